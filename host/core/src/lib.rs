@@ -1,0 +1,18 @@
+//! The rules of Courier, without I/O and without a clock.
+//!
+//! Time and chance are arguments here, so that a schedule of events always has
+//! the same result: the host runs this code, and so does the simulation that
+//! looks for schedules which lose, double or reorder a delivery.
+//!
+//! Read [`message`] for the words, [`status`] and [`verdict`] for what may
+//! become of a delivery, [`retry`] for when it runs again, and then
+//! [`partition`], the machine that owns one partition, with its parts
+//! [`lanes`] (order) and [`offsets`] (what is finished).
+
+pub mod lanes;
+pub mod message;
+pub mod offsets;
+pub mod partition;
+pub mod retry;
+pub mod status;
+pub mod verdict;

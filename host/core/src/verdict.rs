@@ -1,0 +1,304 @@
+//! What an attempt concluded, and what follows from it.
+
+use std::time::Duration;
+
+use crate::message::Timestamp;
+use crate::retry::RetryPolicy;
+use crate::status::State;
+
+/// What an attempt concluded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The handler succeeded.
+    Success,
+    /// The handler failed; the policy decides what follows.
+    Error,
+    /// The handler failed and asks for another attempt.
+    Retry,
+    /// The handler says that this can never succeed.
+    Reject,
+    /// Something the handler depends on is down.
+    Unavailable,
+    /// The guest trapped: a panic, an unreachable, a bad access.
+    Trap,
+    /// The attempt took longer than the binding's `timeout`.
+    Timeout,
+    /// The attempt burned more than the binding's `cpu`.
+    CpuLimit,
+    /// The guest wanted more than the binding's `memory`.
+    MemoryLimit,
+    /// The guest overflowed its stack.
+    StackOverflow,
+    /// The group has no active version of its plugin.
+    NoPlugin,
+    /// The plugin could not be instantiated.
+    Instantiate,
+    /// The host had no room for another instance.
+    NoRoom,
+    /// The circuit breaker of the binding is open.
+    CircuitOpen,
+    /// The store refused the outcome for its content.
+    Unstorable,
+    /// The message was already handled within the binding's `dedupe` window.
+    Duplicate,
+}
+
+impl Verdict {
+    const ALL: [Self; 16] = [
+        Self::Success,
+        Self::Error,
+        Self::Retry,
+        Self::Reject,
+        Self::Unavailable,
+        Self::Trap,
+        Self::Timeout,
+        Self::CpuLimit,
+        Self::MemoryLimit,
+        Self::StackOverflow,
+        Self::NoPlugin,
+        Self::Instantiate,
+        Self::NoRoom,
+        Self::CircuitOpen,
+        Self::Unstorable,
+        Self::Duplicate,
+    ];
+
+    /// The word that people and programs see.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Error => "error",
+            Self::Retry => "retry",
+            Self::Reject => "reject",
+            Self::Unavailable => "unavailable",
+            Self::Trap => "trap",
+            Self::Timeout => "timeout",
+            Self::CpuLimit => "cpu_limit",
+            Self::MemoryLimit => "memory_limit",
+            Self::StackOverflow => "stack_overflow",
+            Self::NoPlugin => "no_plugin",
+            Self::Instantiate => "instantiate",
+            Self::NoRoom => "no_room",
+            Self::CircuitOpen => "circuit_open",
+            Self::Unstorable => "unstorable",
+            Self::Duplicate => "duplicate",
+        }
+    }
+
+    /// The number that stores keep; it never changes.
+    #[must_use]
+    pub fn code(self) -> i16 {
+        Self::ALL.iter().position(|verdict| *verdict == self).map_or(0, |at| at as i16 + 1)
+    }
+
+    /// The verdict with this [`code`](Self::code).
+    #[must_use]
+    pub fn from_code(code: i16) -> Option<Self> {
+        usize::try_from(code).ok()?.checked_sub(1).and_then(|at| Self::ALL.get(at).copied())
+    }
+
+    /// Whether the handler never ran, or says it could not: PUSH_FAIL. Such an
+    /// attempt is not counted against `max_attempts`.
+    #[must_use]
+    pub fn never_ran(self) -> bool {
+        matches!(self, Self::Unavailable | Self::NoPlugin | Self::Instantiate | Self::NoRoom | Self::CircuitOpen)
+    }
+}
+
+/// What becomes of a delivery that failed for good (`dead_letter`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeadLetter {
+    /// It stays HANDLE_FAIL and its lane goes on.
+    #[default]
+    Off,
+    /// It stays HANDLE_FAIL, and the record is also published on this topic,
+    /// or on `dlq.<topic>.<group>` when none is named.
+    Topic(Option<String>),
+    /// Its lane waits for a person.
+    Hold,
+}
+
+/// What a binding says about deliveries that do not succeed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FailurePolicy {
+    /// When they run again.
+    pub retry: RetryPolicy,
+    /// What becomes of those that do not run again.
+    pub dead_letter: DeadLetter,
+}
+
+/// The attempts of a delivery so far, the one being judged included in
+/// `number` only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Invocations, this one included.
+    pub number: u32,
+    /// Attempts used up before this one.
+    pub counted: u32,
+    /// When the host first received the delivery.
+    pub received_at: Timestamp,
+}
+
+/// What follows from an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// HANDLED, with its effects.
+    Handled,
+    /// Another attempt at a time; until then PUSH_FAIL or HANDLE_FAIL.
+    Again {
+        /// PUSH_FAIL or HANDLE_FAIL.
+        state: State,
+        /// When it is due.
+        at: Timestamp,
+    },
+    /// HANDLE_FAIL, and the lane waits for a person.
+    Held,
+    /// HANDLE_FAIL for good; the lane goes on.
+    Failed {
+        /// Whether the record goes to the dead letters too.
+        dead_letter: bool,
+    },
+}
+
+/// What follows from an attempt that ended `now` with `verdict`.
+///
+/// `asked` is the wait a retry named; `chance` is uniform in `[0, 1)`.
+#[must_use]
+pub fn judge(
+    verdict: Verdict,
+    asked: Option<Duration>,
+    history: History,
+    policy: &FailurePolicy,
+    now: Timestamp,
+    chance: f64,
+) -> Outcome {
+    let retry = &policy.retry;
+    if verdict.never_ran() {
+        // It could not run, so nothing is used up: it comes back until it can.
+        let at = now.after(retry.wait(history.number.max(1), None, chance));
+        return Outcome::Again { state: State::PushFail, at };
+    }
+    let wants_more = match verdict {
+        Verdict::Success | Verdict::Duplicate => return Outcome::Handled,
+        Verdict::Retry => true,
+        Verdict::Reject | Verdict::Unstorable => false,
+        _ => retry.on_error,
+    };
+    let counted = history.counted + 1;
+    if wants_more && counted < retry.max_attempts {
+        let at = now.after(retry.wait(counted, asked, chance));
+        if retry.budget.is_none_or(|budget| at <= history.received_at.after(budget)) {
+            return Outcome::Again { state: State::HandleFail, at };
+        }
+    }
+    match policy.dead_letter {
+        DeadLetter::Off => Outcome::Failed { dead_letter: false },
+        DeadLetter::Topic(_) => Outcome::Failed { dead_letter: true },
+        DeadLetter::Hold => Outcome::Held,
+    }
+}
+
+/// Groups failures that are alike: a hash of the verdict and the reason with
+/// what varies from one message to the next (numbers, ids, quoted text) left
+/// out. 16 hexadecimal digits of FNV-1a, which is stable over versions.
+#[must_use]
+pub fn fingerprint(verdict: Verdict, reason: &str) -> String {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let mut hash = OFFSET_BASIS;
+    let mut take = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(PRIME);
+    verdict.as_str().bytes().for_each(&mut take);
+    take(0);
+    for word in reason.split(|c: char| c.is_whitespace() || c == ',' || c == ';').filter(|word| !word.is_empty()) {
+        let varies = word.bytes().any(|byte| byte.is_ascii_digit()) || word.starts_with(['"', '\'', '`']);
+        if varies { take(b'#') } else { word.bytes().for_each(&mut take) }
+        take(b' ');
+    }
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000_000);
+
+    fn history(counted: u32) -> History {
+        History { number: counted + 1, counted, received_at: Timestamp(0) }
+    }
+
+    fn policy(on_error: bool, max_attempts: u32) -> FailurePolicy {
+        let retry = RetryPolicy { on_error, max_attempts, jitter: 0.0, ..RetryPolicy::default() };
+        FailurePolicy { retry, dead_letter: DeadLetter::Off }
+    }
+
+    fn check(verdict: Verdict, counted: u32, policy: &FailurePolicy, expected: Outcome) {
+        assert_eq!(judge(verdict, None, history(counted), policy, NOW, 0.5), expected, "{verdict:?} after {counted}");
+    }
+
+    const FAILED: Outcome = Outcome::Failed { dead_letter: false };
+
+    fn again(state: State, seconds: u64) -> Outcome {
+        Outcome::Again { state, at: NOW.after(Duration::from_secs(seconds)) }
+    }
+
+    #[test]
+    fn an_error_is_final_unless_the_binding_asks() {
+        check(Verdict::Error, 0, &policy(false, 5), FAILED);
+        check(Verdict::Trap, 0, &policy(false, 5), FAILED);
+        check(Verdict::Error, 0, &policy(true, 5), again(State::HandleFail, 1));
+        check(Verdict::Timeout, 3, &policy(true, 5), again(State::HandleFail, 8));
+        check(Verdict::Error, 4, &policy(true, 5), FAILED);
+    }
+
+    #[test]
+    fn a_retry_asks_for_itself_and_a_reject_never() {
+        check(Verdict::Retry, 0, &policy(false, 5), again(State::HandleFail, 1));
+        check(Verdict::Retry, 4, &policy(false, 5), FAILED);
+        check(Verdict::Reject, 0, &policy(true, 5), FAILED);
+        check(Verdict::Success, 0, &policy(true, 5), Outcome::Handled);
+    }
+
+    #[test]
+    fn what_never_ran_comes_back_however_often() {
+        check(Verdict::Unavailable, 0, &policy(false, 1), again(State::PushFail, 1));
+        check(Verdict::NoPlugin, 50, &policy(false, 1), again(State::PushFail, 300));
+    }
+
+    #[test]
+    fn the_budget_ends_it_before_the_attempts_do() {
+        let mut policy = policy(true, 100);
+        policy.retry.budget = Some(Duration::from_secs(1_000));
+        check(Verdict::Error, 0, &policy, FAILED);
+        policy.retry.budget = Some(Duration::from_secs(1_001));
+        check(Verdict::Error, 0, &policy, again(State::HandleFail, 1));
+    }
+
+    #[test]
+    fn the_dead_letter_setting_decides_the_end() {
+        let mut policy = policy(false, 1);
+        policy.dead_letter = DeadLetter::Topic(None);
+        check(Verdict::Error, 0, &policy, Outcome::Failed { dead_letter: true });
+        policy.dead_letter = DeadLetter::Hold;
+        check(Verdict::Reject, 0, &policy, Outcome::Held);
+    }
+
+    #[test]
+    fn codes_lead_back_to_the_verdict() {
+        for verdict in Verdict::ALL {
+            assert_eq!(Verdict::from_code(verdict.code()), Some(verdict));
+        }
+        assert_eq!(Verdict::from_code(0), None);
+        assert_eq!(Verdict::from_code(99), None);
+    }
+
+    #[test]
+    fn a_fingerprint_ignores_what_varies() {
+        let one = fingerprint(Verdict::Error, "order 4711 not found in \"a\"");
+        assert_eq!(one, fingerprint(Verdict::Error, "order 12 not found in \"b\""));
+        assert_ne!(one, fingerprint(Verdict::Trap, "order 12 not found in \"b\""));
+        assert_ne!(one, fingerprint(Verdict::Error, "stock 12 not found in \"b\""));
+        assert_eq!(one.len(), 16);
+    }
+}
