@@ -1,0 +1,40 @@
+//! What can go wrong at the store, by what the caller does next.
+
+use thiserror::Error;
+
+/// An error of the store.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The store cannot be reached or asks to try again (a lost connection, a
+    /// deadlock, a timeout). The caller waits and repeats the whole verb.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The answer to a commit was lost. The caller asks the store whether its
+    /// writer's sequence moved before it repeats anything.
+    #[error("the answer to a commit was lost: {0}")]
+    CommitUnknown(String),
+    /// The store refuses the data itself. The caller finds the row at fault.
+    #[error("the store refuses the data: {0}")]
+    Data(String),
+    /// Somebody else's right: a newer epoch, another process with this node's
+    /// name, a lease that ran out.
+    #[error("{0}")]
+    Fenced(String),
+    /// The thing named does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The thing named is not in a state that allows this.
+    #[error("{0}")]
+    Conflict(String),
+    /// A fault of this program: a query that does not fit the schema.
+    #[error("store fault: {0}")]
+    Bug(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody's doing.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::CommitUnknown(_))
+    }
+}

@@ -1,0 +1,235 @@
+//! What Courier remembers, behind one trait whose verbs are transitions.
+//!
+//! Two dialects implement it, [`sqlite`] for one host and [`postgres`] for
+//! several, and one conformance suite runs on both. The store knows nothing of
+//! Kafka and Wasm; it is handed rows and gives rows back.
+//!
+//! Invariants kept here:
+//! - A settle locks its positions under their epochs before it writes; what an
+//!   older epoch wants to write never reaches a table.
+//! - Status, position, emissions and state writes of an attempt commit
+//!   together, and advance the sequence of the writer by exactly one.
+//! - Every update names the state it expects and checks its row count.
+//!
+//! Read [`rows`] for the shapes, then [`Store`].
+
+pub mod error;
+pub mod postgres;
+pub mod rows;
+pub mod sqlite;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use courier_core::message::{Offset, Timestamp};
+
+pub use error::StoreError;
+pub use rows::*;
+
+/// A store that several tasks share.
+pub type SharedStore = Arc<dyn Store>;
+
+/// Opens the store that `url` names (`sqlite://path` or `postgres://..`) and
+/// runs its migrations.
+///
+/// # Errors
+/// When the store cannot be reached, or was migrated by a newer version.
+pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
+    if url.starts_with("sqlite:") {
+        Ok(Arc::new(sqlite::SqliteStore::open(url).await?))
+    } else {
+        Ok(Arc::new(postgres::PostgresStore::open(url).await?))
+    }
+}
+
+/// The verbs of the store. All times come from the store's own clock unless
+/// they are arguments; batches keep the caller's order.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Whether the store answers a trivial query; the store's clock.
+    async fn ping(&self) -> Result<Timestamp, StoreError>;
+
+    // ---- nodes and writers
+
+    /// Takes the lease on `node` for this process and creates its writer with
+    /// sequence 0. A live lease of another process under the same name is
+    /// `Fenced` and names when it ends, unless that process left by
+    /// [`Store::leave`]. `same_machine_pid_dead` is true when the caller knows
+    /// that the earlier holder (see [`Holder`]) is dead: then its lease is
+    /// taken over at once (a restart after kill -9 must be ready in seconds).
+    async fn join(&self, node: &str, holder: &Holder, lease: Duration) -> Result<Joined, StoreError>;
+
+    /// Who holds the lease on `node` now, if anybody does.
+    async fn holder(&self, node: &str) -> Result<Option<(Holder, Timestamp)>, StoreError>;
+
+    /// Drops the lease of `node` whatever its age, if `holder` still has it.
+    async fn evict(&self, node: &str, holder: &Holder) -> Result<(), StoreError>;
+
+    /// Extends the lease; `Fenced` when another process took the name.
+    async fn renew(&self, writer: WriterId, lease: Duration) -> Result<(), StoreError>;
+
+    /// Ends the lease, so that the name is free at once.
+    async fn leave(&self, writer: WriterId) -> Result<(), StoreError>;
+
+    /// Nodes with their leases, live ones first.
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError>;
+
+    // ---- positions
+
+    /// Stores where a group starts in a topic it has no position in yet: one
+    /// row for each partition, epoch 0. Does nothing when any position of
+    /// (group, topic) exists. `topic_id` is Kafka's id of the topic.
+    async fn begin(&self, group: &str, topic: &str, topic_id: &str, starts: &[(i32, Offset)]) -> Result<(), StoreError>;
+
+    /// Makes `writer` the owner of a partition: epoch + 1. Reads what the new
+    /// owner must know. A partition without a position starts at `fallback`
+    /// (incarnation 0). When `renewed` is given, the topic's id changed or the
+    /// log ends before the position: a new incarnation begins at that offset
+    /// and what lay open in the old one becomes a lost range.
+    async fn claim(&self, claim: &ClaimRequest) -> Result<Claimed, StoreError>;
+
+    /// Records that offsets were lost to retention and moves the position to
+    /// `to` under the epoch; `Fenced` when the epoch is older.
+    async fn skip_lost(&self, position: PositionId, epoch: i64, from: Offset, to: Offset, why: &str) -> Result<(), StoreError>;
+
+    /// Writes the outcomes of `parts` in one transaction, as sequence
+    /// `sequence` of `writer` (the writer's current sequence + 1).
+    ///
+    /// Locks the positions by (group, topic, partition, epoch) in key order
+    /// first; parts whose position was not returned are left out and reported
+    /// as stale. `Data` means that nothing was written; `CommitUnknown` that
+    /// [`Store::sequence`] tells.
+    async fn settle(&self, writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Settled, StoreError>;
+
+    /// The sequence of the last settle of `writer` that committed.
+    async fn sequence(&self, writer: WriterId) -> Result<i64, StoreError>;
+
+    /// The stored records of open deliveries, in the order of `offsets`; none
+    /// where the row has gone, `record: None` where only coordinates are kept.
+    async fn open_records(&self, position: PositionId, offsets: &[Offset]) -> Result<Vec<Option<OpenRecord>>, StoreError>;
+
+    /// Open deliveries of `positions` that somebody asked to run
+    /// (`asked_at > since`), oldest first, at most `limit`.
+    async fn asked(&self, positions: &[PositionId], since: Timestamp, limit: u32) -> Result<Vec<OpenRow>, StoreError>;
+
+    // ---- running again
+
+    /// Asks that a delivery runs again now. An open one becomes due; a final
+    /// one becomes an open row (state COMMITTED until its outcome, attempts
+    /// and their numbers kept, `counted` from 0) in one transaction, and
+    /// leaves the final rows. `Conflict` for one that is running its first
+    /// flight, `NotFound` for an unknown one.
+    async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError>;
+
+    // ---- plugins
+
+    /// Stores an uploaded version; the same digest again is the same version.
+    async fn put_version(&self, version: &NewVersion) -> Result<VersionRow, StoreError>;
+
+    /// The component of a version.
+    async fn version_wasm(&self, digest: &str) -> Result<Bytes, StoreError>;
+
+    /// All plugins with their versions (newest first) and activations.
+    async fn plugins(&self) -> Result<Vec<PluginRow>, StoreError>;
+
+    /// Makes a version the active one; `NotFound` when the plugin has none
+    /// such. Appends to the plugin's history.
+    async fn activate(&self, plugin: &str, digest: &str, by: &str) -> Result<(), StoreError>;
+
+    /// The active digest of each plugin: what nodes poll.
+    async fn active(&self) -> Result<Vec<(String, String)>, StoreError>;
+
+    /// Says that `writer` compiled a version and can run it.
+    async fn prepared(&self, writer: WriterId, digest: &str) -> Result<(), StoreError>;
+
+    /// The live nodes that did not prepare `digest` yet.
+    async fn unprepared(&self, digest: &str) -> Result<Vec<String>, StoreError>;
+
+    // ---- the send side
+
+    /// Takes messages of senders, in one transaction and in order. For each:
+    /// a new id inserts its message row (and its outbound row, when it has
+    /// one) and answers `New`; a known id answers `Same` with the row when the
+    /// content digest equals, else `Other`.
+    async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError>;
+
+    /// Kafka took messages that were sent directly: state COMMITTED with
+    /// partition and offset, outbound rows (if any) deleted.
+    async fn sent(&self, sent: &[SentMessage]) -> Result<(), StoreError>;
+
+    /// Direct sends that did not succeed: their outbound rows are the relay's
+    /// from now on, and the messages SEND_FAIL with `retrying`.
+    async fn release_outbound(&self, messages: &[(String, String)]) -> Result<(), StoreError>;
+
+    /// Topics that have outbound rows, so that nothing overtakes them.
+    async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Leases relay shards (there are [`SHARDS`]) for `writer`: renews those
+    /// it has, takes free or expired ones until it has `want`, lets go of what
+    /// is beyond. Answers all it holds with their epochs.
+    async fn lease_shards(&self, writer: WriterId, want: u32, lease: Duration) -> Result<Vec<(i32, i64)>, StoreError>;
+
+    /// The first rows of the leased shards in id order, at most `limit` in
+    /// all. A row that is not due yet (`held_until` in the future) hides the
+    /// rows behind it that have the same topic and key.
+    async fn outbound(&self, shards: &[(i32, i64)], limit: u32) -> Result<Vec<OutboundRow>, StoreError>;
+
+    /// Stores the partitions chosen for rows, before they are first produced.
+    async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[(i64, i32)]) -> Result<(), StoreError>;
+
+    /// What became of outbound rows, under the epochs of their shards: taken
+    /// by Kafka (the row goes, its message is COMMITTED; inserted when it has
+    /// no row yet), refused for ever (SEND_FAIL, not retrying, the row goes)
+    /// or to be tried again at a time (SEND_FAIL and retrying, when
+    /// `visible`). Rows of shards whose epoch moved on are left alone.
+    async fn relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError>;
+
+    /// Sends a SEND_FAIL message again that has its whole body in the store.
+    async fn resend(&self, id: &str) -> Result<(), StoreError>;
+
+    // ---- key/value state of groups
+
+    /// The value a group's handlers stored under `key`.
+    async fn state_get(&self, group: &str, key: &str) -> Result<Option<Bytes>, StoreError>;
+
+    // ---- what people ask
+
+    /// Messages of the send side, newest first.
+    async fn messages(&self, filter: &MessageFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError>;
+
+    /// A message of the send side; `None` for an id only foreign records have.
+    async fn message(&self, id: &str) -> Result<Option<MessageRow>, StoreError>;
+
+    /// Deliveries, open and final, newest first.
+    async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError>;
+
+    /// One delivery.
+    async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError>;
+
+    /// The attempts of deliveries, by number, in the order of `keys`.
+    async fn attempts(&self, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError>;
+
+    /// Positions of all groups, current incarnations only.
+    async fn positions(&self) -> Result<Vec<PositionRow>, StoreError>;
+
+    /// Open deliveries by group and state, and what the groups' counters say.
+    async fn totals(&self) -> Result<Vec<GroupTotals>, StoreError>;
+
+    /// Lost ranges, newest first, at most `limit`.
+    async fn lost_ranges(&self, limit: u32) -> Result<Vec<LostRange>, StoreError>;
+
+    /// Pauses (with who said so) or resumes a group by the API.
+    async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError>;
+
+    /// Groups paused by the API and why.
+    async fn paused(&self) -> Result<Vec<(String, String)>, StoreError>;
+
+    /// Appends to the audit log.
+    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError>;
+
+    /// Removes what is older than `retention`: at most a chunk a call; answers
+    /// whether more may be left. Never touches open deliveries.
+    async fn prune(&self, retention: Duration) -> Result<bool, StoreError>;
+}
