@@ -351,6 +351,13 @@ impl<D> Machine<D> {
         self.offsets.next()
     }
 
+    /// Whether a record at this offset would get its turn, now or later: it is
+    /// new, and the claim did not tell of it.
+    #[must_use]
+    pub fn wants(&self, offset: Offset) -> bool {
+        self.phase == Phase::Consuming && offset >= self.offsets.next() && !self.known.contains(&offset)
+    }
+
     /// Open rows, as this owner knows them.
     #[must_use]
     pub fn parked(&self) -> usize {
