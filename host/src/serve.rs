@@ -30,7 +30,7 @@ use crate::group::owner::Tools;
 use crate::group::plugins::Plugins;
 use crate::group::settle::Settler;
 use crate::kafka::embedded::Embedded;
-use crate::kafka::log::Log;
+use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::publish::accept::Acceptor;
 use crate::publish::relay::Relay;
@@ -124,7 +124,8 @@ impl Host {
 
         let clients = clients(&config);
         let stop = CancellationToken::new();
-        let producer = Producer::new(&clients)?;
+        let properties = config.kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+        let producer = Producer::new(&config.kafka.bootstrap_servers, &properties.collect())?;
         let log = Log::new(&clients)?;
         let (relay, waker) =
             Relay::start(Arc::clone(&store), producer.clone(), joined.writer, stop.clone());

@@ -9,7 +9,7 @@ use courier_core::message::Offset;
 use super::Node;
 use super::binding::Bound;
 use crate::config::Start;
-use crate::kafka::log::{Log, LogError};
+use crate::kafka::lookup::{Log, LogError};
 use crate::kafka::partition::TopicPartition;
 use crate::store::{ClaimRequest, Claimed, SharedStore, StoreError, WriterId};
 

@@ -25,7 +25,7 @@ use super::outcome;
 use super::settle::{Request, Settler};
 use crate::clock::now;
 use crate::config::Ordering as LaneOrder;
-use crate::kafka::log::Log;
+use crate::kafka::lookup::Log;
 use crate::kafka::partition::{InHand, TopicPartition};
 use crate::kafka::record::Record;
 use crate::kafka::source::Order;

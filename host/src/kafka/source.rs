@@ -169,11 +169,11 @@ impl Rebalances {
 
 impl ClientContext for Rebalances {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        super::log_librdkafka(level, facility, text);
+        super::log::line(level, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "consumer");
+        super::log::client_error(&error, reason);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::api::problem::Problem;
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
 use crate::engine::{self, PrepareError, StateSource};
 use crate::group::plugins::Plugins;
-use crate::kafka::log::Log;
+use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::kafka::record::Record;
 use crate::store::{NewVersion, SharedStore};
@@ -190,7 +190,7 @@ impl ports::Health for Health {
         if ready.store && !*self.store_up.borrow() {
             ready.degraded.push("store writes".to_owned());
         }
-        if *self.producer.down().borrow() || self.heard.kafka_away().is_some() {
+        if self.producer.is_down() || self.heard.kafka_away().is_some() {
             ready.degraded.push("kafka".to_owned());
             ready.reasons.push(self.heard.kafka_away().unwrap_or_else(|| "no broker answers".to_owned()));
         }

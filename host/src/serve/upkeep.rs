@@ -10,7 +10,7 @@ use courier_core::status::State;
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::Fleet;
-use crate::kafka::log::Log;
+use crate::kafka::lookup::Log;
 use crate::store::{SharedStore, StoreError, WriterId};
 
 /// How long a node's name is held without a renewal.

@@ -54,11 +54,11 @@ struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        super::log_librdkafka(level, facility, text);
+        super::log::line(level, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "log reader");
+        super::log::client_error(&error, reason);
     }
 }
 
