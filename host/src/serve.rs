@@ -63,7 +63,7 @@ pub struct DevOptions {
 /// not to be had.
 pub async fn serve(path: PathBuf) -> anyhow::Result<()> {
     let config = config::load(&path)?;
-    Host::start(config).await?.run(Some(path)).await
+    Host::start(config, false).await?.run(Some(path)).await
 }
 
 /// Runs a host that needs nothing: an embedded broker and a store of its own.
@@ -91,7 +91,7 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
     let file = options.store.unwrap_or_else(|| scratch.join("courier.db"));
     config.store.url = format!("sqlite://{}", file.display());
     tracing::info!(broker = broker.servers(), store = %file.display(), "development host: nothing here outlives it");
-    let result = Host::start(config).await?.run(options.config).await;
+    let result = Host::start(config, true).await?.run(options.config).await;
     let _ = std::fs::remove_dir_all(scratch);
     drop(broker);
     result
@@ -115,7 +115,7 @@ struct Host {
 }
 
 impl Host {
-    async fn start(config: Config) -> anyhow::Result<Self> {
+    async fn start(config: Config, dev: bool) -> anyhow::Result<Self> {
         let metrics = crate::telemetry::metrics()?;
         let store = open_store(&config.store.url).await?;
         let node: Arc<str> = config.server.node.as_str().into();
@@ -162,6 +162,8 @@ impl Host {
             health: Arc::new(ports::Health { store: Arc::clone(&store), store_up, producer, heard }),
             auth: ports::gate(&config.auth),
             metrics: Arc::new(move || metrics.render()),
+            events: api::events::Hub::default(),
+            dev,
         };
         Ok(Self { config, store, joined, fleet, api, stop, relay, upkeep })
     }

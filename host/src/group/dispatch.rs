@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use super::binding::{Bound, Plugin};
 use super::delivery::Work;
 use super::gate::Gate;
-use crate::engine::{Call, Prepared, Sandbox, World};
 use crate::config::Isolation;
+use crate::engine::{Call, Ended, Prepared, Sandbox, World};
 
 /// Runs deliveries until the queue closes.
 pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, mut store_up: watch::Receiver<bool>) {
@@ -104,7 +104,7 @@ async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, sandbox: &mut Sandbox,
         let calls: Vec<Call<'_>> = batch.iter().map(|work| work.call(bound)).collect();
         let dropped = futures::future::select_all(batch.iter().map(|work| Box::pin(work.owner.dropped.cancelled())));
         tokio::select! {
-            ended = invoke(sandbox, version, &calls) => Some(ended),
+            ended = invoke(sandbox, version, calls) => Some(ended),
             _ = dropped => None,
         }
     };
@@ -121,11 +121,14 @@ async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, sandbox: &mut Sandbox,
     }
 }
 
-async fn invoke(sandbox: &mut Sandbox, version: &Arc<Prepared>, calls: &[Call<'_>]) -> Vec<crate::engine::Ended> {
-    if let ([call], World::Handler) = (calls, version.world) {
-        return vec![sandbox.run(version, call).await];
+async fn invoke(sandbox: &mut Sandbox, version: &Arc<Prepared>, mut calls: Vec<Call<'_>>) -> Vec<Ended> {
+    match (calls.pop(), version.world) {
+        (Some(call), World::Handler) if calls.is_empty() => vec![sandbox.run(version, call).await],
+        (last, _) => {
+            calls.extend(last);
+            sandbox.run_batch(version, &calls).await
+        }
     }
-    sandbox.run_batch(version, calls).await
 }
 
 /// Follows what becomes of the plugin and of time, and keeps the gate so.

@@ -222,8 +222,8 @@ pub async fn own_topics(topics: Topics, producer: Producer, fleet: Arc<Fleet>) {
                 if created.contains(&topic) {
                     continue;
                 }
-                match producer.create_topic(&topic, topics.partitions, topics.replication).await {
-                    Ok(()) => created.push(topic),
+                match producer.create_topic(&topic, topics.partitions, topics.replication, &[]).await {
+                    Ok(_) => created.push(topic),
                     Err(error) => tracing::warn!(topic, %error, "cannot create a topic of courier's own"),
                 }
             }
