@@ -50,8 +50,8 @@ pub struct DevOptions {
     /// A configuration to take bindings and the like from; Kafka and the store
     /// in it are replaced.
     pub config: Option<PathBuf>,
-    /// Where to keep the store; empty and gone afterwards when not given.
-    pub store: Option<PathBuf>,
+    /// A folder to keep the store in; empty and gone afterwards when not given.
+    pub data: Option<PathBuf>,
     /// Where to listen instead of the configured address.
     pub listen: Option<std::net::SocketAddr>,
 }
@@ -88,7 +88,7 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
     // The broker starts empty each time, so a store that remembers positions
     // of an earlier run would speak of records that are gone.
     let scratch = tempfile_dir()?;
-    let file = options.store.unwrap_or_else(|| scratch.join("courier.db"));
+    let file = options.data.as_ref().unwrap_or(&scratch).join("courier.db");
     config.store.url = format!("sqlite://{}", file.display());
     tracing::info!(broker = broker.servers(), store = %file.display(), "development host: nothing here outlives it");
     let result = Host::start(config, true).await?.run(options.config).await;

@@ -22,7 +22,7 @@ const RECYCLE_AFTER: u32 = 10_000;
 const OUTPUT_BYTES: usize = 1024 * 1024;
 
 /// What a binding would run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Plugin {
     /// A version that is compiled on this node.
     Ready(Arc<Prepared>),

@@ -6,17 +6,20 @@
 
 use std::sync::Arc;
 
-use courier_core::message::Timestamp;
+use courier_core::message::{Kind, Message, Timestamp};
 use courier_core::status::State;
 use courier_core::verdict::{DeadLetter, History, Outcome, Verdict, fingerprint, judge};
 
 use super::binding::Bound;
 use super::owner::{Address, Mail};
 use crate::clock::now;
-use crate::engine::{AttemptInfo, Call, Ended, Prepared};
+use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
 use crate::kafka::partition::InHand;
-use crate::publish;
+use crate::publish::{self, GivenUp};
 use crate::store::{DeliveryKey, NewOutbound};
+
+/// W3C Trace Context: what joins the spans of one story.
+const TRACE_HEADER: &str = "traceparent";
 
 /// A delivery that has its lane's turn.
 #[derive(Debug)]
@@ -72,7 +75,7 @@ impl Work {
         match outcome {
             Outcome::Handled => {
                 let message = self.in_hand.message();
-                outbound.extend(ended.emissions.into_iter().map(|one| publish::emission(&bound.binding.plugin.name, message, one)));
+                outbound.extend(ended.emissions.into_iter().map(|one| emission(&bound.binding.plugin.name, message, one)));
                 state_writes = ended.state_writes;
             }
             Outcome::Failed { dead_letter: true } => {
@@ -88,7 +91,7 @@ impl Work {
             verdict: ended.verdict,
             fingerprint: failed.then(|| fingerprint(ended.verdict, ended.reason.as_deref().unwrap_or_default())),
             reason: ended.reason,
-            version: Some(Arc::clone(&version.digest)),
+            version: Some(version.digest.as_str().into()),
             started_at: ended.started_at,
             finished_at: ended.finished_at,
             log: (!ended.log.is_empty()).then_some(ended.log),
@@ -133,8 +136,42 @@ impl Work {
             DeadLetter::Topic(Some(topic)) => topic.clone(),
             _ => format!("dlq.{}.{}", self.owner.place.topic, bound.binding.group),
         };
-        publish::dead_letter(&self.in_hand, &bound.binding.group, &topic, reason)
+        let message = self.in_hand.message();
+        let given_up = GivenUp {
+            message_id: &message.id,
+            type_name: &message.type_name,
+            source: &message.source,
+            topic: &self.owner.place.topic,
+            partition: self.owner.place.partition,
+            offset: self.in_hand.offset,
+            group: &bound.binding.group,
+            attempts: self.number + 1,
+            reason,
+        };
+        publish::dead_letter(&self.in_hand.record, &given_up, &topic)
     }
+}
+
+/// What a handler published, as a row for the relay. It continues the trace of
+/// the message that was handled, unless the handler began one of its own.
+fn emission(plugin: &str, handled: &Message, outgoing: Outgoing) -> NewOutbound {
+    let mut headers = outgoing.headers;
+    let traced = headers.iter().any(|header| header.name.eq_ignore_ascii_case(TRACE_HEADER));
+    if !traced {
+        headers.extend(handled.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(TRACE_HEADER)).cloned());
+    }
+    publish::outbound_from(&Message {
+        id: outgoing.id,
+        key: outgoing.key,
+        source: plugin.to_owned(),
+        topic: outgoing.topic,
+        type_name: outgoing.type_name,
+        kind: Kind::Event,
+        time: now(),
+        content_type: outgoing.content_type,
+        body: outgoing.body,
+        headers,
+    })
 }
 
 /// An attempt that was judged, or a delivery that could not be attempted.
