@@ -32,8 +32,9 @@ use crate::group::settle::Settler;
 use crate::kafka::embedded::Embedded;
 use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
-use crate::publish::accept::Acceptor;
+use crate::publish::accept::{self, Acceptor};
 use crate::publish::relay::Relay;
+use crate::publish::waker::Waker;
 use crate::shutdown::{Asked, Signals};
 use crate::store::{self, SharedStore};
 
@@ -43,6 +44,9 @@ const STOP_WAIT: Duration = Duration::from_secs(15);
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Sandboxes that may exist at once.
 const SLOTS: u32 = 1_024;
+
+/// What `courier dev` reads when it is told nothing and this is there.
+const DEV_CONFIG: &str = "courier.toml";
 
 /// What `courier dev` runs with.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +75,8 @@ pub async fn serve(path: PathBuf) -> anyhow::Result<()> {
 /// # Errors
 /// As [`serve`].
 pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
-    let mut config = match &options.config {
+    let file = options.config.or_else(|| Some(PathBuf::from(DEV_CONFIG)).filter(|path| path.is_file()));
+    let mut config = match &file {
         Some(path) => config::load(path)?,
         None => config::parse("courier dev", "", &|name| std::env::var(name).ok())?,
     };
@@ -88,10 +93,10 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
     // The broker starts empty each time, so a store that remembers positions
     // of an earlier run would speak of records that are gone.
     let scratch = tempfile_dir()?;
-    let file = options.data.as_ref().unwrap_or(&scratch).join("courier.db");
-    config.store.url = format!("sqlite://{}", file.display());
-    tracing::info!(broker = broker.servers(), store = %file.display(), "development host: nothing here outlives it");
-    let result = Host::start(config, true).await?.run(options.config).await;
+    let kept = options.data.as_ref().unwrap_or(&scratch).join("courier.db");
+    config.store.url = format!("sqlite://{}", kept.display());
+    tracing::info!(broker = broker.servers(), store = %kept.display(), "a host for development");
+    let result = Host::start(config, true).await?.run(file).await;
     let _ = std::fs::remove_dir_all(scratch);
     drop(broker);
     result
@@ -127,9 +132,10 @@ impl Host {
         let properties = config.kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
         let producer = Producer::new(&config.kafka.bootstrap_servers, &properties.collect())?;
         let log = Log::new(&clients)?;
-        let (relay, waker) =
-            Relay::start(Arc::clone(&store), producer.clone(), joined.writer, stop.clone());
-        let acceptor = Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone());
+        let waker = Waker::default();
+        let relay =
+            Relay::start(Arc::clone(&store), producer.clone(), joined.writer, waker.clone(), stop.clone());
+        let acceptor = Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone(), accept::Settings::default());
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
         let engine = Engine::new(engine_settings())?;
@@ -155,7 +161,7 @@ impl Host {
 
         let api = api::App {
             store: Arc::clone(&store),
-            sender: Arc::new(acceptor),
+            sender: Arc::new(ports::Sends(acceptor)),
             groups: Arc::new(ports::Groups { fleet: Arc::clone(&fleet), heard: Arc::clone(&heard) }),
             plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins }),
             log: Arc::new(ports::Records(log)),

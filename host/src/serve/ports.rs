@@ -23,6 +23,8 @@ use crate::group::plugins::Plugins;
 use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::kafka::record::Record;
+use crate::publish::accept::Acceptor;
+use crate::publish::draft::{Draft, Receipt};
 use crate::store::{NewVersion, SharedStore};
 
 /// How often it is looked whether topics of Courier's own are there.
@@ -37,6 +39,16 @@ impl StateSource for State {
     fn get(&self, group: &str, key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
         let (group, key) = (group.to_owned(), key.to_owned());
         async move { self.0.state_get(&group, &key).await.map_err(|error| error.to_string()) }.boxed()
+    }
+}
+
+/// The send side.
+pub struct Sends(pub Acceptor);
+
+#[async_trait]
+impl ports::Sender for Sends {
+    async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
+        self.0.accept(drafts).await
     }
 }
 
