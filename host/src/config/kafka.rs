@@ -99,7 +99,7 @@ fn property(name: String, value: &Value<'_>, properties: &mut BTreeMap<String, P
         return;
     }
     let property = if inline || secret::is_secret_name(&name) {
-        value.secret().map(Property::Secret)
+        secret::read(value, &name).map(Property::Secret)
     } else {
         let plain = value.as_scalar();
         if plain.is_none() {

@@ -122,6 +122,7 @@ impl<'a> Section<'a> {
         Value {
             reader: self.reader,
             path: join(&self.path, name.get_ref()),
+            key: name.get_ref(),
             key_span: name.span(),
             span: node.span(),
             node: node.get_ref(),
@@ -175,6 +176,7 @@ impl<'a> Section<'a> {
             let one = Value {
                 reader: self.reader,
                 path: path.clone(),
+                key: value.key,
                 key_span: item.span(),
                 span: item.span(),
                 node: item.get_ref(),
@@ -232,6 +234,8 @@ pub(super) struct Value<'a> {
     pub reader: &'a Reader<'a>,
     /// `binding.retry.max`, for messages.
     pub path: String,
+    /// The key, or that of the array it stands in.
+    pub key: &'a str,
     /// Where the key stands.
     pub key_span: Span,
     /// Where the value stands.
@@ -254,13 +258,10 @@ impl<'a> Value<'a> {
             DeValue::Array(_) => "an array",
             DeValue::Table(_) => "a table",
         };
-        let last = self.key();
-        self.wrong(format!("`{}` is {found}, and {wanted} is wanted", self.path), format!("write {last} = {example}"));
-    }
-
-    /// The last part of the path.
-    pub fn key(&self) -> &str {
-        self.path.rsplit('.').next().unwrap_or(&self.path)
+        self.wrong(
+            format!("`{}` is {found}, and {wanted} is wanted", self.path),
+            format!("write {} = {example}", self.key),
+        );
     }
 
     /// The text, when it is one; nothing is reported.
@@ -407,6 +408,7 @@ impl<'a> Value<'a> {
         let items = items.iter().map(|item| Self {
             reader: self.reader,
             path: self.path.clone(),
+            key: self.key,
             key_span: item.span(),
             span: item.span(),
             node: item.get_ref(),
@@ -452,6 +454,6 @@ impl<'a> Value<'a> {
 
     /// A secret: `{ env = ".." }` or `{ file = ".." }`.
     pub fn secret(&self) -> Option<SecretString> {
-        secret::read(self)
+        secret::read(self, self.key)
     }
 }

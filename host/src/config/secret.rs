@@ -14,27 +14,28 @@ pub(super) fn is_secret_name(name: &str) -> bool {
         && !["endpoint.url", "tokens", "expir"].iter().any(|word| name.contains(word))
 }
 
-/// Reads `{ env = ".." }` or `{ file = ".." }`.
-pub(super) fn read(value: &Value<'_>) -> Option<SecretString> {
+/// Reads `{ env = ".." }` or `{ file = ".." }` of the key that people know as
+/// `key`.
+pub(super) fn read(value: &Value<'_>, key: &str) -> Option<SecretString> {
     let Some(section) = value.as_open_section() else {
         value.reader.hide(&value.span);
-        value.wrong(format!("the secret `{}` stands in plain text", value.path), remedy(value.key()));
+        value.wrong(format!("the secret `{}` stands in plain text", value.path), remedy(key));
         return None;
     };
     let mut sources = Vec::new();
-    for (key, source) in section.entries() {
-        if matches!(key, "env" | "file") {
+    for (name, source) in section.entries() {
+        if matches!(name, "env" | "file") {
             sources.push(source);
         } else {
             value.reader.hide(&source.span);
-            let message = format!("unknown key `{key}` in the secret `{}`", value.path);
-            value.reader.problem(&source.key_span, message, remedy(value.key()));
+            let message = format!("unknown key `{name}` in the secret `{}`", value.path);
+            value.reader.problem(&source.key_span, message, remedy(key));
         }
     }
     match sources.as_slice() {
         [source] => fetch(source),
         [] if section.entries().is_empty() => {
-            value.wrong(format!("the secret `{}` has no source", value.path), remedy(value.key()));
+            value.wrong(format!("the secret `{}` has no source", value.path), remedy(key));
             None
         }
         [] => None,
@@ -54,7 +55,7 @@ fn remedy(key: &str) -> String {
 /// Fetches what `env = ".."` or `file = ".."` names.
 pub(super) fn fetch(source: &Value<'_>) -> Option<SecretString> {
     let reader = source.reader;
-    if source.key() == "env" {
+    if source.key == "env" {
         let name = source.text("SHOP_TOKEN")?;
         return match (reader.env)(name) {
             Some(secret) if !secret.is_empty() => Some(secret.into()),
