@@ -1,3 +1,5 @@
 //! Courier.
 
+pub mod cli;
 pub mod config;
+pub mod serve;
