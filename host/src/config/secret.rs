@@ -126,7 +126,8 @@ pub(super) fn hide(text: &str, known: &[Range<usize>]) -> String {
             let (key, rest) = line.split_at(equals + 1);
             let plain = !rest.trim_start().starts_with(['{', '[']);
             if plain && is_secret_name(key) {
-                star(start + equals + 1..start + line.len());
+                let space = rest.len() - rest.trim_start().len();
+                star(start + equals + 1 + space..start + line.len());
             }
         }
         if let Some(password) = password(line) {

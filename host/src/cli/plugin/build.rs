@@ -16,7 +16,9 @@ pub(super) fn run(dir: &Path, output: Output) -> anyhow::Result<()> {
     }
     // Progress goes beside the answer, which a program may read.
     let component = toolchain::build_component(dir, None, &mut |line| eprintln!("{line}"))?;
-    let target = dir.join(file_name(&component)?);
+    let name = file_name(&component)?;
+    // `./name.wasm` would be as right and less nice to copy.
+    let target = if dir == Path::new(".") { name } else { dir.join(name) };
     std::fs::copy(&component, &target)
         .with_context(|| format!("cannot copy {} to {}", component.display(), target.display()))?;
     let size = std::fs::metadata(&target).map(|metadata| metadata.len()).unwrap_or(0);
