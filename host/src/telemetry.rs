@@ -1,23 +1,11 @@
-//! Logs and metrics.
-
-use std::io::IsTerminal as _;
+//! What the host counts and measures, for `/metrics`.
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
 
 /// Bounds of the histograms of seconds: from a sandbox's microseconds to the
 /// longest timeouts.
 const SECONDS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
-
-/// Structured logs on standard error: JSON for programs, lines for a terminal.
-/// `COURIER_LOG` filters them as `RUST_LOG` does elsewhere.
-pub fn trace() {
-    let filter = EnvFilter::try_from_env("COURIER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second subscriber in one process is a test's; the first one stays.
-    let _ = if std::io::stderr().is_terminal() { logs.try_init() } else { logs.json().try_init() };
-}
 
 /// Installs the recorder behind `/metrics` and describes what it counts.
 ///

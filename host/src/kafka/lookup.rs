@@ -17,7 +17,7 @@ use rdkafka::message::Message as _;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::record::Record;
-use super::topic_id;
+use super::topic_id::TopicIds;
 
 /// How long Kafka may take to answer a question.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -46,6 +46,7 @@ pub struct TopicInfo {
 /// Asks Kafka about its logs; cheap to clone.
 #[derive(Clone)]
 pub struct Log {
+    ids: Arc<TopicIds>,
     ask: Arc<BaseConsumer<Quiet>>,
     read: Arc<Mutex<BaseConsumer<Quiet>>>,
 }
@@ -77,7 +78,7 @@ impl Log {
         config.set("isolation.level", "read_committed").set("allow.auto.create.topics", "false");
         let ask = config.create_with_context(Quiet)?;
         let read = config.create_with_context(Quiet)?;
-        Ok(Self { ask: Arc::new(ask), read: Arc::new(Mutex::new(read)) })
+        Ok(Self { ids: Arc::default(), ask: Arc::new(ask), read: Arc::new(Mutex::new(read)) })
     }
 
     async fn asking<T: Send + 'static>(
@@ -95,7 +96,7 @@ impl Log {
     /// # Errors
     /// When Kafka does not answer.
     pub async fn topic(&self, topic: &str) -> Result<Option<TopicInfo>, LogError> {
-        let topic = topic.to_owned();
+        let (topic, ids) = (topic.to_owned(), Arc::clone(&self.ids));
         self.asking(move |consumer| {
             let metadata = consumer.fetch_metadata(Some(&topic), ANSWER_WAIT).map_err(unavailable)?;
             let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
@@ -104,7 +105,7 @@ impl Log {
             }
             let mut partitions: Vec<i32> = found.partitions().iter().map(|one| one.id()).collect();
             partitions.sort_unstable();
-            let id = topic_id::describe(consumer.client(), &topic, ANSWER_WAIT).unwrap_or_default();
+            let id = ids.of(consumer.client(), &topic);
             Ok(Some(TopicInfo { id, partitions }))
         })
         .await

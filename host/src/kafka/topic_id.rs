@@ -6,13 +6,39 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::{Client, ClientContext};
 use rdkafka_sys as sys;
 
-/// The id of `topic`, or none when the broker tells none in time.
-pub fn describe<C: ClientContext>(client: &Client<C>, topic: &str, wait: Duration) -> Option<String> {
+/// How long a broker may take to tell an id.
+const WAIT: Duration = Duration::from_secs(2);
+/// How long a broker that told none is not asked again: older ones, and the
+/// embedded one, do not answer at all.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Asks for ids, and remembers a broker that tells none.
+#[derive(Debug, Default)]
+pub struct TopicIds {
+    silent_since: Mutex<Option<Instant>>,
+}
+
+impl TopicIds {
+    /// The id of `topic`; empty when the broker tells none.
+    pub fn of<C: ClientContext>(&self, client: &Client<C>, topic: &str) -> String {
+        // Only a time is kept here, which no panic can leave half written.
+        let mut silent = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if silent.is_some_and(|since| since.elapsed() < SILENCE) {
+            return String::new();
+        }
+        let id = describe(client, topic, WAIT);
+        *silent = id.is_none().then(Instant::now);
+        id.unwrap_or_default()
+    }
+}
+
+fn describe<C: ClientContext>(client: &Client<C>, topic: &str, wait: Duration) -> Option<String> {
     let name = CString::new(topic).ok()?;
     let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: every pointer is made by librdkafka in this block, is used only

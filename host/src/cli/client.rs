@@ -1,0 +1,200 @@
+//! A client of a host's HTTP API: what is asked, and what an error says.
+//!
+//! An [`Answer`] keeps the text that came, because `--output json` prints that
+//! very text, and is read into one of the [`shapes`](super::shapes) when a
+//! table is wanted.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use reqwest::{Method, StatusCode, Url};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// The longest wait for an answer. An upload is compiled before it is answered.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Asks one host.
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Option<SecretString>,
+}
+
+/// What a host answered, successfully.
+#[derive(Debug)]
+pub(super) struct Answer(String);
+
+impl Answer {
+    /// The JSON as it came.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// The JSON as one of the shapes.
+    pub fn read<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        serde_json::from_str(&self.0)
+            .context("the server's answer has another shape: is it another version of courier?")
+    }
+}
+
+/// The errors of the API (RFC 9457).
+#[derive(Deserialize)]
+struct Problem {
+    title: String,
+    #[serde(default)]
+    detail: Option<String>,
+}
+
+impl Client {
+    /// A client of the host at `base`.
+    pub fn new(base: &Url, token: Option<&SecretString>) -> anyhow::Result<Self> {
+        let mut builder = reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
+        if is_this_machine(base) {
+            // A proxy would look for the host on its own machine.
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().context("cannot set up HTTP")?;
+        Ok(Self { http, base: base.clone(), token: token.cloned() })
+    }
+
+    /// Asks for what stands at a path, with query parameters that have a value.
+    pub async fn get(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<Answer> {
+        self.send(Method::GET, self.url(path, query)?, None).await
+    }
+
+    /// Asks for something to be done.
+    pub async fn post(&self, path: &[&str], json: Option<String>) -> anyhow::Result<Answer> {
+        let body = json.map(|json| ("application/json", json.into_bytes()));
+        self.send(Method::POST, self.url(path, &[])?, body).await
+    }
+
+    /// Puts a component there.
+    pub async fn put(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<String>)],
+        component: Vec<u8>,
+    ) -> anyhow::Result<Answer> {
+        self.send(Method::PUT, self.url(path, query)?, Some(("application/wasm", component))).await
+    }
+
+    /// Takes something back.
+    pub async fn delete(&self, path: &[&str]) -> anyhow::Result<Answer> {
+        self.send(Method::DELETE, self.url(path, &[])?, None).await
+    }
+
+    /// The URL of a path of which each segment may be any text.
+    fn url(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<Url> {
+        // These would be taken as steps within the path, whatever the encoding.
+        if let Some(odd) = path.iter().find(|segment| matches!(**segment, "" | "." | "..")) {
+            bail!("{odd:?} is no id");
+        }
+        let mut url = self.base.clone();
+        match url.path_segments_mut() {
+            Ok(mut segments) => segments.pop_if_empty().push("v1").extend(path),
+            Err(()) => bail!("{} cannot have a path", self.base),
+        };
+        for (name, value) in query {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        Ok(url)
+    }
+
+    async fn send(&self, method: Method, url: Url, body: Option<(&str, Vec<u8>)>) -> anyhow::Result<Answer> {
+        let mut request = self.http.request(method, url).header("accept", "application/json");
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose_secret());
+        }
+        if let Some((content_type, body)) = body {
+            request = request.header("content-type", content_type).body(body);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        let text = response.text().await.map_err(|error| self.unreachable(error))?;
+        if status.is_success() {
+            return Ok(Answer(text));
+        }
+        bail!(explain(status, &text))
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
+        let advice = if error.is_connect() {
+            "is `courier serve` or `courier dev` running there? (--server or COURIER_SERVER names another)"
+        } else if error.is_timeout() {
+            "it did not answer in time; what was asked may still happen"
+        } else {
+            "the answer did not arrive whole; what was asked may have happened"
+        };
+        anyhow::Error::new(error.without_url()).context(format!("cannot ask {}: {advice}", self.base))
+    }
+}
+
+/// What an error answer says.
+fn explain(status: StatusCode, text: &str) -> String {
+    let advice = match status {
+        StatusCode::UNAUTHORIZED => " (--token or COURIER_TOKEN shows one)",
+        _ => "",
+    };
+    match serde_json::from_str::<Problem>(text) {
+        Ok(Problem { title, detail: Some(detail) }) if !detail.is_empty() => format!("{title}: {detail}{advice}"),
+        Ok(Problem { title, .. }) => format!("{title}{advice}"),
+        // Something between us and the host answered.
+        Err(_) => format!("the server answered {status}{advice}"),
+    }
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or("");
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(base: &str) -> Client {
+        Client::new(&Url::parse(base).unwrap(), None).unwrap()
+    }
+
+    #[test]
+    fn any_text_can_be_an_id() {
+        let client = client("http://localhost:7070");
+        let url = client.url(&["messages", "a/b?c#d e%é"], &[]).unwrap();
+        assert_eq!(url.as_str(), "http://localhost:7070/v1/messages/a%2Fb%3Fc%23d%20e%25%C3%A9");
+        for odd in ["", ".", ".."] {
+            assert!(client.url(&["messages", odd], &[]).is_err(), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_of_the_server_stays() {
+        let query = [("state", Some("HANDLED".to_owned())), ("key", None), ("type", Some("a&b".to_owned()))];
+        let url = client("https://example.com/courier/").url(&["messages"], &query).unwrap();
+        assert_eq!(url.as_str(), "https://example.com/courier/v1/messages?state=HANDLED&type=a%26b");
+    }
+
+    #[test]
+    fn a_problem_is_told_by_title_and_detail() {
+        let problem = r#"{"type":"about:blank","title":"not found","status":404,"detail":"no group \"a\""}"#;
+        assert_eq!(explain(StatusCode::NOT_FOUND, problem), "not found: no group \"a\"");
+        assert_eq!(explain(StatusCode::CONFLICT, r#"{"title":"conflict"}"#), "conflict");
+        assert_eq!(explain(StatusCode::BAD_GATEWAY, "<html>"), "the server answered 502 Bad Gateway");
+        assert!(explain(StatusCode::UNAUTHORIZED, "{\"title\":\"no token\"}").contains("COURIER_TOKEN"));
+    }
+
+    #[test]
+    fn a_proxy_is_not_asked_for_this_machine() {
+        for (url, expected) in
+            [("http://127.0.0.1:1", true), ("http://[::1]:1", true), ("http://localhost", true), ("http://a.b", false)]
+        {
+            assert_eq!(is_this_machine(&Url::parse(url).unwrap()), expected, "{url}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! `courier deliveries`: one message for one group, each.
+
+use super::client::Client;
+use super::messages::{Span, with_end};
+use super::shapes::{Attempt, Delivery, Page};
+use super::table::{self, or_dash};
+use super::{Output, show};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Lists deliveries, the newest first.
+    List(List),
+    /// Runs one delivery again.
+    Retry {
+        /// The delivery's id.
+        id: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    span: Span,
+}
+
+/// Which deliveries are meant.
+#[derive(Debug, clap::Args)]
+pub(super) struct Filter {
+    /// Of this group.
+    #[arg(long)]
+    pub group: Option<String>,
+    /// Of this topic.
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// In this state.
+    #[arg(long, value_parser = ["COMMITTED", "PUSH_FAIL", "HANDLE_FAIL", "HANDLED"])]
+    pub state: Option<String>,
+    /// Of messages of this type.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub type_name: Option<String>,
+    /// Of messages with this key.
+    #[arg(long)]
+    pub key: Option<String>,
+    /// That failed alike.
+    #[arg(long)]
+    pub fingerprint: Option<String>,
+}
+
+impl Filter {
+    /// Names and values as the API knows them.
+    pub fn pairs(self) -> [(&'static str, Option<String>); 6] {
+        [
+            ("group", self.group),
+            ("topic", self.topic),
+            ("state", self.state),
+            ("type", self.type_name),
+            ("key", self.key),
+            ("fingerprint", self.fingerprint),
+        ]
+    }
+}
+
+pub(super) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::List(List { filter, span }) => {
+            let mut query = filter.pairs().to_vec();
+            query.extend([
+                ("from", span.from),
+                ("to", span.to),
+                ("cursor", span.page.cursor),
+                ("limit", span.page.limit.map(|limit| limit.to_string())),
+            ]);
+            let answer = client.get(&["deliveries"], &query).await?;
+            show(output, &answer, |page: Page<Delivery>| {
+                with_end(list(&page.items, "no deliveries"), page.next.as_deref(), page.truncated)
+            })
+        }
+        Command::Retry { id } => {
+            let answer = client.post(&["deliveries", &id, "retry"], None).await?;
+            match output {
+                Output::Json => super::say(answer.text()),
+                Output::Table => super::say(&format!("{} runs again in its lane's turn", table::clean(&id))),
+            }
+        }
+    }
+}
+
+/// A table of deliveries.
+pub(super) fn list(deliveries: &[Delivery], nothing: &str) -> String {
+    let row = |delivery: &Delivery| {
+        let place = delivery.partition.zip(delivery.offset).map(|(partition, offset)| format!("{partition}/{offset}"));
+        [
+            delivery.id.clone(),
+            delivery.group.clone(),
+            or_dash(delivery.message_id.as_ref()),
+            format!("{}/{}", delivery.topic, or_dash(place)),
+            or_dash(table::key(delivery.key.as_ref(), delivery.key_base64.as_ref())),
+            or_dash(delivery.type_name.as_ref()),
+            delivery.state.clone(),
+            or_dash(delivery.next_attempt_at.as_ref()),
+            or_dash(delivery.reason.as_ref()),
+        ]
+    };
+    let header = ["ID", "GROUP", "MESSAGE", "PLACE", "KEY", "TYPE", "STATE", "NEXT ATTEMPT", "REASON"];
+    table::table(header, deliveries.iter().map(row).collect(), nothing)
+}
+
+/// A table of attempts, with what each of them logged below it.
+pub(super) fn attempts(attempts: &[Attempt]) -> String {
+    let row = |attempt: &Attempt| {
+        [
+            attempt.number.to_string(),
+            or_dash(attempt.version.as_deref().map(table::version)),
+            or_dash(attempt.node.as_ref()),
+            or_dash(attempt.started_at.as_ref()),
+            or_dash(attempt.finished_at.as_ref()),
+            or_dash(attempt.verdict.as_ref()),
+            or_dash(attempt.reason.as_ref()),
+        ]
+    };
+    let header = ["ATTEMPT", "VERSION", "NODE", "STARTED", "FINISHED", "VERDICT", "REASON"];
+    let mut text = table::table(header, attempts.iter().map(row).collect(), "no attempts");
+    for attempt in attempts {
+        let Some(log) = attempt.log.as_ref().filter(|log| !log.is_empty()) else { continue };
+        text.push_str(&format!("\n\nlog of attempt {}:", attempt.number));
+        for line in table::clean(log).lines() {
+            text.push_str("\n  ");
+            text.push_str(line);
+        }
+    }
+    text.push('\n');
+    text
+}

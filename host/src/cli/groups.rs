@@ -1,0 +1,166 @@
+//! `courier groups`: where the consumer groups stand.
+
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::shapes::{Group, Open, Page};
+use super::table::{self, or_dash};
+use super::{Output, say, show};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Lists the groups.
+    List,
+    /// Shows a group with its partitions.
+    Show {
+        /// The group.
+        group: String,
+    },
+    /// Stops a group from beginning attempts, until it is resumed.
+    Pause {
+        /// The group.
+        group: String,
+    },
+    /// Lets a paused group go on.
+    Resume {
+        /// The group.
+        group: String,
+    },
+    /// Moves a group's positions. Backward runs again what lies between.
+    Seek(Seek),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Seek {
+    /// The group.
+    group: String,
+    /// In this topic.
+    #[arg(long)]
+    topic: String,
+    /// In this partition; without it, in all.
+    #[arg(long)]
+    partition: Option<u32>,
+    /// To an offset, earliest, latest or a time, for example 2026-01-31T08:00:00Z.
+    #[arg(long, value_parser = target)]
+    to: Value,
+    /// The group's name once more, to say that you mean it.
+    #[arg(long, value_name = "GROUP")]
+    confirm: String,
+}
+
+fn target(text: &str) -> Result<Value, String> {
+    if let Ok(offset) = text.parse::<u64>() {
+        return Ok(json!(offset));
+    }
+    if matches!(text, "earliest" | "latest") || text.parse::<jiff::Timestamp>().is_ok() {
+        return Ok(json!(text));
+    }
+    Err("write an offset, earliest, latest or a time such as 2026-01-31T08:00:00Z".to_owned())
+}
+
+pub(super) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::List => {
+            let answer = client.get(&["groups"], &[]).await?;
+            show(output, &answer, |page: Page<Group>| list(&page.items))
+        }
+        Command::Show { group } => {
+            let answer = client.get(&["groups", &group], &[]).await?;
+            show(output, &answer, |group: Group| whole(&group))
+        }
+        Command::Pause { group } => act(client, output, &group, "pause", "paused").await,
+        Command::Resume { group } => act(client, output, &group, "resume", "resumed").await,
+        Command::Seek(seek) => {
+            let Seek { group, topic, partition, to, confirm } = seek;
+            let mut wish = json!({ "topic": topic, "to": to, "confirm": confirm });
+            if let Some(partition) = partition {
+                wish["partition"] = json!(partition);
+            }
+            let answer = client.post(&["groups", &group, "seek"], Some(wish.to_string())).await?;
+            match output {
+                Output::Json => say(answer.text()),
+                Output::Table => say(&format!("{group}: positions in {topic} moved to {to}")),
+            }
+        }
+    }
+}
+
+async fn act(client: &Client, output: Output, group: &str, verb: &str, done: &str) -> anyhow::Result<()> {
+    let answer = client.post(&["groups", group, verb], None).await?;
+    match output {
+        Output::Json => say(answer.text()),
+        Output::Table => say(&format!("{group} {done}")),
+    }
+}
+
+fn state(group: &Group) -> String {
+    match (group.paused, &group.why) {
+        (true, Some(why)) => format!("paused: {why}"),
+        (true, None) => "paused".to_owned(),
+        (false, Some(why)) => why.clone(),
+        (false, None) => "running".to_owned(),
+    }
+}
+
+fn list(groups: &[Group]) -> String {
+    let row = |group: &Group| {
+        let known: Vec<i64> = group.partitions.iter().filter_map(|partition| partition.lag).collect();
+        let lag = (!known.is_empty()).then(|| known.iter().sum::<i64>());
+        let open = group.open.as_ref().unwrap_or(&Open { waiting: 0, push_fail: 0, retrying: 0, held: 0 });
+        [
+            group.group.clone(),
+            state(group),
+            or_dash(lag),
+            open.waiting.to_string(),
+            open.retrying.to_string(),
+            open.push_fail.to_string(),
+            open.held.to_string(),
+            or_dash(group.handled),
+            or_dash(group.failed),
+        ]
+    };
+    let header = ["GROUP", "STATE", "LAG", "WAITING", "RETRYING", "PUSH_FAIL", "HELD", "HANDLED", "FAILED"];
+    table::table(header, groups.iter().map(row).collect(), "no groups: a [[binding]] in courier.toml makes one")
+}
+
+fn whole(group: &Group) -> String {
+    let mut text = list(std::slice::from_ref(group));
+    let rows = group.partitions.iter().map(|partition| {
+        [
+            partition.topic.clone(),
+            partition.partition.to_string(),
+            or_dash(partition.position),
+            or_dash(partition.end),
+            or_dash(partition.lag),
+            or_dash(partition.node.as_ref()),
+        ]
+    });
+    text.push_str("\n\n");
+    let header = ["TOPIC", "PARTITION", "POSITION", "END", "LAG", "NODE"];
+    text.push_str(&table::table(header, rows.collect(), "no partitions yet"));
+    for binding in &group.bindings {
+        text.push_str(&format!("\n\nbinding: {}", table::clean(&binding.to_string())));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_tells_its_lag_and_why_it_stands_still() {
+        let groups: Vec<Group> = serde_json::from_value(json!([{
+            "group": "stock", "paused": true, "why": "unavailable: database", "bindings": [],
+            "partitions": [
+                { "topic": "order", "partition": 0, "position": 5, "end": 9, "lag": 4, "node": "host-1" },
+                { "topic": "order", "partition": 1, "position": null, "end": null, "lag": null, "node": null },
+            ],
+            "open": { "waiting": 3, "push_fail": 1, "retrying": 2, "held": 0 }, "handled": 7, "failed": 1,
+        }]))
+        .unwrap();
+        let shown = whole(&groups[0]);
+        assert!(shown.contains("paused: unavailable: database  4 "), "{shown}");
+        assert!(shown.contains("order  1          -"), "{shown}");
+    }
+}

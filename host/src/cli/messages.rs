@@ -1,0 +1,216 @@
+//! `courier messages`: what was sent, and what became of it.
+
+use super::client::Client;
+use super::shapes::{Delivery, Message, Page, Receipt};
+use super::table::{self, or_dash};
+use super::{Output, deliveries, point_in_time, show};
+
+const STATES: [&str; 5] = ["SEND_FAIL", "COMMITTED", "PUSH_FAIL", "HANDLE_FAIL", "HANDLED"];
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Lists messages, the newest first.
+    List(List),
+    /// Shows a message with its deliveries and their attempts.
+    Show {
+        /// The message's id.
+        id: String,
+    },
+    /// Sends a message again that could not be sent.
+    Resend {
+        /// The message's id.
+        id: String,
+    },
+    /// Takes a delayed message back that is not due yet.
+    Cancel {
+        /// The message's id.
+        id: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    /// Of this topic.
+    #[arg(long)]
+    topic: Option<String>,
+    /// Of this type.
+    #[arg(long = "type", value_name = "TYPE")]
+    type_name: Option<String>,
+    /// With this key.
+    #[arg(long)]
+    key: Option<String>,
+    /// Of this sender.
+    #[arg(long)]
+    source: Option<String>,
+    /// In this state.
+    #[arg(long, value_parser = STATES)]
+    state: Option<String>,
+    #[command(flatten)]
+    span: Span,
+}
+
+/// Which part of a list is wanted.
+#[derive(Debug, clap::Args)]
+pub(super) struct Span {
+    /// From this time, for example 2026-01-31T08:00:00Z, or that long ago: 15m.
+    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
+    pub from: Option<String>,
+    /// Up to this time, or that long ago.
+    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
+    pub to: Option<String>,
+    #[command(flatten)]
+    pub page: Paging,
+}
+
+/// Which page of a list is wanted.
+#[derive(Debug, clap::Args)]
+pub(super) struct Paging {
+    /// Where the page before ended, as it says itself.
+    #[arg(long)]
+    pub cursor: Option<String>,
+    /// How many.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: Option<u32>,
+}
+
+pub(super) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::List(list) => {
+            let query = [
+                ("topic", list.topic),
+                ("type", list.type_name),
+                ("key", list.key),
+                ("source", list.source),
+                ("state", list.state),
+                ("from", list.span.from),
+                ("to", list.span.to),
+                ("cursor", list.span.page.cursor),
+                ("limit", list.span.page.limit.map(|limit| limit.to_string())),
+            ];
+            let answer = client.get(&["messages"], &query).await?;
+            show(output, &answer, |page: Page<Message>| {
+                let rows = page.items.iter().map(row).collect();
+                let header = ["ID", "TOPIC", "TYPE", "KEY", "STATE", "TIME", "REASON"];
+                with_end(table::table(header, rows, "no messages"), page.next.as_deref(), page.truncated)
+            })
+        }
+        Command::Show { id } => {
+            let answer = client.get(&["messages", &id], &[]).await?;
+            show(output, &answer, |message: Message| whole(&message))
+        }
+        Command::Resend { id } => {
+            let answer = client.post(&["messages", &id, "resend"], None).await?;
+            show(output, &answer, |receipt: Receipt| format!("{} {}", receipt.id, receipt.state))
+        }
+        Command::Cancel { id } => {
+            let answer = client.delete(&["messages", &id]).await?;
+            match output {
+                Output::Json => super::say(answer.text()),
+                Output::Table => super::say(&format!("{} cancelled", table::clean(&id))),
+            }
+        }
+    }
+}
+
+/// A page's table and how to get at what it left out.
+pub(super) fn with_end(mut table: String, next: Option<&str>, truncated: bool) -> String {
+    if let Some(next) = next {
+        table.push_str(&format!("\n\nmore: --cursor {}", table::clean(next)));
+    }
+    if truncated {
+        table.push_str(
+            "\n\nonly part of the time was searched: narrow it with --from and --to, or name a group, key or id",
+        );
+    }
+    table
+}
+
+fn row(message: &Message) -> [String; 7] {
+    [
+        message.id.clone(),
+        message.topic.clone(),
+        or_dash(message.type_name.as_ref()),
+        or_dash(table::key(message.key.as_ref(), message.key_base64.as_ref())),
+        message.state.clone(),
+        or_dash(message.time.as_ref()),
+        or_dash(message.reason.as_ref()),
+    ]
+}
+
+fn whole(message: &Message) -> String {
+    let place = message.partition.zip(message.offset).map(|(partition, offset)| format!("{partition} / {offset}"));
+    let retrying = message.retrying.filter(|retrying| *retrying).map(|_| "yes, by itself".to_owned());
+    let present = |value: &&serde_json::Value| !value.is_null();
+    let headers = message.headers.as_ref().filter(|headers| headers.as_object().is_some_and(|map| !map.is_empty()));
+    let mut text = table::fields(&[
+        ("id", Some(message.id.clone())),
+        ("topic", Some(message.topic.clone())),
+        ("type", message.type_name.clone()),
+        ("key", table::key(message.key.as_ref(), message.key_base64.as_ref())),
+        ("source", message.source.clone()),
+        ("kind", message.kind.clone()),
+        ("time", message.time.clone()),
+        ("state", Some(message.state.clone())),
+        ("reason", message.reason.clone()),
+        ("retrying", retrying),
+        ("partition / offset", place),
+        ("deliver at", message.deliver_at.clone()),
+        ("headers", headers.map(ToString::to_string)),
+        ("body", message.body.as_ref().filter(present).map(ToString::to_string)),
+        ("body (base64)", message.body_base64.clone()),
+    ]);
+    for delivery in message.deliveries.iter().flatten() {
+        text.push_str("\n\n");
+        text.push_str(&delivery_block(delivery));
+    }
+    if message.deliveries.as_ref().is_some_and(Vec::is_empty) {
+        text.push_str("\n\nno group is bound to its topic");
+    }
+    text
+}
+
+fn delivery_block(delivery: &Delivery) -> String {
+    let mut text = table::fields(&[
+        ("delivery", Some(delivery.id.clone())),
+        ("group", Some(delivery.group.clone())),
+        ("state", Some(delivery.state.clone())),
+        ("verdict", delivery.verdict.clone()),
+        ("reason", delivery.reason.clone()),
+        ("node", delivery.node.clone()),
+        ("settled at", delivery.settled_at.clone()),
+        ("next attempt at", delivery.next_attempt_at.clone()),
+    ]);
+    let attempts = delivery.attempts.as_deref().unwrap_or(&[]);
+    if !attempts.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&deliveries::attempts(attempts));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_shown_with_its_deliveries_and_attempts() {
+        let text = r#"{
+            "id": "m-1", "key": "o-1", "source": null, "topic": "order", "type": "OrderCreated", "kind": "event",
+            "time": "2026-01-31T08:00:00.000000Z", "state": "COMMITTED", "reason": null, "retrying": false,
+            "partition": 3, "offset": 42, "headers": {}, "body": { "a": 1 }, "deliver_at": null,
+            "deliveries": [{
+                "id": "d-1", "message_id": "m-1", "group": "stock", "topic": "order", "partition": 3, "offset": 42,
+                "key": "o-1", "type": "OrderCreated", "state": "HANDLE_FAIL", "verdict": "error", "reason": "no stock",
+                "fingerprint": "f", "node": "host-1", "received_at": "x", "settled_at": "y", "next_attempt_at": null,
+                "attempts": [{ "number": 1, "counted": 1, "version": "sha256:00", "node": "host-1", "started_at": "s",
+                    "finished_at": "f", "verdict": "error", "reason": "no stock", "fingerprint": "f", "log": "one\ntwo" }]
+            }]
+        }"#;
+        let message: Message = serde_json::from_str(text).unwrap();
+        let shown = whole(&message);
+        for part in ["3 / 42", "{\"a\":1}", "HANDLE_FAIL", "no stock", "sha256:00", "  one\n", "  two"] {
+            assert!(shown.contains(part), "{part:?} in\n{shown}");
+        }
+        assert!(!shown.contains("source") && !shown.contains("retrying"), "{shown}");
+    }
+}

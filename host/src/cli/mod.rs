@@ -1,0 +1,276 @@
+//! The command line: a command a file.
+//!
+//! `serve`, `dev` and `check` act on this machine. Everything else asks a
+//! running host over its HTTP API ([`client`]) and shows the answer, as a table
+//! for people ([`table`]) or, with `--output json`, as the very JSON that came.
+//!
+//! Nothing here knows the store, Kafka or the engine.
+
+mod check;
+mod client;
+mod deliveries;
+mod dev;
+mod groups;
+mod messages;
+mod outbox;
+mod plugin;
+mod publish;
+mod redrive;
+mod serve;
+mod shapes;
+mod table;
+mod toolchain;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use reqwest::Url;
+use secrecy::SecretString;
+use tracing_subscriber::EnvFilter;
+
+use self::client::{Answer, Client};
+
+/// A message service on Kafka that runs WebAssembly handlers.
+#[derive(Debug, Parser)]
+#[command(name = "courier", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// How answers are shown.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table, help_heading = "Global options")]
+    output: Output,
+    /// The host to ask.
+    #[arg(
+        long,
+        global = true,
+        env = "COURIER_SERVER",
+        default_value = "http://127.0.0.1:7070",
+        value_name = "URL",
+        value_parser = server,
+        help_heading = "Global options"
+    )]
+    server: Url,
+    /// The token to show it, if it wants one.
+    #[arg(long, global = true, env = "COURIER_TOKEN", hide_env_values = true, help_heading = "Global options")]
+    token: Option<SecretString>,
+    /// How the log is written, to standard error. RUST_LOG says what of it.
+    #[arg(
+        long,
+        global = true,
+        env = "COURIER_LOG_FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Text,
+        value_name = "FORMAT",
+        help_heading = "Global options"
+    )]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// A line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How answers are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// The JSON of the API as it came.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a host.
+    Serve(serve::Args),
+    /// Runs a host for trying things out: Kafka and store are built in.
+    Dev(dev::Args),
+    /// Checks courier.toml without starting anything.
+    Check(check::Args),
+    /// Publishes a message.
+    Publish(publish::Args),
+    /// Looks at messages and what became of them.
+    #[command(subcommand)]
+    Messages(messages::Command),
+    /// Looks at deliveries and retries them.
+    #[command(subcommand)]
+    Deliveries(deliveries::Command),
+    /// Looks at consumer groups, pauses them and moves their positions.
+    #[command(subcommand)]
+    Groups(groups::Command),
+    /// Writes, builds, uploads and activates plugins.
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+    /// Runs settled or failed deliveries again, many at once.
+    #[command(subcommand)]
+    Redrive(redrive::Command),
+    /// Helps with the outbox table of a sender's database.
+    #[command(subcommand)]
+    Outbox(outbox::Command),
+    /// Prints what a shell needs to complete commands.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Cli {
+    /// Begins to log. A host tells what it does; other commands only what goes
+    /// wrong, since people read their answers beside it.
+    pub fn trace(&self) {
+        let usual = match self.command {
+            Command::Serve(_) | Command::Dev(_) => "info",
+            _ => "warn",
+        };
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        match self.log_format {
+            LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+            LogFormat::Json => log.json().init(),
+        }
+    }
+
+    /// Does what was asked. An error has been printed when it returns.
+    pub async fn run(self) -> ExitCode {
+        match self.dispatch().await {
+            Ok(code) => code,
+            // A reader such as `head` that has seen enough is no failure.
+            Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "error: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    async fn dispatch(self) -> anyhow::Result<ExitCode> {
+        let output = self.output;
+        let ask = || Client::new(&self.server, self.token.as_ref());
+        match self.command {
+            Command::Serve(args) => serve::run(args).await?,
+            Command::Dev(args) => dev::run(args).await?,
+            Command::Check(args) => return check::run(&args, output),
+            Command::Publish(args) => publish::run(&ask()?, output, args).await?,
+            Command::Messages(command) => messages::run(&ask()?, output, command).await?,
+            Command::Deliveries(command) => deliveries::run(&ask()?, output, command).await?,
+            Command::Groups(command) => groups::run(&ask()?, output, command).await?,
+            Command::Plugin(command) => plugin::run(ask, output, command).await?,
+            Command::Redrive(command) => redrive::run(&ask()?, output, command).await?,
+            Command::Outbox(command) => outbox::run(&command)?,
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "courier", &mut script);
+                std::io::stdout().write_all(&script)?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The address of a host: http or https.
+fn server(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    url.ok_or_else(|| "write a URL such as http://127.0.0.1:7070".to_owned())
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Prints text and ends the line if it does not end by itself.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Shows an answer: as it came, or as `people` read it.
+fn show<T: serde::de::DeserializeOwned>(
+    output: Output,
+    answer: &Answer,
+    people: impl FnOnce(T) -> String,
+) -> anyhow::Result<()> {
+    match output {
+        Output::Json => say(answer.text()),
+        Output::Table => say(&people(answer.read()?)),
+    }
+}
+
+/// A point in time: RFC 3339, or a duration, which means that long ago.
+fn point_in_time(text: &str) -> Result<String, String> {
+    if text.parse::<jiff::Timestamp>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    let ago = crate::config::parse_duration(text).ok().and_then(|ago| jiff::Timestamp::now().checked_sub(ago).ok());
+    ago.map(|time| format!("{time:.6}"))
+        .ok_or_else(|| "write a time, 2026-01-31T08:00:00Z, or how long ago, 15m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_written_wrong_is_refused_before_anything_is_asked() {
+        let refused = |line: &str| Cli::try_parse_from(line.split(' ')).err().map(|error| error.exit_code());
+        for line in [
+            "courier",
+            "courier serv",
+            "courier --server localhost:7070 groups list",
+            "courier messages list --state DONE",
+            "courier messages list --from yesterday",
+            "courier publish order",
+            "courier publish order --body {} --file x",
+            "courier publish order --body {} --delay 2",
+            "courier publish order --body {} --header novalue",
+            "courier groups seek stock --topic order --to earliest",
+            "courier outbox schema --for mysql",
+        ] {
+            assert_eq!(refused(line), Some(2), "{line}");
+        }
+        for line in [
+            "courier serve",
+            "courier check --config other.toml --output json",
+            "courier publish order -",
+            "courier publish order --file - --type OrderCreated --key 1 --header a=b --header c=d=e --delay 2s",
+            "courier messages list --state HANDLED --from 15m --limit 1000",
+            "courier deliveries retry abc --token secret",
+            "courier groups seek stock --topic order --to 42 --confirm stock",
+            "courier plugin push a.wasm --activate",
+            "courier redrive plan --group stock --state HANDLE_FAIL --rate 500",
+            "courier completions bash",
+        ] {
+            assert_eq!(refused(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let cli = Cli::try_parse_from(["courier", "--token", "hunter2", "groups", "list"]).unwrap();
+        assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_duration_is_that_long_ago() {
+        assert_eq!(point_in_time("2026-01-31T08:00:00Z").unwrap(), "2026-01-31T08:00:00Z");
+        let time: jiff::Timestamp = point_in_time("1h").unwrap().parse().unwrap();
+        assert!((3_590..3_610).contains(&jiff::Timestamp::now().duration_since(time).as_secs()));
+        assert!(point_in_time("yesterday").is_err());
+    }
+}

@@ -1,0 +1,72 @@
+//! `courier outbox`: the table that a sender inserts into, within its own
+//! transaction, and that Courier relays from.
+
+use clap::ValueEnum;
+
+use super::say;
+
+const POSTGRES: &str = include_str!("postgres.sql");
+const SQLITE: &str = include_str!("sqlite.sql");
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Prints the statements that create the outbox table.
+    Schema {
+        /// The sender's database.
+        #[arg(long = "for", value_enum, value_name = "DATABASE")]
+        database: Database,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Database {
+    /// PostgreSQL 13 or newer.
+    Postgres,
+    /// SQLite 3.38 or newer.
+    Sqlite,
+}
+
+pub(super) fn run(command: &Command) -> anyhow::Result<()> {
+    let Command::Schema { database } = command;
+    say(match database {
+        Database::Postgres => POSTGRES,
+        Database::Sqlite => SQLITE,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row with the three columns that have no default can be inserted, and
+    /// gets an id and a time.
+    #[tokio::test]
+    async fn sqlite_takes_the_schema_and_the_shortest_insert() {
+        let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
+        sqlx::raw_sql(SQLITE).execute(&pool).await.unwrap();
+        let insert = "INSERT INTO courier_outbox (topic, type, body) VALUES ('order', 'OrderCreated', '{}')";
+        for _ in 0..2 {
+            sqlx::query(insert).execute(&pool).await.unwrap();
+        }
+        let row: (String, String, String, String) =
+            sqlx::query_as("SELECT id, kind, headers, created_at FROM courier_outbox LIMIT 1")
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+        assert_eq!((row.0.len(), row.1.as_str(), row.2.as_str()), (36, "event", "{}"));
+        assert!(row.3.parse::<jiff::Timestamp>().is_ok(), "{}", row.3);
+        let odd = "INSERT INTO courier_outbox (topic, type, body, kind) VALUES ('order', 'A', '{}', 'other')";
+        assert!(sqlx::query(odd).execute(&pool).await.is_err());
+    }
+
+    #[test]
+    fn every_column_is_explained() {
+        for schema in [POSTGRES, SQLITE] {
+            for column in ["id", "topic", "type", "key", "kind", "body", "headers", "deliver_at", "created_at"] {
+                let line = schema.lines().position(|line| line.trim_start().starts_with(&format!("{column} ")));
+                let before = line.and_then(|line| schema.lines().nth(line - 1)).unwrap_or("");
+                assert!(before.trim_start().starts_with("--"), "{column} in\n{schema}");
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `courier plugin`: from nothing to a handler that runs.
+//!
+//! `new` and `build` act on this machine; the others ask a host.
+
+mod build;
+mod new;
+mod push;
+mod versions;
+
+use std::path::PathBuf;
+
+use super::Output;
+use super::client::Client;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Writes a crate with a handler to start from.
+    New(new::Args),
+    /// Builds a crate into a component.
+    Build {
+        /// The crate's directory.
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Uploads a component as a new version of a plugin.
+    Push(push::Args),
+    /// Lists the plugins, or the versions of one.
+    List {
+        /// The plugin.
+        name: Option<String>,
+    },
+    /// Makes a version the one that handles what comes next.
+    Activate {
+        /// The plugin.
+        name: String,
+        /// The version: sha256: and its digits, of which the first will do.
+        version: String,
+    },
+    /// Activates the version that was active before.
+    Rollback {
+        /// The plugin.
+        name: String,
+    },
+}
+
+pub(super) async fn run(
+    ask: impl FnOnce() -> anyhow::Result<Client>,
+    output: Output,
+    command: Command,
+) -> anyhow::Result<()> {
+    match command {
+        Command::New(args) => new::run(&args),
+        Command::Build { dir } => build::run(&dir, output),
+        Command::Push(args) => push::run(&ask()?, output, args).await,
+        Command::List { name } => versions::list(&ask()?, output, name.as_deref()).await,
+        Command::Activate { name, version } => versions::activate(&ask()?, output, &name, &version).await,
+        Command::Rollback { name } => versions::rollback(&ask()?, output, &name).await,
+    }
+}

@@ -1,0 +1,129 @@
+//! `courier plugin new`: writes a crate that builds, tests and runs as it is.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use crate::cli::say;
+
+const FILES: [(&str, &str); 4] = [
+    ("Cargo.toml", include_str!("template/Cargo.toml.txt")),
+    ("src/lib.rs", include_str!("template/lib.rs.txt")),
+    ("README.md", include_str!("template/README.md.txt")),
+    (".gitignore", "/target\n/*.wasm\n"),
+];
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// The plugin's name, which is also that of the directory.
+    #[arg(value_parser = name)]
+    name: String,
+    /// The directory of courier-sdk; found by itself within a checkout of
+    /// Courier.
+    #[arg(long, value_name = "PATH")]
+    sdk: Option<PathBuf>,
+    /// The consumer group; the plugin's name otherwise.
+    #[arg(long)]
+    group: Option<String>,
+}
+
+/// A name that Courier takes for a plugin and cargo for a package.
+fn name(text: &str) -> Result<String, String> {
+    let right = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
+    // Cargo refuses these, whatever the case.
+    let reserved = ["test", "core", "std", "alloc", "self", "super", "crate"].contains(&text);
+    if starts && text.len() <= 64 && text.chars().all(right) && !reserved {
+        return Ok(text.to_owned());
+    }
+    Err("write 1 to 64 small letters, digits and '-', a letter first: order-handler".to_owned())
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let here = std::env::current_dir().context("cannot tell the current directory")?;
+    let sdk = dependency(args.sdk.as_deref(), &here)?;
+    let dir = here.join(&args.name);
+    if dir.exists() {
+        bail!("{} exists already: choose another name, or remove it", args.name);
+    }
+    let group = args.group.as_deref().unwrap_or(&args.name);
+    write(&dir, &args.name, group, &sdk)?;
+    let name = &args.name;
+    say(&format!(
+        "{name}/ is ready; its README.md says what comes next:\n\n  cd {name}\n  cargo test\n  courier plugin build\n  \
+         courier plugin push {name}.wasm --activate"
+    ))
+}
+
+/// How the crate depends on the SDK.
+fn dependency(given: Option<&Path>, here: &Path) -> anyhow::Result<String> {
+    let found = match given {
+        Some(path) => {
+            if !path.join("Cargo.toml").is_file() {
+                bail!("{} is not courier-sdk: it has no Cargo.toml", path.display());
+            }
+            Some(path.canonicalize().with_context(|| format!("cannot open {}", path.display()))?)
+        }
+        None => here.ancestors().map(|dir| dir.join("guest-sdk/rust")).find(|sdk| sdk.join("Cargo.toml").is_file()),
+    };
+    let Some(path) = found else { return Ok("\"0.1\"".to_owned()) };
+    let path = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+    Ok(format!("{{ path = {} }}", toml::Value::from(path)))
+}
+
+fn write(dir: &Path, name: &str, group: &str, sdk: &str) -> anyhow::Result<()> {
+    for (file, template) in FILES {
+        let path = dir.join(file);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+        }
+        let text = template.replace("{{name}}", name).replace("{{group}}", group).replace("{{sdk}}", sdk);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_cargo_takes() {
+        for right in ["a", "order-handler", "x2"] {
+            assert!(name(right).is_ok(), "{right}");
+        }
+        for wrong in ["", "Order", "2x", "a_b", "../a", "test", "-a", "a b"] {
+            assert!(name(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_new_crate_names_the_sdk_the_group_and_itself() {
+        let temp = tempfile::tempdir().unwrap();
+        let sdk = temp.path().join("guest-sdk/rust");
+        std::fs::create_dir_all(&sdk).unwrap();
+        std::fs::write(sdk.join("Cargo.toml"), "").unwrap();
+        let inside = temp.path().join("plugins");
+        let found = dependency(None, &inside).unwrap();
+        assert!(found.contains("guest-sdk/rust"), "{found}");
+        assert_eq!(
+            dependency(Some(&sdk), Path::new("/")).unwrap(),
+            found.replace(temp.path().to_str().unwrap(), temp.path().canonicalize().unwrap().to_str().unwrap())
+        );
+        assert_eq!(dependency(None, Path::new("/nowhere")).unwrap(), "\"0.1\"");
+        assert!(dependency(Some(Path::new("/nowhere")), &inside).is_err());
+
+        let dir = temp.path().join("tea-shop");
+        write(&dir, "tea-shop", "tea", &found).unwrap();
+        let manifest: toml::Table = std::fs::read_to_string(dir.join("Cargo.toml")).unwrap().parse().unwrap();
+        assert_eq!(manifest["package"]["name"].as_str(), Some("tea-shop"));
+        assert!(manifest["dependencies"]["courier-sdk"]["path"].as_str().is_some());
+        let code = std::fs::read_to_string(dir.join("src/lib.rs")).unwrap();
+        assert!(code.contains("#[handler(group = \"tea\")]"), "{code}");
+        let readme = std::fs::read_to_string(dir.join("README.md")).unwrap();
+        assert!(!readme.contains("{{") && !code.contains("{{"), "everything is filled in");
+        let (_, rest) = readme.split_once("```toml\n").unwrap();
+        let binding = rest.split_once("```").unwrap().0;
+        assert!(crate::config::parse("courier.toml", binding, &|_| None).is_ok(), "{binding}");
+    }
+}

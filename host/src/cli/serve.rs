@@ -1,0 +1,14 @@
+//! `courier serve`: runs a host until it is told to stop.
+
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = "courier.toml")]
+    config: PathBuf,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    crate::serve::serve(args.config).await
+}

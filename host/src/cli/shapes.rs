@@ -1,0 +1,172 @@
+//! What the API answers, as far as tables show it.
+//!
+//! Fields that a table can do without are optional, so that an older or newer
+//! host can still be asked.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Page<T> {
+    pub items: Vec<T>,
+    #[serde(default)]
+    pub next: Option<String>,
+    #[serde(default)]
+    pub truncated: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Receipt {
+    pub id: String,
+    pub state: String,
+    #[serde(default)]
+    pub retrying: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Message {
+    pub id: String,
+    pub key: Option<String>,
+    pub key_base64: Option<String>,
+    pub source: Option<String>,
+    pub topic: String,
+    #[serde(rename = "type")]
+    pub type_name: Option<String>,
+    pub kind: Option<String>,
+    pub time: Option<String>,
+    pub state: String,
+    pub reason: Option<String>,
+    pub retrying: Option<bool>,
+    pub partition: Option<i64>,
+    pub offset: Option<i64>,
+    pub headers: Option<Value>,
+    pub body: Option<Value>,
+    pub body_base64: Option<String>,
+    pub deliver_at: Option<String>,
+    pub deliveries: Option<Vec<Delivery>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Delivery {
+    pub id: String,
+    pub message_id: Option<String>,
+    pub group: String,
+    pub topic: String,
+    pub partition: Option<i64>,
+    pub offset: Option<i64>,
+    pub key: Option<String>,
+    pub key_base64: Option<String>,
+    #[serde(rename = "type")]
+    pub type_name: Option<String>,
+    pub state: String,
+    pub verdict: Option<String>,
+    pub reason: Option<String>,
+    pub node: Option<String>,
+    pub settled_at: Option<String>,
+    pub next_attempt_at: Option<String>,
+    pub attempts: Option<Vec<Attempt>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Attempt {
+    pub number: u64,
+    pub version: Option<String>,
+    pub node: Option<String>,
+    pub started_at: Option<String>,
+    pub finished_at: Option<String>,
+    pub verdict: Option<String>,
+    pub reason: Option<String>,
+    pub log: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Group {
+    pub group: String,
+    pub paused: bool,
+    pub why: Option<String>,
+    #[serde(default)]
+    pub bindings: Vec<Value>,
+    #[serde(default)]
+    pub partitions: Vec<Partition>,
+    pub open: Option<Open>,
+    pub handled: Option<i64>,
+    pub failed: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Partition {
+    pub topic: String,
+    pub partition: i64,
+    pub position: Option<i64>,
+    pub end: Option<i64>,
+    pub lag: Option<i64>,
+    pub node: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Open {
+    #[serde(default)]
+    pub waiting: i64,
+    #[serde(default)]
+    pub push_fail: i64,
+    #[serde(default)]
+    pub retrying: i64,
+    #[serde(default)]
+    pub held: i64,
+}
+
+/// The answer to an upload.
+#[derive(Debug, Deserialize)]
+pub(super) struct Upload {
+    pub name: String,
+    pub version: String,
+    pub active: bool,
+    #[serde(default)]
+    pub imports: Vec<String>,
+    pub wants: Option<Wants>,
+}
+
+/// What a handler says about itself.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Wants {
+    pub name: String,
+    pub world: String,
+    pub group: String,
+    pub topics: Vec<String>,
+    pub types: Vec<String>,
+    pub publishes: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Plugin {
+    pub name: String,
+    pub active: Option<String>,
+    #[serde(default)]
+    pub versions: Vec<Version>,
+    #[serde(default)]
+    pub activations: Vec<Activation>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Version {
+    pub version: String,
+    pub size: Option<u64>,
+    pub created_at: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Activation {
+    pub version: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Redrive {
+    pub id: String,
+    pub state: String,
+    pub matched: Option<i64>,
+    pub done: Option<i64>,
+    pub handled: Option<i64>,
+    pub failed: Option<i64>,
+    pub sample: Option<Vec<Delivery>>,
+}

@@ -1,0 +1,364 @@
+//! `[[binding]]`: which handler gets which topics, under which policy.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use courier_core::message::Timestamp;
+use courier_core::retry::RetryPolicy;
+use courier_core::verdict::{DeadLetter, FailurePolicy};
+use secrecy::SecretString;
+
+use super::host::{name, names, plugin_name};
+use super::reader::{Section, Value};
+use super::report::Span;
+use super::{Binding, Circuit, Grant, HostPort, Isolation, Ordering, PluginRef, Start, secret, units};
+
+const KEYS: [&str; 24] = [
+    "group",
+    "topics",
+    "plugin",
+    "types",
+    "start",
+    "ordering",
+    "concurrency",
+    "timeout",
+    "cpu",
+    "memory",
+    "log",
+    "isolation",
+    "batch",
+    "rate_limit",
+    "circuit",
+    "dedupe",
+    "dead_letter",
+    "max_gap",
+    "paused",
+    "retry",
+    "grant",
+    "http",
+    "config",
+    "secrets",
+];
+const RETRY_KEYS: [&str; 6] = ["max_attempts", "initial", "multiplier", "max", "jitter", "budget"];
+
+const MS: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// Every bound that a binding's numbers are held to.
+const CONCURRENCY: RangeInclusive<i64> = 1..=1024;
+const BATCH: RangeInclusive<i64> = 1..=1024;
+const MAX_GAP: RangeInclusive<i64> = 100..=10_000_000;
+const MAX_ATTEMPTS: RangeInclusive<i64> = 1..=1_000_000;
+const MEMORY: RangeInclusive<u64> = MIB..=4 << 30;
+const LOG: RangeInclusive<u64> = KIB..=16 * MIB;
+const MOST_PER_SECOND: f64 = 1_000_000.0;
+const MOST_GROWTH: f64 = 1_000.0;
+
+/// `[[binding]]`, all of them.
+pub(super) fn bindings(root: &Section<'_>) -> Vec<Binding> {
+    let mut taken: BTreeMap<(String, String), Span> = BTreeMap::new();
+    let mut bindings = Vec::new();
+    for table in root.sections("binding", &KEYS) {
+        let group = table.require("group", "name the consumer group: group = \"stock\"");
+        let group = group.and_then(|value| name(&value, "stock"));
+        let topics = topics(&table);
+        if let Some(group) = &group {
+            for (topic, span) in &topics {
+                if let Some(first) = taken.get(&(group.clone(), topic.clone())) {
+                    let message = format!("the topic {topic:?} is bound twice in the group {group:?}");
+                    let remedy = "a group gives a topic to one handler: remove one, or bind it in a group of its own";
+                    table.reader.clash(span, first, "first bound here", message, remedy);
+                } else {
+                    taken.insert((group.clone(), topic.clone()), span.clone());
+                }
+            }
+        }
+        let topics = topics.into_iter().map(|(topic, _)| topic).collect();
+        bindings.push(binding(&table, group.unwrap_or_default(), topics));
+    }
+    bindings
+}
+
+/// The topics with where each stands.
+fn topics(table: &Section<'_>) -> Vec<(String, Span)> {
+    let Some(value) = table.require("topics", "name what it consumes: topics = [\"order\"]") else {
+        return Vec::new();
+    };
+    let topics = value.texts("order", |item, _| Some((name(item, "order")?, item.span.clone())));
+    if value.is_empty_array() {
+        value.wrong("`binding.topics` is empty", "name at least one topic: topics = [\"order\"]");
+    }
+    topics.unwrap_or_default()
+}
+
+fn binding(table: &Section<'_>, group: String, topics: Vec<String>) -> Binding {
+    let integer = |key, bounds| table.get(key).and_then(|value| value.integer(bounds));
+    let duration = |key, bounds| table.get(key).and_then(|value| value.duration(bounds));
+    let size = |key, bounds| table.get(key).and_then(|value| value.size(bounds));
+    let plugin = table.require("plugin", "name what handles it: plugin = \"order-handler\"");
+    let ordering = table.get("ordering").and_then(|value| {
+        value.word(&[("key", Ordering::Key), ("partition", Ordering::Partition), ("none", Ordering::None)])
+    });
+    let ordering = ordering.unwrap_or(Ordering::Key);
+    let batch = integer("batch", BATCH).unwrap_or(1) as usize;
+    let failure = FailurePolicy { retry: retry(table), dead_letter: dead_letter(table, &group, &topics, ordering) };
+    Binding {
+        plugin: plugin.and_then(|value| plugin_ref(&value)).unwrap_or(PluginRef { name: String::new(), digest: None }),
+        types: table.get("types").and_then(|value| types(&value)),
+        start: table.get("start").and_then(|value| start(&value)).unwrap_or(Start::Earliest),
+        ordering,
+        concurrency: integer("concurrency", CONCURRENCY).unwrap_or(64) as usize,
+        timeout: duration("timeout", MS..=HOUR).unwrap_or(Duration::from_secs(5)),
+        cpu: duration("cpu", MS..=HOUR).unwrap_or(Duration::from_millis(500)),
+        memory: size("memory", MEMORY).unwrap_or(64 * MIB),
+        log: size("log", LOG).unwrap_or(64 * KIB),
+        isolation: isolation(table, batch),
+        batch,
+        rate_limit: table.get("rate_limit").and_then(|value| {
+            let remedy = "write how many attempts may begin in a second: above 0, at most 1000000";
+            value.number(|rate| rate > 0.0 && rate <= MOST_PER_SECOND, remedy)
+        }),
+        circuit: table.get("circuit").and_then(|value| circuit(&value)),
+        dedupe: duration("dedupe", Duration::from_secs(1)..=30 * DAY),
+        failure,
+        max_gap: integer("max_gap", MAX_GAP).unwrap_or(50_000) as u32,
+        paused: table.get("paused").and_then(|value| value.flag()).unwrap_or(false),
+        grant: grant(table),
+        http_allow: http_allow(table),
+        config: config(table),
+        secrets: secrets(table),
+        group,
+        topics,
+    }
+}
+
+fn plugin_ref(value: &Value<'_>) -> Option<PluginRef> {
+    let text = value.text("order-handler")?;
+    let Some((name, digest)) = text.split_once('@') else {
+        return Some(PluginRef { name: plugin_name(value, "order-handler")?, digest: None });
+    };
+    if let Err(remedy) = units::plugin_name(name) {
+        value.wrong(format!("`{}` names the plugin {name:?}", value.path), remedy);
+        return None;
+    }
+    let hex = digest.strip_prefix("sha256:").unwrap_or("");
+    if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+        return Some(PluginRef { name: name.to_owned(), digest: Some(digest.to_owned()) });
+    }
+    let remedy = format!(
+        "write \"{name}@sha256:\" and 64 hexadecimal digits in small letters, as `courier plugin list` shows them, \
+         or {name:?} for the active version"
+    );
+    value.wrong(format!("`{}` names the version {digest:?}", value.path), remedy);
+    None
+}
+
+fn types(value: &Value<'_>) -> Option<Vec<String>> {
+    let types = value.texts("OrderCreated", |item, text| {
+        if text.is_empty() || text.chars().any(char::is_control) {
+            item.wrong(format!("{text:?} is no type"), "write the type as its sender does: \"OrderCreated\"");
+            return None;
+        }
+        Some(text.to_owned())
+    })?;
+    if value.is_empty_array() {
+        value.wrong("`binding.types` is empty", "name some types, or leave `types` out to get all");
+    }
+    Some(types)
+}
+
+fn start(value: &Value<'_>) -> Option<Start> {
+    let Some(text) = value.as_scalar() else {
+        value.text("earliest")?;
+        return None;
+    };
+    match text.as_str() {
+        "earliest" => return Some(Start::Earliest),
+        "latest" => return Some(Start::Latest),
+        _ => {}
+    }
+    let time = text.parse::<jiff::Timestamp>().ok();
+    if time.is_none() {
+        let remedy = "it may be \"earliest\", \"latest\" or a time with its offset: 2026-01-31T08:00:00Z";
+        value.wrong(format!("`{}` is {text:?}", value.path), remedy);
+    }
+    time.map(|time| Start::Time(Timestamp(time.as_microsecond())))
+}
+
+fn isolation(table: &Section<'_>, batch: usize) -> Isolation {
+    let Some(value) = table.get("isolation") else {
+        // Deliveries that are handed over together share a sandbox.
+        return if batch > 1 { Isolation::Batch } else { Isolation::Message };
+    };
+    let words = [("message", Isolation::Message), ("batch", Isolation::Batch), ("instance", Isolation::Instance)];
+    let isolation = value.word(&words).unwrap_or(Isolation::Message);
+    match (isolation, batch) {
+        (Isolation::Batch, 1) => value.wrong(
+            "`binding.isolation` is \"batch\", and `batch` is 1",
+            "write how many deliveries a call gets, batch = 100, or isolation = \"message\"",
+        ),
+        (Isolation::Message, 2..) if value.as_text() == Some("message") => value.wrong(
+            format!("`binding.isolation` is \"message\", and `batch` hands over {batch} messages at once"),
+            "write isolation = \"batch\" or \"instance\", or remove `batch`",
+        ),
+        _ => {}
+    }
+    isolation
+}
+
+fn circuit(value: &Value<'_>) -> Option<Circuit> {
+    let section = value.section(&["failures", "open"])?;
+    let failures = section.require("failures", "write after how many failures in a row it opens: failures = 20");
+    let open = section.require("open", "write how long it stays open: open = \"30s\"");
+    let failures = failures.and_then(|value| value.integer(1..=1_000_000));
+    let open = open.and_then(|value| value.duration(100 * MS..=DAY));
+    Some(Circuit { failures: failures? as u32, open: open? })
+}
+
+fn retry(table: &Section<'_>) -> RetryPolicy {
+    let section = table.section("retry", &RETRY_KEYS);
+    if !section.is_present() {
+        return RetryPolicy::default();
+    }
+    let duration = |key, bounds| section.get(key).and_then(|value| value.duration(bounds));
+    let initial = duration("initial", MS..=30 * DAY).unwrap_or(Duration::from_secs(1));
+    let max = duration("max", MS..=30 * DAY);
+    if let (Some(value), Some(max)) = (section.get("max"), max.filter(|max| *max < initial)) {
+        let (max, initial) = (units::show_duration(max), units::show_duration(initial));
+        value.wrong(
+            format!("`binding.retry.max` is {max}, and the first wait, `initial`, is {initial}"),
+            format!("write at least max = \"{initial}\", or a smaller `initial`"),
+        );
+    }
+    RetryPolicy {
+        on_error: true,
+        max_attempts: section.get("max_attempts").and_then(|value| value.integer(MAX_ATTEMPTS)).unwrap_or(5) as u32,
+        initial,
+        multiplier: section
+            .get("multiplier")
+            .and_then(|value| value.number(|growth| (1.0..=MOST_GROWTH).contains(&growth), "it must be from 1 to 1000"))
+            .unwrap_or(2.0),
+        // An `initial` longer than the usual maximum is a wish for long waits.
+        max: max.unwrap_or(Duration::from_secs(300).max(initial)),
+        jitter: section
+            .get("jitter")
+            .and_then(|value| value.number(|part| (0.0..=1.0).contains(&part), "it must be from 0 to 1"))
+            .unwrap_or(0.2),
+        budget: duration("budget", MS..=YEAR),
+    }
+}
+
+fn dead_letter(table: &Section<'_>, group: &str, topics: &[String], ordering: Ordering) -> DeadLetter {
+    let Some(value) = table.get("dead_letter") else { return DeadLetter::Off };
+    let choices = "it may be false, true (the topic dlq.<topic>.<group>), the name of a topic, or \"hold\"";
+    match (value.as_flag(), value.as_text()) {
+        (Some(false), _) => DeadLetter::Off,
+        (Some(true), _) => {
+            let longest = topics.iter().map(|topic| "dlq.".len() + topic.len() + 1 + group.len()).max();
+            if longest.is_some_and(|length| length > units::MAX_NAME) {
+                value.wrong("`dlq.<topic>.<group>` is too long for Kafka", "name a topic: dead_letter = \"dead\"");
+            }
+            DeadLetter::Topic(None)
+        }
+        (_, Some("hold")) => {
+            if ordering == Ordering::None {
+                let remedy = "write ordering = \"key\", or dead_letter = true to keep failed messages in a topic";
+                value.wrong("\"hold\" makes a lane wait, and with ordering = \"none\" there are no lanes", remedy);
+            }
+            DeadLetter::Hold
+        }
+        (_, Some(word @ ("true" | "false"))) => {
+            value.wrong(format!("`binding.dead_letter` is the text {word:?}"), format!("remove the quotes: {word}"));
+            DeadLetter::Off
+        }
+        (_, Some(topic)) => {
+            if let Err(remedy) = units::name(topic) {
+                value.wrong(format!("`binding.dead_letter` is {topic:?}"), format!("{remedy}; {choices}"));
+            } else if topics.iter().any(|bound| bound == topic) {
+                let message = format!("dead letters on {topic:?} would come back to this binding");
+                value.wrong(message, "name another topic, or write true");
+            }
+            DeadLetter::Topic(Some(topic.to_owned()))
+        }
+        (None, None) => {
+            value.wrong("`binding.dead_letter` is neither true or false nor text", choices);
+            DeadLetter::Off
+        }
+    }
+}
+
+fn grant(table: &Section<'_>) -> Grant {
+    let section = table.section("grant", &["publish", "state", "cache"]);
+    let flag = |key| section.get(key).and_then(|value| value.flag()).unwrap_or(false);
+    Grant {
+        publish: section.get("publish").and_then(|value| names(&value, "stock")).unwrap_or_default(),
+        state: flag("state"),
+        cache: flag("cache"),
+    }
+}
+
+fn http_allow(table: &Section<'_>) -> Vec<HostPort> {
+    let section = table.section("http", &["allow"]);
+    let allow = section.require_if_present("allow", "name where it may connect to: allow = [\"api.example.com:443\"]");
+    allow.and_then(|value| value.texts("api.example.com:443", host_port)).unwrap_or_default()
+}
+
+fn host_port(value: &Value<'_>, text: &str) -> Option<HostPort> {
+    let split = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    if let Some((host, port)) = split.filter(|(_, port)| *port != 0) {
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let right = match bracketed {
+            Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => is_dns_name(host),
+        };
+        if right {
+            return Some(HostPort { host: bracketed.unwrap_or(host).to_lowercase(), port });
+        }
+    }
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let bare = bare.split(['/', ':']).next().filter(|host| is_dns_name(host)).unwrap_or("api.example.com");
+    let port = if text.starts_with("http://") { 80 } else { 443 };
+    let remedy = format!("write one host and its port, without scheme, path or `*`: \"{bare}:{port}\"");
+    value.wrong(format!("`{}` has {text:?}", value.path), remedy);
+    None
+}
+
+/// Whether this is a DNS name or an IPv4 address.
+fn is_dns_name(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    host.len() <= 253 && host.split('.').all(label)
+}
+
+fn config(table: &Section<'_>) -> BTreeMap<String, String> {
+    let mut config = BTreeMap::new();
+    for (name, value) in table.open_section("config").entries() {
+        if secret::is_secret_name(name) {
+            value.reader.hide(&value.span);
+        }
+        match value.as_scalar() {
+            Some(text) => {
+                config.insert(name.to_owned(), text);
+            }
+            None => value.wrong(
+                format!("`{}` is an array or a table", value.path),
+                format!("a handler reads text: write it as one, {name} = \"..\""),
+            ),
+        }
+    }
+    config
+}
+
+fn secrets(table: &Section<'_>) -> BTreeMap<String, SecretString> {
+    let entries = table.open_section("secrets").entries();
+    entries.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.secret()?))).collect()
+}

@@ -1,0 +1,274 @@
+//! What a file says about the host itself: where it listens and what it is
+//! called, its store, its tokens, its transactions and its outboxes.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::Url;
+use secrecy::ExposeSecret as _;
+
+use super::reader::{Section, Value};
+use super::report::Span;
+use super::{Auth, Outbox, Role, Server, StoreConfig, Token, Transactions, secret, units};
+
+/// The tables that a file may have.
+pub(super) const SECTIONS: [&str; 7] = ["server", "kafka", "store", "auth", "transactions", "outbox", "binding"];
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
+const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 86_400);
+const MAX_RETENTION: Duration = Duration::from_secs(3_650 * 86_400);
+const MAX_TOKENS: usize = 10_000;
+
+const ROLES: [(&str, Role); 4] =
+    [("viewer", Role::Viewer), ("publisher", Role::Publisher), ("operator", Role::Operator), ("admin", Role::Admin)];
+
+/// `[server]`.
+pub(super) fn server(root: &Section<'_>) -> Server {
+    let section = root.section("server", &["listen", "node"]);
+    Server {
+        listen: section.get("listen").and_then(|value| listen(&value)).unwrap_or(DEFAULT_LISTEN),
+        node: section.get("node").and_then(|value| name(&value, "host-1")).unwrap_or_else(host_name),
+    }
+}
+
+fn listen(value: &Value<'_>) -> Option<SocketAddr> {
+    let text = value.text("127.0.0.1:7070")?;
+    let address = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    let parsed = address.parse().ok();
+    if parsed.is_none() {
+        value.wrong(
+            format!("`{}` is {text:?}, which is no address", value.path),
+            "write an IP address and a port: \"127.0.0.1:7070\", \"0.0.0.0:7070\" or \"[::1]:7070\"",
+        );
+    }
+    parsed
+}
+
+/// Refuses an address that others can reach when nobody needs a token.
+pub(super) fn open_without_tokens(root: &Section<'_>, server: &Server, auth: &Auth) {
+    let listen = root.get("server").and_then(|value| value.as_open_section()?.get("listen"));
+    let Some(value) = listen else { return };
+    // Tokens that were written but are wrong have errors of their own.
+    let written = root.get("auth").and_then(|value| value.as_open_section()?.get("tokens"));
+    let none = auth.tokens.is_empty() && !written.is_some_and(|tokens| tokens.has_items());
+    if server.listen.ip().is_loopback() || !none {
+        return;
+    }
+    value.wrong(
+        format!("{} can be reached from other machines, and no token is needed", server.listen),
+        "listen on \"127.0.0.1:7070\", or add [auth] with tokens = [{ name = \"ops\", role = \"admin\", env = \"OPS_TOKEN\" }]",
+    );
+}
+
+/// What this machine calls itself, as far as a name may hold it.
+fn host_name() -> String {
+    let mut bytes = [0_u8; 256];
+    // SAFETY: the pointer and the length are those of `bytes`, which outlives
+    // the call.
+    let answer = unsafe { libc::gethostname(bytes.as_mut_ptr().cast(), bytes.len()) };
+    let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(0);
+    let raw = if answer == 0 { String::from_utf8_lossy(&bytes[..length]).into_owned() } else { String::new() };
+    let clean: String = raw.chars().map(|c| if units::name(&c.to_string()).is_ok() { c } else { '-' }).collect();
+    if units::name(&clean).is_ok() { clean } else { "courier".to_owned() }
+}
+
+/// The name of a topic, group or node.
+pub(super) fn name(value: &Value<'_>, example: &str) -> Option<String> {
+    let text = value.text(example)?;
+    match units::name(text) {
+        Ok(()) => Some(text.to_owned()),
+        Err(remedy) => {
+            value.wrong(format!("`{}` is {text:?}", value.path), remedy);
+            None
+        }
+    }
+}
+
+/// An array of names of topics or groups.
+pub(super) fn names(value: &Value<'_>, example: &str) -> Option<Vec<String>> {
+    value.texts(example, |item, _| name(item, example))
+}
+
+/// `[store]`.
+pub(super) fn store(root: &Section<'_>) -> StoreConfig {
+    let section = root.section("store", &["url", "retention"]);
+    let url = section.get("url").and_then(|value| database(&value, "sqlite://courier.db"));
+    let retention = section.get("retention").and_then(|value| value.duration(Duration::from_secs(60)..=MAX_RETENTION));
+    StoreConfig {
+        url: url.unwrap_or_else(|| "sqlite://courier.db".to_owned()),
+        retention: retention.unwrap_or(DEFAULT_RETENTION),
+    }
+}
+
+/// The URL of a database, in the file or from outside since it may hold a
+/// password.
+fn database(value: &Value<'_>, example: &str) -> Option<String> {
+    let fetched;
+    let url = match value.as_text() {
+        Some(text) => text,
+        None if value.as_open_section().is_some() => {
+            fetched = value.secret()?;
+            fetched.expose_secret()
+        }
+        None => value.text(example)?,
+    };
+    let shown = secret::without_password(url);
+    let remedy = "write \"sqlite://courier.db\" or \"postgres://user@host:5432/database\"";
+    if let Some(path) = url.strip_prefix("sqlite://") {
+        if path.is_empty() || path.starts_with('?') {
+            value.wrong(format!("`{}` is {shown:?}, which names no file", value.path), remedy);
+            return None;
+        }
+        return Some(url.to_owned());
+    }
+    let postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    if !postgres || Url::parse(url).is_err() {
+        value.wrong(format!("`{}` is {shown:?}, which is neither SQLite nor PostgreSQL", value.path), remedy);
+        return None;
+    }
+    Some(url.to_owned())
+}
+
+/// `[auth]`.
+pub(super) fn auth(root: &Section<'_>) -> Auth {
+    let section = root.section("auth", &["tokens"]);
+    let known = ["name", "role", "env", "file", "topics", "groups"];
+    let tables = section.sections("tokens", &known);
+    if let Some(extra) = tables.get(MAX_TOKENS) {
+        section.reader.problem(&extra.span, "too many tokens", format!("at most {MAX_TOKENS} are held"));
+    }
+    let mut tokens: Vec<(Token, Span, Span)> = Vec::new();
+    for table in tables.iter().take(MAX_TOKENS) {
+        let Some((token, name_span)) = token(table) else { continue };
+        if let Some((_, first, _)) = tokens.iter().find(|(other, ..)| other.name == token.name) {
+            let message = format!("two tokens are named {:?}", token.name);
+            section.reader.clash(&name_span, first, "first here", message, "give each token a name of its own");
+        }
+        let same = |other: &Token| other.secret.expose_secret() == token.secret.expose_secret();
+        if let Some((other, _, first)) = tokens.iter().find(|(other, ..)| same(other)) {
+            let message = format!("the tokens {:?} and {:?} have the same secret", other.name, token.name);
+            let remedy = "give each token a secret of its own: nothing else tells their holders apart";
+            section.reader.clash(&table.span, first, "the other one", message, remedy);
+        }
+        tokens.push((token, name_span, table.span.clone()));
+    }
+    Auth { tokens: tokens.into_iter().map(|(token, ..)| token).collect() }
+}
+
+fn token(table: &Section<'_>) -> Option<(Token, Span)> {
+    let name = table.require("name", "name its holder: name = \"shop\"");
+    let role = table.require("role", "it may be \"viewer\", \"publisher\", \"operator\" or \"admin\"");
+    let role = role.and_then(|value| value.word(&ROLES));
+    let secret = match (table.get("env"), table.get("file")) {
+        (Some(source), None) | (None, Some(source)) => secret::fetch(&source),
+        (None, None) => {
+            let remedy = "say where the secret is: env = \"SHOP_TOKEN\" or file = \"path\"";
+            table.reader.problem(&table.span, "the token has no secret", remedy);
+            None
+        }
+        (Some(_), Some(second)) => {
+            table.reader.problem(&second.key_span, "the token has two secrets", "keep either `env` or `file`");
+            None
+        }
+    };
+    let limit = |key, example| match table.get(key) {
+        Some(value) => names(&value, example).filter(|names| {
+            if names.is_empty() {
+                value.wrong(format!("`{key}` is empty"), format!("name some, or leave `{key}` out to allow all"));
+            }
+            !names.is_empty()
+        }),
+        None => None,
+    };
+    let (topics, groups) = (limit("topics", "order"), limit("groups", "stock"));
+    let name_span = name.as_ref()?.span.clone();
+    let name = name.and_then(|value| self::name(&value, "shop"))?;
+    Some((Token { name, role: role?, secret: secret?, topics, groups }, name_span))
+}
+
+/// `[transactions]`.
+pub(super) fn transactions(root: &Section<'_>) -> Transactions {
+    let section = root.section("transactions", &["check_urls"]);
+    let example = "https://shop.example.com/*";
+    let urls = section.get("check_urls").and_then(|value| value.texts(example, check_url));
+    Transactions { check_urls: urls.unwrap_or_default() }
+}
+
+fn check_url(value: &Value<'_>, text: &str) -> Option<String> {
+    let fixed = text.strip_suffix('*').unwrap_or(text);
+    let url = Url::parse(fixed).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let Some(url) = url.filter(Url::has_host) else {
+        let remedy = "write an http or https URL with a host: \"https://shop.example.com/*\"";
+        value.wrong(format!("`{}` has {text:?}, which is no such URL", value.path), remedy);
+        return None;
+    };
+    // `https://shop*` would also allow `https://shop.evil.example`.
+    let after_host = fixed.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    if fixed.contains('*') || (text.ends_with('*') && !after_host) {
+        let remedy =
+            format!("a `*` may stand only at the end, after the host: \"{}/*\"", url.origin().ascii_serialization());
+        value.wrong(format!("`{}` has {text:?}, whose `*` stands in the wrong place", value.path), remedy);
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// `[[outbox]]`.
+pub(super) fn outboxes(root: &Section<'_>) -> Vec<Outbox> {
+    let mut outboxes: Vec<(Outbox, Span)> = Vec::new();
+    for table in root.sections("outbox", &["name", "url", "table"]) {
+        let name = table.require("name", "name it: name = \"shop\"");
+        let name_span = name.as_ref().map(|value| value.span.clone());
+        let name = name.and_then(|value| plugin_name(&value, "shop"));
+        let url = table.require("url", "name the sender's database: url = \"postgres://user@host/shop\"");
+        let url = url.and_then(|value| database(&value, "postgres://user@host/shop"));
+        let table_name = match table.get("table") {
+            Some(value) => table_of(&value),
+            None => Some("courier_outbox".to_owned()),
+        };
+        let (Some(name), Some(span), Some(url), Some(table_name)) = (name, name_span, url, table_name) else {
+            continue;
+        };
+        let outbox = Outbox { name, url, table: table_name };
+        if let Some((_, first)) = outboxes.iter().find(|(other, _)| other.name == outbox.name) {
+            let message = format!("two outboxes are named {:?}", outbox.name);
+            table.reader.clash(&span, first, "first here", message, "give each outbox a name of its own");
+        } else if let Some((other, first)) =
+            outboxes.iter().find(|(other, _)| other.url == outbox.url && other.table == outbox.table)
+        {
+            let message = format!("the outboxes {:?} and {:?} are the same table", other.name, outbox.name);
+            table.reader.clash(&span, first, "the other one", message, "remove one: its rows would go out twice");
+        }
+        outboxes.push((outbox, span));
+    }
+    outboxes.into_iter().map(|(outbox, _)| outbox).collect()
+}
+
+/// The name of a plugin or an outbox.
+pub(super) fn plugin_name(value: &Value<'_>, example: &str) -> Option<String> {
+    let text = value.text(example)?;
+    match units::plugin_name(text) {
+        Ok(()) => Some(text.to_owned()),
+        Err(remedy) => {
+            value.wrong(format!("`{}` is {text:?}", value.path), remedy);
+            None
+        }
+    }
+}
+
+/// A table's name, which cannot be bound in a statement and is therefore held
+/// to plain identifiers.
+fn table_of(value: &Value<'_>) -> Option<String> {
+    let text = value.text("courier_outbox")?;
+    let plain = |part: &str| {
+        (1..=63).contains(&part.len())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && !part.starts_with(|c: char| c.is_ascii_digit())
+    };
+    if text.split('.').count() <= 2 && text.split('.').all(plain) {
+        return Some(text.to_owned());
+    }
+    let remedy = "write letters, digits and '_', with the schema before a dot if there is one: \"shop.courier_outbox\"";
+    value.wrong(format!("`{}` is {text:?}, which is no plain name of a table", value.path), remedy);
+    None
+}

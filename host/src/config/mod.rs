@@ -1,0 +1,449 @@
+//! `courier.toml`: what it may say, and where it says something wrong.
+//!
+//! [`parse`] turns text into a [`Config`] in which nothing is left to check:
+//! every name is one that Kafka takes, every number is within its bounds and
+//! every secret has been fetched. It reports all the errors of a file at once,
+//! each with its line, its column and what would be right, because a person
+//! who corrects a file wants to do so once.
+//!
+//! Nothing here starts anything or remembers an older configuration; a reload
+//! parses again and compares the [`Binding`]s.
+//!
+//! Read [`reader`] next for how a spanned tree of TOML is walked, then
+//! [`host`] (server, Kafka, store, tokens, outboxes) and [`binding`], which
+//! say what each key means; [`units`] knows durations, sizes and names,
+//! [`secret`] fetches secrets and [`report`] draws the errors.
+
+mod binding;
+mod host;
+mod kafka;
+mod reader;
+mod report;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use courier_core::message::Timestamp;
+use courier_core::verdict::FailurePolicy;
+use secrecy::{ExposeSecret as _, SecretString};
+
+pub use self::report::{ConfigError, Problem};
+pub use self::units::{duration as parse_duration, size as parse_size};
+
+/// Everything that `courier.toml` says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[server]`: where this host listens and what it is called.
+    pub server: Server,
+    /// `[kafka]`: where the messages are.
+    pub kafka: Kafka,
+    /// `[store]`: where statuses and positions are.
+    pub store: StoreConfig,
+    /// `[auth]`: who may do what over HTTP.
+    pub auth: Auth,
+    /// `[transactions]`: where half messages may be checked.
+    pub transactions: Transactions,
+    /// `[[outbox]]`: tables of services whose rows are relayed.
+    pub outboxes: Vec<Outbox>,
+    /// `[[binding]]`: which handler gets which topics, under which policy.
+    pub bindings: Vec<Binding>,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where the HTTP API and the console listen.
+    pub listen: SocketAddr,
+    /// The name of this host, unique among the hosts of one store. Kafka and
+    /// the store recognise a restarted host by it.
+    pub node: String,
+}
+
+/// `[kafka]`.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    /// `host:port` of the brokers that are asked first.
+    pub bootstrap_servers: Vec<String>,
+    /// `[kafka.properties]`: passed through to librdkafka.
+    pub properties: BTreeMap<String, Property>,
+    /// `[kafka.topics]`: how Courier's own topics come to be.
+    pub topics: Topics,
+}
+
+/// The value of a librdkafka property.
+#[derive(Clone, Debug)]
+pub enum Property {
+    /// Stands in the TOML.
+    Plain(String),
+    /// Came from the environment or from a file.
+    Secret(SecretString),
+}
+
+impl Property {
+    /// The value as librdkafka gets it. Never log it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        match self {
+            Self::Plain(value) => value,
+            Self::Secret(value) => value.expose_secret(),
+        }
+    }
+}
+
+impl PartialEq for Property {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+/// `[kafka.topics]`: topics of Courier's own, such as dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topics {
+    /// Whether Courier creates those that are missing.
+    pub create: bool,
+    /// Partitions of a topic that it creates.
+    pub partitions: i32,
+    /// Replicas of a topic that it creates; -1 leaves it to the broker.
+    pub replication: i32,
+}
+
+/// `[store]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// `sqlite://path` or `postgres://…`. It may hold a password: never log it.
+    pub url: String,
+    /// How long what is finished stays.
+    pub retention: Duration,
+}
+
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = secret::without_password(&self.url);
+        f.debug_struct("StoreConfig").field("url", &url).field("retention", &self.retention).finish()
+    }
+}
+
+/// `[auth]`.
+#[derive(Clone, Debug, Default)]
+pub struct Auth {
+    /// Who may ask. Empty: anyone on this machine, since only a loopback
+    /// address may then be listened on.
+    pub tokens: Vec<Token>,
+}
+
+/// One bearer token.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// Names its holder in the audit log.
+    pub name: String,
+    /// What its holder may do.
+    pub role: Role,
+    /// What its holder shows.
+    pub secret: SecretString,
+    /// The only topics it may see and publish on; none means all.
+    pub topics: Option<Vec<String>>,
+    /// The only groups it may see and act on; none means all.
+    pub groups: Option<Vec<String>>,
+}
+
+/// What the holder of a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Looks.
+    Viewer,
+    /// Publishes messages and looks at what became of them.
+    Publisher,
+    /// Looks, retries, pauses, seeks and redrives.
+    Operator,
+    /// Everything, uploading and activating plugins included.
+    Admin,
+}
+
+impl Role {
+    /// The word that the TOML uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Publisher => "publisher",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// `[transactions]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transactions {
+    /// The URLs that a half message may name as its check-back. A `*` at the
+    /// end stands for anything. None by default.
+    pub check_urls: Vec<String>,
+}
+
+/// One `[[outbox]]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Outbox {
+    /// Names it in statuses and logs.
+    pub name: String,
+    /// The sender's database. It may hold a password: never log it.
+    pub url: String,
+    /// The table, `courier_outbox` unless named, with its schema if it has one.
+    pub table: String,
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = secret::without_password(&self.url);
+        f.debug_struct("Outbox").field("name", &self.name).field("url", &url).field("table", &self.table).finish()
+    }
+}
+
+/// One `[[binding]]`: topics, a group, a plugin, and the policy for them.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// The consumer group.
+    pub group: String,
+    /// What it consumes; at least one.
+    pub topics: Vec<String>,
+    /// What handles it.
+    pub plugin: PluginRef,
+    /// The only types handed to the plugin; none means all. Others count as
+    /// handled.
+    pub types: Option<Vec<String>>,
+    /// Where a group begins that has no position yet.
+    pub start: Start,
+    /// Which deliveries wait for one another.
+    pub ordering: Ordering,
+    /// Attempts at the same time on this node.
+    pub concurrency: usize,
+    /// The longest that an attempt may take.
+    pub timeout: Duration,
+    /// The most CPU time that an attempt may burn.
+    pub cpu: Duration,
+    /// The most bytes of memory that a sandbox may have.
+    pub memory: u64,
+    /// The most bytes of log kept of an attempt.
+    pub log: u64,
+    /// How long a sandbox lives.
+    pub isolation: Isolation,
+    /// The most deliveries handed to one call; 1 calls `handle`.
+    pub batch: usize,
+    /// The most attempts begun in a second on this node.
+    pub rate_limit: Option<f64>,
+    /// When to stop calling a handler that only fails.
+    pub circuit: Option<Circuit>,
+    /// How long a message id is remembered so that its double is dropped.
+    pub dedupe: Option<Duration>,
+    /// What becomes of deliveries that do not succeed.
+    pub failure: FailurePolicy,
+    /// The most offsets between a position and the highest fetched.
+    pub max_gap: u32,
+    /// Whether it stands still until the TOML says otherwise.
+    pub paused: bool,
+    /// What the handler may do to the outside.
+    pub grant: Grant,
+    /// Where the handler may connect to over HTTP.
+    pub http_allow: Vec<HostPort>,
+    /// What the handler can read by name.
+    pub config: BTreeMap<String, String>,
+    /// The same, for what must not be seen in a log.
+    pub secrets: BTreeMap<String, SecretString>,
+}
+
+impl PartialEq for Binding {
+    /// Whether a reload may leave it as it is. Secrets are compared by value.
+    fn eq(&self, other: &Self) -> bool {
+        // Taken apart so that a field added later cannot be forgotten here.
+        let Self {
+            group,
+            topics,
+            plugin,
+            types,
+            start,
+            ordering,
+            concurrency,
+            timeout,
+            cpu,
+            memory,
+            log,
+            isolation,
+            batch,
+            rate_limit,
+            circuit,
+            dedupe,
+            failure,
+            max_gap,
+            paused,
+            grant,
+            http_allow,
+            config,
+            secrets,
+        } = self;
+        let exposed = |secrets: &BTreeMap<String, SecretString>, other: &BTreeMap<String, SecretString>| {
+            secrets.len() == other.len()
+                && secrets.iter().zip(other).all(|((name, secret), (other_name, other_secret))| {
+                    name == other_name && secret.expose_secret() == other_secret.expose_secret()
+                })
+        };
+        *group == other.group
+            && *topics == other.topics
+            && *plugin == other.plugin
+            && *types == other.types
+            && *start == other.start
+            && *ordering == other.ordering
+            && *concurrency == other.concurrency
+            && *timeout == other.timeout
+            && *cpu == other.cpu
+            && *memory == other.memory
+            && *log == other.log
+            && *isolation == other.isolation
+            && *batch == other.batch
+            && *rate_limit == other.rate_limit
+            && *circuit == other.circuit
+            && *dedupe == other.dedupe
+            && *failure == other.failure
+            && *max_gap == other.max_gap
+            && *paused == other.paused
+            && *grant == other.grant
+            && *http_allow == other.http_allow
+            && *config == other.config
+            && exposed(secrets, &other.secrets)
+    }
+}
+
+/// A plugin, and which of its versions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PluginRef {
+    /// The plugin.
+    pub name: String,
+    /// The version, as `sha256:` and 64 hexadecimal digits; none means the
+    /// active one.
+    pub digest: Option<String>,
+}
+
+impl fmt::Display for PluginRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.digest {
+            Some(digest) => write!(f, "{}@{digest}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// Where a group begins that has no position yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest message that Kafka still has.
+    Earliest,
+    /// At what comes next.
+    Latest,
+    /// At the first message at or after a time.
+    Time(Timestamp),
+}
+
+/// Which deliveries of a group happen one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ordering {
+    /// Those of one key.
+    Key,
+    /// Those of one partition.
+    Partition,
+    /// None.
+    None,
+}
+
+/// How long a sandbox lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// For one message.
+    Message,
+    /// For one batch.
+    Batch,
+    /// Until it traps or has served its calls.
+    Instance,
+}
+
+/// When a binding stops calling a handler that only fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Circuit {
+    /// Failures in a row that open it.
+    pub failures: u32,
+    /// How long it stays open before one delivery probes.
+    pub open: Duration,
+}
+
+/// What a handler may do to the outside; nothing by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// The topics it may publish on.
+    pub publish: Vec<String>,
+    /// Whether it has the group's key/value state.
+    pub state: bool,
+    /// Whether it has the group's cache on this node.
+    pub cache: bool,
+}
+
+/// A host and a port that a handler may connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A DNS name in lower case or an IP address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Parses and validates. `file` names the text in messages, and secret files
+/// are looked for beside it; `env` answers what an environment variable holds.
+pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    let (tree, broken) = toml::de::DeTable::parse_recoverable(text);
+    let reader = reader::Reader::new(file, text, env);
+    if !broken.is_empty() {
+        // What a half-read tree lacks would only repeat these errors.
+        return Err(reader.syntax(&broken));
+    }
+    let root = reader::Section::root(&reader, &tree, &host::SECTIONS);
+    let server = host::server(&root);
+    let auth = host::auth(&root);
+    host::open_without_tokens(&root, &server, &auth);
+    let config = Config {
+        server,
+        kafka: kafka::kafka(&root),
+        store: host::store(&root),
+        auth,
+        transactions: host::transactions(&root),
+        outboxes: host::outboxes(&root),
+        bindings: binding::bindings(&root),
+    };
+    reader.finish(config)
+}
+
+/// Reads, parses and validates a file, with this process's environment.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let file = path.display().to_string();
+    match std::fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => parse(&file, &text, &|name| std::env::var(name).ok()),
+        Ok(Err(not_text)) => {
+            let upto = not_text.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(not_text.as_bytes()).into_owned();
+            Err(ConfigError::at(&file, &text, upto, "the file is not UTF-8 here", "save the file as UTF-8"))
+        }
+        Err(error) => Err(ConfigError::unreadable(&file, &error)),
+    }
+}

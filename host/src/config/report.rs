@@ -1,0 +1,137 @@
+//! What is wrong with a configuration, drawn so that a person sees where.
+//!
+//! A [`ConfigError`] holds every [`Problem`] of one file in the order of its
+//! lines. What it draws never shows a secret that somebody wrote into the
+//! file: such text is hidden before a line of it is quoted, because these
+//! errors end in logs.
+
+use std::fmt;
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+use super::secret;
+
+/// Bytes of the file, from and up to.
+pub(super) type Span = Range<usize>;
+
+/// One thing that is wrong, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, as it was named.
+    pub file: String,
+    /// The line, from 1; 0 when the file could not be read.
+    pub line: usize,
+    /// The column in characters, from 1; 0 when the file could not be read.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub remedy: String,
+    span: Span,
+    also: Option<(Span, &'static str)>,
+}
+
+impl Problem {
+    pub(super) fn new(file: &str, text: &str, span: Span, message: String, remedy: String) -> Self {
+        let start = floor(text, span.start);
+        let before = &text[..start];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Self {
+            file: file.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            message,
+            remedy,
+            span: start..floor(text, span.end.max(start)),
+            also: None,
+        }
+    }
+
+    /// Shows a second place that has part in it.
+    pub(super) fn and(mut self, text: &str, span: &Span, label: &'static str) -> Self {
+        self.also = Some((floor(text, span.start)..floor(text, span.end), label));
+        self
+    }
+}
+
+/// Every problem of one configuration file; never empty.
+#[derive(Clone)]
+pub struct ConfigError {
+    problems: Vec<Problem>,
+    /// The file with its secrets hidden.
+    text: String,
+}
+
+impl ConfigError {
+    pub(super) fn new(text: &str, hidden: &[Span], mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| problem.span.start);
+        Self { problems, text: secret::hide(text, hidden) }
+    }
+
+    pub(super) fn at(file: &str, text: &str, offset: usize, message: &str, remedy: &str) -> Self {
+        let problem = Problem::new(file, text, offset..offset, message.to_owned(), remedy.to_owned());
+        Self::new(text, &[], vec![problem])
+    }
+
+    pub(super) fn unreadable(file: &str, error: &std::io::Error) -> Self {
+        let problem = Problem {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            message: format!("cannot read {file}: {error}"),
+            remedy: "create the file, or name another one with --config".to_owned(),
+            span: 0..0,
+            also: None,
+        };
+        Self { problems: vec![problem], text: String::new() }
+    }
+
+    /// What is wrong, in the order of the file.
+    #[must_use]
+    pub fn errors(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    fn draw(&self, renderer: &Renderer, problem: &Problem) -> String {
+        let title = Level::ERROR.primary_title(&problem.message);
+        let help = Level::HELP.message(&problem.remedy);
+        if problem.line == 0 {
+            return renderer.render(&[title.element(help)]);
+        }
+        let mut snippet = Snippet::source(&self.text)
+            .path(&problem.file)
+            .annotation(AnnotationKind::Primary.span(problem.span.clone()));
+        if let Some((span, label)) = &problem.also {
+            snippet = snippet.annotation(AnnotationKind::Context.span(span.clone()).label(*label));
+        }
+        renderer.render(&[title.element(snippet).element(help)])
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let renderer = Renderer::plain();
+        for problem in &self.problems {
+            writeln!(f, "{}\n", self.draw(&renderer, problem))?;
+        }
+        let file = self.problems.first().map_or("", |problem| &problem.file);
+        match self.problems.len() {
+            1 => write!(f, "{file}: 1 error"),
+            count => write!(f, "{file}: {count} errors"),
+        }
+    }
+}
+
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ConfigError").field(&self.problems).finish()
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The last boundary between characters at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    text.floor_char_boundary(at)
+}

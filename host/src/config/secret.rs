@@ -1,0 +1,172 @@
+//! Secrets: fetched from the environment or a file, and kept out of messages.
+
+use std::ops::Range;
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use super::reader::Value;
+
+/// Whether the name of a key says that its value is a secret.
+pub(super) fn is_secret_name(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["password", "passphrase", "secret", "token", "ssl.key.pem"].iter().any(|word| name.contains(word))
+        && !["endpoint.url", "tokens", "expir"].iter().any(|word| name.contains(word))
+}
+
+/// Reads `{ env = ".." }` or `{ file = ".." }` of the key that people know as
+/// `key`.
+pub(super) fn read(value: &Value<'_>, key: &str) -> Option<SecretString> {
+    let Some(section) = value.as_open_section() else {
+        value.reader.hide(&value.span);
+        value.wrong(format!("the secret `{}` stands in plain text", value.path), remedy(key));
+        return None;
+    };
+    let mut sources = Vec::new();
+    for (name, source) in section.entries() {
+        if matches!(name, "env" | "file") {
+            sources.push(source);
+        } else {
+            value.reader.hide(&source.span);
+            let message = format!("unknown key `{name}` in the secret `{}`", value.path);
+            value.reader.problem(&source.key_span, message, remedy(key));
+        }
+    }
+    match sources.as_slice() {
+        [source] => fetch(source),
+        [] if section.entries().is_empty() => {
+            value.wrong(format!("the secret `{}` has no source", value.path), remedy(key));
+            None
+        }
+        [] => None,
+        [_, second, ..] => {
+            let message = format!("the secret `{}` has two sources", value.path);
+            value.reader.problem(&second.key_span, message, "keep either `env` or `file`");
+            None
+        }
+    }
+}
+
+fn remedy(key: &str) -> String {
+    let key = if key.contains('.') { format!("{key:?}") } else { key.to_owned() };
+    format!("take it from outside: {key} = {{ env = \"NAME\" }} or {key} = {{ file = \"path\" }}")
+}
+
+/// Fetches what `env = ".."` or `file = ".."` names.
+pub(super) fn fetch(source: &Value<'_>) -> Option<SecretString> {
+    let reader = source.reader;
+    if source.key == "env" {
+        let name = source.text("SHOP_TOKEN")?;
+        return match (reader.env)(name) {
+            Some(secret) if !secret.is_empty() => Some(secret.into()),
+            Some(_) => {
+                source.wrong(format!("the environment variable {name} is empty"), format!("set {name} to the secret"));
+                None
+            }
+            None => {
+                let remedy = format!("set it before you start courier: export {name}=.., or use `file`");
+                source.wrong(format!("the environment variable {name} is not set"), remedy);
+                None
+            }
+        };
+    }
+    let name = source.text("/run/secrets/shop")?;
+    let path = Path::new(reader.file).parent().unwrap_or(Path::new("")).join(name);
+    match std::fs::read_to_string(&path) {
+        Ok(secret) if !secret.trim_end_matches(['\r', '\n']).is_empty() => {
+            Some(secret.trim_end_matches(['\r', '\n']).into())
+        }
+        Ok(_) => {
+            source.wrong(format!("the secret file {} is empty", path.display()), "write the secret into it");
+            None
+        }
+        Err(error) => {
+            let remedy = "create it and let courier read it; a relative path starts at the directory of this file";
+            source.wrong(format!("cannot read the secret file {}: {error}", path.display()), remedy);
+            None
+        }
+    }
+}
+
+/// The URL with `***` for a password, if it has one.
+pub(super) fn without_password(url: &str) -> String {
+    match password(url) {
+        Some(range) => format!("{}***{}", &url[..range.start], &url[range.end..]),
+        None => url.to_owned(),
+    }
+}
+
+/// Where in `text` the password of its first URL stands: between the `:` after
+/// the user and the last `@` before the host.
+fn password(text: &str) -> Option<Range<usize>> {
+    let authority = text.find("://")? + 3;
+    let rest = &text[authority..];
+    let end = rest.find(['/', '?', '#', '"', '\'', '\n']).unwrap_or(rest.len());
+    let at = rest[..end].rfind('@')?;
+    let colon = rest[..at].find(':')?;
+    Some(authority + colon + 1..authority + at)
+}
+
+/// The text with every secret in it replaced by stars, byte for byte, so that
+/// what stands elsewhere keeps its place.
+///
+/// `known` are those that reading found. A file that cannot even be read as
+/// TOML may hold more, so quoted text after a telling name is hidden too.
+pub(super) fn hide(text: &str, known: &[Range<usize>]) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    let mut star = |range: Range<usize>| {
+        for byte in bytes.iter_mut().take(range.end).skip(range.start).filter(|byte| **byte != b'\n') {
+            *byte = b'*';
+        }
+    };
+    known.iter().cloned().for_each(&mut star);
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        if let Some(equals) = line.find('=') {
+            let (key, rest) = line.split_at(equals + 1);
+            let plain = !rest.trim_start().starts_with(['{', '[']);
+            if plain && is_secret_name(key) {
+                let space = rest.len() - rest.trim_start().len();
+                star(start + equals + 1 + space..start + line.len());
+            }
+        }
+        if let Some(password) = password(line) {
+            star(start + password.start..start + password.end);
+        }
+        start += line.len();
+    }
+    // Stars replace whole characters or all of a line's rest, so this is text.
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_of_a_url_is_not_shown() {
+        assert_eq!(without_password("postgres://u:p@ss@h:5432/db"), "postgres://u:***@h:5432/db");
+        assert_eq!(without_password("postgres://u@h/db"), "postgres://u@h/db");
+        assert_eq!(without_password("sqlite://courier.db"), "sqlite://courier.db");
+    }
+
+    #[test]
+    fn what_looks_like_a_secret_is_hidden_in_place() {
+        let text = "a = 1\n\"sasl.password\" = \"hünter2\nurl = \"postgres://u:pw@h/d\"\nb = \"x\"\n";
+        let hidden = hide(text, &[]);
+        assert_eq!(hidden.len(), text.len());
+        assert!(!hidden.contains("nter2") && !hidden.contains("pw@"), "{hidden}");
+        assert!(hidden.contains("b = \"x\"") && hidden.contains("@h/d"), "{hidden}");
+    }
+
+    #[test]
+    fn names_say_whether_their_value_is_a_secret() {
+        for name in ["sasl.password", "ssl.key.password", "sasl.oauthbearer.client.secret", "API_TOKEN", "ssl.key.pem"]
+        {
+            assert!(is_secret_name(name), "{name}");
+        }
+        for name in ["sasl.username", "sasl.oauthbearer.token.endpoint.url", "tokens", "ssl.key.location"] {
+            assert!(!is_secret_name(name), "{name}");
+        }
+    }
+}
