@@ -1,1 +1,3 @@
 //! Courier.
+
+pub mod engine;
