@@ -2,9 +2,9 @@
 //!
 //! A thread advances the epoch of the wasmtime engines at each
 //! [`TICK`](super::limits::TICK); compiled code notices and calls back, where
-//! the guest yields its worker and its CPU time is checked. Time is read from
-//! the clock of the thread that polls the guest, so what other tasks burn in
-//! between does not count. While no guest runs the thread sleeps.
+//! the guest yields its worker and its CPU time is checked. Time is that of
+//! the thread while it polls the guest, so what other tasks burn in between
+//! does not count. While no guest runs the thread sleeps.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -115,18 +115,35 @@ impl Pulse {
 /// The CPU time of one call. Shared by the future that polls the guest, which
 /// adds each poll, and the guest's store, which checks within a poll; the two
 /// are never active at once, so the atomics order nothing.
+///
+/// Asking for a thread's CPU time is a system call, and two of them would cost
+/// a short call a third of its time. Most calls are over in one poll and
+/// within a tick, so that poll begins with the wall clock, which costs next to
+/// nothing. If a tick comes, or when the poll ends, what passed until then
+/// counts as burned, but no more than [`UNMEASURED`]: while the thread had to
+/// wait for a processor, the guest burned nothing. From there on, and in each
+/// later poll, the thread's own clock is read.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
-    /// Nanoseconds of finished polls.
+    /// Nanoseconds that are settled.
     burned: AtomicU64,
-    /// The thread's clock when the current poll began.
+    /// The clock when the part of the poll began that is not settled yet.
     since: AtomicU64,
+    /// Whether `since` is of the wall clock.
+    unmeasured: AtomicBool,
+    /// Whether the next poll is the first of its call.
+    first: AtomicBool,
 }
+
+/// What the unmeasured beginning of a call counts at most. It errs for the
+/// guest, by as much as the ticker is late.
+const UNMEASURED: Duration = Duration::from_nanos(2 * TICK.as_nanos() as u64);
 
 impl Meter {
     /// Forgets what was burned: a new call begins.
     pub(super) fn reset(&self) {
         self.burned.store(0, Ordering::Relaxed);
+        self.first.store(true, Ordering::Relaxed);
     }
 
     /// What was burned in finished polls.
@@ -136,8 +153,29 @@ impl Meter {
 
     /// What was burned, the current poll included. Only within a poll.
     pub(super) fn burned_now(&self) -> Duration {
-        let current = thread_cpu_nanos().saturating_sub(self.since.load(Ordering::Relaxed));
-        self.burned() + Duration::from_nanos(current)
+        self.settle();
+        self.unmeasured.store(false, Ordering::Relaxed);
+        self.since.store(nanos(libc::CLOCK_THREAD_CPUTIME_ID), Ordering::Relaxed);
+        self.burned()
+    }
+
+    fn begin_poll(&self) {
+        let unmeasured = self.first.swap(false, Ordering::Relaxed);
+        let clock = if unmeasured { libc::CLOCK_MONOTONIC } else { libc::CLOCK_THREAD_CPUTIME_ID };
+        self.unmeasured.store(unmeasured, Ordering::Relaxed);
+        self.since.store(nanos(clock), Ordering::Relaxed);
+    }
+
+    /// Adds what passed since it was last asked.
+    fn settle(&self) {
+        let since = self.since.load(Ordering::Relaxed);
+        let spent = if self.unmeasured.load(Ordering::Relaxed) {
+            let most = u64::try_from(UNMEASURED.as_nanos()).unwrap_or(u64::MAX);
+            nanos(libc::CLOCK_MONOTONIC).saturating_sub(since).min(most)
+        } else {
+            nanos(libc::CLOCK_THREAD_CPUTIME_ID).saturating_sub(since)
+        };
+        self.burned.fetch_add(spent, Ordering::Relaxed);
     }
 }
 
@@ -160,28 +198,25 @@ impl<F: Future + Unpin> Future for Metered<F> {
     type Output = Result<F::Output, CpuExceeded>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let since = thread_cpu_nanos();
-        self.meter.since.store(since, Ordering::Relaxed);
+        self.meter.begin_poll();
         self.pulse.begin();
         let polled = Pin::new(&mut self.inner).poll(cx);
         self.pulse.end();
-        let spent = thread_cpu_nanos().saturating_sub(since);
-        let burned = self.meter.burned.load(Ordering::Relaxed).saturating_add(spent);
-        self.meter.burned.store(burned, Ordering::Relaxed);
+        self.meter.settle();
         match polled {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending if Duration::from_nanos(burned) > self.limit => Poll::Ready(Err(CpuExceeded)),
+            Poll::Pending if self.meter.burned() > self.limit => Poll::Ready(Err(CpuExceeded)),
             Poll::Pending => Poll::Pending,
         }
     }
 }
 
-/// Nanoseconds of CPU time that this thread has burned.
-fn thread_cpu_nanos() -> u64 {
+/// What a clock of the system shows, in nanoseconds.
+fn nanos(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the call to write to. The call fails
     // only for clocks that do not exist; then the time reads as zero.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
@@ -193,10 +228,12 @@ mod tests {
     async fn a_poll_that_burns_is_measured_and_one_that_waits_is_not() {
         let ticker = Ticker::start(Vec::new()).unwrap();
         let meter = Arc::new(Meter::default());
+        meter.reset();
         let work = Box::pin(async {
             tokio::time::sleep(Duration::from_millis(30)).await;
-            let until = thread_cpu_nanos() + 5_000_000;
-            while thread_cpu_nanos() < until {}
+            let clock = libc::CLOCK_THREAD_CPUTIME_ID;
+            let until = nanos(clock) + 5_000_000;
+            while nanos(clock) < until {}
         });
         let metered =
             Metered { inner: work, meter: Arc::clone(&meter), pulse: ticker.pulse(), limit: Duration::from_secs(1) };

@@ -65,7 +65,9 @@ impl Fault {
             return fault;
         }
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
-            let reason = format!("the handler called exit({}) instead of returning{}", exit.0, panicked(printed));
+            // WASI 0.2 carries no number, only whether it is a success.
+            let how = if exit.0 == 0 { "with success" } else { "with failure" };
+            let reason = format!("exited {how} instead of returning from the handler{}", panicked(printed));
             return Self { verdict: Verdict::Trap, reason: cut(reason) };
         }
         let trap = error.downcast_ref::<Trap>().copied();

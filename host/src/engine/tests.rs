@@ -19,7 +19,8 @@ const TYPES: &str = r#"
         (export "header" (type $header (eq $header')))
         (type $kind' (enum "event" "broadcast"))
         (export "kind" (type $kind (eq $kind')))
-        (export "timestamp" (type $timestamp (eq u64)))
+        (type $timestamp' u64)
+        (export "timestamp" (type $timestamp (eq $timestamp')))
         (type $message' (record
             (field "id" string) (field "key" (option (list u8))) (field "source" string) (field "topic" string)
             (field "type" string) (field "kind" $kind) (field "time" $timestamp) (field "content-type" string)
@@ -65,8 +66,8 @@ fn handler(body: &str) -> Bytes {
             (core instance $i (instantiate $m))
             (func (export "handle") (param "message" $message) (param "attempt" $attempt)
                 (result (result (error $failure)))
-                (canon lift (core func $i "handle") (memory $i "memory") (realloc (func $i "realloc"))
-                    (post-return (func $i "done")))))"#
+                (canon lift (core func $i "handle") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))
+                    (post-return (core func $i "done")))))"#
     ))
 }
 
@@ -81,8 +82,8 @@ fn batch_handler(body: &str) -> Bytes {
             (core instance $i (instantiate $m))
             (func (export "handle-batch") (param "items" (list $delivery))
                 (result (list (result (error $failure))))
-                (canon lift (core func $i "handle-batch") (memory $i "memory") (realloc (func $i "realloc"))
-                    (post-return (func $i "done")))))"#
+                (canon lift (core func $i "handle-batch") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))
+                    (post-return (core func $i "done")))))"#
     ))
 }
 
