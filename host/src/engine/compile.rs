@@ -111,7 +111,7 @@ fn judge_child(status: ExitStatus, artefact: Vec<u8>, complaint: &str) -> Result
         return Err(Failure::Refused(complaint.to_owned()));
     }
     match status.signal() {
-        Some(libc::SIGXCPU | libc::SIGKILL) => {
+        Some(libc::SIGXCPU) => {
             Err(Failure::Refused(format!("compiling it burned more than the limit of {COMPILE_CPU_SECONDS} s of CPU")))
         }
         // An allocation that fails aborts; a recursion too deep segfaults.
@@ -177,7 +177,10 @@ fn limit_self() -> std::io::Result<()> {
         (libc::RLIMIT_CORE, 0),
     ];
     for (resource, most) in limits {
-        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // The hard limit of CPU is above the soft one, so that the signal says
+        // which limit it was.
+        let hard = if resource == libc::RLIMIT_CPU { most + 1 } else { most };
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: hard };
         // SAFETY: `limit` is a valid rlimit that the call only reads.
         if unsafe { libc::setrlimit(resource, &raw const limit) } != 0 {
             return Err(std::io::Error::last_os_error());
@@ -187,4 +190,42 @@ fn limit_self() -> std::io::Result<()> {
     // compiler compete with the host, which is no reason to stop.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, CHILD_NICENESS) };
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// Compiles with a program that behaves like this script.
+    async fn with_compiler(script: &str) -> Result<Vec<u8>, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("compiler");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        compile(Some(&program), Bytes::from(vec![b'x'; 1 << 20])).await
+    }
+
+    #[tokio::test]
+    async fn what_the_child_says_is_passed_on() {
+        let code = with_compiler("test $1 = compile-component && /usr/bin/wc -c").await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&code).trim(), "1048576");
+    }
+
+    #[tokio::test]
+    async fn its_end_tells_whose_fault_it_was() {
+        for (script, expected) in [
+            ("echo it is odd >&2; exit 10", "it is odd"),
+            ("kill -XCPU $$", "burned more than the limit of 60 s of CPU"),
+            ("kill -ABRT $$", "needed more memory than the limit of 4 GiB"),
+        ] {
+            let Err(Failure::Refused(why)) = with_compiler(script).await else { panic!("{script}: not refused") };
+            assert!(why.contains(expected), "{why}");
+        }
+        for script in ["echo broken >&2; exit 1", "kill -KILL $$"] {
+            assert!(matches!(with_compiler(script).await, Err(Failure::Host(_))), "{script}");
+        }
+        assert!(matches!(compile(Some(Path::new("/nowhere")), Bytes::new()).await, Err(Failure::Host(_))));
+    }
 }

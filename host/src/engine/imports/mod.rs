@@ -11,6 +11,8 @@ mod config;
 pub(super) mod log;
 mod publish;
 mod state;
+#[cfg(test)]
+mod tests;
 pub(super) mod wasi;
 
 use wasmtime::component::{HasSelf, Linker};
