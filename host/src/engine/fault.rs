@@ -57,7 +57,7 @@ impl Fault {
     }
 
     /// The call trapped. `refused`: memory was refused to it before;
-    /// `printed`: the end of what it wrote to standard error.
+    /// `printed`: the end of what it wrote to standard error and logged as errors.
     pub(super) fn trapped(error: &wasmtime::Error, refused: bool, printed: &str, policy: &Policy) -> Self {
         if error.is::<CpuExceeded>() {
             let mut fault = Self::cpu(policy);

@@ -53,9 +53,12 @@ struct Instance {
     _room: Option<OwnedSemaphorePermit>,
 }
 
+/// What the guest returned for one item, and the effects it asked for.
+type Returned = (Result<(), Failure>, Effects);
+
 /// What one call of the guest came to: a result for each item, or a fault.
 struct Run {
-    results: Result<Vec<(Result<(), Failure>, Effects)>, Fault>,
+    results: Result<Vec<Returned>, Fault>,
     log: String,
     started_at: Timestamp,
     finished_at: Timestamp,
@@ -207,12 +210,7 @@ impl Setup {
 
 impl Instance {
     /// Calls the handler. After an error the instance is not used again.
-    async fn call(
-        &mut self,
-        calls: &[Call<'_>],
-        deadline: Timestamp,
-        log: &SharedLog,
-    ) -> Result<Vec<(Result<(), Failure>, Effects)>, Fault> {
+    async fn call(&mut self, calls: &[Call<'_>], deadline: Timestamp, log: &SharedLog) -> Result<Vec<Returned>, Fault> {
         Guest::begin(&mut self.store, calls.len());
         let policy = Arc::clone(&self.store.data().policy);
         let returned = match (self.world, calls) {
@@ -249,7 +247,7 @@ impl Instance {
 
 /// What a call's result means. Effects stay only with a success.
 fn conclude(
-    result: Result<(Result<(), Failure>, Effects), Fault>,
+    result: Result<Returned, Fault>,
     log: String,
     started_at: Timestamp,
     finished_at: Timestamp,

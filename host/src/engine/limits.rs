@@ -89,7 +89,8 @@ pub const MAX_RANDOM_BYTES: u64 = MIB as u64;
 /// Bytes of the reason of an attempt; a longer one is cut.
 pub const MAX_REASON_BYTES: usize = 4 * KIB;
 
-/// Bytes of standard error that are searched for a panic message.
+/// Bytes of standard error and logged errors that are searched for a panic
+/// message.
 pub const PANIC_TAIL_BYTES: usize = 4 * KIB;
 
 /// Frames of a trap's backtrace that its reason names.

@@ -22,17 +22,17 @@ use crate::engine::limits::PANIC_TAIL_BYTES;
 
 impl Host for Guest {
     fn log(&mut self, level: Level, text: String) {
-        let level = match level {
-            Level::Debug => "DEBUG ",
-            Level::Info => "INFO ",
-            Level::Warn => "WARN ",
-            Level::Error => "ERROR ",
+        let (word, error) = match level {
+            Level::Debug => ("DEBUG ", false),
+            Level::Info => ("INFO ", false),
+            Level::Warn => ("WARN ", false),
+            Level::Error => ("ERROR ", true),
         };
         let mut log = self.log.lock();
         log.line();
-        log.write(level.as_bytes());
-        log.write(text.as_bytes());
-        log.write(b"\n");
+        log.write(word.as_bytes());
+        log.print(text.as_bytes(), error);
+        log.print(b"\n", error);
     }
 }
 
@@ -47,8 +47,8 @@ pub(in crate::engine) struct Log {
     kept: Vec<u8>,
     limit: usize,
     cut: bool,
-    /// The end of what went to standard error, where a panic message is found
-    /// also when the log was cut before it.
+    /// The end of what went to standard error or was logged as an error, where
+    /// a panic message is found also when the log was cut before it.
     tail: Vec<u8>,
 }
 
@@ -66,7 +66,7 @@ impl SharedLog {
         self.lock().take()
     }
 
-    /// The end of what went to standard error.
+    /// The end of what went to standard error or was logged as an error.
     pub(in crate::engine) fn tail(&self) -> String {
         clean(&self.lock().tail)
     }

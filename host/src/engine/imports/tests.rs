@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 
 use super::*;
 use crate::engine::contract::courier::plugin::types::Outgoing;
-use crate::engine::contract::courier::plugin::{batch_publish, batch_state, cache, config, publish, state};
+use crate::engine::contract::courier::plugin::{batch_publish, batch_state, cache, config, log, publish, state};
 use crate::engine::imports::cache::NodeCache;
 use crate::engine::imports::log::SharedLog;
 use crate::engine::{Isolation, Policy, StateSource};
@@ -152,4 +152,14 @@ fn configuration_is_what_the_binding_names() {
     assert_eq!(config::Host::get(guest, "key".into()), None);
     assert_eq!(config::Host::secret(guest, "key".into()).as_deref(), Some("hidden"));
     assert_eq!(config::Host::secret(guest, "other".into()), None);
+}
+
+#[test]
+fn a_logged_error_is_where_a_panic_is_looked_for() {
+    let mut store = guest(1, false);
+    let guest = store.data_mut();
+    log::Host::log(guest, log::Level::Info, "panicked at nothing".into());
+    log::Host::log(guest, log::Level::Error, "panicked at src/lib.rs:1:1:\nboom".into());
+    assert_eq!(guest.log.tail(), "panicked at src/lib.rs:1:1:\nboom\n");
+    assert!(guest.log.take().starts_with("INFO panicked at nothing\nERROR panicked at src"));
 }
