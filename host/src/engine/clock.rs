@@ -1,0 +1,245 @@
+//! Interrupts guests that are busy, and measures the CPU time they burn.
+//!
+//! A thread advances the epoch of the wasmtime engines at each
+//! [`TICK`](super::limits::TICK); compiled code notices and calls back, where
+//! the guest yields its worker and its CPU time is checked. Time is that of
+//! the thread while it polls the guest, so what other tasks burn in between
+//! does not count. While no guest runs the thread sleeps.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+
+use wasmtime::EngineWeak;
+
+use super::limits::{IDLE_TICKS, TICK};
+
+/// The thread that advances epochs, and what tells it whether to.
+pub(super) struct Ticker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    /// Guests being polled right now.
+    running: AtomicU32,
+    asleep: AtomicBool,
+    stop: AtomicBool,
+}
+
+impl Ticker {
+    /// Starts the thread. It holds the engines weakly, so that they can go.
+    pub(super) fn start(engines: Vec<EngineWeak>) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            running: AtomicU32::new(0),
+            asleep: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+        });
+        let thread = std::thread::Builder::new().name("wasm-ticker".into()).spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.tick(&engines)
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// What counts the polls of one sandbox.
+    pub(super) fn pulse(&self) -> Pulse {
+        let thread = self.thread.as_ref().map(|handle| handle.thread().clone());
+        Pulse { shared: Arc::clone(&self.shared), thread }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It does nothing that could panic, and if it did there is nothing
+            // left to do here.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn tick(&self, engines: &[EngineWeak]) {
+        let mut idle = 0;
+        while !self.stop.load(Ordering::SeqCst) {
+            if idle < IDLE_TICKS {
+                std::thread::sleep(TICK);
+                for engine in engines.iter().filter_map(EngineWeak::upgrade) {
+                    engine.increment_epoch();
+                }
+                idle = if self.running.load(Ordering::Relaxed) == 0 { idle + 1 } else { 0 };
+                continue;
+            }
+            // Either this load sees the guest that began, or that guest sees
+            // `asleep` and wakes us: both sides write first and read then, in
+            // one total order.
+            self.asleep.store(true, Ordering::SeqCst);
+            if self.running.load(Ordering::SeqCst) == 0 && !self.stop.load(Ordering::SeqCst) {
+                std::thread::park();
+            }
+            self.asleep.store(false, Ordering::SeqCst);
+            idle = 0;
+        }
+    }
+}
+
+/// Tells the ticker of guests that run.
+#[derive(Clone)]
+pub(super) struct Pulse {
+    shared: Arc<Shared>,
+    thread: Option<Thread>,
+}
+
+impl Pulse {
+    fn begin(&self) {
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        if self.shared.asleep.load(Ordering::SeqCst)
+            && let Some(thread) = &self.thread
+        {
+            thread.unpark();
+        }
+    }
+
+    fn end(&self) {
+        self.shared.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The CPU time of one call. Shared by the future that polls the guest, which
+/// adds each poll, and the guest's store, which checks within a poll; the two
+/// are never active at once, so the atomics order nothing.
+///
+/// Asking for a thread's CPU time is a system call, and two of them would cost
+/// a short call a third of its time. Most calls are over in one poll and
+/// within a tick, so that poll begins with the wall clock, which costs next to
+/// nothing. If a tick comes, or when the poll ends, what passed until then
+/// counts as burned, but no more than [`UNMEASURED`]: while the thread had to
+/// wait for a processor, the guest burned nothing. From there on, and in each
+/// later poll, the thread's own clock is read.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    /// Nanoseconds that are settled.
+    burned: AtomicU64,
+    /// The clock when the part of the poll began that is not settled yet.
+    since: AtomicU64,
+    /// Whether `since` is of the wall clock.
+    unmeasured: AtomicBool,
+    /// Whether the next poll is the first of its call.
+    first: AtomicBool,
+}
+
+/// What the unmeasured beginning of a call counts at most. It errs for the
+/// guest, by as much as the ticker is late.
+const UNMEASURED: Duration = Duration::from_nanos(2 * TICK.as_nanos() as u64);
+
+impl Meter {
+    /// Forgets what was burned: a new call begins.
+    pub(super) fn reset(&self) {
+        self.burned.store(0, Ordering::Relaxed);
+        self.first.store(true, Ordering::Relaxed);
+    }
+
+    /// What was burned in finished polls.
+    pub(super) fn burned(&self) -> Duration {
+        Duration::from_nanos(self.burned.load(Ordering::Relaxed))
+    }
+
+    /// What was burned, the current poll included. Only within a poll.
+    pub(super) fn burned_now(&self) -> Duration {
+        self.settle();
+        self.unmeasured.store(false, Ordering::Relaxed);
+        self.since.store(nanos(libc::CLOCK_THREAD_CPUTIME_ID), Ordering::Relaxed);
+        self.burned()
+    }
+
+    fn begin_poll(&self) {
+        let unmeasured = self.first.swap(false, Ordering::Relaxed);
+        let clock = if unmeasured { libc::CLOCK_MONOTONIC } else { libc::CLOCK_THREAD_CPUTIME_ID };
+        self.unmeasured.store(unmeasured, Ordering::Relaxed);
+        self.since.store(nanos(clock), Ordering::Relaxed);
+    }
+
+    /// Adds what passed since it was last asked.
+    fn settle(&self) {
+        let since = self.since.load(Ordering::Relaxed);
+        let spent = if self.unmeasured.load(Ordering::Relaxed) {
+            let most = u64::try_from(UNMEASURED.as_nanos()).unwrap_or(u64::MAX);
+            nanos(libc::CLOCK_MONOTONIC).saturating_sub(since).min(most)
+        } else {
+            nanos(libc::CLOCK_THREAD_CPUTIME_ID).saturating_sub(since)
+        };
+        self.burned.fetch_add(spent, Ordering::Relaxed);
+    }
+}
+
+/// A guest's call while it is awaited: measures each poll, and ends with
+/// `Err` when more CPU time was burned than allowed. The guest checks itself
+/// at each tick; this check catches what host functions burn on its behalf.
+pub(super) struct Metered<F> {
+    pub(super) inner: F,
+    pub(super) meter: Arc<Meter>,
+    pub(super) pulse: Pulse,
+    pub(super) limit: Duration,
+}
+
+/// More CPU time was burned than the binding allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cpu limit")]
+pub(super) struct CpuExceeded;
+
+impl<F: Future + Unpin> Future for Metered<F> {
+    type Output = Result<F::Output, CpuExceeded>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.meter.begin_poll();
+        self.pulse.begin();
+        let polled = Pin::new(&mut self.inner).poll(cx);
+        self.pulse.end();
+        self.meter.settle();
+        match polled {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if self.meter.burned() > self.limit => Poll::Ready(Err(CpuExceeded)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// What a clock of the system shows, in nanoseconds.
+fn nanos(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the call to write to. The call fails
+    // only for clocks that do not exist; then the time reads as zero.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_poll_that_burns_is_measured_and_one_that_waits_is_not() {
+        let ticker = Ticker::start(Vec::new()).unwrap();
+        let meter = Arc::new(Meter::default());
+        meter.reset();
+        let work = Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            let clock = libc::CLOCK_THREAD_CPUTIME_ID;
+            let until = nanos(clock) + 5_000_000;
+            while nanos(clock) < until {}
+        });
+        let metered =
+            Metered { inner: work, meter: Arc::clone(&meter), pulse: ticker.pulse(), limit: Duration::from_secs(1) };
+        metered.await.unwrap();
+        let burned = meter.burned();
+        assert!(burned >= Duration::from_millis(5), "{burned:?}");
+        assert!(burned < Duration::from_millis(25), "{burned:?}");
+    }
+}

@@ -1,0 +1,231 @@
+//! Turns a component into machine code: in a child process under limits, or
+//! from the cache.
+//!
+//! Compiling hostile input is where a host can be made to burn time and
+//! memory without end, so it happens in a process of its own that can be
+//! killed. One compilation runs at a time. What comes back is loaded with
+//! `deserialize`, which trusts its input as code: it is never fed anything
+//! but what this compiler wrote.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{ExitCode, ExitStatus, Stdio};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+
+use super::limits::{
+    Allocation, COMPILE_ADDRESS_SPACE, COMPILE_CPU_SECONDS, COMPILE_WALL, MAX_ARTEFACT_BYTES, MAX_COMPLAINT_BYTES,
+    MAX_UPLOAD_BYTES, config,
+};
+
+/// The hidden subcommand that runs [`compile_child_main`].
+const SUBCOMMAND: &str = "compile-component";
+
+/// The exit code of a child that refused the component; its standard error
+/// says why.
+const EXIT_REFUSED: u8 = 10;
+
+/// How far the child steps back behind the handlers that are running.
+const CHILD_NICENESS: libc::c_int = 5;
+
+/// Why there is no machine code.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The component's fault.
+    Refused(String),
+    /// The host's fault.
+    Host(String),
+}
+
+/// Compiles a component: in a child when a compiler is named, else in this
+/// process and then without limits, which suits tests only.
+pub(super) async fn compile(compiler: Option<&Path>, wasm: Bytes) -> Result<Vec<u8>, Failure> {
+    match compiler {
+        Some(program) => compile_in_child(program, &wasm).await,
+        None => tokio::task::spawn_blocking(move || compile_here(&wasm))
+            .await
+            .map_err(|error| Failure::Host(format!("the compiler stopped: {error}")))?,
+    }
+}
+
+fn compile_here(wasm: &[u8]) -> Result<Vec<u8>, Failure> {
+    // What shapes the code is the same for both allocations; this one takes no
+    // address space for a pool that nobody would use.
+    let engine = wasmtime::Engine::new(&config(Allocation::OnDemand))
+        .map_err(|error| Failure::Host(format!("the compiler cannot start: {error:#}")))?;
+    engine
+        .precompile_component(wasm)
+        .map_err(|error| Failure::Refused(format!("the component does not compile: {error:#}")))
+}
+
+async fn compile_in_child(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut child = Command::new(program)
+        .arg(SUBCOMMAND)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| Failure::Host(format!("cannot run the compiler {}: {error}", program.display())))?;
+    let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return Err(Failure::Host("the compiler was started without pipes".into()));
+    };
+    let work = async {
+        let feed = async move {
+            // A child that refuses early may not read to the end: its exit
+            // code says more than the broken pipe.
+            let _ = stdin.write_all(wasm).await;
+        };
+        let ((), artefact, complaint) =
+            tokio::join!(feed, read_up_to(stdout, MAX_ARTEFACT_BYTES), read_up_to(stderr, MAX_COMPLAINT_BYTES));
+        (child.wait().await, artefact, complaint)
+    };
+    // When the time is over `work` is dropped, and with it the child is killed.
+    let Ok((status, artefact, complaint)) = tokio::time::timeout(COMPILE_WALL, work).await else {
+        let seconds = COMPILE_WALL.as_secs();
+        return Err(Failure::Refused(format!(
+            "compiling it took longer than the limit of {seconds} s: make it smaller or split its largest functions"
+        )));
+    };
+    let host = |error: std::io::Error| Failure::Host(format!("cannot talk to the compiler: {error}"));
+    let (status, artefact, complaint) = (status.map_err(host)?, artefact.map_err(host)?, complaint.map_err(host)?);
+    judge_child(status, artefact, &String::from_utf8_lossy(&complaint))
+}
+
+fn judge_child(status: ExitStatus, artefact: Vec<u8>, complaint: &str) -> Result<Vec<u8>, Failure> {
+    use std::os::unix::process::ExitStatusExt;
+
+    let complaint = complaint.trim();
+    if status.success() {
+        if artefact.len() > MAX_ARTEFACT_BYTES {
+            return Err(Failure::Refused("its machine code is larger than the host accepts".into()));
+        }
+        return Ok(artefact);
+    }
+    if status.code() == Some(i32::from(EXIT_REFUSED)) {
+        return Err(Failure::Refused(complaint.to_owned()));
+    }
+    match status.signal() {
+        Some(libc::SIGXCPU) => {
+            Err(Failure::Refused(format!("compiling it burned more than the limit of {COMPILE_CPU_SECONDS} s of CPU")))
+        }
+        // An allocation that fails aborts; a recursion too deep segfaults.
+        Some(libc::SIGABRT | libc::SIGSEGV | libc::SIGBUS) => Err(Failure::Refused(format!(
+            "compiling it needed more memory than the limit of {}",
+            super::fault::size(COMPILE_ADDRESS_SPACE)
+        ))),
+        _ => Err(Failure::Host(format!("the compiler ended with {status}: {complaint}"))),
+    }
+}
+
+/// Reads to the end, but keeps no more than a byte over the limit; the rest is
+/// read and thrown away, so that the writer is not stuck.
+async fn read_up_to(mut from: impl AsyncRead + Unpin, limit: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    (&mut from).take(limit as u64 + 1).read_to_end(&mut bytes).await?;
+    tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
+    Ok(bytes)
+}
+
+/// What the hidden subcommand `courier compile-component` runs: reads a
+/// component on standard input, writes machine code on standard output. It
+/// limits itself before it reads the first byte.
+#[must_use]
+pub fn compile_child_main() -> ExitCode {
+    match compile_stdin() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Refused(why)) => {
+            eprintln!("{why}");
+            ExitCode::from(EXIT_REFUSED)
+        }
+        Err(Failure::Host(why)) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compile_stdin() -> Result<(), Failure> {
+    limit_self().map_err(|error| Failure::Host(format!("cannot limit the compiler: {error}")))?;
+    let mut wasm = Vec::new();
+    std::io::stdin()
+        .lock()
+        .take(MAX_UPLOAD_BYTES as u64 + 1)
+        .read_to_end(&mut wasm)
+        .map_err(|error| Failure::Host(format!("cannot read the component: {error}")))?;
+    super::component::inspect(&wasm).map_err(|refused| Failure::Refused(refused.to_string()))?;
+    let artefact = compile_here(&wasm)?;
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(&artefact)
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::Host(format!("cannot write the machine code: {error}")))
+}
+
+/// Limits this process: memory, CPU, no files written, no core dump, and a
+/// lower priority than the host's.
+fn limit_self() -> std::io::Result<()> {
+    let limits = [
+        (libc::RLIMIT_AS, COMPILE_ADDRESS_SPACE),
+        (libc::RLIMIT_CPU, COMPILE_CPU_SECONDS),
+        (libc::RLIMIT_FSIZE, 0),
+        (libc::RLIMIT_CORE, 0),
+    ];
+    for (resource, most) in limits {
+        // The hard limit of CPU is above the soft one, so that the signal says
+        // which limit it was.
+        let hard = if resource == libc::RLIMIT_CPU { most + 1 } else { most };
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: hard };
+        // SAFETY: `limit` is a valid rlimit that the call only reads.
+        if unsafe { libc::setrlimit(resource, &raw const limit) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    // SAFETY: the call takes numbers only. A system that refuses lets the
+    // compiler compete with the host, which is no reason to stop.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, CHILD_NICENESS) };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// Compiles with a program that behaves like this script.
+    async fn with_compiler(script: &str) -> Result<Vec<u8>, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("compiler");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        compile(Some(&program), Bytes::from(vec![b'x'; 1 << 20])).await
+    }
+
+    #[tokio::test]
+    async fn what_the_child_says_is_passed_on() {
+        let code = with_compiler("test $1 = compile-component && /usr/bin/wc -c").await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&code).trim(), "1048576");
+    }
+
+    #[tokio::test]
+    async fn its_end_tells_whose_fault_it_was() {
+        for (script, expected) in [
+            ("echo it is odd >&2; exit 10", "it is odd"),
+            ("kill -XCPU $$", "burned more than the limit of 60 s of CPU"),
+            ("kill -ABRT $$", "needed more memory than the limit of 4 GiB"),
+        ] {
+            let Err(Failure::Refused(why)) = with_compiler(script).await else { panic!("{script}: not refused") };
+            assert!(why.contains(expected), "{why}");
+        }
+        for script in ["echo broken >&2; exit 1", "kill -KILL $$"] {
+            assert!(matches!(with_compiler(script).await, Err(Failure::Host(_))), "{script}");
+        }
+        assert!(matches!(compile(Some(Path::new("/nowhere")), Bytes::new()).await, Err(Failure::Host(_))));
+    }
+}

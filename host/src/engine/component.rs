@@ -1,0 +1,296 @@
+//! Looks at an upload without compiling it: is it a component, does it export
+//! a handler, is everything it imports offered here. It refuses in one
+//! sentence that a developer understands. Validation is "contains", not
+//! "equals": other exports are no fault.
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use wasmparser::{ComponentExternalKind, ComponentTypeRef, Parser, Payload, TypeBounds, Validator, WasmFeatures};
+
+use super::fault::size;
+use super::imports;
+use super::limits::{MAX_UPLOAD_BYTES, MAX_WANTS_BYTES};
+
+/// The custom section in which a handler says what it wants, as JSON.
+const WANTS_SECTION: &str = "courier:handler";
+
+/// Which world of the contract a component exports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// It exports `handle`: one message at a time.
+    Handler,
+    /// It exports `handle-batch`: several messages at a time.
+    BatchHandler,
+}
+
+/// What an upload is.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// `sha256:` and 64 hexadecimal digits.
+    pub digest: String,
+    /// Its bytes.
+    pub size: usize,
+    /// The world it exports. One that exports both handlers is a batch handler.
+    pub world: World,
+    /// The names of its imports, sorted.
+    pub imports: Vec<String>,
+    /// The names of its exports, sorted.
+    pub exports: Vec<String>,
+    /// What it says it wants: topics, group, types.
+    pub wants: Option<Value>,
+}
+
+/// Why an upload is refused, in one sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub(super) String);
+
+/// Looks at a component without compiling it. For a large one this takes some
+/// milliseconds of CPU: an async caller runs it on a blocking thread.
+pub fn inspect(wasm: &[u8]) -> Result<Inspection, Refused> {
+    check_form(wasm)?;
+    Validator::new_with_features(features())
+        .validate_all(wasm)
+        .map_err(|error| Refused(format!("not a valid WebAssembly component: {error}")))?;
+    let found = scan(wasm).map_err(|error| Refused(format!("not a valid WebAssembly component: {error}")))?;
+
+    let exported = |name| found.functions.iter().any(|function| function == name);
+    let world = match (exported("handle-batch"), exported("handle")) {
+        (true, _) => World::BatchHandler,
+        (false, true) => World::Handler,
+        (false, false) => {
+            let exports = if found.exports.is_empty() { "nothing".into() } else { quoted(&found.exports) };
+            return Err(Refused(format!(
+                "it exports neither `handle` nor `handle-batch`, so it is no handler: build it for a world of courier:plugin (it exports {exports})"
+            )));
+        }
+    };
+    if let Some(import) = found.imports.iter().find(|import| !offered(import)) {
+        return Err(Refused(format!(
+            "it imports `{import}`, which no host offers; offered are the interfaces of courier:plugin {}x and of WASI {}x ({})",
+            imports::VERSIONS,
+            imports::wasi::VERSIONS,
+            imports::wasi::INTERFACES.map(|(package, _)| package).join(", "),
+        )));
+    }
+    let wants = match found.wants {
+        None => None,
+        Some(section) => Some(parse_wants(section)?),
+    };
+    Ok(Inspection {
+        digest: digest(wasm),
+        size: wasm.len(),
+        world,
+        imports: found.imports,
+        exports: found.exports,
+        wants,
+    })
+}
+
+/// `sha256:` and the digest of these bytes.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{:x}", Sha256::digest(bytes))
+}
+
+/// The features that are validated for. What the compiler accepts is its own
+/// affair: this only keeps what it surely refuses from getting there.
+fn features() -> WasmFeatures {
+    WasmFeatures::WASM3
+        .difference(WasmFeatures::MEMORY64 | WasmFeatures::MULTI_MEMORY)
+        .union(WasmFeatures::COMPONENT_MODEL)
+}
+
+fn check_form(wasm: &[u8]) -> Result<(), Refused> {
+    if wasm.len() > MAX_UPLOAD_BYTES {
+        let mib = wasm.len().div_ceil(1024 * 1024);
+        return Err(Refused(format!("{mib} MiB is over the limit of {}", size(MAX_UPLOAD_BYTES as u64))));
+    }
+    if wasm.starts_with(b"\x7fELF") || wasmtime::Engine::detect_precompiled(wasm).is_some() {
+        return Err(Refused(
+            "this is a precompiled artefact, which could hold any machine code: upload the component itself".into(),
+        ));
+    }
+    if Parser::is_component(wasm) {
+        return Ok(());
+    }
+    if Parser::is_core_wasm(wasm) {
+        return Err(Refused("this is a core WebAssembly module, not a component: build it for wasm32-wasip2".into()));
+    }
+    let what = if wasm.is_empty() { "it is empty" } else { "it does not begin with a component's header" };
+    Err(Refused(format!("not WebAssembly: {what}")))
+}
+
+/// What stands in a component.
+#[derive(Default)]
+struct Found<'a> {
+    imports: Vec<String>,
+    exports: Vec<String>,
+    functions: Vec<String>,
+    wants: Option<&'a [u8]>,
+}
+
+fn scan(wasm: &[u8]) -> Result<Found<'_>, wasmparser::BinaryReaderError> {
+    let mut found = Found::default();
+    // Nested modules and components come in the same stream, each with an end
+    // of its own.
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    let import = import?;
+                    // What a world `use`s stands among its imports too, but a
+                    // name for a type asks nothing of the host.
+                    if !matches!(import.ty, ComponentTypeRef::Type(TypeBounds::Eq(_))) {
+                        found.imports.push(import.name.name.to_owned());
+                    }
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section {
+                    let export = export?;
+                    found.exports.push(export.name.name.to_owned());
+                    if export.kind == ComponentExternalKind::Func {
+                        found.functions.push(export.name.name.to_owned());
+                    }
+                }
+            }
+            Payload::CustomSection(section) if section.name() == WANTS_SECTION => {
+                found.wants.get_or_insert(section.data());
+            }
+            _ => {}
+        }
+    }
+    found.imports.sort();
+    found.exports.sort();
+    Ok(found)
+}
+
+fn parse_wants(section: &[u8]) -> Result<Value, Refused> {
+    if section.len() > MAX_WANTS_BYTES {
+        let limit = size(MAX_WANTS_BYTES as u64);
+        return Err(Refused(format!("its section `{WANTS_SECTION}` is over the limit of {limit}")));
+    }
+    serde_json::from_slice(section)
+        .map_err(|error| Refused(format!("its section `{WANTS_SECTION}` is not valid JSON: {error}")))
+}
+
+/// Whether an import, as `package:name/interface@version`, is offered.
+fn offered(import: &str) -> bool {
+    let Some((path, version)) = import.split_once('@') else { return false };
+    let Some((package, interface)) = path.split_once('/') else { return false };
+    if package == imports::PACKAGE {
+        return version.starts_with(imports::VERSIONS) && imports::INTERFACES.contains(&interface);
+    }
+    version.starts_with(imports::wasi::VERSIONS)
+        && imports::wasi::INTERFACES
+            .iter()
+            .any(|(name, interfaces)| *name == package && interfaces.contains(&interface))
+}
+
+fn quoted(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(", …");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(wasm: &[u8]) -> String {
+        inspect(wasm).expect_err("it should be refused").to_string()
+    }
+
+    fn wat(text: &str) -> Vec<u8> {
+        wat::parse_str(text).expect("the text is WebAssembly")
+    }
+
+    #[track_caller]
+    fn check(wasm: &[u8], expected: &str) {
+        let text = refusal(wasm);
+        assert!(text.contains(expected), "{text}");
+    }
+
+    /// A component whose `handle` takes nothing: enough to look at.
+    fn handler(more: &str) -> Vec<u8> {
+        wat(&format!(
+            r#"(component {more}
+                (core module $m (func (export "handle")))
+                (core instance $i (instantiate $m))
+                (func (export "handle") (canon lift (core func $i "handle"))))"#
+        ))
+    }
+
+    #[test]
+    fn what_is_no_component_is_refused_by_name() {
+        check(b"", "not WebAssembly: it is empty");
+        check(b"hello, world", "not WebAssembly");
+        check(&wat("(module)"), "this is a core WebAssembly module, not a component: build it for wasm32-wasip2");
+        check(b"\x7fELF\x02\x01\x01", "precompiled");
+        check(&vec![0; MAX_UPLOAD_BYTES + 1], "21 MiB is over the limit of 20 MiB");
+        let whole = handler("");
+        check(&whole[..whole.len() - 3], "not a valid WebAssembly component");
+        let mut broken = whole.clone();
+        broken[20] ^= 0x5a;
+        refusal(&broken);
+    }
+
+    #[test]
+    fn another_world_is_refused() {
+        check(&wat("(component)"), "exports neither `handle` nor `handle-batch`");
+        let other = r#"(component
+            (core module $m (func (export "run")))
+            (core instance $i (instantiate $m))
+            (func (export "run") (canon lift (core func $i "run"))))"#;
+        check(&wat(other), "it exports `run`");
+        // An instance of that name is no function.
+        check(&wat(r#"(component (instance $i) (export "handle" (instance $i)))"#), "neither");
+    }
+
+    #[test]
+    fn an_import_that_nobody_offers_is_named() {
+        for import in [
+            "alien:thing/api",
+            "alien:thing/api@1.0.0",
+            "courier:plugin/publish@2.0.0",
+            "courier:plugin/launch@1.0.0",
+            "wasi:http/outgoing-handler@0.2.0",
+            "wasi:cli/run@0.2.0",
+        ] {
+            check(
+                &handler(&format!(r#"(import "{import}" (instance))"#)),
+                &format!("it imports `{import}`, which no host offers"),
+            );
+        }
+    }
+
+    #[test]
+    fn a_handler_is_described() {
+        let wasm = handler(
+            r#"(import "wasi:cli/environment@0.2.6" (instance))
+               (import "courier:plugin/log@1.0.3" (instance))
+               (core module (@custom "courier:handler" "{\"topics\":[\"order\"]}"))"#,
+        );
+        let inspection = inspect(&wasm).unwrap();
+        assert_eq!(inspection.world, World::Handler);
+        assert_eq!(inspection.imports, ["courier:plugin/log@1.0.3", "wasi:cli/environment@0.2.6"]);
+        assert_eq!(inspection.exports, ["handle"]);
+        assert_eq!(inspection.size, wasm.len());
+        assert_eq!(inspection.digest.len(), "sha256:".len() + 64);
+        assert_eq!(inspection.wants.unwrap()["topics"][0], "order");
+    }
+
+    #[test]
+    fn wants_that_are_not_json_are_refused() {
+        check(
+            &handler(r#"(core module (@custom "courier:handler" "{nonsense"))"#),
+            "`courier:handler` is not valid JSON",
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! What the host keeps for one instance: the data of its wasmtime store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wasmtime::component::ResourceTable;
+use wasmtime::{Store, UpdateDeadline};
+use wasmtime_wasi::WasiCtx;
+
+use super::clock::{CpuExceeded, Meter};
+use super::imports::cache::NodeCache;
+use super::imports::log::SharedLog;
+use super::limits::{Ceiling, MAX_HANDLES, MAX_HOST_CALL_BYTES};
+use super::{Outgoing, Policy, StateSource};
+
+/// What the imports of an instance work on.
+pub(super) struct Guest {
+    pub(super) policy: Arc<Policy>,
+    pub(super) cache: NodeCache,
+    pub(super) state: Arc<dyn StateSource>,
+    pub(super) log: SharedLog,
+    pub(super) ceiling: Ceiling,
+    pub(super) meter: Arc<Meter>,
+    /// The effects of the current call, one entry for each item of a batch.
+    pub(super) effects: Vec<Effects>,
+    /// Bytes that the effects of the current call hold together.
+    pub(super) output: usize,
+    /// Made when the guest first calls WASI, since most calls never do and
+    /// seeding its random generators costs more than the rest of a store.
+    pub(super) wasi: Option<WasiCtx>,
+    pub(super) table: ResourceTable,
+}
+
+/// What an attempt did that takes effect when it succeeds.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    pub(super) emissions: Vec<Outgoing>,
+    pub(super) state_writes: BTreeMap<String, Option<Bytes>>,
+}
+
+/// Ticks between two interruptions of a guest.
+const TICKS_PER_TURN: u64 = 1;
+
+impl Guest {
+    /// A store for an instance of its own, with every limit in place.
+    pub(super) fn store(
+        engine: &wasmtime::Engine,
+        policy: Arc<Policy>,
+        cache: NodeCache,
+        state: Arc<dyn StateSource>,
+        log: SharedLog,
+        meter: Arc<Meter>,
+    ) -> Store<Self> {
+        let ceiling = Ceiling::new(policy.memory);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        let guest =
+            Self { policy, cache, state, log, ceiling, meter, effects: Vec::new(), output: 0, wasi: None, table };
+        let mut store = Store::new(engine, guest);
+        store.limiter(|guest| &mut guest.ceiling);
+        store.set_hostcall_fuel(MAX_HOST_CALL_BYTES);
+        store.set_max_component_handles(MAX_HANDLES);
+        store.epoch_deadline_callback(|store| {
+            let guest = store.data();
+            if guest.meter.burned_now() > guest.policy.cpu {
+                return Err(wasmtime::Error::new(CpuExceeded));
+            }
+            // Tokio's own yield lets the worker look after timers and I/O
+            // before it comes back, which waking ourselves would not.
+            Ok(UpdateDeadline::YieldCustom(TICKS_PER_TURN, Box::pin(tokio::task::yield_now())))
+        });
+        store
+    }
+
+    /// Gets ready for a call of this many items.
+    pub(super) fn begin(store: &mut Store<Self>, items: usize) {
+        store.set_epoch_deadline(TICKS_PER_TURN);
+        let guest = store.data_mut();
+        guest.effects.clear();
+        guest.effects.resize_with(items, Effects::default);
+        guest.output = 0;
+        guest.ceiling.refused = false;
+    }
+}

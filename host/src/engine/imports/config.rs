@@ -1,0 +1,17 @@
+//! `config`: the values of `[binding.config]` and `[binding.secrets]`. What
+//! the binding does not name is none; a handler cannot list what there is.
+
+use secrecy::ExposeSecret;
+
+use crate::engine::contract::courier::plugin::config;
+use crate::engine::guest::Guest;
+
+impl config::Host for Guest {
+    fn get(&mut self, key: String) -> Option<String> {
+        self.policy.config.get(&key).cloned()
+    }
+
+    fn secret(&mut self, key: String) -> Option<String> {
+        self.policy.secrets.get(&key).map(|secret| secret.expose_secret().to_owned())
+    }
+}

@@ -1,0 +1,254 @@
+//! `log`, and standard output and error: the log of an attempt.
+//!
+//! It is bounded, and what goes over the bound is cut with a mark: a handler
+//! that floods its log does not fail for it. Any bytes may come in; what goes
+//! out is valid UTF-8 without escape sequences and control characters, since
+//! people will see it in terminals and browsers.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::engine::contract::courier::plugin::log::{Host, Level};
+use crate::engine::fault::size;
+use crate::engine::guest::Guest;
+use crate::engine::limits::PANIC_TAIL_BYTES;
+
+impl Host for Guest {
+    fn log(&mut self, level: Level, text: String) {
+        let (word, error) = match level {
+            Level::Debug => ("DEBUG ", false),
+            Level::Info => ("INFO ", false),
+            Level::Warn => ("WARN ", false),
+            Level::Error => ("ERROR ", true),
+        };
+        let mut log = self.log.lock();
+        log.line();
+        log.write(word.as_bytes());
+        log.print(text.as_bytes(), error);
+        log.print(b"\n", error);
+    }
+}
+
+/// The log of the current call, shared by the store of the instance and the
+/// sandbox, which still needs it when the store is gone.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct SharedLog(Arc<Mutex<Log>>);
+
+/// What was logged, up to the limit.
+#[derive(Debug)]
+pub(in crate::engine) struct Log {
+    kept: Vec<u8>,
+    limit: usize,
+    cut: bool,
+    /// The end of what went to standard error or was logged as an error, where
+    /// a panic message is found also when the log was cut before it.
+    tail: Vec<u8>,
+}
+
+impl SharedLog {
+    pub(in crate::engine) fn new(limit: usize) -> Self {
+        Self(Arc::new(Mutex::new(Log { kept: Vec::new(), limit, cut: false, tail: Vec::new() })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands out the log and begins an empty one.
+    pub(in crate::engine) fn take(&self) -> String {
+        self.lock().take()
+    }
+
+    /// The end of what went to standard error or was logged as an error.
+    pub(in crate::engine) fn tail(&self) -> String {
+        clean(&self.lock().tail)
+    }
+}
+
+impl Log {
+    fn write(&mut self, bytes: &[u8]) {
+        let room = self.limit - self.kept.len();
+        if bytes.len() > room {
+            self.cut = true;
+        }
+        self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// Begins a new line unless one begins already.
+    fn line(&mut self) {
+        if self.kept.last().is_some_and(|last| *last != b'\n') {
+            self.write(b"\n");
+        }
+    }
+
+    fn print(&mut self, bytes: &[u8], error: bool) {
+        self.write(bytes);
+        if error {
+            self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(PANIC_TAIL_BYTES)..]);
+            let excess = self.tail.len().saturating_sub(PANIC_TAIL_BYTES);
+            self.tail.drain(..excess);
+        }
+    }
+
+    fn take(&mut self) -> String {
+        self.tail.clear();
+        if self.kept.is_empty() && !self.cut {
+            return String::new();
+        }
+        let mut text = clean(&std::mem::take(&mut self.kept));
+        if std::mem::take(&mut self.cut) {
+            text.push_str(&format!("\n[log cut: limit {}]", size(self.limit as u64)));
+        }
+        text
+    }
+}
+
+/// Text for people: invalid bytes replaced, escape sequences and control
+/// characters (but tab and newline) left out.
+fn clean(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\t' | '\n' => out.push(c),
+            '\u{1b}' => match chars.next() {
+                // CSI: parameters up to a final byte.
+                Some('[') => {
+                    while let Some(next) = chars.next_if(|next| ('\u{20}'..='\u{7e}').contains(next)) {
+                        if ('\u{40}'..='\u{7e}').contains(&next) {
+                            break;
+                        }
+                    }
+                }
+                // OSC and other strings: up to BEL or ST, within the line, so
+                // that one without an end hides no more than that.
+                Some(']' | 'P' | 'X' | '^' | '_') => {
+                    while let Some(next) = chars.next_if(|next| *next != '\n') {
+                        if next == '\u{7}' {
+                            break;
+                        }
+                        if next == '\u{1b}' {
+                            chars.next_if_eq(&'\\');
+                            break;
+                        }
+                    }
+                }
+                Some('\n') => out.push('\n'),
+                _ => {}
+            },
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Standard output or standard error of a guest.
+pub(in crate::engine) struct Printed {
+    pub(in crate::engine) log: SharedLog,
+    pub(in crate::engine) error: bool,
+}
+
+/// Bytes that a guest may print in one write.
+const PRINT_BYTES: usize = 64 * 1024;
+
+impl IsTerminal for Printed {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Printed {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(Self { log: self.log.clone(), error: self.error })
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(Self { log: self.log.clone(), error: self.error })
+    }
+}
+
+impl OutputStream for Printed {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.log.lock().print(&bytes, self.error);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(PRINT_BYTES)
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Printed {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for Printed {
+    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.log.lock().print(bytes, self.error);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_cut_with_a_mark() {
+        let log = SharedLog::new(64 * 1024);
+        for _ in 0..20_000 {
+            log.lock().print(b"0123456789\n", false);
+        }
+        let text = log.take();
+        assert!(text.ends_with("\n[log cut: limit 64 KiB]"), "{}", &text[text.len() - 40..]);
+        assert!(text.len() < 64 * 1024 + 40);
+        assert_eq!(log.take(), "");
+    }
+
+    #[test]
+    fn a_log_at_its_limit_is_whole() {
+        let log = SharedLog::new(5);
+        log.lock().print(b"12345", false);
+        assert_eq!(log.take(), "12345");
+    }
+
+    #[test]
+    fn hostile_bytes_become_text() {
+        assert_eq!(clean(b"a\x1b[31;1mred\x1b[0m\0b\xff\tc\r\n"), "aredb\u{fffd}\tc\n");
+        assert_eq!(clean(b"\x1b]0;title\x07x\x1b]8;;http://x\x1b\\y"), "xy");
+        assert_eq!(clean(b"\x1b]never ended\nnext"), "\nnext");
+        assert_eq!(clean("\x1b[ü \u{9b}31m".as_bytes()), "ü 31m");
+        assert_eq!(clean(b"\x1b"), "");
+    }
+
+    #[test]
+    fn the_tail_outlives_the_cut() {
+        let log = SharedLog::new(10);
+        log.lock().print(&[b'x'; 100_000], true);
+        log.lock().print(b"panicked at here:\nboom", true);
+        assert!(log.tail().ends_with("panicked at here:\nboom"));
+        assert!(log.lock().tail.len() <= PANIC_TAIL_BYTES);
+    }
+}

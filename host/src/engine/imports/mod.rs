@@ -1,0 +1,100 @@
+//! All that a guest can reach: the imports of the contract, one file each, and
+//! the interfaces of WASI 0.2 that every compiler's library asks for, with
+//! nothing behind them ([`wasi`]).
+//!
+//! Each import that a binding must grant checks the grant itself, and refuses
+//! in words that say what to add to the binding. Nothing here traps a guest
+//! for what it passes.
+
+pub(super) mod cache;
+mod config;
+pub(super) mod log;
+mod publish;
+mod state;
+#[cfg(test)]
+mod tests;
+pub(super) mod wasi;
+
+use wasmtime::component::{HasSelf, Linker};
+
+use super::contract::courier::plugin;
+use super::contract::courier::plugin::types::{self, Refusal};
+use super::guest::{Effects, Guest};
+use super::limits::{EFFECT_OVERHEAD_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
+
+/// The package of the contract, and the versions of it that are served.
+pub(super) const PACKAGE: &str = "courier:plugin";
+/// `1.0.` and anything: a patch changes no shape.
+pub(super) const VERSIONS: &str = "1.0.";
+
+/// The interfaces of the contract that a component may import.
+pub(super) const INTERFACES: [&str; 8] =
+    ["types", "publish", "batch-publish", "state", "batch-state", "cache", "config", "log"];
+
+/// Makes everything that is offered known to a linker.
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    plugin::publish::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
+    plugin::state::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
+    plugin::cache::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
+    plugin::config::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
+    plugin::log::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
+    plugin::batch_publish::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
+    plugin::batch_state::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
+    wasi::link(linker)
+}
+
+impl types::Host for Guest {}
+
+impl Guest {
+    /// The effects of an item. Handlers of one message have item 0 only.
+    fn item(&mut self, item: u32) -> Result<&mut Effects, Refusal> {
+        let items = self.effects.len();
+        usize::try_from(item)
+            .ok()
+            .and_then(|item| self.effects.get_mut(item))
+            .ok_or_else(|| Refusal::Invalid(format!("item {item} is not one of the {items} in this call")))
+    }
+
+    /// Refuses an import that has no item in a call that has several: its
+    /// effect would belong to none of them.
+    fn single(&self, import: &str) -> Result<(), Refusal> {
+        if self.effects.len() == 1 {
+            return Ok(());
+        }
+        Err(Refusal::Invalid(format!("`{import}` is for handlers of one message: use `batch-{import}`, with the item")))
+    }
+
+    /// Takes an effect's bytes from the call's allowance.
+    fn spend(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let output = self.output.saturating_add(bytes).saturating_add(EFFECT_OVERHEAD_BYTES);
+        if output > self.policy.output {
+            let limit = super::fault::size(self.policy.output as u64);
+            return Err(Refusal::Limit(format!("the effects of this call are over the limit of {limit}")));
+        }
+        self.output = output;
+        Ok(())
+    }
+
+    fn denied(&self, what: &str, remedy: &str) -> Refusal {
+        Refusal::Denied(format!("binding of group {} does not grant {what}: {remedy}", self.policy.group))
+    }
+}
+
+/// Checks a key and a value of state or cache.
+fn check_pair(key: &str, value: Option<&[u8]>) -> Result<(), Refusal> {
+    if key.is_empty() {
+        return Err(Refusal::Invalid("the key is empty".into()));
+    }
+    if key.len() > MAX_KEY_BYTES {
+        return Err(Refusal::Limit(format!("the key has {} bytes, the limit is {MAX_KEY_BYTES}", key.len())));
+    }
+    if key.contains('\0') {
+        return Err(Refusal::Invalid("the key contains a NUL character".into()));
+    }
+    match value {
+        Some(value) if value.len() > MAX_VALUE_BYTES => {
+            Err(Refusal::Limit(format!("the value has {} bytes, the limit is {MAX_VALUE_BYTES}", value.len())))
+        }
+        _ => Ok(()),
+    }
+}

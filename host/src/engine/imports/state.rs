@@ -1,0 +1,61 @@
+//! `state`: the group's key/value state. Reads see the attempt's own writes
+//! first, then what is committed; writes are collected and leave when the
+//! attempt succeeds.
+
+use bytes::Bytes;
+
+use super::check_pair;
+use crate::engine::contract::courier::plugin::batch_state;
+use crate::engine::contract::courier::plugin::state;
+use crate::engine::contract::courier::plugin::types::Refusal;
+use crate::engine::guest::Guest;
+
+impl state::Host for Guest {
+    async fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, Refusal> {
+        self.single("state")?;
+        self.read(0, key).await
+    }
+
+    fn set(&mut self, key: String, value: Option<Vec<u8>>) -> Result<(), Refusal> {
+        self.single("state")?;
+        self.write(0, key, value)
+    }
+}
+
+impl batch_state::Host for Guest {
+    async fn get(&mut self, item: u32, key: String) -> Result<Option<Vec<u8>>, Refusal> {
+        self.read(item, key).await
+    }
+
+    fn set(&mut self, item: u32, key: String, value: Option<Vec<u8>>) -> Result<(), Refusal> {
+        self.write(item, key, value)
+    }
+}
+
+impl Guest {
+    fn check_state(&self) -> Result<(), Refusal> {
+        if self.policy.state { Ok(()) } else { Err(self.denied("state", "set state = true in [binding.grant]")) }
+    }
+
+    async fn read(&mut self, item: u32, key: String) -> Result<Option<Vec<u8>>, Refusal> {
+        self.check_state()?;
+        check_pair(&key, None)?;
+        if let Some(written) = self.item(item)?.state_writes.get(&key) {
+            return Ok(written.as_ref().map(|value| value.to_vec()));
+        }
+        match self.state.get(&self.policy.group, &key).await {
+            Ok(value) => Ok(value.map(Into::into)),
+            Err(why) => Err(Refusal::Unavailable(why)),
+        }
+    }
+
+    fn write(&mut self, item: u32, key: String, value: Option<Vec<u8>>) -> Result<(), Refusal> {
+        self.check_state()?;
+        check_pair(&key, value.as_deref())?;
+        self.item(item)?;
+        // A key written twice is paid for twice: simple, and bounded.
+        self.spend(key.len() + value.as_ref().map_or(0, Vec::len))?;
+        self.item(item)?.state_writes.insert(key, value.map(Bytes::from));
+        Ok(())
+    }
+}

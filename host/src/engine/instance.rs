@@ -1,0 +1,288 @@
+//! Runs calls in sandboxes: takes an instance, hands it the message, and turns
+//! whatever comes of it into one [`Ended`].
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use courier_core::message::Timestamp;
+use courier_core::verdict::Verdict;
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::Store;
+use wasmtime::component::{Func, TypedFunc};
+
+use super::clock::{Meter, Metered, Pulse};
+use super::contract::{
+    AttemptIn, BatchParams, BatchResults, DeliveryIn, Failure, HandleParams, HandleResults, MessageIn,
+};
+use super::fault::{Fault, cut};
+use super::guest::{Effects, Guest};
+use super::imports::cache::NodeCache;
+use super::imports::log::SharedLog;
+use super::prepare::{Engine, Prepared};
+use super::{Call, Ended, Isolation, Policy, StateSource, World};
+
+/// Runs the calls of one binding, one at a time. It keeps an instance between
+/// calls when the binding's isolation says so.
+pub struct Sandbox {
+    setup: Setup,
+    /// The instance that was kept. It is out of here while it is called, so
+    /// one whose call did not return normally never comes back.
+    kept: Option<Instance>,
+}
+
+/// What each call of a sandbox works with.
+struct Setup {
+    engine: Engine,
+    policy: Arc<Policy>,
+    cache: NodeCache,
+    state: Arc<dyn StateSource>,
+    log: SharedLog,
+    meter: Arc<Meter>,
+    pulse: Pulse,
+}
+
+/// An instance and what it needs to be called.
+struct Instance {
+    /// The plugin version it is of.
+    digest: String,
+    store: Store<Guest>,
+    handler: Func,
+    world: World,
+    calls: u32,
+    /// Held while it lives, when it is not of the pool.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// What the guest returned for one item, and the effects it asked for.
+type Returned = (Result<(), Failure>, Effects);
+
+/// What one call of the guest came to: a result for each item, or a fault.
+struct Run {
+    results: Result<Vec<Returned>, Fault>,
+    log: String,
+    started_at: Timestamp,
+    finished_at: Timestamp,
+    cpu: Duration,
+}
+
+impl Sandbox {
+    /// A sandbox for a binding. The cache is that of the group on this node.
+    #[must_use]
+    pub fn new(engine: Engine, policy: Arc<Policy>, cache: NodeCache, state: Arc<dyn StateSource>) -> Self {
+        let log = SharedLog::new(policy.log);
+        let pulse = engine.pulse();
+        Self { setup: Setup { engine, policy, cache, state, log, meter: Arc::default(), pulse }, kept: None }
+    }
+
+    /// Runs one call to its end. Dropping the future ends the attempt without
+    /// effects; the sandbox stays usable.
+    pub async fn run(&mut self, plugin: &Arc<Prepared>, call: Call<'_>) -> Ended {
+        let ended = self.run_alone(plugin, &call).await;
+        if self.setup.policy.isolation != Isolation::Instance {
+            self.kept = None;
+        }
+        ended
+    }
+
+    /// Runs the calls of a batch; the outcomes come in their order.
+    ///
+    /// A batch handler gets them in one call. When that traps, breaks a limit
+    /// or returns a wrong number of outcomes, it is discarded with everything
+    /// it did, and each item runs alone, so that one bad message fails alone.
+    /// A handler of one message gets them in turn, in one sandbox with
+    /// [`Isolation::Batch`].
+    pub async fn run_batch(&mut self, plugin: &Arc<Prepared>, calls: &[Call<'_>]) -> Vec<Ended> {
+        let mut all = Vec::with_capacity(calls.len());
+        if plugin.world == World::BatchHandler && calls.len() > 1 {
+            let run = self.invoke(plugin, calls).await;
+            match run.results {
+                Ok(results) => {
+                    let cpu = run.cpu / u32::try_from(calls.len()).unwrap_or(u32::MAX);
+                    let (started_at, finished_at) = (run.started_at, run.finished_at);
+                    for (result, effects) in results {
+                        all.push(conclude(Ok((result, effects)), run.log.clone(), started_at, finished_at, cpu));
+                    }
+                }
+                // Where there is no room or no instance, trying each item only
+                // costs more: they all end as the batch did.
+                Err(fault) if fault.verdict.never_ran() => {
+                    for _ in calls {
+                        let (log, cpu) = (run.log.clone(), Duration::ZERO);
+                        all.push(conclude(Err(fault.clone()), log, run.started_at, run.finished_at, cpu));
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        if all.is_empty() {
+            for call in calls {
+                if self.setup.policy.isolation == Isolation::Message {
+                    self.kept = None;
+                }
+                all.push(self.run_alone(plugin, call).await);
+            }
+        }
+        if self.setup.policy.isolation != Isolation::Instance {
+            self.kept = None;
+        }
+        all
+    }
+
+    /// Runs one call, for either world.
+    async fn run_alone(&mut self, plugin: &Arc<Prepared>, call: &Call<'_>) -> Ended {
+        let run = self.invoke(plugin, std::slice::from_ref(call)).await;
+        let result = run.results.map(|mut results| {
+            // `invoke` returns as many results as it got calls.
+            results.pop().unwrap_or_else(|| (Ok(()), Effects::default()))
+        });
+        conclude(result, run.log, run.started_at, run.finished_at, run.cpu)
+    }
+
+    /// Calls the guest once, within all limits.
+    async fn invoke(&mut self, plugin: &Arc<Prepared>, calls: &[Call<'_>]) -> Run {
+        let started_at = now();
+        let setup = &self.setup;
+        let deadline = started_at.after(setup.policy.timeout);
+        setup.meter.reset();
+        setup.log.take();
+        let kept = self.kept.take().filter(|kept| kept.digest == plugin.digest);
+        let work = Box::pin(async move {
+            let mut instance = match kept {
+                Some(instance) => instance,
+                None => setup.instantiate(plugin).await?,
+            };
+            let results = instance.call(calls, deadline, &setup.log).await?;
+            instance.calls += 1;
+            Ok::<_, Fault>((results, instance))
+        });
+        let (meter, pulse, limit) = (Arc::clone(&setup.meter), setup.pulse.clone(), setup.policy.cpu);
+        let metered = Metered { inner: work, meter, pulse, limit };
+        let ended = match tokio::time::timeout(setup.policy.timeout, metered).await {
+            Err(_) => Err(Fault::timeout(&setup.policy)),
+            Ok(Err(_)) => Err(Fault::cpu(&setup.policy)),
+            Ok(Ok(ended)) => ended,
+        };
+        let results = ended.map(|(results, instance)| {
+            self.keep(instance);
+            results
+        });
+        let setup = &self.setup;
+        Run { results, log: setup.log.take(), started_at, finished_at: now(), cpu: setup.meter.burned() }
+    }
+
+    /// Keeps an instance for the next call, unless it has served enough.
+    fn keep(&mut self, instance: Instance) {
+        if self.setup.policy.isolation != Isolation::Message && instance.calls < self.setup.policy.recycle_after {
+            self.kept = Some(instance);
+        }
+    }
+}
+
+impl Setup {
+    /// Makes a fresh instance.
+    async fn instantiate(&self, plugin: &Prepared) -> Result<Instance, Fault> {
+        let policy = &self.policy;
+        let entry = self.engine.entry(plugin, policy.memory).await.map_err(|error| {
+            let reason = format!("the handler could not be linked: {error}");
+            Fault { verdict: Verdict::Instantiate, reason: cut(reason) }
+        })?;
+        let room = self.engine.room(entry).map_err(Fault::no_room)?;
+        let mut store = Guest::store(
+            entry.engine(),
+            Arc::clone(policy),
+            self.cache.clone(),
+            Arc::clone(&self.state),
+            self.log.clone(),
+            Arc::clone(&self.meter),
+        );
+        Guest::begin(&mut store, 0);
+        let instance = match entry.pre.instantiate_async(&mut store).await {
+            Ok(instance) => instance,
+            Err(error) => return Err(Fault::instantiate(&error, store.data().ceiling.refused, policy)),
+        };
+        let Some(handler) = instance.get_func(&mut store, entry.handler) else {
+            let reason = "the handler could not be started: its export is gone".into();
+            return Err(Fault { verdict: Verdict::Instantiate, reason });
+        };
+        Ok(Instance { digest: plugin.digest.clone(), store, handler, world: plugin.world, calls: 0, _room: room })
+    }
+}
+
+impl Instance {
+    /// Calls the handler. After an error the instance is not used again.
+    async fn call(&mut self, calls: &[Call<'_>], deadline: Timestamp, log: &SharedLog) -> Result<Vec<Returned>, Fault> {
+        Guest::begin(&mut self.store, calls.len());
+        let policy = Arc::clone(&self.store.data().policy);
+        let returned = match (self.world, calls) {
+            (World::Handler, [call]) => {
+                let message = MessageIn::new(call.message);
+                let attempt = AttemptIn::new(&policy.group, &call.attempt, deadline);
+                // SAFETY: the function's type was checked against these very
+                // types when the component was prepared (`find_handler`), and
+                // `handler` is that function of an instance of it.
+                let handle = unsafe { TypedFunc::<HandleParams<'_>, HandleResults>::new_unchecked(self.handler) };
+                handle.call_async(&mut self.store, (message, attempt)).await.map(|(result,)| vec![result])
+            }
+            (World::Handler, _) => {
+                let reason = format!("a handler of one message was called with {}", calls.len());
+                return Err(Fault { verdict: Verdict::Instantiate, reason });
+            }
+            (World::BatchHandler, _) => {
+                let items = calls.iter().map(|call| DeliveryIn::new(&policy.group, call, deadline)).collect();
+                // SAFETY: as above, with the types of a batch handler.
+                let handle = unsafe { TypedFunc::<BatchParams<'_>, BatchResults>::new_unchecked(self.handler) };
+                handle.call_async(&mut self.store, (items,)).await.map(|(results,)| results)
+            }
+        };
+        let guest = self.store.data_mut();
+        let results = returned.map_err(|error| Fault::trapped(&error, guest.ceiling.refused, &log.tail(), &policy))?;
+        if results.len() != calls.len() {
+            let (got, wanted) = (results.len(), calls.len());
+            let reason = format!("returned {got} outcomes for a batch of {wanted}: one for each item is needed");
+            return Err(Fault { verdict: Verdict::Trap, reason });
+        }
+        Ok(results.into_iter().zip(guest.effects.drain(..)).collect())
+    }
+}
+
+/// What a call's result means. Effects stay only with a success.
+fn conclude(
+    result: Result<Returned, Fault>,
+    log: String,
+    started_at: Timestamp,
+    finished_at: Timestamp,
+    cpu: Duration,
+) -> Ended {
+    let mut after = None;
+    let mut effects = Effects::default();
+    let (verdict, reason) = match result {
+        Ok((Ok(()), done)) => {
+            effects = done;
+            (Verdict::Success, None)
+        }
+        Ok((Err(Failure::Error(reason)), _)) => (Verdict::Error, Some(reason)),
+        Ok((Err(Failure::Retry(retry)), _)) => {
+            after = retry.after_ms.map(Duration::from_millis);
+            (Verdict::Retry, Some(retry.reason))
+        }
+        Ok((Err(Failure::Reject(reason)), _)) => (Verdict::Reject, Some(reason)),
+        Ok((Err(Failure::Unavailable(reason)), _)) => (Verdict::Unavailable, Some(reason)),
+        Err(fault) => (fault.verdict, Some(fault.reason)),
+    };
+    Ended {
+        verdict,
+        reason: reason.map(cut),
+        after,
+        log,
+        emissions: effects.emissions,
+        state_writes: effects.state_writes.into_iter().collect(),
+        started_at,
+        finished_at,
+        cpu,
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

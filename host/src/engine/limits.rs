@@ -1,0 +1,214 @@
+//! Every bound of the engine, and the wasmtime configuration that follows.
+//!
+//! Bounds that a binding sets are in [`Policy`](super::Policy); here are those
+//! of the host, which no binding can raise.
+
+use std::time::Duration;
+
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Bytes of a component that may be uploaded.
+pub const MAX_UPLOAD_BYTES: usize = 20 * MIB;
+
+/// Bytes of the section in which a handler says what it wants.
+pub const MAX_WANTS_BYTES: usize = 64 * KIB;
+
+/// Wall time a compilation may take before its process is killed.
+pub const COMPILE_WALL: Duration = Duration::from_secs(10);
+
+/// CPU seconds a compilation may burn on all its threads. Above the wall time
+/// because a compilation uses several cores; below what a runaway could burn
+/// if the host died and could no longer kill it.
+pub const COMPILE_CPU_SECONDS: u64 = 60;
+
+/// Bytes of address space a compilation may use.
+pub const COMPILE_ADDRESS_SPACE: u64 = 4 * 1024 * MIB as u64;
+
+/// Bytes of machine code a compilation may hand back.
+pub const MAX_ARTEFACT_BYTES: usize = 512 * MIB;
+
+/// Artefacts that are kept on disk; past that the oldest are removed.
+pub const MAX_ARTEFACTS: usize = 256;
+
+/// Bytes of a compiler's complaint that are shown.
+pub const MAX_COMPLAINT_BYTES: usize = 2 * KIB;
+
+/// How often busy guests are interrupted. It bounds how long a guest can keep
+/// a worker thread from others and how exactly a CPU limit is kept; at 1 ms
+/// the interruptions of one busy guest cost it less than 1 %.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// Ticks without a guest running after which the ticker goes to sleep.
+pub const IDLE_TICKS: u32 = 1_000;
+
+/// Bytes of linear memory that a slot of the pool can hold. A binding that
+/// allows more runs outside the pool, where each instance maps its own memory
+/// and gives it back to the system at its end.
+pub const POOL_MEMORY: usize = 256 * MIB;
+
+/// Bytes of each memory slot that stay resident between two instances, so that
+/// a fresh instance of the same handler touches warm pages. Only pages that
+/// the last instance wrote are reset, which the kernel's page map tells.
+pub const POOL_KEEP_RESIDENT: usize = 2 * MIB;
+
+/// Bytes of each table that stay resident, for the same reason.
+pub const POOL_TABLE_KEEP_RESIDENT: usize = 64 * KIB;
+
+/// Core instances that one component may consist of.
+pub const MAX_CORE_INSTANCES: u32 = 64;
+
+/// Memories that one component may have.
+pub const MAX_MEMORIES: u32 = 4;
+
+/// Tables that one component may have.
+pub const MAX_TABLES: u32 = 32;
+
+/// Elements that one table may hold.
+pub const MAX_TABLE_ELEMENTS: usize = 20_000;
+
+/// Handles to resources that an instance may hold at once. A guest that leaks
+/// them over reused calls traps when this is reached, and is replaced.
+pub const MAX_HANDLES: usize = 1_024;
+
+/// Bytes that a guest may hand to the host in one import call.
+pub const MAX_HOST_CALL_BYTES: usize = 16 * MIB;
+
+/// Bytes of native stack that a guest may use.
+pub const GUEST_STACK: usize = 512 * KIB;
+
+/// Bytes of the stack that a call runs on: the guest's share above, and what
+/// the host functions it calls need.
+pub const CALL_STACK: usize = GUEST_STACK + 512 * KIB;
+
+/// Random bytes that one call of `wasi:random` may ask for.
+pub const MAX_RANDOM_BYTES: u64 = MIB as u64;
+
+/// Bytes of the reason of an attempt; a longer one is cut.
+pub const MAX_REASON_BYTES: usize = 4 * KIB;
+
+/// Bytes of standard error and logged errors that are searched for a panic
+/// message.
+pub const PANIC_TAIL_BYTES: usize = 4 * KIB;
+
+/// Frames of a trap's backtrace that its reason names.
+pub const TRAP_FRAMES: usize = 3;
+
+/// Bytes of a key of state or cache.
+pub const MAX_KEY_BYTES: usize = 512;
+
+/// Bytes of one value of state or cache.
+pub const MAX_VALUE_BYTES: usize = 512 * KIB;
+
+/// What each effect counts against a call's output besides its own bytes, so
+/// that empty ones are bounded too.
+pub const EFFECT_OVERHEAD_BYTES: usize = 64;
+
+/// Bytes of a topic's name, as Kafka has it.
+pub const MAX_TOPIC_BYTES: usize = 249;
+
+/// Which allocator an engine uses for instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Allocation {
+    /// From a pool of this many instances, prepared ahead.
+    Pool(u32),
+    /// Mapped for each instance.
+    OnDemand,
+}
+
+/// The configuration of wasmtime. Everything that shapes machine code is the
+/// same for each [`Allocation`], so that one artefact serves them all.
+pub(super) fn config(allocation: Allocation) -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        // Off: the concurrent component model is not offered, and its
+        // bookkeeping would be paid for in every call.
+        .concurrency_support(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_custom_page_sizes(false)
+        .shared_memory(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(GUEST_STACK)
+        .async_stack_size(CALL_STACK)
+        .memory_init_cow(true);
+    if let Allocation::Pool(slots) = allocation {
+        let slots = slots.max(1);
+        let mut pool = PoolingAllocationConfig::new();
+        // A stack serves one call, and so does a component instance. Of core
+        // instances, memories and tables a usual component has one to a few;
+        // one with many takes the room of several.
+        pool.total_component_instances(slots)
+            .total_stacks(slots)
+            .total_core_instances(slots.saturating_mul(8).max(MAX_CORE_INSTANCES))
+            .total_memories(slots.saturating_mul(2).max(MAX_MEMORIES))
+            .total_tables(slots.saturating_mul(4).max(MAX_TABLES))
+            .max_core_instances_per_component(MAX_CORE_INSTANCES)
+            .max_memories_per_component(MAX_MEMORIES)
+            .max_tables_per_component(MAX_TABLES)
+            .max_tables_per_module(MAX_TABLES)
+            .table_elements(MAX_TABLE_ELEMENTS)
+            .max_memory_size(POOL_MEMORY)
+            .linear_memory_keep_resident(POOL_KEEP_RESIDENT)
+            .table_keep_resident(POOL_TABLE_KEEP_RESIDENT)
+            .max_unused_warm_slots(slots)
+            .pagemap_scan(Enabled::Auto);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    }
+    config
+}
+
+/// Holds an instance to its binding's `memory` and to the host's bounds.
+#[derive(Debug)]
+pub(super) struct Ceiling {
+    memory: usize,
+    /// What all memories of the store hold together.
+    held: usize,
+    /// Set when memory was refused: a trap that follows is explained by it.
+    pub(super) refused: bool,
+}
+
+impl Ceiling {
+    pub(super) fn new(memory: u64) -> Self {
+        Self { memory: usize::try_from(memory).unwrap_or(usize::MAX), held: 0, refused: false }
+    }
+}
+
+impl ResourceLimiter for Ceiling {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let held = self.held.saturating_add(desired.saturating_sub(current));
+        if held > self.memory {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.held = held;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        // The module's own maximum, or the system: for the guest it is the
+        // same as a refusal. What was counted stays counted, which errs on the
+        // side of the host.
+        self.refused = true;
+        Ok(())
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        MAX_CORE_INSTANCES as usize
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES as usize
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES as usize
+    }
+}

@@ -1,0 +1,296 @@
+//! Makes a component ready to be called: compiled or taken from the cache,
+//! linked to its imports, its exports checked for their types. What a call
+//! needs is looked up here, once.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytes::Bytes;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
+
+use super::artefacts::Artefacts;
+use super::clock::{Pulse, Ticker};
+use super::compile::{Failure, compile};
+use super::component::{Refused, World, inspect};
+use super::contract::{BatchParams, BatchResults, HandleParams, HandleResults};
+use super::guest::Guest;
+use super::imports;
+use super::limits::{Allocation, POOL_MEMORY, config};
+
+/// How the engine is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A program that compiles when run as `<compiler> compile-component`;
+    /// `None` compiles in this process, without limits, which suits tests only.
+    pub compiler: Option<PathBuf>,
+    /// Where machine code is kept over restarts.
+    pub cache_dir: Option<PathBuf>,
+    /// Instances that may live at once.
+    pub slots: u32,
+}
+
+/// The engine could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up the WebAssembly engine: {0}")]
+pub struct EngineError(String);
+
+/// A component could not be prepared.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The component's fault: tell who uploaded it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The host's fault: tell who runs it; later it may work.
+    #[error("the component cannot be prepared now: {0}")]
+    Host(String),
+}
+
+/// Compiles and runs components. Clones share everything.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    compiler: Option<PathBuf>,
+    artefacts: Option<Artefacts>,
+    slots: u32,
+    pool: Allocator,
+    roomy: Allocator,
+    /// Instances outside the pool, which has a bound of its own.
+    roomy_room: Arc<Semaphore>,
+    ticker: Ticker,
+    /// One compilation at a time, so that uploads cannot take the machine.
+    compiling: Semaphore,
+    /// What is prepared and in use, by digest: preparing again costs nothing.
+    prepared: Mutex<HashMap<String, Weak<Prepared>>>,
+}
+
+/// A wasmtime engine with one way to allocate instances, and what it offers.
+struct Allocator {
+    engine: wasmtime::Engine,
+    linker: Linker<Guest>,
+}
+
+/// A component that is ready to be called.
+pub struct Prepared {
+    /// `sha256:` and 64 hexadecimal digits.
+    pub digest: String,
+    /// The world it exports.
+    pub world: World,
+    /// Linked for the pool; none when the component's shape does not fit it.
+    pooled: Option<Entry>,
+    /// Linked for bindings that need more than the pool has; made when the
+    /// first of them calls.
+    roomy: OnceCell<Entry>,
+}
+
+/// What instances are made from.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) pre: InstancePre<Guest>,
+    /// The handler among the exports; its type is that of the contract.
+    pub(super) handler: ComponentExportIndex,
+}
+
+impl Engine {
+    /// Sets up an engine: reserves the pool and starts the ticker.
+    pub fn new(settings: Settings) -> Result<Self, EngineError> {
+        let failed = |error: wasmtime::Error| EngineError(format!("{error:#}"));
+        let pool = Allocator::new(Allocation::Pool(settings.slots)).map_err(failed)?;
+        let roomy = Allocator::new(Allocation::OnDemand).map_err(failed)?;
+        let ticker = Ticker::start(vec![pool.engine.weak(), roomy.engine.weak()])
+            .map_err(|error| EngineError(format!("no thread for the ticker: {error}")))?;
+        let artefacts = match &settings.cache_dir {
+            None => None,
+            Some(dir) => Some(
+                Artefacts::open(dir, &pool.engine)
+                    .map_err(|error| EngineError(format!("cache directory {}: {error}", dir.display())))?,
+            ),
+        };
+        Ok(Self(Arc::new(Inner {
+            compiler: settings.compiler,
+            artefacts,
+            slots: settings.slots,
+            pool,
+            roomy,
+            roomy_room: Arc::new(Semaphore::new(settings.slots as usize)),
+            ticker,
+            compiling: Semaphore::new(1),
+            prepared: Mutex::default(),
+        })))
+    }
+
+    /// Makes a component ready to be called. Preparing one that is in use
+    /// already returns that.
+    pub async fn prepare(&self, wasm: Bytes) -> Result<Arc<Prepared>, PrepareError> {
+        let inspection = blocking({
+            let wasm = wasm.clone();
+            move || inspect(&wasm)
+        })
+        .await??;
+        let digest = inspection.digest;
+        if let Some(prepared) = self.find(&digest) {
+            return Ok(prepared);
+        }
+        let _turn = self.0.compiling.acquire().await;
+        // Another task may have prepared the same while this one waited.
+        if let Some(prepared) = self.find(&digest) {
+            return Ok(prepared);
+        }
+        let prepared = Arc::new(self.load_or_compile(wasm, digest.clone(), inspection.world).await?);
+        let mut known = self.0.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, prepared| prepared.strong_count() > 0);
+        known.insert(digest, Arc::downgrade(&prepared));
+        Ok(prepared)
+    }
+
+    fn find(&self, digest: &str) -> Option<Arc<Prepared>> {
+        let known = self.0.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(digest).and_then(Weak::upgrade)
+    }
+
+    async fn load_or_compile(&self, wasm: Bytes, digest: String, world: World) -> Result<Prepared, PrepareError> {
+        if let Some(artefacts) = self.0.artefacts.clone() {
+            let kept = blocking({
+                let digest = digest.clone();
+                move || artefacts.load(&digest)
+            })
+            .await?;
+            if let Some(artefact) = kept {
+                match self.load(artefact, &digest, world).await {
+                    Err(PrepareError::Host(error)) => {
+                        tracing::warn!(%digest, %error, "a cached artefact does not load: compiling again");
+                    }
+                    loaded => return loaded,
+                }
+            }
+        }
+        let artefact = match compile(self.0.compiler.as_deref(), wasm).await {
+            Ok(artefact) => artefact,
+            Err(Failure::Refused(why)) => return Err(PrepareError::Refused(Refused(why))),
+            Err(Failure::Host(why)) => return Err(PrepareError::Host(why)),
+        };
+        if let Some(artefacts) = self.0.artefacts.clone() {
+            let (digest, artefact) = (digest.clone(), artefact.clone());
+            blocking(move || artefacts.keep(&digest, &artefact)).await?;
+        }
+        self.load(artefact, &digest, world).await
+    }
+
+    async fn load(&self, artefact: Vec<u8>, digest: &str, world: World) -> Result<Prepared, PrepareError> {
+        let (inner, digest) = (Arc::clone(&self.0), digest.to_owned());
+        blocking(move || {
+            // A component that has more memories or tables than the pool gives
+            // to one still runs, outside of it.
+            let (pooled, roomy) = match inner.pool.deserialize(&artefact) {
+                Ok(component) => (Some(inner.pool.link(&component, world)?), OnceCell::new()),
+                Err(unfit) => {
+                    let component = inner
+                        .roomy
+                        .deserialize(&artefact)
+                        .map_err(|_| PrepareError::Host(format!("its machine code does not load: {unfit:#}")))?;
+                    (None, OnceCell::new_with(Some(inner.roomy.link(&component, world)?)))
+                }
+            };
+            Ok(Prepared { digest, world, pooled, roomy })
+        })
+        .await?
+    }
+
+    /// What to instantiate for a binding that allows this much memory.
+    pub(super) async fn entry<'p>(&self, prepared: &'p Prepared, memory: u64) -> Result<&'p Entry, PrepareError> {
+        if let Some(pooled) = prepared.pooled.as_ref().filter(|_| memory <= POOL_MEMORY as u64) {
+            return Ok(pooled);
+        }
+        prepared
+            .roomy
+            .get_or_try_init(|| async {
+                let Some(pooled) = prepared.pooled.clone() else {
+                    return Err(PrepareError::Host("the component is linked for no allocator".into()));
+                };
+                let (inner, world) = (Arc::clone(&self.0), prepared.world);
+                blocking(move || {
+                    let host = |error: wasmtime::Error| PrepareError::Host(format!("{error:#}"));
+                    let artefact = pooled.pre.component().serialize().map_err(host)?;
+                    let component = inner.roomy.deserialize(&artefact).map_err(host)?;
+                    inner.roomy.link(&component, world)
+                })
+                .await?
+            })
+            .await
+    }
+
+    /// Room for an instance of this entry: the pool keeps its own count, what
+    /// is outside of it needs a permit. `Err` when there is none.
+    pub(super) fn room(&self, entry: &Entry) -> Result<Option<OwnedSemaphorePermit>, u32> {
+        if wasmtime::Engine::same(entry.engine(), &self.0.pool.engine) {
+            return Ok(None);
+        }
+        Arc::clone(&self.0.roomy_room).try_acquire_owned().map(Some).map_err(|_| self.0.slots)
+    }
+
+    /// What counts the polls of a sandbox's guests.
+    pub(super) fn pulse(&self) -> Pulse {
+        self.0.ticker.pulse()
+    }
+}
+
+impl Allocator {
+    fn new(allocation: Allocation) -> wasmtime::Result<Self> {
+        let engine = wasmtime::Engine::new(&config(allocation))?;
+        let mut linker = Linker::new(&engine);
+        imports::link(&mut linker)?;
+        Ok(Self { engine, linker })
+    }
+
+    fn deserialize(&self, artefact: &[u8]) -> wasmtime::Result<Component> {
+        // SAFETY: what is deserialized is trusted as code. `artefact` was
+        // written by our own compiler (`compile`), directly or through the
+        // cache, whose files are ours alone and carry their digest; uploads
+        // that are precompiled are refused by `inspect` and never come here.
+        unsafe { Component::deserialize(&self.engine, artefact) }
+    }
+
+    fn link(&self, component: &Component, world: World) -> Result<Entry, PrepareError> {
+        let refused = |what: &str, error: wasmtime::Error| PrepareError::Refused(Refused(format!("{what}: {error:#}")));
+        let pre = self
+            .linker
+            .instantiate_pre(component)
+            .map_err(|error| refused("its imports are not what this host offers", error))?;
+        let handler = find_handler(&pre, world)
+            .map_err(|error| refused("its handler has another type than the contract", error))?;
+        Ok(Entry { pre, handler })
+    }
+}
+
+impl Entry {
+    pub(super) fn engine(&self) -> &wasmtime::Engine {
+        self.pre.engine()
+    }
+}
+
+/// Finds the handler and checks its type, so that a wrong one is refused at
+/// the upload and not found out at the first call.
+fn find_handler(pre: &InstancePre<Guest>, world: World) -> wasmtime::Result<ComponentExportIndex> {
+    let name = match world {
+        World::Handler => "handle",
+        World::BatchHandler => "handle-batch",
+    };
+    let component = pre.component();
+    let Some((ComponentItem::ComponentFunc(function), index)) = component.get_export(None, name) else {
+        wasmtime::bail!("it exports no function `{name}`");
+    };
+    match world {
+        World::Handler => function.typecheck::<HandleParams<'_>, HandleResults>(&pre.instance_type())?,
+        World::BatchHandler => function.typecheck::<BatchParams<'_>, BatchResults>(&pre.instance_type())?,
+    }
+    Ok(index)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PrepareError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| PrepareError::Host(format!("the host is stopping: {error}")))
+}
