@@ -17,6 +17,7 @@ use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
 use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::problem::Problem;
 
@@ -26,23 +27,40 @@ pub const MAX_PUBLISH_BYTES: usize = 16 * 1024 * 1024;
 pub const MAX_UPLOAD_BYTES: usize = 20 * 1024 * 1024;
 /// The body of any other request.
 pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
+/// What the bodies of all requests may take together, in KiB. A request waits
+/// for its share before it is read, within the time that it has in all: were
+/// shares taken while reading, many half-read bodies could wait for each other.
+const MAX_INTAKE_KIB: u32 = 256 * 1024;
 /// What is read of a body that nobody wants, before the connection is closed.
 const MAX_DRAIN_BYTES: usize = 64 * 1024 * 1024;
 /// How long that may take.
 const MAX_DRAIN_TIME: Duration = Duration::from_secs(10);
 
+/// Shares of [`MAX_INTAKE_KIB`], for the whole process.
+static SHARES: Semaphore = Semaphore::const_new(MAX_INTAKE_KIB as usize);
+
+/// A body, with the share of memory that it takes until it is dropped.
+#[derive(Debug)]
+pub struct Taken {
+    /// The bytes.
+    pub bytes: Bytes,
+    _share: SemaphorePermit<'static>,
+}
+
 /// Reads a body of at most `limit` bytes.
 ///
 /// # Errors
 /// 413 that says the limit; 400 when the client stopped in the middle.
-pub async fn read(headers: &HeaderMap, body: Body, limit: usize, what: &str) -> Result<Bytes, Problem> {
+pub async fn read(headers: &HeaderMap, body: Body, limit: usize, what: &str) -> Result<Taken, Problem> {
     let too_large = || Problem::too_large(format!("{what} may have {} at most, and this has more", size(limit)));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let announced: usize = announced.unwrap_or(0);
-    if announced > limit {
+    if announced.is_some_and(|announced: usize| announced > limit) {
         return Err(too_large());
     }
-    let mut taken = BytesMut::with_capacity(announced);
+    // Without an announced length it may become as large as is allowed.
+    let share = u32::try_from(announced.unwrap_or(limit).div_ceil(1024)).unwrap_or(MAX_INTAKE_KIB);
+    let share = SHARES.acquire_many(share.min(MAX_INTAKE_KIB)).await.map_err(Problem::internal)?;
+    let mut taken = BytesMut::with_capacity(announced.unwrap_or(0));
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| {
@@ -53,7 +71,7 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: usize, what: &str) -> 
         }
         taken.extend_from_slice(&chunk);
     }
-    Ok(taken.freeze())
+    Ok(Taken { bytes: taken.freeze(), _share: share })
 }
 
 fn size(bytes: usize) -> String {
@@ -66,7 +84,7 @@ fn size(bytes: usize) -> String {
 /// # Errors
 /// 415 for another content type; 400 that says where the JSON is wrong.
 pub async fn command<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
-    let bytes = read(headers, body, MAX_COMMAND_BYTES, "the body of this request").await?;
+    let Taken { bytes, .. } = read(headers, body, MAX_COMMAND_BYTES, "the body of this request").await?;
     let text: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
     if !bytes.is_empty() && essence(headers) != "application/json" {
         return Err(Problem::unsupported_media(
@@ -165,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused_with_the_limit() {
         let sent = |bytes: usize| Body::from(vec![0; bytes]);
-        assert_eq!(read(&HeaderMap::new(), sent(1024), 1024, "it").await.unwrap().len(), 1024);
+        assert_eq!(read(&HeaderMap::new(), sent(1024), 1024, "it").await.unwrap().bytes.len(), 1024);
         let problem = read(&HeaderMap::new(), sent(MAX_UPLOAD_BYTES + 1), MAX_UPLOAD_BYTES, "a component").await;
         assert_eq!(problem.as_ref().unwrap_err().status, 413);
         assert_eq!(problem.unwrap_err().detail, "a component may have 20 MiB at most, and this has more");

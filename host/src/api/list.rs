@@ -3,7 +3,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::store::Page;
+use super::problem::Problem;
+use crate::store::{Page, StoreError};
 
 /// A page of a list.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -27,9 +28,27 @@ pub fn by_name<T: ToSchema>(items: Vec<T>, name: impl Fn(&T) -> &str, page: &Pag
     List { items, next, truncated: false }
 }
 
+/// What a list answers when the store refuses it. There is nothing in a list
+/// that could not be found, except the place that a cursor names.
+pub fn refused(error: StoreError) -> Problem {
+    match error {
+        StoreError::NotFound(why) => {
+            let detail = format!("the query parameter `cursor` is none that a page of this list gave out: {why}");
+            Problem::bad_request("bad parameter", detail)
+        }
+        other => other.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cursor_that_nobody_gave_out_is_the_clients_fault() {
+        assert_eq!(refused(StoreError::NotFound("there is no cursor \"x\"".into())).status, 400);
+        assert_eq!(refused(StoreError::Unavailable("x".into())).status, 503);
+    }
 
     #[test]
     fn pages_join_without_gap_or_overlap() {

@@ -6,7 +6,7 @@ use axum::extract::State;
 use super::view::{self, DeliveryView};
 use crate::api::App;
 use crate::api::auth::{As, Viewer};
-use crate::api::list::List;
+use crate::api::list::{self, List};
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
@@ -74,7 +74,7 @@ pub(in crate::api) async fn list(
         from: params.time("from")?,
         to: params.time("to")?,
     };
-    let mut listing = app.store.deliveries(&filter, &params.page()?).await?;
+    let mut listing = app.store.deliveries(&filter, &params.page()?).await.map_err(list::refused)?;
     listing.items.retain(|row| caller.sees_topic(&row.topic) && caller.sees_group(&row.group));
     let items = view::with_attempts(&app, listing.items).await?;
     Ok(Json(List { items, next: listing.next, truncated: listing.truncated }))

@@ -90,14 +90,41 @@ pub struct AttemptView {
     pub log: Option<String>,
 }
 
-/// Shows deliveries with their attempts, which are read together.
+/// Deliveries whose attempts are read together.
+const CHUNK: usize = 50;
+/// What the logs of one answer may add up to; those beyond are left out, with
+/// a note that says where they are.
+const MAX_LOG_BYTES: usize = 8 * 1024 * 1024;
+
+/// Stands for a log that was left out.
+const LEFT_OUT: &str = "(left out: an answer has 8 MiB of logs at most; ask for this delivery alone)";
+
+/// Shows deliveries with their attempts. A page may have a thousand
+/// deliveries with ten logs of 64 KiB each, so attempts are read by the chunk
+/// and their logs are bounded all together.
 pub(in crate::api) async fn with_attempts(app: &App, rows: Vec<DeliveryRow>) -> Result<Vec<DeliveryView>, Problem> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
+    let mut views = Vec::with_capacity(rows.len());
+    let mut room = MAX_LOG_BYTES;
+    for chunk in rows.chunks(CHUNK) {
+        let keys: Vec<_> = chunk.iter().map(|row| row.key).collect();
+        let attempts = app.store.attempts(&keys).await?;
+        for (row, attempts) in chunk.iter().zip(attempts) {
+            let mut view = DeliveryView::new(row, &attempts);
+            leave_out_logs(&mut view, &mut room);
+            views.push(view);
+        }
     }
-    let keys: Vec<_> = rows.iter().map(|row| row.key).collect();
-    let attempts = app.store.attempts(&keys).await?;
-    Ok(rows.iter().zip(attempts).map(|(row, attempts)| DeliveryView::new(row, &attempts)).collect())
+    Ok(views)
+}
+
+/// Leaves out the logs that do not fit into `room` any more.
+fn leave_out_logs(view: &mut DeliveryView, room: &mut usize) {
+    for log in view.attempts.iter_mut().filter_map(|attempt| attempt.log.as_mut()) {
+        match room.checked_sub(log.len()) {
+            Some(left) => *room = left,
+            None => *log = LEFT_OUT.to_owned(),
+        }
+    }
 }
 
 impl DeliveryView {
@@ -207,6 +234,18 @@ mod tests {
             serde_json::to_string(&view).unwrap(),
             r#"{"id":"1-17","message_id":"m-17","group":"stock","topic":"order","partition":0,"offset":17,"key":"k","type":"OrderCreated","state":"HANDLED","verdict":"success","reason":null,"fingerprint":null,"node":"host-1","received_at":"1970-01-01T00:00:01.000000Z","settled_at":"1970-01-01T00:00:03.000000Z","next_attempt_at":null,"attempts":[{"number":1,"counted":true,"version":"sha256:aa","node":"host-1","started_at":"1970-01-01T00:00:02.000000Z","finished_at":"1970-01-01T00:00:03.000000Z","verdict":"success","reason":null,"fingerprint":null,"log":null}]}"#
         );
+    }
+
+    #[test]
+    fn logs_beyond_the_bound_say_where_they_are() {
+        let mut first = attempt(1);
+        first.log = Some("x".repeat(70));
+        let mut view = DeliveryView::new(&delivery("stock", "order", 17), &[first.clone()]);
+        let mut room = 100;
+        leave_out_logs(&mut view, &mut room);
+        assert_eq!((view.attempts[0].log.as_deref(), room), (first.log.as_deref(), 30));
+        leave_out_logs(&mut view, &mut room);
+        assert_eq!(view.attempts[0].log.as_deref(), Some(LEFT_OUT));
     }
 
     #[test]

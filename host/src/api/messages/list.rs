@@ -9,7 +9,7 @@ use axum::extract::State;
 use super::view::MessageView;
 use crate::api::App;
 use crate::api::auth::{As, Viewer};
-use crate::api::list::List;
+use crate::api::list::{self, List};
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
@@ -57,7 +57,7 @@ pub(in crate::api) async fn list(
         from: params.time("from")?,
         to: params.time("to")?,
     };
-    let listing = app.store.messages(&filter, &params.page()?).await?;
+    let listing = app.store.messages(&filter, &params.page()?).await.map_err(list::refused)?;
     let visible = listing.items.iter().filter(|row| caller.sees_topic(&row.topic));
     Ok(Json(List {
         items: visible.map(MessageView::of_row).collect(),

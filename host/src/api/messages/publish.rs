@@ -95,9 +95,9 @@ pub(in crate::api) async fn publish(
 ) -> Result<Response, Problem> {
     let params = params.only(&["topic"])?;
     let form = Form::of(&headers)?;
-    let body = intake::read(&headers, body, intake::MAX_PUBLISH_BYTES, "a request to publish").await?;
+    let taken = intake::read(&headers, body, intake::MAX_PUBLISH_BYTES, "a request to publish").await?;
     let defaults = Defaults::new(params.text("topic"), caller.source(), &headers);
-    let published = form.read(&headers, body, &defaults)?;
+    let published = form.read(&headers, taken.bytes.clone(), &defaults)?;
     let mut receipts = send(&app, &caller, published.items).await;
     if published.many {
         return answer_many(receipts);

@@ -138,7 +138,7 @@ async fn describe(
         }
         // Kafka has dropped it; its deliveries still say what it was.
         (_, Some(delivery)) => Ok(view::message_of(delivery).with(&contents)),
-        (Contents::Missing(why), None) => Err(unknown(id)).map_err(|problem: Problem| problem.at(why)),
+        (Contents::Away(why), None) => Err(Problem::unavailable(why)),
         (_, None) => Err(unknown(id)),
     }
 }
@@ -157,8 +157,8 @@ async fn read_again(app: &App, place: &Place, expected: Option<&str>) -> Content
     match tokio::time::timeout(READ_TIMEOUT, read).await {
         Ok(Ok(Some(message))) if expected.is_none_or(|id| id == message.id) => Contents::Whole(Box::new(message)),
         Ok(Ok(_)) => Contents::Missing("Kafka no longer has this record".into()),
-        Ok(Err(why)) => Contents::Missing(format!("Kafka could not be read: {why}")),
-        Err(_) => Contents::Missing(format!("Kafka did not answer within {} s", READ_TIMEOUT.as_secs())),
+        Ok(Err(why)) => Contents::Away(format!("Kafka could not be read: {why}")),
+        Err(_) => Contents::Away(format!("Kafka did not answer within {} s", READ_TIMEOUT.as_secs())),
     }
 }
 

@@ -90,8 +90,10 @@ pub enum Contents {
     Whole(Box<Message>),
     /// The first bytes of the body of a message that was refused.
     Refused(bytes::Bytes),
-    /// It cannot be had, and why.
+    /// It is nowhere, and why.
     Missing(String),
+    /// It cannot be had now, and why.
+    Away(String),
 }
 
 impl MessageView {
@@ -158,7 +160,7 @@ impl MessageView {
                 self.body = ShownBody::new(Some(&message.body));
             }
             Contents::Refused(body) => self.body = ShownBody::new(Some(body)),
-            Contents::Missing(why) => self.body_missing = Some(why.clone()),
+            Contents::Missing(why) | Contents::Away(why) => self.body_missing = Some(why.clone()),
         }
         self
     }

@@ -66,11 +66,11 @@ pub(in crate::api) async fn upload(
     if intake::essence(&headers) != "application/wasm" {
         return Err(Problem::unsupported_media("a component is sent with content-type: application/wasm"));
     }
-    let wasm = intake::read(&headers, body, intake::MAX_UPLOAD_BYTES, "a component").await?;
-    if wasm.is_empty() {
+    let taken = intake::read(&headers, body, intake::MAX_UPLOAD_BYTES, "a component").await?;
+    if taken.bytes.is_empty() {
         return Err(Problem::bad_request("empty body", "the body is empty; send the component as it is"));
     }
-    let uploaded = app.plugins.upload(&name, wasm, &caller.name).await?;
+    let uploaded = app.plugins.upload(&name, taken.bytes.clone(), &caller.name).await?;
     let change = Change { path: format!("/v1/plugins/{name}"), ..Change::default() };
     app.changed(&caller, "upload", &name, &uploaded.version, change.clone()).await;
     let active = if activate {
