@@ -1,0 +1,351 @@
+//! Who asks, and what they may do.
+//!
+//! An operation names the least role it needs in its signature
+//! (`caller: As<Operator>`), so that none can be written without one, and asks
+//! the caller's scope about every topic and group it touches. Secrets are kept
+//! as SHA-256 and compared in constant time. Without tokens everybody is
+//! admin; the configuration allows that on a loopback address only.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+use super::App;
+use super::problem::Problem;
+
+/// What a token allows; each role may do all that the ones before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Reads.
+    Viewer,
+    /// Publishes and resends.
+    Publisher,
+    /// Retries, pauses, resumes, seeks.
+    Operator,
+    /// Uploads and activates plugins.
+    Admin,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Viewer => "viewer",
+            Self::Publisher => "publisher",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+/// A token as the configuration gives it.
+#[derive(Clone, Debug)]
+pub struct TokenSpec {
+    /// Who it stands for in the audit log.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// What the client sends.
+    pub secret: SecretString,
+    /// The only topics it reaches; none means all.
+    pub topics: Option<Vec<String>>,
+    /// The only groups it reaches; none means all.
+    pub groups: Option<Vec<String>>,
+}
+
+/// A token as it is kept: without its secret.
+struct Token {
+    digest: [u8; 32],
+    caller: Caller,
+}
+
+/// Knows the tokens. Clones share them, so that a reload of the configuration
+/// reaches every request that comes after it.
+#[derive(Clone)]
+pub struct Gate {
+    tokens: Arc<RwLock<Arc<Vec<Token>>>>,
+}
+
+impl Gate {
+    /// A gate with these tokens; none leaves it open.
+    #[must_use]
+    pub fn new(specs: Vec<TokenSpec>) -> Self {
+        let gate = Self { tokens: Arc::default() };
+        gate.replace(specs);
+        gate
+    }
+
+    /// Takes these tokens instead of the ones before.
+    pub fn replace(&self, specs: Vec<TokenSpec>) {
+        let tokens = specs.into_iter().map(|spec| Token {
+            digest: Sha256::digest(spec.secret.expose_secret().as_bytes()).into(),
+            caller: Caller {
+                name: spec.name.into(),
+                role: spec.role,
+                topics: spec.topics.map(Arc::from),
+                groups: spec.groups.map(Arc::from),
+            },
+        });
+        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens.collect());
+    }
+
+    /// Whether there are no tokens.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.tokens().is_empty()
+    }
+
+    /// Who sends `authorization`.
+    ///
+    /// # Errors
+    /// 401 without a token or with one that nobody has.
+    pub fn admit(&self, authorization: Option<&[u8]>) -> Result<Caller, Problem> {
+        let tokens = self.tokens();
+        if tokens.is_empty() {
+            return Ok(Caller::local());
+        }
+        let refuse = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "not authenticated", detail);
+        let shown =
+            authorization.ok_or_else(|| refuse("no token was sent; send it as `Authorization: Bearer <token>`"))?;
+        let secret = bearer(shown).ok_or_else(|| {
+            refuse("the Authorization header is not of the form `Bearer <token>`, which is asked for")
+        })?;
+        let digest: [u8; 32] = Sha256::digest(secret).into();
+        // Every token is compared, whichever matches: how long this takes says
+        // nothing about where a match was.
+        let mut found = u64::MAX;
+        for (at, token) in tokens.iter().enumerate() {
+            let same: Choice = token.digest.ct_eq(&digest);
+            found.conditional_assign(&(at as u64), same);
+        }
+        usize::try_from(found)
+            .ok()
+            .and_then(|at| tokens.get(at))
+            .map(|token| token.caller.clone())
+            .ok_or_else(|| refuse("nobody has this token; the tokens are those of [auth] in the configuration"))
+    }
+
+    fn tokens(&self) -> Arc<Vec<Token>> {
+        Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The secret of a bearer token; the scheme's case does not matter.
+fn bearer(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, secret) = header.split_at_checked(b"bearer ".len())?;
+    let secret = secret.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !secret.is_empty()).then_some(secret)
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's name, or `local` where no tokens are needed.
+    pub name: Arc<str>,
+    role: Role,
+    topics: Option<Arc<[String]>>,
+    groups: Option<Arc<[String]>>,
+}
+
+impl Caller {
+    /// Somebody on this machine, when there are no tokens.
+    fn local() -> Self {
+        Self { name: "local".into(), role: Role::Admin, topics: None, groups: None }
+    }
+
+    /// The source of the messages that this caller publishes without naming
+    /// one: the token's name; unknown where there are no tokens.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        if &*self.name == "local" { "" } else { &self.name }
+    }
+
+    /// Whether a topic is in scope.
+    #[must_use]
+    pub fn sees_topic(&self, topic: &str) -> bool {
+        reaches(self.topics.as_deref(), topic)
+    }
+
+    /// Whether a group is in scope.
+    #[must_use]
+    pub fn sees_group(&self, group: &str) -> bool {
+        reaches(self.groups.as_deref(), group)
+    }
+
+    /// The topics that lists are held to.
+    #[must_use]
+    pub fn topics(&self) -> Option<Vec<String>> {
+        self.topics.as_deref().map(<[String]>::to_vec)
+    }
+
+    /// The groups that lists are held to.
+    #[must_use]
+    pub fn groups(&self) -> Option<Vec<String>> {
+        self.groups.as_deref().map(<[String]>::to_vec)
+    }
+
+    /// Whether nothing is out of this caller's scope.
+    #[must_use]
+    pub fn sees_all(&self) -> bool {
+        self.topics.is_none() && self.groups.is_none()
+    }
+
+    /// Refuses a topic that a request named and that is out of scope.
+    ///
+    /// # Errors
+    /// 403 that names the topics in scope.
+    pub fn topic(&self, topic: &str) -> Result<(), Problem> {
+        self.within("topic", topic, self.topics.as_deref())
+    }
+
+    /// Refuses a group that a request named and that is out of scope.
+    ///
+    /// # Errors
+    /// 403 that names the groups in scope.
+    pub fn group(&self, group: &str) -> Result<(), Problem> {
+        self.within("group", group, self.groups.as_deref())
+    }
+
+    /// Refuses what concerns every topic and group to a caller held to some.
+    ///
+    /// # Errors
+    /// 403 when the token has a scope.
+    pub fn unscoped(&self, what: &str) -> Result<(), Problem> {
+        if self.sees_all() {
+            return Ok(());
+        }
+        Err(Problem::forbidden(format!(
+            "{what} concern every topic and group, and the token `{}` is limited to some; use one without topics and groups",
+            self.name
+        )))
+    }
+
+    fn within(&self, kind: &str, name: &str, scope: Option<&[String]>) -> Result<(), Problem> {
+        if reaches(scope, name) {
+            return Ok(());
+        }
+        let allowed = scope.unwrap_or_default().join("`, `");
+        Err(Problem::forbidden(format!(
+            "the {kind} `{name}` is not one that the token `{}` reaches; it reaches `{allowed}`",
+            self.name
+        )))
+    }
+
+    fn at_least(&self, role: Role) -> Result<(), Problem> {
+        if self.role >= role {
+            return Ok(());
+        }
+        Err(Problem::forbidden(format!(
+            "this needs the role {role} or a higher one, and the token `{}` has the role {}",
+            self.name, self.role
+        )))
+    }
+}
+
+fn reaches(scope: Option<&[String]>, name: &str) -> bool {
+    scope.is_none_or(|allowed| allowed.iter().any(|one| one == name))
+}
+
+/// A role as a type, for [`As`].
+pub trait Rank {
+    /// The role.
+    const ROLE: Role;
+}
+
+macro_rules! rank {
+    ($($name:ident)*) => { $(
+        #[doc = concat!("The role ", stringify!($name), ", for [`As`].")]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name;
+
+        impl Rank for $name {
+            const ROLE: Role = Role::$name;
+        }
+    )* };
+}
+
+rank!(Viewer Publisher Operator Admin);
+
+/// A caller who has at least the role `R`.
+#[derive(Clone, Debug)]
+pub struct As<R>(Caller, PhantomData<R>);
+
+impl<R> Deref for As<R> {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
+    }
+}
+
+impl<R: Rank> FromRequestParts<App> for As<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let authorization = parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let caller = app.auth.admit(authorization)?;
+        caller.at_least(R::ROLE)?;
+        Ok(Self(caller, PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, role: Role, topics: Option<&[&str]>) -> TokenSpec {
+        TokenSpec {
+            name: name.into(),
+            role,
+            secret: format!("{name}-secret").into(),
+            topics: topics.map(|topics| topics.iter().map(ToString::to_string).collect()),
+            groups: None,
+        }
+    }
+
+    #[test]
+    fn an_open_gate_lets_everybody_do_everything() {
+        let gate = Gate::new(Vec::new());
+        assert!(gate.is_open());
+        let caller = gate.admit(Some(b"nonsense")).unwrap();
+        assert_eq!((&*caller.name, caller.source(), caller.role), ("local", "", Role::Admin));
+    }
+
+    #[test]
+    fn only_the_whole_secret_is_admitted() {
+        let gate = Gate::new(vec![spec("shop", Role::Publisher, None), spec("ops", Role::Operator, None)]);
+        assert_eq!(&*gate.admit(Some(b"Bearer ops-secret")).unwrap().name, "ops");
+        assert_eq!(&*gate.admit(Some(b"bearer  shop-secret ")).unwrap().name, "shop");
+        for wrong in [&b"Bearer ops-secre"[..], b"Bearer ", b"Basic ops-secret", b"ops-secret", b"", b"Bearer \xff"] {
+            assert_eq!(gate.admit(Some(wrong)).unwrap_err().status, 401, "{wrong:?}");
+        }
+        assert_eq!(gate.admit(None).unwrap_err().status, 401);
+    }
+
+    #[test]
+    fn a_reload_reaches_every_clone() {
+        let gate = Gate::new(vec![spec("old", Role::Admin, None)]);
+        let clone = gate.clone();
+        gate.replace(vec![spec("new", Role::Admin, None)]);
+        assert!(clone.admit(Some(b"Bearer old-secret")).is_err());
+        assert!(clone.admit(Some(b"Bearer new-secret")).is_ok());
+    }
+
+    #[test]
+    fn roles_and_scopes_are_held() {
+        let gate = Gate::new(vec![spec("shop", Role::Publisher, Some(&["order"]))]);
+        let shop = gate.admit(Some(b"Bearer shop-secret")).unwrap();
+        assert!(shop.at_least(Role::Viewer).is_ok() && shop.at_least(Role::Publisher).is_ok());
+        assert!(shop.at_least(Role::Operator).unwrap_err().detail.contains("needs the role operator"));
+        assert!(shop.topic("order").is_ok() && shop.group("any").is_ok() && !shop.sees_all());
+        assert!(shop.topic("stock").unwrap_err().detail.contains("reaches `order`"));
+        assert_eq!(shop.unscoped("plugins").unwrap_err().status, 403);
+    }
+}

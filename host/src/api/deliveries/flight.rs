@@ -1,0 +1,95 @@
+//! Deliveries in their first flight, which have no row.
+//!
+//! The bus has the message and the group's position has not passed it: the
+//! delivery is COMMITTED, and nobody has written a word about it yet.
+
+use courier_core::message::Offset;
+use courier_core::status::State;
+
+use super::id;
+use super::view::DeliveryView;
+use crate::api::ports::BindingView;
+use crate::api::shown::{ShownKey, known};
+use crate::store::{DeliveryKey, PositionRow};
+
+/// A place in Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: Offset,
+}
+
+/// The positions whose group still has to handle the message at a place.
+pub fn first_flights<'a>(
+    positions: &'a [PositionRow],
+    bindings: &'a [BindingView],
+    place: &'a Place,
+    type_name: &'a str,
+) -> impl Iterator<Item = &'a PositionRow> {
+    positions.iter().filter(move |position| {
+        position.topic == place.topic
+            && position.partition == place.partition
+            && position.next <= place.offset
+            && bindings.iter().any(|binding| wants(binding, position, type_name))
+    })
+}
+
+/// Whether a binding has the group of `position` handle messages of this type.
+fn wants(binding: &BindingView, position: &PositionRow, type_name: &str) -> bool {
+    binding.group == position.group
+        && binding.topics.contains(&position.topic)
+        && binding.types.as_ref().is_none_or(|types| types.iter().any(|one| one == type_name))
+}
+
+/// Shows such a delivery.
+#[must_use]
+pub fn view(position: &PositionRow, offset: Offset, message_id: &str, key: ShownKey, type_name: &str) -> DeliveryView {
+    DeliveryView {
+        id: id::write(DeliveryKey { position: position.id, offset }),
+        message_id: message_id.to_owned(),
+        group: position.group.clone(),
+        topic: position.topic.clone(),
+        partition: position.partition,
+        offset: offset.0,
+        key,
+        type_name: known(type_name),
+        state: State::Committed.as_str(),
+        verdict: None,
+        reason: None,
+        fingerprint: None,
+        node: position.node.clone(),
+        received_at: None,
+        settled_at: None,
+        next_attempt_at: None,
+        attempts: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing::{binding, position};
+
+    fn flights(next: i64, types: Option<&[&str]>, place: &Place) -> usize {
+        let mut binding = binding("stock", &["order"]);
+        binding.types = types.map(|types| types.iter().map(ToString::to_string).collect());
+        let mut position = position(1, "stock", "order", 0);
+        position.next = Offset(next);
+        first_flights(&[position], &[binding], place, "OrderCreated").count()
+    }
+
+    #[test]
+    fn only_what_the_position_has_not_passed_flies() {
+        let place = Place { topic: "order".into(), partition: 0, offset: Offset(17) };
+        assert_eq!(flights(17, None, &place), 1);
+        assert_eq!(flights(18, None, &place), 0);
+        assert_eq!(flights(0, Some(&["OrderCreated"]), &place), 1);
+        assert_eq!(flights(0, Some(&["OrderClosed"]), &place), 0);
+        assert_eq!(flights(0, None, &Place { partition: 1, ..place.clone() }), 0);
+        assert_eq!(flights(0, None, &Place { topic: "stock".into(), ..place }), 0);
+    }
+}

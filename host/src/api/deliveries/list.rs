@@ -1,0 +1,81 @@
+//! `GET /v1/deliveries`: deliveries with their attempts, newest first.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::view::{self, DeliveryView};
+use crate::api::App;
+use crate::api::auth::{As, Viewer};
+use crate::api::list::{self, List};
+use crate::api::openapi::Problems;
+use crate::api::params::Params;
+use crate::api::problem::Problem;
+use crate::store::DeliveryFilter;
+
+const PARAMETERS: &[&str] = &[
+    "group",
+    "topic",
+    "state",
+    "type",
+    "key",
+    "key_base64",
+    "fingerprint",
+    "message_id",
+    "from",
+    "to",
+    "cursor",
+    "limit",
+];
+
+/// Deliveries that have a row, newest first, with their attempts. A page of a
+/// token that reaches only some topics may have fewer items than its limit.
+#[utoipa::path(
+    get,
+    path = "/v1/deliveries",
+    tag = "deliveries",
+    params(
+        ("group" = Option<String>, Query, description = "Of this group"),
+        ("topic" = Option<String>, Query, description = "Of this topic"),
+        ("state" = Option<String>, Query, description = "In this state"),
+        ("type" = Option<String>, Query, description = "Of this type"),
+        ("key" = Option<String>, Query, description = "With this key"),
+        ("key_base64" = Option<String>, Query, description = "With this key, which is not text"),
+        ("fingerprint" = Option<String>, Query, description = "Failures like this"),
+        ("message_id" = Option<String>, Query, description = "Of this message"),
+        ("from" = Option<String>, Query, description = "Received or settled at or after this time"),
+        ("to" = Option<String>, Query, description = "Received or settled before this time"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Items of a page; 100 unless given")
+    ),
+    responses((status = 200, description = "A page", body = List<DeliveryView>), Problems)
+)]
+pub(in crate::api) async fn list(
+    State(app): State<App>,
+    caller: As<Viewer>,
+    params: Params,
+) -> Result<Json<List<DeliveryView>>, Problem> {
+    let params = params.only(PARAMETERS)?;
+    let (group, topic) = (params.text("group"), params.text("topic"));
+    if let Some(group) = &group {
+        caller.group(group)?;
+    }
+    if let Some(topic) = &topic {
+        caller.topic(topic)?;
+    }
+    let filter = DeliveryFilter {
+        group,
+        groups: caller.groups(),
+        topic,
+        state: params.state("state")?,
+        type_name: params.text("type"),
+        key: params.key()?,
+        fingerprint: params.text("fingerprint"),
+        message_id: params.text("message_id"),
+        from: params.time("from")?,
+        to: params.time("to")?,
+    };
+    let mut listing = app.store.deliveries(&filter, &params.page()?).await.map_err(list::refused)?;
+    listing.items.retain(|row| caller.sees_topic(&row.topic) && caller.sees_group(&row.group));
+    let items = view::with_attempts(&app, listing.items).await?;
+    Ok(Json(List { items, next: listing.next, truncated: listing.truncated }))
+}

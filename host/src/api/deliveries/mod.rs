@@ -1,0 +1,9 @@
+//! What receivers and operators use: who handled a message, why not, and run
+//! it again.
+
+pub mod flight;
+pub mod id;
+pub mod list;
+pub mod retry;
+pub mod show;
+pub mod view;

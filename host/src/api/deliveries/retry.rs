@@ -1,0 +1,48 @@
+//! `POST /v1/deliveries/{id}/retry`: run a delivery again now.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::id;
+use super::show::find;
+use super::view::DeliveryView;
+use crate::api::App;
+use crate::api::auth::{As, Operator};
+use crate::api::events::Change;
+use crate::api::openapi::Problems;
+use crate::api::params::{Params, Segment};
+use crate::api::problem::Problem;
+
+/// Asks that a delivery runs again now, whatever it came to. It takes its turn
+/// in its lane; its attempts go on from their last number. One in its first
+/// flight runs anyway: 409.
+#[utoipa::path(
+    post,
+    path = "/v1/deliveries/{id}/retry",
+    tag = "deliveries",
+    params(("id" = String, Path, description = "The delivery's id")),
+    responses((status = 202, description = "It runs as soon as its lane lets it", body = DeliveryView), Problems)
+)]
+pub(in crate::api) async fn retry(
+    State(app): State<App>,
+    caller: As<Operator>,
+    Segment(text): Segment,
+    params: Params,
+) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
+    params.none()?;
+    let key = id::read(&text)?;
+    // Looked up first, so that what is out of the caller's scope stays unknown.
+    let before = find(&app, &caller, &text).await?;
+    app.store.ask(&key).await?;
+    app.groups.wake();
+    let subject = format!("{} {}:{}:{}", before.group, before.topic, before.partition, before.offset);
+    let change = Change {
+        path: format!("/v1/deliveries/{text}"),
+        group: Some(before.group.clone()),
+        topic: Some(before.topic.clone()),
+    };
+    app.changed(&caller, "retry", &subject, before.state, change).await;
+    let after = find(&app, &caller, &text).await.unwrap_or(before);
+    Ok((StatusCode::ACCEPTED, Json(after)))
+}

@@ -1,0 +1,70 @@
+//! `GET /v1/deliveries/{id}`: one delivery with its attempts.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::flight::{self, Place};
+use super::id;
+use super::view::{self, DeliveryView};
+use crate::api::App;
+use crate::api::auth::{As, Caller, Viewer};
+use crate::api::openapi::Problems;
+use crate::api::params::{Params, Segment};
+use crate::api::problem::Problem;
+use crate::api::shown::ShownKey;
+use crate::store::{DeliveryKey, PositionRow};
+
+/// A delivery with its attempts.
+#[utoipa::path(
+    get,
+    path = "/v1/deliveries/{id}",
+    tag = "deliveries",
+    params(("id" = String, Path, description = "The delivery's id")),
+    responses((status = 200, description = "The delivery", body = DeliveryView), Problems)
+)]
+pub(in crate::api) async fn show(
+    State(app): State<App>,
+    caller: As<Viewer>,
+    Segment(text): Segment,
+    params: Params,
+) -> Result<Json<DeliveryView>, Problem> {
+    params.none()?;
+    find(&app, &caller, &text).await.map(Json)
+}
+
+/// A delivery that the caller may see: from its row, or in its first flight.
+pub(super) async fn find(app: &App, caller: &Caller, text: &str) -> Result<DeliveryView, Problem> {
+    let key = id::read(text)?;
+    // Positions first: what settles in between then has a row.
+    let positions = app.store.positions().await?;
+    let row = app.store.delivery(&key).await?;
+    let row = row.filter(|row| caller.sees_group(&row.group) && caller.sees_topic(&row.topic));
+    if let Some(row) = row {
+        let found = view::with_attempts(app, vec![row]).await?;
+        return found.into_iter().next().ok_or_else(|| id::unknown(text));
+    }
+    let position = positions.iter().find(|position| {
+        position.id == key.position && caller.sees_group(&position.group) && caller.sees_topic(&position.topic)
+    });
+    let flying = match position {
+        Some(position) => flying(app, position, key).await?,
+        None => None,
+    };
+    flying.ok_or_else(|| id::unknown(text))
+}
+
+/// A delivery without a row, when its record is there and its turn is to come.
+async fn flying(app: &App, position: &PositionRow, key: DeliveryKey) -> Result<Option<DeliveryView>, Problem> {
+    if position.next > key.offset {
+        return Ok(None);
+    }
+    let read = app.log.read(&position.topic, position.partition, key.offset).await;
+    let read = read.map_err(|why| Problem::unavailable(format!("Kafka could not be read: {why}")))?;
+    let Some(message) = read else { return Ok(None) };
+    let place = Place { topic: position.topic.clone(), partition: position.partition, offset: key.offset };
+    let bindings = app.groups.bindings();
+    let flies =
+        flight::first_flights(std::slice::from_ref(position), &bindings, &place, &message.type_name).next().is_some();
+    let shown_key = ShownKey::new(message.key.as_deref());
+    Ok(flies.then(|| flight::view(position, key.offset, &message.id, shown_key, &message.type_name)))
+}

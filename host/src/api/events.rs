@@ -1,0 +1,201 @@
+//! `GET /v1/events`: what changes, as server-sent events.
+//!
+//! `counters` comes each second with the sums of the groups; `change` comes
+//! with the path of what was changed through this host. Listeners are bounded,
+//! and share one reading of the store a second.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::{Stream, StreamExt, stream};
+use serde::Serialize;
+use tokio::sync::{Mutex, Semaphore, broadcast};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use super::App;
+use super::auth::{As, Caller, Viewer};
+use super::openapi::Problems;
+use super::params::Params;
+use super::problem::Problem;
+use crate::store::{GroupTotals, StoreError};
+
+/// Listeners at once.
+const MAX_LISTENERS: usize = 100;
+/// Changes that a slow listener may be behind; older ones it misses.
+const MAX_CHANGES_BEHIND: usize = 256;
+/// How often counters come.
+const PACE: Duration = Duration::from_secs(1);
+/// How old a reading of the store may be before it is read again. A little
+/// less than the pace, so that every tick shows a new one.
+const FRESH: Duration = Duration::from_millis(900);
+
+/// Carries changes to listeners. Clones share them.
+#[derive(Clone)]
+pub struct Hub {
+    changes: broadcast::Sender<Change>,
+    places: Arc<Semaphore>,
+    read: Arc<Mutex<Option<Reading>>>,
+    closed: CancellationToken,
+}
+
+type Reading = (Instant, Arc<Vec<GroupTotals>>);
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            changes: broadcast::Sender::new(MAX_CHANGES_BEHIND),
+            places: Arc::new(Semaphore::new(MAX_LISTENERS)),
+            read: Arc::default(),
+            closed: CancellationToken::new(),
+        }
+    }
+}
+
+impl Hub {
+    /// Tells listeners that what is at `change.path` is different now.
+    pub fn tell(&self, change: Change) {
+        // Nobody listening is no error.
+        let _ = self.changes.send(change);
+    }
+
+    /// Ends every stream, so that a server that waits for its connections can
+    /// stop.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// The sums of all groups, read from the store at most once a second.
+    async fn totals(&self, app: &App) -> Result<Arc<Vec<GroupTotals>>, StoreError> {
+        let mut read = self.read.lock().await;
+        if let Some((at, totals)) = &*read
+            && at.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(totals));
+        }
+        let totals = Arc::new(app.store.totals().await?);
+        *read = Some((Instant::now(), Arc::clone(&totals)));
+        Ok(totals)
+    }
+}
+
+/// Something that changed, and who may know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Where it can be read, for example `/v1/groups/stock`.
+    pub path: String,
+    /// The group it belongs to.
+    pub group: Option<String>,
+    /// The topic it belongs to.
+    pub topic: Option<String>,
+}
+
+impl Change {
+    fn is_for(&self, caller: &Caller) -> bool {
+        self.group.as_deref().is_none_or(|group| caller.sees_group(group))
+            && self.topic.as_deref().is_none_or(|topic| caller.sees_topic(topic))
+    }
+}
+
+/// The data of a `counters` event.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Counters {
+    /// The groups that the caller may see.
+    pub groups: Vec<GroupCounters>,
+}
+
+/// The sums of a group.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct GroupCounters {
+    /// The group.
+    pub group: String,
+    /// Deliveries behind their lane's head.
+    pub waiting: u64,
+    /// Deliveries whose handler could not run.
+    pub push_fail: u64,
+    /// Failed deliveries with a next attempt.
+    pub retrying: u64,
+    /// Deliveries that wait for a person.
+    pub held: u64,
+    /// Deliveries that were handled.
+    pub handled: u64,
+    /// Deliveries that failed for good.
+    pub failed: u64,
+}
+
+/// Server-sent events: `counters` each second, and `change` with the path of
+/// what was changed.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    tag = "events",
+    responses((status = 200, description = "Events without end", body = Counters, content_type = "text/event-stream"), Problems)
+)]
+pub(super) async fn events(
+    State(app): State<App>,
+    caller: As<Viewer>,
+    params: Params,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    params.none()?;
+    let place = Arc::clone(&app.events.places).try_acquire_owned().map_err(|_| {
+        Problem::unavailable(format!("{MAX_LISTENERS} listeners are connected, which is the most; close one"))
+    })?;
+    let caller: Caller = (*caller).clone();
+    let changes = changes(app.events.changes.subscribe(), caller.clone());
+    let closed = app.events.closed.clone();
+    let events = stream::select(counters(app, caller), changes).map(move |event| {
+        // The place is free again when the stream is dropped.
+        let _held = &place;
+        Ok(event)
+    });
+    Ok(Sse::new(events.take_until(closed.cancelled_owned())).keep_alive(KeepAlive::default()))
+}
+
+fn counters(app: App, caller: Caller) -> impl Stream<Item = Event> {
+    let mut ticks = tokio::time::interval(PACE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    stream::unfold((app, caller, ticks), |(app, caller, mut ticks)| async {
+        loop {
+            ticks.tick().await;
+            // While the store is away listeners get nothing; the connection
+            // stays and the next reading that succeeds reaches them.
+            let Ok(totals) = app.events.totals(&app).await else { continue };
+            let groups = totals.iter().filter(|totals| caller.sees_group(&totals.group)).map(GroupCounters::from);
+            if let Ok(event) = Event::default().event("counters").json_data(Counters { groups: groups.collect() }) {
+                return Some((event, (app, caller, ticks)));
+            }
+        }
+    })
+}
+
+fn changes(receiver: broadcast::Receiver<Change>, caller: Caller) -> impl Stream<Item = Event> {
+    stream::unfold((receiver, caller), |(mut receiver, caller)| async {
+        loop {
+            match receiver.recv().await {
+                Ok(change) if change.is_for(&caller) => {
+                    return Some((Event::default().event("change").data(change.path), (receiver, caller)));
+                }
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    })
+}
+
+impl From<&GroupTotals> for GroupCounters {
+    fn from(totals: &GroupTotals) -> Self {
+        Self {
+            group: totals.group.clone(),
+            waiting: totals.waiting,
+            push_fail: totals.push_fail,
+            retrying: totals.retrying,
+            held: totals.held,
+            handled: totals.handled,
+            failed: totals.failed,
+        }
+    }
+}

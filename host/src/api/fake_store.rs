@@ -1,0 +1,235 @@
+//! A store of rows in memory, which has what the API reads and writes down
+//! what the API changes. Verbs that the API has no use for answer that they
+//! are not there.
+
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use courier_core::message::{Offset, Timestamp};
+
+use super::testing::{Shared, World};
+use crate::store::*;
+
+/// The store of a world.
+pub struct FakeStore(pub Shared);
+
+impl FakeStore {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> Result<MutexGuard<'_, World>, StoreError> {
+        let world = self.world();
+        if world.away { Err(away()) } else { Ok(world) }
+    }
+}
+
+fn away() -> StoreError {
+    StoreError::Unavailable("connection refused".into())
+}
+
+fn absent<T>() -> Result<T, StoreError> {
+    Err(StoreError::Bug("this fake has no such verb".into()))
+}
+
+#[async_trait]
+impl Store for FakeStore {
+    async fn ping(&self) -> Result<Timestamp, StoreError> {
+        if self.world().away { Err(away()) } else { Ok(Timestamp(0)) }
+    }
+
+    async fn join(&self, _: &str, _: &Holder, _: Duration) -> Result<Joined, StoreError> {
+        absent()
+    }
+
+    async fn holder(&self, _: &str) -> Result<Option<(Holder, Timestamp)>, StoreError> {
+        absent()
+    }
+
+    async fn evict(&self, _: &str, _: &Holder) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn renew(&self, _: WriterId, _: Duration) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn leave(&self, _: WriterId) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        absent()
+    }
+
+    async fn begin(&self, _: &str, _: &str, _: &str, _: &[(i32, Offset)]) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn claim(&self, _: &ClaimRequest) -> Result<Claimed, StoreError> {
+        absent()
+    }
+
+    async fn skip_lost(&self, _: PositionId, _: i64, _: Offset, _: Offset, _: &str) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn settle(&self, _: WriterId, _: i64, _: &[Part]) -> Result<Settled, StoreError> {
+        absent()
+    }
+
+    async fn sequence(&self, _: WriterId) -> Result<i64, StoreError> {
+        absent()
+    }
+
+    async fn open_records(&self, _: PositionId, _: &[Offset]) -> Result<Vec<Option<OpenRecord>>, StoreError> {
+        absent()
+    }
+
+    async fn asked(&self, _: &[PositionId], _: Timestamp, _: u32) -> Result<Vec<OpenRow>, StoreError> {
+        absent()
+    }
+
+    async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
+        self.read()?.asked.push(format!("ask {delivery}"));
+        Ok(())
+    }
+
+    async fn put_version(&self, _: &NewVersion) -> Result<VersionRow, StoreError> {
+        absent()
+    }
+
+    async fn version_wasm(&self, _: &str) -> Result<Bytes, StoreError> {
+        absent()
+    }
+
+    async fn plugins(&self) -> Result<Vec<PluginRow>, StoreError> {
+        Ok(self.read()?.plugins.clone())
+    }
+
+    async fn activate(&self, _: &str, _: &str, _: &str) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn active(&self) -> Result<Vec<(String, String)>, StoreError> {
+        Ok(vec![("order-handler".into(), "sha256:aa".into())])
+    }
+
+    async fn prepared(&self, _: WriterId, _: &str) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn unprepared(&self, _: &str) -> Result<Vec<String>, StoreError> {
+        absent()
+    }
+
+    async fn accept(&self, _: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+        absent()
+    }
+
+    async fn sent(&self, _: &[SentMessage]) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn release_outbound(&self, _: &[(String, String)]) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError> {
+        absent()
+    }
+
+    async fn lease_shards(&self, _: WriterId, _: u32, _: Duration) -> Result<Vec<(i32, i64)>, StoreError> {
+        absent()
+    }
+
+    async fn outbound(&self, _: &[(i32, i64)], _: u32) -> Result<Vec<OutboundRow>, StoreError> {
+        absent()
+    }
+
+    async fn choose_partitions(&self, _: &[(i32, i64)], _: &[(i64, i32)]) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn relayed(&self, _: &[(i32, i64)], _: &[Relayed]) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn resend(&self, id: &str) -> Result<(), StoreError> {
+        self.read()?.asked.push(format!("resend {id}"));
+        Ok(())
+    }
+
+    async fn state_get(&self, _: &str, _: &str) -> Result<Option<Bytes>, StoreError> {
+        absent()
+    }
+
+    async fn messages(&self, filter: &MessageFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
+        let world = self.read()?;
+        let kept = world.messages.iter().filter(|row| {
+            filter.topic.as_ref().is_none_or(|topic| *topic == row.topic)
+                && filter.topics.as_ref().is_none_or(|topics| topics.contains(&row.topic))
+        });
+        let limit = usize::try_from(page.limit).unwrap();
+        Ok(Listing { items: kept.take(limit).cloned().collect(), next: None, truncated: false })
+    }
+
+    async fn message(&self, id: &str) -> Result<Option<MessageRow>, StoreError> {
+        Ok(self.read()?.messages.iter().find(|row| row.id == id).cloned())
+    }
+
+    async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError> {
+        let world = self.read()?;
+        let kept = world.deliveries.iter().filter(|row| {
+            filter.group.as_ref().is_none_or(|group| *group == row.group)
+                && filter.groups.as_ref().is_none_or(|groups| groups.contains(&row.group))
+                && filter.message_id.as_ref().is_none_or(|id| *id == row.message_id)
+        });
+        let limit = usize::try_from(page.limit).unwrap();
+        Ok(Listing { items: kept.take(limit).cloned().collect(), next: Some("more".into()), truncated: true })
+    }
+
+    async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+        Ok(self.read()?.deliveries.iter().find(|row| row.key == *key).cloned())
+    }
+
+    async fn attempts(&self, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError> {
+        Ok(keys.iter().map(|_| Vec::new()).collect())
+    }
+
+    async fn positions(&self) -> Result<Vec<PositionRow>, StoreError> {
+        Ok(self.read()?.positions.clone())
+    }
+
+    async fn totals(&self) -> Result<Vec<GroupTotals>, StoreError> {
+        drop(self.read()?);
+        Ok(vec![GroupTotals { group: "stock".into(), handled: 5, ..GroupTotals::default() }])
+    }
+
+    async fn lost_ranges(&self, _: u32) -> Result<Vec<LostRange>, StoreError> {
+        absent()
+    }
+
+    async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {
+        let mut world = self.read()?;
+        world.asked.push(format!("set_paused {group} {why:?}"));
+        world.paused.retain(|(paused, _)| paused != group);
+        world.paused.extend(why.map(|why| (group.to_owned(), why.to_owned())));
+        Ok(())
+    }
+
+    async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
+        Ok(self.read()?.paused.clone())
+    }
+
+    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
+        self.read()?.asked.push(format!("audit {by} {action} {subject} {detail}"));
+        Ok(())
+    }
+
+    async fn prune(&self, _: Duration) -> Result<bool, StoreError> {
+        absent()
+    }
+}

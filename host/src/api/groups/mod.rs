@@ -1,0 +1,7 @@
+//! What operators use on groups: look, pause, resume, seek.
+
+pub mod list;
+pub mod pause;
+pub mod seek;
+pub mod show;
+pub mod view;

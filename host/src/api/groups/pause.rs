@@ -1,0 +1,97 @@
+//! `POST /v1/groups/{group}/pause` and `.../resume`.
+//!
+//! What the TOML pauses, the API does not resume: a group runs when neither
+//! says that it shall not.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::view::{self, GroupView};
+use crate::api::App;
+use crate::api::auth::{As, Caller, Operator};
+use crate::api::events::Change;
+use crate::api::intake;
+use crate::api::messages::resend::encode;
+use crate::api::openapi::Problems;
+use crate::api::params::{Params, Segment};
+use crate::api::problem::Problem;
+
+/// Characters of a reason.
+const MAX_WHY: usize = 500;
+
+/// Why a group is paused.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pause {
+    /// For people; who paused it when nothing is said.
+    why: Option<String>,
+}
+
+/// Nothing more needs to be said.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {}
+
+/// Pauses a group on all nodes: attempts that run are finished, nothing new
+/// begins.
+#[utoipa::path(
+    post,
+    path = "/v1/groups/{group}/pause",
+    tag = "groups",
+    params(("group" = String, Path, description = "The group")),
+    request_body = Option<Pause>,
+    responses((status = 200, description = "It is paused", body = GroupView), Problems)
+)]
+pub(in crate::api) async fn pause(
+    State(app): State<App>,
+    caller: As<Operator>,
+    Segment(group): Segment,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<GroupView>, Problem> {
+    params.none()?;
+    let asked: Pause = intake::command(&headers, body).await?;
+    let why = asked.why.filter(|why| !why.trim().is_empty()).unwrap_or_else(|| format!("paused by {}", caller.name));
+    if why.chars().count() > MAX_WHY || why.contains('\0') {
+        let detail = format!("`why` is text of {MAX_WHY} characters at most, without NUL");
+        return Err(Problem::bad_request("bad body", detail));
+    }
+    set(&app, &caller, &group, Some(&why)).await
+}
+
+/// Resumes a group that the API paused. One that the TOML pauses stays paused.
+#[utoipa::path(
+    post,
+    path = "/v1/groups/{group}/resume",
+    tag = "groups",
+    params(("group" = String, Path, description = "The group")),
+    request_body = Option<Resume>,
+    responses((status = 200, description = "The API does not pause it any more", body = GroupView), Problems)
+)]
+pub(in crate::api) async fn resume(
+    State(app): State<App>,
+    caller: As<Operator>,
+    Segment(group): Segment,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<GroupView>, Problem> {
+    params.none()?;
+    let Resume {} = intake::command(&headers, body).await?;
+    set(&app, &caller, &group, None).await
+}
+
+async fn set(app: &App, caller: &Caller, group: &str, why: Option<&str>) -> Result<Json<GroupView>, Problem> {
+    view::changeable(app, caller, group).await?;
+    app.store.set_paused(group, why).await?;
+    app.groups.wake();
+    let action = if why.is_some() { "pause" } else { "resume" };
+    let change = Change { path: format!("/v1/groups/{}", encode(group)), group: Some(group.to_owned()), topic: None };
+    app.changed(caller, action, group, why.unwrap_or_default(), change).await;
+    view::one(app, caller, group).await.map(Json)
+}

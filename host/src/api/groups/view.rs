@@ -1,0 +1,238 @@
+//! Groups as people see them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use courier_core::message::Offset;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::App;
+use crate::api::auth::Caller;
+use crate::api::ports::BindingView;
+use crate::api::problem::Problem;
+use crate::store::{GroupTotals, PositionRow};
+
+/// A consumer group.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct GroupView {
+    /// Its name.
+    pub group: String,
+    /// Whether it takes no deliveries now.
+    pub paused: bool,
+    /// Why it is paused.
+    #[schema(required = true)]
+    pub why: Option<String>,
+    /// Its bindings on this host.
+    pub bindings: Vec<BindingView>,
+    /// Where it is in its partitions.
+    pub partitions: Vec<PartitionView>,
+    /// Its unfinished deliveries that have rows.
+    pub open: OpenView,
+    /// Deliveries that were handled.
+    pub handled: u64,
+    /// Deliveries that failed for good.
+    pub failed: u64,
+}
+
+/// A partition of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PartitionView {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// Everything below is settled or safely parked.
+    pub position: i64,
+    /// Last offset + 1 of the log; null when it is not known.
+    #[schema(required = true)]
+    pub end: Option<i64>,
+    /// How far the position is behind the end; null when it is not known.
+    #[schema(required = true)]
+    pub lag: Option<i64>,
+    /// The node that owns it.
+    #[schema(required = true)]
+    pub node: Option<String>,
+}
+
+/// Unfinished deliveries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OpenView {
+    /// Behind their lane's head.
+    pub waiting: u64,
+    /// Whose handler could not run.
+    pub push_fail: u64,
+    /// Failed, with a next attempt.
+    pub retrying: u64,
+    /// Waiting for a person.
+    pub held: u64,
+}
+
+/// All groups that the caller may see, by name.
+pub(in crate::api) async fn all(app: &App, caller: &Caller) -> Result<Vec<GroupView>, Problem> {
+    let paused: HashMap<String, String> = app.store.paused().await?.into_iter().collect();
+    let positions = app.store.positions().await?;
+    let totals = app.store.totals().await?;
+    let groups = assemble(app.groups.bindings(), &positions, &totals, &paused, &app.groups.log_ends());
+    Ok(groups.into_iter().filter_map(|group| scoped(group, caller)).collect())
+}
+
+/// One group.
+///
+/// # Errors
+/// 403 for one out of the caller's scope, 404 for one that is nowhere.
+pub(in crate::api) async fn one(app: &App, caller: &Caller, name: &str) -> Result<GroupView, Problem> {
+    caller.group(name)?;
+    let found = all(app, caller).await?.into_iter().find(|group| group.group == name);
+    found.ok_or_else(|| {
+        Problem::not_found(format!("no group {name:?} is known: no [[binding]] names it, and it has no positions"))
+    })
+}
+
+/// One group that the caller may change. What changes a group concerns all of
+/// its topics.
+pub(in crate::api) async fn changeable(app: &App, caller: &Caller, name: &str) -> Result<GroupView, Problem> {
+    let group = one(app, caller, name).await?;
+    let bindings = app.groups.bindings();
+    for topic in bindings.iter().filter(|binding| binding.group == name).flat_map(|binding| &binding.topics) {
+        caller.topic(topic)?;
+    }
+    Ok(group)
+}
+
+/// Puts groups together from what the configuration and the store say.
+fn assemble(
+    bindings: Vec<BindingView>,
+    positions: &[PositionRow],
+    totals: &[GroupTotals],
+    paused: &HashMap<String, String>,
+    ends: &HashMap<(String, i32), Offset>,
+) -> Vec<GroupView> {
+    let mut groups: BTreeMap<String, GroupView> = BTreeMap::new();
+    for binding in bindings {
+        entry(&mut groups, &binding.group.clone()).bindings.push(binding);
+    }
+    for row in positions {
+        let end = ends.get(&(row.topic.clone(), row.partition)).copied();
+        entry(&mut groups, &row.group).partitions.push(partition(row, end));
+    }
+    for sums in totals {
+        let group = entry(&mut groups, &sums.group);
+        group.open =
+            OpenView { waiting: sums.waiting, push_fail: sums.push_fail, retrying: sums.retrying, held: sums.held };
+        (group.handled, group.failed) = (sums.handled, sums.failed);
+    }
+    for group in groups.values_mut() {
+        group.partitions.sort_by(|one, other| (&one.topic, one.partition).cmp(&(&other.topic, other.partition)));
+        (group.paused, group.why) = pause_of(group, paused.get(&group.group));
+    }
+    groups.into_values().collect()
+}
+
+/// A group is paused when the API says so, or when all of its bindings are.
+fn pause_of(group: &GroupView, by_api: Option<&String>) -> (bool, Option<String>) {
+    if let Some(why) = by_api {
+        return (true, Some(why.clone()));
+    }
+    let all = !group.bindings.is_empty() && group.bindings.iter().all(|binding| binding.paused);
+    (all, group.bindings.iter().filter(|_| all).find_map(|binding| binding.why.clone()))
+}
+
+fn entry<'a>(groups: &'a mut BTreeMap<String, GroupView>, name: &str) -> &'a mut GroupView {
+    groups.entry(name.to_owned()).or_insert_with(|| GroupView {
+        group: name.to_owned(),
+        paused: false,
+        why: None,
+        bindings: Vec::new(),
+        partitions: Vec::new(),
+        open: OpenView::default(),
+        handled: 0,
+        failed: 0,
+    })
+}
+
+fn partition(row: &PositionRow, end: Option<Offset>) -> PartitionView {
+    PartitionView {
+        topic: row.topic.clone(),
+        partition: row.partition,
+        position: row.next.0,
+        end: end.map(|end| end.0),
+        // An end that was read before the position moved is behind it.
+        lag: end.map(|end| end.0.saturating_sub(row.next.0).max(0)),
+        node: row.node.clone(),
+    }
+}
+
+/// The part of a group that is in the caller's scope; none when nothing is.
+/// The sums are those of the whole group.
+fn scoped(mut group: GroupView, caller: &Caller) -> Option<GroupView> {
+    if !caller.sees_group(&group.group) {
+        return None;
+    }
+    if caller.topics().is_some() {
+        for binding in &mut group.bindings {
+            binding.topics.retain(|topic| caller.sees_topic(topic));
+        }
+        group.bindings.retain(|binding| !binding.topics.is_empty());
+        group.partitions.retain(|partition| caller.sees_topic(&partition.topic));
+        if group.bindings.is_empty() && group.partitions.is_empty() {
+            return None;
+        }
+    }
+    Some(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing::{binding, position};
+
+    #[test]
+    fn a_group_has_exactly_the_members_that_programs_rely_on() {
+        let totals = GroupTotals {
+            group: "stock".into(),
+            waiting: 1,
+            push_fail: 2,
+            retrying: 3,
+            held: 4,
+            handled: 5,
+            failed: 6,
+        };
+        let ends = HashMap::from([(("order".to_owned(), 0), Offset(30))]);
+        let positions = [position(2, "stock", "order", 1), position(1, "stock", "order", 0)];
+        let groups = assemble(vec![binding("stock", &["order"])], &positions, &[totals], &HashMap::new(), &ends);
+        assert_eq!(
+            serde_json::to_value(&groups).unwrap(),
+            serde_json::json!([{
+                "group": "stock", "paused": false, "why": null,
+                "bindings": [{
+                    "group": "stock", "topics": ["order"], "plugin": "order-handler", "types": null, "ordering": "key",
+                    "isolation": "message", "concurrency": 8, "paused": false, "why": null,
+                }],
+                "partitions": [
+                    { "topic": "order", "partition": 0, "position": 17, "end": 30, "lag": 13, "node": "host-1" },
+                    { "topic": "order", "partition": 1, "position": 17, "end": null, "lag": null, "node": "host-1" },
+                ],
+                "open": { "waiting": 1, "push_fail": 2, "retrying": 3, "held": 4 },
+                "handled": 5, "failed": 6,
+            }])
+        );
+    }
+
+    #[test]
+    fn the_api_or_all_bindings_pause_a_group() {
+        let paused = |first: bool, second: bool, by_api: Option<&str>| {
+            let mut bindings = vec![binding("stock", &["order"]), binding("stock", &["refund"])];
+            for (binding, paused) in bindings.iter_mut().zip([first, second]) {
+                binding.paused = paused;
+                binding.why = paused.then(|| "no active plugin".into());
+            }
+            let by_api = by_api.map(|why| ("stock".to_owned(), why.to_owned())).into_iter().collect();
+            let group = assemble(bindings, &[], &[], &by_api, &HashMap::new()).remove(0);
+            (group.paused, group.why)
+        };
+        assert_eq!(paused(false, false, None), (false, None));
+        assert_eq!(paused(true, false, None), (false, None));
+        assert_eq!(paused(true, true, None), (true, Some("no active plugin".into())));
+        assert_eq!(paused(false, false, Some("night")), (true, Some("night".into())));
+    }
+}

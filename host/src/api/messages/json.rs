@@ -1,0 +1,283 @@
+//! A message in this API's own JSON.
+//!
+//! `{topic, type, body | body_base64, key? | key_base64?, source?, id?, kind?,
+//! delay?, deliver_at?, headers?}`. A body goes out as the very text that
+//! stands in the request: numbers keep their digits, objects their order.
+//! Headers are text, `{"base64": ".."}`, null, or an array of those for a name
+//! that repeats; `content-type` among them is the body's media type.
+
+use std::fmt;
+
+use base64::Engine;
+use bytes::Bytes;
+use courier_core::message::{Header, Kind};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::form::{Defaults, bad, check_header};
+use crate::api::ports::Draft;
+use crate::api::problem::Problem;
+use crate::api::shown::BASE64;
+
+/// A message as it stands in the request.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewMessage)]
+pub struct Sent {
+    /// Where it goes; `?topic=` stands in for it.
+    topic: Option<String>,
+    /// What happened, for example `OrderCreated`.
+    #[serde(rename = "type")]
+    #[schema(value_type = String, required = true)]
+    type_name: Option<String>,
+    /// Any JSON, sent as it is written here.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Value>)]
+    body: Option<Box<RawValue>>,
+    /// Any bytes, instead of `body`.
+    body_base64: Option<String>,
+    /// The primary key: messages of one key are handled in order.
+    key: Option<String>,
+    /// A key that is not text, instead of `key`.
+    key_base64: Option<String>,
+    /// The sending service.
+    source: Option<String>,
+    /// The sender's own id; the same message again under it is sent once.
+    id: Option<String>,
+    /// `event` or `broadcast`.
+    kind: Option<String>,
+    /// How long to wait, for example `2s`.
+    #[schema(value_type = Option<String>)]
+    delay: Option<Value>,
+    /// When to deliver.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    deliver_at: Option<Value>,
+    /// Name to text, `{"base64": ".."}`, null, or an array of those.
+    #[schema(value_type = Option<Object>)]
+    headers: Option<Headers>,
+}
+
+/// A body that is the JSON `null` is a body; only a missing one is none.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Makes out one message.
+///
+/// # Errors
+/// 400 for what is wrong with it, 422 for what cannot be done.
+pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
+    let sent: Sent = serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
+    refuse_later(&sent)?;
+    let kind = read_kind(sent.kind.as_deref())?;
+    let mut headers = sent.headers.unwrap_or_default().0;
+    let (body, usual_type) = match (sent.body, sent.body_base64) {
+        (Some(json), None) => (Bytes::from(Box::<str>::from(json).into_string()), "application/json"),
+        (None, Some(text)) => (decode("body_base64", &text)?, "application/octet-stream"),
+        (Some(_), Some(_)) => return Err(bad("it has both `body` and `body_base64`; write one of them")),
+        (None, None) => return Err(bad("it has neither `body` nor `body_base64`; write one of them")),
+    };
+    let key = match (sent.key, sent.key_base64) {
+        (Some(_), Some(_)) => return Err(bad("it has both `key` and `key_base64`; write one of them")),
+        (Some(text), None) => Some(Bytes::from(text.into_bytes())),
+        (None, Some(text)) => Some(decode("key_base64", &text)?),
+        (None, None) => None,
+    };
+    let content_type = take_content_type(&mut headers)?.unwrap_or_else(|| usual_type.to_owned());
+    for header in &headers {
+        check_header(&header.name)?;
+    }
+    Ok(defaults.complete(Draft {
+        topic: defaults.topic(sent.topic),
+        type_name: sent.type_name.unwrap_or_default(),
+        key,
+        source: sent.source.unwrap_or_default(),
+        id: sent.id,
+        kind,
+        content_type,
+        body,
+        headers,
+        time: None,
+    }))
+}
+
+/// Delayed messages are refused for as long as nothing delivers them: taken
+/// and sent at once they would be early.
+fn refuse_later(sent: &Sent) -> Result<(), Problem> {
+    for (name, value) in [("delay", &sent.delay), ("deliver_at", &sent.deliver_at)] {
+        if value.is_some() {
+            let detail = format!("delayed messages are not available in this version; send it without `{name}`");
+            return Err(Problem::unprocessable("not available", detail));
+        }
+    }
+    Ok(())
+}
+
+/// The kind that a word names; an event when there is none.
+pub(super) fn read_kind(word: Option<&str>) -> Result<Kind, Problem> {
+    match word {
+        None | Some("event") => Ok(Kind::Event),
+        Some("broadcast") => Err(Problem::unprocessable(
+            "not available",
+            "broadcasts are not available in this version; send it as an event",
+        )),
+        Some(other) => Err(bad(format!("the kind {other:?} is unknown; write \"event\" or \"broadcast\""))),
+    }
+}
+
+fn decode(field: &str, text: &str) -> Result<Bytes, Problem> {
+    BASE64.decode(text).map(Bytes::from).map_err(|error| bad(format!("`{field}` is no Base64: {error}")))
+}
+
+/// Takes the media type of the body out of the headers.
+fn take_content_type(headers: &mut Vec<Header>) -> Result<Option<String>, Problem> {
+    let Some(at) = headers.iter().position(|header| header.name.eq_ignore_ascii_case("content-type")) else {
+        return Ok(None);
+    };
+    let value = headers.remove(at).value.unwrap_or_default();
+    let text = std::str::from_utf8(&value).ok().filter(|text| !text.is_empty());
+    text.map(|text| Some(text.to_owned())).ok_or_else(|| bad("the header `content-type` is no media type"))
+}
+
+/// Headers in the order of the request.
+#[derive(Default)]
+struct Headers(Vec<Header>);
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Headers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of headers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
+                let mut headers = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    let values = if let Value::Array(values) = value { values } else { vec![value] };
+                    for value in values {
+                        let value = header_value(&name, value).map_err(serde::de::Error::custom)?;
+                        headers.push(Header { name: name.clone(), value });
+                    }
+                }
+                Ok(Headers(headers))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+fn header_value(name: &str, value: Value) -> Result<Option<Bytes>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.into_bytes().into())),
+        Value::Object(object) if object.len() == 1 && object.contains_key("base64") => {
+            let text = object["base64"].as_str().unwrap_or("?");
+            BASE64
+                .decode(text)
+                .map(|bytes| Some(bytes.into()))
+                .map_err(|error| format!("the header `{name}` has `base64` that is no Base64: {error}"))
+        }
+        _ => Err(format!("the header `{name}` is neither text nor {{\"base64\": \"..\"}}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(json: &str) -> Result<Draft, Problem> {
+        read(serde_json::from_str(json).unwrap(), &Defaults::default())
+    }
+
+    fn refused(json: &str, status: u16, words: &str) {
+        let problem = draft(json).expect_err(json);
+        assert_eq!(problem.status, status, "{json}: {problem:?}");
+        assert!(problem.detail.contains(words), "{json}: {}", problem.detail);
+    }
+
+    #[test]
+    fn a_body_goes_out_as_it_is_written() {
+        for body in [r#"{"b": 1.10,  "a":123456789012345678901234567890}"#, "null", "\"x\"", "[ ]", "1e2"] {
+            let draft = draft(&format!(r#"{{"topic":"order","type":"OrderCreated","body": {body} }}"#)).unwrap();
+            assert_eq!(draft.body, body);
+            assert_eq!(draft.content_type, "application/json");
+        }
+    }
+
+    #[test]
+    fn every_field_is_taken() {
+        let draft = draft(
+            r#"{"topic":"order","type":"OrderCreated","body_base64":"AP8","key_base64":"/w==","source":"shop","id":"o-1",
+                "kind":"event","delay":null,"headers":{"a":"1","b":{"base64":"/w=="},"c":null,"d":["x","y"],
+                "Content-Type":"image/png"}}"#,
+        )
+        .unwrap();
+        let header =
+            |name: &str, value: Option<&'static [u8]>| Header { name: name.into(), value: value.map(Bytes::from) };
+        assert_eq!(
+            draft,
+            Draft {
+                topic: "order".into(),
+                type_name: "OrderCreated".into(),
+                key: Some(Bytes::from(&[0xff][..])),
+                source: "shop".into(),
+                id: Some("o-1".into()),
+                kind: Kind::Event,
+                content_type: "image/png".into(),
+                body: Bytes::from(&[0, 0xff][..]),
+                headers: vec![
+                    header("a", Some(b"1")),
+                    header("b", Some(&[0xff])),
+                    header("c", None),
+                    header("d", Some(b"x")),
+                    header("d", Some(b"y")),
+                ],
+                time: None,
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_would_be_right() {
+        refused(r#"{"topic":"a","type":"T","body":1,"topik":1}"#, 400, "unknown field `topik`");
+        refused(r#"{"topic":"a","topic":"b","type":"T","body":1}"#, 400, "duplicate field `topic`");
+        refused(r#"{"topic":"a","type":"T"}"#, 400, "neither `body` nor `body_base64`");
+        refused(r#"{"topic":"a","type":"T","body":null,"body_base64":""}"#, 400, "both `body`");
+        refused(r#"{"topic":"a","type":"T","body":1,"key":"a","key_base64":""}"#, 400, "both `key`");
+        refused(r#"{"topic":"a","type":"T","body":1,"key":42}"#, 400, "invalid type: integer `42`");
+        refused(r#"{"topic":"a","type":"T","body_base64":"%"}"#, 400, "`body_base64` is no Base64");
+        refused(r#"{"topic":"a","type":"T","body":1,"headers":{"x":1}}"#, 400, "header `x` is neither text");
+        refused(r#"{"topic":"a","type":"T","body":1,"headers":{"x":{"base64":1}}}"#, 400, "no Base64");
+        refused(r#"{"topic":"a","type":"T","body":1,"headers":{"CE_id":"1"}}"#, 400, "belongs to Courier");
+        refused(r#"{"topic":"a","type":"T","body":1,"kind":"news"}"#, 400, "\"event\" or \"broadcast\"");
+        refused(r#"{"topic":"a","type":"T","body":1,"kind":"broadcast"}"#, 422, "not available in this version");
+        refused(
+            r#"{"topic":"a","type":"T","body":1,"delay":"2s"}"#,
+            422,
+            "delayed messages are not available in this version",
+        );
+        refused(r#"{"topic":"a","type":"T","body":1,"deliver_at":"x"}"#, 422, "delayed messages are not available");
+        refused("7", 400, "invalid type: integer `7`");
+    }
+
+    /// It is the send side that refuses them, since it keeps a row of what it
+    /// refused.
+    #[test]
+    fn a_missing_topic_or_type_is_left_to_the_send_side() {
+        let draft = draft(r#"{"body":1}"#).unwrap();
+        assert_eq!((draft.topic.as_str(), draft.type_name.as_str()), ("", ""));
+    }
+
+    #[test]
+    fn the_requests_topic_stands_in() {
+        let defaults = Defaults { topic: Some("order".into()), ..Defaults::default() };
+        let topic = |json| read(serde_json::from_str(json).unwrap(), &defaults).unwrap().topic;
+        assert_eq!(topic(r#"{"type":"T","body":1}"#), "order");
+        assert_eq!(topic(r#"{"topic":"stock","type":"T","body":1}"#), "stock");
+    }
+}

@@ -1,0 +1,183 @@
+//! `POST /v1/messages`: publish one message or several.
+//!
+//! One message is answered by its receipt (202) or by its problem, which then
+//! carries the message's `id`. An array is answered item by item with 202, and
+//! with 400 only when none of it was accepted; that problem carries `items`.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use courier_core::status::State as MessageState;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::form::{Defaults, Form, Read, Unread};
+use super::json::Sent;
+use crate::api::App;
+use crate::api::auth::{As, Caller, Publisher};
+use crate::api::intake;
+use crate::api::openapi::Problems;
+use crate::api::params::Params;
+use crate::api::ports::{Receipt, Refusal};
+use crate::api::problem::Problem;
+
+/// What became of a message.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ReceiptView {
+    /// The message's id; null for one that could not even be made out.
+    #[schema(required = true)]
+    pub id: Option<String>,
+    /// COMMITTED when Kafka has it, SEND_FAIL when not.
+    pub state: &'static str,
+    /// True while the host tries again by itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub retrying: bool,
+    /// Why it was not accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// What became of several messages.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ReceiptList {
+    /// In the order of the request.
+    pub items: Vec<ReceiptView>,
+}
+
+/// The answer to one message or to several.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "describes the answer, which is built from its parts")]
+pub enum PublishAnswer {
+    /// To one.
+    One(ReceiptView),
+    /// To several.
+    Many(ReceiptList),
+}
+
+/// One message or several.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "describes the request, which is read by hand")]
+pub enum PublishRequest {
+    /// One.
+    One(Box<Sent>),
+    /// Several.
+    Many(Vec<Sent>),
+}
+
+/// Publishes one message or several: JSON, or CloudEvents (structured, batch,
+/// or binary with `ce-` headers). A CloudEvent names its topic by the
+/// extension attribute `topic`. An id that is known with the same content
+/// gets its first answer again; with other content it is a conflict.
+#[utoipa::path(
+    post,
+    path = "/v1/messages",
+    tag = "messages",
+    params(("topic" = Option<String>, Query, description = "The topic of messages that name none")),
+    request_body(content(
+        (PublishRequest = "application/json"),
+        (Object = "application/cloudevents+json"),
+        (Vec<Object> = "application/cloudevents-batch+json")
+    )),
+    responses((status = 202, description = "Accepted; an array item by item", body = PublishAnswer), Problems)
+)]
+pub(in crate::api) async fn publish(
+    State(app): State<App>,
+    caller: As<Publisher>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let params = params.only(&["topic"])?;
+    let form = Form::of(&headers)?;
+    let taken = intake::read(&headers, body, intake::MAX_PUBLISH_BYTES, "a request to publish").await?;
+    let defaults = Defaults::new(params.text("topic"), caller.source(), &headers);
+    let published = form.read(&headers, taken.bytes.clone(), &defaults)?;
+    let mut receipts = send(&app, &caller, published.items).await;
+    if published.many {
+        return answer_many(receipts);
+    }
+    let receipt = receipts.pop().ok_or_else(|| Problem::internal("no receipt for a message"))?;
+    answer_one(receipt)
+}
+
+/// Sends what can be sent, together, and answers for everything in order.
+async fn send(app: &App, caller: &Caller, read: Vec<Read>) -> Vec<ReceiptView> {
+    let mut drafts = Vec::with_capacity(read.len());
+    let mut refused = Vec::with_capacity(read.len());
+    for item in read {
+        let allowed = item.and_then(|draft| match caller.topic(&draft.topic) {
+            // What names no topic is out of nobody's scope: the send side
+            // refuses it, and keeps a row that says so.
+            _ if draft.topic.is_empty() => Ok(draft),
+            Ok(()) => Ok(draft),
+            Err(problem) => Err(Box::new(Unread { id: draft.id, problem })),
+        });
+        match allowed {
+            Ok(draft) => {
+                drafts.push(draft);
+                refused.push(None);
+            }
+            Err(unread) => refused.push(Some(unread)),
+        }
+    }
+    let sent = if drafts.is_empty() { Vec::new() } else { app.sender.send(drafts).await };
+    let mut receipts = sent.into_iter();
+    let answered = refused.into_iter().map(|refused| match refused {
+        Some(unread) => {
+            let Unread { id, problem } = *unread;
+            ReceiptView { id, state: MessageState::SendFail.as_str(), retrying: false, problem: Some(problem) }
+        }
+        None => receipts.next().map_or_else(
+            || {
+                let problem = Some(Problem::internal("the send side answered fewer messages than it was handed"));
+                ReceiptView { id: None, state: MessageState::SendFail.as_str(), retrying: false, problem }
+            },
+            ReceiptView::from,
+        ),
+    });
+    answered.collect()
+}
+
+fn answer_one(receipt: ReceiptView) -> Result<Response, Problem> {
+    match receipt.problem {
+        Some(problem) => Err(match receipt.id {
+            Some(id) => problem.with("id", Value::from(id)),
+            None => problem,
+        }),
+        None => Ok((StatusCode::ACCEPTED, Json(receipt)).into_response()),
+    }
+}
+
+fn answer_many(items: Vec<ReceiptView>) -> Result<Response, Problem> {
+    let none_accepted = !items.is_empty() && items.iter().all(|item| item.problem.is_some());
+    if none_accepted {
+        let detail = format!("none of the {} messages was accepted; `items` says why, one by one", items.len());
+        let items = serde_json::to_value(items).map_err(Problem::internal)?;
+        return Err(Problem::bad_request("nothing accepted", detail).with("items", items));
+    }
+    Ok((StatusCode::ACCEPTED, Json(ReceiptList { items })).into_response())
+}
+
+impl From<Receipt> for ReceiptView {
+    fn from(receipt: Receipt) -> Self {
+        Self {
+            id: Some(receipt.id),
+            state: receipt.state.as_str(),
+            retrying: receipt.retrying,
+            problem: receipt.problem.map(Problem::from),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self::new(status, refusal.title, refusal.detail)
+    }
+}

@@ -1,0 +1,68 @@
+//! `POST /v1/messages/{id}/resend`: send a SEND_FAIL message again.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use courier_core::status::State as MessageState;
+
+use super::publish::ReceiptView;
+use crate::api::App;
+use crate::api::auth::{As, Publisher};
+use crate::api::events::Change;
+use crate::api::openapi::Problems;
+use crate::api::params::{Params, Segment};
+use crate::api::problem::Problem;
+
+/// Sends a message again that is SEND_FAIL and of which the store has the
+/// whole body. One that was refused for its content has not: 409.
+#[utoipa::path(
+    post,
+    path = "/v1/messages/{id}/resend",
+    tag = "messages",
+    params(("id" = String, Path, description = "The message's id, percent-encoded")),
+    responses((status = 202, description = "It goes out as soon as Kafka takes it", body = ReceiptView), Problems)
+)]
+pub(in crate::api) async fn resend(
+    State(app): State<App>,
+    caller: As<Publisher>,
+    Segment(id): Segment,
+    params: Params,
+) -> Result<(StatusCode, Json<ReceiptView>), Problem> {
+    params.none()?;
+    let row = app.store.message(&id).await?.filter(|row| caller.sees_topic(&row.topic));
+    let row = row.ok_or_else(|| Problem::not_found(format!("no message {id:?} was sent through this service")))?;
+    if row.state != MessageState::SendFail {
+        return Err(Problem::conflict(format!(
+            "the message {id:?} is {}; only SEND_FAIL can be sent again",
+            row.state
+        )));
+    }
+    app.store.resend(&id).await?;
+    let change = Change { path: format!("/v1/messages/{}", encode(&id)), topic: Some(row.topic), group: None };
+    app.changed(&caller, "resend", &id, "", change).await;
+    let state = MessageState::SendFail.as_str();
+    Ok((StatusCode::ACCEPTED, Json(ReceiptView { id: Some(id), state, retrying: true, problem: None })))
+}
+
+/// An id as it stands in a path.
+pub(in crate::api) fn encode(id: &str) -> String {
+    let mut path = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_fits_into_a_path() {
+        assert_eq!(encode("order:0:17/a b€"), "order%3A0%3A17%2Fa%20b%E2%82%AC");
+    }
+}

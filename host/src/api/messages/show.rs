@@ -1,0 +1,174 @@
+//! `GET /v1/messages/{id}`: one message with its deliveries and attempts.
+//!
+//! A message that was sent through Courier has a row. One that somebody else
+//! put on Kafka is found by its deliveries, or, before any of those has a row,
+//! by the id `topic:partition:offset` of a record without one. The body comes
+//! from the store while the store keeps it, else from Kafka.
+//!
+//! A delivery in its first flight has no row. It is shown when its group's
+//! position has not passed the message yet; positions are read before rows,
+//! so that a delivery which settles in between is not missed.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use courier_core::message::Offset;
+
+use super::view::{Contents, MessageView, PlaceView, kept};
+use crate::api::App;
+use crate::api::auth::{As, Caller, Viewer};
+use crate::api::deliveries::flight::{self, Place};
+use crate::api::deliveries::view;
+use crate::api::openapi::Problems;
+use crate::api::params::{Params, Segment};
+use crate::api::problem::Problem;
+use crate::store::{DeliveryFilter, DeliveryRow, MAX_PAGE, MessageRow, Page, PositionRow};
+
+/// How long Kafka may take to give a record again.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A message with its body, its deliveries and their attempts.
+#[utoipa::path(
+    get,
+    path = "/v1/messages/{id}",
+    tag = "messages",
+    params(("id" = String, Path, description = "The message's id, percent-encoded")),
+    responses((status = 200, description = "The message", body = MessageView), Problems)
+)]
+pub(in crate::api) async fn show(
+    State(app): State<App>,
+    caller: As<Viewer>,
+    Segment(id): Segment,
+    params: Params,
+) -> Result<Json<MessageView>, Problem> {
+    params.none()?;
+    let positions = app.store.positions().await?;
+    let row = app.store.message(&id).await?;
+    if row.as_ref().is_some_and(|row| !caller.sees_topic(&row.topic)) {
+        return Err(unknown(&id));
+    }
+    let rows = visible_rows(&app, &caller, &id).await?;
+    let place = match &row {
+        Some(row) => row.place.map(|(partition, offset)| place(&row.topic, partition, offset)),
+        None => newest(&rows).or_else(|| by_coordinates(&id, &positions, &caller)),
+    };
+    // A direct send whose acknowledgement was lost has deliveries already.
+    let place = place.or_else(|| newest(&rows));
+    let (here, elsewhere): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| Some(place_of(row)) == place);
+    let mut message = describe(&app, &id, row.as_ref(), place.as_ref(), &here).await?;
+    let type_name = message.type_name.clone().unwrap_or_default();
+    let mut deliveries = view::with_attempts(&app, here).await?;
+    if let Some(place) = &place {
+        let bindings = app.groups.bindings();
+        let flying = flight::first_flights(&positions, &bindings, place, &type_name);
+        for position in flying.filter(|position| caller.sees_group(&position.group)) {
+            if deliveries.iter().all(|delivery| delivery.group != position.group) {
+                deliveries.push(flight::view(position, place.offset, &message.id, message.key.clone(), &type_name));
+            }
+        }
+    }
+    deliveries.sort_by(|one, other| one.group.cmp(&other.group));
+    message.deliveries = Some(deliveries);
+    message.also = other_places(&elsewhere);
+    Ok(Json(message))
+}
+
+fn unknown(id: &str) -> Problem {
+    Problem::not_found(format!(
+        "no message {id:?} is known: it was never sent through this service, or its rows are past retention"
+    ))
+}
+
+/// The deliveries of a message that the caller may see. One message has a few;
+/// a foreign id that repeats for ever is cut at a page.
+async fn visible_rows(app: &App, caller: &Caller, id: &str) -> Result<Vec<DeliveryRow>, Problem> {
+    let filter =
+        DeliveryFilter { message_id: Some(id.to_owned()), groups: caller.groups(), ..DeliveryFilter::default() };
+    let mut rows = app.store.deliveries(&filter, &Page { cursor: None, limit: MAX_PAGE }).await?.items;
+    rows.retain(|row| caller.sees_group(&row.group) && caller.sees_topic(&row.topic));
+    Ok(rows)
+}
+
+fn place(topic: &str, partition: i32, offset: Offset) -> Place {
+    Place { topic: topic.to_owned(), partition, offset }
+}
+
+fn place_of(row: &DeliveryRow) -> Place {
+    place(&row.topic, row.partition, row.key.offset)
+}
+
+fn newest(rows: &[DeliveryRow]) -> Option<Place> {
+    rows.iter().max_by_key(|row| (row.record_time, row.incarnation, row.key.offset)).map(place_of)
+}
+
+/// The place that an id of the form `topic:partition:offset` names, on a topic
+/// that some group reads: this host shows no other topic of the cluster.
+fn by_coordinates(id: &str, positions: &[PositionRow], caller: &Caller) -> Option<Place> {
+    let mut parts = id.rsplitn(3, ':');
+    let offset = parts.next()?.parse().ok().filter(|offset| *offset >= 0)?;
+    let partition = parts.next()?.parse().ok()?;
+    let topic = parts.next()?;
+    let read = positions.iter().any(|position| position.topic == topic && position.partition == partition);
+    (read && caller.sees_topic(topic)).then(|| place(topic, partition, Offset(offset)))
+}
+
+/// The message itself, from its row or from its record.
+async fn describe(
+    app: &App,
+    id: &str,
+    row: Option<&MessageRow>,
+    place: Option<&Place>,
+    here: &[DeliveryRow],
+) -> Result<MessageView, Problem> {
+    let contents = match row.and_then(|row| kept(app, row)).or_else(|| kept_by_deliveries(app, here)) {
+        Some(contents) => contents,
+        None => match place {
+            Some(place) => read_again(app, place, row.map(|row| row.id.as_str())).await,
+            None => Contents::Missing("it is not on Kafka, and the store keeps no body of it".into()),
+        },
+    };
+    if let Some(row) = row {
+        return Ok(MessageView::of_row(row).with(&contents));
+    }
+    let place = place.ok_or_else(|| unknown(id))?;
+    match (&contents, here.first()) {
+        (Contents::Whole(message), _) => {
+            Ok(MessageView::of_record(message, place.partition, place.offset).with(&contents))
+        }
+        // Kafka has dropped it; its deliveries still say what it was.
+        (_, Some(delivery)) => Ok(view::message_of(delivery).with(&contents)),
+        (Contents::Away(why), None) => Err(Problem::unavailable(why)),
+        (_, None) => Err(unknown(id)),
+    }
+}
+
+/// The record of a delivery that is unfinished or failed.
+fn kept_by_deliveries(app: &App, here: &[DeliveryRow]) -> Option<Contents> {
+    here.iter().find_map(|row| {
+        let mut message = app.log.decode(&row.topic, row.record.as_ref()?)?;
+        message.id.clone_from(&row.message_id);
+        Some(Contents::Whole(Box::new(message)))
+    })
+}
+
+async fn read_again(app: &App, place: &Place, expected: Option<&str>) -> Contents {
+    let read = app.log.read(&place.topic, place.partition, place.offset);
+    match tokio::time::timeout(READ_TIMEOUT, read).await {
+        Ok(Ok(Some(message))) if expected.is_none_or(|id| id == message.id) => Contents::Whole(Box::new(message)),
+        Ok(Ok(_)) => Contents::Missing("Kafka no longer has this record".into()),
+        Ok(Err(why)) => Contents::Away(format!("Kafka could not be read: {why}")),
+        Err(_) => Contents::Away(format!("Kafka did not answer within {} s", READ_TIMEOUT.as_secs())),
+    }
+}
+
+fn other_places(elsewhere: &[DeliveryRow]) -> Vec<PlaceView> {
+    let mut places: Vec<PlaceView> = Vec::new();
+    for row in elsewhere {
+        let place = PlaceView { topic: row.topic.clone(), partition: row.partition, offset: row.key.offset.0 };
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}

@@ -1,0 +1,206 @@
+//! A message as people see it.
+
+use courier_core::message::{Message, Offset};
+use courier_core::status::State;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::api::App;
+use crate::api::deliveries::view::DeliveryView;
+use crate::api::shown::{self, ShownBody, ShownKey, known};
+use crate::api::time;
+use crate::store::MessageRow;
+
+/// A message.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct MessageView {
+    /// Its id.
+    pub id: String,
+    /// The primary key.
+    #[serde(flatten)]
+    pub key: ShownKey,
+    /// The sending service.
+    #[schema(required = true)]
+    pub source: Option<String>,
+    /// The topic.
+    pub topic: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    #[schema(required = true)]
+    pub type_name: Option<String>,
+    /// `event` or `broadcast`.
+    pub kind: String,
+    /// When the sender says it happened.
+    pub time: String,
+    /// SEND_FAIL or COMMITTED.
+    pub state: &'static str,
+    /// Why it is SEND_FAIL.
+    #[schema(required = true)]
+    pub reason: Option<String>,
+    /// Whether the host tries again by itself.
+    pub retrying: bool,
+    /// Where it is in Kafka.
+    #[schema(required = true)]
+    pub partition: Option<i32>,
+    /// Where it is in its partition.
+    #[schema(required = true)]
+    pub offset: Option<i64>,
+    /// Media type of the body, when the body is at hand.
+    #[schema(required = true)]
+    pub content_type: Option<String>,
+    /// Headers; null in lists and when they are not at hand.
+    #[schema(required = true, value_type = Option<Object>)]
+    pub headers: Option<Value>,
+    /// The body; null in lists and when it is not at hand.
+    #[serde(flatten)]
+    pub body: ShownBody,
+    /// Why the body is not at hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_missing: Option<String>,
+    /// When a delayed message is due.
+    #[schema(required = true)]
+    pub deliver_at: Option<String>,
+    /// Who has it, group by group; null in lists.
+    #[schema(required = true)]
+    pub deliveries: Option<Vec<DeliveryView>>,
+    /// Other places where a message of this id is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub also: Vec<PlaceView>,
+}
+
+/// A place in Kafka.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PlaceView {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
+/// What is known of a message's contents.
+#[derive(Clone, Debug)]
+pub enum Contents {
+    /// Nothing was asked for, as in lists.
+    Unasked,
+    /// All of it.
+    Whole(Box<Message>),
+    /// The first bytes of the body of a message that was refused.
+    Refused(bytes::Bytes),
+    /// It is nowhere, and why.
+    Missing(String),
+    /// It cannot be had now, and why.
+    Away(String),
+}
+
+impl MessageView {
+    /// Shows a message that was sent through Courier.
+    #[must_use]
+    pub fn of_row(row: &MessageRow) -> Self {
+        Self {
+            id: row.id.clone(),
+            key: ShownKey::new(row.key.as_deref()),
+            source: known(&row.source),
+            topic: row.topic.clone(),
+            type_name: known(&row.type_name),
+            kind: row.kind.clone(),
+            time: time::format(row.time),
+            state: row.state.as_str(),
+            reason: row.reason.as_deref().and_then(known),
+            retrying: row.retrying,
+            partition: row.place.map(|(partition, _)| partition),
+            offset: row.place.map(|(_, offset)| offset.0),
+            content_type: None,
+            headers: None,
+            body: ShownBody::new(None),
+            body_missing: None,
+            deliver_at: row.deliver_at.map(time::format),
+            deliveries: None,
+            also: Vec::new(),
+        }
+    }
+
+    /// Shows a record that somebody else put on Kafka.
+    #[must_use]
+    pub fn of_record(message: &Message, partition: i32, offset: Offset) -> Self {
+        Self {
+            id: message.id.clone(),
+            key: ShownKey::new(message.key.as_deref()),
+            source: known(&message.source),
+            topic: message.topic.clone(),
+            type_name: known(&message.type_name),
+            kind: message.kind.as_str().to_owned(),
+            time: time::format(message.time),
+            state: State::Committed.as_str(),
+            reason: None,
+            retrying: false,
+            partition: Some(partition),
+            offset: Some(offset.0),
+            content_type: None,
+            headers: None,
+            body: ShownBody::new(None),
+            body_missing: None,
+            deliver_at: None,
+            deliveries: None,
+            also: Vec::new(),
+        }
+    }
+
+    /// The same message with its contents.
+    #[must_use]
+    pub fn with(mut self, contents: &Contents) -> Self {
+        match contents {
+            Contents::Unasked => {}
+            Contents::Whole(message) => {
+                self.content_type = known(&message.content_type);
+                self.headers = Some(shown::headers(&message.headers));
+                self.body = ShownBody::new(Some(&message.body));
+            }
+            Contents::Refused(body) => self.body = ShownBody::new(Some(body)),
+            Contents::Missing(why) | Contents::Away(why) => self.body_missing = Some(why.clone()),
+        }
+        self
+    }
+}
+
+/// What a row keeps of a message: its record, or what is left of a body that
+/// was refused.
+pub(super) fn kept(app: &App, row: &MessageRow) -> Option<Contents> {
+    let record = row.record.as_ref()?;
+    Some(match app.log.decode(&row.topic, record) {
+        Some(message) => Contents::Whole(Box::new(message)),
+        None => Contents::Refused(record.clone()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use courier_core::message::{Header, Kind, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn a_message_has_exactly_the_members_that_programs_rely_on() {
+        let message = Message {
+            id: "o-1".into(),
+            key: Some(Bytes::from("k")),
+            source: String::new(),
+            topic: "order".into(),
+            type_name: String::new(),
+            kind: Kind::Event,
+            time: Timestamp(6),
+            content_type: "application/json".into(),
+            body: Bytes::from(r#"{"price": 1.10}"#),
+            headers: vec![Header { name: "a".into(), value: Some("1".into()) }],
+        };
+        let view = MessageView::of_record(&message, 3, Offset(17)).with(&Contents::Whole(Box::new(message)));
+        assert_eq!(
+            serde_json::to_string(&view).unwrap(),
+            r#"{"id":"o-1","key":"k","source":null,"topic":"order","type":null,"kind":"event","time":"1970-01-01T00:00:00.000006Z","state":"COMMITTED","reason":null,"retrying":false,"partition":3,"offset":17,"content_type":"application/json","headers":{"a":"1"},"body":{"price": 1.10},"deliver_at":null,"deliveries":null}"#
+        );
+    }
+}

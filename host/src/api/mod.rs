@@ -1,0 +1,129 @@
+//! The HTTP API: an operation a file.
+//!
+//! It reads the store, and asks the rest of the host through the small traits
+//! of [`ports`]; it names neither Kafka nor Wasm. It refuses what it does not
+//! know (fields, parameters, content types) by a [`problem`], and every
+//! operation names the role it needs ([`auth`]).
+//!
+//! Read [`messages`] for what senders use, [`deliveries`], [`groups`] and
+//! [`plugins`] for what operators use; `guard` and `intake` for what every
+//! request passes through.
+
+pub mod auth;
+pub mod deliveries;
+mod draft;
+pub mod events;
+#[cfg(test)]
+mod fake_store;
+pub mod groups;
+mod guard;
+pub mod health;
+mod home;
+pub mod intake;
+pub mod list;
+pub mod messages;
+mod openapi;
+pub mod params;
+pub mod plugins;
+pub mod ports;
+pub mod problem;
+pub mod shown;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod time;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware;
+use axum::routing::get;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use self::problem::Problem;
+use crate::store::SharedStore;
+
+/// What operations work with. Clones share everything.
+#[derive(Clone)]
+pub struct App {
+    /// The store.
+    pub store: SharedStore,
+    /// The send side.
+    pub sender: Arc<dyn ports::Sender>,
+    /// Bindings and their partitions.
+    pub groups: Arc<dyn ports::Groups>,
+    /// Uploading and activating.
+    pub plugins: Arc<dyn ports::Plugins>,
+    /// Reading records again.
+    pub log: Arc<dyn ports::Log>,
+    /// Whether the host is well.
+    pub health: Arc<dyn ports::Health>,
+    /// The tokens.
+    pub auth: auth::Gate,
+    /// Renders the metrics.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// What carries changes to listeners; `Hub::default()`.
+    pub events: events::Hub,
+    /// Whether this is `courier dev`.
+    pub dev: bool,
+}
+
+impl App {
+    /// Notes a change in the audit log and tells listeners. The change is made
+    /// already: when the note cannot be written the log of the host has it.
+    async fn changed(&self, by: &auth::Caller, action: &str, subject: &str, detail: &str, change: events::Change) {
+        if let Err(error) = self.store.audit(&by.name, action, subject, detail).await {
+            tracing::error!(%error, by = %by.name, action, subject, detail, "a change could not be written to the audit log");
+        }
+        self.events.tell(change);
+    }
+}
+
+/// The whole API.
+pub fn router(app: App) -> Router {
+    let (router, document) = operations().split_for_parts();
+    openapi::serve(router, &document)
+        .route("/", get(home::home))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        // Outermost first: an answer is ready, then the rest of the request is
+        // read; the time this takes is bounded on its own.
+        .layer(middleware::from_fn_with_state(app.clone(), guard::watch))
+        .layer(middleware::from_fn(intake::drain))
+        .with_state(app)
+}
+
+/// The operations with their descriptions.
+fn operations() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(messages::list::list, messages::publish::publish))
+        .routes(routes!(messages::show::show))
+        .routes(routes!(messages::resend::resend))
+        .routes(routes!(deliveries::list::list))
+        .routes(routes!(deliveries::show::show))
+        .routes(routes!(deliveries::retry::retry))
+        .routes(routes!(groups::list::list))
+        .routes(routes!(groups::show::show))
+        .routes(routes!(groups::pause::pause))
+        .routes(routes!(groups::pause::resume))
+        .routes(routes!(groups::seek::seek))
+        .routes(routes!(plugins::list::list))
+        .routes(routes!(plugins::show::show, plugins::upload::upload))
+        .routes(routes!(plugins::activate::activate))
+        .routes(routes!(events::events))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+}
+
+async fn unknown_path(uri: Uri) -> Problem {
+    Problem::not_found(format!("there is nothing at {}; /openapi.json lists what there is", uri.path()))
+}
+
+async fn unknown_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{method} is not something {} does; /openapi.json lists what it does", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", detail)
+}

@@ -1,0 +1,62 @@
+//! `GET /openapi.json`: this API, described from its code.
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{
+    Components, ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response, ResponseBuilder,
+    SecurityRequirement,
+};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
+
+use super::App;
+use super::problem::Problem;
+
+/// What an operation answers when it refuses: a problem detail with the status
+/// that tells whose turn it is.
+pub(super) struct Problems;
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let problem = |words: &str| {
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+            RefOr::T(ResponseBuilder::new().description(words).content("application/problem+json", content).build())
+        };
+        BTreeMap::from([
+            ("4XX".to_owned(), problem("The request cannot be served as it is; the detail says what would be right")),
+            ("5XX".to_owned(), problem("The host cannot serve the request now, or has a fault")),
+        ])
+    }
+}
+
+/// The head of the document, to which operations add themselves.
+pub(super) fn head() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("Courier")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "A message service on Kafka that runs WebAssembly handlers. Times are RFC 3339 in UTC with microseconds; \
+             what is absent is null; ids in paths are percent-encoded; errors are RFC 9457 problem details.",
+        ))
+        .build();
+    let mut components = Components::new();
+    components.schemas.insert("Problem".to_owned(), <Problem as PartialSchema>::schema());
+    let mut parts = Vec::new();
+    <Problem as ToSchema>::schemas(&mut parts);
+    components.schemas.extend(parts);
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token of [auth]")).build();
+    components.add_security_scheme("token", SecurityScheme::Http(bearer));
+    let token = SecurityRequirement::new("token", Vec::<String>::new());
+    OpenApiBuilder::new().info(info).components(Some(components)).security(Some([token])).build()
+}
+
+/// Adds `/openapi.json` to the router. The document is written once.
+pub(super) fn serve(router: Router<App>, document: &OpenApi) -> Router<App> {
+    // A document that cannot be written would be a fault of the build; the
+    // test below writes it.
+    let text: bytes::Bytes = document.to_json().unwrap_or_default().into();
+    router.route("/openapi.json", get(move || async move { ([(header::CONTENT_TYPE, "application/json")], text) }))
+}

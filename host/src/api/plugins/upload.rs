@@ -1,0 +1,93 @@
+//! `PUT /v1/plugins/{name}`: upload a component.
+//!
+//! The same component again is the same version. With `?activate=true` it is
+//! made the active one as well.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::view;
+use crate::api::App;
+use crate::api::auth::{Admin, As};
+use crate::api::events::Change;
+use crate::api::intake;
+use crate::api::openapi::Problems;
+use crate::api::params::{Params, Segment};
+use crate::api::problem::Problem;
+
+/// An uploaded version.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct UploadView {
+    /// The plugin.
+    pub name: String,
+    /// `sha256:` and the component's digest.
+    pub version: String,
+    /// Whether it is the active version.
+    pub active: bool,
+    /// What it imports.
+    pub imports: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
+    /// What it says of itself: topics, group and types.
+    #[schema(required = true, value_type = Option<Object>)]
+    pub wants: Option<Value>,
+}
+
+/// Uploads a WebAssembly component of at most 20 MiB. It is refused when it is
+/// not one, exports no handler, imports what no host offers, or takes too long
+/// to compile.
+#[utoipa::path(
+    put,
+    path = "/v1/plugins/{name}",
+    tag = "plugins",
+    params(
+        ("name" = String, Path, description = "The plugin"),
+        ("activate" = Option<bool>, Query, description = "Make it the active version as well")
+    ),
+    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    responses((status = 201, description = "It is stored", body = UploadView), Problems)
+)]
+pub(in crate::api) async fn upload(
+    State(app): State<App>,
+    caller: As<Admin>,
+    Segment(name): Segment,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<UploadView>), Problem> {
+    caller.unscoped("plugins")?;
+    let activate = params.only(&["activate"])?.flag("activate")?;
+    view::check_name(&name)?;
+    if intake::essence(&headers) != "application/wasm" {
+        return Err(Problem::unsupported_media("a component is sent with content-type: application/wasm"));
+    }
+    let taken = intake::read(&headers, body, intake::MAX_UPLOAD_BYTES, "a component").await?;
+    if taken.bytes.is_empty() {
+        return Err(Problem::bad_request("empty body", "the body is empty; send the component as it is"));
+    }
+    let uploaded = app.plugins.upload(&name, taken.bytes.clone(), &caller.name).await?;
+    let change = Change { path: format!("/v1/plugins/{name}"), ..Change::default() };
+    app.changed(&caller, "upload", &name, &uploaded.version, change.clone()).await;
+    let active = if activate {
+        app.plugins.activate(&name, &uploaded.version, &caller.name).await?;
+        app.changed(&caller, "activate", &name, &uploaded.version, change).await;
+        true
+    } else {
+        let active = app.store.active().await?;
+        active.iter().any(|(plugin, digest)| *plugin == name && *digest == uploaded.version)
+    };
+    let view = UploadView {
+        name,
+        version: uploaded.version,
+        active,
+        imports: uploaded.imports,
+        exports: uploaded.exports,
+        wants: uploaded.wants,
+    };
+    Ok((StatusCode::CREATED, Json(view)))
+}

@@ -1,0 +1,147 @@
+//! Plugins as people see them.
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::api::App;
+use crate::api::problem::Problem;
+use crate::api::time;
+use crate::store::PluginRow;
+
+/// Characters of a plugin's name.
+const MAX_NAME: usize = 100;
+
+/// A plugin.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct PluginView {
+    /// Its name.
+    pub name: String,
+    /// The active version.
+    #[schema(required = true)]
+    pub active: Option<String>,
+    /// Versions, newest first.
+    pub versions: Vec<VersionView>,
+    /// What was made active, newest first.
+    pub activations: Vec<ActivationView>,
+}
+
+/// One uploaded component.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct VersionView {
+    /// `sha256:` and its digest.
+    pub version: String,
+    /// Its bytes.
+    pub size: u64,
+    /// When it was uploaded.
+    pub created_at: String,
+    /// Who uploaded it.
+    pub by: String,
+    /// What it imports.
+    pub imports: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
+    /// What it says of itself: topics, group and types.
+    #[schema(required = true, value_type = Option<Object>)]
+    pub wants: Option<Value>,
+}
+
+/// A version that was made the active one.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ActivationView {
+    /// The version.
+    pub version: String,
+    /// When.
+    pub at: String,
+    /// By whom.
+    pub by: String,
+}
+
+impl From<PluginRow> for PluginView {
+    fn from(row: PluginRow) -> Self {
+        let versions = row.versions.into_iter().map(|version| VersionView {
+            version: version.digest,
+            size: version.size,
+            created_at: time::format(version.created_at),
+            by: version.by,
+            imports: version.imports,
+            exports: version.exports,
+            wants: version.wants.and_then(|text| serde_json::from_str(&text).ok()),
+        });
+        let activations =
+            row.activations.into_iter().map(|(version, at, by)| ActivationView { version, at: time::format(at), by });
+        Self { name: row.name, active: row.active, versions: versions.collect(), activations: activations.collect() }
+    }
+}
+
+/// All plugins, by name.
+pub(super) async fn all(app: &App) -> Result<Vec<PluginView>, Problem> {
+    let mut plugins: Vec<PluginView> = app.store.plugins().await?.into_iter().map(PluginView::from).collect();
+    plugins.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(plugins)
+}
+
+/// One plugin; 404 when nothing was uploaded under this name.
+pub(super) async fn one(app: &App, name: &str) -> Result<PluginView, Problem> {
+    let found = all(app).await?.into_iter().find(|plugin| plugin.name == name);
+    found.ok_or_else(|| Problem::not_found(format!("no plugin {name:?} was uploaded")))
+}
+
+/// Refuses a name that TOML, paths and logs could not carry.
+pub(super) fn check_name(name: &str) -> Result<(), Problem> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if begins && name.len() <= MAX_NAME && name.chars().all(fits) {
+        return Ok(());
+    }
+    let detail = format!(
+        "{name:?} is no name for a plugin: it has letters, digits, `-`, `_` and `.`, begins with a letter or digit, \
+         and is {MAX_NAME} characters long at most"
+    );
+    Err(Problem::bad_request("bad name", detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use courier_core::message::Timestamp;
+
+    use super::*;
+    use crate::store::VersionRow;
+
+    #[test]
+    fn a_plugin_has_exactly_the_members_that_programs_rely_on() {
+        let row = PluginRow {
+            name: "order-handler".into(),
+            active: Some("sha256:aa".into()),
+            versions: vec![VersionRow {
+                digest: "sha256:aa".into(),
+                size: 7,
+                imports: vec!["courier:plugin/log@0.1.0".into()],
+                exports: vec!["handle".into()],
+                wants: Some(r#"{"group":"stock"}"#.into()),
+                by: "ci".into(),
+                created_at: Timestamp(1),
+            }],
+            activations: vec![("sha256:aa".into(), Timestamp(2), "ci".into())],
+        };
+        assert_eq!(
+            serde_json::to_value(PluginView::from(row)).unwrap(),
+            serde_json::json!({
+                "name": "order-handler", "active": "sha256:aa",
+                "versions": [{
+                    "version": "sha256:aa", "size": 7, "created_at": "1970-01-01T00:00:00.000001Z", "by": "ci",
+                    "imports": ["courier:plugin/log@0.1.0"], "exports": ["handle"], "wants": { "group": "stock" },
+                }],
+                "activations": [{ "version": "sha256:aa", "at": "1970-01-01T00:00:00.000002Z", "by": "ci" }],
+            })
+        );
+    }
+
+    #[test]
+    fn names_are_held_to_what_every_place_can_carry() {
+        assert!(check_name("order-handler_2.0").is_ok());
+        for wrong in ["", "-a", ".", "a/b", "a@b", "a b", "é", &"a".repeat(101)] {
+            assert_eq!(check_name(wrong).unwrap_err().status, 400, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Errors as people and programs see them: RFC 9457 problem details.
+//!
+//! A detail says what was wrong, where, and what would be right. What a fault
+//! of this program looks like inside goes to the log, never into an answer.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::store::StoreError;
+
+/// Seconds after which a client may ask again when the store was away.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// A problem detail.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct Problem {
+    /// Names the kind of problem: `urn:courier:problem:` and the title's words.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind of problem in words; the same for every occurrence.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What was wrong here, and what would be right.
+    pub detail: String,
+    /// What else belongs to it: the `id` of a refused message, the `items` of
+    /// a refused array.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub more: Map<String, Value>,
+}
+
+impl Problem {
+    /// A problem of the kind that `title` names.
+    #[must_use]
+    pub fn new(status: StatusCode, title: &str, detail: impl Into<String>) -> Self {
+        let words: Vec<String> = title
+            .split(|c: char| !c.is_ascii_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .map(str::to_ascii_lowercase)
+            .collect();
+        Self {
+            kind: format!("urn:courier:problem:{}", words.join("-")),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            more: Map::new(),
+        }
+    }
+
+    /// 400: the request itself is wrong.
+    #[must_use]
+    pub fn bad_request(title: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, title, detail)
+    }
+
+    /// 403: the caller may not do this.
+    #[must_use]
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "not allowed", detail)
+    }
+
+    /// 404: what was named does not exist, or the caller may not see it.
+    #[must_use]
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not found", detail)
+    }
+
+    /// 409: what was named is not in a state that allows this.
+    #[must_use]
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
+    /// 413: more bytes than are taken.
+    #[must_use]
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+    }
+
+    /// 415: a body of a kind that this operation does not read.
+    #[must_use]
+    pub fn unsupported_media(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported media type", detail)
+    }
+
+    /// 422: well formed, but not something that can be done.
+    #[must_use]
+    pub fn unprocessable(title: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, title, detail)
+    }
+
+    /// 503: not now.
+    #[must_use]
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not available", detail)
+    }
+
+    /// 500: a fault of this program. `inside` goes to the log only.
+    #[must_use]
+    pub fn internal(inside: impl std::fmt::Display) -> Self {
+        tracing::error!(fault = %inside, "a request met a fault of this program");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal fault",
+            "this is a fault of Courier, not of the request; its log says more under this answer's x-request-id",
+        )
+    }
+
+    /// The same problem with another member.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Value) -> Self {
+        self.more.insert(name.to_owned(), value);
+        self
+    }
+
+    /// The same problem, its detail preceded by where it is.
+    #[must_use]
+    pub fn at(mut self, place: &str) -> Self {
+        self.detail = format!("{place}: {}", self.detail);
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"courier\""));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(why) => {
+                tracing::warn!(%why, "the store did not answer a request");
+                Self::unavailable("the store does not answer at the moment; the same request may succeed soon")
+            }
+            StoreError::CommitUnknown(why) => {
+                tracing::warn!(%why, "the answer to a commit was lost");
+                Self::unavailable("the store's answer was lost: look whether the change was made before repeating it")
+            }
+            StoreError::Data(why) => Self::bad_request("refused by the store", why),
+            StoreError::Fenced(why) | StoreError::Conflict(why) => Self::conflict(why),
+            StoreError::NotFound(why) => Self::not_found(why),
+            StoreError::Bug(why) => Self::internal(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_written_as_the_rfc_says() {
+        let problem = Problem::bad_request("unknown parameter", "`x` is unknown").with("id", Value::from("a"));
+        assert_eq!(
+            serde_json::to_value(&problem).unwrap(),
+            serde_json::json!({
+                "type": "urn:courier:problem:unknown-parameter",
+                "title": "unknown parameter",
+                "status": 400,
+                "detail": "`x` is unknown",
+                "id": "a",
+            })
+        );
+        let response = problem.into_response();
+        assert_eq!(response.status(), 400);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+    }
+
+    #[test]
+    fn what_the_store_says_becomes_the_status_a_client_can_act_on() {
+        let status = |error: StoreError| Problem::from(error).status;
+        assert_eq!(status(StoreError::Unavailable("x".into())), 503);
+        assert_eq!(status(StoreError::CommitUnknown("x".into())), 503);
+        assert_eq!(status(StoreError::Data("x".into())), 400);
+        assert_eq!(status(StoreError::Conflict("x".into())), 409);
+        assert_eq!(status(StoreError::NotFound("x".into())), 404);
+        assert_eq!(status(StoreError::Bug("select".into())), 500);
+        assert!(!Problem::from(StoreError::Bug("select".into())).detail.contains("select"));
+    }
+}

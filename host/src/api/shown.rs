@@ -1,0 +1,163 @@
+//! Bytes as JSON shows them: keys, headers and bodies.
+//!
+//! Keys and headers may be any bytes. What is text is shown as text under its
+//! own name, anything else as Base64 under `<name>_base64`; exactly one of the
+//! two is there, and the text one is null when there is nothing.
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use courier_core::message::Header;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+/// The Base64 of this API: the standard alphabet, written with padding, read
+/// with or without.
+pub const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct ShownKey {
+    /// The key when it is text; null without a key; absent beside `key_base64`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    key: Option<Option<String>>,
+    /// The key when it is not text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+}
+
+impl ShownKey {
+    /// Shows a record's raw key.
+    #[must_use]
+    pub fn new(key: Option<&[u8]>) -> Self {
+        match key.map(std::str::from_utf8) {
+            None => Self { key: Some(None), key_base64: None },
+            Some(Ok(text)) => Self { key: Some(Some(text.to_owned())), key_base64: None },
+            Some(Err(_)) => Self { key: None, key_base64: key.map(|key| BASE64.encode(key)) },
+        }
+    }
+}
+
+/// A body.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ShownBody {
+    /// The body when it is JSON, as it came; null when it is empty or not at
+    /// hand; absent beside `body_base64`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Value>)]
+    body: Option<Box<RawValue>>,
+    /// The body when it is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+}
+
+impl ShownBody {
+    /// Shows a body; none when it is not at hand.
+    #[must_use]
+    pub fn new(body: Option<&[u8]>) -> Self {
+        match body {
+            None | Some([]) => Self { body: Some(RawValue::NULL.to_owned()), body_base64: None },
+            Some(bytes) => match as_json(bytes) {
+                Some(json) => Self { body: Some(json.to_owned()), body_base64: None },
+                None => Self { body: None, body_base64: Some(BASE64.encode(bytes)) },
+            },
+        }
+    }
+}
+
+/// The bytes as JSON, when they are JSON that every parser can read. It is
+/// read as a value first: what is nested without end or has half a surrogate
+/// pair passes as raw text, but would spoil the whole answer for its reader.
+fn as_json(bytes: &[u8]) -> Option<&RawValue> {
+    serde_json::from_slice::<Value>(bytes).ok()?;
+    serde_json::from_slice(bytes).ok()
+}
+
+/// Headers by name. A value is text, `{"base64": ".."}` or null; a name that
+/// repeats has an array of them.
+#[must_use]
+pub fn headers(headers: &[Header]) -> Value {
+    let mut shown = Map::new();
+    for header in headers {
+        let value = header_value(header.value.as_ref());
+        match shown.get_mut(&header.name) {
+            None => {
+                shown.insert(header.name.clone(), value);
+            }
+            Some(Value::Array(values)) => values.push(value),
+            Some(first) => *first = json!([first.take(), value]),
+        }
+    }
+    Value::Object(shown)
+}
+
+fn header_value(value: Option<&Bytes>) -> Value {
+    match value.map(|bytes| std::str::from_utf8(bytes).map_err(|_| BASE64.encode(bytes))) {
+        None => Value::Null,
+        Some(Ok(text)) => Value::from(text),
+        Some(Err(base64)) => json!({ "base64": base64 }),
+    }
+}
+
+/// A text that may be unknown: absent is null, never "".
+#[must_use]
+pub fn known(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(shown: &impl Serialize) -> String {
+        serde_json::to_string(shown).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_shown_under_one_name() {
+        assert_eq!(text(&ShownKey::new(None)), r#"{"key":null}"#);
+        assert_eq!(text(&ShownKey::new(Some(b"a\"\0"))), r#"{"key":"a\"\u0000"}"#);
+        assert_eq!(text(&ShownKey::new(Some(b""))), r#"{"key":""}"#);
+        assert_eq!(text(&ShownKey::new(Some(&[0xff, 0]))), r#"{"key_base64":"/wA="}"#);
+    }
+
+    #[test]
+    fn a_body_keeps_the_senders_own_digits() {
+        let body = br#"{"price": 1.10, "n": 123456789012345678901234567890}"#;
+        assert_eq!(text(&ShownBody::new(Some(body))), format!("{{\"body\":{}}}", String::from_utf8_lossy(body)));
+        assert_eq!(text(&ShownBody::new(Some(b"<a>"))), r#"{"body_base64":"PGE+"}"#);
+        assert_eq!(text(&ShownBody::new(Some(b"{} {}"))), r#"{"body_base64":"e30ge30="}"#);
+        assert_eq!(text(&ShownBody::new(Some(b"\xff"))), r#"{"body_base64":"/w=="}"#);
+        assert_eq!(text(&ShownBody::new(Some(b""))), r#"{"body":null}"#);
+        assert_eq!(text(&ShownBody::new(None)), r#"{"body":null}"#);
+    }
+
+    #[test]
+    fn a_body_that_would_spoil_the_answer_is_not_shown_as_json() {
+        let deep = "[".repeat(200_000) + &"]".repeat(200_000);
+        for hostile in [deep.as_str(), r#""\ud800""#] {
+            assert!(text(&ShownBody::new(Some(hostile.as_bytes()))).starts_with(r#"{"body_base64""#));
+        }
+    }
+
+    #[test]
+    fn headers_that_repeat_become_an_array() {
+        let header =
+            |name: &str, value: Option<&'static [u8]>| Header { name: name.into(), value: value.map(Bytes::from) };
+        let shown = headers(&[
+            header("a", Some(b"1")),
+            header("b", Some(&[0xff])),
+            header("a", None),
+            header("a", Some(b"3")),
+            header("c", None),
+        ]);
+        assert_eq!(shown, json!({ "a": ["1", null, "3"], "b": { "base64": "/w==" }, "c": null }));
+    }
+}

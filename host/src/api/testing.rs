@@ -1,0 +1,305 @@
+//! Small stand-ins for the rest of the host, and the API on a real socket.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use courier_core::message::{Kind, Message, Offset, Timestamp};
+use courier_core::status::State;
+use courier_core::verdict::Verdict;
+
+use super::auth::{Gate, Role, TokenSpec};
+use super::fake_store::FakeStore;
+use super::ports::{self, BindingView, Draft, Ready, Receipt, Refusal, Seek, Sought, Uploaded};
+use super::problem::Problem;
+use super::{App, router};
+use crate::store::{AttemptRow, DeliveryKey, DeliveryRow, MessageRow, PositionId, PositionRow};
+
+/// What the fakes were told to answer, and what they were asked.
+#[derive(Default)]
+pub struct World {
+    /// Rows of the send side.
+    pub messages: Vec<MessageRow>,
+    /// Rows of deliveries.
+    pub deliveries: Vec<DeliveryRow>,
+    /// Positions.
+    pub positions: Vec<PositionRow>,
+    /// Bindings.
+    pub bindings: Vec<BindingView>,
+    /// Records on Kafka, by topic and offset; all in partition 0.
+    pub records: HashMap<(String, i64), Message>,
+    /// Groups that the API paused.
+    pub paused: Vec<(String, String)>,
+    /// Plugins.
+    pub plugins: Vec<crate::store::PluginRow>,
+    /// What was handed to the send side.
+    pub sent: Vec<Draft>,
+    /// What was asked of the store and the ports, in order.
+    pub asked: Vec<String>,
+    /// Whether the store is away.
+    pub away: bool,
+}
+
+/// The world that all fakes share.
+pub type Shared = Arc<Mutex<World>>;
+
+/// A fake part of the host.
+pub struct Fake(pub Shared);
+
+#[async_trait]
+impl ports::Sender for Fake {
+    /// Takes all but those without a topic; one on `down` has to wait.
+    async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
+        let receipts = drafts.iter().enumerate().map(|(at, draft)| {
+            let id = draft.id.clone().unwrap_or_else(|| format!("made-{at}"));
+            let invalid = Refusal { status: 400, title: "invalid message", detail: "topic \"\" is not valid".into() };
+            let problem = draft.topic.is_empty().then_some(invalid);
+            let failed = problem.is_some() || draft.topic == "down";
+            let state = if failed { State::SendFail } else { State::Committed };
+            Receipt { id, state, retrying: draft.topic == "down", problem }
+        });
+        let receipts = receipts.collect();
+        assert!(!drafts.iter().any(|draft| draft.topic == "panic"), "told to panic");
+        self.0.lock().unwrap().sent.extend(drafts);
+        receipts
+    }
+}
+
+#[async_trait]
+impl ports::Groups for Fake {
+    fn bindings(&self) -> Vec<BindingView> {
+        self.0.lock().unwrap().bindings.clone()
+    }
+
+    fn log_ends(&self) -> HashMap<(String, i32), Offset> {
+        HashMap::from([(("order".to_owned(), 0), Offset(30))])
+    }
+
+    fn wake(&self) {
+        self.0.lock().unwrap().asked.push("wake".into());
+    }
+
+    async fn seek(&self, seek: &Seek) -> Result<Vec<Sought>, Problem> {
+        self.0.lock().unwrap().asked.push(format!("seek {seek:?}"));
+        Ok(vec![Sought { partition: 0, from: Offset(17), to: Offset(3) }])
+    }
+}
+
+#[async_trait]
+impl ports::Plugins for Fake {
+    async fn upload(&self, name: &str, wasm: Bytes, by: &str) -> Result<Uploaded, Problem> {
+        if !wasm.starts_with(b"\0asm") {
+            return Err(Problem::unprocessable("plugin refused", "this is no component"));
+        }
+        self.0.lock().unwrap().asked.push(format!("upload {name} {} by {by}", wasm.len()));
+        let wants = Some(serde_json::json!({ "group": "stock" }));
+        Ok(Uploaded { version: "sha256:bb".into(), imports: vec!["log".into()], exports: vec!["handle".into()], wants })
+    }
+
+    async fn activate(&self, name: &str, digest: &str, by: &str) -> Result<(), Problem> {
+        self.0.lock().unwrap().asked.push(format!("activate {name} {digest} by {by}"));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ports::Log for Fake {
+    async fn read(&self, topic: &str, _: i32, offset: Offset) -> Result<Option<Message>, String> {
+        Ok(self.0.lock().unwrap().records.get(&(topic.to_owned(), offset.0)).cloned())
+    }
+
+    fn decode(&self, topic: &str, record: &[u8]) -> Option<Message> {
+        let body = record.strip_prefix(b"record:")?;
+        Some(Message { body: Bytes::copy_from_slice(body), ..message(topic, 0) })
+    }
+}
+
+#[async_trait]
+impl ports::Health for Fake {
+    async fn ready(&self) -> Ready {
+        let store = !self.0.lock().unwrap().away;
+        Ready { store, migrated: true, accepting: store, degraded: vec!["kafka".into()], reasons: Vec::new() }
+    }
+}
+
+/// The API of a world, on a socket.
+pub struct Host {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Behind it.
+    pub world: Shared,
+    client: reqwest::Client,
+}
+
+impl Host {
+    /// Starts the API with these tokens, which are `<name>-secret`.
+    pub async fn start(world: World, tokens: &[(&str, Role, Option<&[&str]>)]) -> Self {
+        let world = Arc::new(Mutex::new(world));
+        let fake = || Arc::new(Fake(Arc::clone(&world)));
+        let specs = tokens.iter().map(|(name, role, scope)| TokenSpec {
+            name: (*name).to_owned(),
+            role: *role,
+            secret: format!("{name}-secret").into(),
+            topics: scope.map(|scope| scope.iter().map(ToString::to_string).collect()),
+            groups: scope.map(|scope| scope.iter().map(ToString::to_string).collect()),
+        });
+        let app = App {
+            store: Arc::new(FakeStore(Arc::clone(&world))),
+            sender: fake(),
+            groups: fake(),
+            plugins: fake(),
+            log: fake(),
+            health: fake(),
+            auth: Gate::new(specs.collect()),
+            metrics: Arc::new(|| "courier_stale_writes_total 0\n".to_owned()),
+            events: super::events::Hub::default(),
+            dev: true,
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router(app)).await });
+        Self { address, world, client: reqwest::Client::new() }
+    }
+
+    /// A request; `token` names whose.
+    pub fn request(&self, method: &str, path: &str, token: Option<&str>) -> reqwest::RequestBuilder {
+        let method = method.parse().unwrap();
+        let request = self.client.request(method, format!("http://{}{path}", self.address));
+        match token {
+            Some(name) => request.bearer_auth(format!("{name}-secret")),
+            None => request,
+        }
+    }
+
+    /// The status and the JSON of an answer.
+    pub async fn ask(&self, method: &str, path: &str, body: Option<&str>) -> (u16, serde_json::Value) {
+        let mut request = self.request(method, path, None);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_owned());
+        }
+        answer(request).await
+    }
+
+    /// What the fakes were asked.
+    pub fn asked(&self) -> Vec<String> {
+        self.world.lock().unwrap().asked.clone()
+    }
+}
+
+/// The status and the JSON of an answer; null when it is none.
+pub async fn answer(request: reqwest::RequestBuilder) -> (u16, serde_json::Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    (status, response.json().await.unwrap_or_default())
+}
+
+/// A binding of `order-handler`.
+pub fn binding(group: &str, topics: &[&str]) -> BindingView {
+    BindingView {
+        group: group.into(),
+        topics: topics.iter().map(ToString::to_string).collect(),
+        plugin: "order-handler".into(),
+        types: None,
+        ordering: "key".into(),
+        isolation: "message".into(),
+        concurrency: 8,
+        paused: false,
+        why: None,
+    }
+}
+
+/// A position at 17.
+pub fn position(id: i64, group: &str, topic: &str, partition: i32) -> PositionRow {
+    PositionRow {
+        id: PositionId(id),
+        group: group.into(),
+        topic: topic.into(),
+        incarnation: 0,
+        partition,
+        next: Offset(17),
+        epoch: 1,
+        node: Some("host-1".into()),
+    }
+}
+
+/// A delivery at position 1, handled at once.
+pub fn delivery(group: &str, topic: &str, offset: i64) -> DeliveryRow {
+    DeliveryRow {
+        key: DeliveryKey { position: PositionId(1), offset: Offset(offset) },
+        message_id: format!("m-{offset}"),
+        group: group.into(),
+        topic: topic.into(),
+        incarnation: 0,
+        partition: 0,
+        record_key: Some("k".into()),
+        type_name: "OrderCreated".into(),
+        state: State::Handled,
+        verdict: Some(Verdict::Success),
+        reason: None,
+        fingerprint: None,
+        node: Some("host-1".into()),
+        version: Some("sha256:aa".into()),
+        record_time: Timestamp(offset),
+        received_at: Timestamp(1_000_000),
+        started_at: Some(Timestamp(2_000_000)),
+        settled_at: Some(Timestamp(3_000_000)),
+        next_attempt_at: None,
+        number: 1,
+        counted: 0,
+        record: None,
+    }
+}
+
+/// A failed attempt.
+pub fn attempt(number: u32) -> AttemptRow {
+    AttemptRow {
+        number,
+        counted: true,
+        version: None,
+        node: "host-1".into(),
+        started_at: Timestamp(0),
+        finished_at: Timestamp(1),
+        verdict: Verdict::Retry,
+        reason: Some("later".into()),
+        fingerprint: Some("f".into()),
+        log: None,
+    }
+}
+
+/// A row of the send side, on Kafka at `offset`.
+pub fn message_row(topic: &str, offset: i64) -> MessageRow {
+    MessageRow {
+        id: format!("m-{offset}"),
+        key: Some("k".into()),
+        source: "shop".into(),
+        topic: topic.into(),
+        type_name: "OrderCreated".into(),
+        kind: "event".into(),
+        time: Timestamp(0),
+        created_at: Timestamp(0),
+        state: State::Committed,
+        reason: None,
+        retrying: false,
+        place: Some((0, Offset(offset))),
+        record: None,
+        deliver_at: None,
+    }
+}
+
+/// A record on Kafka.
+pub fn message(topic: &str, offset: i64) -> Message {
+    Message {
+        id: format!("m-{offset}"),
+        key: Some("k".into()),
+        source: "shop".into(),
+        topic: topic.into(),
+        type_name: "OrderCreated".into(),
+        kind: Kind::Event,
+        time: Timestamp(0),
+        content_type: "application/json".into(),
+        body: Bytes::from_static(br#"{"n": 1}"#),
+        headers: Vec::new(),
+    }
+}

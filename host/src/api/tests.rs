@@ -1,0 +1,388 @@
+//! The API on a real socket, over fakes: routing, roles, shapes, bounds.
+
+use serde_json::{Value, json};
+
+use super::auth::Role;
+use super::testing::{Host, World, answer, binding, delivery, message, message_row, position};
+
+const ORDER: &str = r#"{"topic":"order","type":"OrderCreated","body":{"n": 1.10},"id":"o-1"}"#;
+
+fn world() -> World {
+    let mut failed = message_row("order", 3);
+    failed.state = courier_core::status::State::SendFail;
+    (failed.place, failed.record) = (None, Some("record:{\"kept\":1}".into()));
+    World {
+        messages: vec![message_row("order", 20), message_row("secret", 21), failed],
+        deliveries: vec![delivery("stock", "order", 5), delivery("other", "secret", 6)],
+        positions: vec![position(1, "stock", "order", 0), position(2, "other", "secret", 0)],
+        bindings: vec![binding("stock", &["order"]), binding("other", &["secret"])],
+        records: [20, 5].map(|offset| (("order".to_owned(), offset), message("order", offset))).into(),
+        plugins: vec![crate::store::PluginRow {
+            name: "order-handler".into(),
+            active: Some("sha256:aa".into()),
+            versions: vec![crate::store::VersionRow {
+                digest: "sha256:aa".into(),
+                size: 7,
+                imports: Vec::new(),
+                exports: vec!["handle".into()],
+                wants: None,
+                by: "ci".into(),
+                created_at: courier_core::message::Timestamp(0),
+            }],
+            activations: Vec::new(),
+        }],
+        ..World::default()
+    }
+}
+
+async fn open() -> Host {
+    Host::start(world(), &[]).await
+}
+
+async fn guarded() -> Host {
+    let scope: &[&str] = &["order", "stock"];
+    let tokens = [
+        ("viewer", Role::Viewer, None),
+        ("shop", Role::Publisher, Some(scope)),
+        ("ops", Role::Operator, None),
+        ("root", Role::Admin, None),
+        ("stockadmin", Role::Admin, Some(scope)),
+    ];
+    Host::start(world(), &tokens).await
+}
+
+#[tokio::test]
+async fn one_message_is_answered_by_its_receipt() {
+    let host = open().await;
+    assert_eq!(
+        host.ask("POST", "/v1/messages", Some(ORDER)).await,
+        (202, json!({ "id": "o-1", "state": "COMMITTED" }))
+    );
+    assert_eq!(host.world.lock().unwrap().sent[0].body, "{\"n\": 1.10}");
+    let down = ORDER.replace("order", "down");
+    let receipt = json!({ "id": "o-1", "state": "SEND_FAIL", "retrying": true });
+    assert_eq!(host.ask("POST", "/v1/messages", Some(&down)).await, (202, receipt));
+    let (status, problem) = host.ask("POST", "/v1/messages", Some(&ORDER.replace("\"order\"", "\"\""))).await;
+    assert_eq!((status, &problem["id"], &problem["title"]), (400, &json!("o-1"), &json!("invalid message")));
+    let (status, problem) = host.ask("POST", "/v1/messages", Some(&ORDER.replace("body", "bodi"))).await;
+    assert_eq!((status, &problem["id"]), (400, &json!("o-1")));
+    assert!(problem["detail"].as_str().unwrap().contains("unknown field `bodi`"));
+}
+
+#[tokio::test]
+async fn an_array_is_answered_item_by_item_in_order() {
+    let host = open().await;
+    let wrong = r#"{"id":"x","topik":"order"}"#;
+    let (status, answer) = host.ask("POST", "/v1/messages", Some(&format!("[{wrong},{ORDER},{wrong}]"))).await;
+    assert_eq!(status, 202);
+    assert_eq!(answer["items"][1], json!({ "id": "o-1", "state": "COMMITTED" }));
+    assert_eq!(answer["items"][2]["id"], "x");
+    assert_eq!(answer["items"][2]["problem"]["status"], 400);
+    let (status, problem) = host.ask("POST", "/v1/messages", Some(&format!("[{wrong}]"))).await;
+    assert_eq!((status, &problem["items"][0]["state"]), (400, &json!("SEND_FAIL")));
+}
+
+#[tokio::test]
+async fn cloudevents_come_in_all_three_forms() {
+    let host = open().await;
+    let event = r#"{"specversion":"1.0","id":"e","source":"/s","type":"T","topic":"order","data":1}"#;
+    let send = |content_type: &'static str, body: String| {
+        answer(host.request("POST", "/v1/messages?topic=order", None).header("content-type", content_type).body(body))
+    };
+    assert_eq!(send("application/cloudevents+json", event.into()).await.0, 202);
+    assert_eq!(send("application/cloudevents-batch+json", format!("[{event}]")).await.1["items"][0]["id"], "e");
+    assert_eq!(send("application/cloudevents-batch+json", "[]".into()).await, (202, json!({ "items": [] })));
+    let binary = host.request("POST", "/v1/messages?topic=order", None).header("ce-specversion", "1.0");
+    let binary = binary.header("ce-id", "b").header("ce-source", "/s").header("ce-type", "T").body(vec![0xff]);
+    assert_eq!(answer(binary).await, (202, json!({ "id": "b", "state": "COMMITTED" })));
+    let (status, problem) = send("text/plain", event.into()).await;
+    assert_eq!((status, &problem["title"]), (415, &json!("unsupported media type")));
+}
+
+#[tokio::test]
+async fn a_message_is_shown_with_who_has_it() {
+    let host = open().await;
+    // Sent through Courier, on Kafka, not handled yet.
+    let (status, shown) = host.ask("GET", "/v1/messages/m-20", None).await;
+    assert_eq!((status, &shown["body"], &shown["offset"]), (200, &json!({ "n": 1 }), &json!(20)));
+    let delivery = &shown["deliveries"][0];
+    assert_eq!(
+        (&delivery["id"], &delivery["state"], &delivery["group"]),
+        (&json!("1-20"), &json!("COMMITTED"), &json!("stock"))
+    );
+    assert_eq!(host.ask("GET", "/v1/deliveries/1-20", None).await, (200, delivery.clone()));
+    // From elsewhere, handled.
+    let (_, shown) = host.ask("GET", "/v1/messages/m-5", None).await;
+    assert_eq!((&shown["deliveries"][0]["state"], &shown["source"]), (&json!("HANDLED"), &json!("shop")));
+    assert_eq!(shown["deliveries"].as_array().unwrap().len(), 1);
+    // Not on Kafka.
+    let (_, shown) = host.ask("GET", "/v1/messages/m-3", None).await;
+    assert_eq!(
+        (&shown["state"], &shown["body"], &shown["partition"]),
+        (&json!("SEND_FAIL"), &json!({ "kept": 1 }), &Value::Null)
+    );
+    // A record without an id, by its place.
+    let (_, shown) = host.ask("GET", "/v1/messages/order%3A0%3A20", None).await;
+    assert_eq!(shown["id"], "m-20");
+    for unknown in ["none", "order:0:21", "order:1:20", "secret:0:99", "order:0:-1", "%00"] {
+        assert_eq!(host.ask("GET", &format!("/v1/messages/{unknown}"), None).await.0, 404, "{unknown}");
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_repeats_shows_the_newest_and_names_the_others() {
+    let mut world = world();
+    for (offset, incarnation) in [(7, 0), (9, 0)] {
+        let mut row = delivery("stock", "order", offset);
+        (row.message_id, row.incarnation) = ("again".into(), incarnation);
+        row.record = Some("record:2".into());
+        world.deliveries.push(row);
+    }
+    let host = Host::start(world, &[]).await;
+    let (_, shown) = host.ask("GET", "/v1/messages/again", None).await;
+    assert_eq!((&shown["id"], &shown["offset"], &shown["body"]), (&json!("again"), &json!(9), &json!(2)));
+    assert_eq!(shown["also"], json!([{ "topic": "order", "partition": 0, "offset": 7 }]));
+}
+
+#[tokio::test]
+async fn changes_reach_the_store_and_the_audit_log() {
+    let host = open().await;
+    assert_eq!(host.ask("POST", "/v1/deliveries/1-5/retry", None).await.0, 202);
+    assert_eq!(host.ask("POST", "/v1/messages/m-3/resend", None).await.1["retrying"], true);
+    assert_eq!(host.ask("POST", "/v1/messages/m-20/resend", None).await.0, 409);
+    let (_, group) = host.ask("POST", "/v1/groups/stock/pause", Some(r#"{"why":"night"}"#)).await;
+    assert_eq!((&group["paused"], &group["why"]), (&json!(true), &json!("night")));
+    assert_eq!(host.ask("POST", "/v1/groups/stock/resume", None).await.1["paused"], false);
+    let seek = r#"{"topic":"order","to":"earliest","confirm":"stock"}"#;
+    let (_, sought) = host.ask("POST", "/v1/groups/stock/seek", Some(seek)).await;
+    assert_eq!(sought["partitions"], json!([{ "partition": 0, "from": 17, "to": 3 }]));
+    assert_eq!(host.ask("POST", "/v1/groups/stock/seek", Some(&seek.replace("order", "secret"))).await.0, 400);
+    assert_eq!(host.ask("POST", "/v1/groups/none/pause", None).await.0, 404);
+    let asked = host.asked();
+    for expected in [
+        "ask 1-5",
+        "audit local retry stock order:0:5 HANDLED",
+        "resend m-3",
+        "audit local resend m-3 ",
+        "audit local pause stock night",
+        "audit local resume stock ",
+        "audit local seek stock order partition None to Earliest",
+    ] {
+        assert!(asked.iter().any(|asked| asked == expected), "{expected} is not among {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_is_uploaded_and_activated() {
+    let host = open().await;
+    let put = |path: &str, body: &'static [u8]| {
+        answer(host.request("PUT", path, None).header("content-type", "application/wasm").body(body))
+    };
+    let uploaded = json!({
+        "name": "order-handler", "version": "sha256:bb", "active": false,
+        "imports": ["log"], "exports": ["handle"], "wants": { "group": "stock" },
+    });
+    assert_eq!(put("/v1/plugins/order-handler", b"\0asm").await, (201, uploaded));
+    assert_eq!(put("/v1/plugins/order-handler?activate=true", b"\0asm").await.1["active"], true);
+    assert_eq!(put("/v1/plugins/order-handler", b"garbage").await.0, 422);
+    assert_eq!(put("/v1/plugins/a%2Fb", b"\0asm").await.0, 400);
+    assert_eq!(put("/v1/plugins/order-handler", b"").await.0, 400);
+    let activate = |version: &str| format!("{{\"version\":\"{version}\"}}");
+    let path = "/v1/plugins/order-handler/activate";
+    let active = json!({ "name": "order-handler", "active": "sha256:aa" });
+    assert_eq!(host.ask("POST", path, Some(&activate("sha256:aa"))).await, (200, active));
+    assert_eq!(host.ask("POST", path, Some(&activate("sha256:cc"))).await.0, 404);
+    assert_eq!(host.ask("POST", path, None).await.0, 400);
+    assert_eq!(host.ask("GET", "/v1/plugins", None).await.1["items"][0]["versions"][0]["by"], "ci");
+    assert!(host.asked().contains(&"audit local upload order-handler sha256:bb".to_owned()));
+}
+
+/// The client writes it all before it reads: it must get the answer even so.
+#[tokio::test]
+async fn an_upload_over_the_limit_is_answered_and_not_cut_off() {
+    let host = open().await;
+    let wasm = vec![0; 21 * 1024 * 1024];
+    let request = host.request("PUT", "/v1/plugins/big", None).header("content-type", "application/wasm");
+    let (status, problem) = answer(request.body(wasm.clone())).await;
+    assert_eq!((status, &problem["detail"]), (413, &json!("a component may have 20 MiB at most, and this has more")));
+    // The same without an announced length, and refused for another reason.
+    let chunks = wasm.chunks(1 << 16).map(|chunk| Ok::<_, std::io::Error>(bytes::Bytes::copy_from_slice(chunk)));
+    let body = reqwest::Body::wrap_stream(futures::stream::iter(chunks.collect::<Vec<_>>()));
+    let request = host.request("PUT", "/v1/plugins/big", None).header("content-type", "application/wasm");
+    assert_eq!(answer(request.body(body)).await.0, 413);
+    assert_eq!(answer(host.request("PUT", "/v1/plugins/big?x=1", None).body(wasm)).await.0, 400);
+}
+
+#[tokio::test]
+async fn roles_hold_for_every_operation() {
+    let host = guarded().await;
+    let operations = [
+        ("GET", "/v1/messages", Role::Viewer),
+        ("GET", "/v1/messages/m-20", Role::Viewer),
+        ("GET", "/v1/deliveries", Role::Viewer),
+        ("GET", "/v1/deliveries/1-5", Role::Viewer),
+        ("GET", "/v1/groups", Role::Viewer),
+        ("GET", "/v1/groups/stock", Role::Viewer),
+        ("GET", "/v1/plugins", Role::Viewer),
+        ("GET", "/v1/plugins/order-handler", Role::Viewer),
+        ("GET", "/metrics", Role::Viewer),
+        ("POST", "/v1/messages", Role::Publisher),
+        ("POST", "/v1/messages/m-3/resend", Role::Publisher),
+        ("POST", "/v1/deliveries/1-5/retry", Role::Operator),
+        ("POST", "/v1/groups/stock/pause", Role::Operator),
+        ("POST", "/v1/groups/stock/resume", Role::Operator),
+        ("POST", "/v1/groups/stock/seek", Role::Operator),
+        ("PUT", "/v1/plugins/order-handler", Role::Admin),
+        ("POST", "/v1/plugins/order-handler/activate", Role::Admin),
+    ];
+    for (method, path, needed) in operations {
+        assert_eq!(answer(host.request(method, path, None)).await.0, 401, "{method} {path}");
+        let roles = [("viewer", Role::Viewer), ("ops", Role::Operator), ("root", Role::Admin)];
+        for (token, role) in roles {
+            let (status, _) = answer(host.request(method, path, Some(token))).await;
+            assert_eq!(status != 403, role >= needed, "{method} {path} as {token}: {status}");
+            assert!(status < 500 && status != 401, "{method} {path} as {token}: {status}");
+        }
+    }
+    for open in ["/healthz", "/readyz", "/openapi.json", "/"] {
+        assert_eq!(answer(host.request("GET", open, None)).await.0, 200, "{open}");
+    }
+}
+
+#[tokio::test]
+async fn a_scope_hides_what_is_outside_of_it() {
+    let host = guarded().await;
+    let ask = |path: &'static str| answer(host.request("GET", path, Some("shop")));
+    let names = |list: &Value, member: &str| {
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item[member].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&ask("/v1/messages").await.1, "topic"), ["order", "order"]);
+    assert_eq!(names(&ask("/v1/deliveries").await.1, "topic"), ["order"]);
+    assert_eq!(names(&ask("/v1/groups").await.1, "group"), ["stock"]);
+    for hidden in ["/v1/messages/m-21", "/v1/messages/m-6", "/v1/deliveries/2-20", "/v1/messages/secret:0:21"] {
+        assert_eq!(ask(hidden).await.0, 404, "{hidden}");
+    }
+    for named in ["/v1/messages?topic=secret", "/v1/deliveries?group=other", "/v1/groups/other", "/metrics"] {
+        assert_eq!(ask(named).await.0, 403, "{named}");
+    }
+    let publish = |topic: &str| {
+        let body = ORDER.replace("\"order\"", &format!("{topic:?}"));
+        answer(host.request("POST", "/v1/messages", Some("shop")).header("content-type", "application/json").body(body))
+    };
+    assert_eq!(publish("order").await.0, 202);
+    assert_eq!(host.world.lock().unwrap().sent[0].source, "shop");
+    assert_eq!(publish("secret").await.0, 403);
+    let upload = host.request("PUT", "/v1/plugins/x", Some("stockadmin")).header("content-type", "application/wasm");
+    assert_eq!(answer(upload.body("\0asm")).await.0, 403);
+}
+
+#[tokio::test]
+async fn what_is_unknown_is_refused_as_a_problem() {
+    let host = open().await;
+    let paths = [
+        ("GET", "/v1/nothing", 404),
+        ("DELETE", "/v1/groups", 405),
+        ("GET", "/v1/messages?topik=a", 400),
+        ("GET", "/v1/messages?limit=0", 400),
+        ("GET", "/v1/messages?state=X", 400),
+        ("GET", "/v1/deliveries?from=yesterday", 400),
+        ("GET", "/v1/groups/stock?x=1", 400),
+        ("GET", "/v1/deliveries/x", 404),
+        ("GET", "/v1/messages/%ff", 400),
+        ("POST", "/v1/deliveries/9-9/retry", 404),
+    ];
+    for (method, path, expected) in paths {
+        let response = host.request(method, path, None).send().await.unwrap();
+        assert_eq!(response.status(), expected, "{method} {path}");
+        assert_eq!(response.headers()["content-type"], "application/problem+json", "{method} {path}");
+        assert!(response.headers().contains_key("x-request-id"));
+        let problem: Value = response.json().await.unwrap();
+        assert!(problem["type"].as_str().unwrap().starts_with("urn:courier:problem:"));
+        assert_eq!(problem["status"], expected);
+        assert!(!problem["detail"].as_str().unwrap().is_empty() && !problem["title"].as_str().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_an_answer_and_the_host_goes_on() {
+    let host = open().await;
+    let (status, problem) = host.ask("POST", "/v1/messages", Some(&ORDER.replace("order", "panic"))).await;
+    assert_eq!((status, &problem["title"]), (500, &json!("internal fault")));
+    assert!(!problem["detail"].as_str().unwrap().contains("told to"));
+    assert_eq!(host.ask("GET", "/healthz", None).await.0, 200);
+}
+
+#[tokio::test]
+async fn readiness_tells_the_truth() {
+    let host = open().await;
+    let (status, ready) = host.ask("GET", "/readyz", None).await;
+    assert_eq!((status, &ready["degraded"]), (200, &json!(["kafka"])));
+    host.world.lock().unwrap().away = true;
+    let (status, ready) = host.ask("GET", "/readyz", None).await;
+    assert_eq!((status, &ready["ready"], &ready["store"]), (503, &json!(false), &json!(false)));
+    let response = host.request("GET", "/v1/messages", None).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    assert_eq!(host.ask("GET", "/healthz", None).await.0, 200);
+}
+
+#[tokio::test]
+async fn without_tokens_only_this_machine_is_answered() {
+    let host = open().await;
+    let named = |name: &'static str| answer(host.request("GET", "/v1/groups", None).header("host", name));
+    assert_eq!(named("localhost:7070").await.0, 200);
+    assert_eq!(named("evil.example").await.0, 403);
+    let foreign = host.request("POST", "/v1/groups/stock/pause", None).header("sec-fetch-site", "cross-site");
+    assert_eq!(answer(foreign).await.0, 403);
+    let guarded = guarded().await;
+    let request = guarded.request("GET", "/v1/groups", Some("viewer")).header("host", "courier.example.com");
+    assert_eq!(answer(request).await.0, 200);
+}
+
+#[tokio::test]
+async fn events_bring_counters_and_changes() {
+    let host = open().await;
+    let mut events = host.request("GET", "/v1/events", None).send().await.unwrap();
+    assert_eq!(events.headers()["content-type"], "text/event-stream");
+    let mut seen = String::new();
+    while !seen.contains("counters") {
+        seen.push_str(std::str::from_utf8(&events.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    assert!(seen.contains(r#""handled":5"#), "{seen}");
+    host.ask("POST", "/v1/groups/stock/pause", None).await;
+    while !seen.contains("event: change") {
+        seen.push_str(std::str::from_utf8(&events.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    assert!(seen.contains("data: /v1/groups/stock"), "{seen}");
+}
+
+#[tokio::test]
+async fn the_document_describes_every_operation() {
+    let host = open().await;
+    let (_, document) = host.ask("GET", "/openapi.json", None).await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let paths = document["paths"].as_object().unwrap();
+    let mut operations = 0;
+    for (path, methods) in paths {
+        for (method, operation) in methods.as_object().unwrap() {
+            operations += 1;
+            let what = format!("{method} {path}");
+            assert!(operation["summary"].as_str().or(operation["description"].as_str()).is_some(), "{what}");
+            if !matches!(path.as_str(), "/healthz" | "/readyz") {
+                let problem = &operation["responses"]["4XX"]["content"]["application/problem+json"]["schema"]["$ref"];
+                assert_eq!(problem, "#/components/schemas/Problem", "{what}");
+            }
+        }
+    }
+    assert_eq!(operations, 20);
+    // Every schema that is named is there.
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    for reference in document.to_string().split("#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(schemas.contains_key(name), "{name}");
+    }
+}
