@@ -238,9 +238,9 @@ async fn the_cli_sends_and_shows_the_same() {
         assert!(status.success(), "courier {arguments:?} ended with {status}: {errors}");
         serde_json::from_str(&output).unwrap_or_else(|error| panic!("courier {arguments:?}: {error} in {output}"))
     };
-    let url = ["--url", host.address(), "--output", "json"];
+    let url = ["--server", host.address(), "--output", "json"];
     let body = r#"{"do": ["log:1KiB+ok"]}"#;
-    let publish = ["publish", "--topic", &topic, "--type", "Scripted", "--key", "k", "--body", body];
+    let publish = ["publish", &topic, "--type", "Scripted", "--key", "k", "--body", body];
     let sent = run(&[&publish[..], &url].concat());
     let id = sent["id"].as_str().unwrap_or_else(|| panic!("no id in {sent}")).to_owned();
     host.finished(&id, 1).await;

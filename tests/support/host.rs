@@ -278,8 +278,7 @@ impl Host {
     /// status, standard output and error output.
     pub fn cli(&self, arguments: &[&str]) -> (ExitStatus, String, String) {
         let mut command = self.command();
-        // Both ways in which a command can learn which host is meant.
-        command.env("COURIER_URL", &self.address).args(arguments);
+        command.env("COURIER_SERVER", &self.address).args(arguments);
         let output = command.output().unwrap_or_else(|error| panic!("courier {arguments:?} does not run: {error}"));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status, text(&output.stdout), text(&output.stderr))
