@@ -1,1 +1,15 @@
-//! Tests.
+//! Every test that needs more than one crate, in one binary: servers are
+//! started once and shared.
+//!
+//! Run them with `cargo xtask test`, which builds what they need, or by name:
+//! `cargo test --release -p courier-tests journey::`.
+
+mod cluster;
+mod config;
+mod crash;
+mod failures;
+mod fairness;
+mod journey;
+mod outage;
+mod servers;
+mod uploads;

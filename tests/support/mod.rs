@@ -1,1 +1,81 @@
-//! Support.
+//! What tests stand on: real servers, the real host, and clients that are not
+//! Courier's own.
+//!
+//! - [`servers`] starts Kafka and PostgreSQL; [`kafka`] and [`postgres`] are
+//!   the ones that all tests of a run share.
+//! - [`host::Host`] is the `courier` binary as a child process, spoken to only
+//!   through what users have: TOML, HTTP, signals.
+//! - [`kafka_client`] is any other program on the same Kafka.
+//! - [`ledger`] makes load and reconciles what became of it.
+//!
+//! Everything here panics with a whole sentence when the world is not as a
+//! test needs it; what a test may want to survive is called `try_..`.
+
+pub mod api;
+pub mod host;
+pub mod kafka_client;
+pub mod ledger;
+pub mod servers;
+pub mod shapes;
+pub mod turn;
+pub mod wait;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+pub use api::encode;
+pub use host::{Host, Store, scripted, scripted_binding};
+pub use shapes::{Accepted, Attempt, Delivery, Group, Message};
+pub use wait::wait_until;
+
+use servers::{Kafka, Postgres, setup};
+
+/// The Kafka that all tests of this run share; started by the first that asks.
+#[must_use]
+pub fn kafka() -> &'static Kafka {
+    static SHARED: OnceLock<Kafka> = OnceLock::new();
+    SHARED.get_or_init(|| Kafka::obtain("shared").unwrap_or_else(|error| panic!("no Kafka to test with: {error:#}")))
+}
+
+/// The PostgreSQL that all tests of this run share.
+#[must_use]
+pub fn postgres() -> &'static Postgres {
+    static SHARED: OnceLock<Postgres> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        Postgres::obtain("shared").unwrap_or_else(|error| panic!("no PostgreSQL to test with: {error:#}"))
+    })
+}
+
+/// The component of a plugin or test guest, by the name of its folder.
+#[must_use]
+pub fn guest(name: &str) -> Vec<u8> {
+    let file = setup::target_directory().join(format!("guests/{name}.wasm"));
+    std::fs::read(&file)
+        .unwrap_or_else(|error| panic!("cannot read {}: {error}; build it with `cargo xtask guests`", file.display()))
+}
+
+/// The host's binary.
+#[must_use]
+pub fn courier() -> PathBuf {
+    let binary = setup::target_directory().join("release/courier");
+    assert!(binary.is_file(), "there is no {}: build it with `cargo build --release -p courier`", binary.display());
+    binary
+}
+
+/// How much a test does: `small` by default, `full` when `COURIER_TEST_SCALE`
+/// says so, as `cargo xtask faults` lets it.
+#[must_use]
+pub fn scale<T>(small: T, full: T) -> T {
+    match std::env::var("COURIER_TEST_SCALE").as_deref() {
+        Ok("full") => full,
+        Ok("small" | "") | Err(_) => small,
+        Ok(other) => panic!("COURIER_TEST_SCALE is {other:?}: it is `small` or `full`"),
+    }
+}
+
+/// A name that no other test of this or another run uses on the same servers.
+#[must_use]
+pub fn unique(prefix: &str) -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    format!("{prefix}-{}", &id[..8])
+}

@@ -1,17 +1,34 @@
-//! The project's own commands, run as `cargo xtask COMMAND`.
+//! The project's own commands. `cargo xtask demo` shows Courier at work and
+//! `cargo xtask test` shows that it works; both set up what they need.
+//!
+//! One file a command. This crate depends on nothing that takes long to build:
+//! it is the first thing that runs on a fresh machine. What it shares with the
+//! tests (installing programs, starting servers) is included from there.
 
+mod bench;
+mod console;
+mod demo;
+mod deny;
+mod faults;
 mod guests;
+mod http;
+mod steps;
+mod test;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+// Tests use all of it, xtask a part.
+#[allow(dead_code, unused_imports)]
+#[path = "../../support/servers/mod.rs"]
+mod servers;
 
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 /// The project's own commands.
 #[derive(Parser)]
-#[command(name = "cargo xtask")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -19,27 +36,49 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build everything, start `courier dev`, and send it a stream of orders.
+    Demo(demo::Arguments),
+    /// Set up and run every check and test.
+    Test(test::Arguments),
     /// Build every plugin and test guest into target/guests/NAME.wasm.
     Guests,
+    /// Build the console into host/console/dist.
+    Console,
+    /// Measure Courier against what one would otherwise write.
+    Bench(bench::Arguments),
+    /// Run the fault tests at their full size, over and over.
+    Faults(faults::Arguments),
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
-        Command::Guests => guests::run(&root()),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("error: {problem:#}");
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// The root of the repository: that of the sources which cargo runs, or where
+/// Runs the command; false when it found something wrong and has said so.
+fn run() -> Result<bool> {
+    let arguments = Arguments::parse();
+    let root = root()?;
+    match arguments.command {
+        Command::Demo(arguments) => demo::run(&root, &arguments).map(|()| true),
+        Command::Test(arguments) => test::run(&root, &arguments),
+        Command::Guests => guests::run(&root).map(|()| true),
+        Command::Console => console::run(&root).map(|()| true),
+        Command::Bench(arguments) => bench::run(&root, &arguments).map(|()| true),
+        Command::Faults(arguments) => faults::run(&root, &arguments),
+    }
+}
+
+/// The root of the repository: that of the sources which Cargo runs, or where
 /// they were when this was built.
-fn root() -> PathBuf {
+fn root() -> Result<PathBuf> {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    let package = Path::new(&package);
-    package.ancestors().nth(2).unwrap_or(package).to_path_buf()
+    let here = Path::new(&package).join("../..");
+    here.canonicalize().with_context(|| format!("the repository is no longer at {}", here.display()))
 }

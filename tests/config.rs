@@ -1,0 +1,123 @@
+//! What a person sees who wrote something wrong, and that a wrong reload
+//! changes nothing.
+
+use std::process::Command;
+use std::time::Duration;
+
+use courier_core::status::State;
+use courier_tests::host::scripted_binding;
+use courier_tests::kafka_client::create_topic;
+use courier_tests::servers::process::run_directory;
+use courier_tests::{Host, courier, guest, kafka, scripted, turn, unique, wait_until};
+
+const SOON: Duration = Duration::from_secs(30);
+
+const BINDING: &str = "[[binding]]\ngroup = \"stock\"\ntopics = [\"order\"]\nplugin = \"order-handler\"\n";
+
+/// Runs `courier check` on this text; returns success and what it said.
+fn check(toml: &str) -> (bool, String) {
+    let file = run_directory().unwrap().join(unique("courier")).with_extension("toml");
+    std::fs::write(&file, toml).unwrap();
+    let output = Command::new(courier()).arg("check").arg("--config").arg(&file).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.success(), said.replace(&file.display().to_string(), "courier.toml"))
+}
+
+/// Text, the line and column of what is wrong, and a part of the remedy.
+const WRONG: &[(&str, &str, &str)] = &[
+    ("[server\n", "1:", "correct"),
+    ("[server]\nnode = host-1\n", "2:8", "quotes"),
+    ("[sever]\n", "1:2", "server"),
+    ("[server]\nlisten-on = 1\n", "2:1", "listen"),
+    ("[server]\nlisten = \"7070\"\n", "2:10", "127.0.0.1:7070"),
+    ("[server]\nlisten = \"0.0.0.0:7070\"\n", "2:10", "[auth]"),
+    ("[store]\nurl = \"mysql://db\"\n", "2:7", "sqlite://"),
+    ("[store]\nretention = \"7 days\"\n", "2:13", "d"),
+    ("[store]\nretention = 7\n", "2:13", "\""),
+    ("[kafka]\nbootstrap_servers = \"a:9092\"\n", "2:21", "["),
+    ("[kafka]\nbootstrap_servers = []\n", "2:21", "localhost:9092"),
+    ("[kafka.properties]\n\"group.id\" = \"a\"\n", "2:1", "[[binding]]"),
+    ("[kafka.properties]\n\"sasl.mechansim\" = \"PLAIN\"\n", "2:1", "librdkafka"),
+    ("[kafka.properties]\n\"sasl.password\" = \"hunter2\"\n", "2:", "env"),
+    ("[kafka.properties]\n\"sasl.password\" = { env = \"NOT_SET_ANYWHERE\" }\n", "2:", "NOT_SET_ANYWHERE"),
+    ("[auth]\ntokens = [{ name = \"a\", role = \"root\", env = \"PATH\" }]\n", "2:", "viewer"),
+    ("[binding]\ngroup = \"a\"\n", "1:", "[[binding]]"),
+    ("[[binding]]\ntopics = [\"a\"]\nplugin = \"p\"\n", "1:1", "group"),
+];
+
+/// Lines that are wrong below a good binding, which has four.
+const WRONG_BINDINGS: &[(&str, &str, &str)] = &[
+    ("tiemout = \"5s\"", "5:1", "timeout"),
+    ("max_attempts = 3", "5:1", "[binding.retry]"),
+    ("ordering = \"keys\"", "5:12", "\"key\""),
+    ("concurrency = 0", "5:15", "1"),
+    ("timeout = 5", "5:11", "\"5s\""),
+    ("memory = \"64 MB\"", "5:10", "MiB"),
+    ("start = \"soon\"", "5:9", "earliest"),
+    ("isolation = \"none\"", "5:13", "message"),
+    ("dead_letter = \"order\"", "5:15", "topic"),
+    ("[binding.retry]\nmax_attempts = 0", "6:16", "1"),
+    ("[binding.retry]\nmultiplier = 0.5", "6:14", "1"),
+    ("[binding.http]\nallow = [\"https://api.example.com/v1\"]", "6:10", "api.example.com:443"),
+    ("[binding.secrets]\nkey = \"hunter2\"", "6:7", "env"),
+];
+
+#[test]
+fn wrong_toml_is_told_where_it_is_wrong_and_what_would_be_right() {
+    let in_bindings =
+        WRONG_BINDINGS.iter().map(|(lines, place, remedy)| (format!("{BINDING}{lines}\n"), place, remedy));
+    let all = WRONG.iter().map(|(text, place, remedy)| ((*text).to_owned(), place, remedy)).chain(in_bindings);
+    let mut unclear = Vec::new();
+    for (text, place, remedy) in all {
+        let (accepted, said) = check(&text);
+        if accepted || !said.contains(&format!("courier.toml:{place}")) || !said.contains(remedy) {
+            unclear
+                .push(format!("{text}-- should name {place} and {remedy:?}, and said (accepted: {accepted}):\n{said}"));
+        }
+        assert!(!said.contains("hunter2"), "a secret is shown:\n{said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    assert!(unclear.is_empty(), "{} errors are unclear:\n\n{}", unclear.len(), unclear.join("\n"));
+    assert!(WRONG.len() + WRONG_BINDINGS.len() >= 20);
+}
+
+#[test]
+fn right_toml_passes_and_a_missing_file_is_named() {
+    let (accepted, said) = check(BINDING);
+    assert!(accepted, "{said}");
+    let output = Command::new(courier()).args(["check", "--config", "/no/such.toml"]).output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such.toml"));
+}
+
+/// A wrong file changes nothing, is reported, and a right one takes effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_reload_leaves_the_old_configuration_running() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "reload", 1).await;
+    let later = create_topic(kafka().bootstrap(), "reload-later", 1).await;
+    let (group, added) = (unique("reload"), unique("reload-added"));
+    let host = Host::builder("host-1").binding(&scripted_binding(&group, &topic, "")).start().await;
+    host.upload("scripted", guest("scripted")).await;
+    let good = host.toml();
+    host.write_config(&format!("{good}\n[[binding]]\ngroup = \"x\"\ntiemout = 3\n"));
+    host.sighup();
+    wait_until("the log names what is wrong", SOON, async || {
+        if host.log().contains("tiemout") { Ok(()) } else { Err(host.log_tail()) }
+    })
+    .await;
+    let id = host.publish(scripted(&topic, "k", &["ok"])).await.id().to_owned();
+    assert_eq!(host.finished(&id, 1).await.deliveries[0].state, State::Handled);
+
+    // No signal this time: a changed file is noticed.
+    host.write_config(&format!("{good}\n[[binding]]\n{}\n", scripted_binding(&added, &later, "")));
+    wait_until("the new group is there", SOON, async || {
+        let groups = host.groups().await;
+        if groups.iter().any(|seen| seen.group == added) { Ok(()) } else { Err(format!("{groups:?}")) }
+    })
+    .await;
+    let id = host.publish(scripted(&later, "k", &["ok"])).await.id().to_owned();
+    assert_eq!(host.finished(&id, 1).await.deliveries[0].state, State::Handled);
+    let id = host.publish(scripted(&topic, "k", &["ok"])).await.id().to_owned();
+    assert_eq!(host.finished(&id, 1).await.deliveries[0].state, State::Handled, "the old binding still works");
+}

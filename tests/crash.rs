@@ -1,0 +1,121 @@
+//! kill -9 at random points, again and again, under load.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use courier_tests::ledger::{Ledger, Mixture};
+use courier_tests::{Host, Store, guest, kafka, scale, turn, unique, wait_until};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// Starts that were begun at once and whose outcome no batch had written: this
+/// many a kill at most may run a second time.
+const CONCURRENCY: u64 = 32;
+/// Outcomes that were decided and not yet committed, as the design bounds them.
+const BATCH: u64 = 1_000;
+/// How soon a killed host must work again.
+const READY: Duration = Duration::from_secs(5);
+
+async fn kills(store: Store) {
+    let _turn = turn::alone().await;
+    let (kills, count, rate) = (scale(4, 50), scale(4_000, 200_000), scale(400, 2_000));
+    let seed = 7;
+    let ledger = Arc::new(Ledger::open(kafka().bootstrap(), 4, 200, Mixture::USUAL, seed).await);
+    let group = unique("killed");
+    let policy = format!("concurrency = {CONCURRENCY}");
+    let host = Host::builder("host-1").store(store).binding(&ledger.binding(&group, &policy)).start().await;
+    host.upload("scripted", guest("scripted")).await;
+
+    let load = tokio::spawn({
+        let ledger = Arc::clone(&ledger);
+        async move { ledger.produce(count, Some(rate)).await }
+    });
+    let mut chance = StdRng::seed_from_u64(seed);
+    let (mut invoked, mut slowest) = (0.0, Duration::ZERO);
+    for number in 1..=kills {
+        // Also while it starts, claims and catches up.
+        tokio::time::sleep(Duration::from_millis(chance.random_range(50..2_000))).await;
+        invoked += host.metric("courier_attempt_seconds_count", &[("group", &group)]).await;
+        host.kill9();
+        let took = host.start_again().await;
+        slowest = slowest.max(took);
+        assert!(took < READY, "after kill {number} the host needed {took:?} to be ready");
+    }
+    load.await.expect("the load is produced");
+    ledger.settled(&host, &group, scale(Duration::from_secs(120), Duration::from_secs(1_200))).await;
+    ledger.reconcile(&host, &group).await;
+
+    invoked += host.metric("courier_attempt_seconds_count", &[("group", &group)]).await;
+    let recorded: usize =
+        host.deliveries(&format!("group={group}")).await.iter().map(|delivery| delivery.attempts.len()).sum();
+    let again = invoked - recorded as f64;
+    let bound = kills as u64 * (CONCURRENCY + BATCH);
+    println!("{kills} kills: ready after {slowest:?} at most, about {again} attempts ran again");
+    assert!(again <= bound as f64, "{again} attempts ran again in {kills} kills, more than were in flight ({bound})");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_under_load_loses_and_doubles_nothing_with_sqlite() {
+    kills(Store::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_under_load_loses_and_doubles_nothing_with_postgresql() {
+    kills(Store::Postgres).await;
+}
+
+/// A send that was answered 202 is on its way, whatever happens to the host.
+async fn accepted_is_kept(store: Store) {
+    let _turn = turn::alone().await;
+    let (kills, count) = (scale(2, 20), scale(4_000, 50_000));
+    let ledger = Ledger::open(kafka().bootstrap(), 4, 50, Mixture::PLAIN, 11).await;
+    let group = unique("accepted");
+    let host = Host::builder("host-1").store(store).binding(&ledger.binding(&group, "")).start().await;
+    host.upload("scripted", guest("scripted")).await;
+    let killing = async {
+        let mut chance = StdRng::seed_from_u64(11);
+        for _ in 0..kills {
+            tokio::time::sleep(Duration::from_millis(chance.random_range(100..1_000))).await;
+            host.kill9();
+            host.start_again().await;
+        }
+    };
+    tokio::join!(ledger.publish(&host, count), killing);
+    // A message that reached Kafka twice was handled twice, under one id: only
+    // a binding that dedupes promises more. None may be missing.
+    let all = ledger.sent();
+    wait_until("every accepted message is handled", Duration::from_secs(120), async || {
+        let deliveries = host.try_deliveries(&format!("group={group}")).await.map_err(|error| format!("{error:#}"))?;
+        let ids: std::collections::BTreeSet<&str> =
+            deliveries.iter().filter(|one| one.is_final()).map(|one| one.message_id.as_str()).collect();
+        if ids.len() == all { Ok(()) } else { Err(format!("{} of {all}", ids.len())) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_message_survives_kill_9_with_sqlite() {
+    accepted_is_kept(Store::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_message_survives_kill_9_with_postgresql() {
+    accepted_is_kept(Store::Postgres).await;
+}
+
+/// A second process under the same name says so and leaves the first alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nodes_name_is_held_by_one_process() {
+    let _turn = turn::shared().await;
+    let url = courier_tests::postgres().create_database().unwrap();
+    let host = Host::builder("host-1").store_url(&url).start().await;
+    let second = Host::builder("host-1").store_url(&url).prepare();
+    second.spawn();
+    let status = wait_until("the second process has ended", Duration::from_secs(60), async || {
+        second.exited().ok_or_else(|| second.log_tail())
+    })
+    .await;
+    assert!(!status.success());
+    assert!(second.log().contains("host-1"), "it does not say which name is taken:\n{}", second.log());
+    assert!(host.exited().is_none());
+}

@@ -1,0 +1,147 @@
+//! Kafka or PostgreSQL goes away for a while; everything goes on by itself.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use courier_core::status::State;
+use courier_tests::ledger::{Ledger, Mixture};
+use courier_tests::servers::{Kafka, Postgres};
+use courier_tests::{Host, guest, scale, turn, unique, wait_until};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// How long a server stays away.
+fn away() -> Duration {
+    scale(Duration::from_secs(8), Duration::from_secs(30))
+}
+
+/// A host may need this much more than before while something is away.
+const MEMORY_GROWTH: u64 = 256 << 20;
+
+async fn ready(host: &Host) -> (StatusCode, Value) {
+    host.request(Method::GET, "/readyz", None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_stops_and_starts() {
+    let _turn = turn::alone().await;
+    // A broker of its own: the shared one has other users.
+    let kafka = Kafka::start("outage").unwrap();
+    let ledger = Ledger::open(kafka.bootstrap(), 4, 100, Mixture::USUAL, 41).await;
+    let group = unique("outage");
+    let host = Host::builder("host-1").kafka(kafka.bootstrap()).binding(&ledger.binding(&group, "")).start().await;
+    host.upload("scripted", guest("scripted")).await;
+    let part = scale(1_000, 20_000);
+    ledger.produce(part, None).await;
+    // In the middle of the work.
+    wait_until("some are handled", SOON, async || {
+        let handled = host.group(&group).await.handled;
+        if handled > 50 { Ok(()) } else { Err(format!("{handled}")) }
+    })
+    .await;
+    let memory = host.memory();
+    kafka.stop().unwrap();
+    let begin = Instant::now();
+    wait_until("/readyz says that Kafka is away and stays 200", SOON, async || {
+        let (status, body) = ready(&host).await;
+        let told = body["degraded"].as_array().is_some_and(|parts| parts.contains(&json!("kafka")));
+        if status == StatusCode::OK && told { Ok(()) } else { Err(format!("{status}: {body}")) }
+    })
+    .await;
+    // What is sent meanwhile is durable and answered at once.
+    let asked = Instant::now();
+    let message = |number: u32| json!({ "topic": ledger.topic(), "type": "Scripted", "key": "meanwhile", "id": format!("meanwhile-{number}"), "body": {} });
+    let accepted = host.publish(message(0)).await;
+    assert_eq!((accepted.state, accepted.retrying), (State::SendFail, Some(true)));
+    assert!(asked.elapsed() < Duration::from_millis(1_500), "the answer took {:?}", asked.elapsed());
+    for number in 1..20 {
+        assert_eq!(host.publish(message(number)).await.retrying, Some(true));
+    }
+    tokio::time::sleep(away().saturating_sub(begin.elapsed())).await;
+    let grown = host.memory().saturating_sub(memory);
+    assert!(grown < MEMORY_GROWTH, "memory grew by {grown} bytes while Kafka was away");
+    kafka.start_again().unwrap();
+    wait_until("/readyz no longer names Kafka", SOON, async || {
+        let (status, body) = ready(&host).await;
+        let degraded = body["degraded"].as_array().is_some_and(|parts| !parts.is_empty());
+        if status == StatusCode::OK && !degraded { Ok(()) } else { Err(format!("{status}: {body}")) }
+    })
+    .await;
+    host.settled(&group, part + 20, SOON + SOON).await;
+    for number in 0..20 {
+        assert_eq!(host.finished(&format!("meanwhile-{number}"), 1).await.state, State::Committed);
+    }
+    let mut own = host.deliveries(&format!("group={group}&key=meanwhile")).await;
+    own.sort_by_key(|delivery| delivery.offset);
+    let order: Vec<String> = own.iter().map(|delivery| delivery.message_id.clone()).collect();
+    let sent: Vec<String> = (0..20).map(|number| format!("meanwhile-{number}")).collect();
+    assert_eq!(order, sent, "what waited for the broker kept the order of its key");
+    assert!(host.exited().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgresql_stops_and_starts() {
+    let _turn = turn::alone().await;
+    for crash in [false, true] {
+        let server = Postgres::start(if crash { "crashes" } else { "stops-for-hosts" }).unwrap();
+        let ledger = Arc::new(
+            Ledger::open(courier_tests::kafka().bootstrap(), 4, 100, Mixture::USUAL, 51 + u64::from(crash)).await,
+        );
+        let group = unique("outage");
+        let url = server.create_database().unwrap();
+        let host = Host::builder("host-1").store_url(&url).binding(&ledger.binding(&group, "")).start().await;
+        host.upload("scripted", guest("scripted")).await;
+        let count = scale(4_000, 100_000);
+        let load = tokio::spawn({
+            let ledger = Arc::clone(&ledger);
+            async move { ledger.produce(count, Some(scale(400, 2_000))).await }
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let memory = host.memory();
+        if crash {
+            server.crash().unwrap()
+        } else {
+            server.stop().unwrap()
+        }
+        let begin = Instant::now();
+        wait_until("/readyz says 503", SOON, async || {
+            let (status, body) = ready(&host).await;
+            if status == StatusCode::SERVICE_UNAVAILABLE { Ok(()) } else { Err(format!("{status}: {body}")) }
+        })
+        .await;
+        let (status, _) = host.request(Method::GET, "/healthz", None).await;
+        assert_eq!(status, StatusCode::OK, "a host that waits for its store is alive");
+        tokio::time::sleep(away().saturating_sub(begin.elapsed())).await;
+        let grown = host.memory().saturating_sub(memory);
+        assert!(grown < MEMORY_GROWTH, "memory grew by {grown} bytes while the store was away");
+        server.start_again().unwrap();
+        wait_until("/readyz says 200 again", Duration::from_secs(30), async || {
+            let (status, body) = ready(&host).await;
+            if status == StatusCode::OK { Ok(()) } else { Err(format!("{status}: {body}")) }
+        })
+        .await;
+        load.await.expect("the load is produced");
+        ledger.settled(&host, &group, scale(Duration::from_secs(120), Duration::from_secs(600))).await;
+        ledger.reconcile(&host, &group).await;
+    }
+}
+
+/// A host whose servers are not there yet waits for them instead of ending.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_starts_before_its_kafka_waits_for_it() {
+    let _turn = turn::alone().await;
+    let kafka = Kafka::start("later").unwrap();
+    let ledger = Ledger::open(kafka.bootstrap(), 2, 10, Mixture::PLAIN, 61).await;
+    kafka.stop().unwrap();
+    let group = unique("later");
+    let host = Host::builder("host-1").kafka(kafka.bootstrap()).binding(&ledger.binding(&group, "")).start().await;
+    host.upload("scripted", guest("scripted")).await;
+    let (status, body) = ready(&host).await;
+    assert_eq!((status, &body["degraded"]), (StatusCode::OK, &json!(["kafka"])));
+    kafka.start_again().unwrap();
+    ledger.produce(100, None).await;
+    ledger.settled(&host, &group, SOON).await;
+    ledger.reconcile(&host, &group).await;
+}

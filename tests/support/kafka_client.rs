@@ -1,0 +1,197 @@
+//! Programs on Kafka that are not Courier: they make topics, produce as any
+//! client would, and read what is there.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use crate::servers::{Sasl, setup};
+use crate::unique;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A client's configuration for this broker.
+#[must_use]
+pub fn config(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap);
+    config
+}
+
+/// A client's configuration for the listener with TLS and SCRAM.
+#[must_use]
+pub fn sasl_config(sasl: &Sasl) -> ClientConfig {
+    let mut config = config(&sasl.bootstrap);
+    config.set("security.protocol", "SASL_SSL").set("sasl.mechanism", "SCRAM-SHA-256");
+    config.set("sasl.username", &sasl.user).set("sasl.password", &sasl.password);
+    config.set("ssl.ca.location", sasl.ca_file.display().to_string());
+    config
+}
+
+/// Makes a topic of a name that begins so, and returns the name.
+pub async fn create_topic(bootstrap: &str, prefix: &str, partitions: i32) -> String {
+    let name = unique(prefix);
+    create_named_topic(bootstrap, &name, partitions, &[]).await;
+    name
+}
+
+/// Makes a topic of exactly this name and with these settings.
+pub async fn create_named_topic(bootstrap: &str, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin client can be made");
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    for (key, value) in settings {
+        topic = topic.set(key, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT));
+    let results = admin.create_topics([&topic], &options).await;
+    let results = results.unwrap_or_else(|error| panic!("cannot ask {bootstrap} for topic {name}: {error}"));
+    for result in results {
+        result.unwrap_or_else(|(topic, error)| panic!("Kafka does not make topic {topic}: {error}"));
+    }
+}
+
+/// A producer that knows nothing of Courier.
+pub fn producer(config: &ClientConfig) -> FutureProducer {
+    let mut config = config.clone();
+    config.set("linger.ms", "5").set("acks", "all").set("enable.idempotence", "true");
+    config.create().expect("a producer can be made")
+}
+
+/// Produces one record and returns its partition and offset.
+pub async fn produce(
+    producer: &FutureProducer,
+    topic: &str,
+    key: Option<&[u8]>,
+    headers: &[(&str, &str)],
+    payload: &[u8],
+) -> (i32, i64) {
+    let mut record = FutureRecord::<[u8], [u8]>::to(topic).payload(payload);
+    if let Some(key) = key {
+        record = record.key(key);
+    }
+    if !headers.is_empty() {
+        let mut all = OwnedHeaders::new();
+        for (name, value) in headers {
+            all = all.insert(Header { key: name, value: Some(*value) });
+        }
+        record = record.headers(all);
+    }
+    match producer.send(record, LIMIT).await {
+        Ok(delivery) => (delivery.partition, delivery.offset),
+        Err((error, _)) => panic!("Kafka did not take a record for {topic}: {error}"),
+    }
+}
+
+/// Produces one record with kcat, Debian's Kafka client. The key comes first,
+/// a tab divides it from the body.
+pub fn kcat(bootstrap: &str, topic: &str, key: &str, body: &str) {
+    setup::require(setup::FOREIGN_PRODUCER).unwrap_or_else(|error| panic!("{error:#}"));
+    let mut kcat = Command::new("kcat");
+    kcat.args(["-P", "-b", bootstrap, "-t", topic, "-K", "\t"]).stdin(Stdio::piped());
+    let mut child = kcat.spawn().unwrap_or_else(|error| panic!("kcat does not run: {error}"));
+    let mut input = child.stdin.take().expect("the pipe was asked for above");
+    writeln!(input, "{key}\t{body}").unwrap_or_else(|error| panic!("kcat takes no input: {error}"));
+    drop(input);
+    let status = child.wait().unwrap_or_else(|error| panic!("kcat does not end: {error}"));
+    assert!(status.success(), "kcat could not produce to {topic}: {status}");
+}
+
+/// A record as it stands in the log.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Where it stands.
+    pub partition: i32,
+    /// Where in the partition.
+    pub offset: i64,
+    /// The key's bytes.
+    pub key: Option<Vec<u8>>,
+    /// The value's bytes; a tombstone has none.
+    pub payload: Option<Vec<u8>>,
+    /// Headers in their order.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Record {
+    /// The first header of this name, as text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        let (_, value) = self.headers.iter().find(|(known, _)| known == name)?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// The value as JSON; panics when it is none.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        let payload = self.payload.as_deref().unwrap_or_default();
+        serde_json::from_slice(payload).unwrap_or_else(|error| panic!("{self:?} is no JSON: {error}"))
+    }
+}
+
+/// Reads a whole topic as it is now, committed records only, each partition in
+/// its order. A topic that does not exist has no records.
+pub async fn read_topic(bootstrap: &str, topic: &str) -> Vec<Record> {
+    read_topic_as(config(bootstrap), topic).await
+}
+
+/// The same with a configuration of one's own.
+pub async fn read_topic_as(config: ClientConfig, topic: &str) -> Vec<Record> {
+    let topic = topic.to_owned();
+    let reading = tokio::task::spawn_blocking(move || read_all(config, &topic));
+    reading.await.expect("reading a topic does not panic")
+}
+
+fn read_all(mut config: ClientConfig, topic: &str) -> Vec<Record> {
+    // The group is never joined: partitions are assigned by hand.
+    config.set("group.id", unique("reader")).set("enable.auto.commit", "false");
+    config.set("auto.offset.reset", "earliest").set("isolation.level", "read_committed");
+    config.set("enable.partition.eof", "true");
+    let consumer: BaseConsumer = config.create().expect("a consumer can be made");
+    let metadata =
+        consumer.fetch_metadata(Some(topic), LIMIT).unwrap_or_else(|error| panic!("no metadata of {topic}: {error}"));
+    let mut assignment = TopicPartitionList::new();
+    let mut unfinished = HashSet::new();
+    for partition in metadata.topics().first().map_or(&[][..], |topic| topic.partitions()) {
+        assignment.add_partition_offset(topic, partition.id(), Offset::Beginning).expect("an offset fits");
+        unfinished.insert(partition.id());
+    }
+    if unfinished.is_empty() {
+        return Vec::new();
+    }
+    consumer.assign(&assignment).unwrap_or_else(|error| panic!("cannot read {topic}: {error}"));
+    let deadline = Instant::now() + LIMIT;
+    let mut records = Vec::new();
+    while !unfinished.is_empty() {
+        assert!(Instant::now() < deadline, "reading {topic} took longer than {LIMIT:?}");
+        match consumer.poll(Duration::from_millis(100)) {
+            None => {}
+            // The end of a partition also tells of records that a transaction
+            // left out, which counting offsets would wait for in vain.
+            Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => {
+                unfinished.remove(&partition);
+            }
+            Some(Err(error)) => panic!("cannot read {topic}: {error}"),
+            Some(Ok(message)) => records.push(Record {
+                partition: message.partition(),
+                offset: message.offset(),
+                key: message.key().map(<[u8]>::to_vec),
+                payload: message.payload().map(<[u8]>::to_vec),
+                headers: message.headers().map_or_else(Vec::new, |headers| {
+                    headers
+                        .iter()
+                        .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+                        .collect()
+                }),
+            }),
+        }
+    }
+    records.sort_by_key(|record| (record.partition, record.offset));
+    records
+}

@@ -1,0 +1,17 @@
+//! The servers that tests talk to, as real processes: Kafka and PostgreSQL.
+//!
+//! Everything under this module needs nothing but std, `anyhow` and `libc`,
+//! because `cargo xtask` includes these very files: setting a machine up and
+//! starting a server on it is then written once, and xtask stays quick to
+//! build. Clients live elsewhere (`kafka_client`, `host`).
+//!
+//! Read [`setup`] for what is installed, [`kafka`] and [`postgres`] for how
+//! each server runs, [`process`] for how it dies with its owner.
+
+pub mod kafka;
+pub mod postgres;
+pub mod process;
+pub mod setup;
+
+pub use kafka::{Kafka, Sasl};
+pub use postgres::Postgres;

@@ -1,0 +1,35 @@
+//! `cargo xtask console`: builds the console that the host embeds.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::servers::setup;
+use crate::steps;
+
+/// Builds `host/console/dist`; says what is missing when it cannot.
+pub fn run(root: &Path) -> Result<()> {
+    let source = root.join("host/console");
+    if !source.join("package.json").is_file() {
+        bail!("there is no console to build: {} does not exist", source.join("package.json").display());
+    }
+    if setup::find("npm").is_none() {
+        bail!("npm is needed to build the console: install Node 20 or newer (Debian: apt-get install npm)");
+    }
+    let install = if source.join("package-lock.json").is_file() { "ci" } else { "install" };
+    let npm = |arguments: &[&str]| {
+        let mut npm = Command::new("npm");
+        npm.current_dir(&source).args(arguments);
+        npm
+    };
+    steps::must("console: fetch its packages", &mut npm(&[install, "--no-audit", "--no-fund"]))?;
+    steps::must("console: build", &mut npm(&["run", "build"]))
+}
+
+/// The same where a host without a console will do: says why there is none.
+pub fn run_if_possible(root: &Path) {
+    if let Err(why) = run(root) {
+        println!("the host goes without its console: {why:#}");
+    }
+}

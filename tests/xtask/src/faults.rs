@@ -1,0 +1,48 @@
+//! `cargo xtask faults --minutes N`: the fault tests at their full size, round
+//! after round, for as long as asked.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{steps, test};
+
+/// The test modules that break things on purpose.
+pub const MODULES: &[&str] = &["crash::", "cluster::", "outage::"];
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Begin new rounds for so long; one round is always run to its end.
+    #[arg(long, default_value_t = 60)]
+    minutes: u64,
+    /// Only tests whose name contains this.
+    #[arg(long)]
+    filter: Option<String>,
+}
+
+/// True when no round failed.
+pub fn run(root: &Path, arguments: &Arguments) -> Result<bool> {
+    test::prepare(root)?;
+    let begin = Instant::now();
+    let limit = Duration::from_secs(arguments.minutes * 60);
+    let mut rounds = Vec::new();
+    loop {
+        let number = rounds.len() + 1;
+        let round = steps::step("faults", &format!("round {number}"), || {
+            let filters: Vec<&str> = match &arguments.filter {
+                Some(filter) => vec![filter],
+                None => MODULES.iter().copied().chain(["failures::"]).collect(),
+            };
+            test::journeys(root, "full", &filters, &[])
+        });
+        let failed = round.failure.is_some();
+        rounds.push(round);
+        // A failure is worth looking at now, with its logs, not in an hour.
+        if failed || begin.elapsed() >= limit {
+            break;
+        }
+    }
+    Ok(steps::summary(&rounds))
+}

@@ -1,0 +1,161 @@
+//! `cargo xtask test`: every check and test of the project, with all that
+//! they need set up first. CI runs exactly this.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::servers::setup;
+use crate::steps::{Count, count_tests, must, step, summary};
+use crate::{deny, faults, guests, steps};
+
+/// The module of the test binary that runs the store's suite on both databases.
+const CONFORMANCE: &str = "store_conformance::";
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Only these steps, instead of all.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Step>,
+    /// Only tests whose name contains this (for conformance, journeys, faults).
+    #[arg(long)]
+    filter: Option<String>,
+}
+
+/// The steps in the order they run: what is quick to fail comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// Formatting.
+    Fmt,
+    /// Licences, sources and advisories of dependencies.
+    Deny,
+    /// Lints on every crate and target.
+    Clippy,
+    /// The components that tests run, and the SDK's and plugins' own tests.
+    Guests,
+    /// Tests inside the crates.
+    Unit,
+    /// The store's suite on SQLite and PostgreSQL.
+    Conformance,
+    /// The real host on real Kafka.
+    Journeys,
+    /// Crashes, frozen hosts and outages, at a small size.
+    Faults,
+}
+
+/// Runs the steps; true when nothing failed.
+pub fn run(root: &Path, arguments: &Arguments) -> Result<bool> {
+    let wanted: Vec<Step> = match arguments.only.as_slice() {
+        [] => Step::value_variants().to_vec(),
+        only => Step::value_variants().iter().copied().filter(|step| only.contains(step)).collect(),
+    };
+    let filter = arguments.filter.as_deref();
+    let mut done = Vec::new();
+    let real = [Step::Conformance, Step::Journeys, Step::Faults];
+    if wanted.iter().any(|step| real.contains(step)) {
+        let prepared = step("set up", "programs, guests and the host", || prepare(root).map(|()| Count::default()));
+        let failed = prepared.failure.is_some();
+        done.push(prepared);
+        if failed {
+            return Ok(summary(&done));
+        }
+    } else if wanted.iter().any(|step| [Step::Clippy, Step::Unit].contains(step)) {
+        setup::require(setup::HOST_BUILD)?;
+    }
+    for wanted in wanted {
+        done.push(run_step(root, wanted, filter));
+    }
+    Ok(summary(&done))
+}
+
+fn run_step(root: &Path, wanted: Step, filter: Option<&str>) -> steps::Done {
+    let checked = |result: Result<()>| result.map(|()| Count::default());
+    match wanted {
+        Step::Fmt => step("fmt", "is everything formatted", || {
+            checked(must("fmt", &mut steps::cargo(root, &["fmt", "--all", "--check"])))
+        }),
+        Step::Deny => step("deny", "licences, sources and advisories", || checked(deny::run(root))),
+        Step::Clippy => step("clippy", "lints", || {
+            let lints = ["clippy", "--workspace", "--all-targets", "--release", "--", "-D", "warnings"];
+            checked(must("clippy", &mut steps::cargo(root, &lints)))
+        }),
+        Step::Guests => step("guests", "the SDK's and the plugins' own tests", || {
+            guests::run(root)?;
+            let mut count = Count::default();
+            for folder in guest_crates(root) {
+                count += tests(steps::cargo(&folder, &["test", "--release"]).env("CARGO_TARGET_DIR", guest_target()))?;
+            }
+            Ok(count)
+        }),
+        Step::Unit => step("unit", "tests inside the crates", || {
+            tests(&mut steps::cargo(root, &["test", "--release", "--workspace", "--exclude", "courier-tests"]))
+        }),
+        Step::Conformance => step("conformance", "the store's suite on SQLite and PostgreSQL", || {
+            journeys(root, "small", &[filter.unwrap_or(CONFORMANCE)], &[])
+        }),
+        Step::Journeys => step("journeys", "the real host on real Kafka", || {
+            // All that no other step runs, so that a new module cannot be
+            // forgotten here.
+            let others: Vec<&str> = faults::MODULES.iter().copied().chain([CONFORMANCE]).collect();
+            journeys(root, "small", filter.as_slice(), &others)
+        }),
+        Step::Faults => step("faults", "crashes, frozen hosts and outages", || {
+            journeys(root, "small", &filter.map_or_else(|| faults::MODULES.to_vec(), |one| vec![one]), &[])
+        }),
+    }
+}
+
+/// Sets up what the real tests need: programs, guests, and the host's binary.
+pub fn prepare(root: &Path) -> Result<()> {
+    setup::require(setup::HOST_BUILD)?;
+    setup::require(setup::KAFKA)?;
+    setup::require(setup::FOREIGN_PRODUCER)?;
+    crate::servers::postgres::find_programs()?;
+    crate::servers::kafka::fetch_jars()?;
+    steps::say("build the plugins and test guests");
+    guests::run(root)?;
+    must("build the host", &mut steps::cargo(root, &["build", "--release", "-p", "courier"]))
+}
+
+/// Runs tests of the journey binary at a scale, by parts of their names.
+pub fn journeys(root: &Path, scale: &str, only: &[&str], without: &[&str]) -> Result<Count> {
+    let mut command = steps::cargo(root, &["test", "--release", "-p", "courier-tests", "--test", "all", "--"]);
+    command.args(only);
+    for name in without {
+        command.args(["--skip", name]);
+    }
+    tests(command.env("COURIER_TEST_SCALE", scale))
+}
+
+/// Runs tests; a command that fails without a failed test did not compile.
+fn tests(command: &mut std::process::Command) -> Result<Count> {
+    let (count, success) = count_tests(command)?;
+    if !success && count.failed == 0 {
+        bail!("{} failed before or after its tests", steps::words(command));
+    }
+    Ok(count)
+}
+
+/// The crates outside the workspace that have tests of their own.
+fn guest_crates(root: &Path) -> Vec<PathBuf> {
+    let mut crates = vec![root.join("guest-sdk/rust")];
+    for parent in ["plugins", "tests/guests"] {
+        if root.join(parent).join("Cargo.toml").is_file() {
+            crates.push(root.join(parent));
+            continue;
+        }
+        let folders = std::fs::read_dir(root.join(parent)).into_iter().flatten().flatten();
+        let mut folders: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
+        folders.sort();
+        crates.append(&mut folders);
+    }
+    crates.retain(|folder| folder.join("Cargo.toml").is_file());
+    crates
+}
+
+/// Guests are built by a toolchain of their own, which must not share
+/// artefacts with the host's.
+fn guest_target() -> PathBuf {
+    setup::target_directory().join("guest-tests")
+}
