@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::fleet::Fleet;
 use self::upkeep::Heard;
 use crate::api;
+use crate::api::auth::Gate;
 use crate::config::{self, Config};
 use crate::engine::{self, Engine};
 use crate::group::Node;
@@ -166,7 +167,7 @@ impl Host {
             plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins }),
             log: Arc::new(ports::Records(log)),
             health: Arc::new(ports::Health { store: Arc::clone(&store), store_up, producer, heard }),
-            auth: ports::gate(&config.auth),
+            auth: Gate::new(ports::tokens(&config.auth)),
             metrics: Arc::new(move || metrics.render()),
             events: api::events::Hub::default(),
             dev,
@@ -196,13 +197,17 @@ impl Host {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Stop => break None,
-                    Asked::Reload => reload::apply(path.as_deref(), &mut self.config, &self.fleet).await,
+                    Asked::Reload => reload::apply(path.as_deref(), &mut self.config, &self.fleet, &self.api.auth).await,
                 },
-                () = changes.next() => reload::apply(path.as_deref(), &mut self.config, &self.fleet).await,
+                () = changes.next() => {
+                    reload::apply(path.as_deref(), &mut self.config, &self.fleet, &self.api.auth).await;
+                }
                 why = &mut lease => break Some(why),
             }
         };
         tracing::info!("stopping: attempts under way may finish");
+        // Listeners would hold the server open for as long as they listen.
+        self.api.events.close();
         let drained = async {
             self.fleet.stop().await;
             self.stop.cancel();

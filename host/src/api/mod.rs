@@ -11,7 +11,6 @@
 
 pub mod auth;
 pub mod deliveries;
-mod draft;
 pub mod events;
 #[cfg(test)]
 mod fake_store;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-pub use super::draft::{Draft, Problem as Refusal, Receipt};
+pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt};
 use super::problem::Problem;
 
 /// The send side.

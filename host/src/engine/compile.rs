@@ -132,6 +132,12 @@ async fn read_up_to(mut from: impl AsyncRead + Unpin, limit: usize) -> std::io::
     Ok(bytes)
 }
 
+/// Whether a host started this process to compile: its first argument says so.
+#[must_use]
+pub fn is_compile_child() -> bool {
+    std::env::args_os().nth(1).is_some_and(|argument| argument == SUBCOMMAND)
+}
+
 /// What the hidden subcommand `courier compile-component` runs: reads a
 /// component on standard input, writes machine code on standard output. It
 /// limits itself before it reads the first byte.

@@ -54,7 +54,7 @@ use courier_core::verdict::Verdict;
 use futures::future::BoxFuture;
 use secrecy::SecretString;
 
-pub use compile::compile_child_main;
+pub use compile::{compile_child_main, is_compile_child};
 pub use component::{Inspection, Refused, World, inspect};
 pub use imports::cache::NodeCache;
 pub use instance::Sandbox;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::fleet::Fleet;
 use super::upkeep::Heard;
-use crate::api::auth::{Gate, Role as ApiRole, TokenSpec};
+use crate::api::auth::{Role as ApiRole, TokenSpec};
 use crate::api::ports::{self, BindingView, Ready, Seek, Sought, Uploaded};
 use crate::api::problem::Problem;
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
@@ -126,7 +126,12 @@ pub struct Uploads {
 #[async_trait]
 impl ports::Plugins for Uploads {
     async fn upload(&self, name: &str, wasm: Bytes, by: &str) -> Result<Uploaded, Problem> {
-        let inspection = engine::inspect(&wasm).map_err(|refused| refusal(&refused.to_string()))?;
+        // Reading 20 MiB takes long enough to hold up other requests.
+        let bytes = wasm.clone();
+        let inspection = tokio::task::spawn_blocking(move || engine::inspect(&bytes))
+            .await
+            .map_err(Problem::internal)?
+            .map_err(|refused| refusal(&refused.to_string()))?;
         self.plugins.prepare(wasm.clone()).await.map_err(|error| match error {
             PrepareError::Refused(why) => refusal(&why.to_string()),
             PrepareError::Host(why) => Problem::internal(why),
@@ -246,7 +251,7 @@ pub async fn own_topics(topics: Topics, producer: Producer, fleet: Arc<Fleet>) {
 
 /// Who may do what.
 #[must_use]
-pub fn gate(auth: &Auth) -> Gate {
+pub fn tokens(auth: &Auth) -> Vec<TokenSpec> {
     let tokens = auth.tokens.iter().map(|token| TokenSpec {
         name: token.name.clone(),
         role: match token.role {
@@ -259,6 +264,6 @@ pub fn gate(auth: &Auth) -> Gate {
         topics: token.topics.clone(),
         groups: token.groups.clone(),
     });
-    Gate::new(tokens.collect())
+    tokens.collect()
 }
 

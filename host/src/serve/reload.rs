@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::fleet::Fleet;
+use super::ports;
+use crate::api::auth::Gate;
 use crate::config::{self, Config};
 
 /// How often the file is looked at.
@@ -46,7 +48,7 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
 }
 
 /// Reads the file and makes the running groups what it wants.
-pub async fn apply(path: Option<&Path>, running: &mut Config, fleet: &Fleet) {
+pub async fn apply(path: Option<&Path>, running: &mut Config, fleet: &Fleet, gate: &Gate) {
     let Some(path) = path else { return };
     let wanted = match config::load(path) {
         Ok(wanted) => wanted,
@@ -65,6 +67,7 @@ pub async fn apply(path: Option<&Path>, running: &mut Config, fleet: &Fleet) {
     for (what, _) in fixed.iter().filter(|(_, changed)| *changed) {
         tracing::warn!("{what} changed; that takes effect at the next start");
     }
+    gate.replace(ports::tokens(&wanted.auth));
     match fleet.apply(&wanted.bindings).await {
         Ok(()) => {
             running.bindings = wanted.bindings;
