@@ -2,7 +2,7 @@
 //! partitions they have; and the creation of Courier's own.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -47,9 +47,9 @@ pub enum TopicError {
 /// A cache of partition counts.
 #[derive(Default)]
 pub(super) struct Topics {
-    remembered: Mutex<HashMap<String, Remembered>>,
+    remembered: Arc<Mutex<HashMap<String, Remembered>>>,
     // One question at a time: many senders to one new topic then ask once.
-    asking: tokio::sync::Mutex<()>,
+    asking: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct Remembered {
@@ -74,29 +74,38 @@ impl Topics {
         topic: &str,
         fetch: impl Fn(&str, Duration) -> KafkaResult<Metadata> + Send + Sync + 'static,
     ) -> Result<i32, TopicError> {
-        let _turn = self.asking.lock().await;
+        let turn = Arc::clone(&self.asking).lock_owned().await;
         if let Some(known) = self.known(topic) {
             return known;
         }
-        let name = topic.to_owned();
-        let asked = tokio::task::spawn_blocking(move || ask_until_known(&name, &fetch)).await;
-        let answer = asked.unwrap_or_else(|error| Err(TopicError::Unavailable(error.to_string())));
-        let keep = match &answer {
-            Ok(_) => KNOWN_FOR,
-            Err(TopicError::Missing(_) | TopicError::Invalid(_)) => MISSING_FOR,
-            Err(TopicError::Unavailable(_)) => return answer,
-        };
-        let mut remembered = self.locked();
-        if remembered.len() >= MAX_REMEMBERED {
-            remembered.clear();
-        }
-        remembered.insert(topic.to_owned(), Remembered { answer: answer.clone(), until: Instant::now() + keep });
-        answer
+        let (name, remembered) = (topic.to_owned(), Arc::clone(&self.remembered));
+        // The question goes on when its asker gives up waiting, and its answer
+        // is there for the next one.
+        let asked = tokio::task::spawn_blocking(move || {
+            let answer = ask_until_known(&name, &fetch);
+            remember(&remembered, name, &answer);
+            drop(turn);
+            answer
+        });
+        asked.await.unwrap_or_else(|error| Err(TopicError::Unavailable(error.to_string())))
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn remember(remembered: &Mutex<HashMap<String, Remembered>>, topic: String, answer: &Result<i32, TopicError>) {
+    let keep = match answer {
+        Ok(_) => KNOWN_FOR,
+        Err(TopicError::Missing(_) | TopicError::Invalid(_)) => MISSING_FOR,
+        Err(TopicError::Unavailable(_)) => return,
+    };
+    let mut remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
+    if remembered.len() >= MAX_REMEMBERED {
+        remembered.clear();
+    }
+    remembered.insert(topic, Remembered { answer: answer.clone(), until: Instant::now() + keep });
 }
 
 fn ask_until_known(topic: &str, fetch: &impl Fn(&str, Duration) -> KafkaResult<Metadata>) -> Result<i32, TopicError> {

@@ -8,6 +8,7 @@ use courier_core::message::{Header, Kind, Message, Timestamp};
 use courier_core::status::State;
 use sha2::{Digest, Sha256};
 
+pub use super::receipt::{Problem, Receipt};
 use crate::kafka::producer::MAX_RECORD_BYTES;
 use crate::kafka::record::{Record, shard_of};
 use crate::store::{NewMessage, NewOutbound, REFUSED_BODY_BYTES, SHARDS};
@@ -52,63 +53,6 @@ pub struct Draft {
     pub headers: Vec<Header>,
     /// When it happened; none means now.
     pub time: Option<Timestamp>,
-}
-
-/// The answer to one message.
-#[derive(Clone, Debug)]
-pub struct Receipt {
-    /// Its id: the sender's, or the one made for it.
-    pub id: String,
-    /// SEND_FAIL or COMMITTED.
-    pub state: State,
-    /// Whether the host goes on trying by itself.
-    pub retrying: bool,
-    /// What was wrong, when it was not accepted.
-    pub problem: Option<Problem>,
-}
-
-/// Why a message was not accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The status of HTTP that fits.
-    pub status: u16,
-    /// What kind of problem it is.
-    pub title: &'static str,
-    /// What is wrong with this message and what would be right.
-    pub detail: String,
-}
-
-impl Problem {
-    /// The message breaks a rule.
-    #[must_use]
-    pub fn invalid(detail: impl Into<String>) -> Self {
-        Self { status: 400, title: "invalid message", detail: detail.into() }
-    }
-
-    /// The message is larger than Kafka takes.
-    #[must_use]
-    pub fn too_large(detail: impl Into<String>) -> Self {
-        Self { status: 413, title: "message too large", detail: detail.into() }
-    }
-
-    /// Kafka will not take the message.
-    #[must_use]
-    pub fn refused(detail: impl Into<String>) -> Self {
-        Self { status: 422, title: "kafka refuses the message", detail: detail.into() }
-    }
-
-    /// Another message has this id.
-    #[must_use]
-    pub fn conflict(id: &str) -> Self {
-        let detail = format!("a message with id {id:?} and other content was sent before");
-        Self { status: 409, title: "id is taken", detail }
-    }
-
-    /// The store cannot be reached.
-    #[must_use]
-    pub fn store_away(detail: impl Into<String>) -> Self {
-        Self { status: 503, title: "the store is not available", detail: detail.into() }
-    }
 }
 
 /// A message that may be sent.

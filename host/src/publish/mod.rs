@@ -13,7 +13,9 @@ pub mod accept;
 pub mod backlog;
 pub mod draft;
 pub mod journal;
+mod landing;
 mod lease;
+mod receipt;
 pub mod relay;
 pub mod waker;
 

@@ -10,13 +10,18 @@
 //! No transaction is open while Kafka is waited for. While Kafka is known to
 //! be away nothing is taken, so that no tries are wasted. A partition that
 //! does not answer is asked with one row at a time ([`Stuck`]), so that it
-//! holds up neither other topics nor its own order.
+//! holds up neither other topics nor its own order. Only the rows in flight at
+//! the very moment it stops answering were sent together: a later one of them
+//! is taken after an earlier one was given up if the partition answers again
+//! within the second in which the client looks for records to give up, and
+//! looks between those two.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use courier_core::status::State;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -24,6 +29,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::landing::count;
 use super::lease::{Shards, keep_leases};
 use super::waker::Waker;
 use crate::kafka::producer::{Ack, ProduceError, Producer};
@@ -47,6 +53,8 @@ const WAIT_LONGEST: Duration = Duration::from_secs(5);
 const MISSING_TRIES: u32 = 8;
 /// How long a row may wait for room in the client's queue.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
+/// How long a row waits to learn of its topic, before it is put off.
+const KNOWN_WITHIN: Duration = Duration::from_millis(50);
 /// How long a stop waits for rows in flight.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
@@ -84,6 +92,8 @@ struct Row {
     topic: String,
     partition: Option<i32>,
     tries: u32,
+    /// Whether the client had it, so that its result tells of the partition.
+    asked: bool,
 }
 
 /// A row that was handed to the client, or what kept it from that.
@@ -169,7 +179,7 @@ impl Relay {
         let mut rows = self.store.outbound(&shards, TAKE).await?;
         let mut chosen = Vec::new();
         for row in rows.iter_mut().filter(|row| row.partition.is_none()) {
-            if let Ok(partitions) = self.producer.partitions(&row.topic).await {
+            if let Ok(partitions) = self.partitions(&row.topic).await {
                 // The same choice as the direct way makes.
                 let key = row.key.as_deref().unwrap_or(row.message_id.as_bytes());
                 let partition = murmur2_partition(key, partitions);
@@ -185,6 +195,15 @@ impl Relay {
             .into_iter()
             .filter_map(|row| epochs.get(&row.shard).map(|epoch| *epoch).map(|epoch| (row, epoch)))
             .collect())
+    }
+
+    /// The partitions of a topic, if they are known soon: one topic that the
+    /// broker has to look for must not hold up the others.
+    async fn partitions(&self, topic: &str) -> Result<i32, TopicError> {
+        match tokio::time::timeout(KNOWN_WITHIN, self.producer.partitions(topic)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(TopicError::Unavailable(format!("topic {topic} is being looked for"))),
+        }
     }
 
     fn free_shards(&self) -> Vec<(i32, i64)> {
@@ -219,6 +238,7 @@ impl Relay {
                 topic: row.topic,
                 partition: row.partition,
                 tries: row.tries,
+                asked: matches!(sent, Sent::Ack(_)),
             };
             flight.rows.push((kept, sent));
         }
@@ -231,7 +251,7 @@ impl Relay {
             Ok(record) => record,
             Err(error) => return Sent::Not(RelayResult::Refused { reason: error.to_string() }),
         };
-        let partition = match (row.partition, self.producer.partitions(&row.topic).await) {
+        let partition = match (row.partition, self.partitions(&row.topic).await) {
             (Some(partition), Ok(_)) => partition,
             (None, Ok(_)) => return later("its topic was not known when it was taken", row.tries),
             (_, Err(error @ TopicError::Invalid(_))) => {
@@ -276,12 +296,12 @@ impl Relay {
             Ok(()) => {
                 for (id, result) in told {
                     let state = match result {
-                        RelayResult::Taken { .. } => Some("COMMITTED"),
-                        RelayResult::Refused { .. } => Some("SEND_FAIL"),
+                        RelayResult::Taken { .. } => Some(State::Committed),
+                        RelayResult::Refused { .. } => Some(State::SendFail),
                         RelayResult::Later { .. } => None,
                     };
                     if let Some(state) = state {
-                        metrics::counter!("courier_messages_total", "state" => state).increment(1);
+                        count(state);
                     }
                     self.waker.tell(&id, result);
                 }
@@ -296,15 +316,15 @@ impl Relay {
 
     /// Remembers which partitions answer.
     fn note(&mut self, row: &Row, result: &RelayResult) {
-        let Some(partition) = row.partition else { return };
+        let Some(partition) = row.partition.filter(|_| row.asked) else { return };
         let place = (row.topic.clone(), partition);
         match result {
-            RelayResult::Later { wait, .. } if !self.producer.is_down() => {
+            RelayResult::Later { .. } if !self.producer.is_down() => {
                 let now = Instant::now();
                 let stuck = self.stuck.entry(place).or_insert(Stuck { until: now, times: 0 });
                 if stuck.until <= now {
+                    stuck.until = now + wait(stuck.times);
                     stuck.times += 1;
-                    stuck.until = now + *wait;
                     warn!(topic = %row.topic, partition, times = stuck.times, "kafka does not take messages");
                 }
             }
