@@ -1,0 +1,33 @@
+//! librdkafka's own words, as log lines of this program.
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tracing::{debug, error, info, warn};
+
+/// Passes on a line that librdkafka logs.
+pub fn line(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            error!(target: "librdkafka", facility, "{text}");
+        }
+        RDKafkaLogLevel::Warning => warn!(target: "librdkafka", facility, "{text}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => info!(target: "librdkafka", facility, "{text}"),
+        RDKafkaLogLevel::Debug => debug!(target: "librdkafka", facility, "{text}"),
+    }
+}
+
+/// Passes on the statistics that `statistics.interval.ms` asks for.
+pub fn statistics(json: &[u8]) {
+    debug!(target: "librdkafka", statistics = %String::from_utf8_lossy(json), "statistics");
+}
+
+/// Passes on an error of a client. Lost connections come again and again while
+/// a broker is away, and what they mean is logged where it is decided.
+pub fn client_error(error: &KafkaError, reason: &str) {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
+            debug!(target: "librdkafka", "{error}: {reason}");
+        }
+        _ => warn!(target: "librdkafka", "{error}: {reason}"),
+    }
+}

@@ -1,0 +1,15 @@
+//! Everything that speaks to Kafka: records in, records out.
+//!
+//! Nothing here knows of stores, plugins or groups: it is handed records and
+//! hands records on. Read [`record`] for what a record is and how it becomes a
+//! message, then [`producer`] for the way out with [`topics`] for what it must
+//! know of topics first.
+
+mod cloudevents;
+pub mod hash;
+pub mod log;
+pub mod producer;
+pub mod record;
+pub mod topics;
+
+pub use cloudevents::is_attribute;

@@ -1,0 +1,472 @@
+//! The way out: an idempotent producer that says what became of each record.
+//!
+//! Within a partition records are taken in the order of [`Producer::send`],
+//! also when the client has to try again. It refuses to guess: a record whose
+//! fate is unknown is [`ProduceError::Later`], never lost and never taken for
+//! sent. It knows whether the cluster is away ([`Producer::down`]), so that
+//! senders need not wait to find out.
+//!
+//! Next: `topics.rs`, which knows the partitions of topics.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Duration;
+
+use courier_core::message::Offset;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header as KafkaHeader, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+
+use super::hash::murmur2_partition;
+use super::log;
+use super::record::Record;
+use super::topics::{TopicError, Topics};
+
+/// A record that Kafka has not taken after this long is given back, so that
+/// the relay keeps it durably instead of this process's memory.
+pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest record that is handed to the client: the broker's default
+/// `message.max.bytes`. A broker with a smaller limit refuses by itself.
+pub const MAX_RECORD_BYTES: usize = 1_048_588;
+/// Bytes of records that wait in the client's memory.
+const QUEUE_KBYTES: u32 = 128 * 1024;
+/// How long the client waits for more records before it sends a batch.
+const LINGER_MS: u32 = 2;
+/// Longest pause between attempts to reach a broker: a broker that is back
+/// should be noticed at once.
+const RECONNECT_MAX_MS: u32 = 1_000;
+/// How often a cluster that is away is asked whether it is back.
+const PING_INTERVAL: Duration = Duration::from_millis(250);
+/// How long one such question may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a sender waits before it tries a full queue again.
+const QUEUE_FULL_WAIT: Duration = Duration::from_millis(10);
+/// Records without a key go to one partition this many at a time, so that
+/// batches fill.
+const STICKY: usize = 16;
+
+/// What a user's properties may not change: delivery depends on it.
+const OWNED: [&str; 10] = [
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "enable.idempotence",
+    "acks",
+    "request.required.acks",
+    "partitioner",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "transactional.id",
+    "enable.gapless.guarantee",
+];
+
+/// Why a record was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ProduceError {
+    /// Kafka will never take it.
+    #[error("{0}")]
+    Refused(String),
+    /// Not now, or nobody knows; it may be sent again.
+    #[error("{0}")]
+    Later(String),
+}
+
+/// A producer; clones share one client.
+#[derive(Clone)]
+pub struct Producer {
+    inner: Arc<Inner>,
+}
+
+type Client = ThreadedProducer<Context>;
+
+struct Inner {
+    config: ClientConfig,
+    // Replaced when the client reports a fatal error, after which it never
+    // sends again.
+    client: Mutex<Arc<Client>>,
+    health: Arc<Health>,
+    topics: Topics,
+    turn: AtomicUsize,
+}
+
+struct Health {
+    down: watch::Sender<bool>,
+    // The same, for the path that every acknowledgement takes.
+    suspected: AtomicBool,
+    fatal: AtomicBool,
+}
+
+impl Health {
+    fn set(&self, down: bool) {
+        self.suspected.store(down, Ordering::Relaxed);
+        self.down.send_if_modified(|was| std::mem::replace(was, down) != down);
+    }
+}
+
+impl Producer {
+    /// A producer for the cluster, with a user's librdkafka `properties`.
+    /// Returns at once, whether the cluster is there or not.
+    ///
+    /// # Errors
+    /// When a property is unknown or has a bad value.
+    pub fn new(bootstrap_servers: &[String], properties: &BTreeMap<String, String>) -> Result<Self, KafkaError> {
+        let config = config(bootstrap_servers, properties);
+        let health = Arc::new(Health {
+            down: watch::Sender::new(false),
+            suspected: AtomicBool::new(false),
+            fatal: AtomicBool::new(false),
+        });
+        let client = connect(&config, &health)?;
+        let inner = Arc::new(Inner {
+            config,
+            client: Mutex::new(client),
+            health,
+            topics: Topics::default(),
+            turn: AtomicUsize::new(0),
+        });
+        let watched = Arc::downgrade(&inner);
+        // A thread of its own, since librdkafka's questions block.
+        std::thread::Builder::new()
+            .name("kafka-health".to_owned())
+            .spawn(move || watch_health(&watched))
+            .map_err(|error| KafkaError::ClientCreation(format!("cannot start a thread: {error}")))?;
+        Ok(Self { inner })
+    }
+
+    /// Whether the cluster is known to be away.
+    #[must_use]
+    pub fn down(&self) -> watch::Receiver<bool> {
+        self.inner.health.down.subscribe()
+    }
+
+    /// Whether the cluster is known to be away now.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.inner.health.suspected.load(Ordering::Relaxed)
+    }
+
+    /// How many partitions `topic` has, from a cache that is seconds old at
+    /// most. Asking makes the broker create the topic where it is set to.
+    ///
+    /// # Errors
+    /// When the topic does not exist, or nobody can say.
+    pub async fn partitions(&self, topic: &str) -> Result<i32, TopicError> {
+        if let Some(known) = self.inner.topics.known(topic) {
+            return known;
+        }
+        if self.is_down() {
+            return Err(TopicError::Unavailable(DOWN.to_owned()));
+        }
+        let client = self.inner.client();
+        self.inner.topics.ask(topic, move |topic, timeout| client.client().fetch_metadata(Some(topic), timeout)).await
+    }
+
+    /// The partition a record with this key goes to: where Java would put it,
+    /// or any one when there is no key.
+    #[must_use]
+    pub fn choose(&self, key: Option<&[u8]>, partitions: i32) -> i32 {
+        match key {
+            Some(key) => murmur2_partition(key, partitions),
+            None => {
+                let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed) / STICKY;
+                i32::try_from(turn % usize::try_from(partitions.max(1)).unwrap_or(1)).unwrap_or(0)
+            }
+        }
+    }
+
+    /// Hands a record to the client and answers with its acknowledgement to
+    /// come. Waits only while the client's queue is full. Records that one
+    /// task sends to one partition are taken in this order.
+    ///
+    /// # Errors
+    /// When the client refuses the record or has no room until `deadline`.
+    pub async fn send(
+        &self,
+        topic: &str,
+        partition: i32,
+        record: &Record,
+        deadline: tokio::time::Instant,
+    ) -> Result<Ack, ProduceError> {
+        loop {
+            match self.inner.enqueue(topic, partition, record) {
+                Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
+                    if tokio::time::Instant::now() + QUEUE_FULL_WAIT > deadline {
+                        return Err(ProduceError::Later("the queue to kafka is full".to_owned()));
+                    }
+                    tokio::time::sleep(QUEUE_FULL_WAIT).await;
+                }
+                Err(error) => return Err(judge(topic, error.rdkafka_error_code(), &error.to_string())),
+                Ok(answer) => return Ok(Ack { answer, topic: topic.to_owned() }),
+            }
+        }
+    }
+
+    /// Sends a record and waits for Kafka to take it, `deadline` at most. A
+    /// record whose deadline passed may still be taken later on.
+    ///
+    /// # Errors
+    /// When it was not taken, or not in time.
+    pub async fn produce(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        record: &Record,
+        deadline: Duration,
+    ) -> Result<(i32, Offset), ProduceError> {
+        let until = tokio::time::Instant::now() + deadline;
+        let sent = async {
+            let partition = match partition {
+                Some(partition) => partition,
+                None => self.choose(record.key.as_deref(), self.partitions(topic).await?),
+            };
+            self.send(topic, partition, record, until).await?.await
+        };
+        match tokio::time::timeout_at(until, sent).await {
+            Ok(result) => result,
+            Err(_) => Err(ProduceError::Later(format!("kafka did not take the message within {deadline:?}"))),
+        }
+    }
+
+    /// Sends many records, each with its topic and partition, and waits for
+    /// all. Records for one partition are taken in this order.
+    pub async fn produce_all(
+        &self,
+        records: &[(&str, i32, &Record)],
+        deadline: Duration,
+    ) -> Vec<Result<(i32, Offset), ProduceError>> {
+        let until = tokio::time::Instant::now() + deadline;
+        let mut acks = Vec::with_capacity(records.len());
+        for (topic, partition, record) in records {
+            acks.push(self.send(topic, *partition, record, until).await);
+        }
+        let mut results = Vec::with_capacity(records.len());
+        for ack in acks {
+            results.push(match ack {
+                Ok(ack) => tokio::time::timeout_at(until, ack).await.unwrap_or_else(|_| {
+                    Err(ProduceError::Later(format!("kafka did not take the message within {deadline:?}")))
+                }),
+                Err(error) => Err(error),
+            });
+        }
+        results
+    }
+
+    /// The client's settings, for the admin calls in `topics.rs`.
+    pub(super) fn config(&self) -> &ClientConfig {
+        &self.inner.config
+    }
+
+    /// Forgets what is known of a topic, after it was created.
+    pub(super) fn forget(&self, topic: &str) {
+        self.inner.topics.forget(topic);
+    }
+}
+
+/// What is said of a cluster that is away.
+const DOWN: &str = "kafka cannot be reached";
+
+/// An acknowledgement to come.
+pub struct Ack {
+    answer: oneshot::Receiver<Answer>,
+    topic: String,
+}
+
+type Answer = Result<(i32, Offset), RDKafkaErrorCode>;
+
+impl Future for Ack {
+    type Output = Result<(i32, Offset), ProduceError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(Pin::new(&mut self.answer).poll(context)) {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(code)) => Err(judge(&self.topic, Some(code), &code.to_string())),
+            // The client was replaced or closed with the record in it.
+            Err(_) => Err(ProduceError::Later("the producer was closed".to_owned())),
+        })
+    }
+}
+
+impl Inner {
+    fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.locked())
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Arc<Client>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enqueue(&self, topic: &str, partition: i32, record: &Record) -> Result<oneshot::Receiver<Answer>, KafkaError> {
+        if self.health.fatal.load(Ordering::Relaxed) {
+            self.replace();
+        }
+        let (sender, answer) = oneshot::channel();
+        let mut out = BaseRecord::with_opaque_to(topic, Box::new(sender)).partition(partition);
+        out.key = record.key.as_deref();
+        out.payload = record.value.as_deref();
+        out.timestamp = (record.timestamp.0 > 0).then_some(record.timestamp.0 / 1_000);
+        if !record.headers.is_empty() {
+            let headers = OwnedHeaders::new_with_capacity(record.headers.len());
+            out.headers = Some(record.headers.iter().fold(headers, |headers, header| {
+                headers.insert(KafkaHeader { key: &header.name, value: header.value.as_deref() })
+            }));
+        }
+        match self.client().send::<[u8], [u8]>(out) {
+            Ok(()) => Ok(answer),
+            Err((error, _)) => {
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+                    self.health.fatal.store(true, Ordering::Relaxed);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts a new client in the place of one that hit a fatal error. What the
+    /// old one still holds is given back as [`ProduceError::Later`].
+    fn replace(&self) {
+        let mut client = self.locked();
+        if !self.health.fatal.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        match connect(&self.config, &self.health) {
+            Ok(new) => {
+                let old = std::mem::replace(&mut *client, new);
+                // Dropping a client blocks until its threads have ended.
+                std::thread::spawn(move || drop(old));
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot replace the failed producer");
+                self.health.fatal.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn config(bootstrap_servers: &[String], properties: &BTreeMap<String, String>) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("client.id", "courier")
+        .set("linger.ms", LINGER_MS.to_string())
+        .set("queue.buffering.max.kbytes", QUEUE_KBYTES.to_string())
+        .set("reconnect.backoff.max.ms", RECONNECT_MAX_MS.to_string())
+        // The client counts a record's overhead differently than the broker
+        // does: leave the exact word to the broker.
+        .set("message.max.bytes", (MAX_RECORD_BYTES + 64 * 1024).to_string());
+    for (name, value) in properties.iter().filter(|(name, _)| !OWNED.contains(&name.as_str())) {
+        config.set(name, value);
+    }
+    config
+        .set("bootstrap.servers", bootstrap_servers.join(","))
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("partitioner", "murmur2_random")
+        .set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string());
+    config
+}
+
+fn connect(config: &ClientConfig, health: &Arc<Health>) -> Result<Arc<Client>, KafkaError> {
+    let context = Context { health: Arc::clone(health) };
+    Ok(Arc::new(ThreadedProducer::from_config_and_context(config, context)?))
+}
+
+/// Asks a cluster that is said to be away whether it is back, until the
+/// producer is gone.
+fn watch_health(inner: &Weak<Inner>) {
+    loop {
+        std::thread::sleep(PING_INTERVAL);
+        let Some(inner) = inner.upgrade() else { return };
+        if inner.health.suspected.load(Ordering::Relaxed) {
+            let client = inner.client();
+            if client.client().fetch_metadata(None, PING_TIMEOUT).is_ok() {
+                tracing::info!("kafka is back");
+                inner.health.set(false);
+            }
+        }
+    }
+}
+
+/// What an error means for the record. Whatever is not known to be final is
+/// tried again: a record that waits can be seen and resolved, one that was
+/// given up without need cannot.
+fn judge(topic: &str, code: Option<RDKafkaErrorCode>, text: &str) -> ProduceError {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Some(Code::MessageSizeTooLarge) => {
+            ProduceError::Refused(format!("the message is larger than topic {topic} takes"))
+        }
+        Some(Code::InvalidTopic) => ProduceError::Refused(format!("{topic} is no topic that messages can be sent to")),
+        Some(Code::UnknownPartition) => {
+            ProduceError::Refused(format!("topic {topic} no longer has the partition that was chosen"))
+        }
+        Some(
+            Code::InvalidRecord
+            | Code::InvalidMessage
+            | Code::InvalidMessageSize
+            | Code::InvalidTimestamp
+            | Code::UnsupportedForMessageFormat
+            | Code::PolicyViolation,
+        ) => ProduceError::Refused(format!("topic {topic} refuses the message: {text}")),
+        Some(Code::AllBrokersDown | Code::BrokerTransportFailure) => ProduceError::Later(DOWN.to_owned()),
+        Some(Code::MessageTimedOut) => {
+            ProduceError::Later(format!("kafka did not take the message within {DELIVERY_TIMEOUT:?}"))
+        }
+        _ => ProduceError::Later(format!("topic {topic}: {text}")),
+    }
+}
+
+impl From<TopicError> for ProduceError {
+    fn from(error: TopicError) -> Self {
+        match error {
+            TopicError::Missing(_) | TopicError::Invalid(_) => Self::Refused(error.to_string()),
+            TopicError::Unavailable(_) => Self::Later(error.to_string()),
+        }
+    }
+}
+
+struct Context {
+    health: Arc<Health>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log::line(level, facility, text);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        log::statistics(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.health.set(true),
+            Some(RDKafkaErrorCode::Fatal) => self.health.fatal.store(true, Ordering::Relaxed),
+            _ => {}
+        }
+        log::client_error(&error, reason);
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<oneshot::Sender<Answer>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, waiting: Self::DeliveryOpaque) {
+        let answer = match result {
+            Ok(message) => {
+                if self.health.suspected.load(Ordering::Relaxed) {
+                    self.health.set(false);
+                }
+                Ok((message.partition(), Offset(message.offset())))
+            }
+            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+        };
+        // Nobody listens any more when the caller's deadline passed.
+        let _unheard = waiting.send(answer);
+    }
+}

@@ -1,0 +1,306 @@
+//! Takes messages of senders: the direct way to Kafka.
+//!
+//! A message with an id made here is produced first and its row written after,
+//! already COMMITTED: a crash in between leaves it on Kafka, unanswered, as any
+//! lost answer does. A message with the sender's id has its row first, with an
+//! outbound row that is held while the direct send runs: of several senders of
+//! one id only one gets to send, and a crash leaves the rest to the relay.
+//!
+//! A sender is answered within a second whatever Kafka does. A send that is
+//! still in flight then has a durable row, held from the relay until the
+//! flight ends ([`HOLD`] is longer than a flight can be). Nothing is sent while
+//! the store is known to be away.
+//!
+//! Next: [`super::landing`], which says what became of the messages, and
+//! [`super::relay`], which sends what did not go directly.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use courier_core::message::Timestamp;
+use tokio::time::Instant;
+
+use super::backlog::{Backlog, Mark};
+use super::draft::{Draft, MAX_MESSAGE_BYTES, Ready, new_id};
+use super::journal::Journal;
+use super::landing::{Step, Then};
+use super::receipt::{Problem, Receipt};
+use super::waker::Waker;
+use crate::kafka::producer::{DELIVERY_TIMEOUT, ProduceError, Producer};
+use crate::kafka::record::murmur2_partition;
+use crate::kafka::topics::TopicError;
+use crate::store::{Accepted, SharedStore};
+
+/// How long a sender waits for Kafka; what is left of a second is the store's.
+const ANSWER_WITHIN: Duration = Duration::from_millis(700);
+/// How long Kafka has at least, when a slow store used up the time above.
+const FLIGHT_AT_LEAST: Duration = Duration::from_millis(250);
+/// How long a sender waits for the store before it is told that it is away.
+const STORE_WITHIN: Duration = Duration::from_secs(5);
+/// How long the relay leaves the row of a direct send alone. Longer than its
+/// way can take: the store may be slow to say that the row is there, and the
+/// client gives a record back after its delivery timeout, which it checks each
+/// second.
+pub(super) const HOLD: Duration = DELIVERY_TIMEOUT.saturating_add(STORE_WITHIN).saturating_add(Duration::from_secs(5));
+/// How often the store is asked for topics with unsent rows: while there are
+/// some, and while none are known.
+const LOOK_BUSY: Duration = Duration::from_millis(100);
+const LOOK_IDLE: Duration = Duration::from_secs(1);
+/// Messages of one request for which the store is asked in the end whether
+/// another node has sent them meanwhile, and how often.
+const MAX_ASKED: usize = 16;
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// What the send side may be told by configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Largest message, with key and headers.
+    pub max_message_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { max_message_bytes: MAX_MESSAGE_BYTES }
+    }
+}
+
+/// The send side's front door; clones share it.
+#[derive(Clone)]
+pub struct Acceptor {
+    inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) store: SharedStore,
+    pub(super) producer: Producer,
+    pub(super) journal: Journal,
+    pub(super) backlog: Backlog,
+    pub(super) waker: Waker,
+    settings: Settings,
+}
+
+/// How messages for a topic go, for the whole of one request.
+enum Route {
+    Direct {
+        partitions: i32,
+    },
+    /// Through the relay; with Kafka there, its result is worth waiting for.
+    Owed {
+        reason: String,
+        wait: bool,
+        mark: Arc<Mark>,
+    },
+    Refused(Problem),
+}
+
+impl Acceptor {
+    /// Starts the send side.
+    #[must_use]
+    pub fn start(store: SharedStore, producer: Producer, waker: Waker, settings: Settings) -> Self {
+        let journal = Journal::start(Arc::clone(&store));
+        let inner = Arc::new(Inner { store, producer, journal, backlog: Backlog::default(), waker, settings });
+        tokio::spawn(look_for_backlog(Arc::downgrade(&inner)));
+        Self { inner }
+    }
+
+    /// Whether the store is known to be away, so that nothing is accepted.
+    #[must_use]
+    pub fn store_is_away(&self) -> bool {
+        self.inner.journal.store_is_away()
+    }
+
+    /// Takes messages; the receipts are in their order. Messages of one key
+    /// reach Kafka in this order.
+    pub async fn accept(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
+        let ids: Vec<Option<String>> = drafts.iter().map(|draft| draft.id.clone()).collect();
+        let inner = Arc::clone(&self.inner);
+        // A task of its own: a sender that hangs up must not leave a message
+        // on Kafka without its row.
+        match tokio::spawn(async move { inner.accept(drafts).await }).await {
+            Ok(receipts) => receipts,
+            Err(error) => {
+                tracing::error!(%error, "accepting messages failed");
+                let problem = Problem { status: 500, title: "internal error", detail: error.to_string() };
+                ids.into_iter().map(|id| Receipt::failed(id.unwrap_or_else(new_id), problem.clone())).collect()
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn accept(self: Arc<Self>, drafts: Vec<Draft>) -> Vec<Receipt> {
+        if self.journal.store_is_away() {
+            let problem = Problem::store_away("nothing was sent: try again later");
+            return drafts
+                .into_iter()
+                .map(|draft| Receipt::failed(draft.id.unwrap_or_else(new_id), problem.clone()))
+                .collect();
+        }
+        let begun = Instant::now();
+        let (answer_by, store_by) = (begun + ANSWER_WITHIN, begun + STORE_WITHIN);
+        let mut steps = self.prepare(drafts, answer_by).await;
+        // All rows are handed in before one is waited for: they share a
+        // transaction.
+        for step in &mut steps {
+            self.cleared(step, store_by).await;
+        }
+        let answer_by = answer_by.max(Instant::now() + FLIGHT_AT_LEAST);
+        self.take_off(&mut steps, answer_by).await;
+        for step in &mut steps {
+            land(step, answer_by).await;
+        }
+        for step in &mut steps {
+            self.record(step).await;
+        }
+        let few = steps.len() <= MAX_ASKED;
+        let mut receipts = Vec::with_capacity(steps.len());
+        for step in steps {
+            receipts.push(self.finish(step, answer_by, store_by, few).await);
+        }
+        receipts
+    }
+
+    /// Validates, finds each topic's route, and hands in the rows that must be
+    /// durable before anything is sent.
+    async fn prepare(&self, drafts: Vec<Draft>, answer_by: Instant) -> Vec<Step> {
+        let mut routes: HashMap<String, Route> = HashMap::new();
+        let mut steps = Vec::with_capacity(drafts.len());
+        let now = now();
+        for draft in drafts {
+            let ready = match draft.ready(now, self.settings.max_message_bytes) {
+                Ok(ready) => ready,
+                Err((row, problem)) => {
+                    let id = row.id.clone();
+                    let written = self.journal.accept(*row).await;
+                    steps.push(Step::Row { id, written, then: Then::Refused(problem), kept: None });
+                    continue;
+                }
+            };
+            let topic = &ready.message.topic;
+            if !routes.contains_key(topic) {
+                let route = self.route(topic, answer_by).await;
+                routes.insert(topic.clone(), route);
+            }
+            steps.push(match &routes[topic] {
+                Route::Direct { partitions } if ready.named => {
+                    let flight = self.backlog.flight(topic);
+                    let written = self.journal.accept(ready.owed("being sent", Some(HOLD))).await;
+                    Step::Reserved { ready, partitions: *partitions, written, flight }
+                }
+                Route::Direct { partitions } => Step::Clear { ready, partitions: *partitions, flight: None },
+                Route::Owed { reason, wait, mark } => {
+                    let watch = if *wait { self.waker.watch(&ready.message.id) } else { None };
+                    let written = self.journal.accept(ready.owed(reason, None)).await;
+                    let kept = Some(Arc::clone(mark));
+                    Step::Row { id: ready.message.id, written, then: Then::Retrying(watch), kept }
+                }
+                Route::Refused(problem) => {
+                    let written = self.journal.accept(ready.refused(&problem.detail)).await;
+                    Step::Row { id: ready.message.id, written, then: Then::Refused(problem.clone()), kept: None }
+                }
+            });
+        }
+        steps
+    }
+
+    async fn route(&self, topic: &str, answer_by: Instant) -> Route {
+        let owed = |reason: String, wait| Route::Owed { reason, wait, mark: Arc::new(self.backlog.mark(topic)) };
+        if self.producer.is_down() {
+            return owed("kafka cannot be reached".to_owned(), false);
+        }
+        if self.backlog.has(topic) {
+            return owed("waits behind earlier messages of its topic".to_owned(), true);
+        }
+        match tokio::time::timeout_at(answer_by, self.producer.partitions(topic)).await {
+            Ok(Ok(partitions)) => Route::Direct { partitions },
+            Ok(Err(error @ (TopicError::Missing(_) | TopicError::Invalid(_)))) => {
+                Route::Refused(Problem::refused(error.to_string()))
+            }
+            Ok(Err(TopicError::Unavailable(reason))) => owed(reason, false),
+            Err(_) => owed("kafka does not answer".to_owned(), false),
+        }
+    }
+
+    /// Waits for the row of a named message, which says whether it is new.
+    async fn cleared(&self, step: &mut Step, store_by: Instant) {
+        if !matches!(step, Step::Reserved { .. }) {
+            return;
+        }
+        let Step::Reserved { ready, partitions, written, flight } = step.take() else { return };
+        let id = ready.message.id.clone();
+        *step = match tokio::time::timeout_at(store_by, written.wait()).await {
+            Ok(Ok(Accepted::New)) => Step::Clear { ready, partitions, flight: Some(flight) },
+            Ok(Ok(Accepted::Same(row))) => Step::Known(row),
+            Ok(Ok(Accepted::Other)) => Step::Done(Receipt::failed(id.clone(), Problem::conflict(&id))),
+            Ok(Err(error)) => Step::Done(Receipt::failed(id, Problem::of_store(&error))),
+            Err(_) => Step::Done(Receipt::failed(id, Problem::store_away("nothing was sent: try again later"))),
+        };
+    }
+
+    /// Hands everything that goes directly to the client, in the order of the
+    /// request. Does not wait for acknowledgements in between.
+    async fn take_off(&self, steps: &mut [Step], answer_by: Instant) {
+        // What did not get into the client's queue must not be overtaken.
+        let mut blocked: HashSet<String> = HashSet::new();
+        for step in steps {
+            if !matches!(step, Step::Clear { .. }) {
+                continue;
+            }
+            let Step::Clear { ready, partitions, flight } = step.take() else { continue };
+            let topic = &ready.message.topic;
+            let sent = if blocked.contains(topic) {
+                Err(ProduceError::Later("waits behind an earlier message of its topic".to_owned()))
+            } else {
+                let partition = partition_of(&ready, partitions);
+                self.producer.send(topic, partition, &ready.record, answer_by).await
+            };
+            *step = match sent {
+                Ok(ack) => Step::Flying { ready, ack, flight },
+                Err(error) => {
+                    if matches!(error, ProduceError::Later(_)) {
+                        blocked.insert(topic.clone());
+                    }
+                    Step::Landed { ready, result: Err(error), flight }
+                }
+            };
+        }
+    }
+}
+
+/// Waits for an acknowledgement as long as the sender can wait.
+async fn land(step: &mut Step, answer_by: Instant) {
+    if !matches!(step, Step::Flying { .. }) {
+        return;
+    }
+    let Step::Flying { ready, mut ack, flight } = step.take() else { return };
+    *step = match tokio::time::timeout_at(answer_by, &mut ack).await {
+        Ok(result) => Step::Landed { ready, result, flight },
+        Err(_) => Step::Flying { ready, ack, flight },
+    };
+}
+
+/// A message without a key goes where its id says, so that it goes there again
+/// when the relay repeats a send that a crash cut short.
+fn partition_of(ready: &Ready, partitions: i32) -> i32 {
+    murmur2_partition(ready.message.key.as_deref().unwrap_or(ready.message.id.as_bytes()), partitions)
+}
+
+/// Asks the store now and then which topics have unsent rows, as long as the
+/// send side is there.
+async fn look_for_backlog(inner: Weak<Inner>) {
+    loop {
+        let Some(inner) = inner.upgrade() else { return };
+        let look = inner.backlog.look();
+        if let Ok(found) = inner.store.topics_with_outbound().await {
+            inner.backlog.saw(look, &found);
+        }
+        let pause = if inner.backlog.any() { LOOK_BUSY } else { LOOK_IDLE };
+        drop(inner);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_microsecond())
+}

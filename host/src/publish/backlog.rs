@@ -1,0 +1,201 @@
+//! Which topics have unsent rows, so that nothing overtakes those.
+//!
+//! A topic is marked before its row is written and stays so until a look at
+//! the store that began after the row was durable finds none. The marks of
+//! this process are exact; what other nodes and handlers owe is known as of
+//! the last look.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The topics with unsent rows; clones share them.
+#[derive(Clone, Default)]
+pub struct Backlog {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    topics: HashMap<String, Topic>,
+    /// Counts what happened, so that a look can be told from what came after
+    /// it began.
+    clock: u64,
+}
+
+#[derive(Default)]
+struct Topic {
+    /// Rows may be in the store.
+    owed: bool,
+    /// Marks that are held now.
+    marks: usize,
+    /// When the last mark ended.
+    ended: u64,
+    /// Direct sends whose rows are held for them.
+    flights: usize,
+    /// When the last flight ended.
+    landed: u64,
+}
+
+/// A look at the store that has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Look(u64);
+
+/// Keeps a topic marked until it is dropped, after the row is durable.
+pub struct Mark {
+    backlog: Backlog,
+    topic: String,
+}
+
+/// A direct send whose row the store holds: the row is no backlog.
+pub struct Flight {
+    backlog: Backlog,
+    topic: String,
+}
+
+impl Backlog {
+    /// Whether everything for `topic` has to go through the relay.
+    #[must_use]
+    pub fn has(&self, topic: &str) -> bool {
+        self.locked().topics.get(topic).is_some_and(|topic| topic.owed || topic.marks > 0)
+    }
+
+    /// Whether any topic is marked.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.locked().topics.values().any(|topic| topic.owed || topic.marks > 0)
+    }
+
+    /// Marks a topic, before its row is written.
+    #[must_use]
+    pub fn mark(&self, topic: &str) -> Mark {
+        self.locked().topics.entry(topic.to_owned()).or_default().marks += 1;
+        Mark { backlog: self.clone(), topic: topic.to_owned() }
+    }
+
+    /// Says that a row is held for a direct send from now on.
+    #[must_use]
+    pub fn flight(&self, topic: &str) -> Flight {
+        self.locked().topics.entry(topic.to_owned()).or_default().flights += 1;
+        Flight { backlog: self.clone(), topic: topic.to_owned() }
+    }
+
+    /// Begins a look at the store.
+    #[must_use]
+    pub fn look(&self) -> Look {
+        let mut inner = self.locked();
+        inner.clock += 1;
+        Look(inner.clock)
+    }
+
+    /// Takes over what a look found.
+    pub fn saw(&self, look: Look, found: &[String]) {
+        let found: HashSet<&str> = found.iter().map(String::as_str).collect();
+        let mut inner = self.locked();
+        for topic in &found {
+            let known = inner.topics.entry((*topic).to_owned()).or_default();
+            // The rows that were seen may be those of direct sends in flight
+            // during the look. If they were taken for a backlog, each named
+            // message would push all others of its topic to the relay.
+            if known.flights == 0 && known.landed < look.0 {
+                known.owed = true;
+            }
+        }
+        inner.topics.retain(|name, topic| {
+            if !found.contains(name.as_str()) && topic.ended < look.0 {
+                topic.owed = false;
+            }
+            topic.owed || topic.marks > 0 || topic.flights > 0
+        });
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        let mut inner = self.backlog.locked();
+        inner.clock += 1;
+        let now = inner.clock;
+        if let Some(topic) = inner.topics.get_mut(&self.topic) {
+            topic.marks -= 1;
+            topic.owed = true;
+            topic.ended = now;
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut inner = self.backlog.locked();
+        inner.clock += 1;
+        let now = inner.clock;
+        if let Some(topic) = inner.topics.get_mut(&self.topic) {
+            topic.flights -= 1;
+            topic.landed = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topics(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_topic_is_marked_until_a_later_look_finds_it_empty() {
+        let backlog = Backlog::default();
+        let early = backlog.look();
+        let mark = backlog.mark("order");
+        assert!(backlog.has("order") && !backlog.has("stock"));
+        let during = backlog.look();
+        drop(mark);
+        // Neither look could have seen the row.
+        backlog.saw(early, &[]);
+        backlog.saw(during, &[]);
+        assert!(backlog.has("order"));
+        let after = backlog.look();
+        backlog.saw(after, &topics(&["order"]));
+        assert!(backlog.has("order"));
+        let after = backlog.look();
+        backlog.saw(after, &[]);
+        assert!(!backlog.has("order") && !backlog.any());
+    }
+
+    #[test]
+    fn rows_of_others_are_seen() {
+        let backlog = Backlog::default();
+        let look = backlog.look();
+        backlog.saw(look, &topics(&["stock"]));
+        assert!(backlog.has("stock"));
+    }
+
+    #[test]
+    fn rows_held_for_direct_sends_are_no_backlog() {
+        let backlog = Backlog::default();
+        let flight = backlog.flight("order");
+        let look = backlog.look();
+        drop(flight);
+        backlog.saw(look, &topics(&["order"]));
+        assert!(!backlog.has("order"));
+        // With no flight since the look began, the row must be another's.
+        let look = backlog.look();
+        backlog.saw(look, &topics(&["order"]));
+        assert!(backlog.has("order"));
+    }
+
+    #[test]
+    fn a_flight_does_not_clear_what_is_owed() {
+        let backlog = Backlog::default();
+        drop(backlog.mark("order"));
+        let flight = backlog.flight("order");
+        let look = backlog.look();
+        backlog.saw(look, &topics(&["order"]));
+        drop(flight);
+        assert!(backlog.has("order"));
+    }
+}

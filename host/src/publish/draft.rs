@@ -1,0 +1,352 @@
+//! What a sender hands in, and whether it can be sent at all.
+//!
+//! Pure: what is refused here is refused before Kafka or the store are asked.
+//! Whether the topic exists is not known here.
+
+use bytes::Bytes;
+use courier_core::message::{Header, Kind, Message, Timestamp};
+use courier_core::status::State;
+use sha2::{Digest, Sha256};
+
+pub use super::receipt::{Problem, Receipt};
+use crate::kafka::producer::MAX_RECORD_BYTES;
+use crate::kafka::record::{Record, shard_of};
+use crate::store::{NewMessage, NewOutbound, REFUSED_BODY_BYTES, SHARDS};
+
+/// Longest name of a topic, as Kafka has it.
+pub const MAX_TOPIC_BYTES: usize = 249;
+/// Longest type, id and source, in characters.
+pub const MAX_NAME_CHARS: usize = 255;
+/// Longest key: longer ones would not fit the stores' indexes.
+pub const MAX_KEY_BYTES: usize = 1_024;
+/// Headers one message may have.
+pub const MAX_HEADERS: usize = 100;
+/// What the broker adds to a record that is alone in its batch.
+const BATCH_OVERHEAD: usize = 128;
+/// Largest message with key and headers, unless configured otherwise: what a
+/// broker takes by default.
+pub const MAX_MESSAGE_BYTES: usize = MAX_RECORD_BYTES - BATCH_OVERHEAD;
+/// Headers that differ each time the same message is sent, so that they do not
+/// make it another one.
+const TRACING: [&str; 2] = ["traceparent", "tracestate"];
+
+/// A message as a sender hands it in.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    /// Where it goes.
+    pub topic: String,
+    /// What happened.
+    pub type_name: String,
+    /// The raw key.
+    pub key: Option<Bytes>,
+    /// The sending service; empty when unknown.
+    pub source: String,
+    /// The sender's id; none lets Courier make one.
+    pub id: Option<String>,
+    /// What the sender means it to be.
+    pub kind: Kind,
+    /// Media type of the body; empty when unknown.
+    pub content_type: String,
+    /// The body, any bytes.
+    pub body: Bytes,
+    /// Other headers.
+    pub headers: Vec<Header>,
+    /// When it happened; none means now.
+    pub time: Option<Timestamp>,
+}
+
+/// A message that may be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Ready {
+    /// The message, with its id and time.
+    pub message: Message,
+    /// Its record.
+    pub record: Record,
+    /// Whether the sender chose the id.
+    pub named: bool,
+    /// What makes it the same message.
+    pub digest: [u8; 32],
+}
+
+impl Draft {
+    /// Checks the draft and gives it an id and a time.
+    pub(super) fn ready(self, now: Timestamp, max_bytes: usize) -> Result<Ready, (Box<NewMessage>, Problem)> {
+        let (digest, named) = (digest(&self), self.id.is_some());
+        let wrong = self.wrong();
+        let id = match &self.id {
+            Some(id) if valid_id(id) => id.clone(),
+            _ => new_id(),
+        };
+        let message = Message {
+            id,
+            key: self.key,
+            source: self.source,
+            topic: self.topic,
+            type_name: self.type_name,
+            kind: self.kind,
+            time: self.time.unwrap_or(now),
+            content_type: self.content_type,
+            body: self.body,
+            headers: self.headers,
+        };
+        if let Some(problem) = wrong {
+            return Err((Box::new(refused(&message, digest, &problem.detail)), problem));
+        }
+        let record = Record::from_message(&message);
+        let ready = Ready { message, record, named, digest };
+        let size = ready.record.size();
+        if size > max_bytes {
+            let problem = Problem::too_large(format!(
+                "the message has {size} bytes with its key and headers; at most {max_bytes} are taken"
+            ));
+            return Err((Box::new(ready.refused(&problem.detail)), problem));
+        }
+        Ok(ready)
+    }
+
+    fn wrong(&self) -> Option<Problem> {
+        if !valid_topic(&self.topic) {
+            return Some(Problem::invalid(format!(
+                "topic {:?} is not valid: 1 to {MAX_TOPIC_BYTES} of a-z, A-Z, 0-9, '.', '_' and '-', and not '.' or '..'",
+                shown(&self.topic)
+            )));
+        }
+        if !valid_name(&self.type_name) {
+            return Some(Problem::invalid(format!(
+                "type {:?} is not valid: 1 to {MAX_NAME_CHARS} characters without control characters",
+                shown(&self.type_name)
+            )));
+        }
+        if let Some(id) = self.id.as_ref().filter(|id| !valid_id(id)) {
+            return Some(Problem::invalid(format!(
+                "id {:?} is not valid: 1 to {MAX_NAME_CHARS} characters without control characters",
+                shown(id)
+            )));
+        }
+        if !self.source.is_empty() && !valid_name(&self.source) {
+            return Some(Problem::invalid(format!(
+                "source {:?} is not valid: at most {MAX_NAME_CHARS} characters without control characters",
+                shown(&self.source)
+            )));
+        }
+        if self.content_type.chars().count() > MAX_NAME_CHARS || self.content_type.chars().any(char::is_control) {
+            return Some(Problem::invalid("the content type is not valid"));
+        }
+        if let Some(key) = self.key.as_ref().filter(|key| key.len() > MAX_KEY_BYTES) {
+            let size = key.len();
+            return Some(Problem::invalid(format!("the key has {size} bytes; at most {MAX_KEY_BYTES} are taken")));
+        }
+        if self.headers.len() > MAX_HEADERS {
+            return Some(Problem::invalid(format!(
+                "the message has {} headers; at most {MAX_HEADERS} are taken",
+                self.headers.len()
+            )));
+        }
+        let bad = self.headers.iter().find(|header| !valid_name(&header.name))?;
+        Some(Problem::invalid(format!(
+            "header {:?} is not valid: names have 1 to {MAX_NAME_CHARS} characters without control characters",
+            shown(&bad.name)
+        )))
+    }
+}
+
+impl Ready {
+    /// The row of a message that Kafka has.
+    pub(super) fn committed(&self, place: (i32, courier_core::message::Offset)) -> NewMessage {
+        NewMessage { place: Some(place), ..row(&self.message, self.digest, State::Committed) }
+    }
+
+    /// The row of a message that goes through the relay, which leaves it alone
+    /// as long as `held_for` says: a direct send may still succeed.
+    pub(super) fn owed(&self, reason: &str, held_for: Option<std::time::Duration>) -> NewMessage {
+        let message = &self.message;
+        let outbound = NewOutbound {
+            message_id: message.id.clone(),
+            topic: message.topic.clone(),
+            type_name: message.type_name.clone(),
+            source: message.source.clone(),
+            key: message.key.clone(),
+            record: self.record.encode(),
+            shard: shard_of(&message.topic, message.key.as_deref(), &message.id, SHARDS),
+            held_for,
+            listed: true,
+        };
+        NewMessage {
+            reason: Some(reason.to_owned()),
+            retrying: true,
+            outbound: Some(outbound),
+            ..row(message, self.digest, State::SendFail)
+        }
+    }
+
+    /// The row of a message that will never be sent.
+    pub(super) fn refused(&self, reason: &str) -> NewMessage {
+        refused(&self.message, self.digest, reason)
+    }
+}
+
+fn refused(message: &Message, digest: [u8; 32], reason: &str) -> NewMessage {
+    let kept = message.body.slice(..message.body.len().min(REFUSED_BODY_BYTES));
+    NewMessage { reason: Some(reason.to_owned()), record: Some(kept), ..row(message, digest, State::SendFail) }
+}
+
+/// The row of a message. Names that broke a rule are cut, since they are as
+/// long as the sender liked.
+fn row(message: &Message, digest: [u8; 32], state: State) -> NewMessage {
+    NewMessage {
+        id: message.id.clone(),
+        digest,
+        key: message.key.as_ref().map(|key| key.slice(..key.len().min(MAX_KEY_BYTES))),
+        source: shown(&message.source).to_owned(),
+        topic: shown(&message.topic).to_owned(),
+        type_name: shown(&message.type_name).to_owned(),
+        kind: message.kind.as_str(),
+        time: message.time,
+        state,
+        reason: None,
+        retrying: false,
+        place: None,
+        record: None,
+        outbound: None,
+    }
+}
+
+/// A new id. Version 7 begins with the time, so that rows of one moment lie
+/// together in the stores' indexes.
+pub(super) fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+/// Whether Kafka takes a topic of this name.
+#[must_use]
+pub fn valid_topic(topic: &str) -> bool {
+    let taken = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=MAX_TOPIC_BYTES).contains(&topic.len()) && topic.bytes().all(taken) && topic != "." && topic != ".."
+}
+
+fn valid_name(name: &str) -> bool {
+    !name.is_empty()
+        // A text has no more characters than bytes: most names need no count.
+        && (name.len() <= MAX_NAME_CHARS || name.chars().count() <= MAX_NAME_CHARS)
+        && !name.chars().any(char::is_control)
+}
+
+fn valid_id(id: &str) -> bool {
+    valid_name(id)
+}
+
+/// As much of a text from outside as may be repeated in an answer or a row.
+fn shown(text: &str) -> &str {
+    super::cut(text, MAX_NAME_CHARS)
+}
+
+/// SHA-256 of all that makes it the same message when a sender repeats it.
+/// Each part is preceded by its length, so that no two messages run together.
+fn digest(draft: &Draft) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut add = |part: Option<&[u8]>| {
+        let length = part.map_or(u64::MAX, |part| u64::try_from(part.len()).unwrap_or(u64::MAX - 1));
+        hash.update(length.to_le_bytes());
+        hash.update(part.unwrap_or_default());
+    };
+    for text in [&draft.topic, &draft.type_name, &draft.source, &draft.content_type] {
+        add(Some(text.as_bytes()));
+    }
+    add(Some(draft.kind.as_str().as_bytes()));
+    add(draft.key.as_deref());
+    add(draft.time.map(|time| time.0.to_le_bytes()).as_ref().map(<[u8; 8]>::as_slice));
+    add(Some(&draft.body));
+    for header in &draft.headers {
+        if !TRACING.iter().any(|name| header.name.eq_ignore_ascii_case(name)) {
+            add(Some(header.name.as_bytes()));
+            add(header.value.as_deref());
+        }
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
+
+    fn draft() -> Draft {
+        Draft {
+            topic: "order".to_owned(),
+            type_name: "OrderCreated".to_owned(),
+            body: Bytes::from_static(b"{}"),
+            ..Draft::default()
+        }
+    }
+
+    fn header(name: &str, value: &str) -> Header {
+        Header { name: name.to_owned(), value: Some(Bytes::copy_from_slice(value.as_bytes())) }
+    }
+
+    #[test]
+    fn a_plain_message_is_ready() {
+        let ready = draft().ready(NOW, MAX_MESSAGE_BYTES).unwrap();
+        assert!(!ready.named && ready.message.time == NOW);
+        let other = draft().ready(NOW, MAX_MESSAGE_BYTES).unwrap();
+        assert_ne!(ready.message.id, other.message.id);
+        assert_eq!(ready.digest, other.digest);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let long = "x".repeat(256);
+        for (draft, status, said) in [
+            (Draft { topic: String::new(), ..draft() }, 400, "topic \"\""),
+            (Draft { topic: "a b".to_owned(), ..draft() }, 400, "topic \"a b\""),
+            (Draft { topic: "..".to_owned(), ..draft() }, 400, "topic \"..\""),
+            (Draft { topic: "t".repeat(250), ..draft() }, 400, "topic"),
+            (Draft { type_name: String::new(), ..draft() }, 400, "type"),
+            (Draft { type_name: long.clone(), ..draft() }, 400, "type"),
+            (Draft { id: Some(String::new()), ..draft() }, 400, "id"),
+            (Draft { id: Some("a\nb".to_owned()), ..draft() }, 400, "id \"a\\nb\""),
+            (Draft { source: long, ..draft() }, 400, "source"),
+            (Draft { content_type: "a\0".to_owned(), ..draft() }, 400, "content type"),
+            (Draft { key: Some(Bytes::from(vec![0; 1_025])), ..draft() }, 400, "key has 1025 bytes"),
+            (Draft { headers: vec![header("", "x")], ..draft() }, 400, "header \"\""),
+            (Draft { headers: vec![header("h", ""); 101], ..draft() }, 400, "101 headers"),
+            (Draft { body: Bytes::from(vec![0; MAX_MESSAGE_BYTES]), ..draft() }, 413, "bytes with its key"),
+        ] {
+            let (row, problem) = draft.ready(NOW, MAX_MESSAGE_BYTES).unwrap_err();
+            assert_eq!(problem.status, status, "{problem:?}");
+            assert!(problem.detail.contains(said), "{problem:?}");
+            assert_eq!((row.state, row.retrying, row.outbound.is_none()), (State::SendFail, false, true));
+            assert!(row.record.unwrap().len() <= REFUSED_BODY_BYTES);
+            assert!(row.topic.len() <= MAX_NAME_CHARS && valid_id(&row.id));
+        }
+    }
+
+    #[test]
+    fn names_at_their_limit_are_taken() {
+        let draft = Draft {
+            topic: "t".repeat(249),
+            type_name: "é".repeat(255),
+            id: Some("é".repeat(255)),
+            key: Some(Bytes::from(vec![0; 1_024])),
+            ..draft()
+        };
+        assert!(draft.ready(NOW, MAX_MESSAGE_BYTES).is_ok());
+    }
+
+    #[test]
+    fn a_repeated_message_is_the_same_whatever_traces_it() {
+        let traced = Draft { headers: vec![header("TraceParent", "1")], ..draft() };
+        assert_eq!(digest(&draft()), digest(&traced));
+        let differing = [
+            Draft { topic: "orders".to_owned(), ..draft() },
+            Draft { key: Some(Bytes::new()), ..draft() },
+            Draft { kind: Kind::Broadcast, ..draft() },
+            Draft { time: Some(NOW), ..draft() },
+            Draft { headers: vec![header("a", "b")], ..draft() },
+            Draft { topic: "orde".to_owned(), type_name: "rOrderCreated".to_owned(), ..draft() },
+        ];
+        for other in differing {
+            assert_ne!(digest(&draft()), digest(&other), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What becomes of the messages of one request: their rows, their receipts.
+//!
+//! The second half of [`super::accept`]: everything has been handed to Kafka or
+//! to the store here, and nothing is sent any more.
+
+use std::sync::Arc;
+
+use courier_core::message::Offset;
+use courier_core::status::State;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::accept::{ASK_EVERY, HOLD, Inner};
+use super::backlog::{Flight, Mark};
+use super::draft::Ready;
+use super::journal::Written;
+use super::receipt::{Problem, Receipt};
+use super::waker::Watch;
+use crate::kafka::producer::{Ack, ProduceError};
+use crate::store::{Accepted, MessageRow, RelayResult, SentMessage};
+
+/// One message of a request, between the steps.
+pub(super) enum Step {
+    Done(Receipt),
+    /// Its row is being written; the receipt is right once it is durable.
+    Row {
+        id: String,
+        written: Written<Accepted>,
+        then: Then,
+        kept: Option<Arc<Mark>>,
+    },
+    /// A named message waits for its row before it is sent.
+    Reserved {
+        ready: Ready,
+        partitions: i32,
+        written: Written<Accepted>,
+        flight: Flight,
+    },
+    /// Was handed in before; another request may just be sending it.
+    Known(Box<MessageRow>),
+    /// To be sent directly; the flight is that of a named message.
+    Clear {
+        ready: Ready,
+        partitions: i32,
+        flight: Option<Flight>,
+    },
+    Flying {
+        ready: Ready,
+        ack: Ack,
+        flight: Option<Flight>,
+    },
+    /// Kafka said something about it.
+    Landed {
+        ready: Ready,
+        result: Result<(i32, Offset), ProduceError>,
+        flight: Option<Flight>,
+    },
+    /// A named message was sent or released, which is being written.
+    Marked {
+        receipt: Receipt,
+        written: Written<()>,
+        kept: Option<Arc<Mark>>,
+    },
+}
+
+impl Step {
+    /// Takes the step out of its place, to work on it.
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Done(Receipt::retrying(String::new())))
+    }
+}
+
+/// What a durable row means for the sender.
+pub(super) enum Then {
+    Committed,
+    Retrying(Option<Watch>),
+    Refused(Problem),
+}
+
+impl Inner {
+    /// Hands in the rows that say what became of direct sends.
+    pub(super) async fn record(self: &Arc<Self>, step: &mut Step) {
+        *step = match step.take() {
+            Step::Flying { ready, ack, flight } => self.record_flying(ready, ack, flight).await,
+            Step::Landed { ready, result, flight } => self.record_landed(ready, result, flight).await,
+            other => other,
+        };
+    }
+
+    async fn record_landed(
+        &self,
+        ready: Ready,
+        result: Result<(i32, Offset), ProduceError>,
+        flight: Option<Flight>,
+    ) -> Step {
+        let id = ready.message.id.clone();
+        let named = ready.named;
+        match result {
+            Ok(place) if named => {
+                let sent = SentMessage { id: id.clone(), partition: place.0, offset: place.1 };
+                let written = self.journal.sent(sent).await;
+                drop(flight);
+                Step::Marked { receipt: Receipt::committed(id), written, kept: None }
+            }
+            Ok(place) => {
+                let written = self.journal.accept(ready.committed(place)).await;
+                Step::Row { id, written, then: Then::Committed, kept: None }
+            }
+            Err(ProduceError::Refused(reason)) if named => {
+                // The row is held for this send. The relay gets the same
+                // refusal and settles the row.
+                let problem = Problem::refused(reason.clone());
+                let kept = Some(Arc::new(self.backlog.mark(&ready.message.topic)));
+                let written = self.journal.release(id.clone(), reason).await;
+                Step::Marked { receipt: Receipt::failed(id, problem), written, kept }
+            }
+            Err(ProduceError::Refused(reason)) => {
+                let written = self.journal.accept(ready.refused(&reason)).await;
+                Step::Row { id, written, then: Then::Refused(Problem::refused(reason)), kept: None }
+            }
+            Err(ProduceError::Later(reason)) => {
+                let kept = Some(Arc::new(self.backlog.mark(&ready.message.topic)));
+                if named {
+                    let written = self.journal.release(id.clone(), reason).await;
+                    Step::Marked { receipt: Receipt::retrying(id), written, kept }
+                } else {
+                    let written = self.journal.accept(ready.owed(&reason, None)).await;
+                    Step::Row { id, written, then: Then::Retrying(None), kept }
+                }
+            }
+        }
+    }
+
+    /// A send that is still in flight when its sender must be answered: its
+    /// row is made durable, held, and another task waits for the flight's end.
+    async fn record_flying(self: &Arc<Self>, ready: Ready, ack: Ack, flight: Option<Flight>) -> Step {
+        let id = ready.message.id.clone();
+        let mark = Arc::new(self.backlog.mark(&ready.message.topic));
+        if ready.named {
+            tokio::spawn(Arc::clone(self).wait_for_landing(id.clone(), ack, flight, Arc::clone(&mark)));
+            count(State::SendFail);
+            return Step::Done(Receipt::retrying(id));
+        }
+        let written = self.journal.accept(ready.owed("kafka has not answered yet", Some(HOLD))).await;
+        tokio::spawn(Arc::clone(self).wait_for_landing(id.clone(), ack, flight, Arc::clone(&mark)));
+        Step::Row { id, written, then: Then::Retrying(None), kept: Some(mark) }
+    }
+
+    async fn wait_for_landing(self: Arc<Self>, id: String, ack: Ack, flight: Option<Flight>, mark: Arc<Mark>) {
+        // The journal writes what it is handed in order, so that the row is
+        // there before what is said of it.
+        let written = match ack.await {
+            Ok((partition, offset)) => {
+                count(State::Committed);
+                self.journal.sent(SentMessage { id: id.clone(), partition, offset }).await.wait().await
+            }
+            Err(ProduceError::Refused(reason) | ProduceError::Later(reason)) => {
+                self.journal.release(id.clone(), reason).await.wait().await
+            }
+        };
+        if let Err(error) = written {
+            // The hold runs out and the relay sends it again, with its id.
+            warn!(%error, message = %id, "cannot store how a send ended");
+        }
+        drop((flight, mark));
+        self.waker.wake();
+    }
+
+    pub(super) async fn finish(&self, step: Step, answer_by: Instant, store_by: Instant, ask: bool) -> Receipt {
+        match step {
+            Step::Row { id, written, then, kept } => {
+                let durable = tokio::time::timeout_at(store_by, written.wait()).await;
+                if kept.is_some() {
+                    drop(kept);
+                    self.waker.wake();
+                }
+                if matches!(durable, Ok(Ok(Accepted::New))) {
+                    count(if matches!(then, Then::Committed) { State::Committed } else { State::SendFail });
+                }
+                match (durable, then) {
+                    (Ok(Ok(Accepted::Other)), Then::Retrying(_)) => Receipt::failed(id.clone(), Problem::conflict(&id)),
+                    (Ok(Ok(Accepted::Same(row))), Then::Retrying(_)) => {
+                        Receipt::again(self.outcome_of(*row, answer_by).await)
+                    }
+                    (Ok(Ok(_)), Then::Committed) => Receipt::committed(id),
+                    (Ok(Ok(_)), Then::Retrying(watch)) => self.relayed(id, watch, answer_by, ask).await,
+                    // A problem with the message is told whatever its row says.
+                    (_, Then::Refused(problem)) => Receipt::failed(id, problem),
+                    (_, Then::Committed) => {
+                        let detail =
+                            format!("message {id} is on kafka, but this is not stored yet: do not send it again");
+                        Receipt { problem: Some(Problem::store_away(detail)), ..Receipt::committed(id) }
+                    }
+                    (Ok(Err(error)), Then::Retrying(_)) => Receipt::failed(id, Problem::of_store(&error)),
+                    (Err(_), Then::Retrying(_)) => {
+                        Receipt::failed(id, Problem::store_away("the message could not be stored in time"))
+                    }
+                }
+            }
+            Step::Marked { receipt, written, kept } => {
+                // The row itself is durable: when this is not, the relay sends
+                // the message once more after the hold.
+                let durable = tokio::time::timeout_at(store_by, written.wait()).await;
+                count(receipt.state);
+                if !matches!(durable, Ok(Ok(()))) {
+                    warn!(message = %receipt.id, "how a send ended is not stored yet");
+                }
+                if kept.is_some() {
+                    drop(kept);
+                    self.waker.wake();
+                }
+                receipt
+            }
+            Step::Known(row) => Receipt::again(self.outcome_of(*row, answer_by).await),
+            Step::Done(receipt) => receipt,
+            Step::Reserved { ready, .. }
+            | Step::Clear { ready, .. }
+            | Step::Flying { ready, .. }
+            | Step::Landed { ready, .. } => Receipt::retrying(ready.message.id),
+        }
+    }
+
+    /// The receipt of a message that went to the relay while Kafka is there.
+    async fn relayed(&self, id: String, watch: Option<Watch>, answer_by: Instant, ask: bool) -> Receipt {
+        let Some(watch) = watch else { return Receipt::retrying(id) };
+        match watch.result(answer_by).await {
+            Some(RelayResult::Taken { .. }) => Receipt::committed(id),
+            Some(RelayResult::Refused { reason }) => Receipt::failed(id, Problem::refused(reason)),
+            Some(RelayResult::Later { .. }) => Receipt::retrying(id),
+            // Another node may hold the shard and have sent it.
+            None if ask => match self.store.message(&id).await {
+                Ok(Some(row)) => Receipt::again(row),
+                _ => Receipt::retrying(id),
+            },
+            None => Receipt::retrying(id),
+        }
+    }
+
+    /// Waits a little for a message that another request is just sending.
+    async fn outcome_of(&self, mut row: MessageRow, until: Instant) -> MessageRow {
+        while row.retrying && !self.producer.is_down() && Instant::now() + ASK_EVERY < until {
+            tokio::time::sleep(ASK_EVERY).await;
+            match self.store.message(&row.id).await {
+                Ok(Some(newer)) => row = newer,
+                _ => break,
+            }
+        }
+        row
+    }
+}
+
+/// Counts a message that entered a state.
+pub(super) fn count(state: State) {
+    metrics::counter!("courier_messages_total", "state" => state.as_str()).increment(1);
+}

@@ -1,0 +1,156 @@
+//! The send side: from what a sender hands in, or the host owes, to Kafka.
+//!
+//! There are two ways to Kafka. A message that a sender hands in is produced
+//! directly while all is well ([`accept`]). Everything else, and everything
+//! when Kafka is slow or away, is a durable row first that the [`relay`] sends.
+//! A topic with unsent rows ([`backlog`]) takes only the second way, so that
+//! nothing overtakes. No transaction is open while Kafka is waited for.
+//!
+//! Read [`draft`] for what is valid, [`accept`] for the direct way with
+//! [`journal`] for how its rows become durable, then [`relay`].
+
+pub mod accept;
+pub mod backlog;
+pub mod draft;
+pub mod journal;
+mod landing;
+mod lease;
+mod receipt;
+pub mod relay;
+pub mod waker;
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use courier_core::message::{Header, Message, Offset, Timestamp};
+
+use crate::kafka::record::{Record, shard_of};
+use crate::store::{NewOutbound, SHARDS};
+
+/// What the names of all headers of a dead letter begin with.
+const DLQ_PREFIX: &str = "__dlq.errors.";
+/// How much of the reason a dead letter carries.
+const DLQ_MESSAGE_BYTES: usize = 4 * 1024;
+
+/// The row through which a message of the host itself, such as a handler's
+/// emission, goes to Kafka. The topic is the message's.
+#[must_use]
+pub fn outbound_from(message: &Message) -> NewOutbound {
+    NewOutbound {
+        message_id: message.id.clone(),
+        topic: message.topic.clone(),
+        type_name: message.type_name.clone(),
+        source: message.source.clone(),
+        key: message.key.clone(),
+        record: Record::from_message(message).encode(),
+        shard: shard_of(&message.topic, message.key.as_deref(), &message.id, SHARDS),
+        held_for: None,
+        listed: true,
+    }
+}
+
+/// A delivery that was given up, for its dead letter.
+#[derive(Clone, Copy, Debug)]
+pub struct GivenUp<'a> {
+    /// The message's id.
+    pub message_id: &'a str,
+    /// The message's type.
+    pub type_name: &'a str,
+    /// The sending service.
+    pub source: &'a str,
+    /// The topic the record lies in.
+    pub topic: &'a str,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: Offset,
+    /// The consumer group that gave it up.
+    pub group: &'a str,
+    /// How often the group tried.
+    pub attempts: u32,
+    /// Why it was given up, for people.
+    pub reason: &'a str,
+}
+
+/// The row that takes a record to the dead letter topic `to`: raw key, value
+/// and headers, and what KIP-1191 says about the failure in headers of its
+/// names. What an earlier dead letter said there is replaced.
+#[must_use]
+pub fn dead_letter(record: &Record, failed: &GivenUp<'_>, to: &str) -> NewOutbound {
+    let mut headers: Vec<Header> =
+        record.headers.iter().filter(|header| !header.name.starts_with(DLQ_PREFIX)).cloned().collect();
+    let mut add = |name: &str, value: &dyn std::fmt::Display| {
+        let mut text = String::new();
+        // Unwrap safety: writing to a String fails only if Display does.
+        let _infallible = write!(text, "{value}");
+        headers.push(Header { name: format!("{DLQ_PREFIX}{name}"), value: Some(Bytes::from(text)) });
+    };
+    add("topic", &failed.topic);
+    add("partition", &failed.partition);
+    add("offset", &failed.offset);
+    add("group", &failed.group);
+    add("delivery.count", &failed.attempts);
+    add("message", &cut(failed.reason, DLQ_MESSAGE_BYTES));
+    let letter = Record { timestamp: Timestamp(0), key: record.key.clone(), value: record.value.clone(), headers };
+    NewOutbound {
+        message_id: failed.message_id.to_owned(),
+        topic: to.to_owned(),
+        type_name: failed.type_name.to_owned(),
+        source: failed.source.to_owned(),
+        key: record.key.clone(),
+        record: letter.encode(),
+        shard: shard_of(to, record.key.as_deref(), failed.message_id, SHARDS),
+        held_for: None,
+        listed: false,
+    }
+}
+
+/// The first `bytes` of `text`, ending between two characters.
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_is_the_raw_record_and_says_why() {
+        let old = Header { name: "__dlq.errors.topic".to_owned(), value: Some(Bytes::from_static(b"older")) };
+        let own = Header { name: "x".to_owned(), value: Some(Bytes::from_static(&[0xff])) };
+        let record = Record {
+            timestamp: Timestamp(7),
+            key: Some(Bytes::from_static(b"k")),
+            value: None,
+            headers: vec![old, own.clone()],
+        };
+        let failed = GivenUp {
+            message_id: "m",
+            type_name: "T",
+            source: "",
+            topic: "order",
+            partition: 3,
+            offset: Offset(42),
+            group: "stock",
+            attempts: 5,
+            reason: &"é".repeat(DLQ_MESSAGE_BYTES),
+        };
+        let row = dead_letter(&record, &failed, "dlq.order.stock");
+        let letter = Record::decode(&row.record).unwrap();
+        assert_eq!((letter.key, letter.value, &letter.headers[0]), (record.key, None, &own));
+        let said: Vec<_> = letter.headers[1..6]
+            .iter()
+            .map(|header| (header.name.as_str(), header.value.as_deref().unwrap()))
+            .collect();
+        let expected: [(&str, &[u8]); 5] = [
+            ("__dlq.errors.topic", b"order"),
+            ("__dlq.errors.partition", b"3"),
+            ("__dlq.errors.offset", b"42"),
+            ("__dlq.errors.group", b"stock"),
+            ("__dlq.errors.delivery.count", b"5"),
+        ];
+        assert_eq!(said, expected);
+        assert_eq!(letter.headers[6].value.as_ref().unwrap().len(), DLQ_MESSAGE_BYTES);
+        assert!(!row.listed && row.topic == "dlq.order.stock");
+    }
+}

@@ -1,0 +1,96 @@
+//! What a sender is told of one message.
+
+use courier_core::status::State;
+
+use crate::store::{MessageRow, StoreError};
+
+/// The answer to one message.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// Its id: the sender's, or the one made for it.
+    pub id: String,
+    /// SEND_FAIL or COMMITTED.
+    pub state: State,
+    /// Whether the host goes on trying by itself.
+    pub retrying: bool,
+    /// What was wrong, when it was not accepted.
+    pub problem: Option<Problem>,
+}
+
+/// Why a message was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The status of HTTP that fits.
+    pub status: u16,
+    /// What kind of problem it is.
+    pub title: &'static str,
+    /// What is wrong with this message and what would be right.
+    pub detail: String,
+}
+
+impl Problem {
+    /// The message breaks a rule.
+    #[must_use]
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self { status: 400, title: "invalid message", detail: detail.into() }
+    }
+
+    /// The message is larger than Kafka takes.
+    #[must_use]
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self { status: 413, title: "message too large", detail: detail.into() }
+    }
+
+    /// Kafka will not take the message.
+    #[must_use]
+    pub fn refused(detail: impl Into<String>) -> Self {
+        Self { status: 422, title: "kafka refuses the message", detail: detail.into() }
+    }
+
+    /// Another message has this id.
+    #[must_use]
+    pub fn conflict(id: &str) -> Self {
+        let detail = format!("a message with id {id:?} and other content was sent before");
+        Self { status: 409, title: "id is taken", detail }
+    }
+
+    /// The store did not take the message.
+    #[must_use]
+    pub(super) fn of_store(error: &StoreError) -> Self {
+        match error {
+            StoreError::Data(_) => Self::invalid(error.to_string()),
+            _ => Self::store_away(error.to_string()),
+        }
+    }
+
+    /// The store cannot be reached.
+    #[must_use]
+    pub fn store_away(detail: impl Into<String>) -> Self {
+        Self { status: 503, title: "the store is not available", detail: detail.into() }
+    }
+}
+
+impl Receipt {
+    /// The bus has the message.
+    pub(super) fn committed(id: String) -> Self {
+        Self { id, state: State::Committed, retrying: false, problem: None }
+    }
+
+    /// The message is durable and goes out when Kafka takes it.
+    pub(super) fn retrying(id: String) -> Self {
+        Self { id, state: State::SendFail, retrying: true, problem: None }
+    }
+
+    /// The message was not accepted.
+    pub(super) fn failed(id: String, problem: Problem) -> Self {
+        Self { id, state: State::SendFail, retrying: false, problem: Some(problem) }
+    }
+
+    /// The first answer to a message, as far as its row still has it.
+    pub(super) fn again(row: MessageRow) -> Self {
+        let refused = row.state == State::SendFail && !row.retrying;
+        let problem =
+            refused.then(|| Problem::refused(row.reason.unwrap_or_else(|| "it was refused before".to_owned())));
+        Self { id: row.id, state: row.state, retrying: row.retrying, problem }
+    }
+}
