@@ -1,0 +1,90 @@
+//! Opening the file: one connection that writes, a few that read.
+//!
+//! A read transaction that turns into a writing one fails at once, whatever
+//! the busy timeout says, so that nothing that writes ever begins deferred:
+//! [`Connections::write`] begins IMMEDIATE on the one writing connection, and
+//! the readers may only query.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{SqlSafeStr, Transaction};
+
+use super::fault::{fault, migration_fault};
+use crate::store::StoreError;
+
+/// A transaction of the writing connection; dropped, it rolls back.
+pub type Writing = Transaction<'static, sqlx::Sqlite>;
+
+/// Connections that lists and look-ups share.
+const READERS: u32 = 4;
+/// How long a writer of another process is waited for.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a caller waits for a connection before the store counts as away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Statements kept prepared per connection: bulk inserts have one per size.
+const PREPARED_STATEMENTS: usize = 256;
+/// Page cache of the writing connection, in KiB (negative by SQLite's custom).
+const WRITER_CACHE: &str = "-65536";
+/// Pages in the log before a commit copies them into the file. The default of
+/// 1,000 makes every few settles pay for a copy; 32 MiB amortises it.
+const CHECKPOINT_PAGES: &str = "8192";
+/// A log that grew beyond this under a long reader is cut back, in bytes.
+const LOG_SIZE_LIMIT: &str = "134217728";
+
+/// Every migration, oldest first. One that was released is never edited.
+const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "first", include_str!("migrations/0001_first.sql"))];
+
+/// The connections of one open store.
+pub struct Connections {
+    writer: SqlitePool,
+    /// Connections that may only query.
+    pub readers: SqlitePool,
+}
+
+impl Connections {
+    /// Opens or creates the file that `url` names and runs the migrations.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|error| StoreError::NotFound(format!("the store's url {url:?} is not understood: {error}")))?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A status that was acknowledged survives a power cut: the log is
+            // synced at each commit, not only at checkpoints.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true)
+            .statement_cache_capacity(PREPARED_STATEMENTS)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            .pragma("journal_size_limit", LOG_SIZE_LIMIT);
+        let writer = pool(1).connect_with(options.clone().pragma("cache_size", WRITER_CACHE)).await.map_err(fault)?;
+        Self::migrate(&writer).await?;
+        let readers = pool(READERS).connect_with(options.pragma("query_only", "ON")).await.map_err(fault)?;
+        Ok(Self { writer, readers })
+    }
+
+    async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
+        let migrations = MIGRATIONS.map(|(version, name, sql)| {
+            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        });
+        Migrator::with_migrations(migrations.into()).run(writer).await.map_err(migration_fault)
+    }
+
+    /// Begins a writing transaction, once the one before it has ended.
+    pub async fn write(&self) -> Result<Writing, StoreError> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(fault)
+    }
+}
+
+/// Connections live as long as the store: an idle one has a warm cache, and a
+/// file does not go away as a network does.
+fn pool(size: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}

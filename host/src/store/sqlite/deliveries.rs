@@ -1,0 +1,272 @@
+//! Deliveries as people ask for them: open and final rows in one list.
+
+use courier_core::message::Offset;
+use courier_core::status::State;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Sqlite};
+
+use super::SqliteStore;
+use super::fault::fault;
+use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
+use super::values::{Columns, clean, json};
+use crate::store::{DeliveryFilter, DeliveryKey, DeliveryRow, Listing, Page, PositionId, StoreError};
+
+/// The two tables that deliveries stand in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Open,
+    Final,
+}
+
+impl Table {
+    /// The time a list goes by.
+    fn time(self) -> &'static str {
+        match self {
+            Self::Open => "received_at",
+            Self::Final => "settled_at",
+        }
+    }
+
+    /// Whether rows in `state` stand in this table.
+    fn has(self, state: State) -> bool {
+        match self {
+            Self::Open => matches!(state, State::Committed | State::PushFail | State::HandleFail),
+            Self::Final => matches!(state, State::Handled | State::HandleFail),
+        }
+    }
+
+    /// The columns of a [`DeliveryRow`] after its place, from this table as
+    /// `d`; a record is loaded only for a single delivery.
+    fn columns(self, record: &str) -> String {
+        let (settled_at, next_attempt_at) = match self {
+            Self::Open => ("NULL", "d.next_attempt_at"),
+            Self::Final => ("d.settled_at", "NULL"),
+        };
+        format!(
+            "d.{}, d.position, d.offset, d.message_id, g.name, p.topic, p.incarnation, p.partition, d.key, d.type_name,
+             d.state, d.verdict, d.reason, d.fingerprint, n.text, v.text, d.record_time, d.received_at, d.started_at,
+             {settled_at}, {next_attempt_at}, d.number, d.counted, {record}",
+            self.time()
+        )
+    }
+}
+
+/// What the columns come from beside `d`.
+const JOINS: &str = " d JOIN position p ON p.id = d.position JOIN consumer_group g ON g.id = d.group_id
+     LEFT JOIN word n ON n.id = d.node LEFT JOIN word v ON v.id = d.version ";
+
+/// A range of an index, by what it is narrowed to.
+#[derive(Clone, Copy)]
+enum Range<'f> {
+    Message(&'f str),
+    Key(&'f [u8]),
+    Alike(i64, &'f str),
+    Failed(i64),
+    Group(i64),
+}
+
+impl<'f> Range<'f> {
+    /// The best range of `table` for `filter` in one group, or in all of them
+    /// when the range is narrow by itself.
+    fn narrow(filter: &'f DeliveryFilter) -> Option<Self> {
+        match (&filter.message_id, &filter.key) {
+            (Some(id), _) => Some(Self::Message(id)),
+            (None, Some(key)) => Some(Self::Key(key)),
+            (None, None) => None,
+        }
+    }
+
+    fn of_group(table: Table, group: i64, filter: &'f DeliveryFilter) -> Self {
+        match (&filter.fingerprint, filter.state) {
+            (Some(print), _) if table == Table::Final => Self::Alike(group, print),
+            (None, Some(State::HandleFail)) if table == Table::Final => Self::Failed(group),
+            _ => Self::Group(group),
+        }
+    }
+
+    /// Appends the rows of the range, newest first.
+    fn push(
+        self,
+        query: &mut QueryBuilder<Sqlite>,
+        columns: &str,
+        table: Table,
+        filter: &DeliveryFilter,
+        after: Option<Place>,
+    ) {
+        let time = table.time();
+        let name = if table == Table::Open { "open_delivery" } else { "delivery" };
+        let index = match self {
+            Self::Message(_) => "message",
+            Self::Key(_) => "key",
+            Self::Alike(..) => "alike",
+            Self::Failed(_) => "failed",
+            Self::Group(_) => "time",
+        };
+        query.push(format_args!("SELECT {columns} FROM {name} INDEXED BY {name}_{index} WHERE "));
+        match self {
+            Self::Message(id) => query.push("message_id = ").push_bind(clean(id).into_owned()),
+            Self::Key(key) => query.push("key = ").push_bind(key.to_vec()),
+            // The comparisons with literals make the partial indexes fit.
+            Self::Alike(group, print) => query
+                .push("state <> 5 AND group_id = ")
+                .push_bind(group)
+                .push(" AND fingerprint = ")
+                .push_bind(clean(print).into_owned()),
+            Self::Failed(group) => query.push("state <> 5 AND state = 4 AND group_id = ").push_bind(group),
+            Self::Group(group) => query.push("group_id = ").push_bind(group),
+        };
+        if let Some(from) = filter.from {
+            query.push(format_args!(" AND {time} >= ")).push_bind(from.0);
+        }
+        if let Some(to) = filter.to {
+            query.push(format_args!(" AND {time} < ")).push_bind(to.0);
+        }
+        if let Some(Place([at, position, offset])) = after {
+            query.push(format_args!(" AND ({time}, position, offset) < ("));
+            query.push_bind(at).push(", ").push_bind(position).push(", ").push_bind(offset).push(")");
+        }
+        query.push(format_args!(" ORDER BY {time} DESC, position DESC, offset DESC"));
+    }
+}
+
+/// Appends what the ranges leave open.
+fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &DeliveryFilter) -> Result<(), StoreError> {
+    if let Some(group) = &filter.group {
+        query.push(" AND g.name = ").push_bind(clean(group).into_owned());
+    }
+    if let Some(groups) = &filter.groups {
+        query.push(" AND g.name IN (SELECT value FROM json_each(").push_bind(json(groups)?).push("))");
+    }
+    if let Some(topic) = &filter.topic {
+        query.push(" AND p.topic = ").push_bind(clean(topic).into_owned());
+    }
+    if let Some(state) = filter.state {
+        query.push(" AND d.state = ").push_bind(state.code());
+    }
+    if let Some(type_name) = &filter.type_name {
+        query.push(" AND d.type_name = ").push_bind(clean(type_name).into_owned());
+    }
+    if let Some(key) = &filter.key {
+        query.push(" AND d.key = ").push_bind(key.to_vec());
+    }
+    if let Some(fingerprint) = &filter.fingerprint {
+        query.push(" AND d.fingerprint = ").push_bind(clean(fingerprint).into_owned());
+    }
+    Ok(())
+}
+
+fn delivery_row(row: &SqliteRow) -> Result<(Place, DeliveryRow), StoreError> {
+    let mut columns = Columns::of(row);
+    let place = Place([columns.take()?, columns.take()?, columns.take()?]);
+    let delivery = DeliveryRow {
+        key: DeliveryKey { position: PositionId(place.0[1]), offset: Offset(place.0[2]) },
+        message_id: columns.take()?,
+        group: columns.take()?,
+        topic: columns.take()?,
+        incarnation: columns.number()?,
+        partition: columns.number()?,
+        record_key: columns.bytes_option()?,
+        type_name: columns.take()?,
+        state: columns.state()?,
+        verdict: columns.verdict_option()?,
+        reason: columns.take()?,
+        fingerprint: columns.take()?,
+        node: columns.take()?,
+        version: columns.take()?,
+        record_time: columns.time()?,
+        received_at: columns.time()?,
+        started_at: columns.time_option()?,
+        settled_at: columns.time_option()?,
+        next_attempt_at: columns.time_option()?,
+        number: columns.number()?,
+        counted: columns.number()?,
+        record: columns.bytes_option()?,
+    };
+    Ok((place, delivery))
+}
+
+impl SqliteStore {
+    pub(super) async fn one_delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+        // One snapshot, so that a delivery that settles meanwhile is found in
+        // one table or in the other.
+        let mut tx = self.connections.readers.begin().await.map_err(fault)?;
+        let mut found = None;
+        for (table, name) in [(Table::Open, "open_delivery"), (Table::Final, "delivery")] {
+            let mut query = QueryBuilder::new("SELECT ");
+            query.push(table.columns("r.record")).push(" FROM ").push(name).push(JOINS);
+            query.push("LEFT JOIN kept_record r ON r.position = d.position AND r.offset = d.offset");
+            query.push(" WHERE d.position = ").push_bind(key.position.0);
+            query.push(" AND d.offset = ").push_bind(key.offset.0);
+            let row = query.build().fetch_optional(&mut *tx).await.map_err(fault)?;
+            found = found.or(row.map(|row| delivery_row(&row)).transpose()?);
+        }
+        tx.rollback().await.map_err(fault)?;
+        Ok(found.map(|(_, row)| row))
+    }
+
+    pub(super) async fn list_deliveries(
+        &self,
+        filter: &DeliveryFilter,
+        page: &Page,
+    ) -> Result<Listing<DeliveryRow>, StoreError> {
+        let (after, limit) = start(page)?;
+        let groups = self.groups_of(filter).await?;
+        let mut ranges = Vec::new();
+        for table in [Table::Open, Table::Final] {
+            if filter.state.is_some_and(|state| !table.has(state)) {
+                continue;
+            }
+            match Range::narrow(filter) {
+                Some(range) => ranges.push((table, range)),
+                None => ranges.extend(groups.iter().map(|group| (table, Range::of_group(table, *group, filter)))),
+            }
+        }
+        let share = share(ranges.len());
+        let mut slices = Vec::with_capacity(ranges.len());
+        for (table, range) in ranges {
+            slices.push(self.delivery_slice(table, range, filter, after, share, limit + 1).await?);
+        }
+        Ok(merge(slices, limit))
+    }
+
+    /// The groups that a filter allows, for ranges by group.
+    async fn groups_of(&self, filter: &DeliveryFilter) -> Result<Vec<i64>, StoreError> {
+        let mut query = QueryBuilder::new("SELECT id FROM consumer_group WHERE TRUE");
+        if let Some(group) = &filter.group {
+            query.push(" AND name = ").push_bind(clean(group).into_owned());
+        }
+        if let Some(groups) = &filter.groups {
+            query.push(" AND name IN (SELECT value FROM json_each(").push_bind(json(groups)?).push("))");
+        }
+        query.build_query_scalar().fetch_all(&self.connections.readers).await.map_err(fault)
+    }
+
+    async fn delivery_slice(
+        &self,
+        table: Table,
+        range: Range<'_>,
+        filter: &DeliveryFilter,
+        after: Option<Place>,
+        share: usize,
+        more: usize,
+    ) -> Result<Slice<DeliveryRow>, StoreError> {
+        let time = table.time();
+        let mut query = QueryBuilder::new("SELECT ");
+        query.push(table.columns("NULL")).push(" FROM (");
+        range.push(&mut query, "*", table, filter, after);
+        query.push(" LIMIT ").push_bind(rows(share)).push(")").push(JOINS).push("WHERE TRUE");
+        push_filter(&mut query, filter)?;
+        query
+            .push(format_args!(" ORDER BY d.{time} DESC, d.position DESC, d.offset DESC LIMIT "))
+            .push_bind(rows(more));
+        let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
+        let found: Vec<_> = found.iter().map(delivery_row).collect::<Result<_, _>>()?;
+        let mut ended = None;
+        if found.len() < more {
+            let mut places = QueryBuilder::new("");
+            range.push(&mut places, &format!("{time}, position, offset"), table, filter, after);
+            ended = end_of_slice(&self.connections.readers, places, share).await?;
+        }
+        Ok(Slice { rows: found, ended })
+    }
+}

@@ -1,0 +1,118 @@
+//! Groups: their sums, pauses and key/value state, and the audit log.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use courier_core::status::State;
+
+use super::SqliteStore;
+use super::fault::{commit_fault, fault};
+use super::positions::group_number;
+use super::values::{Columns, clean, now};
+use crate::store::{GroupTotals, StoreError};
+
+impl SqliteStore {
+    pub(super) async fn group_state(&self, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let value: Option<Vec<u8>> = sqlx::query_scalar(
+            "SELECT s.value FROM state_value s JOIN consumer_group g ON g.id = s.group_id WHERE g.name = ? AND s.key = ?",
+        )
+        .bind(clean(group))
+        .bind(clean(key))
+        .fetch_optional(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        Ok(value.map(Bytes::from))
+    }
+
+    pub(super) async fn group_totals(&self) -> Result<Vec<GroupTotals>, StoreError> {
+        let mut totals = BTreeMap::new();
+        let rows = sqlx::query(
+            "SELECT g.name, coalesce(sum(c.handled), 0), coalesce(sum(c.failed), 0)
+             FROM consumer_group g LEFT JOIN counter c ON c.group_id = g.id GROUP BY g.id",
+        )
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        for row in &rows {
+            let mut columns = Columns::of(row);
+            let group: String = columns.take()?;
+            let (handled, failed) = (columns.number()?, columns.number()?);
+            totals.insert(group.clone(), GroupTotals { group, handled, failed, ..GroupTotals::default() });
+        }
+        // Open rows are bounded by what may be parked, so that they can be
+        // counted where they are.
+        let rows = sqlx::query(
+            "SELECT g.name, o.state, o.held, count(*) FROM open_delivery o
+             JOIN consumer_group g ON g.id = o.group_id GROUP BY o.group_id, o.state, o.held",
+        )
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        for row in &rows {
+            let mut columns = Columns::of(row);
+            let group: String = columns.take()?;
+            let (state, held, count): (State, bool, u64) = (columns.state()?, columns.flag()?, columns.number()?);
+            let sums = totals.entry(group.clone()).or_insert(GroupTotals { group, ..GroupTotals::default() });
+            match state {
+                _ if held => sums.held += count,
+                State::PushFail => sums.push_fail += count,
+                State::HandleFail => sums.retrying += count,
+                _ => sums.waiting += count,
+            }
+        }
+        Ok(totals.into_values().collect())
+    }
+
+    pub(super) async fn pause_group(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        let group = group_number(&mut tx, group).await?;
+        // Paused twice keeps when it began; resumed twice is resumed.
+        let statement = match why {
+            Some(why) => sqlx::query(
+                "INSERT INTO group_pause (group_id, why, paused_at) VALUES (?, ?, ?)
+                 ON CONFLICT (group_id) DO UPDATE SET why = excluded.why",
+            )
+            .bind(group)
+            .bind(clean(why))
+            .bind(now().0),
+            None => sqlx::query("DELETE FROM group_pause WHERE group_id = ?").bind(group),
+        };
+        statement.execute(&mut *tx).await.map_err(fault)?;
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    pub(super) async fn paused_groups(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT g.name, p.why FROM group_pause p JOIN consumer_group g ON g.id = p.group_id ORDER BY g.name",
+        )
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok((columns.take()?, columns.take()?))
+            })
+            .collect()
+    }
+
+    pub(super) async fn append_audit(
+        &self,
+        by: &str,
+        action: &str,
+        subject: &str,
+        detail: &str,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        sqlx::query("INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)")
+            .bind(now().0)
+            .bind(clean(by))
+            .bind(clean(action))
+            .bind(clean(subject))
+            .bind(clean(detail))
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        tx.commit().await.map_err(commit_fault)
+    }
+}

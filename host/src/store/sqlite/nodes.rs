@@ -1,0 +1,193 @@
+//! A node's name is a lease: one process at a time has it.
+
+use std::time::Duration;
+
+use courier_core::message::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::SqliteStore;
+use super::fault::{commit_fault, fault};
+use super::values::{Columns, clean, expect_rows, now};
+use crate::store::{Holder, Joined, NodeRow, StoreError, WriterId};
+
+impl SqliteStore {
+    pub(super) async fn take_node(&self, node: &str, holder: &Holder, lease: Duration) -> Result<Joined, StoreError> {
+        let node = clean(node);
+        let mut tx = self.connections.write().await?;
+        let now = now();
+        let before = sqlx::query("SELECT writer_id, incarnation, pid, lease_until FROM node WHERE name = ?")
+            .bind(node.as_ref())
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(fault)?;
+        if let Some(row) = before {
+            let mut columns = Columns::of(&row);
+            let (writer, incarnation): (Option<i64>, String) = (columns.take()?, columns.take()?);
+            let (pid, until): (i64, Timestamp) = (columns.take()?, columns.time()?);
+            if writer.is_some() && until > now && incarnation != holder.incarnation {
+                let left = until.since(now).as_secs_f64();
+                return Err(StoreError::Fenced(format!(
+                    "the node name {node:?} is taken: process {pid} holds it for another {left:.1} s unless it leaves"
+                )));
+            }
+            if let Some(writer) = writer {
+                free_shards(&mut tx, WriterId(writer)).await?;
+            }
+        }
+        let writer: i64 = sqlx::query_scalar("INSERT INTO writer (node, joined_at) VALUES (?, ?) RETURNING id")
+            .bind(node.as_ref())
+            .bind(now.0)
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(fault)?;
+        sqlx::query(
+            "INSERT INTO node (name, writer_id, incarnation, boot, pid, started, joined_at, lease_until)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (name) DO UPDATE SET
+                 writer_id = excluded.writer_id, incarnation = excluded.incarnation, boot = excluded.boot,
+                 pid = excluded.pid, started = excluded.started, joined_at = excluded.joined_at,
+                 lease_until = excluded.lease_until",
+        )
+        .bind(node.as_ref())
+        .bind(writer)
+        .bind(&holder.incarnation)
+        .bind(&holder.boot)
+        .bind(holder.pid)
+        .bind(holder.started.cast_signed())
+        .bind(now.0)
+        .bind(now.after(lease).0)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        tx.commit().await.map_err(commit_fault)?;
+        Ok(Joined { writer: WriterId(writer), now })
+    }
+
+    pub(super) async fn node_holder(&self, node: &str) -> Result<Option<(Holder, Timestamp)>, StoreError> {
+        let row = sqlx::query(
+            "SELECT incarnation, boot, pid, started, lease_until FROM node
+             WHERE name = ? AND writer_id IS NOT NULL AND lease_until > ?",
+        )
+        .bind(clean(node))
+        .bind(now().0)
+        .fetch_optional(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        row.map(|row| {
+            let mut columns = Columns::of(&row);
+            let holder = Holder {
+                incarnation: columns.take()?,
+                boot: columns.take()?,
+                pid: columns.number()?,
+                started: columns.take::<i64>()?.cast_unsigned(),
+            };
+            Ok((holder, columns.time()?))
+        })
+        .transpose()
+    }
+
+    pub(super) async fn evict_node(&self, node: &str, holder: &Holder) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        // Only the process that the caller saw dead loses the name: another
+        // one may have taken it since.
+        let writer: Option<i64> = sqlx::query_scalar(
+            "SELECT writer_id FROM node
+             WHERE name = ? AND incarnation = ? AND boot = ? AND pid = ? AND started = ? AND writer_id IS NOT NULL",
+        )
+        .bind(clean(node))
+        .bind(&holder.incarnation)
+        .bind(&holder.boot)
+        .bind(holder.pid)
+        .bind(holder.started.cast_signed())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(fault)?;
+        let Some(writer) = writer else {
+            return Err(StoreError::Conflict(format!("the node name {node:?} is not held by that process any more")));
+        };
+        end_lease(&mut tx, WriterId(writer)).await?;
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    pub(super) async fn renew_node(&self, writer: WriterId, lease: Duration) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        let renewed = sqlx::query("UPDATE node SET lease_until = ? WHERE writer_id = ?")
+            .bind(now().after(lease).0)
+            .bind(writer.0)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        if renewed.rows_affected() == 0 {
+            return Err(StoreError::Fenced("another process took the name of this node".to_owned()));
+        }
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    pub(super) async fn leave_node(&self, writer: WriterId) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        // Nothing to end is no error: the name was taken over, and a process
+        // that leaves has nobody to tell.
+        end_lease(&mut tx, writer).await?;
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    pub(super) async fn all_nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT name, joined_at, lease_until, writer_id IS NOT NULL AND lease_until > ?1 AS live
+             FROM node ORDER BY live DESC, name",
+        )
+        .bind(now().0)
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok(NodeRow {
+                    name: columns.take()?,
+                    joined_at: columns.time()?,
+                    lease_until: columns.time()?,
+                    live: columns.flag()?,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) async fn writer_sequence(&self, writer: WriterId) -> Result<i64, StoreError> {
+        // Asked on the writing connection: after a commit whose answer was
+        // lost, its transaction must have ended before it is looked at.
+        let mut tx = self.connections.write().await?;
+        let sequence: Option<i64> = sqlx::query_scalar("SELECT sequence FROM writer WHERE id = ?")
+            .bind(writer.0)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(fault)?;
+        tx.rollback().await.map_err(fault)?;
+        sequence.ok_or_else(|| StoreError::NotFound(format!("there is no writer {}", writer.0)))
+    }
+}
+
+/// Frees the name and the relay shards of `writer`, if it has any.
+async fn end_lease(connection: &mut SqliteConnection, writer: WriterId) -> Result<(), StoreError> {
+    let ended = sqlx::query("UPDATE node SET writer_id = NULL, lease_until = ? WHERE writer_id = ?")
+        .bind(now().0)
+        .bind(writer.0)
+        .execute(&mut *connection)
+        .await
+        .map_err(fault)?;
+    if ended.rows_affected() > 0 {
+        expect_rows("ending a node's lease", 1, ended.rows_affected())?;
+    }
+    free_shards(connection, writer).await
+}
+
+/// Lets the next relay take the shards at once. The epochs stay: whoever takes
+/// a shard counts on, and what the former holder still writes is refused.
+async fn free_shards(connection: &mut SqliteConnection, writer: WriterId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE relay_shard SET writer_id = NULL, lease_until = 0 WHERE writer_id = ?")
+        .bind(writer.0)
+        .execute(connection)
+        .await
+        .map_err(fault)?;
+    Ok(())
+}

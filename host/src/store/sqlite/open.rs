@@ -1,0 +1,90 @@
+//! Reading open deliveries: what a partition's owner works from.
+
+use std::collections::HashMap;
+
+use courier_core::message::{Offset, Timestamp};
+use sqlx::sqlite::SqliteRow;
+
+use super::SqliteStore;
+use super::fault::fault;
+use super::values::{Columns, json};
+use crate::store::{OpenRecord, OpenRow, PositionId, StoreError};
+
+/// A statement that reads open rows. Of the record only the length is read,
+/// which SQLite tells without touching its bytes; `and` adds columns.
+macro_rules! select_open {
+    ($and:literal, $which:literal) => {
+        concat!(
+            "SELECT o.position, o.offset, o.key, o.state, o.next_attempt_at, o.held, o.number, o.counted,
+                 o.received_at, coalesce(length(r.record), 0), o.asked_at",
+            $and,
+            " FROM open_delivery o LEFT JOIN kept_record r ON r.position = o.position AND r.offset = o.offset ",
+            $which
+        )
+    };
+}
+pub(super) use select_open;
+
+/// Reads the columns of [`select_open`].
+pub(super) fn open_row(row: &SqliteRow) -> Result<OpenRow, StoreError> {
+    let mut columns = Columns::of(row);
+    Ok(OpenRow {
+        position: PositionId(columns.take()?),
+        offset: columns.offset()?,
+        key: columns.bytes_option()?,
+        state: columns.state()?,
+        next_attempt_at: columns.time_option()?,
+        held: columns.flag()?,
+        number: columns.number()?,
+        counted: columns.number()?,
+        received_at: columns.time()?,
+        record_bytes: columns.number()?,
+        asked_at: columns.time_option()?,
+    })
+}
+
+impl SqliteStore {
+    pub(super) async fn load_open_records(
+        &self,
+        position: PositionId,
+        offsets: &[Offset],
+    ) -> Result<Vec<Option<OpenRecord>>, StoreError> {
+        let wanted: Vec<i64> = offsets.iter().map(|offset| offset.0).collect();
+        let rows = sqlx::query(select_open!(
+            ", r.record",
+            "WHERE o.position = ? AND o.offset IN (SELECT value FROM json_each(?))"
+        ))
+        .bind(position.0)
+        .bind(json(&wanted)?)
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        let mut found = HashMap::with_capacity(rows.len());
+        for sqlite_row in &rows {
+            let row = open_row(sqlite_row)?;
+            let record: Option<Vec<u8>> = sqlx::Row::try_get(sqlite_row, 11).map_err(fault)?;
+            found.insert(row.offset, OpenRecord { row, record: record.map(Into::into) });
+        }
+        Ok(offsets.iter().map(|offset| found.get(offset).cloned()).collect())
+    }
+
+    pub(super) async fn asked_rows(
+        &self,
+        positions: &[PositionId],
+        since: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<OpenRow>, StoreError> {
+        let positions: Vec<i64> = positions.iter().map(|position| position.0).collect();
+        let rows = sqlx::query(select_open!(
+            "",
+            "WHERE o.asked_at > ? AND o.position IN (SELECT value FROM json_each(?)) ORDER BY o.asked_at LIMIT ?"
+        ))
+        .bind(since.0)
+        .bind(json(&positions)?)
+        .bind(limit)
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        rows.iter().map(open_row).collect()
+    }
+}

@@ -1,0 +1,187 @@
+//! Plugins, their versions, and which one is active.
+
+use bytes::Bytes;
+
+use super::SqliteStore;
+use super::fault::{commit_fault, fault};
+use super::values::{Columns, clean, clean_option, expect_rows, json, now};
+use crate::store::{NewVersion, PluginRow, StoreError, VersionRow, WriterId};
+
+impl SqliteStore {
+    pub(super) async fn store_version(&self, version: &NewVersion) -> Result<VersionRow, StoreError> {
+        let mut tx = self.connections.write().await?;
+        // The update changes nothing; it is there for RETURNING to answer for
+        // a plugin that exists.
+        let plugin: i64 = sqlx::query_scalar(
+            "INSERT INTO plugin (name) VALUES (?) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id",
+        )
+        .bind(clean(&version.plugin))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(fault)?;
+        // The digest names the bytes: bytes that are there are the same.
+        sqlx::query("INSERT INTO component (digest, wasm) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING")
+            .bind(&version.digest)
+            .bind(version.wasm.as_ref())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        sqlx::query(
+            "INSERT INTO plugin_version (plugin_id, digest, size, imports, exports, wants, actor, created_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (plugin_id, digest) DO NOTHING",
+        )
+        .bind(plugin)
+        .bind(&version.digest)
+        .bind(i64::try_from(version.wasm.len()).unwrap_or(i64::MAX))
+        .bind(json(&version.imports)?)
+        .bind(json(&version.exports)?)
+        .bind(clean_option(version.wants.as_deref()))
+        .bind(clean(&version.by))
+        .bind(now().0)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        let row = sqlx::query(
+            "SELECT digest, size, imports, exports, wants, actor, created_at FROM plugin_version
+             WHERE plugin_id = ? AND digest = ?",
+        )
+        .bind(plugin)
+        .bind(&version.digest)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(fault)?;
+        let row = version_row(&mut Columns::of(&row))?;
+        tx.commit().await.map_err(commit_fault)?;
+        Ok(row)
+    }
+
+    pub(super) async fn component(&self, digest: &str) -> Result<Bytes, StoreError> {
+        let wasm: Option<Vec<u8>> = sqlx::query_scalar("SELECT wasm FROM component WHERE digest = ?")
+            .bind(clean(digest))
+            .fetch_optional(&self.connections.readers)
+            .await
+            .map_err(fault)?;
+        wasm.map(Bytes::from).ok_or_else(|| StoreError::NotFound(format!("there is no plugin version {digest}")))
+    }
+
+    pub(super) async fn all_plugins(&self) -> Result<Vec<PluginRow>, StoreError> {
+        // One snapshot, so that an activation names a version that is listed.
+        let mut tx = self.connections.readers.begin().await.map_err(fault)?;
+        let rows = sqlx::query("SELECT id, name, active FROM plugin ORDER BY name")
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(fault)?;
+        let mut plugins = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let mut columns = Columns::of(row);
+            let (id, name, active): (i64, String, Option<String>) = (columns.take()?, columns.take()?, columns.take()?);
+            let versions = sqlx::query(
+                "SELECT digest, size, imports, exports, wants, actor, created_at FROM plugin_version
+                 WHERE plugin_id = ? ORDER BY id DESC",
+            )
+            .bind(id)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(fault)?;
+            let versions = versions.iter().map(|row| version_row(&mut Columns::of(row))).collect::<Result<_, _>>()?;
+            let activations =
+                sqlx::query("SELECT digest, activated_at, actor FROM activation WHERE plugin_id = ? ORDER BY id DESC")
+                    .bind(id)
+                    .fetch_all(&mut *tx)
+                    .await
+                    .map_err(fault)?;
+            let activations = activations
+                .iter()
+                .map(|row| {
+                    let mut columns = Columns::of(row);
+                    Ok((columns.take()?, columns.time()?, columns.take()?))
+                })
+                .collect::<Result<_, StoreError>>()?;
+            plugins.push(PluginRow { name, active, versions, activations });
+        }
+        tx.rollback().await.map_err(fault)?;
+        Ok(plugins)
+    }
+
+    pub(super) async fn activate_version(&self, plugin: &str, digest: &str, by: &str) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        let id: Option<i64> = sqlx::query_scalar(
+            "SELECT p.id FROM plugin p JOIN plugin_version v ON v.plugin_id = p.id WHERE p.name = ? AND v.digest = ?",
+        )
+        .bind(clean(plugin))
+        .bind(clean(digest))
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(fault)?;
+        let id = id.ok_or_else(|| StoreError::NotFound(format!("the plugin {plugin:?} has no version {digest}")))?;
+        let changed = sqlx::query("UPDATE plugin SET active = ? WHERE id = ?")
+            .bind(digest)
+            .bind(id)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        expect_rows("activating a version", 1, changed.rows_affected())?;
+        sqlx::query("INSERT INTO activation (plugin_id, digest, actor, activated_at) VALUES (?, ?, ?, ?)")
+            .bind(id)
+            .bind(digest)
+            .bind(clean(by))
+            .bind(now().0)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    pub(super) async fn active_versions(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let rows = sqlx::query("SELECT name, active FROM plugin WHERE active IS NOT NULL ORDER BY name")
+            .fetch_all(&self.connections.readers)
+            .await
+            .map_err(fault)?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok((columns.take()?, columns.take()?))
+            })
+            .collect()
+    }
+
+    pub(super) async fn mark_prepared(&self, writer: WriterId, digest: &str) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        sqlx::query("INSERT INTO prepared (writer_id, digest) VALUES (?, ?) ON CONFLICT DO NOTHING")
+            .bind(writer.0)
+            .bind(clean(digest))
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    pub(super) async fn nodes_not_prepared(&self, digest: &str) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar(
+            "SELECT n.name FROM node n WHERE n.writer_id IS NOT NULL AND n.lease_until > ?
+                 AND NOT EXISTS (SELECT 1 FROM prepared p WHERE p.writer_id = n.writer_id AND p.digest = ?)
+             ORDER BY n.name",
+        )
+        .bind(now().0)
+        .bind(clean(digest))
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)
+    }
+}
+
+fn version_row(columns: &mut Columns<'_>) -> Result<VersionRow, StoreError> {
+    Ok(VersionRow {
+        digest: columns.take()?,
+        size: columns.number()?,
+        imports: names(&columns.take::<String>()?)?,
+        exports: names(&columns.take::<String>()?)?,
+        wants: columns.take()?,
+        by: columns.take()?,
+        created_at: columns.time()?,
+    })
+}
+
+fn names(json: &str) -> Result<Vec<String>, StoreError> {
+    serde_json::from_str(json).map_err(|error| StoreError::Bug(format!("a stored list is not JSON: {error}")))
+}

@@ -1,0 +1,161 @@
+//! Positions: where each group stands in each partition.
+
+use courier_core::message::{Offset, Timestamp};
+use sqlx::SqliteConnection;
+
+use super::SqliteStore;
+use super::fault::{commit_fault, fault};
+use super::values::{Columns, clean, now};
+use crate::store::{LostRange, PositionId, PositionRow, StoreError};
+
+/// The number of a group; a name that is new gets one.
+pub(super) async fn group_number(connection: &mut SqliteConnection, group: &str) -> Result<i64, StoreError> {
+    // The update changes nothing; it is there for RETURNING to answer for a
+    // group that exists.
+    sqlx::query_scalar(
+        "INSERT INTO consumer_group (name) VALUES (?) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id",
+    )
+    .bind(clean(group))
+    .fetch_one(connection)
+    .await
+    .map_err(fault)
+}
+
+/// Writes a lost range.
+pub(super) async fn record_lost(
+    connection: &mut SqliteConnection,
+    position: PositionId,
+    from: Offset,
+    to: Offset,
+    why: &str,
+    found_at: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO lost_range (position, from_offset, to_offset, why, found_at) VALUES (?, ?, ?, ?, ?)")
+        .bind(position.0)
+        .bind(from.0)
+        .bind(to.0)
+        .bind(clean(why))
+        .bind(found_at.0)
+        .execute(connection)
+        .await
+        .map_err(fault)?;
+    Ok(())
+}
+
+impl SqliteStore {
+    pub(super) async fn begin_topic(
+        &self,
+        group: &str,
+        topic: &str,
+        topic_id: &str,
+        starts: &[(i32, Offset)],
+    ) -> Result<(), StoreError> {
+        let topic = clean(topic);
+        let mut tx = self.connections.write().await?;
+        let group = group_number(&mut tx, group).await?;
+        let begun: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM position WHERE group_id = ? AND topic = ?)")
+            .bind(group)
+            .bind(topic.as_ref())
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(fault)?;
+        if begun == 0 {
+            for (partition, start) in starts {
+                sqlx::query(
+                    "INSERT INTO position (group_id, topic, partition, incarnation, topic_id, next, epoch)
+                     VALUES (?, ?, ?, 0, ?, ?, 0)",
+                )
+                .bind(group)
+                .bind(topic.as_ref())
+                .bind(partition)
+                .bind(clean(topic_id))
+                .bind(start.0)
+                .execute(&mut *tx)
+                .await
+                .map_err(fault)?;
+            }
+        }
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    pub(super) async fn skip_range(
+        &self,
+        position: PositionId,
+        epoch: i64,
+        from: Offset,
+        to: Offset,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        let moved = sqlx::query("UPDATE position SET next = max(next, ?) WHERE id = ? AND epoch = ?")
+            .bind(to.0)
+            .bind(position.0)
+            .bind(epoch)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        if moved.rows_affected() != 1 {
+            return Err(StoreError::Fenced(format!("position {} has a newer epoch than {epoch}", position.0)));
+        }
+        record_lost(&mut tx, position, from, to, why, now()).await?;
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    pub(super) async fn all_positions(&self) -> Result<Vec<PositionRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT p.id, g.name, p.topic, p.incarnation, p.partition, p.next, p.epoch, w.node
+             FROM position p
+             JOIN consumer_group g ON g.id = p.group_id
+             LEFT JOIN writer w ON w.id = p.writer_id
+             WHERE NOT EXISTS (SELECT 1 FROM position n WHERE n.group_id = p.group_id AND n.topic = p.topic
+                               AND n.partition = p.partition AND n.incarnation > p.incarnation)
+             ORDER BY g.name, p.topic, p.partition",
+        )
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok(PositionRow {
+                    id: PositionId(columns.take()?),
+                    group: columns.take()?,
+                    topic: columns.take()?,
+                    incarnation: columns.number()?,
+                    partition: columns.number()?,
+                    next: columns.offset()?,
+                    epoch: columns.take()?,
+                    node: columns.take()?,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) async fn newest_lost_ranges(&self, limit: u32) -> Result<Vec<LostRange>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT g.name, p.topic, p.partition, l.from_offset, l.to_offset, l.why, l.found_at
+             FROM lost_range l
+             JOIN position p ON p.id = l.position
+             JOIN consumer_group g ON g.id = p.group_id
+             ORDER BY l.id DESC LIMIT ?",
+        )
+        .bind(limit)
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok(LostRange {
+                    group: columns.take()?,
+                    topic: columns.take()?,
+                    partition: columns.number()?,
+                    from: columns.offset()?,
+                    to: columns.offset()?,
+                    why: columns.take()?,
+                    found_at: columns.time()?,
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,125 @@
+//! Retention: removing what is old, a chunk at a time.
+
+use std::time::Duration;
+
+use courier_core::message::Timestamp;
+use courier_core::status::State;
+use sqlx::SqliteConnection;
+
+use super::SqliteStore;
+use super::fault::{commit_fault, fault};
+use super::values::{Columns, json, now};
+use crate::store::StoreError;
+
+/// Rows that one call removes of each kind. While it does, nothing settles,
+/// so that a chunk is about as long as a settle.
+const CHUNK_ROWS: usize = 2_000;
+
+impl SqliteStore {
+    pub(super) async fn prune_chunk(&self, retention: Duration) -> Result<bool, StoreError> {
+        let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+        let before = Timestamp(now().0.saturating_sub(age));
+        let mut tx = self.connections.write().await?;
+        let deliveries = prune_deliveries(&mut tx, before).await?;
+        let messages = prune_messages(&mut tx, before).await?;
+        prune_writers(&mut tx, before).await?;
+        tx.commit().await.map_err(commit_fault)?;
+        Ok(deliveries || messages)
+    }
+}
+
+/// Removes final rows with their attempts and records. Open deliveries have
+/// no final row, and so nothing of theirs is found here.
+async fn prune_deliveries(tx: &mut SqliteConnection, before: Timestamp) -> Result<bool, StoreError> {
+    let groups: Vec<i64> =
+        sqlx::query_scalar("SELECT id FROM consumer_group").fetch_all(&mut *tx).await.map_err(fault)?;
+    let mut room = CHUNK_ROWS;
+    for group in groups {
+        let old = sqlx::query(
+            "SELECT position, offset, day FROM delivery INDEXED BY delivery_time
+             WHERE group_id = ? AND settled_at < ? ORDER BY settled_at LIMIT ?",
+        )
+        .bind(group)
+        .bind(before.0)
+        .bind(super::slices::rows(room))
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(fault)?;
+        let old: Vec<(i64, i64, i64)> = old
+            .iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok((columns.take()?, columns.take()?, columns.take()?))
+            })
+            .collect::<Result<_, StoreError>>()?;
+        if !old.is_empty() {
+            remove(tx, group, &json(&old)?).await?;
+        }
+        room -= old.len();
+        if room == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn remove(tx: &mut SqliteConnection, group: i64, old: &str) -> Result<(), StoreError> {
+    const STATEMENTS: [&str; 3] = [
+        "DELETE FROM attempt WHERE (position, offset) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
+        "DELETE FROM kept_record WHERE (position, offset) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
+        "DELETE FROM delivery WHERE (position, offset, day)
+             IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))",
+    ];
+    // `failed` says how many are failed now; one that is forgotten is not.
+    sqlx::query(
+        "UPDATE counter SET failed = counter.failed - gone.count
+         FROM (SELECT d.node, count(*) AS count
+               FROM json_each(?) o CROSS JOIN delivery d
+               ON d.position = o.value ->> 0 AND d.offset = o.value ->> 1 AND d.day = o.value ->> 2
+               WHERE d.state = ? GROUP BY d.node) AS gone
+         WHERE group_id = ? AND counter.node = gone.node",
+    )
+    .bind(old)
+    .bind(State::HandleFail.code())
+    .bind(group)
+    .execute(&mut *tx)
+    .await
+    .map_err(fault)?;
+    for statement in STATEMENTS {
+        sqlx::query(statement).bind(old).execute(&mut *tx).await.map_err(fault)?;
+    }
+    Ok(())
+}
+
+/// Removes messages, except those that the host still tries to send.
+async fn prune_messages(tx: &mut SqliteConnection, before: Timestamp) -> Result<bool, StoreError> {
+    let removed = sqlx::query(
+        "DELETE FROM message WHERE seq IN (
+             SELECT seq FROM message m INDEXED BY message_time
+             WHERE m.created_at < ? AND m.retrying = 0
+                 AND NOT EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = m.id)
+             ORDER BY m.created_at LIMIT ?)",
+    )
+    .bind(before.0)
+    .bind(super::slices::rows(CHUNK_ROWS))
+    .execute(tx)
+    .await
+    .map_err(fault)?;
+    Ok(removed.rows_affected() >= CHUNK_ROWS as u64)
+}
+
+/// Removes writers that nothing refers to any more: their processes ended
+/// long ago, and what one of them still settled would be refused.
+async fn prune_writers(tx: &mut SqliteConnection, before: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM writer WHERE joined_at < ?
+             AND NOT EXISTS (SELECT 1 FROM node n WHERE n.writer_id = writer.id)
+             AND NOT EXISTS (SELECT 1 FROM position p WHERE p.writer_id = writer.id)
+             AND NOT EXISTS (SELECT 1 FROM relay_shard s WHERE s.writer_id = writer.id)",
+    )
+    .bind(before.0)
+    .execute(tx)
+    .await
+    .map_err(fault)?;
+    Ok(())
+}

@@ -1,0 +1,273 @@
+//! The one way out: what the host owes Kafka, and who may send it.
+//!
+//! The rows are spread over shards by topic and key. A shard is leased to one
+//! host under an epoch, so that the rows of a key are sent by one host at a
+//! time and in the order of their ids.
+
+use std::time::Duration;
+
+use courier_core::message::{Offset, Timestamp};
+use courier_core::status::State;
+use sqlx::SqliteConnection;
+
+use super::SqliteStore;
+use super::fault::{commit_fault, fault};
+use super::values::{Columns, clean, expect_rows, json, now};
+use crate::store::{OutboundRow, RelayResult, Relayed, StoreError, WriterId};
+
+impl SqliteStore {
+    pub(super) async fn outbound_topics(&self) -> Result<Vec<String>, StoreError> {
+        // Steps from one topic to the next in the index, so that the cost is
+        // that of the topics and not of the rows.
+        sqlx::query_scalar(
+            "WITH RECURSIVE t (topic) AS (
+                 SELECT min(topic) FROM outbound
+                 UNION ALL
+                 SELECT (SELECT min(o.topic) FROM outbound o WHERE o.topic > t.topic) FROM t WHERE t.topic IS NOT NULL
+             ) SELECT topic FROM t WHERE topic IS NOT NULL",
+        )
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)
+    }
+
+    pub(super) async fn lease_relay_shards(
+        &self,
+        writer: WriterId,
+        want: u32,
+        lease: Duration,
+    ) -> Result<Vec<(i32, i64)>, StoreError> {
+        let mut tx = self.connections.write().await?;
+        let now = now();
+        let want = i64::from(want);
+        // Nobody took what is still under this writer's name, even if its
+        // lease ran out: it goes on under the same epoch.
+        sqlx::query(
+            "UPDATE relay_shard SET writer_id = NULL, lease_until = 0
+             WHERE shard IN (SELECT shard FROM relay_shard WHERE writer_id = ? ORDER BY shard LIMIT -1 OFFSET ?)",
+        )
+        .bind(writer.0)
+        .bind(want)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        let held: i64 = sqlx::query_scalar("SELECT count(*) FROM relay_shard WHERE writer_id = ?")
+            .bind(writer.0)
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(fault)?;
+        sqlx::query(
+            "UPDATE relay_shard SET writer_id = ?1, epoch = epoch + 1
+             WHERE shard IN (SELECT shard FROM relay_shard
+                             WHERE (writer_id IS NULL OR lease_until <= ?2) AND writer_id IS NOT ?1
+                             ORDER BY shard LIMIT ?3)",
+        )
+        .bind(writer.0)
+        .bind(now.0)
+        .bind((want - held).max(0))
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        let rows = sqlx::query("UPDATE relay_shard SET lease_until = ? WHERE writer_id = ? RETURNING shard, epoch")
+            .bind(now.after(lease).0)
+            .bind(writer.0)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(fault)?;
+        tx.commit().await.map_err(commit_fault)?;
+        let mut shards: Vec<(i32, i64)> = rows
+            .iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok((columns.number()?, columns.take()?))
+            })
+            .collect::<Result<_, StoreError>>()?;
+        shards.sort_unstable();
+        Ok(shards)
+    }
+
+    pub(super) async fn due_outbound(&self, shards: &[(i32, i64)], limit: u32) -> Result<Vec<OutboundRow>, StoreError> {
+        // Equality of keys is never true for rows without one: each of those
+        // is a lane of its own and hides nothing.
+        let rows = sqlx::query(
+            "SELECT o.id, o.shard, o.message_id, o.topic, o.partition, o.key, o.record, o.tries
+             FROM outbound o
+             WHERE o.shard IN (SELECT s.shard FROM relay_shard s JOIN json_each(?1) h
+                               ON s.shard = h.value ->> 0 AND s.epoch = h.value ->> 1)
+               AND o.held_until <= ?2
+               AND NOT EXISTS (SELECT 1 FROM outbound b
+                               WHERE b.topic = o.topic AND b.key = o.key AND b.id < o.id AND b.held_until > ?2)
+             ORDER BY o.id LIMIT ?3",
+        )
+        .bind(json(&shards)?)
+        .bind(now().0)
+        .bind(limit)
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok(OutboundRow {
+                    id: columns.take()?,
+                    shard: columns.number()?,
+                    message_id: columns.take()?,
+                    topic: columns.take()?,
+                    partition: columns.number_option()?,
+                    key: columns.bytes_option()?,
+                    record: columns.take::<Vec<u8>>()?.into(),
+                    tries: columns.number()?,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) async fn choose_outbound_partitions(
+        &self,
+        shards: &[(i32, i64)],
+        chosen: &[(i64, i32)],
+    ) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        let held = held_shards(&mut tx, shards).await?;
+        let rows = sqlx::query(
+            "SELECT o.shard FROM json_each(?) c JOIN outbound o ON o.id = c.value ->> 0 WHERE o.partition IS NULL",
+        )
+        .bind(json(&chosen)?)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(fault)?;
+        // Whoever is not told that its choice was not stored would produce to
+        // a partition that the next holder of the shard does not know of.
+        for row in &rows {
+            let shard: i32 = Columns::of(row).number()?;
+            if !held.contains(&shard) {
+                return Err(StoreError::Fenced(format!("relay shard {shard} has a newer epoch")));
+            }
+        }
+        let stored = sqlx::query(
+            "UPDATE outbound SET partition = c.value ->> 1
+             FROM json_each(?) c WHERE outbound.id = c.value ->> 0 AND outbound.partition IS NULL",
+        )
+        .bind(json(&chosen)?)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        expect_rows("storing chosen partitions", rows.len(), stored.rows_affected())?;
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    pub(super) async fn settle_relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        let held = held_shards(&mut tx, shards).await?;
+        let (mut taken, mut refused, mut later) = (Vec::new(), Vec::new(), Vec::new());
+        let now = now();
+        for result in results.iter().filter(|result| held.contains(&result.shard)) {
+            match &result.result {
+                RelayResult::Taken { partition, offset } => taken.push((result.id, *partition, *offset)),
+                RelayResult::Refused { reason } => refused.push((result.id, clean(reason))),
+                RelayResult::Later { reason, wait } => later.push((result.id, now.after(*wait), clean(reason))),
+            }
+        }
+        settle_taken(&mut tx, &taken).await?;
+        settle_refused(&mut tx, &refused).await?;
+        settle_later(&mut tx, &later).await?;
+        tx.commit().await.map_err(commit_fault)
+    }
+}
+
+/// Those of `shards` whose epoch is the present one.
+async fn held_shards(tx: &mut SqliteConnection, shards: &[(i32, i64)]) -> Result<Vec<i32>, StoreError> {
+    sqlx::query_scalar(
+        "SELECT s.shard FROM relay_shard s
+         JOIN json_each(?) h ON s.shard = h.value ->> 0 AND s.epoch = h.value ->> 1",
+    )
+    .bind(json(&shards)?)
+    .fetch_all(tx)
+    .await
+    .map_err(fault)
+}
+
+/// Writes the message rows of outbound rows that changed, which are in the
+/// temporary-free form of one JSON list: id, partition, offset, reason. What a
+/// handler published gets its message row here, when it is first heard of.
+/// A message that has a place already keeps it: it was sent twice, and the
+/// first place is the one that people were told.
+macro_rules! message_rows {
+    ($state:literal, $retrying:literal, $record:literal) => {
+        concat!(
+            "INSERT INTO message (id, key, source, topic, type_name, kind, time, created_at, state, reason, retrying,
+                 partition, offset, shard, record)
+             SELECT o.message_id, o.key, o.source, o.topic, o.type_name, 'event', o.created_at, o.created_at, ",
+            $state,
+            ", c.value ->> 3, ",
+            $retrying,
+            ", c.value ->> 1, c.value ->> 2, o.shard, ",
+            $record,
+            " FROM json_each(?) c JOIN outbound o ON o.id = c.value ->> 0 WHERE o.listed = 1
+             ON CONFLICT (id) DO UPDATE SET
+                 state = excluded.state, reason = excluded.reason, retrying = excluded.retrying,
+                 partition = excluded.partition, offset = excluded.offset, shard = excluded.shard,
+                 record = excluded.record
+             WHERE message.partition IS NULL"
+        )
+    };
+}
+
+async fn settle_taken(tx: &mut SqliteConnection, taken: &[(i64, i32, Offset)]) -> Result<(), StoreError> {
+    if taken.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = taken.iter().map(|(id, partition, offset)| (id, partition, offset.0, None::<&str>)).collect();
+    let rows = json(&rows)?;
+    debug_assert_eq!(State::Committed.code(), 2);
+    sqlx::query(message_rows!("2", "0", "NULL")).bind(&rows).execute(&mut *tx).await.map_err(fault)?;
+    remove(tx, &rows).await
+}
+
+async fn settle_refused(
+    tx: &mut SqliteConnection,
+    refused: &[(i64, std::borrow::Cow<'_, str>)],
+) -> Result<(), StoreError> {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = refused.iter().map(|(id, reason)| (id, None::<i32>, None::<i64>, reason)).collect();
+    let rows = json(&rows)?;
+    debug_assert_eq!(State::SendFail.code(), 1);
+    // The record moves to the message, so that a person can send it again.
+    sqlx::query(message_rows!("1", "0", "o.record")).bind(&rows).execute(&mut *tx).await.map_err(fault)?;
+    remove(tx, &rows).await
+}
+
+async fn settle_later(
+    tx: &mut SqliteConnection,
+    later: &[(i64, Timestamp, std::borrow::Cow<'_, str>)],
+) -> Result<(), StoreError> {
+    if later.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = later.iter().map(|(id, _, reason)| (id, None::<i32>, None::<i64>, reason)).collect();
+    sqlx::query(message_rows!("1", "1", "NULL")).bind(json(&rows)?).execute(&mut *tx).await.map_err(fault)?;
+    let rows: Vec<_> = later.iter().map(|(id, until, _)| (id, until.0)).collect();
+    // A row that is gone was sent directly after all, and needs no other try.
+    sqlx::query(
+        "UPDATE outbound SET tries = tries + 1, held_until = l.value ->> 1 FROM json_each(?) l WHERE outbound.id = l.value ->> 0",
+    )
+    .bind(json(&rows)?)
+    .execute(tx)
+    .await
+    .map_err(fault)?;
+    Ok(())
+}
+
+/// Removes outbound rows. One that is gone already was sent directly at the
+/// same time, because its hold ran out: the message is twice in Kafka, with
+/// the same id, as after a crash.
+async fn remove(tx: &mut SqliteConnection, rows: &str) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM outbound WHERE id IN (SELECT value ->> 0 FROM json_each(?))")
+        .bind(rows)
+        .execute(tx)
+        .await
+        .map_err(fault)?;
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! One settle: many outcomes, one transaction.
+//!
+//! The order within it is the same as in the other dialect: the writer's
+//! sequence, then the positions under their epochs, then the check of open
+//! rows, and only then what is written. Nothing else writes meanwhile, since
+//! SQLite has one writer, so that what was read stays true until the commit.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use courier_core::status::State;
+use sqlx::{Arguments, Row, SqliteConnection};
+
+use super::SqliteStore;
+use super::fault::{commit_fault, fault};
+use super::settle_rows::{Line, write_attempts, write_final, write_open, write_records};
+use super::values::{Bulk, clean, expect_rows, json};
+use crate::store::{Becomes, OutcomeRow, Part, Settled, StoreError, WriterId};
+
+/// A part that its writer still owns.
+struct Owned<'p> {
+    part: &'p Part,
+    group: i64,
+    /// Whether the position has open rows at all; most have none, and their
+    /// outcomes need no look at each row.
+    has_open: bool,
+}
+
+impl SqliteStore {
+    pub(super) async fn settle_parts(
+        &self,
+        writer: WriterId,
+        sequence: i64,
+        parts: &[Part],
+    ) -> Result<Settled, StoreError> {
+        self.words.learn(&self.connections, words_of(parts)).await?;
+        let mut tx = self.connections.write().await?;
+        advance(&mut tx, writer, sequence).await?;
+        let (owned, stale) = owned(&mut tx, parts).await?;
+        for part in &owned {
+            check_open_rows(&mut tx, part).await?;
+        }
+        let mut lines = Vec::new();
+        for part in &owned {
+            for outcome in &part.part.outcomes {
+                lines.push(Line::new(part.part.position, part.group, outcome, &self.words)?);
+            }
+        }
+        for part in &owned {
+            remove_finished(&mut tx, part).await?;
+        }
+        write_final(&mut tx, &lines).await?;
+        write_open(&mut tx, &lines).await?;
+        write_records(&mut tx, &lines).await?;
+        write_attempts(&mut tx, &lines, &self.words).await?;
+        super::accept::write_outbound(
+            &mut tx,
+            lines.iter().flat_map(|line| line.outcome.outbound.iter()),
+            super::accept::Origin::Handler,
+        )
+        .await?;
+        write_state_values(&mut tx, &lines).await?;
+        move_positions(&mut tx, &owned).await?;
+        count(&mut tx, &lines).await?;
+        tx.commit().await.map_err(commit_fault)?;
+        Ok(Settled { stale })
+    }
+}
+
+/// The nodes and versions that the parts name.
+fn words_of(parts: &[Part]) -> impl Iterator<Item = &str> + Send {
+    parts.iter().flat_map(|part| &part.outcomes).flat_map(|outcome| {
+        let attempts = outcome.attempts.iter().flat_map(|a| [Some(&*a.node), a.version.as_deref()]);
+        [Some(&*outcome.node), outcome.version.as_deref()].into_iter().chain(attempts).flatten()
+    })
+}
+
+/// Takes the writer's next sequence number, in the transaction that it is for:
+/// if the answer to the commit is lost, the number tells what became of it.
+async fn advance(tx: &mut SqliteConnection, writer: WriterId, sequence: i64) -> Result<(), StoreError> {
+    let advanced = sqlx::query("UPDATE writer SET sequence = ?2 WHERE id = ?1 AND sequence = ?2 - 1")
+        .bind(writer.0)
+        .bind(sequence)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+    if advanced.rows_affected() == 1 {
+        return Ok(());
+    }
+    let at: Option<i64> = sqlx::query_scalar("SELECT sequence FROM writer WHERE id = ?")
+        .bind(writer.0)
+        .fetch_optional(tx)
+        .await
+        .map_err(fault)?;
+    Err(match at {
+        None => StoreError::Fenced(format!("there is no writer {}", writer.0)),
+        Some(at) => StoreError::Bug(format!("writer {} settles as {sequence} but stands at {at}", writer.0)),
+    })
+}
+
+/// Tells the parts whose epoch is the present one from those that are stale.
+async fn owned<'p>(tx: &mut SqliteConnection, parts: &'p [Part]) -> Result<(Vec<Owned<'p>>, Vec<usize>), StoreError> {
+    let ids: BTreeSet<i64> = parts.iter().map(|part| part.position.0).collect();
+    let rows = sqlx::query(
+        "SELECT id, epoch, group_id, EXISTS (SELECT 1 FROM open_delivery WHERE position = id)
+         FROM position WHERE id IN (SELECT value FROM json_each(?))",
+    )
+    .bind(json(&ids)?)
+    .fetch_all(tx)
+    .await
+    .map_err(fault)?;
+    let mut present = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let (id, epoch, group, has_open) = read4(&row)?;
+        present.insert(id, (epoch, group, has_open != 0));
+    }
+    let (mut owned, mut stale) = (Vec::with_capacity(parts.len()), Vec::new());
+    for (index, part) in parts.iter().enumerate() {
+        match present.get(&part.position.0) {
+            Some(&(epoch, group, has_open)) if epoch == part.epoch => owned.push(Owned { part, group, has_open }),
+            _ => stale.push(index),
+        }
+    }
+    Ok((owned, stale))
+}
+
+fn read4(row: &sqlx::sqlite::SqliteRow) -> Result<(i64, i64, i64, i64), StoreError> {
+    let at = |index: usize| row.try_get::<i64, _>(index).map_err(fault);
+    Ok((at(0)?, at(1)?, at(2)?, at(3)?))
+}
+
+/// Each outcome says whether its delivery has an open row; here it is held to
+/// that, so that an owner that lost track of its deliveries writes nothing.
+async fn check_open_rows(tx: &mut SqliteConnection, owned: &Owned<'_>) -> Result<(), StoreError> {
+    let outcomes = &owned.part.outcomes;
+    let wrong = |outcome: &OutcomeRow| {
+        let (is, says) = if outcome.had_row { ("no", "one") } else { ("an", "none") };
+        StoreError::Bug(format!(
+            "{} {}[{}] offset {}: there is {is} open row where the outcome knows of {says}",
+            owned.part.group, owned.part.topic, owned.part.partition, outcome.offset
+        ))
+    };
+    if !owned.has_open {
+        return outcomes.iter().find(|outcome| outcome.had_row).map_or(Ok(()), |outcome| Err(wrong(outcome)));
+    }
+    let offsets: Vec<i64> = outcomes.iter().map(|outcome| outcome.offset.0).collect();
+    let open: Vec<i64> = sqlx::query_scalar(
+        "SELECT offset FROM open_delivery WHERE position = ? AND offset IN (SELECT value FROM json_each(?))",
+    )
+    .bind(owned.part.position.0)
+    .bind(json(&offsets)?)
+    .fetch_all(tx)
+    .await
+    .map_err(fault)?;
+    let open: BTreeSet<i64> = open.into_iter().collect();
+    let misled = outcomes.iter().find(|outcome| outcome.had_row != open.contains(&outcome.offset.0));
+    misled.map_or(Ok(()), |outcome| Err(wrong(outcome)))
+}
+
+/// Removes the open rows of deliveries that become final, and the records of
+/// those that are HANDLED. A failed one keeps the record it has.
+async fn remove_finished(tx: &mut SqliteConnection, owned: &Owned<'_>) -> Result<(), StoreError> {
+    let (mut finished, mut handled) = (Vec::new(), Vec::new());
+    for outcome in owned.part.outcomes.iter().filter(|outcome| outcome.had_row) {
+        if let Becomes::Final { state, .. } = outcome.to {
+            finished.push(outcome.offset.0);
+            if state == State::Handled {
+                handled.push(outcome.offset.0);
+            }
+        }
+    }
+    if finished.is_empty() {
+        return Ok(());
+    }
+    let removed =
+        sqlx::query("DELETE FROM open_delivery WHERE position = ? AND offset IN (SELECT value FROM json_each(?))")
+            .bind(owned.part.position.0)
+            .bind(json(&finished)?)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+    expect_rows("removing open rows of finished deliveries", finished.len(), removed.rows_affected())?;
+    sqlx::query("DELETE FROM kept_record WHERE position = ? AND offset IN (SELECT value FROM json_each(?))")
+        .bind(owned.part.position.0)
+        .bind(json(&handled)?)
+        .execute(tx)
+        .await
+        .map_err(fault)?;
+    Ok(())
+}
+
+/// Writes the state values of successes in the order they were decided, so
+/// that the last one of a key stays.
+async fn write_state_values(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
+    const PUT: Bulk = Bulk {
+        insert: "INSERT INTO state_value (group_id, key, value)",
+        columns: 3,
+        then: "ON CONFLICT (group_id, key) DO UPDATE SET value = excluded.value",
+    };
+    let mut last = BTreeMap::new();
+    for line in lines {
+        for (key, value) in &line.outcome.state_writes {
+            last.insert((line.group, clean(key)), value.as_ref());
+        }
+    }
+    let put: Vec<_> = last.iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect();
+    PUT.run(tx, &put, |arguments, ((group, key), value)| {
+        arguments.add(*group)?;
+        arguments.add(key.as_ref())?;
+        arguments.add(value.as_ref())
+    })
+    .await?;
+    for ((group, key), _) in last.iter().filter(|(_, value)| value.is_none()) {
+        // No row is what the handler asked for, so that none to delete is fine.
+        sqlx::query("DELETE FROM state_value WHERE group_id = ? AND key = ?")
+            .bind(group)
+            .bind(key.as_ref())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+    }
+    Ok(())
+}
+
+/// Moves the positions on, never back: a claim may have skipped further.
+async fn move_positions(tx: &mut SqliteConnection, owned: &[Owned<'_>]) -> Result<(), StoreError> {
+    let mut moves: BTreeMap<i64, i64> = BTreeMap::new();
+    for Owned { part, .. } in owned {
+        let next = moves.entry(part.position.0).or_insert(part.next.0);
+        *next = part.next.0.max(*next);
+    }
+    let moves: Vec<_> = moves.into_iter().collect();
+    let moved = sqlx::query(
+        "UPDATE position SET next = max(next, m.value ->> 1) FROM json_each(?) m WHERE position.id = m.value ->> 0",
+    )
+    .bind(json(&moves)?)
+    .execute(tx)
+    .await
+    .map_err(fault)?;
+    expect_rows("moving positions", moves.len(), moved.rows_affected())
+}
+
+/// Adds to the groups' counters what ended here.
+async fn count(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
+    const ADD: Bulk = Bulk {
+        insert: "INSERT INTO counter (group_id, node, handled, failed)",
+        columns: 4,
+        then: "ON CONFLICT (group_id, node) DO UPDATE
+               SET handled = handled + excluded.handled, failed = failed + excluded.failed",
+    };
+    let mut sums: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
+    for line in lines {
+        if let Becomes::Final { state, .. } = line.outcome.to {
+            let (handled, failed) = sums.entry((line.group, line.node)).or_default();
+            if state == State::Handled { *handled += 1 } else { *failed += 1 }
+        }
+    }
+    let sums: Vec<_> = sums.into_iter().collect();
+    ADD.run(tx, &sums, |arguments, ((group, node), (handled, failed))| {
+        arguments.add(*group)?;
+        arguments.add(*node)?;
+        arguments.add(*handled)?;
+        arguments.add(*failed)
+    })
+    .await?;
+    Ok(())
+}

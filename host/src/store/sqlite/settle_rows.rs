@@ -1,0 +1,177 @@
+//! The rows of a settle: deliveries, their records and their attempts.
+
+use courier_core::message::Timestamp;
+use courier_core::status::State;
+use sqlx::error::BoxDynError;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Arguments, SqliteConnection};
+
+use super::values::{Bulk, clean, clean_option, expect_rows};
+use super::words::Words;
+use crate::store::{AttemptRow, Becomes, OutcomeRow, PositionId, StoreError};
+
+/// An outcome with what its rows need beside it.
+pub(super) struct Line<'o> {
+    pub position: PositionId,
+    pub group: i64,
+    pub node: i64,
+    pub version: Option<i64>,
+    pub outcome: &'o OutcomeRow,
+}
+
+impl<'o> Line<'o> {
+    /// Looks the words up and refuses a state that no such row can have.
+    pub fn new(position: PositionId, group: i64, outcome: &'o OutcomeRow, words: &Words) -> Result<Self, StoreError> {
+        let fits = match outcome.to {
+            Becomes::Final { state, .. } => matches!(state, State::Handled | State::HandleFail),
+            Becomes::Open { state, .. } => matches!(state, State::Committed | State::PushFail | State::HandleFail),
+        };
+        if !fits {
+            return Err(StoreError::Bug(format!("offset {} cannot become {:?}", outcome.offset, outcome.to)));
+        }
+        let number = |text: &str| words.number(text).map_err(|error| StoreError::Bug(error.to_string()));
+        let version = outcome.version.as_deref().map(number).transpose()?;
+        Ok(Self { position, group, node: number(&outcome.node)?, version, outcome })
+    }
+
+    /// The columns that open and final rows end with alike.
+    fn bind_rest(&self, arguments: &mut SqliteArguments) -> Result<(), BoxDynError> {
+        let outcome = self.outcome;
+        arguments.add(outcome.record_time.0)?;
+        arguments.add(outcome.received_at.0)?;
+        arguments.add(outcome.started_at.map(|at| at.0))?;
+        arguments.add(i64::from(outcome.number))?;
+        arguments.add(i64::from(outcome.counted))?;
+        arguments.add(outcome.verdict.map(|verdict| verdict.code()))?;
+        arguments.add(self.node)?;
+        arguments.add(self.version)?;
+        arguments.add(clean(&outcome.message_id).as_ref())?;
+        arguments.add(outcome.key.as_deref())?;
+        arguments.add(clean(&outcome.type_name).as_ref())?;
+        arguments.add(clean_option(outcome.reason.as_deref()).as_deref())?;
+        arguments.add(clean_option(outcome.fingerprint.as_deref()).as_deref())
+    }
+}
+
+/// Inserts the final rows.
+pub(super) async fn write_final(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
+    const INSERT: Bulk = Bulk {
+        insert: "INSERT INTO delivery (position, offset, day, group_id, state, settled_at, record_time, received_at,
+                 started_at, number, counted, verdict, node, version, message_id, key, type_name, reason, fingerprint)",
+        columns: 19,
+        then: "",
+    };
+    let rows: Vec<(&Line<'_>, State, Timestamp)> = lines
+        .iter()
+        .filter_map(|line| match line.outcome.to {
+            Becomes::Final { state, settled_at, .. } => Some((line, state, settled_at)),
+            Becomes::Open { .. } => None,
+        })
+        .collect();
+    let inserted = INSERT
+        .run(tx, &rows, |arguments, (line, state, settled_at)| {
+            arguments.add(line.position.0)?;
+            arguments.add(line.outcome.offset.0)?;
+            arguments.add(line.outcome.record_time.day())?;
+            arguments.add(line.group)?;
+            arguments.add(state.code())?;
+            arguments.add(settled_at.0)?;
+            line.bind_rest(arguments)
+        })
+        .await?;
+    expect_rows("inserting final rows", rows.len(), inserted)
+}
+
+/// Inserts open rows, or changes those that are there. Which of them are there
+/// was checked before. When somebody asked for a delivery stays as it is: the
+/// wish may have come while the attempt ran, and its owner reads it by time.
+pub(super) async fn write_open(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
+    const UPSERT: Bulk = Bulk {
+        insert: "INSERT INTO open_delivery (position, offset, group_id, state, next_attempt_at, held, record_time,
+                 received_at, started_at, number, counted, verdict, node, version, message_id, key, type_name, reason,
+                 fingerprint)",
+        columns: 19,
+        then: "ON CONFLICT (position, offset) DO UPDATE SET
+                   state = excluded.state, next_attempt_at = excluded.next_attempt_at, held = excluded.held,
+                   started_at = excluded.started_at, number = excluded.number, counted = excluded.counted,
+                   verdict = excluded.verdict, node = excluded.node, version = excluded.version,
+                   reason = excluded.reason, fingerprint = excluded.fingerprint",
+    };
+    let rows: Vec<(&Line<'_>, State, Option<Timestamp>, bool)> = lines
+        .iter()
+        .filter_map(|line| match line.outcome.to {
+            Becomes::Open { state, next_attempt_at, held, .. } => Some((line, state, next_attempt_at, held)),
+            Becomes::Final { .. } => None,
+        })
+        .collect();
+    let written = UPSERT
+        .run(tx, &rows, |arguments, (line, state, due, held)| {
+            arguments.add(line.position.0)?;
+            arguments.add(line.outcome.offset.0)?;
+            arguments.add(line.group)?;
+            arguments.add(state.code())?;
+            arguments.add(due.map(|due| due.0))?;
+            arguments.add(i64::from(*held))?;
+            line.bind_rest(arguments)
+        })
+        .await?;
+    expect_rows("writing open rows", rows.len(), written)
+}
+
+/// Keeps the records that came with open and failed deliveries.
+pub(super) async fn write_records(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
+    const KEEP: Bulk = Bulk {
+        insert: "INSERT INTO kept_record (position, offset, record)",
+        columns: 3,
+        then: "ON CONFLICT (position, offset) DO UPDATE SET record = excluded.record",
+    };
+    let rows: Vec<_> = lines
+        .iter()
+        .filter_map(|line| match &line.outcome.to {
+            Becomes::Final { state: State::Handled, .. } => None,
+            Becomes::Final { record, .. } | Becomes::Open { record, .. } => {
+                record.as_ref().map(|record| (line, record))
+            }
+        })
+        .collect();
+    KEEP.run(tx, &rows, |arguments, (line, record)| {
+        arguments.add(line.position.0)?;
+        arguments.add(line.outcome.offset.0)?;
+        arguments.add(record.as_ref())
+    })
+    .await?;
+    Ok(())
+}
+
+/// Inserts the attempts that are kept.
+pub(super) async fn write_attempts(
+    tx: &mut SqliteConnection,
+    lines: &[Line<'_>],
+    words: &Words,
+) -> Result<(), StoreError> {
+    const INSERT: Bulk = Bulk {
+        insert: "INSERT INTO attempt (position, offset, number, counted, version, node, started_at, finished_at,
+                 verdict, reason, fingerprint, log)",
+        columns: 12,
+        then: "",
+    };
+    let rows: Vec<(&Line<'_>, &AttemptRow)> =
+        lines.iter().flat_map(|line| line.outcome.attempts.iter().map(move |attempt| (line, attempt))).collect();
+    INSERT
+        .run(tx, &rows, |arguments, (line, attempt)| {
+            arguments.add(line.position.0)?;
+            arguments.add(line.outcome.offset.0)?;
+            arguments.add(i64::from(attempt.number))?;
+            arguments.add(i64::from(attempt.counted))?;
+            arguments.add(attempt.version.as_deref().map(|version| words.number(version)).transpose()?)?;
+            arguments.add(words.number(&attempt.node)?)?;
+            arguments.add(attempt.started_at.0)?;
+            arguments.add(attempt.finished_at.0)?;
+            arguments.add(attempt.verdict.code())?;
+            arguments.add(clean_option(attempt.reason.as_deref()).as_deref())?;
+            arguments.add(clean_option(attempt.fingerprint.as_deref()).as_deref())?;
+            arguments.add(clean_option(attempt.log.as_deref()).as_deref())
+        })
+        .await?;
+    Ok(())
+}
