@@ -1,1 +1,174 @@
-//! lanes
+//! Order: the lanes of one partition.
+//!
+//! A lane is a queue of deliveries of which only the head may run. When the
+//! head waits for a retry the lane is parked: what stands behind it waits in
+//! the store, and other lanes flow.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::message::{Offset, Timestamp};
+use crate::status::State;
+
+/// Which deliveries keep an order among themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LaneKey {
+    /// All with this raw key (`ordering = "key"`).
+    Key(Bytes),
+    /// This record only: it has no key, or `ordering = "none"`.
+    Alone(Offset),
+    /// The whole partition (`ordering = "partition"`).
+    Whole,
+}
+
+/// A delivery in its lane.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Which one.
+    pub offset: Offset,
+    /// Invocations so far.
+    pub number: u32,
+    /// Attempts used up so far.
+    pub counted: u32,
+    /// Size of its record.
+    pub bytes: usize,
+    /// Whether the store has an open row for it, or a write that makes one is
+    /// on its way and ahead of any later write about it.
+    pub has_row: bool,
+    /// The unsent write about it, by its running number.
+    pub(crate) pending: Option<u64>,
+    /// What its row says, where that matters once it is the head.
+    pub(crate) due: Option<Timestamp>,
+    pub(crate) state: State,
+    pub(crate) held: bool,
+}
+
+impl Item {
+    pub(crate) fn fresh(offset: Offset, bytes: usize) -> Self {
+        Self {
+            offset,
+            number: 0,
+            counted: 0,
+            bytes,
+            has_row: false,
+            pending: None,
+            due: None,
+            state: State::Committed,
+            held: false,
+        }
+    }
+}
+
+/// What the head of a lane does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// It has its turn.
+    Running,
+    /// It waits for a time; the lane is parked.
+    Waiting(Timestamp),
+    /// It waits for a person; the lane is parked.
+    Held,
+}
+
+/// A lane's place in [`Lanes`]; reused once the lane is empty.
+pub type LaneId = usize;
+
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) key: LaneKey,
+    pub(crate) head: Head,
+    pub(crate) queue: VecDeque<Item>,
+}
+
+/// The lanes of a partition that hold any delivery.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    slots: Vec<Option<Lane>>,
+    free: Vec<LaneId>,
+    by_key: HashMap<LaneKey, LaneId>,
+    due: BTreeSet<(Timestamp, LaneId)>,
+}
+
+impl Lanes {
+    /// The lane with this key, if it holds anything.
+    pub(crate) fn find(&self, key: &LaneKey) -> Option<LaneId> {
+        self.by_key.get(key).copied()
+    }
+
+    /// Opens a lane that holds nothing but its head.
+    pub(crate) fn open(&mut self, key: LaneKey, head: Head, item: Item) -> LaneId {
+        let lane = Lane { key: key.clone(), head, queue: VecDeque::from([item]) };
+        let id = if let Some(id) = self.free.pop() {
+            self.slots[id] = Some(lane);
+            id
+        } else {
+            self.slots.push(Some(lane));
+            self.slots.len() - 1
+        };
+        // A lane of one record is never looked for by its key again.
+        if !matches!(key, LaneKey::Alone(_)) {
+            self.by_key.insert(key, id);
+        }
+        if let Head::Waiting(at) = head {
+            self.due.insert((at, id));
+        }
+        id
+    }
+
+    /// Finds a lane of one record, which only a repeated request looks for.
+    pub(crate) fn find_alone(&self, offset: Offset) -> Option<LaneId> {
+        self.slots.iter().position(|slot| slot.as_ref().is_some_and(|lane| lane.key == LaneKey::Alone(offset)))
+    }
+
+    /// The lane. Ids come from this struct and die only in `close`, so an id
+    /// that names nothing is a fault of this program.
+    pub(crate) fn get(&mut self, id: LaneId) -> &mut Lane {
+        self.slots[id].as_mut().expect("a lane id outlives its lane only by a bug")
+    }
+
+    /// Sets what the head does, and keeps the times at which lanes are due.
+    pub(crate) fn set_head(&mut self, id: LaneId, head: Head) {
+        if let Head::Waiting(at) = self.get(id).head {
+            self.due.remove(&(at, id));
+        }
+        if let Head::Waiting(at) = head {
+            self.due.insert((at, id));
+        }
+        self.get(id).head = head;
+    }
+
+    /// Forgets a lane that holds nothing any more.
+    pub(crate) fn close(&mut self, id: LaneId) {
+        if let Some(lane) = self.slots[id].take() {
+            if let Head::Waiting(at) = lane.head {
+                self.due.remove(&(at, id));
+            }
+            self.by_key.remove(&lane.key);
+            self.free.push(id);
+        }
+    }
+
+    /// When the next lane is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// A lane that is due by `now`, the longest waiting first.
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<LaneId> {
+        self.due.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
+    /// Lanes whose heads wait because they could not run.
+    pub(crate) fn pushed_back(&self) -> Vec<LaneId> {
+        let mut ids: Vec<LaneId> = self.due.iter().map(|(_, id)| *id).collect();
+        ids.retain(|id| {
+            self.slots[*id]
+                .as_ref()
+                .and_then(|lane| lane.queue.front())
+                .is_some_and(|item| item.state == State::PushFail)
+        });
+        ids
+    }
+}

@@ -1,1 +1,770 @@
-//! partition
+//! The machine that owns one partition of one group.
+//!
+//! It is handed events and pushes actions; it does nothing itself. The host
+//! carries the actions out in `group/` and `kafka/`, the simulation carries
+//! them out against models, and both drive this very code. A machine lives for
+//! one claim: when its epoch is over it is dropped, and a new claim makes a new
+//! machine from what the store says.
+//!
+//! Invariants, each next to the code that keeps it:
+//! - **Nothing lost**: the position of a batch lies below every delivery that
+//!   is neither settled nor an open row once that batch is written.
+//! - **Order**: a lane's next delivery is dispatched when its predecessor is
+//!   decided; outcomes leave in the order they were decided, one batch at a
+//!   time, and an unanswered batch is repeated before anything behind it.
+//! - **Not twice**: what the claim says is settled or open is not dispatched
+//!   again when its record comes.
+//! - **Bounds**: [`Bounds`] names them; the machine asks for a pause before
+//!   one is passed.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::lanes::{Head, Item, LaneId, LaneKey, Lanes};
+use crate::message::{Epoch, Offset, Timestamp};
+use crate::offsets::Offsets;
+use crate::status::State;
+use crate::verdict::Outcome;
+
+/// How much a partition may hold at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Received offsets at or above the position.
+    pub max_gap: usize,
+    /// Records in memory that are not open rows.
+    pub max_fresh: usize,
+    /// Bytes of those records.
+    pub max_fresh_bytes: usize,
+    /// Open rows of this partition.
+    pub max_parked: usize,
+    /// Bytes of records kept in open rows; past it only coordinates are kept.
+    pub max_parked_bytes: usize,
+    /// Outcomes in one batch.
+    pub max_batch: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            max_gap: 50_000,
+            max_fresh: 16_384,
+            max_fresh_bytes: 16 * 1024 * 1024,
+            max_parked: 100_000,
+            max_parked_bytes: 64 * 1024 * 1024,
+            max_batch: 2_000,
+        }
+    }
+}
+
+/// What the store told the new owner.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The epoch to write under.
+    pub epoch: Epoch,
+    /// Everything below is settled or parked.
+    pub position: Offset,
+    /// Settled offsets at or above the position.
+    pub settled: Vec<Offset>,
+    /// Open deliveries, ascending by offset.
+    pub open: Vec<Open>,
+}
+
+/// An open row.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// Which delivery.
+    pub offset: Offset,
+    /// Its lane.
+    pub lane: LaneKey,
+    /// COMMITTED, PUSH_FAIL or HANDLE_FAIL.
+    pub state: State,
+    /// When it is due; none behind a head, or held.
+    pub due: Option<Timestamp>,
+    /// Waits for a person.
+    pub held: bool,
+    /// Invocations so far.
+    pub number: u32,
+    /// Attempts used up so far.
+    pub counted: u32,
+    /// Bytes of its record in the row.
+    pub bytes: usize,
+}
+
+/// Whether the binding lets deliveries run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// They run.
+    Open,
+    /// They do not, and nothing more is fetched.
+    Closed,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event<D> {
+    /// A record came from the log.
+    Record {
+        /// Where.
+        offset: Offset,
+        /// In which order it belongs.
+        lane: LaneKey,
+        /// Its size.
+        bytes: usize,
+    },
+    /// A record came that is not for this binding.
+    Skipped {
+        /// Where.
+        offset: Offset,
+    },
+    /// The log holds nothing more below this offset.
+    End {
+        /// The next offset that a record can have.
+        next: Offset,
+    },
+    /// An attempt ended, or could not begin.
+    Decided {
+        /// Which delivery.
+        offset: Offset,
+        /// What follows from it.
+        outcome: Outcome,
+        /// Invocations, this one included.
+        number: u32,
+        /// Attempts used up, this one included.
+        counted: u32,
+        /// What the host keeps with the outcome; opaque here.
+        detail: D,
+    },
+    /// A dispatched delivery was not run, or its attempt was dropped.
+    Returned {
+        /// Which delivery.
+        offset: Offset,
+    },
+    /// The store has no row any more for a dispatched delivery that had one:
+    /// what asked for it came late, and its outcome is written already.
+    Vanished {
+        /// Which delivery.
+        offset: Offset,
+    },
+    /// The store's answer to the batch under way.
+    Settled(Answer),
+    /// Time has passed.
+    Due,
+    /// Somebody asked that an open delivery runs now.
+    Asked(Open),
+    /// The binding was stopped or may go on.
+    Gate(Gate),
+    /// The partition is to be given up: finish what runs.
+    Revoke,
+    /// There is no more time to finish.
+    Deadline,
+    /// The partition is gone: drop everything.
+    Lost,
+}
+
+/// The store's answer to a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is durable.
+    Written,
+    /// A newer owner exists; nothing was written.
+    Fenced,
+    /// Nobody knows; the same batch is to be written again.
+    Unknown,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Action<D> {
+    /// Run a delivery.
+    Dispatch {
+        /// Which one.
+        offset: Offset,
+        /// Invocations before this one.
+        number: u32,
+        /// Attempts used up before this one.
+        counted: u32,
+        /// Whether the store has a row, and so perhaps the only copy of the
+        /// record.
+        has_row: bool,
+    },
+    /// Write a batch, and answer with [`Event::Settled`].
+    Settle(Arc<Batch<D>>),
+    /// Fetch nothing more for now.
+    Pause,
+    /// Fetch again.
+    Resume,
+    /// This machine is done.
+    Release(Release),
+}
+
+/// Why a machine is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// It was revoked, and everything decided is written.
+    Drained,
+    /// It was revoked, and time ran out; what was not written comes again.
+    Late,
+    /// A newer owner wrote; whether that is right is for Kafka to say.
+    Fenced,
+    /// Kafka gave the partition away.
+    Lost,
+}
+
+/// Outcomes to be written in one transaction, in the order they were decided.
+#[derive(Clone, Debug)]
+pub struct Batch<D> {
+    /// The epoch to write under.
+    pub epoch: Epoch,
+    /// The position once they are written.
+    pub position: Offset,
+    /// The outcomes, each delivery at most once.
+    pub writes: Vec<Write<D>>,
+}
+
+/// What a delivery becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// HANDLED.
+    Handled,
+    /// HANDLE_FAIL for good.
+    Failed {
+        /// With a copy for the dead letters.
+        dead_letter: bool,
+    },
+    /// An open row.
+    Open {
+        /// COMMITTED behind its head, PUSH_FAIL or HANDLE_FAIL.
+        state: State,
+        /// When it is due.
+        due: Option<Timestamp>,
+        /// Waits for a person.
+        held: bool,
+        /// Whether its record is kept in the row, or only where it lies.
+        keep_record: bool,
+    },
+}
+
+/// One delivery's outcome.
+#[derive(Clone, Debug)]
+pub struct Write<D> {
+    /// Which delivery.
+    pub offset: Offset,
+    /// Whether the store has an open row for it before this batch.
+    pub had_row: bool,
+    /// What it becomes.
+    pub to: To,
+    /// Invocations so far.
+    pub number: u32,
+    /// Attempts used up so far.
+    pub counted: u32,
+    /// What the host kept with each outcome since the last batch, in order.
+    pub details: Vec<D>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Consuming,
+    Draining,
+    Released,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Machine<D> {
+    bounds: Bounds,
+    epoch: Epoch,
+    phase: Phase,
+    gate: Gate,
+    paused: bool,
+    offsets: Offsets,
+    lanes: Lanes,
+    /// Deliveries that were dispatched and not decided, with their lanes.
+    running: HashMap<Offset, LaneId>,
+    /// Offsets at or above the claimed position that need no dispatch when
+    /// their records come.
+    known: HashSet<Offset>,
+    /// Outcomes not yet sent, in order. One that a later outcome of the same
+    /// delivery replaced leaves `None`, so that numbers stay in place.
+    pending: VecDeque<Option<Write<D>>>,
+    /// The running number of the first of `pending`.
+    pending_from: u64,
+    in_flight: Option<Arc<Batch<D>>>,
+    /// Records in memory that have no open row, and their bytes.
+    fresh: usize,
+    fresh_bytes: usize,
+    /// Open rows and the bytes kept in them.
+    parked: usize,
+    parked_bytes: usize,
+}
+
+impl<D> Machine<D> {
+    /// The machine of a new owner, as the store left things.
+    ///
+    /// Open lanes whose head has no time of its own were draining when their
+    /// owner went: they are due at once.
+    #[must_use]
+    pub fn new(bounds: Bounds, claim: Claim) -> Self {
+        let mut machine = Self {
+            bounds,
+            epoch: claim.epoch,
+            phase: Phase::Consuming,
+            gate: Gate::Open,
+            paused: false,
+            offsets: Offsets::new(claim.position),
+            lanes: Lanes::default(),
+            running: HashMap::new(),
+            known: claim.settled.into_iter().collect(),
+            pending: VecDeque::new(),
+            pending_from: 0,
+            in_flight: None,
+            fresh: 0,
+            fresh_bytes: 0,
+            parked: 0,
+            parked_bytes: 0,
+        };
+        for open in claim.open {
+            if open.offset >= claim.position {
+                machine.known.insert(open.offset);
+            }
+            machine.add_row(open);
+        }
+        machine
+    }
+
+    /// When [`Event::Due`] is wanted next. None while the gate is closed: then
+    /// only the gate can let anything run.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        (self.gate == Gate::Open && self.phase == Phase::Consuming).then(|| self.lanes.next_due()).flatten()
+    }
+
+    /// Below this everything is settled or parked, once what was sent is
+    /// written.
+    #[must_use]
+    pub fn position(&self) -> Offset {
+        self.offsets.position()
+    }
+
+    /// The next offset expected from the log.
+    #[must_use]
+    pub fn next(&self) -> Offset {
+        self.offsets.next()
+    }
+
+    /// Whether a record at this offset would get its turn, now or later: it is
+    /// new, and the claim did not tell of it.
+    #[must_use]
+    pub fn wants(&self, offset: Offset) -> bool {
+        self.phase == Phase::Consuming && offset >= self.offsets.next() && !self.known.contains(&offset)
+    }
+
+    /// Open rows, as this owner knows them.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.parked
+    }
+
+    /// Deliveries that are dispatched and not decided.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Whether open rows hold the partition back, which wants a person.
+    #[must_use]
+    pub fn parked_full(&self) -> bool {
+        self.parked >= self.bounds.max_parked
+    }
+
+    /// Takes an event in and pushes what follows from it. Outcomes are pushed
+    /// by [`Machine::flush`], so that events which come together share a batch.
+    pub fn step(&mut self, now: Timestamp, event: Event<D>, actions: &mut Vec<Action<D>>) {
+        if self.phase == Phase::Released {
+            return;
+        }
+        match event {
+            Event::Record { offset, lane, bytes } => self.record(offset, lane, bytes, actions),
+            Event::Skipped { offset } => self.skipped(offset),
+            Event::End { next } => self.end(next),
+            Event::Decided { offset, outcome, number, counted, detail } => {
+                self.decided(offset, outcome, number, counted, detail, actions);
+            }
+            Event::Returned { offset } => self.returned(offset, now),
+            Event::Vanished { offset } => self.vanished(offset, actions),
+            Event::Settled(answer) => self.settled(answer, actions),
+            Event::Due => self.due(now, actions),
+            Event::Asked(open) => self.asked(open, now, actions),
+            Event::Gate(gate) => self.gate(gate, now, actions),
+            Event::Revoke => self.phase = Phase::Draining,
+            Event::Deadline => self.release(Release::Late, actions),
+            Event::Lost => self.release(Release::Lost, actions),
+        }
+        self.pause_or_resume(actions);
+    }
+
+    /// Pushes the next batch, unless one is under way; and the release of a
+    /// partition that is drained.
+    pub fn flush(&mut self, actions: &mut Vec<Action<D>>) {
+        if self.phase == Phase::Released || self.in_flight.is_some() {
+            return;
+        }
+        let mut writes = Vec::with_capacity(self.pending.len().min(self.bounds.max_batch));
+        while writes.len() < self.bounds.max_batch
+            && let Some(slot) = self.pending.pop_front()
+        {
+            self.pending_from += 1;
+            if let Some(write) = slot {
+                // The position may pass this delivery with the very batch that
+                // makes it final or an open row, and with none before.
+                self.offsets.finish(write.offset);
+                writes.push(write);
+            }
+        }
+        let moved = !writes.is_empty();
+        if moved {
+            let batch = Arc::new(Batch { epoch: self.epoch, position: self.offsets.position(), writes });
+            self.in_flight = Some(Arc::clone(&batch));
+            actions.push(Action::Settle(batch));
+        } else if self.phase == Phase::Draining && self.running.is_empty() {
+            self.release(Release::Drained, actions);
+        }
+        self.pause_or_resume(actions);
+    }
+
+    /// A batch without outcomes that only moves the position over records that
+    /// were not for this binding and over holes, for a partition in which
+    /// nothing else is under way. Pushed when it would say anything new.
+    pub fn flush_position(&mut self, written: Offset, actions: &mut Vec<Action<D>>) {
+        let quiet = self.in_flight.is_none() && self.pending.is_empty() && self.phase == Phase::Consuming;
+        if quiet && self.offsets.position() > written {
+            let batch = Arc::new(Batch { epoch: self.epoch, position: self.offsets.position(), writes: Vec::new() });
+            self.in_flight = Some(Arc::clone(&batch));
+            actions.push(Action::Settle(batch));
+        }
+    }
+
+    fn record(&mut self, offset: Offset, lane: LaneKey, bytes: usize, actions: &mut Vec<Action<D>>) {
+        if self.phase != Phase::Consuming {
+            // It stays above the position, so the next owner gets it.
+            return;
+        }
+        let known = self.known.remove(&offset);
+        if !self.offsets.receive(offset, known) || known {
+            return;
+        }
+        self.fresh += 1;
+        self.fresh_bytes += bytes;
+        let item = Item::fresh(offset, bytes);
+        match self.lanes.find(&lane) {
+            None => {
+                let id = self.lanes.open(lane, Head::Running, item);
+                self.dispatch(id, actions);
+            }
+            Some(id) => {
+                self.lanes.get(id).queue.push_back(item);
+                if self.lanes.get(id).head != Head::Running {
+                    self.park_followers(id);
+                }
+            }
+        }
+    }
+
+    fn skipped(&mut self, offset: Offset) {
+        if self.phase == Phase::Consuming {
+            self.known.remove(&offset);
+            self.offsets.receive(offset, true);
+        }
+    }
+
+    fn end(&mut self, next: Offset) {
+        if self.phase == Phase::Consuming {
+            self.offsets.reach(next);
+        }
+    }
+
+    /// Gives the head of a lane its turn.
+    fn dispatch(&mut self, id: LaneId, actions: &mut Vec<Action<D>>) {
+        self.lanes.set_head(id, Head::Running);
+        let Some(item) = self.lanes.get(id).queue.front() else { return };
+        let (offset, number, counted, has_row) = (item.offset, item.number, item.counted, item.has_row);
+        self.running.insert(offset, id);
+        actions.push(Action::Dispatch { offset, number, counted, has_row });
+    }
+
+    fn decided(
+        &mut self,
+        offset: Offset,
+        outcome: Outcome,
+        number: u32,
+        counted: u32,
+        detail: D,
+        actions: &mut Vec<Action<D>>,
+    ) {
+        let Some(id) = self.running.remove(&offset) else { return };
+        let open = |state, due, held| To::Open { state, due, held, keep_record: false };
+        let (to, next) = match outcome {
+            Outcome::Handled => (To::Handled, None),
+            Outcome::Failed { dead_letter } => (To::Failed { dead_letter }, None),
+            Outcome::Again { state, at } => (open(state, Some(at), false), Some((Head::Waiting(at), state))),
+            Outcome::Held => (open(State::HandleFail, None, true), Some((Head::Held, State::HandleFail))),
+        };
+        if let Some((head, state)) = next {
+            let item = self.lanes.get(id).queue.front_mut().expect("a running lane has a head");
+            (item.number, item.counted, item.state) = (number, counted, state);
+            self.lanes.set_head(id, head);
+            self.write_open(id, 0, to, Some(detail));
+            self.park_followers(id);
+            return;
+        }
+        let item = self.lanes.get(id).queue.pop_front().expect("a running lane has a head");
+        self.write_final(&item, to, number, counted, detail);
+        if self.lanes.get(id).queue.is_empty() {
+            self.lanes.close(id);
+        } else {
+            self.advance_lane(id, actions);
+        }
+    }
+
+    /// The head is gone: the one behind it has its turn, also when its outcome
+    /// is decided but not yet written. Order in the store is kept by the order
+    /// of `pending`.
+    fn advance_lane(&mut self, id: LaneId, actions: &mut Vec<Action<D>>) {
+        let item = self.lanes.get(id).queue.front().expect("the caller looked");
+        if item.held {
+            self.lanes.set_head(id, Head::Held);
+        } else if self.phase == Phase::Consuming && self.gate == Gate::Open {
+            self.dispatch(id, actions);
+        } else {
+            // While nothing may begin, it waits at the front for the gate; a
+            // fresh one is parked so that it is not forgotten.
+            let at = item.due.unwrap_or(Timestamp(0));
+            self.lanes.set_head(id, Head::Waiting(at));
+            if self.phase == Phase::Consuming {
+                self.park_followers(id);
+            }
+        }
+    }
+
+    fn write_final(&mut self, item: &Item, to: To, number: u32, counted: u32, detail: D) {
+        let mut write = self.begin_write(item, to, number, counted);
+        write.details.push(detail);
+        self.pending.push_back(Some(write));
+        if item.has_row {
+            self.parked = self.parked.saturating_sub(1);
+            self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
+        } else {
+            self.fresh = self.fresh.saturating_sub(1);
+            self.fresh_bytes = self.fresh_bytes.saturating_sub(item.bytes);
+        }
+    }
+
+    /// Makes the item at `place` of a lane an open row, or changes its row.
+    fn write_open(&mut self, id: LaneId, place: usize, to: To, detail: Option<D>) {
+        let mut item = self.lanes.get(id).queue[place].clone();
+        let mut to = to;
+        if let To::Open { due, held, keep_record, .. } = &mut to {
+            (item.due, item.held) = (*due, *held);
+            if !item.has_row {
+                self.fresh = self.fresh.saturating_sub(1);
+                self.fresh_bytes = self.fresh_bytes.saturating_sub(item.bytes);
+                self.parked += 1;
+                *keep_record = self.parked_bytes + item.bytes <= self.bounds.max_parked_bytes;
+                if *keep_record {
+                    self.parked_bytes += item.bytes;
+                } else {
+                    item.bytes = 0;
+                }
+            }
+        }
+        let mut write = self.begin_write(&item, to, item.number, item.counted);
+        write.details.extend(detail);
+        item.has_row = true;
+        item.pending = Some(self.pending_from + self.pending.len() as u64);
+        self.pending.push_back(Some(write));
+        self.lanes.get(id).queue[place] = item;
+    }
+
+    /// A write about an item; it takes the place of an unsent one about the
+    /// same delivery and stands at the end, so that no batch can carry it
+    /// without what was decided before it.
+    fn begin_write(&mut self, item: &Item, to: To, number: u32, counted: u32) -> Write<D> {
+        let earlier = item
+            .pending
+            .and_then(|number| number.checked_sub(self.pending_from))
+            .and_then(|at| self.pending.get_mut(usize::try_from(at).ok()?)?.take());
+        let (had_row, details, kept) = match earlier {
+            Some(earlier) => {
+                let kept = matches!(earlier.to, To::Open { keep_record: true, .. });
+                (earlier.had_row, earlier.details, kept)
+            }
+            None => (item.has_row, Vec::new(), false),
+        };
+        let to = match to {
+            To::Open { state, due, held, keep_record } => {
+                To::Open { state, due, held, keep_record: keep_record || kept }
+            }
+            done => done,
+        };
+        Write { offset: item.offset, had_row, to, number, counted, details }
+    }
+
+    /// Everything behind a waiting head becomes an open row, in order, so that
+    /// the position can pass it.
+    fn park_followers(&mut self, id: LaneId) {
+        let lane = self.lanes.get(id);
+        let state = match lane.queue.front() {
+            Some(head) if head.state == State::PushFail => State::PushFail,
+            _ => State::Committed,
+        };
+        // Fresh items always stand behind those that have rows.
+        let first = lane.queue.iter().rposition(|item| item.has_row).map_or(0, |at| at + 1);
+        for place in first..self.lanes.get(id).queue.len() {
+            self.lanes.get(id).queue[place].state = state;
+            self.write_open(id, place, To::Open { state, due: None, held: false, keep_record: false }, None);
+        }
+    }
+
+    /// A dispatched delivery did not run. It keeps its turn; when the
+    /// partition is being given up, the next owner runs it.
+    fn returned(&mut self, offset: Offset, now: Timestamp) {
+        if let Some(id) = self.running.remove(&offset) {
+            self.lanes.set_head(id, Head::Waiting(now));
+        }
+    }
+
+    fn vanished(&mut self, offset: Offset, actions: &mut Vec<Action<D>>) {
+        let Some(id) = self.running.remove(&offset) else { return };
+        if let Some(item) = self.lanes.get(id).queue.pop_front() {
+            self.parked = self.parked.saturating_sub(1);
+            self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
+        }
+        if self.lanes.get(id).queue.is_empty() {
+            self.lanes.close(id);
+        } else {
+            self.advance_lane(id, actions);
+        }
+    }
+
+    /// Whether an outcome of this delivery is decided and not yet written.
+    fn is_decided(&self, offset: Offset) -> bool {
+        let under_way = self.in_flight.iter().flat_map(|batch| &batch.writes);
+        under_way.chain(self.pending.iter().flatten()).any(|write| write.offset == offset)
+    }
+
+    fn settled(&mut self, answer: Answer, actions: &mut Vec<Action<D>>) {
+        match answer {
+            Answer::Written => self.in_flight = None,
+            // The same batch in the same place: nothing behind it may pass.
+            Answer::Unknown => actions.extend(self.in_flight.clone().map(Action::Settle)),
+            Answer::Fenced => self.release(Release::Fenced, actions),
+        }
+    }
+
+    fn due(&mut self, now: Timestamp, actions: &mut Vec<Action<D>>) {
+        if self.phase != Phase::Consuming || self.gate == Gate::Closed {
+            return;
+        }
+        while let Some(id) = self.lanes.take_due(now) {
+            self.dispatch(id, actions);
+        }
+    }
+
+    fn asked(&mut self, open: Open, now: Timestamp, actions: &mut Vec<Action<D>>) {
+        if self.phase != Phase::Consuming {
+            return;
+        }
+        let id = match &open.lane {
+            LaneKey::Alone(offset) => self.lanes.find_alone(*offset),
+            key => self.lanes.find(key),
+        };
+        let place = id.and_then(|id| self.lanes.get(id).queue.iter().position(|item| item.offset == open.offset));
+        match (id, place) {
+            (Some(id), Some(0)) if self.lanes.get(id).head != Head::Running => {
+                let item = &mut self.lanes.get(id).queue[0];
+                (item.held, item.due, item.counted) = (false, Some(now), open.counted);
+                self.lanes.set_head(id, Head::Waiting(now));
+            }
+            // It runs already, or it has its turn when those before it had theirs.
+            (Some(id), Some(place)) => self.lanes.get(id).queue[place].held = false,
+            // Its outcome is on the way: whoever asked was overtaken by it.
+            (_, None) if self.is_decided(open.offset) => {}
+            (_, None) => self.add_row(Open { due: Some(now), held: false, ..open }),
+            (None, Some(_)) => {}
+        }
+        self.due(now, actions);
+    }
+
+    /// An open row that this machine did not know.
+    fn add_row(&mut self, open: Open) {
+        self.parked += 1;
+        self.parked_bytes += open.bytes;
+        let item = Item {
+            offset: open.offset,
+            number: open.number,
+            counted: open.counted,
+            bytes: open.bytes,
+            has_row: true,
+            pending: None,
+            due: open.due,
+            state: open.state,
+            held: open.held,
+        };
+        if let Some(id) = self.lanes.find(&open.lane) {
+            // Behind the rows, before what has no row: what is settled already
+            // keeps no order, but a row must not be parked a second time.
+            let queue = &mut self.lanes.get(id).queue;
+            let place = queue.iter().rposition(|item| item.has_row).map_or(queue.len().min(1), |at| at + 1);
+            queue.insert(place, item);
+        } else {
+            let head = if item.held { Head::Held } else { Head::Waiting(item.due.unwrap_or(Timestamp(0))) };
+            self.lanes.open(open.lane, head, item);
+        }
+    }
+
+    fn gate(&mut self, gate: Gate, now: Timestamp, actions: &mut Vec<Action<D>>) {
+        let opened = self.gate == Gate::Closed && gate == Gate::Open;
+        self.gate = gate;
+        if opened {
+            // What could not run need not wait out its own time.
+            for id in self.lanes.pushed_back() {
+                self.lanes.set_head(id, Head::Waiting(now));
+            }
+            self.due(now, actions);
+        }
+    }
+
+    fn release(&mut self, why: Release, actions: &mut Vec<Action<D>>) {
+        // All that was not written is dropped together: an outcome without its
+        // predecessor's would turn their order round.
+        self.phase = Phase::Released;
+        self.pending.clear();
+        self.running.clear();
+        actions.push(Action::Release(why));
+    }
+
+    /// Asks for a pause at a bound, and for a resume at half of it, so that it
+    /// does not flutter: a pause throws away what the client has prefetched.
+    fn pause_or_resume(&mut self, actions: &mut Vec<Action<D>>) {
+        if self.phase != Phase::Consuming {
+            return;
+        }
+        let bounds = &self.bounds;
+        let past = |part: usize| {
+            self.gate == Gate::Closed
+                || self.offsets.gap() >= bounds.max_gap / part
+                || self.fresh >= bounds.max_fresh / part
+                || self.fresh_bytes >= bounds.max_fresh_bytes / part
+                || self.parked >= bounds.max_parked - bounds.max_parked / 10 * (part - 1)
+        };
+        if !self.paused && past(1) {
+            self.paused = true;
+            actions.push(Action::Pause);
+        } else if self.paused && !past(2) {
+            self.paused = false;
+            actions.push(Action::Resume);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -65,10 +65,7 @@ impl State {
     /// that Kafka will never take.
     #[must_use]
     pub fn message_may_become(self, next: Self) -> bool {
-        matches!(
-            (self, next),
-            (Self::SendFail, Self::SendFail | Self::Committed) | (Self::Committed, Self::SendFail)
-        )
+        matches!((self, next), (Self::SendFail, Self::SendFail | Self::Committed) | (Self::Committed, Self::SendFail))
     }
 
     /// Whether a delivery may move from this state to `next`.
@@ -79,7 +76,10 @@ impl State {
     pub fn delivery_may_become(self, next: Self) -> bool {
         match (self, next) {
             (Self::SendFail, _) | (_, Self::SendFail) => false,
-            (Self::Committed | Self::PushFail | Self::HandleFail, Self::PushFail | Self::HandleFail | Self::Handled) => true,
+            (
+                Self::Committed | Self::PushFail | Self::HandleFail,
+                Self::PushFail | Self::HandleFail | Self::Handled,
+            ) => true,
             (Self::PushFail | Self::HandleFail | Self::Handled, Self::Committed) => true,
             (Self::Committed, Self::Committed) | (Self::Handled, _) => false,
         }
@@ -130,10 +130,7 @@ mod tests {
             }
             arrows.join(" ")
         };
-        assert_eq!(
-            arrows(State::message_may_become),
-            "SEND_FAIL>SEND_FAIL SEND_FAIL>COMMITTED COMMITTED>SEND_FAIL"
-        );
+        assert_eq!(arrows(State::message_may_become), "SEND_FAIL>SEND_FAIL SEND_FAIL>COMMITTED COMMITTED>SEND_FAIL");
         assert_eq!(
             arrows(State::delivery_may_become),
             "COMMITTED>PUSH_FAIL COMMITTED>HANDLE_FAIL COMMITTED>HANDLED \

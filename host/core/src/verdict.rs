@@ -212,7 +212,11 @@ pub fn fingerprint(verdict: Verdict, reason: &str) -> String {
     take(0);
     for word in reason.split(|c: char| c.is_whitespace() || c == ',' || c == ';').filter(|word| !word.is_empty()) {
         let varies = word.bytes().any(|byte| byte.is_ascii_digit()) || word.starts_with(['"', '\'', '`']);
-        if varies { take(b'#') } else { word.bytes().for_each(&mut take) }
+        if varies {
+            take(b'#')
+        } else {
+            word.bytes().for_each(&mut take)
+        }
         take(b' ');
     }
     format!("{hash:016x}")

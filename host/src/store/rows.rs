@@ -33,6 +33,28 @@ pub struct DeliveryKey {
     pub offset: Offset,
 }
 
+/// `12-345`: opaque to all but the store, and fit for a URL.
+impl std::fmt::Display for DeliveryKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.position.0, self.offset)
+    }
+}
+
+impl std::str::FromStr for DeliveryKey {
+    type Err = String;
+
+    fn from_str(id: &str) -> Result<Self, Self::Err> {
+        let parts = id.split_once('-').and_then(|(position, offset)| {
+            let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+            (plain(position) && plain(offset)).then(|| Some((position.parse().ok()?, offset.parse().ok()?)))?
+        });
+        let Some((position, offset)) = parts else {
+            return Err(format!("{id:?} is no delivery: take the id from a list of deliveries"));
+        };
+        Ok(Self { position: PositionId(position), offset: Offset(offset) })
+    }
+}
+
 /// The process behind a node's lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {

@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
+//! Read in this order: [`Event`] says what a message is, [`Context`] what a
+//! handler can do, [`Failure`] how it ends. `run` decodes, calls and judges;
+//! `wire` speaks the contract in `wit/` and exists in a component only, as
+//! `testing` does outside of one. `about` is the description that a component
+//! carries of itself.
+
+// The macros write `::courier_sdk`, also when they are used in this crate.
+extern crate self as courier_sdk;
+
+#[doc(hidden)]
+pub mod about;
+mod context;
+mod event;
+mod failure;
+mod message;
+#[doc(hidden)]
+pub mod run;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod wire;
+
+pub use context::{Context, Level};
+pub use courier_sdk_macros::{Event, batch_handler, handler};
+pub use event::{Event, Input, Key};
+pub use failure::{Failure, Refusal};
+pub use message::{Attempt, Header, Kind, Message, Outgoing};
+pub use run::Item;

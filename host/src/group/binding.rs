@@ -1,0 +1,113 @@
+//! A binding at work: its policy, its queue of deliveries, its gate and the
+//! version it runs.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use courier_core::verdict::Verdict;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::delivery::Work;
+use super::gate::Keeper;
+use crate::config::{Binding, Isolation};
+use crate::engine::{self, Policy, Prepared};
+
+/// Calls after which a kept instance is replaced, since a store never gives
+/// memory back and guests leak handles.
+const RECYCLE_AFTER: u32 = 10_000;
+/// Bytes that the effects of one attempt may hold.
+const OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// What a binding would run.
+#[derive(Clone, Debug)]
+pub enum Plugin {
+    /// A version that is compiled on this node.
+    Ready(Arc<Prepared>),
+    /// None, and what people should know of it.
+    Missing(Verdict, String),
+}
+
+/// A binding at work.
+pub struct Bound {
+    /// What the TOML says.
+    pub binding: Binding,
+    /// Where owners put deliveries. Bounded by what the machines of all
+    /// partitions may have dispatched.
+    pub queue: async_channel::Sender<Work>,
+    /// Where workers take them.
+    pub work: async_channel::Receiver<Work>,
+    /// Its gate.
+    pub keeper: Keeper,
+    /// The version it runs.
+    pub plugin: watch::Receiver<Plugin>,
+    /// Its rate limit on this node.
+    pub rate: Option<DefaultDirectRateLimiter>,
+    /// How the engine runs it.
+    pub policy: Arc<Policy>,
+    /// How long attempts take.
+    pub attempt_seconds: metrics::Histogram,
+    /// Cancelled when the binding goes away.
+    pub closed: CancellationToken,
+}
+
+impl Bound {
+    /// Puts a binding to work.
+    #[must_use]
+    pub fn new(binding: Binding, plugin: watch::Receiver<Plugin>) -> Self {
+        let (queue, work) = async_channel::unbounded();
+        let keeper = Keeper::new(binding.circuit.clone());
+        if binding.paused {
+            keeper.pause(Some("paused in the configuration".to_owned()));
+        }
+        Self {
+            queue,
+            work,
+            keeper,
+            plugin,
+            rate: binding.rate_limit.and_then(limiter),
+            policy: Arc::new(policy(&binding)),
+            attempt_seconds: metrics::histogram!("courier_attempt_seconds", "group" => binding.group.clone()),
+            closed: CancellationToken::new(),
+            binding,
+        }
+    }
+
+    /// The API pauses the group, or lets it go on; what the TOML says stays.
+    pub fn pause(&self, why: Option<&str>) {
+        let by_toml = self.binding.paused.then(|| "paused in the configuration".to_owned());
+        self.keeper.pause(by_toml.or_else(|| why.map(ToOwned::to_owned)));
+    }
+}
+
+/// A limiter that lets `rate` deliveries a second begin, with bursts of at
+/// most a second's worth.
+fn limiter(rate: f64) -> Option<DefaultDirectRateLimiter> {
+    let period = Duration::try_from_secs_f64(1.0 / rate).ok()?;
+    let burst = NonZeroU32::new(rate.clamp(1.0, f64::from(u32::MAX)) as u32)?;
+    Some(RateLimiter::direct(Quota::with_period(period)?.allow_burst(burst)))
+}
+
+fn policy(binding: &Binding) -> Policy {
+    Policy {
+        group: binding.group.clone(),
+        isolation: match binding.isolation {
+            Isolation::Message => engine::Isolation::Message,
+            Isolation::Batch => engine::Isolation::Batch,
+            Isolation::Instance => engine::Isolation::Instance,
+        },
+        memory: binding.memory,
+        timeout: binding.timeout,
+        cpu: binding.cpu,
+        log: usize::try_from(binding.log).unwrap_or(usize::MAX),
+        output: OUTPUT_BYTES,
+        recycle_after: RECYCLE_AFTER,
+        publish: binding.grant.publish.clone(),
+        state: binding.grant.state,
+        cache: binding.grant.cache,
+        config: binding.config.clone(),
+        secrets: binding.secrets.clone(),
+    }
+}

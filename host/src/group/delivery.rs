@@ -1,0 +1,183 @@
+//! One delivery, its whole story: it gets a permit, an attempt is made, the
+//! attempt is judged, and the owner hears what follows.
+//!
+//! A stop is never a failure: an attempt that is dropped because its partition
+//! or the host goes away is handed back, and nobody counts it.
+
+use std::sync::Arc;
+
+use courier_core::message::Timestamp;
+use courier_core::status::State;
+use courier_core::verdict::{DeadLetter, History, Outcome, Verdict, fingerprint, judge};
+
+use super::binding::Bound;
+use super::owner::{Address, Mail};
+use crate::clock::now;
+use crate::engine::{AttemptInfo, Call, Ended, Prepared};
+use crate::kafka::partition::InHand;
+use crate::publish;
+use crate::store::{DeliveryKey, NewOutbound};
+
+/// A delivery that has its lane's turn.
+#[derive(Debug)]
+pub struct Work {
+    /// The record.
+    pub in_hand: Arc<InHand>,
+    /// Who owns it.
+    pub owner: Arc<Address>,
+    /// Invocations before this one.
+    pub number: u32,
+    /// Attempts used up before this one.
+    pub counted: u32,
+}
+
+impl Work {
+    /// Hands it back unrun.
+    pub fn give_back(self) {
+        self.owner.tell(Mail::Returned(self.in_hand.offset));
+    }
+
+    /// The delivery's key.
+    #[must_use]
+    pub fn key(&self) -> DeliveryKey {
+        DeliveryKey { position: self.owner.position, offset: self.in_hand.offset }
+    }
+
+    /// What the engine is to invoke.
+    #[must_use]
+    pub fn call(&self, bound: &Bound) -> Call<'_> {
+        Call {
+            message: self.in_hand.message(),
+            attempt: AttemptInfo {
+                delivery: self.key().to_string(),
+                number: self.number + 1,
+                counted: self.counted,
+                max_attempts: bound.binding.failure.retry.max_attempts,
+                partition: u32::try_from(self.owner.place.partition).unwrap_or_default(),
+                offset: u64::try_from(self.in_hand.offset.0).unwrap_or_default(),
+            },
+        }
+    }
+
+    /// Ends it: judges what the engine says and tells the owner.
+    pub fn conclude(self, bound: &Bound, version: &Prepared, ended: Ended) {
+        bound.keeper.ended(ended.verdict, ended.reason.as_deref());
+        let seconds = ended.finished_at.since(ended.started_at).as_secs_f64();
+        bound.attempt_seconds.record(seconds);
+        let number = self.number + 1;
+        let counted = self.counted + u32::from(!ended.verdict.never_ran() && ended.verdict != Verdict::Success);
+        let outcome = self.judged(bound, ended.verdict, ended.after, number);
+        let mut outbound: Vec<NewOutbound> = Vec::new();
+        let mut state_writes = Vec::new();
+        match outcome {
+            Outcome::Handled => {
+                let message = self.in_hand.message();
+                outbound.extend(ended.emissions.into_iter().map(|one| publish::emission(&bound.binding.plugin.name, message, one)));
+                state_writes = ended.state_writes;
+            }
+            Outcome::Failed { dead_letter: true } => {
+                outbound.push(self.dead_letter(bound, ended.reason.as_deref().unwrap_or("no reason given")));
+            }
+            _ => {}
+        }
+        let failed = ended.verdict != Verdict::Success;
+        let concluded = Concluded {
+            outcome,
+            number,
+            counted,
+            verdict: ended.verdict,
+            fingerprint: failed.then(|| fingerprint(ended.verdict, ended.reason.as_deref().unwrap_or_default())),
+            reason: ended.reason,
+            version: Some(Arc::clone(&version.digest)),
+            started_at: ended.started_at,
+            finished_at: ended.finished_at,
+            log: (!ended.log.is_empty()).then_some(ended.log),
+            invoked: !matches!(ended.verdict, Verdict::Instantiate | Verdict::NoRoom),
+            outbound,
+            state_writes,
+            in_hand: self.in_hand,
+        };
+        self.owner.tell(Mail::Concluded(Box::new(concluded)));
+    }
+
+    /// Ends it without an invocation: the binding's gate is closed.
+    pub fn push_back(self, bound: &Bound, verdict: Verdict, reason: &str) {
+        let at = now();
+        let outcome = self.judged(bound, verdict, None, self.number + 1);
+        let concluded = Concluded {
+            outcome,
+            number: self.number,
+            counted: self.counted,
+            verdict,
+            fingerprint: Some(fingerprint(verdict, reason)),
+            reason: Some(reason.to_owned()),
+            version: None,
+            started_at: at,
+            finished_at: at,
+            log: None,
+            invoked: false,
+            outbound: Vec::new(),
+            state_writes: Vec::new(),
+            in_hand: self.in_hand,
+        };
+        self.owner.tell(Mail::Concluded(Box::new(concluded)));
+    }
+
+    fn judged(&self, bound: &Bound, verdict: Verdict, after: Option<std::time::Duration>, number: u32) -> Outcome {
+        let history = History { number, counted: self.counted, received_at: self.in_hand.received_at };
+        judge(verdict, after, history, &bound.binding.failure, now(), rand::random())
+    }
+
+    fn dead_letter(&self, bound: &Bound, reason: &str) -> NewOutbound {
+        let topic = match &bound.binding.failure.dead_letter {
+            DeadLetter::Topic(Some(topic)) => topic.clone(),
+            _ => format!("dlq.{}.{}", self.owner.place.topic, bound.binding.group),
+        };
+        publish::dead_letter(&self.in_hand, &bound.binding.group, &topic, reason)
+    }
+}
+
+/// An attempt that was judged, or a delivery that could not be attempted.
+#[derive(Debug)]
+pub struct Concluded {
+    /// The record.
+    pub in_hand: Arc<InHand>,
+    /// What follows.
+    pub outcome: Outcome,
+    /// Invocations so far.
+    pub number: u32,
+    /// Attempts used up so far.
+    pub counted: u32,
+    /// What the attempt concluded.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Option<String>,
+    /// Groups failures that are alike.
+    pub fingerprint: Option<String>,
+    /// The version that made it.
+    pub version: Option<Arc<str>>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// What the handler logged.
+    pub log: Option<String>,
+    /// Whether the handler was invoked.
+    pub invoked: bool,
+    /// What goes to Kafka with it.
+    pub outbound: Vec<NewOutbound>,
+    /// Key/value writes of a success.
+    pub state_writes: Vec<(String, Option<bytes::Bytes>)>,
+}
+
+impl Concluded {
+    /// The state that people see for it.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match self.outcome {
+            Outcome::Handled => State::Handled,
+            Outcome::Again { state, .. } => state,
+            Outcome::Held | Outcome::Failed { .. } => State::HandleFail,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The bounded loop: `concurrency` workers take deliveries that have their
+//! lane's turn, wait for a permit, and run them.
+//!
+//! The workers of a group run on threads of the group's own, as many as the
+//! machine has cores. So the kernel's scheduler shares the processor between
+//! groups, and a guest that spins takes time from its own group only; inside a
+//! group the epoch makes busy guests yield.
+
+use std::sync::Arc;
+
+use courier_core::verdict::Verdict;
+use tokio::sync::watch;
+
+use super::binding::{Bound, Plugin};
+use super::delivery::Work;
+use super::gate::Gate;
+use crate::config::Isolation;
+use crate::engine::{Call, Ended, Prepared, Sandbox, World};
+
+/// Runs deliveries until the queue closes.
+pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, mut store_up: watch::Receiver<bool>) {
+    let mut gate = bound.keeper.watch();
+    let mut plugin = bound.plugin.clone();
+    while let Ok(work) = bound.work.recv().await {
+        let Some((work, version)) = permit(&bound, work, &mut gate, &mut plugin, &mut store_up).await else { continue };
+        let mut batch = vec![work];
+        if takes_batches(&bound, &version) {
+            while batch.len() < bound.binding.batch.max(1)
+                && let Ok(next) = bound.work.try_recv()
+            {
+                if next.owner.no_more.is_cancelled() { next.give_back() } else { batch.push(next) }
+            }
+        }
+        run(&bound, &version, &mut sandbox, batch).await;
+    }
+}
+
+fn takes_batches(bound: &Bound, version: &Prepared) -> bool {
+    let together = bound.binding.isolation == Isolation::Batch || version.world == World::BatchHandler;
+    // While one delivery probes, the others wait for what it finds.
+    together && bound.binding.batch > 1 && bound.keeper.now() == Gate::Open
+}
+
+/// Waits until the delivery may begin. None when it was answered otherwise.
+async fn permit(
+    bound: &Bound,
+    work: Work,
+    gate: &mut watch::Receiver<Gate>,
+    plugin: &mut watch::Receiver<Plugin>,
+    store_up: &mut watch::Receiver<bool>,
+) -> Option<(Work, Arc<Prepared>)> {
+    let stopped = work.owner.no_more.clone();
+    loop {
+        if stopped.is_cancelled() {
+            work.give_back();
+            return None;
+        }
+        // With the store away no handler starts: its outcome could not be kept.
+        if !*store_up.borrow_and_update() {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                _ = store_up.changed() => {}
+            }
+            continue;
+        }
+        let now = gate.borrow_and_update().clone();
+        match now {
+            Gate::Open => {}
+            Gate::Probing if bound.keeper.take_probe() => {}
+            Gate::Paused(_) | Gate::Probing => {
+                tokio::select! {
+                    () = stopped.cancelled() => {}
+                    _ = gate.changed() => {}
+                }
+                continue;
+            }
+            Gate::Closed { verdict, reason } => {
+                work.push_back(bound, verdict, &reason);
+                return None;
+            }
+        }
+        let version = match &*plugin.borrow_and_update() {
+            Plugin::Ready(version) => Arc::clone(version),
+            Plugin::Missing(verdict, reason) => {
+                // The gate will close for this; whoever comes first says so.
+                work.push_back(bound, *verdict, reason);
+                return None;
+            }
+        };
+        if let Some(limiter) = &bound.rate {
+            tokio::select! {
+                () = stopped.cancelled() => continue,
+                () = limiter.until_ready() => {}
+            }
+        }
+        return Some((work, version));
+    }
+}
+
+async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, sandbox: &mut Sandbox, batch: Vec<Work>) {
+    // All items of a batch may belong to different owners; the first one to be
+    // given up ends it for all, and what is handed back runs again.
+    let ended = {
+        let calls: Vec<Call<'_>> = batch.iter().map(|work| work.call(bound)).collect();
+        let dropped = futures::future::select_all(batch.iter().map(|work| Box::pin(work.owner.dropped.cancelled())));
+        tokio::select! {
+            ended = invoke(sandbox, version, calls) => Some(ended),
+            _ = dropped => None,
+        }
+    };
+    match ended {
+        Some(ended) => {
+            for (work, ended) in batch.into_iter().zip(ended) {
+                work.conclude(bound, version, ended);
+            }
+        }
+        None => {
+            bound.keeper.give_probe_back();
+            batch.into_iter().for_each(Work::give_back);
+        }
+    }
+}
+
+async fn invoke(sandbox: &mut Sandbox, version: &Arc<Prepared>, mut calls: Vec<Call<'_>>) -> Vec<Ended> {
+    match (calls.pop(), version.world) {
+        (Some(call), World::Handler) if calls.is_empty() => vec![sandbox.run(version, call).await],
+        (last, _) => {
+            calls.extend(last);
+            sandbox.run_batch(version, &calls).await
+        }
+    }
+}
+
+/// Follows what becomes of the plugin and of time, and keeps the gate so.
+pub async fn keep_gate(bound: Arc<Bound>) {
+    let mut plugin = bound.plugin.clone();
+    let mut gate = bound.keeper.watch();
+    loop {
+        let missing = match &*plugin.borrow_and_update() {
+            Plugin::Ready(_) => None,
+            Plugin::Missing(verdict, reason) => Some((*verdict, reason.clone())),
+        };
+        let probe_in = {
+            bound.keeper.missing(missing);
+            bound.keeper.tick()
+        };
+        gate.mark_unchanged();
+        tokio::select! {
+            changed = plugin.changed() => if changed.is_err() { return },
+            changed = gate.changed() => if changed.is_err() { return },
+            () = async { match probe_in { Some(wait) => tokio::time::sleep(wait).await, None => std::future::pending().await } } => {}
+            () = bound.closed.cancelled() => return,
+        }
+    }
+}
+
+/// What a binding says while its plugin has no active version.
+#[must_use]
+pub fn no_active_version(plugin: &str) -> Plugin {
+    Plugin::Missing(
+        Verdict::NoPlugin,
+        format!("plugin {plugin} has no active version: push one and activate it (courier plugin push FILE --activate)"),
+    )
+}

@@ -1,0 +1,285 @@
+//! Whether a binding's deliveries may begin: pauses, a missing plugin, a
+//! dependency that is down, an open circuit.
+//!
+//! A closed gate stops fetching, answers what was already dispatched with
+//! PUSH_FAIL and lets nothing begin. After a while it lets one delivery probe
+//! (half open); the first success opens it. An operator's pause is another
+//! thing: what is dispatched waits, and nothing fails.
+
+use std::time::{Duration, Instant};
+
+use courier_core::verdict::Verdict;
+use tokio::sync::watch;
+
+use crate::config::Circuit;
+
+/// First wait before a probe, and the longest one.
+const PROBE_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// What the gate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Deliveries begin.
+    Open,
+    /// A person or the TOML said stop; the text says who and why.
+    Paused(String),
+    /// Deliveries cannot run.
+    Closed {
+        /// `Unavailable`, `NoPlugin`, `Instantiate` or `CircuitOpen`.
+        verdict: Verdict,
+        /// Why, for people.
+        reason: String,
+    },
+    /// One delivery at a time, to see whether they can run again.
+    Probing,
+}
+
+impl Gate {
+    /// Whether the partitions should fetch and dispatch.
+    #[must_use]
+    pub fn lets_in(&self) -> bool {
+        matches!(self, Self::Open | Self::Probing)
+    }
+}
+
+/// Keeps the gate of one binding on this node.
+#[derive(Debug)]
+pub struct Keeper {
+    gate: watch::Sender<Gate>,
+    circuit: Option<Circuit>,
+    state: std::sync::Mutex<Keeping>,
+}
+
+#[derive(Debug, Default)]
+struct Keeping {
+    paused: Option<String>,
+    missing: Option<(Verdict, String)>,
+    shut: Option<Shut>,
+    failures: u32,
+    wait: Duration,
+    probing: bool,
+}
+
+#[derive(Debug)]
+struct Shut {
+    verdict: Verdict,
+    reason: String,
+    probe_at: Instant,
+    /// Whether the time came and the gate is half open.
+    half_open: bool,
+}
+
+impl Keeper {
+    /// A gate that is open.
+    #[must_use]
+    pub fn new(circuit: Option<Circuit>) -> Self {
+        Self { gate: watch::Sender::new(Gate::Open), circuit, state: std::sync::Mutex::default() }
+    }
+
+    /// Follows what the gate says.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Gate> {
+        self.gate.subscribe()
+    }
+
+    /// What it says now.
+    #[must_use]
+    pub fn now(&self) -> Gate {
+        self.gate.borrow().clone()
+    }
+
+    /// A person or the TOML stops the binding, or lets it go on.
+    pub fn pause(&self, why: Option<String>) {
+        self.change(|keeping| keeping.paused = why);
+    }
+
+    /// The binding has no plugin that could run, or has one again.
+    pub fn missing(&self, why: Option<(Verdict, String)>) {
+        self.change(|keeping| keeping.missing = why);
+    }
+
+    /// Whether this delivery is the one that may probe.
+    #[must_use]
+    pub fn take_probe(&self) -> bool {
+        let mut state = self.lock();
+        !std::mem::replace(&mut state.probing, true)
+    }
+
+    /// The probe was not made after all.
+    pub fn give_probe_back(&self) {
+        self.lock().probing = false;
+    }
+
+    /// An attempt ended; a circuit counts failures in a row.
+    pub fn ended(&self, verdict: Verdict, reason: Option<&str>) {
+        // The common case takes the lock only: nobody is told anything.
+        {
+            let mut state = self.lock();
+            if verdict == Verdict::Success && state.shut.is_none() {
+                state.failures = 0;
+                return;
+            }
+        }
+        self.change(|keeping| {
+            let probing = std::mem::take(&mut keeping.probing);
+            match verdict {
+                Verdict::Unavailable | Verdict::Instantiate => {
+                    let reason = reason.unwrap_or("the handler says it cannot run now").to_owned();
+                    keeping.shut(verdict, reason, None);
+                }
+                Verdict::Success | Verdict::Reject | Verdict::Retry if keeping.shut.is_some() && !probing => {
+                    // Began before the gate closed: tells nothing about now.
+                }
+                Verdict::Success | Verdict::Reject => keeping.open(),
+                Verdict::NoRoom | Verdict::NoPlugin | Verdict::CircuitOpen | Verdict::Duplicate => {}
+                _ => {
+                    keeping.failures += 1;
+                    let Some(circuit) = &self.circuit else {
+                        if probing {
+                            keeping.open();
+                        }
+                        return;
+                    };
+                    if keeping.failures >= circuit.failures || probing {
+                        let reason = format!(
+                            "circuit open after {} failures in a row; the last: {}",
+                            keeping.failures,
+                            reason.unwrap_or("no reason given")
+                        );
+                        keeping.shut(Verdict::CircuitOpen, reason, Some(circuit.open));
+                    }
+                }
+            }
+        });
+    }
+
+    /// Opens half when it is time; answers when to ask again.
+    pub fn tick(&self) -> Option<Duration> {
+        let mut left = None;
+        self.change(|keeping| {
+            if let Some(shut) = &mut keeping.shut {
+                let now = Instant::now();
+                if !shut.half_open && shut.probe_at <= now {
+                    shut.half_open = true;
+                    keeping.probing = false;
+                } else if !shut.half_open {
+                    left = Some(shut.probe_at - now);
+                }
+            }
+        });
+        left
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Keeping> {
+        // A panic under this lock leaves nothing half changed that matters.
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Keeping)) {
+        let mut state = self.lock();
+        change(&mut state);
+        let gate = state.gate();
+        // Sent under the lock, so that watchers see changes in their order.
+        self.gate.send_if_modified(|now| {
+            let changed = *now != gate;
+            if changed {
+                *now = gate;
+            }
+            changed
+        });
+    }
+}
+
+impl Keeping {
+    fn shut(&mut self, verdict: Verdict, reason: String, wait: Option<Duration>) {
+        self.wait = if self.wait.is_zero() { PROBE_WAIT.0 } else { (self.wait * 2).min(PROBE_WAIT.1) };
+        let probe_at = Instant::now() + wait.unwrap_or(self.wait);
+        self.shut = Some(Shut { verdict, reason, probe_at, half_open: false });
+    }
+
+    fn open(&mut self) {
+        self.shut = None;
+        self.failures = 0;
+        self.wait = Duration::ZERO;
+    }
+
+    fn gate(&self) -> Gate {
+        if let Some(why) = &self.paused {
+            return Gate::Paused(why.clone());
+        }
+        if let Some((verdict, reason)) = &self.missing {
+            return Gate::Closed { verdict: *verdict, reason: reason.clone() };
+        }
+        match &self.shut {
+            Some(shut) if shut.half_open => Gate::Probing,
+            Some(shut) => Gate::Closed { verdict: shut.verdict, reason: shut.reason.clone() },
+            None => Gate::Open,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_closed(keeper: &Keeper, verdict: Verdict) -> bool {
+        matches!(keeper.now(), Gate::Closed { verdict: found, .. } if found == verdict)
+    }
+
+    fn let_time_pass(keeper: &Keeper) {
+        if let Some(shut) = &mut keeper.lock().shut {
+            shut.probe_at = Instant::now();
+        }
+        keeper.tick();
+    }
+
+    #[test]
+    fn unavailable_closes_and_one_probe_opens() {
+        let keeper = Keeper::new(None);
+        keeper.ended(Verdict::Unavailable, Some("database away"));
+        assert!(is_closed(&keeper, Verdict::Unavailable));
+        keeper.ended(Verdict::Success, None);
+        assert!(is_closed(&keeper, Verdict::Unavailable), "a success that began before says nothing");
+        let_time_pass(&keeper);
+        assert_eq!(keeper.now(), Gate::Probing);
+        assert!(keeper.take_probe());
+        assert!(!keeper.take_probe(), "one at a time");
+        keeper.ended(Verdict::Success, None);
+        assert_eq!(keeper.now(), Gate::Open);
+    }
+
+    #[test]
+    fn a_failed_probe_closes_for_longer() {
+        let keeper = Keeper::new(None);
+        keeper.ended(Verdict::Unavailable, None);
+        let_time_pass(&keeper);
+        assert!(keeper.take_probe());
+        keeper.ended(Verdict::Unavailable, None);
+        assert!(is_closed(&keeper, Verdict::Unavailable));
+        assert_eq!(keeper.lock().wait, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_circuit_counts_failures_in_a_row() {
+        let circuit = Circuit { failures: 3, open: Duration::from_secs(30) };
+        let keeper = Keeper::new(Some(circuit));
+        for verdict in [Verdict::Error, Verdict::Trap, Verdict::Success, Verdict::Error, Verdict::Error] {
+            keeper.ended(verdict, Some("no"));
+            assert_eq!(keeper.now(), Gate::Open);
+        }
+        keeper.ended(Verdict::Timeout, Some("no"));
+        assert!(is_closed(&keeper, Verdict::CircuitOpen));
+    }
+
+    #[test]
+    fn a_pause_stands_before_everything() {
+        let keeper = Keeper::new(None);
+        keeper.missing(Some((Verdict::NoPlugin, "no active version".to_owned())));
+        keeper.pause(Some("by ops".to_owned()));
+        assert_eq!(keeper.now(), Gate::Paused("by ops".to_owned()));
+        keeper.pause(None);
+        assert!(is_closed(&keeper, Verdict::NoPlugin));
+        keeper.missing(None);
+        assert_eq!(keeper.now(), Gate::Open);
+    }
+}

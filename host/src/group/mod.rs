@@ -1,0 +1,422 @@
+//! A consumer group at work on this node.
+//!
+//! One task answers what the consumer thread notices: partitions come (claim
+//! them in the store, then read from the claimed position), partitions go
+//! (drain their owners, then let go), an owner was fenced (ask Kafka who is
+//! right). Read [`owner`] for what happens in a partition, [`dispatch`] and
+//! [`delivery`] for what happens to one message, [`settle`] for how outcomes
+//! become durable.
+//!
+//! Invariants kept here:
+//! - A partition is claimed only on an assignment, or when Kafka confirmed
+//!   that it is ours; never because a write was refused.
+//! - Each claim has an owner task and a feed of its own, so that no record of
+//!   an earlier assignment can reach a later machine.
+
+pub mod binding;
+pub mod claim;
+pub mod delivery;
+pub mod dispatch;
+pub mod gate;
+pub mod outcome;
+pub mod owner;
+pub mod plugins;
+pub mod settle;
+pub mod wakeups;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use courier_core::message::{Offset, Timestamp};
+use courier_core::partition::Release;
+use rdkafka::ClientConfig;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::binding::Bound;
+use self::claim::{Claims, Ready};
+use self::owner::{Handle, Mail, Released, Tools};
+use crate::engine::{Engine, NodeCache, Sandbox, StateSource};
+use crate::kafka::partition::{Budget, TopicPartition};
+use crate::kafka::source::{Assignment, Notice, Order, Source};
+use crate::store::WriterId;
+
+/// How long a revoked partition may drain; the whole consumer stands still
+/// meanwhile.
+const REVOKE_WAIT: Duration = Duration::from_millis(900);
+/// How long a stop of the host lets attempts finish.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+/// How long an assignment waits for claims. Those that take longer (the store
+/// is away) are read from once they are done.
+const CLAIM_WAIT: Duration = Duration::from_secs(2);
+/// How often Kafka is told how far we are.
+const HINT_INTERVAL: Duration = Duration::from_secs(2);
+/// Bytes of the cache that the handlers of a group share on a node.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// What every group on this node works with.
+#[derive(Clone)]
+pub struct Node {
+    /// What owners work with.
+    pub tools: Tools,
+    /// Who settles.
+    pub writer: WriterId,
+    /// Runs the guests.
+    pub engine: Engine,
+    /// Where handlers read state.
+    pub state: Arc<dyn StateSource>,
+    /// Whether the store takes outcomes.
+    pub store_up: watch::Receiver<bool>,
+    /// How consumers are configured, but for their group.
+    pub consumer: ClientConfig,
+}
+
+/// A running group.
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Its bindings.
+    pub bindings: Vec<Arc<Bound>>,
+    stop: CancellationToken,
+    asked: Arc<tokio::sync::Notify>,
+    task: tokio::task::JoinHandle<()>,
+    threads: Option<tokio::runtime::Runtime>,
+}
+
+impl Group {
+    /// Starts a group: its threads, its workers and the task that follows its
+    /// consumer.
+    ///
+    /// # Errors
+    /// When the operating system gives no threads.
+    pub fn start(node: Node, name: String, bindings: Vec<Arc<Bound>>) -> std::io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores)
+            .thread_name(format!("run {name}"))
+            .enable_all()
+            .build()?;
+        let cache = NodeCache::new(CACHE_BYTES);
+        for bound in &bindings {
+            for _ in 0..bound.binding.concurrency {
+                let sandbox = Sandbox::new(
+                    node.engine.clone(),
+                    Arc::clone(&bound.policy),
+                    cache.clone(),
+                    Arc::clone(&node.state),
+                );
+                threads.spawn(dispatch::work(Arc::clone(bound), sandbox, node.store_up.clone()));
+            }
+            tokio::spawn(dispatch::keep_gate(Arc::clone(bound)));
+        }
+        let stop = CancellationToken::new();
+        let asked = Arc::new(tokio::sync::Notify::new());
+        let (released, releases) = mpsc::unbounded_channel();
+        let (notices, noticed) = mpsc::unbounded_channel();
+        let following = Following {
+            claims: Claims::new(&node, &name),
+            node,
+            name: name.clone(),
+            bindings: bindings.clone(),
+            budget: Arc::default(),
+            notices,
+            released,
+            owners: HashMap::new(),
+            claiming: HashMap::new(),
+            ready: JoinSet::new(),
+            leaving: HashMap::new(),
+        };
+        let task = tokio::spawn(following.run(noticed, releases, stop.clone(), Arc::clone(&asked)));
+        Ok(Self { name, bindings, stop, asked, task, threads: Some(threads) })
+    }
+
+    /// Says that somebody asked for deliveries to run again.
+    pub fn wake(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Drains and leaves the group.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        if let Err(error) = (&mut self.task).await {
+            tracing::error!(group = self.name, %error, "the task of a group failed");
+        }
+        for bound in &self.bindings {
+            bound.closed.cancel();
+            bound.queue.close();
+        }
+        if let Some(threads) = self.threads.take() {
+            // Guests that still run are dropped: their partitions are let go.
+            threads.shutdown_background();
+        }
+    }
+}
+
+struct Following {
+    node: Node,
+    claims: Claims,
+    name: String,
+    bindings: Vec<Arc<Bound>>,
+    budget: Arc<Budget>,
+    notices: mpsc::UnboundedSender<Notice>,
+    released: mpsc::UnboundedSender<Released>,
+    owners: HashMap<TopicPartition, Handle>,
+    /// Claims under way; dropping the sender end stops one.
+    claiming: HashMap<TopicPartition, tokio::task::AbortHandle>,
+    ready: JoinSet<Option<Ready>>,
+    /// Partitions that were revoked, with whether their owner has ended.
+    leaving: HashMap<TopicPartition, bool>,
+}
+
+impl Following {
+    async fn run(
+        mut self,
+        mut notices: mpsc::UnboundedReceiver<Notice>,
+        mut releases: mpsc::UnboundedReceiver<Released>,
+        stop: CancellationToken,
+        asked: Arc<tokio::sync::Notify>,
+    ) {
+        let topics = self.topics();
+        let source = tokio::select! {
+            source = self.subscribe(&topics) => source,
+            () = stop.cancelled() => return,
+        };
+        let mut newest = Timestamp::default();
+        let mut wake = tokio::time::interval(wakeups::INTERVAL);
+        let mut hint = tokio::time::interval(HINT_INTERVAL);
+        wake.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        hint.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(notice) = notices.recv() => self.noticed(notice, &source).await,
+                Some(released) = releases.recv() => self.owner_ended(released, &source).await,
+                Some(ready) = self.ready.join_next(), if !self.ready.is_empty() => {
+                    if let Ok(Some(ready)) = ready {
+                        let assignment = self.own(ready, &source);
+                        source.order(Order::Reassign(assignment));
+                    }
+                }
+                () = asked.notified() => self.ask(&mut newest).await,
+                _ = wake.tick() => self.ask(&mut newest).await,
+                _ = hint.tick() => self.hint(&source),
+            }
+        }
+        self.stop(source, releases).await;
+    }
+
+    fn topics(&self) -> Vec<Arc<str>> {
+        let mut topics: Vec<Arc<str>> =
+            self.bindings.iter().flat_map(|bound| &bound.binding.topics).map(|topic| topic.as_str().into()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        topics
+    }
+
+    fn bound(&self, topic: &str) -> Option<&Arc<Bound>> {
+        self.bindings.iter().find(|bound| bound.binding.topics.iter().any(|bound| bound == topic))
+    }
+
+    /// Resolves where the group starts, then subscribes: in this order, so
+    /// that nothing published in between is missed.
+    async fn subscribe(&self, topics: &[Arc<str>]) -> Source {
+        let mut wait = Duration::from_millis(200);
+        loop {
+            let begun = self.claims.begin(&self.bindings).await;
+            let started = begun.map_err(|error| error.to_string()).and_then(|()| {
+                let mut config = self.node.consumer.clone();
+                config.set("group.id", &self.name);
+                Source::start(&config, &self.name, topics, Arc::clone(&self.budget), self.notices.clone())
+                    .map_err(|error| error.to_string())
+            });
+            match started {
+                Ok(source) => return source,
+                Err(error) => tracing::warn!(group = self.name, error, "cannot start to consume yet"),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    async fn noticed(&mut self, notice: Notice, source: &Source) {
+        match notice {
+            Notice::Assigned(partitions) => self.assigned(partitions, source).await,
+            Notice::Revoked { partitions, lost } => self.revoked(partitions, lost, source),
+            Notice::OutOfRange => self.out_of_range().await,
+            Notice::Trouble(what) => tracing::warn!(group = self.name, what, "consumer"),
+        }
+    }
+
+    async fn assigned(&mut self, partitions: Vec<TopicPartition>, source: &Source) {
+        tracing::info!(group = self.name, partitions = ?names(&partitions), "assigned");
+        for place in partitions {
+            self.claim(place);
+        }
+        let mut assignments = Vec::new();
+        let deadline = tokio::time::Instant::now() + CLAIM_WAIT;
+        while !self.ready.is_empty() {
+            match tokio::time::timeout_at(deadline, self.ready.join_next()).await {
+                Ok(Some(Ok(Some(ready)))) => assignments.push(self.own(ready, source)),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        source.order(Order::Assign(assignments));
+    }
+
+    fn claim(&mut self, place: TopicPartition) {
+        let claims = self.claims.clone();
+        let handle = self.ready.spawn({
+            let place = place.clone();
+            async move { Some(claims.claim(place).await) }
+        });
+        if let Some(earlier) = self.claiming.insert(place, handle) {
+            earlier.abort();
+        }
+    }
+
+    /// Starts the owner of a partition that was claimed.
+    fn own(&mut self, ready: Ready, source: &Source) -> Assignment {
+        let Ready { place, claimed } = ready;
+        self.claiming.remove(&place);
+        let (feed, records) = mpsc::unbounded_channel();
+        let offset = claimed.next;
+        tracing::info!(
+            group = self.name, %place, epoch = claimed.epoch, position = %offset,
+            settled = claimed.settled.len(), open = claimed.open.len(), "owns"
+        );
+        if let Some(bound) = self.bound(&place.topic) {
+            let handle = owner::start(
+                self.node.tools.clone(),
+                Arc::clone(bound),
+                place.clone(),
+                claimed,
+                records,
+                source.orders(),
+                self.released.clone(),
+            );
+            if let Some(earlier) = self.owners.insert(place.clone(), handle) {
+                let _ = earlier.mail.send(Mail::Lost);
+            }
+        }
+        Assignment { place, offset, feed }
+    }
+
+    fn revoked(&mut self, partitions: Vec<TopicPartition>, lost: bool, source: &Source) {
+        tracing::info!(group = self.name, partitions = ?names(&partitions), lost, "revoked");
+        for place in partitions {
+            if let Some(claiming) = self.claiming.remove(&place) {
+                claiming.abort();
+            }
+            let owned = match self.owners.remove(&place) {
+                Some(owner) => owner.mail.send(if lost { Mail::Lost } else { Mail::Revoke(REVOKE_WAIT) }).is_ok(),
+                None => false,
+            };
+            // What is lost is let go at once: others may own it already.
+            self.leaving.insert(place, !owned || lost);
+        }
+        self.let_go(source);
+    }
+
+    /// Answers a revocation once every owner it concerns has ended.
+    fn let_go(&mut self, source: &Source) {
+        if !self.leaving.is_empty() && self.leaving.values().all(|ended| *ended) {
+            source.order(Order::Unassign(self.leaving.drain().map(|(place, _)| place).collect()));
+        }
+    }
+
+    async fn owner_ended(&mut self, released: Released, source: &Source) {
+        let Released { place, epoch, why, position } = released;
+        tracing::info!(group = self.name, %place, epoch, position = %position, ?why, "released");
+        if why == Release::Late {
+            tracing::info!(group = self.name, %place, "unfinished attempts were dropped and will be delivered again");
+        }
+        if let Some(ended) = self.leaving.get_mut(&place) {
+            *ended = true;
+            if why == Release::Drained || why == Release::Late {
+                source.order(Order::Hint(vec![(place, position)]));
+            }
+            return self.let_go(source);
+        }
+        if why == Release::Fenced {
+            self.owners.remove(&place);
+            // A newer epoch, and yet Kafka did not take the partition away:
+            // only Kafka can say which of the two is right.
+            let (answer, confirmed) = oneshot::channel();
+            source.order(Order::Confirm(place.clone(), position, answer));
+            if confirmed.await.unwrap_or(false) {
+                tracing::warn!(group = self.name, %place, "kafka confirms this host as owner; claiming again");
+                self.claim(place);
+            }
+        }
+    }
+
+    /// Kafka has no record where an owner wanted to go on. Which one it was
+    /// the client does not say, so each is compared with its log.
+    async fn out_of_range(&mut self) {
+        let mut again = Vec::new();
+        for (place, owner) in &self.owners {
+            let expected = Offset(owner.expected.load(Ordering::Relaxed));
+            if let Ok((low, high)) = self.node.tools.log.range(&place.topic, place.partition).await
+                && (expected < low || expected > high)
+            {
+                again.push(place.clone());
+            }
+        }
+        for place in again {
+            if let Some(owner) = self.owners.remove(&place) {
+                let _ = owner.mail.send(Mail::Lost);
+                self.claim(place);
+            }
+        }
+    }
+
+    async fn ask(&mut self, newest: &mut Timestamp) {
+        let by_position: HashMap<_, _> = self.owners.values().map(|owner| (owner.position, &owner.mail)).collect();
+        let positions: Vec<_> = by_position.keys().copied().collect();
+        match wakeups::asked(&self.node.tools.store, &positions, newest).await {
+            Ok(asked) => {
+                for (position, rows) in asked {
+                    if let Some(mail) = by_position.get(&position) {
+                        let _ = mail.send(Mail::Asked(rows));
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(group = self.name, %error, "cannot look for requests"),
+        }
+    }
+
+    fn hint(&self, source: &Source) {
+        let positions: Vec<_> = self
+            .owners
+            .iter()
+            .map(|(place, owner)| (place.clone(), Offset(owner.durable.load(Ordering::Relaxed))))
+            .collect();
+        if !positions.is_empty() {
+            source.order(Order::Hint(positions));
+        }
+    }
+
+    /// Drains every owner, then leaves the group.
+    async fn stop(mut self, source: Source, mut releases: mpsc::UnboundedReceiver<Released>) {
+        self.ready.abort_all();
+        self.owners.retain(|_, owner| owner.mail.send(Mail::Revoke(STOP_WAIT)).is_ok());
+        while !self.owners.is_empty() {
+            let Some(Released { place, why, position, .. }) = releases.recv().await else { break };
+            self.owners.remove(&place);
+            if matches!(why, Release::Drained | Release::Late) {
+                source.order(Order::Hint(vec![(place, position)]));
+            }
+        }
+        source.close().await;
+        tracing::info!(group = self.name, "left");
+    }
+}
+
+fn names(partitions: &[TopicPartition]) -> Vec<String> {
+    partitions.iter().map(ToString::to_string).collect()
+}

@@ -1,0 +1,520 @@
+//! The owner of one partition: the task that carries out what the machine of
+//! [`courier_core::partition`] says.
+//!
+//! It takes records from the consumer thread and outcomes from the workers,
+//! hands both to the machine, and does what comes back: dispatches, settles,
+//! pauses. It decides nothing itself. It lives for one claim; when the machine
+//! releases the partition the task tells its group why and ends, and whatever
+//! it still held in memory is dropped with it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use courier_core::lanes::LaneKey;
+use courier_core::message::{Epoch, Offset, Timestamp};
+use courier_core::partition::{Action, Answer, Batch, Bounds, Claim, Event, Gate, Machine, Open, Release};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::binding::Bound;
+use super::delivery::{Concluded, Work};
+use super::gate::Gate as BindingGate;
+use super::outcome;
+use super::settle::{Request, Settler};
+use crate::clock::now;
+use crate::config::Ordering as LaneOrder;
+use crate::kafka::lookup::Log;
+use crate::kafka::partition::{InHand, TopicPartition};
+use crate::kafka::record::Record;
+use crate::kafka::source::Order;
+use crate::store::{Claimed, OpenRow, Part, SharedStore};
+
+/// How long a quiet partition waits until it writes a position that only
+/// moved over records which are not for its binding.
+const POSITION_WAIT: Duration = Duration::from_secs(1);
+/// Mails taken in one go before anything is flushed.
+const MAX_MAIL: usize = 1_024;
+/// How long to wait before a stored record is asked for again.
+const LOAD_RETRY: Duration = Duration::from_millis(200);
+
+/// What an owner is told by others.
+#[derive(Debug)]
+pub enum Mail {
+    /// An attempt ended, or could not begin.
+    Concluded(Box<Concluded>),
+    /// A dispatched delivery was not run.
+    Returned(Offset),
+    /// Records of open deliveries were read again.
+    Loaded(Vec<Loaded>),
+    /// Somebody asked that these run.
+    Asked(Vec<OpenRow>),
+    /// Give the partition up within the time.
+    Revoke(Duration),
+    /// The partition is gone.
+    Lost,
+}
+
+/// A delivery whose record was read again.
+#[derive(Debug)]
+pub struct Loaded {
+    offset: Offset,
+    number: u32,
+    counted: u32,
+    /// None when the store has no row for it any more.
+    in_hand: Option<Arc<InHand>>,
+}
+
+/// How a group speaks to an owner.
+#[derive(Debug)]
+pub struct Handle {
+    /// The owner's mailbox.
+    pub mail: mpsc::UnboundedSender<Mail>,
+    /// The position's row.
+    pub position: crate::store::PositionId,
+    /// The durable position.
+    pub durable: Arc<AtomicI64>,
+    /// The next offset expected from the log.
+    pub expected: Arc<AtomicI64>,
+    /// Whether open rows hold the partition back.
+    pub parked_full: watch::Receiver<bool>,
+}
+
+/// What an owner tells its group when it ends.
+#[derive(Debug)]
+pub struct Released {
+    /// Which partition.
+    pub place: TopicPartition,
+    /// The epoch it had.
+    pub epoch: i64,
+    /// Why.
+    pub why: Release,
+    /// The position that is durable.
+    pub position: Offset,
+}
+
+/// What an owner works with.
+#[derive(Clone)]
+pub struct Tools {
+    /// Where outcomes go.
+    pub settler: Settler,
+    /// Where records of open deliveries are.
+    pub store: SharedStore,
+    /// Where they are when only their coordinates are stored.
+    pub log: Log,
+    /// This node's name.
+    pub node: Arc<str>,
+}
+
+/// Starts the owner of a claimed partition.
+pub fn start(
+    tools: Tools,
+    bound: Arc<Bound>,
+    place: TopicPartition,
+    claimed: Claimed,
+    feed: mpsc::UnboundedReceiver<Vec<InHand>>,
+    orders: std::sync::mpsc::Sender<Order>,
+    released: mpsc::UnboundedSender<Released>,
+) -> Handle {
+    let (mail, inbox) = mpsc::unbounded_channel();
+    let durable = Arc::new(AtomicI64::new(claimed.next.0));
+    let expected = Arc::new(AtomicI64::new(claimed.next.0));
+    let (full, parked_full) = watch::channel(false);
+    let handle = Handle {
+        mail: mail.clone(),
+        position: claimed.position,
+        durable: Arc::clone(&durable),
+        expected: Arc::clone(&expected),
+        parked_full,
+    };
+    let ordering = bound.binding.ordering;
+    let claim = Claim {
+        epoch: Epoch(claimed.epoch),
+        position: claimed.next,
+        settled: claimed.settled,
+        open: claimed.open.into_iter().map(|row| open(row, ordering)).collect(),
+    };
+    let bounds = Bounds { max_gap: bound.binding.max_gap as usize, ..Bounds::default() };
+    let owner = Owner {
+        machine: Machine::new(bounds, claim),
+        address: Arc::new(Address {
+            place: place.clone(),
+            position: claimed.position,
+            mail,
+            no_more: CancellationToken::new(),
+            dropped: CancellationToken::new(),
+        }),
+        tools,
+        bound,
+        epoch: claimed.epoch,
+        records: HashMap::new(),
+        answer: None,
+        orders,
+        released,
+        durable,
+        expected,
+        full,
+        actions: Vec::new(),
+        seen_asks: HashMap::new(),
+    };
+    tokio::spawn(owner.run(feed, inbox));
+    handle
+}
+
+/// How a worker reaches the owner of the delivery it runs.
+#[derive(Debug)]
+pub struct Address {
+    /// Which partition.
+    pub place: TopicPartition,
+    /// The position's row.
+    pub position: crate::store::PositionId,
+    mail: mpsc::UnboundedSender<Mail>,
+    /// Nothing more may begin.
+    pub no_more: CancellationToken,
+    /// What runs is to be dropped.
+    pub dropped: CancellationToken,
+}
+
+impl Address {
+    /// Tells the owner; one that has ended needs no telling.
+    pub fn tell(&self, mail: Mail) {
+        let _ = self.mail.send(mail);
+    }
+}
+
+struct Owner {
+    machine: Machine<Box<Concluded>>,
+    address: Arc<Address>,
+    tools: Tools,
+    bound: Arc<Bound>,
+    epoch: i64,
+    /// Records whose deliveries have no durable outcome and no open row yet.
+    records: HashMap<Offset, Arc<InHand>>,
+    answer: Option<(oneshot::Receiver<Answer>, Arc<Batch<Box<Concluded>>>)>,
+    orders: std::sync::mpsc::Sender<Order>,
+    released: mpsc::UnboundedSender<Released>,
+    durable: Arc<AtomicI64>,
+    expected: Arc<AtomicI64>,
+    full: watch::Sender<bool>,
+    actions: Vec<Action<Box<Concluded>>>,
+    /// Requests that were passed on, by delivery: the store is asked for a
+    /// window of time, so that it tells the same request more than once.
+    seen_asks: HashMap<Offset, Timestamp>,
+}
+
+impl Owner {
+    async fn run(
+        mut self,
+        mut feed: mpsc::UnboundedReceiver<Vec<InHand>>,
+        mut inbox: mpsc::UnboundedReceiver<Mail>,
+    ) {
+        let mut gate = self.bound.keeper.watch();
+        let mut deadline = None;
+        let mut fed = true;
+        self.gate_moved(&gate.borrow_and_update().clone());
+        self.step(Event::Due);
+        loop {
+            self.machine.flush(&mut self.actions);
+            if let Some(why) = self.act().await {
+                return self.end(why);
+            }
+            let due = self.machine.next_due().map(|at| at.since(now()));
+            // Answers and outcomes come before new records: they give memory
+            // back, and records take it.
+            tokio::select! {
+                biased;
+                answer = answered(&mut self.answer) => self.answered(answer),
+                mail = inbox.recv() => {
+                    // This task holds a sender, so the inbox never closes.
+                    let mut next = mail;
+                    for _ in 0..MAX_MAIL {
+                        let Some(mail) = next else { break };
+                        self.take(mail, &mut deadline);
+                        next = inbox.try_recv().ok();
+                    }
+                    if let Some(mail) = next {
+                        self.take(mail, &mut deadline);
+                    }
+                }
+                () = sleep_until(deadline) => self.step(Event::Deadline),
+                changed = gate.changed() => {
+                    if changed.is_ok() {
+                        let now = gate.borrow_and_update().clone();
+                        self.gate_moved(&now);
+                    }
+                }
+                () = sleep_for(due) => self.step(Event::Due),
+                records = feed.recv(), if fed => match records {
+                    Some(records) => self.receive(records),
+                    // The consumer thread reads this partition no more; its
+                    // notice is on the way.
+                    None => fed = false,
+                },
+                () = tokio::time::sleep(POSITION_WAIT) => {
+                    let written = Offset(self.durable.load(Ordering::Relaxed));
+                    self.machine.flush_position(written, &mut self.actions);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event<Box<Concluded>>) {
+        self.machine.step(now(), event, &mut self.actions);
+    }
+
+    fn receive(&mut self, records: Vec<InHand>) {
+        for in_hand in records {
+            let offset = in_hand.offset;
+            if let Some(types) = &self.bound.binding.types
+                && !types.contains(&in_hand.message().type_name)
+            {
+                self.step(Event::Skipped { offset });
+                continue;
+            }
+            let lane = lane_of(self.bound.binding.ordering, in_hand.record.key.as_ref(), offset);
+            let bytes = in_hand.record.size();
+            if self.machine.wants(offset) {
+                self.records.insert(offset, Arc::new(in_hand));
+            }
+            self.step(Event::Record { offset, lane, bytes });
+        }
+        self.expected.store(self.machine.next().0, Ordering::Relaxed);
+    }
+
+    fn take(&mut self, mail: Mail, deadline: &mut Option<tokio::time::Instant>) {
+        match mail {
+            Mail::Concluded(concluded) => {
+                let (offset, outcome) = (concluded.in_hand.offset, concluded.outcome);
+                let (number, counted) = (concluded.number, concluded.counted);
+                self.step(Event::Decided { offset, outcome, number, counted, detail: concluded });
+            }
+            Mail::Returned(offset) => self.step(Event::Returned { offset }),
+            Mail::Loaded(loaded) => {
+                for Loaded { offset, number, counted, in_hand } in loaded {
+                    match in_hand {
+                        Some(in_hand) => self.dispatch(in_hand, number, counted),
+                        None => self.step(Event::Vanished { offset }),
+                    }
+                }
+            }
+            Mail::Asked(rows) => self.asked(rows),
+            Mail::Revoke(wait) => {
+                self.address.no_more.cancel();
+                *deadline = Some(tokio::time::Instant::now() + wait);
+                self.step(Event::Revoke);
+            }
+            Mail::Lost => self.step(Event::Lost),
+        }
+    }
+
+    fn asked(&mut self, rows: Vec<OpenRow>) {
+        let newest = rows.iter().filter_map(|row| row.asked_at).max();
+        for row in rows {
+            let at = row.asked_at.unwrap_or_default();
+            if self.seen_asks.insert(row.offset, at) == Some(at) {
+                continue;
+            }
+            let ordering = self.bound.binding.ordering;
+            self.step(Event::Asked(open(row, ordering)));
+        }
+        if let Some(newest) = newest {
+            let horizon = super::wakeups::WINDOW * 2;
+            self.seen_asks.retain(|_, at| newest.since(*at) < horizon);
+        }
+    }
+
+    fn gate_moved(&mut self, gate: &BindingGate) {
+        let gate = if gate.lets_in() { Gate::Open } else { Gate::Closed };
+        self.step(Event::Gate(gate));
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let Some((_, batch)) = self.answer.take() else { return };
+        if answer == Answer::Written {
+            self.durable.fetch_max(batch.position.0, Ordering::Relaxed);
+            for write in &batch.writes {
+                self.records.remove(&write.offset);
+            }
+        }
+        self.step(Event::Settled(answer));
+    }
+
+    /// Carries out what the machine pushed; answers why it released.
+    async fn act(&mut self) -> Option<Release> {
+        let mut load = Vec::new();
+        let mut why = None;
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Dispatch { offset, number, counted, has_row } => match self.records.get(&offset) {
+                    Some(in_hand) => self.dispatch(Arc::clone(in_hand), number, counted),
+                    None => {
+                        debug_assert!(has_row, "a fresh delivery has its record in memory");
+                        load.push((offset, number, counted));
+                    }
+                },
+                Action::Settle(batch) => self.settle(batch).await,
+                Action::Pause => self.order(Order::Pause(self.address.place.clone())),
+                Action::Resume => self.order(Order::Resume(self.address.place.clone())),
+                Action::Release(release) => why = Some(release),
+            }
+        }
+        self.actions = actions;
+        if !load.is_empty() {
+            self.load(load);
+        }
+        let full = self.machine.parked_full();
+        self.full.send_if_modified(|now| std::mem::replace(now, full) != full);
+        why
+    }
+
+    fn order(&self, order: Order) {
+        // A consumer thread that has ended fetches nothing anyway.
+        let _ = self.orders.send(order);
+    }
+
+    fn dispatch(&self, in_hand: Arc<InHand>, number: u32, counted: u32) {
+        let work = Work { in_hand, owner: Arc::clone(&self.address), number, counted };
+        if let Err(refused) = self.bound.queue.try_send(work) {
+            // The workers have ended: the binding is going away.
+            let work = refused.into_inner();
+            work.owner.tell(Mail::Returned(work.in_hand.offset));
+        }
+    }
+
+    async fn settle(&mut self, batch: Arc<Batch<Box<Concluded>>>) {
+        let part = Part {
+            group: self.bound.binding.group.clone(),
+            topic: self.address.place.topic.to_string(),
+            partition: self.address.place.partition,
+            position: self.address.position,
+            epoch: self.epoch,
+            next: batch.position,
+            outcomes: batch
+                .writes
+                .iter()
+                .filter_map(|write| outcome::row(write, self.records.get(&write.offset), &self.tools.node))
+                .collect(),
+        };
+        debug_assert_eq!(part.outcomes.len(), batch.writes.len(), "every write has its record");
+        outcome::count(&part);
+        let (answer, answered) = oneshot::channel();
+        self.answer = Some((answered, batch));
+        self.tools.settler.settle(Request { part, answer }).await;
+    }
+
+    /// Reads records of open deliveries, from the store or, where it keeps
+    /// only coordinates, from Kafka.
+    fn load(&self, wanted: Vec<(Offset, u32, u32)>) {
+        let (tools, address) = (self.tools.clone(), Arc::clone(&self.address));
+        tokio::spawn(async move {
+            let offsets: Vec<Offset> = wanted.iter().map(|(offset, _, _)| *offset).collect();
+            let found = loop {
+                match tools.store.open_records(address.position, &offsets).await {
+                    Ok(found) => break found,
+                    Err(error) => tracing::debug!(%error, place = %address.place, "cannot read open deliveries"),
+                }
+                tokio::select! {
+                    () = address.dropped.cancelled() => return,
+                    () = tokio::time::sleep(LOAD_RETRY) => {}
+                }
+            };
+            let mut loaded = Vec::with_capacity(wanted.len());
+            for ((offset, number, counted), found) in wanted.into_iter().zip(found) {
+                let in_hand = match found {
+                    None => None,
+                    Some(found) => {
+                        let record = match found.record.as_ref().map(Record::decode) {
+                            Some(Ok(record)) => record,
+                            _ => read_again(&tools.log, &address, offset, found.row.key.clone()).await,
+                        };
+                        let place = address.place.clone();
+                        Some(Arc::new(InHand::reread(place, offset, record, found.row.received_at)))
+                    }
+                };
+                loaded.push(Loaded { offset, number, counted, in_hand });
+            }
+            address.tell(Mail::Loaded(loaded));
+        });
+    }
+
+    fn end(self, why: Release) {
+        self.address.no_more.cancel();
+        self.address.dropped.cancel();
+        let released = Released {
+            place: self.address.place.clone(),
+            epoch: self.epoch,
+            why,
+            position: Offset(self.durable.load(Ordering::Relaxed)),
+        };
+        // A group that has ended wants to know nothing.
+        let _ = self.released.send(released);
+    }
+}
+
+/// The record from Kafka; when Kafka lost it, one that has its key and nothing
+/// else, so that its lane goes on and the loss shows at the handler.
+async fn read_again(log: &Log, address: &Address, offset: Offset, key: Option<bytes::Bytes>) -> Record {
+    loop {
+        match log.read(&address.place.topic, address.place.partition, offset).await {
+            Ok(Some(record)) => return record,
+            Ok(None) => {
+                tracing::error!(place = %address.place, %offset, "a parked record is no longer in kafka");
+                return Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new() };
+            }
+            Err(error) => tracing::debug!(%error, place = %address.place, %offset, "cannot read a record again"),
+        }
+        if address.dropped.is_cancelled() {
+            return Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new() };
+        }
+    }
+}
+
+fn lane_of(ordering: LaneOrder, key: Option<&bytes::Bytes>, offset: Offset) -> LaneKey {
+    match (ordering, key) {
+        (LaneOrder::Partition, _) => LaneKey::Whole,
+        (LaneOrder::Key, Some(key)) => LaneKey::Key(key.clone()),
+        (LaneOrder::Key, None) | (LaneOrder::None, _) => LaneKey::Alone(offset),
+    }
+}
+
+fn open(row: OpenRow, ordering: LaneOrder) -> Open {
+    Open {
+        offset: row.offset,
+        lane: lane_of(ordering, row.key.as_ref(), row.offset),
+        state: row.state,
+        due: row.next_attempt_at,
+        held: row.held,
+        number: row.number,
+        counted: row.counted,
+        bytes: row.record_bytes,
+    }
+}
+
+type UnderWay = (oneshot::Receiver<Answer>, Arc<Batch<Box<Concluded>>>);
+
+async fn answered(answer: &mut Option<UnderWay>) -> Answer {
+    match answer {
+        // A writer that ended without an answer goes down with the process.
+        Some((receiver, _)) => match receiver.await {
+            Ok(answer) => answer,
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_for(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,216 @@
+//! The one writer of outcomes: group commits over all partitions of this host.
+//!
+//! Each owner has at most one batch under way, so whatever lies in the inbox
+//! while a transaction runs goes into the next one together. The writer
+//! answers only what it knows: an answer to a commit that was lost is looked up
+//! in the writer's sequence before anything is written again, and while the
+//! store is away the owners hear nothing and the group starts no handler.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use courier_core::message::Offset;
+use courier_core::partition::Answer;
+use courier_core::status::State;
+use courier_core::verdict::Verdict;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::store::{Becomes, OutcomeRow, Part, SharedStore, StoreError, WriterId};
+
+/// Outcomes in one transaction, as long as no single batch is larger.
+const MAX_ROWS: usize = 4_000;
+/// Batches that may wait; each owner sends one at a time.
+const INBOX: usize = 4_096;
+/// First wait after the store did not answer, and the longest one.
+const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// A batch on its way to the store.
+#[derive(Debug)]
+pub struct Request {
+    /// What is to be written.
+    pub part: Part,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// A handle to the writer; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Settler {
+    inbox: mpsc::Sender<Request>,
+}
+
+impl Settler {
+    /// Starts the writer. `up` is kept false while the store is away, and
+    /// `wake_relay` is called when outbound rows became durable.
+    pub fn start(
+        store: SharedStore,
+        writer: WriterId,
+        up: watch::Sender<bool>,
+        wake_relay: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let (inbox, requests) = mpsc::channel(INBOX);
+        let task = Writer { store, writer, sequence: 0, up, wake_relay: Box::new(wake_relay) };
+        tokio::spawn(task.run(requests));
+        Self { inbox }
+    }
+
+    /// Writes a batch. Once it is accepted here its answer comes, unless the
+    /// process ends first.
+    pub async fn settle(&self, request: Request) {
+        // The writer lives as long as the process; a closed inbox means that
+        // the runtime is going down, and then no answer is wanted.
+        let _ = self.inbox.send(request).await;
+    }
+}
+
+struct Writer {
+    store: SharedStore,
+    writer: WriterId,
+    sequence: i64,
+    up: watch::Sender<bool>,
+    wake_relay: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Writer {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        while let Some(first) = requests.recv().await {
+            let mut rows = first.part.outcomes.len();
+            let mut batch = vec![first];
+            while rows < MAX_ROWS
+                && let Ok(next) = requests.try_recv()
+            {
+                rows += next.part.outcomes.len();
+                batch.push(next);
+            }
+            let (parts, answers): (Vec<Part>, Vec<_>) =
+                batch.into_iter().map(|request| (request.part, request.answer)).unzip();
+            let begun = Instant::now();
+            let stale = self.write(&parts).await;
+            metrics::histogram!("courier_settle_seconds").record(begun.elapsed().as_secs_f64());
+            if parts.iter().any(|part| part.outcomes.iter().any(|row| !row.outbound.is_empty())) {
+                (self.wake_relay)();
+            }
+            for (at, answer) in answers.into_iter().enumerate() {
+                let told = if stale.contains(&at) { Answer::Fenced } else { Answer::Written };
+                // An owner that is gone was dropped with everything it decided.
+                let _ = answer.send(told);
+            }
+        }
+    }
+
+    /// Writes `parts` and answers which of them a newer owner made stale.
+    async fn write(&mut self, parts: &[Part]) -> Vec<usize> {
+        match self.attempt(parts).await {
+            Ok(stale) => stale,
+            Err(refused) => {
+                tracing::warn!(%refused, "the store refuses a batch for its data; looking for the outcome at fault");
+                let mut stale = Vec::new();
+                for (at, part) in parts.iter().enumerate() {
+                    if self.bisect(part).await {
+                        stale.push(at);
+                    }
+                }
+                stale
+            }
+        }
+    }
+
+    /// Writes a part in halves until the outcome that the store refuses stands
+    /// alone; that one settles as HANDLE_FAIL, and all others as decided.
+    /// Answers whether the part is stale.
+    async fn bisect(&mut self, part: &Part) -> bool {
+        let mut work = vec![part.outcomes.clone()];
+        while let Some(outcomes) = work.pop() {
+            // The position moves with the last outcome only: until then some
+            // of what lies below it is not written.
+            let next = if work.is_empty() { part.next } else { Offset(0) };
+            let piece = Part { outcomes, next, ..part.clone() };
+            match self.attempt(std::slice::from_ref(&piece)).await {
+                Ok(stale) if !stale.is_empty() => return true,
+                Ok(_) => {}
+                Err(_) if piece.outcomes.len() > 1 => {
+                    let mut first = piece.outcomes;
+                    let second = first.split_off(first.len() / 2);
+                    // A stack: the first half must be written first.
+                    work.push(second);
+                    work.push(first);
+                }
+                Err(refused) => {
+                    let Some(culprit) = piece.outcomes.into_iter().next() else { continue };
+                    let place = format!("{}:{}:{}", part.topic, part.partition, culprit.offset);
+                    tracing::error!(group = part.group, %place, %refused, "an outcome could not be stored");
+                    work.push(vec![unstorable(culprit, &refused)]);
+                }
+            }
+        }
+        false
+    }
+
+    /// One settle, repeated until the store has it or refuses its data.
+    async fn attempt(&mut self, parts: &[Part]) -> Result<Vec<usize>, String> {
+        let mut wait = RETRY_WAIT.0;
+        loop {
+            let error = match self.store.settle(self.writer, self.sequence + 1, parts).await {
+                Ok(settled) => {
+                    self.sequence += 1;
+                    self.came_up();
+                    for at in &settled.stale {
+                        let part = &parts[*at];
+                        metrics::counter!("courier_stale_writes_total").increment(part.outcomes.len().max(1) as u64);
+                        tracing::warn!(
+                            group = part.group,
+                            partition = %format!("{}:{}", part.topic, part.partition),
+                            epoch = part.epoch,
+                            outcomes = part.outcomes.len(),
+                            "stale outcomes refused: a newer owner has the partition"
+                        );
+                    }
+                    return Ok(settled.stale);
+                }
+                Err(StoreError::Data(why)) => return Err(why),
+                Err(error) => error,
+            };
+            if *self.up.borrow() {
+                tracing::warn!(%error, "the store does not take outcomes; waiting");
+            }
+            self.up.send_replace(false);
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_WAIT.1);
+            // The answer may have been lost and not the commit. What was
+            // written under this sequence must not be written twice.
+            if let Ok(sequence) = self.store.sequence(self.writer).await
+                && sequence > self.sequence
+            {
+                self.sequence = sequence;
+                self.came_up();
+                // Which parts were stale went with the answer. A stale owner
+                // that is told "written" is refused at its next batch.
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    fn came_up(&self) {
+        if self.up.send_if_modified(|up| !std::mem::replace(up, true)) {
+            tracing::info!("the store takes outcomes");
+        }
+    }
+}
+
+/// The outcome that stands in for one that the store refuses.
+fn unstorable(culprit: OutcomeRow, why: &str) -> OutcomeRow {
+    let settled_at = culprit.started_at.unwrap_or(culprit.received_at);
+    OutcomeRow {
+        verdict: Some(Verdict::Unstorable),
+        reason: Some("outcome could not be stored".to_owned()),
+        fingerprint: Some(courier_core::verdict::fingerprint(Verdict::Unstorable, why)),
+        message_id: culprit.message_id.chars().filter(|c| !c.is_control()).take(255).collect(),
+        type_name: culprit.type_name.chars().filter(|c| !c.is_control()).take(255).collect(),
+        to: Becomes::Final { state: State::HandleFail, settled_at, record: None },
+        attempts: Vec::new(),
+        outbound: Vec::new(),
+        state_writes: Vec::new(),
+        version: culprit.version.map(|version| Arc::from(version.as_ref())),
+        ..culprit
+    }
+}

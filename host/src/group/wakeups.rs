@@ -1,0 +1,42 @@
+//! What somebody asked to run again.
+//!
+//! The request is a mark on an open row; only the owner of its partition acts
+//! on it. Rows become visible in the order of their commits and not of their
+//! times, so the store is asked for a window that reaches back, and owners
+//! pass over what they have seen.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use courier_core::message::Timestamp;
+
+use crate::store::{OpenRow, PositionId, SharedStore, StoreError};
+
+/// How far back a request may have been made and not been visible.
+pub const WINDOW: Duration = Duration::from_secs(10);
+/// How often the store is asked.
+pub const INTERVAL: Duration = Duration::from_millis(250);
+/// Requests taken at once; the rest is found the next time.
+const MAX_ASKED: u32 = 5_000;
+
+/// Requests for the deliveries of `positions`, by position.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn asked(
+    store: &SharedStore,
+    positions: &[PositionId],
+    newest: &mut Timestamp,
+) -> Result<HashMap<PositionId, Vec<OpenRow>>, StoreError> {
+    if positions.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let window = i64::try_from(WINDOW.as_micros()).unwrap_or(i64::MAX);
+    let since = Timestamp(newest.0.saturating_sub(window));
+    let mut found: HashMap<PositionId, Vec<OpenRow>> = HashMap::new();
+    for row in store.asked(positions, since, MAX_ASKED).await? {
+        *newest = (*newest).max(row.asked_at.unwrap_or_default());
+        found.entry(row.position).or_default().push(row);
+    }
+    Ok(found)
+}

@@ -1,0 +1,118 @@
+//! Receiving: records in memory, and how many of them there may be.
+//!
+//! The consumer thread puts records here and the task that owns the partition
+//! takes them out. The channel between them needs no bound of its own, since
+//! every record in it holds a share of the group's [`Budget`] until its outcome
+//! is durable, and the thread does not poll for more while the budget is used
+//! up. It refuses nothing: what does not fit is left in Kafka.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use courier_core::message::{Message, Offset, Timestamp};
+use tokio::sync::mpsc;
+
+use super::record::Record;
+
+/// Records of one group that may be in memory on this node.
+pub const MAX_BUFFERED_RECORDS: usize = 32_768;
+/// Their bytes.
+pub const MAX_BUFFERED_BYTES: usize = 64 * 1024 * 1024;
+
+/// A topic and a partition of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+}
+
+impl std::fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.topic, self.partition)
+    }
+}
+
+/// What a group may keep in memory.
+#[derive(Debug, Default)]
+pub struct Budget {
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Budget {
+    /// Whether no more should be taken from Kafka for now.
+    #[must_use]
+    pub fn is_used_up(&self) -> bool {
+        self.records.load(Ordering::Relaxed) >= MAX_BUFFERED_RECORDS
+            || self.bytes.load(Ordering::Relaxed) >= MAX_BUFFERED_BYTES
+    }
+
+    fn take(self: &Arc<Self>, bytes: usize) -> Share {
+        self.records.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Share { budget: Arc::clone(self), bytes }
+    }
+}
+
+/// A record's share of the budget, given back when it is dropped.
+#[derive(Debug)]
+struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.records.fetch_sub(1, Ordering::Relaxed);
+        self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A record in memory.
+#[derive(Debug)]
+pub struct InHand {
+    /// Where it lies.
+    pub place: TopicPartition,
+    /// Where in the partition.
+    pub offset: Offset,
+    /// The record.
+    pub record: Record,
+    /// When the host first received it.
+    pub received_at: Timestamp,
+    /// Read only when somebody wants it: a record that is only passed over
+    /// need not be understood.
+    message: OnceLock<Message>,
+    _share: Option<Share>,
+}
+
+impl InHand {
+    /// A record that came from the log and counts against the budget.
+    #[must_use]
+    pub fn fetched(
+        place: TopicPartition,
+        offset: Offset,
+        record: Record,
+        received_at: Timestamp,
+        budget: &Arc<Budget>,
+    ) -> Self {
+        let share = budget.take(record.size());
+        Self { place, offset, record, received_at, message: OnceLock::new(), _share: Some(share) }
+    }
+
+    /// A record that was read again for an open delivery. How many of these
+    /// there are is bounded by the lanes that may run at once.
+    #[must_use]
+    pub fn reread(place: TopicPartition, offset: Offset, record: Record, received_at: Timestamp) -> Self {
+        Self { place, offset, record, received_at, message: OnceLock::new(), _share: None }
+    }
+
+    /// The message it carries.
+    pub fn message(&self) -> &Message {
+        self.message.get_or_init(|| self.record.to_message(&self.place.topic, self.place.partition, self.offset))
+    }
+}
+
+/// Where the consumer thread puts the records of one partition.
+pub type Feed = mpsc::UnboundedSender<Vec<InHand>>;

@@ -1,0 +1,410 @@
+//! The consumer of one group: an OS thread that polls, and nothing else.
+//!
+//! It polls a `BaseConsumer` as long as the group lives, also while partitions
+//! are paused, the store is away or a rebalance is under way, because a
+//! consumer that is not polled is thrown out of its group. Everything that may
+//! wait happens elsewhere: it tells what happened as a [`Notice`] and does what
+//! an [`Order`] says. A rebalance callback only takes note; the thread goes on
+//! polling until the order to assign or unassign comes.
+//!
+//! It refuses to choose offsets: an assignment names the offset to start at,
+//! and a position that Kafka no longer has is a notice, never a silent reset.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use courier_core::message::{Offset, Timestamp};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+use tokio::sync::{mpsc as async_mpsc, oneshot};
+
+use super::partition::{Budget, Feed, InHand, TopicPartition};
+use super::record::Record;
+
+/// How long one poll waits for a message, and so how long an order waits.
+const POLL: Duration = Duration::from_millis(10);
+/// Records taken in one go before orders are looked at again.
+const MAX_TAKE: usize = 1_024;
+/// How long the thread waits at most without a poll when the budget is used up.
+const FULL_WAIT: Duration = Duration::from_millis(50);
+/// How often it looks whether there is room again.
+const FULL_STEP: Duration = Duration::from_millis(1);
+/// How long closing may take before the thread is left to itself:
+/// `BaseConsumer::drop` can hang when its group is in an odd state.
+const CLOSE_WAIT: Duration = Duration::from_secs(10);
+
+/// What happened in the group.
+#[derive(Debug)]
+pub enum Notice {
+    /// Kafka gives us partitions; the answer is [`Order::Assign`].
+    Assigned(Vec<TopicPartition>),
+    /// Kafka wants partitions back; the answer is [`Order::Unassign`].
+    Revoked {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+        /// They are gone already: others may own them.
+        lost: bool,
+    },
+    /// Kafka has no record at the offset that a partition was to be read from.
+    OutOfRange,
+    /// Something went wrong that a person should know of.
+    Trouble(String),
+}
+
+/// What the thread is to do.
+#[derive(Debug)]
+pub enum Order {
+    /// Read these partitions from these offsets, in answer to `Assigned`.
+    /// An empty list is an answer too.
+    Assign(Vec<Assignment>),
+    /// Stop reading these partitions, in answer to `Revoked`.
+    Unassign(Vec<TopicPartition>),
+    /// Read a partition from another offset, outside of a rebalance.
+    Reassign(Assignment),
+    /// Fetch nothing from this partition for now.
+    Pause(TopicPartition),
+    /// Fetch again.
+    Resume(TopicPartition),
+    /// Tell Kafka how far we are, for lag tools; not waited for.
+    Hint(Vec<(TopicPartition, Offset)>),
+    /// One synchronous commit: does Kafka take us for the owner?
+    Confirm(TopicPartition, Offset, oneshot::Sender<bool>),
+    /// Leave the group and end. `stay` keeps the membership for a restart.
+    Close,
+}
+
+/// A partition to be read.
+#[derive(Debug)]
+pub struct Assignment {
+    /// Which.
+    pub place: TopicPartition,
+    /// From where.
+    pub offset: Offset,
+    /// Where its records go.
+    pub feed: Feed,
+}
+
+/// The handle of a running consumer thread.
+#[derive(Debug)]
+pub struct Source {
+    orders: mpsc::Sender<Order>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Source {
+    /// Subscribes and starts to poll.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration or the subscription.
+    pub fn start(
+        config: &ClientConfig,
+        group: &str,
+        topics: &[Arc<str>],
+        budget: Arc<Budget>,
+        notices: async_mpsc::UnboundedSender<Notice>,
+    ) -> Result<Self, KafkaError> {
+        let consumer: BaseConsumer<Rebalances> =
+            config.create_with_context(Rebalances { notices: Mutex::new(notices.clone()) })?;
+        let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+        consumer.subscribe(&names)?;
+        let (orders, inbox) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name(format!("consume {group}"))
+            .spawn(move || {
+                Thread { consumer, inbox, notices, budget, feeds: HashMap::new(), paused: Vec::new() }.run();
+            })
+            .map_err(|error| KafkaError::ClientCreation(format!("cannot start a thread: {error}")))?;
+        Ok(Self { orders, thread: Some(thread) })
+    }
+
+    /// Gives an order. One to a thread that has ended is dropped: whoever
+    /// waits for an answer sees the channel close.
+    pub fn order(&self, order: Order) {
+        let _ = self.orders.send(order);
+    }
+
+    /// A handle for those who only give orders.
+    #[must_use]
+    pub fn orders(&self) -> mpsc::Sender<Order> {
+        self.orders.clone()
+    }
+
+    /// Leaves the group and waits, for a while, until that is done.
+    pub async fn close(mut self) {
+        self.order(Order::Close);
+        if let Some(thread) = self.thread.take() {
+            let joined = tokio::task::spawn_blocking(move || {
+                let begun = Instant::now();
+                while !thread.is_finished() && begun.elapsed() < CLOSE_WAIT {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                thread.is_finished()
+            });
+            if !joined.await.unwrap_or(false) {
+                tracing::warn!("a consumer did not close within {CLOSE_WAIT:?}; it is left to itself");
+            }
+        }
+    }
+}
+
+/// Takes note of rebalances. The default of the trait would unassign at once,
+/// and so leave no time to drain.
+struct Rebalances {
+    notices: Mutex<async_mpsc::UnboundedSender<Notice>>,
+}
+
+impl Rebalances {
+    fn tell(&self, notice: Notice) {
+        // Unwrap safety: nothing panics while the lock is held.
+        let _ = self.notices.lock().expect("no panic under this lock").send(notice);
+    }
+}
+
+impl ClientContext for Rebalances {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        super::log::line(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        super::log::client_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Rebalances {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions = places(list);
+        match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.tell(Notice::Assigned(partitions)),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                self.tell(Notice::Revoked { partitions, lost: consumer.assignment_lost() });
+            }
+            other => {
+                let error: RDKafkaErrorCode = other.into();
+                self.tell(Notice::Trouble(format!("rebalance failed: {error}")));
+            }
+        }
+    }
+}
+
+fn places(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    list.elements()
+        .iter()
+        .map(|element| TopicPartition { topic: element.topic().into(), partition: element.partition() })
+        .collect()
+}
+
+/// A partition being read: its feed, and what was polled and not yet handed on.
+struct Slot {
+    place: TopicPartition,
+    feed: Feed,
+    batch: Vec<InHand>,
+}
+
+struct Thread {
+    consumer: BaseConsumer<Rebalances>,
+    inbox: mpsc::Receiver<Order>,
+    notices: async_mpsc::UnboundedSender<Notice>,
+    budget: Arc<Budget>,
+    feeds: HashMap<String, Vec<Option<Slot>>>,
+    paused: Vec<TopicPartition>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        loop {
+            loop {
+                match self.inbox.try_recv() {
+                    Ok(Order::Close) | Err(mpsc::TryRecvError::Disconnected) => return self.close(),
+                    Ok(order) => self.carry_out(order),
+                    Err(mpsc::TryRecvError::Empty) => break,
+                }
+            }
+            if self.budget.is_used_up() {
+                // Not polling holds the records back without the pause that
+                // would throw away what is prefetched; one poll in a while
+                // still serves rebalances.
+                let begun = Instant::now();
+                while self.budget.is_used_up() && begun.elapsed() < FULL_WAIT {
+                    thread::sleep(FULL_STEP);
+                }
+                self.take(1, Duration::ZERO);
+            } else {
+                self.take(MAX_TAKE, POLL);
+            }
+        }
+    }
+
+    /// Polls up to `limit` records, waiting for the first one only.
+    fn take(&mut self, limit: usize, wait: Duration) {
+        let mut wait = wait;
+        let now = Timestamp(jiff::Timestamp::now().as_microsecond());
+        for _ in 0..limit {
+            match self.consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => Self::sort(&mut self.feeds, &self.budget, now, &message),
+                Some(Err(error)) => {
+                    let code = error.rdkafka_error_code();
+                    if matches!(
+                        code,
+                        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+                    ) {
+                        let _ = self.notices.send(Notice::OutOfRange);
+                    } else {
+                        let _ = self.notices.send(Notice::Trouble(error.to_string()));
+                    }
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        for slot in self.feeds.values_mut().flatten().flatten() {
+            if !slot.batch.is_empty() {
+                // A feed whose owner is gone: the owner's successor reads them
+                // again from its own position.
+                let _ = slot.feed.send(std::mem::take(&mut slot.batch));
+            }
+        }
+    }
+
+    fn sort(
+        feeds: &mut HashMap<String, Vec<Option<Slot>>>,
+        budget: &Arc<Budget>,
+        now: Timestamp,
+        message: &BorrowedMessage<'_>,
+    ) {
+        let slot = usize::try_from(message.partition())
+            .ok()
+            .and_then(|at| feeds.get_mut(message.topic())?.get_mut(at)?.as_mut());
+        // A record of a partition that is no longer read: it was polled
+        // before the unassignment took effect.
+        let Some(slot) = slot else { return };
+        let record = Record::from_kafka(message);
+        slot.batch.push(InHand::fetched(slot.place.clone(), Offset(message.offset()), record, now, budget));
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        let result = match order {
+            Order::Assign(assignments) => self.assign(assignments),
+            Order::Unassign(partitions) => self.unassign(&partitions),
+            Order::Reassign(assignment) => {
+                let gone = self.unassign(std::slice::from_ref(&assignment.place));
+                gone.and_then(|()| self.assign(vec![assignment]))
+            }
+            Order::Pause(place) => self.pause(place),
+            Order::Resume(place) => self.resume(&place),
+            Order::Hint(positions) => {
+                let list = listed(positions.iter().map(|(place, offset)| (place, Some(*offset))));
+                self.consumer.commit(&list, CommitMode::Async)
+            }
+            Order::Confirm(place, offset, answer) => {
+                let list = listed([(&place, Some(offset))]);
+                let result = self.consumer.commit(&list, CommitMode::Sync);
+                let _ = answer.send(result.is_ok());
+                if let Err(error) = result {
+                    tracing::info!(%place, %error, "kafka does not take this host for the owner");
+                }
+                Ok(())
+            }
+            Order::Close => Ok(()),
+        };
+        if let Err(error) = result {
+            let _ = self.notices.send(Notice::Trouble(error.to_string()));
+        }
+    }
+
+    fn assign(&mut self, assignments: Vec<Assignment>) -> Result<(), KafkaError> {
+        let list = listed(assignments.iter().map(|one| (&one.place, Some(one.offset))));
+        for Assignment { place, feed, .. } in assignments {
+            let Ok(at) = usize::try_from(place.partition) else { continue };
+            let slots = self.feeds.entry(place.topic.to_string()).or_default();
+            if slots.len() <= at {
+                slots.resize_with(at + 1, || None);
+            }
+            slots[at] = Some(Slot { place, feed, batch: Vec::new() });
+        }
+        self.consumer.incremental_assign(&list)
+    }
+
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        // Naming a partition that is not assigned would be an error and would
+        // leave the rebalance unanswered.
+        let assigned = places(&self.consumer.assignment()?);
+        let known: Vec<&TopicPartition> = partitions.iter().filter(|place| assigned.contains(place)).collect();
+        for place in partitions {
+            self.paused.retain(|paused| paused != place);
+            if let Ok(at) = usize::try_from(place.partition)
+                && let Some(slot) = self.feeds.get_mut(&*place.topic).and_then(|slots| slots.get_mut(at))
+            {
+                *slot = None;
+            }
+        }
+        self.consumer.incremental_unassign(&listed(known.into_iter().map(|place| (place, None))))
+    }
+
+    fn pause(&mut self, place: TopicPartition) -> Result<(), KafkaError> {
+        if !self.is_read(&place) || self.paused.contains(&place) {
+            return Ok(());
+        }
+        let result = self.consumer.pause(&listed([(&place, None)]));
+        self.paused.push(place);
+        result
+    }
+
+    /// Resumes what was paused, and nothing else: resuming what is not paused
+    /// makes librdkafka fetch from an offset of its own choice.
+    fn resume(&mut self, place: &TopicPartition) -> Result<(), KafkaError> {
+        let Some(at) = self.paused.iter().position(|paused| paused == place) else { return Ok(()) };
+        self.paused.swap_remove(at);
+        self.consumer.resume(&listed([(place, None)]))
+    }
+
+    fn is_read(&self, place: &TopicPartition) -> bool {
+        let slots = self.feeds.get(&*place.topic);
+        usize::try_from(place.partition)
+            .ok()
+            .and_then(|at| slots?.get(at))
+            .is_some_and(Option::is_some)
+    }
+
+    /// Unsubscribes before it closes, so that the others get the partitions in
+    /// a moment; a member with an instance id would otherwise keep them until
+    /// its session times out.
+    fn close(self) {
+        self.consumer.unsubscribe();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(3) {
+            // The revocation must be answered, or the group waits for it.
+            let _ = self.consumer.poll(Duration::from_millis(20));
+            match self.consumer.assignment() {
+                Ok(list) if list.count() == 0 => break,
+                Ok(list) => {
+                    let _ = self.consumer.incremental_unassign(&list);
+                }
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+fn listed<'a>(places: impl IntoIterator<Item = (&'a TopicPartition, Option<Offset>)>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (place, offset) in places {
+        match offset {
+            // The error is for an element that is not in the list, and it was
+            // added in this very call.
+            Some(offset) => {
+                let _ = list.add_partition_offset(&place.topic, place.partition, KafkaOffset::Offset(offset.0));
+            }
+            None => {
+                list.add_partition(&place.topic, place.partition);
+            }
+        }
+    }
+    list
+}

@@ -1,0 +1,289 @@
+//! The composition root: the whole machine on a page.
+//!
+//! Store and name first, since nothing may run without them; then the way to
+//! Kafka, the engine, the groups, and the API last. A stop goes the other way:
+//! no new requests, groups drain, the relay lets its shards go, the name is
+//! given back.
+
+pub mod fleet;
+mod holder;
+mod ports;
+mod reload;
+pub mod upkeep;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::ClientConfig;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::fleet::Fleet;
+use self::upkeep::Heard;
+use crate::api;
+use crate::config::{self, Config};
+use crate::engine::{self, Engine};
+use crate::group::Node;
+use crate::group::owner::Tools;
+use crate::group::plugins::Plugins;
+use crate::group::settle::Settler;
+use crate::kafka::embedded::Embedded;
+use crate::kafka::lookup::Log;
+use crate::kafka::producer::Producer;
+use crate::publish::accept::Acceptor;
+use crate::publish::relay::Relay;
+use crate::shutdown::{Asked, Signals};
+use crate::store::{self, SharedStore};
+
+/// How long a stop may take in all before what is left is dropped.
+const STOP_WAIT: Duration = Duration::from_secs(15);
+/// How often a store that is away at the start is tried again.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+/// Sandboxes that may exist at once.
+const SLOTS: u32 = 1_024;
+
+/// What `courier dev` runs with.
+#[derive(Clone, Debug, Default)]
+pub struct DevOptions {
+    /// A configuration to take bindings and the like from; Kafka and the store
+    /// in it are replaced.
+    pub config: Option<PathBuf>,
+    /// Where to keep the store; empty and gone afterwards when not given.
+    pub store: Option<PathBuf>,
+    /// Where to listen instead of the configured address.
+    pub listen: Option<std::net::SocketAddr>,
+}
+
+/// Runs a host until it is told to stop.
+///
+/// # Errors
+/// When the configuration is wrong, or something the host cannot do without is
+/// not to be had.
+pub async fn serve(path: PathBuf) -> anyhow::Result<()> {
+    let config = config::load(&path)?;
+    Host::start(config, false).await?.run(Some(path)).await
+}
+
+/// Runs a host that needs nothing: an embedded broker and a store of its own.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
+    let mut config = match &options.config {
+        Some(path) => config::load(path)?,
+        None => config::parse("courier dev", "", &|name| std::env::var(name).ok())?,
+    };
+    if let Some(listen) = options.listen {
+        config.server.listen = listen;
+    }
+    let mut topics: Vec<String> = config.bindings.iter().flat_map(|binding| binding.topics.clone()).collect();
+    topics.extend(config.bindings.iter().flat_map(|binding| binding.grant.publish.clone()));
+    topics.sort_unstable();
+    topics.dedup();
+    let broker = Embedded::start(&topics).context("cannot start the embedded broker")?;
+    config.kafka.bootstrap_servers = broker.servers().split(',').map(ToOwned::to_owned).collect();
+    config.kafka.properties.clear();
+    // The broker starts empty each time, so a store that remembers positions
+    // of an earlier run would speak of records that are gone.
+    let scratch = tempfile_dir()?;
+    let file = options.store.unwrap_or_else(|| scratch.join("courier.db"));
+    config.store.url = format!("sqlite://{}", file.display());
+    tracing::info!(broker = broker.servers(), store = %file.display(), "development host: nothing here outlives it");
+    let result = Host::start(config, true).await?.run(options.config).await;
+    let _ = std::fs::remove_dir_all(scratch);
+    drop(broker);
+    result
+}
+
+fn tempfile_dir() -> anyhow::Result<PathBuf> {
+    let path = std::env::temp_dir().join(format!("courier-dev-{}", uuid::Uuid::now_v7().simple()));
+    std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    Ok(path)
+}
+
+struct Host {
+    config: Config,
+    store: SharedStore,
+    joined: store::Joined,
+    fleet: Arc<Fleet>,
+    api: api::App,
+    stop: CancellationToken,
+    relay: tokio::task::JoinHandle<()>,
+    upkeep: tokio::task::JoinSet<()>,
+}
+
+impl Host {
+    async fn start(config: Config, dev: bool) -> anyhow::Result<Self> {
+        let metrics = crate::telemetry::metrics()?;
+        let store = open_store(&config.store.url).await?;
+        let node: Arc<str> = config.server.node.as_str().into();
+        let joined = holder::join(&store, &node).await?;
+        tracing::info!(%node, store = store_kind(&config.store.url), "joined");
+
+        let clients = clients(&config);
+        let stop = CancellationToken::new();
+        let properties = config.kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+        let producer = Producer::new(&config.kafka.bootstrap_servers, &properties.collect())?;
+        let log = Log::new(&clients)?;
+        let (relay, waker) =
+            Relay::start(Arc::clone(&store), producer.clone(), joined.writer, stop.clone());
+        let acceptor = Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone());
+        let (up, store_up) = watch::channel(true);
+        let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
+        let engine = Engine::new(engine_settings())?;
+        let plugins = Plugins::start(Arc::clone(&store), engine.clone(), joined.writer);
+
+        let node = Node {
+            tools: Tools { settler, store: Arc::clone(&store), log: log.clone(), node: Arc::clone(&node) },
+            writer: joined.writer,
+            engine,
+            state: Arc::new(ports::State(Arc::clone(&store))),
+            store_up: store_up.clone(),
+            consumer: consumers(&clients, &node),
+        };
+        let fleet = Arc::new(Fleet::new(node, Arc::clone(&plugins)));
+        let heard = Arc::new(Heard::default());
+
+        let mut upkeep = tokio::task::JoinSet::new();
+        upkeep.spawn(Arc::clone(&fleet).follow());
+        upkeep.spawn(upkeep::watch_ends(log.clone(), Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&heard)));
+        upkeep.spawn(upkeep::gauge_totals(Arc::clone(&store)));
+        upkeep.spawn(upkeep::prune(Arc::clone(&store), config.store.retention, stop.clone()));
+        upkeep.spawn(ports::own_topics(config.kafka.topics.clone(), producer.clone(), Arc::clone(&fleet)));
+
+        let api = api::App {
+            store: Arc::clone(&store),
+            sender: Arc::new(acceptor),
+            groups: Arc::new(ports::Groups { fleet: Arc::clone(&fleet), heard: Arc::clone(&heard) }),
+            plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins }),
+            log: Arc::new(ports::Records(log)),
+            health: Arc::new(ports::Health { store: Arc::clone(&store), store_up, producer, heard }),
+            auth: ports::gate(&config.auth),
+            metrics: Arc::new(move || metrics.render()),
+            events: api::events::Hub::default(),
+            dev,
+        };
+        Ok(Self { config, store, joined, fleet, api, stop, relay, upkeep })
+    }
+
+    /// Serves until a signal comes; then drains.
+    async fn run(mut self, path: Option<PathBuf>) -> anyhow::Result<()> {
+        let listen = self.config.server.listen;
+        let listener = tokio::net::TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("cannot listen on {listen} ([server] listen)"))?;
+        let address = listener.local_addr()?;
+        self.fleet.apply(&self.config.bindings).await?;
+        let stop = self.stop.clone();
+        let server = axum::serve(listener, api::router(self.api.clone()))
+            .with_graceful_shutdown(async move { stop.cancelled().await });
+        let server = tokio::spawn(async move { server.await });
+        tracing::info!(%address, groups = self.fleet.bound().len(), "ready: http://{address}");
+
+        let mut signals = Signals::listen()?;
+        let lease = upkeep::keep_lease(Arc::clone(&self.store), self.joined.writer);
+        tokio::pin!(lease);
+        let mut changes = reload::Changes::of(path.as_deref());
+        let why = loop {
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::Stop => break None,
+                    Asked::Reload => reload::apply(path.as_deref(), &mut self.config, &self.fleet).await,
+                },
+                () = changes.next() => reload::apply(path.as_deref(), &mut self.config, &self.fleet).await,
+                why = &mut lease => break Some(why),
+            }
+        };
+        tracing::info!("stopping: attempts under way may finish");
+        let drained = async {
+            self.fleet.stop().await;
+            self.stop.cancel();
+            let _ = self.relay.await;
+            self.store.leave(self.joined.writer).await
+        };
+        tokio::select! {
+            drained = tokio::time::timeout(STOP_WAIT, drained) => match drained {
+                Ok(Ok(())) => tracing::info!("stopped"),
+                Ok(Err(error)) => tracing::warn!(%error, "the name of this node stays taken until its lease ends"),
+                Err(_) => tracing::warn!("did not drain within {STOP_WAIT:?}; what is left will be delivered again"),
+            },
+            _ = signals.next() => tracing::warn!("stopped at once by a second signal"),
+        }
+        server.abort();
+        self.upkeep.abort_all();
+        match why {
+            None => Ok(()),
+            Some(why) => anyhow::bail!("this node's name was taken by another process: {why}"),
+        }
+    }
+}
+
+/// Opens the store, waiting for one that does not answer yet.
+async fn open_store(url: &str) -> anyhow::Result<SharedStore> {
+    loop {
+        match store::open(url).await {
+            Ok(store) => return Ok(store),
+            Err(error) if error.is_transient() && !url.starts_with("sqlite:") => {
+                tracing::warn!(%error, "waiting for the store ([store] url)");
+                tokio::time::sleep(STORE_RETRY).await;
+            }
+            Err(error) => return Err(error).context("cannot open the store ([store] url)"),
+        }
+    }
+}
+
+fn store_kind(url: &str) -> &str {
+    url.split(':').next().unwrap_or_default()
+}
+
+/// How every client reaches Kafka.
+fn clients(config: &Config) -> ClientConfig {
+    let mut clients = ClientConfig::new();
+    clients.set("bootstrap.servers", config.kafka.bootstrap_servers.join(","));
+    clients.set("client.id", format!("courier-{}", config.server.node));
+    for (name, value) in &config.kafka.properties {
+        clients.set(name, value.expose());
+    }
+    clients
+}
+
+/// How consumers are configured, but for their group. What a person set in
+/// `[kafka.properties]` stays, but for what Courier's guarantees rest on.
+fn consumers(clients: &ClientConfig, node: &str) -> ClientConfig {
+    let mut consumers = ClientConfig::new();
+    // Short of the default 45 s: a host that is gone should not be waited for.
+    consumers.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "2000");
+    // What is prefetched is thrown away by a pause, so there is little of it.
+    consumers.set("queued.min.messages", "10000").set("queued.max.messages.kbytes", "16384");
+    consumers.set("fetch.wait.max.ms", "100").set("fetch.error.backoff.ms", "100");
+    consumers.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+    consumers.set("topic.metadata.refresh.interval.ms", "10000");
+    for (name, value) in clients.config_map() {
+        consumers.set(name, value);
+    }
+    consumers.set("group.instance.id", node).set("partition.assignment.strategy", "cooperative-sticky");
+    consumers.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+    consumers.set("auto.offset.reset", "error").set("isolation.level", "read_committed");
+    consumers.set("allow.auto.create.topics", "false");
+    consumers
+}
+
+fn engine_settings() -> engine::Settings {
+    engine::Settings {
+        // The host's own binary compiles, in a process that can be killed.
+        compiler: std::env::current_exe().ok(),
+        cache_dir: cache_dir(),
+        slots: SLOTS,
+    }
+}
+
+/// Where compiled artefacts are kept between runs: a restart must not compile
+/// everything again.
+fn cache_dir() -> Option<PathBuf> {
+    let own = std::env::var_os("COURIER_CACHE_DIR").map(PathBuf::from);
+    let user = || std::env::var_os("XDG_CACHE_HOME").map(|dir| PathBuf::from(dir).join("courier"));
+    let home = || std::env::var_os("HOME").map(|dir| PathBuf::from(dir).join(".cache/courier"));
+    own.or_else(user).or_else(home)
+}

@@ -1,0 +1,131 @@
+//! The groups that run on this node, as the configuration in force wants them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::join_all;
+
+use crate::config::Binding;
+use crate::group::binding::Bound;
+use crate::group::gate::Gate;
+use crate::group::plugins::Plugins;
+use crate::group::{Group, Node};
+
+/// Starts, stops and restarts groups.
+pub struct Fleet {
+    node: Node,
+    plugins: Arc<Plugins>,
+    groups: tokio::sync::Mutex<HashMap<String, Group>>,
+    /// What runs, for those who only look.
+    bound: Mutex<Vec<Arc<Bound>>>,
+    paused: Mutex<HashMap<String, String>>,
+    asked: Arc<tokio::sync::Notify>,
+}
+
+impl Fleet {
+    /// A fleet without groups.
+    #[must_use]
+    pub fn new(node: Node, plugins: Arc<Plugins>) -> Self {
+        Self {
+            node,
+            plugins,
+            groups: tokio::sync::Mutex::default(),
+            bound: Mutex::default(),
+            paused: Mutex::default(),
+            asked: Arc::default(),
+        }
+    }
+
+    /// Makes the running groups those of `bindings`. A group whose bindings
+    /// are what they were goes on undisturbed; one that changed drains, leaves
+    /// and comes back.
+    ///
+    /// # Errors
+    /// When a group's threads cannot be had.
+    pub async fn apply(&self, bindings: &[Binding]) -> std::io::Result<()> {
+        let mut wanted: BTreeMap<&str, Vec<&Binding>> = BTreeMap::new();
+        for binding in bindings {
+            wanted.entry(&binding.group).or_default().push(binding);
+        }
+        let mut groups = self.groups.lock().await;
+        let changed = |group: &Group| {
+            let now = group.bindings.iter().map(|bound| &bound.binding);
+            !wanted.get(group.name.as_str()).is_some_and(|wanted| wanted.iter().copied().eq(now))
+        };
+        let leaving: Vec<String> = groups.values().filter(|group| changed(group)).map(|group| group.name.clone()).collect();
+        let stopping: Vec<Group> = leaving.iter().filter_map(|name| groups.remove(name)).collect();
+        join_all(stopping.into_iter().map(Group::stop)).await;
+        for (name, bindings) in wanted {
+            if groups.contains_key(name) {
+                continue;
+            }
+            let bound: Vec<Arc<Bound>> = bindings
+                .into_iter()
+                .map(|binding| Arc::new(Bound::new(binding.clone(), self.plugins.watch(&binding.plugin))))
+                .collect();
+            for bound in &bound {
+                bound.pause(lock(&self.paused).get(name).map(String::as_str));
+            }
+            groups.insert(name.to_owned(), Group::start(self.node.clone(), name.to_owned(), bound)?);
+        }
+        let mut running: Vec<_> = groups.values().flat_map(|group| group.bindings.clone()).collect();
+        running.sort_by(|a, b| (&a.binding.group, &a.binding.topics).cmp(&(&b.binding.group, &b.binding.topics)));
+        *lock(&self.bound) = running;
+        Ok(())
+    }
+
+    /// Drains and stops all groups.
+    pub async fn stop(&self) {
+        let groups: Vec<Group> = self.groups.lock().await.drain().map(|(_, group)| group).collect();
+        join_all(groups.into_iter().map(Group::stop)).await;
+    }
+
+    /// The bindings at work.
+    #[must_use]
+    pub fn bound(&self) -> Vec<Arc<Bound>> {
+        lock(&self.bound).clone()
+    }
+
+    /// Whether a binding lets deliveries run, and if not, why.
+    #[must_use]
+    pub fn why_stopped(bound: &Bound) -> Option<String> {
+        match bound.keeper.now() {
+            Gate::Open | Gate::Probing => None,
+            Gate::Paused(why) => Some(why),
+            Gate::Closed { reason, .. } => Some(reason),
+        }
+    }
+
+    /// What the API paused, and why.
+    pub fn set_paused(&self, paused: HashMap<String, String>) {
+        for bound in self.bound() {
+            bound.pause(paused.get(&bound.binding.group).map(String::as_str));
+        }
+        *lock(&self.paused) = paused;
+    }
+
+    /// Something changed in the store that groups wait for.
+    pub fn wake(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Passes wake-ups on, and follows what the API paused, until it is
+    /// dropped with its task.
+    pub async fn follow(self: Arc<Self>) {
+        loop {
+            let _ = tokio::time::timeout(super::upkeep::PAUSE_POLL, self.asked.notified()).await;
+            match self.node.tools.store.paused().await {
+                Ok(paused) => self.set_paused(paused.into_iter().collect()),
+                Err(error) => tracing::debug!(%error, "cannot ask which groups are paused"),
+            }
+            for group in self.groups.lock().await.values() {
+                group.wake();
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Values are replaced whole, so a panic leaves none half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

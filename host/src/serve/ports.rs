@@ -1,0 +1,252 @@
+//! What the API asks of the rest of the host, answered by the real parts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::http::StatusCode;
+use bytes::Bytes;
+use courier_core::message::{Message, Offset};
+use courier_core::verdict::DeadLetter;
+use futures::future::{BoxFuture, FutureExt as _};
+use tokio::sync::watch;
+
+use super::fleet::Fleet;
+use super::upkeep::Heard;
+use crate::api::auth::{Gate, Role as ApiRole, TokenSpec};
+use crate::api::ports::{self, BindingView, Ready, Seek, Sought, Uploaded};
+use crate::api::problem::Problem;
+use crate::config::{Auth, Isolation, Ordering, Role, Topics};
+use crate::engine::{self, PrepareError, StateSource};
+use crate::group::plugins::Plugins;
+use crate::kafka::lookup::Log;
+use crate::kafka::producer::Producer;
+use crate::kafka::record::Record;
+use crate::store::{NewVersion, SharedStore};
+
+/// How often it is looked whether topics of Courier's own are there.
+const OWN_TOPICS: Duration = Duration::from_secs(30);
+/// How long the store may take to answer `/readyz`.
+const PING_WAIT: Duration = Duration::from_secs(2);
+
+/// Key/value state, read from the store.
+pub struct State(pub SharedStore);
+
+impl StateSource for State {
+    fn get(&self, group: &str, key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
+        let (group, key) = (group.to_owned(), key.to_owned());
+        async move { self.0.state_get(&group, &key).await.map_err(|error| error.to_string()) }.boxed()
+    }
+}
+
+/// The running groups.
+pub struct Groups {
+    /// What runs.
+    pub fleet: Arc<Fleet>,
+    /// What Kafka says of the logs.
+    pub heard: Arc<Heard>,
+}
+
+#[async_trait]
+impl ports::Groups for Groups {
+    fn bindings(&self) -> Vec<BindingView> {
+        let bound = self.fleet.bound();
+        bound
+            .iter()
+            .map(|bound| {
+                let binding = &bound.binding;
+                let why = Fleet::why_stopped(bound);
+                BindingView {
+                    group: binding.group.clone(),
+                    topics: binding.topics.clone(),
+                    plugin: match &binding.plugin.digest {
+                        Some(digest) => format!("{}@{digest}", binding.plugin.name),
+                        None => binding.plugin.name.clone(),
+                    },
+                    types: binding.types.clone(),
+                    ordering: match binding.ordering {
+                        Ordering::Key => "key",
+                        Ordering::Partition => "partition",
+                        Ordering::None => "none",
+                    }
+                    .to_owned(),
+                    isolation: match binding.isolation {
+                        Isolation::Message => "message",
+                        Isolation::Batch => "batch",
+                        Isolation::Instance => "instance",
+                    }
+                    .to_owned(),
+                    concurrency: u32::try_from(binding.concurrency).unwrap_or(u32::MAX),
+                    paused: why.is_some(),
+                    why,
+                }
+            })
+            .collect()
+    }
+
+    fn log_ends(&self) -> HashMap<(String, i32), Offset> {
+        self.heard.ends()
+    }
+
+    fn wake(&self) {
+        self.fleet.wake();
+    }
+
+    async fn seek(&self, _seek: &Seek) -> Result<Vec<Sought>, Problem> {
+        Err(Problem::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "not available",
+            "this version cannot move positions yet; a delivery that ended can be run again by \
+             POST /v1/deliveries/{id}/retry",
+        ))
+    }
+}
+
+/// Uploads and activations.
+pub struct Uploads {
+    /// Where versions are kept.
+    pub store: SharedStore,
+    /// What compiles and runs them.
+    pub plugins: Arc<Plugins>,
+}
+
+#[async_trait]
+impl ports::Plugins for Uploads {
+    async fn upload(&self, name: &str, wasm: Bytes, by: &str) -> Result<Uploaded, Problem> {
+        let inspection = engine::inspect(&wasm).map_err(|refused| refusal(&refused.to_string()))?;
+        self.plugins.prepare(wasm.clone()).await.map_err(|error| match error {
+            PrepareError::Refused(why) => refusal(&why.to_string()),
+            PrepareError::Host(why) => Problem::internal(why),
+        })?;
+        let version = NewVersion {
+            plugin: name.to_owned(),
+            digest: inspection.digest.clone(),
+            wasm,
+            imports: inspection.imports.clone(),
+            exports: inspection.exports.clone(),
+            wants: inspection.wants.as_ref().map(ToString::to_string),
+            by: by.to_owned(),
+        };
+        self.store.put_version(&version).await?;
+        self.plugins.wake();
+        Ok(Uploaded {
+            version: inspection.digest,
+            imports: inspection.imports,
+            exports: inspection.exports,
+            wants: inspection.wants,
+        })
+    }
+
+    async fn activate(&self, name: &str, digest: &str, by: &str) -> Result<(), Problem> {
+        self.store.activate(name, digest, by).await?;
+        self.plugins.wake();
+        Ok(())
+    }
+}
+
+fn refusal(why: &str) -> Problem {
+    Problem::unprocessable("plugin refused", why)
+}
+
+/// Records, read from Kafka again.
+pub struct Records(pub Log);
+
+#[async_trait]
+impl ports::Log for Records {
+    async fn read(&self, topic: &str, partition: i32, offset: Offset) -> Result<Option<Message>, String> {
+        let record = self.0.read(topic, partition, offset).await.map_err(|error| error.to_string())?;
+        Ok(record.map(|record| record.to_message(topic, partition, offset)))
+    }
+
+    fn decode(&self, topic: &str, record: &[u8]) -> Option<Message> {
+        let record = Record::decode(&Bytes::copy_from_slice(record)).ok()?;
+        Some(record.to_message(topic, -1, Offset(-1)))
+    }
+}
+
+/// Whether the host is well.
+pub struct Health {
+    /// Asked each time.
+    pub store: SharedStore,
+    /// Whether outcomes are taken.
+    pub store_up: watch::Receiver<bool>,
+    /// Knows whether the brokers are known to be down.
+    pub producer: Producer,
+    /// What was last heard of Kafka.
+    pub heard: Arc<Heard>,
+}
+
+#[async_trait]
+impl ports::Health for Health {
+    async fn ready(&self) -> Ready {
+        let mut ready = Ready { migrated: true, ..Ready::default() };
+        match tokio::time::timeout(PING_WAIT, self.store.ping()).await {
+            Ok(Ok(_)) => ready.store = true,
+            Ok(Err(error)) => ready.reasons.push(error.to_string()),
+            Err(_) => ready.reasons.push(format!("the store did not answer within {PING_WAIT:?}")),
+        }
+        ready.accepting = ready.store;
+        if ready.store && !*self.store_up.borrow() {
+            ready.degraded.push("store writes".to_owned());
+        }
+        if self.producer.is_down() || self.heard.kafka_away().is_some() {
+            ready.degraded.push("kafka".to_owned());
+            ready.reasons.push(self.heard.kafka_away().unwrap_or_else(|| "no broker answers".to_owned()));
+        }
+        for topic in self.heard.missing_topics() {
+            ready.degraded.push(format!("topic {topic}"));
+            ready.reasons.push(format!("topic {topic} is bound and does not exist"));
+        }
+        ready
+    }
+}
+
+/// Creates the topics of Courier's own that bindings need, when it may.
+pub async fn own_topics(topics: Topics, producer: Producer, fleet: Arc<Fleet>) {
+    if !topics.create {
+        return;
+    }
+    let mut created: Vec<String> = Vec::new();
+    loop {
+        for bound in fleet.bound() {
+            let binding = &bound.binding;
+            let wanted: Vec<String> = match &binding.failure.dead_letter {
+                DeadLetter::Topic(Some(topic)) => vec![topic.clone()],
+                DeadLetter::Topic(None) => {
+                    binding.topics.iter().map(|topic| format!("dlq.{topic}.{}", binding.group)).collect()
+                }
+                DeadLetter::Off | DeadLetter::Hold => Vec::new(),
+            };
+            for topic in wanted {
+                if created.contains(&topic) {
+                    continue;
+                }
+                match producer.create_topic(&topic, topics.partitions, topics.replication, &[]).await {
+                    Ok(_) => created.push(topic),
+                    Err(error) => tracing::warn!(topic, %error, "cannot create a topic of courier's own"),
+                }
+            }
+        }
+        tokio::time::sleep(OWN_TOPICS).await;
+    }
+}
+
+/// Who may do what.
+#[must_use]
+pub fn gate(auth: &Auth) -> Gate {
+    let tokens = auth.tokens.iter().map(|token| TokenSpec {
+        name: token.name.clone(),
+        role: match token.role {
+            Role::Viewer => ApiRole::Viewer,
+            Role::Publisher => ApiRole::Publisher,
+            Role::Operator => ApiRole::Operator,
+            Role::Admin => ApiRole::Admin,
+        },
+        secret: token.secret.clone(),
+        topics: token.topics.clone(),
+        groups: token.groups.clone(),
+    });
+    Gate::new(tokens.collect())
+}
+

@@ -1,0 +1,75 @@
+//! Reading the configuration again, on SIGHUP and when the file changed.
+//!
+//! A file that is wrong changes nothing and is reported. What only a restart
+//! can change is said so, and everything else takes effect.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::fleet::Fleet;
+use crate::config::{self, Config};
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Notices changes of a file.
+pub struct Changes {
+    path: Option<PathBuf>,
+    seen: Option<(SystemTime, u64)>,
+}
+
+impl Changes {
+    /// Changes of `path` from now on.
+    #[must_use]
+    pub fn of(path: Option<&Path>) -> Self {
+        Self { path: path.map(Path::to_path_buf), seen: path.and_then(stamp) }
+    }
+
+    /// Waits for the next change. A file that is missing for a moment, as when
+    /// an editor replaces it, is no change.
+    pub async fn next(&mut self) {
+        let Some(path) = &self.path else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = stamp(path);
+            if now.is_some() && now != self.seen {
+                self.seen = now;
+                return;
+            }
+        }
+    }
+}
+
+fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// Reads the file and makes the running groups what it wants.
+pub async fn apply(path: Option<&Path>, running: &mut Config, fleet: &Fleet) {
+    let Some(path) = path else { return };
+    let wanted = match config::load(path) {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            metrics::counter!("courier_reload_failures_total").increment(1);
+            tracing::error!("the changed configuration is wrong and changes nothing:\n{error}");
+            return;
+        }
+    };
+    let fixed = [
+        ("[server]", wanted.server != running.server),
+        ("[store]", wanted.store != running.store),
+        ("[kafka] bootstrap_servers", wanted.kafka.bootstrap_servers != running.kafka.bootstrap_servers),
+        ("[kafka.properties]", wanted.kafka.properties != running.kafka.properties),
+    ];
+    for (what, _) in fixed.iter().filter(|(_, changed)| *changed) {
+        tracing::warn!("{what} changed; that takes effect at the next start");
+    }
+    match fleet.apply(&wanted.bindings).await {
+        Ok(()) => {
+            running.bindings = wanted.bindings;
+            tracing::info!(bindings = running.bindings.len(), "configuration reloaded");
+        }
+        Err(error) => tracing::error!(%error, "cannot start all groups of the changed configuration"),
+    }
+}

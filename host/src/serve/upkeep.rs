@@ -1,0 +1,175 @@
+//! What a host does at its own pace: its lease, the ends of logs, retention,
+//! gauges.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use courier_core::message::Offset;
+use courier_core::status::State;
+use tokio_util::sync::CancellationToken;
+
+use super::fleet::Fleet;
+use crate::kafka::lookup::Log;
+use crate::store::{SharedStore, StoreError, WriterId};
+
+/// How long a node's name is held without a renewal.
+pub const LEASE: Duration = Duration::from_secs(15);
+/// How often it is renewed.
+const RENEW: Duration = Duration::from_secs(3);
+/// How often the ends of logs are asked for.
+const ENDS: Duration = Duration::from_secs(2);
+/// How often what is older than the retention is removed.
+const PRUNE: Duration = Duration::from_secs(60);
+/// How often the store is asked which groups the API paused.
+pub const PAUSE_POLL: Duration = Duration::from_millis(500);
+/// How long an answer of a dependency is believed.
+pub const FRESH: Duration = Duration::from_secs(5);
+
+/// What was last heard of the things the host depends on.
+#[derive(Debug, Default)]
+pub struct Heard {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    ends: HashMap<(String, i32), Offset>,
+    kafka: Option<(Instant, Result<(), String>)>,
+    missing: Vec<String>,
+}
+
+impl Heard {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Last offset + 1 of the partitions that are bound here.
+    #[must_use]
+    pub fn ends(&self) -> HashMap<(String, i32), Offset> {
+        self.lock().ends.clone()
+    }
+
+    /// Why Kafka is taken to be away, if it is.
+    #[must_use]
+    pub fn kafka_away(&self) -> Option<String> {
+        match &self.lock().kafka {
+            Some((_, Err(why))) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// Bound topics that do not exist.
+    #[must_use]
+    pub fn missing_topics(&self) -> Vec<String> {
+        self.lock().missing.clone()
+    }
+}
+
+/// Renews the lease on the node's name. Ends with why the host must stop, when
+/// another process took the name.
+pub async fn keep_lease(store: SharedStore, writer: WriterId) -> String {
+    loop {
+        tokio::time::sleep(RENEW).await;
+        match store.renew(writer, LEASE).await {
+            Ok(()) => {}
+            Err(StoreError::Fenced(why)) => return why,
+            Err(error) => tracing::warn!(%error, "cannot renew the lease on this node's name"),
+        }
+    }
+}
+
+/// Asks for the ends of the logs of all bound topics, and sets the lag gauges.
+pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: Arc<Heard>) {
+    let mut partitions: HashMap<String, (Instant, Vec<i32>)> = HashMap::new();
+    loop {
+        let topics: HashSet<String> = fleet.bound().iter().flat_map(|bound| bound.binding.topics.clone()).collect();
+        let mut ends = HashMap::new();
+        let mut missing = Vec::new();
+        let mut trouble = None;
+        for topic in topics {
+            let known = partitions.get(&topic).filter(|(at, found)| at.elapsed() < FRESH * 6 && !found.is_empty());
+            let found = match known {
+                Some((_, found)) => found.clone(),
+                None => match log.topic(&topic).await {
+                    Ok(info) => {
+                        let found = info.map(|info| info.partitions).unwrap_or_default();
+                        partitions.insert(topic.clone(), (Instant::now(), found.clone()));
+                        found
+                    }
+                    Err(error) => {
+                        trouble = Some(error.to_string());
+                        break;
+                    }
+                },
+            };
+            if found.is_empty() {
+                missing.push(topic.clone());
+            }
+            for partition in found {
+                match log.range(&topic, partition).await {
+                    Ok((_, high)) => {
+                        ends.insert((topic.clone(), partition), high);
+                    }
+                    Err(error) => trouble = Some(error.to_string()),
+                }
+            }
+        }
+        if let Ok(positions) = store.positions().await {
+            for position in positions {
+                if let Some(end) = ends.get(&(position.topic.clone(), position.partition)) {
+                    let partition = position.partition.to_string();
+                    metrics::gauge!("courier_lag", "group" => position.group, "topic" => position.topic, "partition" => partition)
+                        .set((end.0 - position.next.0).max(0) as f64);
+                }
+            }
+        }
+        {
+            let mut inner = heard.lock();
+            inner.kafka = Some((Instant::now(), trouble.map_or(Ok(()), Err)));
+            if inner.kafka.as_ref().is_some_and(|(_, result)| result.is_ok()) {
+                missing.sort_unstable();
+                inner.missing = missing;
+                inner.ends = ends;
+            } else {
+                // Ends that nobody could ask for are unknown, not what they were.
+                inner.ends.clear();
+            }
+        }
+        tokio::time::sleep(ENDS).await;
+    }
+}
+
+/// Sets the gauges of open deliveries.
+pub async fn gauge_totals(store: SharedStore) {
+    loop {
+        if let Ok(totals) = store.totals().await {
+            for total in totals {
+                let open = [
+                    (State::Committed, total.waiting),
+                    (State::PushFail, total.push_fail),
+                    (State::HandleFail, total.retrying + total.held),
+                ];
+                for (state, count) in open {
+                    metrics::gauge!("courier_open_deliveries", "group" => total.group.clone(), "state" => state.as_str())
+                        .set(count as f64);
+                }
+            }
+        }
+        tokio::time::sleep(ENDS).await;
+    }
+}
+
+/// Removes what is older than the retention.
+pub async fn prune(store: SharedStore, retention: Duration, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        match store.prune(retention).await {
+            Ok(true) => tokio::task::yield_now().await,
+            Ok(false) => tokio::time::sleep(PRUNE).await,
+            Err(error) => {
+                tracing::warn!(%error, "cannot remove what is older than the retention");
+                tokio::time::sleep(PRUNE).await;
+            }
+        }
+    }
+}
