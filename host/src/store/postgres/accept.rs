@@ -50,6 +50,8 @@ pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Re
 
 /// Inserts those whose id is new; answers their ids.
 ///
+/// An outbound row has the record's bytes while there is one.
+///
 /// In the order of ids: two hosts that are handed the same ids at the same
 /// time then wait for each other in one direction only. `created_at` gives
 /// the batch's own order back, a microsecond apart.
@@ -89,7 +91,7 @@ async fn insert(
     .bind(rows.iter().map(|row| row.retrying).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.place.map(|(partition, _)| partition)).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.place.map(|(_, offset)| offset.0)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.record.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.record.as_deref().filter(|_| row.outbound.is_none())).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.outbound.as_ref().map(|outbound| outbound.shard)).collect::<Vec<_>>())
     .fetch_all(tx)
     .await
@@ -107,9 +109,12 @@ async fn known(
 ) -> Result<HashMap<String, (Option<Vec<u8>>, MessageRow)>, StoreError> {
     let ids: Vec<_> = messages.iter().map(|message| clean(&message.id)).collect();
     let rows = sqlx::query(
-        "SELECT id, digest, key, source, topic, type_name, kind, time, created_at, state, reason, retrying, partition,
-             kafka_offset, record, deliver_at
-         FROM message WHERE id = ANY($1)",
+        "SELECT m.id, m.digest, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
+             m.retrying, m.partition, m.kafka_offset, m.deliver_at, coalesce(m.record, (
+                 SELECT o.record FROM outbound o
+                 WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id AND o.listed
+                 ORDER BY o.id LIMIT 1)) AS record
+         FROM message m WHERE m.id = ANY($1)",
     )
     .bind(&ids)
     .fetch_all(tx)

@@ -85,10 +85,7 @@ pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result
         .await
         .map_err(at_statement)?
         .ok_or_else(|| unknown(delivery))?;
-    // Owners read `asked_at > since`, so the times must become visible in
-    // their own order: whoever asks takes his time only when the one before
-    // has committed.
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(ASK_LOCK).execute(&mut *tx).await.map_err(at_statement)?;
+    let asked_at = asking_time(&mut tx).await?;
     let mut deltas = Deltas::default();
     let of_group = deltas.of(position.take("group_id")?);
     let before = sqlx::query("SELECT state, held FROM open_delivery WHERE position_id = $1 AND record_offset = $2")
@@ -101,12 +98,15 @@ pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result
         of_group.add(Class::of_row(&before)?, -1);
         let state = text::state(before.take("state")?)?;
         of_group.add(Class::of(state, false), 1);
-        wake_open(&mut tx, delivery).await?;
+        wake_open(&mut tx, delivery, asked_at).await?;
     } else {
-        let state = reopen(&mut tx, delivery).await?;
+        let state = reopen(&mut tx, delivery, asked_at).await?;
         let Some(state) = state else {
             return Err(if delivery.offset.0 >= position.take::<i64>("next")? {
-                StoreError::Conflict(format!("delivery {} runs for the first time or was not received yet", name(delivery)))
+                StoreError::Conflict(format!(
+                    "delivery {} runs for the first time or was not received yet",
+                    name(delivery)
+                ))
             } else {
                 unknown(delivery)
             });
@@ -121,13 +121,17 @@ pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result
     commit(tx).await
 }
 
-async fn wake_open(tx: &mut PgConnection, delivery: &DeliveryKey) -> Result<(), StoreError> {
+/// Makes an open delivery due. One that waits behind its lane's head
+/// (COMMITTED) runs in its turn, and has no time to be brought forward.
+async fn wake_open(tx: &mut PgConnection, delivery: &DeliveryKey, asked_at: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE open_delivery SET held = false, asked_at = now.at, next_attempt_at = now.at
-         FROM (SELECT courier_now() AS at) AS now WHERE position_id = $1 AND record_offset = $2",
+        "UPDATE open_delivery SET held = false, asked_at = $3,
+             next_attempt_at = CASE WHEN state = 2 AND NOT held THEN next_attempt_at ELSE $3 END
+         WHERE position_id = $1 AND record_offset = $2",
     )
     .bind(delivery.position.0)
     .bind(delivery.offset.0)
+    .bind(asked_at.0)
     .execute(tx)
     .await
     .map_err(at_statement)?;
@@ -139,7 +143,11 @@ async fn wake_open(tx: &mut PgConnection, delivery: &DeliveryKey) -> Result<(), 
 ///
 /// A delivery that was handled at once has no row in `attempt`: its final row
 /// stood for it, and leaves one behind as it goes.
-async fn reopen(tx: &mut PgConnection, delivery: &DeliveryKey) -> Result<Option<State>, StoreError> {
+async fn reopen(
+    tx: &mut PgConnection,
+    delivery: &DeliveryKey,
+    asked_at: Timestamp,
+) -> Result<Option<State>, StoreError> {
     let row = sqlx::query(
         "WITH final AS (
              DELETE FROM delivery WHERE position_id = $1 AND record_offset = $2 RETURNING *
@@ -154,19 +162,36 @@ async fn reopen(tx: &mut PgConnection, delivery: &DeliveryKey) -> Result<Option<
              INSERT INTO open_delivery (position_id, record_offset, record_time, received_at, next_attempt_at,
                  started_at, asked_at, group_id, node_id, version_id, number, counted, state, verdict, held,
                  message_id, key, type_name, reason, fingerprint, record)
-             SELECT position_id, record_offset, record_time, received_at, now.at, started_at, now.at, group_id,
+             SELECT position_id, record_offset, record_time, received_at, $3, started_at, $3, group_id,
                  node_id, version_id, number, 0, 2, verdict, false, message_id, key, type_name, reason, fingerprint,
                  record
-             FROM final, (SELECT courier_now() AS at) AS now
+             FROM final
          )
          SELECT state FROM final",
     )
     .bind(delivery.position.0)
     .bind(delivery.offset.0)
+    .bind(asked_at.0)
     .fetch_optional(tx)
     .await
     .map_err(at_statement)?;
     row.map(|row| text::state(row.take(0)?)).transpose()
+}
+
+/// The time of this wish.
+///
+/// Owners read `asked_at > since`, a page at a time, so no two wishes may have
+/// the same, and they must become visible in their order: whoever asks takes
+/// his time only when the one before has committed.
+async fn asking_time(tx: &mut PgConnection) -> Result<Timestamp, StoreError> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(ASK_LOCK).execute(&mut *tx).await.map_err(at_statement)?;
+    sqlx::query(
+        "SELECT greatest(courier_now(), (SELECT max(asked_at) + 1 FROM open_delivery WHERE asked_at IS NOT NULL)) AS at",
+    )
+    .fetch_one(tx)
+    .await
+    .map_err(at_statement)?
+    .time("at")
 }
 
 fn name(delivery: &DeliveryKey) -> String {

@@ -42,7 +42,6 @@ pub(super) trait Columns {
     }
 }
 
-
 impl Columns for PgRow {
     fn take<'r, T>(&'r self, column: impl ColumnIndex<PgRow>) -> Result<T, StoreError>
     where

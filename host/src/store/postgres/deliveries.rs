@@ -33,7 +33,7 @@ impl Place {
         let numbers: Option<Vec<i64>> = text.split('.').map(|number| number.parse().ok()).collect();
         match numbers.as_deref() {
             Some([at, position, offset]) => Ok(Self { at: *at, position: *position, offset: *offset }),
-            _ => Err(StoreError::Conflict(format!("{text:?} is not a cursor of this list"))),
+            _ => Err(StoreError::NotFound(format!("there is no cursor {text:?}"))),
         }
     }
 

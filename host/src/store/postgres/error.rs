@@ -28,7 +28,9 @@ pub(super) fn at_statement(error: Error) -> StoreError {
 /// the session, which may come while the commit waits for its replicas.
 pub(super) fn at_commit(error: Error) -> StoreError {
     match &error {
-        Error::Database(database) if !database.code().is_some_and(|code| code.starts_with("57") || code.starts_with("08")) => {
+        Error::Database(database)
+            if !database.code().is_some_and(|code| code.starts_with("57") || code.starts_with("08")) =>
+        {
             at_statement(error)
         }
         _ => StoreError::CommitUnknown(error.to_string()),
@@ -48,7 +50,16 @@ pub(super) fn at_migration(error: MigrateError) -> StoreError {
 
 fn is_connection(error: &Error) -> bool {
     // A protocol error is what is left of an answer that was cut off.
-    matches!(error, Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed | Error::BeginFailed)
+    matches!(
+        error,
+        Error::Io(_)
+            | Error::Tls(_)
+            | Error::Protocol(_)
+            | Error::PoolTimedOut
+            | Error::PoolClosed
+            | Error::WorkerCrashed
+            | Error::BeginFailed
+    )
 }
 
 fn by_sqlstate(code: &str, text: String) -> StoreError {

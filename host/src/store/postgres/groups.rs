@@ -30,7 +30,7 @@ pub(super) async fn totals(store: &PostgresStore) -> Result<Vec<GroupTotals>, St
              greatest(sum(c.waiting), 0)::bigint AS waiting, greatest(sum(c.push_fail), 0)::bigint AS push_fail,
              greatest(sum(c.retrying), 0)::bigint AS retrying, greatest(sum(c.held), 0)::bigint AS held,
              greatest(sum(c.handled), 0)::bigint AS handled, greatest(sum(c.failed), 0)::bigint AS failed
-         FROM counter c JOIN consumer_group g ON g.id = c.group_id GROUP BY g.name ORDER BY g.name",
+         FROM consumer_group g LEFT JOIN counter c ON c.group_id = g.id GROUP BY g.name ORDER BY g.name",
     )
     .fetch_all(&store.pool)
     .await
@@ -74,10 +74,11 @@ pub(super) async fn lost_ranges(store: &PostgresStore, limit: u32) -> Result<Vec
 }
 
 pub(super) async fn set_paused(store: &PostgresStore, group: &str, why: Option<&str>) -> Result<(), StoreError> {
+    // Paused twice keeps when it began.
     let query = match why {
         Some(why) => sqlx::query(
             "INSERT INTO group_pause (name, why, at) VALUES ($1, $2, courier_now())
-             ON CONFLICT (name) DO UPDATE SET why = excluded.why, at = excluded.at",
+             ON CONFLICT (name) DO UPDATE SET why = excluded.why",
         )
         .bind(clean(group))
         .bind(clean(why)),

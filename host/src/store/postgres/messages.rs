@@ -58,7 +58,7 @@ struct Cursor {
 
 impl Cursor {
     fn parse(text: &str) -> Result<Self, StoreError> {
-        let wrong = || StoreError::Conflict(format!("{text:?} is not a cursor of this list"));
+        let wrong = || StoreError::NotFound(format!("there is no cursor {text:?}"));
         let (at, id) = text.split_once('.').ok_or_else(wrong)?;
         Ok(Self { at: at.parse().map_err(|_| wrong())?, id: id.to_owned() })
     }
@@ -96,14 +96,13 @@ pub(super) async fn messages(
 
 /// Where the slice before a time begins; none when it reaches to the oldest.
 async fn slice_start(store: &PostgresStore, before: i64) -> Result<Option<i64>, StoreError> {
-    let row = sqlx::query(
-        "SELECT created_at FROM message WHERE created_at <= $1 ORDER BY created_at DESC OFFSET $2 LIMIT 1",
-    )
-    .bind(before)
-    .bind(SLICE_ROWS)
-    .fetch_optional(&store.pool)
-    .await
-    .map_err(at_statement)?;
+    let row =
+        sqlx::query("SELECT created_at FROM message WHERE created_at <= $1 ORDER BY created_at DESC OFFSET $2 LIMIT 1")
+            .bind(before)
+            .bind(SLICE_ROWS)
+            .fetch_optional(&store.pool)
+            .await
+            .map_err(at_statement)?;
     row.map(|row| row.take("created_at")).transpose()
 }
 
@@ -114,7 +113,12 @@ fn select<'a>(filter: &'a MessageFilter, cursor: Option<&'a Cursor>, slice: Opti
          FROM message m WHERE true",
     );
     if let Some(cursor) = cursor {
-        query.push(" AND (m.created_at, m.id) < (").push_bind(cursor.at).push(", ").push_bind(cursor.id.clone()).push(")");
+        query
+            .push(" AND (m.created_at, m.id) < (")
+            .push_bind(cursor.at)
+            .push(", ")
+            .push_bind(cursor.id.clone())
+            .push(")");
     }
     if let Some(start) = slice {
         query.push(" AND m.created_at >= ").push_bind(start);

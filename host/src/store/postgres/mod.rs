@@ -42,8 +42,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
-use sqlx::postgres::{PgPool, Postgres};
 use sqlx::Transaction;
+use sqlx::postgres::{PgPool, Postgres};
 
 use self::columns::Columns;
 use self::error::{at_commit, at_statement};
@@ -134,7 +134,13 @@ impl Store for PostgresStore {
         bounded(nodes::nodes(self)).await
     }
 
-    async fn begin(&self, group: &str, topic: &str, topic_id: &str, starts: &[(i32, Offset)]) -> Result<(), StoreError> {
+    async fn begin(
+        &self,
+        group: &str,
+        topic: &str,
+        topic_id: &str,
+        starts: &[(i32, Offset)],
+    ) -> Result<(), StoreError> {
         bounded(positions::begin(self, group, topic, topic_id, starts)).await
     }
 
@@ -142,7 +148,14 @@ impl Store for PostgresStore {
         bounded(positions::claim(self, claim)).await
     }
 
-    async fn skip_lost(&self, position: PositionId, epoch: i64, from: Offset, to: Offset, why: &str) -> Result<(), StoreError> {
+    async fn skip_lost(
+        &self,
+        position: PositionId,
+        epoch: i64,
+        from: Offset,
+        to: Offset,
+        why: &str,
+    ) -> Result<(), StoreError> {
         bounded(positions::skip_lost(self, position, epoch, from, to, why)).await
     }
 
@@ -154,7 +167,11 @@ impl Store for PostgresStore {
         bounded(nodes::sequence(self, writer)).await
     }
 
-    async fn open_records(&self, position: PositionId, offsets: &[Offset]) -> Result<Vec<Option<OpenRecord>>, StoreError> {
+    async fn open_records(
+        &self,
+        position: PositionId,
+        offsets: &[Offset],
+    ) -> Result<Vec<Option<OpenRecord>>, StoreError> {
         bounded(asking::open_records(self, position, offsets)).await
     }
 

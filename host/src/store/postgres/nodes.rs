@@ -11,18 +11,22 @@ use super::text::clean;
 use super::{PostgresStore, commit, micros};
 use crate::store::{Holder, Joined, NodeRow, StoreError, WriterId};
 
-pub(super) async fn join(store: &PostgresStore, node: &str, holder: &Holder, lease: Duration) -> Result<Joined, StoreError> {
+pub(super) async fn join(
+    store: &PostgresStore,
+    node: &str,
+    holder: &Holder,
+    lease: Duration,
+) -> Result<Joined, StoreError> {
     let node_id = store.words.id(&store.pool, node).await?;
     let mut tx = store.begin_tx().await?;
-    let writer: i64 = sqlx::query(
-        "INSERT INTO writer (node, node_id, created_at) VALUES ($1, $2, courier_now()) RETURNING id",
-    )
-    .bind(clean(node))
-    .bind(node_id)
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(at_statement)?
-    .take(0)?;
+    let writer: i64 =
+        sqlx::query("INSERT INTO writer (node, node_id, created_at) VALUES ($1, $2, courier_now()) RETURNING id")
+            .bind(clean(node))
+            .bind(node_id)
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(at_statement)?
+            .take(0)?;
     // One statement takes the name or leaves it: of two processes that start
     // at once, the second waits for the first here and then finds its lease.
     let taken = sqlx::query(
@@ -58,7 +62,17 @@ pub(super) async fn join(store: &PostgresStore, node: &str, holder: &Holder, lea
             "another process runs as node {node:?}; its lease ends in {seconds} s unless it is renewed"
         )));
     };
-    let now = Timestamp(row.take(0)?);
+    let now = row.time("joined_at")?;
+    // What the name's former process leased goes to the next relay at once.
+    sqlx::query(
+        "UPDATE relay_shard SET writer_id = NULL, lease_until = 0
+         WHERE writer_id IN (SELECT id FROM writer WHERE node = $1 AND id <> $2)",
+    )
+    .bind(clean(node))
+    .bind(writer)
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
     commit(tx).await?;
     Ok(Joined { writer: WriterId(writer), now })
 }

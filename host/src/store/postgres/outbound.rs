@@ -1,6 +1,8 @@
 //! What the relay reads: outbound rows of the shards it leases.
 
-use sqlx::postgres::PgRow;
+use std::collections::HashSet;
+
+use sqlx::postgres::{PgConnection, PgRow};
 
 use super::columns::Columns;
 use super::error::at_statement;
@@ -29,6 +31,25 @@ pub(super) async fn topics(store: &PostgresStore) -> Result<Vec<String>, StoreEr
 /// Epochs as arrays.
 pub(super) fn shard_columns(shards: &[(i32, i64)]) -> (Vec<i32>, Vec<i64>) {
     shards.iter().copied().unzip()
+}
+
+/// Locks the shards that are still under their epochs against a new lease, and
+/// answers them.
+pub(super) async fn lock_shards(
+    tx: &mut PgConnection,
+    shards: &[i32],
+    epochs: &[i64],
+) -> Result<HashSet<i32>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
+         JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch ORDER BY s.shard FOR SHARE OF s",
+    )
+    .bind(shards)
+    .bind(epochs)
+    .fetch_all(tx)
+    .await
+    .map_err(at_statement)?;
+    rows.iter().map(|row| row.take("shard")).collect()
 }
 
 pub(super) async fn outbound(
@@ -75,8 +96,10 @@ pub(super) async fn outbound(
     rows.iter().map(row).collect()
 }
 
-/// All or none: a relay that lost a shard, or a row to a direct send that
-/// succeeded after all, must read its rows again before it produces.
+/// Whoever is not told that its choice was not stored would produce to a
+/// partition that the next holder of the shard does not know of; so one shard
+/// that went to another fails them all. A row that is gone was sent directly
+/// after all, and one that has a partition keeps it.
 pub(super) async fn choose_partitions(
     store: &PostgresStore,
     shards: &[(i32, i64)],
@@ -85,30 +108,39 @@ pub(super) async fn choose_partitions(
     let (shards, epochs) = shard_columns(shards);
     let (ids, partitions): (Vec<i64>, Vec<i32>) = chosen.iter().copied().unzip();
     let mut tx = store.begin_tx().await?;
-    let done = sqlx::query(
+    let ours = lock_shards(&mut tx, &shards, &epochs).await?;
+    let stored = sqlx::query(
         "UPDATE outbound o SET partition = c.partition
-         FROM unnest($3::bigint[], $4::integer[]) AS c (id, partition)
-         WHERE o.id = c.id AND (o.partition IS NULL OR o.partition = c.partition) AND o.shard IN (
-             SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
-             JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch)",
+         FROM unnest($1::bigint[], $2::integer[]) AS c (id, partition)
+         WHERE o.id = c.id AND o.partition IS NULL RETURNING o.shard",
     )
-    .bind(&shards)
-    .bind(&epochs)
     .bind(&ids)
     .bind(&partitions)
-    .execute(&mut *tx)
+    .fetch_all(&mut *tx)
     .await
     .map_err(at_statement)?;
-    if usize::try_from(done.rows_affected()) != Ok(chosen.len()) {
-        return Err(StoreError::Fenced("outbound rows went to another relay or were sent meanwhile".to_owned()));
+    for row in &stored {
+        let shard: i32 = row.take("shard")?;
+        if !ours.contains(&shard) {
+            return Err(StoreError::Fenced(format!("relay shard {shard} has a newer epoch")));
+        }
     }
     commit(tx).await
 }
 
 pub(super) async fn resend(store: &PostgresStore, id: &str) -> Result<(), StoreError> {
     let mut tx = store.begin_tx().await?;
+    // Outbound rows are locked before messages everywhere.
+    let owed = sqlx::query(
+        "UPDATE outbound SET held_until = NULL
+         WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND listed",
+    )
+    .bind(clean(id))
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
     let message = sqlx::query(
-        "SELECT state, retrying, record IS NOT NULL AND shard IS NOT NULL AS whole FROM message WHERE id = $1 FOR UPDATE",
+        "SELECT state, record IS NOT NULL AND shard IS NOT NULL AS whole FROM message WHERE id = $1 FOR UPDATE",
     )
     .bind(clean(id))
     .fetch_optional(&mut *tx)
@@ -118,20 +150,20 @@ pub(super) async fn resend(store: &PostgresStore, id: &str) -> Result<(), StoreE
     if message.take::<i16>("state")? != 1 {
         return Err(StoreError::Conflict(format!("message {id} is COMMITTED")));
     }
-    if message.take::<bool>("retrying")? {
-        return Err(StoreError::Conflict(format!("message {id} is being sent again already")));
+    // One that is owed already is the relay's; it need not wait any longer.
+    if owed.rows_affected() == 0 {
+        if !message.take::<bool>("whole")? {
+            return Err(StoreError::Conflict(format!("the body of message {id} is not in the store")));
+        }
+        sqlx::query(
+            "INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, listed, created_at)
+             SELECT shard, id, topic, type_name, source, key, record, true, courier_now() FROM message WHERE id = $1",
+        )
+        .bind(clean(id))
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
     }
-    if !message.take::<bool>("whole")? {
-        return Err(StoreError::Conflict(format!("message {id} was refused and its body was not kept whole")));
-    }
-    sqlx::query(
-        "INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, listed, created_at)
-         SELECT shard, id, topic, type_name, source, key, record, true, courier_now() FROM message WHERE id = $1",
-    )
-    .bind(clean(id))
-    .execute(&mut *tx)
-    .await
-    .map_err(at_statement)?;
     // From here on its outbound row has the record.
     sqlx::query("UPDATE message SET retrying = true, record = NULL WHERE id = $1 AND state = 1")
         .bind(clean(id))

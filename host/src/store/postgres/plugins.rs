@@ -71,10 +71,8 @@ pub(super) async fn version_wasm(store: &PostgresStore, digest: &str) -> Result<
 pub(super) async fn plugins(store: &PostgresStore) -> Result<Vec<PluginRow>, StoreError> {
     let all = |sql: &'static str| async move { sqlx::query(sql).fetch_all(&store.pool).await.map_err(at_statement) };
     let mut versions: HashMap<String, Vec<VersionRow>> = HashMap::new();
-    let rows = all(
-        "SELECT plugin, digest, octet_length(wasm) AS size, imports, exports, wants, by, created_at
-         FROM plugin_version ORDER BY id DESC",
-    );
+    let rows = all("SELECT plugin, digest, octet_length(wasm) AS size, imports, exports, wants, by, created_at
+         FROM plugin_version ORDER BY id DESC");
     for row in rows.await? {
         versions.entry(row.take("plugin")?).or_default().push(version_row(&row)?);
     }

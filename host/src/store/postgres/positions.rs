@@ -289,14 +289,15 @@ pub(super) async fn positions(store: &PostgresStore) -> Result<Vec<PositionRow>,
     .map_err(at_statement)?;
     let row = |row: &PgRow| {
         Ok(PositionRow {
-        id: PositionId(row.take("id")?),
-        group: row.take("name")?,
-        topic: row.take("topic")?,
-        incarnation: row.take("incarnation")?,
-        partition: row.take("partition")?,
-        next: row.offset("next")?,
-        epoch: row.take("epoch")?,
-        node: row.take("node")?,
-    })};
+            id: PositionId(row.take("id")?),
+            group: row.take("name")?,
+            topic: row.take("topic")?,
+            incarnation: row.take("incarnation")?,
+            partition: row.take("partition")?,
+            next: row.offset("next")?,
+            epoch: row.take("epoch")?,
+            node: row.take("node")?,
+        })
+    };
     rows.iter().map(row).collect()
 }

@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
-use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::Transaction;
+use sqlx::postgres::{PgConnection, Postgres};
 
 use super::columns::Columns;
 use super::error::at_statement;

@@ -9,12 +9,16 @@ use sqlx::postgres::PgConnection;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::outbound::shard_columns;
+use super::outbound::{lock_shards, shard_columns};
 use super::text::clean;
 use super::{PostgresStore, commit, micros};
 use crate::store::{RelayResult, Relayed, StoreError};
 
-pub(super) async fn relayed(store: &PostgresStore, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError> {
+pub(super) async fn relayed(
+    store: &PostgresStore,
+    shards: &[(i32, i64)],
+    results: &[Relayed],
+) -> Result<(), StoreError> {
     let mut tx = store.begin_tx().await?;
     let mine = lock(&mut tx, shards, results).await?;
     let results: Vec<&Relayed> = results.iter().filter(|r| mine.get(&r.id) == Some(&r.shard)).collect();
@@ -26,24 +30,20 @@ pub(super) async fn relayed(store: &PostgresStore, shards: &[(i32, i64)], result
 
 /// Locks the shards that are still ours against a new lease, then the rows;
 /// answers the rows and their shards. A row that is gone was sent directly.
-async fn lock(tx: &mut PgConnection, shards: &[(i32, i64)], results: &[Relayed]) -> Result<HashMap<i64, i32>, StoreError> {
+async fn lock(
+    tx: &mut PgConnection,
+    shards: &[(i32, i64)],
+    results: &[Relayed],
+) -> Result<HashMap<i64, i32>, StoreError> {
     let (shards, epochs) = shard_columns(shards);
-    let ours = sqlx::query(
-        "SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
-         JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch ORDER BY s.shard FOR SHARE OF s",
-    )
-    .bind(&shards)
-    .bind(&epochs)
-    .fetch_all(&mut *tx)
-    .await
-    .map_err(at_statement)?;
-    let ours: Vec<i32> = ours.iter().map(|row| row.take("shard")).collect::<Result<_, _>>()?;
-    let rows = sqlx::query("SELECT id, shard FROM outbound WHERE id = ANY($1) AND shard = ANY($2) ORDER BY id FOR UPDATE")
-        .bind(results.iter().map(|result| result.id).collect::<Vec<_>>())
-        .bind(&ours)
-        .fetch_all(tx)
-        .await
-        .map_err(at_statement)?;
+    let ours: Vec<i32> = lock_shards(tx, &shards, &epochs).await?.into_iter().collect();
+    let rows =
+        sqlx::query("SELECT id, shard FROM outbound WHERE id = ANY($1) AND shard = ANY($2) ORDER BY id FOR UPDATE")
+            .bind(results.iter().map(|result| result.id).collect::<Vec<_>>())
+            .bind(&ours)
+            .fetch_all(tx)
+            .await
+            .map_err(at_statement)?;
     rows.iter().map(|row| Ok((row.take("id")?, row.take("shard")?))).collect()
 }
 

@@ -158,8 +158,21 @@ impl<'a> Batch<'a> {
         Ok(batch)
     }
 
-    fn take(&mut self, place: Place, row: &'a OutcomeRow, words: &Known<'_>, deltas: &mut Deltas) -> Result<(), StoreError> {
+    fn take(
+        &mut self,
+        place: Place,
+        row: &'a OutcomeRow,
+        words: &Known<'_>,
+        deltas: &mut Deltas,
+    ) -> Result<(), StoreError> {
         let of_group = deltas.of(place.group);
+        let fits = match &row.to {
+            Becomes::Final { state, .. } => matches!(state, State::Handled | State::HandleFail),
+            Becomes::Open { state, .. } => matches!(state, State::Committed | State::PushFail | State::HandleFail),
+        };
+        if !fits {
+            return Err(StoreError::Bug(format!("offset {} cannot become {:?}", row.offset, row.to)));
+        }
         match &row.to {
             Becomes::Final { state, settled_at, record } => {
                 of_group.ended(*state, 1);

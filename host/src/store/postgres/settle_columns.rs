@@ -224,7 +224,13 @@ pub(super) struct AttemptColumns<'a> {
 }
 
 impl<'a> AttemptColumns<'a> {
-    pub(super) fn push(&mut self, place: Place, offset: i64, row: &'a AttemptRow, words: &Words) -> Result<(), StoreError> {
+    pub(super) fn push(
+        &mut self,
+        place: Place,
+        offset: i64,
+        row: &'a AttemptRow,
+        words: &Words,
+    ) -> Result<(), StoreError> {
         self.position.push(place.position);
         self.offset.push(offset);
         self.number.push(stored(row.number));

@@ -102,7 +102,8 @@ pub(super) async fn attempts(store: &PostgresStore, keys: &[DeliveryKey]) -> Res
     let mut found: HashMap<DeliveryKey, Vec<AttemptRow>> = HashMap::new();
     let mut seen = HashSet::new();
     for row in &rows {
-        let key = DeliveryKey { position: PositionId(row.take("position_id")?), offset: Offset(row.take("record_offset")?) };
+        let key =
+            DeliveryKey { position: PositionId(row.take("position_id")?), offset: Offset(row.take("record_offset")?) };
         let attempt = attempt_row(row)?;
         // A key that was asked for twice is joined twice.
         if seen.insert((key, attempt.number)) {

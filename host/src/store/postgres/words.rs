@@ -54,7 +54,11 @@ impl Words {
     }
 
     /// Makes sure that all of `words` are known.
-    pub(super) async fn learn<'a>(&self, pool: &PgPool, words: impl Iterator<Item = &'a str>) -> Result<(), StoreError> {
+    pub(super) async fn learn<'a>(
+        &self,
+        pool: &PgPool,
+        words: impl Iterator<Item = &'a str>,
+    ) -> Result<(), StoreError> {
         let mut missing: Vec<&str> = {
             let known = self.known();
             words.filter(|word| !known.contains_key(*word)).collect()
@@ -74,7 +78,8 @@ impl Words {
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         for (word, stored) in missing.iter().zip(&stored) {
-            let id = found.get(&**stored).ok_or_else(|| StoreError::Bug(format!("the word {stored:?} was not stored")))?;
+            let id =
+                found.get(&**stored).ok_or_else(|| StoreError::Bug(format!("the word {stored:?} was not stored")))?;
             known.insert(Arc::from(*word), *id);
         }
         Ok(())
@@ -94,7 +99,11 @@ impl Words {
         Ok(self.find(pool, &[clean(word)]).await?.into_values().next())
     }
 
-    async fn find(&self, pool: &PgPool, words: &[std::borrow::Cow<'_, str>]) -> Result<HashMap<String, i32>, StoreError> {
+    async fn find(
+        &self,
+        pool: &PgPool,
+        words: &[std::borrow::Cow<'_, str>],
+    ) -> Result<HashMap<String, i32>, StoreError> {
         let rows = sqlx::query(self.select).bind(words).fetch_all(pool).await.map_err(at_statement)?;
         rows.iter().map(|row| Ok((row.take(0)?, row.take(1)?))).collect()
     }

@@ -1,6 +1,8 @@
 -- All times are microseconds since 1970-01-01T00:00:00Z, as in the program, so
 -- that nothing is rounded and no session's time zone matters. States and
--- verdicts are the numbers that courier-core fixes.
+-- verdicts are the numbers that courier-core fixes. Names and ids compare by
+-- their bytes, which is faster than any language's order and the same in every
+-- database.
 
 -- The store's clock. It moves within a transaction: a lease that was waited
 -- for must not be judged by the time at which the waiting began.
@@ -12,18 +14,18 @@ $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint $$;
 -- so that hosts may remember their numbers.
 CREATE TABLE word (
     id   integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- what the rows hold
-    word text NOT NULL UNIQUE                              -- the node or digest
+    word text COLLATE "C" NOT NULL UNIQUE                              -- the node or digest
 );
 
 CREATE TABLE consumer_group (
     id   integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- what the rows hold
-    name text NOT NULL UNIQUE                              -- as in the TOML
+    name text COLLATE "C" NOT NULL UNIQUE                              -- as in the TOML
 );
 
 -- One incarnation of one node: a process's right to write.
 CREATE TABLE writer (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- WriterId
-    node       text   NOT NULL, -- the node's name
+    node       text COLLATE "C" NOT NULL, -- the node's name
     node_id    integer NOT NULL REFERENCES word, -- the same as a word, for rows
     sequence   bigint NOT NULL DEFAULT 0, -- settles that committed; tells what an unanswered commit did
     created_at bigint NOT NULL  -- when the process joined
@@ -31,7 +33,7 @@ CREATE TABLE writer (
 
 -- A node's name is a lease.
 CREATE TABLE node (
-    name        text   PRIMARY KEY, -- from the TOML
+    name        text COLLATE "C" PRIMARY KEY, -- from the TOML
     writer_id   bigint,             -- the writer of the process that holds it; null when it left or was evicted
     incarnation text   NOT NULL,    -- random, new for each start of the process
     boot        text   NOT NULL,    -- the machine's boot id, empty where none can be had
@@ -46,7 +48,7 @@ CREATE TABLE node (
 CREATE TABLE position (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- PositionId
     group_id    integer NOT NULL REFERENCES consumer_group, -- the group
-    topic       text    NOT NULL, -- the topic
+    topic       text COLLATE "C" NOT NULL, -- the topic
     incarnation integer NOT NULL, -- counts the topics of this name, from 0
     partition   integer NOT NULL, -- the partition
     topic_id    text    NOT NULL, -- Kafka's id of the topic, empty while unknown
@@ -77,7 +79,7 @@ CREATE TABLE open_delivery (
     state           smallint NOT NULL, -- COMMITTED, PUSH_FAIL or HANDLE_FAIL
     verdict         smallint,          -- the last verdict
     held            boolean  NOT NULL, -- waits for a person
-    message_id      text     NOT NULL, -- the message
+    message_id      text COLLATE "C" NOT NULL, -- the message
     key             bytea,             -- the record's raw key: its lane
     type_name       text     NOT NULL, -- the message's type, empty when unknown
     reason          text,              -- why it has not finished
@@ -90,7 +92,7 @@ CREATE TABLE open_delivery (
 CREATE INDEX open_delivery_message ON open_delivery (left(message_id, 64));
 CREATE INDEX open_delivery_key ON open_delivery (substr(key, 1, 64)) WHERE key IS NOT NULL;
 CREATE INDEX open_delivery_group ON open_delivery (group_id, received_at);
-CREATE INDEX open_delivery_asked ON open_delivery (position_id, asked_at) WHERE asked_at IS NOT NULL;
+CREATE INDEX open_delivery_asked ON open_delivery (asked_at) WHERE asked_at IS NOT NULL;
 
 -- Finished deliveries, written once. Partitioned by day so that retention
 -- drops whole tables; the day must therefore stand in the primary key.
@@ -109,7 +111,7 @@ CREATE TABLE delivery (
     counted       integer  NOT NULL, -- attempts used up
     state         smallint NOT NULL, -- HANDLED or HANDLE_FAIL
     verdict       smallint,          -- the last verdict
-    message_id    text     NOT NULL, -- the message
+    message_id    text COLLATE "C" NOT NULL, -- the message
     key           bytea,             -- the record's raw key
     type_name     text     NOT NULL, -- the message's type, empty when unknown
     reason        text,              -- why it failed
@@ -148,11 +150,11 @@ CREATE INDEX attempt_finished ON attempt (finished_at); -- for retention
 
 -- The send side: what senders handed in and what handlers published.
 CREATE TABLE message (
-    id         text     PRIMARY KEY, -- the sender's or the host's
+    id         text COLLATE "C" PRIMARY KEY, -- the sender's or the host's
     digest     bytea,                -- SHA-256 of what makes it the same message; null for what no sender handed in
     key        bytea,                -- the raw key
     source     text     NOT NULL,    -- the sending service
-    topic      text     NOT NULL,    -- the topic
+    topic      text COLLATE "C" NOT NULL,    -- the topic
     type_name  text     NOT NULL,    -- the type
     kind       text     NOT NULL,    -- event or broadcast
     time       bigint   NOT NULL,    -- when the sender says it happened
@@ -175,8 +177,8 @@ CREATE INDEX message_unsent ON message (created_at, id) WHERE state = 1;
 CREATE TABLE outbound (
     id         bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- the order within a key
     shard      integer NOT NULL, -- hash(topic, key) mod 64
-    message_id text    NOT NULL, -- the message
-    topic      text    NOT NULL, -- where it goes
+    message_id text COLLATE "C" NOT NULL, -- the message
+    topic      text COLLATE "C" NOT NULL, -- where it goes
     type_name  text    NOT NULL, -- the message's type
     source     text    NOT NULL, -- the sending service
     key        bytea,            -- the raw key
@@ -219,7 +221,7 @@ CREATE TABLE counter (
 -- Key/value state of the groups' handlers.
 CREATE TABLE state (
     group_id integer NOT NULL, -- whose handlers
-    key      text    NOT NULL, -- the handler's
+    key      text COLLATE "C" NOT NULL, -- the handler's
     value    bytea,            -- the handler's; null: deleted, the row goes with the next pruning
     PRIMARY KEY (group_id, key)
 );
@@ -228,7 +230,7 @@ CREATE INDEX state_deleted ON state (group_id, key) WHERE value IS NULL; -- for 
 CREATE TABLE lost_range (
     id          bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- the order of finding
     group_id    integer NOT NULL REFERENCES consumer_group, -- the group
-    topic       text    NOT NULL, -- the topic
+    topic       text COLLATE "C" NOT NULL, -- the topic
     partition   integer NOT NULL, -- the partition
     from_offset bigint  NOT NULL, -- first lost offset
     to_offset   bigint  NOT NULL, -- first offset after them
@@ -237,14 +239,14 @@ CREATE TABLE lost_range (
 );
 
 CREATE TABLE plugin (
-    name   text PRIMARY KEY, -- as bindings name it
+    name   text COLLATE "C" PRIMARY KEY, -- as bindings name it
     active text              -- the digest in use, null before the first activation
 );
 
 CREATE TABLE plugin_version (
     id         bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- the order of uploading
-    plugin     text    NOT NULL REFERENCES plugin, -- the plugin
-    digest     text    NOT NULL, -- sha256:<hex>
+    plugin     text COLLATE "C" NOT NULL REFERENCES plugin, -- the plugin
+    digest     text COLLATE "C" NOT NULL, -- sha256:<hex>
     wasm       bytea   NOT NULL, -- the component
     imports    text[]  NOT NULL, -- what it imports
     exports    text[]  NOT NULL, -- what it exports
@@ -258,8 +260,8 @@ CREATE INDEX plugin_version_digest ON plugin_version (digest);
 -- The history of what was active.
 CREATE TABLE activation (
     id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- the order
-    plugin text   NOT NULL REFERENCES plugin, -- the plugin
-    digest text   NOT NULL, -- the version that became active
+    plugin text COLLATE "C" NOT NULL REFERENCES plugin, -- the plugin
+    digest text COLLATE "C" NOT NULL, -- the version that became active
     by     text   NOT NULL, -- who said so
     at     bigint NOT NULL  -- when
 );
@@ -268,12 +270,12 @@ CREATE INDEX activation_plugin ON activation (plugin, id);
 -- Which process compiled which version. A new process compiles anew.
 CREATE TABLE prepared (
     writer_id bigint NOT NULL, -- the process
-    digest    text   NOT NULL, -- the version
+    digest    text COLLATE "C" NOT NULL, -- the version
     PRIMARY KEY (writer_id, digest)
 );
 
 CREATE TABLE group_pause (
-    name text   PRIMARY KEY, -- the group; it need not have a position yet
+    name text COLLATE "C" PRIMARY KEY, -- the group; it need not have a position yet
     why  text   NOT NULL,    -- who paused it and why
     at   bigint NOT NULL     -- when
 );
