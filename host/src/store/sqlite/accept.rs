@@ -98,7 +98,7 @@ impl SqliteStore {
         sqlx::query(
             "UPDATE message SET state = ?, reason = NULL, retrying = 0, record = NULL, shard = NULL,
                  partition = s.value ->> 1, offset = s.value ->> 2
-             FROM json_each(?) s WHERE id = s.value ->> 0 AND message.partition IS NULL",
+             FROM json_each(?) s WHERE message.id = s.value ->> 0 AND message.partition IS NULL",
         )
         .bind(State::Committed.code())
         .bind(&rows)
@@ -128,7 +128,7 @@ impl SqliteStore {
         // One that the relay sent meanwhile has a place and stays COMMITTED.
         sqlx::query(
             "UPDATE message SET state = ?, retrying = 1, reason = m.value ->> 1
-             FROM json_each(?) m WHERE id = m.value ->> 0 AND message.partition IS NULL
+             FROM json_each(?) m WHERE message.id = m.value ->> 0 AND message.partition IS NULL
                  AND EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = message.id AND o.sender = 1)",
         )
         .bind(State::SendFail.code())
@@ -144,7 +144,7 @@ impl SqliteStore {
         let mut tx = self.connections.write().await?;
         let row = sqlx::query(
             "SELECT state, shard IS NOT NULL AND record IS NOT NULL,
-                 EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = message.id AND o.sender = 1)
+                 EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = message.id AND o.listed = 1)
              FROM message WHERE id = ?",
         )
         .bind(id.as_ref())
@@ -159,7 +159,7 @@ impl SqliteStore {
         }
         if owed {
             // It is the relay's already; it need not wait any longer.
-            sqlx::query("UPDATE outbound SET held_until = 0 WHERE message_id = ? AND sender = 1")
+            sqlx::query("UPDATE outbound SET held_until = 0 WHERE message_id = ? AND listed = 1")
                 .bind(id.as_ref())
                 .execute(&mut *tx)
                 .await

@@ -72,8 +72,8 @@ async fn remove(tx: &mut SqliteConnection, group: i64, old: &str) -> Result<(), 
     ];
     // `failed` says how many are failed now; one that is forgotten is not.
     sqlx::query(
-        "UPDATE counter SET failed = failed - gone.failed
-         FROM (SELECT d.node, count(*) AS failed
+        "UPDATE counter SET failed = counter.failed - gone.count
+         FROM (SELECT d.node, count(*) AS count
                FROM json_each(?) o CROSS JOIN delivery d
                ON d.position = o.value ->> 0 AND d.offset = o.value ->> 1 AND d.day = o.value ->> 2
                WHERE d.state = ? GROUP BY d.node) AS gone

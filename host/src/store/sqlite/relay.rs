@@ -146,7 +146,7 @@ impl SqliteStore {
         }
         let stored = sqlx::query(
             "UPDATE outbound SET partition = c.value ->> 1
-             FROM json_each(?) c WHERE id = c.value ->> 0 AND outbound.partition IS NULL",
+             FROM json_each(?) c WHERE outbound.id = c.value ->> 0 AND outbound.partition IS NULL",
         )
         .bind(json(&chosen)?)
         .execute(&mut *tx)
@@ -251,7 +251,7 @@ async fn settle_later(
     let rows: Vec<_> = later.iter().map(|(id, until, _)| (id, until.0)).collect();
     // A row that is gone was sent directly after all, and needs no other try.
     sqlx::query(
-        "UPDATE outbound SET tries = tries + 1, held_until = l.value ->> 1 FROM json_each(?) l WHERE id = l.value ->> 0",
+        "UPDATE outbound SET tries = tries + 1, held_until = l.value ->> 1 FROM json_each(?) l WHERE outbound.id = l.value ->> 0",
     )
     .bind(json(&rows)?)
     .execute(tx)

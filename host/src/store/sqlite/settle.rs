@@ -229,12 +229,13 @@ async fn move_positions(tx: &mut SqliteConnection, owned: &[Owned<'_>]) -> Resul
         *next = part.next.0.max(*next);
     }
     let moves: Vec<_> = moves.into_iter().collect();
-    let moved =
-        sqlx::query("UPDATE position SET next = max(next, m.value ->> 1) FROM json_each(?) m WHERE id = m.value ->> 0")
-            .bind(json(&moves)?)
-            .execute(tx)
-            .await
-            .map_err(fault)?;
+    let moved = sqlx::query(
+        "UPDATE position SET next = max(next, m.value ->> 1) FROM json_each(?) m WHERE position.id = m.value ->> 0",
+    )
+    .bind(json(&moves)?)
+    .execute(tx)
+    .await
+    .map_err(fault)?;
     expect_rows("moving positions", moves.len(), moved.rows_affected())
 }
 

@@ -1,0 +1,161 @@
+//! What every store does, checked on both dialects.
+//!
+//! A check is an `async fn` over a [`Database`], which is empty and its own;
+//! the list at the foot runs each of them on SQLite and on PostgreSQL. A check
+//! that only one dialect passes is a fault of the other, or of the trait.
+//!
+//! [`owner`] has what the checks are written in: an owner of a partition that
+//! settles outcomes.
+
+#[path = "store_conformance/asking.rs"]
+mod asking;
+#[path = "store_conformance/lists.rs"]
+mod lists;
+#[path = "store_conformance/nodes.rs"]
+mod nodes;
+#[path = "store_conformance/owner.rs"]
+pub mod owner;
+#[path = "store_conformance/plugins.rs"]
+mod plugins;
+#[path = "store_conformance/positions.rs"]
+mod positions;
+#[path = "store_conformance/relaying.rs"]
+mod relaying;
+#[path = "store_conformance/sending.rs"]
+mod sending;
+#[path = "store_conformance/settling.rs"]
+mod settling;
+#[path = "store_conformance/settling_many.rs"]
+mod settling_many;
+
+use courier::store::SharedStore;
+
+/// The dialects.
+#[derive(Clone, Copy, Debug)]
+pub enum Dialect {
+    /// A file of its own for each check.
+    Sqlite,
+    /// A database of its own for each check, on the shared server.
+    Postgres,
+}
+
+/// An empty database of one dialect.
+pub struct Database {
+    url: String,
+    /// Removes the file when the check is over.
+    _directory: Option<tempfile::TempDir>,
+}
+
+impl Database {
+    async fn create(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Sqlite => {
+                let directory = tempfile::tempdir().expect("a directory for the database");
+                let url = format!("sqlite://{}", directory.path().join("courier.db").display());
+                Self { url, _directory: Some(directory) }
+            }
+            Dialect::Postgres => {
+                let created = tokio::task::spawn_blocking(|| courier_tests::postgres().create_database());
+                let url = created.await.expect("creating a database ends").expect("a database on the shared server");
+                Self { url, _directory: None }
+            }
+        }
+    }
+
+    /// Opens the store; opened again, it is what another host sees.
+    pub async fn open(&self) -> SharedStore {
+        courier::store::open(&self.url).await.expect("the store opens")
+    }
+}
+
+/// Runs every check on both dialects.
+macro_rules! on_both_dialects {
+    ($($family:ident: $($check:ident)+;)+) => {
+        mod on_sqlite {
+            $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $check() {
+                super::$family::$check(super::Database::create(super::Dialect::Sqlite).await).await;
+            })+)+
+        }
+        mod on_postgres {
+            $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $check() {
+                super::$family::$check(super::Database::create(super::Dialect::Postgres).await).await;
+            })+)+
+        }
+    };
+}
+
+on_both_dialects! {
+    nodes:
+        a_name_is_held_by_one_process_at_a_time
+        a_lease_that_ran_out_is_free
+        a_dead_holder_is_evicted_only_while_it_holds
+        nodes_are_listed_live_ones_first;
+    positions:
+        a_topic_is_begun_once
+        every_claim_counts_the_epoch_up
+        a_partition_without_a_position_starts_at_the_fallback
+        a_claim_tells_what_is_settled_and_what_is_open
+        another_topic_id_begins_a_new_incarnation
+        a_log_that_ends_before_the_position_begins_a_new_incarnation
+        an_unknown_topic_id_is_learnt_and_changes_nothing
+        a_lost_range_moves_the_position_under_its_epoch;
+    settling:
+        a_settle_advances_the_sequence_by_exactly_one
+        a_settle_repeated_after_a_lost_answer_writes_nothing_twice
+        parts_of_an_older_epoch_are_left_out_and_reported
+        an_outcome_must_know_whether_it_has_an_open_row
+        a_delivery_cannot_end_twice
+        a_retry_keeps_its_record_and_counts_on
+        a_failure_keeps_its_record_and_a_success_drops_it
+        the_position_never_goes_back
+        text_with_nul_and_keys_of_any_bytes_are_stored
+        effects_commit_with_the_outcome_or_not_at_all
+        the_last_state_write_of_a_key_stays
+        totals_count_what_is_open_and_what_has_ended;
+    settling_many:
+        five_thousand_outcomes_are_one_settle
+        two_writers_settle_side_by_side
+        two_settles_with_one_sequence_are_one
+        many_parts_and_shapes_are_one_settle;
+    asking:
+        an_open_delivery_that_is_asked_for_is_due
+        a_held_delivery_that_is_asked_for_runs
+        a_handled_delivery_that_is_asked_for_is_open_again
+        a_failed_delivery_that_is_asked_for_ends_again
+        what_cannot_be_asked_for_says_why
+        wishes_are_read_in_order_and_none_is_passed_over
+        a_wish_survives_the_outcome_of_a_running_attempt;
+    plugins:
+        a_version_is_stored_once
+        the_active_version_is_one_that_exists
+        a_live_node_that_did_not_prepare_is_named;
+    sending:
+        an_id_is_accepted_once
+        an_id_twice_in_one_batch_is_one_message
+        a_message_sent_directly_is_committed_where_it_is
+        a_message_that_was_not_sent_is_the_relays
+        a_dead_letter_is_not_taken_for_its_message
+        a_refused_message_is_not_sent_again
+        messages_are_listed_by_what_they_are;
+    relaying:
+        shards_are_leased_to_one_writer_at_a_time
+        a_dead_nodes_shards_are_free_at_once
+        rows_leave_in_order_and_a_waiting_one_hides_its_key
+        a_chosen_partition_stays_and_an_old_epoch_chooses_nothing
+        what_an_older_epoch_relayed_is_left_alone
+        an_emission_is_listed_once_kafka_has_it
+        a_row_that_kafka_refuses_can_be_resent
+        a_row_held_for_a_direct_send_is_not_relayed;
+    lists:
+        pages_go_through_ties_without_loss
+        open_and_final_deliveries_are_one_list
+        filters_find_what_they_name
+        a_delivery_is_found_with_its_record
+        rare_rows_are_found_behind_many_others
+        the_one_attempt_of_a_success_is_told
+        retention_removes_the_old_and_keeps_the_open
+        pauses_are_kept_until_they_are_lifted
+        a_new_opening_sees_everything;
+}

@@ -1,0 +1,65 @@
+//! Names of nodes are leases.
+
+use std::time::Duration;
+
+use courier::store::StoreError;
+
+use super::Database;
+use super::owner::{LEASE, holder};
+
+pub async fn a_name_is_held_by_one_process_at_a_time(database: Database) {
+    let store = database.open().await;
+    assert!(store.holder("host-1").await.unwrap().is_none());
+    let (first, second) = (holder("first"), holder("second"));
+    let joined = store.join("host-1", &first, LEASE).await.unwrap();
+    assert_eq!(store.sequence(joined.writer).await.unwrap(), 0);
+    let (held_by, until) = store.holder("host-1").await.unwrap().unwrap();
+    assert_eq!(held_by, first);
+    assert!(until > joined.now);
+
+    assert!(matches!(store.join("host-1", &second, LEASE).await, Err(StoreError::Fenced(_))));
+    store.join("host-2", &second, LEASE).await.expect("another name is free");
+    store.renew(joined.writer, LEASE).await.unwrap();
+
+    store.leave(joined.writer).await.unwrap();
+    assert!(store.holder("host-1").await.unwrap().is_none());
+    assert!(matches!(store.renew(joined.writer, LEASE).await, Err(StoreError::Fenced(_))));
+    let after = store.join("host-1", &second, LEASE).await.expect("a name that was left is free at once");
+    assert_ne!(after.writer, joined.writer);
+    store.leave(joined.writer).await.expect("leaving twice is nothing new");
+    assert!(store.holder("host-1").await.unwrap().is_some(), "the late leave took nothing from the new holder");
+}
+
+pub async fn a_lease_that_ran_out_is_free(database: Database) {
+    let store = database.open().await;
+    let first = store.join("host-1", &holder("first"), Duration::ZERO).await.unwrap();
+    assert!(store.holder("host-1").await.unwrap().is_none());
+    store.renew(first.writer, Duration::ZERO).await.expect("nobody took the name yet");
+    store.join("host-1", &holder("second"), LEASE).await.expect("the lease ran out");
+    assert!(matches!(store.renew(first.writer, LEASE).await, Err(StoreError::Fenced(_))));
+}
+
+pub async fn a_dead_holder_is_evicted_only_while_it_holds(database: Database) {
+    let store = database.open().await;
+    let (first, second, third) = (holder("first"), holder("second"), holder("third"));
+    let joined = store.join("host-1", &first, LEASE).await.unwrap();
+    assert!(matches!(store.evict("host-1", &second).await, Err(StoreError::Conflict(_))));
+    store.evict("host-1", &first).await.unwrap();
+    assert!(store.holder("host-1").await.unwrap().is_none());
+    assert!(matches!(store.renew(joined.writer, LEASE).await, Err(StoreError::Fenced(_))));
+    store.join("host-1", &second, LEASE).await.expect("an evicted name is free at once");
+    assert!(matches!(store.evict("host-1", &first).await, Err(StoreError::Conflict(_))));
+    assert!(matches!(store.join("host-1", &third, LEASE).await, Err(StoreError::Fenced(_))));
+}
+
+pub async fn nodes_are_listed_live_ones_first(database: Database) {
+    let store = database.open().await;
+    let gone = store.join("a", &holder("a"), LEASE).await.unwrap();
+    store.join("b", &holder("b"), LEASE).await.unwrap();
+    store.join("c", &holder("c"), LEASE).await.unwrap();
+    store.leave(gone.writer).await.unwrap();
+    let nodes = store.nodes().await.unwrap();
+    let listed: Vec<_> = nodes.iter().map(|node| (node.name.as_str(), node.live)).collect();
+    assert_eq!(listed, [("b", true), ("c", true), ("a", false)]);
+    assert!(store.ping().await.unwrap() >= gone.now);
+}

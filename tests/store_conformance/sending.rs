@@ -1,0 +1,181 @@
+//! Messages that senders hand in.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use courier::store::{
+    Accepted, MessageFilter, NewMessage, NewOutbound, Page, SHARDS, SentMessage, SharedStore, StoreError,
+};
+use courier_core::message::{Offset, Timestamp};
+use courier_core::status::State;
+
+use super::Database;
+use super::owner::{LEASE, Owner, emission, failed, join};
+
+/// A message that a relay or, while it is held, a direct send will produce.
+pub fn message(id: &str, key: Option<&'static [u8]>, held_for: Option<Duration>) -> NewMessage {
+    let outbound = NewOutbound { held_for, topic: "order".to_owned(), ..emission(id, key, 7) };
+    NewMessage {
+        id: id.to_owned(),
+        digest: [1; 32],
+        key: key.map(Bytes::from_static),
+        source: "shop".to_owned(),
+        topic: "order".to_owned(),
+        type_name: "OrderCreated".to_owned(),
+        kind: "event",
+        time: Timestamp(5),
+        state: State::SendFail,
+        reason: Some("not sent yet".to_owned()),
+        retrying: true,
+        place: None,
+        record: Some(outbound.record.clone()),
+        outbound: Some(outbound),
+    }
+}
+
+/// Message ids that the relay is given now, over all shards.
+pub async fn due(store: &SharedStore, shards: &[(i32, i64)]) -> Vec<String> {
+    store.outbound(shards, 1_000).await.unwrap().into_iter().map(|row| row.message_id).collect()
+}
+
+pub async fn an_id_is_accepted_once(database: Database) {
+    let store = database.open().await;
+    let first = message("m\0-1", Some(b"k\xff"), None);
+    let other = NewMessage { digest: [2; 32], ..first.clone() };
+    let answers = store.accept(&[first.clone(), message("m-2", None, None)]).await.unwrap();
+    assert!(matches!(answers[..], [Accepted::New, Accepted::New]), "{answers:?}");
+    let answers = store.accept(&[other, message("m-3", None, None), first.clone()]).await.unwrap();
+    let [Accepted::Other, Accepted::New, Accepted::Same(row)] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(row.id, "m\u{fffd}-1");
+    assert_eq!((row.state, row.retrying, row.place), (State::SendFail, true, None));
+    assert_eq!((row.key.clone(), row.record.clone()), (first.key, first.record), "the record is kept while it is owed");
+    assert_eq!((row.source.as_str(), row.kind.as_str(), row.time), ("shop", "event", Timestamp(5)));
+    assert_eq!(store.message("m\0-1").await.unwrap().as_ref(), Some(&**row));
+    assert!(store.message("m-4").await.unwrap().is_none());
+    let writer = join(&store, "host-1").await;
+    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    assert_eq!(due(&store, &shards).await, ["m\u{fffd}-1", "m-2", "m-3"], "each is owed to Kafka once");
+}
+
+pub async fn an_id_twice_in_one_batch_is_one_message(database: Database) {
+    let store = database.open().await;
+    let one = message("m-1", None, None);
+    let other = NewMessage { digest: [2; 32], ..one.clone() };
+    let answers = store.accept(&[one.clone(), one, other]).await.unwrap();
+    assert!(matches!(answers[..], [Accepted::New, Accepted::Same(_), Accepted::Other]), "{answers:?}");
+}
+
+pub async fn a_message_sent_directly_is_committed_where_it_is(database: Database) {
+    let store = database.open().await;
+    store.accept(&[message("m-1", None, Some(LEASE)), message("m-2", None, Some(LEASE))]).await.unwrap();
+    let sent = |id: &str, offset| SentMessage { id: id.to_owned(), partition: 2, offset: Offset(offset) };
+    store.sent(&[sent("m-1", 40)]).await.unwrap();
+    let row = store.message("m-1").await.unwrap().unwrap();
+    assert_eq!((row.state, row.place, row.retrying), (State::Committed, Some((2, Offset(40))), false));
+    assert_eq!((row.reason, row.record), (None, None), "its body is in Kafka");
+    store.sent(&[sent("m-1", 41)]).await.expect("a second answer is no error");
+    assert_eq!(store.message("m-1").await.unwrap().unwrap().place, Some((2, Offset(40))));
+    assert_eq!(store.topics_with_outbound().await.unwrap(), ["order"], "the other is still owed");
+    store.sent(&[sent("m-2", 42)]).await.unwrap();
+    assert!(store.topics_with_outbound().await.unwrap().is_empty());
+    assert!(matches!(store.resend("m-2").await, Err(StoreError::Conflict(_))));
+}
+
+pub async fn a_message_that_was_not_sent_is_the_relays(database: Database) {
+    let store = database.open().await;
+    let writer = join(&store, "host-1").await;
+    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let held =
+        NewMessage { state: State::Committed, retrying: false, reason: None, ..message("m-1", None, Some(LEASE)) };
+    store.accept(&[held]).await.unwrap();
+    assert!(due(&store, &shards).await.is_empty());
+    store.release_outbound(&[("m-1".to_owned(), "the broker\0 is away".to_owned())]).await.unwrap();
+    assert_eq!(due(&store, &shards).await, ["m-1"]);
+    let row = store.message("m-1").await.unwrap().unwrap();
+    assert_eq!((row.state, row.retrying), (State::SendFail, true));
+    assert_eq!(row.reason.as_deref(), Some("the broker\u{fffd} is away"));
+}
+
+/// A message may be handled, fail and be dead-lettered before its sender's
+/// host writes down that it was sent. The dead letter has the same id.
+pub async fn a_dead_letter_is_not_taken_for_its_message(database: Database) {
+    let store = database.open().await;
+    store.accept(&[message("m-1", None, Some(LEASE))]).await.unwrap();
+    let mut owner = Owner::new(&store).await;
+    let mut dead = failed(0);
+    dead.message_id = "m-1".to_owned();
+    dead.outbound.push(NewOutbound { listed: false, topic: "dlq".to_owned(), ..emission("m-1", None, 9) });
+    owner.settle(1, vec![dead]).await;
+    store.sent(&[SentMessage { id: "m-1".to_owned(), partition: 0, offset: Offset(0) }]).await.unwrap();
+    assert_eq!(store.topics_with_outbound().await.unwrap(), ["dlq"]);
+    let shards = store.lease_shards(owner.writer, SHARDS, LEASE).await.unwrap();
+    assert_eq!(due(&store, &shards).await, ["m-1"]);
+}
+
+pub async fn a_refused_message_is_not_sent_again(database: Database) {
+    let store = database.open().await;
+    let refused = NewMessage {
+        outbound: None,
+        retrying: false,
+        record: Some(Bytes::from_static(b"front of the body")),
+        reason: Some("too large".to_owned()),
+        ..message("m-1", None, None)
+    };
+    store.accept(&[refused]).await.unwrap();
+    let row = store.message("m-1").await.unwrap().unwrap();
+    assert_eq!(
+        (row.state, row.retrying, row.record),
+        (State::SendFail, false, Some(Bytes::from_static(b"front of the body")))
+    );
+    assert!(matches!(store.resend("m-1").await, Err(StoreError::Conflict(_))), "its body is not there");
+    assert!(matches!(store.resend("m-2").await, Err(StoreError::NotFound(_))));
+    assert!(store.topics_with_outbound().await.unwrap().is_empty());
+}
+
+pub async fn messages_are_listed_by_what_they_are(database: Database) {
+    let store = database.open().await;
+    let mut batch = Vec::new();
+    for number in 0..25 {
+        let mut new = message(&format!("m-{number:02}"), if number % 2 == 0 { Some(b"even") } else { None }, None);
+        new.topic = if number % 5 == 0 { "rare".to_owned() } else { "order".to_owned() };
+        new.source = format!("source-{}", number % 3);
+        if number >= 20 {
+            new.outbound = None;
+            new.state = State::Committed;
+            new.place = Some((1, Offset(number)));
+        }
+        batch.push(new);
+    }
+    store.accept(&batch).await.unwrap();
+    let listed = async |filter: MessageFilter, limit: u32| {
+        let (mut ids, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = store.messages(&filter, &Page { cursor, limit }).await.unwrap();
+            assert!(page.items.len() <= limit as usize && !page.truncated);
+            ids.extend(page.items.into_iter().map(|row| row.id[2..].parse::<i64>().unwrap()));
+            cursor = page.next;
+            if cursor.is_none() {
+                return ids;
+            }
+        }
+    };
+    let none = MessageFilter::default;
+    let newest_first = |keep: &dyn Fn(&i64) -> bool| (0..25).rev().filter(|n| keep(n)).collect::<Vec<i64>>();
+    assert_eq!(listed(none(), 7).await, newest_first(&|_| true), "taken at one time, and yet each once");
+    assert_eq!(listed(none(), 25).await.len(), 25);
+    let key = Some(Bytes::from_static(b"even"));
+    assert_eq!(listed(MessageFilter { key, ..none() }, 4).await, newest_first(&|n| n % 2 == 0));
+    let topic = Some("rare".to_owned());
+    assert_eq!(listed(MessageFilter { topic, ..none() }, 4).await, newest_first(&|n| n % 5 == 0));
+    let topics = Some(vec!["rare".to_owned(), "unknown".to_owned()]);
+    assert_eq!(listed(MessageFilter { topics, ..none() }, 4).await, newest_first(&|n| n % 5 == 0));
+    let source = Some("source-1".to_owned());
+    assert_eq!(listed(MessageFilter { source, ..none() }, 4).await, newest_first(&|n| n % 3 == 1));
+    assert_eq!(listed(MessageFilter { state: Some(State::SendFail), ..none() }, 6).await, newest_first(&|n| *n < 20));
+    assert_eq!(listed(MessageFilter { state: Some(State::Committed), ..none() }, 3).await, newest_first(&|n| *n >= 20));
+    assert!(listed(MessageFilter { type_name: Some("Other".into()), ..none() }, 3).await.is_empty());
+    let now = store.ping().await.unwrap();
+    let future = Timestamp(now.0 + 60_000_000);
+    assert!(listed(MessageFilter { from: Some(future), ..none() }, 3).await.is_empty());
+    assert_eq!(listed(MessageFilter { to: Some(future), ..none() }, 9).await.len(), 25);
+}
