@@ -5,11 +5,13 @@
 //! them for [`DAY_LOCK_WAIT`] only, since every settle queues up behind a lock
 //! that is waited for, and are tried again by the next call.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use courier_core::status::State;
 use sqlx::AssertSqlSafe;
 use sqlx::Transaction;
-use sqlx::postgres::{PgConnection, Postgres};
+use sqlx::postgres::{PgConnection, PgRow, Postgres};
 
 use super::columns::Columns;
 use super::error::at_statement;
@@ -37,15 +39,24 @@ const CHUNK: i64 = 5_000;
 /// One that cannot be had now is no failure: its rows go to the default table,
 /// and the next call moves them.
 pub(super) async fn create_days(store: &PostgresStore) -> Result<(), StoreError> {
-    let today = sqlx::query("SELECT courier_now() AS now").fetch_one(&store.pool).await.map_err(at_statement)?;
-    let today = today.time("now")?.0.div_euclid(DAY);
-    for day in today - DAYS_BEFORE..=today + DAYS_AHEAD {
+    for day in days_around(clock(store).await?) {
         match create_day(store, day).await {
             Err(error) if error.is_transient() => tracing::warn!(day, %error, "a day's table could not be created yet"),
             result => result?,
         }
     }
     Ok(())
+}
+
+async fn clock(store: &PostgresStore) -> Result<i64, StoreError> {
+    let row = sqlx::query("SELECT courier_now() AS now").fetch_one(&store.pool).await.map_err(at_statement)?;
+    Ok(row.time("now")?.0)
+}
+
+/// The days that always have a table.
+fn days_around(now: i64) -> RangeInclusive<i64> {
+    let today = now.div_euclid(DAY);
+    today - DAYS_BEFORE..=today + DAYS_AHEAD
 }
 
 async fn begin_days(store: &PostgresStore) -> Result<Transaction<'static, Postgres>, StoreError> {
@@ -62,7 +73,7 @@ fn table(day: i64) -> String {
 
 async fn create_day(store: &PostgresStore, day: i64) -> Result<(), StoreError> {
     let name = table(day);
-    let exists = |row: sqlx::postgres::PgRow| row.take::<bool>("exists");
+    let exists = |row: PgRow| row.take::<bool>("exists");
     let query = || sqlx::query("SELECT to_regclass($1) IS NOT NULL AS exists").bind(name.clone());
     if exists(query().fetch_one(&store.pool).await.map_err(at_statement)?)? {
         return Ok(());
@@ -92,10 +103,24 @@ async fn create_day(store: &PostgresStore, day: i64) -> Result<(), StoreError> {
 
 pub(super) async fn prune(store: &PostgresStore, retention: Duration) -> Result<bool, StoreError> {
     create_days(store).await?;
-    let now = sqlx::query("SELECT courier_now() AS now").fetch_one(&store.pool).await.map_err(at_statement)?;
-    let cutoff = now.time("now")?.0.saturating_sub(micros(retention));
-    drop_old_days(store, cutoff).await?;
-    let mut more = prune_outliers(store, cutoff).await?;
+    let now = clock(store).await?;
+    let cutoff = now.saturating_sub(micros(retention));
+    // Days that are over go as a whole, and until then they wait. Rows go one
+    // by one from the tables that stay: the default one, and the days around
+    // today, where only a short retention finds any.
+    let mut more = prune_rows(store, "delivery_other", cutoff).await?;
+    for day in days(store).await? {
+        if days_around(now).contains(&day) {
+            more |= prune_rows(store, &table(day), cutoff).await?;
+        } else if day.saturating_add(1).saturating_mul(DAY) <= cutoff {
+            match drop_day(store, day, cutoff).await {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(day, %error, "a day's table could not be dropped yet");
+                }
+                result => result?,
+            }
+        }
+    }
     for statement in CHUNKS {
         let done = sqlx::query(statement).bind(cutoff).bind(CHUNK).execute(&store.pool).await.map_err(at_statement)?;
         more |= i64::try_from(done.rows_affected()).unwrap_or(CHUNK) >= CHUNK;
@@ -137,29 +162,20 @@ const CHUNKS: [&str; 7] = [
          AND lease_until < $1",
 ];
 
-/// Drops the days that ended before `cutoff` and in which nothing was settled
-/// since: a record may be handled long after its day.
-async fn drop_old_days(store: &PostgresStore, cutoff: i64) -> Result<(), StoreError> {
-    let tables = sqlx::query(
+/// The days that have a table.
+async fn days(store: &PostgresStore) -> Result<Vec<i64>, StoreError> {
+    let rows = sqlx::query(
         "SELECT substr(c.relname, 14)::bigint AS day FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
          WHERE i.inhparent = 'delivery'::regclass AND c.relname ~ '^delivery_day_-?[0-9]+$' ORDER BY 1",
     )
     .fetch_all(&store.pool)
     .await
     .map_err(at_statement)?;
-    for row in &tables {
-        let day: i64 = row.take("day")?;
-        if day.saturating_add(1).saturating_mul(DAY) > cutoff {
-            break;
-        }
-        match drop_day(store, day, cutoff).await {
-            Err(error) if error.is_transient() => tracing::warn!(day, %error, "a day's table could not be dropped yet"),
-            result => result?,
-        }
-    }
-    Ok(())
+    rows.iter().map(|row| row.take("day")).collect()
 }
 
+/// Drops a day in which nothing was settled since `cutoff`: a record may be
+/// handled long after its day.
 async fn drop_day(store: &PostgresStore, day: i64, cutoff: i64) -> Result<(), StoreError> {
     let name = table(day);
     let mut tx = begin_days(store).await?;
@@ -194,36 +210,38 @@ async fn drop_day(store: &PostgresStore, day: i64, cutoff: i64) -> Result<(), St
     sqlx::raw_sql(AssertSqlSafe(format!("DROP TABLE {name}"))).execute(&mut *tx).await.map_err(at_statement)?;
     let mut deltas = Deltas::default();
     for row in &failed {
-        deltas.of(row.take("group_id")?).ended(courier_core::status::State::HandleFail, -row.take::<i64>("count")?);
+        deltas.of(row.take("group_id")?).ended(State::HandleFail, -row.take::<i64>("count")?);
     }
     deltas.write(&mut tx, PEOPLE).await?;
     commit(tx).await
 }
 
-/// Removes old rows of the default table by the time they were settled.
-async fn prune_outliers(store: &PostgresStore, cutoff: i64) -> Result<bool, StoreError> {
+/// Removes old rows of one table by the time they were settled.
+async fn prune_rows(store: &PostgresStore, table: &str, cutoff: i64) -> Result<bool, StoreError> {
     let mut tx = store.begin_tx().await?;
-    let gone = sqlx::query(
+    // SQL safety: the only variable is the name of a table of ours.
+    let statement = format!(
         "WITH gone AS (
-             DELETE FROM delivery_other WHERE ctid = ANY (ARRAY (
-                 SELECT ctid FROM delivery_other WHERE settled_at < $1 ORDER BY settled_at LIMIT $2))
+             DELETE FROM {table} WHERE ctid = ANY (ARRAY (
+                 SELECT ctid FROM {table} WHERE settled_at < $1 ORDER BY settled_at LIMIT $2))
                  AND settled_at < $1
              RETURNING group_id, state
          )
-         SELECT group_id, state, count(*) AS count FROM gone GROUP BY group_id, state",
-    )
-    .bind(cutoff)
-    .bind(CHUNK)
-    .fetch_all(&mut *tx)
-    .await
-    .map_err(at_statement)?;
+         SELECT group_id, state, count(*) AS count FROM gone GROUP BY group_id, state"
+    );
+    let gone = sqlx::query(AssertSqlSafe(statement))
+        .bind(cutoff)
+        .bind(CHUNK)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(at_statement)?;
     let (mut deltas, mut rows) = (Deltas::default(), 0);
     for row in &gone {
         let count: i64 = row.take("count")?;
         rows += count;
         // What was handled stays counted: that sum says how many ever were.
-        if text::state(row.take("state")?)? == courier_core::status::State::HandleFail {
-            deltas.of(row.take("group_id")?).ended(courier_core::status::State::HandleFail, -count);
+        if text::state(row.take("state")?)? == State::HandleFail {
+            deltas.of(row.take("group_id")?).ended(State::HandleFail, -count);
         }
     }
     deltas.write(&mut tx, PEOPLE).await?;

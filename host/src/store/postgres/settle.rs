@@ -66,9 +66,9 @@ struct Locked {
 /// Moves the writer's sequence and locks the positions whose epochs are still
 /// those of `parts`, in the order of their ids.
 ///
-/// The sequence comes first. A settle whose answer was lost may still be at
-/// work on the server; its repetition waits for it here and then finds the
-/// sequence moved.
+/// The writer's row comes first. A `COMMIT` is only sent when this statement
+/// was answered, so whenever one's fate is unknown, its transaction holds that
+/// row until it ends, and whoever asks for the sequence waits for the truth.
 async fn lock(tx: &mut PgConnection, writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Locked, StoreError> {
     let (ids, epochs): (Vec<i64>, Vec<i64>) = parts.iter().map(|part| (part.position.0, part.epoch)).unzip();
     let rows = sqlx::query(
@@ -110,10 +110,7 @@ async fn out_of_sequence(tx: &mut PgConnection, writer: WriterId, sequence: i64)
         .map_err(at_statement)?;
     Ok(match row.map(|row| row.take::<i64>(0)).transpose()? {
         None => StoreError::Fenced(format!("writer {} is unknown", writer.0)),
-        Some(now) if now == sequence => {
-            StoreError::CommitUnknown(format!("settle {sequence} of writer {} was written before", writer.0))
-        }
-        Some(now) => StoreError::Bug(format!("writer {} stands at settle {now}, not before {sequence}", writer.0)),
+        Some(at) => StoreError::Bug(format!("writer {} settles as {sequence} but stands at {at}", writer.0)),
     })
 }
 
