@@ -1,0 +1,213 @@
+//! Lists of deliveries: open and final rows, newest first.
+//!
+//! The two tables are read in the same order, each at most one page, and
+//! merged. A delivery's place is the time at which it was settled, for an open
+//! one the time at which it was received.
+//!
+//! A filter that an index answers is exact. Any other reads one slice, the
+//! [`SLICE_ROWS`] final rows before the cursor, and the page says `truncated`
+//! and where the next slice begins, also when it found nothing in this one.
+
+use courier_core::message::{Offset, Timestamp};
+use courier_core::status::State;
+use sqlx::postgres::Postgres;
+use sqlx::query_builder::QueryBuilder;
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::single::delivery_row;
+use super::text::clean;
+use super::{PostgresStore, SLICE_ROWS};
+use crate::store::{DeliveryFilter, DeliveryRow, Listing, MAX_PAGE, Page, StoreError};
+
+/// A place in the list.
+#[derive(Clone, Copy)]
+struct Place {
+    at: i64,
+    position: i64,
+    offset: i64,
+}
+
+impl Place {
+    fn parse(text: &str) -> Result<Self, StoreError> {
+        let numbers: Option<Vec<i64>> = text.split('.').map(|number| number.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some([at, position, offset]) => Ok(Self { at: *at, position: *position, offset: *offset }),
+            _ => Err(StoreError::NotFound(format!("there is no cursor {text:?}"))),
+        }
+    }
+
+    fn of(row: &DeliveryRow) -> Self {
+        let Timestamp(at) = row.settled_at.unwrap_or(row.received_at);
+        let Offset(offset) = row.key.offset;
+        Self { at, position: row.key.position.0, offset }
+    }
+
+    fn order(self) -> (i64, i64, i64) {
+        (self.at, self.position, self.offset)
+    }
+
+    fn text(self) -> String {
+        format!("{}.{}.{}", self.at, self.position, self.offset)
+    }
+}
+
+/// One of the two tables.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Open,
+    Final,
+}
+
+pub(super) async fn deliveries(
+    store: &PostgresStore,
+    filter: &DeliveryFilter,
+    page: &Page,
+) -> Result<Listing<DeliveryRow>, StoreError> {
+    let cursor = page.cursor.as_deref().map(Place::parse).transpose()?;
+    let limit = page.limit.clamp(1, MAX_PAGE) as usize;
+    let slice = if is_indexed(filter) { None } else { slice_start(store, filter, cursor).await? };
+    let mut items = Vec::new();
+    for source in [Source::Open, Source::Final] {
+        if !may_have(source, filter.state) {
+            continue;
+        }
+        let mut query = select(source, filter, cursor, slice, limit + 1);
+        let rows = query.build().persistent(false).fetch_all(&store.pool).await.map_err(at_statement)?;
+        for row in &rows {
+            items.push(delivery_row(row)?);
+        }
+    }
+    items.sort_by_key(|row| std::cmp::Reverse(Place::of(row).order()));
+    // A delivery that was settled between the two reads is in both.
+    let mut seen = std::collections::HashSet::new();
+    items.retain(|row| seen.insert(row.key));
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let cut = slice.filter(|start| filter.from.is_none_or(|from| from.0 < *start));
+    let next = match (more, items.last(), cut) {
+        (true, Some(last), _) => Some(Place::of(last).text()),
+        (_, _, Some(start)) => Some(Place { at: start, position: 0, offset: 0 }.text()),
+        _ => None,
+    };
+    Ok(Listing { items, next, truncated: !more && cut.is_some() })
+}
+
+/// Whether an index leads to the final rows that are wanted.
+fn is_indexed(filter: &DeliveryFilter) -> bool {
+    let only_failed = matches!(filter.state, Some(State::HandleFail));
+    let of_group = filter.group.is_some();
+    let unfiltered = filter.group.is_none()
+        && filter.groups.is_none()
+        && filter.topic.is_none()
+        && filter.state.is_none()
+        && filter.type_name.is_none()
+        && filter.fingerprint.is_none();
+    filter.message_id.is_some()
+        || filter.key.is_some()
+        || (of_group && (only_failed || filter.fingerprint.is_some()))
+        || matches!(filter.state, Some(State::Committed | State::PushFail | State::SendFail))
+        || unfiltered
+}
+
+fn may_have(source: Source, state: Option<State>) -> bool {
+    match (source, state) {
+        (_, None | Some(State::HandleFail)) => true,
+        (Source::Open, Some(state)) => matches!(state, State::Committed | State::PushFail),
+        (Source::Final, Some(state)) => state == State::Handled,
+    }
+}
+
+/// Where the slice before the cursor begins; none when it reaches to the
+/// oldest row.
+async fn slice_start(
+    store: &PostgresStore,
+    filter: &DeliveryFilter,
+    cursor: Option<Place>,
+) -> Result<Option<i64>, StoreError> {
+    let before = cursor.map_or(i64::MAX, |place| place.at).min(filter.to.map_or(i64::MAX, |to| to.0));
+    let row = sqlx::query(
+        "SELECT settled_at FROM delivery WHERE settled_at <= $1 ORDER BY settled_at DESC OFFSET $2 LIMIT 1",
+    )
+    .bind(before)
+    .bind(SLICE_ROWS)
+    .fetch_optional(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    row.map(|row| row.take("settled_at")).transpose()
+}
+
+fn select(
+    source: Source,
+    filter: &DeliveryFilter,
+    cursor: Option<Place>,
+    slice: Option<i64>,
+    limit: usize,
+) -> QueryBuilder<Postgres> {
+    let (columns, table, at) = match source {
+        Source::Open => ("NULL::bigint AS settled_at, d.next_attempt_at", "open_delivery", "d.received_at"),
+        Source::Final => ("d.settled_at, NULL::bigint AS next_attempt_at", "delivery", "d.settled_at"),
+    };
+    let mut query = QueryBuilder::new("SELECT x.*, g.name AS group_name, p.topic, p.incarnation, p.partition, ");
+    query.push("n.word AS node, v.word AS version FROM (SELECT d.position_id, d.record_offset, d.record_time, ");
+    query.push("d.received_at, d.started_at, ").push(columns);
+    query.push(", d.group_id, d.node_id, d.version_id, d.number, d.counted, d.state, d.verdict, d.message_id, d.key, ");
+    query.push("d.type_name, d.reason, d.fingerprint, NULL::bytea AS record FROM ").push(table).push(" d WHERE true");
+    narrow(&mut query, source, filter);
+    let mut at_least = |at_least: i64| {
+        query.push(" AND ").push(at).push(" >= ").push_bind(at_least);
+    };
+    slice.into_iter().chain(filter.from.map(|from| from.0)).for_each(&mut at_least);
+    if let Some(to) = filter.to {
+        query.push(" AND ").push(at).push(" < ").push_bind(to.0);
+    }
+    if let Some(place) = cursor {
+        query.push(" AND (").push(at).push(", d.position_id, d.record_offset) < (").push_bind(place.at);
+        query.push(", ").push_bind(place.position).push(", ").push_bind(place.offset).push(")");
+    }
+    query.push(" ORDER BY ").push(at).push(" DESC, d.position_id DESC, d.record_offset DESC LIMIT ");
+    query.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    query.push(") x JOIN position p ON p.id = x.position_id JOIN consumer_group g ON g.id = x.group_id ");
+    query.push("LEFT JOIN word n ON n.id = x.node_id LEFT JOIN word v ON v.id = x.version_id");
+    query
+}
+
+fn narrow(query: &mut QueryBuilder<Postgres>, source: Source, filter: &DeliveryFilter) {
+    if let Some(group) = &filter.group {
+        query.push(" AND d.group_id = (SELECT id FROM consumer_group WHERE name = ");
+        query.push_bind(clean(group).into_owned()).push(")");
+    }
+    if let Some(groups) = &filter.groups {
+        query.push(" AND d.group_id IN (SELECT id FROM consumer_group WHERE name = ANY(");
+        query.push_bind(groups.clone()).push("))");
+    }
+    if let Some(topic) = &filter.topic {
+        query.push(" AND d.position_id IN (SELECT id FROM position WHERE topic = ");
+        query.push_bind(clean(topic).into_owned()).push(")");
+    }
+    if let Some(state) = filter.state {
+        query.push(" AND d.state = ").push_bind(state.code());
+        // The partial indexes need it said in these words.
+        if source == Source::Final && state == State::HandleFail {
+            query.push(" AND d.state <> 5");
+        }
+    }
+    if let Some(type_name) = &filter.type_name {
+        query.push(" AND d.type_name = ").push_bind(clean(type_name).into_owned());
+    }
+    if let Some(key) = &filter.key {
+        query.push(" AND substr(d.key, 1, 64) = substr(").push_bind(key.to_vec()).push(", 1, 64)");
+        query.push(" AND d.key = ").push_bind(key.to_vec());
+    }
+    if let Some(fingerprint) = &filter.fingerprint {
+        query.push(" AND d.fingerprint = ").push_bind(clean(fingerprint).into_owned());
+        if source == Source::Final {
+            query.push(" AND d.state <> 5");
+        }
+    }
+    if let Some(message_id) = &filter.message_id {
+        let id = clean(message_id).into_owned();
+        query.push(" AND left(d.message_id, 64) = left(").push_bind(id.clone()).push(", 64)");
+        query.push(" AND d.message_id = ").push_bind(id);
+    }
+}

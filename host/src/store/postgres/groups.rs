@@ -1,0 +1,116 @@
+//! Groups: their sums, state, lost ranges and pauses; the audit log.
+
+use bytes::Bytes;
+use sqlx::postgres::PgRow;
+
+use super::PostgresStore;
+use super::columns::Columns;
+use super::error::at_statement;
+use super::text::clean;
+use crate::store::{GroupTotals, LostRange, StoreError};
+
+pub(super) async fn state_get(store: &PostgresStore, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
+    let Some(group_id) = store.groups.find_id(&store.pool, group).await? else {
+        return Ok(None);
+    };
+    let row = sqlx::query("SELECT value FROM state WHERE group_id = $1 AND key = $2")
+        .bind(group_id)
+        .bind(clean(key))
+        .fetch_optional(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    row.map_or(Ok(None), |row| row.bytes("value"))
+}
+
+/// Sums of the nodes' rows. A row may be negative, since one node opens what
+/// another closes; the sum is not.
+pub(super) async fn totals(store: &PostgresStore) -> Result<Vec<GroupTotals>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT g.name,
+             greatest(sum(c.waiting), 0)::bigint AS waiting, greatest(sum(c.push_fail), 0)::bigint AS push_fail,
+             greatest(sum(c.retrying), 0)::bigint AS retrying, greatest(sum(c.held), 0)::bigint AS held,
+             greatest(sum(c.handled), 0)::bigint AS handled, greatest(sum(c.failed), 0)::bigint AS failed
+         FROM consumer_group g LEFT JOIN counter c ON c.group_id = g.id GROUP BY g.name ORDER BY g.name",
+    )
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    let sum = |row: &PgRow, column: &str| Ok::<_, StoreError>(row.take::<i64>(column)?.cast_unsigned());
+    let totals = |row: &PgRow| {
+        Ok(GroupTotals {
+            group: row.take("name")?,
+            waiting: sum(row, "waiting")?,
+            push_fail: sum(row, "push_fail")?,
+            retrying: sum(row, "retrying")?,
+            held: sum(row, "held")?,
+            handled: sum(row, "handled")?,
+            failed: sum(row, "failed")?,
+        })
+    };
+    rows.iter().map(totals).collect()
+}
+
+pub(super) async fn lost_ranges(store: &PostgresStore, limit: u32) -> Result<Vec<LostRange>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT g.name, l.topic, l.partition, l.from_offset, l.to_offset, l.why, l.found_at
+         FROM lost_range l JOIN consumer_group g ON g.id = l.group_id ORDER BY l.id DESC LIMIT $1",
+    )
+    .bind(i64::from(limit))
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    let range = |row: &PgRow| {
+        Ok(LostRange {
+            group: row.take("name")?,
+            topic: row.take("topic")?,
+            partition: row.take("partition")?,
+            from: row.offset("from_offset")?,
+            to: row.offset("to_offset")?,
+            why: row.take("why")?,
+            found_at: row.time("found_at")?,
+        })
+    };
+    rows.iter().map(range).collect()
+}
+
+pub(super) async fn set_paused(store: &PostgresStore, group: &str, why: Option<&str>) -> Result<(), StoreError> {
+    // Paused twice keeps when it began.
+    let query = match why {
+        Some(why) => sqlx::query(
+            "INSERT INTO group_pause (name, why, at) VALUES ($1, $2, courier_now())
+             ON CONFLICT (name) DO UPDATE SET why = excluded.why",
+        )
+        .bind(clean(group))
+        .bind(clean(why)),
+        // A group that is not paused has nothing to resume, which is fine.
+        None => sqlx::query("DELETE FROM group_pause WHERE name = $1").bind(clean(group)),
+    };
+    query.execute(&store.pool).await.map_err(at_statement)?;
+    Ok(())
+}
+
+pub(super) async fn paused(store: &PostgresStore) -> Result<Vec<(String, String)>, StoreError> {
+    let rows = sqlx::query("SELECT name, why FROM group_pause ORDER BY name")
+        .fetch_all(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    rows.iter().map(|row| Ok((row.take("name")?, row.take("why")?))).collect()
+}
+
+pub(super) async fn audit(
+    store: &PostgresStore,
+    by: &str,
+    action: &str,
+    subject: &str,
+    detail: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO audit (at, by, action, subject, detail) VALUES (courier_now(), $1, $2, $3, $4)")
+        .bind(clean(by))
+        .bind(clean(action))
+        .bind(clean(subject))
+        .bind(clean(detail))
+        .execute(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! Messages of the send side, by id and in lists.
+
+use courier_core::message::{Offset, Timestamp};
+use sqlx::postgres::{PgRow, Postgres};
+use sqlx::query_builder::QueryBuilder;
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::text::{clean, state};
+use super::{PostgresStore, SLICE_ROWS};
+use crate::store::{Listing, MAX_PAGE, MessageFilter, MessageRow, Page, StoreError};
+
+pub(super) fn message_row(row: &PgRow) -> Result<MessageRow, StoreError> {
+    let place = match (row.take::<Option<i32>>("partition")?, row.take::<Option<i64>>("kafka_offset")?) {
+        (Some(partition), Some(offset)) => Some((partition, Offset(offset))),
+        _ => None,
+    };
+    Ok(MessageRow {
+        id: row.take("id")?,
+        key: row.bytes("key")?,
+        source: row.take("source")?,
+        topic: row.take("topic")?,
+        type_name: row.take("type_name")?,
+        kind: row.take("kind")?,
+        time: row.time("time")?,
+        created_at: row.time("created_at")?,
+        state: state(row.take("state")?)?,
+        reason: row.take("reason")?,
+        retrying: row.take("retrying")?,
+        place,
+        record: row.bytes("record")?,
+        deliver_at: row.time_opt("deliver_at")?,
+    })
+}
+
+/// While the message waits to be sent, its record is in its outbound row.
+pub(super) async fn message(store: &PostgresStore, id: &str) -> Result<Option<MessageRow>, StoreError> {
+    let row = sqlx::query(
+        "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
+             m.retrying, m.partition, m.kafka_offset, m.deliver_at, coalesce(m.record, (
+                 SELECT o.record FROM outbound o
+                 WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id AND o.listed
+                 ORDER BY o.id LIMIT 1)) AS record
+         FROM message m WHERE m.id = $1",
+    )
+    .bind(clean(id))
+    .fetch_optional(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    row.as_ref().map(message_row).transpose()
+}
+
+/// Where a page ends: the last row's time and id.
+struct Cursor {
+    at: i64,
+    id: String,
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Result<Self, StoreError> {
+        let wrong = || StoreError::NotFound(format!("there is no cursor {text:?}"));
+        let (at, id) = text.split_once('.').ok_or_else(wrong)?;
+        Ok(Self { at: at.parse().map_err(|_| wrong())?, id: id.to_owned() })
+    }
+}
+
+/// Newest first. A filter that an index answers is exact; any other reads the
+/// newest [`SLICE_ROWS`] rows before the cursor, and the page says so and
+/// where the next slice begins.
+pub(super) async fn messages(
+    store: &PostgresStore,
+    filter: &MessageFilter,
+    page: &Page,
+) -> Result<Listing<MessageRow>, StoreError> {
+    let cursor = page.cursor.as_deref().map(Cursor::parse).transpose()?;
+    let limit = page.limit.clamp(1, MAX_PAGE);
+    let indexed = filter.key.is_some()
+        || filter.state == Some(courier_core::status::State::SendFail)
+        || (filter.type_name.is_none() && filter.source.is_none() && filter.topics.is_none());
+    let before = cursor.as_ref().map_or(i64::MAX, |cursor| cursor.at).min(filter.to.map_or(i64::MAX, |to| to.0));
+    let slice = if indexed { None } else { slice_start(store, before).await? };
+    let mut query = select(filter, cursor.as_ref(), slice);
+    query.push(" ORDER BY m.created_at DESC, m.id DESC LIMIT ").push_bind(i64::from(limit) + 1);
+    let rows = query.build().persistent(false).fetch_all(&store.pool).await.map_err(at_statement)?;
+    let mut items: Vec<MessageRow> = rows.iter().map(message_row).collect::<Result<_, _>>()?;
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let cut = slice.filter(|start| filter.from.is_none_or(|from| from < Timestamp(*start)));
+    let next = match (more, items.last(), cut) {
+        (true, Some(last), _) => Some(format!("{}.{}", last.created_at.0, last.id)),
+        (_, _, Some(start)) => Some(format!("{start}.")),
+        _ => None,
+    };
+    Ok(Listing { items, next, truncated: !more && cut.is_some() })
+}
+
+/// Where the slice before a time begins; none when it reaches to the oldest.
+async fn slice_start(store: &PostgresStore, before: i64) -> Result<Option<i64>, StoreError> {
+    let row =
+        sqlx::query("SELECT created_at FROM message WHERE created_at <= $1 ORDER BY created_at DESC OFFSET $2 LIMIT 1")
+            .bind(before)
+            .bind(SLICE_ROWS)
+            .fetch_optional(&store.pool)
+            .await
+            .map_err(at_statement)?;
+    row.map(|row| row.take("created_at")).transpose()
+}
+
+fn select<'a>(filter: &'a MessageFilter, cursor: Option<&'a Cursor>, slice: Option<i64>) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new(
+        "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
+             m.retrying, m.partition, m.kafka_offset, m.deliver_at, NULL::bytea AS record
+         FROM message m WHERE true",
+    );
+    if let Some(cursor) = cursor {
+        query
+            .push(" AND (m.created_at, m.id) < (")
+            .push_bind(cursor.at)
+            .push(", ")
+            .push_bind(cursor.id.clone())
+            .push(")");
+    }
+    if let Some(start) = slice {
+        query.push(" AND m.created_at >= ").push_bind(start);
+    }
+    if let Some(topic) = &filter.topic {
+        query.push(" AND m.topic = ").push_bind(clean(topic).into_owned());
+    }
+    if let Some(topics) = &filter.topics {
+        query.push(" AND m.topic = ANY(").push_bind(topics.clone()).push(")");
+    }
+    if let Some(type_name) = &filter.type_name {
+        query.push(" AND m.type_name = ").push_bind(clean(type_name).into_owned());
+    }
+    if let Some(key) = &filter.key {
+        query.push(" AND substr(m.key, 1, 64) = substr(").push_bind(key.to_vec()).push(", 1, 64)");
+        query.push(" AND m.key = ").push_bind(key.to_vec());
+    }
+    if let Some(source) = &filter.source {
+        query.push(" AND m.source = ").push_bind(clean(source).into_owned());
+    }
+    if let Some(state) = filter.state {
+        // Written out, since a partial index is only used for a constant.
+        if state == courier_core::status::State::SendFail {
+            query.push(" AND m.state = 1");
+        } else {
+            query.push(" AND m.state = ").push_bind(state.code());
+        }
+    }
+    if let Some(from) = filter.from {
+        query.push(" AND m.created_at >= ").push_bind(from.0);
+    }
+    if let Some(to) = filter.to {
+        query.push(" AND m.created_at < ").push_bind(to.0);
+    }
+    query
+}

@@ -1,0 +1,301 @@
+//! The store on PostgreSQL, for several hosts.
+//!
+//! Each file here holds one family of queries, and this one the pool and the
+//! list of verbs. What they share:
+//! - Whatever changes the deliveries of a position (settle, claim, ask) locks
+//!   the row in `position` first, several of them in the order of their ids.
+//!   So open rows need no locks of their own, and no two hosts wait for each
+//!   other in a circle. After the positions come `state` rows in key order,
+//!   and `counter` rows, of which each host has its own.
+//! - No transaction waits for anything but the database, and the server ends
+//!   a session that goes silent in one: a frozen host holds nothing back.
+//! - A verb that takes longer than [`VERB_LIMIT`] is given up here, since a
+//!   network that swallows packets would else hold the caller for ever.
+//!
+//! Read [`settle`] first: it is what nearly all of the time goes to.
+
+mod accept;
+mod asking;
+mod columns;
+mod connect;
+mod deliveries;
+mod error;
+mod groups;
+mod messages;
+mod nodes;
+mod outbound;
+mod plugins;
+mod positions;
+mod prune;
+mod relayed;
+mod settle;
+mod settle_columns;
+mod settle_open;
+mod shards;
+mod single;
+mod text;
+mod words;
+
+use std::future::Future;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use courier_core::message::{Offset, Timestamp};
+use sqlx::Transaction;
+use sqlx::postgres::{PgPool, Postgres};
+
+use self::columns::Columns;
+use self::error::{at_commit, at_statement};
+use self::words::Words;
+use super::*;
+
+/// No verb keeps its caller longer. It is longer than the server's own limits
+/// (see [`connect`]), which come first unless the network is at fault.
+const VERB_LIMIT: Duration = Duration::from_secs(30);
+
+/// Rows of a table that one page of a list reads at most when no index leads
+/// to what it wants.
+const SLICE_ROWS: i64 = 100_000;
+
+/// A database that several hosts share.
+pub struct PostgresStore {
+    pool: PgPool,
+    /// Nodes and versions by the numbers that rows hold.
+    words: Words,
+    /// Groups by the numbers that rows hold.
+    groups: Words,
+}
+
+impl PostgresStore {
+    /// Connects to `url`, runs the migrations under a lock that all hosts
+    /// respect, and creates the coming days' partitions.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, or was migrated by a newer version.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let pool = connect::open(url).await?;
+        let store = Self { pool, words: Words::of_words(), groups: Words::of_groups() };
+        prune::create_days(&store).await?;
+        Ok(store)
+    }
+
+    async fn begin_tx(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        self.pool.begin().await.map_err(at_statement)
+    }
+}
+
+/// Commits, and tells a commit that failed from one whose answer was lost.
+async fn commit(tx: Transaction<'static, Postgres>) -> Result<(), StoreError> {
+    tx.commit().await.map_err(at_commit)
+}
+
+/// Bounds a verb. What was dropped in the middle may still commit.
+async fn bounded<T>(verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(VERB_LIMIT, verb).await {
+        Ok(result) => result,
+        Err(_) => Err(StoreError::CommitUnknown(format!("no answer within {} s", VERB_LIMIT.as_secs()))),
+    }
+}
+
+/// A `Duration` in the unit of the tables.
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn ping(&self) -> Result<Timestamp, StoreError> {
+        let clock = sqlx::query("SELECT courier_now() AS now").fetch_one(&self.pool);
+        bounded(async { clock.await.map_err(at_statement)?.time("now") }).await
+    }
+
+    async fn join(&self, node: &str, holder: &Holder, lease: Duration) -> Result<Joined, StoreError> {
+        bounded(nodes::join(self, node, holder, lease)).await
+    }
+
+    async fn holder(&self, node: &str) -> Result<Option<(Holder, Timestamp)>, StoreError> {
+        bounded(nodes::holder(self, node)).await
+    }
+
+    async fn evict(&self, node: &str, holder: &Holder) -> Result<(), StoreError> {
+        bounded(nodes::evict(self, node, holder)).await
+    }
+
+    async fn renew(&self, writer: WriterId, lease: Duration) -> Result<(), StoreError> {
+        bounded(nodes::renew(self, writer, lease)).await
+    }
+
+    async fn leave(&self, writer: WriterId) -> Result<(), StoreError> {
+        bounded(nodes::leave(self, writer)).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        bounded(nodes::nodes(self)).await
+    }
+
+    async fn begin(
+        &self,
+        group: &str,
+        topic: &str,
+        topic_id: &str,
+        starts: &[(i32, Offset)],
+    ) -> Result<(), StoreError> {
+        bounded(positions::begin(self, group, topic, topic_id, starts)).await
+    }
+
+    async fn claim(&self, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
+        bounded(positions::claim(self, claim)).await
+    }
+
+    async fn skip_lost(
+        &self,
+        position: PositionId,
+        epoch: i64,
+        from: Offset,
+        to: Offset,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        bounded(positions::skip_lost(self, position, epoch, from, to, why)).await
+    }
+
+    async fn settle(&self, writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Settled, StoreError> {
+        bounded(settle::settle(self, writer, sequence, parts)).await
+    }
+
+    async fn sequence(&self, writer: WriterId) -> Result<i64, StoreError> {
+        bounded(nodes::sequence(self, writer)).await
+    }
+
+    async fn open_records(
+        &self,
+        position: PositionId,
+        offsets: &[Offset],
+    ) -> Result<Vec<Option<OpenRecord>>, StoreError> {
+        bounded(asking::open_records(self, position, offsets)).await
+    }
+
+    async fn asked(&self, positions: &[PositionId], since: Timestamp, limit: u32) -> Result<Vec<OpenRow>, StoreError> {
+        bounded(asking::asked(self, positions, since, limit)).await
+    }
+
+    async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
+        bounded(asking::ask(self, delivery)).await
+    }
+
+    async fn put_version(&self, version: &NewVersion) -> Result<VersionRow, StoreError> {
+        bounded(plugins::put_version(self, version)).await
+    }
+
+    async fn version_wasm(&self, digest: &str) -> Result<Bytes, StoreError> {
+        bounded(plugins::version_wasm(self, digest)).await
+    }
+
+    async fn plugins(&self) -> Result<Vec<PluginRow>, StoreError> {
+        bounded(plugins::plugins(self)).await
+    }
+
+    async fn activate(&self, plugin: &str, digest: &str, by: &str) -> Result<(), StoreError> {
+        bounded(plugins::activate(self, plugin, digest, by)).await
+    }
+
+    async fn active(&self) -> Result<Vec<(String, String)>, StoreError> {
+        bounded(plugins::active(self)).await
+    }
+
+    async fn prepared(&self, writer: WriterId, digest: &str) -> Result<(), StoreError> {
+        bounded(plugins::prepared(self, writer, digest)).await
+    }
+
+    async fn unprepared(&self, digest: &str) -> Result<Vec<String>, StoreError> {
+        bounded(plugins::unprepared(self, digest)).await
+    }
+
+    async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+        bounded(accept::accept(self, messages)).await
+    }
+
+    async fn sent(&self, sent: &[SentMessage]) -> Result<(), StoreError> {
+        bounded(accept::sent(self, sent)).await
+    }
+
+    async fn release_outbound(&self, messages: &[(String, String)]) -> Result<(), StoreError> {
+        bounded(accept::release_outbound(self, messages)).await
+    }
+
+    async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError> {
+        bounded(outbound::topics(self)).await
+    }
+
+    async fn lease_shards(&self, writer: WriterId, want: u32, lease: Duration) -> Result<Vec<(i32, i64)>, StoreError> {
+        bounded(shards::lease_shards(self, writer, want, lease)).await
+    }
+
+    async fn outbound(&self, shards: &[(i32, i64)], limit: u32) -> Result<Vec<OutboundRow>, StoreError> {
+        bounded(outbound::outbound(self, shards, limit)).await
+    }
+
+    async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[(i64, i32)]) -> Result<(), StoreError> {
+        bounded(outbound::choose_partitions(self, shards, chosen)).await
+    }
+
+    async fn relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError> {
+        bounded(relayed::relayed(self, shards, results)).await
+    }
+
+    async fn resend(&self, id: &str) -> Result<(), StoreError> {
+        bounded(outbound::resend(self, id)).await
+    }
+
+    async fn state_get(&self, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
+        bounded(groups::state_get(self, group, key)).await
+    }
+
+    async fn messages(&self, filter: &MessageFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
+        bounded(messages::messages(self, filter, page)).await
+    }
+
+    async fn message(&self, id: &str) -> Result<Option<MessageRow>, StoreError> {
+        bounded(messages::message(self, id)).await
+    }
+
+    async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError> {
+        bounded(deliveries::deliveries(self, filter, page)).await
+    }
+
+    async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+        bounded(single::delivery(self, key)).await
+    }
+
+    async fn attempts(&self, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError> {
+        bounded(single::attempts(self, keys)).await
+    }
+
+    async fn positions(&self) -> Result<Vec<PositionRow>, StoreError> {
+        bounded(positions::positions(self)).await
+    }
+
+    async fn totals(&self) -> Result<Vec<GroupTotals>, StoreError> {
+        bounded(groups::totals(self)).await
+    }
+
+    async fn lost_ranges(&self, limit: u32) -> Result<Vec<LostRange>, StoreError> {
+        bounded(groups::lost_ranges(self, limit)).await
+    }
+
+    async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {
+        bounded(groups::set_paused(self, group, why)).await
+    }
+
+    async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
+        bounded(groups::paused(self)).await
+    }
+
+    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
+        bounded(groups::audit(self, by, action, subject, detail)).await
+    }
+
+    async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {
+        bounded(prune::prune(self, retention)).await
+    }
+}

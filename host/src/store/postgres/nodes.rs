@@ -1,0 +1,173 @@
+//! Leases on the names of nodes, and the writers behind them.
+
+use std::time::Duration;
+
+use courier_core::message::Timestamp;
+use sqlx::postgres::PgRow;
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::text::clean;
+use super::{PostgresStore, commit, micros};
+use crate::store::{Holder, Joined, NodeRow, StoreError, WriterId};
+
+pub(super) async fn join(
+    store: &PostgresStore,
+    node: &str,
+    holder: &Holder,
+    lease: Duration,
+) -> Result<Joined, StoreError> {
+    let node_id = store.words.id(&store.pool, node).await?;
+    let mut tx = store.begin_tx().await?;
+    let writer: i64 =
+        sqlx::query("INSERT INTO writer (node, node_id, created_at) VALUES ($1, $2, courier_now()) RETURNING id")
+            .bind(clean(node))
+            .bind(node_id)
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(at_statement)?
+            .take(0)?;
+    // One statement takes the name or leaves it: of two processes that start
+    // at once, the second waits for the first here and then finds its lease.
+    let taken = sqlx::query(
+        "INSERT INTO node AS n (name, writer_id, incarnation, boot, pid, started, joined_at, lease_until)
+         SELECT $1, $2, $3, $4, $5, $6, now.at, now.at + $7 FROM (SELECT courier_now() AS at) AS now
+         ON CONFLICT (name) DO UPDATE SET
+             writer_id = excluded.writer_id, incarnation = excluded.incarnation, boot = excluded.boot,
+             pid = excluded.pid, started = excluded.started, joined_at = excluded.joined_at,
+             lease_until = excluded.lease_until
+         WHERE n.lease_until <= courier_now() OR n.incarnation = excluded.incarnation
+         RETURNING joined_at",
+    )
+    .bind(clean(node))
+    .bind(writer)
+    .bind(clean(&holder.incarnation))
+    .bind(clean(&holder.boot))
+    .bind(i64::from(holder.pid))
+    .bind(holder.started.cast_signed())
+    .bind(micros(lease))
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    let Some(row) = taken else {
+        let until: Option<i64> = sqlx::query("SELECT lease_until - courier_now() FROM node WHERE name = $1")
+            .bind(clean(node))
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(at_statement)?
+            .map(|row| row.take(0))
+            .transpose()?;
+        let seconds = until.unwrap_or(0).max(0) / 1_000_000 + 1;
+        return Err(StoreError::Fenced(format!(
+            "another process runs as node {node:?}; its lease ends in {seconds} s unless it is renewed"
+        )));
+    };
+    let now = row.time("joined_at")?;
+    // What the name's former process leased goes to the next relay at once.
+    sqlx::query(
+        "UPDATE relay_shard SET writer_id = NULL, lease_until = 0
+         WHERE writer_id IN (SELECT id FROM writer WHERE node = $1 AND id <> $2)",
+    )
+    .bind(clean(node))
+    .bind(writer)
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    commit(tx).await?;
+    Ok(Joined { writer: WriterId(writer), now })
+}
+
+pub(super) async fn holder(store: &PostgresStore, node: &str) -> Result<Option<(Holder, Timestamp)>, StoreError> {
+    let row = sqlx::query(
+        "SELECT incarnation, boot, pid, started, lease_until FROM node WHERE name = $1 AND lease_until > courier_now()",
+    )
+    .bind(clean(node))
+    .fetch_optional(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    row.map(|row| Ok((holder_of(&row)?, row.time("lease_until")?))).transpose()
+}
+
+fn holder_of(row: &PgRow) -> Result<Holder, StoreError> {
+    Ok(Holder {
+        incarnation: row.take("incarnation")?,
+        boot: row.take("boot")?,
+        pid: u32::try_from(row.take::<i64>("pid")?).unwrap_or(0),
+        started: row.take::<i64>("started")?.cast_unsigned(),
+    })
+}
+
+pub(super) async fn evict(store: &PostgresStore, node: &str, holder: &Holder) -> Result<(), StoreError> {
+    let done = sqlx::query("UPDATE node SET lease_until = 0, writer_id = NULL WHERE name = $1 AND incarnation = $2")
+        .bind(clean(node))
+        .bind(clean(&holder.incarnation))
+        .execute(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    if done.rows_affected() == 1 {
+        return Ok(());
+    }
+    Err(StoreError::Conflict(format!("the name of node {node:?} is not held by that process any more")))
+}
+
+/// A lease that ran out and that nobody took is renewed all the same: its
+/// process was slow, and the name is still its own.
+pub(super) async fn renew(store: &PostgresStore, writer: WriterId, lease: Duration) -> Result<(), StoreError> {
+    let done = sqlx::query("UPDATE node SET lease_until = courier_now() + $2 WHERE writer_id = $1")
+        .bind(writer.0)
+        .bind(micros(lease))
+        .execute(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    if done.rows_affected() == 1 {
+        return Ok(());
+    }
+    Err(StoreError::Fenced(format!("writer {} no longer holds the lease on its node's name", writer.0)))
+}
+
+/// Frees the name and the relay shards of a process that ends.
+pub(super) async fn leave(store: &PostgresStore, writer: WriterId) -> Result<(), StoreError> {
+    let mut tx = store.begin_tx().await?;
+    sqlx::query("UPDATE relay_shard SET writer_id = NULL, lease_until = 0 WHERE writer_id = $1")
+        .bind(writer.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    sqlx::query("UPDATE node SET lease_until = 0, writer_id = NULL WHERE writer_id = $1")
+        .bind(writer.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    commit(tx).await
+}
+
+pub(super) async fn nodes(store: &PostgresStore) -> Result<Vec<NodeRow>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT name, joined_at, lease_until, lease_until > courier_now() AS live FROM node ORDER BY live DESC, name",
+    )
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    let row = |row: &PgRow| {
+        Ok(NodeRow {
+            name: row.take("name")?,
+            joined_at: row.time("joined_at")?,
+            lease_until: row.time("lease_until")?,
+            live: row.take("live")?,
+        })
+    };
+    rows.iter().map(row).collect()
+}
+
+/// The lock matters: when the answer to a commit was lost, the server may
+/// still be at work on that very transaction, which holds the writer's row.
+/// Without waiting for it the old sequence would be read, the settle repeated,
+/// and the first one commit after all.
+pub(super) async fn sequence(store: &PostgresStore, writer: WriterId) -> Result<i64, StoreError> {
+    let row = sqlx::query("SELECT sequence FROM writer WHERE id = $1 FOR UPDATE")
+        .bind(writer.0)
+        .fetch_optional(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    row.ok_or_else(|| StoreError::NotFound(format!("writer {} is unknown", writer.0)))?.take(0)
+}

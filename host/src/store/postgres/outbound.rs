@@ -1,0 +1,174 @@
+//! What the relay reads: outbound rows of the shards it leases.
+
+use std::collections::HashSet;
+
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::text::{clean, count};
+use super::{PostgresStore, commit};
+use crate::store::{OutboundRow, StoreError};
+
+/// Topics with outbound rows. The recursion jumps along the index from one
+/// topic to the next, so that a million rows of a topic cost one look.
+pub(super) async fn topics(store: &PostgresStore) -> Result<Vec<String>, StoreError> {
+    let rows = sqlx::query(
+        "WITH RECURSIVE step AS (
+             (SELECT topic FROM outbound ORDER BY topic LIMIT 1)
+             UNION ALL
+             SELECT (SELECT o.topic FROM outbound o WHERE o.topic > step.topic ORDER BY o.topic LIMIT 1)
+             FROM step WHERE step.topic IS NOT NULL
+         )
+         SELECT topic FROM step WHERE topic IS NOT NULL",
+    )
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    rows.iter().map(|row| row.take("topic")).collect()
+}
+
+/// Epochs as arrays.
+pub(super) fn shard_columns(shards: &[(i32, i64)]) -> (Vec<i32>, Vec<i64>) {
+    shards.iter().copied().unzip()
+}
+
+/// Locks the shards that are still under their epochs against a new lease, and
+/// answers them.
+pub(super) async fn lock_shards(
+    tx: &mut PgConnection,
+    shards: &[i32],
+    epochs: &[i64],
+) -> Result<HashSet<i32>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
+         JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch ORDER BY s.shard FOR SHARE OF s",
+    )
+    .bind(shards)
+    .bind(epochs)
+    .fetch_all(tx)
+    .await
+    .map_err(at_statement)?;
+    rows.iter().map(|row| row.take("shard")).collect()
+}
+
+pub(super) async fn outbound(
+    store: &PostgresStore,
+    shards: &[(i32, i64)],
+    limit: u32,
+) -> Result<Vec<OutboundRow>, StoreError> {
+    let (shards, epochs) = shard_columns(shards);
+    let rows = sqlx::query(
+        "WITH now AS MATERIALIZED (SELECT courier_now() AS at),
+         leased AS MATERIALIZED (
+             SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
+             JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch
+         ), held AS MATERIALIZED (
+             SELECT o.topic, o.key, min(o.id) AS id FROM outbound o
+             WHERE o.shard IN (SELECT shard FROM leased) AND o.key IS NOT NULL
+                 AND o.held_until IS NOT NULL AND o.held_until > (SELECT at FROM now)
+             GROUP BY o.topic, o.key
+         )
+         SELECT o.id, o.shard, o.message_id, o.topic, o.partition, o.key, o.record, o.tries FROM outbound o
+         WHERE o.shard IN (SELECT shard FROM leased)
+             AND (o.held_until IS NULL OR o.held_until <= (SELECT at FROM now))
+             AND NOT EXISTS (SELECT FROM held h WHERE h.topic = o.topic AND h.key = o.key AND h.id < o.id)
+         ORDER BY o.id LIMIT $3",
+    )
+    .bind(&shards)
+    .bind(&epochs)
+    .bind(i64::from(limit))
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    let row = |row: &PgRow| {
+        Ok(OutboundRow {
+            id: row.take("id")?,
+            shard: row.take("shard")?,
+            message_id: row.take("message_id")?,
+            topic: row.take("topic")?,
+            partition: row.take("partition")?,
+            key: row.bytes("key")?,
+            record: row.bytes("record")?.unwrap_or_default(),
+            tries: count(row.take("tries")?),
+        })
+    };
+    rows.iter().map(row).collect()
+}
+
+/// Whoever is not told that its choice was not stored would produce to a
+/// partition that the next holder of the shard does not know of; so one shard
+/// that went to another fails them all. A row that is gone was sent directly
+/// after all, and one that has a partition keeps it.
+pub(super) async fn choose_partitions(
+    store: &PostgresStore,
+    shards: &[(i32, i64)],
+    chosen: &[(i64, i32)],
+) -> Result<(), StoreError> {
+    let (shards, epochs) = shard_columns(shards);
+    let (ids, partitions): (Vec<i64>, Vec<i32>) = chosen.iter().copied().unzip();
+    let mut tx = store.begin_tx().await?;
+    let ours = lock_shards(&mut tx, &shards, &epochs).await?;
+    let stored = sqlx::query(
+        "UPDATE outbound o SET partition = c.partition
+         FROM unnest($1::bigint[], $2::integer[]) AS c (id, partition)
+         WHERE o.id = c.id AND o.partition IS NULL RETURNING o.shard",
+    )
+    .bind(&ids)
+    .bind(&partitions)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    for row in &stored {
+        let shard: i32 = row.take("shard")?;
+        if !ours.contains(&shard) {
+            return Err(StoreError::Fenced(format!("relay shard {shard} has a newer epoch")));
+        }
+    }
+    commit(tx).await
+}
+
+pub(super) async fn resend(store: &PostgresStore, id: &str) -> Result<(), StoreError> {
+    let mut tx = store.begin_tx().await?;
+    // Outbound rows are locked before messages everywhere.
+    let owed = sqlx::query(
+        "UPDATE outbound SET held_until = NULL
+         WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND listed",
+    )
+    .bind(clean(id))
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    let message = sqlx::query(
+        "SELECT state, record IS NOT NULL AND shard IS NOT NULL AS whole FROM message WHERE id = $1 FOR UPDATE",
+    )
+    .bind(clean(id))
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(at_statement)?
+    .ok_or_else(|| StoreError::NotFound(format!("no message {id}")))?;
+    if message.take::<i16>("state")? != 1 {
+        return Err(StoreError::Conflict(format!("message {id} is COMMITTED")));
+    }
+    // One that is owed already is the relay's; it need not wait any longer.
+    if owed.rows_affected() == 0 {
+        if !message.take::<bool>("whole")? {
+            return Err(StoreError::Conflict(format!("the body of message {id} is not in the store")));
+        }
+        sqlx::query(
+            "INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, listed, created_at)
+             SELECT shard, id, topic, type_name, source, key, record, true, courier_now() FROM message WHERE id = $1",
+        )
+        .bind(clean(id))
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    }
+    // From here on its outbound row has the record.
+    sqlx::query("UPDATE message SET retrying = true, record = NULL WHERE id = $1 AND state = 1")
+        .bind(clean(id))
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    commit(tx).await
+}

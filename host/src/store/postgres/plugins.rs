@@ -1,0 +1,150 @@
+//! Plugins, their versions, and which of them is active where.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use courier_core::message::Timestamp;
+use sqlx::postgres::PgRow;
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::text::{clean, clean_opt};
+use super::{PostgresStore, commit};
+use crate::store::{NewVersion, PluginRow, StoreError, VersionRow, WriterId};
+
+pub(super) async fn put_version(store: &PostgresStore, version: &NewVersion) -> Result<VersionRow, StoreError> {
+    let mut tx = store.begin_tx().await?;
+    sqlx::query("INSERT INTO plugin (name) VALUES ($1) ON CONFLICT DO NOTHING")
+        .bind(clean(&version.plugin))
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    sqlx::query(
+        "INSERT INTO plugin_version (plugin, digest, wasm, imports, exports, wants, by, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, courier_now()) ON CONFLICT (plugin, digest) DO NOTHING",
+    )
+    .bind(clean(&version.plugin))
+    .bind(clean(&version.digest))
+    .bind(&version.wasm[..])
+    .bind(version.imports.iter().map(|import| clean(import)).collect::<Vec<_>>())
+    .bind(version.exports.iter().map(|export| clean(export)).collect::<Vec<_>>())
+    .bind(clean_opt(version.wants.as_deref()))
+    .bind(clean(&version.by))
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    let row = sqlx::query(
+        "SELECT digest, octet_length(wasm) AS size, imports, exports, wants, by, created_at
+         FROM plugin_version WHERE plugin = $1 AND digest = $2",
+    )
+    .bind(clean(&version.plugin))
+    .bind(clean(&version.digest))
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    commit(tx).await?;
+    version_row(&row)
+}
+
+fn version_row(row: &PgRow) -> Result<VersionRow, StoreError> {
+    Ok(VersionRow {
+        digest: row.take("digest")?,
+        size: u64::try_from(row.take::<i32>("size")?).unwrap_or(0),
+        imports: row.take("imports")?,
+        exports: row.take("exports")?,
+        wants: row.take("wants")?,
+        by: row.take("by")?,
+        created_at: row.time("created_at")?,
+    })
+}
+
+pub(super) async fn version_wasm(store: &PostgresStore, digest: &str) -> Result<Bytes, StoreError> {
+    let row = sqlx::query("SELECT wasm FROM plugin_version WHERE digest = $1 LIMIT 1")
+        .bind(clean(digest))
+        .fetch_optional(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    let row = row.ok_or_else(|| StoreError::NotFound(format!("no version {digest}")))?;
+    Ok(row.bytes("wasm")?.unwrap_or_default())
+}
+
+pub(super) async fn plugins(store: &PostgresStore) -> Result<Vec<PluginRow>, StoreError> {
+    let all = |sql: &'static str| async move { sqlx::query(sql).fetch_all(&store.pool).await.map_err(at_statement) };
+    let mut versions: HashMap<String, Vec<VersionRow>> = HashMap::new();
+    let rows = all("SELECT plugin, digest, octet_length(wasm) AS size, imports, exports, wants, by, created_at
+         FROM plugin_version ORDER BY id DESC");
+    for row in rows.await? {
+        versions.entry(row.take("plugin")?).or_default().push(version_row(&row)?);
+    }
+    let mut activations: HashMap<String, Vec<(String, Timestamp, String)>> = HashMap::new();
+    for row in all("SELECT plugin, digest, at, by FROM activation ORDER BY id DESC").await? {
+        let activation = (row.take("digest")?, row.time("at")?, row.take("by")?);
+        activations.entry(row.take("plugin")?).or_default().push(activation);
+    }
+    let mut plugins = Vec::new();
+    for row in all("SELECT name, active FROM plugin ORDER BY name").await? {
+        let name: String = row.take("name")?;
+        plugins.push(PluginRow {
+            active: row.take("active")?,
+            versions: versions.remove(&name).unwrap_or_default(),
+            activations: activations.remove(&name).unwrap_or_default(),
+            name,
+        });
+    }
+    Ok(plugins)
+}
+
+pub(super) async fn activate(store: &PostgresStore, plugin: &str, digest: &str, by: &str) -> Result<(), StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let done = sqlx::query(
+        "UPDATE plugin SET active = $2
+         WHERE name = $1 AND EXISTS (SELECT FROM plugin_version WHERE plugin = $1 AND digest = $2)",
+    )
+    .bind(clean(plugin))
+    .bind(clean(digest))
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    if done.rows_affected() != 1 {
+        return Err(StoreError::NotFound(format!("plugin {plugin:?} has no version {digest}")));
+    }
+    sqlx::query("INSERT INTO activation (plugin, digest, by, at) VALUES ($1, $2, $3, courier_now())")
+        .bind(clean(plugin))
+        .bind(clean(digest))
+        .bind(clean(by))
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    commit(tx).await
+}
+
+pub(super) async fn active(store: &PostgresStore) -> Result<Vec<(String, String)>, StoreError> {
+    let rows = sqlx::query("SELECT name, active FROM plugin WHERE active IS NOT NULL ORDER BY name")
+        .fetch_all(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    rows.iter().map(|row| Ok((row.take("name")?, row.take("active")?))).collect()
+}
+
+pub(super) async fn prepared(store: &PostgresStore, writer: WriterId, digest: &str) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO prepared (writer_id, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(writer.0)
+        .bind(clean(digest))
+        .execute(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    Ok(())
+}
+
+pub(super) async fn unprepared(store: &PostgresStore, digest: &str) -> Result<Vec<String>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT name FROM node n WHERE lease_until > courier_now()
+             AND NOT EXISTS (SELECT FROM prepared p WHERE p.writer_id = n.writer_id AND p.digest = $1)
+         ORDER BY name",
+    )
+    .bind(clean(digest))
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    rows.iter().map(|row| row.take("name")).collect()
+}

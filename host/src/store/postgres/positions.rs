@@ -1,0 +1,303 @@
+//! Where groups stand: begin, claim, lost ranges.
+
+use courier_core::message::Offset;
+use courier_core::status::State;
+use sqlx::postgres::{PgConnection, PgQueryResult, PgRow};
+
+use super::asking::open_row;
+use super::columns::Columns;
+use super::error::at_statement;
+use super::settle_open::{Class, Deltas, PEOPLE};
+use super::text::clean;
+use super::{PostgresStore, commit};
+use crate::store::{ClaimRequest, Claimed, PositionId, PositionRow, StoreError};
+
+/// Why deliveries of an earlier incarnation of a topic failed.
+const CREATED_ANEW: &str = "the topic was created anew";
+
+pub(super) async fn begin(
+    store: &PostgresStore,
+    group: &str,
+    topic: &str,
+    topic_id: &str,
+    starts: &[(i32, Offset)],
+) -> Result<(), StoreError> {
+    let group_id = store.groups.id(&store.pool, group).await?;
+    let (partitions, offsets): (Vec<i32>, Vec<i64>) = starts.iter().map(|(partition, at)| (*partition, at.0)).unzip();
+    let mut tx = store.begin_tx().await?;
+    // Hosts that start together resolve `latest` to different offsets; the
+    // lock lets one of them decide for all partitions.
+    sqlx::query("SELECT FROM consumer_group WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(group_id)
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    sqlx::query(
+        "INSERT INTO position (group_id, topic, incarnation, partition, topic_id, next, epoch, current)
+         SELECT $1, $2, 0, partition, $3, next, 0, true FROM unnest($4::integer[], $5::bigint[]) AS start (partition, next)
+         WHERE NOT EXISTS (SELECT FROM position WHERE group_id = $1 AND topic = $2)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(group_id)
+    .bind(clean(topic))
+    .bind(clean(topic_id))
+    .bind(&partitions)
+    .bind(&offsets)
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    commit(tx).await
+}
+
+/// Why a lost range was recorded when the log is shorter than the position.
+const LOG_TOO_SHORT: &str = "the log ends before the position: the topic was created anew or lost its end";
+
+/// A position as a claim finds it.
+struct Current {
+    id: i64,
+    incarnation: i32,
+    topic_id: String,
+    next: i64,
+    epoch: i64,
+}
+
+pub(super) async fn claim(store: &PostgresStore, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
+    let group_id = store.groups.id(&store.pool, &claim.group).await?;
+    let mut tx = store.begin_tx().await?;
+    let mut current = lock_current(&mut tx, group_id, claim).await?;
+    let other_topic = !claim.topic_id.is_empty() && !current.topic_id.is_empty() && claim.topic_id != current.topic_id;
+    if other_topic || claim.log_end.0 < current.next {
+        let why = if other_topic { CREATED_ANEW } else { LOG_TOO_SHORT };
+        current = renew_incarnation(&mut tx, group_id, claim, &current, why).await?;
+    }
+    let row = sqlx::query(
+        "UPDATE position SET epoch = epoch + 1, writer_id = $2,
+             node = coalesce((SELECT node FROM writer WHERE id = $2), node),
+             topic_id = CASE WHEN topic_id = '' THEN $3 ELSE topic_id END
+         WHERE id = $1 AND current RETURNING epoch",
+    )
+    .bind(current.id)
+    .bind(claim.writer.0)
+    .bind(clean(&claim.topic_id))
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    let epoch: i64 = row.take(0)?;
+    let settled = sqlx::query(
+        "SELECT record_offset FROM delivery WHERE position_id = $1 AND record_offset >= $2 ORDER BY record_offset",
+    )
+    .bind(current.id)
+    .bind(current.next)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    let open = sqlx::query(OPEN_OF_POSITION).bind(current.id).fetch_all(&mut *tx).await.map_err(at_statement)?;
+    commit(tx).await?;
+    Ok(Claimed {
+        position: PositionId(current.id),
+        incarnation: current.incarnation,
+        epoch,
+        next: Offset(current.next),
+        settled: settled.iter().map(|row| row.offset("record_offset")).collect::<Result<_, _>>()?,
+        open: open.iter().map(open_row).collect::<Result<_, _>>()?,
+    })
+}
+
+/// What [`open_row`] reads.
+const OPEN_OF_POSITION: &str = "
+    SELECT position_id, record_offset, key, state, next_attempt_at, held, number, counted, received_at, asked_at,
+        coalesce(octet_length(record), 0) AS record_bytes
+    FROM open_delivery WHERE position_id = $1 ORDER BY record_offset";
+
+/// Locks the position's row of today, made at `fallback` when there is none.
+///
+/// The row is looked for once more when it was not found: another host may
+/// have begun a new incarnation while this one waited for the old row, which
+/// is then no longer the current one and drops out of the answer.
+async fn lock_current(tx: &mut PgConnection, group_id: i32, claim: &ClaimRequest) -> Result<Current, StoreError> {
+    for _ in 0..3 {
+        let found = sqlx::query(
+            "SELECT id, incarnation, topic_id, next, epoch FROM position
+             WHERE group_id = $1 AND topic = $2 AND partition = $3 AND current FOR UPDATE",
+        )
+        .bind(group_id)
+        .bind(clean(&claim.topic))
+        .bind(claim.partition)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+        if let Some(row) = found {
+            return Ok(Current {
+                id: row.take("id")?,
+                incarnation: row.take("incarnation")?,
+                topic_id: row.take("topic_id")?,
+                next: row.take("next")?,
+                epoch: row.take("epoch")?,
+            });
+        }
+        insert_position(tx, group_id, claim, 0, 0).await?;
+    }
+    Err(StoreError::Unavailable(format!("the position of {}/{} moves too fast", claim.topic, claim.partition)))
+}
+
+async fn insert_position(
+    tx: &mut PgConnection,
+    group_id: i32,
+    claim: &ClaimRequest,
+    incarnation: i32,
+    epoch: i64,
+) -> Result<PgQueryResult, StoreError> {
+    sqlx::query(
+        "INSERT INTO position (group_id, topic, incarnation, partition, topic_id, next, epoch, current)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, true) ON CONFLICT DO NOTHING",
+    )
+    .bind(group_id)
+    .bind(clean(&claim.topic))
+    .bind(incarnation)
+    .bind(claim.partition)
+    .bind(clean(&claim.topic_id))
+    .bind(claim.fallback.0)
+    .bind(epoch)
+    .execute(tx)
+    .await
+    .map_err(at_statement)
+}
+
+/// Closes the incarnation that `old` stands for and begins the next one.
+///
+/// The old row's epoch moves on too, so that a former owner which still works
+/// on records of the topic that is gone cannot write them.
+async fn renew_incarnation(
+    tx: &mut PgConnection,
+    group_id: i32,
+    claim: &ClaimRequest,
+    old: &Current,
+    why: &str,
+) -> Result<Current, StoreError> {
+    sqlx::query("UPDATE position SET current = false, epoch = epoch + 1 WHERE id = $1 AND current")
+        .bind(old.id)
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    let lowest_open = close_open(tx, group_id, claim, old).await?;
+    let highest: Option<i64> = sqlx::query("SELECT max(record_offset) FROM delivery WHERE position_id = $1")
+        .bind(old.id)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(at_statement)?
+        .take(0)?;
+    // Where the old log ended is not known any more; the range reaches as far
+    // as this group got.
+    let from = lowest_open.unwrap_or(old.next).min(old.next);
+    let to = highest.map_or(old.next, |highest| (highest + 1).max(old.next));
+    insert_lost(tx, old.id, from, to, why).await?;
+    // The epoch counts on, so that what is older in one row is older in both.
+    insert_position(tx, group_id, claim, old.incarnation + 1, old.epoch).await?;
+    lock_current(tx, group_id, claim).await
+}
+
+/// Makes the open rows of an incarnation final; answers the lowest offset.
+async fn close_open(
+    tx: &mut PgConnection,
+    group_id: i32,
+    claim: &ClaimRequest,
+    old: &Current,
+) -> Result<Option<i64>, StoreError> {
+    let closed = sqlx::query(
+        "WITH gone AS (DELETE FROM open_delivery WHERE position_id = $1 RETURNING *), final AS (
+             INSERT INTO delivery (position_id, record_offset, record_time, received_at, started_at, settled_at, day,
+                 group_id, node_id, version_id, number, counted, state, verdict, message_id, key, type_name, reason,
+                 fingerprint, record)
+             SELECT position_id, record_offset, record_time, received_at, started_at, courier_now(),
+                 floor(record_time / 86400000000.0)::integer,
+                 group_id, node_id, version_id, number, counted, 4, verdict, message_id, key, type_name, $2,
+                 fingerprint, record
+             FROM gone
+         )
+         SELECT state, held, count(*) AS count, min(record_offset) AS lowest FROM gone GROUP BY state, held",
+    )
+    .bind(old.id)
+    .bind(CREATED_ANEW)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    let mut deltas = Deltas::default();
+    let mut lowest = None;
+    for row in &closed {
+        let count: i64 = row.take("count")?;
+        deltas.of(group_id).add(Class::of_row(row)?, -count);
+        deltas.of(group_id).ended(State::HandleFail, count);
+        let of_class: i64 = row.take("lowest")?;
+        lowest = Some(lowest.map_or(of_class, |lowest: i64| lowest.min(of_class)));
+    }
+    let node: Option<PgRow> = sqlx::query("SELECT node_id FROM writer WHERE id = $1")
+        .bind(claim.writer.0)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    let node = node.map(|row| row.take(0)).transpose()?.unwrap_or(PEOPLE);
+    deltas.write(tx, node).await?;
+    Ok(lowest)
+}
+
+async fn insert_lost(tx: &mut PgConnection, position: i64, from: i64, to: i64, why: &str) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO lost_range (group_id, topic, partition, from_offset, to_offset, why, found_at)
+         SELECT group_id, topic, partition, $2, $3, $4, courier_now() FROM position WHERE id = $1",
+    )
+    .bind(position)
+    .bind(from)
+    .bind(to)
+    .bind(clean(why))
+    .execute(tx)
+    .await
+    .map_err(at_statement)?;
+    Ok(())
+}
+
+pub(super) async fn skip_lost(
+    store: &PostgresStore,
+    position: PositionId,
+    epoch: i64,
+    from: Offset,
+    to: Offset,
+    why: &str,
+) -> Result<(), StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let moved = sqlx::query("UPDATE position SET next = greatest(next, $3) WHERE id = $1 AND epoch = $2")
+        .bind(position.0)
+        .bind(epoch)
+        .bind(to.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    if moved.rows_affected() != 1 {
+        return Err(StoreError::Fenced(format!("position {} has a newer epoch than {epoch}", position.0)));
+    }
+    insert_lost(&mut tx, position.0, from.0, to.0, why).await?;
+    commit(tx).await
+}
+
+pub(super) async fn positions(store: &PostgresStore) -> Result<Vec<PositionRow>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT p.id, g.name, p.topic, p.incarnation, p.partition, p.next, p.epoch, p.node
+         FROM position p JOIN consumer_group g ON g.id = p.group_id
+         WHERE p.current ORDER BY g.name, p.topic, p.partition",
+    )
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    let row = |row: &PgRow| {
+        Ok(PositionRow {
+            id: PositionId(row.take("id")?),
+            group: row.take("name")?,
+            topic: row.take("topic")?,
+            incarnation: row.take("incarnation")?,
+            partition: row.take("partition")?,
+            next: row.offset("next")?,
+            epoch: row.take("epoch")?,
+            node: row.take("node")?,
+        })
+    };
+    rows.iter().map(row).collect()
+}

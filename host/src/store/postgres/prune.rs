@@ -1,0 +1,250 @@
+//! The days of final rows, and what retention removes.
+//!
+//! A day's table is created before it is needed and dropped when all of it is
+//! older than retention. Both take strong locks for a moment. They wait for
+//! them for [`DAY_LOCK_WAIT`] only, since every settle queues up behind a lock
+//! that is waited for, and are tried again by the next call.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use courier_core::status::State;
+use sqlx::AssertSqlSafe;
+use sqlx::Transaction;
+use sqlx::postgres::{PgConnection, PgRow, Postgres};
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::settle_open::{Deltas, PEOPLE};
+use super::{PostgresStore, commit, micros, text};
+use crate::store::StoreError;
+
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
+/// Days before today that have a table from the first start on: records are
+/// handled soon after they were sent, but not all on the same day.
+const DAYS_BEFORE: i64 = 1;
+/// Days after today that have a table: a host that cannot create one has this
+/// long before rows go to the default table.
+const DAYS_AHEAD: i64 = 3;
+/// Names the lock under which one host at a time creates and drops days.
+const DAYS_LOCK: i64 = 0x636f_7572_6461_7900;
+/// How long a settle may be kept waiting for a day's table.
+const DAY_LOCK_WAIT: &str = "SET LOCAL lock_timeout = '500ms'";
+/// Rows that one call removes at most of each kind.
+const CHUNK: i64 = 5_000;
+
+/// Creates the tables of the days around today.
+///
+/// One that cannot be had now is no failure: its rows go to the default table,
+/// and the next call moves them.
+pub(super) async fn create_days(store: &PostgresStore) -> Result<(), StoreError> {
+    for day in days_around(clock(store).await?) {
+        match create_day(store, day).await {
+            Err(error) if error.is_transient() => tracing::warn!(day, %error, "a day's table could not be created yet"),
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+async fn clock(store: &PostgresStore) -> Result<i64, StoreError> {
+    let row = sqlx::query("SELECT courier_now() AS now").fetch_one(&store.pool).await.map_err(at_statement)?;
+    Ok(row.time("now")?.0)
+}
+
+/// The days that always have a table.
+fn days_around(now: i64) -> RangeInclusive<i64> {
+    let today = now.div_euclid(DAY);
+    today - DAYS_BEFORE..=today + DAYS_AHEAD
+}
+
+async fn begin_days(store: &PostgresStore) -> Result<Transaction<'static, Postgres>, StoreError> {
+    let mut tx = store.begin_tx().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(DAYS_LOCK).execute(&mut *tx).await.map_err(at_statement)?;
+    sqlx::query(DAY_LOCK_WAIT).execute(&mut *tx).await.map_err(at_statement)?;
+    Ok(tx)
+}
+
+/// The name of a day's table; of digits, so that it is safe in a statement.
+fn table(day: i64) -> String {
+    format!("delivery_day_{day}")
+}
+
+async fn create_day(store: &PostgresStore, day: i64) -> Result<(), StoreError> {
+    let name = table(day);
+    let exists = |row: PgRow| row.take::<bool>("exists");
+    let query = || sqlx::query("SELECT to_regclass($1) IS NOT NULL AS exists").bind(name.clone());
+    if exists(query().fetch_one(&store.pool).await.map_err(at_statement)?)? {
+        return Ok(());
+    }
+    let mut tx = begin_days(store).await?;
+    if exists(query().fetch_one(&mut *tx).await.map_err(at_statement)?)? {
+        return Ok(());
+    }
+    // Rows of the day that came before its table lie in the default one, and
+    // the day cannot be attached while they do. The lock keeps more of them
+    // out until the commit.
+    let next = day + 1;
+    for statement in [
+        "LOCK TABLE delivery_other IN ACCESS EXCLUSIVE MODE".to_owned(),
+        format!("CREATE TABLE {name} (LIKE delivery INCLUDING DEFAULTS)"),
+        format!(
+            "WITH moved AS (DELETE FROM delivery_other WHERE day = {day} RETURNING *) INSERT INTO {name} SELECT * FROM moved"
+        ),
+        format!("ALTER TABLE delivery ATTACH PARTITION {name} FOR VALUES FROM ({day}) TO ({next})"),
+    ] {
+        // SQL safety: the statement's only variables are a number and a name
+        // made of one.
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *tx).await.map_err(at_statement)?;
+    }
+    commit(tx).await
+}
+
+pub(super) async fn prune(store: &PostgresStore, retention: Duration) -> Result<bool, StoreError> {
+    create_days(store).await?;
+    let now = clock(store).await?;
+    let cutoff = now.saturating_sub(micros(retention));
+    // Days that are over go as a whole, and until then they wait. Rows go one
+    // by one from the tables that stay: the default one, and the days around
+    // today, where only a short retention finds any.
+    let mut more = prune_rows(store, "delivery_other", cutoff).await?;
+    for day in days(store).await? {
+        if days_around(now).contains(&day) {
+            more |= prune_rows(store, &table(day), cutoff).await?;
+        } else if day.saturating_add(1).saturating_mul(DAY) <= cutoff {
+            match drop_day(store, day, cutoff).await {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(day, %error, "a day's table could not be dropped yet");
+                }
+                result => result?,
+            }
+        }
+    }
+    for statement in CHUNKS {
+        let done = sqlx::query(statement).bind(cutoff).bind(CHUNK).execute(&store.pool).await.map_err(at_statement)?;
+        more |= i64::try_from(done.rows_affected()).unwrap_or(CHUNK) >= CHUNK;
+    }
+    Ok(more)
+}
+
+/// What goes in chunks: `$1` is the time before which it is old, `$2` the most
+/// rows that may go. Rows are found by an index and removed by their place.
+const CHUNKS: [&str; 7] = [
+    // Attempts go after their delivery, never before it.
+    "DELETE FROM attempt WHERE ctid = ANY (ARRAY (
+         SELECT a.ctid FROM attempt a WHERE a.finished_at < $1
+             AND NOT EXISTS (SELECT FROM open_delivery o
+                 WHERE o.position_id = a.position_id AND o.record_offset = a.record_offset)
+             AND NOT EXISTS (SELECT FROM delivery d
+                 WHERE d.position_id = a.position_id AND d.record_offset = a.record_offset)
+         ORDER BY a.finished_at LIMIT $2)) AND finished_at < $1",
+    // A message that the host still owes to Kafka stays.
+    "DELETE FROM message WHERE ctid = ANY (ARRAY (
+         SELECT m.ctid FROM message m WHERE m.created_at < $1 AND NOT m.retrying
+             AND NOT EXISTS (SELECT FROM outbound o
+                 WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id)
+         ORDER BY m.created_at LIMIT $2)) AND created_at < $1 AND NOT retrying",
+    "DELETE FROM state WHERE $1 IS NOT NULL AND value IS NULL AND ctid = ANY (ARRAY (
+         SELECT ctid FROM state WHERE value IS NULL LIMIT $2))",
+    "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)",
+    "DELETE FROM lost_range WHERE id IN (SELECT id FROM lost_range WHERE found_at < $1 ORDER BY id LIMIT $2)",
+    // A process that is no node's any more, and what it had compiled.
+    "WITH gone AS (
+         DELETE FROM writer w WHERE w.id IN (
+             SELECT w.id FROM writer w WHERE w.created_at < $1
+                 AND NOT EXISTS (SELECT FROM node n WHERE n.writer_id = w.id)
+                 AND NOT EXISTS (SELECT FROM relay_shard s WHERE s.writer_id = w.id AND s.lease_until > courier_now())
+             ORDER BY w.id LIMIT $2) RETURNING w.id
+     )
+     DELETE FROM prepared p USING gone WHERE p.writer_id = gone.id",
+    "DELETE FROM node WHERE name IN (SELECT name FROM node WHERE lease_until < $1 ORDER BY name LIMIT $2)
+         AND lease_until < $1",
+];
+
+/// The days that have a table.
+async fn days(store: &PostgresStore) -> Result<Vec<i64>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT substr(c.relname, 14)::bigint AS day FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+         WHERE i.inhparent = 'delivery'::regclass AND c.relname ~ '^delivery_day_-?[0-9]+$' ORDER BY 1",
+    )
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    rows.iter().map(|row| row.take("day")).collect()
+}
+
+/// Drops a day in which nothing was settled since `cutoff`: a record may be
+/// handled long after its day.
+async fn drop_day(store: &PostgresStore, day: i64, cutoff: i64) -> Result<(), StoreError> {
+    let name = table(day);
+    let mut tx = begin_days(store).await?;
+    let row = sqlx::query("SELECT to_regclass($1) IS NOT NULL AS exists")
+        .bind(name.clone())
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    if !row.take::<bool>("exists")? {
+        return Ok(());
+    }
+    // The look comes before the lock, and again under it, so that a day which
+    // must stay is never locked.
+    // SQL safety: the only variable is a name made of a number.
+    let in_use = format!("SELECT EXISTS (SELECT FROM {name} WHERE settled_at >= $1) AS used");
+    let used = async |tx: &mut PgConnection| {
+        let row = sqlx::query(AssertSqlSafe(in_use.clone())).bind(cutoff).fetch_one(tx).await.map_err(at_statement)?;
+        row.take::<bool>("used")
+    };
+    if used(&mut tx).await? {
+        return Ok(());
+    }
+    for table in ["delivery", &name] {
+        let lock = format!("LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE");
+        sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *tx).await.map_err(at_statement)?;
+    }
+    if used(&mut tx).await? {
+        return Ok(());
+    }
+    let failed = format!("SELECT group_id, count(*) AS count FROM {name} WHERE state <> 5 GROUP BY group_id");
+    let failed = sqlx::query(AssertSqlSafe(failed)).fetch_all(&mut *tx).await.map_err(at_statement)?;
+    sqlx::raw_sql(AssertSqlSafe(format!("DROP TABLE {name}"))).execute(&mut *tx).await.map_err(at_statement)?;
+    let mut deltas = Deltas::default();
+    for row in &failed {
+        deltas.of(row.take("group_id")?).ended(State::HandleFail, -row.take::<i64>("count")?);
+    }
+    deltas.write(&mut tx, PEOPLE).await?;
+    commit(tx).await
+}
+
+/// Removes old rows of one table by the time they were settled.
+async fn prune_rows(store: &PostgresStore, table: &str, cutoff: i64) -> Result<bool, StoreError> {
+    let mut tx = store.begin_tx().await?;
+    // SQL safety: the only variable is the name of a table of ours.
+    let statement = format!(
+        "WITH gone AS (
+             DELETE FROM {table} WHERE ctid = ANY (ARRAY (
+                 SELECT ctid FROM {table} WHERE settled_at < $1 ORDER BY settled_at LIMIT $2))
+                 AND settled_at < $1
+             RETURNING group_id, state
+         )
+         SELECT group_id, state, count(*) AS count FROM gone GROUP BY group_id, state"
+    );
+    let gone = sqlx::query(AssertSqlSafe(statement))
+        .bind(cutoff)
+        .bind(CHUNK)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    let (mut deltas, mut rows) = (Deltas::default(), 0);
+    for row in &gone {
+        let count: i64 = row.take("count")?;
+        rows += count;
+        // What was handled stays counted: that sum says how many ever were.
+        if text::state(row.take("state")?)? == State::HandleFail {
+            deltas.of(row.take("group_id")?).ended(State::HandleFail, -count);
+        }
+    }
+    deltas.write(&mut tx, PEOPLE).await?;
+    commit(tx).await?;
+    Ok(rows >= CHUNK)
+}

@@ -1,0 +1,152 @@
+//! What became of outbound rows.
+//!
+//! Locks are taken in one order, also by a direct send that ends at the same
+//! time: shards, outbound rows by id, then their messages.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::PgConnection;
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::outbound::{lock_shards, shard_columns};
+use super::text::clean;
+use super::{PostgresStore, commit, micros};
+use crate::store::{RelayResult, Relayed, StoreError};
+
+pub(super) async fn relayed(
+    store: &PostgresStore,
+    shards: &[(i32, i64)],
+    results: &[Relayed],
+) -> Result<(), StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let mine = lock(&mut tx, shards, results).await?;
+    let results: Vec<&Relayed> = results.iter().filter(|r| mine.get(&r.id) == Some(&r.shard)).collect();
+    taken(&mut tx, &results).await?;
+    refused(&mut tx, &results).await?;
+    later(&mut tx, &results).await?;
+    commit(tx).await
+}
+
+/// Locks the shards that are still ours against a new lease, then the rows;
+/// answers the rows and their shards. A row that is gone was sent directly.
+async fn lock(
+    tx: &mut PgConnection,
+    shards: &[(i32, i64)],
+    results: &[Relayed],
+) -> Result<HashMap<i64, i32>, StoreError> {
+    let (shards, epochs) = shard_columns(shards);
+    let ours: Vec<i32> = lock_shards(tx, &shards, &epochs).await?.into_iter().collect();
+    let rows =
+        sqlx::query("SELECT id, shard FROM outbound WHERE id = ANY($1) AND shard = ANY($2) ORDER BY id FOR UPDATE")
+            .bind(results.iter().map(|result| result.id).collect::<Vec<_>>())
+            .bind(&ours)
+            .fetch_all(tx)
+            .await
+            .map_err(at_statement)?;
+    rows.iter().map(|row| Ok((row.take("id")?, row.take("shard")?))).collect()
+}
+
+/// Kafka has it: the row goes, the message is COMMITTED. A direct send may
+/// have been quicker; the place it wrote stays.
+async fn taken(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreError> {
+    let (mut ids, mut partitions, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
+    for result in results {
+        if let RelayResult::Taken { partition, offset } = result.result {
+            ids.push(result.id);
+            partitions.push(partition);
+            offsets.push(offset.0);
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "WITH gone AS (DELETE FROM outbound WHERE id = ANY($1) RETURNING *)
+         INSERT INTO message AS m (id, key, source, topic, type_name, kind, time, created_at, state, retrying,
+             partition, kafka_offset)
+         SELECT DISTINCT ON (g.message_id) g.message_id, g.key, g.source, g.topic, g.type_name, 'event', g.created_at,
+             g.created_at, 2, false, t.partition, t.kafka_offset
+         FROM gone g JOIN unnest($1::bigint[], $2::integer[], $3::bigint[]) AS t (id, partition, kafka_offset)
+             ON t.id = g.id
+         WHERE g.listed ORDER BY g.message_id, g.id
+         ON CONFLICT (id) DO UPDATE SET state = 2, reason = NULL, retrying = false, partition = excluded.partition,
+             kafka_offset = excluded.kafka_offset, record = NULL, shard = NULL
+         WHERE m.partition IS NULL",
+    )
+    .bind(&ids)
+    .bind(&partitions)
+    .bind(&offsets)
+    .execute(tx)
+    .await
+    .map_err(at_statement)?;
+    Ok(())
+}
+
+/// Kafka will never take it: the row goes and its message keeps the record,
+/// so that a person may send it again once the cause is gone.
+async fn refused(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreError> {
+    let (mut ids, mut reasons) = (Vec::new(), Vec::new());
+    for result in results {
+        if let RelayResult::Refused { reason } = &result.result {
+            ids.push(result.id);
+            reasons.push(clean(reason));
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "WITH gone AS (DELETE FROM outbound WHERE id = ANY($1) RETURNING *)
+         INSERT INTO message AS m (id, key, source, topic, type_name, kind, time, created_at, state, reason, retrying,
+             record, shard)
+         SELECT DISTINCT ON (g.message_id) g.message_id, g.key, g.source, g.topic, g.type_name, 'event', g.created_at,
+             g.created_at, 1, r.reason, false, g.record, g.shard
+         FROM gone g JOIN unnest($1::bigint[], $2::text[]) AS r (id, reason) ON r.id = g.id
+         WHERE g.listed ORDER BY g.message_id, g.id
+         ON CONFLICT (id) DO UPDATE SET state = 1, reason = excluded.reason, retrying = false,
+             record = excluded.record, shard = excluded.shard
+         WHERE m.partition IS NULL",
+    )
+    .bind(&ids)
+    .bind(&reasons)
+    .execute(tx)
+    .await
+    .map_err(at_statement)?;
+    Ok(())
+}
+
+/// Not now: the row waits and holds back what has its key.
+async fn later(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreError> {
+    let (mut ids, mut reasons, mut waits) = (Vec::new(), Vec::new(), Vec::new());
+    for result in results {
+        if let RelayResult::Later { reason, wait } = &result.result {
+            ids.push(result.id);
+            reasons.push(clean(reason));
+            waits.push(micros(*wait));
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "WITH kept AS (
+             UPDATE outbound o SET tries = o.tries + 1, held_until = courier_now() + l.wait
+             FROM unnest($1::bigint[], $3::bigint[]) AS l (id, wait) WHERE o.id = l.id RETURNING o.*
+         )
+         INSERT INTO message AS m (id, key, source, topic, type_name, kind, time, created_at, state, reason, retrying)
+         SELECT DISTINCT ON (k.message_id) k.message_id, k.key, k.source, k.topic, k.type_name, 'event', k.created_at,
+             k.created_at, 1, l.reason, true
+         FROM kept k JOIN unnest($1::bigint[], $2::text[]) AS l (id, reason) ON l.id = k.id
+         WHERE k.listed ORDER BY k.message_id, k.id
+         ON CONFLICT (id) DO UPDATE SET state = 1, reason = excluded.reason, retrying = true
+         WHERE m.partition IS NULL",
+    )
+    .bind(&ids)
+    .bind(&reasons)
+    .bind(&waits)
+    .execute(tx)
+    .await
+    .map_err(at_statement)?;
+    Ok(())
+}

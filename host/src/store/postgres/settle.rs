@@ -1,0 +1,296 @@
+//! Outcomes become durable: one transaction for a batch, and on the plain path
+//! (deliveries handled at once) four round trips, whatever the batch's size.
+//!
+//! 1. `BEGIN`.
+//! 2. [`lock`]: the writer's sequence moves and the positions are locked under
+//!    their epochs.
+//! 3. [`finish`]: final rows, positions and sums.
+//! 4. `COMMIT`.
+//!
+//! Between the second and the third stand, only when there is something for
+//! them, the statements on open rows, attempts, state and outbound rows.
+
+use std::collections::{BTreeMap, HashMap};
+
+use courier_core::status::State;
+use sqlx::postgres::PgConnection;
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::settle_columns::{AttemptColumns, FinalColumns, OpenColumns, OutboundColumns, Place};
+use super::settle_open::{self, Class, DeltaColumns, Deltas, expect};
+use super::text::clean;
+use super::words::Known;
+use super::{PostgresStore, commit};
+use crate::store::{Becomes, OutcomeRow, Part, Settled, StoreError, WriterId};
+
+pub(super) async fn settle(
+    store: &PostgresStore,
+    writer: WriterId,
+    sequence: i64,
+    parts: &[Part],
+) -> Result<Settled, StoreError> {
+    store.words.learn(&store.pool, parts.iter().flat_map(|part| &part.outcomes).flat_map(words_of)).await?;
+    let mut tx = store.begin_tx().await?;
+    let locked = lock(&mut tx, writer, sequence, parts).await?;
+    let mut deltas = Deltas::default();
+    let batch = Batch::of(parts, &locked, &store.words.known(), &mut deltas)?;
+    settle_open::check_rows(&mut tx, &batch.had_position, &batch.had_offset, &mut deltas).await?;
+    settle_open::close(&mut tx, &batch.closed).await?;
+    settle_open::insert(&mut tx, &batch.opened).await?;
+    settle_open::update(&mut tx, &batch.kept).await?;
+    insert_attempts(&mut tx, &batch.attempts).await?;
+    if !batch.outbound.is_empty() {
+        batch.outbound.insert().execute(&mut *tx).await.map_err(at_statement)?;
+    }
+    write_state(&mut tx, &batch.state).await?;
+    finish(&mut tx, &batch, &deltas, locked.node).await?;
+    commit(tx).await?;
+    Ok(Settled { stale: batch.stale })
+}
+
+/// The nodes and versions in an outcome.
+fn words_of(row: &OutcomeRow) -> impl Iterator<Item = &str> {
+    let of_attempts = row.attempts.iter().flat_map(|attempt| [Some(&*attempt.node), attempt.version.as_deref()]);
+    [Some(&*row.node), row.version.as_deref()].into_iter().chain(of_attempts).flatten()
+}
+
+/// What [`lock`] found.
+struct Locked {
+    /// The writer's node as a word.
+    node: i32,
+    /// The groups of the positions that are still ours.
+    groups: HashMap<i64, i32>,
+}
+
+/// Moves the writer's sequence and locks the positions whose epochs are still
+/// those of `parts`, in the order of their ids.
+///
+/// The writer's row comes first. A `COMMIT` is only sent when this statement
+/// was answered, so whenever one's fate is unknown, its transaction holds that
+/// row until it ends, and whoever asks for the sequence waits for the truth.
+async fn lock(tx: &mut PgConnection, writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Locked, StoreError> {
+    let (ids, epochs): (Vec<i64>, Vec<i64>) = parts.iter().map(|part| (part.position.0, part.epoch)).unzip();
+    let rows = sqlx::query(
+        "WITH advanced AS (
+             UPDATE writer SET sequence = $2 WHERE id = $1 AND sequence = $2 - 1 RETURNING node_id
+         ), locked AS (
+             SELECT p.id, p.group_id FROM unnest($3::bigint[], $4::bigint[]) AS part (id, epoch)
+             JOIN position p ON p.id = part.id AND p.epoch = part.epoch
+             WHERE EXISTS (SELECT FROM advanced)
+             ORDER BY p.id FOR UPDATE OF p
+         )
+         SELECT a.node_id, l.id, l.group_id FROM advanced a LEFT JOIN locked l ON true",
+    )
+    .bind(writer.0)
+    .bind(sequence)
+    .bind(&ids)
+    .bind(&epochs)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    let Some(first) = rows.first() else {
+        return Err(out_of_sequence(tx, writer, sequence).await?);
+    };
+    let mut groups = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        if let Some(position) = row.take::<Option<i64>>("id")? {
+            groups.insert(position, row.take("group_id")?);
+        }
+    }
+    Ok(Locked { node: first.take("node_id")?, groups })
+}
+
+/// Why the writer's sequence did not move.
+async fn out_of_sequence(tx: &mut PgConnection, writer: WriterId, sequence: i64) -> Result<StoreError, StoreError> {
+    let row = sqlx::query("SELECT sequence FROM writer WHERE id = $1")
+        .bind(writer.0)
+        .fetch_optional(tx)
+        .await
+        .map_err(at_statement)?;
+    Ok(match row.map(|row| row.take::<i64>(0)).transpose()? {
+        None => StoreError::Fenced(format!("writer {} is unknown", writer.0)),
+        Some(at) => StoreError::Bug(format!("writer {} settles as {sequence} but stands at {at}", writer.0)),
+    })
+}
+
+/// The outcomes of the parts that are ours, sorted by what has to be done.
+#[derive(Default)]
+struct Batch<'a> {
+    stale: Vec<usize>,
+    /// Final rows of deliveries without an open row.
+    finished: FinalColumns<'a>,
+    /// Final rows of deliveries with one.
+    closed: FinalColumns<'a>,
+    /// New open rows.
+    opened: OpenColumns<'a>,
+    /// Open rows that stay.
+    kept: OpenColumns<'a>,
+    had_position: Vec<i64>,
+    had_offset: Vec<i64>,
+    attempts: AttemptColumns<'a>,
+    outbound: OutboundColumns<'a>,
+    /// The last write of each key, in key order, so that two hosts which write
+    /// the same keys of a group take the rows in one order.
+    state: BTreeMap<(i32, &'a str), Option<&'a [u8]>>,
+    /// The positions' new places.
+    next: BTreeMap<i64, i64>,
+}
+
+impl<'a> Batch<'a> {
+    fn of(parts: &'a [Part], locked: &Locked, words: &Known<'_>, deltas: &mut Deltas) -> Result<Self, StoreError> {
+        let mut batch = Self::default();
+        for (index, part) in parts.iter().enumerate() {
+            let Some(group) = locked.groups.get(&part.position.0) else {
+                batch.stale.push(index);
+                continue;
+            };
+            let place = Place { position: part.position.0, group: *group };
+            let next = batch.next.entry(place.position).or_insert(part.next.0);
+            *next = part.next.0.max(*next);
+            for row in &part.outcomes {
+                batch.take(place, row, words, deltas)?;
+            }
+        }
+        Ok(batch)
+    }
+
+    fn take(
+        &mut self,
+        place: Place,
+        row: &'a OutcomeRow,
+        words: &Known<'_>,
+        deltas: &mut Deltas,
+    ) -> Result<(), StoreError> {
+        let of_group = deltas.of(place.group);
+        let fits = match &row.to {
+            Becomes::Final { state, .. } => matches!(state, State::Handled | State::HandleFail),
+            Becomes::Open { state, .. } => matches!(state, State::Committed | State::PushFail | State::HandleFail),
+        };
+        if !fits {
+            return Err(StoreError::Bug(format!("offset {} cannot become {:?}", row.offset, row.to)));
+        }
+        match &row.to {
+            Becomes::Final { state, settled_at, record } => {
+                of_group.ended(*state, 1);
+                let columns = if row.had_row { &mut self.closed } else { &mut self.finished };
+                let record = record.as_deref().filter(|_| *state != State::Handled);
+                columns.push(place, row, (state.code(), settled_at.0, record), words)?;
+            }
+            Becomes::Open { state, next_attempt_at, held, record } => {
+                of_group.add(Class::of(*state, *held), 1);
+                let columns = if row.had_row { &mut self.kept } else { &mut self.opened };
+                let due = next_attempt_at.map(|at| at.0);
+                columns.push(place, row, (state.code(), due, *held, record.as_deref()), words)?;
+            }
+        }
+        if row.had_row {
+            self.had_position.push(place.position);
+            self.had_offset.push(row.offset.0);
+        }
+        for attempt in &row.attempts {
+            self.attempts.push(place, row.offset.0, attempt, words)?;
+        }
+        row.outbound.iter().for_each(|outbound| self.outbound.push(outbound));
+        for (key, value) in &row.state_writes {
+            self.state.insert((place.group, key), value.as_deref());
+        }
+        Ok(())
+    }
+}
+
+async fn insert_attempts(tx: &mut PgConnection, rows: &AttemptColumns<'_>) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    rows.bind(sqlx::query(
+        "INSERT INTO attempt (position_id, record_offset, number, node_id, version_id, started_at, finished_at, verdict,
+             counted, reason, fingerprint, log)
+         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::integer[], $6::bigint[],
+             $7::bigint[], $8::smallint[], $9::boolean[], $10::text[], $11::text[], $12::text[])",
+    ))
+    .execute(tx)
+    .await
+    .map_err(at_statement)?;
+    Ok(())
+}
+
+/// Deletions are written as null: one ordered statement then takes all row
+/// locks, while a deletion apart could meet another host's in a circle.
+async fn write_state(tx: &mut PgConnection, writes: &BTreeMap<(i32, &str), Option<&[u8]>>) -> Result<(), StoreError> {
+    if writes.is_empty() {
+        return Ok(());
+    }
+    let groups: Vec<i32> = writes.keys().map(|(group, _)| *group).collect();
+    let keys: Vec<_> = writes.keys().map(|(_, key)| clean(key)).collect();
+    let values: Vec<Option<&[u8]>> = writes.values().copied().collect();
+    sqlx::query(
+        "INSERT INTO state AS s (group_id, key, value)
+         SELECT w.group_id, w.key, w.value
+         FROM unnest($1::integer[], $2::text[], $3::bytea[]) WITH ORDINALITY AS w (group_id, key, value, place)
+         ORDER BY w.place
+         ON CONFLICT (group_id, key) DO UPDATE SET value = excluded.value",
+    )
+    .bind(&groups)
+    .bind(&keys)
+    .bind(&values)
+    .execute(tx)
+    .await
+    .map_err(at_statement)?;
+    Ok(())
+}
+
+/// The last statement: final rows of deliveries that never had an open row,
+/// the positions' new places, and the sums of this node.
+///
+/// All arms see the tables as they were before it, which is what the check
+/// for open rows that should not be there needs.
+async fn finish(tx: &mut PgConnection, batch: &Batch<'_>, deltas: &Deltas, node: i32) -> Result<(), StoreError> {
+    let (ids, nexts): (Vec<i64>, Vec<i64>) = batch.next.iter().unzip();
+    let DeltaColumns { group, sums: [handled, failed, waiting, push_fail, retrying, held] } = deltas.columns();
+    let row = batch
+        .finished
+        .bind(sqlx::query(
+            "WITH written AS (
+                 INSERT INTO delivery (position_id, record_offset, record_time, received_at, started_at, settled_at,
+                     day, group_id, node_id, version_id, number, counted, state, verdict, message_id, key, type_name,
+                     reason, fingerprint, record)
+                 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+                     $6::bigint[], $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::integer[],
+                     $12::integer[], $13::smallint[], $14::smallint[], $15::text[], $16::bytea[], $17::text[],
+                     $18::text[], $19::text[], $20::bytea[])
+             ), moved AS (
+                 UPDATE position p SET next = greatest(p.next, m.next) FROM unnest($21::bigint[], $22::bigint[]) AS m (id, next)
+                 WHERE p.id = m.id RETURNING 1
+             ), summed AS (
+                 INSERT INTO counter AS c (group_id, node_id, handled, failed, waiting, push_fail, retrying, held)
+                 SELECT d.group_id, $23, d.handled, d.failed, d.waiting, d.push_fail, d.retrying, d.held
+                 FROM unnest($24::integer[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[],
+                     $30::bigint[]) AS d (group_id, handled, failed, waiting, push_fail, retrying, held)
+                 ORDER BY d.group_id
+                 ON CONFLICT (group_id, node_id) DO UPDATE SET
+                     handled = c.handled + excluded.handled, failed = c.failed + excluded.failed,
+                     waiting = c.waiting + excluded.waiting, push_fail = c.push_fail + excluded.push_fail,
+                     retrying = c.retrying + excluded.retrying, held = c.held + excluded.held
+             )
+             SELECT (SELECT count(*) FROM moved), (
+                 SELECT count(*) FROM unnest($1::bigint[], $2::bigint[]) AS f (position_id, record_offset)
+                 JOIN open_delivery o ON o.position_id = f.position_id AND o.record_offset = f.record_offset
+             )",
+        ))
+        .bind(&ids)
+        .bind(&nexts)
+        .bind(node)
+        .bind(group)
+        .bind(handled)
+        .bind(failed)
+        .bind(waiting)
+        .bind(push_fail)
+        .bind(retrying)
+        .bind(held)
+        .fetch_one(tx)
+        .await
+        .map_err(at_statement)?;
+    expect(usize::try_from(row.take::<i64>(0)?).unwrap_or(0), ids.len(), "positions to move")?;
+    expect(usize::try_from(row.take::<i64>(1)?).unwrap_or(0), 0, "open rows of deliveries said to have none")
+}

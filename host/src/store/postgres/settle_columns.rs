@@ -1,0 +1,326 @@
+//! Outcomes turned by ninety degrees: one array for each column, so that a
+//! statement carries thousands of rows in one round trip.
+//!
+//! The order of the columns here is the order of `$1, $2, ..` in the
+//! statements of [`super::settle`] and [`super::settle_open`].
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+
+use super::text::{clean, clean_opt, stored};
+use super::words::number;
+use crate::store::{AttemptRow, NewOutbound, OutcomeRow, StoreError};
+
+type Text<'a> = Cow<'a, str>;
+type Words = HashMap<Arc<str>, i32>;
+
+/// What all rows of a part share.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) position: i64,
+    pub(super) group: i32,
+}
+
+/// Rows of `delivery`.
+#[derive(Default)]
+pub(super) struct FinalColumns<'a> {
+    pub(super) position: Vec<i64>,
+    pub(super) offset: Vec<i64>,
+    record_time: Vec<i64>,
+    received_at: Vec<i64>,
+    started_at: Vec<Option<i64>>,
+    settled_at: Vec<i64>,
+    day: Vec<i32>,
+    group: Vec<i32>,
+    node: Vec<i32>,
+    version: Vec<Option<i32>>,
+    number: Vec<i32>,
+    counted: Vec<i32>,
+    state: Vec<i16>,
+    verdict: Vec<Option<i16>>,
+    message_id: Vec<Text<'a>>,
+    key: Vec<Option<&'a [u8]>>,
+    type_name: Vec<Text<'a>>,
+    reason: Vec<Option<Text<'a>>>,
+    fingerprint: Vec<Option<Text<'a>>>,
+    record: Vec<Option<&'a [u8]>>,
+}
+
+impl<'a> FinalColumns<'a> {
+    pub(super) fn push(
+        &mut self,
+        place: Place,
+        row: &'a OutcomeRow,
+        (state, settled_at, record): (i16, i64, Option<&'a [u8]>),
+        words: &Words,
+    ) -> Result<(), StoreError> {
+        self.position.push(place.position);
+        self.offset.push(row.offset.0);
+        self.record_time.push(row.record_time.0);
+        self.received_at.push(row.received_at.0);
+        self.started_at.push(row.started_at.map(|at| at.0));
+        self.settled_at.push(settled_at);
+        self.day.push(row.record_time.day());
+        self.group.push(place.group);
+        self.node.push(number(words, &row.node)?);
+        self.version.push(row.version.as_deref().map(|version| number(words, version)).transpose()?);
+        self.number.push(stored(row.number));
+        self.counted.push(stored(row.counted));
+        self.state.push(state);
+        self.verdict.push(row.verdict.map(|verdict| verdict.code()));
+        self.message_id.push(clean(&row.message_id));
+        self.key.push(row.key.as_deref());
+        self.type_name.push(clean(&row.type_name));
+        self.reason.push(clean_opt(row.reason.as_deref()));
+        self.fingerprint.push(clean_opt(row.fingerprint.as_deref()));
+        self.record.push(record);
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.offset.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.offset.is_empty()
+    }
+
+    /// Binds `$1` to `$20`.
+    pub(super) fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        query
+            .bind(&self.position)
+            .bind(&self.offset)
+            .bind(&self.record_time)
+            .bind(&self.received_at)
+            .bind(&self.started_at)
+            .bind(&self.settled_at)
+            .bind(&self.day)
+            .bind(&self.group)
+            .bind(&self.node)
+            .bind(&self.version)
+            .bind(&self.number)
+            .bind(&self.counted)
+            .bind(&self.state)
+            .bind(&self.verdict)
+            .bind(&self.message_id)
+            .bind(&self.key)
+            .bind(&self.type_name)
+            .bind(&self.reason)
+            .bind(&self.fingerprint)
+            .bind(&self.record)
+    }
+}
+
+/// Rows of `open_delivery`.
+#[derive(Default)]
+pub(super) struct OpenColumns<'a> {
+    position: Vec<i64>,
+    offset: Vec<i64>,
+    record_time: Vec<i64>,
+    received_at: Vec<i64>,
+    next_attempt_at: Vec<Option<i64>>,
+    started_at: Vec<Option<i64>>,
+    group: Vec<i32>,
+    node: Vec<i32>,
+    version: Vec<Option<i32>>,
+    number: Vec<i32>,
+    counted: Vec<i32>,
+    state: Vec<i16>,
+    verdict: Vec<Option<i16>>,
+    held: Vec<bool>,
+    message_id: Vec<Text<'a>>,
+    key: Vec<Option<&'a [u8]>>,
+    type_name: Vec<Text<'a>>,
+    reason: Vec<Option<Text<'a>>>,
+    fingerprint: Vec<Option<Text<'a>>>,
+    record: Vec<Option<&'a [u8]>>,
+}
+
+impl<'a> OpenColumns<'a> {
+    pub(super) fn push(
+        &mut self,
+        place: Place,
+        row: &'a OutcomeRow,
+        (state, next_attempt_at, held, record): (i16, Option<i64>, bool, Option<&'a [u8]>),
+        words: &Words,
+    ) -> Result<(), StoreError> {
+        self.position.push(place.position);
+        self.offset.push(row.offset.0);
+        self.record_time.push(row.record_time.0);
+        self.received_at.push(row.received_at.0);
+        self.next_attempt_at.push(next_attempt_at);
+        self.started_at.push(row.started_at.map(|at| at.0));
+        self.group.push(place.group);
+        self.node.push(number(words, &row.node)?);
+        self.version.push(row.version.as_deref().map(|version| number(words, version)).transpose()?);
+        self.number.push(stored(row.number));
+        self.counted.push(stored(row.counted));
+        self.state.push(state);
+        self.verdict.push(row.verdict.map(|verdict| verdict.code()));
+        self.held.push(held);
+        self.message_id.push(clean(&row.message_id));
+        self.key.push(row.key.as_deref());
+        self.type_name.push(clean(&row.type_name));
+        self.reason.push(clean_opt(row.reason.as_deref()));
+        self.fingerprint.push(clean_opt(row.fingerprint.as_deref()));
+        self.record.push(record);
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.offset.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.offset.is_empty()
+    }
+
+    /// Binds `$1` to `$20`.
+    pub(super) fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        query
+            .bind(&self.position)
+            .bind(&self.offset)
+            .bind(&self.record_time)
+            .bind(&self.received_at)
+            .bind(&self.next_attempt_at)
+            .bind(&self.started_at)
+            .bind(&self.group)
+            .bind(&self.node)
+            .bind(&self.version)
+            .bind(&self.number)
+            .bind(&self.counted)
+            .bind(&self.state)
+            .bind(&self.verdict)
+            .bind(&self.held)
+            .bind(&self.message_id)
+            .bind(&self.key)
+            .bind(&self.type_name)
+            .bind(&self.reason)
+            .bind(&self.fingerprint)
+            .bind(&self.record)
+    }
+}
+
+/// Rows of `attempt`.
+#[derive(Default)]
+pub(super) struct AttemptColumns<'a> {
+    position: Vec<i64>,
+    offset: Vec<i64>,
+    number: Vec<i32>,
+    node: Vec<i32>,
+    version: Vec<Option<i32>>,
+    started_at: Vec<i64>,
+    finished_at: Vec<i64>,
+    verdict: Vec<i16>,
+    counted: Vec<bool>,
+    reason: Vec<Option<Text<'a>>>,
+    fingerprint: Vec<Option<Text<'a>>>,
+    log: Vec<Option<Text<'a>>>,
+}
+
+impl<'a> AttemptColumns<'a> {
+    pub(super) fn push(
+        &mut self,
+        place: Place,
+        offset: i64,
+        row: &'a AttemptRow,
+        words: &Words,
+    ) -> Result<(), StoreError> {
+        self.position.push(place.position);
+        self.offset.push(offset);
+        self.number.push(stored(row.number));
+        self.node.push(number(words, &row.node)?);
+        self.version.push(row.version.as_deref().map(|version| number(words, version)).transpose()?);
+        self.started_at.push(row.started_at.0);
+        self.finished_at.push(row.finished_at.0);
+        self.verdict.push(row.verdict.code());
+        self.counted.push(row.counted);
+        self.reason.push(clean_opt(row.reason.as_deref()));
+        self.fingerprint.push(clean_opt(row.fingerprint.as_deref()));
+        self.log.push(clean_opt(row.log.as_deref()));
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.offset.is_empty()
+    }
+
+    /// Binds `$1` to `$12`.
+    pub(super) fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        query
+            .bind(&self.position)
+            .bind(&self.offset)
+            .bind(&self.number)
+            .bind(&self.node)
+            .bind(&self.version)
+            .bind(&self.started_at)
+            .bind(&self.finished_at)
+            .bind(&self.verdict)
+            .bind(&self.counted)
+            .bind(&self.reason)
+            .bind(&self.fingerprint)
+            .bind(&self.log)
+    }
+}
+
+/// Rows of `outbound`, in the order in which they are to be sent.
+#[derive(Default)]
+pub(super) struct OutboundColumns<'a> {
+    shard: Vec<i32>,
+    message_id: Vec<Text<'a>>,
+    topic: Vec<Text<'a>>,
+    type_name: Vec<Text<'a>>,
+    source: Vec<Text<'a>>,
+    key: Vec<Option<&'a [u8]>>,
+    record: Vec<&'a [u8]>,
+    held_for: Vec<Option<i64>>,
+    listed: Vec<bool>,
+}
+
+impl<'a> OutboundColumns<'a> {
+    pub(super) fn push(&mut self, row: &'a NewOutbound) {
+        self.shard.push(row.shard);
+        self.message_id.push(clean(&row.message_id));
+        self.topic.push(clean(&row.topic));
+        self.type_name.push(clean(&row.type_name));
+        self.source.push(clean(&row.source));
+        self.key.push(row.key.as_deref());
+        self.record.push(&row.record);
+        self.held_for.push(row.held_for.map(super::micros));
+        self.listed.push(row.listed);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.shard.is_empty()
+    }
+
+    /// The statement that inserts them. Ids are drawn after the sort, so that
+    /// they ascend in the order of the arrays.
+    pub(super) fn insert(&self) -> Query<'_, Postgres, PgArguments> {
+        sqlx::query(
+            "INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, held_until, listed,
+                 created_at)
+             SELECT r.shard, r.message_id, r.topic, r.type_name, r.source, r.key, r.record, now.at + r.held_for,
+                 r.listed, now.at
+             FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[],
+                 $8::bigint[], $9::boolean[]) WITH ORDINALITY
+                 AS r (shard, message_id, topic, type_name, source, key, record, held_for, listed, place),
+                 (SELECT courier_now() AS at) AS now
+             ORDER BY r.place",
+        )
+        .bind(&self.shard)
+        .bind(&self.message_id)
+        .bind(&self.topic)
+        .bind(&self.type_name)
+        .bind(&self.source)
+        .bind(&self.key)
+        .bind(&self.record)
+        .bind(&self.held_for)
+        .bind(&self.listed)
+    }
+}

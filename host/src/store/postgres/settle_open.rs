@@ -1,0 +1,266 @@
+//! The part of a settle that concerns open rows, and the groups' sums.
+
+use std::collections::BTreeMap;
+
+use courier_core::status::State;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::settle_columns::{FinalColumns, OpenColumns};
+use super::text;
+use crate::store::StoreError;
+
+/// The node of sums that no node changed but a person.
+pub(super) const PEOPLE: i32 = 0;
+
+/// Under which sum of its group an open row stands.
+#[derive(Clone, Copy)]
+pub(super) enum Class {
+    /// Behind its lane's head, or asked for and not yet begun.
+    Waiting,
+    PushFail,
+    Retrying,
+    Held,
+}
+
+impl Class {
+    pub(super) fn of(state: State, held: bool) -> Self {
+        match state {
+            _ if held => Self::Held,
+            State::PushFail => Self::PushFail,
+            State::HandleFail => Self::Retrying,
+            State::SendFail | State::Committed | State::Handled => Self::Waiting,
+        }
+    }
+
+    /// Of a row with the columns `state` and `held`.
+    pub(super) fn of_row(row: &PgRow) -> Result<Self, StoreError> {
+        Ok(Self::of(text::state(row.take("state")?)?, row.take("held")?))
+    }
+}
+
+/// How the sums of one group change.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Delta {
+    handled: i64,
+    failed: i64,
+    waiting: i64,
+    push_fail: i64,
+    retrying: i64,
+    held: i64,
+}
+
+impl Delta {
+    /// Open rows that came or went.
+    pub(super) fn add(&mut self, class: Class, count: i64) {
+        match class {
+            Class::Waiting => self.waiting += count,
+            Class::PushFail => self.push_fail += count,
+            Class::Retrying => self.retrying += count,
+            Class::Held => self.held += count,
+        }
+    }
+
+    /// Final rows that came or went.
+    pub(super) fn ended(&mut self, state: State, count: i64) {
+        if state == State::Handled { self.handled += count } else { self.failed += count }
+    }
+}
+
+/// How the sums change, by group. The map is ordered, so that transactions
+/// which write the same node's rows take them in one order.
+#[derive(Default)]
+pub(super) struct Deltas(BTreeMap<i32, Delta>);
+
+/// [`Deltas`] as arrays.
+pub(super) struct DeltaColumns {
+    pub(super) group: Vec<i32>,
+    pub(super) sums: [Vec<i64>; 6],
+}
+
+impl Deltas {
+    pub(super) fn of(&mut self, group: i32) -> &mut Delta {
+        self.0.entry(group).or_default()
+    }
+
+    pub(super) fn columns(&self) -> DeltaColumns {
+        let sum = |pick: fn(&Delta) -> i64| self.0.values().map(pick).collect();
+        DeltaColumns {
+            group: self.0.keys().copied().collect(),
+            sums: [
+                sum(|d| d.handled),
+                sum(|d| d.failed),
+                sum(|d| d.waiting),
+                sum(|d| d.push_fail),
+                sum(|d| d.retrying),
+                sum(|d| d.held),
+            ],
+        }
+    }
+
+    /// Adds them to the rows of `node`; the last statement of a transaction.
+    pub(super) async fn write(&self, tx: &mut PgConnection, node: i32) -> Result<(), StoreError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let DeltaColumns { group, sums: [handled, failed, waiting, push_fail, retrying, held] } = self.columns();
+        sqlx::query(
+            "INSERT INTO counter AS c (group_id, node_id, handled, failed, waiting, push_fail, retrying, held)
+             SELECT d.group_id, $1, d.handled, d.failed, d.waiting, d.push_fail, d.retrying, d.held
+             FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
+                 AS d (group_id, handled, failed, waiting, push_fail, retrying, held)
+             ORDER BY d.group_id
+             ON CONFLICT (group_id, node_id) DO UPDATE SET
+                 handled = c.handled + excluded.handled, failed = c.failed + excluded.failed,
+                 waiting = c.waiting + excluded.waiting, push_fail = c.push_fail + excluded.push_fail,
+                 retrying = c.retrying + excluded.retrying, held = c.held + excluded.held",
+        )
+        .bind(node)
+        .bind(group)
+        .bind(handled)
+        .bind(failed)
+        .bind(waiting)
+        .bind(push_fail)
+        .bind(retrying)
+        .bind(held)
+        .execute(tx)
+        .await
+        .map_err(at_statement)?;
+        Ok(())
+    }
+}
+
+/// Checks that every delivery which had an open row still has it, and takes
+/// those rows out of the sums.
+///
+/// No row lock is needed: whoever changes open rows of a position has locked
+/// the position, and that is this transaction now.
+pub(super) async fn check_rows(
+    tx: &mut PgConnection,
+    positions: &[i64],
+    offsets: &[i64],
+    deltas: &mut Deltas,
+) -> Result<(), StoreError> {
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let found = sqlx::query(
+        "SELECT o.group_id, o.state, o.held, count(*) AS count
+         FROM unnest($1::bigint[], $2::bigint[]) AS had (position_id, record_offset)
+         JOIN open_delivery o ON o.position_id = had.position_id AND o.record_offset = had.record_offset
+         GROUP BY o.group_id, o.state, o.held",
+    )
+    .bind(positions)
+    .bind(offsets)
+    .fetch_all(tx)
+    .await
+    .map_err(at_statement)?;
+    let mut count = 0;
+    for row in &found {
+        let rows: i64 = row.take("count")?;
+        deltas.of(row.take("group_id")?).add(Class::of_row(row)?, -rows);
+        count += rows;
+    }
+    expect(usize::try_from(count).unwrap_or(0), offsets.len(), "open rows to replace")
+}
+
+/// Final rows of deliveries that had an open row, which goes. A failed one
+/// keeps the record that the open row had, if it brings none.
+pub(super) async fn close(tx: &mut PgConnection, rows: &FinalColumns<'_>) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let written = rows
+        .bind(sqlx::query(
+            "INSERT INTO delivery (position_id, record_offset, record_time, received_at, started_at, settled_at, day,
+                 group_id, node_id, version_id, number, counted, state, verdict, message_id, key, type_name, reason,
+                 fingerprint, record)
+             SELECT r.position_id, r.record_offset, r.record_time, r.received_at, r.started_at, r.settled_at, r.day,
+                 r.group_id, r.node_id, r.version_id, r.number, r.counted, r.state, r.verdict, r.message_id, r.key,
+                 r.type_name, r.reason, r.fingerprint,
+                 CASE WHEN r.state = 4 THEN coalesce(r.record, o.record) END
+             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                 $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::integer[],
+                 $13::smallint[], $14::smallint[], $15::text[], $16::bytea[], $17::text[], $18::text[], $19::text[],
+                 $20::bytea[])
+                 AS r (position_id, record_offset, record_time, received_at, started_at, settled_at, day, group_id,
+                     node_id, version_id, number, counted, state, verdict, message_id, key, type_name, reason,
+                     fingerprint, record)
+             JOIN open_delivery o ON o.position_id = r.position_id AND o.record_offset = r.record_offset",
+        ))
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    expect(count(written.rows_affected()), rows.len(), "final rows")?;
+    let gone = sqlx::query(
+        "DELETE FROM open_delivery o USING unnest($1::bigint[], $2::bigint[]) AS r (position_id, record_offset)
+         WHERE o.position_id = r.position_id AND o.record_offset = r.record_offset",
+    )
+    .bind(&rows.position)
+    .bind(&rows.offset)
+    .execute(tx)
+    .await
+    .map_err(at_statement)?;
+    expect(count(gone.rows_affected()), rows.len(), "open rows that end")
+}
+
+/// Open rows of deliveries that had none. One that exists after all fails the
+/// primary key, and the settle with it.
+pub(super) async fn insert(tx: &mut PgConnection, rows: &OpenColumns<'_>) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    rows.bind(sqlx::query(
+        "INSERT INTO open_delivery (position_id, record_offset, record_time, received_at, next_attempt_at, started_at,
+             group_id, node_id, version_id, number, counted, state, verdict, held, message_id, key, type_name, reason,
+             fingerprint, record)
+         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+             $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::smallint[],
+             $13::smallint[], $14::boolean[], $15::text[], $16::bytea[], $17::text[], $18::text[], $19::text[],
+             $20::bytea[])",
+    ))
+    .execute(tx)
+    .await
+    .map_err(at_statement)?;
+    Ok(())
+}
+
+/// Open rows that stay open. What the message is does not change; a record
+/// that is not given stays as it is.
+pub(super) async fn update(tx: &mut PgConnection, rows: &OpenColumns<'_>) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let done = rows
+        .bind(sqlx::query(
+            "UPDATE open_delivery o SET next_attempt_at = r.next_attempt_at, started_at = r.started_at,
+                 node_id = r.node_id, version_id = r.version_id, number = r.number, counted = r.counted,
+                 state = r.state, verdict = r.verdict, held = r.held, reason = r.reason, fingerprint = r.fingerprint,
+                 record = coalesce(r.record, o.record)
+             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                 $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::smallint[],
+                 $13::smallint[], $14::boolean[], $15::text[], $16::bytea[], $17::text[], $18::text[], $19::text[],
+                 $20::bytea[])
+                 AS r (position_id, record_offset, record_time, received_at, next_attempt_at, started_at, group_id,
+                     node_id, version_id, number, counted, state, verdict, held, message_id, key, type_name, reason,
+                     fingerprint, record)
+             WHERE o.position_id = r.position_id AND o.record_offset = r.record_offset",
+        ))
+        .execute(tx)
+        .await
+        .map_err(at_statement)?;
+    expect(count(done.rows_affected()), rows.len(), "open rows that stay")
+}
+
+fn count(rows: u64) -> usize {
+    usize::try_from(rows).unwrap_or(usize::MAX)
+}
+
+/// The row count of a statement that names the state it expects.
+pub(super) fn expect(found: usize, expected: usize, what: &str) -> Result<(), StoreError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(StoreError::Bug(format!("{expected} {what} expected, {found} found")))
+}

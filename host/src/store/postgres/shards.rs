@@ -1,0 +1,69 @@
+//! Leases on relay shards.
+
+use std::time::Duration;
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::{PostgresStore, commit, micros};
+use crate::store::{StoreError, WriterId};
+
+/// A host takes no more than `want`, so that shards are left for the others;
+/// what it has beyond goes back at once. `SKIP LOCKED` keeps hosts that lease
+/// at the same moment out of each other's way: each takes other rows.
+pub(super) async fn lease_shards(
+    store: &PostgresStore,
+    writer: WriterId,
+    want: u32,
+    lease: Duration,
+) -> Result<Vec<(i32, i64)>, StoreError> {
+    let mut tx = store.begin_tx().await?;
+    // Those that ran out and that nobody took are renewed under their epoch:
+    // nobody else can have written under it.
+    let kept = sqlx::query(
+        "WITH mine AS (
+             SELECT shard, row_number() OVER (ORDER BY shard) <= $2 AS keep FROM relay_shard WHERE writer_id = $1
+         )
+         UPDATE relay_shard s SET
+             writer_id = CASE WHEN mine.keep THEN s.writer_id END,
+             lease_until = CASE WHEN mine.keep THEN courier_now() + $3 ELSE 0 END
+         FROM mine WHERE s.shard = mine.shard AND s.writer_id = $1
+         RETURNING s.shard, s.epoch, mine.keep",
+    )
+    .bind(writer.0)
+    .bind(i64::from(want))
+    .bind(micros(lease))
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    let mut shards: Vec<(i32, i64)> = Vec::new();
+    for row in &kept {
+        if row.take("keep")? {
+            shards.push((row.take("shard")?, row.take("epoch")?));
+        }
+    }
+    let missing = i64::from(want) - i64::try_from(shards.len()).unwrap_or(i64::MAX);
+    if missing > 0 {
+        let taken = sqlx::query(
+            "WITH free AS (
+                 SELECT shard FROM relay_shard
+                 WHERE (writer_id IS NULL OR lease_until <= courier_now()) AND writer_id IS DISTINCT FROM $1
+                 ORDER BY shard LIMIT $2 FOR UPDATE SKIP LOCKED
+             )
+             UPDATE relay_shard s SET writer_id = $1, epoch = s.epoch + 1, lease_until = courier_now() + $3
+             FROM free WHERE s.shard = free.shard
+             RETURNING s.shard, s.epoch",
+        )
+        .bind(writer.0)
+        .bind(missing)
+        .bind(micros(lease))
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+        for row in &taken {
+            shards.push((row.take("shard")?, row.take("epoch")?));
+        }
+    }
+    commit(tx).await?;
+    shards.sort_unstable();
+    Ok(shards)
+}

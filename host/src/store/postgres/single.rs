@@ -1,0 +1,129 @@
+//! One delivery by its key, and the attempts of several.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use courier_core::message::Offset;
+use sqlx::postgres::PgRow;
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::{PostgresStore, text};
+use crate::store::{AttemptRow, DeliveryKey, DeliveryRow, PositionId, StoreError};
+
+/// Reads a row of the columns that [`super::deliveries`] and [`delivery`]
+/// select.
+pub(super) fn delivery_row(row: &PgRow) -> Result<DeliveryRow, StoreError> {
+    Ok(DeliveryRow {
+        key: DeliveryKey { position: PositionId(row.take("position_id")?), offset: row.offset("record_offset")? },
+        message_id: row.take("message_id")?,
+        group: row.take("group_name")?,
+        topic: row.take("topic")?,
+        incarnation: row.take("incarnation")?,
+        partition: row.take("partition")?,
+        record_key: row.bytes("key")?,
+        type_name: row.take("type_name")?,
+        state: text::state(row.take("state")?)?,
+        verdict: row.take::<Option<i16>>("verdict")?.map(text::verdict).transpose()?,
+        reason: row.take("reason")?,
+        fingerprint: row.take("fingerprint")?,
+        node: row.take("node")?,
+        version: row.take("version")?,
+        record_time: row.time("record_time")?,
+        received_at: row.time("received_at")?,
+        started_at: row.time_opt("started_at")?,
+        settled_at: row.time_opt("settled_at")?,
+        next_attempt_at: row.time_opt("next_attempt_at")?,
+        number: row.count("number")?,
+        counted: row.count("counted")?,
+        record: row.bytes("record")?,
+    })
+}
+
+/// At most one of the two tables has it: settling and asking move a delivery
+/// in one transaction, and this reads both in one snapshot.
+pub(super) async fn delivery(store: &PostgresStore, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+    let row = sqlx::query(
+        "SELECT d.*, g.name AS group_name, p.topic, p.incarnation, p.partition, n.word AS node, v.word AS version
+         FROM (
+             SELECT position_id, record_offset, record_time, received_at, started_at, NULL::bigint AS settled_at,
+                 next_attempt_at, group_id, node_id, version_id, number, counted, state, verdict, message_id, key,
+                 type_name, reason, fingerprint, record
+             FROM open_delivery WHERE position_id = $1 AND record_offset = $2
+             UNION ALL
+             SELECT position_id, record_offset, record_time, received_at, started_at, settled_at, NULL, group_id,
+                 node_id, version_id, number, counted, state, verdict, message_id, key, type_name, reason,
+                 fingerprint, record
+             FROM delivery WHERE position_id = $1 AND record_offset = $2
+         ) AS d
+         JOIN position p ON p.id = d.position_id
+         JOIN consumer_group g ON g.id = d.group_id
+         LEFT JOIN word n ON n.id = d.node_id
+         LEFT JOIN word v ON v.id = d.version_id",
+    )
+    .bind(key.position.0)
+    .bind(key.offset.0)
+    .fetch_optional(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    row.as_ref().map(delivery_row).transpose()
+}
+
+/// Kept attempts, and for a final row whose last attempt was not kept (it was
+/// handled at once and logged nothing) the one that its own row tells of.
+pub(super) async fn attempts(store: &PostgresStore, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError> {
+    let (positions, offsets): (Vec<i64>, Vec<i64>) = keys.iter().map(|key| (key.position.0, key.offset.0)).unzip();
+    let rows = sqlx::query(
+        "SELECT a.position_id, a.record_offset, a.number, a.counted, a.started_at, a.finished_at, a.verdict, a.reason,
+             a.fingerprint, a.log, n.word AS node, v.word AS version
+         FROM (
+             SELECT t.position_id, t.record_offset, t.number, t.counted, t.started_at, t.finished_at, t.verdict,
+                 t.reason, t.fingerprint, t.log, t.node_id, t.version_id
+             FROM unnest($1::bigint[], $2::bigint[]) AS k (position_id, record_offset)
+             JOIN attempt t ON t.position_id = k.position_id AND t.record_offset = k.record_offset
+             UNION ALL
+             SELECT d.position_id, d.record_offset, d.number, d.counted > 0, d.started_at, d.settled_at, d.verdict,
+                 d.reason, d.fingerprint, NULL, d.node_id, d.version_id
+             FROM unnest($1::bigint[], $2::bigint[]) AS k (position_id, record_offset)
+             JOIN delivery d ON d.position_id = k.position_id AND d.record_offset = k.record_offset
+             WHERE d.number > 0 AND d.started_at IS NOT NULL AND d.verdict IS NOT NULL
+                 AND NOT EXISTS (SELECT FROM attempt t WHERE t.position_id = d.position_id
+                     AND t.record_offset = d.record_offset AND t.number = d.number)
+         ) AS a
+         LEFT JOIN word n ON n.id = a.node_id
+         LEFT JOIN word v ON v.id = a.version_id
+         ORDER BY a.position_id, a.record_offset, a.number",
+    )
+    .bind(&positions)
+    .bind(&offsets)
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    let mut found: HashMap<DeliveryKey, Vec<AttemptRow>> = HashMap::new();
+    let mut seen = HashSet::new();
+    for row in &rows {
+        let key =
+            DeliveryKey { position: PositionId(row.take("position_id")?), offset: Offset(row.take("record_offset")?) };
+        let attempt = attempt_row(row)?;
+        // A key that was asked for twice is joined twice.
+        if seen.insert((key, attempt.number)) {
+            found.entry(key).or_default().push(attempt);
+        }
+    }
+    Ok(keys.iter().map(|key| found.get(key).cloned().unwrap_or_default()).collect())
+}
+
+fn attempt_row(row: &PgRow) -> Result<AttemptRow, StoreError> {
+    Ok(AttemptRow {
+        number: row.count("number")?,
+        counted: row.take("counted")?,
+        version: row.take::<Option<&str>>("version")?.map(Arc::from),
+        node: Arc::from(row.take::<Option<&str>>("node")?.unwrap_or_default()),
+        started_at: row.time("started_at")?,
+        finished_at: row.time("finished_at")?,
+        verdict: text::verdict(row.take("verdict")?)?,
+        reason: row.take("reason")?,
+        fingerprint: row.take("fingerprint")?,
+        log: row.take("log")?,
+    })
+}
