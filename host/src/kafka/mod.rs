@@ -2,14 +2,20 @@
 //!
 //! Nothing here knows of stores, plugins or groups: it is handed records and
 //! hands records on. Read [`record`] for what a record is and how it becomes a
-//! message, then [`producer`] for the way out with [`topics`] for what it must
-//! know of topics first.
+//! message; [`source`] and [`partition`] for the way in; [`producer`] for the
+//! way out, with [`topics`] for what it must know of topics first; [`lookup`]
+//! for questions about logs.
 
 mod cloudevents;
+pub mod embedded;
 pub mod hash;
 pub mod log;
+pub mod lookup;
+pub mod partition;
 pub mod producer;
 pub mod record;
+pub mod source;
+mod topic_id;
 pub mod topics;
 
 pub use cloudevents::is_attribute;
