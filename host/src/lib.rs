@@ -2,15 +2,15 @@
 
 pub mod config;
 
-pub mod kafka;
-pub mod group;
 pub mod engine;
-pub mod store;
+pub mod group;
+pub mod kafka;
 pub mod publish;
+pub mod store;
 
 pub mod api;
-pub mod serve;
 pub mod cli;
+pub mod serve;
 
 pub mod clock;
 pub mod shutdown;

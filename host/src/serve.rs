@@ -134,9 +134,9 @@ impl Host {
         let producer = Producer::new(&config.kafka.bootstrap_servers, &properties.collect())?;
         let log = Log::new(&clients)?;
         let waker = Waker::default();
-        let relay =
-            Relay::start(Arc::clone(&store), producer.clone(), joined.writer, waker.clone(), stop.clone());
-        let acceptor = Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone(), accept::Settings::default());
+        let relay = Relay::start(Arc::clone(&store), producer.clone(), joined.writer, waker.clone(), stop.clone());
+        let acceptor =
+            Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone(), accept::Settings::default());
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
         let engine = Engine::new(engine_settings())?;

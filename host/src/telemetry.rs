@@ -18,7 +18,10 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
     metrics::describe_counter!("courier_deliveries_total", "Outcomes of deliveries written by this node");
     metrics::describe_gauge!("courier_open_deliveries", "Unfinished deliveries in the store");
     metrics::describe_gauge!("courier_lag", "Records between a group's position and the end of the log");
-    metrics::describe_counter!("courier_stale_writes_total", "Outcomes refused because a newer owner has the partition");
+    metrics::describe_counter!(
+        "courier_stale_writes_total",
+        "Outcomes refused because a newer owner has the partition"
+    );
     metrics::describe_histogram!("courier_attempt_seconds", metrics::Unit::Seconds, "How long attempts take");
     metrics::describe_histogram!("courier_settle_seconds", metrics::Unit::Seconds, "How long group commits take");
     metrics::describe_counter!("courier_messages_total", "Messages taken from senders");

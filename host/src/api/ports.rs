@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt};
 use super::problem::Problem;
+pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt};
 
 /// The send side.
 #[async_trait]

@@ -58,7 +58,7 @@ impl Bound {
     #[must_use]
     pub fn new(binding: Binding, plugin: watch::Receiver<Plugin>) -> Self {
         let (queue, work) = async_channel::unbounded();
-        let keeper = Keeper::new(binding.circuit.clone());
+        let keeper = Keeper::new(binding.circuit);
         if binding.paused {
             keeper.pause(Some("paused in the configuration".to_owned()));
         }

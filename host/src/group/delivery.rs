@@ -75,7 +75,8 @@ impl Work {
         match outcome {
             Outcome::Handled => {
                 let message = self.in_hand.message();
-                outbound.extend(ended.emissions.into_iter().map(|one| emission(&bound.binding.plugin.name, message, one)));
+                outbound
+                    .extend(ended.emissions.into_iter().map(|one| emission(&bound.binding.plugin.name, message, one)));
                 state_writes = ended.state_writes;
             }
             Outcome::Failed { dead_letter: true } => {

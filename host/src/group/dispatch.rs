@@ -159,6 +159,8 @@ pub async fn keep_gate(bound: Arc<Bound>) {
 pub fn no_active_version(plugin: &str) -> Plugin {
     Plugin::Missing(
         Verdict::NoPlugin,
-        format!("plugin {plugin} has no active version: push one and activate it (courier plugin push FILE --activate)"),
+        format!(
+            "plugin {plugin} has no active version: push one and activate it (courier plugin push FILE --activate)"
+        ),
     )
 }

@@ -48,12 +48,9 @@ fn becomes(write: &Write<Box<Concluded>>, in_hand: &InHand) -> Becomes {
         To::Failed { .. } => {
             Becomes::Final { state: State::HandleFail, settled_at, record: Some(in_hand.record.encode()) }
         }
-        To::Open { state, due, held, keep_record } => Becomes::Open {
-            state,
-            next_attempt_at: due,
-            held,
-            record: keep_record.then(|| in_hand.record.encode()),
-        },
+        To::Open { state, due, held, keep_record } => {
+            Becomes::Open { state, next_attempt_at: due, held, record: keep_record.then(|| in_hand.record.encode()) }
+        }
     }
 }
 

@@ -191,7 +191,7 @@ struct Owner {
     epoch: i64,
     /// Records whose deliveries have no durable outcome and no open row yet.
     records: HashMap<Offset, Arc<InHand>>,
-    answer: Option<(oneshot::Receiver<Answer>, Arc<Batch<Box<Concluded>>>)>,
+    answer: Option<UnderWay>,
     orders: std::sync::mpsc::Sender<Order>,
     released: mpsc::UnboundedSender<Released>,
     durable: Arc<AtomicI64>,
@@ -204,11 +204,7 @@ struct Owner {
 }
 
 impl Owner {
-    async fn run(
-        mut self,
-        mut feed: mpsc::UnboundedReceiver<Vec<InHand>>,
-        mut inbox: mpsc::UnboundedReceiver<Mail>,
-    ) {
+    async fn run(mut self, mut feed: mpsc::UnboundedReceiver<Vec<InHand>>, mut inbox: mpsc::UnboundedReceiver<Mail>) {
         let mut gate = self.bound.keeper.watch();
         let mut deadline = None;
         let mut fed = true;

@@ -147,7 +147,8 @@ impl Plugins {
         let wasm = match self.store.version_wasm(digest).await {
             Ok(wasm) => wasm,
             Err(StoreError::NotFound(_)) => {
-                let reason = format!("plugin {plugin} has no version {digest}: push it, or name another in the binding");
+                let reason =
+                    format!("plugin {plugin} has no version {digest}: push it, or name another in the binding");
                 return Ok(Plugin::Missing(Verdict::NoPlugin, reason));
             }
             Err(error) => return Err(error),

@@ -251,10 +251,7 @@ impl Thread {
                 Some(Ok(message)) => Self::sort(&mut self.feeds, &self.budget, now, &message),
                 Some(Err(error)) => {
                     let code = error.rdkafka_error_code();
-                    if matches!(
-                        code,
-                        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
-                    ) {
+                    if matches!(code, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)) {
                         let _ = self.notices.send(Notice::OutOfRange);
                     } else {
                         let _ = self.notices.send(Notice::Trouble(error.to_string()));
@@ -366,10 +363,7 @@ impl Thread {
 
     fn is_read(&self, place: &TopicPartition) -> bool {
         let slots = self.feeds.get(&*place.topic);
-        usize::try_from(place.partition)
-            .ok()
-            .and_then(|at| slots?.get(at))
-            .is_some_and(Option::is_some)
+        usize::try_from(place.partition).ok().and_then(|at| slots?.get(at)).is_some_and(Option::is_some)
     }
 
     /// Unsubscribes before it closes, so that the others get the partitions in

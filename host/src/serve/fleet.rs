@@ -52,7 +52,8 @@ impl Fleet {
             let now = group.bindings.iter().map(|bound| &bound.binding);
             !wanted.get(group.name.as_str()).is_some_and(|wanted| wanted.iter().copied().eq(now))
         };
-        let leaving: Vec<String> = groups.values().filter(|group| changed(group)).map(|group| group.name.clone()).collect();
+        let leaving: Vec<String> =
+            groups.values().filter(|group| changed(group)).map(|group| group.name.clone()).collect();
         let stopping: Vec<Group> = leaving.iter().filter_map(|name| groups.remove(name)).collect();
         join_all(stopping.into_iter().map(Group::stop)).await;
         for (name, bindings) in wanted {

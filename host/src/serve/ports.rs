@@ -266,4 +266,3 @@ pub fn tokens(auth: &Auth) -> Vec<TokenSpec> {
     });
     tokens.collect()
 }
-

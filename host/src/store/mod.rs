@@ -81,7 +81,8 @@ pub trait Store: Send + Sync + 'static {
     /// Stores where a group starts in a topic it has no position in yet: one
     /// row for each partition, epoch 0. Does nothing when any position of
     /// (group, topic) exists. `topic_id` is Kafka's id of the topic.
-    async fn begin(&self, group: &str, topic: &str, topic_id: &str, starts: &[(i32, Offset)]) -> Result<(), StoreError>;
+    async fn begin(&self, group: &str, topic: &str, topic_id: &str, starts: &[(i32, Offset)])
+    -> Result<(), StoreError>;
 
     /// Makes `writer` the owner of a partition: epoch + 1. Reads what the new
     /// owner must know. A partition without a position starts at `fallback`
@@ -92,7 +93,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Records that offsets were lost to retention and moves the position to
     /// `to` under the epoch; `Fenced` when the epoch is older.
-    async fn skip_lost(&self, position: PositionId, epoch: i64, from: Offset, to: Offset, why: &str) -> Result<(), StoreError>;
+    async fn skip_lost(
+        &self,
+        position: PositionId,
+        epoch: i64,
+        from: Offset,
+        to: Offset,
+        why: &str,
+    ) -> Result<(), StoreError>;
 
     /// Writes the outcomes of `parts` in one transaction, as sequence
     /// `sequence` of `writer` (the writer's current sequence + 1).
@@ -108,7 +116,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// The stored records of open deliveries, in the order of `offsets`; none
     /// where the row has gone, `record: None` where only coordinates are kept.
-    async fn open_records(&self, position: PositionId, offsets: &[Offset]) -> Result<Vec<Option<OpenRecord>>, StoreError>;
+    async fn open_records(
+        &self,
+        position: PositionId,
+        offsets: &[Offset],
+    ) -> Result<Vec<Option<OpenRecord>>, StoreError>;
 
     /// Open deliveries of `positions` that somebody asked to run
     /// (`asked_at > since`), oldest first, at most `limit`.
