@@ -17,7 +17,7 @@ use crate::store::StoreError;
 
 /// Rows after which the next slot begins. Twice as many would halve the probes
 /// of a look-up, and double the pages that a settle changes.
-const SLOT_ROWS: i64 = 8_192;
+const SLOT_ROWS: i64 = 4_096;
 
 /// The slots that some final rows fall in.
 pub(super) struct Slots {
