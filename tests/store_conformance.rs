@@ -14,7 +14,7 @@ mod lists;
 #[path = "store_conformance/nodes.rs"]
 mod nodes;
 #[path = "store_conformance/owner.rs"]
-pub mod owner;
+mod owner;
 #[path = "store_conformance/plugins.rs"]
 mod plugins;
 #[path = "store_conformance/positions.rs"]

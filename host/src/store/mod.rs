@@ -64,7 +64,8 @@ pub trait Store: Send + Sync + 'static {
     /// Who holds the lease on `node` now, if anybody does.
     async fn holder(&self, node: &str) -> Result<Option<(Holder, Timestamp)>, StoreError>;
 
-    /// Drops the lease of `node` whatever its age, if `holder` still has it.
+    /// Drops the lease of `node` whatever its age and frees its relay shards,
+    /// if `holder` still has it; `Conflict` when it does not.
     async fn evict(&self, node: &str, holder: &Holder) -> Result<(), StoreError>;
 
     /// Extends the lease; `Fenced` when another process took the name.
@@ -86,9 +87,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Makes `writer` the owner of a partition: epoch + 1. Reads what the new
     /// owner must know. A partition without a position starts at `fallback`
-    /// (incarnation 0). When `renewed` is given, the topic's id changed or the
-    /// log ends before the position: a new incarnation begins at that offset
-    /// and what lay open in the old one becomes a lost range.
+    /// (incarnation 0). When the topic's id changed or the log ends before the
+    /// position, a new incarnation begins at `fallback`: a lost range is
+    /// recorded, and what lay open in the old one is finally HANDLE_FAIL.
     async fn claim(&self, claim: &ClaimRequest) -> Result<Claimed, StoreError>;
 
     /// Records that offsets were lost to retention and moves the position to
@@ -131,8 +132,9 @@ pub trait Store: Send + Sync + 'static {
     /// Asks that a delivery runs again now. An open one becomes due; a final
     /// one becomes an open row (state COMMITTED until its outcome, attempts
     /// and their numbers kept, `counted` from 0) in one transaction, and
-    /// leaves the final rows. `Conflict` for one that is running its first
-    /// flight, `NotFound` for an unknown one.
+    /// leaves the final rows. One that waits behind its lane's head is marked
+    /// and goes on waiting. `Conflict` for one that is running its first
+    /// flight or whose topic was created anew, `NotFound` for an unknown one.
     async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError>;
 
     // ---- plugins

@@ -449,7 +449,8 @@ pub struct MessageRow {
     pub retrying: bool,
     /// Where it is in Kafka, once it is.
     pub place: Option<(i32, Offset)>,
-    /// The record or what is kept of the body, while it is not on Kafka.
+    /// The record or what is kept of the body, while it is not on Kafka. Lists
+    /// leave it out: a page of bodies may be a gigabyte.
     pub record: Option<Bytes>,
     /// When a delayed message is due.
     pub deliver_at: Option<Timestamp>,
@@ -500,7 +501,7 @@ pub struct DeliveryRow {
     pub number: u32,
     /// Attempts used up so far.
     pub counted: u32,
-    /// The encoded record, while the store has it.
+    /// The encoded record, while the store has it. Lists leave it out.
     pub record: Option<Bytes>,
 }
 

@@ -47,6 +47,11 @@ pub struct Connections {
 impl Connections {
     /// Opens or creates the file that `url` names and runs the migrations.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
+        if url.contains(":memory:") || url.contains("mode=memory") {
+            // Each connection would have a database of its own, and all would
+            // be gone with the process.
+            return Err(StoreError::NotFound(format!("the store's url {url:?} names no file")));
+        }
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|error| StoreError::NotFound(format!("the store's url {url:?} is not understood: {error}")))?
             .create_if_missing(true)

@@ -51,8 +51,9 @@ impl Table {
     }
 }
 
-/// What the columns come from beside `d`.
-const JOINS: &str = " d JOIN position p ON p.id = d.position JOIN consumer_group g ON g.id = d.group_id
+/// What the columns come from beside `d`. CROSS JOIN keeps `d` the outer loop,
+/// and with it the order that its rows come in.
+const JOINS: &str = " d CROSS JOIN position p ON p.id = d.position CROSS JOIN consumer_group g ON g.id = d.group_id
      LEFT JOIN word n ON n.id = d.node LEFT JOIN word v ON v.id = d.version ";
 
 /// A range of an index, by what it is narrowed to.
@@ -102,7 +103,18 @@ impl<'f> Range<'f> {
             Self::Failed(_) => "failed",
             Self::Group(_) => "time",
         };
-        query.push(format_args!("SELECT {columns} FROM {name} INDEXED BY {name}_{index} WHERE "));
+        // Slots follow one another in time, so that walking them from new to
+        // old, and each index from new to old, is one walk from new to old.
+        let slotted = table == Table::Final && matches!(self, Self::Message(_) | Self::Key(_));
+        let slots = if slotted { "slot s CROSS JOIN " } else { "" };
+        query.push(format_args!("SELECT {columns} FROM {slots}{name} AS f INDEXED BY {name}_{index} WHERE "));
+        if slotted {
+            query.push("f.slot = s.start_at AND ");
+            let latest = [after.map(|Place([at, ..])| at), filter.to.map(|to| to.0)].into_iter().flatten().min();
+            if let Some(latest) = latest {
+                query.push("s.start_at <= ").push_bind(latest).push(" AND ");
+            }
+        }
         match self {
             Self::Message(id) => query.push("message_id = ").push_bind(clean(id).into_owned()),
             Self::Key(key) => query.push("key = ").push_bind(key.to_vec()),
@@ -125,7 +137,8 @@ impl<'f> Range<'f> {
             query.push(format_args!(" AND ({time}, position, offset) < ("));
             query.push_bind(at).push(", ").push_bind(position).push(", ").push_bind(offset).push(")");
         }
-        query.push(format_args!(" ORDER BY {time} DESC, position DESC, offset DESC"));
+        let slots = if slotted { "s.start_at DESC, " } else { "" };
+        query.push(format_args!(" ORDER BY {slots}{time} DESC, position DESC, offset DESC"));
     }
 }
 
@@ -250,21 +263,20 @@ impl SqliteStore {
         share: usize,
         more: usize,
     ) -> Result<Slice<DeliveryRow>, StoreError> {
-        let time = table.time();
         let mut query = QueryBuilder::new("SELECT ");
         query.push(table.columns("NULL")).push(" FROM (");
-        range.push(&mut query, "*", table, filter, after);
+        range.push(&mut query, "f.*", table, filter, after);
         query.push(" LIMIT ").push_bind(rows(share)).push(")").push(JOINS).push("WHERE TRUE");
         push_filter(&mut query, filter)?;
-        query
-            .push(format_args!(" ORDER BY d.{time} DESC, d.position DESC, d.offset DESC LIMIT "))
-            .push_bind(rows(more));
+        // No order is asked for again: SQLite would look at the whole slice
+        // and sort it before it answered the first row.
+        query.push(" LIMIT ").push_bind(rows(more));
         let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
         let found: Vec<_> = found.iter().map(delivery_row).collect::<Result<_, _>>()?;
         let mut ended = None;
         if found.len() < more {
             let mut places = QueryBuilder::new("");
-            range.push(&mut places, &format!("{time}, position, offset"), table, filter, after);
+            range.push(&mut places, &format!("{}, position, offset", table.time()), table, filter, after);
             ended = end_of_slice(&self.connections.readers, places, share).await?;
         }
         Ok(Slice { rows: found, ended })

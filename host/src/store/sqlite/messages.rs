@@ -18,7 +18,7 @@ pub(super) async fn message_by_id(
     id: &str,
 ) -> Result<Option<MessageRow>, StoreError> {
     let row = sqlx::query(
-        "SELECT m.created_at, m.seq, 0, m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.state, m.reason,
+        "SELECT m.created_at, m.seq, 0, m.created_at, m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.state, m.reason,
              m.retrying, m.partition, m.offset,
              coalesce(m.record, (SELECT o.record FROM outbound o WHERE o.message_id = m.id AND o.listed = 1
                                  AND m.partition IS NULL LIMIT 1))
@@ -35,7 +35,7 @@ fn message_row(row: &SqliteRow) -> Result<(Place, MessageRow), StoreError> {
     let mut columns = Columns::of(row);
     let place = Place([columns.take()?, columns.take()?, columns.take()?]);
     let message = MessageRow {
-        created_at: courier_core::message::Timestamp(place.0[0]),
+        created_at: columns.time()?,
         id: columns.take()?,
         key: columns.bytes_option()?,
         source: columns.take()?,
@@ -56,30 +56,75 @@ fn message_row(row: &SqliteRow) -> Result<(Place, MessageRow), StoreError> {
     Ok((place, message))
 }
 
-/// Appends the range of an index that a filter narrows to, newest first.
-fn push_range(query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &MessageFilter, after: Option<Place>) {
-    let index = match (&filter.key, filter.state) {
-        (Some(_), _) => "message_key",
-        (None, Some(State::SendFail)) => "message_unsent",
-        (None, _) => "message_time",
-    };
-    query.push(format_args!("SELECT {columns} FROM message INDEXED BY {index} WHERE TRUE"));
-    if let Some(key) = &filter.key {
-        query.push(" AND key = ").push_bind(key.to_vec());
-    } else if filter.state == Some(State::SendFail) {
-        // A literal, since only that makes the partial index fit.
-        query.push(" AND state = 1");
+/// How the rows of a filter are found, newest first.
+#[derive(Clone, Copy)]
+enum Walk {
+    /// Through the slots of the key's index, in the order of taking.
+    Key,
+    /// Through those that are not on Kafka, by time.
+    Unsent,
+    /// Through all, by time.
+    All,
+}
+
+impl Walk {
+    fn of(filter: &MessageFilter) -> Self {
+        match (&filter.key, filter.state) {
+            (Some(_), _) => Self::Key,
+            (None, Some(State::SendFail)) => Self::Unsent,
+            (None, _) => Self::All,
+        }
     }
-    if let Some(from) = filter.from {
-        query.push(" AND created_at >= ").push_bind(from.0);
+
+    /// The columns of a [`Place`].
+    fn place(self) -> &'static str {
+        match self {
+            Self::Key => "seq, 0, 0",
+            Self::Unsent | Self::All => "created_at, seq, 0",
+        }
     }
-    if let Some(to) = filter.to {
-        query.push(" AND created_at < ").push_bind(to.0);
+
+    /// Appends the walk over all rows it may touch.
+    fn push(self, query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &MessageFilter, after: Option<Place>) {
+        let from = match self {
+            // The numbers of the slots, newest first; the index has one for
+            // each 8,192 messages.
+            Self::Key => {
+                "(WITH RECURSIVE s (n) AS (
+                     SELECT max(seq) / 8192 FROM message
+                     UNION ALL
+                     SELECT n - 1 FROM s WHERE n > (SELECT min(seq) / 8192 FROM message)
+                 ) SELECT n FROM s LIMIT -1) s
+                 CROSS JOIN message AS m INDEXED BY message_key WHERE m.seq / 8192 = s.n"
+            }
+            // A literal, since only that makes the partial index fit.
+            Self::Unsent => "message AS m INDEXED BY message_unsent WHERE state = 1",
+            Self::All => "message AS m INDEXED BY message_time WHERE TRUE",
+        };
+        query.push(format_args!("SELECT {columns} FROM {from}"));
+        if let Some(key) = &filter.key {
+            query.push(" AND key = ").push_bind(key.to_vec());
+        }
+        if let Some(from) = filter.from {
+            query.push(" AND created_at >= ").push_bind(from.0);
+        }
+        if let Some(to) = filter.to {
+            query.push(" AND created_at < ").push_bind(to.0);
+        }
+        match (self, after) {
+            (Self::Key, Some(Place([seq, ..]))) => {
+                query.push(" AND s.n <= ").push_bind(seq).push(" / 8192 AND seq < ").push_bind(seq);
+            }
+            (_, Some(Place([time, seq, _]))) => {
+                query.push(" AND (created_at, seq) < (").push_bind(time).push(", ").push_bind(seq).push(")");
+            }
+            (_, None) => {}
+        }
+        query.push(match self {
+            Self::Key => " ORDER BY seq DESC",
+            Self::Unsent | Self::All => " ORDER BY created_at DESC, seq DESC",
+        });
     }
-    if let Some(Place([time, seq, _])) = after {
-        query.push(" AND (created_at, seq) < (").push_bind(time).push(", ").push_bind(seq).push(")");
-    }
-    query.push(" ORDER BY created_at DESC, seq DESC");
 }
 
 /// Appends what the range leaves open.
@@ -114,21 +159,24 @@ impl SqliteStore {
         page: &Page,
     ) -> Result<Listing<MessageRow>, StoreError> {
         let (after, limit) = start(page)?;
-        let (share, more) = (share(1), limit + 1);
-        let mut query = QueryBuilder::new(
-            "SELECT created_at, seq, 0, id, key, source, topic, type_name, kind, time, state, reason, retrying,
-                 partition, offset, NULL FROM (",
+        let (walk, share, more) = (Walk::of(filter), share(1), limit + 1);
+        let mut query = QueryBuilder::new("SELECT ");
+        query.push(walk.place()).push(
+            ", created_at, id, key, source, topic, type_name, kind, time, state, reason, retrying, partition, offset,
+                 NULL FROM (",
         );
-        push_range(&mut query, "*", filter, after);
+        walk.push(&mut query, "m.*", filter, after);
         query.push(" LIMIT ").push_bind(rows(share)).push(") WHERE TRUE");
         push_filter(&mut query, filter)?;
-        query.push(" ORDER BY created_at DESC, seq DESC LIMIT ").push_bind(rows(more));
+        // No order is asked for again: SQLite would look at the whole slice
+        // and sort it before it answered the first row.
+        query.push(" LIMIT ").push_bind(rows(more));
         let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
         let found: Vec<_> = found.iter().map(message_row).collect::<Result<_, _>>()?;
         let mut ended = None;
         if found.len() < more {
             let mut places = QueryBuilder::new("");
-            push_range(&mut places, "created_at, seq, 0", filter, after);
+            walk.push(&mut places, walk.place(), filter, after);
             ended = end_of_slice(&self.connections.readers, places, share).await?;
         }
         Ok(merge(vec![Slice { rows: found, ended }], limit))

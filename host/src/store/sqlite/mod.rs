@@ -5,7 +5,7 @@
 //! file, as the command line does beside a running host.
 //!
 //! [`connect`] opens the file; each family of verbs has a file: [`nodes`],
-//! [`positions`] with [`claim`], [`settle`] with [`settle_rows`], [`open`] and
+//! [`positions`] with [`claim`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
 //! [`ask`], [`plugins`], [`accept`] and [`relay`], [`groups`], and for people
 //! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
 //! [`prune`] forgets. The schema is in `migrations`.
@@ -28,6 +28,7 @@ mod relay;
 mod settle;
 mod settle_rows;
 mod slices;
+mod slots;
 mod values;
 mod words;
 

@@ -21,6 +21,7 @@ impl SqliteStore {
         let before = Timestamp(now().0.saturating_sub(age));
         let mut tx = self.connections.write().await?;
         let deliveries = prune_deliveries(&mut tx, before).await?;
+        prune_slots(&mut tx, before).await?;
         let messages = prune_messages(&mut tx, before).await?;
         prune_writers(&mut tx, before).await?;
         tx.commit().await.map_err(commit_fault)?;
@@ -88,6 +89,21 @@ async fn remove(tx: &mut SqliteConnection, group: i64, old: &str) -> Result<(), 
     for statement in STATEMENTS {
         sqlx::query(statement).bind(old).execute(&mut *tx).await.map_err(fault)?;
     }
+    Ok(())
+}
+
+/// Removes slots that have no rows any more, so that nobody probes them. The
+/// first stays, since every time has to fall in one, and so does the newest.
+async fn prune_slots(tx: &mut SqliteConnection, before: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM slot WHERE start_at > (SELECT min(start_at) FROM slot) AND last_at < ?
+             AND start_at < (SELECT max(start_at) FROM slot)
+             AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.slot = slot.start_at)",
+    )
+    .bind(before.0)
+    .execute(tx)
+    .await
+    .map_err(fault)?;
     Ok(())
 }
 

@@ -187,11 +187,11 @@ async fn held_shards(tx: &mut SqliteConnection, shards: &[(i32, i64)]) -> Result
     .map_err(fault)
 }
 
-/// Writes the message rows of outbound rows that changed, which are in the
-/// temporary-free form of one JSON list: id, partition, offset, reason. What a
-/// handler published gets its message row here, when it is first heard of.
-/// A message that has a place already keeps it: it was sent twice, and the
-/// first place is the one that people were told.
+/// Writes the message rows of outbound rows that changed. The one parameter is
+/// a JSON list of [id of the outbound row, partition, offset, reason]. What a
+/// handler published gets its message row here, when it is first heard of. A
+/// message that has a place already keeps it: it was sent twice, and the first
+/// place is the one that people were told.
 macro_rules! message_rows {
     ($state:literal, $retrying:literal, $record:literal) => {
         concat!(

@@ -6,6 +6,7 @@ use sqlx::error::BoxDynError;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, SqliteConnection};
 
+use super::slots::Slots;
 use super::values::{Bulk, clean, clean_option, expect_rows};
 use super::words::Words;
 use crate::store::{AttemptRow, Becomes, OutcomeRow, PositionId, StoreError};
@@ -56,9 +57,10 @@ impl<'o> Line<'o> {
 /// Inserts the final rows.
 pub(super) async fn write_final(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
     const INSERT: Bulk = Bulk {
-        insert: "INSERT INTO delivery (position, offset, day, group_id, state, settled_at, record_time, received_at,
+        insert:
+            "INSERT INTO delivery (position, offset, day, group_id, slot, state, settled_at, record_time, received_at,
                  started_at, number, counted, verdict, node, version, message_id, key, type_name, reason, fingerprint)",
-        columns: 19,
+        columns: 20,
         then: "",
     };
     let rows: Vec<(&Line<'_>, State, Timestamp)> = lines
@@ -68,12 +70,14 @@ pub(super) async fn write_final(tx: &mut SqliteConnection, lines: &[Line<'_>]) -
             Becomes::Open { .. } => None,
         })
         .collect();
+    let slots = Slots::fill(tx, &rows.iter().map(|(_, _, settled_at)| *settled_at).collect::<Vec<_>>()).await?;
     let inserted = INSERT
         .run(tx, &rows, |arguments, (line, state, settled_at)| {
             arguments.add(line.position.0)?;
             arguments.add(line.outcome.offset.0)?;
             arguments.add(line.outcome.record_time.day())?;
             arguments.add(line.group)?;
+            arguments.add(slots.start_of(*settled_at))?;
             arguments.add(state.code())?;
             arguments.add(settled_at.0)?;
             line.bind_rest(arguments)

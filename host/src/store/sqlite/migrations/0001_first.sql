@@ -78,12 +78,26 @@ CREATE INDEX open_delivery_message ON open_delivery (message_id);
 CREATE INDEX open_delivery_key ON open_delivery (key, received_at) WHERE key IS NOT NULL;
 CREATE INDEX open_delivery_time ON open_delivery (group_id, received_at);
 
+-- Final rows are cut into slots of some thousands by the time they were
+-- settled: a slot has the rows from its start to the start of the next. The
+-- indexes by message and key begin with the slot. Their entries come in no
+-- order, and in one large index nearly every row of a settle would change a
+-- page of its own; within the newest slot they share a few. A look-up probes
+-- each slot.
+CREATE TABLE slot (
+    start_at INTEGER PRIMARY KEY,  -- the first settled_at of the slot
+    last_at  INTEGER NOT NULL,     -- no later settled_at was seen while it was the newest
+    rows     INTEGER NOT NULL      -- rows settled while it was the newest
+) STRICT;
+INSERT INTO slot (start_at, last_at, rows) VALUES (-9223372036854775808, -9223372036854775808, 0);
+
 -- Deliveries that are finished, written once in their final state.
 CREATE TABLE delivery (
     position    INTEGER NOT NULL,  -- group, topic, incarnation and partition
     offset      INTEGER NOT NULL,  -- the record's offset
     day         INTEGER NOT NULL,  -- UTC day of the record's Kafka time, as in the other dialect
     group_id    INTEGER NOT NULL,  -- the group, once more for lists
+    slot        INTEGER NOT NULL,  -- start of the slot that settled_at falls in
     state       INTEGER NOT NULL,  -- HANDLED or HANDLE_FAIL
     settled_at  INTEGER NOT NULL,  -- when it was decided
     record_time INTEGER NOT NULL,  -- Kafka's time of the record
@@ -101,8 +115,8 @@ CREATE TABLE delivery (
     fingerprint TEXT,              -- groups failures that are alike
     PRIMARY KEY (position, offset, day)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX delivery_message ON delivery (message_id);
-CREATE INDEX delivery_key ON delivery (key, settled_at) WHERE key IS NOT NULL;
+CREATE INDEX delivery_message ON delivery (slot, message_id);
+CREATE INDEX delivery_key ON delivery (slot, key, settled_at) WHERE key IS NOT NULL;
 -- Rows arrive in about this order, so that the index costs little; lists of a
 -- group and retention live on it.
 CREATE INDEX delivery_time ON delivery (group_id, settled_at);
@@ -230,7 +244,8 @@ CREATE TABLE message (
                                       -- and while its outbound row has it
 ) STRICT;
 CREATE INDEX message_time ON message (created_at);
-CREATE INDEX message_key ON message (key, created_at) WHERE key IS NOT NULL;
+-- Cut into slots like the indexes of delivery, by the order of taking.
+CREATE INDEX message_key ON message (seq / 8192, key) WHERE key IS NOT NULL;
 CREATE INDEX message_unsent ON message (created_at) WHERE state = 1;
 
 -- What the host owes Kafka.
