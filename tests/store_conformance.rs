@@ -19,6 +19,8 @@ mod owner;
 mod plugins;
 #[path = "store_conformance/positions.rs"]
 mod positions;
+#[path = "store_conformance/postgres.rs"]
+mod postgres;
 #[path = "store_conformance/relaying.rs"]
 mod relaying;
 #[path = "store_conformance/sending.rs"]
@@ -41,6 +43,7 @@ pub enum Dialect {
 
 /// An empty database of one dialect.
 pub struct Database {
+    /// As `[store] url` would name it.
     url: String,
     /// Removes the file when the check is over.
     _directory: Option<tempfile::TempDir>,

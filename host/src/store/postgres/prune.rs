@@ -11,7 +11,7 @@ use std::time::Duration;
 use courier_core::status::State;
 use sqlx::AssertSqlSafe;
 use sqlx::Transaction;
-use sqlx::postgres::{PgConnection, PgRow, Postgres};
+use sqlx::postgres::{PgConnection, Postgres};
 
 use super::columns::Columns;
 use super::error::at_statement;
@@ -71,15 +71,28 @@ fn table(day: i64) -> String {
     format!("delivery_day_{day}")
 }
 
+/// Whether a day has its table. A query of the catalogue and not
+/// `to_regclass`, which may still answer from a cache that another host's
+/// creation, just waited for, has made wrong.
+async fn has_table(connection: &mut PgConnection, name: &str) -> Result<bool, StoreError> {
+    sqlx::query(
+        "SELECT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+             WHERE i.inhparent = 'delivery'::regclass AND c.relname = $1) AS has",
+    )
+    .bind(name)
+    .fetch_one(connection)
+    .await
+    .map_err(at_statement)?
+    .take("has")
+}
+
 async fn create_day(store: &PostgresStore, day: i64) -> Result<(), StoreError> {
     let name = table(day);
-    let exists = |row: PgRow| row.take::<bool>("exists");
-    let query = || sqlx::query("SELECT to_regclass($1) IS NOT NULL AS exists").bind(name.clone());
-    if exists(query().fetch_one(&store.pool).await.map_err(at_statement)?)? {
+    if has_table(&mut *store.pool.acquire().await.map_err(at_statement)?, &name).await? {
         return Ok(());
     }
     let mut tx = begin_days(store).await?;
-    if exists(query().fetch_one(&mut *tx).await.map_err(at_statement)?)? {
+    if has_table(&mut tx, &name).await? {
         return Ok(());
     }
     // Rows of the day that came before its table lie in the default one, and
@@ -179,12 +192,7 @@ async fn days(store: &PostgresStore) -> Result<Vec<i64>, StoreError> {
 async fn drop_day(store: &PostgresStore, day: i64, cutoff: i64) -> Result<(), StoreError> {
     let name = table(day);
     let mut tx = begin_days(store).await?;
-    let row = sqlx::query("SELECT to_regclass($1) IS NOT NULL AS exists")
-        .bind(name.clone())
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(at_statement)?;
-    if !row.take::<bool>("exists")? {
+    if !has_table(&mut tx, &name).await? {
         return Ok(());
     }
     // The look comes before the lock, and again under it, so that a day which

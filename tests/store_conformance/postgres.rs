@@ -1,0 +1,187 @@
+//! What only PostgreSQL has: hosts that start at once, a host that freezes in
+//! a transaction, an answer that is lost on its way, and a table a day.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use courier::store::StoreError;
+use courier_core::message::Timestamp;
+use sqlx::{Connection, PgConnection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::owner::{GROUP, Owner, failed, handled, join, request};
+use super::{Database, Dialect};
+
+const DAY: i64 = 86_400_000_000;
+
+async fn raw(database: &Database) -> PgConnection {
+    PgConnection::connect(&database.url).await.expect("the server is there")
+}
+
+async fn number(connection: &mut PgConnection, query: &'static str) -> i64 {
+    sqlx::query_scalar(query).fetch_one(connection).await.expect(query)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_that_start_together_migrate_once() {
+    let database = Database::create(Dialect::Postgres).await;
+    let stores = futures::future::join_all((0..6).map(|_| database.open())).await;
+    for store in stores {
+        assert!(store.ping().await.unwrap() > Timestamp(0));
+    }
+    assert_eq!(number(&mut raw(&database).await, "SELECT count(*) FROM relay_shard").await, 64);
+}
+
+/// The frozen host has locked its position and is not heard of again, as under
+/// SIGSTOP: its future is kept and not polled any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_frozen_in_a_settle_does_not_hold_back_a_claim() {
+    let database = Database::create(Dialect::Postgres).await;
+    let (frozen_host, other_host) = (database.open().await, database.open().await);
+    let mut watch = raw(&database).await;
+    let frozen = Owner::new(&frozen_host).await;
+    let parts = [frozen.part(1, vec![handled(0)])];
+    let mut settle = Box::pin(frozen_host.settle(frozen.writer, 1, &parts));
+    loop {
+        let polled = futures::poll!(&mut settle);
+        assert!(matches!(polled, Poll::Pending), "the settle ended before it was frozen: {polled:?}");
+        // The next poll would go a step further: first the server must have
+        // answered this one, or else the step with the lock is passed over.
+        let busy = "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name = 'courier' AND state = 'active'";
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if number(&mut watch, busy).await == 0 {
+                break;
+            }
+        }
+        let free = "SELECT count(*) FROM (SELECT id FROM position FOR UPDATE SKIP LOCKED) AS free";
+        let idle = "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND state = 'idle in transaction'";
+        if number(&mut watch, free).await == 0 && number(&mut watch, idle).await == 1 {
+            break;
+        }
+    }
+    let writer = join(&other_host, "host-2").await;
+    let began = Instant::now();
+    let claimed = other_host.claim(&request(writer, GROUP, 0)).await.expect("the claim gets through");
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert_eq!(claimed.epoch, frozen.claimed.epoch + 1);
+    assert!(claimed.settled.is_empty());
+    let thawed = settle.await;
+    assert!(matches!(thawed, Err(StoreError::Unavailable(_))), "{thawed:?}");
+    assert_eq!(frozen_host.sequence(frozen.writer).await.unwrap(), 0);
+    let late = frozen_host.settle(frozen.writer, 1, &parts).await.unwrap();
+    assert_eq!(late.stale, [0], "what it writes after it thawed is left out");
+    assert!(frozen.delivery(0).await.is_none());
+}
+
+/// Passes bytes on until a client says COMMIT while it is armed; then the
+/// server gets to hear it and the client never hears the answer.
+async fn losing_proxy(server: String, armed: Arc<AtomicBool>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (server, armed) = (server.clone(), Arc::clone(&armed));
+            tokio::spawn(async move {
+                let server = TcpStream::connect(server).await.expect("the server is there");
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) = server.into_split();
+                let back = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+                let mut bytes = vec![0; 64 * 1024];
+                while let Ok(read @ 1..) = from_client.read(&mut bytes).await {
+                    let lose = armed.load(Ordering::SeqCst) && bytes[..read].windows(6).any(|word| word == b"COMMIT");
+                    if lose {
+                        back.abort();
+                    }
+                    if to_server.write_all(&bytes[..read]).await.is_err() {
+                        break;
+                    }
+                    if lose {
+                        armed.store(false, Ordering::SeqCst);
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_to_a_commit_is_said_to_be_unknown() {
+    let database = Database::create(Dialect::Postgres).await;
+    let armed = Arc::new(AtomicBool::new(false));
+    let (credentials, rest) = database.url.rsplit_once('@').expect("the url names a user");
+    let (address, path) = rest.split_once('/').expect("the url names a database");
+    let port = losing_proxy(address.to_owned(), Arc::clone(&armed)).await;
+    let store = courier::store::open(&format!("{credentials}@127.0.0.1:{port}/{path}")).await.unwrap();
+    let owner = Owner::new(&store).await;
+    let parts = [owner.part(2, vec![handled(0), failed(1)])];
+    armed.store(true, Ordering::SeqCst);
+    let lost = store.settle(owner.writer, 1, &parts).await;
+    assert!(matches!(lost, Err(StoreError::CommitUnknown(_))), "{lost:?}");
+    assert_eq!(store.sequence(owner.writer).await.unwrap(), 1, "it had happened");
+    assert!(owner.delivery(1).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_day_takes_its_rows_out_of_the_default_table() {
+    let database = Database::create(Dialect::Postgres).await;
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    let mut watch = raw(&database).await;
+    let today = store.ping().await.unwrap();
+    // As if the host had been away for longer than days are created ahead.
+    let drop = format!("DROP TABLE delivery_day_{}", today.day());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut watch).await.unwrap();
+    let mut outcomes = vec![handled(0), handled(1), failed(2)];
+    for outcome in &mut outcomes[..2] {
+        outcome.record_time = today;
+    }
+    owner.settle(3, outcomes).await;
+    let in_default = "SELECT count(*) FROM delivery_other";
+    assert_eq!(number(&mut watch, in_default).await, 3);
+    store.prune(Duration::from_secs(100 * 365 * 86_400)).await.unwrap();
+    assert_eq!(number(&mut watch, in_default).await, 1, "only the record of 2024 has no day");
+    assert_eq!(owner.listed(&Default::default(), 10).await, [2, 1, 0]);
+    owner.claim_again().await;
+    assert_eq!(owner.claimed.next.0, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_day_goes_when_all_of_it_is_old() {
+    let database = Database::create(Dialect::Postgres).await;
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    let mut watch = raw(&database).await;
+    let now = store.ping().await.unwrap();
+    let ten_days_ago = Timestamp(now.0 - 10 * DAY);
+    let day = ten_days_ago.day();
+    let create =
+        format!("CREATE TABLE delivery_day_{day} PARTITION OF delivery FOR VALUES FROM ({day}) TO ({})", day + 1);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut watch).await.unwrap();
+    let settled_at = |settled_at: Timestamp, offset: i64| {
+        let mut outcome = failed(offset);
+        outcome.record_time = ten_days_ago;
+        if let courier::store::Becomes::Final { settled_at: at, .. } = &mut outcome.to {
+            *at = settled_at;
+        }
+        outcome
+    };
+    let week = Duration::from_secs(7 * 86_400);
+    owner.settle(1, vec![settled_at(ten_days_ago, 0)]).await;
+    owner.settle(2, vec![settled_at(now, 1)]).await;
+    store.prune(week).await.unwrap();
+    assert_eq!(owner.listed(&Default::default(), 10).await, [1, 0], "one of the day is young: all of it stays");
+    store.ask(&owner.key(1)).await.unwrap();
+    store.prune(week).await.unwrap();
+    assert_eq!(owner.listed(&Default::default(), 10).await, [1], "the open one stays, the day is gone");
+    assert_eq!(owner.totals().await.5, 0, "what is forgotten is not failed any more");
+    let tables = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'delivery'::regclass";
+    assert_eq!(number(&mut watch, tables).await, 6, "the days around today and the default table");
+}
