@@ -263,16 +263,24 @@ fn clients(config: &Config) -> ClientConfig {
 /// How consumers are configured, but for their group. What a person set in
 /// `[kafka.properties]` stays, but for what Courier's guarantees rest on.
 fn consumers(clients: &ClientConfig, node: &str) -> ClientConfig {
-    let mut consumers = ClientConfig::new();
-    // Short of the default 45 s: a host that is gone should not be waited for.
-    consumers.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "2000");
-    // What is prefetched is thrown away by a pause, so there is little of it.
-    consumers.set("queued.min.messages", "10000").set("queued.max.messages.kbytes", "16384");
-    consumers.set("fetch.wait.max.ms", "100").set("fetch.error.backoff.ms", "100");
-    consumers.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
-    consumers.set("topic.metadata.refresh.interval.ms", "10000");
-    for (name, value) in clients.config_map() {
-        consumers.set(name, value);
+    let mut consumers = clients.clone();
+    let usual = [
+        // Short of the default 45 s: a host that is gone should not be waited for.
+        ("session.timeout.ms", "10000"),
+        ("heartbeat.interval.ms", "2000"),
+        // What is prefetched is thrown away by a pause, so there is little of it.
+        ("queued.min.messages", "10000"),
+        ("queued.max.messages.kbytes", "16384"),
+        ("fetch.wait.max.ms", "100"),
+        ("fetch.error.backoff.ms", "100"),
+        ("reconnect.backoff.ms", "50"),
+        ("reconnect.backoff.max.ms", "1000"),
+        ("topic.metadata.refresh.interval.ms", "10000"),
+    ];
+    for (name, value) in usual {
+        if clients.get(name).is_none() {
+            consumers.set(name, value);
+        }
     }
     consumers.set("group.instance.id", node).set("partition.assignment.strategy", "cooperative-sticky");
     consumers.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");

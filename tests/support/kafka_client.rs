@@ -62,6 +62,9 @@ pub async fn create_named_topic(bootstrap: &str, name: &str, partitions: i32, se
 pub fn producer(config: &ClientConfig) -> FutureProducer {
     let mut config = config.clone();
     config.set("linger.ms", "5").set("acks", "all").set("enable.idempotence", "true");
+    // As Java partitions, and Courier: a key keeps its order only while all
+    // who send it agree on its partition.
+    config.set("partitioner", "murmur2_random");
     config.create().expect("a producer can be made")
 }
 

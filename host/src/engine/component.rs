@@ -103,7 +103,7 @@ fn features() -> WasmFeatures {
 fn check_form(wasm: &[u8]) -> Result<(), Refused> {
     if wasm.len() > MAX_UPLOAD_BYTES {
         let mib = wasm.len().div_ceil(1024 * 1024);
-        return Err(Refused(format!("{mib} MiB is over the limit of {}", size(MAX_UPLOAD_BYTES as u64))));
+        return Err(Refused(format!("{mib}MiB is over the limit of {}", size(MAX_UPLOAD_BYTES as u64))));
     }
     if wasm.starts_with(b"\x7fELF") || wasmtime::Engine::detect_precompiled(wasm).is_some() {
         return Err(Refused(
@@ -114,7 +114,7 @@ fn check_form(wasm: &[u8]) -> Result<(), Refused> {
         return Ok(());
     }
     if Parser::is_core_wasm(wasm) {
-        return Err(Refused("this is a core WebAssembly module, not a component: build it for wasm32-wasip2".into()));
+        return Err(Refused("this is a core module, not a component: build it for wasm32-wasip2".into()));
     }
     let what = if wasm.is_empty() { "it is empty" } else { "it does not begin with a component's header" };
     Err(Refused(format!("not WebAssembly: {what}")))
@@ -231,9 +231,9 @@ mod tests {
     fn what_is_no_component_is_refused_by_name() {
         check(b"", "not WebAssembly: it is empty");
         check(b"hello, world", "not WebAssembly");
-        check(&wat("(module)"), "this is a core WebAssembly module, not a component: build it for wasm32-wasip2");
+        check(&wat("(module)"), "this is a core module, not a component: build it for wasm32-wasip2");
         check(b"\x7fELF\x02\x01\x01", "precompiled");
-        check(&vec![0; MAX_UPLOAD_BYTES + 1], "21 MiB is over the limit of 20 MiB");
+        check(&vec![0; MAX_UPLOAD_BYTES + 1], "21MiB is over the limit of 20MiB");
         let whole = handler("");
         check(&whole[..whole.len() - 3], "not a valid WebAssembly component");
         let mut broken = whole.clone();

@@ -180,14 +180,14 @@ fn chain(error: &wasmtime::Error) -> String {
 /// A duration as the configuration writes it.
 fn duration(time: Duration) -> String {
     let ms = time.as_millis();
-    if ms > 0 && ms.is_multiple_of(1_000) { format!("{} s", ms / 1_000) } else { format!("{ms} ms") }
+    if ms > 0 && ms.is_multiple_of(1_000) { format!("{}s", ms / 1_000) } else { format!("{ms}ms") }
 }
 
 /// A size as the configuration writes it.
 pub(super) fn size(bytes: u64) -> String {
     for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
         if bytes >= unit && bytes.is_multiple_of(unit) {
-            return format!("{} {name}", bytes / unit);
+            return format!("{}{name}", bytes / unit);
         }
     }
     format!("{bytes} bytes")
@@ -208,11 +208,11 @@ mod tests {
 
     #[test]
     fn sizes_and_durations_read_as_in_the_configuration() {
-        assert_eq!(size(64 << 20), "64 MiB");
+        assert_eq!(size(64 << 20), "64MiB");
         assert_eq!(size(1000), "1000 bytes");
         assert_eq!(duration(Duration::from_secs(5)), "5 s");
-        assert_eq!(duration(Duration::from_millis(500)), "500 ms");
-        assert_eq!(duration(Duration::ZERO), "0 ms");
+        assert_eq!(duration(Duration::from_millis(500)), "500ms");
+        assert_eq!(duration(Duration::ZERO), "0ms");
     }
 
     #[test]

@@ -195,14 +195,14 @@ async fn what_goes_wrong_is_told_apart() {
     let endless = "(drop (call $handle (i32.const 0)))";
     check(&run(endless).await, Verdict::StackOverflow, "overflowed its stack");
     let hungry = "(loop (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable)) (br 0))";
-    check(&run(hungry).await, Verdict::MemoryLimit, "needed more memory than 1 MiB (binding `memory`)");
+    check(&run(hungry).await, Verdict::MemoryLimit, "needed more memory than 1MiB (binding `memory`)");
 }
 
 #[tokio::test]
 async fn a_guest_that_spins_is_ended_by_its_cpu_limit() {
     let began = Instant::now();
     let ended = run("(loop (br 0))").await;
-    check(&ended, Verdict::CpuLimit, "used more than 50 ms of CPU (binding `cpu`)");
+    check(&ended, Verdict::CpuLimit, "used more than 50ms of CPU (binding `cpu`)");
     assert!(ended.cpu >= Duration::from_millis(50) && ended.cpu < Duration::from_secs(1), "{:?}", ended.cpu);
     assert!(began.elapsed() < Duration::from_secs(5));
 }
@@ -211,7 +211,7 @@ async fn a_guest_that_spins_is_ended_by_its_cpu_limit() {
 async fn a_guest_that_takes_too_long_is_ended_by_its_timeout() {
     let policy = Policy { timeout: Duration::from_millis(50), cpu: Duration::from_secs(60), ..policy() };
     let ended = run_under("(loop (br 0))", policy).await;
-    check(&ended, Verdict::Timeout, "took longer than 50 ms (binding `timeout`)");
+    check(&ended, Verdict::Timeout, "took longer than 50ms (binding `timeout`)");
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn a_guest_that_spins_lets_others_run_on_its_thread() {
 #[tokio::test]
 async fn an_instance_that_wants_too_much_memory_never_starts() {
     let ended = run_under("", Policy { memory: 64 * 1024, ..policy() }).await;
-    check(&ended, Verdict::Instantiate, "it needs more memory than 64 KiB (binding `memory`)");
+    check(&ended, Verdict::Instantiate, "it needs more memory than 64KiB (binding `memory`)");
 }
 
 #[tokio::test]

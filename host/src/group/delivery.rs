@@ -135,7 +135,7 @@ impl Work {
     fn dead_letter(&self, bound: &Bound, reason: &str) -> NewOutbound {
         let topic = match &bound.binding.failure.dead_letter {
             DeadLetter::Topic(Some(topic)) => topic.clone(),
-            _ => format!("dlq.{}.{}", self.owner.place.topic, bound.binding.group),
+            _ => dead_letter_topic(&self.owner.place.topic, &bound.binding.group),
         };
         let message = self.in_hand.message();
         let given_up = GivenUp {
@@ -151,6 +151,12 @@ impl Work {
         };
         publish::dead_letter(&self.in_hand.record, &given_up, &topic)
     }
+}
+
+/// Where the dead letters of a group go that names no topic of its own.
+#[must_use]
+pub fn dead_letter_topic(topic: &str, group: &str) -> String {
+    format!("dlq.{topic}.{group}")
 }
 
 /// What a handler published, as a row for the relay. It continues the trace of

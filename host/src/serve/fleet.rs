@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use courier_core::verdict::DeadLetter;
 use futures::future::join_all;
 
 use crate::config::Binding;
 use crate::group::binding::Bound;
+use crate::group::delivery::dead_letter_topic;
 use crate::group::gate::Gate;
 use crate::group::plugins::Plugins;
 use crate::group::{Group, Node};
@@ -85,6 +87,23 @@ impl Fleet {
     #[must_use]
     pub fn bound(&self) -> Vec<Arc<Bound>> {
         lock(&self.bound).clone()
+    }
+
+    /// The topics of Courier's own that the bindings need: dead letters.
+    #[must_use]
+    pub fn own_topics(&self) -> Vec<String> {
+        let bound = self.bound();
+        let wanted = bound.iter().flat_map(|bound| {
+            let binding = &bound.binding;
+            match &binding.failure.dead_letter {
+                DeadLetter::Topic(Some(topic)) => vec![topic.clone()],
+                DeadLetter::Topic(None) => {
+                    binding.topics.iter().map(|topic| dead_letter_topic(topic, &binding.group)).collect()
+                }
+                DeadLetter::Off | DeadLetter::Hold => Vec::new(),
+            }
+        });
+        wanted.collect()
     }
 
     /// Whether a binding lets deliveries run, and if not, why.

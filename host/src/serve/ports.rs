@@ -1,6 +1,6 @@
 //! What the API asks of the rest of the host, answered by the real parts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use courier_core::message::{Message, Offset};
-use courier_core::verdict::DeadLetter;
 use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::watch;
 
@@ -28,7 +27,7 @@ use crate::publish::draft::{Draft, Receipt};
 use crate::store::{NewVersion, SharedStore};
 
 /// How often it is looked whether topics of Courier's own are there.
-const OWN_TOPICS: Duration = Duration::from_secs(30);
+const OWN_TOPICS: Duration = Duration::from_secs(2);
 /// How long the store may take to answer `/readyz`.
 const PING_WAIT: Duration = Duration::from_secs(2);
 
@@ -213,7 +212,7 @@ impl ports::Health for Health {
         }
         for topic in self.heard.missing_topics() {
             ready.degraded.push(format!("topic {topic}"));
-            ready.reasons.push(format!("topic {topic} is bound and does not exist"));
+            ready.reasons.push(format!("a binding needs topic {topic}, which does not exist"));
         }
         ready
     }
@@ -224,25 +223,17 @@ pub async fn own_topics(topics: Topics, producer: Producer, fleet: Arc<Fleet>) {
     if !topics.create {
         return;
     }
-    let mut created: Vec<String> = Vec::new();
+    let mut created: HashSet<String> = HashSet::new();
     loop {
-        for bound in fleet.bound() {
-            let binding = &bound.binding;
-            let wanted: Vec<String> = match &binding.failure.dead_letter {
-                DeadLetter::Topic(Some(topic)) => vec![topic.clone()],
-                DeadLetter::Topic(None) => {
-                    binding.topics.iter().map(|topic| format!("dlq.{topic}.{}", binding.group)).collect()
+        for topic in fleet.own_topics() {
+            if created.contains(&topic) {
+                continue;
+            }
+            match producer.create_topic(&topic, topics.partitions, topics.replication, &[]).await {
+                Ok(_) => {
+                    created.insert(topic);
                 }
-                DeadLetter::Off | DeadLetter::Hold => Vec::new(),
-            };
-            for topic in wanted {
-                if created.contains(&topic) {
-                    continue;
-                }
-                match producer.create_topic(&topic, topics.partitions, topics.replication, &[]).await {
-                    Ok(_) => created.push(topic),
-                    Err(error) => tracing::warn!(topic, %error, "cannot create a topic of courier's own"),
-                }
+                Err(error) => tracing::warn!(topic, %error, "cannot create a topic of courier's own"),
             }
         }
         tokio::time::sleep(OWN_TOPICS).await;

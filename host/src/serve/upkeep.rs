@@ -59,7 +59,7 @@ impl Heard {
         }
     }
 
-    /// Bound topics that do not exist.
+    /// Topics that bindings need and that do not exist.
     #[must_use]
     pub fn missing_topics(&self) -> Vec<String> {
         self.lock().missing.clone()
@@ -83,7 +83,8 @@ pub async fn keep_lease(store: SharedStore, writer: WriterId) -> String {
 pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: Arc<Heard>) {
     let mut partitions: HashMap<String, (Instant, Vec<i32>)> = HashMap::new();
     loop {
-        let topics: HashSet<String> = fleet.bound().iter().flat_map(|bound| bound.binding.topics.clone()).collect();
+        let mut topics: HashSet<String> = fleet.bound().iter().flat_map(|bound| bound.binding.topics.clone()).collect();
+        topics.extend(fleet.own_topics());
         let mut ends = HashMap::new();
         let mut missing = Vec::new();
         let mut trouble = None;

@@ -222,7 +222,7 @@ mod tests {
             log.lock().print(b"0123456789\n", false);
         }
         let text = log.take();
-        assert!(text.ends_with("\n[log cut: limit 64 KiB]"), "{}", &text[text.len() - 40..]);
+        assert!(text.ends_with("\n[log cut: limit 64KiB]"), "{}", &text[text.len() - 40..]);
         assert!(text.len() < 64 * 1024 + 40);
         assert_eq!(log.take(), "");
     }
