@@ -210,7 +210,7 @@ mod tests {
     fn sizes_and_durations_read_as_in_the_configuration() {
         assert_eq!(size(64 << 20), "64MiB");
         assert_eq!(size(1000), "1000 bytes");
-        assert_eq!(duration(Duration::from_secs(5)), "5 s");
+        assert_eq!(duration(Duration::from_secs(5)), "5s");
         assert_eq!(duration(Duration::from_millis(500)), "500ms");
         assert_eq!(duration(Duration::ZERO), "0ms");
     }

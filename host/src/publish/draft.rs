@@ -31,7 +31,7 @@ pub const MAX_MESSAGE_BYTES: usize = MAX_RECORD_BYTES - BATCH_OVERHEAD;
 const TRACING: [&str; 2] = ["traceparent", "tracestate"];
 
 /// A message as a sender hands it in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Draft {
     /// Where it goes.
     pub topic: String,

@@ -193,7 +193,7 @@ impl Relay {
         let epochs: HashMap<i32, i64> = shards.into_iter().collect();
         Ok(rows
             .into_iter()
-            .filter_map(|row| epochs.get(&row.shard).map(|epoch| *epoch).map(|epoch| (row, epoch)))
+            .filter_map(|row| epochs.get(&row.shard).copied().map(|epoch| (row, epoch)))
             .collect())
     }
 
