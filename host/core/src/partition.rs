@@ -16,8 +16,16 @@
 //!   again when its record comes.
 //! - **Bounds**: [`Bounds`] names them; the machine asks for a pause before
 //!   one is passed.
+//!
+//! Read [`Event`] and [`Action`] for the words, then [`Machine::step`] and
+//! [`Machine::flush`].
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod pending;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::lanes::{Head, Item, LaneId, LaneKey, Lanes};
@@ -26,240 +34,8 @@ use crate::offsets::Offsets;
 use crate::status::State;
 use crate::verdict::Outcome;
 
-/// How much a partition may hold at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Received offsets at or above the position.
-    pub max_gap: usize,
-    /// Records in memory that are not open rows.
-    pub max_fresh: usize,
-    /// Bytes of those records.
-    pub max_fresh_bytes: usize,
-    /// Open rows of this partition.
-    pub max_parked: usize,
-    /// Bytes of records kept in open rows; past it only coordinates are kept.
-    pub max_parked_bytes: usize,
-    /// Outcomes in one batch.
-    pub max_batch: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            max_gap: 50_000,
-            max_fresh: 16_384,
-            max_fresh_bytes: 16 * 1024 * 1024,
-            max_parked: 100_000,
-            max_parked_bytes: 64 * 1024 * 1024,
-            max_batch: 2_000,
-        }
-    }
-}
-
-/// What the store told the new owner.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    /// The epoch to write under.
-    pub epoch: Epoch,
-    /// Everything below is settled or parked.
-    pub position: Offset,
-    /// Settled offsets at or above the position.
-    pub settled: Vec<Offset>,
-    /// Open deliveries, ascending by offset.
-    pub open: Vec<Open>,
-}
-
-/// An open row.
-#[derive(Clone, Debug)]
-pub struct Open {
-    /// Which delivery.
-    pub offset: Offset,
-    /// Its lane.
-    pub lane: LaneKey,
-    /// COMMITTED, PUSH_FAIL or HANDLE_FAIL.
-    pub state: State,
-    /// When it is due; none behind a head, or held.
-    pub due: Option<Timestamp>,
-    /// Waits for a person.
-    pub held: bool,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
-    /// Bytes of its record in the row.
-    pub bytes: usize,
-}
-
-/// Whether the binding lets deliveries run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
-    /// They run.
-    Open,
-    /// They do not, and nothing more is fetched.
-    Closed,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Event<D> {
-    /// A record came from the log.
-    Record {
-        /// Where.
-        offset: Offset,
-        /// In which order it belongs.
-        lane: LaneKey,
-        /// Its size.
-        bytes: usize,
-    },
-    /// A record came that is not for this binding.
-    Skipped {
-        /// Where.
-        offset: Offset,
-    },
-    /// The log holds nothing more below this offset.
-    End {
-        /// The next offset that a record can have.
-        next: Offset,
-    },
-    /// An attempt ended, or could not begin.
-    Decided {
-        /// Which delivery.
-        offset: Offset,
-        /// What follows from it.
-        outcome: Outcome,
-        /// Invocations, this one included.
-        number: u32,
-        /// Attempts used up, this one included.
-        counted: u32,
-        /// What the host keeps with the outcome; opaque here.
-        detail: D,
-    },
-    /// A dispatched delivery was not run, or its attempt was dropped.
-    Returned {
-        /// Which delivery.
-        offset: Offset,
-    },
-    /// The store has no row any more for a dispatched delivery that had one:
-    /// what asked for it came late, and its outcome is written already.
-    Vanished {
-        /// Which delivery.
-        offset: Offset,
-    },
-    /// The store's answer to the batch under way.
-    Settled(Answer),
-    /// Time has passed.
-    Due,
-    /// Somebody asked that an open delivery runs now.
-    Asked(Open),
-    /// The binding was stopped or may go on.
-    Gate(Gate),
-    /// The partition is to be given up: finish what runs.
-    Revoke,
-    /// There is no more time to finish.
-    Deadline,
-    /// The partition is gone: drop everything.
-    Lost,
-}
-
-/// The store's answer to a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It is durable.
-    Written,
-    /// A newer owner exists; nothing was written.
-    Fenced,
-    /// Nobody knows; the same batch is to be written again.
-    Unknown,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug)]
-pub enum Action<D> {
-    /// Run a delivery.
-    Dispatch {
-        /// Which one.
-        offset: Offset,
-        /// Invocations before this one.
-        number: u32,
-        /// Attempts used up before this one.
-        counted: u32,
-        /// Whether the store has a row, and so perhaps the only copy of the
-        /// record.
-        has_row: bool,
-    },
-    /// Write a batch, and answer with [`Event::Settled`].
-    Settle(Arc<Batch<D>>),
-    /// Fetch nothing more for now.
-    Pause,
-    /// Fetch again.
-    Resume,
-    /// This machine is done.
-    Release(Release),
-}
-
-/// Why a machine is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Release {
-    /// It was revoked, and everything decided is written.
-    Drained,
-    /// It was revoked, and time ran out; what was not written comes again.
-    Late,
-    /// A newer owner wrote; whether that is right is for Kafka to say.
-    Fenced,
-    /// Kafka gave the partition away.
-    Lost,
-}
-
-/// Outcomes to be written in one transaction, in the order they were decided.
-#[derive(Clone, Debug)]
-pub struct Batch<D> {
-    /// The epoch to write under.
-    pub epoch: Epoch,
-    /// The position once they are written.
-    pub position: Offset,
-    /// The outcomes, each delivery at most once.
-    pub writes: Vec<Write<D>>,
-}
-
-/// What a delivery becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
-    /// HANDLED.
-    Handled,
-    /// HANDLE_FAIL for good.
-    Failed {
-        /// With a copy for the dead letters.
-        dead_letter: bool,
-    },
-    /// An open row.
-    Open {
-        /// COMMITTED behind its head, PUSH_FAIL or HANDLE_FAIL.
-        state: State,
-        /// When it is due.
-        due: Option<Timestamp>,
-        /// Waits for a person.
-        held: bool,
-        /// Whether its record is kept in the row, or only where it lies.
-        keep_record: bool,
-    },
-}
-
-/// One delivery's outcome.
-#[derive(Clone, Debug)]
-pub struct Write<D> {
-    /// Which delivery.
-    pub offset: Offset,
-    /// Whether the store has an open row for it before this batch.
-    pub had_row: bool,
-    /// What it becomes.
-    pub to: To,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
-    /// What the host kept with each outcome since the last batch, in order.
-    pub details: Vec<D>,
-}
+use pending::Pending;
+pub use vocabulary::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -283,11 +59,8 @@ pub struct Machine<D> {
     /// Offsets at or above the claimed position that need no dispatch when
     /// their records come.
     known: HashSet<Offset>,
-    /// Outcomes not yet sent, in order. One that a later outcome of the same
-    /// delivery replaced leaves `None`, so that numbers stay in place.
-    pending: VecDeque<Option<Write<D>>>,
-    /// The running number of the first of `pending`.
-    pending_from: u64,
+    /// Outcomes not yet sent, in order.
+    pending: Pending<D>,
     in_flight: Option<Arc<Batch<D>>>,
     /// Records in memory that have no open row, and their bytes.
     fresh: usize,
@@ -314,8 +87,7 @@ impl<D> Machine<D> {
             lanes: Lanes::default(),
             running: HashMap::new(),
             known: claim.settled.into_iter().collect(),
-            pending: VecDeque::new(),
-            pending_from: 0,
+            pending: Pending::default(),
             in_flight: None,
             fresh: 0,
             fresh_bytes: 0,
@@ -408,20 +180,13 @@ impl<D> Machine<D> {
         if self.phase == Phase::Released || self.in_flight.is_some() {
             return;
         }
-        let mut writes = Vec::with_capacity(self.pending.len().min(self.bounds.max_batch));
-        while writes.len() < self.bounds.max_batch
-            && let Some(slot) = self.pending.pop_front()
-        {
-            self.pending_from += 1;
-            if let Some(write) = slot {
-                // The position may pass this delivery with the very batch that
-                // makes it final or an open row, and with none before.
-                self.offsets.finish(write.offset);
-                writes.push(write);
-            }
+        let writes = self.pending.take_batch(self.bounds.max_batch);
+        for write in &writes {
+            // The position may pass this delivery with the very batch that
+            // makes it final or an open row, and with none before.
+            self.offsets.finish(write.offset);
         }
-        let moved = !writes.is_empty();
-        if moved {
+        if !writes.is_empty() {
             let batch = Arc::new(Batch { epoch: self.epoch, position: self.offsets.position(), writes });
             self.in_flight = Some(Arc::clone(&batch));
             actions.push(Action::Settle(batch));
@@ -546,9 +311,7 @@ impl<D> Machine<D> {
     }
 
     fn write_final(&mut self, item: &Item, to: To, number: u32, counted: u32, detail: D) {
-        let mut write = self.begin_write(item, to, number, counted);
-        write.details.push(detail);
-        self.pending.push_back(Some(write));
+        self.pending.push(item, to, number, counted, Some(detail));
         if item.has_row {
             self.parked = self.parked.saturating_sub(1);
             self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
@@ -576,36 +339,9 @@ impl<D> Machine<D> {
                 }
             }
         }
-        let mut write = self.begin_write(&item, to, item.number, item.counted);
-        write.details.extend(detail);
+        item.pending = Some(self.pending.push(&item, to, item.number, item.counted, detail));
         item.has_row = true;
-        item.pending = Some(self.pending_from + self.pending.len() as u64);
-        self.pending.push_back(Some(write));
         self.lanes.get(id).queue[place] = item;
-    }
-
-    /// A write about an item; it takes the place of an unsent one about the
-    /// same delivery and stands at the end, so that no batch can carry it
-    /// without what was decided before it.
-    fn begin_write(&mut self, item: &Item, to: To, number: u32, counted: u32) -> Write<D> {
-        let earlier = item
-            .pending
-            .and_then(|number| number.checked_sub(self.pending_from))
-            .and_then(|at| self.pending.get_mut(usize::try_from(at).ok()?)?.take());
-        let (had_row, details, kept) = match earlier {
-            Some(earlier) => {
-                let kept = matches!(earlier.to, To::Open { keep_record: true, .. });
-                (earlier.had_row, earlier.details, kept)
-            }
-            None => (item.has_row, Vec::new(), false),
-        };
-        let to = match to {
-            To::Open { state, due, held, keep_record } => {
-                To::Open { state, due, held, keep_record: keep_record || kept }
-            }
-            done => done,
-        };
-        Write { offset: item.offset, had_row, to, number, counted, details }
     }
 
     /// Everything behind a waiting head becomes an open row, in order, so that
@@ -648,7 +384,7 @@ impl<D> Machine<D> {
     /// Whether an outcome of this delivery is decided and not yet written.
     fn is_decided(&self, offset: Offset) -> bool {
         let under_way = self.in_flight.iter().flat_map(|batch| &batch.writes);
-        under_way.chain(self.pending.iter().flatten()).any(|write| write.offset == offset)
+        under_way.chain(self.pending.writes()).any(|write| write.offset == offset)
     }
 
     fn settled(&mut self, answer: Answer, actions: &mut Vec<Action<D>>) {
@@ -737,7 +473,7 @@ impl<D> Machine<D> {
         // All that was not written is dropped together: an outcome without its
         // predecessor's would turn their order round.
         self.phase = Phase::Released;
-        self.pending.clear();
+        self.pending = Pending::default();
         self.running.clear();
         actions.push(Action::Release(why));
     }
@@ -765,6 +501,3 @@ impl<D> Machine<D> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
