@@ -16,3 +16,4 @@ pub mod partition;
 pub mod retry;
 pub mod status;
 pub mod verdict;
+

@@ -485,17 +485,19 @@ impl<D> Machine<D> {
             return;
         }
         let bounds = &self.bounds;
-        let past = |part: usize| {
-            self.gate == Gate::Closed
-                || self.offsets.gap() >= bounds.max_gap / part
-                || self.fresh >= bounds.max_fresh / part
-                || self.fresh_bytes >= bounds.max_fresh_bytes / part
-                || self.parked >= bounds.max_parked - bounds.max_parked / 10 * (part - 1)
-        };
-        if !self.paused && past(1) {
+        // At a bound it pauses; it resumes at half of it or less. Half of one
+        // is none: also the tightest bound lets go again.
+        let at = |now: usize, most: usize| if self.paused { now > most / 2 } else { now >= most };
+        let parked = bounds.max_parked - if self.paused { bounds.max_parked / 10 } else { 0 };
+        let past = self.gate == Gate::Closed
+            || at(self.offsets.gap(), bounds.max_gap)
+            || at(self.fresh, bounds.max_fresh)
+            || at(self.fresh_bytes, bounds.max_fresh_bytes)
+            || self.parked >= parked;
+        if !self.paused && past {
             self.paused = true;
             actions.push(Action::Pause);
-        } else if self.paused && !past(2) {
+        } else if self.paused && !past {
             self.paused = false;
             actions.push(Action::Resume);
         }

@@ -1,1 +1,145 @@
-//! t
+//! The machine, event by event. Each test drives it by hand and says what it
+//! must answer; schedules that nobody thought of are the simulation's.
+
+use bytes::Bytes;
+
+use super::*;
+
+/// A machine and what it was last heard to say.
+struct Bench {
+    machine: Machine<&'static str>,
+    now: i64,
+    said: Vec<Action<&'static str>>,
+}
+
+const AT_ONCE: Outcome = Outcome::Handled;
+
+fn again(at: i64) -> Outcome {
+    Outcome::Again { state: State::HandleFail, at: Timestamp(at) }
+}
+
+fn pushed_back(at: i64) -> Outcome {
+    Outcome::Again { state: State::PushFail, at: Timestamp(at) }
+}
+
+fn key(name: &'static str) -> LaneKey {
+    if name.is_empty() { LaneKey::Whole } else { LaneKey::Key(Bytes::from_static(name.as_bytes())) }
+}
+
+fn row(offset: i64, lane: &'static str) -> Open {
+    Open {
+        offset: Offset(offset),
+        lane: key(lane),
+        state: State::Committed,
+        due: None,
+        held: false,
+        number: 1,
+        counted: 1,
+        bytes: 10,
+    }
+}
+
+fn claim(position: i64, settled: &[i64], open: Vec<Open>) -> Claim {
+    let settled = settled.iter().map(|offset| Offset(*offset)).collect();
+    Claim { epoch: Epoch(3), position: Offset(position), settled, open }
+}
+
+impl Bench {
+    fn new(bounds: Bounds, claim: Claim) -> Self {
+        Self { machine: Machine::new(bounds, claim), now: 0, said: Vec::new() }
+    }
+
+    fn empty() -> Self {
+        Self::new(Bounds::default(), claim(0, &[], Vec::new()))
+    }
+
+    /// Hands over an event and flushes, as the host does.
+    fn step(&mut self, event: Event<&'static str>) -> &mut Self {
+        self.said.clear();
+        self.machine.step(Timestamp(self.now), event, &mut self.said);
+        self.machine.flush(&mut self.said);
+        self
+    }
+
+    /// The same without a flush, as when more events came together.
+    fn quietly(&mut self, event: Event<&'static str>) -> &mut Self {
+        self.said.clear();
+        self.machine.step(Timestamp(self.now), event, &mut self.said);
+        self
+    }
+
+    fn record(&mut self, offset: i64, lane: &'static str) -> &mut Self {
+        self.step(Event::Record { offset: Offset(offset), lane: key(lane), bytes: 10 })
+    }
+
+    fn decided(offset: i64, outcome: Outcome, number: u32, detail: &'static str) -> Event<&'static str> {
+        Event::Decided { offset: Offset(offset), outcome, number, counted: number, detail }
+    }
+
+    fn decide(&mut self, offset: i64, outcome: Outcome) -> &mut Self {
+        self.step(Self::decided(offset, outcome, 1, "first"))
+    }
+
+    fn written(&mut self) -> &mut Self {
+        self.step(Event::Settled(Answer::Written))
+    }
+
+    fn due(&mut self, now: i64) -> &mut Self {
+        self.now = now;
+        self.step(Event::Due)
+    }
+
+    /// What it said, in short: `run 5`, `write <3 5.handled 6.open`, `pause`.
+    fn says(&mut self, expected: &[&str]) -> &mut Self {
+        let said: Vec<String> = self.said.iter().map(in_short).collect();
+        assert_eq!(said, expected);
+        self
+    }
+
+    fn batch(&self) -> Arc<Batch<&'static str>> {
+        let batch = self.said.iter().find_map(|action| match action {
+            Action::Settle(batch) => Some(Arc::clone(batch)),
+            _ => None,
+        });
+        batch.expect("a batch was sent")
+    }
+}
+
+fn in_short<D>(action: &Action<D>) -> String {
+    match action {
+        Action::Dispatch { offset, has_row: false, .. } => format!("run {offset}"),
+        Action::Dispatch { offset, has_row: true, .. } => format!("rerun {offset}"),
+        Action::Settle(batch) => {
+            let writes: Vec<String> = batch.writes.iter().map(write_in_short).collect();
+            format!("write <{} {}", batch.position, writes.join(" "))
+        }
+        Action::Pause => "pause".to_owned(),
+        Action::Resume => "resume".to_owned(),
+        Action::Release(why) => format!("{why:?}"),
+    }
+}
+
+/// An open row is `held`, has a time (`@7`), or waits in its lane; `+` is a
+/// row that is new.
+fn write_in_short<D>(write: &Write<D>) -> String {
+    let to = match write.to {
+        To::Handled => "handled".to_owned(),
+        To::Failed { .. } => "failed".to_owned(),
+        To::Open { held: true, .. } => "held".to_owned(),
+        To::Open { state, due: Some(at), .. } => format!("{}@{}", state.as_str().to_lowercase(), at.0),
+        To::Open { state, due: None, .. } => state.as_str().to_lowercase(),
+    };
+    let new = if write.had_row { "" } else { "+" };
+    format!("{}{new}{to}", write.offset)
+}
+
+fn tiny() -> Bounds {
+    Bounds { max_gap: 1, max_fresh: 1, max_fresh_bytes: 1, max_parked: 1, max_parked_bytes: 0, max_batch: 1 }
+}
+
+#[test]
+fn the_tightest_bounds_let_go_again() {
+    let mut bench = Bench::new(tiny(), claim(0, &[], Vec::new()));
+    bench.record(0, "a").says(&["run 0", "pause"]);
+    bench.decide(0, AT_ONCE).says(&["write <1 0+handled", "resume"]);
+}
