@@ -79,6 +79,8 @@ pub(crate) struct Lane {
     pub(crate) key: LaneKey,
     pub(crate) head: Head,
     pub(crate) queue: VecDeque<Item>,
+    /// The running number of the last write about any of its deliveries.
+    pub(crate) last_write: Option<u64>,
 }
 
 /// The lanes of a partition that hold any delivery.
@@ -98,7 +100,7 @@ impl Lanes {
 
     /// Opens a lane that holds nothing but its head.
     pub(crate) fn open(&mut self, key: LaneKey, head: Head, item: Item) -> LaneId {
-        let lane = Lane { key: key.clone(), head, queue: VecDeque::from([item]) };
+        let lane = Lane { key: key.clone(), head, queue: VecDeque::from([item]), last_write: None };
         let id = if let Some(id) = self.free.pop() {
             self.slots[id] = Some(lane);
             id

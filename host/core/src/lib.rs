@@ -16,4 +16,3 @@ pub mod partition;
 pub mod retry;
 pub mod status;
 pub mod verdict;
-

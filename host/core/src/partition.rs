@@ -282,7 +282,7 @@ impl<D> Machine<D> {
             return;
         }
         let item = self.lanes.get(id).queue.pop_front().expect("a running lane has a head");
-        self.write_final(&item, to, number, counted, detail);
+        self.write_final(id, &item, to, (number, counted), detail);
         if self.lanes.get(id).queue.is_empty() {
             self.lanes.close(id);
         } else {
@@ -310,8 +310,8 @@ impl<D> Machine<D> {
         }
     }
 
-    fn write_final(&mut self, item: &Item, to: To, number: u32, counted: u32, detail: D) {
-        self.pending.push(item, to, number, counted, Some(detail));
+    fn write_final(&mut self, id: LaneId, item: &Item, to: To, counts: (u32, u32), detail: D) {
+        self.write(id, item, to, counts, Some(detail));
         if item.has_row {
             self.parked = self.parked.saturating_sub(1);
             self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
@@ -339,9 +339,19 @@ impl<D> Machine<D> {
                 }
             }
         }
-        item.pending = Some(self.pending.push(&item, to, item.number, item.counted, detail));
+        item.pending = Some(self.write(id, &item, to, (item.number, item.counted), detail));
         item.has_row = true;
         self.lanes.get(id).queue[place] = item;
+    }
+
+    fn write(&mut self, id: LaneId, item: &Item, to: To, counts: (u32, u32), detail: Option<D>) -> u64 {
+        let (number, counted) = counts;
+        let details = detail.into_iter().collect();
+        let write = Write { offset: item.offset, had_row: item.has_row, to, number, counted, details };
+        let lane = self.lanes.get(id);
+        let at = self.pending.push(lane.last_write, write, item);
+        lane.last_write = Some(at);
+        at
     }
 
     /// Everything behind a waiting head becomes an open row, in order, so that

@@ -7,13 +7,27 @@ use crate::lanes::Item;
 
 /// Outcomes not yet sent.
 ///
-/// One that a later outcome of the same delivery replaced leaves `None`, so
-/// that the numbers of those behind it stay what they are.
+/// However they are cut into batches, the store must see the outcomes of a lane
+/// in their order, and each delivery at most once in a batch. An outcome of a
+/// delivery about which another one still waits takes that one in only when it
+/// is the last word about its lane; else both go out, in two batches. Were a
+/// head's outcome moved to the end past the rows of those parked behind it, a
+/// crash between two batches would leave rows behind a head that has none, and
+/// the next owner would begin with them.
 #[derive(Debug)]
 pub(super) struct Pending<D> {
-    slots: VecDeque<Option<Write<D>>>,
+    /// One that a later outcome took in leaves `None`, so that the numbers of
+    /// those behind it stay what they are.
+    slots: VecDeque<Option<Unsent<D>>>,
     /// The running number of the first slot.
     from: u64,
+}
+
+#[derive(Debug)]
+struct Unsent<D> {
+    write: Write<D>,
+    /// The outcome of the same delivery that goes out in an earlier batch.
+    after: Option<u64>,
 }
 
 impl<D> Default for Pending<D> {
@@ -28,44 +42,52 @@ impl<D> Pending<D> {
     }
 
     pub(super) fn writes(&self) -> impl Iterator<Item = &Write<D>> {
-        self.slots.iter().flatten()
+        self.slots.iter().flatten().map(|unsent| &unsent.write)
     }
 
     /// The writes of the next batch.
     pub(super) fn take_batch(&mut self, most: usize) -> Vec<Write<D>> {
         let mut writes = Vec::with_capacity(self.slots.len().min(most));
+        let first = self.from;
+        let fits = |slot: &mut Option<Unsent<D>>| {
+            slot.as_ref().and_then(|unsent| unsent.after).is_none_or(|earlier| earlier < first)
+        };
         while writes.len() < most
-            && let Some(slot) = self.slots.pop_front()
+            && let Some(slot) = self.slots.pop_front_if(fits)
         {
             self.from += 1;
-            writes.extend(slot);
+            writes.extend(slot.map(|unsent| unsent.write));
         }
         writes
     }
 
-    /// Appends a write about an item and answers its number. It takes the place
-    /// of an unsent one about the same delivery and stands at the end, so that
-    /// no batch can carry it without what was decided before it.
-    pub(super) fn push(&mut self, item: &Item, to: To, number: u32, counted: u32, detail: Option<D>) -> u64 {
-        let earlier = item
-            .pending
-            .and_then(|number| number.checked_sub(self.from))
-            .and_then(|at| self.slots.get_mut(usize::try_from(at).ok()?)?.take());
-        let (had_row, mut details, kept) = match earlier {
-            Some(earlier) => {
-                let kept = matches!(earlier.to, To::Open { keep_record: true, .. });
-                (earlier.had_row, earlier.details, kept)
-            }
-            None => (item.has_row, Vec::new(), false),
+    /// Appends a write about an item and answers its number. `last` is the
+    /// number of the last write about its lane.
+    pub(super) fn push(&mut self, last: Option<u64>, write: Write<D>, item: &Item) -> u64 {
+        let waiting = item.pending.filter(|number| *number >= self.from);
+        let slot = waiting.and_then(|number| self.slots.get_mut(usize::try_from(number - self.from).ok()?));
+        let unsent = match slot.filter(|_| waiting == last).and_then(Option::take) {
+            Some(earlier) => earlier.taken_in(write),
+            None => Unsent { write, after: waiting },
         };
-        let to = match to {
+        self.slots.push_back(Some(unsent));
+        self.from + self.slots.len() as u64 - 1
+    }
+}
+
+impl<D> Unsent<D> {
+    /// The later outcome, with what the earlier one would have said.
+    fn taken_in(self, later: Write<D>) -> Self {
+        let Self { write: earlier, after } = self;
+        let kept = matches!(earlier.to, To::Open { keep_record: true, .. });
+        let to = match later.to {
             To::Open { state, due, held, keep_record } => {
                 To::Open { state, due, held, keep_record: keep_record || kept }
             }
             done => done,
         };
-        details.extend(detail);
-        self.slots.push_back(Some(Write { offset: item.offset, had_row, to, number, counted, details }));
-        self.from + self.slots.len() as u64 - 1
+        let mut details = earlier.details;
+        details.extend(later.details);
+        Self { write: Write { had_row: earlier.had_row, to, details, ..later }, after }
     }
 }

@@ -143,3 +143,30 @@ fn the_tightest_bounds_let_go_again() {
     bench.record(0, "a").says(&["run 0", "pause"]);
     bench.decide(0, AT_ONCE).says(&["write <1 0+handled", "resume"]);
 }
+
+/// A head's outcome that moved past the rows of those parked behind it let the
+/// next owner begin with them.
+#[test]
+fn a_crash_between_batches_leaves_no_row_before_its_head() {
+    let bounds = Bounds { max_batch: 2, ..Bounds::default() };
+    let mut bench = Bench::new(bounds, claim(0, &[], Vec::new()));
+    bench.record(0, "a").record(1, "a").record(2, "a").record(3, "b");
+    bench.decide(3, AT_ONCE).says(&["write <0 3+handled"]);
+    bench.decide(0, again(5)).due(5).says(&["rerun 0"]);
+    bench.decide(0, AT_ONCE).says(&["rerun 1"]);
+    bench.written().says(&["write <2 0+handle_fail@5 1+committed"]);
+    bench.decide(1, AT_ONCE).says(&["rerun 2"]);
+    bench.written().says(&["write <4 2+committed 0handled"]);
+    bench.written().says(&["write <4 1handled"]);
+}
+
+#[test]
+fn a_delivery_stands_in_a_batch_once() {
+    let mut bench = Bench::empty();
+    bench.record(0, "b").decide(0, AT_ONCE);
+    bench.record(1, "a").record(2, "a");
+    bench.decide(1, again(5)).due(5).decide(1, again(6)).due(6).decide(1, AT_ONCE);
+    bench.written().says(&["write <3 1+handle_fail@5 2+committed"]);
+    bench.written().says(&["write <3 1handled"]);
+    assert_eq!(bench.batch().writes[0].details, ["first", "first"], "the second failure went with the success");
+}
