@@ -44,6 +44,15 @@ enum Phase {
     Released,
 }
 
+/// What an attempt led to.
+struct Decision<D> {
+    offset: Offset,
+    outcome: Outcome,
+    number: u32,
+    counted: u32,
+    detail: D,
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Machine<D> {
@@ -159,10 +168,10 @@ impl<D> Machine<D> {
             Event::Skipped { offset } => self.skipped(offset),
             Event::End { next } => self.end(next),
             Event::Decided { offset, outcome, number, counted, detail } => {
-                self.decided(offset, outcome, number, counted, detail, actions);
+                self.decided(Decision { offset, outcome, number, counted, detail }, now, actions);
             }
             Event::Returned { offset } => self.returned(offset, now),
-            Event::Vanished { offset } => self.vanished(offset, actions),
+            Event::Vanished { offset } => self.vanished(offset, now, actions),
             Event::Settled(answer) => self.settled(answer, actions),
             Event::Due => self.due(now, actions),
             Event::Asked(open) => self.asked(open, now, actions),
@@ -256,15 +265,8 @@ impl<D> Machine<D> {
         actions.push(Action::Dispatch { offset, number, counted, has_row });
     }
 
-    fn decided(
-        &mut self,
-        offset: Offset,
-        outcome: Outcome,
-        number: u32,
-        counted: u32,
-        detail: D,
-        actions: &mut Vec<Action<D>>,
-    ) {
+    fn decided(&mut self, decision: Decision<D>, now: Timestamp, actions: &mut Vec<Action<D>>) {
+        let Decision { offset, outcome, number, counted, detail } = decision;
         let Some(id) = self.running.remove(&offset) else { return };
         let open = |state, due, held| To::Open { state, due, held, keep_record: false };
         let (to, next) = match outcome {
@@ -286,27 +288,28 @@ impl<D> Machine<D> {
         if self.lanes.get(id).queue.is_empty() {
             self.lanes.close(id);
         } else {
-            self.advance_lane(id, actions);
+            self.advance_lane(id, now, actions);
         }
     }
 
     /// The head is gone: the one behind it has its turn, also when its outcome
     /// is decided but not yet written. Order in the store is kept by the order
     /// of `pending`.
-    fn advance_lane(&mut self, id: LaneId, actions: &mut Vec<Action<D>>) {
+    fn advance_lane(&mut self, id: LaneId, now: Timestamp, actions: &mut Vec<Action<D>>) {
         let item = self.lanes.get(id).queue.front().expect("the caller looked");
-        if item.held {
-            self.lanes.set_head(id, Head::Held);
-        } else if self.phase == Phase::Consuming && self.gate == Gate::Open {
-            self.dispatch(id, actions);
-        } else {
-            // While nothing may begin, it waits at the front for the gate; a
-            // fresh one is parked so that it is not forgotten.
-            let at = item.due.unwrap_or(Timestamp(0));
-            self.lanes.set_head(id, Head::Waiting(at));
-            if self.phase == Phase::Consuming {
-                self.park_followers(id);
-            }
+        let may_run = self.phase == Phase::Consuming && self.gate == Gate::Open;
+        let head = match item.due {
+            _ if item.held => Head::Held,
+            // What somebody asked for may stand before a head that waits.
+            Some(at) if at > now => Head::Waiting(at),
+            _ if may_run => return self.dispatch(id, actions),
+            // While nothing may begin, it waits at the front for the gate.
+            at => Head::Waiting(at.unwrap_or(Timestamp(0))),
+        };
+        self.lanes.set_head(id, head);
+        if self.phase == Phase::Consuming {
+            // The lane is parked now: what is fresh must not hold the position.
+            self.park_followers(id);
         }
     }
 
@@ -378,7 +381,7 @@ impl<D> Machine<D> {
         }
     }
 
-    fn vanished(&mut self, offset: Offset, actions: &mut Vec<Action<D>>) {
+    fn vanished(&mut self, offset: Offset, now: Timestamp, actions: &mut Vec<Action<D>>) {
         let Some(id) = self.running.remove(&offset) else { return };
         if let Some(item) = self.lanes.get(id).queue.pop_front() {
             self.parked = self.parked.saturating_sub(1);
@@ -387,7 +390,7 @@ impl<D> Machine<D> {
         if self.lanes.get(id).queue.is_empty() {
             self.lanes.close(id);
         } else {
-            self.advance_lane(id, actions);
+            self.advance_lane(id, now, actions);
         }
     }
 

@@ -170,3 +170,22 @@ fn a_delivery_stands_in_a_batch_once() {
     bench.written().says(&["write <3 1handled"]);
     assert_eq!(bench.batch().writes[0].details, ["first", "first"], "the second failure went with the success");
 }
+
+/// Somebody asked for an early delivery of a lane whose head waits or is held;
+/// once that is done, the lane is as it was.
+#[test]
+fn a_lane_goes_back_to_waiting_after_what_was_asked() {
+    let asked = Open { due: Some(Timestamp(0)), ..row(3, "a") };
+    let waits = Open { due: Some(Timestamp(50)), state: State::HandleFail, ..row(5, "a") };
+    let mut bench = Bench::new(Bounds::default(), claim(10, &[], vec![asked.clone(), waits]));
+    bench.due(1).says(&["rerun 3"]);
+    bench.decide(3, AT_ONCE).says(&["write <10 3handled"]);
+    bench.written().due(49).says(&[]);
+    bench.due(50).says(&["rerun 5"]);
+
+    let held = Open { held: true, ..row(5, "a") };
+    let mut bench = Bench::new(Bounds::default(), claim(10, &[], vec![asked, held]));
+    bench.due(1).says(&["rerun 3"]);
+    bench.record(10, "a").says(&[]);
+    bench.decide(3, AT_ONCE).says(&["write <11 3handled 10+committed"]);
+}
