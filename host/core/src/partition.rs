@@ -365,11 +365,19 @@ impl<D> Machine<D> {
             Some(head) if head.state == State::PushFail => State::PushFail,
             _ => State::Committed,
         };
-        // Fresh items always stand behind those that have rows.
-        let first = lane.queue.iter().rposition(|item| item.has_row).map_or(0, |at| at + 1);
+        let rows = lane.queue.iter().rposition(|item| item.has_row);
+        // Fresh items stand behind those that have rows. Only a fresh head that
+        // came back unrun can stand before them, when somebody asked for an
+        // older delivery meanwhile; it goes first.
+        let fresh_head = rows.is_some() && !lane.queue[0].has_row;
+        let first = rows.map_or(0, |at| at + 1);
+        let open = |state| To::Open { state, due: None, held: false, keep_record: false };
+        if fresh_head {
+            self.write_open(id, 0, open(State::Committed), None);
+        }
         for place in first..self.lanes.get(id).queue.len() {
             self.lanes.get(id).queue[place].state = state;
-            self.write_open(id, place, To::Open { state, due: None, held: false, keep_record: false }, None);
+            self.write_open(id, place, open(state), None);
         }
     }
 

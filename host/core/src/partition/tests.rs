@@ -189,3 +189,16 @@ fn a_lane_goes_back_to_waiting_after_what_was_asked() {
     bench.record(10, "a").says(&[]);
     bench.decide(3, AT_ONCE).says(&["write <11 3handled 10+committed"]);
 }
+
+/// The head came back unrun with an asked delivery behind it: a follower must
+/// not get a row before the head has one.
+#[test]
+fn a_fresh_head_that_came_back_is_parked_before_its_followers() {
+    let mut bench = Bench::new(Bounds::default(), claim(5, &[], Vec::new()));
+    bench.record(5, "a").says(&["run 5"]);
+    bench.step(Event::Asked(row(2, "a"))).says(&[]);
+    bench.step(Event::Returned { offset: Offset(5) }).says(&[]);
+    bench.record(6, "a").says(&["write <7 5+committed 6+committed"]);
+    bench.due(0).says(&["rerun 5"]);
+    bench.decide(5, AT_ONCE).says(&["rerun 2"]);
+}
