@@ -108,19 +108,15 @@ impl Lanes {
             self.slots.push(Some(lane));
             self.slots.len() - 1
         };
-        // A lane of one record is never looked for by its key again.
-        if !matches!(key, LaneKey::Alone(_)) {
+        // A lane of one record is looked for only by a request for a row that
+        // waits; what runs is found by its offset.
+        if !matches!(key, LaneKey::Alone(_)) || head != Head::Running {
             self.by_key.insert(key, id);
         }
         if let Head::Waiting(at) = head {
             self.due.insert((at, id));
         }
         id
-    }
-
-    /// Finds a lane of one record, which only a repeated request looks for.
-    pub(crate) fn find_alone(&self, offset: Offset) -> Option<LaneId> {
-        self.slots.iter().position(|slot| slot.as_ref().is_some_and(|lane| lane.key == LaneKey::Alone(offset)))
     }
 
     /// The lane. Ids come from this struct and die only in `close`, so an id
@@ -137,7 +133,13 @@ impl Lanes {
         if let Head::Waiting(at) = head {
             self.due.insert((at, id));
         }
-        self.get(id).head = head;
+        let lane = self.get(id);
+        lane.head = head;
+        if let LaneKey::Alone(offset) = lane.key
+            && head != Head::Running
+        {
+            self.by_key.insert(LaneKey::Alone(offset), id);
+        }
     }
 
     /// Forgets a lane that holds nothing any more.

@@ -71,6 +71,8 @@ pub struct Machine<D> {
     /// Outcomes not yet sent, in order.
     pending: Pending<D>,
     in_flight: Option<Arc<Batch<D>>>,
+    /// Requests for deliveries whose outcome is final and not yet durable.
+    overtaken: Vec<Open>,
     /// Records in memory that have no open row, and their bytes.
     fresh: usize,
     fresh_bytes: usize,
@@ -98,6 +100,7 @@ impl<D> Machine<D> {
             known: claim.settled.into_iter().collect(),
             pending: Pending::default(),
             in_flight: None,
+            overtaken: Vec::new(),
             fresh: 0,
             fresh_bytes: 0,
             parked: 0,
@@ -172,7 +175,7 @@ impl<D> Machine<D> {
             }
             Event::Returned { offset } => self.returned(offset, now),
             Event::Vanished { offset } => self.vanished(offset, now, actions),
-            Event::Settled(answer) => self.settled(answer, actions),
+            Event::Settled(answer) => self.settled(answer, now, actions),
             Event::Due => self.due(now, actions),
             Event::Asked(open) => self.asked(open, now, actions),
             Event::Gate(gate) => self.gate(gate, now, actions),
@@ -408,9 +411,14 @@ impl<D> Machine<D> {
         under_way.chain(self.pending.writes()).any(|write| write.offset == offset)
     }
 
-    fn settled(&mut self, answer: Answer, actions: &mut Vec<Action<D>>) {
+    fn settled(&mut self, answer: Answer, now: Timestamp, actions: &mut Vec<Action<D>>) {
         match answer {
-            Answer::Written => self.in_flight = None,
+            Answer::Written => {
+                self.in_flight = None;
+                for open in std::mem::take(&mut self.overtaken) {
+                    self.asked(open, now, actions);
+                }
+            }
             // The same batch in the same place: nothing behind it may pass.
             Answer::Unknown => actions.extend(self.in_flight.clone().map(Action::Settle)),
             Answer::Fenced => self.release(Release::Fenced, actions),
@@ -430,23 +438,28 @@ impl<D> Machine<D> {
         if self.phase != Phase::Consuming {
             return;
         }
-        let id = match &open.lane {
-            LaneKey::Alone(offset) => self.lanes.find_alone(*offset),
-            key => self.lanes.find(key),
-        };
+        let running = self.running.get(&open.offset).copied();
+        let id = running.or_else(|| self.lanes.find(&open.lane));
         let place = id.and_then(|id| self.lanes.get(id).queue.iter().position(|item| item.offset == open.offset));
-        match (id, place) {
-            (Some(id), Some(0)) if self.lanes.get(id).head != Head::Running => {
-                let item = &mut self.lanes.get(id).queue[0];
-                (item.held, item.due, item.counted) = (false, Some(now), open.counted);
-                self.lanes.set_head(id, Head::Waiting(now));
+        match id.zip(place) {
+            Some((id, place)) => {
+                let lane = self.lanes.get(id);
+                let item = &mut lane.queue[place];
+                (item.held, item.due) = (false, Some(now));
+                // The row may be older than what is decided here, or newer than
+                // what an earlier request said of it.
+                if open.number >= item.number {
+                    (item.number, item.counted) = (open.number, open.counted);
+                }
+                // A follower has its turn when those before it had theirs.
+                if place == 0 && lane.head != Head::Running {
+                    self.lanes.set_head(id, Head::Waiting(now));
+                }
             }
-            // It runs already, or it has its turn when those before it had theirs.
-            (Some(id), Some(place)) => self.lanes.get(id).queue[place].held = false,
-            // Its outcome is on the way: whoever asked was overtaken by it.
-            (_, None) if self.is_decided(open.offset) => {}
-            (_, None) => self.add_row(Open { due: Some(now), held: false, ..open }),
-            (None, Some(_)) => {}
+            // Only once its outcome is durable can the store say whether the
+            // request came before or after it.
+            None if self.is_decided(open.offset) => self.overtaken.push(open),
+            None => self.add_row(Open { due: Some(now), held: false, ..open }),
         }
         self.due(now, actions);
     }
@@ -496,6 +509,7 @@ impl<D> Machine<D> {
         self.phase = Phase::Released;
         self.pending = Pending::default();
         self.running.clear();
+        self.overtaken.clear();
         actions.push(Action::Release(why));
     }
 

@@ -202,3 +202,36 @@ fn a_fresh_head_that_came_back_is_parked_before_its_followers() {
     bench.due(0).says(&["rerun 5"]);
     bench.decide(5, AT_ONCE).says(&["rerun 2"]);
 }
+
+/// The outcome is in the store and its answer under way when somebody asks: to
+/// drop the request would leave a row that nobody runs.
+#[test]
+fn a_request_that_meets_an_unanswered_outcome_waits_for_the_answer() {
+    let mut bench = Bench::empty();
+    bench.record(0, "a").decide(0, AT_ONCE).says(&["write <1 0+handled"]);
+    bench.step(Event::Asked(row(0, "a"))).says(&[]);
+    bench.written().says(&["rerun 0"]);
+    bench.step(Event::Vanished { offset: Offset(0) }).says(&[]);
+    assert_eq!(bench.machine.parked(), 0, "the request was older than the outcome after all");
+}
+
+#[test]
+fn a_request_changes_no_count_that_is_newer_than_its_row() {
+    let mut bench = Bench::new(Bounds::default(), claim(5, &[], vec![row(2, "a")]));
+    bench.due(0).says(&["rerun 2"]);
+    bench.step(Bench::decided(2, again(90), 2, "second"));
+    bench.step(Event::Asked(row(2, "a")));
+    let Action::Dispatch { number, counted, .. } = bench.said[0] else { panic!("it runs now") };
+    assert_eq!((number, counted), (2, 2));
+}
+
+#[test]
+fn a_lane_of_one_record_is_found_by_who_asks() {
+    let alone = |offset| LaneKey::Alone(Offset(offset));
+    let mut bench = Bench::empty();
+    bench.step(Event::Record { offset: Offset(4), lane: alone(4), bytes: 10 }).says(&["run 4"]);
+    bench.step(Event::Asked(Open { lane: alone(4), ..row(4, "") })).says(&[]);
+    bench.decide(4, again(90));
+    bench.step(Event::Asked(Open { lane: alone(4), ..row(4, "") })).says(&["rerun 4"]);
+    assert_eq!(bench.machine.parked(), 1);
+}
