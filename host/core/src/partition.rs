@@ -459,6 +459,9 @@ impl<D> Machine<D> {
             // Only once its outcome is durable can the store say whether the
             // request came before or after it.
             None if self.is_decided(open.offset) => self.overtaken.push(open),
+            // A row for a record that did not come yet and that the claim did
+            // not tell of was made by a newer owner, and is its to run.
+            None if self.wants(open.offset) => {}
             None => self.add_row(Open { due: Some(now), held: false, ..open }),
         }
         self.due(now, actions);

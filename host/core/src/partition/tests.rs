@@ -235,3 +235,10 @@ fn a_lane_of_one_record_is_found_by_who_asks() {
     bench.step(Event::Asked(Open { lane: alone(4), ..row(4, "") })).says(&["rerun 4"]);
     assert_eq!(bench.machine.parked(), 1);
 }
+
+#[test]
+fn a_request_for_what_never_came_is_a_newer_owners() {
+    let mut bench = Bench::new(Bounds::default(), claim(5, &[8], Vec::new()));
+    bench.step(Event::Asked(row(7, "a"))).says(&[]);
+    bench.step(Event::Asked(row(8, "b"))).says(&["rerun 8"]);
+}
