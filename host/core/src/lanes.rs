@@ -42,6 +42,8 @@ pub struct Item {
     pub(crate) due: Option<Timestamp>,
     pub(crate) state: State,
     pub(crate) held: bool,
+    /// Somebody asked for it since it was dispatched.
+    pub(crate) asked: bool,
 }
 
 impl Item {
@@ -56,6 +58,7 @@ impl Item {
             due: None,
             state: State::Committed,
             held: false,
+            asked: false,
         }
     }
 }

@@ -262,7 +262,8 @@ impl<D> Machine<D> {
     /// Gives the head of a lane its turn.
     fn dispatch(&mut self, id: LaneId, actions: &mut Vec<Action<D>>) {
         self.lanes.set_head(id, Head::Running);
-        let Some(item) = self.lanes.get(id).queue.front() else { return };
+        let Some(item) = self.lanes.get(id).queue.front_mut() else { return };
+        item.asked = false;
         let (offset, number, counted, has_row) = (item.offset, item.number, item.counted, item.has_row);
         self.running.insert(offset, id);
         actions.push(Action::Dispatch { offset, number, counted, has_row });
@@ -394,6 +395,11 @@ impl<D> Machine<D> {
 
     fn vanished(&mut self, offset: Offset, now: Timestamp, actions: &mut Vec<Action<D>>) {
         let Some(id) = self.running.remove(&offset) else { return };
+        if self.lanes.get(id).queue.front().is_some_and(|item| item.asked) {
+            // Asked for once more since: the row may be there again.
+            self.lanes.set_head(id, Head::Waiting(now));
+            return self.due(now, actions);
+        }
         if let Some(item) = self.lanes.get(id).queue.pop_front() {
             self.parked = self.parked.saturating_sub(1);
             self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
@@ -452,7 +458,9 @@ impl<D> Machine<D> {
                     (item.number, item.counted) = (open.number, open.counted);
                 }
                 // A follower has its turn when those before it had theirs.
-                if place == 0 && lane.head != Head::Running {
+                if place == 0 && lane.head == Head::Running {
+                    item.asked = true;
+                } else if place == 0 {
                     self.lanes.set_head(id, Head::Waiting(now));
                 }
             }
@@ -481,6 +489,7 @@ impl<D> Machine<D> {
             due: open.due,
             state: open.state,
             held: open.held,
+            asked: false,
         };
         if let Some(id) = self.lanes.find(&open.lane) {
             // Behind the rows, before what has no row: what is settled already

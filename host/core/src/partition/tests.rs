@@ -242,3 +242,14 @@ fn a_request_for_what_never_came_is_a_newer_owners() {
     bench.step(Event::Asked(row(7, "a"))).says(&[]);
     bench.step(Event::Asked(row(8, "b"))).says(&["rerun 8"]);
 }
+
+/// The store said that there is no row, and then somebody made one.
+#[test]
+fn what_vanished_is_looked_for_again_when_it_was_asked_for_meanwhile() {
+    let mut bench = Bench::new(Bounds::default(), claim(5, &[], Vec::new()));
+    bench.step(Event::Asked(row(2, "a"))).says(&["rerun 2"]);
+    bench.step(Event::Asked(row(2, "a"))).says(&[]);
+    bench.step(Event::Vanished { offset: Offset(2) }).says(&["rerun 2"]);
+    bench.step(Event::Vanished { offset: Offset(2) }).says(&[]);
+    assert_eq!(bench.machine.parked(), 0);
+}
