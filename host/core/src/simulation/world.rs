@@ -6,18 +6,17 @@ use std::sync::Arc;
 
 use super::bug::Bug;
 use super::chance::Chance;
+use super::kafka::Assignment;
 use super::log::Log;
 use super::owner::{Owner, Turn};
 use super::profile::Profile;
 use super::store::Shelf;
 use crate::lanes::LaneKey;
 use crate::message::{Offset, Timestamp};
-use crate::partition::{Answer, Batch, Event, Gate, Release};
+use crate::partition::{Answer, Batch, Event, Gate};
 
 /// How long after the calm everything must be done, in milliseconds.
 const PATIENCE: i64 = 20_000;
-/// How long Kafka waits for a host that does not answer.
-const SESSION: i64 = 30;
 
 /// Something that happens at a time.
 #[derive(Debug)]
@@ -106,18 +105,10 @@ pub struct Host {
     pub alive: bool,
     /// Counts its processes, so that what a dead one was told is not done.
     pub life: u64,
-    frozen_until: Timestamp,
+    pub frozen_until: Timestamp,
     pub gate: Gate,
     /// Whether a closed gate lets what is dispatched wait.
     pub patient: bool,
-}
-
-/// Whom Kafka lists for a partition.
-#[derive(Clone, Copy, Default)]
-struct Assignment {
-    host: usize,
-    generation: u64,
-    moving_to: Option<usize>,
 }
 
 /// The whole world.
@@ -133,7 +124,7 @@ pub struct World {
     pub logs: Vec<Log>,
     pub shelves: Vec<Shelf>,
     pub hosts: Vec<Host>,
-    assigned: Vec<Assignment>,
+    pub assigned: Vec<Assignment>,
     pub owners: BTreeMap<u64, Owner>,
     pub next_claim: u64,
     pub next_attempt: u64,
@@ -282,12 +273,7 @@ impl World {
             Task::Claim { host, life, partition } => return self.claim(host, life, partition),
             Task::Gone { host, life, partition } => return self.gone(host, life, partition),
             Task::Expire { partition, generation } => {
-                let Assignment { host, generation: current, moving_to } = self.assigned[partition];
-                if let Some(to) = moving_to.filter(|_| current == generation) {
-                    let life = self.hosts[host].life;
-                    self.after(0, Task::Gone { host, life, partition });
-                    self.assign(partition, to);
-                }
+                self.expire(partition, generation);
             }
             Task::Session { host, life } => {
                 if self.hosts[host].life == life && self.hosts[host].frozen_until > self.now {
@@ -300,200 +286,6 @@ impl World {
             Task::StoreUp => self.up = true,
             Task::Fault => return self.fault(),
             Task::Calm => return self.begin_calm(),
-        }
-        Ok(())
-    }
-
-    fn assign(&mut self, partition: usize, host: usize) {
-        let assignment = &mut self.assigned[partition];
-        *assignment = Assignment { host, generation: assignment.generation + 1, moving_to: None };
-        let life = self.hosts[host].life;
-        let wait = self.chance.pick(&[0, 2, 25]);
-        self.note(|| format!("kafka: partition {partition} belongs to host {host}"));
-        self.after(wait, Task::Claim { host, life, partition });
-    }
-
-    fn owner_of(&self, host: usize, partition: usize) -> Option<u64> {
-        self.owners.iter().find(|(_, owner)| owner.host == host && owner.partition == partition).map(|(id, _)| *id)
-    }
-
-    /// A host claims what it was told is its own, as late as it comes to it.
-    fn claim(&mut self, host: usize, life: u64, partition: usize) -> Result<(), String> {
-        if self.hosts[host].life != life {
-            return Ok(());
-        }
-        if !self.hosts[host].alive || !self.up {
-            self.after(3, Task::Claim { host, life, partition });
-            return Ok(());
-        }
-        if let Some(earlier) = self.owner_of(host, partition) {
-            self.drop_owner(earlier);
-        }
-        self.start_owner(host, partition)
-    }
-
-    fn gone(&mut self, host: usize, life: u64, partition: usize) -> Result<(), String> {
-        let current = self.assigned[partition];
-        match self.owner_of(host, partition).filter(|_| self.hosts[host].life == life && current.host != host) {
-            Some(claim) => self.step(claim, Event::Lost),
-            None => Ok(()),
-        }
-    }
-
-    /// What a host does when an owner is done: Kafka is the referee.
-    pub fn after_release(&mut self, host: usize, partition: usize, why: Release) {
-        let Assignment { host: listed, moving_to, .. } = self.assigned[partition];
-        if listed != host {
-            return;
-        }
-        let life = self.hosts[host].life;
-        match (why, moving_to) {
-            (_, Some(to)) => self.assign(partition, to),
-            (Release::Fenced, None) => self.soon(Task::Claim { host, life, partition }),
-            _ => {}
-        }
-    }
-
-    /// Kafka moves a partition.
-    fn rebalance(&mut self) -> Result<(), String> {
-        let partition = self.chance.below(self.profile.partitions);
-        let to = self.chance.below(self.profile.hosts);
-        let Assignment { host, generation, moving_to } = self.assigned[partition];
-        if moving_to.is_some() {
-            return Ok(());
-        }
-        let answers = self.hosts[host].alive && self.hosts[host].frozen_until <= self.now;
-        match self.owner_of(host, partition).filter(|_| answers) {
-            Some(claim) => {
-                self.assigned[partition].moving_to = Some(to);
-                let wait = self.chance.pick(&[1, 10, 60]);
-                self.after(wait, Task::Mail { claim, event: Event::Deadline });
-                self.after(wait + SESSION, Task::Expire { partition, generation });
-                self.step(claim, Event::Revoke)
-            }
-            None => {
-                let life = self.hosts[host].life;
-                self.after(0, Task::Gone { host, life, partition });
-                self.assign(partition, to);
-                Ok(())
-            }
-        }
-    }
-
-    /// Kafka takes everything from a host that does not answer.
-    fn expel(&mut self, host: usize) {
-        for partition in 0..self.profile.partitions {
-            if self.assigned[partition].host == host {
-                let to = self.assigned[partition].moving_to.unwrap_or_else(|| self.chance.below(self.profile.hosts));
-                let life = self.hosts[host].life;
-                self.after(0, Task::Gone { host, life, partition });
-                self.assign(partition, to);
-            }
-        }
-    }
-
-    fn fault(&mut self) -> Result<(), String> {
-        if self.calm() {
-            return Ok(());
-        }
-        let wait = self.chance.between(1, self.profile.fault_every * 2);
-        self.after(wait, Task::Fault);
-        let total: usize = self.profile.weights.iter().sum();
-        if total == 0 {
-            return Ok(());
-        }
-        let mut dice = self.chance.below(total);
-        let kind = self.profile.weights.iter().position(|weight| {
-            let hit = dice < *weight;
-            dice = dice.saturating_sub(*weight);
-            hit
-        });
-        let host = self.chance.below(self.profile.hosts);
-        match kind {
-            Some(0) => self.crash(host),
-            Some(1) => {
-                let long = self.chance.pick(&[2, 20, 150]);
-                self.note(|| format!("host {host} stands still for {long} ms"));
-                self.hosts[host].frozen_until = Timestamp(self.now.0 + long * 1_000);
-                let life = self.hosts[host].life;
-                self.after(SESSION, Task::Session { host, life });
-            }
-            Some(2) => return self.rebalance(),
-            Some(3) => {
-                self.up = false;
-                let long = self.chance.pick(&[5, 50]);
-                self.after(long, Task::StoreUp);
-            }
-            Some(4) => {
-                self.hosts[host].patient = self.chance.percent(50);
-                self.shut(host);
-            }
-            _ => self.somebody_asks(),
-        }
-        Ok(())
-    }
-
-    fn crash(&mut self, host: usize) {
-        self.note(|| format!("host {host} dies"));
-        let claims: Vec<u64> =
-            self.owners.iter().filter(|(_, owner)| owner.host == host).map(|(claim, _)| *claim).collect();
-        claims.into_iter().for_each(|claim| self.drop_owner(claim));
-        let down = self.chance.pick(&[0, 10, 60]);
-        let state = &mut self.hosts[host];
-        (state.alive, state.life, state.frozen_until, state.gate) = (false, state.life + 1, self.now, Gate::Open);
-        self.after(down, Task::Restart { host });
-        self.expel(host);
-    }
-
-    /// The gate of a host closes for a while.
-    pub fn shut(&mut self, host: usize) {
-        if self.gate(host, Gate::Closed).is_ok() {
-            let long = self.chance.pick(&[1, 10, 40]);
-            self.after(long, Task::Open { host });
-        }
-    }
-
-    fn gate(&mut self, host: usize, gate: Gate) -> Result<(), String> {
-        self.hosts[host].gate = gate;
-        let claims: Vec<u64> =
-            self.owners.iter().filter(|(_, owner)| owner.host == host).map(|(claim, _)| *claim).collect();
-        for claim in claims {
-            // The owner hears of it a little later than its workers.
-            self.soon(Task::GateMoved { claim });
-        }
-        Ok(())
-    }
-
-    /// Somebody asks that a delivery runs again, whatever its state.
-    fn somebody_asks(&mut self) {
-        let partition = self.chance.below(self.profile.partitions);
-        let records = &self.logs[partition].records;
-        if !self.up || records.is_empty() {
-            return;
-        }
-        let record = &records[self.chance.below(records.len())];
-        let (offset, lane) = (record.offset, record.lane.clone());
-        self.ask(partition, offset, lane);
-    }
-
-    fn ask(&mut self, partition: usize, offset: Offset, lane: LaneKey) {
-        if self.shelves[partition].ask(offset, lane, self.now) {
-            self.note(|| format!("somebody asks for {offset} of partition {partition}"));
-            self.answer_soon(Task::Asked { partition, offset });
-        }
-    }
-
-    /// Owners look for what was asked, and may hear of it when it is over.
-    fn poll_asked(&mut self, partition: usize, offset: Offset) -> Result<(), String> {
-        if !self.up {
-            self.after(5, Task::Asked { partition, offset });
-            return Ok(());
-        }
-        let Some(open) = self.shelves[partition].row(offset) else { return Ok(()) };
-        let claims: Vec<u64> =
-            self.owners.iter().filter(|(_, owner)| owner.partition == partition).map(|(claim, _)| *claim).collect();
-        for claim in claims {
-            self.answer_soon(Task::Mail { claim, event: Event::Asked(open.clone()) });
         }
         Ok(())
     }
