@@ -138,6 +138,217 @@ fn tiny() -> Bounds {
 }
 
 #[test]
+fn the_next_of_a_lane_runs_when_the_one_before_is_decided() {
+    let mut bench = Bench::empty();
+    bench.record(0, "a").says(&["run 0"]);
+    bench.record(1, "a").says(&[]);
+    bench.record(2, "b").says(&["run 2"]);
+    bench.decide(0, AT_ONCE).says(&["run 1", "write <1 0+handled"]);
+    bench.decide(1, Outcome::Failed { dead_letter: true }).says(&[]);
+    bench.decide(2, AT_ONCE).says(&[]);
+    bench.written().says(&["write <3 1+failed 2+handled"]);
+    bench.written().says(&[]);
+}
+
+#[test]
+fn behind_a_waiting_head_a_lane_is_parked_and_others_flow() {
+    let mut bench = Bench::empty();
+    bench.record(0, "a").record(1, "a").record(2, "b");
+    bench.decide(0, again(90)).says(&["write <2 0+handle_fail@90 1+committed"]);
+    bench.written().record(3, "a").says(&["write <2 3+committed"]);
+    assert_eq!((bench.machine.parked(), bench.machine.next_due()), (3, Some(Timestamp(90))));
+    bench.written().decide(2, AT_ONCE).says(&["write <4 2+handled"]);
+    bench.written().due(89).says(&[]);
+    bench.due(90).says(&["rerun 0"]);
+    bench.decide(0, AT_ONCE).says(&["rerun 1", "write <4 0handled"]);
+}
+
+#[test]
+fn behind_a_head_that_could_not_run_followers_could_not_either() {
+    let mut bench = Bench::empty();
+    bench.record(0, "a").record(1, "a");
+    bench.decide(0, pushed_back(90)).says(&["write <2 0+push_fail@90 1+push_fail"]);
+}
+
+#[test]
+fn what_a_person_has_to_see_holds_its_lane() {
+    let mut bench = Bench::empty();
+    bench.record(0, "a").record(1, "a");
+    bench.decide(0, Outcome::Held).says(&["write <2 0+held 1+committed"]);
+    bench.written().due(1_000).says(&[]);
+    assert_eq!(bench.machine.next_due(), None);
+    bench.step(Event::Asked(Open { held: true, ..row(0, "a") })).says(&["rerun 0"]);
+    bench.decide(0, AT_ONCE).says(&["rerun 1", "write <2 0handled"]);
+}
+
+#[test]
+fn the_position_passes_nothing_undecided() {
+    let mut bench = Bench::empty();
+    bench.record(0, "a").record(1, "b").record(7, "c");
+    bench.decide(1, AT_ONCE).says(&["write <0 1+handled"]);
+    bench.decide(7, AT_ONCE).decide(0, again(90));
+    bench.written().says(&["write <8 7+handled 0+handle_fail@90"]);
+    bench.step(Event::Skipped { offset: Offset(8) }).step(Event::End { next: Offset(12) });
+    bench.written();
+    bench.said.clear();
+    bench.machine.flush_position(Offset(8), &mut bench.said);
+    bench.says(&["write <12 "]);
+}
+
+/// One row is written in its last state, and it says all that happened.
+#[test]
+fn an_unsent_row_is_taken_in_by_what_follows() {
+    let mut bench = Bench::empty();
+    bench.record(0, "a").record(1, "b").record(2, "c");
+    bench.decide(2, AT_ONCE).says(&["write <0 2+handled"]);
+    bench.step(Bench::decided(0, again(5), 1, "failed")).decide(1, AT_ONCE);
+    bench.due(5).step(Bench::decided(0, again(9), 2, "failed again"));
+    bench.written().says(&["write <3 1+handled 0+handle_fail@9"]);
+    let write = bench.batch().writes[1].clone();
+    assert_eq!(write.details, ["failed", "failed again"]);
+    assert!(matches!(write.to, To::Open { keep_record: true, .. }), "the row is new and within the bound");
+    assert_eq!((write.number, write.counted), (2, 2));
+}
+
+#[test]
+fn what_was_sent_has_a_row_for_what_follows() {
+    let mut bench = Bench::empty();
+    bench.record(0, "a").decide(0, again(5)).says(&["write <1 0+handle_fail@5"]);
+    bench.due(5).says(&["rerun 0"]);
+    bench.decide(0, AT_ONCE).written().says(&["write <1 0handled"]);
+    assert_eq!(bench.machine.parked(), 0);
+}
+
+#[test]
+fn a_batch_is_bounded_and_repeated_until_it_is_known() {
+    let bounds = Bounds { max_batch: 2, ..Bounds::default() };
+    let mut bench = Bench::new(bounds, claim(0, &[], Vec::new()));
+    for (offset, lane) in [(0, "a"), (1, "b"), (2, "c"), (3, "d")] {
+        bench.quietly(Event::Record { offset: Offset(offset), lane: key(lane), bytes: 10 });
+        bench.quietly(Bench::decided(offset, AT_ONCE, 1, "")).says(&[]);
+    }
+    bench.step(Event::Due).says(&["write <2 0+handled 1+handled"]);
+    let sent = bench.batch();
+    bench.step(Event::Settled(Answer::Unknown));
+    assert!(Arc::ptr_eq(&sent, &bench.batch()), "the same batch in the same place");
+    bench.written().says(&["write <4 2+handled 3+handled"]);
+}
+
+#[test]
+fn a_fenced_machine_drops_everything() {
+    let mut bench = Bench::empty();
+    bench.record(0, "a").record(1, "b").decide(0, AT_ONCE).decide(1, AT_ONCE);
+    bench.step(Event::Settled(Answer::Fenced)).says(&["Fenced"]);
+    bench.record(2, "a").says(&[]);
+    bench.step(Event::Revoke).says(&[]);
+}
+
+#[test]
+fn a_revoked_machine_drains() {
+    let mut bench = Bench::empty();
+    bench.record(0, "a").record(1, "a").record(2, "b").record(3, "c");
+    bench.step(Event::Revoke).says(&[]);
+    bench.record(4, "d").says(&[]);
+    bench.decide(0, AT_ONCE).says(&["write <1 0+handled"]);
+    bench.step(Event::Returned { offset: Offset(3) }).decide(2, again(5)).says(&[]);
+    bench.written().says(&["write <1 2+handle_fail@5"]);
+    bench.due(5).says(&[]);
+    bench.written().says(&["Drained"]);
+}
+
+#[test]
+fn a_revoked_machine_waits_for_an_answer_that_is_not_known() {
+    let mut bench = Bench::empty();
+    bench.record(0, "a").decide(0, AT_ONCE);
+    bench.step(Event::Revoke).says(&[]);
+    bench.step(Event::Settled(Answer::Unknown)).says(&["write <1 0+handled"]);
+    bench.written().says(&["Drained"]);
+}
+
+#[test]
+fn without_time_or_partition_it_stops_at_once() {
+    for (event, why) in [(Event::Deadline, "Late"), (Event::Lost, "Lost")] {
+        let mut bench = Bench::empty();
+        bench.record(0, "a").step(Event::Revoke).step(event).says(&[why]);
+        bench.decide(0, AT_ONCE).says(&[]);
+    }
+}
+
+#[test]
+fn what_the_claim_tells_of_is_not_dispatched_again() {
+    let waits = Open { due: Some(Timestamp(50)), state: State::HandleFail, ..row(12, "a") };
+    let mut bench = Bench::new(Bounds::default(), claim(10, &[11], vec![row(4, "b"), waits]));
+    bench.due(0).says(&["rerun 4"]);
+    for offset in [11, 12] {
+        assert!(!bench.machine.wants(Offset(offset)));
+    }
+    bench.record(10, "c").says(&["run 10"]);
+    bench.record(11, "c").record(12, "a").says(&[]);
+    bench.record(13, "a").says(&["write <10 13+committed"]);
+    bench.written().decide(10, AT_ONCE).says(&["write <14 10+handled"]);
+}
+
+#[test]
+fn past_its_bytes_a_parked_set_keeps_coordinates_only() {
+    let bounds = Bounds { max_parked_bytes: 25, ..Bounds::default() };
+    let mut bench = Bench::new(bounds, claim(0, &[], Vec::new()));
+    bench.record(0, "a").record(1, "a").record(2, "a").decide(0, again(5));
+    let kept = bench
+        .batch()
+        .writes
+        .iter()
+        .map(|write| matches!(write.to, To::Open { keep_record: true, .. }))
+        .collect::<Vec<_>>();
+    assert_eq!(kept, [true, true, false]);
+}
+
+/// Each bound pauses when it is reached; half of it lets go, and of the parked
+/// rows nine tenths, so that the client does not flutter.
+#[test]
+fn each_bound_pauses_and_half_of_it_resumes() {
+    let wide = Bounds::default();
+    let bounds =
+        [Bounds { max_gap: 4, ..wide }, Bounds { max_fresh: 4, ..wide }, Bounds { max_fresh_bytes: 40, ..wide }];
+    for bounds in bounds {
+        let mut bench = Bench::new(bounds, claim(0, &[], Vec::new()));
+        bench.record(0, "a").record(1, "b").record(2, "c").says(&["run 2"]);
+        bench.record(3, "d").says(&["run 3", "pause"]);
+        bench.decide(0, AT_ONCE).written().says(&[]);
+        bench.decide(1, AT_ONCE);
+        assert!(bench.said.iter().any(|action| matches!(action, Action::Resume)), "{bounds:?}: {:?}", bench.said);
+    }
+    let mut bench =
+        Bench::new(Bounds { max_parked: 10, ..wide }, claim(20, &[], (0..9).map(|at| row(at, "a")).collect()));
+    bench.record(20, "a").says(&["pause", "write <21 20+committed"]);
+    assert!(bench.machine.parked_full());
+    bench.written().due(1).decide(0, AT_ONCE).says(&["rerun 1", "write <21 0handled"]);
+    bench.decide(1, AT_ONCE).says(&["rerun 2", "resume"]);
+}
+
+#[test]
+fn a_closed_gate_fetches_nothing_and_begins_nothing_new() {
+    let mut bench = Bench::empty();
+    bench.record(0, "a").record(1, "a").record(2, "b");
+    bench.step(Event::Gate(Gate::Closed)).says(&["pause"]);
+    assert_eq!(bench.machine.next_due(), None);
+    bench.decide(0, AT_ONCE).says(&["write <2 0+handled 1+committed"]);
+    bench.decide(2, pushed_back(500)).written().says(&["write <3 2+push_fail@500"]);
+    bench.due(600).says(&[]);
+    bench.step(Event::Gate(Gate::Open));
+    // What could not run need not wait out its own time.
+    bench.says(&["rerun 1", "rerun 2", "resume"]);
+}
+
+#[test]
+fn what_came_back_unrun_keeps_its_turn() {
+    let mut bench = Bench::empty();
+    bench.record(0, "a").record(1, "a");
+    bench.step(Event::Returned { offset: Offset(0) }).says(&[]);
+    bench.due(0).says(&["run 0"]);
+    bench.decide(0, AT_ONCE).says(&["run 1", "write <1 0+handled"]);
+}
+
+#[test]
 fn the_tightest_bounds_let_go_again() {
     let mut bench = Bench::new(tiny(), claim(0, &[], Vec::new()));
     bench.record(0, "a").says(&["run 0", "pause"]);

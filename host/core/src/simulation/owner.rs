@@ -39,6 +39,8 @@ pub struct Owner {
     asked: usize,
 }
 
+/// An order of lanes, so that what is kept by lane is walked the same way in
+/// each run. The machine itself needs none.
 impl Ord for LaneKey {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         let rank = |key: &Self| match key {
