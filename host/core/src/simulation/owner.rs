@@ -8,7 +8,7 @@ use super::bug::Bug;
 use super::world::{Task, World};
 use crate::lanes::LaneKey;
 use crate::message::{Epoch, Offset, Timestamp};
-use crate::partition::{Action, Answer, Batch, Event, Gate, Machine, Release, To};
+use crate::partition::{Action, Answer, Batch, Event, Gate, Machine, Release, To, Write};
 use crate::status::State;
 use crate::verdict::Outcome;
 
@@ -231,6 +231,11 @@ impl World {
         let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
         if batch.writes.len() > self.profile.bounds.max_batch {
             return Err(format!("a batch of {} outcomes", batch.writes.len()));
+        }
+        // The host writes a row from an attempt, or from the record in memory.
+        let bare = |write: &&Write<u64>| write.details.is_empty() && !owner.records.contains(&write.offset);
+        if let Some(write) = batch.writes.iter().find(bare) {
+            return Err(format!("{} is to be written and its record is gone", write.offset));
         }
         match &owner.under_way {
             None => owner.sequence += 1,
