@@ -136,6 +136,8 @@ fn seeds_that_found_something_stay_quiet() {
         (27, "a head's outcome moved past the rows of its followers"),
         (727, "a head was dispatched before its retry was due"),
         (533, "a request was dropped as overtaken, and its row waited for ever"),
+        (30_006, "a follower got a row before a head that came back unrun"),
+        (30_343, "a stale owner ran a record twice, once for who asked and once when it came"),
         (82_573, "a stale owner ran a row that a newer one had made"),
         (45_972, "a row that was asked for while it seemed gone was not looked for again"),
     ];
