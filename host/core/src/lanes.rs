@@ -42,6 +42,8 @@ pub struct Item {
     pub(crate) due: Option<Timestamp>,
     pub(crate) state: State,
     pub(crate) held: bool,
+    /// Somebody asked for it since it was dispatched.
+    pub(crate) asked: bool,
 }
 
 impl Item {
@@ -56,6 +58,7 @@ impl Item {
             due: None,
             state: State::Committed,
             held: false,
+            asked: false,
         }
     }
 }
@@ -79,6 +82,8 @@ pub(crate) struct Lane {
     pub(crate) key: LaneKey,
     pub(crate) head: Head,
     pub(crate) queue: VecDeque<Item>,
+    /// The running number of the last write about any of its deliveries.
+    pub(crate) last_write: Option<u64>,
 }
 
 /// The lanes of a partition that hold any delivery.
@@ -98,7 +103,7 @@ impl Lanes {
 
     /// Opens a lane that holds nothing but its head.
     pub(crate) fn open(&mut self, key: LaneKey, head: Head, item: Item) -> LaneId {
-        let lane = Lane { key: key.clone(), head, queue: VecDeque::from([item]) };
+        let lane = Lane { key: key.clone(), head, queue: VecDeque::from([item]), last_write: None };
         let id = if let Some(id) = self.free.pop() {
             self.slots[id] = Some(lane);
             id
@@ -106,19 +111,15 @@ impl Lanes {
             self.slots.push(Some(lane));
             self.slots.len() - 1
         };
-        // A lane of one record is never looked for by its key again.
-        if !matches!(key, LaneKey::Alone(_)) {
+        // A lane of one record is looked for only by a request for a row that
+        // waits; what runs is found by its offset.
+        if !matches!(key, LaneKey::Alone(_)) || head != Head::Running {
             self.by_key.insert(key, id);
         }
         if let Head::Waiting(at) = head {
             self.due.insert((at, id));
         }
         id
-    }
-
-    /// Finds a lane of one record, which only a repeated request looks for.
-    pub(crate) fn find_alone(&self, offset: Offset) -> Option<LaneId> {
-        self.slots.iter().position(|slot| slot.as_ref().is_some_and(|lane| lane.key == LaneKey::Alone(offset)))
     }
 
     /// The lane. Ids come from this struct and die only in `close`, so an id
@@ -135,7 +136,13 @@ impl Lanes {
         if let Head::Waiting(at) = head {
             self.due.insert((at, id));
         }
-        self.get(id).head = head;
+        let lane = self.get(id);
+        lane.head = head;
+        if let LaneKey::Alone(offset) = lane.key
+            && head != Head::Running
+        {
+            self.by_key.insert(LaneKey::Alone(offset), id);
+        }
     }
 
     /// Forgets a lane that holds nothing any more.

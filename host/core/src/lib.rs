@@ -16,3 +16,6 @@ pub mod partition;
 pub mod retry;
 pub mod status;
 pub mod verdict;
+
+#[cfg(test)]
+mod simulation;

@@ -16,8 +16,17 @@
 //!   again when its record comes.
 //! - **Bounds**: [`Bounds`] names them; the machine asks for a pause before
 //!   one is passed.
+//!
+//! Read [`Event`] and [`Action`] for the words, then [`Machine::step`] and
+//! [`Machine::flush`].
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod pending;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::lanes::{Head, Item, LaneId, LaneKey, Lanes};
@@ -26,246 +35,23 @@ use crate::offsets::Offsets;
 use crate::status::State;
 use crate::verdict::Outcome;
 
-/// How much a partition may hold at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Received offsets at or above the position.
-    pub max_gap: usize,
-    /// Records in memory that are not open rows.
-    pub max_fresh: usize,
-    /// Bytes of those records.
-    pub max_fresh_bytes: usize,
-    /// Open rows of this partition.
-    pub max_parked: usize,
-    /// Bytes of records kept in open rows; past it only coordinates are kept.
-    pub max_parked_bytes: usize,
-    /// Outcomes in one batch.
-    pub max_batch: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            max_gap: 50_000,
-            max_fresh: 16_384,
-            max_fresh_bytes: 16 * 1024 * 1024,
-            max_parked: 100_000,
-            max_parked_bytes: 64 * 1024 * 1024,
-            max_batch: 2_000,
-        }
-    }
-}
-
-/// What the store told the new owner.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    /// The epoch to write under.
-    pub epoch: Epoch,
-    /// Everything below is settled or parked.
-    pub position: Offset,
-    /// Settled offsets at or above the position.
-    pub settled: Vec<Offset>,
-    /// Open deliveries, ascending by offset.
-    pub open: Vec<Open>,
-}
-
-/// An open row.
-#[derive(Clone, Debug)]
-pub struct Open {
-    /// Which delivery.
-    pub offset: Offset,
-    /// Its lane.
-    pub lane: LaneKey,
-    /// COMMITTED, PUSH_FAIL or HANDLE_FAIL.
-    pub state: State,
-    /// When it is due; none behind a head, or held.
-    pub due: Option<Timestamp>,
-    /// Waits for a person.
-    pub held: bool,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
-    /// Bytes of its record in the row.
-    pub bytes: usize,
-}
-
-/// Whether the binding lets deliveries run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
-    /// They run.
-    Open,
-    /// They do not, and nothing more is fetched.
-    Closed,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Event<D> {
-    /// A record came from the log.
-    Record {
-        /// Where.
-        offset: Offset,
-        /// In which order it belongs.
-        lane: LaneKey,
-        /// Its size.
-        bytes: usize,
-    },
-    /// A record came that is not for this binding.
-    Skipped {
-        /// Where.
-        offset: Offset,
-    },
-    /// The log holds nothing more below this offset.
-    End {
-        /// The next offset that a record can have.
-        next: Offset,
-    },
-    /// An attempt ended, or could not begin.
-    Decided {
-        /// Which delivery.
-        offset: Offset,
-        /// What follows from it.
-        outcome: Outcome,
-        /// Invocations, this one included.
-        number: u32,
-        /// Attempts used up, this one included.
-        counted: u32,
-        /// What the host keeps with the outcome; opaque here.
-        detail: D,
-    },
-    /// A dispatched delivery was not run, or its attempt was dropped.
-    Returned {
-        /// Which delivery.
-        offset: Offset,
-    },
-    /// The store has no row any more for a dispatched delivery that had one:
-    /// what asked for it came late, and its outcome is written already.
-    Vanished {
-        /// Which delivery.
-        offset: Offset,
-    },
-    /// The store's answer to the batch under way.
-    Settled(Answer),
-    /// Time has passed.
-    Due,
-    /// Somebody asked that an open delivery runs now.
-    Asked(Open),
-    /// The binding was stopped or may go on.
-    Gate(Gate),
-    /// The partition is to be given up: finish what runs.
-    Revoke,
-    /// There is no more time to finish.
-    Deadline,
-    /// The partition is gone: drop everything.
-    Lost,
-}
-
-/// The store's answer to a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It is durable.
-    Written,
-    /// A newer owner exists; nothing was written.
-    Fenced,
-    /// Nobody knows; the same batch is to be written again.
-    Unknown,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug)]
-pub enum Action<D> {
-    /// Run a delivery.
-    Dispatch {
-        /// Which one.
-        offset: Offset,
-        /// Invocations before this one.
-        number: u32,
-        /// Attempts used up before this one.
-        counted: u32,
-        /// Whether the store has a row, and so perhaps the only copy of the
-        /// record.
-        has_row: bool,
-    },
-    /// Write a batch, and answer with [`Event::Settled`].
-    Settle(Arc<Batch<D>>),
-    /// Fetch nothing more for now.
-    Pause,
-    /// Fetch again.
-    Resume,
-    /// This machine is done.
-    Release(Release),
-}
-
-/// Why a machine is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Release {
-    /// It was revoked, and everything decided is written.
-    Drained,
-    /// It was revoked, and time ran out; what was not written comes again.
-    Late,
-    /// A newer owner wrote; whether that is right is for Kafka to say.
-    Fenced,
-    /// Kafka gave the partition away.
-    Lost,
-}
-
-/// Outcomes to be written in one transaction, in the order they were decided.
-#[derive(Clone, Debug)]
-pub struct Batch<D> {
-    /// The epoch to write under.
-    pub epoch: Epoch,
-    /// The position once they are written.
-    pub position: Offset,
-    /// The outcomes, each delivery at most once.
-    pub writes: Vec<Write<D>>,
-}
-
-/// What a delivery becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
-    /// HANDLED.
-    Handled,
-    /// HANDLE_FAIL for good.
-    Failed {
-        /// With a copy for the dead letters.
-        dead_letter: bool,
-    },
-    /// An open row.
-    Open {
-        /// COMMITTED behind its head, PUSH_FAIL or HANDLE_FAIL.
-        state: State,
-        /// When it is due.
-        due: Option<Timestamp>,
-        /// Waits for a person.
-        held: bool,
-        /// Whether its record is kept in the row, or only where it lies.
-        keep_record: bool,
-    },
-}
-
-/// One delivery's outcome.
-#[derive(Clone, Debug)]
-pub struct Write<D> {
-    /// Which delivery.
-    pub offset: Offset,
-    /// Whether the store has an open row for it before this batch.
-    pub had_row: bool,
-    /// What it becomes.
-    pub to: To,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
-    /// What the host kept with each outcome since the last batch, in order.
-    pub details: Vec<D>,
-}
+use pending::Pending;
+pub use vocabulary::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Consuming,
     Draining,
     Released,
+}
+
+/// What an attempt led to.
+struct Decision<D> {
+    offset: Offset,
+    outcome: Outcome,
+    number: u32,
+    counted: u32,
+    detail: D,
 }
 
 /// The machine.
@@ -283,12 +69,11 @@ pub struct Machine<D> {
     /// Offsets at or above the claimed position that need no dispatch when
     /// their records come.
     known: HashSet<Offset>,
-    /// Outcomes not yet sent, in order. One that a later outcome of the same
-    /// delivery replaced leaves `None`, so that numbers stay in place.
-    pending: VecDeque<Option<Write<D>>>,
-    /// The running number of the first of `pending`.
-    pending_from: u64,
+    /// Outcomes not yet sent, in order.
+    pending: Pending<D>,
     in_flight: Option<Arc<Batch<D>>>,
+    /// Requests for deliveries whose outcome is final and not yet durable.
+    overtaken: Vec<Open>,
     /// Records in memory that have no open row, and their bytes.
     fresh: usize,
     fresh_bytes: usize,
@@ -314,9 +99,9 @@ impl<D> Machine<D> {
             lanes: Lanes::default(),
             running: HashMap::new(),
             known: claim.settled.into_iter().collect(),
-            pending: VecDeque::new(),
-            pending_from: 0,
+            pending: Pending::default(),
             in_flight: None,
+            overtaken: Vec::new(),
             fresh: 0,
             fresh_bytes: 0,
             parked: 0,
@@ -387,11 +172,11 @@ impl<D> Machine<D> {
             Event::Skipped { offset } => self.skipped(offset),
             Event::End { next } => self.end(next),
             Event::Decided { offset, outcome, number, counted, detail } => {
-                self.decided(offset, outcome, number, counted, detail, actions);
+                self.decided(Decision { offset, outcome, number, counted, detail }, now, actions);
             }
             Event::Returned { offset } => self.returned(offset, now),
-            Event::Vanished { offset } => self.vanished(offset, actions),
-            Event::Settled(answer) => self.settled(answer, actions),
+            Event::Vanished { offset } => self.vanished(offset, now, actions),
+            Event::Settled(answer) => self.settled(answer, now, actions),
             Event::Due => self.due(now, actions),
             Event::Asked(open) => self.asked(open, now, actions),
             Event::Gate(gate) => self.gate(gate, now, actions),
@@ -408,20 +193,13 @@ impl<D> Machine<D> {
         if self.phase == Phase::Released || self.in_flight.is_some() {
             return;
         }
-        let mut writes = Vec::with_capacity(self.pending.len().min(self.bounds.max_batch));
-        while writes.len() < self.bounds.max_batch
-            && let Some(slot) = self.pending.pop_front()
-        {
-            self.pending_from += 1;
-            if let Some(write) = slot {
-                // The position may pass this delivery with the very batch that
-                // makes it final or an open row, and with none before.
-                self.offsets.finish(write.offset);
-                writes.push(write);
-            }
+        let writes = self.pending.take_batch(self.bounds.max_batch);
+        for write in &writes {
+            // The position may pass this delivery with the very batch that
+            // makes it final or an open row, and with none before.
+            self.offsets.finish(write.offset);
         }
-        let moved = !writes.is_empty();
-        if moved {
+        if !writes.is_empty() {
             let batch = Arc::new(Batch { epoch: self.epoch, position: self.offsets.position(), writes });
             self.in_flight = Some(Arc::clone(&batch));
             actions.push(Action::Settle(batch));
@@ -485,21 +263,15 @@ impl<D> Machine<D> {
     /// Gives the head of a lane its turn.
     fn dispatch(&mut self, id: LaneId, actions: &mut Vec<Action<D>>) {
         self.lanes.set_head(id, Head::Running);
-        let Some(item) = self.lanes.get(id).queue.front() else { return };
+        let Some(item) = self.lanes.get(id).queue.front_mut() else { return };
+        item.asked = false;
         let (offset, number, counted, has_row) = (item.offset, item.number, item.counted, item.has_row);
         self.running.insert(offset, id);
         actions.push(Action::Dispatch { offset, number, counted, has_row });
     }
 
-    fn decided(
-        &mut self,
-        offset: Offset,
-        outcome: Outcome,
-        number: u32,
-        counted: u32,
-        detail: D,
-        actions: &mut Vec<Action<D>>,
-    ) {
+    fn decided(&mut self, decision: Decision<D>, now: Timestamp, actions: &mut Vec<Action<D>>) {
+        let Decision { offset, outcome, number, counted, detail } = decision;
         let Some(id) = self.running.remove(&offset) else { return };
         let open = |state, due, held| To::Open { state, due, held, keep_record: false };
         let (to, next) = match outcome {
@@ -517,110 +289,32 @@ impl<D> Machine<D> {
             return;
         }
         let item = self.lanes.get(id).queue.pop_front().expect("a running lane has a head");
-        self.write_final(&item, to, number, counted, detail);
+        self.write_final(id, &item, to, (number, counted), detail);
         if self.lanes.get(id).queue.is_empty() {
             self.lanes.close(id);
         } else {
-            self.advance_lane(id, actions);
+            self.advance_lane(id, now, actions);
         }
     }
 
     /// The head is gone: the one behind it has its turn, also when its outcome
     /// is decided but not yet written. Order in the store is kept by the order
     /// of `pending`.
-    fn advance_lane(&mut self, id: LaneId, actions: &mut Vec<Action<D>>) {
+    fn advance_lane(&mut self, id: LaneId, now: Timestamp, actions: &mut Vec<Action<D>>) {
         let item = self.lanes.get(id).queue.front().expect("the caller looked");
-        if item.held {
-            self.lanes.set_head(id, Head::Held);
-        } else if self.phase == Phase::Consuming && self.gate == Gate::Open {
-            self.dispatch(id, actions);
-        } else {
-            // While nothing may begin, it waits at the front for the gate; a
-            // fresh one is parked so that it is not forgotten.
-            let at = item.due.unwrap_or(Timestamp(0));
-            self.lanes.set_head(id, Head::Waiting(at));
-            if self.phase == Phase::Consuming {
-                self.park_followers(id);
-            }
-        }
-    }
-
-    fn write_final(&mut self, item: &Item, to: To, number: u32, counted: u32, detail: D) {
-        let mut write = self.begin_write(item, to, number, counted);
-        write.details.push(detail);
-        self.pending.push_back(Some(write));
-        if item.has_row {
-            self.parked = self.parked.saturating_sub(1);
-            self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
-        } else {
-            self.fresh = self.fresh.saturating_sub(1);
-            self.fresh_bytes = self.fresh_bytes.saturating_sub(item.bytes);
-        }
-    }
-
-    /// Makes the item at `place` of a lane an open row, or changes its row.
-    fn write_open(&mut self, id: LaneId, place: usize, to: To, detail: Option<D>) {
-        let mut item = self.lanes.get(id).queue[place].clone();
-        let mut to = to;
-        if let To::Open { due, held, keep_record, .. } = &mut to {
-            (item.due, item.held) = (*due, *held);
-            if !item.has_row {
-                self.fresh = self.fresh.saturating_sub(1);
-                self.fresh_bytes = self.fresh_bytes.saturating_sub(item.bytes);
-                self.parked += 1;
-                *keep_record = self.parked_bytes + item.bytes <= self.bounds.max_parked_bytes;
-                if *keep_record {
-                    self.parked_bytes += item.bytes;
-                } else {
-                    item.bytes = 0;
-                }
-            }
-        }
-        let mut write = self.begin_write(&item, to, item.number, item.counted);
-        write.details.extend(detail);
-        item.has_row = true;
-        item.pending = Some(self.pending_from + self.pending.len() as u64);
-        self.pending.push_back(Some(write));
-        self.lanes.get(id).queue[place] = item;
-    }
-
-    /// A write about an item; it takes the place of an unsent one about the
-    /// same delivery and stands at the end, so that no batch can carry it
-    /// without what was decided before it.
-    fn begin_write(&mut self, item: &Item, to: To, number: u32, counted: u32) -> Write<D> {
-        let earlier = item
-            .pending
-            .and_then(|number| number.checked_sub(self.pending_from))
-            .and_then(|at| self.pending.get_mut(usize::try_from(at).ok()?)?.take());
-        let (had_row, details, kept) = match earlier {
-            Some(earlier) => {
-                let kept = matches!(earlier.to, To::Open { keep_record: true, .. });
-                (earlier.had_row, earlier.details, kept)
-            }
-            None => (item.has_row, Vec::new(), false),
+        let may_run = self.phase == Phase::Consuming && self.gate == Gate::Open;
+        let head = match item.due {
+            _ if item.held => Head::Held,
+            // What somebody asked for may stand before a head that waits.
+            Some(at) if at > now => Head::Waiting(at),
+            _ if may_run => return self.dispatch(id, actions),
+            // While nothing may begin, it waits at the front for the gate.
+            at => Head::Waiting(at.unwrap_or(Timestamp(0))),
         };
-        let to = match to {
-            To::Open { state, due, held, keep_record } => {
-                To::Open { state, due, held, keep_record: keep_record || kept }
-            }
-            done => done,
-        };
-        Write { offset: item.offset, had_row, to, number, counted, details }
-    }
-
-    /// Everything behind a waiting head becomes an open row, in order, so that
-    /// the position can pass it.
-    fn park_followers(&mut self, id: LaneId) {
-        let lane = self.lanes.get(id);
-        let state = match lane.queue.front() {
-            Some(head) if head.state == State::PushFail => State::PushFail,
-            _ => State::Committed,
-        };
-        // Fresh items always stand behind those that have rows.
-        let first = lane.queue.iter().rposition(|item| item.has_row).map_or(0, |at| at + 1);
-        for place in first..self.lanes.get(id).queue.len() {
-            self.lanes.get(id).queue[place].state = state;
-            self.write_open(id, place, To::Open { state, due: None, held: false, keep_record: false }, None);
+        self.lanes.set_head(id, head);
+        if self.phase == Phase::Consuming {
+            // The lane is parked now: what is fresh must not hold the position.
+            self.park_followers(id);
         }
     }
 
@@ -632,8 +326,13 @@ impl<D> Machine<D> {
         }
     }
 
-    fn vanished(&mut self, offset: Offset, actions: &mut Vec<Action<D>>) {
+    fn vanished(&mut self, offset: Offset, now: Timestamp, actions: &mut Vec<Action<D>>) {
         let Some(id) = self.running.remove(&offset) else { return };
+        if self.lanes.get(id).queue.front().is_some_and(|item| item.asked) {
+            // Asked for once more since: the row may be there again.
+            self.lanes.set_head(id, Head::Waiting(now));
+            return self.due(now, actions);
+        }
         if let Some(item) = self.lanes.get(id).queue.pop_front() {
             self.parked = self.parked.saturating_sub(1);
             self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
@@ -641,19 +340,24 @@ impl<D> Machine<D> {
         if self.lanes.get(id).queue.is_empty() {
             self.lanes.close(id);
         } else {
-            self.advance_lane(id, actions);
+            self.advance_lane(id, now, actions);
         }
     }
 
     /// Whether an outcome of this delivery is decided and not yet written.
     fn is_decided(&self, offset: Offset) -> bool {
         let under_way = self.in_flight.iter().flat_map(|batch| &batch.writes);
-        under_way.chain(self.pending.iter().flatten()).any(|write| write.offset == offset)
+        under_way.chain(self.pending.writes()).any(|write| write.offset == offset)
     }
 
-    fn settled(&mut self, answer: Answer, actions: &mut Vec<Action<D>>) {
+    fn settled(&mut self, answer: Answer, now: Timestamp, actions: &mut Vec<Action<D>>) {
         match answer {
-            Answer::Written => self.in_flight = None,
+            Answer::Written => {
+                self.in_flight = None;
+                for open in std::mem::take(&mut self.overtaken) {
+                    self.asked(open, now, actions);
+                }
+            }
             // The same batch in the same place: nothing behind it may pass.
             Answer::Unknown => actions.extend(self.in_flight.clone().map(Action::Settle)),
             Answer::Fenced => self.release(Release::Fenced, actions),
@@ -673,23 +377,33 @@ impl<D> Machine<D> {
         if self.phase != Phase::Consuming {
             return;
         }
-        let id = match &open.lane {
-            LaneKey::Alone(offset) => self.lanes.find_alone(*offset),
-            key => self.lanes.find(key),
-        };
+        let running = self.running.get(&open.offset).copied();
+        let id = running.or_else(|| self.lanes.find(&open.lane));
         let place = id.and_then(|id| self.lanes.get(id).queue.iter().position(|item| item.offset == open.offset));
-        match (id, place) {
-            (Some(id), Some(0)) if self.lanes.get(id).head != Head::Running => {
-                let item = &mut self.lanes.get(id).queue[0];
-                (item.held, item.due, item.counted) = (false, Some(now), open.counted);
-                self.lanes.set_head(id, Head::Waiting(now));
+        match id.zip(place) {
+            Some((id, place)) => {
+                let lane = self.lanes.get(id);
+                let item = &mut lane.queue[place];
+                (item.held, item.due) = (false, Some(now));
+                // The row may be older than what is decided here, or newer than
+                // what an earlier request said of it.
+                if open.number >= item.number {
+                    (item.number, item.counted) = (open.number, open.counted);
+                }
+                // A follower has its turn when those before it had theirs.
+                if place == 0 && lane.head == Head::Running {
+                    item.asked = true;
+                } else if place == 0 {
+                    self.lanes.set_head(id, Head::Waiting(now));
+                }
             }
-            // It runs already, or it has its turn when those before it had theirs.
-            (Some(id), Some(place)) => self.lanes.get(id).queue[place].held = false,
-            // Its outcome is on the way: whoever asked was overtaken by it.
-            (_, None) if self.is_decided(open.offset) => {}
-            (_, None) => self.add_row(Open { due: Some(now), held: false, ..open }),
-            (None, Some(_)) => {}
+            // Only once its outcome is durable can the store say whether the
+            // request came before or after it.
+            None if self.is_decided(open.offset) => self.overtaken.push(open),
+            // A row for a record that did not come yet and that the claim did
+            // not tell of was made by a newer owner, and is its to run.
+            None if self.wants(open.offset) => {}
+            None => self.add_row(Open { due: Some(now), held: false, ..open }),
         }
         self.due(now, actions);
     }
@@ -708,6 +422,7 @@ impl<D> Machine<D> {
             due: open.due,
             state: open.state,
             held: open.held,
+            asked: false,
         };
         if let Some(id) = self.lanes.find(&open.lane) {
             // Behind the rows, before what has no row: what is settled already
@@ -737,8 +452,9 @@ impl<D> Machine<D> {
         // All that was not written is dropped together: an outcome without its
         // predecessor's would turn their order round.
         self.phase = Phase::Released;
-        self.pending.clear();
+        self.pending = Pending::default();
         self.running.clear();
+        self.overtaken.clear();
         actions.push(Action::Release(why));
     }
 
@@ -749,22 +465,21 @@ impl<D> Machine<D> {
             return;
         }
         let bounds = &self.bounds;
-        let past = |part: usize| {
-            self.gate == Gate::Closed
-                || self.offsets.gap() >= bounds.max_gap / part
-                || self.fresh >= bounds.max_fresh / part
-                || self.fresh_bytes >= bounds.max_fresh_bytes / part
-                || self.parked >= bounds.max_parked - bounds.max_parked / 10 * (part - 1)
-        };
-        if !self.paused && past(1) {
+        // At a bound it pauses; it resumes at half of it or less. Half of one
+        // is none: also the tightest bound lets go again.
+        let at = |now: usize, most: usize| if self.paused { now > most / 2 } else { now >= most };
+        let parked = bounds.max_parked - if self.paused { bounds.max_parked / 10 } else { 0 };
+        let past = self.gate == Gate::Closed
+            || at(self.offsets.gap(), bounds.max_gap)
+            || at(self.fresh, bounds.max_fresh)
+            || at(self.fresh_bytes, bounds.max_fresh_bytes)
+            || self.parked >= parked;
+        if !self.paused && past {
             self.paused = true;
             actions.push(Action::Pause);
-        } else if self.paused && !past(2) {
+        } else if self.paused && !past {
             self.paused = false;
             actions.push(Action::Resume);
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,93 @@
+//! The outcomes that wait to be sent, in the order in which they were decided.
+
+use std::collections::VecDeque;
+
+use super::vocabulary::{To, Write};
+use crate::lanes::Item;
+
+/// Outcomes not yet sent.
+///
+/// However they are cut into batches, the store must see the outcomes of a lane
+/// in their order, and each delivery at most once in a batch. An outcome of a
+/// delivery about which another one still waits takes that one in only when it
+/// is the last word about its lane; else both go out, in two batches. Were a
+/// head's outcome moved to the end past the rows of those parked behind it, a
+/// crash between two batches would leave rows behind a head that has none, and
+/// the next owner would begin with them.
+#[derive(Debug)]
+pub(super) struct Pending<D> {
+    /// One that a later outcome took in leaves `None`, so that the numbers of
+    /// those behind it stay what they are.
+    slots: VecDeque<Option<Unsent<D>>>,
+    /// The running number of the first slot.
+    from: u64,
+}
+
+#[derive(Debug)]
+struct Unsent<D> {
+    write: Write<D>,
+    /// The outcome of the same delivery that goes out in an earlier batch.
+    after: Option<u64>,
+}
+
+impl<D> Default for Pending<D> {
+    fn default() -> Self {
+        Self { slots: VecDeque::new(), from: 0 }
+    }
+}
+
+impl<D> Pending<D> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    pub(super) fn writes(&self) -> impl Iterator<Item = &Write<D>> {
+        self.slots.iter().flatten().map(|unsent| &unsent.write)
+    }
+
+    /// The writes of the next batch.
+    pub(super) fn take_batch(&mut self, most: usize) -> Vec<Write<D>> {
+        let mut writes = Vec::with_capacity(self.slots.len().min(most));
+        let first = self.from;
+        let fits = |slot: &mut Option<Unsent<D>>| {
+            slot.as_ref().and_then(|unsent| unsent.after).is_none_or(|earlier| earlier < first)
+        };
+        while writes.len() < most
+            && let Some(slot) = self.slots.pop_front_if(fits)
+        {
+            self.from += 1;
+            writes.extend(slot.map(|unsent| unsent.write));
+        }
+        writes
+    }
+
+    /// Appends a write about an item and answers its number. `last` is the
+    /// number of the last write about its lane.
+    pub(super) fn push(&mut self, last: Option<u64>, write: Write<D>, item: &Item) -> u64 {
+        let waiting = item.pending.filter(|number| *number >= self.from);
+        let slot = waiting.and_then(|number| self.slots.get_mut(usize::try_from(number - self.from).ok()?));
+        let unsent = match slot.filter(|_| waiting == last).and_then(Option::take) {
+            Some(earlier) => earlier.taken_in(write),
+            None => Unsent { write, after: waiting },
+        };
+        self.slots.push_back(Some(unsent));
+        self.from + self.slots.len() as u64 - 1
+    }
+}
+
+impl<D> Unsent<D> {
+    /// The later outcome, with what the earlier one would have said.
+    fn taken_in(self, later: Write<D>) -> Self {
+        let Self { write: earlier, after } = self;
+        let kept = matches!(earlier.to, To::Open { keep_record: true, .. });
+        let to = match later.to {
+            To::Open { state, due, held, keep_record } => {
+                To::Open { state, due, held, keep_record: keep_record || kept }
+            }
+            done => done,
+        };
+        let mut details = earlier.details;
+        details.extend(later.details);
+        Self { write: Write { had_row: earlier.had_row, to, details, ..later }, after }
+    }
+}

@@ -1,0 +1,76 @@
+//! How deliveries become rows: final ones, open ones, and the followers of a
+//! head that waits.
+
+use super::{Machine, To, Write};
+use crate::lanes::{Item, LaneId};
+use crate::status::State;
+
+impl<D> Machine<D> {
+    pub(super) fn write_final(&mut self, id: LaneId, item: &Item, to: To, counts: (u32, u32), detail: D) {
+        self.write(id, item, to, counts, Some(detail));
+        if item.has_row {
+            self.parked = self.parked.saturating_sub(1);
+            self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
+        } else {
+            self.fresh = self.fresh.saturating_sub(1);
+            self.fresh_bytes = self.fresh_bytes.saturating_sub(item.bytes);
+        }
+    }
+
+    /// Makes the item at `place` of a lane an open row, or changes its row.
+    pub(super) fn write_open(&mut self, id: LaneId, place: usize, to: To, detail: Option<D>) {
+        let mut item = self.lanes.get(id).queue[place].clone();
+        let mut to = to;
+        if let To::Open { due, held, keep_record, .. } = &mut to {
+            (item.due, item.held) = (*due, *held);
+            if !item.has_row {
+                self.fresh = self.fresh.saturating_sub(1);
+                self.fresh_bytes = self.fresh_bytes.saturating_sub(item.bytes);
+                self.parked += 1;
+                *keep_record = self.parked_bytes + item.bytes <= self.bounds.max_parked_bytes;
+                if *keep_record {
+                    self.parked_bytes += item.bytes;
+                } else {
+                    item.bytes = 0;
+                }
+            }
+        }
+        item.pending = Some(self.write(id, &item, to, (item.number, item.counted), detail));
+        item.has_row = true;
+        self.lanes.get(id).queue[place] = item;
+    }
+
+    fn write(&mut self, id: LaneId, item: &Item, to: To, counts: (u32, u32), detail: Option<D>) -> u64 {
+        let (number, counted) = counts;
+        let details = detail.into_iter().collect();
+        let write = Write { offset: item.offset, had_row: item.has_row, to, number, counted, details };
+        let lane = self.lanes.get(id);
+        let at = self.pending.push(lane.last_write, write, item);
+        lane.last_write = Some(at);
+        at
+    }
+
+    /// Everything behind a waiting head becomes an open row, in order, so that
+    /// the position can pass it.
+    pub(super) fn park_followers(&mut self, id: LaneId) {
+        let lane = self.lanes.get(id);
+        let state = match lane.queue.front() {
+            Some(head) if head.state == State::PushFail => State::PushFail,
+            _ => State::Committed,
+        };
+        let rows = lane.queue.iter().rposition(|item| item.has_row);
+        // Fresh items stand behind those that have rows. Only a fresh head that
+        // came back unrun can stand before them, when somebody asked for an
+        // older delivery meanwhile; it goes first.
+        let fresh_head = rows.is_some() && !lane.queue[0].has_row;
+        let first = rows.map_or(0, |at| at + 1);
+        let open = |state| To::Open { state, due: None, held: false, keep_record: false };
+        if fresh_head {
+            self.write_open(id, 0, open(State::Committed), None);
+        }
+        for place in first..self.lanes.get(id).queue.len() {
+            self.lanes.get(id).queue[place].state = state;
+            self.write_open(id, place, open(state), None);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What goes wrong, and what people do meanwhile.
+
+use super::kafka::SESSION;
+use super::world::{Task, World};
+use crate::lanes::LaneKey;
+use crate::message::{Offset, Timestamp};
+use crate::partition::{Event, Gate};
+
+impl World {
+    pub fn fault(&mut self) -> Result<(), String> {
+        if self.calm() {
+            return Ok(());
+        }
+        let wait = self.chance.between(1, self.profile.fault_every * 2);
+        self.after(wait, Task::Fault);
+        let total: usize = self.profile.weights.iter().sum();
+        if total == 0 {
+            return Ok(());
+        }
+        let mut dice = self.chance.below(total);
+        let kind = self.profile.weights.iter().position(|weight| {
+            let hit = dice < *weight;
+            dice = dice.saturating_sub(*weight);
+            hit
+        });
+        let host = self.chance.below(self.profile.hosts);
+        match kind {
+            Some(0) => self.crash(host),
+            Some(1) => {
+                let long = self.chance.pick(&[2, 20, 150]);
+                self.note(|| format!("host {host} stands still for {long} ms"));
+                self.hosts[host].frozen_until = Timestamp(self.now.0 + long * 1_000);
+                let life = self.hosts[host].life;
+                self.after(SESSION, Task::Session { host, life });
+            }
+            Some(2) => return self.rebalance(),
+            Some(3) => {
+                self.up = false;
+                let long = self.chance.pick(&[5, 50]);
+                self.after(long, Task::StoreUp);
+            }
+            Some(4) => {
+                self.hosts[host].patient = self.chance.percent(50);
+                self.shut(host);
+            }
+            _ => self.somebody_asks(),
+        }
+        Ok(())
+    }
+
+    pub fn crash(&mut self, host: usize) {
+        self.note(|| format!("host {host} dies"));
+        let claims: Vec<u64> =
+            self.owners.iter().filter(|(_, owner)| owner.host == host).map(|(claim, _)| *claim).collect();
+        claims.into_iter().for_each(|claim| self.drop_owner(claim));
+        let down = self.chance.pick(&[0, 10, 60]);
+        let state = &mut self.hosts[host];
+        (state.alive, state.life, state.frozen_until, state.gate) = (false, state.life + 1, self.now, Gate::Open);
+        self.after(down, Task::Restart { host });
+        self.expel(host);
+    }
+
+    /// The gate of a host closes for a while.
+    pub fn shut(&mut self, host: usize) {
+        if self.gate(host, Gate::Closed).is_ok() {
+            let long = self.chance.pick(&[1, 10, 40]);
+            self.after(long, Task::Open { host });
+        }
+    }
+
+    pub fn gate(&mut self, host: usize, gate: Gate) -> Result<(), String> {
+        self.hosts[host].gate = gate;
+        let claims: Vec<u64> =
+            self.owners.iter().filter(|(_, owner)| owner.host == host).map(|(claim, _)| *claim).collect();
+        for claim in claims {
+            // The owner hears of it a little later than its workers.
+            self.soon(Task::GateMoved { claim });
+        }
+        Ok(())
+    }
+
+    /// Somebody asks that a delivery runs again, whatever its state.
+    pub fn somebody_asks(&mut self) {
+        let partition = self.chance.below(self.profile.partitions);
+        let records = &self.logs[partition].records;
+        if !self.up || records.is_empty() {
+            return;
+        }
+        let record = &records[self.chance.below(records.len())];
+        let (offset, lane) = (record.offset, record.lane.clone());
+        self.ask(partition, offset, lane);
+    }
+
+    pub fn ask(&mut self, partition: usize, offset: Offset, lane: LaneKey) {
+        if self.shelves[partition].ask(offset, lane, self.now) {
+            self.note(|| format!("somebody asks for {offset} of partition {partition}"));
+            self.answer_soon(Task::Asked { partition, offset });
+        }
+    }
+
+    /// Owners look for what was asked, and may hear of it when it is over.
+    pub fn poll_asked(&mut self, partition: usize, offset: Offset) -> Result<(), String> {
+        if !self.up {
+            self.after(5, Task::Asked { partition, offset });
+            return Ok(());
+        }
+        let Some(open) = self.shelves[partition].row(offset) else { return Ok(()) };
+        let claims: Vec<u64> =
+            self.owners.iter().filter(|(_, owner)| owner.partition == partition).map(|(claim, _)| *claim).collect();
+        for claim in claims {
+            self.answer_soon(Task::Mail { claim, event: Event::Asked(open.clone()) });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,481 @@
+//! A model of what the host does around the machine: it carries actions out,
+//! keeps records in memory, and hands workers what they run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::bug::Bug;
+use super::world::{Task, World};
+use crate::lanes::LaneKey;
+use crate::message::{Epoch, Offset, Timestamp};
+use crate::partition::{Action, Answer, Batch, Event, Gate, Machine, Release, To, Write};
+use crate::status::State;
+use crate::verdict::Outcome;
+
+/// The owner of one claim.
+pub struct Owner {
+    pub host: usize,
+    pub partition: usize,
+    pub epoch: Epoch,
+    pub machine: Machine<u64>,
+    /// Records in memory, as the host keeps them.
+    records: BTreeSet<Offset>,
+    pub fetch: Offset,
+    pub paused: bool,
+    pub draining: bool,
+    under_way: Option<Arc<Batch<u64>>>,
+    sequence: u64,
+    pub durable: Offset,
+    due_at: Option<Timestamp>,
+    flush_at: Option<Timestamp>,
+    /// Attempts that run, by lane.
+    running: BTreeMap<LaneKey, Offset>,
+    /// Deliveries that were begun here and whose last outcome is not durable.
+    pub flight: BTreeSet<Offset>,
+    finished: BTreeSet<Offset>,
+    /// When a retry may begin at the earliest.
+    not_before: BTreeMap<Offset, Timestamp>,
+    received: BTreeSet<Offset>,
+    asked: usize,
+}
+
+/// An order of lanes, so that what is kept by lane is walked the same way in
+/// each run. The machine itself needs none.
+impl Ord for LaneKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let rank = |key: &Self| match key {
+            Self::Key(bytes) => (0, bytes.clone(), Offset(0)),
+            Self::Alone(offset) => (1, bytes::Bytes::new(), *offset),
+            Self::Whole => (2, bytes::Bytes::new(), Offset(0)),
+        };
+        rank(self).cmp(&rank(other))
+    }
+}
+
+impl PartialOrd for LaneKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// A delivery that has its turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    pub offset: Offset,
+    pub number: u32,
+    pub counted: u32,
+    pub has_row: bool,
+}
+
+type Checked = Result<(), String>;
+
+impl World {
+    /// What a claim makes of a host.
+    pub fn start_owner(&mut self, host: usize, partition: usize) -> Checked {
+        let claim = self.shelves[partition].claim();
+        let id = self.next_claim;
+        self.next_claim += 1;
+        let wait = |open: &crate::partition::Open| (open.state == State::HandleFail).then_some(open.due).flatten();
+        let owner = Owner {
+            host,
+            partition,
+            epoch: claim.epoch,
+            not_before: claim.open.iter().filter_map(|open| Some((open.offset, wait(open)?))).collect(),
+            asked: claim.open.len(),
+            fetch: claim.position,
+            durable: claim.position,
+            machine: Machine::new(self.profile.bounds, claim),
+            records: BTreeSet::new(),
+            paused: false,
+            draining: false,
+            under_way: None,
+            sequence: 0,
+            due_at: None,
+            flush_at: None,
+            running: BTreeMap::new(),
+            flight: BTreeSet::new(),
+            finished: BTreeSet::new(),
+            received: BTreeSet::new(),
+        };
+        self.note(|| format!("host {host} claims partition {partition} as claim {id}, epoch {}", owner.epoch.0));
+        // What runs elsewhere under an older epoch may be run again here.
+        let elsewhere: Vec<Offset> = self
+            .owners
+            .values()
+            .filter(|other| other.partition == partition)
+            .flat_map(|other| other.flight.iter().copied())
+            .collect();
+        self.excused[partition].extend(elsewhere);
+        self.owners.insert(id, owner);
+        if self.hosts[host].gate == Gate::Closed {
+            self.step(id, Event::Gate(Gate::Closed))?;
+        }
+        self.step(id, Event::Due)?;
+        self.after(1, Task::Tick { claim: id });
+        Ok(())
+    }
+
+    /// Hands the machine an event and does what follows.
+    pub fn step(&mut self, claim: u64, event: Event<u64>) -> Checked {
+        let now = self.now;
+        self.note(|| format!("claim {claim}: {event:?}"));
+        let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
+        let mut actions = Vec::new();
+        match &event {
+            Event::Decided { offset, outcome, .. } => match outcome {
+                Outcome::Again { state: State::HandleFail, at } => {
+                    owner.not_before.insert(*offset, *at);
+                }
+                Outcome::Again { .. } | Outcome::Held => {}
+                _ => {
+                    owner.finished.insert(*offset);
+                }
+            },
+            Event::Asked(open) => {
+                owner.not_before.remove(&open.offset);
+                owner.asked += 1;
+            }
+            Event::Revoke => owner.draining = true,
+            Event::Record { offset, .. } => {
+                owner.received.insert(*offset);
+                if owner.machine.wants(*offset) {
+                    owner.records.insert(*offset);
+                }
+            }
+            _ => {}
+        }
+        owner.machine.step(now, event, &mut actions);
+        self.act(claim, actions)?;
+        if self.chance.percent(self.profile.lazy_flush) {
+            let wait = self.chance.between(1, 6);
+            let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
+            if owner.flush_at.is_none() {
+                owner.flush_at = Some(now);
+                self.after(wait, Task::Flush { claim });
+            }
+            return Ok(());
+        }
+        self.flush(claim)
+    }
+
+    pub fn flush(&mut self, claim: u64) -> Checked {
+        let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
+        owner.flush_at = None;
+        let mut actions = Vec::new();
+        owner.machine.flush(&mut actions);
+        self.act(claim, actions)?;
+        self.bounds(claim)?;
+        let now = self.now;
+        let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
+        // The host sleeps until the machine's next time.
+        if let Some(due) = owner.machine.next_due().map(|at| at.max(now))
+            && owner.due_at.is_none_or(|at| due < at)
+        {
+            owner.due_at = Some(due);
+            self.at(due, Task::Due { claim });
+        }
+        Ok(())
+    }
+
+    pub fn due(&mut self, claim: u64) -> Checked {
+        let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
+        owner.due_at = None;
+        self.step(claim, Event::Due)
+    }
+
+    fn bounds(&self, claim: u64) -> Checked {
+        let Some(owner) = self.owners.get(&claim) else { return Ok(()) };
+        let (bounds, burst) = (&self.profile.bounds, self.profile.burst);
+        let gap = owner.received.range(owner.machine.position()..).count();
+        if gap > bounds.max_gap + burst {
+            return Err(format!("claim {claim} holds {gap} offsets above its position"));
+        }
+        let parked = owner.machine.parked();
+        if parked > bounds.max_parked + bounds.max_fresh + burst + owner.asked {
+            return Err(format!("claim {claim} holds {parked} open rows"));
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, claim: u64, actions: Vec<Action<u64>>) -> Checked {
+        for action in actions {
+            self.note(|| format!("  -> {action:?}"));
+            let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
+            match action {
+                Action::Dispatch { offset, number, counted, has_row } => {
+                    let turn = Turn { offset, number, counted, has_row };
+                    if owner.records.contains(&offset) {
+                        self.soon(Task::Start { claim, turn });
+                        if has_row && self.bug == Some(Bug::LaneDrainedTwice) {
+                            self.soon(Task::Start { claim, turn });
+                        }
+                    } else if has_row {
+                        self.answer_soon(Task::Load { claim, turn });
+                        if self.bug == Some(Bug::LaneDrainedTwice) {
+                            self.answer_soon(Task::Load { claim, turn });
+                        }
+                    } else {
+                        return Err(format!("{offset} is dispatched without a record"));
+                    }
+                }
+                Action::Settle(batch) => self.settle(claim, batch)?,
+                Action::Pause => owner.paused = true,
+                Action::Resume => owner.paused = false,
+                Action::Release(why) => return self.released(claim, why),
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, claim: u64, batch: Arc<Batch<u64>>) -> Checked {
+        let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
+        if batch.writes.len() > self.profile.bounds.max_batch {
+            return Err(format!("a batch of {} outcomes", batch.writes.len()));
+        }
+        // The host writes a row from an attempt, or from the record in memory.
+        let bare = |write: &&Write<u64>| write.details.is_empty() && !owner.records.contains(&write.offset);
+        if let Some(write) = batch.writes.iter().find(bare) {
+            return Err(format!("{} is to be written and its record is gone", write.offset));
+        }
+        match &owner.under_way {
+            None => owner.sequence += 1,
+            Some(earlier) if Arc::ptr_eq(earlier, &batch) => {}
+            Some(_) => return Err("a batch is sent while another is under way".to_owned()),
+        }
+        owner.under_way = Some(Arc::clone(&batch));
+        let (partition, sequence, draining) = (owner.partition, owner.sequence, owner.draining);
+        let batch = match self.bug {
+            Some(Bug::ParkedHeadLost) if draining => {
+                let mut batch = (*batch).clone();
+                batch.writes.retain(|write| !matches!(write.to, To::Open { due: Some(_), .. }));
+                Arc::new(batch)
+            }
+            Some(Bug::PositionTooFar) => Arc::new(Batch { position: batch.position.next(), ..(*batch).clone() }),
+            Some(Bug::CommitBeforeSettle) => {
+                self.shelves[partition].position = batch.position;
+                batch
+            }
+            _ => batch,
+        };
+        self.answer_soon(Task::Arrive { claim, partition, sequence, batch });
+        Ok(())
+    }
+
+    /// A batch arrives at the store, whether or not its sender still lives.
+    pub fn arrive(&mut self, claim: u64, partition: usize, sequence: u64, batch: Arc<Batch<u64>>) -> Checked {
+        let lost = self.chance.percent(self.profile.lost_answer) && !self.calm();
+        if !self.up || (lost && self.chance.percent(50)) {
+            // It never got there, and its sender cannot tell.
+            self.answer_soon(Task::Answer { claim, answer: Answer::Unknown, batch: None });
+            return Ok(());
+        }
+        let log = &self.logs[partition];
+        let answer = self.shelves[partition].settle(claim, sequence, &batch, log, self.bug)?;
+        self.note(|| format!("store: batch {sequence} of claim {claim} is {answer:?}"));
+        if answer == Answer::Written
+            && let Some(owner) = self.owners.get_mut(&claim)
+        {
+            for write in &batch.writes {
+                if !owner.running.values().any(|offset| *offset == write.offset) {
+                    owner.flight.remove(&write.offset);
+                }
+            }
+        }
+        let told = if lost { Answer::Unknown } else { answer };
+        self.answer_soon(Task::Answer { claim, answer: told, batch: Some(batch) });
+        Ok(())
+    }
+
+    pub fn answered(&mut self, claim: u64, answer: Answer, batch: Option<&Batch<u64>>) -> Checked {
+        let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
+        if let (Answer::Written, Some(batch)) = (answer, batch) {
+            owner.durable = owner.durable.max(batch.position);
+            owner.under_way = None;
+            for write in &batch.writes {
+                owner.records.remove(&write.offset);
+            }
+        }
+        self.step(claim, Event::Settled(answer))
+    }
+
+    /// The record of an open row is read again, and with it its counts: what
+    /// the machine knows of them may stem from an earlier request.
+    pub fn load(&mut self, claim: u64, mut turn: Turn) -> Checked {
+        let Some(owner) = self.owners.get(&claim) else { return Ok(()) };
+        if !self.up {
+            self.after(5, Task::Load { claim, turn });
+            return Ok(());
+        }
+        match self.shelves[owner.partition].open.get(&turn.offset) {
+            Some(row) => {
+                if row.number > turn.number {
+                    (turn.number, turn.counted) = (row.number, row.counted);
+                }
+                self.answer_soon(Task::Start { claim, turn });
+            }
+            None => self.answer_soon(Task::Mail { claim, event: Event::Vanished { offset: turn.offset } }),
+        }
+        Ok(())
+    }
+
+    /// A worker takes a delivery that has its turn.
+    pub fn start(&mut self, claim: u64, turn: Turn) -> Checked {
+        let Some(owner) = self.owners.get(&claim) else { return Ok(()) };
+        let (offset, partition) = (turn.offset, owner.partition);
+        if owner.draining {
+            return self.step(claim, Event::Returned { offset });
+        }
+        let host = owner.host;
+        if !self.up || (self.hosts[host].gate == Gate::Closed && self.hosts[host].patient) {
+            self.after(3, Task::Start { claim, turn });
+            return Ok(());
+        }
+        if self.hosts[host].gate == Gate::Closed {
+            let at = Timestamp(self.now.0 + self.chance.between(0, self.profile.wait) * 1_000);
+            let outcome = Outcome::Again { state: State::PushFail, at };
+            return self.decided(claim, turn, outcome, (turn.number, turn.counted));
+        }
+        self.check_start(claim, turn)?;
+        let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
+        owner.flight.insert(offset);
+        let stale = owner.epoch != self.shelves[partition].epoch;
+        self.begun[partition].insert(offset);
+        if stale {
+            self.excused[partition].insert(offset);
+        }
+        let long = self.chance.between(0, self.profile.attempt);
+        self.after(long, Task::End { claim, turn });
+        Ok(())
+    }
+
+    /// The rules for an attempt that begins.
+    fn check_start(&mut self, claim: u64, turn: Turn) -> Checked {
+        let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
+        let (offset, partition, shelf) = (turn.offset, owner.partition, &self.shelves[owner.partition]);
+        let record = self.logs[partition].at(offset).ok_or_else(|| format!("{offset} is run and not in the log"))?;
+        if let Some(other) = owner.running.insert(record.lane.clone(), offset) {
+            return Err(format!("{offset} runs in claim {claim} while {other} of its lane does"));
+        }
+        let over = |before: Offset| shelf.ever.contains(&before) || owner.finished.contains(&before);
+        if let Some(before) = self.logs[partition].before(offset).find(|before| !over(before.offset)) {
+            return Err(format!("{offset} runs before {} of its lane is decided", before.offset));
+        }
+        if owner.not_before.get(&offset).is_some_and(|at| *at > self.now) {
+            return Err(format!("{offset} runs before its retry is due"));
+        }
+        // A stale owner runs again what it can never write.
+        let rightful = owner.epoch == shelf.epoch;
+        let again = rightful && !turn.has_row && self.begun[partition].contains(&offset);
+        if again && !self.excused[partition].remove(&offset) {
+            return Err(format!("{offset} runs again though nothing of it was lost"));
+        }
+        Ok(())
+    }
+
+    /// An attempt ends.
+    pub fn end(&mut self, claim: u64, turn: Turn) -> Checked {
+        let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
+        let (offset, partition, host) = (turn.offset, owner.partition, owner.host);
+        owner.running.retain(|_, running| *running != offset);
+        let profile = self.profile.clone();
+        if !self.calm() && self.chance.percent(profile.dropped) {
+            self.excused[partition].insert(offset);
+            return self.step(claim, Event::Returned { offset });
+        }
+        let wait = self.chance.between(0, profile.wait) * 1_000;
+        let at = Timestamp(self.now.0 + wait);
+        let dice = self.chance.below(100) as u32;
+        let mut counted = turn.counted + 1;
+        let mut left = dice;
+        let mut falls = |share: u32| {
+            let hit = left < share;
+            left = if hit { u32::MAX } else { left - share };
+            hit
+        };
+        let outcome = if self.calm() {
+            Outcome::Handled
+        } else if falls(profile.retry) {
+            Outcome::Again { state: State::HandleFail, at }
+        } else if falls(profile.reject) {
+            Outcome::Failed { dead_letter: false }
+        } else if falls(profile.hold) {
+            Outcome::Held
+        } else if falls(profile.unavailable) {
+            counted = turn.counted;
+            self.shut(host);
+            Outcome::Again { state: State::PushFail, at }
+        } else {
+            Outcome::Handled
+        };
+        self.decided(claim, turn, outcome, (turn.number + 1, counted))
+    }
+
+    fn decided(&mut self, claim: u64, turn: Turn, outcome: Outcome, counts: (u32, u32)) -> Checked {
+        let detail = self.next_attempt;
+        self.next_attempt += 1;
+        let (number, counted) = counts;
+        self.soon(Task::Mail {
+            claim,
+            event: Event::Decided { offset: turn.offset, outcome, number, counted, detail },
+        });
+        Ok(())
+    }
+
+    /// Kafka hands over what it has, as far as it was asked to.
+    pub fn tick(&mut self, claim: u64) -> Checked {
+        let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
+        let (partition, durable) = (owner.partition, owner.durable);
+        if !owner.paused && !owner.draining {
+            let log = &self.logs[partition];
+            let records: Vec<_> = log.from(owner.fetch).iter().take(self.profile.burst).cloned().collect();
+            let all = records.len() == log.from(owner.fetch).len();
+            let end = log.end;
+            owner.fetch = records.last().map_or(owner.fetch, |record| record.offset.next());
+            if all && owner.fetch < end {
+                owner.fetch = end;
+                self.hand_over(claim, records)?;
+                self.step(claim, Event::End { next: end })?;
+            } else {
+                self.hand_over(claim, records)?;
+            }
+        }
+        if self.chance.percent(20)
+            && let Some(owner) = self.owners.get_mut(&claim)
+        {
+            let mut actions = Vec::new();
+            owner.machine.flush_position(durable, &mut actions);
+            self.act(claim, actions)?;
+        }
+        let wait = self.chance.between(1, 8);
+        self.after(wait, Task::Tick { claim });
+        Ok(())
+    }
+
+    fn hand_over(&mut self, claim: u64, records: Vec<super::log::Record>) -> Checked {
+        for record in records {
+            let offset = record.offset;
+            let event = match record.wanted {
+                true => Event::Record { offset, lane: record.lane, bytes: record.bytes },
+                false => Event::Skipped { offset },
+            };
+            self.step(claim, event)?;
+        }
+        Ok(())
+    }
+
+    /// An owner is gone, with all it held in memory.
+    pub fn drop_owner(&mut self, claim: u64) {
+        if let Some(owner) = self.owners.remove(&claim) {
+            self.excused[owner.partition].extend(owner.flight);
+        }
+    }
+
+    fn released(&mut self, claim: u64, why: Release) -> Checked {
+        let Some((host, partition)) = self.owners.get(&claim).map(|owner| (owner.host, owner.partition)) else {
+            return Ok(());
+        };
+        self.drop_owner(claim);
+        self.after_release(host, partition, why);
+        Ok(())
+    }
+}

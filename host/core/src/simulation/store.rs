@@ -1,0 +1,176 @@
+//! A model of the store: batches are written whole or not at all, under an
+//! epoch and a writer's sequence, and every write is held against the rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::bug::Bug;
+use super::log::Log;
+use crate::lanes::LaneKey;
+use crate::message::{Epoch, Offset, Timestamp};
+use crate::partition::{Answer, Batch, Claim, Open, To, Write};
+use crate::status::State;
+
+/// An open row.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub lane: LaneKey,
+    pub state: State,
+    pub due: Option<Timestamp>,
+    pub held: bool,
+    pub number: u32,
+    pub counted: u32,
+    pub bytes: usize,
+}
+
+/// What the store keeps of one partition.
+#[derive(Clone, Debug)]
+pub struct Shelf {
+    pub position: Offset,
+    pub epoch: Epoch,
+    pub open: BTreeMap<Offset, Row>,
+    /// Settled, with how often each was invoked.
+    pub settled: BTreeMap<Offset, u32>,
+    /// What was settled at some time, also if somebody asked for it again:
+    /// against those no order is promised.
+    pub ever: BTreeSet<Offset>,
+    /// The attempts that are recorded.
+    attempts: BTreeSet<u64>,
+    /// The last sequence of each writer.
+    writers: BTreeMap<u64, u64>,
+    /// Batches of older epochs that were refused.
+    pub stale: u64,
+}
+
+impl Shelf {
+    pub fn new(position: Offset) -> Self {
+        Self {
+            position,
+            epoch: Epoch(0),
+            open: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            ever: BTreeSet::new(),
+            attempts: BTreeSet::new(),
+            writers: BTreeMap::new(),
+            stale: 0,
+        }
+    }
+
+    pub fn claim(&mut self) -> Claim {
+        self.epoch = Epoch(self.epoch.0 + 1);
+        Claim {
+            epoch: self.epoch,
+            position: self.position,
+            settled: self.settled.range(self.position..).map(|(offset, _)| *offset).collect(),
+            open: self.open.keys().filter_map(|offset| self.row(*offset)).collect(),
+        }
+    }
+
+    pub fn row(&self, offset: Offset) -> Option<Open> {
+        self.open.get(&offset).map(|row| Open {
+            offset,
+            lane: row.lane.clone(),
+            state: row.state,
+            due: row.due,
+            held: row.held,
+            number: row.number,
+            counted: row.counted,
+            bytes: row.bytes,
+        })
+    }
+
+    /// Somebody asks that a delivery runs now. False when it has no row of any
+    /// kind: its first flight is not over.
+    pub fn ask(&mut self, offset: Offset, lane: LaneKey, now: Timestamp) -> bool {
+        if let Some(row) = self.open.get_mut(&offset) {
+            (row.due, row.held) = (Some(now), false);
+            return true;
+        }
+        let Some(number) = self.settled.remove(&offset) else { return false };
+        let row = Row { lane, state: State::Committed, due: Some(now), held: false, number, counted: 0, bytes: 1 };
+        self.open.insert(offset, row);
+        true
+    }
+
+    /// Writes a batch as a sequence of its writer.
+    pub fn settle(
+        &mut self,
+        writer: u64,
+        sequence: u64,
+        batch: &Batch<u64>,
+        log: &Log,
+        bug: Option<Bug>,
+    ) -> Result<Answer, String> {
+        if self.writers.get(&writer).is_some_and(|last| *last >= sequence) {
+            // The answer to this very batch was lost; it is durable.
+            return Ok(Answer::Written);
+        }
+        if batch.epoch != self.epoch && bug != Some(Bug::NoEpochCheck) {
+            self.stale += 1;
+            return Ok(Answer::Fenced);
+        }
+        self.writers.insert(writer, sequence);
+        let mut seen = BTreeSet::new();
+        for write in &batch.writes {
+            if !seen.insert(write.offset) {
+                return Err(format!("{} stands in a batch twice", write.offset));
+            }
+            self.write(write, log)?;
+        }
+        self.advance(batch.position, log).map(|()| Answer::Written)
+    }
+
+    /// Moves the position, which must not pass anything undecided.
+    pub fn advance(&mut self, to: Offset, log: &Log) -> Result<(), String> {
+        self.position = self.position.max(to);
+        let known = |offset| self.settled.contains_key(offset) || self.open.contains_key(offset);
+        match log.below(to).iter().find(|record| record.wanted && !known(&record.offset)) {
+            Some(lost) => Err(format!("position {to} passes {}, which is neither settled nor open", lost.offset)),
+            None if to > log.end => Err(format!("position {to} passes the log's end {}", log.end)),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, write: &Write<u64>, log: &Log) -> Result<(), String> {
+        let offset = write.offset;
+        let record = log.at(offset).ok_or_else(|| format!("{offset} is written and not in the log"))?;
+        let had_row = self.open.contains_key(&offset);
+        if self.settled.contains_key(&offset) {
+            return Err(format!("{offset} is recorded a second time"));
+        }
+        if write.had_row != had_row {
+            return Err(format!("{offset} is written as had_row {} where the store says {had_row}", write.had_row));
+        }
+        for attempt in &write.details {
+            if !self.attempts.insert(*attempt) {
+                return Err(format!("attempt {attempt} of {offset} is recorded a second time"));
+            }
+        }
+        let earlier = self.open.remove(&offset);
+        if let Some(row) = earlier.as_ref().filter(|row| row.number > write.number) {
+            return Err(format!("{offset} goes back from {} invocations to {}", row.number, write.number));
+        }
+        match write.to {
+            To::Handled | To::Failed { .. } => {
+                let first = self.ever.insert(offset);
+                self.settled.insert(offset, write.number);
+                match log.before(offset).find(|before| first && !self.ever.contains(&before.offset)) {
+                    Some(before) => Err(format!("{offset} is settled before {} of its lane", before.offset)),
+                    None => Ok(()),
+                }
+            }
+            To::Open { state, due, held, keep_record } => {
+                let bytes = earlier.map_or(if keep_record { record.bytes } else { 0 }, |row| row.bytes);
+                let (number, counted) = (write.number, write.counted);
+                let row = Row { lane: record.lane.clone(), state, due, held, number, counted, bytes };
+                self.open.insert(offset, row);
+                let gone = |offset| !self.ever.contains(offset) && !self.open.contains_key(offset);
+                match log.before(offset).find(|before| gone(&before.offset)) {
+                    Some(before) => {
+                        Err(format!("{offset} has a row, and {} before it in its lane has none", before.offset))
+                    }
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
