@@ -418,9 +418,15 @@ impl Owner {
             };
             let mut loaded = Vec::with_capacity(wanted.len());
             for ((offset, number, counted), found) in wanted.into_iter().zip(found) {
+                let (mut number, mut counted) = (number, counted);
                 let in_hand = match found {
                     None => None,
                     Some(found) => {
+                        // A request that an outcome overtook leaves a row that
+                        // has seen more than the machine: numbers go on from it.
+                        if found.row.number > number {
+                            (number, counted) = (found.row.number, found.row.counted);
+                        }
                         let record = match found.record.as_ref().map(Record::decode) {
                             Some(Ok(record)) => record,
                             _ => read_again(&tools.log, &address, offset, found.row.key.clone()).await,

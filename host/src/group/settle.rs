@@ -183,11 +183,24 @@ impl Writer {
             {
                 self.sequence = sequence;
                 self.came_up();
-                // Which parts were stale went with the answer. A stale owner
-                // that is told "written" is refused at its next batch.
-                return Ok(Vec::new());
+                return Ok(self.not_ours(parts).await);
             }
         }
+    }
+
+    /// Which parts have another owner now. Which were stale went with the
+    /// answer to a commit; one that was written and lost its partition since is
+    /// told so too, which makes its owner ask Kafka and read the store again.
+    async fn not_ours(&self, parts: &[Part]) -> Vec<usize> {
+        let positions = loop {
+            match self.store.positions().await {
+                Ok(positions) => break positions,
+                Err(error) => tracing::debug!(%error, "cannot look who owns the positions"),
+            }
+            tokio::time::sleep(RETRY_WAIT.1).await;
+        };
+        let is_ours = |part: &Part| positions.iter().any(|row| row.id == part.position && row.epoch == part.epoch);
+        parts.iter().enumerate().filter(|(_, part)| !is_ours(part)).map(|(at, _)| at).collect()
     }
 
     fn came_up(&self) {
