@@ -12,4 +12,5 @@ mod fairness;
 mod journey;
 mod outage;
 mod servers;
+mod store_conformance;
 mod uploads;

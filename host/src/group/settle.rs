@@ -100,19 +100,35 @@ impl Writer {
 
     /// Writes `parts` and answers which of them a newer owner made stale.
     async fn write(&mut self, parts: &[Part]) -> Vec<usize> {
-        match self.attempt(parts).await {
-            Ok(stale) => stale,
-            Err(refused) => {
-                tracing::warn!(%refused, "the store refuses a batch for its data; looking for the outcome at fault");
-                let mut stale = Vec::new();
-                for (at, part) in parts.iter().enumerate() {
-                    if self.bisect(part).await {
-                        stale.push(at);
-                    }
+        let refused = match self.attempt(parts).await {
+            Ok(stale) => return stale,
+            Err(refused) => refused,
+        };
+        tracing::warn!(%refused, "the store refuses a batch; looking for the part at fault");
+        let mut stale = Vec::new();
+        for (at, part) in parts.iter().enumerate() {
+            let is_stale = match self.attempt(std::slice::from_ref(part)).await {
+                Ok(found) => !found.is_empty(),
+                Err(Refused::Data(_)) => self.bisect(part).await,
+                Err(Refused::Fault(fault)) => {
+                    // What this owner believes and what is stored differ, and
+                    // repeating it would never end. Its owner starts anew from
+                    // what is stored, as one that was fenced does.
+                    tracing::error!(
+                        group = part.group,
+                        topic = part.topic,
+                        partition = part.partition,
+                        fault,
+                        "a settle does not fit the store"
+                    );
+                    true
                 }
-                stale
+            };
+            if is_stale {
+                stale.push(at);
             }
         }
+        stale
     }
 
     /// Writes a part in halves until the outcome that the store refuses stands
@@ -128,17 +144,21 @@ impl Writer {
             match self.attempt(std::slice::from_ref(&piece)).await {
                 Ok(stale) if !stale.is_empty() => return true,
                 Ok(_) => {}
-                Err(_) if piece.outcomes.len() > 1 => {
+                Err(Refused::Fault(fault)) => {
+                    tracing::error!(group = part.group, fault, "a settle does not fit the store");
+                    return true;
+                }
+                Err(Refused::Data(_)) if piece.outcomes.len() > 1 => {
                     let mut first = piece.outcomes;
                     let second = first.split_off(first.len() / 2);
                     // A stack: the first half must be written first.
                     work.push(second);
                     work.push(first);
                 }
-                Err(refused) => {
+                Err(Refused::Data(refused)) => {
                     let Some(culprit) = piece.outcomes.into_iter().next() else { continue };
                     let place = format!("{}:{}:{}", part.topic, part.partition, culprit.offset);
-                    tracing::error!(group = part.group, %place, %refused, "an outcome could not be stored");
+                    tracing::error!(group = part.group, %place, refused, "an outcome could not be stored");
                     work.push(vec![unstorable(culprit, &refused)]);
                 }
             }
@@ -147,7 +167,7 @@ impl Writer {
     }
 
     /// One settle, repeated until the store has it or refuses its data.
-    async fn attempt(&mut self, parts: &[Part]) -> Result<Vec<usize>, String> {
+    async fn attempt(&mut self, parts: &[Part]) -> Result<Vec<usize>, Refused> {
         let mut wait = RETRY_WAIT.0;
         loop {
             let error = match self.store.settle(self.writer, self.sequence + 1, parts).await {
@@ -167,15 +187,18 @@ impl Writer {
                     }
                     return Ok(settled.stale);
                 }
-                Err(StoreError::Data(why)) => return Err(why),
+                Err(StoreError::Data(why)) => return Err(Refused::Data(why)),
                 Err(error) => error,
             };
-            if *self.up.borrow() {
+            let is_fault = !error.is_transient();
+            if *self.up.borrow() && !is_fault {
                 tracing::warn!(%error, "the store does not take outcomes; waiting");
             }
-            self.up.send_replace(false);
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RETRY_WAIT.1);
+            if !is_fault {
+                self.up.send_replace(false);
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RETRY_WAIT.1);
+            }
             // The answer may have been lost and not the commit. What was
             // written under this sequence must not be written twice.
             if let Ok(sequence) = self.store.sequence(self.writer).await
@@ -184,6 +207,9 @@ impl Writer {
                 self.sequence = sequence;
                 self.came_up();
                 return Ok(self.not_ours(parts).await);
+            }
+            if is_fault {
+                return Err(Refused::Fault(error.to_string()));
             }
         }
     }
@@ -208,6 +234,17 @@ impl Writer {
             tracing::info!("the store takes outcomes");
         }
     }
+}
+
+/// Why the store will not take some parts, however often it is asked.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    /// A value in them.
+    #[error("{0}")]
+    Data(String),
+    /// They do not fit what is stored.
+    #[error("{0}")]
+    Fault(String),
 }
 
 /// The outcome that stands in for one that the store refuses.
