@@ -196,10 +196,7 @@ impl Relay {
             self.store.choose_partitions(&shards, &chosen).await?;
         }
         let epochs: HashMap<i32, i64> = shards.into_iter().collect();
-        Ok(rows
-            .into_iter()
-            .filter_map(|row| epochs.get(&row.shard).map(|epoch| *epoch).map(|epoch| (row, epoch)))
-            .collect())
+        Ok(rows.into_iter().filter_map(|row| epochs.get(&row.shard).copied().map(|epoch| (row, epoch))).collect())
     }
 
     /// The partitions of a topic, if they are known soon: one topic that the
