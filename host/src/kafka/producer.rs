@@ -4,15 +4,18 @@
 //! also when the client has to try again. It refuses to guess: a record whose
 //! fate is unknown is [`ProduceError::Later`], never lost and never taken for
 //! sent. It knows whether the cluster is away ([`Producer::down`]), so that
-//! senders need not wait to find out.
+//! senders need not wait to find out, and replaces its client when that no
+//! longer works.
 //!
-//! Next: `topics.rs`, which knows the partitions of topics.
+//! Next: `producer/health.rs` for that; `topics.rs`, which knows the partitions of topics.
+
+mod health;
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
@@ -25,6 +28,7 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerConte
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
+use self::health::Health;
 use super::hash::murmur2_partition;
 use super::log;
 use super::record::Record;
@@ -43,10 +47,6 @@ const LINGER_MS: u32 = 2;
 /// Longest pause between attempts to reach a broker: a broker that is back
 /// should be noticed at once.
 const RECONNECT_MAX_MS: u32 = 1_000;
-/// How often a cluster that is away is asked whether it is back.
-const PING_INTERVAL: Duration = Duration::from_millis(250);
-/// How long one such question may take.
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a sender waits before it tries a full queue again.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(10);
 /// Records without a key go to one partition this many at a time, so that
@@ -96,20 +96,6 @@ struct Inner {
     turn: AtomicUsize,
 }
 
-struct Health {
-    down: watch::Sender<bool>,
-    // The same, for the path that every acknowledgement takes.
-    suspected: AtomicBool,
-    fatal: AtomicBool,
-}
-
-impl Health {
-    fn set(&self, down: bool) {
-        self.suspected.store(down, Ordering::Relaxed);
-        self.down.send_if_modified(|was| std::mem::replace(was, down) != down);
-    }
-}
-
 impl Producer {
     /// A producer for the cluster, with a user's librdkafka `properties`.
     /// Returns at once, whether the cluster is there or not.
@@ -118,11 +104,7 @@ impl Producer {
     /// When a property is unknown or has a bad value.
     pub fn new(bootstrap_servers: &[String], properties: &BTreeMap<String, String>) -> Result<Self, KafkaError> {
         let config = config(bootstrap_servers, properties);
-        let health = Arc::new(Health {
-            down: watch::Sender::new(false),
-            suspected: AtomicBool::new(false),
-            fatal: AtomicBool::new(false),
-        });
+        let health = Arc::new(Health::new());
         let client = connect(&config, &health)?;
         let inner = Arc::new(Inner {
             config,
@@ -135,7 +117,7 @@ impl Producer {
         // A thread of its own, since librdkafka's questions block.
         std::thread::Builder::new()
             .name("kafka-health".to_owned())
-            .spawn(move || watch_health(&watched))
+            .spawn(move || health::keep_watch(&watched))
             .map_err(|error| KafkaError::ClientCreation(format!("cannot start a thread: {error}")))?;
         Ok(Self { inner })
     }
@@ -143,13 +125,19 @@ impl Producer {
     /// Whether the cluster is known to be away.
     #[must_use]
     pub fn down(&self) -> watch::Receiver<bool> {
-        self.inner.health.down.subscribe()
+        self.inner.health.watch()
     }
 
     /// Whether the cluster is known to be away now.
     #[must_use]
     pub fn is_down(&self) -> bool {
-        self.inner.health.suspected.load(Ordering::Relaxed)
+        self.inner.health.is_down()
+    }
+
+    /// Says that the cluster did not answer in time, so that it is asked
+    /// whether it is there at all.
+    pub fn suspect(&self) {
+        self.inner.health.suspect();
     }
 
     /// How many partitions `topic` has, from a cache that is seconds old at
@@ -376,22 +364,6 @@ fn connect(config: &ClientConfig, health: &Arc<Health>) -> Result<Arc<Client>, K
     Ok(Arc::new(ThreadedProducer::from_config_and_context(config, context)?))
 }
 
-/// Asks a cluster that is said to be away whether it is back, until the
-/// producer is gone.
-fn watch_health(inner: &Weak<Inner>) {
-    loop {
-        std::thread::sleep(PING_INTERVAL);
-        let Some(inner) = inner.upgrade() else { return };
-        if inner.health.suspected.load(Ordering::Relaxed) {
-            let client = inner.client();
-            if client.client().fetch_metadata(None, PING_TIMEOUT).is_ok() {
-                tracing::info!("kafka is back");
-                inner.health.set(false);
-            }
-        }
-    }
-}
-
 /// What an error means for the record. Whatever is not known to be final is
 /// tried again: a record that waits can be seen and resolved, one that was
 /// given up without need cannot.
@@ -445,7 +417,16 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.health.set(true),
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                self.health.set(true);
+                self.health.suspect();
+            }
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::Authentication,
+            ) => self.health.suspect(),
             Some(RDKafkaErrorCode::Fatal) => self.health.fatal.store(true, Ordering::Relaxed),
             _ => {}
         }
@@ -459,12 +440,18 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, waiting: Self::DeliveryOpaque) {
         let answer = match result {
             Ok(message) => {
-                if self.health.suspected.load(Ordering::Relaxed) {
+                if self.health.is_down() {
                     self.health.set(false);
                 }
                 Ok((message.partition(), Offset(message.offset())))
             }
-            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+            Err((error, _)) => {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+                if code == RDKafkaErrorCode::MessageTimedOut {
+                    self.health.suspect();
+                }
+                Err(code)
+            }
         };
         // Nobody listens any more when the caller's deadline passed.
         let _unheard = waiting.send(answer);

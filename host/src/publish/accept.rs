@@ -164,12 +164,18 @@ impl Inner {
     /// Validates, finds each topic's route, and hands in the rows that must be
     /// durable before anything is sent.
     async fn prepare(&self, drafts: Vec<Draft>, answer_by: Instant) -> Vec<Step> {
+        // Rows are sent in the order of their insertion. If some messages of a
+        // topic had theirs before the send and others only after it failed,
+        // the former would overtake: one that is named makes all be.
+        let reserved: HashSet<String> =
+            drafts.iter().filter(|draft| draft.id.is_some()).map(|draft| draft.topic.clone()).collect();
         let mut routes: HashMap<String, Route> = HashMap::new();
         let mut steps = Vec::with_capacity(drafts.len());
         let now = now();
         for draft in drafts {
+            let named = reserved.contains(&draft.topic);
             let ready = match draft.ready(now, self.settings.max_message_bytes) {
-                Ok(ready) => ready,
+                Ok(ready) => Ready { named, ..ready },
                 Err((row, problem)) => {
                     let id = row.id.clone();
                     let written = self.journal.accept(*row).await;

@@ -62,7 +62,8 @@ pub(super) struct Ready {
     pub message: Message,
     /// Its record.
     pub record: Record,
-    /// Whether the sender chose the id.
+    /// Whether its row is written before it is sent, as when the sender chose
+    /// the id.
     pub named: bool,
     /// What makes it the same message.
     pub digest: [u8; 32],

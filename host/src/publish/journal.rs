@@ -21,6 +21,8 @@ const BATCH: usize = 1_000;
 /// Pause before a store that is away is tried again; doubles up to the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
+/// A write that takes longer is an outage.
+const SLOW: Duration = Duration::from_secs(1);
 /// How often an idle journal asks whether the store is there, so that a
 /// message is not sent to Kafka before its outage is noticed.
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -176,7 +178,7 @@ impl Writer {
                 continue;
             }
             let rows = part.iter().map(|(row, _)| row.clone()).collect();
-            match write(Arc::clone(&self.store), rows).await {
+            match self.watched(write(Arc::clone(&self.store), rows)).await {
                 Ok(answers) => {
                     self.found(true);
                     pause = RETRY_FIRST;
@@ -207,6 +209,19 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Waits for a write. One that takes too long counts as an outage from
+    /// then on, so that messages behind it are refused and not sent first.
+    async fn watched<T>(&self, write: impl Future<Output = T>) -> T {
+        tokio::pin!(write);
+        if let Ok(written) = tokio::time::timeout(SLOW, &mut write).await {
+            return written;
+        }
+        if self.found(false) {
+            warn!("the store does not answer: messages wait for it");
+        }
+        write.await
     }
 
     /// Notes whether the store is there; true when that is news.

@@ -134,6 +134,7 @@ impl Inner {
     /// A send that is still in flight when its sender must be answered: its
     /// row is made durable, held, and another task waits for the flight's end.
     async fn record_flying(self: &Arc<Self>, ready: Ready, ack: Ack, flight: Option<Flight>) -> Step {
+        self.producer.suspect();
         let id = ready.message.id.clone();
         let mark = Arc::new(self.backlog.mark(&ready.message.topic));
         if ready.named {

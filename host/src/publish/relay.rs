@@ -129,6 +129,7 @@ impl Relay {
     async fn run(mut self, shutdown: CancellationToken) {
         let mut flights = FuturesUnordered::new();
         let mut pause = IDLE;
+        let mut down = self.producer.down();
         loop {
             // Results first: they free shards and memory before more is taken.
             tokio::select! {
@@ -144,6 +145,10 @@ impl Relay {
                 }
                 () = shutdown.cancelled() => break,
                 () = self.waker.woken() => {}
+                Ok(()) = down.changed() => {
+                    // What was said of partitions while it was away is over.
+                    self.stuck.clear();
+                }
                 () = tokio::time::sleep(pause) => {}
             }
             pause = match self.take().await {
@@ -316,13 +321,13 @@ impl Relay {
         let Some(partition) = row.partition.filter(|_| row.asked) else { return };
         let place = (row.topic.clone(), partition);
         match result {
-            RelayResult::Later { .. } if !self.producer.is_down() => {
+            RelayResult::Later { reason, .. } if !self.producer.is_down() => {
                 let now = Instant::now();
                 let stuck = self.stuck.entry(place).or_insert(Stuck { until: now, times: 0 });
                 if stuck.until <= now {
                     stuck.until = now + wait(stuck.times);
                     stuck.times += 1;
-                    warn!(topic = %row.topic, partition, times = stuck.times, "kafka does not take messages");
+                    warn!(topic = %row.topic, partition, times = stuck.times, %reason, "kafka does not take messages");
                 }
             }
             RelayResult::Later { .. } => {}
