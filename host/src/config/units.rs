@@ -82,8 +82,11 @@ pub(super) fn name(text: &str) -> Result<(), String> {
     }
 }
 
-/// Why this is no name of a plugin or an outbox, and what would be one.
-pub(super) fn plugin_name(text: &str) -> Result<(), String> {
+/// Whether this is a name for a plugin or an outbox.
+///
+/// # Errors
+/// Why it is none, and what would be one.
+pub fn plugin_name(text: &str) -> Result<(), String> {
     let right = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if (1..=64).contains(&text.len()) && text.chars().all(right) && !text.starts_with('-') {
         return Ok(());

@@ -22,6 +22,9 @@ use super::topic_id::TopicIds;
 /// How long Kafka may take to answer a question.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
+/// A topic that does not exist.
+const NOBODYS: &str = "courier.nobodys";
+
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -89,6 +92,15 @@ impl Log {
         tokio::task::spawn_blocking(move || question(&consumer))
             .await
             .unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
+    }
+
+    /// Whether a broker answers.
+    ///
+    /// # Errors
+    /// When none does.
+    pub async fn ping(&self) -> Result<(), LogError> {
+        // A topic that nobody has costs the broker the least to describe.
+        self.asking(|consumer| consumer.fetch_metadata(Some(NOBODYS), ANSWER_WAIT).map(drop).map_err(unavailable)).await
     }
 
     /// The topic, or none when Kafka answers that there is no such topic.

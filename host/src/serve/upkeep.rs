@@ -55,7 +55,8 @@ impl Heard {
     pub fn kafka_away(&self) -> Option<String> {
         match &self.lock().kafka {
             Some((_, Err(why))) => Some(why.clone()),
-            _ => None,
+            Some((_, Ok(()))) => None,
+            None => Some("kafka has not answered yet".to_owned()),
         }
     }
 
@@ -87,7 +88,8 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
         topics.extend(fleet.own_topics());
         let mut ends = HashMap::new();
         let mut missing = Vec::new();
-        let mut trouble = None;
+        // Also a host without bindings should know whether Kafka answers.
+        let mut trouble = log.ping().await.err().map(|error| error.to_string());
         for topic in topics {
             let known = partitions.get(&topic).filter(|(at, found)| at.elapsed() < FRESH * 6 && !found.is_empty());
             let found = match known {
