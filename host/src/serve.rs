@@ -122,6 +122,7 @@ struct Host {
 
 impl Host {
     async fn start(config: Config, dev: bool) -> anyhow::Result<Self> {
+        reload::warn(&config);
         let metrics = crate::telemetry::metrics()?;
         let store = open_store(&config.store.url).await?;
         let node: Arc<str> = config.server.node.as_str().into();

@@ -42,7 +42,8 @@ fn as_json(checked: &Result<Config, ConfigError>) -> String {
             })
         })
         .collect();
-    json!({ "valid": checked.is_ok(), "errors": problems }).to_string()
+    let warnings = checked.as_ref().map(Config::without_effect).unwrap_or_default();
+    json!({ "valid": checked.is_ok(), "errors": problems, "warnings": warnings }).to_string()
 }
 
 fn summary(file: &str, config: &Config) -> String {
@@ -55,6 +56,7 @@ fn summary(file: &str, config: &Config) -> String {
     if config.bindings.is_empty() {
         lines.push("  no bindings: messages are taken, and nothing handles them".to_owned());
     }
+    lines.extend(config.without_effect().into_iter().map(|warning| format!("  warning: {warning}")));
     lines.join("\n")
 }
 
@@ -68,6 +70,9 @@ mod tests {
         let config = config::parse("courier.toml", text, &|_| None).unwrap();
         let expected = "courier.toml is valid: node n, listening on 127.0.0.1:7070\n  g: a, b -> p";
         assert_eq!(summary("courier.toml", &config), expected);
+
+        let early = config::parse("courier.toml", &format!("{text}dedupe = \"10m\"\n"), &|_| None).unwrap();
+        assert!(summary("courier.toml", &early).contains("warning: dedupe of group g has no effect"));
 
         let wrong: serde_json::Value =
             serde_json::from_str(&as_json(&config::parse("courier.toml", "x = 1", &|_| None))).unwrap();

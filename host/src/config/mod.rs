@@ -56,6 +56,32 @@ pub struct Config {
     pub bindings: Vec<Binding>,
 }
 
+impl Config {
+    /// What the file asks for and this version does not do, in words for
+    /// people. It is valid, so that a file need not change with the version;
+    /// and it is said, so that nobody takes it for done.
+    #[must_use]
+    pub fn without_effect(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if !self.outboxes.is_empty() {
+            found.push("[[outbox]] has no effect in this version: no outbox is relayed".to_owned());
+        }
+        if !self.transactions.check_urls.is_empty() {
+            found.push("[transactions] has no effect in this version: half messages are refused".to_owned());
+        }
+        for binding in &self.bindings {
+            let group = &binding.group;
+            if binding.dedupe.is_some() {
+                found.push(format!("dedupe of group {group} has no effect in this version: duplicates are handled"));
+            }
+            if !binding.http_allow.is_empty() {
+                found.push(format!("[binding.http] of group {group} has no effect in this version: HTTP is refused"));
+            }
+        }
+        found
+    }
+}
+
 /// `[server]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {

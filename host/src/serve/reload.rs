@@ -47,6 +47,13 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
+/// Says what a configuration asks for in vain.
+pub fn warn(config: &Config) {
+    for warning in config.without_effect() {
+        tracing::warn!("{warning}");
+    }
+}
+
 /// Reads the file and makes the running groups what it wants.
 pub async fn apply(path: Option<&Path>, running: &mut Config, fleet: &Fleet, gate: &Gate) {
     let Some(path) = path else { return };
@@ -58,6 +65,7 @@ pub async fn apply(path: Option<&Path>, running: &mut Config, fleet: &Fleet, gat
             return;
         }
     };
+    warn(&wanted);
     let fixed = [
         ("[server]", wanted.server != running.server),
         ("[store]", wanted.store != running.store),
