@@ -41,6 +41,8 @@ use crate::store::{self, SharedStore};
 
 /// How long a stop may take in all before what is left is dropped.
 const STOP_WAIT: Duration = Duration::from_secs(15);
+/// How long requests that were taken may still be answered.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// How often a store that is away at the start is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Sandboxes that may exist at once.
@@ -94,6 +96,9 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
     // The broker starts empty each time, so a store that remembers positions
     // of an earlier run would speak of records that are gone.
     let scratch = tempfile_dir()?;
+    if let Some(data) = &options.data {
+        std::fs::create_dir_all(data).with_context(|| format!("cannot create {}", data.display()))?;
+    }
     let kept = options.data.as_ref().unwrap_or(&scratch).join("courier.db");
     config.store.url = format!("sqlite://{}", kept.display());
     tracing::info!(broker = broker.servers(), store = %kept.display(), "a host for development");
@@ -183,6 +188,8 @@ impl Host {
             .await
             .with_context(|| format!("cannot listen on {listen} ([server] listen)"))?;
         let address = listener.local_addr()?;
+        // Before anything runs: a group that was paused stays so over a restart.
+        self.fleet.recall_paused().await;
         self.fleet.apply(&self.config.bindings).await?;
         let stop = self.stop.clone();
         let server = axum::serve(listener, api::router(self.api.clone()))
@@ -191,8 +198,8 @@ impl Host {
         tracing::info!(%address, groups = self.fleet.bound().len(), "ready: http://{address}");
 
         let mut signals = Signals::listen()?;
-        let lease = upkeep::keep_lease(Arc::clone(&self.store), self.joined.writer);
-        tokio::pin!(lease);
+        // Apart from the loop, which may be busy with a reload.
+        let mut lease = tokio::spawn(upkeep::keep_lease(Arc::clone(&self.store), self.joined.writer));
         let mut changes = reload::Changes::of(path.as_deref());
         let why = loop {
             tokio::select! {
@@ -203,7 +210,7 @@ impl Host {
                 () = changes.next() => {
                     reload::apply(path.as_deref(), &mut self.config, &self.fleet, &self.api.auth).await;
                 }
-                why = &mut lease => break Some(why),
+                why = &mut lease => break Some(why.unwrap_or_else(|error| error.to_string())),
             }
         };
         tracing::info!("stopping: attempts under way may finish");
@@ -223,7 +230,9 @@ impl Host {
             },
             _ = signals.next() => tracing::warn!("stopped at once by a second signal"),
         }
-        server.abort();
+        lease.abort();
+        // Requests that were taken get their answers.
+        let _ = tokio::time::timeout(ANSWER_WAIT, server).await;
         self.upkeep.abort_all();
         match why {
             None => Ok(()),

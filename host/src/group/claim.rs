@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courier_core::message::Offset;
+use tokio::sync::mpsc;
 
 use super::Node;
 use super::binding::Bound;
 use crate::config::Start;
 use crate::kafka::lookup::{Log, LogError};
-use crate::kafka::partition::TopicPartition;
+use crate::kafka::partition::{InHand, TopicPartition};
+use crate::kafka::source::Assignment;
 use crate::store::{ClaimRequest, Claimed, SharedStore, StoreError, WriterId};
 
 /// First wait before a claim is tried again, and the longest one.
@@ -31,6 +33,27 @@ pub struct Ready {
     pub place: TopicPartition,
     /// What the store said.
     pub claimed: Claimed,
+}
+
+impl Ready {
+    /// The partition as the consumer thread is to read it, and as its owner is
+    /// to begin.
+    #[must_use]
+    pub fn feed(self) -> (Assignment, Begun) {
+        let Self { place, claimed } = self;
+        let (feed, records) = mpsc::unbounded_channel();
+        (Assignment { place: place.clone(), offset: claimed.next, feed }, Begun { place, claimed, records })
+    }
+}
+
+/// A claimed partition that is being read.
+pub struct Begun {
+    /// Which.
+    pub place: TopicPartition,
+    /// What the store said.
+    pub claimed: Claimed,
+    /// Its records.
+    pub records: mpsc::UnboundedReceiver<Vec<InHand>>,
 }
 
 /// Why a claim did not succeed yet.

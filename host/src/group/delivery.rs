@@ -32,6 +32,8 @@ pub struct Work {
     pub number: u32,
     /// Attempts used up before this one.
     pub counted: u32,
+    /// Whether it probes a gate that is half open.
+    pub probe: bool,
 }
 
 impl Work {
@@ -64,11 +66,11 @@ impl Work {
 
     /// Ends it: judges what the engine says and tells the owner.
     pub fn conclude(self, bound: &Bound, version: &Prepared, ended: Ended) {
-        bound.keeper.ended(ended.verdict, ended.reason.as_deref());
+        bound.keeper.ended(ended.verdict, ended.reason.as_deref(), self.probe);
         let seconds = ended.finished_at.since(ended.started_at).as_secs_f64();
         bound.attempt_seconds.record(seconds);
         let number = self.number + 1;
-        let counted = self.counted + u32::from(!ended.verdict.never_ran() && ended.verdict != Verdict::Success);
+        let counted = self.counted + u32::from(!ended.verdict.never_ran());
         let outcome = self.judged(bound, ended.verdict, ended.after, number);
         let mut outbound: Vec<NewOutbound> = Vec::new();
         let mut state_writes = Vec::new();
@@ -215,6 +217,28 @@ pub struct Concluded {
 }
 
 impl Concluded {
+    /// A delivery whose record is gone from Kafka: it cannot run any more.
+    #[must_use]
+    pub fn lost(in_hand: Arc<InHand>, number: u32, counted: u32) -> Self {
+        let (at, reason) = (now(), "the record is no longer in kafka: its retention is shorter than the retries");
+        Self {
+            in_hand,
+            outcome: Outcome::Failed { dead_letter: false },
+            number,
+            counted,
+            verdict: Verdict::Reject,
+            fingerprint: Some(fingerprint(Verdict::Reject, reason)),
+            reason: Some(reason.to_owned()),
+            version: None,
+            started_at: at,
+            finished_at: at,
+            log: None,
+            invoked: false,
+            outbound: Vec::new(),
+            state_writes: Vec::new(),
+        }
+    }
+
     /// The state that people see for it.
     #[must_use]
     pub fn state(&self) -> State {

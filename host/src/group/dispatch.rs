@@ -26,6 +26,7 @@ pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, mut store_up: watch::
         let mut batch = vec![work];
         if takes_batches(&bound, &version) {
             while batch.len() < bound.binding.batch.max(1)
+                && bound.rate.as_ref().is_none_or(|rate| rate.check().is_ok())
                 && let Ok(next) = bound.work.try_recv()
             {
                 if next.owner.no_more.is_cancelled() { next.give_back() } else { batch.push(next) }
@@ -44,13 +45,17 @@ fn takes_batches(bound: &Bound, version: &Prepared) -> bool {
 /// Waits until the delivery may begin. None when it was answered otherwise.
 async fn permit(
     bound: &Bound,
-    work: Work,
+    mut work: Work,
     gate: &mut watch::Receiver<Gate>,
     plugin: &mut watch::Receiver<Plugin>,
     store_up: &mut watch::Receiver<bool>,
 ) -> Option<(Work, Arc<Prepared>)> {
     let stopped = work.owner.no_more.clone();
     loop {
+        // A probe that does not come to its attempt is another delivery's.
+        if std::mem::take(&mut work.probe) {
+            bound.keeper.give_probe_back();
+        }
         if stopped.is_cancelled() {
             work.give_back();
             return None;
@@ -66,7 +71,7 @@ async fn permit(
         let now = gate.borrow_and_update().clone();
         match now {
             Gate::Open => {}
-            Gate::Probing if bound.keeper.take_probe() => {}
+            Gate::Probing if bound.keeper.take_probe() => work.probe = true,
             Gate::Paused(_) | Gate::Probing => {
                 tokio::select! {
                     () = stopped.cancelled() => {}
@@ -83,6 +88,9 @@ async fn permit(
             Plugin::Ready(version) => Arc::clone(version),
             Plugin::Missing(verdict, reason) => {
                 // The gate will close for this; whoever comes first says so.
+                if work.probe {
+                    bound.keeper.give_probe_back();
+                }
                 work.push_back(bound, *verdict, reason);
                 return None;
             }
@@ -115,7 +123,9 @@ async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, sandbox: &mut Sandbox,
             }
         }
         None => {
-            bound.keeper.give_probe_back();
+            if batch.iter().any(|work| work.probe) {
+                bound.keeper.give_probe_back();
+            }
             batch.into_iter().for_each(Work::give_back);
         }
     }
@@ -140,11 +150,11 @@ pub async fn keep_gate(bound: Arc<Bound>) {
             Plugin::Ready(_) => None,
             Plugin::Missing(verdict, reason) => Some((*verdict, reason.clone())),
         };
-        let probe_in = {
-            bound.keeper.missing(missing);
-            bound.keeper.tick()
-        };
+        // What changes from here on, also by the next two lines, makes another
+        // turn: a probe may end before they return.
         gate.mark_unchanged();
+        bound.keeper.missing(missing);
+        let probe_in = bound.keeper.tick();
         tokio::select! {
             changed = plugin.changed() => if changed.is_err() { return },
             changed = gate.changed() => if changed.is_err() { return },

@@ -105,13 +105,15 @@ impl Keeper {
         !std::mem::replace(&mut state.probing, true)
     }
 
-    /// The probe was not made after all.
+    /// The probe was not made after all: another delivery may make it.
     pub fn give_probe_back(&self) {
         self.lock().probing = false;
+        self.gate.send_modify(|_| {});
     }
 
-    /// An attempt ended; a circuit counts failures in a row.
-    pub fn ended(&self, verdict: Verdict, reason: Option<&str>) {
+    /// An attempt ended; a circuit counts failures in a row. `probe` says that
+    /// it was the one that [`Keeper::take_probe`] let begin.
+    pub fn ended(&self, verdict: Verdict, reason: Option<&str>, probe: bool) {
         // The common case takes the lock only: nobody is told anything.
         {
             let mut state = self.lock();
@@ -121,36 +123,38 @@ impl Keeper {
             }
         }
         self.change(|keeping| {
-            let probing = std::mem::take(&mut keeping.probing);
+            if keeping.shut.is_some() && !probe {
+                // It began before the gate closed, and tells nothing about now.
+                return;
+            }
             match verdict {
                 Verdict::Unavailable | Verdict::Instantiate => {
                     let reason = reason.unwrap_or("the handler says it cannot run now").to_owned();
                     keeping.shut(verdict, reason, None);
                 }
-                Verdict::Success | Verdict::Reject | Verdict::Retry if keeping.shut.is_some() && !probing => {
-                    // Began before the gate closed: tells nothing about now.
-                }
-                Verdict::Success | Verdict::Reject => keeping.open(),
-                Verdict::NoRoom | Verdict::NoPlugin | Verdict::CircuitOpen | Verdict::Duplicate => {}
+                Verdict::Success | Verdict::Reject | Verdict::Duplicate => keeping.open(),
+                // These say nothing about the handler.
+                Verdict::NoRoom | Verdict::NoPlugin | Verdict::CircuitOpen => {}
                 _ => {
                     keeping.failures += 1;
-                    let Some(circuit) = &self.circuit else {
-                        if probing {
-                            keeping.open();
-                        }
-                        return;
+                    let why = || {
+                        let last = reason.unwrap_or("no reason given");
+                        format!("circuit open after {} failures in a row; the last: {last}", keeping.failures)
                     };
-                    if keeping.failures >= circuit.failures || probing {
-                        let reason = format!(
-                            "circuit open after {} failures in a row; the last: {}",
-                            keeping.failures,
-                            reason.unwrap_or("no reason given")
-                        );
-                        keeping.shut(Verdict::CircuitOpen, reason, Some(circuit.open));
+                    match &self.circuit {
+                        Some(circuit) if keeping.failures >= circuit.failures || probe => {
+                            let why = why();
+                            keeping.shut(Verdict::CircuitOpen, why, Some(circuit.open));
+                        }
+                        None if probe => keeping.open(),
+                        _ => {}
                     }
                 }
             }
         });
+        if probe {
+            self.give_probe_back();
+        }
     }
 
     /// Opens half when it is time; answers when to ask again.
@@ -236,25 +240,27 @@ mod tests {
     #[test]
     fn unavailable_closes_and_one_probe_opens() {
         let keeper = Keeper::new(None);
-        keeper.ended(Verdict::Unavailable, Some("database away"));
+        keeper.ended(Verdict::Unavailable, Some("database away"), false);
         assert!(is_closed(&keeper, Verdict::Unavailable));
-        keeper.ended(Verdict::Success, None);
+        keeper.ended(Verdict::Success, None, false);
         assert!(is_closed(&keeper, Verdict::Unavailable), "a success that began before says nothing");
         let_time_pass(&keeper);
         assert_eq!(keeper.now(), Gate::Probing);
         assert!(keeper.take_probe());
         assert!(!keeper.take_probe(), "one at a time");
-        keeper.ended(Verdict::Success, None);
+        keeper.ended(Verdict::Success, None, true);
         assert_eq!(keeper.now(), Gate::Open);
     }
 
     #[test]
     fn a_failed_probe_closes_for_longer() {
         let keeper = Keeper::new(None);
-        keeper.ended(Verdict::Unavailable, None);
+        keeper.ended(Verdict::Unavailable, None, false);
+        keeper.ended(Verdict::Unavailable, None, false);
+        assert_eq!(keeper.lock().wait, Duration::from_secs(1), "what was under way counts once");
         let_time_pass(&keeper);
         assert!(keeper.take_probe());
-        keeper.ended(Verdict::Unavailable, None);
+        keeper.ended(Verdict::Unavailable, None, true);
         assert!(is_closed(&keeper, Verdict::Unavailable));
         assert_eq!(keeper.lock().wait, Duration::from_secs(2));
     }
@@ -264,10 +270,10 @@ mod tests {
         let circuit = Circuit { failures: 3, open: Duration::from_secs(30) };
         let keeper = Keeper::new(Some(circuit));
         for verdict in [Verdict::Error, Verdict::Trap, Verdict::Success, Verdict::Error, Verdict::Error] {
-            keeper.ended(verdict, Some("no"));
+            keeper.ended(verdict, Some("no"), false);
             assert_eq!(keeper.now(), Gate::Open);
         }
-        keeper.ended(Verdict::Timeout, Some("no"));
+        keeper.ended(Verdict::Timeout, Some("no"), false);
         assert!(is_closed(&keeper, Verdict::CircuitOpen));
     }
 

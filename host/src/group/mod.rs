@@ -37,11 +37,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::binding::Bound;
-use self::claim::{Claims, Ready};
+use self::claim::{Begun, Claims, Ready};
 use self::owner::{Handle, Mail, Released, Tools};
 use crate::engine::{Engine, NodeCache, Sandbox, StateSource};
 use crate::kafka::partition::{Budget, TopicPartition};
-use crate::kafka::source::{Assignment, Notice, Order, Source};
+use crate::kafka::source::{Notice, Order, Source, Standing};
 use crate::store::WriterId;
 
 /// How long a revoked partition may drain; the whole consumer stands still
@@ -52,6 +52,8 @@ const STOP_WAIT: Duration = Duration::from_secs(5);
 /// How long an assignment waits for claims. Those that take longer (the store
 /// is away) are read from once they are done.
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
+/// How long to wait before Kafka is asked again what it could not answer.
+const CONFIRM_RETRY: Duration = Duration::from_millis(500);
 /// How often Kafka is told how far we are.
 const HINT_INTERVAL: Duration = Duration::from_secs(2);
 /// Bytes of the cache that the handlers of a group share on a node.
@@ -115,7 +117,7 @@ impl Group {
         let stop = CancellationToken::new();
         let asked = Arc::new(tokio::sync::Notify::new());
         let (released, releases) = mpsc::unbounded_channel();
-        let (notices, noticed) = mpsc::unbounded_channel();
+        let (notices, _) = mpsc::unbounded_channel();
         let following = Following {
             claims: Claims::new(&node, &name),
             node,
@@ -126,10 +128,11 @@ impl Group {
             released,
             owners: HashMap::new(),
             claiming: HashMap::new(),
+            claims_begun: 0,
             ready: JoinSet::new(),
             leaving: HashMap::new(),
         };
-        let task = tokio::spawn(following.run(noticed, releases, stop.clone(), Arc::clone(&asked)));
+        let task = tokio::spawn(following.run(releases, stop.clone(), Arc::clone(&asked)));
         Ok(Self { name, bindings, stop, asked, task, threads: Some(threads) })
     }
 
@@ -155,6 +158,20 @@ impl Group {
     }
 }
 
+impl Drop for Group {
+    /// A stop that took too long is dropped in the middle, and a runtime must
+    /// not be dropped where it would have to wait.
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+/// A claim that ended, by its running number; none for a partition that is not
+/// ours after all.
+type Finished = (u64, Option<Ready>);
+
 struct Following {
     node: Node,
     claims: Claims,
@@ -164,9 +181,10 @@ struct Following {
     notices: mpsc::UnboundedSender<Notice>,
     released: mpsc::UnboundedSender<Released>,
     owners: HashMap<TopicPartition, Handle>,
-    /// Claims under way; dropping the sender end stops one.
-    claiming: HashMap<TopicPartition, tokio::task::AbortHandle>,
-    ready: JoinSet<Option<Ready>>,
+    /// Claims that are wanted, by their running numbers.
+    claiming: HashMap<TopicPartition, (u64, tokio::task::AbortHandle)>,
+    claims_begun: u64,
+    ready: JoinSet<Finished>,
     /// Partitions that were revoked, with whether their owner has ended.
     leaving: HashMap<TopicPartition, bool>,
 }
@@ -174,14 +192,13 @@ struct Following {
 impl Following {
     async fn run(
         mut self,
-        mut notices: mpsc::UnboundedReceiver<Notice>,
         mut releases: mpsc::UnboundedReceiver<Released>,
         stop: CancellationToken,
         asked: Arc<tokio::sync::Notify>,
     ) {
         let topics = self.topics();
-        let source = tokio::select! {
-            source = self.subscribe(&topics) => source,
+        let (mut source, mut notices) = tokio::select! {
+            subscribed = self.subscribe(&topics) => subscribed,
             () = stop.cancelled() => return,
         };
         let mut newest = Timestamp::default();
@@ -193,12 +210,26 @@ impl Following {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(notice) = notices.recv() => self.noticed(notice, &source).await,
-                Some(released) = releases.recv() => self.owner_ended(released, &source).await,
+                Some(notice) = notices.recv() => match notice {
+                    Notice::Fatal(why) => {
+                        tracing::error!(group = self.name, why, "the consumer is beyond use; starting another");
+                        self.lose_all();
+                        let begun = tokio::select! {
+                            subscribed = self.subscribe(&topics) => subscribed,
+                            () = stop.cancelled() => break,
+                        };
+                        let gone = std::mem::replace(&mut source, begun.0);
+                        notices = begun.1;
+                        tokio::spawn(gone.close());
+                    }
+                    notice => self.noticed(notice, &source).await,
+                },
+                Some(released) = releases.recv() => self.owner_ended(released, &source),
                 Some(ready) = self.ready.join_next(), if !self.ready.is_empty() => {
-                    if let Ok(Some(ready)) = ready {
-                        let assignment = self.own(ready, &source);
+                    if let Some(begun) = self.accept(ready) {
+                        let (assignment, begun) = begun.feed();
                         source.order(Order::Reassign(assignment));
+                        self.own(begun, &source);
                     }
                 }
                 () = asked.notified() => self.ask(&mut newest).await,
@@ -223,7 +254,11 @@ impl Following {
 
     /// Resolves where the group starts, then subscribes: in this order, so
     /// that nothing published in between is missed.
-    async fn subscribe(&self, topics: &[Arc<str>]) -> Source {
+    async fn subscribe(&mut self, topics: &[Arc<str>]) -> (Source, mpsc::UnboundedReceiver<Notice>) {
+        // A channel for each consumer: what an earlier one still has to say
+        // would be taken for the later one's.
+        let (notices, noticed) = mpsc::unbounded_channel();
+        self.notices = notices;
         let mut wait = Duration::from_millis(200);
         loop {
             let begun = self.claims.begin(&self.bindings).await;
@@ -234,11 +269,21 @@ impl Following {
                     .map_err(|error| error.to_string())
             });
             match started {
-                Ok(source) => return source,
+                Ok(source) => return (source, noticed),
                 Err(error) => tracing::warn!(group = self.name, error, "cannot start to consume yet"),
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// The consumer is gone, and with it every partition it was given.
+    fn lose_all(&mut self) {
+        self.ready.abort_all();
+        self.claiming.clear();
+        self.leaving.clear();
+        for (_, owner) in self.owners.drain() {
+            let _ = owner.mail.send(Mail::Lost);
         }
     }
 
@@ -247,7 +292,7 @@ impl Following {
             Notice::Assigned(partitions) => self.assigned(partitions, source).await,
             Notice::Revoked { partitions, lost } => self.revoked(partitions, lost, source),
             Notice::OutOfRange => self.out_of_range().await,
-            Notice::Trouble(what) => tracing::warn!(group = self.name, what, "consumer"),
+            Notice::Fatal(what) | Notice::Trouble(what) => tracing::warn!(group = self.name, what, "consumer"),
         }
     }
 
@@ -256,34 +301,74 @@ impl Following {
         for place in partitions {
             self.claim(place);
         }
-        let mut assignments = Vec::new();
+        let mut ready = Vec::new();
         let deadline = tokio::time::Instant::now() + CLAIM_WAIT;
         while !self.ready.is_empty() {
             match tokio::time::timeout_at(deadline, self.ready.join_next()).await {
-                Ok(Some(Ok(Some(ready)))) => assignments.push(self.own(ready, source)),
-                Ok(Some(_)) => {}
+                Ok(Some(finished)) => ready.extend(self.accept(finished)),
                 Ok(None) | Err(_) => break,
             }
         }
+        let (assignments, begun): (Vec<_>, Vec<_>) = ready.into_iter().map(Ready::feed).unzip();
+        // The partitions are read before their owners begin: what an owner
+        // orders at once, such as a pause, must find its partition there.
         source.order(Order::Assign(assignments));
+        for begun in begun {
+            self.own(begun, source);
+        }
+    }
+
+    /// A claim that ended and is still wanted: a revocation takes its entry
+    /// away, and a newer claim on the partition replaces it.
+    fn accept(&mut self, finished: Result<Finished, tokio::task::JoinError>) -> Option<Ready> {
+        let (number, ready) = finished.ok()?;
+        let ready = ready?;
+        match self.claiming.get(&ready.place) {
+            Some((wanted, _)) if *wanted == number => self.claiming.remove(&ready.place),
+            _ => return None,
+        };
+        Some(ready)
     }
 
     fn claim(&mut self, place: TopicPartition) {
         let claims = self.claims.clone();
-        let handle = self.ready.spawn({
-            let place = place.clone();
-            async move { Some(claims.claim(place).await) }
+        let claimed = place.clone();
+        self.begin_claim(place, async move { Some(claims.claim(claimed).await) });
+    }
+
+    /// Claims again what was fenced, if Kafka says that it is ours; it is asked
+    /// until it answers, unless a revocation comes first.
+    fn claim_if_ours(&mut self, place: TopicPartition, position: Offset, source: &Source) {
+        let (claims, orders, group, fenced) = (self.claims.clone(), source.orders(), self.name.clone(), place.clone());
+        self.begin_claim(place, async move {
+            loop {
+                let (answer, standing) = oneshot::channel();
+                // A thread that has ended answers nothing: the group is ending.
+                orders.send(Order::Confirm(fenced.clone(), position, answer)).ok()?;
+                match standing.await {
+                    Ok(Standing::Owner) => {
+                        tracing::warn!(group, place = %fenced, "kafka confirms this host as owner; claiming again");
+                        return Some(claims.claim(fenced).await);
+                    }
+                    Ok(Standing::Other) => return None,
+                    Ok(Standing::Unknown) | Err(_) => tokio::time::sleep(CONFIRM_RETRY).await,
+                }
+            }
         });
-        if let Some(earlier) = self.claiming.insert(place, handle) {
+    }
+
+    fn begin_claim(&mut self, place: TopicPartition, claim: impl Future<Output = Option<Ready>> + Send + 'static) {
+        self.claims_begun += 1;
+        let number = self.claims_begun;
+        let handle = self.ready.spawn(async move { (number, claim.await) });
+        if let Some((_, earlier)) = self.claiming.insert(place, (number, handle)) {
             earlier.abort();
         }
     }
 
     /// Starts the owner of a partition that was claimed.
-    fn own(&mut self, ready: Ready, source: &Source) -> Assignment {
-        let Ready { place, claimed } = ready;
-        self.claiming.remove(&place);
-        let (feed, records) = mpsc::unbounded_channel();
+    fn own(&mut self, begun: Begun, source: &Source) {
+        let Begun { place, claimed, records } = begun;
         let offset = claimed.next;
         tracing::info!(
             group = self.name, %place, epoch = claimed.epoch, position = %offset,
@@ -303,13 +388,12 @@ impl Following {
                 let _ = earlier.mail.send(Mail::Lost);
             }
         }
-        Assignment { place, offset, feed }
     }
 
     fn revoked(&mut self, partitions: Vec<TopicPartition>, lost: bool, source: &Source) {
         tracing::info!(group = self.name, partitions = ?names(&partitions), lost, "revoked");
         for place in partitions {
-            if let Some(claiming) = self.claiming.remove(&place) {
+            if let Some((_, claiming)) = self.claiming.remove(&place) {
                 claiming.abort();
             }
             let owned = match self.owners.remove(&place) {
@@ -329,7 +413,7 @@ impl Following {
         }
     }
 
-    async fn owner_ended(&mut self, released: Released, source: &Source) {
+    fn owner_ended(&mut self, released: Released, source: &Source) {
         let Released { place, epoch, why, position } = released;
         tracing::info!(group = self.name, %place, epoch, position = %position, ?why, "released");
         if why == Release::Late {
@@ -342,16 +426,12 @@ impl Following {
             }
             return self.let_go(source);
         }
-        if why == Release::Fenced {
+        let is_ours = self.owners.get(&place).is_some_and(|owner| owner.epoch == epoch);
+        if why == Release::Fenced && is_ours {
             self.owners.remove(&place);
             // A newer epoch, and yet Kafka did not take the partition away:
             // only Kafka can say which of the two is right.
-            let (answer, confirmed) = oneshot::channel();
-            source.order(Order::Confirm(place.clone(), position, answer));
-            if confirmed.await.unwrap_or(false) {
-                tracing::warn!(group = self.name, %place, "kafka confirms this host as owner; claiming again");
-                self.claim(place);
-            }
+            self.claim_if_ours(place, position, source);
         }
     }
 
@@ -361,11 +441,23 @@ impl Following {
         let mut again = Vec::new();
         for (place, owner) in &self.owners {
             let expected = Offset(owner.expected.load(Ordering::Relaxed));
-            if let Ok((low, high)) = self.node.tools.log.range(&place.topic, place.partition).await
-                && (expected < low || expected > high)
-            {
-                again.push(place.clone());
+            match self.node.tools.log.range(&place.topic, place.partition).await {
+                Ok((low, high)) if expected < low || expected > high => again.push(place.clone()),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(group = self.name, %place, %error, "cannot compare a position with its log yet");
+                    let notices = self.notices.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(CONFIRM_RETRY).await;
+                        let _ = notices.send(Notice::OutOfRange);
+                    });
+                    return;
+                }
             }
+        }
+        if again.is_empty() {
+            // The client reads one of them no more, and nobody can say which.
+            again.extend(self.owners.keys().cloned());
         }
         for place in again {
             if let Some(owner) = self.owners.remove(&place) {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use courier_core::lanes::LaneKey;
 use courier_core::message::{Epoch, Offset, Timestamp};
 use courier_core::partition::{Action, Answer, Batch, Bounds, Claim, Event, Gate, Machine, Open, Release};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::binding::Bound;
@@ -29,7 +29,7 @@ use crate::kafka::lookup::Log;
 use crate::kafka::partition::{InHand, TopicPartition};
 use crate::kafka::record::Record;
 use crate::kafka::source::Order;
-use crate::store::{Claimed, OpenRow, Part, SharedStore};
+use crate::store::{Claimed, OpenRecord, OpenRow, Part, SharedStore};
 
 /// How long a quiet partition waits until it writes a position that only
 /// moved over records which are not for its binding.
@@ -39,6 +39,11 @@ const MAX_MAIL: usize = 1_024;
 /// How long to wait before a stored record is asked for again.
 const LOAD_RETRY: Duration = Duration::from_millis(200);
 
+/// Rows that are asked for in one query.
+const LOAD_CHUNK: usize = 64;
+/// Records of open deliveries of one partition that may be in memory.
+const MAX_REREAD: usize = 1_024;
+
 /// What an owner is told by others.
 #[derive(Debug)]
 pub enum Mail {
@@ -46,8 +51,8 @@ pub enum Mail {
     Concluded(Box<Concluded>),
     /// A dispatched delivery was not run.
     Returned(Offset),
-    /// Records of open deliveries were read again.
-    Loaded(Vec<Loaded>),
+    /// The record of an open delivery was read again.
+    Loaded(Loaded),
     /// Somebody asked that these run.
     Asked(Vec<OpenRow>),
     /// Give the partition up within the time.
@@ -69,6 +74,8 @@ pub struct Loaded {
 /// How a group speaks to an owner.
 #[derive(Debug)]
 pub struct Handle {
+    /// The epoch it owns under.
+    pub epoch: i64,
     /// The owner's mailbox.
     pub mail: mpsc::UnboundedSender<Mail>,
     /// The position's row.
@@ -122,6 +129,7 @@ pub fn start(
     let expected = Arc::new(AtomicI64::new(claimed.next.0));
     let (full, parked_full) = watch::channel(false);
     let handle = Handle {
+        epoch: claimed.epoch,
         mail: mail.clone(),
         position: claimed.position,
         durable: Arc::clone(&durable),
@@ -157,6 +165,7 @@ pub fn start(
         full,
         actions: Vec::new(),
         seen_asks: HashMap::new(),
+        room: Arc::new(Semaphore::new(MAX_REREAD)),
     };
     tokio::spawn(owner.run(feed, inbox));
     handle
@@ -201,6 +210,8 @@ struct Owner {
     /// Requests that were passed on, by delivery: the store is asked for a
     /// window of time, so that it tells the same request more than once.
     seen_asks: HashMap<Offset, Timestamp>,
+    /// Room for records that are read again.
+    room: Arc<Semaphore>,
 }
 
 impl Owner {
@@ -287,11 +298,10 @@ impl Owner {
             }
             Mail::Returned(offset) => self.step(Event::Returned { offset }),
             Mail::Loaded(loaded) => {
-                for Loaded { offset, number, counted, in_hand } in loaded {
-                    match in_hand {
-                        Some(in_hand) => self.dispatch(in_hand, number, counted),
-                        None => self.step(Event::Vanished { offset }),
-                    }
+                let Loaded { offset, number, counted, in_hand } = loaded;
+                match in_hand {
+                    Some(in_hand) => self.dispatch(in_hand, number, counted),
+                    None => self.step(Event::Vanished { offset }),
                 }
             }
             Mail::Asked(rows) => self.asked(rows),
@@ -371,7 +381,7 @@ impl Owner {
     }
 
     fn dispatch(&self, in_hand: Arc<InHand>, number: u32, counted: u32) {
-        let work = Work { in_hand, owner: Arc::clone(&self.address), number, counted };
+        let work = Work { in_hand, owner: Arc::clone(&self.address), number, counted, probe: false };
         if let Err(refused) = self.bound.queue.try_send(work) {
             // The workers have ended: the binding is going away.
             let work = refused.into_inner();
@@ -401,43 +411,17 @@ impl Owner {
     }
 
     /// Reads records of open deliveries, from the store or, where it keeps
-    /// only coordinates, from Kafka.
+    /// only coordinates, from Kafka; a chunk at a time, and no more at once
+    /// than [`MAX_REREAD`].
     fn load(&self, wanted: Vec<(Offset, u32, u32)>) {
-        let (tools, address) = (self.tools.clone(), Arc::clone(&self.address));
+        let loader =
+            Loader { tools: self.tools.clone(), address: Arc::clone(&self.address), room: Arc::clone(&self.room) };
         tokio::spawn(async move {
-            let offsets: Vec<Offset> = wanted.iter().map(|(offset, _, _)| *offset).collect();
-            let found = loop {
-                match tools.store.open_records(address.position, &offsets).await {
-                    Ok(found) => break found,
-                    Err(error) => tracing::debug!(%error, place = %address.place, "cannot read open deliveries"),
-                }
-                tokio::select! {
-                    () = address.dropped.cancelled() => return,
-                    () = tokio::time::sleep(LOAD_RETRY) => {}
-                }
-            };
-            let mut loaded = Vec::with_capacity(wanted.len());
-            for ((offset, number, counted), found) in wanted.into_iter().zip(found) {
-                let (mut number, mut counted) = (number, counted);
-                let in_hand = match found {
-                    None => None,
-                    Some(found) => {
-                        // A request that an outcome overtook leaves a row that
-                        // has seen more than the machine: numbers go on from it.
-                        if found.row.number > number {
-                            (number, counted) = (found.row.number, found.row.counted);
-                        }
-                        let record = match found.record.as_ref().map(Record::decode) {
-                            Some(Ok(record)) => record,
-                            _ => read_again(&tools.log, &address, offset, found.row.key.clone()).await,
-                        };
-                        let place = address.place.clone();
-                        Some(Arc::new(InHand::reread(place, offset, record, found.row.received_at)))
-                    }
-                };
-                loaded.push(Loaded { offset, number, counted, in_hand });
+            let stopped = loader.address.dropped.clone();
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = loader.run(wanted) => {}
             }
-            address.tell(Mail::Loaded(loaded));
         });
     }
 
@@ -455,20 +439,69 @@ impl Owner {
     }
 }
 
-/// The record from Kafka; when Kafka lost it, one that has its key and nothing
-/// else, so that its lane goes on and the loss shows at the handler.
-async fn read_again(log: &Log, address: &Address, offset: Offset, key: Option<bytes::Bytes>) -> Record {
-    loop {
-        match log.read(&address.place.topic, address.place.partition, offset).await {
-            Ok(Some(record)) => return record,
-            Ok(None) => {
-                tracing::error!(place = %address.place, %offset, "a parked record is no longer in kafka");
-                return Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new() };
+/// Reads records again for one owner, until it is done or the owner has ended.
+struct Loader {
+    tools: Tools,
+    address: Arc<Address>,
+    room: Arc<Semaphore>,
+}
+
+impl Loader {
+    async fn run(self, wanted: Vec<(Offset, u32, u32)>) {
+        for chunk in wanted.chunks(LOAD_CHUNK) {
+            let offsets: Vec<Offset> = chunk.iter().map(|(offset, _, _)| *offset).collect();
+            let found = loop {
+                match self.tools.store.open_records(self.address.position, &offsets).await {
+                    Ok(found) => break found,
+                    Err(error) => tracing::debug!(%error, place = %self.address.place, "cannot read open deliveries"),
+                }
+                tokio::time::sleep(LOAD_RETRY).await;
+            };
+            for ((offset, number, counted), found) in chunk.iter().copied().zip(found) {
+                self.one(offset, number, counted, found).await;
             }
-            Err(error) => tracing::debug!(%error, place = %address.place, %offset, "cannot read a record again"),
         }
-        if address.dropped.is_cancelled() {
-            return Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new() };
+    }
+
+    async fn one(&self, offset: Offset, mut number: u32, mut counted: u32, found: Option<OpenRecord>) {
+        let Some(found) = found else {
+            return self.address.tell(Mail::Loaded(Loaded { offset, number, counted, in_hand: None }));
+        };
+        // A request that an outcome overtook leaves a row that has seen more
+        // than the machine: numbers go on from it.
+        if found.row.number > number {
+            (number, counted) = (found.row.number, found.row.counted);
+        }
+        // The semaphore is never closed.
+        let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
+        let in_hand = |record, room| {
+            Arc::new(InHand::reread(self.address.place.clone(), offset, record, found.row.received_at, room))
+        };
+        let record = match found.record.as_ref().map(Record::decode) {
+            Some(Ok(record)) => Some(record),
+            _ => self.read_again(offset).await,
+        };
+        let mail = match record {
+            Some(record) => Mail::Loaded(Loaded { offset, number, counted, in_hand: Some(in_hand(record, room)) }),
+            None => {
+                tracing::error!(place = %self.address.place, %offset, "a parked record is no longer in kafka");
+                let key = found.row.key.clone();
+                let record = Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new() };
+                Mail::Concluded(Box::new(Concluded::lost(in_hand(record, room), number, counted)))
+            }
+        };
+        self.address.tell(mail);
+    }
+
+    /// The record at its coordinates; none when Kafka no longer has it.
+    async fn read_again(&self, offset: Offset) -> Option<Record> {
+        loop {
+            let place = &self.address.place;
+            match self.tools.log.read(&place.topic, place.partition, offset).await {
+                Ok(found) => return found,
+                Err(error) => tracing::debug!(%error, %place, %offset, "cannot read a record again"),
+            }
+            tokio::time::sleep(LOAD_RETRY).await;
         }
     }
 }

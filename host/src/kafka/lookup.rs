@@ -196,9 +196,6 @@ fn read_one(
             Some(Ok(_)) => {}
             Some(Err(error)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => return Ok(None),
-                Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition) => {
-                    return Ok(None);
-                }
                 _ => tracing::debug!(%error, "while reading {topic}:{partition}:{offset}"),
             },
             None => break,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use courier_core::message::{Message, Offset, Timestamp};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::record::Record;
 
@@ -85,6 +85,7 @@ pub struct InHand {
     /// need not be understood.
     message: OnceLock<Message>,
     _share: Option<Share>,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl InHand {
@@ -98,14 +99,21 @@ impl InHand {
         budget: &Arc<Budget>,
     ) -> Self {
         let share = budget.take(record.size());
-        Self { place, offset, record, received_at, message: OnceLock::new(), _share: Some(share) }
+        Self { place, offset, record, received_at, message: OnceLock::new(), _share: Some(share), _room: None }
     }
 
-    /// A record that was read again for an open delivery. How many of these
-    /// there are is bounded by the lanes that may run at once.
+    /// A record that was read again for an open delivery. It holds its own
+    /// room, and not the budget: a parked lane must be able to go on while new
+    /// records fill the budget.
     #[must_use]
-    pub fn reread(place: TopicPartition, offset: Offset, record: Record, received_at: Timestamp) -> Self {
-        Self { place, offset, record, received_at, message: OnceLock::new(), _share: None }
+    pub fn reread(
+        place: TopicPartition,
+        offset: Offset,
+        record: Record,
+        received_at: Timestamp,
+        room: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { place, offset, record, received_at, message: OnceLock::new(), _share: None, _room: Some(room) }
     }
 
     /// The message it carries.

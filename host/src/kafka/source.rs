@@ -54,6 +54,8 @@ pub enum Notice {
     },
     /// Kafka has no record at the offset that a partition was to be read from.
     OutOfRange,
+    /// This consumer can do nothing any more; a new one can.
+    Fatal(String),
     /// Something went wrong that a person should know of.
     Trouble(String),
 }
@@ -75,9 +77,21 @@ pub enum Order {
     /// Tell Kafka how far we are, for lag tools; not waited for.
     Hint(Vec<(TopicPartition, Offset)>),
     /// One synchronous commit: does Kafka take us for the owner?
-    Confirm(TopicPartition, Offset, oneshot::Sender<bool>),
+    Confirm(TopicPartition, Offset, oneshot::Sender<Standing>),
     /// Leave the group and end. `stay` keeps the membership for a restart.
     Close,
+}
+
+/// What Kafka says to a claim of ownership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// We are a member of the current generation, and the partition is among
+    /// those that we were assigned.
+    Owner,
+    /// We are not.
+    Other,
+    /// Nobody can tell now: a rebalance is under way, or no broker answers.
+    Unknown,
 }
 
 /// A partition to be read.
@@ -249,6 +263,10 @@ impl Thread {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => Self::sort(&mut self.feeds, &self.budget, now, &message),
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
+                    let _ = self.notices.send(Notice::Fatal(code.to_string()));
+                    break;
+                }
                 Some(Err(error)) => {
                     let code = error.rdkafka_error_code();
                     if matches!(code, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)) {
@@ -289,10 +307,7 @@ impl Thread {
         let result = match order {
             Order::Assign(assignments) => self.assign(assignments),
             Order::Unassign(partitions) => self.unassign(&partitions),
-            Order::Reassign(assignment) => {
-                let gone = self.unassign(std::slice::from_ref(&assignment.place));
-                gone.and_then(|()| self.assign(vec![assignment]))
-            }
+            Order::Reassign(assignment) => self.assign(vec![assignment]),
             Order::Pause(place) => self.pause(place),
             Order::Resume(place) => self.resume(&place),
             Order::Hint(positions) => {
@@ -300,12 +315,8 @@ impl Thread {
                 self.consumer.commit(&list, CommitMode::Async)
             }
             Order::Confirm(place, offset, answer) => {
-                let list = listed([(&place, Some(offset))]);
-                let result = self.consumer.commit(&list, CommitMode::Sync);
-                let _ = answer.send(result.is_ok());
-                if let Err(error) = result {
-                    tracing::info!(%place, %error, "kafka does not take this host for the owner");
-                }
+                // Whoever asked and has gone since wants no answer.
+                let _ = answer.send(self.standing(&place, offset));
                 Ok(())
             }
             Order::Close => Ok(()),
@@ -315,8 +326,37 @@ impl Thread {
         }
     }
 
+    /// A broker takes a commit from any member of the current generation, so
+    /// the assignment is asked first.
+    fn standing(&self, place: &TopicPartition, offset: Offset) -> Standing {
+        match self.consumer.assignment() {
+            Ok(assigned) if places(&assigned).contains(place) => {}
+            Ok(_) => return Standing::Other,
+            Err(_) => return Standing::Unknown,
+        }
+        match self.consumer.commit(&listed([(place, Some(offset))]), CommitMode::Sync) {
+            Ok(()) => Standing::Owner,
+            Err(error) => {
+                tracing::info!(%place, %error, "kafka does not confirm this host as owner");
+                match error.rdkafka_error_code() {
+                    Some(
+                        RDKafkaErrorCode::UnknownMemberId
+                        | RDKafkaErrorCode::IllegalGeneration
+                        | RDKafkaErrorCode::FencedInstanceId,
+                    ) => Standing::Other,
+                    _ => Standing::Unknown,
+                }
+            }
+        }
+    }
+
     fn assign(&mut self, assignments: Vec<Assignment>) -> Result<(), KafkaError> {
+        // One that is assigned already would be a conflict, and the new feed
+        // would get records from where the old one stood.
+        let again: Vec<TopicPartition> = assignments.iter().map(|one| one.place.clone()).collect();
+        self.let_go(&again, false)?;
         let list = listed(assignments.iter().map(|one| (&one.place, Some(one.offset))));
+        self.consumer.incremental_assign(&list)?;
         for Assignment { place, feed, .. } in assignments {
             let Ok(at) = usize::try_from(place.partition) else { continue };
             let slots = self.feeds.entry(place.topic.to_string()).or_default();
@@ -325,21 +365,32 @@ impl Thread {
             }
             slots[at] = Some(Slot { place, feed, batch: Vec::new() });
         }
-        self.consumer.incremental_assign(&list)
+        Ok(())
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        self.let_go(partitions, true)
+    }
+
+    /// Stops reading what of `partitions` is assigned. A revocation must be
+    /// answered even when that is nothing.
+    fn let_go(&mut self, partitions: &[TopicPartition], answer: bool) -> Result<(), KafkaError> {
         // Naming a partition that is not assigned would be an error and would
         // leave the rebalance unanswered.
         let assigned = places(&self.consumer.assignment()?);
         let known: Vec<&TopicPartition> = partitions.iter().filter(|place| assigned.contains(place)).collect();
         for place in partitions {
-            self.paused.retain(|paused| paused != place);
+            // librdkafka remembers a pause over an unassignment: a partition
+            // that came back would never be fetched again.
+            self.resume(place)?;
             if let Ok(at) = usize::try_from(place.partition)
                 && let Some(slot) = self.feeds.get_mut(&*place.topic).and_then(|slots| slots.get_mut(at))
             {
                 *slot = None;
             }
+        }
+        if known.is_empty() && !answer {
+            return Ok(());
         }
         self.consumer.incremental_unassign(&listed(known.into_iter().map(|place| (place, None))))
     }

@@ -124,6 +124,17 @@ impl Fleet {
         *lock(&self.paused) = paused;
     }
 
+    /// Asks what the API paused, until the store tells.
+    pub async fn recall_paused(&self) {
+        loop {
+            match self.node.tools.store.paused().await {
+                Ok(paused) => return self.set_paused(paused.into_iter().collect()),
+                Err(error) => tracing::warn!(%error, "cannot ask which groups are paused"),
+            }
+            tokio::time::sleep(super::upkeep::PAUSE_POLL).await;
+        }
+    }
+
     /// Something changed in the store that groups wait for.
     pub fn wake(&self) {
         self.asked.notify_one();

@@ -155,8 +155,8 @@ fn partition(row: &PositionRow, end: Option<Offset>) -> PartitionView {
         topic: row.topic.clone(),
         partition: row.partition,
         position: row.next.0,
-        end: end.map(|end| end.0),
-        // An end that was read before the position moved is behind it.
+        end: end.map(|end| end.0.max(row.next.0)),
+        // An end that was read before the position moved would be behind it.
         lag: end.map(|end| end.0.saturating_sub(row.next.0).max(0)),
         node: row.node.clone(),
     }
