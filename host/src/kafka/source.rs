@@ -78,7 +78,7 @@ pub enum Order {
     Hint(Vec<(TopicPartition, Offset)>),
     /// One synchronous commit: does Kafka take us for the owner?
     Confirm(TopicPartition, Offset, oneshot::Sender<Standing>),
-    /// Leave the group and end. `stay` keeps the membership for a restart.
+    /// Leave the group and end.
     Close,
 }
 
