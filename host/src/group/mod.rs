@@ -21,6 +21,7 @@ pub mod gate;
 pub mod outcome;
 pub mod owner;
 pub mod plugins;
+pub mod reread;
 pub mod settle;
 pub mod wakeups;
 

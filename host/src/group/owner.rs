@@ -22,25 +22,20 @@ use super::binding::Bound;
 use super::delivery::{Concluded, Work};
 use super::gate::Gate as BindingGate;
 use super::outcome;
+use super::reread::{Loaded, Loader};
 use super::settle::{Request, Settler};
 use crate::clock::now;
 use crate::config::Ordering as LaneOrder;
 use crate::kafka::lookup::Log;
 use crate::kafka::partition::{InHand, TopicPartition};
-use crate::kafka::record::Record;
 use crate::kafka::source::Order;
-use crate::store::{Claimed, OpenRecord, OpenRow, Part, SharedStore};
+use crate::store::{Claimed, OpenRow, Part, SharedStore};
 
 /// How long a quiet partition waits until it writes a position that only
 /// moved over records which are not for its binding.
 const POSITION_WAIT: Duration = Duration::from_secs(1);
 /// Mails taken in one go before anything is flushed.
 const MAX_MAIL: usize = 1_024;
-/// How long to wait before a stored record is asked for again.
-const LOAD_RETRY: Duration = Duration::from_millis(200);
-
-/// Rows that are asked for in one query.
-const LOAD_CHUNK: usize = 64;
 /// Records of open deliveries of one partition that may be in memory.
 const MAX_REREAD: usize = 1_024;
 
@@ -59,16 +54,6 @@ pub enum Mail {
     Revoke(Duration),
     /// The partition is gone.
     Lost,
-}
-
-/// A delivery whose record was read again.
-#[derive(Debug)]
-pub struct Loaded {
-    offset: Offset,
-    number: u32,
-    counted: u32,
-    /// None when the store has no row for it any more.
-    in_hand: Option<Arc<InHand>>,
 }
 
 /// How a group speaks to an owner.
@@ -416,13 +401,7 @@ impl Owner {
     fn load(&self, wanted: Vec<(Offset, u32, u32)>) {
         let loader =
             Loader { tools: self.tools.clone(), address: Arc::clone(&self.address), room: Arc::clone(&self.room) };
-        tokio::spawn(async move {
-            let stopped = loader.address.dropped.clone();
-            tokio::select! {
-                () = stopped.cancelled() => {}
-                () = loader.run(wanted) => {}
-            }
-        });
+        tokio::spawn(loader.load(wanted));
     }
 
     fn end(self, why: Release) {
@@ -436,73 +415,6 @@ impl Owner {
         };
         // A group that has ended wants to know nothing.
         let _ = self.released.send(released);
-    }
-}
-
-/// Reads records again for one owner, until it is done or the owner has ended.
-struct Loader {
-    tools: Tools,
-    address: Arc<Address>,
-    room: Arc<Semaphore>,
-}
-
-impl Loader {
-    async fn run(self, wanted: Vec<(Offset, u32, u32)>) {
-        for chunk in wanted.chunks(LOAD_CHUNK) {
-            let offsets: Vec<Offset> = chunk.iter().map(|(offset, _, _)| *offset).collect();
-            let found = loop {
-                match self.tools.store.open_records(self.address.position, &offsets).await {
-                    Ok(found) => break found,
-                    Err(error) => tracing::debug!(%error, place = %self.address.place, "cannot read open deliveries"),
-                }
-                tokio::time::sleep(LOAD_RETRY).await;
-            };
-            for ((offset, number, counted), found) in chunk.iter().copied().zip(found) {
-                self.one(offset, number, counted, found).await;
-            }
-        }
-    }
-
-    async fn one(&self, offset: Offset, mut number: u32, mut counted: u32, found: Option<OpenRecord>) {
-        let Some(found) = found else {
-            return self.address.tell(Mail::Loaded(Loaded { offset, number, counted, in_hand: None }));
-        };
-        // A request that an outcome overtook leaves a row that has seen more
-        // than the machine: numbers go on from it.
-        if found.row.number > number {
-            (number, counted) = (found.row.number, found.row.counted);
-        }
-        // The semaphore is never closed.
-        let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
-        let in_hand = |record, room| {
-            Arc::new(InHand::reread(self.address.place.clone(), offset, record, found.row.received_at, room))
-        };
-        let record = match found.record.as_ref().map(Record::decode) {
-            Some(Ok(record)) => Some(record),
-            _ => self.read_again(offset).await,
-        };
-        let mail = match record {
-            Some(record) => Mail::Loaded(Loaded { offset, number, counted, in_hand: Some(in_hand(record, room)) }),
-            None => {
-                tracing::error!(place = %self.address.place, %offset, "a parked record is no longer in kafka");
-                let key = found.row.key.clone();
-                let record = Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new() };
-                Mail::Concluded(Box::new(Concluded::lost(in_hand(record, room), number, counted)))
-            }
-        };
-        self.address.tell(mail);
-    }
-
-    /// The record at its coordinates; none when Kafka no longer has it.
-    async fn read_again(&self, offset: Offset) -> Option<Record> {
-        loop {
-            let place = &self.address.place;
-            match self.tools.log.read(&place.topic, place.partition, offset).await {
-                Ok(found) => return found,
-                Err(error) => tracing::debug!(%error, %place, %offset, "cannot read a record again"),
-            }
-            tokio::time::sleep(LOAD_RETRY).await;
-        }
     }
 }
 

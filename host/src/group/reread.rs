@@ -1,0 +1,114 @@
+//! Reading records of open deliveries again, from the store or, where it keeps
+//! only coordinates, from Kafka.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use courier_core::message::{Offset, Timestamp};
+use tokio::sync::Semaphore;
+
+use super::delivery::Concluded;
+use super::owner::{Address, Mail, Tools};
+use crate::kafka::partition::InHand;
+use crate::kafka::record::Record;
+use crate::store::OpenRecord;
+
+/// How long to wait before a stored record is asked for again.
+const LOAD_RETRY: Duration = Duration::from_millis(200);
+/// Rows that are asked for in one query.
+const LOAD_CHUNK: usize = 64;
+
+/// A delivery whose record was read again.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Which one.
+    pub offset: Offset,
+    /// Invocations so far.
+    pub number: u32,
+    /// Attempts used up so far.
+    pub counted: u32,
+    /// None when the store has no row for it any more.
+    pub in_hand: Option<Arc<InHand>>,
+}
+
+/// Reads records again for one owner, until it is done or the owner has ended.
+pub(super) struct Loader {
+    pub tools: Tools,
+    pub address: Arc<Address>,
+    /// Room for records in memory.
+    pub room: Arc<Semaphore>,
+}
+
+impl Loader {
+    /// Reads `wanted` (offset, number, counted) until it is done or the owner
+    /// has dropped its deliveries.
+    pub async fn load(self, wanted: Vec<(Offset, u32, u32)>) {
+        let stopped = self.address.dropped.clone();
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = self.run(wanted) => {}
+        }
+    }
+
+    async fn run(self, wanted: Vec<(Offset, u32, u32)>) {
+        for chunk in wanted.chunks(LOAD_CHUNK) {
+            let offsets: Vec<Offset> = chunk.iter().map(|(offset, _, _)| *offset).collect();
+            let found = loop {
+                match self.tools.store.open_records(self.address.position, &offsets).await {
+                    Ok(found) => break found,
+                    Err(error) => tracing::debug!(%error, place = %self.address.place, "cannot read open deliveries"),
+                }
+                tokio::time::sleep(LOAD_RETRY).await;
+            };
+            for ((offset, number, counted), found) in chunk.iter().copied().zip(found) {
+                self.one(offset, number, counted, found).await;
+            }
+        }
+    }
+
+    async fn one(&self, offset: Offset, mut number: u32, mut counted: u32, found: Option<OpenRecord>) {
+        let Some(found) = found else {
+            return self.address.tell(Mail::Loaded(Loaded { offset, number, counted, in_hand: None }));
+        };
+        // A request that an outcome overtook leaves a row that has seen more
+        // than the machine: numbers go on from it.
+        if found.row.number > number {
+            (number, counted) = (found.row.number, found.row.counted);
+        }
+        // The semaphore is never closed.
+        let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
+        let in_hand = |record, room| {
+            Arc::new(InHand::reread(self.address.place.clone(), offset, record, found.row.received_at, room))
+        };
+        let record = match found.record.as_ref().map(Record::decode) {
+            Some(Ok(record)) => Some(record),
+            Some(Err(error)) => {
+                tracing::error!(place = %self.address.place, %offset, %error, "a stored record cannot be decoded; reading it from kafka");
+                self.read_again(offset).await
+            }
+            None => self.read_again(offset).await,
+        };
+        let mail = match record {
+            Some(record) => Mail::Loaded(Loaded { offset, number, counted, in_hand: Some(in_hand(record, room)) }),
+            None => {
+                tracing::error!(place = %self.address.place, %offset, "a parked record is no longer in kafka");
+                let key = found.row.key.clone();
+                let record = Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new() };
+                Mail::Concluded(Box::new(Concluded::lost(in_hand(record, room), number, counted)))
+            }
+        };
+        self.address.tell(mail);
+    }
+
+    /// The record at its coordinates; none when Kafka no longer has it.
+    async fn read_again(&self, offset: Offset) -> Option<Record> {
+        loop {
+            let place = &self.address.place;
+            match self.tools.log.read(&place.topic, place.partition, offset).await {
+                Ok(found) => return found,
+                Err(error) => tracing::debug!(%error, %place, %offset, "cannot read a record again"),
+            }
+            tokio::time::sleep(LOAD_RETRY).await;
+        }
+    }
+}

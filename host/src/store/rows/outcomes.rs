@@ -1,0 +1,133 @@
+//! What a settle writes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use courier_core::message::{Offset, Timestamp};
+use courier_core::status::State;
+use courier_core::verdict::Verdict;
+
+use super::positions::PositionId;
+use super::sending::NewOutbound;
+
+/// Outcomes of one partition, in the order they were decided, each delivery at
+/// most once.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The group, for locking in key order and for counters.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The position's row.
+    pub position: PositionId,
+    /// The epoch it was claimed under.
+    pub epoch: i64,
+    /// The position once these outcomes are written.
+    pub next: Offset,
+    /// The outcomes.
+    pub outcomes: Vec<OutcomeRow>,
+}
+
+/// One delivery's outcome and what belongs to it.
+#[derive(Clone, Debug)]
+pub struct OutcomeRow {
+    /// The record's offset.
+    pub offset: Offset,
+    /// Whether the delivery has an open row that this must replace (its row
+    /// count is checked), or must not have one.
+    pub had_row: bool,
+    /// Kafka's time of the record; its UTC day is part of the final row's key.
+    pub record_time: Timestamp,
+    /// The message's id.
+    pub message_id: String,
+    /// The record's raw key.
+    pub key: Option<Bytes>,
+    /// The message's type; empty when unknown.
+    pub type_name: String,
+    /// Node that worked on it.
+    pub node: Arc<str>,
+    /// When the host first received it.
+    pub received_at: Timestamp,
+    /// The last verdict, if it was ever invoked or pushed.
+    pub verdict: Option<Verdict>,
+    /// Why, in the handler's words; sanitised by the store where it must be.
+    pub reason: Option<String>,
+    /// Groups failures that are alike.
+    pub fingerprint: Option<String>,
+    /// Digest of the plugin version that made the last attempt.
+    pub version: Option<Arc<str>>,
+    /// When the last attempt began.
+    pub started_at: Option<Timestamp>,
+    /// Invocations so far.
+    pub number: u32,
+    /// Attempts used up so far.
+    pub counted: u32,
+    /// What the delivery becomes.
+    pub to: Becomes,
+    /// Attempts to be kept: failed and repeated ones, and those with a log.
+    pub attempts: Vec<AttemptRow>,
+    /// What goes to Kafka with it: emissions of a success, dead letters.
+    pub outbound: Vec<NewOutbound>,
+    /// Key/value writes of a success; `None` deletes.
+    pub state_writes: Vec<(String, Option<Bytes>)>,
+}
+
+/// What a delivery becomes.
+#[derive(Clone, Debug)]
+pub enum Becomes {
+    /// A final row: HANDLED, or HANDLE_FAIL with its record kept.
+    Final {
+        /// HANDLED or HANDLE_FAIL.
+        state: State,
+        /// When it was decided.
+        settled_at: Timestamp,
+        /// The encoded record of a failed one, when it is at hand.
+        record: Option<Bytes>,
+    },
+    /// An open row.
+    Open {
+        /// COMMITTED (parked behind its lane's head), PUSH_FAIL or HANDLE_FAIL.
+        state: State,
+        /// When it is due; none when it waits for the head or is held.
+        next_attempt_at: Option<Timestamp>,
+        /// Waits for a person.
+        held: bool,
+        /// The encoded record for a row that is new; none keeps what the row
+        /// has, or keeps only coordinates.
+        record: Option<Bytes>,
+    },
+}
+
+/// The result of a settle.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// Indices of parts whose epoch was older: nothing of them was written.
+    pub stale: Vec<usize>,
+}
+
+/// An attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttemptRow {
+    /// Counts invocations from 1.
+    pub number: u32,
+    /// Whether it used up one of `max_attempts`.
+    pub counted: bool,
+    /// Digest of the plugin version.
+    pub version: Option<Arc<str>>,
+    /// Node that ran it.
+    pub node: Arc<str>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// What it concluded.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Option<String>,
+    /// Groups failures that are alike.
+    pub fingerprint: Option<String>,
+    /// What the handler logged.
+    pub log: Option<String>,
+}

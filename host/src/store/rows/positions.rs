@@ -1,0 +1,156 @@
+//! Where groups stand: positions, claims, and deliveries that are open.
+
+use bytes::Bytes;
+use courier_core::message::{Offset, Timestamp};
+use courier_core::status::State;
+use serde::{Deserialize, Serialize};
+
+use super::nodes::WriterId;
+
+/// A (group, topic, incarnation, partition), by its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PositionId(pub i64);
+
+/// A delivery, by the position it belongs to and its offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryKey {
+    /// Group, topic, incarnation and partition.
+    pub position: PositionId,
+    /// The record's offset.
+    pub offset: Offset,
+}
+
+/// `12-345`: opaque to all but the store, and fit for a URL.
+impl std::fmt::Display for DeliveryKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.position.0, self.offset)
+    }
+}
+
+impl std::str::FromStr for DeliveryKey {
+    type Err = String;
+
+    fn from_str(id: &str) -> Result<Self, Self::Err> {
+        let parts = id.split_once('-').and_then(|(position, offset)| {
+            let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+            (plain(position) && plain(offset)).then(|| Some((position.parse().ok()?, offset.parse().ok()?)))?
+        });
+        let Some((position, offset)) = parts else {
+            return Err(format!("{id:?} is no delivery: take the id from a list of deliveries"));
+        };
+        Ok(Self { position: PositionId(position), offset: Offset(offset) })
+    }
+}
+
+/// A claim on a partition.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// Who wants to own it.
+    pub writer: WriterId,
+    /// The consumer group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// Kafka's id of the topic; empty when it cannot be had.
+    pub topic_id: String,
+    /// The partition.
+    pub partition: i32,
+    /// Where to start when there is no position yet.
+    pub fallback: Offset,
+    /// Last offset + 1 of the log as Kafka says now: a position past it
+    /// begins a new incarnation at `fallback`.
+    pub log_end: Offset,
+}
+
+/// What the new owner of a partition must know.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The row that is owned.
+    pub position: PositionId,
+    /// The incarnation of the topic, from 0.
+    pub incarnation: i32,
+    /// The epoch to write under.
+    pub epoch: i64,
+    /// Everything below is settled or parked.
+    pub next: Offset,
+    /// Offsets at or above `next` that are settled already, ascending.
+    pub settled: Vec<Offset>,
+    /// Open deliveries, by offset (records not loaded).
+    pub open: Vec<OpenRow>,
+}
+
+/// An unfinished delivery, without its record.
+#[derive(Clone, Debug)]
+pub struct OpenRow {
+    /// Its position.
+    pub position: PositionId,
+    /// Its offset.
+    pub offset: Offset,
+    /// The lane's key: the record's key bytes, none for a record without one.
+    pub key: Option<Bytes>,
+    /// COMMITTED (waits in its lane), PUSH_FAIL or HANDLE_FAIL.
+    pub state: State,
+    /// When it is due; none when it waits for its lane's head or is held.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Waits for a person.
+    pub held: bool,
+    /// Invocations so far.
+    pub number: u32,
+    /// Attempts used up so far.
+    pub counted: u32,
+    /// When the host first received it.
+    pub received_at: Timestamp,
+    /// Size of the record kept with it; 0 when only coordinates are kept.
+    pub record_bytes: usize,
+    /// When somebody last asked for it to run.
+    pub asked_at: Option<Timestamp>,
+}
+
+/// An unfinished delivery's record.
+#[derive(Clone, Debug)]
+pub struct OpenRecord {
+    /// The row.
+    pub row: OpenRow,
+    /// The encoded record; none when it must be read from Kafka again.
+    pub record: Option<Bytes>,
+}
+
+/// A position as people see it.
+#[derive(Clone, Debug)]
+pub struct PositionRow {
+    /// The row.
+    pub id: PositionId,
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The incarnation of the topic.
+    pub incarnation: i32,
+    /// The partition.
+    pub partition: i32,
+    /// Everything below is settled or parked.
+    pub next: Offset,
+    /// The epoch.
+    pub epoch: i64,
+    /// The node that claimed it last.
+    pub node: Option<String>,
+}
+
+/// Offsets that Kafka no longer had when their turn came.
+#[derive(Clone, Debug)]
+pub struct LostRange {
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// First lost offset.
+    pub from: Offset,
+    /// First offset after them.
+    pub to: Offset,
+    /// Why.
+    pub why: String,
+    /// When it was found.
+    pub found_at: Timestamp,
+}

@@ -1,0 +1,151 @@
+//! The send side: messages handed in, and what the host owes Kafka.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use courier_core::message::{Offset, Timestamp};
+use courier_core::status::State;
+
+use super::lists::MessageRow;
+
+/// Relay shards: hash(topic, key) mod this.
+pub const SHARDS: u32 = 64;
+
+/// How much of the body of a message that will never be sent is kept.
+pub const REFUSED_BODY_BYTES: usize = 4 * 1024;
+
+/// A row the relay will produce.
+#[derive(Clone, Debug)]
+pub struct NewOutbound {
+    /// The message's id.
+    pub message_id: String,
+    /// Where it goes.
+    pub topic: String,
+    /// The message's type.
+    pub type_name: String,
+    /// The sending service.
+    pub source: String,
+    /// The raw key.
+    pub key: Option<Bytes>,
+    /// The whole record, encoded: key, value, headers.
+    pub record: Bytes,
+    /// hash(topic, key) mod [`SHARDS`].
+    pub shard: i32,
+    /// A direct send holds its row this long; then the relay takes it.
+    pub held_for: Option<Duration>,
+    /// Whether the message is listed among the messages people sent
+    /// (dead letters are not).
+    pub listed: bool,
+}
+
+/// A row the relay has to produce.
+#[derive(Clone, Debug)]
+pub struct OutboundRow {
+    /// Ascending in the order of insertion.
+    pub id: i64,
+    /// Its shard.
+    pub shard: i32,
+    /// The message's id.
+    pub message_id: String,
+    /// Where it goes.
+    pub topic: String,
+    /// The partition chosen before, if one was.
+    pub partition: Option<i32>,
+    /// The raw key.
+    pub key: Option<Bytes>,
+    /// The whole record, encoded.
+    pub record: Bytes,
+    /// How often it was tried.
+    pub tries: u32,
+}
+
+/// What became of an outbound row.
+#[derive(Clone, Debug)]
+pub struct Relayed {
+    /// The row.
+    pub id: i64,
+    /// Its shard.
+    pub shard: i32,
+    /// What happened.
+    pub result: RelayResult,
+}
+
+/// What happened to an outbound row.
+#[derive(Clone, Debug)]
+pub enum RelayResult {
+    /// Kafka has it.
+    Taken {
+        /// Where.
+        partition: i32,
+        /// Where in it.
+        offset: Offset,
+    },
+    /// Kafka will never take it.
+    Refused {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Not now.
+    Later {
+        /// Why, for people.
+        reason: String,
+        /// How long to wait.
+        wait: Duration,
+    },
+}
+
+/// A message that a sender hands in.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// Its id.
+    pub id: String,
+    /// SHA-256 of everything that makes it the same message.
+    pub digest: [u8; 32],
+    /// The raw key.
+    pub key: Option<Bytes>,
+    /// The sending service.
+    pub source: String,
+    /// The topic.
+    pub topic: String,
+    /// The type.
+    pub type_name: String,
+    /// `event` or `broadcast`.
+    pub kind: &'static str,
+    /// When the sender says it happened.
+    pub time: Timestamp,
+    /// SEND_FAIL or COMMITTED.
+    pub state: State,
+    /// Why it is SEND_FAIL.
+    pub reason: Option<String>,
+    /// Whether the host tries again by itself.
+    pub retrying: bool,
+    /// Where it is in Kafka, once it is.
+    pub place: Option<(i32, Offset)>,
+    /// The whole record for a row to be resent, or at most
+    /// [`REFUSED_BODY_BYTES`] of the body of one that was refused.
+    pub record: Option<Bytes>,
+    /// The row through which it goes to Kafka, if it is not sent directly.
+    pub outbound: Option<NewOutbound>,
+}
+
+/// What the store says to a message handed in.
+#[derive(Clone, Debug)]
+pub enum Accepted {
+    /// It is new and stored.
+    New,
+    /// The same message was handed in before.
+    Same(Box<MessageRow>),
+    /// Another message has this id.
+    Other,
+}
+
+/// A message that was sent directly and taken.
+#[derive(Clone, Debug)]
+pub struct SentMessage {
+    /// Its id.
+    pub id: String,
+    /// Where it is.
+    pub partition: i32,
+    /// Where in it.
+    pub offset: Offset,
+}
