@@ -43,7 +43,7 @@ pub async fn a_delayed_message_waits_and_is_committed(database: Database) {
     assert_eq!(store.next_due(&shards).await.unwrap(), None);
     let before = store.ping().await.unwrap();
     let new = waiting("m-1", Some(b"k\xff"), Due::After(HOUR));
-    let answers = store.accept(&[new.clone()]).await.unwrap();
+    let answers = store.accept(std::slice::from_ref(&new)).await.unwrap();
     assert!(matches!(answers[..], [Accepted::New]), "{answers:?}");
     let after = store.ping().await.unwrap();
     let seen = row(&store, "m-1").await;
