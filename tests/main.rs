@@ -10,6 +10,7 @@ mod crash;
 mod failures;
 mod fairness;
 mod journey;
+mod logs;
 mod outage;
 mod servers;
 mod store_conformance;

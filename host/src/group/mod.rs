@@ -23,6 +23,7 @@ pub mod owner;
 pub mod plugins;
 pub mod reread;
 pub mod settle;
+mod tail;
 pub mod wakeups;
 
 use std::collections::HashMap;
