@@ -18,6 +18,7 @@ mod accept;
 mod asking;
 mod columns;
 mod connect;
+mod delayed;
 mod deliveries;
 mod error;
 mod groups;
