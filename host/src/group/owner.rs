@@ -246,7 +246,7 @@ impl Owner {
                 () = sleep_for(due) => self.step(Event::Due),
                 fed_now = feed.recv(), if fed => match fed_now {
                     Some(Fed::Records(records)) => self.receive(records),
-                    Some(Fed::End) => self.tail.ended(self.machine.next()),
+                    Some(Fed::End) => self.tail.ended(tokio::time::Instant::now(), self.machine.next()),
                     // The consumer thread reads this partition no more; its
                     // notice is on the way.
                     None => fed = false,

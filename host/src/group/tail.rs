@@ -30,8 +30,8 @@ pub(super) struct Tail {
 
 impl Tail {
     /// The client has read to the end; the next record is expected at `next`.
-    pub fn ended(&mut self, next: Offset) {
-        self.due = Some((Instant::now() + QUIET, next));
+    pub fn ended(&mut self, now: Instant, next: Offset) {
+        self.due = Some((now + QUIET, next));
     }
 
     /// When [`Tail::look`] is wanted.
@@ -69,14 +69,12 @@ async fn ask(log: Log, owner: Arc<Address>, next: Offset) {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn the_newest_end_counts() {
-        let mut tail = Tail::default();
+    #[test]
+    fn the_newest_end_counts() {
+        let (mut tail, now) = (Tail::default(), Instant::now());
         assert!(tail.look_at().is_none());
-        tail.ended(Offset(3));
-        let first = tail.look_at();
-        tokio::time::advance(QUIET / 2).await;
-        tail.ended(Offset(4));
-        assert!(tail.look_at() > first);
+        tail.ended(now, Offset(3));
+        tail.ended(now + QUIET / 2, Offset(4));
+        assert_eq!(tail.look_at(), Some(now + QUIET / 2 + QUIET));
     }
 }
