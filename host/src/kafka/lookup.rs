@@ -71,14 +71,9 @@ struct Clients {
 
 impl Clients {
     fn connect(config: &ClientConfig) -> Result<Self, KafkaError> {
-        let mut config = config.clone();
-        // The group id is demanded by librdkafka and never used: nothing
-        // subscribes and nothing commits.
-        config.set("group.id", "courier-log").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
-        config.set("isolation.level", "read_committed").set("allow.auto.create.topics", "false");
         let ask = config.create_with_context(Quiet)?;
         let read = config.clone().set("enable.partition.eof", "true").create_with_context(Quiet)?;
-        let ask_all = config.set("isolation.level", "read_uncommitted").create_with_context(Quiet)?;
+        let ask_all = config.clone().set("isolation.level", "read_uncommitted").create_with_context(Quiet)?;
         Ok(Self { ask, ask_all, read, reading: Mutex::default() })
     }
 
@@ -107,8 +102,13 @@ impl Log {
     /// # Errors
     /// When librdkafka refuses the configuration.
     pub fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
-        let clients = Arc::new(Mutex::new(Arc::new(Clients::connect(config)?)));
-        Ok(Self { ids: Arc::default(), config: config.clone(), clients, rescue: Arc::default() })
+        let mut config = config.clone();
+        // The group id is demanded by librdkafka and never used: nothing
+        // subscribes and nothing commits.
+        config.set("group.id", "courier-log").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
+        config.set("isolation.level", "read_committed").set("allow.auto.create.topics", "false");
+        let clients = Arc::new(Mutex::new(Arc::new(Clients::connect(&config)?)));
+        Ok(Self { ids: Arc::default(), config, clients, rescue: Arc::default() })
     }
 
     fn clients(&self) -> Arc<Clients> {
@@ -234,6 +234,30 @@ impl Log {
         .await
     }
 
+    /// The records of a partition from `from` on and below `to`. Offsets are
+    /// sparse: where none is answered, Kafka has no record.
+    ///
+    /// A consumer of its own reads them, since only one that never read
+    /// anything else can be believed when it says that the log has ended.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub async fn read_range(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: Offset,
+        to: Offset,
+    ) -> Result<Vec<(Offset, Record)>, LogError> {
+        let (topic, mut config) = (topic.to_owned(), self.config.clone());
+        config.set("enable.partition.eof", "true");
+        self.asking(move |_| {
+            let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(unavailable)?;
+            read_span(&consumer, &topic, partition, from, to)
+        })
+        .await
+    }
+
     /// The record at an offset; none when Kafka no longer has it.
     ///
     /// # Errors
@@ -263,6 +287,36 @@ fn read_from(clients: &Clients, topic: &str, partition: i32, offset: Offset) -> 
     let found = read_first(&clients.read, topic, partition, offset);
     let _ = clients.read.unassign();
     found
+}
+
+fn read_span(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+    partition: i32,
+    from: Offset,
+    to: Offset,
+) -> Result<Vec<(Offset, Record)>, LogError> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, KafkaOffset::Offset(from.0)).map_err(unavailable)?;
+    consumer.assign(&list).map_err(unavailable)?;
+    let (begun, mut records) = (Instant::now(), Vec::new());
+    while let Some(left) = ANSWER_WAIT.checked_sub(begun.elapsed()) {
+        match consumer.poll(left) {
+            Some(Ok(message)) if message.offset() < to.0 => {
+                records.push((Offset(message.offset()), Record::from_kafka(&message)));
+                if message.offset() + 1 == to.0 {
+                    return Ok(records);
+                }
+            }
+            Some(Ok(_)) | Some(Err(KafkaError::PartitionEOF(_))) => return Ok(records),
+            Some(Err(error)) => match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => return Ok(records),
+                _ => tracing::debug!(%error, "while reading {topic}:{partition} from {from}"),
+            },
+            None => break,
+        }
+    }
+    Err(LogError::Unavailable(format!("the records did not come within {ANSWER_WAIT:?}")))
 }
 
 fn read_first(consumer: &BaseConsumer<Quiet>, topic: &str, partition: i32, offset: Offset) -> Result<Found, LogError> {
