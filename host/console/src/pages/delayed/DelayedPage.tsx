@@ -1,5 +1,5 @@
 /** Messages that wait for their time; each can be cancelled until then. */
-import { useNavigate } from "@tanstack/react-router";
+import { getRouteApi } from "@tanstack/react-router";
 import { useState } from "react";
 import { useList } from "../../api/list";
 import type { Message } from "../../api/shapes";
@@ -11,7 +11,6 @@ import { Key } from "../../ui/Key";
 import { Broken, Empty, Loading, Stale } from "../../ui/Notice";
 import { Page } from "../../ui/Page";
 import { Raw } from "../../ui/Raw";
-import { useValues } from "../../ui/search";
 import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
 import { useFilters } from "../shared";
@@ -22,20 +21,40 @@ import { words } from "./words";
 const EXAMPLE = `curl -s localhost:7070/v1/messages -H 'content-type: application/json' \\
   -d '{"topic": "order", "type": "OrderTimedOut", "key": "o-1", "delay": "30m", "body": {}}'`;
 
+const route = getRouteApi("/delayed");
+
 export default function DelayedPage() {
   const say = useWords(words);
   const whyNot = useWhyNot()("publisher");
-  const navigate = useNavigate();
-  const [values, change] = useValues(["topic", "type", "key", "from", "to"]);
+  const values = route.useSearch();
+  const navigate = route.useNavigate();
   const list = useList<Message>("delayed", values);
   const [chosen, choose] = useState<Message | null>(null);
   const columns: Column<Message>[] = [
-    { id: "due", name: say("due"), width: "minmax(190px, 1.2fr)", narrow: true, cell: (row) => <Time at={row.deliver_at} /> },
-    { id: "message", name: say("message"), width: "minmax(170px, 1fr)", narrow: true, cell: (row) => <Id id={row.id} /> },
+    {
+      id: "due",
+      name: say("due"),
+      width: "minmax(190px, 1.2fr)",
+      narrow: true,
+      cell: (row) => <Time at={row.deliver_at} />,
+    },
+    {
+      id: "message",
+      name: say("message"),
+      width: "minmax(170px, 1fr)",
+      narrow: true,
+      cell: (row) => <Id id={row.id} />,
+    },
     { id: "topic", name: say("topic"), width: "minmax(100px, 1fr)", cell: (row) => <Raw text={row.topic} /> },
     { id: "type", name: say("type"), width: "minmax(120px, 1fr)", cell: (row) => <Raw text={row.type ?? "–"} /> },
     { id: "key", name: say("key"), width: "minmax(100px, 1fr)", cell: (row) => <Key of={row} /> },
-    { id: "source", name: say("source"), width: "minmax(90px, 1fr)", hidden: true, cell: (row) => <Raw text={row.source ?? "–"} /> },
+    {
+      id: "source",
+      name: say("source"),
+      width: "minmax(90px, 1fr)",
+      hidden: true,
+      cell: (row) => <Raw text={row.source ?? "–"} />,
+    },
     { id: "sent", name: say("sent"), width: "170px", hidden: true, cell: (row) => <Time at={row.time} /> },
     {
       id: "cancel",
@@ -54,7 +73,12 @@ export default function DelayedPage() {
   const filtered = Object.keys(values).length > 0;
   return (
     <Page title={say("title")} lead={say("lead")}>
-      <Filters lead={say("show")} filters={filters} values={values} onChange={change} />
+      <Filters
+        lead={say("show")}
+        filters={filters}
+        values={values}
+        onChange={(next) => void navigate({ search: next })}
+      />
       <Stale at={list.at} error={list.error} />
       {list.loading && <Loading />}
       {Boolean(list.error) && list.items.length === 0 && <Broken error={list.error} again={list.again} />}
@@ -72,7 +96,7 @@ export default function DelayedPage() {
           rows={list.items}
           rowKey={(row) => row.id}
           more={list.more}
-          onOpen={(row) => void navigate({ to: "/messages/$id", params: { id: row.id } } as never)}
+          onOpen={(row) => void navigate({ to: "/messages/$id", params: { id: row.id } })}
         />
       )}
       <CancelDialog message={chosen} onClose={() => choose(null)} onDone={list.again} />

@@ -27,14 +27,17 @@ export const words = dictionary({
     commit: "Commit…",
     rollback: "Roll back…",
     commitTitle: "Commit for the sender",
-    commitWhat: "{n} {n:message|messages} will be sent to Kafka. Do this only when you know that the sender's transaction committed.",
+    commitWhat:
+      "{n} {n:message|messages} will be sent to Kafka. Do this only when you know that the sender's transaction committed.",
     commitAct: "Commit",
     rollbackTitle: "Roll back for the sender",
-    rollbackWhat: "{n} {n:message|messages} will never be sent. Do this only when you know that the sender's transaction rolled back.",
+    rollbackWhat:
+      "{n} {n:message|messages} will never be sent. Do this only when you know that the sender's transaction rolled back.",
     rollbackAct: "Roll back",
     close: "Back to the list",
     empty: "There are no half messages",
-    emptyWhat: "POST /v1/transactions prepares messages; commit or rollback decides them, and a check-back URL is asked when neither comes.",
+    emptyWhat:
+      "POST /v1/transactions prepares messages; commit or rollback decides them, and a check-back URL is asked when neither comes.",
     emptyFiltered: "No half message is in this state.",
   },
   zh: {

@@ -22,7 +22,13 @@ export default function OutboxesPage() {
   const say = useWords(words);
   const list = useList<Outbox>("outboxes", {});
   const columns: Column<Outbox>[] = [
-    { id: "name", name: say("name"), width: "minmax(110px, 1fr)", narrow: true, cell: (row) => <Raw text={row.name} /> },
+    {
+      id: "name",
+      name: say("name"),
+      width: "minmax(110px, 1fr)",
+      narrow: true,
+      cell: (row) => <Raw text={row.name} />,
+    },
     {
       id: "state",
       name: say("state"),
@@ -30,7 +36,14 @@ export default function OutboxesPage() {
       narrow: true,
       cell: (row) => <span className={row.state === "failing" ? css["failing"] : ""}>{say(row.state)}</span>,
     },
-    { id: "pending", name: say("pending"), width: "80px", right: true, narrow: true, cell: (row) => <Count value={row.pending} /> },
+    {
+      id: "pending",
+      name: say("pending"),
+      width: "80px",
+      right: true,
+      narrow: true,
+      cell: (row) => <Count value={row.pending} />,
+    },
     { id: "oldest", name: say("oldest"), width: "180px", cell: (row) => <Time at={row.oldest_at} /> },
     { id: "relayed", name: say("relayed"), width: "90px", right: true, cell: (row) => <Count value={row.relayed} /> },
     { id: "refused", name: say("refused"), width: "80px", right: true, cell: (row) => <Count value={row.refused} /> },
@@ -56,7 +69,14 @@ export default function OutboxesPage() {
         </p>
       ))}
       {list.items.length > 0 && (
-        <Table name="outboxes" label={say("title")} columns={columns} rows={list.items} rowKey={(row) => row.name} more={list.more} />
+        <Table
+          name="outboxes"
+          label={say("title")}
+          columns={columns}
+          rows={list.items}
+          rowKey={(row) => row.name}
+          more={list.more}
+        />
       )}
     </Page>
   );

@@ -38,6 +38,7 @@ export const words = dictionary({
     node: "节点",
     why: "原因",
     empty: "尚未配置发件箱",
-    emptyWhat: "服务在自己的事务中向发件箱插入一行，当且仅当该事务提交时消息才会发出。在 courier.toml 中写明数据库，并建表：",
+    emptyWhat:
+      "服务在自己的事务中向发件箱插入一行，当且仅当该事务提交时消息才会发出。在 courier.toml 中写明数据库，并建表：",
   },
 });

@@ -22,7 +22,11 @@ export function Items({ id }: { id: string }) {
       width: "110px",
       narrow: true,
       cell: (row) =>
-        row.state === "HANDLED" || row.state === "HANDLE_FAIL" ? <State state={row.state} /> : say(row.state as ItemState),
+        row.state === "HANDLED" || row.state === "HANDLE_FAIL" ? (
+          <State state={row.state} />
+        ) : (
+          say(row.state as ItemState)
+        ),
     },
     {
       id: "message",
@@ -31,7 +35,12 @@ export function Items({ id }: { id: string }) {
       narrow: true,
       cell: (row) => (row.message_id ? <Id id={row.message_id} /> : "–"),
     },
-    { id: "place", name: say("place"), width: "minmax(110px, 0.8fr)", cell: (row) => <Raw text={`${row.topic}:${row.partition}:${row.offset}`} /> },
+    {
+      id: "place",
+      name: say("place"),
+      width: "minmax(110px, 0.8fr)",
+      cell: (row) => <Raw text={`${row.topic}:${row.partition}:${row.offset}`} />,
+    },
     { id: "reason", name: say("reason"), width: "minmax(160px, 2fr)", cell: (row) => <Raw text={row.reason ?? "–"} /> },
     { id: "asked", name: say("asked"), width: "140px", cell: (row) => <Time at={row.asked_at} show="exact" /> },
     { id: "ended", name: say("ended"), width: "140px", cell: (row) => <Time at={row.finished_at} show="exact" /> },

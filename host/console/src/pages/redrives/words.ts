@@ -44,7 +44,8 @@ export const words = dictionary({
     pause: "Pause",
     cancel: "Cancel…",
     cancelTitle: "Cancel this redrive",
-    cancelWhat: "{n} {n:item has|items have} no result yet. What was asked for already still runs; the rest stays as it is. A cancelled redrive cannot go on.",
+    cancelWhat:
+      "{n} {n:item has|items have} no result yet. What was asked for already still runs; the rest stays as it is. A cancelled redrive cannot go on.",
     cancelAct: "Cancel the redrive",
     empty: "Nothing was run again yet",
     emptyWhat: "On the page of deliveries, open a group of failures and run it again; the plan is shown first.",
