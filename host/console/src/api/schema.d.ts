@@ -142,6 +142,80 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/delayed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Delayed messages that are not due yet, by the time when they are; without
+         *     bodies, headers and deliveries. `DELETE /v1/messages/{id}` cancels one.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description For this topic */
+                    topic?: string;
+                    /** @description Of this type */
+                    type?: string;
+                    /** @description With this key */
+                    key?: string;
+                    /** @description With this key, which is not text */
+                    key_base64?: string;
+                    /** @description Due at or after this time */
+                    from?: string;
+                    /** @description Due before this time */
+                    to?: string;
+                    /** @description `next` of the page before */
+                    cursor?: string;
+                    /** @description Items of a page; 100 unless given */
+                    limit?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description A page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["List_MessageView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/deliveries": {
         parameters: {
             query?: never;
@@ -778,7 +852,8 @@ export interface paths {
         /**
          * Publishes one message or several: JSON, or CloudEvents (structured, batch,
          *     or binary with `ce-` headers). A CloudEvent names its topic by the
-         *     extension attribute `topic`. An id that is known with the same content
+         *     extension attribute `topic`, and when it is due by `delay` or `deliverat`.
+         *     A delayed message is COMMITTED at once and on Kafka when it is due. An id that is known with the same content
          *     gets its first answer again; with other content it is a conflict.
          */
         post: {
@@ -885,7 +960,52 @@ export interface paths {
         };
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Cancels a delayed message that has not gone out yet. It is SEND_FAIL then,
+         *     with the reason `cancelled`; cancelling it again answers the same. One that
+         *     was due and went out is a conflict that says so.
+         */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description The message's id, percent-encoded */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description It will not be sent */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
         options?: never;
         head?: never;
         patch?: never;
@@ -1183,6 +1303,392 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/redrives": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Redrives and replays, newest first. A page of a token that reaches only
+         *     some topics may have fewer items than its limit.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description `next` of the page before */
+                    cursor?: string;
+                    /** @description Items of a page; 100 unless given */
+                    limit?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description A page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["List_RedriveView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /**
+         * Plans to run deliveries again: which ones is settled now, and nothing runs
+         *     until the plan is. Failed ones run again unless the filter names another
+         *     state. A replay takes a range of records instead, also of those that the
+         *     store has no row for any more; it never moves the group's position.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["PlanBody"];
+                };
+            };
+            responses: {
+                /** @description It is planned */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["RedriveView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/redrives/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A redrive with its progress. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description The redrive's id */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The redrive */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["RedriveView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        /**
+         * Cancels a redrive for good: what waits is skipped, what was asked for
+         *     finishes, and all results stay.
+         */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description The redrive's id */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description It is cancelled */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["RedriveView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/redrives/{id}/items": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The items of a redrive in the order in which they run, with their results. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description `next` of the page before */
+                    cursor?: string;
+                    /** @description Items of a page; 100 unless given */
+                    limit?: number;
+                };
+                header?: never;
+                path: {
+                    /** @description The redrive's id */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description A page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["List_ItemView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/redrives/{id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Asks for nothing more; what was asked for finishes. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description The redrive's id */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description It is paused */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["RedriveView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/redrives/{id}/run": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Runs a plan, or goes on with a paused one. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description The redrive's id */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description It runs */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["RedriveView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1309,6 +1815,82 @@ export interface components {
             /** @description What the last attempt concluded. */
             verdict: string | null;
         };
+        /** @description Which deliveries, as in `GET /v1/deliveries`; or which range to replay. */
+        FilterBody: {
+            /**
+             * @description Failures like this.
+             * @default null
+             */
+            fingerprint?: string | null;
+            /**
+             * @description Received or settled at or after this time; of a replay, sent.
+             * @default null
+             */
+            from?: string | null;
+            /**
+             * Format: int64
+             * @description Of a replay: from this offset on.
+             * @default null
+             */
+            from_offset?: number | null;
+            /**
+             * @description Of this group; always needed.
+             * @default null
+             */
+            group?: string | null;
+            /**
+             * @description With this key.
+             * @default null
+             */
+            key?: string | null;
+            /**
+             * @description With this key, which is not text.
+             * @default null
+             */
+            key_base64?: string | null;
+            /**
+             * @description Of this message.
+             * @default null
+             */
+            message_id?: string | null;
+            /**
+             * Format: int32
+             * @description Of a replay: only this partition.
+             * @default null
+             */
+            partition?: number | null;
+            /**
+             * @description Replay a range of Kafka's records, also those that have no row any more.
+             * @default false
+             */
+            replay?: boolean;
+            /**
+             * @description HANDLE_FAIL, PUSH_FAIL or HANDLED; all that failed unless given.
+             * @default null
+             */
+            state?: string | null;
+            /**
+             * @description Before this time.
+             * @default null
+             */
+            to?: string | null;
+            /**
+             * Format: int64
+             * @description Of a replay: before this offset.
+             * @default null
+             */
+            to_offset?: number | null;
+            /**
+             * @description Of this topic.
+             * @default null
+             */
+            topic?: string | null;
+            /**
+             * @description Of this type.
+             * @default null
+             */
+            type?: string | null;
+        };
         /** @description The sums of a group. */
         GroupCounters: {
             /**
@@ -1368,6 +1950,35 @@ export interface components {
             paused: boolean;
             /** @description Why it is paused. */
             why: string | null;
+        };
+        /** @description One delivery of a redrive. */
+        ItemView: {
+            /** @description When it was asked for. */
+            asked_at: string | null;
+            /** @description The delivery's id. */
+            delivery: string;
+            /** @description When its outcome was decided. */
+            finished_at: string | null;
+            /** @description The group. */
+            group: string;
+            /** @description The message; null where a replay has not read it yet. */
+            message_id: string | null;
+            /**
+             * Format: int64
+             * @description The offset.
+             */
+            offset: number;
+            /**
+             * Format: int32
+             * @description The partition.
+             */
+            partition: number;
+            /** @description Why it failed or was not run. */
+            reason: string | null;
+            /** @description WAITING, RUNNING, HANDLED, HANDLE_FAIL or SKIPPED. */
+            state: string;
+            /** @description The topic. */
+            topic: string;
         };
         /** @description A page of a list. */
         List_DeliveryView: {
@@ -1450,6 +2061,42 @@ export interface components {
             truncated: boolean;
         };
         /** @description A page of a list. */
+        List_ItemView: {
+            /** @description The items. */
+            items: {
+                /** @description When it was asked for. */
+                asked_at: string | null;
+                /** @description The delivery's id. */
+                delivery: string;
+                /** @description When its outcome was decided. */
+                finished_at: string | null;
+                /** @description The group. */
+                group: string;
+                /** @description The message; null where a replay has not read it yet. */
+                message_id: string | null;
+                /**
+                 * Format: int64
+                 * @description The offset.
+                 */
+                offset: number;
+                /**
+                 * Format: int32
+                 * @description The partition.
+                 */
+                partition: number;
+                /** @description Why it failed or was not run. */
+                reason: string | null;
+                /** @description WAITING, RUNNING, HANDLED, HANDLE_FAIL or SKIPPED. */
+                state: string;
+                /** @description The topic. */
+                topic: string;
+            }[];
+            /** @description Give this as `cursor` to get the next page; null after the last. */
+            next: string | null;
+            /** @description Whether items may be missing because only a slice of time was searched. */
+            truncated: boolean;
+        };
+        /** @description A page of a list. */
         List_MessageView: {
             /** @description The items. */
             items: (components["schemas"]["ShownKey"] & components["schemas"]["ShownBody"] & {
@@ -1517,6 +2164,76 @@ export interface components {
             /** @description Whether items may be missing because only a slice of time was searched. */
             truncated: boolean;
         };
+        /** @description A page of a list. */
+        List_RedriveView: {
+            /** @description The items. */
+            items: {
+                /** @description Who planned it. */
+                by: string;
+                /** @description When. */
+                created_at: string;
+                /**
+                 * Format: int64
+                 * @description Items that have a result.
+                 */
+                done: number;
+                /**
+                 * Format: int64
+                 * @description Of those, how many ended HANDLE_FAIL.
+                 */
+                failed: number;
+                /** @description The filter as it was asked for. */
+                filter: unknown;
+                /** @description When it was done or cancelled. */
+                finished_at: string | null;
+                /** @description The group. */
+                group: string;
+                /**
+                 * Format: int64
+                 * @description Of those, how many ended HANDLED.
+                 */
+                handled: number;
+                /** @description Opaque. */
+                id: string;
+                /**
+                 * Format: int64
+                 * @description Items in all: for a replay the offsets of the range, of which some may
+                 *     have no record.
+                 */
+                matched: number;
+                /** @description The node that works on it. */
+                node: string | null;
+                /**
+                 * Format: int32
+                 * @description Items a second.
+                 */
+                rate: number;
+                /** @description Whether it replays a range. */
+                replay: boolean;
+                /**
+                 * Format: int64
+                 * @description Items that were asked for and have no result yet.
+                 */
+                running: number;
+                /** @description Some of the deliveries, in the answer to a plan. */
+                sample?: components["schemas"]["DeliveryView"][] | null;
+                /**
+                 * Format: int64
+                 * @description Of those, how many were not run; each item says why.
+                 */
+                skipped: number;
+                /** @description When it first ran. */
+                started_at: string | null;
+                /** @description PLANNED, RUNNING, PAUSED, DONE or CANCELLED. */
+                state: string;
+                /** @description Whether more matched than one plan holds. */
+                truncated: boolean;
+            }[];
+            /** @description Give this as `cursor` to get the next page; null after the last. */
+            next: string | null;
+            /** @description Whether items may be missing because only a slice of time was searched. */
+            truncated: boolean;
+        };
         /** @description A message. */
         MessageView: components["schemas"]["ShownKey"] & components["schemas"]["ShownBody"] & {
             /** @description Other places where a message of this id is. */
@@ -1566,11 +2283,14 @@ export interface components {
             body?: unknown;
             /** @description Any bytes, instead of `body`. */
             body_base64?: string | null;
-            /** @description How long to wait, for example `2s`. */
+            /**
+             * @description How long to wait: a whole number and `ms`, `s`, `m`, `h` or `d`, for
+             *     example `2s`.
+             */
             delay?: string | null;
             /**
              * Format: date-time
-             * @description When to deliver.
+             * @description When to deliver, instead of `delay`. A time that has passed means now.
              */
             deliver_at?: string | null;
             /** @description Name to text, `{"base64": ".."}`, null, or an array of those. */
@@ -1660,6 +2380,18 @@ export interface components {
             /** @description The topic. */
             topic: string;
         };
+        /** @description What to run again, and how fast. */
+        PlanBody: {
+            /** @description Which deliveries. */
+            filter: components["schemas"]["FilterBody"];
+            /**
+             * Format: int32
+             * @description Items a second, 1 to 10,000; 500 unless given.
+             */
+            rate?: number | null;
+            /** @description Replay a range of offsets; the same as `filter.replay`. */
+            replay?: boolean;
+        };
         /** @description A plugin. */
         PluginView: {
             /** @description What was made active, newest first. */
@@ -1721,6 +2453,69 @@ export interface components {
             retrying?: boolean;
             /** @description COMMITTED when Kafka has it, SEND_FAIL when not. */
             state: string;
+        };
+        /** @description A redrive or replay. */
+        RedriveView: {
+            /** @description Who planned it. */
+            by: string;
+            /** @description When. */
+            created_at: string;
+            /**
+             * Format: int64
+             * @description Items that have a result.
+             */
+            done: number;
+            /**
+             * Format: int64
+             * @description Of those, how many ended HANDLE_FAIL.
+             */
+            failed: number;
+            /** @description The filter as it was asked for. */
+            filter: unknown;
+            /** @description When it was done or cancelled. */
+            finished_at: string | null;
+            /** @description The group. */
+            group: string;
+            /**
+             * Format: int64
+             * @description Of those, how many ended HANDLED.
+             */
+            handled: number;
+            /** @description Opaque. */
+            id: string;
+            /**
+             * Format: int64
+             * @description Items in all: for a replay the offsets of the range, of which some may
+             *     have no record.
+             */
+            matched: number;
+            /** @description The node that works on it. */
+            node: string | null;
+            /**
+             * Format: int32
+             * @description Items a second.
+             */
+            rate: number;
+            /** @description Whether it replays a range. */
+            replay: boolean;
+            /**
+             * Format: int64
+             * @description Items that were asked for and have no result yet.
+             */
+            running: number;
+            /** @description Some of the deliveries, in the answer to a plan. */
+            sample?: components["schemas"]["DeliveryView"][] | null;
+            /**
+             * Format: int64
+             * @description Of those, how many were not run; each item says why.
+             */
+            skipped: number;
+            /** @description When it first ran. */
+            started_at: string | null;
+            /** @description PLANNED, RUNNING, PAUSED, DONE or CANCELLED. */
+            state: string;
+            /** @description Whether more matched than one plan holds. */
+            truncated: boolean;
         };
         /** @description Nothing more needs to be said. */
         Resume: Record<string, never>;

@@ -196,29 +196,5 @@ export interface Outbox {
 
 export type RedriveState = "PLANNED" | "RUNNING" | "PAUSED" | "DONE" | "CANCELLED";
 
-export interface Redrive {
-  id: string;
-  state: RedriveState;
-  filter: Record<string, unknown>;
-  rate: number | null;
-  matched: number;
-  done: number;
-  handled: number;
-  failed: number;
-  sample?: Delivery[] | null;
-  by?: string | null;
-  created_at?: string | null;
-}
-
-export interface RedriveItem {
-  delivery: string;
-  message_id: string;
-  group: string;
-  topic: string;
-  partition: number;
-  offset: number;
-  state: "WAITING" | "RUNNING" | "HANDLED" | "HANDLE_FAIL" | "SKIPPED";
-  reason: string | null;
-  asked_at: string | null;
-  finished_at: string | null;
-}
+export type Redrive = Schemas["RedriveView"];
+export type RedriveItem = Schemas["ItemView"];
