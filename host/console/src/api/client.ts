@@ -63,7 +63,11 @@ export async function getText(base: string, options: Options = {}): Promise<stri
 }
 
 /** Asks for a change; the answer's shape, or undefined when it has none. */
-export async function change<T = void>(method: "POST" | "PUT" | "DELETE", base: string, options: Options = {}): Promise<T> {
+export async function change<T = void>(
+  method: "POST" | "PUT" | "DELETE",
+  base: string,
+  options: Options = {},
+): Promise<T> {
   const init: RequestInit = {};
   if (options.body instanceof Blob) {
     init.body = options.body;

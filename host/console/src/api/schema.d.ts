@@ -142,6 +142,206 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Changes, newest first. They concern every topic and group, so a token that
+         *     reaches only some may not read them.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description By this token */
+                    by?: string;
+                    /** @description Of this kind */
+                    action?: string;
+                    /** @description About this */
+                    subject?: string;
+                    /** @description At or after this time */
+                    from?: string;
+                    /** @description Before this time */
+                    to?: string;
+                    /** @description `next` of the page before */
+                    cursor?: string;
+                    /** @description Items of a page; 100 unless given */
+                    limit?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description A page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["List_AuditView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/audit/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Walks the audit log from its oldest entry to the newest, and checks each
+         *     hash.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description What was found */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Verified"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Deliveries that were given up and published on a topic of dead letters,
+         *     newest first. A page of a token that reaches only some topics may have
+         *     fewer items than its limit.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Given up by this group */
+                    group?: string;
+                    /** @description Published on this topic of dead letters */
+                    topic?: string;
+                    /** @description Given up at or after this time */
+                    from?: string;
+                    /** @description Given up before this time */
+                    to?: string;
+                    /** @description `next` of the page before */
+                    cursor?: string;
+                    /** @description Items of a page; 100 unless given */
+                    limit?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description A page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["List_DeadLetterView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/delayed": {
         parameters: {
             query?: never;
@@ -473,6 +673,79 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/failures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Failed deliveries, final and open, put together by group and fingerprint;
+         *     the largest cluster first. The newest 10,000 are looked at, shared out among
+         *     the groups; when there are older ones the answer says `truncated`.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Of this group */
+                    group?: string;
+                    /** @description Of this topic */
+                    topic?: string;
+                    /** @description Of this type */
+                    type?: string;
+                    /** @description With this fingerprint */
+                    fingerprint?: string;
+                    /** @description Settled, or received while open, at or after this time */
+                    from?: string;
+                    /** @description Settled, or received while open, before this time */
+                    to?: string;
+                    /** @description Clusters at most; 100 unless given */
+                    limit?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Clusters */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["List_FailureView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/groups": {
         parameters: {
             query?: never;
@@ -559,6 +832,72 @@ export interface paths {
                     };
                     content: {
                         "application/json": components["schemas"]["GroupView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/groups/{group}/parked": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The parked lanes of a group, by partition and offset of their heads. A page
+         *     of a token that reaches only some topics may have fewer items than its
+         *     limit.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description `next` of the page before */
+                    cursor?: string;
+                    /** @description Items of a page; 100 unless given */
+                    limit?: number;
+                };
+                header?: never;
+                path: {
+                    /** @description The group */
+                    group: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description A page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["List_LaneView"];
                     };
                 };
                 /** @description The request cannot be served as it is; the detail says what would be right */
@@ -772,6 +1111,124 @@ export interface paths {
                 };
             };
         };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/lost-ranges": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Ranges of records that Kafka had dropped before a group handled them,
+         *     newest first; the newest thousand that retention has not removed.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Of this group */
+                    group?: string;
+                    /** @description Of this topic */
+                    topic?: string;
+                    /** @description Ranges at most; 100 unless given */
+                    limit?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Lost ranges */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["List_LostRangeView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who asks, and what they may do. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Who asks */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Me"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1065,6 +1522,125 @@ export interface paths {
                 };
             };
         };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/nodes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The hosts that share the store, by name. One that is away is listed until
+         *     retention forgets it.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description `next` of the page before */
+                    cursor?: string;
+                    /** @description Items of a page; 100 unless given */
+                    limit?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description A page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["List_NodeView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/overview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What happens now, what waits, and what needs a person, of all hosts
+         *     together.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The overview */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Overview"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1689,6 +2265,106 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Signs in with a token: the answer sets a cookie that scripts cannot read
+         *     and that lasts twelve hours. Attempts from one address are limited.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["SignIn"];
+                };
+            };
+            responses: {
+                /** @description Signed in */
+                204: {
+                    headers: {
+                        /** @description The session */
+                        "Set-Cookie"?: string;
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        /**
+         * Signs out: the session ends and its cookie is taken back. Without a session
+         *     there is nothing to end, which is fine.
+         */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Signed out */
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1745,8 +2421,55 @@ export interface components {
             /** @description The plugin version. */
             version: string | null;
         };
+        /** @description Something that needs a person. */
+        Attention: {
+            /** @description What is the matter. */
+            detail: string;
+            /**
+             * @description `paused`, `no_plugin`, `circuit_open`, `held`, `parked_full`,
+             *     `lost_range`, `missing_topic`, `degraded`, `outbox_failing`,
+             *     `transaction_abandoned` or `broadcast_unheard`.
+             */
+            kind: string;
+            /** @description Where more of it can be read. */
+            path: string;
+            /** @description Since when, if that is known. */
+            since: string | null;
+            /** @description What it is about: a group, a topic, a part of the host. */
+            subject: string;
+        };
+        /** @description A change. */
+        AuditView: {
+            /** @description What was done. */
+            action: string;
+            /** @description When. */
+            at: string;
+            /** @description Who: the name of a token, or `local`. */
+            by: string;
+            /** @description Anything else. */
+            detail: string;
+            /**
+             * @description SHA-256 over `previous` and this entry's fields, in hexadecimal; null
+             *     for an entry from before the chain.
+             */
+            hash: string | null;
+            /**
+             * Format: int64
+             * @description The order; ascending, maybe with gaps.
+             */
+            id: number;
+            /** @description The hash of the entry before. */
+            previous: string | null;
+            /** @description To what. */
+            subject: string;
+        };
         /** @description A binding as people see it. */
-        BindingView: {
+        BindingView: components["schemas"]["PolicyView"] & {
+            /**
+             * @description What keeps its deliveries from running: `paused`, `no_plugin`,
+             *     `instantiate`, `unavailable` or `circuit_open`.
+             */
+            blocked: string | null;
             /**
              * Format: int32
              * @description Attempts at once on each node.
@@ -1769,10 +2492,54 @@ export interface components {
             /** @description Why it is paused. */
             why: string | null;
         };
+        /** @description A circuit breaker. */
+        CircuitView: {
+            /**
+             * Format: int32
+             * @description Failures in a row that open it.
+             */
+            failures: number;
+            /** @description How long it stays open. */
+            open: string;
+        };
         /** @description The data of a `counters` event. */
         Counters: {
             /** @description The groups that the caller may see. */
             groups: components["schemas"]["GroupCounters"][];
+        };
+        /** @description A delivery that was given up to a topic. */
+        DeadLetterView: components["schemas"]["ShownKey"] & {
+            /** @description When it was given up. */
+            at: string;
+            /**
+             * Format: int32
+             * @description Invocations until then.
+             */
+            attempts: number;
+            /** @description The topic it went to. */
+            dead_letter: string;
+            /** @description The delivery. */
+            delivery: string;
+            /** @description The group. */
+            group: string;
+            /** @description The message. */
+            message_id: string;
+            /**
+             * Format: int64
+             * @description The offset there.
+             */
+            offset: number;
+            /**
+             * Format: int32
+             * @description The partition there.
+             */
+            partition: number;
+            /** @description Why it was given up, in the handler's words. */
+            reason: string | null;
+            /** @description Where the message came from. */
+            topic: string;
+            /** @description The message's type. */
+            type: string | null;
         };
         /** @description One message for one group. */
         DeliveryView: components["schemas"]["ShownKey"] & {
@@ -1814,6 +2581,37 @@ export interface components {
             type: string | null;
             /** @description What the last attempt concluded. */
             verdict: string | null;
+        };
+        /** @description Failures that are alike. */
+        FailureView: {
+            /**
+             * Format: int64
+             * @description How many there are, open ones among them.
+             */
+            count: number;
+            /** @description The newest delivery among them. */
+            example: string;
+            /** @description What they have in common; null for those that have no fingerprint. */
+            fingerprint: string | null;
+            /** @description The oldest. */
+            first_at: string;
+            /** @description The group. */
+            group: string;
+            /** @description The newest. */
+            last_at: string;
+            /**
+             * Format: int64
+             * @description How many of them have a next attempt or wait for a person.
+             */
+            open: number;
+            /** @description Why the newest failed, in the handler's words. */
+            reason: string | null;
+            /** @description Their topics. */
+            topics: string[];
+            /** @description The last verdict of the newest. */
+            verdict: string | null;
+            /** @description The plugin versions that failed. */
+            versions: string[];
         };
         /** @description Which deliveries, as in `GET /v1/deliveries`; or which range to replay. */
         FilterBody: {
@@ -1891,6 +2689,17 @@ export interface components {
              */
             type?: string | null;
         };
+        /** @description What a handler may do to the outside. */
+        GrantView: {
+            /** @description Whether it has the group's cache on its node. */
+            cache: boolean;
+            /** @description Where it may connect to over HTTP. */
+            http: string[];
+            /** @description The topics it may publish on. */
+            publish: string[];
+            /** @description Whether it has the group's key/value state. */
+            state: boolean;
+        };
         /** @description The sums of a group. */
         GroupCounters: {
             /**
@@ -1926,6 +2735,45 @@ export interface components {
              */
             waiting: number;
         };
+        /** @description How a group does. */
+        GroupPulse: {
+            /**
+             * Format: int64
+             * @description Deliveries that failed for good.
+             */
+            failed: number;
+            /** @description The group. */
+            group: string;
+            /**
+             * Format: int64
+             * @description Deliveries that were handled.
+             */
+            handled: number;
+            /**
+             * Format: int64
+             * @description Records that it is behind; null when that is not known.
+             */
+            lag: number | null;
+            /** @description Its unfinished deliveries that have rows. */
+            open: components["schemas"]["OpenView"];
+            /**
+             * Format: double
+             * @description Milliseconds that half of the attempts of the last hour took at most,
+             *     over all hosts; null without attempts.
+             */
+            p50_ms: number | null;
+            /**
+             * Format: double
+             * @description The same for 99 of 100.
+             */
+            p99_ms: number | null;
+            /** @description Whether it takes no deliveries now. */
+            paused: boolean;
+            /** @description What the last sixty seconds came to, about. */
+            per_minute: components["schemas"]["PerMinute"];
+            /** @description Why it is paused. */
+            why: string | null;
+        };
         /** @description A consumer group. */
         GroupView: {
             /** @description Its bindings on this host. */
@@ -1944,6 +2792,17 @@ export interface components {
             handled: number;
             /** @description Its unfinished deliveries that have rows. */
             open: components["schemas"]["OpenView"];
+            /**
+             * Format: double
+             * @description Milliseconds that half of the attempts of the last hour took at most,
+             *     over all hosts; null without attempts.
+             */
+            p50_ms: number | null;
+            /**
+             * Format: double
+             * @description The same for 99 of 100.
+             */
+            p99_ms: number | null;
             /** @description Where it is in its partitions. */
             partitions: components["schemas"]["PartitionView"][];
             /** @description Whether it takes no deliveries now. */
@@ -1979,6 +2838,104 @@ export interface components {
             state: string;
             /** @description The topic. */
             topic: string;
+        };
+        /** @description A lane whose head waits for a retry or for a person. */
+        LaneView: components["schemas"]["ShownKey"] & {
+            /** @description The delivery at its head. */
+            head: string;
+            /** @description Whether the head waits for a person. */
+            held: boolean;
+            /** @description When the head runs again. */
+            next_attempt_at: string | null;
+            /**
+             * Format: int32
+             * @description The partition.
+             */
+            partition: number;
+            /** @description Why the head failed last. */
+            reason: string | null;
+            /** @description The head's state. */
+            state: string;
+            /** @description The topic. */
+            topic: string;
+            /**
+             * Format: int64
+             * @description Deliveries behind the head; 10000 stands for that many or more.
+             */
+            waiting: number;
+        };
+        /** @description A page of a list. */
+        List_AuditView: {
+            /** @description The items. */
+            items: {
+                /** @description What was done. */
+                action: string;
+                /** @description When. */
+                at: string;
+                /** @description Who: the name of a token, or `local`. */
+                by: string;
+                /** @description Anything else. */
+                detail: string;
+                /**
+                 * @description SHA-256 over `previous` and this entry's fields, in hexadecimal; null
+                 *     for an entry from before the chain.
+                 */
+                hash: string | null;
+                /**
+                 * Format: int64
+                 * @description The order; ascending, maybe with gaps.
+                 */
+                id: number;
+                /** @description The hash of the entry before. */
+                previous: string | null;
+                /** @description To what. */
+                subject: string;
+            }[];
+            /** @description Give this as `cursor` to get the next page; null after the last. */
+            next: string | null;
+            /** @description Whether items may be missing because only a slice of time was searched. */
+            truncated: boolean;
+        };
+        /** @description A page of a list. */
+        List_DeadLetterView: {
+            /** @description The items. */
+            items: (components["schemas"]["ShownKey"] & {
+                /** @description When it was given up. */
+                at: string;
+                /**
+                 * Format: int32
+                 * @description Invocations until then.
+                 */
+                attempts: number;
+                /** @description The topic it went to. */
+                dead_letter: string;
+                /** @description The delivery. */
+                delivery: string;
+                /** @description The group. */
+                group: string;
+                /** @description The message. */
+                message_id: string;
+                /**
+                 * Format: int64
+                 * @description The offset there.
+                 */
+                offset: number;
+                /**
+                 * Format: int32
+                 * @description The partition there.
+                 */
+                partition: number;
+                /** @description Why it was given up, in the handler's words. */
+                reason: string | null;
+                /** @description Where the message came from. */
+                topic: string;
+                /** @description The message's type. */
+                type: string | null;
+            })[];
+            /** @description Give this as `cursor` to get the next page; null after the last. */
+            next: string | null;
+            /** @description Whether items may be missing because only a slice of time was searched. */
+            truncated: boolean;
         };
         /** @description A page of a list. */
         List_DeliveryView: {
@@ -2029,6 +2986,44 @@ export interface components {
             truncated: boolean;
         };
         /** @description A page of a list. */
+        List_FailureView: {
+            /** @description The items. */
+            items: {
+                /**
+                 * Format: int64
+                 * @description How many there are, open ones among them.
+                 */
+                count: number;
+                /** @description The newest delivery among them. */
+                example: string;
+                /** @description What they have in common; null for those that have no fingerprint. */
+                fingerprint: string | null;
+                /** @description The oldest. */
+                first_at: string;
+                /** @description The group. */
+                group: string;
+                /** @description The newest. */
+                last_at: string;
+                /**
+                 * Format: int64
+                 * @description How many of them have a next attempt or wait for a person.
+                 */
+                open: number;
+                /** @description Why the newest failed, in the handler's words. */
+                reason: string | null;
+                /** @description Their topics. */
+                topics: string[];
+                /** @description The last verdict of the newest. */
+                verdict: string | null;
+                /** @description The plugin versions that failed. */
+                versions: string[];
+            }[];
+            /** @description Give this as `cursor` to get the next page; null after the last. */
+            next: string | null;
+            /** @description Whether items may be missing because only a slice of time was searched. */
+            truncated: boolean;
+        };
+        /** @description A page of a list. */
         List_GroupView: {
             /** @description The items. */
             items: {
@@ -2048,6 +3043,17 @@ export interface components {
                 handled: number;
                 /** @description Its unfinished deliveries that have rows. */
                 open: components["schemas"]["OpenView"];
+                /**
+                 * Format: double
+                 * @description Milliseconds that half of the attempts of the last hour took at most,
+                 *     over all hosts; null without attempts.
+                 */
+                p50_ms: number | null;
+                /**
+                 * Format: double
+                 * @description The same for 99 of 100.
+                 */
+                p99_ms: number | null;
                 /** @description Where it is in its partitions. */
                 partitions: components["schemas"]["PartitionView"][];
                 /** @description Whether it takes no deliveries now. */
@@ -2090,6 +3096,71 @@ export interface components {
                 state: string;
                 /** @description The topic. */
                 topic: string;
+            }[];
+            /** @description Give this as `cursor` to get the next page; null after the last. */
+            next: string | null;
+            /** @description Whether items may be missing because only a slice of time was searched. */
+            truncated: boolean;
+        };
+        /** @description A page of a list. */
+        List_LaneView: {
+            /** @description The items. */
+            items: (components["schemas"]["ShownKey"] & {
+                /** @description The delivery at its head. */
+                head: string;
+                /** @description Whether the head waits for a person. */
+                held: boolean;
+                /** @description When the head runs again. */
+                next_attempt_at: string | null;
+                /**
+                 * Format: int32
+                 * @description The partition.
+                 */
+                partition: number;
+                /** @description Why the head failed last. */
+                reason: string | null;
+                /** @description The head's state. */
+                state: string;
+                /** @description The topic. */
+                topic: string;
+                /**
+                 * Format: int64
+                 * @description Deliveries behind the head; 10000 stands for that many or more.
+                 */
+                waiting: number;
+            })[];
+            /** @description Give this as `cursor` to get the next page; null after the last. */
+            next: string | null;
+            /** @description Whether items may be missing because only a slice of time was searched. */
+            truncated: boolean;
+        };
+        /** @description A page of a list. */
+        List_LostRangeView: {
+            /** @description The items. */
+            items: {
+                /** @description When it was found. */
+                found_at: string;
+                /**
+                 * Format: int64
+                 * @description The first lost offset.
+                 */
+                from_offset: number;
+                /** @description The group. */
+                group: string;
+                /**
+                 * Format: int32
+                 * @description The partition.
+                 */
+                partition: number;
+                /**
+                 * Format: int64
+                 * @description The first offset after them.
+                 */
+                to_offset: number;
+                /** @description The topic. */
+                topic: string;
+                /** @description What happened. */
+                why: string;
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
@@ -2141,6 +3212,24 @@ export interface components {
                 /** @description What happened. */
                 type: string | null;
             })[];
+            /** @description Give this as `cursor` to get the next page; null after the last. */
+            next: string | null;
+            /** @description Whether items may be missing because only a slice of time was searched. */
+            truncated: boolean;
+        };
+        /** @description A page of a list. */
+        List_NodeView: {
+            /** @description The items. */
+            items: {
+                /** @description When its process joined. */
+                joined_at: string;
+                /** @description Its lease ends here unless it is renewed. */
+                lease_until: string;
+                /** @description Whether its lease is good. */
+                live: boolean;
+                /** @description Its name. */
+                name: string;
+            }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
             /** @description Whether items may be missing because only a slice of time was searched. */
@@ -2234,6 +3323,56 @@ export interface components {
             /** @description Whether items may be missing because only a slice of time was searched. */
             truncated: boolean;
         };
+        /** @description Records that a group never got. */
+        LostRangeView: {
+            /** @description When it was found. */
+            found_at: string;
+            /**
+             * Format: int64
+             * @description The first lost offset.
+             */
+            from_offset: number;
+            /** @description The group. */
+            group: string;
+            /**
+             * Format: int32
+             * @description The partition.
+             */
+            partition: number;
+            /**
+             * Format: int64
+             * @description The first offset after them.
+             */
+            to_offset: number;
+            /** @description The topic. */
+            topic: string;
+            /** @description What happened. */
+            why: string;
+        };
+        /** @description Who asks. */
+        Me: {
+            /** @description Whether there are tokens at all. */
+            auth: boolean;
+            /**
+             * @description What changes made by cookie carry as `X-Courier-CSRF`; null for who did
+             *     not come by cookie.
+             */
+            csrf: string | null;
+            /** @description Whether this is `courier dev`. */
+            dev: boolean;
+            /** @description The only groups in reach; null means all. */
+            groups: string[] | null;
+            /** @description The token's name, or `local` where no tokens are needed. */
+            name: string;
+            /** @description The node that answers. */
+            node: string;
+            /** @description `viewer`, `publisher`, `operator` or `admin`. */
+            role: string;
+            /** @description The only topics in reach; null means all. */
+            topics: string[] | null;
+            /** @description The host's version. */
+            version: string;
+        };
         /** @description A message. */
         MessageView: components["schemas"]["ShownKey"] & components["schemas"]["ShownBody"] & {
             /** @description Other places where a message of this id is. */
@@ -2277,6 +3416,32 @@ export interface components {
             /** @description What happened. */
             type: string | null;
         };
+        /** @description What happened in a minute, on all hosts. */
+        MinuteView: {
+            /**
+             * Format: int64
+             * @description Attempts that failed or could not run.
+             */
+            failed: number;
+            /**
+             * Format: int64
+             * @description Deliveries that became HANDLED.
+             */
+            handled: number;
+            /**
+             * Format: int64
+             * @description Messages that came to be on Kafka; null for a token that reaches only
+             *     some topics.
+             */
+            published: number | null;
+            /**
+             * Format: int64
+             * @description Messages that became SEND_FAIL.
+             */
+            send_fail: number | null;
+            /** @description When it began. */
+            time: string;
+        };
         /** @description A message as it stands in the request. */
         NewMessage: {
             /** @description Any JSON, sent as it is written here. */
@@ -2310,6 +3475,17 @@ export interface components {
             /** @description What happened, for example `OrderCreated`. */
             type: string;
         };
+        /** @description A host. */
+        NodeView: {
+            /** @description When its process joined. */
+            joined_at: string;
+            /** @description Its lease ends here unless it is renewed. */
+            lease_until: string;
+            /** @description Whether its lease is good. */
+            live: boolean;
+            /** @description Its name. */
+            name: string;
+        };
         /** @description Unfinished deliveries. */
         OpenView: {
             /**
@@ -2332,6 +3508,27 @@ export interface components {
              * @description Behind their lane's head.
              */
             waiting: number;
+        };
+        /** @description Everything at a glance. */
+        Overview: {
+            /** @description What needs a person now. */
+            attention: components["schemas"]["Attention"][];
+            /** @description Groups, by name. */
+            groups: components["schemas"]["GroupPulse"][];
+            /**
+             * Format: int64
+             * @description Records that the groups bound here are behind, all together; null when
+             *     that is not known for all of them.
+             */
+            lag: number | null;
+            /** @description The last sixty minutes, oldest first; the last one is not over. */
+            minutes: components["schemas"]["MinuteView"][];
+            /** @description The hosts that share the store. */
+            nodes: components["schemas"]["NodeView"][];
+            /** @description Unfinished deliveries that have rows. */
+            open: components["schemas"]["OpenView"];
+            /** @description The store's clock. */
+            time: string;
         };
         /** @description A partition of a group. */
         PartitionView: {
@@ -2364,6 +3561,19 @@ export interface components {
         Pause: {
             /** @description For people; who paused it when nothing is said. */
             why?: string | null;
+        };
+        /** @description What sixty seconds came to. */
+        PerMinute: {
+            /**
+             * Format: int64
+             * @description Attempts that failed or could not run.
+             */
+            failed: number;
+            /**
+             * Format: int64
+             * @description Deliveries that became HANDLED.
+             */
+            handled: number;
         };
         /** @description A place in Kafka. */
         PlaceView: {
@@ -2402,6 +3612,56 @@ export interface components {
             name: string;
             /** @description Versions, newest first. */
             versions: components["schemas"]["VersionView"][];
+        };
+        /**
+         * @description How a binding runs, in the words of the TOML: durations and what bounds
+         *     them as they are written there, sizes in bytes.
+         */
+        PolicyView: {
+            /**
+             * Format: int32
+             * @description The most deliveries handed to one call.
+             */
+            batch: number;
+            circuit: components["schemas"]["CircuitView"] | null;
+            /** @description The most CPU time that an attempt may burn. */
+            cpu: string;
+            /**
+             * @description `hold`, or the topic that given up deliveries go to; null when they
+             *     only stay HANDLE_FAIL.
+             */
+            dead_letter: string | null;
+            /** @description How long a message's id is remembered. */
+            dedupe: string | null;
+            /** @description What the handler may do to the outside. */
+            grant: components["schemas"]["GrantView"];
+            /**
+             * Format: int64
+             * @description The most bytes of log of an attempt.
+             */
+            log: number;
+            /**
+             * Format: int32
+             * @description The most offsets between a position and the highest fetched.
+             */
+            max_gap: number;
+            /**
+             * Format: int64
+             * @description The most bytes of memory of a sandbox.
+             */
+            memory: number;
+            /**
+             * Format: double
+             * @description Attempts begun in a second on each node at most.
+             */
+            rate_limit: number | null;
+            retry: components["schemas"]["RetryView"] | null;
+            /** @description Where the group begins that has no position yet. */
+            start: string;
+            /** @description The longest that an attempt may take. */
+            timeout: string;
+            /** @description The version that this node runs. */
+            version: string | null;
         };
         /** @description A problem detail. */
         Problem: {
@@ -2519,6 +3779,30 @@ export interface components {
         };
         /** @description Nothing more needs to be said. */
         Resume: Record<string, never>;
+        /** @description When failures are tried again. */
+        RetryView: {
+            /** @description How long it is tried in all. */
+            budget: string | null;
+            /** @description The first wait. */
+            initial: string;
+            /**
+             * Format: double
+             * @description The share of a wait that is left to chance.
+             */
+            jitter: number;
+            /** @description The longest wait. */
+            max: string;
+            /**
+             * Format: int32
+             * @description Attempts that count, the first among them.
+             */
+            max_attempts: number;
+            /**
+             * Format: double
+             * @description What each wait is multiplied by.
+             */
+            multiplier: number;
+        };
         /** @description Where to move positions. */
         SeekBody: {
             /** @description The group's name, once more. */
@@ -2559,6 +3843,11 @@ export interface components {
             /** @description The key when it is not text. */
             key_base64?: string | null;
         };
+        /** @description What a person shows. */
+        SignIn: {
+            /** @description A token of [auth]. */
+            token: string;
+        };
         /** @description A position that was moved. */
         Sought: {
             /**
@@ -2591,6 +3880,32 @@ export interface components {
             version: string;
             /** @description What it says of itself: topics, group and types. */
             wants: Record<string, never> | null;
+        };
+        /** @description Whether the chain is whole. */
+        Verified: {
+            /**
+             * Format: int64
+             * @description The first entry that does not fit: it was altered, or something before
+             *     it was taken out or put in.
+             */
+            broken_at: number | null;
+            /**
+             * Format: int64
+             * @description Entries that were checked.
+             */
+            checked: number;
+            /**
+             * @description The newest entry's hash. Noted elsewhere, it later shows whether the
+             *     whole chain was written anew.
+             */
+            head: string;
+            /** @description Whether every entry that was checked fits. */
+            ok: boolean;
+            /**
+             * @description Whether entries are left that were not checked, since one request
+             *     checks half a million at most.
+             */
+            truncated: boolean;
         };
         /** @description One uploaded component. */
         VersionView: {

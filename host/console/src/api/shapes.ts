@@ -27,33 +27,17 @@ export interface List<T> {
 
 export type Role = "viewer" | "publisher" | "operator" | "admin";
 
-export interface Me {
-  name: string;
-  role: Role;
-  topics: string[] | null;
-  groups: string[] | null;
-  auth: boolean;
-  csrf: string | null;
-}
-
-export interface Policy {
-  retry?: { max_attempts: number; initial: string; multiplier: number; max: string; jitter: number; budget: string | null } | null;
-  dead_letter?: boolean | string | null;
-  timeout?: string | null;
-  cpu?: string | null;
-  memory?: string | number | null;
-  log?: string | number | null;
-  rate_limit?: number | null;
-  circuit?: unknown;
-  dedupe?: string | null;
-  grant?: { publish?: string[] | null; state?: boolean | null; cache?: boolean | null; http?: string[] | null } | null;
-  batch?: unknown;
-  max_gap?: number | null;
-  start?: string | null;
-  version?: string | null;
-}
-
-export type Binding = Schemas["BindingView"] & Policy;
+export type Binding = Schemas["BindingView"];
+export type ParkedLane = Schemas["LaneView"];
+export type Overview = Schemas["Overview"];
+export type GroupOverview = Schemas["GroupPulse"];
+export type Attention = Schemas["Attention"];
+export type Node = Schemas["NodeView"];
+export type Failure = Schemas["FailureView"];
+export type LostRange = Schemas["LostRangeView"];
+export type AuditEntry = Schemas["AuditView"];
+export type AuditVerdict = Schemas["Verified"];
+export type Me = Omit<Schemas["Me"], "role"> & { role: Role };
 
 export interface Hearer {
   node: string;
@@ -65,105 +49,7 @@ export interface Hearer {
   lag: number | null;
 }
 
-export type Group = Omit<Schemas["GroupView"], "bindings"> & { bindings: Binding[]; broadcast?: Hearer[] | null };
-
-export interface ParkedLane {
-  topic: string;
-  partition: number;
-  key?: string | null;
-  key_base64?: string | null;
-  head: string;
-  waiting: number;
-  next_attempt_at: string | null;
-  held: boolean;
-}
-
-export interface Minute {
-  time: string;
-  published: number;
-  send_fail: number;
-  handled: number;
-  failed: number;
-}
-
-export interface GroupOverview {
-  group: string;
-  paused: boolean;
-  why: string | null;
-  lag: number | null;
-  open: Open;
-  handled: number;
-  failed: number;
-  per_minute: { handled: number; failed: number };
-  p50_ms: number | null;
-  p99_ms: number | null;
-}
-
-export interface Attention {
-  kind: string;
-  subject: string;
-  detail: string;
-  since: string | null;
-  path: string;
-}
-
-export interface Node {
-  name: string;
-  live: boolean;
-  joined_at: string;
-  lease_until: string;
-}
-
-export interface Overview {
-  time: string;
-  minutes: Minute[];
-  open: Open;
-  lag: number | null;
-  groups: GroupOverview[];
-  nodes: Node[];
-  attention: Attention[];
-}
-
-export interface Failure {
-  group: string;
-  fingerprint: string;
-  verdict: string | null;
-  reason: string | null;
-  count: number;
-  first_at: string;
-  last_at: string;
-  topics: string[];
-  versions: string[];
-  example: string;
-  open: number;
-}
-
-export interface LostRange {
-  group: string;
-  topic: string;
-  partition: number;
-  from_offset?: number | null;
-  to_offset?: number | null;
-  reason?: string | null;
-  at?: string | null;
-}
-
-export interface AuditEntry {
-  id: number | string;
-  at: string;
-  by: string;
-  action: string;
-  subject: string;
-  detail: string;
-  hash: string;
-  previous: string | null;
-}
-
-export interface AuditVerdict {
-  ok: boolean;
-  checked: number;
-  broken_at: number | string | null;
-}
+export type Group = Schemas["GroupView"] & { broadcast?: Hearer[] | null };
 
 export interface Transaction {
   id: string;

@@ -5,9 +5,32 @@ import css from "./Shell.module.css";
 import { words } from "./words";
 
 const PARTS = [
-  { title: "messages", links: [["/sent", "sent"], ["/deliveries", "deliveries"], ["/delayed", "delayed"], ["/half-messages", "halves"], ["/outboxes", "outboxes"]] },
-  { title: "changes", links: [["/dead-letters", "dead"], ["/redrives", "redrives"]] },
-  { title: "setup", links: [["/groups", "groups"], ["/plugins", "plugins"], ["/nodes", "nodes"], ["/audit", "audit"]] },
+  {
+    title: "messages",
+    links: [
+      ["/sent", "sent"],
+      ["/deliveries", "deliveries"],
+      ["/delayed", "delayed"],
+      ["/half-messages", "halves"],
+      ["/outboxes", "outboxes"],
+    ],
+  },
+  {
+    title: "changes",
+    links: [
+      ["/dead-letters", "dead"],
+      ["/redrives", "redrives"],
+    ],
+  },
+  {
+    title: "setup",
+    links: [
+      ["/groups", "groups"],
+      ["/plugins", "plugins"],
+      ["/nodes", "nodes"],
+      ["/audit", "audit"],
+    ],
+  },
 ] as const;
 
 export function Nav({ open }: { open: boolean }) {
@@ -17,7 +40,13 @@ export function Nav({ open }: { open: boolean }) {
       <Link to="/" className={css["brand"]}>
         <svg width="20" height="20" viewBox="0 0 32 32" aria-hidden="true">
           <rect width="32" height="32" rx="7" fill="var(--accent)" />
-          <path d="M7 11h10M5 16h8M7 21h10" stroke="var(--on-accent)" strokeOpacity=".6" strokeWidth="2" strokeLinecap="round" />
+          <path
+            d="M7 11h10M5 16h8M7 21h10"
+            stroke="var(--on-accent)"
+            strokeOpacity=".6"
+            strokeWidth="2"
+            strokeLinecap="round"
+          />
           <path d="M15 8l11 8-11 8 3-8z" fill="var(--on-accent)" />
         </svg>
         Courier

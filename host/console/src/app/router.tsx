@@ -1,15 +1,26 @@
 /** Every page and its address. Pages are loaded when they are first opened. */
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from "@tanstack/react-router";
 import { Fault, Missing } from "./Fault";
-import { only, parseSearch, writeSearch } from "./search";
 import { Shell } from "./Shell";
+import { only, parseSearch, writeSearch } from "./search";
 
 const root = createRootRoute({ component: Shell, notFoundComponent: Missing, errorComponent: Fault });
 const getParentRoute = () => root;
 const keep = (...names: string[]) => ({ validateSearch: (search: Record<string, unknown>) => only(search, names) });
 
 const MESSAGE = ["topic", "type", "key", "key_base64", "source", "state", "from", "to"] as const;
-const DELIVERY = ["group", "topic", "state", "type", "key", "key_base64", "fingerprint", "message_id", "from", "to"] as const;
+const DELIVERY = [
+  "group",
+  "topic",
+  "state",
+  "type",
+  "key",
+  "key_base64",
+  "fingerprint",
+  "message_id",
+  "from",
+  "to",
+] as const;
 
 const routes = [
   createRoute({

@@ -75,8 +75,20 @@ const words = dictionary({
 });
 
 type Name =
-  | "group" | "topic" | "state" | "type" | "key" | "key_base64" | "source" | "fingerprint" | "message_id" | "from" | "to"
-  | "by" | "action" | "subject";
+  | "group"
+  | "topic"
+  | "state"
+  | "type"
+  | "key"
+  | "key_base64"
+  | "source"
+  | "fingerprint"
+  | "message_id"
+  | "from"
+  | "to"
+  | "by"
+  | "action"
+  | "subject";
 
 /** All groups; pages that only need names share one reading. */
 export function useGroups() {
@@ -97,8 +109,10 @@ export function useFilters(names: readonly Name[], states_: readonly State[] = [
   return names.map((name) => {
     const filter: Filter = { name, label: say(name), phrase: say(`${name}Phrase`) };
     if (name === "group") filter.options = choices(groups.map((group) => group.group));
-    if (name === "topic") filter.options = choices(groups.flatMap((group) => group.bindings.flatMap((one) => one.topics)));
-    if (name === "type") filter.options = choices(groups.flatMap((group) => group.bindings.flatMap((one) => one.types ?? [])));
+    if (name === "topic")
+      filter.options = choices(groups.flatMap((group) => group.bindings.flatMap((one) => one.topics)));
+    if (name === "type")
+      filter.options = choices(groups.flatMap((group) => group.bindings.flatMap((one) => one.types ?? [])));
     if (name === "state") {
       filter.options = states_.map((value) => ({ value, label: sayState(value) }));
       filter.only = true;

@@ -1,7 +1,7 @@
 /** What can be pressed. One that would be refused says why instead. */
 import type { ButtonHTMLAttributes } from "react";
-import type { Role } from "../api/shapes";
 import { useSession } from "../api/session";
+import type { Role } from "../api/shapes";
 import { useWords } from "../i18n/context";
 import css from "./Button.module.css";
 import { words } from "./words";

@@ -11,7 +11,8 @@ export interface Series {
   colour: string;
   /** Dash pattern, so that lines differ without colour. */
   dash?: number[];
-  values: number[];
+  /** Null where it is not known: the line has a gap there. */
+  values: (number | null)[];
 }
 
 interface Props {
@@ -77,7 +78,9 @@ export function Chart(props: Props) {
       chart.current = new uPlot(options(latest.current, element.clientWidth), data, element);
     };
     draw();
-    const size = new ResizeObserver(() => chart.current?.setSize({ width: element.clientWidth, height: props.height ?? 150 }));
+    const size = new ResizeObserver(() =>
+      chart.current?.setSize({ width: element.clientWidth, height: props.height ?? 150 }),
+    );
     size.observe(element);
     // A canvas keeps its colours: draw anew when light turns dark.
     const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -104,7 +107,7 @@ export function Chart(props: Props) {
               className={css["swatch"]}
               style={{ borderColor: `var(${one.colour})`, borderTopStyle: one.dash ? "dashed" : "solid" }}
             />
-            {one.name} <b>{short(one.values.at(-1) ?? 0)}</b>
+            {one.name} <b>{one.values.at(-1) == null ? "–" : short(one.values.at(-1) ?? 0)}</b>
           </span>
         ))}
       </figcaption>

@@ -114,7 +114,9 @@ export function Confirm({ open, onClose, title, what, act, onAct, confirm, child
       {children}
       {confirm !== undefined && (
         <Field label={say("typeName", { name: confirm })}>
-          {(id) => <input id={id} value={typed} autoComplete="off" onChange={(event) => setTyped(event.target.value)} />}
+          {(id) => (
+            <input id={id} value={typed} autoComplete="off" onChange={(event) => setTyped(event.target.value)} />
+          )}
         </Field>
       )}
       <Refusal error={error} />

@@ -30,7 +30,13 @@ export function FilterForm({ filter, value, onSet }: Props) {
       {!filter.only && (
         <>
           <label htmlFor={id}>{filter.label}</label>
-          <input id={id} value={typed} placeholder={filter.hint} autoComplete="off" onChange={(event) => setTyped(event.target.value)} />
+          <input
+            id={id}
+            value={typed}
+            placeholder={filter.hint}
+            autoComplete="off"
+            onChange={(event) => setTyped(event.target.value)}
+          />
         </>
       )}
       {offered.length > 0 && (

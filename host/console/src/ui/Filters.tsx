@@ -40,7 +40,7 @@ export function Filters({ lead, filters, values, onChange, children }: Props) {
     onChange({ ...values, [name]: value });
   };
   return (
-    <div className={css["sentence"]} role="search">
+    <search className={css["sentence"]}>
       <span className={css["lead"]}>{lead}</span>
       {active.map((filter) => {
         const value = values[filter.name] ?? "…";
@@ -79,7 +79,12 @@ export function Filters({ lead, filters, values, onChange, children }: Props) {
         <Menu.Root modal={false}>
           <Menu.Trigger className={css["add"]}>+ {say("filter")}</Menu.Trigger>
           <Menu.Portal>
-            <Menu.Content className={menu["menu"]} align="start" sideOffset={4} onCloseAutoFocus={(e) => e.preventDefault()}>
+            <Menu.Content
+              className={menu["menu"]}
+              align="start"
+              sideOffset={4}
+              onCloseAutoFocus={(e) => e.preventDefault()}
+            >
               {idle.map((filter) => (
                 <Menu.Item
                   key={filter.name}
@@ -95,6 +100,6 @@ export function Filters({ lead, filters, values, onChange, children }: Props) {
         </Menu.Root>
       )}
       {children}
-    </div>
+    </search>
   );
 }

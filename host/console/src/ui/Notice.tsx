@@ -1,6 +1,6 @@
 /** A page that has nothing to show, and why. */
 import type { ReactNode } from "react";
-import { Problem, words as errorWords } from "../api/problem";
+import { words as errorWords, Problem } from "../api/problem";
 import { useWords } from "../i18n/context";
 import { Button } from "./Button";
 import css from "./Notice.module.css";

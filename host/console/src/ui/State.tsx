@@ -16,7 +16,12 @@ const SHAPES: Record<Name, React.ReactNode> = {
 
 export function Mark({ state }: { state: Name }) {
   return (
-    <svg className={`${css["mark"]} ${css[state]}`} style={{ color: "var(--tone)" }} viewBox="0 0 12 12" aria-hidden="true">
+    <svg
+      className={`${css["mark"]} ${css[state]}`}
+      style={{ color: "var(--tone)" }}
+      viewBox="0 0 12 12"
+      aria-hidden="true"
+    >
       {SHAPES[state]}
     </svg>
   );

@@ -37,6 +37,28 @@ interface Props<T> {
 }
 
 const ROW_PX = 32;
+/** Rows that Page Up and Page Down go over. */
+const LEAP = 20;
+
+/** The row that a key moves to; null for keys that move nowhere. */
+function target(key: string, active: number, rows: number): number | null {
+  switch (key) {
+    case "ArrowDown":
+      return active + 1;
+    case "ArrowUp":
+      return active - 1;
+    case "PageDown":
+      return active + LEAP;
+    case "PageUp":
+      return active - LEAP;
+    case "Home":
+      return 0;
+    case "End":
+      return rows - 1;
+    default:
+      return null;
+  }
+}
 
 export function Table<T>({ name, label, columns, rows, rowKey, onOpen, more = null, selection, bar }: Props<T>) {
   const say = useWords(words);
@@ -81,20 +103,12 @@ export function Table<T>({ name, label, columns, rows, rowKey, onOpen, more = nu
     virtual.scrollToIndex(next, { align: "auto" });
     requestAnimationFrame(() => body.current?.querySelector<HTMLElement>(`[data-index="${next}"]`)?.focus());
   };
-  const keys: Record<string, () => void> = {
-    ArrowDown: () => move(active + 1),
-    ArrowUp: () => move(active - 1),
-    PageDown: () => move(active + 20),
-    PageUp: () => move(active - 20),
-    Home: () => move(0),
-    End: () => move(rows.length - 1),
-  };
   const onKey = (event: React.KeyboardEvent) => {
     if (!(event.target as HTMLElement).matches('[role="row"]')) return;
-    const act = keys[event.key];
-    if (!act) return;
+    const to = target(event.key, active, rows.length);
+    if (to === null) return;
     event.preventDefault();
-    act();
+    move(to);
   };
 
   const chosen = Object.keys(selection?.chosen ?? {}).length;
@@ -109,9 +123,22 @@ export function Table<T>({ name, label, columns, rows, rowKey, onOpen, more = nu
       </div>
       <div className={css["scroll"]}>
         {/* biome-ignore lint/a11y/useSemanticElements: rows of a table element cannot be placed by a virtual list */}
-        <div className={css["grid"]} role="grid" tabIndex={-1} aria-label={label} aria-rowcount={rows.length + 1} onKeyDown={onKey}>
+        <div
+          className={css["grid"]}
+          role="grid"
+          tabIndex={-1}
+          aria-label={label}
+          aria-rowcount={rows.length + 1}
+          onKeyDown={onKey}
+        >
           {/* biome-ignore lint/a11y/useSemanticElements: as above */}
-          <div className={css["head"]} style={{ gridTemplateColumns: template }} role="row" tabIndex={-1} aria-rowindex={1}>
+          <div
+            className={css["head"]}
+            style={{ gridTemplateColumns: template }}
+            role="row"
+            tabIndex={-1}
+            aria-rowindex={1}
+          >
             {selection && (
               <input
                 type="checkbox"
@@ -124,7 +151,11 @@ export function Table<T>({ name, label, columns, rows, rowKey, onOpen, more = nu
             {shown.map((column) => (
               // biome-ignore lint/a11y/useSemanticElements: as above
               // biome-ignore lint/a11y/useFocusableInteractive: rows are what the keyboard moves by
-              <span key={column.id} role="columnheader" className={`${css["cell"]} ${column.right ? css["right"] : ""}`}>
+              <span
+                key={column.id}
+                role="columnheader"
+                className={`${css["cell"]} ${column.right ? css["right"] : ""}`}
+              >
                 {column.name}
               </span>
             ))}

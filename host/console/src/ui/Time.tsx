@@ -15,7 +15,12 @@ export function Time({ at, show = "both" }: Props) {
   const now = useNow();
   const { language } = useLanguage();
   const say = useWords(words);
-  if (!at) return <span className={css["ago"]} title={say("none")}>–</span>;
+  if (!at)
+    return (
+      <span className={css["ago"]} title={say("none")}>
+        –
+      </span>
+    );
   return (
     <time className={css["time"]} dateTime={at} title={full(at)}>
       {show !== "ago" && exact(at, now, language)}

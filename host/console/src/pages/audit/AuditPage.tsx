@@ -33,7 +33,12 @@ export default function AuditPage() {
   const columns = useColumns();
   return (
     <Page title={say("title")} lead={say("about")} actions={<Verify />}>
-      <Filters lead={say("lead")} filters={filters} values={filter} onChange={(next) => void navigate({ search: next })} />
+      <Filters
+        lead={say("lead")}
+        filters={filters}
+        values={filter}
+        onChange={(next) => void navigate({ search: next })}
+      />
       <Stale at={list.at} error={list.error} />
       {list.truncated && <Strip>{sayCommon("truncated")}</Strip>}
       {list.loading && <Loading />}
@@ -60,13 +65,25 @@ function useColumns(): Column<AuditEntry>[] {
       { id: "at", name: say("at"), width: "minmax(150px, max-content)", cell: (row) => <Time at={row.at} /> },
       { id: "by", name: say("by"), width: "minmax(70px, 0.6fr)", narrow: true, cell: (row) => <Raw text={row.by} /> },
       { id: "action", name: say("action"), width: "minmax(80px, 0.6fr)", narrow: true, cell: (row) => row.action },
-      { id: "subject", name: say("subject"), width: "minmax(120px, 1.2fr)", narrow: true, cell: (row) => <Raw text={row.subject.slice(0, DETAIL)} /> },
-      { id: "detail", name: say("detail"), width: "minmax(160px, 2fr)", cell: (row) => <Raw text={row.detail.slice(0, DETAIL)} /> },
+      {
+        id: "subject",
+        name: say("subject"),
+        width: "minmax(120px, 1.2fr)",
+        narrow: true,
+        cell: (row) => <Raw text={row.subject.slice(0, DETAIL)} />,
+      },
+      {
+        id: "detail",
+        name: say("detail"),
+        width: "minmax(160px, 2fr)",
+        cell: (row) => <Raw text={row.detail.slice(0, DETAIL)} />,
+      },
       {
         id: "hash",
         name: say("hash"),
         width: "110px",
-        cell: (row) => row.hash && <Id id={row.hash} short={row.hash.replace(/^sha256:/, "").slice(0, 8)} what={say("hash")} />,
+        cell: (row) =>
+          row.hash && <Id id={row.hash} short={row.hash.replace(/^sha256:/, "").slice(0, 8)} what={say("hash")} />,
       },
     ],
     [say],

@@ -11,7 +11,18 @@ import { FailureList } from "./FailureList";
 import { words } from "./words";
 
 const route = getRouteApi("/deliveries");
-const LIST = ["state", "group", "topic", "type", "key", "key_base64", "fingerprint", "message_id", "from", "to"] as const;
+const LIST = [
+  "state",
+  "group",
+  "topic",
+  "type",
+  "key",
+  "key_base64",
+  "fingerprint",
+  "message_id",
+  "from",
+  "to",
+] as const;
 const FAILURES = ["group", "topic", "type", "from", "to"] as const;
 const STATES: readonly State[] = ["HANDLE_FAIL", "PUSH_FAIL", "HANDLED", "COMMITTED"];
 

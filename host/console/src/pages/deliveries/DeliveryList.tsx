@@ -1,6 +1,7 @@
 /** Deliveries one by one. */
-import type { RowSelectionState } from "@tanstack/react-table";
+
 import { useNavigate } from "@tanstack/react-router";
+import type { RowSelectionState } from "@tanstack/react-table";
 import { useState } from "react";
 import { useList } from "../../api/list";
 import type { Delivery } from "../../api/shapes";

@@ -49,7 +49,7 @@ export function FailureList({ filter }: { filter: Record<string, string | undefi
       </ol>
       {redriving && (
         <RedriveDialog
-          filter={{ topic, type, from, to, group: redriving.group, fingerprint: redriving.fingerprint }}
+          filter={{ topic, type, from, to, group: redriving.group, fingerprint: redriving.fingerprint ?? undefined }}
           onClose={() => setRedriving(null)}
         />
       )}
@@ -71,12 +71,15 @@ function Cluster({ failure, atLeast, onRedrive }: ClusterProps) {
     <li className={css["cluster"]}>
       <div className={css["reason"]}>
         <Mark state="HANDLE_FAIL" />
-        <Raw text={(failure.reason ?? failure.verdict ?? fingerprint).slice(0, REASON)} />
+        <Raw text={(failure.reason ?? failure.verdict ?? "–").slice(0, REASON)} />
       </div>
       <p className={css["facts"]}>
         <b>{say(atLeast ? "more" : "like", { n: failure.count })}</b>
         <span>
-          {say("group")} <Link to="/groups/$group" params={{ group }}>{group}</Link>
+          {say("group")}{" "}
+          <Link to="/groups/$group" params={{ group }}>
+            {group}
+          </Link>
         </span>
         <span>{failure.topics.join(", ")}</span>
         {failure.versions.length > 0 && (
@@ -94,10 +97,10 @@ function Cluster({ failure, atLeast, onRedrive }: ClusterProps) {
       </p>
       <div className={css["actions"]}>
         <ExampleLink delivery={failure.example} />
-        <Link to="/deliveries" search={{ group, fingerprint }}>
+        <Link to="/deliveries" search={{ group, fingerprint: fingerprint ?? undefined }}>
           {say("seeList")}
         </Link>
-        <Button because={whyNot("operator")} onClick={onRedrive}>
+        <Button because={whyNot("operator")} disabled={fingerprint === null} onClick={onRedrive}>
           {say("redrive", { n: failure.count })}
         </Button>
       </div>

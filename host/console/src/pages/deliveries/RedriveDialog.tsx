@@ -29,7 +29,9 @@ async function plan(filter: Props["filter"], rate: number): Promise<Redrive> {
     value === undefined ? [] : [[name, name === "from" || name === "to" ? bound(value, now) : value]],
   );
   const { state, ...rest } = Object.fromEntries(known) as Record<string, string>;
-  return change<Redrive>("POST", path("redrives"), { body: { filter: { state: state ?? "HANDLE_FAIL", ...rest }, rate } });
+  return change<Redrive>("POST", path("redrives"), {
+    body: { filter: { state: state ?? "HANDLE_FAIL", ...rest }, rate },
+  });
 }
 
 export function RedriveDialog({ filter, onClose }: Props) {
@@ -72,7 +74,14 @@ export function RedriveDialog({ filter, onClose }: Props) {
     </>
   );
   return (
-    <Dialog open onClose={() => void drop()} title={say("planTitle")} wide foot={foot} what={<Wording filter={filter} />}>
+    <Dialog
+      open
+      onClose={() => void drop()}
+      title={say("planTitle")}
+      wide
+      foot={foot}
+      what={<Wording filter={filter} />}
+    >
       {planned.isPending && <Loading />}
       {planned.data && <p>{matched === 0 ? say("planNone") : say("plan", { n: matched })}</p>}
       {planned.data?.sample && planned.data.sample.length > 0 && (
@@ -87,9 +96,7 @@ export function RedriveDialog({ filter, onClose }: Props) {
           ))}
         </div>
       )}
-      <Field label={say("rate")}>
-        {(id) => <Rate id={id} value={rate} onSet={setRate} />}
-      </Field>
+      <Field label={say("rate")}>{(id) => <Rate id={id} value={rate} onSet={setRate} />}</Field>
       <Refusal error={error ?? planned.error} />
     </Dialog>
   );

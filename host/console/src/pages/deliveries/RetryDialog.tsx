@@ -1,7 +1,7 @@
 /** Runs one or some deliveries again. */
 import { useQueryClient } from "@tanstack/react-query";
-import { keyText } from "../../api/key";
 import { change, path } from "../../api/client";
+import { keyText } from "../../api/key";
 import type { Delivery } from "../../api/shapes";
 import { plain } from "../../format/hostile";
 import { useWords } from "../../i18n/context";

@@ -2,8 +2,8 @@
 import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { Delivery } from "../../api/shapes";
-import { shortId } from "../../format/id";
 import { plain } from "../../format/hostile";
+import { shortId } from "../../format/id";
 import { useWords } from "../../i18n/context";
 import { Id } from "../../ui/Id";
 import { Key } from "../../ui/Key";
@@ -48,7 +48,13 @@ export function useColumns(): Column<Delivery>[] {
         right: true,
         cell: (row) => row.attempts.at(-1)?.number ?? 0,
       },
-      { id: "next", name: say("next"), width: "72px", hidden: true, cell: (row) => <Time at={row.next_attempt_at} show="ago" /> },
+      {
+        id: "next",
+        name: say("next"),
+        width: "72px",
+        hidden: true,
+        cell: (row) => <Time at={row.next_attempt_at} show="ago" />,
+      },
       {
         id: "time",
         name: say("time"),

@@ -26,7 +26,8 @@ export const words = dictionary({
     retryAct: "Run it again",
     retrySelected: "Run {n} again",
     retryMany: "Run {n} {n:delivery|deliveries} again",
-    retryManyWhat: "Each runs again in its lane's turn, with the version that is active then. For more than a page, run a whole group of failures again.",
+    retryManyWhat:
+      "Each runs again in its lane's turn, with the version that is active then. For more than a page, run a whole group of failures again.",
     redriveThese: "Run all of these again…",
     like: "{n} like this",
     more: "{n} or more like this",

@@ -30,7 +30,11 @@ export default function FindPage() {
   const { q = "" } = route.useSearch();
   const navigate = route.useNavigate();
   const asked = q !== "";
-  const message = useQuery({ queryKey: ["messages", "find", q], queryFn: ({ signal }) => byId(q, signal), enabled: asked });
+  const message = useQuery({
+    queryKey: ["messages", "find", q],
+    queryFn: ({ signal }) => byId(q, signal),
+    enabled: asked,
+  });
   const deliveries = useList<Delivery>("deliveries", { key: q }, asked);
   const messages = useList<Message>("messages", { key: q }, asked);
   const deliveryColumns = useDeliveryColumns();

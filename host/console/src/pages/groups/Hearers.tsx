@@ -13,7 +13,14 @@ export function Hearers({ hearers }: { hearers: Hearer[] }) {
     () => [
       { id: "node", name: say("node"), width: "minmax(100px, 1fr)", narrow: true, cell: (row) => row.node },
       { id: "topic", name: say("topic"), width: "minmax(100px, 1fr)", narrow: true, cell: (row) => row.topic },
-      { id: "lag", name: say("lag"), width: "80px", right: true, narrow: true, cell: (row) => <Count value={row.lag} /> },
+      {
+        id: "lag",
+        name: say("lag"),
+        width: "80px",
+        right: true,
+        narrow: true,
+        cell: (row) => <Count value={row.lag} />,
+      },
       { id: "seen", name: say("heard"), width: "minmax(150px, 1fr)", cell: (row) => <Time at={row.seen_at} /> },
     ],
     [say],

@@ -30,7 +30,14 @@ export function ParkedLanes({ group }: { group: string }) {
         ),
       },
       { id: "topic", name: say("topic"), width: "minmax(90px, 1fr)", cell: (row) => `${row.topic} ${row.partition}` },
-      { id: "waiting", name: say("waiting"), width: "110px", right: true, narrow: true, cell: (row) => <Count value={row.waiting} /> },
+      {
+        id: "waiting",
+        name: say("waiting"),
+        width: "110px",
+        right: true,
+        narrow: true,
+        cell: (row) => <Count value={row.waiting} />,
+      },
       {
         id: "next",
         name: say("next"),

@@ -11,10 +11,30 @@ export function Partitions({ group }: { group: Group }) {
   const columns = useMemo<Column<Partition>[]>(
     () => [
       { id: "topic", name: say("topic"), width: "minmax(120px, 2fr)", narrow: true, cell: (row) => row.topic },
-      { id: "partition", name: say("partition"), width: "80px", right: true, narrow: true, cell: (row) => row.partition },
-      { id: "position", name: say("position"), width: "100px", right: true, cell: (row) => <Count value={row.position} /> },
+      {
+        id: "partition",
+        name: say("partition"),
+        width: "80px",
+        right: true,
+        narrow: true,
+        cell: (row) => row.partition,
+      },
+      {
+        id: "position",
+        name: say("position"),
+        width: "100px",
+        right: true,
+        cell: (row) => <Count value={row.position} />,
+      },
       { id: "end", name: say("end"), width: "100px", right: true, cell: (row) => <Count value={row.end} /> },
-      { id: "lag", name: say("lag"), width: "80px", right: true, narrow: true, cell: (row) => <Count value={row.lag} /> },
+      {
+        id: "lag",
+        name: say("lag"),
+        width: "80px",
+        right: true,
+        narrow: true,
+        cell: (row) => <Count value={row.lag} />,
+      },
       { id: "node", name: say("node"), width: "minmax(90px, 1fr)", cell: (row) => row.node ?? "–" },
     ],
     [say],

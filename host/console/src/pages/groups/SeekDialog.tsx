@@ -83,7 +83,14 @@ export function SeekDialog({ group, open, onClose }: Props) {
       </Field>
       {where === "offset" && (
         <Field label={say("offset")}>
-          {(id) => <input id={id} inputMode="numeric" value={offset} onChange={(event) => setOffset(event.target.value.replace(/\D/g, ""))} />}
+          {(id) => (
+            <input
+              id={id}
+              inputMode="numeric"
+              value={offset}
+              onChange={(event) => setOffset(event.target.value.replace(/\D/g, ""))}
+            />
+          )}
         </Field>
       )}
       {where === "time" && (

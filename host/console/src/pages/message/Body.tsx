@@ -38,7 +38,9 @@ export function Body({ message, json }: Props) {
   if (message.body_missing) return <p className={css["missing"]}>{message.body_missing}</p>;
   if (!views) return <p className={css["missing"]}>{say("empty")}</p>;
   const tabs = [
-    ...(views.pretty === null ? [] : [{ value: "pretty", name: say("pretty"), content: <Shown text={views.pretty} /> }]),
+    ...(views.pretty === null
+      ? []
+      : [{ value: "pretty", name: say("pretty"), content: <Shown text={views.pretty} /> }]),
     ...(views.text === null ? [] : [{ value: "text", name: say("text"), content: <Shown text={views.text} /> }]),
     { value: "hex", name: say("hex"), content: <Shown text={hexdump(views.data.subarray(0, SHOWN * 4))} hex /> },
   ];
@@ -49,7 +51,9 @@ export function Body({ message, json }: Props) {
         label={say("body")}
         value={value}
         tabs={tabs}
-        onChange={(next) => void navigate({ search: { body: next === tabs[0]?.value ? undefined : next }, replace: true })}
+        onChange={(next) =>
+          void navigate({ search: { body: next === tabs[0]?.value ? undefined : next }, replace: true })
+        }
       />
       <p className={css["note"]}>
         {message.content_type && <Raw text={message.content_type} />} {bytes(views.data.length)}

@@ -44,7 +44,9 @@ export default function MessagePage() {
   const title = say("title", { id: shortId(plain(id), 40) });
   if (!query.data) {
     return (
-      <Page title={title}>{query.error ? <Broken error={query.error} again={() => void query.refetch()} /> : <Loading />}</Page>
+      <Page title={title}>
+        {query.error ? <Broken error={query.error} again={() => void query.refetch()} /> : <Loading />}
+      </Page>
     );
   }
   const { message, json } = query.data;

@@ -27,7 +27,13 @@ export function NodeTable({ nodes }: { nodes: Node[] }) {
         ),
       },
       { id: "joined", name: say("joined"), width: "minmax(160px, 1fr)", cell: (row) => <Time at={row.joined_at} /> },
-      { id: "lease", name: say("lease"), width: "minmax(120px, 1fr)", narrow: true, cell: (row) => <Time at={row.lease_until} /> },
+      {
+        id: "lease",
+        name: say("lease"),
+        width: "minmax(120px, 1fr)",
+        narrow: true,
+        cell: (row) => <Time at={row.lease_until} />,
+      },
     ],
     [say],
   );

@@ -47,10 +47,15 @@ function Lost() {
         width: "minmax(120px, 1fr)",
         right: true,
         narrow: true,
-        cell: (row) => `${row.from_offset ?? "?"} – ${row.to_offset ?? "?"}`,
+        cell: (row) => `${row.from_offset} – ${row.to_offset}`,
       },
-      { id: "reason", name: say("reason"), width: "minmax(140px, 2fr)", cell: (row) => <Raw text={row.reason ?? ""} /> },
-      { id: "at", name: say("at"), width: "minmax(120px, 1fr)", cell: (row) => <Time at={row.at} /> },
+      {
+        id: "reason",
+        name: say("reason"),
+        width: "minmax(140px, 2fr)",
+        cell: (row) => <Raw text={row.why} />,
+      },
+      { id: "at", name: say("at"), width: "minmax(120px, 1fr)", cell: (row) => <Time at={row.found_at} /> },
     ],
     [say],
   );

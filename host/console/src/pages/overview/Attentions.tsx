@@ -5,8 +5,8 @@ import { useWords } from "../../i18n/context";
 import { Raw } from "../../ui/Raw";
 import { Mark } from "../../ui/State";
 import { Time } from "../../ui/Time";
-import { pageOf } from "./page-of";
 import css from "./OverviewPage.module.css";
+import { pageOf } from "./page-of";
 import { words } from "./words";
 
 const KINDS = {

@@ -52,7 +52,14 @@ export function GroupTable({ groups }: { groups: GroupOverview[] }) {
         narrow: true,
         cell: (row) => <Running paused={row.paused} why={row.why} />,
       },
-      { id: "lag", name: say("lagShort"), width: "72px", right: true, narrow: true, cell: (row) => <Count value={row.lag} /> },
+      {
+        id: "lag",
+        name: say("lagShort"),
+        width: "72px",
+        right: true,
+        narrow: true,
+        cell: (row) => <Count value={row.lag} />,
+      },
       {
         id: "parked",
         name: say("parked"),
@@ -60,12 +67,30 @@ export function GroupTable({ groups }: { groups: GroupOverview[] }) {
         right: true,
         cell: (row) => <Count value={row.open.waiting + row.open.retrying + row.open.push_fail + row.open.held} />,
       },
-      { id: "rate", name: say("rate"), width: "88px", right: true, cell: (row) => <Count value={row.per_minute.handled} /> },
-      { id: "fails", name: say("failRate"), width: "80px", right: true, cell: (row) => <Count value={row.per_minute.failed} /> },
+      {
+        id: "rate",
+        name: say("rate"),
+        width: "88px",
+        right: true,
+        cell: (row) => <Count value={row.per_minute.handled} />,
+      },
+      {
+        id: "fails",
+        name: say("failRate"),
+        width: "80px",
+        right: true,
+        cell: (row) => <Count value={row.per_minute.failed} />,
+      },
       { id: "p50", name: say("p50"), width: "72px", right: true, cell: (row) => ms(row.p50_ms) },
       { id: "p99", name: say("p99"), width: "72px", right: true, cell: (row) => ms(row.p99_ms) },
       { id: "total", name: say("total"), width: "88px", right: true, cell: (row) => <Count value={row.handled} /> },
-      { id: "failed", name: say("failedTotal"), width: "72px", right: true, cell: (row) => <Count value={row.failed} /> },
+      {
+        id: "failed",
+        name: say("failedTotal"),
+        width: "72px",
+        right: true,
+        cell: (row) => <Count value={row.failed} />,
+      },
     ];
   }, [say]);
   return (

@@ -26,7 +26,10 @@ export function ActivateDialog({ plugin, version, onClose }: Props) {
       open={version !== null}
       onClose={onClose}
       title={say("activateTitle", { version: short, name: plugin.name })}
-      what={say("activateWhat", { version: short, before: plugin.active ? shortVersion(plugin.active) : say("noActive") })}
+      what={say("activateWhat", {
+        version: short,
+        before: plugin.active ? shortVersion(plugin.active) : say("noActive"),
+      })}
       act={say("activate")}
       onAct={activate}
     />

@@ -51,7 +51,12 @@ export default function PluginPage() {
           <Section title={say("versions")}>
             <ol className={css["list"]}>
               {plugin.versions.map((version) => (
-                <VersionRow key={version.version} plugin={plugin} version={version} onActivate={() => setActivating(version.version)} />
+                <VersionRow
+                  key={version.version}
+                  plugin={plugin}
+                  version={version}
+                  onActivate={() => setActivating(version.version)}
+                />
               ))}
             </ol>
           </Section>

@@ -36,9 +36,15 @@ export default function PluginsPage() {
         name: say("active"),
         width: "minmax(120px, 1fr)",
         narrow: true,
-        cell: (row) => (row.active ? <Id id={row.active} short={shortVersion(row.active)} what={say("version")} /> : say("noActive")),
+        cell: (row) =>
+          row.active ? <Id id={row.active} short={shortVersion(row.active)} what={say("version")} /> : say("noActive"),
       },
-      { id: "since", name: say("since"), width: "minmax(160px, 1fr)", cell: (row) => <Time at={row.activations[0]?.at} /> },
+      {
+        id: "since",
+        name: say("since"),
+        width: "minmax(160px, 1fr)",
+        cell: (row) => <Time at={row.activations[0]?.at} />,
+      },
       {
         id: "wants",
         name: say("wants"),
@@ -49,7 +55,14 @@ export default function PluginsPage() {
           return uses.length === 0 ? say("nothing") : uses.map((word) => say(word)).join(", ");
         },
       },
-      { id: "versions", name: say("versions"), width: "72px", right: true, narrow: true, cell: (row) => row.versions.length },
+      {
+        id: "versions",
+        name: say("versions"),
+        width: "72px",
+        right: true,
+        narrow: true,
+        cell: (row) => row.versions.length,
+      },
     ],
     [say],
   );

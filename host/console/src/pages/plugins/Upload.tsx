@@ -69,7 +69,13 @@ export function Upload({ name, onDone }: Props) {
       {name === undefined && (
         <>
           <label htmlFor={`${id}-name`}>{say("dropName")}</label>
-          <input id={`${id}-name`} type="text" value={typed} placeholder="order-handler" onChange={(event) => setTyped(event.target.value)} />
+          <input
+            id={`${id}-name`}
+            type="text"
+            value={typed}
+            placeholder="order-handler"
+            onChange={(event) => setTyped(event.target.value)}
+          />
         </>
       )}
       <label htmlFor={id}>{say("drop")}</label>

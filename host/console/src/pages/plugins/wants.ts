@@ -1,5 +1,5 @@
 /** Imports of a component in words. */
-import { words } from "./words";
+import type { words } from "./words";
 
 type Word = keyof typeof words.en;
 

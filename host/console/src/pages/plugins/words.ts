@@ -28,7 +28,8 @@ export const words = dictionary({
     activate: "Activate",
     rollback: "Roll back to this",
     activateTitle: "Make {version} the active version of {name}",
-    activateWhat: "Now active: {before}. New attempts on every node use {version} within 2 seconds; those that run end with the version they began with.",
+    activateWhat:
+      "Now active: {before}. New attempts on every node use {version} within 2 seconds; those that run end with the version they began with.",
     upload: "Upload a version",
     boundBy: "Bound by",
     history: "Activations",

@@ -1,7 +1,7 @@
 /** The sender's page: did it go? */
 import { useQueryClient } from "@tanstack/react-query";
-import type { RowSelectionState } from "@tanstack/react-table";
 import { getRouteApi } from "@tanstack/react-router";
+import type { RowSelectionState } from "@tanstack/react-table";
 import { useState } from "react";
 import { change, path } from "../../api/client";
 import { useList } from "../../api/list";
@@ -42,7 +42,12 @@ export default function SentPage() {
   };
   return (
     <Page title={say("title")} lead={say("about")}>
-      <Filters lead={say("lead")} filters={filters} values={filter} onChange={(next) => void navigate({ search: next })} />
+      <Filters
+        lead={say("lead")}
+        filters={filters}
+        values={filter}
+        onChange={(next) => void navigate({ search: next })}
+      />
       <Stale at={list.at} error={list.error} />
       {list.truncated && <Strip>{sayCommon("truncated")}</Strip>}
       {list.loading && <Loading />}

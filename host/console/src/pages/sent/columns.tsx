@@ -29,7 +29,12 @@ export function useColumns(): Column<Message>[] {
       { id: "key", name: say("key"), width: "minmax(90px, 1fr)", narrow: true, cell: (row) => <Key of={row} /> },
       { id: "type", name: say("type"), width: "minmax(90px, 1fr)", cell: (row) => <Raw text={row.type ?? "–"} /> },
       { id: "topic", name: say("topic"), width: "minmax(80px, 0.8fr)", cell: (row) => <Raw text={row.topic} /> },
-      { id: "source", name: say("source"), width: "minmax(80px, 0.8fr)", cell: (row) => <Raw text={row.source ?? "–"} /> },
+      {
+        id: "source",
+        name: say("source"),
+        width: "minmax(80px, 0.8fr)",
+        cell: (row) => <Raw text={row.source ?? "–"} />,
+      },
       {
         id: "reason",
         name: say("reason"),

@@ -16,7 +16,8 @@ export const words = dictionary({
     id: "Message",
     resend: "Resend {n}",
     resendTitle: "Resend {n} {n:message|messages}",
-    resendWhat: "Each goes to its topic again as soon as Kafka takes it. One that was refused for its content is refused again.",
+    resendWhat:
+      "Each goes to its topic again as soon as Kafka takes it. One that was refused for its content is refused again.",
     nothing: "No message matches",
     nothingWhat: "Publish one to see it here:",
     due: "due",

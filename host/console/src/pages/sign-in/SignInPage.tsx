@@ -31,12 +31,22 @@ export function SignInPage() {
         <h1>Courier</h1>
         <p className={css["what"]}>{say("what")}</p>
         <label htmlFor={id}>{say("token")}</label>
-        <input id={id} type="password" value={token} autoComplete="current-password" onChange={(event) => setToken(event.target.value)} />
+        <input
+          id={id}
+          type="password"
+          value={token}
+          autoComplete="current-password"
+          onChange={(event) => setToken(event.target.value)}
+        />
         <Refusal error={error} />
         <button type="submit" className={`${buttons["button"]} ${buttons["main"]}`} disabled={token === ""}>
           {say("go")}
         </button>
-        <button type="button" className={`${buttons["button"]} ${buttons["bare"]}`} onClick={() => choose(language === "en" ? "zh" : "en")}>
+        <button
+          type="button"
+          className={`${buttons["button"]} ${buttons["bare"]}`}
+          onClick={() => choose(language === "en" ? "zh" : "en")}
+        >
           {language === "en" ? "中文" : "English"}
         </button>
       </form>
