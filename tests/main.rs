@@ -11,6 +11,7 @@ mod failures;
 mod fairness;
 mod journey;
 mod outage;
+mod outbox;
 mod servers;
 mod store_conformance;
 mod uploads;

@@ -11,7 +11,7 @@ mod ports;
 mod reload;
 pub mod upkeep;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ use crate::kafka::embedded::Embedded;
 use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::publish::accept::{self, Acceptor};
+use crate::publish::outbox::Outboxes;
 use crate::publish::relay::Relay;
 use crate::publish::waker::Waker;
 use crate::shutdown::{Asked, Signals};
@@ -119,6 +120,7 @@ struct Host {
     store: SharedStore,
     joined: store::Joined,
     fleet: Arc<Fleet>,
+    outboxes: Arc<Outboxes>,
     api: api::App,
     stop: CancellationToken,
     relay: tokio::task::JoinHandle<()>,
@@ -140,9 +142,10 @@ impl Host {
         let producer = Producer::new(&config.kafka.bootstrap_servers, &properties.collect())?;
         let log = Log::new(&clients)?;
         let waker = Waker::default();
-        let relay = Relay::start(Arc::clone(&store), producer.clone(), joined.writer, waker.clone(), stop.clone());
+        let (relay, leases) = Relay::start(Arc::clone(&store), producer.clone(), joined.writer, waker.clone(), stop.clone());
         let acceptor =
             Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone(), accept::Settings::default());
+        let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node)));
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
         let engine = Engine::new(engine_settings())?;
@@ -170,6 +173,7 @@ impl Host {
             store: Arc::clone(&store),
             sender: Arc::new(ports::Sends(acceptor)),
             groups: Arc::new(ports::Groups { fleet: Arc::clone(&fleet), heard: Arc::clone(&heard) }),
+            outboxes: Arc::new(ports::Outboxes(Arc::clone(&outboxes))),
             plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins }),
             log: Arc::new(ports::Records(log)),
             health: Arc::new(ports::Health { store: Arc::clone(&store), store_up, producer, heard }),
@@ -178,7 +182,7 @@ impl Host {
             events: api::events::Hub::default(),
             dev,
         };
-        Ok(Self { config, store, joined, fleet, api, stop, relay, upkeep })
+        Ok(Self { config, store, joined, fleet, outboxes, api, stop, relay, upkeep })
     }
 
     /// Serves until a signal comes; then drains.
@@ -191,6 +195,7 @@ impl Host {
         // Before anything runs: a group that was paused stays so over a restart.
         self.fleet.recall_paused().await;
         self.fleet.apply(&self.config.bindings).await?;
+        self.outboxes.apply(&self.config.outboxes);
         let stop = self.stop.clone();
         let server = axum::serve(listener, api::router(self.api.clone()))
             .with_graceful_shutdown(async move { stop.cancelled().await });
@@ -205,11 +210,9 @@ impl Host {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Stop => break None,
-                    Asked::Reload => reload::apply(path.as_deref(), &mut self.config, &self.fleet, &self.api.auth).await,
+                    Asked::Reload => self.reload(path.as_deref()).await,
                 },
-                () = changes.next() => {
-                    reload::apply(path.as_deref(), &mut self.config, &self.fleet, &self.api.auth).await;
-                }
+                () = changes.next() => self.reload(path.as_deref()).await,
                 why = &mut lease => break Some(why.unwrap_or_else(|error| error.to_string())),
             }
         };
@@ -217,6 +220,7 @@ impl Host {
         // Listeners would hold the server open for as long as they listen.
         self.api.events.close();
         let drained = async {
+            self.outboxes.stop().await;
             self.fleet.stop().await;
             self.stop.cancel();
             let _ = self.relay.await;
@@ -238,6 +242,11 @@ impl Host {
             None => Ok(()),
             Some(why) => anyhow::bail!("this node's name was taken by another process: {why}"),
         }
+    }
+
+    /// Reads the configuration again and makes everything what it says.
+    async fn reload(&mut self, path: Option<&Path>) {
+        reload::apply(path, &mut self.config, &self.fleet, &self.outboxes, &self.api.auth).await;
     }
 }
 

@@ -22,6 +22,7 @@ pub mod intake;
 pub mod list;
 pub mod messages;
 mod openapi;
+pub mod outboxes;
 pub mod params;
 pub mod plugins;
 pub mod ports;
@@ -54,6 +55,8 @@ pub struct App {
     pub sender: Arc<dyn ports::Sender>,
     /// Bindings and their partitions.
     pub groups: Arc<dyn ports::Groups>,
+    /// The outboxes of the configuration.
+    pub outboxes: Arc<dyn ports::Outboxes>,
     /// Uploading and activating.
     pub plugins: Arc<dyn ports::Plugins>,
     /// Reading records again.
@@ -109,6 +112,7 @@ fn operations() -> OpenApiRouter<App> {
         .routes(routes!(groups::pause::pause))
         .routes(routes!(groups::pause::resume))
         .routes(routes!(groups::seek::seek))
+        .routes(routes!(outboxes::list::list))
         .routes(routes!(plugins::list::list))
         .routes(routes!(plugins::show::show, plugins::upload::upload))
         .routes(routes!(plugins::activate::activate))

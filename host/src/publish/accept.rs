@@ -68,7 +68,7 @@ impl Default for Settings {
 /// The send side's front door; clones share it.
 #[derive(Clone)]
 pub struct Acceptor {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 pub(super) struct Inner {
@@ -77,7 +77,7 @@ pub(super) struct Inner {
     pub(super) journal: Journal,
     pub(super) backlog: Backlog,
     pub(super) waker: Waker,
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 /// How messages for a topic go, for the whole of one request.
@@ -307,6 +307,6 @@ async fn look_for_backlog(inner: Weak<Inner>) {
     }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_microsecond())
 }

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::landing::count;
-use super::lease::{Shards, keep_leases};
+use super::lease::{Leases, Shards, keep_leases};
 use super::waker::Waker;
 use crate::kafka::producer::{Ack, ProduceError, Producer};
 use crate::kafka::record::{Record, murmur2_partition};
@@ -103,7 +103,7 @@ enum Sent {
 }
 
 impl Relay {
-    /// Starts a relay, which ends some time after `shutdown`: it finishes what
+    /// Starts a relay and tells under which leases it works. It ends some time after `shutdown`: it finishes what
     /// is in flight, as far as Kafka answers soon, and lets go of its shards.
     #[must_use]
     pub fn start(
@@ -112,18 +112,20 @@ impl Relay {
         writer: WriterId,
         waker: Waker,
         shutdown: CancellationToken,
-    ) -> JoinHandle<()> {
+    ) -> (JoinHandle<()>, Leases) {
         let (leased, shards) = watch::channel(Shards::default());
+        let kept = Leases(shards.clone());
         let stopped = CancellationToken::new();
         let leases = tokio::spawn(keep_leases(Arc::clone(&store), writer, leased, stopped.clone()));
         let relay = Self { store, producer, waker, shards, stuck: HashMap::new(), busy: HashSet::new() };
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             relay.run(shutdown).await;
             // Only now, when nothing of ours is in flight any more, may
             // another host take the shards.
             stopped.cancel();
             let _panicked = leases.await;
-        })
+        });
+        (task, kept)
     }
 
     async fn run(mut self, shutdown: CancellationToken) {

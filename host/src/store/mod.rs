@@ -14,6 +14,7 @@
 //! Read [`rows`] for the shapes, then [`Store`].
 
 pub mod error;
+pub mod outbox;
 pub mod postgres;
 pub mod rows;
 pub mod sqlite;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 
 pub use error::StoreError;
+pub use outbox::{OutboxNote, OutboxRow, Outboxes};
 pub use rows::*;
 
 /// A store that several tasks share.
@@ -47,7 +49,7 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 /// The verbs of the store. All times come from the store's own clock unless
 /// they are arguments; batches keep the caller's order.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Outboxes + Send + Sync + 'static {
     /// Whether the store answers a trivial query; the store's clock.
     async fn ping(&self) -> Result<Timestamp, StoreError>;
 
@@ -166,7 +168,8 @@ pub trait Store: Send + Sync + 'static {
     /// Takes messages of senders, in one transaction and in order. For each:
     /// a new id inserts its message row (and its outbound row, when it has
     /// one) and answers `New`; a known id answers `Same` with the row when the
-    /// content digest equals, else `Other`.
+    /// content digest equals, else `Other`. A message that was refused for
+    /// what was wrong with it makes room for a corrected one of its id.
     async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError>;
 
     /// Kafka took messages that were sent directly: state COMMITTED with

@@ -108,6 +108,7 @@ fn draft(
         body,
         headers,
         time: time.transpose()?,
+        fault: None,
     }))
 }
 

@@ -100,6 +100,7 @@ pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
         body,
         headers,
         time: None,
+        fault: None,
     }))
 }
 
@@ -238,6 +239,7 @@ mod tests {
                     header("d", Some(b"y")),
                 ],
                 time: None,
+                fault: None,
             }
         );
     }

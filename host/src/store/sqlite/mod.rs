@@ -6,7 +6,7 @@
 //!
 //! [`connect`] opens the file; each family of verbs has a file: [`nodes`],
 //! [`positions`] with [`claim`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
-//! [`ask`], [`plugins`], [`accept`] and [`relay`], [`groups`], and for people
+//! [`ask`], [`plugins`], [`accept`], [`outbox`] and [`relay`], [`groups`], and for people
 //! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
 //! [`prune`] forgets. The schema is in `migrations`.
 
@@ -21,6 +21,7 @@ mod groups;
 mod messages;
 mod nodes;
 mod open;
+mod outbox;
 mod plugins;
 mod positions;
 mod prune;
