@@ -7,6 +7,7 @@
 mod cluster;
 mod config;
 mod crash;
+mod delayed;
 mod failures;
 mod fairness;
 mod journey;

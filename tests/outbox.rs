@@ -103,7 +103,10 @@ async fn a_row_becomes_the_message_that_it_says() {
     assert_eq!(record.payload.as_deref(), Some(&b"{\"n\":  1.0}"[..]), "the body goes out letter for letter");
     assert_eq!(record.key.as_deref(), Some(&b"o-1"[..]));
     let header = |name: &str| record.header(name).unwrap_or_default();
-    assert_eq!((header("ce_type"), header("tenant"), header("count")), ("OrderCreated".into(), "eu".into(), "2".into()));
+    assert_eq!(
+        (header("ce_type"), header("tenant"), header("count")),
+        ("OrderCreated".into(), "eu".into(), "2".into())
+    );
     assert_eq!(header("content-type"), "application/vnd.order+json");
     // The same id with the same content is the same message; with other
     // content it is refused, and people find it.
@@ -278,7 +281,8 @@ async fn a_sqlite_file_is_shared_with_the_service_that_writes_it() {
     for mode in ["wal", "delete"] {
         let url = format!("sqlite://{}", directory.path().join(format!("{mode}.db")).display());
         let options: sqlx::sqlite::SqliteConnectOptions = url.parse().unwrap();
-        let pool = SqlitePool::connect_with(options.create_if_missing(true).pragma("journal_mode", mode)).await.unwrap();
+        let pool =
+            SqlitePool::connect_with(options.create_if_missing(true).pragma("journal_mode", mode)).await.unwrap();
         sqlx::raw_sql(sqlx::AssertSqlSafe(schema(&prepared, &["sqlite"]))).execute(&pool).await.unwrap();
         let host = Host::builder(mode).table(&outbox("shop", &url)).start().await;
         for number in 0..100 {

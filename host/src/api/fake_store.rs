@@ -254,3 +254,98 @@ impl Store for FakeStore {
         absent()
     }
 }
+
+#[async_trait]
+impl redrive::Redrives for FakeStore {
+    async fn plan_redrive(&self, _: &redrive::NewRedrive) -> Result<redrive::RedriveRow, StoreError> {
+        absent()
+    }
+
+    async fn redrive(&self, _: redrive::RedriveId) -> Result<Option<redrive::RedriveRow>, StoreError> {
+        Ok(None)
+    }
+
+    async fn redrives(&self, _: Option<&[String]>, _: &Page) -> Result<Listing<redrive::RedriveRow>, StoreError> {
+        Ok(Listing { items: Vec::new(), next: None, truncated: false })
+    }
+
+    async fn redrive_items(
+        &self,
+        _: redrive::RedriveId,
+        _: &Page,
+    ) -> Result<Listing<redrive::RedriveItemRow>, StoreError> {
+        absent()
+    }
+
+    async fn wish_redrive(
+        &self,
+        _: redrive::RedriveId,
+        _: redrive::RedriveWish,
+    ) -> Result<redrive::RedriveRow, StoreError> {
+        absent()
+    }
+
+    async fn lease_redrives(&self, _: WriterId, _: u32, _: Duration) -> Result<Vec<redrive::RedriveLease>, StoreError> {
+        absent()
+    }
+
+    async fn due_items(&self, _: redrive::RedriveId, _: u32) -> Result<Vec<redrive::DueItem>, StoreError> {
+        absent()
+    }
+
+    async fn ask_items(&self, _: &redrive::RedriveLease, _: &[(i64, redrive::ItemAsk)]) -> Result<u64, StoreError> {
+        absent()
+    }
+
+    async fn collect_items(&self, _: &redrive::RedriveLease) -> Result<(), StoreError> {
+        absent()
+    }
+}
+
+#[async_trait]
+impl seek::Seeks for FakeStore {
+    async fn seek(&self, _: &[seek::SeekMove], _: &str) -> Result<Vec<Offset>, StoreError> {
+        absent()
+    }
+
+    async fn epochs(&self, _: &[PositionId]) -> Result<Vec<(PositionId, i64)>, StoreError> {
+        absent()
+    }
+
+    async fn open_page(&self, _: PositionId, _: Offset, _: u32) -> Result<Vec<OpenRow>, StoreError> {
+        absent()
+    }
+}
+
+#[async_trait]
+impl Delayed for FakeStore {
+    async fn next_due(&self, _: &[(i32, i64)]) -> Result<Option<Duration>, StoreError> {
+        absent()
+    }
+
+    async fn move_due(&self, _: &[(i32, i64)], _: Option<&str>) -> Result<Moved, StoreError> {
+        absent()
+    }
+
+    async fn cancel(&self, id: &str) -> Result<MessageRow, StoreError> {
+        let mut world = self.read()?;
+        let row = world.messages.iter_mut().find(|row| row.id == id);
+        let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {id:?}")))?;
+        if row.deliver_at.is_none() || row.place.is_some() {
+            return Err(StoreError::Conflict(delayed::not_cancelled(row)));
+        }
+        row.state = courier_core::status::State::SendFail;
+        row.reason = Some(delayed::CANCELLED.to_owned());
+        Ok(row.clone())
+    }
+
+    async fn delayed(&self, filter: &DelayedFilter, _: &Page) -> Result<Listing<MessageRow>, StoreError> {
+        let world = self.read()?;
+        let kept = world.messages.iter().filter(|row| {
+            row.deliver_at.is_some()
+                && row.place.is_none()
+                && filter.topics.as_ref().is_none_or(|topics| topics.contains(&row.topic))
+        });
+        Ok(Listing { items: kept.cloned().collect(), next: None, truncated: false })
+    }
+}

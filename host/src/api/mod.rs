@@ -27,6 +27,7 @@ pub mod params;
 pub mod plugins;
 pub mod ports;
 pub mod problem;
+pub mod redrives;
 pub mod shown;
 #[cfg(test)]
 mod testing;
@@ -102,7 +103,8 @@ pub fn router(app: App) -> Router {
 fn operations() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(messages::list::list, messages::publish::publish))
-        .routes(routes!(messages::show::show))
+        .routes(routes!(messages::show::show, messages::cancel::cancel))
+        .routes(routes!(messages::delayed::delayed))
         .routes(routes!(messages::resend::resend))
         .routes(routes!(deliveries::list::list))
         .routes(routes!(deliveries::show::show))
@@ -113,6 +115,11 @@ fn operations() -> OpenApiRouter<App> {
         .routes(routes!(groups::pause::resume))
         .routes(routes!(groups::seek::seek))
         .routes(routes!(outboxes::list::list))
+        .routes(routes!(redrives::list::list, redrives::plan::plan))
+        .routes(routes!(redrives::show::show, redrives::cancel::cancel))
+        .routes(routes!(redrives::items::items))
+        .routes(routes!(redrives::run::run))
+        .routes(routes!(redrives::run::pause))
         .routes(routes!(plugins::list::list))
         .routes(routes!(plugins::show::show, plugins::upload::upload))
         .routes(routes!(plugins::activate::activate))

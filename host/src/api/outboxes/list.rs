@@ -120,7 +120,12 @@ mod tests {
     use super::*;
 
     fn outbox() -> OutboxView {
-        OutboxView { name: "shop".into(), url: "postgres://shop@db/shop".into(), table: "courier_outbox".into(), shard: 3 }
+        OutboxView {
+            name: "shop".into(),
+            url: "postgres://shop@db/shop".into(),
+            table: "courier_outbox".into(),
+            shard: 3,
+        }
     }
 
     #[test]

@@ -271,11 +271,8 @@ impl Intake {
 
     /// Deletes the rows that ended where they came from.
     async fn remove_ended(&mut self, source: &mut dyn Source) -> Result<usize, SourceError> {
-        let ended: Vec<(i64, Bytes, State)> = self
-            .in_hand
-            .iter()
-            .filter_map(|(seq, row)| Some((*seq, row.row_id.clone(), row.ended?)))
-            .collect();
+        let ended: Vec<(i64, Bytes, State)> =
+            self.in_hand.iter().filter_map(|(seq, row)| Some((*seq, row.row_id.clone(), row.ended?))).collect();
         for chunk in ended.chunks(READ_ROWS) {
             let rows: Vec<(i64, Bytes)> = chunk.iter().map(|(seq, id, _)| (*seq, id.clone())).collect();
             bounded(source.remove(&rows)).await?;

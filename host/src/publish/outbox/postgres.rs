@@ -196,9 +196,7 @@ fn source_row(row: &PgRow) -> Result<SourceRow, SourceError> {
         body: Bytes::from(row.try_get::<String, _>("body")?),
         body_bytes: row.try_get("body_bytes")?,
         headers: row.try_get("headers")?,
-        deliver_at: due.map(|due| {
-            if due == i64::MAX { Err("infinity".to_owned()) } else { Ok(Timestamp(due)) }
-        }),
+        deliver_at: due.map(|due| if due == i64::MAX { Err("infinity".to_owned()) } else { Ok(Timestamp(due)) }),
         created_at: row.try_get::<Option<i64>, _>("created_at")?.map(Timestamp),
     })
 }

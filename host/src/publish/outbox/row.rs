@@ -56,6 +56,8 @@ pub(super) fn draft(row: SourceRow, name: &str) -> Draft {
         body: row.body,
         headers,
         time: row.created_at,
+        deliver_at: row.deliver_at.and_then(Result::ok),
+        delay: None,
         fault: faults.0,
     }
 }
@@ -127,7 +129,8 @@ mod tests {
         let draft = draft(row(), "shop");
         assert_eq!((draft.id.as_deref(), draft.source.as_str(), &draft.fault), (Some("m-1"), "shop", &None));
         assert_eq!((draft.content_type.as_str(), &draft.body[..]), ("text/x", &b"{\"n\": 1.0}"[..]));
-        let header = |name: &str, value: Option<&'static str>| Header { name: name.into(), value: value.map(Bytes::from) };
+        let header =
+            |name: &str, value: Option<&'static str>| Header { name: name.into(), value: value.map(Bytes::from) };
         assert_eq!(draft.headers, [header("a", Some("1")), header("b", Some("2")), header("b", None)]);
         assert_eq!(super::draft(SourceRow { headers: String::new(), ..row() }, "shop").content_type, JSON);
     }

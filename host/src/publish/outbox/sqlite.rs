@@ -30,8 +30,7 @@ pub(super) struct SqliteSource {
 impl SqliteSource {
     /// Opens the file, which must be there, and checks the table.
     pub async fn open(outbox: &Outbox) -> Result<Self, SourceError> {
-        let options =
-            SqliteConnectOptions::from_str(&outbox.url)?.create_if_missing(false).busy_timeout(BUSY_TIMEOUT);
+        let options = SqliteConnectOptions::from_str(&outbox.url)?.create_if_missing(false).busy_timeout(BUSY_TIMEOUT);
         let mut connection = SqliteConnection::connect_with(&options)
             .await
             .map_err(|error| SourceError(format!("{} cannot be opened: {}", outbox.url, SourceError::from(error))))?;

@@ -47,11 +47,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// What the store says of all of them: nothing was taken.
-    pub(super) async fn take(
-        &self,
-        shard: (i32, i64),
-        drafts: Vec<(Draft, String)>,
-    ) -> Result<Vec<Taken>, StoreError> {
+    pub(super) async fn take(&self, shard: (i32, i64), drafts: Vec<(Draft, String)>) -> Result<Vec<Taken>, StoreError> {
         let inner = &self.inner;
         // Before the rows are there, so that nothing that is sent directly
         // from now on overtakes them.
@@ -65,10 +61,16 @@ impl Acceptor {
             // sender that is in doubt may insert it once more.
             let digest = digest(&Draft { time: None, ..draft.clone() });
             rows.push(match draft.ready(now, inner.settings.max_message_bytes) {
-                Ok(ready) => {
-                    let watch = inner.waker.watch(&ready.message.id);
-                    Row { message: NewMessage { digest, ..ready.owed("waits for its turn to be sent", None) }, watch }
-                }
+                Ok(ready) => match ready.due {
+                    // The store keeps it until it is due: for its sender it
+                    // has ended.
+                    Some(_) => Row { message: NewMessage { digest, ..ready.delayed() }, watch: None },
+                    None => {
+                        let watch = inner.waker.watch(&ready.message.id);
+                        let owed = ready.owed("waits for its turn to be sent", None);
+                        Row { message: NewMessage { digest, ..owed }, watch }
+                    }
+                },
                 Err((refused, _)) => Row { message: NewMessage { digest, ..*refused }, watch: None },
             });
         }
@@ -148,7 +150,13 @@ impl Acceptor {
                 count(State::SendFail);
                 Taken { id, ended: Some(State::SendFail), watch: None }
             }
-            Accepted::New => Taken { id, ended: None, watch: row.watch },
+            Accepted::New => match row.message.due {
+                Some(due) => {
+                    self.inner.alarm.set(due, now());
+                    Taken { id, ended: Some(State::Committed), watch: None }
+                }
+                None => Taken { id, ended: None, watch: row.watch },
+            },
             Accepted::Same(known) if known.retrying => Taken { id, ended: None, watch: row.watch },
             Accepted::Same(known) => Taken { id, ended: Some(known.state), watch: None },
             Accepted::Other => {

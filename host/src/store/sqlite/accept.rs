@@ -1,7 +1,8 @@
 //! The send side: messages that senders hand in.
 //!
 //! A message has a row of its own for people, and an outbound row as long as
-//! it is owed to Kafka. The record's bytes stand in one of the two.
+//! it is owed to Kafka, or a delayed one until then. The record's bytes stand in
+//! one of them.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -11,6 +12,7 @@ use courier_core::status::State;
 use sqlx::{Arguments, SqliteConnection};
 
 use super::SqliteStore;
+use super::delayed::{due_at, write_delayed};
 use super::fault::{commit_fault, fault};
 use super::messages::message_by_id;
 use super::values::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
@@ -170,47 +172,54 @@ impl SqliteStore {
 }
 
 /// Takes messages within a transaction.
-pub(super) async fn accept_in(
-    tx: &mut SqliteConnection,
-    messages: &[NewMessage],
-) -> Result<Vec<Accepted>, StoreError> {
-        let mut known = digests(tx, messages).await?;
-        let mut freed = Vec::new();
-        for message in messages {
-            let id = clean(&message.id);
-            let Some(Known { digest, refused: true }) = known.get(id.as_ref()) else { continue };
-            // The same that was refused before is told so again.
-            if digest.as_deref() != Some(message.digest.as_slice()) || !message.is_refused() {
-                known.remove(id.as_ref());
-                freed.push(id);
-            }
+pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+    let mut known = digests(tx, messages).await?;
+    let mut freed = Vec::new();
+    for message in messages {
+        let id = clean(&message.id);
+        let Some(Known { digest, refused: true }) = known.get(id.as_ref()) else { continue };
+        // The same that was refused before is told so again.
+        if digest.as_deref() != Some(message.digest.as_slice()) || !message.is_refused() {
+            known.remove(id.as_ref());
+            freed.push(id);
         }
-        forget(tx, &freed).await?;
-        // The first of several with one id in this batch is the new one.
-        let mut fresh = HashSet::new();
-        let new: Vec<&NewMessage> = messages
-            .iter()
-            .filter(|message| !known.contains_key(clean(&message.id).as_ref()) && fresh.insert(message.id.as_str()))
-            .collect();
-        insert_messages(tx, &new, now()).await?;
-        write_outbound(tx, new.iter().filter_map(|message| message.outbound.as_ref()), Origin::Sender).await?;
-        let mut answers = Vec::with_capacity(messages.len());
-        for message in messages {
-            if fresh.remove(message.id.as_str()) {
-                answers.push(Accepted::New);
-                continue;
-            }
-            let first = new.iter().find(|first| first.id == message.id).map(|first| first.digest.to_vec());
-            let digest = known.get(clean(&message.id).as_ref()).and_then(|known| known.digest.clone()).or(first);
-            if digest.as_deref() != Some(message.digest.as_slice()) {
-                answers.push(Accepted::Other);
-                continue;
-            }
-            let row = message_by_id(tx, &message.id).await?;
-            let row = row.ok_or_else(|| StoreError::Bug(format!("message {:?} vanished", message.id)))?;
-            answers.push(Accepted::Same(Box::new(row)));
+    }
+    forget(tx, &freed).await?;
+    // The first of several with one id in this batch is the new one.
+    let mut fresh = HashSet::new();
+    let new: Vec<&NewMessage> = messages
+        .iter()
+        .filter(|message| !known.contains_key(clean(&message.id).as_ref()) && fresh.insert(message.id.as_str()))
+        .collect();
+    let now = now();
+    insert_messages(tx, &new, now).await?;
+    let (mut owed, mut waiting) = (Vec::new(), Vec::new());
+    for message in &new {
+        match (&message.outbound, message.due) {
+            (Some(row), Some(due)) => waiting.push((row, due)),
+            (Some(row), None) => owed.push(row),
+            (None, _) => {}
         }
-        Ok(answers)
+    }
+    write_outbound(tx, owed.into_iter(), Origin::Sender).await?;
+    write_delayed(tx, &waiting, now).await?;
+    let mut answers = Vec::with_capacity(messages.len());
+    for message in messages {
+        if fresh.remove(message.id.as_str()) {
+            answers.push(Accepted::New);
+            continue;
+        }
+        let first = new.iter().find(|first| first.id == message.id).map(|first| first.digest.to_vec());
+        let digest = known.get(clean(&message.id).as_ref()).and_then(|known| known.digest.clone()).or(first);
+        if digest.as_deref() != Some(message.digest.as_slice()) {
+            answers.push(Accepted::Other);
+            continue;
+        }
+        let row = message_by_id(tx, &message.id).await?;
+        let row = row.ok_or_else(|| StoreError::Bug(format!("message {:?} vanished", message.id)))?;
+        answers.push(Accepted::Same(Box::new(row)));
+    }
+    Ok(answers)
 }
 
 /// Removes the rows of messages that were refused for what was wrong with
@@ -239,20 +248,17 @@ struct Known {
 }
 
 /// The messages that are known, by id.
-async fn digests(
-    tx: &mut SqliteConnection,
-    messages: &[NewMessage],
-) -> Result<HashMap<String, Known>, StoreError> {
+async fn digests(tx: &mut SqliteConnection, messages: &[NewMessage]) -> Result<HashMap<String, Known>, StoreError> {
     let ids: Vec<_> = messages.iter().map(|message| clean(&message.id)).collect();
     let rows = sqlx::query(
         "SELECT id, digest, state = 1 AND NOT retrying AND partition IS NULL AND shard IS NULL
              AND reason IS NOT 'cancelled'
          FROM message WHERE id IN (SELECT value FROM json_each(?))",
     )
-        .bind(json(&ids)?)
-        .fetch_all(tx)
-        .await
-        .map_err(fault)?;
+    .bind(json(&ids)?)
+    .fetch_all(tx)
+    .await
+    .map_err(fault)?;
     rows.iter()
         .map(|row| {
             let mut columns = Columns::of(row);
@@ -268,8 +274,8 @@ async fn insert_messages(
 ) -> Result<(), StoreError> {
     const INSERT: Bulk = Bulk {
         insert: "INSERT INTO message (id, digest, key, source, topic, type_name, kind, time, created_at, state, reason,
-                 retrying, partition, offset, shard, record)",
-        columns: 16,
+                 retrying, partition, offset, shard, deliver_at, record)",
+        columns: 17,
         then: "",
     };
     let inserted = INSERT
@@ -290,6 +296,7 @@ async fn insert_messages(
             arguments.add(message.place.map(|(_, offset)| offset.0))?;
             let outbound = message.outbound.as_ref();
             arguments.add(outbound.map(|outbound| outbound.shard))?;
+            arguments.add(message.due.map(|due| due_at(due, now).0))?;
             // The outbound row has the bytes while there is one.
             arguments.add(message.record.as_deref().filter(|_| outbound.is_none()))
         })

@@ -6,7 +6,8 @@
 //!
 //! [`connect`] opens the file; each family of verbs has a file: [`nodes`],
 //! [`positions`] with [`claim`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
-//! [`ask`], [`plugins`], [`accept`], [`outbox`] and [`relay`], [`groups`], and for people
+//! [`ask`], [`redrive`] with [`redrive_plan`], [`seek`], [`plugins`], [`accept`], [`delayed`], [`outbox`] and
+//! [`relay`], [`groups`], and for people
 //! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
 //! [`prune`] forgets. The schema is in `migrations`.
 
@@ -15,6 +16,7 @@ mod ask;
 mod attempts;
 mod claim;
 mod connect;
+mod delayed;
 mod deliveries;
 mod fault;
 mod groups;
@@ -25,7 +27,10 @@ mod outbox;
 mod plugins;
 mod positions;
 mod prune;
+mod redrive;
+mod redrive_plan;
 mod relay;
+mod seek;
 mod settle;
 mod settle_rows;
 mod slices;
