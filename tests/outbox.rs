@@ -128,12 +128,35 @@ async fn a_row_becomes_the_message_that_it_says() {
         .await
         .unwrap();
     emptied(&pool, SOON).await;
+    // One that is due later leaves the outbox at once and is sent in its time.
+    sqlx::query(
+        "INSERT INTO courier_outbox (id, topic, type, body, deliver_at)
+         VALUES ('later', $1, 'T', '{}', now() + interval '700 milliseconds')",
+    )
+    .bind(&topic)
+    .execute(&pool)
+    .await
+    .unwrap();
+    emptied(&pool, SOON).await;
+    let later = host.message("later").await;
+    assert_eq!(later.state, State::Committed);
+    assert!(later.deliver_at.is_some(), "{later:?}");
+    wait_until("the delayed message is in kafka", SOON, async || {
+        let records = read_topic(kafka().bootstrap(), &topic).await;
+        let found = records.iter().find(|record| record.header("ce_id").as_deref() == Some("later")).cloned();
+        let record = found.ok_or_else(|| format!("{} records", records.len()))?;
+        let due = later.deliver_at.expect("it has a time").as_millisecond();
+        let now = jiff::Timestamp::now().as_millisecond();
+        assert!(now >= due, "{record:?} is early by {} ms", due - now);
+        Ok(())
+    })
+    .await;
     let refused = host.message("odd").await;
     assert_eq!((refused.state, refused.retrying), (State::SendFail, Some(false)));
     assert!(refused.reason.as_deref().unwrap_or_default().contains("topic \"no topic\" is not valid"), "{refused:?}");
     let failed: Value = host.get(&format!("/v1/messages?state=SEND_FAIL&topic={topic}")).await;
     assert!(failed["items"][0]["reason"].as_str().unwrap_or_default().contains("\"o-1-created\""), "{failed}");
-    assert_eq!(read_topic(kafka().bootstrap(), &topic).await.len(), 1, "one id is one message");
+    assert_eq!(read_topic(kafka().bootstrap(), &topic).await.len(), 2, "one id is one message");
     assert_eq!(failed["items"].as_array().map(Vec::len), Some(1), "{failed}");
 }
 
