@@ -180,8 +180,7 @@ async fn many(store: Store, notify: bool) {
         let (pool, topic, committed) = (pool.clone(), topic.clone(), Arc::clone(&committed));
         tokio::spawn(async move {
             let mut chance = StdRng::seed_from_u64(writer);
-            let mut number = 0;
-            for _ in 0..rows / writers {
+            for number in 0..rows / writers {
                 // Keys of a writer's own: within one, each row is written
                 // after the one before it was committed.
                 let key = format!("{writer}-{}", chance.random_range(0..5));
@@ -196,7 +195,6 @@ async fn many(store: Store, notify: bool) {
                     .execute(&mut *tx)
                     .await
                     .unwrap();
-                number += 1;
                 tokio::time::sleep(Duration::from_micros(chance.random_range(0..10_000))).await;
                 if gone {
                     tx.rollback().await.unwrap();
