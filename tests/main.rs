@@ -12,6 +12,7 @@ mod failures;
 mod fairness;
 mod journey;
 mod outage;
+mod redrive;
 mod servers;
 mod store_conformance;
 mod uploads;

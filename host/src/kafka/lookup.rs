@@ -81,7 +81,9 @@ impl Log {
         config.set("group.id", "courier-log").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
         config.set("isolation.level", "read_committed").set("allow.auto.create.topics", "false");
         let ask = config.create_with_context(Quiet)?;
-        let read = config.create_with_context(Quiet)?;
+        // Having read what was asked for, the client asks for more until it is
+        // told to stop, and the next question waits for the broker to answer.
+        let read = config.set("fetch.wait.max.ms", "10").create_with_context(Quiet)?;
         Ok(Self { config, ids: Arc::default(), ask: Arc::new(ask), read: Arc::new(Mutex::new(read)) })
     }
 
