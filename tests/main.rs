@@ -11,6 +11,7 @@ mod delayed;
 mod failures;
 mod fairness;
 mod journey;
+mod logs;
 mod outage;
 mod redrive;
 mod servers;

@@ -25,10 +25,11 @@ use super::outcome;
 use super::reread::{Loaded, Loader};
 use super::settle::{Request, Settler};
 use super::sweep::Sweeper;
+use super::tail::Tail;
 use crate::clock::now;
 use crate::config::Ordering as LaneOrder;
 use crate::kafka::lookup::Log;
-use crate::kafka::partition::{InHand, TopicPartition};
+use crate::kafka::partition::{Fed, InHand, TopicPartition};
 use crate::kafka::source::Order;
 use crate::store::{Claimed, OpenRow, Part, SharedStore};
 
@@ -49,6 +50,8 @@ pub enum Mail {
     Returned(Offset),
     /// The record of an open delivery was read again.
     Loaded(Loaded),
+    /// Where the next record can stand, when there are holes before it.
+    Holes(Offset),
     /// Somebody asked that these run.
     Asked(Vec<OpenRow>),
     /// Some open rows, as they are in the store.
@@ -108,7 +111,7 @@ pub fn start(
     bound: Arc<Bound>,
     place: TopicPartition,
     claimed: Claimed,
-    feed: mpsc::UnboundedReceiver<Vec<InHand>>,
+    feed: mpsc::UnboundedReceiver<Fed>,
     orders: std::sync::mpsc::Sender<Order>,
     released: mpsc::UnboundedSender<Released>,
 ) -> Handle {
@@ -154,6 +157,7 @@ pub fn start(
         actions: Vec::new(),
         seen_asks: HashMap::new(),
         room: Arc::new(Semaphore::new(MAX_REREAD)),
+        tail: Tail::default(),
         sweeper: Sweeper::default(),
     };
     tokio::spawn(owner.run(feed, inbox));
@@ -201,11 +205,13 @@ struct Owner {
     seen_asks: HashMap<Offset, Timestamp>,
     /// Room for records that are read again.
     room: Arc<Semaphore>,
+    /// Whether the holes behind the last record are to be looked at.
+    tail: Tail,
     sweeper: Sweeper,
 }
 
 impl Owner {
-    async fn run(mut self, mut feed: mpsc::UnboundedReceiver<Vec<InHand>>, mut inbox: mpsc::UnboundedReceiver<Mail>) {
+    async fn run(mut self, mut feed: mpsc::UnboundedReceiver<Fed>, mut inbox: mpsc::UnboundedReceiver<Mail>) {
         let mut gate = self.bound.keeper.watch();
         let mut deadline = None;
         let mut fed = true;
@@ -218,6 +224,7 @@ impl Owner {
                 return self.end(why);
             }
             let due = self.machine.next_due().map(|at| at.since(now()));
+            let look_at = self.tail.look_at();
             // Answers and outcomes come before new records: they give memory
             // back, and records take it.
             tokio::select! {
@@ -243,12 +250,16 @@ impl Owner {
                     }
                 }
                 () = sleep_for(due) => self.step(Event::Due),
-                records = feed.recv(), if fed => match records {
-                    Some(records) => self.receive(records),
+                fed_now = feed.recv(), if fed => match fed_now {
+                    Some(Fed::Records(records)) => self.receive(records),
+                    Some(Fed::End) => self.tail.ended(tokio::time::Instant::now(), self.machine.next()),
                     // The consumer thread reads this partition no more; its
                     // notice is on the way.
                     None => fed = false,
                 },
+                () = sleep_until(look_at) => {
+                    self.tail.look(&self.tools.log, &self.address, self.machine.next());
+                }
                 () = tokio::time::sleep_until(visit) => {
                     self.sweeper.visit(Arc::clone(&self.tools.store), Arc::clone(&self.address));
                     visit = tokio::time::Instant::now() + self.sweeper.next();
@@ -301,6 +312,10 @@ impl Owner {
                     Some(in_hand) => self.dispatch(in_hand, number, counted),
                     None => self.step(Event::Vanished { offset }),
                 }
+            }
+            Mail::Holes(next) => {
+                self.step(Event::End { next });
+                self.expected.store(self.machine.next().0, Ordering::Relaxed);
             }
             Mail::Asked(rows) => self.asked(rows),
             Mail::Visited(rows) => self.visited(&rows),
