@@ -13,6 +13,7 @@ mod fairness;
 mod journey;
 mod logs;
 mod outage;
+mod outbox;
 mod redrive;
 mod servers;
 mod store_conformance;

@@ -22,6 +22,7 @@ pub mod intake;
 pub mod list;
 pub mod messages;
 mod openapi;
+pub mod outboxes;
 pub mod params;
 pub mod plugins;
 pub mod ports;
@@ -55,6 +56,8 @@ pub struct App {
     pub sender: Arc<dyn ports::Sender>,
     /// Bindings and their partitions.
     pub groups: Arc<dyn ports::Groups>,
+    /// The outboxes of the configuration.
+    pub outboxes: Arc<dyn ports::Outboxes>,
     /// Uploading and activating.
     pub plugins: Arc<dyn ports::Plugins>,
     /// Reading records again.
@@ -111,6 +114,7 @@ fn operations() -> OpenApiRouter<App> {
         .routes(routes!(groups::pause::pause))
         .routes(routes!(groups::pause::resume))
         .routes(routes!(groups::seek::seek))
+        .routes(routes!(outboxes::list::list))
         .routes(routes!(redrives::list::list, redrives::plan::plan))
         .routes(routes!(redrives::show::show, redrives::cancel::cancel))
         .routes(routes!(redrives::items::items))

@@ -13,6 +13,7 @@ mod dev;
 mod groups;
 mod messages;
 mod outbox;
+mod outboxes;
 mod plugin;
 mod publish;
 mod redrive;
@@ -113,6 +114,9 @@ enum Command {
     /// Helps with the outbox table of a sender's database.
     #[command(subcommand)]
     Outbox(outbox::Command),
+    /// Looks at how the outboxes of senders are relayed.
+    #[command(subcommand)]
+    Outboxes(outboxes::Command),
     /// Prints what a shell needs to complete commands.
     Completions {
         /// The shell.
@@ -163,6 +167,7 @@ impl Cli {
             Command::Plugin(command) => plugin::run(ask, output, command).await?,
             Command::Redrive(command) => redrive::run(&ask()?, output, command).await?,
             Command::Outbox(command) => outbox::run(&command)?,
+            Command::Outboxes(command) => outboxes::run(&ask()?, output, command).await?,
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "courier", &mut script);

@@ -15,6 +15,7 @@
 
 pub mod delayed;
 pub mod error;
+pub mod outbox;
 pub mod postgres;
 pub mod redrive;
 pub mod rows;
@@ -30,6 +31,7 @@ use courier_core::message::{Offset, Timestamp};
 
 pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
+pub use outbox::{OutboxNote, OutboxRow, Outboxes};
 pub use rows::*;
 
 /// A store that several tasks share.
@@ -51,7 +53,7 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 /// The verbs of the store. All times come from the store's own clock unless
 /// they are arguments; batches keep the caller's order.
 #[async_trait]
-pub trait Store: Delayed + redrive::Redrives + seek::Seeks + Send + Sync + 'static {
+pub trait Store: Delayed + Outboxes + redrive::Redrives + seek::Seeks + Send + Sync + 'static {
     /// Whether the store answers a trivial query; the store's clock.
     async fn ping(&self) -> Result<Timestamp, StoreError>;
 
@@ -169,8 +171,10 @@ pub trait Store: Delayed + redrive::Redrives + seek::Seeks + Send + Sync + 'stat
 
     /// Takes messages of senders, in one transaction and in order. For each:
     /// a new id inserts its message row (and its outbound row, when it has
-    /// one, or in its place the row of a delayed message) and answers `New`; a known id answers `Same` with the row when the
-    /// content digest equals, else `Other`.
+    /// one, or in its place the row of a delayed message) and answers `New`; a
+    /// known id answers `Same` with the row when the content digest equals,
+    /// else `Other`. A message that was refused for what was wrong with it
+    /// makes room for a corrected one of its id.
     async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError>;
 
     /// Kafka took messages that were sent directly: state COMMITTED with

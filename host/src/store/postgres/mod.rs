@@ -25,6 +25,7 @@ mod groups;
 mod messages;
 mod nodes;
 mod outbound;
+mod outbox;
 mod plugins;
 mod positions;
 mod prune;
