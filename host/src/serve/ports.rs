@@ -12,6 +12,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::watch;
 
 use super::fleet::Fleet;
+use super::policy;
 use super::upkeep::Heard;
 use crate::api::auth::{Role as ApiRole, TokenSpec};
 use crate::api::ports::{self, BindingView, Ready, Seek, Sought, Uploaded};
@@ -90,7 +91,9 @@ impl ports::Groups for Groups {
                     .to_owned(),
                     concurrency: u32::try_from(binding.concurrency).unwrap_or(u32::MAX),
                     paused: why.is_some(),
+                    blocked: Fleet::blocked(bound).map(ToOwned::to_owned),
                     why,
+                    policy: policy::view(bound),
                 }
             })
             .collect()
@@ -98,6 +101,10 @@ impl ports::Groups for Groups {
 
     fn log_ends(&self) -> HashMap<(String, i32), Offset> {
         self.heard.ends()
+    }
+
+    fn parked_full(&self) -> Vec<ports::ParkedFull> {
+        self.fleet.parked_full()
     }
 
     fn wake(&self) {

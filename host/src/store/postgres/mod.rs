@@ -16,24 +16,28 @@
 
 mod accept;
 mod asking;
+mod audits;
 mod columns;
 mod connect;
 mod deliveries;
 mod error;
 mod groups;
 mod messages;
+mod minutes;
 mod nodes;
 mod outbound;
 mod plugins;
 mod positions;
 mod prune;
 mod relayed;
+mod sessions;
 mod settle;
 mod settle_columns;
 mod settle_open;
 mod shards;
 mod single;
 mod text;
+mod troubles;
 mod words;
 
 use std::future::Future;
@@ -289,10 +293,6 @@ impl Store for PostgresStore {
 
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
         bounded(groups::paused(self)).await
-    }
-
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-        bounded(groups::audit(self, by, action, subject, detail)).await
     }
 
     async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {

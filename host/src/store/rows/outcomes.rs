@@ -74,6 +74,20 @@ pub struct OutcomeRow {
     pub state_writes: Vec<(String, Option<Bytes>)>,
 }
 
+impl OutcomeRow {
+    /// The topic that a delivery which is given up goes to, if it goes to one,
+    /// and when: what a final failure still sends is its dead letter.
+    #[must_use]
+    pub fn dead_letter(&self) -> Option<(&str, Timestamp)> {
+        match self.to {
+            Becomes::Final { state: State::HandleFail, settled_at, .. } => {
+                self.outbound.first().map(|letter| (letter.topic.as_str(), settled_at))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What a delivery becomes.
 #[derive(Clone, Debug)]
 pub enum Becomes {

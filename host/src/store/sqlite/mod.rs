@@ -13,22 +13,26 @@
 mod accept;
 mod ask;
 mod attempts;
+mod audits;
 mod claim;
 mod connect;
 mod deliveries;
 mod fault;
 mod groups;
 mod messages;
+mod minutes;
 mod nodes;
 mod open;
 mod plugins;
 mod positions;
 mod prune;
 mod relay;
+mod sessions;
 mod settle;
 mod settle_rows;
 mod slices;
 mod slots;
+mod troubles;
 mod values;
 mod words;
 
@@ -245,10 +249,6 @@ impl Store for SqliteStore {
 
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
         self.paused_groups().await
-    }
-
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-        self.append_audit(by, action, subject, detail).await
     }
 
     async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {
