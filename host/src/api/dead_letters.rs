@@ -79,7 +79,6 @@ impl From<DeadLetterRow> for DeadLetterView {
 #[utoipa::path(
     get,
     path = "/v1/dead-letters",
-    operation_id = "list_dead_letters",
     tag = "deliveries",
     params(
         ("group" = Option<String>, Query, description = "Given up by this group"),

@@ -70,7 +70,6 @@ impl From<FailureRow> for FailureView {
 #[utoipa::path(
     get,
     path = "/v1/failures",
-    operation_id = "list_failures",
     tag = "deliveries",
     params(
         ("group" = Option<String>, Query, description = "Of this group"),

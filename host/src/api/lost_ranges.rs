@@ -52,7 +52,6 @@ impl From<LostRange> for LostRangeView {
 #[utoipa::path(
     get,
     path = "/v1/lost-ranges",
-    operation_id = "list_lost_ranges",
     tag = "groups",
     params(
         ("group" = Option<String>, Query, description = "Of this group"),

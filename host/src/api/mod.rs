@@ -97,7 +97,8 @@ impl App {
 
 /// The whole API.
 pub fn router(app: App) -> Router {
-    let (router, document) = operations().split_for_parts();
+    let (router, mut document) = operations().split_for_parts();
+    openapi::name_operations(&mut document);
     openapi::serve(router, &document)
         .fallback(console::serve)
         .method_not_allowed_fallback(unknown_method)
@@ -111,7 +112,9 @@ pub fn router(app: App) -> Router {
 /// The description of the whole API, without a host.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    operations().split_for_parts().1
+    let mut document = operations().split_for_parts().1;
+    openapi::name_operations(&mut document);
+    document
 }
 
 /// The operations with their descriptions.

@@ -43,7 +43,6 @@ impl From<NodeRow> for NodeView {
 #[utoipa::path(
     get,
     path = "/v1/nodes",
-    operation_id = "list_nodes",
     tag = "host",
     params(
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),

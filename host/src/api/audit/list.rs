@@ -63,7 +63,6 @@ impl From<AuditRow> for AuditView {
 #[utoipa::path(
     get,
     path = "/v1/audit",
-    operation_id = "list_audit",
     tag = "audit",
     params(
         ("by" = Option<String>, Query, description = "By this token"),

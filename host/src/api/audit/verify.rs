@@ -43,7 +43,6 @@ pub struct Verified {
 #[utoipa::path(
     get,
     path = "/v1/audit/verify",
-    operation_id = "verify_audit",
     tag = "audit",
     responses((status = 200, description = "What was found", body = Verified), Problems)
 )]

@@ -64,7 +64,6 @@ impl From<LaneRow> for LaneView {
 #[utoipa::path(
     get,
     path = "/v1/groups/{group}/parked",
-    operation_id = "list_parked_lanes",
     tag = "groups",
     params(
         ("group" = String, Path, description = "The group"),

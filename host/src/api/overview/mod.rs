@@ -112,7 +112,6 @@ pub struct PerMinute {
 #[utoipa::path(
     get,
     path = "/v1/overview",
-    operation_id = "show_overview",
     tag = "host",
     responses((status = 200, description = "The overview", body = Overview), Problems)
 )]

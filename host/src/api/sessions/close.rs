@@ -17,7 +17,6 @@ use crate::api::problem::Problem;
 #[utoipa::path(
     delete,
     path = "/v1/session",
-    operation_id = "sign_out",
     tag = "session",
     responses((status = 204, description = "Signed out"), Problems)
 )]

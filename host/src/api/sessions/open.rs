@@ -28,7 +28,6 @@ pub struct SignIn {
 #[utoipa::path(
     post,
     path = "/v1/session",
-    operation_id = "sign_in",
     tag = "session",
     request_body = SignIn,
     responses(
