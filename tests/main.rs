@@ -7,9 +7,11 @@
 mod cluster;
 mod config;
 mod crash;
+mod delayed;
 mod failures;
 mod fairness;
 mod journey;
+mod logs;
 mod outage;
 mod servers;
 mod store_conformance;

@@ -9,6 +9,8 @@
 
 #[path = "store_conformance/asking.rs"]
 mod asking;
+#[path = "store_conformance/delayed.rs"]
+mod delayed;
 #[path = "store_conformance/lists.rs"]
 mod lists;
 #[path = "store_conformance/nodes.rs"]
@@ -21,8 +23,12 @@ mod plugins;
 mod positions;
 #[path = "store_conformance/postgres.rs"]
 mod postgres;
+#[path = "store_conformance/redriving.rs"]
+mod redriving;
 #[path = "store_conformance/relaying.rs"]
 mod relaying;
+#[path = "store_conformance/seeking.rs"]
+mod seeking;
 #[path = "store_conformance/sending.rs"]
 mod sending;
 #[path = "store_conformance/settling.rs"]
@@ -130,6 +136,20 @@ on_both_dialects! {
         what_cannot_be_asked_for_says_why
         wishes_are_read_in_order_and_none_is_passed_over
         a_wish_survives_the_outcome_of_a_running_attempt;
+    redriving:
+        a_plan_is_what_matches_now
+        a_redrive_goes_through_its_states_and_no_others
+        items_are_asked_for_under_the_lease_and_end_with_their_deliveries
+        what_changed_since_the_plan_is_skipped_with_a_reason
+        a_cancelled_redrive_skips_what_waits_and_finishes_what_runs
+        a_redrive_of_a_dead_host_is_taken_over_where_it_was
+        a_replay_opens_what_has_no_row_and_skips_holes
+        redrives_are_listed_newest_first_and_forgotten_in_time;
+    seeking:
+        a_seek_backward_runs_again_what_lies_between
+        a_seek_forward_records_what_it_skips
+        a_seek_moves_all_positions_or_none
+        open_rows_are_walked_by_the_page;
     plugins:
         a_version_is_stored_once
         the_active_version_is_one_that_exists
@@ -142,6 +162,17 @@ on_both_dialects! {
         a_dead_letter_is_not_taken_for_its_message
         a_refused_message_is_not_sent_again
         messages_are_listed_by_what_they_are;
+    delayed:
+        a_delayed_message_waits_and_is_committed
+        what_is_due_leaves_in_the_order_it_is_due
+        nothing_is_due_early_by_the_stores_clock
+        an_older_epoch_lets_nothing_go
+        a_message_that_waits_can_be_cancelled
+        a_message_that_is_just_due_goes_or_is_cancelled
+        what_is_due_while_kafka_is_away_says_so
+        many_are_moved_in_bounded_steps
+        delayed_messages_are_listed_by_when_they_are_due
+        retention_leaves_what_waits_alone;
     relaying:
         shards_are_leased_to_one_writer_at_a_time
         a_dead_nodes_shards_are_free_at_once

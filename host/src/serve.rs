@@ -10,6 +10,8 @@ mod holder;
 mod policy;
 mod ports;
 mod reload;
+mod seek;
+mod stalls;
 pub mod upkeep;
 
 use std::net::SocketAddr;
@@ -19,7 +21,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::ClientConfig;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::fleet::Fleet;
@@ -31,11 +33,13 @@ use crate::engine::{self, Engine};
 use crate::group::Node;
 use crate::group::owner::Tools;
 use crate::group::plugins::Plugins;
+use crate::group::redrive::Runner;
 use crate::group::settle::Settler;
 use crate::kafka::embedded::Embedded;
 use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::publish::accept::{self, Acceptor};
+use crate::publish::delayed::Alarm;
 use crate::publish::relay::Relay;
 use crate::publish::waker::Waker;
 use crate::shutdown::{Asked, Signals};
@@ -142,14 +146,23 @@ impl Host {
         let producer = Producer::new(&config.kafka.bootstrap_servers, &properties.collect())?;
         let log = Log::new(&clients)?;
         let waker = Waker::default();
-        let relay = Relay::start(Arc::clone(&store), producer.clone(), joined.writer, waker.clone(), stop.clone());
+        let alarm = Alarm::default();
+        let relay = Relay::start(
+            Arc::clone(&store),
+            producer.clone(),
+            joined.writer,
+            waker.clone(),
+            alarm.clone(),
+            stop.clone(),
+        );
         let acceptor =
-            Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone(), accept::Settings::default());
+            Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone(), alarm, accept::Settings::default());
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
         let engine = Engine::new(engine_settings())?;
         let plugins = Plugins::start(Arc::clone(&store), engine.clone(), joined.writer);
 
+        let name = Arc::clone(&node);
         let node = Node {
             tools: Tools { settler, store: Arc::clone(&store), log: log.clone(), node: Arc::clone(&node) },
             writer: joined.writer,
@@ -167,12 +180,31 @@ impl Host {
         upkeep.spawn(upkeep::gauge_totals(Arc::clone(&store)));
         upkeep.spawn(upkeep::keep_minutes(Arc::clone(&store), joined.writer));
         upkeep.spawn(upkeep::prune(Arc::clone(&store), config.store.retention, stop.clone()));
+        let redrives = Arc::new(Notify::new());
+        let runner = Runner {
+            store: Arc::clone(&store),
+            log: log.clone(),
+            writer: joined.writer,
+            node: name,
+            wake: Box::new({
+                let fleet = Arc::clone(&fleet);
+                move || fleet.wake()
+            }),
+            poke: Arc::clone(&redrives),
+        };
+        upkeep.spawn(runner.run(stop.clone()));
         upkeep.spawn(ports::own_topics(config.kafka.topics.clone(), producer.clone(), Arc::clone(&fleet)));
 
         let api = api::App {
             store: Arc::clone(&store),
             sender: Arc::new(ports::Sends(acceptor)),
-            groups: Arc::new(ports::Groups { fleet: Arc::clone(&fleet), heard: Arc::clone(&heard) }),
+            groups: Arc::new(ports::Groups {
+                fleet: Arc::clone(&fleet),
+                heard: Arc::clone(&heard),
+                store: Arc::clone(&store),
+                log: log.clone(),
+                redrives,
+            }),
             plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins }),
             log: Arc::new(ports::Records(log)),
             health: Arc::new(ports::Health { store: Arc::clone(&store), store_up, producer, heard }),
@@ -300,6 +332,7 @@ fn consumers(clients: &ClientConfig, node: &str) -> ClientConfig {
     consumers.set("group.instance.id", node).set("partition.assignment.strategy", "cooperative-sticky");
     consumers.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
     consumers.set("auto.offset.reset", "error").set("isolation.level", "read_committed");
+    consumers.set("enable.partition.eof", "true");
     consumers.set("allow.auto.create.topics", "false");
     consumers
 }

@@ -17,6 +17,8 @@ pub mod deliveries;
 pub mod events;
 pub mod failures;
 #[cfg(test)]
+mod fake_centre;
+#[cfg(test)]
 mod fake_store;
 pub mod groups;
 mod guard;
@@ -32,6 +34,7 @@ pub mod params;
 pub mod plugins;
 pub mod ports;
 pub mod problem;
+pub mod redrives;
 pub mod sessions;
 pub mod shown;
 #[cfg(test)]
@@ -121,7 +124,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
 fn operations() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(messages::list::list, messages::publish::publish))
-        .routes(routes!(messages::show::show))
+        .routes(routes!(messages::show::show, messages::cancel::cancel))
+        .routes(routes!(messages::delayed::delayed))
         .routes(routes!(messages::resend::resend))
         .routes(routes!(deliveries::list::list))
         .routes(routes!(deliveries::show::show))
@@ -132,6 +136,11 @@ fn operations() -> OpenApiRouter<App> {
         .routes(routes!(groups::pause::resume))
         .routes(routes!(groups::seek::seek))
         .routes(routes!(groups::parked::parked))
+        .routes(routes!(redrives::list::list, redrives::plan::plan))
+        .routes(routes!(redrives::show::show, redrives::cancel::cancel))
+        .routes(routes!(redrives::items::items))
+        .routes(routes!(redrives::run::run))
+        .routes(routes!(redrives::run::pause))
         .routes(routes!(plugins::list::list))
         .routes(routes!(plugins::show::show, plugins::upload::upload))
         .routes(routes!(plugins::activate::activate))

@@ -22,6 +22,7 @@ use courier_core::message::Timestamp;
 use tokio::time::Instant;
 
 use super::backlog::{Backlog, Mark};
+use super::delayed::Alarm;
 use super::draft::{Draft, MAX_MESSAGE_BYTES, Ready, new_id};
 use super::journal::Journal;
 use super::landing::{Step, Then};
@@ -77,6 +78,7 @@ pub(super) struct Inner {
     pub(super) journal: Journal,
     pub(super) backlog: Backlog,
     pub(super) waker: Waker,
+    pub(super) alarm: Alarm,
     settings: Settings,
 }
 
@@ -97,9 +99,9 @@ enum Route {
 impl Acceptor {
     /// Starts the send side.
     #[must_use]
-    pub fn start(store: SharedStore, producer: Producer, waker: Waker, settings: Settings) -> Self {
+    pub fn start(store: SharedStore, producer: Producer, waker: Waker, alarm: Alarm, settings: Settings) -> Self {
         let journal = Journal::start(Arc::clone(&store));
-        let inner = Arc::new(Inner { store, producer, journal, backlog: Backlog::default(), waker, settings });
+        let inner = Arc::new(Inner { store, producer, journal, backlog: Backlog::default(), waker, alarm, settings });
         tokio::spawn(look_for_backlog(Arc::downgrade(&inner)));
         Self { inner }
     }
@@ -168,8 +170,9 @@ impl Inner {
         // topic had theirs before the send and others only after it failed,
         // the former would overtake: one that is named makes all be.
         let reserved: HashSet<String> =
-            drafts.iter().filter(|draft| draft.id.is_some()).map(|draft| draft.topic.clone()).collect();
+            drafts.iter().filter(|draft| draft.reserves()).map(|draft| draft.topic.clone()).collect();
         let mut routes: HashMap<String, Route> = HashMap::new();
+        let mut refusals: HashMap<String, Option<Problem>> = HashMap::new();
         let mut steps = Vec::with_capacity(drafts.len());
         let now = now();
         for draft in drafts {
@@ -184,6 +187,17 @@ impl Inner {
                 }
             };
             let topic = &ready.message.topic;
+            if let Some(due) = ready.due {
+                if !refusals.contains_key(topic) {
+                    refusals.insert(topic.clone(), self.refusal(topic, answer_by).await);
+                }
+                let (id, refused) = (ready.message.id.clone(), refusals[topic].clone());
+                let row = refused.as_ref().map_or_else(|| ready.delayed(), |why| ready.refused(&why.detail));
+                let written = self.journal.accept(row).await;
+                let then = refused.map_or(Then::Delayed(due), Then::Refused);
+                steps.push(Step::Row { id, written, then, kept: None });
+                continue;
+            }
             if !routes.contains_key(topic) {
                 let route = self.route(topic, answer_by).await;
                 routes.insert(topic.clone(), route);
@@ -225,6 +239,20 @@ impl Inner {
             }
             Ok(Err(TopicError::Unavailable(reason))) => owed(reason, false),
             Err(_) => owed("kafka does not answer".to_owned(), false),
+        }
+    }
+
+    /// Why Kafka would never take a message for this topic, as far as can be
+    /// said before it is sent.
+    pub(super) async fn refusal(&self, topic: &str, answer_by: Instant) -> Option<Problem> {
+        if self.producer.is_down() {
+            return None;
+        }
+        match tokio::time::timeout_at(answer_by, self.producer.partitions(topic)).await {
+            Ok(Err(error @ (TopicError::Missing(_) | TopicError::Invalid(_)))) => {
+                Some(Problem::refused(error.to_string()))
+            }
+            _ => None,
         }
     }
 
@@ -307,6 +335,6 @@ async fn look_for_backlog(inner: Weak<Inner>) {
     }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_microsecond())
 }

@@ -14,10 +14,13 @@
 //! Read [`rows`] for the shapes, then [`Store`].
 
 pub mod audits;
+pub mod delayed;
 pub mod error;
 pub mod minutes;
 pub mod postgres;
+pub mod redrive;
 pub mod rows;
+pub mod seek;
 pub mod sessions;
 pub mod sqlite;
 pub mod troubles;
@@ -30,6 +33,7 @@ use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 
 pub use audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd};
+pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
 pub use minutes::{MinuteRow, Minutes, PaceRow};
 pub use rows::*;
@@ -57,7 +61,9 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 /// The verbs of the store. All times come from the store's own clock unless
 /// they are arguments; batches keep the caller's order.
 #[async_trait]
-pub trait Store: Audits + Sessions + Minutes + Troubles + Send + Sync + 'static {
+pub trait Store:
+    Audits + Delayed + Minutes + Sessions + Troubles + redrive::Redrives + seek::Seeks + Send + Sync + 'static
+{
     /// Whether the store answers a trivial query; the store's clock.
     async fn ping(&self) -> Result<Timestamp, StoreError>;
 
@@ -140,9 +146,9 @@ pub trait Store: Audits + Sessions + Minutes + Troubles + Send + Sync + 'static 
     // ---- running again
 
     /// Asks that a delivery runs again now. An open one becomes due; a final
-    /// one becomes an open row (state COMMITTED until its outcome, attempts
-    /// and their numbers kept, `counted` from 0) in one transaction, and
-    /// leaves the final rows. One that waits behind its lane's head is marked
+    /// one becomes an open row in one transaction, and leaves the final rows:
+    /// a failed one stays HANDLE_FAIL until its next outcome, a handled one is
+    /// COMMITTED; attempts and their numbers are kept, `counted` starts at 0. One that waits behind its lane's head is marked
     /// and goes on waiting. `Conflict` for one that is running its first
     /// flight or whose topic was created anew, `NotFound` for an unknown one.
     async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError>;
@@ -175,7 +181,7 @@ pub trait Store: Audits + Sessions + Minutes + Troubles + Send + Sync + 'static 
 
     /// Takes messages of senders, in one transaction and in order. For each:
     /// a new id inserts its message row (and its outbound row, when it has
-    /// one) and answers `New`; a known id answers `Same` with the row when the
+    /// one, or in its place the row of a delayed message) and answers `New`; a known id answers `Same` with the row when the
     /// content digest equals, else `Other`.
     async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError>;
 

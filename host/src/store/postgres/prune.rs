@@ -135,7 +135,7 @@ pub(super) async fn prune(store: &PostgresStore, retention: Duration) -> Result<
             }
         }
     }
-    for statement in CHUNKS {
+    for &statement in CHUNKS {
         let done = sqlx::query(statement).bind(cutoff).bind(CHUNK).execute(&store.pool).await.map_err(at_statement)?;
         more |= i64::try_from(done.rows_affected()).unwrap_or(CHUNK) >= CHUNK;
     }
@@ -151,7 +151,7 @@ pub(super) async fn prune(store: &PostgresStore, retention: Duration) -> Result<
 
 /// What goes in chunks: `$1` is the time before which it is old, `$2` the most
 /// rows that may go. Rows are found by an index and removed by their place.
-const CHUNKS: [&str; 9] = [
+const CHUNKS: &[&str] = &[
     // Attempts go after their delivery, never before it.
     "DELETE FROM attempt WHERE ctid = ANY (ARRAY (
          SELECT a.ctid FROM attempt a WHERE a.finished_at < $1
@@ -160,11 +160,14 @@ const CHUNKS: [&str; 9] = [
              AND NOT EXISTS (SELECT FROM delivery d
                  WHERE d.position_id = a.position_id AND d.record_offset = a.record_offset)
          ORDER BY a.finished_at LIMIT $2)) AND finished_at < $1",
-    // A message that the host still owes to Kafka stays.
+    // A message that the host still owes to Kafka stays, also one that is not
+    // due yet. A delayed one is as old as the time at which it was due.
     "DELETE FROM message WHERE ctid = ANY (ARRAY (
-         SELECT m.ctid FROM message m WHERE m.created_at < $1 AND NOT m.retrying
+         SELECT m.ctid FROM message m WHERE m.created_at < $1 AND NOT m.retrying AND coalesce(m.deliver_at, 0) < $1
              AND NOT EXISTS (SELECT FROM outbound o
                  WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id)
+             AND NOT EXISTS (SELECT FROM delayed d
+                 WHERE left(d.message_id, 64) = left(m.id, 64) AND d.message_id = m.id)
          ORDER BY m.created_at LIMIT $2)) AND created_at < $1 AND NOT retrying",
     "DELETE FROM state WHERE $1 IS NOT NULL AND value IS NULL AND ctid = ANY (ARRAY (
          SELECT ctid FROM state WHERE value IS NULL LIMIT $2))",
@@ -174,6 +177,14 @@ const CHUNKS: [&str; 9] = [
          SELECT hash FROM session WHERE expires_at < courier_now() ORDER BY expires_at LIMIT $2)",
     "DELETE FROM pace WHERE ctid = ANY (ARRAY (SELECT ctid FROM pace WHERE at < $1 LIMIT $2)) AND at < $1",
     "DELETE FROM lost_range WHERE id IN (SELECT id FROM lost_range WHERE found_at < $1 ORDER BY id LIMIT $2)",
+    // Redrives that ended or never ran: their items first.
+    "DELETE FROM redrive_item WHERE ctid = ANY (ARRAY (
+         SELECT i.ctid FROM redrive r JOIN redrive_item i ON i.redrive_id = r.id
+         WHERE coalesce(r.finished_at, CASE WHEN r.state = 1 THEN r.created_at END) < $1 AND r.running = 0 LIMIT $2))",
+    "DELETE FROM redrive WHERE id IN (
+         SELECT r.id FROM redrive r
+         WHERE coalesce(r.finished_at, CASE WHEN r.state = 1 THEN r.created_at END) < $1 AND r.running = 0
+             AND NOT EXISTS (SELECT FROM redrive_item i WHERE i.redrive_id = r.id) ORDER BY r.id LIMIT $2)",
     // A process that is no node's any more, and what it had compiled.
     "WITH gone AS (
          DELETE FROM writer w WHERE w.id IN (

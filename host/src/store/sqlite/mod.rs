@@ -6,7 +6,8 @@
 //!
 //! [`connect`] opens the file; each family of verbs has a file: [`nodes`],
 //! [`positions`] with [`claim`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
-//! [`ask`], [`plugins`], [`accept`] and [`relay`], [`groups`], and for people
+//! [`ask`], [`redrive`] with [`redrive_plan`], [`seek`], [`plugins`], [`accept`], [`delayed`] and [`relay`], [`groups`],
+//! and for people
 //! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
 //! [`prune`] forgets. The schema is in `migrations`.
 
@@ -16,6 +17,7 @@ mod attempts;
 mod audits;
 mod claim;
 mod connect;
+mod delayed;
 mod deliveries;
 mod fault;
 mod groups;
@@ -26,7 +28,10 @@ mod open;
 mod plugins;
 mod positions;
 mod prune;
+mod redrive;
+mod redrive_plan;
 mod relay;
+mod seek;
 mod sessions;
 mod settle;
 mod settle_rows;
