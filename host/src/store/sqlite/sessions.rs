@@ -19,13 +19,14 @@ impl Sessions for SqliteStore {
         bound: &[u8; 32],
         lifetime: Duration,
     ) -> Result<(), StoreError> {
+        let now = now();
         let mut tx = self.connections.write().await?;
         sqlx::query("INSERT INTO session (hash, token, bound, created_at, expires_at) VALUES (?, ?, ?, ?, ?)")
             .bind(hash.as_slice())
             .bind(clean(token))
             .bind(bound.as_slice())
-            .bind(now().0)
-            .bind(now().after(lifetime).0)
+            .bind(now.0)
+            .bind(now.after(lifetime).0)
             .execute(&mut *tx)
             .await
             .map_err(fault)?;

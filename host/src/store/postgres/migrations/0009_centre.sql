@@ -7,7 +7,7 @@ ALTER TABLE audit ADD COLUMN hash     bytea; -- hash of previous and of this ent
 
 -- The one row whose lock makes appending serial.
 CREATE TABLE audit_chain (
-    only        boolean PRIMARY KEY DEFAULT true CHECK (only), -- there is one row
+    id          smallint PRIMARY KEY DEFAULT 1 CHECK (id = 1), -- there is one row
     anchor_id   bigint NOT NULL, -- the last entry that was removed, or that is older than the chain
     anchor_hash bytea  NOT NULL, -- its hash; zeros where the chain begins
     head_id     bigint NOT NULL, -- the newest entry

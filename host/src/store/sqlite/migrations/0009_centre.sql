@@ -8,13 +8,13 @@ CREATE INDEX audit_at ON audit (at);        -- for retention
 
 -- The two ends of the chain.
 CREATE TABLE audit_chain (
-    only        INTEGER PRIMARY KEY CHECK (only = 1), -- there is one row
+    id          INTEGER PRIMARY KEY CHECK (id = 1), -- there is one row
     anchor_id   INTEGER NOT NULL, -- the last entry that was removed, or that is older than the chain
     anchor_hash BLOB NOT NULL,    -- its hash; zeros where the chain begins
     head_id     INTEGER NOT NULL, -- the newest entry
     head_hash   BLOB NOT NULL     -- its hash
 ) STRICT;
-INSERT INTO audit_chain (only, anchor_id, anchor_hash, head_id, head_hash)
+INSERT INTO audit_chain (id, anchor_id, anchor_hash, head_id, head_hash)
 SELECT 1, coalesce(max(id), 0), zeroblob(32), coalesce(max(id), 0), zeroblob(32) FROM audit;
 
 -- People who signed in with a browser.
