@@ -14,6 +14,7 @@ mod fairness;
 mod journey;
 mod logs;
 mod outage;
+mod outbox;
 mod servers;
 mod store_conformance;
 mod uploads;

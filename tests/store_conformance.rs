@@ -17,6 +17,8 @@ mod delayed;
 mod lists;
 #[path = "store_conformance/nodes.rs"]
 mod nodes;
+#[path = "store_conformance/outboxes.rs"]
+mod outboxes;
 #[path = "store_conformance/owner.rs"]
 mod owner;
 #[path = "store_conformance/plugins.rs"]
@@ -164,6 +166,11 @@ on_both_dialects! {
         a_dead_letter_is_not_taken_for_its_message
         a_refused_message_is_not_sent_again
         messages_are_listed_by_what_they_are;
+    outboxes:
+        rows_of_an_outbox_are_taken_under_the_epoch_of_its_shard
+        what_has_ended_is_told
+        notes_of_an_outbox_add_up
+        a_refused_message_makes_room_for_a_corrected_one;
     delayed:
         a_delayed_message_waits_and_is_committed
         what_is_due_leaves_in_the_order_it_is_due

@@ -15,7 +15,7 @@ mod stalls;
 pub mod upkeep;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +40,7 @@ use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::publish::accept::{self, Acceptor};
 use crate::publish::delayed::Alarm;
+use crate::publish::outbox::Outboxes;
 use crate::publish::relay::Relay;
 use crate::publish::waker::Waker;
 use crate::shutdown::{Asked, Signals};
@@ -125,6 +126,7 @@ struct Host {
     store: SharedStore,
     joined: store::Joined,
     fleet: Arc<Fleet>,
+    outboxes: Arc<Outboxes>,
     api: api::App,
     stop: CancellationToken,
     relay: tokio::task::JoinHandle<()>,
@@ -147,7 +149,7 @@ impl Host {
         let log = Log::new(&clients)?;
         let waker = Waker::default();
         let alarm = Alarm::default();
-        let relay = Relay::start(
+        let (relay, leases) = Relay::start(
             Arc::clone(&store),
             producer.clone(),
             joined.writer,
@@ -157,6 +159,7 @@ impl Host {
         );
         let acceptor =
             Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone(), alarm, accept::Settings::default());
+        let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node)));
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
         let engine = Engine::new(engine_settings())?;
@@ -198,6 +201,7 @@ impl Host {
         let api = api::App {
             store: Arc::clone(&store),
             sender: Arc::new(ports::Sends(acceptor)),
+            outboxes: Arc::new(ports::Outboxes(Arc::clone(&outboxes))),
             groups: Arc::new(ports::Groups {
                 fleet: Arc::clone(&fleet),
                 heard: Arc::clone(&heard),
@@ -215,7 +219,7 @@ impl Host {
             events: api::events::Hub::default(),
             dev,
         };
-        Ok(Self { config, store, joined, fleet, api, stop, relay, upkeep })
+        Ok(Self { config, store, joined, fleet, outboxes, api, stop, relay, upkeep })
     }
 
     /// Serves until a signal comes; then drains.
@@ -228,6 +232,7 @@ impl Host {
         // Before anything runs: a group that was paused stays so over a restart.
         self.fleet.recall_paused().await;
         self.fleet.apply(&self.config.bindings).await?;
+        self.outboxes.apply(&self.config.outboxes);
         let stop = self.stop.clone();
         let service = api::router(self.api.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let server = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
@@ -242,11 +247,9 @@ impl Host {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Stop => break None,
-                    Asked::Reload => reload::apply(path.as_deref(), &mut self.config, &self.fleet, &self.api.auth).await,
+                    Asked::Reload => self.reload(path.as_deref()).await,
                 },
-                () = changes.next() => {
-                    reload::apply(path.as_deref(), &mut self.config, &self.fleet, &self.api.auth).await;
-                }
+                () = changes.next() => self.reload(path.as_deref()).await,
                 why = &mut lease => break Some(why.unwrap_or_else(|error| error.to_string())),
             }
         };
@@ -254,6 +257,7 @@ impl Host {
         // Listeners would hold the server open for as long as they listen.
         self.api.events.close();
         let drained = async {
+            self.outboxes.stop().await;
             self.fleet.stop().await;
             self.stop.cancel();
             let _ = self.relay.await;
@@ -275,6 +279,11 @@ impl Host {
             None => Ok(()),
             Some(why) => anyhow::bail!("this node's name was taken by another process: {why}"),
         }
+    }
+
+    /// Reads the configuration again and makes everything what it says.
+    async fn reload(&mut self, path: Option<&Path>) {
+        reload::apply(path, &mut self.config, &self.fleet, &self.outboxes, &self.api.auth).await;
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
+use courier_core::status::State;
 
 use super::testing::{Shared, World};
 use crate::store::*;
@@ -32,6 +33,26 @@ fn away() -> StoreError {
 
 pub(super) fn absent<T>() -> Result<T, StoreError> {
     Err(StoreError::Bug("this fake has no such verb".into()))
+}
+
+#[async_trait]
+impl Outboxes for FakeStore {
+    async fn take_outbox(&self, _: (i32, i64), _: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+        absent()
+    }
+
+    async fn ended(&self, _: &[String]) -> Result<Vec<(String, State)>, StoreError> {
+        absent()
+    }
+
+    async fn note_outbox(&self, _: (i32, i64), _: &OutboxNote) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn outboxes(&self) -> Result<Vec<OutboxRow>, StoreError> {
+        drop(self.read()?);
+        Ok(Vec::new())
+    }
 }
 
 #[async_trait]

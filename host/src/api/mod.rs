@@ -29,6 +29,7 @@ pub mod lost_ranges;
 pub mod messages;
 pub mod nodes;
 pub mod openapi;
+pub mod outboxes;
 pub mod overview;
 pub mod params;
 pub mod plugins;
@@ -67,6 +68,8 @@ pub struct App {
     pub sender: Arc<dyn ports::Sender>,
     /// Bindings and their partitions.
     pub groups: Arc<dyn ports::Groups>,
+    /// The outboxes of the configuration.
+    pub outboxes: Arc<dyn ports::Outboxes>,
     /// Uploading and activating.
     pub plugins: Arc<dyn ports::Plugins>,
     /// Reading records again.
@@ -136,6 +139,7 @@ fn operations() -> OpenApiRouter<App> {
         .routes(routes!(groups::pause::resume))
         .routes(routes!(groups::seek::seek))
         .routes(routes!(groups::parked::parked))
+        .routes(routes!(outboxes::list::list))
         .routes(routes!(redrives::list::list, redrives::plan::plan))
         .routes(routes!(redrives::show::show, redrives::cancel::cancel))
         .routes(routes!(redrives::items::items))

@@ -209,6 +209,25 @@ pub struct Sought {
     pub to: Offset,
 }
 
+/// The outboxes of senders.
+pub trait Outboxes: Send + Sync + 'static {
+    /// Those of the configuration in force.
+    fn configured(&self) -> Vec<OutboxView>;
+}
+
+/// An outbox as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxView {
+    /// Its name.
+    pub name: String,
+    /// The sender's database, without a password.
+    pub url: String,
+    /// The table.
+    pub table: String,
+    /// The relay shard whose holder reads it.
+    pub shard: i32,
+}
+
 /// Uploading and activating plugins.
 #[async_trait]
 pub trait Plugins: Send + Sync + 'static {

@@ -12,7 +12,7 @@ use courier_core::verdict::Verdict;
 
 use super::auth::{Gate, Role, TokenSpec};
 use super::fake_store::FakeStore;
-use super::ports::{self, BindingView, Draft, Ready, Receipt, Refusal, Seek, Sought, Uploaded};
+use super::ports::{self, BindingView, Draft, OutboxView, Ready, Receipt, Refusal, Seek, Sought, Uploaded};
 use super::problem::Problem;
 use super::{App, router};
 use crate::store::{AttemptRow, DeliveryKey, DeliveryRow, MessageRow, PositionId, PositionRow};
@@ -97,6 +97,13 @@ impl ports::Groups for Fake {
     }
 }
 
+impl ports::Outboxes for Fake {
+    fn configured(&self) -> Vec<OutboxView> {
+        let url = "postgres://shop@db/shop".to_owned();
+        vec![OutboxView { name: "shop".into(), url, table: "courier_outbox".into(), shard: 3 }]
+    }
+}
+
 #[async_trait]
 impl ports::Plugins for Fake {
     async fn upload(&self, name: &str, wasm: Bytes, by: &str) -> Result<Uploaded, Problem> {
@@ -169,6 +176,7 @@ impl Host {
             store: Arc::new(FakeStore(Arc::clone(&world))),
             sender: fake(),
             groups: fake(),
+            outboxes: fake(),
             plugins: fake(),
             log: fake(),
             health: fake(),

@@ -17,6 +17,7 @@ mod messages;
 mod nodes;
 mod openapi;
 mod outbox;
+mod outboxes;
 mod plugin;
 mod publish;
 mod redrive;
@@ -126,6 +127,9 @@ enum Command {
     Outbox(outbox::Command),
     /// Prints the OpenAPI description of the HTTP API.
     Openapi,
+    /// Looks at how the outboxes of senders are relayed.
+    #[command(subcommand)]
+    Outboxes(outboxes::Command),
     /// Prints what a shell needs to complete commands.
     Completions {
         /// The shell.
@@ -180,6 +184,7 @@ impl Cli {
             Command::Plugin(command) => plugin::run(ask, output, command).await?,
             Command::Redrive(command) => redrive::run(&ask()?, output, command).await?,
             Command::Outbox(command) => outbox::run(&command)?,
+            Command::Outboxes(command) => outboxes::run(&ask()?, output, command).await?,
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "courier", &mut script);

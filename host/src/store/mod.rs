@@ -17,6 +17,7 @@ pub mod audits;
 pub mod delayed;
 pub mod error;
 pub mod minutes;
+pub mod outbox;
 pub mod postgres;
 pub mod redrive;
 pub mod rows;
@@ -36,6 +37,7 @@ pub use audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd};
 pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
 pub use minutes::{MinuteRow, Minutes, PaceRow};
+pub use outbox::{OutboxNote, OutboxRow, Outboxes};
 pub use rows::*;
 pub use sessions::{SessionRow, Sessions};
 pub use troubles::{
@@ -62,7 +64,7 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 /// they are arguments; batches keep the caller's order.
 #[async_trait]
 pub trait Store:
-    Audits + Delayed + Minutes + Sessions + Troubles + redrive::Redrives + seek::Seeks + Send + Sync + 'static
+    Audits + Delayed + Minutes + Outboxes + Sessions + Troubles + redrive::Redrives + seek::Seeks + Send + Sync + 'static
 {
     /// Whether the store answers a trivial query; the store's clock.
     async fn ping(&self) -> Result<Timestamp, StoreError>;
@@ -181,8 +183,10 @@ pub trait Store:
 
     /// Takes messages of senders, in one transaction and in order. For each:
     /// a new id inserts its message row (and its outbound row, when it has
-    /// one, or in its place the row of a delayed message) and answers `New`; a known id answers `Same` with the row when the
-    /// content digest equals, else `Other`.
+    /// one, or in its place the row of a delayed message) and answers `New`; a
+    /// known id answers `Same` with the row when the content digest equals,
+    /// else `Other`. A message that was refused for what was wrong with it
+    /// makes room for a corrected one of its id.
     async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError>;
 
     /// Kafka took messages that were sent directly: state COMMITTED with

@@ -27,6 +27,7 @@ mod messages;
 mod minutes;
 mod nodes;
 mod outbound;
+mod outbox;
 mod plugins;
 mod positions;
 mod prune;
