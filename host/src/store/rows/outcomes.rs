@@ -93,6 +93,18 @@ impl OutcomeRow {
         }
         Err(StoreError::Bug(format!("the delivery of offset {} cannot become {:?}", self.offset, self.to)))
     }
+
+    /// The topic that a delivery which is given up goes to, if it goes to one,
+    /// and when: what a final failure still sends is its dead letter.
+    #[must_use]
+    pub fn dead_letter(&self) -> Option<(&str, Timestamp)> {
+        match self.to {
+            Becomes::Final { state: State::HandleFail, settled_at, .. } => {
+                self.outbound.first().map(|letter| (letter.topic.as_str(), settled_at))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What a delivery becomes.
