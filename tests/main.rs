@@ -7,6 +7,7 @@
 mod centre;
 mod cluster;
 mod config;
+mod console;
 mod crash;
 mod delayed;
 mod failures;
