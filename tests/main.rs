@@ -15,6 +15,7 @@ mod journey;
 mod logs;
 mod outage;
 mod outbox;
+mod redrive;
 mod servers;
 mod store_conformance;
 mod uploads;

@@ -39,6 +39,8 @@ mod sending;
 mod settling;
 #[path = "store_conformance/settling_many.rs"]
 mod settling_many;
+#[path = "store_conformance/states.rs"]
+mod states;
 
 use courier::store::SharedStore;
 
@@ -149,6 +151,8 @@ on_both_dialects! {
         a_redrive_of_a_dead_host_is_taken_over_where_it_was
         a_replay_opens_what_has_no_row_and_skips_holes
         redrives_are_listed_newest_first_and_forgotten_in_time;
+    states:
+        every_arrow_is_taken_or_refused;
     seeking:
         a_seek_backward_runs_again_what_lies_between
         a_seek_forward_records_what_it_skips

@@ -166,13 +166,7 @@ impl<'a> Batch<'a> {
         deltas: &mut Deltas,
     ) -> Result<(), StoreError> {
         let of_group = deltas.of(place.group);
-        let fits = match &row.to {
-            Becomes::Final { state, .. } => matches!(state, State::Handled | State::HandleFail),
-            Becomes::Open { state, .. } => matches!(state, State::Committed | State::PushFail | State::HandleFail),
-        };
-        if !fits {
-            return Err(StoreError::Bug(format!("offset {} cannot become {:?}", row.offset, row.to)));
-        }
+        row.check()?;
         match &row.to {
             Becomes::Final { state, settled_at, record } => {
                 of_group.ended(*state, 1);

@@ -9,6 +9,7 @@ use courier_core::verdict::Verdict;
 
 use super::positions::PositionId;
 use super::sending::NewOutbound;
+use crate::store::StoreError;
 
 /// Outcomes of one partition, in the order they were decided, each delivery at
 /// most once.
@@ -85,6 +86,24 @@ impl OutcomeRow {
             }
             _ => None,
         }
+    }
+
+    /// Refuses what no delivery becomes by an attempt. One that has an open
+    /// row never is COMMITTED again by its own doing; one without may become
+    /// an open row that is, when it is parked behind its lane's head.
+    ///
+    /// # Errors
+    /// `Bug`, since a machine that settles such a thing is wrong.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let (state, fits) = match self.to {
+            Becomes::Final { state, .. } => (state, matches!(state, State::Handled | State::HandleFail)),
+            Becomes::Open { state, .. } => (state, state != State::Handled),
+        };
+        let parked = state == State::Committed && !self.had_row;
+        if fits && (parked || State::Committed.delivery_may_become(state)) {
+            return Ok(());
+        }
+        Err(StoreError::Bug(format!("the delivery of offset {} cannot become {:?}", self.offset, self.to)))
     }
 }
 
