@@ -142,7 +142,8 @@ impl Builder {
     }
 
     fn authorization(&self) -> HeaderMap {
-        let value = || HeaderValue::from_str(&format!("Bearer {}", self.token)).expect("a token of a test is plain text");
+        let value =
+            || HeaderValue::from_str(&format!("Bearer {}", self.token)).expect("a token of a test is plain text");
         (!self.token.is_empty()).then(|| (header::AUTHORIZATION, value())).into_iter().collect()
     }
 

@@ -10,7 +10,7 @@ const SCRIPTS = [
   '"><iframe src="javascript:alert(1)"></iframe>',
   "javascript:alert(1)",
   "{{constructor.constructor('alert(1)')()}}",
-  "${alert(1)}",
+  `$\{alert(1)}`,
   "</pre></main><h1 id=injected>injected</h1>",
   "\u202egnp.exe\u202c",
   "\u0001\u0007\u001b[31mred\u001b[0m\u001b]0;title\u0007",
@@ -29,7 +29,7 @@ function message(number) {
   const type = `T ${words.slice(0, 60).replace(/[^ -~]/g, "")}`;
   const common = { topic, type, key: `hostile-${number} ${words.slice(0, 200)}` };
   if (number % 16 === 15) return { ...common, body_base64: Buffer.from(words.repeat(9)).toString("base64") };
-  if (number === 11) return { ...common, body: { do: ["reject"], words: "<b>x</b>".repeat(130_900) } };
+  if (number === 11) return { ...common, body: { do: ["error"], words: "<b>x</b>".repeat(130_900) } };
   // A word that the guest does not know comes back in its reason.
   return { ...common, body: { do: [words.replaceAll("+", " ").slice(0, 500)], [words]: words } };
 }

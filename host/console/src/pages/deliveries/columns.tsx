@@ -28,11 +28,11 @@ export function useColumns(): Column<Delivery>[] {
       {
         id: "state",
         name: say("state"),
-        width: "minmax(132px, 0.9fr)",
+        width: "minmax(118px, 1.1fr)",
         narrow: true,
         cell: (row) => <State state={row.state} retrying={retrying(row)} />,
       },
-      { id: "key", name: say("key"), width: "minmax(80px, 1fr)", narrow: true, cell: (row) => <Key of={row} /> },
+      { id: "key", name: say("key"), width: "minmax(104px, 1.1fr)", narrow: true, cell: (row) => <Key of={row} /> },
       { id: "type", name: say("type"), width: "minmax(80px, 0.9fr)", cell: (row) => <Raw text={row.type ?? "–"} /> },
       { id: "group", name: say("group"), width: "minmax(64px, 0.7fr)", cell: (row) => row.group },
       {
@@ -69,11 +69,11 @@ export function useColumns(): Column<Delivery>[] {
       {
         id: "id",
         name: say("id"),
-        width: "150px",
+        width: "122px",
         cell: (row) => (
           <Id id={row.message_id}>
             <Link to="/messages/$id" params={{ id: row.message_id }}>
-              {plain(shortId(row.message_id, 16))}
+              {plain(shortId(row.message_id, 12))}
             </Link>
           </Id>
         ),

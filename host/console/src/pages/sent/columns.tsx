@@ -26,7 +26,7 @@ export function useColumns(): Column<Message>[] {
         narrow: true,
         cell: (row) => <State state={row.state} retrying={row.retrying} />,
       },
-      { id: "key", name: say("key"), width: "minmax(80px, 1fr)", narrow: true, cell: (row) => <Key of={row} /> },
+      { id: "key", name: say("key"), width: "minmax(104px, 1.1fr)", narrow: true, cell: (row) => <Key of={row} /> },
       { id: "type", name: say("type"), width: "minmax(90px, 1fr)", cell: (row) => <Raw text={row.type ?? "–"} /> },
       { id: "topic", name: say("topic"), width: "minmax(64px, 0.8fr)", cell: (row) => <Raw text={row.topic} /> },
       {
@@ -70,11 +70,11 @@ export function useColumns(): Column<Message>[] {
       {
         id: "id",
         name: say("id"),
-        width: "150px",
+        width: "122px",
         cell: (row) => (
           <Id id={row.id}>
             <Link to="/messages/$id" params={{ id: row.id }}>
-              {plain(shortId(row.id, 16))}
+              {plain(shortId(row.id, 12))}
             </Link>
           </Id>
         ),
