@@ -4,9 +4,11 @@
 //! Run them with `cargo xtask test`, which builds what they need, or by name:
 //! `cargo test --release -p courier-tests journey::`.
 
+mod broadcast;
 mod cluster;
 mod config;
 mod crash;
+mod dedupe;
 mod failures;
 mod fairness;
 mod journey;

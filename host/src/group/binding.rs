@@ -3,6 +3,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use courier_core::verdict::Verdict;
@@ -49,6 +50,8 @@ pub struct Bound {
     pub policy: Arc<Policy>,
     /// How long attempts take.
     pub attempt_seconds: metrics::Histogram,
+    /// Whether this node is registered for the broadcasts of all its topics.
+    pub listening: AtomicBool,
     /// Cancelled when the binding goes away.
     pub closed: CancellationToken,
 }
@@ -70,6 +73,7 @@ impl Bound {
             rate: binding.rate_limit.and_then(limiter),
             policy: Arc::new(policy(&binding)),
             attempt_seconds: metrics::histogram!("courier_attempt_seconds", "group" => binding.group.clone()),
+            listening: AtomicBool::new(false),
             closed: CancellationToken::new(),
             binding,
         }

@@ -13,6 +13,8 @@
 //!
 //! Read [`rows`] for the shapes, then [`Store`].
 
+pub mod broadcast;
+pub mod dedupe;
 pub mod error;
 pub mod postgres;
 pub mod rows;
@@ -25,6 +27,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 
+pub use broadcast::{Broadcasts, Extent, Listen, ListenerRow, Listening};
+pub use dedupe::Dedupe;
 pub use error::StoreError;
 pub use rows::*;
 
@@ -47,7 +51,7 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 /// The verbs of the store. All times come from the store's own clock unless
 /// they are arguments; batches keep the caller's order.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Broadcasts + Dedupe + Send + Sync + 'static {
     /// Whether the store answers a trivial query; the store's clock.
     async fn ping(&self) -> Result<Timestamp, StoreError>;
 

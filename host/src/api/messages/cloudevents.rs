@@ -2,7 +2,7 @@
 //!
 //! The topic is the extension attribute `topic` (the header `ce-topic` in the
 //! binary form), or `?topic=` for events without one. `partitionkey` is the
-//! key. Every other attribute becomes the record header `ce_<name>`, as the
+//! key, and `kind` says `broadcast` for one. Every other attribute becomes the record header `ce_<name>`, as the
 //! Kafka binding of CloudEvents wants.
 
 use std::collections::BTreeMap;
@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use bytes::Bytes;
-use courier_core::message::{Header, Kind};
+use courier_core::message::Header;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::form::{Defaults, bad};
+use super::json::read_kind;
 use crate::api::ports::Draft;
 use crate::api::problem::Problem;
 use crate::api::shown::BASE64;
@@ -89,6 +90,7 @@ fn draft(
     let time =
         attributes.remove("time").map(|text| time::parse(&text).map_err(|why| bad(format!("`time` is wrong: {why}"))));
     let topic = defaults.topic(attributes.remove("topic"));
+    let kind = read_kind(attributes.remove("kind").as_deref())?;
     let key = attributes.remove("partitionkey").map(|key| Bytes::from(key.into_bytes()));
     let mut headers = Vec::new();
     for (name, value) in attributes {
@@ -103,7 +105,7 @@ fn draft(
         key,
         source,
         id: Some(id),
-        kind: Kind::Event,
+        kind,
         content_type,
         body,
         headers,

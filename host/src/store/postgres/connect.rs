@@ -38,7 +38,10 @@ const SESSION: [(&str, &str); 7] = [
 ];
 
 /// Migrations in their order; one that was released never changes.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "tables", include_str!("migrations/0001_tables.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "tables", include_str!("migrations/0001_tables.sql")),
+    (7, "broadcast", include_str!("migrations/0007_broadcast.sql")),
+];
 
 /// Connects, migrates, and gives the pool.
 pub(super) async fn open(url: &str) -> Result<PgPool, StoreError> {

@@ -16,8 +16,10 @@
 
 mod accept;
 mod asking;
+mod broadcast;
 mod columns;
 mod connect;
+mod dedupe;
 mod deliveries;
 mod error;
 mod groups;

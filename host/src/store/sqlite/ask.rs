@@ -64,6 +64,7 @@ async fn reopen(tx: &mut SqliteConnection, delivery: &DeliveryKey, asked_at: Tim
     let mut columns = Columns::of(&row);
     let (group, node, state): (i64, i64, State) = (columns.take()?, columns.take()?, columns.state()?);
     refuse_old_incarnation(tx, delivery).await?;
+    super::broadcast::refuse_gone_listener(tx, delivery).await?;
     sqlx::query(SINGLE_ATTEMPT).bind(position).bind(offset).execute(&mut *tx).await.map_err(fault)?;
     let opened = sqlx::query(
         "INSERT INTO open_delivery (position, offset, group_id, state, next_attempt_at, held, asked_at, record_time,
@@ -127,7 +128,8 @@ async fn absent(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<Sto
 async fn refuse_old_incarnation(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<(), StoreError> {
     let newer: i64 = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM position p JOIN position n ON n.group_id = p.group_id AND n.topic = p.topic
-                        AND n.partition = p.partition AND n.incarnation > p.incarnation WHERE p.id = ?)",
+                        AND n.partition = p.partition AND n.listener = p.listener
+                        AND n.incarnation > p.incarnation WHERE p.id = ?)",
     )
     .bind(delivery.position.0)
     .fetch_one(tx)

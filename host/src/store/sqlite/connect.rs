@@ -35,7 +35,10 @@ const CHECKPOINT_PAGES: &str = "8192";
 const LOG_SIZE_LIMIT: &str = "134217728";
 
 /// Every migration, oldest first. One that was released is never edited.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "first", include_str!("migrations/0001_first.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "first", include_str!("migrations/0001_first.sql")),
+    (7, "broadcast", include_str!("migrations/0007_broadcast.sql")),
+];
 
 /// The connections of one open store.
 pub struct Connections {

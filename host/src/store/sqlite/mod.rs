@@ -5,7 +5,7 @@
 //! file, as the command line does beside a running host.
 //!
 //! [`connect`] opens the file; each family of verbs has a file: [`nodes`],
-//! [`positions`] with [`claim`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
+//! [`positions`] with [`claim`] and [`broadcast`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
 //! [`ask`], [`plugins`], [`accept`] and [`relay`], [`groups`], and for people
 //! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
 //! [`prune`] forgets. The schema is in `migrations`.
@@ -13,8 +13,10 @@
 mod accept;
 mod ask;
 mod attempts;
+mod broadcast;
 mod claim;
 mod connect;
+mod dedupe;
 mod deliveries;
 mod fault;
 mod groups;
