@@ -9,6 +9,7 @@ mod cluster;
 mod config;
 mod crash;
 mod dedupe;
+mod delayed;
 mod failures;
 mod fairness;
 mod journey;

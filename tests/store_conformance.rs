@@ -9,6 +9,8 @@
 
 #[path = "store_conformance/asking.rs"]
 mod asking;
+#[path = "store_conformance/delayed.rs"]
+mod delayed;
 #[path = "store_conformance/lists.rs"]
 mod lists;
 #[path = "store_conformance/nodes.rs"]
@@ -142,6 +144,17 @@ on_both_dialects! {
         a_dead_letter_is_not_taken_for_its_message
         a_refused_message_is_not_sent_again
         messages_are_listed_by_what_they_are;
+    delayed:
+        a_delayed_message_waits_and_is_committed
+        what_is_due_leaves_in_the_order_it_is_due
+        nothing_is_due_early_by_the_stores_clock
+        an_older_epoch_lets_nothing_go
+        a_message_that_waits_can_be_cancelled
+        a_message_that_is_just_due_goes_or_is_cancelled
+        what_is_due_while_kafka_is_away_says_so
+        many_are_moved_in_bounded_steps
+        delayed_messages_are_listed_by_when_they_are_due
+        retention_leaves_what_waits_alone;
     relaying:
         shards_are_leased_to_one_writer_at_a_time
         a_dead_nodes_shards_are_free_at_once

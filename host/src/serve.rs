@@ -35,6 +35,7 @@ use crate::kafka::embedded::Embedded;
 use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::publish::accept::{self, Acceptor};
+use crate::publish::delayed::Alarm;
 use crate::publish::relay::Relay;
 use crate::publish::waker::Waker;
 use crate::shutdown::{Asked, Signals};
@@ -144,13 +145,22 @@ impl Host {
         let producer = Producer::new(&config.kafka.bootstrap_servers, &properties.collect())?;
         let log = Log::new(&clients)?;
         let waker = Waker::default();
-        let relay = Relay::start(Arc::clone(&store), producer.clone(), joined.writer, waker.clone(), stop.clone());
+        let alarm = Alarm::default();
+        let relay = Relay::start(
+            Arc::clone(&store),
+            producer.clone(),
+            joined.writer,
+            waker.clone(),
+            alarm.clone(),
+            stop.clone(),
+        );
         let own = &config.kafka.topics;
         let companions = own.create.then_some((own.partitions, own.replication));
         let acceptor = Acceptor::start(
             Arc::clone(&store),
             producer.clone(),
             waker.clone(),
+            alarm,
             accept::Settings { companions, ..accept::Settings::default() },
         );
         let (up, store_up) = watch::channel(true);

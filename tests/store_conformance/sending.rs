@@ -30,6 +30,7 @@ pub fn message(id: &str, key: Option<&'static [u8]>, held_for: Option<Duration>)
         place: None,
         record: Some(outbound.record.clone()),
         outbound: Some(outbound),
+        due: None,
     }
 }
 

@@ -133,6 +133,8 @@ pub struct Record {
     pub partition: i32,
     /// Where in the partition.
     pub offset: i64,
+    /// Kafka's time of it, in milliseconds since 1970.
+    pub time_ms: i64,
     /// The key's bytes.
     pub key: Option<Vec<u8>>,
     /// The value's bytes; a tombstone has none.
@@ -203,6 +205,7 @@ fn read_all(mut config: ClientConfig, topic: &str) -> Vec<Record> {
             Some(Ok(message)) => records.push(Record {
                 partition: message.partition(),
                 offset: message.offset(),
+                time_ms: message.timestamp().to_millis().unwrap_or(0),
                 key: message.key().map(<[u8]>::to_vec),
                 payload: message.payload().map(<[u8]>::to_vec),
                 headers: message.headers().map_or_else(Vec::new, |headers| {

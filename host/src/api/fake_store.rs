@@ -273,3 +273,36 @@ impl Dedupe for FakeStore {
         absent()
     }
 }
+
+#[async_trait]
+impl Delayed for FakeStore {
+    async fn next_due(&self, _: &[(i32, i64)]) -> Result<Option<Duration>, StoreError> {
+        absent()
+    }
+
+    async fn move_due(&self, _: &[(i32, i64)], _: Option<&str>) -> Result<Moved, StoreError> {
+        absent()
+    }
+
+    async fn cancel(&self, id: &str) -> Result<MessageRow, StoreError> {
+        let mut world = self.read()?;
+        let row = world.messages.iter_mut().find(|row| row.id == id);
+        let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {id:?}")))?;
+        if row.deliver_at.is_none() || row.place.is_some() {
+            return Err(StoreError::Conflict(delayed::not_cancelled(row)));
+        }
+        row.state = courier_core::status::State::SendFail;
+        row.reason = Some(delayed::CANCELLED.to_owned());
+        Ok(row.clone())
+    }
+
+    async fn delayed(&self, filter: &DelayedFilter, _: &Page) -> Result<Listing<MessageRow>, StoreError> {
+        let world = self.read()?;
+        let kept = world.messages.iter().filter(|row| {
+            row.deliver_at.is_some()
+                && row.place.is_none()
+                && filter.topics.as_ref().is_none_or(|topics| topics.contains(&row.topic))
+        });
+        Ok(Listing { items: kept.cloned().collect(), next: None, truncated: false })
+    }
+}

@@ -99,7 +99,8 @@ pub fn router(app: App) -> Router {
 fn operations() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(messages::list::list, messages::publish::publish))
-        .routes(routes!(messages::show::show))
+        .routes(routes!(messages::show::show, messages::cancel::cancel))
+        .routes(routes!(messages::delayed::delayed))
         .routes(routes!(messages::resend::resend))
         .routes(routes!(deliveries::list::list))
         .routes(routes!(deliveries::show::show))

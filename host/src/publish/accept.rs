@@ -22,6 +22,7 @@ use courier_core::message::{Kind, Timestamp};
 use tokio::time::Instant;
 
 use super::backlog::{Backlog, Mark};
+use super::delayed::Alarm;
 use super::draft::{Draft, MAX_MESSAGE_BYTES, Ready, new_id};
 use super::journal::Journal;
 use super::landing::{Step, Then};
@@ -79,6 +80,7 @@ pub(super) struct Inner {
     pub(super) journal: Journal,
     pub(super) backlog: Backlog,
     pub(super) waker: Waker,
+    pub(super) alarm: Alarm,
     settings: Settings,
 }
 
@@ -99,9 +101,9 @@ enum Route {
 impl Acceptor {
     /// Starts the send side.
     #[must_use]
-    pub fn start(store: SharedStore, producer: Producer, waker: Waker, settings: Settings) -> Self {
+    pub fn start(store: SharedStore, producer: Producer, waker: Waker, alarm: Alarm, settings: Settings) -> Self {
         let journal = Journal::start(Arc::clone(&store));
-        let inner = Arc::new(Inner { store, producer, journal, backlog: Backlog::default(), waker, settings });
+        let inner = Arc::new(Inner { store, producer, journal, backlog: Backlog::default(), waker, alarm, settings });
         tokio::spawn(look_for_backlog(Arc::downgrade(&inner)));
         Self { inner }
     }
@@ -170,8 +172,9 @@ impl Inner {
         // topic had theirs before the send and others only after it failed,
         // the former would overtake: one that is named makes all be.
         let log_topic = |draft: &Draft| draft.kind.log_topic(&draft.topic).into_owned();
-        let reserved: HashSet<String> = drafts.iter().filter(|draft| draft.id.is_some()).map(log_topic).collect();
+        let reserved: HashSet<String> = drafts.iter().filter(|draft| draft.reserves()).map(log_topic).collect();
         let mut routes: HashMap<String, Route> = HashMap::new();
+        let mut refusals: HashMap<String, Option<Problem>> = HashMap::new();
         let mut steps = Vec::with_capacity(drafts.len());
         let now = now();
         for draft in drafts {
@@ -186,6 +189,18 @@ impl Inner {
                 }
             };
             let topic = &*ready.log_topic();
+            if let Some(due) = ready.due {
+                if !refusals.contains_key(topic) {
+                    let refusal = self.refusal(&ready, answer_by).await;
+                    refusals.insert(topic.to_owned(), refusal);
+                }
+                let (id, refused) = (ready.message.id.clone(), refusals[topic].clone());
+                let row = refused.as_ref().map_or_else(|| ready.delayed(), |why| ready.refused(&why.detail));
+                let written = self.journal.accept(row).await;
+                let then = refused.map_or(Then::Delayed(due), Then::Refused);
+                steps.push(Step::Row { id, written, then, kept: None });
+                continue;
+            }
             if !routes.contains_key(topic) {
                 let route = match ready.message.kind {
                     Kind::Event => self.route(topic, answer_by).await,
@@ -257,6 +272,27 @@ impl Inner {
                 mark: Arc::new(self.backlog.mark(companion)),
             },
             Err(error) => Route::Refused(Problem::refused(error.to_string())),
+        }
+    }
+
+    /// Why Kafka would never take a message for this topic, as far as can be
+    /// said before it is sent.
+    pub(super) async fn refusal(&self, ready: &Ready, answer_by: Instant) -> Option<Problem> {
+        if self.producer.is_down() {
+            return None;
+        }
+        let topic = &*ready.log_topic();
+        if ready.message.kind == Kind::Broadcast {
+            return match self.route_broadcast(&ready.message.topic, topic, answer_by).await {
+                Route::Refused(problem) => Some(problem),
+                Route::Direct { .. } | Route::Owed { .. } => None,
+            };
+        }
+        match tokio::time::timeout_at(answer_by, self.producer.partitions(topic)).await {
+            Ok(Err(error @ (TopicError::Missing(_) | TopicError::Invalid(_)))) => {
+                Some(Problem::refused(error.to_string()))
+            }
+            _ => None,
         }
     }
 
@@ -339,6 +375,6 @@ async fn look_for_backlog(inner: Weak<Inner>) {
     }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_microsecond())
 }

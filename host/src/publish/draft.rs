@@ -4,6 +4,7 @@
 //! Whether the topic exists is not known here.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use courier_core::message::{Header, Kind, Message, Timestamp};
@@ -13,7 +14,7 @@ use sha2::{Digest, Sha256};
 pub use super::receipt::{Problem, Receipt};
 use crate::kafka::producer::MAX_RECORD_BYTES;
 use crate::kafka::record::{Record, shard_of};
-use crate::store::{NewMessage, NewOutbound, REFUSED_BODY_BYTES, SHARDS};
+use crate::store::{Due, NewMessage, NewOutbound, REFUSED_BODY_BYTES, SHARDS};
 
 /// Longest name of a topic, as Kafka has it.
 pub const MAX_TOPIC_BYTES: usize = 249;
@@ -28,6 +29,8 @@ const BATCH_OVERHEAD: usize = 128;
 /// Largest message with key and headers, unless configured otherwise: what a
 /// broker takes by default.
 pub const MAX_MESSAGE_BYTES: usize = MAX_RECORD_BYTES - BATCH_OVERHEAD;
+/// Longest wait of a delayed message: a hundred years.
+pub const MAX_DELAY: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// Headers that differ each time the same message is sent, so that they do not
 /// make it another one.
 const TRACING: [&str; 2] = ["traceparent", "tracestate"];
@@ -55,6 +58,10 @@ pub struct Draft {
     pub headers: Vec<Header>,
     /// When it happened; none means now.
     pub time: Option<Timestamp>,
+    /// When it is to be delivered; none means now.
+    pub deliver_at: Option<Timestamp>,
+    /// How long it is to wait, by the store's clock, instead of `deliver_at`.
+    pub delay: Option<Duration>,
 }
 
 /// A message that may be sent.
@@ -69,13 +76,16 @@ pub(super) struct Ready {
     pub named: bool,
     /// What makes it the same message.
     pub digest: [u8; 32],
+    /// When it is due, if it is delayed.
+    pub due: Option<Due>,
 }
 
 impl Draft {
     /// Checks the draft and gives it an id and a time.
     pub(super) fn ready(self, now: Timestamp, max_bytes: usize) -> Result<Ready, (Box<NewMessage>, Problem)> {
         let (digest, named) = (digest(&self), self.id.is_some());
-        let wrong = self.wrong();
+        let wrong = self.wrong(now);
+        let due = self.due();
         let id = match &self.id {
             Some(id) if valid_id(id) => id.clone(),
             _ => new_id(),
@@ -96,7 +106,7 @@ impl Draft {
             return Err((Box::new(refused(&message, digest, &problem.detail)), problem));
         }
         let record = Record::from_message(&message);
-        let ready = Ready { message, record, named, digest };
+        let ready = Ready { message, record, named, digest, due };
         let size = ready.record.size();
         if size > max_bytes {
             let problem = Problem::too_large(format!(
@@ -107,7 +117,18 @@ impl Draft {
         Ok(ready)
     }
 
-    fn wrong(&self) -> Option<Problem> {
+    /// Whether its id is reserved in the store before it is sent.
+    pub(super) fn reserves(&self) -> bool {
+        self.id.is_some() && self.due().is_none()
+    }
+
+    /// When it is due; a delay of nothing is none.
+    fn due(&self) -> Option<Due> {
+        let delay = self.delay.filter(|delay| !delay.is_zero()).map(Due::After);
+        self.deliver_at.map(Due::At).or(delay)
+    }
+
+    fn wrong(&self, now: Timestamp) -> Option<Problem> {
         if !valid_topic(&self.topic) {
             return Some(Problem::invalid(format!(
                 "topic {:?} is not valid: 1 to {MAX_TOPIC_BYTES} of a-z, A-Z, 0-9, '.', '_' and '-', and not '.' or '..'",
@@ -145,6 +166,13 @@ impl Draft {
         if let Some(key) = self.key.as_ref().filter(|key| key.len() > MAX_KEY_BYTES) {
             let size = key.len();
             return Some(Problem::invalid(format!("the key has {size} bytes; at most {MAX_KEY_BYTES} are taken")));
+        }
+        if self.delay.is_some() && self.deliver_at.is_some() {
+            return Some(Problem::invalid("it has both `delay` and `deliver_at`; write one of them"));
+        }
+        let wait = self.deliver_at.map_or(self.delay, |at| Some(at.since(now)));
+        if wait.is_some_and(|wait| wait > MAX_DELAY) {
+            return Some(Problem::invalid("it is due in more than a hundred years; that is the longest delay"));
         }
         if self.headers.len() > MAX_HEADERS {
             return Some(Problem::invalid(format!(
@@ -188,11 +216,18 @@ impl Ready {
             listed: true,
         };
         NewMessage {
+            due: self.due,
             reason: Some(reason.to_owned()),
             retrying: true,
             outbound: Some(outbound),
             ..row(message, self.digest, State::SendFail)
         }
+    }
+
+    /// The row of a message that is not due yet. The bus has it, though Kafka
+    /// has not.
+    pub(super) fn delayed(&self) -> NewMessage {
+        NewMessage { state: State::Committed, reason: None, retrying: false, ..self.owed("", None) }
     }
 
     /// The row of a message that will never be sent.
@@ -224,6 +259,7 @@ fn row(message: &Message, digest: [u8; 32], state: State) -> NewMessage {
         place: None,
         record: None,
         outbound: None,
+        due: None,
     }
 }
 
@@ -271,6 +307,16 @@ fn digest(draft: &Draft) -> [u8; 32] {
     add(Some(draft.kind.as_str().as_bytes()));
     add(draft.key.as_deref());
     add(draft.time.map(|time| time.0.to_le_bytes()).as_ref().map(<[u8; 8]>::as_slice));
+    // Only of a delayed one: what was stored before there were any stays the
+    // same message. No header's name begins with NUL.
+    if let Some(due) = draft.due() {
+        let (word, number) = match due {
+            Due::At(time) => (&b"\0at"[..], i128::from(time.0)),
+            Due::After(wait) => (&b"\0after"[..], i128::try_from(wait.as_micros()).unwrap_or(i128::MAX)),
+        };
+        add(Some(word));
+        add(Some(&number.to_le_bytes()));
+    }
     add(Some(&draft.body));
     for header in &draft.headers {
         if !TRACING.iter().any(|name| header.name.eq_ignore_ascii_case(name)) {
@@ -326,6 +372,13 @@ mod tests {
             (Draft { key: Some(Bytes::from(vec![0; 1_025])), ..draft() }, 400, "key has 1025 bytes"),
             (Draft { headers: vec![header("", "x")], ..draft() }, 400, "header \"\""),
             (Draft { headers: vec![header("h", ""); 101], ..draft() }, 400, "101 headers"),
+            (
+                Draft { delay: Some(Duration::from_secs(1)), deliver_at: Some(NOW), ..draft() },
+                400,
+                "both `delay` and `deliver_at`",
+            ),
+            (Draft { delay: Some(MAX_DELAY + Duration::from_millis(1)), ..draft() }, 400, "hundred years"),
+            (Draft { deliver_at: Some(Timestamp(i64::MAX)), ..draft() }, 400, "hundred years"),
             (Draft { body: Bytes::from(vec![0; MAX_MESSAGE_BYTES]), ..draft() }, 413, "bytes with its key"),
         ] {
             let (row, problem) = draft.ready(NOW, MAX_MESSAGE_BYTES).unwrap_err();
@@ -359,6 +412,8 @@ mod tests {
             Draft { kind: Kind::Broadcast, ..draft() },
             Draft { time: Some(NOW), ..draft() },
             Draft { headers: vec![header("a", "b")], ..draft() },
+            Draft { delay: Some(Duration::from_secs(1)), ..draft() },
+            Draft { deliver_at: Some(NOW), ..draft() },
             Draft { topic: "orde".to_owned(), type_name: "rOrderCreated".to_owned(), ..draft() },
         ];
         for other in differing {

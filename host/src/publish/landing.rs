@@ -10,14 +10,14 @@ use courier_core::status::State;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::accept::{ASK_EVERY, HOLD, Inner};
+use super::accept::{ASK_EVERY, HOLD, Inner, now};
 use super::backlog::{Flight, Mark};
 use super::draft::Ready;
 use super::journal::Written;
 use super::receipt::{Problem, Receipt};
 use super::waker::Watch;
 use crate::kafka::producer::{Ack, ProduceError};
-use crate::store::{Accepted, MessageRow, RelayResult, SentMessage};
+use crate::store::{Accepted, Due, MessageRow, RelayResult, SentMessage};
 
 /// One message of a request, between the steps.
 pub(super) enum Step {
@@ -73,6 +73,8 @@ impl Step {
 /// What a durable row means for the sender.
 pub(super) enum Then {
     Committed,
+    /// It waits until it is due.
+    Delayed(Due),
     Retrying(Option<Watch>),
     Refused(Problem),
 }
@@ -175,13 +177,21 @@ impl Inner {
                     drop(kept);
                     self.waker.wake();
                 }
-                if matches!(durable, Ok(Ok(Accepted::New))) {
+                // A delayed one is counted when it is on Kafka.
+                if matches!(durable, Ok(Ok(Accepted::New))) && !matches!(then, Then::Delayed(_)) {
                     count(if matches!(then, Then::Committed) { State::Committed } else { State::SendFail });
                 }
                 match (durable, then) {
-                    (Ok(Ok(Accepted::Other)), Then::Retrying(_)) => Receipt::failed(id.clone(), Problem::conflict(&id)),
+                    (Ok(Ok(Accepted::Other)), Then::Retrying(_) | Then::Delayed(_)) => {
+                        Receipt::failed(id.clone(), Problem::conflict(&id))
+                    }
                     (Ok(Ok(Accepted::Same(row))), Then::Retrying(_)) => {
                         Receipt::again(self.outcome_of(*row, answer_by).await)
+                    }
+                    (Ok(Ok(Accepted::Same(row))), Then::Delayed(_)) => Receipt::again(*row),
+                    (Ok(Ok(Accepted::New)), Then::Delayed(due)) => {
+                        self.alarm.set(due, now());
+                        Receipt::committed(id)
                     }
                     (Ok(Ok(_)), Then::Committed) => Receipt::committed(id),
                     (Ok(Ok(_)), Then::Retrying(watch)) => self.relayed(id, watch, answer_by, ask).await,
@@ -192,8 +202,10 @@ impl Inner {
                             format!("message {id} is on kafka, but this is not stored yet: do not send it again");
                         Receipt { problem: Some(Problem::store_away(detail)), ..Receipt::committed(id) }
                     }
-                    (Ok(Err(error)), Then::Retrying(_)) => Receipt::failed(id, Problem::of_store(&error)),
-                    (Err(_), Then::Retrying(_)) => {
+                    (Ok(Err(error)), Then::Retrying(_) | Then::Delayed(_)) => {
+                        Receipt::failed(id, Problem::of_store(&error))
+                    }
+                    (Err(_), Then::Retrying(_) | Then::Delayed(_)) => {
                         Receipt::failed(id, Problem::store_away("the message could not be stored in time"))
                     }
                 }

@@ -4,13 +4,16 @@
 //! directly while all is well ([`accept`]). Everything else, and everything
 //! when Kafka is slow or away, is a durable row first that the [`relay`] sends.
 //! A topic with unsent rows ([`backlog`]) takes only the second way, so that
-//! nothing overtakes. No transaction is open while Kafka is waited for.
+//! nothing overtakes. No transaction is open while Kafka is waited for. What
+//! is not due yet waits in the store and joins those rows when it is
+//! ([`delayed`]).
 //!
 //! Read [`draft`] for what is valid, [`accept`] for the direct way with
 //! [`journal`] for how its rows become durable, then [`relay`].
 
 pub mod accept;
 pub mod backlog;
+pub mod delayed;
 pub mod draft;
 pub mod journal;
 mod landing;

@@ -2,6 +2,7 @@
 
 use courier_core::status::State;
 
+use crate::store::delayed::CANCELLED;
 use crate::store::{MessageRow, StoreError};
 
 /// The answer to one message.
@@ -54,6 +55,13 @@ impl Problem {
         Self { status: 409, title: "id is taken", detail }
     }
 
+    /// The message was taken back before it was due.
+    #[must_use]
+    pub fn cancelled(id: &str) -> Self {
+        let detail = format!("the message {id:?} was sent before and cancelled; send it anew under another id");
+        Self { status: 409, title: "cancelled", detail }
+    }
+
     /// The store did not take the message.
     #[must_use]
     pub(super) fn of_store(error: &StoreError) -> Self {
@@ -89,6 +97,10 @@ impl Receipt {
     /// The first answer to a message, as far as its row still has it.
     pub(super) fn again(row: MessageRow) -> Self {
         let refused = row.state == State::SendFail && !row.retrying;
+        if refused && row.deliver_at.is_some() && row.reason.as_deref() == Some(CANCELLED) {
+            let problem = Problem::cancelled(&row.id);
+            return Self::failed(row.id, problem);
+        }
         let problem =
             refused.then(|| Problem::refused(row.reason.unwrap_or_else(|| "it was refused before".to_owned())));
         Self { id: row.id, state: row.state, retrying: row.retrying, problem }

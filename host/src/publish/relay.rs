@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::delayed::{Alarm, Mover};
 use super::landing::count;
 use super::lease::{Shards, keep_leases};
 use super::waker::Waker;
@@ -103,7 +104,8 @@ enum Sent {
 }
 
 impl Relay {
-    /// Starts a relay, which ends some time after `shutdown`: it finishes what
+    /// Starts a relay, and with it the mover of delayed messages, which lives
+    /// on the same shards. It ends some time after `shutdown`: it finishes what
     /// is in flight, as far as Kafka answers soon, and lets go of its shards.
     #[must_use]
     pub fn start(
@@ -111,14 +113,18 @@ impl Relay {
         producer: Producer,
         writer: WriterId,
         waker: Waker,
+        alarm: Alarm,
         shutdown: CancellationToken,
     ) -> JoinHandle<()> {
         let (leased, shards) = watch::channel(Shards::default());
         let stopped = CancellationToken::new();
         let leases = tokio::spawn(keep_leases(Arc::clone(&store), writer, leased, stopped.clone()));
+        let mover = Mover::new(Arc::clone(&store), producer.clone(), shards.clone(), waker.clone(), alarm);
+        let mover = tokio::spawn(mover.run(shutdown.clone()));
         let relay = Self { store, producer, waker, shards, stuck: HashMap::new(), busy: HashSet::new() };
         tokio::spawn(async move {
             relay.run(shutdown).await;
+            let _panicked = mover.await;
             // Only now, when nothing of ours is in flight any more, may
             // another host take the shards.
             stopped.cancel();

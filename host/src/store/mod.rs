@@ -15,6 +15,7 @@
 
 pub mod broadcast;
 pub mod dedupe;
+pub mod delayed;
 pub mod error;
 pub mod postgres;
 pub mod rows;
@@ -29,6 +30,7 @@ use courier_core::message::{Offset, Timestamp};
 
 pub use broadcast::{Broadcasts, Extent, Listen, ListenerRow, Listening};
 pub use dedupe::Dedupe;
+pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
 pub use rows::*;
 
@@ -51,7 +53,7 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 /// The verbs of the store. All times come from the store's own clock unless
 /// they are arguments; batches keep the caller's order.
 #[async_trait]
-pub trait Store: Broadcasts + Dedupe + Send + Sync + 'static {
+pub trait Store: Broadcasts + Dedupe + Delayed + Send + Sync + 'static {
     /// Whether the store answers a trivial query; the store's clock.
     async fn ping(&self) -> Result<Timestamp, StoreError>;
 
@@ -169,7 +171,7 @@ pub trait Store: Broadcasts + Dedupe + Send + Sync + 'static {
 
     /// Takes messages of senders, in one transaction and in order. For each:
     /// a new id inserts its message row (and its outbound row, when it has
-    /// one) and answers `New`; a known id answers `Same` with the row when the
+    /// one, or in its place the row of a delayed message) and answers `New`; a known id answers `Same` with the row when the
     /// content digest equals, else `Other`.
     async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError>;
 

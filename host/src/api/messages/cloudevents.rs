@@ -2,8 +2,11 @@
 //!
 //! The topic is the extension attribute `topic` (the header `ce-topic` in the
 //! binary form), or `?topic=` for events without one. `partitionkey` is the
-//! key, and `kind` says `broadcast` for one. Every other attribute becomes the record header `ce_<name>`, as the
-//! Kafka binding of CloudEvents wants.
+//! key, and `kind` says `broadcast` for one. The extension attributes `delay`
+//! ("2s") and `deliverat` (RFC 3339), or the headers `ce-delay` and
+//! `ce-deliverat`, say when the event is due; they are for Courier and not part
+//! of the record. Every other attribute becomes the record header `ce_<name>`,
+//! as the Kafka binding of CloudEvents wants.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +17,7 @@ use courier_core::message::Header;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::form::{Defaults, bad};
+use super::form::{Defaults, bad, read_delay, read_deliver_at};
 use super::json::read_kind;
 use crate::api::ports::Draft;
 use crate::api::problem::Problem;
@@ -91,6 +94,8 @@ fn draft(
         attributes.remove("time").map(|text| time::parse(&text).map_err(|why| bad(format!("`time` is wrong: {why}"))));
     let topic = defaults.topic(attributes.remove("topic"));
     let kind = read_kind(attributes.remove("kind").as_deref())?;
+    let delay = attributes.remove("delay").map(|text| read_delay(&text)).transpose()?;
+    let deliver_at = attributes.remove("deliverat").map(|text| read_deliver_at("deliverat", &text)).transpose()?;
     let key = attributes.remove("partitionkey").map(|key| Bytes::from(key.into_bytes()));
     let mut headers = Vec::new();
     for (name, value) in attributes {
@@ -110,6 +115,8 @@ fn draft(
         body,
         headers,
         time: time.transpose()?,
+        deliver_at,
+        delay,
     }))
 }
 
@@ -163,6 +170,8 @@ fn percent_decode(text: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::http::{HeaderName, HeaderValue};
     use courier_core::message::Timestamp;
 
@@ -195,6 +204,14 @@ mod tests {
     }
 
     #[test]
+    fn an_event_says_when_it_is_due_and_its_record_does_not() {
+        let draft = structured(&with(r#","delay":"2s""#)).unwrap();
+        assert_eq!((draft.delay, draft.headers.len()), (Some(Duration::from_secs(2)), 0));
+        let draft = structured(&with(r#","deliverat":"1970-01-01T00:00:01Z""#)).unwrap();
+        assert_eq!((draft.deliver_at, draft.headers.len()), (Some(Timestamp(1_000_000)), 0));
+    }
+
+    #[test]
     fn data_is_text_when_its_media_type_is_not_json() {
         let body = |more: &str| structured(&with(more)).unwrap().body;
         assert_eq!(body(r#","datacontenttype":"text/plain","data":"a\nb""#), "a\nb");
@@ -216,6 +233,8 @@ mod tests {
         refused(&with("").replace("1.0", "0.3"), "only \"1.0\"");
         refused(&with("").replace("/shop", ""), "no `source`");
         refused(&with(r#","time":"now""#), "`time` is wrong");
+        refused(&with(r#","delay":"soon""#), "`delay` is \"soon\"");
+        refused(&with(r#","deliverat":"soon""#), "`deliverat` is wrong");
         refused(&with(r#","my_ext":"x""#), "`my_ext` is misnamed");
         refused(&with(r#","ext":{"a":1}"#), "`ext` is neither");
         refused(&with(r#","data":1,"data_base64":"""#), "both `data`");

@@ -1,9 +1,11 @@
 //! Which form a request to publish has, and what all forms become.
 
+use std::time::Duration;
+
 use axum::http::HeaderMap;
 use axum::http::header;
 use bytes::Bytes;
-use courier_core::message::Header;
+use courier_core::message::{Header, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -11,6 +13,7 @@ use super::{cloudevents, json};
 use crate::api::intake;
 use crate::api::ports::Draft;
 use crate::api::problem::Problem;
+use crate::api::time;
 
 /// Messages of one request.
 const MAX_MESSAGES: usize = 10_000;
@@ -192,6 +195,16 @@ fn id_of(raw: &RawValue) -> Option<String> {
         id: Option<String>,
     }
     serde_json::from_str::<Id>(raw.get()).ok()?.id.filter(|id| !id.is_empty())
+}
+
+/// How long a message is to wait.
+pub(super) fn read_delay(text: &str) -> Result<Duration, Problem> {
+    crate::config::parse_duration(text).map_err(|why| bad(format!("`delay` is {text:?}: {why}")))
+}
+
+/// When a message is to be delivered; `name` is what the form calls it.
+pub(super) fn read_deliver_at(name: &str, text: &str) -> Result<Timestamp, Problem> {
+    time::parse(text).map_err(|why| bad(format!("`{name}` is wrong: {why}")))
 }
 
 /// 400 for a message that is wrong in itself.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::form::{Defaults, bad, check_header};
+use super::form::{Defaults, bad, check_header, read_delay, read_deliver_at};
 use crate::api::ports::Draft;
 use crate::api::problem::Problem;
 use crate::api::shown::BASE64;
@@ -48,12 +48,12 @@ pub struct Sent {
     id: Option<String>,
     /// `event` or `broadcast`.
     kind: Option<String>,
-    /// How long to wait, for example `2s`.
-    #[schema(value_type = Option<String>)]
-    delay: Option<Value>,
-    /// When to deliver.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    deliver_at: Option<Value>,
+    /// How long to wait: a whole number and `ms`, `s`, `m`, `h` or `d`, for
+    /// example `2s`.
+    delay: Option<String>,
+    /// When to deliver, instead of `delay`. A time that has passed means now.
+    #[schema(format = DateTime)]
+    deliver_at: Option<String>,
     /// Name to text, `{"base64": ".."}`, null, or an array of those.
     #[schema(value_type = Option<Object>)]
     headers: Option<Headers>,
@@ -70,7 +70,8 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
 /// 400 for what is wrong with it, 422 for what cannot be done.
 pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
     let sent: Sent = serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
-    refuse_later(&sent)?;
+    let delay = sent.delay.as_deref().map(read_delay).transpose()?;
+    let deliver_at = sent.deliver_at.as_deref().map(|text| read_deliver_at("deliver_at", text)).transpose()?;
     let kind = read_kind(sent.kind.as_deref())?;
     let mut headers = sent.headers.unwrap_or_default().0;
     let (body, usual_type) = match (sent.body, sent.body_base64) {
@@ -100,19 +101,9 @@ pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
         body,
         headers,
         time: None,
+        deliver_at,
+        delay,
     }))
-}
-
-/// Delayed messages are refused for as long as nothing delivers them: taken
-/// and sent at once they would be early.
-fn refuse_later(sent: &Sent) -> Result<(), Problem> {
-    for (name, value) in [("delay", &sent.delay), ("deliver_at", &sent.deliver_at)] {
-        if value.is_some() {
-            let detail = format!("delayed messages are not available in this version; send it without `{name}`");
-            return Err(Problem::unprocessable("not available", detail));
-        }
-    }
-    Ok(())
 }
 
 /// The kind that a word names; an event when there is none.
@@ -185,6 +176,10 @@ fn header_value(name: &str, value: Value) -> Result<Option<Bytes>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use courier_core::message::Timestamp;
+
     use super::*;
 
     fn draft(json: &str) -> Result<Draft, Problem> {
@@ -235,8 +230,22 @@ mod tests {
                     header("d", Some(b"y")),
                 ],
                 time: None,
+                deliver_at: None,
+                delay: None,
             }
         );
+    }
+
+    #[test]
+    fn a_delay_or_a_time_of_delivery_is_taken() {
+        let due = |json: &str| {
+            let draft = draft(&format!(r#"{{"topic":"a","type":"T","body":1,{json}}}"#)).unwrap();
+            (draft.delay, draft.deliver_at)
+        };
+        assert_eq!(due(r#""delay":"1500ms""#), (Some(Duration::from_millis(1_500)), None));
+        assert_eq!(due(r#""delay":"21d""#), (Some(Duration::from_secs(21 * 86_400)), None));
+        assert_eq!(due(r#""deliver_at":"1970-01-01T01:00:00.5+01:00""#), (None, Some(Timestamp(500_000))));
+        assert_eq!(due(r#""delay":null,"deliver_at":null"#), (None, None));
     }
 
     #[test]
@@ -252,12 +261,13 @@ mod tests {
         refused(r#"{"topic":"a","type":"T","body":1,"headers":{"x":{"base64":1}}}"#, 400, "no Base64");
         refused(r#"{"topic":"a","type":"T","body":1,"headers":{"CE_id":"1"}}"#, 400, "belongs to Courier");
         refused(r#"{"topic":"a","type":"T","body":1,"kind":"news"}"#, 400, "\"event\" or \"broadcast\"");
+        refused(r#"{"topic":"a","type":"T","body":1,"delay":"2"}"#, 400, "`delay` is \"2\": a duration is");
+        refused(r#"{"topic":"a","type":"T","body":1,"delay":2}"#, 400, "invalid type: integer `2`");
         refused(
-            r#"{"topic":"a","type":"T","body":1,"delay":"2s"}"#,
-            422,
-            "delayed messages are not available in this version",
+            r#"{"topic":"a","type":"T","body":1,"deliver_at":"x"}"#,
+            400,
+            "`deliver_at` is wrong: \"x\" is no time",
         );
-        refused(r#"{"topic":"a","type":"T","body":1,"deliver_at":"x"}"#, 422, "delayed messages are not available");
         refused("7", 400, "invalid type: integer `7`");
     }
 

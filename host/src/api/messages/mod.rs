@@ -3,7 +3,9 @@
 //! Publishing comes in four forms: this API's own JSON ([`json`]) and the
 //! three of CloudEvents ([`cloudevents`]). All become drafts for the send side.
 
+pub mod cancel;
 pub mod cloudevents;
+pub mod delayed;
 pub mod form;
 pub mod json;
 pub mod list;

@@ -72,7 +72,8 @@ pub enum PublishRequest {
 
 /// Publishes one message or several: JSON, or CloudEvents (structured, batch,
 /// or binary with `ce-` headers). A CloudEvent names its topic by the
-/// extension attribute `topic`. An id that is known with the same content
+/// extension attribute `topic`, and when it is due by `delay` or `deliverat`.
+/// A delayed message is COMMITTED at once and on Kafka when it is due. An id that is known with the same content
 /// gets its first answer again; with other content it is a conflict.
 #[utoipa::path(
     post,

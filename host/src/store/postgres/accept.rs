@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::columns::Columns;
+use super::delayed::{DelayedColumns, due_columns};
 use super::error::at_statement;
 use super::messages::message_row;
 use super::settle_columns::OutboundColumns;
@@ -19,14 +20,21 @@ pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Re
     }
     let mut tx = store.begin_tx().await?;
     let new = insert(&mut tx, messages, &first).await?;
-    let mut outbound = OutboundColumns::default();
+    let (mut outbound, mut delayed) = (OutboundColumns::default(), DelayedColumns::default());
     for (index, message) in messages.iter().enumerate() {
         if new.contains_key(&*clean(&message.id)) && first.get(&*message.id) == Some(&index) {
-            message.outbound.iter().for_each(|row| outbound.push(row));
+            match (&message.outbound, message.due) {
+                (Some(row), Some(_)) => delayed.push(row),
+                (Some(row), None) => outbound.push(row),
+                (None, _) => {}
+            }
         }
     }
     if !outbound.is_empty() {
         outbound.insert().execute(&mut *tx).await.map_err(at_statement)?;
+    }
+    if !delayed.is_empty() {
+        delayed.insert().execute(&mut *tx).await.map_err(at_statement)?;
     }
     let known = if new.len() == messages.len() { HashMap::new() } else { known(&mut tx, messages).await? };
     commit(tx).await?;
@@ -65,14 +73,15 @@ async fn insert(
     let rows: Vec<&NewMessage> = places.iter().map(|place| &messages[*place]).collect();
     let inserted = sqlx::query(
         "INSERT INTO message (id, digest, key, source, topic, type_name, kind, time, created_at, state, reason,
-             retrying, partition, kafka_offset, record, shard)
+             retrying, partition, kafka_offset, record, shard, deliver_at)
          SELECT r.id, r.digest, r.key, r.source, r.topic, r.type_name, r.kind, r.time, now.at + r.place, r.state,
-             r.reason, r.retrying, r.partition, r.kafka_offset, r.record, r.shard
+             r.reason, r.retrying, r.partition, r.kafka_offset, r.record, r.shard,
+             coalesce(r.due, (now.at + r.wait + 999) / 1000 * 1000)
          FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[],
              $8::bigint[], $9::bigint[], $10::smallint[], $11::text[], $12::boolean[], $13::integer[], $14::bigint[],
-             $15::bytea[], $16::integer[])
+             $15::bytea[], $16::integer[], $17::bigint[], $18::bigint[])
              AS r (id, digest, key, source, topic, type_name, kind, time, place, state, reason, retrying, partition,
-                 kafka_offset, record, shard),
+                 kafka_offset, record, shard, due, wait),
              (SELECT courier_now() AS at) AS now
          ORDER BY r.id COLLATE \"C\"
          ON CONFLICT (id) DO NOTHING RETURNING id",
@@ -93,6 +102,8 @@ async fn insert(
     .bind(rows.iter().map(|row| row.place.map(|(_, offset)| offset.0)).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.record.as_deref().filter(|_| row.outbound.is_none())).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.outbound.as_ref().map(|outbound| outbound.shard)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| due_columns(row.due).0).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| due_columns(row.due).1).collect::<Vec<_>>())
     .fetch_all(tx)
     .await
     .map_err(at_statement)?;
@@ -113,7 +124,9 @@ async fn known(
              m.retrying, m.partition, m.kafka_offset, m.deliver_at, coalesce(m.record, (
                  SELECT o.record FROM outbound o
                  WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id AND o.listed
-                 ORDER BY o.id LIMIT 1)) AS record
+                 ORDER BY o.id LIMIT 1), (
+                 SELECT d.record FROM delayed d
+                 WHERE left(d.message_id, 64) = left(m.id, 64) AND d.message_id = m.id)) AS record
          FROM message m WHERE m.id = ANY($1)",
     )
     .bind(&ids)

@@ -38,8 +38,9 @@ const SESSION: [(&str, &str); 7] = [
 ];
 
 /// Migrations in their order; one that was released never changes.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
+    (2, "delayed", include_str!("migrations/0002_delayed.sql")),
     (7, "broadcast", include_str!("migrations/0007_broadcast.sql")),
 ];
 

@@ -10,6 +10,10 @@ use super::text::{clean, state};
 use super::{PostgresStore, SLICE_ROWS};
 use crate::store::{Listing, MAX_PAGE, MessageFilter, MessageRow, Page, StoreError};
 
+/// The columns of a message but for its record.
+pub(super) const MESSAGE_COLUMNS: &str = "m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at,
+    m.state, m.reason, m.retrying, m.partition, m.kafka_offset, m.deliver_at";
+
 pub(super) fn message_row(row: &PgRow) -> Result<MessageRow, StoreError> {
     let place = match (row.take::<Option<i32>>("partition")?, row.take::<Option<i64>>("kafka_offset")?) {
         (Some(partition), Some(offset)) => Some((partition, Offset(offset))),
@@ -33,14 +37,17 @@ pub(super) fn message_row(row: &PgRow) -> Result<MessageRow, StoreError> {
     })
 }
 
-/// While the message waits to be sent, its record is in its outbound row.
+/// While the message waits to be sent or to be due, the row that says so has
+/// its record.
 pub(super) async fn message(store: &PostgresStore, id: &str) -> Result<Option<MessageRow>, StoreError> {
     let row = sqlx::query(
         "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
              m.retrying, m.partition, m.kafka_offset, m.deliver_at, coalesce(m.record, (
                  SELECT o.record FROM outbound o
                  WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id AND o.listed
-                 ORDER BY o.id LIMIT 1)) AS record
+                 ORDER BY o.id LIMIT 1), (
+                 SELECT d.record FROM delayed d
+                 WHERE left(d.message_id, 64) = left(m.id, 64) AND d.message_id = m.id)) AS record
          FROM message m WHERE m.id = $1",
     )
     .bind(clean(id))

@@ -20,6 +20,7 @@ mod broadcast;
 mod columns;
 mod connect;
 mod dedupe;
+mod delayed;
 mod deliveries;
 mod error;
 mod groups;

@@ -152,11 +152,14 @@ const CHUNKS: [&str; 7] = [
              AND NOT EXISTS (SELECT FROM delivery d
                  WHERE d.position_id = a.position_id AND d.record_offset = a.record_offset)
          ORDER BY a.finished_at LIMIT $2)) AND finished_at < $1",
-    // A message that the host still owes to Kafka stays.
+    // A message that the host still owes to Kafka stays, also one that is not
+    // due yet. A delayed one is as old as the time at which it was due.
     "DELETE FROM message WHERE ctid = ANY (ARRAY (
-         SELECT m.ctid FROM message m WHERE m.created_at < $1 AND NOT m.retrying
+         SELECT m.ctid FROM message m WHERE m.created_at < $1 AND NOT m.retrying AND coalesce(m.deliver_at, 0) < $1
              AND NOT EXISTS (SELECT FROM outbound o
                  WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id)
+             AND NOT EXISTS (SELECT FROM delayed d
+                 WHERE left(d.message_id, 64) = left(m.id, 64) AND d.message_id = m.id)
          ORDER BY m.created_at LIMIT $2)) AND created_at < $1 AND NOT retrying",
     "DELETE FROM state WHERE $1 IS NOT NULL AND value IS NULL AND ctid = ANY (ARRAY (
          SELECT ctid FROM state WHERE value IS NULL LIMIT $2))",

@@ -7,6 +7,7 @@ use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 
 use super::lists::MessageRow;
+use crate::store::delayed::Due;
 
 /// Relay shards: hash(topic, key) mod this.
 pub const SHARDS: u32 = 64;
@@ -126,6 +127,8 @@ pub struct NewMessage {
     pub record: Option<Bytes>,
     /// The row through which it goes to Kafka, if it is not sent directly.
     pub outbound: Option<NewOutbound>,
+    /// When the outbound row becomes the relay's; none means now.
+    pub due: Option<Due>,
 }
 
 /// What the store says to a message handed in.

@@ -1,7 +1,8 @@
 //! The send side: messages that senders hand in.
 //!
 //! A message has a row of its own for people, and an outbound row as long as
-//! it is owed to Kafka. The record's bytes stand in one of the two.
+//! it is owed to Kafka, or a delayed one until then. The record's bytes stand in
+//! one of them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,6 +11,7 @@ use courier_core::status::State;
 use sqlx::{Arguments, SqliteConnection};
 
 use super::SqliteStore;
+use super::delayed::{due_at, write_delayed};
 use super::fault::{commit_fault, fault};
 use super::messages::message_by_id;
 use super::values::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
@@ -67,8 +69,18 @@ impl SqliteStore {
             .iter()
             .filter(|message| !known.contains_key(clean(&message.id).as_ref()) && fresh.insert(message.id.as_str()))
             .collect();
-        insert_messages(&mut tx, &new, now()).await?;
-        write_outbound(&mut tx, new.iter().filter_map(|message| message.outbound.as_ref()), Origin::Sender).await?;
+        let now = now();
+        insert_messages(&mut tx, &new, now).await?;
+        let (mut owed, mut waiting) = (Vec::new(), Vec::new());
+        for message in &new {
+            match (&message.outbound, message.due) {
+                (Some(row), Some(due)) => waiting.push((row, due)),
+                (Some(row), None) => owed.push(row),
+                (None, _) => {}
+            }
+        }
+        write_outbound(&mut tx, owed.into_iter(), Origin::Sender).await?;
+        write_delayed(&mut tx, &waiting, now).await?;
         let mut answers = Vec::with_capacity(messages.len());
         for message in messages {
             if fresh.remove(message.id.as_str()) {
@@ -219,8 +231,8 @@ async fn insert_messages(
 ) -> Result<(), StoreError> {
     const INSERT: Bulk = Bulk {
         insert: "INSERT INTO message (id, digest, key, source, topic, type_name, kind, time, created_at, state, reason,
-                 retrying, partition, offset, shard, record)",
-        columns: 16,
+                 retrying, partition, offset, shard, deliver_at, record)",
+        columns: 17,
         then: "",
     };
     let inserted = INSERT
@@ -241,6 +253,7 @@ async fn insert_messages(
             arguments.add(message.place.map(|(_, offset)| offset.0))?;
             let outbound = message.outbound.as_ref();
             arguments.add(outbound.map(|outbound| outbound.shard))?;
+            arguments.add(message.due.map(|due| due_at(due, now).0))?;
             // The outbound row has the bytes while there is one.
             arguments.add(message.record.as_deref().filter(|_| outbound.is_none()))
         })

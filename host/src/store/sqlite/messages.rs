@@ -11,27 +11,30 @@ use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
 use super::values::{Columns, clean, json};
 use crate::store::{Listing, MessageFilter, MessageRow, Page, StoreError};
 
-/// A message that is known by its id. While it is owed to Kafka, its outbound
-/// row has the record.
+/// The columns of a message but for its record, which comes last.
+pub(super) const MESSAGE_COLUMNS: &str = "m.created_at, m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time,
+    m.state, m.reason, m.retrying, m.partition, m.offset, m.deliver_at";
+
+/// A message that is known by its id. While it is owed to Kafka or is not
+/// due yet, the row that says so has the record.
 pub(super) async fn message_by_id(
     connection: &mut SqliteConnection,
     id: &str,
 ) -> Result<Option<MessageRow>, StoreError> {
-    let row = sqlx::query(
-        "SELECT m.created_at, m.seq, 0, m.created_at, m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.state, m.reason,
-             m.retrying, m.partition, m.offset,
-             coalesce(m.record, (SELECT o.record FROM outbound o WHERE o.message_id = m.id AND o.listed = 1
-                                 AND m.partition IS NULL LIMIT 1))
-         FROM message m WHERE m.id = ?",
-    )
-    .bind(clean(id))
-    .fetch_optional(connection)
-    .await
-    .map_err(fault)?;
+    let mut query = QueryBuilder::new("SELECT m.created_at, m.seq, 0, ");
+    query.push(MESSAGE_COLUMNS).push(
+        ", coalesce(m.record,
+             (SELECT o.record FROM outbound o WHERE o.message_id = m.id AND o.listed = 1
+              AND m.partition IS NULL LIMIT 1),
+             (SELECT d.record FROM delayed d WHERE d.message_id = m.id))
+         FROM message m WHERE m.id = ",
+    );
+    query.push_bind(clean(id).into_owned());
+    let row = query.build().fetch_optional(connection).await.map_err(fault)?;
     row.map(|row| message_row(&row).map(|(_, row)| row)).transpose()
 }
 
-fn message_row(row: &SqliteRow) -> Result<(Place, MessageRow), StoreError> {
+pub(super) fn message_row(row: &SqliteRow) -> Result<(Place, MessageRow), StoreError> {
     let mut columns = Columns::of(row);
     let place = Place([columns.take()?, columns.take()?, columns.take()?]);
     let message = MessageRow {
@@ -50,8 +53,8 @@ fn message_row(row: &SqliteRow) -> Result<(Place, MessageRow), StoreError> {
             let (partition, offset): (Option<i32>, Option<i64>) = (columns.number_option()?, columns.take()?);
             partition.zip(offset.map(Offset))
         },
+        deliver_at: columns.time_option()?,
         record: columns.bytes_option()?,
-        deliver_at: None,
     };
     Ok((place, message))
 }
@@ -161,12 +164,9 @@ impl SqliteStore {
         let (after, limit) = start(page)?;
         let (walk, share, more) = (Walk::of(filter), share(1), limit + 1);
         let mut query = QueryBuilder::new("SELECT ");
-        query.push(walk.place()).push(
-            ", created_at, id, key, source, topic, type_name, kind, time, state, reason, retrying, partition, offset,
-                 NULL FROM (",
-        );
+        query.push(walk.place()).push(", ").push(MESSAGE_COLUMNS).push(", NULL FROM (");
         walk.push(&mut query, "m.*", filter, after);
-        query.push(" LIMIT ").push_bind(rows(share)).push(") WHERE TRUE");
+        query.push(" LIMIT ").push_bind(rows(share)).push(") m WHERE TRUE");
         push_filter(&mut query, filter)?;
         // No order is asked for again: SQLite would look at the whole slice
         // and sort it before it answered the first row.

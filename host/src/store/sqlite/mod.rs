@@ -6,7 +6,7 @@
 //!
 //! [`connect`] opens the file; each family of verbs has a file: [`nodes`],
 //! [`positions`] with [`claim`] and [`broadcast`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
-//! [`ask`], [`plugins`], [`accept`] and [`relay`], [`groups`], and for people
+//! [`ask`] and [`dedupe`], [`plugins`], [`accept`], [`delayed`] and [`relay`], [`groups`], and for people
 //! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
 //! [`prune`] forgets. The schema is in `migrations`.
 
@@ -17,6 +17,7 @@ mod broadcast;
 mod claim;
 mod connect;
 mod dedupe;
+mod delayed;
 mod deliveries;
 mod fault;
 mod groups;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use courier_core::message::Timestamp;
 use courier_core::status::State;
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, SqlitePool};
 
 use super::SqliteStore;
 use super::fault::{commit_fault, fault};
@@ -19,10 +19,11 @@ impl SqliteStore {
     pub(super) async fn prune_chunk(&self, retention: Duration) -> Result<bool, StoreError> {
         let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
         let before = Timestamp(now().0.saturating_sub(age));
+        let messages = old_messages(&self.connections.readers, before).await?;
         let mut tx = self.connections.write().await?;
         let deliveries = prune_deliveries(&mut tx, before).await?;
         prune_slots(&mut tx, before).await?;
-        let messages = prune_messages(&mut tx, before).await?;
+        let messages = prune_messages(&mut tx, &messages).await?;
         prune_writers(&mut tx, before).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(deliveries || messages)
@@ -107,21 +108,39 @@ async fn prune_slots(tx: &mut SqliteConnection, before: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// Removes messages, except those that the host still tries to send.
-async fn prune_messages(tx: &mut SqliteConnection, before: Timestamp) -> Result<bool, StoreError> {
-    let removed = sqlx::query(
-        "DELETE FROM message WHERE seq IN (
-             SELECT seq FROM message m INDEXED BY message_time
-             WHERE m.created_at < ? AND m.retrying = 0
-                 AND NOT EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = m.id)
-             ORDER BY m.created_at LIMIT ?)",
+/// Removes messages, except those that the host still tries to send and those
+/// that wait until they are due. A delayed one is as old as the time at which
+/// it was due. They are looked for before anything is locked: many that wait
+/// may be older than the retention, and are passed over.
+async fn old_messages(readers: &SqlitePool, before: Timestamp) -> Result<Vec<i64>, StoreError> {
+    sqlx::query_scalar(
+        "SELECT m.seq FROM message m INDEXED BY message_time
+         WHERE m.created_at < ?1 AND m.retrying = 0 AND coalesce(m.deliver_at, 0) < ?1
+             AND NOT EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = m.id)
+             AND NOT EXISTS (SELECT 1 FROM delayed d WHERE d.message_id = m.id)
+         ORDER BY m.created_at LIMIT ?2",
     )
     .bind(before.0)
     .bind(super::slices::rows(CHUNK_ROWS))
+    .fetch_all(readers)
+    .await
+    .map_err(fault)
+}
+
+/// Removes the messages that were found, unless one was sent again meanwhile.
+async fn prune_messages(tx: &mut SqliteConnection, old: &[i64]) -> Result<bool, StoreError> {
+    if old.is_empty() {
+        return Ok(false);
+    }
+    sqlx::query(
+        "DELETE FROM message WHERE seq IN (SELECT value FROM json_each(?)) AND retrying = 0
+             AND NOT EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = message.id)",
+    )
+    .bind(json(&old)?)
     .execute(tx)
     .await
     .map_err(fault)?;
-    Ok(removed.rows_affected() >= CHUNK_ROWS as u64)
+    Ok(old.len() >= CHUNK_ROWS)
 }
 
 /// Removes writers that nothing refers to any more: their processes ended

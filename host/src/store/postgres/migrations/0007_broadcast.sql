@@ -20,4 +20,4 @@ CREATE TABLE listener (
 );
 
 ALTER TABLE message ADD COLUMN heard boolean; -- of a broadcast: whether a node was there for it; null until that is known
-CREATE INDEX message_unjudged ON message (created_at) WHERE kind = 'broadcast' AND heard IS NULL AND state = 2;
+CREATE INDEX message_unjudged ON message (created_at) WHERE kind = 'broadcast' AND heard IS NULL AND state = 2 AND partition IS NOT NULL;

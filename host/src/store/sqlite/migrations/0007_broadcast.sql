@@ -50,4 +50,4 @@ CREATE TABLE listener (
 ) STRICT, WITHOUT ROWID;
 
 ALTER TABLE message ADD COLUMN heard INTEGER; -- of a broadcast: 1 when a node was there for it; null until that is known
-CREATE INDEX message_unjudged ON message (seq) WHERE kind = 'broadcast' AND heard IS NULL AND state = 2;
+CREATE INDEX message_unjudged ON message (seq) WHERE kind = 'broadcast' AND heard IS NULL AND state = 2 AND partition IS NOT NULL;

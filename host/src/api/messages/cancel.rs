@@ -1,0 +1,45 @@
+//! `DELETE /v1/messages/{id}`: take a delayed message back.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::resend::encode;
+use super::view::{Contents, MessageView, kept};
+use crate::api::App;
+use crate::api::auth::{As, Publisher};
+use crate::api::events::Change;
+use crate::api::openapi::Problems;
+use crate::api::params::{Params, Segment};
+use crate::api::problem::Problem;
+
+/// Cancels a delayed message that has not gone out yet. It is SEND_FAIL then,
+/// with the reason `cancelled`; cancelling it again answers the same. One that
+/// was due and went out is a conflict that says so.
+#[utoipa::path(
+    delete,
+    path = "/v1/messages/{id}",
+    tag = "messages",
+    params(("id" = String, Path, description = "The message's id, percent-encoded")),
+    responses((status = 200, description = "It will not be sent", body = MessageView), Problems)
+)]
+pub(in crate::api) async fn cancel(
+    State(app): State<App>,
+    caller: As<Publisher>,
+    Segment(id): Segment,
+    params: Params,
+) -> Result<Json<MessageView>, Problem> {
+    params.none()?;
+    let row = app.store.message(&id).await?.filter(|row| caller.sees_topic(&row.topic));
+    let before = row.ok_or_else(|| Problem::not_found(format!("no message {id:?} was sent through this service")))?;
+    let row = app.store.cancel(&id).await?;
+    if before.state != row.state {
+        metrics::counter!("courier_messages_total", "state" => row.state.as_str()).increment(1);
+        let topic = Some(row.topic.clone());
+        let change = Change { path: format!("/v1/messages/{}", encode(&id)), topic, group: None };
+        app.changed(&caller, "cancel", &id, "", change).await;
+    }
+    let contents = kept(&app, &row).unwrap_or(Contents::Unasked);
+    let mut message = MessageView::of_row(&row).with(&contents);
+    message.deliveries = Some(Vec::new());
+    Ok(Json(message))
+}

@@ -1,0 +1,272 @@
+//! Delayed messages: what waits, what is due, what is taken back.
+//!
+//! A move and a cancellation both delete the row that waits, and only who
+//! deleted it goes on. Locks are taken as everywhere on the send side: shards,
+//! rows by id, then their messages.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::postgres::{PgArguments, PgConnection, Postgres};
+use sqlx::query::Query;
+use sqlx::query_builder::QueryBuilder;
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::messages::{MESSAGE_COLUMNS, message_row};
+use super::outbound::{lock_shards, shard_columns};
+use super::text::clean;
+use super::{PostgresStore, SLICE_ROWS, bounded, commit, micros};
+use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, not_cancelled};
+use crate::store::{Delayed, DelayedFilter, Due, Listing, MAX_PAGE, MessageRow, Moved, NewOutbound, Page, StoreError};
+
+/// A time as the two columns that statements take: one of them is null.
+pub(super) fn due_columns(due: Option<Due>) -> (Option<i64>, Option<i64>) {
+    match due {
+        None => (None, None),
+        Some(Due::At(time)) => (Some(time.0), None),
+        Some(Due::After(wait)) => (None, Some(micros(wait))),
+    }
+}
+
+/// Rows that wait, column by column.
+#[derive(Default)]
+pub(super) struct DelayedColumns<'a> {
+    rows: Vec<&'a NewOutbound>,
+}
+
+impl<'a> DelayedColumns<'a> {
+    pub(super) fn push(&mut self, row: &'a NewOutbound) {
+        self.rows.push(row);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The statement that inserts them, in their order, after their messages:
+    /// those say when they are due. Kafka's times are whole milliseconds, and
+    /// what is due must not seem to be earlier than it was asked for.
+    pub(super) fn insert(&self) -> Query<'_, Postgres, PgArguments> {
+        sqlx::query(
+            "INSERT INTO delayed (shard, due, message_id, topic, type_name, source, key, record)
+             SELECT r.shard, (m.deliver_at + 999) / 1000 * 1000, m.id, r.topic, m.type_name, m.source, m.key, r.record
+             FROM unnest($1::text[], $2::integer[], $3::bytea[], $4::text[])
+                 WITH ORDINALITY AS r (id, shard, record, topic, place)
+             JOIN message m ON m.id = r.id AND m.deliver_at IS NOT NULL
+             ORDER BY r.place",
+        )
+        .bind(self.rows.iter().map(|row| clean(&row.message_id)).collect::<Vec<_>>())
+        .bind(self.rows.iter().map(|row| row.shard).collect::<Vec<_>>())
+        .bind(self.rows.iter().map(|row| &row.record[..]).collect::<Vec<_>>())
+        .bind(self.rows.iter().map(|row| clean(&row.topic)).collect::<Vec<_>>())
+    }
+}
+
+#[async_trait]
+impl Delayed for PostgresStore {
+    async fn next_due(&self, shards: &[(i32, i64)]) -> Result<Option<Duration>, StoreError> {
+        bounded(async {
+            let mut connection = self.pool.acquire().await.map_err(at_statement)?;
+            until_next(&mut connection, shards).await
+        })
+        .await
+    }
+
+    async fn move_due(&self, shards: &[(i32, i64)], away: Option<&str>) -> Result<Moved, StoreError> {
+        bounded(move_due(self, shards, away)).await
+    }
+
+    async fn cancel(&self, id: &str) -> Result<MessageRow, StoreError> {
+        bounded(cancel(self, id)).await
+    }
+
+    async fn delayed(&self, filter: &DelayedFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
+        bounded(list(self, filter, page)).await
+    }
+}
+
+/// How long until the first row of these shards is due: a look at the head of
+/// each.
+async fn until_next(connection: &mut PgConnection, shards: &[(i32, i64)]) -> Result<Option<Duration>, StoreError> {
+    let (shards, epochs) = shard_columns(shards);
+    let row = sqlx::query(
+        "SELECT min(d.due) - courier_now() AS wait
+         FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
+         JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch
+         CROSS JOIN LATERAL (SELECT due FROM delayed WHERE delayed.shard = s.shard ORDER BY due LIMIT 1) AS d",
+    )
+    .bind(&shards)
+    .bind(&epochs)
+    .fetch_one(connection)
+    .await
+    .map_err(at_statement)?;
+    let wait: Option<i64> = row.take("wait")?;
+    Ok(wait.map(|wait| Duration::from_micros(u64::try_from(wait).unwrap_or(0))))
+}
+
+async fn move_due(store: &PostgresStore, shards: &[(i32, i64)], away: Option<&str>) -> Result<Moved, StoreError> {
+    let (numbers, epochs) = shard_columns(shards);
+    let mut tx = store.begin_tx().await?;
+    let ours: Vec<i32> = lock_shards(&mut tx, &numbers, &epochs).await?.into_iter().collect();
+    let moved = sqlx::query(
+        "WITH now AS MATERIALIZED (SELECT courier_now() AS at),
+         picked AS MATERIALIZED (
+             SELECT d.id FROM unnest($1::integer[]) AS s (shard)
+             CROSS JOIN LATERAL (
+                 SELECT id, due FROM delayed WHERE delayed.shard = s.shard AND due <= (SELECT at FROM now)
+                 ORDER BY due, id LIMIT $2) AS d
+             ORDER BY d.due, d.id LIMIT $3
+         ), gone AS (
+             DELETE FROM delayed WHERE id = ANY (ARRAY (SELECT id FROM picked)) RETURNING *
+         )
+         INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, listed, created_at)
+         SELECT g.shard, g.message_id, g.topic, g.type_name, g.source, g.key, g.record, true, (SELECT at FROM now)
+         FROM gone g ORDER BY g.due, g.id
+         RETURNING message_id",
+    )
+    .bind(&ours)
+    .bind(i64::from(MOVE_SHARD_ROWS))
+    .bind(i64::from(MOVE_ROWS))
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    if let (Some(why), false) = (away, moved.is_empty()) {
+        let ids: Vec<String> = moved.iter().map(|row| row.take("message_id")).collect::<Result<_, _>>()?;
+        sqlx::query(
+            "UPDATE message SET state = 1, retrying = true, reason = $2
+             WHERE id IN (SELECT id FROM message WHERE id = ANY($1) ORDER BY id FOR UPDATE)
+                 AND state = 2 AND partition IS NULL",
+        )
+        .bind(&ids)
+        .bind(clean(why))
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    }
+    let next = until_next(&mut tx, shards).await?;
+    commit(tx).await?;
+    Ok(Moved { rows: u32::try_from(moved.len()).unwrap_or(MOVE_ROWS), next })
+}
+
+async fn cancel(store: &PostgresStore, id: &str) -> Result<MessageRow, StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let taken = sqlx::query(
+        "DELETE FROM delayed WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 RETURNING record",
+    )
+    .bind(clean(id))
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    if let Some(taken) = taken {
+        let changed = sqlx::query(
+            "UPDATE message SET state = 1, reason = $2, record = $3 WHERE id = $1 AND state = 2 AND partition IS NULL",
+        )
+        .bind(clean(id))
+        .bind(CANCELLED)
+        .bind(taken.take::<Vec<u8>>("record")?)
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+        if changed.rows_affected() != 1 {
+            return Err(StoreError::Bug(format!("message {id} waits and is not COMMITTED")));
+        }
+    }
+    let mut query = QueryBuilder::<Postgres>::new("SELECT ");
+    query.push(MESSAGE_COLUMNS).push(", m.record FROM message m WHERE m.id = ").push_bind(clean(id).into_owned());
+    let row = query.build().fetch_optional(&mut *tx).await.map_err(at_statement)?;
+    let row = row.as_ref().map(message_row).transpose()?;
+    let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {id:?}")))?;
+    let cancelled =
+        row.state == courier_core::status::State::SendFail && !row.retrying && row.reason.as_deref() == Some(CANCELLED);
+    if !cancelled || row.deliver_at.is_none() {
+        return Err(StoreError::Conflict(not_cancelled(&row)));
+    }
+    commit(tx).await?;
+    Ok(row)
+}
+
+/// Where a page ends: when the last row is due, and its number.
+#[derive(Clone, Copy)]
+struct Cursor {
+    due: i64,
+    id: i64,
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Result<Self, StoreError> {
+        let wrong = || StoreError::NotFound(format!("there is no cursor {text:?}"));
+        let (due, id) = text.split_once('.').ok_or_else(wrong)?;
+        Ok(Self { due: due.parse().map_err(|_| wrong())?, id: id.parse().map_err(|_| wrong())? })
+    }
+
+    fn text(self) -> String {
+        format!("{}.{}", self.due, self.id)
+    }
+}
+
+/// The one that is due first comes first. A filter reads at most
+/// [`SLICE_ROWS`] rows, and the page says so and where the next slice begins.
+async fn list(store: &PostgresStore, filter: &DelayedFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
+    let cursor = page.cursor.as_deref().map(Cursor::parse).transpose()?;
+    let limit = page.limit.clamp(1, MAX_PAGE);
+    let mut query = QueryBuilder::new("SELECT d.due, d.number, ");
+    query.push(MESSAGE_COLUMNS).push(", NULL::bytea AS record FROM (");
+    push_walk(&mut query, "due, id AS number, message_id, topic, type_name, key", filter, cursor);
+    query.push(" LIMIT ").push_bind(SLICE_ROWS).push(") AS d JOIN message m ON m.id = d.message_id WHERE true");
+    push_filter(&mut query, filter);
+    query.push(" ORDER BY d.due, d.number LIMIT ").push_bind(i64::from(limit) + 1);
+    let rows = query.build().persistent(false).fetch_all(&store.pool).await.map_err(at_statement)?;
+    let full = rows.len() > limit as usize;
+    let kept = &rows[..rows.len().min(limit as usize)];
+    let items = kept.iter().map(message_row).collect::<Result<_, _>>()?;
+    let next = match (full, kept.last()) {
+        (true, Some(last)) => Some(Cursor { due: last.take("due")?, id: last.take("number")? }),
+        _ => end_of_slice(store, filter, cursor).await?,
+    };
+    Ok(Listing { items, next: next.map(Cursor::text), truncated: !full && next.is_some() })
+}
+
+/// Where the walk ended, if more than a slice waits.
+async fn end_of_slice(
+    store: &PostgresStore,
+    filter: &DelayedFilter,
+    cursor: Option<Cursor>,
+) -> Result<Option<Cursor>, StoreError> {
+    let mut query = QueryBuilder::new("");
+    push_walk(&mut query, "due, id", filter, cursor);
+    query.push(" LIMIT 1 OFFSET ").push_bind(SLICE_ROWS - 1);
+    let row = query.build().persistent(false).fetch_optional(&store.pool).await.map_err(at_statement)?;
+    row.map(|row| Ok(Cursor { due: row.take("due")?, id: row.take("id")? })).transpose()
+}
+
+/// Appends the walk over what waits, by the time when it is due.
+fn push_walk(query: &mut QueryBuilder<Postgres>, columns: &str, filter: &DelayedFilter, cursor: Option<Cursor>) {
+    query.push(format_args!("SELECT {columns} FROM delayed WHERE true"));
+    if let Some(from) = filter.from {
+        query.push(" AND due >= ").push_bind(from.0);
+    }
+    if let Some(to) = filter.to {
+        query.push(" AND due < ").push_bind(to.0);
+    }
+    if let Some(Cursor { due, id }) = cursor {
+        query.push(" AND (due, id) > (").push_bind(due).push(", ").push_bind(id).push(")");
+    }
+    query.push(" ORDER BY due, id");
+}
+
+/// Appends what the range leaves open.
+fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &DelayedFilter) {
+    if let Some(topic) = &filter.topic {
+        query.push(" AND m.topic = ").push_bind(clean(topic).into_owned());
+    }
+    if let Some(topics) = &filter.topics {
+        query.push(" AND m.topic = ANY(").push_bind(topics.clone()).push(")");
+    }
+    if let Some(type_name) = &filter.type_name {
+        query.push(" AND d.type_name = ").push_bind(clean(type_name).into_owned());
+    }
+    if let Some(key) = &filter.key {
+        query.push(" AND d.key = ").push_bind(key.to_vec());
+    }
+}

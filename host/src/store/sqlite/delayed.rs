@@ -1,0 +1,223 @@
+//! Delayed messages: what waits, what is due, what is taken back.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use courier_core::message::Timestamp;
+use courier_core::status::State;
+use sqlx::{Arguments, QueryBuilder, Sqlite, SqliteConnection};
+
+use super::SqliteStore;
+use super::fault::{commit_fault, fault};
+use super::messages::{MESSAGE_COLUMNS, message_by_id, message_row};
+use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
+use super::values::{Bulk, Columns, clean, expect_rows, json, now};
+use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, not_cancelled, whole_millisecond};
+use crate::store::{Delayed, DelayedFilter, Due, Listing, MessageRow, Moved, NewOutbound, Page, StoreError};
+
+/// When a message is due by the store's clock.
+pub(super) fn due_at(due: Due, now: Timestamp) -> Timestamp {
+    match due {
+        Due::At(time) => time,
+        Due::After(wait) => whole_millisecond(now.after(wait)),
+    }
+}
+
+/// Inserts what waits, in the order given.
+pub(super) async fn write_delayed(
+    tx: &mut SqliteConnection,
+    waiting: &[(&NewOutbound, Due)],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    const INSERT: Bulk = Bulk {
+        insert: "INSERT INTO delayed (shard, due, message_id, topic, key, type_name, source, record)",
+        columns: 8,
+        then: "",
+    };
+    let inserted = INSERT
+        .run(tx, waiting, |arguments, (row, due)| {
+            arguments.add(row.shard)?;
+            arguments.add(whole_millisecond(due_at(*due, now)).0)?;
+            arguments.add(clean(&row.message_id).as_ref())?;
+            arguments.add(clean(&row.topic).as_ref())?;
+            arguments.add(row.key.as_deref())?;
+            arguments.add(clean(&row.type_name).as_ref())?;
+            arguments.add(clean(&row.source).as_ref())?;
+            arguments.add(row.record.as_ref())
+        })
+        .await?;
+    expect_rows("inserting delayed messages", waiting.len(), inserted)
+}
+
+#[async_trait]
+impl Delayed for SqliteStore {
+    async fn next_due(&self, shards: &[(i32, i64)]) -> Result<Option<Duration>, StoreError> {
+        let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
+        until_next(&mut reader, &json(&shards)?).await
+    }
+
+    async fn move_due(&self, shards: &[(i32, i64)], away: Option<&str>) -> Result<Moved, StoreError> {
+        let shards = json(&shards)?;
+        let mut tx = self.connections.write().await?;
+        let now = now();
+        let due: Vec<i64> = sqlx::query_scalar(
+            "SELECT d.id FROM json_each(?1) h
+             CROSS JOIN relay_shard s ON s.shard = h.value ->> 0 AND s.epoch = h.value ->> 1
+             CROSS JOIN delayed d ON d.id IN (SELECT f.id FROM delayed f INDEXED BY delayed_shard
+                                        WHERE f.shard = s.shard AND f.due <= ?2 ORDER BY f.due, f.id LIMIT ?3)
+             ORDER BY d.due, d.id LIMIT ?4",
+        )
+        .bind(&shards)
+        .bind(now.0)
+        .bind(MOVE_SHARD_ROWS)
+        .bind(MOVE_ROWS)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(fault)?;
+        if !due.is_empty() {
+            let ids = json(&due)?;
+            if let Some(why) = away {
+                away_from(&mut tx, &ids, why).await?;
+            }
+            let inserted = sqlx::query(
+                "INSERT INTO outbound (shard, message_id, topic, key, type_name, source, held_until, sender, listed,
+                     created_at, record)
+                 SELECT d.shard, d.message_id, d.topic, d.key, d.type_name, d.source, 0, 1, 1, ?, d.record
+                 FROM json_each(?) i CROSS JOIN delayed d ON d.id = i.value ORDER BY i.key",
+            )
+            .bind(now.0)
+            .bind(&ids)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+            expect_rows("inserting the outbound rows of what is due", due.len(), inserted.rows_affected())?;
+            let removed = sqlx::query("DELETE FROM delayed WHERE id IN (SELECT value FROM json_each(?))")
+                .bind(&ids)
+                .execute(&mut *tx)
+                .await
+                .map_err(fault)?;
+            expect_rows("removing what is due", due.len(), removed.rows_affected())?;
+        }
+        let next = until_next(&mut tx, &shards).await?;
+        tx.commit().await.map_err(commit_fault)?;
+        Ok(Moved { rows: u32::try_from(due.len()).unwrap_or(MOVE_ROWS), next })
+    }
+
+    async fn cancel(&self, id: &str) -> Result<MessageRow, StoreError> {
+        let mut tx = self.connections.write().await?;
+        let record: Option<Vec<u8>> = sqlx::query_scalar("DELETE FROM delayed WHERE message_id = ? RETURNING record")
+            .bind(clean(id))
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(fault)?;
+        if let Some(record) = &record {
+            let changed = sqlx::query(
+                "UPDATE message SET state = ?, reason = ?, record = ? WHERE id = ? AND state = ? AND partition IS NULL",
+            )
+            .bind(State::SendFail.code())
+            .bind(CANCELLED)
+            .bind(record)
+            .bind(clean(id))
+            .bind(State::Committed.code())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+            expect_rows("cancelling a message", 1, changed.rows_affected())?;
+        }
+        let row = message_by_id(&mut tx, id).await?;
+        let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {id:?}")))?;
+        let cancelled = row.state == State::SendFail && !row.retrying && row.reason.as_deref() == Some(CANCELLED);
+        if !cancelled || row.deliver_at.is_none() {
+            return Err(StoreError::Conflict(not_cancelled(&row)));
+        }
+        tx.commit().await.map_err(commit_fault)?;
+        Ok(row)
+    }
+
+    async fn delayed(&self, filter: &DelayedFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
+        let (after, limit) = start(page)?;
+        let (share, more) = (share(1), limit + 1);
+        // Places go down, and this list goes up: they are negative here.
+        let mut query = QueryBuilder::new("SELECT -d.due, -d.id, 0, ");
+        query.push(MESSAGE_COLUMNS).push(", NULL FROM (");
+        push_walk(&mut query, "due, id, message_id, topic, type_name, key", filter, after);
+        query.push(" LIMIT ").push_bind(rows(share));
+        query.push(") d CROSS JOIN message m ON m.id = d.message_id WHERE TRUE");
+        push_filter(&mut query, filter)?;
+        query.push(" LIMIT ").push_bind(rows(more));
+        let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
+        let found: Vec<_> = found.iter().map(message_row).collect::<Result<_, _>>()?;
+        let mut ended = None;
+        if found.len() < more {
+            let mut places = QueryBuilder::new("");
+            push_walk(&mut places, "-due, -id, 0", filter, after);
+            ended = end_of_slice(&self.connections.readers, places, share).await?;
+        }
+        Ok(merge(vec![Slice { rows: found, ended }], limit))
+    }
+}
+
+/// Appends the walk over what waits, by the time when it is due.
+fn push_walk(query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &DelayedFilter, after: Option<Place>) {
+    query.push(format_args!("SELECT {columns} FROM delayed INDEXED BY delayed_due WHERE TRUE"));
+    if let Some(from) = filter.from {
+        query.push(" AND due >= ").push_bind(from.0);
+    }
+    if let Some(to) = filter.to {
+        query.push(" AND due < ").push_bind(to.0);
+    }
+    if let Some(Place([due, id, _])) = after {
+        query.push(" AND (due, id) > (").push_bind(-due).push(", ").push_bind(-id).push(")");
+    }
+    query.push(" ORDER BY due, id");
+}
+
+/// Appends what the range leaves open.
+fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &DelayedFilter) -> Result<(), StoreError> {
+    if let Some(topic) = &filter.topic {
+        query.push(" AND m.topic = ").push_bind(clean(topic).into_owned());
+    }
+    if let Some(topics) = &filter.topics {
+        query.push(" AND m.topic IN (SELECT value FROM json_each(").push_bind(json(topics)?).push("))");
+    }
+    if let Some(type_name) = &filter.type_name {
+        query.push(" AND d.type_name = ").push_bind(clean(type_name).into_owned());
+    }
+    if let Some(key) = &filter.key {
+        query.push(" AND d.key = ").push_bind(key.to_vec());
+    }
+    Ok(())
+}
+
+/// How long until the first row of these shards is due: a look at the head of
+/// each.
+async fn until_next(connection: &mut SqliteConnection, shards: &str) -> Result<Option<Duration>, StoreError> {
+    let row = sqlx::query(
+        "SELECT min((SELECT d.due FROM delayed d INDEXED BY delayed_shard WHERE d.shard = s.shard
+                     ORDER BY d.due LIMIT 1))
+         FROM json_each(?) h CROSS JOIN relay_shard s ON s.shard = h.value ->> 0 AND s.epoch = h.value ->> 1",
+    )
+    .bind(shards)
+    .fetch_one(connection)
+    .await
+    .map_err(fault)?;
+    let first = Columns::of(&row).time_option()?;
+    Ok(first.map(|due| due.since(now())))
+}
+
+/// Says of messages that are due that Kafka is not there to take them.
+async fn away_from(tx: &mut SqliteConnection, ids: &str, why: &str) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE message SET state = ?, retrying = 1, reason = ?
+         WHERE id IN (SELECT d.message_id FROM json_each(?) i CROSS JOIN delayed d ON d.id = i.value)
+             AND state = ? AND partition IS NULL",
+    )
+    .bind(State::SendFail.code())
+    .bind(clean(why))
+    .bind(ids)
+    .bind(State::Committed.code())
+    .execute(tx)
+    .await
+    .map_err(fault)?;
+    Ok(())
+}
