@@ -23,8 +23,12 @@ mod plugins;
 mod positions;
 #[path = "store_conformance/postgres.rs"]
 mod postgres;
+#[path = "store_conformance/redriving.rs"]
+mod redriving;
 #[path = "store_conformance/relaying.rs"]
 mod relaying;
+#[path = "store_conformance/seeking.rs"]
+mod seeking;
 #[path = "store_conformance/sending.rs"]
 mod sending;
 #[path = "store_conformance/settling.rs"]
@@ -132,6 +136,20 @@ on_both_dialects! {
         what_cannot_be_asked_for_says_why
         wishes_are_read_in_order_and_none_is_passed_over
         a_wish_survives_the_outcome_of_a_running_attempt;
+    redriving:
+        a_plan_is_what_matches_now
+        a_redrive_goes_through_its_states_and_no_others
+        items_are_asked_for_under_the_lease_and_end_with_their_deliveries
+        what_changed_since_the_plan_is_skipped_with_a_reason
+        a_cancelled_redrive_skips_what_waits_and_finishes_what_runs
+        a_redrive_of_a_dead_host_is_taken_over_where_it_was
+        a_replay_opens_what_has_no_row_and_skips_holes
+        redrives_are_listed_newest_first_and_forgotten_in_time;
+    seeking:
+        a_seek_backward_runs_again_what_lies_between
+        a_seek_forward_records_what_it_skips
+        a_seek_moves_all_positions_or_none
+        open_rows_are_walked_by_the_page;
     plugins:
         a_version_is_stored_once
         the_active_version_is_one_that_exists

@@ -9,6 +9,7 @@ pub mod fleet;
 mod holder;
 mod ports;
 mod reload;
+mod seek;
 pub mod upkeep;
 
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use courier_core::message::Kind;
 use rdkafka::ClientConfig;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::fleet::Fleet;
@@ -30,6 +31,7 @@ use crate::engine::{self, Engine};
 use crate::group::Node;
 use crate::group::owner::Tools;
 use crate::group::plugins::Plugins;
+use crate::group::redrive::Runner;
 use crate::group::settle::Settler;
 use crate::kafka::embedded::Embedded;
 use crate::kafka::lookup::Log;
@@ -168,6 +170,7 @@ impl Host {
         let engine = Engine::new(engine_settings())?;
         let plugins = Plugins::start(Arc::clone(&store), engine.clone(), joined.writer);
 
+        let name = Arc::clone(&node);
         let node = Node {
             tools: Tools { settler, store: Arc::clone(&store), log: log.clone(), node: Arc::clone(&node) },
             writer: joined.writer,
@@ -185,12 +188,31 @@ impl Host {
         upkeep.spawn(upkeep::watch_broadcasts(Arc::clone(&store), Arc::clone(&fleet)));
         upkeep.spawn(upkeep::gauge_totals(Arc::clone(&store)));
         upkeep.spawn(upkeep::prune(Arc::clone(&store), config.store.retention, stop.clone()));
+        let redrives = Arc::new(Notify::new());
+        let runner = Runner {
+            store: Arc::clone(&store),
+            log: log.clone(),
+            writer: joined.writer,
+            node: name,
+            wake: Box::new({
+                let fleet = Arc::clone(&fleet);
+                move || fleet.wake()
+            }),
+            poke: Arc::clone(&redrives),
+        };
+        upkeep.spawn(runner.run(stop.clone()));
         upkeep.spawn(ports::own_topics(config.kafka.topics.clone(), producer.clone(), Arc::clone(&fleet)));
 
         let api = api::App {
             store: Arc::clone(&store),
             sender: Arc::new(ports::Sends(acceptor)),
-            groups: Arc::new(ports::Groups { fleet: Arc::clone(&fleet), heard: Arc::clone(&heard) }),
+            groups: Arc::new(ports::Groups {
+                fleet: Arc::clone(&fleet),
+                heard: Arc::clone(&heard),
+                store: Arc::clone(&store),
+                log: log.clone(),
+                redrives,
+            }),
             plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins }),
             log: Arc::new(ports::Records(log)),
             health: Arc::new(ports::Health {

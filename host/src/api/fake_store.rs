@@ -275,6 +275,68 @@ impl Dedupe for FakeStore {
 }
 
 #[async_trait]
+impl redrive::Redrives for FakeStore {
+    async fn plan_redrive(&self, _: &redrive::NewRedrive) -> Result<redrive::RedriveRow, StoreError> {
+        absent()
+    }
+
+    async fn redrive(&self, _: redrive::RedriveId) -> Result<Option<redrive::RedriveRow>, StoreError> {
+        Ok(None)
+    }
+
+    async fn redrives(&self, _: Option<&[String]>, _: &Page) -> Result<Listing<redrive::RedriveRow>, StoreError> {
+        Ok(Listing { items: Vec::new(), next: None, truncated: false })
+    }
+
+    async fn redrive_items(
+        &self,
+        _: redrive::RedriveId,
+        _: &Page,
+    ) -> Result<Listing<redrive::RedriveItemRow>, StoreError> {
+        absent()
+    }
+
+    async fn wish_redrive(
+        &self,
+        _: redrive::RedriveId,
+        _: redrive::RedriveWish,
+    ) -> Result<redrive::RedriveRow, StoreError> {
+        absent()
+    }
+
+    async fn lease_redrives(&self, _: WriterId, _: u32, _: Duration) -> Result<Vec<redrive::RedriveLease>, StoreError> {
+        absent()
+    }
+
+    async fn due_items(&self, _: redrive::RedriveId, _: u32) -> Result<Vec<redrive::DueItem>, StoreError> {
+        absent()
+    }
+
+    async fn ask_items(&self, _: &redrive::RedriveLease, _: &[(i64, redrive::ItemAsk)]) -> Result<u64, StoreError> {
+        absent()
+    }
+
+    async fn collect_items(&self, _: &redrive::RedriveLease) -> Result<(), StoreError> {
+        absent()
+    }
+}
+
+#[async_trait]
+impl seek::Seeks for FakeStore {
+    async fn seek(&self, _: &[seek::SeekMove], _: &str) -> Result<Vec<Offset>, StoreError> {
+        absent()
+    }
+
+    async fn epochs(&self, _: &[PositionId]) -> Result<Vec<(PositionId, i64)>, StoreError> {
+        absent()
+    }
+
+    async fn open_page(&self, _: PositionId, _: Offset, _: u32) -> Result<Vec<OpenRow>, StoreError> {
+        absent()
+    }
+}
+
+#[async_trait]
 impl Delayed for FakeStore {
     async fn next_due(&self, _: &[(i32, i64)]) -> Result<Option<Duration>, StoreError> {
         absent()

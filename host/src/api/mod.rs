@@ -26,6 +26,7 @@ pub mod params;
 pub mod plugins;
 pub mod ports;
 pub mod problem;
+pub mod redrives;
 pub mod shown;
 #[cfg(test)]
 mod testing;
@@ -110,6 +111,11 @@ fn operations() -> OpenApiRouter<App> {
         .routes(routes!(groups::pause::pause))
         .routes(routes!(groups::pause::resume))
         .routes(routes!(groups::seek::seek))
+        .routes(routes!(redrives::list::list, redrives::plan::plan))
+        .routes(routes!(redrives::show::show, redrives::cancel::cancel))
+        .routes(routes!(redrives::items::items))
+        .routes(routes!(redrives::run::run))
+        .routes(routes!(redrives::run::pause))
         .routes(routes!(plugins::list::list))
         .routes(routes!(plugins::show::show, plugins::upload::upload))
         .routes(routes!(plugins::activate::activate))

@@ -33,7 +33,7 @@ pub trait Groups: Send + Sync + 'static {
     fn log_ends(&self) -> HashMap<(String, i32), Offset>;
 
     /// Something that a group waits for was written to the store: a delivery
-    /// was asked for, a group was paused or resumed.
+    /// was asked for, a redrive is to run, a group was paused or resumed.
     fn wake(&self);
 
     /// Moves positions of a group. Going backward marks what lies between to
@@ -136,6 +136,19 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// Why Kafka could not be asked, for people.
     async fn read(&self, topic: &str, partition: i32, offset: Offset) -> Result<Option<Message>, String>;
+
+    /// The first offset of a partition, and the one after its last.
+    ///
+    /// # Errors
+    /// Why Kafka could not be asked, for people.
+    async fn range(&self, topic: &str, partition: i32) -> Result<(Offset, Offset), String>;
+
+    /// The first offset whose record is not older than `time`; the end of the
+    /// log when there is none.
+    ///
+    /// # Errors
+    /// Why Kafka could not be asked, for people.
+    async fn offset_at(&self, topic: &str, partition: i32, time: Timestamp) -> Result<Offset, String>;
 
     /// The message of a record that the store kept in encoded form; `None`
     /// when these bytes are none. Its id means nothing when the record has

@@ -112,6 +112,14 @@ impl ports::Log for Fake {
         Ok(self.0.lock().unwrap().records.get(&(topic.to_owned(), offset.0)).cloned())
     }
 
+    async fn range(&self, _: &str, _: i32) -> Result<(Offset, Offset), String> {
+        Ok((Offset(3), Offset(30)))
+    }
+
+    async fn offset_at(&self, _: &str, _: i32, _: Timestamp) -> Result<Offset, String> {
+        Ok(Offset(7))
+    }
+
     fn decode(&self, topic: &str, record: &[u8]) -> Option<Message> {
         let body = record.strip_prefix(b"record:")?;
         Some(Message { body: Bytes::copy_from_slice(body), ..message(topic, 0) })

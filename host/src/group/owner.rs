@@ -25,6 +25,7 @@ use super::gate::Gate as BindingGate;
 use super::outcome;
 use super::reread::{Loaded, Loader};
 use super::settle::{Request, Settler};
+use super::sweep::Sweeper;
 use crate::clock::now;
 use crate::config::Ordering as LaneOrder;
 use crate::kafka::lookup::Log;
@@ -53,6 +54,8 @@ pub enum Mail {
     LookedUp(Turn, bool),
     /// Somebody asked that these run.
     Asked(Vec<OpenRow>),
+    /// Some open rows, as they are in the store.
+    Visited(Vec<OpenRow>),
     /// Give the partition up within the time.
     Revoke(Duration),
     /// The partition is gone.
@@ -156,6 +159,7 @@ pub fn start(
         actions: Vec::new(),
         seen_asks: HashMap::new(),
         room: Arc::new(Semaphore::new(MAX_REREAD)),
+        sweeper: Sweeper::default(),
     };
     tokio::spawn(owner.run(feed, inbox));
     handle
@@ -204,6 +208,7 @@ struct Owner {
     seen_asks: HashMap<Offset, Timestamp>,
     /// Room for records that are read again.
     room: Arc<Semaphore>,
+    sweeper: Sweeper,
 }
 
 impl Owner {
@@ -213,6 +218,7 @@ impl Owner {
         let mut fed = true;
         self.gate_moved(&gate.borrow_and_update().clone());
         self.step(Event::Due);
+        let mut visit = tokio::time::Instant::now() + self.sweeper.next();
         loop {
             self.machine.flush(&mut self.actions);
             if let Some(why) = self.act().await {
@@ -250,6 +256,10 @@ impl Owner {
                     // notice is on the way.
                     None => fed = false,
                 },
+                () = tokio::time::sleep_until(visit) => {
+                    self.sweeper.visit(Arc::clone(&self.tools.store), Arc::clone(&self.address));
+                    visit = tokio::time::Instant::now() + self.sweeper.next();
+                }
                 () = tokio::time::sleep(POSITION_WAIT) => {
                     let written = Offset(self.durable.load(Ordering::Relaxed));
                     self.machine.flush_position(written, &mut self.actions);
@@ -283,7 +293,10 @@ impl Owner {
 
     fn take(&mut self, mail: Mail, deadline: &mut Option<tokio::time::Instant>) {
         match mail {
-            Mail::Concluded(concluded) => {
+            Mail::Concluded(mut concluded) => {
+                if concluded.invoked {
+                    concluded.log = self.sweeper.explain(concluded.in_hand.offset, concluded.log.take());
+                }
                 let (offset, outcome) = (concluded.in_hand.offset, concluded.outcome);
                 if let Some(duplicates) = &mut self.duplicates {
                     // Before the next one of its lane gets its turn.
@@ -305,6 +318,7 @@ impl Owner {
                 if handled || decided { self.drop_duplicate(turn) } else { self.dispatch(turn) }
             }
             Mail::Asked(rows) => self.asked(rows),
+            Mail::Visited(rows) => self.visited(&rows),
             Mail::Revoke(wait) => {
                 self.address.no_more.cancel();
                 *deadline = Some(tokio::time::Instant::now() + wait);
@@ -327,6 +341,25 @@ impl Owner {
         if let Some(newest) = newest {
             let horizon = super::wakeups::WINDOW * 2;
             self.seen_asks.retain(|_, at| newest.since(*at) < horizon);
+        }
+    }
+
+    /// Runs what neither the machine nor anybody else works on.
+    fn visited(&mut self, rows: &[OpenRow]) {
+        let rule = LaneRule::of(&self.bound);
+        let lanes: Vec<_> = rows.iter().map(|row| (row.offset, rule.lane_of_row(row))).collect();
+        let strangers = self.machine.strangers(&lanes);
+        for (offset, since) in self.sweeper.forgotten(rows, &strangers, now()) {
+            let Some(row) = rows.iter().find(|row| row.offset == offset) else { continue };
+            // One that waits for a person is not forgotten.
+            if row.held {
+                continue;
+            }
+            let (group, place) = (&self.bound.binding.group, &self.address.place);
+            tracing::warn!(group, %place, %offset, state = %row.state, "nobody works on an open delivery; the sweeper runs it");
+            metrics::counter!("courier_swept_total", "group" => group.clone()).increment(1);
+            self.sweeper.note(offset, since);
+            self.step(Event::Asked(open(row.clone(), rule)));
         }
     }
 
@@ -481,6 +514,10 @@ impl LaneRule {
         self.lane(in_hand.record.key.as_ref(), in_hand.offset, id)
     }
 
+    fn lane_of_row(self, row: &OpenRow) -> LaneKey {
+        self.lane(row.key.as_ref(), row.offset, || bytes::Bytes::copy_from_slice(row.message_id.as_bytes()))
+    }
+
     fn lane(self, key: Option<&bytes::Bytes>, offset: Offset, id: impl FnOnce() -> bytes::Bytes) -> LaneKey {
         match (self.ordering, key) {
             (LaneOrder::Partition, _) => LaneKey::Whole,
@@ -494,7 +531,7 @@ impl LaneRule {
 fn open(row: OpenRow, rule: LaneRule) -> Open {
     Open {
         offset: row.offset,
-        lane: rule.lane(row.key.as_ref(), row.offset, || bytes::Bytes::copy_from_slice(row.message_id.as_bytes())),
+        lane: rule.lane_of_row(&row),
         state: row.state,
         due: row.next_attempt_at,
         held: row.held,

@@ -49,6 +49,7 @@ pub struct TopicInfo {
 /// Asks Kafka about its logs; cheap to clone.
 #[derive(Clone)]
 pub struct Log {
+    config: ClientConfig,
     ids: Arc<TopicIds>,
     ask: Arc<BaseConsumer<Quiet>>,
     read: Arc<Mutex<BaseConsumer<Quiet>>>,
@@ -81,7 +82,7 @@ impl Log {
         config.set("isolation.level", "read_committed").set("allow.auto.create.topics", "false");
         let ask = config.create_with_context(Quiet)?;
         let read = config.create_with_context(Quiet)?;
-        Ok(Self { ids: Arc::default(), ask: Arc::new(ask), read: Arc::new(Mutex::new(read)) })
+        Ok(Self { config, ids: Arc::default(), ask: Arc::new(ask), read: Arc::new(Mutex::new(read)) })
     }
 
     async fn asking<T: Send + 'static>(
@@ -159,6 +160,31 @@ impl Log {
         .await
     }
 
+    /// The records of a partition from `from` on and below `to`. Offsets are
+    /// sparse: where none is answered, Kafka has no record.
+    ///
+    /// A consumer of its own reads them, since only one that never read
+    /// anything else can be believed when it says that the log has ended.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub async fn read_range(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: Offset,
+        to: Offset,
+    ) -> Result<Vec<(Offset, Record)>, LogError> {
+        let (topic, mut config) = (topic.to_owned(), self.config.clone());
+        config.set("enable.partition.eof", "true");
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(unavailable)?;
+            read_span(&consumer, &topic, partition, from, to)
+        })
+        .await
+        .unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
+    }
+
     /// The record at an offset; none when Kafka no longer has it.
     ///
     /// # Errors
@@ -175,6 +201,36 @@ impl Log {
         .await
         .unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
     }
+}
+
+fn read_span(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+    partition: i32,
+    from: Offset,
+    to: Offset,
+) -> Result<Vec<(Offset, Record)>, LogError> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, KafkaOffset::Offset(from.0)).map_err(unavailable)?;
+    consumer.assign(&list).map_err(unavailable)?;
+    let (begun, mut records) = (Instant::now(), Vec::new());
+    while let Some(left) = ANSWER_WAIT.checked_sub(begun.elapsed()) {
+        match consumer.poll(left) {
+            Some(Ok(message)) if message.offset() < to.0 => {
+                records.push((Offset(message.offset()), Record::from_kafka(&message)));
+                if message.offset() + 1 == to.0 {
+                    return Ok(records);
+                }
+            }
+            Some(Ok(_)) | Some(Err(KafkaError::PartitionEOF(_))) => return Ok(records),
+            Some(Err(error)) => match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => return Ok(records),
+                _ => tracing::debug!(%error, "while reading {topic}:{partition} from {from}"),
+            },
+            None => break,
+        }
+    }
+    Err(LogError::Unavailable(format!("the records did not come within {ANSWER_WAIT:?}")))
 }
 
 fn read_one(

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::http::StatusCode;
 use bytes::Bytes;
-use courier_core::message::{Message, Offset};
+use courier_core::message::{Message, Offset, Timestamp};
 use futures::future::{BoxFuture, FutureExt as _};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::fleet::Fleet;
 use super::upkeep::Heard;
@@ -57,6 +56,12 @@ pub struct Groups {
     pub fleet: Arc<Fleet>,
     /// What Kafka says of the logs.
     pub heard: Arc<Heard>,
+    /// Where positions are moved.
+    pub store: SharedStore,
+    /// Says where they may go.
+    pub log: Log,
+    /// Wakes what works on redrives.
+    pub redrives: Arc<Notify>,
 }
 
 #[async_trait]
@@ -102,15 +107,13 @@ impl ports::Groups for Groups {
 
     fn wake(&self) {
         self.fleet.wake();
+        self.redrives.notify_one();
     }
 
-    async fn seek(&self, _seek: &Seek) -> Result<Vec<Sought>, Problem> {
-        Err(Problem::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "not available",
-            "this version cannot move positions yet; a delivery that ended can be run again by \
-             POST /v1/deliveries/{id}/retry",
-        ))
+    async fn seek(&self, seek: &Seek) -> Result<Vec<Sought>, Problem> {
+        let sought = super::seek::seek(&self.store, &self.log, seek).await?;
+        self.fleet.wake();
+        Ok(sought)
     }
 }
 
@@ -173,6 +176,14 @@ impl ports::Log for Records {
     async fn read(&self, topic: &str, partition: i32, offset: Offset) -> Result<Option<Message>, String> {
         let record = self.0.read(topic, partition, offset).await.map_err(|error| error.to_string())?;
         Ok(record.map(|record| record.to_message(topic, partition, offset)))
+    }
+
+    async fn range(&self, topic: &str, partition: i32) -> Result<(Offset, Offset), String> {
+        self.0.range(topic, partition).await.map_err(|error| error.to_string())
+    }
+
+    async fn offset_at(&self, topic: &str, partition: i32, time: Timestamp) -> Result<Offset, String> {
+        self.0.offset_at(topic, partition, time).await.map_err(|error| error.to_string())
     }
 
     fn decode(&self, topic: &str, record: &[u8]) -> Option<Message> {

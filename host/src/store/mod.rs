@@ -18,7 +18,9 @@ pub mod dedupe;
 pub mod delayed;
 pub mod error;
 pub mod postgres;
+pub mod redrive;
 pub mod rows;
+pub mod seek;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -53,7 +55,7 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 /// The verbs of the store. All times come from the store's own clock unless
 /// they are arguments; batches keep the caller's order.
 #[async_trait]
-pub trait Store: Broadcasts + Dedupe + Delayed + Send + Sync + 'static {
+pub trait Store: Broadcasts + Dedupe + Delayed + redrive::Redrives + seek::Seeks + Send + Sync + 'static {
     /// Whether the store answers a trivial query; the store's clock.
     async fn ping(&self) -> Result<Timestamp, StoreError>;
 
@@ -136,9 +138,9 @@ pub trait Store: Broadcasts + Dedupe + Delayed + Send + Sync + 'static {
     // ---- running again
 
     /// Asks that a delivery runs again now. An open one becomes due; a final
-    /// one becomes an open row (state COMMITTED until its outcome, attempts
-    /// and their numbers kept, `counted` from 0) in one transaction, and
-    /// leaves the final rows. One that waits behind its lane's head is marked
+    /// one becomes an open row in one transaction, and leaves the final rows:
+    /// a failed one stays HANDLE_FAIL until its next outcome, a handled one is
+    /// COMMITTED; attempts and their numbers are kept, `counted` starts at 0. One that waits behind its lane's head is marked
     /// and goes on waiting. `Conflict` for one that is running its first
     /// flight or whose topic was created anew, `NotFound` for an unknown one.
     async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError>;

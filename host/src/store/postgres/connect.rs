@@ -38,9 +38,10 @@ const SESSION: [(&str, &str); 7] = [
 ];
 
 /// Migrations in their order; one that was released never changes.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (2, "delayed", include_str!("migrations/0002_delayed.sql")),
+    (5, "redrive", include_str!("migrations/0005_redrive.sql")),
     (7, "broadcast", include_str!("migrations/0007_broadcast.sql")),
 ];
 

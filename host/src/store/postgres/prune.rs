@@ -143,7 +143,7 @@ pub(super) async fn prune(store: &PostgresStore, retention: Duration) -> Result<
 
 /// What goes in chunks: `$1` is the time before which it is old, `$2` the most
 /// rows that may go. Rows are found by an index and removed by their place.
-const CHUNKS: [&str; 7] = [
+const CHUNKS: [&str; 9] = [
     // Attempts go after their delivery, never before it.
     "DELETE FROM attempt WHERE ctid = ANY (ARRAY (
          SELECT a.ctid FROM attempt a WHERE a.finished_at < $1
@@ -165,6 +165,14 @@ const CHUNKS: [&str; 7] = [
          SELECT ctid FROM state WHERE value IS NULL LIMIT $2))",
     "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)",
     "DELETE FROM lost_range WHERE id IN (SELECT id FROM lost_range WHERE found_at < $1 ORDER BY id LIMIT $2)",
+    // Redrives that ended or never ran: their items first.
+    "DELETE FROM redrive_item WHERE ctid = ANY (ARRAY (
+         SELECT i.ctid FROM redrive r JOIN redrive_item i ON i.redrive_id = r.id
+         WHERE coalesce(r.finished_at, CASE WHEN r.state = 1 THEN r.created_at END) < $1 AND r.running = 0 LIMIT $2))",
+    "DELETE FROM redrive WHERE id IN (
+         SELECT r.id FROM redrive r
+         WHERE coalesce(r.finished_at, CASE WHEN r.state = 1 THEN r.created_at END) < $1 AND r.running = 0
+             AND NOT EXISTS (SELECT FROM redrive_item i WHERE i.redrive_id = r.id) ORDER BY r.id LIMIT $2)",
     // A process that is no node's any more, and what it had compiled.
     "WITH gone AS (
          DELETE FROM writer w WHERE w.id IN (

@@ -35,9 +35,10 @@ const CHECKPOINT_PAGES: &str = "8192";
 const LOG_SIZE_LIMIT: &str = "134217728";
 
 /// Every migration, oldest first. One that was released is never edited.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "first", include_str!("migrations/0001_first.sql")),
     (2, "delayed", include_str!("migrations/0002_delayed.sql")),
+    (5, "redrive", include_str!("migrations/0005_redrive.sql")),
     (7, "broadcast", include_str!("migrations/0007_broadcast.sql")),
 ];
 

@@ -6,7 +6,8 @@
 //!
 //! [`connect`] opens the file; each family of verbs has a file: [`nodes`],
 //! [`positions`] with [`claim`] and [`broadcast`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
-//! [`ask`] and [`dedupe`], [`plugins`], [`accept`], [`delayed`] and [`relay`], [`groups`], and for people
+//! [`ask`] and [`dedupe`], [`redrive`] with [`redrive_plan`], [`seek`], [`plugins`], [`accept`], [`delayed`] and
+//! [`relay`], [`groups`], and for people
 //! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
 //! [`prune`] forgets. The schema is in `migrations`.
 
@@ -27,7 +28,10 @@ mod open;
 mod plugins;
 mod positions;
 mod prune;
+mod redrive;
+mod redrive_plan;
 mod relay;
+mod seek;
 mod settle;
 mod settle_rows;
 mod slices;

@@ -24,9 +24,10 @@ impl SqliteStore {
         let deliveries = prune_deliveries(&mut tx, before).await?;
         prune_slots(&mut tx, before).await?;
         let messages = prune_messages(&mut tx, &messages).await?;
+        let redrives = super::redrive::prune(&mut tx, before, CHUNK_ROWS).await?;
         prune_writers(&mut tx, before).await?;
         tx.commit().await.map_err(commit_fault)?;
-        Ok(deliveries || messages)
+        Ok(deliveries || messages || redrives)
     }
 }
 
