@@ -13,6 +13,7 @@ mod delayed;
 mod failures;
 mod fairness;
 mod journey;
+mod logs;
 mod outage;
 mod servers;
 mod store_conformance;

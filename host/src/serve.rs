@@ -10,6 +10,7 @@ mod holder;
 mod ports;
 mod reload;
 mod seek;
+mod stalls;
 pub mod upkeep;
 
 use std::path::PathBuf;
@@ -344,6 +345,7 @@ fn consumers(clients: &ClientConfig, node: &str) -> ClientConfig {
     consumers.set("group.instance.id", node).set("partition.assignment.strategy", "cooperative-sticky");
     consumers.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
     consumers.set("auto.offset.reset", "error").set("isolation.level", "read_committed");
+    consumers.set("enable.partition.eof", "true");
     consumers.set("allow.auto.create.topics", "false");
     consumers
 }

@@ -10,7 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::servers::{Sasl, setup};
@@ -109,6 +109,51 @@ pub async fn produce_to(
     match producer.send(record, LIMIT).await {
         Ok(delivery) => (delivery.partition, delivery.offset),
         Err((error, _)) => panic!("Kafka did not take a record for {topic}: {error}"),
+    }
+}
+
+/// A producer of transactions, ready to begin one; the broker ends those that
+/// stay open for longer than `timeout`.
+pub fn transactional(bootstrap: &str, timeout: Duration) -> FutureProducer {
+    let mut config = config(bootstrap);
+    config.set("transactional.id", unique("transactions"));
+    config.set("transaction.timeout.ms", timeout.as_millis().to_string());
+    let producer: FutureProducer = config.create().expect("a producer can be made");
+    tokio::task::block_in_place(|| producer.init_transactions(LIMIT))
+        .unwrap_or_else(|error| panic!("Kafka makes no transactions: {error}"));
+    producer
+}
+
+/// Commits `count` records with this payload in one transaction.
+pub async fn commit_records(producer: &FutureProducer, topic: &str, count: usize, payload: &[u8]) {
+    producer.begin_transaction().expect("a producer that was made for it begins a transaction");
+    for _ in 0..count {
+        produce(producer, topic, Some(b"k"), &[], payload).await;
+    }
+    tokio::task::block_in_place(|| producer.commit_transaction(LIMIT))
+        .unwrap_or_else(|error| panic!("Kafka does not commit to {topic}: {error}"));
+}
+
+/// Deletes the records of a partition below `offset`, as retention would.
+pub async fn delete_records(bootstrap: &str, topic: &str, partition: i32, offset: i64) {
+    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin client can be made");
+    let mut below = TopicPartitionList::new();
+    below.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset fits");
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT));
+    let done = admin.delete_records(&below, &options).await;
+    let done = done.unwrap_or_else(|error| panic!("Kafka does not delete records of {topic}: {error}"));
+    for element in done.elements() {
+        element.error().unwrap_or_else(|error| panic!("Kafka does not delete records of {topic}: {error}"));
+    }
+}
+
+/// Deletes a topic, and waits until it is gone.
+pub async fn delete_topic(bootstrap: &str, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin client can be made");
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT));
+    let results = admin.delete_topics(&[topic], &options).await;
+    for result in results.unwrap_or_else(|error| panic!("cannot ask {bootstrap} to delete {topic}: {error}")) {
+        result.unwrap_or_else(|(topic, error)| panic!("Kafka does not delete topic {topic}: {error}"));
     }
 }
 

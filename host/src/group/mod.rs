@@ -27,6 +27,7 @@ pub mod redrive;
 pub mod reread;
 pub mod settle;
 mod sweep;
+mod tail;
 pub mod wakeups;
 
 use std::collections::HashMap;

@@ -26,10 +26,11 @@ use super::outcome;
 use super::reread::{Loaded, Loader};
 use super::settle::{Request, Settler};
 use super::sweep::Sweeper;
+use super::tail::Tail;
 use crate::clock::now;
 use crate::config::Ordering as LaneOrder;
 use crate::kafka::lookup::Log;
-use crate::kafka::partition::{InHand, TopicPartition};
+use crate::kafka::partition::{Fed, InHand, TopicPartition};
 use crate::kafka::source::Order;
 use crate::store::{Claimed, OpenRow, Part, SharedStore};
 
@@ -52,6 +53,8 @@ pub enum Mail {
     Loaded(Loaded),
     /// It was looked up whether a message was handled before.
     LookedUp(Turn, bool),
+    /// Where the next record can stand, when there are holes before it.
+    Holes(Offset),
     /// Somebody asked that these run.
     Asked(Vec<OpenRow>),
     /// Some open rows, as they are in the store.
@@ -111,7 +114,7 @@ pub fn start(
     bound: Arc<Bound>,
     place: TopicPartition,
     claimed: Claimed,
-    feed: mpsc::UnboundedReceiver<Vec<InHand>>,
+    feed: mpsc::UnboundedReceiver<Fed>,
     orders: std::sync::mpsc::Sender<Order>,
     released: mpsc::UnboundedSender<Released>,
 ) -> Handle {
@@ -159,6 +162,7 @@ pub fn start(
         actions: Vec::new(),
         seen_asks: HashMap::new(),
         room: Arc::new(Semaphore::new(MAX_REREAD)),
+        tail: Tail::default(),
         sweeper: Sweeper::default(),
     };
     tokio::spawn(owner.run(feed, inbox));
@@ -208,11 +212,13 @@ struct Owner {
     seen_asks: HashMap<Offset, Timestamp>,
     /// Room for records that are read again.
     room: Arc<Semaphore>,
+    /// Whether the holes behind the last record are to be looked at.
+    tail: Tail,
     sweeper: Sweeper,
 }
 
 impl Owner {
-    async fn run(mut self, mut feed: mpsc::UnboundedReceiver<Vec<InHand>>, mut inbox: mpsc::UnboundedReceiver<Mail>) {
+    async fn run(mut self, mut feed: mpsc::UnboundedReceiver<Fed>, mut inbox: mpsc::UnboundedReceiver<Mail>) {
         let mut gate = self.bound.keeper.watch();
         let mut deadline = None;
         let mut fed = true;
@@ -225,6 +231,7 @@ impl Owner {
                 return self.end(why);
             }
             let due = self.machine.next_due().map(|at| at.since(now()));
+            let look_at = self.tail.look_at();
             // Answers and outcomes come before new records: they give memory
             // back, and records take it.
             tokio::select! {
@@ -250,12 +257,16 @@ impl Owner {
                     }
                 }
                 () = sleep_for(due) => self.step(Event::Due),
-                records = feed.recv(), if fed => match records {
-                    Some(records) => self.receive(records),
+                fed_now = feed.recv(), if fed => match fed_now {
+                    Some(Fed::Records(records)) => self.receive(records),
+                    Some(Fed::End) => self.tail.ended(tokio::time::Instant::now(), self.machine.next()),
                     // The consumer thread reads this partition no more; its
                     // notice is on the way.
                     None => fed = false,
                 },
+                () = sleep_until(look_at) => {
+                    self.tail.look(&self.tools.log, &self.address, self.machine.next());
+                }
                 () = tokio::time::sleep_until(visit) => {
                     self.sweeper.visit(Arc::clone(&self.tools.store), Arc::clone(&self.address));
                     visit = tokio::time::Instant::now() + self.sweeper.next();
@@ -316,6 +327,10 @@ impl Owner {
             Mail::LookedUp(turn, handled) => {
                 let decided = self.duplicates.as_ref().is_some_and(|duplicates| duplicates.is_decided(&turn));
                 if handled || decided { self.drop_duplicate(turn) } else { self.dispatch(turn) }
+            }
+            Mail::Holes(next) => {
+                self.step(Event::End { next });
+                self.expected.store(self.machine.next().0, Ordering::Relaxed);
             }
             Mail::Asked(rows) => self.asked(rows),
             Mail::Visited(rows) => self.visited(&rows),

@@ -241,6 +241,17 @@ impl ports::Health for Health {
             ready.degraded.push(format!("topic {topic}"));
             ready.reasons.push(format!("a binding needs topic {topic}, which does not exist"));
         }
+        for stalled in self.heard.stalled() {
+            let (topic, partition) = &stalled.place;
+            ready.degraded.push(format!("partition {topic}:{partition}"));
+            ready.reasons.push(format!(
+                "partition {topic}:{partition} stands at offset {}: a producer's transaction has been open for {} s and \
+                 holds {} offsets back; finish or abort it (kafka-transactions.sh finds it)",
+                stalled.at,
+                stalled.since.as_secs(),
+                stalled.behind
+            ));
+        }
         ready
     }
 }
