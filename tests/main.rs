@@ -4,7 +4,9 @@
 //! Run them with `cargo xtask test`, which builds what they need, or by name:
 //! `cargo test --release -p courier-tests journey::`.
 
+mod api_fuzz;
 mod broadcast;
+mod centre;
 mod cluster;
 mod config;
 mod crash;
@@ -15,6 +17,8 @@ mod fairness;
 mod journey;
 mod logs;
 mod outage;
+mod outbox;
+mod redrive;
 mod servers;
 mod store_conformance;
 mod uploads;

@@ -7,13 +7,15 @@
 
 pub mod fleet;
 mod holder;
+mod policy;
 mod ports;
 mod reload;
 mod seek;
 mod stalls;
 pub mod upkeep;
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +41,7 @@ use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::publish::accept::{self, Acceptor};
 use crate::publish::delayed::Alarm;
+use crate::publish::outbox::Outboxes;
 use crate::publish::relay::Relay;
 use crate::publish::waker::Waker;
 use crate::shutdown::{Asked, Signals};
@@ -65,7 +68,7 @@ pub struct DevOptions {
     /// A folder to keep the store in; empty and gone afterwards when not given.
     pub data: Option<PathBuf>,
     /// Where to listen instead of the configured address.
-    pub listen: Option<std::net::SocketAddr>,
+    pub listen: Option<SocketAddr>,
 }
 
 /// Runs a host until it is told to stop.
@@ -127,6 +130,7 @@ struct Host {
     store: SharedStore,
     joined: store::Joined,
     fleet: Arc<Fleet>,
+    outboxes: Arc<Outboxes>,
     api: api::App,
     stop: CancellationToken,
     relay: tokio::task::JoinHandle<()>,
@@ -149,7 +153,7 @@ impl Host {
         let log = Log::new(&clients)?;
         let waker = Waker::default();
         let alarm = Alarm::default();
-        let relay = Relay::start(
+        let (relay, leases) = Relay::start(
             Arc::clone(&store),
             producer.clone(),
             joined.writer,
@@ -166,6 +170,7 @@ impl Host {
             alarm,
             accept::Settings { companions, ..accept::Settings::default() },
         );
+        let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node)));
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
         let engine = Engine::new(engine_settings())?;
@@ -188,6 +193,7 @@ impl Host {
         upkeep.spawn(upkeep::watch_ends(log.clone(), Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&heard)));
         upkeep.spawn(upkeep::watch_broadcasts(Arc::clone(&store), Arc::clone(&fleet)));
         upkeep.spawn(upkeep::gauge_totals(Arc::clone(&store)));
+        upkeep.spawn(upkeep::keep_minutes(Arc::clone(&store), joined.writer));
         upkeep.spawn(upkeep::prune(Arc::clone(&store), config.store.retention, stop.clone()));
         let redrives = Arc::new(Notify::new());
         let runner = Runner {
@@ -207,6 +213,7 @@ impl Host {
         let api = api::App {
             store: Arc::clone(&store),
             sender: Arc::new(ports::Sends(acceptor)),
+            outboxes: Arc::new(ports::Outboxes(Arc::clone(&outboxes))),
             groups: Arc::new(ports::Groups {
                 fleet: Arc::clone(&fleet),
                 heard: Arc::clone(&heard),
@@ -224,11 +231,13 @@ impl Host {
                 fleet: Arc::clone(&fleet),
             }),
             auth: Gate::new(ports::tokens(&config.auth)),
+            attempts: api::sessions::Attempts::default(),
+            node: config.server.node.as_str().into(),
             metrics: Arc::new(move || metrics.render()),
             events: api::events::Hub::default(),
             dev,
         };
-        Ok(Self { config, store, joined, fleet, api, stop, relay, upkeep })
+        Ok(Self { config, store, joined, fleet, outboxes, api, stop, relay, upkeep })
     }
 
     /// Serves until a signal comes; then drains.
@@ -241,9 +250,10 @@ impl Host {
         // Before anything runs: a group that was paused stays so over a restart.
         self.fleet.recall_paused().await;
         self.fleet.apply(&self.config.bindings).await?;
+        self.outboxes.apply(&self.config.outboxes);
         let stop = self.stop.clone();
-        let server = axum::serve(listener, api::router(self.api.clone()))
-            .with_graceful_shutdown(async move { stop.cancelled().await });
+        let service = api::router(self.api.clone()).into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
         let server = tokio::spawn(async move { server.await });
         tracing::info!(%address, groups = self.fleet.bound().len(), "ready: http://{address}");
 
@@ -255,11 +265,9 @@ impl Host {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Stop => break None,
-                    Asked::Reload => reload::apply(path.as_deref(), &mut self.config, &self.fleet, &self.api.auth).await,
+                    Asked::Reload => self.reload(path.as_deref()).await,
                 },
-                () = changes.next() => {
-                    reload::apply(path.as_deref(), &mut self.config, &self.fleet, &self.api.auth).await;
-                }
+                () = changes.next() => self.reload(path.as_deref()).await,
                 why = &mut lease => break Some(why.unwrap_or_else(|error| error.to_string())),
             }
         };
@@ -267,6 +275,7 @@ impl Host {
         // Listeners would hold the server open for as long as they listen.
         self.api.events.close();
         let drained = async {
+            self.outboxes.stop().await;
             self.fleet.stop().await;
             self.stop.cancel();
             let _ = self.relay.await;
@@ -288,6 +297,11 @@ impl Host {
             None => Ok(()),
             Some(why) => anyhow::bail!("this node's name was taken by another process: {why}"),
         }
+    }
+
+    /// Reads the configuration again and makes everything what it says.
+    async fn reload(&mut self, path: Option<&Path>) {
+        reload::apply(path, &mut self.config, &self.fleet, &self.outboxes, &self.api.auth).await;
     }
 }
 

@@ -184,6 +184,8 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     /// The value's bytes; a tombstone has none.
     pub payload: Option<Vec<u8>>,
+    /// The record's time, in milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
     /// Headers in their order.
     pub headers: Vec<(String, Vec<u8>)>,
 }
@@ -253,6 +255,7 @@ fn read_all(mut config: ClientConfig, topic: &str) -> Vec<Record> {
                 time_ms: message.timestamp().to_millis().unwrap_or(0),
                 key: message.key().map(<[u8]>::to_vec),
                 payload: message.payload().map(<[u8]>::to_vec),
+                timestamp_ms: message.timestamp().to_millis(),
                 headers: message.headers().map_or_else(Vec::new, |headers| {
                     headers
                         .iter()

@@ -35,7 +35,7 @@ use courier_core::verdict::FailurePolicy;
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::report::{ConfigError, Problem};
-pub use self::units::{duration as parse_duration, plugin_name, size as parse_size};
+pub use self::units::{duration as parse_duration, plugin_name, show_duration, size as parse_size};
 
 /// Everything that `courier.toml` says.
 #[derive(Clone, Debug)]
@@ -63,9 +63,6 @@ impl Config {
     #[must_use]
     pub fn without_effect(&self) -> Vec<String> {
         let mut found = Vec::new();
-        if !self.outboxes.is_empty() {
-            found.push("[[outbox]] has no effect in this version: no outbox is relayed".to_owned());
-        }
         if !self.transactions.check_urls.is_empty() {
             found.push("[transactions] has no effect in this version: half messages are refused".to_owned());
         }
@@ -219,6 +216,14 @@ pub struct Outbox {
     pub url: String,
     /// The table, `courier_outbox` unless named, with its schema if it has one.
     pub table: String,
+}
+
+impl Outbox {
+    /// The URL for people, without a password.
+    #[must_use]
+    pub fn shown_url(&self) -> String {
+        secret::without_password(&self.url)
+    }
 }
 
 impl fmt::Debug for Outbox {

@@ -11,9 +11,10 @@ use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::{Notify, watch};
 
 use super::fleet::Fleet;
+use super::policy;
 use super::upkeep::Heard;
 use crate::api::auth::{Role as ApiRole, TokenSpec};
-use crate::api::ports::{self, BindingView, Ready, Seek, Sought, Uploaded};
+use crate::api::ports::{self, BindingView, OutboxView, Ready, Seek, Sought, Uploaded};
 use crate::api::problem::Problem;
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
 use crate::engine::{self, PrepareError, StateSource};
@@ -23,6 +24,7 @@ use crate::kafka::producer::Producer;
 use crate::kafka::record::Record;
 use crate::publish::accept::Acceptor;
 use crate::publish::draft::{Draft, Receipt};
+use crate::publish::outbox;
 use crate::store::{NewVersion, SharedStore};
 
 /// How often it is looked whether topics of Courier's own are there.
@@ -95,7 +97,9 @@ impl ports::Groups for Groups {
                     .to_owned(),
                     concurrency: u32::try_from(binding.concurrency).unwrap_or(u32::MAX),
                     paused: why.is_some(),
+                    blocked: Fleet::blocked(bound).map(ToOwned::to_owned),
                     why,
+                    policy: policy::view(bound),
                 }
             })
             .collect()
@@ -103,6 +107,10 @@ impl ports::Groups for Groups {
 
     fn log_ends(&self) -> HashMap<(String, i32), Offset> {
         self.heard.ends()
+    }
+
+    fn parked_full(&self) -> Vec<ports::ParkedFull> {
+        self.fleet.parked_full()
     }
 
     fn wake(&self) {
@@ -114,6 +122,21 @@ impl ports::Groups for Groups {
         let sought = super::seek::seek(&self.store, &self.log, seek).await?;
         self.fleet.wake();
         Ok(sought)
+    }
+}
+
+/// The outboxes.
+pub struct Outboxes(pub Arc<outbox::Outboxes>);
+
+impl ports::Outboxes for Outboxes {
+    fn configured(&self) -> Vec<OutboxView> {
+        let all = self.0.configured().into_iter().map(|outbox| OutboxView {
+            url: outbox.shown_url(),
+            shard: outbox::shard_of_outbox(&outbox.name),
+            name: outbox.name,
+            table: outbox.table,
+        });
+        all.collect()
     }
 }
 
