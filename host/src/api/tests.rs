@@ -257,6 +257,13 @@ async fn roles_hold_for_every_operation() {
         ("POST", "/v1/groups/stock/pause", Role::Operator),
         ("POST", "/v1/groups/stock/resume", Role::Operator),
         ("POST", "/v1/groups/stock/seek", Role::Operator),
+        ("GET", "/v1/redrives", Role::Viewer),
+        ("GET", "/v1/redrives/1", Role::Viewer),
+        ("GET", "/v1/redrives/1/items", Role::Viewer),
+        ("POST", "/v1/redrives", Role::Operator),
+        ("POST", "/v1/redrives/1/run", Role::Operator),
+        ("POST", "/v1/redrives/1/pause", Role::Operator),
+        ("DELETE", "/v1/redrives/1", Role::Operator),
         ("PUT", "/v1/plugins/order-handler", Role::Admin),
         ("POST", "/v1/plugins/order-handler/activate", Role::Admin),
     ];
