@@ -4,6 +4,7 @@
 //! Run them with `cargo xtask test`, which builds what they need, or by name:
 //! `cargo test --release -p courier-tests journey::`.
 
+mod centre;
 mod cluster;
 mod config;
 mod crash;

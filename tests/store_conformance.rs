@@ -9,6 +9,8 @@
 
 #[path = "store_conformance/asking.rs"]
 mod asking;
+#[path = "store_conformance/centre.rs"]
+mod centre;
 #[path = "store_conformance/delayed.rs"]
 mod delayed;
 #[path = "store_conformance/lists.rs"]
@@ -203,4 +205,12 @@ on_both_dialects! {
         retention_removes_the_old_and_keeps_the_open
         pauses_are_kept_until_they_are_lifted
         a_new_opening_sees_everything;
+    centre:
+        entries_of_the_audit_log_are_sealed_in_their_order
+        retention_leaves_the_audit_log_an_anchor
+        a_session_lasts_until_it_ends
+        minutes_are_summed_over_processes_and_written_again_without_harm
+        failures_are_put_together_by_fingerprint
+        parked_lanes_are_listed_by_their_heads
+        a_dead_letter_is_known_with_its_outcome;
 }

@@ -76,6 +76,18 @@ pub struct OutcomeRow {
 }
 
 impl OutcomeRow {
+    /// The topic that a delivery which is given up goes to, if it goes to one,
+    /// and when: what a final failure still sends is its dead letter.
+    #[must_use]
+    pub fn dead_letter(&self) -> Option<(&str, Timestamp)> {
+        match self.to {
+            Becomes::Final { state: State::HandleFail, settled_at, .. } => {
+                self.outbound.first().map(|letter| (letter.topic.as_str(), settled_at))
+            }
+            _ => None,
+        }
+    }
+
     /// Refuses what no delivery becomes by an attempt. One that has an open
     /// row never is COMMITTED again by its own doing; one without may become
     /// an open row that is, when it is parked behind its lane's head.

@@ -58,6 +58,7 @@ impl SqliteStore {
             super::accept::Origin::Handler,
         )
         .await?;
+        super::troubles::write_dead_letters(&mut tx, &lines).await?;
         write_state_values(&mut tx, &lines).await?;
         move_positions(&mut tx, &owned).await?;
         count(&mut tx, &lines).await?;
