@@ -9,6 +9,7 @@ mod broadcast;
 mod centre;
 mod cluster;
 mod config;
+mod console;
 mod crash;
 mod dedupe;
 mod delayed;

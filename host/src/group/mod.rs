@@ -66,6 +66,8 @@ const HINT_INTERVAL: Duration = Duration::from_secs(2);
 /// How often owners are held against the epochs in the store: one that has
 /// nothing to settle would not learn that its position was moved.
 const EPOCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Looks at that pace without an owner after which a partition is an orphan.
+const ORPHAN_LOOKS: u32 = 5;
 /// Bytes of the cache that the handlers of a group share on a node.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -144,6 +146,7 @@ impl Group {
             claims_begun: 0,
             ready: JoinSet::new(),
             leaving: HashMap::new(),
+            given: HashMap::new(),
         };
         let following = following.run(releases, stop.clone(), Arc::clone(&asked[0]));
         let tasks = [tokio::spawn(following), tokio::spawn(listening)];
@@ -203,6 +206,9 @@ struct Following {
     ready: JoinSet<Finished>,
     /// Partitions that were revoked, with whether their owner has ended.
     leaving: HashMap<TopicPartition, bool>,
+    /// Partitions that Kafka gave us and did not take back, with how many looks
+    /// in a row found nobody here to work on them.
+    given: HashMap<TopicPartition, u32>,
 }
 
 impl Following {
@@ -255,7 +261,10 @@ impl Following {
                     self.ask(&mut newest).await;
                 }
                 _ = wake.tick() => self.ask(&mut newest).await,
-                _ = epochs.tick() => self.compare_epochs(&source).await,
+                _ = epochs.tick() => {
+                    self.compare_epochs(&source).await;
+                    self.adopt(&source);
+                }
                 _ = hint.tick() => self.hint(&source),
             }
         }
@@ -304,6 +313,7 @@ impl Following {
         self.ready.abort_all();
         self.claiming.clear();
         self.leaving.clear();
+        self.given.clear();
         for (_, owner) in self.owners.drain() {
             let _ = owner.mail.send(Mail::Lost);
         }
@@ -321,6 +331,7 @@ impl Following {
     async fn assigned(&mut self, partitions: Vec<TopicPartition>, source: &Source) {
         tracing::info!(group = self.name, partitions = ?names(&partitions), "assigned");
         for place in partitions {
+            self.given.insert(place.clone(), 0);
             self.claim(place);
         }
         let mut ready = Vec::new();
@@ -415,6 +426,7 @@ impl Following {
     fn revoked(&mut self, partitions: Vec<TopicPartition>, lost: bool, source: &Source) {
         tracing::info!(group = self.name, partitions = ?names(&partitions), lost, "revoked");
         for place in partitions {
+            self.given.remove(&place);
             if let Some((_, claiming)) = self.claiming.remove(&place) {
                 claiming.abort();
             }
@@ -514,6 +526,27 @@ impl Following {
             let position = Offset(owner.durable.load(Ordering::Relaxed));
             let _ = owner.mail.send(Mail::Lost);
             self.claim_if_ours(place, position, source);
+        }
+    }
+
+    /// Looks for partitions that are ours and that nobody here works on. Kafka
+    /// may have refused to confirm one while a rebalance was under way that
+    /// left it with us after all.
+    fn adopt(&mut self, source: &Source) {
+        let mut orphans = Vec::new();
+        for (place, looks) in &mut self.given {
+            let cared_for = self.owners.contains_key(place) || self.claiming.contains_key(place);
+            *looks = if cared_for { 0 } else { *looks + 1 };
+            if *looks >= ORPHAN_LOOKS {
+                *looks = 0;
+                orphans.push(place.clone());
+            }
+        }
+        for place in orphans {
+            tracing::warn!(group = self.name, %place, "a partition of ours has no owner; asking kafka whose it is");
+            metrics::counter!("courier_orphaned_partitions_total", "group" => self.name.clone()).increment(1);
+            // What Kafka is told is a hint that the next owner corrects.
+            self.claim_if_ours(place, Offset(0), source);
         }
     }
 
