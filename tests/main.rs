@@ -5,11 +5,13 @@
 //! `cargo test --release -p courier-tests journey::`.
 
 mod api_fuzz;
+mod broadcast;
 mod centre;
 mod cluster;
 mod config;
 mod console;
 mod crash;
+mod dedupe;
 mod delayed;
 mod failures;
 mod fairness;

@@ -15,9 +15,11 @@
 
 pub mod binding;
 pub mod claim;
+pub mod dedupe;
 pub mod delivery;
 pub mod dispatch;
 pub mod gate;
+mod listening;
 pub mod outcome;
 pub mod owner;
 pub mod plugins;
@@ -42,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::binding::Bound;
 use self::claim::{Begun, Claims, Ready};
+use self::listening::Listening;
 use self::owner::{Handle, Mail, Released, Tools};
 use crate::engine::{Engine, NodeCache, Sandbox, StateSource};
 use crate::kafka::partition::{Budget, TopicPartition};
@@ -92,8 +95,9 @@ pub struct Group {
     /// Its bindings.
     pub bindings: Vec<Arc<Bound>>,
     stop: CancellationToken,
-    asked: Arc<tokio::sync::Notify>,
-    task: tokio::task::JoinHandle<()>,
+    /// For the events, and for the broadcasts.
+    asked: [Arc<tokio::sync::Notify>; 2],
+    tasks: [tokio::task::JoinHandle<()>; 2],
     threads: Option<tokio::runtime::Runtime>,
 }
 
@@ -124,7 +128,9 @@ impl Group {
             tokio::spawn(dispatch::keep_gate(Arc::clone(bound)));
         }
         let stop = CancellationToken::new();
-        let asked = Arc::new(tokio::sync::Notify::new());
+        let asked: [Arc<tokio::sync::Notify>; 2] = Default::default();
+        let listening =
+            Listening::run(node.clone(), name.clone(), bindings.clone(), stop.clone(), Arc::clone(&asked[1]));
         let (released, releases) = mpsc::unbounded_channel();
         let (notices, _) = mpsc::unbounded_channel();
         let following = Following {
@@ -142,20 +148,23 @@ impl Group {
             leaving: HashMap::new(),
             given: HashMap::new(),
         };
-        let task = tokio::spawn(following.run(releases, stop.clone(), Arc::clone(&asked)));
-        Ok(Self { name, bindings, stop, asked, task, threads: Some(threads) })
+        let following = following.run(releases, stop.clone(), Arc::clone(&asked[0]));
+        let tasks = [tokio::spawn(following), tokio::spawn(listening)];
+        Ok(Self { name, bindings, stop, asked, tasks, threads: Some(threads) })
     }
 
     /// Says that somebody asked for deliveries to run again.
     pub fn wake(&self) {
-        self.asked.notify_one();
+        self.asked.iter().for_each(|asked| asked.notify_one());
     }
 
     /// Drains and leaves the group.
     pub async fn stop(mut self) {
         self.stop.cancel();
-        if let Err(error) = (&mut self.task).await {
-            tracing::error!(group = self.name, %error, "the task of a group failed");
+        for task in &mut self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(group = self.name, %error, "a task of a group failed");
+            }
         }
         for bound in &self.bindings {
             bound.closed.cancel();
@@ -466,7 +475,7 @@ impl Following {
         let mut again = Vec::new();
         for (place, owner) in &self.owners {
             let expected = Offset(owner.expected.load(Ordering::Relaxed));
-            match self.node.tools.log.range(&place.topic, place.partition).await {
+            match self.node.tools.log.range(&place.log_topic(), place.partition).await {
                 Ok((low, high)) if expected < low || expected > high => again.push(place.clone()),
                 Ok(_) => {}
                 Err(error) => {
@@ -493,18 +502,7 @@ impl Following {
     }
 
     async fn ask(&mut self, newest: &mut Timestamp) {
-        let by_position: HashMap<_, _> = self.owners.values().map(|owner| (owner.position, &owner.mail)).collect();
-        let positions: Vec<_> = by_position.keys().copied().collect();
-        match wakeups::asked(&self.node.tools.store, &positions, newest).await {
-            Ok(asked) => {
-                for (position, rows) in asked {
-                    if let Some(mail) = by_position.get(&position) {
-                        let _ = mail.send(Mail::Asked(rows));
-                    }
-                }
-            }
-            Err(error) => tracing::debug!(group = self.name, %error, "cannot look for requests"),
-        }
+        wakeups::pass_on(&self.node.tools.store, &self.owners, newest).await;
     }
 
     /// An owner with an older epoch than the store's may write nothing any
