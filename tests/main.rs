@@ -17,6 +17,7 @@ mod failures;
 mod fairness;
 mod journey;
 mod logs;
+mod ordering;
 mod outage;
 mod outbox;
 mod redrive;
