@@ -7,6 +7,7 @@ import { ColumnMenu } from "./ColumnMenu";
 import { useNarrow, useRemembered } from "./remember";
 import css from "./Table.module.css";
 import { TableRow } from "./TableRow";
+import { least, ROW_PX, target } from "./table-measures";
 import { words } from "./words";
 
 export interface Column<T> {
@@ -36,38 +37,6 @@ interface Props<T> {
   bar?: ReactNode;
   /** Whether it goes without the bar, as a small table within a page does. */
   plain?: boolean;
-}
-
-const ROW_PX = 32;
-/** Between columns, and at both ends together. */
-const GAP_PX = 14;
-/** Rows that Page Up and Page Down go over. */
-const LEAP = 20;
-
-/** What the columns need at least; with less room the table scrolls sideways. */
-function least(widths: string[]): number {
-  const pixels = widths.map((width) => Number(/(\d+)px/.exec(width)?.[1] ?? 0));
-  return pixels.reduce((sum, width) => sum + width, 0) + GAP_PX * (widths.length + 1);
-}
-
-/** The row that a key moves to; null for keys that move nowhere. */
-function target(key: string, active: number, rows: number): number | null {
-  switch (key) {
-    case "ArrowDown":
-      return active + 1;
-    case "ArrowUp":
-      return active - 1;
-    case "PageDown":
-      return active + LEAP;
-    case "PageUp":
-      return active - LEAP;
-    case "Home":
-      return 0;
-    case "End":
-      return rows - 1;
-    default:
-      return null;
-  }
 }
 
 export function Table<T>({

@@ -1,7 +1,7 @@
 /** Who changed what, and proof that nobody changed that. */
 import { useQuery } from "@tanstack/react-query";
 import { getRouteApi } from "@tanstack/react-router";
-import { useMemo } from "react";
+import { useMemo, useState } from "react";
 import { get, path } from "../../api/client";
 import { useList } from "../../api/list";
 import { words as errorWords } from "../../api/problem";
@@ -18,6 +18,7 @@ import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
 import { words as common } from "../../ui/words";
 import { useFilters } from "../shared";
+import { Entry } from "./Entry";
 import { words } from "./words";
 
 const route = getRouteApi("/audit");
@@ -31,6 +32,7 @@ export default function AuditPage() {
   const filters = useFilters(["by", "action", "subject", "from", "to"]);
   const list = useList<AuditEntry>("audit", filter);
   const columns = useColumns();
+  const [opened, setOpened] = useState<AuditEntry | null>(null);
   return (
     <Page title={say("title")} lead={say("about")} actions={<Verify />}>
       <Filters
@@ -52,8 +54,10 @@ export default function AuditPage() {
           rows={list.items}
           rowKey={(row) => String(row.id)}
           more={list.more}
+          onOpen={setOpened}
         />
       )}
+      {opened && <Entry entry={opened} onClose={() => setOpened(null)} />}
     </Page>
   );
 }

@@ -1,7 +1,9 @@
 /** Bindings, each as a sentence. */
 import { Link } from "@tanstack/react-router";
 import type { Group } from "../../api/shapes";
+import { shortVersion } from "../../format/id";
 import { useWords } from "../../i18n/context";
+import { Id } from "../../ui/Id";
 import { Raw } from "../../ui/Raw";
 import { Mark } from "../../ui/State";
 import css from "./GroupPage.module.css";
@@ -15,12 +17,18 @@ export function Bindings({ group }: { group: Group }) {
       {group.bindings.map((binding) => (
         <li key={`${binding.topics.join()} ${binding.plugin}`} className={css["binding"]}>
           <h3>
-            <Mark state={binding.paused ? "PUSH_FAIL" : "HANDLED"} /> {binding.topics.join(", ")} →{" "}
+            <Mark state={binding.paused || binding.blocked ? "PUSH_FAIL" : "HANDLED"} /> {binding.topics.join(", ")} →{" "}
             <Link to="/plugins/$name" params={{ name: binding.plugin.split("@")[0] ?? binding.plugin }}>
               {binding.plugin}
-            </Link>
+            </Link>{" "}
+            {binding.version && <Id id={binding.version} short={shortVersion(binding.version)} what={say("version")} />}
           </h3>
           <p>{policy(binding, say).join(" · ")}</p>
+          {binding.blocked && !binding.paused && (
+            <p>
+              {say("blocked")}: {binding.blocked === "no_plugin" ? say("noPlugin") : <Raw text={binding.blocked} />}
+            </p>
+          )}
           {binding.paused && (
             <p>
               {say("paused")}: <Raw text={binding.why ?? ""} />

@@ -17,7 +17,10 @@ export function GroupActions({ group }: { group: Group }) {
   const cache = useQueryClient();
   const [asking, setAsking] = useState<"pause" | "resume" | "seek" | null>(null);
   const [why, setWhy] = useState("");
-  const close = () => setAsking(null);
+  const close = () => {
+    setAsking(null);
+    setWhy("");
+  };
   const act = async (what: "pause" | "resume", body: unknown) => {
     await change("POST", path("groups", group.group, what), { body });
     await cache.invalidateQueries({ queryKey: ["groups"] });
@@ -61,7 +64,7 @@ export function GroupActions({ group }: { group: Group }) {
         audit={{ action: "resume", subject: group.group }}
         onAct={() => act("resume", {})}
       />
-      <SeekDialog group={group} open={asking === "seek"} onClose={close} />
+      {asking === "seek" && <SeekDialog group={group} onClose={close} />}
     </>
   );
 }

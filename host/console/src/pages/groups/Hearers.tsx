@@ -3,6 +3,7 @@ import { useMemo } from "react";
 import type { Hearer } from "../../api/shapes";
 import { useWords } from "../../i18n/context";
 import { Count } from "../../ui/Count";
+import { Mark } from "../../ui/State";
 import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
 import { words } from "./words";
@@ -12,6 +13,18 @@ export function Hearers({ hearers }: { hearers: Hearer[] }) {
   const columns = useMemo<Column<Hearer>[]>(
     () => [
       { id: "node", name: say("node"), width: "minmax(100px, 1fr)", narrow: true, cell: (row) => row.node },
+      {
+        id: "state",
+        name: say("state"),
+        width: "minmax(110px, 1fr)",
+        narrow: true,
+        cell: (row) => (
+          <>
+            <Mark state={row.live ? "HANDLED" : row.forgotten ? "COMMITTED" : "PUSH_FAIL"} />{" "}
+            {say(row.live ? "live" : row.forgotten ? "forgotten" : "away")}
+          </>
+        ),
+      },
       { id: "topic", name: say("topic"), width: "minmax(100px, 1fr)", narrow: true, cell: (row) => row.topic },
       {
         id: "lag",

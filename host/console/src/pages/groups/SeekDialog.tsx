@@ -1,4 +1,7 @@
-/** Moves positions; where they are now is filled in. */
+/**
+ * Moves positions; where they are now is filled in. It is mounted when it opens,
+ * so that what is filled in is of that moment and not of when the page loaded.
+ */
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { change, path } from "../../api/client";
@@ -11,13 +14,12 @@ import { words } from "./words";
 
 interface Props {
   group: Group;
-  open: boolean;
   onClose: () => void;
 }
 
 const WHERES = ["offset", "earliest", "latest", "time"] as const;
 
-export function SeekDialog({ group, open, onClose }: Props) {
+export function SeekDialog({ group, onClose }: Props) {
   const say = useWords(words);
   const sayCommon = useWords(common);
   const cache = useQueryClient();
@@ -25,24 +27,33 @@ export function SeekDialog({ group, open, onClose }: Props) {
   const [topic, setTopic] = useState(topics[0] ?? "");
   const partitions = group.partitions.filter((one) => one.topic === topic);
   const [partition, setPartition] = useState(String(partitions[0]?.partition ?? ""));
-  const [where, setWhere] = useState<Where>("offset");
+  const [where, setWhere] = useState<Where>(partition === "" ? "earliest" : "offset");
   const current = partitions.find((one) => String(one.partition) === partition);
   const [offset, setOffset] = useState(String(current?.position ?? 0));
   const [time, setTime] = useState(() => new Date(Date.now() - 3_600_000).toISOString());
+  /** An offset means something in one partition only, so each choice fills it in anew. */
+  const chooseTopic = (next: string) => {
+    const first = group.partitions.find((one) => one.topic === next);
+    setTopic(next);
+    setPartition(String(first?.partition ?? ""));
+    setOffset(String(first?.position ?? 0));
+    if (!first && where === "offset") setWhere("earliest");
+  };
   const choosePartition = (next: string) => {
     setPartition(next);
     setOffset(String(partitions.find((one) => String(one.partition) === next)?.position ?? 0));
-    // An offset means something in one partition only.
     if (next === "" && where === "offset") setWhere("earliest");
   };
   const act = async () => {
+    // Nothing typed would read as offset zero.
+    if (where === "offset" && offset === "") throw new Error(say("noOffset"));
     const body = seekBody({ topic, partition, where, offset, time, confirm: group.group });
     await change("POST", path("groups", group.group, "seek"), { body });
     await cache.invalidateQueries({ queryKey: ["groups"] });
   };
   return (
     <Confirm
-      open={open}
+      open
       onClose={onClose}
       title={say("seekTitle", { group: group.group })}
       what={say("seekWhat")}
@@ -53,7 +64,7 @@ export function SeekDialog({ group, open, onClose }: Props) {
     >
       <Field label={say("topic")}>
         {(id) => (
-          <select id={id} value={topic} onChange={(event) => setTopic(event.target.value)}>
+          <select id={id} value={topic} onChange={(event) => chooseTopic(event.target.value)}>
             {topics.map((one) => (
               <option key={one}>{one}</option>
             ))}

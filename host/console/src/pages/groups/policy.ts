@@ -7,16 +7,20 @@ import type { words } from "./words";
 type Word = keyof (typeof words)["en"];
 
 export function policy(binding: Binding, say: Say<Word>): string[] {
-  const list: string[] = [say("reads", { topics: binding.topics.join(", "), plugin: binding.plugin })];
+  const list: string[] = [];
   if (binding.types) list.push(say("onlyTypes", { types: binding.types.join(", ") }));
   list.push(say(ORDER[binding.ordering] ?? "orderKey"));
   list.push(say("atOnce", { n: binding.concurrency }));
   list.push(say(ISOLATION[binding.isolation] ?? "isoMessage"));
   list.push(say("timeout", { time: binding.timeout }), say("cpu", { time: binding.cpu }));
   list.push(say("memory", { size: bytes(binding.memory) }));
+  list.push(say("log", { size: bytes(binding.log) }));
+  if (binding.batch > 1) list.push(say("batch", { n: binding.batch }));
+  list.push(say(START[binding.start] ?? "startAt", { time: binding.start }));
   if (binding.rate_limit) list.push(say("rateLimit", { n: binding.rate_limit }));
   const { retry } = binding;
-  if (retry && retry.max_attempts > 1) list.push(say("retry", { n: retry.max_attempts, initial: retry.initial }));
+  if (retry && retry.max_attempts > 1)
+    list.push(say("retry", { n: retry.max_attempts, initial: retry.initial, max: retry.max }));
   else list.push(say("noRetry"));
   if (binding.circuit) list.push(say("circuit", { n: binding.circuit.failures, time: binding.circuit.open }));
   list.push(deadLetter(binding, say));
@@ -36,4 +40,5 @@ function deadLetter(binding: Binding, say: Say<Word>): string {
 }
 
 const ORDER: Record<string, Word> = { key: "orderKey", partition: "orderPartition", none: "orderNone" };
+const START: Record<string, Word> = { earliest: "startEarliest", latest: "startLatest" };
 const ISOLATION: Record<string, Word> = { message: "isoMessage", batch: "isoBatch", instance: "isoInstance" };

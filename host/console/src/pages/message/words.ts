@@ -53,7 +53,6 @@ export const words = dictionary({
     cancelWhat: "{id} will not be sent. It becomes SEND_FAIL with the reason “cancelled”, which cannot be undone.",
     duplicate: "dropped as a duplicate; no handler ran",
     sameFailures: "Failures like this",
-    asJson: "JSON",
     bytes: "{size}",
   },
   zh: {
@@ -108,7 +107,6 @@ export const words = dictionary({
     cancelWhat: "{id} 将不会发送，状态变为 SEND_FAIL，原因为“cancelled”，此操作无法撤销。",
     duplicate: "作为重复消息丢弃，没有运行处理程序",
     sameFailures: "同类失败",
-    asJson: "JSON",
     bytes: "{size}",
   },
 });

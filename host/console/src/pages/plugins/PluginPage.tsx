@@ -10,6 +10,7 @@ import { Broken, Loading, Stale } from "../../ui/Notice";
 import { Page, Section } from "../../ui/Page";
 import { useGroups } from "../shared";
 import { ActivateDialog } from "./ActivateDialog";
+import { Activations } from "./Activations";
 import { Upload } from "./Upload";
 import css from "./Upload.module.css";
 import { VersionRow } from "./VersionRow";
@@ -59,6 +60,9 @@ export default function PluginPage() {
                 />
               ))}
             </ol>
+          </Section>
+          <Section title={say("history")}>
+            <Activations plugin={plugin} />
           </Section>
           <Section title={say("upload")}>
             <Upload name={name} />
