@@ -125,6 +125,7 @@ struct Host {
     joined: store::Joined,
     fleet: Arc<Fleet>,
     outboxes: Arc<Outboxes>,
+    acceptor: Acceptor,
     api: api::App,
     stop: CancellationToken,
     relay: tokio::task::JoinHandle<()>,
@@ -157,6 +158,7 @@ impl Host {
         );
         let acceptor =
             Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone(), alarm, accept::Settings::default());
+        acceptor.follow(config.topics.clone());
         let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node)));
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
@@ -197,7 +199,7 @@ impl Host {
 
         let api = api::App {
             store: Arc::clone(&store),
-            sender: Arc::new(ports::Sends(acceptor)),
+            sender: Arc::new(ports::Sends(acceptor.clone())),
             outboxes: Arc::new(ports::Outboxes(Arc::clone(&outboxes))),
             groups: Arc::new(ports::Groups {
                 fleet: Arc::clone(&fleet),
@@ -214,7 +216,7 @@ impl Host {
             events: api::events::Hub::default(),
             dev,
         };
-        Ok(Self { config, store, joined, fleet, outboxes, api, stop, relay, upkeep })
+        Ok(Self { config, store, joined, fleet, outboxes, acceptor, api, stop, relay, upkeep })
     }
 
     /// Serves until a signal comes; then drains.
@@ -278,7 +280,7 @@ impl Host {
 
     /// Reads the configuration again and makes everything what it says.
     async fn reload(&mut self, path: Option<&Path>) {
-        reload::apply(path, &mut self.config, &self.fleet, &self.outboxes, &self.api.auth).await;
+        reload::apply(path, &mut self.config, &self.fleet, &self.outboxes, &self.acceptor, &self.api.auth).await;
     }
 }
 
