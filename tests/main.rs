@@ -4,6 +4,7 @@
 //! Run them with `cargo xtask test`, which builds what they need, or by name:
 //! `cargo test --release -p courier-tests journey::`.
 
+mod centre;
 mod cluster;
 mod config;
 mod crash;
@@ -14,6 +15,8 @@ mod journey;
 mod logs;
 mod outage;
 mod outbox;
+mod redrive;
+mod sender;
 mod servers;
 mod store_conformance;
 mod uploads;

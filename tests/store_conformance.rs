@@ -9,6 +9,8 @@
 
 #[path = "store_conformance/asking.rs"]
 mod asking;
+#[path = "store_conformance/centre.rs"]
+mod centre;
 #[path = "store_conformance/delayed.rs"]
 mod delayed;
 #[path = "store_conformance/lists.rs"]
@@ -37,6 +39,8 @@ mod sending;
 mod settling;
 #[path = "store_conformance/settling_many.rs"]
 mod settling_many;
+#[path = "store_conformance/states.rs"]
+mod states;
 
 use courier::store::SharedStore;
 
@@ -147,6 +151,8 @@ on_both_dialects! {
         a_redrive_of_a_dead_host_is_taken_over_where_it_was
         a_replay_opens_what_has_no_row_and_skips_holes
         redrives_are_listed_newest_first_and_forgotten_in_time;
+    states:
+        every_arrow_is_taken_or_refused;
     seeking:
         a_seek_backward_runs_again_what_lies_between
         a_seek_forward_records_what_it_skips
@@ -199,4 +205,12 @@ on_both_dialects! {
         retention_removes_the_old_and_keeps_the_open
         pauses_are_kept_until_they_are_lifted
         a_new_opening_sees_everything;
+    centre:
+        entries_of_the_audit_log_are_sealed_in_their_order
+        retention_leaves_the_audit_log_an_anchor
+        a_session_lasts_until_it_ends
+        minutes_are_summed_over_processes_and_written_again_without_harm
+        failures_are_put_together_by_fingerprint
+        parked_lanes_are_listed_by_their_heads
+        a_dead_letter_is_known_with_its_outcome;
 }

@@ -7,12 +7,14 @@
 
 pub mod fleet;
 mod holder;
+mod policy;
 mod ports;
 mod reload;
 mod seek;
 mod stalls;
 pub mod upkeep;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +67,7 @@ pub struct DevOptions {
     /// A folder to keep the store in; empty and gone afterwards when not given.
     pub data: Option<PathBuf>,
     /// Where to listen instead of the configured address.
-    pub listen: Option<std::net::SocketAddr>,
+    pub listen: Option<SocketAddr>,
 }
 
 /// Runs a host until it is told to stop.
@@ -181,6 +183,7 @@ impl Host {
         upkeep.spawn(Arc::clone(&fleet).follow());
         upkeep.spawn(upkeep::watch_ends(log.clone(), Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&heard)));
         upkeep.spawn(upkeep::gauge_totals(Arc::clone(&store)));
+        upkeep.spawn(upkeep::keep_minutes(Arc::clone(&store), joined.writer));
         upkeep.spawn(upkeep::prune(Arc::clone(&store), config.store.retention, stop.clone()));
         let redrives = Arc::new(Notify::new());
         let runner = Runner {
@@ -212,6 +215,8 @@ impl Host {
             log: Arc::new(ports::Records(log)),
             health: Arc::new(ports::Health { store: Arc::clone(&store), store_up, producer, heard }),
             auth: Gate::new(ports::tokens(&config.auth)),
+            attempts: api::sessions::Attempts::default(),
+            node: config.server.node.as_str().into(),
             metrics: Arc::new(move || metrics.render()),
             events: api::events::Hub::default(),
             dev,
@@ -231,8 +236,8 @@ impl Host {
         self.fleet.apply(&self.config.bindings).await?;
         self.outboxes.apply(&self.config.outboxes);
         let stop = self.stop.clone();
-        let server = axum::serve(listener, api::router(self.api.clone()))
-            .with_graceful_shutdown(async move { stop.cancelled().await });
+        let service = api::router(self.api.clone()).into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
         let server = tokio::spawn(async move { server.await });
         tracing::info!(%address, groups = self.fleet.bound().len(), "ready: http://{address}");
 

@@ -21,7 +21,7 @@ impl FakeStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self) -> Result<MutexGuard<'_, World>, StoreError> {
+    pub(super) fn read(&self) -> Result<MutexGuard<'_, World>, StoreError> {
         let world = self.world();
         if world.away { Err(away()) } else { Ok(world) }
     }
@@ -31,7 +31,7 @@ fn away() -> StoreError {
     StoreError::Unavailable("connection refused".into())
 }
 
-fn absent<T>() -> Result<T, StoreError> {
+pub(super) fn absent<T>() -> Result<T, StoreError> {
     Err(StoreError::Bug("this fake has no such verb".into()))
 }
 
@@ -82,7 +82,10 @@ impl Store for FakeStore {
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
-        absent()
+        drop(self.read()?);
+        let node =
+            |name: &str, live| NodeRow { name: name.into(), joined_at: Timestamp(1), lease_until: Timestamp(2), live };
+        Ok(vec![node("host-2", false), node("host-1", true)])
     }
 
     async fn begin(&self, _: &str, _: &str, _: &str, _: &[(i32, Offset)]) -> Result<(), StoreError> {
@@ -230,7 +233,17 @@ impl Store for FakeStore {
     }
 
     async fn lost_ranges(&self, _: u32) -> Result<Vec<LostRange>, StoreError> {
-        absent()
+        drop(self.read()?);
+        let range = |group: &str, topic: &str| LostRange {
+            group: group.into(),
+            topic: topic.into(),
+            partition: 0,
+            from: Offset(3),
+            to: Offset(9),
+            why: "retention".into(),
+            found_at: Timestamp(1),
+        };
+        Ok(vec![range("stock", "order"), range("other", "secret")])
     }
 
     async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {
@@ -243,11 +256,6 @@ impl Store for FakeStore {
 
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
         Ok(self.read()?.paused.clone())
-    }
-
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-        self.read()?.asked.push(format!("audit {by} {action} {subject} {detail}"));
-        Ok(())
     }
 
     async fn prune(&self, _: Duration) -> Result<bool, StoreError> {

@@ -181,5 +181,10 @@ pub(super) struct Redrive {
     pub done: Option<i64>,
     pub handled: Option<i64>,
     pub failed: Option<i64>,
+    pub skipped: Option<i64>,
+    pub group: Option<String>,
+    pub filter: Option<Value>,
+    #[serde(default)]
+    pub truncated: bool,
     pub sample: Option<Vec<Delivery>>,
 }

@@ -119,6 +119,7 @@ pub fn start(
     let durable = Arc::new(AtomicI64::new(claimed.next.0));
     let expected = Arc::new(AtomicI64::new(claimed.next.0));
     let (full, parked_full) = watch::channel(false);
+    bound.watch_full(place.clone(), parked_full.clone());
     let handle = Handle {
         epoch: claimed.epoch,
         mail: mail.clone(),

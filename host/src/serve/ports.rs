@@ -11,6 +11,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::{Notify, watch};
 
 use super::fleet::Fleet;
+use super::policy;
 use super::upkeep::Heard;
 use crate::api::auth::{Role as ApiRole, TokenSpec};
 use crate::api::ports::{self, BindingView, OutboxView, Ready, Seek, Sought, Uploaded};
@@ -96,7 +97,9 @@ impl ports::Groups for Groups {
                     .to_owned(),
                     concurrency: u32::try_from(binding.concurrency).unwrap_or(u32::MAX),
                     paused: why.is_some(),
+                    blocked: Fleet::blocked(bound).map(ToOwned::to_owned),
                     why,
+                    policy: policy::view(bound),
                 }
             })
             .collect()
@@ -104,6 +107,10 @@ impl ports::Groups for Groups {
 
     fn log_ends(&self) -> HashMap<(String, i32), Offset> {
         self.heard.ends()
+    }
+
+    fn parked_full(&self) -> Vec<ports::ParkedFull> {
+        self.fleet.parked_full()
     }
 
     fn wake(&self) {

@@ -13,6 +13,7 @@ use super::fleet::Fleet;
 use super::stalls::{Stalled, Stalls};
 use crate::kafka::lookup::Log;
 use crate::store::{SharedStore, StoreError, WriterId};
+use crate::tally;
 
 /// How long a node's name is held without a renewal.
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -24,6 +25,8 @@ const ENDS: Duration = Duration::from_secs(2);
 const PRUNE: Duration = Duration::from_secs(60);
 /// How often the store is asked which groups the API paused.
 pub const PAUSE_POLL: Duration = Duration::from_millis(500);
+/// How often what was counted is written.
+const MINUTES: Duration = Duration::from_secs(2);
 /// How long an answer of a dependency is believed.
 pub const FRESH: Duration = Duration::from_secs(5);
 
@@ -197,6 +200,22 @@ pub async fn gauge_totals(store: SharedStore) {
             }
         }
         tokio::time::sleep(ENDS).await;
+    }
+}
+
+/// Writes what this process counted lately. What the store does not take is
+/// written with what comes next.
+pub async fn keep_minutes(store: SharedStore, writer: WriterId) {
+    loop {
+        tokio::time::sleep(MINUTES).await;
+        let (minutes, paces) = tally::process().rows();
+        if minutes.is_empty() && paces.is_empty() {
+            continue;
+        }
+        match store.put_minutes(writer, &minutes, &paces).await {
+            Ok(()) => tally::process().taken(&minutes, &paces),
+            Err(error) => tracing::debug!(%error, "what was counted could not be written yet"),
+        }
     }
 }
 

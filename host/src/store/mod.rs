@@ -13,14 +13,18 @@
 //!
 //! Read [`rows`] for the shapes, then [`Store`].
 
+pub mod audits;
 pub mod delayed;
 pub mod error;
+pub mod minutes;
 pub mod outbox;
 pub mod postgres;
 pub mod redrive;
 pub mod rows;
 pub mod seek;
+pub mod sessions;
 pub mod sqlite;
+pub mod troubles;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +33,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 
+pub use audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd};
 pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
+pub use minutes::{MinuteRow, Minutes, PaceRow};
 pub use outbox::{OutboxNote, OutboxRow, Outboxes};
 pub use rows::*;
+pub use sessions::{SessionRow, Sessions};
+pub use troubles::{
+    DeadLetterFilter, DeadLetterRow, FailedRow, FailureFilter, FailureRow, Failures, LaneRow, Troubles,
+};
 
 /// A store that several tasks share.
 pub type SharedStore = Arc<dyn Store>;
@@ -53,7 +63,9 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 /// The verbs of the store. All times come from the store's own clock unless
 /// they are arguments; batches keep the caller's order.
 #[async_trait]
-pub trait Store: Delayed + Outboxes + redrive::Redrives + seek::Seeks + Send + Sync + 'static {
+pub trait Store:
+    Audits + Delayed + Minutes + Outboxes + Sessions + Troubles + redrive::Redrives + seek::Seeks + Send + Sync + 'static
+{
     /// Whether the store answers a trivial query; the store's clock.
     async fn ping(&self) -> Result<Timestamp, StoreError>;
 
@@ -247,9 +259,6 @@ pub trait Store: Delayed + Outboxes + redrive::Redrives + seek::Seeks + Send + S
 
     /// Groups paused by the API and why.
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError>;
-
-    /// Appends to the audit log.
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError>;
 
     /// Removes what is older than `retention`: at most a chunk a call; answers
     /// whether more may be left. Never touches open deliveries.

@@ -16,6 +16,7 @@
 
 mod accept;
 mod asking;
+mod audits;
 mod columns;
 mod connect;
 mod delayed;
@@ -23,6 +24,7 @@ mod deliveries;
 mod error;
 mod groups;
 mod messages;
+mod minutes;
 mod nodes;
 mod outbound;
 mod outbox;
@@ -33,12 +35,14 @@ mod redrive;
 mod redrive_plan;
 mod relayed;
 mod seek;
+mod sessions;
 mod settle;
 mod settle_columns;
 mod settle_open;
 mod shards;
 mod single;
 mod text;
+mod troubles;
 mod words;
 
 use std::future::Future;
@@ -294,10 +298,6 @@ impl Store for PostgresStore {
 
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
         bounded(groups::paused(self)).await
-    }
-
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-        bounded(groups::audit(self, by, action, subject, detail)).await
     }
 
     async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {

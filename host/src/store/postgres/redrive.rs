@@ -385,7 +385,9 @@ async fn mark(
     let skipped = reasons.iter().flatten().count();
     let marked = sqlx::query(
         "UPDATE redrive_item i SET state = CASE WHEN m.reason IS NULL THEN 2 ELSE 5 END, reason = m.reason,
-             message_id = coalesce(i.message_id, m.message_id), asked_at = CASE WHEN m.reason IS NULL THEN $5 END,
+             message_id = coalesce(i.message_id, m.message_id, (SELECT o.message_id FROM open_delivery o
+                 WHERE o.position_id = i.position_id AND o.record_offset = i.record_offset)),
+             asked_at = CASE WHEN m.reason IS NULL THEN $5 END,
              finished_at = CASE WHEN m.reason IS NOT NULL THEN $5 END
          FROM unnest($2::bigint[], $3::text[], $4::text[]) AS m (seq, reason, message_id)
          WHERE i.redrive_id = $1 AND i.seq = m.seq AND i.state = 1",

@@ -14,6 +14,7 @@
 mod accept;
 mod ask;
 mod attempts;
+mod audits;
 mod claim;
 mod connect;
 mod delayed;
@@ -21,6 +22,7 @@ mod deliveries;
 mod fault;
 mod groups;
 mod messages;
+mod minutes;
 mod nodes;
 mod open;
 mod outbox;
@@ -31,10 +33,12 @@ mod redrive;
 mod redrive_plan;
 mod relay;
 mod seek;
+mod sessions;
 mod settle;
 mod settle_rows;
 mod slices;
 mod slots;
+mod troubles;
 mod values;
 mod words;
 
@@ -251,10 +255,6 @@ impl Store for SqliteStore {
 
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
         self.paused_groups().await
-    }
-
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-        self.append_audit(by, action, subject, detail).await
     }
 
     async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {

@@ -307,7 +307,10 @@ impl Redrives for SqliteStore {
         }
         let marked = sqlx::query(
             "UPDATE redrive_item SET state = m.value ->> 1, reason = m.value ->> 2,
-                 message_id = coalesce(message_id, m.value ->> 3), asked_at = iif(m.value ->> 1 = 2, ?3, NULL),
+                 message_id = coalesce(message_id, m.value ->> 3,
+                     (SELECT o.message_id FROM open_delivery o
+                      WHERE o.position = redrive_item.position AND o.offset = redrive_item.offset)),
+                 asked_at = iif(m.value ->> 1 = 2, ?3, NULL),
                  finished_at = iif(m.value ->> 1 = 2, NULL, ?3)
              FROM json_each(?2) m WHERE redrive = ?1 AND seq = m.value ->> 0 AND state = 1",
         )
