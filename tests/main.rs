@@ -4,9 +4,11 @@
 //! Run them with `cargo xtask test`, which builds what they need, or by name:
 //! `cargo test --release -p courier-tests journey::`.
 
+mod api_fuzz;
 mod centre;
 mod cluster;
 mod config;
+mod console;
 mod crash;
 mod delayed;
 mod failures;
