@@ -21,6 +21,7 @@ mod ordering;
 mod outage;
 mod outbox;
 mod redrive;
+mod sender;
 mod servers;
 mod store_conformance;
 mod uploads;

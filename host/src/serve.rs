@@ -131,6 +131,7 @@ struct Host {
     joined: store::Joined,
     fleet: Arc<Fleet>,
     outboxes: Arc<Outboxes>,
+    acceptor: Acceptor,
     api: api::App,
     stop: CancellationToken,
     relay: tokio::task::JoinHandle<()>,
@@ -170,6 +171,7 @@ impl Host {
             alarm,
             accept::Settings { companions, ..accept::Settings::default() },
         );
+        acceptor.follow(config.topics.clone());
         let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node)));
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
@@ -212,7 +214,7 @@ impl Host {
 
         let api = api::App {
             store: Arc::clone(&store),
-            sender: Arc::new(ports::Sends(acceptor)),
+            sender: Arc::new(ports::Sends(acceptor.clone())),
             outboxes: Arc::new(ports::Outboxes(Arc::clone(&outboxes))),
             groups: Arc::new(ports::Groups {
                 fleet: Arc::clone(&fleet),
@@ -237,7 +239,7 @@ impl Host {
             events: api::events::Hub::default(),
             dev,
         };
-        Ok(Self { config, store, joined, fleet, outboxes, api, stop, relay, upkeep })
+        Ok(Self { config, store, joined, fleet, outboxes, acceptor, api, stop, relay, upkeep })
     }
 
     /// Serves until a signal comes; then drains.
@@ -301,7 +303,7 @@ impl Host {
 
     /// Reads the configuration again and makes everything what it says.
     async fn reload(&mut self, path: Option<&Path>) {
-        reload::apply(path, &mut self.config, &self.fleet, &self.outboxes, &self.api.auth).await;
+        reload::apply(path, &mut self.config, &self.fleet, &self.outboxes, &self.acceptor, &self.api.auth).await;
     }
 }
 

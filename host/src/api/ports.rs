@@ -14,7 +14,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::problem::Problem;
-pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt};
+pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt, valid_topic};
 
 /// The send side.
 #[async_trait]

@@ -63,7 +63,7 @@ impl ports::Sender for Fake {
         let receipts = drafts.iter().enumerate().map(|(at, draft)| {
             let id = draft.id.clone().unwrap_or_else(|| format!("made-{at}"));
             let invalid = Refusal { status: 400, title: "invalid message", detail: "topic \"\" is not valid".into() };
-            let problem = draft.topic.is_empty().then_some(invalid);
+            let problem = draft.fault.clone().or_else(|| draft.topic.is_empty().then_some(invalid));
             let failed = problem.is_some() || draft.topic == "down";
             let state = if failed { State::SendFail } else { State::Committed };
             Receipt { id, state, retrying: draft.topic == "down", problem }

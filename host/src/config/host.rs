@@ -12,7 +12,8 @@ use super::report::Span;
 use super::{Auth, Outbox, Role, Server, StoreConfig, Token, Transactions, secret, units};
 
 /// The tables that a file may have.
-pub(super) const SECTIONS: [&str; 7] = ["server", "kafka", "store", "auth", "transactions", "outbox", "binding"];
+pub(super) const SECTIONS: [&str; 8] =
+    ["server", "kafka", "store", "auth", "transactions", "outbox", "topic", "binding"];
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
 const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 86_400);

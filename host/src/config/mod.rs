@@ -19,6 +19,7 @@ mod host;
 mod kafka;
 mod reader;
 mod report;
+mod schema;
 mod secret;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use courier_core::verdict::FailurePolicy;
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::report::{ConfigError, Problem};
+pub use self::schema::{Schema, TopicRule};
 pub use self::units::{duration as parse_duration, plugin_name, show_duration, size as parse_size};
 
 /// Everything that `courier.toml` says.
@@ -52,6 +54,8 @@ pub struct Config {
     pub transactions: Transactions,
     /// `[[outbox]]`: tables of services whose rows are relayed.
     pub outboxes: Vec<Outbox>,
+    /// `[[topic]]`: what the bodies of topics have to look like.
+    pub topics: Vec<TopicRule>,
     /// `[[binding]]`: which handler gets which topics, under which policy.
     pub bindings: Vec<Binding>,
 }
@@ -469,6 +473,7 @@ pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
         auth,
         transactions: host::transactions(&root),
         outboxes: host::outboxes(&root),
+        topics: schema::topics(&root),
         bindings: binding::bindings(&root, retention),
     };
     reader.finish(config)

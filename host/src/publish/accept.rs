@@ -15,7 +15,7 @@
 //! [`super::relay`], which sends what did not go directly.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use courier_core::message::{Kind, Timestamp};
@@ -28,6 +28,7 @@ use super::journal::Journal;
 use super::landing::{Step, Then};
 use super::receipt::{Problem, Receipt};
 use super::waker::Waker;
+use crate::config::TopicRule;
 use crate::kafka::producer::{DELIVERY_TIMEOUT, ProduceError, Producer};
 use crate::kafka::record::murmur2_partition;
 use crate::kafka::topics::TopicError;
@@ -82,6 +83,8 @@ pub(super) struct Inner {
     pub(super) waker: Waker,
     pub(super) alarm: Alarm,
     pub(super) settings: Settings,
+    /// What bodies have to look like, as the configuration in force says.
+    rules: RwLock<Arc<[TopicRule]>>,
 }
 
 /// How messages for a topic go, for the whole of one request.
@@ -103,9 +106,23 @@ impl Acceptor {
     #[must_use]
     pub fn start(store: SharedStore, producer: Producer, waker: Waker, alarm: Alarm, settings: Settings) -> Self {
         let journal = Journal::start(Arc::clone(&store));
-        let inner = Arc::new(Inner { store, producer, journal, backlog: Backlog::default(), waker, alarm, settings });
+        let inner = Arc::new(Inner {
+            store,
+            producer,
+            journal,
+            backlog: Backlog::default(),
+            waker,
+            alarm,
+            settings,
+            rules: RwLock::new(Arc::new([])),
+        });
         tokio::spawn(look_for_backlog(Arc::downgrade(&inner)));
         Self { inner }
+    }
+
+    /// Holds bodies to these rules from now on.
+    pub fn follow(&self, rules: Vec<TopicRule>) {
+        *self.inner.rules.write().unwrap_or_else(PoisonError::into_inner) = rules.into();
     }
 
     /// Whether the store is known to be away, so that nothing is accepted.
@@ -133,6 +150,16 @@ impl Acceptor {
 }
 
 impl Inner {
+    /// The draft, with its fault if its body breaks a rule of its topic.
+    pub(super) fn checked(&self, mut draft: Draft) -> Draft {
+        let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
+        if draft.fault.is_none() {
+            let broken = rules.iter().find_map(|rule| rule.broken_by(&draft.topic, &draft.type_name, &draft.body));
+            draft.fault = broken.map(Problem::breaks_schema);
+        }
+        draft
+    }
+
     async fn accept(self: Arc<Self>, drafts: Vec<Draft>) -> Vec<Receipt> {
         if self.journal.store_is_away() {
             let problem = Problem::store_away("nothing was sent: try again later");
@@ -179,7 +206,7 @@ impl Inner {
         let now = now();
         for draft in drafts {
             let named = reserved.contains(&*draft.kind.log_topic(&draft.topic));
-            let ready = match draft.ready(now, self.settings.max_message_bytes) {
+            let ready = match self.checked(draft).ready(now, self.settings.max_message_bytes) {
                 Ok(ready) => Ready { named, ..ready },
                 Err((row, problem)) => {
                     let id = row.id.clone();

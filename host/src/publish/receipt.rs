@@ -42,6 +42,12 @@ impl Problem {
         Self { status: 413, title: "message too large", detail: detail.into() }
     }
 
+    /// The body is not what the topic's schema asks for.
+    #[must_use]
+    pub fn breaks_schema(detail: impl Into<String>) -> Self {
+        Self { status: 422, title: "body breaks the schema", detail: detail.into() }
+    }
+
     /// Kafka will not take the message.
     #[must_use]
     pub fn refused(detail: impl Into<String>) -> Self {

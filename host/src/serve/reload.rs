@@ -10,6 +10,7 @@ use super::fleet::Fleet;
 use super::ports;
 use crate::api::auth::Gate;
 use crate::config::{self, Config};
+use crate::publish::accept::Acceptor;
 use crate::publish::outbox::Outboxes;
 
 /// How often the file is looked at.
@@ -56,7 +57,14 @@ pub fn warn(config: &Config) {
 }
 
 /// Reads the file and makes the running groups and outboxes what it wants.
-pub async fn apply(path: Option<&Path>, running: &mut Config, fleet: &Fleet, outboxes: &Outboxes, gate: &Gate) {
+pub async fn apply(
+    path: Option<&Path>,
+    running: &mut Config,
+    fleet: &Fleet,
+    outboxes: &Outboxes,
+    acceptor: &Acceptor,
+    gate: &Gate,
+) {
     let Some(path) = path else { return };
     let wanted = match config::load(path) {
         Ok(wanted) => wanted,
@@ -76,6 +84,8 @@ pub async fn apply(path: Option<&Path>, running: &mut Config, fleet: &Fleet, out
     for (what, _) in fixed.iter().filter(|(_, changed)| *changed) {
         tracing::warn!("{what} changed; that takes effect at the next start");
     }
+    acceptor.follow(wanted.topics.clone());
+    running.topics = wanted.topics;
     outboxes.apply(&wanted.outboxes);
     running.outboxes = wanted.outboxes;
     gate.replace(ports::tokens(&wanted.auth));

@@ -1,5 +1,6 @@
 //! Which form a request to publish has, and what all forms become.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -11,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::{cloudevents, json};
 use crate::api::intake;
-use crate::api::ports::Draft;
+use crate::api::ports::{Draft, Refusal, valid_topic};
 use crate::api::problem::Problem;
 use crate::api::time;
 
@@ -60,6 +61,9 @@ pub struct Unread {
     pub id: Option<String>,
     /// What is wrong with it.
     pub problem: Problem,
+    /// What could be made out of it, if that is enough for people to find it
+    /// by: the send side keeps a row of it.
+    pub kept: Option<Box<Draft>>,
 }
 
 /// What the request says about messages that do not say it themselves.
@@ -96,6 +100,31 @@ impl Defaults {
             draft.source.clone_from(&self.source);
         }
         draft
+    }
+
+    /// A draft of a message that cannot be sent, if it has a topic under which
+    /// people would look for it.
+    fn salvage(
+        &self,
+        topic: Option<String>,
+        type_name: Option<String>,
+        id: Option<String>,
+        body: Bytes,
+        problem: &Problem,
+    ) -> Option<Box<Draft>> {
+        let topic = self.topic(topic);
+        let fault = Refusal { status: problem.status, title: "invalid message", detail: problem.detail.clone() };
+        valid_topic(&topic).then(|| {
+            Box::new(Draft {
+                topic,
+                type_name: type_name.unwrap_or_default(),
+                id,
+                source: self.source.clone(),
+                body,
+                fault: Some(fault),
+                ..Draft::default()
+            })
+        })
     }
 
     /// The topic of a message: its own, or that of the request. Without any
@@ -145,8 +174,13 @@ impl Form {
         };
         if self == Self::Binary {
             let id = headers.get("ce-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+            let kept_body = body.clone();
             let draft = cloudevents::read_binary(headers, body, defaults);
-            return Ok(Published::one(draft.map_err(|problem| Box::new(Unread { id, problem }))));
+            let topic = headers.get("ce-topic").and_then(|topic| topic.to_str().ok()).map(str::to_owned);
+            return Ok(Published::one(draft.map_err(|problem| {
+                let kept = defaults.salvage(topic, None, id.clone(), kept_body, &problem);
+                Box::new(Unread { id, problem, kept })
+            })));
         }
         let is_array = body.trim_ascii_start().first() == Some(&b'[');
         if !is_array && self == Self::Batch {
@@ -156,8 +190,14 @@ impl Form {
             return Err(bad("this is an array: send it as application/cloudevents-batch+json"));
         }
         if !is_array {
-            let raw: &RawValue = whole(&body)?;
-            return Ok(Published::one(one(raw).map_err(|problem| Box::new(Unread { id: id_of(raw), problem }))));
+            return Ok(Published::one(match whole::<&RawValue>(&body) {
+                Ok(raw) => one(raw).map_err(|problem| unread(raw, problem, defaults)),
+                // With the topic in the address, even this can be found.
+                Err(problem) => match defaults.salvage(None, None, None, body.clone(), &problem) {
+                    None => return Err(problem),
+                    kept => Err(Box::new(Unread { id: None, problem, kept })),
+                },
+            }));
         }
         let items: Vec<&RawValue> = whole(&body)?;
         if items.is_empty() && self == Self::Json {
@@ -167,10 +207,10 @@ impl Form {
             let detail = format!("a request may have {MAX_MESSAGES} messages at most, and this has {}", items.len());
             return Err(Problem::too_large(detail));
         }
-        let read = items.into_iter().enumerate().map(|(at, raw)| {
-            one(raw)
-                .map_err(|problem| Box::new(Unread { id: id_of(raw), problem: problem.at(&format!("items[{at}]")) }))
-        });
+        let read = items
+            .into_iter()
+            .enumerate()
+            .map(|(at, raw)| one(raw).map_err(|problem| unread(raw, problem.at(&format!("items[{at}]")), defaults)));
         Ok(Published { items: read.collect(), many: true })
     }
 }
@@ -186,6 +226,17 @@ fn charset(headers: &HeaderMap) -> Option<String> {
 
 fn whole<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| bad(format!("the body is no JSON: {error}")))
+}
+
+/// A message that cannot be made out, with what can be told of it.
+fn unread(raw: &RawValue, problem: Problem, defaults: &Defaults) -> Box<Unread> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
+    let text = |name: &str| members.get(name).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+    let body = members.get("body").or_else(|| members.get("data")).copied().unwrap_or(raw);
+    let body = Bytes::copy_from_slice(body.get().as_bytes());
+    let id = id_of(raw);
+    let kept = defaults.salvage(text("topic"), text("type"), id.clone(), body, &problem);
+    Box::new(Unread { id, problem, kept })
 }
 
 /// The id of a message that is wrong elsewhere, so that its sender knows which.

@@ -117,30 +117,37 @@ async fn send(app: &App, caller: &Caller, read: Vec<Read>) -> Vec<ReceiptView> {
             // refuses it, and keeps a row that says so.
             _ if draft.topic.is_empty() => Ok(draft),
             Ok(()) => Ok(draft),
-            Err(problem) => Err(Box::new(Unread { id: draft.id, problem })),
+            Err(problem) => Err(Box::new(Unread { id: draft.id, problem, kept: None })),
         });
         match allowed {
             Ok(draft) => {
                 drafts.push(draft);
-                refused.push(None);
+                refused.push((None, true));
             }
-            Err(unread) => refused.push(Some(unread)),
+            Err(mut unread) => {
+                // Of what cannot be made out, too, the send side keeps a row.
+                let kept = unread.kept.take().filter(|draft| caller.topic(&draft.topic).is_ok());
+                refused.push((Some(unread), kept.is_some()));
+                drafts.extend(kept.map(|draft| *draft));
+            }
         }
     }
     let sent = if drafts.is_empty() { Vec::new() } else { app.sender.send(drafts).await };
     let mut receipts = sent.into_iter();
-    let answered = refused.into_iter().map(|refused| match refused {
-        Some(unread) => {
-            let Unread { id, problem } = *unread;
-            ReceiptView { id, state: MessageState::SendFail.as_str(), retrying: false, problem: Some(problem) }
-        }
-        None => receipts.next().map_or_else(
-            || {
+    let answered = refused.into_iter().map(|(refused, sent)| {
+        let receipt = if sent { receipts.next() } else { None };
+        match (refused, receipt) {
+            (Some(unread), receipt) => {
+                let Unread { id, problem, .. } = *unread;
+                let id = id.or_else(|| receipt.map(|receipt| receipt.id));
+                ReceiptView { id, state: MessageState::SendFail.as_str(), retrying: false, problem: Some(problem) }
+            }
+            (None, Some(receipt)) => ReceiptView::from(receipt),
+            (None, None) => {
                 let problem = Some(Problem::internal("the send side answered fewer messages than it was handed"));
                 ReceiptView { id: None, state: MessageState::SendFail.as_str(), retrying: false, problem }
-            },
-            ReceiptView::from,
-        ),
+            }
+        }
     });
     answered.collect()
 }
