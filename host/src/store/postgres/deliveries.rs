@@ -191,6 +191,9 @@ fn narrow(query: &mut QueryBuilder<Postgres>, source: Source, filter: &DeliveryF
         if source == Source::Final && state == State::HandleFail {
             query.push(" AND d.state <> 5");
         }
+        if source == Source::Open && matches!(state, State::HandleFail | State::PushFail) {
+            query.push(" AND d.state <> 2");
+        }
     }
     if let Some(type_name) = &filter.type_name {
         query.push(" AND d.type_name = ").push_bind(clean(type_name).into_owned());
@@ -201,9 +204,8 @@ fn narrow(query: &mut QueryBuilder<Postgres>, source: Source, filter: &DeliveryF
     }
     if let Some(fingerprint) = &filter.fingerprint {
         query.push(" AND d.fingerprint = ").push_bind(clean(fingerprint).into_owned());
-        if source == Source::Final {
-            query.push(" AND d.state <> 5");
-        }
+        // What waits behind a head has not failed, and has no fingerprint.
+        query.push(if source == Source::Final { " AND d.state <> 5" } else { " AND d.state <> 2" });
     }
     if let Some(message_id) = &filter.message_id {
         let id = clean(message_id).into_owned();
