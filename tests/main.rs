@@ -8,6 +8,7 @@ mod api_fuzz;
 mod centre;
 mod cluster;
 mod config;
+mod console;
 mod crash;
 mod delayed;
 mod failures;

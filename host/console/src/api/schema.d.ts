@@ -1590,6 +1590,65 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/outboxes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Outboxes by name. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description `next` of the page before */
+                    cursor?: string;
+                    /** @description Items of a page; 100 unless given */
+                    limit?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description A page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["List_OutboxStatus"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/overview": {
         parameters: {
             query?: never;
@@ -3236,6 +3295,50 @@ export interface components {
             truncated: boolean;
         };
         /** @description A page of a list. */
+        List_OutboxStatus: {
+            /** @description The items. */
+            items: {
+                /** @description Its name in the TOML. */
+                name: string;
+                /** @description The node that reads it. */
+                node: string | null;
+                /**
+                 * Format: date-time
+                 * @description When the oldest of them was written.
+                 */
+                oldest_at: string | null;
+                /**
+                 * Format: int64
+                 * @description Rows in the table, counted up to 100,000; null while that is unknown.
+                 */
+                pending: number | null;
+                /**
+                 * Format: int64
+                 * @description Rows that were finally refused: they are SEND_FAIL among the messages.
+                 */
+                refused: number;
+                /**
+                 * Format: int64
+                 * @description Rows that went to Kafka; a few are missing after a host was killed.
+                 */
+                relayed: number;
+                /** @description The relay shard whose holder reads the table. */
+                shards: number[];
+                /** @description `running`, `failing`, or `starting` before any host has told. */
+                state: string;
+                /** @description The table. */
+                table: string;
+                /** @description The sender's database, without a password. */
+                url: string;
+                /** @description Why it is failing. */
+                why: string | null;
+            }[];
+            /** @description Give this as `cursor` to get the next page; null after the last. */
+            next: string | null;
+            /** @description Whether items may be missing because only a slice of time was searched. */
+            truncated: boolean;
+        };
+        /** @description A page of a list. */
         List_PluginView: {
             /** @description The items. */
             items: {
@@ -3508,6 +3611,43 @@ export interface components {
              * @description Behind their lane's head.
              */
             waiting: number;
+        };
+        /** @description An outbox and where it stands. */
+        OutboxStatus: {
+            /** @description Its name in the TOML. */
+            name: string;
+            /** @description The node that reads it. */
+            node: string | null;
+            /**
+             * Format: date-time
+             * @description When the oldest of them was written.
+             */
+            oldest_at: string | null;
+            /**
+             * Format: int64
+             * @description Rows in the table, counted up to 100,000; null while that is unknown.
+             */
+            pending: number | null;
+            /**
+             * Format: int64
+             * @description Rows that were finally refused: they are SEND_FAIL among the messages.
+             */
+            refused: number;
+            /**
+             * Format: int64
+             * @description Rows that went to Kafka; a few are missing after a host was killed.
+             */
+            relayed: number;
+            /** @description The relay shard whose holder reads the table. */
+            shards: number[];
+            /** @description `running`, `failing`, or `starting` before any host has told. */
+            state: string;
+            /** @description The table. */
+            table: string;
+            /** @description The sender's database, without a password. */
+            url: string;
+            /** @description Why it is failing. */
+            why: string | null;
         };
         /** @description Everything at a glance. */
         Overview: {

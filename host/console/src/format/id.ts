@@ -9,7 +9,7 @@ export function shortVersion(version: string): string {
  * The first and the last characters of a long id. UUIDs of version 7 begin
  * alike when they were made in the same second, so the end matters.
  */
-export function shortId(id: string, most = 20): string {
+export function shortId(id: string, most = 14): string {
   if (id.length <= most) return id;
   const tail = Math.min(8, Math.floor(most / 2));
   return `${id.slice(0, most - tail - 1)}…${id.slice(-tail)}`;

@@ -26,7 +26,8 @@ export function member(text: string, name: string): string | null {
 export function pretty(text: string): string {
   const out: string[] = [];
   let depth = 0;
-  const line = () => `\n${"  ".repeat(depth)}`;
+  // Never below zero, whatever text pretends to be JSON.
+  const line = () => `\n${"  ".repeat(Math.max(0, depth))}`;
   for (let at = skipSpace(text, 0); at < text.length; at = skipSpace(text, at)) {
     const here = text[at] ?? "";
     if (here === "{" || here === "[") {

@@ -9,7 +9,6 @@ export function Raw({ text, className = "" }: { text: string; className?: string
         "text" in piece ? (
           piece.text
         ) : (
-          // biome-ignore lint/suspicious/noArrayIndexKey: pieces have no identity but their place
           <span key={at} className={css["code"]}>
             {piece.code}
           </span>

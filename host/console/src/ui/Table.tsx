@@ -34,11 +34,21 @@ interface Props<T> {
   selection?: { chosen: RowSelectionState; choose: (chosen: RowSelectionState) => void };
   /** Stands left in the bar above the rows; a count of the rows without it. */
   bar?: ReactNode;
+  /** Whether it goes without the bar, as a small table within a page does. */
+  plain?: boolean;
 }
 
 const ROW_PX = 32;
+/** Between columns, and at both ends together. */
+const GAP_PX = 14;
 /** Rows that Page Up and Page Down go over. */
 const LEAP = 20;
+
+/** What the columns need at least; with less room the table scrolls sideways. */
+function least(widths: string[]): number {
+  const pixels = widths.map((width) => Number(/(\d+)px/.exec(width)?.[1] ?? 0));
+  return pixels.reduce((sum, width) => sum + width, 0) + GAP_PX * (widths.length + 1);
+}
 
 /** The row that a key moves to; null for keys that move nowhere. */
 function target(key: string, active: number, rows: number): number | null {
@@ -60,7 +70,18 @@ function target(key: string, active: number, rows: number): number | null {
   }
 }
 
-export function Table<T>({ name, label, columns, rows, rowKey, onOpen, more = null, selection, bar }: Props<T>) {
+export function Table<T>({
+  name,
+  label,
+  columns,
+  rows,
+  rowKey,
+  onOpen,
+  more = null,
+  selection,
+  bar,
+  plain = false,
+}: Props<T>) {
   const say = useWords(words);
   const narrow = useNarrow();
   const [hidden, setHidden] = useRemembered<string[]>(
@@ -79,7 +100,8 @@ export function Table<T>({ name, label, columns, rows, rowKey, onOpen, more = nu
       selection?.choose(typeof update === "function" ? update(selection.chosen) : update),
   });
   const shown = columns.filter((column) => (narrow ? column.narrow : !hidden.includes(column.id)));
-  const template = [...(selection ? ["16px"] : []), ...shown.map((column) => column.width)].join(" ");
+  const widths = [...(selection ? ["16px"] : []), ...shown.map((column) => column.width)];
+  const template = widths.join(" ");
 
   const body = useRef<HTMLDivElement>(null);
   const [margin, setMargin] = useState(0);
@@ -114,17 +136,20 @@ export function Table<T>({ name, label, columns, rows, rowKey, onOpen, more = nu
   const chosen = Object.keys(selection?.chosen ?? {}).length;
   return (
     <div className={css["wrap"]}>
-      <div className={css["bar"]}>
-        <span>{bar ?? say(more ? "rowsMore" : "rows", { n: rows.length })}</span>
-        <span className={css["tools"]}>
-          {chosen > 0 && say("selected", { n: chosen })}
-          {!narrow && <ColumnMenu columns={columns} hidden={hidden} onHide={setHidden} />}
-        </span>
-      </div>
+      {!plain && (
+        <div className={css["bar"]}>
+          <span>{bar ?? say(more ? "rowsMore" : "rows", { n: rows.length })}</span>
+          <span className={css["tools"]}>
+            {chosen > 0 && say("selected", { n: chosen })}
+            {!narrow && <ColumnMenu columns={columns} hidden={hidden} onHide={setHidden} />}
+          </span>
+        </div>
+      )}
       <div className={css["scroll"]}>
         {/* biome-ignore lint/a11y/useSemanticElements: rows of a table element cannot be placed by a virtual list */}
         <div
           className={css["grid"]}
+          style={{ minWidth: least(widths) }}
           role="grid"
           tabIndex={-1}
           aria-label={label}

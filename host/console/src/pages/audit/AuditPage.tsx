@@ -62,7 +62,7 @@ function useColumns(): Column<AuditEntry>[] {
   const say = useWords(words);
   return useMemo(
     () => [
-      { id: "at", name: say("at"), width: "minmax(150px, max-content)", cell: (row) => <Time at={row.at} /> },
+      { id: "at", name: say("at"), width: "150px", cell: (row) => <Time at={row.at} /> },
       { id: "by", name: say("by"), width: "minmax(70px, 0.6fr)", narrow: true, cell: (row) => <Raw text={row.by} /> },
       { id: "action", name: say("action"), width: "minmax(80px, 0.6fr)", narrow: true, cell: (row) => row.action },
       {

@@ -28,17 +28,17 @@ export default function DeadPage() {
   const list = useList<DeadLetter>("dead-letters", values);
   const [planning, plan] = useState(false);
   const columns: Column<DeadLetter>[] = [
-    { id: "at", name: say("at"), width: "minmax(180px, 1fr)", narrow: true, cell: (row) => <Time at={row.at} /> },
+    { id: "at", name: say("at"), width: "72px", narrow: true, cell: (row) => <Time at={row.at} show="ago" /> },
     {
       id: "message",
       name: say("message"),
-      width: "minmax(160px, 1fr)",
+      width: "minmax(136px, 0.8fr)",
       narrow: true,
       cell: (row) => <Id id={row.message_id} />,
     },
     { id: "group", name: say("groupName"), width: "minmax(90px, 0.7fr)", cell: (row) => <Raw text={row.group} /> },
     { id: "came", name: say("came"), width: "minmax(90px, 0.7fr)", cell: (row) => <Raw text={row.topic} /> },
-    { id: "key", name: say("key"), width: "minmax(80px, 0.7fr)", cell: (row) => <Key of={row} /> },
+    { id: "key", name: say("key"), width: "minmax(104px, 0.8fr)", cell: (row) => <Key of={row} /> },
     {
       id: "type",
       name: say("type"),
@@ -49,11 +49,11 @@ export default function DeadPage() {
     {
       id: "attempts",
       name: say("attempts"),
-      width: "80px",
+      width: "64px",
       right: true,
       cell: (row) => <Count value={row.attempts} />,
     },
-    { id: "reason", name: say("reason"), width: "minmax(180px, 2fr)", cell: (row) => <Raw text={row.reason ?? "–"} /> },
+    { id: "reason", name: say("reason"), width: "minmax(140px, 2fr)", cell: (row) => <Raw text={row.reason ?? "–"} /> },
     { id: "letter", name: say("letter"), width: "minmax(130px, 1fr)", cell: (row) => <Raw text={row.dead_letter} /> },
   ];
   const filters = useFilters(["group", "topic", "from", "to"]);

@@ -55,7 +55,9 @@ export function DeliveryList({ filter }: { filter: Filter }) {
                   {say("retrySelected", { n: picked.length })}
                 </Button>
               ) : (
-                filter["group"] && (
+                // Without a state it would run again what was handled, too.
+                filter["group"] &&
+                filter["state"] && (
                   <Button because={whyNot("operator")} onClick={() => setRedriving(true)}>
                     {say("redriveThese")}
                   </Button>

@@ -6,7 +6,7 @@ import { useWords } from "../../i18n/context";
 import { Button } from "../../ui/Button";
 import { words } from "./words";
 
-export function ExampleLink({ delivery }: { delivery: string }) {
+export function ExampleLink({ delivery, label }: { delivery: string; label?: string }) {
   const say = useWords(words);
   const navigate = useNavigate();
   const open = async () => {
@@ -15,7 +15,7 @@ export function ExampleLink({ delivery }: { delivery: string }) {
   };
   return (
     <Button look="bare" onClick={() => void open()}>
-      {say("example")}
+      {label ?? say("example")}
     </Button>
   );
 }

@@ -2,7 +2,7 @@
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import { useList } from "../../api/list";
-import type { Failure } from "../../api/shapes";
+import type { Failure, State } from "../../api/shapes";
 import { shortVersion } from "../../format/id";
 import { useWords } from "../../i18n/context";
 import { Button, useWhyNot } from "../../ui/Button";
@@ -49,12 +49,27 @@ export function FailureList({ filter }: { filter: Record<string, string | undefi
       </ol>
       {redriving && (
         <RedriveDialog
-          filter={{ topic, type, from, to, group: redriving.group, fingerprint: redriving.fingerprint ?? undefined }}
+          filter={{
+            topic,
+            type,
+            from,
+            to,
+            group: redriving.group,
+            fingerprint: redriving.fingerprint ?? undefined,
+            state: stateOf(redriving),
+          }}
           onClose={() => setRedriving(null)}
         />
       )}
     </>
   );
+}
+
+/** Verdicts of deliveries whose handler never ran: they come back by themselves once it can. */
+const NEVER_RAN = ["unavailable", "no_plugin", "instantiate", "no_room", "circuit_open"];
+
+function stateOf(failure: Failure): State {
+  return NEVER_RAN.includes(failure.verdict ?? "") ? "PUSH_FAIL" : "HANDLE_FAIL";
 }
 
 interface ClusterProps {
@@ -70,7 +85,7 @@ function Cluster({ failure, atLeast, onRedrive }: ClusterProps) {
   return (
     <li className={css["cluster"]}>
       <div className={css["reason"]}>
-        <Mark state="HANDLE_FAIL" />
+        <Mark state={stateOf(failure)} />
         <Raw text={(failure.reason ?? failure.verdict ?? "–").slice(0, REASON)} />
       </div>
       <p className={css["facts"]}>

@@ -28,10 +28,7 @@ async function plan(filter: Props["filter"], rate: number): Promise<Redrive> {
   const known = Object.entries(filter).flatMap(([name, value]) =>
     value === undefined ? [] : [[name, name === "from" || name === "to" ? bound(value, now) : value]],
   );
-  const { state, ...rest } = Object.fromEntries(known) as Record<string, string>;
-  return change<Redrive>("POST", path("redrives"), {
-    body: { filter: { state: state ?? "HANDLE_FAIL", ...rest }, rate },
-  });
+  return change<Redrive>("POST", path("redrives"), { body: { filter: Object.fromEntries(known), rate } });
 }
 
 export function RedriveDialog({ filter, onClose }: Props) {
@@ -50,9 +47,17 @@ export function RedriveDialog({ filter, onClose }: Props) {
     retry: false,
     refetchOnWindowFocus: false,
   });
-  const drop = async () => {
-    if (planned.data) await change("DELETE", path("redrives", planned.data.id)).catch(() => {});
+  // A plan that nobody wants any more is cancelled; one that stays is harmless.
+  const forget = () => {
+    if (planned.data) void change("DELETE", path("redrives", planned.data.id)).catch(() => {});
+  };
+  const drop = () => {
+    forget();
     onClose();
+  };
+  const changeRate = (next: number) => {
+    if (next !== rate) forget();
+    setRate(next);
   };
   const run = async () => {
     if (!planned.data) return;
@@ -67,21 +72,14 @@ export function RedriveDialog({ filter, onClose }: Props) {
   const matched = planned.data?.matched ?? 0;
   const foot = (
     <>
-      <Button onClick={() => void drop()}>{sayCommon("cancel")}</Button>
+      <Button onClick={drop}>{sayCommon("cancel")}</Button>
       <Button look="main" disabled={matched === 0} onClick={() => void run()}>
         {say("run", { n: matched, rate })}
       </Button>
     </>
   );
   return (
-    <Dialog
-      open
-      onClose={() => void drop()}
-      title={say("planTitle")}
-      wide
-      foot={foot}
-      what={<Wording filter={filter} />}
-    >
+    <Dialog open onClose={drop} title={say("planTitle")} wide foot={foot} what={<Wording filter={filter} />}>
       {planned.isPending && <Loading />}
       {planned.data && <p>{matched === 0 ? say("planNone") : say("plan", { n: matched })}</p>}
       {planned.data?.sample && planned.data.sample.length > 0 && (
@@ -96,7 +94,7 @@ export function RedriveDialog({ filter, onClose }: Props) {
           ))}
         </div>
       )}
-      <Field label={say("rate")}>{(id) => <Rate id={id} value={rate} onSet={setRate} />}</Field>
+      <Field label={say("rate")}>{(id) => <Rate id={id} value={rate} onSet={changeRate} />}</Field>
       <Refusal error={error ?? planned.error} />
     </Dialog>
   );

@@ -28,17 +28,17 @@ export function useColumns(): Column<Delivery>[] {
       {
         id: "state",
         name: say("state"),
-        width: "minmax(118px, max-content)",
+        width: "minmax(118px, 1.1fr)",
         narrow: true,
         cell: (row) => <State state={row.state} retrying={retrying(row)} />,
       },
-      { id: "key", name: say("key"), width: "minmax(90px, 1fr)", narrow: true, cell: (row) => <Key of={row} /> },
-      { id: "type", name: say("type"), width: "minmax(90px, 0.9fr)", cell: (row) => <Raw text={row.type ?? "–"} /> },
-      { id: "group", name: say("group"), width: "minmax(80px, 0.8fr)", cell: (row) => row.group },
+      { id: "key", name: say("key"), width: "minmax(104px, 1.1fr)", narrow: true, cell: (row) => <Key of={row} /> },
+      { id: "type", name: say("type"), width: "minmax(80px, 0.9fr)", cell: (row) => <Raw text={row.type ?? "–"} /> },
+      { id: "group", name: say("group"), width: "minmax(64px, 0.7fr)", cell: (row) => row.group },
       {
         id: "reason",
         name: say("reason"),
-        width: "minmax(160px, 2.4fr)",
+        width: "minmax(120px, 2.4fr)",
         cell: (row) => row.reason && <Raw text={row.reason.slice(0, REASON)} />,
       },
       {
@@ -58,22 +58,22 @@ export function useColumns(): Column<Delivery>[] {
       {
         id: "time",
         name: say("time"),
-        width: "minmax(92px, max-content)",
+        width: "64px",
         narrow: true,
         right: true,
         cell: (row) => <Time at={row.settled_at ?? row.received_at} show="ago" />,
       },
       { id: "topic", name: say("topic"), width: "minmax(70px, 0.6fr)", hidden: true, cell: (row) => row.topic },
-      { id: "place", name: say("place"), width: "100px", right: true, cell: (row) => `${row.partition}:${row.offset}` },
+      { id: "place", name: say("place"), width: "80px", right: true, cell: (row) => `${row.partition}:${row.offset}` },
       { id: "node", name: say("node"), width: "80px", hidden: true, cell: (row) => row.node ?? "–" },
       {
         id: "id",
         name: say("id"),
-        width: "minmax(150px, max-content)",
+        width: "122px",
         cell: (row) => (
           <Id id={row.message_id}>
             <Link to="/messages/$id" params={{ id: row.message_id }}>
-              {plain(shortId(row.message_id, 16))}
+              {plain(shortId(row.message_id, 12))}
             </Link>
           </Id>
         ),

@@ -29,6 +29,7 @@ export function Hearers({ hearers }: { hearers: Hearer[] }) {
     <Table
       name="hearers"
       label={say("broadcast")}
+      plain
       columns={columns}
       rows={hearers}
       rowKey={(row) => `${row.node} ${row.topic}`}

@@ -45,7 +45,12 @@ export function ParkedLanes({ group }: { group: string }) {
         narrow: true,
         cell: (row) => (row.held ? say("held") : <Time at={row.next_attempt_at} />),
       },
-      { id: "head", name: say("head"), width: "130px", cell: (row) => <ExampleLink delivery={row.head} /> },
+      {
+        id: "head",
+        name: say("head"),
+        width: "130px",
+        cell: (row) => <ExampleLink delivery={row.head} label={say("open")} />,
+      },
     ],
     [say, group],
   );

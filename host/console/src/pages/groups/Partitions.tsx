@@ -44,6 +44,7 @@ export function Partitions({ group }: { group: Group }) {
     <Table
       name="partitions"
       label={say("partitions")}
+      plain
       columns={columns}
       rows={group.partitions}
       rowKey={(row) => `${row.topic} ${row.partition}`}

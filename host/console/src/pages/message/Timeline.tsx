@@ -86,7 +86,6 @@ function Line({ events, message, before }: LineProps) {
         const gap = from === null || begin === null ? null : begin - from;
         const ahead = event.kind === "next" || event.kind === "due";
         return (
-          // biome-ignore lint/suspicious/noArrayIndexKey: events are only ever appended
           <li key={at}>
             {gap !== null && <Gap ms={gap} ahead={ahead && (begin ?? 0) > now} />}
             {gap === null && at > 0 && <Gap ms={null} ahead={ahead} />}

@@ -37,5 +37,5 @@ export function NodeTable({ nodes }: { nodes: Node[] }) {
     ],
     [say],
   );
-  return <Table name="nodes" label={say("title")} columns={columns} rows={nodes} rowKey={(row) => row.name} />;
+  return <Table name="nodes" label={say("title")} columns={columns} rows={nodes} rowKey={(row) => row.name} plain />;
 }

@@ -97,6 +97,7 @@ export function GroupTable({ groups }: { groups: GroupOverview[] }) {
     <Table
       name="groups"
       label={say("groups")}
+      plain
       columns={columns}
       rows={groups}
       rowKey={(row) => row.group}

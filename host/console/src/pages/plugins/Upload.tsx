@@ -7,6 +7,7 @@ import { useSession } from "../../api/session";
 import type { Uploaded } from "../../api/shapes";
 import { shortVersion } from "../../format/id";
 import { useWords } from "../../i18n/context";
+import buttons from "../../ui/Button.module.css";
 import { Loading } from "../../ui/Notice";
 import { Raw } from "../../ui/Raw";
 import css from "./Upload.module.css";
@@ -78,9 +79,15 @@ export function Upload({ name, onDone }: Props) {
           />
         </>
       )}
-      <label htmlFor={id}>{say("drop")}</label>
+      <span className={css["choice"]}>
+        {say("drop")}
+        <label htmlFor={id} className={`${buttons["button"]} ${css["choose"]}`}>
+          {say("choose")}
+        </label>
+      </span>
       <input
         id={id}
+        className={css["file"]}
         type="file"
         accept=".wasm,application/wasm"
         onChange={(event) => {

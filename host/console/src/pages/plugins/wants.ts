@@ -6,10 +6,10 @@ type Word = keyof typeof words.en;
 /** Interfaces by a part of their name, and what each means to an operator. */
 const MEANINGS: readonly [part: RegExp, word: Word][] = [
   [/^wasi:http\//, "http"],
-  [/\/publish(@|$)/, "publish"],
-  [/\/(state|key-value|kv)(@|$)/, "state_"],
+  [/\/(batch-)?publish(@|$)/, "publish"],
+  [/\/(batch-)?state(@|$)/, "state_"],
   [/\/cache(@|$)/, "cache"],
-  [/\/(config|secrets)(@|$)/, "config"],
+  [/\/config(@|$)/, "config"],
 ];
 
 /** What every component has without asking: no capabilities stand behind these. */

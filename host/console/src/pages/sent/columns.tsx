@@ -22,29 +22,29 @@ export function useColumns(): Column<Message>[] {
       {
         id: "state",
         name: say("state"),
-        width: "minmax(118px, max-content)",
+        width: "118px",
         narrow: true,
         cell: (row) => <State state={row.state} retrying={row.retrying} />,
       },
-      { id: "key", name: say("key"), width: "minmax(90px, 1fr)", narrow: true, cell: (row) => <Key of={row} /> },
+      { id: "key", name: say("key"), width: "minmax(104px, 1.1fr)", narrow: true, cell: (row) => <Key of={row} /> },
       { id: "type", name: say("type"), width: "minmax(90px, 1fr)", cell: (row) => <Raw text={row.type ?? "–"} /> },
-      { id: "topic", name: say("topic"), width: "minmax(80px, 0.8fr)", cell: (row) => <Raw text={row.topic} /> },
+      { id: "topic", name: say("topic"), width: "minmax(64px, 0.8fr)", cell: (row) => <Raw text={row.topic} /> },
       {
         id: "source",
         name: say("source"),
-        width: "minmax(80px, 0.8fr)",
+        width: "minmax(60px, 0.8fr)",
         cell: (row) => <Raw text={row.source ?? "–"} />,
       },
       {
         id: "reason",
         name: say("reason"),
-        width: "minmax(120px, 1.6fr)",
+        width: "minmax(90px, 1.6fr)",
         cell: (row) => row.reason && <Raw text={row.reason.slice(0, REASON)} />,
       },
       {
         id: "place",
         name: say("place"),
-        width: "110px",
+        width: "88px",
         right: true,
         cell: (row) =>
           row.partition === null ? (
@@ -62,7 +62,7 @@ export function useColumns(): Column<Message>[] {
       {
         id: "time",
         name: say("time"),
-        width: "minmax(92px, max-content)",
+        width: "64px",
         narrow: true,
         right: true,
         cell: (row) => <Time at={row.time} show="ago" />,
@@ -70,11 +70,11 @@ export function useColumns(): Column<Message>[] {
       {
         id: "id",
         name: say("id"),
-        width: "minmax(150px, max-content)",
+        width: "122px",
         cell: (row) => (
           <Id id={row.id}>
             <Link to="/messages/$id" params={{ id: row.id }}>
-              {plain(shortId(row.id, 16))}
+              {plain(shortId(row.id, 12))}
             </Link>
           </Id>
         ),
