@@ -204,8 +204,9 @@ fn narrow(query: &mut QueryBuilder<Postgres>, source: Source, filter: &DeliveryF
     }
     if let Some(fingerprint) = &filter.fingerprint {
         query.push(" AND d.fingerprint = ").push_bind(clean(fingerprint).into_owned());
-        // What waits behind a head has not failed, and has no fingerprint.
-        query.push(if source == Source::Final { " AND d.state <> 5" } else { " AND d.state <> 2" });
+        if source == Source::Final {
+            query.push(" AND d.state <> 5");
+        }
     }
     if let Some(message_id) = &filter.message_id {
         let id = clean(message_id).into_owned();

@@ -74,3 +74,5 @@ CREATE INDEX open_delivery_head ON open_delivery (group_id, position_id, record_
 CREATE INDEX open_delivery_failed ON open_delivery (group_id, received_at) WHERE state <> 2;
 -- The newest of all groups together.
 CREATE INDEX open_delivery_received ON open_delivery (received_at);
+CREATE INDEX open_delivery_fingerprint ON open_delivery (group_id, fingerprint, received_at)
+    WHERE fingerprint IS NOT NULL;
