@@ -5,16 +5,19 @@
 //! `cargo test --release -p courier-tests journey::`.
 
 mod api_fuzz;
+mod broadcast;
 mod centre;
 mod cluster;
 mod config;
 mod console;
 mod crash;
+mod dedupe;
 mod delayed;
 mod failures;
 mod fairness;
 mod journey;
 mod logs;
+mod ordering;
 mod outage;
 mod outbox;
 mod redrive;

@@ -9,6 +9,8 @@
 
 #[path = "store_conformance/asking.rs"]
 mod asking;
+#[path = "store_conformance/broadcasting.rs"]
+mod broadcasting;
 #[path = "store_conformance/centre.rs"]
 mod centre;
 #[path = "store_conformance/delayed.rs"]
@@ -134,6 +136,11 @@ on_both_dialects! {
         two_writers_settle_side_by_side
         two_settles_with_one_sequence_are_one
         many_parts_and_shapes_are_one_settle;
+    broadcasting:
+        a_listener_begins_at_the_end_and_goes_on_where_it_was
+        a_listener_away_for_too_long_is_forgotten
+        a_listener_that_catches_up_goes_on_where_it_was
+        what_was_handled_is_found_within_the_window;
     asking:
         an_open_delivery_that_is_asked_for_is_due
         a_held_delivery_that_is_asked_for_runs

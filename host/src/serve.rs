@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use courier_core::message::Kind;
 use rdkafka::ClientConfig;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -95,6 +96,9 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
     }
     let mut topics: Vec<String> = config.bindings.iter().flat_map(|binding| binding.topics.clone()).collect();
     topics.extend(config.bindings.iter().flat_map(|binding| binding.grant.publish.clone()));
+    // The embedded broker creates no topics later on.
+    let companions: Vec<String> = topics.iter().map(|topic| Kind::Broadcast.log_topic(topic).into_owned()).collect();
+    topics.extend(companions);
     topics.sort_unstable();
     topics.dedup();
     let broker = Embedded::start(&topics).context("cannot start the embedded broker")?;
@@ -157,8 +161,15 @@ impl Host {
             alarm.clone(),
             stop.clone(),
         );
-        let acceptor =
-            Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone(), alarm, accept::Settings::default());
+        let own = &config.kafka.topics;
+        let companions = own.create.then_some((own.partitions, own.replication));
+        let acceptor = Acceptor::start(
+            Arc::clone(&store),
+            producer.clone(),
+            waker.clone(),
+            alarm,
+            accept::Settings { companions, ..accept::Settings::default() },
+        );
         let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node)));
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
@@ -180,6 +191,7 @@ impl Host {
         let mut upkeep = tokio::task::JoinSet::new();
         upkeep.spawn(Arc::clone(&fleet).follow());
         upkeep.spawn(upkeep::watch_ends(log.clone(), Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&heard)));
+        upkeep.spawn(upkeep::watch_broadcasts(Arc::clone(&store), Arc::clone(&fleet)));
         upkeep.spawn(upkeep::gauge_totals(Arc::clone(&store)));
         upkeep.spawn(upkeep::keep_minutes(Arc::clone(&store), joined.writer));
         upkeep.spawn(upkeep::prune(Arc::clone(&store), config.store.retention, stop.clone()));
@@ -211,7 +223,13 @@ impl Host {
             }),
             plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins }),
             log: Arc::new(ports::Records(log)),
-            health: Arc::new(ports::Health { store: Arc::clone(&store), store_up, producer, heard }),
+            health: Arc::new(ports::Health {
+                store: Arc::clone(&store),
+                store_up,
+                producer,
+                heard,
+                fleet: Arc::clone(&fleet),
+            }),
             auth: Gate::new(ports::tokens(&config.auth)),
             attempts: api::sessions::Attempts::default(),
             node: config.server.node.as_str().into(),

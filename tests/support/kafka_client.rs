@@ -93,6 +93,25 @@ pub async fn produce(
     }
 }
 
+/// Produces one record without a key to a partition of the sender's choice.
+pub async fn produce_to(
+    producer: &FutureProducer,
+    topic: &str,
+    partition: i32,
+    headers: &[(&str, &str)],
+    payload: &[u8],
+) -> (i32, i64) {
+    let mut all = OwnedHeaders::new();
+    for (name, value) in headers {
+        all = all.insert(Header { key: name, value: Some(*value) });
+    }
+    let record = FutureRecord::<[u8], [u8]>::to(topic).partition(partition).payload(payload).headers(all);
+    match producer.send(record, LIMIT).await {
+        Ok(delivery) => (delivery.partition, delivery.offset),
+        Err((error, _)) => panic!("Kafka did not take a record for {topic}: {error}"),
+    }
+}
+
 /// A producer of transactions, ready to begin one; the broker ends those that
 /// stay open for longer than `timeout`.
 pub fn transactional(bootstrap: &str, timeout: Duration) -> FutureProducer {

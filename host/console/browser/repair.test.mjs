@@ -125,6 +125,10 @@ test("a group is paused and resumed", async () => {
   await dialog.getByRole("button", { name: "Resume" }).click();
   await page.getByRole("button", { name: "Pause" }).waitFor();
   assert.equal((await api("GET", `/v1/groups/${group}`)).paused, false);
+  // The result leads to its row in the audit log.
+  await page.getByRole("link", { name: "See it in the audit log" }).click();
+  await page.waitForURL(/\/audit\?/);
+  await page.getByRole("row").filter({ hasText: "resume" }).filter({ hasText: group }).waitFor();
 });
 
 test("every page opens, and nothing on it is broken", async () => {

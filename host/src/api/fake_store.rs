@@ -264,6 +264,46 @@ impl Store for FakeStore {
 }
 
 #[async_trait]
+impl Broadcasts for FakeStore {
+    async fn listen(&self, _: &Listen) -> Result<Listening, StoreError> {
+        absent()
+    }
+
+    async fn still_listening(&self, _: &str, _: &str) -> Result<Vec<String>, StoreError> {
+        absent()
+    }
+
+    async fn listen_only(&self, _: &str, _: &[(String, String)]) -> Result<Vec<ListenerRow>, StoreError> {
+        absent()
+    }
+
+    async fn forget_listeners(&self) -> Result<Vec<ListenerRow>, StoreError> {
+        absent()
+    }
+
+    async fn listeners(&self) -> Result<Vec<ListenerRow>, StoreError> {
+        Ok(self.read()?.listeners.clone())
+    }
+
+    async fn judge_broadcasts(&self, _: u32) -> Result<Vec<(String, String)>, StoreError> {
+        absent()
+    }
+}
+
+#[async_trait]
+impl Dedupe for FakeStore {
+    async fn handled_within(
+        &self,
+        _: &str,
+        _: Option<&str>,
+        _: &[String],
+        _: Duration,
+    ) -> Result<Vec<bool>, StoreError> {
+        absent()
+    }
+}
+
+#[async_trait]
 impl redrive::Redrives for FakeStore {
     async fn plan_redrive(&self, _: &redrive::NewRedrive) -> Result<redrive::RedriveRow, StoreError> {
         absent()

@@ -26,6 +26,8 @@ pub struct World {
     pub deliveries: Vec<DeliveryRow>,
     /// Positions.
     pub positions: Vec<PositionRow>,
+    /// Nodes that hear broadcasts.
+    pub listeners: Vec<crate::store::ListenerRow>,
     /// Bindings.
     pub bindings: Vec<BindingView>,
     /// Records on Kafka, by topic and offset; all in partition 0.
@@ -270,6 +272,7 @@ pub fn position(id: i64, group: &str, topic: &str, partition: i32) -> PositionRo
         id: PositionId(id),
         group: group.into(),
         topic: topic.into(),
+        listener: None,
         incarnation: 0,
         partition,
         next: Offset(17),
@@ -285,6 +288,7 @@ pub fn delivery(group: &str, topic: &str, offset: i64) -> DeliveryRow {
         message_id: format!("m-{offset}"),
         group: group.into(),
         topic: topic.into(),
+        listener: None,
         incarnation: 0,
         partition: 0,
         record_key: Some("k".into()),

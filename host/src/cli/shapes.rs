@@ -173,6 +173,19 @@ pub(super) struct Outbox {
     pub node: Option<String>,
 }
 
+/// The answer to a seek.
+#[derive(Debug, Deserialize)]
+pub(super) struct Sought {
+    pub partitions: Vec<Moved>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Moved {
+    pub partition: i64,
+    pub from: i64,
+    pub to: i64,
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Redrive {
     pub id: String,

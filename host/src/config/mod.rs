@@ -68,9 +68,6 @@ impl Config {
         }
         for binding in &self.bindings {
             let group = &binding.group;
-            if binding.dedupe.is_some() {
-                found.push(format!("dedupe of group {group} has no effect in this version: duplicates are handled"));
-            }
             if !binding.http_allow.is_empty() {
                 found.push(format!("[binding.http] of group {group} has no effect in this version: HTTP is refused"));
             }
@@ -272,6 +269,12 @@ pub struct Binding {
     pub circuit: Option<Circuit>,
     /// How long a message id is remembered so that its double is dropped.
     pub dedupe: Option<Duration>,
+    /// How long this node may be away until it is no longer expected to handle
+    /// broadcasts.
+    pub broadcast_forget: Duration,
+    /// Whether it handles the broadcasts that it missed when it was away for
+    /// longer, as far as Kafka has them; else they are a lost range.
+    pub broadcast_catch_up: bool,
     /// What becomes of deliveries that do not succeed.
     pub failure: FailurePolicy,
     /// The most offsets between a position and the highest fetched.
@@ -309,6 +312,8 @@ impl PartialEq for Binding {
             rate_limit,
             circuit,
             dedupe,
+            broadcast_forget,
+            broadcast_catch_up,
             failure,
             max_gap,
             paused,
@@ -339,6 +344,8 @@ impl PartialEq for Binding {
             && *rate_limit == other.rate_limit
             && *circuit == other.circuit
             && *dedupe == other.dedupe
+            && *broadcast_forget == other.broadcast_forget
+            && *broadcast_catch_up == other.broadcast_catch_up
             && *failure == other.failure
             && *max_gap == other.max_gap
             && *paused == other.paused
@@ -453,14 +460,16 @@ pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
     let server = host::server(&root);
     let auth = host::auth(&root);
     host::open_without_tokens(&root, &server, &auth);
+    let store = host::store(&root);
+    let retention = store.retention;
     let config = Config {
         server,
         kafka: kafka::kafka(&root),
-        store: host::store(&root),
+        store,
         auth,
         transactions: host::transactions(&root),
         outboxes: host::outboxes(&root),
-        bindings: binding::bindings(&root),
+        bindings: binding::bindings(&root, retention),
     };
     reader.finish(config)
 }

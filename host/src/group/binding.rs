@@ -2,6 +2,7 @@
 //! version it runs.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct Bound {
     pub policy: Arc<Policy>,
     /// How long attempts take.
     pub attempt_seconds: metrics::Histogram,
+    /// Whether this node is registered for the broadcasts of all its topics.
+    pub listening: AtomicBool,
     /// Cancelled when the binding goes away.
     pub closed: CancellationToken,
     /// The partitions that are owned here, and whether open rows hold them
@@ -74,6 +77,7 @@ impl Bound {
             rate: binding.rate_limit.and_then(limiter),
             policy: Arc::new(policy(&binding)),
             attempt_seconds: metrics::histogram!("courier_attempt_seconds", "group" => binding.group.clone()),
+            listening: AtomicBool::new(false),
             closed: CancellationToken::new(),
             standing: Mutex::default(),
             binding,

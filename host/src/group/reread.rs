@@ -30,6 +30,8 @@ pub struct Loaded {
     pub number: u32,
     /// Attempts used up so far.
     pub counted: u32,
+    /// Whether somebody asked that it runs.
+    pub asked: bool,
     /// None when the store has no row for it any more.
     pub in_hand: Option<Arc<InHand>>,
 }
@@ -99,10 +101,11 @@ impl Loader {
         read: Option<Record>,
     ) {
         let Some(found) = found else {
-            return self.address.tell(Mail::Loaded(Loaded { offset, number, counted, in_hand: None }));
+            return self.address.tell(Mail::Loaded(Loaded { offset, number, counted, asked: false, in_hand: None }));
         };
         // A request that an outcome overtook leaves a row that has seen more
         // than the machine: numbers go on from it.
+        let asked = found.row.asked_at.is_some();
         if found.row.number > number {
             (number, counted) = (found.row.number, found.row.counted);
         }
@@ -123,7 +126,9 @@ impl Loader {
             },
         };
         let mail = match record {
-            Some(record) => Mail::Loaded(Loaded { offset, number, counted, in_hand: Some(in_hand(record, room)) }),
+            Some(record) => {
+                Mail::Loaded(Loaded { offset, number, counted, asked, in_hand: Some(in_hand(record, room)) })
+            }
             None => {
                 tracing::error!(place = %self.address.place, %offset, "a parked record is no longer in kafka");
                 let key = found.row.key.clone();
@@ -138,7 +143,7 @@ impl Loader {
     async fn read_again(&self, offset: Offset) -> Option<Record> {
         loop {
             let place = &self.address.place;
-            match self.tools.log.read(&place.topic, place.partition, offset).await {
+            match self.tools.log.read(&place.log_topic(), place.partition, offset).await {
                 Ok(found) => return found,
                 Err(error) => tracing::debug!(%error, %place, %offset, "cannot read a record again"),
             }

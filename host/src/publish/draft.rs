@@ -3,6 +3,7 @@
 //! Pure: what is refused here is refused before Kafka or the store are asked.
 //! Whether the topic exists is not known here.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -137,6 +138,13 @@ impl Draft {
                 shown(&self.topic)
             )));
         }
+        if self.kind.log_topic(&self.topic).len() > MAX_TOPIC_BYTES {
+            return Some(Problem::invalid(format!(
+                "topic {:?} is too long to be broadcast on: with `.broadcast` after it, it has at most \
+                 {MAX_TOPIC_BYTES} characters",
+                shown(&self.topic)
+            )));
+        }
         if !valid_name(&self.type_name) {
             return Some(Problem::invalid(format!(
                 "type {:?} is not valid: 1 to {MAX_NAME_CHARS} characters without control characters",
@@ -184,6 +192,11 @@ impl Draft {
 }
 
 impl Ready {
+    /// The topic of Kafka that it goes to.
+    pub(super) fn log_topic(&self) -> Cow<'_, str> {
+        self.message.kind.log_topic(&self.message.topic)
+    }
+
     /// The row of a message that Kafka has.
     pub(super) fn committed(&self, place: (i32, courier_core::message::Offset)) -> NewMessage {
         NewMessage { place: Some(place), ..row(&self.message, self.digest, State::Committed) }
@@ -193,14 +206,15 @@ impl Ready {
     /// as long as `held_for` says: a direct send may still succeed.
     pub(super) fn owed(&self, reason: &str, held_for: Option<std::time::Duration>) -> NewMessage {
         let message = &self.message;
+        let topic = self.log_topic();
         let outbound = NewOutbound {
             message_id: message.id.clone(),
-            topic: message.topic.clone(),
+            shard: shard_of(&topic, message.key.as_deref(), &message.id, SHARDS),
+            topic: topic.into_owned(),
             type_name: message.type_name.clone(),
             source: message.source.clone(),
             key: message.key.clone(),
             record: self.record.encode(),
-            shard: shard_of(&message.topic, message.key.as_deref(), &message.id, SHARDS),
             held_for,
             listed: true,
         };

@@ -225,6 +225,8 @@ pub struct Health {
     pub producer: Producer,
     /// What was last heard of Kafka.
     pub heard: Arc<Heard>,
+    /// What runs.
+    pub fleet: Arc<Fleet>,
 }
 
 #[async_trait]
@@ -244,7 +246,21 @@ impl ports::Health for Health {
             ready.degraded.push("kafka".to_owned());
             ready.reasons.push(self.heard.kafka_away().unwrap_or_else(|| "no broker answers".to_owned()));
         }
-        for topic in self.heard.missing_topics() {
+        // The first broadcast after this answer must find its listeners.
+        if !self.fleet.listens() && !self.producer.is_down() && !self.heard.is_kafka_away() {
+            ready.accepting = false;
+            ready.reasons.push("this node is not registered for broadcasts yet".to_owned());
+        }
+        let companions = self.fleet.companions();
+        let (companions, missing): (Vec<_>, Vec<_>) =
+            self.heard.missing_topics().into_iter().partition(|topic| companions.contains(topic));
+        for topic in companions {
+            // Nothing is wrong as long as nobody broadcasts.
+            ready.reasons.push(format!(
+                "topic {topic} does not exist: broadcasts are refused until it does, or [kafka.topics] create = true"
+            ));
+        }
+        for topic in missing {
             ready.degraded.push(format!("topic {topic}"));
             ready.reasons.push(format!("a binding needs topic {topic}, which does not exist"));
         }
@@ -270,7 +286,7 @@ pub async fn own_topics(topics: Topics, producer: Producer, fleet: Arc<Fleet>) {
     }
     let mut created: HashSet<String> = HashSet::new();
     loop {
-        for topic in fleet.own_topics() {
+        for topic in fleet.own_topics().into_iter().chain(fleet.companions()) {
             if created.contains(&topic) {
                 continue;
             }

@@ -23,6 +23,10 @@ const RENEW: Duration = Duration::from_secs(3);
 const ENDS: Duration = Duration::from_secs(2);
 /// How often what is older than the retention is removed.
 const PRUNE: Duration = Duration::from_secs(60);
+/// How often it is looked who hears broadcasts, and how many new ones are
+/// judged at a time.
+const BROADCASTS: Duration = Duration::from_secs(1);
+const MAX_JUDGED: u32 = 1_000;
 /// How often the store is asked which groups the API paused.
 pub const PAUSE_POLL: Duration = Duration::from_millis(500);
 /// How often what was counted is written.
@@ -65,6 +69,12 @@ impl Heard {
         }
     }
 
+    /// Whether Kafka was asked, and did not answer.
+    #[must_use]
+    pub fn is_kafka_away(&self) -> bool {
+        matches!(&self.lock().kafka, Some((_, Err(_))))
+    }
+
     /// Topics that bindings need and that do not exist.
     #[must_use]
     pub fn missing_topics(&self) -> Vec<String> {
@@ -98,6 +108,7 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
     loop {
         let mut topics: HashSet<String> = fleet.bound().iter().flat_map(|bound| bound.binding.topics.clone()).collect();
         topics.extend(fleet.own_topics());
+        topics.extend(fleet.companions());
         let mut ends = HashMap::new();
         let mut missing = Vec::new();
         // Also a host without bindings should know whether Kafka answers.
@@ -137,7 +148,8 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
             }
         }
         if let Ok(positions) = store.positions().await {
-            for position in positions {
+            // Events only: what nodes have not heard is told by node, in the API.
+            for position in positions.into_iter().filter(|position| position.listener.is_none()) {
                 if let Some(end) = ends.get(&(position.topic.clone(), position.partition)) {
                     let partition = position.partition.to_string();
                     metrics::gauge!("courier_lag", "group" => position.group, "topic" => position.topic, "partition" => partition)
@@ -164,6 +176,37 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
             }
         }
         tokio::time::sleep(ENDS).await;
+    }
+}
+
+/// Ends listeners that are no longer expected, and says of new broadcasts
+/// whether anybody was there for them.
+pub async fn watch_broadcasts(store: SharedStore, fleet: Arc<Fleet>) {
+    loop {
+        tokio::time::sleep(BROADCASTS).await;
+        fleet.listen_only_to_bound().await;
+        match store.forget_listeners().await {
+            Ok(forgotten) => {
+                for one in forgotten {
+                    tracing::warn!(
+                        group = one.group,
+                        topic = one.topic,
+                        node = one.node,
+                        "a node was away longer than broadcast_forget and is no longer expected to hear broadcasts"
+                    );
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot look for nodes that are away"),
+        }
+        match store.judge_broadcasts(MAX_JUDGED).await {
+            Ok(unheard) => {
+                for (message, topic) in unheard {
+                    metrics::counter!("courier_broadcast_unheard_total").increment(1);
+                    tracing::warn!(message, topic, "no node was there to hear a broadcast");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot look for broadcasts that nobody heard"),
+        }
     }
 }
 

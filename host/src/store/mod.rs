@@ -14,6 +14,8 @@
 //! Read [`rows`] for the shapes, then [`Store`].
 
 pub mod audits;
+pub mod broadcast;
+pub mod dedupe;
 pub mod delayed;
 pub mod error;
 pub mod minutes;
@@ -34,6 +36,8 @@ use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 
 pub use audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd};
+pub use broadcast::{Broadcasts, Extent, Listen, ListenerRow, Listening};
+pub use dedupe::Dedupe;
 pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
 pub use minutes::{MinuteRow, Minutes, PaceRow};
@@ -64,7 +68,19 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 /// they are arguments; batches keep the caller's order.
 #[async_trait]
 pub trait Store:
-    Audits + Delayed + Minutes + Outboxes + Sessions + Troubles + redrive::Redrives + seek::Seeks + Send + Sync + 'static
+    Audits
+    + Broadcasts
+    + Dedupe
+    + Delayed
+    + Minutes
+    + Outboxes
+    + Sessions
+    + Troubles
+    + redrive::Redrives
+    + seek::Seeks
+    + Send
+    + Sync
+    + 'static
 {
     /// Whether the store answers a trivial query; the store's clock.
     async fn ping(&self) -> Result<Timestamp, StoreError>;

@@ -5,6 +5,7 @@ import { useLive } from "../api/live";
 import { duration } from "../format/duration";
 import { useWords } from "../i18n/context";
 import { useNow } from "../ui/clock";
+import { Told } from "../ui/Told";
 import { Nav } from "./Nav";
 import css from "./Shell.module.css";
 import { TopBar } from "./TopBar";
@@ -30,6 +31,7 @@ export function Shell() {
           <TopBar onMenu={() => setOpen(!open)} open={open} />
           <Lost />
           <Outlet />
+          <Told />
         </div>
       </div>
     </>

@@ -5,6 +5,7 @@ import { words as errorWords } from "../api/problem";
 import { useWords } from "../i18n/context";
 import { Button } from "./Button";
 import css from "./Dialog.module.css";
+import { type Change, tell } from "./Told";
 import { words } from "./words";
 
 interface DialogProps {
@@ -75,10 +76,12 @@ interface ConfirmProps {
   onAct: () => Promise<unknown>;
   /** What has to be typed, for what cannot be undone. */
   confirm?: string;
+  /** Where the audit log has it. */
+  audit?: Change["audit"];
   children?: ReactNode;
 }
 
-export function Confirm({ open, onClose, title, what, act, onAct, confirm, children }: ConfirmProps) {
+export function Confirm({ open, onClose, title, what, act, onAct, confirm, audit, children }: ConfirmProps) {
   const say = useWords(words);
   const [typed, setTyped] = useState("");
   const [busy, setBusy] = useState(false);
@@ -94,6 +97,7 @@ export function Confirm({ open, onClose, title, what, act, onAct, confirm, child
     try {
       await onAct();
       close();
+      if (audit) tell({ what: act, audit });
     } catch (thrown) {
       setError(thrown);
     } finally {

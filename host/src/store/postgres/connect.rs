@@ -43,6 +43,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "delayed", include_str!("migrations/0002_delayed.sql")),
     (4, "outbox", include_str!("migrations/0004_outbox.sql")),
     (5, "redrive", include_str!("migrations/0005_redrive.sql")),
+    (7, "broadcast", include_str!("migrations/0007_broadcast.sql")),
     (9, "centre", include_str!("migrations/0009_centre.sql")),
 ];
 

@@ -17,8 +17,10 @@
 mod accept;
 mod asking;
 mod audits;
+mod broadcast;
 mod columns;
 mod connect;
+mod dedupe;
 mod delayed;
 mod deliveries;
 mod error;

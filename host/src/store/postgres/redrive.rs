@@ -425,7 +425,9 @@ async fn classify(tx: &mut PgConnection, id: RedriveId, seqs: &[i64]) -> Result<
     .map_err(at_statement)?;
     sqlx::query(
         "SELECT i.seq, i.position_id, i.record_offset, i.number AS planned, i.was_final, d.state AS ended,
-             d.number AS ended_number, o.number AS open, p.current, i.record_offset < p.next AS passed
+             d.number AS ended_number, o.number AS open, p.current AND NOT EXISTS (
+                 SELECT FROM listener l WHERE l.group_id = p.group_id AND l.topic = p.topic AND l.node = p.listener
+                     AND l.gone_at IS NOT NULL) AS current, i.record_offset < p.next AS passed
          FROM redrive_item i
          JOIN position p ON p.id = i.position_id
          LEFT JOIN delivery d ON d.position_id = i.position_id AND d.record_offset = i.record_offset

@@ -5,8 +5,8 @@
 //! file, as the command line does beside a running host.
 //!
 //! [`connect`] opens the file; each family of verbs has a file: [`nodes`],
-//! [`positions`] with [`claim`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
-//! [`ask`], [`redrive`] with [`redrive_plan`], [`seek`], [`plugins`], [`accept`], [`delayed`], [`outbox`] and
+//! [`positions`] with [`claim`] and [`broadcast`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
+//! [`ask`] and [`dedupe`], [`redrive`] with [`redrive_plan`], [`seek`], [`plugins`], [`accept`], [`delayed`], [`outbox`] and
 //! [`relay`], [`groups`], and for people
 //! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
 //! [`prune`] forgets. The schema is in `migrations`.
@@ -15,8 +15,10 @@ mod accept;
 mod ask;
 mod attempts;
 mod audits;
+mod broadcast;
 mod claim;
 mod connect;
+mod dedupe;
 mod delayed;
 mod deliveries;
 mod fault;

@@ -42,6 +42,7 @@ export function RetryDialog({ deliveries, open, onClose, onDone }: Props) {
       what={what}
       act={one ? say("retryAct") : say("retrySelected", { n: deliveries.length })}
       onAct={run}
+      audit={{ action: "retry" }}
     />
   );
 }

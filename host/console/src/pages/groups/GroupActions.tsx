@@ -45,6 +45,7 @@ export function GroupActions({ group }: { group: Group }) {
         title={say("pauseTitle", { group: group.group })}
         what={say("pauseWhat", { n: lag ?? sayCommon("unknown") })}
         act={say("pause")}
+        audit={{ action: "pause", subject: group.group }}
         onAct={() => act("pause", why.trim() ? { why: why.trim() } : {})}
       >
         <Field label={say("why")}>
@@ -57,6 +58,7 @@ export function GroupActions({ group }: { group: Group }) {
         title={say("resumeTitle", { group: group.group })}
         what={say("resumeWhat", { why: group.why ?? sayCommon("unknown") })}
         act={say("resume")}
+        audit={{ action: "resume", subject: group.group }}
         onAct={() => act("resume", {})}
       />
       <SeekDialog group={group} open={asking === "seek"} onClose={close} />

@@ -49,6 +49,7 @@ export function SeekDialog({ group, open, onClose }: Props) {
       act={say("seekAct")}
       onAct={act}
       confirm={group.group}
+      audit={{ action: "seek", subject: group.group }}
     >
       <Field label={say("topic")}>
         {(id) => (

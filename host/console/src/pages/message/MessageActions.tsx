@@ -40,6 +40,7 @@ export function MessageActions({ message }: { message: Message }) {
         what={say("resendWhat", { id, topic: message.topic })}
         act={say("resend")}
         onAct={() => act("POST", "resend")}
+        audit={{ action: "resend", subject: message.id }}
       />
       <Confirm
         open={asking === "cancel"}
@@ -48,6 +49,7 @@ export function MessageActions({ message }: { message: Message }) {
         what={say("cancelWhat", { id })}
         act={say("cancel")}
         onAct={() => act("DELETE")}
+        audit={{ action: "cancel", subject: message.id }}
       />
     </>
   );

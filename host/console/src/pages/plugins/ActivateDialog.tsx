@@ -32,6 +32,7 @@ export function ActivateDialog({ plugin, version, onClose }: Props) {
       })}
       act={say("activate")}
       onAct={activate}
+      audit={{ action: "activate", subject: plugin.name }}
     />
   );
 }
