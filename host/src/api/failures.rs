@@ -65,7 +65,7 @@ impl From<FailureRow> for FailureView {
 }
 
 /// Failed deliveries, final and open, put together by group and fingerprint;
-/// the largest cluster first. The newest 10,000 are looked at, shared out among
+/// the largest cluster first. The newest 5,000 are looked at, shared out among
 /// the groups; when there are older ones the answer says `truncated`.
 #[utoipa::path(
     get,

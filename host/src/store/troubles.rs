@@ -12,7 +12,7 @@ use super::{DeliveryKey, Listing, Page, StoreError};
 
 /// Failed deliveries that one look at the failures reads, shared out among the
 /// groups that are asked for.
-pub const FAILURE_ROWS: usize = 10_000;
+pub const FAILURE_ROWS: usize = 5_000;
 /// Those of one group however many groups there are.
 const LEAST_FAILURE_ROWS: usize = 200;
 /// Topics and versions that a cluster names.

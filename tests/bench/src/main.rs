@@ -2,11 +2,12 @@
 //!
 //! `journey` is W1: a topic filled before, a fresh group for each run, the
 //! peers in turn (A B A B ..) in one process's lifetime on one machine, and
-//! ratios between them. `call` measures the engine alone. Figures are medians
+//! ratios between them. `call` measures the engine alone, `lists` the API over a full store. Figures are medians
 //! with their spread; nothing here passes or fails.
 
 mod call;
 mod journey;
+mod lists;
 mod peers;
 mod progress;
 
@@ -25,6 +26,8 @@ enum Benchmark {
     Journey(journey::Arguments),
     /// CPU time of one call of a handler that does nothing.
     Call(call::Arguments),
+    /// How long the API's lists take over millions of deliveries.
+    Lists(lists::Arguments),
 }
 
 #[tokio::main]
@@ -32,6 +35,7 @@ async fn main() -> anyhow::Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Journey(arguments) => journey::run(&arguments).await,
         Benchmark::Call(arguments) => call::run(&arguments).await,
+        Benchmark::Lists(arguments) => lists::run(&arguments).await,
     }
 }
 

@@ -193,6 +193,9 @@ fn narrow(query: &mut QueryBuilder<Postgres>, source: Source, filter: &DeliveryF
         if source == Source::Final && state == State::HandleFail {
             query.push(" AND d.state <> 5");
         }
+        if source == Source::Open && matches!(state, State::HandleFail | State::PushFail) {
+            query.push(" AND d.state <> 2");
+        }
     }
     if let Some(type_name) = &filter.type_name {
         query.push(" AND d.type_name = ").push_bind(clean(type_name).into_owned());

@@ -67,7 +67,7 @@ const VERB_LIMIT: Duration = Duration::from_secs(30);
 
 /// Rows of a table that one page of a list reads at most when no index leads
 /// to what it wants.
-const SLICE_ROWS: i64 = 100_000;
+const SLICE_ROWS: i64 = 50_000;
 
 /// A database that several hosts share.
 pub struct PostgresStore {

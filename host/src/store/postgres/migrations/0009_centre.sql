@@ -70,3 +70,9 @@ CREATE INDEX dead_letter_group ON dead_letter (group_id, at, position_id, record
 -- Heads of parked lanes.
 CREATE INDEX open_delivery_head ON open_delivery (group_id, position_id, record_offset)
     WHERE state <> 2 AND (next_attempt_at IS NOT NULL OR held);
+-- Open deliveries that failed, without the many that only wait behind them.
+CREATE INDEX open_delivery_failed ON open_delivery (group_id, received_at) WHERE state <> 2;
+-- The newest of all groups together.
+CREATE INDEX open_delivery_received ON open_delivery (received_at);
+CREATE INDEX open_delivery_fingerprint ON open_delivery (group_id, fingerprint, received_at)
+    WHERE fingerprint IS NOT NULL;
