@@ -32,6 +32,8 @@ pub struct World {
     pub records: HashMap<(String, i64), Message>,
     /// Groups that the API paused.
     pub paused: Vec<(String, String)>,
+    /// Transactions.
+    pub halves: Vec<crate::store::HalfRow>,
     /// Plugins.
     pub plugins: Vec<crate::store::PluginRow>,
     /// What was handed to the send side.

@@ -15,6 +15,7 @@
 
 pub mod delayed;
 pub mod error;
+pub mod half;
 pub mod postgres;
 pub mod rows;
 pub mod sqlite;
@@ -28,6 +29,7 @@ use courier_core::message::{Offset, Timestamp};
 
 pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
+pub use half::{HalfCheck, HalfMessage, HalfRow, HalfState, Halves, NewHalf};
 pub use rows::*;
 
 /// A store that several tasks share.
@@ -49,7 +51,7 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 /// The verbs of the store. All times come from the store's own clock unless
 /// they are arguments; batches keep the caller's order.
 #[async_trait]
-pub trait Store: Delayed + Send + Sync + 'static {
+pub trait Store: Delayed + Halves + Send + Sync + 'static {
     /// Whether the store answers a trivial query; the store's clock.
     async fn ping(&self) -> Result<Timestamp, StoreError>;
 

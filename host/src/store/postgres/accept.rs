@@ -13,13 +13,20 @@ use crate::store::{Accepted, MessageRow, NewMessage, SentMessage, StoreError};
 use sqlx::postgres::PgConnection;
 
 pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let answers = accept_in(&mut tx, messages).await?;
+    commit(tx).await?;
+    Ok(answers)
+}
+
+/// Takes messages within a transaction.
+pub(super) async fn accept_in(tx: &mut PgConnection, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
     // The first of several with one id within the batch is the one to store.
     let mut first: HashMap<&str, usize> = HashMap::with_capacity(messages.len());
     for (index, message) in messages.iter().enumerate() {
         first.entry(&message.id).or_insert(index);
     }
-    let mut tx = store.begin_tx().await?;
-    let new = insert(&mut tx, messages, &first).await?;
+    let new = insert(&mut *tx, messages, &first).await?;
     let (mut outbound, mut delayed) = (OutboundColumns::default(), DelayedColumns::default());
     for (index, message) in messages.iter().enumerate() {
         if new.contains_key(&*clean(&message.id)) && first.get(&*message.id) == Some(&index) {
@@ -36,8 +43,7 @@ pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Re
     if !delayed.is_empty() {
         delayed.insert().execute(&mut *tx).await.map_err(at_statement)?;
     }
-    let known = if new.len() == messages.len() { HashMap::new() } else { known(&mut tx, messages).await? };
-    commit(tx).await?;
+    let known = if new.len() == messages.len() { HashMap::new() } else { known(&mut *tx, messages).await? };
     messages
         .iter()
         .enumerate()
@@ -114,7 +120,7 @@ async fn insert(
 ///
 /// In a statement of its own: what another host committed while the insert
 /// waited for it is not in the insert's snapshot.
-async fn known(
+pub(super) async fn known(
     tx: &mut PgConnection,
     messages: &[NewMessage],
 ) -> Result<HashMap<String, (Option<Vec<u8>>, MessageRow)>, StoreError> {

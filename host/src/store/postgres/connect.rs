@@ -38,9 +38,10 @@ const SESSION: [(&str, &str); 7] = [
 ];
 
 /// Migrations in their order; one that was released never changes.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (2, "delayed", include_str!("migrations/0002_delayed.sql")),
+    (3, "half messages", include_str!("migrations/0003_half_messages.sql")),
 ];
 
 /// Connects, migrates, and gives the pool.

@@ -50,13 +50,15 @@ impl<'a> DelayedColumns<'a> {
     pub(super) fn insert(&self) -> Query<'_, Postgres, PgArguments> {
         sqlx::query(
             "INSERT INTO delayed (shard, due, message_id, topic, type_name, source, key, record)
-             SELECT r.shard, (m.deliver_at + 999) / 1000 * 1000, m.id, m.topic, m.type_name, m.source, m.key, r.record
-             FROM unnest($1::text[], $2::integer[], $3::bytea[]) WITH ORDINALITY AS r (id, shard, record, place)
+             SELECT r.shard, (m.deliver_at + 999) / 1000 * 1000, m.id, r.topic, m.type_name, m.source, m.key, r.record
+             FROM unnest($1::text[], $2::integer[], $3::text[], $4::bytea[]) WITH ORDINALITY
+                 AS r (id, shard, topic, record, place)
              JOIN message m ON m.id = r.id AND m.deliver_at IS NOT NULL
              ORDER BY r.place",
         )
         .bind(self.rows.iter().map(|row| clean(&row.message_id)).collect::<Vec<_>>())
         .bind(self.rows.iter().map(|row| row.shard).collect::<Vec<_>>())
+        .bind(self.rows.iter().map(|row| clean(&row.topic)).collect::<Vec<_>>())
         .bind(self.rows.iter().map(|row| &row.record[..]).collect::<Vec<_>>())
     }
 }
@@ -210,7 +212,7 @@ async fn list(store: &PostgresStore, filter: &DelayedFilter, page: &Page) -> Res
     let limit = page.limit.clamp(1, MAX_PAGE);
     let mut query = QueryBuilder::new("SELECT d.due, d.number, ");
     query.push(MESSAGE_COLUMNS).push(", NULL::bytea AS record FROM (");
-    push_walk(&mut query, "due, id AS number, message_id, topic, type_name, key", filter, cursor);
+    push_walk(&mut query, "due, id AS number, message_id, type_name, key", filter, cursor);
     query.push(" LIMIT ").push_bind(SLICE_ROWS).push(") AS d JOIN message m ON m.id = d.message_id WHERE true");
     push_filter(&mut query, filter);
     query.push(" ORDER BY d.due, d.number LIMIT ").push_bind(i64::from(limit) + 1);
@@ -256,10 +258,10 @@ fn push_walk(query: &mut QueryBuilder<Postgres>, columns: &str, filter: &Delayed
 /// Appends what the range leaves open.
 fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &DelayedFilter) {
     if let Some(topic) = &filter.topic {
-        query.push(" AND d.topic = ").push_bind(clean(topic).into_owned());
+        query.push(" AND m.topic = ").push_bind(clean(topic).into_owned());
     }
     if let Some(topics) = &filter.topics {
-        query.push(" AND d.topic = ANY(").push_bind(topics.clone()).push(")");
+        query.push(" AND m.topic = ANY(").push_bind(topics.clone()).push(")");
     }
     if let Some(type_name) = &filter.type_name {
         query.push(" AND d.type_name = ").push_bind(clean(type_name).into_owned());

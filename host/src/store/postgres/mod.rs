@@ -22,6 +22,7 @@ mod delayed;
 mod deliveries;
 mod error;
 mod groups;
+mod half;
 mod messages;
 mod nodes;
 mod outbound;

@@ -143,7 +143,7 @@ pub(super) async fn prune(store: &PostgresStore, retention: Duration) -> Result<
 
 /// What goes in chunks: `$1` is the time before which it is old, `$2` the most
 /// rows that may go. Rows are found by an index and removed by their place.
-const CHUNKS: [&str; 7] = [
+const CHUNKS: [&str; 8] = [
     // Attempts go after their delivery, never before it.
     "DELETE FROM attempt WHERE ctid = ANY (ARRAY (
          SELECT a.ctid FROM attempt a WHERE a.finished_at < $1
@@ -161,6 +161,9 @@ const CHUNKS: [&str; 7] = [
              AND NOT EXISTS (SELECT FROM delayed d
                  WHERE left(d.message_id, 64) = left(m.id, 64) AND d.message_id = m.id)
          ORDER BY m.created_at LIMIT $2)) AND created_at < $1 AND NOT retrying",
+    // Transactions that ended, with their items.
+    "DELETE FROM half_message WHERE id IN (
+         SELECT id FROM half_message WHERE ended_at < $1 ORDER BY ended_at LIMIT $2)",
     "DELETE FROM state WHERE $1 IS NOT NULL AND value IS NULL AND ctid = ANY (ARRAY (
          SELECT ctid FROM state WHERE value IS NULL LIMIT $2))",
     "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)",

@@ -59,44 +59,50 @@ pub(super) async fn write_outbound<'o>(
     expect_rows("inserting outbound rows", rows.len(), inserted)
 }
 
+/// Takes messages within a transaction.
+pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+    let known = digests(&mut *tx, messages).await?;
+    // The first of several with one id in this batch is the new one.
+    let mut fresh = HashSet::new();
+    let new: Vec<&NewMessage> = messages
+        .iter()
+        .filter(|message| !known.contains_key(clean(&message.id).as_ref()) && fresh.insert(message.id.as_str()))
+        .collect();
+    let now = now();
+    insert_messages(&mut *tx, &new, now).await?;
+    let (mut owed, mut waiting) = (Vec::new(), Vec::new());
+    for message in &new {
+        match (&message.outbound, message.due) {
+            (Some(row), Some(due)) => waiting.push((row, due)),
+            (Some(row), None) => owed.push(row),
+            (None, _) => {}
+        }
+    }
+    write_outbound(&mut *tx, owed.into_iter(), Origin::Sender).await?;
+    write_delayed(&mut *tx, &waiting, now).await?;
+    let mut answers = Vec::with_capacity(messages.len());
+    for message in messages {
+        if fresh.remove(message.id.as_str()) {
+            answers.push(Accepted::New);
+            continue;
+        }
+        let first = new.iter().find(|first| first.id == message.id).map(|first| first.digest.to_vec());
+        let digest = known.get(clean(&message.id).as_ref()).cloned().flatten().or(first);
+        if digest.as_deref() != Some(message.digest.as_slice()) {
+            answers.push(Accepted::Other);
+            continue;
+        }
+        let row = message_by_id(&mut *tx, &message.id).await?;
+        let row = row.ok_or_else(|| StoreError::Bug(format!("message {:?} vanished", message.id)))?;
+        answers.push(Accepted::Same(Box::new(row)));
+    }
+    Ok(answers)
+}
+
 impl SqliteStore {
     pub(super) async fn accept_messages(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
         let mut tx = self.connections.write().await?;
-        let known = digests(&mut tx, messages).await?;
-        // The first of several with one id in this batch is the new one.
-        let mut fresh = HashSet::new();
-        let new: Vec<&NewMessage> = messages
-            .iter()
-            .filter(|message| !known.contains_key(clean(&message.id).as_ref()) && fresh.insert(message.id.as_str()))
-            .collect();
-        let now = now();
-        insert_messages(&mut tx, &new, now).await?;
-        let (mut owed, mut waiting) = (Vec::new(), Vec::new());
-        for message in &new {
-            match (&message.outbound, message.due) {
-                (Some(row), Some(due)) => waiting.push((row, due)),
-                (Some(row), None) => owed.push(row),
-                (None, _) => {}
-            }
-        }
-        write_outbound(&mut tx, owed.into_iter(), Origin::Sender).await?;
-        write_delayed(&mut tx, &waiting, now).await?;
-        let mut answers = Vec::with_capacity(messages.len());
-        for message in messages {
-            if fresh.remove(message.id.as_str()) {
-                answers.push(Accepted::New);
-                continue;
-            }
-            let first = new.iter().find(|first| first.id == message.id).map(|first| first.digest.to_vec());
-            let digest = known.get(clean(&message.id).as_ref()).cloned().flatten().or(first);
-            if digest.as_deref() != Some(message.digest.as_slice()) {
-                answers.push(Accepted::Other);
-                continue;
-            }
-            let row = message_by_id(&mut tx, &message.id).await?;
-            let row = row.ok_or_else(|| StoreError::Bug(format!("message {:?} vanished", message.id)))?;
-            answers.push(Accepted::Same(Box::new(row)));
-        }
+        let answers = accept_in(&mut tx, messages).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(answers)
     }
@@ -206,7 +212,7 @@ impl SqliteStore {
 
 /// The digests of the messages that are known, by id; none for one that a
 /// handler published.
-async fn digests(
+pub(super) async fn digests(
     tx: &mut SqliteConnection,
     messages: &[NewMessage],
 ) -> Result<HashMap<String, Option<Vec<u8>>>, StoreError> {

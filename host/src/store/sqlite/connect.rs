@@ -35,9 +35,10 @@ const CHECKPOINT_PAGES: &str = "8192";
 const LOG_SIZE_LIMIT: &str = "134217728";
 
 /// Every migration, oldest first. One that was released is never edited.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "first", include_str!("migrations/0001_first.sql")),
     (2, "delayed", include_str!("migrations/0002_delayed.sql")),
+    (3, "half messages", include_str!("migrations/0003_half_messages.sql")),
 ];
 
 /// The connections of one open store.

@@ -140,7 +140,7 @@ impl Delayed for SqliteStore {
         // Places go down, and this list goes up: they are negative here.
         let mut query = QueryBuilder::new("SELECT -d.due, -d.id, 0, ");
         query.push(MESSAGE_COLUMNS).push(", NULL FROM (");
-        push_walk(&mut query, "due, id, message_id, topic, type_name, key", filter, after);
+        push_walk(&mut query, "due, id, message_id, type_name, key", filter, after);
         query.push(" LIMIT ").push_bind(rows(share));
         query.push(") d CROSS JOIN message m ON m.id = d.message_id WHERE TRUE");
         push_filter(&mut query, filter)?;
@@ -175,10 +175,10 @@ fn push_walk(query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &DelayedFi
 /// Appends what the range leaves open.
 fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &DelayedFilter) -> Result<(), StoreError> {
     if let Some(topic) = &filter.topic {
-        query.push(" AND d.topic = ").push_bind(clean(topic).into_owned());
+        query.push(" AND m.topic = ").push_bind(clean(topic).into_owned());
     }
     if let Some(topics) = &filter.topics {
-        query.push(" AND d.topic IN (SELECT value FROM json_each(").push_bind(json(topics)?).push("))");
+        query.push(" AND m.topic IN (SELECT value FROM json_each(").push_bind(json(topics)?).push("))");
     }
     if let Some(type_name) = &filter.type_name {
         query.push(" AND d.type_name = ").push_bind(clean(type_name).into_owned());

@@ -6,7 +6,7 @@
 //!
 //! [`connect`] opens the file; each family of verbs has a file: [`nodes`],
 //! [`positions`] with [`claim`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
-//! [`ask`], [`plugins`], [`accept`], [`delayed`] and [`relay`], [`groups`], and for people
+//! [`ask`], [`plugins`], [`accept`], [`delayed`], [`half`] and [`relay`], [`groups`], and for people
 //! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
 //! [`prune`] forgets. The schema is in `migrations`.
 
@@ -19,6 +19,7 @@ mod delayed;
 mod deliveries;
 mod fault;
 mod groups;
+mod half;
 mod messages;
 mod nodes;
 mod open;
