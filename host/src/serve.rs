@@ -34,7 +34,9 @@ use crate::kafka::embedded::Embedded;
 use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::publish::accept::{self, Acceptor};
+use crate::publish::check_url::CheckUrls;
 use crate::publish::delayed::Alarm;
+use crate::publish::half::Transactions;
 use crate::publish::relay::Relay;
 use crate::publish::waker::Waker;
 use crate::shutdown::{Asked, Signals};
@@ -121,6 +123,7 @@ struct Host {
     joined: store::Joined,
     fleet: Arc<Fleet>,
     api: api::App,
+    urls: CheckUrls,
     stop: CancellationToken,
     relay: tokio::task::JoinHandle<()>,
     upkeep: tokio::task::JoinSet<()>,
@@ -152,6 +155,8 @@ impl Host {
         );
         let acceptor =
             Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone(), alarm, accept::Settings::default());
+        let urls = CheckUrls::new(&config.transactions.check_urls).context("cannot set up HTTP")?;
+        let transactions = Transactions::start(Arc::clone(&store), acceptor.clone(), urls.clone(), stop.clone());
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
         let engine = Engine::new(engine_settings())?;
@@ -178,6 +183,7 @@ impl Host {
         let api = api::App {
             store: Arc::clone(&store),
             sender: Arc::new(ports::Sends(acceptor)),
+            transactions: Arc::new(ports::Halves(transactions)),
             groups: Arc::new(ports::Groups { fleet: Arc::clone(&fleet), heard: Arc::clone(&heard) }),
             plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins }),
             log: Arc::new(ports::Records(log)),
@@ -187,7 +193,7 @@ impl Host {
             events: api::events::Hub::default(),
             dev,
         };
-        Ok(Self { config, store, joined, fleet, api, stop, relay, upkeep })
+        Ok(Self { config, store, joined, fleet, api, urls, stop, relay, upkeep })
     }
 
     /// Serves until a signal comes; then drains.
@@ -214,11 +220,9 @@ impl Host {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Stop => break None,
-                    Asked::Reload => reload::apply(path.as_deref(), &mut self.config, &self.fleet, &self.api.auth).await,
+                    Asked::Reload => self.reload(path.as_deref()).await,
                 },
-                () = changes.next() => {
-                    reload::apply(path.as_deref(), &mut self.config, &self.fleet, &self.api.auth).await;
-                }
+                () = changes.next() => self.reload(path.as_deref()).await,
                 why = &mut lease => break Some(why.unwrap_or_else(|error| error.to_string())),
             }
         };
@@ -247,6 +251,14 @@ impl Host {
             None => Ok(()),
             Some(why) => anyhow::bail!("this node's name was taken by another process: {why}"),
         }
+    }
+}
+
+impl Host {
+    /// Takes over what a changed configuration may change while running.
+    async fn reload(&mut self, path: Option<&std::path::Path>) {
+        let running = reload::Running { fleet: &self.fleet, gate: &self.api.auth, urls: &self.urls };
+        reload::apply(path, &mut self.config, &running).await;
     }
 }
 

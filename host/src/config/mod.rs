@@ -35,7 +35,7 @@ use courier_core::verdict::FailurePolicy;
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::report::{ConfigError, Problem};
-pub use self::units::{duration as parse_duration, plugin_name, size as parse_size};
+pub use self::units::{duration as parse_duration, plugin_name, show_duration, size as parse_size};
 
 /// Everything that `courier.toml` says.
 #[derive(Clone, Debug)]
@@ -65,9 +65,6 @@ impl Config {
         let mut found = Vec::new();
         if !self.outboxes.is_empty() {
             found.push("[[outbox]] has no effect in this version: no outbox is relayed".to_owned());
-        }
-        if !self.transactions.check_urls.is_empty() {
-            found.push("[transactions] has no effect in this version: half messages are refused".to_owned());
         }
         for binding in &self.bindings {
             let group = &binding.group;

@@ -10,6 +10,7 @@ use super::fleet::Fleet;
 use super::ports;
 use crate::api::auth::Gate;
 use crate::config::{self, Config};
+use crate::publish::check_url::CheckUrls;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -54,8 +55,18 @@ pub fn warn(config: &Config) {
     }
 }
 
+/// What a reload reaches.
+pub struct Running<'a> {
+    /// The groups.
+    pub fleet: &'a Fleet,
+    /// The tokens.
+    pub gate: &'a Gate,
+    /// Where senders may be asked about their transactions.
+    pub urls: &'a CheckUrls,
+}
+
 /// Reads the file and makes the running groups what it wants.
-pub async fn apply(path: Option<&Path>, running: &mut Config, fleet: &Fleet, gate: &Gate) {
+pub async fn apply(path: Option<&Path>, running: &mut Config, host: &Running<'_>) {
     let Some(path) = path else { return };
     let wanted = match config::load(path) {
         Ok(wanted) => wanted,
@@ -75,8 +86,9 @@ pub async fn apply(path: Option<&Path>, running: &mut Config, fleet: &Fleet, gat
     for (what, _) in fixed.iter().filter(|(_, changed)| *changed) {
         tracing::warn!("{what} changed; that takes effect at the next start");
     }
-    gate.replace(ports::tokens(&wanted.auth));
-    match fleet.apply(&wanted.bindings).await {
+    host.gate.replace(ports::tokens(&wanted.auth));
+    host.urls.replace(&wanted.transactions.check_urls);
+    match host.fleet.apply(&wanted.bindings).await {
         Ok(()) => {
             running.bindings = wanted.bindings;
             tracing::info!(bindings = running.bindings.len(), "configuration reloaded");
