@@ -4,14 +4,20 @@
 //! Run them with `cargo xtask test`, which builds what they need, or by name:
 //! `cargo test --release -p courier-tests journey::`.
 
+mod api_fuzz;
+mod centre;
 mod cluster;
 mod config;
+mod console;
 mod crash;
 mod delayed;
 mod failures;
 mod fairness;
 mod journey;
+mod logs;
 mod outage;
+mod outbox;
+mod redrive;
 mod servers;
 mod store_conformance;
 mod uploads;

@@ -9,14 +9,20 @@
 
 #[path = "store_conformance/asking.rs"]
 mod asking;
+#[path = "store_conformance/centre.rs"]
+mod centre;
 #[path = "store_conformance/delayed.rs"]
 mod delayed;
 #[path = "store_conformance/half.rs"]
 mod half;
 #[path = "store_conformance/lists.rs"]
 mod lists;
+#[path = "store_conformance/message_states.rs"]
+mod message_states;
 #[path = "store_conformance/nodes.rs"]
 mod nodes;
+#[path = "store_conformance/outboxes.rs"]
+mod outboxes;
 #[path = "store_conformance/owner.rs"]
 mod owner;
 #[path = "store_conformance/plugins.rs"]
@@ -25,8 +31,12 @@ mod plugins;
 mod positions;
 #[path = "store_conformance/postgres.rs"]
 mod postgres;
+#[path = "store_conformance/redriving.rs"]
+mod redriving;
 #[path = "store_conformance/relaying.rs"]
 mod relaying;
+#[path = "store_conformance/seeking.rs"]
+mod seeking;
 #[path = "store_conformance/sending.rs"]
 mod sending;
 #[path = "store_conformance/settling.rs"]
@@ -136,6 +146,22 @@ on_both_dialects! {
         what_cannot_be_asked_for_says_why
         wishes_are_read_in_order_and_none_is_passed_over
         a_wish_survives_the_outcome_of_a_running_attempt;
+    redriving:
+        a_plan_is_what_matches_now
+        a_redrive_goes_through_its_states_and_no_others
+        items_are_asked_for_under_the_lease_and_end_with_their_deliveries
+        what_changed_since_the_plan_is_skipped_with_a_reason
+        a_cancelled_redrive_skips_what_waits_and_finishes_what_runs
+        a_redrive_of_a_dead_host_is_taken_over_where_it_was
+        a_replay_opens_what_has_no_row_and_skips_holes
+        redrives_are_listed_newest_first_and_forgotten_in_time;
+    states:
+        every_arrow_is_taken_or_refused;
+    seeking:
+        a_seek_backward_runs_again_what_lies_between
+        a_seek_forward_records_what_it_skips
+        a_seek_moves_all_positions_or_none
+        open_rows_are_walked_by_the_page;
     plugins:
         a_version_is_stored_once
         the_active_version_is_one_that_exists
@@ -148,6 +174,11 @@ on_both_dialects! {
         a_dead_letter_is_not_taken_for_its_message
         a_refused_message_is_not_sent_again
         messages_are_listed_by_what_they_are;
+    outboxes:
+        rows_of_an_outbox_are_taken_under_the_epoch_of_its_shard
+        what_has_ended_is_told
+        notes_of_an_outbox_add_up
+        a_refused_message_makes_room_for_a_corrected_one;
     delayed:
         a_delayed_message_waits_and_is_committed
         what_is_due_leaves_in_the_order_it_is_due
@@ -167,7 +198,7 @@ on_both_dialects! {
         a_transaction_does_not_take_an_id_of_something_else
         ends_that_meet_are_one
         transactions_are_listed_newest_first_and_forgotten;
-    states:
+    message_states:
         every_arrow_of_a_message_is_gone_along
         every_other_arrow_of_a_message_is_refused;
     relaying:
@@ -189,4 +220,12 @@ on_both_dialects! {
         retention_removes_the_old_and_keeps_the_open
         pauses_are_kept_until_they_are_lifted
         a_new_opening_sees_everything;
+    centre:
+        entries_of_the_audit_log_are_sealed_in_their_order
+        retention_leaves_the_audit_log_an_anchor
+        a_session_lasts_until_it_ends
+        minutes_are_summed_over_processes_and_written_again_without_harm
+        failures_are_put_together_by_fingerprint
+        parked_lanes_are_listed_by_their_heads
+        a_dead_letter_is_known_with_its_outcome;
 }

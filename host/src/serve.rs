@@ -7,17 +7,21 @@
 
 pub mod fleet;
 mod holder;
+mod policy;
 mod ports;
 mod reload;
+mod seek;
+mod stalls;
 pub mod upkeep;
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::ClientConfig;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::fleet::Fleet;
@@ -29,6 +33,7 @@ use crate::engine::{self, Engine};
 use crate::group::Node;
 use crate::group::owner::Tools;
 use crate::group::plugins::Plugins;
+use crate::group::redrive::Runner;
 use crate::group::settle::Settler;
 use crate::kafka::embedded::Embedded;
 use crate::kafka::lookup::Log;
@@ -37,6 +42,7 @@ use crate::publish::accept::{self, Acceptor};
 use crate::publish::check_url::CheckUrls;
 use crate::publish::delayed::Alarm;
 use crate::publish::half::Transactions;
+use crate::publish::outbox::Outboxes;
 use crate::publish::relay::Relay;
 use crate::publish::waker::Waker;
 use crate::shutdown::{Asked, Signals};
@@ -63,7 +69,7 @@ pub struct DevOptions {
     /// A folder to keep the store in; empty and gone afterwards when not given.
     pub data: Option<PathBuf>,
     /// Where to listen instead of the configured address.
-    pub listen: Option<std::net::SocketAddr>,
+    pub listen: Option<SocketAddr>,
 }
 
 /// Runs a host until it is told to stop.
@@ -122,6 +128,7 @@ struct Host {
     store: SharedStore,
     joined: store::Joined,
     fleet: Arc<Fleet>,
+    outboxes: Arc<Outboxes>,
     api: api::App,
     urls: CheckUrls,
     stop: CancellationToken,
@@ -145,7 +152,7 @@ impl Host {
         let log = Log::new(&clients)?;
         let waker = Waker::default();
         let alarm = Alarm::default();
-        let relay = Relay::start(
+        let (relay, leases) = Relay::start(
             Arc::clone(&store),
             producer.clone(),
             joined.writer,
@@ -157,11 +164,13 @@ impl Host {
             Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone(), alarm, accept::Settings::default());
         let urls = CheckUrls::new(&config.transactions.check_urls).context("cannot set up HTTP")?;
         let transactions = Transactions::start(Arc::clone(&store), acceptor.clone(), urls.clone(), stop.clone());
+        let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node)));
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
         let engine = Engine::new(engine_settings())?;
         let plugins = Plugins::start(Arc::clone(&store), engine.clone(), joined.writer);
 
+        let name = Arc::clone(&node);
         let node = Node {
             tools: Tools { settler, store: Arc::clone(&store), log: log.clone(), node: Arc::clone(&node) },
             writer: joined.writer,
@@ -177,23 +186,46 @@ impl Host {
         upkeep.spawn(Arc::clone(&fleet).follow());
         upkeep.spawn(upkeep::watch_ends(log.clone(), Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&heard)));
         upkeep.spawn(upkeep::gauge_totals(Arc::clone(&store)));
+        upkeep.spawn(upkeep::keep_minutes(Arc::clone(&store), joined.writer));
         upkeep.spawn(upkeep::prune(Arc::clone(&store), config.store.retention, stop.clone()));
+        let redrives = Arc::new(Notify::new());
+        let runner = Runner {
+            store: Arc::clone(&store),
+            log: log.clone(),
+            writer: joined.writer,
+            node: name,
+            wake: Box::new({
+                let fleet = Arc::clone(&fleet);
+                move || fleet.wake()
+            }),
+            poke: Arc::clone(&redrives),
+        };
+        upkeep.spawn(runner.run(stop.clone()));
         upkeep.spawn(ports::own_topics(config.kafka.topics.clone(), producer.clone(), Arc::clone(&fleet)));
 
         let api = api::App {
             store: Arc::clone(&store),
             sender: Arc::new(ports::Sends(acceptor)),
             transactions: Arc::new(ports::Halves(transactions)),
-            groups: Arc::new(ports::Groups { fleet: Arc::clone(&fleet), heard: Arc::clone(&heard) }),
+            outboxes: Arc::new(ports::Outboxes(Arc::clone(&outboxes))),
+            groups: Arc::new(ports::Groups {
+                fleet: Arc::clone(&fleet),
+                heard: Arc::clone(&heard),
+                store: Arc::clone(&store),
+                log: log.clone(),
+                redrives,
+            }),
             plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins }),
             log: Arc::new(ports::Records(log)),
             health: Arc::new(ports::Health { store: Arc::clone(&store), store_up, producer, heard }),
             auth: Gate::new(ports::tokens(&config.auth)),
+            attempts: api::sessions::Attempts::default(),
+            node: config.server.node.as_str().into(),
             metrics: Arc::new(move || metrics.render()),
             events: api::events::Hub::default(),
             dev,
         };
-        Ok(Self { config, store, joined, fleet, api, urls, stop, relay, upkeep })
+        Ok(Self { config, store, joined, fleet, outboxes, api, urls, stop, relay, upkeep })
     }
 
     /// Serves until a signal comes; then drains.
@@ -206,9 +238,10 @@ impl Host {
         // Before anything runs: a group that was paused stays so over a restart.
         self.fleet.recall_paused().await;
         self.fleet.apply(&self.config.bindings).await?;
+        self.outboxes.apply(&self.config.outboxes);
         let stop = self.stop.clone();
-        let server = axum::serve(listener, api::router(self.api.clone()))
-            .with_graceful_shutdown(async move { stop.cancelled().await });
+        let service = api::router(self.api.clone()).into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
         let server = tokio::spawn(async move { server.await });
         tracing::info!(%address, groups = self.fleet.bound().len(), "ready: http://{address}");
 
@@ -230,6 +263,7 @@ impl Host {
         // Listeners would hold the server open for as long as they listen.
         self.api.events.close();
         let drained = async {
+            self.outboxes.stop().await;
             self.fleet.stop().await;
             self.stop.cancel();
             let _ = self.relay.await;
@@ -252,12 +286,11 @@ impl Host {
             Some(why) => anyhow::bail!("this node's name was taken by another process: {why}"),
         }
     }
-}
 
-impl Host {
-    /// Takes over what a changed configuration may change while running.
-    async fn reload(&mut self, path: Option<&std::path::Path>) {
-        let running = reload::Running { fleet: &self.fleet, gate: &self.api.auth, urls: &self.urls };
+    /// Reads the configuration again and makes everything what it says.
+    async fn reload(&mut self, path: Option<&Path>) {
+        let running =
+            reload::Running { fleet: &self.fleet, outboxes: &self.outboxes, gate: &self.api.auth, urls: &self.urls };
         reload::apply(path, &mut self.config, &running).await;
     }
 }
@@ -316,6 +349,7 @@ fn consumers(clients: &ClientConfig, node: &str) -> ClientConfig {
     consumers.set("group.instance.id", node).set("partition.assignment.strategy", "cooperative-sticky");
     consumers.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
     consumers.set("auto.offset.reset", "error").set("isolation.level", "read_committed");
+    consumers.set("enable.partition.eof", "true");
     consumers.set("allow.auto.create.topics", "false");
     consumers
 }

@@ -67,7 +67,10 @@ pub async fn a_failed_delivery_that_is_asked_for_ends_again(database: Database) 
     let mut owner = Owner::new(&store).await;
     owner.settle(2, vec![failed(0), failed(1)]).await;
     store.ask(&owner.key(0)).await.unwrap();
-    assert_eq!(owner.totals().await, (1, 0, 0, 0, 0, 1));
+    assert_eq!(owner.totals().await, (0, 0, 1, 0, 0, 1));
+    let row = owner.delivery(0).await.unwrap();
+    assert_eq!((row.state, row.settled_at), (State::HandleFail, None), "it shows as failed until its next outcome");
+    assert!(row.next_attempt_at.is_some(), "and that it is not final");
     let read = store.open_records(owner.claimed.position, &[Offset(0)]).await.unwrap();
     assert_eq!(read[0].as_ref().and_then(|open| open.record.clone()), Some(record(0)));
     let mut again = reopened(failed(0), 2);

@@ -10,7 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::servers::{Sasl, setup};
@@ -93,6 +93,51 @@ pub async fn produce(
     }
 }
 
+/// A producer of transactions, ready to begin one; the broker ends those that
+/// stay open for longer than `timeout`.
+pub fn transactional(bootstrap: &str, timeout: Duration) -> FutureProducer {
+    let mut config = config(bootstrap);
+    config.set("transactional.id", unique("transactions"));
+    config.set("transaction.timeout.ms", timeout.as_millis().to_string());
+    let producer: FutureProducer = config.create().expect("a producer can be made");
+    tokio::task::block_in_place(|| producer.init_transactions(LIMIT))
+        .unwrap_or_else(|error| panic!("Kafka makes no transactions: {error}"));
+    producer
+}
+
+/// Commits `count` records with this payload in one transaction.
+pub async fn commit_records(producer: &FutureProducer, topic: &str, count: usize, payload: &[u8]) {
+    producer.begin_transaction().expect("a producer that was made for it begins a transaction");
+    for _ in 0..count {
+        produce(producer, topic, Some(b"k"), &[], payload).await;
+    }
+    tokio::task::block_in_place(|| producer.commit_transaction(LIMIT))
+        .unwrap_or_else(|error| panic!("Kafka does not commit to {topic}: {error}"));
+}
+
+/// Deletes the records of a partition below `offset`, as retention would.
+pub async fn delete_records(bootstrap: &str, topic: &str, partition: i32, offset: i64) {
+    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin client can be made");
+    let mut below = TopicPartitionList::new();
+    below.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset fits");
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT));
+    let done = admin.delete_records(&below, &options).await;
+    let done = done.unwrap_or_else(|error| panic!("Kafka does not delete records of {topic}: {error}"));
+    for element in done.elements() {
+        element.error().unwrap_or_else(|error| panic!("Kafka does not delete records of {topic}: {error}"));
+    }
+}
+
+/// Deletes a topic, and waits until it is gone.
+pub async fn delete_topic(bootstrap: &str, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin client can be made");
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT));
+    let results = admin.delete_topics(&[topic], &options).await;
+    for result in results.unwrap_or_else(|error| panic!("cannot ask {bootstrap} to delete {topic}: {error}")) {
+        result.unwrap_or_else(|(topic, error)| panic!("Kafka does not delete topic {topic}: {error}"));
+    }
+}
+
 /// Produces one record with kcat, Debian's Kafka client. The key comes first,
 /// a tab divides it from the body.
 pub fn kcat(bootstrap: &str, topic: &str, key: &str, body: &str) {
@@ -120,6 +165,8 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     /// The value's bytes; a tombstone has none.
     pub payload: Option<Vec<u8>>,
+    /// The record's time, in milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
     /// Headers in their order.
     pub headers: Vec<(String, Vec<u8>)>,
 }
@@ -189,6 +236,7 @@ fn read_all(mut config: ClientConfig, topic: &str) -> Vec<Record> {
                 time_ms: message.timestamp().to_millis().unwrap_or(0),
                 key: message.key().map(<[u8]>::to_vec),
                 payload: message.payload().map(<[u8]>::to_vec),
+                timestamp_ms: message.timestamp().to_millis(),
                 headers: message.headers().map_or_else(Vec::new, |headers| {
                     headers
                         .iter()

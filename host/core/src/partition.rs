@@ -143,6 +143,24 @@ impl<D> Machine<D> {
         self.phase == Phase::Consuming && offset >= self.offsets.next() && !self.known.contains(&offset)
     }
 
+    /// Which of some open rows this owner does not know of: they stand in no
+    /// lane, nothing about them is on its way, and their records do not come.
+    pub fn strangers(&mut self, rows: &[(Offset, LaneKey)]) -> Vec<Offset> {
+        if self.phase != Phase::Consuming {
+            return Vec::new();
+        }
+        let lanes: HashSet<LaneId> = rows.iter().filter_map(|(_, lane)| self.lanes.find(lane)).collect();
+        let mut known: HashSet<Offset> = self.running.keys().copied().collect();
+        for id in lanes {
+            known.extend(self.lanes.get(id).queue.iter().map(|item| item.offset));
+        }
+        known.extend(self.in_flight.iter().flat_map(|batch| &batch.writes).map(|write| write.offset));
+        known.extend(self.pending.writes().map(|write| write.offset));
+        known.extend(self.overtaken.iter().map(|open| open.offset));
+        let is_stranger = |offset: &Offset| !known.contains(offset) && !self.wants(*offset);
+        rows.iter().map(|(offset, _)| *offset).filter(is_stranger).collect()
+    }
+
     /// Open rows, as this owner knows them.
     #[must_use]
     pub fn parked(&self) -> usize {

@@ -161,6 +161,19 @@ pub(super) struct Activation {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct Outbox {
+    pub name: String,
+    pub table: String,
+    pub state: String,
+    pub why: Option<String>,
+    pub pending: Option<i64>,
+    pub oldest_at: Option<String>,
+    pub relayed: i64,
+    pub refused: i64,
+    pub node: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct Redrive {
     pub id: String,
     pub state: String,
@@ -168,6 +181,11 @@ pub(super) struct Redrive {
     pub done: Option<i64>,
     pub handled: Option<i64>,
     pub failed: Option<i64>,
+    pub skipped: Option<i64>,
+    pub group: Option<String>,
+    pub filter: Option<Value>,
+    #[serde(default)]
+    pub truncated: bool,
     pub sample: Option<Vec<Delivery>>,
 }
 

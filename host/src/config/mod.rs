@@ -63,9 +63,6 @@ impl Config {
     #[must_use]
     pub fn without_effect(&self) -> Vec<String> {
         let mut found = Vec::new();
-        if !self.outboxes.is_empty() {
-            found.push("[[outbox]] has no effect in this version: no outbox is relayed".to_owned());
-        }
         for binding in &self.bindings {
             let group = &binding.group;
             if binding.dedupe.is_some() {
@@ -219,6 +216,14 @@ pub struct Outbox {
     pub url: String,
     /// The table, `courier_outbox` unless named, with its schema if it has one.
     pub table: String,
+}
+
+impl Outbox {
+    /// The URL for people, without a password.
+    #[must_use]
+    pub fn shown_url(&self) -> String {
+        secret::without_password(&self.url)
+    }
 }
 
 impl fmt::Debug for Outbox {

@@ -11,7 +11,7 @@ use super::Node;
 use super::binding::Bound;
 use crate::config::Start;
 use crate::kafka::lookup::{Log, LogError};
-use crate::kafka::partition::{InHand, TopicPartition};
+use crate::kafka::partition::{Fed, TopicPartition};
 use crate::kafka::source::Assignment;
 use crate::store::{ClaimRequest, Claimed, SharedStore, StoreError, WriterId};
 
@@ -53,7 +53,7 @@ pub struct Begun {
     /// What the store said.
     pub claimed: Claimed,
     /// Its records.
-    pub records: mpsc::UnboundedReceiver<Vec<InHand>>,
+    pub records: mpsc::UnboundedReceiver<Fed>,
 }
 
 /// Why a claim did not succeed yet.

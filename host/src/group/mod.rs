@@ -21,8 +21,11 @@ pub mod gate;
 pub mod outcome;
 pub mod owner;
 pub mod plugins;
+pub mod redrive;
 pub mod reread;
 pub mod settle;
+mod sweep;
+mod tail;
 pub mod wakeups;
 
 use std::collections::HashMap;
@@ -57,6 +60,9 @@ const CLAIM_WAIT: Duration = Duration::from_secs(2);
 const CONFIRM_RETRY: Duration = Duration::from_millis(500);
 /// How often Kafka is told how far we are.
 const HINT_INTERVAL: Duration = Duration::from_secs(2);
+/// How often owners are held against the epochs in the store: one that has
+/// nothing to settle would not learn that its position was moved.
+const EPOCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of the cache that the handlers of a group share on a node.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -207,6 +213,8 @@ impl Following {
         let mut hint = tokio::time::interval(HINT_INTERVAL);
         wake.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         hint.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut epochs = tokio::time::interval(EPOCH_INTERVAL);
+        epochs.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -233,8 +241,12 @@ impl Following {
                         self.own(begun, &source);
                     }
                 }
-                () = asked.notified() => self.ask(&mut newest).await,
+                () = asked.notified() => {
+                    self.compare_epochs(&source).await;
+                    self.ask(&mut newest).await;
+                }
                 _ = wake.tick() => self.ask(&mut newest).await,
+                _ = epochs.tick() => self.compare_epochs(&source).await,
                 _ = hint.tick() => self.hint(&source),
             }
         }
@@ -480,6 +492,30 @@ impl Following {
                 }
             }
             Err(error) => tracing::debug!(group = self.name, %error, "cannot look for requests"),
+        }
+    }
+
+    /// An owner with an older epoch than the store's may write nothing any
+    /// more: somebody moved its position, or another host claimed it. Kafka
+    /// says whether it is ours, and then it is claimed again.
+    async fn compare_epochs(&mut self, source: &Source) {
+        let positions: Vec<_> = self.owners.values().map(|owner| owner.position).collect();
+        if positions.is_empty() {
+            return;
+        }
+        let epochs: HashMap<_, _> = match self.node.tools.store.epochs(&positions).await {
+            Ok(epochs) => epochs.into_iter().collect(),
+            Err(error) => return tracing::debug!(group = self.name, %error, "cannot compare epochs"),
+        };
+        let older = |owner: &Handle| epochs.get(&owner.position).is_some_and(|epoch| *epoch > owner.epoch);
+        let fenced: Vec<_> =
+            self.owners.iter().filter(|(_, owner)| older(owner)).map(|(place, _)| place.clone()).collect();
+        for place in fenced {
+            let Some(owner) = self.owners.remove(&place) else { continue };
+            tracing::info!(group = self.name, %place, epoch = owner.epoch, "a newer epoch is stored");
+            let position = Offset(owner.durable.load(Ordering::Relaxed));
+            let _ = owner.mail.send(Mail::Lost);
+            self.claim_if_ours(place, position, source);
         }
     }
 

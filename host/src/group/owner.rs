@@ -24,10 +24,12 @@ use super::gate::Gate as BindingGate;
 use super::outcome;
 use super::reread::{Loaded, Loader};
 use super::settle::{Request, Settler};
+use super::sweep::Sweeper;
+use super::tail::Tail;
 use crate::clock::now;
 use crate::config::Ordering as LaneOrder;
 use crate::kafka::lookup::Log;
-use crate::kafka::partition::{InHand, TopicPartition};
+use crate::kafka::partition::{Fed, InHand, TopicPartition};
 use crate::kafka::source::Order;
 use crate::store::{Claimed, OpenRow, Part, SharedStore};
 
@@ -48,8 +50,12 @@ pub enum Mail {
     Returned(Offset),
     /// The record of an open delivery was read again.
     Loaded(Loaded),
+    /// Where the next record can stand, when there are holes before it.
+    Holes(Offset),
     /// Somebody asked that these run.
     Asked(Vec<OpenRow>),
+    /// Some open rows, as they are in the store.
+    Visited(Vec<OpenRow>),
     /// Give the partition up within the time.
     Revoke(Duration),
     /// The partition is gone.
@@ -105,7 +111,7 @@ pub fn start(
     bound: Arc<Bound>,
     place: TopicPartition,
     claimed: Claimed,
-    feed: mpsc::UnboundedReceiver<Vec<InHand>>,
+    feed: mpsc::UnboundedReceiver<Fed>,
     orders: std::sync::mpsc::Sender<Order>,
     released: mpsc::UnboundedSender<Released>,
 ) -> Handle {
@@ -113,6 +119,7 @@ pub fn start(
     let durable = Arc::new(AtomicI64::new(claimed.next.0));
     let expected = Arc::new(AtomicI64::new(claimed.next.0));
     let (full, parked_full) = watch::channel(false);
+    bound.watch_full(place.clone(), parked_full.clone());
     let handle = Handle {
         epoch: claimed.epoch,
         mail: mail.clone(),
@@ -151,6 +158,8 @@ pub fn start(
         actions: Vec::new(),
         seen_asks: HashMap::new(),
         room: Arc::new(Semaphore::new(MAX_REREAD)),
+        tail: Tail::default(),
+        sweeper: Sweeper::default(),
     };
     tokio::spawn(owner.run(feed, inbox));
     handle
@@ -197,21 +206,26 @@ struct Owner {
     seen_asks: HashMap<Offset, Timestamp>,
     /// Room for records that are read again.
     room: Arc<Semaphore>,
+    /// Whether the holes behind the last record are to be looked at.
+    tail: Tail,
+    sweeper: Sweeper,
 }
 
 impl Owner {
-    async fn run(mut self, mut feed: mpsc::UnboundedReceiver<Vec<InHand>>, mut inbox: mpsc::UnboundedReceiver<Mail>) {
+    async fn run(mut self, mut feed: mpsc::UnboundedReceiver<Fed>, mut inbox: mpsc::UnboundedReceiver<Mail>) {
         let mut gate = self.bound.keeper.watch();
         let mut deadline = None;
         let mut fed = true;
         self.gate_moved(&gate.borrow_and_update().clone());
         self.step(Event::Due);
+        let mut visit = tokio::time::Instant::now() + self.sweeper.next();
         loop {
             self.machine.flush(&mut self.actions);
             if let Some(why) = self.act().await {
                 return self.end(why);
             }
             let due = self.machine.next_due().map(|at| at.since(now()));
+            let look_at = self.tail.look_at();
             // Answers and outcomes come before new records: they give memory
             // back, and records take it.
             tokio::select! {
@@ -237,12 +251,20 @@ impl Owner {
                     }
                 }
                 () = sleep_for(due) => self.step(Event::Due),
-                records = feed.recv(), if fed => match records {
-                    Some(records) => self.receive(records),
+                fed_now = feed.recv(), if fed => match fed_now {
+                    Some(Fed::Records(records)) => self.receive(records),
+                    Some(Fed::End) => self.tail.ended(tokio::time::Instant::now(), self.machine.next()),
                     // The consumer thread reads this partition no more; its
                     // notice is on the way.
                     None => fed = false,
                 },
+                () = sleep_until(look_at) => {
+                    self.tail.look(&self.tools.log, &self.address, self.machine.next());
+                }
+                () = tokio::time::sleep_until(visit) => {
+                    self.sweeper.visit(Arc::clone(&self.tools.store), Arc::clone(&self.address));
+                    visit = tokio::time::Instant::now() + self.sweeper.next();
+                }
                 () = tokio::time::sleep(POSITION_WAIT) => {
                     let written = Offset(self.durable.load(Ordering::Relaxed));
                     self.machine.flush_position(written, &mut self.actions);
@@ -276,7 +298,10 @@ impl Owner {
 
     fn take(&mut self, mail: Mail, deadline: &mut Option<tokio::time::Instant>) {
         match mail {
-            Mail::Concluded(concluded) => {
+            Mail::Concluded(mut concluded) => {
+                if concluded.invoked {
+                    concluded.log = self.sweeper.explain(concluded.in_hand.offset, concluded.log.take());
+                }
                 let (offset, outcome) = (concluded.in_hand.offset, concluded.outcome);
                 let (number, counted) = (concluded.number, concluded.counted);
                 self.step(Event::Decided { offset, outcome, number, counted, detail: concluded });
@@ -289,7 +314,12 @@ impl Owner {
                     None => self.step(Event::Vanished { offset }),
                 }
             }
+            Mail::Holes(next) => {
+                self.step(Event::End { next });
+                self.expected.store(self.machine.next().0, Ordering::Relaxed);
+            }
             Mail::Asked(rows) => self.asked(rows),
+            Mail::Visited(rows) => self.visited(&rows),
             Mail::Revoke(wait) => {
                 self.address.no_more.cancel();
                 *deadline = Some(tokio::time::Instant::now() + wait);
@@ -312,6 +342,26 @@ impl Owner {
         if let Some(newest) = newest {
             let horizon = super::wakeups::WINDOW * 2;
             self.seen_asks.retain(|_, at| newest.since(*at) < horizon);
+        }
+    }
+
+    /// Runs what neither the machine nor anybody else works on.
+    fn visited(&mut self, rows: &[OpenRow]) {
+        let ordering = self.bound.binding.ordering;
+        let lanes: Vec<_> =
+            rows.iter().map(|row| (row.offset, lane_of(ordering, row.key.as_ref(), row.offset))).collect();
+        let strangers = self.machine.strangers(&lanes);
+        for (offset, since) in self.sweeper.forgotten(rows, &strangers, now()) {
+            let Some(row) = rows.iter().find(|row| row.offset == offset) else { continue };
+            // One that waits for a person is not forgotten.
+            if row.held {
+                continue;
+            }
+            let (group, place) = (&self.bound.binding.group, &self.address.place);
+            tracing::warn!(group, %place, %offset, state = %row.state, "nobody works on an open delivery; the sweeper runs it");
+            metrics::counter!("courier_swept_total", "group" => group.clone()).increment(1);
+            self.sweeper.note(offset, since);
+            self.step(Event::Asked(open(row.clone(), ordering)));
         }
     }
 

@@ -16,8 +16,10 @@ use crate::store::{OpenRow, PositionId, SharedStore, StoreError};
 pub const WINDOW: Duration = Duration::from_secs(10);
 /// How often the store is asked.
 pub const INTERVAL: Duration = Duration::from_millis(250);
-/// Requests taken at once; the rest is found the next time.
-const MAX_ASKED: u32 = 5_000;
+/// Requests read in one query.
+const PAGE: u32 = 5_000;
+/// Queries in one go; the rest is found the next time.
+const MAX_PAGES: usize = 10;
 
 /// Requests for the deliveries of `positions`, by position.
 ///
@@ -32,11 +34,22 @@ pub async fn asked(
         return Ok(HashMap::new());
     }
     let window = i64::try_from(WINDOW.as_micros()).unwrap_or(i64::MAX);
-    let since = Timestamp(newest.0.saturating_sub(window));
+    let mut since = Timestamp(newest.0.saturating_sub(window));
     let mut found: HashMap<PositionId, Vec<OpenRow>> = HashMap::new();
-    for row in store.asked(positions, since, MAX_ASKED).await? {
-        *newest = (*newest).max(row.asked_at.unwrap_or_default());
-        found.entry(row.position).or_default().push(row);
+    for _ in 0..MAX_PAGES {
+        let page = store.asked(positions, since, PAGE).await?;
+        let full = page.len() == PAGE as usize;
+        for row in page {
+            // No two requests have the same time.
+            since = since.max(row.asked_at.unwrap_or_default());
+            found.entry(row.position).or_default().push(row);
+        }
+        if !full {
+            break;
+        }
+    }
+    if !found.is_empty() {
+        *newest = (*newest).max(since);
     }
     Ok(found)
 }

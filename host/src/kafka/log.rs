@@ -25,6 +25,8 @@ pub fn statistics(json: &[u8]) {
 /// a broker is away, and what they mean is logged where it is decided.
 pub fn client_error(error: &KafkaError, reason: &str) {
     match error.rdkafka_error_code() {
+        // No error, and common: a consumer has read all there is.
+        Some(RDKafkaErrorCode::PartitionEOF) => {}
         Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
             debug!(target: "librdkafka", "{error}: {reason}");
         }

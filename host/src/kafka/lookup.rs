@@ -3,9 +3,10 @@
 //!
 //! It has consumers of its own that belong to no group, so that a question
 //! never disturbs what a group is doing. Every call may wait for the network
-//! and runs on a thread for that.
+//! and runs on a thread for that. What is read and how far is what a group
+//! would get: records of transactions that are committed.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use courier_core::message::{Offset, Timestamp};
@@ -16,6 +17,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
+use super::health::{self, Rescue};
 use super::record::Record;
 use super::topic_id::TopicIds;
 
@@ -50,8 +52,38 @@ pub struct TopicInfo {
 #[derive(Clone)]
 pub struct Log {
     ids: Arc<TopicIds>,
-    ask: Arc<BaseConsumer<Quiet>>,
-    read: Arc<Mutex<BaseConsumer<Quiet>>>,
+    config: ClientConfig,
+    /// Replaced when they no longer find a cluster that is there.
+    clients: Arc<Mutex<Arc<Clients>>>,
+    rescue: Arc<Mutex<Rescue>>,
+}
+
+struct Clients {
+    /// Sees what is committed, as groups do.
+    ask: BaseConsumer<Quiet>,
+    /// Sees the whole log.
+    ask_all: BaseConsumer<Quiet>,
+    /// Reads records.
+    read: BaseConsumer<Quiet>,
+    /// One reading at a time.
+    reading: Mutex<()>,
+}
+
+impl Clients {
+    fn connect(config: &ClientConfig) -> Result<Self, KafkaError> {
+        let ask = config.create_with_context(Quiet)?;
+        // Having read what was asked for, the client asks for more until it is
+        // told to stop, and the next question waits for the broker to answer.
+        let mut read = config.clone();
+        let read =
+            read.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "10").create_with_context(Quiet)?;
+        let ask_all = config.clone().set("isolation.level", "read_uncommitted").create_with_context(Quiet)?;
+        Ok(Self { ask, ask_all, read, reading: Mutex::default() })
+    }
+
+    fn all(&self) -> [&BaseConsumer<Quiet>; 3] {
+        [&self.ask, &self.ask_all, &self.read]
+    }
 }
 
 struct Quiet;
@@ -79,28 +111,47 @@ impl Log {
         // subscribes and nothing commits.
         config.set("group.id", "courier-log").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
         config.set("isolation.level", "read_committed").set("allow.auto.create.topics", "false");
-        let ask = config.create_with_context(Quiet)?;
-        let read = config.create_with_context(Quiet)?;
-        Ok(Self { ids: Arc::default(), ask: Arc::new(ask), read: Arc::new(Mutex::new(read)) })
+        let clients = Arc::new(Mutex::new(Arc::new(Clients::connect(&config)?)));
+        Ok(Self { ids: Arc::default(), config, clients, rescue: Arc::default() })
+    }
+
+    fn clients(&self) -> Arc<Clients> {
+        Arc::clone(&lock(&self.clients))
     }
 
     async fn asking<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&BaseConsumer<Quiet>) -> Result<T, LogError> + Send + 'static,
+        question: impl FnOnce(&Clients) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, LogError> {
-        let consumer = Arc::clone(&self.ask);
-        tokio::task::spawn_blocking(move || question(&consumer))
+        let clients = self.clients();
+        tokio::task::spawn_blocking(move || question(&clients))
             .await
             .unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
     }
 
-    /// Whether a broker answers.
+    /// Whether a broker answers. Meant to be asked again and again: clients
+    /// that no longer find a cluster which is there are replaced here.
     ///
     /// # Errors
     /// When none does.
     pub async fn ping(&self) -> Result<(), LogError> {
-        // A topic that nobody has costs the broker the least to describe.
-        self.asking(|consumer| consumer.fetch_metadata(Some(NOBODYS), ANSWER_WAIT).map(drop).map_err(unavailable)).await
+        let log = self.clone();
+        self.asking(move |clients| {
+            let answers = clients.all().map(|client| {
+                // A topic that nobody has costs the broker the least to describe.
+                health::found(client.fetch_metadata(Some(NOBODYS), ANSWER_WAIT))
+            });
+            let answer = answers.into_iter().collect::<Result<(), String>>().map_err(LogError::Unavailable);
+            if lock(&log.rescue).is_needed(&log.config, answer.is_ok()) {
+                tracing::warn!("the clients that ask kafka no longer find it, which is there: replacing them");
+                let connected = Clients::connect(&log.config).map_err(|error| LogError::Unavailable(error.to_string()));
+                let lost = std::mem::replace(&mut *lock(&log.clients), Arc::new(connected?));
+                // The destructor waits for the clients' threads.
+                std::thread::spawn(move || drop(lost));
+            }
+            answer
+        })
+        .await
     }
 
     /// The topic, or none when Kafka answers that there is no such topic.
@@ -109,7 +160,8 @@ impl Log {
     /// When Kafka does not answer.
     pub async fn topic(&self, topic: &str) -> Result<Option<TopicInfo>, LogError> {
         let (topic, ids) = (topic.to_owned(), Arc::clone(&self.ids));
-        self.asking(move |consumer| {
+        self.asking(move |clients| {
+            let consumer = &clients.ask;
             let metadata = consumer.fetch_metadata(Some(&topic), ANSWER_WAIT).map_err(unavailable)?;
             let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
             if found.error().is_some() || found.partitions().is_empty() {
@@ -123,16 +175,44 @@ impl Log {
         .await
     }
 
-    /// The first offset of a partition, and the one after its last.
+    /// The first offset of a partition, and the one after the last that a
+    /// group can read: a transaction that is open holds it back.
     ///
     /// # Errors
     /// When Kafka does not answer, or there is no such partition.
     pub async fn range(&self, topic: &str, partition: i32) -> Result<(Offset, Offset), LogError> {
         let topic = topic.to_owned();
-        self.asking(move |consumer| {
-            let (low, high) =
-                consumer.fetch_watermarks(&topic, partition, ANSWER_WAIT).map_err(|error| of(&topic, error))?;
-            Ok((Offset(low), Offset(high)))
+        self.asking(move |clients| watermarks(&clients.ask, &topic, partition)).await
+    }
+
+    /// The end of the log, open transactions included.
+    ///
+    /// # Errors
+    /// When Kafka does not answer, or there is no such partition.
+    pub async fn end_of_all(&self, topic: &str, partition: i32) -> Result<Offset, LogError> {
+        let topic = topic.to_owned();
+        self.asking(move |clients| Ok(watermarks(&clients.ask_all, &topic, partition)?.1)).await
+    }
+
+    /// Where the next record at or after `from` stands; where one can stand at
+    /// the earliest when there is none yet. What lies between are holes.
+    ///
+    /// # Errors
+    /// When Kafka does not answer, or there is no such partition.
+    pub async fn next_record(&self, topic: &str, partition: i32, from: Offset) -> Result<Offset, LogError> {
+        let topic = topic.to_owned();
+        self.asking(move |clients| {
+            // The end is asked first: whoever reads to the end after that has
+            // seen all that stands below this one.
+            let (_, end) = watermarks(&clients.ask, &topic, partition)?;
+            if end <= from {
+                return Ok(from);
+            }
+            match read_from(clients, &topic, partition, from)? {
+                Found::Record(offset, _) => Ok(offset),
+                Found::End => Ok(end),
+                Found::OutOfRange => Err(LogError::Unavailable(format!("{topic}:{partition} has no offset {from}"))),
+            }
         })
         .await
     }
@@ -144,7 +224,8 @@ impl Log {
     /// When Kafka does not answer, or there is no such partition.
     pub async fn offset_at(&self, topic: &str, partition: i32, time: Timestamp) -> Result<Offset, LogError> {
         let topic = topic.to_owned();
-        self.asking(move |consumer| {
+        self.asking(move |clients| {
+            let consumer = &clients.ask;
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(&topic, partition, KafkaOffset::Offset(time.0.div_euclid(1_000)))
                 .map_err(unavailable)?;
@@ -152,9 +233,31 @@ impl Log {
             if let Some(KafkaOffset::Offset(offset)) = found.elements().first().map(|element| element.offset()) {
                 return Ok(Offset(offset));
             }
-            let (_, high) =
-                consumer.fetch_watermarks(&topic, partition, ANSWER_WAIT).map_err(|error| of(&topic, error))?;
-            Ok(Offset(high))
+            Ok(watermarks(consumer, &topic, partition)?.1)
+        })
+        .await
+    }
+
+    /// The records of a partition from `from` on and below `to`. Offsets are
+    /// sparse: where none is answered, Kafka has no record.
+    ///
+    /// A consumer of its own reads them, since only one that never read
+    /// anything else can be believed when it says that the log has ended.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub async fn read_range(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: Offset,
+        to: Offset,
+    ) -> Result<Vec<(Offset, Record)>, LogError> {
+        let (topic, mut config) = (topic.to_owned(), self.config.clone());
+        config.set("enable.partition.eof", "true");
+        self.asking(move |_| {
+            let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(unavailable)?;
+            read_span(&consumer, &topic, partition, from, to)
         })
         .await
     }
@@ -164,25 +267,63 @@ impl Log {
     /// # Errors
     /// When Kafka does not answer.
     pub async fn read(&self, topic: &str, partition: i32, offset: Offset) -> Result<Option<Record>, LogError> {
-        let (topic, read) = (topic.to_owned(), Arc::clone(&self.read));
-        tokio::task::spawn_blocking(move || {
-            // A lock that a panic poisoned guards nothing that could be broken.
-            let consumer = read.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let result = read_one(&consumer, &topic, partition, offset);
-            let _ = consumer.unassign();
-            result
+        let topic = topic.to_owned();
+        self.asking(move |clients| match read_from(clients, &topic, partition, offset)? {
+            Found::Record(at, record) if at == offset => Ok(Some(record)),
+            Found::Record(..) | Found::End | Found::OutOfRange => Ok(None),
         })
         .await
-        .unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
     }
 }
 
-fn read_one(
+/// What reading from an offset comes to.
+enum Found {
+    /// The first record there, which may stand behind the offset.
+    Record(Offset, Record),
+    /// There is none up to the end of what is committed.
+    End,
+    /// The log has no such offset.
+    OutOfRange,
+}
+
+fn read_from(clients: &Clients, topic: &str, partition: i32, offset: Offset) -> Result<Found, LogError> {
+    let _turn = lock(&clients.reading);
+    let found = read_first(&clients.read, topic, partition, offset);
+    let _ = clients.read.unassign();
+    found
+}
+
+fn read_span(
     consumer: &BaseConsumer<Quiet>,
     topic: &str,
     partition: i32,
-    offset: Offset,
-) -> Result<Option<Record>, LogError> {
+    from: Offset,
+    to: Offset,
+) -> Result<Vec<(Offset, Record)>, LogError> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, KafkaOffset::Offset(from.0)).map_err(unavailable)?;
+    consumer.assign(&list).map_err(unavailable)?;
+    let (begun, mut records) = (Instant::now(), Vec::new());
+    while let Some(left) = ANSWER_WAIT.checked_sub(begun.elapsed()) {
+        match consumer.poll(left) {
+            Some(Ok(message)) if message.offset() < to.0 => {
+                records.push((Offset(message.offset()), Record::from_kafka(&message)));
+                if message.offset() + 1 == to.0 {
+                    return Ok(records);
+                }
+            }
+            Some(Ok(_)) | Some(Err(KafkaError::PartitionEOF(_))) => return Ok(records),
+            Some(Err(error)) => match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => return Ok(records),
+                _ => tracing::debug!(%error, "while reading {topic}:{partition} from {from}"),
+            },
+            None => break,
+        }
+    }
+    Err(LogError::Unavailable(format!("the records did not come within {ANSWER_WAIT:?}")))
+}
+
+fn read_first(consumer: &BaseConsumer<Quiet>, topic: &str, partition: i32, offset: Offset) -> Result<Found, LogError> {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, KafkaOffset::Offset(offset.0)).map_err(unavailable)?;
     consumer.assign(&list).map_err(unavailable)?;
@@ -190,18 +331,33 @@ fn read_one(
     while let Some(left) = ANSWER_WAIT.checked_sub(begun.elapsed()) {
         match consumer.poll(left) {
             Some(Ok(message)) if message.topic() == topic && message.partition() == partition => {
-                return Ok((message.offset() == offset.0).then(|| Record::from_kafka(&message)));
+                return Ok(Found::Record(Offset(message.offset()), Record::from_kafka(&message)));
             }
             // Left over from the question before.
             Some(Ok(_)) => {}
+            // The client drops what it has of an earlier assignment, so this
+            // is the end of the partition that was assigned just now.
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Found::End),
             Some(Err(error)) => match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => return Ok(None),
+                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                    return Ok(Found::OutOfRange);
+                }
                 _ => tracing::debug!(%error, "while reading {topic}:{partition}:{offset}"),
             },
-            None => break,
+            None => {}
         }
     }
     Err(LogError::Unavailable(format!("no record within {ANSWER_WAIT:?}")))
+}
+
+fn watermarks(consumer: &BaseConsumer<Quiet>, topic: &str, partition: i32) -> Result<(Offset, Offset), LogError> {
+    let (low, high) = consumer.fetch_watermarks(topic, partition, ANSWER_WAIT).map_err(|error| of(topic, error))?;
+    Ok((Offset(low), Offset(high)))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Values are replaced whole, so a panic leaves none half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[allow(clippy::needless_pass_by_value)]

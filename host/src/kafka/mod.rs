@@ -9,6 +9,7 @@
 mod cloudevents;
 pub mod embedded;
 pub mod hash;
+mod health;
 pub mod log;
 pub mod lookup;
 pub mod partition;

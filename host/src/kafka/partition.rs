@@ -122,5 +122,15 @@ impl InHand {
     }
 }
 
-/// Where the consumer thread puts the records of one partition.
-pub type Feed = mpsc::UnboundedSender<Vec<InHand>>;
+/// What the consumer thread tells the owner of a partition.
+#[derive(Debug)]
+pub enum Fed {
+    /// Records, in their order.
+    Records(Vec<InHand>),
+    /// For a moment there was nothing more to read: what lies between the last
+    /// record and the end of the log may be holes.
+    End,
+}
+
+/// Where the consumer thread puts what it has for the owner of one partition.
+pub type Feed = mpsc::UnboundedSender<Fed>;

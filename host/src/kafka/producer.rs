@@ -7,9 +7,9 @@
 //! senders need not wait to find out, and replaces its client when that no
 //! longer works.
 //!
-//! Next: `producer/health.rs` for that; `topics.rs`, which knows the partitions of topics.
+//! Next: `producer/cluster.rs` for that; `topics.rs`, which knows the partitions of topics.
 
-mod health;
+mod cluster;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -28,8 +28,9 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerConte
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
-use self::health::Health;
+use self::cluster::Health;
 use super::hash::murmur2_partition;
+use super::health::is_suspicious;
 use super::log;
 use super::record::Record;
 use super::topics::{TopicError, Topics};
@@ -117,7 +118,7 @@ impl Producer {
         // A thread of its own, since librdkafka's questions block.
         std::thread::Builder::new()
             .name("kafka-health".to_owned())
-            .spawn(move || health::keep_watch(&watched))
+            .spawn(move || cluster::keep_watch(&watched))
             .map_err(|error| KafkaError::ClientCreation(format!("cannot start a thread: {error}")))?;
         Ok(Self { inner })
     }
@@ -417,18 +418,12 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
-                self.health.set(true);
-                self.health.suspect();
-            }
-            Some(
-                RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::Resolve
-                | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::Authentication,
-            ) => self.health.suspect(),
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.health.set(true),
             Some(RDKafkaErrorCode::Fatal) => self.health.fatal.store(true, Ordering::Relaxed),
             _ => {}
+        }
+        if is_suspicious(&error) {
+            self.health.suspect();
         }
         log::client_error(&error, reason);
     }

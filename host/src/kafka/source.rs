@@ -10,7 +10,10 @@
 //! It refuses to choose offsets: an assignment names the offset to start at,
 //! and a position that Kafka no longer has is a notice, never a silent reset.
 
+mod cluster;
+
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,7 +28,8 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::{mpsc as async_mpsc, oneshot};
 
-use super::partition::{Budget, Feed, InHand, TopicPartition};
+use super::health::is_suspicious;
+use super::partition::{Budget, Fed, Feed, InHand, TopicPartition};
 use super::record::Record;
 
 /// How long one poll waits for a message, and so how long an order waits.
@@ -124,17 +128,22 @@ impl Source {
         budget: Arc<Budget>,
         notices: async_mpsc::UnboundedSender<Notice>,
     ) -> Result<Self, KafkaError> {
-        let consumer: BaseConsumer<Rebalances> =
-            config.create_with_context(Rebalances { notices: Mutex::new(notices.clone()) })?;
+        let context = Rebalances { notices: Mutex::new(notices.clone()), suspected: AtomicBool::new(false) };
+        let consumer: Arc<BaseConsumer<Rebalances>> = Arc::new(config.create_with_context(context)?);
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
         consumer.subscribe(&names)?;
         let (orders, inbox) = mpsc::channel();
+        let (watched, same) = (Arc::downgrade(&consumer), config.clone());
+        thread::Builder::new()
+            .name(format!("watch {group}"))
+            .spawn(move || cluster::keep_watch(&watched, &same))
+            .map_err(no_thread)?;
         let thread = thread::Builder::new()
             .name(format!("consume {group}"))
             .spawn(move || {
                 Thread { consumer, inbox, notices, budget, feeds: HashMap::new(), paused: Vec::new() }.run();
             })
-            .map_err(|error| KafkaError::ClientCreation(format!("cannot start a thread: {error}")))?;
+            .map_err(no_thread)?;
         Ok(Self { orders, thread: Some(thread) })
     }
 
@@ -168,10 +177,16 @@ impl Source {
     }
 }
 
+fn no_thread(error: std::io::Error) -> KafkaError {
+    KafkaError::ClientCreation(format!("cannot start a thread: {error}"))
+}
+
 /// Takes note of rebalances. The default of the trait would unassign at once,
 /// and so leave no time to drain.
 struct Rebalances {
     notices: Mutex<async_mpsc::UnboundedSender<Notice>>,
+    /// The cluster may be away, or this consumer may have lost it.
+    suspected: AtomicBool,
 }
 
 impl Rebalances {
@@ -187,6 +202,9 @@ impl ClientContext for Rebalances {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if is_suspicious(&error) {
+            self.suspected.store(true, Ordering::Relaxed);
+        }
         super::log::client_error(&error, reason);
     }
 }
@@ -222,7 +240,7 @@ struct Slot {
 }
 
 struct Thread {
-    consumer: BaseConsumer<Rebalances>,
+    consumer: Arc<BaseConsumer<Rebalances>>,
     inbox: mpsc::Receiver<Order>,
     notices: async_mpsc::UnboundedSender<Notice>,
     budget: Arc<Budget>,
@@ -258,11 +276,13 @@ impl Thread {
     /// Polls up to `limit` records, waiting for the first one only.
     fn take(&mut self, limit: usize, wait: Duration) {
         let mut wait = wait;
+        let mut ended = Vec::new();
         let now = Timestamp(jiff::Timestamp::now().as_microsecond());
         for _ in 0..limit {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => Self::sort(&mut self.feeds, &self.budget, now, &message),
+                Some(Err(KafkaError::PartitionEOF(partition))) => ended.push(partition),
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     let _ = self.notices.send(Notice::Fatal(code.to_string()));
                     break;
@@ -282,8 +302,18 @@ impl Thread {
             if !slot.batch.is_empty() {
                 // A feed whose owner is gone: the owner's successor reads them
                 // again from its own position.
-                let _ = slot.feed.send(std::mem::take(&mut slot.batch));
+                let _ = slot.feed.send(Fed::Records(std::mem::take(&mut slot.batch)));
             }
+        }
+        ended.into_iter().for_each(|partition| self.tell_end(partition));
+    }
+
+    /// The client names the partition that it has read to the end, and not its
+    /// topic: all that it may be are told, and look for themselves.
+    fn tell_end(&self, partition: i32) {
+        let Ok(at) = usize::try_from(partition) else { return };
+        for slot in self.feeds.values().filter_map(|slots| slots.get(at)?.as_ref()) {
+            let _ = slot.feed.send(Fed::End);
         }
     }
 

@@ -69,7 +69,7 @@ impl Default for Settings {
 /// The send side's front door; clones share it.
 #[derive(Clone)]
 pub struct Acceptor {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 pub(super) struct Inner {
@@ -79,7 +79,7 @@ pub(super) struct Inner {
     pub(super) backlog: Backlog,
     pub(super) waker: Waker,
     pub(super) alarm: Alarm,
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 /// How messages for a topic go, for the whole of one request.

@@ -57,6 +57,9 @@ pub struct Draft {
     pub headers: Vec<Header>,
     /// When it happened; none means now.
     pub time: Option<Timestamp>,
+    /// What is wrong with it that whoever made it out knows already. Of such
+    /// a message the send side keeps the row that tells.
+    pub fault: Option<Problem>,
     /// When it is to be delivered; none means now.
     pub deliver_at: Option<Timestamp>,
     /// How long it is to wait, by the store's clock, instead of `deliver_at`.
@@ -83,7 +86,7 @@ impl Draft {
     /// Checks the draft and gives it an id and a time.
     pub(super) fn ready(self, now: Timestamp, max_bytes: usize) -> Result<Ready, (Box<NewMessage>, Problem)> {
         let (digest, named) = (digest(&self), self.id.is_some());
-        let wrong = self.wrong(now);
+        let wrong = self.fault.clone().or_else(|| self.wrong(now));
         let due = self.due();
         let id = match &self.id {
             Some(id) if valid_id(id) => id.clone(),
@@ -269,7 +272,7 @@ fn valid_name(name: &str) -> bool {
         && !name.chars().any(char::is_control)
 }
 
-fn valid_id(id: &str) -> bool {
+pub(super) fn valid_id(id: &str) -> bool {
     valid_name(id)
 }
 
@@ -280,7 +283,7 @@ fn shown(text: &str) -> &str {
 
 /// SHA-256 of all that makes it the same message when a sender repeats it.
 /// Each part is preceded by its length, so that no two messages run together.
-fn digest(draft: &Draft) -> [u8; 32] {
+pub(super) fn digest(draft: &Draft) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut add = |part: Option<&[u8]>| {
         let length = part.map_or(u64::MAX, |part| u64::try_from(part.len()).unwrap_or(u64::MAX - 1));

@@ -265,4 +265,5 @@ impl Inner {
 /// Counts a message that entered a state.
 pub(super) fn count(state: State) {
     metrics::counter!("courier_messages_total", "state" => state.as_str()).increment(1);
+    crate::tally::process().published(u64::from(state == State::Committed), u64::from(state == State::SendFail));
 }

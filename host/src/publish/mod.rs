@@ -10,7 +10,8 @@
 //! ([`half`]).
 //!
 //! Read [`draft`] for what is valid, [`accept`] for the direct way with
-//! [`journal`] for how its rows become durable, then [`relay`].
+//! [`journal`] for how its rows become durable, then [`relay`], and [`outbox`]
+//! for what senders leave in their own databases.
 
 pub mod accept;
 pub mod backlog;
@@ -21,6 +22,7 @@ pub mod half;
 pub mod journal;
 mod landing;
 mod lease;
+pub mod outbox;
 mod receipt;
 pub mod relay;
 pub mod waker;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use courier_core::verdict::DeadLetter;
 use futures::future::join_all;
 
+use crate::api::ports::ParkedFull;
 use crate::config::Binding;
 use crate::group::binding::Bound;
 use crate::group::delivery::dead_letter_topic;
@@ -114,6 +115,32 @@ impl Fleet {
             Gate::Paused(why) => Some(why),
             Gate::Closed { reason, .. } => Some(reason),
         }
+    }
+
+    /// What keeps a binding's deliveries from running, in one word.
+    #[must_use]
+    pub fn blocked(bound: &Bound) -> Option<&'static str> {
+        match bound.keeper.now() {
+            Gate::Open | Gate::Probing => None,
+            Gate::Paused(_) => Some("paused"),
+            Gate::Closed { verdict, .. } => Some(verdict.as_str()),
+        }
+    }
+
+    /// Partitions of this node that stand still because too much is parked.
+    #[must_use]
+    pub fn parked_full(&self) -> Vec<ParkedFull> {
+        let of = |bound: &Arc<Bound>| {
+            let group = bound.binding.group.clone();
+            let full = bound.parked_full().into_iter();
+            full.map(move |place| ParkedFull {
+                group: group.clone(),
+                topic: place.topic.to_string(),
+                partition: place.partition,
+            })
+            .collect::<Vec<_>>()
+        };
+        self.bound().iter().flat_map(of).collect()
     }
 
     /// What the API paused, and why.

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::http::StatusCode;
 use bytes::Bytes;
-use courier_core::message::{Message, Offset};
+use courier_core::message::{Message, Offset, Timestamp};
 use futures::future::{BoxFuture, FutureExt as _};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::fleet::Fleet;
+use super::policy;
 use super::upkeep::Heard;
 use crate::api::auth::{Role as ApiRole, TokenSpec};
-use crate::api::ports::{self, BindingView, Ready, Seek, Sought, Uploaded};
+use crate::api::ports::{self, BindingView, OutboxView, Ready, Seek, Sought, Uploaded};
 use crate::api::problem::Problem;
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
 use crate::engine::{self, PrepareError, StateSource};
@@ -25,6 +25,7 @@ use crate::kafka::record::Record;
 use crate::publish::accept::Acceptor;
 use crate::publish::draft::{Draft, Receipt};
 use crate::publish::half::{NotPrepared, Transactions};
+use crate::publish::outbox;
 use crate::store::{HalfRow, NewVersion, SharedStore, StoreError};
 
 /// How often it is looked whether topics of Courier's own are there.
@@ -85,6 +86,12 @@ pub struct Groups {
     pub fleet: Arc<Fleet>,
     /// What Kafka says of the logs.
     pub heard: Arc<Heard>,
+    /// Where positions are moved.
+    pub store: SharedStore,
+    /// Says where they may go.
+    pub log: Log,
+    /// Wakes what works on redrives.
+    pub redrives: Arc<Notify>,
 }
 
 #[async_trait]
@@ -118,7 +125,9 @@ impl ports::Groups for Groups {
                     .to_owned(),
                     concurrency: u32::try_from(binding.concurrency).unwrap_or(u32::MAX),
                     paused: why.is_some(),
+                    blocked: Fleet::blocked(bound).map(ToOwned::to_owned),
                     why,
+                    policy: policy::view(bound),
                 }
             })
             .collect()
@@ -128,17 +137,34 @@ impl ports::Groups for Groups {
         self.heard.ends()
     }
 
-    fn wake(&self) {
-        self.fleet.wake();
+    fn parked_full(&self) -> Vec<ports::ParkedFull> {
+        self.fleet.parked_full()
     }
 
-    async fn seek(&self, _seek: &Seek) -> Result<Vec<Sought>, Problem> {
-        Err(Problem::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "not available",
-            "this version cannot move positions yet; a delivery that ended can be run again by \
-             POST /v1/deliveries/{id}/retry",
-        ))
+    fn wake(&self) {
+        self.fleet.wake();
+        self.redrives.notify_one();
+    }
+
+    async fn seek(&self, seek: &Seek) -> Result<Vec<Sought>, Problem> {
+        let sought = super::seek::seek(&self.store, &self.log, seek).await?;
+        self.fleet.wake();
+        Ok(sought)
+    }
+}
+
+/// The outboxes.
+pub struct Outboxes(pub Arc<outbox::Outboxes>);
+
+impl ports::Outboxes for Outboxes {
+    fn configured(&self) -> Vec<OutboxView> {
+        let all = self.0.configured().into_iter().map(|outbox| OutboxView {
+            url: outbox.shown_url(),
+            shard: outbox::shard_of_outbox(&outbox.name),
+            name: outbox.name,
+            table: outbox.table,
+        });
+        all.collect()
     }
 }
 
@@ -203,6 +229,14 @@ impl ports::Log for Records {
         Ok(record.map(|record| record.to_message(topic, partition, offset)))
     }
 
+    async fn range(&self, topic: &str, partition: i32) -> Result<(Offset, Offset), String> {
+        self.0.range(topic, partition).await.map_err(|error| error.to_string())
+    }
+
+    async fn offset_at(&self, topic: &str, partition: i32, time: Timestamp) -> Result<Offset, String> {
+        self.0.offset_at(topic, partition, time).await.map_err(|error| error.to_string())
+    }
+
     fn decode(&self, topic: &str, record: &[u8]) -> Option<Message> {
         let record = Record::decode(&Bytes::copy_from_slice(record)).ok()?;
         Some(record.to_message(topic, -1, Offset(-1)))
@@ -241,6 +275,17 @@ impl ports::Health for Health {
         for topic in self.heard.missing_topics() {
             ready.degraded.push(format!("topic {topic}"));
             ready.reasons.push(format!("a binding needs topic {topic}, which does not exist"));
+        }
+        for stalled in self.heard.stalled() {
+            let (topic, partition) = &stalled.place;
+            ready.degraded.push(format!("partition {topic}:{partition}"));
+            ready.reasons.push(format!(
+                "partition {topic}:{partition} stands at offset {}: a producer's transaction has been open for {} s and \
+                 holds {} offsets back; finish or abort it (kafka-transactions.sh finds it)",
+                stalled.at,
+                stalled.since.as_secs(),
+                stalled.behind
+            ));
         }
         ready
     }

@@ -11,6 +11,7 @@ use super::ports;
 use crate::api::auth::Gate;
 use crate::config::{self, Config};
 use crate::publish::check_url::CheckUrls;
+use crate::publish::outbox::Outboxes;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -59,13 +60,15 @@ pub fn warn(config: &Config) {
 pub struct Running<'a> {
     /// The groups.
     pub fleet: &'a Fleet,
+    /// The outboxes.
+    pub outboxes: &'a Outboxes,
     /// The tokens.
     pub gate: &'a Gate,
     /// Where senders may be asked about their transactions.
     pub urls: &'a CheckUrls,
 }
 
-/// Reads the file and makes the running groups what it wants.
+/// Reads the file and makes the running groups and outboxes what it wants.
 pub async fn apply(path: Option<&Path>, running: &mut Config, host: &Running<'_>) {
     let Some(path) = path else { return };
     let wanted = match config::load(path) {
@@ -88,6 +91,8 @@ pub async fn apply(path: Option<&Path>, running: &mut Config, host: &Running<'_>
     }
     host.gate.replace(ports::tokens(&wanted.auth));
     host.urls.replace(&wanted.transactions.check_urls);
+    host.outboxes.apply(&wanted.outboxes);
+    running.outboxes = wanted.outboxes;
     match host.fleet.apply(&wanted.bindings).await {
         Ok(()) => {
             running.bindings = wanted.bindings;

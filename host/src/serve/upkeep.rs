@@ -10,8 +10,10 @@ use courier_core::status::State;
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::Fleet;
+use super::stalls::{Stalled, Stalls};
 use crate::kafka::lookup::Log;
 use crate::store::{SharedStore, StoreError, WriterId};
+use crate::tally;
 
 /// How long a node's name is held without a renewal.
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -23,6 +25,8 @@ const ENDS: Duration = Duration::from_secs(2);
 const PRUNE: Duration = Duration::from_secs(60);
 /// How often the store is asked which groups the API paused.
 pub const PAUSE_POLL: Duration = Duration::from_millis(500);
+/// How often what was counted is written.
+const MINUTES: Duration = Duration::from_secs(2);
 /// How long an answer of a dependency is believed.
 pub const FRESH: Duration = Duration::from_secs(5);
 
@@ -37,6 +41,7 @@ struct Inner {
     ends: HashMap<(String, i32), Offset>,
     kafka: Option<(Instant, Result<(), String>)>,
     missing: Vec<String>,
+    stalled: Vec<Stalled>,
 }
 
 impl Heard {
@@ -65,6 +70,12 @@ impl Heard {
     pub fn missing_topics(&self) -> Vec<String> {
         self.lock().missing.clone()
     }
+
+    /// Partitions that an open transaction holds back.
+    #[must_use]
+    pub fn stalled(&self) -> Vec<Stalled> {
+        self.lock().stalled.clone()
+    }
 }
 
 /// Renews the lease on the node's name. Ends with why the host must stop, when
@@ -83,6 +94,7 @@ pub async fn keep_lease(store: SharedStore, writer: WriterId) -> String {
 /// Asks for the ends of the logs of all bound topics, and sets the lag gauges.
 pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: Arc<Heard>) {
     let mut partitions: HashMap<String, (Instant, Vec<i32>)> = HashMap::new();
+    let mut stalls = Stalls::default();
     loop {
         let mut topics: HashSet<String> = fleet.bound().iter().flat_map(|bound| bound.binding.topics.clone()).collect();
         topics.extend(fleet.own_topics());
@@ -112,7 +124,13 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
             for partition in found {
                 match log.range(&topic, partition).await {
                     Ok((_, high)) => {
-                        ends.insert((topic.clone(), partition), high);
+                        let place = (topic.clone(), partition);
+                        if stalls.readable(Instant::now(), &place, high)
+                            && let Ok(end) = log.end_of_all(&topic, partition).await
+                        {
+                            stalls.whole(Instant::now(), &place, end);
+                        }
+                        ends.insert(place, high);
                     }
                     Err(error) => trouble = Some(error.to_string()),
                 }
@@ -127,8 +145,14 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
                 }
             }
         }
+        if trouble.is_none() {
+            stalls.keep(&ends);
+        }
+        let stalled = stalls.stalled(Instant::now());
+        tell_stalls(&heard.stalled(), &stalled);
         {
             let mut inner = heard.lock();
+            inner.stalled = stalled;
             inner.kafka = Some((Instant::now(), trouble.map_or(Ok(()), Err)));
             if inner.kafka.as_ref().is_some_and(|(_, result)| result.is_ok()) {
                 missing.sort_unstable();
@@ -141,6 +165,22 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
         }
         tokio::time::sleep(ENDS).await;
     }
+}
+
+/// Logs which partitions are held back now and were not, and the other way
+/// round; and sets the gauge.
+fn tell_stalls(before: &[Stalled], now: &[Stalled]) {
+    let is_in = |stalls: &[Stalled], one: &Stalled| stalls.iter().any(|other| other.place == one.place);
+    for Stalled { place: (topic, partition), at, behind, since } in now.iter().filter(|one| !is_in(before, one)) {
+        tracing::warn!(
+            topic, partition, at = %at, behind, open_for = ?since,
+            "a producer's transaction is open and holds the partition back: finish or abort it"
+        );
+    }
+    for Stalled { place: (topic, partition), .. } in before.iter().filter(|one| !is_in(now, one)) {
+        tracing::info!(topic, partition, "no transaction holds the partition back any more");
+    }
+    metrics::gauge!("courier_stalled_partitions").set(now.len() as f64);
 }
 
 /// Sets the gauges of open deliveries.
@@ -160,6 +200,22 @@ pub async fn gauge_totals(store: SharedStore) {
             }
         }
         tokio::time::sleep(ENDS).await;
+    }
+}
+
+/// Writes what this process counted lately. What the store does not take is
+/// written with what comes next.
+pub async fn keep_minutes(store: SharedStore, writer: WriterId) {
+    loop {
+        tokio::time::sleep(MINUTES).await;
+        let (minutes, paces) = tally::process().rows();
+        if minutes.is_empty() && paces.is_empty() {
+            continue;
+        }
+        match store.put_minutes(writer, &minutes, &paces).await {
+            Ok(()) => tally::process().taken(&minutes, &paces),
+            Err(error) => tracing::debug!(%error, "what was counted could not be written yet"),
+        }
     }
 }
 

@@ -13,12 +13,19 @@
 //!
 //! Read [`rows`] for the shapes, then [`Store`].
 
+pub mod audits;
 pub mod delayed;
 pub mod error;
 pub mod half;
+pub mod minutes;
+pub mod outbox;
 pub mod postgres;
+pub mod redrive;
 pub mod rows;
+pub mod seek;
+pub mod sessions;
 pub mod sqlite;
+pub mod troubles;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +34,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 
+pub use audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd};
 pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
 pub use half::{HalfCheck, HalfMessage, HalfRow, HalfState, Halves, NewHalf};
+pub use minutes::{MinuteRow, Minutes, PaceRow};
+pub use outbox::{OutboxNote, OutboxRow, Outboxes};
 pub use rows::*;
+pub use sessions::{SessionRow, Sessions};
+pub use troubles::{
+    DeadLetterFilter, DeadLetterRow, FailedRow, FailureFilter, FailureRow, Failures, LaneRow, Troubles,
+};
 
 /// A store that several tasks share.
 pub type SharedStore = Arc<dyn Store>;
@@ -51,7 +65,20 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 /// The verbs of the store. All times come from the store's own clock unless
 /// they are arguments; batches keep the caller's order.
 #[async_trait]
-pub trait Store: Delayed + Halves + Send + Sync + 'static {
+pub trait Store:
+    Audits
+    + Delayed
+    + half::Halves
+    + Minutes
+    + Outboxes
+    + Sessions
+    + Troubles
+    + redrive::Redrives
+    + seek::Seeks
+    + Send
+    + Sync
+    + 'static
+{
     /// Whether the store answers a trivial query; the store's clock.
     async fn ping(&self) -> Result<Timestamp, StoreError>;
 
@@ -134,9 +161,9 @@ pub trait Store: Delayed + Halves + Send + Sync + 'static {
     // ---- running again
 
     /// Asks that a delivery runs again now. An open one becomes due; a final
-    /// one becomes an open row (state COMMITTED until its outcome, attempts
-    /// and their numbers kept, `counted` from 0) in one transaction, and
-    /// leaves the final rows. One that waits behind its lane's head is marked
+    /// one becomes an open row in one transaction, and leaves the final rows:
+    /// a failed one stays HANDLE_FAIL until its next outcome, a handled one is
+    /// COMMITTED; attempts and their numbers are kept, `counted` starts at 0. One that waits behind its lane's head is marked
     /// and goes on waiting. `Conflict` for one that is running its first
     /// flight or whose topic was created anew, `NotFound` for an unknown one.
     async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError>;
@@ -169,8 +196,10 @@ pub trait Store: Delayed + Halves + Send + Sync + 'static {
 
     /// Takes messages of senders, in one transaction and in order. For each:
     /// a new id inserts its message row (and its outbound row, when it has
-    /// one, or in its place the row of a delayed message) and answers `New`; a known id answers `Same` with the row when the
-    /// content digest equals, else `Other`.
+    /// one, or in its place the row of a delayed message) and answers `New`; a
+    /// known id answers `Same` with the row when the content digest equals,
+    /// else `Other`. A message that was refused for what was wrong with it
+    /// makes room for a corrected one of its id.
     async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError>;
 
     /// Kafka took messages that were sent directly: state COMMITTED with
@@ -243,9 +272,6 @@ pub trait Store: Delayed + Halves + Send + Sync + 'static {
 
     /// Groups paused by the API and why.
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError>;
-
-    /// Appends to the audit log.
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError>;
 
     /// Removes what is older than `retention`: at most a chunk a call; answers
     /// whether more may be left. Never touches open deliveries.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use courier_core::message::Offset;
+use courier_core::message::{Offset, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -10,7 +10,9 @@ use crate::api::App;
 use crate::api::auth::Caller;
 use crate::api::ports::BindingView;
 use crate::api::problem::Problem;
-use crate::store::{GroupTotals, PositionRow};
+use crate::clock::now;
+use crate::store::{GroupTotals, PaceRow, PositionRow};
+use crate::tally::{PACE_WINDOW, quantile_ms};
 
 /// A consumer group.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -32,6 +34,23 @@ pub struct GroupView {
     pub handled: u64,
     /// Deliveries that failed for good.
     pub failed: u64,
+    /// Milliseconds that half of the attempts of the last hour took at most,
+    /// over all hosts; null without attempts.
+    #[schema(required = true)]
+    pub p50_ms: Option<f64>,
+    /// The same for 99 of 100.
+    #[schema(required = true)]
+    pub p99_ms: Option<f64>,
+}
+
+impl GroupView {
+    /// Records that the group is behind; none when it is not known for each
+    /// partition, or when there are none yet.
+    #[must_use]
+    pub fn lag(&self) -> Option<i64> {
+        let lags: Option<Vec<i64>> = self.partitions.iter().map(|partition| partition.lag).collect();
+        lags.filter(|lags| !lags.is_empty()).map(|lags| lags.into_iter().sum())
+    }
 }
 
 /// A partition of a group.
@@ -72,8 +91,27 @@ pub(in crate::api) async fn all(app: &App, caller: &Caller) -> Result<Vec<GroupV
     let paused: HashMap<String, String> = app.store.paused().await?.into_iter().collect();
     let positions = app.store.positions().await?;
     let totals = app.store.totals().await?;
-    let groups = assemble(app.groups.bindings(), &positions, &totals, &paused, &app.groups.log_ends());
+    let mut groups = assemble(app.groups.bindings(), &positions, &totals, &paused, &app.groups.log_ends());
+    let since = Timestamp(now().0.saturating_sub(PACE_WINDOW.as_micros() as i64));
+    let paces = paces(app.store.paces(since).await?);
+    for group in &mut groups {
+        let Some(buckets) = paces.get(&group.group) else { continue };
+        (group.p50_ms, group.p99_ms) = (quantile_ms(buckets, 0.5), quantile_ms(buckets, 0.99));
+    }
     Ok(groups.into_iter().filter_map(|group| scoped(group, caller)).collect())
+}
+
+/// How long attempts took, by group, over all processes.
+fn paces(rows: Vec<PaceRow>) -> HashMap<String, Vec<u64>> {
+    let mut paces: HashMap<String, Vec<u64>> = HashMap::new();
+    for row in rows {
+        let sum = paces.entry(row.group).or_default();
+        sum.resize(sum.len().max(row.buckets.len()), 0);
+        for (sum, count) in sum.iter_mut().zip(row.buckets) {
+            *sum += count;
+        }
+    }
+    paces
 }
 
 /// One group.
@@ -147,6 +185,8 @@ fn entry<'a>(groups: &'a mut BTreeMap<String, GroupView>, name: &str) -> &'a mut
         open: OpenView::default(),
         handled: 0,
         failed: 0,
+        p50_ms: None,
+        p99_ms: None,
     })
 }
 
@@ -206,14 +246,18 @@ mod tests {
                 "group": "stock", "paused": false, "why": null,
                 "bindings": [{
                     "group": "stock", "topics": ["order"], "plugin": "order-handler", "types": null, "ordering": "key",
-                    "isolation": "message", "concurrency": 8, "paused": false, "why": null,
+                    "isolation": "message", "concurrency": 8, "paused": false, "why": null, "blocked": null,
+                    "version": null, "start": "earliest", "retry": null, "dead_letter": null, "timeout": "5s",
+                    "cpu": "500ms", "memory": 67_108_864, "log": 65_536, "batch": 1, "max_gap": 50_000,
+                    "rate_limit": null, "circuit": null, "dedupe": null,
+                    "grant": { "publish": [], "state": false, "cache": false, "http": [] },
                 }],
                 "partitions": [
                     { "topic": "order", "partition": 0, "position": 17, "end": 30, "lag": 13, "node": "host-1" },
                     { "topic": "order", "partition": 1, "position": 17, "end": null, "lag": null, "node": "host-1" },
                 ],
                 "open": { "waiting": 1, "push_fail": 2, "retrying": 3, "held": 4 },
-                "handled": 5, "failed": 6,
+                "handled": 5, "failed": 6, "p50_ms": null, "p99_ms": null,
             }])
         );
     }

@@ -112,6 +112,7 @@ fn draft(
         body,
         headers,
         time: time.transpose()?,
+        fault: None,
         deliver_at,
         delay,
     }))

@@ -101,6 +101,7 @@ pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
         body,
         headers,
         time: None,
+        fault: None,
         deliver_at,
         delay,
     }))
@@ -233,6 +234,7 @@ mod tests {
                     header("d", Some(b"y")),
                 ],
                 time: None,
+                fault: None,
                 deliver_at: None,
                 delay: None,
             }

@@ -1,4 +1,4 @@
-//! Open deliveries by themselves, and asking that one runs again.
+//! Open deliveries by themselves, and asking that deliveries run again.
 
 use std::collections::HashMap;
 
@@ -79,7 +79,7 @@ pub(super) async fn asked(
 
 pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result<(), StoreError> {
     let mut tx = store.begin_tx().await?;
-    let position = sqlx::query("SELECT group_id, next, current FROM position WHERE id = $1 FOR UPDATE")
+    let position = sqlx::query("SELECT next, current FROM position WHERE id = $1 FOR UPDATE")
         .bind(delivery.position.0)
         .fetch_optional(&mut *tx)
         .await
@@ -87,21 +87,9 @@ pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result
         .ok_or_else(|| unknown(delivery))?;
     let asked_at = asking_time(&mut tx).await?;
     let mut deltas = Deltas::default();
-    let of_group = deltas.of(position.take("group_id")?);
-    let before = sqlx::query("SELECT state, held FROM open_delivery WHERE position_id = $1 AND record_offset = $2")
-        .bind(delivery.position.0)
-        .bind(delivery.offset.0)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(at_statement)?;
-    if let Some(before) = before {
-        of_group.add(Class::of_row(&before)?, -1);
-        let state = text::state(before.take("state")?)?;
-        of_group.add(Class::of(state, false), 1);
-        wake_open(&mut tx, delivery, asked_at).await?;
-    } else {
-        let state = reopen(&mut tx, delivery, asked_at).await?;
-        let Some(state) = state else {
+    let one = std::slice::from_ref(delivery);
+    if wake_many(&mut tx, one, asked_at, &mut deltas).await? == 0 {
+        if reopen_many(&mut tx, one, asked_at, &mut deltas).await? == 0 {
             return Err(if delivery.offset.0 >= position.take::<i64>("next")? {
                 StoreError::Conflict(format!(
                     "delivery {} runs for the first time or was not received yet",
@@ -110,47 +98,92 @@ pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result
             } else {
                 unknown(delivery)
             });
-        };
+        }
         if !position.take::<bool>("current")? {
             return Err(StoreError::Conflict(format!("the topic of delivery {} was created anew", name(delivery))));
         }
-        of_group.ended(state, -1);
-        of_group.add(Class::of(State::Committed, false), 1);
     }
     deltas.write(&mut tx, PEOPLE).await?;
     commit(tx).await
 }
 
-/// Makes an open delivery due. One that waits behind its lane's head
+/// Keys as arrays.
+fn columns(deliveries: &[DeliveryKey]) -> (Vec<i64>, Vec<i64>) {
+    deliveries.iter().map(|key| (key.position.0, key.offset.0)).unzip()
+}
+
+/// Makes open deliveries due, each with a wish of its own time from `from` on;
+/// answers how many there were. One that waits behind its lane's head
 /// (COMMITTED) runs in its turn, and has no time to be brought forward.
-async fn wake_open(tx: &mut PgConnection, delivery: &DeliveryKey, asked_at: Timestamp) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE open_delivery SET held = false, asked_at = $3,
-             next_attempt_at = CASE WHEN state = 2 AND NOT held THEN next_attempt_at ELSE $3 END
-         WHERE position_id = $1 AND record_offset = $2",
+///
+/// The caller has locked their positions.
+pub(super) async fn wake_many(
+    tx: &mut PgConnection,
+    deliveries: &[DeliveryKey],
+    from: Timestamp,
+    deltas: &mut Deltas,
+) -> Result<u64, StoreError> {
+    if deliveries.is_empty() {
+        return Ok(0);
+    }
+    let (positions, offsets) = columns(deliveries);
+    let held = sqlx::query(
+        "SELECT o.group_id, o.state, o.held, count(*) AS count
+         FROM unnest($1::bigint[], $2::bigint[]) AS w (position_id, record_offset)
+         JOIN open_delivery o ON o.position_id = w.position_id AND o.record_offset = w.record_offset
+         GROUP BY o.group_id, o.state, o.held",
     )
-    .bind(delivery.position.0)
-    .bind(delivery.offset.0)
-    .bind(asked_at.0)
+    .bind(&positions)
+    .bind(&offsets)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    for row in &held {
+        let count: i64 = row.take("count")?;
+        let of_group = deltas.of(row.take("group_id")?);
+        of_group.add(Class::of_row(row)?, -count);
+        of_group.add(Class::of(text::state(row.take("state")?)?, false), count);
+    }
+    let woken = sqlx::query(
+        "UPDATE open_delivery o SET held = false, asked_at = $3 + w.place - 1,
+             next_attempt_at = CASE WHEN o.state = 2 AND NOT o.held THEN o.next_attempt_at ELSE $3 + w.place - 1 END
+         FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS w (position_id, record_offset, place)
+         WHERE o.position_id = w.position_id AND o.record_offset = w.record_offset",
+    )
+    .bind(&positions)
+    .bind(&offsets)
+    .bind(from.0)
     .execute(tx)
     .await
     .map_err(at_statement)?;
-    Ok(())
+    Ok(woken.rows_affected())
 }
 
-/// Turns a final row into an open one; answers the state it had, if there was
-/// such a row.
+/// Turns final deliveries into open ones that are due, in the state in which
+/// people saw them fail, or COMMITTED if they were handled; answers how many
+/// there were.
 ///
 /// A delivery that was handled at once has no row in `attempt`: its final row
 /// stood for it, and leaves one behind as it goes.
-async fn reopen(
+///
+/// The caller has locked their positions.
+pub(super) async fn reopen_many(
     tx: &mut PgConnection,
-    delivery: &DeliveryKey,
-    asked_at: Timestamp,
-) -> Result<Option<State>, StoreError> {
-    let row = sqlx::query(
-        "WITH final AS (
-             DELETE FROM delivery WHERE position_id = $1 AND record_offset = $2 RETURNING *
+    deliveries: &[DeliveryKey],
+    from: Timestamp,
+    deltas: &mut Deltas,
+) -> Result<u64, StoreError> {
+    if deliveries.is_empty() {
+        return Ok(0);
+    }
+    let (positions, offsets) = columns(deliveries);
+    let rows = sqlx::query(
+        "WITH wish AS (
+             SELECT * FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS w (position_id, record_offset, place)
+         ), final AS (
+             DELETE FROM delivery d USING wish w
+             WHERE d.position_id = w.position_id AND d.record_offset = w.record_offset
+             RETURNING d.*, w.place
          ), kept AS (
              INSERT INTO attempt (position_id, record_offset, number, node_id, version_id, started_at, finished_at,
                  verdict, counted, reason, fingerprint)
@@ -162,28 +195,38 @@ async fn reopen(
              INSERT INTO open_delivery (position_id, record_offset, record_time, received_at, next_attempt_at,
                  started_at, asked_at, group_id, node_id, version_id, number, counted, state, verdict, held,
                  message_id, key, type_name, reason, fingerprint, record)
-             SELECT position_id, record_offset, record_time, received_at, $3, started_at, $3, group_id,
-                 node_id, version_id, number, 0, 2, verdict, false, message_id, key, type_name, reason, fingerprint,
-                 record
+             SELECT position_id, record_offset, record_time, received_at, $3 + place - 1, started_at, $3 + place - 1,
+                 group_id, node_id, version_id, number, 0, CASE WHEN state = 5 THEN 2 ELSE state END, verdict, false,
+                 message_id, key, type_name, reason, fingerprint, record
              FROM final
          )
-         SELECT state FROM final",
+         SELECT group_id, state, count(*) AS count FROM final GROUP BY group_id, state",
     )
-    .bind(delivery.position.0)
-    .bind(delivery.offset.0)
-    .bind(asked_at.0)
-    .fetch_optional(tx)
+    .bind(&positions)
+    .bind(&offsets)
+    .bind(from.0)
+    .fetch_all(tx)
     .await
     .map_err(at_statement)?;
-    row.map(|row| text::state(row.take(0)?)).transpose()
+    let mut opened = 0;
+    for row in &rows {
+        let (count, state): (i64, State) = (row.take("count")?, text::state(row.take("state")?)?);
+        let of_group = deltas.of(row.take("group_id")?);
+        of_group.ended(state, -count);
+        let shown = if state == State::Handled { State::Committed } else { state };
+        of_group.add(Class::of(shown, false), count);
+        opened += count.unsigned_abs();
+    }
+    Ok(opened)
 }
 
-/// The time of this wish.
+/// The time of the first of some wishes; each one after it has the next
+/// microsecond.
 ///
 /// Owners read `asked_at > since`, a page at a time, so no two wishes may have
 /// the same, and they must become visible in their order: whoever asks takes
 /// his time only when the one before has committed.
-async fn asking_time(tx: &mut PgConnection) -> Result<Timestamp, StoreError> {
+pub(super) async fn asking_time(tx: &mut PgConnection) -> Result<Timestamp, StoreError> {
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(ASK_LOCK).execute(&mut *tx).await.map_err(at_statement)?;
     sqlx::query(
         "SELECT greatest(courier_now(), (SELECT max(asked_at) + 1 FROM open_delivery WHERE asked_at IS NOT NULL)) AS at",

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
@@ -18,8 +19,8 @@ use super::text::{clean, clean_opt, count, stored};
 use super::{PostgresStore, bounded, commit, micros};
 use crate::store::half::{KeptMessage, may_end};
 use crate::store::{
-    Accepted, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Listing, MAX_PAGE, NewHalf, NewMessage,
-    NewOutbound, Page, StoreError,
+    Accepted, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Listing, MAX_PAGE, MessageRow, NewHalf,
+    NewMessage, NewOutbound, Page, StoreError,
 };
 
 const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline, checks, next_check_at, last_answer,
@@ -77,7 +78,9 @@ async fn prepare(store: &PostgresStore, half: &NewHalf) -> Result<HalfRow, Store
     let known = known(&mut tx, &half.messages).await?;
     let taken = half.messages.iter().find(|message| {
         let first = known.get(&*clean(&message.id));
-        first.is_some_and(|(digest, _)| digest.as_deref() != Some(&message.digest[..]))
+        // One that was refused makes room; the commit looks again.
+        let stays = |row: &MessageRow| row.state != State::SendFail || row.retrying || row.deliver_at.is_some();
+        first.is_some_and(|(digest, row)| stays(row) && digest.as_deref() != Some(&message.digest[..]))
     });
     if let Some(message) = taken {
         return Err(id_taken(&message.id));

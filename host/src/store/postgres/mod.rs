@@ -16,6 +16,7 @@
 
 mod accept;
 mod asking;
+mod audits;
 mod columns;
 mod connect;
 mod delayed;
@@ -24,18 +25,25 @@ mod error;
 mod groups;
 mod half;
 mod messages;
+mod minutes;
 mod nodes;
 mod outbound;
+mod outbox;
 mod plugins;
 mod positions;
 mod prune;
+mod redrive;
+mod redrive_plan;
 mod relayed;
+mod seek;
+mod sessions;
 mod settle;
 mod settle_columns;
 mod settle_open;
 mod shards;
 mod single;
 mod text;
+mod troubles;
 mod words;
 
 use std::future::Future;
@@ -291,10 +299,6 @@ impl Store for PostgresStore {
 
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
         bounded(groups::paused(self)).await
-    }
-
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-        bounded(groups::audit(self, by, action, subject, detail)).await
     }
 
     async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {

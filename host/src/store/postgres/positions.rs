@@ -240,7 +240,13 @@ async fn close_open(
     Ok(lowest)
 }
 
-async fn insert_lost(tx: &mut PgConnection, position: i64, from: i64, to: i64, why: &str) -> Result<(), StoreError> {
+pub(super) async fn insert_lost(
+    tx: &mut PgConnection,
+    position: i64,
+    from: i64,
+    to: i64,
+    why: &str,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO lost_range (group_id, topic, partition, from_offset, to_offset, why, found_at)
          SELECT group_id, topic, partition, $2, $3, $4, courier_now() FROM position WHERE id = $1",

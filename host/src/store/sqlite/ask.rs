@@ -1,29 +1,58 @@
-//! Asking that a delivery runs again: the one door back into a lane.
+//! Asking that deliveries run again: the one door back into a lane.
+//!
+//! One that waits for a retry or for a person becomes due. A final one becomes
+//! an open row that is due, in the state in which people saw it fail (or
+//! COMMITTED, if it was handled), with its attempts and their numbers.
 
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::attempts::SINGLE_ATTEMPT;
 use super::fault::{commit_fault, fault};
-use super::values::{Columns, expect_rows, now};
+use super::values::{expect_rows, json, now};
 use crate::store::{DeliveryKey, StoreError};
 
 impl SqliteStore {
     pub(super) async fn ask_delivery(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let asked_at = asking_time(&mut tx).await?;
-        if !ask_open(&mut tx, delivery, asked_at).await? {
-            reopen(&mut tx, delivery, asked_at).await?;
+        let state: Option<Place> = place(&mut tx, delivery).await?;
+        match state {
+            Some(Place::Open) => wake_many(&mut tx, &[*delivery], asked_at).await?,
+            Some(Place::Final) => {
+                refuse_old_incarnation(&mut tx, delivery).await?;
+                reopen_many(&mut tx, &[*delivery], asked_at).await?;
+            }
+            None => return Err(absent(&mut tx, delivery).await?),
         }
         tx.commit().await.map_err(commit_fault)
     }
 }
 
-/// The time of this wish. Owners read wishes by `asked_at > since`, a page at
-/// a time, so that no two may have the same.
-async fn asking_time(tx: &mut SqliteConnection) -> Result<Timestamp, StoreError> {
+/// The table that a delivery stands in.
+enum Place {
+    Open,
+    Final,
+}
+
+async fn place(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<Option<Place>, StoreError> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM open_delivery WHERE position = ?1 AND offset = ?2
+         UNION ALL SELECT 0 FROM delivery WHERE position = ?1 AND offset = ?2",
+    )
+    .bind(delivery.position.0)
+    .bind(delivery.offset.0)
+    .fetch_optional(tx)
+    .await
+    .map_err(fault)?;
+    Ok(found.map(|open| if open == 1 { Place::Open } else { Place::Final }))
+}
+
+/// The time of the first of some wishes; each one after it has the next
+/// microsecond. Owners read wishes by `asked_at > since`, a page at a time, so
+/// that no two may have the same.
+pub(super) async fn asking_time(tx: &mut SqliteConnection) -> Result<Timestamp, StoreError> {
     let last: Option<i64> = sqlx::query_scalar("SELECT max(asked_at) FROM open_delivery WHERE asked_at IS NOT NULL")
         .fetch_one(tx)
         .await
@@ -31,76 +60,99 @@ async fn asking_time(tx: &mut SqliteConnection) -> Result<Timestamp, StoreError>
     Ok(last.map_or(now(), |last| now().max(Timestamp(last.saturating_add(1)))))
 }
 
-/// Makes an open delivery due, if it is open. One that waits behind its lane's
-/// head (COMMITTED) runs in its turn, and has no time to be brought forward.
-async fn ask_open(tx: &mut SqliteConnection, delivery: &DeliveryKey, asked_at: Timestamp) -> Result<bool, StoreError> {
+/// Keys with the times of their wishes, as a parameter.
+fn wishes(deliveries: &[DeliveryKey], from: Timestamp) -> Result<String, StoreError> {
+    let wishes: Vec<(i64, i64, i64)> =
+        (from.0..).zip(deliveries).map(|(at, key)| (key.position.0, key.offset.0, at)).collect();
+    json(&wishes)
+}
+
+/// Makes open deliveries due. One that waits behind its lane's head
+/// (COMMITTED) runs in its turn, and has no time to be brought forward.
+pub(super) async fn wake_many(
+    tx: &mut SqliteConnection,
+    deliveries: &[DeliveryKey],
+    from: Timestamp,
+) -> Result<(), StoreError> {
+    if deliveries.is_empty() {
+        return Ok(());
+    }
     let asked = sqlx::query(
-        "UPDATE open_delivery SET asked_at = ?1,
-             next_attempt_at = iif(state = ?2 AND held = 0, next_attempt_at, ?1), held = 0
-         WHERE position = ?3 AND offset = ?4",
+        "UPDATE open_delivery SET asked_at = w.value ->> 2,
+             next_attempt_at = iif(state = ?2 AND held = 0, next_attempt_at, w.value ->> 2), held = 0
+         FROM json_each(?1) w WHERE position = w.value ->> 0 AND offset = w.value ->> 1",
     )
-    .bind(asked_at.0)
+    .bind(wishes(deliveries, from)?)
     .bind(State::Committed.code())
-    .bind(delivery.position.0)
-    .bind(delivery.offset.0)
     .execute(tx)
     .await
     .map_err(fault)?;
-    Ok(asked.rows_affected() == 1)
+    expect_rows("asking for open deliveries", deliveries.len(), asked.rows_affected())
 }
 
-/// Turns a final delivery into an open one that is due. Its attempts stay, and
-/// the one that only its final row tells of is written down before that row
-/// goes; its record stays where it is.
-async fn reopen(tx: &mut SqliteConnection, delivery: &DeliveryKey, asked_at: Timestamp) -> Result<(), StoreError> {
-    let (position, offset) = (delivery.position.0, delivery.offset.0);
-    let row = sqlx::query("SELECT group_id, node, state FROM delivery WHERE position = ? AND offset = ?")
-        .bind(position)
-        .bind(offset)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(fault)?;
-    let Some(row) = row else { return Err(absent(tx, delivery).await?) };
-    let mut columns = Columns::of(&row);
-    let (group, node, state): (i64, i64, State) = (columns.take()?, columns.take()?, columns.state()?);
-    refuse_old_incarnation(tx, delivery).await?;
-    sqlx::query(SINGLE_ATTEMPT).bind(position).bind(offset).execute(&mut *tx).await.map_err(fault)?;
+/// Turns final deliveries into open ones that are due. Their attempts stay,
+/// and one that only its final row tells of is written down before that row
+/// goes; their records stay where they are.
+pub(super) async fn reopen_many(
+    tx: &mut SqliteConnection,
+    deliveries: &[DeliveryKey],
+    from: Timestamp,
+) -> Result<(), StoreError> {
+    if deliveries.is_empty() {
+        return Ok(());
+    }
+    let wishes = wishes(deliveries, from)?;
+    // A delivery handled at once has no row in `attempt`: its final row says
+    // the same, and must leave it behind.
+    sqlx::query(
+        "INSERT INTO attempt (position, offset, number, counted, version, node, started_at, finished_at, verdict,
+             reason, fingerprint)
+         SELECT d.position, d.offset, d.number, d.counted > 0, d.version, d.node, d.started_at, d.settled_at, d.verdict,
+             d.reason, d.fingerprint
+         FROM json_each(?) w CROSS JOIN delivery d ON d.position = w.value ->> 0 AND d.offset = w.value ->> 1
+         WHERE d.number > 0 AND d.started_at IS NOT NULL AND d.verdict IS NOT NULL
+         ON CONFLICT (position, offset, number) DO NOTHING",
+    )
+    .bind(&wishes)
+    .execute(&mut *tx)
+    .await
+    .map_err(fault)?;
     let opened = sqlx::query(
         "INSERT INTO open_delivery (position, offset, group_id, state, next_attempt_at, held, asked_at, record_time,
              received_at, started_at, number, counted, verdict, node, version, message_id, key, type_name, reason,
              fingerprint)
-         SELECT position, offset, group_id, ?, ?, 0, ?, record_time, received_at, started_at, number, 0, verdict, node,
-             version, message_id, key, type_name, reason, fingerprint
-         FROM delivery WHERE position = ? AND offset = ?",
+         SELECT d.position, d.offset, d.group_id, iif(d.state = ?2, ?3, d.state), w.value ->> 2, 0, w.value ->> 2,
+             d.record_time, d.received_at, d.started_at, d.number, 0, d.verdict, d.node, d.version, d.message_id, d.key,
+             d.type_name, d.reason, d.fingerprint
+         FROM json_each(?1) w CROSS JOIN delivery d ON d.position = w.value ->> 0 AND d.offset = w.value ->> 1",
     )
+    .bind(&wishes)
+    .bind(State::Handled.code())
     .bind(State::Committed.code())
-    .bind(asked_at.0)
-    .bind(asked_at.0)
-    .bind(position)
-    .bind(offset)
     .execute(&mut *tx)
     .await
     .map_err(fault)?;
-    expect_rows("opening a delivery again", 1, opened.rows_affected())?;
-    let removed = sqlx::query("DELETE FROM delivery WHERE position = ? AND offset = ? AND state = ?")
-        .bind(position)
-        .bind(offset)
-        .bind(state.code())
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-    expect_rows("removing the final row of a delivery that is open again", 1, removed.rows_affected())?;
-    let handled = i64::from(state == State::Handled);
-    let counted =
-        sqlx::query("UPDATE counter SET handled = handled - ?, failed = failed - ? WHERE group_id = ? AND node = ?")
-            .bind(handled)
-            .bind(1 - handled)
-            .bind(group)
-            .bind(node)
-            .execute(tx)
-            .await
-            .map_err(fault)?;
-    expect_rows("counting a delivery that is open again", 1, counted.rows_affected())
+    expect_rows("opening deliveries again", deliveries.len(), opened.rows_affected())?;
+    sqlx::query(
+        "UPDATE counter SET handled = counter.handled - gone.handled, failed = counter.failed - gone.failed
+         FROM (SELECT d.group_id, d.node, sum(d.state = ?2) AS handled, sum(d.state <> ?2) AS failed
+               FROM json_each(?1) w CROSS JOIN delivery d ON d.position = w.value ->> 0 AND d.offset = w.value ->> 1
+               GROUP BY d.group_id, d.node) AS gone
+         WHERE counter.group_id = gone.group_id AND counter.node = gone.node",
+    )
+    .bind(&wishes)
+    .bind(State::Handled.code())
+    .execute(&mut *tx)
+    .await
+    .map_err(fault)?;
+    let removed = sqlx::query(
+        "DELETE FROM delivery WHERE (position, offset) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
+    )
+    .bind(&wishes)
+    .execute(tx)
+    .await
+    .map_err(fault)?;
+    expect_rows("removing the final rows of deliveries that are open again", deliveries.len(), removed.rows_affected())
 }
 
 /// Why a delivery without any row cannot be asked for: it is on its first
@@ -125,16 +177,21 @@ async fn absent(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<Sto
 /// A delivery of a topic that was deleted has no partition whose owner could
 /// run it; as an open row it would stay for ever.
 async fn refuse_old_incarnation(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<(), StoreError> {
+    if is_current(tx, delivery.position.0).await? {
+        return Ok(());
+    }
+    Err(StoreError::Conflict(format!("the topic of offset {} was created anew since", delivery.offset)))
+}
+
+/// Whether a position is of the topic that has its name now.
+pub(super) async fn is_current(tx: &mut SqliteConnection, position: i64) -> Result<bool, StoreError> {
     let newer: i64 = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM position p JOIN position n ON n.group_id = p.group_id AND n.topic = p.topic
                         AND n.partition = p.partition AND n.incarnation > p.incarnation WHERE p.id = ?)",
     )
-    .bind(delivery.position.0)
+    .bind(position)
     .fetch_one(tx)
     .await
     .map_err(fault)?;
-    if newer == 0 {
-        return Ok(());
-    }
-    Err(StoreError::Conflict(format!("the topic of offset {} was created anew since", delivery.offset)))
+    Ok(newer == 0)
 }

@@ -10,17 +10,6 @@ use super::fault::fault;
 use super::values::{Columns, json};
 use crate::store::{AttemptRow, DeliveryKey, StoreError};
 
-/// Writes the last attempt of a final row down, unless it was kept anyway or
-/// there was none: a delivery handled at once has no row in `attempt`, because
-/// its final row says the same.
-pub(super) const SINGLE_ATTEMPT: &str =
-    "INSERT INTO attempt (position, offset, number, counted, version, node, started_at, finished_at, verdict, reason,
-         fingerprint)
-     SELECT position, offset, number, counted > 0, version, node, started_at, settled_at, verdict, reason, fingerprint
-     FROM delivery
-     WHERE position = ? AND offset = ? AND number > 0 AND started_at IS NOT NULL AND verdict IS NOT NULL
-     ON CONFLICT (position, offset, number) DO NOTHING";
-
 impl SqliteStore {
     pub(super) async fn load_attempts(&self, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError> {
         let wanted: Vec<_> = keys.iter().map(|key| (key.position.0, key.offset.0)).collect();

@@ -29,7 +29,7 @@ impl Halves for SqliteStore {
         let known = digests(&mut tx, &half.messages).await?;
         let taken = half.messages.iter().find(|message| {
             let first = known.get(clean(&message.id).as_ref());
-            first.is_some_and(|digest| digest.as_deref() != Some(message.digest.as_slice()))
+            first.is_some_and(|first| !first.refused && first.digest.as_deref() != Some(message.digest.as_slice()))
         });
         if let Some(message) = taken {
             return Err(id_taken(&message.id));

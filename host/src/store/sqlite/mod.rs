@@ -6,13 +6,15 @@
 //!
 //! [`connect`] opens the file; each family of verbs has a file: [`nodes`],
 //! [`positions`] with [`claim`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
-//! [`ask`], [`plugins`], [`accept`], [`delayed`], [`half`] and [`relay`], [`groups`], and for people
+//! [`ask`], [`redrive`] with [`redrive_plan`], [`seek`], [`plugins`], [`accept`], [`delayed`], [`half`], [`outbox`] and
+//! [`relay`], [`groups`], and for people
 //! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
 //! [`prune`] forgets. The schema is in `migrations`.
 
 mod accept;
 mod ask;
 mod attempts;
+mod audits;
 mod claim;
 mod connect;
 mod delayed;
@@ -21,16 +23,23 @@ mod fault;
 mod groups;
 mod half;
 mod messages;
+mod minutes;
 mod nodes;
 mod open;
+mod outbox;
 mod plugins;
 mod positions;
 mod prune;
+mod redrive;
+mod redrive_plan;
 mod relay;
+mod seek;
+mod sessions;
 mod settle;
 mod settle_rows;
 mod slices;
 mod slots;
+mod troubles;
 mod values;
 mod words;
 
@@ -247,10 +256,6 @@ impl Store for SqliteStore {
 
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
         self.paused_groups().await
-    }
-
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-        self.append_audit(by, action, subject, detail).await
     }
 
     async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {

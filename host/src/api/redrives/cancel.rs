@@ -1,0 +1,32 @@
+//! `DELETE /v1/redrives/{id}`: end a redrive.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::run::wish;
+use super::view::RedriveView;
+use crate::api::App;
+use crate::api::auth::{As, Operator};
+use crate::api::openapi::Problems;
+use crate::api::params::{Params, Segment};
+use crate::api::problem::Problem;
+use crate::store::redrive::RedriveWish;
+
+/// Cancels a redrive for good: what waits is skipped, what was asked for
+/// finishes, and all results stay.
+#[utoipa::path(
+    delete,
+    path = "/v1/redrives/{id}",
+    tag = "redrives",
+    params(("id" = String, Path, description = "The redrive's id")),
+    responses((status = 200, description = "It is cancelled", body = RedriveView), Problems)
+)]
+pub(in crate::api) async fn cancel(
+    State(app): State<App>,
+    caller: As<Operator>,
+    Segment(id): Segment,
+    params: Params,
+) -> Result<Json<RedriveView>, Problem> {
+    params.none()?;
+    wish(&app, &caller, &id, RedriveWish::Cancel).await
+}

@@ -1,0 +1,108 @@
+//! `POST /v1/redrives`: plan to run deliveries again.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+
+use super::body::{PlanBody, wrong};
+use super::replay;
+use super::view::{RedriveView, change};
+use crate::api::App;
+use crate::api::auth::{As, Operator};
+use crate::api::deliveries::view::with_attempts;
+use crate::api::groups::view;
+use crate::api::intake;
+use crate::api::openapi::Problems;
+use crate::api::params::Params;
+use crate::api::problem::Problem;
+use crate::store::Page;
+use crate::store::redrive::{NewRedrive, RedriveRow};
+
+/// Deliveries that the answer shows.
+const SAMPLE: u32 = 10;
+
+/// Plans to run deliveries again: which ones is settled now, and nothing runs
+/// until the plan is. Failed ones run again unless the filter names another
+/// state. A replay takes a range of records instead, also of those that the
+/// store has no row for any more; it never moves the group's position.
+#[utoipa::path(
+    post,
+    path = "/v1/redrives",
+    tag = "redrives",
+    request_body = PlanBody,
+    responses((status = 201, description = "It is planned", body = RedriveView), Problems)
+)]
+pub(in crate::api) async fn plan(
+    State(app): State<App>,
+    caller: As<Operator>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<RedriveView>), Problem> {
+    params.none()?;
+    let wanted = intake::command::<PlanBody>(&headers, body).await?.check()?;
+    caller.group(&wanted.group)?;
+    match (&wanted.filter.topic, caller.topics()) {
+        (Some(topic), _) => caller.topic(topic)?,
+        (None, Some(topics)) => {
+            let topics = topics.join("`, `");
+            return Err(Problem::forbidden(format!(
+                "this token reaches some topics only: name one of `{topics}` as `filter.topic`"
+            )));
+        }
+        (None, None) => {}
+    }
+    view::one(&app, &caller, &wanted.group).await?;
+    is_read(&app, &wanted.group, wanted.filter.topic.as_deref())?;
+    let ranges = match &wanted.replay {
+        Some(span) => Some(replay::ranges(&app, &wanted, span).await?),
+        None => None,
+    };
+    let row = app
+        .store
+        .plan_redrive(&NewRedrive {
+            filter: wanted.filter,
+            ranges,
+            asked_for: wanted.asked_for,
+            rate: wanted.rate,
+            by: caller.name.to_string(),
+        })
+        .await?;
+    let detail = format!("{} items, {} a second: {}", row.matched, row.rate, row.asked_for);
+    app.changed(&caller, "plan redrive", &row.id.to_string(), &detail, change(&row)).await;
+    let sample = sample(&app, &row).await?;
+    Ok((StatusCode::CREATED, Json(RedriveView { sample: Some(sample), ..RedriveView::from(&row) })))
+}
+
+/// Refuses what no binding reads: nobody would run it.
+fn is_read(app: &App, group: &str, topic: Option<&str>) -> Result<(), Problem> {
+    let bindings = app.groups.bindings();
+    let mut topics = bindings.iter().filter(|binding| binding.group == group).flat_map(|binding| &binding.topics);
+    let Some(topic) = topic else {
+        return match topics.next() {
+            Some(_) => Ok(()),
+            None => Err(Problem::conflict(format!(
+                "no binding of this host is of the group `{group}`: nobody would run it"
+            ))),
+        };
+    };
+    let topics: Vec<&str> = topics.map(String::as_str).collect();
+    if topics.contains(&topic) {
+        return Ok(());
+    }
+    Err(wrong(format!("the group `{group}` does not read `{topic}`; it reads `{}`", topics.join("`, `"))))
+}
+
+/// The first deliveries of a plan, as far as they have rows.
+async fn sample(app: &App, row: &RedriveRow) -> Result<Vec<crate::api::deliveries::view::DeliveryView>, Problem> {
+    let items = app.store.redrive_items(row.id, &Page { cursor: None, limit: SAMPLE }).await?;
+    let mut rows = Vec::with_capacity(items.items.len());
+    for item in items.items {
+        rows.extend(app.store.delivery(&item.key).await?);
+    }
+    for row in &mut rows {
+        row.record = None;
+    }
+    with_attempts(app, rows).await
+}

@@ -1,0 +1,206 @@
+//! Working through redrives and replays, at their rates.
+//!
+//! One host at a time works on a redrive, under a lease in the store; when it
+//! dies another takes over where it was, since all that matters is in the
+//! store. This asks and collects; it never runs anything itself: what is asked
+//! for is an open row, which the owner of its partition picks up in its lane's
+//! turn, as it does any other wish.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use courier_core::message::Offset;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::kafka::lookup::{Log, LogError};
+use crate::store::redrive::{DueItem, ItemAsk, MAX_STEP, RedriveId, RedriveLease, ReplayRecord};
+use crate::store::{SharedStore, StoreError, WriterId};
+
+/// Redrives that one host works on at once.
+const MOST_AT_ONCE: u32 = 4;
+/// How long a redrive stays with a host that is not heard of.
+const LEASE: Duration = Duration::from_secs(6);
+/// How often each redrive is worked on.
+const TICK: Duration = Duration::from_millis(200);
+/// How often it is looked for work while there is none, and by how much hosts
+/// are kept apart.
+const IDLE: (Duration, u64) = (Duration::from_millis(900), 200);
+/// Items of one redrive that may be asked for and not finished: what waits in
+/// its lane is held in its owner's memory.
+const MAX_OUTSTANDING: u64 = 2_000;
+/// How long the first offset of a log is believed.
+const FRESH: Duration = Duration::from_secs(10);
+/// Offsets that are read from Kafka in one go.
+const MAX_SPAN: i64 = 2_000;
+
+/// Why an item of a replay was not run.
+const NO_RECORD: &str = "kafka has no record at this offset";
+/// Why a delivery was not run again.
+const RECORD_GONE: &str = "its record is no longer in kafka";
+
+/// What works on redrives.
+pub struct Runner {
+    /// Where they are.
+    pub store: SharedStore,
+    /// Where records are that have no row.
+    pub log: Log,
+    /// Who holds the leases.
+    pub writer: WriterId,
+    /// This node's name.
+    pub node: Arc<str>,
+    /// Tells owners on this host that something was asked for.
+    pub wake: Box<dyn Fn() + Send + Sync>,
+    /// Says that a person ran one.
+    pub poke: Arc<Notify>,
+}
+
+/// How many items of a redrive may be asked for now.
+struct Allowance {
+    since: Instant,
+    items: f64,
+}
+
+/// Why a step was not finished; it is tried again.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl Runner {
+    /// Works until it is told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut allowances: HashMap<RedriveId, Allowance> = HashMap::new();
+        let mut lows = Lows::default();
+        while !stop.is_cancelled() {
+            let leases = match self.store.lease_redrives(self.writer, MOST_AT_ONCE, LEASE).await {
+                Ok(leases) => leases,
+                Err(error) => {
+                    tracing::debug!(%error, "cannot look for redrives");
+                    Vec::new()
+                }
+            };
+            allowances.retain(|id, _| leases.iter().any(|lease| lease.id == *id));
+            for lease in &leases {
+                let allowance = allowances
+                    .entry(lease.id)
+                    .or_insert_with(|| Allowance { since: Instant::now() - TICK, items: 0.0 });
+                if let Err(error) = self.step(lease, allowance, &mut lows).await {
+                    tracing::warn!(redrive = %lease.id, %error, "a redrive waits");
+                }
+            }
+            let wait =
+                if leases.is_empty() { IDLE.0 + Duration::from_millis(rand::random_range(0..IDLE.1)) } else { TICK };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+                () = self.poke.notified(), if leases.is_empty() => {}
+            }
+        }
+    }
+
+    /// Collects what ended, and asks for as many as rate and room allow.
+    async fn step(&self, lease: &RedriveLease, allowance: &mut Allowance, lows: &mut Lows) -> Result<(), StepError> {
+        self.store.collect_items(lease).await?;
+        if !lease.asks {
+            return Ok(());
+        }
+        let rate = f64::from(lease.rate);
+        // A second's worth at most: what was held up is not made up for.
+        allowance.items = (allowance.items + rate * allowance.since.elapsed().as_secs_f64()).min(rate.max(1.0));
+        allowance.since = Instant::now();
+        let room = MAX_OUTSTANDING.saturating_sub(lease.running);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let limit = (allowance.items as u64).min(room).min(u64::from(MAX_STEP)) as u32;
+        if limit == 0 {
+            return Ok(());
+        }
+        let due = self.store.due_items(lease.id, limit).await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        let asks = self.asks(&due, lows).await?;
+        allowance.items -= asks.len() as f64;
+        if self.store.ask_items(lease, &asks).await? > 0 {
+            (self.wake)();
+        }
+        Ok(())
+    }
+
+    /// What is to be done with each item: run it, unless its record is gone;
+    /// and where there is no row, with the record that Kafka has.
+    async fn asks(&self, due: &[DueItem], lows: &mut Lows) -> Result<Vec<(i64, ItemAsk)>, StepError> {
+        let mut asks = Vec::with_capacity(due.len());
+        let mut rest = due;
+        while let Some(first) = rest.first() {
+            let low = lows.of(&self.log, &first.topic, first.partition).await?;
+            let until = first.key.offset.0.saturating_add(MAX_SPAN);
+            let same = |item: &DueItem| {
+                item.key.position == first.key.position
+                    && (first.has_row || item.key.offset.0 < until)
+                    && item.has_row == first.has_row
+            };
+            let (run, later) = rest.split_at(rest.iter().take_while(|item| same(item)).count().max(1));
+            rest = later;
+            if first.has_row {
+                asks.extend(run.iter().map(|item| {
+                    let gone = !item.has_record && item.key.offset < low;
+                    (item.seq, if gone { ItemAsk::Skip(RECORD_GONE) } else { ItemAsk::Run })
+                }));
+            } else {
+                self.read(run, low, &mut asks).await?;
+            }
+        }
+        Ok(asks)
+    }
+
+    /// Reads the records of a run of offsets in one partition.
+    async fn read(&self, run: &[DueItem], low: Offset, asks: &mut Vec<(i64, ItemAsk)>) -> Result<(), StepError> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        let (from, to) = (first.key.offset.max(low), last.key.offset.next());
+        let mut found = HashMap::new();
+        if from < to {
+            let records = self.log.read_range(&first.topic, first.partition, from, to).await?;
+            found.extend(records);
+        }
+        for item in run {
+            let ask = match found.remove(&item.key.offset) {
+                None => ItemAsk::Skip(NO_RECORD),
+                Some(record) => {
+                    let message = record.to_message(&first.topic, first.partition, item.key.offset);
+                    ItemAsk::Replay(ReplayRecord {
+                        message_id: message.id,
+                        key: record.key,
+                        type_name: message.type_name,
+                        record_time: record.timestamp,
+                        node: self.node.to_string(),
+                    })
+                }
+            };
+            asks.push((item.seq, ask));
+        }
+        Ok(())
+    }
+}
+
+/// The first offsets of logs, as they were a moment ago.
+#[derive(Default)]
+struct Lows(HashMap<(String, i32), (Instant, Offset)>);
+
+impl Lows {
+    async fn of(&mut self, log: &Log, topic: &str, partition: i32) -> Result<Offset, LogError> {
+        let place = (topic.to_owned(), partition);
+        if let Some((at, low)) = self.0.get(&place)
+            && at.elapsed() < FRESH
+        {
+            return Ok(*low);
+        }
+        let (low, _) = log.range(topic, partition).await?;
+        self.0.insert(place, (Instant::now(), low));
+        Ok(low)
+    }
+}

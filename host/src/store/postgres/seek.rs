@@ -1,0 +1,105 @@
+//! Moving positions, and what owners look at of their own accord.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use courier_core::message::Offset;
+
+use super::asking::{asking_time, open_row, reopen_many};
+use super::columns::Columns;
+use super::error::at_statement;
+use super::positions::insert_lost;
+use super::settle_open::{Deltas, PEOPLE};
+use super::{PostgresStore, bounded, commit};
+use crate::store::seek::{MAX_SOUGHT, SeekMove, Seeks};
+use crate::store::{DeliveryKey, OpenRow, PositionId, StoreError};
+
+#[async_trait]
+impl Seeks for PostgresStore {
+    async fn seek(&self, moves: &[SeekMove], why: &str) -> Result<Vec<Offset>, StoreError> {
+        bounded(seek(self, moves, why)).await
+    }
+
+    async fn epochs(&self, positions: &[PositionId]) -> Result<Vec<(PositionId, i64)>, StoreError> {
+        let ids: Vec<i64> = positions.iter().map(|position| position.0).collect();
+        let read = sqlx::query("SELECT id, epoch FROM position WHERE id = ANY($1)").bind(&ids).fetch_all(&self.pool);
+        let rows = bounded(async { read.await.map_err(at_statement) }).await?;
+        rows.iter().map(|row| Ok((PositionId(row.take("id")?), row.take("epoch")?))).collect()
+    }
+
+    async fn open_page(&self, position: PositionId, after: Offset, limit: u32) -> Result<Vec<OpenRow>, StoreError> {
+        let read = sqlx::query(
+            "SELECT position_id, record_offset, key, state, next_attempt_at, held, number, counted, received_at,
+                 asked_at, coalesce(octet_length(record), 0) AS record_bytes
+             FROM open_delivery WHERE position_id = $1 AND record_offset > $2 ORDER BY record_offset LIMIT $3",
+        )
+        .bind(position.0)
+        .bind(after.0)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool);
+        bounded(async { read.await.map_err(at_statement) }).await?.iter().map(open_row).collect()
+    }
+}
+
+async fn seek(store: &PostgresStore, moves: &[SeekMove], why: &str) -> Result<Vec<Offset>, StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let ids: Vec<i64> = moves.iter().map(|one| one.position.0).collect();
+    let rows = sqlx::query("SELECT id, next, current FROM position WHERE id = ANY($1) ORDER BY id FOR UPDATE")
+        .bind(&ids)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        found.insert(row.take::<i64>("id")?, (row.take::<i64>("next")?, row.take::<bool>("current")?));
+    }
+    let (mut before, mut again) = (Vec::with_capacity(moves.len()), Vec::new());
+    for one in moves {
+        let Some((next, current)) = found.get(&one.position.0) else {
+            return Err(StoreError::NotFound(format!("there is no position {}", one.position.0)));
+        };
+        if !current {
+            return Err(StoreError::Conflict("the topic was created anew meanwhile: seek again".to_owned()));
+        }
+        // Whatever the present owner still writes is refused from here on.
+        sqlx::query("UPDATE position SET next = $2, epoch = epoch + 1 WHERE id = $1")
+            .bind(one.position.0)
+            .bind(one.to.0)
+            .execute(&mut *tx)
+            .await
+            .map_err(at_statement)?;
+        before.push(Offset(*next));
+        if one.to.0 > *next {
+            insert_lost(&mut tx, one.position.0, *next, one.to.0, why).await?;
+            continue;
+        }
+        // What was finished ahead of the old position is not asked for; the
+        // next owner knows it as settled.
+        let ended = sqlx::query(
+            "SELECT record_offset FROM delivery WHERE position_id = $1 AND record_offset >= $2 AND record_offset < $3
+             ORDER BY record_offset LIMIT $4",
+        )
+        .bind(one.position.0)
+        .bind(one.to.0)
+        .bind(*next)
+        .bind(i64::from(MAX_SOUGHT) + 1)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+        for row in &ended {
+            again.push(DeliveryKey { position: one.position, offset: row.offset("record_offset")? });
+        }
+        if again.len() > MAX_SOUGHT as usize {
+            return Err(StoreError::Conflict(format!(
+                "more than {MAX_SOUGHT} finished deliveries would run again at once: seek less far back, or one \
+                 partition at a time, or replay the range in parts"
+            )));
+        }
+    }
+    let at = asking_time(&mut tx).await?;
+    let mut deltas = Deltas::default();
+    reopen_many(&mut tx, &again, at, &mut deltas).await?;
+    deltas.write(&mut tx, PEOPLE).await?;
+    commit(tx).await?;
+    Ok(before)
+}
