@@ -15,8 +15,12 @@ mod broadcasting;
 mod centre;
 #[path = "store_conformance/delayed.rs"]
 mod delayed;
+#[path = "store_conformance/half.rs"]
+mod half;
 #[path = "store_conformance/lists.rs"]
 mod lists;
+#[path = "store_conformance/message_states.rs"]
+mod message_states;
 #[path = "store_conformance/nodes.rs"]
 mod nodes;
 #[path = "store_conformance/outboxes.rs"]
@@ -193,6 +197,17 @@ on_both_dialects! {
         many_are_moved_in_bounded_steps
         delayed_messages_are_listed_by_when_they_are_due
         retention_leaves_what_waits_alone;
+    half:
+        a_prepared_message_is_not_there_and_a_committed_one_is
+        a_transaction_ends_once
+        an_asking_is_claimed_by_one_host_at_a_time
+        a_transaction_that_nobody_can_be_asked_about_counts_no_asking
+        a_transaction_does_not_take_an_id_of_something_else
+        ends_that_meet_are_one
+        transactions_are_listed_newest_first_and_forgotten;
+    message_states:
+        every_arrow_of_a_message_is_gone_along
+        every_other_arrow_of_a_message_is_refused;
     relaying:
         shards_are_leased_to_one_writer_at_a_time
         a_dead_nodes_shards_are_free_at_once

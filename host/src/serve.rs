@@ -40,7 +40,9 @@ use crate::kafka::embedded::Embedded;
 use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::publish::accept::{self, Acceptor};
+use crate::publish::check_url::CheckUrls;
 use crate::publish::delayed::Alarm;
+use crate::publish::half::Transactions;
 use crate::publish::outbox::Outboxes;
 use crate::publish::relay::Relay;
 use crate::publish::waker::Waker;
@@ -133,6 +135,7 @@ struct Host {
     outboxes: Arc<Outboxes>,
     acceptor: Acceptor,
     api: api::App,
+    urls: CheckUrls,
     stop: CancellationToken,
     relay: tokio::task::JoinHandle<()>,
     upkeep: tokio::task::JoinSet<()>,
@@ -172,6 +175,8 @@ impl Host {
             accept::Settings { companions, ..accept::Settings::default() },
         );
         acceptor.follow(config.topics.clone());
+        let urls = CheckUrls::new(&config.transactions.check_urls).context("cannot set up HTTP")?;
+        let transactions = Transactions::start(Arc::clone(&store), acceptor.clone(), urls.clone(), stop.clone());
         let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node)));
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
@@ -215,6 +220,7 @@ impl Host {
         let api = api::App {
             store: Arc::clone(&store),
             sender: Arc::new(ports::Sends(acceptor.clone())),
+            transactions: Arc::new(ports::Halves(transactions)),
             outboxes: Arc::new(ports::Outboxes(Arc::clone(&outboxes))),
             groups: Arc::new(ports::Groups {
                 fleet: Arc::clone(&fleet),
@@ -239,7 +245,7 @@ impl Host {
             events: api::events::Hub::default(),
             dev,
         };
-        Ok(Self { config, store, joined, fleet, outboxes, acceptor, api, stop, relay, upkeep })
+        Ok(Self { config, store, joined, fleet, outboxes, acceptor, api, urls, stop, relay, upkeep })
     }
 
     /// Serves until a signal comes; then drains.
@@ -303,7 +309,14 @@ impl Host {
 
     /// Reads the configuration again and makes everything what it says.
     async fn reload(&mut self, path: Option<&Path>) {
-        reload::apply(path, &mut self.config, &self.fleet, &self.outboxes, &self.acceptor, &self.api.auth).await;
+        let running = reload::Running {
+            fleet: &self.fleet,
+            outboxes: &self.outboxes,
+            acceptor: &self.acceptor,
+            gate: &self.api.auth,
+            urls: &self.urls,
+        };
+        reload::apply(path, &mut self.config, &running).await;
     }
 }
 

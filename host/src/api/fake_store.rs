@@ -397,3 +397,36 @@ impl Delayed for FakeStore {
         Ok(Listing { items: kept.cloned().collect(), next: None, truncated: false })
     }
 }
+
+#[async_trait]
+impl Halves for FakeStore {
+    async fn prepare_half(&self, _: &NewHalf) -> Result<HalfRow, StoreError> {
+        absent()
+    }
+
+    async fn commit_half(&self, _: &str, _: &str) -> Result<HalfRow, StoreError> {
+        absent()
+    }
+
+    async fn roll_back_half(&self, _: &str, _: &str) -> Result<HalfRow, StoreError> {
+        absent()
+    }
+
+    async fn claim_checks(&self, _: Duration, _: u32) -> Result<(Vec<HalfCheck>, Option<Duration>), StoreError> {
+        absent()
+    }
+
+    async fn leave_half(&self, _: &HalfCheck, _: &str, _: Option<Duration>) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn half(&self, id: &str) -> Result<Option<HalfRow>, StoreError> {
+        Ok(self.read()?.halves.iter().find(|half| half.id == id).cloned())
+    }
+
+    async fn halves(&self, state: Option<HalfState>, _: &Page) -> Result<Listing<HalfRow>, StoreError> {
+        let world = self.read()?;
+        let kept = world.halves.iter().filter(|half| state.is_none_or(|state| half.state == state));
+        Ok(Listing { items: kept.cloned().collect(), next: None, truncated: false })
+    }
+}

@@ -5,7 +5,7 @@
 //! know (fields, parameters, content types) by a [`problem`], and every
 //! operation names the role it needs ([`auth`]).
 //!
-//! Read [`messages`] for what senders use, [`deliveries`], [`groups`] and
+//! Read [`messages`] and [`transactions`] for what senders use, [`deliveries`], [`groups`] and
 //! [`plugins`] for what operators use; `guard` and `intake` for what every
 //! request passes through.
 
@@ -47,6 +47,7 @@ mod tests_of_people;
 #[cfg(test)]
 mod tests_of_roles;
 pub mod time;
+pub mod transactions;
 
 use std::sync::Arc;
 
@@ -66,6 +67,8 @@ pub struct App {
     pub store: SharedStore,
     /// The send side.
     pub sender: Arc<dyn ports::Sender>,
+    /// Half messages.
+    pub transactions: Arc<dyn ports::Transactions>,
     /// Bindings and their partitions.
     pub groups: Arc<dyn ports::Groups>,
     /// The outboxes of the configuration.
@@ -130,6 +133,10 @@ fn operations() -> OpenApiRouter<App> {
         .routes(routes!(messages::show::show, messages::cancel::cancel))
         .routes(routes!(messages::delayed::delayed))
         .routes(routes!(messages::resend::resend))
+        .routes(routes!(transactions::list::list, transactions::prepare::prepare))
+        .routes(routes!(transactions::show::show))
+        .routes(routes!(transactions::end::commit))
+        .routes(routes!(transactions::end::rollback))
         .routes(routes!(deliveries::list::list))
         .routes(routes!(deliveries::show::show))
         .routes(routes!(deliveries::retry::retry))

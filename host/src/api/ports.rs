@@ -5,6 +5,7 @@
 //! `async_trait`, whose hand-written form is `BoxFuture`.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,12 +16,31 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt, valid_topic};
+use crate::store::{HalfRow, StoreError};
 
 /// The send side.
 #[async_trait]
 pub trait Sender: Send + Sync + 'static {
     /// Takes drafts, in order; one receipt for each, in the same order.
     async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt>;
+}
+
+/// Half messages.
+#[async_trait]
+pub trait Transactions: Send + Sync + 'static {
+    /// Stores messages that are sent if the transaction commits.
+    async fn prepare(
+        &self,
+        messages: Vec<Draft>,
+        check_url: Option<String>,
+        timeout: Option<Duration>,
+    ) -> Result<HalfRow, Problem>;
+
+    /// The sender's transaction committed.
+    async fn commit(&self, id: &str) -> Result<HalfRow, StoreError>;
+
+    /// The sender's transaction rolled back.
+    async fn roll_back(&self, id: &str) -> Result<HalfRow, StoreError>;
 }
 
 /// The bindings that run here, and what the host knows of their partitions.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +16,11 @@ use super::fake_store::FakeStore;
 use super::ports::{self, BindingView, Draft, OutboxView, Ready, Receipt, Refusal, Seek, Sought, Uploaded};
 use super::problem::Problem;
 use super::{App, router};
-use crate::store::{AttemptRow, DeliveryKey, DeliveryRow, MessageRow, PositionId, PositionRow};
+use crate::store::half::may_end;
+use crate::store::{
+    AttemptRow, DeliveryKey, DeliveryRow, HalfMessage, HalfRow, HalfState, MessageRow, PositionId, PositionRow,
+    StoreError,
+};
 
 /// What the fakes were told to answer, and what they were asked.
 #[derive(Default)]
@@ -34,6 +39,8 @@ pub struct World {
     pub records: HashMap<(String, i64), Message>,
     /// Groups that the API paused.
     pub paused: Vec<(String, String)>,
+    /// Transactions.
+    pub halves: Vec<crate::store::HalfRow>,
     /// Plugins.
     pub plugins: Vec<crate::store::PluginRow>,
     /// What was handed to the send side.
@@ -55,6 +62,63 @@ pub type Shared = Arc<Mutex<World>>;
 
 /// A fake part of the host.
 pub struct Fake(pub Shared);
+
+#[async_trait]
+impl ports::Transactions for Fake {
+    async fn prepare(
+        &self,
+        messages: Vec<Draft>,
+        check_url: Option<String>,
+        timeout: Option<Duration>,
+    ) -> Result<HalfRow, Problem> {
+        let mut world = self.0.lock().unwrap();
+        world.sent.extend(messages.clone());
+        let half = HalfRow {
+            id: format!("t-{}", world.halves.len()),
+            state: HalfState::Prepared,
+            messages: messages
+                .iter()
+                .map(|draft| HalfMessage {
+                    id: draft.id.clone().unwrap_or_default(),
+                    topic: draft.topic.clone(),
+                    type_name: draft.type_name.clone(),
+                    key: draft.key.clone(),
+                })
+                .collect(),
+            check_url,
+            timeout: timeout.unwrap_or(Duration::from_secs(30)),
+            created_at: Timestamp(0),
+            deadline: Timestamp(30_000_000),
+            checks: 0,
+            next_check_at: Some(Timestamp(30_000_000)),
+            last_answer: None,
+            reason: None,
+            ended_at: None,
+        };
+        world.halves.push(half.clone());
+        Ok(half)
+    }
+
+    async fn commit(&self, id: &str) -> Result<HalfRow, StoreError> {
+        self.end(id, HalfState::Committed)
+    }
+
+    async fn roll_back(&self, id: &str) -> Result<HalfRow, StoreError> {
+        self.end(id, HalfState::RolledBack)
+    }
+}
+
+impl Fake {
+    fn end(&self, id: &str, state: HalfState) -> Result<HalfRow, StoreError> {
+        let mut world = self.0.lock().unwrap();
+        let half = world.halves.iter_mut().find(|half| half.id == id);
+        let half = half.ok_or_else(|| StoreError::NotFound(format!("there is no transaction {id:?}")))?;
+        if may_end(id, half.state, state)? {
+            half.state = state;
+        }
+        Ok(half.clone())
+    }
+}
 
 #[async_trait]
 impl ports::Sender for Fake {
@@ -177,6 +241,7 @@ impl Host {
         let app = App {
             store: Arc::new(FakeStore(Arc::clone(&world))),
             sender: fake(),
+            transactions: fake(),
             groups: fake(),
             outboxes: fake(),
             plugins: fake(),

@@ -21,6 +21,8 @@ pub(super) enum Command {
         /// The message's id.
         id: String,
     },
+    /// Lists delayed messages that are not due yet, the first to be due first.
+    Delayed(Delayed),
     /// Takes a delayed message back that is not due yet.
     Cancel {
         /// The message's id.
@@ -47,6 +49,27 @@ pub(super) struct List {
     state: Option<String>,
     #[command(flatten)]
     span: Span,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Delayed {
+    /// For this topic.
+    #[arg(long)]
+    topic: Option<String>,
+    /// Of this type.
+    #[arg(long = "type", value_name = "TYPE")]
+    type_name: Option<String>,
+    /// With this key.
+    #[arg(long)]
+    key: Option<String>,
+    /// Due from this time on, for example 2026-01-31T08:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = super::publish::time)]
+    from: Option<String>,
+    /// Due before this time.
+    #[arg(long, value_name = "TIME", value_parser = super::publish::time)]
+    to: Option<String>,
+    #[command(flatten)]
+    page: Paging,
 }
 
 /// Which part of a list is wanted.
@@ -102,6 +125,23 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
             let answer = client.post(&["messages", &id, "resend"], None).await?;
             show(output, &answer, |receipt: Receipt| format!("{} {}", receipt.id, receipt.state))
         }
+        Command::Delayed(delayed) => {
+            let query = [
+                ("topic", delayed.topic),
+                ("type", delayed.type_name),
+                ("key", delayed.key),
+                ("from", delayed.from),
+                ("to", delayed.to),
+                ("cursor", delayed.page.cursor),
+                ("limit", delayed.page.limit.map(|limit| limit.to_string())),
+            ];
+            let answer = client.get(&["delayed"], &query).await?;
+            show(output, &answer, |page: Page<Message>| {
+                let rows = page.items.iter().map(waiting).collect();
+                let header = ["ID", "TOPIC", "TYPE", "KEY", "DELIVER AT"];
+                with_end(table::table(header, rows, "nothing waits"), page.next.as_deref(), page.truncated)
+            })
+        }
         Command::Cancel { id } => {
             let answer = client.delete(&["messages", &id]).await?;
             match output {
@@ -134,6 +174,16 @@ fn row(message: &Message) -> [String; 7] {
         message.state.clone(),
         or_dash(message.time.as_ref()),
         or_dash(message.reason.as_ref()),
+    ]
+}
+
+fn waiting(message: &Message) -> [String; 5] {
+    [
+        message.id.clone(),
+        message.topic.clone(),
+        or_dash(message.type_name.as_ref()),
+        or_dash(table::key(message.key.as_ref(), message.key_base64.as_ref())),
+        or_dash(message.deliver_at.as_ref()),
     ]
 }
 

@@ -25,6 +25,7 @@ mod serve;
 mod shapes;
 mod table;
 mod toolchain;
+mod transactions;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -103,6 +104,9 @@ enum Command {
     /// Looks at messages and what became of them.
     #[command(subcommand)]
     Messages(messages::Command),
+    /// Prepares messages that depend on a transaction, and ends it.
+    #[command(subcommand)]
+    Transactions(transactions::Command),
     /// Looks at deliveries and retries them.
     #[command(subcommand)]
     Deliveries(deliveries::Command),
@@ -175,6 +179,7 @@ impl Cli {
             Command::Check(args) => return check::run(&args, output),
             Command::Publish(args) => publish::run(&ask()?, output, args).await?,
             Command::Messages(command) => messages::run(&ask()?, output, command).await?,
+            Command::Transactions(command) => transactions::run(&ask()?, output, command).await?,
             Command::Deliveries(command) => deliveries::run(&ask()?, output, command).await?,
             Command::Failures(args) => failures::run(&ask()?, output, args).await?,
             Command::Nodes => nodes::run(&ask()?, output).await?,
@@ -262,6 +267,9 @@ mod tests {
             "courier publish order --body {} --delay 2",
             "courier publish order --body {} --header novalue",
             "courier groups seek stock --topic order --to earliest",
+            "courier transactions prepare --check-url https://a/b",
+            "courier transactions list --state DONE",
+            "courier messages delayed --from soon",
             "courier outbox schema --for mysql",
         ] {
             assert_eq!(refused(line), Some(2), "{line}");
@@ -273,6 +281,10 @@ mod tests {
             "courier publish order --file - --type OrderCreated --key 1 --header a=b --header c=d=e --delay 2s",
             "courier messages list --state HANDLED --from 15m --limit 1000",
             "courier deliveries retry abc --token secret",
+            "courier messages delayed --topic order --from 2031-01-31T08:00:00Z",
+            "courier messages cancel abc --output json",
+            "courier transactions prepare --message {} --message {} --timeout 30s",
+            "courier transactions list --state PREPARED",
             "courier groups seek stock --topic order --to 42 --confirm stock",
             "courier plugin push a.wasm --activate",
             "courier redrive plan --group stock --state HANDLE_FAIL --rate 500",

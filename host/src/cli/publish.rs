@@ -73,7 +73,7 @@ fn delay(text: &str) -> Result<String, String> {
     crate::config::parse_duration(text).map(|_| text.to_owned())
 }
 
-fn time(text: &str) -> Result<String, String> {
+pub(super) fn time(text: &str) -> Result<String, String> {
     let time = text.parse::<jiff::Timestamp>();
     time.map(|_| text.to_owned()).map_err(|_| "write a time with its offset: 2026-01-31T08:00:00Z".to_owned())
 }

@@ -201,3 +201,30 @@ pub(super) struct Redrive {
     pub truncated: bool,
     pub sample: Option<Vec<Delivery>>,
 }
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Transaction {
+    pub id: String,
+    pub state: String,
+    #[serde(default)]
+    pub messages: Vec<HalfMessage>,
+    pub check_url: Option<String>,
+    pub timeout: Option<String>,
+    pub created_at: Option<String>,
+    pub deadline: Option<String>,
+    pub checks: Option<i64>,
+    pub next_check_at: Option<String>,
+    pub last_answer: Option<String>,
+    pub reason: Option<String>,
+    pub ended_at: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct HalfMessage {
+    pub id: String,
+    pub topic: String,
+    #[serde(rename = "type")]
+    pub type_name: Option<String>,
+    pub key: Option<String>,
+    pub key_base64: Option<String>,
+}

@@ -67,9 +67,6 @@ impl Config {
     #[must_use]
     pub fn without_effect(&self) -> Vec<String> {
         let mut found = Vec::new();
-        if !self.transactions.check_urls.is_empty() {
-            found.push("[transactions] has no effect in this version: half messages are refused".to_owned());
-        }
         for binding in &self.bindings {
             let group = &binding.group;
             if !binding.http_allow.is_empty() {

@@ -32,7 +32,7 @@ use crate::config::TopicRule;
 use crate::kafka::producer::{DELIVERY_TIMEOUT, ProduceError, Producer};
 use crate::kafka::record::murmur2_partition;
 use crate::kafka::topics::TopicError;
-use crate::store::{Accepted, SharedStore};
+use crate::store::{Accepted, NewMessage, SharedStore};
 
 /// How long a sender waits for Kafka; what is left of a second is the store's.
 const ANSWER_WITHIN: Duration = Duration::from_millis(700);
@@ -129,6 +129,18 @@ impl Acceptor {
     #[must_use]
     pub fn store_is_away(&self) -> bool {
         self.inner.journal.store_is_away()
+    }
+
+    /// Says of each draft whether it may be sent, and gives the row of one that
+    /// may. Nothing is written or sent.
+    pub(super) async fn validate(&self, drafts: Vec<Draft>) -> Vec<Result<NewMessage, Problem>> {
+        self.inner.validate(drafts).await
+    }
+
+    /// Lets relay and mover look for rows that were written elsewhere.
+    pub(super) fn look(&self) {
+        self.inner.waker.wake();
+        self.inner.alarm.look();
     }
 
     /// Takes messages; the receipts are in their order. Messages of one key
@@ -255,6 +267,33 @@ impl Inner {
             });
         }
         steps
+    }
+
+    async fn validate(&self, drafts: Vec<Draft>) -> Vec<Result<NewMessage, Problem>> {
+        let answer_by = Instant::now() + ANSWER_WITHIN;
+        let mut refusals: HashMap<String, Option<Problem>> = HashMap::new();
+        let mut validated = Vec::with_capacity(drafts.len());
+        let now = now();
+        for draft in drafts {
+            let ready = match self.checked(draft).ready(now, self.settings.max_message_bytes) {
+                Ok(ready) => ready,
+                Err((_, problem)) => {
+                    validated.push(Err(problem));
+                    continue;
+                }
+            };
+            let topic = ready.log_topic().into_owned();
+            if !refusals.contains_key(&topic) {
+                let refusal = self.refusal(&ready, answer_by).await;
+                refusals.insert(topic.clone(), refusal);
+            }
+            validated.push(match &refusals[&topic] {
+                Some(problem) => Err(problem.clone()),
+                None if ready.due.is_some() => Ok(ready.delayed()),
+                None => Ok(ready.owed("", None)),
+            });
+        }
+        validated
     }
 
     async fn route(&self, topic: &str, answer_by: Instant) -> Route {

@@ -46,6 +46,11 @@ const NOT_YET: Duration = Duration::from_millis(2);
 pub struct Alarm(Arc<Notify>);
 
 impl Alarm {
+    /// Lets the mover look again.
+    pub(super) fn look(&self) {
+        self.0.notify_one();
+    }
+
     /// Lets the mover look again, if the message that was taken may be due
     /// before the next look; else there is no hurry.
     pub(super) fn set(&self, due: Due, now: Timestamp) {
@@ -54,7 +59,7 @@ impl Alarm {
             Due::After(wait) => wait,
         };
         if wait <= HURRY {
-            self.0.notify_one();
+            self.look();
         }
     }
 }

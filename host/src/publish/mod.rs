@@ -6,7 +6,8 @@
 //! A topic with unsent rows ([`backlog`]) takes only the second way, so that
 //! nothing overtakes. No transaction is open while Kafka is waited for. What
 //! is not due yet waits in the store and joins those rows when it is
-//! ([`delayed`]).
+//! ([`delayed`]); what depends on a sender's transaction waits for its word
+//! ([`half`]).
 //!
 //! Read [`draft`] for what is valid, [`accept`] for the direct way with
 //! [`journal`] for how its rows become durable, then [`relay`], and [`outbox`]
@@ -14,8 +15,10 @@
 
 pub mod accept;
 pub mod backlog;
+pub mod check_url;
 pub mod delayed;
 pub mod draft;
+pub mod half;
 pub mod journal;
 mod landing;
 mod lease;

@@ -54,6 +54,12 @@ impl Problem {
         Self { status: 422, title: "kafka refuses the message", detail: detail.into() }
     }
 
+    /// What was asked for cannot be done here.
+    #[must_use]
+    pub fn unusable(title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status: 422, title, detail: detail.into() }
+    }
+
     /// Another message has this id.
     #[must_use]
     pub fn conflict(id: &str) -> Self {

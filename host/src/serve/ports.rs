@@ -24,8 +24,9 @@ use crate::kafka::producer::Producer;
 use crate::kafka::record::Record;
 use crate::publish::accept::Acceptor;
 use crate::publish::draft::{Draft, Receipt};
+use crate::publish::half::{NotPrepared, Transactions};
 use crate::publish::outbox;
-use crate::store::{NewVersion, SharedStore};
+use crate::store::{HalfRow, NewVersion, SharedStore, StoreError};
 
 /// How often it is looked whether topics of Courier's own are there.
 const OWN_TOPICS: Duration = Duration::from_secs(2);
@@ -49,6 +50,33 @@ pub struct Sends(pub Acceptor);
 impl ports::Sender for Sends {
     async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
         self.0.accept(drafts).await
+    }
+}
+
+/// Half messages.
+pub struct Halves(pub Transactions);
+
+#[async_trait]
+impl ports::Transactions for Halves {
+    async fn prepare(
+        &self,
+        messages: Vec<Draft>,
+        check_url: Option<String>,
+        timeout: Option<Duration>,
+    ) -> Result<HalfRow, Problem> {
+        self.0.prepare(messages, check_url, timeout).await.map_err(|refused| match refused {
+            NotPrepared::Refused(Some(place), problem) => Problem::from(problem).at(&format!("messages[{place}]")),
+            NotPrepared::Refused(None, problem) => problem.into(),
+            NotPrepared::Store(error) => error.into(),
+        })
+    }
+
+    async fn commit(&self, id: &str) -> Result<HalfRow, StoreError> {
+        self.0.commit(id).await
+    }
+
+    async fn roll_back(&self, id: &str) -> Result<HalfRow, StoreError> {
+        self.0.roll_back(id).await
     }
 }
 

@@ -11,6 +11,7 @@ use super::ports;
 use crate::api::auth::Gate;
 use crate::config::{self, Config};
 use crate::publish::accept::Acceptor;
+use crate::publish::check_url::CheckUrls;
 use crate::publish::outbox::Outboxes;
 
 /// How often the file is looked at.
@@ -56,15 +57,22 @@ pub fn warn(config: &Config) {
     }
 }
 
+/// What a reload reaches.
+pub struct Running<'a> {
+    /// The groups.
+    pub fleet: &'a Fleet,
+    /// The outboxes.
+    pub outboxes: &'a Outboxes,
+    /// The send side, which holds bodies to their topics' schemas.
+    pub acceptor: &'a Acceptor,
+    /// The tokens.
+    pub gate: &'a Gate,
+    /// Where senders may be asked about their transactions.
+    pub urls: &'a CheckUrls,
+}
+
 /// Reads the file and makes the running groups and outboxes what it wants.
-pub async fn apply(
-    path: Option<&Path>,
-    running: &mut Config,
-    fleet: &Fleet,
-    outboxes: &Outboxes,
-    acceptor: &Acceptor,
-    gate: &Gate,
-) {
+pub async fn apply(path: Option<&Path>, running: &mut Config, host: &Running<'_>) {
     let Some(path) = path else { return };
     let wanted = match config::load(path) {
         Ok(wanted) => wanted,
@@ -84,12 +92,13 @@ pub async fn apply(
     for (what, _) in fixed.iter().filter(|(_, changed)| *changed) {
         tracing::warn!("{what} changed; that takes effect at the next start");
     }
-    acceptor.follow(wanted.topics.clone());
+    host.gate.replace(ports::tokens(&wanted.auth));
+    host.urls.replace(&wanted.transactions.check_urls);
+    host.acceptor.follow(wanted.topics.clone());
     running.topics = wanted.topics;
-    outboxes.apply(&wanted.outboxes);
+    host.outboxes.apply(&wanted.outboxes);
     running.outboxes = wanted.outboxes;
-    gate.replace(ports::tokens(&wanted.auth));
-    match fleet.apply(&wanted.bindings).await {
+    match host.fleet.apply(&wanted.bindings).await {
         Ok(()) => {
             running.bindings = wanted.bindings;
             tracing::info!(bindings = running.bindings.len(), "configuration reloaded");

@@ -18,6 +18,7 @@ pub mod broadcast;
 pub mod dedupe;
 pub mod delayed;
 pub mod error;
+pub mod half;
 pub mod minutes;
 pub mod outbox;
 pub mod postgres;
@@ -40,6 +41,7 @@ pub use broadcast::{Broadcasts, Extent, Listen, ListenerRow, Listening};
 pub use dedupe::Dedupe;
 pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
+pub use half::{HalfCheck, HalfMessage, HalfRow, HalfState, Halves, NewHalf};
 pub use minutes::{MinuteRow, Minutes, PaceRow};
 pub use outbox::{OutboxNote, OutboxRow, Outboxes};
 pub use rows::*;
@@ -72,6 +74,7 @@ pub trait Store:
     + Broadcasts
     + Dedupe
     + Delayed
+    + half::Halves
     + Minutes
     + Outboxes
     + Sessions

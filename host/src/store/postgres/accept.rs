@@ -163,7 +163,7 @@ async fn forget_refused<'m>(
 ///
 /// In a statement of its own: what another host committed while the insert
 /// waited for it is not in the insert's snapshot.
-async fn known(
+pub(super) async fn known(
     tx: &mut PgConnection,
     messages: &[NewMessage],
 ) -> Result<HashMap<String, (Option<Vec<u8>>, MessageRow)>, StoreError> {

@@ -41,6 +41,7 @@ const SESSION: [(&str, &str); 7] = [
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (2, "delayed", include_str!("migrations/0002_delayed.sql")),
+    (3, "half messages", include_str!("migrations/0003_half_messages.sql")),
     (4, "outbox", include_str!("migrations/0004_outbox.sql")),
     (5, "redrive", include_str!("migrations/0005_redrive.sql")),
     (7, "broadcast", include_str!("migrations/0007_broadcast.sql")),

@@ -51,15 +51,15 @@ impl<'a> DelayedColumns<'a> {
         sqlx::query(
             "INSERT INTO delayed (shard, due, message_id, topic, type_name, source, key, record)
              SELECT r.shard, (m.deliver_at + 999) / 1000 * 1000, m.id, r.topic, m.type_name, m.source, m.key, r.record
-             FROM unnest($1::text[], $2::integer[], $3::bytea[], $4::text[])
-                 WITH ORDINALITY AS r (id, shard, record, topic, place)
+             FROM unnest($1::text[], $2::integer[], $3::text[], $4::bytea[]) WITH ORDINALITY
+                 AS r (id, shard, topic, record, place)
              JOIN message m ON m.id = r.id AND m.deliver_at IS NOT NULL
              ORDER BY r.place",
         )
         .bind(self.rows.iter().map(|row| clean(&row.message_id)).collect::<Vec<_>>())
         .bind(self.rows.iter().map(|row| row.shard).collect::<Vec<_>>())
-        .bind(self.rows.iter().map(|row| &row.record[..]).collect::<Vec<_>>())
         .bind(self.rows.iter().map(|row| clean(&row.topic)).collect::<Vec<_>>())
+        .bind(self.rows.iter().map(|row| &row.record[..]).collect::<Vec<_>>())
     }
 }
 
@@ -212,7 +212,7 @@ async fn list(store: &PostgresStore, filter: &DelayedFilter, page: &Page) -> Res
     let limit = page.limit.clamp(1, MAX_PAGE);
     let mut query = QueryBuilder::new("SELECT d.due, d.number, ");
     query.push(MESSAGE_COLUMNS).push(", NULL::bytea AS record FROM (");
-    push_walk(&mut query, "due, id AS number, message_id, topic, type_name, key", filter, cursor);
+    push_walk(&mut query, "due, id AS number, message_id, type_name, key", filter, cursor);
     query.push(" LIMIT ").push_bind(SLICE_ROWS).push(") AS d JOIN message m ON m.id = d.message_id WHERE true");
     push_filter(&mut query, filter);
     query.push(" ORDER BY d.due, d.number LIMIT ").push_bind(i64::from(limit) + 1);

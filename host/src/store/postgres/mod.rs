@@ -25,6 +25,7 @@ mod delayed;
 mod deliveries;
 mod error;
 mod groups;
+mod half;
 mod messages;
 mod minutes;
 mod nodes;

@@ -238,17 +238,20 @@ async fn forget(tx: &mut SqliteConnection, ids: &[Cow<'_, str>]) -> Result<(), S
 }
 
 /// What is known of a message.
-struct Known {
+pub(super) struct Known {
     /// None for one that a handler published.
-    digest: Option<Vec<u8>>,
+    pub digest: Option<Vec<u8>>,
     /// Whether it was refused for what was wrong with it: nothing of it is in
     /// Kafka or on its way there, since a row that the relay ever had has a
     /// shard.
-    refused: bool,
+    pub refused: bool,
 }
 
 /// The messages that are known, by id.
-async fn digests(tx: &mut SqliteConnection, messages: &[NewMessage]) -> Result<HashMap<String, Known>, StoreError> {
+pub(super) async fn digests(
+    tx: &mut SqliteConnection,
+    messages: &[NewMessage],
+) -> Result<HashMap<String, Known>, StoreError> {
     let ids: Vec<_> = messages.iter().map(|message| clean(&message.id)).collect();
     let rows = sqlx::query(
         "SELECT id, digest, state = 1 AND NOT retrying AND partition IS NULL AND shard IS NULL

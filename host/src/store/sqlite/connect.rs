@@ -38,6 +38,7 @@ const LOG_SIZE_LIMIT: &str = "134217728";
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("migrations/0001_first.sql")),
     (2, "delayed", include_str!("migrations/0002_delayed.sql")),
+    (3, "half messages", include_str!("migrations/0003_half_messages.sql")),
     (4, "outbox", include_str!("migrations/0004_outbox.sql")),
     (5, "redrive", include_str!("migrations/0005_redrive.sql")),
     (7, "broadcast", include_str!("migrations/0007_broadcast.sql")),

@@ -140,7 +140,7 @@ impl Delayed for SqliteStore {
         // Places go down, and this list goes up: they are negative here.
         let mut query = QueryBuilder::new("SELECT -d.due, -d.id, 0, ");
         query.push(MESSAGE_COLUMNS).push(", NULL FROM (");
-        push_walk(&mut query, "due, id, message_id, topic, type_name, key", filter, after);
+        push_walk(&mut query, "due, id, message_id, type_name, key", filter, after);
         query.push(" LIMIT ").push_bind(rows(share));
         query.push(") d CROSS JOIN message m ON m.id = d.message_id WHERE TRUE");
         push_filter(&mut query, filter)?;

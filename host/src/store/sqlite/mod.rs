@@ -6,7 +6,8 @@
 //!
 //! [`connect`] opens the file; each family of verbs has a file: [`nodes`],
 //! [`positions`] with [`claim`] and [`broadcast`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
-//! [`ask`] and [`dedupe`], [`redrive`] with [`redrive_plan`], [`seek`], [`plugins`], [`accept`], [`delayed`], [`outbox`] and
+//! [`ask`] and [`dedupe`], [`redrive`] with [`redrive_plan`], [`seek`], [`plugins`], [`accept`], [`delayed`], [`half`],
+//! [`outbox`] and
 //! [`relay`], [`groups`], and for people
 //! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
 //! [`prune`] forgets. The schema is in `migrations`.
@@ -23,6 +24,7 @@ mod delayed;
 mod deliveries;
 mod fault;
 mod groups;
+mod half;
 mod messages;
 mod minutes;
 mod nodes;

@@ -25,11 +25,12 @@ impl SqliteStore {
         let deliveries = prune_deliveries(&mut tx, before).await?;
         prune_slots(&mut tx, before).await?;
         let messages = prune_messages(&mut tx, &messages).await?;
+        let halves = prune_halves(&mut tx, before).await?;
         let redrives = super::redrive::prune(&mut tx, before, CHUNK_ROWS).await?;
         prune_writers(&mut tx, before).await?;
         prune_centre(&mut tx, before).await?;
         tx.commit().await.map_err(commit_fault)?;
-        Ok(deliveries || messages || redrives)
+        Ok(deliveries || messages || halves || redrives)
     }
 }
 
@@ -144,6 +145,19 @@ async fn prune_messages(tx: &mut SqliteConnection, old: &[i64]) -> Result<bool, 
     .await
     .map_err(fault)?;
     Ok(old.len() >= CHUNK_ROWS)
+}
+
+/// Removes transactions that ended; their messages have rows of their own.
+async fn prune_halves(tx: &mut SqliteConnection, before: Timestamp) -> Result<bool, StoreError> {
+    let removed = sqlx::query(
+        "DELETE FROM half_message WHERE id IN (SELECT id FROM half_message WHERE ended_at < ? ORDER BY ended_at LIMIT ?)",
+    )
+    .bind(before.0)
+    .bind(super::slices::rows(CHUNK_ROWS))
+    .execute(tx)
+    .await
+    .map_err(fault)?;
+    Ok(removed.rows_affected() >= CHUNK_ROWS as u64)
 }
 
 /// Removes writers that nothing refers to any more: their processes ended

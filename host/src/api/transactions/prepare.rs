@@ -1,0 +1,84 @@
+//! `POST /v1/transactions`: prepare messages that are sent if a transaction
+//! of the sender's own commits.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::view::TransactionView;
+use crate::api::App;
+use crate::api::auth::{As, Publisher};
+use crate::api::events::Change;
+use crate::api::intake;
+use crate::api::messages::form::Defaults;
+use crate::api::messages::json::{self, Sent};
+use crate::api::openapi::Problems;
+use crate::api::params::Params;
+use crate::api::problem::Problem;
+
+/// A transaction to be prepared.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewTransaction)]
+pub struct Prepare {
+    /// What is sent if it commits: messages as `POST /v1/messages` takes them.
+    #[schema(value_type = Vec<Sent>)]
+    messages: Vec<Box<RawValue>>,
+    /// Where to ask what became of it, as `GET check_url?id=..`, when neither
+    /// commit nor rollback comes; `[transactions] check_urls` has to allow it.
+    check_url: Option<String>,
+    /// How long to wait for either; `30s` unless given.
+    timeout: Option<String>,
+}
+
+/// Prepares messages that are sent if a transaction of the sender commits.
+/// Until then nobody sees them. All are validated now, and one that is wrong
+/// refuses all.
+#[utoipa::path(
+    post,
+    path = "/v1/transactions",
+    tag = "transactions",
+    request_body = Prepare,
+    responses((status = 201, description = "Prepared", body = TransactionView), Problems)
+)]
+pub(in crate::api) async fn prepare(
+    State(app): State<App>,
+    caller: As<Publisher>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<TransactionView>), Problem> {
+    params.none()?;
+    if intake::essence(&headers) != "application/json" {
+        return Err(Problem::unsupported_media("a transaction is JSON; send it with content-type: application/json"));
+    }
+    let taken = intake::read(&headers, body, intake::MAX_PUBLISH_BYTES, "a transaction").await?;
+    let prepare: Prepare = serde_json::from_slice(&taken.bytes)
+        .map_err(|error| Problem::bad_request("bad body", format!("the body is wrong: {error}")))?;
+    let timeout = prepare.timeout.as_deref().map(|text| {
+        let wrong = |why| Problem::bad_request("bad body", format!("`timeout` is {text:?}: {why}"));
+        crate::config::parse_duration(text).map_err(wrong)
+    });
+    let defaults = Defaults::new(None, caller.source(), &headers);
+    let mut drafts = Vec::with_capacity(prepare.messages.len());
+    for (place, raw) in prepare.messages.iter().enumerate() {
+        let at = |problem: Problem| problem.at(&format!("messages[{place}]"));
+        let draft = json::read(raw, &defaults).map_err(at)?;
+        // One without a topic is refused below, and says so.
+        if !draft.topic.is_empty() {
+            caller.topic(&draft.topic).map_err(at)?;
+        }
+        drafts.push(draft);
+    }
+    let half = app.transactions.prepare(drafts, prepare.check_url, timeout.transpose()?).await?;
+    app.events.tell(Change {
+        path: format!("/v1/transactions/{}", half.id),
+        topic: half.messages.first().map(|message| message.topic.clone()),
+        group: None,
+    });
+    Ok((StatusCode::CREATED, Json(TransactionView::from(&half))))
+}

@@ -1,0 +1,88 @@
+//! A transaction as people see it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::shown::{ShownKey, known};
+use crate::api::time;
+use crate::store::{HalfMessage, HalfRow};
+
+/// A transaction.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct TransactionView {
+    /// Its id.
+    pub id: String,
+    /// PREPARED, COMMITTED, ROLLED_BACK or ABANDONED.
+    pub state: &'static str,
+    /// What is sent if it commits, in order.
+    pub messages: Vec<HalfMessageView>,
+    /// Where it is asked what became of it.
+    #[schema(required = true)]
+    pub check_url: Option<String>,
+    /// How long its sender has before it is asked.
+    pub timeout: String,
+    /// When it was prepared.
+    pub created_at: String,
+    /// When its sender's time is over.
+    pub deadline: String,
+    /// How often it was asked.
+    pub checks: u32,
+    /// When it is asked next.
+    #[schema(required = true)]
+    pub next_check_at: Option<String>,
+    /// What the last asking brought.
+    #[schema(required = true)]
+    pub last_answer: Option<String>,
+    /// Why it ended.
+    #[schema(required = true)]
+    pub reason: Option<String>,
+    /// When it ended.
+    #[schema(required = true)]
+    pub ended_at: Option<String>,
+}
+
+/// A message of a transaction.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct HalfMessageView {
+    /// Its id; once the transaction committed it is a message like any other.
+    pub id: String,
+    /// The topic.
+    pub topic: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    #[schema(required = true)]
+    pub type_name: Option<String>,
+    /// The primary key.
+    #[serde(flatten)]
+    pub key: ShownKey,
+}
+
+impl From<&HalfRow> for TransactionView {
+    fn from(half: &HalfRow) -> Self {
+        Self {
+            id: half.id.clone(),
+            state: half.state.as_str(),
+            messages: half.messages.iter().map(HalfMessageView::from).collect(),
+            check_url: half.check_url.clone(),
+            timeout: crate::config::show_duration(half.timeout),
+            created_at: time::format(half.created_at),
+            deadline: time::format(half.deadline),
+            checks: half.checks,
+            next_check_at: half.next_check_at.map(time::format),
+            last_answer: half.last_answer.clone(),
+            reason: half.reason.clone(),
+            ended_at: half.ended_at.map(time::format),
+        }
+    }
+}
+
+impl From<&HalfMessage> for HalfMessageView {
+    fn from(message: &HalfMessage) -> Self {
+        Self {
+            id: message.id.clone(),
+            topic: message.topic.clone(),
+            type_name: known(&message.type_name),
+            key: ShownKey::new(message.key.as_deref()),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Asking a sender what became of its transaction.
+//!
+//! A URL comes from whoever prepares a transaction, and this host fetches it:
+//! so it fetches only what `[transactions] check_urls` allows, follows no
+//! redirect, and connects only to addresses that were checked when the name
+//! was resolved. A pattern names its host, which may well be inside of one's
+//! own network; what no service lives at (link-local addresses, where clouds
+//! answer with their machines' secrets) is refused unless a pattern names that
+//! very address. Time and answer are bounded.
+
+use std::error::Error as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Url};
+use serde::Deserialize;
+
+/// Longest check URL, in bytes.
+pub const MAX_CHECK_URL_BYTES: usize = 2 * 1024;
+/// How long one asking may take, connecting included.
+const ASK_WITHIN: Duration = Duration::from_secs(5);
+/// How long connecting may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// What of an answer is read.
+const MAX_ANSWER_BYTES: usize = 16 * 1024;
+/// What of an odd answer is told to people.
+const SHOWN_BYTES: usize = 200;
+
+/// What a sender says became of its transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It committed.
+    Committed,
+    /// It rolled back.
+    RolledBack,
+    /// It does not say, or cannot be asked, and why.
+    Unknown(String),
+}
+
+/// Which URLs may be asked, and how; clones share it, so that a reload of the
+/// configuration reaches all.
+#[derive(Clone)]
+pub struct CheckUrls {
+    patterns: Arc<RwLock<Arc<Vec<String>>>>,
+    client: Client,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    state: String,
+}
+
+impl CheckUrls {
+    /// Allows what these patterns of `[transactions] check_urls` allow.
+    ///
+    /// # Errors
+    /// When no HTTP client can be had.
+    pub fn new(patterns: &[String]) -> Result<Self, reqwest::Error> {
+        let client = Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .timeout(ASK_WITHIN)
+            .connect_timeout(CONNECT_WITHIN)
+            .dns_resolver(Arc::new(Checked))
+            .build()?;
+        Ok(Self { patterns: Arc::new(RwLock::new(Arc::new(patterns.to_vec()))), client })
+    }
+
+    /// Takes these patterns instead of the ones before.
+    pub fn replace(&self, patterns: &[String]) {
+        *self.patterns.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(patterns.to_vec());
+    }
+
+    /// The URL, if it may be asked.
+    ///
+    /// # Errors
+    /// Why not, and what would be right.
+    pub fn allow(&self, text: &str) -> Result<Url, String> {
+        if text.len() > MAX_CHECK_URL_BYTES {
+            return Err(format!("check_url has {} bytes; at most {MAX_CHECK_URL_BYTES} are taken", text.len()));
+        }
+        let shown = super::cut(text, SHOWN_BYTES);
+        let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let url = url.ok_or_else(|| format!("check_url {shown:?} is no http or https URL with a host"))?;
+        if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+            return Err(format!("check_url {shown:?} has a user, a password or a fragment; write it without"));
+        }
+        let patterns = Arc::clone(&self.patterns.read().unwrap_or_else(PoisonError::into_inner));
+        if patterns.iter().any(|pattern| matches(pattern, &url)) {
+            return Ok(url);
+        }
+        let allowed = match patterns.as_slice() {
+            [] => "none is: name some in [transactions] check_urls of courier.toml".to_owned(),
+            patterns => format!("[transactions] check_urls allows {}", patterns.join(", ")),
+        };
+        Err(format!("check_url {shown:?} is not allowed; {allowed}"))
+    }
+
+    /// Asks what became of a transaction.
+    pub async fn ask(&self, text: &str, id: &str) -> Answer {
+        // Allowed when it was prepared, but the configuration may have changed.
+        let mut url = match self.allow(text) {
+            Ok(url) => url,
+            Err(why) => return Answer::Unknown(why),
+        };
+        url.query_pairs_mut().append_pair("id", id);
+        match tokio::time::timeout(ASK_WITHIN, self.fetch(url)).await {
+            Ok(answer) => answer,
+            Err(_) => Answer::Unknown(format!("no answer within {} s", ASK_WITHIN.as_secs())),
+        }
+    }
+
+    async fn fetch(&self, url: Url) -> Answer {
+        let mut response = match self.client.get(url).header("accept", "application/json").send().await {
+            Ok(response) => response,
+            Err(error) => return Answer::Unknown(format!("it cannot be asked: {}", cause(error))),
+        };
+        let status = response.status();
+        if status.is_redirection() {
+            return Answer::Unknown(format!("it answered {status}; redirects are not followed"));
+        }
+        if !status.is_success() {
+            return Answer::Unknown(format!("it answered {status}"));
+        }
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() > MAX_ANSWER_BYTES => {
+                    return Answer::Unknown(format!("its answer has more than {MAX_ANSWER_BYTES} bytes"));
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Err(error) => return Answer::Unknown(format!("its answer broke off: {}", cause(error))),
+            }
+        }
+        read(&body)
+    }
+}
+
+/// What an answer says.
+fn read(body: &[u8]) -> Answer {
+    let said = serde_json::from_slice::<Said>(body).map(|said| said.state);
+    match said.as_deref() {
+        Ok("COMMITTED") => Answer::Committed,
+        Ok("ROLLED_BACK") => Answer::RolledBack,
+        Ok("UNKNOWN") => Answer::Unknown("it answered UNKNOWN".to_owned()),
+        _ => {
+            let text = String::from_utf8_lossy(body);
+            let shown = super::cut(&text, SHOWN_BYTES);
+            Answer::Unknown(format!(
+                "it answered {shown:?}, which is none of {{\"state\": \"COMMITTED\" | \"ROLLED_BACK\" | \"UNKNOWN\"}}"
+            ))
+        }
+    }
+}
+
+/// The cause of an error in its own words, without the URL, which people see
+/// beside it.
+fn cause(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = inner.to_string();
+        source = inner.source();
+    }
+    text
+}
+
+/// Whether a pattern allows a URL: the same scheme, host and port, and the
+/// same path and query, of which a `*` at the pattern's end leaves the rest
+/// open. Both are parsed, so that `..` and letter case say nothing.
+fn matches(pattern: &str, url: &Url) -> bool {
+    let (fixed, open) = pattern.strip_suffix('*').map_or((pattern, false), |fixed| (fixed, true));
+    let Ok(fixed) = Url::parse(fixed) else { return false };
+    let place = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
+    let rest = |url: &Url| match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    let same = if open { rest(url).starts_with(&rest(&fixed)) } else { rest(url) == rest(&fixed) };
+    place(url) == place(&fixed) && same
+}
+
+/// Resolves names to the addresses that may be connected to, so that what was
+/// checked is what is connected to. A URL that has an address for a host does
+/// not come here: a pattern named that very address.
+struct Checked;
+
+impl Resolve for Checked {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let name = name.as_str().to_owned();
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let local = name == "localhost" || name.ends_with(".localhost");
+            let good: Vec<SocketAddr> = found.into_iter().filter(|address| may_reach(address.ip(), local)).collect();
+            if good.is_empty() {
+                return Err(format!("{name} has no address that may be connected to").into());
+            }
+            Ok(Box::new(good.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Whether the address of a name may be connected to: none of this machine's
+/// own unless the name says so, and none at which no service lives.
+fn may_reach(address: IpAddr, local: bool) -> bool {
+    match address {
+        IpAddr::V4(address) => may_reach_v4(address, local),
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => may_reach_v4(address, local),
+            None => may_reach_v6(address, local),
+        },
+    }
+}
+
+fn may_reach_v4(address: Ipv4Addr, local: bool) -> bool {
+    // 100.100.100.200 and 192.0.0.192 are where two clouds answer with their
+    // machines' secrets, outside of the link-local range.
+    let secrets = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
+    let odd = address.is_link_local() || address.is_unspecified() || address.is_multicast() || address.is_broadcast();
+    !odd && !secrets.contains(&address) && (local || !address.is_loopback())
+}
+
+fn may_reach_v6(address: Ipv6Addr, local: bool) -> bool {
+    let secrets = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    let odd = address.is_unicast_link_local() || address.is_unspecified() || address.is_multicast();
+    !odd && address != secrets && (local || !address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn urls(patterns: &[&str]) -> CheckUrls {
+        CheckUrls::new(&patterns.iter().map(|pattern| (*pattern).to_owned()).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn a_url_is_allowed_by_its_pattern_and_by_nothing_that_looks_like_it() {
+        let urls = urls(&["https://shop.example.com/tx/*", "http://127.0.0.1:9000/check"]);
+        for good in [
+            "https://shop.example.com/tx/1",
+            "https://SHOP.example.com:443/tx/?a=b",
+            "https://shop.example.com/x/../tx/1",
+            "http://127.0.0.1:9000/check",
+        ] {
+            assert!(urls.allow(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://shop.example.com/tx/1",
+            "https://shop.example.com:8443/tx/1",
+            "https://shop.example.com/other",
+            "https://shop.example.com/tx/../admin",
+            "https://shop.example.com/tx/%2e%2e/admin",
+            "https://shop.example.com.evil.example/tx/1",
+            "https://shop.example.com@evil.example/tx/1",
+            "https://user:secret@shop.example.com/tx/1",
+            "https://shop.example.com/tx/1#x",
+            "http://127.0.0.1:9000/check?x=1",
+            "http://127.0.0.1:9000/check/more",
+            "ftp://shop.example.com/tx/1",
+            "shop.example.com/tx/1",
+            "",
+        ] {
+            assert!(urls.allow(bad).is_err(), "{bad}");
+        }
+        let why = urls.allow("https://evil.example/").unwrap_err();
+        assert!(why.contains("https://shop.example.com/tx/*"), "{why}");
+        urls.replace(&[]);
+        assert!(urls.allow("https://shop.example.com/tx/1").unwrap_err().contains("[transactions] check_urls"));
+    }
+
+    #[test]
+    fn no_name_leads_to_this_machine_or_to_where_no_service_lives() {
+        let reach = |address: &str, local| may_reach(address.parse().unwrap(), local);
+        for address in ["10.0.0.1", "192.168.1.1", "93.184.216.34", "fd12::1", "2001:db8::1"] {
+            assert!(reach(address, false), "{address}");
+        }
+        for address in
+            ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "0.0.0.0", "::", "224.0.0.1", "100.100.100.200"]
+        {
+            assert!(!reach(address, true), "{address}");
+        }
+        for address in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert!(reach(address, true) && !reach(address, false), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_one_of_three_words() {
+        assert_eq!(read(br#"{"state": "COMMITTED", "more": 1}"#), Answer::Committed);
+        assert_eq!(read(br#"{"state":"ROLLED_BACK"}"#), Answer::RolledBack);
+        for odd in [&br#"{"state":"UNKNOWN"}"#[..], b"COMMITTED", br#"{"state":"committed"}"#, b"", b"\xff"] {
+            assert!(matches!(read(odd), Answer::Unknown(_)), "{odd:?}");
+        }
+        let Answer::Unknown(why) = read("é".repeat(10_000).as_bytes()) else { panic!("it says nothing") };
+        assert!(why.len() < 1_000, "{why}");
+    }
+}

@@ -1,0 +1,364 @@
+//! Half messages: prepared, and ended by their sender, its check URL, or time.
+//!
+//! Whoever ends a transaction locks its row first; its messages are then
+//! written as those of any sender.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use courier_core::status::State;
+use sqlx::postgres::{PgConnection, PgRow, Postgres};
+use sqlx::query_builder::QueryBuilder;
+
+use super::accept::{accept_in, known};
+use super::columns::Columns;
+use super::delayed::due_columns;
+use super::error::at_statement;
+use super::text::{clean, clean_opt, count, stored};
+use super::{PostgresStore, bounded, commit, micros};
+use crate::store::half::{KeptMessage, may_end};
+use crate::store::{
+    Accepted, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Listing, MAX_PAGE, MessageRow, NewHalf,
+    NewMessage, NewOutbound, Page, StoreError,
+};
+
+const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline, checks, next_check_at, last_answer,
+    reason, ended_at";
+
+#[async_trait]
+impl Halves for PostgresStore {
+    async fn prepare_half(&self, half: &NewHalf) -> Result<HalfRow, StoreError> {
+        bounded(prepare(self, half)).await
+    }
+
+    async fn commit_half(&self, id: &str, reason: &str) -> Result<HalfRow, StoreError> {
+        bounded(end(self, id, HalfState::Committed, reason)).await
+    }
+
+    async fn roll_back_half(&self, id: &str, reason: &str) -> Result<HalfRow, StoreError> {
+        bounded(end(self, id, HalfState::RolledBack, reason)).await
+    }
+
+    async fn claim_checks(
+        &self,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<(Vec<HalfCheck>, Option<Duration>), StoreError> {
+        bounded(claim(self, lease, limit)).await
+    }
+
+    async fn leave_half(&self, check: &HalfCheck, answer: &str, wait: Option<Duration>) -> Result<(), StoreError> {
+        bounded(leave(self, check, answer, wait)).await
+    }
+
+    async fn half(&self, id: &str) -> Result<Option<HalfRow>, StoreError> {
+        bounded(async {
+            let mut connection = self.pool.acquire().await.map_err(at_statement)?;
+            one(&mut connection, id).await
+        })
+        .await
+    }
+
+    async fn halves(&self, state: Option<HalfState>, page: &Page) -> Result<Listing<HalfRow>, StoreError> {
+        bounded(list(self, state, page)).await
+    }
+}
+
+fn duration(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+fn id_taken(id: &str) -> StoreError {
+    StoreError::Conflict(format!("a message with id {id:?} and other content was sent before"))
+}
+
+async fn prepare(store: &PostgresStore, half: &NewHalf) -> Result<HalfRow, StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let known = known(&mut tx, &half.messages).await?;
+    let taken = half.messages.iter().find(|message| {
+        let first = known.get(&*clean(&message.id));
+        // One that was refused makes room; the commit looks again.
+        let stays = |row: &MessageRow| row.state != State::SendFail || row.retrying || row.deliver_at.is_some();
+        first.is_some_and(|(digest, row)| stays(row) && digest.as_deref() != Some(&message.digest[..]))
+    });
+    if let Some(message) = taken {
+        return Err(id_taken(&message.id));
+    }
+    sqlx::query(
+        "INSERT INTO half_message (id, state, check_url, timeout, created_at, deadline, next_check_at)
+         SELECT $1, 1, $2, $3, now.at, now.at + $3, now.at + $3 FROM (SELECT courier_now() AS at) AS now",
+    )
+    .bind(clean(&half.id))
+    .bind(clean_opt(half.check_url.as_deref()))
+    .bind(micros(half.timeout))
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    insert_items(&mut tx, half).await?;
+    let row = one(&mut tx, &half.id).await?;
+    commit(tx).await?;
+    row.ok_or_else(|| StoreError::Bug(format!("transaction {} vanished", half.id)))
+}
+
+async fn insert_items(tx: &mut PgConnection, half: &NewHalf) -> Result<(), StoreError> {
+    let messages = &half.messages;
+    let outbound: Vec<&NewOutbound> = messages
+        .iter()
+        .map(|message| message.outbound.as_ref())
+        .collect::<Option<_>>()
+        .ok_or_else(|| StoreError::Bug("a half message has no record".to_owned()))?;
+    sqlx::query(
+        "INSERT INTO half_item (half_id, place, message_id, digest, key, source, topic, goes_to, type_name, kind, time,
+             shard, due, wait, record)
+         SELECT $1, r.place - 1, r.message_id, r.digest, r.key, r.source, r.topic, r.goes_to, r.type_name, r.kind, r.time,
+             r.shard, r.due, r.wait, r.record
+         FROM unnest($2::text[], $3::bytea[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+             $10::bigint[], $11::integer[], $12::bigint[], $13::bigint[], $14::bytea[]) WITH ORDINALITY
+             AS r (message_id, digest, key, source, topic, goes_to, type_name, kind, time, shard, due, wait, record,
+                 place)",
+    )
+    .bind(clean(&half.id))
+    .bind(messages.iter().map(|message| clean(&message.id)).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| &message.digest[..]).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.key.as_deref()).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| clean(&message.source)).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| clean(&message.topic)).collect::<Vec<_>>())
+    .bind(outbound.iter().map(|row| clean(&row.topic)).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| clean(&message.type_name)).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.kind).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.time.0).collect::<Vec<_>>())
+    .bind(outbound.iter().map(|row| row.shard).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| due_columns(message.due).0).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| due_columns(message.due).1).collect::<Vec<_>>())
+    .bind(outbound.iter().map(|row| &row.record[..]).collect::<Vec<_>>())
+    .execute(tx)
+    .await
+    .map_err(at_statement)?;
+    Ok(())
+}
+
+/// Ends a transaction because somebody said so.
+async fn end(store: &PostgresStore, id: &str, wanted: HalfState, reason: &str) -> Result<HalfRow, StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let state = sqlx::query("SELECT state FROM half_message WHERE id = $1 FOR UPDATE")
+        .bind(clean(id))
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(at_statement)?
+        .ok_or_else(|| StoreError::NotFound(format!("there is no transaction {id:?}")))?;
+    if may_end(id, HalfState::from_code(state.take("state")?)?, wanted)? {
+        if wanted == HalfState::Committed {
+            let messages = kept_messages(&mut tx, id).await?;
+            for (message, answer) in messages.iter().zip(accept_in(&mut tx, &messages).await?) {
+                if matches!(answer, Accepted::Other) {
+                    return Err(id_taken(&message.id));
+                }
+            }
+        }
+        write_end(&mut tx, id, wanted, reason).await?;
+    }
+    let row = one(&mut tx, id).await?;
+    commit(tx).await?;
+    row.ok_or_else(|| StoreError::Bug(format!("transaction {id} vanished")))
+}
+
+/// Its records are the messages' now, or nobody's.
+async fn write_end(tx: &mut PgConnection, id: &str, state: HalfState, reason: &str) -> Result<(), StoreError> {
+    let ended = sqlx::query(
+        "UPDATE half_message SET state = $2, reason = $3, ended_at = courier_now(), next_check_at = NULL
+         WHERE id = $1 AND state = 1",
+    )
+    .bind(clean(id))
+    .bind(state.code())
+    .bind(clean(reason))
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    if ended.rows_affected() != 1 {
+        return Err(StoreError::Bug(format!("transaction {id} ended twice")));
+    }
+    sqlx::query("UPDATE half_item SET record = NULL WHERE half_id = $1")
+        .bind(clean(id))
+        .execute(tx)
+        .await
+        .map_err(at_statement)?;
+    Ok(())
+}
+
+/// The messages of a transaction that has not ended, ready to be accepted.
+async fn kept_messages(tx: &mut PgConnection, id: &str) -> Result<Vec<NewMessage>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT message_id, digest, key, source, topic, goes_to, type_name, kind, time, shard, due, wait, record
+         FROM half_item WHERE half_id = $1 ORDER BY place",
+    )
+    .bind(clean(id))
+    .fetch_all(tx)
+    .await
+    .map_err(at_statement)?;
+    let kept = |row: &PgRow| {
+        let digest: Vec<u8> = row.take("digest")?;
+        Ok(KeptMessage {
+            id: row.take("message_id")?,
+            digest: digest.try_into().map_err(|_| StoreError::Bug("a digest has not 32 bytes".to_owned()))?,
+            key: row.bytes("key")?,
+            source: row.take("source")?,
+            topic: row.take("topic")?,
+            goes_to: row.take("goes_to")?,
+            type_name: row.take("type_name")?,
+            kind: row.take("kind")?,
+            time: row.time("time")?,
+            shard: row.take("shard")?,
+            due: match (row.time_opt("due")?, row.take::<Option<i64>>("wait")?) {
+                (Some(time), _) => Some(Due::At(time)),
+                (None, wait) => wait.map(duration).map(Due::After),
+            },
+            record: row.bytes("record")?.unwrap_or_default(),
+        })
+    };
+    rows.iter().map(|row| kept(row).map(NewMessage::from)).collect()
+}
+
+/// `SKIP LOCKED` keeps hosts that claim at one moment, and senders that just
+/// end a transaction, out of each other's way.
+async fn claim(
+    store: &PostgresStore,
+    lease: Duration,
+    limit: u32,
+) -> Result<(Vec<HalfCheck>, Option<Duration>), StoreError> {
+    let next = next_check(store).await?;
+    if next != Some(Duration::ZERO) || limit == 0 {
+        return Ok((Vec::new(), next));
+    }
+    let rows = sqlx::query(
+        "WITH due AS (
+             SELECT id FROM half_message WHERE state = 1 AND next_check_at <= courier_now()
+             ORDER BY next_check_at LIMIT $2 FOR UPDATE SKIP LOCKED
+         )
+         UPDATE half_message h SET next_check_at = courier_now() + $1,
+             checks = h.checks + CASE WHEN h.check_url IS NULL THEN 0 ELSE 1 END
+         FROM due WHERE h.id = due.id
+         RETURNING h.id, h.check_url, h.timeout, h.checks",
+    )
+    .bind(micros(lease))
+    .bind(i64::from(limit))
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    let check = |row: &PgRow| {
+        Ok(HalfCheck {
+            id: row.take("id")?,
+            check_url: row.take("check_url")?,
+            timeout: duration(row.take("timeout")?),
+            checks: count(row.take("checks")?),
+        })
+    };
+    Ok((rows.iter().map(check).collect::<Result<_, StoreError>>()?, next_check(store).await?))
+}
+
+async fn next_check(store: &PostgresStore) -> Result<Option<Duration>, StoreError> {
+    let row = sqlx::query("SELECT min(next_check_at) - courier_now() AS wait FROM half_message WHERE state = 1")
+        .fetch_one(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    Ok(row.take::<Option<i64>>("wait")?.map(duration))
+}
+
+async fn leave(
+    store: &PostgresStore,
+    check: &HalfCheck,
+    answer: &str,
+    wait: Option<Duration>,
+) -> Result<(), StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let left = sqlx::query(
+        "UPDATE half_message SET last_answer = $3, next_check_at = courier_now() + $4
+         WHERE id = $1 AND state = 1 AND checks = $2",
+    )
+    .bind(clean(&check.id))
+    .bind(stored(check.checks))
+    .bind(clean(answer))
+    .bind(micros(wait.unwrap_or_default()))
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    if left.rows_affected() == 1 && wait.is_none() {
+        write_end(&mut tx, &check.id, HalfState::Abandoned, answer).await?;
+    }
+    commit(tx).await
+}
+
+fn half_row(row: &PgRow) -> Result<HalfRow, StoreError> {
+    Ok(HalfRow {
+        id: row.take("id")?,
+        state: HalfState::from_code(row.take("state")?)?,
+        messages: Vec::new(),
+        check_url: row.take("check_url")?,
+        timeout: duration(row.take("timeout")?),
+        created_at: row.time("created_at")?,
+        deadline: row.time("deadline")?,
+        checks: row.count("checks")?,
+        next_check_at: row.time_opt("next_check_at")?,
+        last_answer: row.take("last_answer")?,
+        reason: row.take("reason")?,
+        ended_at: row.time_opt("ended_at")?,
+    })
+}
+
+async fn one(connection: &mut PgConnection, id: &str) -> Result<Option<HalfRow>, StoreError> {
+    let mut query = QueryBuilder::<Postgres>::new("SELECT ");
+    query.push(HALF_COLUMNS).push(" FROM half_message WHERE id = ").push_bind(clean(id).into_owned());
+    let row = query.build().fetch_optional(&mut *connection).await.map_err(at_statement)?;
+    let mut rows: Vec<HalfRow> = row.iter().map(half_row).collect::<Result<_, _>>()?;
+    with_messages(connection, &mut rows).await?;
+    Ok(rows.pop())
+}
+
+async fn list(store: &PostgresStore, state: Option<HalfState>, page: &Page) -> Result<Listing<HalfRow>, StoreError> {
+    let limit = page.limit.clamp(1, MAX_PAGE);
+    let mut query = QueryBuilder::<Postgres>::new("SELECT ");
+    query.push(HALF_COLUMNS).push(" FROM half_message WHERE true");
+    if let Some(state) = state {
+        query.push(" AND state = ").push_bind(state.code());
+    }
+    if let Some(cursor) = &page.cursor {
+        let place = cursor.split_once('.').and_then(|(at, id)| Some((at.parse::<i64>().ok()?, id.to_owned())));
+        let (at, id) = place.ok_or_else(|| StoreError::NotFound(format!("there is no cursor {cursor:?}")))?;
+        query.push(" AND (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
+    }
+    query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(i64::from(limit) + 1);
+    let mut connection = store.pool.acquire().await.map_err(at_statement)?;
+    let rows = query.build().persistent(false).fetch_all(&mut *connection).await.map_err(at_statement)?;
+    let mut items: Vec<HalfRow> = rows.iter().map(half_row).collect::<Result<_, _>>()?;
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    with_messages(&mut connection, &mut items).await?;
+    let next = items.last().filter(|_| more).map(|last| format!("{}.{}", last.created_at.0, last.id));
+    Ok(Listing { items, next, truncated: false })
+}
+
+/// Fills in what the transactions are about.
+async fn with_messages(connection: &mut PgConnection, halves: &mut [HalfRow]) -> Result<(), StoreError> {
+    let ids: Vec<String> = halves.iter().map(|half| half.id.clone()).collect();
+    let rows = sqlx::query(
+        "SELECT half_id, message_id, topic, type_name, key FROM half_item WHERE half_id = ANY($1)
+         ORDER BY half_id, place",
+    )
+    .bind(&ids)
+    .fetch_all(connection)
+    .await
+    .map_err(at_statement)?;
+    let mut messages: HashMap<String, Vec<HalfMessage>> = HashMap::new();
+    for row in &rows {
+        messages.entry(row.take("half_id")?).or_default().push(HalfMessage {
+            id: row.take("message_id")?,
+            topic: row.take("topic")?,
+            type_name: row.take("type_name")?,
+            key: row.bytes("key")?,
+        });
+    }
+    for half in halves {
+        half.messages = messages.remove(&half.id).unwrap_or_default();
+    }
+    Ok(())
+}

@@ -1,0 +1,351 @@
+//! Half messages: prepared, and ended by their sender, its check URL, or time.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use courier_core::message::Timestamp;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Arguments, QueryBuilder, Sqlite, SqliteConnection};
+
+use super::SqliteStore;
+use super::accept::{accept_in, digests};
+use super::fault::{commit_fault, fault};
+use super::values::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
+use crate::store::half::{KeptMessage, may_end};
+use crate::store::{
+    Accepted, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Listing, MAX_PAGE, NewHalf, NewMessage, Page,
+    StoreError,
+};
+
+const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline, checks, next_check_at, last_answer,
+    reason, ended_at";
+
+#[async_trait]
+impl Halves for SqliteStore {
+    async fn prepare_half(&self, half: &NewHalf) -> Result<HalfRow, StoreError> {
+        let mut tx = self.connections.write().await?;
+        let known = digests(&mut tx, &half.messages).await?;
+        let taken = half.messages.iter().find(|message| {
+            let first = known.get(clean(&message.id).as_ref());
+            first.is_some_and(|first| !first.refused && first.digest.as_deref() != Some(message.digest.as_slice()))
+        });
+        if let Some(message) = taken {
+            return Err(id_taken(&message.id));
+        }
+        let (now, timeout) = (now(), micros(half.timeout));
+        sqlx::query(
+            "INSERT INTO half_message (id, state, check_url, timeout, created_at, deadline, next_check_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
+        )
+        .bind(clean(&half.id))
+        .bind(HalfState::Prepared.code())
+        .bind(clean_option(half.check_url.as_deref()))
+        .bind(timeout)
+        .bind(now.0)
+        .bind(now.0.saturating_add(timeout))
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        insert_items(&mut tx, half).await?;
+        let row = one(&mut tx, &half.id).await?;
+        tx.commit().await.map_err(commit_fault)?;
+        row.ok_or_else(|| StoreError::Bug(format!("transaction {} vanished", half.id)))
+    }
+
+    async fn commit_half(&self, id: &str, reason: &str) -> Result<HalfRow, StoreError> {
+        let mut tx = self.connections.write().await?;
+        let row = found(&mut tx, id).await?;
+        if !may_end(id, row.state, HalfState::Committed)? {
+            return Ok(row);
+        }
+        let messages = kept_messages(&mut tx, id).await?;
+        for (message, answer) in messages.iter().zip(accept_in(&mut tx, &messages).await?) {
+            if matches!(answer, Accepted::Other) {
+                return Err(id_taken(&message.id));
+            }
+        }
+        end(&mut tx, id, HalfState::Committed, reason).await?;
+        let row = found(&mut tx, id).await?;
+        tx.commit().await.map_err(commit_fault)?;
+        Ok(row)
+    }
+
+    async fn roll_back_half(&self, id: &str, reason: &str) -> Result<HalfRow, StoreError> {
+        let mut tx = self.connections.write().await?;
+        let row = found(&mut tx, id).await?;
+        if !may_end(id, row.state, HalfState::RolledBack)? {
+            return Ok(row);
+        }
+        end(&mut tx, id, HalfState::RolledBack, reason).await?;
+        let row = found(&mut tx, id).await?;
+        tx.commit().await.map_err(commit_fault)?;
+        Ok(row)
+    }
+
+    async fn claim_checks(
+        &self,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<(Vec<HalfCheck>, Option<Duration>), StoreError> {
+        // A look first: most of the time there is nothing to write.
+        let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
+        let next = next_check(&mut reader).await?;
+        drop(reader);
+        if next != Some(Duration::ZERO) || limit == 0 {
+            return Ok((Vec::new(), next));
+        }
+        let mut tx = self.connections.write().await?;
+        let now = now();
+        let rows = sqlx::query(
+            "UPDATE half_message SET checks = checks + (check_url IS NOT NULL), next_check_at = ?1
+             WHERE id IN (SELECT id FROM half_message INDEXED BY half_message_due
+                          WHERE state = 1 AND next_check_at <= ?2 ORDER BY next_check_at LIMIT ?3)
+             RETURNING id, check_url, timeout, checks",
+        )
+        .bind(now.after(lease).0)
+        .bind(now.0)
+        .bind(limit)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(fault)?;
+        let claimed = rows.iter().map(check).collect::<Result<_, _>>()?;
+        let next = next_check(&mut tx).await?;
+        tx.commit().await.map_err(commit_fault)?;
+        Ok((claimed, next))
+    }
+
+    async fn leave_half(&self, check: &HalfCheck, answer: &str, wait: Option<Duration>) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        let left = sqlx::query(
+            "UPDATE half_message SET last_answer = ?1, next_check_at = ?2 WHERE id = ?3 AND state = 1 AND checks = ?4",
+        )
+        .bind(clean(answer))
+        .bind(wait.map_or_else(now, |wait| now().after(wait)).0)
+        .bind(clean(&check.id))
+        .bind(check.checks)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        if left.rows_affected() == 1 && wait.is_none() {
+            end(&mut tx, &check.id, HalfState::Abandoned, answer).await?;
+        }
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    async fn half(&self, id: &str) -> Result<Option<HalfRow>, StoreError> {
+        let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
+        one(&mut reader, id).await
+    }
+
+    async fn halves(&self, state: Option<HalfState>, page: &Page) -> Result<Listing<HalfRow>, StoreError> {
+        let limit = page.limit.clamp(1, MAX_PAGE) as usize;
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+        query.push(HALF_COLUMNS).push(" FROM half_message WHERE TRUE");
+        if let Some(state) = state {
+            query.push(" AND state = ").push_bind(state.code());
+        }
+        if let Some(cursor) = &page.cursor {
+            let (at, id) = cursor_of(cursor)?;
+            query.push(" AND (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
+        }
+        query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(super::slices::rows(limit + 1));
+        let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
+        let rows = query.build().fetch_all(&mut *reader).await.map_err(fault)?;
+        let mut items: Vec<HalfRow> = rows.iter().map(half_row).collect::<Result<_, _>>()?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        with_messages(&mut reader, &mut items).await?;
+        let next = items.last().filter(|_| more).map(|last| format!("{}.{}", last.created_at.0, last.id));
+        Ok(Listing { items, next, truncated: false })
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn duration(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+fn id_taken(id: &str) -> StoreError {
+    StoreError::Conflict(format!("a message with id {id:?} and other content was sent before"))
+}
+
+fn cursor_of(text: &str) -> Result<(i64, String), StoreError> {
+    let place = text.split_once('.').and_then(|(at, id)| Some((at.parse().ok()?, id.to_owned())));
+    place.ok_or_else(|| StoreError::NotFound(format!("there is no cursor {text:?}")))
+}
+
+async fn insert_items(tx: &mut SqliteConnection, half: &NewHalf) -> Result<(), StoreError> {
+    const INSERT: Bulk = Bulk {
+        insert:
+            "INSERT INTO half_item (half_id, place, message_id, digest, key, source, topic, goes_to, type_name, kind,
+                 time, shard, due, wait, record)",
+        columns: 15,
+        then: "",
+    };
+    let messages: Vec<(usize, &NewMessage)> = half.messages.iter().enumerate().collect();
+    let inserted = INSERT
+        .run(tx, &messages, |arguments, (place, message)| {
+            let outbound = message.outbound.as_ref().ok_or("a half message has no record")?;
+            let (due, wait) = match message.due {
+                None => (None, None),
+                Some(Due::At(time)) => (Some(time.0), None),
+                Some(Due::After(wait)) => (None, Some(micros(wait))),
+            };
+            arguments.add(clean(&half.id).as_ref())?;
+            arguments.add(super::slices::rows(*place))?;
+            arguments.add(clean(&message.id).as_ref())?;
+            arguments.add(message.digest.as_slice())?;
+            arguments.add(message.key.as_deref())?;
+            arguments.add(clean(&message.source).as_ref())?;
+            arguments.add(clean(&message.topic).as_ref())?;
+            arguments.add(clean(&outbound.topic).as_ref())?;
+            arguments.add(clean(&message.type_name).as_ref())?;
+            arguments.add(message.kind)?;
+            arguments.add(message.time.0)?;
+            arguments.add(outbound.shard)?;
+            arguments.add(due)?;
+            arguments.add(wait)?;
+            arguments.add(outbound.record.as_ref())
+        })
+        .await?;
+    expect_rows("inserting half messages", messages.len(), inserted)
+}
+
+/// The messages of a transaction that has not ended, ready to be accepted.
+async fn kept_messages(tx: &mut SqliteConnection, id: &str) -> Result<Vec<NewMessage>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT message_id, digest, key, source, topic, goes_to, type_name, kind, time, shard, due, wait, record
+         FROM half_item WHERE half_id = ? ORDER BY place",
+    )
+    .bind(clean(id))
+    .fetch_all(tx)
+    .await
+    .map_err(fault)?;
+    let kept = |row: &SqliteRow| {
+        let mut columns = Columns::of(row);
+        let id = columns.take()?;
+        let digest: Vec<u8> = columns.take()?;
+        Ok(KeptMessage {
+            id,
+            digest: digest.try_into().map_err(|_| StoreError::Bug("a digest has not 32 bytes".to_owned()))?,
+            key: columns.bytes_option()?,
+            source: columns.take()?,
+            topic: columns.take()?,
+            goes_to: columns.take()?,
+            type_name: columns.take()?,
+            kind: columns.take()?,
+            time: columns.time()?,
+            shard: columns.number()?,
+            due: match (columns.time_option()?, columns.take::<Option<i64>>()?) {
+                (Some(time), _) => Some(Due::At(time)),
+                (None, wait) => wait.map(duration).map(Due::After),
+            },
+            record: Bytes::from(columns.take::<Vec<u8>>()?),
+        })
+    };
+    rows.iter().map(|row| kept(row).map(NewMessage::from)).collect()
+}
+
+/// Ends a prepared transaction. Its records are the messages' now, or nobody's.
+async fn end(tx: &mut SqliteConnection, id: &str, state: HalfState, reason: &str) -> Result<(), StoreError> {
+    let ended = sqlx::query(
+        "UPDATE half_message SET state = ?, reason = ?, ended_at = ?, next_check_at = NULL WHERE id = ? AND state = 1",
+    )
+    .bind(state.code())
+    .bind(clean(reason))
+    .bind(now().0)
+    .bind(clean(id))
+    .execute(&mut *tx)
+    .await
+    .map_err(fault)?;
+    expect_rows("ending a transaction", 1, ended.rows_affected())?;
+    sqlx::query("UPDATE half_item SET record = NULL WHERE half_id = ?")
+        .bind(clean(id))
+        .execute(tx)
+        .await
+        .map_err(fault)?;
+    Ok(())
+}
+
+fn check(row: &SqliteRow) -> Result<HalfCheck, StoreError> {
+    let mut columns = Columns::of(row);
+    Ok(HalfCheck {
+        id: columns.take()?,
+        check_url: columns.take()?,
+        timeout: duration(columns.take()?),
+        checks: columns.number()?,
+    })
+}
+
+async fn next_check(connection: &mut SqliteConnection) -> Result<Option<Duration>, StoreError> {
+    let row = sqlx::query("SELECT min(next_check_at) FROM half_message INDEXED BY half_message_due WHERE state = 1")
+        .fetch_one(connection)
+        .await
+        .map_err(fault)?;
+    let next = Columns::of(&row).time_option()?;
+    Ok(next.map(|next: Timestamp| next.since(now())))
+}
+
+fn half_row(row: &SqliteRow) -> Result<HalfRow, StoreError> {
+    let mut columns = Columns::of(row);
+    Ok(HalfRow {
+        id: columns.take()?,
+        state: HalfState::from_code(columns.number()?)?,
+        messages: Vec::new(),
+        check_url: columns.take()?,
+        timeout: duration(columns.take()?),
+        created_at: columns.time()?,
+        deadline: columns.time()?,
+        checks: columns.number()?,
+        next_check_at: columns.time_option()?,
+        last_answer: columns.take()?,
+        reason: columns.take()?,
+        ended_at: columns.time_option()?,
+    })
+}
+
+async fn one(connection: &mut SqliteConnection, id: &str) -> Result<Option<HalfRow>, StoreError> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+    query.push(HALF_COLUMNS).push(" FROM half_message WHERE id = ").push_bind(clean(id).into_owned());
+    let row = query.build().fetch_optional(&mut *connection).await.map_err(fault)?;
+    let mut rows: Vec<HalfRow> = row.iter().map(half_row).collect::<Result<_, _>>()?;
+    with_messages(connection, &mut rows).await?;
+    Ok(rows.pop())
+}
+
+async fn found(connection: &mut SqliteConnection, id: &str) -> Result<HalfRow, StoreError> {
+    one(connection, id).await?.ok_or_else(|| StoreError::NotFound(format!("there is no transaction {id:?}")))
+}
+
+/// Fills in what the transactions are about.
+async fn with_messages(connection: &mut SqliteConnection, halves: &mut [HalfRow]) -> Result<(), StoreError> {
+    let ids: Vec<&str> = halves.iter().map(|half| half.id.as_str()).collect();
+    let rows = sqlx::query(
+        "SELECT half_id, message_id, topic, type_name, key FROM half_item
+         WHERE half_id IN (SELECT value FROM json_each(?)) ORDER BY half_id, place",
+    )
+    .bind(json(&ids)?)
+    .fetch_all(connection)
+    .await
+    .map_err(fault)?;
+    let mut messages: HashMap<String, Vec<HalfMessage>> = HashMap::new();
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        let half: String = columns.take()?;
+        messages.entry(half).or_default().push(HalfMessage {
+            id: columns.take()?,
+            topic: columns.take()?,
+            type_name: columns.take()?,
+            key: columns.bytes_option()?,
+        });
+    }
+    for half in halves {
+        half.messages = messages.remove(&half.id).unwrap_or_default();
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! The table of a message's states on the store: every arrow in it is gone
+//! along, and every arrow that is not in it is refused.
+
+use std::time::Duration;
+
+use courier::store::{Due, RelayResult, Relayed, SHARDS, SentMessage, SharedStore, StoreError};
+use courier_core::message::{Offset, Timestamp};
+use courier_core::status::State;
+
+use super::Database;
+use super::delayed::waiting;
+use super::owner::{LEASE, join};
+use super::sending::message;
+
+/// What a message is to people: its state, whether the host tries on, and
+/// whether it is on Kafka.
+type Seen = (State, bool, bool);
+
+const ON_KAFKA: Seen = (State::Committed, false, true);
+const WAITS: Seen = (State::Committed, false, false);
+const RETRYING: Seen = (State::SendFail, true, false);
+const GIVEN_UP: Seen = (State::SendFail, false, false);
+
+struct Send {
+    store: SharedStore,
+    shards: Vec<(i32, i64)>,
+}
+
+impl Send {
+    async fn seen(&self, id: &str) -> Seen {
+        let row = self.store.message(id).await.unwrap().unwrap();
+        (row.state, row.retrying, row.place.is_some())
+    }
+
+    /// The relay tells what became of a message that it has to send.
+    async fn relayed(&self, id: &str, result: RelayResult) {
+        let rows = self.store.outbound(&self.shards, 1_000).await.unwrap();
+        let row = rows.iter().find(|row| row.message_id == id).unwrap_or_else(|| panic!("{id} is not owed"));
+        let result = Relayed { id: row.id, shard: row.shard, result };
+        self.store.relayed(&self.shards, std::slice::from_ref(&result)).await.unwrap();
+        let after = self.seen(id).await;
+        // Told again, as after an answer that was lost, nothing moves.
+        self.store.relayed(&self.shards, &[result]).await.unwrap();
+        assert_eq!(self.seen(id).await, after, "{id}");
+    }
+
+    /// Goes along an arrow, which has to be in the table of the core.
+    async fn arrow(&self, id: &str, from: Seen, to: Seen, verb: impl Future<Output = ()>) {
+        assert_eq!(self.seen(id).await, from, "{id} before");
+        verb.await;
+        assert_eq!(self.seen(id).await, to, "{id} after");
+        assert!(from.0 == to.0 || from.0.message_may_become(to.0), "{from:?} to {to:?}");
+    }
+}
+
+fn later() -> RelayResult {
+    RelayResult::Later { reason: "away".to_owned(), wait: Duration::ZERO }
+}
+
+fn taken() -> RelayResult {
+    RelayResult::Taken { partition: 0, offset: Offset(1) }
+}
+
+fn refused() -> RelayResult {
+    RelayResult::Refused { reason: "too large".to_owned() }
+}
+
+async fn begin(database: &Database) -> Send {
+    let store = database.open().await;
+    let writer = join(&store, "host-1").await;
+    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    Send { store, shards }
+}
+
+pub async fn every_arrow_of_a_message_is_gone_along(database: Database) {
+    let send = begin(&database).await;
+    let store = &send.store;
+    let ids = ["direct", "later", "refused", "released"];
+    store.accept(&ids.map(|id| message(id, None, None))).await.unwrap();
+    // SEND_FAIL -> COMMITTED: the direct send, and the relay after a while.
+    let sent = SentMessage { id: "direct".to_owned(), partition: 0, offset: Offset(0) };
+    send.arrow("direct", RETRYING, ON_KAFKA, async { store.sent(&[sent]).await.unwrap() }).await;
+    // SEND_FAIL -> SEND_FAIL: not now, given up, and sent again by a person.
+    send.arrow("later", RETRYING, RETRYING, send.relayed("later", later())).await;
+    send.arrow("later", RETRYING, ON_KAFKA, send.relayed("later", taken())).await;
+    send.arrow("refused", RETRYING, GIVEN_UP, send.relayed("refused", refused())).await;
+    send.arrow("refused", GIVEN_UP, RETRYING, async { store.resend("refused").await.unwrap() }).await;
+    send.arrow("refused", RETRYING, ON_KAFKA, send.relayed("refused", taken())).await;
+    let release = [("released".to_owned(), "away".to_owned())];
+    send.arrow("released", RETRYING, RETRYING, async { store.release_outbound(&release).await.unwrap() }).await;
+
+    let delayed = ["cancelled", "due", "due-late", "due-refused"];
+    store.accept(&delayed.map(|id| waiting(id, None, Due::At(Timestamp(0))))).await.unwrap();
+    // COMMITTED -> SEND_FAIL: taken back before it went, and resent after all.
+    send.arrow("cancelled", WAITS, GIVEN_UP, async { drop(store.cancel("cancelled").await.unwrap()) }).await;
+    send.arrow("cancelled", GIVEN_UP, RETRYING, async { store.resend("cancelled").await.unwrap() }).await;
+    store.move_due(&send.shards, None).await.unwrap();
+    // COMMITTED -> COMMITTED with a place: it was due, and Kafka took it.
+    send.arrow("due", WAITS, ON_KAFKA, send.relayed("due", taken())).await;
+    // COMMITTED -> SEND_FAIL: it was due, and Kafka did not take it.
+    send.arrow("due-late", WAITS, RETRYING, send.relayed("due-late", later())).await;
+    send.arrow("due-late", RETRYING, ON_KAFKA, send.relayed("due-late", taken())).await;
+    send.arrow("due-refused", WAITS, GIVEN_UP, send.relayed("due-refused", refused())).await;
+    send.arrow("due-refused", GIVEN_UP, RETRYING, async { store.resend("due-refused").await.unwrap() }).await;
+    // The same while Kafka is known to be away.
+    store.accept(&[waiting("away", None, Due::At(Timestamp(0)))]).await.unwrap();
+    send.arrow("away", WAITS, RETRYING, async {
+        assert_eq!(store.move_due(&send.shards, Some("away")).await.unwrap().rows, 1)
+    })
+    .await;
+}
+
+/// What is on Kafka stays COMMITTED where it is, whatever comes late or is
+/// asked for; what was given up moves by a person only.
+pub async fn every_other_arrow_of_a_message_is_refused(database: Database) {
+    let send = begin(&database).await;
+    let store = &send.store;
+    store.accept(&[message("sent", None, None), waiting("went", None, Due::At(Timestamp(0)))]).await.unwrap();
+    store.move_due(&send.shards, None).await.unwrap();
+    for id in ["sent", "went"] {
+        send.relayed(id, taken()).await;
+        let before = store.message(id).await.unwrap();
+        let late = [(id.to_owned(), "late".to_owned())];
+        store.release_outbound(&late).await.unwrap();
+        store.sent(&[SentMessage { id: id.to_owned(), partition: 5, offset: Offset(50) }]).await.unwrap();
+        assert!(matches!(store.resend(id).await, Err(StoreError::Conflict(_))), "COMMITTED to SEND_FAIL by resend");
+        assert!(matches!(store.cancel(id).await, Err(StoreError::Conflict(_))), "COMMITTED to SEND_FAIL by cancel");
+        assert_eq!(store.message(id).await.unwrap(), before, "{id} stays where it is");
+    }
+    // A delayed one that waits is neither sent again nor released.
+    store.accept(&[waiting("waits", None, Due::After(Duration::from_secs(60)))]).await.unwrap();
+    assert!(matches!(store.resend("waits").await, Err(StoreError::Conflict(_))));
+    store.release_outbound(&[("waits".to_owned(), "x".to_owned())]).await.unwrap();
+    assert_eq!(send.seen("waits").await, WAITS);
+    // A message that failed is not made a delayed one, nor cancelled.
+    store.accept(&[message("failed", None, None)]).await.unwrap();
+    send.relayed("failed", refused()).await;
+    assert!(matches!(store.cancel("failed").await, Err(StoreError::Conflict(_))));
+    store.release_outbound(&[("failed".to_owned(), "x".to_owned())]).await.unwrap();
+    assert_eq!(send.seen("failed").await, GIVEN_UP);
+    // The states of deliveries are none that a message may have.
+    for odd in [State::PushFail, State::HandleFail, State::Handled] {
+        for state in [State::SendFail, State::Committed] {
+            assert!(!state.message_may_become(odd) && !odd.message_may_become(state));
+        }
+    }
+    assert!(!State::Committed.message_may_become(State::Committed));
+}
