@@ -4,15 +4,23 @@
 //! Run them with `cargo xtask test`, which builds what they need, or by name:
 //! `cargo test --release -p courier-tests journey::`.
 
+mod api_fuzz;
+mod broadcast;
+mod centre;
 mod cluster;
 mod config;
+mod console;
 mod crash;
+mod dedupe;
 mod delayed;
 mod failures;
 mod fairness;
 mod journey;
 mod logs;
+mod ordering;
 mod outage;
+mod outbox;
+mod redrive;
 mod servers;
 mod store_conformance;
 mod uploads;

@@ -9,12 +9,18 @@
 
 #[path = "store_conformance/asking.rs"]
 mod asking;
+#[path = "store_conformance/broadcasting.rs"]
+mod broadcasting;
+#[path = "store_conformance/centre.rs"]
+mod centre;
 #[path = "store_conformance/delayed.rs"]
 mod delayed;
 #[path = "store_conformance/lists.rs"]
 mod lists;
 #[path = "store_conformance/nodes.rs"]
 mod nodes;
+#[path = "store_conformance/outboxes.rs"]
+mod outboxes;
 #[path = "store_conformance/owner.rs"]
 mod owner;
 #[path = "store_conformance/plugins.rs"]
@@ -35,6 +41,8 @@ mod sending;
 mod settling;
 #[path = "store_conformance/settling_many.rs"]
 mod settling_many;
+#[path = "store_conformance/states.rs"]
+mod states;
 
 use courier::store::SharedStore;
 
@@ -128,6 +136,11 @@ on_both_dialects! {
         two_writers_settle_side_by_side
         two_settles_with_one_sequence_are_one
         many_parts_and_shapes_are_one_settle;
+    broadcasting:
+        a_listener_begins_at_the_end_and_goes_on_where_it_was
+        a_listener_away_for_too_long_is_forgotten
+        a_listener_that_catches_up_goes_on_where_it_was
+        what_was_handled_is_found_within_the_window;
     asking:
         an_open_delivery_that_is_asked_for_is_due
         a_held_delivery_that_is_asked_for_runs
@@ -145,6 +158,8 @@ on_both_dialects! {
         a_redrive_of_a_dead_host_is_taken_over_where_it_was
         a_replay_opens_what_has_no_row_and_skips_holes
         redrives_are_listed_newest_first_and_forgotten_in_time;
+    states:
+        every_arrow_is_taken_or_refused;
     seeking:
         a_seek_backward_runs_again_what_lies_between
         a_seek_forward_records_what_it_skips
@@ -162,6 +177,11 @@ on_both_dialects! {
         a_dead_letter_is_not_taken_for_its_message
         a_refused_message_is_not_sent_again
         messages_are_listed_by_what_they_are;
+    outboxes:
+        rows_of_an_outbox_are_taken_under_the_epoch_of_its_shard
+        what_has_ended_is_told
+        notes_of_an_outbox_add_up
+        a_refused_message_makes_room_for_a_corrected_one;
     delayed:
         a_delayed_message_waits_and_is_committed
         what_is_due_leaves_in_the_order_it_is_due
@@ -192,4 +212,12 @@ on_both_dialects! {
         retention_removes_the_old_and_keeps_the_open
         pauses_are_kept_until_they_are_lifted
         a_new_opening_sees_everything;
+    centre:
+        entries_of_the_audit_log_are_sealed_in_their_order
+        retention_leaves_the_audit_log_an_anchor
+        a_session_lasts_until_it_ends
+        minutes_are_summed_over_processes_and_written_again_without_harm
+        failures_are_put_together_by_fingerprint
+        parked_lanes_are_listed_by_their_heads
+        a_dead_letter_is_known_with_its_outcome;
 }

@@ -14,4 +14,5 @@ pub mod serve;
 
 pub mod clock;
 pub mod shutdown;
+pub mod tally;
 pub mod telemetry;

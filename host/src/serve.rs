@@ -8,12 +8,14 @@
 mod dev;
 pub mod fleet;
 mod holder;
+mod policy;
 mod ports;
 mod reload;
 mod seek;
 mod stalls;
 pub mod upkeep;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,7 @@ use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::publish::accept::{self, Acceptor};
 use crate::publish::delayed::Alarm;
+use crate::publish::outbox::Outboxes;
 use crate::publish::relay::Relay;
 use crate::publish::waker::Waker;
 use crate::shutdown::{Asked, Signals};
@@ -69,6 +72,7 @@ struct Host {
     store: SharedStore,
     joined: store::Joined,
     fleet: Arc<Fleet>,
+    outboxes: Arc<Outboxes>,
     api: api::App,
     stop: CancellationToken,
     relay: tokio::task::JoinHandle<()>,
@@ -91,7 +95,7 @@ impl Host {
         let log = Log::new(&clients)?;
         let waker = Waker::default();
         let alarm = Alarm::default();
-        let relay = Relay::start(
+        let (relay, leases) = Relay::start(
             Arc::clone(&store),
             producer.clone(),
             joined.writer,
@@ -99,8 +103,16 @@ impl Host {
             alarm.clone(),
             stop.clone(),
         );
-        let acceptor =
-            Acceptor::start(Arc::clone(&store), producer.clone(), waker.clone(), alarm, accept::Settings::default());
+        let own = &config.kafka.topics;
+        let companions = own.create.then_some((own.partitions, own.replication));
+        let acceptor = Acceptor::start(
+            Arc::clone(&store),
+            producer.clone(),
+            waker.clone(),
+            alarm,
+            accept::Settings { companions, ..accept::Settings::default() },
+        );
+        let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node)));
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
         let engine = Engine::new(engine_settings())?;
@@ -121,7 +133,9 @@ impl Host {
         let mut upkeep = tokio::task::JoinSet::new();
         upkeep.spawn(Arc::clone(&fleet).follow());
         upkeep.spawn(upkeep::watch_ends(log.clone(), Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&heard)));
+        upkeep.spawn(upkeep::watch_broadcasts(Arc::clone(&store), Arc::clone(&fleet)));
         upkeep.spawn(upkeep::gauge_totals(Arc::clone(&store)));
+        upkeep.spawn(upkeep::keep_minutes(Arc::clone(&store), joined.writer));
         upkeep.spawn(upkeep::prune(Arc::clone(&store), config.store.retention, stop.clone()));
         let redrives = Arc::new(Notify::new());
         let runner = Runner {
@@ -141,6 +155,7 @@ impl Host {
         let api = api::App {
             store: Arc::clone(&store),
             sender: Arc::new(ports::Sends(acceptor)),
+            outboxes: Arc::new(ports::Outboxes(Arc::clone(&outboxes))),
             groups: Arc::new(ports::Groups {
                 fleet: Arc::clone(&fleet),
                 heard: Arc::clone(&heard),
@@ -150,13 +165,21 @@ impl Host {
             }),
             plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins }),
             log: Arc::new(ports::Records(log)),
-            health: Arc::new(ports::Health { store: Arc::clone(&store), store_up, producer, heard }),
+            health: Arc::new(ports::Health {
+                store: Arc::clone(&store),
+                store_up,
+                producer,
+                heard,
+                fleet: Arc::clone(&fleet),
+            }),
             auth: Gate::new(ports::tokens(&config.auth)),
+            attempts: api::sessions::Attempts::default(),
+            node: config.server.node.as_str().into(),
             metrics: Arc::new(move || metrics.render()),
             events: api::events::Hub::default(),
             dev,
         };
-        Ok(Self { config, store, joined, fleet, api, stop, relay, upkeep })
+        Ok(Self { config, store, joined, fleet, outboxes, api, stop, relay, upkeep })
     }
 
     /// Serves until a signal comes; then drains.
@@ -169,9 +192,10 @@ impl Host {
         // Before anything runs: a group that was paused stays so over a restart.
         self.fleet.recall_paused().await;
         self.fleet.apply(&self.config.bindings).await?;
+        self.outboxes.apply(&self.config.outboxes);
         let stop = self.stop.clone();
-        let server = axum::serve(listener, api::router(self.api.clone()))
-            .with_graceful_shutdown(async move { stop.cancelled().await });
+        let service = api::router(self.api.clone()).into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
         let server = tokio::spawn(async move { server.await });
         tracing::info!(%address, groups = self.fleet.bound().len(), "ready: http://{address}");
 
@@ -192,7 +216,7 @@ impl Host {
                 }
             }
             // A reload drains groups, and a stop does not wait for its end.
-            let reload = reload::apply(&file, &mut self.config, &self.fleet, &self.api.auth);
+            let reload = reload::apply(&file, &mut self.config, &self.fleet, &self.outboxes, &self.api.auth);
             tokio::pin!(reload);
             let ended = loop {
                 tokio::select! {
@@ -212,6 +236,7 @@ impl Host {
         // Listeners would hold the server open for as long as they listen.
         self.api.events.close();
         let drained = async {
+            self.outboxes.stop().await;
             self.fleet.stop().await;
             self.stop.cancel();
             let _ = self.relay.await;

@@ -74,7 +74,7 @@ pub async fn what_is_due_leaves_in_the_order_it_is_due(database: Database) {
         waiting("m-1", Some(b"k"), at(-5_000)),
         waiting("m-3", Some(b"k"), at(-30)),
         waiting("m-4", Some(b"k"), at(-30)),
-        waiting("m-2", Some(b"k"), Due::At(Timestamp(now.0 - 30_500))),
+        waiting("m-2", Some(b"k"), Due::At(Timestamp(now.0 - 31_500))),
         waiting("later", Some(b"k"), Due::After(HOUR)),
     ];
     store.accept(&batch).await.unwrap();

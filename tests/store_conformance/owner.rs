@@ -40,6 +40,7 @@ pub fn request(writer: WriterId, group: &str, partition: i32) -> ClaimRequest {
         writer,
         group: group.to_owned(),
         topic: TOPIC.to_owned(),
+        listener: None,
         topic_id: "topic-1".to_owned(),
         partition,
         fallback: Offset(0),

@@ -10,6 +10,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -41,6 +42,7 @@ pub struct Builder {
     tables: Vec<String>,
     bindings: Vec<String>,
     environment: Vec<(String, String)>,
+    token: String,
 }
 
 impl Builder {
@@ -107,6 +109,13 @@ impl Builder {
         self
     }
 
+    /// The token that requests of this test carry.
+    #[must_use]
+    pub fn token(mut self, token: &str) -> Self {
+        token.clone_into(&mut self.token);
+        self
+    }
+
     /// Writes the TOML without starting anything; see [`Host::start_again`].
     #[must_use]
     pub fn prepare(self) -> Host {
@@ -120,6 +129,7 @@ impl Builder {
             log: directory.join("host.log"),
             client: reqwest::Client::builder()
                 .timeout(Duration::from_secs(60))
+                .default_headers(self.authorization())
                 .build()
                 .expect("a client without special settings can be built"),
             process: Mutex::new(None),
@@ -129,6 +139,12 @@ impl Builder {
         };
         host.write_config(&host.toml());
         host
+    }
+
+    fn authorization(&self) -> HeaderMap {
+        let value =
+            || HeaderValue::from_str(&format!("Bearer {}", self.token)).expect("a token of a test is plain text");
+        (!self.token.is_empty()).then(|| (header::AUTHORIZATION, value())).into_iter().collect()
     }
 
     /// Starts the host and waits until it is ready.
@@ -166,6 +182,7 @@ impl Host {
             tables: Vec::new(),
             bindings: Vec::new(),
             environment: Vec::new(),
+            token: String::new(),
         };
         builder.property("session.timeout.ms", "6000").property("heartbeat.interval.ms", "1000")
     }

@@ -93,6 +93,25 @@ pub async fn produce(
     }
 }
 
+/// Produces one record without a key to a partition of the sender's choice.
+pub async fn produce_to(
+    producer: &FutureProducer,
+    topic: &str,
+    partition: i32,
+    headers: &[(&str, &str)],
+    payload: &[u8],
+) -> (i32, i64) {
+    let mut all = OwnedHeaders::new();
+    for (name, value) in headers {
+        all = all.insert(Header { key: name, value: Some(*value) });
+    }
+    let record = FutureRecord::<[u8], [u8]>::to(topic).partition(partition).payload(payload).headers(all);
+    match producer.send(record, LIMIT).await {
+        Ok(delivery) => (delivery.partition, delivery.offset),
+        Err((error, _)) => panic!("Kafka did not take a record for {topic}: {error}"),
+    }
+}
+
 /// A producer of transactions, ready to begin one; the broker ends those that
 /// stay open for longer than `timeout`.
 pub fn transactional(bootstrap: &str, timeout: Duration) -> FutureProducer {
@@ -165,6 +184,8 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     /// The value's bytes; a tombstone has none.
     pub payload: Option<Vec<u8>>,
+    /// The record's time, in milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
     /// Headers in their order.
     pub headers: Vec<(String, Vec<u8>)>,
 }
@@ -234,6 +255,7 @@ fn read_all(mut config: ClientConfig, topic: &str) -> Vec<Record> {
                 time_ms: message.timestamp().to_millis().unwrap_or(0),
                 key: message.key().map(<[u8]>::to_vec),
                 payload: message.payload().map(<[u8]>::to_vec),
+                timestamp_ms: message.timestamp().to_millis(),
                 headers: message.headers().map_or_else(Vec::new, |headers| {
                     headers
                         .iter()

@@ -18,6 +18,9 @@ pub enum LaneKey {
     Key(Bytes),
     /// This record only: it has no key, or `ordering = "none"`.
     Alone(Offset),
+    /// All with this message id: records that would stand alone, where one of
+    /// several with the same id is to be handled.
+    Message(Bytes),
     /// The whole partition (`ordering = "partition"`).
     Whole,
 }

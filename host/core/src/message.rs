@@ -1,5 +1,6 @@
 //! The words: what a message is and how its place in the log is named.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -58,8 +59,11 @@ impl fmt::Display for Offset {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub i64);
 
+/// What the name of a companion topic ends with.
+const COMPANION: &str = ".broadcast";
+
 /// What the sender meant a message to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Each group handles it once.
@@ -76,6 +80,17 @@ impl Kind {
         match self {
             Self::Event => "event",
             Self::Broadcast => "broadcast",
+        }
+    }
+
+    /// The topic of Kafka in which messages of this kind lie that senders
+    /// publish on `topic`. Broadcasts have one of their own, the companion, so
+    /// that a node which wants all of them need not read all events.
+    #[must_use]
+    pub fn log_topic(self, topic: &str) -> Cow<'_, str> {
+        match self {
+            Self::Event => Cow::Borrowed(topic),
+            Self::Broadcast => Cow::Owned(format!("{topic}{COMPANION}")),
         }
     }
 }

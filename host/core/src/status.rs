@@ -70,8 +70,9 @@ impl State {
 
     /// Whether a delivery may move from this state to `next`.
     ///
-    /// The ways back from HANDLED and HANDLE_FAIL to COMMITTED are a person's
-    /// redrive. A delivery never is SEND_FAIL.
+    /// The way back from HANDLED to COMMITTED is a person's redrive; one that
+    /// failed stays HANDLE_FAIL until its next outcome, also when a person asks
+    /// for it. A delivery never is SEND_FAIL.
     #[must_use]
     pub fn delivery_may_become(self, next: Self) -> bool {
         match (self, next) {
@@ -80,8 +81,8 @@ impl State {
                 Self::Committed | Self::PushFail | Self::HandleFail,
                 Self::PushFail | Self::HandleFail | Self::Handled,
             ) => true,
-            (Self::PushFail | Self::HandleFail | Self::Handled, Self::Committed) => true,
-            (Self::Committed, Self::Committed) | (Self::Handled, _) => false,
+            (Self::Handled, Self::Committed) => true,
+            (_, Self::Committed) | (Self::Handled, _) => false,
         }
     }
 }
@@ -134,8 +135,8 @@ mod tests {
         assert_eq!(
             arrows(State::delivery_may_become),
             "COMMITTED>PUSH_FAIL COMMITTED>HANDLE_FAIL COMMITTED>HANDLED \
-             PUSH_FAIL>COMMITTED PUSH_FAIL>PUSH_FAIL PUSH_FAIL>HANDLE_FAIL PUSH_FAIL>HANDLED \
-             HANDLE_FAIL>COMMITTED HANDLE_FAIL>PUSH_FAIL HANDLE_FAIL>HANDLE_FAIL HANDLE_FAIL>HANDLED \
+             PUSH_FAIL>PUSH_FAIL PUSH_FAIL>HANDLE_FAIL PUSH_FAIL>HANDLED \
+             HANDLE_FAIL>PUSH_FAIL HANDLE_FAIL>HANDLE_FAIL HANDLE_FAIL>HANDLED \
              HANDLED>COMMITTED"
         );
     }

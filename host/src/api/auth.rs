@@ -20,6 +20,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::App;
 use super::problem::Problem;
+use super::sessions::{self, Secret};
 
 /// What a token allows; each role may do all that the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,6 +118,15 @@ impl Gate {
         let secret = bearer(shown).ok_or_else(|| {
             refuse("the Authorization header is not of the form `Bearer <token>`, which is asked for")
         })?;
+        self.find(secret)
+            .map(|(_, caller)| caller)
+            .ok_or_else(|| refuse("nobody has this token; the tokens are those of [auth] in the configuration"))
+    }
+
+    /// The token with this secret: its digest and whom it stands for.
+    #[must_use]
+    pub fn find(&self, secret: &[u8]) -> Option<([u8; 32], Caller)> {
+        let tokens = self.tokens();
         let digest: [u8; 32] = Sha256::digest(secret).into();
         // Every token is compared, whichever matches: how long this takes says
         // nothing about where a match was.
@@ -125,11 +135,17 @@ impl Gate {
             let same: Choice = token.digest.ct_eq(&digest);
             found.conditional_assign(&(at as u64), same);
         }
-        usize::try_from(found)
-            .ok()
-            .and_then(|at| tokens.get(at))
-            .map(|token| token.caller.clone())
-            .ok_or_else(|| refuse("nobody has this token; the tokens are those of [auth] in the configuration"))
+        let token = usize::try_from(found).ok().and_then(|at| tokens.get(at))?;
+        Some((token.digest, token.caller.clone()))
+    }
+
+    /// The token of this name: its digest and whom it stands for. None when it
+    /// left the configuration.
+    #[must_use]
+    pub fn holder(&self, name: &str) -> Option<([u8; 32], Caller)> {
+        let tokens = self.tokens();
+        let token = tokens.iter().find(|token| &*token.caller.name == name)?;
+        Some((token.digest, token.caller.clone()))
     }
 
     fn tokens(&self) -> Arc<Vec<Token>> {
@@ -165,6 +181,12 @@ impl Caller {
     #[must_use]
     pub fn source(&self) -> &str {
         if &*self.name == "local" { "" } else { &self.name }
+    }
+
+    /// What the caller may do.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// Whether a topic is in scope.
@@ -290,7 +312,13 @@ impl<R: Rank> FromRequestParts<App> for As<R> {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let authorization = parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let caller = app.auth.admit(authorization)?;
+        let caller = match Secret::of(&parts.headers) {
+            // Who sends a token means it, whatever a browser adds.
+            Some(secret) if authorization.is_none() && !app.auth.is_open() => {
+                sessions::admit(app, parts, secret).await?
+            }
+            _ => app.auth.admit(authorization)?,
+        };
         caller.at_least(R::ROLE)?;
         Ok(Self(caller, PhantomData))
     }

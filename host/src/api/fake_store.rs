@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
+use courier_core::status::State;
 
 use super::testing::{Shared, World};
 use crate::store::*;
@@ -20,7 +21,7 @@ impl FakeStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self) -> Result<MutexGuard<'_, World>, StoreError> {
+    pub(super) fn read(&self) -> Result<MutexGuard<'_, World>, StoreError> {
         let world = self.world();
         if world.away { Err(away()) } else { Ok(world) }
     }
@@ -30,8 +31,28 @@ fn away() -> StoreError {
     StoreError::Unavailable("connection refused".into())
 }
 
-fn absent<T>() -> Result<T, StoreError> {
+pub(super) fn absent<T>() -> Result<T, StoreError> {
     Err(StoreError::Bug("this fake has no such verb".into()))
+}
+
+#[async_trait]
+impl Outboxes for FakeStore {
+    async fn take_outbox(&self, _: (i32, i64), _: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+        absent()
+    }
+
+    async fn ended(&self, _: &[String]) -> Result<Vec<(String, State)>, StoreError> {
+        absent()
+    }
+
+    async fn note_outbox(&self, _: (i32, i64), _: &OutboxNote) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn outboxes(&self) -> Result<Vec<OutboxRow>, StoreError> {
+        drop(self.read()?);
+        Ok(Vec::new())
+    }
 }
 
 #[async_trait]
@@ -61,7 +82,10 @@ impl Store for FakeStore {
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
-        absent()
+        drop(self.read()?);
+        let node =
+            |name: &str, live| NodeRow { name: name.into(), joined_at: Timestamp(1), lease_until: Timestamp(2), live };
+        Ok(vec![node("host-2", false), node("host-1", true)])
     }
 
     async fn begin(&self, _: &str, _: &str, _: &str, _: &[(i32, Offset)]) -> Result<(), StoreError> {
@@ -209,7 +233,17 @@ impl Store for FakeStore {
     }
 
     async fn lost_ranges(&self, _: u32) -> Result<Vec<LostRange>, StoreError> {
-        absent()
+        drop(self.read()?);
+        let range = |group: &str, topic: &str| LostRange {
+            group: group.into(),
+            topic: topic.into(),
+            partition: 0,
+            from: Offset(3),
+            to: Offset(9),
+            why: "retention".into(),
+            found_at: Timestamp(1),
+        };
+        Ok(vec![range("stock", "order"), range("other", "secret")])
     }
 
     async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {
@@ -224,12 +258,47 @@ impl Store for FakeStore {
         Ok(self.read()?.paused.clone())
     }
 
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-        self.read()?.asked.push(format!("audit {by} {action} {subject} {detail}"));
-        Ok(())
+    async fn prune(&self, _: Duration) -> Result<bool, StoreError> {
+        absent()
+    }
+}
+
+#[async_trait]
+impl Broadcasts for FakeStore {
+    async fn listen(&self, _: &Listen) -> Result<Listening, StoreError> {
+        absent()
     }
 
-    async fn prune(&self, _: Duration) -> Result<bool, StoreError> {
+    async fn still_listening(&self, _: &str, _: &str) -> Result<Vec<String>, StoreError> {
+        absent()
+    }
+
+    async fn listen_only(&self, _: &str, _: &[(String, String)]) -> Result<Vec<ListenerRow>, StoreError> {
+        absent()
+    }
+
+    async fn forget_listeners(&self) -> Result<Vec<ListenerRow>, StoreError> {
+        absent()
+    }
+
+    async fn listeners(&self) -> Result<Vec<ListenerRow>, StoreError> {
+        Ok(self.read()?.listeners.clone())
+    }
+
+    async fn judge_broadcasts(&self, _: u32) -> Result<Vec<(String, String)>, StoreError> {
+        absent()
+    }
+}
+
+#[async_trait]
+impl Dedupe for FakeStore {
+    async fn handled_within(
+        &self,
+        _: &str,
+        _: Option<&str>,
+        _: &[String],
+        _: Duration,
+    ) -> Result<Vec<bool>, StoreError> {
         absent()
     }
 }

@@ -22,6 +22,20 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(180);
 /// The id that joins an answer to the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What every answer tells a browser: take nothing for what it is not said to
+/// be, show it in no frame, tell no other site where a person was, and keep
+/// the machine's devices to yourself.
+const ALWAYS: [(&str, &str); 6] = [
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+    ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
+/// What is no page loads nothing, should a browser show it as one after all.
+const POLICY_OF_DATA: &str = "default-src 'none'; frame-ancestors 'none'";
+
 /// Runs a request inside its bounds.
 pub async fn watch(State(app): State<App>, request: Request, next: Next) -> Response {
     let id = uuid::Uuid::now_v7();
@@ -49,8 +63,11 @@ pub async fn watch(State(app): State<App>, request: Request, next: Next) -> Resp
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         headers.insert(REQUEST_ID, id);
     }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    for (name, value) in ALWAYS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(POLICY_OF_DATA));
     response
 }
 

@@ -9,29 +9,43 @@
 //! [`plugins`] for what operators use; `guard` and `intake` for what every
 //! request passes through.
 
+pub mod audit;
 pub mod auth;
+mod console;
+pub mod dead_letters;
 pub mod deliveries;
 pub mod events;
+pub mod failures;
+#[cfg(test)]
+mod fake_centre;
 #[cfg(test)]
 mod fake_store;
 pub mod groups;
 mod guard;
 pub mod health;
-mod home;
 pub mod intake;
 pub mod list;
+pub mod lost_ranges;
 pub mod messages;
-mod openapi;
+pub mod nodes;
+pub mod openapi;
+pub mod outboxes;
+pub mod overview;
 pub mod params;
 pub mod plugins;
 pub mod ports;
 pub mod problem;
 pub mod redrives;
+pub mod sessions;
 pub mod shown;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_people;
+#[cfg(test)]
+mod tests_of_roles;
 pub mod time;
 
 use std::sync::Arc;
@@ -39,7 +53,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
-use axum::routing::get;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -55,6 +68,8 @@ pub struct App {
     pub sender: Arc<dyn ports::Sender>,
     /// Bindings and their partitions.
     pub groups: Arc<dyn ports::Groups>,
+    /// The outboxes of the configuration.
+    pub outboxes: Arc<dyn ports::Outboxes>,
     /// Uploading and activating.
     pub plugins: Arc<dyn ports::Plugins>,
     /// Reading records again.
@@ -63,6 +78,10 @@ pub struct App {
     pub health: Arc<dyn ports::Health>,
     /// The tokens.
     pub auth: auth::Gate,
+    /// Bounds attempts to sign in; `Attempts::default()`.
+    pub attempts: sessions::Attempts,
+    /// This node's name.
+    pub node: Arc<str>,
     /// Renders the metrics.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// What carries changes to listeners; `Hub::default()`.
@@ -84,16 +103,24 @@ impl App {
 
 /// The whole API.
 pub fn router(app: App) -> Router {
-    let (router, document) = operations().split_for_parts();
+    let (router, mut document) = operations().split_for_parts();
+    openapi::name_operations(&mut document);
     openapi::serve(router, &document)
-        .route("/", get(home::home))
-        .fallback(unknown_path)
+        .fallback(console::serve)
         .method_not_allowed_fallback(unknown_method)
         // Outermost first: an answer is ready, then the rest of the request is
         // read; the time this takes is bounded on its own.
         .layer(middleware::from_fn_with_state(app.clone(), guard::watch))
         .layer(middleware::from_fn(intake::drain))
         .with_state(app)
+}
+
+/// The description of the whole API, without a host.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    let mut document = operations().split_for_parts().1;
+    openapi::name_operations(&mut document);
+    document
 }
 
 /// The operations with their descriptions.
@@ -111,6 +138,8 @@ fn operations() -> OpenApiRouter<App> {
         .routes(routes!(groups::pause::pause))
         .routes(routes!(groups::pause::resume))
         .routes(routes!(groups::seek::seek))
+        .routes(routes!(groups::parked::parked))
+        .routes(routes!(outboxes::list::list))
         .routes(routes!(redrives::list::list, redrives::plan::plan))
         .routes(routes!(redrives::show::show, redrives::cancel::cancel))
         .routes(routes!(redrives::items::items))
@@ -119,14 +148,19 @@ fn operations() -> OpenApiRouter<App> {
         .routes(routes!(plugins::list::list))
         .routes(routes!(plugins::show::show, plugins::upload::upload))
         .routes(routes!(plugins::activate::activate))
+        .routes(routes!(overview::overview))
+        .routes(routes!(failures::list))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(lost_ranges::list))
+        .routes(routes!(nodes::list))
+        .routes(routes!(audit::list::list))
+        .routes(routes!(audit::verify::verify))
+        .routes(routes!(sessions::me::me))
+        .routes(routes!(sessions::open::open, sessions::close::close))
         .routes(routes!(events::events))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
-}
-
-async fn unknown_path(uri: Uri) -> Problem {
-    Problem::not_found(format!("there is nothing at {}; /openapi.json lists what there is", uri.path()))
 }
 
 async fn unknown_method(method: Method, uri: Uri) -> Problem {

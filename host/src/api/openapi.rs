@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     Components, ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response, ResponseBuilder,
     SecurityRequirement,
@@ -14,6 +14,7 @@ use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::App;
 use super::problem::Problem;
+use super::sessions;
 
 /// What an operation answers when it refuses: a problem detail with the status
 /// that tells whose turn it is.
@@ -49,8 +50,39 @@ pub(super) fn head() -> OpenApi {
     components.schemas.extend(parts);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token of [auth]")).build();
     components.add_security_scheme("token", SecurityScheme::Http(bearer));
-    let token = SecurityRequirement::new("token", Vec::<String>::new());
-    OpenApiBuilder::new().info(info).components(Some(components)).security(Some([token])).build()
+    let cookie = ApiKey::Cookie(ApiKeyValue::with_description(
+        sessions::COOKIE,
+        "A session of POST /v1/session; changes also need the header X-Courier-CSRF",
+    ));
+    components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
+    let needs = |scheme| SecurityRequirement::new(scheme, Vec::<String>::new());
+    OpenApiBuilder::new()
+        .info(info)
+        .components(Some(components))
+        .security(Some([needs("token"), needs("session")]))
+        .build()
+}
+
+/// Names each operation by its method and path, as in `post_groups_group_pause`:
+/// no two have one name, and none changes when its code moves.
+pub(super) fn name_operations(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let words: Vec<&str> =
+            path.split(['/', '{', '}', '-', '.']).filter(|word| !word.is_empty() && *word != "v1").collect();
+        let path = words.join("_");
+        let operations = [
+            ("get", &mut item.get),
+            ("put", &mut item.put),
+            ("post", &mut item.post),
+            ("delete", &mut item.delete),
+            ("patch", &mut item.patch),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                operation.operation_id = Some(format!("{method}_{path}"));
+            }
+        }
+    }
 }
 
 /// Adds `/openapi.json` to the router. The document is written once.

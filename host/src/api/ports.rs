@@ -32,6 +32,9 @@ pub trait Groups: Send + Sync + 'static {
     /// Last offset + 1 of partitions, as far as it is known now.
     fn log_ends(&self) -> HashMap<(String, i32), Offset>;
 
+    /// Partitions of this node that stand still because too much is parked.
+    fn parked_full(&self) -> Vec<ParkedFull>;
+
     /// Something that a group waits for was written to the store: a delivery
     /// was asked for, a redrive is to run, a group was paused or resumed.
     fn wake(&self);
@@ -64,6 +67,107 @@ pub struct BindingView {
     /// Why it is paused.
     #[schema(required = true)]
     pub why: Option<String>,
+    /// What keeps its deliveries from running: `paused`, `no_plugin`,
+    /// `instantiate`, `unavailable` or `circuit_open`.
+    #[schema(required = true)]
+    pub blocked: Option<String>,
+    /// How it runs.
+    #[serde(flatten)]
+    pub policy: PolicyView,
+}
+
+/// How a binding runs, in the words of the TOML: durations and what bounds
+/// them as they are written there, sizes in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct PolicyView {
+    /// The version that this node runs.
+    #[schema(required = true)]
+    pub version: Option<String>,
+    /// Where the group begins that has no position yet.
+    pub start: String,
+    /// When failures are tried again; null when they are not unless the
+    /// handler asks.
+    #[schema(required = true)]
+    pub retry: Option<RetryView>,
+    /// `hold`, or the topic that given up deliveries go to; null when they
+    /// only stay HANDLE_FAIL.
+    #[schema(required = true)]
+    pub dead_letter: Option<String>,
+    /// The longest that an attempt may take.
+    pub timeout: String,
+    /// The most CPU time that an attempt may burn.
+    pub cpu: String,
+    /// The most bytes of memory of a sandbox.
+    pub memory: u64,
+    /// The most bytes of log of an attempt.
+    pub log: u64,
+    /// The most deliveries handed to one call.
+    pub batch: u32,
+    /// The most offsets between a position and the highest fetched.
+    pub max_gap: u32,
+    /// Attempts begun in a second on each node at most.
+    #[schema(required = true)]
+    pub rate_limit: Option<f64>,
+    /// When it stops calling a handler that only fails.
+    #[schema(required = true)]
+    pub circuit: Option<CircuitView>,
+    /// How long a message's id is remembered.
+    #[schema(required = true)]
+    pub dedupe: Option<String>,
+    /// What the handler may do to the outside.
+    pub grant: GrantView,
+}
+
+/// When failures are tried again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct RetryView {
+    /// Attempts that count, the first among them.
+    pub max_attempts: u32,
+    /// The first wait.
+    pub initial: String,
+    /// What each wait is multiplied by.
+    pub multiplier: f64,
+    /// The longest wait.
+    pub max: String,
+    /// The share of a wait that is left to chance.
+    pub jitter: f64,
+    /// How long it is tried in all.
+    #[schema(required = true)]
+    pub budget: Option<String>,
+}
+
+/// A circuit breaker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct CircuitView {
+    /// Failures in a row that open it.
+    pub failures: u32,
+    /// How long it stays open.
+    pub open: String,
+}
+
+/// What a handler may do to the outside.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct GrantView {
+    /// The topics it may publish on.
+    pub publish: Vec<String>,
+    /// Whether it has the group's key/value state.
+    pub state: bool,
+    /// Whether it has the group's cache on its node.
+    pub cache: bool,
+    /// Where it may connect to over HTTP.
+    pub http: Vec<String>,
+}
+
+/// A partition that stands still because as many deliveries are parked as may
+/// be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedFull {
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
 }
 
 /// A wish to move a group's positions in a topic.
@@ -103,6 +207,25 @@ pub struct Sought {
     /// Where it is.
     #[schema(value_type = i64)]
     pub to: Offset,
+}
+
+/// The outboxes of senders.
+pub trait Outboxes: Send + Sync + 'static {
+    /// Those of the configuration in force.
+    fn configured(&self) -> Vec<OutboxView>;
+}
+
+/// An outbox as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxView {
+    /// Its name.
+    pub name: String,
+    /// The sender's database, without a password.
+    pub url: String,
+    /// The table.
+    pub table: String,
+    /// The relay shard whose holder reads it.
+    pub shard: i32,
 }
 
 /// Uploading and activating plugins.

@@ -12,7 +12,7 @@ use courier_core::verdict::Verdict;
 
 use super::auth::{Gate, Role, TokenSpec};
 use super::fake_store::FakeStore;
-use super::ports::{self, BindingView, Draft, Ready, Receipt, Refusal, Seek, Sought, Uploaded};
+use super::ports::{self, BindingView, Draft, OutboxView, Ready, Receipt, Refusal, Seek, Sought, Uploaded};
 use super::problem::Problem;
 use super::{App, router};
 use crate::store::{AttemptRow, DeliveryKey, DeliveryRow, MessageRow, PositionId, PositionRow};
@@ -26,6 +26,8 @@ pub struct World {
     pub deliveries: Vec<DeliveryRow>,
     /// Positions.
     pub positions: Vec<PositionRow>,
+    /// Nodes that hear broadcasts.
+    pub listeners: Vec<crate::store::ListenerRow>,
     /// Bindings.
     pub bindings: Vec<BindingView>,
     /// Records on Kafka, by topic and offset; all in partition 0.
@@ -38,6 +40,12 @@ pub struct World {
     pub sent: Vec<Draft>,
     /// What was asked of the store and the ports, in order.
     pub asked: Vec<String>,
+    /// The audit log.
+    pub audited: Vec<crate::store::AuditRow>,
+    /// What the chain's head is said to be, if it is not the last entry.
+    pub head: Option<crate::store::ChainEnd>,
+    /// Sessions by their hashes.
+    pub sessions: HashMap<[u8; 32], crate::store::SessionRow>,
     /// Whether the store is away.
     pub away: bool,
 }
@@ -77,6 +85,10 @@ impl ports::Groups for Fake {
         HashMap::from([(("order".to_owned(), 0), Offset(30))])
     }
 
+    fn parked_full(&self) -> Vec<ports::ParkedFull> {
+        vec![ports::ParkedFull { group: "stock".into(), topic: "order".into(), partition: 0 }]
+    }
+
     fn wake(&self) {
         self.0.lock().unwrap().asked.push("wake".into());
     }
@@ -84,6 +96,13 @@ impl ports::Groups for Fake {
     async fn seek(&self, seek: &Seek) -> Result<Vec<Sought>, Problem> {
         self.0.lock().unwrap().asked.push(format!("seek {seek:?}"));
         Ok(vec![Sought { partition: 0, from: Offset(17), to: Offset(3) }])
+    }
+}
+
+impl ports::Outboxes for Fake {
+    fn configured(&self) -> Vec<OutboxView> {
+        let url = "postgres://shop@db/shop".to_owned();
+        vec![OutboxView { name: "shop".into(), url, table: "courier_outbox".into(), shard: 3 }]
     }
 }
 
@@ -138,6 +157,8 @@ pub struct Host {
     pub address: SocketAddr,
     /// Behind it.
     pub world: Shared,
+    /// Its tokens.
+    pub auth: Gate,
     client: reqwest::Client,
 }
 
@@ -157,18 +178,23 @@ impl Host {
             store: Arc::new(FakeStore(Arc::clone(&world))),
             sender: fake(),
             groups: fake(),
+            outboxes: fake(),
             plugins: fake(),
             log: fake(),
             health: fake(),
             auth: Gate::new(specs.collect()),
+            attempts: super::sessions::Attempts::default(),
+            node: "host-1".into(),
             metrics: Arc::new(|| "courier_stale_writes_total 0\n".to_owned()),
             events: super::events::Hub::default(),
             dev: true,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router(app)).await });
-        Self { address, world, client: reqwest::Client::new() }
+        let auth = app.auth.clone();
+        let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
+        Self { address, world, auth, client: reqwest::Client::new() }
     }
 
     /// A request; `token` names whose.
@@ -179,6 +205,16 @@ impl Host {
             Some(name) => request.bearer_auth(format!("{name}-secret")),
             None => request,
         }
+    }
+
+    /// Signs in and answers the session's cookie.
+    pub async fn sign_in(&self, token: &str) -> Option<String> {
+        let body = format!("{{\"token\":\"{token}-secret\"}}");
+        let request = self.request("POST", "/v1/session", None).header("content-type", "application/json").body(body);
+        let answer = request.send().await.unwrap();
+        let cookie = answer.headers().get("set-cookie")?.to_str().unwrap().to_owned();
+        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+        cookie.split(';').next().map(ToOwned::to_owned)
     }
 
     /// The status and the JSON of an answer.
@@ -215,6 +251,18 @@ pub fn binding(group: &str, topics: &[&str]) -> BindingView {
         concurrency: 8,
         paused: false,
         why: None,
+        blocked: None,
+        policy: ports::PolicyView {
+            version: None,
+            start: "earliest".into(),
+            timeout: "5s".into(),
+            cpu: "500ms".into(),
+            memory: 64 << 20,
+            log: 64 << 10,
+            batch: 1,
+            max_gap: 50_000,
+            ..ports::PolicyView::default()
+        },
     }
 }
 
@@ -224,6 +272,7 @@ pub fn position(id: i64, group: &str, topic: &str, partition: i32) -> PositionRo
         id: PositionId(id),
         group: group.into(),
         topic: topic.into(),
+        listener: None,
         incarnation: 0,
         partition,
         next: Offset(17),
@@ -239,6 +288,7 @@ pub fn delivery(group: &str, topic: &str, offset: i64) -> DeliveryRow {
         message_id: format!("m-{offset}"),
         group: group.into(),
         topic: topic.into(),
+        listener: None,
         incarnation: 0,
         partition: 0,
         record_key: Some("k".into()),

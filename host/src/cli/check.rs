@@ -71,8 +71,10 @@ mod tests {
         let expected = "courier.toml is valid: node n, listening on 127.0.0.1:7070\n  g: a, b -> p";
         assert_eq!(summary("courier.toml", &config), expected);
 
-        let early = config::parse("courier.toml", &format!("{text}dedupe = \"10m\"\n"), &|_| None).unwrap();
-        assert!(summary("courier.toml", &early).contains("warning: dedupe of group g has no effect"));
+        let deduping = config::parse("courier.toml", &format!("{text}dedupe = \"10m\"\n"), &|_| None).unwrap();
+        assert!(!summary("courier.toml", &deduping).contains("warning"), "what has its effect needs no warning");
+        let longer = config::parse("courier.toml", &format!("{text}dedupe = \"8d\"\n"), &|_| None).unwrap_err();
+        assert!(longer.to_string().contains("write at most dedupe = \"7d\""), "{longer}");
 
         let wrong: serde_json::Value =
             serde_json::from_str(&as_json(&config::parse("courier.toml", "x = 1", &|_| None))).unwrap();

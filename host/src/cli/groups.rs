@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::shapes::{Group, Open, Page};
+use super::shapes::{Group, Moved, Open, Page, Sought};
 use super::table::{self, or_dash};
 use super::{Output, say, show};
 
@@ -77,12 +77,25 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
                 wish["partition"] = json!(partition);
             }
             let answer = client.post(&["groups", &group, "seek"], Some(wish.to_string())).await?;
-            match output {
-                Output::Json => say(answer.text()),
-                Output::Table => say(&format!("{group}: positions in {topic} moved to {to}")),
-            }
+            show(output, &answer, |sought: Sought| moved(&sought))
         }
     }
+}
+
+fn moved(sought: &Sought) -> String {
+    let row = |one: &Moved| {
+        let what = match one.to.cmp(&one.from) {
+            std::cmp::Ordering::Less => format!("{} offsets run again", one.from - one.to),
+            std::cmp::Ordering::Equal => "stays".to_owned(),
+            std::cmp::Ordering::Greater => format!("{} offsets skipped", one.to - one.from),
+        };
+        [one.partition.to_string(), one.from.to_string(), one.to.to_string(), what]
+    };
+    table::table(
+        ["PARTITION", "FROM", "TO", "WHAT FOLLOWS"],
+        sought.partitions.iter().map(row).collect(),
+        "no partitions",
+    )
 }
 
 async fn act(client: &Client, output: Output, group: &str, verb: &str, done: &str) -> anyhow::Result<()> {
@@ -147,6 +160,16 @@ fn whole(group: &Group) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seek_tells_what_follows() {
+        let sought: Sought = serde_json::from_value(json!({ "group": "stock", "topic": "order", "partitions": [
+            { "partition": 0, "from": 9, "to": 4 }, { "partition": 1, "from": 4, "to": 9 },
+        ] }))
+        .unwrap();
+        let shown = moved(&sought);
+        assert!(shown.contains("5 offsets run again") && shown.contains("5 offsets skipped"), "{shown}");
+    }
 
     #[test]
     fn a_group_tells_its_lag_and_why_it_stands_still() {

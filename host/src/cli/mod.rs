@@ -6,13 +6,18 @@
 //!
 //! Nothing here knows the store, Kafka or the engine.
 
+mod audit;
 mod check;
 mod client;
 mod deliveries;
 mod dev;
+mod failures;
 mod groups;
 mod messages;
+mod nodes;
+mod openapi;
 mod outbox;
+mod outboxes;
 mod plugin;
 mod publish;
 mod redrive;
@@ -101,9 +106,16 @@ enum Command {
     /// Looks at deliveries and retries them.
     #[command(subcommand)]
     Deliveries(deliveries::Command),
+    /// Shows failures by what they have in common.
+    Failures(failures::Args),
     /// Looks at consumer groups, pauses them and moves their positions.
     #[command(subcommand)]
     Groups(groups::Command),
+    /// Lists the hosts that share the store.
+    Nodes,
+    /// Shows who changed what, and whether that log was touched.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Writes, builds, uploads and activates plugins.
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -113,6 +125,11 @@ enum Command {
     /// Helps with the outbox table of a sender's database.
     #[command(subcommand)]
     Outbox(outbox::Command),
+    /// Prints the OpenAPI description of the HTTP API.
+    Openapi,
+    /// Looks at how the outboxes of senders are relayed.
+    #[command(subcommand)]
+    Outboxes(outboxes::Command),
     /// Prints what a shell needs to complete commands.
     Completions {
         /// The shell.
@@ -159,10 +176,15 @@ impl Cli {
             Command::Publish(args) => publish::run(&ask()?, output, args).await?,
             Command::Messages(command) => messages::run(&ask()?, output, command).await?,
             Command::Deliveries(command) => deliveries::run(&ask()?, output, command).await?,
+            Command::Failures(args) => failures::run(&ask()?, output, args).await?,
+            Command::Nodes => nodes::run(&ask()?, output).await?,
+            Command::Audit(command) => return audit::run(&ask()?, output, command).await,
+            Command::Openapi => openapi::run()?,
             Command::Groups(command) => groups::run(&ask()?, output, command).await?,
             Command::Plugin(command) => plugin::run(ask, output, command).await?,
             Command::Redrive(command) => redrive::run(&ask()?, output, command).await?,
             Command::Outbox(command) => outbox::run(&command)?,
+            Command::Outboxes(command) => outboxes::run(&ask()?, output, command).await?,
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "courier", &mut script);

@@ -50,6 +50,9 @@ pub(super) struct Args {
     /// Whether each group handles it once, or each node of each group.
     #[arg(long, value_parser = ["event", "broadcast"])]
     kind: Option<String>,
+    /// The same as --kind broadcast: every node of each bound group handles it.
+    #[arg(long, conflicts_with = "kind")]
+    broadcast: bool,
 }
 
 fn json(text: &str) -> Result<String, String> {
@@ -115,7 +118,8 @@ fn request(args: &Args, content: &[u8]) -> anyhow::Result<String> {
     put("key", args.key.as_ref());
     put("id", args.id.as_ref());
     put("source", args.source.as_ref());
-    put("kind", args.kind.as_ref());
+    let broadcast = args.broadcast.then(|| "broadcast".to_owned());
+    put("kind", args.kind.as_ref().or(broadcast.as_ref()));
     put("delay", args.delay.as_ref());
     put("deliver_at", args.deliver_at.as_ref());
     if !args.headers.is_empty() {

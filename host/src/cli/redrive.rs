@@ -26,8 +26,14 @@ pub(super) enum Command {
         /// The redrive's id.
         id: String,
     },
+    /// Lists redrives, the newest first.
+    List {
+        #[command(flatten)]
+        page: Paging,
+    },
     /// Shows how far a redrive is.
-    Status {
+    #[command(alias = "status")]
+    Show {
         /// The redrive's id.
         id: String,
     },
@@ -55,6 +61,19 @@ pub(super) struct Plan {
     /// Up to this time, or that long ago.
     #[arg(long, value_name = "TIME", value_parser = super::point_in_time)]
     to: Option<String>,
+    /// Replay a range of Kafka's records, also those that have no delivery any
+    /// more; --from and --to are then times of records.
+    #[arg(long, requires = "topic", conflicts_with_all = ["state", "type_name", "key", "fingerprint"])]
+    replay: bool,
+    /// Of a replay: only this partition.
+    #[arg(long, requires = "replay")]
+    partition: Option<u32>,
+    /// Of a replay: from this offset on.
+    #[arg(long, requires = "replay")]
+    from_offset: Option<u64>,
+    /// Of a replay: before this offset.
+    #[arg(long, requires = "replay")]
+    to_offset: Option<u64>,
     /// How many to run in a second.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
@@ -68,7 +87,14 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
         }
         Command::Run { id } => progress(output, &client.post(&["redrives", &id, "run"], None).await?),
         Command::Pause { id } => progress(output, &client.post(&["redrives", &id, "pause"], None).await?),
-        Command::Status { id } => progress(output, &client.get(&["redrives", &id], &[]).await?),
+        Command::Show { id } => progress(output, &client.get(&["redrives", &id], &[]).await?),
+        Command::List { page } => {
+            let query = [("cursor", page.cursor), ("limit", page.limit.map(|limit| limit.to_string()))];
+            let answer = client.get(&["redrives"], &query).await?;
+            show(output, &answer, |page: Page<Redrive>| {
+                with_end(table_of(&page.items, "no redrives"), page.next.as_deref(), page.truncated)
+            })
+        }
         Command::Items { id, page } => {
             let query = [("cursor", page.cursor), ("limit", page.limit.map(|limit| limit.to_string()))];
             let answer = client.get(&["redrives", &id, "items"], &query).await?;
@@ -76,13 +102,7 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
                 with_end(items(&page.items), page.next.as_deref(), page.truncated)
             })
         }
-        Command::Cancel { id } => {
-            let answer = client.delete(&["redrives", &id]).await?;
-            match output {
-                Output::Json => super::say(answer.text()),
-                Output::Table => super::say(&format!("{} cancelled", table::clean(&id))),
-            }
-        }
+        Command::Cancel { id } => progress(output, &client.delete(&["redrives", &id]).await?),
     }
 }
 
@@ -93,6 +113,15 @@ fn request(plan: Plan) -> String {
         if let Some(value) = value {
             filter.insert(name.to_owned(), Value::from(value));
         }
+    }
+    let numbers = [
+        ("partition", plan.partition.map(u64::from)),
+        ("from_offset", plan.from_offset),
+        ("to_offset", plan.to_offset),
+    ];
+    filter.extend(numbers.into_iter().filter_map(|(name, number)| Some((name.to_owned(), Value::from(number?)))));
+    if plan.replay {
+        filter.insert("replay".to_owned(), Value::from(true));
     }
     let mut request = Map::from_iter([("filter".to_owned(), Value::Object(filter))]);
     if let Some(rate) = plan.rate {
@@ -106,30 +135,43 @@ fn progress(output: Output, answer: &Answer) -> anyhow::Result<()> {
 }
 
 fn summary(redrive: &Redrive) -> String {
-    let row = [
-        redrive.id.clone(),
-        redrive.state.clone(),
-        or_dash(redrive.matched),
-        or_dash(redrive.done),
-        or_dash(redrive.handled),
-        or_dash(redrive.failed),
-    ];
-    table::table(["ID", "STATE", "MATCHED", "DONE", "HANDLED", "FAILED"], vec![row], "")
+    table_of(std::slice::from_ref(redrive), "")
+}
+
+fn table_of(redrives: &[Redrive], nothing: &str) -> String {
+    let row = |redrive: &Redrive| {
+        [
+            redrive.id.clone(),
+            redrive.state.clone(),
+            or_dash(redrive.group.as_ref()),
+            or_dash(redrive.matched),
+            or_dash(redrive.done),
+            or_dash(redrive.handled),
+            or_dash(redrive.failed),
+            or_dash(redrive.skipped),
+            or_dash(redrive.filter.as_ref().map(Value::to_string)),
+        ]
+    };
+    let header = ["ID", "STATE", "GROUP", "MATCHED", "DONE", "HANDLED", "FAILED", "SKIPPED", "FILTER"];
+    table::table(header, redrives.iter().map(row).collect(), nothing)
 }
 
 fn planned(redrive: &Redrive) -> String {
+    let more =
+        if redrive.truncated { "\n\nmore matches than one plan holds: plan again when this one is done" } else { "" };
     let sample = deliveries::list(redrive.sample.as_deref().unwrap_or(&[]), "nothing matches");
     let id = table::clean(&redrive.id);
-    format!("{}\n\nsome of them:\n{sample}\n\nrun it with: courier redrive run {id}", summary(redrive))
+    format!("{}{more}\n\nsome of them:\n{sample}\n\nrun it with: courier redrive run {id}", summary(redrive))
 }
 
 fn items(items: &[Value]) -> String {
     let text = |item: &Value, name: &str| or_dash(item.get(name).and_then(Value::as_str));
     let row = |item: &Value| {
-        let id = item.get("delivery_id").or_else(|| item.get("id")).and_then(Value::as_str);
-        [or_dash(id), text(item, "group"), text(item, "message_id"), text(item, "state"), text(item, "reason")]
+        let number = |name: &str| item.get(name).map(Value::to_string).unwrap_or_default();
+        let place = format!("{}/{}/{}", text(item, "topic"), number("partition"), number("offset"));
+        [text(item, "delivery"), text(item, "message_id"), place, text(item, "state"), text(item, "reason")]
     };
-    table::table(["DELIVERY", "GROUP", "MESSAGE", "STATE", "REASON"], items.iter().map(row).collect(), "no deliveries")
+    table::table(["DELIVERY", "MESSAGE", "PLACE", "STATE", "REASON"], items.iter().map(row).collect(), "no deliveries")
 }
 
 #[cfg(test)]
@@ -150,5 +192,11 @@ mod tests {
         let plan = Line::try_parse_from(line).unwrap().plan;
         let expected = r#"{"filter":{"from":"2026-01-31T08:00:00Z","group":"stock","type":"A"},"rate":500}"#;
         assert_eq!(request(plan), expected);
+        let line =
+            ["plan", "--group", "stock", "--topic", "order", "--replay", "--partition", "1", "--from-offset", "5"];
+        let plan = Line::try_parse_from(line).unwrap().plan;
+        let expected = r#"{"filter":{"from_offset":5,"group":"stock","partition":1,"replay":true,"topic":"order"}}"#;
+        assert_eq!(request(plan), expected);
+        assert!(Line::try_parse_from(["plan", "--group", "stock", "--from-offset", "5"]).is_err(), "it is no replay");
     }
 }

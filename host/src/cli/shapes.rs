@@ -161,6 +161,32 @@ pub(super) struct Activation {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct Outbox {
+    pub name: String,
+    pub table: String,
+    pub state: String,
+    pub why: Option<String>,
+    pub pending: Option<i64>,
+    pub oldest_at: Option<String>,
+    pub relayed: i64,
+    pub refused: i64,
+    pub node: Option<String>,
+}
+
+/// The answer to a seek.
+#[derive(Debug, Deserialize)]
+pub(super) struct Sought {
+    pub partitions: Vec<Moved>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Moved {
+    pub partition: i64,
+    pub from: i64,
+    pub to: i64,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct Redrive {
     pub id: String,
     pub state: String,
@@ -168,5 +194,10 @@ pub(super) struct Redrive {
     pub done: Option<i64>,
     pub handled: Option<i64>,
     pub failed: Option<i64>,
+    pub skipped: Option<i64>,
+    pub group: Option<String>,
+    pub filter: Option<Value>,
+    #[serde(default)]
+    pub truncated: bool,
     pub sample: Option<Vec<Delivery>>,
 }

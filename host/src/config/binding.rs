@@ -14,7 +14,7 @@ use super::reader::{Section, Value};
 use super::report::Span;
 use super::{Binding, Circuit, Grant, HostPort, Isolation, Ordering, PluginRef, Start, secret, units};
 
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 26] = [
     "group",
     "topics",
     "plugin",
@@ -31,6 +31,8 @@ const KEYS: [&str; 24] = [
     "rate_limit",
     "circuit",
     "dedupe",
+    "broadcast_forget",
+    "broadcast_catch_up",
     "dead_letter",
     "max_gap",
     "paused",
@@ -60,7 +62,7 @@ const MOST_PER_SECOND: f64 = 1_000_000.0;
 const MOST_GROWTH: f64 = 1_000.0;
 
 /// `[[binding]]`, all of them.
-pub(super) fn bindings(root: &Section<'_>) -> Vec<Binding> {
+pub(super) fn bindings(root: &Section<'_>, retention: Duration) -> Vec<Binding> {
     let mut taken: BTreeMap<(String, String), Span> = BTreeMap::new();
     let mut bindings = Vec::new();
     for table in root.sections("binding", &KEYS) {
@@ -79,7 +81,7 @@ pub(super) fn bindings(root: &Section<'_>) -> Vec<Binding> {
             }
         }
         let topics = topics.into_iter().map(|(topic, _)| topic).collect();
-        bindings.push(binding(&table, group.unwrap_or_default(), topics));
+        bindings.push(binding(&table, group.unwrap_or_default(), topics, retention));
     }
     bindings
 }
@@ -96,7 +98,7 @@ fn topics(table: &Section<'_>) -> Vec<(String, Span)> {
     topics.unwrap_or_default()
 }
 
-fn binding(table: &Section<'_>, group: String, topics: Vec<String>) -> Binding {
+fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: Duration) -> Binding {
     let integer = |key, bounds| table.get(key).and_then(|value| value.integer(bounds));
     let duration = |key, bounds| table.get(key).and_then(|value| value.duration(bounds));
     let size = |key, bounds| table.get(key).and_then(|value| value.size(bounds));
@@ -124,7 +126,9 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>) -> Binding {
             value.number(|rate| rate > 0.0 && rate <= MOST_PER_SECOND, remedy)
         }),
         circuit: table.get("circuit").and_then(|value| circuit(&value)),
-        dedupe: duration("dedupe", Duration::from_secs(1)..=30 * DAY),
+        dedupe: dedupe(table, retention),
+        broadcast_forget: duration("broadcast_forget", Duration::from_secs(1)..=30 * DAY).unwrap_or(HOUR),
+        broadcast_catch_up: table.get("broadcast_catch_up").and_then(|value| value.flag()).unwrap_or(false),
         failure,
         max_gap: integer("max_gap", MAX_GAP).unwrap_or(50_000) as u32,
         paused: table.get("paused").and_then(|value| value.flag()).unwrap_or(false),
@@ -135,6 +139,20 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>) -> Binding {
         group,
         topics,
     }
+}
+
+/// A group remembers what it handled as long as its rows stay, and no longer.
+fn dedupe(table: &Section<'_>, retention: Duration) -> Option<Duration> {
+    let value = table.get("dedupe")?;
+    let window = value.duration(Duration::from_secs(1)..=30 * DAY)?;
+    if window > retention {
+        let (window, kept) = (units::show_duration(window), units::show_duration(retention));
+        value.wrong(
+            format!("`binding.dedupe` is {window}, and what was handled is forgotten after {kept}"),
+            format!("write at most dedupe = \"{kept}\", or in [store] retention = \"{window}\""),
+        );
+    }
+    Some(window)
 }
 
 fn plugin_ref(value: &Value<'_>) -> Option<PluginRef> {

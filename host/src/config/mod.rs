@@ -35,7 +35,7 @@ use courier_core::verdict::FailurePolicy;
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::report::{ConfigError, Problem};
-pub use self::units::{duration as parse_duration, plugin_name, size as parse_size};
+pub use self::units::{duration as parse_duration, plugin_name, show_duration, size as parse_size};
 
 /// Everything that `courier.toml` says.
 #[derive(Clone, Debug)]
@@ -63,17 +63,11 @@ impl Config {
     #[must_use]
     pub fn without_effect(&self) -> Vec<String> {
         let mut found = Vec::new();
-        if !self.outboxes.is_empty() {
-            found.push("[[outbox]] has no effect in this version: no outbox is relayed".to_owned());
-        }
         if !self.transactions.check_urls.is_empty() {
             found.push("[transactions] has no effect in this version: half messages are refused".to_owned());
         }
         for binding in &self.bindings {
             let group = &binding.group;
-            if binding.dedupe.is_some() {
-                found.push(format!("dedupe of group {group} has no effect in this version: duplicates are handled"));
-            }
             if !binding.http_allow.is_empty() {
                 found.push(format!("[binding.http] of group {group} has no effect in this version: HTTP is refused"));
             }
@@ -224,6 +218,14 @@ pub struct Outbox {
     pub table: String,
 }
 
+impl Outbox {
+    /// The URL for people, without a password.
+    #[must_use]
+    pub fn shown_url(&self) -> String {
+        secret::without_password(&self.url)
+    }
+}
+
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = secret::without_password(&self.url);
@@ -267,6 +269,12 @@ pub struct Binding {
     pub circuit: Option<Circuit>,
     /// How long a message id is remembered so that its double is dropped.
     pub dedupe: Option<Duration>,
+    /// How long this node may be away until it is no longer expected to handle
+    /// broadcasts.
+    pub broadcast_forget: Duration,
+    /// Whether it handles the broadcasts that it missed when it was away for
+    /// longer, as far as Kafka has them; else they are a lost range.
+    pub broadcast_catch_up: bool,
     /// What becomes of deliveries that do not succeed.
     pub failure: FailurePolicy,
     /// The most offsets between a position and the highest fetched.
@@ -304,6 +312,8 @@ impl PartialEq for Binding {
             rate_limit,
             circuit,
             dedupe,
+            broadcast_forget,
+            broadcast_catch_up,
             failure,
             max_gap,
             paused,
@@ -334,6 +344,8 @@ impl PartialEq for Binding {
             && *rate_limit == other.rate_limit
             && *circuit == other.circuit
             && *dedupe == other.dedupe
+            && *broadcast_forget == other.broadcast_forget
+            && *broadcast_catch_up == other.broadcast_catch_up
             && *failure == other.failure
             && *max_gap == other.max_gap
             && *paused == other.paused
@@ -448,14 +460,16 @@ pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
     let server = host::server(&root);
     let auth = host::auth(&root);
     host::open_without_tokens(&root, &server, &auth);
+    let store = host::store(&root);
+    let retention = store.retention;
     let config = Config {
         server,
         kafka: kafka::kafka(&root),
-        store: host::store(&root),
+        store,
         auth,
         transactions: host::transactions(&root),
         outboxes: host::outboxes(&root),
-        bindings: binding::bindings(&root),
+        bindings: binding::bindings(&root, retention),
     };
     reader.finish(config)
 }

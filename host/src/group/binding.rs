@@ -2,7 +2,8 @@
 //! version it runs.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use courier_core::verdict::Verdict;
@@ -14,6 +15,7 @@ use super::delivery::Work;
 use super::gate::Keeper;
 use crate::config::{Binding, Isolation};
 use crate::engine::{self, Policy, Prepared};
+use crate::kafka::partition::TopicPartition;
 
 /// Calls after which a kept instance is replaced, since a store never gives
 /// memory back and guests leak handles.
@@ -49,8 +51,13 @@ pub struct Bound {
     pub policy: Arc<Policy>,
     /// How long attempts take.
     pub attempt_seconds: metrics::Histogram,
+    /// Whether this node is registered for the broadcasts of all its topics.
+    pub listening: AtomicBool,
     /// Cancelled when the binding goes away.
     pub closed: CancellationToken,
+    /// The partitions that are owned here, and whether open rows hold them
+    /// back.
+    standing: Mutex<Vec<(TopicPartition, watch::Receiver<bool>)>>,
 }
 
 impl Bound {
@@ -70,9 +77,27 @@ impl Bound {
             rate: binding.rate_limit.and_then(limiter),
             policy: Arc::new(policy(&binding)),
             attempt_seconds: metrics::histogram!("courier_attempt_seconds", "group" => binding.group.clone()),
+            listening: AtomicBool::new(false),
             closed: CancellationToken::new(),
+            standing: Mutex::default(),
             binding,
         }
+    }
+
+    /// Notes a partition that has an owner from now on. The owner drops its
+    /// end of `full` when it ends.
+    pub fn watch_full(&self, place: TopicPartition, full: watch::Receiver<bool>) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.retain(|(_, full)| full.has_changed().is_ok());
+        standing.push((place, full));
+    }
+
+    /// The partitions that stand still because too many open rows are parked.
+    #[must_use]
+    pub fn parked_full(&self) -> Vec<TopicPartition> {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = standing.iter().filter(|(_, full)| full.has_changed().is_ok() && *full.borrow());
+        full.map(|(place, _)| place.clone()).collect()
     }
 
     /// The API pauses the group, or lets it go on; what the TOML says stays.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use courier_core::message::Offset;
+use courier_core::message::{Kind, Offset};
 use tokio::sync::mpsc;
 
 use super::Node;
@@ -24,6 +24,7 @@ pub struct Claims {
     store: SharedStore,
     log: Log,
     writer: WriterId,
+    node: Arc<str>,
     group: Arc<str>,
 }
 
@@ -75,6 +76,7 @@ impl Claims {
             store: Arc::clone(&node.tools.store),
             log: node.tools.log.clone(),
             writer: node.writer,
+            node: Arc::clone(&node.tools.node),
             group: group.into(),
         }
     }
@@ -119,12 +121,14 @@ impl Claims {
     }
 
     async fn attempt(&self, place: &TopicPartition) -> Result<Claimed, ClaimError> {
-        let info = self.log.topic(&place.topic).await?;
-        let (low, high) = self.log.range(&place.topic, place.partition).await?;
+        let topic = place.log_topic();
+        let info = self.log.topic(&topic).await?;
+        let (low, high) = self.log.range(&topic, place.partition).await?;
         let request = ClaimRequest {
             writer: self.writer,
             group: self.group.to_string(),
             topic: place.topic.to_string(),
+            listener: (place.kind == Kind::Broadcast).then(|| self.node.to_string()),
             topic_id: info.map(|info| info.id).unwrap_or_default(),
             partition: place.partition,
             fallback: low,

@@ -140,11 +140,12 @@ impl Work {
             _ => dead_letter_topic(&self.owner.place.topic, &bound.binding.group),
         };
         let message = self.in_hand.message();
+        let lies_in = self.owner.place.log_topic();
         let given_up = GivenUp {
             message_id: &message.id,
             type_name: &message.type_name,
             source: &message.source,
-            topic: &self.owner.place.topic,
+            topic: &lies_in,
             partition: self.owner.place.partition,
             offset: self.in_hand.offset,
             group: &bound.binding.group,
@@ -229,6 +230,29 @@ impl Concluded {
             verdict: Verdict::Reject,
             fingerprint: Some(fingerprint(Verdict::Reject, reason)),
             reason: Some(reason.to_owned()),
+            version: None,
+            started_at: at,
+            finished_at: at,
+            log: None,
+            invoked: false,
+            outbound: Vec::new(),
+            state_writes: Vec::new(),
+        }
+    }
+
+    /// A delivery whose message the group handled before. It counts as handled
+    /// and has no effects, since those of the first one are there.
+    #[must_use]
+    pub fn duplicate(in_hand: Arc<InHand>, number: u32, counted: u32) -> Self {
+        let at = now();
+        Self {
+            in_hand,
+            outcome: Outcome::Handled,
+            number,
+            counted,
+            verdict: Verdict::Duplicate,
+            fingerprint: None,
+            reason: None,
             version: None,
             started_at: at,
             finished_at: at,

@@ -15,9 +15,11 @@
 
 pub mod binding;
 pub mod claim;
+pub mod dedupe;
 pub mod delivery;
 pub mod dispatch;
 pub mod gate;
+mod listening;
 pub mod outcome;
 pub mod owner;
 pub mod plugins;
@@ -42,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::binding::Bound;
 use self::claim::{Begun, Claims, Ready};
+use self::listening::Listening;
 use self::owner::{Handle, Mail, Released, Tools};
 use crate::engine::{Engine, NodeCache, Sandbox, StateSource};
 use crate::kafka::partition::{Budget, TopicPartition};
@@ -63,6 +66,8 @@ const HINT_INTERVAL: Duration = Duration::from_secs(2);
 /// How often owners are held against the epochs in the store: one that has
 /// nothing to settle would not learn that its position was moved.
 const EPOCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Looks at that pace without an owner after which a partition is an orphan.
+const ORPHAN_LOOKS: u32 = 5;
 /// Bytes of the cache that the handlers of a group share on a node.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -90,8 +95,9 @@ pub struct Group {
     /// Its bindings.
     pub bindings: Vec<Arc<Bound>>,
     stop: CancellationToken,
-    asked: Arc<tokio::sync::Notify>,
-    task: tokio::task::JoinHandle<()>,
+    /// For the events, and for the broadcasts.
+    asked: [Arc<tokio::sync::Notify>; 2],
+    tasks: [tokio::task::JoinHandle<()>; 2],
     threads: Option<tokio::runtime::Runtime>,
 }
 
@@ -122,7 +128,9 @@ impl Group {
             tokio::spawn(dispatch::keep_gate(Arc::clone(bound)));
         }
         let stop = CancellationToken::new();
-        let asked = Arc::new(tokio::sync::Notify::new());
+        let asked: [Arc<tokio::sync::Notify>; 2] = Default::default();
+        let listening =
+            Listening::run(node.clone(), name.clone(), bindings.clone(), stop.clone(), Arc::clone(&asked[1]));
         let (released, releases) = mpsc::unbounded_channel();
         let (notices, _) = mpsc::unbounded_channel();
         let following = Following {
@@ -138,21 +146,25 @@ impl Group {
             claims_begun: 0,
             ready: JoinSet::new(),
             leaving: HashMap::new(),
+            given: HashMap::new(),
         };
-        let task = tokio::spawn(following.run(releases, stop.clone(), Arc::clone(&asked)));
-        Ok(Self { name, bindings, stop, asked, task, threads: Some(threads) })
+        let following = following.run(releases, stop.clone(), Arc::clone(&asked[0]));
+        let tasks = [tokio::spawn(following), tokio::spawn(listening)];
+        Ok(Self { name, bindings, stop, asked, tasks, threads: Some(threads) })
     }
 
     /// Says that somebody asked for deliveries to run again.
     pub fn wake(&self) {
-        self.asked.notify_one();
+        self.asked.iter().for_each(|asked| asked.notify_one());
     }
 
     /// Drains and leaves the group.
     pub async fn stop(mut self) {
         self.stop.cancel();
-        if let Err(error) = (&mut self.task).await {
-            tracing::error!(group = self.name, %error, "the task of a group failed");
+        for task in &mut self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(group = self.name, %error, "a task of a group failed");
+            }
         }
         for bound in &self.bindings {
             bound.closed.cancel();
@@ -194,6 +206,9 @@ struct Following {
     ready: JoinSet<Finished>,
     /// Partitions that were revoked, with whether their owner has ended.
     leaving: HashMap<TopicPartition, bool>,
+    /// Partitions that Kafka gave us and did not take back, with how many looks
+    /// in a row found nobody here to work on them.
+    given: HashMap<TopicPartition, u32>,
 }
 
 impl Following {
@@ -246,7 +261,10 @@ impl Following {
                     self.ask(&mut newest).await;
                 }
                 _ = wake.tick() => self.ask(&mut newest).await,
-                _ = epochs.tick() => self.compare_epochs(&source).await,
+                _ = epochs.tick() => {
+                    self.compare_epochs(&source).await;
+                    self.adopt(&source);
+                }
                 _ = hint.tick() => self.hint(&source),
             }
         }
@@ -295,6 +313,7 @@ impl Following {
         self.ready.abort_all();
         self.claiming.clear();
         self.leaving.clear();
+        self.given.clear();
         for (_, owner) in self.owners.drain() {
             let _ = owner.mail.send(Mail::Lost);
         }
@@ -312,6 +331,7 @@ impl Following {
     async fn assigned(&mut self, partitions: Vec<TopicPartition>, source: &Source) {
         tracing::info!(group = self.name, partitions = ?names(&partitions), "assigned");
         for place in partitions {
+            self.given.insert(place.clone(), 0);
             self.claim(place);
         }
         let mut ready = Vec::new();
@@ -406,6 +426,7 @@ impl Following {
     fn revoked(&mut self, partitions: Vec<TopicPartition>, lost: bool, source: &Source) {
         tracing::info!(group = self.name, partitions = ?names(&partitions), lost, "revoked");
         for place in partitions {
+            self.given.remove(&place);
             if let Some((_, claiming)) = self.claiming.remove(&place) {
                 claiming.abort();
             }
@@ -454,7 +475,7 @@ impl Following {
         let mut again = Vec::new();
         for (place, owner) in &self.owners {
             let expected = Offset(owner.expected.load(Ordering::Relaxed));
-            match self.node.tools.log.range(&place.topic, place.partition).await {
+            match self.node.tools.log.range(&place.log_topic(), place.partition).await {
                 Ok((low, high)) if expected < low || expected > high => again.push(place.clone()),
                 Ok(_) => {}
                 Err(error) => {
@@ -481,18 +502,7 @@ impl Following {
     }
 
     async fn ask(&mut self, newest: &mut Timestamp) {
-        let by_position: HashMap<_, _> = self.owners.values().map(|owner| (owner.position, &owner.mail)).collect();
-        let positions: Vec<_> = by_position.keys().copied().collect();
-        match wakeups::asked(&self.node.tools.store, &positions, newest).await {
-            Ok(asked) => {
-                for (position, rows) in asked {
-                    if let Some(mail) = by_position.get(&position) {
-                        let _ = mail.send(Mail::Asked(rows));
-                    }
-                }
-            }
-            Err(error) => tracing::debug!(group = self.name, %error, "cannot look for requests"),
-        }
+        wakeups::pass_on(&self.node.tools.store, &self.owners, newest).await;
     }
 
     /// An owner with an older epoch than the store's may write nothing any
@@ -516,6 +526,27 @@ impl Following {
             let position = Offset(owner.durable.load(Ordering::Relaxed));
             let _ = owner.mail.send(Mail::Lost);
             self.claim_if_ours(place, position, source);
+        }
+    }
+
+    /// Looks for partitions that are ours and that nobody here works on. Kafka
+    /// may have refused to confirm one while a rebalance was under way that
+    /// left it with us after all.
+    fn adopt(&mut self, source: &Source) {
+        let mut orphans = Vec::new();
+        for (place, looks) in &mut self.given {
+            let cared_for = self.owners.contains_key(place) || self.claiming.contains_key(place);
+            *looks = if cared_for { 0 } else { *looks + 1 };
+            if *looks >= ORPHAN_LOOKS {
+                *looks = 0;
+                orphans.push(place.clone());
+            }
+        }
+        for place in orphans {
+            tracing::warn!(group = self.name, %place, "a partition of ours has no owner; asking kafka whose it is");
+            metrics::counter!("courier_orphaned_partitions_total", "group" => self.name.clone()).increment(1);
+            // What Kafka is told is a hint that the next owner corrects.
+            self.claim_if_ours(place, Offset(0), source);
         }
     }
 

@@ -8,6 +8,7 @@ use courier_core::status::State;
 use super::delivery::Concluded;
 use crate::kafka::partition::InHand;
 use crate::store::{AttemptRow, Becomes, OutcomeRow, Part};
+use crate::tally::{self, Outcomes};
 
 /// The row of a write. `fetched` is the record, for a delivery that was parked
 /// without an attempt; one that was attempted carries its own.
@@ -81,12 +82,23 @@ fn attempts(write: &Write<Box<Concluded>>, node: &Arc<str>) -> Vec<AttemptRow> {
 /// Counts what a batch says, by the state it leads to.
 pub fn count(part: &Part) {
     let mut counts = [0_u64; State::ALL.len()];
+    let mut tally = Outcomes::default();
     for outcome in &part.outcomes {
-        let state = match outcome.to {
-            Becomes::Final { state, .. } | Becomes::Open { state, .. } => state,
+        let (state, ended) = match outcome.to {
+            Becomes::Final { state, settled_at, .. } => (state, Some(settled_at)),
+            Becomes::Open { state, .. } => (state, outcome.attempts.last().map(|last| last.finished_at)),
         };
         counts[state.code() as usize - 1] += 1;
+        match state {
+            State::Handled => tally.handled += 1,
+            State::HandleFail | State::PushFail => tally.failed += 1,
+            State::Committed | State::SendFail => {}
+        }
+        if let (Some(started), Some(ended)) = (outcome.started_at, ended) {
+            tally.took.push(ended.since(started));
+        }
     }
+    tally::process().settled(&part.group, &tally);
     for (state, count) in State::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
         metrics::counter!("courier_deliveries_total", "group" => part.group.clone(), "state" => state.as_str())
             .increment(count);

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::binding::Bound;
+use super::dedupe::{Duplicates, Turn};
 use super::delivery::{Concluded, Work};
 use super::gate::Gate as BindingGate;
 use super::outcome;
@@ -50,6 +51,8 @@ pub enum Mail {
     Returned(Offset),
     /// The record of an open delivery was read again.
     Loaded(Loaded),
+    /// It was looked up whether a message was handled before.
+    LookedUp(Turn, bool),
     /// Where the next record can stand, when there are holes before it.
     Holes(Offset),
     /// Somebody asked that these run.
@@ -119,6 +122,7 @@ pub fn start(
     let durable = Arc::new(AtomicI64::new(claimed.next.0));
     let expected = Arc::new(AtomicI64::new(claimed.next.0));
     let (full, parked_full) = watch::channel(false);
+    bound.watch_full(place.clone(), parked_full.clone());
     let handle = Handle {
         epoch: claimed.epoch,
         mail: mail.clone(),
@@ -127,23 +131,25 @@ pub fn start(
         expected: Arc::clone(&expected),
         parked_full,
     };
-    let ordering = bound.binding.ordering;
+    let rule = LaneRule::of(&bound);
     let claim = Claim {
         epoch: Epoch(claimed.epoch),
         position: claimed.next,
         settled: claimed.settled,
-        open: claimed.open.into_iter().map(|row| open(row, ordering)).collect(),
+        open: claimed.open.into_iter().map(|row| open(row, rule)).collect(),
     };
     let bounds = Bounds { max_gap: bound.binding.max_gap as usize, ..Bounds::default() };
+    let address = Arc::new(Address {
+        place: place.clone(),
+        position: claimed.position,
+        mail,
+        no_more: CancellationToken::new(),
+        dropped: CancellationToken::new(),
+    });
     let owner = Owner {
         machine: Machine::new(bounds, claim),
-        address: Arc::new(Address {
-            place: place.clone(),
-            position: claimed.position,
-            mail,
-            no_more: CancellationToken::new(),
-            dropped: CancellationToken::new(),
-        }),
+        duplicates: Duplicates::of(&bound, &tools, &address),
+        address,
         tools,
         bound,
         epoch: claimed.epoch,
@@ -200,6 +206,8 @@ struct Owner {
     expected: Arc<AtomicI64>,
     full: watch::Sender<bool>,
     actions: Vec<Action<Box<Concluded>>>,
+    /// What is known of messages handled before; none where they may be again.
+    duplicates: Option<Duplicates>,
     /// Requests that were passed on, by delivery: the store is asked for a
     /// window of time, so that it tells the same request more than once.
     seen_asks: HashMap<Offset, Timestamp>,
@@ -285,7 +293,7 @@ impl Owner {
                 self.step(Event::Skipped { offset });
                 continue;
             }
-            let lane = lane_of(self.bound.binding.ordering, in_hand.record.key.as_ref(), offset);
+            let lane = LaneRule::of(&self.bound).lane_of_record(&in_hand);
             let bytes = in_hand.record.size();
             if self.machine.wants(offset) {
                 self.records.insert(offset, Arc::new(in_hand));
@@ -302,16 +310,24 @@ impl Owner {
                     concluded.log = self.sweeper.explain(concluded.in_hand.offset, concluded.log.take());
                 }
                 let (offset, outcome) = (concluded.in_hand.offset, concluded.outcome);
+                if let Some(duplicates) = &mut self.duplicates {
+                    // Before the next one of its lane gets its turn.
+                    duplicates.decided(&concluded);
+                }
                 let (number, counted) = (concluded.number, concluded.counted);
                 self.step(Event::Decided { offset, outcome, number, counted, detail: concluded });
             }
             Mail::Returned(offset) => self.step(Event::Returned { offset }),
             Mail::Loaded(loaded) => {
-                let Loaded { offset, number, counted, in_hand } = loaded;
+                let Loaded { offset, number, counted, asked, in_hand } = loaded;
                 match in_hand {
-                    Some(in_hand) => self.dispatch(in_hand, number, counted),
+                    Some(in_hand) => self.turn(Turn { in_hand, number, counted }, asked),
                     None => self.step(Event::Vanished { offset }),
                 }
+            }
+            Mail::LookedUp(turn, handled) => {
+                let decided = self.duplicates.as_ref().is_some_and(|duplicates| duplicates.is_decided(&turn));
+                if handled || decided { self.drop_duplicate(turn) } else { self.dispatch(turn) }
             }
             Mail::Holes(next) => {
                 self.step(Event::End { next });
@@ -335,8 +351,8 @@ impl Owner {
             if self.seen_asks.insert(row.offset, at) == Some(at) {
                 continue;
             }
-            let ordering = self.bound.binding.ordering;
-            self.step(Event::Asked(open(row, ordering)));
+            let rule = LaneRule::of(&self.bound);
+            self.step(Event::Asked(open(row, rule)));
         }
         if let Some(newest) = newest {
             let horizon = super::wakeups::WINDOW * 2;
@@ -346,9 +362,8 @@ impl Owner {
 
     /// Runs what neither the machine nor anybody else works on.
     fn visited(&mut self, rows: &[OpenRow]) {
-        let ordering = self.bound.binding.ordering;
-        let lanes: Vec<_> =
-            rows.iter().map(|row| (row.offset, lane_of(ordering, row.key.as_ref(), row.offset))).collect();
+        let rule = LaneRule::of(&self.bound);
+        let lanes: Vec<_> = rows.iter().map(|row| (row.offset, rule.lane_of_row(row))).collect();
         let strangers = self.machine.strangers(&lanes);
         for (offset, since) in self.sweeper.forgotten(rows, &strangers, now()) {
             let Some(row) = rows.iter().find(|row| row.offset == offset) else { continue };
@@ -360,7 +375,7 @@ impl Owner {
             tracing::warn!(group, %place, %offset, state = %row.state, "nobody works on an open delivery; the sweeper runs it");
             metrics::counter!("courier_swept_total", "group" => group.clone()).increment(1);
             self.sweeper.note(offset, since);
-            self.step(Event::Asked(open(row.clone(), ordering)));
+            self.step(Event::Asked(open(row.clone(), rule)));
         }
     }
 
@@ -375,6 +390,9 @@ impl Owner {
             self.durable.fetch_max(batch.position.0, Ordering::Relaxed);
             for write in &batch.writes {
                 self.records.remove(&write.offset);
+                if let Some(duplicates) = &mut self.duplicates {
+                    write.details.iter().for_each(|concluded| duplicates.durable(concluded));
+                }
             }
         }
         self.step(Event::Settled(answer));
@@ -388,7 +406,10 @@ impl Owner {
         for action in actions.drain(..) {
             match action {
                 Action::Dispatch { offset, number, counted, has_row } => match self.records.get(&offset) {
-                    Some(in_hand) => self.dispatch(Arc::clone(in_hand), number, counted),
+                    Some(in_hand) => {
+                        let turn = Turn { in_hand: Arc::clone(in_hand), number, counted };
+                        self.turn(turn, self.seen_asks.contains_key(&offset));
+                    }
                     None => {
                         debug_assert!(has_row, "a fresh delivery has its record in memory");
                         load.push((offset, number, counted));
@@ -414,7 +435,29 @@ impl Owner {
         let _ = self.orders.send(order);
     }
 
-    fn dispatch(&self, in_hand: Arc<InHand>, number: u32, counted: u32) {
+    /// A delivery has its lane's turn. Where duplicates are dropped it is
+    /// looked up first, unless somebody asked that it runs.
+    fn turn(&self, turn: Turn, asked: bool) {
+        match &self.duplicates {
+            Some(duplicates) if !asked => {
+                if duplicates.is_decided(&turn) {
+                    self.drop_duplicate(turn);
+                } else if let Some(turn) = duplicates.look_up(turn) {
+                    self.dispatch(turn);
+                }
+            }
+            _ => self.dispatch(turn),
+        }
+    }
+
+    fn drop_duplicate(&self, turn: Turn) {
+        metrics::counter!("courier_duplicates_total", "group" => self.bound.binding.group.clone()).increment(1);
+        let Turn { in_hand, number, counted } = turn;
+        self.address.tell(Mail::Concluded(Box::new(Concluded::duplicate(in_hand, number, counted))));
+    }
+
+    fn dispatch(&self, turn: Turn) {
+        let Turn { in_hand, number, counted } = turn;
         let work = Work { in_hand, owner: Arc::clone(&self.address), number, counted, probe: false };
         if let Err(refused) = self.bound.queue.try_send(work) {
             // The workers have ended: the binding is going away.
@@ -467,18 +510,44 @@ impl Owner {
     }
 }
 
-fn lane_of(ordering: LaneOrder, key: Option<&bytes::Bytes>, offset: Offset) -> LaneKey {
-    match (ordering, key) {
-        (LaneOrder::Partition, _) => LaneKey::Whole,
-        (LaneOrder::Key, Some(key)) => LaneKey::Key(key.clone()),
-        (LaneOrder::Key, None) | (LaneOrder::None, _) => LaneKey::Alone(offset),
+/// How deliveries of a binding fall into lanes.
+#[derive(Clone, Copy)]
+struct LaneRule {
+    ordering: LaneOrder,
+    /// Whether the doubles of a message must follow one another.
+    dedupes: bool,
+}
+
+impl LaneRule {
+    fn of(bound: &Bound) -> Self {
+        Self { ordering: bound.binding.ordering, dedupes: bound.binding.dedupe.is_some() }
+    }
+
+    /// The id is read only where it matters: records are taken in by the
+    /// hundred thousand, and most need not be understood yet.
+    fn lane_of_record(self, in_hand: &InHand) -> LaneKey {
+        let id = || bytes::Bytes::copy_from_slice(in_hand.message().id.as_bytes());
+        self.lane(in_hand.record.key.as_ref(), in_hand.offset, id)
+    }
+
+    fn lane_of_row(self, row: &OpenRow) -> LaneKey {
+        self.lane(row.key.as_ref(), row.offset, || bytes::Bytes::copy_from_slice(row.message_id.as_bytes()))
+    }
+
+    fn lane(self, key: Option<&bytes::Bytes>, offset: Offset, id: impl FnOnce() -> bytes::Bytes) -> LaneKey {
+        match (self.ordering, key) {
+            (LaneOrder::Partition, _) => LaneKey::Whole,
+            (LaneOrder::Key, Some(key)) => LaneKey::Key(key.clone()),
+            (LaneOrder::Key, None) | (LaneOrder::None, _) if self.dedupes => LaneKey::Message(id()),
+            (LaneOrder::Key, None) | (LaneOrder::None, _) => LaneKey::Alone(offset),
+        }
     }
 }
 
-fn open(row: OpenRow, ordering: LaneOrder) -> Open {
+fn open(row: OpenRow, rule: LaneRule) -> Open {
     Open {
         offset: row.offset,
-        lane: lane_of(ordering, row.key.as_ref(), row.offset),
+        lane: rule.lane_of_row(&row),
         state: row.state,
         due: row.next_attempt_at,
         held: row.held,

@@ -1,6 +1,7 @@
 //! Reading records of open deliveries again, from the store or, where it keeps
 //! only coordinates, from Kafka.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use crate::store::OpenRecord;
 const LOAD_RETRY: Duration = Duration::from_millis(200);
 /// Rows that are asked for in one query.
 const LOAD_CHUNK: usize = 64;
+/// Records that are read for nothing between two that are wanted, at most.
+const MAX_BETWEEN: i64 = 100;
 
 /// A delivery whose record was read again.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct Loaded {
     pub number: u32,
     /// Attempts used up so far.
     pub counted: u32,
+    /// Whether somebody asked that it runs.
+    pub asked: bool,
     /// None when the store has no row for it any more.
     pub in_hand: Option<Arc<InHand>>,
 }
@@ -60,18 +65,47 @@ impl Loader {
                 }
                 tokio::time::sleep(LOAD_RETRY).await;
             };
+            let bare = found.iter().flatten().filter(|open| open.record.is_none()).map(|open| open.row.offset);
+            let mut read = self.read_near(bare.collect()).await;
             for ((offset, number, counted), found) in chunk.iter().copied().zip(found) {
-                self.one(offset, number, counted, found).await;
+                self.one(offset, number, counted, found, read.remove(&offset)).await;
             }
         }
     }
 
-    async fn one(&self, offset: Offset, mut number: u32, mut counted: u32, found: Option<OpenRecord>) {
+    /// Reads records that lie near one another in one go. Those that are not
+    /// found this way are asked for one by one.
+    async fn read_near(&self, mut offsets: Vec<Offset>) -> HashMap<Offset, Record> {
+        offsets.sort_unstable();
+        let mut records = HashMap::new();
+        for run in offsets.chunk_by(|one, next| next.0 - one.0 <= MAX_BETWEEN) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            if run.len() < 2 {
+                continue;
+            }
+            let place = &self.address.place;
+            match self.tools.log.read_range(&place.topic, place.partition, *first, last.next()).await {
+                Ok(found) => records.extend(found.into_iter().filter(|(offset, _)| run.binary_search(offset).is_ok())),
+                Err(error) => tracing::debug!(%error, %place, "cannot read records again together"),
+            }
+        }
+        records
+    }
+
+    async fn one(
+        &self,
+        offset: Offset,
+        mut number: u32,
+        mut counted: u32,
+        found: Option<OpenRecord>,
+        read: Option<Record>,
+    ) {
         let Some(found) = found else {
-            return self.address.tell(Mail::Loaded(Loaded { offset, number, counted, in_hand: None }));
+            return self.address.tell(Mail::Loaded(Loaded { offset, number, counted, asked: false, in_hand: None }));
         };
         // A request that an outcome overtook leaves a row that has seen more
         // than the machine: numbers go on from it.
+        let asked = found.row.asked_at.is_some();
         if found.row.number > number {
             (number, counted) = (found.row.number, found.row.counted);
         }
@@ -86,10 +120,15 @@ impl Loader {
                 tracing::error!(place = %self.address.place, %offset, %error, "a stored record cannot be decoded; reading it from kafka");
                 self.read_again(offset).await
             }
-            None => self.read_again(offset).await,
+            None => match read {
+                Some(record) => Some(record),
+                None => self.read_again(offset).await,
+            },
         };
         let mail = match record {
-            Some(record) => Mail::Loaded(Loaded { offset, number, counted, in_hand: Some(in_hand(record, room)) }),
+            Some(record) => {
+                Mail::Loaded(Loaded { offset, number, counted, asked, in_hand: Some(in_hand(record, room)) })
+            }
             None => {
                 tracing::error!(place = %self.address.place, %offset, "a parked record is no longer in kafka");
                 let key = found.row.key.clone();
@@ -104,7 +143,7 @@ impl Loader {
     async fn read_again(&self, offset: Offset) -> Option<Record> {
         loop {
             let place = &self.address.place;
-            match self.tools.log.read(&place.topic, place.partition, offset).await {
+            match self.tools.log.read(&place.log_topic(), place.partition, offset).await {
                 Ok(found) => return found,
                 Err(error) => tracing::debug!(%error, %place, %offset, "cannot read a record again"),
             }

@@ -98,6 +98,7 @@ mod tests {
             position: crate::store::PositionId(1),
             offset: Offset(offset),
             key: None,
+            message_id: format!("m-{offset}"),
             state: State::Committed,
             next_attempt_at: None,
             held: false,

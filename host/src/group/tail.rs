@@ -52,7 +52,7 @@ async fn ask(log: Log, owner: Arc<Address>, next: Offset) {
     let place = &owner.place;
     let asked = async {
         loop {
-            match log.next_record(&place.topic, place.partition, next).await {
+            match log.next_record(&place.log_topic(), place.partition, next).await {
                 Ok(found) => return found,
                 Err(error) => tracing::debug!(%place, %error, "cannot look for the next record yet"),
             }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use courier_core::message::Timestamp;
 
+use super::owner::{Handle, Mail};
+use crate::kafka::partition::TopicPartition;
 use crate::store::{OpenRow, PositionId, SharedStore, StoreError};
 
 /// How far back a request may have been made and not been visible.
@@ -52,4 +54,20 @@ pub async fn asked(
         *newest = (*newest).max(since);
     }
     Ok(found)
+}
+
+/// Tells the owners what was asked of them.
+pub async fn pass_on(store: &SharedStore, owners: &HashMap<TopicPartition, Handle>, newest: &mut Timestamp) {
+    let by_position: HashMap<_, _> = owners.values().map(|owner| (owner.position, &owner.mail)).collect();
+    let positions: Vec<_> = by_position.keys().copied().collect();
+    match asked(store, &positions, newest).await {
+        Ok(asked) => {
+            for (position, rows) in asked {
+                if let Some(mail) = by_position.get(&position) {
+                    let _ = mail.send(Mail::Asked(rows));
+                }
+            }
+        }
+        Err(error) => tracing::debug!(%error, "cannot look for requests"),
+    }
 }

@@ -122,6 +122,20 @@ impl Record {
         }
     }
 
+    /// The message of a record in the log of `kind` that belongs to `topic`.
+    ///
+    /// What lies in a companion is a broadcast, whoever put it there. Its
+    /// topic is the one that people know; an id made of coordinates names the
+    /// companion, since the same ones in the topic itself are another record.
+    #[must_use]
+    pub fn to_message_of(&self, kind: Kind, topic: &str, partition: i32, offset: Offset) -> Message {
+        let message = self.to_message(&kind.log_topic(topic), partition, offset);
+        match kind {
+            Kind::Event => message,
+            Kind::Broadcast => Message { topic: topic.to_owned(), kind, ..message },
+        }
+    }
+
     /// The binary CloudEvent that carries `message`.
     ///
     /// It has no time of its own: Kafka's time is when Kafka takes it, since

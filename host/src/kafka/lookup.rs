@@ -72,7 +72,11 @@ struct Clients {
 impl Clients {
     fn connect(config: &ClientConfig) -> Result<Self, KafkaError> {
         let ask = config.create_with_context(Quiet)?;
-        let read = config.clone().set("enable.partition.eof", "true").create_with_context(Quiet)?;
+        // Having read what was asked for, the client asks for more until it is
+        // told to stop, and the next question waits for the broker to answer.
+        let mut read = config.clone();
+        let read =
+            read.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "10").create_with_context(Quiet)?;
         let ask_all = config.clone().set("isolation.level", "read_uncommitted").create_with_context(Quiet)?;
         Ok(Self { ask, ask_all, read, reading: Mutex::default() })
     }

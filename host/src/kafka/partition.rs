@@ -6,10 +6,11 @@
 //! is durable, and the thread does not poll for more while the budget is used
 //! up. It refuses nothing: what does not fit is left in Kafka.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use courier_core::message::{Message, Offset, Timestamp};
+use courier_core::message::{Kind, Message, Offset, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::record::Record;
@@ -22,15 +23,25 @@ pub const MAX_BUFFERED_BYTES: usize = 64 * 1024 * 1024;
 /// A topic and a partition of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
-    /// The topic.
+    /// The topic that senders publish on.
     pub topic: Arc<str>,
     /// The partition.
     pub partition: i32,
+    /// Which of the topic's messages: broadcasts lie in a companion of it.
+    pub kind: Kind,
+}
+
+impl TopicPartition {
+    /// The topic as Kafka knows it.
+    #[must_use]
+    pub fn log_topic(&self) -> Cow<'_, str> {
+        self.kind.log_topic(&self.topic)
+    }
 }
 
 impl std::fmt::Display for TopicPartition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.topic, self.partition)
+        write!(f, "{}:{}", self.log_topic(), self.partition)
     }
 }
 
@@ -118,7 +129,9 @@ impl InHand {
 
     /// The message it carries.
     pub fn message(&self) -> &Message {
-        self.message.get_or_init(|| self.record.to_message(&self.place.topic, self.place.partition, self.offset))
+        self.message.get_or_init(|| {
+            self.record.to_message_of(self.place.kind, &self.place.topic, self.place.partition, self.offset)
+        })
     }
 }
 

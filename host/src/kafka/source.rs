@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::{Kind, Offset, Timestamp};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
@@ -128,10 +128,34 @@ impl Source {
         budget: Arc<Budget>,
         notices: async_mpsc::UnboundedSender<Notice>,
     ) -> Result<Self, KafkaError> {
+        let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+        Self::spawn(config, group, budget, notices, |consumer| consumer.subscribe(&names))
+    }
+
+    /// Starts to poll without a subscription: partitions are read from
+    /// [`Order::Reassign`] on, and nobody else's assignment takes them away.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration.
+    pub fn unsubscribed(
+        config: &ClientConfig,
+        group: &str,
+        budget: Arc<Budget>,
+        notices: async_mpsc::UnboundedSender<Notice>,
+    ) -> Result<Self, KafkaError> {
+        Self::spawn(config, group, budget, notices, |_| Ok(()))
+    }
+
+    fn spawn(
+        config: &ClientConfig,
+        group: &str,
+        budget: Arc<Budget>,
+        notices: async_mpsc::UnboundedSender<Notice>,
+        subscribe: impl FnOnce(&BaseConsumer<Rebalances>) -> Result<(), KafkaError>,
+    ) -> Result<Self, KafkaError> {
         let context = Rebalances { notices: Mutex::new(notices.clone()), suspected: AtomicBool::new(false) };
         let consumer: Arc<BaseConsumer<Rebalances>> = Arc::new(config.create_with_context(context)?);
-        let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
-        consumer.subscribe(&names)?;
+        subscribe(&consumer)?;
         let (orders, inbox) = mpsc::channel();
         let (watched, same) = (Arc::downgrade(&consumer), config.clone());
         thread::Builder::new()
@@ -225,11 +249,14 @@ impl ConsumerContext for Rebalances {
     }
 }
 
+/// What a rebalance speaks of: a subscription is to topics of events only.
 fn places(list: &TopicPartitionList) -> Vec<TopicPartition> {
-    list.elements()
-        .iter()
-        .map(|element| TopicPartition { topic: element.topic().into(), partition: element.partition() })
-        .collect()
+    let event = |topic: &str, partition| TopicPartition { topic: topic.into(), partition, kind: Kind::Event };
+    list.elements().iter().map(|element| event(element.topic(), element.partition())).collect()
+}
+
+fn is_in(list: &TopicPartitionList, place: &TopicPartition) -> bool {
+    list.find_partition(&place.log_topic(), place.partition).is_some()
 }
 
 /// A partition being read: its feed, and what was polled and not yet handed on.
@@ -360,7 +387,7 @@ impl Thread {
     /// the assignment is asked first.
     fn standing(&self, place: &TopicPartition, offset: Offset) -> Standing {
         match self.consumer.assignment() {
-            Ok(assigned) if places(&assigned).contains(place) => {}
+            Ok(assigned) if is_in(&assigned, place) => {}
             Ok(_) => return Standing::Other,
             Err(_) => return Standing::Unknown,
         }
@@ -389,7 +416,7 @@ impl Thread {
         self.consumer.incremental_assign(&list)?;
         for Assignment { place, feed, .. } in assignments {
             let Ok(at) = usize::try_from(place.partition) else { continue };
-            let slots = self.feeds.entry(place.topic.to_string()).or_default();
+            let slots = self.feeds.entry(place.log_topic().into_owned()).or_default();
             if slots.len() <= at {
                 slots.resize_with(at + 1, || None);
             }
@@ -407,14 +434,14 @@ impl Thread {
     fn let_go(&mut self, partitions: &[TopicPartition], answer: bool) -> Result<(), KafkaError> {
         // Naming a partition that is not assigned would be an error and would
         // leave the rebalance unanswered.
-        let assigned = places(&self.consumer.assignment()?);
-        let known: Vec<&TopicPartition> = partitions.iter().filter(|place| assigned.contains(place)).collect();
+        let assigned = self.consumer.assignment()?;
+        let known: Vec<&TopicPartition> = partitions.iter().filter(|place| is_in(&assigned, place)).collect();
         for place in partitions {
             // librdkafka remembers a pause over an unassignment: a partition
             // that came back would never be fetched again.
             self.resume(place)?;
             if let Ok(at) = usize::try_from(place.partition)
-                && let Some(slot) = self.feeds.get_mut(&*place.topic).and_then(|slots| slots.get_mut(at))
+                && let Some(slot) = self.feeds.get_mut(&*place.log_topic()).and_then(|slots| slots.get_mut(at))
             {
                 *slot = None;
             }
@@ -443,7 +470,7 @@ impl Thread {
     }
 
     fn is_read(&self, place: &TopicPartition) -> bool {
-        let slots = self.feeds.get(&*place.topic);
+        let slots = self.feeds.get(&*place.log_topic());
         usize::try_from(place.partition).ok().and_then(|at| slots?.get(at)).is_some_and(Option::is_some)
     }
 
@@ -474,10 +501,10 @@ fn listed<'a>(places: impl IntoIterator<Item = (&'a TopicPartition, Option<Offse
             // The error is for an element that is not in the list, and it was
             // added in this very call.
             Some(offset) => {
-                let _ = list.add_partition_offset(&place.topic, place.partition, KafkaOffset::Offset(offset.0));
+                let _ = list.add_partition_offset(&place.log_topic(), place.partition, KafkaOffset::Offset(offset.0));
             }
             None => {
-                list.add_partition(&place.topic, place.partition);
+                list.add_partition(&place.log_topic(), place.partition);
             }
         }
     }

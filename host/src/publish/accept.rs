@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use courier_core::message::Timestamp;
+use courier_core::message::{Kind, Timestamp};
 use tokio::time::Instant;
 
 use super::backlog::{Backlog, Mark};
@@ -58,18 +58,20 @@ pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
 pub struct Settings {
     /// Largest message, with key and headers.
     pub max_message_bytes: usize,
+    /// Partitions and replicas of companions, where they may be created.
+    pub companions: Option<(i32, i32)>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_message_bytes: MAX_MESSAGE_BYTES }
+        Self { max_message_bytes: MAX_MESSAGE_BYTES, companions: None }
     }
 }
 
 /// The send side's front door; clones share it.
 #[derive(Clone)]
 pub struct Acceptor {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 pub(super) struct Inner {
@@ -79,7 +81,7 @@ pub(super) struct Inner {
     pub(super) backlog: Backlog,
     pub(super) waker: Waker,
     pub(super) alarm: Alarm,
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 /// How messages for a topic go, for the whole of one request.
@@ -169,14 +171,14 @@ impl Inner {
         // Rows are sent in the order of their insertion. If some messages of a
         // topic had theirs before the send and others only after it failed,
         // the former would overtake: one that is named makes all be.
-        let reserved: HashSet<String> =
-            drafts.iter().filter(|draft| draft.reserves()).map(|draft| draft.topic.clone()).collect();
+        let log_topic = |draft: &Draft| draft.kind.log_topic(&draft.topic).into_owned();
+        let reserved: HashSet<String> = drafts.iter().filter(|draft| draft.reserves()).map(log_topic).collect();
         let mut routes: HashMap<String, Route> = HashMap::new();
         let mut refusals: HashMap<String, Option<Problem>> = HashMap::new();
         let mut steps = Vec::with_capacity(drafts.len());
         let now = now();
         for draft in drafts {
-            let named = reserved.contains(&draft.topic);
+            let named = reserved.contains(&*draft.kind.log_topic(&draft.topic));
             let ready = match draft.ready(now, self.settings.max_message_bytes) {
                 Ok(ready) => Ready { named, ..ready },
                 Err((row, problem)) => {
@@ -186,10 +188,11 @@ impl Inner {
                     continue;
                 }
             };
-            let topic = &ready.message.topic;
+            let topic = &*ready.log_topic();
             if let Some(due) = ready.due {
                 if !refusals.contains_key(topic) {
-                    refusals.insert(topic.clone(), self.refusal(topic, answer_by).await);
+                    let refusal = self.refusal(&ready, answer_by).await;
+                    refusals.insert(topic.to_owned(), refusal);
                 }
                 let (id, refused) = (ready.message.id.clone(), refusals[topic].clone());
                 let row = refused.as_ref().map_or_else(|| ready.delayed(), |why| ready.refused(&why.detail));
@@ -199,8 +202,11 @@ impl Inner {
                 continue;
             }
             if !routes.contains_key(topic) {
-                let route = self.route(topic, answer_by).await;
-                routes.insert(topic.clone(), route);
+                let route = match ready.message.kind {
+                    Kind::Event => self.route(topic, answer_by).await,
+                    Kind::Broadcast => self.route_broadcast(&ready.message.topic, topic, answer_by).await,
+                };
+                routes.insert(topic.to_owned(), route);
             }
             steps.push(match &routes[topic] {
                 Route::Direct { partitions } if ready.named => {
@@ -242,11 +248,45 @@ impl Inner {
         }
     }
 
+    /// The companion of a topic is the host's own: it is created when it is
+    /// missing, for a topic that exists, where the host may create topics.
+    async fn route_broadcast(&self, topic: &str, companion: &str, answer_by: Instant) -> Route {
+        let refused = match self.route(companion, answer_by).await {
+            Route::Refused(refused) => refused,
+            route => return route,
+        };
+        let Some((partitions, replication)) = self.settings.companions else {
+            return Route::Refused(Problem::refused(format!(
+                "topic {companion}, which carries the broadcasts of topic {topic}, does not exist: create it, or set \
+                 create = true in [kafka.topics]"
+            )));
+        };
+        if self.producer.partitions(topic).await.is_err() {
+            return Route::Refused(refused);
+        }
+        match self.producer.create_topic(companion, partitions, replication, &[]).await {
+            // The broker may need a moment until it serves a new topic.
+            Ok(_) => Route::Owed {
+                reason: "its topic was just created".to_owned(),
+                wait: true,
+                mark: Arc::new(self.backlog.mark(companion)),
+            },
+            Err(error) => Route::Refused(Problem::refused(error.to_string())),
+        }
+    }
+
     /// Why Kafka would never take a message for this topic, as far as can be
     /// said before it is sent.
-    pub(super) async fn refusal(&self, topic: &str, answer_by: Instant) -> Option<Problem> {
+    pub(super) async fn refusal(&self, ready: &Ready, answer_by: Instant) -> Option<Problem> {
         if self.producer.is_down() {
             return None;
+        }
+        let topic = &*ready.log_topic();
+        if ready.message.kind == Kind::Broadcast {
+            return match self.route_broadcast(&ready.message.topic, topic, answer_by).await {
+                Route::Refused(problem) => Some(problem),
+                Route::Direct { .. } | Route::Owed { .. } => None,
+            };
         }
         match tokio::time::timeout_at(answer_by, self.producer.partitions(topic)).await {
             Ok(Err(error @ (TopicError::Missing(_) | TopicError::Invalid(_)))) => {
@@ -282,7 +322,7 @@ impl Inner {
                 continue;
             }
             let Step::Clear { ready, partitions, flight } = step.take() else { continue };
-            let topic = &ready.message.topic;
+            let topic = &*ready.log_topic();
             let sent = if blocked.contains(topic) {
                 Err(ProduceError::Later("waits behind an earlier message of its topic".to_owned()))
             } else {
@@ -293,7 +333,7 @@ impl Inner {
                 Ok(ack) => Step::Flying { ready, ack, flight },
                 Err(error) => {
                     if matches!(error, ProduceError::Later(_)) {
-                        blocked.insert(topic.clone());
+                        blocked.insert(topic.to_owned());
                     }
                     Step::Landed { ready, result: Err(error), flight }
                 }

@@ -3,6 +3,7 @@
 //! Pure: what is refused here is refused before Kafka or the store are asked.
 //! Whether the topic exists is not known here.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,6 +58,9 @@ pub struct Draft {
     pub headers: Vec<Header>,
     /// When it happened; none means now.
     pub time: Option<Timestamp>,
+    /// What is wrong with it that whoever made it out knows already. Of such
+    /// a message the send side keeps the row that tells.
+    pub fault: Option<Problem>,
     /// When it is to be delivered; none means now.
     pub deliver_at: Option<Timestamp>,
     /// How long it is to wait, by the store's clock, instead of `deliver_at`.
@@ -83,7 +87,7 @@ impl Draft {
     /// Checks the draft and gives it an id and a time.
     pub(super) fn ready(self, now: Timestamp, max_bytes: usize) -> Result<Ready, (Box<NewMessage>, Problem)> {
         let (digest, named) = (digest(&self), self.id.is_some());
-        let wrong = self.wrong(now);
+        let wrong = self.fault.clone().or_else(|| self.wrong(now));
         let due = self.due();
         let id = match &self.id {
             Some(id) if valid_id(id) => id.clone(),
@@ -134,6 +138,13 @@ impl Draft {
                 shown(&self.topic)
             )));
         }
+        if self.kind.log_topic(&self.topic).len() > MAX_TOPIC_BYTES {
+            return Some(Problem::invalid(format!(
+                "topic {:?} is too long to be broadcast on: with `.broadcast` after it, it has at most \
+                 {MAX_TOPIC_BYTES} characters",
+                shown(&self.topic)
+            )));
+        }
         if !valid_name(&self.type_name) {
             return Some(Problem::invalid(format!(
                 "type {:?} is not valid: 1 to {MAX_NAME_CHARS} characters without control characters",
@@ -181,6 +192,11 @@ impl Draft {
 }
 
 impl Ready {
+    /// The topic of Kafka that it goes to.
+    pub(super) fn log_topic(&self) -> Cow<'_, str> {
+        self.message.kind.log_topic(&self.message.topic)
+    }
+
     /// The row of a message that Kafka has.
     pub(super) fn committed(&self, place: (i32, courier_core::message::Offset)) -> NewMessage {
         NewMessage { place: Some(place), ..row(&self.message, self.digest, State::Committed) }
@@ -190,14 +206,15 @@ impl Ready {
     /// as long as `held_for` says: a direct send may still succeed.
     pub(super) fn owed(&self, reason: &str, held_for: Option<std::time::Duration>) -> NewMessage {
         let message = &self.message;
+        let topic = self.log_topic();
         let outbound = NewOutbound {
             message_id: message.id.clone(),
-            topic: message.topic.clone(),
+            shard: shard_of(&topic, message.key.as_deref(), &message.id, SHARDS),
+            topic: topic.into_owned(),
             type_name: message.type_name.clone(),
             source: message.source.clone(),
             key: message.key.clone(),
             record: self.record.encode(),
-            shard: shard_of(&message.topic, message.key.as_deref(), &message.id, SHARDS),
             held_for,
             listed: true,
         };
@@ -269,7 +286,7 @@ fn valid_name(name: &str) -> bool {
         && !name.chars().any(char::is_control)
 }
 
-fn valid_id(id: &str) -> bool {
+pub(super) fn valid_id(id: &str) -> bool {
     valid_name(id)
 }
 
@@ -280,7 +297,7 @@ fn shown(text: &str) -> &str {
 
 /// SHA-256 of all that makes it the same message when a sender repeats it.
 /// Each part is preceded by its length, so that no two messages run together.
-fn digest(draft: &Draft) -> [u8; 32] {
+pub(super) fn digest(draft: &Draft) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut add = |part: Option<&[u8]>| {
         let length = part.map_or(u64::MAX, |part| u64::try_from(part.len()).unwrap_or(u64::MAX - 1));

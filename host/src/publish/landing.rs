@@ -112,7 +112,7 @@ impl Inner {
                 // The row is held for this send. The relay gets the same
                 // refusal and settles the row.
                 let problem = Problem::refused(reason.clone());
-                let kept = Some(Arc::new(self.backlog.mark(&ready.message.topic)));
+                let kept = Some(Arc::new(self.backlog.mark(&ready.log_topic())));
                 let written = self.journal.release(id.clone(), reason).await;
                 Step::Marked { receipt: Receipt::failed(id, problem), written, kept }
             }
@@ -121,7 +121,7 @@ impl Inner {
                 Step::Row { id, written, then: Then::Refused(Problem::refused(reason)), kept: None }
             }
             Err(ProduceError::Later(reason)) => {
-                let kept = Some(Arc::new(self.backlog.mark(&ready.message.topic)));
+                let kept = Some(Arc::new(self.backlog.mark(&ready.log_topic())));
                 if named {
                     let written = self.journal.release(id.clone(), reason).await;
                     Step::Marked { receipt: Receipt::retrying(id), written, kept }
@@ -138,7 +138,7 @@ impl Inner {
     async fn record_flying(self: &Arc<Self>, ready: Ready, ack: Ack, flight: Option<Flight>) -> Step {
         self.producer.suspect();
         let id = ready.message.id.clone();
-        let mark = Arc::new(self.backlog.mark(&ready.message.topic));
+        let mark = Arc::new(self.backlog.mark(&ready.log_topic()));
         if ready.named {
             tokio::spawn(Arc::clone(self).wait_for_landing(id.clone(), ack, flight, Arc::clone(&mark)));
             count(State::SendFail);
@@ -265,4 +265,5 @@ impl Inner {
 /// Counts a message that entered a state.
 pub(super) fn count(state: State) {
     metrics::counter!("courier_messages_total", "state" => state.as_str()).increment(1);
+    crate::tally::process().published(u64::from(state == State::Committed), u64::from(state == State::SendFail));
 }

@@ -18,6 +18,10 @@ const RENEW_AGAIN: Duration = Duration::from_millis(500);
 /// How long letting go may take.
 const LET_GO: Duration = Duration::from_secs(2);
 
+/// The leases of this host, for those who work under them beside the relay.
+#[derive(Clone)]
+pub struct Leases(pub(super) watch::Receiver<Shards>);
+
 /// The shards this host holds, with their epochs.
 #[derive(Clone, Debug)]
 pub(super) struct Shards {

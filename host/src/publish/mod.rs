@@ -9,7 +9,8 @@
 //! ([`delayed`]).
 //!
 //! Read [`draft`] for what is valid, [`accept`] for the direct way with
-//! [`journal`] for how its rows become durable, then [`relay`].
+//! [`journal`] for how its rows become durable, then [`relay`], and [`outbox`]
+//! for what senders leave in their own databases.
 
 pub mod accept;
 pub mod backlog;
@@ -18,6 +19,7 @@ pub mod draft;
 pub mod journal;
 mod landing;
 mod lease;
+pub mod outbox;
 mod receipt;
 pub mod relay;
 pub mod waker;
@@ -36,17 +38,18 @@ const DLQ_PREFIX: &str = "__dlq.errors.";
 const DLQ_MESSAGE_BYTES: usize = 4 * 1024;
 
 /// The row through which a message of the host itself, such as a handler's
-/// emission, goes to Kafka. The topic is the message's.
+/// emission, goes to Kafka, into the topic of its kind.
 #[must_use]
 pub fn outbound_from(message: &Message) -> NewOutbound {
+    let topic = message.kind.log_topic(&message.topic);
     NewOutbound {
         message_id: message.id.clone(),
-        topic: message.topic.clone(),
+        shard: shard_of(&topic, message.key.as_deref(), &message.id, SHARDS),
+        topic: topic.into_owned(),
         type_name: message.type_name.clone(),
         source: message.source.clone(),
         key: message.key.clone(),
         record: Record::from_message(message).encode(),
-        shard: shard_of(&message.topic, message.key.as_deref(), &message.id, SHARDS),
         held_for: None,
         listed: true,
     }

@@ -31,7 +31,7 @@ use tracing::{debug, error, info, warn};
 
 use super::delayed::{Alarm, Mover};
 use super::landing::count;
-use super::lease::{Shards, keep_leases};
+use super::lease::{Leases, Shards, keep_leases};
 use super::waker::Waker;
 use crate::kafka::producer::{Ack, ProduceError, Producer};
 use crate::kafka::record::{Record, murmur2_partition};
@@ -105,7 +105,8 @@ enum Sent {
 
 impl Relay {
     /// Starts a relay, and with it the mover of delayed messages, which lives
-    /// on the same shards. It ends some time after `shutdown`: it finishes what
+    /// on the same shards; tells under which leases they work. It ends some
+    /// time after `shutdown`: it finishes what
     /// is in flight, as far as Kafka answers soon, and lets go of its shards.
     #[must_use]
     pub fn start(
@@ -115,21 +116,23 @@ impl Relay {
         waker: Waker,
         alarm: Alarm,
         shutdown: CancellationToken,
-    ) -> JoinHandle<()> {
+    ) -> (JoinHandle<()>, Leases) {
         let (leased, shards) = watch::channel(Shards::default());
+        let kept = Leases(shards.clone());
         let stopped = CancellationToken::new();
         let leases = tokio::spawn(keep_leases(Arc::clone(&store), writer, leased, stopped.clone()));
         let mover = Mover::new(Arc::clone(&store), producer.clone(), shards.clone(), waker.clone(), alarm);
         let mover = tokio::spawn(mover.run(shutdown.clone()));
         let relay = Self { store, producer, waker, shards, stuck: HashMap::new(), busy: HashSet::new() };
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             relay.run(shutdown).await;
             let _panicked = mover.await;
             // Only now, when nothing of ours is in flight any more, may
             // another host take the shards.
             stopped.cancel();
             let _panicked = leases.await;
-        })
+        });
+        (task, kept)
     }
 
     async fn run(mut self, shutdown: CancellationToken) {

@@ -69,6 +69,11 @@ impl Waker {
 }
 
 impl Watch {
+    /// The result, if it was told by now.
+    pub(super) fn told(&mut self) -> Option<RelayResult> {
+        self.result.try_recv().ok()
+    }
+
     /// The result; none when it does not come until `deadline`.
     pub(super) async fn result(mut self, deadline: tokio::time::Instant) -> Option<RelayResult> {
         tokio::time::timeout_at(deadline, &mut self.result).await.ok()?.ok()

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use courier_core::message::Kind;
 
 use super::Host;
 use super::reload::File;
@@ -79,9 +80,11 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
     result
 }
 
-/// What the bindings read and what they may publish on.
+/// What the bindings read and what they may publish on, with the companions
+/// that their broadcasts lie in: the embedded broker's clients make no topics.
 fn topics(config: &Config) -> BTreeSet<String> {
-    config.bindings.iter().flat_map(|binding| binding.topics.iter().chain(&binding.grant.publish)).cloned().collect()
+    let named = config.bindings.iter().flat_map(|binding| binding.topics.iter().chain(&binding.grant.publish));
+    named.flat_map(|topic| [topic.clone(), Kind::Broadcast.log_topic(topic).into_owned()]).collect()
 }
 
 fn tempfile_dir() -> anyhow::Result<PathBuf> {

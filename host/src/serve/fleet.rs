@@ -1,18 +1,22 @@
 //! The groups that run on this node, as the configuration in force wants them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use courier_core::message::Kind;
 use courier_core::verdict::DeadLetter;
 use futures::future::join_all;
 use tokio_util::task::TaskTracker;
 
+use crate::api::ports::ParkedFull;
 use crate::config::Binding;
 use crate::group::binding::Bound;
 use crate::group::delivery::dead_letter_topic;
 use crate::group::gate::Gate;
 use crate::group::plugins::Plugins;
 use crate::group::{Group, Node};
+use crate::publish::draft::MAX_TOPIC_BYTES;
 
 /// Starts, stops and restarts groups.
 pub struct Fleet {
@@ -113,6 +117,41 @@ impl Fleet {
         wanted.collect()
     }
 
+    /// The companions of bound topics, in which their broadcasts lie. A topic
+    /// with a name so long that Kafka takes no companion of it has none.
+    #[must_use]
+    pub fn companions(&self) -> Vec<String> {
+        let bound = self.bound();
+        let topics: BTreeSet<&String> = bound.iter().flat_map(|bound| &bound.binding.topics).collect();
+        let companions = topics.into_iter().map(|topic| Kind::Broadcast.log_topic(topic).into_owned());
+        companions.filter(|topic| topic.len() <= MAX_TOPIC_BYTES).collect()
+    }
+
+    /// Whether this node is registered for the broadcasts of all its bindings.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.bound().iter().all(|bound| bound.listening.load(Ordering::Relaxed))
+    }
+
+    /// Ends what this node listened to and is bound to no more, by the
+    /// configuration in force; tried again until the store answers.
+    pub async fn listen_only_to_bound(&self) {
+        let bound = self.bound();
+        let topics = |bound: &Arc<Bound>| {
+            let group = bound.binding.group.clone();
+            bound.binding.topics.iter().map(move |topic| (group.clone(), topic.clone())).collect::<Vec<_>>()
+        };
+        let keep: Vec<(String, String)> = bound.iter().flat_map(topics).collect();
+        match self.node.tools.store.listen_only(&self.node.tools.node, &keep).await {
+            Ok(ended) => {
+                for one in ended {
+                    tracing::info!(group = one.group, topic = one.topic, "no longer listens to broadcasts");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot end what this node listened to"),
+        }
+    }
+
     /// Whether a binding lets deliveries run, and if not, why.
     #[must_use]
     pub fn why_stopped(bound: &Bound) -> Option<String> {
@@ -121,6 +160,32 @@ impl Fleet {
             Gate::Paused(why) => Some(why),
             Gate::Closed { reason, .. } => Some(reason),
         }
+    }
+
+    /// What keeps a binding's deliveries from running, in one word.
+    #[must_use]
+    pub fn blocked(bound: &Bound) -> Option<&'static str> {
+        match bound.keeper.now() {
+            Gate::Open | Gate::Probing => None,
+            Gate::Paused(_) => Some("paused"),
+            Gate::Closed { verdict, .. } => Some(verdict.as_str()),
+        }
+    }
+
+    /// Partitions of this node that stand still because too much is parked.
+    #[must_use]
+    pub fn parked_full(&self) -> Vec<ParkedFull> {
+        let of = |bound: &Arc<Bound>| {
+            let group = bound.binding.group.clone();
+            let full = bound.parked_full().into_iter();
+            full.map(move |place| ParkedFull {
+                group: group.clone(),
+                topic: place.topic.to_string(),
+                partition: place.partition,
+            })
+            .collect::<Vec<_>>()
+        };
+        self.bound().iter().flat_map(of).collect()
     }
 
     /// What the API paused, and why.

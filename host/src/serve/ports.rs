@@ -11,9 +11,10 @@ use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::{Notify, watch};
 
 use super::fleet::Fleet;
+use super::policy;
 use super::upkeep::Heard;
 use crate::api::auth::{Role as ApiRole, TokenSpec};
-use crate::api::ports::{self, BindingView, Ready, Seek, Sought, Uploaded};
+use crate::api::ports::{self, BindingView, OutboxView, Ready, Seek, Sought, Uploaded};
 use crate::api::problem::Problem;
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
 use crate::engine::{self, PrepareError, StateSource};
@@ -23,6 +24,7 @@ use crate::kafka::producer::Producer;
 use crate::kafka::record::Record;
 use crate::publish::accept::Acceptor;
 use crate::publish::draft::{Draft, Receipt};
+use crate::publish::outbox;
 use crate::store::{NewVersion, SharedStore};
 
 /// How often it is looked whether topics of Courier's own are there.
@@ -95,7 +97,9 @@ impl ports::Groups for Groups {
                     .to_owned(),
                     concurrency: u32::try_from(binding.concurrency).unwrap_or(u32::MAX),
                     paused: why.is_some(),
+                    blocked: Fleet::blocked(bound).map(ToOwned::to_owned),
                     why,
+                    policy: policy::view(bound),
                 }
             })
             .collect()
@@ -103,6 +107,10 @@ impl ports::Groups for Groups {
 
     fn log_ends(&self) -> HashMap<(String, i32), Offset> {
         self.heard.ends()
+    }
+
+    fn parked_full(&self) -> Vec<ports::ParkedFull> {
+        self.fleet.parked_full()
     }
 
     fn wake(&self) {
@@ -114,6 +122,21 @@ impl ports::Groups for Groups {
         let sought = super::seek::seek(&self.store, &self.log, seek).await?;
         self.fleet.wake();
         Ok(sought)
+    }
+}
+
+/// The outboxes.
+pub struct Outboxes(pub Arc<outbox::Outboxes>);
+
+impl ports::Outboxes for Outboxes {
+    fn configured(&self) -> Vec<OutboxView> {
+        let all = self.0.configured().into_iter().map(|outbox| OutboxView {
+            url: outbox.shown_url(),
+            shard: outbox::shard_of_outbox(&outbox.name),
+            name: outbox.name,
+            table: outbox.table,
+        });
+        all.collect()
     }
 }
 
@@ -202,6 +225,8 @@ pub struct Health {
     pub producer: Producer,
     /// What was last heard of Kafka.
     pub heard: Arc<Heard>,
+    /// What runs.
+    pub fleet: Arc<Fleet>,
 }
 
 #[async_trait]
@@ -221,7 +246,21 @@ impl ports::Health for Health {
             ready.degraded.push("kafka".to_owned());
             ready.reasons.push(self.heard.kafka_away().unwrap_or_else(|| "no broker answers".to_owned()));
         }
-        for topic in self.heard.missing_topics() {
+        // The first broadcast after this answer must find its listeners.
+        if !self.fleet.listens() && !self.producer.is_down() && !self.heard.is_kafka_away() {
+            ready.accepting = false;
+            ready.reasons.push("this node is not registered for broadcasts yet".to_owned());
+        }
+        let companions = self.fleet.companions();
+        let (companions, missing): (Vec<_>, Vec<_>) =
+            self.heard.missing_topics().into_iter().partition(|topic| companions.contains(topic));
+        for topic in companions {
+            // Nothing is wrong as long as nobody broadcasts.
+            ready.reasons.push(format!(
+                "topic {topic} does not exist: broadcasts are refused until it does, or [kafka.topics] create = true"
+            ));
+        }
+        for topic in missing {
             ready.degraded.push(format!("topic {topic}"));
             ready.reasons.push(format!("a binding needs topic {topic}, which does not exist"));
         }
@@ -247,7 +286,7 @@ pub async fn own_topics(topics: Topics, producer: Producer, fleet: Arc<Fleet>) {
     }
     let mut created: HashSet<String> = HashSet::new();
     loop {
-        for topic in fleet.own_topics() {
+        for topic in fleet.own_topics().into_iter().chain(fleet.companions()) {
             if created.contains(&topic) {
                 continue;
             }

@@ -11,6 +11,7 @@ use super::fleet::Fleet;
 use super::ports;
 use crate::api::auth::Gate;
 use crate::config::{self, Config, ConfigError};
+use crate::publish::outbox::Outboxes;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -72,8 +73,8 @@ pub fn warn(config: &Config) {
     }
 }
 
-/// Reads the file and makes the running groups what it wants.
-pub async fn apply(file: &File, running: &mut Config, fleet: &Fleet, gate: &Gate) {
+/// Reads the file and makes the running groups and outboxes what it wants.
+pub async fn apply(file: &File, running: &mut Config, fleet: &Fleet, outboxes: &Outboxes, gate: &Gate) {
     let wanted = match file.load() {
         Ok(wanted) => wanted,
         Err(error) => {
@@ -92,6 +93,8 @@ pub async fn apply(file: &File, running: &mut Config, fleet: &Fleet, gate: &Gate
     for (what, _) in fixed.iter().filter(|(_, changed)| *changed) {
         tracing::warn!("{what} changed; that takes effect at the next start");
     }
+    outboxes.apply(&wanted.outboxes);
+    running.outboxes = wanted.outboxes;
     gate.replace(ports::tokens(&wanted.auth));
     match fleet.apply(&wanted.bindings).await {
         Ok(()) => {

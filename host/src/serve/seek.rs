@@ -17,7 +17,8 @@ pub async fn seek(store: &SharedStore, log: &Log, seek: &Seek) -> Result<Vec<Sou
         .positions()
         .await?
         .into_iter()
-        .filter(|row| row.group == seek.group && row.topic == seek.topic)
+        // Broadcasts are each node's own, and end by broadcast_forget.
+        .filter(|row| row.group == seek.group && row.topic == seek.topic && row.listener.is_none())
         .filter(|row| seek.partition.is_none_or(|partition| partition == row.partition))
         .collect();
     if positions.is_empty() {

@@ -13,6 +13,7 @@ use super::fleet::Fleet;
 use super::stalls::{Stalled, Stalls};
 use crate::kafka::lookup::Log;
 use crate::store::{SharedStore, StoreError, WriterId};
+use crate::tally;
 
 /// How long a node's name is held without a renewal.
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -22,8 +23,14 @@ const RENEW: Duration = Duration::from_secs(3);
 const ENDS: Duration = Duration::from_secs(2);
 /// How often what is older than the retention is removed.
 const PRUNE: Duration = Duration::from_secs(60);
+/// How often it is looked who hears broadcasts, and how many new ones are
+/// judged at a time.
+const BROADCASTS: Duration = Duration::from_secs(1);
+const MAX_JUDGED: u32 = 1_000;
 /// How often the store is asked which groups the API paused.
 pub const PAUSE_POLL: Duration = Duration::from_millis(500);
+/// How often what was counted is written.
+const MINUTES: Duration = Duration::from_secs(2);
 /// How long an answer of a dependency is believed.
 pub const FRESH: Duration = Duration::from_secs(5);
 
@@ -62,6 +69,12 @@ impl Heard {
         }
     }
 
+    /// Whether Kafka was asked, and did not answer.
+    #[must_use]
+    pub fn is_kafka_away(&self) -> bool {
+        matches!(&self.lock().kafka, Some((_, Err(_))))
+    }
+
     /// Topics that bindings need and that do not exist.
     #[must_use]
     pub fn missing_topics(&self) -> Vec<String> {
@@ -95,6 +108,7 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
     loop {
         let mut topics: HashSet<String> = fleet.bound().iter().flat_map(|bound| bound.binding.topics.clone()).collect();
         topics.extend(fleet.own_topics());
+        topics.extend(fleet.companions());
         let mut ends = HashMap::new();
         let mut missing = Vec::new();
         // Also a host without bindings should know whether Kafka answers.
@@ -134,7 +148,8 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
             }
         }
         if let Ok(positions) = store.positions().await {
-            for position in positions {
+            // Events only: what nodes have not heard is told by node, in the API.
+            for position in positions.into_iter().filter(|position| position.listener.is_none()) {
                 if let Some(end) = ends.get(&(position.topic.clone(), position.partition)) {
                     let partition = position.partition.to_string();
                     metrics::gauge!("courier_lag", "group" => position.group, "topic" => position.topic, "partition" => partition)
@@ -161,6 +176,37 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
             }
         }
         tokio::time::sleep(ENDS).await;
+    }
+}
+
+/// Ends listeners that are no longer expected, and says of new broadcasts
+/// whether anybody was there for them.
+pub async fn watch_broadcasts(store: SharedStore, fleet: Arc<Fleet>) {
+    loop {
+        tokio::time::sleep(BROADCASTS).await;
+        fleet.listen_only_to_bound().await;
+        match store.forget_listeners().await {
+            Ok(forgotten) => {
+                for one in forgotten {
+                    tracing::warn!(
+                        group = one.group,
+                        topic = one.topic,
+                        node = one.node,
+                        "a node was away longer than broadcast_forget and is no longer expected to hear broadcasts"
+                    );
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot look for nodes that are away"),
+        }
+        match store.judge_broadcasts(MAX_JUDGED).await {
+            Ok(unheard) => {
+                for (message, topic) in unheard {
+                    metrics::counter!("courier_broadcast_unheard_total").increment(1);
+                    tracing::warn!(message, topic, "no node was there to hear a broadcast");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot look for broadcasts that nobody heard"),
+        }
     }
 }
 
@@ -197,6 +243,22 @@ pub async fn gauge_totals(store: SharedStore) {
             }
         }
         tokio::time::sleep(ENDS).await;
+    }
+}
+
+/// Writes what this process counted lately. What the store does not take is
+/// written with what comes next.
+pub async fn keep_minutes(store: SharedStore, writer: WriterId) {
+    loop {
+        tokio::time::sleep(MINUTES).await;
+        let (minutes, paces) = tally::process().rows();
+        if minutes.is_empty() && paces.is_empty() {
+            continue;
+        }
+        match store.put_minutes(writer, &minutes, &paces).await {
+            Ok(()) => tally::process().taken(&minutes, &paces),
+            Err(error) => tracing::debug!(%error, "what was counted could not be written yet"),
+        }
     }
 }
 

@@ -13,13 +13,20 @@
 //!
 //! Read [`rows`] for the shapes, then [`Store`].
 
+pub mod audits;
+pub mod broadcast;
+pub mod dedupe;
 pub mod delayed;
 pub mod error;
+pub mod minutes;
+pub mod outbox;
 pub mod postgres;
 pub mod redrive;
 pub mod rows;
 pub mod seek;
+pub mod sessions;
 pub mod sqlite;
+pub mod troubles;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +35,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 
+pub use audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd};
+pub use broadcast::{Broadcasts, Extent, Listen, ListenerRow, Listening};
+pub use dedupe::Dedupe;
 pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
+pub use minutes::{MinuteRow, Minutes, PaceRow};
+pub use outbox::{OutboxNote, OutboxRow, Outboxes};
 pub use rows::*;
+pub use sessions::{SessionRow, Sessions};
+pub use troubles::{
+    DeadLetterFilter, DeadLetterRow, FailedRow, FailureFilter, FailureRow, Failures, LaneRow, Troubles,
+};
 
 /// A store that several tasks share.
 pub type SharedStore = Arc<dyn Store>;
@@ -51,7 +67,21 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 /// The verbs of the store. All times come from the store's own clock unless
 /// they are arguments; batches keep the caller's order.
 #[async_trait]
-pub trait Store: Delayed + redrive::Redrives + seek::Seeks + Send + Sync + 'static {
+pub trait Store:
+    Audits
+    + Broadcasts
+    + Dedupe
+    + Delayed
+    + Minutes
+    + Outboxes
+    + Sessions
+    + Troubles
+    + redrive::Redrives
+    + seek::Seeks
+    + Send
+    + Sync
+    + 'static
+{
     /// Whether the store answers a trivial query; the store's clock.
     async fn ping(&self) -> Result<Timestamp, StoreError>;
 
@@ -169,8 +199,10 @@ pub trait Store: Delayed + redrive::Redrives + seek::Seeks + Send + Sync + 'stat
 
     /// Takes messages of senders, in one transaction and in order. For each:
     /// a new id inserts its message row (and its outbound row, when it has
-    /// one, or in its place the row of a delayed message) and answers `New`; a known id answers `Same` with the row when the
-    /// content digest equals, else `Other`.
+    /// one, or in its place the row of a delayed message) and answers `New`; a
+    /// known id answers `Same` with the row when the content digest equals,
+    /// else `Other`. A message that was refused for what was wrong with it
+    /// makes room for a corrected one of its id.
     async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError>;
 
     /// Kafka took messages that were sent directly: state COMMITTED with
@@ -243,9 +275,6 @@ pub trait Store: Delayed + redrive::Redrives + seek::Seeks + Send + Sync + 'stat
 
     /// Groups paused by the API and why.
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError>;
-
-    /// Appends to the audit log.
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError>;
 
     /// Removes what is older than `retention`: at most a chunk a call; answers
     /// whether more may be left. Never touches open deliveries.

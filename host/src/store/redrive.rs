@@ -359,7 +359,7 @@ pub fn step(ask: &ItemAsk, found: Found) -> Step {
         return Step::Skip(why);
     }
     if !found.current {
-        return Step::Skip("the topic was created anew since");
+        return Step::Skip("the topic was created anew since, or the node of a broadcast no longer listens");
     }
     match (found.planned, found.ended, found.open) {
         (Some(number), Some((_, now)), _) if found.was_final && now == number => Step::Reopen,

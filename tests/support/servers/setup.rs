@@ -41,6 +41,10 @@ pub const KAFKA: &[Need] = &[
 pub const FOREIGN_PRODUCER: &[Need] =
     &[Need { program: "kcat", package: "kcat", purpose: "produce to Kafka as a foreign client" }];
 
+/// A browser for the console's tests.
+pub const BROWSER: &[Need] =
+    &[Need { program: "chromium", package: "chromium", purpose: "try the console in a browser" }];
+
 /// Held while packages are installed: two tests may want the same.
 static INSTALLING: Mutex<()> = Mutex::new(());
 

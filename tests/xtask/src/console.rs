@@ -27,6 +27,17 @@ pub fn run(root: &Path) -> Result<()> {
     steps::must("console: build", &mut npm(&["run", "build"]))
 }
 
+/// Builds it, lints it, and runs the tests that need no browser; those that do
+/// are among the journeys.
+pub fn check(root: &Path) -> Result<()> {
+    run(root)?;
+    for (what, script) in [("console: lints", "lint"), ("console: tests", "test")] {
+        let mut npm = Command::new("npm");
+        steps::must(what, npm.current_dir(root.join("host/console")).args(["run", script]))?;
+    }
+    Ok(())
+}
+
 /// The same where a host without a console will do: says why there is none.
 pub fn run_if_possible(root: &Path) {
     if let Err(why) = run(root) {

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::servers::setup;
 use crate::steps::{Count, count_tests, must, step, summary};
-use crate::{deny, faults, guests, steps};
+use crate::{console, deny, faults, guests, steps};
 
 /// The module of the test binary that runs the store's suite on both databases.
 const CONFORMANCE: &str = "store_conformance::";
@@ -34,6 +34,8 @@ enum Step {
     Clippy,
     /// The components that tests run, and the SDK's and plugins' own tests.
     Guests,
+    /// The console: its build, lints, and tests of its words and formats.
+    Console,
     /// Tests inside the crates.
     Unit,
     /// The store's suite on SQLite and PostgreSQL.
@@ -88,6 +90,7 @@ fn run_step(root: &Path, wanted: Step, filter: Option<&str>) -> steps::Done {
             }
             Ok(count)
         }),
+        Step::Console => step("console", "its build, lints, words and formats", || checked(console::check(root))),
         Step::Unit => step("unit", "tests inside the crates", || {
             tests(&mut steps::cargo(root, &["test", "--release", "--workspace", "--exclude", "courier-tests"]))
         }),
@@ -111,10 +114,13 @@ pub fn prepare(root: &Path) -> Result<()> {
     setup::require(setup::HOST_BUILD)?;
     setup::require(setup::KAFKA)?;
     setup::require(setup::FOREIGN_PRODUCER)?;
+    setup::require(setup::BROWSER)?;
     crate::servers::postgres::find_programs()?;
     crate::servers::kafka::fetch_jars()?;
     steps::say("build the plugins and test guests");
     guests::run(root)?;
+    // Before the host, which embeds it.
+    console::run(root)?;
     must("build the host", &mut steps::cargo(root, &["build", "--release", "-p", "courier"]))
 }
 

@@ -464,3 +464,23 @@ fn what_vanished_is_looked_for_again_when_it_was_asked_for_meanwhile() {
     bench.step(Event::Vanished { offset: Offset(2) }).says(&[]);
     assert_eq!(bench.machine.parked(), 0);
 }
+
+#[test]
+fn a_row_that_stands_in_no_lane_is_a_strangers() {
+    let mut bench = Bench::new(Bounds::default(), claim(5, &[6], vec![row(1, "a"), row(7, "b")]));
+    bench.record(5, "c");
+    let rows = [(1, "a"), (2, "a"), (3, "x"), (5, "c"), (7, "b"), (9, "z")];
+    let strangers = |bench: &mut Bench| {
+        let rows: Vec<_> = rows.iter().map(|(offset, lane)| (Offset(*offset), key(lane))).collect();
+        bench.machine.strangers(&rows).iter().map(|offset| offset.0).collect::<Vec<_>>()
+    };
+    // 1 and 7 stand in lanes, 5 runs, and the record of 9 is still to come.
+    assert_eq!(strangers(&mut bench), [2, 3]);
+    // Decided and not yet written is known, too; once it is written it is not.
+    bench.decide(5, AT_ONCE);
+    assert_eq!(strangers(&mut bench), [2, 3]);
+    bench.written();
+    assert_eq!(strangers(&mut bench), [2, 3, 5]);
+    bench.step(Event::Revoke);
+    assert!(strangers(&mut bench).is_empty(), "one that goes away judges nobody");
+}

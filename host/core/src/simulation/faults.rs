@@ -13,6 +13,10 @@ impl World {
         }
         let wait = self.chance.between(1, self.profile.fault_every * 2);
         self.after(wait, Task::Fault);
+        if self.profile.seeks && self.chance.percent(25) {
+            self.somebody_seeks();
+            return Ok(());
+        }
         let total: usize = self.profile.weights.iter().sum();
         if total == 0 {
             return Ok(());
@@ -89,6 +93,39 @@ impl World {
         let record = &records[self.chance.below(records.len())];
         let (offset, lane) = (record.offset, record.lane.clone());
         self.ask(partition, offset, lane);
+    }
+
+    /// Somebody moves a position to anywhere in its log.
+    fn somebody_seeks(&mut self) {
+        let partition = self.chance.below(self.profile.partitions);
+        let log = &self.logs[partition];
+        if !self.up || log.records.is_empty() {
+            return;
+        }
+        let at = self.chance.below(log.records.len() + 1);
+        let to = log.records.get(at).map_or(log.end, |record| record.offset);
+        self.note(|| format!("somebody moves partition {partition} to {to}"));
+        let passed = self.shelves[partition].seek(to, &self.logs[partition], self.now);
+        // What was under way when it was skipped may be run again.
+        self.excused[partition].extend(passed);
+        self.after(self.profile.answer, Task::Compare { partition });
+    }
+
+    /// A host holds the epochs of its owners against the store's.
+    pub fn compare(&mut self, partition: usize) -> Result<(), String> {
+        if !self.up {
+            self.after(5, Task::Compare { partition });
+            return Ok(());
+        }
+        let assignment = self.assigned[partition];
+        let host = assignment.host;
+        let older = |owner: &super::owner::Owner| owner.epoch < self.shelves[partition].epoch;
+        let fenced = self.owner_of(host, partition).filter(|claim| self.owners.get(claim).is_some_and(older));
+        if fenced.is_some() && assignment.moving_to.is_none() {
+            let life = self.hosts[host].life;
+            self.soon(Task::Claim { host, life, partition });
+        }
+        Ok(())
     }
 
     pub fn ask(&mut self, partition: usize, offset: Offset, lane: LaneKey) {

@@ -46,7 +46,8 @@ impl Ord for LaneKey {
         let rank = |key: &Self| match key {
             Self::Key(bytes) => (0, bytes.clone(), Offset(0)),
             Self::Alone(offset) => (1, bytes::Bytes::new(), *offset),
-            Self::Whole => (2, bytes::Bytes::new(), Offset(0)),
+            Self::Message(id) => (2, id.clone(), Offset(0)),
+            Self::Whole => (3, bytes::Bytes::new(), Offset(0)),
         };
         rank(self).cmp(&rank(other))
     }

@@ -45,6 +45,8 @@ pub struct Profile {
     pub lazy_flush: u32,
     /// Whether somebody comes in the end for what is held.
     pub person: bool,
+    /// Whether somebody moves positions meanwhile.
+    pub seeks: bool,
 }
 
 /// Crash, freeze, move, outage, gate, ask.
@@ -92,6 +94,7 @@ impl Profile {
             wait: chance.pick(&[1, 10, 80]),
             lazy_flush: chance.pick(&[0, 40]),
             person,
+            seeks: false,
         }
     }
 }

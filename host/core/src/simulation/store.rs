@@ -33,6 +33,10 @@ pub struct Shelf {
     /// What was settled at some time, also if somebody asked for it again:
     /// against those no order is promised.
     pub ever: BTreeSet<Offset>,
+    /// Settled as failures.
+    failed: BTreeSet<Offset>,
+    /// What a seek forward passed over, and nothing went back to.
+    pub skipped: BTreeSet<Offset>,
     /// The attempts that are recorded.
     attempts: BTreeSet<u64>,
     /// The last sequence of each writer.
@@ -49,6 +53,8 @@ impl Shelf {
             open: BTreeMap::new(),
             settled: BTreeMap::new(),
             ever: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            skipped: BTreeSet::new(),
             attempts: BTreeSet::new(),
             writers: BTreeMap::new(),
             stale: 0,
@@ -86,9 +92,36 @@ impl Shelf {
             return true;
         }
         let Some(number) = self.settled.remove(&offset) else { return false };
-        let row = Row { lane, state: State::Committed, due: Some(now), held: false, number, counted: 0, bytes: 1 };
+        // What failed shows so until its next outcome.
+        let state = if self.failed.remove(&offset) { State::HandleFail } else { State::Committed };
+        let row = Row { lane, state, due: Some(now), held: false, number, counted: 0, bytes: 1 };
         self.open.insert(offset, row);
         true
+    }
+
+    /// Somebody moves the position: whoever owns it is fenced. Backward, what
+    /// is settled in between is asked for; forward, what has no row is skipped.
+    pub fn seek(&mut self, to: Offset, log: &Log, now: Timestamp) -> Vec<Offset> {
+        self.epoch = Epoch(self.epoch.0 + 1);
+        let from = std::mem::replace(&mut self.position, to);
+        let mut passed = Vec::new();
+        for record in &log.records {
+            let (offset, lane) = (record.offset, record.lane.clone());
+            if (to..from).contains(&offset) {
+                self.ask(offset, lane, now);
+                self.skipped.remove(&offset);
+            } else if (from..to).contains(&offset) && !self.knows(offset) {
+                self.skipped.insert(offset);
+                self.ever.insert(offset);
+                passed.push(offset);
+            }
+        }
+        passed
+    }
+
+    /// Whether anything is kept of a delivery.
+    pub fn knows(&self, offset: Offset) -> bool {
+        self.settled.contains_key(&offset) || self.open.contains_key(&offset) || self.skipped.contains(&offset)
     }
 
     /// Writes a batch as a sequence of its writer.
@@ -122,8 +155,7 @@ impl Shelf {
     /// Moves the position, which must not pass anything undecided.
     pub fn advance(&mut self, to: Offset, log: &Log) -> Result<(), String> {
         self.position = self.position.max(to);
-        let known = |offset| self.settled.contains_key(offset) || self.open.contains_key(offset);
-        match log.below(to).iter().find(|record| record.wanted && !known(&record.offset)) {
+        match log.below(to).iter().find(|record| record.wanted && !self.knows(record.offset)) {
             Some(lost) => Err(format!("position {to} passes {}, which is neither settled nor open", lost.offset)),
             None if to > log.end => Err(format!("position {to} passes the log's end {}", log.end)),
             None => Ok(()),
@@ -149,8 +181,21 @@ impl Shelf {
         if let Some(row) = earlier.as_ref().filter(|row| row.number > write.number) {
             return Err(format!("{offset} goes back from {} invocations to {}", row.number, write.number));
         }
+        let state = match write.to {
+            To::Handled => State::Handled,
+            To::Failed { .. } => State::HandleFail,
+            To::Open { state, .. } => state,
+        };
+        let before = earlier.as_ref().map_or(State::Committed, |row| row.state);
+        let parks = earlier.is_none() && state == State::Committed;
+        if !parks && !before.delivery_may_become(state) {
+            return Err(format!("{offset} goes from {before} to {state}"));
+        }
         match write.to {
             To::Handled | To::Failed { .. } => {
+                if state == State::HandleFail {
+                    self.failed.insert(offset);
+                }
                 let first = self.ever.insert(offset);
                 self.settled.insert(offset, write.number);
                 match log.before(offset).find(|before| first && !self.ever.contains(&before.offset)) {

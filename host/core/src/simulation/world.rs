@@ -91,6 +91,10 @@ pub enum Task {
     Open {
         host: usize,
     },
+    /// A host looks whether its owner's epoch is over.
+    Compare {
+        partition: usize,
+    },
     /// An owner looks at the gate, which may have moved again meanwhile.
     GateMoved {
         claim: u64,
@@ -282,6 +286,7 @@ impl World {
             }
             Task::Restart { host } => self.hosts[host].alive = true,
             Task::Asked { partition, offset } => return self.poll_asked(partition, offset),
+            Task::Compare { partition } => return self.compare(partition),
             Task::Open { host } => return self.gate(host, Gate::Open),
             Task::StoreUp => self.up = true,
             Task::Fault => return self.fault(),
@@ -325,9 +330,7 @@ impl World {
             };
             let open = shelf.open.iter().find(|(offset, row)| !waits(offset, &row.lane)).map(|(offset, _)| *offset);
             let lost = log.records.iter().filter(|record| record.wanted);
-            let lost = lost
-                .map(|record| record.offset)
-                .find(|offset| !shelf.settled.contains_key(offset) && !shelf.open.contains_key(offset));
+            let lost = lost.map(|record| record.offset).find(|offset| !shelf.knows(*offset));
             let behind = (shelf.position < log.end).then_some(shelf.position);
             open.or(lost).or(behind).map(|offset| (partition, offset))
         })

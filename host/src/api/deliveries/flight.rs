@@ -3,7 +3,7 @@
 //! The bus has the message and the group's position has not passed it: the
 //! delivery is COMMITTED, and nobody has written a word about it yet.
 
-use courier_core::message::Offset;
+use courier_core::message::{Kind, Offset};
 use courier_core::status::State;
 
 use super::id;
@@ -15,12 +15,28 @@ use crate::store::{DeliveryKey, PositionRow};
 /// A place in Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The topic.
+    /// The topic that senders publish on.
     pub topic: String,
+    /// Which of its messages: broadcasts lie in a companion of it.
+    pub kind: Kind,
     /// The partition.
     pub partition: i32,
     /// The offset.
     pub offset: Offset,
+}
+
+impl Place {
+    /// The topic of Kafka that it is in.
+    #[must_use]
+    pub fn log_topic(&self) -> std::borrow::Cow<'_, str> {
+        self.kind.log_topic(&self.topic)
+    }
+}
+
+/// What the positions of a node are for, and those of a group.
+#[must_use]
+pub fn kind_of(listener: Option<&String>) -> Kind {
+    if listener.is_some() { Kind::Broadcast } else { Kind::Event }
 }
 
 /// The positions whose group still has to handle the message at a place.
@@ -32,6 +48,7 @@ pub fn first_flights<'a>(
 ) -> impl Iterator<Item = &'a PositionRow> {
     positions.iter().filter(move |position| {
         position.topic == place.topic
+            && kind_of(position.listener.as_ref()) == place.kind
             && position.partition == place.partition
             && position.next <= place.offset
             && bindings.iter().any(|binding| wants(binding, position, type_name))
@@ -61,7 +78,7 @@ pub fn view(position: &PositionRow, offset: Offset, message_id: &str, key: Shown
         verdict: None,
         reason: None,
         fingerprint: None,
-        node: position.node.clone(),
+        node: position.listener.clone().or_else(|| position.node.clone()),
         received_at: None,
         settled_at: None,
         next_attempt_at: None,
@@ -84,7 +101,7 @@ mod tests {
 
     #[test]
     fn only_what_the_position_has_not_passed_flies() {
-        let place = Place { topic: "order".into(), partition: 0, offset: Offset(17) };
+        let place = Place { topic: "order".into(), kind: Kind::Event, partition: 0, offset: Offset(17) };
         assert_eq!(flights(17, None, &place), 1);
         assert_eq!(flights(18, None, &place), 0);
         assert_eq!(flights(0, Some(&["OrderCreated"]), &place), 1);

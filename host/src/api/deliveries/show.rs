@@ -58,10 +58,15 @@ async fn flying(app: &App, position: &PositionRow, key: DeliveryKey) -> Result<O
     if position.next > key.offset {
         return Ok(None);
     }
-    let read = app.log.read(&position.topic, position.partition, key.offset).await;
+    let place = Place {
+        topic: position.topic.clone(),
+        kind: flight::kind_of(position.listener.as_ref()),
+        partition: position.partition,
+        offset: key.offset,
+    };
+    let read = app.log.read(&place.log_topic(), position.partition, key.offset).await;
     let read = read.map_err(|why| Problem::unavailable(format!("Kafka could not be read: {why}")))?;
     let Some(message) = read else { return Ok(None) };
-    let place = Place { topic: position.topic.clone(), partition: position.partition, offset: key.offset };
     let bindings = app.groups.bindings();
     let flies =
         flight::first_flights(std::slice::from_ref(position), &bindings, &place, &message.type_name).next().is_some();

@@ -202,7 +202,7 @@ pub(in crate::api) fn message_of(row: &DeliveryRow) -> MessageView {
         source: None,
         topic: row.topic.clone(),
         type_name: known(&row.type_name),
-        kind: "event".to_owned(),
+        kind: super::flight::kind_of(row.listener.as_ref()).as_str().to_owned(),
         time: time::format(row.record_time),
         state: State::Committed.as_str(),
         reason: None,

@@ -1,6 +1,7 @@
 //! What operators use on groups: look, pause, resume, seek.
 
 pub mod list;
+pub mod parked;
 pub mod pause;
 pub mod seek;
 pub mod show;

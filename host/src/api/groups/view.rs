@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use courier_core::message::Offset;
+use courier_core::message::{Kind, Offset, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -10,7 +10,10 @@ use crate::api::App;
 use crate::api::auth::Caller;
 use crate::api::ports::BindingView;
 use crate::api::problem::Problem;
-use crate::store::{GroupTotals, PositionRow};
+use crate::api::time;
+use crate::clock::now;
+use crate::store::{GroupTotals, ListenerRow, PaceRow, PositionRow};
+use crate::tally::{PACE_WINDOW, quantile_ms};
 
 /// A consumer group.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -26,12 +29,31 @@ pub struct GroupView {
     pub bindings: Vec<BindingView>,
     /// Where it is in its partitions.
     pub partitions: Vec<PartitionView>,
+    /// The nodes that hear its broadcasts, or did.
+    pub broadcast: Vec<ListenerView>,
     /// Its unfinished deliveries that have rows.
     pub open: OpenView,
     /// Deliveries that were handled.
     pub handled: u64,
     /// Deliveries that failed for good.
     pub failed: u64,
+    /// Milliseconds that half of the attempts of the last hour took at most,
+    /// over all hosts; null without attempts.
+    #[schema(required = true)]
+    pub p50_ms: Option<f64>,
+    /// The same for 99 of 100.
+    #[schema(required = true)]
+    pub p99_ms: Option<f64>,
+}
+
+impl GroupView {
+    /// Records that the group is behind; none when it is not known for each
+    /// partition, or when there are none yet.
+    #[must_use]
+    pub fn lag(&self) -> Option<i64> {
+        let lags: Option<Vec<i64>> = self.partitions.iter().map(|partition| partition.lag).collect();
+        lags.filter(|lags| !lags.is_empty()).map(|lags| lags.into_iter().sum())
+    }
 }
 
 /// A partition of a group.
@@ -54,6 +76,29 @@ pub struct PartitionView {
     pub node: Option<String>,
 }
 
+/// A node that hears the broadcasts of a topic for a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ListenerView {
+    /// The node.
+    pub node: String,
+    /// Whether it runs.
+    pub live: bool,
+    /// When it first listened.
+    pub registered_at: String,
+    /// When it was last there.
+    pub seen_at: String,
+    /// Whether it is no longer expected to handle broadcasts.
+    pub forgotten: bool,
+    /// Why it is not.
+    #[schema(required = true)]
+    pub why: Option<String>,
+    /// The topic that senders broadcast on.
+    pub topic: String,
+    /// Broadcasts it has not handled yet; null when that is not known.
+    #[schema(required = true)]
+    pub lag: Option<i64>,
+}
+
 /// Unfinished deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct OpenView {
@@ -72,8 +117,34 @@ pub(in crate::api) async fn all(app: &App, caller: &Caller) -> Result<Vec<GroupV
     let paused: HashMap<String, String> = app.store.paused().await?.into_iter().collect();
     let positions = app.store.positions().await?;
     let totals = app.store.totals().await?;
-    let groups = assemble(app.groups.bindings(), &positions, &totals, &paused, &app.groups.log_ends());
+    let listeners = app.store.listeners().await?;
+    let ends = app.groups.log_ends();
+    let mut groups = assemble(app.groups.bindings(), &positions, &totals, &paused, &ends);
+    for listener in &listeners {
+        if let Some(group) = groups.iter_mut().find(|group| group.group == listener.group) {
+            group.broadcast.push(listener_view(listener, &positions, &ends));
+        }
+    }
+    let since = Timestamp(now().0.saturating_sub(PACE_WINDOW.as_micros() as i64));
+    let paces = paces(app.store.paces(since).await?);
+    for group in &mut groups {
+        let Some(buckets) = paces.get(&group.group) else { continue };
+        (group.p50_ms, group.p99_ms) = (quantile_ms(buckets, 0.5), quantile_ms(buckets, 0.99));
+    }
     Ok(groups.into_iter().filter_map(|group| scoped(group, caller)).collect())
+}
+
+/// How long attempts took, by group, over all processes.
+fn paces(rows: Vec<PaceRow>) -> HashMap<String, Vec<u64>> {
+    let mut paces: HashMap<String, Vec<u64>> = HashMap::new();
+    for row in rows {
+        let sum = paces.entry(row.group).or_default();
+        sum.resize(sum.len().max(row.buckets.len()), 0);
+        for (sum, count) in sum.iter_mut().zip(row.buckets) {
+            *sum += count;
+        }
+    }
+    paces
 }
 
 /// One group.
@@ -111,7 +182,7 @@ fn assemble(
     for binding in bindings {
         entry(&mut groups, &binding.group.clone()).bindings.push(binding);
     }
-    for row in positions {
+    for row in positions.iter().filter(|row| row.listener.is_none()) {
         let end = ends.get(&(row.topic.clone(), row.partition)).copied();
         entry(&mut groups, &row.group).partitions.push(partition(row, end));
     }
@@ -144,9 +215,12 @@ fn entry<'a>(groups: &'a mut BTreeMap<String, GroupView>, name: &str) -> &'a mut
         why: None,
         bindings: Vec::new(),
         partitions: Vec::new(),
+        broadcast: Vec::new(),
         open: OpenView::default(),
         handled: 0,
         failed: 0,
+        p50_ms: None,
+        p99_ms: None,
     })
 }
 
@@ -162,6 +236,31 @@ fn partition(row: &PositionRow, end: Option<Offset>) -> PartitionView {
     }
 }
 
+fn listener_view(
+    listener: &ListenerRow,
+    positions: &[PositionRow],
+    ends: &HashMap<(String, i32), Offset>,
+) -> ListenerView {
+    let companion = Kind::Broadcast.log_topic(&listener.topic).into_owned();
+    let own = positions.iter().filter(|row| {
+        row.group == listener.group && row.topic == listener.topic && row.listener.as_ref() == Some(&listener.node)
+    });
+    let behind = |row: &PositionRow| {
+        let end = ends.get(&(companion.clone(), row.partition))?;
+        Some(end.0.saturating_sub(row.next.0).max(0))
+    };
+    ListenerView {
+        node: listener.node.clone(),
+        live: listener.live,
+        registered_at: time::format(listener.registered_at),
+        seen_at: time::format(listener.seen_at),
+        forgotten: listener.gone.is_some(),
+        why: listener.gone.as_ref().map(|(_, why)| why.clone()),
+        topic: listener.topic.clone(),
+        lag: own.map(behind).sum::<Option<i64>>().filter(|_| listener.gone.is_none()),
+    }
+}
+
 /// The part of a group that is in the caller's scope; none when nothing is.
 /// The sums are those of the whole group.
 fn scoped(mut group: GroupView, caller: &Caller) -> Option<GroupView> {
@@ -174,6 +273,7 @@ fn scoped(mut group: GroupView, caller: &Caller) -> Option<GroupView> {
         }
         group.bindings.retain(|binding| !binding.topics.is_empty());
         group.partitions.retain(|partition| caller.sees_topic(&partition.topic));
+        group.broadcast.retain(|listener| caller.sees_topic(&listener.topic));
         if group.bindings.is_empty() && group.partitions.is_empty() {
             return None;
         }
@@ -206,14 +306,19 @@ mod tests {
                 "group": "stock", "paused": false, "why": null,
                 "bindings": [{
                     "group": "stock", "topics": ["order"], "plugin": "order-handler", "types": null, "ordering": "key",
-                    "isolation": "message", "concurrency": 8, "paused": false, "why": null,
+                    "isolation": "message", "concurrency": 8, "paused": false, "why": null, "blocked": null,
+                    "version": null, "start": "earliest", "retry": null, "dead_letter": null, "timeout": "5s",
+                    "cpu": "500ms", "memory": 67_108_864, "log": 65_536, "batch": 1, "max_gap": 50_000,
+                    "rate_limit": null, "circuit": null, "dedupe": null,
+                    "grant": { "publish": [], "state": false, "cache": false, "http": [] },
                 }],
                 "partitions": [
                     { "topic": "order", "partition": 0, "position": 17, "end": 30, "lag": 13, "node": "host-1" },
                     { "topic": "order", "partition": 1, "position": 17, "end": null, "lag": null, "node": "host-1" },
                 ],
+                "broadcast": [],
                 "open": { "waiting": 1, "push_fail": 2, "retrying": 3, "held": 4 },
-                "handled": 5, "failed": 6,
+                "handled": 5, "failed": 6, "p50_ms": null, "p99_ms": null,
             }])
         );
     }

@@ -2,21 +2,23 @@
 //!
 //! The topic is the extension attribute `topic` (the header `ce-topic` in the
 //! binary form), or `?topic=` for events without one. `partitionkey` is the
-//! key. The extension attributes `delay` ("2s") and `deliverat` (RFC 3339), or
-//! the headers `ce-delay` and `ce-deliverat`, say when the event is due; they
-//! are for Courier and not part of the record. Every other attribute becomes
-//! the record header `ce_<name>`, as the Kafka binding of CloudEvents wants.
+//! key, and `kind` says `broadcast` for one. The extension attributes `delay`
+//! ("2s") and `deliverat` (RFC 3339), or the headers `ce-delay` and
+//! `ce-deliverat`, say when the event is due; they are for Courier and not part
+//! of the record. Every other attribute becomes the record header `ce_<name>`,
+//! as the Kafka binding of CloudEvents wants.
 
 use std::collections::BTreeMap;
 
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use bytes::Bytes;
-use courier_core::message::{Header, Kind};
+use courier_core::message::Header;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::form::{Defaults, bad, read_delay, read_deliver_at};
+use super::json::read_kind;
 use crate::api::ports::Draft;
 use crate::api::problem::Problem;
 use crate::api::shown::BASE64;
@@ -91,6 +93,7 @@ fn draft(
     let time =
         attributes.remove("time").map(|text| time::parse(&text).map_err(|why| bad(format!("`time` is wrong: {why}"))));
     let topic = defaults.topic(attributes.remove("topic"));
+    let kind = read_kind(attributes.remove("kind").as_deref())?;
     let delay = attributes.remove("delay").map(|text| read_delay(&text)).transpose()?;
     let deliver_at = attributes.remove("deliverat").map(|text| read_deliver_at("deliverat", &text)).transpose()?;
     let key = attributes.remove("partitionkey").map(|key| Bytes::from(key.into_bytes()));
@@ -107,11 +110,12 @@ fn draft(
         key,
         source,
         id: Some(id),
-        kind: Kind::Event,
+        kind,
         content_type,
         body,
         headers,
         time: time.transpose()?,
+        fault: None,
         deliver_at,
         delay,
     }))

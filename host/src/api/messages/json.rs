@@ -101,6 +101,7 @@ pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
         body,
         headers,
         time: None,
+        fault: None,
         deliver_at,
         delay,
     }))
@@ -110,10 +111,7 @@ pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
 pub(super) fn read_kind(word: Option<&str>) -> Result<Kind, Problem> {
     match word {
         None | Some("event") => Ok(Kind::Event),
-        Some("broadcast") => Err(Problem::unprocessable(
-            "not available",
-            "broadcasts are not available in this version; send it as an event",
-        )),
+        Some("broadcast") => Ok(Kind::Broadcast),
         Some(other) => Err(bad(format!("the kind {other:?} is unknown; write \"event\" or \"broadcast\""))),
     }
 }
@@ -233,6 +231,7 @@ mod tests {
                     header("d", Some(b"y")),
                 ],
                 time: None,
+                fault: None,
                 deliver_at: None,
                 delay: None,
             }
@@ -264,7 +263,6 @@ mod tests {
         refused(r#"{"topic":"a","type":"T","body":1,"headers":{"x":{"base64":1}}}"#, 400, "no Base64");
         refused(r#"{"topic":"a","type":"T","body":1,"headers":{"CE_id":"1"}}"#, 400, "belongs to Courier");
         refused(r#"{"topic":"a","type":"T","body":1,"kind":"news"}"#, 400, "\"event\" or \"broadcast\"");
-        refused(r#"{"topic":"a","type":"T","body":1,"kind":"broadcast"}"#, 422, "not available in this version");
         refused(r#"{"topic":"a","type":"T","body":1,"delay":"2"}"#, 400, "`delay` is \"2\": a duration is");
         refused(r#"{"topic":"a","type":"T","body":1,"delay":2}"#, 400, "invalid type: integer `2`");
         refused(

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use courier_core::message::Offset;
+use courier_core::message::{Kind, Offset};
 
 use super::view::{Contents, MessageView, PlaceView, kept};
 use crate::api::App;
 use crate::api::auth::{As, Caller, Viewer};
 use crate::api::deliveries::flight::{self, Place};
-use crate::api::deliveries::view;
+use crate::api::deliveries::view::{self, DeliveryView};
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
@@ -50,7 +50,10 @@ pub(in crate::api) async fn show(
     }
     let rows = visible_rows(&app, &caller, &id).await?;
     let place = match &row {
-        Some(row) => row.place.map(|(partition, offset)| place(&row.topic, partition, offset)),
+        Some(row) => row.place.map(|(partition, offset)| {
+            let kind = if row.kind == Kind::Broadcast.as_str() { Kind::Broadcast } else { Kind::Event };
+            place(&row.topic, kind, partition, offset)
+        }),
         None => newest(&rows).or_else(|| by_coordinates(&id, &positions, &caller)),
     };
     // A direct send whose acknowledgement was lost has deliveries already.
@@ -63,12 +66,16 @@ pub(in crate::api) async fn show(
         let bindings = app.groups.bindings();
         let flying = flight::first_flights(&positions, &bindings, place, &type_name);
         for position in flying.filter(|position| caller.sees_group(&position.group)) {
-            if deliveries.iter().all(|delivery| delivery.group != position.group) {
+            // Of a broadcast each node of a group has its own.
+            let is_shown = |delivery: &DeliveryView| {
+                delivery.group == position.group && (position.listener.is_none() || delivery.node == position.listener)
+            };
+            if !deliveries.iter().any(is_shown) {
                 deliveries.push(flight::view(position, place.offset, &message.id, message.key.clone(), &type_name));
             }
         }
     }
-    deliveries.sort_by(|one, other| one.group.cmp(&other.group));
+    deliveries.sort_by(|one, other| (&one.group, &one.node).cmp(&(&other.group, &other.node)));
     message.deliveries = Some(deliveries);
     message.also = other_places(&elsewhere);
     Ok(Json(message))
@@ -90,12 +97,12 @@ async fn visible_rows(app: &App, caller: &Caller, id: &str) -> Result<Vec<Delive
     Ok(rows)
 }
 
-fn place(topic: &str, partition: i32, offset: Offset) -> Place {
-    Place { topic: topic.to_owned(), partition, offset }
+fn place(topic: &str, kind: Kind, partition: i32, offset: Offset) -> Place {
+    Place { topic: topic.to_owned(), kind, partition, offset }
 }
 
 fn place_of(row: &DeliveryRow) -> Place {
-    place(&row.topic, row.partition, row.key.offset)
+    place(&row.topic, flight::kind_of(row.listener.as_ref()), row.partition, row.key.offset)
 }
 
 fn newest(rows: &[DeliveryRow]) -> Option<Place> {
@@ -109,8 +116,12 @@ fn by_coordinates(id: &str, positions: &[PositionRow], caller: &Caller) -> Optio
     let offset = parts.next()?.parse().ok().filter(|offset| *offset >= 0)?;
     let partition = parts.next()?.parse().ok()?;
     let topic = parts.next()?;
-    let read = positions.iter().any(|position| position.topic == topic && position.partition == partition);
-    (read && caller.sees_topic(topic)).then(|| place(topic, partition, Offset(offset)))
+    positions.iter().find_map(|position| {
+        let kind = flight::kind_of(position.listener.as_ref());
+        let here = kind.log_topic(&position.topic) == topic && position.partition == partition;
+        let seen = here && caller.sees_topic(&position.topic);
+        seen.then(|| place(&position.topic, kind, partition, Offset(offset)))
+    })
 }
 
 /// The message itself, from its row or from its record.
@@ -153,9 +164,15 @@ fn kept_by_deliveries(app: &App, here: &[DeliveryRow]) -> Option<Contents> {
 }
 
 async fn read_again(app: &App, place: &Place, expected: Option<&str>) -> Contents {
-    let read = app.log.read(&place.topic, place.partition, place.offset);
+    let log_topic = place.log_topic();
+    let read = app.log.read(&log_topic, place.partition, place.offset);
     match tokio::time::timeout(READ_TIMEOUT, read).await {
-        Ok(Ok(Some(message))) if expected.is_none_or(|id| id == message.id) => Contents::Whole(Box::new(message)),
+        Ok(Ok(Some(mut message))) if expected.is_none_or(|id| id == message.id) => {
+            // Where it lies is one thing, what it was published on another.
+            message.topic.clone_from(&place.topic);
+            message.kind = place.kind;
+            Contents::Whole(Box::new(message))
+        }
         Ok(Ok(_)) => Contents::Missing("Kafka no longer has this record".into()),
         Ok(Err(why)) => Contents::Away(format!("Kafka could not be read: {why}")),
         Err(_) => Contents::Away(format!("Kafka did not answer within {} s", READ_TIMEOUT.as_secs())),
@@ -165,7 +182,11 @@ async fn read_again(app: &App, place: &Place, expected: Option<&str>) -> Content
 fn other_places(elsewhere: &[DeliveryRow]) -> Vec<PlaceView> {
     let mut places: Vec<PlaceView> = Vec::new();
     for row in elsewhere {
-        let place = PlaceView { topic: row.topic.clone(), partition: row.partition, offset: row.key.offset.0 };
+        let place = PlaceView {
+            topic: flight::kind_of(row.listener.as_ref()).log_topic(&row.topic).into_owned(),
+            partition: row.partition,
+            offset: row.key.offset.0,
+        };
         if !places.contains(&place) {
             places.push(place);
         }

@@ -35,7 +35,7 @@ pub struct MessageView {
     pub time: String,
     /// SEND_FAIL or COMMITTED.
     pub state: &'static str,
-    /// Why it is SEND_FAIL.
+    /// Why it is SEND_FAIL; of a broadcast also that no node was there for it.
     #[schema(required = true)]
     pub reason: Option<String>,
     /// Whether the host tries again by itself.

@@ -14,7 +14,7 @@ pub(super) async fn ranges(app: &App, wanted: &Wanted, span: &Span) -> Result<Ve
     let positions = app.store.positions().await?;
     let positions: Vec<PositionRow> = positions
         .into_iter()
-        .filter(|row| row.group == wanted.group && row.topic == span.topic)
+        .filter(|row| row.group == wanted.group && row.topic == span.topic && row.listener.is_none())
         .filter(|row| span.partition.is_none_or(|partition| partition == row.partition))
         .collect();
     if positions.is_empty() {

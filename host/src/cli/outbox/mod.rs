@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use super::say;
 
 const POSTGRES: &str = include_str!("postgres.sql");
+const NOTIFY: &str = include_str!("postgres_notify.sql");
 const SQLITE: &str = include_str!("sqlite.sql");
 
 #[derive(Debug, clap::Subcommand)]
@@ -15,6 +16,11 @@ pub(super) enum Command {
         /// The sender's database.
         #[arg(long = "for", value_enum, value_name = "DATABASE")]
         database: Database,
+        /// Also the trigger that wakes Courier at each commit, instead of at
+        /// its next look. PostgreSQL lets commits that notify happen one
+        /// after another, which costs a busy sender a good part of its rate.
+        #[arg(long)]
+        notify: bool,
     },
 }
 
@@ -27,11 +33,15 @@ pub(super) enum Database {
 }
 
 pub(super) fn run(command: &Command) -> anyhow::Result<()> {
-    let Command::Schema { database } = command;
-    say(match database {
-        Database::Postgres => POSTGRES,
-        Database::Sqlite => SQLITE,
-    })
+    let Command::Schema { database, notify } = command;
+    match (database, notify) {
+        (Database::Postgres, false) => say(POSTGRES),
+        (Database::Postgres, true) => say(&format!("{POSTGRES}\n{NOTIFY}")),
+        (Database::Sqlite, false) => say(SQLITE),
+        (Database::Sqlite, true) => {
+            anyhow::bail!("SQLite cannot notify another process: leave out --notify; Courier looks by itself")
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Messages handed in by senders, and what became of direct sends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::columns::Columns;
 use super::delayed::{DelayedColumns, due_columns};
@@ -13,13 +13,27 @@ use crate::store::{Accepted, MessageRow, NewMessage, SentMessage, StoreError};
 use sqlx::postgres::PgConnection;
 
 pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let answers = accept_in(&mut tx, messages).await?;
+    commit(tx).await?;
+    Ok(answers)
+}
+
+/// The same within a transaction.
+pub(super) async fn accept_in(tx: &mut PgConnection, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
     // The first of several with one id within the batch is the one to store.
     let mut first: HashMap<&str, usize> = HashMap::with_capacity(messages.len());
     for (index, message) in messages.iter().enumerate() {
         first.entry(&message.id).or_insert(index);
     }
-    let mut tx = store.begin_tx().await?;
-    let new = insert(&mut tx, messages, &first).await?;
+    let mut new = insert(tx, messages, &first).await?;
+    if new.len() < first.len() {
+        // Those that were refused before make room for what takes their place.
+        let freed = forget_refused(tx, messages, &first, &new).await?;
+        if !freed.is_empty() {
+            new.extend(insert(tx, messages, &freed).await?);
+        }
+    }
     let (mut outbound, mut delayed) = (OutboundColumns::default(), DelayedColumns::default());
     for (index, message) in messages.iter().enumerate() {
         if new.contains_key(&*clean(&message.id)) && first.get(&*message.id) == Some(&index) {
@@ -36,8 +50,7 @@ pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Re
     if !delayed.is_empty() {
         delayed.insert().execute(&mut *tx).await.map_err(at_statement)?;
     }
-    let known = if new.len() == messages.len() { HashMap::new() } else { known(&mut tx, messages).await? };
-    commit(tx).await?;
+    let known = if new.len() == messages.len() { HashMap::new() } else { known(tx, messages).await? };
     messages
         .iter()
         .enumerate()
@@ -108,6 +121,42 @@ async fn insert(
     .await
     .map_err(at_statement)?;
     inserted.iter().map(|row| Ok((row.take("id")?, ()))).collect()
+}
+
+/// Removes the rows of messages that were refused for what was wrong with
+/// them, so that a corrected message, or the same one where it is right by
+/// now, is taken under its id; answers those that can be inserted now.
+///
+/// Nothing of them is in Kafka or on its way there: a row that the relay ever
+/// had has a shard.
+async fn forget_refused<'m>(
+    tx: &mut PgConnection,
+    messages: &'m [NewMessage],
+    first: &HashMap<&'m str, usize>,
+    new: &HashMap<String, ()>,
+) -> Result<HashMap<&'m str, usize>, StoreError> {
+    let mut places: Vec<usize> =
+        first.values().copied().filter(|place| !new.contains_key(&*clean(&messages[*place].id))).collect();
+    places.sort_unstable_by(|a, b| messages[*a].id.cmp(&messages[*b].id));
+    let rows: Vec<&NewMessage> = places.iter().map(|place| &messages[*place]).collect();
+    let gone = sqlx::query(
+        "WITH old AS (
+             SELECT m.id FROM unnest($1::text[], $2::bytea[], $3::boolean[]) AS r (id, digest, refused)
+             JOIN message m ON m.id = r.id
+             WHERE m.state = 1 AND NOT m.retrying AND m.partition IS NULL AND m.shard IS NULL
+                 AND m.reason IS DISTINCT FROM 'cancelled' AND (m.digest <> r.digest OR NOT r.refused)
+             ORDER BY m.id COLLATE \"C\" FOR UPDATE OF m
+         )
+         DELETE FROM message WHERE id IN (SELECT id FROM old) RETURNING id",
+    )
+    .bind(rows.iter().map(|row| clean(&row.id)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| &row.digest[..]).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.is_refused()).collect::<Vec<_>>())
+    .fetch_all(tx)
+    .await
+    .map_err(at_statement)?;
+    let gone = gone.iter().map(|row| row.take::<String>("id")).collect::<Result<HashSet<_>, _>>()?;
+    Ok(first.iter().filter(|(id, _)| gone.contains(&*clean(id))).map(|(id, place)| (*id, *place)).collect())
 }
 
 /// The messages that are stored under the ids, with their digests.

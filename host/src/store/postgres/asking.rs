@@ -20,6 +20,7 @@ pub(super) fn open_row(row: &PgRow) -> Result<OpenRow, StoreError> {
         position: PositionId(row.take("position_id")?),
         offset: row.offset("record_offset")?,
         key: row.bytes("key")?,
+        message_id: row.take("message_id")?,
         state: text::state(row.take("state")?)?,
         next_attempt_at: row.time_opt("next_attempt_at")?,
         held: row.take("held")?,
@@ -38,7 +39,7 @@ pub(super) async fn open_records(
 ) -> Result<Vec<Option<OpenRecord>>, StoreError> {
     let wanted: Vec<i64> = offsets.iter().map(|offset| offset.0).collect();
     let rows = sqlx::query(
-        "SELECT o.position_id, o.record_offset, o.key, o.state, o.next_attempt_at, o.held, o.number, o.counted,
+        "SELECT o.position_id, o.record_offset, o.key, o.message_id, o.state, o.next_attempt_at, o.held, o.number, o.counted,
              o.received_at, o.asked_at, coalesce(octet_length(o.record), 0) AS record_bytes, o.record
          FROM open_delivery o WHERE o.position_id = $1 AND o.record_offset = ANY($2)",
     )
@@ -63,7 +64,8 @@ pub(super) async fn asked(
 ) -> Result<Vec<OpenRow>, StoreError> {
     let positions: Vec<i64> = positions.iter().map(|position| position.0).collect();
     let rows = sqlx::query(
-        "SELECT position_id, record_offset, key, state, next_attempt_at, held, number, counted, received_at, asked_at,
+        "SELECT position_id, record_offset, key, message_id, state, next_attempt_at, held, number, counted, received_at,
+             asked_at,
              coalesce(octet_length(record), 0) AS record_bytes
          FROM open_delivery WHERE position_id = ANY($1) AND asked_at > $2
          ORDER BY asked_at, position_id, record_offset LIMIT $3",
@@ -85,6 +87,7 @@ pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result
         .await
         .map_err(at_statement)?
         .ok_or_else(|| unknown(delivery))?;
+    super::broadcast::refuse_gone_listener(&mut tx, delivery).await?;
     let asked_at = asking_time(&mut tx).await?;
     let mut deltas = Deltas::default();
     let one = std::slice::from_ref(delivery);

@@ -38,10 +38,13 @@ const SESSION: [(&str, &str); 7] = [
 ];
 
 /// Migrations in their order; one that was released never changes.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (2, "delayed", include_str!("migrations/0002_delayed.sql")),
+    (4, "outbox", include_str!("migrations/0004_outbox.sql")),
     (5, "redrive", include_str!("migrations/0005_redrive.sql")),
+    (7, "broadcast", include_str!("migrations/0007_broadcast.sql")),
+    (9, "centre", include_str!("migrations/0009_centre.sql")),
 ];
 
 /// Connects, migrates, and gives the pool.
@@ -66,10 +69,10 @@ pub(super) async fn open(url: &str) -> Result<PgPool, StoreError> {
 /// lets one host migrate at a time is waited for as long as it takes, and a
 /// table may take longer to alter than a verb may.
 async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
-    let migrations = MIGRATIONS.map(|(version, description, sql)| {
+    let migrations = MIGRATIONS.iter().map(|&(version, description, sql)| {
         Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
     });
     let mut connection = PgConnection::connect_with(options).await.map_err(at_statement)?;
-    Migrator::with_migrations(migrations.into()).run(&mut connection).await.map_err(at_migration)?;
+    Migrator::with_migrations(migrations.collect()).run(&mut connection).await.map_err(at_migration)?;
     connection.close().await.map_err(at_statement)
 }

@@ -50,14 +50,16 @@ impl<'a> DelayedColumns<'a> {
     pub(super) fn insert(&self) -> Query<'_, Postgres, PgArguments> {
         sqlx::query(
             "INSERT INTO delayed (shard, due, message_id, topic, type_name, source, key, record)
-             SELECT r.shard, (m.deliver_at + 999) / 1000 * 1000, m.id, m.topic, m.type_name, m.source, m.key, r.record
-             FROM unnest($1::text[], $2::integer[], $3::bytea[]) WITH ORDINALITY AS r (id, shard, record, place)
+             SELECT r.shard, (m.deliver_at + 999) / 1000 * 1000, m.id, r.topic, m.type_name, m.source, m.key, r.record
+             FROM unnest($1::text[], $2::integer[], $3::bytea[], $4::text[])
+                 WITH ORDINALITY AS r (id, shard, record, topic, place)
              JOIN message m ON m.id = r.id AND m.deliver_at IS NOT NULL
              ORDER BY r.place",
         )
         .bind(self.rows.iter().map(|row| clean(&row.message_id)).collect::<Vec<_>>())
         .bind(self.rows.iter().map(|row| row.shard).collect::<Vec<_>>())
         .bind(self.rows.iter().map(|row| &row.record[..]).collect::<Vec<_>>())
+        .bind(self.rows.iter().map(|row| clean(&row.topic)).collect::<Vec<_>>())
     }
 }
 
@@ -256,10 +258,10 @@ fn push_walk(query: &mut QueryBuilder<Postgres>, columns: &str, filter: &Delayed
 /// Appends what the range leaves open.
 fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &DelayedFilter) {
     if let Some(topic) = &filter.topic {
-        query.push(" AND d.topic = ").push_bind(clean(topic).into_owned());
+        query.push(" AND m.topic = ").push_bind(clean(topic).into_owned());
     }
     if let Some(topics) = &filter.topics {
-        query.push(" AND d.topic = ANY(").push_bind(topics.clone()).push(")");
+        query.push(" AND m.topic = ANY(").push_bind(topics.clone()).push(")");
     }
     if let Some(type_name) = &filter.type_name {
         query.push(" AND d.type_name = ").push_bind(clean(type_name).into_owned());

@@ -148,7 +148,9 @@ fn select(
         Source::Open => ("NULL::bigint AS settled_at, d.next_attempt_at", "open_delivery", "d.received_at"),
         Source::Final => ("d.settled_at, NULL::bigint AS next_attempt_at", "delivery", "d.settled_at"),
     };
-    let mut query = QueryBuilder::new("SELECT x.*, g.name AS group_name, p.topic, p.incarnation, p.partition, ");
+    let mut query = QueryBuilder::new(
+        "SELECT x.*, g.name AS group_name, p.topic, nullif(p.listener, '') AS listener, p.incarnation, p.partition, ",
+    );
     query.push("n.word AS node, v.word AS version FROM (SELECT d.position_id, d.record_offset, d.record_time, ");
     query.push("d.received_at, d.started_at, ").push(columns);
     query.push(", d.group_id, d.node_id, d.version_id, d.number, d.counted, d.state, d.verdict, d.message_id, d.key, ");

@@ -1,4 +1,4 @@
-//! Groups: their sums, state, lost ranges and pauses; the audit log.
+//! Groups: their sums, state, lost ranges and pauses.
 
 use bytes::Bytes;
 use sqlx::postgres::PgRow;
@@ -95,22 +95,4 @@ pub(super) async fn paused(store: &PostgresStore) -> Result<Vec<(String, String)
         .await
         .map_err(at_statement)?;
     rows.iter().map(|row| Ok((row.take("name")?, row.take("why")?))).collect()
-}
-
-pub(super) async fn audit(
-    store: &PostgresStore,
-    by: &str,
-    action: &str,
-    subject: &str,
-    detail: &str,
-) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO audit (at, by, action, subject, detail) VALUES (courier_now(), $1, $2, $3, $4)")
-        .bind(clean(by))
-        .bind(clean(action))
-        .bind(clean(subject))
-        .bind(clean(detail))
-        .execute(&store.pool)
-        .await
-        .map_err(at_statement)?;
-    Ok(())
 }

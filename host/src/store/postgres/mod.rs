@@ -17,15 +17,20 @@
 
 mod accept;
 mod asking;
+mod audits;
+mod broadcast;
 mod columns;
 mod connect;
+mod dedupe;
 mod delayed;
 mod deliveries;
 mod error;
 mod groups;
 mod messages;
+mod minutes;
 mod nodes;
 mod outbound;
+mod outbox;
 mod plugins;
 mod positions;
 mod prune;
@@ -33,12 +38,14 @@ mod redrive;
 mod redrive_plan;
 mod relayed;
 mod seek;
+mod sessions;
 mod settle;
 mod settle_columns;
 mod settle_open;
 mod shards;
 mod single;
 mod text;
+mod troubles;
 mod words;
 
 use std::future::Future;
@@ -309,10 +316,6 @@ impl Store for PostgresStore {
 
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
         prompt(groups::paused(self)).await
-    }
-
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-        bounded(groups::audit(self, by, action, subject, detail)).await
     }
 
     async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {

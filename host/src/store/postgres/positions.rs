@@ -10,7 +10,7 @@ use super::error::at_statement;
 use super::settle_open::{Class, Deltas, PEOPLE};
 use super::text::clean;
 use super::{PostgresStore, commit};
-use crate::store::{ClaimRequest, Claimed, PositionId, PositionRow, StoreError};
+use crate::store::{ClaimRequest, Claimed, PositionId, PositionRow, StoreError, WriterId};
 
 /// Why deliveries of an earlier incarnation of a topic failed.
 const CREATED_ANEW: &str = "the topic was created anew";
@@ -35,7 +35,7 @@ pub(super) async fn begin(
     sqlx::query(
         "INSERT INTO position (group_id, topic, incarnation, partition, topic_id, next, epoch, current)
          SELECT $1, $2, 0, partition, $3, next, 0, true FROM unnest($4::integer[], $5::bigint[]) AS start (partition, next)
-         WHERE NOT EXISTS (SELECT FROM position WHERE group_id = $1 AND topic = $2)
+         WHERE NOT EXISTS (SELECT FROM position WHERE group_id = $1 AND topic = $2 AND listener = '')
          ON CONFLICT DO NOTHING",
     )
     .bind(group_id)
@@ -105,7 +105,7 @@ pub(super) async fn claim(store: &PostgresStore, claim: &ClaimRequest) -> Result
 
 /// What [`open_row`] reads.
 const OPEN_OF_POSITION: &str = "
-    SELECT position_id, record_offset, key, state, next_attempt_at, held, number, counted, received_at, asked_at,
+    SELECT position_id, record_offset, key, message_id, state, next_attempt_at, held, number, counted, received_at, asked_at,
         coalesce(octet_length(record), 0) AS record_bytes
     FROM open_delivery WHERE position_id = $1 ORDER BY record_offset";
 
@@ -118,11 +118,12 @@ async fn lock_current(tx: &mut PgConnection, group_id: i32, claim: &ClaimRequest
     for _ in 0..3 {
         let found = sqlx::query(
             "SELECT id, incarnation, topic_id, next, epoch FROM position
-             WHERE group_id = $1 AND topic = $2 AND partition = $3 AND current FOR UPDATE",
+             WHERE group_id = $1 AND topic = $2 AND partition = $3 AND listener = $4 AND current FOR UPDATE",
         )
         .bind(group_id)
         .bind(clean(&claim.topic))
         .bind(claim.partition)
+        .bind(clean(claim.listener.as_deref().unwrap_or_default()))
         .fetch_optional(&mut *tx)
         .await
         .map_err(at_statement)?;
@@ -148,8 +149,8 @@ async fn insert_position(
     epoch: i64,
 ) -> Result<PgQueryResult, StoreError> {
     sqlx::query(
-        "INSERT INTO position (group_id, topic, incarnation, partition, topic_id, next, epoch, current)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, true) ON CONFLICT DO NOTHING",
+        "INSERT INTO position (group_id, topic, incarnation, partition, topic_id, next, epoch, current, listener, heard_from)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, true, $8, $9) ON CONFLICT DO NOTHING",
     )
     .bind(group_id)
     .bind(clean(&claim.topic))
@@ -158,6 +159,8 @@ async fn insert_position(
     .bind(clean(&claim.topic_id))
     .bind(claim.fallback.0)
     .bind(epoch)
+    .bind(clean(claim.listener.as_deref().unwrap_or_default()))
+    .bind(claim.listener.as_ref().map(|_| claim.fallback.0))
     .execute(tx)
     .await
     .map_err(at_statement)
@@ -179,7 +182,7 @@ async fn renew_incarnation(
         .execute(&mut *tx)
         .await
         .map_err(at_statement)?;
-    let lowest_open = close_open(tx, group_id, claim, old).await?;
+    let lowest_open = close_open(tx, group_id, old.id, Some(claim.writer), CREATED_ANEW).await?;
     let highest: Option<i64> = sqlx::query("SELECT max(record_offset) FROM delivery WHERE position_id = $1")
         .bind(old.id)
         .fetch_one(&mut *tx)
@@ -196,12 +199,14 @@ async fn renew_incarnation(
     lock_current(tx, group_id, claim).await
 }
 
-/// Makes the open rows of an incarnation final; answers the lowest offset.
-async fn close_open(
+/// Makes the open rows of a position final, for that reason; answers the
+/// lowest offset. The caller has locked the position.
+pub(super) async fn close_open(
     tx: &mut PgConnection,
     group_id: i32,
-    claim: &ClaimRequest,
-    old: &Current,
+    position: i64,
+    writer: Option<WriterId>,
+    why: &str,
 ) -> Result<Option<i64>, StoreError> {
     let closed = sqlx::query(
         "WITH gone AS (DELETE FROM open_delivery WHERE position_id = $1 RETURNING *), final AS (
@@ -216,8 +221,8 @@ async fn close_open(
          )
          SELECT state, held, count(*) AS count, min(record_offset) AS lowest FROM gone GROUP BY state, held",
     )
-    .bind(old.id)
-    .bind(CREATED_ANEW)
+    .bind(position)
+    .bind(why)
     .fetch_all(&mut *tx)
     .await
     .map_err(at_statement)?;
@@ -231,7 +236,7 @@ async fn close_open(
         lowest = Some(lowest.map_or(of_class, |lowest: i64| lowest.min(of_class)));
     }
     let node: Option<PgRow> = sqlx::query("SELECT node_id FROM writer WHERE id = $1")
-        .bind(claim.writer.0)
+        .bind(writer.map(|writer| writer.0))
         .fetch_optional(&mut *tx)
         .await
         .map_err(at_statement)?;
@@ -286,9 +291,13 @@ pub(super) async fn skip_lost(
 
 pub(super) async fn positions(store: &PostgresStore) -> Result<Vec<PositionRow>, StoreError> {
     let rows = sqlx::query(
-        "SELECT p.id, g.name, p.topic, p.incarnation, p.partition, p.next, p.epoch, p.node
+        "SELECT p.id, g.name, p.topic, nullif(p.listener, '') AS listener, p.incarnation, p.partition, p.next, p.epoch,
+             p.node
          FROM position p JOIN consumer_group g ON g.id = p.group_id
-         WHERE p.current ORDER BY g.name, p.topic, p.partition",
+         WHERE p.current AND (p.listener = '' OR EXISTS (
+             SELECT FROM listener l WHERE l.group_id = p.group_id AND l.topic = p.topic AND l.node = p.listener
+                 AND l.gone_at IS NULL))
+         ORDER BY g.name, p.topic, p.listener, p.partition",
     )
     .fetch_all(&store.pool)
     .await
@@ -298,6 +307,7 @@ pub(super) async fn positions(store: &PostgresStore) -> Result<Vec<PositionRow>,
             id: PositionId(row.take("id")?),
             group: row.take("name")?,
             topic: row.take("topic")?,
+            listener: row.take("listener")?,
             incarnation: row.take("incarnation")?,
             partition: row.take("partition")?,
             next: row.offset("next")?,

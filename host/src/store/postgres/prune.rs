@@ -18,6 +18,7 @@ use super::error::at_statement;
 use super::settle_open::{Deltas, PEOPLE};
 use super::{PostgresStore, commit, micros, text};
 use crate::store::StoreError;
+use crate::store::minutes::MINUTES_KEPT;
 
 /// Microseconds of a day.
 const DAY: i64 = 86_400_000_000;
@@ -134,16 +135,23 @@ pub(super) async fn prune(store: &PostgresStore, retention: Duration) -> Result<
             }
         }
     }
-    for statement in CHUNKS {
+    for &statement in CHUNKS {
         let done = sqlx::query(statement).bind(cutoff).bind(CHUNK).execute(&store.pool).await.map_err(at_statement)?;
         more |= i64::try_from(done.rows_affected()).unwrap_or(CHUNK) >= CHUNK;
     }
+    more |= super::audits::prune(store, cutoff, CHUNK).await?;
+    // Minutes are for charts of some hours, whatever the retention.
+    sqlx::query("DELETE FROM minute WHERE minute < $1")
+        .bind(now.saturating_sub(micros(MINUTES_KEPT)))
+        .execute(&store.pool)
+        .await
+        .map_err(at_statement)?;
     Ok(more)
 }
 
 /// What goes in chunks: `$1` is the time before which it is old, `$2` the most
 /// rows that may go. Rows are found by an index and removed by their place.
-const CHUNKS: [&str; 9] = [
+const CHUNKS: &[&str] = &[
     // Attempts go after their delivery, never before it.
     "DELETE FROM attempt WHERE ctid = ANY (ARRAY (
          SELECT a.ctid FROM attempt a WHERE a.finished_at < $1
@@ -163,7 +171,11 @@ const CHUNKS: [&str; 9] = [
          ORDER BY m.created_at LIMIT $2)) AND created_at < $1 AND NOT retrying",
     "DELETE FROM state WHERE $1 IS NOT NULL AND value IS NULL AND ctid = ANY (ARRAY (
          SELECT ctid FROM state WHERE value IS NULL LIMIT $2))",
-    "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)",
+    "DELETE FROM dead_letter WHERE ctid = ANY (ARRAY (SELECT ctid FROM dead_letter WHERE at < $1 ORDER BY at LIMIT $2))
+         AND at < $1",
+    "DELETE FROM session WHERE $1 IS NOT NULL AND hash IN (
+         SELECT hash FROM session WHERE expires_at < courier_now() ORDER BY expires_at LIMIT $2)",
+    "DELETE FROM pace WHERE ctid = ANY (ARRAY (SELECT ctid FROM pace WHERE at < $1 LIMIT $2)) AND at < $1",
     "DELETE FROM lost_range WHERE id IN (SELECT id FROM lost_range WHERE found_at < $1 ORDER BY id LIMIT $2)",
     // Redrives that ended or never ran: their items first.
     "DELETE FROM redrive_item WHERE ctid = ANY (ARRAY (

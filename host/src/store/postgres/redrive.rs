@@ -385,7 +385,9 @@ async fn mark(
     let skipped = reasons.iter().flatten().count();
     let marked = sqlx::query(
         "UPDATE redrive_item i SET state = CASE WHEN m.reason IS NULL THEN 2 ELSE 5 END, reason = m.reason,
-             message_id = coalesce(i.message_id, m.message_id), asked_at = CASE WHEN m.reason IS NULL THEN $5 END,
+             message_id = coalesce(i.message_id, m.message_id, (SELECT o.message_id FROM open_delivery o
+                 WHERE o.position_id = i.position_id AND o.record_offset = i.record_offset)),
+             asked_at = CASE WHEN m.reason IS NULL THEN $5 END,
              finished_at = CASE WHEN m.reason IS NOT NULL THEN $5 END
          FROM unnest($2::bigint[], $3::text[], $4::text[]) AS m (seq, reason, message_id)
          WHERE i.redrive_id = $1 AND i.seq = m.seq AND i.state = 1",
@@ -423,7 +425,9 @@ async fn classify(tx: &mut PgConnection, id: RedriveId, seqs: &[i64]) -> Result<
     .map_err(at_statement)?;
     sqlx::query(
         "SELECT i.seq, i.position_id, i.record_offset, i.number AS planned, i.was_final, d.state AS ended,
-             d.number AS ended_number, o.number AS open, p.current, i.record_offset < p.next AS passed
+             d.number AS ended_number, o.number AS open, p.current AND NOT EXISTS (
+                 SELECT FROM listener l WHERE l.group_id = p.group_id AND l.topic = p.topic AND l.node = p.listener
+                     AND l.gone_at IS NOT NULL) AS current, i.record_offset < p.next AS passed
          FROM redrive_item i
          JOIN position p ON p.id = i.position_id
          LEFT JOIN delivery d ON d.position_id = i.position_id AND d.record_offset = i.record_offset

@@ -20,6 +20,7 @@ use super::error::at_statement;
 use super::settle_columns::{AttemptColumns, FinalColumns, OpenColumns, OutboundColumns, Place};
 use super::settle_open::{self, Class, DeltaColumns, Deltas, expect};
 use super::text::clean;
+use super::troubles::DeadLetters;
 use super::words::Known;
 use super::{PostgresStore, commit};
 use crate::store::{Becomes, OutcomeRow, Part, Settled, StoreError, WriterId};
@@ -43,6 +44,7 @@ pub(super) async fn settle(
     if !batch.outbound.is_empty() {
         batch.outbound.insert().execute(&mut *tx).await.map_err(at_statement)?;
     }
+    batch.dead_letters.write(&mut tx).await?;
     write_state(&mut tx, &batch.state).await?;
     finish(&mut tx, &batch, &deltas, locked.node).await?;
     commit(tx).await?;
@@ -130,6 +132,7 @@ struct Batch<'a> {
     had_offset: Vec<i64>,
     attempts: AttemptColumns<'a>,
     outbound: OutboundColumns<'a>,
+    dead_letters: DeadLetters,
     /// The last write of each key, in key order, so that two hosts which write
     /// the same keys of a group take the rows in one order.
     state: BTreeMap<(i32, &'a str), Option<&'a [u8]>>,
@@ -163,13 +166,7 @@ impl<'a> Batch<'a> {
         deltas: &mut Deltas,
     ) -> Result<(), StoreError> {
         let of_group = deltas.of(place.group);
-        let fits = match &row.to {
-            Becomes::Final { state, .. } => matches!(state, State::Handled | State::HandleFail),
-            Becomes::Open { state, .. } => matches!(state, State::Committed | State::PushFail | State::HandleFail),
-        };
-        if !fits {
-            return Err(StoreError::Bug(format!("offset {} cannot become {:?}", row.offset, row.to)));
-        }
+        row.check()?;
         match &row.to {
             Becomes::Final { state, settled_at, record } => {
                 of_group.ended(*state, 1);
@@ -192,6 +189,7 @@ impl<'a> Batch<'a> {
             self.attempts.push(place, row.offset.0, attempt, words)?;
         }
         row.outbound.iter().for_each(|outbound| self.outbound.push(outbound));
+        self.dead_letters.take(place.position, place.group, row);
         for (key, value) in &row.state_writes {
             self.state.insert((place.group, key), value.as_deref());
         }

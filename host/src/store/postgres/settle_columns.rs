@@ -119,9 +119,9 @@ impl<'a> FinalColumns<'a> {
 /// Rows of `open_delivery`.
 #[derive(Default)]
 pub(super) struct OpenColumns<'a> {
-    position: Vec<i64>,
-    offset: Vec<i64>,
-    record_time: Vec<i64>,
+    pub(super) position: Vec<i64>,
+    pub(super) offset: Vec<i64>,
+    pub(super) record_time: Vec<i64>,
     received_at: Vec<i64>,
     next_attempt_at: Vec<Option<i64>>,
     started_at: Vec<Option<i64>>,

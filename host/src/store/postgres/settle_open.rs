@@ -206,11 +206,23 @@ pub(super) async fn close(tx: &mut PgConnection, rows: &FinalColumns<'_>) -> Res
 }
 
 /// Open rows of deliveries that had none. One that exists after all fails the
-/// primary key, and the settle with it.
+/// primary key, and the settle with it; and so does one that is final already.
 pub(super) async fn insert(tx: &mut PgConnection, rows: &OpenColumns<'_>) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
+    let ended = sqlx::query(
+        "SELECT count(*) FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS o (position_id, record_offset, at)
+         WHERE EXISTS (SELECT FROM delivery d WHERE d.position_id = o.position_id
+             AND d.record_offset = o.record_offset AND d.day = floor(o.at / 86400000000.0)::integer)",
+    )
+    .bind(&rows.position)
+    .bind(&rows.offset)
+    .bind(&rows.record_time)
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    expect(usize::try_from(ended.take::<i64>(0)?).unwrap_or(0), 0, "deliveries that are final already to be parked")?;
     rows.bind(sqlx::query(
         "INSERT INTO open_delivery (position_id, record_offset, record_time, received_at, next_attempt_at, started_at,
              group_id, node_id, version_id, number, counted, state, verdict, held, message_id, key, type_name, reason,

@@ -19,6 +19,7 @@ pub(super) fn delivery_row(row: &PgRow) -> Result<DeliveryRow, StoreError> {
         message_id: row.take("message_id")?,
         group: row.take("group_name")?,
         topic: row.take("topic")?,
+        listener: row.take("listener")?,
         incarnation: row.take("incarnation")?,
         partition: row.take("partition")?,
         record_key: row.bytes("key")?,
@@ -44,7 +45,7 @@ pub(super) fn delivery_row(row: &PgRow) -> Result<DeliveryRow, StoreError> {
 /// in one transaction, and this reads both in one snapshot.
 pub(super) async fn delivery(store: &PostgresStore, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
     let row = sqlx::query(
-        "SELECT d.*, g.name AS group_name, p.topic, p.incarnation, p.partition, n.word AS node, v.word AS version
+        "SELECT d.*, g.name AS group_name, p.topic, nullif(p.listener, '') AS listener, p.incarnation, p.partition, n.word AS node, v.word AS version
          FROM (
              SELECT position_id, record_offset, record_time, received_at, started_at, NULL::bigint AS settled_at,
                  next_attempt_at, group_id, node_id, version_id, number, counted, state, verdict, message_id, key,

@@ -55,6 +55,8 @@ pub struct DeliveryRow {
     pub group: String,
     /// The topic.
     pub topic: String,
+    /// The node that was to handle it, of a broadcast; none for an event.
+    pub listener: Option<String>,
     /// The incarnation of the topic.
     pub incarnation: i32,
     /// The partition.

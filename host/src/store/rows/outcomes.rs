@@ -9,6 +9,7 @@ use courier_core::verdict::Verdict;
 
 use super::positions::PositionId;
 use super::sending::NewOutbound;
+use crate::store::StoreError;
 
 /// Outcomes of one partition, in the order they were decided, each delivery at
 /// most once.
@@ -72,6 +73,38 @@ pub struct OutcomeRow {
     pub outbound: Vec<NewOutbound>,
     /// Key/value writes of a success; `None` deletes.
     pub state_writes: Vec<(String, Option<Bytes>)>,
+}
+
+impl OutcomeRow {
+    /// The topic that a delivery which is given up goes to, if it goes to one,
+    /// and when: what a final failure still sends is its dead letter.
+    #[must_use]
+    pub fn dead_letter(&self) -> Option<(&str, Timestamp)> {
+        match self.to {
+            Becomes::Final { state: State::HandleFail, settled_at, .. } => {
+                self.outbound.first().map(|letter| (letter.topic.as_str(), settled_at))
+            }
+            _ => None,
+        }
+    }
+
+    /// Refuses what no delivery becomes by an attempt. One that has an open
+    /// row never is COMMITTED again by its own doing; one without may become
+    /// an open row that is, when it is parked behind its lane's head.
+    ///
+    /// # Errors
+    /// `Bug`, since a machine that settles such a thing is wrong.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let (state, fits) = match self.to {
+            Becomes::Final { state, .. } => (state, matches!(state, State::Handled | State::HandleFail)),
+            Becomes::Open { state, .. } => (state, state != State::Handled),
+        };
+        let parked = state == State::Committed && !self.had_row;
+        if fits && (parked || State::Committed.delivery_may_become(state)) {
+            return Ok(());
+        }
+        Err(StoreError::Bug(format!("the delivery of offset {} cannot become {:?}", self.offset, self.to)))
+    }
 }
 
 /// What a delivery becomes.

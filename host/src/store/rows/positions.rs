@@ -51,6 +51,9 @@ pub struct ClaimRequest {
     pub group: String,
     /// The topic.
     pub topic: String,
+    /// The node whose broadcasts of that topic these are; none for events,
+    /// whose partitions go round.
+    pub listener: Option<String>,
     /// Kafka's id of the topic; empty when it cannot be had.
     pub topic_id: String,
     /// The partition.
@@ -88,6 +91,8 @@ pub struct OpenRow {
     pub offset: Offset,
     /// The lane's key: the record's key bytes, none for a record without one.
     pub key: Option<Bytes>,
+    /// The message's id.
+    pub message_id: String,
     /// COMMITTED (waits in its lane), PUSH_FAIL or HANDLE_FAIL.
     pub state: State,
     /// When it is due; none when it waits for its lane's head or is held.
@@ -124,6 +129,8 @@ pub struct PositionRow {
     pub group: String,
     /// The topic.
     pub topic: String,
+    /// The node whose broadcasts of that topic these are; none for events.
+    pub listener: Option<String>,
     /// The incarnation of the topic.
     pub incarnation: i32,
     /// The partition.

@@ -131,6 +131,14 @@ pub struct NewMessage {
     pub due: Option<Due>,
 }
 
+impl NewMessage {
+    /// Whether this is the row of a message that will never be sent as it is.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.state == State::SendFail && !self.retrying && self.outbound.is_none()
+    }
+}
+
 /// What the store says to a message handed in.
 #[derive(Clone, Debug)]
 pub enum Accepted {

@@ -4,6 +4,7 @@
 //! it is owed to Kafka, or a delayed one until then. The record's bytes stand in
 //! one of them.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use courier_core::message::Timestamp;
@@ -62,41 +63,7 @@ pub(super) async fn write_outbound<'o>(
 impl SqliteStore {
     pub(super) async fn accept_messages(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
         let mut tx = self.connections.write().await?;
-        let known = digests(&mut tx, messages).await?;
-        // The first of several with one id in this batch is the new one.
-        let mut fresh = HashSet::new();
-        let new: Vec<&NewMessage> = messages
-            .iter()
-            .filter(|message| !known.contains_key(clean(&message.id).as_ref()) && fresh.insert(message.id.as_str()))
-            .collect();
-        let now = now();
-        insert_messages(&mut tx, &new, now).await?;
-        let (mut owed, mut waiting) = (Vec::new(), Vec::new());
-        for message in &new {
-            match (&message.outbound, message.due) {
-                (Some(row), Some(due)) => waiting.push((row, due)),
-                (Some(row), None) => owed.push(row),
-                (None, _) => {}
-            }
-        }
-        write_outbound(&mut tx, owed.into_iter(), Origin::Sender).await?;
-        write_delayed(&mut tx, &waiting, now).await?;
-        let mut answers = Vec::with_capacity(messages.len());
-        for message in messages {
-            if fresh.remove(message.id.as_str()) {
-                answers.push(Accepted::New);
-                continue;
-            }
-            let first = new.iter().find(|first| first.id == message.id).map(|first| first.digest.to_vec());
-            let digest = known.get(clean(&message.id).as_ref()).cloned().flatten().or(first);
-            if digest.as_deref() != Some(message.digest.as_slice()) {
-                answers.push(Accepted::Other);
-                continue;
-            }
-            let row = message_by_id(&mut tx, &message.id).await?;
-            let row = row.ok_or_else(|| StoreError::Bug(format!("message {:?} vanished", message.id)))?;
-            answers.push(Accepted::Same(Box::new(row)));
-        }
+        let answers = accept_in(&mut tx, messages).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(answers)
     }
@@ -204,22 +171,98 @@ impl SqliteStore {
     }
 }
 
-/// The digests of the messages that are known, by id; none for one that a
-/// handler published.
-async fn digests(
-    tx: &mut SqliteConnection,
-    messages: &[NewMessage],
-) -> Result<HashMap<String, Option<Vec<u8>>>, StoreError> {
-    let ids: Vec<_> = messages.iter().map(|message| clean(&message.id)).collect();
-    let rows = sqlx::query("SELECT id, digest FROM message WHERE id IN (SELECT value FROM json_each(?))")
+/// Takes messages within a transaction.
+pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+    let mut known = digests(tx, messages).await?;
+    let mut freed = Vec::new();
+    for message in messages {
+        let id = clean(&message.id);
+        let Some(Known { digest, refused: true }) = known.get(id.as_ref()) else { continue };
+        // The same that was refused before is told so again.
+        if digest.as_deref() != Some(message.digest.as_slice()) || !message.is_refused() {
+            known.remove(id.as_ref());
+            freed.push(id);
+        }
+    }
+    forget(tx, &freed).await?;
+    // The first of several with one id in this batch is the new one.
+    let mut fresh = HashSet::new();
+    let new: Vec<&NewMessage> = messages
+        .iter()
+        .filter(|message| !known.contains_key(clean(&message.id).as_ref()) && fresh.insert(message.id.as_str()))
+        .collect();
+    let now = now();
+    insert_messages(tx, &new, now).await?;
+    let (mut owed, mut waiting) = (Vec::new(), Vec::new());
+    for message in &new {
+        match (&message.outbound, message.due) {
+            (Some(row), Some(due)) => waiting.push((row, due)),
+            (Some(row), None) => owed.push(row),
+            (None, _) => {}
+        }
+    }
+    write_outbound(tx, owed.into_iter(), Origin::Sender).await?;
+    write_delayed(tx, &waiting, now).await?;
+    let mut answers = Vec::with_capacity(messages.len());
+    for message in messages {
+        if fresh.remove(message.id.as_str()) {
+            answers.push(Accepted::New);
+            continue;
+        }
+        let first = new.iter().find(|first| first.id == message.id).map(|first| first.digest.to_vec());
+        let digest = known.get(clean(&message.id).as_ref()).and_then(|known| known.digest.clone()).or(first);
+        if digest.as_deref() != Some(message.digest.as_slice()) {
+            answers.push(Accepted::Other);
+            continue;
+        }
+        let row = message_by_id(tx, &message.id).await?;
+        let row = row.ok_or_else(|| StoreError::Bug(format!("message {:?} vanished", message.id)))?;
+        answers.push(Accepted::Same(Box::new(row)));
+    }
+    Ok(answers)
+}
+
+/// Removes the rows of messages that were refused for what was wrong with
+/// them, so that a corrected message, or the same one where it is right by
+/// now, is taken under its id.
+async fn forget(tx: &mut SqliteConnection, ids: &[Cow<'_, str>]) -> Result<(), StoreError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let gone = sqlx::query("DELETE FROM message WHERE id IN (SELECT value FROM json_each(?))")
         .bind(json(&ids)?)
-        .fetch_all(tx)
+        .execute(tx)
         .await
         .map_err(fault)?;
+    expect_rows("removing the rows of refused messages", ids.len(), gone.rows_affected())
+}
+
+/// What is known of a message.
+struct Known {
+    /// None for one that a handler published.
+    digest: Option<Vec<u8>>,
+    /// Whether it was refused for what was wrong with it: nothing of it is in
+    /// Kafka or on its way there, since a row that the relay ever had has a
+    /// shard.
+    refused: bool,
+}
+
+/// The messages that are known, by id.
+async fn digests(tx: &mut SqliteConnection, messages: &[NewMessage]) -> Result<HashMap<String, Known>, StoreError> {
+    let ids: Vec<_> = messages.iter().map(|message| clean(&message.id)).collect();
+    let rows = sqlx::query(
+        "SELECT id, digest, state = 1 AND NOT retrying AND partition IS NULL AND shard IS NULL
+             AND reason IS NOT 'cancelled'
+         FROM message WHERE id IN (SELECT value FROM json_each(?))",
+    )
+    .bind(json(&ids)?)
+    .fetch_all(tx)
+    .await
+    .map_err(fault)?;
     rows.iter()
         .map(|row| {
             let mut columns = Columns::of(row);
-            Ok((columns.take()?, columns.take()?))
+            Ok((columns.take()?, Known { digest: columns.take()?, refused: columns.flag()? }))
         })
         .collect()
 }

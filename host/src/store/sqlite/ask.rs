@@ -22,6 +22,7 @@ impl SqliteStore {
             Some(Place::Open) => wake_many(&mut tx, &[*delivery], asked_at).await?,
             Some(Place::Final) => {
                 refuse_old_incarnation(&mut tx, delivery).await?;
+                super::broadcast::refuse_gone_listener(&mut tx, delivery).await?;
                 reopen_many(&mut tx, &[*delivery], asked_at).await?;
             }
             None => return Err(absent(&mut tx, delivery).await?),
@@ -187,7 +188,8 @@ async fn refuse_old_incarnation(tx: &mut SqliteConnection, delivery: &DeliveryKe
 pub(super) async fn is_current(tx: &mut SqliteConnection, position: i64) -> Result<bool, StoreError> {
     let newer: i64 = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM position p JOIN position n ON n.group_id = p.group_id AND n.topic = p.topic
-                        AND n.partition = p.partition AND n.incarnation > p.incarnation WHERE p.id = ?)",
+                        AND n.partition = p.partition AND n.listener = p.listener
+                        AND n.incarnation > p.incarnation WHERE p.id = ?)",
     )
     .bind(position)
     .fetch_one(tx)

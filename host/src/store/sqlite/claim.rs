@@ -70,11 +70,12 @@ impl SqliteStore {
 async fn find(tx: &mut SqliteConnection, group: i64, claim: &ClaimRequest) -> Result<Option<Found>, StoreError> {
     let row = sqlx::query(
         "SELECT id, incarnation, next, epoch, topic_id FROM position
-         WHERE group_id = ? AND topic = ? AND partition = ? ORDER BY incarnation DESC LIMIT 1",
+         WHERE group_id = ? AND topic = ? AND partition = ? AND listener = ? ORDER BY incarnation DESC LIMIT 1",
     )
     .bind(group)
     .bind(clean(&claim.topic))
     .bind(claim.partition)
+    .bind(clean(claim.listener.as_deref().unwrap_or_default()))
     .fetch_optional(tx)
     .await
     .map_err(fault)?;
@@ -108,15 +109,17 @@ async fn insert(
     epoch: i64,
 ) -> Result<PositionId, StoreError> {
     sqlx::query_scalar(
-        "INSERT INTO position (group_id, topic, partition, incarnation, topic_id, next, epoch, writer_id)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO position (group_id, topic, partition, incarnation, listener, topic_id, next, heard_from, epoch, writer_id)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(group)
     .bind(clean(&claim.topic))
     .bind(claim.partition)
     .bind(incarnation)
+    .bind(clean(claim.listener.as_deref().unwrap_or_default()))
     .bind(clean(&claim.topic_id))
     .bind(claim.fallback.0)
+    .bind(claim.listener.as_ref().map(|_| claim.fallback.0))
     .bind(epoch)
     .bind(claim.writer.0)
     .fetch_one(tx)
@@ -169,10 +172,17 @@ async fn end_incarnation(tx: &mut SqliteConnection, group: i64, old: &Found, why
     let from = first_open.unwrap_or(old.next.0).min(old.next.0);
     let to = last_open.max(last_settled).map_or(old.next.0, |last| (last + 1).max(old.next.0));
     record_lost(tx, old.id, Offset(from), Offset(to), why, now).await?;
-    close_open(tx, group, old.id, now.0).await
+    close_open(tx, group, old.id, CREATED_ANEW, now.0).await
 }
 
-async fn close_open(tx: &mut SqliteConnection, group: i64, position: PositionId, now: i64) -> Result<(), StoreError> {
+/// Makes what lies open in a position finally HANDLE_FAIL, for that reason.
+pub(super) async fn close_open(
+    tx: &mut SqliteConnection,
+    group: i64,
+    position: PositionId,
+    why: &str,
+    now: i64,
+) -> Result<(), StoreError> {
     const DAY_MICROS: i64 = 86_400_000_000;
     sqlx::query(
         "INSERT INTO counter (group_id, node, failed)
@@ -197,7 +207,7 @@ async fn close_open(tx: &mut SqliteConnection, group: i64, position: PositionId,
     .bind(DAY_MICROS)
     .bind(State::HandleFail.code())
     .bind(now)
-    .bind(CREATED_ANEW)
+    .bind(why)
     .bind(position.0)
     .execute(&mut *tx)
     .await

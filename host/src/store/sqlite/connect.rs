@@ -35,10 +35,13 @@ const CHECKPOINT_PAGES: &str = "8192";
 const LOG_SIZE_LIMIT: &str = "134217728";
 
 /// Every migration, oldest first. One that was released is never edited.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("migrations/0001_first.sql")),
     (2, "delayed", include_str!("migrations/0002_delayed.sql")),
+    (4, "outbox", include_str!("migrations/0004_outbox.sql")),
     (5, "redrive", include_str!("migrations/0005_redrive.sql")),
+    (7, "broadcast", include_str!("migrations/0007_broadcast.sql")),
+    (9, "centre", include_str!("migrations/0009_centre.sql")),
 ];
 
 /// The connections of one open store.
@@ -75,10 +78,10 @@ impl Connections {
     }
 
     async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
-        let migrations = MIGRATIONS.map(|(version, name, sql)| {
+        let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
             Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
         });
-        Migrator::with_migrations(migrations.into()).run(writer).await.map_err(migration_fault)
+        Migrator::with_migrations(migrations.collect()).run(writer).await.map_err(migration_fault)
     }
 
     /// Begins a writing transaction, once the one before it has ended.

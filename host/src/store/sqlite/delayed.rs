@@ -175,10 +175,10 @@ fn push_walk(query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &DelayedFi
 /// Appends what the range leaves open.
 fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &DelayedFilter) -> Result<(), StoreError> {
     if let Some(topic) = &filter.topic {
-        query.push(" AND d.topic = ").push_bind(clean(topic).into_owned());
+        query.push(" AND m.topic = ").push_bind(clean(topic).into_owned());
     }
     if let Some(topics) = &filter.topics {
-        query.push(" AND d.topic IN (SELECT value FROM json_each(").push_bind(json(topics)?).push("))");
+        query.push(" AND m.topic IN (SELECT value FROM json_each(").push_bind(json(topics)?).push("))");
     }
     if let Some(type_name) = &filter.type_name {
         query.push(" AND d.type_name = ").push_bind(clean(type_name).into_owned());

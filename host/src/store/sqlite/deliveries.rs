@@ -43,7 +43,7 @@ impl Table {
             Self::Final => ("d.settled_at", "NULL"),
         };
         format!(
-            "d.{}, d.position, d.offset, d.message_id, g.name, p.topic, p.incarnation, p.partition, d.key, d.type_name,
+            "d.{}, d.position, d.offset, d.message_id, g.name, p.topic, nullif(p.listener, ''), p.incarnation, p.partition, d.key, d.type_name,
              d.state, d.verdict, d.reason, d.fingerprint, n.text, v.text, d.record_time, d.received_at, d.started_at,
              {settled_at}, {next_attempt_at}, d.number, d.counted, {record}",
             self.time()
@@ -176,6 +176,7 @@ fn delivery_row(row: &SqliteRow) -> Result<(Place, DeliveryRow), StoreError> {
         message_id: columns.take()?,
         group: columns.take()?,
         topic: columns.take()?,
+        listener: columns.take()?,
         incarnation: columns.number()?,
         partition: columns.number()?,
         record_key: columns.bytes_option()?,

@@ -1,4 +1,4 @@
-//! Groups: their sums, pauses and key/value state, and the audit log.
+//! Groups: their sums, pauses and key/value state.
 
 use std::collections::BTreeMap;
 
@@ -94,25 +94,5 @@ impl SqliteStore {
                 Ok((columns.take()?, columns.take()?))
             })
             .collect()
-    }
-
-    pub(super) async fn append_audit(
-        &self,
-        by: &str,
-        action: &str,
-        subject: &str,
-        detail: &str,
-    ) -> Result<(), StoreError> {
-        let mut tx = self.connections.write().await?;
-        sqlx::query("INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)")
-            .bind(now().0)
-            .bind(clean(by))
-            .bind(clean(action))
-            .bind(clean(subject))
-            .bind(clean(detail))
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-        tx.commit().await.map_err(commit_fault)
     }
 }

@@ -5,24 +5,29 @@
 //! file, as the command line does beside a running host.
 //!
 //! [`connect`] opens the file; each family of verbs has a file: [`nodes`],
-//! [`positions`] with [`claim`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
-//! [`ask`], [`redrive`] with [`redrive_plan`], [`seek`], [`plugins`], [`accept`], [`delayed`] and [`relay`], [`groups`],
-//! and for people
+//! [`positions`] with [`claim`] and [`broadcast`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
+//! [`ask`] and [`dedupe`], [`redrive`] with [`redrive_plan`], [`seek`], [`plugins`], [`accept`], [`delayed`], [`outbox`] and
+//! [`relay`], [`groups`], and for people
 //! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
 //! [`prune`] forgets. The schema is in `migrations`.
 
 mod accept;
 mod ask;
 mod attempts;
+mod audits;
+mod broadcast;
 mod claim;
 mod connect;
+mod dedupe;
 mod delayed;
 mod deliveries;
 mod fault;
 mod groups;
 mod messages;
+mod minutes;
 mod nodes;
 mod open;
+mod outbox;
 mod plugins;
 mod positions;
 mod prune;
@@ -30,10 +35,12 @@ mod redrive;
 mod redrive_plan;
 mod relay;
 mod seek;
+mod sessions;
 mod settle;
 mod settle_rows;
 mod slices;
 mod slots;
+mod troubles;
 mod values;
 mod words;
 
@@ -250,10 +257,6 @@ impl Store for SqliteStore {
 
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
         self.paused_groups().await
-    }
-
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-        self.append_audit(by, action, subject, detail).await
     }
 
     async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {

@@ -15,7 +15,7 @@ use crate::store::{OpenRecord, OpenRow, PositionId, StoreError};
 macro_rules! select_open {
     ($and:literal, $which:literal) => {
         concat!(
-            "SELECT o.position, o.offset, o.key, o.state, o.next_attempt_at, o.held, o.number, o.counted,
+            "SELECT o.position, o.offset, o.key, o.message_id, o.state, o.next_attempt_at, o.held, o.number, o.counted,
                  o.received_at, coalesce(length(r.record), 0), o.asked_at",
             $and,
             " FROM open_delivery o LEFT JOIN kept_record r ON r.position = o.position AND r.offset = o.offset ",
@@ -32,6 +32,7 @@ pub(super) fn open_row(row: &SqliteRow) -> Result<OpenRow, StoreError> {
         position: PositionId(columns.take()?),
         offset: columns.offset()?,
         key: columns.bytes_option()?,
+        message_id: columns.take()?,
         state: columns.state()?,
         next_attempt_at: columns.time_option()?,
         held: columns.flag()?,
@@ -62,7 +63,7 @@ impl SqliteStore {
         let mut found = HashMap::with_capacity(rows.len());
         for sqlite_row in &rows {
             let row = open_row(sqlite_row)?;
-            let record: Option<Vec<u8>> = sqlx::Row::try_get(sqlite_row, 11).map_err(fault)?;
+            let record: Option<Vec<u8>> = sqlx::Row::try_get(sqlite_row, 12).map_err(fault)?;
             found.insert(row.offset, OpenRecord { row, record: record.map(Into::into) });
         }
         Ok(offsets.iter().map(|offset| found.get(offset).cloned()).collect())

@@ -53,17 +53,19 @@ impl SqliteStore {
         let topic = clean(topic);
         let mut tx = self.connections.write().await?;
         let group = group_number(&mut tx, group).await?;
-        let begun: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM position WHERE group_id = ? AND topic = ?)")
-            .bind(group)
-            .bind(topic.as_ref())
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(fault)?;
+        let begun: i64 = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM position WHERE group_id = ? AND topic = ? AND listener = '')",
+        )
+        .bind(group)
+        .bind(topic.as_ref())
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(fault)?;
         if begun == 0 {
             for (partition, start) in starts {
                 sqlx::query(
-                    "INSERT INTO position (group_id, topic, partition, incarnation, topic_id, next, epoch)
-                     VALUES (?, ?, ?, 0, ?, ?, 0)",
+                    "INSERT INTO position (group_id, topic, partition, incarnation, listener, topic_id, next, epoch)
+                     VALUES (?, ?, ?, 0, '', ?, ?, 0)",
                 )
                 .bind(group)
                 .bind(topic.as_ref())
@@ -103,13 +105,16 @@ impl SqliteStore {
 
     pub(super) async fn all_positions(&self) -> Result<Vec<PositionRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT p.id, g.name, p.topic, p.incarnation, p.partition, p.next, p.epoch, w.node
+            "SELECT p.id, g.name, p.topic, nullif(p.listener, ''), p.incarnation, p.partition, p.next, p.epoch, w.node
              FROM position p
              JOIN consumer_group g ON g.id = p.group_id
              LEFT JOIN writer w ON w.id = p.writer_id
              WHERE NOT EXISTS (SELECT 1 FROM position n WHERE n.group_id = p.group_id AND n.topic = p.topic
-                               AND n.partition = p.partition AND n.incarnation > p.incarnation)
-             ORDER BY g.name, p.topic, p.partition",
+                               AND n.partition = p.partition AND n.listener = p.listener
+                               AND n.incarnation > p.incarnation)
+               AND (p.listener = '' OR EXISTS (SELECT 1 FROM listener l WHERE l.group_id = p.group_id
+                                               AND l.topic = p.topic AND l.node = p.listener AND l.gone_at IS NULL))
+             ORDER BY g.name, p.topic, p.listener, p.partition",
         )
         .fetch_all(&self.connections.readers)
         .await
@@ -121,6 +126,7 @@ impl SqliteStore {
                     id: PositionId(columns.take()?),
                     group: columns.take()?,
                     topic: columns.take()?,
+                    listener: columns.take()?,
                     incarnation: columns.number()?,
                     partition: columns.number()?,
                     next: columns.offset()?,

@@ -10,6 +10,7 @@ use super::SqliteStore;
 use super::fault::{commit_fault, fault};
 use super::values::{Columns, json, now};
 use crate::store::StoreError;
+use crate::store::minutes::MINUTES_KEPT;
 
 /// Rows that one call removes of each kind. While it does, nothing settles,
 /// so that a chunk is about as long as a settle.
@@ -26,6 +27,7 @@ impl SqliteStore {
         let messages = prune_messages(&mut tx, &messages).await?;
         let redrives = super::redrive::prune(&mut tx, before, CHUNK_ROWS).await?;
         prune_writers(&mut tx, before).await?;
+        prune_centre(&mut tx, before).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(deliveries || messages || redrives)
     }
@@ -157,5 +159,25 @@ async fn prune_writers(tx: &mut SqliteConnection, before: Timestamp) -> Result<(
     .execute(tx)
     .await
     .map_err(fault)?;
+    Ok(())
+}
+
+/// Removes what the message centre is done with. Minutes are for charts of
+/// some hours, whatever the retention.
+async fn prune_centre(tx: &mut SqliteConnection, before: Timestamp) -> Result<(), StoreError> {
+    let minutes = i64::try_from(MINUTES_KEPT.as_micros()).unwrap_or(i64::MAX);
+    super::audits::prune(tx, before.0, CHUNK_ROWS).await?;
+    for (statement, time) in [
+        ("DELETE FROM session WHERE expires_at < ?", now().0),
+        ("DELETE FROM minute WHERE minute < ?", now().0.saturating_sub(minutes)),
+        ("DELETE FROM pace WHERE at < ?", before.0),
+        (
+            "DELETE FROM dead_letter WHERE (position, offset, number) IN (
+                 SELECT position, offset, number FROM dead_letter WHERE at < ? ORDER BY at LIMIT 2000)",
+            before.0,
+        ),
+    ] {
+        sqlx::query(statement).bind(time).execute(&mut *tx).await.map_err(fault)?;
+    }
     Ok(())
 }

@@ -307,7 +307,10 @@ impl Redrives for SqliteStore {
         }
         let marked = sqlx::query(
             "UPDATE redrive_item SET state = m.value ->> 1, reason = m.value ->> 2,
-                 message_id = coalesce(message_id, m.value ->> 3), asked_at = iif(m.value ->> 1 = 2, ?3, NULL),
+                 message_id = coalesce(message_id, m.value ->> 3,
+                     (SELECT o.message_id FROM open_delivery o
+                      WHERE o.position = redrive_item.position AND o.offset = redrive_item.offset)),
+                 asked_at = iif(m.value ->> 1 = 2, ?3, NULL),
                  finished_at = iif(m.value ->> 1 = 2, NULL, ?3)
              FROM json_each(?2) m WHERE redrive = ?1 AND seq = m.value ->> 0 AND state = 1",
         )
@@ -429,7 +432,10 @@ async fn classify(tx: &mut SqliteConnection, id: RedriveId, seqs: &[i64]) -> Res
     sqlx::query(
         "SELECT i.seq, i.position, i.offset, i.number, i.was_final, d.state, d.number, o.number,
              NOT EXISTS (SELECT 1 FROM position n WHERE n.group_id = p.group_id AND n.topic = p.topic
-                         AND n.partition = p.partition AND n.incarnation > p.incarnation),
+                         AND n.partition = p.partition AND n.listener = p.listener
+                         AND n.incarnation > p.incarnation)
+                 AND NOT EXISTS (SELECT 1 FROM listener l WHERE l.group_id = p.group_id AND l.topic = p.topic
+                                 AND l.node = p.listener AND l.gone_at IS NOT NULL),
              i.offset < p.next
          FROM json_each(?2) s CROSS JOIN redrive_item i ON i.redrive = ?1 AND i.seq = s.value
          JOIN position p ON p.id = i.position

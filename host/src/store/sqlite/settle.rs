@@ -58,6 +58,7 @@ impl SqliteStore {
             super::accept::Origin::Handler,
         )
         .await?;
+        super::troubles::write_dead_letters(&mut tx, &lines).await?;
         write_state_values(&mut tx, &lines).await?;
         move_positions(&mut tx, &owned).await?;
         count(&mut tx, &lines).await?;
@@ -139,6 +140,7 @@ async fn check_open_rows(tx: &mut SqliteConnection, owned: &Owned<'_>) -> Result
             owned.part.group, owned.part.topic, owned.part.partition, outcome.offset
         ))
     };
+    check_not_final(tx, owned).await?;
     if !owned.has_open {
         return outcomes.iter().find(|outcome| outcome.had_row).map_or(Ok(()), |outcome| Err(wrong(outcome)));
     }
@@ -154,6 +156,29 @@ async fn check_open_rows(tx: &mut SqliteConnection, owned: &Owned<'_>) -> Result
     let open: BTreeSet<i64> = open.into_iter().collect();
     let misled = outcomes.iter().find(|outcome| outcome.had_row != open.contains(&outcome.offset.0));
     misled.map_or(Ok(()), |outcome| Err(wrong(outcome)))
+}
+
+/// A delivery that is parked must not be final already: it would be twice
+/// among what people see, and run a second time.
+async fn check_not_final(tx: &mut SqliteConnection, owned: &Owned<'_>) -> Result<(), StoreError> {
+    let is_new = |outcome: &&OutcomeRow| !outcome.had_row && matches!(outcome.to, Becomes::Open { .. });
+    let offsets: Vec<i64> = owned.part.outcomes.iter().filter(is_new).map(|outcome| outcome.offset.0).collect();
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let ended: Option<i64> = sqlx::query_scalar(
+        "SELECT d.offset FROM json_each(?2) o CROSS JOIN delivery d ON d.position = ?1 AND d.offset = o.value LIMIT 1",
+    )
+    .bind(owned.part.position.0)
+    .bind(json(&offsets)?)
+    .fetch_optional(tx)
+    .await
+    .map_err(fault)?;
+    let Some(offset) = ended else { return Ok(()) };
+    Err(StoreError::Bug(format!(
+        "{} {}[{}] offset {offset} is final and would become open without having been asked for",
+        owned.part.group, owned.part.topic, owned.part.partition
+    )))
 }
 
 /// Removes the open rows of deliveries that become final, and the records of

@@ -23,13 +23,7 @@ pub(super) struct Line<'o> {
 impl<'o> Line<'o> {
     /// Looks the words up and refuses a state that no such row can have.
     pub fn new(position: PositionId, group: i64, outcome: &'o OutcomeRow, words: &Words) -> Result<Self, StoreError> {
-        let fits = match outcome.to {
-            Becomes::Final { state, .. } => matches!(state, State::Handled | State::HandleFail),
-            Becomes::Open { state, .. } => matches!(state, State::Committed | State::PushFail | State::HandleFail),
-        };
-        if !fits {
-            return Err(StoreError::Bug(format!("offset {} cannot become {:?}", outcome.offset, outcome.to)));
-        }
+        outcome.check()?;
         let number = |text: &str| words.number(text).map_err(|error| StoreError::Bug(error.to_string()));
         let version = outcome.version.as_deref().map(number).transpose()?;
         Ok(Self { position, group, node: number(&outcome.node)?, version, outcome })

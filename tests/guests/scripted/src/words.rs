@@ -14,6 +14,8 @@
 //! | `log:1MiB` | logs that many bytes |
 //! | `sleep:20ms` | waits without computing |
 //! | `publish:TOPIC` | publishes its own body under its own key and type |
+//! | `cache:KEY=VALUE` | puts a value into the cache of the group on this node |
+//! | `need:KEY=VALUE` | fails unless that cache has this value |
 //!
 //! Where nothing decides the outcome is `ok`, also for a body that holds no
 //! script. A script that is wrong is rejected, so that a test cannot pass by a
@@ -51,6 +53,16 @@ pub fn act(message: &Message, ctx: &Context) -> Result<(), Failure> {
             ("log", Some(length)) => log(ctx, size(length)?),
             ("sleep", Some(wait)) => thread::sleep(duration(wait)?),
             ("publish", Some(topic)) => publish(message, topic, ctx)?,
+            ("cache", Some(entry)) => {
+                let (key, value) = pair(entry)?;
+                ctx.cache_set(key, value)?;
+            }
+            ("need", Some(entry)) => {
+                let (key, value) = pair(entry)?;
+                if ctx.cache_get(key)?.as_deref() != Some(value.as_bytes()) {
+                    outcome = Err(Failure::error(reason(word)));
+                }
+            }
             _ => return Err(wrong(format_args!("`{word}` is no word it knows"))),
         }
     }
@@ -129,6 +141,10 @@ fn publish(message: &Message, topic: &str, ctx: &Context) -> Result<(), Failure>
         headers: Vec::new(),
     })?;
     Ok(())
+}
+
+fn pair(entry: &str) -> Result<(&str, &str), Failure> {
+    entry.split_once('=').ok_or_else(|| wrong(format_args!("`{entry}` is no KEY=VALUE")))
 }
 
 /// A number and `ms`, `s` or `m`.
@@ -232,6 +248,14 @@ mod tests {
         assert_eq!((published[0].topic.as_str(), published[0].type_.as_str()), ("out", "T"));
         assert_eq!(published[0].key, Some(b"k".to_vec()));
         assert_eq!(published[0].body, body.as_bytes());
+    }
+
+    #[test]
+    fn a_need_is_met_by_what_was_cached() {
+        let met = outcome(r#"{"do": ["cache:mode=on+need:mode=on"]}"#, 1);
+        assert_eq!(met, Ok(()));
+        let unmet = outcome(r#"{"do": ["cache:mode=off+need:mode=on"]}"#, 1);
+        assert_eq!(unmet, Err(Failure::error("scripted: need:mode=on")));
     }
 
     #[test]

@@ -1,0 +1,16 @@
+/** Ids, shortened so that two of them still differ. */
+
+/** `sha256:1f3a…` as `1f3a9c02`; the whole is a click away. */
+export function shortVersion(version: string): string {
+  return version.replace(/^sha256:/, "").slice(0, 8);
+}
+
+/**
+ * The first and the last characters of a long id. UUIDs of version 7 begin
+ * alike when they were made in the same second, so the end matters.
+ */
+export function shortId(id: string, most = 14): string {
+  if (id.length <= most) return id;
+  const tail = Math.min(8, Math.floor(most / 2));
+  return `${id.slice(0, most - tail - 1)}…${id.slice(-tail)}`;
+}

@@ -1,0 +1,36 @@
+import { dictionary } from "../../i18n/words";
+
+export const words = dictionary({
+  en: {
+    title: "Audit log",
+    about: "every change, chained by hash",
+    lead: "Changes",
+    at: "When",
+    by: "By",
+    action: "Action",
+    subject: "Subject",
+    detail: "Detail",
+    hash: "Hash",
+    verify: "Verify the chain",
+    verifying: "Verifying …",
+    whole: "The chain is whole: {n} {n:entry|entries} checked.",
+    broken: "The chain is broken at entry {at}; {n} {n:entry|entries} checked.",
+    nothing: "No change matches",
+  },
+  zh: {
+    title: "审计日志",
+    about: "每次更改，以哈希相连",
+    lead: "更改",
+    at: "时间",
+    by: "操作者",
+    action: "操作",
+    subject: "对象",
+    detail: "详情",
+    hash: "哈希",
+    verify: "校验哈希链",
+    verifying: "校验中…",
+    whole: "哈希链完整：已检查 {n} 条。",
+    broken: "哈希链在第 {at} 条处断裂；已检查 {n} 条。",
+    nothing: "没有匹配的更改",
+  },
+});

@@ -1,0 +1,43 @@
+import { dictionary } from "../../i18n/words";
+
+export const words = dictionary({
+  en: {
+    title: "Delayed",
+    lead: "Messages that wait for their time, the next first.",
+    show: "Delayed messages",
+    topic: "Topic",
+    type: "Type",
+    key: "Key",
+    due: "Due",
+    message: "Message",
+    source: "From",
+    sent: "Sent",
+    cancel: "Cancel",
+    cancelTitle: "Cancel this message",
+    cancelWhat:
+      "{id} on {topic} will not be delivered: it becomes “send failed” with the reason “cancelled”. Once it is due it can no longer be taken back.",
+    cancelAct: "Cancel the message",
+    empty: "Nothing is delayed",
+    emptyWhat: "A message with “delay” or “deliver_at” waits here until it is due:",
+    emptyFiltered: "No delayed message matches these filters.",
+  },
+  zh: {
+    title: "延迟消息",
+    lead: "等待投递时间的消息，最早到期的在前。",
+    show: "延迟消息",
+    topic: "主题",
+    type: "类型",
+    key: "键",
+    due: "到期",
+    message: "消息",
+    source: "来源",
+    sent: "提交时间",
+    cancel: "取消",
+    cancelTitle: "取消这条消息",
+    cancelWhat: "主题 {topic} 上的 {id} 将不会被投递：状态变为“发送失败”，原因为“cancelled”。到期后无法撤回。",
+    cancelAct: "取消消息",
+    empty: "没有延迟消息",
+    emptyWhat: "带有 “delay” 或 “deliver_at” 的消息会在这里等到到期：",
+    emptyFiltered: "没有符合筛选条件的延迟消息。",
+  },
+});

@@ -1,0 +1,20 @@
+import { dictionary } from "../../i18n/words";
+
+export const words = dictionary({
+  en: {
+    title: "Search: {q}",
+    deliveries: "Deliveries with this key",
+    messages: "Messages sent with this key",
+    nothing: "Nothing has this id or key",
+    nothingWhat: "Ids and keys are compared whole. A delivery in its first flight has no row yet.",
+    short: "Type a message id or a key.",
+  },
+  zh: {
+    title: "搜索：{q}",
+    deliveries: "使用此键的投递",
+    messages: "以此键发送的消息",
+    nothing: "没有此 ID 或键",
+    nothingWhat: "ID 和键按完整值比较。首次处理中的投递还没有记录。",
+    short: "请输入消息 ID 或键。",
+  },
+});

@@ -1,0 +1,67 @@
+/** Pause, resume, move positions. */
+import { useQueryClient } from "@tanstack/react-query";
+import { useState } from "react";
+import { change, path } from "../../api/client";
+import type { Group } from "../../api/shapes";
+import { useWords } from "../../i18n/context";
+import { Button, useWhyNot } from "../../ui/Button";
+import { Confirm, Field } from "../../ui/Dialog";
+import { words as common } from "../../ui/words";
+import { SeekDialog } from "./SeekDialog";
+import { words } from "./words";
+
+export function GroupActions({ group }: { group: Group }) {
+  const say = useWords(words);
+  const sayCommon = useWords(common);
+  const because = useWhyNot()("operator");
+  const cache = useQueryClient();
+  const [asking, setAsking] = useState<"pause" | "resume" | "seek" | null>(null);
+  const [why, setWhy] = useState("");
+  const close = () => setAsking(null);
+  const act = async (what: "pause" | "resume", body: unknown) => {
+    await change("POST", path("groups", group.group, what), { body });
+    await cache.invalidateQueries({ queryKey: ["groups"] });
+    await cache.invalidateQueries({ queryKey: ["overview"] });
+  };
+  const lags = group.partitions.map((partition) => partition.lag);
+  const lag = lags.some((one) => one === null) ? null : lags.reduce<number>((sum, one) => sum + (one ?? 0), 0);
+  return (
+    <>
+      {group.paused ? (
+        <Button because={because} onClick={() => setAsking("resume")}>
+          {say("resume")}
+        </Button>
+      ) : (
+        <Button because={because} onClick={() => setAsking("pause")}>
+          {say("pause")}
+        </Button>
+      )}
+      <Button because={because} onClick={() => setAsking("seek")}>
+        {say("seek")}
+      </Button>
+      <Confirm
+        open={asking === "pause"}
+        onClose={close}
+        title={say("pauseTitle", { group: group.group })}
+        what={say("pauseWhat", { n: lag ?? sayCommon("unknown") })}
+        act={say("pause")}
+        audit={{ action: "pause", subject: group.group }}
+        onAct={() => act("pause", why.trim() ? { why: why.trim() } : {})}
+      >
+        <Field label={say("why")}>
+          {(id) => <input id={id} value={why} maxLength={500} onChange={(event) => setWhy(event.target.value)} />}
+        </Field>
+      </Confirm>
+      <Confirm
+        open={asking === "resume"}
+        onClose={close}
+        title={say("resumeTitle", { group: group.group })}
+        what={say("resumeWhat", { why: group.why ?? sayCommon("unknown") })}
+        act={say("resume")}
+        audit={{ action: "resume", subject: group.group }}
+        onAct={() => act("resume", {})}
+      />
+      <SeekDialog group={group} open={asking === "seek"} onClose={close} />
+    </>
+  );
+}

@@ -1,0 +1,74 @@
+/** A message and its whole story. */
+import { useQuery } from "@tanstack/react-query";
+import { getRouteApi } from "@tanstack/react-router";
+import { getText, path } from "../../api/client";
+import type { Message } from "../../api/shapes";
+import { plain } from "../../format/hostile";
+import { shortId } from "../../format/id";
+import { member } from "../../format/json";
+import { useWords } from "../../i18n/context";
+import { Copy } from "../../ui/Id";
+import { Broken, Loading, Stale } from "../../ui/Notice";
+import { Page, Section } from "../../ui/Page";
+import { State } from "../../ui/State";
+import { Body } from "./Body";
+import { Head } from "./Head";
+import { MessageActions } from "./MessageActions";
+import { Timeline } from "./Timeline";
+import { words } from "./words";
+
+const route = getRouteApi("/messages/$id");
+const REFRESH_MS = 2_000;
+
+interface Read {
+  message: Message;
+  /** The body as its sender wrote it, when it is JSON. */
+  json: string | null;
+}
+
+async function read(id: string, signal: AbortSignal): Promise<Read> {
+  const text = await getText(path("messages", id), { signal });
+  const message = JSON.parse(text) as Message;
+  const json = message.body === null || message.body === undefined ? null : member(text, "body");
+  return { message, json };
+}
+
+export default function MessagePage() {
+  const say = useWords(words);
+  const { id } = route.useParams();
+  const query = useQuery({
+    queryKey: ["messages", "one", id],
+    queryFn: ({ signal }) => read(id, signal),
+    refetchInterval: REFRESH_MS,
+  });
+  const title = say("title", { id: shortId(plain(id), 40) });
+  if (!query.data) {
+    return (
+      <Page title={title}>
+        {query.error ? <Broken error={query.error} again={() => void query.refetch()} /> : <Loading />}
+      </Page>
+    );
+  }
+  const { message, json } = query.data;
+  return (
+    <Page
+      title={title}
+      heading={
+        <>
+          {title} <Copy text={id} what="id" />
+        </>
+      }
+      lead={<State state={message.state} retrying={message.retrying} />}
+      actions={<MessageActions message={message} />}
+    >
+      <Stale at={query.dataUpdatedAt} error={query.error} />
+      <Head message={message} />
+      <Section title={say("story")}>
+        <Timeline message={message} />
+      </Section>
+      <Section title={say("body")}>
+        <Body message={message} json={json} />
+      </Section>
+    </Page>
+  );
+}

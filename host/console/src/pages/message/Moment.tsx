@@ -1,0 +1,143 @@
+/** One event of a message's story. */
+import type { ReactNode } from "react";
+import type { Message, State } from "../../api/shapes";
+import { shortVersion } from "../../format/id";
+import { between } from "../../format/time";
+import { useWords } from "../../i18n/context";
+import { Raw } from "../../ui/Raw";
+import { Mark } from "../../ui/State";
+import { Time } from "../../ui/Time";
+import css from "./MessagePage.module.css";
+import type { Event } from "./story";
+import { words } from "./words";
+
+interface FrameProps {
+  mark: State | null;
+  at?: string | null | undefined;
+  ahead?: boolean;
+  children: ReactNode;
+}
+
+function Frame({ mark, at, ahead = false, children }: FrameProps) {
+  return (
+    <div className={css["event"]}>
+      <span className={css["dot"]}>{mark ? <Mark state={mark} /> : "·"}</span>
+      <span className={css["when"]}>{at ? <Time at={at} show={ahead ? "ago" : "exact"} /> : ""}</span>
+      <div className={css["what"]}>{children}</div>
+    </div>
+  );
+}
+
+export function Moment({ event, message }: { event: Event; message: Message }) {
+  const say = useWords(words);
+  switch (event.kind) {
+    case "published":
+      return (
+        <Frame mark="COMMITTED" at={event.at}>
+          <b>{say("published")}</b>{" "}
+          {message.source && (
+            <span className={css["note"]}>
+              <Raw text={say("publishedBy", { source: message.source })} />
+            </span>
+          )}
+        </Frame>
+      );
+    case "kafka":
+      return (
+        <Frame mark="COMMITTED">
+          <b>{say("onKafka")}</b>{" "}
+          <span className={css["note"]}>
+            {say("onKafkaAt", {
+              topic: message.topic,
+              partition: String(message.partition),
+              offset: String(message.offset),
+            })}
+          </span>
+        </Frame>
+      );
+    case "due":
+      return (
+        <Frame mark={null} at={event.at} ahead>
+          <Time at={event.at} /> <span className={css["note"]}>{say("dueAt")}</span>
+        </Frame>
+      );
+    case "sendFail":
+      return (
+        <Frame mark="SEND_FAIL">
+          <b>{say("sendFail")}</b> <span className={css["note"]}>{say(event.retrying ? "resends" : "resendsNot")}</span>
+          {event.reason && <Reason text={event.reason} />}
+        </Frame>
+      );
+    case "received":
+      return (
+        <Frame mark="COMMITTED" at={event.at}>
+          {say("received")}
+        </Frame>
+      );
+    case "attempt":
+      return <AttemptMoment event={event} />;
+    case "duplicate":
+      return (
+        <Frame mark="HANDLED" at={event.at}>
+          {say("duplicate")}
+        </Frame>
+      );
+    case "next":
+      return (
+        <Frame mark={null} at={event.at} ahead>
+          <b>{say("next")}</b>{" "}
+          <span className={css["note"]}>
+            {say("nextIs", { n: event.number })} <Time at={event.at} show="exact" />
+          </span>
+        </Frame>
+      );
+    case "waiting":
+      return <Frame mark={null}>{say("waiting")}</Frame>;
+    case "flight":
+      return <Frame mark={null}>{say("firstFlight")}</Frame>;
+    case "final":
+      return (
+        <Frame mark={null}>
+          <span className={css["note"]}>{say("final")}</span>
+        </Frame>
+      );
+  }
+}
+
+function AttemptMoment({ event }: { event: Event & { kind: "attempt" } }) {
+  const say = useWords(words);
+  const { attempt, state } = event;
+  return (
+    <Frame mark={state} at={attempt.started_at}>
+      <b>{say("attempt", { n: attempt.number })}</b>{" "}
+      <span className={css["note"]}>
+        {attempt.verdict} · {say("took", { time: between(attempt.started_at, attempt.finished_at) })}
+        {attempt.version && (
+          <>
+            {" · "}
+            <span title={attempt.version}>{say("version", { version: shortVersion(attempt.version) })}</span>
+          </>
+        )}
+        {attempt.node && ` · ${attempt.node}`}
+        {!attempt.counted && ` · ${say("notCounted")}`}
+      </span>
+      {attempt.reason && <Reason text={attempt.reason} />}
+      {attempt.log && (
+        <details className={css["log"]}>
+          <summary>{say("log")}</summary>
+          <pre>
+            <Raw text={attempt.log} />
+          </pre>
+        </details>
+      )}
+    </Frame>
+  );
+}
+
+function Reason({ text }: { text: string }) {
+  return (
+    <div className={css["reason"]} data-testid="reason">
+      <Raw text={text} />
+    </div>
+  );
+}

@@ -1,0 +1,107 @@
+/** Groups at a glance. */
+import { Link, useNavigate } from "@tanstack/react-router";
+import { useMemo } from "react";
+import type { GroupOverview } from "../../api/shapes";
+import { duration } from "../../format/duration";
+import { useWords } from "../../i18n/context";
+import { Count } from "../../ui/Count";
+import { Raw } from "../../ui/Raw";
+import { Mark } from "../../ui/State";
+import { type Column, Table } from "../../ui/Table";
+import { words } from "./words";
+
+export function Running({ paused, why }: { paused: boolean; why: string | null }) {
+  const say = useWords(words);
+  return (
+    <span title={why ?? undefined}>
+      <span style={{ color: paused ? "var(--push-fail)" : "var(--handled)", marginRight: 6 }}>
+        <Mark state={paused ? "PUSH_FAIL" : "HANDLED"} />
+      </span>
+      {say(paused ? "paused" : "running")}
+      {why && (
+        <>
+          {": "}
+          <Raw text={why} />
+        </>
+      )}
+    </span>
+  );
+}
+
+export function GroupTable({ groups }: { groups: GroupOverview[] }) {
+  const say = useWords(words);
+  const navigate = useNavigate();
+  const columns = useMemo<Column<GroupOverview>[]>(() => {
+    const ms = (value: number | null) => (value === null ? <Count value={null} /> : duration(value));
+    return [
+      {
+        id: "group",
+        name: say("group"),
+        width: "minmax(110px, 1fr)",
+        narrow: true,
+        cell: (row) => (
+          <Link to="/groups/$group" params={{ group: row.group }}>
+            {row.group}
+          </Link>
+        ),
+      },
+      {
+        id: "state",
+        name: say("state"),
+        width: "minmax(110px, 2fr)",
+        narrow: true,
+        cell: (row) => <Running paused={row.paused} why={row.why} />,
+      },
+      {
+        id: "lag",
+        name: say("lagShort"),
+        width: "72px",
+        right: true,
+        narrow: true,
+        cell: (row) => <Count value={row.lag} />,
+      },
+      {
+        id: "parked",
+        name: say("parked"),
+        width: "72px",
+        right: true,
+        cell: (row) => <Count value={row.open.waiting + row.open.retrying + row.open.push_fail + row.open.held} />,
+      },
+      {
+        id: "rate",
+        name: say("rate"),
+        width: "88px",
+        right: true,
+        cell: (row) => <Count value={row.per_minute.handled} />,
+      },
+      {
+        id: "fails",
+        name: say("failRate"),
+        width: "80px",
+        right: true,
+        cell: (row) => <Count value={row.per_minute.failed} />,
+      },
+      { id: "p50", name: say("p50"), width: "72px", right: true, cell: (row) => ms(row.p50_ms) },
+      { id: "p99", name: say("p99"), width: "72px", right: true, cell: (row) => ms(row.p99_ms) },
+      { id: "total", name: say("total"), width: "88px", right: true, cell: (row) => <Count value={row.handled} /> },
+      {
+        id: "failed",
+        name: say("failedTotal"),
+        width: "72px",
+        right: true,
+        cell: (row) => <Count value={row.failed} />,
+      },
+    ];
+  }, [say]);
+  return (
+    <Table
+      name="groups"
+      label={say("groups")}
+      plain
+      columns={columns}
+      rows={groups}
+      rowKey={(row) => row.group}
+      onOpen={(row) => void navigate({ to: "/groups/$group", params: { group: row.group } })}
+    />
+  );
+}

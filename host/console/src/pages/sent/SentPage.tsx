@@ -1,0 +1,90 @@
+/** The sender's page: did it go? */
+import { useQueryClient } from "@tanstack/react-query";
+import { getRouteApi } from "@tanstack/react-router";
+import type { RowSelectionState } from "@tanstack/react-table";
+import { useState } from "react";
+import { change, path } from "../../api/client";
+import { useList } from "../../api/list";
+import type { Message } from "../../api/shapes";
+import { useWords } from "../../i18n/context";
+import { Button, useWhyNot } from "../../ui/Button";
+import { Confirm } from "../../ui/Dialog";
+import { Filters } from "../../ui/Filters";
+import { Broken, Empty, Loading, Stale, Strip } from "../../ui/Notice";
+import { Page } from "../../ui/Page";
+import { Table } from "../../ui/Table";
+import { words as common } from "../../ui/words";
+import { useFilters } from "../shared";
+import { useColumns } from "./columns";
+import { words } from "./words";
+
+const route = getRouteApi("/sent");
+const NAMES = ["state", "topic", "type", "key", "key_base64", "source", "from", "to"] as const;
+const EXAMPLE = `courier publish order '{"order_id": "o-1"}' --type OrderCreated --key o-1`;
+
+export default function SentPage() {
+  const say = useWords(words);
+  const sayCommon = useWords(common);
+  const whyNot = useWhyNot();
+  const cache = useQueryClient();
+  const filter = route.useSearch();
+  const navigate = route.useNavigate();
+  const filters = useFilters(NAMES, ["SEND_FAIL", "COMMITTED"]);
+  const columns = useColumns();
+  const list = useList<Message>("messages", filter);
+  const [chosen, choose] = useState<RowSelectionState>({});
+  const [asking, setAsking] = useState(false);
+  const picked = list.items.filter((item) => chosen[item.id] && item.state === "SEND_FAIL");
+  const resend = async () => {
+    for (const message of picked) await change("POST", path("messages", message.id, "resend"));
+    choose({});
+    await cache.invalidateQueries({ queryKey: ["messages"] });
+  };
+  return (
+    <Page title={say("title")} lead={say("about")}>
+      <Filters
+        lead={say("lead")}
+        filters={filters}
+        values={filter}
+        onChange={(next) => void navigate({ search: next })}
+      />
+      <Stale at={list.at} error={list.error} />
+      {list.truncated && <Strip>{sayCommon("truncated")}</Strip>}
+      {list.loading && <Loading />}
+      {list.error !== null && list.items.length === 0 && <Broken error={list.error} again={list.again} />}
+      {!list.loading && !list.error && list.items.length === 0 && (
+        <Empty title={say("nothing")}>
+          <p>{say("nothingWhat")}</p>
+          <pre>{EXAMPLE}</pre>
+        </Empty>
+      )}
+      {list.items.length > 0 && (
+        <Table
+          name="sent"
+          label={say("title")}
+          columns={columns}
+          rows={list.items}
+          rowKey={(row) => row.id}
+          more={list.more}
+          onOpen={(row) => void navigate({ to: "/messages/$id", params: { id: row.id } })}
+          selection={{ chosen, choose }}
+          bar={
+            picked.length > 0 ? (
+              <Button look="main" because={whyNot("publisher")} onClick={() => setAsking(true)}>
+                {say("resend", { n: picked.length })}
+              </Button>
+            ) : undefined
+          }
+        />
+      )}
+      <Confirm
+        open={asking}
+        onClose={() => setAsking(false)}
+        title={say("resendTitle", { n: picked.length })}
+        what={say("resendWhat")}
+        act={say("resend", { n: picked.length })}
+        onAct={resend}
+      />
+    </Page>
+  );
+}

@@ -1,0 +1,165 @@
+//! What [`FakeStore`] answers to the message centre.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use courier_core::message::Timestamp;
+
+use super::fake_store::{FakeStore, absent};
+use crate::store::*;
+
+#[async_trait]
+impl Audits for FakeStore {
+    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
+        let mut world = self.read()?;
+        world.asked.push(format!("audit {by} {action} {subject} {detail}"));
+        let (id, previous) = world.audited.last().map_or((1, audits::GENESIS.to_vec()), |last| {
+            (last.id + 1, last.hash.clone().unwrap_or_default().to_vec())
+        });
+        let mut row = AuditRow {
+            id,
+            at: Timestamp(id),
+            by: by.into(),
+            action: action.into(),
+            subject: subject.into(),
+            detail: detail.into(),
+            previous: Some(previous.clone().into()),
+            hash: None,
+        };
+        row.hash = Some(Bytes::copy_from_slice(&row.seal(&previous)));
+        world.audited.push(row);
+        Ok(())
+    }
+
+    async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError> {
+        let world = self.read()?;
+        let wanted = world.audited.iter().rev().filter(|row| filter.by.as_ref().is_none_or(|by| *by == row.by));
+        let limit = usize::try_from(page.limit).unwrap();
+        Ok(Listing { items: wanted.take(limit).cloned().collect(), next: None, truncated: false })
+    }
+
+    /// Three entries a step, so that a walk has more than one.
+    async fn audit_links(&self, after: i64) -> Result<AuditLinks, StoreError> {
+        let world = self.read()?;
+        let genesis = ChainEnd { id: 0, hash: Bytes::copy_from_slice(&audits::GENESIS) };
+        let head = world.audited.last().map(|last| ChainEnd { id: last.id, hash: last.hash.clone().unwrap() });
+        let entries = world.audited.iter().filter(|row| row.id > after).take(3).cloned().collect();
+        Ok(AuditLinks {
+            head: world.head.clone().or(head).unwrap_or_else(|| genesis.clone()),
+            anchor: genesis,
+            entries,
+        })
+    }
+}
+
+#[async_trait]
+impl Sessions for FakeStore {
+    async fn open_session(
+        &self,
+        hash: &[u8; 32],
+        token: &str,
+        bound: &[u8; 32],
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        let expires_at = Timestamp(0).after(lifetime);
+        let bound = Bytes::copy_from_slice(bound);
+        let row = SessionRow { token: token.into(), bound, created_at: Timestamp(0), expires_at };
+        self.read()?.sessions.insert(*hash, row);
+        Ok(())
+    }
+
+    async fn session(&self, hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError> {
+        Ok(self.read()?.sessions.get(hash).cloned())
+    }
+
+    async fn close_session(&self, hash: &[u8; 32]) -> Result<bool, StoreError> {
+        Ok(self.read()?.sessions.remove(hash).is_some())
+    }
+}
+
+#[async_trait]
+impl Minutes for FakeStore {
+    async fn put_minutes(&self, _: WriterId, _: &[MinuteRow], _: &[PaceRow]) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn minutes(&self, since: Timestamp) -> Result<Vec<MinuteRow>, StoreError> {
+        drop(self.read()?);
+        let row = |group: &str| MinuteRow {
+            minute: since,
+            group: group.into(),
+            published: 7,
+            handled: 2,
+            ..MinuteRow::default()
+        };
+        Ok(vec![row(""), row("other"), row("stock")])
+    }
+
+    async fn paces(&self, _: Timestamp) -> Result<Vec<PaceRow>, StoreError> {
+        let mut buckets = vec![0; 40];
+        buckets[16] = 3;
+        Ok(vec![PaceRow { group: "stock".into(), buckets }])
+    }
+}
+
+#[async_trait]
+impl Troubles for FakeStore {
+    async fn failures(&self, filter: &FailureFilter) -> Result<Failures, StoreError> {
+        let world = self.read()?;
+        let wanted = world.deliveries.iter().filter(|row| {
+            filter.groups.as_ref().is_none_or(|groups| groups.contains(&row.group))
+                && filter.group.as_ref().is_none_or(|group| *group == row.group)
+        });
+        let rows = wanted.map(|row| FailedRow {
+            key: row.key,
+            group: row.group.clone(),
+            topic: row.topic.clone(),
+            type_name: row.type_name.clone(),
+            fingerprint: Some("f".into()),
+            verdict: row.verdict,
+            version: row.version.clone(),
+            at: row.received_at,
+            open: false,
+        });
+        Ok(Failures { items: troubles::cluster(rows, filter), truncated: false })
+    }
+
+    async fn parked(&self, group: &str, _: &Page) -> Result<Listing<LaneRow>, StoreError> {
+        let world = self.read()?;
+        let rows = world.deliveries.iter().filter(|row| row.group == group).map(|row| LaneRow {
+            head: row.key,
+            topic: row.topic.clone(),
+            partition: row.partition,
+            record_key: row.record_key.clone(),
+            state: courier_core::status::State::HandleFail,
+            reason: Some("later".into()),
+            waiting: 2,
+            next_attempt_at: None,
+            held: true,
+        });
+        Ok(Listing { items: rows.collect(), next: None, truncated: false })
+    }
+
+    async fn dead_letters(&self, filter: &DeadLetterFilter, _: &Page) -> Result<Listing<DeadLetterRow>, StoreError> {
+        let world = self.read()?;
+        let wanted = world
+            .deliveries
+            .iter()
+            .filter(|row| filter.groups.as_ref().is_none_or(|groups| groups.contains(&row.group)));
+        let rows = wanted.map(|row| DeadLetterRow {
+            key: row.key,
+            group: row.group.clone(),
+            source_topic: row.topic.clone(),
+            partition: row.partition,
+            topic: format!("dlq.{}.{}", row.topic, row.group),
+            at: row.received_at,
+            message_id: row.message_id.clone(),
+            record_key: row.record_key.clone(),
+            type_name: row.type_name.clone(),
+            reason: Some("no".into()),
+            number: 1,
+        });
+        Ok(Listing { items: rows.collect(), next: None, truncated: false })
+    }
+}

@@ -1,0 +1,3 @@
+//! The outboxes of senders: where they stand.
+
+pub mod list;

@@ -1,0 +1,37 @@
+//! `DELETE /v1/session`: sign out.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::{Secret, cookie};
+use crate::api::App;
+use crate::api::auth::{As, Viewer};
+use crate::api::events::Change;
+use crate::api::openapi::Problems;
+use crate::api::params::Params;
+use crate::api::problem::Problem;
+
+/// Signs out: the session ends and its cookie is taken back. Without a session
+/// there is nothing to end, which is fine.
+#[utoipa::path(
+    delete,
+    path = "/v1/session",
+    tag = "session",
+    responses((status = 204, description = "Signed out"), Problems)
+)]
+pub(in crate::api) async fn close(
+    State(app): State<App>,
+    caller: As<Viewer>,
+    params: Params,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    params.none()?;
+    if let Some(secret) = Secret::of(&headers)
+        && app.store.close_session(&secret.hash()).await?
+    {
+        let change = Change { path: "/v1/me".to_owned(), ..Change::default() };
+        app.changed(&caller, "sign out", &caller.name, "", change).await;
+    }
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie(&headers, "", 0))]).into_response())
+}

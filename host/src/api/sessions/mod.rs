@@ -1,0 +1,204 @@
+//! Signing in with a browser: a token becomes a session in a cookie.
+//!
+//! The cookie holds 256 random bits, which no script can read and no other
+//! site can send. The store has their hash, and a second one that binds the
+//! session to the secret of its token, so that the session ends when that
+//! token leaves the configuration or gets another secret. A change made by
+//! cookie carries `X-Courier-CSRF`, whose value is made from the cookie's and
+//! told by `GET /v1/me`. Programs send their token and have nothing to do with
+//! any of this.
+
+pub mod close;
+pub mod me;
+pub mod open;
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::App;
+use super::auth::Caller;
+use super::problem::Problem;
+
+/// How long a session lasts.
+pub const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
+/// The cookie's name.
+pub const COOKIE: &str = "courier_session";
+/// What a change made by cookie must carry.
+pub const CSRF: HeaderName = HeaderName::from_static("x-courier-csrf");
+/// Attempts to sign in that one address may make at once, and the time in
+/// which it gets one back.
+const BURST: u32 = 20;
+const REFILL: Duration = Duration::from_secs(2);
+/// Addresses that are remembered before those that are quiet are forgotten.
+const ADDRESSES: usize = 10_000;
+
+/// The secret in a browser's cookie.
+#[derive(Clone, Copy)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// A new one.
+    fn new() -> Self {
+        Self(rand::random())
+    }
+
+    /// The one that a request shows. A cookie of another form is none.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let values = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let value = values.into_iter().find(|(name, _)| *name == COOKIE)?.1;
+        URL_SAFE_NO_PAD.decode(value).ok()?.try_into().ok().map(Self)
+    }
+
+    fn text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    /// What the store knows it by.
+    fn hash(self) -> [u8; 32] {
+        self.digest(b"session", &[])
+    }
+
+    /// Binds it to a token's digest.
+    fn bound(self, token: &[u8]) -> [u8; 32] {
+        self.digest(b"token", token)
+    }
+
+    /// What changes made with it must carry.
+    #[must_use]
+    pub fn csrf(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.digest(b"csrf", &[]))
+    }
+
+    fn digest(self, use_of_it: &[u8], more: &[u8]) -> [u8; 32] {
+        Sha256::new()
+            .chain_update(use_of_it)
+            .chain_update([0])
+            .chain_update(self.0)
+            .chain_update(more)
+            .finalize()
+            .into()
+    }
+}
+
+/// Who sends a request that shows `secret`.
+///
+/// # Errors
+/// 401 for a session that is none or has ended; 403 for a change without the
+/// CSRF header.
+pub async fn admit(app: &App, parts: &Parts, secret: Secret) -> Result<Caller, Problem> {
+    let ended = || {
+        let detail = "the session has ended; sign in again, or send a token as `Authorization: Bearer <token>`";
+        Problem::new(StatusCode::UNAUTHORIZED, "not authenticated", detail)
+    };
+    let session = app.store.session(&secret.hash()).await?.ok_or_else(ended)?;
+    let (digest, caller) = app.auth.holder(&session.token).ok_or_else(ended)?;
+    if !bool::from(secret.bound(&digest).ct_eq(&session.bound)) {
+        return Err(ended());
+    }
+    if !parts.method.is_safe() {
+        let shown = parts.headers.get(CSRF).map(|value| value.as_bytes()).unwrap_or_default();
+        if !bool::from(shown.ct_eq(secret.csrf().as_bytes())) {
+            return Err(Problem::forbidden(
+                "a change made by cookie needs the header X-Courier-CSRF with the `csrf` that GET /v1/me tells",
+            ));
+        }
+    }
+    Ok(caller)
+}
+
+/// Bounds how often an address may try to sign in. Clones share it.
+#[derive(Clone)]
+pub struct Attempts(Arc<DefaultKeyedRateLimiter<IpAddr>>);
+
+impl Default for Attempts {
+    fn default() -> Self {
+        let burst = NonZeroU32::new(BURST).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::with_period(REFILL).unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN));
+        Self(Arc::new(RateLimiter::keyed(quota.allow_burst(burst))))
+    }
+}
+
+impl Attempts {
+    /// Counts one.
+    fn count(&self, peer: IpAddr) -> Result<(), Problem> {
+        if self.0.len() > ADDRESSES {
+            self.0.retain_recent();
+        }
+        self.0.check_key(&network(peer)).map_err(|_| {
+            let detail =
+                format!("too many attempts to sign in; one is possible every {} s, so wait a little", REFILL.as_secs());
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many attempts", detail)
+        })
+    }
+}
+
+/// What counts as one address: of IPv6 the network that one customer has.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+    }
+}
+
+/// The address that a request came from.
+pub(super) struct Peer(IpAddr);
+
+impl<S: Send + Sync> FromRequestParts<S> for Peer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Ok(Self(peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0.ip())))
+    }
+}
+
+/// The cookie that holds `value` for `seconds`.
+fn cookie(headers: &HeaderMap, value: &str, seconds: u64) -> String {
+    // A proxy that ends TLS says so. Whoever makes it up only makes the cookie
+    // stricter.
+    let https = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    let secure = if https { "; Secure" } else { "" };
+    format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_found_among_others_and_anything_else_is_none() {
+        let secret = Secret([7; 32]);
+        let headers = |value: &str| HeaderMap::from_iter([(header::COOKIE, value.parse().unwrap())]);
+        let found = Secret::of(&headers(&format!("a=b; {COOKIE}={}; c=d", secret.text())));
+        assert_eq!(found.map(|secret| secret.0), Some([7; 32]));
+        for wrong in ["", "a=b", "courier_session=", "courier_session=AAAA", "xcourier_session=AAAA"] {
+            assert!(Secret::of(&headers(wrong)).is_none(), "{wrong}");
+        }
+        assert_ne!(secret.hash(), secret.bound(&[]));
+        assert_ne!(secret.csrf(), secret.text());
+    }
+
+    #[test]
+    fn an_address_has_a_number_of_attempts_and_others_have_theirs() {
+        let attempts = Attempts::default();
+        let peer = |text: &str| text.parse::<IpAddr>().unwrap();
+        for _ in 0..BURST {
+            attempts.count(peer("2001:db8::1")).unwrap();
+        }
+        assert_eq!(attempts.count(peer("2001:db8::2")).unwrap_err().status, 429, "the same network");
+        assert!(attempts.count(peer("2001:db9::1")).is_ok() && attempts.count(peer("10.0.0.1")).is_ok());
+    }
+}

@@ -1,0 +1,65 @@
+//! `POST /v1/session`: sign in.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{LIFETIME, Peer, Secret, cookie};
+use crate::api::App;
+use crate::api::events::Change;
+use crate::api::intake;
+use crate::api::openapi::Problems;
+use crate::api::params::Params;
+use crate::api::problem::Problem;
+
+/// What a person shows.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// A token of [auth].
+    token: String,
+}
+
+/// Signs in with a token: the answer sets a cookie that scripts cannot read
+/// and that lasts twelve hours. Attempts from one address are limited.
+#[utoipa::path(
+    post,
+    path = "/v1/session",
+    tag = "session",
+    request_body = SignIn,
+    responses(
+        (status = 204, description = "Signed in", headers(("Set-Cookie" = String, description = "The session"))),
+        Problems
+    ),
+    security(())
+)]
+pub(in crate::api) async fn open(
+    State(app): State<App>,
+    Peer(peer): Peer,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    params.none()?;
+    app.attempts.count(peer)?;
+    let SignIn { token } = intake::command(&headers, body).await?;
+    if app.auth.is_open() {
+        let detail = "no tokens are configured, so nobody has to sign in: [auth] in the configuration has them";
+        return Err(Problem::conflict(detail));
+    }
+    let Some((digest, caller)) = app.auth.find(token.trim().as_bytes()) else {
+        tracing::warn!(%peer, "somebody tried to sign in with a token that nobody has");
+        let detail = "nobody has this token; the tokens are those of [auth] in the configuration";
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "not authenticated", detail));
+    };
+    let secret = Secret::new();
+    app.store.open_session(&secret.hash(), &caller.name, &secret.bound(&digest), LIFETIME).await?;
+    let from = peer.to_string();
+    let change = Change { path: "/v1/me".to_owned(), ..Change::default() };
+    app.changed(&caller, "sign in", &caller.name, &from, change).await;
+    let cookie = cookie(&headers, &secret.text(), LIFETIME.as_secs());
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
+}

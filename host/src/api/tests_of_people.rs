@@ -1,0 +1,166 @@
+//! What people do with a browser: sign in, look, and leave a trace.
+
+use serde_json::{Value, json};
+
+use super::auth::{Role, TokenSpec};
+use super::testing::{Host, answer};
+use super::tests::{guarded, open};
+
+async fn me(host: &Host, cookie: &str) -> (u16, Value) {
+    answer(host.request("GET", "/v1/me", None).header("cookie", cookie)).await
+}
+
+#[tokio::test]
+async fn a_session_reads_and_changes_only_with_its_csrf_header() {
+    let host = guarded().await;
+    let cookie = host.sign_in("ops").await.unwrap();
+    let (status, shown) = me(&host, &cookie).await;
+    assert_eq!(
+        (status, &shown["name"], &shown["role"], &shown["auth"]),
+        (200, &json!("ops"), &json!("operator"), &json!(true))
+    );
+    let pause = |csrf: Option<&str>| {
+        let request = host.request("POST", "/v1/groups/stock/pause", None).header("cookie", &cookie);
+        answer(csrf.into_iter().fold(request, |request, csrf| request.header("x-courier-csrf", csrf)))
+    };
+    let csrf = shown["csrf"].as_str().unwrap();
+    assert_eq!(pause(None).await.0, 403);
+    assert_eq!(pause(Some("guessed")).await.0, 403);
+    assert_eq!(pause(Some(csrf)).await.0, 200);
+    assert!(host.asked().contains(&"audit ops sign in ops 127.0.0.1".to_owned()));
+    // A second session has another one.
+    let other = host.sign_in("ops").await.unwrap();
+    assert_ne!(me(&host, &other).await.1["csrf"], csrf);
+    // Signed out, it is over; the other one is not.
+    let leave = host.request("DELETE", "/v1/session", None).header("cookie", &cookie);
+    assert_eq!(answer(leave.header("x-courier-csrf", csrf)).await.0, 204);
+    assert_eq!(me(&host, &cookie).await.0, 401);
+    assert_eq!(me(&host, &other).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_session_ends_when_its_token_leaves_or_changes() {
+    let host = guarded().await;
+    let cookie = host.sign_in("ops").await.unwrap();
+    let token = |secret: &str| TokenSpec {
+        name: "ops".into(),
+        role: Role::Viewer,
+        secret: secret.into(),
+        topics: None,
+        groups: None,
+    };
+    host.auth.replace(vec![token("ops-secret")]);
+    assert_eq!(me(&host, &cookie).await.1["role"], "viewer", "the role is that of the configuration in force");
+    host.auth.replace(vec![token("another")]);
+    assert_eq!(me(&host, &cookie).await.0, 401);
+    host.auth.replace(vec![TokenSpec { name: "others".into(), ..token("ops-secret") }]);
+    assert_eq!(me(&host, &cookie).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_wrong_token_signs_nobody_in_and_guessing_is_slow() {
+    let host = guarded().await;
+    assert_eq!(host.sign_in("nobody").await, None);
+    let mut statuses = Vec::new();
+    for _ in 0..25 {
+        let request = host.request("POST", "/v1/session", None).header("content-type", "application/json");
+        statuses.push(answer(request.body(r#"{"token":"guess"}"#)).await.0);
+    }
+    assert!(statuses.contains(&401) && statuses.contains(&429), "{statuses:?}");
+    let (status, shown) = answer(host.request("GET", "/v1/me", Some("ops"))).await;
+    assert_eq!((status, &shown["csrf"]), (200, &Value::Null), "tokens of programs are not held up");
+    let open = open().await;
+    let request = open.request("POST", "/v1/session", None).header("content-type", "application/json");
+    assert_eq!(answer(request.body(r#"{"token":"x"}"#)).await.0, 409);
+    assert_eq!(open.ask("GET", "/v1/me", None).await.1["auth"], false);
+}
+
+#[tokio::test]
+async fn the_overview_says_what_is_and_what_needs_a_person() {
+    let host = open().await;
+    let (status, shown) = host.ask("GET", "/v1/overview", None).await;
+    assert_eq!(status, 200);
+    let minutes = shown["minutes"].as_array().unwrap();
+    assert_eq!((minutes.len(), &minutes[0]["published"], &minutes[0]["handled"]), (60, &json!(7), &json!(4)));
+    assert_eq!((&minutes[59]["published"], &minutes[59]["failed"]), (&json!(0), &json!(0)));
+    assert_eq!(shown["nodes"][0]["name"], "host-1", "live ones first");
+    let stock = shown["groups"].as_array().unwrap().iter().find(|group| group["group"] == "stock").unwrap();
+    assert_eq!((&stock["lag"], &stock["handled"], &stock["p50_ms"]), (&json!(13), &json!(5), &json!(1.02)));
+    assert_eq!(shown["lag"], Value::Null, "the end of a topic is not known");
+    let kinds: Vec<_> =
+        shown["attention"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    assert!(
+        kinds.contains(&"parked_full") && kinds.contains(&"degraded") && kinds.contains(&"lost_range"),
+        "{kinds:?}"
+    );
+    let guarded = guarded().await;
+    let (_, scoped) = answer(guarded.request("GET", "/v1/overview", Some("shop"))).await;
+    assert_eq!((&scoped["minutes"][0]["published"], &scoped["minutes"][0]["handled"]), (&Value::Null, &json!(2)));
+    assert!(!scoped.to_string().contains("secret") && !scoped.to_string().contains("other"), "{scoped}");
+}
+
+#[tokio::test]
+async fn lists_of_trouble_show_what_is_in_scope() {
+    let host = guarded().await;
+    for path in ["/v1/failures", "/v1/dead-letters", "/v1/lost-ranges", "/v1/groups/stock/parked"] {
+        let (status, all) = answer(host.request("GET", path, Some("ops"))).await;
+        assert_eq!(status, 200, "{path}: {all}");
+        let (status, scoped) = answer(host.request("GET", path, Some("shop"))).await;
+        assert_eq!((status, scoped["items"].as_array().unwrap().len()), (200, 1), "{path}: {scoped}");
+        assert!(!scoped.to_string().contains("secret"), "{path}: {scoped}");
+    }
+    let (_, lanes) = answer(host.request("GET", "/v1/groups/stock/parked", Some("shop"))).await;
+    assert_eq!((&lanes["items"][0]["head"], &lanes["items"][0]["key"]), (&json!("1-5"), &json!("k")));
+    for named in ["/v1/failures?group=other", "/v1/dead-letters?group=other", "/v1/groups/other/parked", "/v1/audit"] {
+        assert_eq!(answer(host.request("GET", named, Some("shop"))).await.0, 403, "{named}");
+    }
+}
+
+#[tokio::test]
+async fn an_audit_log_that_was_touched_is_found_out() {
+    let host = open().await;
+    for at in 0..7 {
+        host.ask("POST", "/v1/groups/stock/pause", Some(&format!(r#"{{"why":"{at}"}}"#))).await;
+    }
+    let (_, list) = host.ask("GET", "/v1/audit?limit=2", None).await;
+    assert_eq!((&list["items"][0]["detail"], &list["items"][0]["by"]), (&json!("6"), &json!("local")));
+    assert_eq!(list["items"][0]["previous"], list["items"][1]["hash"]);
+    let verify = async || host.ask("GET", "/v1/audit/verify", None).await.1;
+    let whole = verify().await;
+    assert_eq!((&whole["ok"], &whole["checked"], &whole["broken_at"]), (&json!(true), &json!(7), &Value::Null));
+    let kept = host.world.lock().unwrap().audited.clone();
+    // Altered, taken out of the middle, and cut off at the end.
+    host.world.lock().unwrap().audited[4].detail = "never".into();
+    assert_eq!(verify().await["broken_at"], 5);
+    host.world.lock().unwrap().audited = kept.iter().filter(|row| row.id != 4).cloned().collect();
+    assert_eq!(verify().await["broken_at"], 5);
+    let head = kept.last().map(|row| crate::store::ChainEnd { id: row.id, hash: row.hash.clone().unwrap() });
+    host.world.lock().unwrap().audited = kept[..6].to_vec();
+    host.world.lock().unwrap().head = head;
+    assert_eq!(
+        verify().await,
+        json!({
+            "ok": false, "checked": 6, "broken_at": 7, "head": whole["head"], "truncated": false,
+        })
+    );
+}
+
+#[tokio::test]
+async fn pages_are_reloadable_and_programs_get_problems() {
+    let host = open().await;
+    let get = |path: &'static str| host.request("GET", path, None).send();
+    let home = get("/").await.unwrap();
+    assert_eq!(home.status(), 200);
+    let policy = home.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    for name in ["x-content-type-options", "x-frame-options", "referrer-policy", "permissions-policy"] {
+        assert!(home.headers().contains_key(name), "{name}");
+    }
+    for of_programs in ["/v1", "/v1/", "/v1/nothing", "/metrics/x", "/openapi.json/x", "/assets/gone.js"] {
+        let answer = get(of_programs).await.unwrap();
+        assert_eq!(answer.status(), 404, "{of_programs}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{of_programs}");
+        assert!(answer.headers()["content-security-policy"].to_str().unwrap().contains("default-src 'none'"));
+    }
+    assert_eq!(host.request("POST", "/messages/x", None).send().await.unwrap().status(), 405);
+}

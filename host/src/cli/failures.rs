@@ -1,0 +1,78 @@
+//! `courier failures`: failures by what they have in common.
+
+use serde::Deserialize;
+
+use super::client::Client;
+use super::shapes::Page;
+use super::table::{self, or_dash};
+use super::{Output, point_in_time, show};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Of this group.
+    #[arg(long)]
+    group: Option<String>,
+    /// Of this topic.
+    #[arg(long)]
+    topic: Option<String>,
+    /// Of messages of this type.
+    #[arg(long = "type", value_name = "TYPE")]
+    type_name: Option<String>,
+    /// From this time on, or from this long ago.
+    #[arg(long, value_parser = point_in_time)]
+    from: Option<String>,
+    /// Before this time.
+    #[arg(long, value_parser = point_in_time)]
+    to: Option<String>,
+    /// Clusters at most.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Failure {
+    group: String,
+    fingerprint: Option<String>,
+    verdict: Option<String>,
+    reason: Option<String>,
+    count: u64,
+    open: u64,
+    last_at: String,
+    example: String,
+}
+
+pub(super) async fn run(client: &Client, output: Output, args: Args) -> anyhow::Result<()> {
+    let query = [
+        ("group", args.group),
+        ("topic", args.topic),
+        ("type", args.type_name),
+        ("from", args.from),
+        ("to", args.to),
+        ("limit", args.limit.map(|limit| limit.to_string())),
+    ];
+    let answer = client.get(&["failures"], &query).await?;
+    show(output, &answer, |page: Page<Failure>| {
+        let mut text = list(&page.items);
+        if page.truncated {
+            text.push_str("\n\nthere are older failures that were not looked at: narrow by --group, --from and --to");
+        }
+        text
+    })
+}
+
+fn list(failures: &[Failure]) -> String {
+    let row = |failure: &Failure| {
+        [
+            failure.count.to_string(),
+            failure.open.to_string(),
+            failure.group.clone(),
+            or_dash(failure.fingerprint.as_ref()),
+            or_dash(failure.verdict.as_ref()),
+            failure.last_at.clone(),
+            failure.example.clone(),
+            or_dash(failure.reason.as_ref()),
+        ]
+    };
+    let header = ["COUNT", "OPEN", "GROUP", "FINGERPRINT", "VERDICT", "LAST", "EXAMPLE", "REASON"];
+    table::table(header, failures.iter().map(row).collect(), "no failures")
+}

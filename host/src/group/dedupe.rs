@@ -1,0 +1,156 @@
+//! Dropping the doubles of messages that a group has handled.
+//!
+//! A delivery is looked up when its lane gives it its turn, so that whatever
+//! stood before it in the lane is decided by then: doubles in a partition share
+//! a key, or, without one, a lane of their own. What is decided and not yet
+//! durable is remembered here; what is durable the store tells.
+//!
+//! It refuses to guess: while the store does not answer, the delivery waits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use courier_core::message::Kind;
+use courier_core::verdict::{Outcome, Verdict};
+use tokio::sync::mpsc;
+
+use super::binding::Bound;
+use super::delivery::Concluded;
+use super::owner::{Address, Mail, Tools};
+use crate::kafka::partition::InHand;
+use crate::store::SharedStore;
+use crate::store::dedupe::MAX_IDS;
+
+/// How long to wait before the store is asked again.
+const LOOK_RETRY: Duration = Duration::from_millis(200);
+
+/// A delivery that has its lane's turn.
+#[derive(Debug)]
+pub struct Turn {
+    /// The record.
+    pub in_hand: Arc<InHand>,
+    /// Invocations so far.
+    pub number: u32,
+    /// Attempts used up so far.
+    pub counted: u32,
+}
+
+/// What one owner knows of messages that were handled. Bounded by what the
+/// machine may have decided and not yet written.
+#[derive(Debug)]
+pub(super) struct Duplicates {
+    /// Ids that were handled and are not durable, with how many deliveries.
+    decided: HashMap<String, u32>,
+    questions: mpsc::UnboundedSender<Turn>,
+}
+
+impl Duplicates {
+    /// For the owner of a partition; none when its binding keeps doubles.
+    pub(super) fn of(bound: &Bound, tools: &Tools, address: &Arc<Address>) -> Option<Self> {
+        let window = bound.binding.dedupe?;
+        let (questions, turns) = mpsc::unbounded_channel();
+        let asking = Asking {
+            store: Arc::clone(&tools.store),
+            group: bound.binding.group.clone(),
+            listener: (address.place.kind == Kind::Broadcast).then(|| tools.node.to_string()),
+            window,
+            address: Arc::clone(address),
+        };
+        tokio::spawn(asking.run(turns));
+        Some(Self { decided: HashMap::new(), questions })
+    }
+
+    /// Whether the message is handled, which only this owner knows yet.
+    pub(super) fn is_decided(&self, turn: &Turn) -> bool {
+        !self.decided.is_empty() && self.decided.contains_key(&turn.in_hand.message().id)
+    }
+
+    /// Asks the store; gives the delivery back when there is nothing to ask.
+    pub(super) fn look_up(&self, turn: Turn) -> Option<Turn> {
+        if is_coordinates(&turn.in_hand) {
+            return Some(turn);
+        }
+        // The other end lives as long as this owner.
+        self.questions.send(turn).err().map(|unsent| unsent.0)
+    }
+
+    /// Takes note of a delivery that was handled.
+    pub(super) fn decided(&mut self, concluded: &Concluded) {
+        if counts(concluded) {
+            *self.decided.entry(concluded.in_hand.message().id.clone()).or_default() += 1;
+        }
+    }
+
+    /// What was decided is in the store now.
+    pub(super) fn durable(&mut self, concluded: &Concluded) {
+        if !counts(concluded) {
+            return;
+        }
+        let id = &concluded.in_hand.message().id;
+        if let Some(count) = self.decided.get_mut(id) {
+            *count -= 1;
+            if *count == 0 {
+                self.decided.remove(id);
+            }
+        }
+    }
+}
+
+/// Whether the handler handled it.
+fn counts(concluded: &Concluded) -> bool {
+    concluded.outcome == Outcome::Handled && concluded.verdict != Verdict::Duplicate
+}
+
+/// Whether the message has no id of its own, and so no double.
+fn is_coordinates(in_hand: &InHand) -> bool {
+    let id = &in_hand.message().id;
+    id.ends_with(|last: char| last.is_ascii_digit()) && *id == format!("{}:{}", in_hand.place, in_hand.offset)
+}
+
+/// Asks the store, many deliveries at a time, until the owner has ended.
+struct Asking {
+    store: SharedStore,
+    group: String,
+    listener: Option<String>,
+    window: Duration,
+    address: Arc<Address>,
+}
+
+impl Asking {
+    async fn run(self, mut turns: mpsc::UnboundedReceiver<Turn>) {
+        while let Some(first) = turns.recv().await {
+            let mut asked = vec![first];
+            while asked.len() < MAX_IDS
+                && let Ok(next) = turns.try_recv()
+            {
+                asked.push(next);
+            }
+            let ids: Vec<String> = asked.iter().map(|turn| turn.in_hand.message().id.clone()).collect();
+            // Nothing more may begin: what is not answered yet goes back.
+            let answer = tokio::select! {
+                biased;
+                () = self.address.no_more.cancelled() => None,
+                handled = self.ask(&ids) => Some(handled),
+            };
+            match answer {
+                None => asked.into_iter().for_each(|turn| self.address.tell(Mail::Returned(turn.in_hand.offset))),
+                Some(handled) => {
+                    for (turn, handled) in asked.into_iter().zip(handled) {
+                        self.address.tell(Mail::LookedUp(turn, handled));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, ids: &[String]) -> Vec<bool> {
+        loop {
+            match self.store.handled_within(&self.group, self.listener.as_deref(), ids, self.window).await {
+                Ok(handled) => return handled,
+                Err(error) => tracing::debug!(%error, place = %self.address.place, "cannot look for duplicates"),
+            }
+            tokio::time::sleep(LOOK_RETRY).await;
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Outboxes: rows that senders wrote in their own transactions, on to Kafka.
+//!
+//! A sender inserts a row into a table of its own database; it is there if and
+//! only if its transaction committed. One host reads the table of an outbox:
+//! the holder of the relay shard that the outbox's name falls into. It hands
+//! the rows, in the order of their numbers and with their own ids, to the
+//! store under that shard's epoch, as messages that are owed to Kafka. From
+//! there the relays of all hosts send them as everything else. A row is
+//! deleted at its source once its message is COMMITTED, or finally SEND_FAIL
+//! and visible there with the reason.
+//!
+//! What a crash leaves behind:
+//! - Before the store took a row: it is read again.
+//! - After: it is read again, and the store says that it knows its id.
+//! - After it was deleted: its message has ended.
+//!
+//! The numbers of rows become visible out of order, since a transaction that
+//! began early may commit late. So nothing is ever read "after the last": each
+//! look reads from the front and leaves out what is in hand. That rows of one
+//! key keep their order rests on their sender, who writes the second one after
+//! the first was committed, and on one reader at a time.
+//!
+//! [`intake`] is the loop of one outbox, [`source`] what it needs of a
+//! database ([`postgres`], [`sqlite`]), [`row`] makes a message of a row,
+//! [`taking`] hands messages to the store.
+
+mod intake;
+mod postgres;
+mod row;
+mod source;
+mod sqlite;
+mod taking;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::intake::Intake;
+use super::accept::Acceptor;
+use super::lease::Leases;
+use crate::config::Outbox;
+use crate::kafka::record::shard_of;
+use crate::store::SHARDS;
+
+pub use self::source::{SourceError, examine};
+
+/// The outboxes of the configuration in force.
+pub struct Outboxes {
+    acceptor: Acceptor,
+    leases: Leases,
+    node: Arc<str>,
+    running: Mutex<Vec<Running>>,
+}
+
+struct Running {
+    outbox: Outbox,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Outboxes {
+    /// Outboxes of a host, none yet.
+    #[must_use]
+    pub fn new(acceptor: Acceptor, leases: Leases, node: Arc<str>) -> Self {
+        Self { acceptor, leases, node, running: Mutex::default() }
+    }
+
+    /// Makes what runs what `wanted` says. One that did not change goes on; one
+    /// that is gone ends at its next step, and whatever it has in hand ends as
+    /// everything that the store has taken.
+    pub fn apply(&self, wanted: &[Outbox]) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|one| {
+            let stays = wanted.contains(&one.outbox);
+            if !stays {
+                one.stop.cancel();
+            }
+            stays
+        });
+        for outbox in wanted {
+            if running.iter().any(|one| one.outbox == *outbox) {
+                continue;
+            }
+            let stop = CancellationToken::new();
+            let intake = Intake::new(
+                outbox.clone(),
+                shard_of_outbox(&outbox.name),
+                self.acceptor.clone(),
+                self.leases.0.clone(),
+                Arc::clone(&self.node),
+            );
+            let task = tokio::spawn(intake.run(stop.clone()));
+            running.push(Running { outbox: outbox.clone(), stop, task });
+        }
+    }
+
+    /// The outboxes of the configuration in force.
+    #[must_use]
+    pub fn configured(&self) -> Vec<Outbox> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.iter().map(|one| one.outbox.clone()).collect()
+    }
+
+    /// Ends all of them, at their next step.
+    pub async fn stop(&self) {
+        let all = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        for one in &all {
+            one.stop.cancel();
+        }
+        for one in all {
+            let _panicked = one.task.await;
+        }
+    }
+}
+
+/// The relay shard whose holder reads an outbox.
+#[must_use]
+pub fn shard_of_outbox(name: &str) -> i32 {
+    // No topic has a colon: outboxes are spread apart from what they send.
+    shard_of("outbox:", Some(name.as_bytes()), "", SHARDS)
+}

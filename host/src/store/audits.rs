@@ -1,0 +1,139 @@
+//! The audit log: who changed what, each entry sealed to the one before.
+//!
+//! An entry's hash covers the hash before it and all of its own fields, so
+//! that nothing can be altered, taken out or put in between without the chain
+//! showing it. Entries are appended one at a time, under the lock of the
+//! chain's head. Retention removes the oldest and keeps the hash of the last
+//! one removed as the anchor that the rest hangs on.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use courier_core::message::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::{Listing, Page, StoreError};
+
+/// The hash that the first entry hangs on.
+pub const GENESIS: [u8; 32] = [0; 32];
+
+/// Entries that one step of a verification reads.
+pub const LINKS_STEP: u32 = 1_000;
+
+/// What was done, by whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditRow {
+    /// The order; ascending, maybe with gaps.
+    pub id: i64,
+    /// When, by the store's clock.
+    pub at: Timestamp,
+    /// Who: the name of a token.
+    pub by: String,
+    /// What was done.
+    pub action: String,
+    /// To what.
+    pub subject: String,
+    /// Anything else, for people.
+    pub detail: String,
+    /// The hash of the entry before; none for one from before the chain.
+    pub previous: Option<Bytes>,
+    /// The hash of this entry.
+    pub hash: Option<Bytes>,
+}
+
+impl AuditRow {
+    /// The hash that this entry must have after `previous`. Each text is
+    /// preceded by its length, so that none can lend a letter to the next.
+    #[must_use]
+    pub fn seal(&self, previous: &[u8]) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(previous);
+        hash.update(self.id.to_be_bytes());
+        hash.update(self.at.0.to_be_bytes());
+        for text in [&self.by, &self.action, &self.subject, &self.detail] {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text.as_bytes());
+        }
+        hash.finalize().into()
+    }
+}
+
+/// Which entries.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// By this token.
+    pub by: Option<String>,
+    /// Of this kind.
+    pub action: Option<String>,
+    /// About this.
+    pub subject: Option<String>,
+    /// At or after.
+    pub from: Option<Timestamp>,
+    /// Before.
+    pub to: Option<Timestamp>,
+}
+
+/// An end of the chain: an entry and its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainEnd {
+    /// The entry.
+    pub id: i64,
+    /// Its hash.
+    pub hash: Bytes,
+}
+
+/// A part of the chain, read at one moment.
+#[derive(Clone, Debug)]
+pub struct AuditLinks {
+    /// The last entry that retention removed, or the last one from before the
+    /// chain with [`GENESIS`].
+    pub anchor: ChainEnd,
+    /// The newest entry.
+    pub head: ChainEnd,
+    /// Entries in their order.
+    pub entries: Vec<AuditRow>,
+}
+
+/// The verbs of the audit log.
+#[async_trait]
+pub trait Audits: Send + Sync {
+    /// Appends an entry.
+    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError>;
+
+    /// Entries, newest first.
+    async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError>;
+
+    /// The ends of the chain and at most [`LINKS_STEP`] entries after `after`
+    /// and after the anchor, all of one moment.
+    async fn audit_links(&self, after: i64) -> Result<AuditLinks, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seal_covers_every_field_and_its_place() {
+        let entry = AuditRow {
+            id: 7,
+            at: Timestamp(1),
+            by: "ops".into(),
+            action: "pause".into(),
+            subject: "stock".into(),
+            detail: "night".into(),
+            ..AuditRow::default()
+        };
+        let seal = entry.seal(&GENESIS);
+        let others = [
+            AuditRow { id: 8, ..entry.clone() },
+            AuditRow { at: Timestamp(2), ..entry.clone() },
+            AuditRow { by: "opsp".into(), action: "ause".into(), ..entry.clone() },
+            AuditRow { subject: String::new(), ..entry.clone() },
+            AuditRow { subject: "stocknight".into(), detail: String::new(), ..entry.clone() },
+        ];
+        for other in others {
+            assert_ne!(other.seal(&GENESIS), seal, "{other:?}");
+        }
+        assert_ne!(entry.seal(&[1; 32]), seal);
+        assert_eq!(entry.seal(&GENESIS), seal);
+    }
+}

@@ -1,0 +1,115 @@
+//! Outboxes of senders.
+
+use async_trait::async_trait;
+use courier_core::status::State;
+use sqlx::postgres::PgConnection;
+
+use super::accept::accept_in;
+use super::columns::Columns;
+use super::error::at_statement;
+use super::text::{clean, clean_opt};
+use super::{PostgresStore, bounded, commit};
+use crate::store::outbox::{OutboxNote, OutboxRow, Outboxes};
+use crate::store::{Accepted, NewMessage, StoreError};
+
+/// Holds the shard's lease against a new holder until the transaction ends.
+async fn hold_shard(tx: &mut PgConnection, (shard, epoch): (i32, i64)) -> Result<(), StoreError> {
+    let held = sqlx::query("SELECT 1 FROM relay_shard WHERE shard = $1 AND epoch = $2 FOR SHARE")
+        .bind(shard)
+        .bind(epoch)
+        .fetch_optional(tx)
+        .await
+        .map_err(at_statement)?;
+    match held {
+        Some(_) => Ok(()),
+        None => Err(StoreError::Fenced(format!("relay shard {shard} has another holder"))),
+    }
+}
+
+#[async_trait]
+impl Outboxes for PostgresStore {
+    async fn take_outbox(&self, shard: (i32, i64), messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+        bounded(async {
+            let mut tx = self.begin_tx().await?;
+            hold_shard(&mut tx, shard).await?;
+            let answers = accept_in(&mut tx, messages).await?;
+            commit(tx).await?;
+            Ok(answers)
+        })
+        .await
+    }
+
+    async fn ended(&self, ids: &[String]) -> Result<Vec<(String, State)>, StoreError> {
+        let cleaned: Vec<_> = ids.iter().map(|id| clean(id)).collect();
+        let ended = sqlx::query(
+            "SELECT i.place, coalesce(m.state, 2::smallint) AS state
+             FROM unnest($1::text[]) WITH ORDINALITY AS i (id, place) LEFT JOIN message m ON m.id = i.id
+             WHERE m.id IS NULL OR NOT m.retrying",
+        )
+        .bind(&cleaned)
+        .fetch_all(&self.pool);
+        let rows = bounded(async { ended.await.map_err(at_statement) }).await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (place, code): (i64, i16) = (row.take("place")?, row.take("state")?);
+            let id = usize::try_from(place - 1).ok().and_then(|place| ids.get(place));
+            let state = State::from_code(code);
+            let (Some(id), Some(state)) = (id, state) else {
+                return Err(StoreError::Bug(format!("no state has the code {code}")));
+            };
+            found.push((id.clone(), state));
+        }
+        Ok(found)
+    }
+
+    async fn note_outbox(&self, shard: (i32, i64), note: &OutboxNote) -> Result<(), StoreError> {
+        bounded(async {
+            let mut tx = self.begin_tx().await?;
+            hold_shard(&mut tx, shard).await?;
+            sqlx::query(
+                "INSERT INTO outbox AS o (name, node, shard, why, pending, oldest_at, relayed, refused, noted_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, courier_now())
+                 ON CONFLICT (name) DO UPDATE SET node = excluded.node, shard = excluded.shard, why = excluded.why,
+                     pending = excluded.pending, oldest_at = excluded.oldest_at,
+                     relayed = o.relayed + excluded.relayed, refused = o.refused + excluded.refused,
+                     noted_at = excluded.noted_at",
+            )
+            .bind(clean(&note.name))
+            .bind(clean(&note.node))
+            .bind(shard.0)
+            .bind(clean_opt(note.why.as_deref()))
+            .bind(note.pending)
+            .bind(note.oldest_at.map(|at| at.0))
+            .bind(note.relayed)
+            .bind(note.refused)
+            .execute(&mut *tx)
+            .await
+            .map_err(at_statement)?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    async fn outboxes(&self) -> Result<Vec<OutboxRow>, StoreError> {
+        let all = sqlx::query(
+            "SELECT name, node, shard, why, pending, oldest_at, relayed, refused, noted_at FROM outbox ORDER BY name",
+        )
+        .fetch_all(&self.pool);
+        let rows = bounded(async { all.await.map_err(at_statement) }).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(OutboxRow {
+                    name: row.take("name")?,
+                    node: row.take("node")?,
+                    shard: row.take("shard")?,
+                    why: row.take("why")?,
+                    pending: row.take("pending")?,
+                    oldest_at: row.time_opt("oldest_at")?,
+                    relayed: row.take("relayed")?,
+                    refused: row.take("refused")?,
+                    noted_at: row.time("noted_at")?,
+                })
+            })
+            .collect()
+    }
+}

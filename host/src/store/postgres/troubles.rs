@@ -1,0 +1,281 @@
+//! Failures that are alike, parked lanes and dead letters.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use courier_core::message::Offset;
+use sqlx::postgres::{PgRow, Postgres};
+use sqlx::query_builder::QueryBuilder;
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::text::{self, clean};
+use super::{PostgresStore, bounded};
+use crate::store::troubles::{LANE_COUNTED, cluster, failure_share, key_cursor, two_numbers};
+use crate::store::{
+    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, Failures, LaneRow, Listing, MAX_PAGE, Page,
+    PositionId, StoreError, Troubles,
+};
+
+#[async_trait]
+impl Troubles for PostgresStore {
+    async fn failures(&self, filter: &FailureFilter) -> Result<Failures, StoreError> {
+        bounded(failures(self, filter)).await
+    }
+
+    async fn parked(&self, group: &str, page: &Page) -> Result<Listing<LaneRow>, StoreError> {
+        bounded(parked(self, group, page)).await
+    }
+
+    async fn dead_letters(&self, filter: &DeadLetterFilter, page: &Page) -> Result<Listing<DeadLetterRow>, StoreError> {
+        bounded(dead_letters(self, filter, page)).await
+    }
+}
+
+fn key(row: &PgRow) -> Result<DeliveryKey, StoreError> {
+    Ok(DeliveryKey { position: PositionId(row.take("position_id")?), offset: row.offset("record_offset")? })
+}
+
+async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failures, StoreError> {
+    let mut groups = QueryBuilder::<Postgres>::new("SELECT id FROM consumer_group WHERE true");
+    if let Some(group) = &filter.group {
+        groups.push(" AND name = ").push_bind(clean(group).into_owned());
+    }
+    if let Some(names) = &filter.groups {
+        groups.push(" AND name = ANY(").push_bind(names.clone()).push(")");
+    }
+    let groups = groups.build().persistent(false).fetch_all(&store.pool).await.map_err(at_statement)?;
+    let groups: Vec<i32> = groups.iter().map(|row| row.take("id")).collect::<Result<_, _>>()?;
+    let share = failure_share(groups.len());
+    let (mut found, mut truncated) = (Vec::new(), false);
+    for (table, at, failed) in [
+        ("delivery", "settled_at", "d.state = 4 AND d.state <> 5"),
+        // What waits behind a head has not failed, and is passed over here.
+        ("open_delivery", "received_at", "d.state <> 2 AND (d.next_attempt_at IS NOT NULL OR d.held)"),
+    ] {
+        let mut query = QueryBuilder::<Postgres>::new("SELECT g.name, x.*, p.topic, v.word AS version FROM unnest(");
+        query.push_bind(groups.clone()).push(") AS wanted (id) JOIN consumer_group g ON g.id = wanted.id ");
+        query
+            .push("CROSS JOIN LATERAL (SELECT d.position_id, d.record_offset, d.type_name, d.fingerprint, d.verdict, ");
+        query
+            .push("d.version_id, d.")
+            .push(at)
+            .push(" AS at FROM ")
+            .push(table)
+            .push(" d WHERE d.group_id = g.id AND ");
+        query.push(failed);
+        if let Some(from) = filter.from {
+            query.push(" AND d.").push(at).push(" >= ").push_bind(from.0);
+        }
+        if let Some(to) = filter.to {
+            query.push(" AND d.").push(at).push(" < ").push_bind(to.0);
+        }
+        query.push(" ORDER BY d.").push(at).push(" DESC LIMIT ").push_bind(i64::try_from(share).unwrap_or(i64::MAX));
+        query.push(") x JOIN position p ON p.id = x.position_id LEFT JOIN word v ON v.id = x.version_id");
+        let rows = query.build().persistent(false).fetch_all(&store.pool).await.map_err(at_statement)?;
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for row in &rows {
+            let group: String = row.take("name")?;
+            let count = counts.entry(group.clone()).or_default();
+            *count += 1;
+            truncated |= *count >= share;
+            found.push(FailedRow {
+                key: key(row)?,
+                group,
+                topic: row.take("topic")?,
+                type_name: row.take("type_name")?,
+                fingerprint: row.take("fingerprint")?,
+                verdict: row.take::<Option<i16>>("verdict")?.map(text::verdict).transpose()?,
+                version: row.take("version")?,
+                at: row.time("at")?,
+                open: table == "open_delivery",
+            });
+        }
+    }
+    let mut items = cluster(found, filter);
+    items.truncate(MAX_PAGE as usize);
+    let (positions, offsets): (Vec<i64>, Vec<i64>) =
+        items.iter().map(|item| (item.example.position.0, item.example.offset.0)).unzip();
+    let mut reasons = HashMap::new();
+    for table in ["delivery", "open_delivery"] {
+        let mut query = QueryBuilder::<Postgres>::new("SELECT d.position_id, d.record_offset, d.reason FROM unnest(");
+        query.push_bind(&positions).push(", ").push_bind(&offsets);
+        query.push(") AS k (position_id, record_offset) JOIN ").push(table);
+        query.push(" d ON d.position_id = k.position_id AND d.record_offset = k.record_offset");
+        let rows = query.build().persistent(false).fetch_all(&store.pool).await.map_err(at_statement)?;
+        for row in &rows {
+            reasons.insert(key(row)?, row.take::<Option<String>>("reason")?);
+        }
+    }
+    for item in &mut items {
+        item.reason = reasons.remove(&item.example).flatten();
+    }
+    Ok(Failures { items, truncated })
+}
+
+async fn parked(store: &PostgresStore, group: &str, page: &Page) -> Result<Listing<LaneRow>, StoreError> {
+    let after = two_numbers(page.cursor.as_deref())?.unwrap_or((i64::MIN, i64::MIN));
+    let limit = page.limit.clamp(1, MAX_PAGE) as usize;
+    let rows = sqlx::query(
+        "SELECT d.position_id, d.record_offset, d.key, d.state, d.reason, d.next_attempt_at, d.held, p.topic, p.partition,
+             (SELECT count(*) FROM (
+                 SELECT FROM open_delivery e
+                 WHERE e.position_id = d.position_id AND substr(e.key, 1, 64) = substr(d.key, 1, 64) AND e.key = d.key
+                     AND e.record_offset > d.record_offset LIMIT $5) AS behind) AS waiting
+         FROM (
+             SELECT * FROM open_delivery o
+             WHERE o.group_id = (SELECT id FROM consumer_group WHERE name = $1)
+                 AND o.state <> 2 AND (o.next_attempt_at IS NOT NULL OR o.held)
+                 AND (o.position_id, o.record_offset) > ($2, $3)
+             ORDER BY o.position_id, o.record_offset LIMIT $4) AS d
+         JOIN position p ON p.id = d.position_id ORDER BY d.position_id, d.record_offset",
+    )
+    .bind(clean(group))
+    .bind(after.0)
+    .bind(after.1)
+    .bind(i64::try_from(limit + 1).unwrap_or(i64::MAX))
+    .bind(i64::from(LANE_COUNTED))
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    let lane = |row: &PgRow| {
+        Ok::<_, StoreError>(LaneRow {
+            head: key(row)?,
+            topic: row.take("topic")?,
+            partition: row.take("partition")?,
+            record_key: row.bytes("key")?,
+            state: text::state(row.take("state")?)?,
+            reason: row.take("reason")?,
+            waiting: row.take::<i64>("waiting")?.cast_unsigned(),
+            next_attempt_at: row.time_opt("next_attempt_at")?,
+            held: row.take("held")?,
+        })
+    };
+    let mut items: Vec<LaneRow> = rows.iter().map(lane).collect::<Result<_, _>>()?;
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(|lane| key_cursor(lane.head));
+    Ok(Listing { items, next, truncated: false })
+}
+
+async fn dead_letters(
+    store: &PostgresStore,
+    filter: &DeadLetterFilter,
+    page: &Page,
+) -> Result<Listing<DeadLetterRow>, StoreError> {
+    let limit = page.limit.clamp(1, MAX_PAGE) as usize;
+    let mut query = QueryBuilder::<Postgres>::new(
+        "SELECT d.*, g.name AS group_name, p.topic AS source_topic, p.partition FROM dead_letter d
+         JOIN consumer_group g ON g.id = d.group_id JOIN position p ON p.id = d.position_id WHERE true",
+    );
+    if let Some(group) = &filter.group {
+        query.push(" AND d.group_id = (SELECT id FROM consumer_group WHERE name = ");
+        query.push_bind(clean(group).into_owned()).push(")");
+    }
+    if let Some(groups) = &filter.groups {
+        query.push(" AND g.name = ANY(").push_bind(groups.clone()).push(")");
+    }
+    if let Some(topic) = &filter.topic {
+        query.push(" AND d.topic = ").push_bind(clean(topic).into_owned());
+    }
+    if let Some(from) = filter.from {
+        query.push(" AND d.at >= ").push_bind(from.0);
+    }
+    if let Some(to) = filter.to {
+        query.push(" AND d.at < ").push_bind(to.0);
+    }
+    if let Some(cursor) = page.cursor.as_deref() {
+        let (at, key) = cursor
+            .split_once('/')
+            .and_then(|(at, key)| Some((at.parse::<i64>().ok()?, two_numbers(Some(key)).ok()??)))
+            .ok_or_else(|| StoreError::NotFound(format!("there is no cursor {cursor:?}")))?;
+        query.push(" AND (d.at, d.position_id, d.record_offset) < (").push_bind(at);
+        query.push(", ").push_bind(key.0).push(", ").push_bind(key.1).push(")");
+    }
+    query.push(" ORDER BY d.at DESC, d.position_id DESC, d.record_offset DESC LIMIT ");
+    query.push_bind(i64::try_from(limit + 1).unwrap_or(i64::MAX));
+    let rows = query.build().persistent(false).fetch_all(&store.pool).await.map_err(at_statement)?;
+    let letter = |row: &PgRow| {
+        Ok::<_, StoreError>(DeadLetterRow {
+            key: key(row)?,
+            group: row.take("group_name")?,
+            source_topic: row.take("source_topic")?,
+            partition: row.take("partition")?,
+            topic: row.take("topic")?,
+            at: row.time("at")?,
+            message_id: row.take("message_id")?,
+            record_key: row.bytes("key")?,
+            type_name: row.take("type_name")?,
+            reason: row.take("reason")?,
+            number: row.count("number")?,
+        })
+    };
+    let mut items: Vec<DeadLetterRow> = rows.iter().map(letter).collect::<Result<_, _>>()?;
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(|last| format!("{}/{}", last.at.0, key_cursor(last.key)));
+    Ok(Listing { items, next, truncated: false })
+}
+
+/// Dead letters of a settle, by columns.
+#[derive(Default)]
+pub(super) struct DeadLetters {
+    position: Vec<i64>,
+    offset: Vec<i64>,
+    number: Vec<i32>,
+    group: Vec<i32>,
+    topic: Vec<String>,
+    at: Vec<i64>,
+    message_id: Vec<String>,
+    key: Vec<Option<Vec<u8>>>,
+    type_name: Vec<String>,
+    reason: Vec<Option<String>>,
+}
+
+impl DeadLetters {
+    /// Takes an outcome in if it is given up to a topic.
+    pub(super) fn take(&mut self, position: i64, group: i32, row: &crate::store::OutcomeRow) {
+        let Some((topic, at)) = row.dead_letter() else { return };
+        let Offset(offset) = row.offset;
+        self.position.push(position);
+        self.offset.push(offset);
+        self.number.push(text::stored(row.number));
+        self.group.push(group);
+        self.topic.push(clean(topic).into_owned());
+        self.at.push(at.0);
+        self.message_id.push(clean(&row.message_id).into_owned());
+        self.key.push(row.key.as_ref().map(|key| key.to_vec()));
+        self.type_name.push(clean(&row.type_name).into_owned());
+        self.reason.push(row.reason.as_deref().map(|reason| clean(reason).into_owned()));
+    }
+
+    /// Writes them. A redrive that fails again without an invocation is the
+    /// same dead letter.
+    pub(super) async fn write(&self, tx: &mut sqlx::PgConnection) -> Result<(), StoreError> {
+        if self.offset.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "INSERT INTO dead_letter (position_id, record_offset, number, group_id, topic, at, message_id, key, type_name,
+                 reason)
+             SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::text[], $6::bigint[],
+                 $7::text[], $8::bytea[], $9::text[], $10::text[])
+             ON CONFLICT (position_id, record_offset, number) DO UPDATE SET topic = excluded.topic, at = excluded.at,
+                 reason = excluded.reason",
+        )
+        .bind(&self.position)
+        .bind(&self.offset)
+        .bind(&self.number)
+        .bind(&self.group)
+        .bind(&self.topic)
+        .bind(&self.at)
+        .bind(&self.message_id)
+        .bind(&self.key)
+        .bind(&self.type_name)
+        .bind(&self.reason)
+        .execute(tx)
+        .await
+        .map_err(at_statement)?;
+        Ok(())
+    }
+}

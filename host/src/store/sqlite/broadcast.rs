@@ -1,0 +1,321 @@
+//! Listeners and the positions of single nodes.
+
+use async_trait::async_trait;
+use courier_core::message::{Offset, Timestamp};
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use super::SqliteStore;
+use super::claim::close_open;
+use super::fault::{commit_fault, fault};
+use super::positions::{group_number, record_lost};
+use super::values::{Columns, clean, json, now};
+use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, UNHEARD};
+use crate::store::{Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, PositionId, StoreError};
+
+#[async_trait]
+impl Broadcasts for SqliteStore {
+    async fn listen(&self, wish: &Listen) -> Result<Listening, StoreError> {
+        let mut tx = self.connections.write().await?;
+        let now = now();
+        let group = group_number(&mut tx, &wish.group).await?;
+        let gone = is_gone(&mut tx, group, wish, now).await?;
+        if gone == Some(true) {
+            // Nobody may have looked since it was away for too long.
+            end_listener(&mut tx, group, &wish.topic, &wish.node, AWAY_TOO_LONG, now).await?;
+        }
+        sqlx::query(
+            "INSERT INTO listener (group_id, topic, node, registered_at, seen_at, forget) VALUES (?1, ?2, ?3, ?4, ?4, ?5)
+             ON CONFLICT (group_id, topic, node) DO UPDATE SET
+                 seen_at = excluded.seen_at, forget = excluded.forget, gone_at = NULL, gone_why = NULL",
+        )
+        .bind(group)
+        .bind(clean(&wish.topic))
+        .bind(clean(&wish.node))
+        .bind(now.0)
+        .bind(i64::try_from(wish.forget.as_micros()).unwrap_or(i64::MAX))
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        let mut listening = Listening { begun: gone != Some(false), missed: Vec::new() };
+        for extent in &wish.partitions {
+            if let Some(missed) = take_place(&mut tx, group, wish, gone, extent, now).await? {
+                listening.missed.push(missed);
+            }
+        }
+        tx.commit().await.map_err(commit_fault)?;
+        Ok(listening)
+    }
+
+    async fn still_listening(&self, group: &str, node: &str) -> Result<Vec<String>, StoreError> {
+        let mut tx = self.connections.write().await?;
+        let group = group_number(&mut tx, group).await?;
+        sqlx::query("UPDATE listener SET seen_at = ? WHERE group_id = ? AND node = ? AND gone_at IS NULL")
+            .bind(now().0)
+            .bind(group)
+            .bind(clean(node))
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        let gone =
+            sqlx::query_scalar("SELECT topic FROM listener WHERE group_id = ? AND node = ? AND gone_at IS NOT NULL")
+                .bind(group)
+                .bind(clean(node))
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(fault)?;
+        tx.commit().await.map_err(commit_fault)?;
+        Ok(gone)
+    }
+
+    async fn listen_only(&self, node: &str, keep: &[(String, String)]) -> Result<Vec<ListenerRow>, StoreError> {
+        let node = clean(node);
+        let kept = |row: &ListenerRow| keep.iter().any(|(group, topic)| row.group == *group && row.topic == *topic);
+        self.end_listeners(NOT_BOUND, |found, _| found.row.node == node && !kept(&found.row)).await
+    }
+
+    async fn forget_listeners(&self) -> Result<Vec<ListenerRow>, StoreError> {
+        self.end_listeners(AWAY_TOO_LONG, |found, now| found.forget_at <= now).await
+    }
+
+    async fn listeners(&self) -> Result<Vec<ListenerRow>, StoreError> {
+        let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
+        Ok(all(&mut reader, now()).await?.into_iter().map(|found| found.row).collect())
+    }
+
+    async fn judge_broadcasts(&self, limit: u32) -> Result<Vec<(String, String)>, StoreError> {
+        // Nothing to judge is the rule, and need not hold up other writers.
+        let unjudged = "SELECT seq FROM message INDEXED BY message_unjudged
+             WHERE kind = 'broadcast' AND heard IS NULL AND state = 2 AND partition IS NOT NULL ORDER BY seq LIMIT ?";
+        let due: Vec<i64> =
+            sqlx::query_scalar(unjudged).bind(limit).fetch_all(&self.connections.readers).await.map_err(fault)?;
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut tx = self.connections.write().await?;
+        // A listener without a position in the partition begins at its
+        // beginning: the partition appeared after it did.
+        let rows = sqlx::query(
+            "UPDATE message SET heard = EXISTS (
+                 SELECT 1 FROM listener l LEFT JOIN position p
+                     ON p.group_id = l.group_id AND p.topic = l.topic AND p.listener = l.node
+                         AND p.partition = message.partition
+                 WHERE l.topic = message.topic AND coalesce(p.heard_from, 0) <= message.offset
+                     AND (l.gone_at IS NULL OR p.next > message.offset))
+             WHERE seq IN (SELECT value FROM json_each(?)) AND heard IS NULL AND state = 2
+             RETURNING id, topic, heard",
+        )
+        .bind(json(&due)?)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(fault)?;
+        let mut unheard = Vec::new();
+        for row in &rows {
+            let mut columns = Columns::of(row);
+            let (id, topic): (String, String) = (columns.take()?, columns.take()?);
+            if !columns.flag()? {
+                sqlx::query("UPDATE message SET reason = ? WHERE id = ?")
+                    .bind(UNHEARD)
+                    .bind(&id)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(fault)?;
+                unheard.push((id, topic));
+            }
+        }
+        tx.commit().await.map_err(commit_fault)?;
+        Ok(unheard)
+    }
+}
+
+/// A listener, and from when on it is away for too long.
+struct Found {
+    row: ListenerRow,
+    group: i64,
+    forget_at: Timestamp,
+}
+
+async fn all(connection: &mut SqliteConnection, now: Timestamp) -> Result<Vec<Found>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT l.group_id, l.seen_at + l.forget, g.name, l.topic, l.node, EXISTS (SELECT 1 FROM node n
+                 WHERE n.name = l.node AND n.writer_id IS NOT NULL AND n.lease_until > ?),
+             l.registered_at, l.seen_at, l.gone_at, l.gone_why
+         FROM listener l JOIN consumer_group g ON g.id = l.group_id ORDER BY g.name, l.topic, l.node",
+    )
+    .bind(now.0)
+    .fetch_all(connection)
+    .await
+    .map_err(fault)?;
+    rows.iter().map(found).collect()
+}
+
+fn found(row: &SqliteRow) -> Result<Found, StoreError> {
+    let mut columns = Columns::of(row);
+    let (group, forget_at) = (columns.take()?, columns.time()?);
+    let row = ListenerRow {
+        group: columns.take()?,
+        topic: columns.take()?,
+        node: columns.take()?,
+        live: columns.flag()?,
+        registered_at: columns.time()?,
+        seen_at: columns.time()?,
+        gone: {
+            let (at, why): (_, Option<String>) = (columns.time_option()?, columns.take()?);
+            at.map(|at| (at, why.unwrap_or_default()))
+        },
+    };
+    Ok(Found { row, group, forget_at })
+}
+
+impl SqliteStore {
+    /// Ends the expected listeners that `ends` picks.
+    async fn end_listeners(
+        &self,
+        why: &str,
+        ends: impl Fn(&Found, Timestamp) -> bool + Send,
+    ) -> Result<Vec<ListenerRow>, StoreError> {
+        let now = now();
+        let ends = |found: &Found| found.row.gone.is_none() && ends(found, now);
+        // Looked at before the one writing connection is taken: as a rule
+        // nothing ends.
+        let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
+        if !all(&mut reader, now).await?.iter().any(ends) {
+            return Ok(Vec::new());
+        }
+        drop(reader);
+        let mut tx = self.connections.write().await?;
+        let mut ended = Vec::new();
+        for mut found in all(&mut tx, now).await?.into_iter().filter(ends) {
+            end_listener(&mut tx, found.group, &found.row.topic, &found.row.node, why, now).await?;
+            found.row.gone = Some((now, why.to_owned()));
+            ended.push(found.row);
+        }
+        tx.commit().await.map_err(commit_fault)?;
+        Ok(ended)
+    }
+}
+
+/// Whether the listener is known, and if so whether it is no longer expected.
+async fn is_gone(
+    tx: &mut SqliteConnection,
+    group: i64,
+    wish: &Listen,
+    now: Timestamp,
+) -> Result<Option<bool>, StoreError> {
+    let gone: Option<i64> = sqlx::query_scalar(
+        "SELECT gone_at IS NOT NULL OR seen_at + forget <= ? FROM listener WHERE group_id = ? AND topic = ? AND node = ?",
+    )
+    .bind(now.0)
+    .bind(group)
+    .bind(clean(&wish.topic))
+    .bind(clean(&wish.node))
+    .fetch_optional(tx)
+    .await
+    .map_err(fault)?;
+    Ok(gone.map(|gone| gone != 0))
+}
+
+/// Gives a listener its position in a partition; answers what it missed there.
+async fn take_place(
+    tx: &mut SqliteConnection,
+    group: i64,
+    wish: &Listen,
+    gone: Option<bool>,
+    extent: &Extent,
+    now: Timestamp,
+) -> Result<Option<(i32, Offset, Offset)>, StoreError> {
+    let old = sqlx::query(
+        "SELECT id, next FROM position WHERE group_id = ? AND topic = ? AND partition = ? AND listener = ?
+         ORDER BY incarnation DESC LIMIT 1",
+    )
+    .bind(group)
+    .bind(clean(&wish.topic))
+    .bind(extent.partition)
+    .bind(clean(&wish.node))
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(fault)?;
+    let anew = gone != Some(false) && !(gone == Some(true) && wish.catch_up);
+    let Some(old) = old else {
+        let start = if anew { extent.high } else { extent.low };
+        sqlx::query(
+            "INSERT INTO position (group_id, topic, partition, incarnation, listener, topic_id, next, heard_from, epoch)
+             VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?6, 0)",
+        )
+        .bind(group)
+        .bind(clean(&wish.topic))
+        .bind(extent.partition)
+        .bind(clean(&wish.node))
+        .bind(clean(&wish.topic_id))
+        .bind(start.0)
+        .execute(tx)
+        .await
+        .map_err(fault)?;
+        return Ok(None);
+    };
+    let mut columns = Columns::of(&old);
+    let (id, next): (i64, Offset) = (columns.take()?, columns.offset()?);
+    if !anew || next >= extent.high {
+        return Ok(None);
+    }
+    sqlx::query("UPDATE position SET next = ?1, heard_from = ?1, epoch = epoch + 1 WHERE id = ?2")
+        .bind(extent.high.0)
+        .bind(id)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+    record_lost(tx, PositionId(id), next, extent.high, AWAY_TOO_LONG, now).await?;
+    Ok(Some((extent.partition, next, extent.high)))
+}
+
+/// Ends a listener: what it still writes is stale, and what lies open for it
+/// can never run.
+async fn end_listener(
+    tx: &mut SqliteConnection,
+    group: i64,
+    topic: &str,
+    node: &str,
+    why: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE listener SET gone_at = ?, gone_why = ? WHERE group_id = ? AND topic = ? AND node = ? AND gone_at IS NULL",
+    )
+    .bind(now.0)
+    .bind(why)
+    .bind(group)
+    .bind(clean(topic))
+    .bind(clean(node))
+    .execute(&mut *tx)
+    .await
+    .map_err(fault)?;
+    let positions: Vec<i64> = sqlx::query_scalar(
+        "UPDATE position SET epoch = epoch + 1 WHERE group_id = ? AND topic = ? AND listener = ? RETURNING id",
+    )
+    .bind(group)
+    .bind(clean(topic))
+    .bind(clean(node))
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(fault)?;
+    for position in positions {
+        close_open(tx, group, PositionId(position), why, now.0).await?;
+    }
+    Ok(())
+}
+
+/// A broadcast for a node that no longer listens has nobody who could run it.
+pub(super) async fn refuse_gone_listener(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<(), StoreError> {
+    let gone: Option<String> = sqlx::query_scalar(
+        "SELECT l.node FROM position p JOIN listener l
+             ON l.group_id = p.group_id AND l.topic = p.topic AND l.node = p.listener
+         WHERE p.id = ? AND l.gone_at IS NOT NULL",
+    )
+    .bind(delivery.position.0)
+    .fetch_optional(tx)
+    .await
+    .map_err(fault)?;
+    gone.map_or(Ok(()), |node| {
+        Err(StoreError::Conflict(format!("node {node:?}, which this broadcast was for, no longer listens")))
+    })
+}

@@ -1,0 +1,109 @@
+//! Outboxes of senders.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use courier_core::status::State;
+use sqlx::SqliteConnection;
+
+use super::SqliteStore;
+use super::accept::accept_in;
+use super::fault::{commit_fault, fault};
+use super::values::{Columns, clean, clean_option, json, now};
+use crate::store::outbox::{OutboxNote, OutboxRow, Outboxes};
+use crate::store::{Accepted, NewMessage, StoreError};
+
+async fn hold_shard(tx: &mut SqliteConnection, (shard, epoch): (i32, i64)) -> Result<(), StoreError> {
+    let held = sqlx::query("SELECT 1 FROM relay_shard WHERE shard = ? AND epoch = ?")
+        .bind(shard)
+        .bind(epoch)
+        .fetch_optional(tx)
+        .await
+        .map_err(fault)?;
+    match held {
+        Some(_) => Ok(()),
+        None => Err(StoreError::Fenced(format!("relay shard {shard} has another holder"))),
+    }
+}
+
+#[async_trait]
+impl Outboxes for SqliteStore {
+    async fn take_outbox(&self, shard: (i32, i64), messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+        let mut tx = self.connections.write().await?;
+        hold_shard(&mut tx, shard).await?;
+        let answers = accept_in(&mut tx, messages).await?;
+        tx.commit().await.map_err(commit_fault)?;
+        Ok(answers)
+    }
+
+    async fn ended(&self, ids: &[String]) -> Result<Vec<(String, State)>, StoreError> {
+        let cleaned: Vec<_> = ids.iter().map(|id| clean(id)).collect();
+        let rows = sqlx::query("SELECT id, state, retrying FROM message WHERE id IN (SELECT value FROM json_each(?))")
+            .bind(json(&cleaned)?)
+            .fetch_all(&self.connections.readers)
+            .await
+            .map_err(fault)?;
+        let mut known: HashMap<String, (State, bool)> = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let mut columns = Columns::of(row);
+            known.insert(columns.take()?, (columns.state()?, columns.flag()?));
+        }
+        let ended = ids.iter().zip(cleaned).filter_map(|(id, cleaned)| match known.get(cleaned.as_ref()) {
+            Some((_, true)) => None,
+            Some((state, false)) => Some((id.clone(), *state)),
+            None => Some((id.clone(), State::Committed)),
+        });
+        Ok(ended.collect())
+    }
+
+    async fn note_outbox(&self, shard: (i32, i64), note: &OutboxNote) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        hold_shard(&mut tx, shard).await?;
+        sqlx::query(
+            "INSERT INTO outbox (name, node, shard, why, pending, oldest_at, relayed, refused, noted_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (name) DO UPDATE SET node = excluded.node, shard = excluded.shard, why = excluded.why,
+                 pending = excluded.pending, oldest_at = excluded.oldest_at,
+                 relayed = relayed + excluded.relayed, refused = refused + excluded.refused,
+                 noted_at = excluded.noted_at",
+        )
+        .bind(clean(&note.name))
+        .bind(clean(&note.node))
+        .bind(shard.0)
+        .bind(clean_option(note.why.as_deref()))
+        .bind(note.pending)
+        .bind(note.oldest_at.map(|at| at.0))
+        .bind(note.relayed)
+        .bind(note.refused)
+        .bind(now().0)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    async fn outboxes(&self) -> Result<Vec<OutboxRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT name, node, shard, why, pending, oldest_at, relayed, refused, noted_at FROM outbox ORDER BY name",
+        )
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok(OutboxRow {
+                    name: columns.take()?,
+                    node: columns.take()?,
+                    shard: columns.number()?,
+                    why: columns.take()?,
+                    pending: columns.take()?,
+                    oldest_at: columns.time_option()?,
+                    relayed: columns.take()?,
+                    refused: columns.take()?,
+                    noted_at: columns.time()?,
+                })
+            })
+            .collect()
+    }
+}

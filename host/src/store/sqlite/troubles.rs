@@ -1,0 +1,224 @@
+//! Failures that are alike, parked lanes and dead letters.
+
+use async_trait::async_trait;
+use courier_core::message::Offset;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use super::SqliteStore;
+use super::fault::fault;
+use super::settle_rows::Line;
+use super::slices::rows;
+use super::values::{Columns, clean, clean_option, json};
+use crate::store::troubles::{LANE_COUNTED, cluster, failure_share, key_cursor, two_numbers};
+use crate::store::{
+    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, Failures, LaneRow, Listing, MAX_PAGE, Page,
+    PositionId, StoreError, Troubles,
+};
+
+/// The two tables in which failures stand: its name, the time it goes by, the
+/// index, and what a failure is in it. What waits behind a head has not failed.
+const FAILED: [(&str, &str, &str, &str); 2] = [
+    ("delivery", "settled_at", "delivery_failed", "state <> 5 AND state = 4"),
+    ("open_delivery", "received_at", "open_delivery_head", "state <> 2 AND (next_attempt_at IS NOT NULL OR held = 1)"),
+];
+
+fn key(columns: &mut Columns<'_>) -> Result<DeliveryKey, StoreError> {
+    Ok(DeliveryKey { position: PositionId(columns.take()?), offset: columns.offset()? })
+}
+
+#[async_trait]
+impl Troubles for SqliteStore {
+    async fn failures(&self, filter: &FailureFilter) -> Result<Failures, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT id, name FROM consumer_group WHERE TRUE");
+        if let Some(group) = &filter.group {
+            query.push(" AND name = ").push_bind(clean(group).into_owned());
+        }
+        if let Some(groups) = &filter.groups {
+            query.push(" AND name IN (SELECT value FROM json_each(").push_bind(json(groups)?).push("))");
+        }
+        let groups = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
+        let share = failure_share(groups.len());
+        let (mut found, mut truncated) = (Vec::new(), false);
+        for group in &groups {
+            let mut columns = Columns::of(group);
+            let (id, name): (i64, String) = (columns.take()?, columns.take()?);
+            for (table, at, index, failed) in FAILED {
+                let mut query = QueryBuilder::<Sqlite>::new("SELECT d.position, d.offset, p.topic, d.type_name, ");
+                query.push(format_args!("d.fingerprint, d.verdict, v.text, d.{at} FROM (SELECT * FROM {table} "));
+                query.push(format_args!("INDEXED BY {index} WHERE {failed} AND group_id = ")).push_bind(id);
+                if let Some(from) = filter.from {
+                    query.push(format_args!(" AND {at} >= ")).push_bind(from.0);
+                }
+                if let Some(to) = filter.to {
+                    query.push(format_args!(" AND {at} < ")).push_bind(to.0);
+                }
+                query.push(format_args!(" ORDER BY {at} DESC LIMIT ")).push_bind(rows(share));
+                query.push(") d JOIN position p ON p.id = d.position LEFT JOIN word v ON v.id = d.version");
+                let failures = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
+                truncated |= failures.len() >= share;
+                for row in &failures {
+                    let mut columns = Columns::of(row);
+                    found.push(FailedRow {
+                        key: key(&mut columns)?,
+                        group: name.clone(),
+                        topic: columns.take()?,
+                        type_name: columns.take()?,
+                        fingerprint: columns.take()?,
+                        verdict: columns.verdict_option()?,
+                        version: columns.take()?,
+                        at: columns.time()?,
+                        open: table == "open_delivery",
+                    });
+                }
+            }
+        }
+        let mut items = cluster(found, filter);
+        items.truncate(MAX_PAGE as usize);
+        for item in &mut items {
+            item.reason = sqlx::query_scalar::<_, Option<String>>(
+                "SELECT reason FROM delivery WHERE position = ?1 AND offset = ?2
+                 UNION ALL SELECT reason FROM open_delivery WHERE position = ?1 AND offset = ?2 LIMIT 1",
+            )
+            .bind(item.example.position.0)
+            .bind(item.example.offset.0)
+            .fetch_optional(&self.connections.readers)
+            .await
+            .map_err(fault)?
+            .flatten();
+        }
+        Ok(Failures { items, truncated })
+    }
+
+    async fn parked(&self, group: &str, page: &Page) -> Result<Listing<LaneRow>, StoreError> {
+        let after = two_numbers(page.cursor.as_deref())?.unwrap_or((i64::MIN, i64::MIN));
+        let limit = page.limit.clamp(1, MAX_PAGE) as usize;
+        let found = sqlx::query(
+            "SELECT d.position, d.offset, p.topic, p.partition, d.key, d.state, d.reason,
+                 (SELECT count(*) FROM (
+                     SELECT 1 FROM open_delivery e INDEXED BY open_delivery_key
+                     WHERE e.key = d.key AND e.position = d.position AND e.offset > d.offset LIMIT ?5)),
+                 d.next_attempt_at, d.held
+             FROM (
+                 SELECT * FROM open_delivery INDEXED BY open_delivery_head
+                 WHERE group_id = (SELECT id FROM consumer_group WHERE name = ?1)
+                     AND state <> 2 AND (next_attempt_at IS NOT NULL OR held = 1)
+                     AND (position, offset) > (?2, ?3)
+                 ORDER BY position, offset LIMIT ?4) d
+             JOIN position p ON p.id = d.position ORDER BY d.position, d.offset",
+        )
+        .bind(clean(group))
+        .bind(after.0)
+        .bind(after.1)
+        .bind(rows(limit + 1))
+        .bind(i64::from(LANE_COUNTED))
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        let lane = |row: &SqliteRow| {
+            let mut columns = Columns::of(row);
+            Ok::<_, StoreError>(LaneRow {
+                head: key(&mut columns)?,
+                topic: columns.take()?,
+                partition: columns.number()?,
+                record_key: columns.bytes_option()?,
+                state: columns.state()?,
+                reason: columns.take()?,
+                waiting: columns.number()?,
+                next_attempt_at: columns.time_option()?,
+                held: columns.flag()?,
+            })
+        };
+        let mut items: Vec<LaneRow> = found.iter().map(lane).collect::<Result<_, _>>()?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|lane| key_cursor(lane.head));
+        Ok(Listing { items, next, truncated: false })
+    }
+
+    async fn dead_letters(&self, filter: &DeadLetterFilter, page: &Page) -> Result<Listing<DeadLetterRow>, StoreError> {
+        let limit = page.limit.clamp(1, MAX_PAGE) as usize;
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT d.position, d.offset, g.name, p.topic, p.partition, d.topic, d.at, d.message_id, d.key, d.type_name,
+                 d.reason, d.number
+             FROM dead_letter d CROSS JOIN consumer_group g ON g.id = d.group_id
+             CROSS JOIN position p ON p.id = d.position WHERE TRUE",
+        );
+        if let Some(group) = &filter.group {
+            query.push(" AND d.group_id = (SELECT id FROM consumer_group WHERE name = ");
+            query.push_bind(clean(group).into_owned()).push(")");
+        }
+        if let Some(groups) = &filter.groups {
+            query.push(" AND g.name IN (SELECT value FROM json_each(").push_bind(json(groups)?).push("))");
+        }
+        if let Some(topic) = &filter.topic {
+            query.push(" AND d.topic = ").push_bind(clean(topic).into_owned());
+        }
+        if let Some(from) = filter.from {
+            query.push(" AND d.at >= ").push_bind(from.0);
+        }
+        if let Some(to) = filter.to {
+            query.push(" AND d.at < ").push_bind(to.0);
+        }
+        if let Some(cursor) = page.cursor.as_deref() {
+            let (at, key) = cursor
+                .split_once('/')
+                .and_then(|(at, key)| Some((at.parse::<i64>().ok()?, two_numbers(Some(key)).ok()??)))
+                .ok_or_else(|| StoreError::NotFound(format!("there is no cursor {cursor:?}")))?;
+            query.push(" AND (d.at, d.position, d.offset) < (").push_bind(at);
+            query.push(", ").push_bind(key.0).push(", ").push_bind(key.1).push(")");
+        }
+        query.push(" ORDER BY d.at DESC, d.position DESC, d.offset DESC LIMIT ").push_bind(rows(limit + 1));
+        let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
+        let letter = |row: &SqliteRow| {
+            let mut columns = Columns::of(row);
+            Ok::<_, StoreError>(DeadLetterRow {
+                key: key(&mut columns)?,
+                group: columns.take()?,
+                source_topic: columns.take()?,
+                partition: columns.number()?,
+                topic: columns.take()?,
+                at: columns.time()?,
+                message_id: columns.take()?,
+                record_key: columns.bytes_option()?,
+                type_name: columns.take()?,
+                reason: columns.take()?,
+                number: columns.number()?,
+            })
+        };
+        let mut items: Vec<DeadLetterRow> = found.iter().map(letter).collect::<Result<_, _>>()?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|last| format!("{}/{}", last.at.0, key_cursor(last.key)));
+        Ok(Listing { items, next, truncated: false })
+    }
+}
+
+/// Writes the dead letters of a settle. A redrive that fails again without an
+/// invocation is the same dead letter.
+pub(super) async fn write_dead_letters(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
+    for line in lines {
+        let Some((topic, at)) = line.outcome.dead_letter() else { continue };
+        let Offset(offset) = line.outcome.offset;
+        sqlx::query(
+            "INSERT INTO dead_letter (position, offset, number, group_id, topic, at, message_id, key, type_name, reason)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (position, offset, number) DO UPDATE SET topic = excluded.topic, at = excluded.at,
+                 reason = excluded.reason",
+        )
+        .bind(line.position.0)
+        .bind(offset)
+        .bind(i64::from(line.outcome.number))
+        .bind(line.group)
+        .bind(clean(topic))
+        .bind(at.0)
+        .bind(clean(&line.outcome.message_id))
+        .bind(line.outcome.key.as_deref())
+        .bind(clean(&line.outcome.type_name))
+        .bind(clean_option(line.outcome.reason.as_deref()))
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+    }
+    Ok(())
+}

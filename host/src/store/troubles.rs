@@ -1,0 +1,287 @@
+//! What is in trouble: failures that are alike, parked lanes, dead letters.
+
+use std::collections::{BTreeSet, HashMap};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use courier_core::message::{Offset, Timestamp};
+use courier_core::status::State;
+use courier_core::verdict::Verdict;
+
+use super::{DeliveryKey, Listing, Page, StoreError};
+
+/// Failed deliveries that one look at the failures reads, shared out among the
+/// groups that are asked for.
+pub const FAILURE_ROWS: usize = 10_000;
+/// Those of one group however many groups there are.
+const LEAST_FAILURE_ROWS: usize = 200;
+/// Topics and versions that a cluster names.
+pub const NAMED: usize = 20;
+/// Deliveries behind a head that are counted one by one.
+pub const LANE_COUNTED: u32 = 10_000;
+
+/// The failed deliveries that are read of each group and table.
+#[must_use]
+pub fn failure_share(groups: usize) -> usize {
+    (FAILURE_ROWS / groups.max(1)).max(LEAST_FAILURE_ROWS)
+}
+
+/// Which failures.
+#[derive(Clone, Debug, Default)]
+pub struct FailureFilter {
+    /// Of this group.
+    pub group: Option<String>,
+    /// Of one of these groups (what a token may see).
+    pub groups: Option<Vec<String>>,
+    /// Of this topic.
+    pub topic: Option<String>,
+    /// Of one of these topics (what a token may see).
+    pub topics: Option<Vec<String>>,
+    /// Of this type.
+    pub type_name: Option<String>,
+    /// With this fingerprint.
+    pub fingerprint: Option<String>,
+    /// Settled or received at or after.
+    pub from: Option<Timestamp>,
+    /// Settled or received before.
+    pub to: Option<Timestamp>,
+}
+
+/// One failed delivery, as little of it as clustering needs.
+#[derive(Clone, Debug)]
+pub struct FailedRow {
+    /// Which one.
+    pub key: DeliveryKey,
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The message's type.
+    pub type_name: String,
+    /// Groups failures that are alike.
+    pub fingerprint: Option<String>,
+    /// The last verdict.
+    pub verdict: Option<Verdict>,
+    /// The version that made the last attempt.
+    pub version: Option<String>,
+    /// When it settled, or for an open one, was received.
+    pub at: Timestamp,
+    /// Whether it is open.
+    pub open: bool,
+}
+
+/// Failures that are alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureRow {
+    /// The group.
+    pub group: String,
+    /// What they have in common; none for those that have no fingerprint.
+    pub fingerprint: Option<String>,
+    /// The last verdict of the newest.
+    pub verdict: Option<Verdict>,
+    /// Why the newest failed.
+    pub reason: Option<String>,
+    /// How many there are.
+    pub count: u64,
+    /// How many of them are open.
+    pub open: u64,
+    /// The oldest.
+    pub first_at: Timestamp,
+    /// The newest.
+    pub last_at: Timestamp,
+    /// Their topics, [`NAMED`] at most.
+    pub topics: BTreeSet<String>,
+    /// The versions that failed, [`NAMED`] at most.
+    pub versions: BTreeSet<String>,
+    /// The newest.
+    pub example: DeliveryKey,
+}
+
+/// Failures by what they have in common, the largest cluster first.
+#[derive(Clone, Debug, Default)]
+pub struct Failures {
+    /// The clusters.
+    pub items: Vec<FailureRow>,
+    /// Whether there are older failures that were not read.
+    pub truncated: bool,
+}
+
+/// Puts failures together by group and fingerprint. Reasons are left open.
+#[must_use]
+pub fn cluster(rows: impl IntoIterator<Item = FailedRow>, filter: &FailureFilter) -> Vec<FailureRow> {
+    let among = |one: &Option<String>, many: Option<&Vec<String>>, name: &str| {
+        one.as_deref().is_none_or(|only| only == name)
+            && many.is_none_or(|names| names.iter().any(|other| other == name))
+    };
+    let mut clusters: HashMap<(String, Option<String>), FailureRow> = HashMap::new();
+    for row in rows {
+        let wanted = among(&filter.topic, filter.topics.as_ref(), &row.topic)
+            && filter.type_name.as_deref().is_none_or(|name| name == row.type_name)
+            && (filter.fingerprint.is_none() || filter.fingerprint == row.fingerprint);
+        if !wanted {
+            continue;
+        }
+        let found = clusters.entry((row.group.clone(), row.fingerprint.clone())).or_insert_with(|| FailureRow {
+            group: row.group.clone(),
+            fingerprint: row.fingerprint.clone(),
+            verdict: row.verdict,
+            reason: None,
+            count: 0,
+            open: 0,
+            first_at: row.at,
+            last_at: row.at,
+            topics: BTreeSet::new(),
+            versions: BTreeSet::new(),
+            example: row.key,
+        });
+        found.count += 1;
+        found.open += u64::from(row.open);
+        found.first_at = found.first_at.min(row.at);
+        if row.at > found.last_at {
+            (found.last_at, found.example, found.verdict) = (row.at, row.key, row.verdict);
+        }
+        if found.topics.len() < NAMED {
+            found.topics.insert(row.topic);
+        }
+        if found.versions.len() < NAMED {
+            found.versions.extend(row.version);
+        }
+    }
+    let mut clusters: Vec<FailureRow> = clusters.into_values().collect();
+    clusters.sort_by(|one, other| {
+        (other.count, other.last_at)
+            .cmp(&(one.count, one.last_at))
+            .then_with(|| one.fingerprint.cmp(&other.fingerprint))
+    });
+    clusters
+}
+
+/// A lane whose head waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneRow {
+    /// The delivery at its head.
+    pub head: DeliveryKey,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The lane's key; none for a record without one.
+    pub record_key: Option<Bytes>,
+    /// The head's state.
+    pub state: State,
+    /// Why the head failed last.
+    pub reason: Option<String>,
+    /// Deliveries behind the head; [`LANE_COUNTED`] stands for that many or
+    /// more.
+    pub waiting: u64,
+    /// When the head runs again.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Whether the head waits for a person.
+    pub held: bool,
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, Default)]
+pub struct DeadLetterFilter {
+    /// Of this group.
+    pub group: Option<String>,
+    /// Of one of these groups (what a token may see).
+    pub groups: Option<Vec<String>>,
+    /// That were published on this topic.
+    pub topic: Option<String>,
+    /// At or after.
+    pub from: Option<Timestamp>,
+    /// Before.
+    pub to: Option<Timestamp>,
+}
+
+/// A delivery that was given up and published on a topic of dead letters. The
+/// row commits with the outcome and with what the relay sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterRow {
+    /// The delivery.
+    pub key: DeliveryKey,
+    /// The group.
+    pub group: String,
+    /// Where the message came from.
+    pub source_topic: String,
+    /// The partition there.
+    pub partition: i32,
+    /// Where the dead letter went.
+    pub topic: String,
+    /// When it was given up.
+    pub at: Timestamp,
+    /// The message's id.
+    pub message_id: String,
+    /// The record's raw key.
+    pub record_key: Option<Bytes>,
+    /// The message's type; empty when unknown.
+    pub type_name: String,
+    /// Why it was given up.
+    pub reason: Option<String>,
+    /// Invocations until then.
+    pub number: u32,
+}
+
+/// A place in a list that goes by two numbers: `12.345`.
+pub(super) fn two_numbers(cursor: Option<&str>) -> Result<Option<(i64, i64)>, StoreError> {
+    let Some(text) = cursor else { return Ok(None) };
+    let numbers = text.split_once('.').and_then(|(one, two)| Some((one.parse().ok()?, two.parse().ok()?)));
+    numbers.map(Some).ok_or_else(|| StoreError::NotFound(format!("there is no cursor {text:?}")))
+}
+
+/// The cursor of a delivery's key.
+pub(super) fn key_cursor(key: DeliveryKey) -> String {
+    let Offset(offset) = key.offset;
+    format!("{}.{offset}", key.position.0)
+}
+
+/// The verbs for what is in trouble.
+#[async_trait]
+pub trait Troubles: Send + Sync {
+    /// The newest failures, final and open, by what they have in common.
+    async fn failures(&self, filter: &FailureFilter) -> Result<Failures, StoreError>;
+
+    /// The parked lanes of a group, in the order of their heads.
+    async fn parked(&self, group: &str, page: &Page) -> Result<Listing<LaneRow>, StoreError>;
+
+    /// Dead letters, newest first.
+    async fn dead_letters(&self, filter: &DeadLetterFilter, page: &Page) -> Result<Listing<DeadLetterRow>, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::PositionId;
+
+    fn row(at: i64, fingerprint: &str, topic: &str, open: bool) -> FailedRow {
+        FailedRow {
+            key: DeliveryKey { position: PositionId(1), offset: Offset(at) },
+            group: "stock".into(),
+            topic: topic.into(),
+            type_name: "OrderCreated".into(),
+            fingerprint: Some(fingerprint.into()),
+            verdict: Some(Verdict::Error),
+            version: Some(format!("sha256:{at}")),
+            at: Timestamp(at),
+            open,
+        }
+    }
+
+    #[test]
+    fn failures_that_are_alike_are_one_cluster_and_the_largest_comes_first() {
+        let rows = || vec![row(1, "a", "order", false), row(3, "b", "order", true), row(2, "b", "refund", false)];
+        let found = cluster(rows(), &FailureFilter::default());
+        assert_eq!(found.iter().map(|one| (one.count, one.open)).collect::<Vec<_>>(), [(2, 1), (1, 0)]);
+        assert_eq!(
+            (found[0].first_at, found[0].last_at, found[0].example.offset),
+            (Timestamp(2), Timestamp(3), Offset(3))
+        );
+        assert_eq!(found[0].topics.iter().map(String::as_str).collect::<Vec<_>>(), ["order", "refund"]);
+        let of_order = FailureFilter { topics: Some(vec!["order".into()]), ..FailureFilter::default() };
+        let found = cluster(rows(), &of_order);
+        assert_eq!(found.iter().map(|one| one.count).collect::<Vec<_>>(), [1, 1]);
+        let other = FailureFilter { type_name: Some("Other".into()), ..FailureFilter::default() };
+        assert!(cluster(rows(), &other).is_empty());
+    }
+}

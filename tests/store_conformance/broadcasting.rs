@@ -1,0 +1,94 @@
+//! Listeners of broadcasts, and messages that were handled before.
+
+use std::time::Duration;
+
+use courier::store::{ClaimRequest, Extent, Listen, SharedStore};
+use courier_core::message::Offset;
+
+use super::Database;
+use super::owner::{GROUP, Owner, TOPIC, handled, join, request};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn wish(node: &str, forget: Duration, catch_up: bool, high: i64) -> Listen {
+    Listen {
+        group: GROUP.to_owned(),
+        topic: TOPIC.to_owned(),
+        node: node.to_owned(),
+        forget,
+        catch_up,
+        topic_id: "companion-1".to_owned(),
+        partitions: vec![Extent { partition: 0, low: Offset(0), high: Offset(high) }],
+    }
+}
+
+/// Where a listener stands.
+async fn next(store: &SharedStore, node: &str) -> Option<Offset> {
+    let rows = store.positions().await.unwrap();
+    rows.iter().find(|row| row.listener.as_deref() == Some(node)).map(|row| row.next)
+}
+
+pub async fn a_listener_begins_at_the_end_and_goes_on_where_it_was(database: Database) {
+    let store = database.open().await;
+    let first = store.listen(&wish("host-1", HOUR, false, 5)).await.unwrap();
+    assert!(first.begun && first.missed.is_empty(), "{first:?}");
+    assert_eq!(next(&store, "host-1").await, Some(Offset(5)));
+    let again = store.listen(&wish("host-1", HOUR, false, 9)).await.unwrap();
+    assert!(!again.begun && again.missed.is_empty(), "{again:?}");
+    assert_eq!(next(&store, "host-1").await, Some(Offset(5)), "what came meanwhile is still to be heard");
+    // Its position is apart from the group's, and from another node's.
+    let writer = join(&store, "host-1").await;
+    let own = ClaimRequest {
+        listener: Some("host-1".to_owned()),
+        topic_id: "companion-1".to_owned(),
+        ..request(writer, GROUP, 0)
+    };
+    let (own, of_group) = (store.claim(&own).await.unwrap(), store.claim(&request(writer, GROUP, 0)).await.unwrap());
+    assert_ne!(own.position, of_group.position);
+    assert_eq!((own.next, of_group.next), (Offset(5), Offset(0)));
+    assert_eq!(next(&store, "host-2").await, None);
+}
+
+pub async fn a_listener_away_for_too_long_is_forgotten(database: Database) {
+    let store = database.open().await;
+    store.listen(&wish("host-1", Duration::ZERO, false, 5)).await.unwrap();
+    store.listen(&wish("host-2", HOUR, false, 5)).await.unwrap();
+    let forgotten = store.forget_listeners().await.unwrap();
+    let nodes: Vec<&str> = forgotten.iter().map(|row| row.node.as_str()).collect();
+    assert_eq!(nodes, ["host-1"]);
+    assert!(store.forget_listeners().await.unwrap().is_empty(), "once");
+    assert_eq!(next(&store, "host-1").await, None, "it is no longer expected");
+    assert_eq!(store.still_listening(GROUP, "host-1").await.unwrap(), [TOPIC]);
+    assert!(store.still_listening(GROUP, "host-2").await.unwrap().is_empty());
+    let back = store.listen(&wish("host-1", HOUR, false, 9)).await.unwrap();
+    assert!(back.begun);
+    assert_eq!(back.missed, [(0, Offset(5), Offset(9))]);
+    let [lost] = &store.lost_ranges(10).await.unwrap()[..] else { panic!("one lost range") };
+    assert_eq!((lost.from, lost.to), (Offset(5), Offset(9)));
+    assert_eq!(next(&store, "host-1").await, Some(Offset(9)));
+}
+
+pub async fn a_listener_that_catches_up_goes_on_where_it_was(database: Database) {
+    let store = database.open().await;
+    store.listen(&wish("host-1", Duration::ZERO, true, 5)).await.unwrap();
+    store.forget_listeners().await.unwrap();
+    let back = store.listen(&wish("host-1", HOUR, true, 9)).await.unwrap();
+    assert!(back.begun && back.missed.is_empty(), "{back:?}");
+    assert_eq!(next(&store, "host-1").await, Some(Offset(5)));
+    let ended = store.listen_only("host-1", &[]).await.unwrap();
+    assert_eq!(ended.len(), 1, "the node has no such binding any more");
+    assert!(store.listen_only("host-1", &[]).await.unwrap().is_empty());
+}
+
+pub async fn what_was_handled_is_found_within_the_window(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    owner.settle(1, vec![handled(0)]).await;
+    let id = store.deliveries(&Default::default(), &courier::store::Page { cursor: None, limit: 10 }).await.unwrap();
+    let ids = [id.items[0].message_id.clone(), "another".to_owned()];
+    let century = Duration::from_secs(100 * 365 * 86_400);
+    assert_eq!(store.handled_within(GROUP, None, &ids, century).await.unwrap(), [true, false]);
+    assert_eq!(store.handled_within("other", None, &ids, century).await.unwrap(), [false, false]);
+    assert_eq!(store.handled_within(GROUP, Some("host-1"), &ids, century).await.unwrap(), [false, false]);
+    assert_eq!(store.handled_within(GROUP, None, &ids, Duration::ZERO).await.unwrap(), [false, false]);
+}

@@ -1,0 +1,202 @@
+//! What the message centre stands on: the chain of the audit log, sessions,
+//! minutes, failures that are alike, parked lanes, dead letters.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use courier::store::audits::GENESIS;
+use courier::store::{
+    AuditFilter, AuditLinks, DeadLetterFilter, FailureFilter, MinuteRow, NewOutbound, PaceRow, Page, SharedStore,
+};
+use courier_core::message::{Offset, Timestamp};
+use courier_core::status::State;
+
+use super::Database;
+use super::owner::{GROUP, Owner, at, failed, handled, join, reopened, retrying, waiting};
+
+const SOON: Timestamp = Timestamp(i64::MAX / 2);
+
+fn page(limit: u32) -> Page {
+    Page { cursor: None, limit }
+}
+
+/// Walks the chain as a verification does.
+async fn whole(store: &SharedStore) -> bool {
+    let AuditLinks { anchor, head, entries } = store.audit_links(i64::MIN).await.unwrap();
+    let mut hash = anchor.hash;
+    for entry in &entries {
+        if entry.previous.as_ref() != Some(&hash) || entry.hash.as_deref() != Some(&entry.seal(&hash)[..]) {
+            return false;
+        }
+        hash = entry.hash.clone().unwrap();
+    }
+    hash == head.hash
+}
+
+pub async fn entries_of_the_audit_log_are_sealed_in_their_order(database: Database) {
+    let store = database.open().await;
+    assert!(whole(&store).await, "an empty chain is whole");
+    let other = database.open().await;
+    let appended = (0..40).map(|at| {
+        let store = if at % 2 == 0 { &store } else { &other };
+        async move { store.audit("ops\0", "pause", &format!("group-{at}"), "why\0 ü").await }
+    });
+    for result in futures::future::join_all(appended).await {
+        result.unwrap();
+    }
+    let links = store.audit_links(i64::MIN).await.unwrap();
+    assert_eq!((links.entries.len(), &links.anchor.hash[..]), (40, &GENESIS[..]));
+    assert!(links.entries.is_sorted_by_key(|entry| (entry.id, entry.at)));
+    assert!(whole(&store).await);
+    let rest = store.audit_links(links.entries[36].id).await.unwrap();
+    assert_eq!(rest.entries, links.entries[37..]);
+    let first = store.audit_entries(&AuditFilter::default(), &page(25)).await.unwrap();
+    let next = store.audit_entries(&AuditFilter::default(), &Page { cursor: first.next, limit: 25 }).await.unwrap();
+    let listed: Vec<_> = first.items.iter().chain(&next.items).rev().cloned().collect();
+    assert_eq!((listed, next.next), (links.entries, None));
+    let filter = AuditFilter { subject: Some("group-7".into()), ..AuditFilter::default() };
+    assert_eq!(store.audit_entries(&filter, &page(10)).await.unwrap().items.len(), 1);
+}
+
+pub async fn retention_leaves_the_audit_log_an_anchor(database: Database) {
+    let store = database.open().await;
+    for at in 0..5 {
+        store.audit("ops", "pause", &at.to_string(), "").await.unwrap();
+    }
+    let before = store.audit_links(i64::MIN).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    while store.prune(Duration::from_millis(10)).await.unwrap() {}
+    let after = store.audit_links(i64::MIN).await.unwrap();
+    assert!(after.entries.is_empty());
+    assert_eq!((&after.anchor, &after.head), (&before.head, &before.head));
+    store.audit("ops", "resume", "5", "").await.unwrap();
+    let links = store.audit_links(i64::MIN).await.unwrap();
+    assert_eq!(links.entries[0].previous.as_ref(), Some(&before.head.hash), "the chain goes on where it was");
+    assert!(whole(&store).await);
+}
+
+pub async fn a_session_lasts_until_it_ends(database: Database) {
+    let store = database.open().await;
+    let lifetime = Duration::from_secs(60);
+    store.open_session(&[1; 32], "ops", &[2; 32], lifetime).await.unwrap();
+    store.open_session(&[3; 32], "ops", &[4; 32], Duration::ZERO).await.unwrap();
+    let session = database.open().await.session(&[1; 32]).await.unwrap().expect("another host knows it");
+    assert_eq!((session.token.as_str(), &session.bound[..]), ("ops", &[2; 32][..]));
+    assert_eq!(session.expires_at.since(session.created_at), lifetime);
+    assert_eq!(store.session(&[3; 32]).await.unwrap(), None, "it has ended");
+    assert_eq!(store.session(&[5; 32]).await.unwrap(), None);
+    assert!(store.close_session(&[1; 32]).await.unwrap());
+    assert!(!store.close_session(&[1; 32]).await.unwrap());
+    assert_eq!(store.session(&[1; 32]).await.unwrap(), None);
+}
+
+pub async fn minutes_are_summed_over_processes_and_written_again_without_harm(database: Database) {
+    let store = database.open().await;
+    let (one, two) = (join(&store, "host-1").await, join(&store, "host-2").await);
+    let row = |minute: i64, group: &str, handled: u64| MinuteRow {
+        minute: Timestamp(minute),
+        group: group.into(),
+        handled,
+        published: 1,
+        ..MinuteRow::default()
+    };
+    let pace = |buckets: &[u64]| PaceRow { group: GROUP.into(), buckets: buckets.to_vec() };
+    store.put_minutes(one, &[row(60, GROUP, 5), row(60, "", 0), row(0, GROUP, 9)], &[pace(&[1, 2])]).await.unwrap();
+    for _ in 0..2 {
+        store.put_minutes(one, &[row(60, GROUP, 7)], &[pace(&[1, 3])]).await.unwrap();
+    }
+    store.put_minutes(two, &[row(60, GROUP, 1)], &[pace(&[4])]).await.unwrap();
+    let minutes = store.minutes(Timestamp(60)).await.unwrap();
+    let shown: Vec<_> = minutes.iter().map(|row| (row.group.as_str(), row.handled, row.published)).collect();
+    assert_eq!(shown, [("", 0, 1), (GROUP, 8, 2)]);
+    let mut paces: Vec<_> = store.paces(Timestamp(0)).await.unwrap().into_iter().map(|pace| pace.buckets).collect();
+    paces.sort();
+    assert_eq!(paces, [vec![1, 3], vec![4]]);
+    assert!(store.paces(SOON).await.unwrap().is_empty());
+    store.prune(Duration::from_secs(3_600)).await.unwrap();
+    assert!(store.minutes(Timestamp(0)).await.unwrap().is_empty(), "minutes are for some hours");
+}
+
+pub async fn failures_are_put_together_by_fingerprint(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    let mut other = failed(3);
+    (other.fingerprint, other.reason) = (Some("another".into()), Some("another".into()));
+    let rows = vec![failed(0), handled(1), failed(2), other, retrying(4, 1, Some(SOON)), waiting(14)];
+    owner.settle(5, rows).await;
+    let found = store.failures(&FailureFilter::default()).await.unwrap();
+    assert!(!found.truncated);
+    let shown: Vec<_> = found.items.iter().map(|one| (one.count, one.open, one.example.offset)).collect();
+    assert_eq!(shown, [(3, 1, Offset(4)), (1, 0, Offset(3))]);
+    assert_eq!((found.items[0].first_at, found.items[0].last_at), (at(0), at(4)));
+    assert_eq!(found.items[0].reason.as_deref(), Some("attempt 1 failed"));
+    assert_eq!(found.items[0].versions.len(), 1);
+    let count = async |filter: FailureFilter| {
+        store.failures(&filter).await.unwrap().items.iter().map(|one| one.count).collect::<Vec<_>>()
+    };
+    assert_eq!(count(FailureFilter { from: Some(at(3)), ..FailureFilter::default() }).await, [1, 1]);
+    assert_eq!(count(FailureFilter { to: Some(at(3)), ..FailureFilter::default() }).await, [2]);
+    assert_eq!(count(FailureFilter { group: Some("none".into()), ..FailureFilter::default() }).await, [0u64; 0]);
+    assert_eq!(count(FailureFilter { groups: Some(vec![GROUP.into()]), ..FailureFilter::default() }).await, [3, 1]);
+    assert_eq!(count(FailureFilter { topics: Some(vec!["none".into()]), ..FailureFilter::default() }).await, [0u64; 0]);
+}
+
+pub async fn parked_lanes_are_listed_by_their_heads(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    // Ten keys in turn: 0, 10 and 20 are one lane, and so are 1 and 11.
+    let mut rows = vec![retrying(0, 1, Some(SOON)), retrying(1, 1, None), waiting(10), waiting(11), waiting(20)];
+    let mut bare = retrying(2, 1, Some(SOON));
+    bare.key = None;
+    rows.push(bare);
+    owner.settle(3, rows).await;
+    let first = store.parked(GROUP, &page(2)).await.unwrap();
+    let shown: Vec<_> = first.items.iter().map(|lane| (lane.head.offset, lane.waiting, lane.held)).collect();
+    assert_eq!(shown, [(Offset(0), 2, false), (Offset(1), 1, true)]);
+    assert_eq!(first.items[0].record_key, Some(Bytes::from("key-0")));
+    assert_eq!((first.items[0].state, first.items[0].next_attempt_at), (State::HandleFail, Some(SOON)));
+    let next = store.parked(GROUP, &Page { cursor: first.next, limit: 2 }).await.unwrap();
+    assert_eq!((next.items.len(), next.items[0].waiting, next.next), (1, 0, None));
+    assert!(store.parked("none", &page(2)).await.unwrap().items.is_empty());
+    assert!(store.parked(GROUP, &Page { cursor: Some("x".into()), limit: 2 }).await.is_err());
+}
+
+pub async fn a_dead_letter_is_known_with_its_outcome(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    let letter = |offset: i64| NewOutbound {
+        message_id: format!("message-{offset}"),
+        topic: "dlq.order.stock".into(),
+        type_name: "OrderCreated".into(),
+        source: "shop".into(),
+        key: None,
+        record: Bytes::from_static(b"record"),
+        shard: 0,
+        held_for: None,
+        listed: false,
+    };
+    let given_up = |offset: i64| {
+        let mut row = failed(offset);
+        row.outbound.push(letter(offset));
+        row
+    };
+    let mut publishes = handled(3);
+    publishes.outbound.push(letter(3));
+    owner.settle(4, vec![given_up(0), failed(1), given_up(2), publishes]).await;
+    let first = store.dead_letters(&DeadLetterFilter::default(), &page(1)).await.unwrap();
+    assert_eq!((first.items[0].key.offset, first.items[0].at), (Offset(2), at(2)));
+    assert_eq!((first.items[0].topic.as_str(), first.items[0].source_topic.as_str()), ("dlq.order.stock", "order"));
+    assert_eq!(first.items[0].reason.as_deref(), Some("attempt 1 failed"));
+    let rest = Page { cursor: first.next, limit: 10 };
+    let rest = store.dead_letters(&DeadLetterFilter::default(), &rest).await.unwrap();
+    assert_eq!((rest.items.len(), rest.items[0].key.offset, rest.next), (1, Offset(0), None));
+    // Run again and given up again: two letters went out.
+    store.ask(&owner.key(0)).await.unwrap();
+    let mut again = reopened(given_up(0), 2);
+    again.attempts[0].number = 2;
+    owner.settle(4, vec![again]).await;
+    let of_group = DeadLetterFilter { group: Some(GROUP.into()), ..DeadLetterFilter::default() };
+    assert_eq!(store.dead_letters(&of_group, &page(10)).await.unwrap().items.len(), 3);
+    let elsewhere = DeadLetterFilter { topic: Some("other".into()), ..DeadLetterFilter::default() };
+    assert!(store.dead_letters(&elsewhere, &page(10)).await.unwrap().items.is_empty());
+}
