@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use courier_core::status::State;
+use courier_tests::kafka_client::{self, create_topic, produce, producer};
 use courier_tests::ledger::{Ledger, Mixture};
 use courier_tests::servers::{Kafka, Postgres};
-use courier_tests::{Host, guest, scale, turn, unique, wait_until};
+use courier_tests::{Host, guest, scale, scripted, scripted_binding, turn, unique, wait_until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -126,6 +127,98 @@ async fn postgresql_stops_and_starts() {
         ledger.settled(&host, &group, scale(Duration::from_secs(120), Duration::from_secs(600))).await;
         ledger.reconcile(&host, &group).await;
     }
+}
+
+/// A server that hangs says nothing at all: no connection breaks, no answer
+/// comes. The host must not take silence for health.
+#[tokio::test(flavor = "multi_thread")]
+async fn postgresql_hangs_and_goes_on() {
+    let _turn = turn::alone().await;
+    let server = Postgres::start("hangs").unwrap();
+    let bootstrap = courier_tests::kafka().bootstrap();
+    let ledger = Arc::new(Ledger::open(bootstrap, 4, 100, Mixture::USUAL, 71).await);
+    let (loaded, quiet) = (unique("loaded"), unique("quiet"));
+    let topic = create_topic(bootstrap, "quiet", 1).await;
+    let host = Host::builder("host-1")
+        .store_url(&server.create_database().unwrap())
+        .binding(&ledger.binding(&loaded, ""))
+        .binding(&scripted_binding(&quiet, &topic, ""))
+        .start()
+        .await;
+    host.upload("scripted", guest("scripted")).await;
+    let load = tokio::spawn({
+        let ledger = Arc::clone(&ledger);
+        async move { ledger.produce(scale(4_000, 60_000), Some(scale(300, 1_500))).await }
+    });
+    host.finished(host.publish(scripted(&topic, "k", &["ok"])).await.id(), 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let frozen = server.freeze().unwrap();
+    let begin = Instant::now();
+    wait_until("/readyz says 503", Duration::from_secs(5), async || {
+        let (status, body) = ready(&host).await;
+        if status == StatusCode::SERVICE_UNAVAILABLE { Ok(()) } else { Err(format!("{status}: {body}")) }
+    })
+    .await;
+    wait_until("the host stops its handlers", Duration::from_secs(5), async || {
+        let told = host.log().contains("the store does not take outcomes");
+        if told { Ok(()) } else { Err(format!("after {:?}", begin.elapsed())) }
+    })
+    .await;
+    let noticed = jiff::Timestamp::now();
+    let (status, _) = host.request(Method::GET, "/healthz", None).await;
+    assert_eq!(status, StatusCode::OK, "a host that waits for its store is alive");
+    let client = producer(&kafka_client::config(bootstrap));
+    for number in 0..100 {
+        produce(&client, &topic, Some(format!("k{number}").as_bytes()), &[], br#"{"do": ["ok"]}"#).await;
+    }
+    tokio::time::sleep(scale(Duration::from_secs(15), Duration::from_secs(40)).saturating_sub(begin.elapsed())).await;
+    let thawed = jiff::Timestamp::now();
+    drop(frozen);
+    wait_until("/readyz says 200 again", SOON, async || {
+        let (status, body) = ready(&host).await;
+        if status == StatusCode::OK { Ok(()) } else { Err(format!("{status}: {body}")) }
+    })
+    .await;
+    load.await.expect("the load is produced");
+    host.settled(&quiet, 101, SOON).await;
+    for delivery in host.deliveries(&format!("group={quiet}")).await {
+        let [attempt] = delivery.attempts.as_slice() else { panic!("{}", delivery.brief()) };
+        let started = attempt.started_at;
+        assert!(started < noticed || started >= thawed, "a handler started at {started}, in the silence");
+    }
+    ledger.settled(&host, &loaded, scale(Duration::from_secs(120), Duration::from_secs(600))).await;
+    ledger.reconcile(&host, &loaded).await;
+    assert!(host.exited().is_none());
+}
+
+/// A broker that freezes can leave a client without any broker it knows, for
+/// good (librdkafka#5301): consumers, relays and questions must all come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_freezes_and_thaws() {
+    let _turn = turn::alone().await;
+    let kafka = Kafka::start("freezes").unwrap();
+    let ledger = Ledger::open(kafka.bootstrap(), 4, 50, Mixture::USUAL, 81).await;
+    let group = unique("freeze");
+    let host = Host::builder("host-1").kafka(kafka.bootstrap()).binding(&ledger.binding(&group, "")).start().await;
+    host.upload("scripted", guest("scripted")).await;
+    for _ in 0..scale(2, 10) {
+        ledger.produce(300, None).await;
+        // Longer than the session of the group, and than the client's patience.
+        let frozen = kafka.freeze().unwrap();
+        wait_until("/readyz says that Kafka is away", SOON, async || {
+            let (status, body) = ready(&host).await;
+            let told = body["degraded"].as_array().is_some_and(|parts| parts.contains(&json!("kafka")));
+            if status == StatusCode::OK && told { Ok(()) } else { Err(format!("{status}: {body}")) }
+        })
+        .await;
+        tokio::time::sleep(scale(Duration::from_secs(10), Duration::from_secs(20))).await;
+        drop(frozen);
+        ledger.settled(&host, &group, SOON + SOON).await;
+        let (status, body) = ready(&host).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    ledger.reconcile(&host, &group).await;
+    assert!(host.exited().is_none());
 }
 
 /// A host whose servers are not there yet waits for them instead of ending.

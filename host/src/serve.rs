@@ -5,6 +5,7 @@
 //! no new requests, groups drain, the relay lets its shards go, the name is
 //! given back.
 
+mod dev;
 pub mod fleet;
 mod holder;
 mod policy;
@@ -15,17 +16,18 @@ mod stalls;
 pub mod upkeep;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use courier_core::message::Kind;
 use rdkafka::ClientConfig;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use self::dev::{DevOptions, dev};
 use self::fleet::Fleet;
+use self::reload::File;
 use self::upkeep::Heard;
 use crate::api;
 use crate::api::auth::Gate;
@@ -36,7 +38,6 @@ use crate::group::owner::Tools;
 use crate::group::plugins::Plugins;
 use crate::group::redrive::Runner;
 use crate::group::settle::Settler;
-use crate::kafka::embedded::Embedded;
 use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::publish::accept::{self, Acceptor};
@@ -58,21 +59,6 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Sandboxes that may exist at once.
 const SLOTS: u32 = 1_024;
 
-/// What `courier dev` reads when it is told nothing and this is there.
-const DEV_CONFIG: &str = "courier.toml";
-
-/// What `courier dev` runs with.
-#[derive(Clone, Debug, Default)]
-pub struct DevOptions {
-    /// A configuration to take bindings and the like from; Kafka and the store
-    /// in it are replaced.
-    pub config: Option<PathBuf>,
-    /// A folder to keep the store in; empty and gone afterwards when not given.
-    pub data: Option<PathBuf>,
-    /// Where to listen instead of the configured address.
-    pub listen: Option<SocketAddr>,
-}
-
 /// Runs a host until it is told to stop.
 ///
 /// # Errors
@@ -80,51 +66,7 @@ pub struct DevOptions {
 /// not to be had.
 pub async fn serve(path: PathBuf) -> anyhow::Result<()> {
     let config = config::load(&path)?;
-    Host::start(config, false).await?.run(Some(path)).await
-}
-
-/// Runs a host that needs nothing: an embedded broker and a store of its own.
-///
-/// # Errors
-/// As [`serve`].
-pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
-    let file = options.config.or_else(|| Some(PathBuf::from(DEV_CONFIG)).filter(|path| path.is_file()));
-    let mut config = match &file {
-        Some(path) => config::load(path)?,
-        None => config::parse("courier dev", "", &|name| std::env::var(name).ok())?,
-    };
-    if let Some(listen) = options.listen {
-        config.server.listen = listen;
-    }
-    let mut topics: Vec<String> = config.bindings.iter().flat_map(|binding| binding.topics.clone()).collect();
-    topics.extend(config.bindings.iter().flat_map(|binding| binding.grant.publish.clone()));
-    // The embedded broker creates no topics later on.
-    let companions: Vec<String> = topics.iter().map(|topic| Kind::Broadcast.log_topic(topic).into_owned()).collect();
-    topics.extend(companions);
-    topics.sort_unstable();
-    topics.dedup();
-    let broker = Embedded::start(&topics).context("cannot start the embedded broker")?;
-    config.kafka.bootstrap_servers = broker.servers().split(',').map(ToOwned::to_owned).collect();
-    config.kafka.properties.clear();
-    // The broker starts empty each time, so a store that remembers positions
-    // of an earlier run would speak of records that are gone.
-    let scratch = tempfile_dir()?;
-    if let Some(data) = &options.data {
-        std::fs::create_dir_all(data).with_context(|| format!("cannot create {}", data.display()))?;
-    }
-    let kept = options.data.as_ref().unwrap_or(&scratch).join("courier.db");
-    config.store.url = format!("sqlite://{}", kept.display());
-    tracing::info!(broker = broker.servers(), store = %kept.display(), "a host for development");
-    let result = Host::start(config, true).await?.run(file).await;
-    let _ = std::fs::remove_dir_all(scratch);
-    drop(broker);
-    result
-}
-
-fn tempfile_dir() -> anyhow::Result<PathBuf> {
-    let path = std::env::temp_dir().join(format!("courier-dev-{}", uuid::Uuid::now_v7().simple()));
-    std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    Ok(path)
+    Host::start(config, false).await?.run(File { path, built_in: None }).await
 }
 
 struct Host {
@@ -249,7 +191,7 @@ impl Host {
     }
 
     /// Serves until a signal comes; then drains.
-    async fn run(mut self, path: Option<PathBuf>) -> anyhow::Result<()> {
+    async fn run(mut self, file: File) -> anyhow::Result<()> {
         let listen = self.config.server.listen;
         let listener = tokio::net::TcpListener::bind(listen)
             .await
@@ -268,15 +210,41 @@ impl Host {
         let mut signals = Signals::listen()?;
         // Apart from the loop, which may be busy with a reload.
         let mut lease = tokio::spawn(upkeep::keep_lease(Arc::clone(&self.store), self.joined.writer));
-        let mut changes = reload::Changes::of(path.as_deref());
+        let mut changes = reload::Changes::of(&file.path);
+        let mut again = false;
         let why = loop {
-            tokio::select! {
-                asked = signals.next() => match asked {
-                    Asked::Stop => break None,
-                    Asked::Reload => self.reload(path.as_deref()).await,
-                },
-                () = changes.next() => self.reload(path.as_deref()).await,
-                why = &mut lease => break Some(why.unwrap_or_else(|error| error.to_string())),
+            if !std::mem::take(&mut again) {
+                tokio::select! {
+                    asked = signals.next() => match asked {
+                        Asked::Stop => break None,
+                        Asked::Reload => {}
+                    },
+                    () = changes.next() => {}
+                    why = &mut lease => break Some(told(why)),
+                }
+            }
+            // A reload drains groups, and a stop does not wait for its end.
+            let running = reload::Running {
+                fleet: &self.fleet,
+                outboxes: &self.outboxes,
+                acceptor: &self.acceptor,
+                gate: &self.api.auth,
+                urls: &self.urls,
+            };
+            let reload = reload::apply(&file, &mut self.config, &running);
+            tokio::pin!(reload);
+            let ended = loop {
+                tokio::select! {
+                    () = &mut reload => break None,
+                    asked = signals.next() => match asked {
+                        Asked::Stop => break Some(None),
+                        Asked::Reload => again = true,
+                    },
+                    why = &mut lease => break Some(Some(told(why))),
+                }
+            };
+            if let Some(why) = ended {
+                break why;
             }
         };
         tracing::info!("stopping: attempts under way may finish");
@@ -306,18 +274,10 @@ impl Host {
             Some(why) => anyhow::bail!("this node's name was taken by another process: {why}"),
         }
     }
+}
 
-    /// Reads the configuration again and makes everything what it says.
-    async fn reload(&mut self, path: Option<&Path>) {
-        let running = reload::Running {
-            fleet: &self.fleet,
-            outboxes: &self.outboxes,
-            acceptor: &self.acceptor,
-            gate: &self.api.auth,
-            urls: &self.urls,
-        };
-        reload::apply(path, &mut self.config, &running).await;
-    }
+fn told(why: Result<String, tokio::task::JoinError>) -> String {
+    why.unwrap_or_else(|error| error.to_string())
 }
 
 /// Opens the store, waiting for one that does not answer yet.

@@ -8,7 +8,8 @@ use crate::serve::DevOptions;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The configuration whose bindings are run; its Kafka and store are
-    /// replaced by built-in ones. Without it: courier.toml, if there is one.
+    /// replaced by built-in ones. Without it: courier.toml, as soon as there is
+    /// one.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to listen, if not where the configuration says.

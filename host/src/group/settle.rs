@@ -5,6 +5,10 @@
 //! answers only what it knows: an answer to a commit that was lost is looked up
 //! in the writer's sequence before anything is written again, and while the
 //! store is away the owners hear nothing and the group starts no handler.
+//!
+//! A store that hangs says nothing at all. So a settle that takes long counts
+//! as away until it is answered, and a writer with nothing to write feels the
+//! store's pulse.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +27,10 @@ const MAX_ROWS: usize = 4_000;
 const INBOX: usize = 4_096;
 /// First wait after the store did not answer, and the longest one.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How long the store may take before no more handlers start.
+const SLOW: Duration = Duration::from_secs(2);
+/// How often an idle writer asks whether the store is there.
+const PULSE: Duration = Duration::from_secs(1);
 
 /// A batch on its way to the store.
 #[derive(Debug)]
@@ -73,7 +81,7 @@ struct Writer {
 
 impl Writer {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        while let Some(first) = requests.recv().await {
+        while let Some(first) = self.next(&mut requests).await {
             let mut rows = first.part.outcomes.len();
             let mut batch = vec![first];
             while rows < MAX_ROWS
@@ -94,6 +102,20 @@ impl Writer {
                 let told = if stale.contains(&at) { Answer::Fenced } else { Answer::Written };
                 // An owner that is gone was dropped with everything it decided.
                 let _ = answer.send(told);
+            }
+        }
+    }
+
+    /// The next request; while there is none the store's pulse is felt.
+    async fn next(&self, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
+        loop {
+            match tokio::time::timeout(PULSE, requests.recv()).await {
+                Ok(request) => return request,
+                Err(_) => match tokio::time::timeout(SLOW, self.store.ping()).await {
+                    Ok(Ok(_)) => self.came_up(),
+                    Ok(Err(error)) => self.went_away(&error),
+                    Err(_) => self.went_away(&format!("no answer within {SLOW:?}")),
+                },
             }
         }
     }
@@ -170,7 +192,8 @@ impl Writer {
     async fn attempt(&mut self, parts: &[Part]) -> Result<Vec<usize>, Refused> {
         let mut wait = RETRY_WAIT.0;
         loop {
-            let error = match self.store.settle(self.writer, self.sequence + 1, parts).await {
+            let settled = self.watching(self.store.settle(self.writer, self.sequence + 1, parts));
+            let error = match settled.await {
                 Ok(settled) => {
                     self.sequence += 1;
                     self.came_up();
@@ -191,17 +214,14 @@ impl Writer {
                 Err(error) => error,
             };
             let is_fault = !error.is_transient();
-            if *self.up.borrow() && !is_fault {
-                tracing::warn!(%error, "the store does not take outcomes; waiting");
-            }
             if !is_fault {
-                self.up.send_replace(false);
+                self.went_away(&error);
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(RETRY_WAIT.1);
             }
             // The answer may have been lost and not the commit. What was
             // written under this sequence must not be written twice.
-            if let Ok(sequence) = self.store.sequence(self.writer).await
+            if let Ok(sequence) = self.watching(self.store.sequence(self.writer)).await
                 && sequence > self.sequence
             {
                 self.sequence = sequence;
@@ -227,6 +247,23 @@ impl Writer {
         };
         let is_ours = |part: &Part| positions.iter().any(|row| row.id == part.position && row.epoch == part.epoch);
         parts.iter().enumerate().filter(|(_, part)| !is_ours(part)).map(|(at, _)| at).collect()
+    }
+
+    /// Waits for an answer of the store, and says so when it takes long.
+    async fn watching<T>(&self, mut verb: impl Future<Output = T> + Unpin) -> T {
+        match tokio::time::timeout(SLOW, &mut verb).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.went_away(&format!("no answer within {SLOW:?}"));
+                verb.await
+            }
+        }
+    }
+
+    fn went_away(&self, why: &dyn std::fmt::Display) {
+        if self.up.send_if_modified(|up| std::mem::replace(up, false)) {
+            tracing::warn!(%why, "the store does not take outcomes; waiting");
+        }
     }
 
     fn came_up(&self) {

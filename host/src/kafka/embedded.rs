@@ -30,6 +30,13 @@ impl Embedded {
         Ok(Self { cluster })
     }
 
+    /// Makes a topic, unless it is there.
+    pub fn create_topic(&self, topic: &str) {
+        if let Err(error) = self.cluster.create_topic(topic, PARTITIONS, 1) {
+            tracing::debug!(topic, %error, "the embedded broker has this topic");
+        }
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn servers(&self) -> String {

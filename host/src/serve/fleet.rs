@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use courier_core::message::Kind;
 use courier_core::verdict::DeadLetter;
 use futures::future::join_all;
+use tokio_util::task::TaskTracker;
 
 use crate::api::ports::ParkedFull;
 use crate::config::Binding;
@@ -22,6 +23,8 @@ pub struct Fleet {
     node: Node,
     plugins: Arc<Plugins>,
     groups: tokio::sync::Mutex<HashMap<String, Group>>,
+    /// Groups that drain, also when nobody waits for it any more.
+    leaving: TaskTracker,
     /// What runs, for those who only look.
     bound: Mutex<Vec<Arc<Bound>>>,
     paused: Mutex<HashMap<String, String>>,
@@ -36,6 +39,7 @@ impl Fleet {
             node,
             plugins,
             groups: tokio::sync::Mutex::default(),
+            leaving: TaskTracker::new(),
             bound: Mutex::default(),
             paused: Mutex::default(),
             asked: Arc::default(),
@@ -61,7 +65,7 @@ impl Fleet {
         let leaving: Vec<String> =
             groups.values().filter(|group| changed(group)).map(|group| group.name.clone()).collect();
         let stopping: Vec<Group> = leaving.iter().filter_map(|name| groups.remove(name)).collect();
-        join_all(stopping.into_iter().map(Group::stop)).await;
+        join_all(stopping.into_iter().map(|group| self.leaving.spawn(group.stop()))).await;
         for (name, bindings) in wanted {
             if groups.contains_key(name) {
                 continue;
@@ -85,6 +89,9 @@ impl Fleet {
     pub async fn stop(&self) {
         let groups: Vec<Group> = self.groups.lock().await.drain().map(|(_, group)| group).collect();
         join_all(groups.into_iter().map(Group::stop)).await;
+        // A reload that was cut short by the stop left some draining.
+        self.leaving.close();
+        self.leaving.wait().await;
     }
 
     /// The bindings at work.

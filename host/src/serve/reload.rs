@@ -6,10 +6,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::dev::BuiltIn;
 use super::fleet::Fleet;
 use super::ports;
 use crate::api::auth::Gate;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError};
 use crate::publish::accept::Acceptor;
 use crate::publish::check_url::CheckUrls;
 use crate::publish::outbox::Outboxes;
@@ -17,26 +18,43 @@ use crate::publish::outbox::Outboxes;
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Where the configuration comes from.
+pub struct File {
+    /// The file.
+    pub path: PathBuf,
+    /// What stands in for parts of what it says.
+    pub built_in: Option<BuiltIn>,
+}
+
+impl File {
+    fn load(&self) -> Result<Config, ConfigError> {
+        let mut config = config::load(&self.path)?;
+        if let Some(built_in) = &self.built_in {
+            built_in.replace(&mut config);
+        }
+        Ok(config)
+    }
+}
+
 /// Notices changes of a file.
 pub struct Changes {
-    path: Option<PathBuf>,
+    path: PathBuf,
     seen: Option<(SystemTime, u64)>,
 }
 
 impl Changes {
     /// Changes of `path` from now on.
     #[must_use]
-    pub fn of(path: Option<&Path>) -> Self {
-        Self { path: path.map(Path::to_path_buf), seen: path.and_then(stamp) }
+    pub fn of(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), seen: stamp(path) }
     }
 
-    /// Waits for the next change. A file that is missing for a moment, as when
-    /// an editor replaces it, is no change.
+    /// Waits for the next change; that the file appears is one. A file that is
+    /// missing for a moment, as when an editor replaces it, is none.
     pub async fn next(&mut self) {
-        let Some(path) = &self.path else { return std::future::pending().await };
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = stamp(path);
+            let now = stamp(&self.path);
             if now.is_some() && now != self.seen {
                 self.seen = now;
                 return;
@@ -72,9 +90,8 @@ pub struct Running<'a> {
 }
 
 /// Reads the file and makes the running groups and outboxes what it wants.
-pub async fn apply(path: Option<&Path>, running: &mut Config, host: &Running<'_>) {
-    let Some(path) = path else { return };
-    let wanted = match config::load(path) {
+pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>) {
+    let wanted = match file.load() {
         Ok(wanted) => wanted,
         Err(error) => {
             metrics::counter!("courier_reload_failures_total").increment(1);

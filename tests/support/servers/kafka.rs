@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::process::{Process, free_port, run_directory};
+use super::process::{Frozen, Process, free_port, run_directory};
 use super::setup::{self, output_of};
 
 /// The list of jars; part of the repository so that a version changes in one place.
@@ -124,6 +124,14 @@ impl Kafka {
             broker.stop(libc::SIGKILL, STOP_PATIENCE)?;
         }
         Ok(())
+    }
+
+    /// Freezes the broker until the answer is dropped: connections stay open,
+    /// and nothing comes over them.
+    pub fn freeze(&self) -> Result<Frozen> {
+        let own = self.own()?;
+        let broker = own.broker();
+        Ok(Frozen::with_children(broker.as_ref().context("the broker does not run")?))
     }
 
     /// Starts a stopped broker on the same ports with the same data, and

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::process::{Process, free_port, run_directory};
+use super::process::{Frozen, Process, free_port, run_directory};
 use super::setup::{self, output_of};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -129,6 +129,14 @@ impl Postgres {
             server.stop(libc::SIGQUIT, STOP_PATIENCE)?;
         }
         Ok(())
+    }
+
+    /// Freezes the server with all its sessions until the answer is dropped:
+    /// connections stay open, and nothing comes over them.
+    pub fn freeze(&self) -> Result<Frozen> {
+        let own = self.own()?;
+        let server = own.server();
+        Ok(Frozen::with_children(server.as_ref().context("the server does not run")?))
     }
 
     /// Starts a stopped server on the same port with the same data, and

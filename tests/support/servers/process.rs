@@ -127,6 +127,54 @@ impl Drop for Process {
     }
 }
 
+/// A process and its children that stand still until this is dropped.
+#[derive(Debug)]
+pub struct Frozen {
+    processes: Vec<u32>,
+}
+
+impl Frozen {
+    /// Freezes a process with its children.
+    #[must_use]
+    pub fn with_children(process: &Process) -> Self {
+        let mut frozen = Self { processes: Vec::new() };
+        // The parent first: it would begin more.
+        frozen.freeze(process.id());
+        children_of(process.id()).into_iter().for_each(|child| frozen.freeze(child));
+        frozen
+    }
+
+    fn freeze(&mut self, process: u32) {
+        signal(process, libc::SIGSTOP);
+        self.processes.push(process);
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.processes.iter().rev().for_each(|process| signal(*process, libc::SIGCONT));
+    }
+}
+
+fn signal(process: u32, signal: i32) {
+    // SAFETY: plain system call on a child of this process, or a child of
+    // that. What is frozen does not end, so its id is nobody else's.
+    unsafe { libc::kill(process.cast_signed(), signal) };
+}
+
+/// The children of a process, as the kernel lists them (proc(5): the fourth
+/// field of `stat`, counted after the command in parentheses).
+fn children_of(parent: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |id: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let of = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+        of == Some(parent)
+    };
+    ids.filter(is_child).collect()
+}
+
 /// How a process ended, in words.
 #[must_use]
 pub fn describe(status: ExitStatus) -> String {

@@ -9,8 +9,9 @@
 //!   and `counter` rows, of which each host has its own.
 //! - No transaction waits for anything but the database, and the server ends
 //!   a session that goes silent in one: a frozen host holds nothing back.
-//! - A verb that takes longer than [`VERB_LIMIT`] is given up here, since a
-//!   network that swallows packets would else hold the caller for ever.
+//! - A verb that takes longer than [`PROMPT_LIMIT`] or [`VERB_LIMIT`] is given
+//!   up here, since a server that hangs or a network that swallows packets
+//!   would else hold the caller for ever.
 //!
 //! Read [`settle`] first: it is what nearly all of the time goes to.
 
@@ -62,8 +63,13 @@ use self::error::{at_commit, at_statement};
 use self::words::Words;
 use super::*;
 
-/// No verb keeps its caller longer. It is longer than the server's own limits
-/// (see [`connect`]), which come first unless the network is at fault.
+/// No verb on a message's way keeps its caller longer. It is longer than the
+/// server lets one wait for a lock (see [`connect`]), and nothing else in such
+/// a verb takes more than a moment.
+const PROMPT_LIMIT: Duration = Duration::from_secs(10);
+
+/// No other verb keeps its caller longer. It is longer than the server's own
+/// limits, which come first unless the network is at fault.
 const VERB_LIMIT: Duration = Duration::from_secs(30);
 
 /// Rows of a table that one page of a list reads at most when no index leads
@@ -102,11 +108,21 @@ async fn commit(tx: Transaction<'static, Postgres>) -> Result<(), StoreError> {
     tx.commit().await.map_err(at_commit)
 }
 
-/// Bounds a verb. What was dropped in the middle may still commit.
+/// Bounds a verb whose work may be long.
 async fn bounded<T>(verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(VERB_LIMIT, verb).await {
+    within(VERB_LIMIT, verb).await
+}
+
+/// Bounds a verb on a message's way.
+async fn prompt<T>(verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    within(PROMPT_LIMIT, verb).await
+}
+
+/// What was dropped in the middle may still commit.
+async fn within<T>(limit: Duration, verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(limit, verb).await {
         Ok(result) => result,
-        Err(_) => Err(StoreError::CommitUnknown(format!("no answer within {} s", VERB_LIMIT.as_secs()))),
+        Err(_) => Err(StoreError::CommitUnknown(format!("no answer within {} s", limit.as_secs()))),
     }
 }
 
@@ -119,7 +135,7 @@ fn micros(duration: Duration) -> i64 {
 impl Store for PostgresStore {
     async fn ping(&self) -> Result<Timestamp, StoreError> {
         let clock = sqlx::query("SELECT courier_now() AS now").fetch_one(&self.pool);
-        bounded(async { clock.await.map_err(at_statement)?.time("now") }).await
+        prompt(async { clock.await.map_err(at_statement)?.time("now") }).await
     }
 
     async fn join(&self, node: &str, holder: &Holder, lease: Duration) -> Result<Joined, StoreError> {
@@ -135,7 +151,7 @@ impl Store for PostgresStore {
     }
 
     async fn renew(&self, writer: WriterId, lease: Duration) -> Result<(), StoreError> {
-        bounded(nodes::renew(self, writer, lease)).await
+        prompt(nodes::renew(self, writer, lease)).await
     }
 
     async fn leave(&self, writer: WriterId) -> Result<(), StoreError> {
@@ -172,11 +188,11 @@ impl Store for PostgresStore {
     }
 
     async fn settle(&self, writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Settled, StoreError> {
-        bounded(settle::settle(self, writer, sequence, parts)).await
+        prompt(settle::settle(self, writer, sequence, parts)).await
     }
 
     async fn sequence(&self, writer: WriterId) -> Result<i64, StoreError> {
-        bounded(nodes::sequence(self, writer)).await
+        prompt(nodes::sequence(self, writer)).await
     }
 
     async fn open_records(
@@ -184,11 +200,11 @@ impl Store for PostgresStore {
         position: PositionId,
         offsets: &[Offset],
     ) -> Result<Vec<Option<OpenRecord>>, StoreError> {
-        bounded(asking::open_records(self, position, offsets)).await
+        prompt(asking::open_records(self, position, offsets)).await
     }
 
     async fn asked(&self, positions: &[PositionId], since: Timestamp, limit: u32) -> Result<Vec<OpenRow>, StoreError> {
-        bounded(asking::asked(self, positions, since, limit)).await
+        prompt(asking::asked(self, positions, since, limit)).await
     }
 
     async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
@@ -224,35 +240,35 @@ impl Store for PostgresStore {
     }
 
     async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
-        bounded(accept::accept(self, messages)).await
+        prompt(accept::accept(self, messages)).await
     }
 
     async fn sent(&self, sent: &[SentMessage]) -> Result<(), StoreError> {
-        bounded(accept::sent(self, sent)).await
+        prompt(accept::sent(self, sent)).await
     }
 
     async fn release_outbound(&self, messages: &[(String, String)]) -> Result<(), StoreError> {
-        bounded(accept::release_outbound(self, messages)).await
+        prompt(accept::release_outbound(self, messages)).await
     }
 
     async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError> {
-        bounded(outbound::topics(self)).await
+        prompt(outbound::topics(self)).await
     }
 
     async fn lease_shards(&self, writer: WriterId, want: u32, lease: Duration) -> Result<Vec<(i32, i64)>, StoreError> {
-        bounded(shards::lease_shards(self, writer, want, lease)).await
+        prompt(shards::lease_shards(self, writer, want, lease)).await
     }
 
     async fn outbound(&self, shards: &[(i32, i64)], limit: u32) -> Result<Vec<OutboundRow>, StoreError> {
-        bounded(outbound::outbound(self, shards, limit)).await
+        prompt(outbound::outbound(self, shards, limit)).await
     }
 
     async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[(i64, i32)]) -> Result<(), StoreError> {
-        bounded(outbound::choose_partitions(self, shards, chosen)).await
+        prompt(outbound::choose_partitions(self, shards, chosen)).await
     }
 
     async fn relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError> {
-        bounded(relayed::relayed(self, shards, results)).await
+        prompt(relayed::relayed(self, shards, results)).await
     }
 
     async fn resend(&self, id: &str) -> Result<(), StoreError> {
@@ -260,7 +276,7 @@ impl Store for PostgresStore {
     }
 
     async fn state_get(&self, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
-        bounded(groups::state_get(self, group, key)).await
+        prompt(groups::state_get(self, group, key)).await
     }
 
     async fn messages(&self, filter: &MessageFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
@@ -300,7 +316,7 @@ impl Store for PostgresStore {
     }
 
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
-        bounded(groups::paused(self)).await
+        prompt(groups::paused(self)).await
     }
 
     async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {
