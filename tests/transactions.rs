@@ -169,7 +169,7 @@ async fn a_silent_sender_is_asked_also_after_a_kill() {
     .await;
     assert_eq!(
         (found["state"].as_str(), found["last_answer"].as_str()),
-        (Some("PREPARED"), Some("UNKNOWN")),
+        (Some("PREPARED"), Some("it answered UNKNOWN")),
         "{found}"
     );
     assert_eq!(end(&host, &unknown, "rollback").await.1["state"], "ROLLED_BACK");
