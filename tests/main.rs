@@ -24,4 +24,5 @@ mod redrive;
 mod sender;
 mod servers;
 mod store_conformance;
+mod transactions;
 mod uploads;

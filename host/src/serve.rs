@@ -96,7 +96,10 @@ impl Host {
         let stop = CancellationToken::new();
         let properties = config.kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
         let producer = Producer::new(&config.kafka.bootstrap_servers, &properties.collect())?;
-        let log = Log::new(&clients)?;
+        let mut log = Log::new(&clients)?;
+        if dev {
+            log = log.with_stand_in(&uuid::Uuid::now_v7().to_string());
+        }
         let waker = Waker::default();
         let alarm = Alarm::default();
         let (relay, leases) = Relay::start(

@@ -56,6 +56,8 @@ pub struct Log {
     /// Replaced when they no longer find a cluster that is there.
     clients: Arc<Mutex<Arc<Clients>>>,
     rescue: Arc<Mutex<Rescue>>,
+    /// The id of topics of which the broker tells none.
+    stand_in: Arc<str>,
 }
 
 struct Clients {
@@ -112,7 +114,15 @@ impl Log {
         config.set("group.id", "courier-log").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
         config.set("isolation.level", "read_committed").set("allow.auto.create.topics", "false");
         let clients = Arc::new(Mutex::new(Arc::new(Clients::connect(&config)?)));
-        Ok(Self { ids: Arc::default(), config, clients, rescue: Arc::default() })
+        Ok(Self { ids: Arc::default(), config, clients, rescue: Arc::default(), stand_in: "".into() })
+    }
+
+    /// Gives `id` to topics of which the broker tells none. An embedded broker
+    /// starts empty each time: its topics are not those of an earlier run,
+    /// although they have their names and tell no ids.
+    #[must_use]
+    pub fn with_stand_in(self, id: &str) -> Self {
+        Self { stand_in: id.into(), ..self }
     }
 
     fn clients(&self) -> Arc<Clients> {
@@ -159,7 +169,7 @@ impl Log {
     /// # Errors
     /// When Kafka does not answer.
     pub async fn topic(&self, topic: &str) -> Result<Option<TopicInfo>, LogError> {
-        let (topic, ids) = (topic.to_owned(), Arc::clone(&self.ids));
+        let (topic, ids, stand_in) = (topic.to_owned(), Arc::clone(&self.ids), Arc::clone(&self.stand_in));
         self.asking(move |clients| {
             let consumer = &clients.ask;
             let metadata = consumer.fetch_metadata(Some(&topic), ANSWER_WAIT).map_err(unavailable)?;
@@ -169,7 +179,8 @@ impl Log {
             }
             let mut partitions: Vec<i32> = found.partitions().iter().map(|one| one.id()).collect();
             partitions.sort_unstable();
-            let id = ids.of(consumer.client(), &topic);
+            let told = ids.of(consumer.client(), &topic);
+            let id = if told.is_empty() { stand_in.as_ref().to_owned() } else { told };
             Ok(Some(TopicInfo { id, partitions }))
         })
         .await
