@@ -68,6 +68,8 @@ const HINT_INTERVAL: Duration = Duration::from_secs(2);
 const EPOCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Looks at that pace without an owner after which a partition is an orphan.
 const ORPHAN_LOOKS: u32 = 5;
+/// How often an owner that is busy may find out by itself that it was fenced.
+const MAX_PASSED_OVER: u32 = 5;
 /// Bytes of the cache that the handlers of a group share on a node.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -517,9 +519,19 @@ impl Following {
             Ok(epochs) => epochs.into_iter().collect(),
             Err(error) => return tracing::debug!(group = self.name, %error, "cannot compare epochs"),
         };
-        let older = |owner: &Handle| epochs.get(&owner.position).is_some_and(|epoch| *epoch > owner.epoch);
-        let fenced: Vec<_> =
-            self.owners.iter().filter(|(_, owner)| older(owner)).map(|(place, _)| place.clone()).collect();
+        let mut fenced = Vec::new();
+        for (place, owner) in &mut self.owners {
+            if epochs.get(&owner.position).is_none_or(|epoch| *epoch <= owner.epoch) {
+                continue;
+            }
+            // What is under way ends in a settle that is refused and counted
+            // as stale, and that tells the owner as well.
+            if owner.busy.load(Ordering::Relaxed) && owner.passed_over < MAX_PASSED_OVER {
+                owner.passed_over += 1;
+                continue;
+            }
+            fenced.push(place.clone());
+        }
         for place in fenced {
             let Some(owner) = self.owners.remove(&place) else { continue };
             tracing::info!(group = self.name, %place, epoch = owner.epoch, "a newer epoch is stored");

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use courier_core::lanes::LaneKey;
@@ -80,6 +80,10 @@ pub struct Handle {
     pub expected: Arc<AtomicI64>,
     /// Whether open rows hold the partition back.
     pub parked_full: watch::Receiver<bool>,
+    /// Whether anything is dispatched or being written.
+    pub busy: Arc<AtomicBool>,
+    /// How often a newer epoch was seen and left to the owner's own settle.
+    pub passed_over: u32,
 }
 
 /// What an owner tells its group when it ends.
@@ -122,6 +126,7 @@ pub fn start(
     let durable = Arc::new(AtomicI64::new(claimed.next.0));
     let expected = Arc::new(AtomicI64::new(claimed.next.0));
     let (full, parked_full) = watch::channel(false);
+    let busy = Arc::new(AtomicBool::new(false));
     bound.watch_full(place.clone(), parked_full.clone());
     let handle = Handle {
         epoch: claimed.epoch,
@@ -130,6 +135,8 @@ pub fn start(
         durable: Arc::clone(&durable),
         expected: Arc::clone(&expected),
         parked_full,
+        busy: Arc::clone(&busy),
+        passed_over: 0,
     };
     let rule = LaneRule::of(&bound);
     let claim = Claim {
@@ -160,6 +167,7 @@ pub fn start(
         durable,
         expected,
         full,
+        busy,
         actions: Vec::new(),
         seen_asks: HashMap::new(),
         room: Arc::new(Semaphore::new(MAX_REREAD)),
@@ -205,6 +213,7 @@ struct Owner {
     durable: Arc<AtomicI64>,
     expected: Arc<AtomicI64>,
     full: watch::Sender<bool>,
+    busy: Arc<AtomicBool>,
     actions: Vec<Action<Box<Concluded>>>,
     /// What is known of messages handled before; none where they may be again.
     duplicates: Option<Duplicates>,
@@ -231,6 +240,7 @@ impl Owner {
             if let Some(why) = self.act().await {
                 return self.end(why);
             }
+            self.busy.store(self.machine.running() > 0 || self.answer.is_some(), Ordering::Relaxed);
             let due = self.machine.next_due().map(|at| at.since(now()));
             let look_at = self.tail.look_at();
             // Answers and outcomes come before new records: they give memory
