@@ -10,6 +10,7 @@ use crate::api::groups::view::GroupView;
 use crate::api::messages::resend::encode;
 use crate::api::problem::Problem;
 use crate::api::time;
+use crate::store::LostRange;
 
 /// Lost ranges that are named, and how old they may be.
 const LOST_RANGES: u32 = 100;
@@ -60,10 +61,7 @@ pub(super) async fn of(
         if recent && caller.sees_group(&range.group) && caller.sees_topic(&range.topic) {
             found.push(Attention {
                 kind: "lost_range",
-                detail: format!(
-                    "offsets {} to {} of {}:{} were lost: {}",
-                    range.from.0, range.to.0, range.topic, range.partition, range.why
-                ),
+                detail: lost(&range),
                 subject: range.group,
                 since: Some(time::format(range.found_at)),
                 path: "/v1/lost-ranges".to_owned(),
@@ -81,6 +79,17 @@ pub(super) async fn of(
         }
     }
     Ok(found)
+}
+
+/// What is missing, as far as that is known: a topic that was created anew does
+/// not tell what was in the old one past the group's position.
+fn lost(range: &LostRange) -> String {
+    let LostRange { topic, partition, from, to, why, .. } = range;
+    match to.0 - from.0 {
+        ..=0 => format!("what {topic}:{partition} held past offset {} is not known: {why}", from.0),
+        1 => format!("offset {} of {topic}:{partition} was lost: {why}", from.0),
+        _ => format!("offsets {} to {} of {topic}:{partition} were lost: {why}", from.0, to.0 - 1),
+    }
 }
 
 fn host(kind: &'static str, subject: &str, detail: String) -> Attention {

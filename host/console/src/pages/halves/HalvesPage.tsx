@@ -53,7 +53,13 @@ export default function HalvesPage() {
       narrow: true,
       cell: (row) => <Time at={row.created_at} show="ago" />,
     },
-    { id: "deadline", name: say("deadline"), width: "88px", cell: (row) => <Time at={row.deadline} show="ago" /> },
+    {
+      id: "deadline",
+      name: say("deadline"),
+      width: "88px",
+      hidden: true,
+      cell: (row) => <Time at={row.deadline} show="ago" />,
+    },
     { id: "checks", name: say("checks"), width: "70px", right: true, cell: (row) => <Count value={row.checks} /> },
     { id: "next", name: say("nextCheck"), width: "88px", cell: (row) => <Time at={row.next_check_at} show="ago" /> },
     {

@@ -133,14 +133,19 @@ function AttemptMoment({ event }: { event: Event & { kind: "attempt" } }) {
             <span title={attempt.version}>{say("version", { version: shortVersion(attempt.version) })}</span>
           </>
         )}
-        {attempt.node && ` · ${attempt.node}`}
+        {attempt.node && (
+          <>
+            {" · "}
+            <span className={css["whole"]}>{attempt.node}</span>
+          </>
+        )}
         {!attempt.counted && ` · ${say("notCounted")}`}
       </span>
       {attempt.reason && <Reason text={attempt.reason} state={state} />}
       {attempt.log && (
         <details className={css["log"]}>
           <summary>{say("log")}</summary>
-          <pre>
+          <pre data-testid="log">
             <Raw text={attempt.log} />
           </pre>
         </details>

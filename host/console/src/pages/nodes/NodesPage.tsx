@@ -70,7 +70,7 @@ function Lost() {
         width: "minmax(140px, 2fr)",
         cell: (row) => <Raw text={row.why} />,
       },
-      { id: "at", name: say("at"), width: "minmax(120px, 1fr)", cell: (row) => <Time at={row.found_at} /> },
+      { id: "at", name: say("at"), width: "88px", cell: (row) => <Time at={row.found_at} show="ago" /> },
     ],
     [say],
   );
