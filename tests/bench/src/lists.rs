@@ -62,9 +62,7 @@ const LISTS: &[(&str, Path)] = &[
     ("/v1/deliveries", |_| "/v1/deliveries".to_owned()),
     ("/v1/deliveries?limit=1000", |_| "/v1/deliveries?limit=1000".to_owned()),
     ("/v1/deliveries?group=", |n| format!("/v1/deliveries?group={}", group(n))),
-    ("/v1/deliveries?group=&state=HANDLE_FAIL", |n| {
-        format!("/v1/deliveries?group={}&state=HANDLE_FAIL", group(n))
-    }),
+    ("/v1/deliveries?group=&state=HANDLE_FAIL", |n| format!("/v1/deliveries?group={}&state=HANDLE_FAIL", group(n))),
     ("/v1/deliveries?group=&fingerprint=", |n| {
         format!("/v1/deliveries?group={}&fingerprint=print-{}", group(n), n % 50)
     }),
@@ -105,7 +103,8 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     for (name, path) in LISTS {
         let mut best: Option<Measured> = None;
         for _ in 0..arguments.rounds {
-            let round = measure(&host, *path, arguments.requests).await.with_context(|| format!("{name} is asked for"))?;
+            let round =
+                measure(&host, *path, arguments.requests).await.with_context(|| format!("{name} is asked for"))?;
             best = best.filter(|best| best.p95 <= round.p95).or(Some(round));
         }
         measured.push(best.context("a bench needs a round at least")?);

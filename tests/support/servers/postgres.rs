@@ -166,9 +166,7 @@ impl Postgres {
     }
 
     fn own(&self) -> Result<&Own> {
-        self.own
-            .as_ref()
-            .context("COURIER_TEST_POSTGRES names a server that is not the tests' own: unset it for this")
+        self.own.as_ref().context("COURIER_TEST_POSTGRES names a server that is not the tests' own: unset it for this")
     }
 }
 

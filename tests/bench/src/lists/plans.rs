@@ -54,7 +54,9 @@ impl Plans {
         let mut found = Vec::new();
         let mut lines = text.lines().peekable();
         while let Some(line) = lines.next() {
-            let Some((_, duration)) = line.split_once("duration: ").filter(|_| line.ends_with("plan:")) else { continue };
+            let Some((_, duration)) = line.split_once("duration: ").filter(|_| line.ends_with("plan:")) else {
+                continue;
+            };
             let mut json = String::new();
             while let Some(line) = lines.next_if(|line| line.starts_with('\t')) {
                 json.push_str(line);
