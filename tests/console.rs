@@ -45,7 +45,13 @@ async fn people_find_mend_and_run_again_what_failed() {
     assert!(library.is_dir(), "there is no {}: run `cargo xtask console`, then build the host", library.display());
     let mut node = Command::new("node");
     // One file after another: they share the host's plugin and group.
-    node.current_dir(&console).args(["--test", "--test-concurrency=1", "--test-force-exit", "--test-reporter=spec", "browser/"]);
+    node.current_dir(&console).args([
+        "--test",
+        "--test-concurrency=1",
+        "--test-force-exit",
+        "--test-reporter=spec",
+        "browser/",
+    ]);
     node.env("COURIER_URL", host.address()).env("COURIER_ADMIN", ADMIN).env("COURIER_VIEWER", VIEWER);
     node.env("COURIER_GROUP", &group).env("COURIER_TOPIC", &topic).env("COURIER_PLUGIN", "scripted");
     node.env("COURIER_FIX", target_directory().join("guests/noop.wasm"));
