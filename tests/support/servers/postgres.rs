@@ -114,6 +114,21 @@ impl Postgres {
         format!("{}/{database}{}", self.base, self.parameters)
     }
 
+    /// Removes a database that [`Postgres::create_database`] made, and cuts
+    /// whoever still uses it.
+    pub fn drop_database(&self, url: &str) -> Result<()> {
+        let path = url.split('?').next().unwrap_or_default();
+        let name = path.rsplit('/').next().unwrap_or_default();
+        self.psql(&self.first_database, &format!("DROP DATABASE {name} WITH (FORCE)")).map(|_| ())
+    }
+
+    /// The process id of a server that was started here, for asking the kernel
+    /// what it and its sessions used.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.own.as_ref()?.server().as_ref().map(Process::id)
+    }
+
     /// What the server writes for people.
     pub fn log(&self) -> Result<PathBuf> {
         Ok(self.own()?.log())
