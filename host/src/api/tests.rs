@@ -390,6 +390,22 @@ async fn without_tokens_only_this_machine_is_answered() {
 }
 
 #[tokio::test]
+async fn answers_are_compressed_for_who_can_read_that() {
+    let host = open().await;
+    let get = |path: &str| host.request("GET", path, None);
+    let packed = get("/openapi.json").header("accept-encoding", "gzip, br").send().await.unwrap();
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    assert_eq!(packed.headers()["vary"], "accept-encoding");
+    let packed = packed.bytes().await.unwrap();
+    let plain = get("/openapi.json").send().await.unwrap();
+    assert!(!plain.headers().contains_key("content-encoding"));
+    let plain = plain.bytes().await.unwrap();
+    assert!(packed.starts_with(b"\x1f\x8b") && packed.len() * 3 < plain.len(), "{} of {}", packed.len(), plain.len());
+    let events = get("/v1/events").header("accept-encoding", "gzip").send().await.unwrap();
+    assert!(!events.headers().contains_key("content-encoding"), "an event must not wait for others");
+}
+
+#[tokio::test]
 async fn events_bring_counters_and_changes() {
     let host = open().await;
     let mut events = host.request("GET", "/v1/events", None).send().await.unwrap();
