@@ -4,6 +4,7 @@
 //! with the path of what was changed through this host. Listeners are bounded,
 //! and share one reading of the store a second.
 
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,7 +44,26 @@ pub struct Hub {
     closed: CancellationToken,
 }
 
-type Reading = (Instant, Arc<Vec<GroupTotals>>);
+type Reading = (Instant, Arc<Sums>);
+
+/// What the store says about groups.
+#[derive(Default)]
+struct Sums {
+    totals: Vec<GroupTotals>,
+    /// The topics that each of them reads or has read.
+    topics: HashMap<String, HashSet<String>>,
+}
+
+impl Sums {
+    /// Whether a group is in the caller's scope, as in `GET /v1/groups`.
+    fn is_for(&self, group: &str, caller: &Caller) -> bool {
+        let reached = || {
+            let topics = self.topics.get(group);
+            topics.is_some_and(|topics| topics.iter().any(|topic| caller.sees_topic(topic)))
+        };
+        caller.sees_group(group) && (caller.topics().is_none() || reached())
+    }
+}
 
 impl Default for Hub {
     fn default() -> Self {
@@ -70,16 +90,23 @@ impl Hub {
     }
 
     /// The sums of all groups, read from the store at most once a second.
-    async fn totals(&self, app: &App) -> Result<Arc<Vec<GroupTotals>>, StoreError> {
+    async fn sums(&self, app: &App) -> Result<Arc<Sums>, StoreError> {
         let mut read = self.read.lock().await;
-        if let Some((at, totals)) = &*read
+        if let Some((at, sums)) = &*read
             && at.elapsed() < FRESH
         {
-            return Ok(Arc::clone(totals));
+            return Ok(Arc::clone(sums));
         }
-        let totals = Arc::new(app.store.totals().await?);
-        *read = Some((Instant::now(), Arc::clone(&totals)));
-        Ok(totals)
+        let mut sums = Sums { totals: app.store.totals().await?, topics: HashMap::new() };
+        for position in app.store.positions().await? {
+            sums.topics.entry(position.group).or_default().insert(position.topic);
+        }
+        for binding in app.groups.bindings() {
+            sums.topics.entry(binding.group).or_default().extend(binding.topics);
+        }
+        let sums = Arc::new(sums);
+        *read = Some((Instant::now(), Arc::clone(&sums)));
+        Ok(sums)
     }
 }
 
@@ -95,9 +122,11 @@ pub struct Change {
 }
 
 impl Change {
-    fn is_for(&self, caller: &Caller) -> bool {
-        self.group.as_deref().is_none_or(|group| caller.sees_group(group))
-            && self.topic.as_deref().is_none_or(|topic| caller.sees_topic(topic))
+    async fn is_for(&self, app: &App, caller: &Caller) -> bool {
+        let in_topic = self.topic.as_deref().is_none_or(|topic| caller.sees_topic(topic));
+        let Some(group) = self.group.as_deref().filter(|_| in_topic && !caller.sees_all()) else { return in_topic };
+        // What cannot be looked up is not told.
+        app.events.sums(app).await.is_ok_and(|sums| sums.is_for(group, caller))
     }
 }
 
@@ -145,7 +174,7 @@ pub(super) async fn events(
         Problem::unavailable(format!("{MAX_LISTENERS} listeners are connected, which is the most; close one"))
     })?;
     let caller: Caller = (*caller).clone();
-    let changes = changes(app.events.changes.subscribe(), caller.clone());
+    let changes = changes(app.clone(), caller.clone());
     let closed = app.events.closed.clone();
     let events = stream::select(counters(app, caller), changes).map(move |event| {
         // The place is free again when the stream is dropped.
@@ -163,8 +192,9 @@ fn counters(app: App, caller: Caller) -> impl Stream<Item = Event> {
             ticks.tick().await;
             // While the store is away listeners get nothing; the connection
             // stays and the next reading that succeeds reaches them.
-            let Ok(totals) = app.events.totals(&app).await else { continue };
-            let groups = totals.iter().filter(|totals| caller.sees_group(&totals.group)).map(GroupCounters::from);
+            let Ok(sums) = app.events.sums(&app).await else { continue };
+            let groups = sums.totals.iter().filter(|totals| sums.is_for(&totals.group, &caller));
+            let groups = groups.map(GroupCounters::from);
             if let Ok(event) = Event::default().event("counters").json_data(Counters { groups: groups.collect() }) {
                 return Some((event, (app, caller, ticks)));
             }
@@ -172,12 +202,13 @@ fn counters(app: App, caller: Caller) -> impl Stream<Item = Event> {
     })
 }
 
-fn changes(receiver: broadcast::Receiver<Change>, caller: Caller) -> impl Stream<Item = Event> {
-    stream::unfold((receiver, caller), |(mut receiver, caller)| async {
+fn changes(app: App, caller: Caller) -> impl Stream<Item = Event> {
+    let receiver = app.events.changes.subscribe();
+    stream::unfold((app, receiver, caller), |(app, mut receiver, caller)| async {
         loop {
             match receiver.recv().await {
-                Ok(change) if change.is_for(&caller) => {
-                    return Some((Event::default().event("change").data(change.path), (receiver, caller)));
+                Ok(change) if change.is_for(&app, &caller).await => {
+                    return Some((Event::default().event("change").data(change.path), (app, receiver, caller)));
                 }
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
@@ -197,5 +228,30 @@ impl From<&GroupTotals> for GroupCounters {
             handled: totals.handled,
             failed: totals.failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::auth::{Gate, Role, TokenSpec};
+
+    fn held_to(topics: Option<&[&str]>, groups: Option<&[&str]>) -> Caller {
+        let own = |names: Option<&[&str]>| names.map(|names| names.iter().map(ToString::to_string).collect());
+        let (topics, groups) = (own(topics), own(groups));
+        let spec = TokenSpec { name: "a".into(), role: Role::Viewer, secret: "secret".into(), topics, groups };
+        Gate::new(vec![spec]).admit(Some(b"Bearer secret")).unwrap()
+    }
+
+    #[test]
+    fn a_group_is_told_of_to_those_who_may_see_one_of_its_topics() {
+        let topics = HashMap::from([("stock".to_owned(), HashSet::from(["order".to_owned()]))]);
+        let sums = Sums { totals: Vec::new(), topics };
+        assert!(sums.is_for("stock", &held_to(None, None)));
+        assert!(sums.is_for("stock", &held_to(Some(&["order"]), None)));
+        assert!(sums.is_for("stock", &held_to(None, Some(&["stock"]))));
+        assert!(!sums.is_for("stock", &held_to(Some(&["refund"]), None)));
+        assert!(!sums.is_for("stock", &held_to(Some(&["order"]), Some(&["mail"]))));
+        assert!(!sums.is_for("unread", &held_to(Some(&["order"]), None)));
     }
 }

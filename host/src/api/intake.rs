@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::problem::Problem;
+use super::shape;
 
 /// A request's messages, all together.
 pub const MAX_PUBLISH_BYTES: usize = 16 * 1024 * 1024;
@@ -50,8 +51,14 @@ pub struct Taken {
 /// Reads a body of at most `limit` bytes.
 ///
 /// # Errors
-/// 413 that says the limit; 400 when the client stopped in the middle.
+/// 413 that says the limit; 415 for a body that is packed; 400 when the client
+/// stopped in the middle.
 pub async fn read(headers: &HeaderMap, body: Body, limit: usize, what: &str) -> Result<Taken, Problem> {
+    if let Some(coding) = packing(headers) {
+        return Err(Problem::unsupported_media(format!(
+            "{what} is taken as it is, and this comes with content-encoding {coding:?}; send it without"
+        )));
+    }
     let too_large = || Problem::too_large(format!("{what} may have {} at most, and this has more", size(limit)));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|announced: usize| announced > limit) {
@@ -91,8 +98,15 @@ pub async fn command<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Re
             "the body of this request is JSON; send it with content-type: application/json",
         ));
     }
-    serde_json::from_slice(text)
-        .map_err(|error| Problem::bad_request("bad body", format!("the body is wrong: {error}")))
+    shape::object_in(text).map_err(|why| Problem::bad_request("bad body", format!("the body is wrong: {why}")))
+}
+
+/// How the body is packed, if it is. What is packed would be measured, kept
+/// and handed on as bytes that nobody could unpack: the header goes no further.
+fn packing(headers: &HeaderMap) -> Option<String> {
+    let codings = headers.get_all(header::CONTENT_ENCODING).into_iter();
+    let mut codings = codings.map(|coding| String::from_utf8_lossy(coding.as_bytes()).trim().to_ascii_lowercase());
+    codings.find(|coding| !coding.is_empty() && coding != "identity")
 }
 
 /// The media type without its parameters, in lower case.
@@ -190,16 +204,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_packed_body_is_refused_before_it_is_taken_for_something_else() {
+        let packed = |coding| HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(coding))]);
+        let problem = read(&packed("GZIP"), Body::from("x"), 1024, "a component").await.unwrap_err();
+        assert_eq!(problem.status, 415);
+        assert!(problem.detail.contains("content-encoding \"gzip\""), "{}", problem.detail);
+        assert_eq!(read(&packed("identity"), Body::from("x"), 1024, "it").await.unwrap().bytes, "x");
+    }
+
+    #[tokio::test]
     async fn a_command_says_what_is_wrong_with_it() {
         let json = typed("application/json; charset=utf-8");
         assert_eq!(command::<Why>(&json, Body::from(r#"{"why":"x"}"#)).await.unwrap().why.as_deref(), Some("x"));
         assert_eq!(command::<Why>(&HeaderMap::new(), Body::empty()).await.unwrap().why, None);
         let problem = command::<Why>(&json, Body::from(r#"{"wy":1}"#)).await.unwrap_err();
-        assert!(
-            problem.detail.contains("unknown field `wy`") && problem.detail.contains("`why`"),
-            "{}",
-            problem.detail
-        );
+        assert!(problem.detail.contains("`wy` is unknown") && problem.detail.contains("`why`"), "{}", problem.detail);
+        let problem = command::<Why>(&json, Body::from(r#"["x"]"#)).await.unwrap_err();
+        assert!(problem.detail.contains("it is an array; write an object"), "{}", problem.detail);
         assert_eq!(command::<Why>(&typed("text/plain"), Body::from("{}")).await.unwrap_err().status, 415);
     }
 

@@ -149,7 +149,9 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
         }
         if let Ok(positions) = store.positions().await {
             // Events only: what nodes have not heard is told by node, in the API.
-            for position in positions.into_iter().filter(|position| position.listener.is_none()) {
+            // What nobody ever owned has no lag yet, as there.
+            let owned = positions.into_iter().filter(|position| position.listener.is_none() && position.epoch > 0);
+            for position in owned {
                 if let Some(end) = ends.get(&(position.topic.clone(), position.partition)) {
                     let partition = position.partition.to_string();
                     metrics::gauge!("courier_lag", "group" => position.group, "topic" => position.topic, "partition" => partition)
