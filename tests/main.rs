@@ -24,5 +24,6 @@ mod redrive;
 mod sender;
 mod servers;
 mod store_conformance;
+mod strangers;
 mod transactions;
 mod uploads;

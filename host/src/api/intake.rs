@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
@@ -32,6 +32,8 @@ pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
 /// for its share before it is read, within the time that it has in all: were
 /// shares taken while reading, many half-read bodies could wait for each other.
 const MAX_INTAKE_KIB: u32 = 256 * 1024;
+/// How long a body may stand still before its client is taken to be gone.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// What is read of a body that nobody wants, before the connection is closed.
 const MAX_DRAIN_BYTES: usize = 64 * 1024 * 1024;
 /// How long that may take.
@@ -52,7 +54,7 @@ pub struct Taken {
 ///
 /// # Errors
 /// 413 that says the limit; 415 for a body that is packed; 400 when the client
-/// stopped in the middle.
+/// stopped in the middle, 408 when it went on too slowly.
 pub async fn read(headers: &HeaderMap, body: Body, limit: usize, what: &str) -> Result<Taken, Problem> {
     if let Some(coding) = packing(headers) {
         return Err(Problem::unsupported_media(format!(
@@ -69,7 +71,7 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: usize, what: &str) -> 
     let share = SHARES.acquire_many(share.min(MAX_INTAKE_KIB)).await.map_err(Problem::internal)?;
     let mut taken = BytesMut::with_capacity(announced.unwrap_or(0));
     let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
+    while let Some(chunk) = next_within(MAX_PAUSE, &mut chunks, taken.len()).await? {
         let chunk = chunk.map_err(|error| {
             Problem::bad_request("broken request", format!("the body ended before its end: {error}"))
         })?;
@@ -79,6 +81,18 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: usize, what: &str) -> 
         taken.extend_from_slice(&chunk);
     }
     Ok(Taken { bytes: taken.freeze(), _share: share })
+}
+
+/// The next of a body of which `taken` bytes are here.
+async fn next_within<S: Stream + Unpin>(
+    pause: Duration,
+    chunks: &mut S,
+    taken: usize,
+) -> Result<Option<S::Item>, Problem> {
+    tokio::time::timeout(pause, chunks.next()).await.map_err(|_| {
+        let detail = format!("nothing came for {pause:?} after {taken} bytes of the body; send all of it");
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "took too long", detail)
+    })
 }
 
 fn size(bytes: usize) -> String {
@@ -201,6 +215,15 @@ mod tests {
         let problem = read(&HeaderMap::new(), sent(MAX_UPLOAD_BYTES + 1), MAX_UPLOAD_BYTES, "a component").await;
         assert_eq!(problem.as_ref().unwrap_err().status, 413);
         assert_eq!(problem.unwrap_err().detail, "a component may have 20 MiB at most, and this has more");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stands_still_is_given_up() {
+        let mut halted = Box::pin(stream::iter([1]).chain(stream::pending()));
+        assert_eq!(next_within(MAX_PAUSE, &mut halted, 0).await.unwrap(), Some(1));
+        let problem = next_within(Duration::from_millis(10), &mut halted, 1).await.unwrap_err();
+        assert_eq!(problem.status, 408);
+        assert!(problem.detail.contains("after 1 bytes"), "{}", problem.detail);
     }
 
     #[tokio::test]
