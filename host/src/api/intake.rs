@@ -140,7 +140,9 @@ pub async fn drain(request: Request, next: Next) -> Response {
     let lent = Lent::new(body);
     let mut response = next.run(Request::from_parts(parts, Body::from_stream(lent.stream()))).await;
     let waits_for_leave = asked_first && !lent.look().begun;
-    if !waits_for_leave && tokio::time::timeout(MAX_DRAIN_TIME, lent.drop_rest()).await != Ok(true) {
+    // Of a client that stood still for long nothing more is awaited.
+    let gone = response.status() == StatusCode::REQUEST_TIMEOUT;
+    if gone || !waits_for_leave && tokio::time::timeout(MAX_DRAIN_TIME, lent.drop_rest()).await != Ok(true) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
