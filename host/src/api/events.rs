@@ -4,7 +4,7 @@
 //! with the path of what was changed through this host. Listeners are bounded,
 //! and share one reading of the store a second.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::auth::{As, Caller, Viewer};
+use super::groups::view::OpenView;
 use super::openapi::Problems;
 use super::params::Params;
 use super::problem::Problem;
@@ -44,24 +45,19 @@ pub struct Hub {
     closed: CancellationToken,
 }
 
-type Reading = (Instant, Arc<Sums>);
+type Reading = (Instant, Arc<Vec<Pulse>>);
 
-/// What the store says about groups.
-#[derive(Default)]
-struct Sums {
-    totals: Vec<GroupTotals>,
-    /// The topics that each of them reads or has read.
-    topics: HashMap<String, HashSet<String>>,
+/// The sums of a group, and its topics.
+struct Pulse {
+    totals: GroupTotals,
+    topics: BTreeSet<String>,
 }
 
-impl Sums {
-    /// Whether a group is in the caller's scope, as in `GET /v1/groups`.
-    fn is_for(&self, group: &str, caller: &Caller) -> bool {
-        let reached = || {
-            let topics = self.topics.get(group);
-            topics.is_some_and(|topics| topics.iter().any(|topic| caller.sees_topic(topic)))
-        };
-        caller.sees_group(group) && (caller.topics().is_none() || reached())
+impl Pulse {
+    /// Whether the caller sees the group, as `GET /v1/overview` judges it.
+    fn is_for(&self, caller: &Caller) -> bool {
+        let in_scope = || self.topics.iter().any(|topic| caller.sees_topic(topic));
+        caller.sees_group(&self.totals.group) && (caller.topics().is_none() || in_scope())
     }
 }
 
@@ -90,23 +86,24 @@ impl Hub {
     }
 
     /// The sums of all groups, read from the store at most once a second.
-    async fn sums(&self, app: &App) -> Result<Arc<Sums>, StoreError> {
+    async fn pulses(&self, app: &App) -> Result<Arc<Vec<Pulse>>, StoreError> {
         let mut read = self.read.lock().await;
-        if let Some((at, sums)) = &*read
+        if let Some((at, pulses)) = &*read
             && at.elapsed() < FRESH
         {
-            return Ok(Arc::clone(sums));
+            return Ok(Arc::clone(pulses));
         }
-        let mut sums = Sums { totals: app.store.totals().await?, topics: HashMap::new() };
-        for position in app.store.positions().await? {
-            sums.topics.entry(position.group).or_default().insert(position.topic);
-        }
+        let mut topics: HashMap<String, BTreeSet<String>> = HashMap::new();
         for binding in app.groups.bindings() {
-            sums.topics.entry(binding.group).or_default().extend(binding.topics);
+            topics.entry(binding.group).or_default().extend(binding.topics);
         }
-        let sums = Arc::new(sums);
-        *read = Some((Instant::now(), Arc::clone(&sums)));
-        Ok(sums)
+        for position in app.store.positions().await? {
+            topics.entry(position.group).or_default().insert(position.topic);
+        }
+        let pulse = |totals: GroupTotals| Pulse { topics: topics.remove(&totals.group).unwrap_or_default(), totals };
+        let pulses: Arc<Vec<Pulse>> = Arc::new(app.store.totals().await?.into_iter().map(pulse).collect());
+        *read = Some((Instant::now(), Arc::clone(&pulses)));
+        Ok(pulses)
     }
 }
 
@@ -122,19 +119,46 @@ pub struct Change {
 }
 
 impl Change {
-    async fn is_for(&self, app: &App, caller: &Caller) -> bool {
-        let in_topic = self.topic.as_deref().is_none_or(|topic| caller.sees_topic(topic));
-        let Some(group) = self.group.as_deref().filter(|_| in_topic && !caller.sees_all()) else { return in_topic };
-        // What cannot be looked up is not told.
-        app.events.sums(app).await.is_ok_and(|sums| sums.is_for(group, caller))
+    fn is_for(&self, app: &App, caller: &Caller) -> bool {
+        let seen = self.group.as_deref().is_none_or(|group| caller.sees_group(group))
+            && self.topic.as_deref().is_none_or(|topic| caller.sees_topic(topic));
+        let whole = self.group.as_deref().filter(|_| self.topic.is_none() && caller.topics().is_some());
+        // Who is held to topics hears of a group by those of its bindings.
+        let reads = |group: &str| {
+            let bindings = app.groups.bindings();
+            let mut topics = bindings.iter().filter(|binding| binding.group == group).flat_map(|one| &one.topics);
+            topics.any(|topic| caller.sees_topic(topic))
+        };
+        seen && whole.is_none_or(reads)
     }
 }
 
 /// The data of a `counters` event.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Counters {
+    /// Unfinished deliveries that have rows, of these groups together: what
+    /// `open` is in the overview.
+    pub open: OpenView,
+    /// Deliveries that were handled, of these groups together.
+    pub handled: u64,
+    /// Deliveries that failed for good, of these groups together.
+    pub failed: u64,
     /// The groups that the caller may see.
     pub groups: Vec<GroupCounters>,
+}
+
+impl Counters {
+    fn of<'a>(groups: impl Iterator<Item = &'a GroupTotals>) -> Self {
+        let groups: Vec<GroupCounters> = groups.map(GroupCounters::from).collect();
+        let sum = |of: fn(&GroupCounters) -> u64| groups.iter().map(of).sum();
+        let open = OpenView {
+            waiting: sum(|group| group.waiting),
+            push_fail: sum(|group| group.push_fail),
+            retrying: sum(|group| group.retrying),
+            held: sum(|group| group.held),
+        };
+        Self { open, handled: sum(|group| group.handled), failed: sum(|group| group.failed), groups }
+    }
 }
 
 /// The sums of a group.
@@ -192,10 +216,9 @@ fn counters(app: App, caller: Caller) -> impl Stream<Item = Event> {
             ticks.tick().await;
             // While the store is away listeners get nothing; the connection
             // stays and the next reading that succeeds reaches them.
-            let Ok(sums) = app.events.sums(&app).await else { continue };
-            let groups = sums.totals.iter().filter(|totals| sums.is_for(&totals.group, &caller));
-            let groups = groups.map(GroupCounters::from);
-            if let Ok(event) = Event::default().event("counters").json_data(Counters { groups: groups.collect() }) {
+            let Ok(pulses) = app.events.pulses(&app).await else { continue };
+            let seen = pulses.iter().filter(|pulse| pulse.is_for(&caller)).map(|pulse| &pulse.totals);
+            if let Ok(event) = Event::default().event("counters").json_data(Counters::of(seen)) {
                 return Some((event, (app, caller, ticks)));
             }
         }
@@ -207,7 +230,7 @@ fn changes(app: App, caller: Caller) -> impl Stream<Item = Event> {
     stream::unfold((app, receiver, caller), |(app, mut receiver, caller)| async {
         loop {
             match receiver.recv().await {
-                Ok(change) if change.is_for(&app, &caller).await => {
+                Ok(change) if change.is_for(&app, &caller) => {
                     return Some((Event::default().event("change").data(change.path), (app, receiver, caller)));
                 }
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
@@ -228,30 +251,5 @@ impl From<&GroupTotals> for GroupCounters {
             handled: totals.handled,
             failed: totals.failed,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::auth::{Gate, Role, TokenSpec};
-
-    fn held_to(topics: Option<&[&str]>, groups: Option<&[&str]>) -> Caller {
-        let own = |names: Option<&[&str]>| names.map(|names| names.iter().map(ToString::to_string).collect());
-        let (topics, groups) = (own(topics), own(groups));
-        let spec = TokenSpec { name: "a".into(), role: Role::Viewer, secret: "secret".into(), topics, groups };
-        Gate::new(vec![spec]).admit(Some(b"Bearer secret")).unwrap()
-    }
-
-    #[test]
-    fn a_group_is_told_of_to_those_who_may_see_one_of_its_topics() {
-        let topics = HashMap::from([("stock".to_owned(), HashSet::from(["order".to_owned()]))]);
-        let sums = Sums { totals: Vec::new(), topics };
-        assert!(sums.is_for("stock", &held_to(None, None)));
-        assert!(sums.is_for("stock", &held_to(Some(&["order"]), None)));
-        assert!(sums.is_for("stock", &held_to(None, Some(&["stock"]))));
-        assert!(!sums.is_for("stock", &held_to(Some(&["refund"]), None)));
-        assert!(!sums.is_for("stock", &held_to(Some(&["order"]), Some(&["mail"]))));
-        assert!(!sums.is_for("unread", &held_to(Some(&["order"]), None)));
     }
 }
