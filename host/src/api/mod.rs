@@ -38,6 +38,7 @@ pub mod ports;
 pub mod problem;
 pub mod redrives;
 pub mod sessions;
+mod shape;
 pub mod shown;
 #[cfg(test)]
 mod testing;
