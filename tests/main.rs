@@ -5,6 +5,7 @@
 //! `cargo test --release -p courier-tests journey::`.
 
 mod api_fuzz;
+mod audited;
 mod broadcast;
 mod centre;
 mod cluster;
@@ -13,14 +14,17 @@ mod console;
 mod crash;
 mod dedupe;
 mod delayed;
+mod dev;
 mod failures;
 mod fairness;
 mod journey;
 mod logs;
+mod newcomer;
 mod ordering;
 mod outage;
 mod outbox;
 mod redrive;
+mod reload;
 mod sender;
 mod servers;
 mod store_conformance;

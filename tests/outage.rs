@@ -191,6 +191,36 @@ async fn postgresql_hangs_and_goes_on() {
     assert!(host.exited().is_none());
 }
 
+/// A broker that freezes can leave a client without any broker it knows, for
+/// good (librdkafka#5301): consumers, relays and questions must all come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_freezes_and_thaws() {
+    let _turn = turn::alone().await;
+    let kafka = Kafka::start("freezes").unwrap();
+    let ledger = Ledger::open(kafka.bootstrap(), 4, 50, Mixture::USUAL, 81).await;
+    let group = unique("freeze");
+    let host = Host::builder("host-1").kafka(kafka.bootstrap()).binding(&ledger.binding(&group, "")).start().await;
+    host.upload("scripted", guest("scripted")).await;
+    for _ in 0..scale(2, 10) {
+        ledger.produce(300, None).await;
+        // Longer than the session of the group, and than the client's patience.
+        let frozen = kafka.freeze().unwrap();
+        wait_until("/readyz says that Kafka is away", SOON, async || {
+            let (status, body) = ready(&host).await;
+            let told = body["degraded"].as_array().is_some_and(|parts| parts.contains(&json!("kafka")));
+            if status == StatusCode::OK && told { Ok(()) } else { Err(format!("{status}: {body}")) }
+        })
+        .await;
+        tokio::time::sleep(scale(Duration::from_secs(10), Duration::from_secs(20))).await;
+        drop(frozen);
+        ledger.settled(&host, &group, SOON + SOON).await;
+        let (status, body) = ready(&host).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    ledger.reconcile(&host, &group).await;
+    assert!(host.exited().is_none());
+}
+
 /// A host whose servers are not there yet waits for them instead of ending.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_starts_before_its_kafka_waits_for_it() {

@@ -15,7 +15,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::servers::process::{Process, describe, free_port, run_directory, tail};
-use crate::{courier, guest, postgres, unique, wait_until};
+use crate::{courier, guest, postgres, unique, usage, wait_until};
 
 /// How long a host may take until `/readyz` answers 200.
 pub const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -38,6 +38,7 @@ pub struct Builder {
     kafka: String,
     properties: Vec<(String, String)>,
     create_topics: bool,
+    dev: bool,
     store: String,
     tables: Vec<String>,
     bindings: Vec<String>,
@@ -65,6 +66,14 @@ impl Builder {
     #[must_use]
     pub fn create_topics(mut self) -> Self {
         self.create_topics = true;
+        self
+    }
+
+    /// Starts it as `courier dev`, which puts a broker and a store of its own in
+    /// the place of those that the TOML names.
+    #[must_use]
+    pub fn dev(mut self) -> Self {
+        self.dev = true;
         self
     }
 
@@ -178,6 +187,7 @@ impl Host {
             kafka: String::new(),
             properties: Vec::new(),
             create_topics: false,
+            dev: false,
             store: String::new(),
             tables: Vec::new(),
             bindings: Vec::new(),
@@ -278,7 +288,7 @@ impl Host {
     /// Starts the process without waiting for anything.
     pub fn spawn(&self) {
         let mut command = self.command();
-        command.arg("serve").arg("--config").arg(&self.config);
+        command.arg(if self.settings.dev { "dev" } else { "serve" }).arg("--config").arg(&self.config);
         let process = Process::start(&format!("host {}", self.node()), command, &self.log, libc::SIGKILL);
         *self.process() = Some(process.unwrap_or_else(|error| panic!("{error:#}")));
     }
@@ -357,10 +367,7 @@ impl Host {
     /// Resident memory in bytes.
     #[must_use]
     pub fn memory(&self) -> u64 {
-        let status = self.process_id().and_then(|id| std::fs::read_to_string(format!("/proc/{id}/status")).ok());
-        let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
-        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) * 1024
+        self.process_id().map_or(0, |process| usage::status_bytes(process, "VmRSS:"))
     }
 
     /// All that it logged.

@@ -7,6 +7,7 @@
 //!   through what users have: TOML, HTTP, signals.
 //! - [`kafka_client`] is any other program on the same Kafka.
 //! - [`ledger`] makes load and reconciles what became of it.
+//! - [`usage`] is what the kernel says a process used.
 //!
 //! Everything here panics with a whole sentence when the world is not as a
 //! test needs it; what a test may want to survive is called `try_..`.
@@ -18,6 +19,7 @@ pub mod ledger;
 pub mod servers;
 pub mod shapes;
 pub mod turn;
+pub mod usage;
 pub mod wait;
 
 use std::path::PathBuf;

@@ -5,7 +5,7 @@
 
 use courier_core::status::State;
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// One page of a list.
@@ -65,7 +65,14 @@ pub struct Message {
     #[serde(default)]
     pub body_base64: Option<String>,
     pub deliver_at: Option<Timestamp>,
+    /// In a list they are null: a message is shown with them when it is asked
+    /// for by its id.
+    #[serde(deserialize_with = "none_is_empty")]
     pub deliveries: Vec<Delivery>,
+}
+
+fn none_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Delivery>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// One message for one group.

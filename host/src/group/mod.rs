@@ -19,6 +19,7 @@ pub mod dedupe;
 pub mod delivery;
 pub mod dispatch;
 pub mod gate;
+mod given;
 mod listening;
 pub mod outcome;
 pub mod owner;
@@ -45,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::binding::Bound;
 use self::claim::{Begun, Claims, Ready};
+use self::given::Given;
 use self::listening::Listening;
 use self::owner::{Handle, Mail, Released, Tools};
 use crate::engine::{Engine, NodeCache, Sandbox, StateSource};
@@ -67,8 +69,6 @@ const HINT_INTERVAL: Duration = Duration::from_secs(2);
 /// How often owners are held against the epochs in the store: one that has
 /// nothing to settle would not learn that its position was moved.
 const EPOCH_INTERVAL: Duration = Duration::from_secs(1);
-/// Looks at that pace without an owner after which a partition is an orphan.
-const ORPHAN_LOOKS: u32 = 5;
 /// How often an owner that is busy may find out by itself that it was fenced.
 const MAX_PASSED_OVER: u32 = 5;
 /// Bytes of the cache that the handlers of a group share on a node.
@@ -149,7 +149,7 @@ impl Group {
             claims_begun: 0,
             ready: JoinSet::new(),
             leaving: HashMap::new(),
-            given: HashMap::new(),
+            given: Given::default(),
         };
         let following = following.run(releases, stop.clone(), Arc::clone(&asked[0]));
         let tasks = [tokio::spawn(following), tokio::spawn(listening)];
@@ -209,9 +209,7 @@ struct Following {
     ready: JoinSet<Finished>,
     /// Partitions that were revoked, with whether their owner has ended.
     leaving: HashMap<TopicPartition, bool>,
-    /// Partitions that Kafka gave us and did not take back, with how many looks
-    /// in a row found nobody here to work on them.
-    given: HashMap<TopicPartition, u32>,
+    given: Given,
 }
 
 impl Following {
@@ -334,7 +332,7 @@ impl Following {
     async fn assigned(&mut self, partitions: Vec<TopicPartition>, source: &Source) {
         tracing::info!(group = self.name, partitions = ?names(&partitions), "assigned");
         for place in partitions {
-            self.given.insert(place.clone(), 0);
+            self.given.assigned(&place);
             self.claim(place);
         }
         let mut ready = Vec::new();
@@ -429,7 +427,7 @@ impl Following {
     fn revoked(&mut self, partitions: Vec<TopicPartition>, lost: bool, source: &Source) {
         tracing::info!(group = self.name, partitions = ?names(&partitions), lost, "revoked");
         for place in partitions {
-            self.given.remove(&place);
+            self.given.revoked(&place);
             if let Some((_, claiming)) = self.claiming.remove(&place) {
                 claiming.abort();
             }
@@ -542,19 +540,11 @@ impl Following {
         }
     }
 
-    /// Looks for partitions that are ours and that nobody here works on. Kafka
-    /// may have refused to confirm one while a rebalance was under way that
-    /// left it with us after all.
+    /// Asks for the partitions that are ours and that nobody here works on.
     fn adopt(&mut self, source: &Source) {
-        let mut orphans = Vec::new();
-        for (place, looks) in &mut self.given {
-            let cared_for = self.owners.contains_key(place) || self.claiming.contains_key(place);
-            *looks = if cared_for { 0 } else { *looks + 1 };
-            if *looks >= ORPHAN_LOOKS {
-                *looks = 0;
-                orphans.push(place.clone());
-            }
-        }
+        let (owners, claiming) = (&self.owners, &self.claiming);
+        let cared_for = |place: &TopicPartition| owners.contains_key(place) || claiming.contains_key(place);
+        let orphans = self.given.orphans(cared_for);
         for place in orphans {
             tracing::warn!(group = self.name, %place, "a partition of ours has no owner; asking kafka whose it is");
             metrics::counter!("courier_orphaned_partitions_total", "group" => self.name.clone()).increment(1);

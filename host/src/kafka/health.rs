@@ -27,10 +27,10 @@ pub(super) struct Rescue {
 }
 
 impl Rescue {
-    /// Whether the client must be replaced, when it has just `answered` or not.
-    /// `config` is what a fresh client is made of.
-    pub(super) fn is_needed(&mut self, config: &ClientConfig, answered: bool) -> bool {
-        if answered || ask_afresh(config).is_err() {
+    /// Whether the client must be replaced, when it has just `answered` or not;
+    /// `fresh` asks the same of a new client.
+    pub(super) fn is_needed(&mut self, answered: bool, fresh: impl FnOnce() -> Result<(), String>) -> bool {
+        if answered || fresh().is_err() {
             self.lost = None;
             return false;
         }
@@ -42,7 +42,9 @@ impl Rescue {
     }
 }
 
-fn ask_afresh(config: &ClientConfig) -> Result<(), String> {
+/// Asks for the cluster's brokers with a client made for the question, of
+/// which `config` is the configuration.
+pub(super) fn ask_afresh(config: &ClientConfig) -> Result<(), String> {
     let native = config.create_native_config().map_err(|error| error.to_string())?;
     // Of the sort that the settings are for: it neither joins nor sends.
     let kind = match config.get("group.id") {

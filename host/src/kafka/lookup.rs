@@ -152,7 +152,7 @@ impl Log {
                 health::found(client.fetch_metadata(Some(NOBODYS), ANSWER_WAIT))
             });
             let answer = answers.into_iter().collect::<Result<(), String>>().map_err(LogError::Unavailable);
-            if lock(&log.rescue).is_needed(&log.config, answer.is_ok()) {
+            if lock(&log.rescue).is_needed(answer.is_ok(), || health::ask_afresh(&log.config)) {
                 tracing::warn!("the clients that ask kafka no longer find it, which is there: replacing them");
                 let connected = Clients::connect(&log.config).map_err(|error| LogError::Unavailable(error.to_string()));
                 let lost = std::mem::replace(&mut *lock(&log.clients), Arc::new(connected?));

@@ -129,7 +129,7 @@ impl Source {
         notices: async_mpsc::UnboundedSender<Notice>,
     ) -> Result<Self, KafkaError> {
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
-        Self::spawn(config, group, budget, notices, |consumer| consumer.subscribe(&names))
+        Self::spawn(config, group, budget, notices, &names)
     }
 
     /// Starts to poll without a subscription: partitions are read from
@@ -143,7 +143,7 @@ impl Source {
         budget: Arc<Budget>,
         notices: async_mpsc::UnboundedSender<Notice>,
     ) -> Result<Self, KafkaError> {
-        Self::spawn(config, group, budget, notices, |_| Ok(()))
+        Self::spawn(config, group, budget, notices, &[])
     }
 
     fn spawn(
@@ -151,16 +151,19 @@ impl Source {
         group: &str,
         budget: Arc<Budget>,
         notices: async_mpsc::UnboundedSender<Notice>,
-        subscribe: impl FnOnce(&BaseConsumer<Rebalances>) -> Result<(), KafkaError>,
+        topics: &[&str],
     ) -> Result<Self, KafkaError> {
         let context = Rebalances { notices: Mutex::new(notices.clone()), suspected: AtomicBool::new(false) };
         let consumer: Arc<BaseConsumer<Rebalances>> = Arc::new(config.create_with_context(context)?);
-        subscribe(&consumer)?;
+        if !topics.is_empty() {
+            consumer.subscribe(topics)?;
+        }
         let (orders, inbox) = mpsc::channel();
         let (watched, same) = (Arc::downgrade(&consumer), config.clone());
+        let subscribed = topics.first().map(|topic| (*topic).to_owned());
         thread::Builder::new()
             .name(format!("watch {group}"))
-            .spawn(move || cluster::keep_watch(&watched, &same))
+            .spawn(move || cluster::keep_watch(&watched, &same, subscribed.as_deref()))
             .map_err(no_thread)?;
         let thread = thread::Builder::new()
             .name(format!("consume {group}"))
@@ -239,7 +242,11 @@ impl ConsumerContext for Rebalances {
         match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.tell(Notice::Assigned(partitions)),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
-                self.tell(Notice::Revoked { partitions, lost: consumer.assignment_lost() });
+                let lost = consumer.assignment_lost();
+                if lost {
+                    self.suspected.store(true, Ordering::Relaxed);
+                }
+                self.tell(Notice::Revoked { partitions, lost });
             }
             other => {
                 let error: RDKafkaErrorCode = other.into();

@@ -64,6 +64,9 @@ impl Fleet {
         };
         let leaving: Vec<String> =
             groups.values().filter(|group| changed(group)).map(|group| group.name.clone()).collect();
+        for group in &leaving {
+            tracing::info!(group, "its bindings changed: it drains");
+        }
         let stopping: Vec<Group> = leaving.iter().filter_map(|name| groups.remove(name)).collect();
         join_all(stopping.into_iter().map(|group| self.leaving.spawn(group.stop()))).await;
         for (name, bindings) in wanted {

@@ -9,6 +9,8 @@ use courier::engine::{AttemptInfo, Call, Engine, Isolation, NodeCache, Policy, S
 use courier_core::message::{Kind, Message, Timestamp};
 use courier_core::verdict::Verdict;
 
+use crate::table::spread;
+
 /// How `call` measures.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -72,8 +74,8 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     }
     let [fresh, reused] = figures;
     println!("CPU us a call, body of {} bytes, {} runs of {} calls:", arguments.size, arguments.runs, arguments.calls);
-    println!("  fresh sandbox  {}", crate::spread(fresh));
-    println!("  reused sandbox {}", crate::spread(reused));
+    println!("  fresh sandbox  {}", spread(fresh, 1));
+    println!("  reused sandbox {}", spread(reused, 1));
     Ok(())
 }
 

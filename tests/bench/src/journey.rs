@@ -1,152 +1,229 @@
 //! W1: from the broker to a durable status, with a handler that does nothing.
+//!
+//! Two parts of each run. A full topic tells how many messages a second become
+//! durable and what each costs; then the contender is driven at half of the
+//! rate it just had, which tells how long a message takes from the broker until
+//! its row is durable.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use courier_tests::{Host, Store, guest, kafka, kafka_client, postgres, unique};
-use rdkafka::config::ClientConfig;
-use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+use courier_tests::Store;
 
-use crate::peers::batched;
-use crate::progress::Progress;
+use crate::StoreName;
+use crate::contender::{Contender, Running};
+use crate::load::{KEYS, Load, PARTITIONS, topic};
+use crate::progress::{Progress, Used, now};
+use crate::stored::{Faults, latencies, quantile, reconcile};
+use crate::table::{Table, machine};
 
 /// How `journey` measures.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Messages in a run.
-    #[arg(long, default_value_t = 200_000)]
+    /// Messages of a run.
+    #[arg(long, default_value_t = 300_000)]
     messages: u64,
-    /// Runs of each contestant.
+    /// Runs of each contender.
     #[arg(long, default_value_t = 5)]
-    runs: u32,
+    runs: usize,
+    /// Seconds that each is driven at half of its rate; 0 leaves it out.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
     /// Bytes of a body.
-    #[arg(long, default_values_t = [100, 1024])]
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1024])]
     size: Vec<usize>,
-    /// `postgres` or `sqlite`.
-    #[arg(long, default_values_t = ["postgres".to_owned(), "sqlite".to_owned()])]
-    store: Vec<String>,
+    /// The stores.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [StoreName::Postgres, StoreName::Sqlite])]
+    store: Vec<StoreName>,
 }
 
-const PARTITIONS: i32 = 8;
-const KEYS: u64 = 1_000;
 /// A run that takes longer did not finish, and is published as such.
 const LIMIT: Duration = Duration::from_secs(180);
-/// How often the host is asked how far it is.
-const ASK: Duration = Duration::from_millis(50);
-
-#[derive(Clone, Copy, PartialEq)]
-enum Contestant {
-    Peer,
-    Reused,
-    Fresh,
-}
-
-const CONTESTANTS: [(Contestant, &str); 3] = [
-    (Contestant::Peer, "plain consumer, native handler"),
-    (Contestant::Reused, "courier, reused sandbox"),
-    (Contestant::Fresh, "courier, fresh sandbox"),
-];
+/// How often a contender is looked at while its rate is measured.
+const RATE_LOOK: Duration = Duration::from_millis(20);
+/// How often, while it is measured how long messages take. A host's messages
+/// seem to take longer by up to this; the plain consumer tells its times.
+const LATENCY_LOOK: Duration = Duration::from_millis(2);
+/// The beginning of a paced run, which does not count.
+const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Measures every size with every store.
 ///
 /// # Errors
-/// When a server or a contestant cannot be started.
+/// When a server cannot be started.
 pub async fn run(arguments: &Arguments) -> Result<()> {
+    println!("{}", machine());
+    println!(
+        "W1: a handler that does nothing; {} messages, {KEYS} keys, {PARTITIONS} partitions; \
+         {} runs, in turn; median (least to greatest)",
+        arguments.messages, arguments.runs
+    );
     for size in &arguments.size {
-        let topic = kafka_client::create_topic(kafka().bootstrap(), "bench", PARTITIONS).await;
-        fill(&topic, arguments.messages, *size)?;
+        let full = topic("bench").await;
+        let mut load = Load::new(&full, vec![b'x'; *size])?;
+        load.send(arguments.messages)?;
+        load.flush()?;
         for store in &arguments.store {
-            compare(arguments, &topic, *size, store).await?;
+            compare(arguments, &full, *size, store.store()).await?;
         }
     }
     Ok(())
 }
 
-async fn compare(arguments: &Arguments, topic: &str, size: usize, store: &str) -> Result<()> {
-    let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+/// One part of a run that finished.
+struct Rate {
+    a_second: f64,
+    /// Of all processes and all messages.
+    used: Used,
+    messages: f64,
+    peak_mib: f64,
+    faults: Faults,
+}
+
+/// The other part.
+struct Pace {
+    a_second: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    faults: Faults,
+}
+
+struct Trial {
+    rate: Rate,
+    pace: Option<Pace>,
+}
+
+async fn compare(arguments: &Arguments, full: &str, size: usize, store: Store) -> Result<()> {
+    let mut trials: [Vec<Option<Trial>>; 3] = Default::default();
     for run in 1..=arguments.runs {
-        for (at, (contestant, name)) in CONTESTANTS.into_iter().enumerate() {
-            match measure(contestant, topic, store, arguments.messages).await {
-                Ok(rate) => {
-                    eprintln!("  run {run}: {name}: {rate:.0} a second");
-                    rates[at].push(rate);
+        for (at, contender) in Contender::ALL.into_iter().enumerate() {
+            let trial = match trial(contender, arguments, full, size, store).await {
+                Ok(trial) => Some(trial),
+                Err(error) => {
+                    println!("{} did not finish run {run}: {error:#}", contender.name());
+                    None
                 }
-                Err(error) => eprintln!("  run {run}: {name}: did not finish: {error:#}"),
+            };
+            if let Some(Trial { rate, pace }) = &trial {
+                let half = pace.as_ref().map_or_else(String::new, |pace| format!(", p99 {:.1} ms", pace.p99_ms));
+                eprintln!("run {run}: {}: {:.0} a second{half}", contender.name(), rate.a_second);
             }
+            trials[at].push(trial);
         }
     }
-    println!("W1, {size} bytes, {store}, {} messages, {} runs", arguments.messages, arguments.runs);
-    for (at, (_, name)) in CONTESTANTS.into_iter().enumerate() {
-        let of_peer = rates[at].iter().zip(&rates[0]).map(|(rate, peer)| rate / peer).collect();
-        println!(
-            "  {name:<32} {} k messages a second; of the plain consumer {}",
-            crate::spread(rates[at].iter().map(|rate| rate / 1_000.0).collect()),
-            crate::spread(of_peer)
-        );
-    }
+    println!("\n{size} bytes, {store:?}");
+    print!("{}", table(&trials, arguments.runs));
     Ok(())
 }
 
-async fn measure(contestant: Contestant, topic: &str, store: &str, total: u64) -> Result<f64> {
-    let group = unique("bench");
-    let store = if store == "postgres" { Store::Postgres } else { Store::Sqlite };
-    let progress = if contestant == Contestant::Peer {
-        let scratch = tempfile::tempdir()?;
-        let url = match store {
-            Store::Postgres => postgres().create_database()?,
-            Store::Sqlite => format!("sqlite://{}", scratch.path().join("peer.db").display()),
-        };
-        tokio::time::timeout(LIMIT, batched::run(kafka().bootstrap(), topic, &url, &group, total)).await??
-    } else {
-        let isolation = if contestant == Contestant::Reused { "instance" } else { "message" };
-        courier(topic, store, &group, isolation, total).await?
-    };
-    progress.rate().context("the run was too short to have a rate")
+async fn trial(contender: Contender, arguments: &Arguments, full: &str, size: usize, store: Store) -> Result<Trial> {
+    let mut running = Running::start(contender, store, full).await?;
+    let rate = rate(&mut running, arguments.messages).await;
+    running.end().await?;
+    let rate = rate?;
+    if arguments.seconds == 0 {
+        return Ok(Trial { rate, pace: None });
+    }
+    let paced = topic("paced").await;
+    let mut running = Running::start(contender, store, &paced).await?;
+    let load = Load::new(&paced, vec![b'x'; size])?;
+    let pace = pace(&mut running, load, rate.a_second / 2.0, Duration::from_secs(arguments.seconds)).await;
+    running.end().await?;
+    Ok(Trial { rate, pace: Some(pace?) })
 }
 
-async fn courier(topic: &str, store: Store, group: &str, isolation: &str, total: u64) -> Result<Progress> {
-    let host = Host::builder(group)
-        .store(store)
-        .binding(&format!(
-            "group = \"{group}\"\ntopics = [\"{topic}\"]\nplugin = \"noop\"\nisolation = \"{isolation}\"\n"
-        ))
-        .start()
-        .await;
-    let version = host.upload("noop", guest("noop")).await;
-    host.activate("noop", &version).await;
+/// How fast it goes through a full topic.
+async fn rate(running: &mut Running, total: u64) -> Result<Rate> {
     let begun = Instant::now();
     let mut progress = Progress::default();
+    let before = running.used();
+    running.begin().await;
     loop {
-        let handled = host.try_group(group).await.map_or(0, |group| group.handled);
-        progress.note(handled);
-        if handled >= total {
-            return Ok(progress);
+        let mut done = 0;
+        for seen in running.look().await? {
+            done = seen.done();
+            progress.note(seen.at, done);
+        }
+        if done >= total {
+            break;
         }
         if begun.elapsed() > LIMIT {
-            bail!("{handled} of {total} handled within {LIMIT:?}");
+            bail!("it had not done {total} within {LIMIT:?}");
         }
-        tokio::time::sleep(ASK).await;
+        tokio::time::sleep(RATE_LOOK).await;
     }
+    let (used, peak_mib) = (running.used() - before, running.peak_mib());
+    let faults = reconcile(&running.rows().await?, total, running.invoked().await);
+    let a_second = progress.rate().context("the run was too short to have a rate: use more --messages")?;
+    Ok(Rate { a_second, used, messages: total as f64, peak_mib, faults })
 }
 
-/// Fills the topic before anything is measured.
-fn fill(topic: &str, messages: u64, size: usize) -> Result<()> {
-    let producer: ThreadedProducer<_> = ClientConfig::new()
-        .set("bootstrap.servers", kafka().bootstrap())
-        .set("linger.ms", "20")
-        .set("queue.buffering.max.messages", "1000000")
-        .create()?;
-    let body = vec![b'x'; size];
-    for number in 0..messages {
-        let key = format!("key-{}", number % KEYS);
-        let mut record = BaseRecord::to(topic).key(&key).payload(&body);
-        while let Err((error, back)) = producer.send(record) {
-            let full = error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::QueueFull);
-            anyhow::ensure!(full, "cannot fill the topic: {error}");
-            record = back;
-            std::thread::sleep(Duration::from_millis(5));
+/// How long messages take at a pace.
+async fn pace(running: &mut Running, mut load: Load, a_second: f64, lasting: Duration) -> Result<Pace> {
+    running.begin().await;
+    running.joined().await;
+    let from = now() + i64::try_from(WARM_UP.as_micros()).unwrap_or_default();
+    let mut producing = tokio::task::spawn_blocking(move || {
+        load.pace(a_second, WARM_UP + lasting)?;
+        anyhow::Ok(load.sent())
+    });
+    let begun = Instant::now();
+    let (mut sights, mut sent) = (Vec::new(), None);
+    loop {
+        sights.extend(running.look().await?);
+        match sent {
+            None if producing.is_finished() => sent = Some((&mut producing).await??),
+            Some(sent) if sights.last().is_some_and(|seen| seen.done() >= sent) => break,
+            _ => {}
         }
+        if begun.elapsed() > LIMIT + lasting {
+            bail!("it had not done what was sent at {a_second:.0} a second after {:?}", begun.elapsed());
+        }
+        tokio::time::sleep(LATENCY_LOOK).await;
     }
-    producer.flush(Duration::from_secs(60))?;
-    Ok(())
+    let rows = running.rows().await?;
+    let took = latencies(&rows, &sights, from);
+    let faults = reconcile(&rows, sent.unwrap_or_default(), running.invoked().await);
+    let at = |part| quantile(&took, part).context("nothing was measured after the warm-up");
+    Ok(Pace { a_second, p50_ms: at(0.5)?, p99_ms: at(0.99)?, faults })
+}
+
+/// A row a measure, a column a contender.
+fn table(trials: &[Vec<Option<Trial>>; 3], runs: usize) -> Table {
+    let mut table = Table::new(Contender::ALL.map(Contender::name));
+    let rates = |of: &dyn Fn(&Rate) -> f64| {
+        trials.each_ref().map(|trials| trials.iter().flatten().map(|trial| of(&trial.rate)).collect())
+    };
+    let paces = |of: &dyn Fn(&Pace) -> f64| {
+        trials
+            .each_ref()
+            .map(|trials| trials.iter().flatten().filter_map(|trial| trial.pace.as_ref()).map(of).collect::<Vec<_>>())
+    };
+    // Each run is held against the plain consumer's run just before it.
+    let of_plain = trials.each_ref().map(|trials_of_one| {
+        let pairs = trials_of_one.iter().zip(&trials[0]);
+        let both = pairs.filter_map(|(one, plain)| Some((one.as_ref()?, plain.as_ref()?)));
+        both.map(|(one, plain)| one.rate.a_second / plain.rate.a_second).collect()
+    });
+    table.row("durable messages a second", 0, rates(&|rate| rate.a_second));
+    table.row("  of the plain consumer", 2, of_plain);
+    let us = |used: Duration, rate: &Rate| used.as_secs_f64() * 1e6 / rate.messages;
+    table.row("CPU us a message: own process", 1, rates(&|rate| us(rate.used.contender, rate)));
+    table.row("  Kafka's broker", 1, rates(&|rate| us(rate.used.broker, rate)));
+    table.row("  PostgreSQL", 1, rates(&|rate| us(rate.used.database, rate)));
+    table.row("peak memory of the process, MiB", 0, rates(&|rate| rate.peak_mib));
+    table.row("broker to HANDLED: p50 ms", 1, paces(&|pace| pace.p50_ms));
+    table.row("  p99 ms", 1, paces(&|pace| pace.p99_ms));
+    table.row("  at messages a second", 0, paces(&|pace| pace.a_second));
+    let count = |of: fn(&Faults) -> u64| {
+        trials.each_ref().map(|trials| {
+            let all = trials.iter().flatten();
+            all.map(|one| of(&one.rate.faults) + one.pace.as_ref().map_or(0, |pace| of(&pace.faults))).sum::<u64>()
+        })
+    };
+    table.counts("lost, all runs", count(|faults| faults.lost));
+    table.counts("run again, all runs", count(|faults| faults.again));
+    table.counts("out of order within a key, all runs", count(|faults| faults.inverted));
+    table.counts("runs that did not finish", trials.each_ref().map(|all| (runs - all.iter().flatten().count()) as u64));
+    table
 }

@@ -1,17 +1,27 @@
-//! Benchmarks: Courier against the programs one would otherwise write.
+//! Benchmarks: Courier against the programs one would otherwise write, and
+//! against itself.
 //!
-//! `journey` is W1: a topic filled before, a fresh group for each run, the
-//! peers in turn (A B A B ..) in one process's lifetime on one machine, and
-//! ratios between them. `call` measures the engine alone, `lists` the API over a full store. Figures are medians
-//! with their spread; nothing here passes or fails.
+//! [`journey`] is W1: a topic filled before, a fresh group for each run, the
+//! contenders ([`contender`], [`peers`]) in turn (A B A B ..) on one machine, and
+//! ratios between them. [`fairness`] is how long a group's messages take beside
+//! one that misbehaves, [`call`] the engine alone, [`lists`] the API over a full
+//! store. Figures are medians with their spread; nothing here passes or fails.
 
 mod call;
+mod contender;
+mod fairness;
 mod journey;
 mod lists;
+mod load;
 mod peers;
 mod progress;
+mod stored;
+mod table;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use courier_tests::Store;
+
+use crate::peers::batched;
 
 /// Benchmarks.
 #[derive(Parser)]
@@ -24,29 +34,40 @@ struct Arguments {
 enum Benchmark {
     /// Broker to durable status, against a plain consumer with a native handler.
     Journey(journey::Arguments),
+    /// How long a group's messages take beside one that misbehaves.
+    Fairness(fairness::Arguments),
     /// CPU time of one call of a handler that does nothing.
     Call(call::Arguments),
     /// How long the API's lists take over millions of deliveries.
     Lists(lists::Arguments),
+    /// The plain consumer that `journey` compares with.
+    #[command(hide = true)]
+    Plain(batched::Arguments),
+}
+
+/// A store as it is named on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StoreName {
+    Postgres,
+    Sqlite,
+}
+
+impl StoreName {
+    fn store(self) -> Store {
+        match self {
+            Self::Postgres => Store::Postgres,
+            Self::Sqlite => Store::Sqlite,
+        }
+    }
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Journey(arguments) => journey::run(&arguments).await,
+        Benchmark::Fairness(arguments) => fairness::run(&arguments).await,
         Benchmark::Call(arguments) => call::run(&arguments).await,
         Benchmark::Lists(arguments) => lists::run(&arguments).await,
-    }
-}
-
-/// The middle of some figures, with the least and the greatest.
-fn spread(mut figures: Vec<f64>) -> String {
-    figures.sort_by(f64::total_cmp);
-    match figures.as_slice() {
-        [] => "no run finished".to_owned(),
-        [only] => format!("{only:.2}"),
-        [least, .., greatest] => {
-            format!("{:.2} ({least:.2} to {greatest:.2})", figures[figures.len() / 2])
-        }
+        Benchmark::Plain(arguments) => batched::run(&arguments).await,
     }
 }

@@ -1,21 +1,85 @@
 //! How fast something went, from what it had done at which time.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use courier_tests::{Store, kafka, postgres, usage};
 
 /// Part of a run that is left out at its beginning and at its end: joining a
 /// group and the last half-filled batch say nothing about throughput.
 const EDGE: f64 = 0.1;
 
+/// Microseconds since 1970, the clock of every time in a store and in Kafka.
+#[must_use]
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Everything below these offsets was durable at this time.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// When.
+    pub at: i64,
+    /// The next offset of each partition.
+    pub next: BTreeMap<i32, i64>,
+}
+
+impl Seen {
+    /// Records that were done, in a topic whose partitions begin at 0.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.next.values().map(|next| next.unsigned_abs()).sum()
+    }
+}
+
+/// Processor time that was used so far, by whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Used {
+    /// By the contender's own process.
+    pub contender: Duration,
+    /// By Kafka's broker.
+    pub broker: Duration,
+    /// By PostgreSQL, with all its sessions; nothing where it is not used.
+    pub database: Duration,
+}
+
+impl Used {
+    /// What a contender and its servers used until now. A server that this
+    /// program did not start counts as nothing.
+    #[must_use]
+    pub fn now(contender: u32, store: Store) -> Self {
+        let of = |process: Option<u32>| process.map_or(Duration::ZERO, usage::cpu);
+        let database = match store {
+            Store::Postgres => of(postgres().process_id()),
+            Store::Sqlite => Duration::ZERO,
+        };
+        Self { contender: usage::cpu(contender), broker: of(kafka().process_id()), database }
+    }
+}
+
+impl std::ops::Sub for Used {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            contender: self.contender.saturating_sub(earlier.contender),
+            broker: self.broker.saturating_sub(earlier.broker),
+            database: self.database.saturating_sub(earlier.database),
+        }
+    }
+}
+
 /// What was done by when.
 #[derive(Debug, Default)]
 pub struct Progress {
-    notes: Vec<(Instant, u64)>,
+    notes: Vec<(i64, u64)>,
 }
 
 impl Progress {
-    /// So much is done now.
-    pub fn note(&mut self, done: u64) {
-        self.notes.push((Instant::now(), done));
+    /// So much was done then.
+    pub fn note(&mut self, at: i64, done: u64) {
+        self.notes.push((at, done));
     }
 
     /// Messages a second in the middle of the run; none for a run that is too
@@ -23,9 +87,26 @@ impl Progress {
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
         let total = self.notes.last()?.1 as f64;
-        let first = self.notes.iter().find(|(_, done)| *done as f64 >= total * EDGE)?;
-        let last = self.notes.iter().find(|(_, done)| *done as f64 >= total * (1.0 - EDGE))?;
-        let seconds = last.0.duration_since(first.0).as_secs_f64();
+        let reached = |part: f64| self.notes.iter().find(|(_, done)| *done as f64 >= total * part);
+        let (first, last) = (reached(EDGE)?, reached(1.0 - EDGE)?);
+        let seconds = (last.0 - first.0) as f64 / 1e6;
         (seconds > 0.0).then(|| (last.1 - first.1) as f64 / seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_edges_of_a_run_do_not_count() {
+        let mut progress = Progress::default();
+        // A second of joining, then a hundred messages a second.
+        progress.note(0, 0);
+        for second in 1..=10 {
+            progress.note(5_000_000 + second * 1_000_000, second.unsigned_abs() * 100);
+        }
+        assert!((progress.rate().unwrap() - 100.0).abs() < 1e-6);
+        assert!(Progress::default().rate().is_none());
     }
 }

@@ -110,6 +110,13 @@ impl Kafka {
         self.own.as_ref().map(Own::log_file)
     }
 
+    /// The process id of a broker that was started here, for asking the kernel
+    /// what it used.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.own.as_ref()?.broker().as_ref().map(Process::id)
+    }
+
     /// Stops the broker as an operator would.
     pub fn stop(&self) -> Result<()> {
         if let Some(mut broker) = self.own()?.broker().take() {

@@ -114,6 +114,26 @@ impl Postgres {
         format!("{}/{database}{}", self.base, self.parameters)
     }
 
+    /// Removes a database that [`Postgres::create_database`] made, and cuts
+    /// whoever still uses it.
+    pub fn drop_database(&self, url: &str) -> Result<()> {
+        let path = url.split('?').next().unwrap_or_default();
+        let name = path.rsplit('/').next().unwrap_or_default();
+        self.psql(&self.first_database, &format!("DROP DATABASE {name} WITH (FORCE)")).map(|_| ())
+    }
+
+    /// The process id of a server that was started here, for asking the kernel
+    /// what it and its sessions used.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.own.as_ref()?.server().as_ref().map(Process::id)
+    }
+
+    /// What the server writes for people.
+    pub fn log(&self) -> Result<PathBuf> {
+        Ok(self.own()?.log())
+    }
+
     /// Stops the server as `systemctl stop` would: connections are cut.
     pub fn stop(&self) -> Result<()> {
         if let Some(mut server) = self.own()?.server().take() {
@@ -152,8 +172,7 @@ impl Postgres {
         postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]);
         // SIGQUIT ends the server and its sessions at once and leaves no
         // shared memory behind, which SIGKILL would.
-        let log = own.directory.join("server.log");
-        let mut server = Process::start("PostgreSQL", postgres, &log, libc::SIGQUIT)?;
+        let mut server = Process::start("PostgreSQL", postgres, &own.log(), libc::SIGQUIT)?;
         let mut probe = Command::new(own.programs.join("pg_isready"));
         probe.args(["-q", "-h", "127.0.0.1", "-p", &own.port.to_string()]);
         server.wait_ready(START_LIMIT, || probe.status().is_ok_and(|status| status.success()))?;
@@ -162,15 +181,17 @@ impl Postgres {
     }
 
     fn own(&self) -> Result<&Own> {
-        self.own
-            .as_ref()
-            .context("COURIER_TEST_POSTGRES names a server that tests may not stop: unset it for this test")
+        self.own.as_ref().context("COURIER_TEST_POSTGRES names a server that is not the tests' own: unset it for this")
     }
 }
 
 impl Own {
     fn data(&self) -> PathBuf {
         self.directory.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("server.log")
     }
 
     fn server(&self) -> MutexGuard<'_, Option<Process>> {

@@ -164,7 +164,8 @@ fn signal(process: u32, signal: i32) {
 
 /// The children of a process, as the kernel lists them (proc(5): the fourth
 /// field of `stat`, counted after the command in parentheses).
-fn children_of(parent: u32) -> Vec<u32> {
+#[must_use]
+pub fn children_of(parent: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let is_child = |id: &u32| {

@@ -1,12 +1,11 @@
-//! `cargo xtask bench NAME`: starts the servers, then hands over to the
-//! benchmark program in `tests/bench`.
+//! `cargo xtask bench NAME`: builds what is measured, then hands over to the
+//! benchmark program in `tests/bench`, which starts the servers it needs.
 
 use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::servers::{Kafka, Postgres};
 use crate::{steps, test};
 
 #[derive(Args)]
@@ -16,14 +15,11 @@ pub struct Arguments {
     benchmark: Vec<String>,
 }
 
-/// Runs one benchmark on real servers of this run.
+/// Runs one benchmark. It starts its servers itself, since it asks the kernel
+/// what they use.
 pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     test::prepare(root)?;
-    steps::say("start Kafka and PostgreSQL for the benchmark");
-    let kafka = Kafka::obtain("bench")?;
-    let postgres = Postgres::obtain("bench")?;
     let mut bench = steps::cargo(root, &["run", "--release", "-p", "courier-bench", "--"]);
     bench.args(&arguments.benchmark);
-    bench.env("COURIER_TEST_KAFKA", kafka.bootstrap()).env("COURIER_TEST_POSTGRES", postgres.create_database()?);
     steps::must("measure", &mut bench)
 }

@@ -41,13 +41,13 @@ fn name(text: &str) -> Result<String, String> {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let here = std::env::current_dir().context("cannot tell the current directory")?;
-    let sdk = dependency(args.sdk.as_deref(), &here)?;
+    let sdk = find_sdk(args.sdk.as_deref(), &here)?;
     let dir = here.join(&args.name);
     if dir.exists() {
         bail!("{} exists already: choose another name, or remove it", args.name);
     }
     let group = args.group.as_deref().unwrap_or(&args.name);
-    write(&dir, &args.name, group, &sdk)?;
+    write(&dir, &args.name, group, sdk.as_deref())?;
     let name = &args.name;
     say(&format!(
         "{name}/ is ready; its README.md says what comes next:\n\n  cd {name}\n  cargo test\n  courier plugin build\n  \
@@ -55,30 +55,39 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     ))
 }
 
-/// How the crate depends on the SDK.
-fn dependency(given: Option<&Path>, here: &Path) -> anyhow::Result<String> {
-    let found = match given {
-        Some(path) => {
-            if !path.join("Cargo.toml").is_file() {
-                bail!("{} is not courier-sdk: it has no Cargo.toml", path.display());
-            }
-            Some(path.canonicalize().with_context(|| format!("cannot open {}", path.display()))?)
-        }
-        None => here.ancestors().map(|dir| dir.join("guest-sdk/rust")).find(|sdk| sdk.join("Cargo.toml").is_file()),
+/// The folder of the SDK: the one that was named, else that of the checkout
+/// around here. Without either the crate takes a published one.
+fn find_sdk(given: Option<&Path>, here: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let Some(path) = given else {
+        return Ok(here.ancestors().map(|dir| dir.join("guest-sdk/rust")).find(|sdk| sdk.join("Cargo.toml").is_file()));
     };
-    let Some(path) = found else { return Ok("\"0.1\"".to_owned()) };
+    if !path.join("Cargo.toml").is_file() {
+        bail!("{} is not courier-sdk: it has no Cargo.toml", path.display());
+    }
+    Ok(Some(path.canonicalize().with_context(|| format!("cannot open {}", path.display()))?))
+}
+
+/// How the crate depends on the SDK.
+fn dependency(sdk: Option<&Path>) -> anyhow::Result<String> {
+    let Some(path) = sdk else { return Ok("\"0.1\"".to_owned()) };
     let path = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
     Ok(format!("{{ path = {} }}", toml::Value::from(path)))
 }
 
-fn write(dir: &Path, name: &str, group: &str, sdk: &str) -> anyhow::Result<()> {
+fn write(dir: &Path, name: &str, group: &str, sdk: Option<&Path>) -> anyhow::Result<()> {
+    let dependency = dependency(sdk)?;
     for (file, template) in FILES {
         let path = dir.join(file);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
         }
-        let text = template.replace("{{name}}", name).replace("{{group}}", group).replace("{{sdk}}", sdk);
+        let text = template.replace("{{name}}", name).replace("{{group}}", group).replace("{{sdk}}", &dependency);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    // The versions that the SDK is tested with: a first build then meets no
+    // newer ones, and fetches nothing that the SDK's own build did not.
+    if let Some(lock) = sdk.map(|sdk| sdk.join("Cargo.lock")).filter(|lock| lock.is_file()) {
+        std::fs::copy(&lock, dir.join("Cargo.lock")).with_context(|| format!("cannot copy {}", lock.display()))?;
     }
     Ok(())
 }
@@ -103,21 +112,20 @@ mod tests {
         let sdk = temp.path().join("guest-sdk/rust");
         std::fs::create_dir_all(&sdk).unwrap();
         std::fs::write(sdk.join("Cargo.toml"), "").unwrap();
+        std::fs::write(sdk.join("Cargo.lock"), "version = 4\n").unwrap();
         let inside = temp.path().join("plugins");
-        let found = dependency(None, &inside).unwrap();
-        assert!(found.contains("guest-sdk/rust"), "{found}");
-        assert_eq!(
-            dependency(Some(&sdk), Path::new("/")).unwrap(),
-            found.replace(temp.path().to_str().unwrap(), temp.path().canonicalize().unwrap().to_str().unwrap())
-        );
-        assert_eq!(dependency(None, Path::new("/nowhere")).unwrap(), "\"0.1\"");
-        assert!(dependency(Some(Path::new("/nowhere")), &inside).is_err());
+        let found = find_sdk(None, &inside).unwrap();
+        assert_eq!(found.as_deref(), Some(sdk.as_path()));
+        assert_eq!(find_sdk(Some(&sdk), Path::new("/")).unwrap(), Some(sdk.canonicalize().unwrap()));
+        assert_eq!(dependency(find_sdk(None, Path::new("/nowhere")).unwrap().as_deref()).unwrap(), "\"0.1\"");
+        assert!(find_sdk(Some(Path::new("/nowhere")), &inside).is_err());
 
         let dir = temp.path().join("tea-shop");
-        write(&dir, "tea-shop", "tea", &found).unwrap();
+        write(&dir, "tea-shop", "tea", found.as_deref()).unwrap();
         let manifest: toml::Table = std::fs::read_to_string(dir.join("Cargo.toml")).unwrap().parse().unwrap();
         assert_eq!(manifest["package"]["name"].as_str(), Some("tea-shop"));
-        assert!(manifest["dependencies"]["courier-sdk"]["path"].as_str().is_some());
+        assert!(manifest["dependencies"]["courier-sdk"]["path"].as_str().unwrap().contains("guest-sdk/rust"));
+        assert_eq!(std::fs::read_to_string(dir.join("Cargo.lock")).unwrap(), "version = 4\n");
         let code = std::fs::read_to_string(dir.join("src/lib.rs")).unwrap();
         assert!(code.contains("#[handler(group = \"tea\")]"), "{code}");
         let readme = std::fs::read_to_string(dir.join("README.md")).unwrap();

@@ -16,7 +16,7 @@ use rdkafka::producer::Producer as _;
 use tokio::sync::watch;
 
 use super::Inner;
-use crate::kafka::health::{PING_TIMEOUT, Rescue, found};
+use crate::kafka::health::{PING_TIMEOUT, Rescue, ask_afresh, found};
 
 /// How often a cluster that is or may be away is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_millis(100);
@@ -86,7 +86,7 @@ pub(super) fn keep_watch(inner: &Weak<Inner>) {
                     tracing::warn!(error, "kafka cannot be reached");
                 }
                 health.set(true);
-                if rescue.is_needed(&inner.config, false) {
+                if rescue.is_needed(false, || ask_afresh(&inner.config)) {
                     tracing::warn!("the producer no longer finds kafka, which is there: replacing it");
                     health.fatal.store(true, Ordering::Relaxed);
                     inner.replace();

@@ -4,9 +4,10 @@
 //! merged. A delivery's place is the time at which it was settled, for an open
 //! one the time at which it was received.
 //!
-//! A filter that an index answers is exact. Any other reads one slice, the
-//! [`SLICE_ROWS`] final rows before the cursor, and the page says `truncated`
-//! and where the next slice begins, also when it found nothing in this one.
+//! A filter that an index answers is exact. Any other reads one slice of each
+//! table, the [`SLICE_ROWS`] rows before the cursor that the best index leads
+//! to ([`led`]), down to the same time in both; the page says `truncated` and
+//! where the next slice begins, also when it found nothing in this one.
 
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
@@ -59,6 +60,23 @@ enum Source {
     Final,
 }
 
+impl Source {
+    fn table(self) -> &'static str {
+        match self {
+            Self::Open => "open_delivery",
+            Self::Final => "delivery",
+        }
+    }
+
+    /// The time that the list goes by.
+    fn time(self) -> &'static str {
+        match self {
+            Self::Open => "d.received_at",
+            Self::Final => "d.settled_at",
+        }
+    }
+}
+
 pub(super) async fn deliveries(
     store: &PostgresStore,
     filter: &DeliveryFilter,
@@ -66,12 +84,13 @@ pub(super) async fn deliveries(
 ) -> Result<Listing<DeliveryRow>, StoreError> {
     let cursor = page.cursor.as_deref().map(Place::parse).transpose()?;
     let limit = page.limit.clamp(1, MAX_PAGE) as usize;
-    let slice = if is_indexed(filter) { None } else { slice_start(store, filter, cursor).await? };
+    let sources = [Source::Open, Source::Final].into_iter().filter(|source| may_have(*source, filter.state));
+    let mut slice: Option<i64> = None;
+    for source in sources.clone() {
+        slice = slice.max(slice_start(store, source, filter, cursor).await?);
+    }
     let mut items = Vec::new();
-    for source in [Source::Open, Source::Final] {
-        if !may_have(source, filter.state) {
-            continue;
-        }
+    for source in sources {
         let mut query = select(source, filter, cursor, slice, limit + 1);
         let rows = query.build().persistent(false).fetch_all(&store.pool).await.map_err(at_statement)?;
         for row in &rows {
@@ -93,21 +112,26 @@ pub(super) async fn deliveries(
     Ok(Listing { items, next, truncated: !more && cut.is_some() })
 }
 
-/// Whether an index leads to the final rows that are wanted.
-fn is_indexed(filter: &DeliveryFilter) -> bool {
-    let only_failed = matches!(filter.state, Some(State::HandleFail));
-    let of_group = filter.group.is_some();
-    let unfiltered = filter.group.is_none()
-        && filter.groups.is_none()
-        && filter.topic.is_none()
-        && filter.state.is_none()
-        && filter.type_name.is_none()
-        && filter.fingerprint.is_none();
-    filter.message_id.is_some()
-        || filter.key.is_some()
-        || (of_group && (only_failed || filter.fingerprint.is_some()))
-        || matches!(filter.state, Some(State::Committed | State::PushFail | State::SendFail))
-        || unfiltered
+/// The part of a filter that an index answers, which then has its rows in the
+/// order of the list.
+fn led(source: Source, filter: &DeliveryFilter) -> DeliveryFilter {
+    // Rows of one message or key are few.
+    if filter.message_id.is_some() || filter.key.is_some() {
+        return filter.clone();
+    }
+    let mut led = DeliveryFilter { from: filter.from, to: filter.to, ..DeliveryFilter::default() };
+    if filter.group.is_none() {
+        return led;
+    }
+    let failed = filter.state.filter(|state| matches!(state, State::HandleFail | State::PushFail));
+    let alike = filter.fingerprint.clone();
+    // No index of final rows begins with the group alone.
+    if source == Source::Open || failed.is_some() || alike.is_some() {
+        led.group.clone_from(&filter.group);
+        led.groups.clone_from(&filter.groups);
+        (led.state, led.fingerprint) = (failed, alike);
+    }
+    led
 }
 
 fn may_have(source: Source, state: Option<State>) -> bool {
@@ -118,23 +142,26 @@ fn may_have(source: Source, state: Option<State>) -> bool {
     }
 }
 
-/// Where the slice before the cursor begins; none when it reaches to the
-/// oldest row.
+/// Where the slice of a table before the cursor begins; none when an index
+/// answers all of the filter, or the slice reaches to the oldest row.
 async fn slice_start(
     store: &PostgresStore,
+    source: Source,
     filter: &DeliveryFilter,
     cursor: Option<Place>,
 ) -> Result<Option<i64>, StoreError> {
+    let led = led(source, filter);
+    if led == *filter {
+        return Ok(None);
+    }
     let before = cursor.map_or(i64::MAX, |place| place.at).min(filter.to.map_or(i64::MAX, |to| to.0));
-    let row = sqlx::query(
-        "SELECT settled_at FROM delivery WHERE settled_at <= $1 ORDER BY settled_at DESC OFFSET $2 LIMIT 1",
-    )
-    .bind(before)
-    .bind(SLICE_ROWS)
-    .fetch_optional(&store.pool)
-    .await
-    .map_err(at_statement)?;
-    row.map(|row| row.take("settled_at")).transpose()
+    let (table, at) = (source.table(), source.time());
+    let mut query = QueryBuilder::new("SELECT ");
+    query.push(at).push(" AS at FROM ").push(table).push(" d WHERE ").push(at).push(" <= ").push_bind(before);
+    narrow(&mut query, source, &led);
+    query.push(" ORDER BY ").push(at).push(" DESC LIMIT 1 OFFSET ").push_bind(SLICE_ROWS);
+    let row = query.build().persistent(false).fetch_optional(&store.pool).await.map_err(at_statement)?;
+    row.map(|row| row.take("at")).transpose()
 }
 
 fn select(
@@ -144,9 +171,10 @@ fn select(
     slice: Option<i64>,
     limit: usize,
 ) -> QueryBuilder<Postgres> {
-    let (columns, table, at) = match source {
-        Source::Open => ("NULL::bigint AS settled_at, d.next_attempt_at", "open_delivery", "d.received_at"),
-        Source::Final => ("d.settled_at, NULL::bigint AS next_attempt_at", "delivery", "d.settled_at"),
+    let (table, at) = (source.table(), source.time());
+    let columns = match source {
+        Source::Open => "NULL::bigint AS settled_at, d.next_attempt_at",
+        Source::Final => "d.settled_at, NULL::bigint AS next_attempt_at",
     };
     let mut query = QueryBuilder::new(
         "SELECT x.*, g.name AS group_name, p.topic, nullif(p.listener, '') AS listener, p.incarnation, p.partition, ",

@@ -1,12 +1,13 @@
 //! Messages of the send side, by id and in lists.
 
 use courier_core::message::{Offset, Timestamp};
+use courier_core::status::State;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::text::{clean, state};
+use super::text::{self, clean};
 use super::{PostgresStore, SLICE_ROWS};
 use crate::store::{Listing, MAX_PAGE, MessageFilter, MessageRow, Page, StoreError};
 
@@ -28,7 +29,7 @@ pub(super) fn message_row(row: &PgRow) -> Result<MessageRow, StoreError> {
         kind: row.take("kind")?,
         time: row.time("time")?,
         created_at: row.time("created_at")?,
-        state: state(row.take("state")?)?,
+        state: text::state(row.take("state")?)?,
         reason: row.take("reason")?,
         retrying: row.take("retrying")?,
         place,
@@ -72,8 +73,8 @@ impl Cursor {
 }
 
 /// Newest first. A filter that an index answers is exact; any other reads the
-/// newest [`SLICE_ROWS`] rows before the cursor, and the page says so and
-/// where the next slice begins.
+/// newest [`SLICE_ROWS`] rows before the cursor that an index leads to, and the
+/// page says so and where the next slice begins.
 pub(super) async fn messages(
     store: &PostgresStore,
     filter: &MessageFilter,
@@ -82,10 +83,12 @@ pub(super) async fn messages(
     let cursor = page.cursor.as_deref().map(Cursor::parse).transpose()?;
     let limit = page.limit.clamp(1, MAX_PAGE);
     let indexed = filter.key.is_some()
-        || filter.state == Some(courier_core::status::State::SendFail)
-        || (filter.type_name.is_none() && filter.source.is_none() && filter.topics.is_none());
+        || (filter.type_name.is_none()
+            && filter.source.is_none()
+            && filter.topics.is_none()
+            && (filter.state.is_none() || (is_unsent(filter) && filter.topic.is_none())));
     let before = cursor.as_ref().map_or(i64::MAX, |cursor| cursor.at).min(filter.to.map_or(i64::MAX, |to| to.0));
-    let slice = if indexed { None } else { slice_start(store, before).await? };
+    let slice = if indexed { None } else { slice_start(store, filter, before).await? };
     let mut query = select(filter, cursor.as_ref(), slice);
     query.push(" ORDER BY m.created_at DESC, m.id DESC LIMIT ").push_bind(i64::from(limit) + 1);
     let rows = query.build().persistent(false).fetch_all(&store.pool).await.map_err(at_statement)?;
@@ -101,15 +104,22 @@ pub(super) async fn messages(
     Ok(Listing { items, next, truncated: !more && cut.is_some() })
 }
 
-/// Where the slice before a time begins; none when it reaches to the oldest.
-async fn slice_start(store: &PostgresStore, before: i64) -> Result<Option<i64>, StoreError> {
-    let row =
-        sqlx::query("SELECT created_at FROM message WHERE created_at <= $1 ORDER BY created_at DESC OFFSET $2 LIMIT 1")
-            .bind(before)
-            .bind(SLICE_ROWS)
-            .fetch_optional(&store.pool)
-            .await
-            .map_err(at_statement)?;
+fn is_unsent(filter: &MessageFilter) -> bool {
+    filter.state == Some(State::SendFail)
+}
+
+/// Where the slice before a time begins, of the rows that the best index leads
+/// to; none when it reaches to the oldest.
+async fn slice_start(store: &PostgresStore, filter: &MessageFilter, before: i64) -> Result<Option<i64>, StoreError> {
+    let mut query = QueryBuilder::<Postgres>::new("SELECT created_at FROM message WHERE created_at <= ");
+    query.push_bind(before);
+    if is_unsent(filter) {
+        query.push(" AND state = 1");
+    } else if let Some(topic) = &filter.topic {
+        query.push(" AND topic = ").push_bind(clean(topic).into_owned());
+    }
+    query.push(" ORDER BY created_at DESC LIMIT 1 OFFSET ").push_bind(SLICE_ROWS);
+    let row = query.build().persistent(false).fetch_optional(&store.pool).await.map_err(at_statement)?;
     row.map(|row| row.take("created_at")).transpose()
 }
 
@@ -148,7 +158,7 @@ fn select<'a>(filter: &'a MessageFilter, cursor: Option<&'a Cursor>, slice: Opti
     }
     if let Some(state) = filter.state {
         // Written out, since a partial index is only used for a constant.
-        if state == courier_core::status::State::SendFail {
+        if is_unsent(filter) {
             query.push(" AND m.state = 1");
         } else {
             query.push(" AND m.state = ").push_bind(state.code());

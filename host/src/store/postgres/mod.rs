@@ -74,7 +74,7 @@ const VERB_LIMIT: Duration = Duration::from_secs(30);
 
 /// Rows of a table that one page of a list reads at most when no index leads
 /// to what it wants.
-const SLICE_ROWS: i64 = 50_000;
+const SLICE_ROWS: i64 = 20_000;
 
 /// A database that several hosts share.
 pub struct PostgresStore {

@@ -113,6 +113,8 @@ async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failu
     Ok(Failures { items, truncated })
 }
 
+/// What waits behind a head is found by its key alone: `+ 0` keeps the server
+/// from reading all that is parked in the partition beside it.
 async fn parked(store: &PostgresStore, group: &str, page: &Page) -> Result<Listing<LaneRow>, StoreError> {
     let after = two_numbers(page.cursor.as_deref())?.unwrap_or((i64::MIN, i64::MIN));
     let limit = page.limit.clamp(1, MAX_PAGE) as usize;
@@ -120,7 +122,7 @@ async fn parked(store: &PostgresStore, group: &str, page: &Page) -> Result<Listi
         "SELECT d.position_id, d.record_offset, d.key, d.state, d.reason, d.next_attempt_at, d.held, p.topic, p.partition,
              (SELECT count(*) FROM (
                  SELECT FROM open_delivery e
-                 WHERE e.position_id = d.position_id AND substr(e.key, 1, 64) = substr(d.key, 1, 64) AND e.key = d.key
+                 WHERE e.position_id + 0 = d.position_id AND substr(e.key, 1, 64) = substr(d.key, 1, 64) AND e.key = d.key
                      AND e.record_offset > d.record_offset LIMIT $5) AS behind) AS waiting
          FROM (
              SELECT * FROM open_delivery o

@@ -117,7 +117,7 @@ pub struct MessageFilter {
 }
 
 /// Which deliveries.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryFilter {
     /// Of this group.
     pub group: Option<String>,

@@ -6,8 +6,8 @@
 //! is left is Kafka, the handler and the store. Its table has the columns and
 //! the indexes of Courier's final rows, so that both pay for the same.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rdkafka::config::ClientConfig;
@@ -17,7 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
-use crate::progress::Progress;
+use crate::progress::{Seen, now};
 
 /// Records in a transaction.
 const BATCH: usize = 2_000;
@@ -54,12 +54,57 @@ struct Rows {
     types: Vec<String>,
 }
 
-/// Consumes `total` records of `topic` and answers how it went.
+/// What it prints when its tables are there, and when it has its partitions.
+pub const OPEN: &str = "open";
+/// The second of these.
+pub const JOINED: &str = "joined";
+
+/// What the plain consumer works on.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Kafka.
+    #[arg(long)]
+    bootstrap: String,
+    /// The topic.
+    #[arg(long)]
+    topic: String,
+    /// The store.
+    #[arg(long)]
+    url: String,
+    /// The consumer group.
+    #[arg(long)]
+    group: String,
+}
+
+/// A line that it prints after each commit.
+#[derive(Debug)]
+pub struct Note {
+    /// How often the handler was called.
+    pub handled: u64,
+    /// What is durable.
+    pub seen: Seen,
+}
+
+/// Reads a line that [`run`] printed.
+#[must_use]
+pub fn parse(line: &str) -> Option<Note> {
+    let mut words = line.split(' ');
+    let (at, handled) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let next = words.filter_map(|word| {
+        let (partition, next) = word.split_once(':')?;
+        Some((partition.parse().ok()?, next.parse().ok()?))
+    });
+    Some(Note { handled, seen: Seen { at, next: next.collect() } })
+}
+
+/// Consumes until it is killed.
 ///
 /// # Errors
 /// When Kafka or the store fails.
-pub async fn run(bootstrap: &str, topic: &str, url: &str, group: &str, total: u64) -> Result<Progress> {
+pub async fn run(arguments: &Arguments) -> Result<()> {
+    let Arguments { bootstrap, topic, url, group } = arguments;
     let store = Sink::open(url).await?;
+    println!("{OPEN}");
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("group.id", group)
@@ -69,17 +114,21 @@ pub async fn run(bootstrap: &str, topic: &str, url: &str, group: &str, total: u6
         .set("fetch.wait.max.ms", "100")
         .create()?;
     consumer.subscribe(&[topic])?;
-    let mut progress = Progress::default();
-    let mut done = 0;
-    while done < total {
+    let mut next: BTreeMap<i32, i64> = BTreeMap::new();
+    let (mut handled, mut joined) = (0_u64, false);
+    loop {
         let mut rows = Rows::default();
-        let mut next: HashMap<i32, i64> = HashMap::new();
         let begun = Instant::now();
         while rows.offsets.len() < BATCH && (rows.offsets.is_empty() || begun.elapsed() < LINGER) {
-            let wait = if rows.offsets.is_empty() { LINGER * 10 } else { Duration::ZERO };
+            if !joined && consumer.assignment()?.count() > 0 {
+                joined = true;
+                println!("{JOINED}");
+            }
+            let wait = if rows.offsets.is_empty() { LINGER * 10 } else { LINGER.saturating_sub(begun.elapsed()) };
             let Some(message) = consumer.poll(wait) else { continue };
             let message = message?;
             handle(message.payload().unwrap_or_default());
+            handled += 1;
             rows.partitions.push(i64::from(message.partition()));
             rows.offsets.push(message.offset());
             rows.times.push(message.timestamp().to_millis().unwrap_or_default() * 1_000);
@@ -89,27 +138,22 @@ pub async fn run(bootstrap: &str, topic: &str, url: &str, group: &str, total: u6
             rows.types.push(String::new());
             next.insert(message.partition(), message.offset() + 1);
         }
-        done += rows.offsets.len() as u64;
         store.write(rows).await?;
+        let durable = now();
         let mut list = TopicPartitionList::new();
-        for (partition, offset) in next {
-            list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+        for (partition, offset) in &next {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
         }
         consumer.commit(&list, CommitMode::Async)?;
-        progress.note(done);
+        let next: Vec<String> = next.iter().map(|(partition, next)| format!("{partition}:{next}")).collect();
+        println!("{durable} {handled} {}", next.join(" "));
     }
-    Ok(progress)
 }
 
 /// A native handler that does nothing, as the guest does.
 #[inline(never)]
 fn handle(body: &[u8]) {
     std::hint::black_box(body);
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 enum Sink {
@@ -186,5 +230,17 @@ impl Sink {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_read() {
+        let note = parse("17 250 0:100 7:150").unwrap();
+        assert_eq!((note.handled, note.seen.at, note.seen.done()), (250, 17, 250));
+        assert!(parse(OPEN).is_none() && parse(JOINED).is_none());
     }
 }

@@ -1,0 +1,93 @@
+//! Records for what is measured: all at once before it begins, or at a pace
+//! while it runs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use courier_tests::{kafka, kafka_client, unique};
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+
+/// Partitions of every topic.
+pub const PARTITIONS: i32 = 8;
+/// Keys that the records share.
+pub const KEYS: u64 = 1_000;
+/// How often a paced producer hands records over.
+const BEAT: Duration = Duration::from_millis(1);
+
+/// Makes a topic whose records carry the time at which the broker took them.
+pub async fn topic(prefix: &str) -> String {
+    let name = unique(prefix);
+    let settings = [("message.timestamp.type", "LogAppendTime")];
+    kafka_client::create_named_topic(kafka().bootstrap(), &name, PARTITIONS, &settings).await;
+    name
+}
+
+/// A producer of records that differ in their keys only.
+pub struct Load {
+    producer: ThreadedProducer<DefaultProducerContext>,
+    topic: String,
+    body: Vec<u8>,
+    sent: u64,
+}
+
+impl Load {
+    /// A producer for a topic.
+    ///
+    /// # Errors
+    /// When librdkafka makes none.
+    pub fn new(topic: &str, body: Vec<u8>) -> Result<Self> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", kafka().bootstrap()).set("acks", "all").set("linger.ms", "5");
+        config.set("queue.buffering.max.messages", "1000000").set("partitioner", "murmur2_random");
+        Ok(Self { producer: config.create()?, topic: topic.to_owned(), body, sent: 0 })
+    }
+
+    /// Records handed over so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Hands over some records, as fast as they are taken.
+    ///
+    /// # Errors
+    /// When Kafka takes no more.
+    pub fn send(&mut self, records: u64) -> Result<()> {
+        for _ in 0..records {
+            let key = format!("key-{}", self.sent % KEYS);
+            let mut record = BaseRecord::to(&self.topic).key(&key).payload(&self.body);
+            while let Err((error, back)) = self.producer.send(record) {
+                let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+                ensure!(full, "cannot produce to {}: {error}", self.topic);
+                record = back;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            self.sent += 1;
+        }
+        Ok(())
+    }
+
+    /// Hands over `a_second` records for so long, evenly.
+    ///
+    /// # Errors
+    /// When Kafka takes no more.
+    pub fn pace(&mut self, a_second: f64, lasting: Duration) -> Result<()> {
+        let (begin, before) = (Instant::now(), self.sent);
+        while begin.elapsed() < lasting {
+            let due = (begin.elapsed().as_secs_f64() * a_second) as u64;
+            self.send((before + due).saturating_sub(self.sent))?;
+            std::thread::sleep(BEAT);
+        }
+        self.flush()
+    }
+
+    /// Waits until the broker has everything.
+    ///
+    /// # Errors
+    /// When it has not within a minute.
+    pub fn flush(&self) -> Result<()> {
+        Ok(self.producer.flush(Duration::from_secs(60))?)
+    }
+}

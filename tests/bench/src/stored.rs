@@ -1,0 +1,201 @@
+//! What stands in a contender's store: how far it is, and the rows it left.
+//!
+//! Both are read from outside by plain SQL, so that nobody is believed what it
+//! says of itself.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context as _, Result};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
+
+use crate::progress::Seen;
+
+/// HANDLED, as `courier_core::status` numbers it.
+const HANDLED: i64 = 5;
+
+/// A store, to be read.
+pub enum Stored {
+    /// One of PostgreSQL.
+    Postgres(PgPool),
+    /// One in a file.
+    Sqlite(SqlitePool),
+}
+
+/// A final row, in the order of the log.
+#[derive(Debug)]
+pub struct Row {
+    partition: i32,
+    offset: i64,
+    record_time: i64,
+    started_at: i64,
+    key: Vec<u8>,
+    handled: bool,
+}
+
+type Raw = (i64, i64, i64, i64, Vec<u8>, i64);
+
+/// Runs one query on whichever store it is.
+macro_rules! fetch {
+    ($stored:expr, $sql:expr, $($value:expr),*) => {
+        match $stored {
+            Stored::Postgres(pool) => sqlx::query_as(AssertSqlSafe($sql))$(.bind($value))*.fetch_all(pool).await,
+            Stored::Sqlite(pool) => sqlx::query_as(AssertSqlSafe($sql))$(.bind($value))*.fetch_all(pool).await,
+        }
+    };
+}
+
+impl Stored {
+    /// Opens a store that exists.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn open(url: &str) -> Result<Self> {
+        if url.starts_with("sqlite:") {
+            let options: SqliteConnectOptions = url.parse()?;
+            return Ok(Self::Sqlite(SqlitePool::connect_with(options).await?));
+        }
+        Ok(Self::Postgres(PgPool::connect(url).await?))
+    }
+
+    /// How far a host is with a topic.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn positions(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
+        const SQL: &str = "SELECT CAST(p.partition AS bigint), p.next FROM position p \
+                           JOIN consumer_group g ON g.id = p.group_id WHERE g.name = $1 AND p.topic = $2";
+        let rows: Vec<(i64, i64)> = fetch!(self, SQL, group, topic).context("cannot read positions")?;
+        Ok(rows.into_iter().map(|(partition, next)| (i32::try_from(partition).unwrap_or(-1), next)).collect())
+    }
+
+    /// The final rows that a host has for a topic in a group, of records that
+    /// are not older than `from`.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn rows_of_host(&self, group: &str, topic: &str, from: i64) -> Result<Vec<Row>> {
+        let (position, offset) = match self {
+            Self::Postgres(_) => ("position_id", "record_offset"),
+            Self::Sqlite(_) => ("position", "offset"),
+        };
+        let sql = format!(
+            "SELECT CAST(p.partition AS bigint), d.{offset}, d.record_time, coalesce(d.started_at, 0), \
+             coalesce(d.key, $3), CAST(d.state AS bigint) FROM delivery d JOIN position p ON p.id = d.{position} \
+             JOIN consumer_group g ON g.id = p.group_id WHERE g.name = $1 AND p.topic = $2 AND d.record_time >= $4 \
+             ORDER BY 1, 2"
+        );
+        let rows: Vec<Raw> =
+            fetch!(self, sql, group, topic, Vec::<u8>::new(), from).context("cannot read deliveries")?;
+        Ok(rows.into_iter().map(Row::from).collect())
+    }
+
+    /// All rows that the plain consumer wrote.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn rows_of_plain(&self) -> Result<Vec<Row>> {
+        const SQL: &str = "SELECT position_id, record_offset, record_time, coalesce(started_at, 0), \
+                           coalesce(key, $1), CAST(state AS bigint) FROM delivery ORDER BY 1, 2";
+        let rows: Vec<Raw> = fetch!(self, SQL, Vec::<u8>::new()).context("cannot read rows")?;
+        Ok(rows.into_iter().map(Row::from).collect())
+    }
+
+    /// Lets the store go.
+    pub async fn close(self) {
+        match self {
+            Self::Postgres(pool) => pool.close().await,
+            Self::Sqlite(pool) => pool.close().await,
+        }
+    }
+}
+
+impl From<Raw> for Row {
+    fn from((partition, offset, record_time, started_at, key, state): Raw) -> Self {
+        let partition = i32::try_from(partition).unwrap_or(-1);
+        Self { partition, offset, record_time, started_at, key, handled: state == HANDLED }
+    }
+}
+
+/// What is wrong with the rows of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Messages without a HANDLED row.
+    pub lost: u64,
+    /// Invocations beyond one for each row.
+    pub again: u64,
+    /// Messages whose handler started before that of an earlier one of the
+    /// same key.
+    pub inverted: u64,
+}
+
+/// Holds the rows of a run, in the order of the log, against what was sent and
+/// how often handlers were invoked.
+#[must_use]
+pub fn reconcile(rows: &[Row], sent: u64, invoked: u64) -> Faults {
+    let mut places: Vec<_> = rows.iter().filter(|row| row.handled).map(|row| (row.partition, row.offset)).collect();
+    places.dedup();
+    let handled = places.len() as u64;
+    let mut last: HashMap<&[u8], i64> = HashMap::new();
+    let inverted = rows.iter().filter(|row| last.insert(&row.key, row.started_at).is_some_and(|t| t > row.started_at));
+    let inverted = inverted.count() as u64;
+    Faults { lost: sent.saturating_sub(handled), again: invoked.saturating_sub(handled), inverted }
+}
+
+/// From Kafka's time of each record to the first sight of its durable row, in
+/// milliseconds and sorted; only of records that are younger than `from`.
+#[must_use]
+pub fn latencies(rows: &[Row], seen: &[Seen], from: i64) -> Vec<f64> {
+    let mut latencies = Vec::with_capacity(rows.len());
+    let (mut partition, mut at) = (i32::MIN, 0);
+    for row in rows {
+        // Rows are in the order of the log, in which sights only move on.
+        if row.partition != partition {
+            (partition, at) = (row.partition, 0);
+        }
+        let durable = |seen: &Seen| seen.next.get(&row.partition).is_some_and(|next| *next > row.offset);
+        while seen.get(at).is_some_and(|seen| !durable(seen)) {
+            at += 1;
+        }
+        if let Some(seen) = seen.get(at)
+            && row.record_time >= from
+        {
+            latencies.push((seen.at - row.record_time) as f64 / 1e3);
+        }
+    }
+    latencies.sort_by(f64::total_cmp);
+    latencies
+}
+
+/// The value that `part` of some sorted figures do not exceed.
+#[must_use]
+pub fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
+    let at = (sorted.len() as f64 * part) as usize;
+    sorted.get(at.min(sorted.len().checked_sub(1)?)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(partition: i32, offset: i64, started_at: i64, key: &str) -> Row {
+        Row { partition, offset, record_time: offset * 1_000, started_at, key: key.into(), handled: true }
+    }
+
+    #[test]
+    fn what_is_lost_doubled_or_out_of_order_is_counted() {
+        let rows = [row(0, 0, 5, "a"), row(0, 1, 4, "b"), row(0, 2, 4, "a"), row(1, 0, 1, "c")];
+        assert_eq!(reconcile(&rows, 5, 6), Faults { lost: 1, again: 2, inverted: 1 });
+        assert_eq!(reconcile(&rows[1..], 3, 3), Faults::default());
+    }
+
+    #[test]
+    fn a_latency_ends_with_the_first_sight_of_a_durable_row() {
+        let seen = |at: i64, next: [i64; 2]| Seen { at, next: [(0, next[0]), (1, next[1])].into() };
+        let seen = [seen(1_500, [1, 0]), seen(2_000, [2, 1])];
+        let rows = [row(0, 0, 0, "a"), row(0, 1, 0, "a"), row(1, 0, 0, "b")];
+        assert_eq!(latencies(&rows, &seen, 0), [1.0, 1.5, 2.0]);
+        assert_eq!(latencies(&rows, &seen, 500), [1.0]);
+        assert_eq!((quantile(&[1.0, 2.0], 0.99), quantile(&[], 0.5)), (Some(2.0), None));
+    }
+}

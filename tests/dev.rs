@@ -1,0 +1,64 @@
+//! `courier dev` while its configuration is edited.
+
+use std::time::Duration;
+
+use courier_core::status::State;
+use courier_tests::{Host, guest, scripted, scripted_binding, turn, unique, wait_until};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// A reload must leave the broker and the store in the process as they are:
+/// the file knows nothing of them, and names others.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_the_configuration_takes_effect_under_courier_dev() {
+    let _turn = turn::shared().await;
+    let (first, second) = (unique("first"), unique("second"));
+    let (order, stock) = (unique("order"), unique("stock"));
+    // The Kafka and the store that the file names are not there.
+    let host = Host::builder("dev").dev().kafka("127.0.0.1:1").binding(&scripted_binding(&first, &order, ""));
+    let host = host.start().await;
+    host.upload("scripted", guest("scripted")).await;
+    let handled = async |topic: &str, groups: usize| {
+        let id = host.publish(scripted(topic, "k", &["ok"])).await.id().to_owned();
+        wait_until("the message is handled", SOON, async || {
+            let message = host.message(&id).await;
+            let handled = message.deliveries.iter().filter(|one| one.state == State::Handled).count();
+            if handled == groups { Ok(()) } else { Err(format!("{message:?}")) }
+        })
+        .await;
+        id
+    };
+    let before = handled(&order, 1).await;
+
+    // A group more, on a topic that nobody spoke of before.
+    let good = host.toml();
+    let added = format!("{good}\n[[binding]]\n{}\n", scripted_binding(&second, &stock, ""));
+    host.write_config(&added);
+    wait_until("the new group is there", SOON, async || {
+        let groups = host.groups().await;
+        if groups.iter().any(|seen| seen.group == second) { Ok(()) } else { Err(format!("{groups:?}")) }
+    })
+    .await;
+    handled(&stock, 1).await;
+    handled(&order, 1).await;
+
+    // A mistake changes nothing and is told where it is.
+    host.write_config(&format!("{added}\n[[binding]]\ngroup = \"x\"\ntiemout = 3\n"));
+    wait_until("the log names what is wrong", SOON, async || {
+        if host.log().contains("tiemout") { Ok(()) } else { Err(host.log_tail()) }
+    })
+    .await;
+    handled(&stock, 1).await;
+
+    // What is taken out ends, and what was sent before is still known.
+    host.write_config(&good);
+    wait_until("the new group is gone", SOON, async || {
+        let groups = host.groups().await;
+        let gone = !groups.iter().any(|seen| seen.group == second && !seen.bindings.is_empty());
+        if gone { Ok(()) } else { Err(format!("{groups:?}")) }
+    })
+    .await;
+    handled(&order, 1).await;
+    assert_eq!(host.message(&before).await.deliveries[0].state, State::Handled);
+    assert!(host.exited().is_none());
+}
