@@ -28,7 +28,10 @@ async fn people_find_mend_and_run_again_what_failed() {
         .env("ROOT_TOKEN", ADMIN)
         .env("EYES_TOKEN", VIEWER)
         .token(ADMIN)
+        .create_topics()
+        .table("[[outbox]]\nname = \"away\"\nurl = \"sqlite:///nowhere/shop.db\"\n")
         .binding(&scripted_binding(&group, &topic, ""))
+        .binding(&scripted_binding(&format!("{group}-dead"), &topic, "types = [\"Doomed\"]\ndead_letter = true"))
         .start()
         .await;
     host.upload("scripted", guest("scripted")).await;
@@ -42,11 +45,17 @@ async fn people_find_mend_and_run_again_what_failed() {
     assert!(library.is_dir(), "there is no {}: run `cargo xtask console`, then build the host", library.display());
     let mut node = Command::new("node");
     // One file after another: they share the host's plugin and group.
-    node.current_dir(&console).args(["--test", "--test-concurrency=1", "--test-reporter=spec", "browser/"]);
+    node.current_dir(&console).args([
+        "--test",
+        "--test-concurrency=1",
+        "--test-force-exit",
+        "--test-reporter=spec",
+        "browser/",
+    ]);
     node.env("COURIER_URL", host.address()).env("COURIER_ADMIN", ADMIN).env("COURIER_VIEWER", VIEWER);
     node.env("COURIER_GROUP", &group).env("COURIER_TOPIC", &topic).env("COURIER_PLUGIN", "scripted");
     node.env("COURIER_FIX", target_directory().join("guests/noop.wasm"));
-    node.env("COURIER_HOSTILE", scale(100, 1_000).to_string());
+    node.env("COURIER_HOSTILE", scale(200, 1_000).to_string());
     let output = tokio::task::spawn_blocking(move || node.output()).await.expect("waiting for node does not panic");
     let output = output.unwrap_or_else(|error| panic!("node does not run: {error}"));
     let said = String::from_utf8_lossy(&output.stdout);

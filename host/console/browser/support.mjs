@@ -44,7 +44,10 @@ export async function until(what, look, limitMs = 30_000) {
   }
 }
 
-/** A browser of its own with nothing remembered; `close` leaves nothing behind. */
+/**
+ * A browser of its own with nothing remembered; `close` leaves nothing behind,
+ * and fails when a page did what none may do.
+ */
 export async function open(options = {}) {
   const profile = mkdtempSync(join(tmpdir(), "courier-browser-"));
   const context = await chromium.launchPersistentContext(profile, {
@@ -64,6 +67,11 @@ export async function open(options = {}) {
     void dialog.dismiss();
   });
   page.on("pageerror", (error) => broken.push(`a fault: ${error.message}`));
+  page.on("request", (request) => {
+    const { origin, protocol } = new URL(request.url());
+    if (protocol !== "blob:" && origin !== new URL(url).origin) broken.push(`asked for ${request.url()}`);
+  });
+  page.on("popup", (other) => broken.push(`opened ${other.url()}`));
   page.on("console", (message) => {
     if (/Content Security Policy/i.test(message.text())) broken.push(message.text());
   });
@@ -81,4 +89,18 @@ export async function signIn(page, token) {
   await page.getByLabel("Token").fill(token);
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.getByRole("navigation").waitFor();
+}
+
+/** Does something in a browser of its own, which is closed whatever comes of it. */
+export async function inBrowser(options, act) {
+  const { page, close } = await open(options);
+  let done = false;
+  try {
+    await act(page);
+    done = true;
+  } finally {
+    // What the act itself found counts for more than what closing finds.
+    if (done) await close();
+    else await close().catch(() => {});
+  }
 }

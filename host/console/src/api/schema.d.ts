@@ -682,7 +682,7 @@ export interface paths {
         };
         /**
          * Failed deliveries, final and open, put together by group and fingerprint;
-         *     the largest cluster first. The newest 10,000 are looked at, shared out among
+         *     the largest cluster first. The newest 5,000 are looked at, shared out among
          *     the groups; when there are older ones the answer says `truncated`.
          */
         get: {
@@ -2424,6 +2424,294 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/transactions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Transactions, newest first. A page may have fewer items than its limit when
+         *     others are not the caller's to see.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description PREPARED, COMMITTED, ROLLED_BACK or ABANDONED */
+                    state?: string;
+                    /** @description `next` of the page before */
+                    cursor?: string;
+                    /** @description Items of a page; 100 unless given */
+                    limit?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description A page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["List_TransactionView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /**
+         * Prepares messages that are sent if a transaction of the sender commits.
+         *     Until then nobody sees them. All are validated now, and one that is wrong
+         *     refuses all.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["NewTransaction"];
+                };
+            };
+            responses: {
+                /** @description Prepared */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["TransactionView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/transactions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A transaction: where it stands, and who was asked about it. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description The transaction's id */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The transaction */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["TransactionView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/transactions/{id}/commit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The sender's transaction committed: the messages are durable when this
+         *     answers, and go out. Again, it answers the same; after another end it is a
+         *     conflict.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description The transaction's id */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Committed */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["TransactionView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/transactions/{id}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The sender's transaction rolled back: its messages never exist. Again, it
+         *     answers the same; after another end it is a conflict.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description The transaction's id */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Rolled back */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["TransactionView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -2852,6 +3140,8 @@ export interface components {
         GroupView: {
             /** @description Its bindings on this host. */
             bindings: components["schemas"]["BindingView"][];
+            /** @description The nodes that hear its broadcasts, or did. */
+            broadcast: components["schemas"]["ListenerView"][];
             /**
              * Format: int64
              * @description Deliveries that failed for good.
@@ -2883,6 +3173,15 @@ export interface components {
             paused: boolean;
             /** @description Why it is paused. */
             why: string | null;
+        };
+        /** @description A message of a transaction. */
+        HalfMessageView: components["schemas"]["ShownKey"] & {
+            /** @description Its id; once the transaction committed it is a message like any other. */
+            id: string;
+            /** @description The topic. */
+            topic: string;
+            /** @description What happened. */
+            type: string | null;
         };
         /** @description One delivery of a redrive. */
         ItemView: {
@@ -3103,6 +3402,8 @@ export interface components {
             items: {
                 /** @description Its bindings on this host. */
                 bindings: components["schemas"]["BindingView"][];
+                /** @description The nodes that hear its broadcasts, or did. */
+                broadcast: components["schemas"]["ListenerView"][];
                 /**
                  * Format: int64
                  * @description Deliveries that failed for good.
@@ -3271,7 +3572,7 @@ export interface components {
                  * @description Where it is in Kafka.
                  */
                 partition: number | null;
-                /** @description Why it is SEND_FAIL. */
+                /** @description Why it is SEND_FAIL; of a broadcast also that no node was there for it. */
                 reason: string | null;
                 /** @description Whether the host tries again by itself. */
                 retrying: boolean;
@@ -3441,6 +3742,65 @@ export interface components {
             /** @description Whether items may be missing because only a slice of time was searched. */
             truncated: boolean;
         };
+        /** @description A page of a list. */
+        List_TransactionView: {
+            /** @description The items. */
+            items: {
+                /** @description Where it is asked what became of it. */
+                check_url: string | null;
+                /**
+                 * Format: int32
+                 * @description How often it was asked.
+                 */
+                checks: number;
+                /** @description When it was prepared. */
+                created_at: string;
+                /** @description When its sender's time is over. */
+                deadline: string;
+                /** @description When it ended. */
+                ended_at: string | null;
+                /** @description Its id. */
+                id: string;
+                /** @description What the last asking brought. */
+                last_answer: string | null;
+                /** @description What is sent if it commits, in order. */
+                messages: components["schemas"]["HalfMessageView"][];
+                /** @description When it is asked next. */
+                next_check_at: string | null;
+                /** @description Why it ended. */
+                reason: string | null;
+                /** @description PREPARED, COMMITTED, ROLLED_BACK or ABANDONED. */
+                state: string;
+                /** @description How long its sender has before it is asked. */
+                timeout: string;
+            }[];
+            /** @description Give this as `cursor` to get the next page; null after the last. */
+            next: string | null;
+            /** @description Whether items may be missing because only a slice of time was searched. */
+            truncated: boolean;
+        };
+        /** @description A node that hears the broadcasts of a topic for a group. */
+        ListenerView: {
+            /** @description Whether it is no longer expected to handle broadcasts. */
+            forgotten: boolean;
+            /**
+             * Format: int64
+             * @description Broadcasts it has not handled yet; null when that is not known.
+             */
+            lag: number | null;
+            /** @description Whether it runs. */
+            live: boolean;
+            /** @description The node. */
+            node: string;
+            /** @description When it first listened. */
+            registered_at: string;
+            /** @description When it was last there. */
+            seen_at: string;
+            /** @description The topic that senders broadcast on. */
+            topic: string;
+            /** @description Why it is not. */
+            why: string | null;
+        };
         /** @description Records that a group never got. */
         LostRangeView: {
             /** @description When it was found. */
@@ -3519,7 +3879,7 @@ export interface components {
              * @description Where it is in Kafka.
              */
             partition: number | null;
-            /** @description Why it is SEND_FAIL. */
+            /** @description Why it is SEND_FAIL; of a broadcast also that no node was there for it. */
             reason: string | null;
             /** @description Whether the host tries again by itself. */
             retrying: boolean;
@@ -3592,6 +3952,18 @@ export interface components {
             topic?: string | null;
             /** @description What happened, for example `OrderCreated`. */
             type: string;
+        };
+        /** @description A transaction to be prepared. */
+        NewTransaction: {
+            /**
+             * @description Where to ask what became of it, as `GET check_url?id=..`, when neither
+             *     commit nor rollback comes; `[transactions] check_urls` has to allow it.
+             */
+            check_url?: string | null;
+            /** @description What is sent if it commits: messages as `POST /v1/messages` takes them. */
+            messages: components["schemas"]["NewMessage"][];
+            /** @description How long to wait for either; `30s` unless given. */
+            timeout?: string | null;
         };
         /** @description A host. */
         NodeView: {
@@ -4020,6 +4392,36 @@ export interface components {
              * @description Where it is.
              */
             to: number;
+        };
+        /** @description A transaction. */
+        TransactionView: {
+            /** @description Where it is asked what became of it. */
+            check_url: string | null;
+            /**
+             * Format: int32
+             * @description How often it was asked.
+             */
+            checks: number;
+            /** @description When it was prepared. */
+            created_at: string;
+            /** @description When its sender's time is over. */
+            deadline: string;
+            /** @description When it ended. */
+            ended_at: string | null;
+            /** @description Its id. */
+            id: string;
+            /** @description What the last asking brought. */
+            last_answer: string | null;
+            /** @description What is sent if it commits, in order. */
+            messages: components["schemas"]["HalfMessageView"][];
+            /** @description When it is asked next. */
+            next_check_at: string | null;
+            /** @description Why it ended. */
+            reason: string | null;
+            /** @description PREPARED, COMMITTED, ROLLED_BACK or ABANDONED. */
+            state: string;
+            /** @description How long its sender has before it is asked. */
+            timeout: string;
         };
         /** @description An uploaded version. */
         UploadView: {

@@ -39,46 +39,12 @@ export type AuditEntry = Schemas["AuditView"];
 export type AuditVerdict = Schemas["Verified"];
 export type Me = Omit<Schemas["Me"], "role"> & { role: Role };
 
-export interface Hearer {
-  node: string;
-  live: boolean;
-  registered_at: string;
-  seen_at: string;
-  forgotten: boolean;
-  topic: string;
-  lag: number | null;
-}
-
-export type Group = Schemas["GroupView"] & { broadcast?: Hearer[] | null };
-
-export interface Transaction {
-  id: string;
-  state: "PREPARED" | "COMMITTED" | "ROLLED_BACK" | "ABANDONED";
-  messages: { id: string; topic: string; type: string; key: string | null }[];
-  check_url: string | null;
-  timeout: string;
-  created_at: string;
-  deadline: string;
-  checks: number;
-  next_check_at: string | null;
-  last_answer: string | null;
-  reason: string | null;
-  ended_at: string | null;
-}
-
-export interface Outbox {
-  name: string;
-  url: string;
-  table: string;
-  state: "running" | "failing" | "starting";
-  why: string | null;
-  pending: number | null;
-  oldest_at: string | null;
-  relayed: number;
-  refused: number;
-  shards: number | string | null;
-  node: string | null;
-}
+export type Hearer = Schemas["ListenerView"];
+export type Group = Schemas["GroupView"];
+export type DeadLetter = Schemas["DeadLetterView"];
+export type Outbox = Omit<Schemas["OutboxStatus"], "state"> & { state: "running" | "failing" | "starting" };
+export type TransactionState = "PREPARED" | "COMMITTED" | "ROLLED_BACK" | "ABANDONED";
+export type Transaction = Omit<Schemas["TransactionView"], "state"> & { state: TransactionState };
 
 export type RedriveState = "PLANNED" | "RUNNING" | "PAUSED" | "DONE" | "CANCELLED";
 

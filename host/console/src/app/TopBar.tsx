@@ -81,7 +81,7 @@ function Tools({ onHelp }: { onHelp: () => void }) {
       <button
         type="button"
         className={menu["trigger"]}
-        aria-label={`${say("language")}: ${language === "en" ? "中文" : "English"}`}
+        aria-label={language === "en" ? `中文 · ${say("language")}` : `EN · ${say("language")}: English`}
         onClick={() => choose(language === "en" ? "zh" : "en")}
       >
         {language === "en" ? "中文" : "EN"}

@@ -24,5 +24,6 @@ it("every path that the host names has a page", () => {
   expect(pageOf("/v1/deliveries?group=stock&state=HANDLE_FAIL")).toBe("/deliveries?group=stock&state=HANDLE_FAIL");
   expect(pageOf("/v1/outboxes/shop")).toBe("/outboxes");
   expect(pageOf("/v1/transactions/t-1")).toBe("/half-messages?id=t-1");
+  expect(pageOf("/v1/lost-ranges")).toBe("/nodes");
   expect(pageOf("/readyz")).toBe("/");
 });

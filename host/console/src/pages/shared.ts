@@ -39,6 +39,10 @@ const words = dictionary({
     actionPhrase: "doing {value}",
     subject: "Subject",
     subjectPhrase: "to {value}",
+    partitionPhrase: "in partition {value}",
+    from_offsetPhrase: "from offset {value}",
+    to_offsetPhrase: "before offset {value}",
+    replayPhrase: "all records, handled or not",
   },
   zh: {
     group: "消费组",
@@ -71,6 +75,10 @@ const words = dictionary({
     actionPhrase: "操作为 {value}",
     subject: "对象",
     subjectPhrase: "对象为 {value}",
+    partitionPhrase: "分区为 {value}",
+    from_offsetPhrase: "自偏移量 {value} 起",
+    to_offsetPhrase: "至偏移量 {value} 前",
+    replayPhrase: "所有记录，无论是否已处理",
   },
 });
 
@@ -97,6 +105,48 @@ export function useGroups() {
     queryFn: ({ signal }) => get<List<Group>>(path("groups"), { query: { limit: 1000 }, signal }),
     refetchInterval: 5_000,
   });
+}
+
+export interface Phrase {
+  name: string;
+  before: string;
+  value: string;
+  after: string;
+}
+
+const SAID = [
+  "group",
+  "state",
+  "topic",
+  "partition",
+  "from_offset",
+  "to_offset",
+  "type",
+  "key",
+  "key_base64",
+  "fingerprint",
+  "message_id",
+  "from",
+  "to",
+  "replay",
+] as const;
+
+/** What a redrive's filter means, phrase by phrase: `for group stock`, `since 08:00`. */
+export function usePhrases(): (filter: Record<string, unknown>) => Phrase[] {
+  const say = useWords(words);
+  const sayState = useWords(states);
+  return (filter) =>
+    SAID.flatMap((name) => {
+      const given = filter[name];
+      if (given === undefined || given === null || given === false) return [];
+      const [before = "", after = ""] = say(`${name}Phrase`).split("{value}");
+      const text = name === "replay" ? "" : String(given);
+      return [{ name, before, value: name === "state" && isState(text) ? sayState(text) : text, after }];
+    });
+}
+
+function isState(text: string): text is State {
+  return text in states.en && text === text.toUpperCase();
 }
 
 /** The filters of these names, with what this host has to choose from. */

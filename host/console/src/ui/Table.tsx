@@ -134,13 +134,17 @@ export function Table<T>({
             aria-rowindex={1}
           >
             {selection && (
-              <input
-                type="checkbox"
-                className={css["check"]}
-                aria-label={say("selectAll")}
-                checked={rows.length > 0 && table.getIsAllRowsSelected()}
-                onChange={table.getToggleAllRowsSelectedHandler()}
-              />
+              // biome-ignore lint/a11y/useSemanticElements: as above
+              // biome-ignore lint/a11y/useFocusableInteractive: the box in it is
+              <span role="columnheader" className={css["box"]}>
+                <input
+                  type="checkbox"
+                  className={css["check"]}
+                  aria-label={say("selectAll")}
+                  checked={rows.length > 0 && table.getIsAllRowsSelected()}
+                  onChange={table.getToggleAllRowsSelectedHandler()}
+                />
+              </span>
             )}
             {shown.map((column) => (
               // biome-ignore lint/a11y/useSemanticElements: as above

@@ -49,13 +49,17 @@ export function TableRow<T>({ row, columns, template, index, top, active, select
       onKeyDown={onKeyDown}
     >
       {selectable && (
-        <input
-          type="checkbox"
-          className={css["check"]}
-          aria-label={say("selectRow")}
-          checked={row.getIsSelected()}
-          onChange={row.getToggleSelectedHandler()}
-        />
+        // biome-ignore lint/a11y/useSemanticElements: as above
+        // biome-ignore lint/a11y/useFocusableInteractive: the box in it is
+        <span role="gridcell" className={css["box"]}>
+          <input
+            type="checkbox"
+            className={css["check"]}
+            aria-label={say("selectRow")}
+            checked={row.getIsSelected()}
+            onChange={row.getToggleSelectedHandler()}
+          />
+        </span>
       )}
       {columns.map((column) => (
         // biome-ignore lint/a11y/useSemanticElements: as above

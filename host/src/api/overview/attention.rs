@@ -13,7 +13,7 @@ use crate::api::messages::resend::encode;
 use crate::api::outboxes::list::{self as outboxes, OutboxStatus};
 use crate::api::problem::Problem;
 use crate::api::time;
-use crate::store::{HalfRow, HalfState, Page, UnheardRow};
+use crate::store::{HalfRow, HalfState, LostRange, Page, UnheardRow};
 
 /// What is named of each kind that happened once and is over, and how old it may
 /// be: there is nothing to mend in it, only something to know.
@@ -65,10 +65,7 @@ pub(super) async fn of(
         if range.found_at >= since && caller.sees_group(&range.group) && caller.sees_topic(&range.topic) {
             found.push(Attention {
                 kind: "lost_range",
-                detail: format!(
-                    "offsets {} to {} of {}:{} were lost: {}",
-                    range.from.0, range.to.0, range.topic, range.partition, range.why
-                ),
+                detail: lost(&range),
                 subject: range.group,
                 since: Some(time::format(range.found_at)),
                 path: "/v1/lost-ranges".to_owned(),
@@ -81,17 +78,24 @@ pub(super) async fn of(
     let visible = recent.filter(|half| half.messages.iter().all(|message| caller.sees_topic(&message.topic)));
     found.extend(visible.map(abandoned));
     found.extend(unheard(app.store.unheard(since, NAMED).await?, caller));
-    let ready = app.health.ready().await;
-    let whys = ready.reasons.iter().map(Some).chain(std::iter::repeat(None));
-    for (what, why) in ready.degraded.iter().zip(whys) {
-        let detail = why.cloned().unwrap_or_else(|| format!("{what} is away"));
-        match what.strip_prefix("topic ") {
-            Some(topic) if caller.sees_topic(topic) => found.push(host("missing_topic", topic, detail)),
-            Some(_) => {}
-            None => found.push(host("degraded", what, detail)),
-        }
-    }
+    let degraded = app.health.ready().await.degraded.into_iter();
+    let visible = degraded.filter(|one| one.topic.as_deref().is_none_or(|topic| caller.sees_topic(topic)));
+    found.extend(visible.map(|one| match one.what.strip_prefix("topic ") {
+        Some(topic) => host("missing_topic", topic, one.why),
+        None => host("degraded", &one.what, one.why),
+    }));
     Ok(found)
+}
+
+/// What is missing, as far as that is known: a topic that was created anew does
+/// not tell what was in the old one past the group's position.
+fn lost(range: &LostRange) -> String {
+    let LostRange { topic, partition, from, to, why, .. } = range;
+    match to.0 - from.0 {
+        ..=0 => format!("what {topic}:{partition} held past offset {} is not known: {why}", from.0),
+        1 => format!("offset {} of {topic}:{partition} was lost: {why}", from.0),
+        _ => format!("offsets {} to {} of {topic}:{partition} were lost: {why}", from.0, to.0 - 1),
+    }
 }
 
 fn failing(outbox: &OutboxStatus) -> Option<Attention> {

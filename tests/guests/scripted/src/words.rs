@@ -7,11 +7,13 @@
 //! | word | what it does |
 //! |---|---|
 //! | `ok`, `error`, `retry`, `retry:500ms`, `reject`, `unavailable` | decides; the last that decides counts |
+//! | `because` | decides for an error with the body's text `because` as its reason |
 //! | `trap` | panics |
 //! | `spin` | computes for ever |
 //! | `alloc` | allocates and touches memory without end |
 //! | `stack` | calls itself without end |
 //! | `log:1MiB` | logs that many bytes |
+//! | `say` | logs the body's text `say`, whatever is in it |
 //! | `sleep:20ms` | waits without computing |
 //! | `publish:TOPIC` | publishes its own body under its own key and type |
 //! | `cache:KEY=VALUE` | puts a value into the cache of the group on this node |
@@ -44,6 +46,8 @@ pub fn act(message: &Message, ctx: &Context) -> Result<(), Failure> {
             ("retry", Some(wait)) => outcome = Err(Failure::retry_after(reason(word), duration(wait)?)),
             ("reject", None) => outcome = Err(Failure::reject(reason(word))),
             ("unavailable", None) => outcome = Err(Failure::unavailable(reason(word))),
+            ("because", None) => outcome = Err(Failure::error(text(&message.body, word)?)),
+            ("say", None) => ctx.info(text(&message.body, word)?),
             ("trap", None) => panic!("{}", reason(word)),
             ("spin", None) => spin(),
             ("alloc", None) => alloc(),
@@ -84,6 +88,14 @@ fn entry(body: &[u8], attempt: u32) -> Result<Option<String>, Failure> {
         None => Ok(None),
         Some(Value::String(entry)) => Ok(Some(entry)),
         Some(other) => Err(wrong(format_args!("entry {} of `do` is {other}, must be a text", index + 1))),
+    }
+}
+
+/// A text of the body, for words that no script could carry.
+fn text(body: &[u8], name: &str) -> Result<String, Failure> {
+    match serde_json::from_slice::<Value>(body).ok().as_mut().and_then(|body| body.get_mut(name)).map(Value::take) {
+        Some(Value::String(text)) => Ok(text),
+        _ => Err(wrong(format_args!("`{name}` needs the text `{name}` in the body"))),
     }
 }
 
@@ -256,6 +268,17 @@ mod tests {
         assert_eq!(met, Ok(()));
         let unmet = outcome(r#"{"do": ["cache:mode=off+need:mode=on"]}"#, 1);
         assert_eq!(unmet, Err(Failure::error("scripted: need:mode=on")));
+    }
+
+    #[test]
+    fn it_says_and_gives_as_its_reason_what_no_script_could_carry() {
+        let strange = "a+b:c \u{202e}<b>";
+        let body = serde_json::json!({ "do": ["say+because"], "say": strange, "because": strange }).to_string();
+        let (outcome, ctx) = run(&body, 1);
+        assert_eq!(outcome, Err(Failure::error(strange)));
+        assert_eq!(ctx.logs()[0].text, strange);
+        let (outcome, _) = run(r#"{"do": ["say"], "say": 1}"#, 1);
+        assert!(matches!(outcome, Err(Failure::Reject(reason)) if reason.contains("needs the text `say`")));
     }
 
     #[test]

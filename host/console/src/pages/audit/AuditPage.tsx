@@ -10,14 +10,16 @@ import { useWords } from "../../i18n/context";
 import { Button } from "../../ui/Button";
 import { Filters } from "../../ui/Filters";
 import { Id } from "../../ui/Id";
-import { Broken, Empty, Loading, Stale, Strip } from "../../ui/Notice";
+import { Listing } from "../../ui/Listing";
+import { Empty } from "../../ui/Notice";
 import { Page } from "../../ui/Page";
 import { Raw } from "../../ui/Raw";
 import { Mark } from "../../ui/State";
 import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
-import { words as common } from "../../ui/words";
 import { useFilters } from "../shared";
+import { Action, choices } from "./Action";
+import { words as actions } from "./action-words";
 import { Entry } from "./Entry";
 import { words } from "./words";
 
@@ -26,10 +28,12 @@ const DETAIL = 400;
 
 export default function AuditPage() {
   const say = useWords(words);
-  const sayCommon = useWords(common);
   const filter = route.useSearch();
   const navigate = route.useNavigate();
-  const filters = useFilters(["by", "action", "subject", "from", "to"]);
+  const sayAction = useWords(actions);
+  const filters = useFilters(["by", "action", "subject", "from", "to"]).map((one) =>
+    one.name === "action" ? { ...one, options: choices(sayAction) } : one,
+  );
   const list = useList<AuditEntry>("audit", filter);
   const columns = useColumns();
   const [opened, setOpened] = useState<AuditEntry | null>(null);
@@ -41,12 +45,7 @@ export default function AuditPage() {
         values={filter}
         onChange={(next) => void navigate({ search: next })}
       />
-      <Stale at={list.at} error={list.error} />
-      {list.truncated && <Strip>{sayCommon("truncated")}</Strip>}
-      {list.loading && <Loading />}
-      {list.error !== null && list.items.length === 0 && <Broken error={list.error} again={list.again} />}
-      {!list.loading && !list.error && list.items.length === 0 && <Empty title={say("nothing")} />}
-      {list.items.length > 0 && (
+      <Listing list={list} empty={<Empty title={say("nothing")} />}>
         <Table
           name="audit"
           label={say("title")}
@@ -56,7 +55,7 @@ export default function AuditPage() {
           more={list.more}
           onOpen={setOpened}
         />
-      )}
+      </Listing>
       {opened && <Entry entry={opened} onClose={() => setOpened(null)} />}
     </Page>
   );
@@ -68,7 +67,13 @@ function useColumns(): Column<AuditEntry>[] {
     () => [
       { id: "at", name: say("at"), width: "150px", cell: (row) => <Time at={row.at} /> },
       { id: "by", name: say("by"), width: "minmax(70px, 0.6fr)", narrow: true, cell: (row) => <Raw text={row.by} /> },
-      { id: "action", name: say("action"), width: "minmax(80px, 0.6fr)", narrow: true, cell: (row) => row.action },
+      {
+        id: "action",
+        name: say("action"),
+        width: "minmax(80px, 0.6fr)",
+        narrow: true,
+        cell: (row) => <Action name={row.action} />,
+      },
       {
         id: "subject",
         name: say("subject"),

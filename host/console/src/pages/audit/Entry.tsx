@@ -6,6 +6,7 @@ import { Id } from "../../ui/Id";
 import { Facts } from "../../ui/Page";
 import { Raw } from "../../ui/Raw";
 import { Time } from "../../ui/Time";
+import { Action } from "./Action";
 import { words } from "./words";
 
 export function Entry({ entry, onClose }: { entry: AuditEntry; onClose: () => void }) {
@@ -18,7 +19,7 @@ export function Entry({ entry, onClose }: { entry: AuditEntry; onClose: () => vo
         of={[
           [say("at"), <Time key="at" at={entry.at} />],
           [say("by"), <Raw key="by" text={entry.by} />],
-          [say("action"), entry.action],
+          [say("action"), <Action key="action" name={entry.action} />],
           [say("subject"), <Raw key="subject" text={entry.subject} />],
           [say("detail"), <Raw key="detail" text={entry.detail ?? ""} />],
           [say("hash"), hash(entry.hash)],

@@ -2,20 +2,21 @@
 import { getRouteApi } from "@tanstack/react-router";
 import { useState } from "react";
 import { useList } from "../../api/list";
+import type { DeadLetter } from "../../api/shapes";
 import { useWords } from "../../i18n/context";
 import { Button, useWhyNot } from "../../ui/Button";
 import { Count } from "../../ui/Count";
 import { Filters } from "../../ui/Filters";
 import { Id } from "../../ui/Id";
 import { Key } from "../../ui/Key";
-import { Broken, Empty, Loading, Stale } from "../../ui/Notice";
+import { Listing } from "../../ui/Listing";
+import { Empty } from "../../ui/Notice";
 import { Page } from "../../ui/Page";
 import { Raw } from "../../ui/Raw";
 import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
 import { RedriveDialog } from "../deliveries/RedriveDialog";
 import { useFilters } from "../shared";
-import type { DeadLetter } from "./shapes";
 import { words } from "./words";
 
 const route = getRouteApi("/dead-letters");
@@ -72,15 +73,14 @@ export default function DeadPage() {
         values={values}
         onChange={(next) => void navigate({ search: next })}
       />
-      <Stale at={list.at} error={list.error} />
-      {list.loading && <Loading />}
-      {Boolean(list.error) && list.items.length === 0 && <Broken error={list.error} again={list.again} />}
-      {!list.loading && !list.error && list.items.length === 0 && (
-        <Empty title={say("empty")}>
-          <p>{say(filtered ? "emptyFiltered" : "emptyWhat")}</p>
-        </Empty>
-      )}
-      {list.items.length > 0 && (
+      <Listing
+        list={list}
+        empty={
+          <Empty title={say("empty")}>
+            <p>{say(filtered ? "emptyFiltered" : "emptyWhat")}</p>
+          </Empty>
+        }
+      >
         <Table
           name="dead-letters"
           label={say("title")}
@@ -90,7 +90,7 @@ export default function DeadPage() {
           more={list.more}
           onOpen={(row) => void navigate({ to: "/messages/$id", params: { id: row.message_id } })}
         />
-      )}
+      </Listing>
       {planning && group && <RedriveDialog filter={{ group, state: "HANDLE_FAIL" }} onClose={() => plan(false)} />}
     </Page>
   );

@@ -8,7 +8,8 @@ import { Button, useWhyNot } from "../../ui/Button";
 import { Filters } from "../../ui/Filters";
 import { Id } from "../../ui/Id";
 import { Key } from "../../ui/Key";
-import { Broken, Empty, Loading, Stale } from "../../ui/Notice";
+import { Listing } from "../../ui/Listing";
+import { Empty } from "../../ui/Notice";
 import { Page } from "../../ui/Page";
 import { Raw } from "../../ui/Raw";
 import { type Column, Table } from "../../ui/Table";
@@ -79,16 +80,15 @@ export default function DelayedPage() {
         values={values}
         onChange={(next) => void navigate({ search: next })}
       />
-      <Stale at={list.at} error={list.error} />
-      {list.loading && <Loading />}
-      {Boolean(list.error) && list.items.length === 0 && <Broken error={list.error} again={list.again} />}
-      {!list.loading && !list.error && list.items.length === 0 && (
-        <Empty title={say("empty")}>
-          <p>{say(filtered ? "emptyFiltered" : "emptyWhat")}</p>
-          {!filtered && <pre className={css["example"]}>{EXAMPLE}</pre>}
-        </Empty>
-      )}
-      {list.items.length > 0 && (
+      <Listing
+        list={list}
+        empty={
+          <Empty title={say("empty")}>
+            <p>{say(filtered ? "emptyFiltered" : "emptyWhat")}</p>
+            {!filtered && <pre className={css["example"]}>{EXAMPLE}</pre>}
+          </Empty>
+        }
+      >
         <Table
           name="delayed"
           label={say("title")}
@@ -98,7 +98,7 @@ export default function DelayedPage() {
           more={list.more}
           onOpen={(row) => void navigate({ to: "/messages/$id", params: { id: row.id } })}
         />
-      )}
+      </Listing>
       <CancelDialog message={chosen} onClose={() => choose(null)} onDone={list.again} />
     </Page>
   );

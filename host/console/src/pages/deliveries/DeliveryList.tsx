@@ -7,7 +7,8 @@ import { useList } from "../../api/list";
 import type { Delivery } from "../../api/shapes";
 import { useWords } from "../../i18n/context";
 import { Button, useWhyNot } from "../../ui/Button";
-import { Broken, Empty, Loading, Stale, Strip } from "../../ui/Notice";
+import { Listing } from "../../ui/Listing";
+import { Empty } from "../../ui/Notice";
 import { Table } from "../../ui/Table";
 import { words as common } from "../../ui/words";
 import { useColumns } from "./columns";
@@ -28,17 +29,16 @@ export function DeliveryList({ filter }: { filter: Filter }) {
   const [retrying, setRetrying] = useState(false);
   const [redriving, setRedriving] = useState(false);
   const picked = list.items.filter((item) => chosen[item.id]);
-  if (list.loading) return <Loading />;
-  if (list.error && list.items.length === 0) return <Broken error={list.error} again={list.again} />;
   return (
     <>
-      <Stale at={list.at} error={list.error} />
-      {list.truncated && <Strip>{sayCommon("truncated")}</Strip>}
-      {list.items.length === 0 ? (
-        <Empty title={say("nothing")}>
-          <p>{say("nothingWhat")}</p>
-        </Empty>
-      ) : (
+      <Listing
+        list={list}
+        empty={
+          <Empty title={say("nothing")}>
+            <p>{say("nothingWhat")}</p>
+          </Empty>
+        }
+      >
         <Table
           name="deliveries"
           label={say("title")}
@@ -67,7 +67,7 @@ export function DeliveryList({ filter }: { filter: Filter }) {
             </>
           }
         />
-      )}
+      </Listing>
       <RetryDialog deliveries={picked} open={retrying} onClose={() => setRetrying(false)} onDone={() => choose({})} />
       {redriving && <RedriveDialog filter={filter} onClose={() => setRedriving(false)} />}
     </>

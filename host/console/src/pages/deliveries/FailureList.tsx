@@ -6,11 +6,11 @@ import type { Failure, State } from "../../api/shapes";
 import { shortVersion } from "../../format/id";
 import { useWords } from "../../i18n/context";
 import { Button, useWhyNot } from "../../ui/Button";
-import { Broken, Empty, Loading, Stale, Strip } from "../../ui/Notice";
+import { Listing } from "../../ui/Listing";
+import { Empty } from "../../ui/Notice";
 import { Raw } from "../../ui/Raw";
 import { Mark } from "../../ui/State";
 import { Time } from "../../ui/Time";
-import { words as common } from "../../ui/words";
 import { ExampleLink } from "./ExampleLink";
 import css from "./FailureList.module.css";
 import { RedriveDialog } from "./RedriveDialog";
@@ -20,33 +20,30 @@ const REASON = 600;
 
 export function FailureList({ filter }: { filter: Record<string, string | undefined> }) {
   const say = useWords(words);
-  const sayCommon = useWords(common);
   const { group, topic, type, from, to } = filter;
   const list = useList<Failure>("failures", { group, topic, type, from, to });
   const [redriving, setRedriving] = useState<Failure | null>(null);
-  if (list.loading) return <Loading />;
-  if (list.error && list.items.length === 0) return <Broken error={list.error} again={list.again} />;
-  if (list.items.length === 0) {
-    return (
-      <Empty title={say("noFailures")}>
-        <p>{say("noFailuresWhat")}</p>
-      </Empty>
-    );
-  }
   return (
     <>
-      <Stale at={list.at} error={list.error} />
-      {list.truncated && <Strip>{sayCommon("truncated")}</Strip>}
-      <ol className={css["list"]}>
-        {list.items.map((failure) => (
-          <Cluster
-            key={`${failure.group} ${failure.fingerprint}`}
-            failure={failure}
-            atLeast={list.truncated}
-            onRedrive={() => setRedriving(failure)}
-          />
-        ))}
-      </ol>
+      <Listing
+        list={list}
+        empty={
+          <Empty title={say("noFailures")}>
+            <p>{say("noFailuresWhat")}</p>
+          </Empty>
+        }
+      >
+        <ol className={css["list"]}>
+          {list.items.map((failure) => (
+            <Cluster
+              key={`${failure.group} ${failure.fingerprint}`}
+              failure={failure}
+              atLeast={list.truncated}
+              onRedrive={() => setRedriving(failure)}
+            />
+          ))}
+        </ol>
+      </Listing>
       {redriving && (
         <RedriveDialog
           filter={{

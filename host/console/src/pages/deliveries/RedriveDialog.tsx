@@ -12,21 +12,23 @@ import { Dialog, Field, Refusal } from "../../ui/Dialog";
 import { Loading } from "../../ui/Notice";
 import { Raw } from "../../ui/Raw";
 import { State } from "../../ui/State";
+import { tell } from "../../ui/Told";
 import { words as common } from "../../ui/words";
+import { Sentence } from "../Sentence";
 import css from "./RedriveDialog.module.css";
 import { words } from "./words";
 
 const RATE = 500;
 
 interface Props {
-  filter: Record<string, string | undefined>;
+  filter: Record<string, string | number | boolean | undefined>;
   onClose: () => void;
 }
 
 async function plan(filter: Props["filter"], rate: number): Promise<Redrive> {
   const now = Date.now();
   const known = Object.entries(filter).flatMap(([name, value]) =>
-    value === undefined ? [] : [[name, name === "from" || name === "to" ? bound(value, now) : value]],
+    value === undefined ? [] : [[name, name === "from" || name === "to" ? bound(String(value), now) : value]],
   );
   return change<Redrive>("POST", path("redrives"), { body: { filter: Object.fromEntries(known), rate } });
 }
@@ -59,17 +61,18 @@ export function RedriveDialog({ filter, onClose }: Props) {
     if (next !== rate) forget();
     setRate(next);
   };
+  const matched = planned.data?.matched ?? 0;
   const run = async () => {
     if (!planned.data) return;
     try {
       await change("POST", path("redrives", planned.data.id, "run"));
       await cache.invalidateQueries({ queryKey: ["redrives"] });
       await navigate({ to: "/redrives/$id", params: { id: planned.data.id } });
+      tell({ what: say("run", { n: matched, rate }), audit: { action: "run redrive", subject: planned.data.id } });
     } catch (thrown) {
       setError(thrown);
     }
   };
-  const matched = planned.data?.matched ?? 0;
   const foot = (
     <>
       <Button onClick={drop}>{sayCommon("cancel")}</Button>
@@ -79,7 +82,7 @@ export function RedriveDialog({ filter, onClose }: Props) {
     </>
   );
   return (
-    <Dialog open onClose={drop} title={say("planTitle")} wide foot={foot} what={<Wording filter={filter} />}>
+    <Dialog open onClose={drop} title={say("planTitle")} wide foot={foot} what={<Sentence filter={filter} />}>
       {planned.isPending && <Loading />}
       {planned.data && <p>{matched === 0 ? say("planNone") : say("plan", { n: matched })}</p>}
       {planned.data?.sample && planned.data.sample.length > 0 && (
@@ -115,18 +118,5 @@ function Rate({ id, value, onSet }: { id: string; value: number; onSet: (value: 
       onChange={(event) => setTyped(event.target.value.replace(/\D/g, ""))}
       onBlur={keep}
     />
-  );
-}
-
-function Wording({ filter }: { filter: Props["filter"] }) {
-  const parts = Object.entries(filter).filter(([, value]) => value !== undefined);
-  return (
-    <span>
-      {parts.map(([name, value]) => (
-        <code key={name} className={css["part"]}>
-          {name} = <Raw text={value ?? ""} />
-        </code>
-      ))}
-    </span>
   );
 }

@@ -28,13 +28,13 @@ export function useColumns(): Column<Delivery>[] {
       {
         id: "state",
         name: say("state"),
-        width: "minmax(118px, 1.1fr)",
+        width: "minmax(118px, 1.5fr)",
         narrow: true,
         cell: (row) => <State state={row.state} retrying={retrying(row)} />,
       },
-      { id: "key", name: say("key"), width: "minmax(104px, 1.1fr)", narrow: true, cell: (row) => <Key of={row} /> },
-      { id: "type", name: say("type"), width: "minmax(80px, 0.9fr)", cell: (row) => <Raw text={row.type ?? "–"} /> },
-      { id: "group", name: say("group"), width: "minmax(64px, 0.7fr)", cell: (row) => row.group },
+      { id: "key", name: say("key"), width: "minmax(96px, 1fr)", narrow: true, cell: (row) => <Key of={row} /> },
+      { id: "type", name: say("type"), width: "minmax(96px, 1fr)", cell: (row) => <Raw text={row.type ?? "–"} /> },
+      { id: "group", name: say("group"), width: "minmax(72px, 0.9fr)", cell: (row) => row.group },
       {
         id: "reason",
         name: say("reason"),
@@ -64,7 +64,14 @@ export function useColumns(): Column<Delivery>[] {
         cell: (row) => <Time at={row.settled_at ?? row.received_at} show="ago" />,
       },
       { id: "topic", name: say("topic"), width: "minmax(70px, 0.6fr)", hidden: true, cell: (row) => row.topic },
-      { id: "place", name: say("place"), width: "80px", right: true, cell: (row) => `${row.partition}:${row.offset}` },
+      {
+        id: "place",
+        name: say("place"),
+        width: "80px",
+        right: true,
+        hidden: true,
+        cell: (row) => `${row.partition}:${row.offset}`,
+      },
       { id: "node", name: say("node"), width: "80px", hidden: true, cell: (row) => row.node ?? "–" },
       {
         id: "id",

@@ -7,6 +7,7 @@ import { useWords } from "../../i18n/context";
 import { Button, useWhyNot } from "../../ui/Button";
 import { Confirm, Field } from "../../ui/Dialog";
 import { words as common } from "../../ui/words";
+import { ReplayDialog } from "./ReplayDialog";
 import { SeekDialog } from "./SeekDialog";
 import { words } from "./words";
 
@@ -15,7 +16,7 @@ export function GroupActions({ group }: { group: Group }) {
   const sayCommon = useWords(common);
   const because = useWhyNot()("operator");
   const cache = useQueryClient();
-  const [asking, setAsking] = useState<"pause" | "resume" | "seek" | null>(null);
+  const [asking, setAsking] = useState<"pause" | "resume" | "seek" | "replay" | null>(null);
   const [why, setWhy] = useState("");
   const close = () => {
     setAsking(null);
@@ -42,6 +43,9 @@ export function GroupActions({ group }: { group: Group }) {
       <Button because={because} onClick={() => setAsking("seek")}>
         {say("seek")}
       </Button>
+      <Button because={because} onClick={() => setAsking("replay")}>
+        {say("replay")}
+      </Button>
       <Confirm
         open={asking === "pause"}
         onClose={close}
@@ -65,6 +69,7 @@ export function GroupActions({ group }: { group: Group }) {
         onAct={() => act("resume", {})}
       />
       {asking === "seek" && <SeekDialog group={group} onClose={close} />}
+      {asking === "replay" && <ReplayDialog group={group} onClose={close} />}
     </>
   );
 }

@@ -3,6 +3,7 @@ import { useMemo } from "react";
 import type { Hearer } from "../../api/shapes";
 import { useWords } from "../../i18n/context";
 import { Count } from "../../ui/Count";
+import { Raw } from "../../ui/Raw";
 import { Mark } from "../../ui/State";
 import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
@@ -12,11 +13,11 @@ export function Hearers({ hearers }: { hearers: Hearer[] }) {
   const say = useWords(words);
   const columns = useMemo<Column<Hearer>[]>(
     () => [
-      { id: "node", name: say("node"), width: "minmax(100px, 1fr)", narrow: true, cell: (row) => row.node },
+      { id: "node", name: say("node"), width: "minmax(72px, 1fr)", narrow: true, cell: (row) => row.node },
       {
         id: "state",
         name: say("state"),
-        width: "minmax(110px, 1fr)",
+        width: "minmax(84px, 1fr)",
         narrow: true,
         cell: (row) => (
           <>
@@ -25,16 +26,18 @@ export function Hearers({ hearers }: { hearers: Hearer[] }) {
           </>
         ),
       },
-      { id: "topic", name: say("topic"), width: "minmax(100px, 1fr)", narrow: true, cell: (row) => row.topic },
+      { id: "topic", name: say("topic"), width: "minmax(72px, 1fr)", narrow: true, cell: (row) => row.topic },
       {
         id: "lag",
         name: say("lag"),
-        width: "80px",
+        width: "48px",
         right: true,
         narrow: true,
         cell: (row) => <Count value={row.lag} />,
       },
-      { id: "seen", name: say("heard"), width: "minmax(150px, 1fr)", cell: (row) => <Time at={row.seen_at} /> },
+      { id: "since", name: say("since"), width: "88px", cell: (row) => <Time at={row.registered_at} show="ago" /> },
+      { id: "seen", name: say("heard"), width: "88px", cell: (row) => <Time at={row.seen_at} show="ago" /> },
+      { id: "why", name: say("whyNot"), width: "minmax(120px, 1.6fr)", cell: (row) => <Raw text={row.why ?? "–"} /> },
     ],
     [say],
   );

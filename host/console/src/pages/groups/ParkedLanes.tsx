@@ -7,7 +7,7 @@ import type { ParkedLane } from "../../api/shapes";
 import { useWords } from "../../i18n/context";
 import { Count } from "../../ui/Count";
 import { Key } from "../../ui/Key";
-import { Broken, Loading } from "../../ui/Notice";
+import { Listing } from "../../ui/Listing";
 import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
 import { ExampleLink } from "../deliveries/ExampleLink";
@@ -54,17 +54,16 @@ export function ParkedLanes({ group }: { group: string }) {
     ],
     [say, group],
   );
-  if (list.loading) return <Loading />;
-  if (list.error && list.items.length === 0) return <Broken error={list.error} again={list.again} />;
-  if (list.items.length === 0) return <p>{say("noParked")}</p>;
   return (
-    <Table
-      name="parked"
-      label={say("parked")}
-      columns={columns}
-      rows={list.items}
-      rowKey={(row) => row.head}
-      more={list.more}
-    />
+    <Listing list={list} empty={<p>{say("noParked")}</p>}>
+      <Table
+        name="parked"
+        label={say("parked")}
+        columns={columns}
+        rows={list.items}
+        rowKey={(row) => row.head}
+        more={list.more}
+      />
+    </Listing>
   );
 }

@@ -4,15 +4,19 @@ import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import { change, get, path } from "../../api/client";
 import type { Transaction } from "../../api/shapes";
+import { plain } from "../../format/hostile";
 import { useWords } from "../../i18n/context";
 import { Button, useWhyNot } from "../../ui/Button";
+import { Count } from "../../ui/Count";
 import { Confirm } from "../../ui/Dialog";
-import { Id } from "../../ui/Id";
+import { Copy, Id } from "../../ui/Id";
+import { Key } from "../../ui/Key";
 import { Broken, Loading } from "../../ui/Notice";
 import { Facts, Page, Section } from "../../ui/Page";
 import { Raw } from "../../ui/Raw";
 import { Time } from "../../ui/Time";
 import css from "./Half.module.css";
+import { HalfMark } from "./HalfMark";
 import { words } from "./words";
 
 interface Props {
@@ -30,8 +34,10 @@ export function Half({ id, onClose, onChanged }: Props) {
     queryFn: ({ signal }) => get<Transaction>(path("transactions", id), { signal }),
     refetchInterval: (query) => (query.state.data?.state === "PREPARED" ? 2_000 : false),
   });
-  if (error && !data) return <Broken error={error} again={() => void refetch()} />;
-  if (!data) return <Loading />;
+  const title = `${say("id")} ${id}`;
+  if (!data) {
+    return <Page title={title}>{error ? <Broken error={error} again={() => void refetch()} /> : <Loading />}</Page>;
+  }
   const n = data.messages.length;
   const run = async () => {
     if (ending) await change("POST", path("transactions", id, ending));
@@ -56,14 +62,24 @@ export function Half({ id, onClose, onChanged }: Props) {
     </>
   );
   return (
-    <Page title={`${say("id")} ${id}`} heading={<Id id={id} short={id} />} lead={say(data.state)} actions={actions}>
+    <Page
+      title={title}
+      heading={
+        <>
+          {plain(title)} <Copy text={id} what="id" />
+        </>
+      }
+      lead={<HalfMark state={data.state} />}
+      actions={actions}
+    >
+      <p className={css["means"]}>{say(`${data.state}_means`)}</p>
       <Facts
         of={[
           [say("created"), <Time key="created" at={data.created_at} />],
           [say("timeout"), data.timeout],
           [say("deadline"), <Time key="deadline" at={data.deadline} />],
           [say("checkUrl"), data.check_url ? <Raw key="url" text={data.check_url} /> : say("noUrl")],
-          [say("checks"), data.checks],
+          [say("checks"), <Count key="checks" value={data.checks} />],
           [say("lastAnswer"), <Raw key="answer" text={data.last_answer ?? "–"} />],
           [say("nextCheck"), <Time key="next" at={data.next_check_at} />],
           [say("ended"), <Time key="ended" at={data.ended_at} />],
@@ -84,8 +100,8 @@ export function Half({ id, onClose, onChanged }: Props) {
                 <Id id={message.id} short={message.id} />
               )}
               <Raw text={message.topic} />
-              <Raw text={message.type} />
-              <Raw text={message.key ?? "–"} />
+              <Raw text={message.type ?? "–"} />
+              <Key of={message} />
             </li>
           ))}
         </ul>

@@ -6,12 +6,14 @@ import { useWords } from "../../i18n/context";
 import { Count } from "../../ui/Count";
 import { Filters } from "../../ui/Filters";
 import { Id } from "../../ui/Id";
-import { Broken, Empty, Loading, Stale } from "../../ui/Notice";
+import { Listing } from "../../ui/Listing";
+import { Empty } from "../../ui/Notice";
 import { Page } from "../../ui/Page";
 import { Raw } from "../../ui/Raw";
 import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
 import { Half } from "./Half";
+import { HalfMark } from "./HalfMark";
 import { words } from "./words";
 
 const route = getRouteApi("/half-messages");
@@ -23,23 +25,47 @@ export default function HalvesPage() {
   const navigate = route.useNavigate();
   const list = useList<Transaction>("transactions", state ? { state } : {});
   const columns: Column<Transaction>[] = [
-    { id: "id", name: say("id"), width: "minmax(170px, 1.2fr)", narrow: true, cell: (row) => <Id id={row.id} /> },
-    { id: "state", name: say("stateName"), width: "100px", narrow: true, cell: (row) => say(row.state) },
+    { id: "id", name: say("id"), width: "minmax(136px, 0.9fr)", narrow: true, cell: (row) => <Id id={row.id} /> },
+    {
+      id: "state",
+      name: say("stateName"),
+      width: "112px",
+      narrow: true,
+      cell: (row) => <HalfMark state={row.state} />,
+    },
     {
       id: "messages",
       name: say("messages"),
-      width: "80px",
+      width: "72px",
       right: true,
       cell: (row) => <Count value={row.messages.length} />,
     },
-    { id: "created", name: say("created"), width: "minmax(170px, 1fr)", cell: (row) => <Time at={row.created_at} /> },
-    { id: "deadline", name: say("deadline"), width: "minmax(170px, 1fr)", cell: (row) => <Time at={row.deadline} /> },
+    {
+      id: "about",
+      name: say("holds"),
+      width: "minmax(120px, 1.2fr)",
+      cell: (row) => <Raw text={[...new Set(row.messages.map((one) => one.type ?? one.topic))].join(", ")} />,
+    },
+    {
+      id: "created",
+      name: say("created"),
+      width: "88px",
+      narrow: true,
+      cell: (row) => <Time at={row.created_at} show="ago" />,
+    },
+    {
+      id: "deadline",
+      name: say("deadline"),
+      width: "88px",
+      hidden: true,
+      cell: (row) => <Time at={row.deadline} show="ago" />,
+    },
     { id: "checks", name: say("checks"), width: "70px", right: true, cell: (row) => <Count value={row.checks} /> },
-    { id: "next", name: say("nextCheck"), width: "150px", cell: (row) => <Time at={row.next_check_at} show="ago" /> },
+    { id: "next", name: say("nextCheck"), width: "88px", cell: (row) => <Time at={row.next_check_at} show="ago" /> },
     {
       id: "reason",
       name: say("reason"),
-      width: "minmax(120px, 1.4fr)",
+      width: "minmax(140px, 2fr)",
       cell: (row) => <Raw text={row.reason ?? "–"} />,
     },
   ];
@@ -62,15 +88,14 @@ export default function HalvesPage() {
         values={state ? { state } : {}}
         onChange={(next) => void navigate({ search: next })}
       />
-      <Stale at={list.at} error={list.error} />
-      {list.loading && <Loading />}
-      {Boolean(list.error) && list.items.length === 0 && <Broken error={list.error} again={list.again} />}
-      {!list.loading && !list.error && list.items.length === 0 && (
-        <Empty title={say("empty")}>
-          <p>{say(state ? "emptyFiltered" : "emptyWhat")}</p>
-        </Empty>
-      )}
-      {list.items.length > 0 && (
+      <Listing
+        list={list}
+        empty={
+          <Empty title={say("empty")}>
+            <p>{say(state ? "emptyFiltered" : "emptyWhat")}</p>
+          </Empty>
+        }
+      >
         <Table
           name="half-messages"
           label={say("title")}
@@ -80,7 +105,7 @@ export default function HalvesPage() {
           more={list.more}
           onOpen={(row) => void navigate({ search: { state, id: row.id } })}
         />
-      )}
+      </Listing>
     </Page>
   );
 }

@@ -8,6 +8,7 @@ import { Key } from "../../ui/Key";
 import { Facts } from "../../ui/Page";
 import { Raw } from "../../ui/Raw";
 import { Time } from "../../ui/Time";
+import { Verdict } from "../../ui/Verdict";
 import css from "./MessagePage.module.css";
 import { words } from "./words";
 
@@ -55,7 +56,7 @@ export function Head({ message }: { message: Message }) {
       />
       <Facts
         of={[
-          [say("kind"), message.kind],
+          [say("kind"), <Verdict key="kind" word={message.kind} />],
           [say("sent"), <Time key="time" at={message.time} />],
           [say("place"), place],
           [say("trace"), trace ? <code key="trace">{trace}</code> : "–"],

@@ -4,9 +4,11 @@ import type { Message, State } from "../../api/shapes";
 import { shortVersion } from "../../format/id";
 import { between } from "../../format/time";
 import { useWords } from "../../i18n/context";
+import { Glyph, type Shape } from "../../ui/Phase";
 import { Raw } from "../../ui/Raw";
 import { Mark } from "../../ui/State";
 import { Time } from "../../ui/Time";
+import { Verdict } from "../../ui/Verdict";
 import css from "./MessagePage.module.css";
 import type { Event } from "./story";
 import { words } from "./words";
@@ -15,13 +17,15 @@ interface FrameProps {
   mark: State | null;
   at?: string | null | undefined;
   ahead?: boolean;
+  /** What stands in place of a state. */
+  shape?: Shape;
   children: ReactNode;
 }
 
-function Frame({ mark, at, ahead = false, children }: FrameProps) {
+function Frame({ mark, at, ahead = false, shape = "waits", children }: FrameProps) {
   return (
     <div className={css["event"]}>
-      <span className={css["dot"]}>{mark ? <Mark state={mark} /> : "·"}</span>
+      <span className={css["dot"]}>{mark ? <Mark state={mark} /> : <Glyph shape={shape} />}</span>
       <span className={css["when"]}>{at ? <Time at={at} show={ahead ? "ago" : "exact"} /> : ""}</span>
       <div className={css["what"]}>{children}</div>
     </div>
@@ -58,14 +62,17 @@ export function Moment({ event, message }: { event: Event; message: Message }) {
     case "due":
       return (
         <Frame mark={null} at={event.at} ahead>
-          <Time at={event.at} /> <span className={css["note"]}>{say("dueAt")}</span>
+          <b>{say("due")}</b>{" "}
+          <span className={css["note"]}>
+            {say("dueAt")} <Time at={event.at} show="exact" />
+          </span>
         </Frame>
       );
     case "sendFail":
       return (
         <Frame mark="SEND_FAIL">
           <b>{say("sendFail")}</b> <span className={css["note"]}>{say(event.retrying ? "resends" : "resendsNot")}</span>
-          {event.reason && <Reason text={event.reason} />}
+          {event.reason && <Reason text={event.reason} state="SEND_FAIL" />}
         </Frame>
       );
     case "received":
@@ -91,13 +98,21 @@ export function Moment({ event, message }: { event: Event; message: Message }) {
           </span>
         </Frame>
       );
+    case "held":
+      return (
+        <Frame mark={null} shape="stopped">
+          <b>{say("held")}</b> <span className={css["note"]}>{say("heldWhat")}</span>
+        </Frame>
+      );
+    case "blocked":
+      return <Frame mark={null}>{say("blocked")}</Frame>;
     case "waiting":
       return <Frame mark={null}>{say("waiting")}</Frame>;
     case "flight":
       return <Frame mark={null}>{say("firstFlight")}</Frame>;
     case "final":
       return (
-        <Frame mark={null}>
+        <Frame mark={null} shape="ended">
           <span className={css["note"]}>{say("final")}</span>
         </Frame>
       );
@@ -111,21 +126,26 @@ function AttemptMoment({ event }: { event: Event & { kind: "attempt" } }) {
     <Frame mark={state} at={attempt.started_at}>
       <b>{say("attempt", { n: attempt.number })}</b>{" "}
       <span className={css["note"]}>
-        {attempt.verdict} · {say("took", { time: between(attempt.started_at, attempt.finished_at) })}
+        <Verdict word={attempt.verdict} /> · {say("took", { time: between(attempt.started_at, attempt.finished_at) })}
         {attempt.version && (
           <>
             {" · "}
             <span title={attempt.version}>{say("version", { version: shortVersion(attempt.version) })}</span>
           </>
         )}
-        {attempt.node && ` · ${attempt.node}`}
+        {attempt.node && (
+          <>
+            {" · "}
+            <span className={css["whole"]}>{attempt.node}</span>
+          </>
+        )}
         {!attempt.counted && ` · ${say("notCounted")}`}
       </span>
-      {attempt.reason && <Reason text={attempt.reason} />}
+      {attempt.reason && <Reason text={attempt.reason} state={state} />}
       {attempt.log && (
         <details className={css["log"]}>
           <summary>{say("log")}</summary>
-          <pre>
+          <pre data-testid="log">
             <Raw text={attempt.log} />
           </pre>
         </details>
@@ -134,9 +154,12 @@ function AttemptMoment({ event }: { event: Event & { kind: "attempt" } }) {
   );
 }
 
-function Reason({ text }: { text: string }) {
+const TONES: Partial<Record<State, string>> = { SEND_FAIL: "--send-fail", PUSH_FAIL: "--push-fail" };
+
+function Reason({ text, state }: { text: string; state: State }) {
+  const colour = `var(${TONES[state] ?? "--handle-fail"})`;
   return (
-    <div className={css["reason"]} data-testid="reason">
+    <div className={css["reason"]} style={{ borderLeftColor: colour }} data-testid="reason">
       <Raw text={text} />
     </div>
   );

@@ -7,8 +7,11 @@ import { millis } from "../../format/time";
 import { useWords } from "../../i18n/context";
 import { Button, useWhyNot } from "../../ui/Button";
 import { useNow } from "../../ui/clock";
+import { Glyph } from "../../ui/Phase";
+import { Raw } from "../../ui/Raw";
 import { State } from "../../ui/State";
 import { RetryDialog } from "../deliveries/RetryDialog";
+import { useGroups } from "../shared";
 import css from "./MessagePage.module.css";
 import { Moment } from "./Moment";
 import { chapter, type Event, end, height, opening, start } from "./story";
@@ -39,6 +42,8 @@ function Chapter({ delivery, message, published }: ChapterProps) {
   const say = useWords(words);
   const whyNot = useWhyNot();
   const [retrying, setRetrying] = useState(false);
+  const stopped = useStopped(delivery.group);
+  const unfinished = delivery.settled_at === null && delivery.state !== "HANDLED";
   const failed = delivery.state === "HANDLE_FAIL" || delivery.state === "PUSH_FAIL";
   return (
     <article className={css["delivery"]} data-group={delivery.group}>
@@ -61,10 +66,26 @@ function Chapter({ delivery, message, published }: ChapterProps) {
           </Button>
         )}
       </div>
+      {unfinished && stopped && (
+        <p className={css["stands"]}>
+          <Glyph shape="stopped" />
+          <span>
+            {say("stands")}: <Raw text={stopped} />
+          </span>
+        </p>
+      )}
       <Line events={chapter(delivery)} message={message} before={published} />
       <RetryDialog deliveries={[delivery]} open={retrying} onClose={() => setRetrying(false)} />
     </article>
   );
+}
+
+/** Why a group takes nothing now; null while it does. */
+function useStopped(name: string): string | null {
+  const group = useGroups().data?.items.find((one) => one.group === name);
+  const binding = group?.bindings.find((one) => one.paused || one.blocked);
+  if (!group || !(group.paused || binding)) return null;
+  return group.why ?? binding?.why ?? binding?.blocked ?? "–";
 }
 
 interface LineProps {

@@ -40,11 +40,16 @@ it("the next attempt stands at the end of the story", () => {
 });
 
 it("what is over says so unless it was handled", () => {
-  expect(chapter({ ...delivery, next_attempt_at: null }).at(-1)?.kind).toBe("final");
+  const settled_at = delivery.next_attempt_at;
+  expect(chapter({ ...delivery, next_attempt_at: null, settled_at }).at(-1)?.kind).toBe("final");
   expect(chapter({ ...delivery, state: "HANDLED", next_attempt_at: null }).at(-1)?.kind).toBe("attempt");
   expect(chapter({ ...delivery, state: "COMMITTED", next_attempt_at: null, attempts: [] }).at(-1)?.kind).toBe(
     "waiting",
   );
+});
+
+it("a lane that waits for a person says so", () => {
+  expect(chapter({ ...delivery, next_attempt_at: null }).at(-1)?.kind).toBe("held");
 });
 
 it("gaps grow with time and stay on the page", () => {

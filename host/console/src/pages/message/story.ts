@@ -11,6 +11,8 @@ export type Event =
   | { kind: "attempt"; at: string; attempt: Attempt; state: State }
   | { kind: "duplicate"; at: string | null }
   | { kind: "next"; at: string; number: number }
+  | { kind: "held" }
+  | { kind: "blocked" }
   | { kind: "waiting" }
   | { kind: "flight" }
   | { kind: "final" };
@@ -40,6 +42,11 @@ export function chapter(delivery: Delivery): Event[] {
     events.push({ kind: "next", at: delivery.next_attempt_at, number: (delivery.attempts.at(-1)?.number ?? 0) + 1 });
   } else if (delivery.state === "COMMITTED") {
     events.push({ kind: delivery.received_at ? "waiting" : "flight" });
+  } else if (delivery.state === "HANDLE_FAIL" && !delivery.settled_at) {
+    // Open, without a next attempt: its lane stands still behind it.
+    events.push({ kind: "held" });
+  } else if (delivery.state === "PUSH_FAIL" && !delivery.settled_at) {
+    events.push({ kind: "blocked" });
   } else if (delivery.state !== "HANDLED") {
     events.push({ kind: "final" });
   }

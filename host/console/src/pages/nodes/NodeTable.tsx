@@ -30,9 +30,9 @@ export function NodeTable({ nodes }: { nodes: Node[] }) {
       {
         id: "lease",
         name: say("lease"),
-        width: "minmax(120px, 1fr)",
+        width: "minmax(84px, 1fr)",
         narrow: true,
-        cell: (row) => <Time at={row.lease_until} />,
+        cell: (row) => <Time at={row.lease_until} show="ago" />,
       },
     ],
     [say],

@@ -3,7 +3,9 @@ import { useMemo } from "react";
 import { useList } from "../../api/list";
 import type { LostRange, Node } from "../../api/shapes";
 import { useWords } from "../../i18n/context";
-import { Broken, Empty, Loading, Stale } from "../../ui/Notice";
+import { Count } from "../../ui/Count";
+import { Listing } from "../../ui/Listing";
+import { Empty } from "../../ui/Notice";
 import { Page, Section } from "../../ui/Page";
 import { Raw } from "../../ui/Raw";
 import { type Column, Table } from "../../ui/Table";
@@ -16,21 +18,27 @@ export default function NodesPage() {
   const nodes = useList<Node>("nodes", {});
   return (
     <Page title={say("title")} lead={say("about")}>
-      <Stale at={nodes.at} error={nodes.error} />
-      {nodes.loading && <Loading />}
-      {nodes.error !== null && nodes.items.length === 0 && <Broken error={nodes.error} again={nodes.again} />}
-      {!nodes.loading && !nodes.error && nodes.items.length === 0 && (
-        <Empty title={say("none")}>
-          <p>{say("noneWhat")}</p>
-        </Empty>
-      )}
-      {nodes.items.length > 0 && <NodeTable nodes={nodes.items} />}
+      <Listing
+        list={nodes}
+        empty={
+          <Empty title={say("none")}>
+            <p>{say("noneWhat")}</p>
+          </Empty>
+        }
+      >
+        <NodeTable nodes={nodes.items} />
+      </Listing>
       <Section title={say("lost")}>
         <p>{say("lostWhat")}</p>
         <Lost />
       </Section>
     </Page>
   );
+}
+
+/** A topic that was created anew tells where a group was, and not what it missed. */
+function isEmpty(range: LostRange): boolean {
+  return range.to_offset <= range.from_offset;
 }
 
 function Lost() {
@@ -44,10 +52,17 @@ function Lost() {
       {
         id: "range",
         name: say("range"),
-        width: "minmax(120px, 1fr)",
+        width: "minmax(110px, 1fr)",
         right: true,
         narrow: true,
-        cell: (row) => `${row.from_offset} – ${row.to_offset}`,
+        cell: (row) => (isEmpty(row) ? say("noneKnown") : `${row.from_offset} – ${row.to_offset - 1}`),
+      },
+      {
+        id: "records",
+        name: say("records"),
+        width: "72px",
+        right: true,
+        cell: (row) => <Count value={isEmpty(row) ? null : row.to_offset - row.from_offset} />,
       },
       {
         id: "reason",
@@ -55,21 +70,20 @@ function Lost() {
         width: "minmax(140px, 2fr)",
         cell: (row) => <Raw text={row.why} />,
       },
-      { id: "at", name: say("at"), width: "minmax(120px, 1fr)", cell: (row) => <Time at={row.found_at} /> },
+      { id: "at", name: say("at"), width: "88px", cell: (row) => <Time at={row.found_at} show="ago" /> },
     ],
     [say],
   );
-  if (list.loading) return <Loading />;
-  if (list.error && list.items.length === 0) return <Broken error={list.error} again={list.again} />;
-  if (list.items.length === 0) return <p>{say("noLost")}</p>;
   return (
-    <Table
-      name="lost"
-      label={say("lost")}
-      columns={columns}
-      rows={list.items}
-      rowKey={(row) => `${row.group} ${row.topic} ${row.partition} ${row.from_offset}`}
-      more={list.more}
-    />
+    <Listing list={list} empty={<p>{say("noLost")}</p>}>
+      <Table
+        name="lost"
+        label={say("lost")}
+        columns={columns}
+        rows={list.items}
+        rowKey={(row) => `${row.group} ${row.topic} ${row.partition} ${row.from_offset}`}
+        more={list.more}
+      />
+    </Listing>
   );
 }

@@ -3,8 +3,10 @@ import { useList } from "../../api/list";
 import type { Outbox } from "../../api/shapes";
 import { useWords } from "../../i18n/context";
 import { Count } from "../../ui/Count";
-import { Broken, Empty, Loading, Stale } from "../../ui/Notice";
+import { Listing } from "../../ui/Listing";
+import { Empty } from "../../ui/Notice";
 import { Page } from "../../ui/Page";
+import { Phase } from "../../ui/Phase";
 import { Raw } from "../../ui/Raw";
 import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
@@ -17,6 +19,8 @@ url = "postgres://courier@db/shop"
 table = "courier_outbox"
 
 courier outbox schema --for postgres | psql "postgres://owner@db/shop"`;
+
+const SHAPES = { running: "runs", failing: "stopped", starting: "waits" } as const;
 
 export default function OutboxesPage() {
   const say = useWords(words);
@@ -34,7 +38,7 @@ export default function OutboxesPage() {
       name: say("state"),
       width: "90px",
       narrow: true,
-      cell: (row) => <span className={row.state === "failing" ? css["failing"] : ""}>{say(row.state)}</span>,
+      cell: (row) => <Phase shape={SHAPES[row.state]}>{say(row.state)}</Phase>,
     },
     {
       id: "pending",
@@ -44,31 +48,30 @@ export default function OutboxesPage() {
       narrow: true,
       cell: (row) => <Count value={row.pending} />,
     },
-    { id: "oldest", name: say("oldest"), width: "180px", cell: (row) => <Time at={row.oldest_at} /> },
-    { id: "relayed", name: say("relayed"), width: "90px", right: true, cell: (row) => <Count value={row.relayed} /> },
-    { id: "refused", name: say("refused"), width: "80px", right: true, cell: (row) => <Count value={row.refused} /> },
-    { id: "node", name: say("node"), width: "minmax(80px, 0.6fr)", cell: (row) => <Raw text={row.node ?? "–"} /> },
+    { id: "oldest", name: say("oldest"), width: "84px", cell: (row) => <Time at={row.oldest_at} show="ago" /> },
+    { id: "relayed", name: say("relayed"), width: "72px", right: true, cell: (row) => <Count value={row.relayed} /> },
+    { id: "refused", name: say("refused"), width: "64px", right: true, cell: (row) => <Count value={row.refused} /> },
+    { id: "node", name: say("node"), width: "minmax(64px, 0.5fr)", cell: (row) => <Raw text={row.node ?? "–"} /> },
     { id: "table", name: say("table"), width: "minmax(110px, 0.8fr)", cell: (row) => <Raw text={row.table} /> },
     { id: "database", name: say("database"), width: "minmax(140px, 1.4fr)", cell: (row) => <Raw text={row.url} /> },
   ];
   const failing = list.items.filter((row) => row.why);
   return (
     <Page title={say("title")} lead={say("lead")}>
-      <Stale at={list.at} error={list.error} />
-      {list.loading && <Loading />}
-      {Boolean(list.error) && list.items.length === 0 && <Broken error={list.error} again={list.again} />}
-      {!list.loading && !list.error && list.items.length === 0 && (
-        <Empty title={say("empty")}>
-          <p>{say("emptyWhat")}</p>
-          <pre className={css["example"]}>{EXAMPLE}</pre>
-        </Empty>
-      )}
       {failing.map((row) => (
         <p key={row.name} className={css["why"]} role="alert">
           <b>{row.name}</b>: <Raw text={row.why ?? ""} />
         </p>
       ))}
-      {list.items.length > 0 && (
+      <Listing
+        list={list}
+        empty={
+          <Empty title={say("empty")}>
+            <p>{say("emptyWhat")}</p>
+            <pre className={css["example"]}>{EXAMPLE}</pre>
+          </Empty>
+        }
+      >
         <Table
           name="outboxes"
           label={say("title")}
@@ -77,7 +80,7 @@ export default function OutboxesPage() {
           rowKey={(row) => row.name}
           more={list.more}
         />
-      )}
+      </Listing>
     </Page>
   );
 }

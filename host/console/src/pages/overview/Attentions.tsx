@@ -5,6 +5,7 @@ import { useWords } from "../../i18n/context";
 import { Raw } from "../../ui/Raw";
 import { Mark } from "../../ui/State";
 import { Time } from "../../ui/Time";
+import { fold } from "./fold";
 import css from "./OverviewPage.module.css";
 import { pageOf } from "./page-of";
 import { words } from "./words";
@@ -25,7 +26,6 @@ const KINDS = {
 
 export function Attentions({ items }: { items: Attention[] }) {
   const say = useWords(words);
-  const navigate = useNavigate();
   if (items.length === 0) {
     return (
       <p className={css["calm"]}>
@@ -38,26 +38,17 @@ export function Attentions({ items }: { items: Attention[] }) {
     <section className={css["needs"]} aria-label={say("needs")}>
       <h2>{say("needs")}</h2>
       <ul>
-        {items.map((item) => {
+        {fold(items).map((item) => {
           const kind = KINDS[item.kind as keyof typeof KINDS];
-          const page = pageOf(item.path);
           return (
             <li key={`${item.kind} ${item.subject}`}>
               <Mark state="PUSH_FAIL" />
               <b>
-                <a
-                  href={page}
-                  onClick={(event) => {
-                    if (event.metaKey || event.ctrlKey) return;
-                    event.preventDefault();
-                    void navigate({ href: page });
-                  }}
-                >
-                  <Raw text={item.subject} />
-                </a>
+                <Subject text={item.subject} page={pageOf(item.path)} />
               </b>
               <span className={css["detail"]}>
                 {kind ? say(kind) : item.kind}: <Raw text={item.detail} />
+                {item.more > 0 && <span className={css["more"]}> {say("andMore", { n: item.more })}</span>}
               </span>
               {item.since ? <Time at={item.since} show="ago" /> : <span />}
             </li>
@@ -65,5 +56,21 @@ export function Attentions({ items }: { items: Attention[] }) {
         })}
       </ul>
     </section>
+  );
+}
+
+/** The way to more of it; where this page says all there is, just its name. */
+function Subject({ text, page }: { text: string; page: string }) {
+  const navigate = useNavigate();
+  if (page === "/") return <Raw text={text} />;
+  const open = (event: React.MouseEvent) => {
+    if (event.metaKey || event.ctrlKey) return;
+    event.preventDefault();
+    void navigate({ href: page });
+  };
+  return (
+    <a href={page} onClick={open}>
+      <Raw text={text} />
+    </a>
   );
 }

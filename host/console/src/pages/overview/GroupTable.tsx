@@ -37,7 +37,7 @@ export function GroupTable({ groups }: { groups: GroupOverview[] }) {
       {
         id: "group",
         name: say("group"),
-        width: "minmax(110px, 1fr)",
+        width: "minmax(104px, 1.3fr)",
         narrow: true,
         cell: (row) => (
           <Link to="/groups/$group" params={{ group: row.group }}>
@@ -48,14 +48,14 @@ export function GroupTable({ groups }: { groups: GroupOverview[] }) {
       {
         id: "state",
         name: say("state"),
-        width: "minmax(110px, 2fr)",
+        width: "minmax(104px, 1.8fr)",
         narrow: true,
         cell: (row) => <Running paused={row.paused} why={row.why} />,
       },
       {
         id: "lag",
         name: say("lagShort"),
-        width: "72px",
+        width: "64px",
         right: true,
         narrow: true,
         cell: (row) => <Count value={row.lag} />,
@@ -63,7 +63,7 @@ export function GroupTable({ groups }: { groups: GroupOverview[] }) {
       {
         id: "parked",
         name: say("parked"),
-        width: "72px",
+        width: "56px",
         right: true,
         cell: (row) => <Count value={row.open.waiting + row.open.retrying + row.open.push_fail + row.open.held} />,
       },
@@ -81,13 +81,13 @@ export function GroupTable({ groups }: { groups: GroupOverview[] }) {
         right: true,
         cell: (row) => <Count value={row.per_minute.failed} />,
       },
-      { id: "p50", name: say("p50"), width: "72px", right: true, cell: (row) => ms(row.p50_ms) },
-      { id: "p99", name: say("p99"), width: "72px", right: true, cell: (row) => ms(row.p99_ms) },
-      { id: "total", name: say("total"), width: "88px", right: true, cell: (row) => <Count value={row.handled} /> },
+      { id: "p50", name: say("p50"), width: "64px", right: true, cell: (row) => ms(row.p50_ms) },
+      { id: "p99", name: say("p99"), width: "64px", right: true, cell: (row) => ms(row.p99_ms) },
+      { id: "total", name: say("total"), width: "68px", right: true, cell: (row) => <Count value={row.handled} /> },
       {
         id: "failed",
         name: say("failedTotal"),
-        width: "72px",
+        width: "60px",
         right: true,
         cell: (row) => <Count value={row.failed} />,
       },

@@ -9,6 +9,8 @@ const PAGES: Record<string, string> = {
   outboxes: "/outboxes",
   redrives: "/redrives",
   nodes: "/nodes",
+  "lost-ranges": "/nodes",
+  "dead-letters": "/dead-letters",
   delayed: "/delayed",
 };
 

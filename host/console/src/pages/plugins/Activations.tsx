@@ -15,18 +15,18 @@ export function Activations({ plugin }: { plugin: Plugin }) {
   const say = useWords(words);
   const columns = useMemo<Column<Activation>[]>(
     () => [
-      { id: "at", name: say("since"), width: "minmax(150px, 1fr)", narrow: true, cell: (row) => <Time at={row.at} /> },
+      { id: "at", name: say("since"), width: "minmax(136px, 1fr)", narrow: true, cell: (row) => <Time at={row.at} /> },
       {
         id: "version",
         name: say("version"),
-        width: "minmax(110px, 1fr)",
+        width: "minmax(90px, 1fr)",
         narrow: true,
         cell: (row) => <Id id={row.version} short={shortVersion(row.version)} what={say("version")} />,
       },
       {
         id: "by",
         name: say("activatedBy"),
-        width: "minmax(80px, 2fr)",
+        width: "minmax(52px, 2fr)",
         narrow: true,
         cell: (row) => <Raw text={row.by} />,
       },

@@ -56,6 +56,7 @@ export default function PluginPage() {
                   key={version.version}
                   plugin={plugin}
                   version={version}
+                  groups={bound}
                   onActivate={() => setActivating(version.version)}
                 />
               ))}

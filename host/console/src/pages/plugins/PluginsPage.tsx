@@ -6,7 +6,8 @@ import type { Plugin } from "../../api/shapes";
 import { shortVersion } from "../../format/id";
 import { useWords } from "../../i18n/context";
 import { Id } from "../../ui/Id";
-import { Broken, Empty, Loading, Stale } from "../../ui/Notice";
+import { Listing } from "../../ui/Listing";
+import { Empty } from "../../ui/Notice";
 import { Page } from "../../ui/Page";
 import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
@@ -23,7 +24,7 @@ export default function PluginsPage() {
       {
         id: "name",
         name: say("name"),
-        width: "minmax(130px, 1.2fr)",
+        width: "minmax(110px, 1.2fr)",
         narrow: true,
         cell: (row) => (
           <Link to="/plugins/$name" params={{ name: row.name }}>
@@ -34,7 +35,7 @@ export default function PluginsPage() {
       {
         id: "active",
         name: say("active"),
-        width: "minmax(120px, 1fr)",
+        width: "minmax(96px, 1fr)",
         narrow: true,
         cell: (row) =>
           row.active ? <Id id={row.active} short={shortVersion(row.active)} what={say("version")} /> : say("noActive"),
@@ -42,13 +43,13 @@ export default function PluginsPage() {
       {
         id: "since",
         name: say("since"),
-        width: "minmax(160px, 1fr)",
-        cell: (row) => <Time at={row.activations[0]?.at} />,
+        width: "88px",
+        cell: (row) => <Time at={row.activations[0]?.at} show="ago" />,
       },
       {
         id: "wants",
         name: say("wants"),
-        width: "minmax(160px, 2fr)",
+        width: "minmax(160px, 3.4fr)",
         cell: (row) => {
           const version = row.versions.find((one) => one.version === row.active) ?? row.versions[0];
           const uses = wants(version?.imports ?? []).words;
@@ -68,16 +69,15 @@ export default function PluginsPage() {
   );
   return (
     <Page title={say("title")} lead={say("about")}>
-      <Stale at={list.at} error={list.error} />
-      {list.loading && <Loading />}
-      {list.error !== null && list.items.length === 0 && <Broken error={list.error} again={list.again} />}
-      {!list.loading && !list.error && list.items.length === 0 && (
-        <Empty title={say("none")}>
-          <p>{say("noneWhat")}</p>
-          <pre>courier plugin push order-handler order-handler.wasm --activate</pre>
-        </Empty>
-      )}
-      {list.items.length > 0 && (
+      <Listing
+        list={list}
+        empty={
+          <Empty title={say("none")}>
+            <p>{say("noneWhat")}</p>
+            <pre>courier plugin push order-handler order-handler.wasm --activate</pre>
+          </Empty>
+        }
+      >
         <Table
           name="plugins"
           label={say("title")}
@@ -86,7 +86,7 @@ export default function PluginsPage() {
           rowKey={(row) => row.name}
           onOpen={(row) => void navigate({ to: "/plugins/$name", params: { name: row.name } })}
         />
-      )}
+      </Listing>
       <Upload onDone={(name) => void navigate({ to: "/plugins/$name", params: { name } })} />
     </Page>
   );

@@ -1,5 +1,5 @@
 /** One version of a plugin. */
-import type { Plugin, Version } from "../../api/shapes";
+import type { Group, Plugin, Version } from "../../api/shapes";
 import { shortVersion } from "../../format/id";
 import { bytes } from "../../format/number";
 import { useWords } from "../../i18n/context";
@@ -8,6 +8,7 @@ import { Id } from "../../ui/Id";
 import { Raw } from "../../ui/Raw";
 import { Mark } from "../../ui/State";
 import { Time } from "../../ui/Time";
+import { Claims, Reach } from "./Claims";
 import css from "./Upload.module.css";
 import { wants } from "./wants";
 import { words } from "./words";
@@ -15,10 +16,12 @@ import { words } from "./words";
 interface Props {
   plugin: Plugin;
   version: Version;
+  /** For what their bindings allow. */
+  groups: Group[];
   onActivate: () => void;
 }
 
-export function VersionRow({ plugin, version, onActivate }: Props) {
+export function VersionRow({ plugin, version, groups, onActivate }: Props) {
   const say = useWords(words);
   const whyNot = useWhyNot();
   const active = plugin.active === version.version;
@@ -51,6 +54,8 @@ export function VersionRow({ plugin, version, onActivate }: Props) {
         {[...uses.words.map((word) => say(word)), say("always")].join(" · ")}
         {uses.other.length > 0 && <Raw text={say("other", { list: uses.other.join(", ") })} />}
       </div>
+      <Claims version={version} />
+      <Reach name={plugin.name} version={version} groups={groups} />
       <details>
         <summary>
           {say("imports")} ({version.imports.length}), {say("exports")} ({version.exports.length})

@@ -31,3 +31,26 @@ export function wants(imports: readonly string[]): Wants {
   }
   return { words: [...found], other };
 }
+
+/** What a component says of itself, as its SDK wrote it down. */
+export interface Made {
+  group?: string;
+  topics?: string[];
+  types?: string[];
+  publishes?: string[];
+}
+
+/** The claims that are well formed; a component may say anything of itself. */
+export function made(claims: unknown): Made {
+  if (typeof claims !== "object" || claims === null) return {};
+  const said = claims as Record<string, unknown>;
+  const texts = (value: unknown) =>
+    Array.isArray(value) && value.length > 0 ? value.filter((one) => typeof one === "string") : undefined;
+  const found: Made = {};
+  if (typeof said["group"] === "string") found.group = said["group"];
+  for (const name of ["topics", "types", "publishes"] as const) {
+    const list = texts(said[name]);
+    if (list) found[name] = list;
+  }
+  return found;
+}

@@ -3,13 +3,17 @@ import { useNavigate } from "@tanstack/react-router";
 import { useList } from "../../api/list";
 import { useWords } from "../../i18n/context";
 import { Id } from "../../ui/Id";
-import { Broken, Loading } from "../../ui/Notice";
+import { Listing } from "../../ui/Listing";
+import { Phase, type Shape } from "../../ui/Phase";
 import { Raw } from "../../ui/Raw";
 import { State } from "../../ui/State";
 import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
 import type { Item, ItemState } from "./shapes";
 import { words } from "./words";
+
+type Unsettled = Exclude<ItemState, "HANDLED" | "HANDLE_FAIL">;
+const SHAPES: Record<Unsettled, Shape> = { WAITING: "waits", RUNNING: "runs", SKIPPED: "ended" };
 
 export function Items({ id }: { id: string }) {
   const say = useWords(words);
@@ -25,7 +29,7 @@ export function Items({ id }: { id: string }) {
         row.state === "HANDLED" || row.state === "HANDLE_FAIL" ? (
           <State state={row.state} />
         ) : (
-          say(row.state as ItemState)
+          <Phase shape={SHAPES[row.state as Unsettled] ?? "waits"}>{say(row.state as ItemState)}</Phase>
         ),
     },
     {
@@ -45,20 +49,20 @@ export function Items({ id }: { id: string }) {
     { id: "asked", name: say("asked"), width: "140px", cell: (row) => <Time at={row.asked_at} show="exact" /> },
     { id: "ended", name: say("ended"), width: "140px", cell: (row) => <Time at={row.finished_at} show="exact" /> },
   ];
-  if (list.loading) return <Loading />;
-  if (list.error && list.items.length === 0) return <Broken error={list.error} again={list.again} />;
   const open = (row: Item) => {
     if (row.message_id) void navigate({ to: "/messages/$id", params: { id: row.message_id } });
   };
   return (
-    <Table
-      name="redrive-items"
-      label={say("items")}
-      columns={columns}
-      rows={list.items}
-      rowKey={(row) => row.delivery}
-      more={list.more}
-      onOpen={open}
-    />
+    <Listing list={list} empty={<p>{say("noItems")}</p>}>
+      <Table
+        name="redrive-items"
+        label={say("items")}
+        columns={columns}
+        rows={list.items}
+        rowKey={(row) => row.delivery}
+        more={list.more}
+        onOpen={open}
+      />
+    </Listing>
   );
 }

@@ -5,14 +5,16 @@ import { useState } from "react";
 import { change, get, path } from "../../api/client";
 import { useWords } from "../../i18n/context";
 import { Button, useWhyNot } from "../../ui/Button";
+import { Count } from "../../ui/Count";
 import { Confirm, Refusal } from "../../ui/Dialog";
 import { Broken, Loading, Strip } from "../../ui/Notice";
 import { Facts, Page, Section } from "../../ui/Page";
 import { Raw } from "../../ui/Raw";
 import { Time } from "../../ui/Time";
+import { Sentence } from "../Sentence";
 import { Items } from "./Items";
 import { Progress } from "./Progress";
-import css from "./Redrives.module.css";
+import { RedriveMark } from "./RedriveMark";
 import { isOver, open, type Redrive, type RedriveState } from "./shapes";
 import { words } from "./words";
 
@@ -27,8 +29,10 @@ export default function RedrivePage() {
     queryFn: ({ signal }) => get<Redrive>(path("redrives", id), { signal }),
     refetchInterval: (query) => (query.state.data && isOver(query.state.data) ? false : 1_000),
   });
-  if (error && !data) return <Broken error={error} again={() => void refetch()} />;
-  if (!data) return <Loading />;
+  const title = `${say("id")} #${id}`;
+  if (!data) {
+    return <Page title={title}>{error ? <Broken error={error} again={() => void refetch()} /> : <Loading />}</Page>;
+  }
   const tell = async (word: "run" | "pause") => {
     setRefused(null);
     try {
@@ -55,25 +59,19 @@ export default function RedrivePage() {
     </>
   );
   return (
-    <Page title={`${say("id")} #${id}`} lead={say(data.state as RedriveState)} actions={actions}>
+    <Page title={title} lead={<RedriveMark state={data.state as RedriveState} />} actions={actions}>
       <Refusal error={refused} />
       <Progress of={data} />
       {data.truncated && <Strip>{say("truncated")}</Strip>}
       <Facts
         of={[
           [say("group"), <Raw key="group" text={data.group} />],
-          [
-            say("filter"),
-            <span key="filter" className={css["filter"]}>
-              {data.replay && `${say("replay")} `}
-              <Raw text={JSON.stringify(data.filter)} />
-            </span>,
-          ],
+          [say("filter"), <Sentence key="filter" filter={data.filter as Record<string, unknown>} />],
           [say("rate"), say("aSecond", { n: data.rate })],
-          [say("handled"), data.handled],
-          [say("failed"), data.failed],
-          [say("skipped"), data.skipped],
-          [say("under"), data.running],
+          [say("handled"), <Count key="handled" value={data.handled} />],
+          [say("failed"), <Count key="failed" value={data.failed} />],
+          [say("skipped"), <Count key="skipped" value={data.skipped} />],
+          [say("under"), <Count key="under" value={data.running} />],
           [say("by"), <Raw key="by" text={data.by} />],
           [say("created"), <Time key="created" at={data.created_at} />],
           [say("started"), <Time key="started" at={data.started_at} />],
@@ -90,6 +88,7 @@ export default function RedrivePage() {
         title={say("cancelTitle")}
         what={say("cancelWhat", { n: open(data) })}
         act={say("cancelAct")}
+        audit={{ action: "cancel redrive", subject: id }}
         onAct={async () => {
           await change("DELETE", path("redrives", id));
           await refetch();

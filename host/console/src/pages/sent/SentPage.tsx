@@ -10,10 +10,10 @@ import { useWords } from "../../i18n/context";
 import { Button, useWhyNot } from "../../ui/Button";
 import { Confirm } from "../../ui/Dialog";
 import { Filters } from "../../ui/Filters";
-import { Broken, Empty, Loading, Stale, Strip } from "../../ui/Notice";
+import { Listing } from "../../ui/Listing";
+import { Empty } from "../../ui/Notice";
 import { Page } from "../../ui/Page";
 import { Table } from "../../ui/Table";
-import { words as common } from "../../ui/words";
 import { useFilters } from "../shared";
 import { useColumns } from "./columns";
 import { words } from "./words";
@@ -24,7 +24,6 @@ const EXAMPLE = `courier publish order '{"order_id": "o-1"}' --type OrderCreated
 
 export default function SentPage() {
   const say = useWords(words);
-  const sayCommon = useWords(common);
   const whyNot = useWhyNot();
   const cache = useQueryClient();
   const filter = route.useSearch();
@@ -48,17 +47,15 @@ export default function SentPage() {
         values={filter}
         onChange={(next) => void navigate({ search: next })}
       />
-      <Stale at={list.at} error={list.error} />
-      {list.truncated && <Strip>{sayCommon("truncated")}</Strip>}
-      {list.loading && <Loading />}
-      {list.error !== null && list.items.length === 0 && <Broken error={list.error} again={list.again} />}
-      {!list.loading && !list.error && list.items.length === 0 && (
-        <Empty title={say("nothing")}>
-          <p>{say("nothingWhat")}</p>
-          <pre>{EXAMPLE}</pre>
-        </Empty>
-      )}
-      {list.items.length > 0 && (
+      <Listing
+        list={list}
+        empty={
+          <Empty title={say("nothing")}>
+            <p>{say("nothingWhat")}</p>
+            <pre>{EXAMPLE}</pre>
+          </Empty>
+        }
+      >
         <Table
           name="sent"
           label={say("title")}
@@ -76,7 +73,7 @@ export default function SentPage() {
             ) : undefined
           }
         />
-      )}
+      </Listing>
       <Confirm
         open={asking}
         onClose={() => setAsking(false)}

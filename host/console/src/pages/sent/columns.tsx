@@ -22,17 +22,17 @@ export function useColumns(): Column<Message>[] {
       {
         id: "state",
         name: say("state"),
-        width: "118px",
+        width: "minmax(118px, 1fr)",
         narrow: true,
         cell: (row) => <State state={row.state} retrying={row.retrying} />,
       },
       { id: "key", name: say("key"), width: "minmax(104px, 1.1fr)", narrow: true, cell: (row) => <Key of={row} /> },
-      { id: "type", name: say("type"), width: "minmax(90px, 1fr)", cell: (row) => <Raw text={row.type ?? "–"} /> },
+      { id: "type", name: say("type"), width: "minmax(104px, 1.1fr)", cell: (row) => <Raw text={row.type ?? "–"} /> },
       { id: "topic", name: say("topic"), width: "minmax(64px, 0.8fr)", cell: (row) => <Raw text={row.topic} /> },
       {
         id: "source",
         name: say("source"),
-        width: "minmax(60px, 0.8fr)",
+        width: "minmax(84px, 0.8fr)",
         cell: (row) => <Raw text={row.source ?? "–"} />,
       },
       {
@@ -48,7 +48,7 @@ export function useColumns(): Column<Message>[] {
         right: true,
         cell: (row) =>
           row.partition === null ? (
-            row.deliver_at ? (
+            row.deliver_at && row.state === "COMMITTED" ? (
               <>
                 {say("due")} <Time at={row.deliver_at} show="ago" />
               </>
