@@ -28,5 +28,6 @@ mod reload;
 mod sender;
 mod servers;
 mod store_conformance;
+mod strangers;
 mod transactions;
 mod uploads;

@@ -6,6 +6,7 @@
 //! given back.
 
 mod dev;
+mod door;
 pub mod fleet;
 mod holder;
 mod policy;
@@ -15,7 +16,6 @@ mod seek;
 mod stalls;
 pub mod upkeep;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,6 +196,11 @@ impl Host {
     /// Serves until a signal comes; then drains.
     async fn run(mut self, file: File) -> anyhow::Result<()> {
         let listen = self.config.server.listen;
+        anyhow::ensure!(
+            !self.config.leaves_open(listen),
+            "{listen} can be reached from other machines, and no token is needed: \
+             listen on 127.0.0.1, or add [auth] with tokens to the configuration"
+        );
         let listener = tokio::net::TcpListener::bind(listen)
             .await
             .with_context(|| format!("cannot listen on {listen} ([server] listen)"))?;
@@ -205,9 +210,7 @@ impl Host {
         self.fleet.apply(&self.config.bindings).await?;
         self.outboxes.apply(&self.config.outboxes);
         let stop = self.stop.clone();
-        let service = api::router(self.api.clone()).into_make_service_with_connect_info::<SocketAddr>();
-        let server = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
-        let server = tokio::spawn(async move { server.await });
+        let server = tokio::spawn(door::keep(listener, api::router(self.api.clone()), door::Bounds::USUAL, stop));
         tracing::info!(%address, groups = self.fleet.bound().len(), "ready: http://{address}");
 
         let mut signals = Signals::listen()?;

@@ -25,6 +25,23 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
     metrics::describe_histogram!("courier_attempt_seconds", metrics::Unit::Seconds, "How long attempts take");
     metrics::describe_histogram!("courier_settle_seconds", metrics::Unit::Seconds, "How long group commits take");
     metrics::describe_counter!("courier_messages_total", "Messages taken from senders");
+    metrics::describe_counter!("courier_transactions_total", "Half messages prepared, and what became of them");
+    metrics::describe_counter!(
+        "courier_duplicates_total",
+        "Deliveries dropped because their message was handled already"
+    );
+    metrics::describe_counter!("courier_broadcast_unheard_total", "Broadcasts that no node was there to hear");
+    metrics::describe_counter!("courier_swept_total", "Deliveries taken up again that nobody had been working on");
+    metrics::describe_counter!(
+        "courier_orphaned_partitions_total",
+        "Partitions of ours that nobody worked on, claimed again"
+    );
+    metrics::describe_counter!("courier_reload_failures_total", "Changed configurations that changed nothing");
+    metrics::describe_gauge!("courier_stalled_partitions", "Partitions that an open transaction holds back");
+    metrics::describe_gauge!("courier_outbox_failing", "Whether an outbox cannot be relayed now");
+    metrics::describe_gauge!("courier_outbox_pending", "Rows that wait in an outbox");
+    metrics::describe_counter!("courier_outbox_relayed_total", "Rows of outboxes that became messages");
+    metrics::describe_counter!("courier_outbox_refused_total", "Rows of outboxes that are no valid messages");
     metrics::counter!("courier_stale_writes_total").absolute(0);
     Ok(handle)
 }

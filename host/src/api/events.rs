@@ -119,9 +119,17 @@ pub struct Change {
 }
 
 impl Change {
-    fn is_for(&self, caller: &Caller) -> bool {
-        self.group.as_deref().is_none_or(|group| caller.sees_group(group))
-            && self.topic.as_deref().is_none_or(|topic| caller.sees_topic(topic))
+    fn is_for(&self, app: &App, caller: &Caller) -> bool {
+        let seen = self.group.as_deref().is_none_or(|group| caller.sees_group(group))
+            && self.topic.as_deref().is_none_or(|topic| caller.sees_topic(topic));
+        let whole = self.group.as_deref().filter(|_| self.topic.is_none() && caller.topics().is_some());
+        // Who is held to topics hears of a group by those of its bindings.
+        let reads = |group: &str| {
+            let bindings = app.groups.bindings();
+            let mut topics = bindings.iter().filter(|binding| binding.group == group).flat_map(|one| &one.topics);
+            topics.any(|topic| caller.sees_topic(topic))
+        };
+        seen && whole.is_none_or(reads)
     }
 }
 
@@ -190,7 +198,7 @@ pub(super) async fn events(
         Problem::unavailable(format!("{MAX_LISTENERS} listeners are connected, which is the most; close one"))
     })?;
     let caller: Caller = (*caller).clone();
-    let changes = changes(app.events.changes.subscribe(), caller.clone());
+    let changes = changes(app.clone(), caller.clone());
     let closed = app.events.closed.clone();
     let events = stream::select(counters(app, caller), changes).map(move |event| {
         // The place is free again when the stream is dropped.
@@ -217,12 +225,13 @@ fn counters(app: App, caller: Caller) -> impl Stream<Item = Event> {
     })
 }
 
-fn changes(receiver: broadcast::Receiver<Change>, caller: Caller) -> impl Stream<Item = Event> {
-    stream::unfold((receiver, caller), |(mut receiver, caller)| async {
+fn changes(app: App, caller: Caller) -> impl Stream<Item = Event> {
+    let receiver = app.events.changes.subscribe();
+    stream::unfold((app, receiver, caller), |(app, mut receiver, caller)| async {
         loop {
             match receiver.recv().await {
-                Ok(change) if change.is_for(&caller) => {
-                    return Some((Event::default().event("change").data(change.path), (receiver, caller)));
+                Ok(change) if change.is_for(&app, &caller) => {
+                    return Some((Event::default().event("change").data(change.path), (app, receiver, caller)));
                 }
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,

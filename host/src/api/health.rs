@@ -25,9 +25,26 @@ pub struct Alive {
 pub struct Readiness {
     /// Whether the host should get requests.
     pub ready: bool,
-    /// Each thing that this rests on.
-    #[serde(flatten)]
-    pub state: Ready,
+    /// The store answers.
+    pub store: bool,
+    /// Its migrations are done.
+    pub migrated: bool,
+    /// Sends are accepted.
+    pub accepting: bool,
+    /// What is away without stopping the host, for example `kafka`.
+    pub degraded: Vec<String>,
+    /// Why something does not hold, for people.
+    pub reasons: Vec<String>,
+}
+
+impl From<Ready> for Readiness {
+    fn from(state: Ready) -> Self {
+        let ready = state.is_ready();
+        let Ready { store, migrated, accepting, degraded, mut reasons } = state;
+        let (degraded, whys): (Vec<_>, Vec<_>) = degraded.into_iter().map(|one| (one.what, one.why)).unzip();
+        reasons.extend(whys);
+        Self { ready, store, migrated, accepting, degraded, reasons }
+    }
 }
 
 /// Whether the process lives. Needs no token.
@@ -55,9 +72,9 @@ pub(super) async fn alive() -> Json<Alive> {
     security(())
 )]
 pub(super) async fn ready(State(app): State<App>) -> Response {
-    let state = app.health.ready().await;
-    let status = if state.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready: state.is_ready(), state })).into_response()
+    let readiness = Readiness::from(app.health.ready().await);
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness)).into_response()
 }
 
 /// Metrics as Prometheus reads them. They name every group and topic, so a

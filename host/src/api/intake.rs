@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::problem::Problem;
+use super::shape;
 
 /// A request's messages, all together.
 pub const MAX_PUBLISH_BYTES: usize = 16 * 1024 * 1024;
@@ -31,6 +32,8 @@ pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
 /// for its share before it is read, within the time that it has in all: were
 /// shares taken while reading, many half-read bodies could wait for each other.
 const MAX_INTAKE_KIB: u32 = 256 * 1024;
+/// How long a body may stand still before its client is taken to be gone.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// What is read of a body that nobody wants, before the connection is closed.
 const MAX_DRAIN_BYTES: usize = 64 * 1024 * 1024;
 /// How long that may take.
@@ -50,8 +53,14 @@ pub struct Taken {
 /// Reads a body of at most `limit` bytes.
 ///
 /// # Errors
-/// 413 that says the limit; 400 when the client stopped in the middle.
+/// 413 that says the limit; 415 for a body that is packed; 400 when the client
+/// stopped in the middle, 408 when it went on too slowly.
 pub async fn read(headers: &HeaderMap, body: Body, limit: usize, what: &str) -> Result<Taken, Problem> {
+    if let Some(coding) = packing(headers) {
+        return Err(Problem::unsupported_media(format!(
+            "{what} is taken as it is, and this comes with content-encoding {coding:?}; send it without"
+        )));
+    }
     let too_large = || Problem::too_large(format!("{what} may have {} at most, and this has more", size(limit)));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|announced: usize| announced > limit) {
@@ -62,7 +71,7 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: usize, what: &str) -> 
     let share = SHARES.acquire_many(share.min(MAX_INTAKE_KIB)).await.map_err(Problem::internal)?;
     let mut taken = BytesMut::with_capacity(announced.unwrap_or(0));
     let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
+    while let Some(chunk) = next_within(MAX_PAUSE, &mut chunks, taken.len()).await? {
         let chunk = chunk.map_err(|error| {
             Problem::bad_request("broken request", format!("the body ended before its end: {error}"))
         })?;
@@ -72,6 +81,18 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: usize, what: &str) -> 
         taken.extend_from_slice(&chunk);
     }
     Ok(Taken { bytes: taken.freeze(), _share: share })
+}
+
+/// The next of a body of which `taken` bytes are here.
+async fn next_within<S: Stream + Unpin>(
+    pause: Duration,
+    chunks: &mut S,
+    taken: usize,
+) -> Result<Option<S::Item>, Problem> {
+    tokio::time::timeout(pause, chunks.next()).await.map_err(|_| {
+        let detail = format!("nothing came for {pause:?} after {taken} bytes of the body; send all of it");
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "took too long", detail)
+    })
 }
 
 fn size(bytes: usize) -> String {
@@ -91,8 +112,15 @@ pub async fn command<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Re
             "the body of this request is JSON; send it with content-type: application/json",
         ));
     }
-    serde_json::from_slice(text)
-        .map_err(|error| Problem::bad_request("bad body", format!("the body is wrong: {error}")))
+    shape::object_in(text).map_err(|why| Problem::bad_request("bad body", format!("the body is wrong: {why}")))
+}
+
+/// How the body is packed, if it is. What is packed would be measured, kept
+/// and handed on as bytes that nobody could unpack: the header goes no further.
+fn packing(headers: &HeaderMap) -> Option<String> {
+    let codings = headers.get_all(header::CONTENT_ENCODING).into_iter();
+    let mut codings = codings.map(|coding| String::from_utf8_lossy(coding.as_bytes()).trim().to_ascii_lowercase());
+    codings.find(|coding| !coding.is_empty() && coding != "identity")
 }
 
 /// The media type without its parameters, in lower case.
@@ -112,7 +140,9 @@ pub async fn drain(request: Request, next: Next) -> Response {
     let lent = Lent::new(body);
     let mut response = next.run(Request::from_parts(parts, Body::from_stream(lent.stream()))).await;
     let waits_for_leave = asked_first && !lent.look().begun;
-    if !waits_for_leave && tokio::time::timeout(MAX_DRAIN_TIME, lent.drop_rest()).await != Ok(true) {
+    // Of a client that stood still for long nothing more is awaited.
+    let gone = response.status() == StatusCode::REQUEST_TIMEOUT;
+    if gone || !waits_for_leave && tokio::time::timeout(MAX_DRAIN_TIME, lent.drop_rest()).await != Ok(true) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -190,16 +220,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_that_stands_still_is_given_up() {
+        let mut halted = Box::pin(stream::iter([1]).chain(stream::pending()));
+        assert_eq!(next_within(MAX_PAUSE, &mut halted, 0).await.unwrap(), Some(1));
+        let problem = next_within(Duration::from_millis(10), &mut halted, 1).await.unwrap_err();
+        assert_eq!(problem.status, 408);
+        assert!(problem.detail.contains("after 1 bytes"), "{}", problem.detail);
+    }
+
+    #[tokio::test]
+    async fn a_packed_body_is_refused_before_it_is_taken_for_something_else() {
+        let packed = |coding| HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(coding))]);
+        let problem = read(&packed("GZIP"), Body::from("x"), 1024, "a component").await.unwrap_err();
+        assert_eq!(problem.status, 415);
+        assert!(problem.detail.contains("content-encoding \"gzip\""), "{}", problem.detail);
+        assert_eq!(read(&packed("identity"), Body::from("x"), 1024, "it").await.unwrap().bytes, "x");
+    }
+
+    #[tokio::test]
     async fn a_command_says_what_is_wrong_with_it() {
         let json = typed("application/json; charset=utf-8");
         assert_eq!(command::<Why>(&json, Body::from(r#"{"why":"x"}"#)).await.unwrap().why.as_deref(), Some("x"));
         assert_eq!(command::<Why>(&HeaderMap::new(), Body::empty()).await.unwrap().why, None);
         let problem = command::<Why>(&json, Body::from(r#"{"wy":1}"#)).await.unwrap_err();
-        assert!(
-            problem.detail.contains("unknown field `wy`") && problem.detail.contains("`why`"),
-            "{}",
-            problem.detail
-        );
+        assert!(problem.detail.contains("`wy` is unknown") && problem.detail.contains("`why`"), "{}", problem.detail);
+        let problem = command::<Why>(&json, Body::from(r#"["x"]"#)).await.unwrap_err();
+        assert!(problem.detail.contains("it is an array; write an object"), "{}", problem.detail);
         assert_eq!(command::<Why>(&typed("text/plain"), Body::from("{}")).await.unwrap_err().status, 415);
     }
 

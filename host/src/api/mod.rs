@@ -38,6 +38,7 @@ pub mod ports;
 pub mod problem;
 pub mod redrives;
 pub mod sessions;
+mod shape;
 pub mod shown;
 #[cfg(test)]
 mod testing;
@@ -56,6 +57,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -117,6 +120,9 @@ pub fn router(app: App) -> Router {
     openapi::serve(router, &document)
         .fallback(console::serve)
         .method_not_allowed_fallback(unknown_method)
+        // Lists are many rows of the same words. What is small, an image or an
+        // event stream goes as it is.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         // Outermost first: an answer is ready, then the rest of the request is
         // read; the time this takes is bounded on its own.
         .layer(middleware::from_fn_with_state(app.clone(), guard::watch))

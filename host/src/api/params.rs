@@ -112,7 +112,11 @@ impl Known {
     /// # Errors
     /// 400 that says what a time looks like.
     pub fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
-        self.text(name).map(|text| time::parse(&text).map_err(|why| bad(name, format!("is wrong: {why}")))).transpose()
+        // A plus that was not encoded arrives as a space: +01:00 is the only
+        // one that a time has.
+        let plain = |text: String| if text.contains('T') { text.replace(' ', "+") } else { text };
+        let parse = |text: String| time::parse(&text).map_err(|why| bad(name, format!("is wrong: {why}")));
+        self.text(name).map(plain).map(parse).transpose()
     }
 
     /// The key: `key` as text, or `key_base64` for one that is not text.
@@ -197,6 +201,10 @@ mod tests {
         assert_eq!(known.text("topic").as_deref(), Some("a/b c"));
         assert_eq!(known.state("state").unwrap(), Some(State::Handled));
         assert_eq!(known.time("from").unwrap(), Some(Timestamp(0)));
+        for plus in ["+", "%2B"] {
+            let known = params(&format!("from=1970-01-01T01:00:00{plus}01:00")).unwrap();
+            assert_eq!(known.time("from").unwrap(), Some(Timestamp(0)), "{plus}");
+        }
         assert_eq!(known.key().unwrap(), Some(Bytes::new()));
         assert_eq!(known.page().unwrap().limit, 7);
         assert!(known.flag("activate").unwrap());

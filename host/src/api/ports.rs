@@ -307,7 +307,7 @@ pub trait Health: Send + Sync + 'static {
 }
 
 /// Whether the host can do its work.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default)]
 pub struct Ready {
     /// The store answers.
     pub store: bool,
@@ -315,13 +315,29 @@ pub struct Ready {
     pub migrated: bool,
     /// Sends are accepted.
     pub accepting: bool,
-    /// What is away without stopping the host, for example `kafka`.
-    pub degraded: Vec<String>,
-    /// Why something does not hold, for people.
+    /// What is away without stopping the host.
+    pub degraded: Vec<Degraded>,
+    /// Why something else does not hold, for people.
     pub reasons: Vec<String>,
 }
 
+/// Something that is away without stopping the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Degraded {
+    /// What it is, for example `kafka`.
+    pub what: String,
+    /// The topic it belongs to, if it does to one.
+    pub topic: Option<String>,
+    /// Why, for people.
+    pub why: String,
+}
+
 impl Ready {
+    /// Notes that something is away.
+    pub fn degrade(&mut self, what: impl Into<String>, topic: Option<&str>, why: impl Into<String>) {
+        self.degraded.push(Degraded { what: what.into(), topic: topic.map(ToOwned::to_owned), why: why.into() });
+    }
+
     /// Whether the host should get requests.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -244,7 +244,12 @@ impl ports::Log for Fake {
 impl ports::Health for Fake {
     async fn ready(&self) -> Ready {
         let store = !self.0.lock().unwrap().away;
-        Ready { store, migrated: true, accepting: store, degraded: vec!["kafka".into()], reasons: Vec::new() }
+        let mut ready = Ready { store, migrated: true, accepting: store, ..Ready::default() };
+        ready.reasons.push("something else is the matter".into());
+        ready.degrade("kafka", None, "no broker answers");
+        ready.degrade("topic secret", Some("secret"), "it does not exist");
+        ready.degrade("partition secret:3", Some("secret"), "a transaction is open");
+        ready
     }
 }
 

@@ -66,7 +66,7 @@ async fn one_message_is_answered_by_its_receipt() {
     assert_eq!((status, &problem["id"], &problem["title"]), (400, &json!("o-1"), &json!("invalid message")));
     let (status, problem) = host.ask("POST", "/v1/messages", Some(&ORDER.replace("body", "bodi"))).await;
     assert_eq!((status, &problem["id"]), (400, &json!("o-1")));
-    assert!(problem["detail"].as_str().unwrap().contains("unknown field `bodi`"));
+    assert!(problem["detail"].as_str().unwrap().contains("`bodi` is unknown"));
 }
 
 #[tokio::test]
@@ -261,8 +261,8 @@ async fn a_transaction_has_exactly_the_members_that_programs_rely_on() {
     assert!(status == 409 && problem["detail"].as_str().unwrap().contains("COMMITTED, which is final"), "{problem}");
     assert_eq!(host.ask("POST", "/v1/transactions/t-1/commit", None).await.0, 404);
     for (body, words) in [
-        ("{}", "missing field `messages`"),
-        (r#"{"messages":[],"check":"x"}"#, "unknown field `check`"),
+        ("{}", "`messages` is missing"),
+        (r#"{"messages":[],"check":"x"}"#, "`check` is unknown"),
         (r#"{"messages":[],"timeout":"30"}"#, "`timeout` is \"30\""),
         (r#"{"messages":[{"topic":"a","type":"T"}]}"#, "messages[0]: it has neither `body`"),
     ] {
@@ -367,7 +367,10 @@ async fn a_panic_is_an_answer_and_the_host_goes_on() {
 async fn readiness_tells_the_truth() {
     let host = open().await;
     let (status, ready) = host.ask("GET", "/readyz", None).await;
-    assert_eq!((status, &ready["degraded"]), (200, &json!(["kafka"])));
+    assert_eq!(
+        (status, &ready["degraded"][0], &ready["reasons"][1]),
+        (200, &json!("kafka"), &json!("no broker answers"))
+    );
     host.world.lock().unwrap().away = true;
     let (status, ready) = host.ask("GET", "/readyz", None).await;
     assert_eq!((status, &ready["ready"], &ready["store"]), (503, &json!(false), &json!(false)));
@@ -387,6 +390,22 @@ async fn without_tokens_only_this_machine_is_answered() {
     let guarded = guarded().await;
     let request = guarded.request("GET", "/v1/groups", Some("viewer")).header("host", "courier.example.com");
     assert_eq!(answer(request).await.0, 200);
+}
+
+#[tokio::test]
+async fn answers_are_compressed_for_who_can_read_that() {
+    let host = open().await;
+    let get = |path: &str| host.request("GET", path, None);
+    let packed = get("/openapi.json").header("accept-encoding", "gzip, br").send().await.unwrap();
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    assert_eq!(packed.headers()["vary"], "accept-encoding");
+    let packed = packed.bytes().await.unwrap();
+    let plain = get("/openapi.json").send().await.unwrap();
+    assert!(!plain.headers().contains_key("content-encoding"));
+    let plain = plain.bytes().await.unwrap();
+    assert!(packed.starts_with(b"\x1f\x8b") && packed.len() * 3 < plain.len(), "{} of {}", packed.len(), plain.len());
+    let events = get("/v1/events").header("accept-encoding", "gzip").send().await.unwrap();
+    assert!(!events.headers().contains_key("content-encoding"), "an event must not wait for others");
 }
 
 #[tokio::test]

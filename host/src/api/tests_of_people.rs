@@ -97,6 +97,12 @@ async fn the_overview_says_what_is_and_what_needs_a_person() {
         kinds.contains(&"parked_full") && kinds.contains(&"degraded") && kinds.contains(&"lost_range"),
         "{kinds:?}"
     );
+    // Each with its own reason, whatever else is the matter with the host.
+    let details = shown["attention"].to_string();
+    for (subject, why) in [("kafka", "no broker answers"), ("secret", "it does not exist")] {
+        let one = shown["attention"].as_array().unwrap().iter().find(|one| one["subject"] == subject);
+        assert_eq!(one.unwrap_or(&Value::Null)["detail"], why, "{details}");
+    }
     let guarded = guarded().await;
     let (_, scoped) = answer(guarded.request("GET", "/v1/overview", Some("shop"))).await;
     assert_eq!((&scoped["minutes"][0]["published"], &scoped["minutes"][0]["handled"]), (&Value::Null, &json!(2)));

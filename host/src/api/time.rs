@@ -23,7 +23,10 @@ pub fn parse(text: &str) -> Result<Timestamp, String> {
         // come to rely on.
         .filter(|_| dashes && !text.contains('['))
         .map(|time| Timestamp(time.as_microsecond()))
-        .ok_or_else(|| format!("{text:?} is no time: write RFC 3339, as in 2026-01-02T03:04:05.000006Z"))
+        .ok_or_else(|| match text.starts_with("9999-12-3") {
+            true => format!("{text:?} is later than the last time that is known, {}", format(Timestamp(i64::MAX))),
+            false => format!("{text:?} is no time: write RFC 3339, as in 2026-01-02T03:04:05.000006Z"),
+        })
 }
 
 #[cfg(test)]
@@ -44,6 +47,7 @@ mod tests {
         assert_eq!(parse("2026-01-02T03:04:05.000006Z"), Ok(time));
         assert_eq!(parse("2026-01-02T05:04:05.000006+02:00"), Ok(time));
         assert_eq!(parse("1970-01-01T00:00:00Z"), Ok(Timestamp(0)));
+        assert!(parse("9999-12-31T23:59:59Z").unwrap_err().contains("9999-12-30T22:00:00.999999Z"));
         for wrong in ["", "now", "1767323045", "2026-01-02", "2026-01-02T03:04:05", "2026-01-02T03:04:05Z[UTC]", "\0"] {
             assert!(parse(wrong).unwrap_err().contains("RFC 3339"), "{wrong}");
         }

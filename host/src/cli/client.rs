@@ -24,6 +24,9 @@ pub(super) struct Client {
     token: Option<SecretString>,
 }
 
+/// What a host's API answers with.
+const JSON: &str = "application/json";
+
 /// What a host answered, successfully.
 #[derive(Debug)]
 pub(super) struct Answer(String);
@@ -52,6 +55,11 @@ struct Problem {
 impl Client {
     /// A client of the host at `base`.
     pub fn new(base: &Url, token: Option<&SecretString>) -> anyhow::Result<Self> {
+        // A variable that is set to nothing says that there is none.
+        let token = token.filter(|token| !token.expose_secret().trim().is_empty());
+        if token.is_some_and(|token| token.expose_secret().chars().any(|c| c.is_control() || !c.is_ascii())) {
+            bail!("the token (--token or COURIER_TOKEN) has characters that no token can have, such as a line's end");
+        }
         let mut builder = reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
         if is_this_machine(base) {
             // A proxy would look for the host on its own machine.
@@ -68,7 +76,7 @@ impl Client {
 
     /// Asks for something to be done.
     pub async fn post(&self, path: &[&str], json: Option<String>) -> anyhow::Result<Answer> {
-        let body = json.map(|json| ("application/json", json.into_bytes()));
+        let body = json.map(|json| (JSON, json.into_bytes()));
         self.send(Method::POST, self.url(path, &[])?, body).await
     }
 
@@ -107,7 +115,7 @@ impl Client {
     }
 
     async fn send(&self, method: Method, url: Url, body: Option<(&str, Vec<u8>)>) -> anyhow::Result<Answer> {
-        let mut request = self.http.request(method, url).header("accept", "application/json");
+        let mut request = self.http.request(method, url).header("accept", JSON);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose_secret());
         }
@@ -116,7 +124,12 @@ impl Client {
         }
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
+        let is_json =
+            response.headers().get("content-type").is_none_or(|kind| kind.as_bytes().starts_with(JSON.as_bytes()));
         let text = response.text().await.map_err(|error| self.unreachable(error))?;
+        if status.is_success() && !is_json {
+            bail!("{} answers, but not as Courier's API: is it the address of a host, without a path?", self.base);
+        }
         if status.is_success() {
             return Ok(Answer(text));
         }
@@ -187,6 +200,27 @@ mod tests {
         assert_eq!(explain(StatusCode::CONFLICT, r#"{"title":"conflict"}"#), "conflict");
         assert_eq!(explain(StatusCode::BAD_GATEWAY, "<html>"), "the server answered 502 Bad Gateway");
         assert!(explain(StatusCode::UNAUTHORIZED, "{\"title\":\"no token\"}").contains("COURIER_TOKEN"));
+    }
+
+    #[test]
+    fn a_token_of_nothing_is_none_and_an_odd_one_is_refused() {
+        let with = |token: &str| Client::new(&Url::parse("http://localhost").unwrap(), Some(&token.into()));
+        assert!(with(" ").unwrap().token.is_none());
+        assert!(with("secret").unwrap().token.is_some());
+        for odd in ["a\nb", "é"] {
+            assert!(with(odd).err().unwrap().to_string().contains("COURIER_TOKEN"), "{odd:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_json_is_no_answer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/console", listener.local_addr().unwrap());
+        let page = axum::Router::new().fallback(|| async { axum::response::Html("<!doctype html>") });
+        let server = tokio::spawn(async move { axum::serve(listener, page).await });
+        let refused = client(&base).get(&["groups"], &[]).await.unwrap_err().to_string();
+        assert!(refused.contains("not as Courier's API"), "{refused}");
+        server.abort();
     }
 
     #[test]

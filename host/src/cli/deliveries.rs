@@ -10,6 +10,11 @@ use super::{Output, show};
 pub(super) enum Command {
     /// Lists deliveries, the newest first.
     List(List),
+    /// Shows a delivery with its attempts.
+    Show {
+        /// The delivery's id.
+        id: String,
+    },
     /// Runs one delivery again.
     Retry {
         /// The delivery's id.
@@ -75,6 +80,13 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
             let answer = client.get(&["deliveries"], &query).await?;
             show(output, &answer, |page: Page<Delivery>| {
                 with_end(list(&page.items, "no deliveries"), page.next.as_deref(), page.truncated)
+            })
+        }
+        Command::Show { id } => {
+            let answer = client.get(&["deliveries", &id], &[]).await?;
+            show(output, &answer, |delivery: Delivery| {
+                let attempts = attempts(delivery.attempts.as_deref().unwrap_or(&[]));
+                format!("{}\n\n{attempts}", list(std::slice::from_ref(&delivery), ""))
             })
         }
         Command::Retry { id } => {

@@ -117,8 +117,9 @@ fn state(group: &Group) -> String {
 
 fn list(groups: &[Group]) -> String {
     let row = |group: &Group| {
-        let known: Vec<i64> = group.partitions.iter().filter_map(|partition| partition.lag).collect();
-        let lag = (!known.is_empty()).then(|| known.iter().sum::<i64>());
+        // A sum of the partitions that are known would be taken for the whole.
+        let known: Option<Vec<i64>> = group.partitions.iter().map(|partition| partition.lag).collect();
+        let lag = known.filter(|known| !known.is_empty()).map(|known| known.iter().sum::<i64>());
         let open = group.open.as_ref().unwrap_or(&Open { waiting: 0, push_fail: 0, retrying: 0, held: 0 });
         [
             group.group.clone(),
@@ -183,7 +184,8 @@ mod tests {
         }]))
         .unwrap();
         let shown = whole(&groups[0]);
-        assert!(shown.contains("paused: unavailable: database  4 "), "{shown}");
+        assert!(shown.contains("paused: unavailable: database  -  "), "{shown}");
+        assert!(shown.contains("order  0          5         9    4    host-1"), "{shown}");
         assert!(shown.contains("order  1          -"), "{shown}");
     }
 }

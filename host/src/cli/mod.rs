@@ -37,9 +37,13 @@ use tracing_subscriber::EnvFilter;
 
 use self::client::{Answer, Client};
 
+/// What scripts may rely on.
+const EXIT_CODES: &str = "Exit status: 0 when it is done; 1 when it failed or was refused, with the reason on standard error; \
+2 when the command line is wrong. What was asked for is on standard output, and nothing else.";
+
 /// A message service on Kafka that runs WebAssembly handlers.
 #[derive(Debug, Parser)]
-#[command(name = "courier", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "courier", version, propagate_version = true, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
     /// How answers are shown.
     #[arg(long, global = true, value_enum, default_value_t = Output::Table, help_heading = "Global options")]
@@ -164,7 +168,10 @@ impl Cli {
             // A reader such as `head` that has seen enough is no failure.
             Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
             Err(error) => {
-                let _ = writeln!(std::io::stderr(), "error: {error:#}");
+                let text = format!("{error:#}");
+                // What is wrong with a file is drawn with its own headings.
+                let heading = if text.starts_with("error: ") { "" } else { "error: " };
+                let _ = writeln!(std::io::stderr(), "{heading}{text}");
                 ExitCode::FAILURE
             }
         }
@@ -188,7 +195,7 @@ impl Cli {
             Command::Groups(command) => groups::run(&ask()?, output, command).await?,
             Command::Plugin(command) => plugin::run(ask, output, command).await?,
             Command::Redrive(command) => redrive::run(&ask()?, output, command).await?,
-            Command::Outbox(command) => outbox::run(&command)?,
+            Command::Outbox(command) => outbox::run(output, &command)?,
             Command::Outboxes(command) => outboxes::run(&ask()?, output, command).await?,
             Command::Completions { shell } => {
                 let mut script = Vec::new();
@@ -281,6 +288,7 @@ mod tests {
             "courier publish order --file - --type OrderCreated --key 1 --header a=b --header c=d=e --delay 2s",
             "courier messages list --state HANDLED --from 15m --limit 1000",
             "courier deliveries retry abc --token secret",
+            "courier deliveries show abc",
             "courier messages delayed --topic order --from 2031-01-31T08:00:00Z",
             "courier messages cancel abc --output json",
             "courier transactions prepare --message {} --message {} --timeout 30s",

@@ -61,6 +61,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether anybody on other machines could do everything, were `listen`
+    /// listened on with these tokens. The file is refused for it; this is for
+    /// addresses that do not stand in the file.
+    #[must_use]
+    pub fn leaves_open(&self, listen: SocketAddr) -> bool {
+        self.auth.tokens.is_empty() && !listen.ip().is_loopback()
+    }
+
     /// What the file asks for and this version does not do, in words for
     /// people. It is valid, so that a file need not change with the version;
     /// and it is said, so that nobody takes it for done.

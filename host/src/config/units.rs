@@ -17,6 +17,9 @@ pub(super) const MAX_NAME: usize = 249;
 pub fn duration(text: &str) -> Result<Duration, String> {
     scaled(text, &DURATIONS).map(Duration::from_millis).ok_or_else(|| {
         let near = text.trim().to_lowercase().replace(' ', "");
+        if in_shape(&near, &DURATIONS) && scaled(&near, &DURATIONS).is_none() {
+            return format!("it is too long: the longest duration is {}d", u64::MAX / 86_400_000);
+        }
         let hint = match scaled(&near, &DURATIONS) {
             Some(_) => format!(": {near:?}"),
             None if !near.is_empty() && near.bytes().all(|byte| byte.is_ascii_digit()) => format!(": \"{near}s\""),
@@ -41,6 +44,12 @@ pub fn size(text: &str) -> Result<u64, String> {
         };
         format!("a size is a whole number and one of KiB, MiB, GiB{hint}")
     })
+}
+
+/// Whether this would be a value, were it not too large.
+fn in_shape(text: &str, units: &[(&str, u64)]) -> bool {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    unit.len() < text.len() && units.iter().any(|(name, _)| *name == unit)
 }
 
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -163,6 +172,7 @@ mod tests {
         }
         assert!(duration("5 S").unwrap_err().ends_with(": \"5s\""));
         assert!(duration("30").unwrap_err().ends_with(": \"30s\""));
+        assert!(duration("999999999999d").unwrap_err().starts_with("it is too long"));
     }
 
     #[test]

@@ -132,6 +132,11 @@ impl Draft {
     }
 
     fn wrong(&self, now: Timestamp) -> Option<Problem> {
+        if self.topic.is_empty() {
+            return Some(Problem::invalid(
+                "it names no topic: write `topic` in it, or ?topic= in the request's address",
+            ));
+        }
         if !valid_topic(&self.topic) {
             return Some(Problem::invalid(format!(
                 "topic {:?} is not valid: 1 to {MAX_TOPIC_BYTES} of a-z, A-Z, 0-9, '.', '_' and '-', and not '.' or '..'",
@@ -144,6 +149,9 @@ impl Draft {
                  {MAX_TOPIC_BYTES} characters",
                 shown(&self.topic)
             )));
+        }
+        if self.type_name.is_empty() {
+            return Some(Problem::invalid("it has no type: write `type`, for example \"OrderCreated\""));
         }
         if !valid_name(&self.type_name) {
             return Some(Problem::invalid(format!(
@@ -362,11 +370,11 @@ mod tests {
     fn what_is_wrong_is_named() {
         let long = "x".repeat(256);
         for (draft, status, said) in [
-            (Draft { topic: String::new(), ..draft() }, 400, "topic \"\""),
+            (Draft { topic: String::new(), ..draft() }, 400, "it names no topic"),
             (Draft { topic: "a b".to_owned(), ..draft() }, 400, "topic \"a b\""),
             (Draft { topic: "..".to_owned(), ..draft() }, 400, "topic \"..\""),
             (Draft { topic: "t".repeat(250), ..draft() }, 400, "topic"),
-            (Draft { type_name: String::new(), ..draft() }, 400, "type"),
+            (Draft { type_name: String::new(), ..draft() }, 400, "it has no type"),
             (Draft { type_name: long.clone(), ..draft() }, 400, "type"),
             (Draft { id: Some(String::new()), ..draft() }, 400, "id"),
             (Draft { id: Some("a\nb".to_owned()), ..draft() }, 400, "id \"a\\nb\""),

@@ -268,11 +268,11 @@ impl ports::Health for Health {
         }
         ready.accepting = ready.store;
         if ready.store && !*self.store_up.borrow() {
-            ready.degraded.push("store writes".to_owned());
+            ready.degrade("store writes", None, "outcomes cannot be written: no handler starts until they can");
         }
         if self.producer.is_down() || self.heard.kafka_away().is_some() {
-            ready.degraded.push("kafka".to_owned());
-            ready.reasons.push(self.heard.kafka_away().unwrap_or_else(|| "no broker answers".to_owned()));
+            let why = self.heard.kafka_away().unwrap_or_else(|| "no broker answers".to_owned());
+            ready.degrade("kafka", None, why);
         }
         // The first broadcast after this answer must find its listeners.
         if !self.fleet.listens() && !self.producer.is_down() && !self.heard.is_kafka_away() {
@@ -289,19 +289,19 @@ impl ports::Health for Health {
             ));
         }
         for topic in missing {
-            ready.degraded.push(format!("topic {topic}"));
-            ready.reasons.push(format!("a binding needs topic {topic}, which does not exist"));
+            let why = format!("a binding needs topic {topic}, which does not exist");
+            ready.degrade(format!("topic {topic}"), Some(&topic), why);
         }
         for stalled in self.heard.stalled() {
             let (topic, partition) = &stalled.place;
-            ready.degraded.push(format!("partition {topic}:{partition}"));
-            ready.reasons.push(format!(
+            let why = format!(
                 "partition {topic}:{partition} stands at offset {}: a producer's transaction has been open for {} s and \
                  holds {} offsets back; finish or abort it (kafka-transactions.sh finds it)",
                 stalled.at,
                 stalled.since.as_secs(),
                 stalled.behind
-            ));
+            );
+            ready.degrade(format!("partition {topic}:{partition}"), Some(topic), why);
         }
         ready
     }

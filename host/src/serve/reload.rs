@@ -99,6 +99,16 @@ pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>) {
             return;
         }
     };
+    // The new address takes effect at the next start, and the tokens now.
+    let listen = running.server.listen;
+    if wanted.leaves_open(listen) {
+        metrics::counter!("courier_reload_failures_total").increment(1);
+        tracing::error!(
+            "the changed configuration changes nothing: it has no [auth] tokens, and this host still listens on \
+             {listen}, which other machines can reach; keep some until it is started anew"
+        );
+        return;
+    }
     warn(&wanted);
     let fixed = [
         ("[server]", wanted.server != running.server),

@@ -31,6 +31,9 @@ const MAX_JUDGED: u32 = 1_000;
 pub const PAUSE_POLL: Duration = Duration::from_millis(500);
 /// How often what was counted is written.
 const MINUTES: Duration = Duration::from_secs(2);
+/// How long Kafka may say nothing before it is taken to be away: a question
+/// to one that is frozen waits much longer for its answer.
+const SILENCE: Duration = Duration::from_secs(8);
 /// How long an answer of a dependency is believed.
 pub const FRESH: Duration = Duration::from_secs(5);
 
@@ -64,6 +67,7 @@ impl Heard {
     pub fn kafka_away(&self) -> Option<String> {
         match &self.lock().kafka {
             Some((_, Err(why))) => Some(why.clone()),
+            Some((at, Ok(()))) if at.elapsed() > SILENCE => Some(format!("kafka has said nothing for {SILENCE:?}")),
             Some((_, Ok(()))) => None,
             None => Some("kafka has not answered yet".to_owned()),
         }
@@ -73,6 +77,22 @@ impl Heard {
     #[must_use]
     pub fn is_kafka_away(&self) -> bool {
         matches!(&self.lock().kafka, Some((_, Err(_))))
+    }
+
+    /// Kafka answered a question among several. Whether it is there again is
+    /// for all of them to say.
+    fn kafka_answered(&self) {
+        if let Some((at, Ok(()))) = &mut self.lock().kafka {
+            *at = Instant::now();
+        }
+    }
+
+    /// Kafka did not answer. Ends that nobody could ask for are unknown, not
+    /// what they were.
+    fn kafka_failed(&self, why: String) {
+        let mut inner = self.lock();
+        inner.kafka = Some((Instant::now(), Err(why)));
+        inner.ends.clear();
     }
 
     /// Topics that bindings need and that do not exist.
@@ -112,8 +132,15 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
         let mut ends = HashMap::new();
         let mut missing = Vec::new();
         // Also a host without bindings should know whether Kafka answers.
-        let mut trouble = log.ping().await.err().map(|error| error.to_string());
-        for topic in topics {
+        if let Err(error) = log.ping().await {
+            // Each further question would wait as long for no answer.
+            heard.kafka_failed(error.to_string());
+            tokio::time::sleep(ENDS).await;
+            continue;
+        }
+        heard.kafka_answered();
+        let mut trouble = None;
+        'asking: for topic in topics {
             let known = partitions.get(&topic).filter(|(at, found)| at.elapsed() < FRESH * 6 && !found.is_empty());
             let found = match known {
                 Some((_, found)) => found.clone(),
@@ -125,7 +152,7 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
                     }
                     Err(error) => {
                         trouble = Some(error.to_string());
-                        break;
+                        break 'asking;
                     }
                 },
             };
@@ -133,6 +160,7 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
                 missing.push(topic.clone());
             }
             for partition in found {
+                let asked = Instant::now();
                 match log.range(&topic, partition).await {
                     Ok((_, high)) => {
                         let place = (topic.clone(), partition);
@@ -142,14 +170,24 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
                             stalls.whole(Instant::now(), &place, end);
                         }
                         ends.insert(place, high);
+                        heard.kafka_answered();
                     }
-                    Err(error) => trouble = Some(error.to_string()),
+                    Err(error) => {
+                        trouble = Some(error.to_string());
+                        // A partition without a leader says nothing about the
+                        // others; a broker that does not answer does.
+                        if asked.elapsed() > SILENCE / 2 {
+                            break 'asking;
+                        }
+                    }
                 }
             }
         }
         if let Ok(positions) = store.positions().await {
             // Events only: what nodes have not heard is told by node, in the API.
-            for position in positions.into_iter().filter(|position| position.listener.is_none()) {
+            // What nobody ever owned has no lag yet, as there.
+            let owned = positions.into_iter().filter(|position| position.listener.is_none() && position.epoch > 0);
+            for position in owned {
                 if let Some(end) = ends.get(&(position.topic.clone(), position.partition)) {
                     let partition = position.partition.to_string();
                     metrics::gauge!("courier_lag", "group" => position.group, "topic" => position.topic, "partition" => partition)
@@ -162,17 +200,15 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
         }
         let stalled = stalls.stalled(Instant::now());
         tell_stalls(&heard.stalled(), &stalled);
-        {
-            let mut inner = heard.lock();
-            inner.stalled = stalled;
-            inner.kafka = Some((Instant::now(), trouble.map_or(Ok(()), Err)));
-            if inner.kafka.as_ref().is_some_and(|(_, result)| result.is_ok()) {
+        heard.lock().stalled = stalled;
+        match trouble {
+            Some(why) => heard.kafka_failed(why),
+            None => {
                 missing.sort_unstable();
+                let mut inner = heard.lock();
+                inner.kafka = Some((Instant::now(), Ok(())));
                 inner.missing = missing;
                 inner.ends = ends;
-            } else {
-                // Ends that nobody could ask for are unknown, not what they were.
-                inner.ends.clear();
             }
         }
         tokio::time::sleep(ENDS).await;
@@ -273,5 +309,27 @@ pub async fn prune(store: SharedStore, retention: Duration, stop: CancellationTo
                 tokio::time::sleep(PRUNE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kafka_that_says_nothing_is_away_before_its_answer_is_given_up() {
+        let heard = Heard::default();
+        assert!(heard.kafka_away().is_some_and(|why| why.contains("not answered yet")));
+        heard.kafka_answered();
+        assert!(heard.kafka_away().is_some(), "one answer of several is not enough at the start");
+        heard.lock().kafka = Some((Instant::now() - SILENCE * 2, Ok(())));
+        assert!(heard.kafka_away().is_some_and(|why| why.contains("nothing for 8s")));
+        heard.kafka_answered();
+        assert_eq!(heard.kafka_away(), None);
+        heard.lock().ends.insert(("order".to_owned(), 0), Offset(7));
+        heard.kafka_failed("timed out".to_owned());
+        heard.kafka_answered();
+        assert_eq!(heard.kafka_away().as_deref(), Some("timed out"));
+        assert!(heard.ends().is_empty());
     }
 }

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use courier_core::message::Offset;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::view;
@@ -29,13 +29,16 @@ use crate::api::time;
 #[serde(deny_unknown_fields)]
 pub struct SeekBody {
     /// The topic.
-    topic: String,
+    #[schema(required = true, value_type = String)]
+    topic: Option<String>,
     /// One partition, or all.
     partition: Option<i32>,
     /// An offset (a number), `"earliest"`, `"latest"` or a time.
-    to: Value,
+    #[schema(required = true, value_type = Value)]
+    to: Option<Value>,
     /// The group's name, once more.
-    confirm: String,
+    #[schema(required = true, value_type = String)]
+    confirm: Option<String>,
 }
 
 /// What was moved.
@@ -69,9 +72,9 @@ pub(in crate::api) async fn seek(
 ) -> Result<Json<SeekView>, Problem> {
     params.none()?;
     let asked: SeekBody = intake::command(&headers, body).await?;
-    caller.topic(&asked.topic)?;
     let known = view::changeable(&app, &caller, &group).await?;
     let seek = check(asked, &group)?;
+    caller.topic(&seek.topic)?;
     let topics: Vec<&str> = known.bindings.iter().flat_map(|binding| &binding.topics).map(String::as_str).collect();
     if !topics.contains(&seek.topic.as_str()) {
         return Err(wrong(format!(
@@ -92,13 +95,18 @@ pub(in crate::api) async fn seek(
 
 /// The seek that a body asks for.
 fn check(asked: SeekBody, group: &str) -> Result<Seek, Problem> {
-    if asked.confirm != group {
-        return Err(wrong(format!("`confirm` is {:?}; repeat the group's name, {group:?}", asked.confirm)));
+    let missing = |what: &str| wrong(format!("{what} is missing; send {}", example(group)));
+    let topic = asked.topic.ok_or_else(|| missing("`topic`"))?;
+    let to = asked.to.ok_or_else(|| missing("`to`, an offset (a number), \"earliest\", \"latest\" or a time,"))?;
+    // What a seek skips or runs again cannot be taken back.
+    let confirm = asked.confirm.ok_or_else(|| missing("`confirm`, the group's name once more,"))?;
+    if confirm != group {
+        return Err(wrong(format!("`confirm` is {confirm:?}; repeat the group's name, {group:?}")));
     }
     if asked.partition.is_some_and(|partition| partition < 0) {
         return Err(wrong("`partition` is negative; partitions count from 0".into()));
     }
-    let to = match &asked.to {
+    let to = match &to {
         Value::String(word) if word == "earliest" => SeekTo::Earliest,
         Value::String(word) if word == "latest" => SeekTo::Latest,
         Value::String(text) => {
@@ -114,7 +122,12 @@ fn check(asked: SeekBody, group: &str) -> Result<Seek, Problem> {
     if matches!(to, SeekTo::Offset(_)) && asked.partition.is_none() {
         return Err(wrong("`to` is an offset, which means something in one partition only; name `partition`".into()));
     }
-    Ok(Seek { group: group.to_owned(), topic: asked.topic, partition: asked.partition, to })
+    Ok(Seek { group: group.to_owned(), topic, partition: asked.partition, to })
+}
+
+/// A seek that would be right.
+fn example(group: &str) -> Value {
+    json!({ "topic": "order", "to": "earliest", "confirm": group })
 }
 
 fn wrong(detail: String) -> Problem {
@@ -147,6 +160,10 @@ mod tests {
             let problem = read(json).expect_err(json);
             assert!(problem.status == 400 && problem.detail.contains(words), "{}", problem.detail);
         };
+        refused(r#"{"topic":"order","to":"latest"}"#, "`confirm`, the group's name once more, is missing; send {");
+        refused(r#"{"topic":"order","to":"latest"}"#, r#""confirm":"stock""#);
+        refused(r#"{"topic":"order","confirm":"stock"}"#, "`to`, an offset");
+        refused(r#"{"to":1,"confirm":"stock"}"#, "`topic` is missing");
         refused(r#"{"topic":"order","to":"latest","confirm":"stok"}"#, "repeat the group's name");
         refused(r#"{"topic":"order","to":17,"confirm":"stock"}"#, "name `partition`");
         refused(r#"{"topic":"order","partition":0,"to":-1,"confirm":"stock"}"#, "whole number from 0");

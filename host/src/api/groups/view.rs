@@ -164,8 +164,12 @@ pub(in crate::api) async fn one(app: &App, caller: &Caller, name: &str) -> Resul
 pub(in crate::api) async fn changeable(app: &App, caller: &Caller, name: &str) -> Result<GroupView, Problem> {
     let group = one(app, caller, name).await?;
     let bindings = app.groups.bindings();
-    for topic in bindings.iter().filter(|binding| binding.group == name).flat_map(|binding| &binding.topics) {
-        caller.topic(topic)?;
+    let mut topics = bindings.iter().filter(|binding| binding.group == name).flat_map(|binding| &binding.topics);
+    if topics.any(|topic| !caller.sees_topic(topic)) {
+        return Err(Problem::forbidden(format!(
+            "this concerns all topics of the group {name:?}, and the token `{}` reaches only some of them",
+            caller.name
+        )));
     }
     Ok(group)
 }
@@ -183,7 +187,9 @@ fn assemble(
         entry(&mut groups, &binding.group.clone()).bindings.push(binding);
     }
     for row in positions.iter().filter(|row| row.listener.is_none()) {
-        let end = ends.get(&(row.topic.clone(), row.partition)).copied();
+        // Until somebody owns it nobody follows the log: an end that was read
+        // before the first messages came would say that nothing waits.
+        let end = ends.get(&(row.topic.clone(), row.partition)).copied().filter(|_| row.epoch > 0);
         entry(&mut groups, &row.group).partitions.push(partition(row, end));
     }
     for sums in totals {
@@ -321,6 +327,15 @@ mod tests {
                 "handled": 5, "failed": 6, "p50_ms": null, "p99_ms": null,
             }])
         );
+    }
+
+    #[test]
+    fn what_nobody_ever_owned_has_no_known_end() {
+        let mut row = position(1, "stock", "order", 0);
+        (row.epoch, row.node, row.next) = (0, None, Offset(0));
+        let ends = HashMap::from([(("order".to_owned(), 0), Offset(0))]);
+        let groups = assemble(vec![binding("stock", &["order"])], &[row], &[], &HashMap::new(), &ends);
+        assert_eq!((groups[0].partitions[0].end, groups[0].partitions[0].lag, groups[0].lag()), (None, None, None));
     }
 
     #[test]

@@ -9,11 +9,14 @@
 //! as the Kafka binding of CloudEvents wants.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use bytes::Bytes;
 use courier_core::message::Header;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -21,6 +24,7 @@ use super::form::{Defaults, bad, read_delay, read_deliver_at};
 use super::json::read_kind;
 use crate::api::ports::Draft;
 use crate::api::problem::Problem;
+use crate::api::shape;
 use crate::api::shown::BASE64;
 use crate::api::time;
 
@@ -32,8 +36,7 @@ const SPEC_VERSION: &str = "1.0";
 /// # Errors
 /// 400 that names the attribute at fault.
 pub fn read_structured(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
-    let mut members: BTreeMap<String, &RawValue> =
-        serde_json::from_str(raw.get()).map_err(|error| bad(format!("it is no CloudEvent: {error}")))?;
+    let Members(mut members) = shape::object(raw).map_err(|why| bad(format!("it is no CloudEvent: {why}")))?;
     let (data, data_base64) = (members.remove("data"), members.remove("data_base64"));
     let mut attributes = BTreeMap::new();
     for (name, value) in members {
@@ -121,6 +124,36 @@ fn draft(
     }))
 }
 
+/// The members of a structured event, each once.
+struct Members<'a>(BTreeMap<String, &'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+
+        impl<'de> Visitor<'de> for Each {
+            type Value = BTreeMap<String, &'de RawValue>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
+                    if members.contains_key(&name) {
+                        return Err(A::Error::custom(format!("`{name}` is given twice; give it once")));
+                    }
+                    members.insert(name, value);
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Each).map(Self)
+    }
+}
+
 /// An attribute as text: a string, a boolean or an integer. Null is absent.
 fn attribute_text(name: &str, raw: &RawValue) -> Result<Option<String>, Problem> {
     match serde_json::from_str(raw.get()) {
@@ -128,7 +161,9 @@ fn attribute_text(name: &str, raw: &RawValue) -> Result<Option<String>, Problem>
         Ok(Value::String(text)) => Ok(Some(text)),
         Ok(Value::Bool(_)) => Ok(Some(raw.get().to_owned())),
         Ok(Value::Number(number)) if number.is_i64() => Ok(Some(number.to_string())),
-        _ => Err(bad(format!("the attribute `{name}` is neither a string, a boolean nor an integer"))),
+        _ => Err(bad(format!(
+            "the attribute `{name}` is neither a string, a boolean nor an integer; write it as text: \"..\""
+        ))),
     }
 }
 
@@ -229,7 +264,9 @@ mod tests {
             let problem = structured(json).expect_err(json);
             assert!(problem.status == 400 && problem.detail.contains(words), "{json}: {}", problem.detail);
         };
-        refused("[]", "no CloudEvent");
+        refused("[]", "no CloudEvent: it is an array");
+        refused(&with(r#","id":"e-2""#), "`id` is given twice");
+        refused(&with(r#","a":1,"\u0061":2"#), "`a` is given twice");
         refused(r#"{"id":"1"}"#, "no `specversion`");
         refused(&with("").replace("1.0", "0.3"), "only \"1.0\"");
         refused(&with("").replace("/shop", ""), "no `source`");

@@ -23,6 +23,9 @@ const MAX_MESSAGES: usize = 10_000;
 const RESERVED: &[&str] =
     &["ce_id", "ce_source", "ce_specversion", "ce_type", "ce_time", "ce_partitionkey", "courier_kind"];
 
+/// Any of these makes a request a binary CloudEvent.
+const BINARY: [&str; 4] = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
+
 /// A form of publishing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -144,8 +147,9 @@ impl Form {
         let form = match essence.as_str() {
             "application/cloudevents+json" => Self::Structured,
             "application/cloudevents-batch+json" => Self::Batch,
-            // The data of a binary CloudEvent may have any content type.
-            _ if headers.contains_key("ce-specversion") => return Ok(Self::Binary),
+            // The data of a binary CloudEvent may have any content type. One
+            // that lacks an attribute is told so, and not taken for another form.
+            _ if BINARY.iter().any(|name| headers.contains_key(*name)) => return Ok(Self::Binary),
             "application/json" => Self::Json,
             other => {
                 let sent = if other.is_empty() { "no content type".into() } else { format!("{other:?}") };
@@ -304,6 +308,8 @@ mod tests {
         assert_eq!(Form::of(&HeaderMap::new()).unwrap_err().status, 415);
         let binary = headers(&[("content-type", "text/csv; charset=latin1"), ("ce-specversion", "1.0")]);
         assert_eq!(Form::of(&binary), Ok(Form::Binary));
+        let unsaid = headers(&[("content-type", "application/json"), ("ce-id", "1")]);
+        assert_eq!(Form::of(&unsaid), Ok(Form::Binary));
         let both = headers(&[("content-type", "application/cloudevents+json"), ("ce-specversion", "1.0")]);
         assert_eq!(Form::of(&both), Ok(Form::Structured));
     }
@@ -331,7 +337,7 @@ mod tests {
         assert!(items[0].is_ok());
         let wrong = items[1].as_ref().unwrap_err();
         assert_eq!(wrong.id.as_deref(), Some("x"));
-        assert!(wrong.problem.detail.starts_with("items[1]: ") && wrong.problem.detail.contains("unknown field `typ`"));
+        assert!(wrong.problem.detail.starts_with("items[1]: ") && wrong.problem.detail.contains("`typ` is unknown"));
         assert!(items[2].as_ref().unwrap_err().problem.detail.starts_with("items[2]: "));
     }
 

@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use super::form::{Defaults, bad, check_header, read_delay, read_deliver_at};
 use crate::api::ports::Draft;
 use crate::api::problem::Problem;
+use crate::api::shape;
 use crate::api::shown::BASE64;
 
 /// A message as it stands in the request.
@@ -69,7 +70,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
 /// # Errors
 /// 400 for what is wrong with it, 422 for what cannot be done.
 pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
-    let sent: Sent = serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
+    let sent: Sent = shape::object(raw).map_err(bad)?;
     let delay = sent.delay.as_deref().map(read_delay).transpose()?;
     let deliver_at = sent.deliver_at.as_deref().map(|text| read_deliver_at("deliver_at", text)).transpose()?;
     let kind = read_kind(sent.kind.as_deref())?;
@@ -252,25 +253,25 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_what_would_be_right() {
-        refused(r#"{"topic":"a","type":"T","body":1,"topik":1}"#, 400, "unknown field `topik`");
-        refused(r#"{"topic":"a","topic":"b","type":"T","body":1}"#, 400, "duplicate field `topic`");
+        refused(r#"{"topic":"a","type":"T","body":1,"topik":1}"#, 400, "`topik` is unknown; write one of `topic`, ");
+        refused(r#"{"topic":"a","topic":"b","type":"T","body":1}"#, 400, "`topic` is given twice");
         refused(r#"{"topic":"a","type":"T"}"#, 400, "neither `body` nor `body_base64`");
         refused(r#"{"topic":"a","type":"T","body":null,"body_base64":""}"#, 400, "both `body`");
         refused(r#"{"topic":"a","type":"T","body":1,"key":"a","key_base64":""}"#, 400, "both `key`");
-        refused(r#"{"topic":"a","type":"T","body":1,"key":42}"#, 400, "invalid type: integer `42`");
+        refused(r#"{"topic":"a","type":"T","body":1,"key":42}"#, 400, "`key` is the number 42; write text");
         refused(r#"{"topic":"a","type":"T","body_base64":"%"}"#, 400, "`body_base64` is no Base64");
         refused(r#"{"topic":"a","type":"T","body":1,"headers":{"x":1}}"#, 400, "header `x` is neither text");
         refused(r#"{"topic":"a","type":"T","body":1,"headers":{"x":{"base64":1}}}"#, 400, "no Base64");
         refused(r#"{"topic":"a","type":"T","body":1,"headers":{"CE_id":"1"}}"#, 400, "belongs to Courier");
         refused(r#"{"topic":"a","type":"T","body":1,"kind":"news"}"#, 400, "\"event\" or \"broadcast\"");
         refused(r#"{"topic":"a","type":"T","body":1,"delay":"2"}"#, 400, "`delay` is \"2\": a duration is");
-        refused(r#"{"topic":"a","type":"T","body":1,"delay":2}"#, 400, "invalid type: integer `2`");
+        refused(r#"{"topic":"a","type":"T","body":1,"delay":2}"#, 400, "`delay` is the number 2; write text");
         refused(
             r#"{"topic":"a","type":"T","body":1,"deliver_at":"x"}"#,
             400,
             "`deliver_at` is wrong: \"x\" is no time",
         );
-        refused("7", 400, "invalid type: integer `7`");
+        refused("7", 400, "it is the number 7; write an object");
     }
 
     /// It is the send side that refuses them, since it keeps a row of what it

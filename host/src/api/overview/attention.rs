@@ -78,16 +78,12 @@ pub(super) async fn of(
     let visible = recent.filter(|half| half.messages.iter().all(|message| caller.sees_topic(&message.topic)));
     found.extend(visible.map(abandoned));
     found.extend(unheard(app.store.unheard(since, NAMED).await?, caller));
-    let ready = app.health.ready().await;
-    let whys = ready.reasons.iter().map(Some).chain(std::iter::repeat(None));
-    for (what, why) in ready.degraded.iter().zip(whys) {
-        let detail = why.cloned().unwrap_or_else(|| format!("{what} is away"));
-        match what.strip_prefix("topic ") {
-            Some(topic) if caller.sees_topic(topic) => found.push(host("missing_topic", topic, detail)),
-            Some(_) => {}
-            None => found.push(host("degraded", what, detail)),
-        }
-    }
+    let degraded = app.health.ready().await.degraded.into_iter();
+    let visible = degraded.filter(|one| one.topic.as_deref().is_none_or(|topic| caller.sees_topic(topic)));
+    found.extend(visible.map(|one| match one.what.strip_prefix("topic ") {
+        Some(topic) => host("missing_topic", topic, one.why),
+        None => host("degraded", &one.what, one.why),
+    }));
     Ok(found)
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::problem::Problem;
+use crate::api::shape;
 use crate::api::shown::BASE64;
 use crate::api::time;
 use crate::store::DeliveryFilter;
@@ -22,6 +23,7 @@ const MAX_RATE: u32 = 10_000;
 #[serde(deny_unknown_fields)]
 pub struct PlanBody {
     /// Which deliveries.
+    #[serde(deserialize_with = "shape::nested")]
     filter: FilterBody,
     /// Items a second, 1 to 10,000; 500 unless given.
     rate: Option<u32>,
@@ -224,7 +226,7 @@ mod tests {
     use super::*;
 
     fn check(json: &str) -> Result<Wanted, Problem> {
-        serde_json::from_str::<PlanBody>(json).map_err(|error| wrong(error.to_string()))?.check()
+        shape::object_in::<PlanBody>(json.as_bytes()).map_err(wrong)?.check()
     }
 
     #[test]
@@ -250,6 +252,9 @@ mod tests {
     #[test]
     fn a_wrong_plan_says_what_would_be_right() {
         for (json, words) in [
+            ("{}", "`filter` is missing"),
+            (r#"{"filter":["stock"]}"#, "`filter` is an array; write an object"),
+            (r#"{"filter":{"group":"a","key":5}}"#, "`filter.key` is the number 5; write text"),
             (r#"{"filter":{}}"#, "`filter.group` is missing"),
             (r#"{"filter":{"group":"a"},"rate":0}"#, "1 to 10000"),
             (r#"{"filter":{"group":"a","state":"COMMITTED"}}"#, "runs anyway"),

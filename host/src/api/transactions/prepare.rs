@@ -19,6 +19,7 @@ use crate::api::messages::json::{self, Sent};
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
+use crate::api::shape;
 
 /// A transaction to be prepared.
 #[derive(Deserialize, ToSchema)]
@@ -57,8 +58,8 @@ pub(in crate::api) async fn prepare(
         return Err(Problem::unsupported_media("a transaction is JSON; send it with content-type: application/json"));
     }
     let taken = intake::read(&headers, body, intake::MAX_PUBLISH_BYTES, "a transaction").await?;
-    let prepare: Prepare = serde_json::from_slice(&taken.bytes)
-        .map_err(|error| Problem::bad_request("bad body", format!("the body is wrong: {error}")))?;
+    let prepare: Prepare = shape::object_in(&taken.bytes)
+        .map_err(|why| Problem::bad_request("bad body", format!("the body is wrong: {why}")))?;
     let timeout = prepare.timeout.as_deref().map(|text| {
         let wrong = |why| Problem::bad_request("bad body", format!("`timeout` is {text:?}: {why}"));
         crate::config::parse_duration(text).map_err(wrong)

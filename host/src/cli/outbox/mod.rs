@@ -3,7 +3,7 @@
 
 use clap::ValueEnum;
 
-use super::say;
+use super::{Output, say};
 
 const POSTGRES: &str = include_str!("postgres.sql");
 const NOTIFY: &str = include_str!("postgres_notify.sql");
@@ -32,15 +32,19 @@ pub(super) enum Database {
     Sqlite,
 }
 
-pub(super) fn run(command: &Command) -> anyhow::Result<()> {
+pub(super) fn run(output: Output, command: &Command) -> anyhow::Result<()> {
     let Command::Schema { database, notify } = command;
-    match (database, notify) {
-        (Database::Postgres, false) => say(POSTGRES),
-        (Database::Postgres, true) => say(&format!("{POSTGRES}\n{NOTIFY}")),
-        (Database::Sqlite, false) => say(SQLITE),
+    let (name, schema) = match (database, notify) {
+        (Database::Postgres, false) => ("postgres", POSTGRES.to_owned()),
+        (Database::Postgres, true) => ("postgres", format!("{POSTGRES}\n{NOTIFY}")),
+        (Database::Sqlite, false) => ("sqlite", SQLITE.to_owned()),
         (Database::Sqlite, true) => {
             anyhow::bail!("SQLite cannot notify another process: leave out --notify; Courier looks by itself")
         }
+    };
+    match output {
+        Output::Table => say(&schema),
+        Output::Json => say(&serde_json::json!({ "for": name, "schema": schema }).to_string()),
     }
 }
 

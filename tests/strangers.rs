@@ -1,0 +1,169 @@
+//! What strangers try: hosts that would be open to others, tokens that look
+//! beyond their scope, connections and bodies that only stand there, and a
+//! command line that is pointed at the wrong place.
+
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use courier_tests::kafka_client::create_topic;
+use courier_tests::servers::process::{free_port, run_directory};
+use courier_tests::{Host, courier, kafka, scripted_binding, turn, unique, wait_until};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// An address on the command line is held to what one in the file is.
+#[test]
+fn a_host_for_development_listens_to_others_only_with_tokens() {
+    let folder = run_directory().unwrap().join(unique("open-dev"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let listen = format!("0.0.0.0:{}", free_port().unwrap());
+    let output = Command::new(courier()).current_dir(&folder).args(["dev", "--listen", &listen]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("can be reached from other machines") && said.contains("[auth]"), "{said}");
+}
+
+/// The address of a new file counts from the next start, its tokens at once:
+/// together they would open a host to everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_never_takes_the_tokens_of_a_host_that_others_reach() {
+    let _turn = turn::shared().await;
+    let auth = "[auth]\ntokens = [{ name = \"root\", role = \"admin\", env = \"ROOT\" }]";
+    let host = Host::builder("open").table(auth).env("ROOT", "root-secret").token("root-secret").prepare();
+    let (closed, open) = (host.toml(), host.toml().replace(auth, ""));
+    host.write_config(&closed.replace("listen = \"127.0.0.1:", "listen = \"0.0.0.0:"));
+    host.start_again().await;
+    host.write_config(&open);
+    wait_until("the host says why the file changes nothing", SOON, async || {
+        if host.log().contains("keep some until it is started anew") { Ok(()) } else { Err(host.log_tail()) }
+    })
+    .await;
+    let without = reqwest::get(format!("{}/v1/groups", host.address())).await.unwrap();
+    assert_eq!(without.status(), 401);
+}
+
+/// A token held to topics hears of no group that it cannot list, neither sums
+/// nor changes, and a refusal names nothing that it cannot see.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scoped_token_hears_only_of_what_it_sees() {
+    let _turn = turn::shared().await;
+    let seen = create_topic(kafka().bootstrap(), "seen", 1).await;
+    let hidden = create_topic(kafka().bootstrap(), "hidden", 1).await;
+    let (mine, theirs) = (unique("mine"), unique("theirs"));
+    let auth = format!(
+        "[auth]\ntokens = [{{ name = \"root\", role = \"admin\", env = \"ROOT\" }},\n\
+         {{ name = \"some\", role = \"operator\", env = \"SOME\", topics = [\"{seen}\"] }}]"
+    );
+    let host = Host::builder("scoped")
+        .table(&auth)
+        .env("ROOT", "root-secret")
+        .env("SOME", "some-secret")
+        .token("root-secret")
+        .binding(&scripted_binding(&mine, &seen, ""))
+        .binding(&scripted_binding(&theirs, &hidden, ""))
+        .start()
+        .await;
+    let client = reqwest::Client::new();
+    let ask = |method: reqwest::Method, path: &str, token: &'static str| {
+        client.request(method, format!("{}{path}", host.address())).bearer_auth(token)
+    };
+    let mut events = ask(reqwest::Method::GET, "/v1/events", "some-secret").send().await.unwrap();
+    let mut heard = String::new();
+    for group in [&theirs, &mine] {
+        let paused = ask(reqwest::Method::POST, &format!("/v1/groups/{group}/pause"), "root-secret").send().await;
+        assert_eq!(paused.unwrap().status(), 200);
+    }
+    while !(heard.contains("event: change") && heard.contains("event: counters")) {
+        let chunk = tokio::time::timeout(SOON, events.chunk()).await.unwrap().unwrap().unwrap();
+        heard.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    assert!(heard.contains(&format!("/v1/groups/{mine}")) && !heard.contains(&theirs), "{heard}");
+    let refused =
+        ask(reqwest::Method::POST, &format!("/v1/groups/{theirs}/resume"), "some-secret").send().await.unwrap();
+    let status = refused.status();
+    let said = refused.text().await.unwrap();
+    assert!(matches!(status.as_u16(), 403 | 404) && !said.contains(&hidden), "{status}: {said}");
+}
+
+/// What is wrong is told by item and member, and a seek shows what to send.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_told_in_words_for_people() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "words", 1).await;
+    let group = unique("words");
+    let host = Host::builder("words").binding(&scripted_binding(&group, &topic, "")).start().await;
+    let client = reqwest::Client::new();
+    let send = async |path: &str, content_type: &str, body: String| -> (u16, Value) {
+        let request = client.post(format!("{}{path}", host.address())).header("content-type", content_type).body(body);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    };
+    let items = json!([7, { "topic": topic, "type": "T", "body": 1, "key": 5 }, { "topic": topic, "typ": "T" }]);
+    let (status, problem) = send("/v1/messages", "application/json", items.to_string()).await;
+    assert_eq!(status, 400, "{problem}");
+    for (at, words) in [
+        (0, "items[0]: it is the number 7; write an object"),
+        (1, "items[1]: `key` is the number 5; write text in double quotes"),
+        (2, "items[2]: `typ` is unknown; write one of `topic`, `type`"),
+    ] {
+        let detail = problem["items"][at]["problem"]["detail"].as_str().unwrap();
+        assert!(detail.starts_with(words), "{detail}");
+    }
+    assert!(!problem.to_string().contains("struct") && !problem.to_string().contains(" at line "), "{problem}");
+    let seek = json!({ "topic": topic, "to": "earliest" }).to_string();
+    let (status, problem) = send(&format!("/v1/groups/{group}/seek"), "application/json", seek).await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(status == 400 && detail.contains("`confirm`") && detail.contains(&group), "{problem}");
+    let twice = r#"{"specversion":"1.0","id":"a","id":"b","source":"/s","type":"T"}"#.to_owned();
+    let (status, problem) = send(&format!("/v1/messages?topic={topic}"), "application/cloudevents+json", twice).await;
+    assert!(status == 400 && problem["detail"].as_str().unwrap().contains("`id` is given twice"), "{problem}");
+}
+
+/// A client that sends half a request costs a place for a while, and no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_stands_still_is_the_clients_fault() {
+    use std::io::{Read as _, Write as _};
+    let _turn = turn::shared().await;
+    let host = Host::builder("half").start().await;
+    let address = host.address().trim_start_matches("http://").to_owned();
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut half = TcpStream::connect(address).unwrap();
+        half.set_read_timeout(Some(SOON)).unwrap();
+        let head = "POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 500\r\n";
+        write!(half, "{head}\r\n{{").unwrap();
+        let mut answer = vec![0; 4096];
+        let read = half.read(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer[..read]).into_owned()
+    });
+    let answer = answer.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("application/problem+json"), "{answer}");
+}
+
+/// The command line keeps answers and complaints apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_takes_no_page_for_an_answer() {
+    let _turn = turn::shared().await;
+    let host = Host::builder("wrong-address").start().await;
+    let ask = |server: &str, token: &str, arguments: &[&str]| {
+        let mut command = Command::new(courier());
+        command.env_remove("COURIER_TOKEN").env("COURIER_SERVER", server).env("COURIER_TOKEN", token);
+        let output = command.args(arguments).args(["--output", "json"]).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    for (server, token, words) in [
+        (format!("{}/console", host.address()), "", "not as Courier's API"),
+        (host.address().to_owned(), "a\nb", "COURIER_TOKEN"),
+        ("http://127.0.0.1:1".to_owned(), "", "is `courier serve` or `courier dev` running there?"),
+    ] {
+        let (code, out, said) = ask(&server, token, &["groups", "list"]);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{said}");
+        assert!(said.starts_with("error: ") && said.contains(words), "{said}");
+    }
+    let (code, out, said) = ask(host.address(), "", &["outbox", "schema", "--for", "sqlite"]);
+    assert_eq!(code, Some(0), "{said}");
+    let schema: Value = serde_json::from_str(&out).unwrap();
+    assert!(schema["for"] == "sqlite" && schema["schema"].as_str().unwrap().contains("courier_outbox"), "{schema}");
+}
