@@ -114,8 +114,11 @@ async function look(page, ids) {
         assert.ok(shown.includes(say.slice(0, 2_000)), `the log of message ${number}: ${shown.slice(0, 300)}`);
       logs += 1;
     }
-    if (words(number, 0).includes("\u202e") && number % 50 !== 15)
-      assert.match((await page.getByTestId("body").textContent()) ?? "", /U\+202E/);
+    // Of a long body the beginning is drawn, and this stands at its end.
+    if (words(number, 0).includes("\u202e") && ![11, 13, 15].includes(number % 50)) {
+      const body = (await page.getByTestId("body").textContent()) ?? "";
+      assert.ok(body.includes("U+202E"), `the body of message ${number}: ${body.slice(0, 300)}`);
+    }
   }
   assert.ok(logs > hostile * 0.9, `only ${logs} messages had a log`);
   console.log(`${ids.length} messages looked at, ${logs} of them with a hostile log`);

@@ -1,7 +1,9 @@
 // Takes a picture of every page of a running host, in each size, light and
-// language:  node scripts/pictures.mjs FOLDER [--only NAME] [--looks 1280-light-en,..]
+// language:  node scripts/pictures.mjs FOLDER [--only NAME] [--looks 1280-light-en,..] [--cut]
 // COURIER_SERVER says where the host is (one of scripts/stage.mjs, say) and
-// COURIER_TOKEN how to sign in. Says what is wider than its page.
+// COURIER_TOKEN how to sign in; COURIER_CONSOLE, when another server shows its
+// console (`vite preview`). Cut, a picture has what is seen without scrolling.
+// Says what is wider than its page.
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -9,7 +11,7 @@ import { chromium } from "playwright-core";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { only: { type: "string" }, looks: { type: "string" } },
+  options: { only: { type: "string" }, looks: { type: "string" }, cut: { type: "boolean", default: false } },
 });
 const folder = positionals[0] ?? "pictures";
 mkdirSync(folder, { recursive: true });
@@ -98,7 +100,7 @@ for (const look of (values.looks ?? LOOKS.join()).split(",")) {
   const page = await context.newPage();
   page.on("pageerror", (error) => console.log(`${look}: ${error.message}`));
   await page.goto(console_);
-  const shot = (name) => page.screenshot({ path: join(folder, `${name}-${look}.png`), fullPage: true });
+  const shot = (name) => page.screenshot({ path: join(folder, `${name}-${look}.png`), fullPage: !values.cut });
   const field = page.locator('input[type="password"]');
   await page.locator("main").first().waitFor();
   if (await field.count()) {

@@ -1,8 +1,9 @@
 // A host with something on every page, to look at and to take pictures of:
-//   node scripts/stage.mjs COURIER GUESTS [--listen 127.0.0.1:7071]
+//   node scripts/stage.mjs COURIER GUESTS [--listen 127.0.0.1:7071] [--calm] [--stream]
 // COURIER is the host's program, GUESTS the folder that `cargo xtask guests`
 // fills. It runs `courier dev` twice on one store, so that ranges are lost in
-// between, and stays until Ctrl-C; everything it wrote goes with it.
+// between (once when it is to be calm), and stays until Ctrl-C, with a stream of
+// orders when one is wanted; everything it wrote goes with it.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -13,11 +14,15 @@ import { parseArgs } from "node:util";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { listen: { type: "string", default: "127.0.0.1:7071" } },
+  options: {
+    listen: { type: "string", default: "127.0.0.1:7071" },
+    calm: { type: "boolean", default: false },
+    stream: { type: "boolean", default: false },
+  },
 });
 const [courier, guests] = positionals;
 if (!courier || !guests) {
-  console.error("usage: node scripts/stage.mjs COURIER GUESTS [--listen ADDRESS]");
+  console.error("usage: node scripts/stage.mjs COURIER GUESTS [--listen ADDRESS] [--calm] [--stream]");
   process.exit(2);
 }
 const url = `http://${values.listen}`;
@@ -54,7 +59,7 @@ name = "shop"
 url = "sqlite://${shop}"
 [[outbox]]
 name = "warehouse"
-url = "sqlite://${join(folder, "warehouse.db")}"
+url = "postgres://courier@warehouse.example.invalid/warehouse"
 table = "events.courier_outbox"
 ${binding("billing", ["order"], "invoicer", `dead_letter = true\n[binding.retry]\nmax_attempts = 6\ninitial = "1s"\nmultiplier = 3\nmax = "30m"`)}
 ${binding("stock", ["order"], "stock-reserver", `types = ["OrderCreated"]\ndedupe = "10m"\nrate_limit = 200\n[binding.retry]\nmax_attempts = 5\n[binding.grant]\npublish = ["stock"]\nstate = true\n[binding.http]\nallow = ["rates.example.com:443"]`)}
@@ -136,17 +141,17 @@ const TAX = {
   because: 'no tax rate for country "XK" on 2026-01-31 (rates.csv, 214 rows)',
 };
 
+/** An order that some group will have trouble with, now and then. */
+function anyOrder(number) {
+  if (number % 23 === 5) return order(number, { quantity: 900 + number });
+  if (number % 11 === 3) return order(number, AWAY);
+  if (number % 17 === 7) return order(number, TAX);
+  return order(number, number % 40 === 9 ? { do: ["trap"] } : {});
+}
+
 /** The traffic of a morning. */
 async function traffic() {
-  const orders = [];
-  for (let number = 0; number < 400; number += 1) {
-    let more = {};
-    if (number % 23 === 5) more = { quantity: 900 + number };
-    if (number % 11 === 3) more = AWAY;
-    if (number % 17 === 7) more = TAX;
-    if (number % 40 === 9) more = { do: ["trap"] };
-    orders.push(order(number, more));
-  }
+  const orders = Array.from({ length: 400 }, (_, number) => anyOrder(number));
   for (let from = 0; from < orders.length; from += 40) {
     await api("POST", "/v1/messages", orders.slice(from, from + 40));
     await wait(150);
@@ -185,6 +190,19 @@ async function traffic() {
     body: "x".repeat(1_100_000),
   });
   await api("POST", "/v1/messages", { ...order(9), delay: "soon" });
+}
+
+/** Orders as a shop sends them, some minutes more than others, until the host is gone. */
+async function stream() {
+  let next = 1_000;
+  while (host.exitCode === null && !host.killed) {
+    const many = 6 + Math.round(5 * Math.sin(Date.now() / 40_000));
+    const first = next;
+    next += many;
+    const orders = Array.from({ length: many }, (_, at) => anyOrder(first + at));
+    await api("POST", "/v1/messages", orders).catch(() => {});
+    await wait(500);
+  }
 }
 
 async function halves() {
@@ -231,9 +249,9 @@ try {
     Array.from({ length: 60 }, (_, number) => order(number, {})),
   );
   await wait(5_000);
-  await stop();
+  if (!values.calm) await stop();
   // The built-in Kafka forgets, the store does not: what lay between is lost.
-  await start();
+  if (!values.calm) await start();
   await wait(3_000);
   await traffic();
   await halves();
@@ -242,6 +260,7 @@ try {
   await wait(5_000);
   await repairs();
   console.log(`the stage is set at ${url}; its tokens are ${TOKEN} (admin) and looks (viewer)`);
+  if (values.stream) void stream();
   await once(host, "exit");
 } finally {
   host?.kill("SIGKILL");

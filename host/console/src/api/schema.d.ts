@@ -3248,7 +3248,7 @@ export interface components {
                 /** @description Who: the name of a token, or `local`. */
                 by: string;
                 /** @description Anything else. */
-                detail: string;
+                detail: string | null;
                 /**
                  * @description SHA-256 over `previous` and this entry's fields, in hexadecimal; null
                  *     for an entry from before the chain.
@@ -4209,18 +4209,15 @@ export interface components {
         /** @description One message or several. */
         PublishRequest: components["schemas"]["NewMessage"] | components["schemas"]["NewMessage"][];
         /** @description The answer of `/readyz`. */
-        Readiness: components["schemas"]["Ready"] & {
-            /** @description Whether the host should get requests. */
-            ready: boolean;
-        };
-        /** @description Whether the host can do its work. */
-        Ready: {
+        Readiness: {
             /** @description Sends are accepted. */
             accepting: boolean;
             /** @description What is away without stopping the host, for example `kafka`. */
             degraded: string[];
             /** @description Its migrations are done. */
             migrated: boolean;
+            /** @description Whether the host should get requests. */
+            ready: boolean;
             /** @description Why something does not hold, for people. */
             reasons: string[];
             /** @description The store answers. */

@@ -42,6 +42,7 @@ const words = dictionary({
     partitionPhrase: "in partition {value}",
     from_offsetPhrase: "from offset {value}",
     to_offsetPhrase: "before offset {value}",
+    and: ", ",
     replayPhrase: "all records, handled or not",
   },
   zh: {
@@ -78,6 +79,7 @@ const words = dictionary({
     partitionPhrase: "分区为 {value}",
     from_offsetPhrase: "自偏移量 {value} 起",
     to_offsetPhrase: "至偏移量 {value} 前",
+    and: "，",
     replayPhrase: "所有记录，无论是否已处理",
   },
 });
@@ -131,18 +133,18 @@ const SAID = [
   "replay",
 ] as const;
 
-/** What a redrive's filter means, phrase by phrase: `for group stock`, `since 08:00`. */
-export function usePhrases(): (filter: Record<string, unknown>) => Phrase[] {
+/** What a redrive's filter means, phrase by phrase: `for group stock`, `since 08:00`; and what stands between. */
+export function usePhrases(filter: Record<string, unknown>): { phrases: Phrase[]; between: string } {
   const say = useWords(words);
   const sayState = useWords(states);
-  return (filter) =>
-    SAID.flatMap((name) => {
-      const given = filter[name];
-      if (given === undefined || given === null || given === false) return [];
-      const [before = "", after = ""] = say(`${name}Phrase`).split("{value}");
-      const text = name === "replay" ? "" : String(given);
-      return [{ name, before, value: name === "state" && isState(text) ? sayState(text) : text, after }];
-    });
+  const phrases = SAID.flatMap((name) => {
+    const given = filter[name];
+    if (given === undefined || given === null || given === false) return [];
+    const [before = "", after = ""] = say(`${name}Phrase`).split("{value}");
+    const text = name === "replay" ? "" : String(given);
+    return [{ name, before, value: name === "state" && isState(text) ? sayState(text) : text, after }];
+  });
+  return { phrases, between: say("and") };
 }
 
 function isState(text: string): text is State {

@@ -41,9 +41,9 @@ export function ParkedLanes({ group }: { group: string }) {
       {
         id: "next",
         name: say("next"),
-        width: "minmax(130px, 1fr)",
+        width: "minmax(92px, 1fr)",
         narrow: true,
-        cell: (row) => (row.held ? say("held") : <Time at={row.next_attempt_at} />),
+        cell: (row) => (row.held ? say("held") : <Time at={row.next_attempt_at} show="ago" />),
       },
       {
         id: "head",

@@ -1,6 +1,7 @@
 /** What needs a person now, each with the way to it. */
 import { useNavigate } from "@tanstack/react-router";
 import type { Attention } from "../../api/shapes";
+import { shortId } from "../../format/id";
 import { useWords } from "../../i18n/context";
 import { Raw } from "../../ui/Raw";
 import { Mark } from "../../ui/State";
@@ -44,7 +45,10 @@ export function Attentions({ items }: { items: Attention[] }) {
             <li key={`${item.kind} ${item.subject}`}>
               <Mark state="PUSH_FAIL" />
               <b>
-                <Subject text={item.subject} page={pageOf(item.path)} />
+                <Subject
+                  text={item.kind === "transaction_abandoned" ? shortId(item.subject) : item.subject}
+                  page={pageOf(item.path)}
+                />
               </b>
               <span className={css["detail"]}>
                 {kind ? say(kind) : item.kind}: <Raw text={item.detail} />
