@@ -5,6 +5,7 @@
 //! `cargo test --release -p courier-tests journey::`.
 
 mod api_fuzz;
+mod audited;
 mod broadcast;
 mod centre;
 mod cluster;

@@ -9,6 +9,8 @@
 
 #[path = "store_conformance/asking.rs"]
 mod asking;
+#[path = "store_conformance/auditing.rs"]
+mod auditing;
 #[path = "store_conformance/broadcasting.rs"]
 mod broadcasting;
 #[path = "store_conformance/centre.rs"]
@@ -140,10 +142,18 @@ on_both_dialects! {
         two_writers_settle_side_by_side
         two_settles_with_one_sequence_are_one
         many_parts_and_shapes_are_one_settle;
+    auditing:
+        entries_of_the_audit_log_are_sealed_in_their_order
+        retention_leaves_the_audit_log_an_anchor
+        what_is_done_in_somebodys_name_leaves_one_entry
+        what_the_host_does_itself_leaves_no_entry
+        what_is_refused_leaves_no_entry
+        a_change_whose_entry_cannot_be_written_is_not_made;
     broadcasting:
         a_listener_begins_at_the_end_and_goes_on_where_it_was
         a_listener_away_for_too_long_is_forgotten
         a_listener_that_catches_up_goes_on_where_it_was
+        broadcasts_that_nobody_heard_are_told
         what_was_handled_is_found_within_the_window;
     asking:
         an_open_delivery_that_is_asked_for_is_due
@@ -228,8 +238,6 @@ on_both_dialects! {
         pauses_are_kept_until_they_are_lifted
         a_new_opening_sees_everything;
     centre:
-        entries_of_the_audit_log_are_sealed_in_their_order
-        retention_leaves_the_audit_log_an_anchor
         a_session_lasts_until_it_ends
         minutes_are_summed_over_processes_and_written_again_without_harm
         failures_are_put_together_by_fingerprint

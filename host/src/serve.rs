@@ -184,7 +184,7 @@ impl Host {
                 fleet: Arc::clone(&fleet),
             }),
             auth: Gate::new(ports::tokens(&config.auth)),
-            attempts: api::sessions::Attempts::default(),
+            attempts: api::sessions::attempts(),
             node: config.server.node.as_str().into(),
             metrics: Arc::new(move || metrics.render()),
             events: api::events::Hub::default(),

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use courier::store::{ClaimRequest, Extent, Listen, SharedStore};
+use courier::store::{ClaimRequest, Extent, Listen, NewMessage, SharedStore};
 use courier_core::message::Offset;
+use courier_core::status::State;
 
 use super::Database;
 use super::owner::{GROUP, Owner, TOPIC, handled, join, request};
+use super::sending::message;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -78,6 +80,34 @@ pub async fn a_listener_that_catches_up_goes_on_where_it_was(database: Database)
     let ended = store.listen_only("host-1", &[]).await.unwrap();
     assert_eq!(ended.len(), 1, "the node has no such binding any more");
     assert!(store.listen_only("host-1", &[]).await.unwrap().is_empty());
+}
+
+pub async fn broadcasts_that_nobody_heard_are_told(database: Database) {
+    let store = database.open().await;
+    store.listen(&wish("host-1", HOUR, false, 5)).await.unwrap();
+    let sent = |id: &str, topic: &str, offset: i64| NewMessage {
+        kind: "broadcast",
+        topic: topic.to_owned(),
+        state: State::Committed,
+        reason: None,
+        retrying: false,
+        place: Some((0, Offset(offset))),
+        record: None,
+        outbound: None,
+        ..message(id, None, None)
+    };
+    let before = store.ping().await.unwrap();
+    store.accept(&[sent("heard", TOPIC, 5), sent("unheard", "nobodys", 5), sent("too early", TOPIC, 4)]).await.unwrap();
+    assert!(store.unheard(before, 10).await.unwrap().is_empty(), "nobody has looked yet");
+    store.judge_broadcasts(10).await.unwrap();
+    let told = store.unheard(before, 10).await.unwrap();
+    let mut named: Vec<_> = told.iter().map(|row| (row.id.as_str(), row.topic.as_str())).collect();
+    named.sort_unstable();
+    assert_eq!(named, [("too early", TOPIC), ("unheard", "nobodys")]);
+    assert!(told.iter().all(|row| row.created_at >= before));
+    assert_eq!(store.unheard(before, 1).await.unwrap().len(), 1);
+    let later = store.ping().await.unwrap().after(HOUR);
+    assert!(store.unheard(later, 10).await.unwrap().is_empty());
 }
 
 pub async fn what_was_handled_is_found_within_the_window(database: Database) {

@@ -1,13 +1,10 @@
-//! What the message centre stands on: the chain of the audit log, sessions,
-//! minutes, failures that are alike, parked lanes, dead letters.
+//! What the message centre stands on: sessions, minutes, failures that are
+//! alike, parked lanes, dead letters.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use courier::store::audits::GENESIS;
-use courier::store::{
-    AuditFilter, AuditLinks, DeadLetterFilter, FailureFilter, MinuteRow, NewOutbound, PaceRow, Page, SharedStore,
-};
+use courier::store::{DeadLetterFilter, FailureFilter, MinuteRow, NewOutbound, PaceRow, Page};
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 
@@ -18,61 +15,6 @@ const SOON: Timestamp = Timestamp(i64::MAX / 2);
 
 fn page(limit: u32) -> Page {
     Page { cursor: None, limit }
-}
-
-/// Walks the chain as a verification does.
-async fn whole(store: &SharedStore) -> bool {
-    let AuditLinks { anchor, head, entries } = store.audit_links(i64::MIN).await.unwrap();
-    let mut hash = anchor.hash;
-    for entry in &entries {
-        if entry.previous.as_ref() != Some(&hash) || entry.hash.as_deref() != Some(&entry.seal(&hash)[..]) {
-            return false;
-        }
-        hash = entry.hash.clone().unwrap();
-    }
-    hash == head.hash
-}
-
-pub async fn entries_of_the_audit_log_are_sealed_in_their_order(database: Database) {
-    let store = database.open().await;
-    assert!(whole(&store).await, "an empty chain is whole");
-    let other = database.open().await;
-    let appended = (0..40).map(|at| {
-        let store = if at % 2 == 0 { &store } else { &other };
-        async move { store.audit("ops\0", "pause", &format!("group-{at}"), "why\0 ü").await }
-    });
-    for result in futures::future::join_all(appended).await {
-        result.unwrap();
-    }
-    let links = store.audit_links(i64::MIN).await.unwrap();
-    assert_eq!((links.entries.len(), &links.anchor.hash[..]), (40, &GENESIS[..]));
-    assert!(links.entries.is_sorted_by_key(|entry| (entry.id, entry.at)));
-    assert!(whole(&store).await);
-    let rest = store.audit_links(links.entries[36].id).await.unwrap();
-    assert_eq!(rest.entries, links.entries[37..]);
-    let first = store.audit_entries(&AuditFilter::default(), &page(25)).await.unwrap();
-    let next = store.audit_entries(&AuditFilter::default(), &Page { cursor: first.next, limit: 25 }).await.unwrap();
-    let listed: Vec<_> = first.items.iter().chain(&next.items).rev().cloned().collect();
-    assert_eq!((listed, next.next), (links.entries, None));
-    let filter = AuditFilter { subject: Some("group-7".into()), ..AuditFilter::default() };
-    assert_eq!(store.audit_entries(&filter, &page(10)).await.unwrap().items.len(), 1);
-}
-
-pub async fn retention_leaves_the_audit_log_an_anchor(database: Database) {
-    let store = database.open().await;
-    for at in 0..5 {
-        store.audit("ops", "pause", &at.to_string(), "").await.unwrap();
-    }
-    let before = store.audit_links(i64::MIN).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    while store.prune(Duration::from_millis(10)).await.unwrap() {}
-    let after = store.audit_links(i64::MIN).await.unwrap();
-    assert!(after.entries.is_empty());
-    assert_eq!((&after.anchor, &after.head), (&before.head, &before.head));
-    store.audit("ops", "resume", "5", "").await.unwrap();
-    let links = store.audit_links(i64::MIN).await.unwrap();
-    assert_eq!(links.entries[0].previous.as_ref(), Some(&before.head.hash), "the chain goes on where it was");
-    assert!(whole(&store).await);
 }
 
 pub async fn a_session_lasts_until_it_ends(database: Database) {

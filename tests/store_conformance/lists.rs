@@ -226,7 +226,6 @@ pub async fn pauses_are_kept_until_they_are_lifted(database: Database) {
     );
     store.set_paused(GROUP, None).await.unwrap();
     assert_eq!(store.paused().await.unwrap().len(), 1);
-    store.audit("ann", "resume", GROUP, "{}\0").await.unwrap();
 }
 
 /// A restart: everything is read from the database again, words included.

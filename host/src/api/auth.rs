@@ -8,8 +8,10 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -19,8 +21,15 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::App;
+use super::attempts::{self, Attempts};
 use super::problem::Problem;
 use super::sessions::{self, Secret};
+use crate::store::Deed;
+
+/// Wrong tokens that one address may send at once, and the time in which it
+/// gets one back.
+const WRONG_BURST: u32 = 100;
+const WRONG_REFILL: Duration = Duration::from_secs(1);
 
 /// What a token allows; each role may do all that the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,13 +81,14 @@ struct Token {
 #[derive(Clone)]
 pub struct Gate {
     tokens: Arc<RwLock<Arc<Vec<Token>>>>,
+    wrong: Attempts,
 }
 
 impl Gate {
     /// A gate with these tokens; none leaves it open.
     #[must_use]
     pub fn new(specs: Vec<TokenSpec>) -> Self {
-        let gate = Self { tokens: Arc::default() };
+        let gate = Self { tokens: Arc::default(), wrong: Attempts::new(WRONG_BURST, WRONG_REFILL) };
         gate.replace(specs);
         gate
     }
@@ -103,11 +113,17 @@ impl Gate {
         self.tokens().is_empty()
     }
 
-    /// Who sends `authorization`.
+    /// Who at `peer` sends `authorization`.
+    ///
+    /// A right token is never refused for wrong ones from the same address,
+    /// which behind a proxy is everybody's. What keeps a secret from being
+    /// guessed is its length; the bound keeps who has an old token from asking
+    /// as fast as it can, and tells it when to ask again.
     ///
     /// # Errors
-    /// 401 without a token or with one that nobody has.
-    pub fn admit(&self, authorization: Option<&[u8]>) -> Result<Caller, Problem> {
+    /// 401 without a token or with one that nobody has; 429 when too many of
+    /// those came.
+    pub fn admit(&self, authorization: Option<&[u8]>, peer: IpAddr) -> Result<Caller, Problem> {
         let tokens = self.tokens();
         if tokens.is_empty() {
             return Ok(Caller::local());
@@ -118,9 +134,13 @@ impl Gate {
         let secret = bearer(shown).ok_or_else(|| {
             refuse("the Authorization header is not of the form `Bearer <token>`, which is asked for")
         })?;
-        self.find(secret)
-            .map(|(_, caller)| caller)
-            .ok_or_else(|| refuse("nobody has this token; the tokens are those of [auth] in the configuration"))
+        match self.find(secret) {
+            Some((_, caller)) => Ok(caller),
+            None => {
+                self.wrong.count(peer, "wrong tokens")?;
+                Err(refuse("nobody has this token; the tokens are those of [auth] in the configuration"))
+            }
+        }
     }
 
     /// The token with this secret: its digest and whom it stands for.
@@ -181,6 +201,13 @@ impl Caller {
     #[must_use]
     pub fn source(&self) -> &str {
         if &*self.name == "local" { "" } else { &self.name }
+    }
+
+    /// What the caller does, for the audit log.
+    #[must_use]
+    pub fn deed(&self, action: &str, subject: &str, detail: &str) -> Deed {
+        let [by, action, subject, detail] = [&self.name, action, subject, detail].map(str::to_owned);
+        Deed { by, action, subject, detail }
     }
 
     /// What the caller may do.
@@ -317,7 +344,7 @@ impl<R: Rank> FromRequestParts<App> for As<R> {
             Some(secret) if authorization.is_none() && !app.auth.is_open() => {
                 sessions::admit(app, parts, secret).await?
             }
-            _ => app.auth.admit(authorization)?,
+            _ => app.auth.admit(authorization, attempts::peer(parts))?,
         };
         caller.at_least(R::ROLE)?;
         Ok(Self(caller, PhantomData))
@@ -327,6 +354,8 @@ impl<R: Rank> FromRequestParts<App> for As<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn spec(name: &str, role: Role, topics: Option<&[&str]>) -> TokenSpec {
         TokenSpec {
@@ -342,19 +371,32 @@ mod tests {
     fn an_open_gate_lets_everybody_do_everything() {
         let gate = Gate::new(Vec::new());
         assert!(gate.is_open());
-        let caller = gate.admit(Some(b"nonsense")).unwrap();
+        let caller = gate.admit(Some(b"nonsense"), PEER).unwrap();
         assert_eq!((&*caller.name, caller.source(), caller.role), ("local", "", Role::Admin));
     }
 
     #[test]
     fn only_the_whole_secret_is_admitted() {
         let gate = Gate::new(vec![spec("shop", Role::Publisher, None), spec("ops", Role::Operator, None)]);
-        assert_eq!(&*gate.admit(Some(b"Bearer ops-secret")).unwrap().name, "ops");
-        assert_eq!(&*gate.admit(Some(b"bearer  shop-secret ")).unwrap().name, "shop");
+        assert_eq!(&*gate.admit(Some(b"Bearer ops-secret"), PEER).unwrap().name, "ops");
+        assert_eq!(&*gate.admit(Some(b"bearer  shop-secret "), PEER).unwrap().name, "shop");
         for wrong in [&b"Bearer ops-secre"[..], b"Bearer ", b"Basic ops-secret", b"ops-secret", b"", b"Bearer \xff"] {
-            assert_eq!(gate.admit(Some(wrong)).unwrap_err().status, 401, "{wrong:?}");
+            assert_eq!(gate.admit(Some(wrong), PEER).unwrap_err().status, 401, "{wrong:?}");
         }
-        assert_eq!(gate.admit(None).unwrap_err().status, 401);
+        assert_eq!(gate.admit(None, PEER).unwrap_err().status, 401);
+    }
+
+    #[test]
+    fn wrong_tokens_are_bounded_and_right_ones_are_not() {
+        let gate = Gate::new(vec![spec("shop", Role::Publisher, None)]);
+        let wrong = || gate.admit(Some(b"Bearer old-secret"), PEER).unwrap_err();
+        for _ in 0..WRONG_BURST {
+            assert_eq!(wrong().status, 401);
+        }
+        let refused = wrong();
+        assert!(refused.status == 429 && refused.retry_after == Some(1), "{refused:?}");
+        assert!(gate.admit(Some(b"Bearer shop-secret"), PEER).is_ok());
+        assert_eq!(gate.admit(None, PEER).unwrap_err().status, 401, "who sends no token guesses none");
     }
 
     #[test]
@@ -362,14 +404,14 @@ mod tests {
         let gate = Gate::new(vec![spec("old", Role::Admin, None)]);
         let clone = gate.clone();
         gate.replace(vec![spec("new", Role::Admin, None)]);
-        assert!(clone.admit(Some(b"Bearer old-secret")).is_err());
-        assert!(clone.admit(Some(b"Bearer new-secret")).is_ok());
+        assert!(clone.admit(Some(b"Bearer old-secret"), PEER).is_err());
+        assert!(clone.admit(Some(b"Bearer new-secret"), PEER).is_ok());
     }
 
     #[test]
     fn roles_and_scopes_are_held() {
         let gate = Gate::new(vec![spec("shop", Role::Publisher, Some(&["order"]))]);
-        let shop = gate.admit(Some(b"Bearer shop-secret")).unwrap();
+        let shop = gate.admit(Some(b"Bearer shop-secret"), PEER).unwrap();
         assert!(shop.at_least(Role::Viewer).is_ok() && shop.at_least(Role::Publisher).is_ok());
         assert!(shop.at_least(Role::Operator).unwrap_err().detail.contains("needs the role operator"));
         assert!(shop.topic("order").is_ok() && shop.group("any").is_ok() && !shop.sees_all());

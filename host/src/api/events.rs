@@ -4,6 +4,7 @@
 //! with the path of what was changed through this host. Listeners are bounded,
 //! and share one reading of the store a second.
 
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::auth::{As, Caller, Viewer};
+use super::groups::view::OpenView;
 use super::openapi::Problems;
 use super::params::Params;
 use super::problem::Problem;
@@ -43,7 +45,21 @@ pub struct Hub {
     closed: CancellationToken,
 }
 
-type Reading = (Instant, Arc<Vec<GroupTotals>>);
+type Reading = (Instant, Arc<Vec<Pulse>>);
+
+/// The sums of a group, and its topics.
+struct Pulse {
+    totals: GroupTotals,
+    topics: BTreeSet<String>,
+}
+
+impl Pulse {
+    /// Whether the caller sees the group, as `GET /v1/overview` judges it.
+    fn is_for(&self, caller: &Caller) -> bool {
+        let in_scope = || self.topics.iter().any(|topic| caller.sees_topic(topic));
+        caller.sees_group(&self.totals.group) && (caller.topics().is_none() || in_scope())
+    }
+}
 
 impl Default for Hub {
     fn default() -> Self {
@@ -70,16 +86,24 @@ impl Hub {
     }
 
     /// The sums of all groups, read from the store at most once a second.
-    async fn totals(&self, app: &App) -> Result<Arc<Vec<GroupTotals>>, StoreError> {
+    async fn pulses(&self, app: &App) -> Result<Arc<Vec<Pulse>>, StoreError> {
         let mut read = self.read.lock().await;
-        if let Some((at, totals)) = &*read
+        if let Some((at, pulses)) = &*read
             && at.elapsed() < FRESH
         {
-            return Ok(Arc::clone(totals));
+            return Ok(Arc::clone(pulses));
         }
-        let totals = Arc::new(app.store.totals().await?);
-        *read = Some((Instant::now(), Arc::clone(&totals)));
-        Ok(totals)
+        let mut topics: HashMap<String, BTreeSet<String>> = HashMap::new();
+        for binding in app.groups.bindings() {
+            topics.entry(binding.group).or_default().extend(binding.topics);
+        }
+        for position in app.store.positions().await? {
+            topics.entry(position.group).or_default().insert(position.topic);
+        }
+        let pulse = |totals: GroupTotals| Pulse { topics: topics.remove(&totals.group).unwrap_or_default(), totals };
+        let pulses: Arc<Vec<Pulse>> = Arc::new(app.store.totals().await?.into_iter().map(pulse).collect());
+        *read = Some((Instant::now(), Arc::clone(&pulses)));
+        Ok(pulses)
     }
 }
 
@@ -104,8 +128,29 @@ impl Change {
 /// The data of a `counters` event.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Counters {
+    /// Unfinished deliveries that have rows, of these groups together: what
+    /// `open` is in the overview.
+    pub open: OpenView,
+    /// Deliveries that were handled, of these groups together.
+    pub handled: u64,
+    /// Deliveries that failed for good, of these groups together.
+    pub failed: u64,
     /// The groups that the caller may see.
     pub groups: Vec<GroupCounters>,
+}
+
+impl Counters {
+    fn of<'a>(groups: impl Iterator<Item = &'a GroupTotals>) -> Self {
+        let groups: Vec<GroupCounters> = groups.map(GroupCounters::from).collect();
+        let sum = |of: fn(&GroupCounters) -> u64| groups.iter().map(of).sum();
+        let open = OpenView {
+            waiting: sum(|group| group.waiting),
+            push_fail: sum(|group| group.push_fail),
+            retrying: sum(|group| group.retrying),
+            held: sum(|group| group.held),
+        };
+        Self { open, handled: sum(|group| group.handled), failed: sum(|group| group.failed), groups }
+    }
 }
 
 /// The sums of a group.
@@ -163,9 +208,9 @@ fn counters(app: App, caller: Caller) -> impl Stream<Item = Event> {
             ticks.tick().await;
             // While the store is away listeners get nothing; the connection
             // stays and the next reading that succeeds reaches them.
-            let Ok(totals) = app.events.totals(&app).await else { continue };
-            let groups = totals.iter().filter(|totals| caller.sees_group(&totals.group)).map(GroupCounters::from);
-            if let Ok(event) = Event::default().event("counters").json_data(Counters { groups: groups.collect() }) {
+            let Ok(pulses) = app.events.pulses(&app).await else { continue };
+            let seen = pulses.iter().filter(|pulse| pulse.is_for(&caller)).map(|pulse| &pulse.totals);
+            if let Ok(event) = Event::default().event("counters").json_data(Counters::of(seen)) {
                 return Some((event, (app, caller, ticks)));
             }
         }

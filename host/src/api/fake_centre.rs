@@ -11,27 +11,6 @@ use crate::store::*;
 
 #[async_trait]
 impl Audits for FakeStore {
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-        let mut world = self.read()?;
-        world.asked.push(format!("audit {by} {action} {subject} {detail}"));
-        let (id, previous) = world.audited.last().map_or((1, audits::GENESIS.to_vec()), |last| {
-            (last.id + 1, last.hash.clone().unwrap_or_default().to_vec())
-        });
-        let mut row = AuditRow {
-            id,
-            at: Timestamp(id),
-            by: by.into(),
-            action: action.into(),
-            subject: subject.into(),
-            detail: detail.into(),
-            previous: Some(previous.clone().into()),
-            hash: None,
-        };
-        row.hash = Some(Bytes::copy_from_slice(&row.seal(&previous)));
-        world.audited.push(row);
-        Ok(())
-    }
-
     async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError> {
         let world = self.read()?;
         let wanted = world.audited.iter().rev().filter(|row| filter.by.as_ref().is_none_or(|by| *by == row.by));
@@ -65,7 +44,9 @@ impl Sessions for FakeStore {
         let expires_at = Timestamp(0).after(lifetime);
         let bound = Bytes::copy_from_slice(bound);
         let row = SessionRow { token: token.into(), bound, created_at: Timestamp(0), expires_at };
-        self.read()?.sessions.insert(*hash, row);
+        let mut world = self.read()?;
+        world.sessions.insert(*hash, row);
+        world.note();
         Ok(())
     }
 
@@ -74,7 +55,12 @@ impl Sessions for FakeStore {
     }
 
     async fn close_session(&self, hash: &[u8; 32]) -> Result<bool, StoreError> {
-        Ok(self.read()?.sessions.remove(hash).is_some())
+        let mut world = self.read()?;
+        let closed = world.sessions.remove(hash).is_some();
+        if closed {
+            world.note();
+        }
+        Ok(closed)
     }
 }
 

@@ -50,8 +50,7 @@ impl Outboxes for FakeStore {
     }
 
     async fn outboxes(&self) -> Result<Vec<OutboxRow>, StoreError> {
-        drop(self.read()?);
-        Ok(Vec::new())
+        Ok(self.read()?.noted.clone())
     }
 }
 
@@ -117,7 +116,9 @@ impl Store for FakeStore {
     }
 
     async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
-        self.read()?.asked.push(format!("ask {delivery}"));
+        let mut world = self.read()?;
+        world.asked.push(format!("ask {delivery}"));
+        world.note();
         Ok(())
     }
 
@@ -182,7 +183,9 @@ impl Store for FakeStore {
     }
 
     async fn resend(&self, id: &str) -> Result<(), StoreError> {
-        self.read()?.asked.push(format!("resend {id}"));
+        let mut world = self.read()?;
+        world.asked.push(format!("resend {id}"));
+        world.note();
         Ok(())
     }
 
@@ -251,6 +254,7 @@ impl Store for FakeStore {
         world.asked.push(format!("set_paused {group} {why:?}"));
         world.paused.retain(|(paused, _)| paused != group);
         world.paused.extend(why.map(|why| (group.to_owned(), why.to_owned())));
+        world.note();
         Ok(())
     }
 
@@ -287,6 +291,10 @@ impl Broadcasts for FakeStore {
 
     async fn judge_broadcasts(&self, _: u32) -> Result<Vec<(String, String)>, StoreError> {
         absent()
+    }
+
+    async fn unheard(&self, _: Timestamp, _: u32) -> Result<Vec<UnheardRow>, StoreError> {
+        Ok(self.read()?.unheard.clone())
     }
 }
 
@@ -384,7 +392,9 @@ impl Delayed for FakeStore {
         }
         row.state = courier_core::status::State::SendFail;
         row.reason = Some(delayed::CANCELLED.to_owned());
-        Ok(row.clone())
+        let row = row.clone();
+        world.note();
+        Ok(row)
     }
 
     async fn delayed(&self, filter: &DelayedFilter, _: &Page) -> Result<Listing<MessageRow>, StoreError> {

@@ -9,6 +9,7 @@
 //! [`plugins`] for what operators use; `guard` and `intake` for what every
 //! request passes through.
 
+pub mod attempts;
 pub mod audit;
 pub mod auth;
 mod console;
@@ -49,6 +50,7 @@ mod tests_of_roles;
 pub mod time;
 pub mod transactions;
 
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
@@ -58,7 +60,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::problem::Problem;
-use crate::store::SharedStore;
+use crate::store::{Deed, SharedStore, audits};
 
 /// What operations work with. Clones share everything.
 #[derive(Clone)]
@@ -81,8 +83,8 @@ pub struct App {
     pub health: Arc<dyn ports::Health>,
     /// The tokens.
     pub auth: auth::Gate,
-    /// Bounds attempts to sign in; `Attempts::default()`.
-    pub attempts: sessions::Attempts,
+    /// Bounds attempts to sign in; [`sessions::attempts`].
+    pub attempts: attempts::Attempts,
     /// This node's name.
     pub node: Arc<str>,
     /// Renders the metrics.
@@ -94,13 +96,17 @@ pub struct App {
 }
 
 impl App {
-    /// Notes a change in the audit log and tells listeners. The change is made
-    /// already: when the note cannot be written the log of the host has it.
-    async fn changed(&self, by: &auth::Caller, action: &str, subject: &str, detail: &str, change: events::Change) {
-        if let Err(error) = self.store.audit(&by.name, action, subject, detail).await {
-            tracing::error!(%error, by = %by.name, action, subject, detail, "a change could not be written to the audit log");
-        }
-        self.events.tell(change);
+    /// Makes a change in the caller's name: its entry in the audit log commits
+    /// with it. Then `change` says what is different, and listeners hear of it.
+    async fn change<T, E>(
+        &self,
+        deed: Deed,
+        verb: impl Future<Output = Result<T, E>>,
+        change: impl FnOnce(&T) -> events::Change,
+    ) -> Result<T, E> {
+        let done = audits::in_name_of(deed, verb).await?;
+        self.events.tell(change(&done));
+        Ok(done)
     }
 }
 

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::store::StoreError;
 
 /// Seconds after which a client may ask again when the store was away.
-const RETRY_AFTER_SECONDS: &str = "1";
+const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// A problem detail.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -32,6 +32,9 @@ pub struct Problem {
     #[serde(flatten)]
     #[schema(ignore)]
     pub more: Map<String, Value>,
+    /// Seconds after which to ask again, for the header that says so.
+    #[serde(skip)]
+    pub retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -49,6 +52,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             more: Map::new(),
+            retry_after: None,
         }
     }
 
@@ -118,6 +122,13 @@ impl Problem {
         self
     }
 
+    /// The same problem, not to be repeated before so many seconds are over.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
     /// The same problem, its detail preceded by where it is.
     #[must_use]
     pub fn at(mut self, place: &str) -> Self {
@@ -129,6 +140,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.retry_after.unwrap_or(RETRY_AFTER_SECONDS);
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -136,7 +148,7 @@ impl IntoResponse for Problem {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"courier\""));
         }
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
         }
         response
     }

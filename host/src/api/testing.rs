@@ -18,8 +18,8 @@ use super::problem::Problem;
 use super::{App, router};
 use crate::store::half::may_end;
 use crate::store::{
-    AttemptRow, DeliveryKey, DeliveryRow, HalfMessage, HalfRow, HalfState, MessageRow, PositionId, PositionRow,
-    StoreError,
+    AttemptRow, AuditRow, Deed, DeliveryKey, DeliveryRow, HalfMessage, HalfRow, HalfState, MessageRow, PositionId,
+    PositionRow, StoreError, audits,
 };
 
 /// What the fakes were told to answer, and what they were asked.
@@ -47,6 +47,10 @@ pub struct World {
     pub sent: Vec<Draft>,
     /// What was asked of the store and the ports, in order.
     pub asked: Vec<String>,
+    /// Broadcasts that no node was there for.
+    pub unheard: Vec<crate::store::UnheardRow>,
+    /// What hosts noted of outboxes.
+    pub noted: Vec<crate::store::OutboxRow>,
     /// The audit log.
     pub audited: Vec<crate::store::AuditRow>,
     /// What the chain's head is said to be, if it is not the last entry.
@@ -55,6 +59,29 @@ pub struct World {
     pub sessions: HashMap<[u8; 32], crate::store::SessionRow>,
     /// Whether the store is away.
     pub away: bool,
+}
+
+impl World {
+    /// Appends what is done in somebody's name to the audit log.
+    pub fn note(&mut self) {
+        let Some(Deed { by, action, subject, detail }) = audits::deed() else { return };
+        self.asked.push(format!("audit {by} {action} {subject} {detail}"));
+        let (id, previous) = self.audited.last().map_or((1, audits::GENESIS.to_vec()), |last| {
+            (last.id + 1, last.hash.clone().unwrap_or_default().to_vec())
+        });
+        let mut row = AuditRow {
+            id,
+            at: Timestamp(id),
+            by,
+            action,
+            subject,
+            detail,
+            previous: Some(previous.clone().into()),
+            hash: None,
+        };
+        row.hash = Some(Bytes::copy_from_slice(&row.seal(&previous)));
+        self.audited.push(row);
+    }
 }
 
 /// The world that all fakes share.
@@ -158,7 +185,9 @@ impl ports::Groups for Fake {
     }
 
     async fn seek(&self, seek: &Seek) -> Result<Vec<Sought>, Problem> {
-        self.0.lock().unwrap().asked.push(format!("seek {seek:?}"));
+        let mut world = self.0.lock().unwrap();
+        world.asked.push(format!("seek {seek:?}"));
+        world.note();
         Ok(vec![Sought { partition: 0, from: Offset(17), to: Offset(3) }])
     }
 }
@@ -176,13 +205,17 @@ impl ports::Plugins for Fake {
         if !wasm.starts_with(b"\0asm") {
             return Err(Problem::unprocessable("plugin refused", "this is no component"));
         }
-        self.0.lock().unwrap().asked.push(format!("upload {name} {} by {by}", wasm.len()));
+        let mut world = self.0.lock().unwrap();
+        world.asked.push(format!("upload {name} {} by {by}", wasm.len()));
+        world.note();
         let wants = Some(serde_json::json!({ "group": "stock" }));
         Ok(Uploaded { version: "sha256:bb".into(), imports: vec!["log".into()], exports: vec!["handle".into()], wants })
     }
 
     async fn activate(&self, name: &str, digest: &str, by: &str) -> Result<(), Problem> {
-        self.0.lock().unwrap().asked.push(format!("activate {name} {digest} by {by}"));
+        let mut world = self.0.lock().unwrap();
+        world.asked.push(format!("activate {name} {digest} by {by}"));
+        world.note();
         Ok(())
     }
 }
@@ -248,7 +281,7 @@ impl Host {
             log: fake(),
             health: fake(),
             auth: Gate::new(specs.collect()),
-            attempts: super::sessions::Attempts::default(),
+            attempts: super::sessions::attempts(),
             node: "host-1".into(),
             metrics: Arc::new(|| "courier_stale_writes_total 0\n".to_owned()),
             events: super::events::Hub::default(),

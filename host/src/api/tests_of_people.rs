@@ -1,10 +1,14 @@
 //! What people do with a browser: sign in, look, and leave a trace.
 
+use std::time::Duration;
+
+use courier_core::message::Timestamp;
 use serde_json::{Value, json};
 
 use super::auth::{Role, TokenSpec};
 use super::testing::{Host, answer};
 use super::tests::{guarded, open};
+use crate::store::{HalfMessage, HalfRow, HalfState, OutboxRow, UnheardRow};
 
 async fn me(host: &Host, cookie: &str) -> (u16, Value) {
     answer(host.request("GET", "/v1/me", None).header("cookie", cookie)).await
@@ -97,6 +101,77 @@ async fn the_overview_says_what_is_and_what_needs_a_person() {
     let (_, scoped) = answer(guarded.request("GET", "/v1/overview", Some("shop"))).await;
     assert_eq!((&scoped["minutes"][0]["published"], &scoped["minutes"][0]["handled"]), (&Value::Null, &json!(2)));
     assert!(!scoped.to_string().contains("secret") && !scoped.to_string().contains("other"), "{scoped}");
+}
+
+#[tokio::test]
+async fn what_nobody_relays_ended_or_heard_needs_a_person() {
+    let mut world = super::tests::world();
+    world.noted = vec![OutboxRow {
+        name: "shop".into(),
+        node: "host-1".into(),
+        shard: 3,
+        why: Some("no such table".into()),
+        pending: Some(2),
+        oldest_at: Some(Timestamp(1)),
+        relayed: 5,
+        refused: 0,
+        noted_at: Timestamp(0),
+    }];
+    let unheard =
+        |id: &str, topic: &str, at: i64| UnheardRow { id: id.into(), topic: topic.into(), created_at: Timestamp(at) };
+    world.unheard = vec![unheard("b-3", "order", 30), unheard("b-2", "secret", 20), unheard("b-1", "order", 10)];
+    for (id, topic, ended_at) in [("t-1", "order", Some(Timestamp(5))), ("t-2", "secret", Some(Timestamp(6)))] {
+        let message = HalfMessage { id: "m".into(), topic: topic.into(), type_name: "T".into(), key: None };
+        world.halves.push(HalfRow {
+            id: id.into(),
+            state: HalfState::Abandoned,
+            messages: vec![message],
+            check_url: None,
+            timeout: Duration::from_secs(30),
+            created_at: Timestamp(0),
+            deadline: Timestamp(1),
+            checks: 3,
+            next_check_at: None,
+            last_answer: None,
+            reason: Some("nobody answered".into()),
+            ended_at,
+        });
+    }
+    let scope: &[&str] = &["order", "stock"];
+    let host = Host::start(world, &[("ops", Role::Operator, None), ("shop", Role::Viewer, Some(scope))]).await;
+    let told = async |token: &'static str| {
+        let (_, shown) = answer(host.request("GET", "/v1/overview", Some(token))).await;
+        let all = shown["attention"].as_array().unwrap().clone();
+        let of = |kind: &str| all.iter().filter(|one| one["kind"] == kind).cloned().collect::<Vec<_>>();
+        (of("outbox_failing"), of("transaction_abandoned"), of("broadcast_unheard"))
+    };
+    let (outboxes, transactions, broadcasts) = told("ops").await;
+    assert_eq!((&outboxes[0]["subject"], &outboxes[0]["path"]), (&json!("shop"), &json!("/v1/outboxes")));
+    assert!(outboxes[0]["detail"].as_str().unwrap().ends_with("no such table"), "{outboxes:?}");
+    assert_eq!((transactions.len(), &transactions[0]["path"]), (2, &json!("/v1/transactions/t-1")));
+    assert_eq!(transactions[0]["detail"], "its 1 message was not sent: nobody answered");
+    assert_eq!((broadcasts.len(), &broadcasts[0]["subject"]), (2, &json!("order")), "one for each topic");
+    assert_eq!(broadcasts[0]["path"], "/v1/messages/b-3", "the newest");
+    assert!(broadcasts[0]["detail"].as_str().unwrap().starts_with("2 broadcasts were heard by no node"));
+    let (_, transactions, broadcasts) = told("shop").await;
+    assert_eq!((transactions.len(), broadcasts.len()), (1, 1), "what is out of scope is not told");
+}
+
+#[tokio::test]
+async fn wrong_tokens_are_slowed_down_and_right_ones_go_through() {
+    let host = guarded().await;
+    let mut refused = None;
+    for _ in 0..150 {
+        let response = host.request("GET", "/v1/me", Some("nobody")).send().await.unwrap();
+        if response.status() != 401 {
+            refused = Some(response);
+            break;
+        }
+    }
+    let refused = refused.expect("there is an end to it");
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
+    assert_eq!(answer(host.request("GET", "/v1/me", Some("viewer"))).await.0, 200);
+    assert_eq!(host.ask("GET", "/v1/me", None).await.0, 401);
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ struct Entry {
     by: String,
     action: String,
     subject: String,
-    detail: String,
+    detail: Option<String>,
     hash: Option<String>,
 }
 
@@ -90,7 +90,7 @@ fn list(entries: &[Entry]) -> String {
             entry.by.clone(),
             entry.action.clone(),
             entry.subject.clone(),
-            entry.detail.clone(),
+            or_dash(entry.detail.clone()),
             or_dash(entry.hash.as_ref().map(|hash| hash.chars().take(12).collect::<String>())),
         ]
     };

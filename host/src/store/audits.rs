@@ -5,6 +5,16 @@
 //! showing it. Entries are appended one at a time, under the lock of the
 //! chain's head. Retention removes the oldest and keeps the hash of the last
 //! one removed as the anchor that the rest hangs on.
+//!
+//! An entry commits with the change that it tells of, or neither does. Whoever
+//! asks for a change calls the verb by [`in_name_of`]; the verb appends the
+//! [`Deed`] as the last thing that its transaction does, so that the lock of the
+//! chain is held for a moment only and comes after every other lock. Who asks is
+//! a circumstance of the call and no argument of the verb, since the host uses
+//! the same verbs in nobody's name.
+
+use std::cell::RefCell;
+use std::future::Future;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,6 +29,41 @@ pub const GENESIS: [u8; 32] = [0; 32];
 /// Entries that one step of a verification reads.
 pub const LINKS_STEP: u32 = 1_000;
 
+tokio::task_local! {
+    /// What the verb that runs in this task does in somebody's name, until a
+    /// transaction takes it.
+    static DEED: RefCell<Option<Deed>>;
+}
+
+/// What somebody does: an entry before it has its place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deed {
+    /// Who: the name of a token.
+    pub by: String,
+    /// What is done.
+    pub action: String,
+    /// To what.
+    pub subject: String,
+    /// Anything else, for people; empty when there is nothing.
+    pub detail: String,
+}
+
+/// Runs a verb in somebody's name: `deed` is in the audit log if, and only if,
+/// what the verb changes is in the store. A verb that fails or finds nothing to
+/// change leaves no entry.
+///
+/// The verb must not hand its work to another task: the deed stays in this one.
+pub async fn in_name_of<T>(deed: Deed, verb: impl Future<Output = T>) -> T {
+    DEED.scope(RefCell::new(Some(deed)), verb).await
+}
+
+/// Takes the deed that a transaction is about to commit; none when the verb runs
+/// in nobody's name.
+#[must_use]
+pub(crate) fn deed() -> Option<Deed> {
+    DEED.try_with(|deed| deed.try_borrow_mut().ok().and_then(|mut deed| deed.take())).ok().flatten()
+}
+
 /// What was done, by whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditRow {
@@ -32,7 +77,7 @@ pub struct AuditRow {
     pub action: String,
     /// To what.
     pub subject: String,
-    /// Anything else, for people.
+    /// Anything else, for people; empty when there is nothing.
     pub detail: String,
     /// The hash of the entry before; none for one from before the chain.
     pub previous: Option<Bytes>,
@@ -96,9 +141,6 @@ pub struct AuditLinks {
 /// The verbs of the audit log.
 #[async_trait]
 pub trait Audits: Send + Sync {
-    /// Appends an entry.
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError>;
-
     /// Entries, newest first.
     async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError>;
 
@@ -110,6 +152,16 @@ pub trait Audits: Send + Sync {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_deed_is_taken_once_and_only_in_its_task() {
+        assert_eq!(deed(), None);
+        let ops = Deed { by: "ops".into(), ..Deed::default() };
+        let taken = in_name_of(ops.clone(), async { (deed(), deed()) }).await;
+        assert_eq!(taken, (Some(ops.clone()), None));
+        let elsewhere = in_name_of(ops, async { tokio::spawn(async { deed() }).await.unwrap() }).await;
+        assert_eq!((elsewhere, deed()), (None, None));
+    }
 
     #[test]
     fn a_seal_covers_every_field_and_its_place() {

@@ -72,6 +72,17 @@ pub struct ListenerRow {
     pub gone: Option<(Timestamp, String)>,
 }
 
+/// A broadcast that no node was there for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnheardRow {
+    /// The message's id.
+    pub id: String,
+    /// The topic that it was sent on.
+    pub topic: String,
+    /// When the host took it.
+    pub created_at: Timestamp,
+}
+
 /// Why a listener is no longer expected when nobody says another reason.
 pub const AWAY_TOO_LONG: &str = "the node was away longer than broadcast_forget";
 /// Why it is none any more when its node has no such binding.
@@ -110,4 +121,8 @@ pub trait Broadcasts {
     /// no listener was there for get [`UNHEARD`] as their reason. Each is
     /// looked at once; answers the ids and topics of those.
     async fn judge_broadcasts(&self, limit: u32) -> Result<Vec<(String, String)>, StoreError>;
+
+    /// Broadcasts that no listener was there for, sent at or after `since`,
+    /// newest first, at most `limit`.
+    async fn unheard(&self, since: Timestamp, limit: u32) -> Result<Vec<UnheardRow>, StoreError>;
 }

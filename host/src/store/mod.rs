@@ -36,8 +36,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 
-pub use audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd};
-pub use broadcast::{Broadcasts, Extent, Listen, ListenerRow, Listening};
+pub use audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, Deed};
+pub use broadcast::{Broadcasts, Extent, Listen, ListenerRow, Listening, UnheardRow};
 pub use dedupe::Dedupe;
 pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
@@ -67,7 +67,8 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 }
 
 /// The verbs of the store. All times come from the store's own clock unless
-/// they are arguments; batches keep the caller's order.
+/// they are arguments; batches keep the caller's order. What a person asks for
+/// is called by [`audits::in_name_of`], and its entry commits with it.
 #[async_trait]
 pub trait Store:
     Audits

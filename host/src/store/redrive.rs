@@ -188,6 +188,15 @@ pub struct RedriveRow {
     pub node: Option<String>,
 }
 
+impl RedriveRow {
+    /// Tells of a plan what is known only once it is made: its number, and how
+    /// many it found.
+    pub(super) fn tell(&self, deed: &mut super::Deed) {
+        deed.subject = self.id.to_string();
+        deed.detail = format!("{} items, {} a second: {}", self.matched, self.rate, self.asked_for);
+    }
+}
+
 /// Where an item stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemState {

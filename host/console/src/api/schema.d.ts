@@ -2506,7 +2506,7 @@ export interface components {
             /** @description Who: the name of a token, or `local`. */
             by: string;
             /** @description Anything else. */
-            detail: string;
+            detail: string | null;
             /**
              * @description SHA-256 over `previous` and this entry's fields, in hexadecimal; null
              *     for an entry from before the chain.
@@ -2563,8 +2563,23 @@ export interface components {
         };
         /** @description The data of a `counters` event. */
         Counters: {
+            /**
+             * Format: int64
+             * @description Deliveries that failed for good, of these groups together.
+             */
+            failed: number;
             /** @description The groups that the caller may see. */
             groups: components["schemas"]["GroupCounters"][];
+            /**
+             * Format: int64
+             * @description Deliveries that were handled, of these groups together.
+             */
+            handled: number;
+            /**
+             * @description Unfinished deliveries that have rows, of these groups together: what
+             *     `open` is in the overview.
+             */
+            open: components["schemas"]["OpenView"];
         };
         /** @description A delivery that was given up to a topic. */
         DeadLetterView: components["schemas"]["ShownKey"] & {

@@ -11,6 +11,7 @@ use crate::api::list::{self, List};
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
+use crate::api::shown::known;
 use crate::api::time;
 use crate::store::{AuditFilter, AuditRow};
 
@@ -28,7 +29,8 @@ pub struct AuditView {
     /// To what.
     pub subject: String,
     /// Anything else.
-    pub detail: String,
+    #[schema(required = true)]
+    pub detail: Option<String>,
     /// SHA-256 over `previous` and this entry's fields, in hexadecimal; null
     /// for an entry from before the chain.
     #[schema(required = true)]
@@ -51,7 +53,7 @@ impl From<AuditRow> for AuditView {
             by: row.by,
             action: row.action,
             subject: row.subject,
-            detail: row.detail,
+            detail: known(&row.detail),
             hash: row.hash.as_deref().map(hex),
             previous: row.previous.as_deref().map(hex),
         }

@@ -34,15 +34,14 @@ pub(in crate::api) async fn retry(
     let key = id::read(&text)?;
     // Looked up first, so that what is out of the caller's scope stays unknown.
     let before = find(&app, &caller, &text).await?;
-    app.store.ask(&key).await?;
-    app.groups.wake();
     let subject = format!("{} {}:{}:{}", before.group, before.topic, before.partition, before.offset);
     let change = Change {
         path: format!("/v1/deliveries/{text}"),
         group: Some(before.group.clone()),
         topic: Some(before.topic.clone()),
     };
-    app.changed(&caller, "retry", &subject, before.state, change).await;
+    app.change(caller.deed("retry", &subject, before.state), app.store.ask(&key), |()| change).await?;
+    app.groups.wake();
     let after = find(&app, &caller, &text).await.unwrap_or(before);
     Ok((StatusCode::ACCEPTED, Json(after)))
 }

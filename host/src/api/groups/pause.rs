@@ -88,10 +88,10 @@ pub(in crate::api) async fn resume(
 
 async fn set(app: &App, caller: &Caller, group: &str, why: Option<&str>) -> Result<Json<GroupView>, Problem> {
     view::changeable(app, caller, group).await?;
-    app.store.set_paused(group, why).await?;
-    app.groups.wake();
     let action = if why.is_some() { "pause" } else { "resume" };
     let change = Change { path: format!("/v1/groups/{}", encode(group)), group: Some(group.to_owned()), topic: None };
-    app.changed(caller, action, group, why.unwrap_or_default(), change).await;
+    let deed = caller.deed(action, group, why.unwrap_or_default());
+    app.change(deed, app.store.set_paused(group, why), |()| change).await?;
+    app.groups.wake();
     view::one(app, caller, group).await.map(Json)
 }

@@ -80,14 +80,13 @@ pub(in crate::api) async fn seek(
             topics.join("`, `")
         )));
     }
-    let partitions = app.groups.seek(&seek).await?;
     let change = Change {
         path: format!("/v1/groups/{}", encode(&group)),
         group: Some(group.clone()),
         topic: Some(seek.topic.clone()),
     };
     let detail = format!("{} partition {:?} to {:?}", seek.topic, seek.partition, seek.to);
-    app.changed(&caller, "seek", &group, &detail, change).await;
+    let partitions = app.change(caller.deed("seek", &group, &detail), app.groups.seek(&seek), |_| change).await?;
     Ok(Json(SeekView { group, topic: seek.topic, partitions }))
 }
 

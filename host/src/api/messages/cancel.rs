@@ -11,6 +11,7 @@ use crate::api::events::Change;
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
+use crate::store::MessageRow;
 
 /// Cancels a delayed message that has not gone out yet. It is SEND_FAIL then,
 /// with the reason `cancelled`; cancelling it again answers the same. One that
@@ -31,12 +32,14 @@ pub(in crate::api) async fn cancel(
     params.none()?;
     let row = app.store.message(&id).await?.filter(|row| caller.sees_topic(&row.topic));
     let before = row.ok_or_else(|| Problem::not_found(format!("no message {id:?} was sent through this service")))?;
-    let row = app.store.cancel(&id).await?;
+    let change = |row: &MessageRow| Change {
+        path: format!("/v1/messages/{}", encode(&id)),
+        topic: Some(row.topic.clone()),
+        group: None,
+    };
+    let row = app.change(caller.deed("cancel", &id, ""), app.store.cancel(&id), change).await?;
     if before.state != row.state {
         metrics::counter!("courier_messages_total", "state" => row.state.as_str()).increment(1);
-        let topic = Some(row.topic.clone());
-        let change = Change { path: format!("/v1/messages/{}", encode(&id)), topic, group: None };
-        app.changed(&caller, "cancel", &id, "", change).await;
     }
     let contents = kept(&app, &row).unwrap_or(Contents::Unasked);
     let mut message = MessageView::of_row(&row).with(&contents);

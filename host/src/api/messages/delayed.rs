@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 
+use super::filter;
 use super::view::MessageView;
 use crate::api::App;
 use crate::api::auth::{As, Viewer};
@@ -10,7 +11,7 @@ use crate::api::list::{self, List};
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
-use crate::store::DelayedFilter;
+use crate::store::{DelayedFilter, MessageFilter};
 
 const PARAMETERS: &[&str] = &["topic", "type", "key", "key_base64", "from", "to", "cursor", "limit"];
 
@@ -38,22 +39,8 @@ pub(in crate::api) async fn delayed(
     params: Params,
 ) -> Result<Json<List<MessageView>>, Problem> {
     let params = params.only(PARAMETERS)?;
-    let topic = params.text("topic");
-    if let Some(topic) = &topic {
-        caller.topic(topic)?;
-    }
-    let filter = DelayedFilter {
-        topic,
-        topics: caller.topics(),
-        type_name: params.text("type"),
-        key: params.key()?,
-        from: params.time("from")?,
-        to: params.time("to")?,
-    };
-    let listing = app.store.delayed(&filter, &params.page()?).await.map_err(list::refused)?;
-    Ok(Json(List {
-        items: listing.items.iter().map(MessageView::of_row).collect(),
-        next: listing.next,
-        truncated: listing.truncated,
-    }))
+    let MessageFilter { topic, topics, type_name, key, from, to, .. } = filter::read(&params, &caller)?;
+    let wanted = DelayedFilter { topic, topics, type_name, key, from, to };
+    let listing = app.store.delayed(&wanted, &params.page()?).await.map_err(list::refused)?;
+    Ok(filter::page(&listing, &caller))
 }

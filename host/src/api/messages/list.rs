@@ -6,6 +6,7 @@
 use axum::Json;
 use axum::extract::State;
 
+use super::filter;
 use super::view::MessageView;
 use crate::api::App;
 use crate::api::auth::{As, Viewer};
@@ -13,7 +14,6 @@ use crate::api::list::{self, List};
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
-use crate::store::MessageFilter;
 
 const PARAMETERS: &[&str] = &["topic", "type", "key", "key_base64", "source", "state", "from", "to", "cursor", "limit"];
 
@@ -43,25 +43,7 @@ pub(in crate::api) async fn list(
     params: Params,
 ) -> Result<Json<List<MessageView>>, Problem> {
     let params = params.only(PARAMETERS)?;
-    let topic = params.text("topic");
-    if let Some(topic) = &topic {
-        caller.topic(topic)?;
-    }
-    let filter = MessageFilter {
-        topic,
-        topics: caller.topics(),
-        type_name: params.text("type"),
-        key: params.key()?,
-        source: params.text("source"),
-        state: params.state("state")?,
-        from: params.time("from")?,
-        to: params.time("to")?,
-    };
-    let listing = app.store.messages(&filter, &params.page()?).await.map_err(list::refused)?;
-    let visible = listing.items.iter().filter(|row| caller.sees_topic(&row.topic));
-    Ok(Json(List {
-        items: visible.map(MessageView::of_row).collect(),
-        next: listing.next,
-        truncated: listing.truncated,
-    }))
+    let wanted = filter::read(&params, &caller)?;
+    let listing = app.store.messages(&wanted, &params.page()?).await.map_err(list::refused)?;
+    Ok(filter::page(&listing, &caller))
 }

@@ -6,6 +6,7 @@
 pub mod cancel;
 pub mod cloudevents;
 pub mod delayed;
+mod filter;
 pub mod form;
 pub mod json;
 pub mod list;

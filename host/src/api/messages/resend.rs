@@ -37,9 +37,8 @@ pub(in crate::api) async fn resend(
             row.state
         )));
     }
-    app.store.resend(&id).await?;
     let change = Change { path: format!("/v1/messages/{}", encode(&id)), topic: Some(row.topic), group: None };
-    app.changed(&caller, "resend", &id, "", change).await;
+    app.change(caller.deed("resend", &id, ""), app.store.resend(&id), |()| change).await?;
     let state = MessageState::SendFail.as_str();
     Ok((StatusCode::ACCEPTED, Json(ReceiptView { id: Some(id), state, retrying: true, problem: None })))
 }

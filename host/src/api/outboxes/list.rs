@@ -67,15 +67,23 @@ pub(in crate::api) async fn list(
     params: Params,
 ) -> Result<Json<List<OutboxStatus>>, Problem> {
     let page = params.only(&["cursor", "limit"])?.page()?;
-    let rows = app.store.outboxes().await?;
     let now = app.store.ping().await?;
+    Ok(Json(by_name(all(&app, now).await?, |outbox: &OutboxStatus| &outbox.name, &page)))
+}
+
+/// All outboxes of the configuration, by name.
+pub(in crate::api) async fn all(app: &App, now: Timestamp) -> Result<Vec<OutboxStatus>, Problem> {
     let mut configured = app.outboxes.configured();
+    if configured.is_empty() {
+        return Ok(Vec::new());
+    }
     configured.sort_by(|a, b| a.name.cmp(&b.name));
-    let items = configured.into_iter().map(|outbox| {
+    let rows = app.store.outboxes().await?;
+    let outboxes = configured.into_iter().map(|outbox| {
         let row = rows.iter().find(|row| row.name == outbox.name);
         status(outbox, row, now)
     });
-    Ok(Json(by_name(items.collect(), |outbox: &OutboxStatus| &outbox.name, &page)))
+    Ok(outboxes.collect())
 }
 
 fn status(outbox: OutboxView, row: Option<&OutboxRow>, now: Timestamp) -> OutboxStatus {

@@ -1,5 +1,7 @@
 //! What needs a person now.
 
+use std::collections::BTreeMap;
+
 use courier_core::message::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -8,12 +10,15 @@ use crate::api::App;
 use crate::api::auth::Caller;
 use crate::api::groups::view::GroupView;
 use crate::api::messages::resend::encode;
+use crate::api::outboxes::list::{self as outboxes, OutboxStatus};
 use crate::api::problem::Problem;
 use crate::api::time;
+use crate::store::{HalfRow, HalfState, Page, UnheardRow};
 
-/// Lost ranges that are named, and how old they may be.
-const LOST_RANGES: u32 = 100;
-const LOST_FOR: i64 = 24 * 3_600_000_000;
+/// What is named of each kind that happened once and is over, and how old it may
+/// be: there is nothing to mend in it, only something to know.
+const NAMED: u32 = 100;
+const NAMED_FOR: i64 = 24 * 3_600_000_000;
 
 /// Something that needs a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -55,9 +60,9 @@ pub(super) async fn of(
             });
         }
     }
-    for range in app.store.lost_ranges(LOST_RANGES).await? {
-        let recent = range.found_at.0 >= now.0.saturating_sub(LOST_FOR);
-        if recent && caller.sees_group(&range.group) && caller.sees_topic(&range.topic) {
+    let since = Timestamp(now.0.saturating_sub(NAMED_FOR));
+    for range in app.store.lost_ranges(NAMED).await? {
+        if range.found_at >= since && caller.sees_group(&range.group) && caller.sees_topic(&range.topic) {
             found.push(Attention {
                 kind: "lost_range",
                 detail: format!(
@@ -70,6 +75,12 @@ pub(super) async fn of(
             });
         }
     }
+    found.extend(outboxes::all(app, now).await?.iter().filter_map(failing));
+    let ended = app.store.halves(Some(HalfState::Abandoned), &Page { cursor: None, limit: NAMED }).await?;
+    let recent = ended.items.iter().filter(|half| half.ended_at.is_some_and(|ended| ended >= since));
+    let visible = recent.filter(|half| half.messages.iter().all(|message| caller.sees_topic(&message.topic)));
+    found.extend(visible.map(abandoned));
+    found.extend(unheard(app.store.unheard(since, NAMED).await?, caller));
     let ready = app.health.ready().await;
     let whys = ready.reasons.iter().map(Some).chain(std::iter::repeat(None));
     for (what, why) in ready.degraded.iter().zip(whys) {
@@ -81,6 +92,52 @@ pub(super) async fn of(
         }
     }
     Ok(found)
+}
+
+fn failing(outbox: &OutboxStatus) -> Option<Attention> {
+    let why = outbox.why.as_ref()?;
+    Some(Attention {
+        kind: "outbox_failing",
+        subject: outbox.name.clone(),
+        detail: format!("rows of the table {} do not go out: {why}", outbox.table),
+        since: outbox.oldest_at.clone(),
+        path: "/v1/outboxes".to_owned(),
+    })
+}
+
+fn abandoned(half: &HalfRow) -> Attention {
+    let why = half.reason.as_deref().unwrap_or("its sender never said how it ended");
+    let (count, are) = (half.messages.len(), if half.messages.len() == 1 { "message was" } else { "messages were" });
+    Attention {
+        kind: "transaction_abandoned",
+        subject: half.id.clone(),
+        detail: format!("its {count} {are} not sent: {why}"),
+        since: half.ended_at.map(time::format),
+        path: format!("/v1/transactions/{}", encode(&half.id)),
+    }
+}
+
+/// One for each topic, which leads to the newest.
+fn unheard(rows: Vec<UnheardRow>, caller: &Caller) -> Vec<Attention> {
+    let mut topics: BTreeMap<String, Vec<UnheardRow>> = BTreeMap::new();
+    for row in rows.into_iter().filter(|row| caller.sees_topic(&row.topic)) {
+        topics.entry(row.topic.clone()).or_default().push(row);
+    }
+    let of_topic = |(topic, rows): (String, Vec<UnheardRow>)| {
+        let (newest, oldest) = (rows.first()?, rows.last()?);
+        let were = match rows.len() {
+            1 => "1 broadcast was heard".to_owned(),
+            count => format!("{count} broadcasts were heard"),
+        };
+        Some(Attention {
+            kind: "broadcast_unheard",
+            detail: format!("{were} by no node: none listened to {topic} when they were sent"),
+            since: Some(time::format(oldest.created_at)),
+            path: format!("/v1/messages/{}", encode(&newest.id)),
+            subject: topic,
+        })
+    };
+    topics.into_iter().filter_map(of_topic).collect()
 }
 
 fn host(kind: &'static str, subject: &str, detail: String) -> Attention {

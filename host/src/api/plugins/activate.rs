@@ -62,8 +62,8 @@ pub(in crate::api) async fn activate(
             "the plugin {name:?} has no version {version:?}; GET /v1/plugins/{name} lists those it has"
         )));
     }
-    app.plugins.activate(&name, &version, &caller.name).await?;
     let change = Change { path: format!("/v1/plugins/{name}"), ..Change::default() };
-    app.changed(&caller, "activate", &name, &version, change).await;
+    let deed = caller.deed("activate", &name, &version);
+    app.change(deed, app.plugins.activate(&name, &version, &caller.name), |()| change).await?;
     Ok(Json(ActiveView { name, active: version }))
 }

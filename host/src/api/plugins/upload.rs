@@ -70,12 +70,13 @@ pub(in crate::api) async fn upload(
     if taken.bytes.is_empty() {
         return Err(Problem::bad_request("empty body", "the body is empty; send the component as it is"));
     }
-    let uploaded = app.plugins.upload(&name, taken.bytes.clone(), &caller.name).await?;
     let change = Change { path: format!("/v1/plugins/{name}"), ..Change::default() };
-    app.changed(&caller, "upload", &name, &uploaded.version, change.clone()).await;
+    // The store knows the version by then, and tells it.
+    let upload = app.plugins.upload(&name, taken.bytes.clone(), &caller.name);
+    let uploaded = app.change(caller.deed("upload", &name, ""), upload, |_| change.clone()).await?;
     let active = if activate {
-        app.plugins.activate(&name, &uploaded.version, &caller.name).await?;
-        app.changed(&caller, "activate", &name, &uploaded.version, change).await;
+        let deed = caller.deed("activate", &name, &uploaded.version);
+        app.change(deed, app.plugins.activate(&name, &uploaded.version, &caller.name), |()| change).await?;
         true
     } else {
         let active = app.store.active().await?;

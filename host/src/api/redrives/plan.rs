@@ -59,18 +59,15 @@ pub(in crate::api) async fn plan(
         Some(span) => Some(replay::ranges(&app, &wanted, span).await?),
         None => None,
     };
-    let row = app
-        .store
-        .plan_redrive(&NewRedrive {
-            filter: wanted.filter,
-            ranges,
-            asked_for: wanted.asked_for,
-            rate: wanted.rate,
-            by: caller.name.to_string(),
-        })
-        .await?;
-    let detail = format!("{} items, {} a second: {}", row.matched, row.rate, row.asked_for);
-    app.changed(&caller, "plan redrive", &row.id.to_string(), &detail, change(&row)).await;
+    let plan = NewRedrive {
+        filter: wanted.filter,
+        ranges,
+        asked_for: wanted.asked_for,
+        rate: wanted.rate,
+        by: caller.name.to_string(),
+    };
+    // The store knows the plan's number and how many it found, and tells both.
+    let row = app.change(caller.deed("plan redrive", "", ""), app.store.plan_redrive(&plan), change).await?;
     let sample = sample(&app, &row).await?;
     Ok((StatusCode::CREATED, Json(RedriveView { sample: Some(sample), ..RedriveView::from(&row) })))
 }

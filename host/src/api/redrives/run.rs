@@ -57,13 +57,13 @@ pub(super) async fn wish(
     wish: RedriveWish,
 ) -> Result<Json<RedriveView>, Problem> {
     let before = find(app, caller, id).await?;
-    let row = app.store.wish_redrive(before.id, wish).await?;
     let action = match wish {
         RedriveWish::Run => "run redrive",
         RedriveWish::Pause => "pause redrive",
         RedriveWish::Cancel => "cancel redrive",
     };
-    let detail = format!("was {}; {} of {} done", before.state.as_str(), row.handled + row.failed, row.matched);
-    app.changed(caller, action, id, &detail, change(&row)).await;
+    let done = before.handled + before.failed;
+    let detail = format!("was {}; {done} of {} done", before.state.as_str(), before.matched);
+    let row = app.change(caller.deed(action, id, &detail), app.store.wish_redrive(before.id, wish), change).await?;
     Ok(Json(RedriveView::from(&row)))
 }

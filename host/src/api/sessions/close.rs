@@ -27,11 +27,10 @@ pub(in crate::api) async fn close(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     params.none()?;
-    if let Some(secret) = Secret::of(&headers)
-        && app.store.close_session(&secret.hash()).await?
-    {
+    if let Some(secret) = Secret::of(&headers) {
+        let hash = secret.hash();
         let change = Change { path: "/v1/me".to_owned(), ..Change::default() };
-        app.changed(&caller, "sign out", &caller.name, "", change).await;
+        app.change(caller.deed("sign out", &caller.name, ""), app.store.close_session(&hash), |_| change).await?;
     }
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie(&headers, "", 0))]).into_response())
 }

@@ -12,21 +12,20 @@ pub mod close;
 pub mod me;
 pub mod open;
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::App;
+use super::attempts::{self, Attempts};
 use super::auth::Caller;
 use super::problem::Problem;
 
@@ -40,8 +39,6 @@ pub const CSRF: HeaderName = HeaderName::from_static("x-courier-csrf");
 /// which it gets one back.
 const BURST: u32 = 20;
 const REFILL: Duration = Duration::from_secs(2);
-/// Addresses that are remembered before those that are quiet are forgotten.
-const ADDRESSES: usize = 10_000;
 
 /// The secret in a browser's cookie.
 #[derive(Clone, Copy)]
@@ -119,49 +116,20 @@ pub async fn admit(app: &App, parts: &Parts, secret: Secret) -> Result<Caller, P
     Ok(caller)
 }
 
-/// Bounds how often an address may try to sign in. Clones share it.
-#[derive(Clone)]
-pub struct Attempts(Arc<DefaultKeyedRateLimiter<IpAddr>>);
-
-impl Default for Attempts {
-    fn default() -> Self {
-        let burst = NonZeroU32::new(BURST).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::with_period(REFILL).unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN));
-        Self(Arc::new(RateLimiter::keyed(quota.allow_burst(burst))))
-    }
-}
-
-impl Attempts {
-    /// Counts one.
-    fn count(&self, peer: IpAddr) -> Result<(), Problem> {
-        if self.0.len() > ADDRESSES {
-            self.0.retain_recent();
-        }
-        self.0.check_key(&network(peer)).map_err(|_| {
-            let detail =
-                format!("too many attempts to sign in; one is possible every {} s, so wait a little", REFILL.as_secs());
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many attempts", detail)
-        })
-    }
-}
-
-/// What counts as one address: of IPv6 the network that one customer has.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
-    }
+/// The bound on signing in from one address, right or wrong.
+#[must_use]
+pub fn attempts() -> Attempts {
+    Attempts::new(BURST, REFILL)
 }
 
 /// The address that a request came from.
 pub(super) struct Peer(IpAddr);
 
 impl<S: Send + Sync> FromRequestParts<S> for Peer {
-    type Rejection = Problem;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self(peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0.ip())))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(attempts::peer(parts)))
     }
 }
 
@@ -189,16 +157,5 @@ mod tests {
         }
         assert_ne!(secret.hash(), secret.bound(&[]));
         assert_ne!(secret.csrf(), secret.text());
-    }
-
-    #[test]
-    fn an_address_has_a_number_of_attempts_and_others_have_theirs() {
-        let attempts = Attempts::default();
-        let peer = |text: &str| text.parse::<IpAddr>().unwrap();
-        for _ in 0..BURST {
-            attempts.count(peer("2001:db8::1")).unwrap();
-        }
-        assert_eq!(attempts.count(peer("2001:db8::2")).unwrap_err().status, 429, "the same network");
-        assert!(attempts.count(peer("2001:db9::1")).is_ok() && attempts.count(peer("10.0.0.1")).is_ok());
     }
 }

@@ -44,7 +44,7 @@ pub(in crate::api) async fn open(
     body: Body,
 ) -> Result<Response, Problem> {
     params.none()?;
-    app.attempts.count(peer)?;
+    app.attempts.count(peer, "attempts to sign in")?;
     let SignIn { token } = intake::command(&headers, body).await?;
     if app.auth.is_open() {
         let detail = "no tokens are configured, so nobody has to sign in: [auth] in the configuration has them";
@@ -56,10 +56,10 @@ pub(in crate::api) async fn open(
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "not authenticated", detail));
     };
     let secret = Secret::new();
-    app.store.open_session(&secret.hash(), &caller.name, &secret.bound(&digest), LIFETIME).await?;
-    let from = peer.to_string();
-    let change = Change { path: "/v1/me".to_owned(), ..Change::default() };
-    app.changed(&caller, "sign in", &caller.name, &from, change).await;
+    let (hash, bound) = (secret.hash(), secret.bound(&digest));
+    let opened = app.store.open_session(&hash, &caller.name, &bound, LIFETIME);
+    let deed = caller.deed("sign in", &caller.name, &peer.to_string());
+    app.change(deed, opened, |()| Change { path: "/v1/me".to_owned(), ..Change::default() }).await?;
     let cookie = cookie(&headers, &secret.text(), LIFETIME.as_secs());
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }

@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::columns::Columns;
 use super::error::at_statement;
 use super::settle_open::{Class, Deltas, PEOPLE};
-use super::{PostgresStore, commit, text};
+use super::{PostgresStore, audits, commit, text};
 use crate::store::{DeliveryKey, OpenRecord, OpenRow, PositionId, StoreError};
 
 /// Names the lock under which people's requests get their times.
@@ -107,6 +107,7 @@ pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result
         }
     }
     deltas.write(&mut tx, PEOPLE).await?;
+    audits::note(&mut tx).await?;
     commit(tx).await
 }
 

@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::postgres::{PgRow, Postgres};
+use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
 use super::columns::Columns;
 use super::error::at_statement;
 use super::text::clean;
 use super::{PostgresStore, SLICE_ROWS, bounded, commit};
-use crate::store::audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, LINKS_STEP};
+use crate::store::audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, Deed, LINKS_STEP, deed};
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
 const ENTRY: &str = "id, at, by, action, subject, detail, previous, hash";
@@ -29,10 +29,6 @@ fn entry(row: &PgRow) -> Result<AuditRow, StoreError> {
 
 #[async_trait]
 impl Audits for PostgresStore {
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-        bounded(append(self, by, action, subject, detail)).await
-    }
-
     async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError> {
         bounded(entries(self, filter, page)).await
     }
@@ -42,8 +38,16 @@ impl Audits for PostgresStore {
     }
 }
 
-async fn append(store: &PostgresStore, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-    let mut tx = store.begin_tx().await?;
+/// Appends what is done in somebody's name, if it is; the last statement of its
+/// transaction.
+pub(super) async fn note(tx: &mut PgConnection) -> Result<(), StoreError> {
+    note_as(tx, |_| ()).await
+}
+
+/// The same, when the transaction knows more of the deed than who asked for it.
+pub(super) async fn note_as(tx: &mut PgConnection, tell: impl FnOnce(&mut Deed)) -> Result<(), StoreError> {
+    let Some(mut deed) = deed() else { return Ok(()) };
+    tell(&mut deed);
     // The lock first and in a statement of its own: number and time are those
     // of the moment when it was this entry's turn.
     let head =
@@ -56,10 +60,10 @@ async fn append(store: &PostgresStore, by: &str, action: &str, subject: &str, de
     let mut sealed = AuditRow {
         id: turn.take("id")?,
         at: turn.time("at")?,
-        by: clean(by).into_owned(),
-        action: clean(action).into_owned(),
-        subject: clean(subject).into_owned(),
-        detail: clean(detail).into_owned(),
+        by: clean(&deed.by).into_owned(),
+        action: clean(&deed.action).into_owned(),
+        subject: clean(&deed.subject).into_owned(),
+        detail: clean(&deed.detail).into_owned(),
         previous: None,
         hash: None,
     };
@@ -81,7 +85,7 @@ async fn append(store: &PostgresStore, by: &str, action: &str, subject: &str, de
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;
-    commit(tx).await
+    Ok(())
 }
 
 async fn entries(store: &PostgresStore, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError> {

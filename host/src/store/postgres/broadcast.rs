@@ -13,7 +13,7 @@ use super::positions::{close_open, insert_lost};
 use super::text::clean;
 use super::{PostgresStore, bounded, commit, micros};
 use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, UNHEARD};
-use crate::store::{Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, StoreError};
+use crate::store::{Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, StoreError, UnheardRow};
 
 #[async_trait]
 impl Broadcasts for PostgresStore {
@@ -42,6 +42,10 @@ impl Broadcasts for PostgresStore {
 
     async fn judge_broadcasts(&self, limit: u32) -> Result<Vec<(String, String)>, StoreError> {
         bounded(judge(self, limit)).await
+    }
+
+    async fn unheard(&self, since: Timestamp, limit: u32) -> Result<Vec<UnheardRow>, StoreError> {
+        bounded(unheard(self, since, limit)).await
     }
 }
 
@@ -303,6 +307,23 @@ async fn judge(store: &PostgresStore, limit: u32) -> Result<Vec<(String, String)
         }
     }
     Ok(unheard)
+}
+
+async fn unheard(store: &PostgresStore, since: Timestamp, limit: u32) -> Result<Vec<UnheardRow>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, topic, created_at FROM message
+         WHERE heard = false AND created_at >= $1 ORDER BY created_at DESC LIMIT $2",
+    )
+    .bind(since.0)
+    .bind(i64::from(limit))
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    rows.iter()
+        .map(|row| {
+            Ok(UnheardRow { id: row.take("id")?, topic: row.take("topic")?, created_at: row.time("created_at")? })
+        })
+        .collect()
 }
 
 /// A broadcast for a node that no longer listens has nobody who could run it.

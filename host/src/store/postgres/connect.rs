@@ -53,6 +53,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "redrive", include_str!("migrations/0005_redrive.sql")),
     (7, "broadcast", include_str!("migrations/0007_broadcast.sql")),
     (9, "centre", include_str!("migrations/0009_centre.sql")),
+    (10, "unheard", include_str!("migrations/0010_unheard.sql")),
 ];
 
 /// Connects, migrates, and gives the pool.

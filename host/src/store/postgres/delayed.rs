@@ -16,7 +16,7 @@ use super::error::at_statement;
 use super::messages::{MESSAGE_COLUMNS, message_row};
 use super::outbound::{lock_shards, shard_columns};
 use super::text::clean;
-use super::{PostgresStore, SLICE_ROWS, bounded, commit, micros};
+use super::{PostgresStore, SLICE_ROWS, audits, bounded, commit, micros};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, not_cancelled};
 use crate::store::{Delayed, DelayedFilter, Due, Listing, MAX_PAGE, MessageRow, Moved, NewOutbound, Page, StoreError};
 
@@ -158,6 +158,7 @@ async fn cancel(store: &PostgresStore, id: &str) -> Result<MessageRow, StoreErro
     .fetch_optional(&mut *tx)
     .await
     .map_err(at_statement)?;
+    let waited = taken.is_some();
     if let Some(taken) = taken {
         let changed = sqlx::query(
             "UPDATE message SET state = 1, reason = $2, record = $3 WHERE id = $1 AND state = 2 AND partition IS NULL",
@@ -181,6 +182,9 @@ async fn cancel(store: &PostgresStore, id: &str) -> Result<MessageRow, StoreErro
         row.state == courier_core::status::State::SendFail && !row.retrying && row.reason.as_deref() == Some(CANCELLED);
     if !cancelled || row.deliver_at.is_none() {
         return Err(StoreError::Conflict(not_cancelled(&row)));
+    }
+    if waited {
+        audits::note(&mut tx).await?;
     }
     commit(tx).await?;
     Ok(row)

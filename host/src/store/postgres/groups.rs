@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use sqlx::postgres::PgRow;
 
-use super::PostgresStore;
 use super::columns::Columns;
 use super::error::at_statement;
 use super::text::clean;
+use super::{PostgresStore, audits, commit};
 use crate::store::{GroupTotals, LostRange, StoreError};
 
 pub(super) async fn state_get(store: &PostgresStore, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
@@ -85,8 +85,10 @@ pub(super) async fn set_paused(store: &PostgresStore, group: &str, why: Option<&
         // A group that is not paused has nothing to resume, which is fine.
         None => sqlx::query("DELETE FROM group_pause WHERE name = $1").bind(clean(group)),
     };
-    query.execute(&store.pool).await.map_err(at_statement)?;
-    Ok(())
+    let mut tx = store.begin_tx().await?;
+    query.execute(&mut *tx).await.map_err(at_statement)?;
+    audits::note(&mut tx).await?;
+    commit(tx).await
 }
 
 pub(super) async fn paused(store: &PostgresStore) -> Result<Vec<(String, String)>, StoreError> {

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::columns::Columns;
 use super::error::at_statement;
 use super::text::{clean, count};
-use super::{PostgresStore, commit};
+use super::{PostgresStore, audits, commit};
 use crate::store::{OutboundRow, StoreError};
 
 /// Topics with outbound rows. The recursion jumps along the index from one
@@ -170,5 +170,6 @@ pub(super) async fn resend(store: &PostgresStore, id: &str) -> Result<(), StoreE
         .execute(&mut *tx)
         .await
         .map_err(at_statement)?;
+    audits::note(&mut tx).await?;
     commit(tx).await
 }

@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use super::columns::Columns;
 use super::error::at_statement;
 use super::text::{clean, clean_opt};
-use super::{PostgresStore, commit};
+use super::{PostgresStore, audits, commit};
 use crate::store::{NewVersion, PluginRow, StoreError, VersionRow, WriterId};
 
 pub(super) async fn put_version(store: &PostgresStore, version: &NewVersion) -> Result<VersionRow, StoreError> {
@@ -42,6 +42,7 @@ pub(super) async fn put_version(store: &PostgresStore, version: &NewVersion) -> 
     .fetch_one(&mut *tx)
     .await
     .map_err(at_statement)?;
+    audits::note_as(&mut tx, |deed| deed.detail.clone_from(&version.digest)).await?;
     commit(tx).await?;
     version_row(&row)
 }
@@ -115,6 +116,7 @@ pub(super) async fn activate(store: &PostgresStore, plugin: &str, digest: &str, 
         .execute(&mut *tx)
         .await
         .map_err(at_statement)?;
+    audits::note(&mut tx).await?;
     commit(tx).await
 }
 

@@ -17,7 +17,7 @@ use super::error::at_statement;
 use super::settle_open::{Class, Deltas, PEOPLE, expect};
 use super::text::{self, clean};
 use super::words::number;
-use super::{PostgresStore, bounded, commit, micros};
+use super::{PostgresStore, audits, bounded, commit, micros};
 use crate::store::redrive::{
     CANCELLED, DueItem, FORGOTTEN, Found, ItemAsk, ItemState, MAX_STEP, NewRedrive, RedriveId, RedriveItemRow,
     RedriveLease, RedriveRow, RedriveState, RedriveWish, Redrives, ReplayRecord, Step, result, step,
@@ -88,6 +88,7 @@ impl Redrives for PostgresStore {
             let mut tx = self.begin_tx().await?;
             let id = super::redrive_plan::write(&mut tx, group, plan).await?;
             let row = find(&mut tx, id).await?.ok_or_else(|| unknown(id))?;
+            audits::note_as(&mut tx, |deed| row.tell(deed)).await?;
             commit(tx).await?;
             Ok(row)
         })
@@ -232,6 +233,7 @@ async fn move_by(store: &PostgresStore, id: RedriveId, wish: RedriveWish) -> Res
         expect(usize::try_from(moved.rows_affected()).unwrap_or(0), 1, "redrives to move")?;
     }
     let row = find(&mut tx, id).await?.ok_or_else(|| unknown(id))?;
+    audits::note(&mut tx).await?;
     commit(tx).await?;
     Ok(row)
 }

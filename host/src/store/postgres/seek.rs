@@ -10,7 +10,7 @@ use super::columns::Columns;
 use super::error::at_statement;
 use super::positions::insert_lost;
 use super::settle_open::{Deltas, PEOPLE};
-use super::{PostgresStore, bounded, commit};
+use super::{PostgresStore, audits, bounded, commit};
 use crate::store::seek::{MAX_SOUGHT, SeekMove, Seeks};
 use crate::store::{DeliveryKey, OpenRow, PositionId, StoreError};
 
@@ -100,6 +100,7 @@ async fn seek(store: &PostgresStore, moves: &[SeekMove], why: &str) -> Result<Ve
     let mut deltas = Deltas::default();
     reopen_many(&mut tx, &again, at, &mut deltas).await?;
     deltas.write(&mut tx, PEOPLE).await?;
+    audits::note(&mut tx).await?;
     commit(tx).await?;
     Ok(before)
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::columns::Columns;
 use super::error::at_statement;
 use super::text::clean;
-use super::{PostgresStore, bounded, micros};
+use super::{PostgresStore, audits, bounded, commit, micros};
 use crate::store::{SessionRow, Sessions, StoreError};
 
 #[async_trait]
@@ -26,9 +26,14 @@ impl Sessions for PostgresStore {
         .bind(hash.as_slice())
         .bind(clean(token))
         .bind(bound.as_slice())
-        .bind(micros(lifetime))
-        .execute(&self.pool);
-        bounded(async { insert.await.map(|_| ()).map_err(at_statement) }).await
+        .bind(micros(lifetime));
+        bounded(async {
+            let mut tx = self.begin_tx().await?;
+            insert.execute(&mut *tx).await.map_err(at_statement)?;
+            audits::note(&mut tx).await?;
+            commit(tx).await
+        })
+        .await
     }
 
     async fn session(&self, hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError> {
@@ -50,7 +55,16 @@ impl Sessions for PostgresStore {
     }
 
     async fn close_session(&self, hash: &[u8; 32]) -> Result<bool, StoreError> {
-        let delete = sqlx::query("DELETE FROM session WHERE hash = $1").bind(hash.as_slice()).execute(&self.pool);
-        bounded(async { delete.await.map(|done| done.rows_affected() > 0).map_err(at_statement) }).await
+        let delete = sqlx::query("DELETE FROM session WHERE hash = $1").bind(hash.as_slice());
+        bounded(async {
+            let mut tx = self.begin_tx().await?;
+            let closed = delete.execute(&mut *tx).await.map_err(at_statement)?.rows_affected() > 0;
+            if closed {
+                audits::note(&mut tx).await?;
+            }
+            commit(tx).await?;
+            Ok(closed)
+        })
+        .await
     }
 }

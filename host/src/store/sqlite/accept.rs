@@ -11,11 +11,11 @@ use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::{Arguments, SqliteConnection};
 
-use super::SqliteStore;
 use super::delayed::{due_at, write_delayed};
 use super::fault::{commit_fault, fault};
 use super::messages::message_by_id;
 use super::values::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
+use super::{SqliteStore, audits};
 use crate::store::{Accepted, NewMessage, NewOutbound, SentMessage, StoreError};
 
 /// Who an outbound row belongs to.
@@ -167,6 +167,7 @@ impl SqliteStore {
         .await
         .map_err(fault)?;
         expect_rows("marking a message as being sent again", 1, changed.rows_affected())?;
+        audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)
     }
 }

@@ -8,9 +8,9 @@ use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::SqliteConnection;
 
-use super::SqliteStore;
 use super::fault::{commit_fault, fault};
 use super::values::{expect_rows, json, now};
+use super::{SqliteStore, audits};
 use crate::store::{DeliveryKey, StoreError};
 
 impl SqliteStore {
@@ -27,6 +27,7 @@ impl SqliteStore {
             }
             None => return Err(absent(&mut tx, delivery).await?),
         }
+        audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)
     }
 }

@@ -6,10 +6,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
-use super::fault::{commit_fault, fault};
+use super::fault::fault;
 use super::slices::{SLICE_ROWS, rows};
 use super::values::{Columns, clean, now};
-use crate::store::audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, LINKS_STEP};
+use crate::store::audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, Deed, LINKS_STEP, deed};
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
 const ENTRY: &str = "id, at, actor, action, subject, detail, previous, hash";
@@ -30,47 +30,6 @@ fn entry(row: &SqliteRow) -> Result<AuditRow, StoreError> {
 
 #[async_trait]
 impl Audits for SqliteStore {
-    async fn audit(&self, by: &str, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
-        // The one writing transaction is the lock of the chain's head.
-        let mut tx = self.connections.write().await?;
-        let chain =
-            sqlx::query("SELECT head_id, head_hash FROM audit_chain").fetch_one(&mut *tx).await.map_err(fault)?;
-        let mut columns = Columns::of(&chain);
-        let (id, previous): (i64, Vec<u8>) = (columns.take()?, columns.take()?);
-        let sealed = AuditRow {
-            id: id + 1,
-            at: now(),
-            by: clean(by).into_owned(),
-            action: clean(action).into_owned(),
-            subject: clean(subject).into_owned(),
-            detail: clean(detail).into_owned(),
-            previous: Some(Bytes::from(previous.clone())),
-            hash: None,
-        };
-        let hash = sealed.seal(&previous);
-        sqlx::query(
-            "INSERT INTO audit (id, at, actor, action, subject, detail, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(sealed.id)
-        .bind(sealed.at.0)
-        .bind(&sealed.by)
-        .bind(&sealed.action)
-        .bind(&sealed.subject)
-        .bind(&sealed.detail)
-        .bind(previous)
-        .bind(hash.as_slice())
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        sqlx::query("UPDATE audit_chain SET head_id = ?, head_hash = ?")
-            .bind(sealed.id)
-            .bind(hash.as_slice())
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-        tx.commit().await.map_err(commit_fault)
-    }
-
     async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError> {
         let before = match page.cursor.as_deref() {
             None => i64::MAX,
@@ -130,6 +89,54 @@ impl Audits for SqliteStore {
         tx.rollback().await.map_err(fault)?;
         Ok(AuditLinks { anchor, head, entries: found.iter().map(entry).collect::<Result<_, _>>()? })
     }
+}
+
+/// Appends what is done in somebody's name, if it is; the last statement of its
+/// transaction.
+pub(super) async fn note(tx: &mut SqliteConnection) -> Result<(), StoreError> {
+    note_as(tx, |_| ()).await
+}
+
+/// The same, when the transaction knows more of the deed than who asked for it.
+/// The one writing transaction is the lock of the chain's head.
+pub(super) async fn note_as(tx: &mut SqliteConnection, tell: impl FnOnce(&mut Deed)) -> Result<(), StoreError> {
+    let Some(mut deed) = deed() else { return Ok(()) };
+    tell(&mut deed);
+    let chain = sqlx::query("SELECT head_id, head_hash FROM audit_chain").fetch_one(&mut *tx).await.map_err(fault)?;
+    let mut columns = Columns::of(&chain);
+    let (id, previous): (i64, Vec<u8>) = (columns.take()?, columns.take()?);
+    let sealed = AuditRow {
+        id: id + 1,
+        at: now(),
+        by: clean(&deed.by).into_owned(),
+        action: clean(&deed.action).into_owned(),
+        subject: clean(&deed.subject).into_owned(),
+        detail: clean(&deed.detail).into_owned(),
+        previous: Some(Bytes::from(previous.clone())),
+        hash: None,
+    };
+    let hash = sealed.seal(&previous);
+    sqlx::query(
+        "INSERT INTO audit (id, at, actor, action, subject, detail, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(sealed.id)
+    .bind(sealed.at.0)
+    .bind(&sealed.by)
+    .bind(&sealed.action)
+    .bind(&sealed.subject)
+    .bind(&sealed.detail)
+    .bind(previous)
+    .bind(hash.as_slice())
+    .execute(&mut *tx)
+    .await
+    .map_err(fault)?;
+    sqlx::query("UPDATE audit_chain SET head_id = ?, head_hash = ?")
+        .bind(sealed.id)
+        .bind(hash.as_slice())
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+    Ok(())
 }
 
 /// Removes the oldest entries and moves the anchor to the last of them. They

@@ -11,7 +11,9 @@ use super::fault::{commit_fault, fault};
 use super::positions::{group_number, record_lost};
 use super::values::{Columns, clean, json, now};
 use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, UNHEARD};
-use crate::store::{Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, PositionId, StoreError};
+use crate::store::{
+    Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, PositionId, StoreError, UnheardRow,
+};
 
 #[async_trait]
 impl Broadcasts for SqliteStore {
@@ -125,6 +127,24 @@ impl Broadcasts for SqliteStore {
         }
         tx.commit().await.map_err(commit_fault)?;
         Ok(unheard)
+    }
+
+    async fn unheard(&self, since: Timestamp, limit: u32) -> Result<Vec<UnheardRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, topic, created_at FROM message INDEXED BY message_unheard
+             WHERE heard = 0 AND created_at >= ? ORDER BY created_at DESC LIMIT ?",
+        )
+        .bind(since.0)
+        .bind(limit)
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok(UnheardRow { id: columns.take()?, topic: columns.take()?, created_at: columns.time()? })
+            })
+            .collect()
     }
 }
 

@@ -7,11 +7,11 @@ use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::{Arguments, QueryBuilder, Sqlite, SqliteConnection};
 
-use super::SqliteStore;
 use super::fault::{commit_fault, fault};
 use super::messages::{MESSAGE_COLUMNS, message_by_id, message_row};
 use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
 use super::values::{Bulk, Columns, clean, expect_rows, json, now};
+use super::{SqliteStore, audits};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, not_cancelled, whole_millisecond};
 use crate::store::{Delayed, DelayedFilter, Due, Listing, MessageRow, Moved, NewOutbound, Page, StoreError};
 
@@ -129,6 +129,9 @@ impl Delayed for SqliteStore {
         let cancelled = row.state == State::SendFail && !row.retrying && row.reason.as_deref() == Some(CANCELLED);
         if !cancelled || row.deliver_at.is_none() {
             return Err(StoreError::Conflict(not_cancelled(&row)));
+        }
+        if record.is_some() {
+            audits::note(&mut tx).await?;
         }
         tx.commit().await.map_err(commit_fault)?;
         Ok(row)

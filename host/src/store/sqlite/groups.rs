@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use courier_core::status::State;
 
-use super::SqliteStore;
 use super::fault::{commit_fault, fault};
 use super::positions::group_number;
 use super::values::{Columns, clean, now};
+use super::{SqliteStore, audits};
 use crate::store::{GroupTotals, StoreError};
 
 impl SqliteStore {
@@ -78,6 +78,7 @@ impl SqliteStore {
             None => sqlx::query("DELETE FROM group_pause WHERE group_id = ?").bind(group),
         };
         statement.execute(&mut *tx).await.map_err(fault)?;
+        audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)
     }
 

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::SqliteStore;
 use super::fault::{commit_fault, fault};
 use super::values::{Columns, clean, clean_option, expect_rows, json, now};
+use super::{SqliteStore, audits};
 use crate::store::{NewVersion, PluginRow, StoreError, VersionRow, WriterId};
 
 impl SqliteStore {
@@ -51,6 +51,7 @@ impl SqliteStore {
         .await
         .map_err(fault)?;
         let row = version_row(&mut Columns::of(&row))?;
+        audits::note_as(&mut tx, |deed| deed.detail.clone_from(&version.digest)).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(row)
     }
@@ -129,6 +130,7 @@ impl SqliteStore {
             .execute(&mut *tx)
             .await
             .map_err(fault)?;
+        audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)
     }
 

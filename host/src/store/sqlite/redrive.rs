@@ -10,10 +10,10 @@ use courier_core::status::State;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Arguments, SqliteConnection};
 
-use super::SqliteStore;
 use super::ask::{asking_time, reopen_many, wake_many};
 use super::fault::{commit_fault, fault};
 use super::values::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
+use super::{SqliteStore, audits};
 use crate::store::redrive::{
     CANCELLED, DueItem, FORGOTTEN, Found, ItemAsk, ItemState, MAX_STEP, NewRedrive, RedriveId, RedriveItemRow,
     RedriveLease, RedriveRow, RedriveState, RedriveWish, Redrives, ReplayRecord, Step, result, step,
@@ -79,6 +79,7 @@ impl Redrives for SqliteStore {
         let mut tx = self.connections.write().await?;
         let id = super::redrive_plan::write(&mut tx, plan).await?;
         let row = find(&mut tx, id).await?.ok_or_else(|| unknown(id))?;
+        audits::note_as(&mut tx, |deed| row.tell(deed)).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(row)
     }
@@ -176,6 +177,7 @@ impl Redrives for SqliteStore {
             expect_rows("moving a redrive", 1, moved.rows_affected())?;
         }
         let row = find(&mut tx, id).await?.ok_or_else(|| unknown(id))?;
+        audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(row)
     }

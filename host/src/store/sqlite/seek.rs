@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use courier_core::message::Offset;
 use sqlx::SqliteConnection;
 
-use super::SqliteStore;
 use super::ask::{asking_time, is_current, reopen_many};
 use super::fault::{commit_fault, fault};
 use super::open::{open_row, select_open};
 use super::positions::record_lost;
 use super::values::{Columns, expect_rows, json, now};
+use super::{SqliteStore, audits};
 use crate::store::seek::{MAX_SOUGHT, SeekMove, Seeks};
 use crate::store::{DeliveryKey, OpenRow, PositionId, StoreError};
 
@@ -23,6 +23,7 @@ impl Seeks for SqliteStore {
         }
         let at = asking_time(&mut tx).await?;
         reopen_many(&mut tx, &again, at).await?;
+        audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(before)
     }

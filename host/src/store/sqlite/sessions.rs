@@ -5,9 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::SqliteStore;
 use super::fault::{commit_fault, fault};
 use super::values::{Columns, clean, now};
+use super::{SqliteStore, audits};
 use crate::store::{SessionRow, Sessions, StoreError};
 
 #[async_trait]
@@ -30,6 +30,7 @@ impl Sessions for SqliteStore {
             .execute(&mut *tx)
             .await
             .map_err(fault)?;
+        audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)
     }
 
@@ -60,6 +61,9 @@ impl Sessions for SqliteStore {
             .execute(&mut *tx)
             .await
             .map_err(fault)?;
+        if closed.rows_affected() > 0 {
+            audits::note(&mut tx).await?;
+        }
         tx.commit().await.map_err(commit_fault)?;
         Ok(closed.rows_affected() > 0)
     }

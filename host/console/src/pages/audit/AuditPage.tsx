@@ -80,7 +80,7 @@ function useColumns(): Column<AuditEntry>[] {
         id: "detail",
         name: say("detail"),
         width: "minmax(160px, 2fr)",
-        cell: (row) => <Raw text={row.detail.slice(0, DETAIL)} />,
+        cell: (row) => <Raw text={row.detail?.slice(0, DETAIL) ?? ""} />,
       },
       {
         id: "hash",

@@ -20,7 +20,7 @@ export function Entry({ entry, onClose }: { entry: AuditEntry; onClose: () => vo
           [say("by"), <Raw key="by" text={entry.by} />],
           [say("action"), entry.action],
           [say("subject"), <Raw key="subject" text={entry.subject} />],
-          [say("detail"), <Raw key="detail" text={entry.detail} />],
+          [say("detail"), <Raw key="detail" text={entry.detail ?? ""} />],
           [say("hash"), hash(entry.hash)],
           [say("previous"), hash(entry.previous)],
         ]}

@@ -1,0 +1,94 @@
+//! Bounds on how often one peer may be wrong.
+//!
+//! Peers share a fixed number of slots, so that memory stays what it is however
+//! many there are. Two that fall into one slot share its bound; which do is
+//! random for each process.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use super::problem::Problem;
+
+/// Slots that peers share.
+const SLOTS: usize = 4_096;
+
+/// A bound for each peer. Clones share it.
+#[derive(Clone)]
+pub struct Attempts {
+    slots: Arc<[DefaultDirectRateLimiter]>,
+    places: RandomState,
+    clock: DefaultClock,
+}
+
+impl Attempts {
+    /// `burst` attempts at once, and one more after each `refill`.
+    #[must_use]
+    pub fn new(burst: u32, refill: Duration) -> Self {
+        let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::with_period(refill).unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN));
+        let slots = (0..SLOTS).map(|_| RateLimiter::direct(quota.allow_burst(burst))).collect();
+        Self { slots, places: RandomState::new(), clock: DefaultClock::default() }
+    }
+
+    /// Counts one.
+    ///
+    /// # Errors
+    /// 429 that says what there were too many of, and when one is possible.
+    pub fn count(&self, peer: IpAddr, what: &str) -> Result<(), Problem> {
+        let Some(slot) = self.slots.get(self.place(peer)) else { return Ok(()) };
+        slot.check().map_err(|refused| {
+            // Whole seconds, since that is what the header has.
+            let wait = refused.wait_time_from(self.clock.now()).as_secs() + 1;
+            let detail = format!("too many {what} from this address; the next is answered in {wait} s");
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many attempts", detail).retry_after(wait)
+        })
+    }
+
+    fn place(&self, peer: IpAddr) -> usize {
+        let hash = self.places.hash_one(network(peer));
+        usize::try_from(hash % SLOTS as u64).unwrap_or(0)
+    }
+}
+
+/// What counts as one address: of IPv6 the network that one customer has.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+    }
+}
+
+/// The address that a request came from.
+pub(super) fn peer(parts: &Parts) -> IpAddr {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_number_of_attempts_and_others_have_theirs() {
+        let attempts = Attempts::new(20, Duration::from_secs(2));
+        let peer = |text: &str| text.parse::<IpAddr>().unwrap();
+        let busy = peer("2001:db8::1");
+        for _ in 0..20 {
+            attempts.count(busy, "attempts").unwrap();
+        }
+        let refused = attempts.count(peer("2001:db8::2"), "attempts").unwrap_err();
+        assert_eq!((refused.status, refused.retry_after), (429, Some(2)), "the same network");
+        let others = (0..=255).map(|last| IpAddr::from([10, 0, 0, last]));
+        let mut apart = others.filter(|other| attempts.place(*other) != attempts.place(busy));
+        assert!(attempts.count(apart.next().unwrap(), "attempts").is_ok());
+    }
+}

@@ -1,0 +1,42 @@
+//! What the lists of messages are asked for, and how they answer.
+
+use axum::Json;
+
+use super::view::MessageView;
+use crate::api::auth::Caller;
+use crate::api::list::List;
+use crate::api::params::Known;
+use crate::api::problem::Problem;
+use crate::store::{Listing, MessageFilter, MessageRow};
+
+/// The filter that the parameters of a list make; those that the list does not
+/// know were refused before.
+///
+/// # Errors
+/// 400 for a wrong value, 403 for a topic out of the caller's scope.
+pub(super) fn read(params: &Known, caller: &Caller) -> Result<MessageFilter, Problem> {
+    let topic = params.text("topic");
+    if let Some(topic) = &topic {
+        caller.topic(topic)?;
+    }
+    Ok(MessageFilter {
+        topic,
+        topics: caller.topics(),
+        type_name: params.text("type"),
+        key: params.key()?,
+        source: params.text("source"),
+        state: params.state("state")?,
+        from: params.time("from")?,
+        to: params.time("to")?,
+    })
+}
+
+/// A page of what the caller may see.
+pub(super) fn page(listing: &Listing<MessageRow>, caller: &Caller) -> Json<List<MessageView>> {
+    let visible = listing.items.iter().filter(|row| caller.sees_topic(&row.topic));
+    Json(List {
+        items: visible.map(MessageView::of_row).collect(),
+        next: listing.next.clone(),
+        truncated: listing.truncated,
+    })
+}

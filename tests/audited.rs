@@ -1,0 +1,185 @@
+//! Every operation that changes something leaves an entry in the audit log.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use courier_core::status::State;
+use courier_tests::host::scripted_binding;
+use courier_tests::kafka_client::create_topic;
+use courier_tests::{Host, Store, guest, kafka, scripted, turn, unique};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// What programs do thousands of times a second. A message and a transaction
+/// say themselves who sent them and what became of them.
+const OF_PROGRAMS: [(&str, &str); 4] = [
+    ("post", "/v1/messages"),
+    ("post", "/v1/transactions"),
+    ("post", "/v1/transactions/{id}/commit"),
+    ("post", "/v1/transactions/{id}/rollback"),
+];
+
+/// Makes changes and looks at the log after each.
+struct Walk<'a> {
+    host: &'a Host,
+    entries: usize,
+    walked: BTreeSet<(String, String)>,
+}
+
+impl Walk<'_> {
+    async fn log(&self) -> Vec<Value> {
+        let audit: Value = self.host.get("/v1/audit?limit=1000").await;
+        audit["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Makes a change, which must succeed and leave exactly one entry: of this
+    /// action, subject and detail.
+    async fn change(
+        &mut self,
+        (method, operation): (&str, &str),
+        path: &str,
+        body: Option<Value>,
+        expected: (&str, &str, Option<&str>),
+    ) -> Value {
+        let verb = method.to_uppercase().parse().unwrap_or(Method::GET);
+        let (status, answer) = self.host.request(verb, path, body).await;
+        assert!(status.is_success(), "{method} {path} was answered {status}: {answer}");
+        self.noted(method, operation, expected).await;
+        answer
+    }
+
+    async fn noted(&mut self, method: &str, operation: &str, (action, subject, detail): (&str, &str, Option<&str>)) {
+        let log = self.log().await;
+        self.entries += 1;
+        assert_eq!(log.len(), self.entries, "{method} {operation} leaves one entry: {log:?}");
+        let entry = &log[0];
+        assert_eq!(
+            (&entry["by"], &entry["action"], &entry["subject"]),
+            (&json!("root"), &json!(action), &json!(subject))
+        );
+        match detail {
+            Some(words) => assert!(entry["detail"].as_str().is_some_and(|detail| detail.contains(words)), "{entry}"),
+            None => assert_eq!(entry["detail"], Value::Null, "{entry}"),
+        }
+        self.walked.insert((method.to_owned(), operation.to_owned()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_operation_that_changes_something_leaves_an_entry() {
+    let _turn = turn::shared().await;
+    for store in [Store::Sqlite, Store::Postgres] {
+        let (group, topic) = (unique("audited"), create_topic(kafka().bootstrap(), "audited", 1).await);
+        let host = Host::builder("audited")
+            .store(store)
+            .table("[auth]\ntokens = [{ name = \"root\", role = \"admin\", env = \"ROOT_TOKEN\" }]\n")
+            .env("ROOT_TOKEN", "root-secret")
+            .token("root-secret")
+            .binding(&scripted_binding(&group, &topic, ""))
+            .start()
+            .await;
+        let mut walk = Walk { host: &host, entries: 0, walked: BTreeSet::new() };
+        plugins(&mut walk).await;
+        messages(&mut walk, &group, &topic).await;
+        groups(&mut walk, &group, &topic).await;
+        redrives(&mut walk, &group).await;
+        sessions(&mut walk).await;
+        let all = changing(&host).await;
+        let left: Vec<_> = all.difference(&walk.walked).collect();
+        assert!(left.is_empty(), "nobody looked whether these leave an entry: {left:?}");
+        assert_eq!(host.get::<Value>("/v1/audit/verify").await["ok"], true);
+    }
+}
+
+/// The operations of the document that change something and that people use.
+async fn changing(host: &Host) -> BTreeSet<(String, String)> {
+    let document: Value = host.get("/openapi.json").await;
+    let mut found = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().into_iter().flatten() {
+        for method in methods.as_object().into_iter().flatten().map(|(method, _)| method.as_str()) {
+            let changes = ["post", "put", "patch", "delete"].contains(&method);
+            if changes && !OF_PROGRAMS.contains(&(method, path.as_str())) {
+                found.insert((method.to_owned(), path.clone()));
+            }
+        }
+    }
+    found
+}
+
+async fn plugins(walk: &mut Walk<'_>) {
+    let (status, uploaded) = walk.host.try_upload("scripted", guest("scripted"), false).await;
+    assert_eq!(status, StatusCode::CREATED, "{uploaded}");
+    let version = uploaded["version"].as_str().expect("an upload has a version").to_owned();
+    walk.noted("put", "/v1/plugins/{name}", ("upload", "scripted", Some(&version))).await;
+    let activate = ("post", "/v1/plugins/{name}/activate");
+    let body = Some(json!({ "version": version }));
+    walk.change(activate, "/v1/plugins/scripted/activate", body, ("activate", "scripted", Some(&version))).await;
+    // Both at once are two changes.
+    walk.host.upload("scripted", guest("scripted")).await;
+    walk.entries += 1;
+    walk.noted("post", "/v1/plugins/{name}/activate", ("activate", "scripted", Some(&version))).await;
+}
+
+async fn messages(walk: &mut Walk<'_>, group: &str, topic: &str) {
+    let mut later = scripted(topic, "k", &["ok"]);
+    later["delay"] = json!("1h");
+    let id = walk.host.publish(later).await.id.expect("what is accepted has an id");
+    let path = format!("/v1/messages/{id}");
+    walk.change(("delete", "/v1/messages/{id}"), &path, None, ("cancel", &id, None)).await;
+    let (status, again) = walk.host.request(Method::DELETE, &path, None).await;
+    assert!(status.is_success(), "{again}");
+    assert_eq!(walk.log().await.len(), walk.entries, "what is cancelled already is not changed");
+    let resend = ("post", "/v1/messages/{id}/resend");
+    walk.change(resend, &format!("{path}/resend"), None, ("resend", &id, None)).await;
+    let (status, _) = walk.host.request(Method::POST, "/v1/messages/none/resend", None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(walk.log().await.len(), walk.entries, "what is refused leaves no entry");
+    // The message that was resent, and two that fail.
+    walk.host.publish_all(vec![scripted(topic, "a", &["reject"]), scripted(topic, "b", &["reject"])]).await;
+    walk.host.settled(group, 3, SOON).await;
+    let failed = walk.host.deliveries(&format!("group={group}&state=HANDLE_FAIL")).await;
+    let retry = format!("/v1/deliveries/{}/retry", failed[0].id);
+    let subject = format!("{group} {topic}:0:{}", failed[0].offset);
+    let expected = ("retry", subject.as_str(), Some(State::HandleFail.as_str()));
+    walk.change(("post", "/v1/deliveries/{id}/retry"), &retry, None, expected).await;
+    walk.host.settled(group, 3, SOON).await;
+}
+
+async fn groups(walk: &mut Walk<'_>, group: &str, topic: &str) {
+    let path = |verb: &str| format!("/v1/groups/{group}/{verb}");
+    let why = Some(json!({ "why": "night" }));
+    let pause = ("post", "/v1/groups/{group}/pause");
+    walk.change(pause, &path("pause"), why, ("pause", group, Some("night"))).await;
+    walk.change(("post", "/v1/groups/{group}/resume"), &path("resume"), None, ("resume", group, None)).await;
+    let to = json!({ "topic": topic, "to": "latest", "confirm": group });
+    walk.change(("post", "/v1/groups/{group}/seek"), &path("seek"), Some(to), ("seek", group, Some(topic))).await;
+}
+
+async fn redrives(walk: &mut Walk<'_>, group: &str) {
+    let filter = json!({ "filter": { "group": group, "state": "HANDLE_FAIL" }, "rate": 1 });
+    let (status, planned) = walk.host.request(Method::POST, "/v1/redrives", Some(filter)).await;
+    assert_eq!(status, StatusCode::CREATED, "{planned}");
+    let id = planned["id"].as_str().expect("a redrive has an id").to_owned();
+    walk.noted("post", "/v1/redrives", ("plan redrive", &id, Some("2 items, 1 a second"))).await;
+    let path = format!("/v1/redrives/{id}");
+    let run = ("post", "/v1/redrives/{id}/run");
+    walk.change(run, &format!("{path}/run"), None, ("run redrive", &id, Some("was PLANNED"))).await;
+    let pause = ("post", "/v1/redrives/{id}/pause");
+    walk.change(pause, &format!("{path}/pause"), None, ("pause redrive", &id, Some("was RUNNING"))).await;
+    walk.change(("delete", "/v1/redrives/{id}"), &path, None, ("cancel redrive", &id, Some("was PAUSED"))).await;
+}
+
+async fn sessions(walk: &mut Walk<'_>) {
+    let client = reqwest::Client::new();
+    let session = format!("{}/v1/session", walk.host.address());
+    let opened = client.post(&session).json(&json!({ "token": "root-secret" })).send().await.expect("the host answers");
+    assert_eq!(opened.status(), StatusCode::NO_CONTENT);
+    let cookie = opened.headers()["set-cookie"].to_str().expect("a cookie is text").to_owned();
+    let cookie = cookie.split(';').next().unwrap_or_default();
+    walk.noted("post", "/v1/session", ("sign in", "root", Some("127.0.0.1"))).await;
+    let closed = client.delete(&session).bearer_auth("root-secret").header("cookie", cookie).send().await;
+    assert_eq!(closed.expect("the host answers").status(), StatusCode::NO_CONTENT);
+    walk.noted("delete", "/v1/session", ("sign out", "root", None)).await;
+}
