@@ -7,7 +7,6 @@
 //!   through what users have: TOML, HTTP, signals.
 //! - [`kafka_client`] is any other program on the same Kafka.
 //! - [`ledger`] makes load and reconciles what became of it.
-//! - [`usage`] is what the kernel says a process used.
 //!
 //! Everything here panics with a whole sentence when the world is not as a
 //! test needs it; what a test may want to survive is called `try_..`.
@@ -19,7 +18,6 @@ pub mod ledger;
 pub mod servers;
 pub mod shapes;
 pub mod turn;
-pub mod usage;
 pub mod wait;
 
 use std::path::PathBuf;
@@ -30,6 +28,7 @@ pub use host::{Host, Store, scripted, scripted_binding};
 pub use shapes::{Accepted, Attempt, Delivery, Group, Message};
 pub use wait::wait_until;
 
+pub use servers::usage;
 use servers::{Kafka, Postgres, setup};
 
 /// The Kafka that all tests of this run share; started by the first that asks.

@@ -6,12 +6,14 @@
 //! build. Clients live elsewhere (`kafka_client`, `host`).
 //!
 //! Read [`setup`] for what is installed, [`kafka`] and [`postgres`] for how
-//! each server runs, [`process`] for how it dies with its owner.
+//! each server runs, [`process`] for how it dies with its owner, [`usage`] for
+//! what the kernel says it used.
 
 pub mod kafka;
 pub mod postgres;
 pub mod process;
 pub mod setup;
+pub mod usage;
 
 pub use kafka::{Kafka, Sasl};
 pub use postgres::Postgres;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::servers::process::children_of;
+use super::process::children_of;
 
 /// Processor time of a process with its children, those that have ended and
 /// were waited for included.
@@ -38,7 +38,8 @@ pub fn peak_memory(process: u32) -> u64 {
 }
 
 /// A line of `/proc/PID/status` that is in kB, in bytes.
-pub(crate) fn status_bytes(process: u32, name: &str) -> u64 {
+#[must_use]
+pub fn status_bytes(process: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0 kB");
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) * 1024
