@@ -232,3 +232,91 @@ async fn a_single_node_hears_every_sender() {
     let group = host.settled(&group, ids.len() + 1, SOON).await;
     assert_eq!((group.handled, group.failed), (ids.len() as u64 + 1, 0));
 }
+
+/// Two nodes of a group on one database.
+async fn pair(group: &str, binding: &str) -> [Host; 2] {
+    let store = postgres().create_database().expect("a database for the hosts");
+    let join = async |node: &str| Host::builder(node).store_url(&store).create_topics().binding(binding).start().await;
+    let hosts = [join("host-1").await, join("host-2").await];
+    hosts[0].upload("scripted", guest("scripted")).await;
+    wait_until("both nodes hear broadcasts", SOON, async || {
+        let found = listeners(&hosts[0], group).await;
+        if found.len() == 2 { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    hosts
+}
+
+const BOTH: [(&str, State); 2] = [("host-1", State::Handled), ("host-2", State::Handled)];
+
+/// A paused group runs nothing, on any node, and afterwards all of it once.
+#[tokio::test(flavor = "multi_thread")]
+async fn broadcasts_wait_for_a_paused_group() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "rest", 1).await;
+    let group = unique("rest");
+    let hosts = pair(&group, &scripted_binding(&group, &topic, "")).await;
+    let before = hosts[0].publish(broadcast(&topic, &["ok"])).await;
+    deliveries_are(&hosts[0], before.id(), &BOTH).await;
+    hosts[0].post(&format!("/v1/groups/{group}/pause"), json!({}), 200).await;
+    // Each node hears of it within a moment.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut ids = Vec::new();
+    for number in 0..5 {
+        ids.push(hosts[number % 2].publish(broadcast(&topic, &["ok"])).await.id().to_owned());
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let waiting = [("host-1", State::Committed), ("host-2", State::Committed)];
+    for id in &ids {
+        let message = deliveries_are(&hosts[1], id, &waiting).await;
+        assert!(message.deliveries.iter().all(|one| one.attempts.is_empty()), "nothing ran: {message:?}");
+    }
+    hosts[1].post(&format!("/v1/groups/{group}/resume"), json!({}), 200).await;
+    for id in &ids {
+        let message = deliveries_are(&hosts[0], id, &BOTH).await;
+        assert!(message.deliveries.iter().all(|one| one.attempts.len() == 1), "each ran once: {message:?}");
+    }
+}
+
+/// A reload that adds a topic makes its broadcasts heard, and costs those of
+/// the topic that was there nothing; one that takes it away ends only that.
+#[tokio::test(flavor = "multi_thread")]
+async fn broadcasts_survive_a_reload() {
+    let _turn = turn::shared().await;
+    let (old, new) =
+        (create_topic(kafka().bootstrap(), "stays", 1).await, create_topic(kafka().bootstrap(), "comes", 1).await);
+    let group = unique("reload");
+    let hosts = pair(&group, &scripted_binding(&group, &old, "")).await;
+    let mut ids = Vec::new();
+    let both = format!("topics = [\"{old}\", \"{new}\"]");
+    for number in 0..30 {
+        if number == 10 {
+            for host in &hosts {
+                host.write_config(&host.toml().replace(&format!("topics = [\"{old}\"]"), &both));
+                host.sighup();
+            }
+        }
+        ids.push(hosts[number % 2].publish(broadcast(&old, &["ok"])).await.id().to_owned());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    wait_until("both nodes hear the new topic", SOON, async || {
+        let seen: Value = hosts[0].get(&format!("/v1/groups/{group}")).await;
+        let listening =
+            seen["broadcast"].as_array().expect("who hears").iter().filter(|one| one["topic"] == new).count();
+        if listening == 2 { Ok(()) } else { Err(seen.to_string()) }
+    })
+    .await;
+    let fresh = hosts[1].publish(broadcast(&new, &["ok"])).await.id().to_owned();
+    ids.push(fresh);
+    for id in &ids {
+        let message = deliveries_are(&hosts[0], id, &BOTH).await;
+        assert!(message.deliveries.iter().all(|one| one.attempts.len() == 1), "each ran once: {message:?}");
+    }
+    for host in &hosts {
+        host.write_config(&host.toml());
+        host.sighup();
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let last = hosts[0].publish(broadcast(&old, &["ok"])).await;
+    deliveries_are(&hosts[1], last.id(), &BOTH).await;
+}

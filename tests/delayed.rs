@@ -74,9 +74,12 @@ async fn waits_and_goes(store: Store) {
     let due = seen.deliver_at.unwrap();
     assert!(due >= begin + SignedDuration::from_millis(1_500), "{due}");
     assert_eq!(host.message("at").await.deliver_at, Some(at));
-    let waiting = delayed(&host, &format!("topic={topic}&limit=1")).await;
-    assert_eq!((waiting.items[0]["id"].as_str(), waiting.next.is_some()), (Some("at"), true));
-    assert_eq!((&waiting.items[0]["partition"], &waiting.items[0]["state"]), (&Value::Null, &json!("COMMITTED")));
+    assert!(delayed(&host, &format!("topic={topic}&limit=1")).await.next.is_some());
+    let waiting = delayed(&host, &format!("topic={topic}")).await.items;
+    // The one that was due at once may have gone by now.
+    let waiting: Vec<&Value> = waiting.iter().filter(|one| one["id"] != "now").collect();
+    assert_eq!(waiting.iter().map(|one| &one["id"]).collect::<Vec<_>>(), ["at", "after", "weeks"]);
+    assert_eq!((&waiting[0]["partition"], &waiting[0]["state"]), (&Value::Null, &json!("COMMITTED")));
 
     let ids = ["after", "at", "now"].map(str::to_owned).into();
     let records = on_kafka(&topic, &ids, SOON).await;
@@ -261,7 +264,7 @@ async fn through_kills(two_hosts: bool) {
     let topic = create_topic(kafka().bootstrap(), "delayed", 4).await;
     let group = unique("delayed");
     let url = if two_hosts { postgres().create_database().unwrap() } else { String::new() };
-    let binding = scripted_binding(&group, &topic, "");
+    let binding = scripted_binding(&group, &topic, "dedupe = \"1h\"");
     let host = |name: &str| Host::builder(name).store_url(&url).binding(&binding);
     let mut hosts = vec![host("host-1").start().await];
     if two_hosts {
@@ -289,9 +292,14 @@ async fn through_kills(two_hosts: bool) {
         let killed = Timestamp::now();
         host.kill9();
         host.start_again().await;
-        windows.push((killed, Timestamp::now() + SignedDuration::from_millis(500)));
+        // What was due just before was on its way when the host died.
+        let (before, after) = (SignedDuration::from_millis(100), SignedDuration::from_millis(500));
+        windows.push((killed - before, Timestamp::now() + after));
     }
-    let limit = Duration::from_millis(span_ms.unsigned_abs()) + SOON + SOON;
+    // Not looked at before, since to look is work for the machine.
+    let rest = (begin + SignedDuration::from_millis(span_ms)).duration_since(Timestamp::now());
+    tokio::time::sleep(Duration::try_from(rest).unwrap_or_default()).await;
+    let limit = scale(SOON + SOON, SOON * 10);
     let records = on_kafka(&topic, &due.keys().cloned().collect(), limit).await;
     let (mut usual, mut takeover) = (Vec::new(), Vec::new());
     for (id, at) in &due {
@@ -307,6 +315,13 @@ async fn through_kills(two_hosts: bool) {
         quantiles(&mut takeover)
     );
     assert!(twice <= usize::try_from(kills).unwrap() * 1_000, "{twice} are there twice, more than were in flight");
+    let late = usual[(usual.len() - 1) * 99 / 100];
+    // A busy machine takes longer; the figure to hold is measured alone.
+    assert!(late <= scale(2_000.0, 50.0), "p99 of the lateness is {late} ms");
+    hosts[0].settled(&group, due.len() + twice, limit).await;
+    let effects = hosts[0].effects(&group).await;
+    assert!(effects.len() == due.len() && effects.keys().all(|id| due.contains_key(id)), "each was handled");
+    assert!(effects.values().all(|times| *times == 1), "and once, where doubles are dropped");
 }
 
 fn quantiles(late: &mut [f64]) -> String {

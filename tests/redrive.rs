@@ -215,6 +215,47 @@ async fn a_redrive_survives_the_host_that_runs_it() {
     }
 }
 
+/// Who asks for a delivery gives it all its attempts and its whole budget.
+async fn has_a_fresh_schedule(store: Store) {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "fresh", 1).await;
+    let group = unique("fresh");
+    let retry = "[binding.retry]\nmax_attempts = 3\ninitial = \"3s\"\nmultiplier = 1\njitter = 0\nbudget = \"5s\"";
+    let host = Host::scripted("host-1", store, &group, &topic, retry).await;
+    let script = ["error", "error", "error", "error", "error", "ok"];
+    let id = host.publish(scripted(&topic, "k", &script)).await.id().to_owned();
+    let attempts = async |expected: usize| {
+        wait_until(&format!("{expected} attempts were made"), SOON, async || {
+            let delivery = host.message(&id).await.deliveries.remove(0);
+            if delivery.is_final() && delivery.attempts.len() >= expected {
+                Ok(delivery)
+            } else {
+                Err(delivery.brief())
+            }
+        })
+        .await
+    };
+    let failed = attempts(2).await;
+    assert_eq!((failed.state, failed.attempts.len()), (State::HandleFail, 2), "the budget ends it: {failed:?}");
+    host.post(&format!("/v1/deliveries/{}/retry", failed.id), json!({}), 202).await;
+    let failed = attempts(4).await;
+    assert_eq!((failed.state, failed.attempts.len()), (State::HandleFail, 4), "it has another one: {failed:?}");
+    let planned = plan(&host, json!({ "group": group }), 100).await;
+    host.post(&format!("/v1/redrives/{}/run", planned["id"].as_str().expect("an id")), json!({}), 200).await;
+    let handled = attempts(6).await;
+    assert_eq!((handled.state, handled.attempts.len()), (State::Handled, 6), "{handled:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_has_a_fresh_schedule_with_sqlite() {
+    has_a_fresh_schedule(Store::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_has_a_fresh_schedule_with_postgresql() {
+    has_a_fresh_schedule(Store::Postgres).await;
+}
+
 /// Design, section 2: what people see of a delivery that somebody asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_for_shows_its_last_outcome_until_the_next() {

@@ -191,8 +191,9 @@ async fn every_answer_is_true_while_kafka_is_away() {
     sender(0, count / 4, &mut answers).await;
     kafka.stop().unwrap();
     sender(count / 4, count * 3 / 4, &mut answers).await;
-    // While it is away, rows say what the answers said.
-    for (id, state, retrying) in answers.iter().step_by(37) {
+    // While it is away, rows say what the answers said. What a slow Kafka had
+    // not acknowledged in time before it went may have arrived since.
+    for (id, state, retrying) in answers.iter().skip(count / 4).step_by(37) {
         let row = host.message(id).await;
         match state {
             State::Committed => assert_eq!(row.state, State::Committed, "{id}"),

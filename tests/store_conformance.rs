@@ -170,6 +170,7 @@ on_both_dialects! {
         what_changed_since_the_plan_is_skipped_with_a_reason
         a_cancelled_redrive_skips_what_waits_and_finishes_what_runs
         a_redrive_of_a_dead_host_is_taken_over_where_it_was
+        what_waits_for_a_retry_is_told_from_what_is_under_way
         a_replay_opens_what_has_no_row_and_skips_holes
         redrives_are_listed_newest_first_and_forgotten_in_time;
     states:
@@ -205,6 +206,7 @@ on_both_dialects! {
         a_message_that_is_just_due_goes_or_is_cancelled
         what_is_due_while_kafka_is_away_says_so
         many_are_moved_in_bounded_steps
+        what_is_due_costs_the_same_however_many_wait
         delayed_messages_are_listed_by_when_they_are_due
         retention_leaves_what_waits_alone;
     half:

@@ -176,6 +176,32 @@ async fn a_silent_sender_is_asked_also_after_a_kill() {
     assert_eq!(read_topic(kafka().bootstrap(), &topic).await.len(), 1);
 }
 
+/// What is prepared is kept until it ends, so there is an end to how much.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_prepared_than_the_bound_allows() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "bounded", 1).await;
+    let host = Host::builder("host-1").start().await;
+    let options: sqlx::sqlite::SqliteConnectOptions = host.store_url().parse().unwrap();
+    let database = sqlx::SqlitePool::connect_with(options.busy_timeout(SOON)).await.unwrap();
+    let later = (jiff::Timestamp::now().as_microsecond()) + 3_600_000_000;
+    sqlx::query(
+        "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 10000)
+         INSERT INTO half_message (id, state, timeout, created_at, deadline, next_check_at)
+         SELECT 'other-' || n, 1, 3600000000, 1, ?1, ?1 FROM n",
+    )
+    .bind(later)
+    .execute(&database)
+    .await
+    .unwrap();
+    let one = json!({ "messages": [{ "topic": topic, "type": "T", "body": {} }] });
+    let (status, refused) = host.request(Method::POST, "/v1/transactions", Some(one.clone())).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains("10000 transactions are prepared"), "{refused}");
+    assert_eq!(end(&host, "other-1", "rollback").await.0, StatusCode::OK);
+    assert_eq!(host.request(Method::POST, "/v1/transactions", Some(one)).await.0, StatusCode::CREATED);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_nobody_ends_is_abandoned_for_all_to_see() {
     let _turn = turn::shared().await;

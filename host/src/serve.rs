@@ -175,7 +175,7 @@ impl Host {
                 redrives,
             }),
             plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins }),
-            log: Arc::new(ports::Records(log)),
+            log: Arc::new(ports::Records { log, producer: producer.clone() }),
             health: Arc::new(ports::Health {
                 store: Arc::clone(&store),
                 store_up,

@@ -279,3 +279,61 @@ pub async fn retention_leaves_what_waits_alone(database: Database) {
     assert!(store.message("m-1").await.unwrap().is_some(), "it is not due yet");
     assert!(store.message("m-2").await.unwrap().is_none(), "it was sent, and is old");
 }
+
+/// Puts rows there that wait for an hour and more, as the store itself would.
+async fn fill(database: &Database, count: i64) {
+    use sqlx::Connection as _;
+    let later = jiff::Timestamp::now().as_microsecond() + 3_600_000_000;
+    if database.url.starts_with("sqlite:") {
+        let mut raw = sqlx::SqliteConnection::connect(&database.url).await.unwrap();
+        sqlx::query(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+             INSERT INTO delayed (shard, due, message_id, topic, type_name, source, record)
+             SELECT n % 64, ?2 + n * 1000, 'w-' || (?2 + n), 'order', 'T', '', x'00' FROM n",
+        )
+        .bind(count)
+        .bind(later)
+        .execute(&mut raw)
+        .await
+        .unwrap();
+    } else {
+        let mut raw = sqlx::PgConnection::connect(&database.url).await.unwrap();
+        sqlx::query(
+            "INSERT INTO delayed (shard, due, message_id, topic, type_name, source, record)
+             SELECT n % 64, $2 + n * 1000, 'w-' || ($2::bigint + n), 'order', 'T', '', '\\x00'
+             FROM generate_series(1, $1) AS n",
+        )
+        .bind(count)
+        .bind(later)
+        .execute(&mut raw)
+        .await
+        .unwrap();
+    }
+}
+
+/// The least time in which one message that is due was found and moved.
+async fn least(store: &SharedStore, shards: &[(i32, i64)], name: &str) -> Duration {
+    let mut least = Duration::MAX;
+    for number in 0..30 {
+        store.accept(&[waiting(&format!("{name}-{number}"), None, Due::At(Timestamp(0)))]).await.unwrap();
+        let began = std::time::Instant::now();
+        assert_eq!(store.next_due(shards).await.unwrap(), Some(Duration::ZERO));
+        assert_eq!(store.move_due(shards, None).await.unwrap().rows, 1);
+        least = least.min(began.elapsed());
+    }
+    least
+}
+
+/// The least of many times, since a busy machine only ever adds to it. Without
+/// the index a hundred times as many would take a hundred times as long.
+pub async fn what_is_due_costs_the_same_however_many_wait(database: Database) {
+    let store = database.open().await;
+    let shards = all_shards(&store).await;
+    fill(&database, 1_000).await;
+    let few = least(&store, &shards, "few").await;
+    let count = courier_tests::scale(100_000, 1_000_000);
+    fill(&database, count).await;
+    let many = least(&store, &shards, "many").await;
+    println!("one message is moved in {few:?} when 1,000 wait, and in {many:?} when {count} more do");
+    assert!(many < few * 5 + Duration::from_millis(5), "{many:?} instead of {few:?}");
+}

@@ -48,6 +48,7 @@ pub async fn a_prepared_message_is_not_there_and_a_committed_one_is(database: Da
     let prepared = store.prepare_half(&half("t-1", messages.clone(), HOUR)).await.unwrap();
     assert_eq!((prepared.state, prepared.checks, prepared.ended_at), (HalfState::Prepared, 0, None));
     assert_eq!(prepared.next_check_at, Some(prepared.deadline));
+    assert_eq!((store.prepared_halves(10).await.unwrap(), store.prepared_halves(0).await.unwrap()), (1, 0));
     assert_eq!(prepared.deadline, prepared.created_at.after(HOUR));
     assert_eq!((prepared.check_url.as_deref(), prepared.timeout), (Some(URL), HOUR));
     let ids: Vec<&str> = prepared.messages.iter().map(|message| message.id.as_str()).collect();
@@ -61,6 +62,7 @@ pub async fn a_prepared_message_is_not_there_and_a_committed_one_is(database: Da
     assert_eq!((committed.state, committed.reason.as_deref()), (HalfState::Committed, Some("why\u{fffd}not")));
     assert!(committed.ended_at >= Some(before) && committed.next_check_at.is_none());
     assert_eq!(committed.messages, prepared.messages);
+    assert_eq!(store.prepared_halves(10).await.unwrap(), 0);
     assert_eq!(due(&store, &shards).await, ["m-1", "m\u{fffd}-4"], "in their order");
     let first = store.message("m-1").await.unwrap().unwrap();
     assert_eq!(

@@ -244,6 +244,21 @@ pub async fn a_redrive_of_a_dead_host_is_taken_over_where_it_was(database: Datab
     assert_eq!((row.state, row.handled, row.node.as_deref()), (RedriveState::Done, 4, Some("host-2")));
 }
 
+pub async fn what_waits_for_a_retry_is_told_from_what_is_under_way(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    owner.settle(3, vec![failed(0), failed(1), failed(2)]).await;
+    let row = plan(&store, DeliveryFilter::default()).await;
+    let lease = run(&store, &owner, &row).await;
+    assert_eq!(ask(&store, &lease, 10).await, 3);
+    assert_eq!(store.retrying_items(row.id).await.unwrap(), 0, "all of them are to run now");
+    owner.claim_again().await;
+    owner.settle(3, vec![retrying(0, 2, Some(LATER)), reopened(handled(1), 2)]).await;
+    assert_eq!(store.retrying_items(row.id).await.unwrap(), 1);
+    store.collect_items(&lease).await.unwrap();
+    assert_eq!(store.redrive(row.id).await.unwrap().map(|row| (row.running, row.handled)), Some((2, 1)));
+}
+
 pub async fn a_replay_opens_what_has_no_row_and_skips_holes(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;

@@ -1,6 +1,7 @@
 //! What a host answers over HTTP, for a test to ask: the typed half of
 //! [`Host`], whose process is in [`crate::host`].
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -140,6 +141,17 @@ impl Host {
             if finished >= count as u64 && seen.open.total() == 0 { Ok(seen) } else { Err(format!("{seen:?}")) }
         })
         .await
+    }
+
+    /// How often each message had its effects in a group: a double that a
+    /// deduping binding dropped had none.
+    pub async fn effects(&self, group: &str) -> BTreeMap<String, usize> {
+        let mut effects = BTreeMap::new();
+        for delivery in self.deliveries(&format!("group={}", encode(group))).await {
+            let count = effects.entry(delivery.message_id).or_default();
+            *count += usize::from(delivery.verdict.as_deref() == Some("success"));
+        }
+        effects
     }
 
     /// Waits until a message has been finished by `groups` groups.

@@ -22,7 +22,8 @@ pub struct RetryPolicy {
     pub max: Duration,
     /// Part of a wait that chance may add or take, from 0 to 1.
     pub jitter: f64,
-    /// No attempt begins later than this after the delivery was received.
+    /// No attempt begins later than this after the delivery was received, or
+    /// after somebody last asked that it runs.
     pub budget: Option<Duration>,
 }
 

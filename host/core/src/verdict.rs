@@ -136,8 +136,9 @@ pub struct History {
     pub number: u32,
     /// Attempts used up before this one.
     pub counted: u32,
-    /// When the host first received the delivery.
-    pub received_at: Timestamp,
+    /// From when the policy's budget counts: when the host first received the
+    /// delivery, or when somebody last asked that it runs.
+    pub budget_from: Timestamp,
 }
 
 /// What follows from an attempt.
@@ -188,7 +189,7 @@ pub fn judge(
     let counted = history.counted + 1;
     if wants_more && counted < retry.max_attempts {
         let at = now.after(retry.wait(counted, asked, chance));
-        if retry.budget.is_none_or(|budget| at <= history.received_at.after(budget)) {
+        if retry.budget.is_none_or(|budget| at <= history.budget_from.after(budget)) {
             return Outcome::Again { state: State::HandleFail, at };
         }
     }
@@ -229,7 +230,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000_000_000);
 
     fn history(counted: u32) -> History {
-        History { number: counted + 1, counted, received_at: Timestamp(0) }
+        History { number: counted + 1, counted, budget_from: Timestamp(0) }
     }
 
     fn policy(on_error: bool, max_attempts: u32) -> FailurePolicy {

@@ -353,6 +353,10 @@ impl redrive::Redrives for FakeStore {
         absent()
     }
 
+    async fn retrying_items(&self, _: redrive::RedriveId) -> Result<u64, StoreError> {
+        absent()
+    }
+
     async fn collect_items(&self, _: &redrive::RedriveLease) -> Result<(), StoreError> {
         absent()
     }
@@ -410,6 +414,10 @@ impl Delayed for FakeStore {
 
 #[async_trait]
 impl Halves for FakeStore {
+    async fn prepared_halves(&self, _: u32) -> Result<u32, StoreError> {
+        absent()
+    }
+
     async fn prepare_half(&self, _: &NewHalf) -> Result<HalfRow, StoreError> {
         absent()
     }

@@ -1,34 +1,49 @@
 //! `courier check`: says whether a configuration is right, and starts nothing.
+//! Asked to, it also looks into the databases of the outboxes.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use futures::future::join_all;
 use serde_json::json;
 
 use super::{Output, say};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Outbox};
+use crate::publish::outbox::{SourceError, examine};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = "courier.toml")]
     config: PathBuf,
+    /// Also connect to the databases of the outboxes, and say whether they can
+    /// be relayed.
+    #[arg(long)]
+    connect: bool,
 }
 
-pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
+/// An outbox, and what a look into its database came to.
+type Seen<'a> = (&'a Outbox, Result<(), SourceError>);
+
+pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     let checked = config::load(&args.config);
-    let code = if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let outboxes = match &checked {
+        Ok(config) if args.connect => config.outboxes.as_slice(),
+        _ => &[],
+    };
+    let seen: Vec<Seen<'_>> = join_all(outboxes.iter().map(async |outbox| (outbox, examine(outbox).await))).await;
     match output {
-        Output::Json => say(&as_json(&checked))?,
+        Output::Json => say(&as_json(&checked, &seen))?,
         Output::Table => match &checked {
-            Ok(config) => say(&summary(&args.config.display().to_string(), config))?,
+            Ok(config) => say(&summary(&args.config.display().to_string(), config, &seen))?,
             Err(error) => eprintln!("{error}"),
         },
     }
-    Ok(code)
+    let right = checked.is_ok() && seen.iter().all(|(_, look)| look.is_ok());
+    Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn as_json(checked: &Result<Config, ConfigError>) -> String {
+fn as_json(checked: &Result<Config, ConfigError>, seen: &[Seen<'_>]) -> String {
     let problems = checked.as_ref().err().map_or(&[][..], ConfigError::errors);
     let problems: Vec<_> = problems
         .iter()
@@ -43,10 +58,17 @@ fn as_json(checked: &Result<Config, ConfigError>) -> String {
         })
         .collect();
     let warnings = checked.as_ref().map(Config::without_effect).unwrap_or_default();
-    json!({ "valid": checked.is_ok(), "errors": problems, "warnings": warnings }).to_string()
+    let outboxes: Vec<_> = seen
+        .iter()
+        .map(|(outbox, look)| {
+            let why = look.as_ref().err().map(ToString::to_string);
+            json!({ "name": outbox.name, "url": outbox.shown_url(), "why": why })
+        })
+        .collect();
+    json!({ "valid": checked.is_ok(), "errors": problems, "warnings": warnings, "outboxes": outboxes }).to_string()
 }
 
-fn summary(file: &str, config: &Config) -> String {
+fn summary(file: &str, config: &Config, seen: &[Seen<'_>]) -> String {
     let mut lines =
         vec![format!("{file} is valid: node {}, listening on {}", config.server.node, config.server.listen)];
     for binding in &config.bindings {
@@ -56,6 +78,10 @@ fn summary(file: &str, config: &Config) -> String {
     if config.bindings.is_empty() {
         lines.push("  no bindings: messages are taken, and nothing handles them".to_owned());
     }
+    lines.extend(seen.iter().map(|(outbox, look)| match look {
+        Ok(()) => format!("  outbox {}: {} can be relayed", outbox.name, outbox.shown_url()),
+        Err(why) => format!("  outbox {}: {} cannot be relayed: {why}", outbox.name, outbox.shown_url()),
+    }));
     lines.extend(config.without_effect().into_iter().map(|warning| format!("  warning: {warning}")));
     lines.join("\n")
 }
@@ -69,15 +95,15 @@ mod tests {
         let text = "[server]\nnode = \"n\"\n[[binding]]\ngroup = \"g\"\ntopics = [\"a\", \"b\"]\nplugin = \"p\"\n";
         let config = config::parse("courier.toml", text, &|_| None).unwrap();
         let expected = "courier.toml is valid: node n, listening on 127.0.0.1:7070\n  g: a, b -> p";
-        assert_eq!(summary("courier.toml", &config), expected);
+        assert_eq!(summary("courier.toml", &config, &[]), expected);
 
         let deduping = config::parse("courier.toml", &format!("{text}dedupe = \"10m\"\n"), &|_| None).unwrap();
-        assert!(!summary("courier.toml", &deduping).contains("warning"), "what has its effect needs no warning");
+        assert!(!summary("courier.toml", &deduping, &[]).contains("warning"), "what has its effect needs no warning");
         let longer = config::parse("courier.toml", &format!("{text}dedupe = \"8d\"\n"), &|_| None).unwrap_err();
         assert!(longer.to_string().contains("write at most dedupe = \"7d\""), "{longer}");
 
         let wrong: serde_json::Value =
-            serde_json::from_str(&as_json(&config::parse("courier.toml", "x = 1", &|_| None))).unwrap();
+            serde_json::from_str(&as_json(&config::parse("courier.toml", "x = 1", &|_| None), &[])).unwrap();
         assert_eq!((&wrong["valid"], &wrong["errors"][0]["line"]), (&json!(false), &json!(1)));
     }
 }

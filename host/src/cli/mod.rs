@@ -183,7 +183,7 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(args).await?,
             Command::Dev(args) => dev::run(args).await?,
-            Command::Check(args) => return check::run(&args, output),
+            Command::Check(args) => return check::run(&args, output).await,
             Command::Publish(args) => publish::run(&ask()?, output, args).await?,
             Command::Messages(command) => messages::run(&ask()?, output, command).await?,
             Command::Transactions(command) => transactions::run(&ask()?, output, command).await?,

@@ -8,6 +8,8 @@ use courier_core::retry::RetryPolicy;
 use courier_core::verdict::DeadLetter;
 
 const EXAMPLE: &str = include_str!("example.toml");
+/// Where the example stands, and with it the schema that it names.
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/courier.toml");
 
 fn env(name: &str) -> Option<String> {
     Some(match name {
@@ -22,7 +24,7 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn parsed(text: &str) -> Result<Config, ConfigError> {
-    parse("courier.toml", text, &env)
+    parse(FILE, text, &env)
 }
 
 /// The only error of `text` stands at `line` and `column`, says `message` and
@@ -59,6 +61,8 @@ fn the_example_says_what_it_means() {
     assert_eq!(config.kafka.topics, Topics { create: true, partitions: 12, replication: 3 });
     assert_eq!(config.auth.tokens[1].role, Role::Publisher);
     assert_eq!(config.outboxes[0].table, "shop.courier_outbox");
+    let broken = |body: &str| config.topics[0].broken_by("order", "OrderCreated", body.as_bytes());
+    assert!(broken("{}").is_some() && broken(r#"{"order_id":"o-1"}"#).is_none());
     let [stock, audit] = config.bindings.as_slice() else { panic!("two bindings") };
     assert_eq!(stock.start, Start::Time(Timestamp(1_769_846_400_000_000)));
     assert_eq!(stock.circuit, Some(Circuit { failures: 20, open: Duration::from_secs(30) }));
@@ -106,7 +110,7 @@ fn a_binding_needs_three_lines_and_has_defaults_for_the_rest() {
 fn a_changed_secret_is_a_changed_binding() {
     let with = |secret: &str| {
         let secret = secret.to_owned();
-        parse("courier.toml", EXAMPLE, &move |name| if name == "API_KEY" { Some(secret.clone()) } else { env(name) })
+        parse(FILE, EXAMPLE, &move |name| if name == "API_KEY" { Some(secret.clone()) } else { env(name) })
     };
     let (one, same, other) = (with("a").unwrap(), with("a").unwrap(), with("b").unwrap());
     assert_eq!(one.bindings, same.bindings);

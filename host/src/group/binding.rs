@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::delivery::Work;
 use super::gate::Keeper;
+use super::turns::Turns;
 use crate::config::{Binding, Isolation};
 use crate::engine::{self, Policy, Prepared};
 use crate::kafka::partition::TopicPartition;
@@ -36,11 +37,8 @@ pub enum Plugin {
 pub struct Bound {
     /// What the TOML says.
     pub binding: Binding,
-    /// Where owners put deliveries. Bounded by what the machines of all
-    /// partitions may have dispatched.
-    pub queue: async_channel::Sender<Work>,
-    /// Where workers take them.
-    pub work: async_channel::Receiver<Work>,
+    /// Where owners put deliveries and workers take them.
+    pub turns: Turns<Work>,
     /// Its gate.
     pub keeper: Keeper,
     /// The version it runs.
@@ -64,14 +62,12 @@ impl Bound {
     /// Puts a binding to work.
     #[must_use]
     pub fn new(binding: Binding, plugin: watch::Receiver<Plugin>) -> Self {
-        let (queue, work) = async_channel::unbounded();
         let keeper = Keeper::new(binding.circuit);
         if binding.paused {
             keeper.pause(Some("paused in the configuration".to_owned()));
         }
         Self {
-            queue,
-            work,
+            turns: Turns::default(),
             keeper,
             plugin,
             rate: binding.rate_limit.and_then(limiter),

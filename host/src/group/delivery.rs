@@ -130,7 +130,9 @@ impl Work {
     }
 
     fn judged(&self, bound: &Bound, verdict: Verdict, after: Option<std::time::Duration>, number: u32) -> Outcome {
-        let history = History { number, counted: self.counted, received_at: self.in_hand.received_at };
+        // Who asks for a delivery gives it a schedule of its own.
+        let budget_from = self.in_hand.asked_at.unwrap_or(self.in_hand.received_at);
+        let history = History { number, counted: self.counted, budget_from };
         judge(verdict, after, history, &bound.binding.failure, now(), rand::random())
     }
 

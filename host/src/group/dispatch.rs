@@ -21,13 +21,13 @@ use crate::engine::{Call, Ended, Prepared, Sandbox, World};
 pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, mut store_up: watch::Receiver<bool>) {
     let mut gate = bound.keeper.watch();
     let mut plugin = bound.plugin.clone();
-    while let Ok(work) = bound.work.recv().await {
+    while let Some(work) = bound.turns.next().await {
         let Some((work, version)) = permit(&bound, work, &mut gate, &mut plugin, &mut store_up).await else { continue };
         let mut batch = vec![work];
         if takes_batches(&bound, &version) {
             while batch.len() < bound.binding.batch.max(1)
                 && bound.rate.as_ref().is_none_or(|rate| rate.check().is_ok())
-                && let Ok(next) = bound.work.try_recv()
+                && let Some(next) = bound.turns.next_now()
             {
                 if next.owner.no_more.is_cancelled() { next.give_back() } else { batch.push(next) }
             }

@@ -29,6 +29,7 @@ pub mod reread;
 pub mod settle;
 mod sweep;
 mod tail;
+pub mod turns;
 pub mod wakeups;
 
 use std::collections::HashMap;
@@ -170,7 +171,7 @@ impl Group {
         }
         for bound in &self.bindings {
             bound.closed.cancel();
-            bound.queue.close();
+            bound.turns.close();
         }
         if let Some(threads) = self.threads.take() {
             // Guests that still run are dropped: their partitions are let go.

@@ -337,7 +337,7 @@ impl Owner {
             }
             Mail::LookedUp(turn, handled) => {
                 let decided = self.duplicates.as_ref().is_some_and(|duplicates| duplicates.is_decided(&turn));
-                if handled || decided { self.drop_duplicate(turn) } else { self.dispatch(turn) }
+                if handled || decided { self.drop_duplicate(turn) } else { self.dispatch(turn, false) }
             }
             Mail::Holes(next) => {
                 self.step(Event::End { next });
@@ -453,10 +453,10 @@ impl Owner {
                 if duplicates.is_decided(&turn) {
                     self.drop_duplicate(turn);
                 } else if let Some(turn) = duplicates.look_up(turn) {
-                    self.dispatch(turn);
+                    self.dispatch(turn, false);
                 }
             }
-            _ => self.dispatch(turn),
+            _ => self.dispatch(turn, asked),
         }
     }
 
@@ -466,12 +466,11 @@ impl Owner {
         self.address.tell(Mail::Concluded(Box::new(Concluded::duplicate(in_hand, number, counted))));
     }
 
-    fn dispatch(&self, turn: Turn) {
+    fn dispatch(&self, turn: Turn, asked: bool) {
         let Turn { in_hand, number, counted } = turn;
         let work = Work { in_hand, owner: Arc::clone(&self.address), number, counted, probe: false };
-        if let Err(refused) = self.bound.queue.try_send(work) {
+        if let Err(work) = self.bound.turns.put(work, asked) {
             // The workers have ended: the binding is going away.
-            let work = refused.into_inner();
             work.owner.tell(Mail::Returned(work.in_hand.offset));
         }
     }

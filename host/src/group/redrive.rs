@@ -27,9 +27,14 @@ const TICK: Duration = Duration::from_millis(200);
 /// How often it is looked for work while there is none, and by how much hosts
 /// are kept apart.
 const IDLE: (Duration, u64) = (Duration::from_millis(900), 200);
-/// Items of one redrive that may be asked for and not finished: what waits in
-/// its lane is held in its owner's memory.
-const MAX_OUTSTANDING: u64 = 2_000;
+/// Items of one redrive that may be asked for and under way: what waits in its
+/// lane is held in its owner's memory. One that ran and waits for a retry is
+/// not under way, or else a few that fail would hold up all the others for as
+/// long as their schedules last.
+const MAX_UNDER_WAY: u64 = 2_000;
+/// Items of one redrive that may be asked for and not finished at all: each is
+/// an open delivery, of which a partition bears 100,000.
+const MAX_OPEN: u64 = 20_000;
 /// How long the first offset of a log is believed.
 const FRESH: Duration = Duration::from_secs(10);
 /// Offsets that are read from Kafka in one go.
@@ -113,7 +118,11 @@ impl Runner {
         // A second's worth at most: what was held up is not made up for.
         allowance.items = (allowance.items + rate * allowance.since.elapsed().as_secs_f64()).min(rate.max(1.0));
         allowance.since = Instant::now();
-        let room = MAX_OUTSTANDING.saturating_sub(lease.running);
+        let mut under_way = lease.running;
+        if under_way >= MAX_UNDER_WAY {
+            under_way = under_way.saturating_sub(self.store.retrying_items(lease.id).await?);
+        }
+        let room = MAX_UNDER_WAY.saturating_sub(under_way).min(MAX_OPEN.saturating_sub(lease.running));
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let limit = (allowance.items as u64).min(room).min(u64::from(MAX_STEP)) as u32;
         if limit == 0 {

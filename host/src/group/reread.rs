@@ -112,7 +112,8 @@ impl Loader {
         // The semaphore is never closed.
         let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
         let in_hand = |record, room| {
-            Arc::new(InHand::reread(self.address.place.clone(), offset, record, found.row.received_at, room))
+            let times = (found.row.received_at, found.row.asked_at);
+            Arc::new(InHand::reread(self.address.place.clone(), offset, record, times, room))
         };
         let record = match found.record.as_ref().map(Record::decode) {
             Some(Ok(record)) => Some(record),

@@ -92,6 +92,8 @@ pub struct InHand {
     pub record: Record,
     /// When the host first received it.
     pub received_at: Timestamp,
+    /// When somebody last asked that it runs; none who never did.
+    pub asked_at: Option<Timestamp>,
     /// Read only when somebody wants it: a record that is only passed over
     /// need not be understood.
     message: OnceLock<Message>,
@@ -110,7 +112,16 @@ impl InHand {
         budget: &Arc<Budget>,
     ) -> Self {
         let share = budget.take(record.size());
-        Self { place, offset, record, received_at, message: OnceLock::new(), _share: Some(share), _room: None }
+        Self {
+            place,
+            offset,
+            record,
+            received_at,
+            asked_at: None,
+            message: OnceLock::new(),
+            _share: Some(share),
+            _room: None,
+        }
     }
 
     /// A record that was read again for an open delivery. It holds its own
@@ -121,10 +132,10 @@ impl InHand {
         place: TopicPartition,
         offset: Offset,
         record: Record,
-        received_at: Timestamp,
+        (received_at, asked_at): (Timestamp, Option<Timestamp>),
         room: OwnedSemaphorePermit,
     ) -> Self {
-        Self { place, offset, record, received_at, message: OnceLock::new(), _share: None, _room: Some(room) }
+        Self { place, offset, record, received_at, asked_at, message: OnceLock::new(), _share: None, _room: Some(room) }
     }
 
     /// The message it carries.

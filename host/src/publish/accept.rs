@@ -321,24 +321,50 @@ impl Inner {
             Route::Refused(refused) => refused,
             route => return route,
         };
+        match self.create_companion(topic, companion).await {
+            // The broker may need a moment until it serves a new topic.
+            Ok(true) => Route::Owed {
+                reason: "its topic was just created".to_owned(),
+                wait: true,
+                mark: Arc::new(self.backlog.mark(companion)),
+            },
+            Ok(false) => Route::Refused(refused),
+            Err(problem) => Route::Refused(problem),
+        }
+    }
+
+    /// Creates the companion of a topic; false when there is no such topic.
+    async fn create_companion(&self, topic: &str, companion: &str) -> Result<bool, Problem> {
         let Some((partitions, replication)) = self.settings.companions else {
-            return Route::Refused(Problem::refused(format!(
+            return Err(Problem::refused(format!(
                 "topic {companion}, which carries the broadcasts of topic {topic}, does not exist: create it, or set \
                  create = true in [kafka.topics]"
             )));
         };
         if self.producer.partitions(topic).await.is_err() {
-            return Route::Refused(refused);
+            return Ok(false);
         }
-        match self.producer.create_topic(companion, partitions, replication, &[]).await {
-            // The broker may need a moment until it serves a new topic.
-            Ok(_) => Route::Owed {
-                reason: "its topic was just created".to_owned(),
-                wait: true,
-                mark: Arc::new(self.backlog.mark(companion)),
-            },
-            Err(error) => Route::Refused(Problem::refused(error.to_string())),
+        let created = self.producer.create_topic(companion, partitions, replication, &[]).await;
+        created.map(|_| true).map_err(|error| Problem::refused(error.to_string()))
+    }
+
+    /// Makes sure that the broadcasts of a topic, which the relay will send,
+    /// find its companion, as far as that is known within `until`. One that is
+    /// still missing then is the relay's to report.
+    pub(super) async fn prepare_companion(&self, topic: &str, until: Instant) {
+        if self.producer.is_down() {
+            return;
         }
+        let companion = Kind::Broadcast.log_topic(topic);
+        let created = async {
+            if let Err(TopicError::Missing(_)) = self.producer.partitions(&companion).await
+                && let Err(problem) = self.create_companion(topic, &companion).await
+            {
+                tracing::warn!(topic, %companion, why = %problem.detail, "broadcasts of an outbox have nowhere to go");
+            }
+        };
+        // The relay asks again.
+        let _late = tokio::time::timeout_at(until, created).await;
     }
 
     /// Why Kafka would never take a message for this topic, as far as can be

@@ -88,6 +88,8 @@ impl Mover {
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut busy_until = Instant::now();
         let mut pause = Duration::ZERO;
+        // When the next one is due, by what the store said last.
+        let mut next_at: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -96,8 +98,10 @@ impl Mover {
                 Ok(()) = self.shards.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = match self.look().await {
+            let due = next_at.is_some_and(|at| at <= Instant::now());
+            pause = match self.look(due).await {
                 Ok(look) => {
+                    next_at = look.next.map(|next| Instant::now() + next);
                     if look.moved || look.next.is_some_and(|next| next <= SOON) {
                         busy_until = Instant::now() + SOON;
                     }
@@ -121,8 +125,9 @@ impl Mover {
         }
     }
 
-    /// Moves what is due, if anything is.
-    async fn look(&self) -> Result<Look, StoreError> {
+    /// Moves what is due, if anything is. One that is known to be `due` is not
+    /// asked for first.
+    async fn look(&self, due: bool) -> Result<Look, StoreError> {
         let shards = {
             let shards = self.shards.borrow();
             if Instant::now() >= shards.until {
@@ -131,9 +136,11 @@ impl Mover {
             }
             shards.held.clone()
         };
-        let next = self.store.next_due(&shards).await?;
-        if next != Some(Duration::ZERO) {
-            return Ok(Look { moved: false, next });
+        if !due {
+            let next = self.store.next_due(&shards).await?;
+            if next != Some(Duration::ZERO) {
+                return Ok(Look { moved: false, next });
+            }
         }
         let away = self.producer.is_down().then_some("kafka cannot be reached");
         let moved = self.store.move_due(&shards, away).await?;

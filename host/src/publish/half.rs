@@ -25,6 +25,9 @@ use super::draft::{Draft, new_id};
 use super::receipt::Problem;
 use crate::store::{HalfCheck, HalfRow, HalfState, NewHalf, SharedStore, StoreError};
 
+/// Transactions that may be prepared at a time: each keeps its messages in the
+/// store until it ends. Those handed in at the same moment may exceed it.
+pub const MAX_PREPARED: u32 = 10_000;
 /// Messages of one transaction.
 pub const MAX_MESSAGES: usize = 256;
 /// What the records of one transaction may have together.
@@ -100,6 +103,14 @@ impl Transactions {
             let allowed = self.urls.allow(url).map_err(|why| Problem::unusable("check_url not allowed", why));
             refuse(None, allowed.err())?;
         }
+        let prepared = self.store.prepared_halves(MAX_PREPARED).await.map_err(NotPrepared::Store)?;
+        let full = || {
+            Problem::too_many(format!(
+                "{MAX_PREPARED} transactions are prepared and have not ended: commit or roll back what has ended, and \
+                 try again later"
+            ))
+        };
+        refuse(None, (prepared >= MAX_PREPARED).then(full))?;
         let mut messages = Vec::with_capacity(drafts.len());
         for (place, validated) in self.acceptor.validate(drafts).await.into_iter().enumerate() {
             messages.push(validated.map_err(|problem| NotPrepared::Refused(Some(place), problem))?);

@@ -36,6 +36,12 @@ impl Problem {
         Self { status: 400, title: "invalid message", detail: detail.into() }
     }
 
+    /// More than a bound allows at a time.
+    #[must_use]
+    pub fn too_many(detail: impl Into<String>) -> Self {
+        Self { status: 429, title: "too many transactions", detail: detail.into() }
+    }
+
     /// The message is larger than Kafka takes.
     #[must_use]
     pub fn too_large(detail: impl Into<String>) -> Self {

@@ -40,9 +40,12 @@ use crate::store::{OutboundRow, RelayResult, Relayed, SharedStore, StoreError, W
 
 /// Rows taken at a time.
 const TAKE: u32 = 1_000;
-/// Pause between polls: after rows were found, and after none were.
+/// Pause between polls: while there is traffic, and otherwise.
 const BUSY: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(250);
+/// How long polls stay frequent after rows were found. The rows of an outbox
+/// that another host reads, say, are heard of by polling alone.
+const STAY_BUSY: Duration = Duration::from_secs(2);
 /// Pause after the store failed.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
 /// First and longest wait of a row that cannot be sent now. The longest is
@@ -69,6 +72,9 @@ pub struct Relay {
     /// Shards with rows in flight: their next rows are taken when all of those
     /// have ended and their results are stored.
     busy: HashSet<i32>,
+    /// Whether a look left such shards out: what is there may have waited for
+    /// nothing but the end of those flights.
+    passed_over: bool,
 }
 
 /// A partition that did not take a row in time.
@@ -123,7 +129,8 @@ impl Relay {
         let leases = tokio::spawn(keep_leases(Arc::clone(&store), writer, leased, stopped.clone()));
         let mover = Mover::new(Arc::clone(&store), producer.clone(), shards.clone(), waker.clone(), alarm);
         let mover = tokio::spawn(mover.run(shutdown.clone()));
-        let relay = Self { store, producer, waker, shards, stuck: HashMap::new(), busy: HashSet::new() };
+        let relay =
+            Self { store, producer, waker, shards, stuck: HashMap::new(), busy: HashSet::new(), passed_over: false };
         let task = tokio::spawn(async move {
             relay.run(shutdown).await;
             let _panicked = mover.await;
@@ -138,6 +145,7 @@ impl Relay {
     async fn run(mut self, shutdown: CancellationToken) {
         let mut flights = FuturesUnordered::new();
         let mut pause = IDLE;
+        let mut busy_until = Instant::now();
         let mut down = self.producer.down();
         loop {
             // Results first: they free shards and memory before more is taken.
@@ -149,7 +157,7 @@ impl Relay {
                         ends.push(end);
                     }
                     self.settle(ends, &shutdown).await;
-                    pause = BUSY;
+                    pause = if self.passed_over { Duration::ZERO } else { BUSY };
                     continue;
                 }
                 () = shutdown.cancelled() => break,
@@ -161,8 +169,15 @@ impl Relay {
                 () = tokio::time::sleep(pause) => {}
             }
             pause = match self.take().await {
-                Ok(rows) if rows.is_empty() => IDLE,
+                Ok(rows) if rows.is_empty() => {
+                    if Instant::now() < busy_until {
+                        BUSY
+                    } else {
+                        IDLE
+                    }
+                }
                 Ok(rows) => {
+                    busy_until = Instant::now() + STAY_BUSY;
                     for flight in self.send(rows).await {
                         flights.push(flight.end());
                     }
@@ -202,6 +217,9 @@ impl Relay {
             }
         }
         if !chosen.is_empty() {
+            // No other shard's lease is locked for it.
+            let theirs: HashSet<i32> = rows.iter().map(|row| row.shard).collect();
+            let shards: Vec<_> = shards.iter().filter(|(shard, _)| theirs.contains(shard)).copied().collect();
             self.store.choose_partitions(&shards, &chosen).await?;
         }
         let epochs: HashMap<i32, i64> = shards.into_iter().collect();
@@ -217,7 +235,8 @@ impl Relay {
         }
     }
 
-    fn free_shards(&self) -> Vec<(i32, i64)> {
+    fn free_shards(&mut self) -> Vec<(i32, i64)> {
+        self.passed_over = !self.busy.is_empty();
         let shards = self.shards.borrow();
         if Instant::now() >= shards.until {
             // Somebody else may have them by now.

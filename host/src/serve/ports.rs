@@ -19,7 +19,7 @@ use crate::api::problem::Problem;
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
 use crate::engine::{self, PrepareError, StateSource};
 use crate::group::plugins::Plugins;
-use crate::kafka::lookup::Log;
+use crate::kafka::lookup::{Log, LogError};
 use crate::kafka::producer::Producer;
 use crate::kafka::record::Record;
 use crate::publish::accept::Acceptor;
@@ -219,22 +219,37 @@ fn refusal(why: &str) -> Problem {
     Problem::unprocessable("plugin refused", why)
 }
 
-/// Records, read from Kafka again.
-pub struct Records(pub Log);
+/// Records, read from Kafka again. While it is known to be away nobody waits
+/// for it.
+pub struct Records {
+    /// What reads.
+    pub log: Log,
+    /// Knows whether the brokers are known to be down.
+    pub producer: Producer,
+}
+
+impl Records {
+    async fn ask<T>(&self, reading: impl Future<Output = Result<T, LogError>>) -> Result<T, String> {
+        if self.producer.is_down() {
+            return Err("no broker answers".to_owned());
+        }
+        reading.await.map_err(|error| error.to_string())
+    }
+}
 
 #[async_trait]
 impl ports::Log for Records {
     async fn read(&self, topic: &str, partition: i32, offset: Offset) -> Result<Option<Message>, String> {
-        let record = self.0.read(topic, partition, offset).await.map_err(|error| error.to_string())?;
+        let record = self.ask(self.log.read(topic, partition, offset)).await?;
         Ok(record.map(|record| record.to_message(topic, partition, offset)))
     }
 
     async fn range(&self, topic: &str, partition: i32) -> Result<(Offset, Offset), String> {
-        self.0.range(topic, partition).await.map_err(|error| error.to_string())
+        self.ask(self.log.range(topic, partition)).await
     }
 
     async fn offset_at(&self, topic: &str, partition: i32, time: Timestamp) -> Result<Offset, String> {
-        self.0.offset_at(topic, partition, time).await.map_err(|error| error.to_string())
+        self.ask(self.log.offset_at(topic, partition, time)).await
     }
 
     fn decode(&self, topic: &str, record: &[u8]) -> Option<Message> {

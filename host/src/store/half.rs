@@ -151,6 +151,9 @@ pub struct HalfCheck {
 /// The verbs of half messages.
 #[async_trait]
 pub trait Halves: Send + Sync + 'static {
+    /// How many transactions are PREPARED, counted up to `most`.
+    async fn prepared_halves(&self, most: u32) -> Result<u32, StoreError>;
+
     /// Stores a transaction as PREPARED. `Conflict` when one of its messages
     /// has an id under which something else was sent.
     async fn prepare_half(&self, half: &NewHalf) -> Result<HalfRow, StoreError>;

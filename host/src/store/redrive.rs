@@ -444,6 +444,10 @@ pub trait Redrives {
     /// one or the redrive is not running.
     async fn ask_items(&self, lease: &RedriveLease, asks: &[(i64, ItemAsk)]) -> Result<u64, StoreError>;
 
+    /// Items that were asked for and wait for a retry: they ran, and nothing
+    /// of them is under way.
+    async fn retrying_items(&self, id: RedriveId) -> Result<u64, StoreError>;
+
     /// Writes down what became of items that were asked for, and that the
     /// redrive is done when nothing is left; at most [`MAX_STEP`] at once.
     async fn collect_items(&self, lease: &RedriveLease) -> Result<(), StoreError>;

@@ -1,14 +1,21 @@
 //! Hands the messages of an outbox to the store, as owed to Kafka.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
+use courier_core::message::Kind;
 use courier_core::status::State;
+use tokio::time::Instant;
 
 use crate::publish::accept::{Acceptor, now};
 use crate::publish::draft::{Draft, digest};
 use crate::publish::landing::count;
 use crate::publish::waker::Watch;
 use crate::store::{Accepted, NewMessage, OutboxNote, StoreError};
+
+/// How long one look at an outbox may take to learn of the companions of its
+/// broadcasts, and to create them.
+const COMPANIONS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the store made of a message.
 pub(super) struct Taken {
@@ -49,9 +56,15 @@ impl Acceptor {
     /// What the store says of all of them: nothing was taken.
     pub(super) async fn take(&self, shard: (i32, i64), drafts: Vec<(Draft, String)>) -> Result<Vec<Taken>, StoreError> {
         let inner = &self.inner;
+        let spoken = drafts.iter().filter(|(draft, _)| draft.fault.is_none() && draft.kind == Kind::Broadcast);
+        let spoken: HashSet<&str> = spoken.map(|(draft, _)| draft.topic.as_str()).collect();
+        let until = Instant::now() + COMPANIONS_WITHIN;
+        for topic in spoken {
+            inner.prepare_companion(topic, until).await;
+        }
         // Before the rows are there, so that nothing that is sent directly
         // from now on overtakes them.
-        let topics: HashSet<&str> = drafts.iter().map(|(draft, _)| draft.topic.as_str()).collect();
+        let topics: HashSet<_> = drafts.iter().map(|(draft, _)| draft.kind.log_topic(&draft.topic)).collect();
         let marks: Vec<_> = topics.iter().map(|topic| inner.backlog.mark(topic)).collect();
         let now = now();
         let (mut rows, mut stand_ins) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));

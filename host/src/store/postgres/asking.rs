@@ -116,8 +116,8 @@ fn columns(deliveries: &[DeliveryKey]) -> (Vec<i64>, Vec<i64>) {
     deliveries.iter().map(|key| (key.position.0, key.offset.0)).unzip()
 }
 
-/// Makes open deliveries due, each with a wish of its own time from `from` on;
-/// answers how many there were. One that waits behind its lane's head
+/// Makes open deliveries due, each with a wish of its own time from `from` on
+/// and with all its attempts before it; answers how many there were. One that waits behind its lane's head
 /// (COMMITTED) runs in its turn, and has no time to be brought forward.
 ///
 /// The caller has locked their positions.
@@ -149,7 +149,7 @@ pub(super) async fn wake_many(
         of_group.add(Class::of(text::state(row.take("state")?)?, false), count);
     }
     let woken = sqlx::query(
-        "UPDATE open_delivery o SET held = false, asked_at = $3 + w.place - 1,
+        "UPDATE open_delivery o SET held = false, counted = 0, asked_at = $3 + w.place - 1,
              next_attempt_at = CASE WHEN o.state = 2 AND NOT o.held THEN o.next_attempt_at ELSE $3 + w.place - 1 END
          FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS w (position_id, record_offset, place)
          WHERE o.position_id = w.position_id AND o.record_offset = w.record_offset",

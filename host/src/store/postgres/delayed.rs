@@ -14,7 +14,7 @@ use sqlx::query_builder::QueryBuilder;
 use super::columns::Columns;
 use super::error::at_statement;
 use super::messages::{MESSAGE_COLUMNS, message_row};
-use super::outbound::{lock_shards, shard_columns};
+use super::outbound::shard_columns;
 use super::text::clean;
 use super::{PostgresStore, SLICE_ROWS, audits, bounded, commit, micros};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, not_cancelled};
@@ -105,18 +105,44 @@ async fn until_next(connection: &mut PgConnection, shards: &[(i32, i64)]) -> Res
     Ok(wait.map(|wait| Duration::from_micros(u64::try_from(wait).unwrap_or(0))))
 }
 
+/// Every round trip here is lateness of what is due. So what is due is moved by
+/// one statement, which locks the leases of only those shards that have some;
+/// it is a transaction of its own unless Kafka is away.
 async fn move_due(store: &PostgresStore, shards: &[(i32, i64)], away: Option<&str>) -> Result<Moved, StoreError> {
-    let (numbers, epochs) = shard_columns(shards);
-    let mut tx = store.begin_tx().await?;
-    let ours: Vec<i32> = lock_shards(&mut tx, &numbers, &epochs).await?.into_iter().collect();
+    let mut connection = store.pool.acquire().await.map_err(at_statement)?;
+    let rows = match away {
+        None => move_rows(&mut connection, shards).await?.len(),
+        Some(why) => {
+            let mut tx = store.begin_tx().await?;
+            let ids = move_rows(&mut tx, shards).await?;
+            if !ids.is_empty() {
+                fail_for_now(&mut tx, &ids, why).await?;
+            }
+            commit(tx).await?;
+            ids.len()
+        }
+    };
+    let next = until_next(&mut connection, shards).await?;
+    Ok(Moved { rows: u32::try_from(rows).unwrap_or(MOVE_ROWS), next })
+}
+
+/// Makes outbound rows of what is due; answers the messages.
+async fn move_rows(connection: &mut PgConnection, shards: &[(i32, i64)]) -> Result<Vec<String>, StoreError> {
+    let (shards, epochs) = shard_columns(shards);
     let moved = sqlx::query(
         "WITH now AS MATERIALIZED (SELECT courier_now() AS at),
-         picked AS MATERIALIZED (
-             SELECT d.id FROM unnest($1::integer[]) AS s (shard)
+         ours AS MATERIALIZED (
+             SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
+             JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch
+             CROSS JOIN LATERAL (SELECT due FROM delayed WHERE delayed.shard = l.shard ORDER BY due LIMIT 1) AS head
+             WHERE head.due <= (SELECT at FROM now)
+             ORDER BY s.shard FOR SHARE OF s
+         ), picked AS MATERIALIZED (
+             SELECT d.id FROM ours s
              CROSS JOIN LATERAL (
                  SELECT id, due FROM delayed WHERE delayed.shard = s.shard AND due <= (SELECT at FROM now)
-                 ORDER BY due, id LIMIT $2) AS d
-             ORDER BY d.due, d.id LIMIT $3
+                 ORDER BY due, id LIMIT $3) AS d
+             ORDER BY d.due, d.id LIMIT $4
          ), gone AS (
              DELETE FROM delayed WHERE id = ANY (ARRAY (SELECT id FROM picked)) RETURNING *
          )
@@ -125,28 +151,29 @@ async fn move_due(store: &PostgresStore, shards: &[(i32, i64)], away: Option<&st
          FROM gone g ORDER BY g.due, g.id
          RETURNING message_id",
     )
-    .bind(&ours)
+    .bind(&shards)
+    .bind(&epochs)
     .bind(i64::from(MOVE_SHARD_ROWS))
     .bind(i64::from(MOVE_ROWS))
-    .fetch_all(&mut *tx)
+    .fetch_all(connection)
     .await
     .map_err(at_statement)?;
-    if let (Some(why), false) = (away, moved.is_empty()) {
-        let ids: Vec<String> = moved.iter().map(|row| row.take("message_id")).collect::<Result<_, _>>()?;
-        sqlx::query(
-            "UPDATE message SET state = 1, retrying = true, reason = $2
-             WHERE id IN (SELECT id FROM message WHERE id = ANY($1) ORDER BY id FOR UPDATE)
-                 AND state = 2 AND partition IS NULL",
-        )
-        .bind(&ids)
-        .bind(clean(why))
-        .execute(&mut *tx)
-        .await
-        .map_err(at_statement)?;
-    }
-    let next = until_next(&mut tx, shards).await?;
-    commit(tx).await?;
-    Ok(Moved { rows: u32::try_from(moved.len()).unwrap_or(MOVE_ROWS), next })
+    moved.iter().map(|row| row.take("message_id")).collect()
+}
+
+/// Kafka is away, and people see that these wait for it.
+async fn fail_for_now(tx: &mut PgConnection, ids: &[String], why: &str) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE message SET state = 1, retrying = true, reason = $2
+         WHERE id IN (SELECT id FROM message WHERE id = ANY($1) ORDER BY id FOR UPDATE)
+             AND state = 2 AND partition IS NULL",
+    )
+    .bind(ids)
+    .bind(clean(why))
+    .execute(tx)
+    .await
+    .map_err(at_statement)?;
+    Ok(())
 }
 
 async fn cancel(store: &PostgresStore, id: &str) -> Result<MessageRow, StoreError> {

@@ -28,6 +28,15 @@ const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline,
 
 #[async_trait]
 impl Halves for PostgresStore {
+    async fn prepared_halves(&self, most: u32) -> Result<u32, StoreError> {
+        let counted = sqlx::query(
+            "SELECT count(*)::integer AS count FROM (SELECT FROM half_message WHERE state = 1 LIMIT $1) AS prepared",
+        )
+        .bind(i64::from(most))
+        .fetch_one(&self.pool);
+        bounded(async { counted.await.map_err(at_statement)?.count("count") }).await
+    }
+
     async fn prepare_half(&self, half: &NewHalf) -> Result<HalfRow, StoreError> {
         bounded(prepare(self, half)).await
     }

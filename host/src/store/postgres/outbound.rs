@@ -98,34 +98,41 @@ pub(super) async fn outbound(
 
 /// Whoever is not told that its choice was not stored would produce to a
 /// partition that the next holder of the shard does not know of; so one shard
-/// that went to another fails them all. A row that is gone was sent directly
-/// after all, and one that has a partition keeps it.
+/// that went to another fails them all, and nothing is produced. A row that is
+/// gone was sent directly after all, and one that has a partition keeps it.
+///
+/// One statement and so one round trip: all that a message waits for here is
+/// time that it is late.
 pub(super) async fn choose_partitions(
     store: &PostgresStore,
     shards: &[(i32, i64)],
     chosen: &[(i64, i32)],
 ) -> Result<(), StoreError> {
-    let (shards, epochs) = shard_columns(shards);
+    let (numbers, epochs) = shard_columns(shards);
     let (ids, partitions): (Vec<i64>, Vec<i32>) = chosen.iter().copied().unzip();
-    let mut tx = store.begin_tx().await?;
-    let ours = lock_shards(&mut tx, &shards, &epochs).await?;
-    let stored = sqlx::query(
-        "UPDATE outbound o SET partition = c.partition
-         FROM unnest($1::bigint[], $2::integer[]) AS c (id, partition)
-         WHERE o.id = c.id AND o.partition IS NULL RETURNING o.shard",
+    let rows = sqlx::query(
+        "WITH ours AS MATERIALIZED (
+             SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
+             JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch ORDER BY s.shard FOR SHARE OF s
+         ), stored AS (
+             UPDATE outbound o SET partition = c.partition
+             FROM unnest($3::bigint[], $4::integer[]) AS c (id, partition)
+             WHERE o.id = c.id AND o.partition IS NULL AND o.shard IN (SELECT shard FROM ours)
+         )
+         SELECT shard FROM ours",
     )
+    .bind(&numbers)
+    .bind(&epochs)
     .bind(&ids)
     .bind(&partitions)
-    .fetch_all(&mut *tx)
+    .fetch_all(&store.pool)
     .await
     .map_err(at_statement)?;
-    for row in &stored {
-        let shard: i32 = row.take("shard")?;
-        if !ours.contains(&shard) {
-            return Err(StoreError::Fenced(format!("relay shard {shard} has a newer epoch")));
-        }
+    let ours: HashSet<i32> = rows.iter().map(|row| row.take("shard")).collect::<Result<_, _>>()?;
+    match numbers.iter().find(|shard| !ours.contains(shard)) {
+        Some(shard) => Err(StoreError::Fenced(format!("relay shard {shard} has a newer epoch"))),
+        None => Ok(()),
     }
-    commit(tx).await
 }
 
 pub(super) async fn resend(store: &PostgresStore, id: &str) -> Result<(), StoreError> {

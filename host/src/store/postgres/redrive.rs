@@ -128,6 +128,18 @@ impl Redrives for PostgresStore {
         bounded(ask(self, lease, asks)).await
     }
 
+    async fn retrying_items(&self, id: RedriveId) -> Result<u64, StoreError> {
+        let counted = sqlx::query(
+            "SELECT count(*) AS count FROM redrive_item i
+             JOIN open_delivery o ON o.position_id = i.position_id AND o.record_offset = i.record_offset
+             WHERE i.redrive_id = $1 AND i.state = 2 AND i.state < 3 AND o.next_attempt_at > courier_now()",
+        )
+        .bind(id.0)
+        .fetch_one(&self.pool);
+        let row = bounded(async { counted.await.map_err(at_statement) }).await?;
+        Ok(row.take::<i64>("count")?.unsigned_abs())
+    }
+
     async fn collect_items(&self, lease: &RedriveLease) -> Result<(), StoreError> {
         bounded(collect(self, lease)).await
     }

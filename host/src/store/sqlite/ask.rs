@@ -69,7 +69,7 @@ fn wishes(deliveries: &[DeliveryKey], from: Timestamp) -> Result<String, StoreEr
     json(&wishes)
 }
 
-/// Makes open deliveries due. One that waits behind its lane's head
+/// Makes open deliveries due, with all their attempts before them. One that waits behind its lane's head
 /// (COMMITTED) runs in its turn, and has no time to be brought forward.
 pub(super) async fn wake_many(
     tx: &mut SqliteConnection,
@@ -80,7 +80,7 @@ pub(super) async fn wake_many(
         return Ok(());
     }
     let asked = sqlx::query(
-        "UPDATE open_delivery SET asked_at = w.value ->> 2,
+        "UPDATE open_delivery SET asked_at = w.value ->> 2, counted = 0,
              next_attempt_at = iif(state = ?2 AND held = 0, next_attempt_at, w.value ->> 2), held = 0
          FROM json_each(?1) w WHERE position = w.value ->> 0 AND offset = w.value ->> 1",
     )

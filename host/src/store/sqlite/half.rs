@@ -24,6 +24,16 @@ const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline,
 
 #[async_trait]
 impl Halves for SqliteStore {
+    async fn prepared_halves(&self, most: u32) -> Result<u32, StoreError> {
+        sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT 1 FROM half_message INDEXED BY half_message_due WHERE state = 1 LIMIT ?)",
+        )
+        .bind(most)
+        .fetch_one(&self.connections.readers)
+        .await
+        .map_err(fault)
+    }
+
     async fn prepare_half(&self, half: &NewHalf) -> Result<HalfRow, StoreError> {
         let mut tx = self.connections.write().await?;
         let known = digests(&mut tx, &half.messages).await?;

@@ -334,6 +334,20 @@ impl Redrives for SqliteStore {
         Ok(asked.unsigned_abs())
     }
 
+    async fn retrying_items(&self, id: RedriveId) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM redrive_item i
+             JOIN open_delivery o ON o.position = i.position AND o.offset = i.offset
+             WHERE i.redrive = ? AND i.state = 2 AND i.state < 3 AND o.next_attempt_at > ?",
+        )
+        .bind(id.0)
+        .bind(now().0)
+        .fetch_one(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        Ok(count.unsigned_abs())
+    }
+
     async fn collect_items(&self, lease: &RedriveLease) -> Result<(), StoreError> {
         // Read before the transaction: what is final stays so until somebody
         // asks again, and then it is this item's result all the same.
