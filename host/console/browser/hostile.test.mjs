@@ -23,7 +23,7 @@ const SCRIPTS = [
   '<link rel=stylesheet href="http://elsewhere.invalid/x.css"><img src="http://elsewhere.invalid/x.png">',
 ];
 /** Nearly 1 MiB, which is all that a message may have. */
-const LONG = "<b>x</b>".repeat(130_000);
+const LONG = "<b>x</b>".repeat(129_000);
 const BATCH = 20;
 
 /** The text of one place of one message; each place has another one, and every pair meets. */
