@@ -16,6 +16,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// The directory that keeps the store; without it every start is empty.
+    /// The built-in broker keeps nothing: what was not handled when the host
+    /// stops is not handled after.
     #[arg(long, value_name = "DIRECTORY")]
     data: Option<PathBuf>,
 }
