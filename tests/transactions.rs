@@ -112,7 +112,12 @@ async fn decided_by_its_sender(store: Store) {
     assert_eq!(status, StatusCode::NOT_FOUND);
 
     let id = body["messages"][0]["id"].as_str().unwrap();
-    let message = host.finished(id, 1).await;
+    // A handler may be done before the relay has written down what Kafka said.
+    let message = wait_until("its row says that it is on kafka", SOON, async || {
+        let message = host.finished(id, 1).await;
+        if message.state == State::SendFail { Err(format!("{message:?}")) } else { Ok(message) }
+    })
+    .await;
     assert_eq!((message.state, message.deliveries[0].state), (State::Committed, State::Handled));
     is_unknown(&host, &dropped_id).await;
     assert_eq!(read_topic(kafka().bootstrap(), &topic).await.len(), 1);
