@@ -18,8 +18,8 @@ use super::problem::Problem;
 use super::{App, router};
 use crate::store::half::may_end;
 use crate::store::{
-    AttemptRow, AuditRow, Deed, DeliveryKey, DeliveryRow, HalfMessage, HalfRow, HalfState, MessageRow, PositionId,
-    PositionRow, StoreError, audits,
+    AttemptRow, Deed, DeliveryKey, DeliveryRow, HalfMessage, HalfRow, HalfState, MessageRow, PositionId, PositionRow,
+    StoreError, audits,
 };
 
 /// What the fakes were told to answer, and what they were asked.
@@ -64,23 +64,13 @@ pub struct World {
 impl World {
     /// Appends what is done in somebody's name to the audit log.
     pub fn note(&mut self) {
-        let Some(Deed { by, action, subject, detail }) = audits::deed() else { return };
+        let Some(deed) = audits::deed() else { return };
+        let Deed { by, action, subject, detail } = &deed;
         self.asked.push(format!("audit {by} {action} {subject} {detail}"));
         let (id, previous) = self.audited.last().map_or((1, audits::GENESIS.to_vec()), |last| {
             (last.id + 1, last.hash.clone().unwrap_or_default().to_vec())
         });
-        let mut row = AuditRow {
-            id,
-            at: Timestamp(id),
-            by,
-            action,
-            subject,
-            detail,
-            previous: Some(previous.clone().into()),
-            hash: None,
-        };
-        row.hash = Some(Bytes::copy_from_slice(&row.seal(&previous)));
-        self.audited.push(row);
+        self.audited.push(deed.sealed(id, Timestamp(id), previous, str::to_owned));
     }
 }
 

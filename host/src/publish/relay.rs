@@ -201,6 +201,7 @@ impl Relay {
 
     /// Takes the next rows, with their partitions chosen and stored.
     async fn take(&mut self) -> Result<Vec<(OutboundRow, i64)>, StoreError> {
+        self.passed_over = !self.busy.is_empty();
         let shards = self.free_shards();
         if shards.is_empty() || self.producer.is_down() {
             return Ok(Vec::new());
@@ -235,8 +236,7 @@ impl Relay {
         }
     }
 
-    fn free_shards(&mut self) -> Vec<(i32, i64)> {
-        self.passed_over = !self.busy.is_empty();
+    fn free_shards(&self) -> Vec<(i32, i64)> {
         let shards = self.shards.borrow();
         if Instant::now() >= shards.until {
             // Somebody else may have them by now.

@@ -48,6 +48,26 @@ pub struct Deed {
     pub detail: String,
 }
 
+impl Deed {
+    /// The entry that it is in its place, sealed to the one before. `clean` is
+    /// how a store writes text: an entry is sealed as it is written.
+    #[must_use]
+    pub(crate) fn sealed<'a, T: Into<String>>(
+        &'a self,
+        id: i64,
+        at: Timestamp,
+        previous: Vec<u8>,
+        clean: impl Fn(&'a str) -> T,
+    ) -> AuditRow {
+        let [by, action, subject, detail] =
+            [&self.by, &self.action, &self.subject, &self.detail].map(|text| clean(text).into());
+        let mut entry = AuditRow { id, at, by, action, subject, detail, previous: None, hash: None };
+        entry.hash = Some(Bytes::copy_from_slice(&entry.seal(&previous)));
+        entry.previous = Some(previous.into());
+        entry
+    }
+}
+
 /// Runs a verb in somebody's name: `deed` is in the audit log if, and only if,
 /// what the verb changes is in the store. A verb that fails or finds nothing to
 /// change leaves no entry.

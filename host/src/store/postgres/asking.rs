@@ -117,8 +117,9 @@ fn columns(deliveries: &[DeliveryKey]) -> (Vec<i64>, Vec<i64>) {
 }
 
 /// Makes open deliveries due, each with a wish of its own time from `from` on
-/// and with all its attempts before it; answers how many there were. One that waits behind its lane's head
-/// (COMMITTED) runs in its turn, and has no time to be brought forward.
+/// and with all its attempts before it; answers how many there were. One that
+/// waits behind its lane's head (COMMITTED) runs in its turn, and has no time
+/// to be brought forward.
 ///
 /// The caller has locked their positions.
 pub(super) async fn wake_many(

@@ -1,7 +1,6 @@
 //! The audit log and its chain.
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
@@ -57,18 +56,7 @@ pub(super) async fn note_as(tx: &mut PgConnection, tell: impl FnOnce(&mut Deed))
         .fetch_one(&mut *tx)
         .await
         .map_err(at_statement)?;
-    let mut sealed = AuditRow {
-        id: turn.take("id")?,
-        at: turn.time("at")?,
-        by: clean(&deed.by).into_owned(),
-        action: clean(&deed.action).into_owned(),
-        subject: clean(&deed.subject).into_owned(),
-        detail: clean(&deed.detail).into_owned(),
-        previous: None,
-        hash: None,
-    };
-    let hash = sealed.seal(&previous);
-    sealed.previous = Some(Bytes::from(previous));
+    let sealed = deed.sealed(turn.take("id")?, turn.time("at")?, previous, clean);
     sqlx::query(
         "WITH moved AS (UPDATE audit_chain SET head_id = $1, head_hash = $8)
          INSERT INTO audit (id, at, by, action, subject, detail, previous, hash) OVERRIDING SYSTEM VALUE
@@ -81,7 +69,7 @@ pub(super) async fn note_as(tx: &mut PgConnection, tell: impl FnOnce(&mut Deed))
     .bind(&sealed.subject)
     .bind(&sealed.detail)
     .bind(sealed.previous.as_deref())
-    .bind(hash.as_slice())
+    .bind(sealed.hash.as_deref())
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::Connection as _;
 use sqlx::postgres::{PgArguments, PgConnection, Postgres};
 use sqlx::query::Query;
 use sqlx::query_builder::QueryBuilder;
@@ -113,7 +114,7 @@ async fn move_due(store: &PostgresStore, shards: &[(i32, i64)], away: Option<&st
     let rows = match away {
         None => move_rows(&mut connection, shards).await?.len(),
         Some(why) => {
-            let mut tx = store.begin_tx().await?;
+            let mut tx = connection.begin().await.map_err(at_statement)?;
             let ids = move_rows(&mut tx, shards).await?;
             if !ids.is_empty() {
                 fail_for_now(&mut tx, &ids, why).await?;

@@ -104,7 +104,7 @@ impl PostgresStore {
 }
 
 /// Commits, and tells a commit that failed from one whose answer was lost.
-async fn commit(tx: Transaction<'static, Postgres>) -> Result<(), StoreError> {
+async fn commit(tx: Transaction<'_, Postgres>) -> Result<(), StoreError> {
     tx.commit().await.map_err(at_commit)
 }
 

@@ -69,8 +69,9 @@ fn wishes(deliveries: &[DeliveryKey], from: Timestamp) -> Result<String, StoreEr
     json(&wishes)
 }
 
-/// Makes open deliveries due, with all their attempts before them. One that waits behind its lane's head
-/// (COMMITTED) runs in its turn, and has no time to be brought forward.
+/// Makes open deliveries due, with all their attempts before them. One that
+/// waits behind its lane's head (COMMITTED) runs in its turn, and has no time to
+/// be brought forward.
 pub(super) async fn wake_many(
     tx: &mut SqliteConnection,
     deliveries: &[DeliveryKey],

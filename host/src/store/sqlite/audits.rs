@@ -105,17 +105,7 @@ pub(super) async fn note_as(tx: &mut SqliteConnection, tell: impl FnOnce(&mut De
     let chain = sqlx::query("SELECT head_id, head_hash FROM audit_chain").fetch_one(&mut *tx).await.map_err(fault)?;
     let mut columns = Columns::of(&chain);
     let (id, previous): (i64, Vec<u8>) = (columns.take()?, columns.take()?);
-    let sealed = AuditRow {
-        id: id + 1,
-        at: now(),
-        by: clean(&deed.by).into_owned(),
-        action: clean(&deed.action).into_owned(),
-        subject: clean(&deed.subject).into_owned(),
-        detail: clean(&deed.detail).into_owned(),
-        previous: Some(Bytes::from(previous.clone())),
-        hash: None,
-    };
-    let hash = sealed.seal(&previous);
+    let sealed = deed.sealed(id + 1, now(), previous, clean);
     sqlx::query(
         "INSERT INTO audit (id, at, actor, action, subject, detail, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     )
@@ -125,14 +115,14 @@ pub(super) async fn note_as(tx: &mut SqliteConnection, tell: impl FnOnce(&mut De
     .bind(&sealed.action)
     .bind(&sealed.subject)
     .bind(&sealed.detail)
-    .bind(previous)
-    .bind(hash.as_slice())
+    .bind(sealed.previous.as_deref())
+    .bind(sealed.hash.as_deref())
     .execute(&mut *tx)
     .await
     .map_err(fault)?;
     sqlx::query("UPDATE audit_chain SET head_id = ?, head_hash = ?")
         .bind(sealed.id)
-        .bind(hash.as_slice())
+        .bind(sealed.hash.as_deref())
         .execute(&mut *tx)
         .await
         .map_err(fault)?;

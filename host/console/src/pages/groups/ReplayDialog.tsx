@@ -10,6 +10,7 @@ import { Button } from "../../ui/Button";
 import { Dialog, Field } from "../../ui/Dialog";
 import { words as common } from "../../ui/words";
 import { RedriveDialog } from "../deliveries/RedriveDialog";
+import { PlaceFields } from "./PlaceFields";
 import { type Asked, type By, isSpan, replayFilter } from "./replay";
 import { words } from "./words";
 
@@ -61,33 +62,16 @@ export function ReplayDialog({ group, onClose }: Props) {
       what={say("replayWhat")}
       foot={foot}
     >
-      <Field label={say("topic")}>
-        {(id) => (
-          <select
-            id={id}
-            value={topic}
-            onChange={(event) => {
-              const next = event.target.value;
-              choose(next, String(group.partitions.find((one) => one.topic === next)?.partition ?? ""), by);
-            }}
-          >
-            {topics.map((one) => (
-              <option key={one}>{one}</option>
-            ))}
-          </select>
-        )}
-      </Field>
-      <Field label={say("partition")}>
-        {(id) => (
-          <select id={id} value={partition} onChange={(event) => choose(topic, event.target.value, by)}>
-            <option value="">{say("all")}</option>
-            {partitions.map((one) => (
-              <option key={one.partition}>{one.partition}</option>
-            ))}
-          </select>
-        )}
-      </Field>
-      {current && <p>{say("seekNow", { position: current.position, end: current.end ?? sayCommon("unknown") })}</p>}
+      <PlaceFields
+        group={group}
+        topics={topics}
+        topic={topic}
+        partition={partition}
+        onTopic={(next) =>
+          choose(next, String(group.partitions.find((one) => one.topic === next)?.partition ?? ""), by)
+        }
+        onPartition={(next) => choose(topic, next, by)}
+      />
       <Field label={say("range")}>
         {(id) => (
           <select id={id} value={by} onChange={(event) => choose(topic, partition, event.target.value as By)}>

@@ -8,7 +8,7 @@ import { change, path } from "../../api/client";
 import type { Group } from "../../api/shapes";
 import { useWords } from "../../i18n/context";
 import { Confirm, Field } from "../../ui/Dialog";
-import { words as common } from "../../ui/words";
+import { PlaceFields } from "./PlaceFields";
 import { seekBody, type Where } from "./seek";
 import { words } from "./words";
 
@@ -21,7 +21,6 @@ const WHERES = ["offset", "earliest", "latest", "time"] as const;
 
 export function SeekDialog({ group, onClose }: Props) {
   const say = useWords(words);
-  const sayCommon = useWords(common);
   const cache = useQueryClient();
   const topics = [...new Set(group.bindings.flatMap((binding) => binding.topics))];
   const [topic, setTopic] = useState(topics[0] ?? "");
@@ -62,26 +61,14 @@ export function SeekDialog({ group, onClose }: Props) {
       confirm={group.group}
       audit={{ action: "seek", subject: group.group }}
     >
-      <Field label={say("topic")}>
-        {(id) => (
-          <select id={id} value={topic} onChange={(event) => chooseTopic(event.target.value)}>
-            {topics.map((one) => (
-              <option key={one}>{one}</option>
-            ))}
-          </select>
-        )}
-      </Field>
-      <Field label={say("partition")}>
-        {(id) => (
-          <select id={id} value={partition} onChange={(event) => choosePartition(event.target.value)}>
-            <option value="">{say("all")}</option>
-            {partitions.map((one) => (
-              <option key={one.partition}>{one.partition}</option>
-            ))}
-          </select>
-        )}
-      </Field>
-      {current && <p>{say("seekNow", { position: current.position, end: current.end ?? sayCommon("unknown") })}</p>}
+      <PlaceFields
+        group={group}
+        topics={topics}
+        topic={topic}
+        partition={partition}
+        onTopic={chooseTopic}
+        onPartition={choosePartition}
+      />
       <Field label={say("to")}>
         {(id) => (
           <select id={id} value={where} onChange={(event) => setWhere(event.target.value as Where)}>
