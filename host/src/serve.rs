@@ -326,6 +326,9 @@ fn consumers(clients: &ClientConfig, node: &str) -> ClientConfig {
         // What is prefetched is thrown away by a pause, so there is little of it.
         ("queued.min.messages", "10000"),
         ("queued.max.messages.kbytes", "16384"),
+        // A partition whose queue is full is asked for again after this; the
+        // default second is longer than such short queues last.
+        ("fetch.queue.backoff.ms", "5"),
         ("fetch.wait.max.ms", "100"),
         ("fetch.error.backoff.ms", "100"),
         ("reconnect.backoff.ms", "50"),

@@ -112,6 +112,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed")
         .set("fetch.wait.max.ms", "100")
+        .set("fetch.queue.backoff.ms", "5")
         .create()?;
     consumer.subscribe(&[topic])?;
     let mut next: BTreeMap<i32, i64> = BTreeMap::new();
