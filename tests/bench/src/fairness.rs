@@ -33,6 +33,9 @@ pub struct Arguments {
     /// Messages that tell how much the group can do.
     #[arg(long, default_value_t = 300_000)]
     messages: u64,
+    /// The part of what it can do that the measured group is given.
+    #[arg(long, default_value_t = 0.3)]
+    load: f64,
     /// What the neighbours do: a word of the scripted guest, or `flood` for
     /// messages that succeed at once, without end.
     #[arg(long, value_delimiter = ',', default_values_t = ["spin", "alloc", "stack", "trap", "log:1MiB", "flood"].map(str::to_owned))]
@@ -42,15 +45,13 @@ pub struct Arguments {
     store: StoreName,
 }
 
-/// The part of what it can do that the measured group is given.
-const LOAD: f64 = 0.3;
 /// The beginning of a measurement, which does not count.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// How often positions are looked at while messages are timed.
 const LOOK: Duration = Duration::from_millis(2);
 /// Records that a hostile group has before it at least, and how many more it
 /// gets when it has not.
-const BACKLOG: u64 = 20_000;
+const BACKLOG: u64 = 50_000;
 /// How long anything else may take.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -96,12 +97,12 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     load.flush()?;
     host.upload("scripted", guest("scripted")).await;
     let capacity = capacity(&host, &stored, &full, arguments).await?;
-    let a_second = capacity * LOAD;
+    let a_second = capacity * arguments.load;
     println!("{}", machine());
     println!(
         "one group at {a_second:.0} messages a second, {:.0} % of the {capacity:.0} it can do alone; {:?}; \
          {} pairs of {} s, in turn; median (least to greatest)",
-        LOAD * 100.0,
+        arguments.load * 100.0,
         arguments.store.store(),
         arguments.runs,
         arguments.seconds
@@ -260,7 +261,7 @@ impl Feeder {
         let before = usage::cpu_of_threads(process, &threads);
         wait_until("the hostile group is at work", LIMIT, async || {
             let used = usage::cpu_of_threads(process, &threads).saturating_sub(before);
-            if used >= Duration::from_millis(300) { Ok(()) } else { Err(format!("it used {used:?}")) }
+            if used >= Duration::from_millis(100) { Ok(()) } else { Err(format!("it used {used:?}")) }
         })
         .await;
         let stop = Arc::new(AtomicBool::new(false));
