@@ -91,6 +91,22 @@ fn right_toml_passes_and_a_missing_file_is_named() {
 }
 
 /// A wrong file changes nothing, is reported, and a right one takes effect.
+#[test]
+fn the_last_word_of_a_host_is_in_the_form_of_its_log() {
+    let serve = |format: &str| {
+        let mut command = Command::new(courier());
+        let output =
+            command.args(["--log-format", format, "serve", "--config", "/nowhere/courier.toml"]).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = serve("json");
+    let last: serde_json::Value = serde_json::from_str(said.lines().next_back().unwrap()).expect(&said);
+    assert_eq!(last["level"], "ERROR");
+    assert!(last["fields"]["error"].as_str().unwrap().contains("/nowhere/courier.toml"), "{said}");
+    assert!(serve("text").starts_with("error: "));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_reload_leaves_the_old_configuration_running() {
     let _turn = turn::shared().await;

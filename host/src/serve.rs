@@ -9,6 +9,7 @@ mod dev;
 mod door;
 pub mod fleet;
 mod holder;
+mod lag;
 mod policy;
 mod ports;
 mod reload;

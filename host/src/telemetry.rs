@@ -17,7 +17,10 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
         .install_recorder()?;
     metrics::describe_counter!("courier_deliveries_total", "Outcomes of deliveries written by this node");
     metrics::describe_gauge!("courier_open_deliveries", "Unfinished deliveries in the store");
-    metrics::describe_gauge!("courier_lag", "Records between a group's position and the end of the log");
+    metrics::describe_gauge!(
+        "courier_lag",
+        "Records between a group's position and the end of the log; NaN once its binding is gone"
+    );
     metrics::describe_counter!(
         "courier_stale_writes_total",
         "Outcomes refused because a newer owner has the partition"

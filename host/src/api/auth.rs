@@ -228,6 +228,12 @@ impl Caller {
         reaches(self.groups.as_deref(), group)
     }
 
+    /// Whether some of a binding is in scope.
+    #[must_use]
+    pub fn sees_binding(&self, group: &str, topics: &[String]) -> bool {
+        self.sees_group(group) && topics.iter().any(|topic| self.sees_topic(topic))
+    }
+
     /// The topics that lists are held to.
     #[must_use]
     pub fn topics(&self) -> Option<Vec<String>> {

@@ -100,13 +100,8 @@ pub(super) async fn list(
     if let Some(group) = &group {
         caller.group(group)?;
     }
-    let filter = DeadLetterFilter {
-        group,
-        groups: caller.groups(),
-        topic: params.text("topic"),
-        from: params.time("from")?,
-        to: params.time("to")?,
-    };
+    let (from, to) = params.between()?;
+    let filter = DeadLetterFilter { group, groups: caller.groups(), topic: params.text("topic"), from, to };
     let mut found = app.store.dead_letters(&filter, &params.page()?).await.map_err(list::refused)?;
     found.items.retain(|row| caller.sees_group(&row.group) && caller.sees_topic(&row.source_topic));
     let items = found.items.into_iter().map(DeadLetterView::from).collect();

@@ -96,6 +96,7 @@ pub(super) async fn list(
         caller.topic(topic)?;
     }
     let limit = params.page()?.limit as usize;
+    let (from, to) = params.between()?;
     let filter = FailureFilter {
         group,
         groups: caller.groups(),
@@ -103,8 +104,8 @@ pub(super) async fn list(
         topics: caller.topics(),
         type_name: params.text("type"),
         fingerprint: params.text("fingerprint"),
-        from: params.time("from")?,
-        to: params.time("to")?,
+        from,
+        to,
     };
     let found = app.store.failures(&filter).await?;
     let truncated = found.truncated || found.items.len() > limit;

@@ -41,7 +41,7 @@ pub mod sessions;
 mod shape;
 pub mod shown;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

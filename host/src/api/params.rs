@@ -107,16 +107,24 @@ impl Known {
             .transpose()
     }
 
-    /// A parameter that is a time.
-    ///
-    /// # Errors
-    /// 400 that says what a time looks like.
-    pub fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
+    fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
         // A plus that was not encoded arrives as a space: +01:00 is the only
         // one that a time has.
         let plain = |text: String| if text.contains('T') { text.replace(' ', "+") } else { text };
         let parse = |text: String| time::parse(&text).map_err(|why| bad(name, format!("is wrong: {why}")));
         self.text(name).map(plain).map(parse).transpose()
+    }
+
+    /// The span that `from` and `to` name; either may be open.
+    ///
+    /// # Errors
+    /// 400 for what is no time, and for a span that nothing can lie in.
+    pub fn between(&self) -> Result<(Option<Timestamp>, Option<Timestamp>), Problem> {
+        let (from, to) = (self.time("from")?, self.time("to")?);
+        if from.zip(to).is_some_and(|(from, to)| from >= to) {
+            return Err(bad("from", "is not before `to`: nothing lies between".into()));
+        }
+        Ok((from, to))
     }
 
     /// The key: `key` as text, or `key_base64` for one that is not text.
@@ -178,7 +186,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
 mod tests {
     use super::*;
 
-    const KNOWN: &[&str] = &["topic", "state", "from", "key", "key_base64", "limit", "cursor", "activate"];
+    const KNOWN: &[&str] = &["topic", "state", "from", "to", "key", "key_base64", "limit", "cursor", "activate"];
 
     fn params(query: &str) -> Result<Known, Problem> {
         let uri = format!("/x?{query}").parse().unwrap();
@@ -200,10 +208,10 @@ mod tests {
         let known = params("topic=a%2Fb+c&state=HANDLED&from=1970-01-01T00:00:00Z&key=&limit=7&activate=true").unwrap();
         assert_eq!(known.text("topic").as_deref(), Some("a/b c"));
         assert_eq!(known.state("state").unwrap(), Some(State::Handled));
-        assert_eq!(known.time("from").unwrap(), Some(Timestamp(0)));
+        assert_eq!(known.between().unwrap(), (Some(Timestamp(0)), None));
         for plus in ["+", "%2B"] {
             let known = params(&format!("from=1970-01-01T01:00:00{plus}01:00")).unwrap();
-            assert_eq!(known.time("from").unwrap(), Some(Timestamp(0)), "{plus}");
+            assert_eq!(known.between().unwrap().0, Some(Timestamp(0)), "{plus}");
         }
         assert_eq!(known.key().unwrap(), Some(Bytes::new()));
         assert_eq!(known.page().unwrap().limit, 7);
@@ -214,7 +222,9 @@ mod tests {
     fn wrong_values_say_what_is_right() {
         let detail = |problem: Problem| problem.detail;
         assert!(detail(params("state=handled").unwrap().state("state").unwrap_err()).contains("HANDLED"));
-        assert!(detail(params("from=now").unwrap().time("from").unwrap_err()).contains("RFC 3339"));
+        assert!(detail(params("from=now").unwrap().between().unwrap_err()).contains("RFC 3339"));
+        let at = "2026-01-02T03:04:05Z";
+        assert!(detail(params(&format!("from={at}&to={at}")).unwrap().between().unwrap_err()).contains("not before"));
         for limit in ["0", "1001", "-1", "x", "1e3"] {
             assert!(detail(params(&format!("limit={limit}")).unwrap().page().unwrap_err()).contains("1 to 1000"));
         }

@@ -17,21 +17,25 @@ pub(super) fn world() -> World {
         positions: vec![position(1, "stock", "order", 0), position(2, "other", "secret", 0)],
         bindings: vec![binding("stock", &["order"]), binding("other", &["secret"])],
         records: [20, 5].map(|offset| (("order".to_owned(), offset), message("order", offset))).into(),
-        plugins: vec![crate::store::PluginRow {
-            name: "order-handler".into(),
-            active: Some("sha256:aa".into()),
-            versions: vec![crate::store::VersionRow {
-                digest: "sha256:aa".into(),
-                size: 7,
-                imports: Vec::new(),
-                exports: vec!["handle".into()],
-                wants: None,
-                by: "ci".into(),
-                created_at: courier_core::message::Timestamp(0),
-            }],
-            activations: Vec::new(),
-        }],
+        plugins: ["order-handler", "ledger"].map(plugin).into(),
         ..World::default()
+    }
+}
+
+fn plugin(name: &str) -> crate::store::PluginRow {
+    crate::store::PluginRow {
+        name: name.into(),
+        active: Some("sha256:aa".into()),
+        versions: vec![crate::store::VersionRow {
+            digest: "sha256:aa".into(),
+            size: 7,
+            imports: Vec::new(),
+            exports: vec!["handle".into()],
+            wants: None,
+            by: "ci".into(),
+            created_at: courier_core::message::Timestamp(0),
+        }],
+        activations: Vec::new(),
     }
 }
 
@@ -310,10 +314,19 @@ async fn a_scope_hides_what_is_outside_of_it() {
     assert_eq!(names(&ask("/v1/messages").await.1, "topic"), ["order", "order"]);
     assert_eq!(names(&ask("/v1/deliveries").await.1, "topic"), ["order"]);
     assert_eq!(names(&ask("/v1/groups").await.1, "group"), ["stock"]);
-    for hidden in ["/v1/messages/m-21", "/v1/messages/m-6", "/v1/deliveries/2-20", "/v1/messages/secret:0:21"] {
+    assert_eq!(names(&ask("/v1/plugins").await.1, "name"), ["order-handler"]);
+    for hidden in [
+        "/v1/plugins/ledger",
+        "/v1/messages/m-21",
+        "/v1/messages/m-6",
+        "/v1/deliveries/2-20",
+        "/v1/messages/secret:0:21",
+    ] {
         assert_eq!(ask(hidden).await.0, 404, "{hidden}");
     }
-    for named in ["/v1/messages?topic=secret", "/v1/deliveries?group=other", "/v1/groups/other", "/metrics"] {
+    for named in
+        ["/v1/messages?topic=secret", "/v1/deliveries?group=other", "/v1/groups/other", "/v1/outboxes", "/metrics"]
+    {
         assert_eq!(ask(named).await.0, 403, "{named}");
     }
     let publish = |topic: &str| {

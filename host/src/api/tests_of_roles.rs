@@ -58,7 +58,7 @@ const MATRIX: &[(&str, &str, Needs, &str)] = &[
     ("GET", "/v1/plugins/{name}", Needs::Role(Viewer), "order-handler"),
     ("PUT", "/v1/plugins/{name}", Unscoped(Admin), "order-handler"),
     ("POST", "/v1/plugins/{name}/activate", Unscoped(Admin), "order-handler"),
-    ("GET", "/v1/outboxes", Needs::Role(Viewer), ""),
+    ("GET", "/v1/outboxes", Unscoped(Viewer), ""),
     ("GET", "/v1/overview", Needs::Role(Viewer), ""),
     ("GET", "/v1/nodes", Needs::Role(Viewer), ""),
     ("GET", "/v1/audit", Unscoped(Viewer), ""),

@@ -163,12 +163,18 @@ impl Cli {
 
     /// Does what was asked. An error has been printed when it returns.
     pub async fn run(self) -> ExitCode {
+        let log_format = self.log_format;
         match self.dispatch().await {
             Ok(code) => code,
             // A reader such as `head` that has seen enough is no failure.
             Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
             Err(error) => {
                 let text = format!("{error:#}");
+                if log_format == LogFormat::Json {
+                    // Whoever reads the log as JSON reads its last word too.
+                    tracing::error!(error = text, "courier cannot go on");
+                    return ExitCode::FAILURE;
+                }
                 // What is wrong with a file is drawn with its own headings.
                 let heading = if text.starts_with("error: ") { "" } else { "error: " };
                 let _ = writeln!(std::io::stderr(), "{heading}{text}");

@@ -18,6 +18,7 @@ use super::fault::{Fault, cut};
 use super::guest::{Effects, Guest};
 use super::imports::cache::NodeCache;
 use super::imports::log::SharedLog;
+use super::imports::log_budget::LogBudget;
 use super::prepare::{Engine, Prepared};
 use super::{Call, Ended, Isolation, Policy, StateSource, World};
 
@@ -66,10 +67,17 @@ struct Run {
 }
 
 impl Sandbox {
-    /// A sandbox for a binding. The cache is that of the group on this node.
+    /// A sandbox for a binding. The cache and the budget of logs are those of
+    /// the group on this node.
     #[must_use]
-    pub fn new(engine: Engine, policy: Arc<Policy>, cache: NodeCache, state: Arc<dyn StateSource>) -> Self {
-        let log = SharedLog::new(policy.log);
+    pub fn new(
+        engine: Engine,
+        policy: Arc<Policy>,
+        cache: NodeCache,
+        logs: LogBudget,
+        state: Arc<dyn StateSource>,
+    ) -> Self {
+        let log = SharedLog::new(policy.log, logs);
         let pulse = engine.pulse();
         Self { setup: Setup { engine, policy, cache, state, log, meter: Arc::default(), pulse }, kept: None }
     }
@@ -144,7 +152,7 @@ impl Sandbox {
         let setup = &self.setup;
         let deadline = started_at.after(setup.policy.timeout);
         setup.meter.reset();
-        setup.log.take();
+        setup.log.drop_rest();
         let kept = self.kept.take().filter(|kept| kept.digest == plugin.digest);
         let work = Box::pin(async move {
             let mut instance = match kept {
@@ -167,7 +175,7 @@ impl Sandbox {
             results
         });
         let setup = &self.setup;
-        Run { results, log: setup.log.take(), started_at, finished_at: now(), cpu: setup.meter.burned() }
+        Run { results, log: setup.log.take(calls.len()), started_at, finished_at: now(), cpu: setup.meter.burned() }
     }
 
     /// Keeps an instance for the next call, unless it has served enough.

@@ -3,6 +3,7 @@
 //! Bounds that a binding sets are in [`Policy`](super::Policy); here are those
 //! of the host, which no binding can raise.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter};
@@ -12,6 +13,16 @@ const MIB: usize = 1024 * KIB;
 
 /// Bytes of a component that may be uploaded.
 pub const MAX_UPLOAD_BYTES: usize = 20 * MIB;
+
+/// Bytes of logs that the attempts of a group leave behind in a second on one
+/// node, on average.
+pub const LOG_BYTES_A_SECOND: NonZeroU32 = NonZeroU32::new(MIB as u32).unwrap();
+
+/// How much of that may come at once.
+pub const LOG_BURST_BYTES: NonZeroU32 = NonZeroU32::new(8 * MIB as u32).unwrap();
+
+/// Bytes of a log that are kept however much the group logs.
+pub const LOG_KEPT_BYTES: usize = KIB;
 
 /// Bytes of the section in which a handler says what it wants.
 pub const MAX_WANTS_BYTES: usize = 64 * KIB;

@@ -57,6 +57,7 @@ use secrecy::SecretString;
 pub use compile::{compile_child_main, is_compile_child};
 pub use component::{Inspection, Refused, World, inspect};
 pub use imports::cache::NodeCache;
+pub use imports::log_budget::LogBudget;
 pub use instance::Sandbox;
 pub use limits::MAX_UPLOAD_BYTES;
 pub use prepare::{Engine, EngineError, PrepareError, Prepared, Settings};

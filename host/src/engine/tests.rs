@@ -133,7 +133,8 @@ fn policy() -> Policy {
 }
 
 fn sandbox(engine: &Engine, policy: Policy) -> Sandbox {
-    Sandbox::new(engine.clone(), Arc::new(policy), NodeCache::new(1024), Arc::new(Known::default()))
+    let (cache, logs) = (NodeCache::new(1024), LogBudget::default());
+    Sandbox::new(engine.clone(), Arc::new(policy), cache, logs, Arc::new(Known::default()))
 }
 
 fn message() -> Message {

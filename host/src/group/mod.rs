@@ -49,7 +49,7 @@ use self::claim::{Begun, Claims, Ready};
 use self::given::Given;
 use self::listening::Listening;
 use self::owner::{Handle, Mail, Released, Tools};
-use crate::engine::{Engine, NodeCache, Sandbox, StateSource};
+use crate::engine::{Engine, LogBudget, NodeCache, Sandbox, StateSource};
 use crate::kafka::partition::{Budget, TopicPartition};
 use crate::kafka::source::{Notice, Order, Source, Standing};
 use crate::store::WriterId;
@@ -71,6 +71,12 @@ const HINT_INTERVAL: Duration = Duration::from_secs(2);
 const EPOCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often an owner that is busy may find out by itself that it was fenced.
 const MAX_PASSED_OVER: u32 = 5;
+/// How far below the host's other threads the kernel ranks those that run
+/// guests (`nice`, 5 is a third of the weight). All groups share what the host
+/// does for them; if their guests had as much claim to the processor, one group
+/// that keeps it busy would hold up the others there. Between groups nothing
+/// changes. Lower still, and guests starve beside other programs.
+const GUEST_NICENESS: libc::c_int = 5;
 /// Bytes of the cache that the handlers of a group share on a node.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -115,15 +121,17 @@ impl Group {
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores)
             .thread_name(format!("run {name}"))
+            .on_thread_start(give_way)
             .enable_all()
             .build()?;
-        let cache = NodeCache::new(CACHE_BYTES);
+        let (cache, logs) = (NodeCache::new(CACHE_BYTES), LogBudget::default());
         for bound in &bindings {
             for _ in 0..bound.binding.concurrency {
                 let sandbox = Sandbox::new(
                     node.engine.clone(),
                     Arc::clone(&bound.policy),
                     cache.clone(),
+                    logs.clone(),
                     Arc::clone(&node.state),
                 );
                 threads.spawn(dispatch::work(Arc::clone(bound), sandbox, node.store_up.clone()));
@@ -188,6 +196,13 @@ impl Drop for Group {
             threads.shutdown_background();
         }
     }
+}
+
+/// Ranks this thread below those that work for all groups.
+fn give_way() {
+    // SAFETY: the call has no preconditions. Linux applies it to the calling
+    // thread only, and being nicer is always allowed.
+    unsafe { libc::nice(GUEST_NICENESS) };
 }
 
 /// A claim that ended, by its running number; none for a partition that is not

@@ -21,8 +21,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::store::{Becomes, OutcomeRow, Part, SharedStore, StoreError, WriterId};
 
-/// Outcomes in one transaction, as long as no single batch is larger.
-const MAX_ROWS: usize = 4_000;
+/// Rows in one transaction, as long as no single batch has more. More would
+/// hardly be faster, and whoever comes next waits for all of them.
+const MAX_ROWS: usize = 1_000;
+/// Time between the beginnings of two transactions while fewer than [`MAX_ROWS`]
+/// wait. One costs a dozen changes of threads and a sync of the disk,
+/// for a single outcome as for a hundred, and a host that wrote as often as it
+/// could would be half busy with that at a tenth of its load. An outcome that
+/// comes after a pause does not wait.
+const INTERVAL: Duration = Duration::from_millis(2);
 /// Batches that may wait; each owner sends one at a time.
 const INBOX: usize = 4_096;
 /// First wait after the store did not answer, and the longest one.
@@ -41,6 +48,14 @@ pub struct Request {
     pub answer: oneshot::Sender<Answer>,
 }
 
+impl Request {
+    /// Rows that it adds to the store.
+    fn rows(&self) -> usize {
+        let more = |row: &OutcomeRow| row.attempts.len() + row.outbound.len() + row.state_writes.len();
+        self.part.outcomes.iter().map(|row| 1 + more(row)).sum()
+    }
+}
+
 /// A handle to the writer; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Settler {
@@ -57,7 +72,7 @@ impl Settler {
         wake_relay: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         let (inbox, requests) = mpsc::channel(INBOX);
-        let task = Writer { store, writer, sequence: 0, up, wake_relay: Box::new(wake_relay) };
+        let task = Writer { store, writer, sequence: 0, begun: None, up, wake_relay: Box::new(wake_relay) };
         tokio::spawn(task.run(requests));
         Self { inbox }
     }
@@ -71,28 +86,50 @@ impl Settler {
     }
 }
 
+/// Which of the batches that wait, oldest first, go into the next transaction
+/// of at most `most` rows: the oldest, so that none waits for ever, and then the
+/// smallest, so that a group with few outcomes never waits for all those of
+/// groups that have many.
+fn choose(rows: &[usize], most: usize) -> Vec<bool> {
+    let mut smallest: Vec<usize> = (1..rows.len()).collect();
+    smallest.sort_by_key(|&at| rows[at]);
+    let mut chosen = vec![false; rows.len()];
+    let mut sum = 0;
+    for at in (0..rows.len().min(1)).chain(smallest) {
+        sum += rows[at];
+        if sum > most && at != 0 {
+            break;
+        }
+        chosen[at] = true;
+    }
+    chosen
+}
+
 struct Writer {
     store: SharedStore,
     writer: WriterId,
     sequence: i64,
+    /// When the newest transaction began.
+    begun: Option<Instant>,
     up: watch::Sender<bool>,
     wake_relay: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Writer {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        while let Some(first) = self.next(&mut requests).await {
-            let mut rows = first.part.outcomes.len();
-            let mut batch = vec![first];
-            while rows < MAX_ROWS
-                && let Ok(next) = requests.try_recv()
-            {
-                rows += next.part.outcomes.len();
-                batch.push(next);
+        let mut waiting = Vec::new();
+        loop {
+            if waiting.is_empty() {
+                let Some(first) = self.next(&mut requests).await else { return };
+                waiting.push(first);
             }
-            let (parts, answers): (Vec<Part>, Vec<_>) =
-                batch.into_iter().map(|request| (request.part, request.answer)).unzip();
+            self.gather(&mut waiting, &mut requests).await;
+            let rows: Vec<usize> = waiting.iter().map(Request::rows).collect();
+            let mut chosen = choose(&rows, MAX_ROWS).into_iter();
+            let batch = waiting.extract_if(.., |_| chosen.next().unwrap_or(false));
+            let (parts, answers): (Vec<Part>, Vec<_>) = batch.map(|request| (request.part, request.answer)).unzip();
             let begun = Instant::now();
+            self.begun = Some(begun);
             let stale = self.write(&parts).await;
             metrics::histogram!("courier_settle_seconds").record(begun.elapsed().as_secs_f64());
             if parts.iter().any(|part| part.outcomes.iter().any(|row| !row.outbound.is_empty())) {
@@ -102,6 +139,24 @@ impl Writer {
                 let told = if stale.contains(&at) { Answer::Fenced } else { Answer::Written };
                 // An owner that is gone was dropped with everything it decided.
                 let _ = answer.send(told);
+            }
+        }
+    }
+
+    /// Adds to `waiting` what comes until the next transaction should begin.
+    async fn gather(&self, waiting: &mut Vec<Request>, requests: &mut mpsc::Receiver<Request>) {
+        let due = self.begun.map_or_else(Instant::now, |begun| begun + INTERVAL);
+        loop {
+            while let Ok(next) = requests.try_recv() {
+                waiting.push(next);
+            }
+            let rows: usize = waiting.iter().map(Request::rows).sum();
+            if rows >= MAX_ROWS || Instant::now() >= due {
+                return;
+            }
+            match tokio::time::timeout_at(due.into(), requests.recv()).await {
+                Ok(Some(next)) => waiting.push(next),
+                Ok(None) | Err(_) => return,
             }
         }
     }
@@ -299,5 +354,28 @@ fn unstorable(culprit: OutcomeRow, why: &str) -> OutcomeRow {
         state_writes: Vec::new(),
         version: culprit.version.map(|version| Arc::from(version.as_ref())),
         ..culprit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(rows: &[usize]) -> Vec<usize> {
+        let chosen = choose(rows, 10).into_iter().enumerate();
+        chosen.filter_map(|(at, chosen)| chosen.then_some(at)).collect()
+    }
+
+    #[test]
+    fn the_oldest_batch_goes_and_then_the_smallest_do() {
+        assert!(chosen(&[]).is_empty());
+        assert_eq!(chosen(&[3, 4, 2]), [0, 1, 2]);
+        // A flood stands before a few, and all that fits beside it are those.
+        assert_eq!(chosen(&[6, 6, 1, 6, 2]), [0, 2, 4]);
+        // One that is larger than a transaction goes alone.
+        assert_eq!(chosen(&[30, 1]), [0]);
+        // Small ones cannot hold back a large one for ever: it becomes the oldest.
+        assert_eq!(chosen(&[8, 2, 2]), [0, 1]);
+        assert_eq!(chosen(&[2, 8]), [0, 1]);
     }
 }

@@ -10,6 +10,7 @@ use courier_core::status::State;
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::Fleet;
+use super::lag::Lags;
 use super::stalls::{Stalled, Stalls};
 use crate::kafka::lookup::Log;
 use crate::store::{SharedStore, StoreError, WriterId};
@@ -124,7 +125,7 @@ pub async fn keep_lease(store: SharedStore, writer: WriterId) -> String {
 /// Asks for the ends of the logs of all bound topics, and sets the lag gauges.
 pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: Arc<Heard>) {
     let mut partitions: HashMap<String, (Instant, Vec<i32>)> = HashMap::new();
-    let mut stalls = Stalls::default();
+    let (mut stalls, mut lags) = (Stalls::default(), Lags::default());
     loop {
         let mut topics: HashSet<String> = fleet.bound().iter().flat_map(|bound| bound.binding.topics.clone()).collect();
         topics.extend(fleet.own_topics());
@@ -184,16 +185,12 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
             }
         }
         if let Ok(positions) = store.positions().await {
-            // Events only: what nodes have not heard is told by node, in the API.
-            // What nobody ever owned has no lag yet, as there.
-            let owned = positions.into_iter().filter(|position| position.listener.is_none() && position.epoch > 0);
-            for position in owned {
-                if let Some(end) = ends.get(&(position.topic.clone(), position.partition)) {
-                    let partition = position.partition.to_string();
-                    metrics::gauge!("courier_lag", "group" => position.group, "topic" => position.topic, "partition" => partition)
-                        .set((end.0 - position.next.0).max(0) as f64);
-                }
-            }
+            let bound = fleet.bound();
+            let bound = bound.iter().flat_map(|bound| {
+                let topics = bound.binding.topics.iter().cloned();
+                topics.map(|topic| (bound.binding.group.clone(), topic))
+            });
+            lags.tell(&bound.collect(), positions, &ends);
         }
         if trouble.is_none() {
             stalls.keep(&ends);

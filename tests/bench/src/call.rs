@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use courier::engine::{AttemptInfo, Call, Engine, Isolation, NodeCache, Policy, Sandbox, Settings, StateSource};
+use courier::engine::{
+    AttemptInfo, Call, Engine, Isolation, LogBudget, NodeCache, Policy, Sandbox, Settings, StateSource,
+};
 use courier_core::message::{Kind, Message, Timestamp};
 use courier_core::verdict::Verdict;
 
@@ -59,8 +61,8 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     let mut figures = [Vec::new(), Vec::new()];
     for _ in 0..arguments.runs {
         for (at, isolation) in [Isolation::Message, Isolation::Instance].into_iter().enumerate() {
-            let mut sandbox =
-                Sandbox::new(engine.clone(), Arc::new(policy(isolation)), NodeCache::new(1024), Arc::new(NoState));
+            let (cache, logs) = (NodeCache::new(1024), LogBudget::default());
+            let mut sandbox = Sandbox::new(engine.clone(), Arc::new(policy(isolation)), cache, logs, Arc::new(NoState));
             // What the first calls pay for once is not what a call costs.
             for _ in 0..1_000 {
                 call(&mut sandbox, &plugin, &message).await?;

@@ -1,6 +1,7 @@
 //! How long a group's messages take beside a group that misbehaves.
 //!
-//! One host with all of them. First a full topic tells how much the measured
+//! One host with all of them, on processors of its own where there is more than
+//! one: see [`processors`](crate::processors). First a full topic tells how much the measured
 //! group can do alone; then it is driven at 30 % of that, in turn alone and
 //! beside one hostile group at work, and the ratio of the two p99 is what comes
 //! out. A hostile group always has more records than it can handle; how much
@@ -17,6 +18,7 @@ use reqwest::Method;
 
 use crate::StoreName;
 use crate::load::{Load, topic};
+use crate::processors::Processors;
 use crate::progress::{Progress, Seen, now};
 use crate::stored::{Stored, latencies, quantile};
 use crate::table::{machine, spread};
@@ -43,6 +45,9 @@ pub struct Arguments {
     /// The store.
     #[arg(long, value_enum, default_value_t = StoreName::Sqlite)]
     store: StoreName,
+    /// Let the broker, the producer and the host share all processors.
+    #[arg(long)]
+    shared: bool,
 }
 
 /// The beginning of a measurement, which does not count.
@@ -76,6 +81,15 @@ impl Place {
 /// # Errors
 /// When a server or the host cannot be started.
 pub async fn run(arguments: &Arguments) -> Result<()> {
+    let machine = machine();
+    let apart = if arguments.shared { None } else { Processors::halves()? };
+    if let Some([others, _]) = &apart {
+        // Before the broker and the database start.
+        others.keep(std::process::id())?;
+    }
+    if matches!(arguments.store, StoreName::Postgres) {
+        let _ = courier_tests::postgres();
+    }
     let (full, measured) = (Place::new("full").await, Place::new("measured").await);
     let mut hostile = Vec::new();
     for word in &arguments.neighbours {
@@ -88,6 +102,9 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
         host = host.binding(&place.binding("cpu = \"100ms\"\nmemory = \"16MiB\""));
     }
     let host = host.start().await;
+    if let Some([_, of_host]) = &apart {
+        of_host.keep(host.process_id().context("the host does not run")?)?;
+    }
     let stored = Arc::new(Stored::open(&host.store_url()).await?);
     for (_, place) in &hostile {
         set(&host, place, "pause").await?;
@@ -98,12 +115,13 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     host.upload("scripted", guest("scripted")).await;
     let capacity = capacity(&host, &stored, &full, arguments).await?;
     let a_second = capacity * arguments.load;
-    println!("{}", machine());
+    println!("{machine}");
     println!(
         "one group at {a_second:.0} messages a second, {:.0} % of the {capacity:.0} it can do alone; {:?}; \
-         {} pairs of {} s, in turn; median (least to greatest)",
+         {}; {} pairs of {} s, in turn; median (least to greatest)",
         arguments.load * 100.0,
         arguments.store.store(),
+        if apart.is_some() { "the host on half of the processors" } else { "all on all processors" },
         arguments.runs,
         arguments.seconds
     );

@@ -14,6 +14,7 @@ mod journey;
 mod lists;
 mod load;
 mod peers;
+mod processors;
 mod progress;
 mod stored;
 mod table;

@@ -1597,7 +1597,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Outboxes by name. */
+        /**
+         * Outboxes by name. They concern all topics: a token that reaches only some
+         *     may not read them.
+         */
         get: {
             parameters: {
                 query?: {
@@ -1713,7 +1716,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Plugins by name, with their versions and activations. */
+        /**
+         * Plugins by name, with their versions and activations. A token that reaches
+         *     only some topics or groups sees those that its bindings run.
+         */
         get: {
             parameters: {
                 query?: {

@@ -33,7 +33,7 @@ impl Default for Bounds {
             max_fresh_bytes: 16 * 1024 * 1024,
             max_parked: 100_000,
             max_parked_bytes: 64 * 1024 * 1024,
-            max_batch: 2_000,
+            max_batch: 1_000,
         }
     }
 }

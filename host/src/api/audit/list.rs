@@ -84,13 +84,9 @@ pub(in crate::api) async fn list(
 ) -> Result<Json<List<AuditView>>, Problem> {
     caller.unscoped("audit entries")?;
     let params = params.only(&["by", "action", "subject", "from", "to", "cursor", "limit"])?;
-    let filter = AuditFilter {
-        by: params.text("by"),
-        action: params.text("action"),
-        subject: params.text("subject"),
-        from: params.time("from")?,
-        to: params.time("to")?,
-    };
+    let (from, to) = params.between()?;
+    let filter =
+        AuditFilter { by: params.text("by"), action: params.text("action"), subject: params.text("subject"), from, to };
     let found = app.store.audit_entries(&filter, &params.page()?).await.map_err(list::refused)?;
     let items = found.items.into_iter().map(AuditView::from).collect();
     Ok(Json(List { items, next: found.next, truncated: found.truncated }))

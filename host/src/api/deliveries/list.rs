@@ -62,6 +62,7 @@ pub(in crate::api) async fn list(
     if let Some(topic) = &topic {
         caller.topic(topic)?;
     }
+    let (from, to) = params.between()?;
     let filter = DeliveryFilter {
         group,
         groups: caller.groups(),
@@ -71,8 +72,8 @@ pub(in crate::api) async fn list(
         key: params.key()?,
         fingerprint: params.text("fingerprint"),
         message_id: params.text("message_id"),
-        from: params.time("from")?,
-        to: params.time("to")?,
+        from,
+        to,
     };
     let mut listing = app.store.deliveries(&filter, &params.page()?).await.map_err(list::refused)?;
     listing.items.retain(|row| caller.sees_topic(&row.topic) && caller.sees_group(&row.group));

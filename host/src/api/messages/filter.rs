@@ -19,6 +19,7 @@ pub(super) fn read(params: &Known, caller: &Caller) -> Result<MessageFilter, Pro
     if let Some(topic) = &topic {
         caller.topic(topic)?;
     }
+    let (from, to) = params.between()?;
     Ok(MessageFilter {
         topic,
         topics: caller.topics(),
@@ -26,8 +27,8 @@ pub(super) fn read(params: &Known, caller: &Caller) -> Result<MessageFilter, Pro
         key: params.key()?,
         source: params.text("source"),
         state: params.state("state")?,
-        from: params.time("from")?,
-        to: params.time("to")?,
+        from,
+        to,
     })
 }
 

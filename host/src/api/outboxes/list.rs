@@ -1,4 +1,6 @@
 //! `GET /v1/outboxes`: the outboxes of the configuration, by name.
+//!
+//! An outbox may send to any topic, so a token that reaches only some sees none.
 
 use axum::Json;
 use axum::extract::State;
@@ -50,7 +52,8 @@ pub struct OutboxStatus {
     pub node: Option<String>,
 }
 
-/// Outboxes by name.
+/// Outboxes by name. They concern all topics: a token that reaches only some
+/// may not read them.
 #[utoipa::path(
     get,
     path = "/v1/outboxes",
@@ -63,9 +66,10 @@ pub struct OutboxStatus {
 )]
 pub(in crate::api) async fn list(
     State(app): State<App>,
-    _caller: As<Viewer>,
+    caller: As<Viewer>,
     params: Params,
 ) -> Result<Json<List<OutboxStatus>>, Problem> {
+    caller.unscoped("outboxes")?;
     let page = params.only(&["cursor", "limit"])?.page()?;
     let now = app.store.ping().await?;
     Ok(Json(by_name(all(&app, now).await?, |outbox: &OutboxStatus| &outbox.name, &page)))

@@ -72,7 +72,9 @@ pub(super) async fn of(
             });
         }
     }
-    found.extend(outboxes::all(app, now).await?.iter().filter_map(failing));
+    if caller.sees_all() {
+        found.extend(outboxes::all(app, now).await?.iter().filter_map(failing));
+    }
     let ended = app.store.halves(Some(HalfState::Abandoned), &Page { cursor: None, limit: NAMED }).await?;
     let recent = ended.items.iter().filter(|half| half.ended_at.is_some_and(|ended| ended >= since));
     let visible = recent.filter(|half| half.messages.iter().all(|message| caller.sees_topic(&message.topic)));

@@ -56,7 +56,7 @@ pub(in crate::api) async fn activate(
     caller.unscoped("plugins")?;
     params.none()?;
     let Activate { version } = intake::command(&headers, body).await?;
-    let plugin = view::one(&app, &name).await?;
+    let plugin = view::one(&app, &caller, &name).await?;
     if !plugin.versions.iter().any(|known| known.version == version) {
         return Err(Problem::not_found(format!(
             "the plugin {name:?} has no version {version:?}; GET /v1/plugins/{name} lists those it has"

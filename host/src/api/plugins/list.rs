@@ -11,7 +11,8 @@ use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
 
-/// Plugins by name, with their versions and activations.
+/// Plugins by name, with their versions and activations. A token that reaches
+/// only some topics or groups sees those that its bindings run.
 #[utoipa::path(
     get,
     path = "/v1/plugins",
@@ -24,10 +25,10 @@ use crate::api::problem::Problem;
 )]
 pub(in crate::api) async fn list(
     State(app): State<App>,
-    _: As<Viewer>,
+    caller: As<Viewer>,
     params: Params,
 ) -> Result<Json<List<PluginView>>, Problem> {
     let page = params.only(&["cursor", "limit"])?.page()?;
-    let plugins = view::all(&app).await?;
+    let plugins = view::all(&app, &caller).await?;
     Ok(Json(by_name(plugins, |plugin| &plugin.name, &page)))
 }

@@ -20,10 +20,10 @@ use crate::api::problem::Problem;
 )]
 pub(in crate::api) async fn show(
     State(app): State<App>,
-    _: As<Viewer>,
+    caller: As<Viewer>,
     Segment(name): Segment,
     params: Params,
 ) -> Result<Json<PluginView>, Problem> {
     params.none()?;
-    view::one(&app, &name).await.map(Json)
+    view::one(&app, &caller, &name).await.map(Json)
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::api::App;
+use crate::api::auth::Caller;
 use crate::api::problem::Problem;
 use crate::api::time;
 use crate::store::PluginRow;
@@ -71,16 +72,24 @@ impl From<PluginRow> for PluginView {
     }
 }
 
-/// All plugins, by name.
-pub(super) async fn all(app: &App) -> Result<Vec<PluginView>, Problem> {
-    let mut plugins: Vec<PluginView> = app.store.plugins().await?.into_iter().map(PluginView::from).collect();
+/// All plugins that the caller may see, by name: for a token that reaches only
+/// some topics or groups, those that a binding within its reach names.
+pub(super) async fn all(app: &App, caller: &Caller) -> Result<Vec<PluginView>, Problem> {
+    let mut rows = app.store.plugins().await?;
+    if !caller.sees_all() {
+        let mut bindings = app.groups.bindings();
+        bindings.retain(|binding| caller.sees_binding(&binding.group, &binding.topics));
+        rows.retain(|row| bindings.iter().any(|binding| binding.plugin.split('@').next() == Some(&row.name)));
+    }
+    let mut plugins: Vec<PluginView> = rows.into_iter().map(PluginView::from).collect();
     plugins.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(plugins)
 }
 
-/// One plugin; 404 when nothing was uploaded under this name.
-pub(super) async fn one(app: &App, name: &str) -> Result<PluginView, Problem> {
-    let found = all(app).await?.into_iter().find(|plugin| plugin.name == name);
+/// One plugin; 404 when nothing that the caller may see was uploaded under this
+/// name.
+pub(super) async fn one(app: &App, caller: &Caller, name: &str) -> Result<PluginView, Problem> {
+    let found = all(app, caller).await?.into_iter().find(|plugin| plugin.name == name);
     found.ok_or_else(|| Problem::not_found(format!("no plugin {name:?} was uploaded")))
 }
 

@@ -1,7 +1,8 @@
 //! `log`, and standard output and error: the log of an attempt.
 //!
-//! It is bounded, and what goes over the bound is cut with a mark: a handler
-//! that floods its log does not fail for it. Any bytes may come in; what goes
+//! It is bounded by the call, and by what the group's logs may leave behind
+//! ([`log_budget`](super::log_budget)); what goes over a bound is cut with a
+//! mark: a handler that floods its log does not fail for it. Any bytes may come in; what goes
 //! out is valid UTF-8 without escape sequences and control characters, since
 //! people will see it in terminals and browsers.
 
@@ -18,7 +19,8 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use crate::engine::contract::courier::plugin::log::{Host, Level};
 use crate::engine::fault::size;
 use crate::engine::guest::Guest;
-use crate::engine::limits::PANIC_TAIL_BYTES;
+use crate::engine::imports::log_budget::LogBudget;
+use crate::engine::limits::{LOG_BYTES_A_SECOND, LOG_KEPT_BYTES, PANIC_TAIL_BYTES};
 
 impl Host for Guest {
     fn log(&mut self, level: Level, text: String) {
@@ -39,7 +41,10 @@ impl Host for Guest {
 /// The log of the current call, shared by the store of the instance and the
 /// sandbox, which still needs it when the store is gone.
 #[derive(Clone, Debug)]
-pub(in crate::engine) struct SharedLog(Arc<Mutex<Log>>);
+pub(in crate::engine) struct SharedLog {
+    log: Arc<Mutex<Log>>,
+    budget: LogBudget,
+}
 
 /// What was logged, up to the limit.
 #[derive(Debug)]
@@ -53,17 +58,27 @@ pub(in crate::engine) struct Log {
 }
 
 impl SharedLog {
-    pub(in crate::engine) fn new(limit: usize) -> Self {
-        Self(Arc::new(Mutex::new(Log { kept: Vec::new(), limit, cut: false, tail: Vec::new() })))
+    pub(in crate::engine) fn new(limit: usize, budget: LogBudget) -> Self {
+        let log = Log { kept: Vec::new(), limit, cut: false, tail: Vec::new() };
+        Self { log: Arc::new(Mutex::new(log)), budget }
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands out the log and begins an empty one.
-    pub(in crate::engine) fn take(&self) -> String {
-        self.lock().take()
+    /// Hands out the log, of which each of `copies` attempts keeps one, and
+    /// begins an empty one.
+    pub(in crate::engine) fn take(&self, copies: usize) -> String {
+        let mut log = self.lock();
+        let bytes = log.kept.len();
+        let over = bytes > LOG_KEPT_BYTES && !self.budget.spend(bytes.saturating_mul(copies));
+        log.take(over)
+    }
+
+    /// Forgets what was left of a call that was given up.
+    pub(in crate::engine) fn drop_rest(&self) {
+        self.lock().take(true);
     }
 
     /// The end of what went to standard error or was logged as an error.
@@ -97,13 +112,23 @@ impl Log {
         }
     }
 
-    fn take(&mut self) -> String {
+    /// Hands out all that is kept; when that is over the group's budget, the
+    /// beginning.
+    fn take(&mut self, over: bool) -> String {
         self.tail.clear();
         if self.kept.is_empty() && !self.cut {
             return String::new();
         }
-        let mut text = clean(&std::mem::take(&mut self.kept));
-        if std::mem::take(&mut self.cut) {
+        let mut kept = std::mem::take(&mut self.kept);
+        let cut = std::mem::take(&mut self.cut);
+        if over {
+            kept.truncate(LOG_KEPT_BYTES);
+        }
+        let mut text = clean(&kept);
+        if over {
+            let most = size(LOG_BYTES_A_SECOND.get().into());
+            text.push_str(&format!("\n[log cut: this group logs more than {most} a second]"));
+        } else if cut {
             text.push_str(&format!("\n[log cut: limit {}]", size(self.limit as u64)));
         }
         text
@@ -217,21 +242,40 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_with_a_mark() {
-        let log = SharedLog::new(64 * 1024);
+        let log = SharedLog::new(64 * 1024, LogBudget::default());
         for _ in 0..20_000 {
             log.lock().print(b"0123456789\n", false);
         }
-        let text = log.take();
+        let text = log.take(1);
         assert!(text.ends_with("\n[log cut: limit 64KiB]"), "{}", &text[text.len() - 40..]);
         assert!(text.len() < 64 * 1024 + 40);
-        assert_eq!(log.take(), "");
+        assert_eq!(log.take(1), "");
+    }
+
+    #[test]
+    fn a_group_that_floods_keeps_the_beginning_of_each_log() {
+        let log = SharedLog::new(64 * 1024, LogBudget::default());
+        let flood = || {
+            log.lock().print(&[b'x'; 64 * 1024], false);
+            log.take(1)
+        };
+        // As many as the burst holds, and the few that come back meanwhile.
+        let whole = (0..1_000).take_while(|_| flood().len() == 64 * 1024).count();
+        assert!((128..256).contains(&whole), "{whole}");
+        let text = flood();
+        assert!(text.ends_with("\n[log cut: this group logs more than 1MiB a second]"), "{}", &text[LOG_KEPT_BYTES..]);
+        assert!(text.starts_with(&"x".repeat(LOG_KEPT_BYTES)) && text.len() < LOG_KEPT_BYTES + 60);
+        log.lock().print(&[b'y'; LOG_KEPT_BYTES], false);
+        assert_eq!(log.take(1), "y".repeat(LOG_KEPT_BYTES), "a short log is always whole");
+        log.lock().print(&[b'z'; 64 * 1024], false);
+        assert!(log.take(1_000).len() < 2 * LOG_KEPT_BYTES, "a batch keeps one for each of its items");
     }
 
     #[test]
     fn a_log_at_its_limit_is_whole() {
-        let log = SharedLog::new(5);
+        let log = SharedLog::new(5, LogBudget::default());
         log.lock().print(b"12345", false);
-        assert_eq!(log.take(), "12345");
+        assert_eq!(log.take(1), "12345");
     }
 
     #[test]
@@ -245,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_tail_outlives_the_cut() {
-        let log = SharedLog::new(10);
+        let log = SharedLog::new(10, LogBudget::default());
         log.lock().print(&[b'x'; 100_000], true);
         log.lock().print(b"panicked at here:\nboom", true);
         assert!(log.tail().ends_with("panicked at here:\nboom"));

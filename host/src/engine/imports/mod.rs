@@ -9,6 +9,7 @@
 pub(super) mod cache;
 mod config;
 pub(super) mod log;
+pub(super) mod log_budget;
 mod publish;
 mod state;
 #[cfg(test)]

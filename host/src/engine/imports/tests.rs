@@ -51,7 +51,7 @@ fn guest(items: usize, granted: bool) -> wasmtime::Store<Guest> {
         Arc::new(policy),
         NodeCache::new(1_000),
         Arc::new(Stored),
-        SharedLog::new(100),
+        SharedLog::new(100, crate::engine::LogBudget::default()),
         Arc::default(),
     );
     Guest::begin(&mut store, items);
@@ -161,5 +161,5 @@ fn a_logged_error_is_where_a_panic_is_looked_for() {
     log::Host::log(guest, log::Level::Info, "panicked at nothing".into());
     log::Host::log(guest, log::Level::Error, "panicked at src/lib.rs:1:1:\nboom".into());
     assert_eq!(guest.log.tail(), "panicked at src/lib.rs:1:1:\nboom\n");
-    assert!(guest.log.take().starts_with("INFO panicked at nothing\nERROR panicked at src"));
+    assert!(guest.log.take(1).starts_with("INFO panicked at nothing\nERROR panicked at src"));
 }

@@ -1,4 +1,5 @@
-//! Opening the file: one connection that writes, a few that read.
+//! Opening the file: one connection that writes, a few that read, and one that
+//! copies the log.
 //!
 //! A read transaction that turns into a writing one fails at once, whatever
 //! the busy timeout says, so that nothing that writes ever begins deferred:
@@ -12,6 +13,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{SqlSafeStr, Transaction};
 
+use super::checkpoint::Checkpoints;
 use super::fault::{fault, migration_fault};
 use crate::store::StoreError;
 
@@ -28,8 +30,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 const PREPARED_STATEMENTS: usize = 256;
 /// Page cache of the writing connection, in KiB (negative by SQLite's custom).
 const WRITER_CACHE: &str = "-65536";
-/// Pages in the log before a commit copies them into the file. The default of
-/// 1,000 makes every few settles pay for a copy; 32 MiB amortises it.
+/// Pages in the log before a commit copies what is left of them into the file.
+/// The default of 1,000 makes every few settles pay for a copy; 32 MiB amortises
+/// it, and leaves time for [`Checkpoints`].
 const CHECKPOINT_PAGES: &str = "8192";
 /// A log that grew beyond this under a long reader is cut back, in bytes.
 const LOG_SIZE_LIMIT: &str = "134217728";
@@ -49,6 +52,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 /// The connections of one open store.
 pub struct Connections {
     writer: SqlitePool,
+    checkpoints: Checkpoints,
     /// Connections that may only query.
     pub readers: SqlitePool,
 }
@@ -75,8 +79,9 @@ impl Connections {
             .pragma("journal_size_limit", LOG_SIZE_LIMIT);
         let writer = pool(1).connect_with(options.clone().pragma("cache_size", WRITER_CACHE)).await.map_err(fault)?;
         Self::migrate(&writer).await?;
+        let checkpoints = Checkpoints::start(pool(1).connect_with(options.clone()).await.map_err(fault)?);
         let readers = pool(READERS).connect_with(options.pragma("query_only", "ON")).await.map_err(fault)?;
-        Ok(Self { writer, readers })
+        Ok(Self { writer, checkpoints, readers })
     }
 
     async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
@@ -88,6 +93,7 @@ impl Connections {
 
     /// Begins a writing transaction, once the one before it has ended.
     pub async fn write(&self) -> Result<Writing, StoreError> {
+        self.checkpoints.written();
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(fault)
     }
 }
