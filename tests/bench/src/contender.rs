@@ -109,6 +109,17 @@ impl Running {
         Ok(Self { program, stored, url, store, topic: topic.to_owned(), group })
     }
 
+    /// Drops indexes of its store where they are.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn drop_indexes(&self, names: &[&str]) -> Result<()> {
+        for name in names {
+            self.stored.drop_index(name).await?;
+        }
+        Ok(())
+    }
+
     /// Lets it begin.
     pub async fn begin(&self) {
         if let Program::Courier { host, version } = &self.program {

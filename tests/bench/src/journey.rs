@@ -71,8 +71,9 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// One part of a run that finished.
-struct Rate {
-    a_second: f64,
+pub struct Rate {
+    /// Durable messages a second.
+    pub a_second: f64,
     /// Of all processes and all messages.
     used: Used,
     messages: f64,
@@ -133,7 +134,10 @@ async fn trial(contender: Contender, arguments: &Arguments, full: &str, size: us
 }
 
 /// How fast it goes through a full topic.
-async fn rate(running: &mut Running, total: u64) -> Result<Rate> {
+///
+/// # Errors
+/// When it ends, or takes too long.
+pub async fn rate(running: &mut Running, total: u64) -> Result<Rate> {
     let begun = Instant::now();
     let mut progress = Progress::default();
     let before = running.used();

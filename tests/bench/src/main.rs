@@ -4,12 +4,14 @@
 //! [`journey`] is W1: a topic filled before, a fresh group for each run, the
 //! contenders ([`contender`], [`peers`]) in turn (A B A B ..) on one machine, and
 //! ratios between them. [`fairness`] is how long a group's messages take beside
-//! one that misbehaves, [`call`] the engine alone, [`lists`] the API over a full
+//! one that misbehaves, [`indexes`] what the lists cost
+//! the journey, [`call`] the engine alone, [`lists`] the API over a full
 //! store. Figures are medians with their spread; nothing here passes or fails.
 
 mod call;
 mod contender;
 mod fairness;
+mod indexes;
 mod journey;
 mod lists;
 mod load;
@@ -37,6 +39,8 @@ enum Benchmark {
     Journey(journey::Arguments),
     /// How long a group's messages take beside one that misbehaves.
     Fairness(fairness::Arguments),
+    /// What the indexes of the console's lists cost the journey.
+    Indexes(indexes::Arguments),
     /// CPU time of one call of a handler that does nothing.
     Call(call::Arguments),
     /// How long the API's lists take over millions of deliveries.
@@ -67,6 +71,7 @@ async fn main() -> anyhow::Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Journey(arguments) => journey::run(&arguments).await,
         Benchmark::Fairness(arguments) => fairness::run(&arguments).await,
+        Benchmark::Indexes(arguments) => indexes::run(&arguments).await,
         Benchmark::Call(arguments) => call::run(&arguments).await,
         Benchmark::Lists(arguments) => lists::run(&arguments).await,
         Benchmark::Plain(arguments) => batched::run(&arguments).await,

@@ -101,6 +101,19 @@ impl Stored {
         Ok(rows.into_iter().map(Row::from).collect())
     }
 
+    /// Drops an index where it is.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn drop_index(&self, name: &str) -> Result<()> {
+        let sql = format!("DROP INDEX IF EXISTS {name}");
+        match self {
+            Self::Postgres(pool) => sqlx::query(AssertSqlSafe(sql)).execute(pool).await.map(drop),
+            Self::Sqlite(pool) => sqlx::query(AssertSqlSafe(sql)).execute(pool).await.map(drop),
+        }
+        .with_context(|| format!("cannot drop the index {name}"))
+    }
+
     /// Lets the store go.
     pub async fn close(self) {
         match self {

@@ -50,7 +50,8 @@ pub fn spread(mut figures: Vec<f64>, decimals: usize) -> String {
         [] => "-".to_owned(),
         [only] => format!("{only:.decimals$}"),
         [least, .., greatest] => {
-            let median = figures[figures.len() / 2];
+            // Of an even number, between the two in the middle.
+            let median = f64::midpoint(figures[(figures.len() - 1) / 2], figures[figures.len() / 2]);
             format!("{median:.decimals$} ({least:.decimals$} to {greatest:.decimals$})")
         }
     }
@@ -71,4 +72,16 @@ pub fn machine() -> String {
         value(&read("/proc/meminfo"), "MemTotal"),
         read("/proc/sys/kernel/osrelease").trim()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_of_two_is_between_them() {
+        assert_eq!(spread(vec![3.0, 1.0], 1), "2.0 (1.0 to 3.0)");
+        assert_eq!(spread(vec![3.0, 1.0, 9.0], 0), "3 (1 to 9)");
+        assert_eq!((spread(vec![2.0], 1), spread(Vec::new(), 1)), ("2.0".to_owned(), "-".to_owned()));
+    }
 }
