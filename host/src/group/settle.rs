@@ -117,6 +117,7 @@ struct Writer {
 
 impl Writer {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        // No more than there are owners: each has one batch under way at most.
         let mut waiting = Vec::new();
         loop {
             if waiting.is_empty() {
