@@ -90,7 +90,6 @@ fn right_toml_passes_and_a_missing_file_is_named() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such.toml"));
 }
 
-/// A wrong file changes nothing, is reported, and a right one takes effect.
 #[test]
 fn the_last_word_of_a_host_is_in_the_form_of_its_log() {
     let serve = |format: &str| {
@@ -107,6 +106,7 @@ fn the_last_word_of_a_host_is_in_the_form_of_its_log() {
     assert!(serve("text").starts_with("error: "));
 }
 
+/// A wrong file changes nothing, is reported, and a right one takes effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_reload_leaves_the_old_configuration_running() {
     let _turn = turn::shared().await;

@@ -48,11 +48,18 @@ pub struct Request {
     pub answer: oneshot::Sender<Answer>,
 }
 
-impl Request {
+/// A batch that the writer has and has not written.
+struct Waiting {
+    request: Request,
     /// Rows that it adds to the store.
-    fn rows(&self) -> usize {
+    rows: usize,
+}
+
+impl From<Request> for Waiting {
+    fn from(request: Request) -> Self {
         let more = |row: &OutcomeRow| row.attempts.len() + row.outbound.len() + row.state_writes.len();
-        self.part.outcomes.iter().map(|row| 1 + more(row)).sum()
+        let rows = request.part.outcomes.iter().map(|row| 1 + more(row)).sum();
+        Self { request, rows }
     }
 }
 
@@ -122,15 +129,15 @@ impl Writer {
         loop {
             if waiting.is_empty() {
                 let Some(first) = self.next(&mut requests).await else { return };
-                waiting.push(first);
+                waiting.push(Waiting::from(first));
             }
             self.gather(&mut waiting, &mut requests).await;
-            let rows: Vec<usize> = waiting.iter().map(Request::rows).collect();
+            let rows: Vec<usize> = waiting.iter().map(|one| one.rows).collect();
             let mut chosen = choose(&rows, MAX_ROWS).into_iter();
             let batch = waiting.extract_if(.., |_| chosen.next().unwrap_or(false));
-            let (parts, answers): (Vec<Part>, Vec<_>) = batch.map(|request| (request.part, request.answer)).unzip();
-            let begun = Instant::now();
-            self.begun = Some(begun);
+            let (parts, answers): (Vec<Part>, Vec<_>) =
+                batch.map(|Waiting { request, .. }| (request.part, request.answer)).unzip();
+            let begun = *self.begun.insert(Instant::now());
             let stale = self.write(&parts).await;
             metrics::histogram!("courier_settle_seconds").record(begun.elapsed().as_secs_f64());
             if parts.iter().any(|part| part.outcomes.iter().any(|row| !row.outbound.is_empty())) {
@@ -145,18 +152,18 @@ impl Writer {
     }
 
     /// Adds to `waiting` what comes until the next transaction should begin.
-    async fn gather(&self, waiting: &mut Vec<Request>, requests: &mut mpsc::Receiver<Request>) {
+    async fn gather(&self, waiting: &mut Vec<Waiting>, requests: &mut mpsc::Receiver<Request>) {
         let due = self.begun.map_or_else(Instant::now, |begun| begun + INTERVAL);
         loop {
             while let Ok(next) = requests.try_recv() {
-                waiting.push(next);
+                waiting.push(next.into());
             }
-            let rows: usize = waiting.iter().map(Request::rows).sum();
+            let rows: usize = waiting.iter().map(|one| one.rows).sum();
             if rows >= MAX_ROWS || Instant::now() >= due {
                 return;
             }
             match tokio::time::timeout_at(due.into(), requests.recv()).await {
-                Ok(Some(next)) => waiting.push(next),
+                Ok(Some(next)) => waiting.push(next.into()),
                 Ok(None) | Err(_) => return,
             }
         }

@@ -21,13 +21,12 @@ impl Lags {
     /// say that nobody works.
     pub(super) fn tell(
         &mut self,
-        bound: &HashSet<(String, String)>,
+        bound: &HashSet<(&str, &str)>,
         positions: Vec<PositionRow>,
         ends: &HashMap<(String, i32), Offset>,
     ) {
-        let is_bound = |group: &str, topic: &str| bound.contains(&(group.to_owned(), topic.to_owned()));
         self.told.retain(|(group, topic, partition)| {
-            let stays = is_bound(group, topic);
+            let stays = bound.contains(&(group.as_str(), topic.as_str()));
             if !stays {
                 set(group, topic, *partition, f64::NAN);
             }
@@ -36,7 +35,7 @@ impl Lags {
         for PositionRow { group, topic, partition, next, epoch, listener, .. } in positions {
             // Events only: what nodes have not heard is told by node, in the API.
             // What nobody ever owned has no lag yet, as there.
-            if listener.is_some() || epoch == 0 || !is_bound(&group, &topic) {
+            if listener.is_some() || epoch == 0 || !bound.contains(&(group.as_str(), topic.as_str())) {
                 continue;
             }
             if let Some(end) = ends.get(&(topic.clone(), partition)) {
@@ -64,7 +63,7 @@ mod tests {
         let handle = recorder.handle();
         metrics::with_local_recorder(&recorder, || {
             let mut lags = Lags::default();
-            let bound = HashSet::from([("stock".to_owned(), "order".to_owned())]);
+            let bound = HashSet::from([("stock", "order")]);
             let ends = HashMap::from([(("order".to_owned(), 0), Offset(30)), (("secret".to_owned(), 0), Offset(30))]);
             let positions = || vec![position(1, "stock", "order", 0), position(2, "other", "secret", 0)];
             lags.tell(&bound, positions(), &ends);

@@ -187,8 +187,8 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
         if let Ok(positions) = store.positions().await {
             let bound = fleet.bound();
             let bound = bound.iter().flat_map(|bound| {
-                let topics = bound.binding.topics.iter().cloned();
-                topics.map(|topic| (bound.binding.group.clone(), topic))
+                let topics = bound.binding.topics.iter();
+                topics.map(|topic| (bound.binding.group.as_str(), topic.as_str()))
             });
             lags.tell(&bound.collect(), positions, &ends);
         }

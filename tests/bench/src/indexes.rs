@@ -3,25 +3,10 @@
 
 use anyhow::Result;
 
-use crate::StoreName;
 use crate::contender::{Contender, Running};
-use crate::journey::rate;
-use crate::load::{Load, topic};
+use crate::journey::{Common, rate};
+use crate::load::full_topic;
 use crate::table::{machine, spread};
-
-/// How `indexes` measures.
-#[derive(clap::Args)]
-pub struct Arguments {
-    /// Messages of a run.
-    #[arg(long, default_value_t = 300_000)]
-    messages: u64,
-    /// Pairs of runs.
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
-    /// The stores.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [StoreName::Postgres, StoreName::Sqlite])]
-    store: Vec<StoreName>,
-}
 
 /// What the console's migrations add for its lists, in either dialect.
 const OF_LISTS: &[&str] = &[
@@ -38,12 +23,9 @@ const OF_LISTS: &[&str] = &[
 ///
 /// # Errors
 /// When a server cannot be started or a run does not finish.
-pub async fn run(arguments: &Arguments) -> Result<()> {
+pub async fn run(arguments: &Common) -> Result<()> {
     println!("{}", machine());
-    let full = topic("indexes").await;
-    let mut load = Load::new(&full, vec![b'x'; 100])?;
-    load.send(arguments.messages)?;
-    load.flush()?;
+    let full = full_topic("indexes", vec![b'x'; 100], arguments.messages).await?;
     println!("store     with them a second            without them a second         with / without");
     for store in &arguments.store {
         let [mut with, mut without, mut ratios] = [const { Vec::new() }; 3];

@@ -12,29 +12,36 @@ use courier_tests::Store;
 
 use crate::StoreName;
 use crate::contender::{Contender, Running};
-use crate::load::{KEYS, Load, PARTITIONS, topic};
+use crate::load::{KEYS, Load, PARTITIONS, full_topic, topic};
 use crate::progress::{Progress, Used, now};
 use crate::stored::{Faults, latencies, quantile, reconcile};
 use crate::table::{Table, machine};
 
+/// What is run, and how often.
+#[derive(clap::Args)]
+pub struct Common {
+    /// Messages of a run.
+    #[arg(long, default_value_t = 300_000)]
+    pub messages: u64,
+    /// Runs of each contender.
+    #[arg(long, default_value_t = 5)]
+    pub runs: usize,
+    /// The stores.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [StoreName::Postgres, StoreName::Sqlite])]
+    pub store: Vec<StoreName>,
+}
+
 /// How `journey` measures.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Messages of a run.
-    #[arg(long, default_value_t = 300_000)]
-    messages: u64,
-    /// Runs of each contender.
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
+    #[command(flatten)]
+    common: Common,
     /// Seconds that each is driven at half of its rate; 0 leaves it out.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Bytes of a body.
     #[arg(long, value_delimiter = ',', default_values_t = [100, 1024])]
     size: Vec<usize>,
-    /// The stores.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [StoreName::Postgres, StoreName::Sqlite])]
-    store: Vec<StoreName>,
 }
 
 /// A run that takes longer did not finish, and is published as such.
@@ -56,14 +63,11 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     println!(
         "W1: a handler that does nothing; {} messages, {KEYS} keys, {PARTITIONS} partitions; \
          {} runs, in turn; median (least to greatest)",
-        arguments.messages, arguments.runs
+        arguments.common.messages, arguments.common.runs
     );
     for size in &arguments.size {
-        let full = topic("bench").await;
-        let mut load = Load::new(&full, vec![b'x'; *size])?;
-        load.send(arguments.messages)?;
-        load.flush()?;
-        for store in &arguments.store {
+        let full = full_topic("bench", vec![b'x'; *size], arguments.common.messages).await?;
+        for store in &arguments.common.store {
             compare(arguments, &full, *size, store.store()).await?;
         }
     }
@@ -96,7 +100,7 @@ struct Trial {
 
 async fn compare(arguments: &Arguments, full: &str, size: usize, store: Store) -> Result<()> {
     let mut trials: [Vec<Option<Trial>>; 3] = Default::default();
-    for run in 1..=arguments.runs {
+    for run in 1..=arguments.common.runs {
         for (at, contender) in Contender::ALL.into_iter().enumerate() {
             let trial = match trial(contender, arguments, full, size, store).await {
                 Ok(trial) => Some(trial),
@@ -113,13 +117,13 @@ async fn compare(arguments: &Arguments, full: &str, size: usize, store: Store) -
         }
     }
     println!("\n{size} bytes, {store:?}");
-    print!("{}", table(&trials, arguments.runs));
+    print!("{}", table(&trials, arguments.common.runs));
     Ok(())
 }
 
 async fn trial(contender: Contender, arguments: &Arguments, full: &str, size: usize, store: Store) -> Result<Trial> {
     let mut running = Running::start(contender, store, full).await?;
-    let rate = rate(&mut running, arguments.messages).await;
+    let rate = rate(&mut running, arguments.common.messages).await;
     running.end().await?;
     let rate = rate?;
     if arguments.seconds == 0 {

@@ -24,6 +24,18 @@ pub async fn topic(prefix: &str) -> String {
     name
 }
 
+/// Makes a topic that holds some records already.
+///
+/// # Errors
+/// When Kafka takes no more.
+pub async fn full_topic(prefix: &str, body: Vec<u8>, records: u64) -> Result<String> {
+    let name = topic(prefix).await;
+    let mut load = Load::new(&name, body)?;
+    load.send(records)?;
+    load.flush()?;
+    Ok(name)
+}
+
 /// A producer of records that differ in their keys only.
 pub struct Load {
     producer: ThreadedProducer<DefaultProducerContext>,

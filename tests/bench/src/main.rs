@@ -4,9 +4,8 @@
 //! [`journey`] is W1: a topic filled before, a fresh group for each run, the
 //! contenders ([`contender`], [`peers`]) in turn (A B A B ..) on one machine, and
 //! ratios between them. [`fairness`] is how long a group's messages take beside
-//! one that misbehaves, [`indexes`] what the lists cost
-//! the journey, [`call`] the engine alone, [`lists`] the API over a full
-//! store. Figures are medians with their spread; nothing here passes or fails.
+//! one that misbehaves, [`indexes`] what the lists cost the journey, [`call`] the
+//! engine alone, [`lists`] the API over a full store. Figures are medians with their spread; nothing here passes or fails.
 
 mod call;
 mod contender;
@@ -40,7 +39,7 @@ enum Benchmark {
     /// How long a group's messages take beside one that misbehaves.
     Fairness(fairness::Arguments),
     /// What the indexes of the console's lists cost the journey.
-    Indexes(indexes::Arguments),
+    Indexes(journey::Common),
     /// CPU time of one call of a handler that does nothing.
     Call(call::Arguments),
     /// How long the API's lists take over millions of deliveries.

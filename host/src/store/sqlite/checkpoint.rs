@@ -27,7 +27,7 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Begins, on a pool of one connection.
+    /// Begins, on a pool of one connection, which the first copy opens.
     pub fn start(pool: SqlitePool) -> Self {
         let written = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn(copy(pool, Arc::clone(&written)));

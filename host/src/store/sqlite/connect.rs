@@ -79,7 +79,7 @@ impl Connections {
             .pragma("journal_size_limit", LOG_SIZE_LIMIT);
         let writer = pool(1).connect_with(options.clone().pragma("cache_size", WRITER_CACHE)).await.map_err(fault)?;
         Self::migrate(&writer).await?;
-        let checkpoints = Checkpoints::start(pool(1).connect_with(options.clone()).await.map_err(fault)?);
+        let checkpoints = Checkpoints::start(pool(1).connect_lazy_with(options.clone()));
         let readers = pool(READERS).connect_with(options.pragma("query_only", "ON")).await.map_err(fault)?;
         Ok(Self { writer, checkpoints, readers })
     }

@@ -4,7 +4,8 @@
 //! It does not serve several hosts, though several processes may open the
 //! file, as the command line does beside a running host.
 //!
-//! [`connect`] opens the file and [`checkpoint`] keeps its log short; each family of verbs has a file: [`nodes`],
+//! [`connect`] opens the file and [`checkpoint`] keeps its log short; each
+//! family of verbs has a file: [`nodes`],
 //! [`positions`] with [`claim`] and [`broadcast`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
 //! [`ask`] and [`dedupe`], [`redrive`] with [`redrive_plan`], [`seek`], [`plugins`], [`accept`], [`delayed`], [`half`],
 //! [`outbox`] and
