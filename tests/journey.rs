@@ -260,9 +260,7 @@ async fn the_sample_plugins_work_together() {
     let _turn = turn::shared().await;
     let order = create_topic(kafka().bootstrap(), "order", 2).await;
     // The sample publishes to the topic its event names.
-    if kafka().sasl().is_some() {
-        kafka_client::create_named_topic(kafka().bootstrap(), "stock", 1, &[]).await;
-    }
+    kafka_client::create_named_topic(kafka().bootstrap(), "stock", 1, &[]).await;
     let [noted, validated, reserved] = ["noted", "validated", "reserved"].map(unique);
     let bound = |group: &str, plugin: &str, more: &str| {
         format!(

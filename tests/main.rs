@@ -18,6 +18,7 @@ mod dev;
 mod failures;
 mod fairness;
 mod journey;
+mod kinds;
 mod logs;
 mod newcomer;
 mod ordering;

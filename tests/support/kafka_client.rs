@@ -11,6 +11,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::servers::{Sasl, setup};
@@ -44,6 +45,9 @@ pub async fn create_topic(bootstrap: &str, prefix: &str, partitions: i32) -> Str
 }
 
 /// Makes a topic of exactly this name and with these settings.
+///
+/// One of this name that is there already will do: handlers publish to the
+/// topics that their events name, and several tests run them.
 pub async fn create_named_topic(bootstrap: &str, name: &str, partitions: i32, settings: &[(&str, &str)]) {
     let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin client can be made");
     let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
@@ -54,7 +58,10 @@ pub async fn create_named_topic(bootstrap: &str, name: &str, partitions: i32, se
     let results = admin.create_topics([&topic], &options).await;
     let results = results.unwrap_or_else(|error| panic!("cannot ask {bootstrap} for topic {name}: {error}"));
     for result in results {
-        result.unwrap_or_else(|(topic, error)| panic!("Kafka does not make topic {topic}: {error}"));
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, error)) => panic!("Kafka does not make topic {topic}: {error}"),
+        }
     }
 }
 

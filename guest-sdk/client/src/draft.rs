@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use courier_sdk::{Event, Outgoing};
+use jiff::{RoundMode, TimestampRound, Unit};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -148,9 +149,12 @@ pub(crate) fn millis(delay: Duration) -> u128 {
     delay.as_nanos().div_ceil(1_000_000)
 }
 
-/// A time as the host reads it.
+/// A time as the host reads it: whole microseconds, rounded up so that nothing
+/// is early.
 pub(crate) fn rfc3339(time: SystemTime, id: &str) -> Result<String, PublishError> {
+    let whole = TimestampRound::new().smallest(Unit::Microsecond).mode(RoundMode::Ceil);
     jiff::Timestamp::try_from(time)
+        .and_then(|time| time.round(whole))
         .map(|time| format!("{time:.6}"))
         .map_err(|error| PublishError::Invalid { id: Some(id.to_owned()), why: format!("deliver_at: {error}") })
 }
@@ -193,6 +197,14 @@ mod tests {
         fn key(&self) -> Option<Vec<u8>> {
             Some(vec![0xff])
         }
+    }
+
+    #[test]
+    fn a_time_is_never_written_as_an_earlier_one() {
+        let at = |nanos: u64| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos), "o-1").unwrap();
+        assert_eq!(at(1_000), "1970-01-01T00:00:00.000001Z");
+        assert_eq!(at(1_001), "1970-01-01T00:00:00.000002Z");
+        assert_eq!(at(999_999_999), "1970-01-01T00:00:01.000000Z");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! whatever comes of it into one [`Ended`].
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use courier_core::message::Timestamp;
 use courier_core::verdict::Verdict;
@@ -21,6 +21,7 @@ use super::imports::log::SharedLog;
 use super::imports::log_budget::LogBudget;
 use super::prepare::{Engine, Prepared};
 use super::{Call, Ended, Isolation, Policy, StateSource, World};
+use crate::clock::now;
 
 /// Runs the calls of one binding, one at a time. It keeps an instance between
 /// calls when the binding's isolation says so.
@@ -288,9 +289,4 @@ fn conclude(
         finished_at,
         cpu,
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -31,6 +31,7 @@ use tokio::sync::{mpsc as async_mpsc, oneshot};
 use super::health::is_suspicious;
 use super::partition::{Budget, Fed, Feed, InHand, TopicPartition};
 use super::record::Record;
+use crate::clock::now;
 
 /// How long one poll waits for a message, and so how long an order waits.
 const POLL: Duration = Duration::from_millis(10);
@@ -311,11 +312,15 @@ impl Thread {
     fn take(&mut self, limit: usize, wait: Duration) {
         let mut wait = wait;
         let mut ended = Vec::new();
-        let now = Timestamp(jiff::Timestamp::now().as_microsecond());
+        // Read once the wait is over: a record is not received before it is there.
+        let mut received_at = None;
         for _ in 0..limit {
             match self.consumer.poll(wait) {
                 None => break,
-                Some(Ok(message)) => Self::sort(&mut self.feeds, &self.budget, now, &message),
+                Some(Ok(message)) => {
+                    let received_at = *received_at.get_or_insert_with(now);
+                    Self::sort(&mut self.feeds, &self.budget, received_at, &message);
+                }
                 Some(Err(KafkaError::PartitionEOF(partition))) => ended.push(partition),
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     let _ = self.notices.send(Notice::Fatal(code.to_string()));
@@ -354,7 +359,7 @@ impl Thread {
     fn sort(
         feeds: &mut HashMap<String, Vec<Option<Slot>>>,
         budget: &Arc<Budget>,
-        now: Timestamp,
+        received_at: Timestamp,
         message: &BorrowedMessage<'_>,
     ) {
         let slot = usize::try_from(message.partition())
@@ -364,7 +369,7 @@ impl Thread {
         // before the unassignment took effect.
         let Some(slot) = slot else { return };
         let record = Record::from_kafka(message);
-        slot.batch.push(InHand::fetched(slot.place.clone(), Offset(message.offset()), record, now, budget));
+        slot.batch.push(InHand::fetched(slot.place.clone(), Offset(message.offset()), record, received_at, budget));
     }
 
     fn carry_out(&mut self, order: Order) {

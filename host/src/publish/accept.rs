@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use courier_core::message::{Kind, Timestamp};
+use courier_core::message::Kind;
 use tokio::time::Instant;
 
 use super::backlog::{Backlog, Mark};
@@ -28,6 +28,7 @@ use super::journal::Journal;
 use super::landing::{Step, Then};
 use super::receipt::{Problem, Receipt};
 use super::waker::Waker;
+use crate::clock::now;
 use crate::config::TopicRule;
 use crate::kafka::producer::{DELIVERY_TIMEOUT, ProduceError, Producer};
 use crate::kafka::record::murmur2_partition;
@@ -465,8 +466,4 @@ async fn look_for_backlog(inner: Weak<Inner>) {
         drop(inner);
         tokio::time::sleep(pause).await;
     }
-}
-
-pub(super) fn now() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_microsecond())
 }

@@ -10,12 +10,13 @@ use courier_core::status::State;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::accept::{ASK_EVERY, HOLD, Inner, now};
+use super::accept::{ASK_EVERY, HOLD, Inner};
 use super::backlog::{Flight, Mark};
 use super::draft::Ready;
 use super::journal::Written;
 use super::receipt::{Problem, Receipt};
 use super::waker::Watch;
+use crate::clock::now;
 use crate::kafka::producer::{Ack, ProduceError};
 use crate::store::{Accepted, Due, MessageRow, RelayResult, SentMessage};
 

@@ -7,7 +7,8 @@ use courier_core::message::Kind;
 use courier_core::status::State;
 use tokio::time::Instant;
 
-use crate::publish::accept::{Acceptor, now};
+use crate::clock::now;
+use crate::publish::accept::Acceptor;
 use crate::publish::draft::{Draft, digest};
 use crate::publish::landing::count;
 use crate::publish::waker::Watch;
