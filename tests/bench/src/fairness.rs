@@ -20,7 +20,7 @@ use crate::StoreName;
 use crate::load::{Load, topic};
 use crate::processors::Processors;
 use crate::progress::{Progress, Seen, now};
-use crate::stored::{Stored, latencies, quantile};
+use crate::stored::{Stored, Way, quantile_of, ways};
 use crate::table::{machine, spread};
 
 /// How `fairness` measures.
@@ -139,11 +139,11 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
             set(&host, place, "pause").await?;
             quiet(&host, place).await;
             eprintln!(
-                "run {run}: {word}: p99 {alone:.1} ms alone, {beside:.1} ms beside it; \
+                "run {run}: {word}: p99 {alone} alone, {beside} beside it; \
                  it used {:.2} cores, {:.2} in its weakest second",
                 strength.cores, strength.weakest
             );
-            result.add(alone, beside, strength);
+            result.add(alone.whole, beside.whole, strength);
         }
     }
     ensure!(host.exited().is_none(), "a guest ended the host:\n{}", host.log_tail());
@@ -215,8 +215,34 @@ async fn capacity(host: &Host, stored: &Stored, full: &Place, arguments: &Argume
     progress.rate().context("the topic was empty too soon: use more --messages")
 }
 
-/// The p99 from the broker to a durable row, in milliseconds, at a pace.
-async fn p99(stored: &Stored, place: &Place, a_second: f64, lasting: Duration) -> Result<f64> {
+/// The p99 from the broker to a durable row, and of the parts of that way.
+struct Percentiles {
+    whole: f64,
+    parts: Way,
+}
+
+impl Percentiles {
+    fn of(ways: &[Way]) -> Option<Self> {
+        let p99 = |what: fn(&Way) -> f64| quantile_of(ways, 0.99, what);
+        let parts = Way {
+            fetched: p99(|way| way.fetched)?,
+            queued: p99(|way| way.queued)?,
+            ran: p99(|way| way.ran)?,
+            settled: p99(|way| way.settled)?,
+        };
+        Some(Self { whole: p99(Way::whole)?, parts })
+    }
+}
+
+impl std::fmt::Display for Percentiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Way { fetched, queued, ran, settled } = self.parts;
+        write!(f, "{:.1} ms ({fetched:.1} fetched, {queued:.1} queued, {ran:.1} ran, {settled:.1} settled)", self.whole)
+    }
+}
+
+/// What messages take at a pace.
+async fn p99(stored: &Stored, place: &Place, a_second: f64, lasting: Duration) -> Result<Percentiles> {
     let before = stored.positions(&place.group, &place.topic).await?.values().sum::<i64>().unsigned_abs();
     let mut load = Load::new(&place.topic, body("ok"))?;
     let begun = now();
@@ -239,7 +265,7 @@ async fn p99(stored: &Stored, place: &Place, a_second: f64, lasting: Duration) -
         tokio::time::sleep(LOOK).await;
     }
     let rows = stored.rows_of_host(&place.group, &place.topic, from).await?;
-    quantile(&latencies(&rows, &sights, from), 0.99).context("nothing was measured after the warm-up")
+    Percentiles::of(&ways(&rows, &sights, from)).context("nothing was measured after the warm-up")
 }
 
 /// How much a hostile group did.

@@ -14,7 +14,7 @@ use crate::StoreName;
 use crate::contender::{Contender, Running};
 use crate::load::{KEYS, Load, PARTITIONS, full_topic, topic};
 use crate::progress::{Progress, Used, now};
-use crate::stored::{Faults, latencies, quantile, reconcile};
+use crate::stored::{Faults, Way, quantile_of, reconcile, ways};
 use crate::table::{Table, machine};
 
 /// What is run, and how often.
@@ -190,9 +190,9 @@ async fn pace(running: &mut Running, mut load: Load, a_second: f64, lasting: Dur
         tokio::time::sleep(LATENCY_LOOK).await;
     }
     let rows = running.rows().await?;
-    let took = latencies(&rows, &sights, from);
+    let ways = ways(&rows, &sights, from);
     let faults = reconcile(&rows, sent.unwrap_or_default(), running.invoked().await);
-    let at = |part| quantile(&took, part).context("nothing was measured after the warm-up");
+    let at = |part| quantile_of(&ways, part, Way::whole).context("nothing was measured after the warm-up");
     Ok(Pace { a_second, p50_ms: at(0.5)?, p99_ms: at(0.99)?, faults })
 }
 

@@ -28,12 +28,14 @@ pub struct Row {
     partition: i32,
     offset: i64,
     record_time: i64,
+    received_at: i64,
     started_at: i64,
+    ended_at: i64,
     key: Vec<u8>,
     handled: bool,
 }
 
-type Raw = (i64, i64, i64, i64, Vec<u8>, i64);
+type Raw = (i64, i64, i64, i64, i64, i64, Vec<u8>, i64);
 
 /// Runs one query on whichever store it is.
 macro_rules! fetch {
@@ -80,8 +82,8 @@ impl Stored {
             Self::Sqlite(_) => ("position", "offset"),
         };
         let sql = format!(
-            "SELECT CAST(p.partition AS bigint), d.{offset}, d.record_time, coalesce(d.started_at, 0), \
-             coalesce(d.key, $3), CAST(d.state AS bigint) FROM delivery d JOIN position p ON p.id = d.{position} \
+            "SELECT CAST(p.partition AS bigint), d.{offset}, d.record_time, d.received_at, coalesce(d.started_at, 0), \
+             d.settled_at, coalesce(d.key, $3), CAST(d.state AS bigint) FROM delivery d JOIN position p ON p.id = d.{position} \
              JOIN consumer_group g ON g.id = p.group_id WHERE g.name = $1 AND p.topic = $2 AND d.record_time >= $4 \
              ORDER BY 1, 2"
         );
@@ -95,8 +97,8 @@ impl Stored {
     /// # Errors
     /// When the store does not answer.
     pub async fn rows_of_plain(&self) -> Result<Vec<Row>> {
-        const SQL: &str = "SELECT position_id, record_offset, record_time, coalesce(started_at, 0), \
-                           coalesce(key, $1), CAST(state AS bigint) FROM delivery ORDER BY 1, 2";
+        const SQL: &str = "SELECT position_id, record_offset, record_time, received_at, coalesce(started_at, 0), \
+                           settled_at, coalesce(key, $1), CAST(state AS bigint) FROM delivery ORDER BY 1, 2";
         let rows: Vec<Raw> = fetch!(self, SQL, Vec::<u8>::new()).context("cannot read rows")?;
         Ok(rows.into_iter().map(Row::from).collect())
     }
@@ -124,9 +126,9 @@ impl Stored {
 }
 
 impl From<Raw> for Row {
-    fn from((partition, offset, record_time, started_at, key, state): Raw) -> Self {
+    fn from((partition, offset, record_time, received_at, started_at, ended_at, key, state): Raw) -> Self {
         let partition = i32::try_from(partition).unwrap_or(-1);
-        Self { partition, offset, record_time, started_at, key, handled: state == HANDLED }
+        Self { partition, offset, record_time, received_at, started_at, ended_at, key, handled: state == HANDLED }
     }
 }
 
@@ -155,11 +157,31 @@ pub fn reconcile(rows: &[Row], sent: u64, invoked: u64) -> Faults {
     Faults { lost: sent.saturating_sub(handled), again: invoked.saturating_sub(handled), inverted }
 }
 
-/// From Kafka's time of each record to the first sight of its durable row, in
-/// milliseconds and sorted; only of records that are younger than `from`.
+/// The parts of a message's way, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Way {
+    /// From Kafka's time of the record to the host's having it.
+    pub fetched: f64,
+    /// Until its handler began.
+    pub queued: f64,
+    /// Until its handler ended.
+    pub ran: f64,
+    /// Until the first sight of its durable row.
+    pub settled: f64,
+}
+
+impl Way {
+    /// From Kafka's time of the record to the first sight of its durable row.
+    #[must_use]
+    pub fn whole(&self) -> f64 {
+        self.fetched + self.queued + self.ran + self.settled
+    }
+}
+
+/// The ways of the records that are not older than `from`.
 #[must_use]
-pub fn latencies(rows: &[Row], seen: &[Seen], from: i64) -> Vec<f64> {
-    let mut latencies = Vec::with_capacity(rows.len());
+pub fn ways(rows: &[Row], seen: &[Seen], from: i64) -> Vec<Way> {
+    let mut ways = Vec::with_capacity(rows.len());
     let (mut partition, mut at) = (i32::MIN, 0);
     for row in rows {
         // Rows are in the order of the log, in which sights only move on.
@@ -173,16 +195,29 @@ pub fn latencies(rows: &[Row], seen: &[Seen], from: i64) -> Vec<f64> {
         if let Some(seen) = seen.get(at)
             && row.record_time >= from
         {
-            latencies.push((seen.at - row.record_time) as f64 / 1e3);
+            let milliseconds = |from: i64, to: i64| (to - from) as f64 / 1e3;
+            ways.push(Way {
+                fetched: milliseconds(row.record_time, row.received_at),
+                queued: milliseconds(row.received_at, row.started_at),
+                ran: milliseconds(row.started_at, row.ended_at),
+                settled: milliseconds(row.ended_at, seen.at),
+            });
         }
     }
-    latencies.sort_by(f64::total_cmp);
-    latencies
+    ways
+}
+
+/// The value that `part` of these do not exceed.
+#[must_use]
+pub fn quantile_of(ways: &[Way], part: f64, what: impl Fn(&Way) -> f64) -> Option<f64> {
+    let mut figures: Vec<f64> = ways.iter().map(what).collect();
+    figures.sort_by(f64::total_cmp);
+    quantile(&figures, part)
 }
 
 /// The value that `part` of some sorted figures do not exceed.
 #[must_use]
-pub fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
+fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     let at = (sorted.len() as f64 * part) as usize;
     sorted.get(at.min(sorted.len().checked_sub(1)?)).copied()
 }
@@ -192,7 +227,9 @@ mod tests {
     use super::*;
 
     fn row(partition: i32, offset: i64, started_at: i64, key: &str) -> Row {
-        Row { partition, offset, record_time: offset * 1_000, started_at, key: key.into(), handled: true }
+        let record_time = offset * 1_000;
+        let (received_at, ended_at) = (record_time, record_time + 500);
+        Row { partition, offset, record_time, received_at, started_at, ended_at, key: key.into(), handled: true }
     }
 
     #[test]
@@ -203,12 +240,15 @@ mod tests {
     }
 
     #[test]
-    fn a_latency_ends_with_the_first_sight_of_a_durable_row() {
+    fn a_way_ends_with_the_first_sight_of_a_durable_row() {
         let seen = |at: i64, next: [i64; 2]| Seen { at, next: [(0, next[0]), (1, next[1])].into() };
         let seen = [seen(1_500, [1, 0]), seen(2_000, [2, 1])];
-        let rows = [row(0, 0, 0, "a"), row(0, 1, 0, "a"), row(1, 0, 0, "b")];
-        assert_eq!(latencies(&rows, &seen, 0), [1.0, 1.5, 2.0]);
-        assert_eq!(latencies(&rows, &seen, 500), [1.0]);
+        let rows = [row(0, 0, 300, "a"), row(0, 1, 1_300, "a"), row(1, 0, 300, "b")];
+        let whole = |from: i64| ways(&rows, &seen, from).iter().map(Way::whole).collect::<Vec<_>>();
+        assert_eq!(whole(0), [1.5, 1.0, 2.0]);
+        assert_eq!(whole(500), [1.0]);
+        assert_eq!(ways(&rows, &seen, 500), [Way { fetched: 0.0, queued: 0.3, ran: 0.2, settled: 0.5 }]);
+        assert_eq!(quantile_of(&ways(&rows, &seen, 0), 0.5, Way::whole), Some(1.5));
         assert_eq!((quantile(&[1.0, 2.0], 0.99), quantile(&[], 0.5)), (Some(2.0), None));
     }
 }
