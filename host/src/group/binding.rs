@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::Work;
 use super::gate::Keeper;
 use super::turns::Turns;
+use super::unwritten::Unwritten;
 use crate::config::{Binding, Isolation};
 use crate::engine::{self, Policy, Prepared};
 use crate::kafka::partition::TopicPartition;
@@ -47,6 +48,8 @@ pub struct Bound {
     pub rate: Option<DefaultDirectRateLimiter>,
     /// How the engine runs it.
     pub policy: Arc<Policy>,
+    /// What its attempts did and the store has not taken yet.
+    pub unwritten: Arc<Unwritten>,
     /// How long attempts take.
     pub attempt_seconds: metrics::Histogram,
     /// Whether this node is registered for the broadcasts of all its topics.
@@ -72,6 +75,7 @@ impl Bound {
             plugin,
             rate: binding.rate_limit.and_then(limiter),
             policy: Arc::new(policy(&binding)),
+            unwritten: Arc::default(),
             attempt_seconds: metrics::histogram!("courier_attempt_seconds", "group" => binding.group.clone()),
             listening: AtomicBool::new(false),
             closed: CancellationToken::new(),

@@ -12,6 +12,7 @@ use courier_core::verdict::{DeadLetter, History, Outcome, Verdict, fingerprint, 
 
 use super::binding::Bound;
 use super::owner::{Address, Mail};
+use super::unwritten::Share;
 use crate::clock::now;
 use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
 use crate::kafka::partition::InHand;
@@ -87,6 +88,7 @@ impl Work {
             _ => {}
         }
         let failed = ended.verdict != Verdict::Success;
+        let unwritten = bound.unwritten.take(bytes_of(&outbound, &state_writes) + ended.log.len());
         let concluded = Concluded {
             outcome,
             number,
@@ -102,6 +104,7 @@ impl Work {
             outbound,
             state_writes,
             in_hand: self.in_hand,
+            unwritten,
         };
         self.owner.tell(Mail::Concluded(Box::new(concluded)));
     }
@@ -125,6 +128,7 @@ impl Work {
             outbound: Vec::new(),
             state_writes: Vec::new(),
             in_hand: self.in_hand,
+            unwritten: None,
         };
         self.owner.tell(Mail::Concluded(Box::new(concluded)));
     }
@@ -158,6 +162,13 @@ impl Work {
     }
 }
 
+/// Bytes of what an attempt publishes and stores.
+fn bytes_of(outbound: &[NewOutbound], state_writes: &StateWrites) -> usize {
+    let published: usize = outbound.iter().map(|one| one.record.len()).sum();
+    let stored = state_writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, bytes::Bytes::len));
+    published + stored.sum::<usize>()
+}
+
 /// Where the dead letters of a group go that names no topic of its own.
 #[must_use]
 pub fn dead_letter_topic(topic: &str, group: &str) -> String {
@@ -185,6 +196,9 @@ fn emission(plugin: &str, handled: &Message, outgoing: Outgoing) -> NewOutbound 
         headers,
     })
 }
+
+/// Values that a success writes, by key; none deletes.
+pub type StateWrites = Vec<(String, Option<bytes::Bytes>)>;
 
 /// An attempt that was judged, or a delivery that could not be attempted.
 #[derive(Debug)]
@@ -216,7 +230,9 @@ pub struct Concluded {
     /// What goes to Kafka with it.
     pub outbound: Vec<NewOutbound>,
     /// Key/value writes of a success.
-    pub state_writes: Vec<(String, Option<bytes::Bytes>)>,
+    pub state_writes: StateWrites,
+    /// Holds attempts back while too many effects wait, until it is written.
+    pub unwritten: Option<Share>,
 }
 
 impl Concluded {
@@ -239,6 +255,7 @@ impl Concluded {
             invoked: false,
             outbound: Vec::new(),
             state_writes: Vec::new(),
+            unwritten: None,
         }
     }
 
@@ -262,6 +279,7 @@ impl Concluded {
             invoked: false,
             outbound: Vec::new(),
             state_writes: Vec::new(),
+            unwritten: None,
         }
     }
 

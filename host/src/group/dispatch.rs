@@ -68,6 +68,13 @@ async fn permit(
             }
             continue;
         }
+        if bound.unwritten.is_full() {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = bound.unwritten.room() => {}
+            }
+            continue;
+        }
         let now = gate.borrow_and_update().clone();
         match now {
             Gate::Open => {}

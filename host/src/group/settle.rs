@@ -1,10 +1,11 @@
 //! The one writer of outcomes: group commits over all partitions of this host.
 //!
 //! Each owner has at most one batch under way, so whatever lies in the inbox
-//! while a transaction runs goes into the next one together. The writer
-//! answers only what it knows: an answer to a commit that was lost is looked up
-//! in the writer's sequence before anything is written again, and while the
-//! store is away the owners hear nothing and the group starts no handler.
+//! while a transaction runs goes into the next ones together, as
+//! [`queue`](super::queue) says. The writer answers only what it knows: an
+//! answer to a commit that was lost is looked up in the writer's sequence before
+//! anything is written again, and while the store is away the owners hear
+//! nothing and the group starts no handler.
 //!
 //! A store that hangs says nothing at all. So a settle that takes long counts
 //! as away until it is answered, and a writer with nothing to write feels the
@@ -14,18 +15,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use courier_core::message::Offset;
-use courier_core::partition::Answer;
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
+use super::queue::{Queue, Request};
 use crate::store::{Becomes, OutcomeRow, Part, SharedStore, StoreError, WriterId};
 
-/// Rows in one transaction, as long as no single batch has more. More would
-/// hardly be faster, and whoever comes next waits for all of them.
-const MAX_ROWS: usize = 1_000;
-/// Time between the beginnings of two transactions while fewer than [`MAX_ROWS`]
-/// wait. One costs a dozen changes of threads and a sync of the disk,
+/// What one transaction writes at most, in rows ([`OutcomeRow::weight`]). More
+/// would hardly be faster, and whoever comes next waits for all of it.
+const MAX_WEIGHT: usize = 500;
+/// Time between the beginnings of two transactions while less than [`MAX_WEIGHT`]
+/// waits. One costs a dozen changes of threads and a sync of the disk,
 /// for a single outcome as for a hundred, and a host that wrote as often as it
 /// could would be half busy with that at a tenth of its load. An outcome that
 /// comes after a pause does not wait.
@@ -38,30 +39,6 @@ const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::f
 const SLOW: Duration = Duration::from_secs(2);
 /// How often an idle writer asks whether the store is there.
 const PULSE: Duration = Duration::from_secs(1);
-
-/// A batch on its way to the store.
-#[derive(Debug)]
-pub struct Request {
-    /// What is to be written.
-    pub part: Part,
-    /// Where the answer goes.
-    pub answer: oneshot::Sender<Answer>,
-}
-
-/// A batch that the writer has and has not written.
-struct Waiting {
-    request: Request,
-    /// Rows that it adds to the store.
-    rows: usize,
-}
-
-impl From<Request> for Waiting {
-    fn from(request: Request) -> Self {
-        let more = |row: &OutcomeRow| row.attempts.len() + row.outbound.len() + row.state_writes.len();
-        let rows = request.part.outcomes.iter().map(|row| 1 + more(row)).sum();
-        Self { request, rows }
-    }
-}
 
 /// A handle to the writer; cheap to clone.
 #[derive(Clone, Debug)]
@@ -93,25 +70,6 @@ impl Settler {
     }
 }
 
-/// Which of the batches that wait, oldest first, go into the next transaction
-/// of at most `most` rows: the oldest, so that none waits for ever, and then the
-/// smallest, so that a group with few outcomes never waits for all those of
-/// groups that have many.
-fn choose(rows: &[usize], most: usize) -> Vec<bool> {
-    let mut smallest: Vec<usize> = (1..rows.len()).collect();
-    smallest.sort_by_key(|&at| rows[at]);
-    let mut chosen = vec![false; rows.len()];
-    let mut sum = 0;
-    for at in (0..rows.len().min(1)).chain(smallest) {
-        sum += rows[at];
-        if sum > most && at != 0 {
-            break;
-        }
-        chosen[at] = true;
-    }
-    chosen
-}
-
 struct Writer {
     store: SharedStore,
     writer: WriterId,
@@ -124,46 +82,36 @@ struct Writer {
 
 impl Writer {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        // No more than there are owners: each has one batch under way at most.
-        let mut waiting = Vec::new();
+        let mut queue = Queue::default();
         loop {
-            if waiting.is_empty() {
+            if queue.is_empty() {
                 let Some(first) = self.next(&mut requests).await else { return };
-                waiting.push(Waiting::from(first));
+                queue.push(first);
             }
-            self.gather(&mut waiting, &mut requests).await;
-            let rows: Vec<usize> = waiting.iter().map(|one| one.rows).collect();
-            let mut chosen = choose(&rows, MAX_ROWS).into_iter();
-            let batch = waiting.extract_if(.., |_| chosen.next().unwrap_or(false));
-            let (parts, answers): (Vec<Part>, Vec<_>) =
-                batch.map(|Waiting { request, .. }| (request.part, request.answer)).unzip();
+            self.gather(&mut queue, &mut requests).await;
+            let (parts, under_way) = queue.next_transaction(MAX_WEIGHT);
             let begun = *self.begun.insert(Instant::now());
             let stale = self.write(&parts).await;
             metrics::histogram!("courier_settle_seconds").record(begun.elapsed().as_secs_f64());
             if parts.iter().any(|part| part.outcomes.iter().any(|row| !row.outbound.is_empty())) {
                 (self.wake_relay)();
             }
-            for (at, answer) in answers.into_iter().enumerate() {
-                let told = if stale.contains(&at) { Answer::Fenced } else { Answer::Written };
-                // An owner that is gone was dropped with everything it decided.
-                let _ = answer.send(told);
-            }
+            queue.written(under_way, &stale);
         }
     }
 
-    /// Adds to `waiting` what comes until the next transaction should begin.
-    async fn gather(&self, waiting: &mut Vec<Waiting>, requests: &mut mpsc::Receiver<Request>) {
+    /// Adds to the queue what comes until the next transaction should begin.
+    async fn gather(&self, queue: &mut Queue, requests: &mut mpsc::Receiver<Request>) {
         let due = self.begun.map_or_else(Instant::now, |begun| begun + INTERVAL);
         loop {
             while let Ok(next) = requests.try_recv() {
-                waiting.push(next.into());
+                queue.push(next);
             }
-            let rows: usize = waiting.iter().map(|one| one.rows).sum();
-            if rows >= MAX_ROWS || Instant::now() >= due {
+            if queue.weight() >= MAX_WEIGHT || Instant::now() >= due {
                 return;
             }
             match tokio::time::timeout_at(due.into(), requests.recv()).await {
-                Ok(Some(next)) => waiting.push(next.into()),
+                Ok(Some(next)) => queue.push(next),
                 Ok(None) | Err(_) => return,
             }
         }
@@ -362,28 +310,5 @@ fn unstorable(culprit: OutcomeRow, why: &str) -> OutcomeRow {
         state_writes: Vec::new(),
         version: culprit.version.map(|version| Arc::from(version.as_ref())),
         ..culprit
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chosen(rows: &[usize]) -> Vec<usize> {
-        let chosen = choose(rows, 10).into_iter().enumerate();
-        chosen.filter_map(|(at, chosen)| chosen.then_some(at)).collect()
-    }
-
-    #[test]
-    fn the_oldest_batch_goes_and_then_the_smallest_do() {
-        assert!(chosen(&[]).is_empty());
-        assert_eq!(chosen(&[3, 4, 2]), [0, 1, 2]);
-        // A flood stands before a few, and all that fits beside it are those.
-        assert_eq!(chosen(&[6, 6, 1, 6, 2]), [0, 2, 4]);
-        // One that is larger than a transaction goes alone.
-        assert_eq!(chosen(&[30, 1]), [0]);
-        // Small ones cannot hold back a large one for ever: it becomes the oldest.
-        assert_eq!(chosen(&[8, 2, 2]), [0, 1]);
-        assert_eq!(chosen(&[2, 8]), [0, 1]);
     }
 }

@@ -31,6 +31,10 @@ pub struct Part {
     pub outcomes: Vec<OutcomeRow>,
 }
 
+/// As many bytes within rows cost about as much as a row of its own, with its
+/// places in the indexes.
+const BYTES_OF_A_ROW: usize = 1_024;
+
 /// One delivery's outcome and what belongs to it.
 #[derive(Clone, Debug)]
 pub struct OutcomeRow {
@@ -76,6 +80,22 @@ pub struct OutcomeRow {
 }
 
 impl OutcomeRow {
+    /// About how much of a transaction it takes, in rows: those that it writes,
+    /// and one more for each [`BYTES_OF_A_ROW`] of what stands in them.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let record = match &self.to {
+            Becomes::Final { record, .. } | Becomes::Open { record, .. } => record.as_ref().map_or(0, Bytes::len),
+        };
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let attempts = self.attempts.iter().map(|one| text(&one.reason) + text(&one.log)).sum::<usize>();
+        let outbound = self.outbound.iter().map(|one| one.record.len()).sum::<usize>();
+        let state = self.state_writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len));
+        let bytes = record + attempts + outbound + state.sum::<usize>();
+        let rows = self.attempts.len() + self.outbound.len() + self.state_writes.len();
+        1 + usize::from(record > 0) + rows + bytes / BYTES_OF_A_ROW
+    }
+
     /// The topic that a delivery which is given up goes to, if it goes to one,
     /// and when: what a final failure still sends is its dead letter.
     #[must_use]
