@@ -125,7 +125,8 @@ impl Host {
         let transactions = Transactions::start(Arc::clone(&store), acceptor.clone(), urls.clone(), stop.clone());
         let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node)));
         let (up, store_up) = watch::channel(true);
-        let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake());
+        let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake())
+            .context("cannot start the writer of outcomes")?;
         let engine = Engine::new(engine_settings())?;
         let plugins = Plugins::start(Arc::clone(&store), engine.clone(), joined.writer);
 

@@ -47,18 +47,24 @@ pub struct Settler {
 }
 
 impl Settler {
-    /// Starts the writer. `up` is kept false while the store is away, and
-    /// `wake_relay` is called when outbound rows became durable.
+    /// Starts the writer, on a thread of its own: a transaction waits for the
+    /// store a dozen times, and must not wait each time for other tasks as well.
+    /// `up` is kept false while the store is away, and `wake_relay` is called
+    /// when outbound rows became durable.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
     pub fn start(
         store: SharedStore,
         writer: WriterId,
         up: watch::Sender<bool>,
         wake_relay: impl Fn() + Send + Sync + 'static,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         let (inbox, requests) = mpsc::channel(INBOX);
         let task = Writer { store, writer, sequence: 0, begun: None, up, wake_relay: Box::new(wake_relay) };
-        tokio::spawn(task.run(requests));
-        Self { inbox }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("settle".into()).spawn(move || runtime.block_on(task.run(requests)))?;
+        Ok(Self { inbox })
     }
 
     /// Writes a batch. Once it is accepted here its answer comes, unless the

@@ -36,6 +36,7 @@ mod plugins;
 mod positions;
 mod prune;
 mod redrive;
+mod redrive_items;
 mod redrive_plan;
 mod relayed;
 mod seek;

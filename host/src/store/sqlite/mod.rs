@@ -7,7 +7,7 @@
 //! [`connect`] opens the file and [`checkpoint`] keeps its log short; each
 //! family of verbs has a file: [`nodes`],
 //! [`positions`] with [`claim`] and [`broadcast`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
-//! [`ask`] and [`dedupe`], [`redrive`] with [`redrive_plan`], [`seek`], [`plugins`], [`accept`], [`delayed`], [`half`],
+//! [`ask`] and [`dedupe`], [`redrive`] with [`redrive_plan`] and [`redrive_items`], [`seek`], [`plugins`], [`accept`], [`delayed`], [`half`],
 //! [`outbox`] and
 //! [`relay`], [`groups`], and for people
 //! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
@@ -36,6 +36,7 @@ mod plugins;
 mod positions;
 mod prune;
 mod redrive;
+mod redrive_items;
 mod redrive_plan;
 mod relay;
 mod seek;

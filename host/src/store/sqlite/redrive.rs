@@ -1,22 +1,19 @@
 //! Redrives: their plans, their states, and the steps in which a host works
 //! through one.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use courier_core::message::Timestamp;
-use courier_core::status::State;
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Arguments, SqliteConnection};
 
-use super::ask::{asking_time, reopen_many, wake_many};
 use super::fault::{commit_fault, fault};
-use super::values::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
-use super::{SqliteStore, audits};
+use super::values::{Columns, expect_rows, json, now};
+use super::{SqliteStore, audits, redrive_items};
 use crate::store::redrive::{
-    CANCELLED, DueItem, FORGOTTEN, Found, ItemAsk, ItemState, MAX_STEP, NewRedrive, RedriveId, RedriveItemRow,
-    RedriveLease, RedriveRow, RedriveState, RedriveWish, Redrives, ReplayRecord, Step, result, step,
+    CANCELLED, DueItem, ItemAsk, ItemState, NewRedrive, RedriveId, RedriveItemRow, RedriveLease, RedriveRow,
+    RedriveState, RedriveWish, Redrives,
 };
 use crate::store::{DeliveryKey, Listing, MAX_PAGE, Page, PositionId, StoreError, WriterId};
 
@@ -228,308 +225,20 @@ impl Redrives for SqliteStore {
     }
 
     async fn due_items(&self, id: RedriveId, limit: u32) -> Result<Vec<DueItem>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT i.seq, i.position, i.offset, p.topic, p.partition,
-                 EXISTS (SELECT 1 FROM open_delivery o WHERE o.position = i.position AND o.offset = i.offset)
-                 OR EXISTS (SELECT 1 FROM delivery d WHERE d.position = i.position AND d.offset = i.offset),
-                 EXISTS (SELECT 1 FROM kept_record k WHERE k.position = i.position AND k.offset = i.offset)
-             FROM redrive_item i JOIN position p ON p.id = i.position
-             WHERE i.redrive = ? AND i.state = 1 AND i.state < 3 ORDER BY i.seq LIMIT ?",
-        )
-        .bind(id.0)
-        .bind(limit.min(MAX_STEP))
-        .fetch_all(&self.connections.readers)
-        .await
-        .map_err(fault)?;
-        rows.iter()
-            .map(|row| {
-                let mut columns = Columns::of(row);
-                Ok(DueItem {
-                    seq: columns.take()?,
-                    key: DeliveryKey { position: PositionId(columns.take()?), offset: columns.offset()? },
-                    topic: columns.take()?,
-                    partition: columns.number()?,
-                    has_row: columns.flag()?,
-                    has_record: columns.flag()?,
-                })
-            })
-            .collect()
+        redrive_items::due(self, id, limit).await
     }
 
     async fn ask_items(&self, lease: &RedriveLease, asks: &[(i64, ItemAsk)]) -> Result<u64, StoreError> {
-        let nodes = asks.iter().filter_map(|(_, ask)| match ask {
-            ItemAsk::Replay(record) => Some(record.node.as_str()),
-            _ => None,
-        });
-        self.words.learn(&self.connections, nodes.collect::<Vec<_>>().into_iter()).await?;
-        let mut tx = self.connections.write().await?;
-        if !is_ours(&mut tx, lease, Some(RedriveState::Running)).await? {
-            return Ok(0);
-        }
-        let asks: BTreeMap<i64, &ItemAsk> = asks.iter().map(|(seq, ask)| (*seq, ask)).collect();
-        let mut found = Vec::new();
-        for row in &classify(&mut tx, lease.id, &asks.keys().copied().collect::<Vec<_>>()).await? {
-            let (seq, key, has) = found_row(row)?;
-            if let Some(ask) = asks.get(&seq) {
-                found.push((seq, key, *ask, step(ask, has)));
-            }
-        }
-        let at = asking_time(&mut tx).await?;
-        let keys = |which: Step| found.iter().filter(move |one| one.3 == which).map(|one| one.1).collect::<Vec<_>>();
-        let (reopened, woken) = (keys(Step::Reopen), keys(Step::Wake));
-        reopen_many(&mut tx, &reopened, at).await?;
-        let at_woken = Timestamp(at.0 + i64::try_from(reopened.len()).unwrap_or(0));
-        wake_many(&mut tx, &woken, at_woken).await?;
-        let at_new = Timestamp(at_woken.0 + i64::try_from(woken.len()).unwrap_or(0));
-        let new: Vec<(DeliveryKey, &ReplayRecord)> = found
-            .iter()
-            .filter_map(|(_, key, ask, step)| match (step, ask) {
-                (Step::Insert, ItemAsk::Replay(record)) => Some((*key, record)),
-                _ => None,
-            })
-            .collect();
-        insert_new(&mut tx, &new, at_new, &self.words).await?;
-        let (mut asked, mut skipped) = (0_i64, 0_i64);
-        let mut marks: Vec<(i64, i16, Option<&str>, Option<&str>)> = Vec::with_capacity(found.len());
-        for (seq, _, ask, step) in &found {
-            let id = match ask {
-                ItemAsk::Replay(record) => Some(record.message_id.as_str()),
-                _ => None,
-            };
-            match step {
-                Step::Skip(why) => {
-                    skipped += 1;
-                    marks.push((*seq, ItemState::Skipped.code(), Some(why), id));
-                }
-                _ => {
-                    asked += 1;
-                    marks.push((*seq, ItemState::Running.code(), None, id));
-                }
-            }
-        }
-        let marked = sqlx::query(
-            "UPDATE redrive_item SET state = m.value ->> 1, reason = m.value ->> 2,
-                 message_id = coalesce(message_id, m.value ->> 3,
-                     (SELECT o.message_id FROM open_delivery o
-                      WHERE o.position = redrive_item.position AND o.offset = redrive_item.offset)),
-                 asked_at = iif(m.value ->> 1 = 2, ?3, NULL),
-                 finished_at = iif(m.value ->> 1 = 2, NULL, ?3)
-             FROM json_each(?2) m WHERE redrive = ?1 AND seq = m.value ->> 0 AND state = 1",
-        )
-        .bind(lease.id.0)
-        .bind(json(&marks)?)
-        .bind(at.0)
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        expect_rows("marking items", marks.len(), marked.rows_affected())?;
-        sqlx::query("UPDATE redrive SET running = running + ?2, skipped = skipped + ?3 WHERE id = ?1")
-            .bind(lease.id.0)
-            .bind(asked)
-            .bind(skipped)
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-        tx.commit().await.map_err(commit_fault)?;
-        Ok(asked.unsigned_abs())
+        redrive_items::ask(self, lease, asks).await
     }
 
     async fn retrying_items(&self, id: RedriveId) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM redrive_item i
-             JOIN open_delivery o ON o.position = i.position AND o.offset = i.offset
-             WHERE i.redrive = ? AND i.state = 2 AND i.state < 3 AND o.next_attempt_at > ?",
-        )
-        .bind(id.0)
-        .bind(now().0)
-        .fetch_one(&self.connections.readers)
-        .await
-        .map_err(fault)?;
-        Ok(count.unsigned_abs())
+        redrive_items::retrying(self, id).await
     }
 
     async fn collect_items(&self, lease: &RedriveLease) -> Result<(), StoreError> {
-        // Read before the transaction: what is final stays so until somebody
-        // asks again, and then it is this item's result all the same.
-        let rows = sqlx::query(
-            "SELECT i.seq, d.state, o.held, coalesce(d.reason, o.reason), d.settled_at
-             FROM redrive_item i
-             LEFT JOIN delivery d ON d.position = i.position AND d.offset = i.offset
-             LEFT JOIN open_delivery o ON o.position = i.position AND o.offset = i.offset
-             WHERE i.redrive = ? AND i.state = 2 AND i.state < 3 AND (o.position IS NULL OR o.held = 1)
-             ORDER BY i.seq LIMIT ?",
-        )
-        .bind(lease.id.0)
-        .bind(MAX_STEP)
-        .fetch_all(&self.connections.readers)
-        .await
-        .map_err(fault)?;
-        let mut marks: Vec<(i64, i16, Option<String>, i64)> = Vec::new();
-        for row in &rows {
-            let mut columns = Columns::of(row);
-            let (seq, ended, held): (i64, Option<i16>, Option<i64>) =
-                (columns.take()?, columns.number_option()?, columns.take()?);
-            let (reason, settled_at): (Option<String>, Option<i64>) = (columns.take()?, columns.take()?);
-            match result(ended.and_then(State::from_code), held.map(|held| held != 0)) {
-                Some(ItemState::Skipped) => {
-                    marks.push((seq, ItemState::Skipped.code(), Some(FORGOTTEN.to_owned()), now().0));
-                }
-                Some(state) => {
-                    let reason = reason.filter(|_| state != ItemState::Handled);
-                    marks.push((seq, state.code(), reason, settled_at.unwrap_or(now().0)));
-                }
-                None => {}
-            }
-        }
-        if marks.is_empty() && (lease.running > 0 || !lease.asks) {
-            return Ok(());
-        }
-        let mut tx = self.connections.write().await?;
-        if !is_ours(&mut tx, lease, None).await? {
-            return Ok(());
-        }
-        let marked = sqlx::query(
-            "UPDATE redrive_item SET state = m.value ->> 1, reason = m.value ->> 2, finished_at = m.value ->> 3
-             FROM json_each(?2) m WHERE redrive = ?1 AND seq = m.value ->> 0 AND state = 2",
-        )
-        .bind(lease.id.0)
-        .bind(json(&marks)?)
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        expect_rows("marking results", marks.len(), marked.rows_affected())?;
-        let count = |state: ItemState| {
-            super::slices::rows(marks.iter().filter(|(_, marked, ..)| *marked == state.code()).count())
-        };
-        sqlx::query(
-            "UPDATE redrive SET running = running - ?2 - ?3 - ?4, handled = handled + ?2, failed = failed + ?3,
-                 skipped = skipped + ?4 WHERE id = ?1",
-        )
-        .bind(lease.id.0)
-        .bind(count(ItemState::Handled))
-        .bind(count(ItemState::HandleFail))
-        .bind(count(ItemState::Skipped))
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        sqlx::query(
-            "UPDATE redrive SET state = 4, finished_at = ?2
-             WHERE id = ?1 AND state = 2 AND matched = handled + failed + skipped",
-        )
-        .bind(lease.id.0)
-        .bind(now().0)
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        tx.commit().await.map_err(commit_fault)
+        redrive_items::collect(self, lease).await
     }
-}
-
-/// Whether the lease is the present one, and the redrive in the state.
-async fn is_ours(
-    tx: &mut SqliteConnection,
-    lease: &RedriveLease,
-    state: Option<RedriveState>,
-) -> Result<bool, StoreError> {
-    let found: i64 = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM redrive WHERE id = ?1 AND epoch = ?2 AND state = coalesce(?3, state))",
-    )
-    .bind(lease.id.0)
-    .bind(lease.epoch)
-    .bind(state.map(RedriveState::code))
-    .fetch_one(tx)
-    .await
-    .map_err(fault)?;
-    Ok(found != 0)
-}
-
-/// What there is of the items' deliveries now.
-async fn classify(tx: &mut SqliteConnection, id: RedriveId, seqs: &[i64]) -> Result<Vec<SqliteRow>, StoreError> {
-    sqlx::query(
-        "SELECT i.seq, i.position, i.offset, i.number, i.was_final, d.state, d.number, o.number,
-             NOT EXISTS (SELECT 1 FROM position n WHERE n.group_id = p.group_id AND n.topic = p.topic
-                         AND n.partition = p.partition AND n.listener = p.listener
-                         AND n.incarnation > p.incarnation)
-                 AND NOT EXISTS (SELECT 1 FROM listener l WHERE l.group_id = p.group_id AND l.topic = p.topic
-                                 AND l.node = p.listener AND l.gone_at IS NOT NULL),
-             i.offset < p.next
-         FROM json_each(?2) s CROSS JOIN redrive_item i ON i.redrive = ?1 AND i.seq = s.value
-         JOIN position p ON p.id = i.position
-         LEFT JOIN delivery d ON d.position = i.position AND d.offset = i.offset
-         LEFT JOIN open_delivery o ON o.position = i.position AND o.offset = i.offset
-         WHERE i.state = 1 ORDER BY i.seq",
-    )
-    .bind(id.0)
-    .bind(json(&seqs)?)
-    .fetch_all(tx)
-    .await
-    .map_err(fault)
-}
-
-fn found_row(row: &SqliteRow) -> Result<(i64, DeliveryKey, Found), StoreError> {
-    let mut columns = Columns::of(row);
-    let seq = columns.take()?;
-    let key = DeliveryKey { position: PositionId(columns.take()?), offset: columns.offset()? };
-    let (planned, was_final) = (columns.number_option()?, columns.flag()?);
-    let (state, number): (Option<i16>, Option<u32>) = (columns.number_option()?, columns.number_option()?);
-    let ended = state.and_then(State::from_code).zip(number);
-    let found = Found {
-        planned,
-        was_final,
-        ended,
-        open: columns.number_option()?,
-        current: columns.flag()?,
-        passed: columns.flag()?,
-    };
-    Ok((seq, key, found))
-}
-
-/// Open rows for records that have none any more; they are read from Kafka.
-async fn insert_new(
-    tx: &mut SqliteConnection,
-    new: &[(DeliveryKey, &ReplayRecord)],
-    at: Timestamp,
-    words: &super::words::Words,
-) -> Result<(), StoreError> {
-    const INSERT: Bulk = Bulk {
-        insert: "INSERT INTO open_delivery (position, offset, group_id, state, next_attempt_at, held, asked_at,
-                 record_time, received_at, number, counted, node, message_id, key, type_name)",
-        columns: 15,
-        then: "",
-    };
-    let mut groups: BTreeMap<i64, i64> = BTreeMap::new();
-    for (key, _) in new {
-        if let std::collections::btree_map::Entry::Vacant(entry) = groups.entry(key.position.0) {
-            let group = sqlx::query_scalar("SELECT group_id FROM position WHERE id = ?")
-                .bind(key.position.0)
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(fault)?;
-            entry.insert(group);
-        }
-    }
-    let rows: Vec<(i64, &(DeliveryKey, &ReplayRecord))> = (0_i64..).zip(new).collect();
-    let inserted = INSERT
-        .run(tx, &rows, |arguments, (place, (key, record))| {
-            let at = at.0 + place;
-            arguments.add(key.position.0)?;
-            arguments.add(key.offset.0)?;
-            arguments.add(groups.get(&key.position.0).copied())?;
-            arguments.add(State::Committed.code())?;
-            arguments.add(at)?;
-            arguments.add(0_i64)?;
-            arguments.add(at)?;
-            arguments.add(record.record_time.0)?;
-            arguments.add(at)?;
-            arguments.add(0_i64)?;
-            arguments.add(0_i64)?;
-            arguments.add(words.number(&record.node)?)?;
-            arguments.add(clean(&record.message_id).as_ref())?;
-            arguments.add(record.key.as_deref())?;
-            arguments.add(clean_option(Some(&record.type_name)).as_deref())
-        })
-        .await?;
-    expect_rows("opening deliveries of a replay", rows.len(), inserted)
 }
 
 /// Removes redrives that ended, or were planned and never run, before `before`.
