@@ -1,16 +1,28 @@
 //! The batches that wait for the writer, and what the next transaction takes
 //! of them.
 //!
-//! All groups of a host share one writer. A transaction is small enough that a
-//! group with few outcomes never waits long for those of groups that have many:
-//! a large batch is cut into pieces, which go one after another and let others
-//! pass between them.
+//! All groups of a host share one writer. Where several write, a transaction is
+//! small enough that a group with few outcomes never waits long for those of
+//! groups that have many: a large batch is cut into pieces, which go one after
+//! another and let others pass between them.
+
+use std::time::{Duration, Instant};
 
 use courier_core::message::Offset;
 use courier_core::partition::Answer;
 use tokio::sync::oneshot;
 
 use crate::store::{OutcomeRow, Part};
+
+/// What one transaction writes at most, in rows ([`OutcomeRow::weight`]), while
+/// one group has the writer to itself.
+const ALONE: usize = 1_000;
+/// The same while several groups write: whoever comes next waits for all of it.
+/// Smaller ones cost a busy host a quarter of what it can do, and larger ones
+/// let the others wait longer.
+const SHARED: usize = 500;
+/// How long after two groups wrote one after the other it counts as several.
+const LATELY: Duration = Duration::from_secs(1);
 
 /// A batch on its way to the store.
 #[derive(Debug)]
@@ -52,39 +64,63 @@ impl Waiting {
     }
 }
 
-/// What waits, oldest first. No more than there are owners: each has one batch
-/// under way at most.
+/// What waits.
 #[derive(Default)]
-pub struct Queue(Vec<Waiting>);
+pub struct Queue {
+    /// Oldest first. No more than there are owners: each has one batch under
+    /// way at most.
+    waiting: Vec<Waiting>,
+    /// The group that came last, and when.
+    last: Option<(String, Instant)>,
+    /// Until when several groups count as writing.
+    shared_until: Option<Instant>,
+}
 
 impl Queue {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waiting.is_empty()
     }
 
-    /// What all that waits weighs.
-    pub fn weight(&self) -> usize {
-        self.0.iter().map(|one| one.weight).sum()
+    /// Whether as much waits as one transaction takes.
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.waiting.iter().map(|one| one.weight).sum::<usize>() >= self.most(now)
     }
 
     /// Takes a batch in.
-    pub fn push(&mut self, request: Request) {
-        let weight = request.part.outcomes.iter().map(OutcomeRow::weight).sum();
-        self.0.push(Waiting { request, weight });
+    pub fn push(&mut self, request: Request, now: Instant) {
+        let part = &request.part;
+        match &mut self.last {
+            // One that only moves its position is nobody to wait for.
+            _ if part.outcomes.is_empty() => {}
+            Some((last, at)) if *last == part.group => *at = now,
+            last => {
+                if last.as_ref().is_some_and(|(_, at)| now.duration_since(*at) < LATELY) {
+                    self.shared_until = Some(now + LATELY);
+                }
+                *last = Some((part.group.clone(), now));
+            }
+        }
+        let weight = part.outcomes.iter().map(OutcomeRow::weight).sum();
+        self.waiting.push(Waiting { request, weight });
+    }
+
+    /// What the next transaction may take.
+    fn most(&self, now: Instant) -> usize {
+        if self.shared_until.is_some_and(|until| now < until) { SHARED } else { ALONE }
     }
 
     /// What the next transaction writes, and the batches that it is of.
-    pub fn next_transaction(&mut self, most: usize) -> (Vec<Part>, Vec<Waiting>) {
-        let weights: Vec<usize> = self.0.iter().map(|one| one.weight).collect();
-        let mut shares = share_out(&weights, most).into_iter();
+    pub fn next_transaction(&mut self, now: Instant) -> (Vec<Part>, Vec<Waiting>) {
+        let weights: Vec<usize> = self.waiting.iter().map(|one| one.weight).collect();
+        let mut shares = share_out(&weights, self.most(now)).into_iter();
         let mut parts = Vec::new();
         let mut take = |one: &mut Waiting| {
             let share = shares.next().flatten();
             parts.extend(share.map(|share| one.cut(share)));
             share.is_some()
         };
-        let under_way = self.0.extract_if(.., |one| take(one)).collect();
+        let under_way = self.waiting.extract_if(.., |one| take(one)).collect();
         (parts, under_way)
     }
 
@@ -96,7 +132,7 @@ impl Queue {
                 (true, _) => Answer::Fenced,
                 (false, true) => Answer::Written,
                 (false, false) => {
-                    self.0.push(waiting);
+                    self.waiting.push(waiting);
                     continue;
                 }
             };
@@ -150,8 +186,8 @@ mod tests {
         assert_eq!(shares(&[30, 0]), [Some(10), Some(0)]);
     }
 
-    /// Outcomes `from..to`, each of one row.
-    fn request(position: i64, offsets: std::ops::Range<i64>) -> (Request, oneshot::Receiver<Answer>) {
+    /// Outcomes of a group, each of one row.
+    fn request(group: &str, offsets: std::ops::Range<i64>) -> (Request, oneshot::Receiver<Answer>) {
         let outcome = |offset| OutcomeRow {
             offset: Offset(offset),
             had_row: false,
@@ -174,10 +210,10 @@ mod tests {
             state_writes: Vec::new(),
         };
         let part = Part {
-            group: "g".into(),
+            group: group.into(),
             topic: "t".into(),
             partition: 0,
-            position: PositionId(position),
+            position: PositionId(1),
             epoch: 1,
             next: Offset(offsets.end),
             outcomes: offsets.map(outcome).collect(),
@@ -186,45 +222,71 @@ mod tests {
         (Request { part, answer }, answered)
     }
 
-    /// What a transaction holds: position, offsets, and where it moves to.
-    fn told(parts: &[Part]) -> Vec<(i64, Vec<i64>, i64)> {
-        let offsets = |part: &Part| part.outcomes.iter().map(|outcome| outcome.offset.0).collect();
-        parts.iter().map(|part| (part.position.0, offsets(part), part.next.0)).collect()
+    /// What a transaction holds: groups, offsets, and where positions move to.
+    fn told(parts: &[Part]) -> Vec<(&str, std::ops::Range<i64>, i64)> {
+        let range = |part: &Part| {
+            let offsets: Vec<i64> = part.outcomes.iter().map(|outcome| outcome.offset.0).collect();
+            assert!(offsets.is_sorted(), "outcomes keep their order: {offsets:?}");
+            offsets[0]..offsets[offsets.len() - 1] + 1
+        };
+        parts.iter().map(|part| (part.group.as_str(), range(part), part.next.0)).collect()
     }
+
+    const LARGE: i64 = SHARED as i64 + 200;
 
     #[test]
     fn a_large_batch_goes_in_pieces_and_lets_others_pass() {
-        let mut queue = Queue::default();
-        let (large, mut of_large) = request(1, 0..7);
-        let (small, mut of_small) = request(2, 0..1);
-        queue.push(large);
-        queue.push(small);
-        assert_eq!(queue.weight(), 8);
-        let (parts, under_way) = queue.next_transaction(4);
-        assert_eq!(told(&parts), [(1, vec![0, 1, 2], 0), (2, vec![0], 1)], "the position waits for the last piece");
-        let (third, mut of_third) = request(3, 0..4);
-        queue.push(third);
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (large, mut of_large) = request("large", 0..LARGE);
+        let (small, mut of_small) = request("small", 0..1);
+        queue.push(large, now);
+        assert!(!queue.is_full(now), "alone it may have more");
+        queue.push(small, now);
+        assert!(queue.is_full(now));
+        let (parts, under_way) = queue.next_transaction(now);
+        let first = SHARED as i64 - 1;
+        assert_eq!(told(&parts), [("large", 0..first, 0), ("small", 0..1, 1)], "the position waits for the last piece");
+        let (third, mut of_third) = request("third", 0..SHARED as i64);
+        queue.push(third, now);
         queue.written(under_way, &[]);
         assert_eq!(of_small.try_recv(), Ok(Answer::Written));
         assert!(of_large.try_recv().is_err(), "it is not written yet");
-        // What is left stands behind the one that came meanwhile.
-        let (parts, under_way) = queue.next_transaction(4);
-        assert_eq!(told(&parts), [(3, vec![0, 1, 2, 3], 4)]);
-        queue.written(under_way, &[]);
-        assert_eq!(of_third.try_recv(), Ok(Answer::Written));
-        let (parts, under_way) = queue.next_transaction(4);
-        assert_eq!(told(&parts), [(1, vec![3, 4, 5, 6], 7)]);
+        // What is left stands behind the one that came meanwhile, and is small
+        // enough to go beside half of it.
+        let (parts, under_way) = queue.next_transaction(now);
+        let rest = LARGE - first;
+        let half = SHARED as i64 - rest;
+        assert_eq!(told(&parts), [("third", 0..half, 0), ("large", first..LARGE, LARGE)]);
         queue.written(under_way, &[]);
         assert_eq!(of_large.try_recv(), Ok(Answer::Written));
-        assert!(queue.is_empty() && queue.weight() == 0);
+        let (parts, under_way) = queue.next_transaction(now);
+        assert_eq!(told(&parts), [("third", half..SHARED as i64, SHARED as i64)]);
+        queue.written(under_way, &[]);
+        assert_eq!(of_third.try_recv(), Ok(Answer::Written));
+        assert!(queue.is_empty() && !queue.is_full(now));
+    }
+
+    #[test]
+    fn a_group_that_is_alone_writes_more_at_once() {
+        let (mut queue, begun) = (Queue::default(), Instant::now());
+        let later = begun + LATELY + Duration::from_millis(1);
+        queue.push(request("other", 0..1).0, begun);
+        queue.next_transaction(begun);
+        queue.push(request("large", 0..LARGE).0, later);
+        assert_eq!(told(&queue.next_transaction(later).0), [("large", 0..LARGE, LARGE)]);
+        // The other one is back, and for a while it may come again.
+        queue.push(request("other", 1..2).0, later);
+        queue.next_transaction(later);
+        queue.push(request("large", LARGE..2 * LARGE).0, later);
+        assert_eq!(told(&queue.next_transaction(later).0), [("large", LARGE..LARGE + SHARED as i64, 0)]);
     }
 
     #[test]
     fn a_stale_piece_ends_its_batch() {
-        let mut queue = Queue::default();
-        let (large, mut of_large) = request(1, 0..7);
-        queue.push(large);
-        let (_, under_way) = queue.next_transaction(4);
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (large, mut of_large) = request("large", 0..2 * ALONE as i64);
+        queue.push(large, now);
+        let (_, under_way) = queue.next_transaction(now);
         queue.written(under_way, &[0]);
         assert_eq!(of_large.try_recv(), Ok(Answer::Fenced));
         assert!(queue.is_empty(), "nothing more is written of it");
@@ -232,11 +294,10 @@ mod tests {
 
     #[test]
     fn an_outcome_that_weighs_more_than_a_transaction_goes_alone() {
-        let mut queue = Queue::default();
-        let (mut large, _) = request(1, 0..2);
-        large.part.outcomes[0].state_writes = vec![("key".into(), Some(vec![0; 1024 * 1024].into()))];
-        queue.push(large);
-        let (parts, _) = queue.next_transaction(4);
-        assert_eq!(told(&parts), [(1, vec![0], 0)]);
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (mut large, _) = request("large", 0..2);
+        large.part.outcomes[0].state_writes = vec![("key".into(), Some(vec![0; 2 * 1024 * 1024].into()))];
+        queue.push(large, now);
+        assert_eq!(told(&queue.next_transaction(now).0), [("large", 0..1, 0)]);
     }
 }

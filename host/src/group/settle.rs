@@ -22,11 +22,8 @@ use tokio::sync::{mpsc, watch};
 use super::queue::{Queue, Request};
 use crate::store::{Becomes, OutcomeRow, Part, SharedStore, StoreError, WriterId};
 
-/// What one transaction writes at most, in rows ([`OutcomeRow::weight`]). More
-/// would hardly be faster, and whoever comes next waits for all of it.
-const MAX_WEIGHT: usize = 500;
-/// Time between the beginnings of two transactions while less than [`MAX_WEIGHT`]
-/// waits. One costs a dozen changes of threads and a sync of the disk,
+/// Time between the beginnings of two transactions while less waits than one
+/// takes. One costs a dozen changes of threads and a sync of the disk,
 /// for a single outcome as for a hundred, and a host that wrote as often as it
 /// could would be half busy with that at a tenth of its load. An outcome that
 /// comes after a pause does not wait.
@@ -92,10 +89,10 @@ impl Writer {
         loop {
             if queue.is_empty() {
                 let Some(first) = self.next(&mut requests).await else { return };
-                queue.push(first);
+                queue.push(first, Instant::now());
             }
             self.gather(&mut queue, &mut requests).await;
-            let (parts, under_way) = queue.next_transaction(MAX_WEIGHT);
+            let (parts, under_way) = queue.next_transaction(Instant::now());
             let begun = *self.begun.insert(Instant::now());
             let stale = self.write(&parts).await;
             metrics::histogram!("courier_settle_seconds").record(begun.elapsed().as_secs_f64());
@@ -111,13 +108,14 @@ impl Writer {
         let due = self.begun.map_or_else(Instant::now, |begun| begun + INTERVAL);
         loop {
             while let Ok(next) = requests.try_recv() {
-                queue.push(next);
+                queue.push(next, Instant::now());
             }
-            if queue.weight() >= MAX_WEIGHT || Instant::now() >= due {
+            let now = Instant::now();
+            if queue.is_full(now) || now >= due {
                 return;
             }
             match tokio::time::timeout_at(due.into(), requests.recv()).await {
-                Ok(Some(next)) => queue.push(next),
+                Ok(Some(next)) => queue.push(next, Instant::now()),
                 Ok(None) | Err(_) => return,
             }
         }
