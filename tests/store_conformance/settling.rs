@@ -64,6 +64,20 @@ pub async fn parts_of_an_older_epoch_are_left_out_and_reported(database: Databas
     assert_eq!(new.claim_again().await.next, Offset(1));
 }
 
+/// Beside a part of the present epoch, one of an older epoch of the very same
+/// position is as stale as alone.
+pub async fn parts_of_two_epochs_of_a_position_are_told_apart(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    let older = owner.part(2, vec![handled(0), failed(1)]);
+    owner.claim_again().await;
+    let present = owner.part(1, vec![failed(0)]);
+    assert_eq!(owner.try_settle(&[older, present]).await.unwrap().stale, [0]);
+    assert_eq!(owner.delivery(0).await.map(|row| row.state), Some(State::HandleFail));
+    assert!(owner.delivery(1).await.is_none());
+    assert_eq!(owner.claim_again().await.next, Offset(1));
+}
+
 pub async fn an_outcome_must_know_whether_it_has_an_open_row(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;

@@ -107,7 +107,10 @@ impl Queue {
 
     /// What the next transaction may take.
     fn most(&self, now: Instant) -> usize {
-        if self.shared_until.is_some_and(|until| now < until) { SHARED } else { ALONE }
+        let mut groups = self.waiting.iter().filter(|one| one.weight > 0).map(|one| &one.request.part.group);
+        let first = groups.next();
+        let several = groups.any(|group| Some(group) != first);
+        if several || self.shared_until.is_some_and(|until| now < until) { SHARED } else { ALONE }
     }
 
     /// What the next transaction writes, and the batches that it is of.
@@ -129,7 +132,12 @@ impl Queue {
     pub fn written(&mut self, under_way: Vec<Waiting>, stale: &[usize]) {
         for (at, waiting) in under_way.into_iter().enumerate() {
             let answer = match (stale.contains(&at), waiting.is_written()) {
-                (true, _) => Answer::Fenced,
+                (true, _) => {
+                    // What is left of it is not tried any more.
+                    let left = waiting.request.part.outcomes.len() as u64;
+                    metrics::counter!("courier_stale_writes_total").increment(left);
+                    Answer::Fenced
+                }
                 (false, true) => Answer::Written,
                 (false, false) => {
                     self.waiting.push(waiting);
@@ -146,19 +154,27 @@ impl Queue {
 /// next transaction takes, of `most` in all. The oldest has half of it at
 /// least, so that none waits for ever; the smallest go in whole beside it, so
 /// that a group with few outcomes never waits for those of groups that have
-/// many.
+/// many; and what is left is for the oldest again, and the next ones.
 fn share_out(weights: &[usize], most: usize) -> Vec<Option<usize>> {
     let mut shares = vec![None; weights.len()];
     let Some((&oldest, others)) = weights.split_first() else { return shares };
     let mut smallest: Vec<usize> = (1..=others.len()).collect();
     smallest.sort_by_key(|&at| weights[at]);
-    let mut left = most - oldest.min(most / 2);
+    let half = oldest.min(most / 2);
+    shares[0] = Some(half);
+    let mut left = most - half;
     for at in smallest {
         let Some(rest) = left.checked_sub(weights[at]) else { break };
         left = rest;
         shares[at] = Some(weights[at]);
     }
-    shares[0] = Some(oldest.min(most / 2) + left);
+    for (share, weight) in shares.iter_mut().zip(weights) {
+        let more = left.min(weight - share.unwrap_or(0));
+        if more > 0 {
+            *share = Some(share.unwrap_or(0) + more);
+            left -= more;
+        }
+    }
     shares
 }
 
@@ -178,6 +194,8 @@ mod tests {
         assert_eq!(shares(&[3, 4, 2]), [Some(4), Some(4), Some(2)]);
         // A flood stands before a few: those go beside its first piece.
         assert_eq!(shares(&[30, 6, 1, 6, 2]), [Some(7), None, Some(1), None, Some(2)]);
+        // What the oldest does not need is a piece of the next.
+        assert_eq!(shares(&[6, 6, 1, 6]), [Some(6), Some(3), Some(1), None]);
         // Alone it may have all.
         assert_eq!(shares(&[30]), [Some(10)]);
         // However many are small, the oldest has its half.
@@ -246,21 +264,19 @@ mod tests {
         let (parts, under_way) = queue.next_transaction(now);
         let first = SHARED as i64 - 1;
         assert_eq!(told(&parts), [("large", 0..first, 0), ("small", 0..1, 1)], "the position waits for the last piece");
-        let (third, mut of_third) = request("third", 0..SHARED as i64);
-        queue.push(third, now);
         queue.written(under_way, &[]);
         assert_eq!(of_small.try_recv(), Ok(Answer::Written));
         assert!(of_large.try_recv().is_err(), "it is not written yet");
-        // What is left stands behind the one that came meanwhile, and is small
-        // enough to go beside half of it.
+        // What is left goes with a piece of what came meanwhile.
+        let (third, mut of_third) = request("third", 0..SHARED as i64);
+        queue.push(third, now);
         let (parts, under_way) = queue.next_transaction(now);
-        let rest = LARGE - first;
-        let half = SHARED as i64 - rest;
-        assert_eq!(told(&parts), [("third", 0..half, 0), ("large", first..LARGE, LARGE)]);
+        let cut = SHARED as i64 - (LARGE - first);
+        assert_eq!(told(&parts), [("large", first..LARGE, LARGE), ("third", 0..cut, 0)]);
         queue.written(under_way, &[]);
         assert_eq!(of_large.try_recv(), Ok(Answer::Written));
         let (parts, under_way) = queue.next_transaction(now);
-        assert_eq!(told(&parts), [("third", half..SHARED as i64, SHARED as i64)]);
+        assert_eq!(told(&parts), [("third", cut..SHARED as i64, SHARED as i64)]);
         queue.written(under_way, &[]);
         assert_eq!(of_third.try_recv(), Ok(Answer::Written));
         assert!(queue.is_empty() && !queue.is_full(now));

@@ -60,7 +60,10 @@ impl Settler {
         let (inbox, requests) = mpsc::channel(INBOX);
         let task = Writer { store, writer, sequence: 0, begun: None, up, wake_relay: Box::new(wake_relay) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("settle".into()).spawn(move || runtime.block_on(task.run(requests)))?;
+        std::thread::Builder::new().name("settle".into()).spawn(move || {
+            let _alive = Indispensable;
+            runtime.block_on(task.run(requests));
+        })?;
         Ok(Self { inbox })
     }
 
@@ -70,6 +73,20 @@ impl Settler {
         // The writer lives as long as the process; a closed inbox means that
         // the runtime is going down, and then no answer is wanted.
         let _ = self.inbox.send(request).await;
+    }
+}
+
+/// Ends the process with the thread that panics. Without its writer a host
+/// would keep its partitions and its lease and settle nothing; gone, others take
+/// them over, and it may start again.
+struct Indispensable;
+
+impl Drop for Indispensable {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the writer of outcomes panicked: the host ends");
+            std::process::abort();
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Bytes of a binding's effects that may wait before no more attempts begin.
-/// Those that are under way then still add theirs: `concurrency` times what
-/// one attempt may put out.
+/// Those that are under way then still add theirs: `concurrency` times `batch`
+/// times what one attempt may put out.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// How much of a binding waits to be written.

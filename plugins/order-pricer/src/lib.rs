@@ -3,9 +3,10 @@
 //! `PriceChanged` is sent as a broadcast: every node hears it and writes the
 //! price into the cache that the group's handlers on that node share.
 //! `OrderCreated` is an event: one node handles it, finds the price in its
-//! cache, and publishes `OrderPriced`. A node that has not heard of a price yet
-//! asks for another attempt. Bind it, and grant it the cache and the topic,
-//! with:
+//! cache, and publishes `OrderPriced`. A cache is empty when its node starts, so
+//! prices are kept in the group's state as well, which is durable and slower. An
+//! article without any price yet is worth another attempt. Bind it, and grant it
+//! what it needs, with:
 //!
 //! ```toml
 //! [[binding]]
@@ -17,6 +18,7 @@
 //! max_attempts = 5
 //! [binding.grant]
 //! publish = ["invoice"]
+//! state = true
 //! cache = true
 //! ```
 
@@ -75,14 +77,16 @@ fn pricing(message: Message, ctx: &Context) -> Result<(), Failure> {
 }
 
 fn learn(changed: &PriceChanged, ctx: &Context) -> Result<(), Failure> {
-    ctx.cache_set(&changed.article, changed.price_cents.to_be_bytes())?;
+    let price = changed.price_cents.to_be_bytes();
+    ctx.state_set(&changed.article, price)?;
+    ctx.cache_set(&changed.article, price)?;
     ctx.info(format_args!("{} costs {} cents from now on", changed.article, changed.price_cents));
     Ok(())
 }
 
 fn price(order: OrderCreated, ctx: &Context) -> Result<(), Failure> {
     let Some(price_cents) = known_price(&order.order_name, ctx)? else {
-        return Err(Failure::retry(format_args!("no price of {:?} was heard on this node yet", order.order_name)));
+        return Err(Failure::retry(format_args!("no price of {:?} is known yet", order.order_name)));
     };
     let Some(total_cents) = price_cents.checked_mul(order.quantity) else {
         return Err(Failure::reject(format_args!("{} times {price_cents} cents is no amount", order.quantity)));
@@ -91,9 +95,14 @@ fn price(order: OrderCreated, ctx: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The cache is this group's own, so what stands in it was written by `learn`.
+/// Both are this group's own, so what stands there was written by `learn`. What
+/// comes from the state does not go into the cache: a broadcast may have put a
+/// newer price there meanwhile.
 fn known_price(article: &str, ctx: &Context) -> Result<Option<u64>, Failure> {
-    let known = ctx.cache_get(article)?;
+    let known = match ctx.cache_get(article)? {
+        Some(price) => Some(price),
+        None => ctx.state_get(article)?,
+    };
     Ok(known.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes))
 }
 
@@ -111,6 +120,15 @@ mod tests {
         let ctx = Context::test().event(&changed).build();
         assert_eq!(ctx.deliver(pricing), Ok(()));
         assert_eq!(ctx.cache()["tea"], 350u64.to_be_bytes());
+        assert_eq!(ctx.state()["tea"], 350u64.to_be_bytes());
+    }
+
+    #[test]
+    fn a_node_that_has_just_started_finds_prices_in_the_state() {
+        let ctx = Context::test().event(&order(2)).build();
+        ctx.state_set("tea", 350u64.to_be_bytes()).unwrap();
+        assert_eq!(ctx.deliver(pricing), Ok(()));
+        assert_eq!(ctx.published()[0].event::<OrderPriced>().unwrap().total_cents, 700);
     }
 
     #[test]

@@ -61,8 +61,8 @@ fn words_of(row: &OutcomeRow) -> impl Iterator<Item = &str> {
 struct Locked {
     /// The writer's node as a word.
     node: i32,
-    /// The groups of the positions that are still ours.
-    groups: HashMap<i64, i32>,
+    /// The epochs and groups of the positions that are still ours.
+    positions: HashMap<i64, (i64, i32)>,
 }
 
 /// Moves the writer's sequence and locks the positions whose epochs are still
@@ -77,12 +77,12 @@ async fn lock(tx: &mut PgConnection, writer: WriterId, sequence: i64, parts: &[P
         "WITH advanced AS (
              UPDATE writer SET sequence = $2 WHERE id = $1 AND sequence = $2 - 1 RETURNING node_id
          ), locked AS (
-             SELECT p.id, p.group_id FROM unnest($3::bigint[], $4::bigint[]) AS part (id, epoch)
+             SELECT p.id, p.epoch, p.group_id FROM unnest($3::bigint[], $4::bigint[]) AS part (id, epoch)
              JOIN position p ON p.id = part.id AND p.epoch = part.epoch
              WHERE EXISTS (SELECT FROM advanced)
              ORDER BY p.id FOR UPDATE OF p
          )
-         SELECT a.node_id, l.id, l.group_id FROM advanced a LEFT JOIN locked l ON true",
+         SELECT a.node_id, l.id, l.epoch, l.group_id FROM advanced a LEFT JOIN locked l ON true",
     )
     .bind(writer.0)
     .bind(sequence)
@@ -94,13 +94,13 @@ async fn lock(tx: &mut PgConnection, writer: WriterId, sequence: i64, parts: &[P
     let Some(first) = rows.first() else {
         return Err(out_of_sequence(tx, writer, sequence).await?);
     };
-    let mut groups = HashMap::with_capacity(rows.len());
+    let mut positions = HashMap::with_capacity(rows.len());
     for row in &rows {
         if let Some(position) = row.take::<Option<i64>>("id")? {
-            groups.insert(position, row.take("group_id")?);
+            positions.insert(position, (row.take("epoch")?, row.take("group_id")?));
         }
     }
-    Ok(Locked { node: first.take("node_id")?, groups })
+    Ok(Locked { node: first.take("node_id")?, positions })
 }
 
 /// Why the writer's sequence did not move.
@@ -144,7 +144,9 @@ impl<'a> Batch<'a> {
     fn of(parts: &'a [Part], locked: &Locked, words: &Known<'_>, deltas: &mut Deltas) -> Result<Self, StoreError> {
         let mut batch = Self::default();
         for (index, part) in parts.iter().enumerate() {
-            let Some(group) = locked.groups.get(&part.position.0) else {
+            // What is left of an earlier claim may stand beside the present one's.
+            let Some((_, group)) = locked.positions.get(&part.position.0).filter(|(epoch, _)| *epoch == part.epoch)
+            else {
                 batch.stale.push(index);
                 continue;
             };

@@ -125,11 +125,12 @@ impl<'r> Columns<'r> {
 
 /// A statement that inserts many rows at once.
 ///
-/// Each statement is a trip to the connection's thread and back, about as long
-/// as inserting ten rows, so that rows travel together. The sizes are few, and
-/// each size is prepared once.
+/// Each statement is a trip to the connection's thread and back: on a busy
+/// machine that is far longer than inserting a row. So all rows travel together,
+/// in a statement of the next larger size, whose last places stay unbound: such
+/// a row is none. The sizes are few, and each is prepared once.
 pub struct Bulk {
-    /// Everything up to `VALUES`.
+    /// Everything up to the rows. The first column is never null.
     pub insert: &'static str,
     /// Columns of a row.
     pub columns: usize,
@@ -137,9 +138,9 @@ pub struct Bulk {
     pub then: &'static str,
 }
 
-/// Rows of one statement. The largest stays below SQLite's 32,766 parameters
-/// for tables of up to 127 columns.
-const SIZES: [usize; 4] = [256, 32, 4, 1];
+/// Most rows of one statement, which stays below SQLite's 32,766 parameters for
+/// tables of up to 31 columns. A statement has room for a power of two of them.
+const MAX_ROWS: usize = 1_024;
 
 impl Bulk {
     /// Inserts `rows` and answers how many rows SQLite changed.
@@ -150,18 +151,15 @@ impl Bulk {
         bind: impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError> + Send,
     ) -> Result<u64, StoreError> {
         let mut changed = 0;
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let size = SIZES.into_iter().find(|size| *size <= rest.len()).unwrap_or(1);
-            let (now, later) = rest.split_at(size);
-            rest = later;
+        for rows in rows.chunks(MAX_ROWS) {
             let mut arguments = SqliteArguments::default();
-            arguments.reserve(size * self.columns, 0);
-            for row in now {
+            arguments.reserve(rows.len() * self.columns, 0);
+            for row in rows {
                 bind(&mut arguments, row).map_err(|error| StoreError::Data(error.to_string()))?;
             }
-            let statement = sqlx::query_with(AssertSqlSafe(self.statement(size)), arguments);
-            changed += statement.execute(&mut *connection).await.map_err(fault)?.rows_affected();
+            let statement = self.statement(rows.len().next_power_of_two());
+            let inserted = sqlx::query_with(AssertSqlSafe(statement), arguments).execute(&mut *connection);
+            changed += inserted.await.map_err(fault)?.rows_affected();
         }
         Ok(changed)
     }
@@ -169,7 +167,7 @@ impl Bulk {
     fn statement(&self, rows: usize) -> String {
         let row = format!("({}?)", "?,".repeat(self.columns - 1));
         let all = format!("{row},").repeat(rows - 1);
-        format!("{} VALUES {all}{row} {}", self.insert, self.then)
+        format!("{} SELECT * FROM (VALUES {all}{row}) WHERE column1 IS NOT NULL {}", self.insert, self.then)
     }
 }
 
@@ -180,7 +178,10 @@ mod tests {
     #[test]
     fn a_bulk_statement_has_a_place_for_every_value() {
         let bulk = Bulk { insert: "INSERT INTO t (a, b)", columns: 2, then: "ON CONFLICT DO NOTHING" };
-        assert_eq!(bulk.statement(2), "INSERT INTO t (a, b) VALUES (?,?),(?,?) ON CONFLICT DO NOTHING");
+        assert_eq!(
+            bulk.statement(2),
+            "INSERT INTO t (a, b) SELECT * FROM (VALUES (?,?),(?,?)) WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING"
+        );
     }
 
     #[test]
