@@ -191,7 +191,7 @@ mod tests {
     fn the_oldest_batch_has_its_half_and_the_smallest_go_beside_it() {
         let shares = |weights: &[usize]| share_out(weights, 10);
         assert!(shares(&[]).is_empty());
-        assert_eq!(shares(&[3, 4, 2]), [Some(4), Some(4), Some(2)]);
+        assert_eq!(shares(&[3, 4, 2]), [Some(3), Some(4), Some(2)]);
         // A flood stands before a few: those go beside its first piece.
         assert_eq!(shares(&[30, 6, 1, 6, 2]), [Some(7), None, Some(1), None, Some(2)]);
         // What the oldest does not need is a piece of the next.
