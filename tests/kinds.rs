@@ -90,7 +90,7 @@ impl Shop {
             .await;
         }
         let database = PgPool::connect(&shop).await.unwrap();
-        let (_, schema, _) = hosts[0].cli(&["outbox", "schema", "--for", "postgres"]);
+        let schema = hosts[0].outbox_schema(&["postgres"]);
         sqlx::raw_sql(sqlx::AssertSqlSafe(schema)).execute(&database).await.unwrap();
         sqlx::raw_sql("CREATE TABLE orders (id text PRIMARY KEY)").execute(&database).await.unwrap();
         let publisher = Publisher::new(hosts[0].address()).unwrap().source("shop");

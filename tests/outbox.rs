@@ -21,18 +21,11 @@ fn outbox(name: &str, url: &str) -> String {
     format!("[[outbox]]\nname = \"{name}\"\nurl = \"{url}\"\n")
 }
 
-/// The DDL that the command prints.
-fn schema(host: &Host, arguments: &[&str]) -> String {
-    let (status, printed, errors) = host.cli(&[&["outbox", "schema", "--for"], arguments].concat());
-    assert!(status.success(), "{errors}");
-    printed
-}
-
 /// A sender's database with the table in it.
 async fn sender(host: &Host, arguments: &[&str]) -> (String, PgPool) {
     let url = postgres().create_database().unwrap();
     let pool = PgPoolOptions::new().max_connections(40).connect(&url).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(schema(host, arguments))).execute(&pool).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(host.outbox_schema(arguments))).execute(&pool).await.unwrap();
     (url, pool)
 }
 
@@ -319,7 +312,7 @@ async fn a_sqlite_file_is_shared_with_the_service_that_writes_it() {
         let options: sqlx::sqlite::SqliteConnectOptions = url.parse().unwrap();
         let pool =
             SqlitePool::connect_with(options.create_if_missing(true).pragma("journal_mode", mode)).await.unwrap();
-        sqlx::raw_sql(sqlx::AssertSqlSafe(schema(&prepared, &["sqlite"]))).execute(&pool).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(prepared.outbox_schema(&["sqlite"]))).execute(&pool).await.unwrap();
         let host = Host::builder(mode).table(&outbox("shop", &url)).start().await;
         for number in 0..100 {
             let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
@@ -389,7 +382,7 @@ async fn an_outbox_that_cannot_be_relayed_says_why_and_holds_up_no_other() {
     sqlx::raw_sql("CREATE TABLE courier_outbox (seq bigint, id text, topic text)").execute(&table).await.unwrap();
     state(&host, "bare", "failing", "no column type, key, kind, body").await;
     sqlx::raw_sql("DROP TABLE courier_outbox").execute(&table).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(schema(&host, &["postgres"]))).execute(&table).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(host.outbox_schema(&["postgres"]))).execute(&table).await.unwrap();
     sqlx::query(insert).bind(&topic).execute(&table).await.unwrap();
     emptied(&table, SOON).await;
     assert_eq!(read_topic(kafka().bootstrap(), &topic).await.len(), 2);

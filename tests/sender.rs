@@ -43,7 +43,7 @@ async fn the_client_is_answered_for_each_message() {
     let second = Host::builder("host-2").store_url(&first.store_url()).binding(&binding).table(&outbox).start().await;
     first.upload("scripted", guest("scripted")).await;
     let pool = PgPool::connect(&shop).await.unwrap();
-    let (_, schema, _) = first.cli(&["outbox", "schema", "--for", "postgres"]);
+    let schema = first.outbox_schema(&["postgres"]);
     sqlx::raw_sql(sqlx::AssertSqlSafe(schema)).execute(&pool).await.unwrap();
 
     let publisher = Publisher::new(first.address()).unwrap().source("shop");

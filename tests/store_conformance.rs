@@ -129,6 +129,7 @@ on_both_dialects! {
         a_settle_repeated_after_a_lost_answer_writes_nothing_twice
         parts_of_an_older_epoch_are_left_out_and_reported
         parts_of_two_epochs_of_a_position_are_told_apart
+        a_piece_before_its_position_is_known_to_the_next_claim
         an_outcome_must_know_whether_it_has_an_open_row
         a_delivery_cannot_end_twice
         a_retry_keeps_its_record_and_counts_on

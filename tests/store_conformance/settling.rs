@@ -78,6 +78,23 @@ pub async fn parts_of_two_epochs_of_a_position_are_told_apart(database: Database
     assert_eq!(owner.claim_again().await.next, Offset(1));
 }
 
+/// A batch may come in pieces, and its owner may go between two of them: what
+/// is written above the position is known to the next claim, and is not run or
+/// written again.
+pub async fn a_piece_before_its_position_is_known_to_the_next_claim(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    owner.settle(0, vec![handled(0), failed(1), retrying(2, 1, Some(at(50)))]).await;
+    let rest = owner.part(5, vec![waiting(3), handled(4)]);
+    let claimed = owner.claim_again().await;
+    assert_eq!((claimed.next, claimed.settled.as_slice()), (Offset(0), &[Offset(0), Offset(1)][..]));
+    assert_eq!(claimed.open.iter().map(|row| row.offset).collect::<Vec<_>>(), [Offset(2)]);
+    assert_eq!(owner.try_settle(&[rest]).await.unwrap().stale, [0], "the rest is the older owner's");
+    owner.settle(5, vec![waiting(3), handled(4)]).await;
+    assert_eq!(owner.claim_again().await.next, Offset(5));
+    assert_eq!(owner.totals().await.4, 2, "each is counted once");
+}
+
 pub async fn an_outcome_must_know_whether_it_has_an_open_row(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;

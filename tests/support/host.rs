@@ -311,6 +311,13 @@ impl Host {
         (output.status, text(&output.stdout), text(&output.stderr))
     }
 
+    /// The DDL of an outbox that the command prints: for `postgres`, say.
+    pub fn outbox_schema(&self, arguments: &[&str]) -> String {
+        let (status, printed, errors) = self.cli(&[&["outbox", "schema", "--for"], arguments].concat());
+        assert!(status.success(), "{errors}");
+        printed
+    }
+
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,7 +17,7 @@ use crate::clock::now;
 use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
 use crate::kafka::partition::InHand;
 use crate::publish::{self, GivenUp};
-use crate::store::{DeliveryKey, NewOutbound};
+use crate::store::{DeliveryKey, NewOutbound, StateWrites, bytes_of_effects};
 
 /// W3C Trace Context: what joins the spans of one story.
 const TRACE_HEADER: &str = "traceparent";
@@ -88,7 +88,7 @@ impl Work {
             _ => {}
         }
         let failed = ended.verdict != Verdict::Success;
-        let unwritten = bound.unwritten.take(bytes_of(&outbound, &state_writes) + ended.log.len());
+        let unwritten = bound.unwritten.take(bytes_of_effects(&outbound, &state_writes) + ended.log.len());
         let concluded = Concluded {
             outcome,
             number,
@@ -162,13 +162,6 @@ impl Work {
     }
 }
 
-/// Bytes of what an attempt publishes and stores.
-fn bytes_of(outbound: &[NewOutbound], state_writes: &StateWrites) -> usize {
-    let published: usize = outbound.iter().map(|one| one.record.len()).sum();
-    let stored = state_writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, bytes::Bytes::len));
-    published + stored.sum::<usize>()
-}
-
 /// Where the dead letters of a group go that names no topic of its own.
 #[must_use]
 pub fn dead_letter_topic(topic: &str, group: &str) -> String {
@@ -196,9 +189,6 @@ fn emission(plugin: &str, handled: &Message, outgoing: Outgoing) -> NewOutbound 
         headers,
     })
 }
-
-/// Values that a success writes, by key; none deletes.
-pub type StateWrites = Vec<(String, Option<bytes::Bytes>)>;
 
 /// An attempt that was judged, or a delivery that could not be attempted.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use super::binding::Bound;
 use super::claim::{Begun, Claims, Ready};
 use super::given::Given;
 use super::owner::{self, Handle, Mail, Released};
-use super::{CONFIRM_RETRY, Node, STOP_WAIT, wakeups};
+use super::{CONFIRM_RETRY, Node, STOP_WAIT, range, wakeups};
 use crate::kafka::partition::{Budget, TopicPartition};
 use crate::kafka::source::{Notice, Order, Source, Standing};
 
@@ -347,31 +347,8 @@ impl Following {
         }
     }
 
-    /// Kafka has no record where an owner wanted to go on. Which one it was
-    /// the client does not say, so each is compared with its log.
     async fn out_of_range(&mut self) {
-        let mut again = Vec::new();
-        for (place, owner) in &self.owners {
-            let expected = Offset(owner.expected.load(Ordering::Relaxed));
-            match self.node.tools.log.range(&place.log_topic(), place.partition).await {
-                Ok((low, high)) if expected < low || expected > high => again.push(place.clone()),
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::debug!(group = self.name, %place, %error, "cannot compare a position with its log yet");
-                    let notices = self.notices.clone();
-                    tokio::spawn(async move {
-                        tokio::time::sleep(CONFIRM_RETRY).await;
-                        let _ = notices.send(Notice::OutOfRange);
-                    });
-                    return;
-                }
-            }
-        }
-        if again.is_empty() {
-            // The client reads one of them no more, and nobody can say which.
-            again.extend(self.owners.keys().cloned());
-        }
-        for place in again {
+        for place in range::left_their_logs(&self.name, &self.owners, &self.node.tools.log, &self.notices).await {
             if let Some(owner) = self.owners.remove(&place) {
                 let _ = owner.mail.send(Mail::Lost);
                 self.claim(place);

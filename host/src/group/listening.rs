@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use courier_core::message::{Kind, Offset, Timestamp};
+use courier_core::message::{Kind, Timestamp};
 use courier_core::partition::Release;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::binding::Bound;
 use super::claim::{Claims, Ready};
 use super::owner::{self, Handle, Mail, Released};
-use super::{CONFIRM_RETRY, Node, STOP_WAIT, wakeups};
+use super::{Node, STOP_WAIT, range, wakeups};
 use crate::kafka::lookup::LogError;
 use crate::kafka::partition::{Budget, TopicPartition};
 use crate::kafka::source::{Notice, Order, Source};
@@ -283,27 +283,9 @@ impl Listening {
 
     /// What Kafka no longer has is noticed by a claim, and recorded as lost.
     async fn out_of_range(&mut self) {
-        let mut again = Vec::new();
-        for (place, owner) in &self.owners {
-            let expected = Offset(owner.expected.load(Ordering::Relaxed));
-            match self.node.tools.log.range(&place.log_topic(), place.partition).await {
-                Ok((low, high)) if expected >= low && expected <= high => {}
-                Ok(_) => again.push(place.clone()),
-                Err(error) => {
-                    tracing::debug!(group = self.group, %place, %error, "cannot compare a position with its log yet");
-                    let notices = self.notices.clone();
-                    tokio::spawn(async move {
-                        tokio::time::sleep(CONFIRM_RETRY).await;
-                        let _ = notices.send(Notice::OutOfRange);
-                    });
-                    return;
-                }
-            }
+        for place in range::left_their_logs(&self.group, &self.owners, &self.node.tools.log, &self.notices).await {
+            self.give_up(&place);
         }
-        if again.is_empty() {
-            again.extend(self.owners.keys().cloned());
-        }
-        again.iter().for_each(|place| self.give_up(place));
     }
 
     /// Drops an owner; the next look claims its partition again.

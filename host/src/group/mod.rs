@@ -18,6 +18,7 @@ pub mod outcome;
 pub mod owner;
 pub mod plugins;
 mod queue;
+mod range;
 pub mod redrive;
 pub mod reread;
 pub mod settle;

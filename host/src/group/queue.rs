@@ -50,16 +50,18 @@ impl Waiting {
     /// until then some of what lies below it is not written.
     fn cut(&mut self, most: usize) -> Part {
         let part = &mut self.request.part;
-        let mut weight = 0;
-        let fits = |outcome: &&OutcomeRow| {
-            weight += outcome.weight();
-            weight <= most
-        };
-        let count = part.outcomes.iter().take_while(fits).count().max(1).min(part.outcomes.len());
+        let (mut count, mut weight) = (0, 0);
+        for outcome in &part.outcomes {
+            let next = weight + outcome.weight();
+            if next > most && count > 0 {
+                break;
+            }
+            (count, weight) = (count + 1, next);
+        }
+        self.weight -= weight;
         let left = part.outcomes.split_off(count);
         let next = if left.is_empty() { part.next } else { Offset(0) };
         let outcomes = std::mem::replace(&mut part.outcomes, left);
-        self.weight = part.outcomes.iter().map(OutcomeRow::weight).sum();
         Part { group: part.group.clone(), topic: part.topic.clone(), next, outcomes, ..*part }
     }
 }
@@ -67,8 +69,9 @@ impl Waiting {
 /// What waits.
 #[derive(Default)]
 pub struct Queue {
-    /// Oldest first. No more than there are owners: each has one batch under
-    /// way at most.
+    /// In the order of their turns: as they came, and what is left of one that
+    /// was cut behind the others. No more than there are owners: each has one
+    /// batch under way at most.
     waiting: Vec<Waiting>,
     /// The group that came last, and when.
     last: Option<(String, Instant)>,
@@ -128,25 +131,22 @@ impl Queue {
     }
 
     /// Answers the batches that are written, and those that were `stale`. What
-    /// is left of one waits behind the others.
-    pub fn written(&mut self, under_way: Vec<Waiting>, stale: &[usize]) {
+    /// is left of one waits behind the others; what is left of a stale one is
+    /// not tried any more, and how many outcomes that are is returned.
+    pub fn written(&mut self, under_way: Vec<Waiting>, stale: &[usize]) -> usize {
+        let mut dropped = 0;
         for (at, waiting) in under_way.into_iter().enumerate() {
-            let answer = match (stale.contains(&at), waiting.is_written()) {
-                (true, _) => {
-                    // What is left of it is not tried any more.
-                    let left = waiting.request.part.outcomes.len() as u64;
-                    metrics::counter!("courier_stale_writes_total").increment(left);
-                    Answer::Fenced
-                }
-                (false, true) => Answer::Written,
-                (false, false) => {
-                    self.waiting.push(waiting);
-                    continue;
-                }
-            };
+            let is_stale = stale.contains(&at);
+            if !is_stale && !waiting.is_written() {
+                self.waiting.push(waiting);
+                continue;
+            }
+            let Request { part, answer } = waiting.request;
+            dropped += part.outcomes.len();
             // An owner that is gone was dropped with everything it decided.
-            let _ = waiting.request.answer.send(answer);
+            let _ = answer.send(if is_stale { Answer::Fenced } else { Answer::Written });
         }
+        dropped
     }
 }
 
@@ -303,7 +303,7 @@ mod tests {
         let (large, mut of_large) = request("large", 0..2 * ALONE as i64);
         queue.push(large, now);
         let (_, under_way) = queue.next_transaction(now);
-        queue.written(under_way, &[0]);
+        assert_eq!(queue.written(under_way, &[0]), ALONE, "so many are left and were never tried");
         assert_eq!(of_large.try_recv(), Ok(Answer::Fenced));
         assert!(queue.is_empty(), "nothing more is written of it");
     }

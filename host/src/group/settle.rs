@@ -116,7 +116,10 @@ impl Writer {
             if parts.iter().any(|part| part.outcomes.iter().any(|row| !row.outbound.is_empty())) {
                 (self.wake_relay)();
             }
-            queue.written(under_way, &stale);
+            let dropped = queue.written(under_way, &stale);
+            if dropped > 0 {
+                count_stale(dropped);
+            }
         }
     }
 
@@ -231,7 +234,7 @@ impl Writer {
                     self.came_up();
                     for at in &settled.stale {
                         let part = &parts[*at];
-                        metrics::counter!("courier_stale_writes_total").increment(part.outcomes.len().max(1) as u64);
+                        count_stale(part.outcomes.len().max(1));
                         tracing::warn!(
                             group = part.group,
                             partition = %format!("{}:{}", part.topic, part.partition),
@@ -303,6 +306,10 @@ impl Writer {
             tracing::info!("the store takes outcomes");
         }
     }
+}
+
+fn count_stale(outcomes: usize) {
+    metrics::counter!("courier_stale_writes_total").increment(outcomes as u64);
 }
 
 /// Why the store will not take some parts, however often it is asked.

@@ -192,7 +192,8 @@ pub enum Release {
     Lost,
 }
 
-/// Outcomes to be written in one transaction, in the order they were decided.
+/// Outcomes to be written in the order they were decided. The host may cut them
+/// into several transactions; the position moves with the last of them.
 #[derive(Clone, Debug)]
 pub struct Batch<D> {
     /// The epoch to write under.

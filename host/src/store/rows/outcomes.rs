@@ -35,6 +35,17 @@ pub struct Part {
 /// places in the indexes.
 const BYTES_OF_A_ROW: usize = 1_024;
 
+/// Values that a success writes, by key; none deletes.
+pub type StateWrites = Vec<(String, Option<Bytes>)>;
+
+/// Bytes of what an attempt publishes and stores.
+#[must_use]
+pub fn bytes_of_effects(outbound: &[NewOutbound], state_writes: &StateWrites) -> usize {
+    let published = outbound.iter().map(|one| one.record.len()).sum::<usize>();
+    let stored = state_writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len));
+    published + stored.sum::<usize>()
+}
+
 /// One delivery's outcome and what belongs to it.
 #[derive(Clone, Debug)]
 pub struct OutcomeRow {
@@ -76,7 +87,7 @@ pub struct OutcomeRow {
     /// What goes to Kafka with it: emissions of a success, dead letters.
     pub outbound: Vec<NewOutbound>,
     /// Key/value writes of a success; `None` deletes.
-    pub state_writes: Vec<(String, Option<Bytes>)>,
+    pub state_writes: StateWrites,
 }
 
 impl OutcomeRow {
@@ -89,9 +100,7 @@ impl OutcomeRow {
         };
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let attempts = self.attempts.iter().map(|one| text(&one.reason) + text(&one.log)).sum::<usize>();
-        let outbound = self.outbound.iter().map(|one| one.record.len()).sum::<usize>();
-        let state = self.state_writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len));
-        let bytes = record + attempts + outbound + state.sum::<usize>();
+        let bytes = record + attempts + bytes_of_effects(&self.outbound, &self.state_writes);
         let rows = self.attempts.len() + self.outbound.len() + self.state_writes.len();
         1 + usize::from(record > 0) + rows + bytes / BYTES_OF_A_ROW
     }
