@@ -1,24 +1,21 @@
 //! Opening the file: one connection that writes, a few that read, and one that
 //! copies the log.
 //!
-//! A read transaction that turns into a writing one fails at once, whatever
-//! the busy timeout says, so that nothing that writes ever begins deferred:
-//! [`Connections::write`] begins IMMEDIATE on the one writing connection, and
-//! the readers may only query.
+//! Whatever writes does so on the one writing connection, see
+//! [`writing`](super::writing), and the readers may only query.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqlSafeStr, Transaction};
+use sqlx::{ConnectOptions, SqlSafeStr, SqliteConnection};
 
 use super::checkpoint::Checkpoints;
 use super::fault::{fault, migration_fault};
+use super::script::{Answer, Script};
+use super::writing::{Writer, Writing};
 use crate::store::StoreError;
-
-/// A transaction of the writing connection; dropped, it rolls back.
-pub type Writing = Transaction<'static, sqlx::Sqlite>;
 
 /// Connections that lists and look-ups share.
 const READERS: u32 = 4;
@@ -51,7 +48,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 
 /// The connections of one open store.
 pub struct Connections {
-    writer: SqlitePool,
+    writer: Writer,
     checkpoints: Checkpoints,
     /// Connections that may only query.
     pub readers: SqlitePool,
@@ -76,15 +73,20 @@ impl Connections {
             .foreign_keys(true)
             .statement_cache_capacity(PREPARED_STATEMENTS)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-            .pragma("journal_size_limit", LOG_SIZE_LIMIT);
-        let writer = pool(1).connect_with(options.clone().pragma("cache_size", WRITER_CACHE)).await.map_err(fault)?;
-        Self::migrate(&writer).await?;
+            .pragma("journal_size_limit", LOG_SIZE_LIMIT)
+            // What a statement would undo stays in memory: in a file it is
+            // written, and its pages allocated, by every larger insert.
+            .pragma("temp_store", "MEMORY");
+        let for_writing = options.clone().pragma("cache_size", WRITER_CACHE);
+        let mut writing = for_writing.connect().await.map_err(fault)?;
+        Self::migrate(&mut writing).await?;
+        let writer = Writer::new(writing, for_writing);
         let checkpoints = Checkpoints::start(pool(1).connect_lazy_with(options.clone()));
         let readers = pool(READERS).connect_with(options.pragma("query_only", "ON")).await.map_err(fault)?;
         Ok(Self { writer, checkpoints, readers })
     }
 
-    async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
+    async fn migrate(writer: &mut SqliteConnection) -> Result<(), StoreError> {
         let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
             Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
         });
@@ -93,8 +95,13 @@ impl Connections {
 
     /// Begins a writing transaction, once the one before it has ended.
     pub async fn write(&self) -> Result<Writing, StoreError> {
+        Ok(self.write_after(Script::default()).await?.0)
+    }
+
+    /// Begins a writing transaction with `statements`, in one trip.
+    pub async fn write_after(&self, statements: Script) -> Result<(Writing, Vec<Answer>), StoreError> {
         self.checkpoints.written();
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(fault)
+        self.writer.begin(statements).await
     }
 }
 

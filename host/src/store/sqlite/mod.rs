@@ -4,7 +4,8 @@
 //! It does not serve several hosts, though several processes may open the
 //! file, as the command line does beside a running host.
 //!
-//! [`connect`] opens the file and [`checkpoint`] keeps its log short; each
+//! [`connect`] opens the file, [`writing`] has the transactions, [`script`] saves
+//! trips to a connection's thread, and [`checkpoint`] keeps the log short; each
 //! family of verbs has a file: [`nodes`],
 //! [`positions`] with [`claim`] and [`broadcast`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
 //! [`ask`] and [`dedupe`], [`redrive`] with [`redrive_plan`] and [`redrive_items`], [`seek`], [`plugins`], [`accept`], [`delayed`], [`half`],
@@ -39,6 +40,7 @@ mod redrive;
 mod redrive_items;
 mod redrive_plan;
 mod relay;
+mod script;
 mod seek;
 mod sessions;
 mod settle;
@@ -48,6 +50,7 @@ mod slots;
 mod troubles;
 mod values;
 mod words;
+mod writing;
 
 use std::time::Duration;
 

@@ -162,7 +162,7 @@ impl SqliteStore {
             .fetch_optional(&mut *tx)
             .await
             .map_err(fault)?;
-        tx.rollback().await.map_err(fault)?;
+        tx.commit().await.map_err(fault)?;
         sequence.ok_or_else(|| StoreError::NotFound(format!("there is no writer {}", writer.0)))
     }
 }

@@ -7,12 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use courier_core::message::Timestamp;
 use courier_core::status::State;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Arguments, Row, SqliteConnection};
 
 use super::SqliteStore;
 use super::fault::{commit_fault, fault};
+use super::script::Script;
 use super::settle_rows::{Line, write_attempts, write_final, write_open, write_records};
+use super::slots::Slots;
 use super::values::{Bulk, clean, expect_rows, json};
 use crate::store::{Becomes, OutcomeRow, Part, Settled, StoreError, WriterId};
 
@@ -33,9 +37,15 @@ impl SqliteStore {
         parts: &[Part],
     ) -> Result<Settled, StoreError> {
         self.words.learn(&self.connections, words_of(parts)).await?;
-        let mut tx = self.connections.write().await?;
-        advance(&mut tx, writer, sequence).await?;
-        let (owned, stale) = owned(&mut tx, parts).await?;
+        let (mut tx, head) = self.connections.write_after(head(writer, sequence, parts)?).await?;
+        let [advanced, positions, slots] = head.as_slice() else {
+            return Err(StoreError::Bug(format!("the head of a settle has {} answers", head.len())));
+        };
+        if advanced.changed != 1 {
+            return Err(not_in_turn(&mut tx, writer, sequence).await?);
+        }
+        let (owned, stale) = owned(&positions.rows, parts)?;
+        let slots = Slots::of(&slots.rows)?;
         for part in &owned {
             check_open_rows(&mut tx, part).await?;
         }
@@ -48,7 +58,11 @@ impl SqliteStore {
         for part in &owned {
             remove_finished(&mut tx, part).await?;
         }
-        write_final(&mut tx, &lines).await?;
+        let mut sums = Script::default();
+        let moved = move_positions(&mut sums, &owned)?;
+        count(&mut sums, &lines)?;
+        let answers = write_final(&mut tx, sums, &lines, &slots).await?;
+        expect_rows("moving positions", moved, answers.first().map_or(0, |answer| answer.changed))?;
         write_open(&mut tx, &lines).await?;
         write_records(&mut tx, &lines).await?;
         write_attempts(&mut tx, &lines, &self.words).await?;
@@ -60,8 +74,6 @@ impl SqliteStore {
         .await?;
         super::troubles::write_dead_letters(&mut tx, &lines).await?;
         write_state_values(&mut tx, &lines).await?;
-        move_positions(&mut tx, &owned).await?;
-        count(&mut tx, &lines).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(Settled { stale })
     }
@@ -75,43 +87,46 @@ fn words_of(parts: &[Part]) -> impl Iterator<Item = &str> + Send {
     })
 }
 
-/// Takes the writer's next sequence number, in the transaction that it is for:
-/// if the answer to the commit is lost, the number tells what became of it.
-async fn advance(tx: &mut SqliteConnection, writer: WriterId, sequence: i64) -> Result<(), StoreError> {
-    let advanced = sqlx::query("UPDATE writer SET sequence = ?2 WHERE id = ?1 AND sequence = ?2 - 1")
-        .bind(writer.0)
-        .bind(sequence)
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-    if advanced.rows_affected() == 1 {
-        return Ok(());
-    }
+/// Takes the writer's next sequence number, in the transaction that it is for
+/// (if the answer to the commit is lost, the number tells what became of it),
+/// and asks for what the outcomes are held to.
+fn head(writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Script, StoreError> {
+    let mut head = Script::default();
+    head.push("UPDATE writer SET sequence = sequence + 1 WHERE id = ? AND sequence = ?");
+    head.bind(writer.0)?;
+    head.bind(sequence - 1)?;
+    head.push(
+        "SELECT id, epoch, group_id, EXISTS (SELECT 1 FROM open_delivery WHERE position = id)
+         FROM position WHERE id IN (SELECT value FROM json_each(?))",
+    );
+    head.bind(json(&parts.iter().map(|part| part.position.0).collect::<BTreeSet<_>>())?)?;
+    let settled_at = |outcome: &OutcomeRow| match outcome.to {
+        Becomes::Final { settled_at, .. } => Some(settled_at),
+        Becomes::Open { .. } => None,
+    };
+    let oldest = parts.iter().flat_map(|part| &part.outcomes).filter_map(settled_at).min();
+    Slots::ask(&mut head, oldest.unwrap_or(Timestamp(i64::MAX)))?;
+    Ok(head)
+}
+
+/// Why the writer did not stand where the settle believes.
+async fn not_in_turn(tx: &mut SqliteConnection, writer: WriterId, sequence: i64) -> Result<StoreError, StoreError> {
     let at: Option<i64> = sqlx::query_scalar("SELECT sequence FROM writer WHERE id = ?")
         .bind(writer.0)
         .fetch_optional(tx)
         .await
         .map_err(fault)?;
-    Err(match at {
+    Ok(match at {
         None => StoreError::Fenced(format!("there is no writer {}", writer.0)),
         Some(at) => StoreError::Bug(format!("writer {} settles as {sequence} but stands at {at}", writer.0)),
     })
 }
 
 /// Tells the parts whose epoch is the present one from those that are stale.
-async fn owned<'p>(tx: &mut SqliteConnection, parts: &'p [Part]) -> Result<(Vec<Owned<'p>>, Vec<usize>), StoreError> {
-    let ids: BTreeSet<i64> = parts.iter().map(|part| part.position.0).collect();
-    let rows = sqlx::query(
-        "SELECT id, epoch, group_id, EXISTS (SELECT 1 FROM open_delivery WHERE position = id)
-         FROM position WHERE id IN (SELECT value FROM json_each(?))",
-    )
-    .bind(json(&ids)?)
-    .fetch_all(tx)
-    .await
-    .map_err(fault)?;
-    let mut present = HashMap::with_capacity(rows.len());
-    for row in rows {
-        let (id, epoch, group, has_open) = read4(&row)?;
+fn owned<'p>(positions: &[SqliteRow], parts: &'p [Part]) -> Result<(Vec<Owned<'p>>, Vec<usize>), StoreError> {
+    let mut present = HashMap::with_capacity(positions.len());
+    for row in positions {
+        let (id, epoch, group, has_open) = read4(row)?;
         present.insert(id, (epoch, group, has_open != 0));
     }
     let (mut owned, mut stale) = (Vec::with_capacity(parts.len()), Vec::new());
@@ -124,7 +139,7 @@ async fn owned<'p>(tx: &mut SqliteConnection, parts: &'p [Part]) -> Result<(Vec<
     Ok((owned, stale))
 }
 
-fn read4(row: &sqlx::sqlite::SqliteRow) -> Result<(i64, i64, i64, i64), StoreError> {
+fn read4(row: &SqliteRow) -> Result<(i64, i64, i64, i64), StoreError> {
     let at = |index: usize| row.try_get::<i64, _>(index).map_err(fault);
     Ok((at(0)?, at(1)?, at(2)?, at(3)?))
 }
@@ -247,31 +262,23 @@ async fn write_state_values(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Re
 }
 
 /// Moves the positions on, never back: a claim may have skipped further.
-async fn move_positions(tx: &mut SqliteConnection, owned: &[Owned<'_>]) -> Result<(), StoreError> {
+/// Answers how many.
+fn move_positions(script: &mut Script, owned: &[Owned<'_>]) -> Result<usize, StoreError> {
     let mut moves: BTreeMap<i64, i64> = BTreeMap::new();
     for Owned { part, .. } in owned {
         let next = moves.entry(part.position.0).or_insert(part.next.0);
         *next = part.next.0.max(*next);
     }
     let moves: Vec<_> = moves.into_iter().collect();
-    let moved = sqlx::query(
+    script.push(
         "UPDATE position SET next = max(next, m.value ->> 1) FROM json_each(?) m WHERE position.id = m.value ->> 0",
-    )
-    .bind(json(&moves)?)
-    .execute(tx)
-    .await
-    .map_err(fault)?;
-    expect_rows("moving positions", moves.len(), moved.rows_affected())
+    );
+    script.bind(json(&moves)?)?;
+    Ok(moves.len())
 }
 
 /// Adds to the groups' counters what ended here.
-async fn count(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
-    const ADD: Bulk = Bulk {
-        insert: "INSERT INTO counter (group_id, node, handled, failed)",
-        columns: 4,
-        then: "ON CONFLICT (group_id, node) DO UPDATE
-               SET handled = handled + excluded.handled, failed = failed + excluded.failed",
-    };
+fn count(script: &mut Script, lines: &[Line<'_>]) -> Result<(), StoreError> {
     let mut sums: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
     for line in lines {
         if let Becomes::Final { state, .. } = line.outcome.to {
@@ -279,13 +286,12 @@ async fn count(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), Stor
             if state == State::Handled { *handled += 1 } else { *failed += 1 }
         }
     }
-    let sums: Vec<_> = sums.into_iter().collect();
-    ADD.run(tx, &sums, |arguments, ((group, node), (handled, failed))| {
-        arguments.add(*group)?;
-        arguments.add(*node)?;
-        arguments.add(*handled)?;
-        arguments.add(*failed)
-    })
-    .await?;
-    Ok(())
+    let sums: Vec<_> = sums.iter().map(|((group, node), (handled, failed))| [group, node, handled, failed]).collect();
+    script.push(
+        "INSERT INTO counter (group_id, node, handled, failed)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHERE TRUE
+         ON CONFLICT (group_id, node) DO UPDATE
+         SET handled = handled + excluded.handled, failed = failed + excluded.failed",
+    );
+    script.bind(json(&sums)?)
 }

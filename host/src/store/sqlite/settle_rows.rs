@@ -6,6 +6,7 @@ use sqlx::error::BoxDynError;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, SqliteConnection};
 
+use super::script::{Answer, Script};
 use super::slots::Slots;
 use super::values::{Bulk, clean, clean_option, expect_rows};
 use super::words::Words;
@@ -48,8 +49,13 @@ impl<'o> Line<'o> {
     }
 }
 
-/// Inserts the final rows.
-pub(super) async fn write_final(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
+/// Inserts the final rows after `before`, whose answers it gives.
+pub(super) async fn write_final(
+    tx: &mut SqliteConnection,
+    mut before: Script,
+    lines: &[Line<'_>],
+    slots: &Slots,
+) -> Result<Vec<Answer>, StoreError> {
     const INSERT: Bulk = Bulk {
         insert:
             "INSERT INTO delivery (position, offset, day, group_id, slot, state, settled_at, record_time, received_at,
@@ -64,9 +70,11 @@ pub(super) async fn write_final(tx: &mut SqliteConnection, lines: &[Line<'_>]) -
             Becomes::Open { .. } => None,
         })
         .collect();
-    let slots = Slots::fill(tx, &rows.iter().map(|(_, _, settled_at)| *settled_at).collect::<Vec<_>>()).await?;
-    let inserted = INSERT
-        .run(tx, &rows, |arguments, (line, state, settled_at)| {
+    if let Some(latest) = rows.iter().map(|(_, _, settled_at)| *settled_at).max() {
+        Slots::fill(&mut before, rows.len(), latest)?;
+    }
+    let (answers, inserted) = INSERT
+        .run_after(before, tx, &rows, |arguments, (line, state, settled_at)| {
             arguments.add(line.position.0)?;
             arguments.add(line.outcome.offset.0)?;
             arguments.add(line.outcome.record_time.day())?;
@@ -77,7 +85,8 @@ pub(super) async fn write_final(tx: &mut SqliteConnection, lines: &[Line<'_>]) -
             line.bind_rest(arguments)
         })
         .await?;
-    expect_rows("inserting final rows", rows.len(), inserted)
+    expect_rows("inserting final rows", rows.len(), inserted)?;
+    Ok(answers)
 }
 
 /// Inserts open rows, or changes those that are there. Which of them are there

@@ -9,10 +9,11 @@
 //! every slot, some microseconds each, which only people pay.
 
 use courier_core::message::Timestamp;
-use sqlx::SqliteConnection;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use super::fault::fault;
-use super::values::Columns;
+use super::script::Script;
 use crate::store::StoreError;
 
 /// Rows after which the next slot begins. Twice as many would halve the probes
@@ -26,43 +27,40 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Finds the slots for rows that were settled at `times`, and begins the
-    /// next slot behind them if the newest is full now.
-    pub async fn fill(tx: &mut SqliteConnection, times: &[Timestamp]) -> Result<Self, StoreError> {
-        let (Some(oldest), Some(latest)) = (times.iter().min(), times.iter().max()) else {
-            return Ok(Self { starts: Vec::new() });
-        };
-        let starts = sqlx::query_scalar(
+    /// Asks for the slots of rows that were settled at `oldest` and later.
+    pub fn ask(script: &mut Script, oldest: Timestamp) -> Result<(), StoreError> {
+        script.push(
             "SELECT start_at FROM slot WHERE start_at >= (SELECT max(start_at) FROM slot WHERE start_at <= ?)
              ORDER BY start_at DESC",
-        )
-        .bind(oldest.0)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(fault)?;
-        // Rows of an older slot are counted here as well; they are few, and
-        // the size of a slot is a rule of thumb.
-        let filled = sqlx::query(
-            "UPDATE slot SET rows = rows + ?, last_at = max(last_at, ?)
-             WHERE start_at = (SELECT max(start_at) FROM slot) RETURNING rows, last_at",
-        )
-        .bind(super::slices::rows(times.len()))
-        .bind(latest.0)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(fault)?;
-        let mut columns = Columns::of(&filled);
-        let (rows, last_at): (i64, i64) = (columns.take()?, columns.take()?);
-        if rows >= SLOT_ROWS {
-            // After everything in the full slot, so that no row of it would
-            // fall in the new one. At the end of time none can begin.
-            sqlx::query("INSERT INTO slot (start_at, last_at, rows) VALUES (?1, ?1, 0) ON CONFLICT DO NOTHING")
-                .bind(last_at.saturating_add(1))
-                .execute(tx)
-                .await
-                .map_err(fault)?;
-        }
+        );
+        script.bind(oldest.0)
+    }
+
+    /// What was answered.
+    pub fn of(rows: &[SqliteRow]) -> Result<Self, StoreError> {
+        let starts = rows.iter().map(|row| row.try_get(0).map_err(fault)).collect::<Result<_, _>>()?;
         Ok(Self { starts })
+    }
+
+    /// Counts `rows` into the newest slot, and begins the next one behind them
+    /// if it is full now: after everything in the full slot, so that no row of
+    /// it would fall in the new one. At the end of time none can begin.
+    ///
+    /// Rows of an older slot are counted there as well; they are few, and the
+    /// size of a slot is a rule of thumb.
+    pub fn fill(script: &mut Script, rows: usize, latest: Timestamp) -> Result<(), StoreError> {
+        script.push(
+            "UPDATE slot SET rows = rows + ?, last_at = max(last_at, ?)
+             WHERE start_at = (SELECT max(start_at) FROM slot)",
+        );
+        script.bind(super::slices::rows(rows))?;
+        script.bind(latest.0)?;
+        script.push(
+            "INSERT INTO slot (start_at, last_at, rows) SELECT last_at + 1, last_at + 1, 0 FROM slot
+             WHERE start_at = (SELECT max(start_at) FROM slot) AND rows >= ? AND last_at < ? ON CONFLICT DO NOTHING",
+        );
+        script.bind(SLOT_ROWS)?;
+        script.bind(i64::MAX)
     }
 
     /// The start of the slot that `time` falls in.

@@ -9,9 +9,10 @@ use courier_core::status::State;
 use courier_core::verdict::Verdict;
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, AssertSqlSafe, Decode, Row, Sqlite, SqliteConnection, Type};
+use sqlx::{Arguments, Decode, Row, Sqlite, SqliteConnection, Type};
 
 use super::fault::fault;
+use super::script::{Answer, Script};
 use crate::store::StoreError;
 
 /// The store's clock. SQLite runs in this process, so it is the host's.
@@ -125,10 +126,10 @@ impl<'r> Columns<'r> {
 
 /// A statement that inserts many rows at once.
 ///
-/// Each statement is a trip to the connection's thread and back: on a busy
-/// machine that is far longer than inserting a row. So all rows travel together,
-/// in a statement of the next larger size, whose last places stay unbound: such
-/// a row is none. The sizes are few, and each is prepared once.
+/// A trip to the connection's thread is far longer than inserting a row, see
+/// [`script`](super::script). So all rows travel together, in a statement of the
+/// next larger size, whose last places stay unbound: such a row is none. The
+/// sizes are few, and each is prepared once.
 pub struct Bulk {
     /// Everything up to the rows. The first column is never null.
     pub insert: &'static str,
@@ -150,18 +151,36 @@ impl Bulk {
         rows: &[T],
         bind: impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError> + Send,
     ) -> Result<u64, StoreError> {
-        let mut changed = 0;
-        for rows in rows.chunks(MAX_ROWS) {
-            let mut arguments = SqliteArguments::default();
-            arguments.reserve(rows.len() * self.columns, 0);
-            for row in rows {
-                bind(&mut arguments, row).map_err(|error| StoreError::Data(error.to_string()))?;
-            }
-            let statement = self.statement(rows.len().next_power_of_two());
-            let inserted = sqlx::query_with(AssertSqlSafe(statement), arguments).execute(&mut *connection);
-            changed += inserted.await.map_err(fault)?.rows_affected();
+        Ok(self.run_after(Script::default(), connection, rows, bind).await?.1)
+    }
+
+    /// Runs `before`, and inserts `rows` in the same trip. Answers for the
+    /// statements before, and how many rows SQLite changed.
+    pub async fn run_after<T: Sync>(
+        &self,
+        mut before: Script,
+        connection: &mut SqliteConnection,
+        rows: &[T],
+        bind: impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError> + Send,
+    ) -> Result<(Vec<Answer>, u64), StoreError> {
+        if rows.is_empty() {
+            return Ok((before.run(connection).await?, 0));
         }
-        Ok(changed)
+        let (mut answers, mut changed) = (Vec::new(), 0);
+        for rows in rows.chunks(MAX_ROWS) {
+            let mut script = std::mem::take(&mut before);
+            // The last statement of its script: its unbound places must not
+            // take the values of another.
+            script.push(&self.statement(rows.len().next_power_of_two()));
+            script.arguments.reserve(rows.len() * self.columns, 0);
+            for row in rows {
+                bind(&mut script.arguments, row).map_err(|error| StoreError::Data(error.to_string()))?;
+            }
+            let mut answered = script.run(&mut *connection).await?;
+            changed += answered.pop().map_or(0, |inserted| inserted.changed);
+            answers.extend(answered);
+        }
+        Ok((answers, changed))
     }
 
     fn statement(&self, rows: usize) -> String {

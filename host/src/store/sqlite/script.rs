@@ -1,0 +1,75 @@
+//! Several statements in one trip to the connection's thread.
+//!
+//! A connection has a thread of its own, and each statement is a trip to it and
+//! back. On a busy machine the two changes of threads take far longer than most
+//! statements, so that those which need not wait for each other's answers travel
+//! together.
+
+use futures::TryStreamExt;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments, AssertSqlSafe, Either, Encode, Executor, Sqlite, SqliteConnection, Type};
+
+use super::fault::fault;
+use crate::store::StoreError;
+
+/// Statements and their values, each `?` of them in its turn.
+#[derive(Default)]
+pub struct Script {
+    sql: String,
+    /// The values.
+    pub arguments: SqliteArguments,
+}
+
+/// What a statement of a script answered.
+#[derive(Default)]
+pub struct Answer {
+    /// Its rows.
+    pub rows: Vec<SqliteRow>,
+    /// How many rows it changed.
+    pub changed: u64,
+}
+
+impl Script {
+    /// Adds a statement to the end. Its text should not differ from time to
+    /// time: a script is prepared once for each text that it has as a whole.
+    pub fn push(&mut self, statement: &str) {
+        if !self.sql.is_empty() {
+            self.sql.push(';');
+        }
+        self.sql.push_str(statement);
+    }
+
+    /// Adds the value of the next `?`.
+    pub fn bind<'v>(&mut self, value: impl Encode<'v, Sqlite> + Type<Sqlite>) -> Result<(), StoreError> {
+        self.arguments.add(value).map_err(|error| StoreError::Data(error.to_string()))
+    }
+
+    /// The same statements, in a transaction that they begin. Nothing that
+    /// writes ever begins deferred: a transaction that read and then wants to
+    /// write fails at once, whatever the busy timeout says.
+    #[must_use]
+    pub fn in_transaction(self) -> Self {
+        Self { sql: format!("BEGIN IMMEDIATE;{}", self.sql), ..self }
+    }
+
+    /// Runs the statements and answers for each. It ends with the first that
+    /// fails.
+    pub async fn run(self, connection: &mut SqliteConnection) -> Result<Vec<Answer>, StoreError> {
+        let mut answers = Vec::new();
+        if self.sql.is_empty() {
+            return Ok(answers);
+        }
+        let mut answer = Answer::default();
+        let mut steps = connection.fetch_many(sqlx::query_with(AssertSqlSafe(self.sql), self.arguments));
+        while let Some(step) = steps.try_next().await.map_err(fault)? {
+            match step {
+                Either::Right(row) => answer.rows.push(row),
+                Either::Left(done) => {
+                    answer.changed = done.rows_affected();
+                    answers.push(std::mem::take(&mut answer));
+                }
+            }
+        }
+        Ok(answers)
+    }
+}
