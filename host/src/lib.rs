@@ -13,6 +13,7 @@ pub mod cli;
 pub mod serve;
 
 pub mod clock;
+pub mod processors;
 pub mod shutdown;
 pub mod tally;
 pub mod telemetry;

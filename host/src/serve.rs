@@ -38,6 +38,7 @@ use crate::group::Node;
 use crate::group::owner::Tools;
 use crate::group::plugins::Plugins;
 use crate::group::redrive::Runner;
+use crate::group::restraint::Restraints;
 use crate::group::settle::Settler;
 use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
@@ -131,6 +132,7 @@ impl Host {
         let plugins = Plugins::start(Arc::clone(&store), engine.clone(), joined.writer);
 
         let name = Arc::clone(&node);
+        let restraints = Restraints::default();
         let node = Node {
             tools: Tools { settler, store: Arc::clone(&store), log: log.clone(), node: Arc::clone(&node) },
             writer: joined.writer,
@@ -138,12 +140,14 @@ impl Host {
             state: Arc::new(ports::State(Arc::clone(&store))),
             store_up: store_up.clone(),
             consumer: consumers(&clients, &node),
+            restraints: restraints.clone(),
         };
         let fleet = Arc::new(Fleet::new(node, Arc::clone(&plugins)));
         let heard = Arc::new(Heard::default());
 
         let mut upkeep = tokio::task::JoinSet::new();
         upkeep.spawn(Arc::clone(&fleet).follow());
+        upkeep.spawn(restraints.keep());
         upkeep.spawn(upkeep::watch_ends(log.clone(), Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&heard)));
         upkeep.spawn(upkeep::watch_broadcasts(Arc::clone(&store), Arc::clone(&fleet)));
         upkeep.spawn(upkeep::gauge_totals(Arc::clone(&store)));

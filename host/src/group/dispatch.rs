@@ -14,15 +14,20 @@ use tokio::sync::watch;
 use super::binding::{Bound, Plugin};
 use super::delivery::Work;
 use super::gate::Gate;
+use super::pace::Pace;
+use super::restraint::Member;
 use crate::config::Isolation;
 use crate::engine::{Call, Ended, Prepared, Sandbox, World};
 
 /// Runs deliveries until the queue closes.
-pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, mut store_up: watch::Receiver<bool>) {
+pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, member: Arc<Member>, mut store_up: watch::Receiver<bool>) {
     let mut gate = bound.keeper.watch();
     let mut plugin = bound.plugin.clone();
     while let Some(work) = bound.turns.next().await {
-        let Some((work, version)) = permit(&bound, work, &mut gate, &mut plugin, &mut store_up).await else { continue };
+        let pace = &member.pace;
+        let Some((work, version)) = permit(&bound, work, pace, &mut gate, &mut plugin, &mut store_up).await else {
+            continue;
+        };
         let mut batch = vec![work];
         if takes_batches(&bound, &version) {
             while batch.len() < bound.binding.batch.max(1)
@@ -32,7 +37,7 @@ pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, mut store_up: watch::
                 if next.owner.no_more.is_cancelled() { next.give_back() } else { batch.push(next) }
             }
         }
-        run(&bound, &version, &mut sandbox, batch).await;
+        run(&bound, &version, pace, &mut sandbox, batch).await;
     }
 }
 
@@ -46,11 +51,16 @@ fn takes_batches(bound: &Bound, version: &Prepared) -> bool {
 async fn permit(
     bound: &Bound,
     mut work: Work,
+    pace: &Pace,
     gate: &mut watch::Receiver<Gate>,
     plugin: &mut watch::Receiver<Plugin>,
     store_up: &mut watch::Receiver<bool>,
 ) -> Option<(Work, Arc<Prepared>)> {
     let stopped = work.owner.no_more.clone();
+    tokio::select! {
+        () = stopped.cancelled() => {}
+        () = pace.turn() => {}
+    }
     loop {
         // A probe that does not come to its attempt is another delivery's.
         if std::mem::take(&mut work.probe) {
@@ -112,7 +122,7 @@ async fn permit(
     }
 }
 
-async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, sandbox: &mut Sandbox, batch: Vec<Work>) {
+async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, pace: &Pace, sandbox: &mut Sandbox, batch: Vec<Work>) {
     // All items of a batch may belong to different owners; the first one to be
     // given up ends it for all, and what is handed back runs again.
     let ended = {
@@ -125,6 +135,7 @@ async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, sandbox: &mut Sandbox,
     };
     match ended {
         Some(ended) => {
+            pace.ended(ended.len());
             for (work, ended) in batch.into_iter().zip(ended) {
                 work.conclude(bound, version, ended);
             }

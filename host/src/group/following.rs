@@ -69,7 +69,14 @@ pub struct Following {
 
 impl Following {
     /// Follows the group until it is to stop, then drains and leaves it.
-    pub async fn run(node: Node, name: String, bindings: Vec<Arc<Bound>>, stop: CancellationToken, asked: Arc<Notify>) {
+    pub async fn run(
+        node: Node,
+        name: String,
+        bindings: Vec<Arc<Bound>>,
+        budget: Arc<Budget>,
+        stop: CancellationToken,
+        asked: Arc<Notify>,
+    ) {
         let (released, releases) = mpsc::unbounded_channel();
         let (notices, _) = mpsc::unbounded_channel();
         let following = Self {
@@ -77,7 +84,7 @@ impl Following {
             node,
             name,
             bindings,
-            budget: Arc::default(),
+            budget,
             notices,
             released,
             owners: HashMap::new(),

@@ -16,11 +16,13 @@ mod given;
 mod listening;
 pub mod outcome;
 pub mod owner;
+mod pace;
 pub mod plugins;
 mod queue;
 mod range;
 pub mod redrive;
 pub mod reread;
+pub mod restraint;
 pub mod settle;
 mod sweep;
 mod tail;
@@ -39,6 +41,7 @@ use self::binding::Bound;
 use self::following::Following;
 use self::listening::Listening;
 use self::owner::Tools;
+use self::restraint::Restraints;
 use crate::engine::{Engine, LogBudget, NodeCache, Sandbox, StateSource};
 use crate::store::WriterId;
 
@@ -70,6 +73,8 @@ pub struct Node {
     pub store_up: watch::Receiver<bool>,
     /// How consumers are configured, but for their group.
     pub consumer: ClientConfig,
+    /// Holds back the groups that are behind.
+    pub restraints: Restraints,
 }
 
 /// A running group.
@@ -93,10 +98,16 @@ impl Group {
     /// When the operating system gives no threads.
     pub fn start(node: Node, name: String, bindings: Vec<Arc<Bound>>) -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let concurrency = bindings.iter().map(|bound| bound.binding.concurrency).sum();
+        let member = node.restraints.join(&name, concurrency);
+        let counted = Arc::clone(&member);
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores)
             .thread_name(format!("run {name}"))
-            .on_thread_start(give_way)
+            .on_thread_start(move || {
+                give_way();
+                counted.threads.join();
+            })
             .enable_all()
             .build()?;
         let (cache, logs) = (NodeCache::new(CACHE_BYTES), LogBudget::default());
@@ -109,7 +120,7 @@ impl Group {
                     logs.clone(),
                     Arc::clone(&node.state),
                 );
-                threads.spawn(dispatch::work(Arc::clone(bound), sandbox, node.store_up.clone()));
+                threads.spawn(dispatch::work(Arc::clone(bound), sandbox, Arc::clone(&member), node.store_up.clone()));
             }
             tokio::spawn(dispatch::keep_gate(Arc::clone(bound)));
         }
@@ -117,7 +128,14 @@ impl Group {
         let asked: [Arc<Notify>; 2] = Default::default();
         let listening =
             Listening::run(node.clone(), name.clone(), bindings.clone(), stop.clone(), Arc::clone(&asked[1]));
-        let following = Following::run(node, name.clone(), bindings.clone(), stop.clone(), Arc::clone(&asked[0]));
+        let following = Following::run(
+            node,
+            name.clone(),
+            bindings.clone(),
+            Arc::clone(&member.budget),
+            stop.clone(),
+            Arc::clone(&asked[0]),
+        );
         let tasks = [tokio::spawn(following), tokio::spawn(listening)];
         Ok(Self { name, bindings, stop, asked, tasks, threads: Some(threads) })
     }

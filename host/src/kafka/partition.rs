@@ -60,6 +60,12 @@ impl Budget {
             || self.bytes.load(Ordering::Relaxed) >= MAX_BUFFERED_BYTES
     }
 
+    /// Records that the group has in memory.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.records.load(Ordering::Relaxed)
+    }
+
     fn take(self: &Arc<Self>, bytes: usize) -> Share {
         self.records.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);

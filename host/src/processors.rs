@@ -1,0 +1,178 @@
+//! How busy the processors are that this process may use, and how much of them
+//! some threads took.
+//!
+//! Linux tells in `/proc` how long each processor was idle, and which of them a
+//! process may use (proc(5)). A container may have less than that: then what the
+//! process used itself says more.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Units of the times in `/proc` in a second (`USER_HZ`), fixed on Linux.
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// Compares what it sees with what it saw before.
+#[derive(Debug, Default)]
+pub struct Processors {
+    last: Option<Sight>,
+}
+
+/// What the counters showed.
+#[derive(Debug)]
+struct Sight {
+    at: Instant,
+    /// Ticks of all processors that may be used, and those that were idle.
+    all: u64,
+    idle: u64,
+    /// Ticks that this process used.
+    own: u64,
+}
+
+impl Processors {
+    /// The part of their time that the processors were busy since it was asked
+    /// before, from 0 to 1. None the first time, and where nobody tells.
+    pub fn busy(&mut self) -> Option<f64> {
+        let now = look()?;
+        let before = self.last.replace(now)?;
+        let now = self.last.as_ref()?;
+        let all = now.all.saturating_sub(before.all) as f64;
+        let idle = now.idle.saturating_sub(before.idle) as f64;
+        let seconds = now.at.duration_since(before.at).max(Duration::from_millis(1)).as_secs_f64();
+        let allowed = std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64);
+        let own = now.own.saturating_sub(before.own) as f64 / TICKS_A_SECOND / seconds / allowed;
+        let system = if all > 0.0 { 1.0 - idle / all } else { 0.0 };
+        Some(system.max(own).clamp(0.0, 1.0))
+    }
+}
+
+/// The processor time of some threads of this process.
+#[derive(Debug, Default)]
+pub struct Threads(Mutex<Vec<libc::clockid_t>>);
+
+impl Threads {
+    /// Counts the calling thread in.
+    pub fn join(&self) {
+        let mut clock = 0;
+        // SAFETY: the thread that asks lives, and `clock` is a valid place for
+        // the call to write to.
+        if unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) } == 0 {
+            self.clocks().push(clock);
+        }
+    }
+
+    /// What those of them that live have used.
+    pub fn used(&self) -> Duration {
+        self.clocks().iter().filter_map(|clock| shown(*clock)).sum()
+    }
+
+    fn clocks(&self) -> std::sync::MutexGuard<'_, Vec<libc::clockid_t>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a clock shows; none of a thread that has ended.
+fn shown(clock: libc::clockid_t) -> Option<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the call to write to, and any number
+    // may be asked for.
+    let failed = unsafe { libc::clock_gettime(clock, &raw mut time) } != 0;
+    if failed {
+        return None;
+    }
+    Some(Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?))
+}
+
+fn look() -> Option<Sight> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let (all, idle) = times(&read("/proc/stat")?, &allowed(&read("/proc/self/status")?)?);
+    Some(Sight { at: Instant::now(), all, idle, own: used(&read("/proc/self/stat")?)? })
+}
+
+/// The processors that `/proc/self/status` allows, as ranges of their numbers.
+fn allowed(status: &str) -> Option<Vec<(u32, u32)>> {
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some((first.parse().ok()?, last.parse().ok()?))
+    };
+    list.trim().split(',').map(range).collect()
+}
+
+/// All ticks and the idle ones of those processors in `/proc/stat`.
+fn times(stat: &str, allowed: &[(u32, u32)]) -> (u64, u64) {
+    let (mut all, mut idle) = (0, 0);
+    for line in stat.lines() {
+        let mut columns = line.split_ascii_whitespace();
+        let number = columns.next().and_then(|name| name.strip_prefix("cpu")).and_then(|number| number.parse().ok());
+        let Some(number) = number else { continue };
+        if !allowed.iter().any(|(first, last)| (*first..=*last).contains(&number)) {
+            continue;
+        }
+        // user, nice, system, idle, iowait, irq, softirq, steal; time of guests
+        // is part of user.
+        let ticks: Vec<u64> = columns.take(8).filter_map(|ticks| ticks.parse().ok()).collect();
+        all += ticks.iter().sum::<u64>();
+        idle += ticks.iter().skip(3).take(2).sum::<u64>();
+    }
+    (all, idle)
+}
+
+/// The ticks of user and system time in `/proc/self/stat`, which are the 14th
+/// and 15th field; the second, in parentheses, may hold anything.
+fn used(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_processors_count_that_may_be_used() {
+        let ranges = allowed("Name:\tcourier\nCpus_allowed:\tb\nCpus_allowed_list:\t0-1,3\n").unwrap();
+        assert_eq!(ranges, [(0, 1), (3, 3)]);
+        let stat = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 40 5 6 7 8 9 10\ncpu2 100 0 0 100 0 0 0 0 0 0\n\
+                    cpu3 10 0 0 20 0 0 0 0 0 0\nintr 1 2 3\n";
+        assert_eq!(times(stat, &ranges), (72 + 30, 45 + 20));
+        assert!(allowed("Name:\tcourier\n").is_none());
+    }
+
+    #[test]
+    fn a_process_may_have_any_name() {
+        assert_eq!(used("7 (a ) b) S 1 1 1 0 -1 4194560 1 0 0 0 250 50 0 0 20 0"), Some(300));
+        assert_eq!(used("nothing"), None);
+    }
+
+    #[test]
+    fn only_threads_that_joined_are_counted() {
+        let threads = Threads::default();
+        let work = |joins: bool| {
+            if joins {
+                threads.join();
+            }
+            let until = Instant::now() + Duration::from_millis(50);
+            while Instant::now() < until {}
+            threads.used()
+        };
+        let used = std::thread::scope(|scope| {
+            let (other, one) = (scope.spawn(|| work(false)), scope.spawn(|| work(true)));
+            other.join().unwrap();
+            one.join().unwrap()
+        });
+        assert!(used > Duration::ZERO && used < Duration::from_millis(80), "{used:?}");
+        assert_eq!(threads.used(), Duration::ZERO, "it has ended");
+    }
+
+    #[test]
+    fn a_busy_process_is_seen() {
+        let mut processors = Processors::default();
+        assert!(processors.busy().is_none(), "there is nothing to compare with");
+        let until = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < until {}
+        let busy = processors.busy().expect("Linux tells");
+        let allowed = std::thread::available_parallelism().unwrap().get() as f64;
+        assert!(busy > 0.3 / allowed && busy <= 1.0, "{busy} of {allowed}");
+    }
+}
