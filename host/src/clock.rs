@@ -7,3 +7,14 @@ use courier_core::message::Timestamp;
 pub fn now() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_microsecond())
 }
+
+/// What a clock of the system shows, in nanoseconds. One that there is not, such
+/// as that of a thread that has ended, shows none.
+#[must_use]
+pub fn nanos(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the call to write to. The call fails
+    // only for clocks that do not exist; then the time reads as zero.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}

@@ -17,6 +17,7 @@ use std::time::Duration;
 use wasmtime::EngineWeak;
 
 use super::limits::{IDLE_TICKS, TICK};
+use crate::clock::nanos;
 
 /// The thread that advances epochs, and what tells it whether to.
 pub(super) struct Ticker {
@@ -209,15 +210,6 @@ impl<F: Future + Unpin> Future for Metered<F> {
             Poll::Pending => Poll::Pending,
         }
     }
-}
-
-/// What a clock of the system shows, in nanoseconds.
-fn nanos(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the call to write to. The call fails
-    // only for clocks that do not exist; then the time reads as zero.
-    unsafe { libc::clock_gettime(clock, &raw mut time) };
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 #[cfg(test)]

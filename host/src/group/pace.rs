@@ -30,9 +30,8 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        let counts = [const { AtomicU64::new(0) }; 3];
-        let [begun, ended, spacing] = counts;
-        Self { begun, ended, spacing, next: Mutex::new(Instant::now()) }
+        let zero = AtomicU64::default;
+        Self { begun: zero(), ended: zero(), spacing: zero(), next: Mutex::new(Instant::now()) }
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::pace::Pace;
 use crate::kafka::partition::Budget;
-use crate::processors::{Processors, Threads};
+use crate::processors::{Processors, Threads, count};
 
 /// Time between two looks. The counters of the system have steps of 10 ms.
 const LOOK: Duration = Duration::from_millis(250);
@@ -95,9 +95,9 @@ impl Restraints {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            let members = self.members();
-            watched.retain(|one| members.iter().any(|member| Arc::ptr_eq(&one.member, member)));
-            for member in members {
+            // First those that left: what is watched is held by this task too.
+            watched.retain_mut(Watched::stays);
+            for member in self.members() {
                 if !watched.iter().any(|one| Arc::ptr_eq(&one.member, &member)) {
                     watched.push(Watched::new(member));
                 }
@@ -153,6 +153,15 @@ impl Watched {
         let (begun, ended) = member.pace.so_far();
         let cost = Cost { begun, used, average: 0.0 };
         Self { member, at: Instant::now(), ended, used, worked: None, cost, held: None }
+    }
+
+    /// Whether the group is still there. One that left is held no more.
+    fn stays(&mut self) -> bool {
+        let stays = Arc::strong_count(&self.member) > 1;
+        if !stays {
+            self.hold(None);
+        }
+        stays
     }
 
     fn look(&mut self) -> Sight {
@@ -250,11 +259,6 @@ fn fair_share(mut wants: Vec<f64>, processors: f64) -> f64 {
     f64::INFINITY
 }
 
-/// Processors that this process may use.
-fn count() -> f64 {
-    std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,7 +318,10 @@ mod tests {
         member.pace.ended(3);
         let sight = watched.look();
         assert!(sight.works && !sight.is_behind, "{sight:?}");
-        drop((member, watched));
+        assert!(watched.stays());
+        drop(member);
+        assert!(!watched.stays(), "nobody else has it");
+        drop(watched);
         assert!(restraints.members().is_empty(), "it has left");
     }
 }
