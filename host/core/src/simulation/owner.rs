@@ -24,6 +24,8 @@ pub struct Owner {
     pub paused: bool,
     pub draining: bool,
     under_way: Option<Arc<Batch<u64>>>,
+    /// Outcomes of it that are durable already, as pieces.
+    written: usize,
     sequence: u64,
     pub durable: Offset,
     due_at: Option<Timestamp>,
@@ -90,6 +92,7 @@ impl World {
             paused: false,
             draining: false,
             under_way: None,
+            written: 0,
             sequence: 0,
             due_at: None,
             flush_at: None,
@@ -239,12 +242,16 @@ impl World {
             return Err(format!("{} is to be written and its record is gone", write.offset));
         }
         match &owner.under_way {
-            None => owner.sequence += 1,
+            None => (owner.sequence, owner.written) = (owner.sequence + 1, 0),
             Some(earlier) if Arc::ptr_eq(earlier, &batch) => {}
             Some(_) => return Err("a batch is sent while another is under way".to_owned()),
         }
         owner.under_way = Some(Arc::clone(&batch));
         let (partition, sequence, draining) = (owner.partition, owner.sequence, owner.draining);
+        let batch = match owner.written {
+            0 => batch,
+            written => Arc::new(Batch { writes: batch.writes[written..].to_vec(), ..(*batch).clone() }),
+        };
         let batch = match self.bug {
             Some(Bug::ParkedHeadLost) if draining => {
                 let mut batch = (*batch).clone();
@@ -270,9 +277,31 @@ impl World {
             self.answer_soon(Task::Answer { claim, answer: Answer::Unknown, batch: None });
             return Ok(());
         }
+        let is_new = !self.shelves[partition].has(claim, sequence);
+        let in_pieces = self.profile.pieces && is_new && batch.writes.len() > 1 && !self.calm();
+        if in_pieces && self.chance.percent(50) {
+            let first = self.chance.between(1, batch.writes.len() as i64 - 1) as usize;
+            // The position moves with the last piece only.
+            let writes = batch.writes[..first].to_vec();
+            let piece = Batch { writes, position: Offset(0), ..(*batch).clone() };
+            if self.store(claim, partition, sequence, &piece)? == Answer::Written {
+                let writes = batch.writes[first..].to_vec();
+                let batch = Arc::new(Batch { writes, ..(*batch).clone() });
+                self.answer_soon(Task::Rest { claim, partition, batch });
+                return Ok(());
+            }
+        }
+        let answer = self.store(claim, partition, sequence, &batch)?;
+        let told = if lost { Answer::Unknown } else { answer };
+        self.answer_soon(Task::Answer { claim, answer: told, batch: Some(batch) });
+        Ok(())
+    }
+
+    /// Writes a batch, or a piece of one.
+    fn store(&mut self, claim: u64, partition: usize, sequence: u64, batch: &Batch<u64>) -> Result<Answer, String> {
         let log = &self.logs[partition];
-        let answer = self.shelves[partition].settle(claim, sequence, &batch, log, self.bug)?;
-        self.note(|| format!("store: batch {sequence} of claim {claim} is {answer:?}"));
+        let answer = self.shelves[partition].settle(claim, sequence, batch, log, self.bug)?;
+        self.note(|| format!("store: {} of batch {sequence} of claim {claim}: {answer:?}", batch.writes.len()));
         if answer == Answer::Written
             && let Some(owner) = self.owners.get_mut(&claim)
         {
@@ -282,17 +311,26 @@ impl World {
                 }
             }
         }
-        let told = if lost { Answer::Unknown } else { answer };
-        self.answer_soon(Task::Answer { claim, answer: told, batch: Some(batch) });
-        Ok(())
+        Ok(answer)
+    }
+
+    /// A host that still lives sends what is left of its batch, as a sequence of
+    /// its own.
+    pub fn send_rest(&mut self, claim: u64, partition: usize, batch: Arc<Batch<u64>>) {
+        let Some(owner) = self.owners.get_mut(&claim) else { return };
+        let Some(whole) = &owner.under_way else { return };
+        owner.written = whole.writes.len() - batch.writes.len();
+        owner.sequence += 1;
+        let sequence = owner.sequence;
+        self.answer_soon(Task::Arrive { claim, partition, sequence, batch });
     }
 
     pub fn answered(&mut self, claim: u64, answer: Answer, batch: Option<&Batch<u64>>) -> Checked {
         let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
         if let (Answer::Written, Some(batch)) = (answer, batch) {
             owner.durable = owner.durable.max(batch.position);
-            owner.under_way = None;
-            for write in &batch.writes {
+            let whole = owner.under_way.take();
+            for write in whole.iter().flat_map(|whole| &whole.writes) {
                 owner.records.remove(&write.offset);
             }
         }

@@ -47,6 +47,8 @@ pub struct Profile {
     pub person: bool,
     /// Whether somebody moves positions meanwhile.
     pub seeks: bool,
+    /// Whether batches are written in pieces.
+    pub pieces: bool,
 }
 
 /// Crash, freeze, move, outage, gate, ask.
@@ -95,6 +97,7 @@ impl Profile {
             lazy_flush: chance.pick(&[0, 40]),
             person,
             seeks: false,
+            pieces: false,
         }
     }
 }

@@ -124,6 +124,11 @@ impl Shelf {
         self.settled.contains_key(&offset) || self.open.contains_key(&offset) || self.skipped.contains(&offset)
     }
 
+    /// Whether this sequence of a writer is durable.
+    pub fn has(&self, writer: u64, sequence: u64) -> bool {
+        self.writers.get(&writer).is_some_and(|last| *last >= sequence)
+    }
+
     /// Writes a batch as a sequence of its writer.
     pub fn settle(
         &mut self,
@@ -133,7 +138,7 @@ impl Shelf {
         log: &Log,
         bug: Option<Bug>,
     ) -> Result<Answer, String> {
-        if self.writers.get(&writer).is_some_and(|last| *last >= sequence) {
+        if self.has(writer, sequence) {
             // The answer to this very batch was lost; it is durable.
             return Ok(Answer::Written);
         }

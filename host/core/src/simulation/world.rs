@@ -55,6 +55,12 @@ pub enum Task {
         sequence: u64,
         batch: Arc<Batch<u64>>,
     },
+    /// A host hears that a piece of its batch is written, and sends the rest.
+    Rest {
+        claim: u64,
+        partition: usize,
+        batch: Arc<Batch<u64>>,
+    },
     Answer {
         claim: u64,
         answer: Answer,
@@ -249,6 +255,7 @@ impl World {
             | Task::End { claim, .. }
             | Task::Mail { claim, .. }
             | Task::GateMoved { claim }
+            | Task::Rest { claim, .. }
             | Task::Answer { claim, .. } => self.owners.get(claim)?.host,
             Task::Claim { host, .. } | Task::Gone { host, .. } | Task::Open { host } => *host,
             _ => return None,
@@ -273,6 +280,7 @@ impl World {
             Task::Arrive { claim, partition, sequence, batch } => {
                 return self.arrive(claim, partition, sequence, batch);
             }
+            Task::Rest { claim, partition, batch } => self.send_rest(claim, partition, batch),
             Task::Answer { claim, answer, batch } => return self.answered(claim, answer, batch.as_deref()),
             Task::Claim { host, life, partition } => return self.claim(host, life, partition),
             Task::Gone { host, life, partition } => return self.gone(host, life, partition),
