@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqlSafeStr, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
 
 use super::checkpoint::Checkpoints;
 use super::fault::{fault, migration_fault};
@@ -73,24 +73,27 @@ impl Connections {
             .foreign_keys(true)
             .statement_cache_capacity(PREPARED_STATEMENTS)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-            .pragma("journal_size_limit", LOG_SIZE_LIMIT)
+            .pragma("journal_size_limit", LOG_SIZE_LIMIT);
+        Self::migrate(options.connect().await.map_err(fault)?).await?;
+        let for_writing = options
+            .clone()
+            .pragma("cache_size", WRITER_CACHE)
             // What a statement would undo stays in memory: in a file it is
-            // written, and its pages allocated, by every larger insert.
+            // written, and its pages allocated, by every larger insert. Not so
+            // where whole tables may be sorted, by readers and migrations.
             .pragma("temp_store", "MEMORY");
-        let for_writing = options.clone().pragma("cache_size", WRITER_CACHE);
-        let mut writing = for_writing.connect().await.map_err(fault)?;
-        Self::migrate(&mut writing).await?;
-        let writer = Writer::new(writing, for_writing);
+        let writer = Writer::new(for_writing.connect().await.map_err(fault)?, for_writing);
         let checkpoints = Checkpoints::start(pool(1).connect_lazy_with(options.clone()));
         let readers = pool(READERS).connect_with(options.pragma("query_only", "ON")).await.map_err(fault)?;
         Ok(Self { writer, checkpoints, readers })
     }
 
-    async fn migrate(writer: &mut SqliteConnection) -> Result<(), StoreError> {
+    async fn migrate(mut connection: SqliteConnection) -> Result<(), StoreError> {
         let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
             Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
         });
-        Migrator::with_migrations(migrations.collect()).run(writer).await.map_err(migration_fault)
+        Migrator::with_migrations(migrations.collect()).run(&mut connection).await.map_err(migration_fault)?;
+        connection.close().await.map_err(fault)
     }
 
     /// Begins a writing transaction, once the one before it has ended.

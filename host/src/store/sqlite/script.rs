@@ -16,6 +16,8 @@ use crate::store::StoreError;
 #[derive(Default)]
 pub struct Script {
     sql: String,
+    /// How many they are.
+    statements: usize,
     /// The values.
     pub arguments: SqliteArguments,
 }
@@ -37,6 +39,7 @@ impl Script {
             self.sql.push(';');
         }
         self.sql.push_str(statement);
+        self.statements += 1;
     }
 
     /// Adds the value of the next `?`.
@@ -49,7 +52,7 @@ impl Script {
     /// write fails at once, whatever the busy timeout says.
     #[must_use]
     pub fn in_transaction(self) -> Self {
-        Self { sql: format!("BEGIN IMMEDIATE;{}", self.sql), ..self }
+        Self { sql: format!("BEGIN IMMEDIATE;{}", self.sql), statements: self.statements + 1, ..self }
     }
 
     /// Runs the statements and answers for each. It ends with the first that
@@ -69,6 +72,11 @@ impl Script {
                     answers.push(std::mem::take(&mut answer));
                 }
             }
+        }
+        // A connection whose thread ends in the middle answers no more, and
+        // fails nothing.
+        if answers.len() < self.statements {
+            return Err(fault(sqlx::Error::WorkerCrashed));
         }
         Ok(answers)
     }

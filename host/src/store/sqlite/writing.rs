@@ -4,8 +4,9 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Executor, SqliteConnection};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::fault::fault;
@@ -77,7 +78,9 @@ impl Writing {
     /// # Errors
     /// Of the database. What became of the transaction is not known then.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        sqlx::query("COMMIT").execute(&mut self.place.connection).await?;
+        let answer = self.place.connection.fetch_many(sqlx::query("COMMIT")).try_next().await?;
+        // A connection whose thread ended answers nothing, and fails nothing.
+        answer.ok_or(sqlx::Error::WorkerCrashed)?;
         self.place.is_open = false;
         Ok(())
     }
@@ -112,5 +115,106 @@ impl Drop for Writing {
                 }
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::Poll;
+
+    use super::*;
+
+    /// A file with an empty table, and whoever writes to it.
+    async fn writer(folder: &tempfile::TempDir) -> Writer {
+        let file = folder.path().join("store.db");
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
+        let writer = Writer::new(options.connect().await.unwrap(), options);
+        let (writing, _) = writer.begin(script(&["CREATE TABLE ids (id INTEGER PRIMARY KEY)"])).await.unwrap();
+        writing.commit().await.unwrap();
+        writer
+    }
+
+    fn script(statements: &[&str]) -> Script {
+        let mut script = Script::default();
+        statements.iter().for_each(|statement| script.push(statement));
+        script
+    }
+
+    /// How many rows the next transaction sees.
+    async fn rows(writer: &Writer) -> usize {
+        let (writing, answers) = writer.begin(script(&["SELECT id FROM ids"])).await.unwrap();
+        writing.commit().await.unwrap();
+        answers[0].rows.len()
+    }
+
+    #[tokio::test]
+    async fn one_that_is_dropped_leaves_nothing_and_lets_others_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(&folder).await;
+        let (writing, _) = writer.begin(script(&["INSERT INTO ids VALUES (1)"])).await.unwrap();
+        drop(writing);
+        assert_eq!(rows(&writer).await, 0, "the next transaction finds it undone");
+        let (writing, _) = writer.begin(script(&["INSERT INTO ids VALUES (1)"])).await.unwrap();
+        drop(writing);
+        // Nobody begins another here, and another process waits for the file.
+        let other = another_process(&folder).await;
+        let (writing, _) = other.begin(script(&["INSERT INTO ids VALUES (1)"])).await.unwrap();
+        writing.commit().await.unwrap();
+        assert_eq!(rows(&writer).await, 1);
+    }
+
+    async fn another_process(folder: &tempfile::TempDir) -> Writer {
+        let options = SqliteConnectOptions::new().filename(folder.path().join("store.db"));
+        Writer::new(options.connect().await.unwrap(), options)
+    }
+
+    #[tokio::test]
+    async fn one_with_a_statement_that_fails_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(&folder).await;
+        let twice = script(&["INSERT INTO ids VALUES (1)", "INSERT INTO ids VALUES (1)"]);
+        assert!(writer.begin(twice).await.is_err());
+        assert_eq!(rows(&writer).await, 0);
+    }
+
+    /// A caller may go at any await: while the statements run, and while the
+    /// commit does. What it began is whole or not there, and the next one works.
+    #[tokio::test]
+    async fn one_whose_caller_goes_away_is_whole_or_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(&folder).await;
+        let mut undone = 0;
+        for patience in 0.. {
+            let before = rows(&writer).await;
+            let two = script(&["INSERT INTO ids DEFAULT VALUES", "INSERT INTO ids DEFAULT VALUES"]);
+            let whole = Box::pin(async {
+                let (writing, _) = writer.begin(two).await.unwrap();
+                writing.commit().await.unwrap();
+            });
+            let stayed = polled(whole, patience).await;
+            let rows = rows(&writer).await - before;
+            assert!(rows == 2 || rows == 0 && !stayed, "{rows} of 2 rows after {patience} polls");
+            undone += usize::from(rows == 0);
+            if stayed {
+                break;
+            }
+        }
+        assert!(undone > 1, "it went too late");
+    }
+
+    /// Polls a future so often and drops it. Answers whether it ended before.
+    async fn polled(mut future: impl Future<Output = ()> + Unpin, mut polls: usize) -> bool {
+        std::future::poll_fn(|context| {
+            if polls == 0 {
+                return Poll::Ready(false);
+            }
+            polls -= 1;
+            Pin::new(&mut future).poll(context).map(|()| true)
+        })
+        .await
     }
 }
