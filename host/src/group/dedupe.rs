@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 
 use super::binding::Bound;
 use super::delivery::Concluded;
-use super::owner::{Address, Mail, Tools};
+use super::mail::{Address, Mail};
+use super::owner::Tools;
 use crate::kafka::partition::InHand;
 use crate::store::SharedStore;
 use crate::store::dedupe::MAX_IDS;

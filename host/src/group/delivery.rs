@@ -11,7 +11,7 @@ use courier_core::status::State;
 use courier_core::verdict::{DeadLetter, History, Outcome, Verdict, fingerprint, judge};
 
 use super::binding::Bound;
-use super::owner::{Address, Mail};
+use super::mail::{Address, Mail};
 use super::unwritten::Share;
 use crate::clock::now;
 use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};

@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::binding::Bound;
 use super::claim::{Claims, Ready};
-use super::owner::{self, Handle, Mail, Released};
+use super::mail::{Handle, Mail, Released};
+use super::owner;
 use super::{Node, STOP_WAIT, range, wakeups};
 use crate::kafka::lookup::LogError;
 use crate::kafka::partition::{Budget, TopicPartition};

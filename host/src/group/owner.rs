@@ -12,9 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use courier_core::lanes::LaneKey;
 use courier_core::message::{Epoch, Offset, Timestamp};
-use courier_core::partition::{Action, Answer, Batch, Bounds, Claim, Event, Gate, Machine, Open, Release};
+use courier_core::partition::{Action, Answer, Batch, Bounds, Claim, Event, Gate, Machine, Release};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +21,8 @@ use super::binding::Bound;
 use super::dedupe::{Duplicates, Turn};
 use super::delivery::{Concluded, Work};
 use super::gate::Gate as BindingGate;
+use super::lanes::LaneRule;
+use super::mail::{Address, Handle, Mail, Released};
 use super::outcome;
 use super::queue::Request;
 use super::reread::{Loaded, Loader};
@@ -29,7 +30,6 @@ use super::settle::Settler;
 use super::sweep::Sweeper;
 use super::tail::Tail;
 use crate::clock::now;
-use crate::config::Ordering as LaneOrder;
 use crate::kafka::lookup::Log;
 use crate::kafka::partition::{Fed, InHand, TopicPartition};
 use crate::kafka::source::Order;
@@ -42,63 +42,6 @@ const POSITION_WAIT: Duration = Duration::from_secs(1);
 const MAX_MAIL: usize = 1_024;
 /// Records of open deliveries of one partition that may be in memory.
 const MAX_REREAD: usize = 1_024;
-
-/// What an owner is told by others.
-#[derive(Debug)]
-pub enum Mail {
-    /// An attempt ended, or could not begin.
-    Concluded(Box<Concluded>),
-    /// A dispatched delivery was not run.
-    Returned(Offset),
-    /// The record of an open delivery was read again.
-    Loaded(Loaded),
-    /// It was looked up whether a message was handled before.
-    LookedUp(Turn, bool),
-    /// Where the next record can stand, when there are holes before it.
-    Holes(Offset),
-    /// Somebody asked that these run.
-    Asked(Vec<OpenRow>),
-    /// Some open rows, as they are in the store.
-    Visited(Vec<OpenRow>),
-    /// Give the partition up within the time.
-    Revoke(Duration),
-    /// The partition is gone.
-    Lost,
-}
-
-/// How a group speaks to an owner.
-#[derive(Debug)]
-pub struct Handle {
-    /// The epoch it owns under.
-    pub epoch: i64,
-    /// The owner's mailbox.
-    pub mail: mpsc::UnboundedSender<Mail>,
-    /// The position's row.
-    pub position: crate::store::PositionId,
-    /// The durable position.
-    pub durable: Arc<AtomicI64>,
-    /// The next offset expected from the log.
-    pub expected: Arc<AtomicI64>,
-    /// Whether open rows hold the partition back.
-    pub parked_full: watch::Receiver<bool>,
-    /// Whether anything is dispatched or being written.
-    pub busy: Arc<AtomicBool>,
-    /// How often a newer epoch was seen and left to the owner's own settle.
-    pub passed_over: u32,
-}
-
-/// What an owner tells its group when it ends.
-#[derive(Debug)]
-pub struct Released {
-    /// Which partition.
-    pub place: TopicPartition,
-    /// The epoch it had.
-    pub epoch: i64,
-    /// Why.
-    pub why: Release,
-    /// The position that is durable.
-    pub position: Offset,
-}
 
 /// What an owner works with.
 #[derive(Clone)]
@@ -144,7 +87,7 @@ pub fn start(
         epoch: Epoch(claimed.epoch),
         position: claimed.next,
         settled: claimed.settled,
-        open: claimed.open.into_iter().map(|row| open(row, rule)).collect(),
+        open: claimed.open.iter().map(|row| rule.open(row)).collect(),
     };
     let bounds = Bounds { max_gap: bound.binding.max_gap as usize, ..Bounds::default() };
     let address = Arc::new(Address {
@@ -177,27 +120,6 @@ pub fn start(
     };
     tokio::spawn(owner.run(feed, inbox));
     handle
-}
-
-/// How a worker reaches the owner of the delivery it runs.
-#[derive(Debug)]
-pub struct Address {
-    /// Which partition.
-    pub place: TopicPartition,
-    /// The position's row.
-    pub position: crate::store::PositionId,
-    mail: mpsc::UnboundedSender<Mail>,
-    /// Nothing more may begin.
-    pub no_more: CancellationToken,
-    /// What runs is to be dropped.
-    pub dropped: CancellationToken,
-}
-
-impl Address {
-    /// Tells the owner; one that has ended needs no telling.
-    pub fn tell(&self, mail: Mail) {
-        let _ = self.mail.send(mail);
-    }
 }
 
 struct Owner {
@@ -363,7 +285,7 @@ impl Owner {
                 continue;
             }
             let rule = LaneRule::of(&self.bound);
-            self.step(Event::Asked(open(row, rule)));
+            self.step(Event::Asked(rule.open(&row)));
         }
         if let Some(newest) = newest {
             let horizon = super::wakeups::WINDOW * 2;
@@ -386,7 +308,7 @@ impl Owner {
             tracing::warn!(group, %place, %offset, state = %row.state, "nobody works on an open delivery; the sweeper runs it");
             metrics::counter!("courier_swept_total", "group" => group.clone()).increment(1);
             self.sweeper.note(offset, since);
-            self.step(Event::Asked(open(row.clone(), rule)));
+            self.step(Event::Asked(rule.open(row)));
         }
     }
 
@@ -517,53 +439,6 @@ impl Owner {
         };
         // A group that has ended wants to know nothing.
         let _ = self.released.send(released);
-    }
-}
-
-/// How deliveries of a binding fall into lanes.
-#[derive(Clone, Copy)]
-struct LaneRule {
-    ordering: LaneOrder,
-    /// Whether the doubles of a message must follow one another.
-    dedupes: bool,
-}
-
-impl LaneRule {
-    fn of(bound: &Bound) -> Self {
-        Self { ordering: bound.binding.ordering, dedupes: bound.binding.dedupe.is_some() }
-    }
-
-    /// The id is read only where it matters: records are taken in by the
-    /// hundred thousand, and most need not be understood yet.
-    fn lane_of_record(self, in_hand: &InHand) -> LaneKey {
-        let id = || bytes::Bytes::copy_from_slice(in_hand.message().id.as_bytes());
-        self.lane(in_hand.record.key.as_ref(), in_hand.offset, id)
-    }
-
-    fn lane_of_row(self, row: &OpenRow) -> LaneKey {
-        self.lane(row.key.as_ref(), row.offset, || bytes::Bytes::copy_from_slice(row.message_id.as_bytes()))
-    }
-
-    fn lane(self, key: Option<&bytes::Bytes>, offset: Offset, id: impl FnOnce() -> bytes::Bytes) -> LaneKey {
-        match (self.ordering, key) {
-            (LaneOrder::Partition, _) => LaneKey::Whole,
-            (LaneOrder::Key, Some(key)) => LaneKey::Key(key.clone()),
-            (LaneOrder::Key, None) | (LaneOrder::None, _) if self.dedupes => LaneKey::Message(id()),
-            (LaneOrder::Key, None) | (LaneOrder::None, _) => LaneKey::Alone(offset),
-        }
-    }
-}
-
-fn open(row: OpenRow, rule: LaneRule) -> Open {
-    Open {
-        offset: row.offset,
-        lane: rule.lane_of_row(&row),
-        state: row.state,
-        due: row.next_attempt_at,
-        held: row.held,
-        number: row.number,
-        counted: row.counted,
-        bytes: row.record_bytes,
     }
 }
 

@@ -8,7 +8,7 @@ use courier_core::message::Offset;
 use tokio::sync::mpsc;
 
 use super::CONFIRM_RETRY;
-use super::owner::Handle;
+use super::mail::Handle;
 use crate::kafka::lookup::Log;
 use crate::kafka::partition::TopicPartition;
 use crate::kafka::source::Notice;

@@ -9,7 +9,8 @@ use courier_core::message::{Offset, Timestamp};
 use tokio::sync::Semaphore;
 
 use super::delivery::Concluded;
-use super::owner::{Address, Mail, Tools};
+use super::mail::{Address, Mail};
+use super::owner::Tools;
 use crate::kafka::partition::InHand;
 use crate::kafka::record::Record;
 use crate::store::OpenRecord;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use courier_core::message::{Offset, Timestamp};
 
-use super::owner::{Address, Mail};
+use super::mail::{Address, Mail};
 use crate::store::{OpenRow, SharedStore};
 
 /// How long an owner waits between two visits, and by how much owners are kept

@@ -13,7 +13,7 @@ use std::time::Duration;
 use courier_core::message::Offset;
 use tokio::time::Instant;
 
-use super::owner::{Address, Mail};
+use super::mail::{Address, Mail};
 use crate::kafka::lookup::Log;
 
 /// How long no record may come before the log is asked: on a busy topic the

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use courier_core::message::Timestamp;
 
-use super::owner::{Handle, Mail};
+use super::mail::{Handle, Mail};
 use crate::kafka::partition::TopicPartition;
 use crate::store::{OpenRow, PositionId, SharedStore, StoreError};
 
