@@ -2,8 +2,10 @@
 //! some threads took.
 //!
 //! Linux tells in `/proc` how long each processor was idle, and which of them a
-//! process may use (proc(5)). A container may have less than that: then what the
-//! process used itself says more.
+//! process may use (proc(5)). One that has a [quota] besides is told nothing by
+//! how idle they are: then what it used of its quota counts.
+
+mod quota;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,12 +15,12 @@ use crate::clock::nanos;
 /// Compares what it sees with what it saw before.
 #[derive(Debug, Default)]
 pub struct Processors {
-    last: Option<Sight>,
+    last: Option<Counters>,
 }
 
 /// What the counters showed.
 #[derive(Debug)]
-struct Sight {
+struct Counters {
     at: Instant,
     /// Ticks of all processors that may be used, and those that were idle.
     all: u64,
@@ -27,26 +29,42 @@ struct Sight {
     own: Duration,
 }
 
+/// How busy the processors were for a while.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Load {
+    /// Processors that the process may use; a fraction under a quota.
+    pub count: f64,
+    /// The part of their time that they were busy, from 0 to 1.
+    pub busy: f64,
+    /// The part that this process used.
+    pub own: f64,
+}
+
 impl Processors {
-    /// The part of their time that the processors were busy since it was asked
-    /// before, from 0 to 1. None the first time, and where nobody tells.
-    pub fn busy(&mut self) -> Option<f64> {
-        let now = look()?;
+    /// The load since it was asked before. None the first time, and where nobody
+    /// tells.
+    pub fn load(&mut self) -> Option<Load> {
+        let read = |path: &str| std::fs::read_to_string(path).ok();
+        let allowed = allowed(&read("/proc/self/status")?)?;
+        let (all, idle) = times(&read("/proc/stat")?, &allowed);
+        let own = Duration::from_nanos(nanos(libc::CLOCK_PROCESS_CPUTIME_ID));
+        let now = Counters { at: Instant::now(), all, idle, own };
         let before = self.last.replace(now)?;
         let now = self.last.as_ref()?;
-        let all = now.all.saturating_sub(before.all) as f64;
-        let idle = now.idle.saturating_sub(before.idle) as f64;
-        let seconds = now.at.duration_since(before.at).max(Duration::from_millis(1)).as_secs_f64();
-        let own = now.own.saturating_sub(before.own).as_secs_f64() / seconds / count();
-        let system = if all > 0.0 { 1.0 - idle / all } else { 0.0 };
-        Some(system.max(own).clamp(0.0, 1.0))
+        let processors = allowed.iter().map(|(first, last)| f64::from(last.saturating_sub(*first) + 1)).sum();
+        Some(load(&before, now, processors, quota::quota()))
     }
 }
 
-/// Processors that this process may use.
-#[must_use]
-pub fn count() -> f64 {
-    std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64)
+fn load(before: &Counters, now: &Counters, processors: f64, quota: Option<f64>) -> Load {
+    let count = quota.unwrap_or(processors).min(processors);
+    let seconds = now.at.duration_since(before.at).max(Duration::from_millis(1)).as_secs_f64();
+    let own = (now.own.saturating_sub(before.own).as_secs_f64() / seconds / count).clamp(0.0, 1.0);
+    let all = now.all.saturating_sub(before.all) as f64;
+    let idle = now.idle.saturating_sub(before.idle) as f64;
+    // Of the processors that others keep busy a quota may leave enough.
+    let busy = if count < processors || all == 0.0 { own } else { (1.0 - idle / all).clamp(own, 1.0) };
+    Load { count, busy, own }
 }
 
 /// The processor time of some threads of this process.
@@ -79,13 +97,6 @@ impl Threads {
     fn clocks(&self) -> std::sync::MutexGuard<'_, Vec<libc::clockid_t>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn look() -> Option<Sight> {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let (all, idle) = times(&read("/proc/stat")?, &allowed(&read("/proc/self/status")?)?);
-    let own = Duration::from_nanos(nanos(libc::CLOCK_PROCESS_CPUTIME_ID));
-    Some(Sight { at: Instant::now(), all, idle, own })
 }
 
 /// The processors that `/proc/self/status` allows, as ranges of their numbers.
@@ -148,16 +159,30 @@ mod tests {
             one.join().unwrap()
         });
         assert!(used > Duration::ZERO && used < Duration::from_millis(80), "{used:?}");
-        assert_eq!(threads.used(), Duration::ZERO, "it has ended");
+        // A thread is joined a moment before the kernel has let it go.
+        while threads.used() > Duration::ZERO {
+            std::thread::yield_now();
+        }
     }
 
     #[test]
     fn a_busy_process_is_seen() {
         let mut processors = Processors::default();
-        assert!(processors.busy().is_none(), "there is nothing to compare with");
+        assert!(processors.load().is_none(), "there is nothing to compare with");
         let until = Instant::now() + Duration::from_millis(300);
         while Instant::now() < until {}
-        let busy = processors.busy().expect("Linux tells");
-        assert!(busy > 0.3 / count() && busy <= 1.0, "{busy} of {}", count());
+        let load = processors.load().expect("Linux tells");
+        assert!(load.own > 0.3 / load.count && load.busy >= load.own && load.busy <= 1.0, "{load:?}");
+    }
+
+    #[test]
+    fn under_a_quota_only_its_own_time_counts() {
+        let at = Instant::now();
+        let before = Counters { at, all: 0, idle: 0, own: Duration::ZERO };
+        let now = Counters { at: at + Duration::from_secs(1), all: 400, idle: 100, own: Duration::from_millis(600) };
+        assert_eq!(load(&before, &now, 4.0, None), Load { count: 4.0, busy: 0.75, own: 0.15 });
+        assert_eq!(load(&before, &now, 4.0, Some(1.2)), Load { count: 1.2, busy: 0.5, own: 0.5 });
+        assert_eq!(load(&before, &now, 4.0, Some(0.5)), Load { count: 0.5, busy: 1.0, own: 1.0 });
+        assert_eq!(load(&before, &now, 4.0, Some(8.0)).busy, 0.75);
     }
 }

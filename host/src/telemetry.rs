@@ -34,6 +34,7 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
         "Deliveries dropped because their message was handled already"
     );
     metrics::describe_counter!("courier_broadcast_unheard_total", "Broadcasts that no node was there to hear");
+    metrics::describe_gauge!("courier_held_back", "Whether a group that is behind is held back for those that keep up");
     metrics::describe_counter!("courier_swept_total", "Deliveries taken up again that nobody had been working on");
     metrics::describe_counter!(
         "courier_orphaned_partitions_total",

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::thread::{JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::EngineWeak;
 
@@ -134,6 +134,14 @@ pub(super) struct Meter {
     unmeasured: AtomicBool,
     /// Whether the next poll is the first of its call.
     first: AtomicBool,
+    /// The wall clock when the first poll began.
+    began: AtomicU64,
+    /// Nanoseconds that were burned and told of.
+    told: AtomicU64,
+    /// Nanoseconds that the call was held back.
+    held: AtomicU64,
+    /// The wall clock when it was, if it is right now; else 0.
+    held_since: AtomicU64,
 }
 
 /// What the unmeasured beginning of a call counts at most. It errs for the
@@ -145,6 +153,35 @@ impl Meter {
     pub(super) fn reset(&self) {
         self.burned.store(0, Ordering::Relaxed);
         self.first.store(true, Ordering::Relaxed);
+        // Of its first tick nobody is told.
+        self.told.store(u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.held.store(0, Ordering::Relaxed);
+    }
+
+    /// What was burned besides the first tick and is told of by this answer.
+    pub(super) fn not_told(&self) -> Duration {
+        let burned = self.burned.load(Ordering::Relaxed);
+        let told = self.told.fetch_max(burned, Ordering::Relaxed);
+        Duration::from_nanos(burned.saturating_sub(told))
+    }
+
+    /// When the call began, by the monotonic clock.
+    pub(super) fn began(&self) -> u64 {
+        self.began.load(Ordering::Relaxed)
+    }
+
+    /// How long the call was held back so far.
+    pub(super) fn held(&self) -> Duration {
+        let now = match self.held_since.load(Ordering::Relaxed) {
+            0 => 0,
+            since => nanos(libc::CLOCK_MONOTONIC).saturating_sub(since),
+        };
+        Duration::from_nanos(self.held.load(Ordering::Relaxed) + now)
+    }
+
+    /// Whether it is held back right now.
+    pub(super) fn is_held(&self) -> bool {
+        self.held_since.load(Ordering::Relaxed) != 0
     }
 
     /// What was burned in finished polls.
@@ -164,7 +201,11 @@ impl Meter {
         let unmeasured = self.first.swap(false, Ordering::Relaxed);
         let clock = if unmeasured { libc::CLOCK_MONOTONIC } else { libc::CLOCK_THREAD_CPUTIME_ID };
         self.unmeasured.store(unmeasured, Ordering::Relaxed);
-        self.since.store(nanos(clock), Ordering::Relaxed);
+        let now = nanos(clock);
+        self.since.store(now, Ordering::Relaxed);
+        if unmeasured {
+            self.began.store(now, Ordering::Relaxed);
+        }
     }
 
     /// Adds what passed since it was last asked.
@@ -179,6 +220,49 @@ impl Meter {
         self.burned.fetch_add(spent, Ordering::Relaxed);
     }
 }
+
+/// While it lives, the call of the meter is held back.
+pub(super) struct Held(Arc<Meter>);
+
+impl Held {
+    pub(super) fn from_now(meter: Arc<Meter>) -> Self {
+        meter.held_since.store(nanos(libc::CLOCK_MONOTONIC), Ordering::Relaxed);
+        Self(meter)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let held = self.0.held();
+        self.0.held_since.store(0, Ordering::Relaxed);
+        self.0.held.store(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// Awaits a call until its own time is over: what it was held back does not
+/// count. None when it is over before the call is.
+pub(super) async fn in_time<T>(
+    mut call: impl Future<Output = T> + Unpin,
+    timeout: Duration,
+    meter: &Meter,
+) -> Option<T> {
+    let begun = Instant::now();
+    let mut left = timeout;
+    loop {
+        if let Ok(ended) = tokio::time::timeout(left, &mut call).await {
+            return Some(ended);
+        }
+        left = (timeout + meter.held()).saturating_sub(begun.elapsed());
+        if meter.is_held() {
+            left = left.max(LOOK_AGAIN);
+        } else if left.is_zero() {
+            return None;
+        }
+    }
+}
+
+/// How soon it is looked again at a call that is held back past its time.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A guest's call while it is awaited: measures each poll, and ends with
 /// `Err` when more CPU time was burned than allowed. The guest checks itself

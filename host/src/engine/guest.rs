@@ -8,17 +8,18 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 
-use super::clock::{CpuExceeded, Meter};
+use super::clock::{CpuExceeded, Held, Meter};
 use super::imports::cache::NodeCache;
 use super::imports::log::SharedLog;
 use super::limits::{Ceiling, MAX_HANDLES, MAX_HOST_CALL_BYTES};
-use super::{Outgoing, Policy, StateSource};
+use super::{Brake, Outgoing, Policy, StateSource};
 
 /// What the imports of an instance work on.
 pub(super) struct Guest {
     pub(super) policy: Arc<Policy>,
     pub(super) cache: NodeCache,
     pub(super) state: Arc<dyn StateSource>,
+    pub(super) brake: Arc<dyn Brake>,
     pub(super) log: SharedLog,
     pub(super) ceiling: Ceiling,
     pub(super) meter: Arc<Meter>,
@@ -49,14 +50,26 @@ impl Guest {
         policy: Arc<Policy>,
         cache: NodeCache,
         state: Arc<dyn StateSource>,
+        brake: Arc<dyn Brake>,
         log: SharedLog,
         meter: Arc<Meter>,
     ) -> Store<Self> {
         let ceiling = Ceiling::new(policy.memory);
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
-        let guest =
-            Self { policy, cache, state, log, ceiling, meter, effects: Vec::new(), output: 0, wasi: None, table };
+        let guest = Self {
+            policy,
+            cache,
+            state,
+            brake,
+            log,
+            ceiling,
+            meter,
+            effects: Vec::new(),
+            output: 0,
+            wasi: None,
+            table,
+        };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.ceiling);
         store.set_hostcall_fuel(MAX_HOST_CALL_BYTES);
@@ -66,9 +79,21 @@ impl Guest {
             if guest.meter.burned_now() > guest.policy.cpu {
                 return Err(wasmtime::Error::new(CpuExceeded));
             }
-            // Tokio's own yield lets the worker look after timers and I/O
-            // before it comes back, which waking ourselves would not.
-            Ok(UpdateDeadline::YieldCustom(TICKS_PER_TURN, Box::pin(tokio::task::yield_now())))
+            let more = guest.meter.not_told();
+            let wait = if more.is_zero() { None } else { Arc::clone(&guest.brake).burned(guest.meter.began(), more) };
+            let meter = Arc::clone(&guest.meter);
+            Ok(UpdateDeadline::YieldCustom(
+                TICKS_PER_TURN,
+                Box::pin(async move {
+                    // Tokio's own yield lets the worker look after timers and
+                    // I/O before it comes back, which waking ourselves would not.
+                    tokio::task::yield_now().await;
+                    if let Some(wait) = wait {
+                        let _held = Held::from_now(meter);
+                        wait.await;
+                    }
+                }),
+            ))
         });
         store
     }

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 use wasmtime::component::{Func, TypedFunc};
 
-use super::clock::{Meter, Metered, Pulse};
+use super::clock::{Meter, Metered, Pulse, in_time};
 use super::contract::{
     AttemptIn, BatchParams, BatchResults, DeliveryIn, Failure, HandleParams, HandleResults, MessageIn,
 };
@@ -20,7 +20,7 @@ use super::imports::cache::NodeCache;
 use super::imports::log::SharedLog;
 use super::imports::log_budget::LogBudget;
 use super::prepare::{Engine, Prepared};
-use super::{Call, Ended, Isolation, Policy, StateSource, World};
+use super::{Brake, Call, Ended, Isolation, Policy, StateSource, World};
 use crate::clock::now;
 
 /// Runs the calls of one binding, one at a time. It keeps an instance between
@@ -38,6 +38,7 @@ struct Setup {
     policy: Arc<Policy>,
     cache: NodeCache,
     state: Arc<dyn StateSource>,
+    brake: Arc<dyn Brake>,
     log: SharedLog,
     meter: Arc<Meter>,
     pulse: Pulse,
@@ -68,8 +69,8 @@ struct Run {
 }
 
 impl Sandbox {
-    /// A sandbox for a binding. The cache and the budget of logs are those of
-    /// the group on this node.
+    /// A sandbox for a binding. The cache, the budget of logs and the brake are
+    /// those of the group on this node.
     #[must_use]
     pub fn new(
         engine: Engine,
@@ -77,10 +78,11 @@ impl Sandbox {
         cache: NodeCache,
         logs: LogBudget,
         state: Arc<dyn StateSource>,
+        brake: Arc<dyn Brake>,
     ) -> Self {
         let log = SharedLog::new(policy.log, logs);
         let pulse = engine.pulse();
-        Self { setup: Setup { engine, policy, cache, state, log, meter: Arc::default(), pulse }, kept: None }
+        Self { setup: Setup { engine, policy, cache, state, brake, log, meter: Arc::default(), pulse }, kept: None }
     }
 
     /// Runs one call to its end. Dropping the future ends the attempt without
@@ -166,10 +168,10 @@ impl Sandbox {
         });
         let (meter, pulse, limit) = (Arc::clone(&setup.meter), setup.pulse.clone(), setup.policy.cpu);
         let metered = Metered { inner: work, meter, pulse, limit };
-        let ended = match tokio::time::timeout(setup.policy.timeout, metered).await {
-            Err(_) => Err(Fault::timeout(&setup.policy)),
-            Ok(Err(_)) => Err(Fault::cpu(&setup.policy)),
-            Ok(Ok(ended)) => ended,
+        let ended = match in_time(metered, setup.policy.timeout, &setup.meter).await {
+            None => Err(Fault::timeout(&setup.policy)),
+            Some(Err(_)) => Err(Fault::cpu(&setup.policy)),
+            Some(Ok(ended)) => ended,
         };
         let results = ended.map(|(results, instance)| {
             self.keep(instance);
@@ -201,6 +203,7 @@ impl Setup {
             Arc::clone(policy),
             self.cache.clone(),
             Arc::clone(&self.state),
+            Arc::clone(&self.brake),
             self.log.clone(),
             Arc::clone(&self.meter),
         );

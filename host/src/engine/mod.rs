@@ -29,7 +29,8 @@
 //!   over is kept without a bound.
 //!
 //! This module knows neither Kafka nor the store. State that handlers read
-//! comes through [`StateSource`], which the store's side implements.
+//! comes through [`StateSource`], which the store's side implements, and when a
+//! guest has burned enough for now a [`Brake`] knows.
 
 mod artefacts;
 mod clock;
@@ -46,6 +47,7 @@ mod prepare;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -84,7 +86,8 @@ pub struct Policy {
     pub isolation: Isolation,
     /// Bytes of linear memory that one instance may hold.
     pub memory: u64,
-    /// Wall time of one call, waiting included.
+    /// Wall time of one call, waiting included, but not what a [`Brake`] held it
+    /// back.
     pub timeout: Duration,
     /// CPU time of one call.
     pub cpu: Duration,
@@ -112,6 +115,14 @@ pub trait StateSource: Send + Sync + 'static {
     /// The committed value of a key, if it has one. The error is a sentence
     /// for the handler.
     fn get(&self, group: &str, key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>>;
+}
+
+/// Who may hold guests back that burn more than is theirs for now.
+pub trait Brake: Send + Sync + 'static {
+    /// A call that began at `began`, by any clock, burned so much more besides
+    /// its first tick. Answers what it has to wait for before it goes on, if for
+    /// anything.
+    fn burned(self: Arc<Self>, began: u64, more: Duration) -> Option<BoxFuture<'static, ()>>;
 }
 
 /// One call to make: a message and the attempt made on it.

@@ -133,8 +133,26 @@ fn policy() -> Policy {
 }
 
 fn sandbox(engine: &Engine, policy: Policy) -> Sandbox {
+    held_by(Arc::default(), engine, policy)
+}
+
+fn held_by(brake: Arc<Slow>, engine: &Engine, policy: Policy) -> Sandbox {
     let (cache, logs) = (NodeCache::new(1024), LogBudget::default());
-    Sandbox::new(engine.clone(), Arc::new(policy), cache, logs, Arc::new(Known::default()))
+    Sandbox::new(engine.clone(), Arc::new(policy), cache, logs, Arc::new(Known::default()), brake)
+}
+
+/// Lets guests wait at each tick but the first.
+#[derive(Default)]
+pub(super) struct Slow {
+    wait: Duration,
+    told: std::sync::Mutex<Duration>,
+}
+
+impl Brake for Slow {
+    fn burned(self: Arc<Self>, _began: u64, more: Duration) -> Option<BoxFuture<'static, ()>> {
+        *self.told.lock().unwrap() += more;
+        (!self.wait.is_zero()).then(|| -> BoxFuture<'static, ()> { Box::pin(tokio::time::sleep(self.wait)) })
+    }
 }
 
 fn message() -> Message {
@@ -213,6 +231,20 @@ async fn a_guest_that_takes_too_long_is_ended_by_its_timeout() {
     let policy = Policy { timeout: Duration::from_millis(50), cpu: Duration::from_secs(60), ..policy() };
     let ended = run_under("(loop (br 0))", policy).await;
     check(&ended, Verdict::Timeout, "took longer than 50ms (binding `timeout`)");
+}
+
+#[tokio::test]
+async fn what_a_guest_is_held_back_is_no_time_of_its_own() {
+    let engine = engine();
+    let plugin = engine.prepare(handler("(loop (br 0))")).await.unwrap();
+    let brake = Arc::new(Slow { wait: Duration::from_millis(20), ..Slow::default() });
+    let policy = Policy { timeout: Duration::from_millis(500), ..policy() };
+    let began = Instant::now();
+    let ended = held_by(Arc::clone(&brake), &engine, policy).run(&plugin, call(&message())).await;
+    check(&ended, Verdict::CpuLimit, "");
+    assert!(began.elapsed() > Duration::from_millis(500), "it was held for longer than it may take");
+    let told = *brake.told.lock().unwrap();
+    assert!(told > Duration::from_millis(40) && told < ended.cpu, "{told:?} of {:?}", ended.cpu);
 }
 
 #[tokio::test]

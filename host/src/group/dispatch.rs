@@ -57,10 +57,7 @@ async fn permit(
     store_up: &mut watch::Receiver<bool>,
 ) -> Option<(Work, Arc<Prepared>)> {
     let stopped = work.owner.no_more.clone();
-    tokio::select! {
-        () = stopped.cancelled() => {}
-        () = pace.turn() => {}
-    }
+    let mut has_turn = false;
     loop {
         // A probe that does not come to its attempt is another delivery's.
         if std::mem::take(&mut work.probe) {
@@ -112,12 +109,21 @@ async fn permit(
                 return None;
             }
         };
+        if pace.is_held() && !has_turn {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = pace.turn() => has_turn = true,
+            }
+            // It may have taken long, and much have happened.
+            continue;
+        }
         if let Some(limiter) = &bound.rate {
             tokio::select! {
                 () = stopped.cancelled() => continue,
                 () = limiter.until_ready() => {}
             }
         }
+        pace.begun();
         return Some((work, version));
     }
 }

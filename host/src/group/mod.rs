@@ -16,6 +16,7 @@ mod given;
 mod lanes;
 mod listening;
 pub mod mail;
+mod oldest;
 pub mod outcome;
 pub mod owner;
 mod pace;
@@ -43,8 +44,9 @@ use self::binding::Bound;
 use self::following::Following;
 use self::listening::Listening;
 use self::owner::Tools;
+use self::pace::Pace;
 use self::restraint::Restraints;
-use crate::engine::{Engine, LogBudget, NodeCache, Sandbox, StateSource};
+use crate::engine::{Brake, Engine, LogBudget, NodeCache, Sandbox, StateSource};
 use crate::store::WriterId;
 
 /// How long a stop of the host lets attempts finish.
@@ -90,6 +92,7 @@ pub struct Group {
     asked: [Arc<Notify>; 2],
     tasks: [tokio::task::JoinHandle<()>; 2],
     threads: Option<tokio::runtime::Runtime>,
+    pace: Arc<Pace>,
 }
 
 impl Group {
@@ -121,6 +124,7 @@ impl Group {
                     cache.clone(),
                     logs.clone(),
                     Arc::clone(&node.state),
+                    Arc::clone(&member.pace) as Arc<dyn Brake>,
                 );
                 threads.spawn(dispatch::work(Arc::clone(bound), sandbox, Arc::clone(&member), node.store_up.clone()));
             }
@@ -139,7 +143,7 @@ impl Group {
             Arc::clone(&asked[0]),
         );
         let tasks = [tokio::spawn(following), tokio::spawn(listening)];
-        Ok(Self { name, bindings, stop, asked, tasks, threads: Some(threads) })
+        Ok(Self { name, bindings, stop, asked, tasks, threads: Some(threads), pace: Arc::clone(&member.pace) })
     }
 
     /// Says that somebody asked for deliveries to run again.
@@ -150,6 +154,8 @@ impl Group {
     /// Drains and leaves the group.
     pub async fn stop(mut self) {
         self.stop.cancel();
+        // What has begun is to end in time.
+        self.pace.let_go();
         for task in &mut self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(group = self.name, %error, "a task of a group failed");

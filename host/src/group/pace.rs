@@ -1,12 +1,20 @@
-//! How fast the attempts of a group may follow one another.
+//! How much of the processors the attempts of a group may burn.
 //!
-//! By default as fast as they can, and at a distance while the group is
-//! [held back](super::restraint).
+//! By default as much as they get. While the group is
+//! [held back](super::restraint) it has a share: each attempt pays when it
+//! begins, a long one also while it runs, and whoever comes while there is a
+//! debt waits until it is paid off.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use tokio::sync::Mutex;
+
+use super::oldest::Oldest;
+use crate::engine::Brake;
+use crate::engine::limits::TICK;
 
 /// What was not used is kept for so long. Timers are no finer than a
 /// millisecond, and attempts may be much shorter.
@@ -21,48 +29,111 @@ pub struct Pace {
     begun: AtomicU64,
     /// Deliveries whose attempt ended.
     ended: AtomicU64,
-    /// Nanoseconds between the beginnings of two attempts; 0 when it is free.
-    spacing: AtomicU64,
-    /// When the next attempt may begin. Whoever waits for that has the lock, and
-    /// those behind it come in their order.
-    next: Mutex<Instant>,
+    /// Nanoseconds of a processor that attempts paid while they ran.
+    paid: AtomicU64,
+    /// Nanoseconds of a processor that an attempt pays when it begins.
+    cost: AtomicU64,
+    /// Processors that the group may use, as the bits of a float; infinitely
+    /// many when it is free.
+    share: AtomicU64,
+    /// Whether it is free from now on.
+    let_go: AtomicBool,
+    /// Attempts that wait to begin come in their order.
+    beginning: Mutex<()>,
+    /// Of those that run and wait the oldest comes first: of many that are under
+    /// way some end soon, where all would end late if they went on by turns.
+    running: Oldest,
+    /// The first of either line has it and waits until it is paid off, by turns,
+    /// so that long ones do not keep short ones from beginning.
+    debt: Mutex<Debt>,
+}
+
+/// What was used and is not paid off.
+#[derive(Debug)]
+struct Debt {
+    /// Seconds of a processor; below zero is what was not used lately.
+    seconds: f64,
+    at: Instant,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         let zero = AtomicU64::default;
-        Self { begun: zero(), ended: zero(), spacing: zero(), next: Mutex::new(Instant::now()) }
+        Self {
+            begun: zero(),
+            ended: zero(),
+            paid: zero(),
+            cost: zero(),
+            share: AtomicU64::new(f64::INFINITY.to_bits()),
+            let_go: AtomicBool::default(),
+            beginning: Mutex::default(),
+            running: Oldest::default(),
+            debt: Mutex::new(Debt { seconds: 0.0, at: Instant::now() }),
+        }
     }
 }
 
 impl Pace {
-    /// Waits until an attempt may begin.
+    /// Whether the group has a share for now.
+    pub fn is_held(&self) -> bool {
+        self.share().is_finite()
+    }
+
+    /// Waits until an attempt may begin, and pays for its beginning.
     pub async fn turn(&self) {
-        if self.spacing().is_zero() {
-            self.begun.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        let mut next = self.next.lock().await;
-        let now = loop {
-            let now = Instant::now();
-            if *next <= now || self.spacing().is_zero() {
-                break now;
-            }
-            tokio::time::sleep((*next - now).min(LOOK_AGAIN)).await;
-        };
-        let from = now.checked_sub(KEPT).map_or(now, |kept| kept.max(*next));
-        *next = from + self.spacing();
+        let _next = self.beginning.lock().await;
+        self.pay(Duration::from_nanos(self.cost.load(Ordering::Relaxed))).await;
+    }
+
+    /// Notes that an attempt begins.
+    pub fn begun(&self) {
         self.begun.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn spacing(&self) -> Duration {
-        Duration::from_nanos(self.spacing.load(Ordering::Relaxed))
+    /// Waits until the debt is paid off, and owes this much instead.
+    async fn pay(&self, burned: Duration) {
+        let mut debt = self.debt.lock().await;
+        loop {
+            let (share, now) = (self.share(), Instant::now());
+            if share.is_infinite() {
+                (debt.seconds, debt.at) = (0.0, now);
+                return;
+            }
+            let passed = now.duration_since(debt.at).as_secs_f64();
+            let least = -share * KEPT.as_secs_f64();
+            (debt.seconds, debt.at) = ((debt.seconds - share * passed).max(least), now);
+            if debt.seconds <= 0.0 {
+                break;
+            }
+            let wait = (debt.seconds / share).min(LOOK_AGAIN.as_secs_f64());
+            tokio::time::sleep(Duration::from_secs_f64(wait)).await;
+        }
+        debt.seconds += burned.as_secs_f64();
     }
 
-    /// Lets attempts begin so far apart from now on, or as fast as they can.
-    pub fn set(&self, spacing: Option<Duration>) {
-        let nanos = spacing.map_or(0, |spacing| u64::try_from(spacing.as_nanos()).unwrap_or(u64::MAX).max(1));
-        self.spacing.store(nanos, Ordering::Relaxed);
+    fn share(&self) -> f64 {
+        f64::from_bits(self.share.load(Ordering::Relaxed))
+    }
+
+    /// Lets attempts use this many processors from now on, or all. One that is
+    /// over within a tick of the engine costs `cost`.
+    pub fn set(&self, share: Option<f64>, cost: Duration) {
+        // Longer ones pay for the rest while they run.
+        let cost = u64::try_from(cost.min(TICK).as_nanos()).unwrap_or(u64::MAX);
+        self.cost.store(cost, Ordering::Relaxed);
+        let share = share.filter(|_| !self.let_go.load(Ordering::Relaxed)).unwrap_or(f64::INFINITY);
+        self.share.store(share.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Never holds anybody again: the group is to end what it has begun.
+    pub fn let_go(&self) {
+        self.let_go.store(true, Ordering::Relaxed);
+        self.set(None, Duration::ZERO);
+    }
+
+    /// Whether an attempt waits, or just had its turn.
+    pub fn is_waited_for(&self) -> bool {
+        self.debt.try_lock().is_err()
     }
 
     /// Notes deliveries whose attempt ended.
@@ -70,10 +141,35 @@ impl Pace {
         self.ended.fetch_add(deliveries as u64, Ordering::Relaxed);
     }
 
-    /// Attempts that began so far, and deliveries whose attempt ended.
+    /// What became of the group's attempts so far.
     #[must_use]
-    pub fn so_far(&self) -> (u64, u64) {
-        (self.begun.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed))
+    pub fn so_far(&self) -> SoFar {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SoFar { begun: load(&self.begun), ended: load(&self.ended), paid: Duration::from_nanos(load(&self.paid)) }
+    }
+}
+
+/// Counts since the group began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SoFar {
+    /// Attempts that began; a batch is one.
+    pub begun: u64,
+    /// Deliveries whose attempt ended.
+    pub ended: u64,
+    /// Time of a processor that attempts paid while they ran.
+    pub paid: Duration,
+}
+
+impl Brake for Pace {
+    fn burned(self: Arc<Self>, began: u64, more: Duration) -> Option<BoxFuture<'static, ()>> {
+        if !self.is_held() {
+            return None;
+        }
+        self.paid.fetch_add(u64::try_from(more.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Some(Box::pin(async move {
+            let _oldest = self.running.lock(began).await;
+            self.pay(more).await;
+        }))
     }
 }
 
@@ -81,35 +177,79 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const COST: Duration = Duration::from_millis(1);
+
     /// Attempts that begin within a time.
-    async fn begun(pace: &Pace, within: Duration) -> u64 {
-        let (before, until) = (pace.so_far().0, tokio::time::Instant::now() + within);
+    async fn begin(pace: &Pace, within: Duration) -> u64 {
+        let (before, until) = (pace.so_far().begun, tokio::time::Instant::now() + within);
         while tokio::time::timeout_at(until, pace.turn()).await.is_ok() && tokio::time::Instant::now() < until {
+            pace.begun();
             tokio::task::yield_now().await;
         }
-        pace.so_far().0 - before
+        pace.so_far().begun - before
     }
 
     #[tokio::test]
     async fn attempts_begin_no_closer_than_they_may() {
         let (pace, within) = (Pace::default(), Duration::from_millis(200));
-        let free = begun(&pace, within).await;
-        pace.set(Some(Duration::from_millis(10)));
-        let held = begun(&pace, within).await;
+        let free = begin(&pace, within).await;
+        pace.set(Some(0.1), COST);
+        let held = begin(&pace, within).await;
         assert!((1..=22).contains(&held), "{held} where {free} are free");
-        pace.set(None);
-        assert!(begun(&pace, within).await > held);
+        pace.set(None, COST);
+        assert!(begin(&pace, within).await > held);
     }
 
     #[tokio::test]
-    async fn who_waits_hears_that_the_group_is_let_go() {
-        let pace = Pace::default();
-        pace.set(Some(Duration::from_secs(3_600)));
+    async fn who_waits_hears_of_another_share() {
+        for share in [None, Some(1.0)] {
+            let pace = Pace::default();
+            // A little would take an hour to pay off.
+            pace.set(Some(1e-7), COST);
+            pace.turn().await;
+            let waiting = pace.turn();
+            tokio::pin!(waiting);
+            assert!(!pace.is_waited_for());
+            assert!(tokio::time::timeout(Duration::from_millis(20), &mut waiting).await.is_err(), "it has to wait");
+            assert!(pace.is_waited_for());
+            pace.set(share, COST);
+            tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it goes on");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_attempt_pays_while_it_runs() {
+        let pace = Arc::new(Pace::default());
+        assert!(Arc::clone(&pace).burned(0, COST).is_none(), "it is free");
+        pace.set(Some(1e-7), COST);
+        let burned = Arc::clone(&pace).burned(0, COST).expect("it is held");
+        burned.await;
+        assert_eq!(pace.so_far().paid, COST);
+        let held = tokio::time::timeout(Duration::from_millis(20), pace.turn()).await;
+        assert!(held.is_err(), "others wait for what it burned");
+        pace.let_go();
+        pace.set(Some(1e-7), COST);
         pace.turn().await;
-        let waiting = pace.turn();
-        tokio::pin!(waiting);
-        assert!(tokio::time::timeout(Duration::from_millis(20), &mut waiting).await.is_err(), "it has to wait");
-        pace.set(None);
-        tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it goes on");
+        assert!(Arc::clone(&pace).burned(0, COST).is_none(), "it is free for good");
+    }
+
+    #[tokio::test]
+    async fn of_many_that_run_the_oldest_end_first() {
+        let pace = Arc::new(Pace::default());
+        pace.set(Some(0.5), COST);
+        let ended = Arc::<std::sync::Mutex<Vec<u64>>>::default();
+        let attempts = (0..16).rev().map(|began| {
+            let (pace, ended) = (Arc::clone(&pace), Arc::clone(&ended));
+            tokio::spawn(async move {
+                for _ in 0..10 {
+                    Arc::clone(&pace).burned(began, COST).expect("it is held").await;
+                    tokio::time::sleep(COST).await;
+                }
+                ended.lock().unwrap().push(began);
+            })
+        });
+        futures::future::join_all(attempts).await;
+        let ended = ended.lock().unwrap().clone();
+        assert!(ended[..4].iter().all(|began| *began < 8), "{ended:?}");
     }
 }

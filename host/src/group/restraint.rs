@@ -5,19 +5,19 @@
 //! once the processors are full each step of every message waits for its turn:
 //! a group that has more to do than it can makes all the others late, though
 //! there is time enough for them. So while some groups keep up with little,
-//! those that are behind get a share of processor time, which shrinks until a
-//! part of the processors' time is left over and grows while more is. They lose
-//! little by it, and the others are hardly later than alone.
+//! each of those that are behind may use no more than a share of processor
+//! time, the same for all. The share shrinks until a part of the processors'
+//! time is left over, and grows while more is.
 //!
-//! While all are behind, or want as much as is theirs, nobody is held and they
-//! share alike.
+//! While all are behind, or want as much as is theirs, the share grows until it
+//! bounds nobody, and they have alike what there is.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::pace::Pace;
+use super::pace::{Pace, SoFar};
 use crate::kafka::partition::Budget;
-use crate::processors::{Processors, Threads, count};
+use crate::processors::{Load, Processors, Threads};
 
 /// Time between two looks. The counters of the system have steps of 10 ms.
 const LOOK: Duration = Duration::from_millis(250);
@@ -25,26 +25,39 @@ const LOOK: Duration = Duration::from_millis(250);
 /// is less, by the root of their number: what waits for one may run on another
 /// (square-root staffing, Halfin and Whitt 1981).
 const SPARE: f64 = 0.22;
-/// Shares grow while more than this is left over besides.
+/// The share grows while more than this is left over besides.
 const MORE: f64 = 0.06;
-/// How fast shares shrink by what is missing, and by how much they grow at a
-/// look.
+/// How fast the share shrinks by what is missing, and by how much it grows at a
+/// look, also when it is for nobody.
 const SHRINK: f64 = 2.0;
 const GROW: f64 = 1.1;
-/// A share is at least this part of what the group used when it was free: what
-/// keeps the processors busy may be other programs.
-const LEAST: f64 = 0.1;
-/// A group is behind when it may take no more records in hand, or has more than
-/// it ends in so long. Twice as many as may run at once are always few.
-const BEHIND: Duration = Duration::from_secs(1);
+const RISE: f64 = 2.0;
+/// The share is at least this part of what each group that is behind would have
+/// if the others wanted nothing.
+const LEAST: f64 = 0.05;
+/// It does not shrink while this process uses less of the processors: then other
+/// programs keep them busy, and would take what is left over.
+const OURS: f64 = 0.25;
+/// It is given up when no attempt waited for its turn at so many looks, one
+/// after the other. Not for the others' air alone: all that the groups may run
+/// at once would go on in the same moment, and take that air away for as long
+/// as it lasts.
+const UNUSED: u32 = 8;
+/// A group seems behind when it may take no more records in hand, or has more
+/// than it ends in so long. Twice as many as may run at once are always few.
+const BEHIND: Duration = Duration::from_millis(500);
 const FEW: usize = 2;
+/// One that kept up is behind once it seems so at up to so many looks, as many as
+/// it kept up before, and one that was behind has to keep up for as long.
+const PATIENCE: u32 = 4;
 /// A group keeps up with little when its guests use no more than this part of
 /// what would be its own if all shared alike. What the host does for it comes
 /// on top.
 const LITTLE: f64 = 0.7;
-/// A group is at work for so long after something ended.
-const AT_WORK: Duration = Duration::from_secs(2);
-/// A group whose guests use less of a processor is not worth holding back.
+/// A group is at work for so long after something ended, or its guests used the
+/// processor, or an attempt waited for its turn.
+const AT_WORK: Duration = Duration::from_secs(5);
+/// Guests that use less of a processor are not worth holding back.
 const IDLE: f64 = 0.02;
 
 /// The groups of this node.
@@ -58,7 +71,7 @@ pub struct Member {
     /// Attempts that may run at once.
     concurrency: usize,
     /// How fast its attempts may be.
-    pub pace: Pace,
+    pub pace: Arc<Pace>,
     /// What it has in its hands.
     pub budget: Arc<Budget>,
     /// The threads that run its guests.
@@ -72,7 +85,7 @@ impl Restraints {
         let member = Arc::new(Member {
             name: name.to_owned(),
             concurrency,
-            pace: Pace::default(),
+            pace: Arc::default(),
             budget: Arc::default(),
             threads: Threads::default(),
         });
@@ -91,6 +104,7 @@ impl Restraints {
     pub async fn keep(self) {
         let mut processors = Processors::default();
         let mut watched: Vec<Watched> = Vec::new();
+        let mut level = None;
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -104,14 +118,9 @@ impl Restraints {
             }
             let sights: Vec<Sight> = watched.iter_mut().map(Watched::look).collect();
             // Without the counters of the system nobody is held.
-            let (busy, all) = (processors.busy().unwrap_or(0.0), count());
-            let wants = sights.iter().map(Sight::wants).collect();
-            let little = LITTLE * fair_share(wants, all);
-            let some_keep_up = sights.iter().any(|sight| sight.works && !sight.is_behind && sight.used <= little);
-            let most = 1.0 - SPARE / all.sqrt();
+            level = processors.load().and_then(|load| next(level, &sights, load));
             for (one, sight) in watched.iter_mut().zip(sights) {
-                let concerns = some_keep_up && sight.is_behind;
-                one.hold(if concerns { next(one.held, sight.used, busy, most) } else { None });
+                one.hold(level.filter(|_| sight.is_behind).map(|level| level.share));
             }
         }
     }
@@ -121,38 +130,33 @@ impl Restraints {
 struct Watched {
     member: Arc<Member>,
     at: Instant,
-    ended: u64,
+    so_far: SoFar,
     used: Duration,
-    /// When something was seen to have ended.
+    /// When it was seen at work.
     worked: Option<Instant>,
+    standing: Standing,
     cost: Cost,
-    held: Option<Held>,
+    is_held: bool,
 }
 
 /// What a look at a group shows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sight {
-    /// Whether anything ended lately.
+    /// Whether it does anything.
     works: bool,
     is_behind: bool,
     /// Processors that its guests kept busy.
     used: f64,
-}
-
-impl Sight {
-    /// Processors that the group would take if it could. One that stands still,
-    /// because it is paused for instance, takes none, whatever waits for it.
-    fn wants(&self) -> f64 {
-        if self.works && self.is_behind { f64::INFINITY } else { self.used }
-    }
+    /// Whether an attempt waits for its turn.
+    waits: bool,
 }
 
 impl Watched {
     fn new(member: Arc<Member>) -> Self {
-        let used = member.threads.used();
-        let (begun, ended) = member.pace.so_far();
-        let cost = Cost { begun, used, average: 0.0 };
-        Self { member, at: Instant::now(), ended, used, worked: None, cost, held: None }
+        let (used, so_far) = (member.threads.used(), member.pace.so_far());
+        let cost = Cost { so_far, used, average: Duration::ZERO };
+        let standing = Standing::default();
+        Self { member, at: Instant::now(), so_far, used, worked: None, standing, cost, is_held: false }
     }
 
     /// Whether the group is still there. One that left is held no more.
@@ -165,83 +169,116 @@ impl Watched {
     }
 
     fn look(&mut self) -> Sight {
-        let (now, used) = (Instant::now(), self.member.threads.used());
-        let (begun, ended) = self.member.pace.so_far();
+        let (now, used, so_far) = (Instant::now(), self.member.threads.used(), self.member.pace.so_far());
         let passed = now.duration_since(self.at).max(Duration::from_millis(1)).as_secs_f64();
-        let (since, used_since) = (ended - self.ended, used.saturating_sub(self.used));
-        if since > 0 {
+        let ended = so_far.ended - self.so_far.ended;
+        let processors = used.saturating_sub(self.used).as_secs_f64() / passed;
+        let waits = self.member.pace.is_waited_for();
+        self.cost.note(so_far, used);
+        (self.at, self.so_far, self.used) = (now, so_far, used);
+        if ended > 0 || waits || processors > IDLE {
             self.worked = Some(now);
         }
-        self.cost.note(begun, used);
-        (self.at, self.ended, self.used) = (now, ended, used);
+        let works = self.worked.is_some_and(|at| now.duration_since(at) < AT_WORK);
         let (budget, few) = (&self.member.budget, FEW * self.member.concurrency);
-        let (in_hand, a_while) = (budget.records(), since as f64 / passed * BEHIND.as_secs_f64());
-        Sight {
-            works: self.worked.is_some_and(|at| now.duration_since(at) < AT_WORK),
-            is_behind: budget.is_used_up() || in_hand > few && in_hand as f64 > a_while,
-            used: used_since.as_secs_f64() / passed,
+        let (in_hand, a_while) = (budget.records(), ended as f64 / passed * BEHIND.as_secs_f64());
+        let seems_behind = budget.is_used_up() || in_hand > few && in_hand as f64 > a_while;
+        // One that stands still, because it is paused for instance, is not
+        // behind, whatever waits for it.
+        if works {
+            self.standing.note(seems_behind)
+        } else {
+            self.standing = Standing::default()
         }
+        Sight { works, is_behind: self.standing.is_behind, used: processors, waits }
     }
 
-    fn hold(&mut self, held: Option<Held>) {
-        if self.held.is_some() != held.is_some() {
+    fn hold(&mut self, share: Option<f64>) {
+        if self.is_held != share.is_some() {
+            self.is_held = share.is_some();
             let group = &self.member.name;
-            tracing::debug!(group, held = held.is_some(), "a group that is behind is held back or let go");
-            metrics::gauge!("courier_held_back", "group" => group.clone()).set(if held.is_some() { 1.0 } else { 0.0 });
+            tracing::debug!(group, held = self.is_held, "a group that is behind is held back or let go");
+            metrics::gauge!("courier_held_back", "group" => group.clone()).set(if self.is_held { 1.0 } else { 0.0 });
         }
-        if self.held.is_some() || held.is_some() {
-            self.member.pace.set(held.map(|held| Duration::from_secs_f64(self.cost.average / held.share)));
-        }
-        self.held = held;
+        self.member.pace.set(share, self.cost.average);
     }
 }
 
-/// What an attempt of a group costs, in seconds of a processor.
+/// Whether a group is behind, which it is not for one look.
+#[derive(Debug, Default)]
+struct Standing {
+    is_behind: bool,
+    /// Looks at which it kept up, less those at which it seemed behind.
+    credit: u32,
+}
+
+impl Standing {
+    fn note(&mut self, seems_behind: bool) {
+        self.credit = if seems_behind { self.credit.saturating_sub(1) } else { (self.credit + 1).min(PATIENCE) };
+        self.is_behind = match self.credit {
+            0 => true,
+            PATIENCE => false,
+            _ => self.is_behind,
+        };
+    }
+}
+
+/// What an attempt of a group costs besides what it pays while it runs.
 struct Cost {
-    begun: u64,
+    so_far: SoFar,
     used: Duration,
-    average: f64,
+    average: Duration,
 }
 
 impl Cost {
-    /// Attempts that began by now, and what the threads used. Long ones may
-    /// begin in one look and cost in the next, so that it is an average.
-    fn note(&mut self, begun: u64, used: Duration) {
-        let attempts = begun - self.begun;
+    /// What began by now, and what the threads used. Long attempts may begin in
+    /// one look and cost in the next, so that it is an average.
+    fn note(&mut self, so_far: SoFar, used: Duration) {
+        let attempts = so_far.begun - self.so_far.begun;
         if attempts == 0 {
             return;
         }
-        let cost = used.saturating_sub(self.used).as_secs_f64() / attempts as f64;
-        let is_first = self.average == 0.0;
-        self.average = if is_first { cost } else { self.average * 0.75 + cost * 0.25 };
-        (self.begun, self.used) = (begun, used);
+        let paid = so_far.paid.saturating_sub(self.so_far.paid);
+        let cost = used.saturating_sub(self.used).saturating_sub(paid).as_secs_f64() / attempts as f64;
+        let average = self.average.as_secs_f64();
+        let average = if self.average.is_zero() { cost } else { average * 0.75 + cost * 0.25 };
+        (self.so_far, self.used, self.average) = (so_far, used, Duration::from_secs_f64(average));
     }
 }
 
-/// What a group is held to.
+/// What those that are behind are held to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Held {
-    /// Processors that its guests used before it was held.
-    free: f64,
-    /// Processors that they may use.
+struct Level {
+    /// Processors that the guests of each may use.
     share: f64,
+    /// Looks since an attempt waited for its turn.
+    unused: u32,
 }
 
-/// What a group that is behind is held to next, while the processors are `busy`
-/// of the `most` that they should be.
-fn next(held: Option<Held>, used: f64, busy: f64, most: f64) -> Option<Held> {
-    let shrunk = |share: f64| share * (1.0 - SHRINK * (busy - most)).max(0.1);
-    match held {
-        None if busy > most && used > IDLE => Some(Held { free: used, share: shrunk(used) }),
-        None => None,
-        Some(Held { free, share }) if busy > most => Some(Held { free, share: shrunk(share).max(free * LEAST) }),
-        Some(Held { free, share }) if busy < most - MORE => {
-            let share = share * GROW;
-            // What it does not use by far is no bound.
-            (share < free.max(used * 2.0)).then_some(Held { free, share })
-        }
-        held => held,
-    }
+/// What those that are behind are held to next, if to anything.
+fn next(level: Option<Level>, sights: &[Sight], load: Load) -> Option<Level> {
+    let behind = || sights.iter().filter(|sight| sight.is_behind);
+    let wants = |sight: &Sight| if sight.is_behind { f64::INFINITY } else { sight.used };
+    let little = LITTLE * fair_share(sights.iter().map(wants).collect(), load.count);
+    let some_keep_up = sights.iter().any(|sight| sight.works && !sight.is_behind && sight.used <= little);
+    let most = 1.0 - SPARE / load.count.max(1.0).sqrt();
+    let is_too_much = some_keep_up && load.busy > most && load.own > OURS;
+    let shrunk = |share: f64| share * (1.0 - SHRINK * (load.busy - most)).max(0.1);
+    let Some(Level { share, unused }) = level else {
+        let most_used = behind().map(|sight| sight.used).fold(0.0, f64::max);
+        return (is_too_much && most_used > IDLE).then(|| Level { share: shrunk(most_used), unused: 0 });
+    };
+    let share = if is_too_much {
+        shrunk(share).max(LEAST * load.count / behind().count().max(1) as f64)
+    } else if !some_keep_up {
+        share * RISE
+    } else if load.busy < most - MORE || load.own <= OURS {
+        share * GROW
+    } else {
+        share
+    };
+    let unused = if behind().any(|sight| sight.waits) { 0 } else { unused + 1 };
+    (unused < UNUSED).then_some(Level { share: share.min(load.count), unused })
 }
 
 /// What is each one's own of the `processors`, where who wants less leaves the
@@ -263,28 +300,93 @@ fn fair_share(mut wants: Vec<f64>, processors: f64) -> f64 {
 mod tests {
     use super::*;
 
+    /// One that keeps up with a little, and those that are behind and use so much.
+    fn sights(used: &[f64]) -> Vec<Sight> {
+        let behind = used.iter().map(|used| Sight { works: true, is_behind: true, used: *used, waits: true });
+        behind.chain([Sight { works: true, used: 0.1, ..Sight::default() }]).collect()
+    }
+
+    fn load(busy: f64) -> Load {
+        Load { count: 1.0, busy, own: busy }
+    }
+
+    /// How busy one processor should be.
+    const MOST: f64 = 1.0 - SPARE;
+
     #[test]
-    fn a_share_shrinks_until_there_is_air_and_grows_until_there_is_none() {
-        let most = 0.8;
-        let next = |held, used, busy| super::next(held, used, busy, most);
-        assert_eq!(next(None, 0.5, most), None, "there is enough for all");
-        assert_eq!(next(None, 0.0, 1.0), None, "it is not at fault");
-        let first = next(None, 0.5, 1.0).unwrap();
-        assert!(first.free == 0.5 && first.share < 0.5, "{first:?}");
-        assert_eq!(next(Some(first), 0.4, most), Some(first), "as it should be");
-        assert!(next(Some(first), 0.4, 0.9).unwrap().share > next(Some(first), 0.4, 1.0).unwrap().share);
-        let mut held = first;
-        for _ in 0..20 {
-            held = next(Some(held), held.share, 1.0).unwrap();
+    fn the_share_shrinks_until_there_is_air_and_grows_until_there_is_none() {
+        let sights = sights(&[0.5]);
+        assert_eq!(next(None, &sights, load(MOST)), None, "there is enough for all");
+        let first = next(None, &sights, load(1.0)).unwrap();
+        assert!(first.share < 0.5, "{first:?}");
+        assert_eq!(next(Some(first), &sights, load(MOST)), Some(first), "as it should be");
+        let share = |busy| next(Some(first), &sights, load(busy)).unwrap().share;
+        assert!(share(0.9) > share(1.0) && share(0.5) > first.share);
+        let mut level = first;
+        for _ in 0..40 {
+            level = next(Some(level), &sights, load(1.0)).unwrap();
         }
-        assert_eq!(held.share, 0.5 * LEAST, "others may be at fault");
-        let mut looks = 0;
-        let mut grown = Some(held);
-        while let Some(held) = grown {
-            looks += 1;
-            assert!(looks < 40, "it is let go once the rest is for it: {held:?}");
-            grown = next(Some(held), held.share.min(0.3), 0.5);
+        assert_eq!(level.share, LEAST, "it may not be enough");
+        for _ in 0..80 {
+            level = next(Some(level), &sights, load(0.5)).expect("its attempts wait: let go, all would go on at once");
         }
+        assert_eq!(level.share, 1.0);
+    }
+
+    #[test]
+    fn who_is_behind_later_has_the_same_share() {
+        let level = next(None, &sights(&[0.6, 0.01]), load(1.0)).unwrap();
+        let least = (0..40).fold(level, |level, _| next(Some(level), &sights(&[0.6, 0.01]), load(1.0)).unwrap());
+        assert_eq!(least.share, LEAST / 2.0, "they have it together");
+        assert_eq!(next(None, &sights(&[0.01]), load(1.0)), None, "it is not at fault");
+        assert_eq!(next(None, &sights(&[]), load(1.0)), None);
+    }
+
+    #[test]
+    fn what_others_keep_busy_is_not_left_to_them() {
+        let (sights, busy) = (sights(&[0.2]), Load { count: 1.0, busy: 1.0, own: OURS });
+        assert_eq!(next(None, &sights, busy), None);
+        let level = Level { share: 0.1, unused: 0 };
+        assert!(next(Some(level), &sights, busy).unwrap().share > level.share);
+    }
+
+    #[test]
+    fn when_none_keeps_up_with_little_they_have_alike_what_there_is() {
+        let mut sights = sights(&[0.4]);
+        sights[1].used = 0.45;
+        assert_eq!(next(None, &sights, load(1.0)), None, "it has what is its own");
+        sights[1].used = 0.3;
+        let level = next(None, &sights, load(1.0)).unwrap();
+        sights[1].is_behind = true;
+        assert_eq!(next(Some(level), &sights, load(1.0)).unwrap().share, level.share * RISE);
+        sights[1] = Sight::default();
+        assert_eq!(next(None, &sights, load(1.0)), None, "the other does nothing");
+    }
+
+    #[test]
+    fn a_share_that_is_no_bound_is_given_up() {
+        let (mut sights, mut level) = (sights(&[0.1]), Level { share: 0.2, unused: 0 });
+        sights[0].waits = false;
+        for _ in 1..UNUSED {
+            level = next(Some(level), &sights, load(0.5)).expect("it may be by chance");
+        }
+        assert_eq!(next(Some(level), &sights, load(0.5)), None);
+        sights[0].waits = true;
+        assert_eq!(next(Some(level), &sights, load(0.5)).map(|level| level.unused), Some(0), "one waits");
+    }
+
+    #[test]
+    fn nobody_is_behind_for_one_look() {
+        let mut standing = Standing::default();
+        let mut after = |seems_behind: &[bool]| {
+            seems_behind.iter().for_each(|seems| standing.note(*seems));
+            standing.is_behind
+        };
+        assert!(after(&[true]), "a new one is what it seems");
+        assert!(after(&[false, false, false]), "it kept up for a moment");
+        assert!(!after(&[false]));
+        assert!(!after(&[true, true, true, false, true]), "it was behind for a moment");
+        assert!(after(&[true, true, true]));
     }
 
     #[test]
@@ -300,13 +402,15 @@ mod tests {
 
     #[test]
     fn an_attempt_costs_what_the_threads_used_for_it() {
-        let mut cost = Cost { begun: 0, used: Duration::ZERO, average: 0.0 };
-        cost.note(0, Duration::from_secs(1));
-        assert_eq!(cost.average, 0.0, "nothing began");
-        cost.note(10, Duration::from_secs(2));
-        assert_eq!(cost.average, 0.2, "what was used until then is theirs");
-        cost.note(11, Duration::from_millis(2_400));
-        assert_eq!(cost.average, 0.25, "it moves slowly");
+        let mut cost = Cost { so_far: SoFar::default(), used: Duration::ZERO, average: Duration::ZERO };
+        let mut after = |begun, used, paid| {
+            cost.note(SoFar { begun, ended: 0, paid: Duration::from_millis(paid) }, Duration::from_millis(used));
+            cost.average.as_millis()
+        };
+        assert_eq!(after(0, 1_000, 0), 0, "nothing began");
+        assert_eq!(after(10, 2_000, 0), 200, "what was used until then is theirs");
+        assert_eq!(after(11, 2_400, 0), 250, "it moves slowly");
+        assert_eq!(after(12, 3_000, 350), 250, "what it paid is paid");
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use super::queue::{Queue, Request};
 use crate::store::{Becomes, OutcomeRow, Part, SharedStore, StoreError, WriterId};
 
 /// Time between the beginnings of two transactions while less waits than one
-/// takes. One costs a dozen changes of threads and a sync of the disk,
+/// takes. One costs several changes of threads and a sync of the disk,
 /// for a single outcome as for a hundred, and a host that wrote as often as it
 /// could would be half busy with that at a tenth of its load. An outcome that
 /// comes after a pause does not wait.
@@ -45,7 +45,7 @@ pub struct Settler {
 
 impl Settler {
     /// Starts the writer, on a thread of its own: a transaction waits for the
-    /// store a dozen times, and must not wait each time for other tasks as well.
+    /// store several times, and must not wait each time for other tasks as well.
     /// `up` is kept false while the store is away, and `wake_relay` is called
     /// when outbound rows became durable.
     ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use courier::engine::{
-    AttemptInfo, Call, Engine, Isolation, LogBudget, NodeCache, Policy, Sandbox, Settings, StateSource,
+    AttemptInfo, Brake, Call, Engine, Isolation, LogBudget, NodeCache, Policy, Sandbox, Settings, StateSource,
 };
 use courier_core::message::{Kind, Message, Timestamp};
 use courier_core::verdict::Verdict;
@@ -39,6 +39,18 @@ impl StateSource for NoState {
     }
 }
 
+struct NoBrake;
+
+impl Brake for NoBrake {
+    fn burned(
+        self: Arc<Self>,
+        _began: u64,
+        _more: Duration,
+    ) -> Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> {
+        None
+    }
+}
+
 /// Measures both kinds in turn.
 ///
 /// # Errors
@@ -62,7 +74,8 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     for _ in 0..arguments.runs {
         for (at, isolation) in [Isolation::Message, Isolation::Instance].into_iter().enumerate() {
             let (cache, logs) = (NodeCache::new(1024), LogBudget::default());
-            let mut sandbox = Sandbox::new(engine.clone(), Arc::new(policy(isolation)), cache, logs, Arc::new(NoState));
+            let (state, brake) = (Arc::new(NoState), Arc::new(NoBrake));
+            let mut sandbox = Sandbox::new(engine.clone(), Arc::new(policy(isolation)), cache, logs, state, brake);
             // What the first calls pay for once is not what a call costs.
             for _ in 0..1_000 {
                 call(&mut sandbox, &plugin, &message).await?;

@@ -12,6 +12,7 @@ use crate::engine::contract::courier::plugin::types::Outgoing;
 use crate::engine::contract::courier::plugin::{batch_publish, batch_state, cache, config, log, publish, state};
 use crate::engine::imports::cache::NodeCache;
 use crate::engine::imports::log::SharedLog;
+use crate::engine::tests::Slow;
 use crate::engine::{Isolation, Policy, StateSource};
 
 struct Stored;
@@ -51,6 +52,7 @@ fn guest(items: usize, granted: bool) -> wasmtime::Store<Guest> {
         Arc::new(policy),
         NodeCache::new(1_000),
         Arc::new(Stored),
+        Arc::<Slow>::default(),
         SharedLog::new(100, crate::engine::LogBudget::default()),
         Arc::default(),
     );
