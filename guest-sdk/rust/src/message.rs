@@ -86,12 +86,13 @@ pub struct Attempt {
     /// The offset of the message.
     pub offset: u64,
     /// When the host ends this attempt if it has not returned, in microseconds
-    /// since 1970.
+    /// since 1970; later by as long as the host itself held it back, which it
+    /// does while the processors are too busy.
     pub deadline: u64,
 }
 
 impl Attempt {
-    /// How long the host will still wait for this attempt.
+    /// How long the host will still wait for this attempt at least.
     pub fn time_left(&self) -> Duration {
         let deadline = SystemTime::UNIX_EPOCH + Duration::from_micros(self.deadline);
         deadline.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO)

@@ -134,6 +134,12 @@ fn no_seek_loses_or_doubles_a_delivery() {
 #[test]
 fn no_batch_that_is_written_in_pieces_loses_or_doubles_a_delivery() {
     run_changed(|profile| profile.pieces = true);
+    let found = (0..100).find(|seed| {
+        let mut world = World::new(*seed, Some(Bug::PositionWithFirstPiece), false);
+        world.profile.pieces = true;
+        world.run().is_err()
+    });
+    assert!(found.is_some(), "the harness sees a position that moves too early");
 }
 
 /// The checks see what is wrong: each fault that the harness makes on purpose

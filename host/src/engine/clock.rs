@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::EngineWeak;
 
+use super::Burned;
 use super::limits::{IDLE_TICKS, TICK};
 use crate::clock::nanos;
 
@@ -138,6 +139,8 @@ pub(super) struct Meter {
     began: AtomicU64,
     /// Nanoseconds that were burned and told of.
     told: AtomicU64,
+    /// Nanoseconds of which the next call need not tell.
+    untold: AtomicU64,
     /// Nanoseconds that the call was held back.
     held: AtomicU64,
     /// The wall clock when it was, if it is right now; else 0.
@@ -149,25 +152,29 @@ pub(super) struct Meter {
 const UNMEASURED: Duration = Duration::from_nanos(2 * TICK.as_nanos() as u64);
 
 impl Meter {
+    /// An attempt begins, of one call or of several: of its first tick nobody is
+    /// told.
+    pub(super) fn attempt(&self) {
+        self.untold.store(u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     /// Forgets what was burned: a new call begins.
     pub(super) fn reset(&self) {
         self.burned.store(0, Ordering::Relaxed);
         self.first.store(true, Ordering::Relaxed);
-        // Of its first tick nobody is told.
-        self.told.store(u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.told.store(self.untold.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         self.held.store(0, Ordering::Relaxed);
     }
 
-    /// What was burned besides the first tick and is told of by this answer.
-    pub(super) fn not_told(&self) -> Duration {
+    /// What was burned. What of it is more than before is told by this answer.
+    pub(super) fn tell(&self) -> Burned {
         let burned = self.burned.load(Ordering::Relaxed);
         let told = self.told.fetch_max(burned, Ordering::Relaxed);
-        Duration::from_nanos(burned.saturating_sub(told))
-    }
-
-    /// When the call began, by the monotonic clock.
-    pub(super) fn began(&self) -> u64 {
-        self.began.load(Ordering::Relaxed)
+        Burned {
+            began: self.began.load(Ordering::Relaxed),
+            all: Duration::from_nanos(burned),
+            more: Duration::from_nanos(burned.saturating_sub(told)),
+        }
     }
 
     /// How long the call was held back so far.
@@ -222,16 +229,16 @@ impl Meter {
 }
 
 /// While it lives, the call of the meter is held back.
-pub(super) struct Held(Arc<Meter>);
+pub(super) struct HeldBack(Arc<Meter>);
 
-impl Held {
+impl HeldBack {
     pub(super) fn from_now(meter: Arc<Meter>) -> Self {
         meter.held_since.store(nanos(libc::CLOCK_MONOTONIC), Ordering::Relaxed);
         Self(meter)
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldBack {
     fn drop(&mut self) {
         let held = self.0.held();
         self.0.held_since.store(0, Ordering::Relaxed);
@@ -317,5 +324,40 @@ mod tests {
         let burned = meter.burned();
         assert!(burned >= Duration::from_millis(5), "{burned:?}");
         assert!(burned < Duration::from_millis(25), "{burned:?}");
+    }
+
+    #[tokio::test]
+    async fn what_a_call_was_held_back_is_added_to_its_time() {
+        let (meter, timeout) = (Arc::new(Meter::default()), Duration::from_millis(30));
+        let begun = Instant::now();
+        let held_for = Duration::from_millis(60);
+        let waits_then = Box::pin(async {
+            let held = HeldBack::from_now(Arc::clone(&meter));
+            tokio::time::sleep(held_for).await;
+            drop(held);
+            std::future::pending::<()>().await;
+        });
+        assert!(in_time(waits_then, timeout, &meter).await.is_none(), "its own time is over in the end");
+        assert!(begun.elapsed() >= timeout + held_for);
+        assert!(!meter.is_held());
+        meter.reset();
+        let begun = Instant::now();
+        assert!(in_time(std::future::pending::<()>(), timeout, &meter).await.is_none());
+        assert!(begun.elapsed() < timeout + held_for, "the next call was not held");
+    }
+
+    #[test]
+    fn only_the_first_tick_of_an_attempt_is_not_told_of() {
+        let meter = Meter::default();
+        let burns = |nanos: u64| {
+            meter.reset();
+            meter.burned.store(nanos, Ordering::Relaxed);
+            meter.tell().more
+        };
+        meter.attempt();
+        assert_eq!([burns(1_500_000), burns(300_000)], [500_000, 300_000].map(Duration::from_nanos));
+        assert_eq!(meter.tell().more, Duration::ZERO, "it was told");
+        meter.attempt();
+        assert_eq!(burns(900_000), Duration::ZERO);
     }
 }

@@ -8,7 +8,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 
-use super::clock::{CpuExceeded, Held, Meter};
+use super::clock::{CpuExceeded, HeldBack, Meter};
 use super::imports::cache::NodeCache;
 use super::imports::log::SharedLog;
 use super::limits::{Ceiling, MAX_HANDLES, MAX_HOST_CALL_BYTES};
@@ -79,8 +79,8 @@ impl Guest {
             if guest.meter.burned_now() > guest.policy.cpu {
                 return Err(wasmtime::Error::new(CpuExceeded));
             }
-            let more = guest.meter.not_told();
-            let wait = if more.is_zero() { None } else { Arc::clone(&guest.brake).burned(guest.meter.began(), more) };
+            let burned = guest.meter.tell();
+            let wait = if burned.more.is_zero() { None } else { Arc::clone(&guest.brake).burned(burned) };
             let meter = Arc::clone(&guest.meter);
             Ok(UpdateDeadline::YieldCustom(
                 TICKS_PER_TURN,
@@ -89,7 +89,7 @@ impl Guest {
                     // I/O before it comes back, which waking ourselves would not.
                     tokio::task::yield_now().await;
                     if let Some(wait) = wait {
-                        let _held = Held::from_now(meter);
+                        let _held = HeldBack::from_now(meter);
                         wait.await;
                     }
                 }),

@@ -88,6 +88,7 @@ impl Sandbox {
     /// Runs one call to its end. Dropping the future ends the attempt without
     /// effects; the sandbox stays usable.
     pub async fn run(&mut self, plugin: &Arc<Prepared>, call: Call<'_>) -> Ended {
+        self.setup.meter.attempt();
         let ended = self.run_alone(plugin, &call).await;
         if self.setup.policy.isolation != Isolation::Instance {
             self.kept = None;
@@ -103,6 +104,7 @@ impl Sandbox {
     /// A handler of one message gets them in turn, in one sandbox with
     /// [`Isolation::Batch`].
     pub async fn run_batch(&mut self, plugin: &Arc<Prepared>, calls: &[Call<'_>]) -> Vec<Ended> {
+        self.setup.meter.attempt();
         let mut all = Vec::with_capacity(calls.len());
         if plugin.world == World::BatchHandler && calls.len() > 1 {
             let run = self.invoke(plugin, calls).await;
@@ -178,6 +180,10 @@ impl Sandbox {
             results
         });
         let setup = &self.setup;
+        let more = setup.meter.tell().more;
+        if !more.is_zero() {
+            setup.brake.owes(more);
+        }
         Run { results, log: setup.log.take(calls.len()), started_at, finished_at: now(), cpu: setup.meter.burned() }
     }
 

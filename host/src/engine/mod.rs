@@ -119,10 +119,23 @@ pub trait StateSource: Send + Sync + 'static {
 
 /// Who may hold guests back that burn more than is theirs for now.
 pub trait Brake: Send + Sync + 'static {
-    /// A call that began at `began`, by any clock, burned so much more besides
-    /// its first tick. Answers what it has to wait for before it goes on, if for
-    /// anything.
-    fn burned(self: Arc<Self>, began: u64, more: Duration) -> Option<BoxFuture<'static, ()>>;
+    /// An attempt burned more than its first tick. Answers what it has to wait
+    /// for before it goes on, if for anything.
+    fn burned(self: Arc<Self>, burned: Burned) -> Option<BoxFuture<'static, ()>>;
+
+    /// One has ended, and burned so much more before it did.
+    fn owes(&self, more: Duration);
+}
+
+/// What a call has burned while it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Burned {
+    /// When it began, in nanoseconds by any clock.
+    pub began: u64,
+    /// What it burned in all.
+    pub all: Duration,
+    /// What of that was not told of before.
+    pub more: Duration,
 }
 
 /// One call to make: a message and the attempt made on it.

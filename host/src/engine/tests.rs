@@ -149,8 +149,12 @@ pub(super) struct Slow {
 }
 
 impl Brake for Slow {
-    fn burned(self: Arc<Self>, _began: u64, more: Duration) -> Option<BoxFuture<'static, ()>> {
+    fn owes(&self, more: Duration) {
         *self.told.lock().unwrap() += more;
+    }
+
+    fn burned(self: Arc<Self>, burned: Burned) -> Option<BoxFuture<'static, ()>> {
+        self.owes(burned.more);
         (!self.wait.is_zero()).then(|| -> BoxFuture<'static, ()> { Box::pin(tokio::time::sleep(self.wait)) })
     }
 }
@@ -237,14 +241,15 @@ async fn a_guest_that_takes_too_long_is_ended_by_its_timeout() {
 async fn what_a_guest_is_held_back_is_no_time_of_its_own() {
     let engine = engine();
     let plugin = engine.prepare(handler("(loop (br 0))")).await.unwrap();
-    let brake = Arc::new(Slow { wait: Duration::from_millis(20), ..Slow::default() });
-    let policy = Policy { timeout: Duration::from_millis(500), ..policy() };
+    let brake = Arc::new(Slow { wait: Duration::from_millis(100), ..Slow::default() });
+    let (timeout, cpu) = (Duration::from_millis(300), Duration::from_millis(20));
     let began = Instant::now();
-    let ended = held_by(Arc::clone(&brake), &engine, policy).run(&plugin, call(&message())).await;
+    let ended =
+        held_by(Arc::clone(&brake), &engine, Policy { timeout, cpu, ..policy() }).run(&plugin, call(&message())).await;
     check(&ended, Verdict::CpuLimit, "");
-    assert!(began.elapsed() > Duration::from_millis(500), "it was held for longer than it may take");
+    assert!(began.elapsed() > timeout, "it was held for longer than it may take");
     let told = *brake.told.lock().unwrap();
-    assert!(told > Duration::from_millis(40) && told < ended.cpu, "{told:?} of {:?}", ended.cpu);
+    assert!(told > cpu / 2 && told < ended.cpu, "{told:?} of {:?}", ended.cpu);
 }
 
 #[tokio::test]

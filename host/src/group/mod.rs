@@ -16,13 +16,13 @@ mod given;
 mod lanes;
 mod listening;
 pub mod mail;
-mod oldest;
 pub mod outcome;
 pub mod owner;
 mod pace;
 pub mod plugins;
 mod queue;
 mod range;
+mod ranked;
 pub mod redrive;
 pub mod reread;
 pub mod restraint;
@@ -103,8 +103,7 @@ impl Group {
     /// When the operating system gives no threads.
     pub fn start(node: Node, name: String, bindings: Vec<Arc<Bound>>) -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let concurrency = bindings.iter().map(|bound| bound.binding.concurrency).sum();
-        let member = node.restraints.join(&name, concurrency);
+        let member = node.restraints.join(&name, bindings.clone());
         let counted = Arc::clone(&member);
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores)

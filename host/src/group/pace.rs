@@ -12,15 +12,17 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 
-use super::oldest::Oldest;
-use crate::engine::Brake;
+use super::ranked::Ranked;
 use crate::engine::limits::TICK;
+use crate::engine::{Brake, Burned};
 
 /// What was not used is kept for so long. Timers are no finer than a
 /// millisecond, and attempts may be much shorter.
 const KEPT: Duration = Duration::from_millis(4);
 /// How soon an attempt that waits hears of another share.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// An attempt that burned no more is short.
+const SHORT: Duration = Duration::from_millis(10);
 
 /// The pace of a group on this node.
 #[derive(Debug)]
@@ -31,6 +33,10 @@ pub struct Pace {
     ended: AtomicU64,
     /// Nanoseconds of a processor that attempts paid while they ran.
     paid: AtomicU64,
+    /// What of that is not part of the debt yet.
+    owed: AtomicU64,
+    /// How often an attempt had to wait.
+    waits: AtomicU64,
     /// Nanoseconds of a processor that an attempt pays when it begins.
     cost: AtomicU64,
     /// Processors that the group may use, as the bits of a float; infinitely
@@ -40,9 +46,10 @@ pub struct Pace {
     let_go: AtomicBool,
     /// Attempts that wait to begin come in their order.
     beginning: Mutex<()>,
-    /// Of those that run and wait the oldest comes first: of many that are under
-    /// way some end soon, where all would end late if they went on by turns.
-    running: Oldest,
+    /// Of those that run and wait the short ones come first, and then the oldest:
+    /// of many that are under way some end soon, where all would end late if they
+    /// went on by turns.
+    running: Ranked,
     /// The first of either line has it and waits until it is paid off, by turns,
     /// so that long ones do not keep short ones from beginning.
     debt: Mutex<Debt>,
@@ -63,11 +70,13 @@ impl Default for Pace {
             begun: zero(),
             ended: zero(),
             paid: zero(),
+            owed: zero(),
+            waits: zero(),
             cost: zero(),
             share: AtomicU64::new(f64::INFINITY.to_bits()),
             let_go: AtomicBool::default(),
             beginning: Mutex::default(),
-            running: Oldest::default(),
+            running: Ranked::default(),
             debt: Mutex::new(Debt { seconds: 0.0, at: Instant::now() }),
         }
     }
@@ -96,15 +105,18 @@ impl Pace {
         loop {
             let (share, now) = (self.share(), Instant::now());
             if share.is_infinite() {
+                self.owed.store(0, Ordering::Relaxed);
                 (debt.seconds, debt.at) = (0.0, now);
                 return;
             }
             let passed = now.duration_since(debt.at).as_secs_f64();
             let least = -share * KEPT.as_secs_f64();
-            (debt.seconds, debt.at) = ((debt.seconds - share * passed).max(least), now);
+            let owed = Duration::from_nanos(self.owed.swap(0, Ordering::Relaxed)).as_secs_f64();
+            (debt.seconds, debt.at) = ((debt.seconds - share * passed).max(least) + owed, now);
             if debt.seconds <= 0.0 {
                 break;
             }
+            self.waits.fetch_add(1, Ordering::Relaxed);
             let wait = (debt.seconds / share).min(LOOK_AGAIN.as_secs_f64());
             tokio::time::sleep(Duration::from_secs_f64(wait)).await;
         }
@@ -119,8 +131,7 @@ impl Pace {
     /// over within a tick of the engine costs `cost`.
     pub fn set(&self, share: Option<f64>, cost: Duration) {
         // Longer ones pay for the rest while they run.
-        let cost = u64::try_from(cost.min(TICK).as_nanos()).unwrap_or(u64::MAX);
-        self.cost.store(cost, Ordering::Relaxed);
+        self.cost.store(nanos(cost.min(TICK)), Ordering::Relaxed);
         let share = share.filter(|_| !self.let_go.load(Ordering::Relaxed)).unwrap_or(f64::INFINITY);
         self.share.store(share.to_bits(), Ordering::Relaxed);
     }
@@ -129,11 +140,6 @@ impl Pace {
     pub fn let_go(&self) {
         self.let_go.store(true, Ordering::Relaxed);
         self.set(None, Duration::ZERO);
-    }
-
-    /// Whether an attempt waits, or just had its turn.
-    pub fn is_waited_for(&self) -> bool {
-        self.debt.try_lock().is_err()
     }
 
     /// Notes deliveries whose attempt ended.
@@ -145,7 +151,12 @@ impl Pace {
     #[must_use]
     pub fn so_far(&self) -> SoFar {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        SoFar { begun: load(&self.begun), ended: load(&self.ended), paid: Duration::from_nanos(load(&self.paid)) }
+        SoFar {
+            begun: load(&self.begun),
+            ended: load(&self.ended),
+            paid: Duration::from_nanos(load(&self.paid)),
+            waits: load(&self.waits),
+        }
     }
 }
 
@@ -158,19 +169,32 @@ pub struct SoFar {
     pub ended: u64,
     /// Time of a processor that attempts paid while they ran.
     pub paid: Duration,
+    /// How often one had to wait, and again each [`LOOK_AGAIN`].
+    pub waits: u64,
 }
 
 impl Brake for Pace {
-    fn burned(self: Arc<Self>, began: u64, more: Duration) -> Option<BoxFuture<'static, ()>> {
+    fn burned(self: Arc<Self>, burned: Burned) -> Option<BoxFuture<'static, ()>> {
         if !self.is_held() {
             return None;
         }
-        self.paid.fetch_add(u64::try_from(more.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.paid.fetch_add(nanos(burned.more), Ordering::Relaxed);
         Some(Box::pin(async move {
-            let _oldest = self.running.lock(began).await;
-            self.pay(more).await;
+            let _first = self.running.lock((burned.all > SHORT, burned.began)).await;
+            self.pay(burned.more).await;
         }))
     }
+
+    fn owes(&self, more: Duration) {
+        if self.is_held() {
+            self.paid.fetch_add(nanos(more), Ordering::Relaxed);
+            self.owed.fetch_add(nanos(more), Ordering::Relaxed);
+        }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -178,6 +202,10 @@ mod tests {
     use super::*;
 
     const COST: Duration = Duration::from_millis(1);
+
+    fn burned(began: u64, all: Duration) -> Burned {
+        Burned { began, all, more: COST }
+    }
 
     /// Attempts that begin within a time.
     async fn begin(pace: &Pace, within: Duration) -> u64 {
@@ -209,9 +237,8 @@ mod tests {
             pace.turn().await;
             let waiting = pace.turn();
             tokio::pin!(waiting);
-            assert!(!pace.is_waited_for());
             assert!(tokio::time::timeout(Duration::from_millis(20), &mut waiting).await.is_err(), "it has to wait");
-            assert!(pace.is_waited_for());
+            assert!(pace.so_far().waits > 0);
             pace.set(share, COST);
             tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it goes on");
         }
@@ -220,17 +247,27 @@ mod tests {
     #[tokio::test]
     async fn a_long_attempt_pays_while_it_runs() {
         let pace = Arc::new(Pace::default());
-        assert!(Arc::clone(&pace).burned(0, COST).is_none(), "it is free");
+        assert!(Arc::clone(&pace).burned(burned(0, COST)).is_none(), "it is free");
         pace.set(Some(1e-7), COST);
-        let burned = Arc::clone(&pace).burned(0, COST).expect("it is held");
-        burned.await;
+        Arc::clone(&pace).burned(burned(0, COST)).expect("it is held").await;
         assert_eq!(pace.so_far().paid, COST);
         let held = tokio::time::timeout(Duration::from_millis(20), pace.turn()).await;
         assert!(held.is_err(), "others wait for what it burned");
         pace.let_go();
         pace.set(Some(1e-7), COST);
         pace.turn().await;
-        assert!(Arc::clone(&pace).burned(0, COST).is_none(), "it is free for good");
+        assert!(Arc::clone(&pace).burned(burned(0, COST)).is_none(), "it is free for good");
+    }
+
+    #[tokio::test]
+    async fn what_was_burned_before_an_end_is_owed() {
+        let pace = Pace::default();
+        pace.owes(COST);
+        pace.set(Some(1e-7), Duration::ZERO);
+        pace.turn().await;
+        pace.owes(COST);
+        assert_eq!(pace.so_far().paid, COST, "not what it burned while it was free");
+        assert!(tokio::time::timeout(Duration::from_millis(20), pace.turn()).await.is_err());
     }
 
     #[tokio::test]
@@ -241,8 +278,8 @@ mod tests {
         let attempts = (0..16).rev().map(|began| {
             let (pace, ended) = (Arc::clone(&pace), Arc::clone(&ended));
             tokio::spawn(async move {
-                for _ in 0..10 {
-                    Arc::clone(&pace).burned(began, COST).expect("it is held").await;
+                for ticks in 1..=20 {
+                    Arc::clone(&pace).burned(burned(began, COST * ticks)).expect("it is held").await;
                     tokio::time::sleep(COST).await;
                 }
                 ended.lock().unwrap().push(began);

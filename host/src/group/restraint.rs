@@ -15,6 +15,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::binding::Bound;
 use super::pace::{Pace, SoFar};
 use crate::kafka::partition::Budget;
 use crate::processors::{Load, Processors, Threads};
@@ -33,7 +34,7 @@ const SHRINK: f64 = 2.0;
 const GROW: f64 = 1.1;
 const RISE: f64 = 2.0;
 /// The share is at least this part of what each group that is behind would have
-/// if the others wanted nothing.
+/// if those that keep up wanted nothing.
 const LEAST: f64 = 0.05;
 /// It does not shrink while this process uses less of the processors: then other
 /// programs keep them busy, and would take what is left over.
@@ -44,7 +45,8 @@ const OURS: f64 = 0.25;
 /// as it lasts.
 const UNUSED: u32 = 8;
 /// A group seems behind when it may take no more records in hand, or has more
-/// than it ends in so long. Twice as many as may run at once are always few.
+/// in hand than it ends in so long. Twice as many as may run at once are always
+/// few, unless its guests use more than an equal part of the processors.
 const BEHIND: Duration = Duration::from_millis(500);
 const FEW: usize = 2;
 /// One that kept up is behind once it seems so at up to so many looks, as many as
@@ -55,8 +57,12 @@ const PATIENCE: u32 = 4;
 /// on top.
 const LITTLE: f64 = 0.7;
 /// A group is at work for so long after something ended, or its guests used the
-/// processor, or an attempt waited for its turn.
-const AT_WORK: Duration = Duration::from_secs(5);
+/// processor, or an attempt waited for its turn. One that is not, because it is
+/// paused for instance, is not behind, whatever waits for it.
+const AT_WORK: Duration = Duration::from_secs(2);
+/// The others leave some air for so long after it was: what comes once in a while
+/// is not to come too late each time.
+const REMEMBERED: Duration = Duration::from_secs(30);
 /// Guests that use less of a processor are not worth holding back.
 const IDLE: f64 = 0.02;
 
@@ -65,11 +71,9 @@ const IDLE: f64 = 0.02;
 pub struct Restraints(Arc<Mutex<Vec<Weak<Member>>>>);
 
 /// A group, as far as it concerns the others.
-#[derive(Debug)]
 pub struct Member {
     name: String,
-    /// Attempts that may run at once.
-    concurrency: usize,
+    bindings: Vec<Arc<Bound>>,
     /// How fast its attempts may be.
     pub pace: Arc<Pace>,
     /// What it has in its hands.
@@ -78,13 +82,28 @@ pub struct Member {
     pub threads: Threads,
 }
 
+impl Member {
+    /// Deliveries that it has to end: those that came and are not durable, or, if
+    /// they are more, those that have their turn. Among these are some that came
+    /// long ago, and broadcasts.
+    fn in_hand(&self) -> usize {
+        let turns = self.bindings.iter().map(|bound| bound.turns.standing()).sum();
+        self.budget.records().max(turns)
+    }
+
+    /// Attempts that may run at once.
+    fn concurrency(&self) -> usize {
+        self.bindings.iter().map(|bound| bound.binding.concurrency).sum()
+    }
+}
+
 impl Restraints {
     /// Takes a group in, as long as somebody has it.
     #[must_use]
-    pub fn join(&self, name: &str, concurrency: usize) -> Arc<Member> {
+    pub fn join(&self, name: &str, bindings: Vec<Arc<Bound>>) -> Arc<Member> {
         let member = Arc::new(Member {
             name: name.to_owned(),
-            concurrency,
+            bindings,
             pace: Arc::default(),
             budget: Arc::default(),
             threads: Threads::default(),
@@ -104,7 +123,7 @@ impl Restraints {
     pub async fn keep(self) {
         let mut processors = Processors::default();
         let mut watched: Vec<Watched> = Vec::new();
-        let mut level = None;
+        let (mut level, mut equal) = (None, f64::INFINITY);
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -116,9 +135,12 @@ impl Restraints {
                     watched.push(Watched::new(member));
                 }
             }
-            let sights: Vec<Sight> = watched.iter_mut().map(Watched::look).collect();
+            let sights: Vec<Sight> = watched.iter_mut().map(|one| one.look(equal)).collect();
             // Without the counters of the system nobody is held.
-            level = processors.load().and_then(|load| next(level, &sights, load));
+            level = processors.load().and_then(|load| {
+                equal = load.count / sights.iter().filter(|sight| sight.works).count().max(1) as f64;
+                next(level, &sights, load)
+            });
             for (one, sight) in watched.iter_mut().zip(sights) {
                 one.hold(level.filter(|_| sight.is_behind).map(|level| level.share));
             }
@@ -132,6 +154,8 @@ struct Watched {
     at: Instant,
     so_far: SoFar,
     used: Duration,
+    /// Processors that its guests kept busy lately.
+    lately: f64,
     /// When it was seen at work.
     worked: Option<Instant>,
     standing: Standing,
@@ -142,10 +166,10 @@ struct Watched {
 /// What a look at a group shows.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sight {
-    /// Whether it does anything.
+    /// Whether it did anything lately.
     works: bool,
     is_behind: bool,
-    /// Processors that its guests kept busy.
+    /// Processors that its guests kept busy lately.
     used: f64,
     /// Whether an attempt waits for its turn.
     waits: bool,
@@ -156,7 +180,7 @@ impl Watched {
         let (used, so_far) = (member.threads.used(), member.pace.so_far());
         let cost = Cost { so_far, used, average: Duration::ZERO };
         let standing = Standing::default();
-        Self { member, at: Instant::now(), so_far, used, worked: None, standing, cost, is_held: false }
+        Self { member, at: Instant::now(), so_far, used, lately: 0.0, worked: None, standing, cost, is_held: false }
     }
 
     /// Whether the group is still there. One that left is held no more.
@@ -168,29 +192,33 @@ impl Watched {
         stays
     }
 
-    fn look(&mut self) -> Sight {
+    /// Looks at the group, of which an `equal` part would be so many processors.
+    fn look(&mut self, equal: f64) -> Sight {
         let (now, used, so_far) = (Instant::now(), self.member.threads.used(), self.member.pace.so_far());
         let passed = now.duration_since(self.at).max(Duration::from_millis(1)).as_secs_f64();
         let ended = so_far.ended - self.so_far.ended;
         let processors = used.saturating_sub(self.used).as_secs_f64() / passed;
-        let waits = self.member.pace.is_waited_for();
+        let waits = so_far.waits > self.so_far.waits;
+        // A look is so short that one long attempt fills it.
+        self.lately = (self.lately + processors) / 2.0;
         self.cost.note(so_far, used);
         (self.at, self.so_far, self.used) = (now, so_far, used);
         if ended > 0 || waits || processors > IDLE {
             self.worked = Some(now);
         }
-        let works = self.worked.is_some_and(|at| now.duration_since(at) < AT_WORK);
-        let (budget, few) = (&self.member.budget, FEW * self.member.concurrency);
-        let (in_hand, a_while) = (budget.records(), ended as f64 / passed * BEHIND.as_secs_f64());
-        let seems_behind = budget.is_used_up() || in_hand > few && in_hand as f64 > a_while;
-        // One that stands still, because it is paused for instance, is not
-        // behind, whatever waits for it.
-        if works {
+        let was_at_work = |within| self.worked.is_some_and(|at| now.duration_since(at) < within);
+        let a_while = ended as f64 / passed * BEHIND.as_secs_f64();
+        let in_hand = self.member.in_hand();
+        // Held, it uses little because it is.
+        let are_few = in_hand <= FEW * self.member.concurrency() && self.lately <= equal && !self.is_held;
+        let seems_behind = self.member.budget.is_used_up() || !are_few && in_hand as f64 > a_while;
+        if was_at_work(AT_WORK) {
             self.standing.note(seems_behind)
         } else {
-            self.standing = Standing::default()
+            self.standing.rest()
         }
-        Sight { works, is_behind: self.standing.is_behind, used: processors, waits }
+        let (works, is_behind) = (was_at_work(REMEMBERED), self.standing.is_behind);
+        Sight { works, is_behind, used: self.lately, waits }
     }
 
     fn hold(&mut self, share: Option<f64>) {
@@ -213,6 +241,13 @@ struct Standing {
 }
 
 impl Standing {
+    /// One that was at work before is trusted to keep up.
+    fn rest(&mut self) {
+        if self.is_behind || self.credit > 0 {
+            *self = Self { is_behind: false, credit: PATIENCE };
+        }
+    }
+
     fn note(&mut self, seems_behind: bool) {
         self.credit = if seems_behind { self.credit.saturating_sub(1) } else { (self.credit + 1).min(PATIENCE) };
         self.is_behind = match self.credit {
@@ -257,22 +292,25 @@ struct Level {
 
 /// What those that are behind are held to next, if to anything.
 fn next(level: Option<Level>, sights: &[Sight], load: Load) -> Option<Level> {
+    let fair = fair_share(sights, load.count);
     let behind = || sights.iter().filter(|sight| sight.is_behind);
-    let wants = |sight: &Sight| if sight.is_behind { f64::INFINITY } else { sight.used };
-    let little = LITTLE * fair_share(sights.iter().map(wants).collect(), load.count);
-    let some_keep_up = sights.iter().any(|sight| sight.works && !sight.is_behind && sight.used <= little);
+    let keep_up = || sights.iter().filter(|sight| sight.works && !sight.is_behind);
+    let some_keep_up = keep_up().any(|sight| sight.used <= LITTLE * fair);
+    // What one that keeps up uses of the others' is not asked of those behind.
+    let is_ours = load.own > OURS && !keep_up().any(|sight| sight.used > fair);
     let most = 1.0 - SPARE / load.count.max(1.0).sqrt();
-    let is_too_much = some_keep_up && load.busy > most && load.own > OURS;
-    let shrunk = |share: f64| share * (1.0 - SHRINK * (load.busy - most)).max(0.1);
+    let is_too_much = some_keep_up && is_ours && load.busy > most;
+    let least = LEAST * load.count / behind().count().max(1) as f64;
+    let shrunk = |share: f64| (share * (1.0 - SHRINK * (load.busy - most)).max(0.1)).max(least);
     let Some(Level { share, unused }) = level else {
         let most_used = behind().map(|sight| sight.used).fold(0.0, f64::max);
         return (is_too_much && most_used > IDLE).then(|| Level { share: shrunk(most_used), unused: 0 });
     };
     let share = if is_too_much {
-        shrunk(share).max(LEAST * load.count / behind().count().max(1) as f64)
+        shrunk(share)
     } else if !some_keep_up {
         share * RISE
-    } else if load.busy < most - MORE || load.own <= OURS {
+    } else if load.busy < most - MORE || !is_ours {
         share * GROW
     } else {
         share
@@ -282,8 +320,10 @@ fn next(level: Option<Level>, sights: &[Sight], load: Load) -> Option<Level> {
 }
 
 /// What is each one's own of the `processors`, where who wants less leaves the
-/// rest to the others (max-min fairness).
-fn fair_share(mut wants: Vec<f64>, processors: f64) -> f64 {
+/// rest to the others (max-min fairness). Who is behind wants all there is.
+fn fair_share(sights: &[Sight], processors: f64) -> f64 {
+    let wants = |sight: &Sight| if sight.is_behind { f64::INFINITY } else { sight.used };
+    let mut wants: Vec<f64> = sights.iter().map(wants).collect();
     wants.sort_by(f64::total_cmp);
     let mut left = processors;
     for (at, want) in wants.iter().enumerate() {
@@ -355,6 +395,13 @@ mod tests {
         let mut sights = sights(&[0.4]);
         sights[1].used = 0.45;
         assert_eq!(next(None, &sights, load(1.0)), None, "it has what is its own");
+        sights.push(Sight { used: 0.01, ..sights[1] });
+        assert!(next(None, &sights, load(1.0)).is_some(), "another keeps up with little");
+        sights[1].used = 0.55;
+        assert_eq!(next(None, &sights, load(1.0)), None, "what is missing is not with those that are behind");
+        let level = Level { share: 0.1, unused: 0 };
+        assert!(next(Some(level), &sights, load(1.0)).unwrap().share > level.share);
+        sights.pop();
         sights[1].used = 0.3;
         let level = next(None, &sights, load(1.0)).unwrap();
         sights[1].is_behind = true;
@@ -378,20 +425,27 @@ mod tests {
     #[test]
     fn nobody_is_behind_for_one_look() {
         let mut standing = Standing::default();
-        let mut after = |seems_behind: &[bool]| {
+        let after = |standing: &mut Standing, seems_behind: &[bool]| {
             seems_behind.iter().for_each(|seems| standing.note(*seems));
             standing.is_behind
         };
-        assert!(after(&[true]), "a new one is what it seems");
-        assert!(after(&[false, false, false]), "it kept up for a moment");
-        assert!(!after(&[false]));
-        assert!(!after(&[true, true, true, false, true]), "it was behind for a moment");
-        assert!(after(&[true, true, true]));
+        assert!(after(&mut standing, &[true]), "a new one is what it seems");
+        assert!(after(&mut standing, &[false, false, false]), "it kept up for a moment");
+        assert!(!after(&mut standing, &[false]));
+        assert!(!after(&mut standing, &[true, true, true, false, true]), "it was behind for a moment");
+        assert!(after(&mut standing, &[true, true, true]));
+        standing.rest();
+        standing.note(true);
+        assert!(!standing.is_behind, "it kept up before");
     }
 
     #[test]
     fn who_wants_little_leaves_the_rest_to_the_others() {
-        let (shares, all) = (|wants: &[f64]| fair_share(wants.to_vec(), 1.0), f64::INFINITY);
+        let all = f64::INFINITY;
+        let shares = |wants: &[f64]| {
+            let sight = |want: &f64| Sight { is_behind: want.is_infinite(), used: *want, ..Sight::default() };
+            fair_share(&wants.iter().map(sight).collect::<Vec<_>>(), 1.0)
+        };
         assert_eq!(shares(&[]), all);
         assert_eq!(shares(&[0.2, 0.3]), all, "there is enough");
         assert_eq!(shares(&[all]), 1.0);
@@ -404,7 +458,8 @@ mod tests {
     fn an_attempt_costs_what_the_threads_used_for_it() {
         let mut cost = Cost { so_far: SoFar::default(), used: Duration::ZERO, average: Duration::ZERO };
         let mut after = |begun, used, paid| {
-            cost.note(SoFar { begun, ended: 0, paid: Duration::from_millis(paid) }, Duration::from_millis(used));
+            let paid = Duration::from_millis(paid);
+            cost.note(SoFar { begun, paid, ..SoFar::default() }, Duration::from_millis(used));
             cost.average.as_millis()
         };
         assert_eq!(after(0, 1_000, 0), 0, "nothing began");
@@ -416,11 +471,11 @@ mod tests {
     #[tokio::test]
     async fn a_group_is_behind_with_more_than_it_can_do_in_a_while() {
         let restraints = Restraints::default();
-        let member = restraints.join("group", 8);
+        let member = restraints.join("group", Vec::new());
         let mut watched = Watched::new(Arc::clone(&restraints.members()[0]));
-        assert!(!watched.look().works);
+        assert!(!watched.look(1.0).works);
         member.pace.ended(3);
-        let sight = watched.look();
+        let sight = watched.look(1.0);
         assert!(sight.works && !sight.is_behind, "{sight:?}");
         assert!(watched.stays());
         drop(member);

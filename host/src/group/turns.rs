@@ -60,6 +60,11 @@ impl<T> Turns<T> {
         first.try_recv().or_else(|_| second.try_recv()).ok()
     }
 
+    /// Items that stand in the lines.
+    pub fn standing(&self) -> usize {
+        self.live.1.len() + self.asked.1.len()
+    }
+
     /// Lets nothing more in.
     pub fn close(&self) {
         self.live.0.close();
@@ -84,6 +89,7 @@ mod tests {
             turns.put(("asked", number), true).unwrap();
             turns.put(("live", number), false).unwrap();
         }
+        assert_eq!(turns.standing(), 40);
         let mut order = Vec::new();
         for _ in 0..16 {
             order.push(turns.next().await.unwrap().0);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use courier::engine::{
-    AttemptInfo, Brake, Call, Engine, Isolation, LogBudget, NodeCache, Policy, Sandbox, Settings, StateSource,
+    AttemptInfo, Brake, Burned, Call, Engine, Isolation, LogBudget, NodeCache, Policy, Sandbox, Settings, StateSource,
 };
 use courier_core::message::{Kind, Message, Timestamp};
 use courier_core::verdict::Verdict;
@@ -42,11 +42,9 @@ impl StateSource for NoState {
 struct NoBrake;
 
 impl Brake for NoBrake {
-    fn burned(
-        self: Arc<Self>,
-        _began: u64,
-        _more: Duration,
-    ) -> Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> {
+    fn owes(&self, _more: Duration) {}
+
+    fn burned(self: Arc<Self>, _burned: Burned) -> Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> {
         None
     }
 }

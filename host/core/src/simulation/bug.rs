@@ -14,4 +14,6 @@ pub enum Bug {
     ParkedHeadLost,
     /// The position is stored one offset too far.
     PositionTooFar,
+    /// The position moves with the first piece of a batch.
+    PositionWithFirstPiece,
 }

@@ -283,13 +283,17 @@ impl World {
             let first = self.chance.between(1, batch.writes.len() as i64 - 1) as usize;
             // The position moves with the last piece only.
             let writes = batch.writes[..first].to_vec();
-            let piece = Batch { writes, position: Offset(0), ..(*batch).clone() };
-            if self.store(claim, partition, sequence, &piece)? == Answer::Written {
+            let early = self.bug == Some(Bug::PositionWithFirstPiece);
+            let position = if early { batch.position } else { Offset(0) };
+            let answer = self.store(claim, partition, sequence, &Batch { writes, position, ..(*batch).clone() })?;
+            if answer == Answer::Written {
                 let writes = batch.writes[first..].to_vec();
                 let batch = Arc::new(Batch { writes, ..(*batch).clone() });
                 self.answer_soon(Task::Rest { claim, partition, batch });
-                return Ok(());
+            } else {
+                self.answer_soon(Task::Answer { claim, answer, batch: Some(batch) });
             }
+            return Ok(());
         }
         let answer = self.store(claim, partition, sequence, &batch)?;
         let told = if lost { Answer::Unknown } else { answer };

@@ -1,31 +1,35 @@
-//! A lock that goes to the oldest of those who wait.
+//! A lock that goes to the first of those who wait, by a rank that they have.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// The lock. Whoever waits for it says when it began, by any clock.
+/// What a waiter is ordered by: short attempts before long ones, and of those
+/// the one that began before.
+pub type Rank = (bool, u64);
+
+/// The lock.
 #[derive(Debug, Default)]
-pub struct Oldest(Mutex<Line>);
+pub struct Ranked(Mutex<Line>);
 
 #[derive(Debug, Default)]
 struct Line {
     is_taken: bool,
-    /// When each began, and what wakes it once the lock is its own.
-    waiting: Vec<(u64, Arc<Notify>)>,
+    /// Who waits, and what wakes each once the lock is its own.
+    waiting: Vec<(Rank, Arc<Notify>)>,
 }
 
-impl Oldest {
-    /// Waits until the lock is free and nobody older waits.
-    pub async fn lock(&self, began: u64) -> Held<'_> {
+impl Ranked {
+    /// Waits until the lock is free and nobody of a lower rank waits.
+    pub async fn lock(&self, rank: Rank) -> First<'_> {
         let place = {
             let mut line = self.line();
             if !line.is_taken {
                 line.is_taken = true;
-                return Held(self);
+                return First(self);
             }
             let woken = Arc::<Notify>::default();
-            line.waiting.push((began, Arc::clone(&woken)));
+            line.waiting.push((rank, Arc::clone(&woken)));
             Place { of: self, woken: Some(woken) }
         };
         place.wait().await
@@ -37,8 +41,8 @@ impl Oldest {
 
     fn release(&self) {
         let mut line = self.line();
-        let oldest = line.waiting.iter().enumerate().min_by_key(|(_, (began, _))| *began).map(|(at, _)| at);
-        match oldest {
+        let first = line.waiting.iter().enumerate().min_by_key(|(_, (rank, _))| *rank).map(|(at, _)| at);
+        match first {
             // It stays taken, and is theirs.
             Some(at) => line.waiting.swap_remove(at).1.notify_one(),
             None => line.is_taken = false,
@@ -48,9 +52,9 @@ impl Oldest {
 
 /// The lock is held while this lives.
 #[derive(Debug)]
-pub struct Held<'l>(&'l Oldest);
+pub struct First<'l>(&'l Ranked);
 
-impl Drop for Held<'_> {
+impl Drop for First<'_> {
     fn drop(&mut self) {
         self.0.release();
     }
@@ -58,17 +62,17 @@ impl Drop for Held<'_> {
 
 /// Somebody who waits, and may go before the lock is theirs.
 struct Place<'l> {
-    of: &'l Oldest,
+    of: &'l Ranked,
     woken: Option<Arc<Notify>>,
 }
 
 impl<'l> Place<'l> {
-    async fn wait(mut self) -> Held<'l> {
+    async fn wait(mut self) -> First<'l> {
         if let Some(woken) = &self.woken {
             woken.notified().await;
         }
         self.woken = None;
-        Held(self.of)
+        First(self.of)
     }
 }
 
@@ -93,21 +97,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_comes_first_and_who_goes_is_passed_over() {
-        let lock = Oldest::default();
-        let first = lock.lock(5).now_or_never().expect("it is free");
-        let mut line: Vec<_> = [9, 2, 7].into_iter().map(|began| Box::pin(lock.lock(began))).collect();
+    fn the_lowest_rank_comes_first_and_who_goes_is_passed_over() {
+        let lock = Ranked::default();
+        let first = lock.lock((false, 5)).now_or_never().expect("it is free");
+        let mut line: Vec<_> =
+            [(true, 1), (false, 2), (false, 7)].into_iter().map(|rank| Box::pin(lock.lock(rank))).collect();
         for waiting in &mut line {
             assert!(waiting.as_mut().now_or_never().is_none(), "it is taken");
         }
-        let [mut nine, two, mut seven] = <[_; 3]>::try_from(line).unwrap_or_else(|_| unreachable!());
+        let [mut long, two, mut seven] = <[_; 3]>::try_from(line).unwrap_or_else(|_| unreachable!());
         drop(first);
-        assert!(nine.as_mut().now_or_never().is_none() && seven.as_mut().now_or_never().is_none());
+        assert!(long.as_mut().now_or_never().is_none() && seven.as_mut().now_or_never().is_none());
         // It was its turn, and it does not come for it.
         drop(two);
-        assert!(nine.as_mut().now_or_never().is_none());
-        drop(seven.as_mut().now_or_never().expect("it is older"));
-        drop(nine.as_mut().now_or_never().expect("it is the last"));
-        assert!(lock.lock(1).now_or_never().is_some());
+        assert!(long.as_mut().now_or_never().is_none());
+        drop(seven.as_mut().now_or_never().expect("it is short"));
+        drop(long.as_mut().now_or_never().expect("it is the last"));
+        assert!(lock.lock((false, 1)).now_or_never().is_some());
     }
 }
