@@ -1,11 +1,19 @@
 //! The host's clock: the one place outside the store where time is read.
 
+use std::time::Duration;
+
 use courier_core::message::Timestamp;
 
 /// Now, by this machine's clock.
 #[must_use]
 pub fn now() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_microsecond())
+}
+
+/// A time in nanoseconds; one of centuries is cut.
+#[must_use]
+pub fn in_nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What a clock of the system shows, in nanoseconds. One that there is not, such

@@ -18,7 +18,7 @@ use wasmtime::EngineWeak;
 
 use super::Burned;
 use super::limits::{IDLE_TICKS, TICK};
-use crate::clock::nanos;
+use crate::clock::{in_nanos, nanos};
 
 /// The thread that advances epochs, and what tells it whether to.
 pub(super) struct Ticker {
@@ -155,7 +155,7 @@ impl Meter {
     /// An attempt begins, of one call or of several: of its first tick nobody is
     /// told.
     pub(super) fn attempt(&self) {
-        self.untold.store(u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.untold.store(in_nanos(TICK), Ordering::Relaxed);
     }
 
     /// Forgets what was burned: a new call begins.
@@ -219,7 +219,7 @@ impl Meter {
     fn settle(&self) {
         let since = self.since.load(Ordering::Relaxed);
         let spent = if self.unmeasured.load(Ordering::Relaxed) {
-            let most = u64::try_from(UNMEASURED.as_nanos()).unwrap_or(u64::MAX);
+            let most = in_nanos(UNMEASURED);
             nanos(libc::CLOCK_MONOTONIC).saturating_sub(since).min(most)
         } else {
             nanos(libc::CLOCK_THREAD_CPUTIME_ID).saturating_sub(since)
@@ -242,7 +242,7 @@ impl Drop for HeldBack {
     fn drop(&mut self) {
         let held = self.0.held();
         self.0.held_since.store(0, Ordering::Relaxed);
-        self.0.held.store(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.held.store(in_nanos(held), Ordering::Relaxed);
     }
 }
 

@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 
 use super::ranked::Ranked;
+use crate::clock::in_nanos;
 use crate::engine::limits::TICK;
 use crate::engine::{Brake, Burned};
 
@@ -131,7 +132,7 @@ impl Pace {
     /// over within a tick of the engine costs `cost`.
     pub fn set(&self, share: Option<f64>, cost: Duration) {
         // Longer ones pay for the rest while they run.
-        self.cost.store(nanos(cost.min(TICK)), Ordering::Relaxed);
+        self.cost.store(in_nanos(cost.min(TICK)), Ordering::Relaxed);
         let share = share.filter(|_| !self.let_go.load(Ordering::Relaxed)).unwrap_or(f64::INFINITY);
         self.share.store(share.to_bits(), Ordering::Relaxed);
     }
@@ -178,7 +179,7 @@ impl Brake for Pace {
         if !self.is_held() {
             return None;
         }
-        self.paid.fetch_add(nanos(burned.more), Ordering::Relaxed);
+        self.paid.fetch_add(in_nanos(burned.more), Ordering::Relaxed);
         Some(Box::pin(async move {
             let _first = self.running.lock((burned.all > SHORT, burned.began)).await;
             self.pay(burned.more).await;
@@ -187,14 +188,10 @@ impl Brake for Pace {
 
     fn owes(&self, more: Duration) {
         if self.is_held() {
-            self.paid.fetch_add(nanos(more), Ordering::Relaxed);
-            self.owed.fetch_add(nanos(more), Ordering::Relaxed);
+            self.paid.fetch_add(in_nanos(more), Ordering::Relaxed);
+            self.owed.fetch_add(in_nanos(more), Ordering::Relaxed);
         }
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! has `cpu.cfs_quota_us` and `cpu.cfs_period_us` in the tree of `cpu`
 //! (`sched-bwc.rst`). A folder is bound by those above it as well.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where the trees are mounted by custom.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -27,14 +27,14 @@ fn tightest(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<f64>
         }
         let root = Path::new(ROOT).join(if second { "" } else { "cpu" });
         let folder = root.join(folder.trim_start_matches('/'));
-        let above = folder.ancestors().take_while(|above| above.starts_with(&root)).map(Path::to_path_buf);
-        above.filter_map(|folder| of_folder(&folder, second, &read)).min_by(f64::total_cmp)
+        let above = folder.ancestors().take_while(|above| above.starts_with(&root));
+        above.filter_map(|folder| of_folder(folder, second, &read)).min_by(f64::total_cmp)
     });
     quotas.min_by(f64::total_cmp)
 }
 
 fn of_folder(folder: &Path, second: bool, read: impl Fn(&Path) -> Option<String>) -> Option<f64> {
-    let text = |name: &str| read(&folder.join(PathBuf::from(name)));
+    let text = |name: &str| read(&folder.join(name));
     let (quota, period) = if second {
         let line = text("cpu.max")?;
         let (quota, period) = line.trim().split_once(' ')?;
