@@ -14,18 +14,18 @@ use tokio::sync::watch;
 use super::binding::{Bound, Plugin};
 use super::delivery::Work;
 use super::gate::Gate;
+use super::leash::Leash;
 use super::pace::Pace;
-use super::restraint::Member;
 use crate::config::Isolation;
 use crate::engine::{Call, Ended, Prepared, Sandbox, World};
 
 /// Runs deliveries until the queue closes.
-pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, member: Arc<Member>, mut store_up: watch::Receiver<bool>) {
+pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, leash: Arc<Leash>, mut store_up: watch::Receiver<bool>) {
     let mut gate = bound.keeper.watch();
     let mut plugin = bound.plugin.clone();
     while let Some(work) = bound.turns.next().await {
-        let pace = &member.pace;
-        let Some((work, version)) = permit(&bound, work, pace, &mut gate, &mut plugin, &mut store_up).await else {
+        let Some((work, version)) = permit(&bound, work, &leash.pace, &mut gate, &mut plugin, &mut store_up).await
+        else {
             continue;
         };
         let mut batch = vec![work];
@@ -37,7 +37,7 @@ pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, member: Arc<Member>, 
                 if next.owner.no_more.is_cancelled() { next.give_back() } else { batch.push(next) }
             }
         }
-        run(&bound, &version, pace, &mut sandbox, batch).await;
+        run(&bound, &version, &leash, &mut sandbox, batch).await;
     }
 }
 
@@ -128,9 +128,10 @@ async fn permit(
     }
 }
 
-async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, pace: &Pace, sandbox: &mut Sandbox, batch: Vec<Work>) {
+async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, leash: &Leash, sandbox: &mut Sandbox, batch: Vec<Work>) {
     // All items of a batch may belong to different owners; the first one to be
     // given up ends it for all, and what is handed back runs again.
+    leash.put_on(batch.iter().map(|work| &work.owner.no_more));
     let ended = {
         let calls: Vec<Call<'_>> = batch.iter().map(|work| work.call(bound)).collect();
         let dropped = futures::future::select_all(batch.iter().map(|work| Box::pin(work.owner.dropped.cancelled())));
@@ -141,7 +142,7 @@ async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, pace: &Pace, sandbox: 
     };
     match ended {
         Some(ended) => {
-            pace.ended(ended.len());
+            leash.pace.ended(ended.len());
             for (work, ended) in batch.into_iter().zip(ended) {
                 work.conclude(bound, version, ended);
             }

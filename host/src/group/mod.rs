@@ -14,6 +14,7 @@ mod following;
 pub mod gate;
 mod given;
 mod lanes;
+mod leash;
 mod listening;
 pub mod mail;
 pub mod outcome;
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::binding::Bound;
 use self::following::Following;
+use self::leash::Leash;
 use self::listening::Listening;
 use self::owner::Tools;
 use self::pace::Pace;
@@ -117,15 +119,16 @@ impl Group {
         let (cache, logs) = (NodeCache::new(CACHE_BYTES), LogBudget::default());
         for bound in &bindings {
             for _ in 0..bound.binding.concurrency {
+                let leash = Arc::new(Leash::new(Arc::clone(&member.pace)));
                 let sandbox = Sandbox::new(
                     node.engine.clone(),
                     Arc::clone(&bound.policy),
                     cache.clone(),
                     logs.clone(),
                     Arc::clone(&node.state),
-                    Arc::clone(&member.pace) as Arc<dyn Brake>,
+                    Arc::clone(&leash) as Arc<dyn Brake>,
                 );
-                threads.spawn(dispatch::work(Arc::clone(bound), sandbox, Arc::clone(&member), node.store_up.clone()));
+                threads.spawn(dispatch::work(Arc::clone(bound), sandbox, leash, node.store_up.clone()));
             }
             tokio::spawn(dispatch::keep_gate(Arc::clone(bound)));
         }

@@ -5,17 +5,15 @@
 //! begins, a long one also while it runs, and whoever comes while there is a
 //! debt waits until it is paid off.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 
 use super::ranked::Ranked;
 use crate::clock::in_nanos;
+use crate::engine::Burned;
 use crate::engine::limits::TICK;
-use crate::engine::{Brake, Burned};
 
 /// What was not used is kept for so long. Timers are no finer than a
 /// millisecond, and attempts may be much shorter.
@@ -100,6 +98,31 @@ impl Pace {
         self.begun.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Waits until an attempt that runs may go on, and pays for what it burned.
+    /// It goes on at once when it is `given_up`, and owes that.
+    pub async fn pay_while_running(&self, burned: Burned, given_up: impl Future<Output = ()>) {
+        self.paid.fetch_add(in_nanos(burned.more), Ordering::Relaxed);
+        let paid = async {
+            let _first = self.running.lock((burned.all > SHORT, burned.began)).await;
+            self.pay(burned.more).await;
+        };
+        tokio::select! {
+            biased;
+            () = given_up => {
+                self.owed.fetch_add(in_nanos(burned.more), Ordering::Relaxed);
+            }
+            () = paid => {}
+        }
+    }
+
+    /// Notes what an attempt burned that does not wait for it.
+    pub fn owes(&self, more: Duration) {
+        if self.is_held() {
+            self.paid.fetch_add(in_nanos(more), Ordering::Relaxed);
+            self.owed.fetch_add(in_nanos(more), Ordering::Relaxed);
+        }
+    }
+
     /// Waits until the debt is paid off, and owes this much instead.
     async fn pay(&self, burned: Duration) {
         let mut debt = self.debt.lock().await;
@@ -174,28 +197,11 @@ pub struct SoFar {
     pub waits: u64,
 }
 
-impl Brake for Pace {
-    fn burned(self: Arc<Self>, burned: Burned) -> Option<BoxFuture<'static, ()>> {
-        if !self.is_held() {
-            return None;
-        }
-        self.paid.fetch_add(in_nanos(burned.more), Ordering::Relaxed);
-        Some(Box::pin(async move {
-            let _first = self.running.lock((burned.all > SHORT, burned.began)).await;
-            self.pay(burned.more).await;
-        }))
-    }
-
-    fn owes(&self, more: Duration) {
-        if self.is_held() {
-            self.paid.fetch_add(in_nanos(more), Ordering::Relaxed);
-            self.owed.fetch_add(in_nanos(more), Ordering::Relaxed);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+    use std::sync::Arc;
+
     use super::*;
 
     const COST: Duration = Duration::from_millis(1);
@@ -243,17 +249,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_attempt_pays_while_it_runs() {
-        let pace = Arc::new(Pace::default());
-        assert!(Arc::clone(&pace).burned(burned(0, COST)).is_none(), "it is free");
+        let pace = Pace::default();
         pace.set(Some(1e-7), COST);
-        Arc::clone(&pace).burned(burned(0, COST)).expect("it is held").await;
+        pace.pay_while_running(burned(0, COST), pending()).await;
         assert_eq!(pace.so_far().paid, COST);
         let held = tokio::time::timeout(Duration::from_millis(20), pace.turn()).await;
         assert!(held.is_err(), "others wait for what it burned");
         pace.let_go();
         pace.set(Some(1e-7), COST);
         pace.turn().await;
-        assert!(Arc::clone(&pace).burned(burned(0, COST)).is_none(), "it is free for good");
+        assert!(!pace.is_held(), "it is free for good");
     }
 
     #[tokio::test]
@@ -276,7 +281,7 @@ mod tests {
             let (pace, ended) = (Arc::clone(&pace), Arc::clone(&ended));
             tokio::spawn(async move {
                 for ticks in 1..=20 {
-                    Arc::clone(&pace).burned(burned(began, COST * ticks)).expect("it is held").await;
+                    pace.pay_while_running(burned(began, COST * ticks), pending()).await;
                     tokio::time::sleep(COST).await;
                 }
                 ended.lock().unwrap().push(began);

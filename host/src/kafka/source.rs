@@ -11,26 +11,25 @@
 //! and a position that Kafka no longer has is a notice, never a silent reset.
 
 mod cluster;
+mod feeds;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use courier_core::message::{Kind, Offset, Timestamp};
+use courier_core::message::{Kind, Offset};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::{mpsc as async_mpsc, oneshot};
 
+use self::feeds::Feeds;
 use super::health::is_suspicious;
-use super::partition::{Budget, Fed, Feed, InHand, TopicPartition};
-use super::record::Record;
+use super::partition::{Budget, Feed, TopicPartition};
 use crate::clock::now;
 
 /// How long one poll waits for a message, and so how long an order waits.
@@ -169,7 +168,7 @@ impl Source {
         let thread = thread::Builder::new()
             .name(format!("consume {group}"))
             .spawn(move || {
-                Thread { consumer, inbox, notices, budget, feeds: HashMap::new(), paused: Vec::new() }.run();
+                Thread { consumer, inbox, notices, budget, feeds: Feeds::default(), paused: Vec::new() }.run();
             })
             .map_err(no_thread)?;
         Ok(Self { orders, thread: Some(thread) })
@@ -267,19 +266,12 @@ fn is_in(list: &TopicPartitionList, place: &TopicPartition) -> bool {
     list.find_partition(&place.log_topic(), place.partition).is_some()
 }
 
-/// A partition being read: its feed, and what was polled and not yet handed on.
-struct Slot {
-    place: TopicPartition,
-    feed: Feed,
-    batch: Vec<InHand>,
-}
-
 struct Thread {
     consumer: Arc<BaseConsumer<Rebalances>>,
     inbox: mpsc::Receiver<Order>,
     notices: async_mpsc::UnboundedSender<Notice>,
     budget: Arc<Budget>,
-    feeds: HashMap<String, Vec<Option<Slot>>>,
+    feeds: Feeds,
     paused: Vec<TopicPartition>,
 }
 
@@ -319,7 +311,7 @@ impl Thread {
                 None => break,
                 Some(Ok(message)) => {
                     let received_at = *received_at.get_or_insert_with(now);
-                    Self::sort(&mut self.feeds, &self.budget, received_at, &message);
+                    self.feeds.sort(&message, received_at, &self.budget);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => ended.push(partition),
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
@@ -337,39 +329,8 @@ impl Thread {
             }
             wait = Duration::ZERO;
         }
-        for slot in self.feeds.values_mut().flatten().flatten() {
-            if !slot.batch.is_empty() {
-                // A feed whose owner is gone: the owner's successor reads them
-                // again from its own position.
-                let _ = slot.feed.send(Fed::Records(std::mem::take(&mut slot.batch)));
-            }
-        }
-        ended.into_iter().for_each(|partition| self.tell_end(partition));
-    }
-
-    /// The client names the partition that it has read to the end, and not its
-    /// topic: all that it may be are told, and look for themselves.
-    fn tell_end(&self, partition: i32) {
-        let Ok(at) = usize::try_from(partition) else { return };
-        for slot in self.feeds.values().filter_map(|slots| slots.get(at)?.as_ref()) {
-            let _ = slot.feed.send(Fed::End);
-        }
-    }
-
-    fn sort(
-        feeds: &mut HashMap<String, Vec<Option<Slot>>>,
-        budget: &Arc<Budget>,
-        received_at: Timestamp,
-        message: &BorrowedMessage<'_>,
-    ) {
-        let slot = usize::try_from(message.partition())
-            .ok()
-            .and_then(|at| feeds.get_mut(message.topic())?.get_mut(at)?.as_mut());
-        // A record of a partition that is no longer read: it was polled
-        // before the unassignment took effect.
-        let Some(slot) = slot else { return };
-        let record = Record::from_kafka(message);
-        slot.batch.push(InHand::fetched(slot.place.clone(), Offset(message.offset()), record, received_at, budget));
+        self.feeds.hand_on();
+        ended.into_iter().for_each(|partition| self.feeds.tell_end(partition));
     }
 
     fn carry_out(&mut self, order: Order) {
@@ -427,12 +388,7 @@ impl Thread {
         let list = listed(assignments.iter().map(|one| (&one.place, Some(one.offset))));
         self.consumer.incremental_assign(&list)?;
         for Assignment { place, feed, .. } in assignments {
-            let Ok(at) = usize::try_from(place.partition) else { continue };
-            let slots = self.feeds.entry(place.log_topic().into_owned()).or_default();
-            if slots.len() <= at {
-                slots.resize_with(at + 1, || None);
-            }
-            slots[at] = Some(Slot { place, feed, batch: Vec::new() });
+            self.feeds.open(place, feed);
         }
         Ok(())
     }
@@ -452,11 +408,7 @@ impl Thread {
             // librdkafka remembers a pause over an unassignment: a partition
             // that came back would never be fetched again.
             self.resume(place)?;
-            if let Ok(at) = usize::try_from(place.partition)
-                && let Some(slot) = self.feeds.get_mut(&*place.log_topic()).and_then(|slots| slots.get_mut(at))
-            {
-                *slot = None;
-            }
+            self.feeds.close(place);
         }
         if known.is_empty() && !answer {
             return Ok(());
@@ -465,7 +417,7 @@ impl Thread {
     }
 
     fn pause(&mut self, place: TopicPartition) -> Result<(), KafkaError> {
-        if !self.is_read(&place) || self.paused.contains(&place) {
+        if !self.feeds.is_open(&place) || self.paused.contains(&place) {
             return Ok(());
         }
         let result = self.consumer.pause(&listed([(&place, None)]));
@@ -479,11 +431,6 @@ impl Thread {
         let Some(at) = self.paused.iter().position(|paused| paused == place) else { return Ok(()) };
         self.paused.swap_remove(at);
         self.consumer.resume(&listed([(place, None)]))
-    }
-
-    fn is_read(&self, place: &TopicPartition) -> bool {
-        let slots = self.feeds.get(&*place.log_topic());
-        usize::try_from(place.partition).ok().and_then(|at| slots?.get(at)).is_some_and(Option::is_some)
     }
 
     /// Unsubscribes before it closes, so that the others get the partitions in

@@ -1,0 +1,123 @@
+//! The partitions that are read, and where the records of each go.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use courier_core::message::{Offset, Timestamp};
+use rdkafka::message::{BorrowedMessage, Message as _};
+
+use crate::kafka::partition::{Budget, Fed, Feed, InHand, TopicPartition};
+use crate::kafka::record::Record;
+
+/// The partitions that one consumer reads.
+#[derive(Default)]
+pub struct Feeds {
+    /// By the topic's name in Kafka, and there by the partition: each record
+    /// looks here for its own.
+    slots: HashMap<String, Vec<Option<Slot>>>,
+}
+
+/// A partition being read: its feed, and what was polled and not yet handed on.
+struct Slot {
+    place: TopicPartition,
+    feed: Feed,
+    batch: Vec<InHand>,
+}
+
+impl Feeds {
+    /// Records of `place` go to `feed` from now on.
+    pub fn open(&mut self, place: TopicPartition, feed: Feed) {
+        let Ok(at) = usize::try_from(place.partition) else { return };
+        let slots = self.slots.entry(place.log_topic().into_owned()).or_default();
+        if slots.len() <= at {
+            slots.resize_with(at + 1, || None);
+        }
+        slots[at] = Some(Slot { place, feed, batch: Vec::new() });
+    }
+
+    /// Records of `place` go nowhere from now on.
+    pub fn close(&mut self, place: &TopicPartition) {
+        if let Some(slot) = self.slot(&place.log_topic(), place.partition) {
+            *slot = None;
+        }
+    }
+
+    /// Whether `place` is read.
+    pub fn is_open(&self, place: &TopicPartition) -> bool {
+        let slots = self.slots.get(&*place.log_topic());
+        usize::try_from(place.partition).ok().and_then(|at| slots?.get(at)).is_some_and(Option::is_some)
+    }
+
+    /// Lays a message to its partition's others, until [`Self::hand_on`]. One of
+    /// a partition that is not read is dropped: it was polled before the
+    /// unassignment took effect.
+    pub fn sort(&mut self, message: &BorrowedMessage<'_>, received_at: Timestamp, budget: &Arc<Budget>) {
+        let Some(Some(slot)) = self.slot(message.topic(), message.partition()) else { return };
+        let record = Record::from_kafka(message);
+        slot.batch.push(InHand::fetched(slot.place.clone(), Offset(message.offset()), record, received_at, budget));
+    }
+
+    /// Gives each feed what was laid there.
+    pub fn hand_on(&mut self) {
+        for slot in self.slots.values_mut().flatten().flatten() {
+            if !slot.batch.is_empty() {
+                // A feed whose owner is gone: the owner's successor reads them
+                // again from its own position.
+                let _ = slot.feed.send(Fed::Records(std::mem::take(&mut slot.batch)));
+            }
+        }
+    }
+
+    /// A partition of this number was read to its end. The client does not name
+    /// the topic: all that it may be are told, and look for themselves.
+    pub fn tell_end(&self, partition: i32) {
+        let Ok(at) = usize::try_from(partition) else { return };
+        for slot in self.slots.values().filter_map(|slots| slots.get(at)?.as_ref()) {
+            let _ = slot.feed.send(Fed::End);
+        }
+    }
+
+    fn slot(&mut self, topic: &str, partition: i32) -> Option<&mut Option<Slot>> {
+        self.slots.get_mut(topic)?.get_mut(usize::try_from(partition).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use courier_core::message::Kind;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_to_each_partition_of_its_number_that_is_read() {
+        let mut feeds = Feeds::default();
+        let mut open = |topic: &str, partition| {
+            let (feed, fed) = mpsc::unbounded_channel();
+            let place = TopicPartition { topic: topic.into(), partition, kind: Kind::Event };
+            feeds.open(place.clone(), feed);
+            (place, fed)
+        };
+        let [(_, mut one), (closed, mut two), (_, mut other)] = [open("order", 2), open("stock", 2), open("order", 1)];
+        assert!(feeds.is_open(&closed));
+        feeds.close(&closed);
+        assert!(!feeds.is_open(&closed));
+        feeds.tell_end(2);
+        feeds.tell_end(7);
+        feeds.tell_end(-1);
+        assert!(matches!(one.try_recv(), Ok(Fed::End)) && one.try_recv().is_err());
+        assert!(two.try_recv().is_err() && other.try_recv().is_err());
+    }
+
+    #[test]
+    fn what_is_opened_again_goes_to_the_new_feed() {
+        let mut feeds = Feeds::default();
+        let place = TopicPartition { topic: "order".into(), partition: 0, kind: Kind::Broadcast };
+        let (old, mut before) = mpsc::unbounded_channel();
+        let (new, mut after) = mpsc::unbounded_channel();
+        feeds.open(place.clone(), old);
+        feeds.open(place, new);
+        feeds.tell_end(0);
+        assert!(before.try_recv().is_err() && after.try_recv().is_ok());
+    }
+}
