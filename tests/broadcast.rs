@@ -106,7 +106,7 @@ async fn forgotten(catch_up: bool) {
     let topic = create_topic(kafka().bootstrap(), "forget", 1).await;
     let (group, store) = (unique("forget"), postgres().create_database().expect("a database for the hosts"));
     let policy = format!(
-        "broadcast_forget = \"5s\"\nbroadcast_catch_up = {catch_up}\n[binding.retry]\ninitial = \"60s\"\nmax = \"60s\""
+        "broadcast_forget = \"15s\"\nbroadcast_catch_up = {catch_up}\n[binding.retry]\ninitial = \"60s\"\nmax = \"60s\""
     );
     let binding = scripted_binding(&group, &topic, &policy);
     let join = async |node: &str| Host::builder(node).store_url(&store).create_topics().binding(&binding).start().await;
@@ -123,7 +123,7 @@ async fn forgotten(catch_up: bool) {
     let missed = one.publish(broadcast(&topic, &["ok"])).await;
     let expected = [("host-1", State::Handled), ("host-2", State::Committed)];
     deliveries_are(&one, missed.id(), &expected).await;
-    wait_until("host-2 is forgotten", SOON, async || {
+    wait_until("host-2 is forgotten", SOON * 2, async || {
         let found = listeners(&one, &group).await;
         if found.contains(&("host-2".to_owned(), true)) { Ok(()) } else { Err(format!("{found:?}")) }
     })

@@ -54,10 +54,14 @@ async fn a_person_signs_in_and_changes_leave_a_chain() {
         let pause = format!("/v1/groups/{group}/pause");
         assert_eq!(by_cookie(&host, Method::POST, &pause, &cookie, None).await.0, StatusCode::FORBIDDEN);
         assert_eq!(by_cookie(&host, Method::POST, &pause, &cookie, Some(&csrf)).await.0, StatusCode::OK);
-        let (status, overview) = by_cookie(&host, Method::GET, "/v1/overview", &cookie, None).await;
-        assert_eq!(status, StatusCode::OK);
-        let paused = |one: &Value| one["kind"] == "paused" && one["subject"] == group;
-        assert!(overview["attention"].as_array().is_some_and(|all| all.iter().any(paused)), "{overview}");
+        wait_until("the overview shows that it is paused", Duration::from_secs(30), async || {
+            let (status, overview) = by_cookie(&host, Method::GET, "/v1/overview", &cookie, None).await;
+            assert_eq!(status, StatusCode::OK);
+            let paused = |one: &Value| one["kind"] == "paused" && one["subject"] == group;
+            let shown = overview["attention"].as_array().is_some_and(|all| all.iter().any(paused));
+            if shown { Ok(()) } else { Err(overview.to_string()) }
+        })
+        .await;
         // The session outlives the process: it is in the store.
         host.sigterm(Duration::from_secs(20)).await;
         host.spawn();

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 const SOON: Duration = Duration::from_secs(30);
 /// How late a message may be on an idle host of a machine that is busy with
 /// other tests; what is promised is measured at full scale.
-const LATE: SignedDuration = SignedDuration::from_secs(2);
+const LATE: SignedDuration = SignedDuration::from_secs(5);
 
 fn message(topic: &str, id: &str, due: (&str, Value)) -> Value {
     json!({ "topic": topic, "type": "Scripted", "id": id, "key": id, "body": { "do": ["ok"] }, due.0: due.1 })
@@ -58,10 +58,10 @@ async fn waits_and_goes(store: Store) {
     let group = unique("delayed");
     let host = Host::scripted("host-1", store, &group, &topic, "").await;
     let begin = Timestamp::now();
-    let at = Timestamp::from_microsecond(begin.as_microsecond() + 900_000).unwrap();
+    let at = Timestamp::from_microsecond(begin.as_microsecond() + 4_000_000).unwrap();
     let accepted = host
         .publish_all(vec![
-            message(&topic, "after", ("delay", json!("1500ms"))),
+            message(&topic, "after", ("delay", json!("6s"))),
             message(&topic, "at", ("deliver_at", json!(at.to_string()))),
             message(&topic, "weeks", ("delay", json!("21d"))),
             message(&topic, "now", ("deliver_at", json!("2020-01-31T08:00:00Z"))),
@@ -72,7 +72,7 @@ async fn waits_and_goes(store: Store) {
     assert_eq!((seen.state, seen.partition, seen.reason), (State::Committed, None, None));
     assert_eq!(seen.body, Some(json!({ "do": ["ok"] })), "its body can be read while it waits");
     let due = seen.deliver_at.unwrap();
-    assert!(due >= begin + SignedDuration::from_millis(1_500), "{due}");
+    assert!(due >= begin + SignedDuration::from_secs(6), "{due}");
     assert_eq!(host.message("at").await.deliver_at, Some(at));
     assert!(delayed(&host, &format!("topic={topic}&limit=1")).await.next.is_some());
     let waiting = delayed(&host, &format!("topic={topic}")).await.items;
@@ -95,7 +95,7 @@ async fn waits_and_goes(store: Store) {
     assert_eq!(waiting.items.len(), 1, "only what is due in three weeks waits");
     // The same again is the first answer, before and after it went.
     for id in ["after", "weeks"] {
-        let delay = if id == "after" { "1500ms" } else { "21d" };
+        let delay = if id == "after" { "6s" } else { "21d" };
         assert_eq!(host.publish(message(&topic, id, ("delay", json!(delay)))).await.state, State::Committed);
         let (status, _) =
             host.request(Method::POST, "/v1/messages", Some(message(&topic, id, ("delay", json!("3s"))))).await;
@@ -137,9 +137,8 @@ async fn a_cloud_event_can_be_delayed() {
         event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         event
     };
-    let at = Timestamp::now() + SignedDuration::from_millis(600);
-    let batch =
-        json!([event("e-1", json!({ "delay": "500ms" })), event("e-2", json!({ "deliverat": at.to_string() }))]);
+    let at = Timestamp::now() + SignedDuration::from_secs(4);
+    let batch = json!([event("e-1", json!({ "delay": "5s" })), event("e-2", json!({ "deliverat": at.to_string() }))]);
     let content_type = [("content-type", "application/cloudevents-batch+json")];
     let (status, answer) = host.send(Method::POST, "/v1/messages", &content_type, batch.to_string().into_bytes()).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
@@ -149,7 +148,7 @@ async fn a_cloud_event_can_be_delayed() {
         ("ce-source", "/shop"),
         ("ce-type", "T"),
         ("ce-topic", topic.as_str()),
-        ("ce-delay", "700ms"),
+        ("ce-delay", "6s"),
         ("content-type", "text/plain"),
     ];
     let (status, answer) = host.send(Method::POST, "/v1/messages", &headers, b"x".to_vec()).await;
@@ -241,7 +240,7 @@ async fn messages_of_one_key_leave_in_the_order_they_are_due() {
     let _turn = turn::shared().await;
     let topic = create_topic(kafka().bootstrap(), "delayed", 2).await;
     let host = Host::builder("host-1").start().await;
-    let begin = Timestamp::now() + SignedDuration::from_millis(700);
+    let begin = Timestamp::now() + SignedDuration::from_secs(4);
     let mut messages: Vec<Value> = (0..60)
         .map(|number| {
             let at = begin + SignedDuration::from_millis(number * 5);

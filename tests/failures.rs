@@ -75,19 +75,17 @@ async fn parking(store: Store) {
     let _turn = turn::shared().await;
     let policy = "concurrency = 8\n[binding.retry]\nmax_attempts = 5";
     let (host, topic, group) = bound(store, "parked", policy).await;
-    let begin = Instant::now();
-    let mut messages = vec![scripted(&topic, "sick", &["retry:5s", "ok"])];
+    let mut messages = vec![scripted(&topic, "sick", &["retry:15s", "ok"])];
     for number in 0..300 {
         messages.push(scripted(&topic, "sick", &["ok"]));
         messages.push(scripted(&topic, &format!("healthy-{}", number % 10), &["ok"]));
     }
     host.publish_all(messages).await;
-    wait_until("the healthy keys are done while the sick one waits", Duration::from_secs(4), async || {
+    wait_until("the healthy keys are done while the sick one waits", Duration::from_secs(12), async || {
         let done = host.group(&group).await.handled;
         if done >= 300 { Ok(()) } else { Err(format!("{done} handled")) }
     })
     .await;
-    assert!(begin.elapsed() < Duration::from_secs(5));
     let open = host.group(&group).await.open;
     assert_eq!((open.retrying, open.waiting), (1, 300), "{open:?}");
     let head = host.deliveries(&format!("group={group}&state=HANDLE_FAIL")).await;

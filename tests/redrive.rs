@@ -118,7 +118,7 @@ async fn failures_run_again(store: Store) {
     assert_eq!(host.request(Method::POST, "/v1/redrives", Some(nobody)).await.0, 404);
 
     host.upload("scripted", guest("noop")).await;
-    let rate: u32 = scale(150, 500);
+    let rate: u32 = scale(60, 500);
     let filter = json!({ "group": group, "state": "HANDLE_FAIL", "topic": topic });
     let first = plan(&host, filter.clone(), rate).await;
     let id = first["id"].as_str().expect("an id").to_owned();
@@ -220,7 +220,7 @@ async fn has_a_fresh_schedule(store: Store) {
     let _turn = turn::shared().await;
     let topic = create_topic(kafka().bootstrap(), "fresh", 1).await;
     let group = unique("fresh");
-    let retry = "[binding.retry]\nmax_attempts = 3\ninitial = \"3s\"\nmultiplier = 1\njitter = 0\nbudget = \"5s\"";
+    let retry = "[binding.retry]\nmax_attempts = 3\ninitial = \"6s\"\nmultiplier = 1\njitter = 0\nbudget = \"11s\"";
     let host = Host::scripted("host-1", store, &group, &topic, retry).await;
     let script = ["error", "error", "error", "error", "error", "ok"];
     let id = host.publish(scripted(&topic, "k", &script)).await.id().to_owned();

@@ -225,12 +225,14 @@ pub async fn a_redrive_of_a_dead_host_is_taken_over_where_it_was(database: Datab
     owner.settle(4, (0..4).map(failed).collect()).await;
     let row = plan(&store, DeliveryFilter::default()).await;
     store.wish_redrive(row.id, RedriveWish::Run).await.unwrap();
-    let short = Duration::from_millis(1_500);
-    let first = store.lease_redrives(owner.writer, 4, short).await.unwrap().remove(0);
+    let first = store.lease_redrives(owner.writer, 4, LEASE).await.unwrap().remove(0);
     assert_eq!(ask(&store, &first, 1).await, 1);
     let heir = join(&store, "host-2").await;
     assert!(store.lease_redrives(heir, 4, LEASE).await.unwrap().is_empty(), "its holder lives");
-    tokio::time::sleep(short + short / 3).await;
+    // It renews its lease once more, and is not heard of again.
+    let last = store.lease_redrives(owner.writer, 4, Duration::from_millis(100)).await.unwrap().remove(0);
+    assert_eq!(last.epoch, first.epoch);
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let second = store.lease_redrives(heir, 4, LEASE).await.unwrap().remove(0);
     assert_eq!((second.id, second.epoch, second.running), (row.id, first.epoch + 1, 1));
     assert_eq!(ask(&store, &first, 10).await, 0, "an older lease asks for nothing");

@@ -40,6 +40,13 @@ impl Accepted {
     pub fn id(&self) -> &str {
         self.id.as_deref().unwrap_or_else(|| panic!("the answer has no id: {self:?}"))
     }
+
+    /// Whether it is on Kafka, or on its way: an answer does not wait for long,
+    /// and the host sends again what Kafka had not confirmed by then.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.state == State::Committed || self.retrying == Some(true)
+    }
 }
 
 /// A message and what became of it.
