@@ -50,7 +50,7 @@ fn fuzz(host: &Host, token: &str, directory: &Path) -> Value {
         .args(["--exclude-operation-id", "get_events", "--exclude-operation-id", "put_plugins_name"])
         .args(["--suppress-health-check", "all", "--warnings", "off"])
         .args(["--continue-on-failure", "--request-timeout", "40", "--workers", "2"])
-        .args(["--seed", "7"])
+        .args(scale(&["--seed", "7"][..], &[]))
         .args(["--max-examples", scale("3", "60"), "--max-time", scale("15", "40")])
         .args(["--report", "har", "--report-har-path"])
         .arg(&report)

@@ -8,10 +8,12 @@ use std::time::Duration;
 use courier_core::status::State;
 use courier_tests::host::scripted_binding;
 use courier_tests::kafka_client::create_topic;
-use courier_tests::{Host, guest, kafka, scale, scripted, turn, unique, wait_until};
+use courier_tests::{Host, guest, kafka, postgres, scale, scripted, turn, unique, wait_until};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(120);
+/// How long the host holds a group back before it has to give partitions up.
+const HELD: Duration = Duration::from_secs(3);
 
 async fn publish(host: &Host, topic: &str, count: usize, word: impl Fn(usize) -> &'static str) {
     let messages: Vec<Value> =
@@ -90,4 +92,55 @@ async fn saturated_groups_get_equal_shares() {
     for (used, (group, ..)) in used.iter().zip(&groups) {
         assert!(*used as f64 >= 0.8 * share, "{group} got {used} ms of an equal share of {share:.0} ms");
     }
+}
+
+/// A group that is held back for another one ends what it has begun as soon as
+/// its partitions go to another host: nothing of it is dropped and run again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_held_back_gives_partitions_up_in_time() {
+    let _turn = turn::alone().await;
+    let store = postgres().create_database().expect("a database for the hosts");
+    let good_topic = create_topic(kafka().bootstrap(), "good", 4).await;
+    let bad_topic = create_topic(kafka().bootstrap(), "bad", 4).await;
+    let (good, bad) = (unique("good"), unique("bad"));
+    let join = async |node: &str| {
+        Host::builder(node)
+            .store_url(&store)
+            .binding(&scripted_binding(&good, &good_topic, ""))
+            .binding(&scripted_binding(&bad, &bad_topic, "concurrency = 4\ncpu = \"60ms\""))
+            .start()
+            .await
+    };
+    let one = join("host-1").await;
+    one.upload("scripted", guest("scripted")).await;
+    publish(&one, &bad_topic, 2_000, |_| "spin").await;
+    let ordinary = async {
+        loop {
+            publish(&one, &good_topic, 10, |_| "ok").await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let released = async {
+        wait_until("the hostile group is held back", SOON, async || {
+            let held = one.metric("courier_held_back", &[("group", &bad)]).await;
+            if held > 0.0 { Ok(()) } else { Err("it is free".to_owned()) }
+        })
+        .await;
+        tokio::time::sleep(HELD).await;
+        let two = join("host-2").await;
+        let released = wait_until("host-1 gave partitions up", SOON, async || {
+            let log = one.log();
+            let of_it = |line: &&str| line.contains(": released") && line.contains(&bad);
+            let lines: Vec<String> = log.lines().filter(of_it).map(str::to_owned).collect();
+            if lines.is_empty() { Err("none".to_owned()) } else { Ok(lines) }
+        })
+        .await;
+        drop(two);
+        released
+    };
+    let released = tokio::select! {
+        released = released => released,
+        () = ordinary => unreachable!("it goes on for ever"),
+    };
+    assert!(released.iter().all(|line| line.contains("why=Drained")), "{released:#?}");
 }

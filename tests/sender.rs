@@ -48,6 +48,7 @@ async fn the_client_is_answered_for_each_message() {
 
     let publisher = Publisher::new(first.address()).unwrap().source("shop");
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    // Kafka is well: an answer that only promised would be wrong.
     let plain = publisher.traced(trace).publish(&order("o-1", "a kettle")).await.unwrap();
     assert_eq!((plain.state, plain.retrying), (Sent::Committed, false));
     let mut tx = pool.begin().await.unwrap();

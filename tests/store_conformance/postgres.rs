@@ -16,6 +16,7 @@ use super::owner::{GROUP, Owner, failed, handled, join, request};
 use super::{Database, Dialect};
 
 const DAY: i64 = 86_400_000_000;
+const SOON: Duration = Duration::from_secs(30);
 
 async fn raw(database: &Database) -> PgConnection {
     PgConnection::connect(&database.url).await.expect("the server is there")
@@ -51,7 +52,9 @@ async fn a_host_frozen_in_a_settle_does_not_hold_back_a_claim() {
     sqlx::raw_sql("BEGIN; LOCK TABLE counter IN EXCLUSIVE MODE").execute(&mut barrier).await.unwrap();
     let waits = "SELECT count(*) FROM pg_stat_activity
          WHERE datname = current_database() AND application_name = 'courier' AND wait_event_type = 'Lock'";
+    let begun = Instant::now();
     while number(&mut watch, waits).await == 0 {
+        assert!(begun.elapsed() < SOON, "the settle does not come to its last statement");
         let polled = futures::poll!(&mut settle);
         assert!(matches!(polled, Poll::Pending), "the settle ended before it was frozen: {polled:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -60,6 +63,7 @@ async fn a_host_frozen_in_a_settle_does_not_hold_back_a_claim() {
     let idle = "SELECT count(*) FROM pg_stat_activity
          WHERE datname = current_database() AND state = 'idle in transaction'";
     while number(&mut watch, idle).await == 0 {
+        assert!(begun.elapsed() < SOON, "the settle did not stop in its transaction");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let free = "SELECT count(*) FROM (SELECT id FROM position FOR UPDATE SKIP LOCKED) AS free";

@@ -69,8 +69,8 @@ struct Run {
 }
 
 impl Sandbox {
-    /// A sandbox for a binding. The cache, the budget of logs and the brake are
-    /// those of the group on this node.
+    /// A sandbox for a binding. The cache and the budget of logs are those
+    /// of the group on this node, the brake is the worker's.
     #[must_use]
     pub fn new(
         engine: Engine,

@@ -129,8 +129,9 @@ async fn permit(
 }
 
 async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, leash: &Leash, sandbox: &mut Sandbox, batch: Vec<Work>) {
-    // All items of a batch may belong to different owners; the first one to be
-    // given up ends it for all, and what is handed back runs again.
+    // The items of a batch may belong to different owners: none is held back once
+    // one of these gives up, and the first that has waited long enough drops it for
+    // all. What is handed back runs again.
     leash.put_on(batch.iter().map(|work| &work.owner.no_more));
     let ended = {
         let calls: Vec<Call<'_>> = batch.iter().map(|work| work.call(bound)).collect();

@@ -1,8 +1,8 @@
 //! How the attempt of one worker is held back: by the [pace](Pace) of its group,
 //! until its partition is given up. Then it is to end in time, and what it still
-//! burns is owed by those that come after it.
+//! burns is nobody's debt: others would stand still for what is over in a moment.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, select_all};
@@ -16,7 +16,7 @@ use crate::engine::{Brake, Burned};
 pub struct Leash {
     /// The pace of the group.
     pub pace: Arc<Pace>,
-    /// What says that a partition is given up, for each item of what runs.
+    /// What says that a partition is given up, of each that what runs is from.
     given_up: Mutex<Vec<CancellationToken>>,
 }
 
@@ -31,10 +31,15 @@ impl Leash {
     pub fn put_on<'t>(&self, given_up: impl Iterator<Item = &'t CancellationToken>) {
         let mut tokens = self.tokens();
         tokens.clear();
-        tokens.extend(given_up.cloned());
+        for token in given_up {
+            // A batch has many items and few partitions.
+            if !tokens.contains(token) {
+                tokens.push(token.clone());
+            }
+        }
     }
 
-    fn tokens(&self) -> std::sync::MutexGuard<'_, Vec<CancellationToken>> {
+    fn tokens(&self) -> MutexGuard<'_, Vec<CancellationToken>> {
         self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -44,15 +49,18 @@ impl Brake for Leash {
         if !self.pace.is_held() {
             return None;
         }
+        self.pace.burned(burned.more);
         let tokens = self.tokens().clone();
         Some(Box::pin(async move {
-            let given_up = async {
-                if tokens.is_empty() {
-                    return std::future::pending().await;
-                }
-                select_all(tokens.iter().map(|token| Box::pin(token.cancelled()))).await;
-            };
-            self.pace.pay_while_running(burned, given_up).await;
+            let paid = self.pace.pay_while_running(burned);
+            if tokens.is_empty() {
+                return paid.await;
+            }
+            tokio::select! {
+                biased;
+                _ = select_all(tokens.iter().map(|token| Box::pin(token.cancelled()))) => {}
+                () = paid => {}
+            }
         }))
     }
 
@@ -63,32 +71,48 @@ impl Brake for Leash {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
-    const COST: Duration = Duration::from_millis(1);
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const SOON: Duration = Duration::from_secs(5);
 
     fn burned() -> Burned {
-        Burned { began: 0, all: COST, more: COST }
+        Burned { began: 0, all: HOUR, more: HOUR }
     }
 
     #[tokio::test]
-    async fn an_attempt_that_is_given_up_is_held_no_longer_and_owes_what_it_burns() {
+    async fn an_attempt_that_is_given_up_is_held_no_longer() {
         let pace = Arc::<Pace>::default();
         let leash = Arc::new(Leash::new(Arc::clone(&pace)));
         let [one, other] = [CancellationToken::new(), CancellationToken::new()];
-        leash.put_on([&one, &other].into_iter());
+        leash.put_on([&one, &other, &one].into_iter());
         assert!(Arc::clone(&leash).burned(burned()).is_none(), "the group is free");
-        // A little would take an hour to pay off.
-        pace.set(Some(1e-7), COST);
-        pace.turn().await;
-        let mut held = Arc::clone(&leash).burned(burned()).expect("it is held");
-        assert!(tokio::time::timeout(Duration::from_millis(20), &mut held).await.is_err());
-        other.cancel();
-        held.await;
+        pace.set(Some(1.0), Duration::ZERO);
+        // The first pays for what others do then, which takes an hour.
         Arc::clone(&leash).burned(burned()).expect("the group is held").await;
-        assert_eq!(pace.so_far().paid, 2 * COST);
+        let mut held = Arc::clone(&leash).burned(burned()).expect("the group is held");
+        assert!(timeout(Duration::from_millis(20), &mut held).await.is_err(), "it waits");
+        other.cancel();
+        timeout(SOON, held).await.expect("it goes on");
+        let next = Arc::clone(&leash).burned(burned()).expect("the group is held");
+        timeout(SOON, next).await.expect("it goes on");
+        assert_eq!(pace.so_far().paid, 3 * HOUR);
         leash.put_on([&one].into_iter());
-        let next = Arc::clone(&leash).burned(burned()).expect("it is held");
-        assert!(tokio::time::timeout(Duration::from_millis(20), next).await.is_err(), "it is not given up");
+        let next = Arc::clone(&leash).burned(burned()).expect("the group is held");
+        assert!(timeout(Duration::from_millis(20), next).await.is_err(), "it is not given up");
+    }
+
+    #[tokio::test]
+    async fn what_is_burned_once_it_is_given_up_is_nobodys_debt() {
+        let pace = Arc::<Pace>::default();
+        let leash = Arc::new(Leash::new(Arc::clone(&pace)));
+        let given_up = CancellationToken::new();
+        leash.put_on([&given_up].into_iter());
+        given_up.cancel();
+        pace.set(Some(1.0), Duration::ZERO);
+        Arc::clone(&leash).burned(burned()).expect("the group is held").await;
+        timeout(SOON, pace.turn()).await.expect("others begin at once");
     }
 }

@@ -46,8 +46,7 @@ use self::following::Following;
 use self::leash::Leash;
 use self::listening::Listening;
 use self::owner::Tools;
-use self::pace::Pace;
-use self::restraint::Restraints;
+use self::restraint::{Member, Restraints};
 use crate::engine::{Brake, Engine, LogBudget, NodeCache, Sandbox, StateSource};
 use crate::store::WriterId;
 
@@ -94,7 +93,8 @@ pub struct Group {
     asked: [Arc<Notify>; 2],
     tasks: [tokio::task::JoinHandle<()>; 2],
     threads: Option<tokio::runtime::Runtime>,
-    pace: Arc<Pace>,
+    /// As long as it is held, the group counts among those of this node.
+    member: Arc<Member>,
 }
 
 impl Group {
@@ -145,7 +145,7 @@ impl Group {
             Arc::clone(&asked[0]),
         );
         let tasks = [tokio::spawn(following), tokio::spawn(listening)];
-        Ok(Self { name, bindings, stop, asked, tasks, threads: Some(threads), pace: Arc::clone(&member.pace) })
+        Ok(Self { name, bindings, stop, asked, tasks, threads: Some(threads), member })
     }
 
     /// Says that somebody asked for deliveries to run again.
@@ -157,7 +157,7 @@ impl Group {
     pub async fn stop(mut self) {
         self.stop.cancel();
         // What has begun is to end in time.
-        self.pace.let_go();
+        self.member.pace.let_go();
         for task in &mut self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(group = self.name, %error, "a task of a group failed");

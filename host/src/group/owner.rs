@@ -272,6 +272,10 @@ impl Owner {
                 self.address.no_more.cancel();
                 *deadline = Some(tokio::time::Instant::now() + wait);
                 self.step(Event::Revoke);
+                // Workers would hand them back as well, once they have time: they
+                // may be busy with others for longer than this may take.
+                let is_ours = |work: &Work| Arc::ptr_eq(&work.owner, &self.address);
+                self.bound.turns.take_out(is_ours).into_iter().for_each(Work::give_back);
             }
             Mail::Lost => self.step(Event::Lost),
         }
@@ -392,9 +396,12 @@ impl Owner {
     fn dispatch(&self, turn: Turn, asked: bool) {
         let Turn { in_hand, number, counted } = turn;
         let work = Work { in_hand, owner: Arc::clone(&self.address), number, counted, probe: false };
+        if self.address.no_more.is_cancelled() {
+            return work.give_back();
+        }
         if let Err(work) = self.bound.turns.put(work, asked) {
             // The workers have ended: the binding is going away.
-            work.owner.tell(Mail::Returned(work.in_hand.offset));
+            work.give_back();
         }
     }
 

@@ -3,7 +3,8 @@
 //! By default as much as they get. While the group is
 //! [held back](super::restraint) it has a share: each attempt pays when it
 //! begins, a long one also while it runs, and whoever comes while there is a
-//! debt waits until it is paid off.
+//! debt waits until it is paid off. One whose partition is given up does not, see
+//! [`Leash`](super::leash::Leash).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ pub struct Pace {
     begun: AtomicU64,
     /// Deliveries whose attempt ended.
     ended: AtomicU64,
-    /// Nanoseconds of a processor that attempts paid while they ran.
+    /// Nanoseconds of a processor that attempts were to pay while they ran.
     paid: AtomicU64,
     /// What of that is not part of the debt yet.
     owed: AtomicU64,
@@ -98,27 +99,22 @@ impl Pace {
         self.begun.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Notes what an attempt has burned while it runs. It is not part of what
+    /// attempts cost when they begin.
+    pub fn burned(&self, more: Duration) {
+        self.paid.fetch_add(in_nanos(more), Ordering::Relaxed);
+    }
+
     /// Waits until an attempt that runs may go on, and pays for what it burned.
-    /// It goes on at once when it is `given_up`, and owes that.
-    pub async fn pay_while_running(&self, burned: Burned, given_up: impl Future<Output = ()>) {
-        self.paid.fetch_add(in_nanos(burned.more), Ordering::Relaxed);
-        let paid = async {
-            let _first = self.running.lock((burned.all > SHORT, burned.began)).await;
-            self.pay(burned.more).await;
-        };
-        tokio::select! {
-            biased;
-            () = given_up => {
-                self.owed.fetch_add(in_nanos(burned.more), Ordering::Relaxed);
-            }
-            () = paid => {}
-        }
+    pub async fn pay_while_running(&self, burned: Burned) {
+        let _first = self.running.lock((burned.all > SHORT, burned.began)).await;
+        self.pay(burned.more).await;
     }
 
     /// Notes what an attempt burned that does not wait for it.
     pub fn owes(&self, more: Duration) {
         if self.is_held() {
-            self.paid.fetch_add(in_nanos(more), Ordering::Relaxed);
+            self.burned(more);
             self.owed.fetch_add(in_nanos(more), Ordering::Relaxed);
         }
     }
@@ -191,7 +187,7 @@ pub struct SoFar {
     pub begun: u64,
     /// Deliveries whose attempt ended.
     pub ended: u64,
-    /// Time of a processor that attempts paid while they ran.
+    /// Time of a processor that attempts were to pay while they ran.
     pub paid: Duration,
     /// How often one had to wait, and again each [`LOOK_AGAIN`].
     pub waits: u64,
@@ -199,7 +195,6 @@ pub struct SoFar {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
     use std::sync::Arc;
 
     use super::*;
@@ -251,8 +246,7 @@ mod tests {
     async fn a_long_attempt_pays_while_it_runs() {
         let pace = Pace::default();
         pace.set(Some(1e-7), COST);
-        pace.pay_while_running(burned(0, COST), pending()).await;
-        assert_eq!(pace.so_far().paid, COST);
+        pace.pay_while_running(burned(0, COST)).await;
         let held = tokio::time::timeout(Duration::from_millis(20), pace.turn()).await;
         assert!(held.is_err(), "others wait for what it burned");
         pace.let_go();
@@ -281,7 +275,7 @@ mod tests {
             let (pace, ended) = (Arc::clone(&pace), Arc::clone(&ended));
             tokio::spawn(async move {
                 for ticks in 1..=20 {
-                    pace.pay_while_running(burned(began, COST * ticks), pending()).await;
+                    pace.pay_while_running(burned(began, COST * ticks)).await;
                     tokio::time::sleep(COST).await;
                 }
                 ended.lock().unwrap().push(began);

@@ -7,6 +7,7 @@
 //! [`ASKED_SHARE`] turns, so that no traffic holds them up for ever.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use async_channel::{Receiver, Sender};
 
@@ -19,6 +20,9 @@ pub struct Turns<T> {
     live: Line<T>,
     asked: Line<T>,
     taken: AtomicU32,
+    /// Held by whoever takes some out: two at once would hide items from each
+    /// other.
+    taking_out: Mutex<()>,
 }
 
 /// One line: where to stand, and its front.
@@ -26,7 +30,12 @@ type Line<T> = (Sender<T>, Receiver<T>);
 
 impl<T> Default for Turns<T> {
     fn default() -> Self {
-        Self { live: async_channel::unbounded(), asked: async_channel::unbounded(), taken: AtomicU32::new(0) }
+        Self {
+            live: async_channel::unbounded(),
+            asked: async_channel::unbounded(),
+            taken: AtomicU32::new(0),
+            taking_out: Mutex::new(()),
+        }
     }
 }
 
@@ -58,6 +67,25 @@ impl<T> Turns<T> {
     pub fn next_now(&self) -> Option<T> {
         let (first, second) = self.order();
         first.try_recv().or_else(|_| second.try_recv()).ok()
+    }
+
+    /// Takes out those that are meant, wherever they stand. The others stay, in
+    /// their order.
+    pub fn take_out(&self, is_meant: impl Fn(&T) -> bool) -> Vec<T> {
+        let _alone = self.taking_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = Vec::new();
+        for (end, front) in [&self.live, &self.asked] {
+            // Once around; what a worker takes meanwhile is its own.
+            for _ in 0..front.len() {
+                let Ok(item) = front.try_recv() else { break };
+                if is_meant(&item) {
+                    taken.push(item);
+                } else if let Err(closed) = end.try_send(item) {
+                    taken.push(closed.into_inner());
+                }
+            }
+        }
+        taken
     }
 
     /// Items that stand in the lines.
@@ -103,5 +131,20 @@ mod tests {
             rest += 1;
         }
         assert_eq!((rest, turns.next_now()), (24, None), "what stands there is taken to its end");
+    }
+
+    #[tokio::test]
+    async fn some_are_taken_out_and_the_others_keep_their_order() {
+        let turns = Turns::default();
+        (0..10).for_each(|number| turns.put(number, number >= 8).unwrap());
+        assert_eq!(turns.take_out(|number| number % 3 == 0), [0, 3, 6, 9]);
+        let mut rest = Vec::new();
+        while let Some(number) = turns.next_now() {
+            rest.push(number);
+        }
+        assert_eq!(rest, [1, 2, 4, 5, 7, 8]);
+        turns.put(1, false).unwrap();
+        turns.close();
+        assert_eq!(turns.take_out(|_| false), [1], "nothing that cannot stay is lost");
     }
 }

@@ -260,13 +260,13 @@ mod tests {
             log.take(1)
         };
         // As many as the burst holds, and the few that come back meanwhile.
-        let mut whole = 0;
+        let mut floods = 0;
         let text = std::iter::from_fn(|| Some(flood()))
             .take(1_000)
-            .inspect(|_| whole += 1)
+            .inspect(|_| floods += 1)
             .find(|text| text.len() < 64 * 1024);
         let text = text.expect("it ends with one that is cut");
-        assert!((129..1_000).contains(&whole), "{whole}");
+        assert!((129..1_000).contains(&floods), "{floods}");
         assert!(text.ends_with("\n[log cut: this group logs more than 1MiB a second]"), "{}", &text[LOG_KEPT_BYTES..]);
         assert!(text.starts_with(&"x".repeat(LOG_KEPT_BYTES)) && text.len() < LOG_KEPT_BYTES + 60);
         log.lock().print(&[b'y'; LOG_KEPT_BYTES], false);

@@ -48,7 +48,7 @@ impl Feeds {
         usize::try_from(place.partition).ok().and_then(|at| slots?.get(at)).is_some_and(Option::is_some)
     }
 
-    /// Lays a message to its partition's others, until [`Self::hand_on`]. One of
+    /// Adds a message to the others of its partition, until [`Self::hand_on`]. One of
     /// a partition that is not read is dropped: it was polled before the
     /// unassignment took effect.
     pub fn sort(&mut self, message: &BorrowedMessage<'_>, received_at: Timestamp, budget: &Arc<Budget>) {
@@ -57,7 +57,7 @@ impl Feeds {
         slot.batch.push(InHand::fetched(slot.place.clone(), Offset(message.offset()), record, received_at, budget));
     }
 
-    /// Gives each feed what was laid there.
+    /// Gives each feed what was added for it.
     pub fn hand_on(&mut self) {
         for slot in self.slots.values_mut().flatten().flatten() {
             if !slot.batch.is_empty() {
@@ -99,6 +99,8 @@ mod tests {
             (place, fed)
         };
         let [(_, mut one), (closed, mut two), (_, mut other)] = [open("order", 2), open("stock", 2), open("order", 1)];
+        feeds.tell_end(2);
+        assert!(matches!(one.try_recv(), Ok(Fed::End)) && matches!(two.try_recv(), Ok(Fed::End)));
         assert!(feeds.is_open(&closed));
         feeds.close(&closed);
         assert!(!feeds.is_open(&closed));

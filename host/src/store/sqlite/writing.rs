@@ -181,8 +181,8 @@ mod tests {
         assert_eq!(rows(&writer).await, 0);
     }
 
-    /// The caller goes while its statements run: the file is another's, so that
-    /// they cannot have ended when it does.
+    /// The caller goes while it waits to begin: the file is another's, so that it
+    /// cannot have begun when it does.
     #[tokio::test]
     async fn one_whose_caller_goes_before_its_commit_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
