@@ -430,9 +430,11 @@ impl Following {
     async fn stop(mut self, source: Source, mut releases: mpsc::UnboundedReceiver<Released>) {
         self.ready.abort_all();
         self.owners.retain(|_, owner| owner.mail.send(Mail::Revoke(STOP_WAIT)).is_ok());
-        while !self.owners.is_empty() {
+        // Also those that a revocation had told before.
+        while !self.owners.is_empty() || self.leaving.values().any(|ended| !ended) {
             let Some(Released { place, why, position, .. }) = releases.recv().await else { break };
             self.owners.remove(&place);
+            self.leaving.remove(&place);
             if matches!(why, Release::Drained | Release::Late) {
                 source.order(Order::Hint(vec![(place, position)]));
             }

@@ -272,10 +272,11 @@ impl Owner {
                 self.address.no_more.cancel();
                 *deadline = Some(tokio::time::Instant::now() + wait);
                 self.step(Event::Revoke);
-                // Workers would hand them back as well, once they have time: they
-                // may be busy with others for longer than this may take.
-                let is_ours = |work: &Work| Arc::ptr_eq(&work.owner, &self.address);
-                self.bound.turns.take_out(is_ours).into_iter().for_each(Work::give_back);
+                // Workers would hand back what stands in their line as well, once
+                // they have time: they may be busy with others for longer than this
+                // may take. Whoever comes first does it for all that give up.
+                let gives_up = |work: &Work| work.owner.no_more.is_cancelled();
+                self.bound.turns.take_out(gives_up).into_iter().for_each(Work::give_back);
             }
             Mail::Lost => self.step(Event::Lost),
         }

@@ -37,7 +37,7 @@ pub struct Loaded {
     pub in_hand: Option<Arc<InHand>>,
 }
 
-/// Reads records again for one owner, until it is done or the owner has ended.
+/// Reads records again for one owner, until it is done or nothing more may begin.
 pub(super) struct Loader {
     pub tools: Tools,
     pub address: Arc<Address>,
@@ -46,17 +46,21 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    /// Reads `wanted` (offset, number, counted) until it is done or the owner
-    /// has dropped its deliveries.
+    /// Reads `wanted` (offset, number, counted) until it is done or nothing more
+    /// may begin: what is not read by then goes back.
     pub async fn load(self, wanted: Vec<(Offset, u32, u32)>) {
-        let stopped = self.address.dropped.clone();
+        let mut told = 0;
         tokio::select! {
-            () = stopped.cancelled() => {}
-            () = self.run(wanted) => {}
+            biased;
+            () = self.address.no_more.cancelled() => {}
+            () = self.run(&wanted, &mut told) => {}
         }
+        wanted[told..].iter().for_each(|(offset, ..)| self.address.tell(Mail::Returned(*offset)));
     }
 
-    async fn run(self, wanted: Vec<(Offset, u32, u32)>) {
+    /// Reads `wanted` and counts those that the owner was told of: nothing waits
+    /// between the one and the other.
+    async fn run(&self, wanted: &[(Offset, u32, u32)], told: &mut usize) {
         for chunk in wanted.chunks(LOAD_CHUNK) {
             let offsets: Vec<Offset> = chunk.iter().map(|(offset, _, _)| *offset).collect();
             let found = loop {
@@ -70,6 +74,7 @@ impl Loader {
             let mut read = self.read_near(bare.collect()).await;
             for ((offset, number, counted), found) in chunk.iter().copied().zip(found) {
                 self.one(offset, number, counted, found, read.remove(&offset)).await;
+                *told += 1;
             }
         }
     }

@@ -70,7 +70,7 @@ impl<T> Turns<T> {
     }
 
     /// Takes out those that are meant, wherever they stand. The others stay, in
-    /// their order.
+    /// their order unless somebody takes or puts some meanwhile.
     pub fn take_out(&self, is_meant: impl Fn(&T) -> bool) -> Vec<T> {
         let _alone = self.taking_out.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = Vec::new();
