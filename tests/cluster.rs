@@ -6,6 +6,7 @@ use std::time::Duration;
 use courier_core::status::State;
 use courier_tests::kafka_client::create_topic;
 use courier_tests::ledger::{Ledger, Mixture};
+use courier_tests::servers::postgres::WAITING_FOR_LOCKS;
 use courier_tests::{Host, guest, kafka, postgres, scale, scripted, turn, unique, wait_until};
 use sqlx::{Connection, PgConnection};
 
@@ -160,9 +161,8 @@ async fn outcomes_of_a_thawed_host_are_refused_and_counted() {
     sleeper.publish_all(messages).await;
     let mut watch = PgConnection::connect(&cluster.store).await.expect("the store is there");
     wait_until("it waits for its position", SOON, async || {
-        let waits = "SELECT count(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND application_name = 'courier' AND wait_event_type = 'Lock'";
-        let waiting: i64 = sqlx::query_scalar(waits).fetch_one(&mut watch).await.map_err(|error| error.to_string())?;
+        let waiting = sqlx::query_scalar(WAITING_FOR_LOCKS).fetch_one(&mut watch).await;
+        let waiting: i64 = waiting.map_err(|error| error.to_string())?;
         if waiting > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
     })
     .await;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use courier::store::StoreError;
 use courier_core::message::Timestamp;
+use courier_tests::servers::postgres::WAITING_FOR_LOCKS;
 use sqlx::{Connection, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -50,10 +51,8 @@ async fn a_host_frozen_in_a_settle_does_not_hold_back_a_claim() {
     // poll goes does not matter.
     let mut barrier = raw(&database).await;
     sqlx::raw_sql("BEGIN; LOCK TABLE counter IN EXCLUSIVE MODE").execute(&mut barrier).await.unwrap();
-    let waits = "SELECT count(*) FROM pg_stat_activity
-         WHERE datname = current_database() AND application_name = 'courier' AND wait_event_type = 'Lock'";
     let begun = Instant::now();
-    while number(&mut watch, waits).await == 0 {
+    while number(&mut watch, WAITING_FOR_LOCKS).await == 0 {
         assert!(begun.elapsed() < SOON, "the settle does not come to its last statement");
         let polled = futures::poll!(&mut settle);
         assert!(matches!(polled, Poll::Pending), "the settle ended before it was frozen: {polled:?}");

@@ -21,6 +21,9 @@ use super::setup::{self, output_of};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
+/// Asks a database how many connections of hosts to it wait for a lock.
+pub const WAITING_FOR_LOCKS: &str = "SELECT count(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND application_name = 'courier' AND wait_event_type = 'Lock'";
 /// The user to become when this process is root.
 const SERVER_USER: &str = "postgres";
 
