@@ -12,6 +12,7 @@ pub mod api;
 pub mod cli;
 pub mod serve;
 
+pub mod causes;
 pub mod clock;
 pub mod processors;
 pub mod shutdown;

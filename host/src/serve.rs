@@ -32,6 +32,7 @@ use self::reload::File;
 use self::upkeep::Heard;
 use crate::api;
 use crate::api::auth::Gate;
+use crate::causes::Causes;
 use crate::config::{self, Config};
 use crate::engine::{self, Engine};
 use crate::group::Node;
@@ -102,6 +103,7 @@ impl Host {
         if dev {
             log = log.with_stand_in(&uuid::Uuid::now_v7().to_string());
         }
+        let causes = Causes::default();
         let waker = Waker::default();
         let alarm = Alarm::default();
         let (relay, leases) = Relay::start(
@@ -134,7 +136,13 @@ impl Host {
         let name = Arc::clone(&node);
         let restraints = Restraints::default();
         let node = Node {
-            tools: Tools { settler, store: Arc::clone(&store), log: log.clone(), node: Arc::clone(&node) },
+            tools: Tools {
+                settler,
+                store: Arc::clone(&store),
+                log: log.clone(),
+                node: Arc::clone(&node),
+                causes: causes.clone(),
+            },
             writer: joined.writer,
             engine,
             state: Arc::new(ports::State(Arc::clone(&store))),
@@ -188,7 +196,9 @@ impl Host {
                 producer,
                 heard,
                 fleet: Arc::clone(&fleet),
+                causes: causes.clone(),
             }),
+            causes,
             auth: Gate::new(ports::tokens(&config.auth)),
             attempts: api::sessions::attempts(),
             node: config.server.node.as_str().into(),

@@ -12,6 +12,7 @@
 pub mod attempts;
 pub mod audit;
 pub mod auth;
+pub mod causes;
 mod console;
 pub mod dead_letters;
 pub mod deliveries;
@@ -82,6 +83,8 @@ pub struct App {
     pub plugins: Arc<dyn ports::Plugins>,
     /// Reading records again.
     pub log: Arc<dyn ports::Log>,
+    /// What stands still on this host.
+    pub causes: crate::causes::Causes,
     /// Whether the host is well.
     pub health: Arc<dyn ports::Health>,
     /// The tokens.

@@ -15,6 +15,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::problem::Problem;
+use crate::causes::Standing;
 pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt, valid_topic};
 use crate::store::{HalfRow, StoreError};
 
@@ -330,12 +331,25 @@ pub struct Degraded {
     pub topic: Option<String>,
     /// Why, for people.
     pub why: String,
+    /// Whether the board of causes shows it too.
+    pub on_board: bool,
 }
 
 impl Ready {
     /// Notes that something is away.
     pub fn degrade(&mut self, what: impl Into<String>, topic: Option<&str>, why: impl Into<String>) {
-        self.degraded.push(Degraded { what: what.into(), topic: topic.map(ToOwned::to_owned), why: why.into() });
+        let topic = topic.map(ToOwned::to_owned);
+        self.degraded.push(Degraded { what: what.into(), topic, why: why.into(), on_board: false });
+    }
+
+    /// Notes what stands still according to the board of causes.
+    pub fn degrade_for(&mut self, standing: &Standing) {
+        self.degraded.push(Degraded {
+            what: format!("{} {}", standing.subject.kind(), standing.subject),
+            topic: standing.subject.topic().map(ToOwned::to_owned),
+            why: standing.why.clone(),
+            on_board: true,
+        });
     }
 
     /// Whether the host should get requests.

@@ -16,6 +16,7 @@ use super::fake_store::FakeStore;
 use super::ports::{self, BindingView, Draft, OutboxView, Ready, Receipt, Refusal, Seek, Sought, Uploaded};
 use super::problem::Problem;
 use super::{App, router};
+use crate::causes::Causes;
 use crate::store::half::may_end;
 use crate::store::{
     AttemptRow, Deed, DeliveryKey, DeliveryRow, HalfMessage, HalfRow, HalfState, MessageRow, PositionId, PositionRow,
@@ -275,6 +276,7 @@ impl Host {
             plugins: fake(),
             log: fake(),
             health: fake(),
+            causes: Causes::default(),
             auth: Gate::new(specs.collect()),
             attempts: super::sessions::attempts(),
             node: "host-1".into(),

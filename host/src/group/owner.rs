@@ -29,6 +29,7 @@ use super::reread::{Loaded, Loader};
 use super::settle::Settler;
 use super::sweep::Sweeper;
 use super::tail::Tail;
+use crate::causes::Causes;
 use crate::clock::now;
 use crate::kafka::lookup::Log;
 use crate::kafka::partition::{Fed, InHand, TopicPartition};
@@ -54,6 +55,8 @@ pub struct Tools {
     pub log: Log,
     /// This node's name.
     pub node: Arc<str>,
+    /// Where it says why it stands still.
+    pub causes: Causes,
 }
 
 /// Starts the owner of a claimed partition.

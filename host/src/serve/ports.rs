@@ -16,6 +16,7 @@ use super::upkeep::Heard;
 use crate::api::auth::{Role as ApiRole, TokenSpec};
 use crate::api::ports::{self, BindingView, OutboxView, Ready, Seek, Sought, Uploaded};
 use crate::api::problem::Problem;
+use crate::causes::Causes;
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
 use crate::engine::{self, PrepareError, StateSource};
 use crate::group::plugins::Plugins;
@@ -270,6 +271,8 @@ pub struct Health {
     pub heard: Arc<Heard>,
     /// What runs.
     pub fleet: Arc<Fleet>,
+    /// What stands still.
+    pub causes: Causes,
 }
 
 #[async_trait]
@@ -317,6 +320,9 @@ impl ports::Health for Health {
                 stalled.behind
             );
             ready.degrade(format!("partition {topic}:{partition}"), Some(topic), why);
+        }
+        for standing in self.causes.shown().iter().filter(|standing| standing.subject.degrades()) {
+            ready.degrade_for(standing);
         }
         ready
     }

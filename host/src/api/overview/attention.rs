@@ -8,11 +8,13 @@ use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::auth::Caller;
+use crate::api::causes::CauseView;
 use crate::api::groups::view::GroupView;
 use crate::api::messages::resend::encode;
 use crate::api::outboxes::list::{self as outboxes, OutboxStatus};
 use crate::api::problem::Problem;
 use crate::api::time;
+use crate::causes::{Standing, Subject};
 use crate::store::{HalfRow, HalfState, LostRange, Page, UnheardRow};
 
 /// What is named of each kind that happened once and is over, and how old it may
@@ -25,7 +27,8 @@ const NAMED_FOR: i64 = 24 * 3_600_000_000;
 pub struct Attention {
     /// `paused`, `no_plugin`, `circuit_open`, `held`, `parked_full`,
     /// `lost_range`, `missing_topic`, `degraded`, `outbox_failing`,
-    /// `transaction_abandoned` or `broadcast_unheard`.
+    /// `transaction_abandoned`, `broadcast_unheard`, or `stopped` for what
+    /// stands still for the reason in `cause`.
     pub kind: &'static str,
     /// What it is about: a group, a topic, a part of the host.
     pub subject: String,
@@ -34,6 +37,9 @@ pub struct Attention {
     /// Since when, if that is known.
     #[schema(required = true)]
     pub since: Option<String>,
+    /// Why it stands still, for programs; null where nothing does.
+    #[schema(required = true)]
+    pub cause: Option<CauseView>,
     /// Where more of it can be read.
     pub path: String,
 }
@@ -57,6 +63,7 @@ pub(super) async fn of(
                 path: format!("/v1/groups/{}/parked", encode(&full.group)),
                 subject: full.group,
                 since: None,
+                cause: None,
             });
         }
     }
@@ -68,6 +75,7 @@ pub(super) async fn of(
                 detail: lost(&range),
                 subject: range.group,
                 since: Some(time::format(range.found_at)),
+                cause: None,
                 path: "/v1/lost-ranges".to_owned(),
             });
         }
@@ -80,13 +88,51 @@ pub(super) async fn of(
     let visible = recent.filter(|half| half.messages.iter().all(|message| caller.sees_topic(&message.topic)));
     found.extend(visible.map(abandoned));
     found.extend(unheard(app.store.unheard(since, NAMED).await?, caller));
+    let standing = app.causes.shown().into_iter().filter(|standing| sees(caller, &standing.subject));
+    found.extend(standing.map(|standing| stopped(&standing)));
     let degraded = app.health.ready().await.degraded.into_iter();
-    let visible = degraded.filter(|one| one.topic.as_deref().is_none_or(|topic| caller.sees_topic(topic)));
+    // What the board shows stands above with its cause.
+    let visible = degraded
+        .filter(|one| !one.on_board)
+        .filter(|one| one.topic.as_deref().is_none_or(|topic| caller.sees_topic(topic)));
     found.extend(visible.map(|one| match one.what.strip_prefix("topic ") {
         Some(topic) => host("missing_topic", topic, one.why),
         None => host("degraded", &one.what, one.why),
     }));
     Ok(found)
+}
+
+/// Whether the caller may see what is told of a subject.
+fn sees(caller: &Caller, subject: &Subject) -> bool {
+    match (subject.group(), subject.topic()) {
+        (None, None) => caller.sees_all(),
+        (group, topic) => {
+            group.is_none_or(|group| caller.sees_group(group)) && topic.is_none_or(|topic| caller.sees_topic(topic))
+        }
+    }
+}
+
+/// What the board of causes shows.
+fn stopped(standing: &Standing) -> Attention {
+    let path = match &standing.subject {
+        Subject::Group(group) | Subject::Binding { group, .. } | Subject::Partition { group, .. } => {
+            format!("/v1/groups/{}", encode(group))
+        }
+        Subject::Outbox(_) => "/v1/outboxes".to_owned(),
+        Subject::Redrive(id) => format!("/v1/redrives/{}", encode(id)),
+        Subject::Transaction(id) => format!("/v1/transactions/{}", encode(id)),
+        Subject::Topic(_) | Subject::Relay(_) | Subject::Store | Subject::Config | Subject::Host(_) => {
+            "/readyz".to_owned()
+        }
+    };
+    Attention {
+        kind: "stopped",
+        subject: standing.subject.to_string(),
+        detail: standing.why.clone(),
+        since: Some(time::format(standing.since)),
+        cause: Some(CauseView::from(standing)),
+        path,
+    }
 }
 
 /// What is missing, as far as that is known: a topic that was created anew does
@@ -107,6 +153,7 @@ fn failing(outbox: &OutboxStatus) -> Option<Attention> {
         subject: outbox.name.clone(),
         detail: format!("rows of the table {} do not go out: {why}", outbox.table),
         since: outbox.oldest_at.clone(),
+        cause: None,
         path: "/v1/outboxes".to_owned(),
     })
 }
@@ -119,6 +166,7 @@ fn abandoned(half: &HalfRow) -> Attention {
         subject: half.id.clone(),
         detail: format!("its {count} {are} not sent: {why}"),
         since: half.ended_at.map(time::format),
+        cause: None,
         path: format!("/v1/transactions/{}", encode(&half.id)),
     }
 }
@@ -139,6 +187,7 @@ fn unheard(rows: Vec<UnheardRow>, caller: &Caller) -> Vec<Attention> {
             kind: "broadcast_unheard",
             detail: format!("{were} by no node: none listened to {topic} when they were sent"),
             since: Some(time::format(oldest.created_at)),
+            cause: None,
             path: format!("/v1/messages/{}", encode(&newest.id)),
             subject: topic,
         })
@@ -147,7 +196,7 @@ fn unheard(rows: Vec<UnheardRow>, caller: &Caller) -> Vec<Attention> {
 }
 
 fn host(kind: &'static str, subject: &str, detail: String) -> Attention {
-    Attention { kind, subject: subject.to_owned(), detail, since: None, path: "/readyz".to_owned() }
+    Attention { kind, subject: subject.to_owned(), detail, since: None, cause: None, path: "/readyz".to_owned() }
 }
 
 /// A pause of the whole group, each binding that is stopped, held lanes.
@@ -158,6 +207,7 @@ fn of_group(group: &GroupView) -> Vec<Attention> {
         subject: group.group.clone(),
         detail,
         since: None,
+        cause: None,
         path: path.clone(),
     };
     let mut found = Vec::new();

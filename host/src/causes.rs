@@ -1,0 +1,388 @@
+//! The board of what stands still, and why.
+//!
+//! Any part of the host that cannot go on reports its cause here each time it
+//! looks, and clears it with the first success. The board keeps since when the
+//! cause has stood, and says it in the log once and then ever more seldom: a
+//! part that looks ten times a second must not fill the log. Lists, attention
+//! and `/readyz` read the board, so that nothing stands still in silence.
+//!
+//! A cause that passes by itself within [`SHOWN_AFTER`] is shown to nobody. One
+//! that is not reported again within [`FORGOTTEN_AFTER`] is forgotten, so that
+//! a task which ended cannot leave a cause behind; [`Cause::until_cleared`]
+//! exempts events that happen once, such as a refused configuration.
+//!
+//! The board is of this process. What other hosts report is theirs to show.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use courier_core::message::Timestamp;
+
+/// How long a cause stands before people are told.
+pub const SHOWN_AFTER: Duration = Duration::from_secs(10);
+/// How long a cause is kept that nobody reports again.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// First and longest pause between two log lines about one cause.
+const LOGGED_AGAIN_FIRST: Duration = Duration::from_secs(60);
+const LOGGED_AGAIN_LONGEST: Duration = Duration::from_secs(3_600);
+/// Causes kept at a time. Past it new ones are only logged.
+const MAX_CAUSES: usize = 10_000;
+
+/// What stands still.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A consumer group.
+    Group(String),
+    /// A binding of a group, by its plugin.
+    Binding {
+        /// The consumer group.
+        group: String,
+        /// The plugin as the binding names it.
+        plugin: String,
+    },
+    /// A partition that a group reads.
+    Partition {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The partition's number.
+        partition: i32,
+    },
+    /// A topic that is read or sent to.
+    Topic(String),
+    /// The relay's rows for a topic.
+    Relay(String),
+    /// An outbox, by its name in the TOML.
+    Outbox(String),
+    /// A redrive, by its id.
+    Redrive(String),
+    /// A half message, by its id.
+    Transaction(String),
+    /// The store.
+    Store,
+    /// The configuration file.
+    Config,
+    /// A part of the host that belongs to no other subject, by its name.
+    Host(String),
+}
+
+impl Subject {
+    /// The kind of subject, as attention names it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Group(_) => "group",
+            Self::Binding { .. } => "binding",
+            Self::Partition { .. } => "partition",
+            Self::Topic(_) => "topic",
+            Self::Relay(_) => "relay",
+            Self::Outbox(_) => "outbox",
+            Self::Redrive(_) => "redrive",
+            Self::Transaction(_) => "transaction",
+            Self::Store => "store",
+            Self::Config => "config",
+            Self::Host(_) => "host",
+        }
+    }
+
+    /// The group whose viewers may see it; none when it belongs to no group.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Self::Group(group) | Self::Binding { group, .. } | Self::Partition { group, .. } => Some(group),
+            _ => None,
+        }
+    }
+
+    /// The topic whose viewers may see it; none when it belongs to no topic.
+    #[must_use]
+    pub fn topic(&self) -> Option<&str> {
+        match self {
+            Self::Topic(topic) | Self::Relay(topic) | Self::Partition { topic, .. } => Some(topic),
+            _ => None,
+        }
+    }
+
+    /// Whether sending or handling suffers while it stands still, so that
+    /// `/readyz` calls the host degraded.
+    #[must_use]
+    pub fn degrades(&self) -> bool {
+        !matches!(self, Self::Redrive(_) | Self::Transaction(_))
+    }
+}
+
+/// The subject's name without its kind, as attention shows it.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(name)
+            | Self::Topic(name)
+            | Self::Relay(name)
+            | Self::Outbox(name)
+            | Self::Redrive(name)
+            | Self::Transaction(name)
+            | Self::Host(name) => f.write_str(name),
+            Self::Binding { group, plugin } => write!(f, "{group} ({plugin})"),
+            Self::Partition { group, topic, partition } => write!(f, "{group} {topic}:{partition}"),
+            Self::Store => f.write_str("store"),
+            Self::Config => f.write_str("config"),
+        }
+    }
+}
+
+/// Why something stands still.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    code: &'static str,
+    fields: BTreeMap<&'static str, String>,
+    why: String,
+    at_once: bool,
+    until_cleared: bool,
+}
+
+impl Cause {
+    /// A cause with its stable code and its sentence for people.
+    #[must_use]
+    pub fn new(code: &'static str, why: impl Into<String>) -> Self {
+        Self { code, fields: BTreeMap::new(), why: why.into(), at_once: false, until_cleared: false }
+    }
+
+    /// Adds a fact that programs may read.
+    #[must_use]
+    pub fn with(mut self, field: &'static str, value: impl fmt::Display) -> Self {
+        self.fields.insert(field, value.to_string());
+        self
+    }
+
+    /// Shows the cause at once. It is for causes that cannot pass by themselves.
+    #[must_use]
+    pub fn at_once(mut self) -> Self {
+        self.at_once = true;
+        self
+    }
+
+    /// Keeps the cause until it is cleared, though nobody reports it again, and
+    /// shows it at once.
+    #[must_use]
+    pub fn until_cleared(mut self) -> Self {
+        self.until_cleared = true;
+        self.at_once()
+    }
+}
+
+/// A cause that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What stands still.
+    pub subject: Subject,
+    /// The stable word.
+    pub code: &'static str,
+    /// The facts behind it.
+    pub fields: BTreeMap<&'static str, String>,
+    /// The sentence for people.
+    pub why: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// The board; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Causes {
+    board: Arc<Mutex<Board>>,
+}
+
+impl Causes {
+    /// Reports that `subject` stands still. To report the same again is cheap
+    /// and keeps since when it has stood.
+    pub fn report(&self, subject: Subject, cause: Cause) {
+        self.locked().report(crate::clock::now(), subject, cause);
+    }
+
+    /// Clears every cause of `subject`: it goes on.
+    pub fn clear(&self, subject: &Subject) {
+        self.locked().clear(crate::clock::now(), subject, None);
+    }
+
+    /// Clears one cause of `subject`.
+    pub fn clear_code(&self, subject: &Subject, code: &str) {
+        self.locked().clear(crate::clock::now(), subject, Some(code));
+    }
+
+    /// The longest standing cause of `subject` that people are told.
+    #[must_use]
+    pub fn of(&self, subject: &Subject) -> Option<Standing> {
+        self.shown().into_iter().filter(|standing| standing.subject == *subject).min_by_key(|standing| standing.since)
+    }
+
+    /// All causes that people are told, by subject.
+    #[must_use]
+    pub fn shown(&self) -> Vec<Standing> {
+        self.locked().shown(crate::clock::now())
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The causes and when each is logged next. Time is an argument.
+#[derive(Debug, Default)]
+struct Board {
+    entries: BTreeMap<(Subject, &'static str), Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    cause: Cause,
+    since: Timestamp,
+    reported_at: Timestamp,
+    /// Cleared entries stay until their next log line would be due, so that a
+    /// cause that comes and goes cannot flood the log.
+    cleared: bool,
+    log_at: Timestamp,
+    log_pause: Duration,
+}
+
+impl Board {
+    fn report(&mut self, now: Timestamp, subject: Subject, cause: Cause) {
+        self.forget(now);
+        let key = (subject, cause.code);
+        if !self.entries.contains_key(&key) && self.entries.len() >= MAX_CAUSES {
+            return;
+        }
+        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
+            cause: cause.clone(),
+            since: now,
+            reported_at: now,
+            cleared: false,
+            log_at: now,
+            log_pause: LOGGED_AGAIN_FIRST,
+        });
+        if entry.cleared {
+            entry.since = now;
+            entry.cleared = false;
+        }
+        entry.reported_at = now;
+        entry.cause = cause;
+        if now >= entry.log_at {
+            let (subject, why) = (&key.0, &entry.cause.why);
+            tracing::warn!(kind = subject.kind(), %subject, code = key.1, %why, "progress stopped");
+            entry.log_at = later(now, entry.log_pause);
+            entry.log_pause = (entry.log_pause * 2).min(LOGGED_AGAIN_LONGEST);
+        }
+    }
+
+    fn clear(&mut self, now: Timestamp, subject: &Subject, code: Option<&str>) {
+        for ((of, its_code), entry) in &mut self.entries {
+            if of == subject && code.is_none_or(|code| code == *its_code) && !entry.cleared {
+                entry.cleared = true;
+                if now.since(entry.since) >= SHOWN_AFTER {
+                    tracing::info!(kind = of.kind(), subject = %of, code = its_code, "progress resumed");
+                }
+            }
+        }
+    }
+
+    fn shown(&mut self, now: Timestamp) -> Vec<Standing> {
+        self.forget(now);
+        let told = |entry: &Entry| !entry.cleared && (entry.cause.at_once || now.since(entry.since) >= SHOWN_AFTER);
+        let entries = self.entries.iter().filter(|(_, entry)| told(entry));
+        let standing = entries.map(|((subject, code), entry)| Standing {
+            subject: subject.clone(),
+            code,
+            fields: entry.cause.fields.clone(),
+            why: entry.cause.why.clone(),
+            since: entry.since,
+        });
+        standing.collect()
+    }
+
+    /// Drops what nobody reports any more, and what was cleared long enough ago.
+    fn forget(&mut self, now: Timestamp) {
+        for entry in self.entries.values_mut() {
+            if !entry.cause.until_cleared && now.since(entry.reported_at) > FORGOTTEN_AFTER {
+                entry.cleared = true;
+            }
+        }
+        self.entries.retain(|_, entry| !entry.cleared || now < entry.log_at);
+    }
+}
+
+/// The time `pause` after `now`.
+fn later(now: Timestamp, pause: Duration) -> Timestamp {
+    Timestamp(now.0.saturating_add(i64::try_from(pause.as_micros()).unwrap_or(i64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp(seconds * 1_000_000)
+    }
+
+    fn outbox() -> Subject {
+        Subject::Outbox("shop".to_owned())
+    }
+
+    fn codes(board: &mut Board, now: Timestamp) -> Vec<(&'static str, Timestamp)> {
+        board.shown(now).iter().map(|standing| (standing.code, standing.since)).collect()
+    }
+
+    #[test]
+    fn a_cause_is_shown_once_it_has_stood_for_a_while_and_keeps_its_beginning() {
+        let mut board = Board::default();
+        for second in 0..15 {
+            board.report(at(second), outbox(), Cause::new("denied", "no").with("table", second));
+        }
+        assert_eq!(codes(&mut board, at(9)), []);
+        assert_eq!(codes(&mut board, at(15)), [("denied", at(0))]);
+        assert_eq!(board.shown(at(15))[0].fields["table"], "14");
+        board.clear(at(16), &outbox(), None);
+        assert_eq!(codes(&mut board, at(17)), []);
+        board.report(at(18), outbox(), Cause::new("denied", "no"));
+        assert_eq!(codes(&mut board, at(30)), [("denied", at(18))]);
+    }
+
+    #[test]
+    fn a_cause_that_nobody_reports_again_is_forgotten_unless_it_is_kept() {
+        let mut board = Board::default();
+        board.report(at(0), outbox(), Cause::new("denied", "no"));
+        board.report(at(0), Subject::Config, Cause::new("refused", "line 3").until_cleared());
+        assert_eq!(codes(&mut board, at(1)), [("refused", at(0))]);
+        assert_eq!(codes(&mut board, at(30)).len(), 2);
+        assert_eq!(codes(&mut board, at(90)), [("refused", at(0))]);
+        board.clear(at(91), &Subject::Config, Some("other"));
+        assert_eq!(codes(&mut board, at(92)).len(), 1);
+        board.clear(at(93), &Subject::Config, Some("refused"));
+        assert_eq!(codes(&mut board, at(94)), []);
+    }
+
+    #[test]
+    fn a_cause_that_comes_and_goes_is_logged_with_back_off() {
+        let mut board = Board::default();
+        let mut due = Vec::new();
+        for second in 0..400 {
+            let before = board.entries.values().next().map(|entry| entry.log_at);
+            board.report(at(second), outbox(), Cause::new("denied", "no"));
+            if before != Some(board.entries.values().next().unwrap().log_at) {
+                due.push(second);
+            }
+            board.clear(at(second), &outbox(), None);
+        }
+        // A cleared entry is kept only until its next line is due, so that the
+        // pause is a minute each time here, and doubles while the cause stands.
+        assert_eq!(due, [0, 60, 120, 180, 240, 300, 360]);
+        let mut standing = Board::default();
+        let mut lines = 0;
+        for second in 0..7_200 {
+            let before = standing.entries.values().next().map(|entry| entry.log_at);
+            standing.report(at(second), outbox(), Cause::new("denied", "no"));
+            lines += usize::from(before != Some(standing.entries.values().next().unwrap().log_at));
+        }
+        assert_eq!(lines, 7);
+    }
+}
