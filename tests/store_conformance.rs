@@ -49,6 +49,8 @@ mod settling;
 mod settling_many;
 #[path = "store_conformance/states.rs"]
 mod states;
+#[path = "store_conformance/undelivered.rs"]
+mod undelivered;
 
 use courier::store::SharedStore;
 
@@ -231,6 +233,12 @@ on_both_dialects! {
         an_emission_is_listed_once_kafka_has_it
         a_row_that_kafka_refuses_can_be_resent
         a_row_held_for_a_direct_send_is_not_relayed;
+    undelivered:
+        what_is_undelivered_keeps_its_whole_content
+        what_is_undelivered_is_sent_again_repaired_or_given_up
+        a_row_of_an_outbox_is_kept_once
+        topics_that_wait_give_only_rows_that_were_never_tried
+        lanes_with_unsent_rows_are_told;
     lists:
         pages_go_through_ties_without_loss
         open_and_final_deliveries_are_one_list

@@ -48,7 +48,7 @@ use crate::publish::check_url::CheckUrls;
 use crate::publish::delayed::Alarm;
 use crate::publish::half::Transactions;
 use crate::publish::outbox::Outboxes;
-use crate::publish::relay::Relay;
+use crate::publish::relay::{self, Relay};
 use crate::publish::waker::Waker;
 use crate::shutdown::{Asked, Signals};
 use crate::store::{self, SharedStore};
@@ -106,19 +106,22 @@ impl Host {
         let causes = Causes::default();
         let waker = Waker::default();
         let alarm = Alarm::default();
-        let (relay, leases) = Relay::start(
-            Arc::clone(&store),
-            producer.clone(),
-            joined.writer,
-            waker.clone(),
-            alarm.clone(),
-            stop.clone(),
-        );
+        let way_out = relay::Parts {
+            store: Arc::clone(&store),
+            producer: producer.clone(),
+            log: log.clone(),
+            writer: joined.writer,
+            waker: waker.clone(),
+            alarm: alarm.clone(),
+            causes: causes.clone(),
+        };
+        let (relay, leases) = Relay::start(way_out, stop.clone());
         let own = &config.kafka.topics;
         let companions = own.create.then_some((own.partitions, own.replication));
         let acceptor = Acceptor::start(
             Arc::clone(&store),
             producer.clone(),
+            log.clone(),
             waker.clone(),
             alarm,
             accept::Settings { companions, ..accept::Settings::default() },

@@ -34,7 +34,7 @@ impl Send {
 
     /// The relay tells what became of a message that it has to send.
     async fn relayed(&self, id: &str, result: RelayResult) {
-        let rows = self.store.outbound(&self.shards, 1_000).await.unwrap();
+        let rows = self.store.outbound(&self.shards, 1_000, &[]).await.unwrap();
         let row = rows.iter().find(|row| row.message_id == id).unwrap_or_else(|| panic!("{id} is not owed"));
         let result = Relayed { id: row.id, shard: row.shard, result };
         self.store.relayed(&self.shards, std::slice::from_ref(&result)).await.unwrap();
@@ -54,7 +54,7 @@ impl Send {
 }
 
 fn later() -> RelayResult {
-    RelayResult::Later { reason: "away".to_owned(), wait: Duration::ZERO }
+    RelayResult::Later { reason: "away".to_owned(), wait: Duration::ZERO, unknown_from: None }
 }
 
 fn taken() -> RelayResult {
@@ -62,7 +62,7 @@ fn taken() -> RelayResult {
 }
 
 fn refused() -> RelayResult {
-    RelayResult::Refused { reason: "too large".to_owned() }
+    RelayResult::Undelivered { code: "too_large", reason: "too large".to_owned() }
 }
 
 async fn begin(database: &Database) -> Send {

@@ -260,5 +260,6 @@ pub fn emission(id: &str, key: Option<&'static [u8]>, shard: i32) -> NewOutbound
         shard,
         held_for: None,
         listed: true,
+        group: None,
     }
 }

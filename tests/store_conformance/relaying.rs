@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use courier::store::StoreError;
-use courier::store::{NewOutbound, OutboundRow, RelayResult, Relayed, SHARDS, SharedStore};
+use courier::store::{ChosenPartition, NewOutbound, OutboundRow, RelayResult, Relayed, SHARDS, SharedStore};
 use courier_core::message::Offset;
 use courier_core::status::State;
 
@@ -29,15 +29,23 @@ fn taken(row: &OutboundRow, offset: i64) -> Relayed {
 }
 
 fn later(row: &OutboundRow, wait: Duration) -> Relayed {
-    Relayed { id: row.id, shard: row.shard, result: RelayResult::Later { reason: "broker\0 away".into(), wait } }
+    Relayed {
+        id: row.id,
+        shard: row.shard,
+        result: RelayResult::Later { reason: "broker\0 away".into(), wait, unknown_from: None },
+    }
 }
 
 fn refused(row: &OutboundRow) -> Relayed {
-    Relayed { id: row.id, shard: row.shard, result: RelayResult::Refused { reason: "too large".into() } }
+    Relayed {
+        id: row.id,
+        shard: row.shard,
+        result: RelayResult::Undelivered { code: "too_large", reason: "too large".into() },
+    }
 }
 
 async fn rows(store: &SharedStore, shards: &[(i32, i64)]) -> Vec<OutboundRow> {
-    store.outbound(shards, 1_000).await.unwrap()
+    store.outbound(shards, 1_000, &[]).await.unwrap()
 }
 
 pub async fn shards_are_leased_to_one_writer_at_a_time(database: Database) {
@@ -105,7 +113,7 @@ pub async fn rows_leave_in_order_and_a_waiting_one_hides_its_key(database: Datab
     assert_eq!(ids, ["a-1", "b-1", "none-1", "a-2", "a-other", "none-2", "b-2"]);
     assert!(found.is_sorted_by_key(|row| row.id));
     assert_eq!(found[0].record, "record of a-1");
-    assert_eq!(store.outbound(&shards, 2).await.unwrap().len(), 2);
+    assert_eq!(store.outbound(&shards, 2, &[]).await.unwrap().len(), 2);
     let some: Vec<_> = shards.iter().copied().filter(|(shard, _)| *shard == 2).collect();
     assert_eq!(due(&store, &some).await, ["b-1", "b-2"], "only leased shards");
 
@@ -134,17 +142,25 @@ pub async fn a_chosen_partition_stays_and_an_old_epoch_chooses_nothing(database:
     owner.settle(1, vec![outcome]).await;
     let found = rows(&store, &old).await;
     assert_eq!(found[0].partition, None);
-    store.choose_partitions(&old, &[(found[0].id, 4)]).await.unwrap();
-    store.choose_partitions(&old, &[(found[0].id, 5)]).await.unwrap();
+    let choice = |row: &OutboundRow, topic_id: &str, partition| ChosenPartition {
+        row: row.id,
+        topic_id: topic_id.to_owned(),
+        partition,
+    };
+    store.choose_partitions(&old, &[choice(&found[0], "first", 4)]).await.unwrap();
+    store.choose_partitions(&old, &[choice(&found[0], "first", 5)]).await.unwrap();
     assert_eq!(rows(&store, &old).await[0].partition, Some(4), "it may be in Kafka there");
+    store.choose_partitions(&old, &[choice(&found[0], "made anew", 1)]).await.unwrap();
+    let row = rows(&store, &old).await.remove(0);
+    assert_eq!((row.partition, row.topic_id.as_str()), (Some(1), "made anew"), "the old topic is gone");
 
     store.lease_shards(owner.writer, 0, MINUTE).await.unwrap();
     let other = join(&store, "host-2").await;
     let new = store.lease_shards(other, SHARDS, MINUTE).await.unwrap();
-    let late = store.choose_partitions(&old, &[(found[1].id, 9)]).await;
+    let late = store.choose_partitions(&old, &[choice(&found[1], "made anew", 9)]).await;
     assert!(matches!(late, Err(StoreError::Fenced(_))), "{late:?}");
     assert!(rows(&store, &old).await.is_empty(), "an older epoch is given nothing");
-    assert_eq!(rows(&store, &new).await.iter().map(|row| row.partition).collect::<Vec<_>>(), [Some(4), None]);
+    assert_eq!(rows(&store, &new).await.iter().map(|row| row.partition).collect::<Vec<_>>(), [Some(1), None]);
 }
 
 pub async fn what_an_older_epoch_relayed_is_left_alone(database: Database) {

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 mod bug;
-mod chance;
+pub(crate) mod chance;
 mod faults;
 mod kafka;
 mod log;
@@ -29,10 +29,10 @@ use world::World;
 
 /// A schedule that broke a rule.
 #[derive(Debug)]
-struct Failure {
-    seed: u64,
-    step: u64,
-    rule: String,
+pub(crate) struct Failure {
+    pub(crate) seed: u64,
+    pub(crate) step: u64,
+    pub(crate) rule: String,
 }
 
 /// Lines of the trace that a failure prints.
@@ -87,7 +87,7 @@ fn trace_of(failure: &Failure, mut world: World) -> String {
     )
 }
 
-fn number(name: &str, default: u64) -> u64 {
+pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 

@@ -11,6 +11,9 @@ use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 
 use super::testing::{Shared, World};
+use crate::store::undelivered::{
+    NewUndelivered, Repaired, UndeliveredFilter, UndeliveredRow, UndeliveredStore, UndeliveredTotal,
+};
 use crate::store::*;
 
 /// The store of a world.
@@ -170,11 +173,15 @@ impl Store for FakeStore {
         absent()
     }
 
-    async fn outbound(&self, _: &[(i32, i64)], _: u32) -> Result<Vec<OutboundRow>, StoreError> {
+    async fn outbound(&self, _: &[(i32, i64)], _: u32, _: &[String]) -> Result<Vec<OutboundRow>, StoreError> {
         absent()
     }
 
-    async fn choose_partitions(&self, _: &[(i32, i64)], _: &[(i64, i32)]) -> Result<(), StoreError> {
+    async fn unsent_lanes(&self, _: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
+        absent()
+    }
+
+    async fn choose_partitions(&self, _: &[(i32, i64)], _: &[ChosenPartition]) -> Result<(), StoreError> {
         absent()
     }
 
@@ -446,5 +453,32 @@ impl Halves for FakeStore {
         let world = self.read()?;
         let kept = world.halves.iter().filter(|half| state.is_none_or(|state| half.state == state));
         Ok(Listing { items: kept.cloned().collect(), next: None, truncated: false })
+    }
+}
+
+#[async_trait]
+impl UndeliveredStore for FakeStore {
+    async fn keep_undelivered(&self, _: &[NewUndelivered]) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn undelivered(&self, _: &UndeliveredFilter, _: &Page) -> Result<Listing<UndeliveredRow>, StoreError> {
+        Ok(Listing { items: Vec::new(), next: None, truncated: false })
+    }
+
+    async fn undelivered_one(&self, _: i64) -> Result<Option<UndeliveredRow>, StoreError> {
+        Ok(None)
+    }
+
+    async fn resend_undelivered(&self, _: i64, _: Option<&Repaired>) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn give_up_undelivered(&self, _: i64, _: &str) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn undelivered_totals(&self) -> Result<Vec<UndeliveredTotal>, StoreError> {
+        Ok(Vec::new())
     }
 }

@@ -51,6 +51,7 @@ mod tests_of_people;
 mod tests_of_roles;
 pub mod time;
 pub mod transactions;
+pub mod undelivered;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -174,6 +175,11 @@ fn operations() -> OpenApiRouter<App> {
         .routes(routes!(failures::list))
         .routes(routes!(dead_letters::list))
         .routes(routes!(lost_ranges::list))
+        .routes(routes!(undelivered::list::list))
+        .routes(routes!(undelivered::show::show))
+        .routes(routes!(undelivered::resend::resend))
+        .routes(routes!(undelivered::repair::repair))
+        .routes(routes!(undelivered::give_up::give_up))
         .routes(routes!(nodes::list))
         .routes(routes!(audit::list::list))
         .routes(routes!(audit::verify::verify))

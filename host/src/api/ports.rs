@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use courier_core::message::{Message, Offset, Timestamp};
+use courier_core::message::{Header, Message, Offset, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -298,6 +298,25 @@ pub trait Log: Send + Sync + 'static {
     /// when these bytes are none. Its id means nothing when the record has
     /// none: whoever kept it knows the id.
     fn decode(&self, topic: &str, record: &[u8]) -> Option<Message>;
+
+    /// The raw parts of a record that the store kept in encoded form; `None`
+    /// when these bytes are none.
+    fn raw(&self, record: &Bytes) -> Option<RawRecord>;
+
+    /// A record in the form that the store keeps, and the relay shard of a
+    /// message with this id for `topic`.
+    fn encode(&self, record: &RawRecord, topic: &str, id: &str) -> (Bytes, i32);
+}
+
+/// A record's raw parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawRecord {
+    /// The raw key.
+    pub key: Option<Bytes>,
+    /// The raw value; none in a tombstone.
+    pub value: Option<Bytes>,
+    /// All headers, in order.
+    pub headers: Vec<Header>,
 }
 
 /// Whether the host is well.

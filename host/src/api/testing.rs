@@ -13,7 +13,7 @@ use courier_core::verdict::Verdict;
 
 use super::auth::{Gate, Role, TokenSpec};
 use super::fake_store::FakeStore;
-use super::ports::{self, BindingView, Draft, OutboxView, Ready, Receipt, Refusal, Seek, Sought, Uploaded};
+use super::ports::{self, BindingView, Draft, OutboxView, RawRecord, Ready, Receipt, Refusal, Seek, Sought, Uploaded};
 use super::problem::Problem;
 use super::{App, router};
 use crate::causes::Causes;
@@ -228,6 +228,14 @@ impl ports::Log for Fake {
     fn decode(&self, topic: &str, record: &[u8]) -> Option<Message> {
         let body = record.strip_prefix(b"record:")?;
         Some(Message { body: Bytes::copy_from_slice(body), ..message(topic, 0) })
+    }
+
+    fn raw(&self, record: &Bytes) -> Option<RawRecord> {
+        Some(RawRecord { value: Some(record.clone()), ..RawRecord::default() })
+    }
+
+    fn encode(&self, record: &RawRecord, _: &str, _: &str) -> (Bytes, i32) {
+        (record.value.clone().unwrap_or_default(), 0)
     }
 }
 

@@ -78,8 +78,12 @@ impl Work {
         match outcome {
             Outcome::Handled => {
                 let message = self.in_hand.message();
-                outbound
-                    .extend(ended.emissions.into_iter().map(|one| emission(&bound.binding.plugin.name, message, one)));
+                outbound.extend(
+                    ended
+                        .emissions
+                        .into_iter()
+                        .map(|one| emission(&bound.binding.group, &bound.binding.plugin.name, message, one)),
+                );
                 state_writes = ended.state_writes;
             }
             Outcome::Failed { dead_letter: true } => {
@@ -170,13 +174,13 @@ pub fn dead_letter_topic(topic: &str, group: &str) -> String {
 
 /// What a handler published, as a row for the relay. It continues the trace of
 /// the message that was handled, unless the handler began one of its own.
-fn emission(plugin: &str, handled: &Message, outgoing: Outgoing) -> NewOutbound {
+fn emission(group: &str, plugin: &str, handled: &Message, outgoing: Outgoing) -> NewOutbound {
     let mut headers = outgoing.headers;
     let traced = headers.iter().any(|header| header.name.eq_ignore_ascii_case(TRACE_HEADER));
     if !traced {
         headers.extend(handled.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(TRACE_HEADER)).cloned());
     }
-    publish::outbound_from(&Message {
+    let message = Message {
         id: outgoing.id,
         key: outgoing.key,
         source: plugin.to_owned(),
@@ -187,7 +191,8 @@ fn emission(plugin: &str, handled: &Message, outgoing: Outgoing) -> NewOutbound 
         content_type: outgoing.content_type,
         body: outgoing.body,
         headers,
-    })
+    };
+    publish::outbound_from(&message, group)
 }
 
 /// An attempt that was judged, or a delivery that could not be attempted.

@@ -37,9 +37,14 @@ fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
 /// The partition that Java's default partitioner takes for `key`.
 #[must_use]
 pub fn murmur2_partition(key: &[u8], partitions: i32) -> i32 {
-    // Java clears the sign bit before it takes the remainder.
-    let positive = i32::from_ne_bytes((murmur2(key) & 0x7fff_ffff).to_ne_bytes());
-    positive % partitions.max(1)
+    i32::try_from(murmur2_hash(key) % u32::try_from(partitions).unwrap_or(1).max(1)).unwrap_or(0)
+}
+
+/// The hash from which Java's default partitioner takes the remainder: it
+/// clears the sign bit first.
+#[must_use]
+pub fn murmur2_hash(key: &[u8]) -> u32 {
+    murmur2(key) & 0x7fff_ffff
 }
 
 /// Java's `Utils.murmur2`, as an unsigned number.

@@ -15,7 +15,7 @@ use rdkafka::bindings as rdsys;
 use rdkafka::message::BorrowedMessage;
 use thiserror::Error;
 
-pub use super::hash::{murmur2_partition, shard_of};
+pub use super::hash::{murmur2_hash, murmur2_partition, shard_of};
 
 /// The layout that [`Record::encode`] writes, as its first byte.
 const VERSION: u8 = 1;

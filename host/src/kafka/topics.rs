@@ -14,8 +14,11 @@ use thiserror::Error;
 
 use super::producer::{ProduceError, Producer};
 
-/// How long a count of partitions is believed.
+/// How long what is known of a topic is believed.
 const KNOWN_FOR: Duration = Duration::from_secs(30);
+/// How old it may be until it is asked anew beside its use: a topic that was
+/// made anew is noticed within this time.
+const FRESH_FOR: Duration = Duration::from_secs(2);
 /// How long a topic is believed to be missing: long enough that a sender who
 /// insists does not flood the broker with questions.
 const MISSING_FOR: Duration = Duration::from_secs(1);
@@ -44,68 +47,125 @@ pub enum TopicError {
     Unavailable(String),
 }
 
-/// A cache of partition counts.
-#[derive(Default)]
+/// A topic as a producer knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownTopic {
+    /// Kafka's id of it; empty where the broker tells none.
+    pub id: Arc<str>,
+    /// How many partitions it has: at least one.
+    pub partitions: i32,
+}
+
+/// A cache of what is known of topics.
 pub(super) struct Topics {
-    remembered: Arc<Mutex<HashMap<String, Remembered>>>,
-    // One question at a time: many senders to one new topic then ask once.
-    asking: Arc<tokio::sync::Mutex<()>>,
+    cache: Arc<Cache>,
+}
+
+struct Cache {
+    remembered: Mutex<HashMap<String, Remembered>>,
+    // One question a topic at a time: many senders to a new topic then ask
+    // once, and none of them waits for another topic.
+    asking: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Told of a topic that was made anew under its old name.
+    made_anew: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 struct Remembered {
-    answer: Result<i32, TopicError>,
+    answer: Result<KnownTopic, TopicError>,
+    asked: Instant,
     until: Instant,
 }
 
 impl Topics {
-    pub(super) fn known(&self, topic: &str) -> Option<Result<i32, TopicError>> {
-        let remembered = self.locked();
+    /// An empty cache; `made_anew` hears of topics whose id changed.
+    pub(super) fn new(made_anew: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let made_anew = Box::new(made_anew);
+        Self { cache: Arc::new(Cache { remembered: Mutex::default(), asking: Mutex::default(), made_anew }) }
+    }
+
+    pub(super) fn known(&self, topic: &str) -> Option<Result<KnownTopic, TopicError>> {
+        let remembered = self.cache.remembered();
         let found = remembered.get(topic)?;
         (found.until > Instant::now()).then(|| found.answer.clone())
     }
 
-    pub(super) fn forget(&self, topic: &str) {
-        self.locked().remove(topic);
+    /// Whether what is known of the topic should be asked anew beside its use.
+    pub(super) fn is_stale(&self, topic: &str) -> bool {
+        self.cache.remembered().get(topic).is_some_and(|found| found.asked.elapsed() > FRESH_FOR)
     }
 
-    /// Asks `fetch`, which blocks, and remembers the answer.
+    pub(super) fn forget(&self, topic: &str) {
+        if let Some(found) = self.cache.remembered().get_mut(topic) {
+            // Its id stays, so that a topic made anew is told from it.
+            found.until = Instant::now();
+        }
+    }
+
+    /// Asks `fetch` for the metadata and `id` for the id, which block, and
+    /// remembers the answer. With `anew` also when an answer is known.
     pub(super) async fn ask(
         &self,
         topic: &str,
+        anew: bool,
         fetch: impl Fn(&str, Duration) -> KafkaResult<Metadata> + Send + Sync + 'static,
-    ) -> Result<i32, TopicError> {
-        let turn = Arc::clone(&self.asking).lock_owned().await;
-        if let Some(known) = self.known(topic) {
+        id: impl FnOnce(&str) -> String + Send + 'static,
+    ) -> Result<KnownTopic, TopicError> {
+        let turn = self.cache.turn(topic).lock_owned().await;
+        if let Some(known) = self.known(topic).filter(|_| !anew || !self.is_stale(topic)) {
             return known;
         }
-        let (name, remembered) = (topic.to_owned(), Arc::clone(&self.remembered));
+        let (name, cache) = (topic.to_owned(), Arc::clone(&self.cache));
         // The question goes on when its asker gives up waiting, and its answer
         // is there for the next one.
         let asked = tokio::task::spawn_blocking(move || {
             let answer = ask_until_known(&name, &fetch);
-            remember(&remembered, name, &answer);
+            let answer = answer.map(|partitions| KnownTopic { id: id(&name).into(), partitions });
+            cache.remember(name, &answer);
             drop(turn);
             answer
         });
         asked.await.unwrap_or_else(|error| Err(TopicError::Unavailable(error.to_string())))
     }
-
-    fn locked(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn remember(remembered: &Mutex<HashMap<String, Remembered>>, topic: String, answer: &Result<i32, TopicError>) {
-    let keep = match answer {
-        Ok(_) => KNOWN_FOR,
-        Err(TopicError::Missing(_) | TopicError::Invalid(_)) => MISSING_FOR,
-        Err(TopicError::Unavailable(_)) => return,
-    };
-    let mut remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
-    if remembered.len() >= MAX_REMEMBERED {
-        remembered.clear();
+impl Cache {
+    fn remembered(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    remembered.insert(topic, Remembered { answer: answer.clone(), until: Instant::now() + keep });
+
+    fn turn(&self, topic: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if asking.len() >= MAX_REMEMBERED {
+            asking.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        Arc::clone(asking.entry(topic.to_owned()).or_default())
+    }
+
+    fn remember(&self, topic: String, answer: &Result<KnownTopic, TopicError>) {
+        let keep = match answer {
+            Ok(_) => KNOWN_FOR,
+            Err(TopicError::Missing(_) | TopicError::Invalid(_)) => MISSING_FOR,
+            Err(TopicError::Unavailable(_)) => return,
+        };
+        let mut remembered = self.remembered();
+        if remembered.len() >= MAX_REMEMBERED {
+            remembered.clear();
+        }
+        let asked = Instant::now();
+        let new = Remembered { answer: answer.clone(), asked, until: asked + keep };
+        let old = remembered.insert(topic.clone(), new);
+        drop(remembered);
+        let id = |known: &Result<KnownTopic, TopicError>| known.as_ref().ok().map(|known| Arc::clone(&known.id));
+        let changed = match (old.as_ref().and_then(|old| id(&old.answer)), id(answer)) {
+            (Some(old), Some(new)) => !old.is_empty() && !new.is_empty() && old != new,
+            // A topic that was missing is a new one.
+            (None, Some(_)) => old.is_some(),
+            _ => false,
+        };
+        if changed {
+            (self.made_anew)(&topic);
+        }
+    }
 }
 
 fn ask_until_known(topic: &str, fetch: &impl Fn(&str, Duration) -> KafkaResult<Metadata>) -> Result<i32, TopicError> {

@@ -30,6 +30,7 @@ use super::receipt::{Problem, Receipt};
 use super::waker::Waker;
 use crate::clock::now;
 use crate::config::TopicRule;
+use crate::kafka::lookup::Log;
 use crate::kafka::producer::{DELIVERY_TIMEOUT, ProduceError, Producer};
 use crate::kafka::record::murmur2_partition;
 use crate::kafka::topics::TopicError;
@@ -44,8 +45,10 @@ const STORE_WITHIN: Duration = Duration::from_secs(5);
 /// How long the relay leaves the row of a direct send alone. Longer than its
 /// way can take: the store may be slow to say that the row is there, and the
 /// client gives a record back after its delivery timeout, which it checks each
-/// second.
-pub(super) const HOLD: Duration = DELIVERY_TIMEOUT.saturating_add(STORE_WITHIN).saturating_add(Duration::from_secs(5));
+/// second; the record may have waited as long for its partition's window, and
+/// one of unknown fate is looked for afterwards.
+pub(super) const HOLD: Duration =
+    DELIVERY_TIMEOUT.saturating_mul(2).saturating_add(STORE_WITHIN).saturating_add(Duration::from_secs(10));
 /// How often the store is asked for topics with unsent rows: while there are
 /// some, and while none are known.
 const LOOK_BUSY: Duration = Duration::from_millis(100);
@@ -79,6 +82,7 @@ pub struct Acceptor {
 pub(super) struct Inner {
     pub(super) store: SharedStore,
     pub(super) producer: Producer,
+    pub(super) log: Log,
     pub(super) journal: Journal,
     pub(super) backlog: Backlog,
     pub(super) waker: Waker,
@@ -105,11 +109,19 @@ enum Route {
 impl Acceptor {
     /// Starts the send side.
     #[must_use]
-    pub fn start(store: SharedStore, producer: Producer, waker: Waker, alarm: Alarm, settings: Settings) -> Self {
+    pub fn start(
+        store: SharedStore,
+        producer: Producer,
+        log: Log,
+        waker: Waker,
+        alarm: Alarm,
+        settings: Settings,
+    ) -> Self {
         let journal = Journal::start(Arc::clone(&store));
         let inner = Arc::new(Inner {
             store,
             producer,
+            log,
             journal,
             backlog: Backlog::default(),
             waker,
@@ -425,7 +437,7 @@ impl Inner {
             *step = match sent {
                 Ok(ack) => Step::Flying { ready, ack, flight },
                 Err(error) => {
-                    if matches!(error, ProduceError::Later(_)) {
+                    if !matches!(error, ProduceError::Refused(_)) {
                         blocked.insert(topic.to_owned());
                     }
                     Step::Landed { ready, result: Err(error), flight }

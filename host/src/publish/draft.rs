@@ -225,6 +225,7 @@ impl Ready {
             record: self.record.encode(),
             held_for,
             listed: true,
+            group: None,
         };
         NewMessage {
             due: self.due,

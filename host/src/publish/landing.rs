@@ -18,6 +18,7 @@ use super::receipt::{Problem, Receipt};
 use super::waker::Watch;
 use crate::clock::now;
 use crate::kafka::producer::{Ack, ProduceError};
+use crate::kafka::record::Record;
 use crate::store::{Accepted, Due, MessageRow, RelayResult, SentMessage};
 
 /// One message of a request, between the steps.
@@ -53,7 +54,7 @@ pub(super) enum Step {
     /// Kafka said something about it.
     Landed {
         ready: Ready,
-        result: Result<(i32, Offset), ProduceError>,
+        result: Sent,
         flight: Option<Flight>,
     },
     /// A named message was sent or released, which is being written.
@@ -71,6 +72,9 @@ impl Step {
     }
 }
 
+/// How a direct send ended.
+type Sent = Result<(i32, Offset), ProduceError>;
+
 /// What a durable row means for the sender.
 pub(super) enum Then {
     Committed,
@@ -85,17 +89,15 @@ impl Inner {
     pub(super) async fn record(self: &Arc<Self>, step: &mut Step) {
         *step = match step.take() {
             Step::Flying { ready, ack, flight } => self.record_flying(ready, ack, flight).await,
+            Step::Landed { ready, result: Err(error @ ProduceError::Unknown { .. }), flight } => {
+                self.record_flying(ready, std::future::ready(Err(error)), flight).await
+            }
             Step::Landed { ready, result, flight } => self.record_landed(ready, result, flight).await,
             other => other,
         };
     }
 
-    async fn record_landed(
-        &self,
-        ready: Ready,
-        result: Result<(i32, Offset), ProduceError>,
-        flight: Option<Flight>,
-    ) -> Step {
+    async fn record_landed(&self, ready: Ready, result: Sent, flight: Option<Flight>) -> Step {
         let id = ready.message.id.clone();
         let named = ready.named;
         match result {
@@ -121,7 +123,8 @@ impl Inner {
                 let written = self.journal.accept(ready.refused(&reason)).await;
                 Step::Row { id, written, then: Then::Refused(Problem::refused(reason)), kept: None }
             }
-            Err(ProduceError::Later(reason)) => {
+            Err(error @ (ProduceError::Later(_) | ProduceError::Unknown { .. })) => {
+                let reason = error.to_string();
                 let kept = Some(Arc::new(self.backlog.mark(&ready.log_topic())));
                 if named {
                     let written = self.journal.release(id.clone(), reason).await;
@@ -134,33 +137,57 @@ impl Inner {
         }
     }
 
-    /// A send that is still in flight when its sender must be answered: its
-    /// row is made durable, held, and another task waits for the flight's end.
-    async fn record_flying(self: &Arc<Self>, ready: Ready, ack: Ack, flight: Option<Flight>) -> Step {
+    /// A send that is still in flight when its sender must be answered, or whose
+    /// fate is unknown: its row is made durable, held, and another task waits
+    /// for the end.
+    async fn record_flying(
+        self: &Arc<Self>,
+        ready: Ready,
+        end: impl Future<Output = Sent> + Send + 'static,
+        flight: Option<Flight>,
+    ) -> Step {
         self.producer.suspect();
         let id = ready.message.id.clone();
         let mark = Arc::new(self.backlog.mark(&ready.log_topic()));
+        let record = ready.record.clone();
         if ready.named {
-            tokio::spawn(Arc::clone(self).wait_for_landing(id.clone(), ack, flight, Arc::clone(&mark)));
+            tokio::spawn(Arc::clone(self).wait_for_landing(id.clone(), record, end, flight, Arc::clone(&mark)));
             count(State::SendFail);
             return Step::Done(Receipt::retrying(id));
         }
         let written = self.journal.accept(ready.owed("kafka has not answered yet", Some(HOLD))).await;
-        tokio::spawn(Arc::clone(self).wait_for_landing(id.clone(), ack, flight, Arc::clone(&mark)));
+        tokio::spawn(Arc::clone(self).wait_for_landing(id.clone(), record, end, flight, Arc::clone(&mark)));
         Step::Row { id, written, then: Then::Retrying(None), kept: Some(mark) }
     }
 
-    async fn wait_for_landing(self: Arc<Self>, id: String, ack: Ack, flight: Option<Flight>, mark: Arc<Mark>) {
+    /// Where a record lies whose send has an unknown fate, if it lies anywhere.
+    async fn found(&self, record: &Record, sent: Sent) -> Sent {
+        let Err(ProduceError::Unknown { topic, partition, from }) = &sent else { return sent };
+        match self.log.find(topic, *partition, *from, record).await {
+            Ok(Some(offset)) => Ok((*partition, offset)),
+            Ok(None) => Err(ProduceError::Later("kafka lost the message, which is sent again".to_owned())),
+            Err(error) => Err(ProduceError::Later(format!("the message could not be looked for: {error}"))),
+        }
+    }
+
+    async fn wait_for_landing(
+        self: Arc<Self>,
+        id: String,
+        record: Record,
+        end: impl Future<Output = Sent>,
+        flight: Option<Flight>,
+        mark: Arc<Mark>,
+    ) {
         // The journal writes what it is handed in order, so that the row is
         // there before what is said of it.
-        let written = match ack.await {
+        let written = match self.found(&record, end.await).await {
             Ok((partition, offset)) => {
                 count(State::Committed);
                 self.journal.sent(SentMessage { id: id.clone(), partition, offset }).await.wait().await
             }
-            Err(ProduceError::Refused(reason) | ProduceError::Later(reason)) => {
-                self.journal.release(id.clone(), reason).await.wait().await
-            }
+            // Its sender was told that it is owed: what Kafka refuses for ever
+            // is the relay's to keep as undelivered.
+            Err(error) => self.journal.release(id.clone(), error.to_string()).await.wait().await,
         };
         if let Err(error) = written {
             // The hold runs out and the relay sends it again, with its id.
@@ -239,7 +266,7 @@ impl Inner {
         let Some(watch) = watch else { return Receipt::retrying(id) };
         match watch.result(answer_by).await {
             Some(RelayResult::Taken { .. }) => Receipt::committed(id),
-            Some(RelayResult::Refused { reason }) => Receipt::failed(id, Problem::refused(reason)),
+            Some(RelayResult::Undelivered { reason, .. }) => Receipt::undelivered(id, &reason),
             Some(RelayResult::Later { .. }) => Receipt::retrying(id),
             // Another node may hold the shard and have sent it.
             None if ask => match self.store.message(&id).await {

@@ -40,10 +40,10 @@ const DLQ_PREFIX: &str = "__dlq.errors.";
 /// How much of the reason a dead letter carries.
 const DLQ_MESSAGE_BYTES: usize = 4 * 1024;
 
-/// The row through which a message of the host itself, such as a handler's
-/// emission, goes to Kafka, into the topic of its kind.
+/// The row through which a message that a handler of `group` published goes to
+/// Kafka, into the topic of its kind.
 #[must_use]
-pub fn outbound_from(message: &Message) -> NewOutbound {
+pub fn outbound_from(message: &Message, group: &str) -> NewOutbound {
     let topic = message.kind.log_topic(&message.topic);
     NewOutbound {
         message_id: message.id.clone(),
@@ -55,6 +55,7 @@ pub fn outbound_from(message: &Message) -> NewOutbound {
         record: Record::from_message(message).encode(),
         held_for: None,
         listed: true,
+        group: Some(group.to_owned()),
     }
 }
 
@@ -111,6 +112,7 @@ pub fn dead_letter(record: &Record, failed: &GivenUp<'_>, to: &str) -> NewOutbou
         shard: shard_of(to, record.key.as_deref(), failed.message_id, SHARDS),
         held_for: None,
         listed: false,
+        group: Some(failed.group.to_owned()),
     }
 }
 

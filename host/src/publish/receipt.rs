@@ -112,6 +112,11 @@ impl Receipt {
         Self { id, state: State::SendFail, retrying: false, problem: Some(problem) }
     }
 
+    /// The message can never reach Kafka as it is, and is kept.
+    pub(super) fn undelivered(id: String, reason: &str) -> Self {
+        Self::failed(id, Problem::refused(format!("{reason}; it is kept among the undelivered messages")))
+    }
+
     /// The first answer to a message, as far as its row still has it.
     pub(super) fn again(row: MessageRow) -> Self {
         let refused = row.state == State::SendFail && !row.retrying;

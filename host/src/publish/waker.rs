@@ -102,10 +102,10 @@ mod tests {
         let waker = Waker::default();
         let (watch, unheard) = (waker.watch("a").unwrap(), waker.watch("b").unwrap());
         assert!(waker.watch("a").is_none());
-        waker.tell("a", RelayResult::Refused { reason: "no".to_owned() });
-        waker.tell("nobody", RelayResult::Refused { reason: "no".to_owned() });
+        waker.tell("a", RelayResult::Undelivered { code: "refused", reason: "no".to_owned() });
+        waker.tell("nobody", RelayResult::Undelivered { code: "refused", reason: "no".to_owned() });
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-        assert!(matches!(watch.result(deadline).await, Some(RelayResult::Refused { .. })));
+        assert!(matches!(watch.result(deadline).await, Some(RelayResult::Undelivered { .. })));
         drop(unheard);
         assert!(waker.locked().is_empty());
     }

@@ -14,7 +14,7 @@ use super::fleet::Fleet;
 use super::policy;
 use super::upkeep::Heard;
 use crate::api::auth::{Role as ApiRole, TokenSpec};
-use crate::api::ports::{self, BindingView, OutboxView, Ready, Seek, Sought, Uploaded};
+use crate::api::ports::{self, BindingView, OutboxView, RawRecord, Ready, Seek, Sought, Uploaded};
 use crate::api::problem::Problem;
 use crate::causes::Causes;
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
@@ -22,12 +22,12 @@ use crate::engine::{self, PrepareError, StateSource};
 use crate::group::plugins::Plugins;
 use crate::kafka::lookup::{Log, LogError};
 use crate::kafka::producer::Producer;
-use crate::kafka::record::Record;
+use crate::kafka::record::{Record, shard_of};
 use crate::publish::accept::Acceptor;
 use crate::publish::draft::{Draft, Receipt};
 use crate::publish::half::{NotPrepared, Transactions};
 use crate::publish::outbox;
-use crate::store::{HalfRow, NewVersion, SharedStore, StoreError};
+use crate::store::{HalfRow, NewVersion, SHARDS, SharedStore, StoreError};
 
 /// How often it is looked whether topics of Courier's own are there.
 const OWN_TOPICS: Duration = Duration::from_secs(2);
@@ -256,6 +256,17 @@ impl ports::Log for Records {
     fn decode(&self, topic: &str, record: &[u8]) -> Option<Message> {
         let record = Record::decode(&Bytes::copy_from_slice(record)).ok()?;
         Some(record.to_message(topic, -1, Offset(-1)))
+    }
+
+    fn raw(&self, record: &Bytes) -> Option<RawRecord> {
+        let Record { key, value, headers, .. } = Record::decode(record).ok()?;
+        Some(RawRecord { key, value, headers })
+    }
+
+    fn encode(&self, record: &RawRecord, topic: &str, id: &str) -> (Bytes, i32) {
+        let RawRecord { key, value, headers } = record.clone();
+        let shard = shard_of(topic, key.as_deref(), id, SHARDS);
+        (Record { timestamp: Timestamp(0), key, value, headers }.encode(), shard)
     }
 }
 

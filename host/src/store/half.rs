@@ -245,6 +245,7 @@ impl From<KeptMessage> for NewMessage {
             shard: kept.shard,
             held_for: None,
             listed: true,
+            group: None,
         };
         // What is not due yet is the bus's; what is due is on its way.
         let waits = kept.due.is_some();

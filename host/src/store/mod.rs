@@ -28,6 +28,7 @@ pub mod seek;
 pub mod sessions;
 pub mod sqlite;
 pub mod troubles;
+pub mod undelivered;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +83,7 @@ pub trait Store:
     + Troubles
     + redrive::Redrives
     + seek::Seeks
+    + undelivered::UndeliveredStore
     + Send
     + Sync
     + 'static
@@ -227,17 +229,27 @@ pub trait Store:
 
     /// The first rows of the leased shards in id order, at most `limit` in
     /// all. A row that is not due yet (`held_until` in the future) hides the
-    /// rows behind it that have the same topic and key.
-    async fn outbound(&self, shards: &[(i32, i64)], limit: u32) -> Result<Vec<OutboundRow>, StoreError>;
+    /// rows behind it that have the same topic and key. Of the topics in
+    /// `waiting` only rows are answered that were never tried.
+    async fn outbound(
+        &self,
+        shards: &[(i32, i64)],
+        limit: u32,
+        waiting: &[String],
+    ) -> Result<Vec<OutboundRow>, StoreError>;
 
-    /// Stores the partitions chosen for rows, before they are first produced.
-    async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[(i64, i32)]) -> Result<(), StoreError>;
+    /// Stores the partitions chosen for rows, before they are produced there.
+    async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[ChosenPartition]) -> Result<(), StoreError>;
+
+    /// Those of `lanes` (topics with raw keys) that have unsent rows, on any
+    /// host, by their places in the list.
+    async fn unsent_lanes(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError>;
 
     /// What became of outbound rows, under the epochs of their shards: taken
     /// by Kafka (the row goes, its message is COMMITTED; inserted when it has
-    /// no row yet), refused for ever (SEND_FAIL, not retrying, the row goes)
-    /// or to be tried again at a time (SEND_FAIL and retrying, when
-    /// `visible`). Rows of shards whose epoch moved on are left alone.
+    /// no row yet), undelivered (SEND_FAIL, not retrying; the row is kept among
+    /// the undelivered ones) or to be tried again at a time (SEND_FAIL and
+    /// retrying, when listed). Rows of shards whose epoch moved on are left alone.
     async fn relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError>;
 
     /// Sends a SEND_FAIL message again that has its whole body in the store.

@@ -133,7 +133,7 @@ fn take_content_type(headers: &mut Vec<Header>) -> Result<Option<String>, Proble
 
 /// Headers in the order of the request.
 #[derive(Default)]
-struct Headers(Vec<Header>);
+pub(in crate::api) struct Headers(pub(in crate::api) Vec<Header>);
 
 impl<'de> Deserialize<'de> for Headers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -240,7 +240,7 @@ impl Intake {
         for row in self.in_hand.values_mut().filter(|row| row.ended.is_none()) {
             match row.watch.as_mut().and_then(Watch::told) {
                 Some(RelayResult::Taken { .. }) => row.ended = Some(State::Committed),
-                Some(RelayResult::Refused { .. }) => row.ended = Some(State::SendFail),
+                Some(RelayResult::Undelivered { .. }) => row.ended = Some(State::SendFail),
                 Some(RelayResult::Later { .. }) => row.watch = self.acceptor.watch(&row.message_id),
                 None => {}
             }

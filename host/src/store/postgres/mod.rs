@@ -48,6 +48,7 @@ mod shards;
 mod single;
 mod text;
 mod troubles;
+mod undelivered;
 mod words;
 
 use std::future::Future;
@@ -260,11 +261,20 @@ impl Store for PostgresStore {
         prompt(shards::lease_shards(self, writer, want, lease)).await
     }
 
-    async fn outbound(&self, shards: &[(i32, i64)], limit: u32) -> Result<Vec<OutboundRow>, StoreError> {
-        prompt(outbound::outbound(self, shards, limit)).await
+    async fn outbound(
+        &self,
+        shards: &[(i32, i64)],
+        limit: u32,
+        waiting: &[String],
+    ) -> Result<Vec<OutboundRow>, StoreError> {
+        prompt(outbound::outbound(self, shards, limit, waiting)).await
     }
 
-    async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[(i64, i32)]) -> Result<(), StoreError> {
+    async fn unsent_lanes(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
+        outbound::unsent_lanes(self, lanes).await
+    }
+
+    async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[ChosenPartition]) -> Result<(), StoreError> {
         prompt(outbound::choose_partitions(self, shards, chosen)).await
     }
 

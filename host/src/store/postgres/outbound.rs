@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
+use courier_core::message::Offset;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::columns::Columns;
 use super::error::at_statement;
 use super::text::{clean, count};
 use super::{PostgresStore, audits, commit};
-use crate::store::{OutboundRow, StoreError};
+use crate::store::{ChosenPartition, OutboundRow, StoreError};
 
 /// Topics with outbound rows. The recursion jumps along the index from one
 /// topic to the next, so that a million rows of a topic cost one look.
@@ -56,6 +58,7 @@ pub(super) async fn outbound(
     store: &PostgresStore,
     shards: &[(i32, i64)],
     limit: u32,
+    waiting: &[String],
 ) -> Result<Vec<OutboundRow>, StoreError> {
     let (shards, epochs) = shard_columns(shards);
     let rows = sqlx::query(
@@ -69,15 +72,18 @@ pub(super) async fn outbound(
                  AND o.held_until IS NOT NULL AND o.held_until > (SELECT at FROM now)
              GROUP BY o.topic, o.key
          )
-         SELECT o.id, o.shard, o.message_id, o.topic, o.partition, o.key, o.record, o.tries FROM outbound o
+         SELECT o.id, o.shard, o.message_id, o.topic, o.partition, o.topic_id, o.unknown_from, o.key, o.record, o.tries
+         FROM outbound o
          WHERE o.shard IN (SELECT shard FROM leased)
              AND (o.held_until IS NULL OR o.held_until <= (SELECT at FROM now))
+             AND (o.tries = 0 OR o.topic <> ALL ($4))
              AND NOT EXISTS (SELECT FROM held h WHERE h.topic = o.topic AND h.key = o.key AND h.id < o.id)
          ORDER BY o.id LIMIT $3",
     )
     .bind(&shards)
     .bind(&epochs)
     .bind(i64::from(limit))
+    .bind(waiting)
     .fetch_all(&store.pool)
     .await
     .map_err(at_statement)?;
@@ -88,6 +94,8 @@ pub(super) async fn outbound(
             message_id: row.take("message_id")?,
             topic: row.take("topic")?,
             partition: row.take("partition")?,
+            topic_id: row.take::<Option<String>>("topic_id")?.unwrap_or_default(),
+            unknown_from: row.take::<Option<i64>>("unknown_from")?.map(Offset),
             key: row.bytes("key")?,
             record: row.bytes("record")?.unwrap_or_default(),
             tries: count(row.take("tries")?),
@@ -99,25 +107,29 @@ pub(super) async fn outbound(
 /// Whoever is not told that its choice was not stored would produce to a
 /// partition that the next holder of the shard does not know of; so one shard
 /// that went to another fails them all, and nothing is produced. A row that is
-/// gone was sent directly after all, and one that has a partition keeps it.
+/// gone was sent directly after all, and one with a partition keeps it while the
+/// topic is the same.
 ///
 /// One statement and so one round trip: all that a message waits for here is
 /// time that it is late.
 pub(super) async fn choose_partitions(
     store: &PostgresStore,
     shards: &[(i32, i64)],
-    chosen: &[(i64, i32)],
+    chosen: &[ChosenPartition],
 ) -> Result<(), StoreError> {
     let (numbers, epochs) = shard_columns(shards);
-    let (ids, partitions): (Vec<i64>, Vec<i32>) = chosen.iter().copied().unzip();
+    let ids: Vec<i64> = chosen.iter().map(|chosen| chosen.row).collect();
+    let partitions: Vec<i32> = chosen.iter().map(|chosen| chosen.partition).collect();
+    let topic_ids: Vec<_> = chosen.iter().map(|chosen| clean(&chosen.topic_id)).collect();
     let rows = sqlx::query(
         "WITH ours AS MATERIALIZED (
              SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
              JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch ORDER BY s.shard FOR SHARE OF s
          ), stored AS (
-             UPDATE outbound o SET partition = c.partition
-             FROM unnest($3::bigint[], $4::integer[]) AS c (id, partition)
-             WHERE o.id = c.id AND o.partition IS NULL AND o.shard IN (SELECT shard FROM ours)
+             UPDATE outbound o SET partition = c.partition, topic_id = c.topic_id, unknown_from = NULL
+             FROM unnest($3::bigint[], $4::integer[], $5::text[]) AS c (id, partition, topic_id)
+             WHERE o.id = c.id AND o.shard IN (SELECT shard FROM ours)
+                 AND (o.partition IS NULL OR o.topic_id IS DISTINCT FROM c.topic_id OR o.topic_id = '')
          )
          SELECT shard FROM ours",
     )
@@ -125,6 +137,7 @@ pub(super) async fn choose_partitions(
     .bind(&epochs)
     .bind(&ids)
     .bind(&partitions)
+    .bind(&topic_ids)
     .fetch_all(&store.pool)
     .await
     .map_err(at_statement)?;
@@ -133,6 +146,21 @@ pub(super) async fn choose_partitions(
         Some(shard) => Err(StoreError::Fenced(format!("relay shard {shard} has a newer epoch"))),
         None => Ok(()),
     }
+}
+
+/// Those lanes that have unsent rows, whoever owes them.
+pub(super) async fn unsent_lanes(store: &PostgresStore, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT l.place FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS l (topic, key, place)
+         WHERE EXISTS (SELECT FROM outbound o WHERE o.topic = l.topic AND substr(o.key, 1, 64) = substr(l.key, 1, 64)
+             AND o.key = l.key)",
+    )
+    .bind(lanes.iter().map(|(topic, _)| clean(topic)).collect::<Vec<_>>())
+    .bind(lanes.iter().map(|(_, key)| &key[..]).collect::<Vec<_>>())
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    rows.iter().map(|row| Ok(usize::try_from(row.take::<i64>("place")? - 1).unwrap_or_default())).collect()
 }
 
 pub(super) async fn resend(store: &PostgresStore, id: &str) -> Result<(), StoreError> {
@@ -157,6 +185,12 @@ pub(super) async fn resend(store: &PostgresStore, id: &str) -> Result<(), StoreE
     if message.take::<i16>("state")? != 1 {
         return Err(StoreError::Conflict(format!("message {id} is COMMITTED")));
     }
+    // What is kept as undelivered goes with this resend, and not twice.
+    sqlx::query("DELETE FROM undelivered WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND listed")
+        .bind(clean(id))
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
     // One that is owed already is the relay's; it need not wait any longer.
     if owed.rows_affected() == 0 {
         if !message.take::<bool>("whole")? {

@@ -23,7 +23,7 @@ pub(super) async fn relayed(
     let mine = lock(&mut tx, shards, results).await?;
     let results: Vec<&Relayed> = results.iter().filter(|r| mine.get(&r.id) == Some(&r.shard)).collect();
     taken(&mut tx, &results).await?;
-    refused(&mut tx, &results).await?;
+    undelivered(&mut tx, &results).await?;
     later(&mut tx, &results).await?;
     commit(tx).await
 }
@@ -83,13 +83,14 @@ async fn taken(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreE
     Ok(())
 }
 
-/// Kafka will never take it: the row goes and its message keeps the record,
-/// so that a person may send it again once the cause is gone.
-async fn refused(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreError> {
-    let (mut ids, mut reasons) = (Vec::new(), Vec::new());
+/// It can never be delivered as it is: the row is kept as undelivered, and its
+/// message keeps the record too, so that a person may send either again.
+async fn undelivered(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreError> {
+    let (mut ids, mut codes, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
     for result in results {
-        if let RelayResult::Refused { reason } = &result.result {
+        if let RelayResult::Undelivered { code, reason } = &result.result {
             ids.push(result.id);
+            codes.push(*code);
             reasons.push(clean(reason));
         }
     }
@@ -97,7 +98,15 @@ async fn refused(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), Stor
         return Ok(());
     }
     sqlx::query(
-        "WITH gone AS (DELETE FROM outbound WHERE id = ANY($1) RETURNING *)
+        "WITH gone AS (DELETE FROM outbound WHERE id = ANY($1) RETURNING *),
+         kept AS (
+             INSERT INTO undelivered (shard, message_id, topic, type_name, source, key, record, listed, group_name, code,
+                 reason, tries, created_at, kept_at)
+             SELECT g.shard, g.message_id, g.topic, g.type_name, g.source, g.key, g.record, g.listed, g.group_name,
+                 r.code, r.reason, g.tries + 1, g.created_at, courier_now()
+             FROM gone g JOIN unnest($1::bigint[], $2::text[], $3::text[]) AS r (id, reason, code) ON r.id = g.id
+             ORDER BY g.id
+         )
          INSERT INTO message AS m (id, key, source, topic, type_name, kind, time, created_at, state, reason, retrying,
              record, shard)
          SELECT DISTINCT ON (g.message_id) g.message_id, g.key, g.source, g.topic, g.type_name, 'event', g.created_at,
@@ -110,6 +119,7 @@ async fn refused(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), Stor
     )
     .bind(&ids)
     .bind(&reasons)
+    .bind(&codes)
     .execute(tx)
     .await
     .map_err(at_statement)?;
@@ -118,12 +128,13 @@ async fn refused(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), Stor
 
 /// Not now: the row waits and holds back what has its key.
 async fn later(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreError> {
-    let (mut ids, mut reasons, mut waits) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ids, mut reasons, mut waits, mut unknown) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for result in results {
-        if let RelayResult::Later { reason, wait } = &result.result {
+        if let RelayResult::Later { reason, wait, unknown_from } = &result.result {
             ids.push(result.id);
             reasons.push(clean(reason));
             waits.push(micros(*wait));
+            unknown.push(unknown_from.map(|from| from.0));
         }
     }
     if ids.is_empty() {
@@ -131,8 +142,9 @@ async fn later(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreE
     }
     sqlx::query(
         "WITH kept AS (
-             UPDATE outbound o SET tries = o.tries + 1, held_until = courier_now() + l.wait
-             FROM unnest($1::bigint[], $3::bigint[]) AS l (id, wait) WHERE o.id = l.id RETURNING o.*
+             UPDATE outbound o SET tries = o.tries + 1, held_until = courier_now() + l.wait,
+                 unknown_from = l.unknown_from
+             FROM unnest($1::bigint[], $3::bigint[], $4::bigint[]) AS l (id, wait, unknown_from) WHERE o.id = l.id RETURNING o.*
          )
          INSERT INTO message AS m (id, key, source, topic, type_name, kind, time, created_at, state, reason, retrying)
          SELECT DISTINCT ON (k.message_id) k.message_id, k.key, k.source, k.topic, k.type_name, 'event', k.created_at,
@@ -145,6 +157,7 @@ async fn later(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreE
     .bind(&ids)
     .bind(&reasons)
     .bind(&waits)
+    .bind(&unknown)
     .execute(tx)
     .await
     .map_err(at_statement)?;

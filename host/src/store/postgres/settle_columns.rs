@@ -280,6 +280,7 @@ pub(super) struct OutboundColumns<'a> {
     record: Vec<&'a [u8]>,
     held_for: Vec<Option<i64>>,
     listed: Vec<bool>,
+    group: Vec<Option<Text<'a>>>,
 }
 
 impl<'a> OutboundColumns<'a> {
@@ -293,6 +294,7 @@ impl<'a> OutboundColumns<'a> {
         self.record.push(&row.record);
         self.held_for.push(row.held_for.map(super::micros));
         self.listed.push(row.listed);
+        self.group.push(clean_opt(row.group.as_deref()));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -304,12 +306,12 @@ impl<'a> OutboundColumns<'a> {
     pub(super) fn insert(&self) -> Query<'_, Postgres, PgArguments> {
         sqlx::query(
             "INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, held_until, listed,
-                 created_at)
+                 group_name, created_at)
              SELECT r.shard, r.message_id, r.topic, r.type_name, r.source, r.key, r.record, now.at + r.held_for,
-                 r.listed, now.at
+                 r.listed, r.group_name, now.at
              FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[],
-                 $8::bigint[], $9::boolean[]) WITH ORDINALITY
-                 AS r (shard, message_id, topic, type_name, source, key, record, held_for, listed, place),
+                 $8::bigint[], $9::boolean[], $10::text[]) WITH ORDINALITY
+                 AS r (shard, message_id, topic, type_name, source, key, record, held_for, listed, group_name, place),
                  (SELECT courier_now() AS at) AS now
              ORDER BY r.place",
         )
@@ -322,5 +324,6 @@ impl<'a> OutboundColumns<'a> {
         .bind(&self.record)
         .bind(&self.held_for)
         .bind(&self.listed)
+        .bind(&self.group)
     }
 }

@@ -37,6 +37,9 @@ pub struct NewOutbound {
     /// Whether the message is listed among the messages people sent
     /// (dead letters are not).
     pub listed: bool,
+    /// The group whose handler published it or gave it up; none for what a
+    /// sender handed in.
+    pub group: Option<String>,
 }
 
 /// A row the relay has to produce.
@@ -52,12 +55,30 @@ pub struct OutboundRow {
     pub topic: String,
     /// The partition chosen before, if one was.
     pub partition: Option<i32>,
+    /// Kafka's id of the topic that it was chosen in; empty where that is not
+    /// known.
+    pub topic_id: String,
+    /// Where in that partition it lies at the earliest, if nobody knows whether
+    /// an earlier send arrived.
+    pub unknown_from: Option<Offset>,
     /// The raw key.
     pub key: Option<Bytes>,
     /// The whole record, encoded.
     pub record: Bytes,
     /// How often it was tried.
     pub tries: u32,
+}
+
+/// A partition that was chosen for an outbound row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChosenPartition {
+    /// The row.
+    pub row: i64,
+    /// Kafka's id of the topic it was chosen in; empty where the broker tells
+    /// none.
+    pub topic_id: String,
+    /// The partition.
+    pub partition: i32,
 }
 
 /// What became of an outbound row.
@@ -81,8 +102,10 @@ pub enum RelayResult {
         /// Where in it.
         offset: Offset,
     },
-    /// Kafka will never take it.
-    Refused {
+    /// It can never be delivered as it is: kept as undelivered.
+    Undelivered {
+        /// A stable word for why.
+        code: &'static str,
         /// Why, for people.
         reason: String,
     },
@@ -92,6 +115,9 @@ pub enum RelayResult {
         reason: String,
         /// How long to wait.
         wait: Duration,
+        /// Where in its partition it lies at the earliest, if nobody knows
+        /// whether it arrived.
+        unknown_from: Option<Offset>,
     },
 }
 

@@ -36,8 +36,8 @@ pub(super) async fn write_outbound<'o>(
 ) -> Result<(), StoreError> {
     const INSERT: Bulk = Bulk {
         insert: "INSERT INTO outbound (shard, message_id, topic, key, type_name, source, held_until, sender, listed,
-                 created_at, record)",
-        columns: 11,
+                 group_name, created_at, record)",
+        columns: 12,
         then: "",
     };
     let now = now();
@@ -53,6 +53,7 @@ pub(super) async fn write_outbound<'o>(
             arguments.add(row.held_for.map_or(0, |held| now.after(held).0))?;
             arguments.add(i64::from(origin == Origin::Sender))?;
             arguments.add(i64::from(row.listed))?;
+            arguments.add(clean_option(row.group.as_deref()).as_deref())?;
             arguments.add(now.0)?;
             arguments.add(row.record.as_ref())
         })
@@ -131,6 +132,12 @@ impl SqliteStore {
         .await
         .map_err(fault)?;
         let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {id:?}")))?;
+        // What is kept as undelivered goes with this resend, and not twice.
+        sqlx::query("DELETE FROM undelivered WHERE message_id = ? AND listed = 1")
+            .bind(id.as_ref())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
         let mut columns = Columns::of(&row);
         let (state, whole, owed) = (columns.state()?, columns.flag()?, columns.flag()?);
         if state != State::SendFail {

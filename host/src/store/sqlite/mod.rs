@@ -48,6 +48,7 @@ mod settle_rows;
 mod slices;
 mod slots;
 mod troubles;
+mod undelivered;
 mod values;
 mod words;
 mod writing;
@@ -207,11 +208,20 @@ impl Store for SqliteStore {
         self.lease_relay_shards(writer, want, lease).await
     }
 
-    async fn outbound(&self, shards: &[(i32, i64)], limit: u32) -> Result<Vec<OutboundRow>, StoreError> {
-        self.due_outbound(shards, limit).await
+    async fn outbound(
+        &self,
+        shards: &[(i32, i64)],
+        limit: u32,
+        waiting: &[String],
+    ) -> Result<Vec<OutboundRow>, StoreError> {
+        self.due_outbound(shards, limit, waiting).await
     }
 
-    async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[(i64, i32)]) -> Result<(), StoreError> {
+    async fn unsent_lanes(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
+        self.lanes_with_outbound(lanes).await
+    }
+
+    async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[ChosenPartition]) -> Result<(), StoreError> {
         self.choose_outbound_partitions(shards, chosen).await
     }
 

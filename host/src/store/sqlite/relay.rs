@@ -6,14 +6,18 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
 use super::fault::{commit_fault, fault};
-use super::values::{Columns, clean, expect_rows, json, now};
-use crate::store::{OutboundRow, RelayResult, Relayed, StoreError, WriterId};
+use super::values::{Columns, clean, json, now};
+use crate::store::{ChosenPartition, OutboundRow, RelayResult, Relayed, StoreError, WriterId};
+
+/// Lanes that one statement asks for: three parameters each.
+const LANES_OF_A_QUESTION: usize = 5_000;
 
 impl SqliteStore {
     pub(super) async fn outbound_topics(&self) -> Result<Vec<String>, StoreError> {
@@ -86,15 +90,21 @@ impl SqliteStore {
         Ok(shards)
     }
 
-    pub(super) async fn due_outbound(&self, shards: &[(i32, i64)], limit: u32) -> Result<Vec<OutboundRow>, StoreError> {
+    pub(super) async fn due_outbound(
+        &self,
+        shards: &[(i32, i64)],
+        limit: u32,
+        waiting: &[String],
+    ) -> Result<Vec<OutboundRow>, StoreError> {
         // Equality of keys is never true for rows without one: each of those
         // is a lane of its own and hides nothing.
         let rows = sqlx::query(
-            "SELECT o.id, o.shard, o.message_id, o.topic, o.partition, o.key, o.record, o.tries
+            "SELECT o.id, o.shard, o.message_id, o.topic, o.partition, o.topic_id, o.unknown_from, o.key, o.record, o.tries
              FROM outbound o
              WHERE o.shard IN (SELECT s.shard FROM relay_shard s JOIN json_each(?1) h
                                ON s.shard = h.value ->> 0 AND s.epoch = h.value ->> 1)
                AND o.held_until <= ?2
+               AND (o.tries = 0 OR o.topic NOT IN (SELECT value FROM json_each(?4)))
                AND NOT EXISTS (SELECT 1 FROM outbound b
                                WHERE b.topic = o.topic AND b.key = o.key AND b.id < o.id AND b.held_until > ?2)
              ORDER BY o.id LIMIT ?3",
@@ -102,6 +112,7 @@ impl SqliteStore {
         .bind(json(&shards)?)
         .bind(now().0)
         .bind(limit)
+        .bind(json(&waiting)?)
         .fetch_all(&self.connections.readers)
         .await
         .map_err(fault)?;
@@ -114,6 +125,8 @@ impl SqliteStore {
                     message_id: columns.take()?,
                     topic: columns.take()?,
                     partition: columns.number_option()?,
+                    topic_id: columns.take::<Option<String>>()?.unwrap_or_default(),
+                    unknown_from: columns.take::<Option<i64>>()?.map(Offset),
                     key: columns.bytes_option()?,
                     record: columns.take::<Vec<u8>>()?.into(),
                     tries: columns.number()?,
@@ -125,17 +138,17 @@ impl SqliteStore {
     pub(super) async fn choose_outbound_partitions(
         &self,
         shards: &[(i32, i64)],
-        chosen: &[(i64, i32)],
+        chosen: &[ChosenPartition],
     ) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let held = held_shards(&mut tx, shards).await?;
-        let rows = sqlx::query(
-            "SELECT o.shard FROM json_each(?) c JOIN outbound o ON o.id = c.value ->> 0 WHERE o.partition IS NULL",
-        )
-        .bind(json(&chosen)?)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(fault)?;
+        let chosen: Vec<_> = chosen.iter().map(|one| (one.row, one.partition, clean(&one.topic_id))).collect();
+        let chosen = json(&chosen)?;
+        let rows = sqlx::query("SELECT o.shard FROM json_each(?) c JOIN outbound o ON o.id = c.value ->> 0")
+            .bind(&chosen)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(fault)?;
         // Whoever is not told that its choice was not stored would produce to
         // a partition that the next holder of the shard does not know of.
         for row in &rows {
@@ -144,32 +157,57 @@ impl SqliteStore {
                 return Err(StoreError::Fenced(format!("relay shard {shard} has a newer epoch")));
             }
         }
-        let stored = sqlx::query(
-            "UPDATE outbound SET partition = c.value ->> 1
-             FROM json_each(?) c WHERE outbound.id = c.value ->> 0 AND outbound.partition IS NULL",
+        // One with a partition keeps it while the topic is the same.
+        sqlx::query(
+            "UPDATE outbound SET partition = c.value ->> 1, topic_id = c.value ->> 2, unknown_from = NULL
+             FROM json_each(?) c WHERE outbound.id = c.value ->> 0
+                 AND (outbound.partition IS NULL OR outbound.topic_id IS NOT c.value ->> 2 OR outbound.topic_id = '')",
         )
-        .bind(json(&chosen)?)
+        .bind(&chosen)
         .execute(&mut *tx)
         .await
         .map_err(fault)?;
-        expect_rows("storing chosen partitions", rows.len(), stored.rows_affected())?;
         tx.commit().await.map_err(commit_fault)
+    }
+
+    /// Those lanes that have unsent rows, whoever owes them.
+    pub(super) async fn lanes_with_outbound(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
+        // Bytes do not fit into JSON, so that lanes travel as rows.
+        let mut found = Vec::new();
+        for (start, lanes) in (0..).step_by(LANES_OF_A_QUESTION).zip(lanes.chunks(LANES_OF_A_QUESTION)) {
+            let mut query = QueryBuilder::<Sqlite>::new("WITH lane (place, topic, key) AS (");
+            query.push_values((start..).zip(lanes), |mut row, (place, (topic, key))| {
+                row.push_bind(place).push_bind(clean(topic).into_owned()).push_bind(key.to_vec());
+            });
+            query.push(
+                ") SELECT l.place FROM lane l WHERE EXISTS (
+                     SELECT 1 FROM outbound o WHERE o.topic = l.topic AND o.key = l.key)",
+            );
+            let rows = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
+            for row in &rows {
+                found.push(usize::try_from(Columns::of(row).take::<i64>()?).unwrap_or_default());
+            }
+        }
+        Ok(found)
     }
 
     pub(super) async fn settle_relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let held = held_shards(&mut tx, shards).await?;
-        let (mut taken, mut refused, mut later) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut taken, mut undelivered, mut later) = (Vec::new(), Vec::new(), Vec::new());
         let now = now();
         for result in results.iter().filter(|result| held.contains(&result.shard)) {
             match &result.result {
                 RelayResult::Taken { partition, offset } => taken.push((result.id, *partition, *offset)),
-                RelayResult::Refused { reason } => refused.push((result.id, clean(reason))),
-                RelayResult::Later { reason, wait } => later.push((result.id, now.after(*wait), clean(reason))),
+                RelayResult::Undelivered { code, reason } => undelivered.push((result.id, clean(reason), *code)),
+                RelayResult::Later { reason, wait, unknown_from } => {
+                    let from = unknown_from.map(|from| from.0);
+                    later.push((result.id, now.after(*wait), clean(reason), from));
+                }
             }
         }
         settle_taken(&mut tx, &taken).await?;
-        settle_refused(&mut tx, &refused).await?;
+        settle_undelivered(&mut tx, &undelivered).await?;
         settle_later(&mut tx, &later).await?;
         tx.commit().await.map_err(commit_fault)
     }
@@ -224,34 +262,48 @@ async fn settle_taken(tx: &mut SqliteConnection, taken: &[(i64, i32, Offset)]) -
     remove(tx, &rows).await
 }
 
-async fn settle_refused(
+async fn settle_undelivered(
     tx: &mut SqliteConnection,
-    refused: &[(i64, std::borrow::Cow<'_, str>)],
+    undelivered: &[(i64, std::borrow::Cow<'_, str>, &'static str)],
 ) -> Result<(), StoreError> {
-    if refused.is_empty() {
+    if undelivered.is_empty() {
         return Ok(());
     }
-    let rows: Vec<_> = refused.iter().map(|(id, reason)| (id, None::<i32>, None::<i64>, reason)).collect();
+    let rows: Vec<_> =
+        undelivered.iter().map(|(id, reason, code)| (id, None::<i32>, None::<i64>, reason, code)).collect();
     let rows = json(&rows)?;
     debug_assert_eq!(State::SendFail.code(), 1);
-    // The record moves to the message, so that a person can send it again.
+    sqlx::query(
+        "INSERT INTO undelivered (shard, message_id, topic, type_name, source, key, record, listed, group_name, code,
+             reason, tries, created_at, kept_at)
+         SELECT o.shard, o.message_id, o.topic, o.type_name, o.source, o.key, o.record, o.listed, o.group_name,
+             c.value ->> 4, c.value ->> 3, o.tries + 1, o.created_at, ?
+         FROM json_each(?) c JOIN outbound o ON o.id = c.value ->> 0 ORDER BY o.id",
+    )
+    .bind(now().0)
+    .bind(&rows)
+    .execute(&mut *tx)
+    .await
+    .map_err(fault)?;
+    // The message keeps the record too, so that a person may send either again.
     sqlx::query(message_rows!("1", "0", "o.record")).bind(&rows).execute(&mut *tx).await.map_err(fault)?;
     remove(tx, &rows).await
 }
 
 async fn settle_later(
     tx: &mut SqliteConnection,
-    later: &[(i64, Timestamp, std::borrow::Cow<'_, str>)],
+    later: &[(i64, Timestamp, std::borrow::Cow<'_, str>, Option<i64>)],
 ) -> Result<(), StoreError> {
     if later.is_empty() {
         return Ok(());
     }
-    let rows: Vec<_> = later.iter().map(|(id, _, reason)| (id, None::<i32>, None::<i64>, reason)).collect();
+    let rows: Vec<_> = later.iter().map(|(id, _, reason, _)| (id, None::<i32>, None::<i64>, reason)).collect();
     sqlx::query(message_rows!("1", "1", "NULL")).bind(json(&rows)?).execute(&mut *tx).await.map_err(fault)?;
-    let rows: Vec<_> = later.iter().map(|(id, until, _)| (id, until.0)).collect();
+    let rows: Vec<_> = later.iter().map(|(id, until, _, from)| (id, until.0, from)).collect();
     // A row that is gone was sent directly after all, and needs no other try.
     sqlx::query(
-        "UPDATE outbound SET tries = tries + 1, held_until = l.value ->> 1 FROM json_each(?) l WHERE outbound.id = l.value ->> 0",
+        "UPDATE outbound SET tries = tries + 1, held_until = l.value ->> 1, unknown_from = l.value ->> 2
+         FROM json_each(?) l WHERE outbound.id = l.value ->> 0",
     )
     .bind(json(&rows)?)
     .execute(tx)

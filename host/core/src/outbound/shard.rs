@@ -1,0 +1,469 @@
+//! The machine of one relay shard.
+//!
+//! A pass begins with rows in the order of their ids and ends when each has a
+//! result that is stored. In between the machine learns of their topics, has
+//! partitions chosen and stored, looks for rows of unknown fate, and has the
+//! others produced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::message::{Offset, Timestamp};
+
+/// First and longest wait of a row that cannot be sent now. The longest is
+/// short, since what waits should go soon after its cause has passed.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+
+/// The id of an outbound row: ascending in the order of insertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowId(pub i64);
+
+/// Kafka's id of a topic; empty where the broker tells none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TopicId(pub Arc<str>);
+
+impl TopicId {
+    /// Whether both are known and differ: then one is of another topic that
+    /// had the same name.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> bool {
+        !self.0.is_empty() && !other.0.is_empty() && self != other
+    }
+}
+
+/// A row as the store has it, without its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its id.
+    pub id: RowId,
+    /// The topic it goes to.
+    pub topic: Arc<str>,
+    /// The raw key; rows without one are in no order.
+    pub key: Option<Arc<[u8]>>,
+    /// The hash of its key (or id) that chooses its partition, as Kafka's Java
+    /// client computes it: not negative.
+    pub hash: u32,
+    /// Bytes of the record, as a topic's limit counts them.
+    pub size_bytes: usize,
+    /// The partition that was chosen, and the topic it was chosen in.
+    pub chosen: Option<(TopicId, i32)>,
+    /// Where the record lies at the earliest, if an earlier send has an unknown
+    /// fate.
+    pub unknown_from: Option<Offset>,
+    /// How often it was tried.
+    pub tries: u32,
+}
+
+/// What is known of a topic now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicAnswer {
+    /// It exists.
+    Known {
+        /// Its id.
+        id: TopicId,
+        /// How many partitions it has: at least one.
+        partitions: i32,
+        /// The largest record it takes, where that is known.
+        max_bytes: Option<usize>,
+    },
+    /// It does not exist, or nobody can say: its rows wait.
+    Waits(String),
+    /// No topic can have this name.
+    Invalid(String),
+}
+
+/// What became of a row that was produced or looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Kafka has it at this offset.
+    Acknowledged(Offset),
+    /// Kafka will never take it as it is.
+    Refused(String),
+    /// Not now.
+    Later(String),
+    /// Nobody knows; it lies at this offset or later, or nowhere.
+    Unknown(Offset),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Rows were taken, in the order of their ids, under a lease that lasts
+    /// until the given time.
+    Taken {
+        /// The rows.
+        rows: Vec<Row>,
+        /// When the lease ends unless it is renewed.
+        leased_until: Timestamp,
+    },
+    /// The lease was renewed.
+    Renewed {
+        /// When it ends now.
+        leased_until: Timestamp,
+    },
+    /// The topic was asked for.
+    Topic {
+        /// Its name.
+        topic: Arc<str>,
+        /// What is known.
+        answer: TopicAnswer,
+    },
+    /// The choices of [`Action::StoreChoices`] are durable.
+    ChoicesStored,
+    /// A row that was produced has ended.
+    Produced {
+        /// Which.
+        row: RowId,
+        /// How.
+        fate: Fate,
+    },
+    /// A row was looked for in its partition; none means that it is not there.
+    LookedUp {
+        /// Which.
+        row: RowId,
+        /// Where it lies.
+        found: Option<Offset>,
+    },
+    /// A row could not be looked for now.
+    NotLookedUp {
+        /// Which.
+        row: RowId,
+        /// Why.
+        reason: String,
+    },
+    /// The results of [`Action::Settle`] are durable, or the shard went to
+    /// another host, which has the rows now.
+    Settled,
+    /// Another host has the shard, or the store refused the choices.
+    LeaseLost,
+    /// The host stops: nothing new is begun.
+    Shutdown,
+}
+
+/// A partition that was chosen for a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Which row.
+    pub row: RowId,
+    /// The topic it was chosen in.
+    pub topic_id: TopicId,
+    /// The partition.
+    pub partition: i32,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask for a topic; [`Event::Topic`] answers.
+    AskTopic(Arc<str>),
+    /// Store the partitions chosen for rows, before anything is produced.
+    StoreChoices(Vec<Choice>),
+    /// Produce a row to its partition; [`Event::Produced`] answers. Rows that
+    /// are produced to one partition reach Kafka in this order.
+    Produce {
+        /// Which.
+        row: RowId,
+        /// Where to.
+        partition: i32,
+    },
+    /// Look for a row in its partition, from this offset to the end of the log.
+    LookUp {
+        /// Which.
+        row: RowId,
+        /// Where.
+        partition: i32,
+        /// The first offset it may have.
+        from: Offset,
+    },
+    /// Store what became of rows. The pass has ended then.
+    Settle(Vec<(RowId, RowEnd)>),
+}
+
+/// How a row ends a pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowEnd {
+    /// Kafka has it: its row goes.
+    Acknowledged {
+        /// The partition.
+        partition: i32,
+        /// A real offset.
+        offset: Offset,
+    },
+    /// It waits.
+    Waits(Retry),
+    /// It can never succeed as it is: kept as undelivered with its content.
+    Undelivered(Undeliverable),
+}
+
+/// Why and how long a row waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Why, for people.
+    pub reason: String,
+    /// How long until it is tried again.
+    pub wait: Duration,
+    /// Where the record lies at the earliest, if its fate is unknown.
+    pub unknown_from: Option<Offset>,
+}
+
+/// Why a row can never succeed as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undeliverable {
+    /// A stable word: `too_large`, `invalid_topic` or `refused`.
+    pub code: &'static str,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Where one row stands within a pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Not begun.
+    Waiting,
+    /// With the client, or being looked for.
+    Begun,
+    Ended(RowEnd),
+    /// Left to the next holder of the shard, as it is.
+    Left,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    row: Row,
+    partition: Option<i32>,
+    standing: Standing,
+}
+
+/// The machine of one relay shard; see the module of the whole.
+#[derive(Clone, Debug, Default)]
+pub struct Shard {
+    rows: BTreeMap<RowId, Entry>,
+    /// Topics that were asked for and are not known yet.
+    unknown_topics: BTreeSet<Arc<str>>,
+    choices: Vec<Choice>,
+    /// Whether choices are being stored.
+    storing: bool,
+    leased_until: Option<Timestamp>,
+    /// Nothing new is begun any more.
+    closed: bool,
+    /// Results are being stored.
+    settling: bool,
+}
+
+impl Shard {
+    /// Whether no pass is under way, so that rows may be taken.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Takes an event in and answers what is to be done.
+    pub fn step(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Taken { rows, leased_until } => self.take(rows, leased_until, &mut actions),
+            Event::Renewed { leased_until } => self.leased_until = Some(leased_until),
+            Event::Topic { topic, answer } => self.learn(&topic, &answer),
+            Event::ChoicesStored => {
+                self.storing = false;
+                self.choices.clear();
+            }
+            Event::Produced { row, fate } => self.produced(row, fate, &mut actions),
+            Event::LookedUp { row, found } => self.looked_up(row, found),
+            Event::NotLookedUp { row, reason } => {
+                let from = self.rows.get(&row).and_then(|entry| entry.row.unknown_from);
+                self.wait(row, reason, from);
+            }
+            Event::Settled => {
+                self.rows.clear();
+                self.settling = false;
+            }
+            Event::LeaseLost | Event::Shutdown => {
+                self.closed = true;
+                self.storing = false;
+            }
+        }
+        self.go_on(now, &mut actions);
+        actions
+    }
+
+    fn take(&mut self, rows: Vec<Row>, leased_until: Timestamp, actions: &mut Vec<Action>) {
+        self.leased_until = Some(leased_until);
+        self.closed = false;
+        for row in rows {
+            if self.unknown_topics.insert(Arc::clone(&row.topic)) {
+                actions.push(Action::AskTopic(Arc::clone(&row.topic)));
+            }
+            let entry = Entry { partition: None, standing: Standing::Waiting, row };
+            self.rows.insert(entry.row.id, entry);
+        }
+    }
+
+    /// Chooses partitions in a topic, or ends its rows.
+    fn learn(&mut self, topic: &Arc<str>, answer: &TopicAnswer) {
+        if !self.unknown_topics.remove(topic) {
+            return;
+        }
+        for entry in self.rows.values_mut().filter(|entry| entry.row.topic == *topic) {
+            match answer {
+                TopicAnswer::Known { max_bytes: Some(max_bytes), .. } if entry.row.size_bytes > *max_bytes => {
+                    let reason = format!(
+                        "the message has {} bytes and topic {topic} takes {max_bytes} (max.message.bytes)",
+                        entry.row.size_bytes
+                    );
+                    entry.standing = Standing::Ended(undelivered("too_large", reason));
+                }
+                TopicAnswer::Known { id, partitions, .. } => {
+                    let kept = entry
+                        .row
+                        .chosen
+                        .as_ref()
+                        .filter(|(chosen_in, partition)| !chosen_in.differs(id) && partition < partitions);
+                    if let Some((_, partition)) = kept {
+                        entry.partition = Some(*partition);
+                    } else {
+                        // What was sent to a topic that is gone is gone with it.
+                        entry.row.unknown_from = None;
+                        let count = u32::try_from(*partitions).unwrap_or(1).max(1);
+                        let partition = i32::try_from(entry.row.hash % count).unwrap_or(0);
+                        entry.partition = Some(partition);
+                        self.choices.push(Choice { row: entry.row.id, topic_id: id.clone(), partition });
+                    }
+                }
+                TopicAnswer::Waits(reason) => {
+                    let (tries, unknown_from) = (entry.row.tries, entry.row.unknown_from);
+                    entry.standing = Standing::Ended(waits(reason.clone(), tries, unknown_from));
+                }
+                TopicAnswer::Invalid(reason) => {
+                    entry.standing = Standing::Ended(undelivered("invalid_topic", reason.clone()));
+                }
+            }
+        }
+    }
+
+    fn produced(&mut self, row: RowId, fate: Fate, actions: &mut Vec<Action>) {
+        let Some(entry) = self.rows.get_mut(&row) else { return };
+        let partition = entry.partition.unwrap_or(0);
+        match fate {
+            Fate::Acknowledged(offset) => {
+                entry.standing = Standing::Ended(RowEnd::Acknowledged { partition, offset });
+            }
+            Fate::Refused(reason) => entry.standing = Standing::Ended(undelivered("refused", reason)),
+            Fate::Later(reason) => self.wait(row, reason, None),
+            Fate::Unknown(from) => {
+                entry.row.unknown_from = Some(from);
+                actions.push(Action::LookUp { row, partition, from });
+            }
+        }
+    }
+
+    fn looked_up(&mut self, row: RowId, found: Option<Offset>) {
+        let Some(entry) = self.rows.get_mut(&row) else { return };
+        entry.row.unknown_from = None;
+        let partition = entry.partition.unwrap_or(0);
+        entry.standing = match found {
+            Some(offset) => Standing::Ended(RowEnd::Acknowledged { partition, offset }),
+            // It is sent again in the next pass, before what is behind it.
+            None => Standing::Ended(RowEnd::Waits(Retry {
+                reason: "kafka lost the message, which is sent again".to_owned(),
+                wait: Duration::ZERO,
+                unknown_from: None,
+            })),
+        };
+    }
+
+    fn wait(&mut self, row: RowId, reason: String, unknown_from: Option<Offset>) {
+        if let Some(entry) = self.rows.get_mut(&row) {
+            entry.standing = Standing::Ended(waits(reason, entry.row.tries, unknown_from));
+        }
+    }
+
+    /// Begins what can be begun, and settles once everything has ended.
+    fn go_on(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        if self.rows.is_empty() || self.settling || self.storing || !self.unknown_topics.is_empty() && !self.closed {
+            return;
+        }
+        let expired = self.leased_until.is_none_or(|until| now >= until);
+        if !(self.closed || expired || self.choices.is_empty()) {
+            self.storing = true;
+            actions.push(Action::StoreChoices(self.choices.clone()));
+            return;
+        }
+        self.begin(self.closed || expired, actions);
+        if self.rows.values().all(|entry| matches!(entry.standing, Standing::Ended(_) | Standing::Left)) {
+            self.settling = true;
+            self.unknown_topics.clear();
+            self.choices.clear();
+            let ended = self.rows.iter().filter_map(|(id, entry)| match &entry.standing {
+                Standing::Ended(end) => Some((*id, end.clone())),
+                _ => None,
+            });
+            actions.push(Action::Settle(ended.collect()));
+        }
+    }
+
+    /// Hands rows over in the order of their ids, but for those whose lanes
+    /// wait. With `leave`, what has not begun is left to the next holder.
+    fn begin(&mut self, leave: bool, actions: &mut Vec<Action>) {
+        let mut lanes: BTreeMap<(Arc<str>, Arc<[u8]>), Ahead> = BTreeMap::new();
+        for (id, entry) in &mut self.rows {
+            let lane = entry.row.key.clone().map(|key| (Arc::clone(&entry.row.topic), key));
+            let ahead = lane.as_ref().and_then(|lane| lanes.get(lane)).copied();
+            if entry.standing == Standing::Waiting {
+                entry.standing = match (leave || held_back(ahead, entry), entry.partition, entry.row.unknown_from) {
+                    (true, ..) | (_, None, _) => Standing::Left,
+                    (_, Some(partition), Some(from)) => {
+                        actions.push(Action::LookUp { row: *id, partition, from });
+                        Standing::Begun
+                    }
+                    (_, Some(partition), None) => {
+                        actions.push(Action::Produce { row: *id, partition });
+                        Standing::Begun
+                    }
+                };
+            }
+            let (Some(lane), Some(ahead)) = (lane, ahead_of(entry)) else { continue };
+            let _furthest = lanes.entry(lane).and_modify(|known| *known = (*known).max(ahead)).or_insert(ahead);
+        }
+    }
+}
+
+/// What stands ahead of a row in its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ahead {
+    /// Rows that are with the client, for one partition: what follows them
+    /// there reaches Kafka behind them.
+    With(i32),
+    /// A row that waits: nothing passes it.
+    Waits,
+}
+
+fn held_back(ahead: Option<Ahead>, entry: &Entry) -> bool {
+    match ahead {
+        None => false,
+        Some(Ahead::Waits) => true,
+        // Partitions were added between the choices of two rows.
+        Some(Ahead::With(partition)) => entry.partition != Some(partition) || entry.row.unknown_from.is_some(),
+    }
+}
+
+/// What a row is to those behind it.
+fn ahead_of(entry: &Entry) -> Option<Ahead> {
+    match &entry.standing {
+        Standing::Begun if entry.row.unknown_from.is_some() => Some(Ahead::Waits),
+        Standing::Begun => entry.partition.map(Ahead::With),
+        Standing::Waiting | Standing::Left | Standing::Ended(RowEnd::Waits(_)) => Some(Ahead::Waits),
+        Standing::Ended(_) => None,
+    }
+}
+
+fn undelivered(code: &'static str, reason: String) -> RowEnd {
+    RowEnd::Undelivered(Undeliverable { code, reason })
+}
+
+fn waits(reason: String, tries: u32, unknown_from: Option<Offset>) -> RowEnd {
+    let wait = RETRY_FIRST.saturating_mul(1 << tries.min(8)).min(RETRY_LONGEST);
+    RowEnd::Waits(Retry { reason, wait, unknown_from })
+}

@@ -1,0 +1,258 @@
+//! A model of brokers and of an idempotent client.
+//!
+//! The broker accepts any first sequence number of a producer that it does not
+//! know. The client sends several requests of a partition at once, repeats them
+//! in any order, and, like librdkafka, reports success without an offset for
+//! everything before an acknowledged request.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::Identity;
+use crate::message::{Offset, Timestamp};
+use crate::outbound::window::{Delivery, Window};
+use crate::simulation::chance::Chance;
+
+/// Requests of one partition that the client has on the wire at once.
+const ON_THE_WIRE: usize = 5;
+
+/// A record in a log: which debt it is, and its identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logged {
+    pub row: i64,
+    pub identity: Identity,
+    /// The id of the topic that its sender knew when it was sent.
+    pub meant_for: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Partition {
+    pub log: Vec<Logged>,
+    /// The next sequence number of each producer that the broker knows.
+    producers: HashMap<u64, u64>,
+}
+
+#[derive(Debug)]
+pub struct Topic {
+    pub id: u64,
+    pub exists: bool,
+    pub partitions: Vec<Partition>,
+    pub max_bytes: usize,
+    /// Whether partitions were added, so that keys lie in two of them.
+    pub grown: bool,
+}
+
+impl Topic {
+    pub fn new(id: u64, partitions: usize, max_bytes: usize) -> Self {
+        let partitions = (0..partitions).map(|_| Partition::default()).collect();
+        Self { id, exists: true, partitions, max_bytes, grown: false }
+    }
+
+    /// Forgets what producers sent, as brokers do after a day.
+    pub fn forget_producers(&mut self) {
+        for partition in &mut self.partitions {
+            partition.producers.clear();
+        }
+    }
+}
+
+/// What the broker says to a request.
+enum Response {
+    Appended(Offset),
+    /// It has this sequence number already.
+    Duplicate,
+    TooLarge,
+    /// The client tries again.
+    NotNow,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    row: i64,
+    identity: Identity,
+    size: usize,
+    meant_for: u64,
+    sequence: u64,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    window: Window,
+    waiting: VecDeque<Request>,
+    in_flight: Vec<Request>,
+    next_sequence: u64,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Delivered(Offset),
+    WithoutOffset(Offset),
+    TooLarge,
+    TimedOut,
+    Behind,
+}
+
+/// The client of one host.
+#[derive(Debug)]
+pub struct Client {
+    producer: u64,
+    streams: BTreeMap<(usize, usize), Stream>,
+    known: HashMap<usize, u64>,
+    /// Whether the window is kept to; a planted bug turns it off.
+    windowed: bool,
+}
+
+impl Client {
+    pub fn new(producer: u64, windowed: bool) -> Self {
+        Self { producer, streams: BTreeMap::new(), known: HashMap::new(), windowed }
+    }
+
+    /// Learns the id of a topic. Windows are of a topic id: what was
+    /// acknowledged by a topic that is gone says nothing of its successor.
+    pub fn learn(&mut self, topic: usize, id: u64) {
+        if self.known.insert(topic, id).is_some_and(|known| known != id) {
+            for stream in self.streams.iter_mut().filter(|((of, _), _)| *of == topic).map(|(_, stream)| stream) {
+                stream.window.close();
+            }
+        }
+    }
+
+    /// Whether nothing is under way to a topic.
+    pub fn is_silent(&self, topic: usize) -> bool {
+        self.streams.iter().all(|((of, _), stream)| *of != topic || stream.in_flight.is_empty())
+    }
+
+    /// Takes a record that the machine wants produced.
+    pub fn send(&mut self, now: Timestamp, to: (usize, usize), row: i64, identity: Identity, size: usize) {
+        let stream = self.streams.entry(to).or_default();
+        let meant_for = self.known.get(&to.0).copied().unwrap_or(0);
+        stream.waiting.push_back(Request { row, identity, size, meant_for, sequence: 0 });
+        stream.hand_over(now, self.windowed);
+    }
+
+    /// Lets something happen to one partition's requests.
+    pub fn work(
+        &mut self,
+        now: Timestamp,
+        topics: &mut [Topic],
+        chance: &mut Chance,
+        faulty: bool,
+    ) -> Vec<(i64, Ended)> {
+        let busy: Vec<_> =
+            self.streams.iter().filter(|(_, stream)| !stream.in_flight.is_empty()).map(|(to, _)| *to).collect();
+        if busy.is_empty() {
+            return Vec::new();
+        }
+        let to = chance.pick(&busy);
+        let topic = &mut topics[to.0];
+        let (producer, windowed) = (self.producer, self.windowed);
+        let Some(stream) = self.streams.get_mut(&to) else { return Vec::new() };
+        let mut ended = Vec::new();
+        let gone = !topic.exists || to.1 >= topic.partitions.len();
+        if gone && chance.percent(10) || faulty && chance.percent(2) {
+            // Nothing came through in time: what is on the wire may arrive.
+            let arrives = chance.below(stream.in_flight.len() + 1);
+            for request in stream.in_flight.drain(..).collect::<Vec<_>>().into_iter().enumerate() {
+                if request.0 < arrives && faulty {
+                    append(topic, to.1, producer, request.1);
+                }
+                stream.window.delivered(now, Delivery::Failed);
+                ended.push((request.1.row, Ended::TimedOut));
+            }
+            ended.extend(stream.waiting.drain(..).map(|request| (request.row, Ended::Behind)));
+            // The client begins anew under a higher epoch of its id: brokers
+            // that know the id expect the first number, others take any.
+            for partition in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                if let Some(next) = partition.producers.get_mut(&producer) {
+                    *next = 0;
+                }
+            }
+            for stream in self.streams.values_mut() {
+                stream.number_anew();
+            }
+            return ended;
+        }
+        let index = chance.below(stream.in_flight.len().min(ON_THE_WIRE));
+        let request = stream.in_flight[index];
+        if faulty && chance.percent(10) {
+            return ended; // the request was lost, or refused for now
+        }
+        match append(topic, to.1, producer, request) {
+            Response::NotNow => {}
+            Response::TooLarge => {
+                stream.in_flight.remove(index);
+                // What is behind it gets new numbers under a new epoch.
+                stream.number_anew();
+                let known = topic.partitions.get_mut(to.1).and_then(|of| of.producers.get_mut(&producer));
+                if let Some(next) = known {
+                    *next = 0;
+                }
+                stream.window.delivered(now, Delivery::Failed);
+                ended.push((request.row, Ended::TooLarge));
+                ended.extend(stream.waiting.drain(..).map(|request| (request.row, Ended::Behind)));
+            }
+            Response::Appended(_) | Response::Duplicate if faulty && chance.percent(10) => {} // the answer was lost
+            response => {
+                for earlier in stream.in_flight.drain(..=index).collect::<Vec<_>>() {
+                    let from = stream.window.unknown_from();
+                    let (delivery, end) = match response {
+                        Response::Appended(offset) if earlier.sequence == request.sequence => {
+                            (Delivery::Acknowledged(offset), Ended::Delivered(offset))
+                        }
+                        // Both a duplicate and whatever came before an
+                        // acknowledged request: success without an offset.
+                        _ => (Delivery::WithoutOffset, Ended::WithoutOffset(from)),
+                    };
+                    stream.window.delivered(now, delivery);
+                    ended.push((earlier.row, end));
+                    if delivery == Delivery::WithoutOffset {
+                        ended.extend(stream.waiting.drain(..).map(|request| (request.row, Ended::Behind)));
+                    }
+                }
+                stream.hand_over(now, windowed);
+            }
+        }
+        if let Some(stream) = self.streams.get_mut(&to) {
+            stream.hand_over(now, windowed);
+        }
+        ended
+    }
+}
+
+impl Stream {
+    fn number_anew(&mut self) {
+        for (number, request) in (0..).zip(&mut self.in_flight) {
+            request.sequence = number;
+        }
+        self.next_sequence = self.in_flight.len() as u64;
+    }
+
+    fn hand_over(&mut self, now: Timestamp, windowed: bool) {
+        while !windowed || self.window.admits(now) {
+            let Some(mut request) = self.waiting.pop_front() else { break };
+            request.sequence = self.next_sequence;
+            self.next_sequence += 1;
+            self.window.handed_over();
+            self.in_flight.push(request);
+        }
+    }
+}
+
+fn append(topic: &mut Topic, partition: usize, producer: u64, request: Request) -> Response {
+    let max_bytes = topic.max_bytes;
+    let exists = topic.exists;
+    let Some(partition) = topic.partitions.get_mut(partition).filter(|_| exists) else { return Response::NotNow };
+    if request.size > max_bytes {
+        return Response::TooLarge;
+    }
+    let next = partition.producers.entry(producer).or_insert(request.sequence);
+    match request.sequence.cmp(next) {
+        std::cmp::Ordering::Less => Response::Duplicate,
+        std::cmp::Ordering::Greater => Response::NotNow,
+        std::cmp::Ordering::Equal => {
+            *next += 1;
+            partition.log.push(Logged { row: request.row, identity: request.identity, meant_for: request.meant_for });
+            Response::Appended(Offset(i64::try_from(partition.log.len()).unwrap_or(i64::MAX) - 1))
+        }
+    }
+}

@@ -1,0 +1,494 @@
+//! Two hosts that relay one shard by turns, the store, and what goes wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::kafka::{Client, Ended, Topic};
+use super::{Bug, Identity};
+use crate::message::{Offset, Timestamp};
+use crate::outbound::{Action, Choice, Event, Fate, Row, RowEnd, RowId, Shard, TopicAnswer, TopicId};
+use crate::simulation::chance::Chance;
+
+const TOPICS: usize = 3;
+const KEYS: usize = 4;
+const LEASE: i64 = 2_000_000;
+/// Far longer than an acknowledgement keeps a window open.
+const SILENCE: i64 = 24 * 3_600_000_000;
+/// Steps with faults, and the most steps after them until all debts are paid.
+const FAULTY_STEPS: u64 = 400;
+const CALM_STEPS: u64 = 60_000;
+/// Rows a pass takes at most.
+const TAKE: usize = 8;
+
+/// A row in the store.
+#[derive(Clone, Debug)]
+struct Stored {
+    topic: usize,
+    key: Option<usize>,
+    identity: Identity,
+    size: usize,
+    chosen: Option<(TopicId, i32)>,
+    unknown_from: Option<Offset>,
+    tries: u32,
+    held_until: i64,
+}
+
+#[derive(Debug)]
+struct Host {
+    shard: Shard,
+    client: Client,
+    /// The epoch under which the present pass takes and writes.
+    epoch: u64,
+    leased_until: i64,
+    /// What will be told to the machine, and when.
+    told: Vec<(i64, Told)>,
+    frozen_until: i64,
+    rows: BTreeMap<i64, (Stored, i32)>,
+}
+
+/// An answer under way to a host.
+#[derive(Clone, Debug)]
+enum Told {
+    Topic(usize),
+    StoreChoices(Vec<Choice>),
+    LookUp { row: RowId, partition: i32, from: Offset },
+    Settle(Vec<(RowId, RowEnd)>),
+}
+
+pub struct World {
+    chance: Chance,
+    bug: Option<Bug>,
+    now: i64,
+    steps: u64,
+    topics: Vec<Topic>,
+    /// Logs of topics that were deleted, with their ids.
+    past: Vec<(usize, Topic)>,
+    ids: u64,
+    producers: u64,
+    hosts: Vec<Host>,
+    // The store.
+    outbound: BTreeMap<i64, Stored>,
+    undelivered: BTreeSet<i64>,
+    paid: BTreeSet<i64>,
+    epoch: u64,
+    holder: Option<usize>,
+    lease_until: i64,
+    next_row: i64,
+    debts: i64,
+    /// Limits that a topic had, so that a refusal can be judged.
+    smallest_limit: usize,
+    /// The key that each debt was owed with.
+    keys: BTreeMap<i64, Option<usize>>,
+}
+
+impl World {
+    pub fn new(seed: u64, bug: Option<Bug>) -> Self {
+        let mut chance = Chance::new(seed);
+        let topics = (0..TOPICS).map(|id| Topic::new(id as u64 + 1, 1 + chance.below(3), 100)).collect();
+        let windowed = bug != Some(Bug::SeveralInFlightBeforeTheFirst);
+        let hosts = (0..2).map(|host| Host {
+            shard: Shard::default(),
+            client: Client::new(host + 1, windowed),
+            epoch: 0,
+            leased_until: 0,
+            told: Vec::new(),
+            frozen_until: 0,
+            rows: BTreeMap::new(),
+        });
+        let debts = 10 + i64::try_from(chance.below(40)).unwrap_or(0);
+        Self {
+            bug,
+            now: 0,
+            steps: 0,
+            topics,
+            past: Vec::new(),
+            ids: 100,
+            producers: 10,
+            hosts: hosts.collect(),
+            outbound: BTreeMap::new(),
+            undelivered: BTreeSet::new(),
+            paid: BTreeSet::new(),
+            epoch: 0,
+            holder: None,
+            lease_until: 0,
+            next_row: 1,
+            debts,
+            smallest_limit: 100,
+            keys: BTreeMap::new(),
+            chance,
+        }
+    }
+
+    /// Runs the schedule to its end; the rule that it broke is the error.
+    pub fn run(&mut self) -> Result<(), String> {
+        while self.steps < FAULTY_STEPS {
+            self.step(true)?;
+        }
+        for topic in 0..TOPICS {
+            if !self.topics[topic].exists {
+                self.recreate(topic);
+            }
+        }
+        for host in &mut self.hosts {
+            host.frozen_until = 0;
+        }
+        while !self.outbound.is_empty() || self.next_row <= self.debts {
+            if self.steps > FAULTY_STEPS + CALM_STEPS {
+                return Err(format!(
+                    "{} debts stand still, the first of them {:?}",
+                    self.outbound.len(),
+                    self.outbound.first_key_value()
+                ));
+            }
+            self.step(false)?;
+        }
+        self.check_orders()?;
+        let lost: Vec<i64> =
+            (1..=self.debts).filter(|row| !self.paid.contains(row) && !self.undelivered.contains(row)).collect();
+        if lost.is_empty() { Ok(()) } else { Err(format!("debts {lost:?} were dropped")) }
+    }
+
+    fn step(&mut self, faulty: bool) -> Result<(), String> {
+        self.steps += 1;
+        self.now += self.chance.between(1_000, 60_000);
+        if faulty {
+            self.misfortune();
+        }
+        if self.next_row <= self.debts && self.chance.percent(30) {
+            self.owe();
+        }
+        let host = self.chance.below(self.hosts.len());
+        if self.hosts[host].frozen_until > self.now {
+            return Ok(());
+        }
+        self.lease(host);
+        let ended = {
+            let World { hosts, topics, chance, now, .. } = self;
+            hosts[host].client.work(Timestamp(*now), topics, chance, faulty)
+        };
+        for (row, end) in ended {
+            let fate = match end {
+                Ended::Delivered(offset) => Fate::Acknowledged(offset),
+                Ended::WithoutOffset(from) if self.bug == Some(Bug::BelievesSuccessWithoutOffset) => {
+                    Fate::Acknowledged(from)
+                }
+                Ended::WithoutOffset(from) => Fate::Unknown(from),
+                Ended::TooLarge => Fate::Refused("too large".to_owned()),
+                Ended::TimedOut => Fate::Later("timed out".to_owned()),
+                Ended::Behind => Fate::Later("behind".to_owned()),
+            };
+            self.tell(host, Event::Produced { row: RowId(row), fate });
+        }
+        let due = self.hosts[host].told.iter().position(|(at, _)| *at <= self.now);
+        if let Some(due) = due {
+            let (_, told) = self.hosts[host].told.remove(due);
+            self.answer(host, told, faulty)?;
+        }
+        if self.hosts[host].shard.is_idle() && self.hosts[host].told.is_empty() && self.holds(host) {
+            self.take(host);
+        }
+        Ok(())
+    }
+
+    fn misfortune(&mut self) {
+        if self.chance.percent(3) {
+            let topic = self.chance.below(TOPICS);
+            match self.chance.below(6) {
+                0 => self.topics[topic].exists = false,
+                1 | 2 => self.recreate(topic),
+                // Brokers forget a producer that was silent for long.
+                3 if self.hosts.iter().all(|host| host.client.is_silent(topic)) => {
+                    self.now += SILENCE;
+                    self.topics[topic].forget_producers();
+                }
+                4 => {
+                    let limit = 40 + self.chance.below(80);
+                    self.topics[topic].max_bytes = limit;
+                    self.smallest_limit = self.smallest_limit.min(limit);
+                }
+                _ if self.topics[topic].exists => {
+                    self.topics[topic].grown = true;
+                    self.topics[topic].partitions.push(Default::default());
+                }
+                _ => {}
+            }
+        }
+        if self.chance.percent(2) {
+            let host = self.chance.below(self.hosts.len());
+            self.hosts[host].frozen_until = self.now + self.chance.between(100_000, 2 * LEASE);
+        }
+        if self.chance.percent(1) {
+            // A host dies; its successor has another client and knows nothing.
+            let host = self.chance.below(self.hosts.len());
+            self.producers += 1;
+            let windowed = self.bug != Some(Bug::SeveralInFlightBeforeTheFirst);
+            let dead = &mut self.hosts[host];
+            dead.shard = Shard::default();
+            dead.client = Client::new(self.producers, windowed);
+            dead.told.clear();
+            dead.rows.clear();
+            dead.leased_until = 0;
+            dead.epoch = 0;
+        }
+    }
+
+    fn recreate(&mut self, topic: usize) {
+        self.ids += 1;
+        let new = Topic::new(self.ids, 1 + self.chance.below(4), self.topics[topic].max_bytes);
+        let old = std::mem::replace(&mut self.topics[topic], new);
+        self.past.push((topic, old));
+    }
+
+    fn owe(&mut self) {
+        let key = (!self.chance.percent(20)).then(|| self.chance.below(KEYS));
+        let identity = Identity { id: self.chance.below(3), source: self.next_row };
+        let size = if self.chance.percent(5) { 200 } else { 10 + self.chance.below(40) };
+        let topic = self.chance.below(TOPICS);
+        let row = Stored { topic, key, identity, size, chosen: None, unknown_from: None, tries: 0, held_until: 0 };
+        self.keys.insert(self.next_row, key);
+        self.outbound.insert(self.next_row, row);
+        self.next_row += 1;
+    }
+
+    /// Renews the lease of a host, or takes one that has run out.
+    fn lease(&mut self, host: usize) {
+        if self.holder == Some(host) && self.hosts[host].epoch == self.epoch {
+            if self.now + LEASE / 2 > self.lease_until {
+                self.lease_until = self.now + LEASE;
+                self.hosts[host].leased_until = self.lease_until;
+                self.tell(host, Event::Renewed { leased_until: self.until(self.lease_until) });
+            }
+        } else if self.now >= self.lease_until && self.hosts[host].shard.is_idle() {
+            self.epoch += 1;
+            self.holder = Some(host);
+            self.lease_until = self.now + LEASE;
+            self.hosts[host].epoch = self.epoch;
+            self.hosts[host].leased_until = self.lease_until;
+        }
+    }
+
+    fn until(&self, lease: i64) -> Timestamp {
+        Timestamp(if self.bug == Some(Bug::LeaseCheckedOnlyAtTheStart) { i64::MAX } else { lease })
+    }
+
+    fn holds(&self, host: usize) -> bool {
+        self.hosts[host].epoch == self.epoch && self.now < self.hosts[host].leased_until
+    }
+
+    /// Takes rows as the store gives them: one that waits hides those behind it.
+    fn take(&mut self, host: usize) {
+        let mut hidden = BTreeSet::new();
+        let mut rows = Vec::new();
+        for (id, row) in &self.outbound {
+            let waits = row.held_until > self.now;
+            if let Some(key) = row.key.filter(|_| self.bug != Some(Bug::ResentBeforeARowAhead)) {
+                if waits {
+                    hidden.insert((row.topic, key));
+                }
+                if hidden.contains(&(row.topic, key)) {
+                    continue;
+                }
+            }
+            if waits || self.bug == Some(Bug::RowSkippedOnNull) && row.key.is_none() {
+                continue;
+            }
+            rows.push((*id, row.clone()));
+            if rows.len() == TAKE {
+                break;
+            }
+        }
+        if rows.is_empty() {
+            return;
+        }
+        let taken = rows.iter().map(|(id, row)| Row {
+            id: RowId(*id),
+            topic: row.topic.to_string().into(),
+            key: row.key.map(|key| key.to_string().into_bytes().into()),
+            hash: u32::try_from(row.key.unwrap_or(row.identity.id) * 7 + 3).unwrap_or(0),
+            size_bytes: row.size,
+            chosen: row.chosen.clone(),
+            unknown_from: row.unknown_from,
+            tries: row.tries,
+        });
+        let taken = taken.collect();
+        self.hosts[host].rows = rows.into_iter().map(|(id, row)| (id, (row, 0))).collect();
+        let leased_until = self.until(self.hosts[host].leased_until);
+        self.tell(host, Event::Taken { rows: taken, leased_until });
+    }
+
+    /// Tells a machine, and carries out what it wants.
+    fn tell(&mut self, host: usize, event: Event) {
+        let actions = self.hosts[host].shard.step(Timestamp(self.now), event);
+        for action in actions {
+            let told = match action {
+                Action::AskTopic(topic) => Told::Topic(topic.parse().unwrap_or(0)),
+                Action::StoreChoices(choices) => Told::StoreChoices(choices),
+                Action::LookUp { row, partition, from } => Told::LookUp { row, partition, from },
+                Action::Settle(ends) => Told::Settle(ends),
+                Action::Produce { row, partition } => {
+                    let now = Timestamp(self.now);
+                    let sender = &mut self.hosts[host];
+                    let Some((stored, at)) = sender.rows.get_mut(&row.0) else { continue };
+                    *at = partition;
+                    let to = (stored.topic, usize::try_from(partition).unwrap_or(0));
+                    let (identity, size) = (stored.identity, stored.size);
+                    sender.client.send(now, to, row.0, identity, size);
+                    continue;
+                }
+            };
+            let at = self.now + self.chance.between(0, 400_000);
+            self.hosts[host].told.push((at, told));
+        }
+    }
+
+    fn answer(&mut self, host: usize, told: Told, faulty: bool) -> Result<(), String> {
+        let fenced = self.hosts[host].epoch != self.epoch;
+        match told {
+            Told::Topic(topic) => {
+                let of = &self.topics[topic];
+                if of.exists {
+                    self.hosts[host].client.learn(topic, of.id);
+                }
+                let answer = if !of.exists || faulty && self.chance.percent(5) {
+                    TopicAnswer::Waits("does not exist".to_owned())
+                } else {
+                    let told = if self.bug == Some(Bug::ChoiceKeptOverARecreation) {
+                        String::new()
+                    } else {
+                        of.id.to_string()
+                    };
+                    TopicAnswer::Known {
+                        id: TopicId(told.into()),
+                        partitions: i32::try_from(of.partitions.len()).unwrap_or(1),
+                        max_bytes: self.chance.percent(50).then_some(of.max_bytes),
+                    }
+                };
+                self.tell(host, Event::Topic { topic: Arc::from(topic.to_string()), answer });
+            }
+            Told::StoreChoices(choices) => {
+                if fenced {
+                    self.tell(host, Event::LeaseLost);
+                    return Ok(());
+                }
+                for Choice { row, topic_id, partition } in choices {
+                    if let Some(stored) = self.outbound.get_mut(&row.0) {
+                        stored.chosen = Some((topic_id, partition));
+                        stored.unknown_from = None;
+                    }
+                }
+                self.tell(host, Event::ChoicesStored);
+            }
+            Told::LookUp { row, partition, from } => {
+                let Some((stored, at)) = self.hosts[host].rows.get_mut(&row.0) else { return Ok(()) };
+                *at = partition;
+                let topic = &self.topics[stored.topic];
+                let of = topic.partitions.get(usize::try_from(partition).unwrap_or(0)).filter(|_| topic.exists);
+                let Some(of) = of else {
+                    self.tell(host, Event::NotLookedUp { row, reason: "no such topic".to_owned() });
+                    return Ok(());
+                };
+                let wanted = stored.identity;
+                let by_id = self.bug == Some(Bug::IdentityByIdAlone);
+                let same = |identity: Identity| if by_id { identity.id == wanted.id } else { identity == wanted };
+                let behind = of.log.iter().enumerate().skip(usize::try_from(from.0).unwrap_or(0));
+                let found = behind.filter(|(_, logged)| same(logged.identity)).map(|(place, _)| place).next();
+                let found = found.map(|place| Offset(i64::try_from(place).unwrap_or(0)));
+                self.tell(host, Event::LookedUp { row, found });
+            }
+            Told::Settle(ends) => {
+                if faulty && self.chance.percent(10) {
+                    let at = self.now + self.chance.between(0, 400_000);
+                    self.hosts[host].told.push((at, Told::Settle(ends)));
+                    return Ok(());
+                }
+                if !fenced {
+                    for (row, end) in ends {
+                        self.settle(row.0, end)?;
+                    }
+                }
+                self.tell(host, Event::Settled);
+                self.hosts[host].rows.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, row: i64, end: RowEnd) -> Result<(), String> {
+        match end {
+            RowEnd::Acknowledged { partition, offset } => {
+                let Some(stored) = self.outbound.remove(&row) else { return Ok(()) };
+                let place = (usize::try_from(partition).unwrap_or(0), usize::try_from(offset.0).unwrap_or(usize::MAX));
+                let lies = |topic: &Topic| {
+                    topic
+                        .partitions
+                        .get(place.0)
+                        .and_then(|of| of.log.get(place.1))
+                        .is_some_and(|logged| logged.row == row)
+                };
+                let past = self.past.iter().filter(|(name, _)| *name == stored.topic).map(|(_, topic)| topic);
+                if !past.chain([&self.topics[stored.topic]]).any(lies) {
+                    return Err(format!("row {row} is COMMITTED at {partition}:{} and is not there", offset.0));
+                }
+                self.paid.insert(row);
+            }
+            RowEnd::Undelivered(why) => {
+                let Some(stored) = self.outbound.remove(&row) else { return Ok(()) };
+                if stored.size <= self.smallest_limit {
+                    return Err(format!("row {row} could have been sent: {}", why.reason));
+                }
+                self.undelivered.insert(row);
+            }
+            RowEnd::Waits(retry) => {
+                let wait = i64::try_from(retry.wait.as_micros()).unwrap_or(0);
+                let Some(stored) = self.outbound.get_mut(&row) else { return Ok(()) };
+                stored.tries += 1;
+                stored.held_until = self.now + wait;
+                stored.unknown_from = retry.unknown_from;
+                if self.bug == Some(Bug::DeletedAfterTries) && stored.tries > 5 {
+                    self.outbound.remove(&row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of a key lie in one partition of a topic and begin there in the
+    /// order of their ids.
+    fn check_orders(&self) -> Result<(), String> {
+        let present = self.topics.iter().enumerate();
+        let mut earlier: BTreeSet<(usize, i64)> = BTreeSet::new();
+        for (name, topic) in self.past.iter().map(|(name, topic)| (*name, topic)).chain(present) {
+            let mut first: BTreeMap<usize, Vec<(i64, usize)>> = BTreeMap::new();
+            let mut seen = BTreeSet::new();
+            for (number, partition) in topic.partitions.iter().enumerate() {
+                for logged in &partition.log {
+                    // One that lay in an earlier topic of the name may come
+                    // again, since nobody could say that it did.
+                    if earlier.contains(&(name, logged.row)) || !seen.insert(logged.row) {
+                        continue;
+                    }
+                    // One that was meant for an earlier topic of the name was
+                    // sent before anybody could know that it is gone.
+                    if let Some(key) = self.key_of(logged.row).filter(|_| logged.meant_for == topic.id) {
+                        first.entry(key).or_default().push((logged.row, number));
+                    }
+                }
+            }
+            earlier.extend(seen.into_iter().map(|row| (name, row)));
+            for (key, rows) in first {
+                if rows.windows(2).any(|pair| pair[0].1 == pair[1].1 && pair[0].0 > pair[1].0) {
+                    return Err(format!("topic {name}: rows of key {key} lie as {rows:?}"));
+                }
+                if !topic.grown && rows.iter().any(|row| row.1 != rows[0].1) {
+                    return Err(format!("topic {name}: rows of key {key} lie in several partitions: {rows:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The key that a row was owed with.
+    fn key_of(&self, row: i64) -> Option<usize> {
+        self.keys.get(&row).copied().flatten()
+    }
+}

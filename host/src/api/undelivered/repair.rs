@@ -1,0 +1,90 @@
+//! `POST /v1/undelivered/{id}/repair`: edit an entry and send it again.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use base64::Engine as _;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::resend::{OwedView, owe};
+use super::view::{find, raw};
+use crate::api::App;
+use crate::api::auth::{As, Operator};
+use crate::api::intake;
+use crate::api::messages::json::Headers;
+use crate::api::openapi::Problems;
+use crate::api::params::{Params, Segment};
+use crate::api::ports::valid_topic;
+use crate::api::problem::Problem;
+use crate::api::shown::BASE64;
+use crate::store::undelivered::Repaired;
+
+/// What is different about an entry; everything else stays as it is.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RepairBody {
+    /// Another topic.
+    topic: Option<String>,
+    /// Another value: any JSON, sent as it is written here.
+    #[schema(value_type = Option<serde_json::Value>)]
+    body: Option<Box<RawValue>>,
+    /// Another value: any bytes, instead of `body`.
+    body_base64: Option<String>,
+    /// All headers of the record, instead of those it has.
+    #[schema(value_type = Option<Object>)]
+    headers: Option<Headers>,
+}
+
+/// Edits an entry and sends it again: to another topic, with another value or
+/// with other headers. Its key and id stay.
+#[utoipa::path(
+    post,
+    path = "/v1/undelivered/{id}/repair",
+    tag = "undelivered",
+    params(("id" = String, Path, description = "The entry's id")),
+    request_body = RepairBody,
+    responses((status = 202, description = "It goes out as soon as Kafka takes it", body = OwedView), Problems)
+)]
+pub(in crate::api) async fn repair(
+    State(app): State<App>,
+    caller: As<Operator>,
+    Segment(id): Segment,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<OwedView>), Problem> {
+    params.none()?;
+    let asked: RepairBody = intake::command(&headers, body).await?;
+    let row = find(&app, &caller, &id).await?;
+    let mut record = raw(&app, &row)?;
+    let topic = asked.topic.unwrap_or_else(|| row.topic.clone());
+    if !valid_topic(&topic) {
+        return Err(wrong(format!("the topic {topic:?} is none that Kafka takes; send the right one as `topic`")));
+    }
+    caller.topic(&topic)?;
+    let value = match (asked.body, asked.body_base64) {
+        (Some(_), Some(_)) => return Err(wrong("it has both `body` and `body_base64`; write one of them")),
+        (Some(json), None) => Some(Bytes::from(Box::<str>::from(json).into_string())),
+        (None, Some(text)) => {
+            Some(BASE64.decode(text).map_err(|error| wrong(format!("`body_base64` is no Base64: {error}")))?.into())
+        }
+        (None, None) => None,
+    };
+    if value.is_some() {
+        record.value = value;
+    }
+    if let Some(Headers(headers)) = asked.headers {
+        record.headers = headers;
+    }
+    let (encoded, shard) = app.log.encode(&record, &topic, &row.message_id);
+    let repaired = Repaired { topic, key: record.key, type_name: row.type_name.clone(), record: encoded, shard };
+    owe(&app, &caller, "repair undelivered", row, Some(repaired)).await
+}
+
+fn wrong(detail: impl Into<String>) -> Problem {
+    Problem::bad_request("bad repair", detail)
+}

@@ -1,0 +1,172 @@
+//! Topics and partitions that take nothing now.
+//!
+//! A topic that is missing or that nobody can describe, and a partition that
+//! does not answer, must not hold up the others: they are asked again after a
+//! growing pause, a partition with one row at a time, and nothing else of them
+//! is taken until then.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::causes::{Cause, Causes, Subject};
+
+/// First and longest pause before a topic or partition is asked again. The
+/// longest is short, since what waits should go soon after its cause has
+/// passed.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+const PAUSE_LONGEST: Duration = Duration::from_secs(5);
+
+/// A partition of a topic.
+pub(super) type Partition = (String, i32);
+
+/// What waits, and until when.
+pub(super) struct Waits {
+    causes: Causes,
+    topics: HashMap<String, Wait>,
+    partitions: HashMap<Partition, Wait>,
+    /// Partitions that are being asked with one row.
+    probing: HashSet<Partition>,
+    /// Topics with a cause on the board.
+    reported: HashSet<String>,
+}
+
+struct Wait {
+    until: Instant,
+    times: u32,
+    reason: String,
+}
+
+impl Wait {
+    fn again(now: Instant, wait: Option<&Self>, reason: &str) -> Self {
+        let times = wait.map_or(0, |wait| wait.times + 1);
+        let pause = PAUSE_FIRST.saturating_mul(1 << times.min(8)).min(PAUSE_LONGEST);
+        Self { until: now + pause, times, reason: reason.to_owned() }
+    }
+}
+
+impl Waits {
+    pub(super) fn new(causes: Causes) -> Self {
+        Self {
+            causes,
+            topics: HashMap::new(),
+            partitions: HashMap::new(),
+            probing: HashSet::new(),
+            reported: HashSet::new(),
+        }
+    }
+
+    /// Topics of which only rows that were never tried are taken now.
+    pub(super) fn topics(&self, now: Instant) -> Vec<String> {
+        self.topics.iter().filter(|(_, wait)| now < wait.until).map(|(topic, _)| topic.clone()).collect()
+    }
+
+    /// Why nothing is sent to a topic now; none when it may be asked for.
+    pub(super) fn topic(&self, now: Instant, topic: &str) -> Option<String> {
+        let wait = self.topics.get(topic)?;
+        (now < wait.until).then(|| wait.reason.clone())
+    }
+
+    /// Notes that nothing can be sent to a topic.
+    pub(super) fn topic_waits(&mut self, now: Instant, topic: &str, code: &'static str, reason: &str) {
+        let wait = Wait::again(now, self.topics.get(topic), reason);
+        self.topics.insert(topic.to_owned(), wait);
+        self.report(topic, Cause::new(code, format!("messages for topic {topic} wait: {reason}")).with("topic", topic));
+    }
+
+    /// Notes that a topic is there.
+    pub(super) fn topic_is_there(&mut self, topic: &str) {
+        if self.topics.remove(topic).is_some() {
+            self.resume(topic);
+        }
+    }
+
+    /// Whether a row may be sent to a partition: always, but for one row at a
+    /// time while the partition does not answer. With more, a later row of a
+    /// key could be taken after an earlier one was given back.
+    pub(super) fn admits(&mut self, now: Instant, partition: &Partition) -> bool {
+        match self.partitions.get(partition) {
+            None => true,
+            Some(wait) if now < wait.until => false,
+            Some(_) => self.probing.insert(partition.clone()),
+        }
+    }
+
+    /// Notes that a partition gave a row back.
+    pub(super) fn partition_waits(&mut self, now: Instant, partition: Partition, reason: &str) {
+        self.probing.remove(&partition);
+        let before = self.partitions.get(&partition);
+        if before.is_some_and(|wait| now < wait.until) {
+            return;
+        }
+        let wait = Wait::again(now, before, reason);
+        let (topic, number) = &partition;
+        let why = format!("partition {number} of topic {topic} takes no messages: {reason}");
+        self.report(topic, Cause::new("partition_silent", why).with("topic", topic).with("partition", number));
+        self.partitions.insert(partition, wait);
+    }
+
+    /// Notes that a partition answered.
+    pub(super) fn partition_answered(&mut self, partition: &Partition) {
+        self.probing.remove(partition);
+        if self.partitions.remove(partition).is_some() && !self.partitions.keys().any(|(of, _)| *of == partition.0) {
+            self.resume(&partition.0);
+        }
+    }
+
+    /// Forgets what was said of partitions while the cluster was away.
+    pub(super) fn forget_partitions(&mut self) {
+        self.partitions.clear();
+        self.probing.clear();
+    }
+
+    fn report(&mut self, topic: &str, cause: Cause) {
+        self.reported.insert(topic.to_owned());
+        self.causes.report(Subject::Relay(topic.to_owned()), cause);
+    }
+
+    fn resume(&mut self, topic: &str) {
+        if self.reported.remove(topic) {
+            self.causes.clear(&Subject::Relay(topic.to_owned()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_does_not_answer_is_asked_with_one_row_after_growing_pauses() {
+        let mut waits = Waits::new(Causes::default());
+        let partition = ("order".to_owned(), 3);
+        let mut now = Instant::now();
+        assert!(waits.admits(now, &partition) && waits.admits(now, &partition));
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            waits.partition_waits(now, partition.clone(), "timed out");
+            let begun = now;
+            while !waits.admits(now, &partition) {
+                now += Duration::from_millis(50);
+            }
+            assert!(!waits.admits(now, &partition), "a second row while one is asking");
+            pauses.push((now - begun).as_millis());
+        }
+        assert_eq!(pauses, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
+        waits.partition_answered(&partition);
+        assert!(waits.admits(now, &partition) && waits.admits(now, &partition));
+    }
+
+    #[test]
+    fn a_topic_that_waits_is_named_until_its_pause_is_over() {
+        let mut waits = Waits::new(Causes::default());
+        let now = Instant::now();
+        waits.topic_waits(now, "order", "topic_missing", "topic order does not exist");
+        assert_eq!(waits.topics(now), ["order"]);
+        assert_eq!(waits.topic(now, "order").as_deref(), Some("topic order does not exist"));
+        assert_eq!((waits.topics(now + PAUSE_FIRST).len(), waits.topic(now + PAUSE_FIRST, "order")), (0, None));
+        waits.topic_is_there("order");
+        assert_eq!(waits.topics(now).len(), 0);
+    }
+}
