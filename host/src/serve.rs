@@ -17,6 +17,7 @@ mod seek;
 mod stalls;
 pub mod upkeep;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,7 @@ use crate::publish::delayed::Alarm;
 use crate::publish::half::Transactions;
 use crate::publish::outbox::Outboxes;
 use crate::publish::relay::{self, Relay};
+use crate::publish::undelivered::UndeliveredWatch;
 use crate::publish::waker::Waker;
 use crate::shutdown::{Asked, Signals};
 use crate::store::{self, SharedStore};
@@ -118,13 +120,14 @@ impl Host {
         let (relay, leases) = Relay::start(way_out, stop.clone());
         let own = &config.kafka.topics;
         let companions = own.create.then_some((own.partitions, own.replication));
+        let (undelivered, full) = UndeliveredWatch::new();
         let acceptor = Acceptor::start(
             Arc::clone(&store),
             producer.clone(),
             log.clone(),
             waker.clone(),
             alarm,
-            accept::Settings { companions, ..accept::Settings::default() },
+            accept::Settings { companions, full: Some(full), ..accept::Settings::default() },
         );
         acceptor.follow(config.topics.clone());
         let urls = CheckUrls::new(&config.transactions.check_urls).context("cannot set up HTTP")?;
@@ -159,6 +162,11 @@ impl Host {
         let mut upkeep = tokio::task::JoinSet::new();
         upkeep.spawn(Arc::clone(&fleet).follow());
         upkeep.spawn(restraints.keep());
+        upkeep.spawn({
+            let (fleet, board) = (Arc::clone(&fleet), causes.clone());
+            let stop_sources = move |full: &HashSet<String>| fleet.hold_for_undelivered(full, &board);
+            undelivered.run(Arc::clone(&store), causes.clone(), stop_sources)
+        });
         upkeep.spawn(upkeep::watch_ends(log.clone(), Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&heard)));
         upkeep.spawn(upkeep::watch_broadcasts(Arc::clone(&store), Arc::clone(&fleet)));
         upkeep.spawn(upkeep::gauge_totals(Arc::clone(&store)));

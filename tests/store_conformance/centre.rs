@@ -116,6 +116,7 @@ pub async fn a_dead_letter_is_known_with_its_outcome(database: Database) {
         shard: 0,
         held_for: None,
         listed: false,
+        group: Some("stock".to_owned()),
     };
     let given_up = |offset: i64| {
         let mut row = failed(offset);

@@ -48,8 +48,10 @@ pub struct DeadLetterView {
     pub reason: Option<String>,
     /// Invocations until then.
     pub attempts: u32,
-    /// The topic it went to.
+    /// The topic it goes to.
     pub dead_letter: String,
+    /// `sent`, `waiting` (its topic does not take it yet) or `undelivered`.
+    pub fate: &'static str,
     /// When it was given up.
     pub at: String,
 }
@@ -68,6 +70,7 @@ impl From<DeadLetterRow> for DeadLetterView {
             reason: row.reason.as_deref().and_then(known),
             attempts: row.number,
             dead_letter: row.topic,
+            fate: row.fate.as_str(),
             at: time::format(row.at),
         }
     }

@@ -144,6 +144,7 @@ impl Troubles for FakeStore {
             record_key: row.record_key.clone(),
             type_name: row.type_name.clone(),
             reason: Some("no".into()),
+            fate: crate::store::LetterFate::Sent,
             number: 1,
         });
         Ok(Listing { items: rows.collect(), next: None, truncated: false })

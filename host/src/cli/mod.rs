@@ -26,6 +26,7 @@ mod shapes;
 mod table;
 mod toolchain;
 mod transactions;
+mod undelivered;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -138,6 +139,9 @@ enum Command {
     /// Looks at how the outboxes of senders are relayed.
     #[command(subcommand)]
     Outboxes(outboxes::Command),
+    /// List what could not be delivered, and send, repair or give it up.
+    #[command(subcommand)]
+    Undelivered(undelivered::Command),
     /// Prints what a shell needs to complete commands.
     Completions {
         /// The shell.
@@ -203,6 +207,7 @@ impl Cli {
             Command::Redrive(command) => redrive::run(&ask()?, output, command).await?,
             Command::Outbox(command) => outbox::run(output, &command)?,
             Command::Outboxes(command) => outboxes::run(&ask()?, output, command).await?,
+            Command::Undelivered(command) => undelivered::run(&ask()?, output, command).await?,
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "courier", &mut script);

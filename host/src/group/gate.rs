@@ -53,6 +53,8 @@ pub struct Keeper {
 #[derive(Debug, Default)]
 struct Keeping {
     paused: Option<String>,
+    /// Why nothing more may be published or given up for now.
+    full: Option<String>,
     missing: Option<(Verdict, String)>,
     shut: Option<Shut>,
     failures: u32,
@@ -91,6 +93,12 @@ impl Keeper {
     /// A person or the TOML stops the binding, or lets it go on.
     pub fn pause(&self, why: Option<String>) {
         self.change(|keeping| keeping.paused = why);
+    }
+
+    /// So much of what the binding publishes is undelivered that it stops, or
+    /// goes on.
+    pub fn hold_for_undelivered(&self, why: Option<String>) {
+        self.change(|keeping| keeping.full = why);
     }
 
     /// The binding has no plugin that could run, or has one again.
@@ -208,7 +216,7 @@ impl Keeping {
     }
 
     fn gate(&self) -> Gate {
-        if let Some(why) = &self.paused {
+        if let Some(why) = self.paused.as_ref().or(self.full.as_ref()) {
             return Gate::Paused(why.clone());
         }
         if let Some((verdict, reason)) = &self.missing {

@@ -27,6 +27,8 @@ use super::draft::{Draft, MAX_MESSAGE_BYTES, Ready, new_id};
 use super::journal::Journal;
 use super::landing::{Step, Then};
 use super::receipt::{Problem, Receipt};
+use super::undelivered::FullTopics;
+use super::unsent::{Lane, UnsentLanes};
 use super::waker::Waker;
 use crate::clock::now;
 use crate::config::TopicRule;
@@ -59,17 +61,19 @@ const MAX_ASKED: usize = 16;
 pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// What the send side may be told by configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Largest message, with key and headers.
     pub max_message_bytes: usize,
     /// Partitions and replicas of companions, where they may be created.
     pub companions: Option<(i32, i32)>,
+    /// Topics for which too much is undelivered.
+    pub full: Option<FullTopics>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_message_bytes: MAX_MESSAGE_BYTES, companions: None }
+        Self { max_message_bytes: MAX_MESSAGE_BYTES, companions: None, full: None }
     }
 }
 
@@ -85,6 +89,7 @@ pub(super) struct Inner {
     pub(super) log: Log,
     pub(super) journal: Journal,
     pub(super) backlog: Backlog,
+    unsent: UnsentLanes,
     pub(super) waker: Waker,
     pub(super) alarm: Alarm,
     pub(super) settings: Settings,
@@ -118,12 +123,14 @@ impl Acceptor {
         settings: Settings,
     ) -> Self {
         let journal = Journal::start(Arc::clone(&store));
+        let unsent = UnsentLanes::start(Arc::clone(&store));
         let inner = Arc::new(Inner {
             store,
             producer,
             log,
             journal,
             backlog: Backlog::default(),
+            unsent,
             waker,
             alarm,
             settings,
@@ -225,6 +232,7 @@ impl Inner {
         // the former would overtake: one that is named makes all be.
         let log_topic = |draft: &Draft| draft.kind.log_topic(&draft.topic).into_owned();
         let reserved: HashSet<String> = drafts.iter().filter(|draft| draft.reserves()).map(log_topic).collect();
+        let unsent = self.unsent.among(self.lanes_of(&drafts)).await;
         let mut routes: HashMap<String, Route> = HashMap::new();
         let mut refusals: HashMap<String, Option<Problem>> = HashMap::new();
         let mut steps = Vec::with_capacity(drafts.len());
@@ -241,6 +249,11 @@ impl Inner {
                 }
             };
             let topic = &*ready.log_topic();
+            if self.settings.full.as_ref().is_some_and(|full| full.contains(topic)) {
+                // Nothing is kept of it: its sender knows, and sends it again.
+                steps.push(Step::Done(Receipt::failed(ready.message.id.clone(), Problem::undelivered_full(topic))));
+                continue;
+            }
             if let Some(due) = ready.due {
                 if !refusals.contains_key(topic) {
                     let refusal = self.refusal(&ready, answer_by).await;
@@ -259,6 +272,11 @@ impl Inner {
                     Kind::Broadcast => self.route_broadcast(&ready.message.topic, topic, answer_by).await,
                 };
                 routes.insert(topic.to_owned(), route);
+            }
+            let lane = ready.message.key.clone().map(|key| (topic.to_owned(), key));
+            if matches!(routes[topic], Route::Direct { .. }) && lane.is_some_and(|lane| unsent.contains(&lane)) {
+                steps.push(self.behind(ready).await);
+                continue;
             }
             steps.push(match &routes[topic] {
                 Route::Direct { partitions } if ready.named => {
@@ -280,6 +298,27 @@ impl Inner {
             });
         }
         steps
+    }
+
+    /// The lanes of what may go directly. Nothing goes while Kafka is away, and
+    /// a topic with unsent rows of this host sends nothing directly either.
+    fn lanes_of(&self, drafts: &[Draft]) -> HashSet<Lane> {
+        if self.producer.is_down() {
+            return HashSet::new();
+        }
+        let keyed = drafts.iter().filter(|draft| draft.due().is_none());
+        let lanes =
+            keyed.filter_map(|draft| Some((draft.kind.log_topic(&draft.topic).into_owned(), draft.key.clone()?)));
+        lanes.filter(|(topic, _)| !self.backlog.has(topic)).collect()
+    }
+
+    /// The step of a message whose key has unsent rows, maybe another host's:
+    /// it goes through the relay, behind them.
+    async fn behind(&self, ready: Ready) -> Step {
+        let mark = Arc::new(self.backlog.mark(&ready.log_topic()));
+        let watch = self.waker.watch(&ready.message.id);
+        let written = self.journal.accept(ready.owed("waits behind earlier messages of its key", None)).await;
+        Step::Row { id: ready.message.id, written, then: Then::Retrying(watch), kept: Some(mark) }
     }
 
     async fn validate(&self, drafts: Vec<Draft>) -> Vec<Result<NewMessage, Problem>> {

@@ -126,7 +126,7 @@ impl Draft {
     }
 
     /// When it is due; a delay of nothing is none.
-    fn due(&self) -> Option<Due> {
+    pub(super) fn due(&self) -> Option<Due> {
         let delay = self.delay.filter(|delay| !delay.is_zero()).map(Due::After);
         self.deliver_at.map(Due::At).or(delay)
     }

@@ -25,9 +25,9 @@ mod lease;
 pub mod outbox;
 mod receipt;
 pub mod relay;
+pub mod undelivered;
+mod unsent;
 pub mod waker;
-
-use std::fmt::Write as _;
 
 use bytes::Bytes;
 use courier_core::message::{Header, Message, Offset, Timestamp};
@@ -37,6 +37,11 @@ use crate::store::{NewOutbound, SHARDS};
 
 /// What the names of all headers of a dead letter begin with.
 const DLQ_PREFIX: &str = "__dlq.errors.";
+/// Bytes of a letter's key, value and headers: the usual limit of a topic
+/// (`max.message.bytes`, 1,048,588) less what a batch of one record adds.
+const LETTER_BYTES: usize = 1_048_588 - 100;
+/// What a header's lengths take in a record at most.
+const HEADER_BYTES: usize = 8;
 /// How much of the reason a dead letter carries.
 const DLQ_MESSAGE_BYTES: usize = 4 * 1024;
 
@@ -85,22 +90,37 @@ pub struct GivenUp<'a> {
 /// The row that takes a record to the dead letter topic `to`: raw key, value
 /// and headers, and what KIP-1191 says about the failure in headers of its
 /// names. What an earlier dead letter said there is replaced.
+///
+/// A record that fits into a topic must not become a letter that does not:
+/// what the added headers have no room for is cut or left out, the reason
+/// first, as the delivery has it all.
 #[must_use]
 pub fn dead_letter(record: &Record, failed: &GivenUp<'_>, to: &str) -> NewOutbound {
     let mut headers: Vec<Header> =
         record.headers.iter().filter(|header| !header.name.starts_with(DLQ_PREFIX)).cloned().collect();
-    let mut add = |name: &str, value: &dyn std::fmt::Display| {
-        let mut text = String::new();
-        // Unwrap safety: writing to a String fails only if Display does.
-        let _infallible = write!(text, "{value}");
-        headers.push(Header { name: format!("{DLQ_PREFIX}{name}"), value: Some(Bytes::from(text)) });
-    };
-    add("topic", &failed.topic);
-    add("partition", &failed.partition);
-    add("offset", &failed.offset);
-    add("group", &failed.group);
-    add("delivery.count", &failed.attempts);
-    add("message", &cut(failed.reason, DLQ_MESSAGE_BYTES));
+    let part = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+    let taken = headers.iter().map(|header| header.name.len() + part(&header.value) + HEADER_BYTES).sum::<usize>()
+        + part(&record.key)
+        + part(&record.value);
+    // A record past the usual limit lies in a topic with a larger one, and its
+    // letters' topic has to have that too.
+    let mut room = if taken > LETTER_BYTES { usize::MAX } else { LETTER_BYTES - taken };
+    let said = [
+        ("topic", failed.topic.to_owned()),
+        ("partition", failed.partition.to_string()),
+        ("offset", failed.offset.to_string()),
+        ("group", failed.group.to_owned()),
+        ("delivery.count", failed.attempts.to_string()),
+        ("message", cut(failed.reason, DLQ_MESSAGE_BYTES).to_owned()),
+    ];
+    for (name, value) in said {
+        let name = format!("{DLQ_PREFIX}{name}");
+        let Some(left) = room.checked_sub(name.len() + HEADER_BYTES) else { break };
+        let value = if name.ends_with("message") { cut(&value, left).to_owned() } else { value };
+        let Some(left) = left.checked_sub(value.len()) else { break };
+        room = left;
+        headers.push(Header { name, value: Some(Bytes::from(value)) });
+    }
     let letter = Record { timestamp: Timestamp(0), key: record.key.clone(), value: record.value.clone(), headers };
     NewOutbound {
         message_id: failed.message_id.to_owned(),
@@ -163,5 +183,36 @@ mod tests {
         assert_eq!(said, expected);
         assert_eq!(letter.headers[6].value.as_ref().unwrap().len(), DLQ_MESSAGE_BYTES);
         assert!(!row.listed && row.topic == "dlq.order.stock");
+    }
+
+    #[test]
+    fn the_letter_of_a_record_that_fits_fits_too() {
+        let record = |bytes: usize| Record {
+            timestamp: Timestamp(0),
+            key: None,
+            value: Some(Bytes::from(vec![b'x'; bytes])),
+            headers: Vec::new(),
+        };
+        let failed = GivenUp {
+            message_id: "m",
+            type_name: "T",
+            source: "",
+            topic: "order",
+            partition: 3,
+            offset: Offset(42),
+            group: "stock",
+            attempts: 5,
+            reason: &"r".repeat(1_000),
+        };
+        for bytes in [1_000, 1_047_500, 1_048_200, 1_048_450] {
+            let letter = Record::decode(&dead_letter(&record(bytes), &failed, "dlq").record).unwrap();
+            let added: usize = letter
+                .headers
+                .iter()
+                .map(|header| header.name.len() + header.value.as_ref().map_or(0, Bytes::len) + HEADER_BYTES)
+                .sum();
+            assert!(bytes + added <= LETTER_BYTES, "{bytes} and {added}");
+            assert_eq!(letter.headers.len() == 6, bytes <= 1_048_200, "{bytes}");
+        }
     }
 }

@@ -89,6 +89,16 @@ impl Problem {
         }
     }
 
+    /// So much is undelivered for the topic that nothing more is accepted.
+    #[must_use]
+    pub(super) fn undelivered_full(topic: &str) -> Self {
+        let detail = format!(
+            "too many messages for topic {topic} could not be delivered: nothing more is accepted for it until an \
+             operator resends them or gives them up (courier undelivered list --topic {topic})"
+        );
+        Self { status: 503, title: "too much is undelivered", detail }
+    }
+
     /// The store cannot be reached.
     #[must_use]
     pub fn store_away(detail: impl Into<String>) -> Self {

@@ -1,6 +1,6 @@
 //! The groups that run on this node, as the configuration in force wants them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +10,7 @@ use futures::future::join_all;
 use tokio_util::task::TaskTracker;
 
 use crate::api::ports::ParkedFull;
+use crate::causes::{Cause, Causes, Subject};
 use crate::config::Binding;
 use crate::group::binding::Bound;
 use crate::group::delivery::dead_letter_topic;
@@ -106,18 +107,29 @@ impl Fleet {
     /// The topics of Courier's own that the bindings need: dead letters.
     #[must_use]
     pub fn own_topics(&self) -> Vec<String> {
-        let bound = self.bound();
-        let wanted = bound.iter().flat_map(|bound| {
+        self.bound().iter().flat_map(|bound| dead_letter_topics(&bound.binding)).collect()
+    }
+
+    /// Stops the bindings that send to a topic in `full`, and lets the others
+    /// go on: what they publish could not be delivered either.
+    pub fn hold_for_undelivered(&self, full: &HashSet<String>, causes: &Causes) {
+        for bound in self.bound() {
             let binding = &bound.binding;
-            match &binding.failure.dead_letter {
-                DeadLetter::Topic(Some(topic)) => vec![topic.clone()],
-                DeadLetter::Topic(None) => {
-                    binding.topics.iter().map(|topic| dead_letter_topic(topic, &binding.group)).collect()
-                }
-                DeadLetter::Off | DeadLetter::Hold => Vec::new(),
+            let sends_to = binding.grant.publish.iter().cloned().chain(dead_letter_topics(binding));
+            let topic = sends_to.into_iter().find(|topic| full.contains(topic));
+            let subject = Subject::Binding { group: binding.group.clone(), plugin: binding.plugin.name.clone() };
+            let why = topic.map(|topic| {
+                let why = format!(
+                    "too much is undelivered for topic {topic}: resend it or give it up (courier undelivered list)"
+                );
+                causes.report(subject.clone(), Cause::new("undelivered_full", &why).with("topic", topic));
+                why
+            });
+            if why.is_none() {
+                causes.clear_code(&subject, "undelivered_full");
             }
-        });
-        wanted.collect()
+            bound.keeper.hold_for_undelivered(why);
+        }
     }
 
     /// The companions of bound topics, in which their broadcasts lie. A topic
@@ -228,6 +240,17 @@ impl Fleet {
                 group.wake();
             }
         }
+    }
+}
+
+/// The topics that a binding's dead letters go to.
+fn dead_letter_topics(binding: &Binding) -> Vec<String> {
+    match &binding.failure.dead_letter {
+        DeadLetter::Topic(Some(topic)) => vec![topic.clone()],
+        DeadLetter::Topic(None) => {
+            binding.topics.iter().map(|topic| dead_letter_topic(topic, &binding.group)).collect()
+        }
+        DeadLetter::Off | DeadLetter::Hold => Vec::new(),
     }
 }
 

@@ -48,7 +48,7 @@ pub use outbox::{OutboxNote, OutboxRow, Outboxes};
 pub use rows::*;
 pub use sessions::{SessionRow, Sessions};
 pub use troubles::{
-    DeadLetterFilter, DeadLetterRow, FailedRow, FailureFilter, FailureRow, Failures, LaneRow, Troubles,
+    DeadLetterFilter, DeadLetterRow, FailedRow, FailureFilter, FailureRow, Failures, LaneRow, LetterFate, Troubles,
 };
 
 /// A store that several tasks share.

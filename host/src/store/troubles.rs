@@ -207,8 +207,10 @@ pub struct DeadLetterRow {
     pub source_topic: String,
     /// The partition there.
     pub partition: i32,
-    /// Where the dead letter went.
+    /// Where the dead letter goes.
     pub topic: String,
+    /// How far it has come.
+    pub fate: LetterFate,
     /// When it was given up.
     pub at: Timestamp,
     /// The message's id.
@@ -221,6 +223,38 @@ pub struct DeadLetterRow {
     pub reason: Option<String>,
     /// Invocations until then.
     pub number: u32,
+}
+
+/// How far a dead letter has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LetterFate {
+    /// Kafka has it.
+    Sent,
+    /// The relay sends it when its topic takes it.
+    Waiting,
+    /// It can never be sent as it is, and is kept among what is undelivered.
+    Undelivered,
+}
+
+impl LetterFate {
+    /// The fate that the stores' queries name.
+    pub(super) fn parse(word: &str) -> Self {
+        match word {
+            "undelivered" => Self::Undelivered,
+            "waiting" => Self::Waiting,
+            _ => Self::Sent,
+        }
+    }
+
+    /// The word that the API says.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Waiting => "waiting",
+            Self::Undelivered => "undelivered",
+        }
+    }
 }
 
 /// A place in a list that goes by two numbers: `12.345`.

@@ -15,6 +15,7 @@ use crate::api::outboxes::list::{self as outboxes, OutboxStatus};
 use crate::api::problem::Problem;
 use crate::api::time;
 use crate::causes::{Standing, Subject};
+use crate::store::undelivered::UndeliveredTotal;
 use crate::store::{HalfRow, HalfState, LostRange, Page, UnheardRow};
 
 /// What is named of each kind that happened once and is over, and how old it may
@@ -27,7 +28,7 @@ const NAMED_FOR: i64 = 24 * 3_600_000_000;
 pub struct Attention {
     /// `paused`, `no_plugin`, `circuit_open`, `held`, `parked_full`,
     /// `lost_range`, `missing_topic`, `degraded`, `outbox_failing`,
-    /// `transaction_abandoned`, `broadcast_unheard`, or `stopped` for what
+    /// `transaction_abandoned`, `broadcast_unheard`, `undelivered`, or `stopped` for what
     /// stands still for the reason in `cause`.
     pub kind: &'static str,
     /// What it is about: a group, a topic, a part of the host.
@@ -88,6 +89,8 @@ pub(super) async fn of(
     let visible = recent.filter(|half| half.messages.iter().all(|message| caller.sees_topic(&message.topic)));
     found.extend(visible.map(abandoned));
     found.extend(unheard(app.store.unheard(since, NAMED).await?, caller));
+    let undelivered = app.store.undelivered_totals().await?.into_iter();
+    found.extend(undelivered.filter(|total| caller.sees_topic(&total.topic)).map(|total| undelivered_for(&total)));
     let standing = app.causes.shown().into_iter().filter(|standing| sees(caller, &standing.subject));
     found.extend(standing.map(|standing| stopped(&standing)));
     let degraded = app.health.ready().await.degraded.into_iter();
@@ -100,6 +103,19 @@ pub(super) async fn of(
         None => host("degraded", &one.what, one.why),
     }));
     Ok(found)
+}
+
+/// What could not be delivered to a topic.
+fn undelivered_for(total: &UndeliveredTotal) -> Attention {
+    let are = if total.rows == 1 { "message" } else { "messages" };
+    Attention {
+        kind: "undelivered",
+        subject: total.topic.clone(),
+        detail: format!("{} {are} could not be delivered: resend, repair or give them up", total.rows),
+        since: None,
+        cause: None,
+        path: format!("/v1/undelivered?topic={}", encode(&total.topic)),
+    }
 }
 
 /// Whether the caller may see what is told of a subject.

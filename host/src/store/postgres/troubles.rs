@@ -13,8 +13,8 @@ use super::text::{self, clean};
 use super::{PostgresStore, bounded};
 use crate::store::troubles::{LANE_COUNTED, cluster, failure_share, key_cursor, two_numbers};
 use crate::store::{
-    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, Failures, LaneRow, Listing, MAX_PAGE, Page,
-    PositionId, StoreError, Troubles,
+    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, Failures, LaneRow, LetterFate, Listing,
+    MAX_PAGE, Page, PositionId, StoreError, Troubles,
 };
 
 #[async_trait]
@@ -167,7 +167,13 @@ async fn dead_letters(
 ) -> Result<Listing<DeadLetterRow>, StoreError> {
     let limit = page.limit.clamp(1, MAX_PAGE) as usize;
     let mut query = QueryBuilder::<Postgres>::new(
-        "SELECT d.*, g.name AS group_name, p.topic AS source_topic, p.partition FROM dead_letter d
+        "SELECT d.*, g.name AS group_name, p.topic AS source_topic, p.partition, CASE
+             WHEN EXISTS (SELECT FROM undelivered u WHERE left(u.message_id, 64) = left(d.message_id, 64)
+                 AND u.message_id = d.message_id AND u.topic = d.topic AND NOT u.listed) THEN 'undelivered'
+             WHEN EXISTS (SELECT FROM outbound o WHERE left(o.message_id, 64) = left(d.message_id, 64)
+                 AND o.message_id = d.message_id AND o.topic = d.topic AND NOT o.listed) THEN 'waiting'
+             ELSE 'sent' END AS fate
+         FROM dead_letter d
          JOIN consumer_group g ON g.id = d.group_id JOIN position p ON p.id = d.position_id WHERE true",
     );
     if let Some(group) = &filter.group {
@@ -204,6 +210,7 @@ async fn dead_letters(
             source_topic: row.take("source_topic")?,
             partition: row.take("partition")?,
             topic: row.take("topic")?,
+            fate: LetterFate::parse(row.take("fate")?),
             at: row.time("at")?,
             message_id: row.take("message_id")?,
             record_key: row.bytes("key")?,

@@ -12,8 +12,8 @@ use super::slices::rows;
 use super::values::{Columns, clean, clean_option, json};
 use crate::store::troubles::{LANE_COUNTED, cluster, failure_share, key_cursor, two_numbers};
 use crate::store::{
-    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, Failures, LaneRow, Listing, MAX_PAGE, Page,
-    PositionId, StoreError, Troubles,
+    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, Failures, LaneRow, LetterFate, Listing,
+    MAX_PAGE, Page, PositionId, StoreError, Troubles,
 };
 
 /// The two tables in which failures stand: its name, the time it goes by, the
@@ -140,7 +140,12 @@ impl Troubles for SqliteStore {
         let limit = page.limit.clamp(1, MAX_PAGE) as usize;
         let mut query = QueryBuilder::<Sqlite>::new(
             "SELECT d.position, d.offset, g.name, p.topic, p.partition, d.topic, d.at, d.message_id, d.key, d.type_name,
-                 d.reason, d.number
+                 d.reason, d.number, CASE
+                     WHEN EXISTS (SELECT 1 FROM undelivered u WHERE u.message_id = d.message_id AND u.topic = d.topic
+                         AND u.listed = 0) THEN 'undelivered'
+                     WHEN EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = d.message_id AND o.topic = d.topic
+                         AND o.listed = 0) THEN 'waiting'
+                     ELSE 'sent' END
              FROM dead_letter d CROSS JOIN consumer_group g ON g.id = d.group_id
              CROSS JOIN position p ON p.id = d.position WHERE TRUE",
         );
@@ -184,6 +189,7 @@ impl Troubles for SqliteStore {
                 type_name: columns.take()?,
                 reason: columns.take()?,
                 number: columns.number()?,
+                fate: LetterFate::parse(columns.take()?),
             })
         };
         let mut items: Vec<DeadLetterRow> = found.iter().map(letter).collect::<Result<_, _>>()?;

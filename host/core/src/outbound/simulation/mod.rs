@@ -64,7 +64,8 @@ fn planted_bugs_of_the_way_out_are_found() {
         Bug::LeaseCheckedOnlyAtTheStart,
         Bug::IdentityByIdAlone,
     ] {
-        let found = (0..20_000).find_map(|seed| run(seed, Some(bug)).err());
+        // Only a schedule that is right without the bug shows the bug.
+        let found = (0..20_000).find_map(|seed| run(seed, Some(bug)).err().filter(|_| run(seed, None).is_ok()));
         let Some(failure) = found else { panic!("{bug:?} was not found") };
         println!("{bug:?}: seed {}: {}", failure.seed, failure.rule);
     }

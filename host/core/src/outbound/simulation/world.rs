@@ -77,6 +77,11 @@ pub struct World {
     debts: i64,
     /// Limits that a topic had, so that a refusal can be judged.
     smallest_limit: usize,
+    /// Rows that a topic refused once. One whose host died before that was
+    /// stored is sent again, and by then the topic may take more.
+    refused: BTreeSet<i64>,
+    /// The first rule that was broken while actions were carried out.
+    broken: Option<String>,
     /// The key that each debt was owed with.
     keys: BTreeMap<i64, Option<usize>>,
 }
@@ -114,6 +119,8 @@ impl World {
             next_row: 1,
             debts,
             smallest_limit: 100,
+            refused: BTreeSet::new(),
+            broken: None,
             keys: BTreeMap::new(),
             chance,
         }
@@ -173,7 +180,10 @@ impl World {
                     Fate::Acknowledged(from)
                 }
                 Ended::WithoutOffset(from) => Fate::Unknown(from),
-                Ended::TooLarge => Fate::Refused("too large".to_owned()),
+                Ended::TooLarge => {
+                    self.refused.insert(row);
+                    Fate::Refused("too large".to_owned())
+                }
                 Ended::TimedOut => Fate::Later("timed out".to_owned()),
                 Ended::Behind => Fate::Later("behind".to_owned()),
             };
@@ -187,7 +197,7 @@ impl World {
         if self.hosts[host].shard.is_idle() && self.hosts[host].told.is_empty() && self.holds(host) {
             self.take(host);
         }
-        Ok(())
+        self.broken.take().map_or(Ok(()), Err)
     }
 
     fn misfortune(&mut self) {
@@ -328,6 +338,9 @@ impl World {
                 Action::Produce { row, partition } => {
                     let now = Timestamp(self.now);
                     let sender = &mut self.hosts[host];
+                    if self.now >= sender.leased_until {
+                        self.broken = Some(format!("row {} was produced without a lease", row.0));
+                    }
                     let Some((stored, at)) = sender.rows.get_mut(&row.0) else { continue };
                     *at = partition;
                     let to = (stored.topic, usize::try_from(partition).unwrap_or(0));
@@ -464,7 +477,8 @@ impl World {
                 for logged in &partition.log {
                     // One that lay in an earlier topic of the name may come
                     // again, since nobody could say that it did.
-                    if earlier.contains(&(name, logged.row)) || !seen.insert(logged.row) {
+                    let again = earlier.contains(&(name, logged.row)) || self.refused.contains(&logged.row);
+                    if again || !seen.insert(logged.row) {
                         continue;
                     }
                     // One that was meant for an earlier topic of the name was
