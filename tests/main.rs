@@ -32,3 +32,4 @@ mod store_conformance;
 mod strangers;
 mod transactions;
 mod uploads;
+mod way_out;

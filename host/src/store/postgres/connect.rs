@@ -54,6 +54,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "broadcast", include_str!("migrations/0007_broadcast.sql")),
     (9, "centre", include_str!("migrations/0009_centre.sql")),
     (10, "unheard", include_str!("migrations/0010_unheard.sql")),
+    (11, "undelivered", include_str!("migrations/0011_undelivered.sql")),
 ];
 
 /// Connects, migrates, and gives the pool.
