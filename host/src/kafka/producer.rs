@@ -395,8 +395,10 @@ fn judge(topic: &str, code: Option<RDKafkaErrorCode>, text: &str) -> ProduceErro
             ProduceError::Refused(format!("the message is larger than topic {topic} takes"))
         }
         Some(Code::InvalidTopic) => ProduceError::Refused(format!("{topic} is no topic that messages can be sent to")),
+        // The topic was made anew with fewer: another partition is chosen once
+        // that is known.
         Some(Code::UnknownPartition) => {
-            ProduceError::Refused(format!("topic {topic} no longer has the partition that was chosen"))
+            ProduceError::Later(format!("topic {topic} no longer has the partition that was chosen"))
         }
         Some(
             Code::InvalidRecord
