@@ -117,11 +117,8 @@ impl Relay {
         let (leased, shards) = watch::channel(Shards::default());
         let kept = Leases(shards.clone());
         let stopped = CancellationToken::new();
-        let leases = supervise::spawn_until(
-            Task::RelayLeases,
-            stopped.clone(),
-            keep_leases(Arc::clone(&store), writer, leased, stopped.clone()),
-        );
+        let keep = keep_leases(Arc::clone(&store), writer, leased, stopped.clone());
+        let leases = supervise::spawn_until(Task::RelayLeases, stopped.clone(), keep);
         let mover = Mover::new(Arc::clone(&store), producer.clone(), shards.clone(), waker.clone(), alarm);
         let mover = supervise::spawn_until(Task::DelayedMover, shutdown.clone(), mover.run(shutdown.clone()));
         let stop = shutdown.clone();
