@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use courier::supervise::Task;
+use courier_tests::kafka_client::create_topic;
 use courier_tests::ledger::{Ledger, Mixture};
-use courier_tests::{Host, Store, guest, kafka, scale, turn, unique, wait_until};
+use courier_tests::{Host, Store, guest, kafka, postgres, scale, scripted_binding, turn, unique, wait_until};
+use futures::stream::{StreamExt, iter};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -118,4 +121,44 @@ async fn a_nodes_name_is_held_by_one_process() {
     assert!(!status.success());
     assert!(second.log().contains("host-1"), "it does not say which name is taken:\n{}", second.log());
     assert!(host.exited().is_none());
+}
+
+/// Hosts that end at the same time.
+const AT_ONCE: usize = 3;
+
+/// A host in which one task panics half a second after it began, with all that
+/// it needs for that task to run.
+async fn host_that_panics_in(task: Task, topic: &str, outbox: &str) -> Host {
+    let binding = scripted_binding(&unique("panics"), topic, "dedupe = \"10m\"\nconcurrency = 1");
+    let host = Host::builder("host-1").create_topics().binding(&binding);
+    let host = host.table(outbox).env("COURIER_TEST_PANIC_IN", task.as_str()).prepare();
+    host.spawn();
+    host
+}
+
+/// A task that the host cannot do without ends it with an error that names the
+/// task: it would keep its leases for ever and do nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_panics_ends_its_host() {
+    let _turn = turn::alone().await;
+    let topic = create_topic(kafka().bootstrap(), "panics", 1).await;
+    let url = postgres().create_database().unwrap();
+    let tool = Host::builder("tool").prepare();
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let table = tool.outbox_schema(&["postgres"]);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(table)).execute(&mut connection).await.unwrap();
+    let outbox = format!("[[outbox]]\nname = \"shop\"\nurl = \"{url}\"\n");
+    let ended = iter(Task::ALL).map(async |task| {
+        let host = host_that_panics_in(task, &topic, &outbox).await;
+        let name = task.as_str();
+        let status = wait_until(&format!("the host has ended for {name:?}"), Duration::from_secs(90), async || {
+            host.exited().ok_or_else(|| host.log_tail())
+        })
+        .await;
+        assert!(!status.success(), "{name}: {status}");
+        let log = host.log();
+        let told = log.lines().any(|line| line.contains("a task that the host needs has ended") && line.contains(name));
+        assert!(told, "the log does not name {name:?}:\n{log}");
+    });
+    ended.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
 }

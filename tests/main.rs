@@ -15,6 +15,7 @@ mod crash;
 mod dedupe;
 mod delayed;
 mod dev;
+mod failover;
 mod failures;
 mod fairness;
 mod journey;

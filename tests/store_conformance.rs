@@ -35,8 +35,12 @@ mod plugins;
 mod positions;
 #[path = "store_conformance/postgres.rs"]
 mod postgres;
+#[path = "store_conformance/postgres_sessions.rs"]
+mod postgres_sessions;
 #[path = "store_conformance/redriving.rs"]
 mod redriving;
+#[path = "store_conformance/refusing.rs"]
+mod refusing;
 #[path = "store_conformance/relaying.rs"]
 mod relaying;
 #[path = "store_conformance/seeking.rs"]
@@ -53,6 +57,7 @@ mod states;
 mod undelivered;
 
 use courier::store::SharedStore;
+use sqlx::Connection as _;
 
 /// The dialects.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +90,19 @@ impl Database {
                 Self { url, _directory: None }
             }
         }
+    }
+
+    /// Runs statements past the store, as an administrator would.
+    pub async fn execute(&self, statements: &str) {
+        let statements = sqlx::AssertSqlSafe(statements.to_owned());
+        let done = if self.url.starts_with("sqlite:") {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url).await.expect("the file is there");
+            sqlx::raw_sql(statements).execute(&mut connection).await.map(|_| ())
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.expect("the server is there");
+            sqlx::raw_sql(statements).execute(&mut connection).await.map(|_| ())
+        };
+        done.expect("the statements are right");
     }
 
     /// Opens the store; opened again, it is what another host sees.
@@ -239,6 +257,10 @@ on_both_dialects! {
         a_row_of_an_outbox_is_kept_once
         topics_that_wait_give_only_rows_that_were_never_tried
         lanes_with_unsent_rows_are_told;
+    refusing:
+        a_refusal_that_lasts_is_told_from_the_data
+        a_store_that_takes_writes_says_so
+        what_is_settled_above_the_position_outlives_retention;
     lists:
         pages_go_through_ties_without_loss
         open_and_final_deliveries_are_one_list

@@ -16,5 +16,6 @@ pub mod causes;
 pub mod clock;
 pub mod processors;
 pub mod shutdown;
+pub mod supervise;
 pub mod tally;
 pub mod telemetry;

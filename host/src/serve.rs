@@ -15,6 +15,7 @@ mod ports;
 mod reload;
 mod seek;
 mod stalls;
+mod store_watch;
 pub mod upkeep;
 
 use std::collections::HashSet;
@@ -23,6 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use rdkafka::ClientConfig;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +57,7 @@ use crate::publish::undelivered::UndeliveredWatch;
 use crate::publish::waker::Waker;
 use crate::shutdown::{Asked, Signals};
 use crate::store::{self, SharedStore};
+use crate::supervise::{self, Task};
 
 /// How long a stop may take in all before what is left is dropped.
 const STOP_WAIT: Duration = Duration::from_secs(15);
@@ -93,6 +97,7 @@ impl Host {
         reload::warn(&config);
         let metrics = crate::telemetry::metrics()?;
         let store = open_store(&config.store.url).await?;
+        store_watch::set_clock(&store).await;
         let node: Arc<str> = config.server.node.as_str().into();
         let joined = holder::join(&store, &node).await?;
         tracing::info!(%node, store = store_kind(&config.store.url), "joined");
@@ -134,7 +139,7 @@ impl Host {
         let transactions = Transactions::start(Arc::clone(&store), acceptor.clone(), urls.clone(), stop.clone());
         let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node)));
         let (up, store_up) = watch::channel(true);
-        let settler = Settler::start(Arc::clone(&store), joined.writer, up, move || waker.wake())
+        let settler = Settler::start(Arc::clone(&store), joined.writer, up, causes.clone(), move || waker.wake())
             .context("cannot start the writer of outcomes")?;
         let engine = Engine::new(engine_settings())?;
         let plugins = Plugins::start(Arc::clone(&store), engine.clone(), joined.writer);
@@ -160,18 +165,25 @@ impl Host {
         let heard = Arc::new(Heard::default());
 
         let mut upkeep = tokio::task::JoinSet::new();
-        upkeep.spawn(Arc::clone(&fleet).follow());
-        upkeep.spawn(restraints.keep());
-        upkeep.spawn({
+        let lasting = |task, work: BoxFuture<'static, ()>| supervise::until(task, stop.clone(), work);
+        upkeep.spawn(lasting(Task::Fleet, Arc::clone(&fleet).follow().boxed()));
+        upkeep.spawn(lasting(Task::Fairness, restraints.keep().boxed()));
+        let watch_undelivered = {
             let (fleet, board) = (Arc::clone(&fleet), causes.clone());
             let stop_sources = move |full: &HashSet<String>| fleet.hold_for_undelivered(full, &board);
             undelivered.run(Arc::clone(&store), causes.clone(), stop_sources)
-        });
-        upkeep.spawn(upkeep::watch_ends(log.clone(), Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&heard)));
-        upkeep.spawn(upkeep::watch_broadcasts(Arc::clone(&store), Arc::clone(&fleet)));
-        upkeep.spawn(upkeep::gauge_totals(Arc::clone(&store)));
-        upkeep.spawn(upkeep::keep_minutes(Arc::clone(&store), joined.writer));
-        upkeep.spawn(upkeep::prune(Arc::clone(&store), config.store.retention, stop.clone()));
+        };
+        upkeep.spawn(lasting(Task::UndeliveredWatch, watch_undelivered.boxed()));
+        let ends = upkeep::watch_ends(log.clone(), Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&heard));
+        upkeep.spawn(lasting(Task::LogEnds, ends.boxed()));
+        let broadcasts = upkeep::watch_broadcasts(Arc::clone(&store), Arc::clone(&fleet));
+        upkeep.spawn(lasting(Task::BroadcastWatch, broadcasts.boxed()));
+        upkeep.spawn(lasting(Task::Gauges, upkeep::gauge_totals(Arc::clone(&store)).boxed()));
+        upkeep.spawn(lasting(Task::Minutes, upkeep::keep_minutes(Arc::clone(&store), joined.writer).boxed()));
+        let prune = upkeep::prune(Arc::clone(&store), config.store.retention, stop.clone());
+        upkeep.spawn(lasting(Task::Retention, prune.boxed()));
+        let watch = store_watch::keep(Arc::clone(&store), acceptor.clone(), causes.clone());
+        upkeep.spawn(lasting(Task::StoreWatch, watch.boxed()));
         let redrives = Arc::new(Notify::new());
         let runner = Runner {
             store: Arc::clone(&store),
@@ -184,8 +196,11 @@ impl Host {
             }),
             poke: Arc::clone(&redrives),
         };
-        upkeep.spawn(runner.run(stop.clone()));
-        upkeep.spawn(ports::own_topics(config.kafka.topics.clone(), producer.clone(), Arc::clone(&fleet)));
+        upkeep.spawn(lasting(Task::RedriveRunner, runner.run(stop.clone()).boxed()));
+        if config.kafka.topics.create {
+            let create = ports::own_topics(config.kafka.topics.clone(), producer.clone(), Arc::clone(&fleet));
+            upkeep.spawn(lasting(Task::OwnTopics, create.boxed()));
+        }
 
         let api = api::App {
             store: Arc::clone(&store),
@@ -202,7 +217,8 @@ impl Host {
             plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins }),
             log: Arc::new(ports::Records { log, producer: producer.clone() }),
             health: Arc::new(ports::Health {
-                store: Arc::clone(&store),
+                pulse: store_watch::Pulse::new(Arc::clone(&store)),
+                acceptor: acceptor.clone(),
                 store_up,
                 producer,
                 heard,
@@ -237,12 +253,16 @@ impl Host {
         self.fleet.apply(&self.config.bindings).await?;
         self.outboxes.apply(&self.config.outboxes);
         let stop = self.stop.clone();
-        let server = tokio::spawn(door::keep(listener, api::router(self.api.clone()), door::Bounds::USUAL, stop));
+        let door = door::keep(listener, api::router(self.api.clone()), door::Bounds::USUAL, stop.clone());
+        let server = supervise::spawn_until(Task::Api, stop, door);
         tracing::info!(%address, groups = self.fleet.bound().len(), "ready: http://{address}");
 
         let mut signals = Signals::listen()?;
         // Apart from the loop, which may be busy with a reload.
-        let mut lease = tokio::spawn(upkeep::keep_lease(Arc::clone(&self.store), self.joined.writer));
+        let mut lease =
+            supervise::spawn(Task::NodeLease, upkeep::keep_lease(Arc::clone(&self.store), self.joined.writer));
+        let fallen = supervise::fallen();
+        tokio::pin!(fallen);
         let mut changes = reload::Changes::of(&file.path);
         let mut again = false;
         let why = loop {
@@ -253,7 +273,8 @@ impl Host {
                         Asked::Reload => {}
                     },
                     () = changes.next() => {}
-                    why = &mut lease => break Some(told(why)),
+                    why = &mut lease => break Some(name_taken(why)),
+                    why = &mut fallen => break Some(why),
                 }
             }
             // A reload drains groups, and a stop does not wait for its end.
@@ -273,7 +294,8 @@ impl Host {
                         Asked::Stop => break Some(None),
                         Asked::Reload => again = true,
                     },
-                    why = &mut lease => break Some(Some(told(why))),
+                    why = &mut lease => break Some(Some(name_taken(why))),
+                    why = &mut fallen => break Some(Some(why)),
                 }
             };
             if let Some(why) = ended {
@@ -304,13 +326,16 @@ impl Host {
         self.upkeep.abort_all();
         match why {
             None => Ok(()),
-            Some(why) => anyhow::bail!("this node's name was taken by another process: {why}"),
+            Some(why) => anyhow::bail!("{why}"),
         }
     }
 }
 
-fn told(why: Result<String, tokio::task::JoinError>) -> String {
-    why.unwrap_or_else(|error| error.to_string())
+fn name_taken(why: Result<String, tokio::task::JoinError>) -> String {
+    match why {
+        Ok(why) => format!("this node's name was taken by another process: {why}"),
+        Err(error) => error.to_string(),
+    }
 }
 
 /// Opens the store, waiting for one that does not answer yet.

@@ -6,6 +6,7 @@
 //! - [`host::Host`] is the `courier` binary as a child process, spoken to only
 //!   through what users have: TOML, HTTP, signals.
 //! - [`kafka_client`] is any other program on the same Kafka.
+//! - [`proxy`] is an address that leads elsewhere after a fail-over.
 //! - [`ledger`] makes load and reconciles what became of it.
 //!
 //! Everything here panics with a whole sentence when the world is not as a
@@ -15,6 +16,7 @@ pub mod api;
 pub mod host;
 pub mod kafka_client;
 pub mod ledger;
+pub mod proxy;
 pub mod servers;
 pub mod shapes;
 pub mod turn;

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// The longest wait that a handler may ask for. A time centuries away is a
+/// mistake of its arithmetic, and would park the lane behind it for ever.
+pub const MAX_ASKED_WAIT: Duration = Duration::from_secs(7 * 86_400);
+
 /// A binding's schedule of attempts (`[binding.retry]`).
 ///
 /// The wait before attempt `n + 1` is `initial * multiplier^(n - 1)`, at most
@@ -47,11 +51,11 @@ impl RetryPolicy {
     /// The wait after `counted` attempts were used up (at least 1).
     ///
     /// `chance` is uniform in `[0, 1)`. `asked` is the wait that the handler
-    /// named; it replaces the schedule and is taken as it stands.
+    /// named; it replaces the schedule, up to [`MAX_ASKED_WAIT`].
     #[must_use]
     pub fn wait(&self, counted: u32, asked: Option<Duration>, chance: f64) -> Duration {
         if let Some(asked) = asked {
-            return asked;
+            return asked.min(MAX_ASKED_WAIT);
         }
         let steps = i32::try_from(counted.saturating_sub(1)).unwrap_or(i32::MAX);
         let base = self.initial.as_secs_f64() * self.multiplier.powi(steps);
@@ -82,6 +86,14 @@ mod tests {
         assert_eq!(policy.wait(1, None, 0.0), Duration::from_millis(800));
         assert_eq!(policy.wait(1, None, 0.5), Duration::from_secs(1));
         assert!(policy.wait(1, None, 0.999) < Duration::from_millis(1_200));
+    }
+
+    #[test]
+    fn a_wait_until_the_year_9999_is_cut_to_a_week() {
+        let centuries = Duration::from_secs(8_000 * 365 * 86_400);
+        assert_eq!(policy().wait(1, Some(centuries), 0.5), MAX_ASKED_WAIT);
+        assert_eq!(policy().wait(1, Some(Duration::MAX), 0.5), MAX_ASKED_WAIT);
+        assert_eq!(policy().wait(1, Some(MAX_ASKED_WAIT), 0.5), MAX_ASKED_WAIT);
     }
 
     #[test]

@@ -157,9 +157,13 @@ impl IntoResponse for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(why) => {
+            StoreError::Unavailable(why) | StoreError::StaleSession(why) => {
                 tracing::warn!(%why, "the store did not answer a request");
                 Self::unavailable("the store does not answer at the moment; the same request may succeed soon")
+            }
+            StoreError::Refused(why) => {
+                tracing::warn!(%why, "the store refused a request for a cause that lasts");
+                Self::unavailable("the store refuses to write until somebody mends it: /readyz and the log say why")
             }
             StoreError::CommitUnknown(why) => {
                 tracing::warn!(%why, "the answer to a commit was lost");
@@ -199,6 +203,8 @@ mod tests {
     fn what_the_store_says_becomes_the_status_a_client_can_act_on() {
         let status = |error: StoreError| Problem::from(error).status;
         assert_eq!(status(StoreError::Unavailable("x".into())), 503);
+        assert_eq!(status(StoreError::StaleSession("x".into())), 503);
+        assert_eq!(status(StoreError::Refused("x".into())), 503);
         assert_eq!(status(StoreError::CommitUnknown("x".into())), 503);
         assert_eq!(status(StoreError::Data("x".into())), 400);
         assert_eq!(status(StoreError::Conflict("x".into())), 409);

@@ -19,6 +19,7 @@ use wasmtime::EngineWeak;
 use super::Burned;
 use super::limits::{IDLE_TICKS, TICK};
 use crate::clock::{in_nanos, nanos};
+use crate::supervise::{self, Task};
 
 /// The thread that advances epochs, and what tells it whether to.
 pub(super) struct Ticker {
@@ -43,7 +44,7 @@ impl Ticker {
         });
         let thread = std::thread::Builder::new().name("wasm-ticker".into()).spawn({
             let shared = Arc::clone(&shared);
-            move || shared.tick(&engines)
+            move || supervise::thread(Task::EpochTicker, || shared.tick(&engines))
         })?;
         Ok(Self { shared, thread: Some(thread) })
     }

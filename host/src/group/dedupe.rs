@@ -22,6 +22,7 @@ use super::owner::Tools;
 use crate::kafka::partition::InHand;
 use crate::store::SharedStore;
 use crate::store::dedupe::MAX_IDS;
+use crate::supervise::{self, Task};
 
 /// How long to wait before the store is asked again.
 const LOOK_RETRY: Duration = Duration::from_millis(200);
@@ -58,7 +59,7 @@ impl Duplicates {
             window,
             address: Arc::clone(address),
         };
-        tokio::spawn(asking.run(turns));
+        supervise::spawn(Task::DuplicateLookup, asking.run(turns));
         Some(Self { decided: HashMap::new(), questions })
     }
 

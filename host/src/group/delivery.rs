@@ -5,8 +5,10 @@
 //! or the host goes away is handed back, and nobody counts it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use courier_core::message::{Kind, Message, Timestamp};
+use courier_core::retry::MAX_ASKED_WAIT;
 use courier_core::status::State;
 use courier_core::verdict::{DeadLetter, History, Outcome, Verdict, fingerprint, judge};
 
@@ -99,7 +101,7 @@ impl Work {
             counted,
             verdict: ended.verdict,
             fingerprint: failed.then(|| fingerprint(ended.verdict, ended.reason.as_deref().unwrap_or_default())),
-            reason: ended.reason,
+            reason: reason_with_bound(ended.reason, ended.after),
             version: Some(version.digest.as_str().into()),
             started_at: ended.started_at,
             finished_at: ended.finished_at,
@@ -137,7 +139,7 @@ impl Work {
         self.owner.tell(Mail::Concluded(Box::new(concluded)));
     }
 
-    fn judged(&self, bound: &Bound, verdict: Verdict, after: Option<std::time::Duration>, number: u32) -> Outcome {
+    fn judged(&self, bound: &Bound, verdict: Verdict, after: Option<Duration>, number: u32) -> Outcome {
         // Who asks for a delivery gives it a schedule of its own.
         let budget_from = self.in_hand.asked_at.unwrap_or(self.in_hand.received_at);
         let history = History { number, counted: self.counted, budget_from };
@@ -164,6 +166,19 @@ impl Work {
         };
         publish::dead_letter(&self.in_hand.record, &given_up, &topic)
     }
+}
+
+/// The handler's reason, and that its wait was cut where it asked for a longer
+/// one than a delivery may wait.
+fn reason_with_bound(reason: Option<String>, asked: Option<Duration>) -> Option<String> {
+    let Some(asked) = asked.filter(|asked| *asked > MAX_ASKED_WAIT) else { return reason };
+    let days = |wait: Duration| wait.as_secs() / 86_400;
+    let cut = format!(
+        "it asked to wait {} days; a handler may ask for {} days at most, which is how long it waits",
+        days(asked),
+        days(MAX_ASKED_WAIT)
+    );
+    Some(reason.map_or_else(|| cut.clone(), |reason| format!("{reason} ({cut})")))
 }
 
 /// Where the dead letters of a group go that names no topic of its own.
@@ -286,5 +301,21 @@ impl Concluded {
             Outcome::Again { state, .. } => state,
             Outcome::Held | Outcome::Failed { .. } => State::HandleFail,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_was_cut_is_told_in_the_reason() {
+        let told = reason_with_bound(Some("busy".to_owned()), Some(MAX_ASKED_WAIT * 2));
+        assert_eq!(
+            told.as_deref(),
+            Some("busy (it asked to wait 14 days; a handler may ask for 7 days at most, which is how long it waits)")
+        );
+        assert_eq!(reason_with_bound(Some("busy".to_owned()), Some(MAX_ASKED_WAIT)).as_deref(), Some("busy"));
+        assert_eq!(reason_with_bound(None, None), None);
     }
 }

@@ -34,7 +34,7 @@ pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, leash: Arc<Leash>, mu
                 && bound.rate.as_ref().is_none_or(|rate| rate.check().is_ok())
                 && let Some(next) = bound.turns.next_now()
             {
-                if next.owner.no_more.is_cancelled() { next.give_back() } else { batch.push(next) }
+                if next.owner.may_begin() { batch.push(next) } else { next.give_back() }
             }
         }
         run(&bound, &version, &leash, &mut sandbox, batch).await;
@@ -64,6 +64,11 @@ async fn permit(
             bound.keeper.give_probe_back();
         }
         if stopped.is_cancelled() {
+            work.give_back();
+            return None;
+        }
+        // The partition's owner runs it once the store takes its outcomes.
+        if !work.owner.may_begin() {
             work.give_back();
             return None;
         }

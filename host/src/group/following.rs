@@ -30,6 +30,7 @@ use super::owner;
 use super::{CONFIRM_RETRY, Node, STOP_WAIT, range, wakeups};
 use crate::kafka::partition::{Budget, TopicPartition};
 use crate::kafka::source::{Notice, Order, Source, Standing};
+use crate::supervise::{self, Task};
 
 /// How long a revoked partition may drain; the whole consumer stands still
 /// meanwhile.
@@ -279,7 +280,7 @@ impl Following {
     fn begin_claim(&mut self, place: TopicPartition, claim: impl Future<Output = Option<Ready>> + Send + 'static) {
         self.claims_begun += 1;
         let number = self.claims_begun;
-        let handle = self.ready.spawn(async move { (number, claim.await) });
+        let handle = self.ready.spawn(supervise::unbroken(Task::PartitionOwner, async move { (number, claim.await) }));
         if let Some((_, earlier)) = self.claiming.insert(place, (number, handle)) {
             earlier.abort();
         }

@@ -28,6 +28,7 @@ use crate::kafka::lookup::LogError;
 use crate::kafka::partition::{Budget, TopicPartition};
 use crate::kafka::source::{Notice, Order, Source};
 use crate::store::{Extent, Listen, StoreError};
+use crate::supervise::{self, Task};
 
 /// How often it is looked for companions and partitions that are not there yet.
 const LOOK: Duration = Duration::from_secs(1);
@@ -170,7 +171,8 @@ impl Listening {
             let place = TopicPartition { topic: topic.into(), partition, kind: Kind::Broadcast };
             if !self.owners.contains_key(&place) && self.claiming.insert(place.clone()) {
                 let claims = self.claims.clone();
-                self.ready.spawn(async move { claims.claim(place).await });
+                let claim = async move { claims.claim(place).await };
+                self.ready.spawn(supervise::unbroken(Task::PartitionOwner, claim));
             }
         }
         Ok(())

@@ -86,9 +86,18 @@ pub struct Address {
     pub no_more: CancellationToken,
     /// What runs is to be dropped.
     pub dropped: CancellationToken,
+    /// Whether the store refuses the partition's outcomes: nothing may begin
+    /// whose outcome could not be kept either.
+    pub refused: watch::Receiver<bool>,
 }
 
 impl Address {
+    /// Whether an attempt may begin.
+    #[must_use]
+    pub fn may_begin(&self) -> bool {
+        !self.no_more.is_cancelled() && !*self.refused.borrow()
+    }
+
     /// Tells the owner; one that has ended needs no telling.
     pub fn tell(&self, mail: Mail) {
         let _ = self.mail.send(mail);

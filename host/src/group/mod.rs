@@ -49,6 +49,7 @@ use self::owner::Tools;
 use self::restraint::{Member, Restraints};
 use crate::engine::{Brake, Engine, LogBudget, NodeCache, Sandbox, StateSource};
 use crate::store::WriterId;
+use crate::supervise::{self, Task};
 
 /// How long a stop of the host lets attempts finish.
 const STOP_WAIT: Duration = Duration::from_secs(5);
@@ -128,9 +129,10 @@ impl Group {
                     Arc::clone(&node.state),
                     Arc::clone(&leash) as Arc<dyn Brake>,
                 );
-                threads.spawn(dispatch::work(Arc::clone(bound), sandbox, leash, node.store_up.clone()));
+                let work = dispatch::work(Arc::clone(bound), sandbox, leash, node.store_up.clone());
+                threads.spawn(supervise::unbroken(Task::Worker, work));
             }
-            tokio::spawn(dispatch::keep_gate(Arc::clone(bound)));
+            supervise::spawn(Task::BindingGate, dispatch::keep_gate(Arc::clone(bound)));
         }
         let stop = CancellationToken::new();
         let asked: [Arc<Notify>; 2] = Default::default();
@@ -144,7 +146,10 @@ impl Group {
             stop.clone(),
             Arc::clone(&asked[0]),
         );
-        let tasks = [tokio::spawn(following), tokio::spawn(listening)];
+        let tasks = [
+            supervise::spawn_until(Task::EventConsumer, stop.clone(), following),
+            supervise::spawn_until(Task::BroadcastConsumer, stop.clone(), listening),
+        ];
         Ok(Self { name, bindings, stop, asked, tasks, threads: Some(threads), member })
     }
 

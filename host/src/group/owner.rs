@@ -35,6 +35,7 @@ use crate::kafka::lookup::Log;
 use crate::kafka::partition::{Fed, InHand, TopicPartition};
 use crate::kafka::source::Order;
 use crate::store::{Claimed, OpenRow, Part, SharedStore};
+use crate::supervise::{self, Task};
 
 /// How long a quiet partition waits until it writes a position that only
 /// moved over records which are not for its binding.
@@ -93,12 +94,14 @@ pub fn start(
         open: claimed.open.iter().map(|row| rule.open(row)).collect(),
     };
     let bounds = Bounds { max_gap: bound.binding.max_gap as usize, ..Bounds::default() };
+    let refused = watch::Sender::new(false);
     let address = Arc::new(Address {
         place: place.clone(),
         position: claimed.position,
         mail,
         no_more: CancellationToken::new(),
         dropped: CancellationToken::new(),
+        refused: refused.subscribe(),
     });
     let owner = Owner {
         machine: Machine::new(bounds, claim),
@@ -114,6 +117,7 @@ pub fn start(
         durable,
         expected,
         full,
+        refused,
         busy,
         actions: Vec::new(),
         seen_asks: HashMap::new(),
@@ -121,7 +125,7 @@ pub fn start(
         tail: Tail::default(),
         sweeper: Sweeper::default(),
     };
-    tokio::spawn(owner.run(feed, inbox));
+    supervise::spawn(Task::PartitionOwner, owner.run(feed, inbox));
     handle
 }
 
@@ -139,6 +143,8 @@ struct Owner {
     durable: Arc<AtomicI64>,
     expected: Arc<AtomicI64>,
     full: watch::Sender<bool>,
+    /// Whether the store refuses what is being written.
+    refused: watch::Sender<bool>,
     busy: Arc<AtomicBool>,
     actions: Vec<Action<Box<Concluded>>>,
     /// What is known of messages handled before; none where they may be again.
@@ -156,6 +162,7 @@ struct Owner {
 impl Owner {
     async fn run(mut self, mut feed: mpsc::UnboundedReceiver<Fed>, mut inbox: mpsc::UnboundedReceiver<Mail>) {
         let mut gate = self.bound.keeper.watch();
+        let mut refused = self.refused.subscribe();
         let mut deadline = None;
         let mut fed = true;
         self.gate_moved(&gate.borrow_and_update().clone());
@@ -174,6 +181,14 @@ impl Owner {
             tokio::select! {
                 biased;
                 answer = answered(&mut self.answer) => self.answered(answer),
+                // Before what workers give back for it: that would be
+                // dispatched again.
+                changed = refused.changed() => {
+                    if changed.is_ok() {
+                        let now = gate.borrow().clone();
+                        self.gate_moved(&now);
+                    }
+                }
                 mail = inbox.recv() => {
                     // This task holds a sender, so the inbox never closes.
                     let mut next = mail;
@@ -321,7 +336,8 @@ impl Owner {
     }
 
     fn gate_moved(&mut self, gate: &BindingGate) {
-        let gate = if gate.lets_in() { Gate::Open } else { Gate::Closed };
+        let lets_in = gate.lets_in() && !*self.refused.borrow();
+        let gate = if lets_in { Gate::Open } else { Gate::Closed };
         self.step(Event::Gate(gate));
     }
 
@@ -427,7 +443,8 @@ impl Owner {
         outcome::count(&part);
         let (answer, answered) = oneshot::channel();
         self.answer = Some((answered, batch));
-        self.tools.settler.settle(Request { part, answer }).await;
+        let refused = self.refused.clone();
+        self.tools.settler.settle(Request { part, answer, refused }).await;
     }
 
     /// Reads records of open deliveries, from the store or, where it keeps
@@ -436,7 +453,7 @@ impl Owner {
     fn load(&self, wanted: Vec<(Offset, u32, u32)>) {
         let loader =
             Loader { tools: self.tools.clone(), address: Arc::clone(&self.address), room: Arc::clone(&self.room) };
-        tokio::spawn(loader.load(wanted));
+        supervise::spawn(Task::PartitionOwner, loader.load(wanted));
     }
 
     fn end(self, why: Release) {

@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use courier_core::verdict::Verdict;
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::binding::Plugin;
 use super::dispatch::no_active_version;
 use crate::config::PluginRef;
 use crate::engine::{Engine, PrepareError, Prepared};
 use crate::store::{SharedStore, StoreError, WriterId};
+use crate::supervise::{self, Task};
 
 /// How often the store is asked what is active; an activation anywhere takes
 /// effect everywhere within this and the time to compile.
@@ -55,7 +57,8 @@ impl Plugins {
     pub fn start(store: SharedStore, engine: Engine, writer: WriterId) -> Arc<Self> {
         let plugins =
             Arc::new(Self { store, engine, writer, wake: Notify::new(), state: Mutex::new(State::default()) });
-        tokio::spawn(Arc::clone(&plugins).follow());
+        let never = CancellationToken::new();
+        supervise::spawn_until(Task::PluginActivations, never, Arc::clone(&plugins).follow());
         plugins
     }
 

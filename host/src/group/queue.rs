@@ -5,12 +5,16 @@
 //! small enough that a group with few outcomes never waits long for those of
 //! groups that have many: a large batch is cut into pieces, which go one after
 //! another and let others pass between them.
+//!
+//! A batch that the store refuses for a cause that lasts keeps its place as the
+//! partition's next one, and is tried again ever more rarely. Its owner starts
+//! no handler meanwhile ([`Request::refused`]): the outcomes could not be kept.
 
 use std::time::{Duration, Instant};
 
 use courier_core::message::Offset;
 use courier_core::partition::Answer;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::store::{OutcomeRow, Part};
 
@@ -24,6 +28,15 @@ const SHARED: usize = 500;
 /// How long after two groups wrote one after the other it counts as several.
 const LATELY: Duration = Duration::from_secs(1);
 
+/// How long a batch that was refused waits until it is tried again; doubles
+/// with each refusal, up to the longest.
+const REFUSED_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// How long to wait after something was refused this many times in a row.
+pub fn refused_wait(times: u32) -> Duration {
+    REFUSED_WAIT.0.saturating_mul(1 << times.saturating_sub(1).min(8)).min(REFUSED_WAIT.1)
+}
+
 /// A batch on its way to the store.
 #[derive(Debug)]
 pub struct Request {
@@ -31,6 +44,29 @@ pub struct Request {
     pub part: Part,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Answer>,
+    /// Whether the store refuses to write it, for a cause that lasts.
+    pub refused: watch::Sender<bool>,
+}
+
+/// What becomes of a batch that waits after a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It is written again: the store may have been mended.
+    Again,
+    /// Its owner starts anew from what is stored, after this time: what it
+    /// believes differs.
+    FenceAfter(Duration),
+}
+
+/// Why a part was not written.
+#[derive(Debug)]
+pub struct NotWritten {
+    /// Which of the transaction's parts.
+    pub at: usize,
+    /// What of it is not written.
+    pub left: Vec<OutcomeRow>,
+    /// What happens next.
+    pub then: Then,
 }
 
 /// A batch of which something is not written yet.
@@ -38,9 +74,31 @@ pub struct Waiting {
     request: Request,
     /// [`OutcomeRow::weight`] of all its outcomes.
     weight: usize,
+    /// How long it waited after the last refusal, if there was one.
+    refused_for: Option<Duration>,
+}
+
+/// A batch that was refused.
+struct Refused {
+    waiting: Waiting,
+    due: Instant,
+    then: Then,
 }
 
 impl Waiting {
+    /// Puts back what of a piece was not written, in front of the rest.
+    fn put_back(&mut self, mut piece: Vec<OutcomeRow>) {
+        let part = &mut self.request.part;
+        piece.append(&mut part.outcomes);
+        part.outcomes = piece;
+        self.weight = part.outcomes.iter().map(OutcomeRow::weight).sum();
+    }
+
+    /// Whether nobody wants to know what becomes of it.
+    fn is_orphan(&self) -> bool {
+        self.request.answer.is_closed()
+    }
+
     fn is_written(&self) -> bool {
         self.request.part.outcomes.is_empty()
     }
@@ -73,6 +131,8 @@ pub struct Queue {
     /// was cut behind the others. No more than there are owners: each has one
     /// batch under way at most.
     waiting: Vec<Waiting>,
+    /// What was refused and is not due yet.
+    refused: Vec<Refused>,
     /// The group that came last, and when.
     last: Option<(String, Instant)>,
     /// Until when several groups count as writing.
@@ -83,6 +143,30 @@ impl Queue {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// When the next one that was refused is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.refused.iter().map(|one| one.due).min()
+    }
+
+    /// Lets those wait again that were refused and are due, or answers them.
+    /// One whose owner is gone is dropped with it; answers how many outcomes
+    /// nobody writes any more.
+    pub fn take_due(&mut self, now: Instant) -> usize {
+        let mut dropped = 0;
+        let due: Vec<Refused> = self.refused.extract_if(.., |one| one.due <= now || one.waiting.is_orphan()).collect();
+        for Refused { waiting, then, .. } in due {
+            if then == Then::Again && !waiting.is_orphan() {
+                self.waiting.push(waiting);
+                continue;
+            }
+            let Request { part, answer, refused } = waiting.request;
+            dropped += part.outcomes.len();
+            refused.send_replace(false);
+            let _ = answer.send(Answer::Fenced);
+        }
+        dropped
     }
 
     /// Whether as much waits as one transaction takes.
@@ -105,7 +189,7 @@ impl Queue {
             }
         }
         let weight = part.outcomes.iter().map(OutcomeRow::weight).sum();
-        self.waiting.push(Waiting { request, weight });
+        self.waiting.push(Waiting { request, weight, refused_for: None });
     }
 
     /// What the next transaction may take.
@@ -132,21 +216,48 @@ impl Queue {
 
     /// Answers the batches that are written, and those that were `stale`. What
     /// is left of one waits behind the others; what is left of a stale one is
-    /// not tried any more, and how many outcomes that are is returned.
-    pub fn written(&mut self, under_way: Vec<Waiting>, stale: &[usize]) -> usize {
+    /// not tried any more, and how many outcomes that are is returned. What was
+    /// `refused` waits.
+    pub fn written(
+        &mut self,
+        under_way: Vec<Waiting>,
+        stale: &[usize],
+        mut refused: Vec<NotWritten>,
+        now: Instant,
+    ) -> usize {
         let mut dropped = 0;
-        for (at, waiting) in under_way.into_iter().enumerate() {
+        for (at, mut waiting) in under_way.into_iter().enumerate() {
+            if let Some(found) = refused.iter().position(|one| one.at == at) {
+                let NotWritten { left, then, .. } = refused.swap_remove(found);
+                self.refuse(waiting, left, then, now);
+                continue;
+            }
+            if waiting.refused_for.take().is_some() {
+                waiting.request.refused.send_replace(false);
+            }
             let is_stale = stale.contains(&at);
             if !is_stale && !waiting.is_written() {
                 self.waiting.push(waiting);
                 continue;
             }
-            let Request { part, answer } = waiting.request;
+            let Request { part, answer, .. } = waiting.request;
             dropped += part.outcomes.len();
             // An owner that is gone was dropped with everything it decided.
             let _ = answer.send(if is_stale { Answer::Fenced } else { Answer::Written });
         }
         dropped
+    }
+
+    fn refuse(&mut self, mut waiting: Waiting, left: Vec<OutcomeRow>, then: Then, now: Instant) {
+        waiting.put_back(left);
+        let wait = match (then, waiting.refused_for) {
+            (Then::FenceAfter(wait), _) => wait,
+            (Then::Again, Some(wait)) => (wait * 2).min(REFUSED_WAIT.1),
+            (Then::Again, None) => REFUSED_WAIT.0,
+        };
+        waiting.refused_for = Some(wait);
+        waiting.request.refused.send_replace(true);
+        self.refused.push(Refused { waiting, due: now + wait, then });
     }
 }
 
@@ -237,7 +348,7 @@ mod tests {
             outcomes: offsets.map(outcome).collect(),
         };
         let (answer, answered) = oneshot::channel();
-        (Request { part, answer }, answered)
+        (Request { part, answer, refused: watch::Sender::new(false) }, answered)
     }
 
     /// What a transaction holds: groups, offsets, and where positions move to.
@@ -264,7 +375,7 @@ mod tests {
         let (parts, under_way) = queue.next_transaction(now);
         let first = SHARED as i64 - 1;
         assert_eq!(told(&parts), [("large", 0..first, 0), ("small", 0..1, 1)], "the position waits for the last piece");
-        queue.written(under_way, &[]);
+        queue.written(under_way, &[], Vec::new(), now);
         assert_eq!(of_small.try_recv(), Ok(Answer::Written));
         assert!(of_large.try_recv().is_err(), "it is not written yet");
         // What is left goes with a piece of what came meanwhile.
@@ -273,11 +384,11 @@ mod tests {
         let (parts, under_way) = queue.next_transaction(now);
         let cut = SHARED as i64 - (LARGE - first);
         assert_eq!(told(&parts), [("large", first..LARGE, LARGE), ("third", 0..cut, 0)]);
-        queue.written(under_way, &[]);
+        queue.written(under_way, &[], Vec::new(), now);
         assert_eq!(of_large.try_recv(), Ok(Answer::Written));
         let (parts, under_way) = queue.next_transaction(now);
         assert_eq!(told(&parts), [("third", cut..SHARED as i64, SHARED as i64)]);
-        queue.written(under_way, &[]);
+        queue.written(under_way, &[], Vec::new(), now);
         assert_eq!(of_third.try_recv(), Ok(Answer::Written));
         assert!(queue.is_empty() && !queue.is_full(now));
     }
@@ -303,9 +414,64 @@ mod tests {
         let (large, mut of_large) = request("large", 0..2 * ALONE as i64);
         queue.push(large, now);
         let (_, under_way) = queue.next_transaction(now);
-        assert_eq!(queue.written(under_way, &[0]), ALONE, "so many are left and were never tried");
+        assert_eq!(queue.written(under_way, &[0], Vec::new(), now), ALONE, "so many are left and were never tried");
         assert_eq!(of_large.try_recv(), Ok(Answer::Fenced));
         assert!(queue.is_empty(), "nothing more is written of it");
+    }
+
+    #[test]
+    fn a_refused_batch_keeps_its_place_and_is_tried_ever_more_rarely() {
+        let (mut queue, mut now) = (Queue::default(), Instant::now());
+        let (large, mut of_large) = request("large", 0..LARGE);
+        let mut refused = large.refused.subscribe();
+        queue.push(large, now);
+        queue.push(request("small", 0..1).0, now);
+        let (mut parts, under_way) = queue.next_transaction(now);
+        // Of its first piece the first outcome was written before the refusal.
+        let left = parts.swap_remove(0).outcomes.split_off(1);
+        queue.written(under_way, &[], vec![NotWritten { at: 0, left, then: Then::Again }], now);
+        assert!(*refused.borrow_and_update() && queue.is_empty(), "nothing else of its partition goes");
+        for expected in [1, 2, 4, 8, 16, 30, 30] {
+            let wait = Duration::from_secs(expected);
+            assert_eq!(queue.next_due(), Some(now + wait));
+            assert_eq!(queue.take_due(now + wait / 2), 0);
+            assert!(queue.is_empty());
+            now += wait;
+            queue.take_due(now);
+            let (mut parts, under_way) = queue.next_transaction(now);
+            assert_eq!(parts[0].outcomes[0].offset, Offset(1), "in its order");
+            let left = std::mem::take(&mut parts[0].outcomes);
+            queue.written(under_way, &[], vec![NotWritten { at: 0, left, then: Then::Again }], now);
+        }
+        now += REFUSED_WAIT.1;
+        queue.take_due(now);
+        while !queue.is_empty() {
+            let (_, under_way) = queue.next_transaction(now);
+            queue.written(under_way, &[], Vec::new(), now);
+        }
+        assert_eq!(of_large.try_recv(), Ok(Answer::Written), "once the store is mended all of it is written");
+        assert!(!*refused.borrow());
+    }
+
+    #[test]
+    fn what_does_not_fit_the_store_starts_anew_later_and_what_nobody_waits_for_is_dropped() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (fault, mut of_fault) = request("fault", 0..2);
+        queue.push(fault, now);
+        let (mut parts, under_way) = queue.next_transaction(now);
+        let left = std::mem::take(&mut parts[0].outcomes);
+        queue.written(under_way, &[], vec![NotWritten { at: 0, left, then: Then::FenceAfter(REFUSED_WAIT.0) }], now);
+        assert!(of_fault.try_recv().is_err(), "its owner would only run its handlers again");
+        assert_eq!(queue.take_due(now + REFUSED_WAIT.0), 2);
+        assert_eq!(of_fault.try_recv(), Ok(Answer::Fenced));
+        let (gone, of_gone) = request("gone", 0..3);
+        queue.push(gone, now);
+        let (mut parts, under_way) = queue.next_transaction(now);
+        let left = std::mem::take(&mut parts[0].outcomes);
+        queue.written(under_way, &[], vec![NotWritten { at: 0, left, then: Then::Again }], now);
+        drop(of_gone);
+        assert_eq!(queue.take_due(now), 3);
+        assert_eq!(queue.next_due(), None);
     }
 
     #[test]

@@ -10,7 +10,16 @@
 //! A store that hangs says nothing at all. So a settle that takes long counts
 //! as away until it is answered, and a writer with nothing to write feels the
 //! store's pulse.
+//!
+//! A store that refuses a part for a cause that lasts (a permission, a full
+//! disk) refuses it again a moment later. Its owner must neither drop what was
+//! decided nor run handlers again for it: the part waits in the queue, ever
+//! longer, and its partition with it.
+//!
+//! A store that knows of fewer settles than it had answered has lost them, and
+//! with them what owners and caches here believe: the host ends.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,8 +28,10 @@ use courier_core::status::State;
 use courier_core::verdict::Verdict;
 use tokio::sync::{mpsc, watch};
 
-use super::queue::{Queue, Request};
-use crate::store::{Becomes, OutcomeRow, Part, SharedStore, StoreError, WriterId};
+use super::queue::{NotWritten, Queue, Request, Then, refused_wait};
+use crate::causes::{Cause, Causes, Subject};
+use crate::store::{Becomes, OutcomeRow, Part, PositionId, SharedStore, StoreError, WriterId};
+use crate::supervise::{self, Task};
 
 /// Time between the beginnings of two transactions while less waits than one
 /// takes. One costs several changes of threads and a sync of the disk,
@@ -34,6 +45,9 @@ const INBOX: usize = 4_096;
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How long the store may take before no more handlers start.
 const SLOW: Duration = Duration::from_secs(2);
+/// How long a partition whose outcomes did not fit the store is remembered:
+/// when it happens again within it, its owner starts anew later.
+const FAULT_WINDOW: Duration = Duration::from_secs(60);
 /// How often an idle writer asks whether the store is there.
 const PULSE: Duration = Duration::from_secs(1);
 
@@ -55,14 +69,25 @@ impl Settler {
         store: SharedStore,
         writer: WriterId,
         up: watch::Sender<bool>,
+        causes: Causes,
         wake_relay: impl Fn() + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let (inbox, requests) = mpsc::channel(INBOX);
-        let task = Writer { store, writer, sequence: 0, begun: None, up, wake_relay: Box::new(wake_relay) };
+        let task = Writer {
+            store,
+            writer,
+            sequence: 0,
+            begun: None,
+            faults: HashMap::new(),
+            refused: HashSet::new(),
+            causes,
+            up,
+            wake_relay: Box::new(wake_relay),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("settle".into()).spawn(move || {
             let _alive = Indispensable;
-            runtime.block_on(task.run(requests));
+            runtime.block_on(supervise::unbroken(Task::Settler, task.run(requests)));
         })?;
         Ok(Self { inbox })
     }
@@ -96,6 +121,12 @@ struct Writer {
     sequence: i64,
     /// When the newest transaction began.
     begun: Option<Instant>,
+    /// Positions whose outcomes did not fit the store, with how often in a row
+    /// and when last.
+    faults: HashMap<PositionId, (u32, Instant)>,
+    /// Positions whose outcomes the store refuses.
+    refused: HashSet<PositionId>,
+    causes: Causes,
     up: watch::Sender<bool>,
     wake_relay: Box<dyn Fn() + Send + Sync>,
 }
@@ -104,22 +135,23 @@ impl Writer {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut queue = Queue::default();
         loop {
+            count_stale(queue.take_due(Instant::now()));
             if queue.is_empty() {
-                let Some(first) = self.next(&mut requests).await else { return };
-                queue.push(first, Instant::now());
+                match self.next(&mut requests, queue.next_due()).await {
+                    Next::Request(first) => queue.push(first, Instant::now()),
+                    Next::Due => continue,
+                    Next::End => return,
+                }
             }
             self.gather(&mut queue, &mut requests).await;
             let (parts, under_way) = queue.next_transaction(Instant::now());
             let begun = *self.begun.insert(Instant::now());
-            let stale = self.write(&parts).await;
+            let Written { stale, refused } = self.write(&parts).await;
             metrics::histogram!("courier_settle_seconds").record(begun.elapsed().as_secs_f64());
             if parts.iter().any(|part| part.outcomes.iter().any(|row| !row.outbound.is_empty())) {
                 (self.wake_relay)();
             }
-            let dropped = queue.written(under_way, &stale);
-            if dropped > 0 {
-                count_stale(dropped);
-            }
+            count_stale(queue.written(under_way, &stale, refused, Instant::now()));
         }
     }
 
@@ -141,11 +173,16 @@ impl Writer {
         }
     }
 
-    /// The next request; while there is none the store's pulse is felt.
-    async fn next(&self, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
+    /// The next request, unless what was refused is `due` before it; while
+    /// there is none the store's pulse is felt.
+    async fn next(&self, requests: &mut mpsc::Receiver<Request>, due: Option<Instant>) -> Next {
         loop {
-            match tokio::time::timeout(PULSE, requests.recv()).await {
-                Ok(request) => return request,
+            let pulse = Instant::now() + PULSE;
+            let until = due.map_or(pulse, |due| due.min(pulse));
+            match tokio::time::timeout_at(until.into(), requests.recv()).await {
+                Ok(Some(request)) => return Next::Request(request),
+                Ok(None) => return Next::End,
+                Err(_) if due.is_some_and(|due| due <= Instant::now()) => return Next::Due,
                 Err(_) => match tokio::time::timeout(SLOW, self.store.ping()).await {
                     Ok(Ok(_)) => self.came_up(),
                     Ok(Err(error)) => self.went_away(&error),
@@ -155,43 +192,80 @@ impl Writer {
         }
     }
 
-    /// Writes `parts` and answers which of them a newer owner made stale.
-    async fn write(&mut self, parts: &[Part]) -> Vec<usize> {
+    /// Writes `parts` as far as the store takes them.
+    async fn write(&mut self, parts: &[Part]) -> Written {
         let refused = match self.attempt(parts).await {
-            Ok(stale) => return stale,
+            Ok(stale) => return Written { stale, refused: Vec::new() },
             Err(refused) => refused,
         };
-        tracing::warn!(%refused, "the store refuses a batch; looking for the part at fault");
-        let mut stale = Vec::new();
+        tracing::debug!(%refused, "the store refuses a batch; looking for the part at fault");
+        let mut written = Written::default();
         for (at, part) in parts.iter().enumerate() {
-            let is_stale = match self.attempt(std::slice::from_ref(part)).await {
-                Ok(found) => !found.is_empty(),
-                Err(Refused::Data(_)) => self.bisect(part).await,
-                Err(Refused::Fault(fault)) => {
+            // A transaction of one part was just refused.
+            let alone =
+                if parts.len() == 1 { Err(refused.clone()) } else { self.attempt(std::slice::from_ref(part)).await };
+            let (refused, left) = match alone {
+                Ok(found) => {
+                    written.stale.extend(found.first().map(|_| at));
+                    continue;
+                }
+                Err(Refused::Data(_)) => match self.bisect(part).await {
+                    Ok(is_stale) => {
+                        written.stale.extend(is_stale.then_some(at));
+                        continue;
+                    }
+                    Err(refused) => refused,
+                },
+                Err(refused) => (refused, part.outcomes.clone()),
+            };
+            metrics::counter!("courier_refused_settles_total", "group" => part.group.clone()).increment(1);
+            match refused {
+                Refused::Fault(fault) => {
                     // What this owner believes and what is stored differ, and
                     // repeating it would never end. Its owner starts anew from
-                    // what is stored, as one that was fenced does.
-                    tracing::error!(
-                        group = part.group,
-                        topic = part.topic,
-                        partition = part.partition,
-                        fault,
-                        "a settle does not fit the store"
-                    );
-                    true
+                    // what is stored, as one that was fenced does; when that
+                    // does not help, it does so ever more rarely.
+                    let place = format!("{}:{}", part.topic, part.partition);
+                    tracing::error!(group = part.group, %place, fault, "a settle does not fit the store");
+                    match self.fault(part.position) {
+                        0 => written.stale.push(at),
+                        times => {
+                            let then = Then::FenceAfter(refused_wait(times));
+                            written.refused.push(NotWritten { at, left, then });
+                        }
+                    }
                 }
-            };
-            if is_stale {
-                stale.push(at);
+                Refused::Data(why) | Refused::Lasting(why) => {
+                    let why = format!(
+                        "the store refuses the outcomes of a partition, so that no handler starts there until it takes \
+                         them: {why}"
+                    );
+                    let cause = Cause::new("store-refuses", why).with("outcomes", left.len()).at_once();
+                    self.causes.report(subject(part), cause);
+                    self.refused.insert(part.position);
+                    written.refused.push(NotWritten { at, left, then: Then::Again });
+                }
             }
         }
-        stale
+        written
+    }
+
+    /// Notes that a position's outcomes did not fit the store; answers how often
+    /// that happened before, in a row.
+    fn fault(&mut self, position: PositionId) -> u32 {
+        let now = Instant::now();
+        self.faults.retain(|_, (_, last)| now.duration_since(*last) < FAULT_WINDOW);
+        let (times, last) = self.faults.entry(position).or_insert((0, now));
+        let before = *times;
+        (*times, *last) = (before.saturating_add(1), now);
+        before
     }
 
     /// Writes a part in halves until the outcome that the store refuses stands
     /// alone; that one settles as HANDLE_FAIL, and all others as decided.
-    /// Answers whether the part is stale.
-    async fn bisect(&mut self, part: &Part) -> bool {
+    /// Answers whether the part is stale, or why the store does not take it
+    /// and what of it is not written.
+    async fn bisect(&mut self, part: &Part) -> Result<bool, (Refused, Vec<OutcomeRow>)> {
         let mut work = vec![part.outcomes.clone()];
         while let Some(outcomes) = work.pop() {
             // The position moves with the last outcome only: until then some
@@ -199,11 +273,14 @@ impl Writer {
             let next = if work.is_empty() { part.next } else { Offset(0) };
             let piece = Part { outcomes, next, ..part.clone() };
             match self.attempt(std::slice::from_ref(&piece)).await {
-                Ok(stale) if !stale.is_empty() => return true,
+                Ok(stale) if !stale.is_empty() => return Ok(true),
                 Ok(_) => {}
-                Err(Refused::Fault(fault)) => {
-                    tracing::error!(group = part.group, fault, "a settle does not fit the store");
-                    return true;
+                Err(refused @ (Refused::Fault(_) | Refused::Lasting(_))) => {
+                    let mut left = piece.outcomes;
+                    while let Some(next) = work.pop() {
+                        left.extend(next);
+                    }
+                    return Err((refused, left));
                 }
                 Err(Refused::Data(_)) if piece.outcomes.len() > 1 => {
                     let mut first = piece.outcomes;
@@ -220,7 +297,7 @@ impl Writer {
                 }
             }
         }
-        false
+        Ok(false)
     }
 
     /// One settle, repeated until the store has it or refuses its data.
@@ -228,10 +305,11 @@ impl Writer {
         let mut wait = RETRY_WAIT.0;
         loop {
             let settled = self.watching(self.store.settle(self.writer, self.sequence + 1, parts));
-            let error = match settled.await {
+            let refused = match settled.await {
                 Ok(settled) => {
                     self.sequence += 1;
                     self.came_up();
+                    self.took(parts);
                     for at in &settled.stale {
                         let part = &parts[*at];
                         count_stale(part.outcomes.len().max(1));
@@ -245,26 +323,59 @@ impl Writer {
                     }
                     return Ok(settled.stale);
                 }
-                Err(StoreError::Data(why)) => return Err(Refused::Data(why)),
-                Err(error) => error,
+                Err(StoreError::Data(why)) => Some(Refused::Data(why)),
+                Err(StoreError::Refused(why)) => Some(Refused::Lasting(why)),
+                Err(error) if error.is_transient() => {
+                    self.went_away(&error);
+                    None
+                }
+                Err(error) => Some(Refused::Fault(error.to_string())),
             };
-            let is_fault = !error.is_transient();
-            if !is_fault {
-                self.went_away(&error);
+            if refused.is_none() {
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(RETRY_WAIT.1);
             }
-            // The answer may have been lost and not the commit. What was
-            // written under this sequence must not be written twice.
-            if let Ok(sequence) = self.watching(self.store.sequence(self.writer)).await
-                && sequence > self.sequence
-            {
-                self.sequence = sequence;
-                self.came_up();
-                return Ok(self.not_ours(parts).await);
+            // The answer may have been lost and not the commit, also that of an
+            // earlier turn of this loop. What was written under this sequence
+            // must not be written twice.
+            match self.watching(self.store.sequence(self.writer)).await {
+                Ok(sequence) if sequence > self.sequence => {
+                    self.sequence = sequence;
+                    self.came_up();
+                    return Ok(self.not_ours(parts).await);
+                }
+                Ok(sequence) if sequence < self.sequence => {
+                    let why = format!(
+                        "the store has lost what it had stored: it stands at settle {sequence}, and this host at {}, as \
+                         after a fail-over to a server that lagged behind; a new start goes on from what is there",
+                        self.sequence
+                    );
+                    supervise::give_up(Task::Settler, &why);
+                    return Err(Refused::Lasting(why));
+                }
+                Err(error) if error.is_transient() => {
+                    self.went_away(&error);
+                    if refused.is_some() {
+                        tokio::time::sleep(wait).await;
+                    }
+                }
+                Ok(_) | Err(_) => {
+                    if let Some(refused) = refused {
+                        return Err(refused);
+                    }
+                }
             }
-            if is_fault {
-                return Err(Refused::Fault(error.to_string()));
+        }
+    }
+
+    /// What stood still for a refusal of the store goes on.
+    fn took(&mut self, parts: &[Part]) {
+        if self.refused.is_empty() {
+            return;
+        }
+        for part in parts {
+            if self.refused.remove(&part.position) {
+                self.causes.clear_code(&subject(part), "store-refuses");
             }
         }
     }
@@ -308,12 +419,39 @@ impl Writer {
     }
 }
 
+/// What stands still when a part is refused.
+fn subject(part: &Part) -> Subject {
+    Subject::Partition { group: part.group.clone(), topic: part.topic.clone(), partition: part.partition }
+}
+
 fn count_stale(outcomes: usize) {
+    if outcomes == 0 {
+        return;
+    }
     metrics::counter!("courier_stale_writes_total").increment(outcomes as u64);
 }
 
+/// What came of a transaction.
+#[derive(Default)]
+struct Written {
+    /// The parts that a newer owner made stale.
+    stale: Vec<usize>,
+    /// The parts of which something is not written.
+    refused: Vec<NotWritten>,
+}
+
+/// What the writer does next.
+enum Next {
+    /// It takes this in.
+    Request(Request),
+    /// It tries what was refused.
+    Due,
+    /// It ends: nobody asks any more.
+    End,
+}
+
 /// Why the store will not take some parts, however often it is asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 enum Refused {
     /// A value in them.
     #[error("{0}")]
@@ -321,6 +459,9 @@ enum Refused {
     /// They do not fit what is stored.
     #[error("{0}")]
     Fault(String),
+    /// Something that a person has to mend.
+    #[error("{0}")]
+    Lasting(String),
 }
 
 /// The outcome that stands in for one that the store refuses.

@@ -15,6 +15,7 @@ use courier_core::message::{Offset, Timestamp};
 
 use super::mail::{Address, Mail};
 use crate::store::{OpenRow, SharedStore};
+use crate::supervise::{self, Task};
 
 /// How long an owner waits between two visits, and by how much owners are kept
 /// apart.
@@ -43,7 +44,7 @@ impl Sweeper {
     /// Reads the rows of the next visit, which come as mail.
     pub fn visit(&self, store: SharedStore, address: Arc<Address>) {
         let after = self.after.unwrap_or(Offset(-1));
-        tokio::spawn(async move {
+        supervise::spawn(Task::PartitionOwner, async move {
             match store.open_page(address.position, after, PAGE).await {
                 Ok(rows) => address.tell(Mail::Visited(rows)),
                 Err(error) => tracing::debug!(%error, place = %address.place, "cannot look for forgotten deliveries"),

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::mail::{Address, Mail};
 use crate::kafka::lookup::Log;
+use crate::supervise::{self, Task};
 
 /// How long no record may come before the log is asked: on a busy topic the
 /// client reads to the end many times a second.
@@ -43,7 +44,7 @@ impl Tail {
     /// since: the client will tell of the end again.
     pub fn look(&mut self, log: &Log, owner: &Arc<Address>, next: Offset) {
         if self.due.take().is_some_and(|(_, expected)| expected == next) {
-            tokio::spawn(ask(log.clone(), Arc::clone(owner), next));
+            supervise::spawn(Task::PartitionOwner, ask(log.clone(), Arc::clone(owner), next));
         }
     }
 }

@@ -39,6 +39,7 @@ use super::log;
 use super::record::Record;
 use super::topic_id::TopicIds;
 use super::topics::{KnownTopic, TopicError, Topics};
+use crate::supervise::{self, Task};
 
 /// A record that Kafka has not taken after this long is given back, so that
 /// the relay keeps it durably instead of this process's memory.
@@ -149,12 +150,12 @@ impl Producer {
         // A thread of its own, since librdkafka's questions block.
         std::thread::Builder::new()
             .name("kafka-health".to_owned())
-            .spawn(move || cluster::keep_watch(&watched))
+            .spawn(move || supervise::thread(Task::ProducerWatch, || cluster::keep_watch(&watched)))
             .map_err(|error| KafkaError::ClientCreation(format!("cannot start a thread: {error}")))?;
         let released = Arc::downgrade(&inner);
         std::thread::Builder::new()
             .name("kafka-windows".to_owned())
-            .spawn(move || windows::keep_releasing(&released, &rings))
+            .spawn(move || supervise::thread(Task::ProducerWindows, || windows::keep_releasing(&released, &rings)))
             .map_err(|error| KafkaError::ClientCreation(format!("cannot start a thread: {error}")))?;
         Ok(Self { inner })
     }

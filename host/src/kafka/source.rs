@@ -31,6 +31,7 @@ use self::feeds::Feeds;
 use super::health::is_suspicious;
 use super::partition::{Budget, Feed, TopicPartition};
 use crate::clock::now;
+use crate::supervise::{self, Task};
 
 /// How long one poll waits for a message, and so how long an order waits.
 const POLL: Duration = Duration::from_millis(10);
@@ -163,12 +164,16 @@ impl Source {
         let subscribed = topics.first().map(|topic| (*topic).to_owned());
         thread::Builder::new()
             .name(format!("watch {group}"))
-            .spawn(move || cluster::keep_watch(&watched, &same, subscribed.as_deref()))
+            .spawn(move || {
+                supervise::thread(Task::ConsumerWatch, || cluster::keep_watch(&watched, &same, subscribed.as_deref()));
+            })
             .map_err(no_thread)?;
         let thread = thread::Builder::new()
             .name(format!("consume {group}"))
             .spawn(move || {
-                Thread { consumer, inbox, notices, budget, feeds: Feeds::default(), paused: Vec::new() }.run();
+                let feeds = Feeds::default();
+                let thread = Thread { consumer, inbox, notices, budget, feeds, paused: Vec::new() };
+                supervise::thread(Task::ConsumerThread, || thread.run());
             })
             .map_err(no_thread)?;
         Ok(Self { orders, thread: Some(thread) })

@@ -37,6 +37,7 @@ use crate::kafka::producer::{DELIVERY_TIMEOUT, ProduceError, Producer};
 use crate::kafka::record::murmur2_partition;
 use crate::kafka::topics::TopicError;
 use crate::store::{Accepted, NewMessage, SharedStore};
+use crate::supervise::{self, Task};
 
 /// How long a sender waits for Kafka; what is left of a second is the store's.
 const ANSWER_WITHIN: Duration = Duration::from_millis(700);
@@ -136,7 +137,7 @@ impl Acceptor {
             settings,
             rules: RwLock::new(Arc::new([])),
         });
-        tokio::spawn(look_for_backlog(Arc::downgrade(&inner)));
+        supervise::spawn(Task::BacklogLook, look_for_backlog(Arc::downgrade(&inner)));
         Self { inner }
     }
 
@@ -149,6 +150,12 @@ impl Acceptor {
     #[must_use]
     pub fn store_is_away(&self) -> bool {
         self.inner.journal.store_is_away()
+    }
+
+    /// Why nothing is accepted: the store is known to be away, or refuses rows.
+    #[must_use]
+    pub fn why_closed(&self) -> Option<String> {
+        self.inner.journal.why_closed()
     }
 
     /// Says of each draft whether it may be sent, and gives the row of one that

@@ -24,6 +24,7 @@ use super::check_url::{Answer, CheckUrls};
 use super::draft::{Draft, new_id};
 use super::receipt::Problem;
 use crate::store::{HalfCheck, HalfRow, HalfState, NewHalf, SharedStore, StoreError};
+use crate::supervise::{self, Task};
 
 /// Transactions that may be prepared at a time: each keeps its messages in the
 /// store until it ends. Those handed in at the same moment may exceed it.
@@ -76,7 +77,8 @@ impl Transactions {
     #[must_use]
     pub fn start(store: SharedStore, acceptor: Acceptor, urls: CheckUrls, shutdown: CancellationToken) -> Self {
         let transactions = Self { store, acceptor, urls, look: Arc::default() };
-        tokio::spawn(transactions.clone().keep_asking(shutdown));
+        let asking = transactions.clone().keep_asking(shutdown.clone());
+        supervise::spawn_until(Task::TransactionChecker, shutdown, asking);
         transactions
     }
 

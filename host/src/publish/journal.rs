@@ -4,15 +4,21 @@
 //! task writes: while a transaction commits, the rows of the next one gather.
 //! While the store is away it tries until the store is back; only rows whose
 //! senders were told that nothing was sent are given up. Its queue is bounded.
+//!
+//! A store that refuses a row for a cause that lasts (a permission, a full
+//! disk) is no outage that passes: senders are answered at once, and for a
+//! while that grows with each refusal nothing more is accepted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, warn};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
 
 use crate::store::{Accepted, NewMessage, SentMessage, SharedStore, StoreError};
+use crate::supervise::{self, Task};
 
 /// Rows that wait to be written; past it, senders wait.
 const QUEUE: usize = 8 * 1024;
@@ -21,6 +27,10 @@ const BATCH: usize = 1_000;
 /// Pause before a store that is away is tried again; doubles up to the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
+/// How long nothing is accepted after the store refused a row for a cause that
+/// lasts; doubles with each refusal that follows, up to the longest.
+const REFUSED_FIRST: Duration = Duration::from_secs(1);
+const REFUSED_LONGEST: Duration = Duration::from_secs(30);
 /// A write that takes longer is an outage.
 const SLOW: Duration = Duration::from_secs(1);
 /// How often an idle journal asks whether the store is there, so that a
@@ -33,7 +43,44 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Journal {
     entries: mpsc::Sender<Entry>,
-    store_away: watch::Receiver<bool>,
+    standing: watch::Receiver<Standing>,
+}
+
+/// What is known of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Standing {
+    There,
+    Away {
+        why: String,
+    },
+    /// It refused a row for a cause that lasts. `wait` is how long nothing is
+    /// accepted, counted from `since`.
+    Refusing {
+        why: String,
+        since: Instant,
+        wait: Duration,
+    },
+}
+
+impl Standing {
+    /// Why nothing should be accepted now. After the wait of a refusal the next
+    /// message finds out whether the cause was mended.
+    fn why_closed(&self, now: Instant) -> Option<&str> {
+        match self {
+            Self::There => None,
+            Self::Away { why } => Some(why),
+            Self::Refusing { why, since, wait } => (now.duration_since(*since) < *wait).then_some(why),
+        }
+    }
+
+    /// What follows from one more refusal.
+    fn refused(&self, why: String, now: Instant) -> Self {
+        let wait = match self {
+            Self::Refusing { wait, .. } => (*wait * 2).min(REFUSED_LONGEST),
+            Self::There | Self::Away { .. } => REFUSED_FIRST,
+        };
+        Self::Refusing { why, since: now, wait }
+    }
 }
 
 enum Entry {
@@ -65,15 +112,22 @@ impl Journal {
     #[must_use]
     pub fn start(store: SharedStore) -> Self {
         let (entries, queue) = mpsc::channel(QUEUE);
-        let (away, store_away) = watch::channel(false);
-        tokio::spawn(Writer { store, away }.run(queue));
-        Self { entries, store_away }
+        let (found, standing) = watch::channel(Standing::There);
+        supervise::spawn(Task::Journal, Writer { store, found }.run(queue));
+        Self { entries, standing }
     }
 
-    /// Whether the store is known to be away.
+    /// Why no message is accepted: the store is known to be away, or refused
+    /// what was written last.
+    #[must_use]
+    pub fn why_closed(&self) -> Option<String> {
+        self.standing.borrow().why_closed(Instant::now()).map(ToOwned::to_owned)
+    }
+
+    /// Whether no message is accepted.
     #[must_use]
     pub fn store_is_away(&self) -> bool {
-        *self.store_away.borrow()
+        self.standing.borrow().why_closed(Instant::now()).is_some()
     }
 
     /// Writes the row of a message. Rows are written in the order handed in.
@@ -101,7 +155,7 @@ impl Journal {
 
 struct Writer {
     store: SharedStore,
-    away: watch::Sender<bool>,
+    found: watch::Sender<Standing>,
 }
 
 impl Writer {
@@ -121,8 +175,11 @@ impl Writer {
     }
 
     async fn ping(&self) {
-        let pong = tokio::time::timeout(PING_TIMEOUT, self.store.ping()).await;
-        self.found(matches!(pong, Ok(Ok(_))));
+        match tokio::time::timeout(PING_TIMEOUT, self.store.ping()).await {
+            Ok(Ok(_)) => self.answered(),
+            Ok(Err(error)) => self.went_away(&error),
+            Err(_) => self.went_away(&format!("no answer within {PING_TIMEOUT:?}")),
+        }
     }
 
     /// Writes a batch: new rows first, since what was sent or released may be
@@ -164,7 +221,9 @@ impl Writer {
     /// there already is told by its digest, and the other writes say what is
     /// to be. A row whose content the store refuses is found by halving, and
     /// alone gets the error. Rows that nobody waits for and that need not be
-    /// kept are given up when the store is away.
+    /// kept are given up when the store is away. What is refused for a cause
+    /// that lasts is answered so, unless it has to be kept: then it is tried
+    /// until somebody mended the store.
     async fn insist<R, T, W, F>(&self, rows: Waiting<R, T>, keep: impl Fn(&R) -> bool, write: W)
     where
         R: Clone,
@@ -172,6 +231,8 @@ impl Writer {
         F: Future<Output = Result<Vec<T>, StoreError>>,
     {
         let mut pause = RETRY_FIRST;
+        // Rows that are refused one after another are one refusal.
+        let mut refused_for: Option<Duration> = None;
         let mut parts = VecDeque::from([rows]);
         while let Some(mut part) = parts.pop_front() {
             if part.is_empty() {
@@ -180,7 +241,9 @@ impl Writer {
             let rows = part.iter().map(|(row, _)| row.clone()).collect();
             match self.watched(write(Arc::clone(&self.store), rows)).await {
                 Ok(answers) => {
-                    self.found(true);
+                    if refused_for.is_none() {
+                        self.took_rows();
+                    }
                     pause = RETRY_FIRST;
                     for ((_, waiting), answer) in part.into_iter().zip(answers) {
                         // A sender that went away does not need the answer.
@@ -188,9 +251,7 @@ impl Writer {
                     }
                 }
                 Err(away) if away.is_transient() => {
-                    if self.found(false) {
-                        warn!(error = %away, "the store is away: messages wait for it");
-                    }
+                    self.went_away(&away);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(RETRY_LONGEST);
                     part.retain(|(row, waiting)| keep(row) || !waiting.is_closed());
@@ -200,6 +261,18 @@ impl Writer {
                     let second = part.split_off(part.len() / 2);
                     parts.push_front(second);
                     parts.push_front(part);
+                }
+                Err(StoreError::Refused(why)) => {
+                    let wait = *refused_for.get_or_insert_with(|| self.refused(&why));
+                    let (kept, told): (Vec<_>, Vec<_>) = part.into_iter().partition(|(row, _)| keep(row));
+                    for (_, waiting) in told {
+                        let _unheard = waiting.send(Err(StoreError::Refused(why.clone())));
+                    }
+                    if !kept.is_empty() {
+                        tokio::time::sleep(wait).await;
+                        refused_for = None;
+                        parts.push_front(kept);
+                    }
                 }
                 Err(refusal) => {
                     error!(error = %refusal, "the store refuses a row of the send side");
@@ -218,17 +291,71 @@ impl Writer {
         if let Ok(written) = tokio::time::timeout(SLOW, &mut write).await {
             return written;
         }
-        if self.found(false) {
-            warn!("the store does not answer: messages wait for it");
-        }
+        self.went_away(&format!("no answer within {SLOW:?}"));
         write.await
     }
 
-    /// Notes whether the store is there; true when that is news.
-    fn found(&self, there: bool) -> bool {
-        self.away.send_if_modified(|away| std::mem::replace(away, !there) == there)
+    /// The store answered a question. Whether it takes rows again, a refusal
+    /// leaves open.
+    fn answered(&self) {
+        self.found.send_if_modified(|found| {
+            let was_away = matches!(found, Standing::Away { .. });
+            if was_away {
+                *found = Standing::There;
+            }
+            was_away
+        });
+    }
+
+    fn took_rows(&self) {
+        let before = self.found.send_replace(Standing::There);
+        if before != Standing::There {
+            info!("the store takes messages");
+        }
+    }
+
+    fn went_away(&self, why: &dyn std::fmt::Display) {
+        let before = self.found.send_replace(Standing::Away { why: why.to_string() });
+        if !matches!(before, Standing::Away { .. }) {
+            warn!(%why, "the store is away: messages wait for it");
+        }
+    }
+
+    /// Notes a refusal for a cause that lasts; answers how long to wait.
+    fn refused(&self, why: &str) -> Duration {
+        let mut waits = REFUSED_FIRST;
+        self.found.send_modify(|found| {
+            *found = found.refused(why.to_owned(), Instant::now());
+            if let Standing::Refusing { wait, .. } = found {
+                waits = *wait;
+            }
+        });
+        // With each refusal the next one comes later, and so does this line.
+        error!(why, again_in = ?waits, "the store refuses messages until somebody mends it");
+        waits
     }
 }
 
 /// Rows with those who wait for them.
 type Waiting<R, T> = Vec<(R, oneshot::Sender<Result<T, StoreError>>)>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_refusal_nothing_is_accepted_for_a_while_that_grows_to_its_bound() {
+        let (mut standing, mut now) = (Standing::There, Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            standing = standing.refused("permission denied".to_owned(), now);
+            assert_eq!(standing.why_closed(now), Some("permission denied"));
+            let Standing::Refusing { wait, .. } = standing else { panic!("{standing:?}") };
+            waits.push(wait.as_secs());
+            now += wait;
+            assert_eq!(standing.why_closed(now), None, "the next message finds out");
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(Standing::Away { why: "x".to_owned() }.why_closed(now), Some("x"));
+    }
+}

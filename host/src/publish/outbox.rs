@@ -42,6 +42,7 @@ use super::lease::Leases;
 use crate::config::Outbox;
 use crate::kafka::record::shard_of;
 use crate::store::SHARDS;
+use crate::supervise::{self, Task};
 
 pub use self::source::{SourceError, examine};
 
@@ -90,7 +91,7 @@ impl Outboxes {
                 self.leases.0.clone(),
                 Arc::clone(&self.node),
             );
-            let task = tokio::spawn(intake.run(stop.clone()));
+            let task = supervise::spawn_until(Task::OutboxIntake, stop.clone(), intake.run(stop.clone()));
             running.push(Running { outbox: outbox.clone(), stop, task });
         }
     }

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use crate::store::SharedStore;
+use crate::supervise::{self, Task};
 
 /// Questions that wait at a time; past it, senders wait.
 const QUEUE: usize = 1_024;
@@ -36,7 +37,7 @@ impl UnsentLanes {
     /// Starts the task that asks.
     pub(super) fn start(store: SharedStore) -> Self {
         let (questions, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(ask(store, queue));
+        supervise::spawn(Task::UnsentLook, ask(store, queue));
         Self { questions }
     }
 

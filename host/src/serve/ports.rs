@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::fleet::Fleet;
 use super::policy;
+use super::store_watch::Pulse;
 use super::upkeep::Heard;
 use crate::api::auth::{Role as ApiRole, TokenSpec};
 use crate::api::ports::{self, BindingView, OutboxView, RawRecord, Ready, Seek, Sought, Uploaded};
@@ -31,8 +32,6 @@ use crate::store::{HalfRow, NewVersion, SHARDS, SharedStore, StoreError};
 
 /// How often it is looked whether topics of Courier's own are there.
 const OWN_TOPICS: Duration = Duration::from_secs(2);
-/// How long the store may take to answer `/readyz`.
-const PING_WAIT: Duration = Duration::from_secs(2);
 
 /// Key/value state, read from the store.
 pub struct State(pub SharedStore);
@@ -272,8 +271,10 @@ impl ports::Log for Records {
 
 /// Whether the host is well.
 pub struct Health {
-    /// Asked each time.
-    pub store: SharedStore,
+    /// Whether the store takes writes.
+    pub pulse: Pulse,
+    /// Whether messages are accepted.
+    pub acceptor: Acceptor,
     /// Whether outcomes are taken.
     pub store_up: watch::Receiver<bool>,
     /// Knows whether the brokers are known to be down.
@@ -290,12 +291,15 @@ pub struct Health {
 impl ports::Health for Health {
     async fn ready(&self) -> Ready {
         let mut ready = Ready { migrated: true, ..Ready::default() };
-        match tokio::time::timeout(PING_WAIT, self.store.ping()).await {
-            Ok(Ok(_)) => ready.store = true,
-            Ok(Err(error)) => ready.reasons.push(error.to_string()),
-            Err(_) => ready.reasons.push(format!("the store did not answer within {PING_WAIT:?}")),
+        match self.pulse.feel().await {
+            Ok(()) => ready.store = true,
+            Err(why) => ready.reasons.push(why),
         }
         ready.accepting = ready.store;
+        if let Some(why) = self.acceptor.why_closed().filter(|_| ready.store) {
+            ready.accepting = false;
+            ready.reasons.push(format!("messages cannot be stored, so that none is accepted: {why}"));
+        }
         if ready.store && !*self.store_up.borrow() {
             ready.degrade("store writes", None, "outcomes cannot be written: no handler starts until they can");
         }
@@ -339,11 +343,8 @@ impl ports::Health for Health {
     }
 }
 
-/// Creates the topics of Courier's own that bindings need, when it may.
+/// Creates the topics of Courier's own that bindings need, where it may.
 pub async fn own_topics(topics: Topics, producer: Producer, fleet: Arc<Fleet>) {
-    if !topics.create {
-        return;
-    }
     let mut created: HashSet<String> = HashSet::new();
     loop {
         for topic in fleet.own_topics().into_iter().chain(fleet.companions()) {

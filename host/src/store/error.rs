@@ -9,6 +9,17 @@ pub enum StoreError {
     /// deadlock, a timeout). The caller waits and repeats the whole verb.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// The session leads to a server that takes no writes or is going away: a
+    /// primary that became a standby, say. The store opens new sessions by
+    /// itself; the caller waits and repeats the whole verb.
+    #[error("the store's session is of no use any more: {0}")]
+    StaleSession(String),
+    /// The store refuses the write for a cause that lasts until somebody mends
+    /// it and that no other row would escape: a missing permission or table, a
+    /// full disk, a read-only file. The caller keeps what it has, says so, and
+    /// tries again ever more rarely.
+    #[error("the store refuses to write: {0}")]
+    Refused(String),
     /// The answer to a commit was lost. The caller asks the store whether its
     /// writer's sequence moved before it repeats anything.
     #[error("the answer to a commit was lost: {0}")]
@@ -35,6 +46,13 @@ impl StoreError {
     /// Whether the same call may succeed later without anybody's doing.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::CommitUnknown(_))
+        matches!(self, Self::Unavailable(_) | Self::StaleSession(_) | Self::CommitUnknown(_))
+    }
+
+    /// Whether the same call may succeed later, be it that somebody has to mend
+    /// the store first. What it would have written must be kept until then.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.is_transient() || matches!(self, Self::Refused(_))
     }
 }

@@ -51,6 +51,15 @@ pub use troubles::{
     DeadLetterFilter, DeadLetterRow, FailedRow, FailureFilter, FailureRow, Failures, LaneRow, LetterFate, Troubles,
 };
 
+/// A setting of the store that takes from what it promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weakness {
+    /// Names the sort, for programs.
+    pub code: &'static str,
+    /// What is at risk and what to set, for people.
+    pub sentence: String,
+}
+
 /// A store that several tasks share.
 pub type SharedStore = Arc<dyn Store>;
 
@@ -88,8 +97,15 @@ pub trait Store:
     + Sync
     + 'static
 {
-    /// Whether the store answers a trivial query; the store's clock.
+    /// Whether the store answers and takes writes: one that can only be read
+    /// is `StaleSession` or `Refused`. Answers the store's clock.
     async fn ping(&self) -> Result<Timestamp, StoreError>;
+
+    /// Settings of the store that take from what it promises and that only a
+    /// person can change; none where all is well.
+    async fn weaknesses(&self) -> Result<Vec<Weakness>, StoreError> {
+        Ok(Vec::new())
+    }
 
     // ---- nodes and writers
 

@@ -10,10 +10,12 @@
 //! what the kernel says it used.
 
 pub mod kafka;
+pub mod pooler;
 pub mod postgres;
 pub mod process;
 pub mod setup;
 pub mod usage;
 
 pub use kafka::{Kafka, Sasl};
+pub use pooler::Pooler;
 pub use postgres::Postgres;

@@ -74,26 +74,38 @@ impl Postgres {
 
     /// Starts a server of our own; `name` tells its directory from others'.
     pub fn start(name: &str) -> Result<Self> {
-        let programs = find_programs()?;
-        let directory = run_directory()?.join(format!("postgres-{name}"));
-        std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        let port = free_port()?;
-        let own = Own { programs, directory, port, server: Mutex::new(None) };
-        if let Some((user, group)) = server_user()? {
-            chown(&own.directory, Some(user), Some(group))
-                .with_context(|| format!("cannot give {} to {SERVER_USER}", own.directory.display()))?;
-        }
+        let own = Own::create(name)?;
         let mut initdb = own.command("initdb")?;
         initdb.arg("-D").arg(own.data()).args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]);
         output_of("create a PostgreSQL cluster", &mut initdb)?;
+        Self::started(own)
+    }
+
+    /// Starts a server that follows this one, and from which clients can only
+    /// read until it is promoted.
+    pub fn start_standby(&self, name: &str) -> Result<Self> {
+        let primary = self.own()?;
+        let own = Own::create(name)?;
+        let mut copy = own.command("pg_basebackup")?;
+        copy.args(["-h", "127.0.0.1", "-p", &primary.port.to_string(), "-U", SERVER_USER, "-c", "fast", "-R", "-D"]);
+        output_of("copy a PostgreSQL cluster", copy.arg(own.data()))?;
+        Self::started(own)
+    }
+
+    fn started(own: Own) -> Result<Self> {
         let postgres = Self {
-            base: format!("postgres://postgres@127.0.0.1:{port}"),
+            base: format!("postgres://{SERVER_USER}@127.0.0.1:{}", own.port),
             parameters: String::new(),
             first_database: "postgres".to_owned(),
             own: Some(own),
         };
         postgres.start_again()?;
         Ok(postgres)
+    }
+
+    /// Where a server that was started here listens.
+    pub fn port(&self) -> Result<u16> {
+        Ok(self.own()?.port)
     }
 
     /// Creates an empty database and returns its URL.
@@ -189,6 +201,18 @@ impl Postgres {
 }
 
 impl Own {
+    /// A directory and a port of its own.
+    fn create(name: &str) -> Result<Self> {
+        let programs = find_programs()?;
+        let directory = run_directory()?.join(format!("postgres-{name}"));
+        std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        if let Some((user, group)) = server_user()? {
+            chown(&directory, Some(user), Some(group))
+                .with_context(|| format!("cannot give {} to {SERVER_USER}", directory.display()))?;
+        }
+        Ok(Self { programs, directory, port: free_port()?, server: Mutex::new(None) })
+    }
+
     fn data(&self) -> PathBuf {
         self.directory.join("data")
     }
@@ -230,7 +254,7 @@ pub fn find_programs() -> Result<PathBuf> {
 }
 
 /// The user and group to run the server as; `None` when this is not root.
-fn server_user() -> Result<Option<(u32, u32)>> {
+pub(super) fn server_user() -> Result<Option<(u32, u32)>> {
     // SAFETY: system calls without arguments, and a look-up whose result is
     // copied out before anybody could call it again.
     unsafe {

@@ -28,7 +28,8 @@ pub(super) async fn ranges(app: &App, wanted: &Wanted, span: &Span) -> Result<Ve
     for position in &positions {
         ranges.push(range(app, wanted, span, position).await?);
     }
-    let offsets: i64 = ranges.iter().map(|range| (range.to.0 - range.from.0).max(0)).sum();
+    let offsets: i64 =
+        ranges.iter().map(|range| range.to.0.saturating_sub(range.from.0).max(0)).fold(0, i64::saturating_add);
     if offsets > i64::from(MAX_PLANNED) {
         return Err(Problem::unprocessable(
             "range too long",

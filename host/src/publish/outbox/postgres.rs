@@ -21,6 +21,7 @@ use super::source::{
     BODY_BYTES, BODY_FRONT, COUNTED_ROWS, READ_BYTES, Source, SourceError, SourceRow, check_columns, quoted,
 };
 use crate::config::Outbox;
+use crate::supervise::{self, Task};
 
 /// One session that reads and deletes, one that listens.
 const MAX_CONNECTIONS: u32 = 2;
@@ -60,7 +61,7 @@ impl PostgresSource {
             .await?;
         check(&pool, &outbox.table).await?;
         let notified = Arc::new(Notify::new());
-        let listening = tokio::spawn(listen(pool.clone(), Arc::clone(&notified)));
+        let listening = supervise::spawn(Task::OutboxListener, listen(pool.clone(), Arc::clone(&notified)));
         Ok(Self { pool, table: quoted(&outbox.table), notified, listening })
     }
 }

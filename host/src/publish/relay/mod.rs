@@ -43,6 +43,7 @@ use crate::kafka::producer::Producer;
 use crate::kafka::record::Record;
 use crate::kafka::topics::{KnownTopic, TopicError};
 use crate::store::{ChosenPartition, RelayResult, Relayed, SharedStore, StoreError, WriterId};
+use crate::supervise::{self, Task};
 
 /// Rows taken at a time.
 const TAKE: u32 = 1_000;
@@ -54,6 +55,8 @@ const IDLE: Duration = Duration::from_millis(250);
 const STAY_BUSY: Duration = Duration::from_secs(2);
 /// Pause after the store failed.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
+/// Longest pause after the store refused results for a cause that lasts.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// How long a row may wait for room in the client's queue.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
 /// How long rows wait to learn of their topic, before they are put off.
@@ -114,9 +117,11 @@ impl Relay {
         let (leased, shards) = watch::channel(Shards::default());
         let kept = Leases(shards.clone());
         let stopped = CancellationToken::new();
-        let leases = tokio::spawn(keep_leases(Arc::clone(&store), writer, leased, stopped.clone()));
+        let keep = keep_leases(Arc::clone(&store), writer, leased, stopped.clone());
+        let leases = supervise::spawn_until(Task::RelayLeases, stopped.clone(), keep);
         let mover = Mover::new(Arc::clone(&store), producer.clone(), shards.clone(), waker.clone(), alarm);
-        let mover = tokio::spawn(mover.run(shutdown.clone()));
+        let mover = supervise::spawn_until(Task::DelayedMover, shutdown.clone(), mover.run(shutdown.clone()));
+        let stop = shutdown.clone();
         let relay = Self {
             store,
             producer,
@@ -130,7 +135,7 @@ impl Relay {
             begun: Instant::now(),
             shutdown,
         };
-        let task = tokio::spawn(async move {
+        let task = supervise::spawn_until(Task::Relay, stop, async move {
             relay.run().await;
             let _panicked = mover.await;
             // Only now, when nothing of ours is in flight any more, may
@@ -462,16 +467,24 @@ impl Relay {
 }
 
 /// Stores results and insists until the store is there or the host stops.
-/// To repeat it is safe, since rows that are gone are left alone.
+/// To repeat it is safe, since rows that are gone are left alone; to drop it
+/// would send them again.
 async fn store_results(
     store: &SharedStore,
     shards: &[(i32, i64)],
     results: &[Relayed],
     shutdown: &CancellationToken,
 ) -> Result<(), StoreError> {
+    let mut pause = STORE_PAUSE;
     loop {
         match store.relayed(shards, results).await {
-            Err(error) if error.is_transient() && !shutdown.is_cancelled() => tokio::time::sleep(STORE_PAUSE).await,
+            Err(error) if error.may_pass() && !shutdown.is_cancelled() => {
+                if !error.is_transient() {
+                    pause = (pause * 2).min(REFUSED_PAUSE);
+                    warn!(%error, again_in = ?pause, "the store refused what became of rows; they wait");
+                }
+                tokio::time::sleep(pause).await;
+            }
             Err(StoreError::Data(reason)) if results.len() > 1 => {
                 warn!(%reason, "the store refused a result: storing each alone");
                 for result in results {

@@ -1,4 +1,5 @@
-//! The pool, the limits of its sessions, and the migrations.
+//! The pool and the migrations. What a session is set to is in
+//! [`server`](super::server), and when one is replaced in [`stale`](super::stale).
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection, SqlSafeStr};
 
 use super::error::{at_migration, at_statement};
+use super::server::{self, Limited, Schema};
+use super::stale;
 use crate::store::StoreError;
 
 /// Sessions of one host. The settles of a host follow one another and need
@@ -20,29 +23,6 @@ const IDLE_LIMIT: Duration = Duration::from_secs(300);
 /// Sessions are renewed, since a server's backend keeps the memory it once
 /// needed.
 const MAX_LIFETIME: Duration = Duration::from_secs(1_800);
-
-/// The limits that the server sets on a session. A host that is frozen within
-/// a transaction holds its locks for `idle_in_transaction_session_timeout` at
-/// most; whoever waits for a lock gives up after `lock_timeout` and repeats,
-/// and must outlast the former, or else a claim would fail once for nothing.
-///
-/// The last two concern how queries are planned. A list reads a hundred rows by
-/// an index: compiling its plan takes longer than running it, and with the
-/// price of a random page that a spinning disk had, the server would rather
-/// fetch and sort every failure of a week than walk the newest by the index.
-const SESSION: [(&str, &str); 9] = [
-    ("idle_in_transaction_session_timeout", "4s"),
-    ("lock_timeout", "8s"),
-    ("statement_timeout", "20s"),
-    // A peer that has vanished is noticed within 5 + 3 * 5 seconds, and its
-    // statement is stopped, not run to its end.
-    ("tcp_keepalives_idle", "5"),
-    ("tcp_keepalives_interval", "5"),
-    ("tcp_keepalives_count", "3"),
-    ("client_connection_check_interval", "5s"),
-    ("jit", "off"),
-    ("random_page_cost", "1.1"),
-];
 
 /// Migrations in their order; one that was released never changes.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -59,8 +39,12 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 
 /// Connects, migrates, and gives the pool.
 pub(super) async fn open(url: &str) -> Result<PgPool, StoreError> {
-    let options = PgConnectOptions::from_str(url).map_err(at_statement)?.application_name("courier");
-    migrate(&options).await?;
+    let options = PgConnectOptions::from_str(url)
+        .map_err(at_statement)?
+        .application_name("courier")
+        // Poolers refuse this start-up parameter, and no column is a float.
+        .extra_float_digits(None);
+    let schema = migrate(&options).await?;
     PgPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
         .min_connections(1)
@@ -70,19 +54,36 @@ pub(super) async fn open(url: &str) -> Result<PgPool, StoreError> {
         // The test is a round trip before every verb. A session that died
         // shows in its first statement, which the caller repeats anyway.
         .test_before_acquire(false)
-        .connect_with(options.options(SESSION))
+        .after_connect(move |connection, _| {
+            let schema = schema.clone();
+            Box::pin(async move { server::set_up(connection, &schema, Limited::Yes).await })
+        })
+        .before_acquire(|_, session| Box::pin(async move { Ok(!stale::is_stale(session.age)) }))
+        .after_release(|_, session| Box::pin(async move { Ok(!stale::is_stale(session.age)) }))
+        .connect_with(options)
         .await
         .map_err(at_statement)
 }
 
 /// Runs the migrations on a session of its own without limits: the lock that
 /// lets one host migrate at a time is waited for as long as it takes, and a
-/// table may take longer to alter than a verb may.
-async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
+/// table may take longer to alter than a verb may. Answers where the tables
+/// are.
+async fn migrate(options: &PgConnectOptions) -> Result<Schema, StoreError> {
     let migrations = MIGRATIONS.iter().map(|&(version, description, sql)| {
         Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
     });
     let mut connection = PgConnection::connect_with(options).await.map_err(at_statement)?;
+    server::check_version(&mut connection).await?;
+    let mut other = PgConnection::connect_with(options).await.map_err(at_statement)?;
+    let looked = server::refuse_shared_sessions(&mut connection, &mut other);
+    tokio::time::timeout(ACQUIRE_LIMIT, looked)
+        .await
+        .map_err(|_| StoreError::Unavailable(format!("the server did not answer within {ACQUIRE_LIMIT:?}")))??;
+    other.close().await.map_err(at_statement)?;
+    let schema = server::find_schema(&mut connection).await?;
+    server::set_up(&mut connection, &schema, Limited::No).await.map_err(at_statement)?;
     Migrator::with_migrations(migrations.collect()).run(&mut connection).await.map_err(at_migration)?;
-    connection.close().await.map_err(at_statement)
+    connection.close().await.map_err(at_statement)?;
+    Ok(schema)
 }

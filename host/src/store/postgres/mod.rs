@@ -40,12 +40,14 @@ mod redrive_items;
 mod redrive_plan;
 mod relayed;
 mod seek;
+mod server;
 mod sessions;
 mod settle;
 mod settle_columns;
 mod settle_open;
 mod shards;
 mod single;
+mod stale;
 mod text;
 mod troubles;
 mod undelivered;
@@ -124,7 +126,12 @@ async fn prompt<T>(verb: impl Future<Output = Result<T, StoreError>>) -> Result<
 async fn within<T>(limit: Duration, verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     match tokio::time::timeout(limit, verb).await {
         Ok(result) => result,
-        Err(_) => Err(StoreError::CommitUnknown(format!("no answer within {} s", limit.as_secs()))),
+        Err(_) => {
+            // The server may be gone without a word: what waits for it in the
+            // pool would wait as long.
+            stale::mark();
+            Err(StoreError::CommitUnknown(format!("no answer within {} s", limit.as_secs())))
+        }
     }
 }
 
@@ -136,8 +143,32 @@ fn micros(duration: Duration) -> i64 {
 #[async_trait]
 impl Store for PostgresStore {
     async fn ping(&self) -> Result<Timestamp, StoreError> {
-        let clock = sqlx::query("SELECT courier_now() AS now").fetch_one(&self.pool);
-        prompt(async { clock.await.map_err(at_statement)?.time("now") }).await
+        let looked =
+            sqlx::query("SELECT courier_now() AS now, current_setting('transaction_read_only') = 'on' AS read_only")
+                .fetch_one(&self.pool);
+        prompt(async {
+            let row = looked.await.map_err(at_statement)?;
+            if row.take("read_only")? {
+                stale::mark();
+                return Err(StoreError::StaleSession(
+                    "the server takes no writes: it is a standby, or default_transaction_read_only is on".to_owned(),
+                ));
+            }
+            row.time("now")
+        })
+        .await
+    }
+
+    async fn weaknesses(&self) -> Result<Vec<Weakness>, StoreError> {
+        let looked = sqlx::query(
+            "SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes",
+        )
+        .fetch_one(&self.pool);
+        prompt(async {
+            let row = looked.await.map_err(at_statement)?;
+            Ok(server::weaknesses(row.take("fsync")?, row.take("full_page_writes")?))
+        })
+        .await
     }
 
     async fn join(&self, node: &str, holder: &Holder, lease: Duration) -> Result<Joined, StoreError> {

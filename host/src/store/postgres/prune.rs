@@ -4,6 +4,9 @@
 //! older than retention. Both take strong locks for a moment. They wait for
 //! them for [`DAY_LOCK_WAIT`] only, since every settle queues up behind a lock
 //! that is waited for, and are tried again by the next call.
+//!
+//! A row at or above its position stays however old it is: a claim learns from
+//! it that its record is settled, and would run it again without.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -224,7 +227,11 @@ async fn drop_day(store: &PostgresStore, day: i64, cutoff: i64) -> Result<(), St
     // The look comes before the lock, and again under it, so that a day which
     // must stay is never locked.
     // SQL safety: the only variable is a name made of a number.
-    let in_use = format!("SELECT EXISTS (SELECT FROM {name} WHERE settled_at >= $1) AS used");
+    let in_use = format!(
+        "SELECT EXISTS (SELECT FROM {name} WHERE settled_at >= $1) OR EXISTS (
+             SELECT FROM position p JOIN {name} d ON d.position_id = p.id AND d.record_offset >= p.next
+             WHERE p.current) AS used"
+    );
     let used = async |tx: &mut PgConnection| {
         let row = sqlx::query(AssertSqlSafe(in_use.clone())).bind(cutoff).fetch_one(tx).await.map_err(at_statement)?;
         row.take::<bool>("used")
@@ -257,7 +264,10 @@ async fn prune_rows(store: &PostgresStore, table: &str, cutoff: i64) -> Result<b
     let statement = format!(
         "WITH gone AS (
              DELETE FROM {table} WHERE ctid = ANY (ARRAY (
-                 SELECT ctid FROM {table} WHERE settled_at < $1 ORDER BY settled_at LIMIT $2))
+                 SELECT d.ctid FROM {table} d WHERE d.settled_at < $1
+                     AND NOT EXISTS (SELECT FROM position p
+                         WHERE p.id = d.position_id AND p.current AND d.record_offset >= p.next)
+                 ORDER BY d.settled_at LIMIT $2))
                  AND settled_at < $1
              RETURNING group_id, state
          )

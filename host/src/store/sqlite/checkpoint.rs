@@ -16,6 +16,7 @@ use sqlx::sqlite::SqlitePool;
 use tokio::task::JoinHandle;
 
 use super::fault::fault;
+use crate::supervise::{self, Task};
 
 /// Time between two copies while there are commits.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -30,7 +31,7 @@ impl Checkpoints {
     /// Begins, on a pool of one connection, which the first copy opens.
     pub fn start(pool: SqlitePool) -> Self {
         let written = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(copy(pool, Arc::clone(&written)));
+        let task = supervise::spawn(Task::Checkpoints, copy(pool, Arc::clone(&written)));
         Self { written, task }
     }
 

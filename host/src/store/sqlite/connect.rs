@@ -4,6 +4,10 @@
 //! Whatever writes does so on the one writing connection, see
 //! [`writing`](super::writing), and the readers may only query.
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,7 +19,7 @@ use super::checkpoint::Checkpoints;
 use super::fault::{fault, migration_fault};
 use super::script::{Answer, Script};
 use super::writing::{Writer, Writing};
-use crate::store::StoreError;
+use crate::store::{StoreError, Weakness};
 
 /// Connections that lists and look-ups share.
 const READERS: u32 = 4;
@@ -33,6 +37,10 @@ const WRITER_CACHE: &str = "-65536";
 const CHECKPOINT_PAGES: &str = "8192";
 /// A log that grew beyond this under a long reader is cut back, in bytes.
 const LOG_SIZE_LIMIT: &str = "134217728";
+
+/// Who may read a file that is made here: it holds bodies of messages, and the
+/// hashes of sessions. SQLite gives its log the same permissions.
+const FILE_MODE: u32 = 0o600;
 
 /// Every migration, oldest first. One that was released is never edited.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -75,6 +83,7 @@ impl Connections {
             .statement_cache_capacity(PREPARED_STATEMENTS)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .pragma("journal_size_limit", LOG_SIZE_LIMIT);
+        create(options.get_filename())?;
         Self::migrate(options.connect().await.map_err(fault)?).await?;
         let for_writing = options
             .clone()
@@ -97,6 +106,11 @@ impl Connections {
         connection.close().await.map_err(fault)
     }
 
+    /// Whether a writing transaction could begin now.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.writer.probe().await
+    }
+
     /// Begins a writing transaction, once the one before it has ended.
     pub async fn write(&self) -> Result<Writing, StoreError> {
         Ok(self.write_after(Script::default()).await?.0)
@@ -109,6 +123,30 @@ impl Connections {
     }
 }
 
+/// What the file's mode takes away: where there is no shared memory, as on some
+/// network file systems, SQLite cannot keep a log, and silently does without.
+pub fn weaknesses(journal_mode: &str) -> Vec<Weakness> {
+    if journal_mode == "wal" {
+        return Vec::new();
+    }
+    vec![Weakness {
+        code: "store-without-log",
+        sentence: format!(
+            "the store's file is kept without a write-ahead log (journal_mode = {journal_mode}), so that lists hold up \
+             writes: put it on a local disk"
+        ),
+    }]
+}
+
+/// Makes the file unless it is there. SQLite itself would let others read it.
+fn create(file: &Path) -> Result<(), StoreError> {
+    match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(file) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(StoreError::Refused(format!("{} cannot be created: {error}", file.display()))),
+    }
+}
+
 /// Connections live as long as the store: an idle one has a warm cache, and a
 /// file does not go away as a network does.
 fn pool(size: u32) -> SqlitePoolOptions {
@@ -118,4 +156,46 @@ fn pool(size: u32) -> SqlitePoolOptions {
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_made_is_its_owners_alone_and_one_that_is_there_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |file: &Path| std::fs::metadata(file).unwrap().permissions().mode() & 0o777;
+        let file = folder.path().join("store.db");
+        let url = format!("sqlite://{}", file.display());
+        let connections = Connections::open(&url).await.unwrap();
+        connections.probe().await.unwrap();
+        let (writing, _) = connections.write_after(Script::default()).await.unwrap();
+        writing.commit().await.unwrap();
+        let all = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        for made in all {
+            assert_eq!(mode(&made), FILE_MODE, "{}", made.display());
+        }
+        drop(connections);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        Connections::open(&url).await.unwrap();
+        assert_eq!(mode(&file), 0o640);
+    }
+
+    /// What the other dialect sets for each session, each connection has here.
+    #[tokio::test]
+    async fn every_connection_syncs_its_commits_and_keeps_foreign_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("store.db").display());
+        let connections = Connections::open(&url).await.unwrap();
+        let mut script = Script::default();
+        ["PRAGMA synchronous", "PRAGMA foreign_keys", "PRAGMA journal_mode"].iter().for_each(|one| script.push(one));
+        let (mut writing, _) = connections.write_after(Script::default()).await.unwrap();
+        let answers = script.run(&mut writing).await.unwrap();
+        let number = |at: usize| sqlx::Row::get::<i64, _>(&answers[at].rows[0], 0);
+        assert_eq!((number(0), number(1)), (2, 1), "synchronous = FULL, foreign_keys = on");
+        assert_eq!(sqlx::Row::get::<String, _>(&answers[2].rows[0], 0), "wal");
+    }
 }

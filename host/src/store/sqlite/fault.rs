@@ -5,18 +5,22 @@ use sqlx::migrate::MigrateError;
 use crate::store::StoreError;
 
 // Primary result codes of SQLite; extended codes have them in the low byte.
+const ERROR: i32 = 1;
+const NO_PERMISSION: i32 = 3;
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
 const NO_MEMORY: i32 = 7;
 const READ_ONLY: i32 = 8;
 const INTERRUPTED: i32 = 9;
 const IO_ERROR: i32 = 10;
+const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const CANNOT_OPEN: i32 = 14;
 const PROTOCOL: i32 = 15;
 const TOO_BIG: i32 = 18;
 const CONSTRAINT: i32 = 19;
 const MISMATCH: i32 = 20;
+const NO_DATABASE: i32 = 26;
 
 /// Extended codes of a primary key, unique or rowid that is taken. A row that
 /// is there already is a fault in this program's bookkeeping, not in the data.
@@ -28,9 +32,13 @@ pub fn fault(error: sqlx::Error) -> StoreError {
         sqlx::Error::Database(database) => {
             let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0);
             match code & 0xff {
-                BUSY | LOCKED | NO_MEMORY | READ_ONLY | INTERRUPTED | IO_ERROR | FULL | CANNOT_OPEN | PROTOCOL => {
+                BUSY | LOCKED | NO_MEMORY | INTERRUPTED | IO_ERROR | CANNOT_OPEN | PROTOCOL => {
                     StoreError::Unavailable(error.to_string())
                 }
+                // A table that somebody removed: SQLite has no code of its own for it.
+                ERROR if database.message().starts_with("no such ") => StoreError::Refused(error.to_string()),
+                // Somebody has to make room, or to give the file back.
+                READ_ONLY | FULL | NO_PERMISSION | CORRUPT | NO_DATABASE => StoreError::Refused(error.to_string()),
                 CONSTRAINT if TAKEN.contains(&code) => StoreError::Bug(error.to_string()),
                 TOO_BIG | CONSTRAINT | MISMATCH => StoreError::Data(error.to_string()),
                 _ => StoreError::Bug(error.to_string()),

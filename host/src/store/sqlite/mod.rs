@@ -84,7 +84,16 @@ impl SqliteStore {
 impl Store for SqliteStore {
     async fn ping(&self) -> Result<Timestamp, StoreError> {
         sqlx::query("SELECT 1").execute(&self.connections.readers).await.map_err(fault::fault)?;
+        self.connections.probe().await?;
         Ok(values::now())
+    }
+
+    async fn weaknesses(&self) -> Result<Vec<Weakness>, StoreError> {
+        let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+            .fetch_one(&self.connections.readers)
+            .await
+            .map_err(fault::fault)?;
+        Ok(connect::weaknesses(&mode))
     }
 
     async fn join(&self, node: &str, holder: &Holder, lease: Duration) -> Result<Joined, StoreError> {

@@ -35,15 +35,22 @@ impl SqliteStore {
 }
 
 /// Removes final rows with their attempts and records. Open deliveries have
-/// no final row, and so nothing of theirs is found here.
+/// no final row, and so nothing of theirs is found here. A row at or above its
+/// position stays however old it is: a claim learns from it that its record is
+/// settled, and would run it again without.
 async fn prune_deliveries(tx: &mut SqliteConnection, before: Timestamp) -> Result<bool, StoreError> {
     let groups: Vec<i64> =
         sqlx::query_scalar("SELECT id FROM consumer_group").fetch_all(&mut *tx).await.map_err(fault)?;
     let mut room = CHUNK_ROWS;
     for group in groups {
         let old = sqlx::query(
-            "SELECT position, offset, day FROM delivery INDEXED BY delivery_time
-             WHERE group_id = ? AND settled_at < ? ORDER BY settled_at LIMIT ?",
+            "SELECT d.position, d.offset, d.day FROM delivery d INDEXED BY delivery_time
+             WHERE d.group_id = ? AND d.settled_at < ?
+                 AND NOT EXISTS (SELECT 1 FROM position p WHERE p.id = d.position AND d.offset >= p.next
+                     AND NOT EXISTS (SELECT 1 FROM position newer WHERE newer.group_id = p.group_id
+                         AND newer.topic = p.topic AND newer.partition = p.partition
+                         AND newer.listener = p.listener AND newer.incarnation > p.incarnation))
+             ORDER BY d.settled_at LIMIT ?",
         )
         .bind(group)
         .bind(before.0)

@@ -66,6 +66,18 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Whether a transaction could be begun now. One that is under way is proof
+    /// enough, and is not waited for.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let Ok(mut place) = self.0.try_lock() else { return Ok(()) };
+        place.tidy().await?;
+        place.is_open = true;
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut place.connection).await.map_err(fault)?;
+        place.tidy().await
+    }
+}
+
 /// A transaction; dropped, it rolls back.
 pub struct Writing {
     place: OwnedMutexGuard<Place>,
