@@ -27,6 +27,8 @@ pub(super) struct Guest {
     pub(super) effects: Vec<Effects>,
     /// Bytes that the effects of the current call hold together.
     pub(super) output: usize,
+    /// Messages that the current call published, for all its items together.
+    pub(super) emitted: usize,
     /// Made when the guest first calls WASI, since most calls never do and
     /// seeding its random generators costs more than the rest of a store.
     pub(super) wasi: Option<WasiCtx>,
@@ -67,6 +69,7 @@ impl Guest {
             meter,
             effects: Vec::new(),
             output: 0,
+            emitted: 0,
             wasi: None,
             table,
         };
@@ -105,6 +108,7 @@ impl Guest {
         guest.effects.clear();
         guest.effects.resize_with(items, Effects::default);
         guest.output = 0;
+        guest.emitted = 0;
         guest.ceiling.refused = false;
     }
 }

@@ -57,7 +57,7 @@ use futures::future::BoxFuture;
 use secrecy::SecretString;
 
 pub use compile::{compile_child_main, is_compile_child};
-pub use component::{Inspection, Refused, World, inspect};
+pub use component::{Inspection, Refused, World, digest, inspect};
 pub use imports::cache::NodeCache;
 pub use imports::log_budget::LogBudget;
 pub use instance::Sandbox;
@@ -99,6 +99,8 @@ pub struct Policy {
     pub recycle_after: u32,
     /// Topics the handler may publish to.
     pub publish: Vec<String>,
+    /// What a message must keep to that the handler publishes.
+    pub rules: Arc<dyn EmissionRules>,
     /// Whether the handler may use the group's key/value state.
     pub state: bool,
     /// Whether the handler may use the node's cache.
@@ -107,6 +109,26 @@ pub struct Policy {
     pub config: BTreeMap<String, String>,
     /// `[binding.secrets]`.
     pub secrets: BTreeMap<String, SecretString>,
+}
+
+/// The rules for what a handler publishes. They are asked while the handler
+/// runs, so that it hears of what could not go out and can still fail for it.
+pub trait EmissionRules: std::fmt::Debug + Send + Sync + 'static {
+    /// Says why this message may not go out: a sentence for the handler.
+    ///
+    /// # Errors
+    /// The sentence.
+    fn check(&self, emission: &Outgoing) -> Result<(), String>;
+}
+
+/// No rules beside those of the engine itself.
+#[derive(Debug)]
+pub struct NoRules;
+
+impl EmissionRules for NoRules {
+    fn check(&self, _emission: &Outgoing) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Where a group's key/value state is read from. Writes are not its business:
@@ -171,7 +193,7 @@ pub struct Ended {
     pub verdict: Verdict,
     /// Why it did not succeed, in words for a developer.
     pub reason: Option<String>,
-    /// The wait that a retry asked for.
+    /// The wait that a retry or an `unavailable` asked for.
     pub after: Option<Duration>,
     /// What the guest logged and printed: valid UTF-8 without escapes, cut at
     /// the binding's limit. Items of one batch call share one log.
@@ -202,8 +224,8 @@ pub struct Outgoing {
     pub key: Option<Bytes>,
     /// Media type of the body; empty when not given.
     pub content_type: String,
-    /// The body.
-    pub body: Bytes,
+    /// The body; none makes it a tombstone.
+    pub body: Option<Bytes>,
     /// Its headers.
     pub headers: Vec<Header>,
 }

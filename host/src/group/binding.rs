@@ -130,6 +130,7 @@ fn policy(binding: &Binding) -> Policy {
         output: OUTPUT_BYTES,
         recycle_after: RECYCLE_AFTER,
         publish: binding.grant.publish.clone(),
+        rules: Arc::new(engine::NoRules),
         state: binding.grant.state,
         cache: binding.grant.cache,
         config: binding.config.clone(),
