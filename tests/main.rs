@@ -11,6 +11,7 @@ mod centre;
 mod cluster;
 mod config;
 mod console;
+mod contract;
 mod crash;
 mod dedupe;
 mod delayed;
