@@ -18,6 +18,7 @@ mod delayed;
 mod dev;
 mod failures;
 mod fairness;
+mod http;
 mod journey;
 mod kinds;
 mod logs;

@@ -261,7 +261,7 @@ mod tests {
             "courier:plugin/publish@3.0.0",
             "courier:plugin/publish@10.0.0",
             "courier:plugin/launch@1.0.0",
-            "wasi:http/outgoing-handler@0.2.0",
+            "wasi:http/incoming-handler@0.2.0",
             "wasi:cli/run@0.2.0",
         ] {
             check(

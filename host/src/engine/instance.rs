@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use courier_core::message::Timestamp;
+use courier_core::message::{Message, Timestamp};
 use courier_core::verdict::Verdict;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
@@ -240,6 +240,9 @@ impl Instance {
     async fn call(&mut self, calls: &[Call<'_>], deadline: Timestamp, log: &SharedLog) -> Result<Vec<Returned>, Fault> {
         Guest::begin(&mut self.store, calls.len());
         let policy = Arc::clone(&self.store.data().policy);
+        // Of a batch nobody can tell which item a request belongs to.
+        let trace = if let [call] = calls { traceparent(call.message) } else { None };
+        self.store.data_mut().http.begin(trace);
         if self.world == World::Handler && calls.len() != 1 {
             let reason = format!("a handler of one message was called with {}", calls.len());
             return Err(Fault { verdict: Verdict::Instantiate, reason });
@@ -254,6 +257,12 @@ impl Instance {
         }
         Ok(results.into_iter().zip(guest.effects.drain(..)).collect())
     }
+}
+
+/// What the message says of the trace it belongs to.
+fn traceparent(message: &Message) -> Option<String> {
+    let header = message.headers.iter().find(|header| header.name.eq_ignore_ascii_case("traceparent"))?;
+    header.value.as_deref().and_then(|value| std::str::from_utf8(value).ok()).map(ToOwned::to_owned)
 }
 
 /// What a call's result means. Effects stay only with a success.

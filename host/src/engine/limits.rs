@@ -105,6 +105,33 @@ pub const CALL_STACK: usize = GUEST_STACK + 512 * KIB;
 /// Random bytes that one call of `wasi:random` may ask for.
 pub const MAX_RANDOM_BYTES: u64 = MIB as u64;
 
+/// HTTP requests that one call may make.
+pub const MAX_HTTP_REQUESTS_PER_CALL: u32 = 100;
+
+/// HTTP requests of a binding that may be under way on this node, answers that
+/// are not read to their end among them.
+pub const MAX_HTTP_IN_FLIGHT: usize = 1_000;
+
+/// Bytes of the headers of a request, and of those of an answer that a guest
+/// takes over, as the host keeps them.
+pub const MAX_HTTP_HEADER_BYTES: usize = 64 * KIB;
+
+/// Bytes of the body of an HTTP request. The host holds all of it.
+pub const MAX_HTTP_REQUEST_BYTES: usize = 4 * MIB;
+
+/// Bytes of the body of an HTTP answer, which the guest takes in pieces.
+pub const MAX_HTTP_RESPONSE_BYTES: usize = 16 * MIB;
+
+/// How long an HTTP connection may take to be made, TLS included.
+pub const HTTP_CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the head of an HTTP answer may take. The binding's `timeout` ends
+/// the attempt in any case.
+pub const HTTP_FIRST_BYTE_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long an HTTP answer may be silent before it is given up.
+pub const HTTP_READ_WITHIN: Duration = Duration::from_secs(30);
+
 /// Messages that one call may publish, all items of a batch together. The
 /// bytes of a call are bounded too, but thousands of empty messages would fit
 /// into them, and each of those is a row that the host has to send.

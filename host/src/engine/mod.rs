@@ -22,7 +22,8 @@
 //! - A guest blocks no thread: host calls that wait are futures, and a busy
 //!   guest yields at every tick.
 //! - A guest gets no file, no socket, no environment, no argument; what its
-//!   binding does not grant is refused in words that say what to add.
+//!   binding does not grant is refused in words that say what to add. HTTP goes
+//!   out through the host, which judges where it leads ([`http`]).
 //! - Machine code comes only from our own compiler. A precompiled artefact
 //!   from outside is refused, and one from the cache is checked first.
 //! - No guest-controlled input makes the host panic, and nothing a guest hands
@@ -39,6 +40,7 @@ mod component;
 mod contract;
 mod fault;
 mod guest;
+pub mod http;
 mod imports;
 mod instance;
 pub mod limits;
@@ -101,6 +103,8 @@ pub struct Policy {
     pub publish: Vec<String>,
     /// What a message must keep to that the handler publishes.
     pub rules: Arc<dyn EmissionRules>,
+    /// Where the handler may send HTTP requests; none sends none anywhere.
+    pub http: Option<Arc<http::HttpOut>>,
     /// Whether the handler may use the group's key/value state.
     pub state: bool,
     /// Whether the handler may use the node's cache.

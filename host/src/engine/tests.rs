@@ -138,6 +138,7 @@ fn policy() -> Policy {
         recycle_after: 3,
         publish: Vec::new(),
         rules: Arc::new(NoRules),
+        http: None,
         state: false,
         cache: false,
         config: BTreeMap::new(),

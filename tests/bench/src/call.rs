@@ -111,6 +111,7 @@ fn policy(isolation: Isolation) -> Policy {
         recycle_after: 10_000,
         publish: Vec::new(),
         rules: Arc::new(courier::engine::NoRules),
+        http: None,
         state: false,
         cache: false,
         config: Default::default(),

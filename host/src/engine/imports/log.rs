@@ -85,6 +85,13 @@ impl SharedLog {
         log.take(over)
     }
 
+    /// Notes that the host said no to something the guest asked for.
+    pub(in crate::engine) fn refused(&self, why: &str) {
+        let mut log = self.lock();
+        log.line();
+        log.print(format!("WARN http: {why}\n").as_bytes(), false);
+    }
+
     /// Forgets what was left of a call that was given up.
     pub(in crate::engine) fn drop_rest(&self) {
         self.lock().take(true);

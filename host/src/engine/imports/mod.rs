@@ -8,6 +8,7 @@
 
 pub(super) mod cache;
 mod config;
+pub(super) mod http;
 pub(super) mod log;
 pub(super) mod log_budget;
 mod publish;
@@ -46,6 +47,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     }
     link!(v1::publish, v1::batch_publish, v1::state, v1::batch_state, v1::cache, v1::config, v1::log);
     link!(v2::publish, v2::batch_publish, v2::state, v2::batch_state, v2::cache, v2::config, v2::log);
+    http::link(linker)?;
     wasi::link(linker)
 }
 
