@@ -275,12 +275,12 @@ mod tests {
     fn a_handler_is_described() {
         let wasm = handler(
             r#"(import "wasi:cli/environment@0.2.6" (instance))
-               (import "courier:plugin/log@1.0.3" (instance))
+               (import "courier:plugin/log@1.4.0" (instance))
                (core module (@custom "courier:handler" "{\"topics\":[\"order\"]}"))"#,
         );
         let inspection = inspect(&wasm).unwrap();
         assert_eq!(inspection.world, World::Handler);
-        assert_eq!(inspection.imports, ["courier:plugin/log@1.0.3", "wasi:cli/environment@0.2.6"]);
+        assert_eq!(inspection.imports, ["courier:plugin/log@1.4.0", "wasi:cli/environment@0.2.6"]);
         assert_eq!(inspection.exports, ["handle"]);
         assert_eq!(inspection.size, wasm.len());
         assert_eq!(inspection.digest.len(), "sha256:".len() + 64);

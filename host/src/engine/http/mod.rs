@@ -54,11 +54,11 @@ pub struct HttpOut {
     in_flight: Arc<Semaphore>,
 }
 
-/// The addresses that are let through.
-#[derive(Clone, Debug)]
+/// The addresses of names that are let through. What the allow-list names as an
+/// address is reached by that address only: a name that leads to it says
+/// nothing about the port that was listed.
+#[derive(Clone, Copy, Debug)]
 struct Walls {
-    /// Those that the allow-list names.
-    named: Arc<Vec<IpAddr>>,
     /// Whether this machine and its network are open too.
     private: bool,
 }
@@ -66,8 +66,8 @@ struct Walls {
 /// A name has addresses, and none may be connected to.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{name} has no address that may be connected to, only {found}: name the address in [binding.http] allow, or set \
-     private = true if it is one of this network"
+    "{name} has no address that may be connected to, only {found}: set private = true in [binding.http] if it is one of \
+     this network"
 )]
 struct Prohibited {
     name: String,
@@ -79,10 +79,9 @@ impl HttpOut {
     /// into the network of this machine.
     #[must_use]
     pub fn new(allow: Vec<Destination>, private: bool) -> Self {
-        let named = allow.iter().filter_map(|destination| destination.host.parse().ok()).collect();
         Self {
             allow,
-            walls: Walls { named: Arc::new(named), private },
+            walls: Walls { private },
             client: OnceLock::new(),
             in_flight: Arc::new(Semaphore::new(MAX_HTTP_IN_FLIGHT)),
         }
@@ -149,7 +148,7 @@ impl HttpOut {
                 .referer(false)
                 .connect_timeout(HTTP_CONNECT_WITHIN)
                 .read_timeout(HTTP_READ_WITHIN)
-                .dns_resolver(Arc::new(self.walls.clone()))
+                .dns_resolver(Arc::new(self.walls))
                 .build()
                 .map_err(|error| error.to_string())
         });
@@ -173,13 +172,12 @@ impl Destination {
 }
 
 impl Walls {
-    fn let_through(&self, address: IpAddr) -> bool {
-        self.named.contains(&address)
-            || match Place::of(address) {
-                Place::Public => true,
-                Place::Private => self.private,
-                Place::Nowhere => false,
-            }
+    fn let_through(self, address: IpAddr) -> bool {
+        match Place::of(address) {
+            Place::Public => true,
+            Place::Private => self.private,
+            Place::Nowhere => false,
+        }
     }
 }
 
@@ -187,7 +185,7 @@ impl Walls {
 /// address for its host does not come here: the allow-list names it.
 impl Resolve for Walls {
     fn resolve(&self, name: Name) -> Resolving {
-        let walls = self.clone();
+        let walls = *self;
         Box::pin(async move {
             let name = name.as_str().to_owned();
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();

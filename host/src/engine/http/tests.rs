@@ -58,15 +58,15 @@ fn only_what_the_list_names_goes_out() {
 }
 
 #[test]
-fn private_addresses_need_a_word_and_others_their_very_name() {
+fn private_addresses_need_a_word_and_others_are_reached_by_no_name() {
     let address = |text: &str| text.parse::<IpAddr>().unwrap();
     let closed = out(&[("api.example.com", 443)], false).walls;
     let open = out(&[("api.example.com", 443)], true).walls;
-    let named = out(&[("169.254.169.254", 80)], false).walls;
+    let named = out(&[("169.254.169.254", 80), ("10.0.0.1", 80)], false).walls;
     assert!(closed.let_through(address("93.184.216.34")) && !closed.let_through(address("10.0.0.1")));
     assert!(open.let_through(address("10.0.0.1")) && open.let_through(address("127.0.0.1")));
     assert!(!open.let_through(address("169.254.169.254")) && !open.let_through(address("::")));
-    assert!(named.let_through(address("169.254.169.254")) && !named.let_through(address("10.0.0.1")));
+    assert!(!named.let_through(address("169.254.169.254")) && !named.let_through(address("10.0.0.1")));
 }
 
 #[tokio::test]

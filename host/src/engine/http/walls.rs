@@ -15,7 +15,7 @@ pub(super) enum Place {
     /// `private = true`.
     Private,
     /// Nothing that a handler has to do with, such as where clouds answer with
-    /// their machines' secrets: for who names the very address.
+    /// their machines' secrets: no name leads there.
     Nowhere,
 }
 
