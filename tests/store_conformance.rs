@@ -204,6 +204,7 @@ on_both_dialects! {
         open_rows_are_walked_by_the_page;
     plugins:
         a_version_is_stored_once
+        an_upload_puts_an_altered_component_right
         the_active_version_is_one_that_exists
         a_live_node_that_did_not_prepare_is_named;
     sending:

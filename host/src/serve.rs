@@ -401,12 +401,18 @@ fn consumers(clients: &ClientConfig, node: &str) -> ClientConfig {
 }
 
 fn engine_settings() -> engine::Settings {
-    engine::Settings {
-        // The host's own binary compiles, in a process that can be killed.
-        compiler: std::env::current_exe().ok(),
-        cache_dir: cache_dir(),
-        slots: SLOTS,
+    engine::Settings { compiler: compiler(), cache_dir: cache_dir(), slots: SLOTS }
+}
+
+/// The program that compiles, in a process that can be killed: the very binary
+/// that runs here, by the kernel's own name for it. After an upgrade another
+/// one lies at its path, whose code this engine would not take.
+fn compiler() -> Option<PathBuf> {
+    const THIS_BINARY: &str = "/proc/self/exe";
+    if std::fs::exists(THIS_BINARY).is_ok_and(|exists| exists) {
+        return Some(THIS_BINARY.into());
     }
+    std::env::current_exe().ok()
 }
 
 /// Where compiled artefacts are kept between runs: a restart must not compile

@@ -38,6 +38,15 @@ pub async fn a_version_is_stored_once(database: Database) {
     assert_eq!(plugins[1].versions[0].wants.as_deref(), Some(r#"{"topics":["order"]}"#));
 }
 
+/// Bytes that somebody changed in the database stand under the digest of others.
+pub async fn an_upload_puts_an_altered_component_right(database: Database) {
+    let store = database.open().await;
+    let altered = NewVersion { wasm: Bytes::from_static(b"altered"), ..version("order-handler", "sha256:1") };
+    store.put_version(&altered).await.unwrap();
+    store.put_version(&version("order-handler", "sha256:1")).await.unwrap();
+    assert_eq!(store.version_wasm("sha256:1").await.unwrap(), Bytes::from_static(b"\0asm sha256:1"));
+}
+
 pub async fn the_active_version_is_one_that_exists(database: Database) {
     let store = database.open().await;
     for digest in ["sha256:1", "sha256:2"] {

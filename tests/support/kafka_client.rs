@@ -100,6 +100,19 @@ pub async fn produce(
     }
 }
 
+/// Produces a tombstone, a record without a value, whose headers may have none
+/// either.
+pub async fn produce_tombstone(producer: &FutureProducer, topic: &str, key: &[u8], headers: &[(&str, Option<&str>)]) {
+    let mut all = OwnedHeaders::new();
+    for (name, value) in headers {
+        all = all.insert(Header { key: name, value: *value });
+    }
+    let record = FutureRecord::<[u8], [u8]>::to(topic).key(key).headers(all);
+    if let Err((error, _)) = producer.send(record, LIMIT).await {
+        panic!("Kafka did not take a tombstone for {topic}: {error}");
+    }
+}
+
 /// Produces one record without a key to a partition of the sender's choice.
 pub async fn produce_to(
     producer: &FutureProducer,
@@ -193,8 +206,10 @@ pub struct Record {
     pub payload: Option<Vec<u8>>,
     /// The record's time, in milliseconds since 1970.
     pub timestamp_ms: Option<i64>,
-    /// Headers in their order.
+    /// Headers in their order; the value of one without a value is empty.
     pub headers: Vec<(String, Vec<u8>)>,
+    /// The names of the headers that have no value.
+    pub bare_headers: Vec<String>,
 }
 
 impl Record {
@@ -268,6 +283,10 @@ fn read_all(mut config: ClientConfig, topic: &str) -> Vec<Record> {
                         .iter()
                         .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
                         .collect()
+                }),
+                bare_headers: message.headers().map_or_else(Vec::new, |headers| {
+                    let bare = headers.iter().filter(|header| header.value.is_none());
+                    bare.map(|header| header.key.to_owned()).collect()
                 }),
             }),
         }

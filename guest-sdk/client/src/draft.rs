@@ -42,7 +42,7 @@ impl Draft {
         let id = uuid::Uuid::now_v7().to_string();
         let invalid = |why: String| PublishError::Invalid { id: Some(id.clone()), why };
         let outgoing = Outgoing::new(event).map_err(|refusal| invalid(refusal.to_string()))?;
-        let body = String::from_utf8(outgoing.body).map_err(|error| invalid(error.to_string()))?;
+        let body = String::from_utf8(outgoing.body.unwrap_or_default()).map_err(|error| invalid(error.to_string()))?;
         Ok(Self {
             id,
             topic: outgoing.topic,

@@ -4,7 +4,7 @@ use std::{fmt, rc::Rc};
 
 use serde::Serialize;
 
-use crate::{Attempt, Event, Message, Outgoing, Refusal};
+use crate::{Attempt, Event, HttpError, HttpRequest, HttpResponse, Key, Message, Outgoing, Refusal};
 
 /// The message and attempt at hand, and everything a handler may do.
 ///
@@ -47,6 +47,12 @@ impl Context {
     /// its message will have. The binding must grant the topic.
     pub fn publish<E: Event + Serialize>(&self, event: &E) -> Result<String, Refusal> {
         self.publish_raw(Outgoing::new(event)?)
+    }
+
+    /// Publishes a tombstone for a key of an event's topic when this attempt
+    /// succeeds.
+    pub fn publish_tombstone<E: Event>(&self, key: &(impl Key + ?Sized)) -> Result<String, Refusal> {
+        self.publish_raw(Outgoing::tombstone::<E>(key))
     }
 
     /// Publishes any message when this attempt succeeds.
@@ -93,6 +99,17 @@ impl Context {
     /// A value of `[binding.secrets]`.
     pub fn secret(&self, key: &str) -> Option<String> {
         self.host.secret(key)
+    }
+
+    /// Sends an HTTP request and reads the whole answer; [`http`](Self::http)
+    /// makes one.
+    pub fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        // Not one of the `Effects`: through their table every handler would
+        // import the interface, whether it makes requests or not.
+        #[cfg(target_arch = "wasm32")]
+        return crate::wire_http::send(&request);
+        #[cfg(not(target_arch = "wasm32"))]
+        self.host.http(&request)
     }
 
     /// Writes to the log that is kept with the attempt.

@@ -106,11 +106,11 @@ macro_rules! decimal_keys {
 
 decimal_keys!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
 
-/// What a handler takes first: an [`Event`] that serde can read, or the raw
-/// [`Message`].
+/// What a handler takes first: an [`Event`] that serde can read, an `Option` of
+/// one, which is none for a tombstone, or the raw [`Message`].
 #[diagnostic::on_unimplemented(
     message = "a handler cannot be sent a `{Self}`",
-    note = "it takes a `Message`, or a type with `#[derive(Event, Deserialize)]`"
+    note = "it takes a `Message`, a type with `#[derive(Event, Deserialize)]`, or an `Option` of one"
 )]
 pub trait Input: Sized {
     /// The topics it comes from; none when the binding alone decides.
@@ -127,6 +127,17 @@ impl Input for Message {
 
     fn read(message: &Message) -> Result<Self, Failure> {
         Ok(message.clone())
+    }
+}
+
+/// A tombstone is none; every other message is the event.
+impl<E: Event + DeserializeOwned> Input for Option<E> {
+    const TOPICS: &'static [&'static str] = &[E::TOPIC];
+    // A tombstone of another producer has no type.
+    const TYPES: &'static [&'static str] = &[];
+
+    fn read(message: &Message) -> Result<Self, Failure> {
+        if message.body.is_none() { Ok(None) } else { message.event().map(Some) }
     }
 }
 

@@ -18,7 +18,13 @@ pub enum Failure {
     Reject(String),
     /// Something the handler depends on is down: the binding pauses, and this
     /// attempt is not counted.
-    Unavailable(String),
+    Unavailable {
+        /// Why, for people.
+        reason: String,
+        /// How long the binding pauses at least, five minutes at most; none
+        /// leaves it to the host.
+        after: Option<Duration>,
+    },
 }
 
 impl Failure {
@@ -45,7 +51,14 @@ impl Failure {
 
     /// Says that something the handler depends on is down.
     pub fn unavailable(reason: impl fmt::Display) -> Self {
-        Failure::Unavailable(reason.to_string())
+        Failure::Unavailable { reason: reason.to_string(), after: None }
+    }
+
+    /// Says that something the handler depends on is down, and for how long the
+    /// binding should pause at least: what a `Retry-After` said, for example.
+    /// Past five minutes the host looks anyway whether it is back.
+    pub fn unavailable_for(reason: impl fmt::Display, wait: Duration) -> Self {
+        Failure::Unavailable { reason: reason.to_string(), after: Some(wait) }
     }
 
     /// The reason, as people will read it.
@@ -54,7 +67,7 @@ impl Failure {
             Failure::Error(reason)
             | Failure::Retry { reason, .. }
             | Failure::Reject(reason)
-            | Failure::Unavailable(reason) => reason,
+            | Failure::Unavailable { reason, .. } => reason,
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Read in this order: [`Event`] says what a message is, [`Context`] what a
 //! handler can do, [`Failure`] how it ends. `run` decodes, calls and judges;
-//! `wire` speaks the contract in `wit/` and exists in a component only, as
+//! `wire` speaks the contract in `wit/v2/` and exists in a component only, as
 //! `testing` does outside of one. `about` is the description that a component
 //! carries of itself.
 
@@ -16,6 +16,7 @@ pub mod about;
 mod context;
 mod event;
 mod failure;
+pub mod http;
 mod message;
 #[doc(hidden)]
 pub mod run;
@@ -24,10 +25,13 @@ pub mod testing;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod wire;
+#[cfg(target_arch = "wasm32")]
+mod wire_http;
 
 pub use context::{Context, Level};
 pub use courier_sdk_macros::{Event, batch_handler, handler};
 pub use event::{Event, Input, Key};
 pub use failure::{Failure, Refusal};
+pub use http::{HttpError, HttpRequest, HttpResponse};
 pub use message::{Attempt, Header, Kind, Message, Outgoing};
 pub use run::Item;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Event, Failure, Refusal};
+use crate::{Event, Failure, Key, Refusal};
 
 /// The content type of every body that the SDK writes.
 pub(crate) const JSON: &str = "application/json";
@@ -29,23 +29,37 @@ pub struct Message {
     pub time: u64,
     /// Media type of `body`; empty when unknown.
     pub content_type: String,
-    /// The body as it came.
-    pub body: Vec<u8>,
+    /// The body as it came; none in a tombstone, a record without a value,
+    /// which says that what its key stood for is gone.
+    pub body: Option<Vec<u8>>,
     /// All other headers, in the order of the record.
     pub headers: Vec<Header>,
 }
 
 impl Message {
     /// Reads the body as an event; one that does not parse is rejected, since
-    /// another attempt would read the same bytes.
+    /// another attempt would read the same bytes. A tombstone is no event: a
+    /// handler that wants to hear of it takes an `Option` of its event.
     pub fn event<E: Event + DeserializeOwned>(&self) -> Result<E, Failure> {
-        serde_json::from_slice(&self.body)
+        let Some(body) = &self.body else {
+            return Err(Failure::reject(format!(
+                "the message is a tombstone: it has no body, so it is no {0} (a handler of Option<{0}> takes it)",
+                E::TYPE
+            )));
+        };
+        serde_json::from_slice(body)
             .map_err(|problem| Failure::reject(format!("body is not a valid {}: {problem}", E::TYPE)))
     }
 
-    /// The first header of this name.
+    /// The bytes of the body; those of a tombstone are empty.
+    pub fn bytes(&self) -> &[u8] {
+        self.body.as_deref().unwrap_or_default()
+    }
+
+    /// The value of the first header of this name; none when there is no such
+    /// header, or when it has no value.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|header| header.name == name).map(|header| header.value.as_slice())
+        self.headers.iter().find(|header| header.name == name).and_then(|header| header.value.as_deref())
     }
 }
 
@@ -64,8 +78,8 @@ pub enum Kind {
 pub struct Header {
     /// The name as it came.
     pub name: String,
-    /// The value as it came.
-    pub value: Vec<u8>,
+    /// The value as it came; none when the header has no value.
+    pub value: Option<Vec<u8>>,
 }
 
 /// One invocation of the handler for one message.
@@ -110,8 +124,9 @@ pub struct Outgoing {
     pub key: Option<Vec<u8>>,
     /// Media type of `body`.
     pub content_type: String,
-    /// The body as it will stand in the log.
-    pub body: Vec<u8>,
+    /// The body as it will stand in the log; none makes it a tombstone, which
+    /// needs a key.
+    pub body: Option<Vec<u8>>,
     /// Further headers.
     pub headers: Vec<Header>,
 }
@@ -126,13 +141,20 @@ impl Outgoing {
             type_: E::TYPE.into(),
             key: event.key(),
             content_type: JSON.into(),
-            body,
+            body: Some(body),
             headers: Vec::new(),
         })
     }
 
-    /// Reads the body back as an event, as a test wants to.
+    /// The tombstone of an event's topic for a key: on a compacted topic it
+    /// deletes what was published under that key.
+    pub fn tombstone<E: Event>(key: &(impl Key + ?Sized)) -> Self {
+        Outgoing { topic: E::TOPIC.into(), type_: E::TYPE.into(), key: key.key(), ..Outgoing::default() }
+    }
+
+    /// Reads the body back as an event, as a test wants to. That of a tombstone
+    /// is empty.
     pub fn event<E: Event + DeserializeOwned>(&self) -> Result<E, serde_json::Error> {
-        serde_json::from_slice(&self.body)
+        serde_json::from_slice(self.body.as_deref().unwrap_or_default())
     }
 }

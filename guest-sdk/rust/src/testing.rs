@@ -13,7 +13,8 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    Attempt, Context, Event, Failure, Input, Item, Kind, Level, Message, Outgoing, Refusal, context::Effects, run,
+    Attempt, Context, Event, Failure, HttpError, HttpRequest, HttpResponse, Input, Item, Kind, Level, Message,
+    Outgoing, Refusal, context::Effects, run,
 };
 
 /// One line that a handler logged.
@@ -63,6 +64,11 @@ impl Context {
         self.host.record.borrow().cache.clone()
     }
 
+    /// The HTTP requests that were answered so far.
+    pub fn requests(&self) -> Vec<HttpRequest> {
+        self.host.record.borrow().requests.clone()
+    }
+
     /// What was logged so far.
     pub fn logs(&self) -> Vec<Line> {
         self.host.record.borrow().logs.clone()
@@ -103,6 +109,7 @@ impl Default for TestContext {
                 topic: "test".into(),
                 kind: Kind::Event,
                 time: micros(now),
+                body: Some(Vec::new()),
                 ..Message::default()
             },
             attempt: Attempt {
@@ -146,7 +153,13 @@ impl TestContext {
 
     /// The body of the message, as it stands in the log.
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
-        self.message.body = body.as_ref().to_vec();
+        self.message.body = Some(body.as_ref().to_vec());
+        self
+    }
+
+    /// Makes the message a tombstone: a record without a value.
+    pub fn tombstone(mut self) -> Self {
+        self.message.body = None;
         self
     }
 
@@ -188,6 +201,21 @@ impl TestContext {
         self
     }
 
+    /// Answers requests of this method and URL; others are refused, as a host
+    /// refuses what the binding does not allow.
+    pub fn http(mut self, method: &str, url: &str, status: u16, body: impl AsRef<[u8]>) -> Self {
+        let response = HttpResponse { status, body: body.as_ref().to_vec(), ..HttpResponse::default() };
+        self.host.answers.insert((method.into(), url.into()), Ok(response));
+        self
+    }
+
+    /// Answers requests of this method and URL with this response, or lets them
+    /// come to nothing.
+    pub fn http_answer(mut self, method: &str, url: &str, answer: Result<HttpResponse, HttpError>) -> Self {
+        self.host.answers.insert((method.into(), url.into()), answer);
+        self
+    }
+
     /// Grants publishing to these topics and no others.
     pub fn grant_publish<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
         self.host.topics = Some(topics.into_iter().map(Into::into).collect());
@@ -226,6 +254,8 @@ pub(crate) struct Recording {
     topics: Option<BTreeSet<String>>,
     state_denied: bool,
     cache_denied: bool,
+    /// Answers to HTTP requests, by method and URL.
+    answers: BTreeMap<(String, String), Result<HttpResponse, HttpError>>,
     record: RefCell<Record>,
 }
 
@@ -235,11 +265,24 @@ struct Record {
     state: BTreeMap<String, Vec<u8>>,
     cache: BTreeMap<String, Vec<u8>>,
     logs: Vec<Line>,
+    requests: Vec<HttpRequest>,
 }
 
 impl Recording {
     fn check_state(&self) -> Result<(), Refusal> {
         denied(self.state_denied, "state = true")
+    }
+
+    pub(crate) fn http(&self, request: &HttpRequest) -> Result<HttpResponse, HttpError> {
+        let answer =
+            self.answers.get(&(request.method.clone(), request.url.clone())).cloned().unwrap_or_else(|| {
+                let HttpRequest { method, url, .. } = request;
+                Err(HttpError::Refused(format!(
+                    "refused: the test has no answer for {method} {url}: add one with .http(..)"
+                )))
+            })?;
+        self.record.borrow_mut().requests.push(request.clone());
+        Ok(answer)
     }
 
     fn check_cache(&self) -> Result<(), Refusal> {
@@ -261,6 +304,9 @@ impl Effects for Recording {
         }
         if let Some(topics) = &self.topics {
             denied(!topics.contains(&message.topic), &format!("publish = [\"{}\"]", message.topic))?;
+        }
+        if message.body.is_none() && message.key.is_none() {
+            return Err(Refusal::Invalid("a tombstone (a message without a body) needs a key".into()));
         }
         let published = &mut self.record.borrow_mut().published;
         published.push(message);

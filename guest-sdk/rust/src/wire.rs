@@ -1,9 +1,9 @@
-//! The contract in `wit/` as a component speaks it: the generated bindings,
+//! The contract in `wit/v2/` as a component speaks it: the generated bindings,
 //! and the exports' way in and out. Only here do generated types appear.
 
 #![allow(missing_docs)]
 
-use std::{rc::Rc, sync::Once};
+use std::{rc::Rc, sync::Once, time::Duration};
 
 use crate::{Context, Header, Kind, Level, Outgoing, Refusal, context::Effects};
 
@@ -13,8 +13,8 @@ use single::courier::plugin::{cache, config, log, publish, state, types};
 /// World `handler`.
 pub mod single {
     wit_bindgen::generate!({
-        path: "../../wit",
-        world: "courier:plugin/handler@1.0.0",
+        path: "../../wit/v2",
+        world: "courier:plugin/handler@2.0.0",
         pub_export_macro: true,
         export_macro_name: "export_handler",
         default_bindings_module: "courier_sdk::wire::single",
@@ -24,16 +24,16 @@ pub mod single {
 /// World `batch-handler`; what both worlds share is that of `single`.
 pub mod batch {
     wit_bindgen::generate!({
-        path: "../../wit",
-        world: "courier:plugin/batch-handler@1.0.0",
+        path: "../../wit/v2",
+        world: "courier:plugin/batch-handler@2.0.0",
         pub_export_macro: true,
         export_macro_name: "export_batch_handler",
         default_bindings_module: "courier_sdk::wire::batch",
         with: {
-            "courier:plugin/types@1.0.0": super::single::courier::plugin::types,
-            "courier:plugin/cache@1.0.0": super::single::courier::plugin::cache,
-            "courier:plugin/config@1.0.0": super::single::courier::plugin::config,
-            "courier:plugin/log@1.0.0": super::single::courier::plugin::log,
+            "courier:plugin/types@2.0.0": super::single::courier::plugin::types,
+            "courier:plugin/cache@2.0.0": super::single::courier::plugin::cache,
+            "courier:plugin/config@2.0.0": super::single::courier::plugin::config,
+            "courier:plugin/log@2.0.0": super::single::courier::plugin::log,
         },
     });
 }
@@ -206,15 +206,20 @@ impl From<crate::Failure> for types::Failure {
     fn from(failure: crate::Failure) -> Self {
         match failure {
             crate::Failure::Error(reason) => types::Failure::Error(reason),
-            crate::Failure::Retry { reason, after } => types::Failure::Retry(types::Retry {
-                reason,
-                // Longer than u64 milliseconds means "never"; the host bounds it.
-                after_ms: after.map(|after| after.as_millis().try_into().unwrap_or(u64::MAX)),
-            }),
+            crate::Failure::Retry { reason, after } => {
+                types::Failure::Retry(types::Retry { reason, after_ms: after.map(millis) })
+            }
             crate::Failure::Reject(reason) => types::Failure::Reject(reason),
-            crate::Failure::Unavailable(reason) => types::Failure::Unavailable(reason),
+            crate::Failure::Unavailable { reason, after } => {
+                types::Failure::Unavailable(types::Unavailable { reason, after_ms: after.map(millis) })
+            }
         }
     }
+}
+
+/// Longer than u64 milliseconds means "never"; the host bounds it.
+fn millis(wait: Duration) -> u64 {
+    wait.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 impl From<types::Refusal> for Refusal {

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use courier_sdk::{Context, Event, Failure, Item, Kind, Level, Message, Refusal, batch_handler, handler, testing};
+use courier_sdk::{
+    Context, Event, Failure, HttpError, HttpResponse, Item, Kind, Level, Message, Refusal, batch_handler, handler,
+    testing,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize)]
@@ -172,6 +175,56 @@ fn a_body_that_does_not_parse_is_rejected() {
     assert!(failure.reason().starts_with("body is not a valid OrderCreated: invalid type"), "{failure}");
 }
 
+mod tombstones {
+    use super::*;
+
+    #[handler(group = "prices", publishes = ["order"])]
+    fn forget(order: Option<OrderCreated>, ctx: &Context) -> Result<(), Failure> {
+        match order {
+            Some(order) => ctx.state_set(&order.order_id, b"there")?,
+            None => {
+                let key = ctx.message().key.clone();
+                ctx.publish_tombstone::<OrderCreated>(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn are_none_to_who_asks_for_them_and_rejected_by_others() {
+        let ctx = Context::test().event(&order("o-1", 1)).tombstone().build();
+        assert_eq!(ctx.deliver(forget), Ok(()));
+        let published = &ctx.published()[0];
+        assert_eq!((published.topic.as_str(), published.key.as_deref()), ("order", Some(&b"o-1"[..])));
+        assert_eq!(published.body, None);
+        let failure = ctx.deliver(reserve).unwrap_err();
+        assert!(failure.reason().starts_with("the message is a tombstone"), "{failure}");
+
+        let ctx = Context::test().event(&order("o-1", 1)).build();
+        assert_eq!(ctx.deliver(forget), Ok(()));
+        assert_eq!(ctx.state()["o-1"], b"there");
+
+        let keyless = Context::test().tombstone().build();
+        assert_eq!(
+            keyless.deliver(forget),
+            Err(Failure::error("invalid: a tombstone (a message without a body) needs a key"))
+        );
+        assert!(
+            matches!(Context::test().body("").build().deliver(forget), Err(Failure::Reject(_))),
+            "empty is not none"
+        );
+    }
+}
+
+#[test]
+fn a_failure_can_say_how_long_what_it_needs_is_down() {
+    let minute = Duration::from_secs(60);
+    let failure = Failure::unavailable_for("away", minute);
+    assert_eq!(failure.reason(), "away");
+    assert_eq!(failure, Failure::Unavailable { reason: "away".into(), after: Some(minute) });
+    assert_eq!(Failure::unavailable("away"), Failure::Unavailable { reason: "away".into(), after: None });
+}
+
 #[test]
 fn what_is_not_granted_is_refused() {
     let refused = |ctx: Context| reserve(order("o-1", 1), &ctx).unwrap_err();
@@ -204,4 +257,55 @@ fn a_test_sets_the_scene() {
     assert_eq!(ctx.cache_get("rate"), Ok(Some(b"1.1".to_vec())));
     ctx.state_delete("seen").unwrap();
     assert_eq!(ctx.state_get("seen"), Ok(None));
+}
+
+mod over_http {
+    use super::*;
+
+    #[handler(group = "quotes")]
+    fn quote(order: OrderCreated, ctx: &Context) -> Result<(), Failure> {
+        let answer = ctx
+            .http()
+            .post("https://prices.example:443/quote")
+            .idempotent()
+            .json(&order)?
+            .send()?
+            .error_for_status()?;
+        ctx.info(answer.json::<String>()?);
+        Ok(())
+    }
+
+    const URL: &str = "https://prices.example:443/quote";
+
+    #[test]
+    fn a_test_answers_from_a_table() {
+        let ctx = Context::test().http("POST", URL, 200, r#""cheap""#).build();
+        assert_eq!(quote(order("o-1", 1), &ctx), Ok(()));
+        assert_eq!(ctx.logs()[0].text, "cheap");
+        let request = &ctx.requests()[0];
+        assert_eq!(request.body, br#"{"order_id":"o-1","quantity":1}"#);
+        assert!(request.headers.contains(&("idempotency-key".into(), b"test-delivery".to_vec())));
+        let failure = quote(order("o-1", 1), &Context::test().build()).unwrap_err();
+        assert!(failure.reason().contains("no answer for POST https://prices.example"), "{failure}");
+    }
+
+    #[test]
+    fn what_went_wrong_says_what_follows() {
+        let minute = Duration::from_secs(60);
+        let busy =
+            HttpResponse { status: 503, headers: vec![("Retry-After".into(), b"60".to_vec())], body: Vec::new() };
+        let status = |status| Ok(HttpResponse { status, ..HttpResponse::default() });
+        for (answer, expected) in [
+            (Ok(busy), Failure::unavailable_for("http 503", minute)),
+            (status(429), Failure::unavailable("http 429")),
+            (status(500), Failure::retry("http 500")),
+            (status(404), Failure::reject("http 404")),
+            (Err(HttpError::Unreachable("connection refused".into())), Failure::unavailable("http connection refused")),
+            (Err(HttpError::Broken("no answer in time".into())), Failure::retry("http no answer in time")),
+            (Err(HttpError::Refused("refused".into())), Failure::error("http refused")),
+        ] {
+            let ctx = Context::test().http_answer("POST", URL, answer).build();
+            assert_eq!(quote(order("o-1", 1), &ctx), Err(expected));
+        }
+    }
 }

@@ -105,7 +105,7 @@ pub struct Header {
 }
 
 /// A message: what a sender published and a handler gets to see.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// Unique per source; `topic:partition:offset` for a record without one.
     pub id: String,
@@ -123,8 +123,11 @@ pub struct Message {
     pub time: Timestamp,
     /// Media type of the body; empty when unknown.
     pub content_type: String,
-    /// The body, as it came.
+    /// The body, as it came; empty for a tombstone.
     pub body: Bytes,
+    /// Whether the record has no value at all, which tells a compacted topic
+    /// to forget its key.
+    pub is_tombstone: bool,
     /// Every header that is not one of the fields above, in the record's order.
     pub headers: Vec<Header>,
 }

@@ -106,6 +106,10 @@ impl Verdict {
     }
 }
 
+/// The longest wait of an `unavailable` that counts. What is down may be back
+/// earlier than it said, so that a delivery probes after this time anyway.
+pub const MAX_UNAVAILABLE_WAIT: Duration = Duration::from_secs(5 * 60);
+
 /// What becomes of a delivery that failed for good (`dead_letter`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DeadLetter {
@@ -164,7 +168,8 @@ pub enum Outcome {
 
 /// What follows from an attempt that ended `now` with `verdict`.
 ///
-/// `asked` is the wait a retry named; `chance` is uniform in `[0, 1)`.
+/// `asked` is the wait that a retry or an `unavailable` named; `chance` is
+/// uniform in `[0, 1)`.
 #[must_use]
 pub fn judge(
     verdict: Verdict,
@@ -177,7 +182,8 @@ pub fn judge(
     let retry = &policy.retry;
     if verdict.never_ran() {
         // It could not run, so nothing is used up: it comes back until it can.
-        let at = now.after(retry.wait(history.number.max(1), None, chance));
+        let asked = asked.filter(|_| verdict == Verdict::Unavailable).unwrap_or_default().min(MAX_UNAVAILABLE_WAIT);
+        let at = now.after(retry.wait(history.number.max(1), None, chance).max(asked));
         return Outcome::Again { state: State::PushFail, at };
     }
     let wants_more = match verdict {
@@ -269,6 +275,16 @@ mod tests {
     fn what_never_ran_comes_back_however_often() {
         check(Verdict::Unavailable, 0, &policy(false, 1), again(State::PushFail, 1));
         check(Verdict::NoPlugin, 50, &policy(false, 1), again(State::PushFail, 300));
+    }
+
+    #[test]
+    fn what_is_unavailable_comes_back_no_earlier_than_it_asked() {
+        let judged = |verdict, asked| judge(verdict, asked, history(0), &policy(false, 1), NOW, 0.5);
+        let minute = Some(Duration::from_secs(60));
+        assert_eq!(judged(Verdict::Unavailable, minute), again(State::PushFail, 60));
+        assert_eq!(judged(Verdict::Unavailable, Some(Duration::ZERO)), again(State::PushFail, 1));
+        assert_eq!(judged(Verdict::Unavailable, Some(Duration::MAX)), again(State::PushFail, 300));
+        assert_eq!(judged(Verdict::NoRoom, minute), again(State::PushFail, 1));
     }
 
     #[test]

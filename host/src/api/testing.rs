@@ -461,6 +461,6 @@ pub fn message(topic: &str, offset: i64) -> Message {
         time: Timestamp(0),
         content_type: "application/json".into(),
         body: Bytes::from_static(br#"{"n": 1}"#),
-        headers: Vec::new(),
+        ..Message::default()
     }
 }

@@ -13,7 +13,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// The longest wait for an answer. An upload is compiled before it is answered.
+/// The longest wait for the answer to an upload. It is compiled before it is
+/// answered, which the host gives up after five minutes.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(330);
+/// The longest wait for any other answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -115,7 +118,11 @@ impl Client {
     }
 
     async fn send(&self, method: Method, url: Url, body: Option<(&str, Vec<u8>)>) -> anyhow::Result<Answer> {
+        let is_upload = method == Method::PUT;
         let mut request = self.http.request(method, url).header("accept", JSON);
+        if is_upload {
+            request = request.timeout(UPLOAD_TIMEOUT);
+        }
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose_secret());
         }

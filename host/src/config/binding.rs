@@ -108,6 +108,7 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
     });
     let ordering = ordering.unwrap_or(Ordering::Key);
     let batch = integer("batch", BATCH).unwrap_or(1) as usize;
+    let (http_allow, http_private) = http(table);
     let failure = FailurePolicy { retry: retry(table), dead_letter: dead_letter(table, &group, &topics, ordering) };
     Binding {
         plugin: plugin.and_then(|value| plugin_ref(&value)).unwrap_or(PluginRef { name: String::new(), digest: None }),
@@ -133,7 +134,8 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
         max_gap: integer("max_gap", MAX_GAP).unwrap_or(50_000) as u32,
         paused: table.get("paused").and_then(|value| value.flag()).unwrap_or(false),
         grant: grant(table),
-        http_allow: http_allow(table),
+        http_allow,
+        http_private,
         config: config(table),
         secrets: secrets(table),
         group,
@@ -320,10 +322,13 @@ fn grant(table: &Section<'_>) -> Grant {
     }
 }
 
-fn http_allow(table: &Section<'_>) -> Vec<HostPort> {
-    let section = table.section("http", &["allow"]);
+/// Where the handler may connect to over HTTP, and whether the names there may
+/// lead into the network of this machine.
+fn http(table: &Section<'_>) -> (Vec<HostPort>, bool) {
+    let section = table.section("http", &["allow", "private"]);
     let allow = section.require_if_present("allow", "name where it may connect to: allow = [\"api.example.com:443\"]");
-    allow.and_then(|value| value.texts("api.example.com:443", host_port)).unwrap_or_default()
+    let private = section.get("private").and_then(|value| value.flag()).unwrap_or(false);
+    (allow.and_then(|value| value.texts("api.example.com:443", host_port)).unwrap_or_default(), private)
 }
 
 fn host_port(value: &Value<'_>, text: &str) -> Option<HostPort> {
@@ -332,7 +337,7 @@ fn host_port(value: &Value<'_>, text: &str) -> Option<HostPort> {
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let right = match bracketed {
             Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => is_dns_name(host),
+            None => is_dns_name(host.strip_prefix("*.").unwrap_or(host)),
         };
         if right {
             return Some(HostPort { host: bracketed.unwrap_or(host).to_lowercase(), port });
@@ -341,7 +346,9 @@ fn host_port(value: &Value<'_>, text: &str) -> Option<HostPort> {
     let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
     let bare = bare.split(['/', ':']).next().filter(|host| is_dns_name(host)).unwrap_or("api.example.com");
     let port = if text.starts_with("http://") { 80 } else { 443 };
-    let remedy = format!("write one host and its port, without scheme, path or `*`: \"{bare}:{port}\"");
+    let remedy = format!(
+        "write one host and its port, without scheme or path (`*.` before a name for all below it): \"{bare}:{port}\""
+    );
     value.wrong(format!("`{}` has {text:?}", value.path), remedy);
     None
 }

@@ -74,14 +74,7 @@ impl Config {
     /// and it is said, so that nobody takes it for done.
     #[must_use]
     pub fn without_effect(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        for binding in &self.bindings {
-            let group = &binding.group;
-            if !binding.http_allow.is_empty() {
-                found.push(format!("[binding.http] of group {group} has no effect in this version: HTTP is refused"));
-            }
-        }
-        found
+        Vec::new()
     }
 }
 
@@ -294,6 +287,8 @@ pub struct Binding {
     pub grant: Grant,
     /// Where the handler may connect to over HTTP.
     pub http_allow: Vec<HostPort>,
+    /// Whether the names there may lead into the network of this machine.
+    pub http_private: bool,
     /// What the handler can read by name.
     pub config: BTreeMap<String, String>,
     /// The same, for what must not be seen in a log.
@@ -328,6 +323,7 @@ impl PartialEq for Binding {
             paused,
             grant,
             http_allow,
+            http_private,
             config,
             secrets,
         } = self;
@@ -360,6 +356,7 @@ impl PartialEq for Binding {
             && *paused == other.paused
             && *grant == other.grant
             && *http_allow == other.http_allow
+            && *http_private == other.http_private
             && *config == other.config
             && exposed(secrets, &other.secrets)
     }
@@ -440,7 +437,8 @@ pub struct Grant {
 /// A host and a port that a handler may connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
-    /// A DNS name in lower case or an IP address, without brackets.
+    /// A DNS name in lower case, `*.` before one for all names below it, or an
+    /// IP address without brackets.
     pub host: String,
     /// The port.
     pub port: u16,

@@ -244,6 +244,14 @@ fn bindings_are_checked() {
         "\"api.example.com:443\"",
     );
     check_binding("[binding.http]", 5, 1, "`allow` is missing", "name where");
+    check_binding("[binding.http]\nallow = [\"*:443\"]", 6, 10, "\"*:443\"", "one host and its port");
+    check_binding(
+        "[binding.http]\nallow = [\"a:1\"]\nprivate = \"yes\"",
+        7,
+        11,
+        "true or false is wanted",
+        "private = true",
+    );
     check_binding("[binding.secrets]\nkey = \"hunter2\"", 6, 7, "plain text", "key = { env = \"NAME\" }");
     check_binding("[binding.config]\nkey = []", 6, 7, "an array or a table", "reads text");
 }

@@ -1,11 +1,14 @@
 //! Machine code kept on disk, so that a restart compiles nothing again.
 //!
 //! A file is named by the component's digest and by what the code depends on:
-//! the engine's version and settings, and the processor. It is believed only
-//! when it belongs to us, nobody else may write it, and it carries its own
-//! digest; any other is ignored and written anew.
+//! the engine's version and settings, and the processor. Both stand in the file
+//! too, under its checksum, so that a file which was renamed for another is not
+//! believed. A file is believed only when it belongs to us, nobody else may
+//! write it, and its checksum is right; any other is ignored and written anew.
+//! The checksum has no secret: what keeps others from writing code for us to
+//! run is the directory, which is used only when it is ours alone.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -15,9 +18,9 @@ use sha2::{Digest, Sha256};
 
 use super::limits::{MAX_ARTEFACT_BYTES, MAX_ARTEFACTS};
 
-/// What a file begins with; the digest of the rest follows.
-const MAGIC: &[u8] = b"courier artefact 1\n";
-const DIGEST_BYTES: usize = 32;
+/// What a file begins with; the checksum follows, and then the machine code.
+const MAGIC: &[u8] = b"courier artefact 2\n";
+const CHECKSUM_BYTES: usize = 32;
 const SUFFIX: &str = "artefact";
 
 /// The directory of artefacts for one engine.
@@ -29,8 +32,23 @@ pub(super) struct Artefacts {
 
 impl Artefacts {
     /// The artefacts in `dir`, which is made when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made, or when somebody else may write to it.
     pub(super) fn open(dir: &Path, engine: &wasmtime::Engine) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let metadata = std::fs::metadata(dir)?;
+        if !is_ours_alone(&metadata) {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!(
+                    "it belongs to user {} with mode {:04o}, and others than this program could put code there: it must \
+                     be its own and writable by nobody else (chmod go-w)",
+                    metadata.uid(),
+                    metadata.mode() & 0o7777
+                ),
+            ));
+        }
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Self { dir: dir.to_owned(), compatibility: hasher.finish() })
@@ -39,7 +57,7 @@ impl Artefacts {
     /// The machine code for a component, if it is there and whole.
     pub(super) fn load(&self, digest: &str) -> Option<Vec<u8>> {
         let path = self.path(digest);
-        match read(&path) {
+        match self.read(&path, digest) {
             Ok(Some(artefact)) => Some(artefact),
             Ok(None) => {
                 tracing::warn!(path = %path.display(), "a cached artefact is damaged or not ours: compiling again");
@@ -56,7 +74,7 @@ impl Artefacts {
     /// Keeps the machine code for a component. Failing costs only time later.
     pub(super) fn keep(&self, digest: &str, artefact: &[u8]) {
         let path = self.path(digest);
-        if let Err(error) = self.write(&path, artefact).and_then(|()| self.prune()) {
+        if let Err(error) = self.write(&path, digest, artefact).and_then(|()| self.prune()) {
             tracing::warn!(path = %path.display(), %error, "an artefact cannot be kept: it will be compiled again");
         }
     }
@@ -66,14 +84,42 @@ impl Artefacts {
         self.dir.join(format!("{hex}-{:016x}.{SUFFIX}", self.compatibility))
     }
 
-    fn write(&self, path: &Path, artefact: &[u8]) -> io::Result<()> {
+    /// The checksum of a file: of the machine code, of the component it was
+    /// made from and of the engine it was made for.
+    fn checksum(&self, digest: &str, artefact: &[u8]) -> [u8; CHECKSUM_BYTES] {
+        let mut hash = Sha256::new();
+        hash.update(MAGIC);
+        // A length before what varies in length: no two inputs look the same.
+        hash.update((digest.len() as u64).to_le_bytes());
+        hash.update(digest);
+        hash.update(self.compatibility.to_le_bytes());
+        hash.update(artefact);
+        hash.finalize().into()
+    }
+
+    /// The machine code in a file; none when the file is not to be believed.
+    fn read(&self, path: &Path, digest: &str) -> io::Result<Option<Vec<u8>>> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let most = (MAGIC.len() + CHECKSUM_BYTES + MAX_ARTEFACT_BYTES) as u64;
+        if !is_ours_alone(&metadata) || !metadata.is_file() || metadata.len() > most {
+            return Ok(None);
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+        file.take(most).read_to_end(&mut bytes)?;
+        let Some(rest) = bytes.strip_prefix(MAGIC) else { return Ok(None) };
+        let Some((checksum, artefact)) = rest.split_at_checked(CHECKSUM_BYTES) else { return Ok(None) };
+        Ok((self.checksum(digest, artefact)[..] == *checksum).then(|| artefact.to_vec()))
+    }
+
+    fn write(&self, path: &Path, digest: &str, artefact: &[u8]) -> io::Result<()> {
         // Readers see the old file or the whole new one, never a part; two
         // writers of one artefact write the same bytes.
         let unfinished = self.dir.join(format!(".{}", uuid::Uuid::now_v7()));
         let write = || {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
             file.write_all(MAGIC)?;
-            file.write_all(&Sha256::digest(artefact))?;
+            file.write_all(&self.checksum(digest, artefact))?;
             file.write_all(artefact)?;
             std::fs::rename(&unfinished, path)
         };
@@ -101,21 +147,10 @@ impl Artefacts {
     }
 }
 
-/// The machine code in a file; none when the file is not to be believed.
-fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
+/// Whether a file or directory belongs to us and nobody else may write it.
+fn is_ours_alone(metadata: &Metadata) -> bool {
     // SAFETY: the call takes nothing and cannot fail.
-    let ours = metadata.uid() == unsafe { libc::geteuid() } && metadata.mode() & 0o022 == 0;
-    let most = (MAGIC.len() + DIGEST_BYTES + MAX_ARTEFACT_BYTES) as u64;
-    if !ours || !metadata.is_file() || metadata.len() > most {
-        return Ok(None);
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    file.take(most).read_to_end(&mut bytes)?;
-    let Some(rest) = bytes.strip_prefix(MAGIC) else { return Ok(None) };
-    let Some((digest, artefact)) = rest.split_at_checked(DIGEST_BYTES) else { return Ok(None) };
-    Ok((Sha256::digest(artefact)[..] == *digest).then(|| artefact.to_vec()))
+    metadata.uid() == unsafe { libc::geteuid() } && metadata.mode() & 0o022 == 0
 }
 
 #[cfg(test)]
@@ -146,6 +181,40 @@ mod tests {
         assert_eq!(artefacts.load("sha256:ab"), None);
         artefacts.keep("sha256:ab", b"code");
         assert_eq!(artefacts.load("sha256:ab").as_deref(), Some(&b"code"[..]));
+    }
+
+    /// Two files renamed for one another ran the wrong code.
+    #[test]
+    fn a_file_under_another_name_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let artefacts = Artefacts { dir: dir.path().to_owned(), compatibility: 7 };
+        artefacts.keep("sha256:ab", b"code of ab");
+        artefacts.keep("sha256:cd", b"code of cd");
+        let (one, other) = (artefacts.path("sha256:ab"), artefacts.path("sha256:cd"));
+        std::fs::rename(&one, dir.path().join("aside")).unwrap();
+        std::fs::rename(&other, &one).unwrap();
+        std::fs::rename(dir.path().join("aside"), &other).unwrap();
+        assert_eq!((artefacts.load("sha256:ab"), artefacts.load("sha256:cd")), (None, None));
+
+        artefacts.keep("sha256:ab", b"code of ab");
+        let newer = Artefacts { compatibility: 8, ..artefacts.clone() };
+        std::fs::rename(artefacts.path("sha256:ab"), newer.path("sha256:ab")).unwrap();
+        assert_eq!(newer.load("sha256:ab"), None, "code for another engine");
+    }
+
+    /// A directory of mode 0777 was accepted.
+    #[test]
+    fn a_directory_that_others_may_write_is_refused() {
+        let engine = wasmtime::Engine::default();
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o777, 0o775, 0o720] {
+            std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).unwrap();
+            let refused = Artefacts::open(dir.path(), &engine).unwrap_err().to_string();
+            assert!(refused.contains(&format!("mode {mode:04o}")), "{refused}");
+        }
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        Artefacts::open(dir.path(), &engine).unwrap();
+        Artefacts::open(&dir.path().join("made/here"), &engine).unwrap();
     }
 
     #[test]

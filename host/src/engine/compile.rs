@@ -6,18 +6,26 @@
 //! killed. One compilation runs at a time. What comes back is loaded with
 //! `deserialize`, which trusts its input as code: it is never fed anything
 //! but what this compiler wrote.
+//!
+//! Whose fault it is when the child does not come back with code: before it
+//! has read the component it has compiled a small one of our own, so that what
+//! goes wrong until then is the host's fault. After that every end that the
+//! child itself comes to, a panic or a crash too, is the component's. Being
+//! killed from outside is the host's.
 
 use std::io::{Read, Write};
+use std::panic::PanicHookInfo;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use super::limits::{
-    Allocation, COMPILE_ADDRESS_SPACE, COMPILE_CPU_SECONDS, COMPILE_WALL, MAX_ARTEFACT_BYTES, MAX_COMPLAINT_BYTES,
-    MAX_UPLOAD_BYTES, config,
+    Allocation, COMPILE_ADDRESS_SPACE, COMPILE_CPU_SECONDS, COMPILE_THREADS, COMPILE_WALL, MAX_ARTEFACT_BYTES,
+    MAX_COMPLAINT_BYTES, MAX_UPLOAD_BYTES, config,
 };
 
 /// The hidden subcommand that runs [`compile_child_main`].
@@ -26,6 +34,24 @@ const SUBCOMMAND: &str = "compile-component";
 /// The exit code of a child that refused the component; its standard error
 /// says why.
 const EXIT_REFUSED: u8 = 10;
+
+/// The exit code of a child that panicked over the component; its standard
+/// error is the panic's message.
+const EXIT_PANICKED: u8 = 11;
+
+/// What the child compiles before it reads the component:
+/// `(component (core module (func)))`.
+const PROBE: &[u8] =
+    b"\0asm\x0d\0\x01\0\x01\x18\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a\x04\x01\x02\0\x0b";
+
+/// Where the kernel keeps how soon this process is killed when memory is short.
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+
+/// The highest score: the compiler goes before the host and everything else.
+const OOM_FIRST: &str = "1000";
+
+/// Whether this process, a child, has begun to work on the component.
+static HAS_COMPONENT: AtomicBool = AtomicBool::new(false);
 
 /// How far the child steps back behind the handlers that are running.
 const CHILD_NICENESS: libc::c_int = 5;
@@ -61,9 +87,11 @@ fn compile_here(wasm: &[u8]) -> Result<Vec<u8>, Failure> {
 }
 
 async fn compile_in_child(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Failure> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(COMPILE_THREADS);
     let mut child = Command::new(program)
         .arg(SUBCOMMAND)
         .env_clear()
+        .env("RAYON_NUM_THREADS", threads.to_string())
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -88,9 +116,8 @@ async fn compile_in_child(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Failur
     // When the time is over `work` is dropped, and with it the child is killed.
     let Ok((status, artefact, complaint)) = tokio::time::timeout(COMPILE_WALL, work).await else {
         let seconds = COMPILE_WALL.as_secs();
-        return Err(Failure::Refused(format!(
-            "compiling it took longer than the limit of {seconds} s: make it smaller or split its largest functions"
-        )));
+        // What burns CPU is ended by its limit, long before.
+        return Err(Failure::Host(format!("compiling took longer than {seconds} s: the machine is too busy")));
     };
     let host = |error: std::io::Error| Failure::Host(format!("cannot talk to the compiler: {error}"));
     let (status, artefact, complaint) = (status.map_err(host)?, artefact.map_err(host)?, complaint.map_err(host)?);
@@ -107,18 +134,30 @@ fn judge_child(status: ExitStatus, artefact: Vec<u8>, complaint: &str) -> Result
         }
         return Ok(artefact);
     }
-    if status.code() == Some(i32::from(EXIT_REFUSED)) {
-        return Err(Failure::Refused(complaint.to_owned()));
+    match status.code().map(u8::try_from) {
+        Some(Ok(EXIT_REFUSED)) => return Err(Failure::Refused(complaint.to_owned())),
+        Some(Ok(EXIT_PANICKED)) => {
+            return Err(Failure::Refused(format!("the compiler gave up on it: {complaint}")));
+        }
+        _ => {}
     }
     match status.signal() {
-        Some(libc::SIGXCPU) => {
-            Err(Failure::Refused(format!("compiling it burned more than the limit of {COMPILE_CPU_SECONDS} s of CPU")))
-        }
+        Some(libc::SIGXCPU) => Err(Failure::Refused(format!(
+            "compiling it burned more than the limit of {COMPILE_CPU_SECONDS} s of CPU: make it smaller or split its \
+             largest functions"
+        ))),
         // An allocation that fails aborts; a recursion too deep segfaults.
         Some(libc::SIGABRT | libc::SIGSEGV | libc::SIGBUS) => Err(Failure::Refused(format!(
             "compiling it needed more memory than the limit of {}",
             super::fault::size(COMPILE_ADDRESS_SPACE)
         ))),
+        // Nobody sends these: the compiler itself went wrong over the component.
+        Some(signal @ (libc::SIGILL | libc::SIGTRAP | libc::SIGFPE | libc::SIGSYS)) => {
+            Err(Failure::Refused(format!("the compiler crashed over it (signal {signal})")))
+        }
+        Some(libc::SIGKILL) => Err(Failure::Host(
+            "the compiler was killed: most likely the machine is short of memory, which the kernel's log tells".into(),
+        )),
         _ => Err(Failure::Host(format!("the compiler ended with {status}: {complaint}"))),
     }
 }
@@ -143,6 +182,7 @@ pub fn is_compile_child() -> bool {
 /// limits itself before it reads the first byte.
 #[must_use]
 pub fn compile_child_main() -> ExitCode {
+    std::panic::set_hook(Box::new(end_on_panic));
     match compile_stdin() {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Refused(why)) => {
@@ -156,14 +196,29 @@ pub fn compile_child_main() -> ExitCode {
     }
 }
 
+/// Ends the child with its panic's message, and with the exit code that says
+/// whose fault it was.
+fn end_on_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("it panicked without a message");
+    eprintln!("{message}");
+    let code = if HAS_COMPONENT.load(Ordering::SeqCst) { EXIT_PANICKED } else { 1 };
+    // Other threads may still compile: nothing of theirs is wanted any more.
+    // SAFETY: the call takes a number and does not return.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
 fn compile_stdin() -> Result<(), Failure> {
     limit_self().map_err(|error| Failure::Host(format!("cannot limit the compiler: {error}")))?;
+    compile_here(PROBE).map_err(|(Failure::Refused(why) | Failure::Host(why))| {
+        Failure::Host(format!("the compiler does not work here: {why}"))
+    })?;
     let mut wasm = Vec::new();
     std::io::stdin()
         .lock()
         .take(MAX_UPLOAD_BYTES as u64 + 1)
         .read_to_end(&mut wasm)
         .map_err(|error| Failure::Host(format!("cannot read the component: {error}")))?;
+    HAS_COMPONENT.store(true, Ordering::SeqCst);
     super::component::inspect(&wasm).map_err(|refused| Failure::Refused(refused.to_string()))?;
     let artefact = compile_here(&wasm)?;
     let mut stdout = std::io::stdout().lock();
@@ -176,6 +231,9 @@ fn compile_stdin() -> Result<(), Failure> {
 /// Limits this process: memory, CPU, no files written, no core dump, and a
 /// lower priority than the host's.
 fn limit_self() -> std::io::Result<()> {
+    // When memory is short this process is to be killed and not the host, whose
+    // child it is. A system without this file decides by size alone.
+    let _ = std::fs::write(OOM_SCORE, OOM_FIRST);
     let limits = [
         (libc::RLIMIT_AS, COMPILE_ADDRESS_SPACE),
         (libc::RLIMIT_CPU, COMPILE_CPU_SECONDS),
@@ -230,15 +288,24 @@ mod tests {
     async fn its_end_tells_whose_fault_it_was() {
         for (script, expected) in [
             ("echo it is odd >&2; exit 10", "it is odd"),
-            ("kill -XCPU $$", "burned more than the limit of 60 s of CPU"),
+            ("kill -XCPU $$", "burned more than the limit of 24 s of CPU"),
             ("kill -ABRT $$", "needed more memory than the limit of 4GiB"),
+            ("echo multiple memories >&2; exit 11", "the compiler gave up on it"),
+            ("echo multiple memories >&2; exit 11", "multiple memories"),
+            ("kill -ILL $$", "the compiler crashed over it"),
         ] {
             let Err(Failure::Refused(why)) = with_compiler(script).await else { panic!("{script}: not refused") };
             assert!(why.contains(expected), "{why}");
         }
-        for script in ["echo broken >&2; exit 1", "kill -KILL $$"] {
+        for script in ["echo broken >&2; exit 1", "kill -KILL $$", "kill -TERM $$"] {
             assert!(matches!(with_compiler(script).await, Err(Failure::Host(_))), "{script}");
         }
         assert!(matches!(compile(Some(Path::new("/nowhere")), Bytes::new()).await, Err(Failure::Host(_))));
+    }
+    #[test]
+    fn the_probe_is_a_component_that_compiles() {
+        let probe = wat::parse_str("(component (core module (func)))").unwrap();
+        assert_eq!(PROBE, probe);
+        assert!(compile_here(PROBE).is_ok());
     }
 }

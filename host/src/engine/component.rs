@@ -67,8 +67,8 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspection, Refused> {
     };
     if let Some(import) = found.imports.iter().find(|import| !offered(import)) {
         return Err(Refused(format!(
-            "it imports `{import}`, which no host offers; offered are the interfaces of courier:plugin {}x and of WASI {}x ({})",
-            imports::VERSIONS,
+            "it imports `{import}`, which no host offers; offered are the interfaces of courier:plugin {} and of WASI {}x ({})",
+            imports::VERSIONS.map(|version| format!("{version}x")).join(" and "),
             imports::wasi::VERSIONS,
             imports::wasi::INTERFACES.map(|(package, _)| package).join(", "),
         )));
@@ -88,16 +88,15 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspection, Refused> {
 }
 
 /// `sha256:` and the digest of these bytes.
-pub(super) fn digest(bytes: &[u8]) -> String {
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{:x}", Sha256::digest(bytes))
 }
 
 /// The features that are validated for. What the compiler accepts is its own
 /// affair: this only keeps what it surely refuses from getting there.
 fn features() -> WasmFeatures {
-    WasmFeatures::WASM3
-        .difference(WasmFeatures::MEMORY64 | WasmFeatures::MULTI_MEMORY)
-        .union(WasmFeatures::COMPONENT_MODEL)
+    WasmFeatures::WASM3.difference(WasmFeatures::MEMORY64).union(WasmFeatures::COMPONENT_MODEL)
 }
 
 fn check_form(wasm: &[u8]) -> Result<(), Refused> {
@@ -182,7 +181,8 @@ fn offered(import: &str) -> bool {
     let Some((path, version)) = import.split_once('@') else { return false };
     let Some((package, interface)) = path.split_once('/') else { return false };
     if package == imports::PACKAGE {
-        return version.starts_with(imports::VERSIONS) && imports::INTERFACES.contains(&interface);
+        return imports::VERSIONS.iter().any(|known| version.starts_with(known))
+            && imports::INTERFACES.contains(&interface);
     }
     version.starts_with(imports::wasi::VERSIONS)
         && imports::wasi::INTERFACES
@@ -258,9 +258,10 @@ mod tests {
         for import in [
             "alien:thing/api",
             "alien:thing/api@1.0.0",
-            "courier:plugin/publish@2.0.0",
+            "courier:plugin/publish@3.0.0",
+            "courier:plugin/publish@10.0.0",
             "courier:plugin/launch@1.0.0",
-            "wasi:http/outgoing-handler@0.2.0",
+            "wasi:http/incoming-handler@0.2.0",
             "wasi:cli/run@0.2.0",
         ] {
             check(
@@ -274,12 +275,12 @@ mod tests {
     fn a_handler_is_described() {
         let wasm = handler(
             r#"(import "wasi:cli/environment@0.2.6" (instance))
-               (import "courier:plugin/log@1.0.3" (instance))
+               (import "courier:plugin/log@1.4.0" (instance))
                (core module (@custom "courier:handler" "{\"topics\":[\"order\"]}"))"#,
         );
         let inspection = inspect(&wasm).unwrap();
         assert_eq!(inspection.world, World::Handler);
-        assert_eq!(inspection.imports, ["courier:plugin/log@1.0.3", "wasi:cli/environment@0.2.6"]);
+        assert_eq!(inspection.imports, ["courier:plugin/log@1.4.0", "wasi:cli/environment@0.2.6"]);
         assert_eq!(inspection.exports, ["handle"]);
         assert_eq!(inspection.size, wasm.len());
         assert_eq!(inspection.digest.len(), "sha256:".len() + 64);

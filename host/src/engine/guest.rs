@@ -7,11 +7,13 @@ use bytes::Bytes;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
+use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::clock::{CpuExceeded, HeldBack, Meter};
 use super::imports::cache::NodeCache;
+use super::imports::http::HttpGate;
 use super::imports::log::SharedLog;
-use super::limits::{Ceiling, MAX_HANDLES, MAX_HOST_CALL_BYTES};
+use super::limits::{Ceiling, MAX_HANDLES, MAX_HOST_CALL_BYTES, MAX_HTTP_HEADER_BYTES};
 use super::{Brake, Outgoing, Policy, StateSource};
 
 /// What the imports of an instance work on.
@@ -27,9 +29,14 @@ pub(super) struct Guest {
     pub(super) effects: Vec<Effects>,
     /// Bytes that the effects of the current call hold together.
     pub(super) output: usize,
+    /// Messages that the current call published, for all its items together.
+    pub(super) emitted: usize,
     /// Made when the guest first calls WASI, since most calls never do and
     /// seeding its random generators costs more than the rest of a store.
     pub(super) wasi: Option<WasiCtx>,
+    /// What HTTP requests go through.
+    pub(super) http: HttpGate,
+    pub(super) http_ctx: WasiHttpCtx,
     pub(super) table: ResourceTable,
 }
 
@@ -57,7 +64,11 @@ impl Guest {
         let ceiling = Ceiling::new(policy.memory);
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
+        let mut http_ctx = WasiHttpCtx::new();
+        http_ctx.set_field_size_limit(MAX_HTTP_HEADER_BYTES);
         let guest = Self {
+            http: HttpGate::new(Arc::clone(&policy), log.clone()),
+            http_ctx,
             policy,
             cache,
             state,
@@ -67,6 +78,7 @@ impl Guest {
             meter,
             effects: Vec::new(),
             output: 0,
+            emitted: 0,
             wasi: None,
             table,
         };
@@ -105,6 +117,7 @@ impl Guest {
         guest.effects.clear();
         guest.effects.resize_with(items, Effects::default);
         guest.output = 0;
+        guest.emitted = 0;
         guest.ceiling.refused = false;
     }
 }

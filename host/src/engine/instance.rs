@@ -4,21 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use courier_core::message::Timestamp;
+use courier_core::message::{Message, Timestamp};
 use courier_core::verdict::Verdict;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
-use wasmtime::component::{Func, TypedFunc};
+use wasmtime::component::Func;
 
 use super::clock::{Meter, Metered, Pulse, in_time};
-use super::contract::{
-    AttemptIn, BatchParams, BatchResults, DeliveryIn, Failure, HandleParams, HandleResults, MessageIn,
-};
+use super::contract::{self, Failure};
 use super::fault::{Fault, cut};
 use super::guest::{Effects, Guest};
 use super::imports::cache::NodeCache;
 use super::imports::log::SharedLog;
 use super::imports::log_budget::LogBudget;
+use super::limits::MAX_ASKED_WAIT;
 use super::prepare::{Engine, Prepared};
 use super::{Brake, Call, Ended, Isolation, Policy, StateSource, World};
 use crate::clock::now;
@@ -50,6 +49,8 @@ struct Instance {
     digest: String,
     store: Store<Guest>,
     handler: Func,
+    /// The version of the contract that the handler's type is of.
+    contract: contract::Version,
     world: World,
     calls: u32,
     /// Held while it lives, when it is not of the pool.
@@ -222,7 +223,15 @@ impl Setup {
             let reason = "the handler could not be started: its export is gone".into();
             return Err(Fault { verdict: Verdict::Instantiate, reason });
         };
-        Ok(Instance { digest: plugin.digest.clone(), store, handler, world: plugin.world, calls: 0, _room: room })
+        Ok(Instance {
+            digest: plugin.digest.clone(),
+            store,
+            handler,
+            contract: entry.contract,
+            world: plugin.world,
+            calls: 0,
+            _room: room,
+        })
     }
 }
 
@@ -231,27 +240,14 @@ impl Instance {
     async fn call(&mut self, calls: &[Call<'_>], deadline: Timestamp, log: &SharedLog) -> Result<Vec<Returned>, Fault> {
         Guest::begin(&mut self.store, calls.len());
         let policy = Arc::clone(&self.store.data().policy);
-        let returned = match (self.world, calls) {
-            (World::Handler, [call]) => {
-                let message = MessageIn::new(call.message);
-                let attempt = AttemptIn::new(&policy.group, &call.attempt, deadline);
-                // SAFETY: the function's type was checked against these very
-                // types when the component was prepared (`find_handler`), and
-                // `handler` is that function of an instance of it.
-                let handle = unsafe { TypedFunc::<HandleParams<'_>, HandleResults>::new_unchecked(self.handler) };
-                handle.call_async(&mut self.store, (message, attempt)).await.map(|(result,)| vec![result])
-            }
-            (World::Handler, _) => {
-                let reason = format!("a handler of one message was called with {}", calls.len());
-                return Err(Fault { verdict: Verdict::Instantiate, reason });
-            }
-            (World::BatchHandler, _) => {
-                let items = calls.iter().map(|call| DeliveryIn::new(&policy.group, call, deadline)).collect();
-                // SAFETY: as above, with the types of a batch handler.
-                let handle = unsafe { TypedFunc::<BatchParams<'_>, BatchResults>::new_unchecked(self.handler) };
-                handle.call_async(&mut self.store, (items,)).await.map(|(results,)| results)
-            }
-        };
+        // Of a batch nobody can tell which item a request belongs to.
+        let trace = if let [call] = calls { traceparent(call.message) } else { None };
+        self.store.data_mut().http.begin(trace);
+        if self.world == World::Handler && calls.len() != 1 {
+            let reason = format!("a handler of one message was called with {}", calls.len());
+            return Err(Fault { verdict: Verdict::Instantiate, reason });
+        }
+        let returned = self.contract.call(&mut self.store, self.handler, self.world, calls, deadline).await;
         let guest = self.store.data_mut();
         let results = returned.map_err(|error| Fault::trapped(&error, guest.ceiling.refused, &log.tail(), &policy))?;
         if results.len() != calls.len() {
@@ -261,6 +257,12 @@ impl Instance {
         }
         Ok(results.into_iter().zip(guest.effects.drain(..)).collect())
     }
+}
+
+/// What the message says of the trace it belongs to.
+fn traceparent(message: &Message) -> Option<String> {
+    let header = message.headers.iter().find(|header| header.name.eq_ignore_ascii_case("traceparent"))?;
+    header.value.as_deref().and_then(|value| std::str::from_utf8(value).ok()).map(ToOwned::to_owned)
 }
 
 /// What a call's result means. Effects stay only with a success.
@@ -279,18 +281,21 @@ fn conclude(
             (Verdict::Success, None)
         }
         Ok((Err(Failure::Error(reason)), _)) => (Verdict::Error, Some(reason)),
-        Ok((Err(Failure::Retry(retry)), _)) => {
-            after = retry.after_ms.map(Duration::from_millis);
-            (Verdict::Retry, Some(retry.reason))
+        Ok((Err(Failure::Retry { reason, after: asked }), _)) => {
+            after = asked;
+            (Verdict::Retry, Some(reason))
         }
         Ok((Err(Failure::Reject(reason)), _)) => (Verdict::Reject, Some(reason)),
-        Ok((Err(Failure::Unavailable(reason)), _)) => (Verdict::Unavailable, Some(reason)),
+        Ok((Err(Failure::Unavailable { reason, after: asked }), _)) => {
+            after = asked;
+            (Verdict::Unavailable, Some(reason))
+        }
         Err(fault) => (fault.verdict, Some(fault.reason)),
     };
     Ended {
         verdict,
         reason: reason.map(cut),
-        after,
+        after: after.map(|after| after.min(MAX_ASKED_WAIT)),
         log,
         emissions: effects.emissions,
         state_writes: effects.state_writes.into_iter().collect(),

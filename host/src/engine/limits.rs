@@ -27,13 +27,19 @@ pub const LOG_KEPT_BYTES: usize = KIB;
 /// Bytes of the section in which a handler says what it wants.
 pub const MAX_WANTS_BYTES: usize = 64 * KIB;
 
-/// Wall time a compilation may take before its process is killed.
-pub const COMPILE_WALL: Duration = Duration::from_secs(10);
+/// CPU seconds a compilation may burn on all its threads: what bounds a
+/// component that compiles for ever. A Python runtime of 18 MB burns under 20.
+pub const COMPILE_CPU_SECONDS: u64 = 24;
 
-/// CPU seconds a compilation may burn on all its threads. Above the wall time
-/// because a compilation uses several cores; below what a runaway could burn
-/// if the host died and could no longer kill it.
-pub const COMPILE_CPU_SECONDS: u64 = 60;
+/// Wall time a compilation may take before its process is killed. It bounds
+/// what stands still without burning CPU, and is far above the CPU time, since
+/// on a busy host a sound component may wait for the processors.
+pub const COMPILE_WALL: Duration = Duration::from_secs(5 * 60);
+
+/// Threads of a compilation. Each reserves address space for its heap and its
+/// stack, so that on a machine of many cores the threads alone would use up
+/// [`COMPILE_ADDRESS_SPACE`].
+pub const COMPILE_THREADS: usize = 8;
 
 /// Bytes of address space a compilation may use.
 pub const COMPILE_ADDRESS_SPACE: u64 = 4 * 1024 * MIB as u64;
@@ -71,8 +77,10 @@ pub const POOL_TABLE_KEEP_RESIDENT: usize = 64 * KIB;
 /// Core instances that one component may consist of.
 pub const MAX_CORE_INSTANCES: u32 = 64;
 
-/// Memories that one component may have.
-pub const MAX_MEMORIES: u32 = 4;
+/// Memories that one component may have, in all its instances together. What
+/// JavaScript tools make has two to four. Their bytes count together against
+/// the `memory` of the binding.
+pub const MAX_MEMORIES: u32 = 8;
 
 /// Tables that one component may have.
 pub const MAX_TABLES: u32 = 32;
@@ -96,6 +104,42 @@ pub const CALL_STACK: usize = GUEST_STACK + 512 * KIB;
 
 /// Random bytes that one call of `wasi:random` may ask for.
 pub const MAX_RANDOM_BYTES: u64 = MIB as u64;
+
+/// HTTP requests that one call may make.
+pub const MAX_HTTP_REQUESTS_PER_CALL: u32 = 100;
+
+/// HTTP requests of a binding that may be under way on this node, answers that
+/// are not read to their end among them.
+pub const MAX_HTTP_IN_FLIGHT: usize = 1_000;
+
+/// Bytes of the headers of a request, and of those of an answer that a guest
+/// takes over, as the host keeps them.
+pub const MAX_HTTP_HEADER_BYTES: usize = 64 * KIB;
+
+/// Bytes of the body of an HTTP request. The host holds all of it.
+pub const MAX_HTTP_REQUEST_BYTES: usize = 4 * MIB;
+
+/// Bytes of the body of an HTTP answer, which the guest takes in pieces.
+pub const MAX_HTTP_RESPONSE_BYTES: usize = 16 * MIB;
+
+/// How long an HTTP connection may take to be made, TLS included.
+pub const HTTP_CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the head of an HTTP answer may take. The binding's `timeout` ends
+/// the attempt in any case.
+pub const HTTP_FIRST_BYTE_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long an HTTP answer may be silent before it is given up.
+pub const HTTP_READ_WITHIN: Duration = Duration::from_secs(30);
+
+/// Messages that one call may publish, all items of a batch together. The
+/// bytes of a call are bounded too, but thousands of empty messages would fit
+/// into them, and each of those is a row that the host has to send.
+pub const MAX_EMISSIONS_PER_CALL: usize = 1_000;
+
+/// The longest wait that a handler may ask for. A longer one is cut to it: a
+/// time past the year 9999 could not be shown to anybody.
+pub const MAX_ASKED_WAIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Bytes of the reason of an attempt; a longer one is cut.
 pub const MAX_REASON_BYTES: usize = 4 * KIB;
@@ -139,7 +183,10 @@ pub(super) fn config(allocation: Allocation) -> Config {
         // bookkeeping would be paid for in every call.
         .concurrency_support(false)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // On: components with adapters between their own instances, as the
+        // tools of JavaScript and Python make them, have modules that reach
+        // several memories.
+        .wasm_multi_memory(true)
         .wasm_custom_page_sizes(false)
         .shared_memory(false)
         .epoch_interruption(true)

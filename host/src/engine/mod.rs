@@ -22,7 +22,8 @@
 //! - A guest blocks no thread: host calls that wait are futures, and a busy
 //!   guest yields at every tick.
 //! - A guest gets no file, no socket, no environment, no argument; what its
-//!   binding does not grant is refused in words that say what to add.
+//!   binding does not grant is refused in words that say what to add. HTTP goes
+//!   out through the host, which judges where it leads ([`http`]).
 //! - Machine code comes only from our own compiler. A precompiled artefact
 //!   from outside is refused, and one from the cache is checked first.
 //! - No guest-controlled input makes the host panic, and nothing a guest hands
@@ -39,6 +40,7 @@ mod component;
 mod contract;
 mod fault;
 mod guest;
+pub mod http;
 mod imports;
 mod instance;
 pub mod limits;
@@ -57,7 +59,7 @@ use futures::future::BoxFuture;
 use secrecy::SecretString;
 
 pub use compile::{compile_child_main, is_compile_child};
-pub use component::{Inspection, Refused, World, inspect};
+pub use component::{Inspection, Refused, World, digest, inspect};
 pub use imports::cache::NodeCache;
 pub use imports::log_budget::LogBudget;
 pub use instance::Sandbox;
@@ -99,6 +101,10 @@ pub struct Policy {
     pub recycle_after: u32,
     /// Topics the handler may publish to.
     pub publish: Vec<String>,
+    /// What a message must keep to that the handler publishes.
+    pub rules: Arc<dyn EmissionRules>,
+    /// Where the handler may send HTTP requests; none sends none anywhere.
+    pub http: Option<Arc<http::HttpOut>>,
     /// Whether the handler may use the group's key/value state.
     pub state: bool,
     /// Whether the handler may use the node's cache.
@@ -107,6 +113,26 @@ pub struct Policy {
     pub config: BTreeMap<String, String>,
     /// `[binding.secrets]`.
     pub secrets: BTreeMap<String, SecretString>,
+}
+
+/// The rules for what a handler publishes. They are asked while the handler
+/// runs, so that it hears of what could not go out and can still fail for it.
+pub trait EmissionRules: std::fmt::Debug + Send + Sync + 'static {
+    /// Says why this message may not go out: a sentence for the handler.
+    ///
+    /// # Errors
+    /// The sentence.
+    fn check(&self, emission: &Outgoing) -> Result<(), String>;
+}
+
+/// No rules beside those of the engine itself.
+#[derive(Debug)]
+pub struct NoRules;
+
+impl EmissionRules for NoRules {
+    fn check(&self, _emission: &Outgoing) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Where a group's key/value state is read from. Writes are not its business:
@@ -171,7 +197,7 @@ pub struct Ended {
     pub verdict: Verdict,
     /// Why it did not succeed, in words for a developer.
     pub reason: Option<String>,
-    /// The wait that a retry asked for.
+    /// The wait that a retry or an `unavailable` asked for.
     pub after: Option<Duration>,
     /// What the guest logged and printed: valid UTF-8 without escapes, cut at
     /// the binding's limit. Items of one batch call share one log.
@@ -202,8 +228,8 @@ pub struct Outgoing {
     pub key: Option<Bytes>,
     /// Media type of the body; empty when not given.
     pub content_type: String,
-    /// The body.
-    pub body: Bytes,
+    /// The body; none makes it a tombstone.
+    pub body: Option<Bytes>,
     /// Its headers.
     pub headers: Vec<Header>,
 }

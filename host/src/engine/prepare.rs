@@ -14,11 +14,11 @@ use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 use super::artefacts::Artefacts;
 use super::clock::{Pulse, Ticker};
 use super::compile::{Failure, compile};
-use super::component::{Refused, World, inspect};
-use super::contract::{BatchParams, BatchResults, HandleParams, HandleResults};
+use super::component::{Inspection, Refused, World, inspect};
+use super::contract;
 use super::guest::Guest;
 use super::imports;
-use super::limits::{Allocation, POOL_MEMORY, config};
+use super::limits::{Allocation, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, POOL_MEMORY, config};
 
 /// How the engine is set up.
 #[derive(Clone, Debug)]
@@ -90,8 +90,10 @@ pub struct Prepared {
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) pre: InstancePre<Guest>,
-    /// The handler among the exports; its type is that of the contract.
+    /// The handler among the exports; its type is that of `contract`.
     pub(super) handler: ComponentExportIndex,
+    /// The version of the contract by which the handler is called.
+    pub(super) contract: contract::Version,
 }
 
 impl Engine {
@@ -102,13 +104,14 @@ impl Engine {
         let roomy = Allocator::new(Allocation::OnDemand).map_err(failed)?;
         let ticker = Ticker::start(vec![pool.engine.weak(), roomy.engine.weak()])
             .map_err(|error| EngineError(format!("no thread for the ticker: {error}")))?;
-        let artefacts = match &settings.cache_dir {
-            None => None,
-            Some(dir) => Some(
-                Artefacts::open(dir, &pool.engine)
-                    .map_err(|error| EngineError(format!("cache directory {}: {error}", dir.display())))?,
-            ),
-        };
+        // Without the cache a restart compiles again, and all else is the same.
+        let artefacts = settings.cache_dir.as_deref().and_then(|dir| {
+            Artefacts::open(dir, &pool.engine)
+                .inspect_err(|error| {
+                    tracing::warn!(dir = %dir.display(), %error, "the cache directory is not used: components are compiled at each start");
+                })
+                .ok()
+        });
         Ok(Self(Arc::new(Inner {
             compiler: settings.compiler,
             artefacts,
@@ -122,14 +125,22 @@ impl Engine {
         })))
     }
 
+    /// Looks at a component, as [`inspect`] does, on a thread that may take its
+    /// time.
+    ///
+    /// # Errors
+    /// Why it is refused, or that the host is stopping.
+    pub async fn inspect(wasm: Bytes) -> Result<Inspection, PrepareError> {
+        Ok(blocking(move || inspect(&wasm)).await??)
+    }
+
     /// Makes a component ready to be called. Preparing one that is in use
     /// already returns that.
+    ///
+    /// # Errors
+    /// Why it is refused, or what this host lacks.
     pub async fn prepare(&self, wasm: Bytes) -> Result<Arc<Prepared>, PrepareError> {
-        let inspection = blocking({
-            let wasm = wasm.clone();
-            move || inspect(&wasm)
-        })
-        .await??;
+        let inspection = Self::inspect(wasm.clone()).await?;
         let digest = inspection.digest;
         if let Some(prepared) = self.find(&digest) {
             return Ok(prepared);
@@ -182,8 +193,8 @@ impl Engine {
     async fn load(&self, artefact: Vec<u8>, digest: &str, world: World) -> Result<Prepared, PrepareError> {
         let (inner, digest) = (Arc::clone(&self.0), digest.to_owned());
         blocking(move || {
-            // A component that has more memories or tables than the pool gives
-            // to one still runs, outside of it.
+            // A component whose memory is larger than a slot of the pool still
+            // runs, outside of it.
             let (pooled, roomy) = match inner.pool.deserialize(&artefact) {
                 Ok(component) => (Some(inner.pool.link(&component, world)?), OnceCell::new()),
                 Err(unfit) => {
@@ -191,6 +202,7 @@ impl Engine {
                         .roomy
                         .deserialize(&artefact)
                         .map_err(|_| PrepareError::Host(format!("its machine code does not load: {unfit:#}")))?;
+                    check_size(&component, &unfit)?;
                     (None, OnceCell::new_with(Some(inner.roomy.link(&component, world)?)))
                 }
             };
@@ -259,10 +271,32 @@ impl Allocator {
             .linker
             .instantiate_pre(component)
             .map_err(|error| refused("its imports are not what this host offers", error))?;
-        let handler = find_handler(&pre, world)
+        let (handler, contract) = find_handler(&pre, world)
             .map_err(|error| refused("its handler has another type than the contract", error))?;
-        Ok(Entry { pre, handler })
+        Ok(Entry { pre, handler, contract })
     }
+}
+
+/// Refuses a component that no instance could ever be made of, since it has
+/// more parts than the host gives to one. `unfit` is what the pool says of it.
+fn check_size(component: &Component, unfit: &wasmtime::Error) -> Result<(), PrepareError> {
+    let refused = |what: String| Err(PrepareError::Refused(Refused(what)));
+    let Some(needed) = component.resources_required() else {
+        return refused("it imports a core module, which this host does not offer".into());
+    };
+    if needed.num_memories > MAX_MEMORIES {
+        let memories = needed.num_memories;
+        return refused(format!("it has {memories} memories, the limit for a component is {MAX_MEMORIES}"));
+    }
+    if needed.num_tables > MAX_TABLES {
+        return refused(format!("it has {} tables, the limit for a component is {MAX_TABLES}", needed.num_tables));
+    }
+    // Of the number of instances only the pool's own words tell.
+    let unfit = format!("{unfit:#}");
+    if unfit.contains("core module instances") {
+        return refused(format!("it consists of more than {MAX_CORE_INSTANCES} core instances: {unfit}"));
+    }
+    Ok(())
 }
 
 impl Entry {
@@ -271,9 +305,9 @@ impl Entry {
     }
 }
 
-/// Finds the handler and checks its type, so that a wrong one is refused at
-/// the upload and not found out at the first call.
-fn find_handler(pre: &InstancePre<Guest>, world: World) -> wasmtime::Result<ComponentExportIndex> {
+/// Finds the handler, and by its type the version of the contract, so that a
+/// wrong one is refused at the upload and not found out at the first call.
+fn find_handler(pre: &InstancePre<Guest>, world: World) -> wasmtime::Result<(ComponentExportIndex, contract::Version)> {
     let name = match world {
         World::Handler => "handle",
         World::BatchHandler => "handle-batch",
@@ -282,15 +316,22 @@ fn find_handler(pre: &InstancePre<Guest>, world: World) -> wasmtime::Result<Comp
     let Some((ComponentItem::ComponentFunc(function), index)) = component.get_export(None, name) else {
         wasmtime::bail!("it exports no function `{name}`");
     };
-    match world {
-        World::Handler => function.typecheck::<HandleParams<'_>, HandleResults>(&pre.instance_type())?,
-        World::BatchHandler => function.typecheck::<BatchParams<'_>, BatchResults>(&pre.instance_type())?,
-    }
-    Ok(index)
+    let imports_first = component
+        .component_type()
+        .imports(component.engine())
+        .any(|(name, _)| name.starts_with(imports::PACKAGE) && name.contains(imports::FIRST_VERSION));
+    let version = contract::Version::of(&function, pre, world, imports_first)?;
+    Ok((index, version))
 }
 
+/// Runs what takes long on a thread of its own. All of it reads what somebody
+/// uploaded, so a panic is the component's fault.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PrepareError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| PrepareError::Host(format!("the host is stopping: {error}")))
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        if error.is_panic() {
+            PrepareError::Refused(Refused("the host cannot read it, which is a fault of the host's own reader".into()))
+        } else {
+            PrepareError::Host(format!("the host is stopping: {error}"))
+        }
+    })
 }

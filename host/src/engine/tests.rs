@@ -12,8 +12,11 @@ use futures::future::BoxFuture;
 
 use super::*;
 
-/// The types of the contract, as a component imports them.
-const TYPES: &str = r#"
+mod parts;
+mod versions;
+
+/// The types of the first version of the contract, as a component imports them.
+const FIRST: &str = r#"
     (import "courier:plugin/types@1.0.0" (instance $types
         (type $header' (record (field "name" string) (field "value" (list u8))))
         (export "header" (type $header (eq $header')))
@@ -60,9 +63,14 @@ const MEMORY: &str = r#"
 /// A handler of one message whose body is `body`. It returns what lies at 1024:
 /// zeros there mean success.
 fn handler(body: &str) -> Bytes {
+    handler_of(FIRST, "", body)
+}
+
+/// A handler of the version with these types, with `more` in its module.
+fn handler_of(types: &str, more: &str, body: &str) -> Bytes {
     component(&format!(
-        r#"(component {TYPES}
-            (core module $m {MEMORY} (func $handle (export "handle") (param i32) (result i32) {body} (i32.const 1024)))
+        r#"(component {types}
+            (core module $m {MEMORY} {more} (func $handle (export "handle") (param i32) (result i32) {body} (i32.const 1024)))
             (core instance $i (instantiate $m))
             (func (export "handle") (param "message" $message) (param "attempt" $attempt)
                 (result (result (error $failure)))
@@ -74,8 +82,12 @@ fn handler(body: &str) -> Bytes {
 /// A batch handler, called with the address and number of items. It returns
 /// what lies at 1024: the address and number of outcomes.
 fn batch_handler(body: &str) -> Bytes {
+    batch_handler_of(FIRST, body)
+}
+
+fn batch_handler_of(types: &str, body: &str) -> Bytes {
     component(&format!(
-        r#"(component {TYPES}
+        r#"(component {types}
             (core module $m {MEMORY}
                 (func (export "handle-batch") (param $items i32) (param $len i32) (result i32)
                     {body} (i32.const 1024)))
@@ -125,6 +137,8 @@ fn policy() -> Policy {
         output: 1 << 20,
         recycle_after: 3,
         publish: Vec::new(),
+        rules: Arc::new(NoRules),
+        http: None,
         state: false,
         cache: false,
         config: BTreeMap::new(),
@@ -170,7 +184,7 @@ fn message() -> Message {
         time: Timestamp(1),
         content_type: "text/plain".into(),
         body: Bytes::from_static(b"hello"),
-        headers: Vec::new(),
+        ..Message::default()
     }
 }
 
@@ -184,9 +198,22 @@ async fn run(body: &str) -> Ended {
 }
 
 async fn run_under(body: &str, policy: Policy) -> Ended {
+    run_component(handler(body), policy, &message()).await
+}
+
+async fn run_component(wasm: Bytes, policy: Policy, message: &Message) -> Ended {
     let engine = engine();
-    let plugin = engine.prepare(handler(body)).await.unwrap();
-    sandbox(&engine, policy).run(&plugin, call(&message())).await
+    let plugin = engine.prepare(wasm).await.unwrap();
+    sandbox(&engine, policy).run(&plugin, call(message)).await
+}
+
+/// The sentence with which a component is refused when it is prepared.
+async fn refused(wasm: Bytes) -> String {
+    match engine().prepare(wasm).await {
+        Err(PrepareError::Refused(refused)) => refused.to_string(),
+        Err(PrepareError::Host(why)) => panic!("the host took the blame: {why}"),
+        Ok(_) => panic!("it was accepted"),
+    }
 }
 
 #[track_caller]
@@ -362,6 +389,18 @@ async fn a_dropped_call_leaves_the_sandbox_usable() {
     check(&sandbox.run(&plugin, call(&message)).await, Verdict::CpuLimit, "");
 }
 
+#[tokio::test]
+async fn a_cache_directory_of_others_is_not_used() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let settings = Settings { compiler: None, cache_dir: Some(dir.path().to_owned()), slots: 1 };
+    let engine = Engine::new(settings).unwrap();
+    engine.prepare(handler("")).await.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was kept there");
+}
+
 /// Returns one outcome for each of `len` items, all successes.
 const OUTCOMES: &str = "(i32.store (i32.const 1024) (i32.const 131072)) (i32.store (i32.const 1028) (local.get $len))";
 
@@ -408,8 +447,8 @@ async fn a_handler_of_another_type_is_refused_when_prepared() {
             (core instance $i (instantiate $m))
             (func (export "handle") (canon lift (core func $i "handle"))))"#,
     );
-    let Err(PrepareError::Refused(refused)) = engine().prepare(wasm).await else { panic!("it was accepted") };
-    assert!(refused.to_string().contains("another type than the contract"), "{refused}");
+    let refused = refused(wasm).await;
+    assert!(refused.contains("another type than the contract"), "{refused}");
 }
 
 #[tokio::test]

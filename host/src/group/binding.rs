@@ -16,6 +16,7 @@ use super::gate::Keeper;
 use super::turns::Turns;
 use super::unwritten::Unwritten;
 use crate::config::{Binding, Isolation};
+use crate::engine::http::{Destination, HttpOut};
 use crate::engine::{self, Policy, Prepared};
 use crate::kafka::partition::TopicPartition;
 
@@ -115,6 +116,13 @@ fn limiter(rate: f64) -> Option<DefaultDirectRateLimiter> {
     Some(RateLimiter::direct(Quota::with_period(period)?.allow_burst(burst)))
 }
 
+fn http(binding: &Binding) -> Option<Arc<HttpOut>> {
+    let allow = binding.http_allow.iter();
+    let allow: Vec<Destination> =
+        allow.map(|place| Destination { host: place.host.clone(), port: place.port }).collect();
+    (!allow.is_empty()).then(|| Arc::new(HttpOut::new(allow, binding.http_private)))
+}
+
 fn policy(binding: &Binding) -> Policy {
     Policy {
         group: binding.group.clone(),
@@ -130,6 +138,8 @@ fn policy(binding: &Binding) -> Policy {
         output: OUTPUT_BYTES,
         recycle_after: RECYCLE_AFTER,
         publish: binding.grant.publish.clone(),
+        rules: Arc::new(engine::NoRules),
+        http: http(binding),
         state: binding.grant.state,
         cache: binding.grant.cache,
         config: binding.config.clone(),

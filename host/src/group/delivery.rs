@@ -69,7 +69,7 @@ impl Work {
 
     /// Ends it: judges what the engine says and tells the owner.
     pub fn conclude(self, bound: &Bound, version: &Prepared, ended: Ended) {
-        bound.keeper.ended(ended.verdict, ended.reason.as_deref(), self.probe);
+        bound.keeper.ended(ended.verdict, ended.reason.as_deref(), ended.after, self.probe);
         let seconds = ended.finished_at.since(ended.started_at).as_secs_f64();
         bound.attempt_seconds.record(seconds);
         let number = self.number + 1;
@@ -204,7 +204,8 @@ fn emission(group: &str, plugin: &str, handled: &Message, outgoing: Outgoing) ->
         kind: Kind::Event,
         time: now(),
         content_type: outgoing.content_type,
-        body: outgoing.body,
+        is_tombstone: outgoing.body.is_none(),
+        body: outgoing.body.unwrap_or_default(),
         headers,
     };
     publish::outbound_from(&message, group)

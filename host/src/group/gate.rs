@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use courier_core::verdict::Verdict;
+use courier_core::verdict::{MAX_UNAVAILABLE_WAIT, Verdict};
 use tokio::sync::watch;
 
 use crate::config::Circuit;
@@ -60,6 +60,15 @@ struct Keeping {
     failures: u32,
     wait: Duration,
     probing: bool,
+}
+
+/// How long a gate that closes waits before a delivery may probe.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    /// Longer from one failed probe to the next, and never less than this.
+    Growing { least: Duration },
+    /// As long as the binding says.
+    Fixed(Duration),
 }
 
 #[derive(Debug)]
@@ -119,9 +128,11 @@ impl Keeper {
         self.gate.send_modify(|_| {});
     }
 
-    /// An attempt ended; a circuit counts failures in a row. `probe` says that
-    /// it was the one that [`Keeper::take_probe`] let begin.
-    pub fn ended(&self, verdict: Verdict, reason: Option<&str>, probe: bool) {
+    /// An attempt ended; a circuit counts failures in a row. `asked` is the
+    /// wait that an `unavailable` asked for, and the gate stays closed for at
+    /// least that long. `probe` says that the attempt was the one that
+    /// [`Keeper::take_probe`] let begin.
+    pub fn ended(&self, verdict: Verdict, reason: Option<&str>, asked: Option<Duration>, probe: bool) {
         // The common case takes the lock only: nobody is told anything.
         {
             let mut state = self.lock();
@@ -138,7 +149,8 @@ impl Keeper {
             match verdict {
                 Verdict::Unavailable | Verdict::Instantiate => {
                     let reason = reason.unwrap_or("the handler says it cannot run now").to_owned();
-                    keeping.shut(verdict, reason, None);
+                    let asked = asked.filter(|_| verdict == Verdict::Unavailable).unwrap_or_default();
+                    keeping.shut(verdict, reason, Wait::Growing { least: asked.min(MAX_UNAVAILABLE_WAIT) });
                 }
                 Verdict::Success | Verdict::Reject | Verdict::Duplicate => keeping.open(),
                 // These say nothing about the handler.
@@ -152,7 +164,7 @@ impl Keeper {
                     match &self.circuit {
                         Some(circuit) if keeping.failures >= circuit.failures || probe => {
                             let why = why();
-                            keeping.shut(Verdict::CircuitOpen, why, Some(circuit.open));
+                            keeping.shut(Verdict::CircuitOpen, why, Wait::Fixed(circuit.open));
                         }
                         None if probe => keeping.open(),
                         _ => {}
@@ -203,9 +215,13 @@ impl Keeper {
 }
 
 impl Keeping {
-    fn shut(&mut self, verdict: Verdict, reason: String, wait: Option<Duration>) {
+    fn shut(&mut self, verdict: Verdict, reason: String, wait: Wait) {
         self.wait = if self.wait.is_zero() { PROBE_WAIT.0 } else { (self.wait * 2).min(PROBE_WAIT.1) };
-        let probe_at = Instant::now() + wait.unwrap_or(self.wait);
+        let wait = match wait {
+            Wait::Growing { least } => self.wait.max(least),
+            Wait::Fixed(wait) => wait,
+        };
+        let probe_at = Instant::now() + wait;
         self.shut = Some(Shut { verdict, reason, probe_at, half_open: false });
     }
 
@@ -248,29 +264,48 @@ mod tests {
     #[test]
     fn unavailable_closes_and_one_probe_opens() {
         let keeper = Keeper::new(None);
-        keeper.ended(Verdict::Unavailable, Some("database away"), false);
+        keeper.ended(Verdict::Unavailable, Some("database away"), None, false);
         assert!(is_closed(&keeper, Verdict::Unavailable));
-        keeper.ended(Verdict::Success, None, false);
+        keeper.ended(Verdict::Success, None, None, false);
         assert!(is_closed(&keeper, Verdict::Unavailable), "a success that began before says nothing");
         let_time_pass(&keeper);
         assert_eq!(keeper.now(), Gate::Probing);
         assert!(keeper.take_probe());
         assert!(!keeper.take_probe(), "one at a time");
-        keeper.ended(Verdict::Success, None, true);
+        keeper.ended(Verdict::Success, None, None, true);
         assert_eq!(keeper.now(), Gate::Open);
     }
 
     #[test]
     fn a_failed_probe_closes_for_longer() {
         let keeper = Keeper::new(None);
-        keeper.ended(Verdict::Unavailable, None, false);
-        keeper.ended(Verdict::Unavailable, None, false);
+        keeper.ended(Verdict::Unavailable, None, None, false);
+        keeper.ended(Verdict::Unavailable, None, None, false);
         assert_eq!(keeper.lock().wait, Duration::from_secs(1), "what was under way counts once");
         let_time_pass(&keeper);
         assert!(keeper.take_probe());
-        keeper.ended(Verdict::Unavailable, None, true);
+        keeper.ended(Verdict::Unavailable, None, None, true);
         assert!(is_closed(&keeper, Verdict::Unavailable));
         assert_eq!(keeper.lock().wait, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn the_wait_that_an_unavailable_asks_for_is_kept_and_bounded() {
+        let second = Duration::from_secs(1);
+        for (asked, least) in [
+            (Some(30 * second), 30 * second),
+            (Some(second / 1_000), second),
+            (None, second),
+            (Some(Duration::MAX), MAX_UNAVAILABLE_WAIT),
+        ] {
+            let keeper = Keeper::new(None);
+            keeper.ended(Verdict::Unavailable, Some("database away"), asked, false);
+            let left = keeper.tick().expect("it is closed");
+            assert!(left <= least && left + second / 2 > least, "{asked:?}: {left:?}");
+        }
+        let keeper = Keeper::new(None);
+        keeper.ended(Verdict::Instantiate, None, Some(30 * second), false);
+        assert!(keeper.tick().unwrap() <= second, "only a handler that says so asks for a wait");
     }
 
     #[test]
@@ -278,10 +313,10 @@ mod tests {
         let circuit = Circuit { failures: 3, open: Duration::from_secs(30) };
         let keeper = Keeper::new(Some(circuit));
         for verdict in [Verdict::Error, Verdict::Trap, Verdict::Success, Verdict::Error, Verdict::Error] {
-            keeper.ended(verdict, Some("no"), false);
+            keeper.ended(verdict, Some("no"), None, false);
             assert_eq!(keeper.now(), Gate::Open);
         }
-        keeper.ended(Verdict::Timeout, Some("no"), false);
+        keeper.ended(Verdict::Timeout, Some("no"), None, false);
         assert!(is_closed(&keeper, Verdict::CircuitOpen));
     }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::binding::Plugin;
 use super::dispatch::no_active_version;
 use crate::config::PluginRef;
-use crate::engine::{Engine, PrepareError, Prepared};
+use crate::engine::{self, Engine, PrepareError, Prepared};
 use crate::store::{SharedStore, StoreError, WriterId};
 use crate::supervise::{self, Task};
 
@@ -156,6 +156,17 @@ impl Plugins {
             }
             Err(error) => return Err(error),
         };
+        // What the store returns is compared with what was asked for, always:
+        // a binding that pins a digest must never run anything else.
+        let found = {
+            let wasm = wasm.clone();
+            tokio::task::spawn_blocking(move || engine::digest(&wasm)).await.unwrap_or_default()
+        };
+        if let Some(reason) = altered(plugin, digest, &found) {
+            tracing::error!(plugin, version = digest, %reason, "a version in the store was altered");
+            self.lock().failed.insert(digest.to_owned(), (Instant::now(), reason.clone()));
+            return Ok(Plugin::Missing(Verdict::Instantiate, reason));
+        }
         match self.prepare(wasm).await {
             Ok(prepared) => {
                 self.lock().failed.remove(digest);
@@ -194,9 +205,35 @@ impl Plugins {
     }
 }
 
+/// What is wrong with a version of the store whose bytes have the digest
+/// `found`; none when it is the right one.
+fn altered(plugin: &str, digest: &str, found: &str) -> Option<String> {
+    (found != digest).then(|| {
+        format!(
+            "plugin {plugin} version {digest} is not what the store returns for it, which has the digest {found}: \
+             push the version again, and find out who changed the database"
+        )
+    })
+}
+
 fn reference(plugin: &PluginRef) -> String {
     match &plugin.digest {
         Some(digest) => format!("{}@{digest}", plugin.name),
         None => plugin.name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After a change in the database another component ran, and the log named
+    /// the pinned digest.
+    #[test]
+    fn bytes_that_are_not_those_of_the_digest_are_refused() {
+        let digest = engine::digest(b"component");
+        assert_eq!(altered("p", &digest, &digest), None);
+        let why = altered("p", &digest, &engine::digest(b"another")).unwrap();
+        assert!(why.contains(&digest) && why.contains("is not what the store returns"), "{why}");
     }
 }

@@ -89,6 +89,7 @@ impl Record {
                 _ => headers.push(header.clone()),
             }
         }
+        let is_tombstone = self.value.is_none();
         let mut body = self.value.clone().unwrap_or_default();
         if found.content_type.as_deref().is_some_and(is_structured)
             && let Some(event) = structured(&body)
@@ -118,6 +119,7 @@ impl Record {
             time: found.time.unwrap_or(self.timestamp),
             content_type: found.content_type.unwrap_or_default(),
             body,
+            is_tombstone,
             headers,
         }
     }
@@ -169,7 +171,8 @@ impl Record {
             add(COURIER_KIND, text(message.kind.as_str()));
         }
         headers.extend(message.headers.iter().filter(|header| attribute(&header.name).is_none()).cloned());
-        Self { timestamp: Timestamp(0), key: message.key.clone(), value: Some(message.body.clone()), headers }
+        let value = (!message.is_tombstone).then(|| message.body.clone());
+        Self { timestamp: Timestamp(0), key: message.key.clone(), value, headers }
     }
 }
 

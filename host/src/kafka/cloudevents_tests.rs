@@ -25,6 +25,7 @@ fn message() -> Message {
         content_type: "application/json".to_owned(),
         body: Bytes::from_static(b"{ \"a\" : 1.0 }"),
         headers: vec![header("traceparent", "00-1-2-01"), header("x", "1"), header("x", "2")],
+        ..Message::default()
     }
 }
 

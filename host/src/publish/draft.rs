@@ -103,6 +103,7 @@ impl Draft {
             time: self.time.unwrap_or(now),
             content_type: self.content_type,
             body: self.body,
+            is_tombstone: false,
             headers: self.headers,
         };
         if let Some(problem) = wrong {

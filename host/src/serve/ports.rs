@@ -19,7 +19,7 @@ use crate::api::ports::{self, BindingView, OutboxView, RawRecord, Ready, Seek, S
 use crate::api::problem::Problem;
 use crate::causes::Causes;
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
-use crate::engine::{self, PrepareError, StateSource};
+use crate::engine::{Engine, PrepareError, StateSource};
 use crate::group::plugins::Plugins;
 use crate::kafka::lookup::{Log, LogError};
 use crate::kafka::producer::Producer;
@@ -179,16 +179,8 @@ pub struct Uploads {
 #[async_trait]
 impl ports::Plugins for Uploads {
     async fn upload(&self, name: &str, wasm: Bytes, by: &str) -> Result<Uploaded, Problem> {
-        // Reading 20 MiB takes long enough to hold up other requests.
-        let bytes = wasm.clone();
-        let inspection = tokio::task::spawn_blocking(move || engine::inspect(&bytes))
-            .await
-            .map_err(Problem::internal)?
-            .map_err(|refused| refusal(&refused.to_string()))?;
-        self.plugins.prepare(wasm.clone()).await.map_err(|error| match error {
-            PrepareError::Refused(why) => refusal(&why.to_string()),
-            PrepareError::Host(why) => Problem::internal(why),
-        })?;
+        let inspection = Engine::inspect(wasm.clone()).await.map_err(not_prepared)?;
+        self.plugins.prepare(wasm.clone()).await.map_err(not_prepared)?;
         let version = NewVersion {
             plugin: name.to_owned(),
             digest: inspection.digest.clone(),
@@ -215,8 +207,13 @@ impl ports::Plugins for Uploads {
     }
 }
 
-fn refusal(why: &str) -> Problem {
-    Problem::unprocessable("plugin refused", why)
+/// What the component causes is its sender's to mend, whatever it is; only what
+/// the host causes is the host's.
+fn not_prepared(error: PrepareError) -> Problem {
+    match error {
+        PrepareError::Refused(why) => Problem::unprocessable("plugin refused", why.to_string()),
+        PrepareError::Host(why) => Problem::internal(why),
+    }
 }
 
 /// Records, read from Kafka again. While it is known to be away nobody waits

@@ -66,7 +66,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
         time: Timestamp(0),
         content_type: "application/json".to_owned(),
         body: Bytes::from(vec![b'x'; arguments.size]),
-        headers: Vec::new(),
+        ..Message::default()
     };
     let mut figures = [Vec::new(), Vec::new()];
     for _ in 0..arguments.runs {
@@ -110,6 +110,8 @@ fn policy(isolation: Isolation) -> Policy {
         output: 1024 * 1024,
         recycle_after: 10_000,
         publish: Vec::new(),
+        rules: Arc::new(courier::engine::NoRules),
+        http: None,
         state: false,
         cache: false,
         config: Default::default(),

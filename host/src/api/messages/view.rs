@@ -196,6 +196,7 @@ mod tests {
             content_type: "application/json".into(),
             body: Bytes::from(r#"{"price": 1.10}"#),
             headers: vec![Header { name: "a".into(), value: Some("1".into()) }],
+            ..Message::default()
         };
         let view = MessageView::of_record(&message, 3, Offset(17)).with(&Contents::Whole(Box::new(message)));
         assert_eq!(

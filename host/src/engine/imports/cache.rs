@@ -7,25 +7,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::check_pair;
-use crate::engine::contract::courier::plugin::cache;
-use crate::engine::contract::courier::plugin::types::Refusal;
+use crate::engine::contract::{Refusal, v1, v2};
 use crate::engine::guest::Guest;
 use crate::engine::limits::EFFECT_OVERHEAD_BYTES;
 
-impl cache::Host for Guest {
-    fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, Refusal> {
-        self.check_cache()?;
-        check_pair(&key, None)?;
-        Ok(self.cache.get(&key).map(Into::into))
-    }
+/// The interface `cache` of one version.
+macro_rules! serve {
+    ($version:ident) => {
+        impl $version::cache::Host for Guest {
+            fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, $version::types::Refusal> {
+                self.check_cache()?;
+                check_pair(&key, None)?;
+                Ok(self.cache.get(&key).map(Into::into))
+            }
 
-    fn set(&mut self, key: String, value: Option<Vec<u8>>) -> Result<(), Refusal> {
-        self.check_cache()?;
-        check_pair(&key, value.as_deref())?;
-        self.cache.set(key, value.map(Bytes::from));
-        Ok(())
-    }
+            fn set(&mut self, key: String, value: Option<Vec<u8>>) -> Result<(), $version::types::Refusal> {
+                self.check_cache()?;
+                check_pair(&key, value.as_deref())?;
+                self.cache.set(key, value.map(Bytes::from));
+                Ok(())
+            }
+        }
+    };
 }
+
+serve!(v1);
+serve!(v2);
 
 impl Guest {
     fn check_cache(&self) -> Result<(), Refusal> {

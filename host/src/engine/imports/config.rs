@@ -3,15 +3,23 @@
 
 use secrecy::ExposeSecret;
 
-use crate::engine::contract::courier::plugin::config;
+use crate::engine::contract::{v1, v2};
 use crate::engine::guest::Guest;
 
-impl config::Host for Guest {
-    fn get(&mut self, key: String) -> Option<String> {
-        self.policy.config.get(&key).cloned()
-    }
+/// The interface `config` of one version.
+macro_rules! serve {
+    ($version:ident) => {
+        impl $version::config::Host for Guest {
+            fn get(&mut self, key: String) -> Option<String> {
+                self.policy.config.get(&key).cloned()
+            }
 
-    fn secret(&mut self, key: String) -> Option<String> {
-        self.policy.secrets.get(&key).map(|secret| secret.expose_secret().to_owned())
-    }
+            fn secret(&mut self, key: String) -> Option<String> {
+                self.policy.secrets.get(&key).map(|secret| secret.expose_secret().to_owned())
+            }
+        }
+    };
 }
+
+serve!(v1);
+serve!(v2);

@@ -16,27 +16,36 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use crate::engine::contract::courier::plugin::log::{Host, Level};
+use crate::engine::contract::{v1, v2};
 use crate::engine::fault::size;
 use crate::engine::guest::Guest;
 use crate::engine::imports::log_budget::LogBudget;
 use crate::engine::limits::{LOG_BYTES_A_SECOND, LOG_KEPT_BYTES, PANIC_TAIL_BYTES};
 
-impl Host for Guest {
-    fn log(&mut self, level: Level, text: String) {
-        let (word, error) = match level {
-            Level::Debug => ("DEBUG ", false),
-            Level::Info => ("INFO ", false),
-            Level::Warn => ("WARN ", false),
-            Level::Error => ("ERROR ", true),
-        };
-        let mut log = self.log.lock();
-        log.line();
-        log.write(word.as_bytes());
-        log.print(text.as_bytes(), error);
-        log.print(b"\n", error);
-    }
+/// The interface `log` of one version.
+macro_rules! serve {
+    ($version:ident) => {
+        impl $version::log::Host for Guest {
+            fn log(&mut self, level: $version::log::Level, text: String) {
+                use $version::log::Level;
+                let (word, error) = match level {
+                    Level::Debug => ("DEBUG ", false),
+                    Level::Info => ("INFO ", false),
+                    Level::Warn => ("WARN ", false),
+                    Level::Error => ("ERROR ", true),
+                };
+                let mut log = self.log.lock();
+                log.line();
+                log.write(word.as_bytes());
+                log.print(text.as_bytes(), error);
+                log.print(b"\n", error);
+            }
+        }
+    };
 }
+
+serve!(v1);
+serve!(v2);
 
 /// The log of the current call, shared by the store of the instance and the
 /// sandbox, which still needs it when the store is gone.
@@ -74,6 +83,13 @@ impl SharedLog {
         let bytes = log.kept.len();
         let over = bytes > LOG_KEPT_BYTES && !self.budget.spend(bytes.saturating_mul(copies));
         log.take(over)
+    }
+
+    /// Notes that the host said no to something the guest asked for.
+    pub(in crate::engine) fn refused(&self, why: &str) {
+        let mut log = self.lock();
+        log.line();
+        log.print(format!("WARN http: {why}\n").as_bytes(), false);
     }
 
     /// Forgets what was left of a call that was given up.

@@ -8,6 +8,7 @@
 
 pub(super) mod cache;
 mod config;
+pub(super) mod http;
 pub(super) mod log;
 pub(super) mod log_budget;
 mod publish;
@@ -18,15 +19,17 @@ pub(super) mod wasi;
 
 use wasmtime::component::{HasSelf, Linker};
 
-use super::contract::courier::plugin;
-use super::contract::courier::plugin::types::{self, Refusal};
+use super::contract::{Refusal, v1, v2};
 use super::guest::{Effects, Guest};
 use super::limits::{EFFECT_OVERHEAD_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
 /// The package of the contract, and the versions of it that are served.
 pub(super) const PACKAGE: &str = "courier:plugin";
-/// `1.0.` and anything: a patch changes no shape.
-pub(super) const VERSIONS: &str = "1.0.";
+/// Any of a major version: within one, interfaces are only added, and one that
+/// is not known here is refused by its name.
+pub(super) const VERSIONS: [&str; 2] = ["1.", "2."];
+/// How the version of an import of the first version begins.
+pub(super) const FIRST_VERSION: &str = "@1.";
 
 /// The interfaces of the contract that a component may import.
 pub(super) const INTERFACES: [&str; 8] =
@@ -34,17 +37,19 @@ pub(super) const INTERFACES: [&str; 8] =
 
 /// Makes everything that is offered known to a linker.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    plugin::publish::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
-    plugin::state::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
-    plugin::cache::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
-    plugin::config::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
-    plugin::log::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
-    plugin::batch_publish::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
-    plugin::batch_state::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
+    macro_rules! link {
+        ($($interface:path),*) => {$(
+            {
+                use $interface as interface;
+                interface::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
+            }
+        )*};
+    }
+    link!(v1::publish, v1::batch_publish, v1::state, v1::batch_state, v1::cache, v1::config, v1::log);
+    link!(v2::publish, v2::batch_publish, v2::state, v2::batch_state, v2::cache, v2::config, v2::log);
+    http::link(linker)?;
     wasi::link(linker)
 }
-
-impl types::Host for Guest {}
 
 impl Guest {
     /// The effects of an item. Handlers of one message have item 0 only.

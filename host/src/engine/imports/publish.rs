@@ -1,52 +1,62 @@
 //! `publish`: collects messages, which leave when the attempt succeeds.
 
-use bytes::Bytes;
-use courier_core::message::Header;
 use uuid::Uuid;
 
 use crate::engine::Outgoing;
-use crate::engine::contract::courier::plugin::batch_publish;
-use crate::engine::contract::courier::plugin::publish;
-use crate::engine::contract::courier::plugin::types::{Outgoing as Wanted, Refusal};
+use crate::engine::contract::{Refusal, v1, v2};
 use crate::engine::guest::Guest;
-use crate::engine::limits::MAX_TOPIC_BYTES;
+use crate::engine::limits::{MAX_EMISSIONS_PER_CALL, MAX_TOPIC_BYTES};
 
-impl publish::Host for Guest {
-    fn publish(&mut self, message: Wanted) -> Result<String, Refusal> {
-        self.single("publish")?;
-        self.emit(0, message)
-    }
+/// The interfaces `publish` and `batch-publish` of one version.
+macro_rules! serve {
+    ($version:ident) => {
+        impl $version::publish::Host for Guest {
+            fn publish(&mut self, message: $version::types::Outgoing) -> Result<String, $version::types::Refusal> {
+                self.single("publish")?;
+                Ok(self.emit(0, message.into())?)
+            }
+        }
+
+        impl $version::batch_publish::Host for Guest {
+            fn publish(
+                &mut self,
+                item: u32,
+                message: $version::types::Outgoing,
+            ) -> Result<String, $version::types::Refusal> {
+                Ok(self.emit(item, message.into())?)
+            }
+        }
+    };
 }
 
-impl batch_publish::Host for Guest {
-    fn publish(&mut self, item: u32, message: Wanted) -> Result<String, Refusal> {
-        self.emit(item, message)
-    }
-}
+serve!(v1);
+serve!(v2);
 
 impl Guest {
-    fn emit(&mut self, item: u32, message: Wanted) -> Result<String, Refusal> {
-        check_topic(&message.topic)?;
-        if !self.policy.publish.contains(&message.topic) {
-            let topic = &message.topic;
+    /// Takes a message that the guest publishes, or says why it cannot go out.
+    fn emit(&mut self, item: u32, mut emission: Outgoing) -> Result<String, Refusal> {
+        check_topic(&emission.topic)?;
+        if !self.policy.publish.contains(&emission.topic) {
+            let topic = &emission.topic;
             return Err(self.denied(&format!("publish to topic {topic}"), "add it to [binding.grant] publish"));
         }
+        if emission.body.is_none() && emission.key.is_none() {
+            return Err(Refusal::Invalid(
+                "a tombstone (a message without a body) needs a key: it deletes what was published under that key"
+                    .into(),
+            ));
+        }
         self.item(item)?;
-        self.spend(size(&message))?;
+        self.policy.rules.check(&emission).map_err(Refusal::Invalid)?;
+        if self.emitted >= MAX_EMISSIONS_PER_CALL {
+            return Err(Refusal::Limit(format!(
+                "one call may publish {MAX_EMISSIONS_PER_CALL} messages, and this one has"
+            )));
+        }
+        self.spend(size(&emission))?;
+        self.emitted += 1;
         let id = Uuid::now_v7().to_string();
-        let emission = Outgoing {
-            id: id.clone(),
-            topic: message.topic,
-            type_name: message.type_,
-            key: message.key.map(Bytes::from),
-            content_type: message.content_type,
-            body: message.body.into(),
-            headers: message
-                .headers
-                .into_iter()
-                .map(|header| Header { name: header.name, value: Some(header.value.into()) })
-                .collect(),
-        };
+        emission.id.clone_from(&id);
         self.item(item)?.emissions.push(emission);
         Ok(id)
     }
@@ -64,8 +74,9 @@ fn check_topic(topic: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn size(message: &Wanted) -> usize {
-    let headers: usize = message.headers.iter().map(|header| header.name.len() + header.value.len()).sum();
-    let key = message.key.as_ref().map_or(0, Vec::len);
-    message.topic.len() + message.type_.len() + message.content_type.len() + key + message.body.len() + headers
+fn size(message: &Outgoing) -> usize {
+    let length = |part: &Option<bytes::Bytes>| part.as_ref().map_or(0, bytes::Bytes::len);
+    let headers: usize = message.headers.iter().map(|header| header.name.len() + length(&header.value)).sum();
+    let texts = message.topic.len() + message.type_name.len() + message.content_type.len();
+    texts + length(&message.key) + length(&message.body) + headers
 }

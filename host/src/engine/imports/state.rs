@@ -5,32 +5,38 @@
 use bytes::Bytes;
 
 use super::check_pair;
-use crate::engine::contract::courier::plugin::batch_state;
-use crate::engine::contract::courier::plugin::state;
-use crate::engine::contract::courier::plugin::types::Refusal;
+use crate::engine::contract::{Refusal, v1, v2};
 use crate::engine::guest::Guest;
 
-impl state::Host for Guest {
-    async fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, Refusal> {
-        self.single("state")?;
-        self.read(0, key).await
-    }
+/// The interfaces `state` and `batch-state` of one version.
+macro_rules! serve {
+    ($version:ident) => {
+        impl $version::state::Host for Guest {
+            async fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, $version::types::Refusal> {
+                self.single("state")?;
+                Ok(self.read(0, key).await?)
+            }
 
-    fn set(&mut self, key: String, value: Option<Vec<u8>>) -> Result<(), Refusal> {
-        self.single("state")?;
-        self.write(0, key, value)
-    }
+            fn set(&mut self, key: String, value: Option<Vec<u8>>) -> Result<(), $version::types::Refusal> {
+                self.single("state")?;
+                Ok(self.write(0, key, value)?)
+            }
+        }
+
+        impl $version::batch_state::Host for Guest {
+            async fn get(&mut self, item: u32, key: String) -> Result<Option<Vec<u8>>, $version::types::Refusal> {
+                Ok(self.read(item, key).await?)
+            }
+
+            fn set(&mut self, item: u32, key: String, value: Option<Vec<u8>>) -> Result<(), $version::types::Refusal> {
+                Ok(self.write(item, key, value)?)
+            }
+        }
+    };
 }
 
-impl batch_state::Host for Guest {
-    async fn get(&mut self, item: u32, key: String) -> Result<Option<Vec<u8>>, Refusal> {
-        self.read(item, key).await
-    }
-
-    fn set(&mut self, item: u32, key: String, value: Option<Vec<u8>>) -> Result<(), Refusal> {
-        self.write(item, key, value)
-    }
-}
+serve!(v1);
+serve!(v2);
 
 impl Guest {
     fn check_state(&self) -> Result<(), Refusal> {

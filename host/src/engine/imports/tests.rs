@@ -8,12 +8,14 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use super::*;
-use crate::engine::contract::courier::plugin::types::Outgoing;
-use crate::engine::contract::courier::plugin::{batch_publish, batch_state, cache, config, log, publish, state};
+use crate::engine::contract::v1;
+use crate::engine::contract::v2::types::{Header, Outgoing, Refusal};
+use crate::engine::contract::v2::{batch_publish, batch_state, cache, config, log, publish, state};
 use crate::engine::imports::cache::NodeCache;
 use crate::engine::imports::log::SharedLog;
+use crate::engine::limits::MAX_EMISSIONS_PER_CALL;
 use crate::engine::tests::Slow;
-use crate::engine::{Isolation, Policy, StateSource};
+use crate::engine::{EmissionRules, Isolation, Policy, StateSource};
 
 struct Stored;
 
@@ -29,6 +31,16 @@ impl StateSource for Stored {
     }
 }
 
+/// Refuses one type.
+#[derive(Debug)]
+struct NoSecondType;
+
+impl EmissionRules for NoSecondType {
+    fn check(&self, emission: &crate::engine::Outgoing) -> Result<(), String> {
+        if emission.type_name == "Second" { Err("type Second breaks a rule".into()) } else { Ok(()) }
+    }
+}
+
 /// A guest in a call of this many items, which is granted all or nothing.
 fn guest(items: usize, granted: bool) -> wasmtime::Store<Guest> {
     let policy = Policy {
@@ -41,6 +53,8 @@ fn guest(items: usize, granted: bool) -> wasmtime::Store<Guest> {
         output: 1_000,
         recycle_after: 1,
         publish: if granted { vec!["out".into()] } else { Vec::new() },
+        rules: Arc::new(NoSecondType),
+        http: None,
         state: granted,
         cache: granted,
         config: BTreeMap::from([("url".into(), "http://x".into())]),
@@ -66,7 +80,7 @@ fn outgoing(topic: &str, body: usize) -> Outgoing {
         type_: "T".into(),
         key: Some(b"k".to_vec()),
         content_type: String::new(),
-        body: vec![0; body],
+        body: Some(vec![0; body]),
         headers: Vec::new(),
     }
 }
@@ -144,6 +158,57 @@ async fn bounds_are_refused_and_spend_nothing() {
         writes += 1;
     }
     assert!(writes < 10, "{writes}");
+}
+
+#[test]
+fn a_tombstone_and_headers_without_values_go_out_as_they_are() {
+    let mut store = guest(1, true);
+    let guest = store.data_mut();
+    let bare = Header { name: "bare".into(), value: None };
+    let message = Outgoing { body: None, headers: vec![bare], ..outgoing("out", 0) };
+    publish::Host::publish(guest, message).unwrap();
+    check(
+        publish::Host::publish(guest, Outgoing { body: None, key: None, ..outgoing("out", 0) }),
+        "invalid: a tombstone (a message without a body) needs a key",
+    );
+    publish::Host::publish(guest, outgoing("out", 0)).unwrap();
+    // A guest of the first version always says what the body is.
+    let first = v1::types::Outgoing {
+        topic: "out".into(),
+        type_: "T".into(),
+        key: None,
+        content_type: String::new(),
+        body: Vec::new(),
+        headers: Vec::new(),
+    };
+    v1::publish::Host::publish(guest, first).unwrap();
+    let sent = &guest.effects[0].emissions;
+    assert_eq!(sent.iter().map(|sent| sent.body.is_none()).collect::<Vec<_>>(), [true, false, false]);
+    assert_eq!(sent[0].headers, [courier_core::message::Header { name: "bare".into(), value: None }]);
+}
+
+#[test]
+fn what_breaks_a_rule_is_refused_to_the_handler() {
+    let mut store = guest(1, true);
+    let guest = store.data_mut();
+    let second = Outgoing { type_: "Second".into(), ..outgoing("out", 1) };
+    check(publish::Host::publish(guest, second), "invalid: type Second breaks a rule");
+    assert!(guest.effects[0].emissions.is_empty());
+}
+
+/// One call emitted 9,902 messages.
+#[test]
+fn the_messages_of_a_call_are_counted_over_its_items() {
+    let mut store = guest(2, true);
+    let guest = store.data_mut();
+    guest.policy = Arc::new(Policy { output: 1 << 30, ..(*guest.policy).clone() });
+    for n in 0..MAX_EMISSIONS_PER_CALL {
+        batch_publish::Host::publish(guest, u32::try_from(n % 2).unwrap(), outgoing("out", 0)).unwrap();
+    }
+    check(batch_publish::Host::publish(guest, 0, outgoing("out", 0)), "limit: one call may publish 1000 messages");
+    assert_eq!(guest.effects[0].emissions.len() + guest.effects[1].emissions.len(), MAX_EMISSIONS_PER_CALL);
+    Guest::begin(&mut store, 1);
+    publish::Host::publish(store.data_mut(), outgoing("out", 0)).unwrap();
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! are linked; they lead nowhere. There are no directories, no variables, no
 //! arguments, standard input is at its end, and no socket can be made. Real
 //! are only the clocks, the random generator, and standard output and error,
-//! which go to the attempt's log.
+//! which go to the attempt's log; and HTTP requests, where the binding allows
+//! them ([`http`](super::http)).
 
 use wasmtime::component::Linker;
 use wasmtime_wasi::sockets::SocketAddrUse;
@@ -16,7 +17,7 @@ use crate::engine::guest::Guest;
 use crate::engine::limits::MAX_RANDOM_BYTES;
 
 /// The interfaces that are offered, by package.
-pub(in crate::engine) const INTERFACES: [(&str, &[&str]); 6] = [
+pub(in crate::engine) const INTERFACES: [(&str, &[&str]); 7] = [
     (
         "wasi:cli",
         &[
@@ -40,6 +41,7 @@ pub(in crate::engine) const INTERFACES: [(&str, &[&str]); 6] = [
         &["network", "instance-network", "ip-name-lookup", "tcp", "tcp-create-socket", "udp", "udp-create-socket"],
     ),
     ("wasi:random", &["random", "insecure", "insecure-seed"]),
+    ("wasi:http", &["types", "outgoing-handler"]),
 ];
 /// Any patch of WASI 0.2 shares its shapes.
 pub(in crate::engine) const VERSIONS: &str = "0.2.";

@@ -19,13 +19,17 @@ impl SqliteStore {
         .fetch_one(&mut *tx)
         .await
         .map_err(fault)?;
-        // The digest names the bytes: bytes that are there are the same.
-        sqlx::query("INSERT INTO component (digest, wasm) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING")
-            .bind(&version.digest)
-            .bind(version.wasm.as_ref())
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
+        // The digest names the bytes: others that are there were altered by hand,
+        // and an upload puts them right.
+        sqlx::query(
+            "INSERT INTO component (digest, wasm) VALUES (?, ?)
+             ON CONFLICT (digest) DO UPDATE SET wasm = excluded.wasm WHERE component.wasm <> excluded.wasm",
+        )
+        .bind(&version.digest)
+        .bind(version.wasm.as_ref())
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
         sqlx::query(
             "INSERT INTO plugin_version (plugin_id, digest, size, imports, exports, wants, actor, created_at)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (plugin_id, digest) DO NOTHING",

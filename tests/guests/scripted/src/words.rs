@@ -1,12 +1,13 @@
 //! The script in a message and the words it is made of.
 //!
 //! A body is `{"do": ["retry", "sleep:20ms+trap", "publish:out+ok"], ..}`:
-//! attempt n does entry n, and the last one again after that. An entry is words
-//! joined by `+`, done in turn:
+//! attempt n does entry n, and the last one again after that. A tombstone has no
+//! body, so that its list stands in the header `do`. An entry is words joined by
+//! `+`, done in turn:
 //!
 //! | word | what it does |
 //! |---|---|
-//! | `ok`, `error`, `retry`, `retry:500ms`, `reject`, `unavailable` | decides; the last that decides counts |
+//! | `ok`, `error`, `retry`, `retry:500ms`, `reject`, `unavailable`, `unavailable:3s` | decides; the last that decides counts |
 //! | `because` | decides for an error with the body's text `because` as its reason |
 //! | `trap` | panics |
 //! | `spin` | computes for ever |
@@ -16,6 +17,9 @@
 //! | `say` | logs the body's text `say`, whatever is in it |
 //! | `sleep:20ms` | waits without computing |
 //! | `publish:TOPIC` | publishes its own body under its own key and type |
+//! | `copy:TOPIC` | publishes all of itself, whether it has a body or not, with its headers |
+//! | `flood:TOPIC=N` | publishes N messages without content |
+//! | `http:URL` | asks for the URL; a failure or a status of 400 and more ends the entry as the SDK maps it |
 //! | `cache:KEY=VALUE` | puts a value into the cache of the group on this node |
 //! | `need:KEY=VALUE` | fails unless that cache has this value |
 //!
@@ -25,12 +29,12 @@
 
 use std::{hint::black_box, thread, time::Duration};
 
-use courier_sdk::{Context, Failure, Message, Outgoing};
+use courier_sdk::{Context, Failure, Header, Message, Outgoing};
 use serde_json::Value;
 
 /// Does what the message says for this attempt.
 pub fn act(message: &Message, ctx: &Context) -> Result<(), Failure> {
-    let Some(entry) = entry(&message.body, ctx.attempt().number)? else {
+    let Some(entry) = entry(message, ctx.attempt().number)? else {
         return Ok(());
     };
     let mut outcome = Ok(());
@@ -46,8 +50,9 @@ pub fn act(message: &Message, ctx: &Context) -> Result<(), Failure> {
             ("retry", Some(wait)) => outcome = Err(Failure::retry_after(reason(word), duration(wait)?)),
             ("reject", None) => outcome = Err(Failure::reject(reason(word))),
             ("unavailable", None) => outcome = Err(Failure::unavailable(reason(word))),
-            ("because", None) => outcome = Err(Failure::error(text(&message.body, word)?)),
-            ("say", None) => ctx.info(text(&message.body, word)?),
+            ("unavailable", Some(wait)) => outcome = Err(Failure::unavailable_for(reason(word), duration(wait)?)),
+            ("because", None) => outcome = Err(Failure::error(text(message.bytes(), word)?)),
+            ("say", None) => ctx.info(text(message.bytes(), word)?),
             ("trap", None) => panic!("{}", reason(word)),
             ("spin", None) => spin(),
             ("alloc", None) => alloc(),
@@ -56,7 +61,10 @@ pub fn act(message: &Message, ctx: &Context) -> Result<(), Failure> {
             }
             ("log", Some(length)) => log(ctx, size(length)?),
             ("sleep", Some(wait)) => thread::sleep(duration(wait)?),
-            ("publish", Some(topic)) => publish(message, topic, ctx)?,
+            ("publish", Some(topic)) => publish(message, topic, Vec::new(), ctx)?,
+            ("copy", Some(topic)) => publish(message, topic, message.headers.clone(), ctx)?,
+            ("flood", Some(entry)) => flood(entry, ctx)?,
+            ("http", Some(url)) => http(url, ctx)?,
             ("cache", Some(entry)) => {
                 let (key, value) = pair(entry)?;
                 ctx.cache_set(key, value)?;
@@ -74,11 +82,15 @@ pub fn act(message: &Message, ctx: &Context) -> Result<(), Failure> {
 }
 
 /// The entry for this attempt; none when the body holds no script.
-fn entry(body: &[u8], attempt: u32) -> Result<Option<String>, Failure> {
-    let Ok(Value::Object(mut body)) = serde_json::from_slice(body) else {
-        return Ok(None);
+fn entry(message: &Message, attempt: u32) -> Result<Option<String>, Failure> {
+    let script = match &message.body {
+        Some(body) => match serde_json::from_slice(body) {
+            Ok(Value::Object(mut body)) => body.remove("do"),
+            _ => None,
+        },
+        None => message.header("do").and_then(|script| serde_json::from_slice(script).ok()),
     };
-    let script = match body.remove("do") {
+    let script = match script {
         None => return Ok(None),
         Some(Value::Array(script)) => script,
         Some(other) => return Err(wrong(format_args!("`do` is {other}, must be a list of texts"))),
@@ -143,16 +155,45 @@ fn log(ctx: &Context, bytes: u64) {
     }
 }
 
-fn publish(message: &Message, topic: &str, ctx: &Context) -> Result<(), Failure> {
+fn publish(message: &Message, topic: &str, headers: Vec<Header>, ctx: &Context) -> Result<(), Failure> {
     ctx.publish_raw(Outgoing {
         topic: topic.into(),
         type_: message.type_.clone(),
         key: message.key.clone(),
         content_type: message.content_type.clone(),
         body: message.body.clone(),
-        headers: Vec::new(),
+        headers,
     })?;
     Ok(())
+}
+
+fn flood(entry: &str, ctx: &Context) -> Result<(), Failure> {
+    let (topic, count) = pair(entry)?;
+    let count: u32 = count.parse().map_err(|_| wrong(format_args!("`{entry}` is no TOPIC=N")))?;
+    for _ in 0..count {
+        let message =
+            Outgoing { topic: topic.into(), type_: "Flood".into(), body: Some(Vec::new()), ..Outgoing::default() };
+        ctx.publish_raw(message)?;
+    }
+    Ok(())
+}
+
+fn http(url: &str, ctx: &Context) -> Result<(), Failure> {
+    let answer = ctx.http().get(url).send().map_err(|error| scripted(error.into()))?;
+    if answer.status < 400 {
+        return Ok(());
+    }
+    answer.error_for_status().map(drop).map_err(scripted)
+}
+
+/// The failure with `scripted: ` before its reason.
+fn scripted(failure: Failure) -> Failure {
+    match failure {
+        Failure::Error(why) => Failure::Error(reason(&why)),
+        Failure::Retry { reason: why, after } => Failure::Retry { reason: reason(&why), after },
+        Failure::Reject(why) => Failure::Reject(reason(&why)),
+        Failure::Unavailable { reason: why, after } => Failure::Unavailable { reason: reason(&why), after },
+    }
 }
 
 fn pair(entry: &str) -> Result<(&str, &str), Failure> {
@@ -193,7 +234,7 @@ mod tests {
         let message = Message {
             key: Some(b"k".to_vec()),
             type_: "T".into(),
-            body: body.as_bytes().to_vec(),
+            body: Some(body.as_bytes().to_vec()),
             ..Message::default()
         };
         let ctx = Context::test().message(message).attempt_number(attempt).build();
@@ -219,6 +260,7 @@ mod tests {
             ("retry:500ms", Err(Failure::retry_after("scripted: retry:500ms", Duration::from_millis(500)))),
             ("reject", Err(Failure::reject("scripted: reject"))),
             ("unavailable", Err(Failure::unavailable("scripted: unavailable"))),
+            ("unavailable:3s", Err(Failure::unavailable_for("scripted: unavailable:3s", Duration::from_secs(3)))),
             ("error+ok", Ok(())),
             ("ok+error+sleep:1ms", Err(Failure::error("scripted: error"))),
             ("sleep:1ms", Ok(())),
@@ -259,7 +301,7 @@ mod tests {
         let published = ctx.published();
         assert_eq!((published[0].topic.as_str(), published[0].type_.as_str()), ("out", "T"));
         assert_eq!(published[0].key, Some(b"k".to_vec()));
-        assert_eq!(published[0].body, body.as_bytes());
+        assert_eq!(published[0].body.as_deref(), Some(body.as_bytes()));
     }
 
     #[test]

@@ -1,0 +1,223 @@
+//! HTTP out of a handler: requests to what `[binding.http] allow` names.
+
+use std::{fmt, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Context, Failure, Refusal, message::JSON};
+
+/// Makes requests, from [`Context::http`].
+pub struct Http<'a> {
+    ctx: &'a Context,
+}
+
+/// A request in the making. What is wrong with it is told when it is sent.
+pub struct RequestBuilder<'a> {
+    ctx: &'a Context,
+    request: HttpRequest,
+}
+
+/// A request as it goes out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// `GET`, `POST` and so on.
+    pub method: String,
+    /// The whole URL, with scheme, host and path.
+    pub url: String,
+    /// Headers in their order. The host writes `host` and `content-length`.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body; empty for none.
+    pub body: Vec<u8>,
+    /// How long the head of the answer may take; none leaves it to the host.
+    /// The binding's `timeout` holds in any case.
+    pub first_byte_within: Option<Duration>,
+}
+
+/// An answer, whatever its status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpResponse {
+    /// The status, for example 200.
+    pub status: u16,
+    /// Headers in their order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no answer. As a [`Failure`] it says what should follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpError {
+    /// The request was not made: the binding does not allow it, or it is wrong.
+    Refused(String),
+    /// Nobody is there: refused connection, no such name, no connection in time.
+    Unreachable(String),
+    /// It was sent, and no whole answer came: the other side may have acted.
+    Broken(String),
+}
+
+impl Context {
+    /// Makes HTTP requests. The binding must allow the host and the port:
+    ///
+    /// ```toml
+    /// [binding.http]
+    /// allow = ["api.example.com:443"]
+    /// ```
+    pub fn http(&self) -> Http<'_> {
+        Http { ctx: self }
+    }
+}
+
+impl<'a> Http<'a> {
+    /// A request of any method.
+    pub fn request(&self, method: impl Into<String>, url: impl Into<String>) -> RequestBuilder<'a> {
+        let request = HttpRequest { method: method.into(), url: url.into(), ..HttpRequest::default() };
+        RequestBuilder { ctx: self.ctx, request }
+    }
+
+    /// A `GET` request.
+    pub fn get(&self, url: impl Into<String>) -> RequestBuilder<'a> {
+        self.request("GET", url)
+    }
+
+    /// A `POST` request.
+    pub fn post(&self, url: impl Into<String>) -> RequestBuilder<'a> {
+        self.request("POST", url)
+    }
+
+    /// A `PUT` request.
+    pub fn put(&self, url: impl Into<String>) -> RequestBuilder<'a> {
+        self.request("PUT", url)
+    }
+
+    /// A `DELETE` request.
+    pub fn delete(&self, url: impl Into<String>) -> RequestBuilder<'a> {
+        self.request("DELETE", url)
+    }
+}
+
+impl RequestBuilder<'_> {
+    /// Adds a header.
+    pub fn header(mut self, name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
+        self.request.headers.push((name.into(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// Adds `idempotency-key` with the delivery, which is the same over all
+    /// attempts, so that the other side can do once what is asked twice.
+    pub fn idempotent(self) -> Self {
+        let delivery = self.ctx.attempt().delivery.clone();
+        self.header("idempotency-key", delivery)
+    }
+
+    /// The body as it is.
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.request.body = body.into();
+        self
+    }
+
+    /// The body as JSON, with its content type.
+    pub fn json(self, value: &impl Serialize) -> Result<Self, Refusal> {
+        let body = serde_json::to_vec(value)
+            .map_err(|problem| Refusal::Invalid(format!("the body cannot be written as JSON: {problem}")))?;
+        Ok(self.header("content-type", JSON).body(body))
+    }
+
+    /// How long the head of the answer may take.
+    pub fn first_byte_within(mut self, wait: Duration) -> Self {
+        self.request.first_byte_within = Some(wait);
+        self
+    }
+
+    /// Sends it and reads the whole answer, whatever its status.
+    pub fn send(self) -> Result<HttpResponse, HttpError> {
+        self.ctx.send(self.request)
+    }
+}
+
+impl HttpResponse {
+    /// The value of the first header of this name, as text; letter case says
+    /// nothing.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// The body as text; bytes that are no UTF-8 are replaced.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Reads the body as JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body)
+            .map_err(|problem| Failure::error(format!("the answer is not the JSON that was expected: {problem}")))
+    }
+
+    /// The answer, if its status says success. Else what should follow: 429
+    /// and 503 say that the other side is down (for as long as `Retry-After`
+    /// says), another 5xx is worth another attempt, and any other status will
+    /// be the same next time.
+    pub fn error_for_status(self) -> Result<Self, Failure> {
+        let why = format!("http {}", self.status);
+        match self.status {
+            200..=299 => Ok(self),
+            429 | 503 => match self.header("retry-after").and_then(|seconds| seconds.trim().parse().ok()) {
+                Some(seconds) => Err(Failure::unavailable_for(why, Duration::from_secs(seconds))),
+                None => Err(Failure::unavailable(why)),
+            },
+            500..=599 => Err(Failure::retry(why)),
+            _ => Err(Failure::reject(why)),
+        }
+    }
+}
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HttpError::Refused(why) | HttpError::Unreachable(why) | HttpError::Broken(why) => write!(f, "http {why}"),
+        }
+    }
+}
+
+impl std::error::Error for HttpError {}
+
+/// Nobody there pauses the binding, a broken answer is tried again, and what
+/// was refused wants a person.
+impl From<HttpError> for Failure {
+    fn from(error: HttpError) -> Self {
+        match &error {
+            HttpError::Refused(_) => Failure::error(error),
+            HttpError::Unreachable(_) => Failure::unavailable(error),
+            HttpError::Broken(_) => Failure::retry(error),
+        }
+    }
+}
+
+/// What a URL consists of: scheme, authority, path and query.
+#[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
+pub(crate) fn split(url: &str) -> Result<(&str, &str, String), HttpError> {
+    let wrong = || HttpError::Refused(format!("request: {url:?} is no URL with a scheme and a host"));
+    let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+    let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if authority.is_empty() {
+        return Err(wrong());
+    }
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    Ok((scheme, authority, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        let parts = |url| split(url).unwrap();
+        assert_eq!(parts("https://a.example:8443/x?y=1#z"), ("https", "a.example:8443", "/x?y=1".into()));
+        assert_eq!(parts("http://a?y"), ("http", "a", "/?y".into()));
+        assert_eq!(parts("http://[::1]:80"), ("http", "[::1]:80", "/".into()));
+        assert!(split("a.example/x").is_err() && split("https:///x").is_err());
+    }
+}

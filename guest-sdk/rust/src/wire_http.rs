@@ -1,0 +1,116 @@
+//! `wasi:http` as a component speaks it: one request, and its whole answer.
+
+use crate::{HttpError, HttpRequest, HttpResponse, http::split};
+
+mod bindings {
+    wit_bindgen::generate!({ path: "wit", world: "courier:sdk/http-client", generate_all });
+}
+
+use bindings::wasi::{
+    http::{
+        outgoing_handler,
+        types::{
+            ErrorCode, Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest, RequestOptions,
+            Scheme,
+        },
+    },
+    io::streams::StreamError,
+};
+
+/// Bytes that are written to or read from the host at once.
+const WRITE_BYTES: usize = 4096;
+const READ_BYTES: u64 = 64 * 1024;
+
+/// Sends a request and reads the whole answer.
+pub(crate) fn send(request: &HttpRequest) -> Result<HttpResponse, HttpError> {
+    let wrong = |what: &str| HttpError::Refused(format!("request: {what}"));
+    let (scheme, authority, path) = split(&request.url)?;
+    let headers = Fields::new();
+    for (name, value) in &request.headers {
+        headers.append(name, value).map_err(|error| wrong(&format!("header {name:?}: {error}")))?;
+    }
+    let outgoing = OutgoingRequest::new(headers);
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        other => Scheme::Other(other.to_owned()),
+    };
+    outgoing.set_method(&method(&request.method)).map_err(|()| wrong("the method is none"))?;
+    outgoing.set_scheme(Some(&scheme)).map_err(|()| wrong("the scheme is none"))?;
+    outgoing.set_authority(Some(authority)).map_err(|()| wrong("the host is none"))?;
+    outgoing.set_path_with_query(Some(&path)).map_err(|()| wrong("the path is none"))?;
+    let options = RequestOptions::new();
+    if let Some(wait) = request.first_byte_within {
+        let nanos = wait.as_nanos().try_into().unwrap_or(u64::MAX);
+        options.set_first_byte_timeout(Some(nanos)).map_err(|()| wrong("the host takes no time-out"))?;
+    }
+    let body = outgoing.body().map_err(|()| wrong("it takes no body"))?;
+    let answer = outgoing_handler::handle(outgoing, Some(options)).map_err(|code| told(&code))?;
+    // What cannot be written was refused or is broken, which the answer says.
+    if write(&body, &request.body).is_ok() {
+        let _ = OutgoingBody::finish(body, None);
+    } else {
+        drop(body);
+    }
+    answer.subscribe().block();
+    match answer.get() {
+        Some(Ok(Ok(response))) => read(&response),
+        Some(Ok(Err(code))) => Err(told(&code)),
+        Some(Err(())) | None => Err(HttpError::Broken("answer: it was lost".into())),
+    }
+}
+
+fn write(body: &OutgoingBody, bytes: &[u8]) -> Result<(), ()> {
+    let stream = body.write()?;
+    for chunk in bytes.chunks(WRITE_BYTES) {
+        stream.blocking_write_and_flush(chunk).map_err(drop)?;
+    }
+    Ok(())
+}
+
+fn read(response: &IncomingResponse) -> Result<HttpResponse, HttpError> {
+    let broken = |what: String| HttpError::Broken(format!("answer: {what}"));
+    let (status, headers) = (response.status(), response.headers().entries());
+    let incoming: IncomingBody = response.consume().map_err(|()| broken("it has no body".into()))?;
+    let stream = incoming.stream().map_err(|()| broken("its body cannot be read".into()))?;
+    let mut body = Vec::new();
+    loop {
+        match stream.blocking_read(READ_BYTES) {
+            Ok(bytes) => body.extend(bytes),
+            Err(StreamError::Closed) => return Ok(HttpResponse { status, headers, body }),
+            Err(StreamError::LastOperationFailed(error)) => return Err(broken(error.to_debug_string())),
+        }
+    }
+}
+
+fn method(name: &str) -> Method {
+    match name {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "POST" => Method::Post,
+        "PUT" => Method::Put,
+        "DELETE" => Method::Delete,
+        "OPTIONS" => Method::Options,
+        "PATCH" => Method::Patch,
+        other => Method::Other(other.to_owned()),
+    }
+}
+
+fn told(code: &ErrorCode) -> HttpError {
+    match code {
+        ErrorCode::InternalError(Some(why)) => HttpError::Refused(format!("refused: {why}")),
+        ErrorCode::ConnectionRefused => HttpError::Unreachable("connection refused".into()),
+        ErrorCode::ConnectionTimeout => HttpError::Unreachable("no connection in time".into()),
+        ErrorCode::DnsError(_) | ErrorCode::DnsTimeout => HttpError::Unreachable("no such name".into()),
+        ErrorCode::DestinationIpUnroutable | ErrorCode::DestinationUnavailable => {
+            HttpError::Unreachable("no way to the host".into())
+        }
+        ErrorCode::ConnectionLimitReached => HttpError::Unreachable("too many requests under way".into()),
+        ErrorCode::ConnectionReadTimeout | ErrorCode::HttpResponseTimeout => {
+            HttpError::Broken("no answer in time".into())
+        }
+        ErrorCode::ConnectionTerminated => HttpError::Broken("connection broke off".into()),
+        ErrorCode::HttpResponseIncomplete => HttpError::Broken("answer broke off".into()),
+        other => HttpError::Refused(format!("refused: {other}")),
+    }
+}

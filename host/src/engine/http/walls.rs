@@ -1,0 +1,169 @@
+//! Which addresses a handler may be connected to.
+//!
+//! A handler names hosts, and whoever serves the name decides what address it
+//! has: so the address is judged and not the name, and the connection is made
+//! to the address that was judged.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What lies at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// The internet.
+    Public,
+    /// This machine or the network it stands in: for who says
+    /// `private = true`.
+    Private,
+    /// Nothing that a handler has to do with, such as where clouds answer with
+    /// their machines' secrets: no name leads there.
+    Nowhere,
+}
+
+/// Where clouds answer with their machines' secrets outside of the link-local
+/// range.
+const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+impl Place {
+    /// What lies at this address.
+    pub(super) fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::of_v4(address),
+            IpAddr::V6(address) => Self::of_v6(address),
+        }
+    }
+
+    fn of_v4(address: Ipv4Addr) -> Self {
+        let [a, b, c, _] = address.octets();
+        let nowhere = a == 0
+            || a >= 224 // multicast, reserved, broadcast
+            || address.is_link_local()
+            || METADATA_V4.contains(&address);
+        let private = address.is_private()
+            || address.is_loopback()
+            || (a == 100 && (64..128).contains(&b)) // shared by a provider's customers
+            || (a, b, c) == (192, 0, 0)
+            || (a, b, c) == (192, 88, 99) // relays of 6to4
+            || (a == 198 && (b == 18 || b == 19)) // benchmarks
+            || address.is_documentation();
+        match (nowhere, private) {
+            (true, _) => Self::Nowhere,
+            (_, true) => Self::Private,
+            _ => Self::Public,
+        }
+    }
+
+    fn of_v6(address: Ipv6Addr) -> Self {
+        if address == Ipv6Addr::LOCALHOST {
+            return Self::Private;
+        }
+        // What carries an address of IPv4 leads wherever that one leads, past a
+        // translator in the network here: never the plain internet.
+        if let Some(inner) = embedded(address) {
+            return Self::of_v4(inner).max(Self::Private);
+        }
+        let [a, b, ..] = address.segments();
+        if address == METADATA_V6 || address.is_unspecified() || address.is_multicast() {
+            return Self::Nowhere;
+        }
+        if address.is_unique_local() {
+            return Self::Private;
+        }
+        // 2000::/3 is the internet, but for what was set aside in it: 2001::/23
+        // (Teredo among them) and the addresses of documentation.
+        let internet = (0x2000..0x4000).contains(&a);
+        let set_aside = (a == 0x2001 && b < 0x200) || (a == 0x2001 && b == 0xdb8) || a == 0x3fff;
+        if internet && !set_aside { Self::Public } else { Self::Nowhere }
+    }
+}
+
+/// The IPv4 address inside of a mapped, compatible, NAT64 or 6to4 address.
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let pair = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Ipv4Addr::new(a, b, c, d)
+    };
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] if address != Ipv6Addr::UNSPECIFIED => Some(pair(high, low)),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(pair(high, low)),
+        [0x2002, high, low, ..] => Some(pair(high, low)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(address: &str) -> Place {
+        Place::of(address.parse().unwrap())
+    }
+
+    #[test]
+    fn every_range_is_what_it_is() {
+        for public in ["93.184.216.34", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450::1"] {
+            assert_eq!(place(public), Place::Public, "{public}");
+        }
+        for private in [
+            "10.0.0.1",
+            "10.255.255.255",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "127.0.0.1",
+            "127.255.255.254",
+            "100.64.0.1",
+            "100.127.255.255",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.88.99.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.7",
+            "203.0.113.7",
+            "::1",
+            "fc00::1",
+            "fd12:3456::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::ffff:93.184.216.34",
+            "::10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b::5db8:d822",
+            "2002:7f00:1::",
+            "2002:a00:1::1",
+            "2002:5db8:d822::",
+        ] {
+            assert_eq!(place(private), Place::Private, "{private}");
+        }
+        for nowhere in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "169.254.0.1",
+            "100.100.100.200",
+            "192.0.0.192",
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::ffff:169.254.169.254",
+            "::ffff:0.0.0.0",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "fd00:ec2::254",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "100::1",
+            "2001::1",
+            "2001:db8::1",
+            "3fff::1",
+            "5f00::1",
+        ] {
+            assert_eq!(place(nowhere), Place::Nowhere, "{nowhere}");
+        }
+    }
+}

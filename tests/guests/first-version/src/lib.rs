@@ -1,0 +1,38 @@
+//! A handler of version 1 of the contract, written without the SDK, which
+//! speaks version 2: handlers that were built before it must run as they did.
+//!
+//! It publishes what it is sent to the topic that `[binding.config] to` names,
+//! under its key, with its headers. A message of type `Down` finds what it
+//! depends on down.
+
+wit_bindgen::generate!({ path: "../../../wit", world: "courier:plugin/handler@1.0.0" });
+
+use courier::plugin::{config, log, publish, types};
+
+struct FirstVersion;
+
+impl Guest for FirstVersion {
+    fn handle(message: Message, attempt: Attempt) -> Result<(), Failure> {
+        log::log(log::Level::Info, &format!("attempt {} of version 1", attempt.number));
+        if message.type_ == "Down" {
+            return Err(Failure::Unavailable("first-version: down".to_owned()));
+        }
+        let Some(topic) = config::get("to") else {
+            return Err(Failure::Reject("first-version: [binding.config] names no topic `to`".to_owned()));
+        };
+        let copy = types::Outgoing {
+            topic,
+            type_: "Copied".to_owned(),
+            key: message.key,
+            content_type: message.content_type,
+            body: message.body,
+            headers: message.headers,
+        };
+        match publish::publish(&copy) {
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(Failure::Error(format!("first-version: {refusal}"))),
+        }
+    }
+}
+
+export!(FirstVersion);
