@@ -44,6 +44,7 @@ use crate::group::restraint::Restraints;
 use crate::group::settle::Settler;
 use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
+use crate::kafka::topic_watch::TopicWatch;
 use crate::publish::accept::{self, Acceptor};
 use crate::publish::check_url::CheckUrls;
 use crate::publish::delayed::Alarm;
@@ -141,6 +142,7 @@ impl Host {
 
         let name = Arc::clone(&node);
         let restraints = Restraints::default();
+        let topics = TopicWatch::default();
         let node = Node {
             tools: Tools {
                 settler,
@@ -155,6 +157,7 @@ impl Host {
             store_up: store_up.clone(),
             consumer: consumers(&clients, &node),
             restraints: restraints.clone(),
+            topics: topics.clone(),
         };
         let fleet = Arc::new(Fleet::new(node, Arc::clone(&plugins)));
         let heard = Arc::new(Heard::default());
@@ -167,7 +170,17 @@ impl Host {
             let stop_sources = move |full: &HashSet<String>| fleet.hold_for_undelivered(full, &board);
             undelivered.run(Arc::clone(&store), causes.clone(), stop_sources)
         });
-        upkeep.spawn(upkeep::watch_ends(log.clone(), Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&heard)));
+        upkeep.spawn(topics.clone().run(log.clone(), stop.clone()));
+        if !dev {
+            upkeep.spawn(upkeep::watch_ids(topics.clone(), causes.clone()));
+        }
+        upkeep.spawn(upkeep::watch_ends(
+            log.clone(),
+            topics.clone(),
+            Arc::clone(&store),
+            Arc::clone(&fleet),
+            Arc::clone(&heard),
+        ));
         upkeep.spawn(upkeep::watch_broadcasts(Arc::clone(&store), Arc::clone(&fleet)));
         upkeep.spawn(upkeep::gauge_totals(Arc::clone(&store)));
         upkeep.spawn(upkeep::keep_minutes(Arc::clone(&store), joined.writer));
@@ -183,6 +196,10 @@ impl Host {
                 move || fleet.wake()
             }),
             poke: Arc::clone(&redrives),
+            passes_over: Box::new({
+                let fleet = Arc::clone(&fleet);
+                move |group, topic, kind| fleet.passes_over(group, topic, kind)
+            }),
         };
         upkeep.spawn(runner.run(stop.clone()));
         upkeep.spawn(ports::own_topics(config.kafka.topics.clone(), producer.clone(), Arc::clone(&fleet)));
@@ -371,6 +388,8 @@ fn consumers(clients: &ClientConfig, node: &str) -> ClientConfig {
     consumers.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
     consumers.set("auto.offset.reset", "error").set("isolation.level", "read_committed");
     consumers.set("enable.partition.eof", "true");
+    // A byte that the network or a disk changed is no message.
+    consumers.set("check.crcs", "true");
     consumers.set("allow.auto.create.topics", "false");
     consumers
 }
