@@ -33,6 +33,7 @@ mod sender;
 mod servers;
 mod store_conformance;
 mod strangers;
+mod topics;
 mod transactions;
 mod uploads;
 mod way_out;

@@ -19,6 +19,8 @@ mod centre;
 mod delayed;
 #[path = "store_conformance/half.rs"]
 mod half;
+#[path = "store_conformance/incarnations.rs"]
+mod incarnations;
 #[path = "store_conformance/lists.rs"]
 mod lists;
 #[path = "store_conformance/message_states.rs"]
@@ -144,6 +146,12 @@ on_both_dialects! {
         a_log_that_ends_before_the_position_begins_a_new_incarnation
         an_unknown_topic_id_is_learnt_and_changes_nothing
         a_lost_range_moves_the_position_under_its_epoch;
+    incarnations:
+        a_log_that_lost_its_end_goes_on_at_its_end
+        what_ran_before_kafka_told_of_a_new_topic_is_listed
+        partitions_that_a_new_topic_does_not_have_are_ended
+        a_partition_that_was_added_waits_for_the_older_ones
+        the_id_of_an_earlier_topic_is_no_new_topic;
     settling:
         a_settle_advances_the_sequence_by_exactly_one
         a_settle_repeated_after_a_lost_answer_writes_nothing_twice

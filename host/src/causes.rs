@@ -157,6 +157,12 @@ impl Cause {
         self
     }
 
+    /// The stable word.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// Shows the cause at once. It is for causes that cannot pass by themselves.
     #[must_use]
     pub fn at_once(mut self) -> Self {

@@ -47,6 +47,7 @@ use crate::group::restraint::Restraints;
 use crate::group::settle::Settler;
 use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
+use crate::kafka::topic_watch::TopicWatch;
 use crate::publish::accept::{self, Acceptor};
 use crate::publish::check_url::CheckUrls;
 use crate::publish::delayed::Alarm;
@@ -146,6 +147,7 @@ impl Host {
 
         let name = Arc::clone(&node);
         let restraints = Restraints::default();
+        let topics = TopicWatch::default();
         let node = Node {
             tools: Tools {
                 settler,
@@ -160,6 +162,7 @@ impl Host {
             store_up: store_up.clone(),
             consumer: consumers(&clients, &node),
             restraints: restraints.clone(),
+            topics: topics.clone(),
         };
         let fleet = Arc::new(Fleet::new(node, Arc::clone(&plugins)));
         let heard = Arc::new(Heard::default());
@@ -174,7 +177,17 @@ impl Host {
             undelivered.run(Arc::clone(&store), causes.clone(), stop_sources)
         };
         upkeep.spawn(lasting(Task::UndeliveredWatch, watch_undelivered.boxed()));
-        let ends = upkeep::watch_ends(log.clone(), Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&heard));
+        upkeep.spawn(lasting(Task::TopicWatch, topics.clone().run(log.clone(), stop.clone()).boxed()));
+        if !dev {
+            upkeep.spawn(lasting(Task::TopicIds, upkeep::watch_ids(topics.clone(), causes.clone()).boxed()));
+        }
+        let ends = upkeep::watch_ends(
+            log.clone(),
+            topics.clone(),
+            Arc::clone(&store),
+            Arc::clone(&fleet),
+            Arc::clone(&heard),
+        );
         upkeep.spawn(lasting(Task::LogEnds, ends.boxed()));
         let broadcasts = upkeep::watch_broadcasts(Arc::clone(&store), Arc::clone(&fleet));
         upkeep.spawn(lasting(Task::BroadcastWatch, broadcasts.boxed()));
@@ -195,6 +208,10 @@ impl Host {
                 move || fleet.wake()
             }),
             poke: Arc::clone(&redrives),
+            passes_over: Box::new({
+                let fleet = Arc::clone(&fleet);
+                move |group, topic, kind| fleet.passes_over(group, topic, kind)
+            }),
         };
         upkeep.spawn(lasting(Task::RedriveRunner, runner.run(stop.clone()).boxed()));
         if config.kafka.topics.create {
@@ -396,6 +413,8 @@ fn consumers(clients: &ClientConfig, node: &str) -> ClientConfig {
     consumers.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
     consumers.set("auto.offset.reset", "error").set("isolation.level", "read_committed");
     consumers.set("enable.partition.eof", "true");
+    // A byte that the network or a disk changed is no message.
+    consumers.set("check.crcs", "true");
     consumers.set("allow.auto.create.topics", "false");
     consumers
 }

@@ -73,6 +73,10 @@ pub enum Task {
     StoreWatch,
     /// Creates topics of Courier's own.
     OwnTopics,
+    /// Asks which topics are there now, by their ids.
+    TopicWatch,
+    /// Says so where the broker tells no ids of topics.
+    TopicIds,
     /// Keeps the lease on the node's name.
     NodeLease,
     /// Serves the API.
@@ -99,7 +103,7 @@ pub enum Task {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::Relay,
         Self::RelayLeases,
         Self::DelayedMover,
@@ -125,6 +129,8 @@ impl Task {
         Self::Retention,
         Self::StoreWatch,
         Self::OwnTopics,
+        Self::TopicWatch,
+        Self::TopicIds,
         Self::NodeLease,
         Self::Api,
         Self::OutboxListener,
@@ -167,6 +173,8 @@ impl Task {
             Self::Retention => "retention",
             Self::StoreWatch => "store watch",
             Self::OwnTopics => "own topics",
+            Self::TopicWatch => "topic_watch",
+            Self::TopicIds => "topic_ids",
             Self::NodeLease => "node lease",
             Self::Api => "api",
             Self::OutboxListener => "outbox listener",

@@ -45,6 +45,7 @@ pub fn request(writer: WriterId, group: &str, partition: i32) -> ClaimRequest {
         partition,
         fallback: Offset(0),
         log_end: Offset(1_000_000),
+        unconfirmed: None,
     }
 }
 

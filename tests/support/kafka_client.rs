@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -174,6 +174,16 @@ pub async fn delete_topic(bootstrap: &str, topic: &str) {
     let results = admin.delete_topics(&[topic], &options).await;
     for result in results.unwrap_or_else(|error| panic!("cannot ask {bootstrap} to delete {topic}: {error}")) {
         result.unwrap_or_else(|(topic, error)| panic!("Kafka does not delete topic {topic}: {error}"));
+    }
+}
+
+/// Adds partitions to a topic, so that it has `count`.
+pub async fn create_partitions(bootstrap: &str, topic: &str, count: usize) {
+    let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin client can be made");
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT));
+    let results = admin.create_partitions(&[NewPartitions::new(topic, count)], &options).await;
+    for result in results.unwrap_or_else(|error| panic!("cannot ask {bootstrap} to extend {topic}: {error}")) {
+        result.unwrap_or_else(|(topic, error)| panic!("Kafka does not extend topic {topic}: {error}"));
     }
 }
 

@@ -75,6 +75,9 @@ pub enum Head {
     Waiting(Timestamp),
     /// It waits for a person; the lane is parked.
     Held,
+    /// It waits for deliveries of its key in an older partition; the lane is
+    /// parked.
+    Blocked,
 }
 
 /// A lane's place in [`Lanes`]; reused once the lane is empty.

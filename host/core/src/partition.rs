@@ -21,6 +21,7 @@
 //! [`Machine::flush`].
 
 mod pending;
+mod reruns;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,8 @@ pub struct Machine<D> {
     paused: bool,
     offsets: Offsets,
     lanes: Lanes,
+    /// Lanes in which nothing may begin yet.
+    blocked: HashSet<LaneKey>,
     /// Deliveries that were dispatched and not decided, with their lanes.
     running: HashMap<Offset, LaneId>,
     /// Offsets at or above the claimed position that need no dispatch when
@@ -97,6 +100,7 @@ impl<D> Machine<D> {
             paused: false,
             offsets: Offsets::new(claim.position),
             lanes: Lanes::default(),
+            blocked: claim.blocked,
             running: HashMap::new(),
             known: claim.settled.into_iter().collect(),
             pending: Pending::default(),
@@ -197,6 +201,7 @@ impl<D> Machine<D> {
             Event::Settled(answer) => self.settled(answer, now, actions),
             Event::Due => self.due(now, actions),
             Event::Asked(open) => self.asked(open, now, actions),
+            Event::Unblocked(lane) => self.unblocked(&lane, now, actions),
             Event::Gate(gate) => self.gate(gate, now, actions),
             Event::Revoke => self.phase = Phase::Draining,
             Event::Deadline => self.release(Release::Late, actions),
@@ -252,6 +257,11 @@ impl<D> Machine<D> {
         self.fresh_bytes += bytes;
         let item = Item::fresh(offset, bytes);
         match self.lanes.find(&lane) {
+            None if self.blocked.contains(&lane) => {
+                // As an open row it holds up neither the position nor others.
+                let id = self.lanes.open(lane, Head::Blocked, item);
+                self.park_followers(id);
+            }
             None => {
                 let id = self.lanes.open(lane, Head::Running, item);
                 self.dispatch(id, actions);
@@ -344,30 +354,6 @@ impl<D> Machine<D> {
         }
     }
 
-    fn vanished(&mut self, offset: Offset, now: Timestamp, actions: &mut Vec<Action<D>>) {
-        let Some(id) = self.running.remove(&offset) else { return };
-        if self.lanes.get(id).queue.front().is_some_and(|item| item.asked) {
-            // Asked for once more since: the row may be there again.
-            self.lanes.set_head(id, Head::Waiting(now));
-            return self.due(now, actions);
-        }
-        if let Some(item) = self.lanes.get(id).queue.pop_front() {
-            self.parked = self.parked.saturating_sub(1);
-            self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
-        }
-        if self.lanes.get(id).queue.is_empty() {
-            self.lanes.close(id);
-        } else {
-            self.advance_lane(id, now, actions);
-        }
-    }
-
-    /// Whether an outcome of this delivery is decided and not yet written.
-    fn is_decided(&self, offset: Offset) -> bool {
-        let under_way = self.in_flight.iter().flat_map(|batch| &batch.writes);
-        under_way.chain(self.pending.writes()).any(|write| write.offset == offset)
-    }
-
     fn settled(&mut self, answer: Answer, now: Timestamp, actions: &mut Vec<Action<D>>) {
         match answer {
             Answer::Written => {
@@ -388,69 +374,6 @@ impl<D> Machine<D> {
         }
         while let Some(id) = self.lanes.take_due(now) {
             self.dispatch(id, actions);
-        }
-    }
-
-    fn asked(&mut self, open: Open, now: Timestamp, actions: &mut Vec<Action<D>>) {
-        if self.phase != Phase::Consuming {
-            return;
-        }
-        let running = self.running.get(&open.offset).copied();
-        let id = running.or_else(|| self.lanes.find(&open.lane));
-        let place = id.and_then(|id| self.lanes.get(id).queue.iter().position(|item| item.offset == open.offset));
-        match id.zip(place) {
-            Some((id, place)) => {
-                let lane = self.lanes.get(id);
-                let item = &mut lane.queue[place];
-                (item.held, item.due) = (false, Some(now));
-                // The row may be older than what is decided here, or newer than
-                // what an earlier request said of it.
-                if open.number >= item.number {
-                    (item.number, item.counted) = (open.number, open.counted);
-                }
-                // A follower has its turn when those before it had theirs.
-                if place == 0 && lane.head == Head::Running {
-                    item.asked = true;
-                } else if place == 0 {
-                    self.lanes.set_head(id, Head::Waiting(now));
-                }
-            }
-            // Only once its outcome is durable can the store say whether the
-            // request came before or after it.
-            None if self.is_decided(open.offset) => self.overtaken.push(open),
-            // A row for a record that did not come yet and that the claim did
-            // not tell of was made by a newer owner, and is its to run.
-            None if self.wants(open.offset) => {}
-            None => self.add_row(Open { due: Some(now), held: false, ..open }),
-        }
-        self.due(now, actions);
-    }
-
-    /// An open row that this machine did not know.
-    fn add_row(&mut self, open: Open) {
-        self.parked += 1;
-        self.parked_bytes += open.bytes;
-        let item = Item {
-            offset: open.offset,
-            number: open.number,
-            counted: open.counted,
-            bytes: open.bytes,
-            has_row: true,
-            pending: None,
-            due: open.due,
-            state: open.state,
-            held: open.held,
-            asked: false,
-        };
-        if let Some(id) = self.lanes.find(&open.lane) {
-            // Behind the rows, before what has no row: what is settled already
-            // keeps no order, but a row must not be parked a second time.
-            let queue = &mut self.lanes.get(id).queue;
-            let place = queue.iter().rposition(|item| item.has_row).map_or(queue.len().min(1), |at| at + 1);
-            queue.insert(place, item);
-        } else {
-            let head = if item.held { Head::Held } else { Head::Waiting(item.due.unwrap_or(Timestamp(0))) };
-            self.lanes.open(open.lane, head, item);
         }
     }
 

@@ -129,6 +129,13 @@ fn no_seek_loses_or_doubles_a_delivery() {
     run_changed(|profile| profile.seeks = true);
 }
 
+/// Partitions were added to a topic in which keys are open: no record of such a
+/// key runs before they are not, and each runs then.
+#[test]
+fn no_key_of_an_older_partition_is_overtaken() {
+    run_changed(|profile| profile.added = true);
+}
+
 /// A large batch is written in pieces, and one that the store refuses in halves,
 /// and hosts die and are fenced between two of them.
 #[test]

@@ -22,6 +22,8 @@ pub mod failures;
 mod fake_centre;
 #[cfg(test)]
 mod fake_store;
+#[cfg(test)]
+mod fake_topics;
 pub mod groups;
 mod guard;
 pub mod health;

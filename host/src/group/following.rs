@@ -11,25 +11,33 @@
 //! - Each claim has an owner task and a feed of its own, so that no record of
 //!   an earlier assignment can reach a later machine.
 
-use std::collections::HashMap;
+mod ownership;
+mod rivals;
+mod topics;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use courier_core::message::{Offset, Timestamp};
 use courier_core::partition::Release;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::rivals::Fences;
 use super::binding::Bound;
 use super::claim::{Begun, Claims, Ready};
 use super::given::Given;
 use super::mail::{Handle, Mail, Released};
 use super::owner;
-use super::{CONFIRM_RETRY, Node, STOP_WAIT, range, wakeups};
+use super::said::Said;
+use super::{Node, STOP_WAIT, wakeups};
+use crate::causes::{Cause, Subject};
 use crate::kafka::partition::{Budget, TopicPartition};
-use crate::kafka::source::{Notice, Order, Source, Standing};
+use crate::kafka::source::{Notice, Order, Source};
+use crate::kafka::topic_watch::Watched;
 use crate::supervise::{self, Task};
 
 /// How long a revoked partition may drain; the whole consumer stands still
@@ -67,6 +75,22 @@ pub struct Following {
     /// Partitions that were revoked, with whether their owner has ended.
     leaving: HashMap<TopicPartition, bool>,
     given: Given,
+    /// Tells when a topic was created anew.
+    watched: Watched,
+    /// The ids of the topics, as Kafka last told them.
+    topic_ids: HashMap<Arc<str>, String>,
+    /// From where on an owner that was dropped received what nobody confirmed
+    /// yet to be of its topic.
+    unconfirmed: HashMap<TopicPartition, Offset>,
+    /// What is done beside, and ends with the group.
+    chores: JoinSet<()>,
+    /// When another client took this consumer's place.
+    fenced: Fences,
+    said: Said,
+    /// Why the whole group stands still here, by the codes of the causes.
+    standing: BTreeSet<&'static str>,
+    /// When it was last looked who holds the group in another way than ours.
+    foreign: Option<Instant>,
 }
 
 impl Following {
@@ -81,7 +105,16 @@ impl Following {
     ) {
         let (released, releases) = mpsc::unbounded_channel();
         let (notices, _) = mpsc::unbounded_channel();
+        let topics = bindings.iter().flat_map(|bound| bound.binding.topics.clone());
         let following = Self {
+            watched: node.topics.watch(topics),
+            topic_ids: HashMap::new(),
+            unconfirmed: HashMap::new(),
+            chores: JoinSet::new(),
+            fenced: Fences::default(),
+            said: Said::default(),
+            standing: BTreeSet::new(),
+            foreign: None,
             claims: Claims::new(&node, &name),
             node,
             name,
@@ -122,11 +155,15 @@ impl Following {
                 biased;
                 () = stop.cancelled() => break,
                 Some(notice) = notices.recv() => match notice {
-                    Notice::Fatal(why) => {
-                        tracing::error!(group = self.name, why, "the consumer is beyond use; starting another");
-                        self.lose_all();
+                    Notice::Fatal(_) | Notice::Fenced => {
+                        let stands_back = self.consumer_ended(&notice);
                         let begun = tokio::select! {
-                            subscribed = self.subscribe(&topics) => subscribed,
+                            subscribed = async {
+                                if stands_back {
+                                    self.until_alone().await;
+                                }
+                                self.subscribe(&topics).await
+                            } => subscribed,
                             () = stop.cancelled() => break,
                         };
                         let gone = std::mem::replace(&mut source, begun.0);
@@ -143,6 +180,8 @@ impl Following {
                         self.own(begun, &source);
                     }
                 }
+                answers = self.watched.next() => self.compare_topics(&answers),
+                Some(_) = self.chores.join_next(), if !self.chores.is_empty() => {}
                 () = asked.notified() => {
                     self.compare_epochs(&source).await;
                     self.ask(&mut newest).await;
@@ -180,18 +219,41 @@ impl Following {
         let mut wait = Duration::from_millis(200);
         loop {
             let begun = self.claims.begin(&self.bindings).await;
-            let started = begun.map_err(|error| error.to_string()).and_then(|()| {
+            let started = begun.map_err(|error| (error.code(), error.to_string())).and_then(|()| {
                 let mut config = self.node.consumer.clone();
                 config.set("group.id", &self.name);
                 Source::start(&config, &self.name, topics, Arc::clone(&self.budget), self.notices.clone())
-                    .map_err(|error| error.to_string())
+                    .map_err(|error| ("no_consumer", error.to_string()))
             });
             match started {
-                Ok(source) => return (source, noticed),
-                Err(error) => tracing::warn!(group = self.name, error, "cannot start to consume yet"),
+                Ok(source) => {
+                    self.goes_on();
+                    return (source, noticed);
+                }
+                Err((code, why)) => self.stands_still(Cause::new(code, why)),
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// Something keeps the whole group from running on this node.
+    fn stands_still(&mut self, cause: Cause) {
+        self.standing.insert(cause.code());
+        self.node.tools.causes.report(Subject::Group(self.name.clone()), cause);
+    }
+
+    /// Nothing does any more.
+    fn goes_on(&mut self) {
+        for code in std::mem::take(&mut self.standing) {
+            self.node.tools.causes.clear_code(&Subject::Group(self.name.clone()), code);
+        }
+    }
+
+    /// The consumer went through something that a person may want to know.
+    fn trouble(&mut self, what: &str) {
+        if let Some(unsaid) = self.said.again(what) {
+            tracing::warn!(group = self.name, what, unsaid, "consumer");
         }
     }
 
@@ -210,13 +272,24 @@ impl Following {
         match notice {
             Notice::Assigned(partitions) => self.assigned(partitions, source).await,
             Notice::Revoked { partitions, lost } => self.revoked(partitions, lost, source),
-            Notice::OutOfRange => self.out_of_range().await,
-            Notice::Fatal(what) | Notice::Trouble(what) => tracing::warn!(group = self.name, what, "consumer"),
+            Notice::OutOfRange => {
+                self.node.topics.look_now();
+                self.out_of_range().await;
+            }
+            Notice::OlderLeader => self.node.topics.look_now(),
+            Notice::OtherProtocol => self.held_by_others().await,
+            Notice::Fenced => {}
+            Notice::Fatal(what) | Notice::Trouble(what) => {
+                // It may be one of a topic.
+                self.node.topics.look_now();
+                self.trouble(&what);
+            }
         }
     }
 
     async fn assigned(&mut self, partitions: Vec<TopicPartition>, source: &Source) {
         tracing::info!(group = self.name, partitions = ?names(&partitions), "assigned");
+        self.joined();
         for place in partitions {
             self.given.assigned(&place);
             self.claim(place);
@@ -252,29 +325,16 @@ impl Following {
 
     fn claim(&mut self, place: TopicPartition) {
         let claims = self.claims.clone();
-        let claimed = place.clone();
-        self.begin_claim(place, async move { Some(claims.claim(claimed).await) });
+        let (claimed, unconfirmed) = (place.clone(), self.unconfirmed.remove(&place));
+        self.begin_claim(place, async move { Some(claims.claim(claimed, unconfirmed).await) });
     }
 
-    /// Claims again what was fenced, if Kafka says that it is ours; it is asked
-    /// until it answers, unless a revocation comes first.
-    fn claim_if_ours(&mut self, place: TopicPartition, position: Offset, source: &Source) {
-        let (claims, orders, group, fenced) = (self.claims.clone(), source.orders(), self.name.clone(), place.clone());
-        self.begin_claim(place, async move {
-            loop {
-                let (answer, standing) = oneshot::channel();
-                // A thread that has ended answers nothing: the group is ending.
-                orders.send(Order::Confirm(fenced.clone(), position, answer)).ok()?;
-                match standing.await {
-                    Ok(Standing::Owner) => {
-                        tracing::warn!(group, place = %fenced, "kafka confirms this host as owner; claiming again");
-                        return Some(claims.claim(fenced).await);
-                    }
-                    Ok(Standing::Other) => return None,
-                    Ok(Standing::Unknown) | Err(_) => tokio::time::sleep(CONFIRM_RETRY).await,
-                }
-            }
-        });
+    /// Takes an owner away from its partition, and remembers up to where what it
+    /// received is known to be of its topic.
+    fn take_owner(&mut self, place: &TopicPartition) -> Option<Handle> {
+        let owner = self.owners.remove(place)?;
+        self.unconfirmed.insert(place.clone(), owner.confirmed.below());
+        Some(owner)
     }
 
     fn begin_claim(&mut self, place: TopicPartition, claim: impl Future<Output = Option<Ready>> + Send + 'static) {
@@ -288,22 +348,14 @@ impl Following {
 
     /// Starts the owner of a partition that was claimed.
     fn own(&mut self, begun: Begun, source: &Source) {
-        let Begun { place, claimed, records } = begun;
-        let offset = claimed.next;
+        let (place, claimed) = (begun.ready.place.clone(), &begun.ready.claimed);
         tracing::info!(
-            group = self.name, %place, epoch = claimed.epoch, position = %offset,
-            settled = claimed.settled.len(), open = claimed.open.len(), "owns"
+            group = self.name, %place, epoch = claimed.epoch, position = %claimed.next,
+            settled = claimed.settled.len(), open = claimed.open.len(), ahead = begun.ready.ahead.len(), "owns"
         );
         if let Some(bound) = self.bound(&place.topic) {
-            let handle = owner::start(
-                self.node.tools.clone(),
-                Arc::clone(bound),
-                place.clone(),
-                claimed,
-                records,
-                source.orders(),
-                self.released.clone(),
-            );
+            let tools = self.node.tools.clone();
+            let handle = owner::start(tools, Arc::clone(bound), begun, source.orders(), self.released.clone());
             if let Some(earlier) = self.owners.insert(place.clone(), handle) {
                 let _ = earlier.mail.send(Mail::Lost);
             }
@@ -317,7 +369,7 @@ impl Following {
             if let Some((_, claiming)) = self.claiming.remove(&place) {
                 claiming.abort();
             }
-            let owned = match self.owners.remove(&place) {
+            let owned = match self.take_owner(&place) {
                 Some(owner) => owner.mail.send(if lost { Mail::Lost } else { Mail::Revoke(REVOKE_WAIT) }).is_ok(),
                 None => false,
             };
@@ -356,64 +408,8 @@ impl Following {
         }
     }
 
-    async fn out_of_range(&mut self) {
-        for place in range::left_their_logs(&self.name, &self.owners, &self.node.tools.log, &self.notices).await {
-            if let Some(owner) = self.owners.remove(&place) {
-                let _ = owner.mail.send(Mail::Lost);
-                self.claim(place);
-            }
-        }
-    }
-
     async fn ask(&mut self, newest: &mut Timestamp) {
         wakeups::pass_on(&self.node.tools.store, &self.owners, newest).await;
-    }
-
-    /// An owner with an older epoch than the store's may write nothing any
-    /// more: somebody moved its position, or another host claimed it. Kafka
-    /// says whether it is ours, and then it is claimed again.
-    async fn compare_epochs(&mut self, source: &Source) {
-        let positions: Vec<_> = self.owners.values().map(|owner| owner.position).collect();
-        if positions.is_empty() {
-            return;
-        }
-        let epochs: HashMap<_, _> = match self.node.tools.store.epochs(&positions).await {
-            Ok(epochs) => epochs.into_iter().collect(),
-            Err(error) => return tracing::debug!(group = self.name, %error, "cannot compare epochs"),
-        };
-        let mut fenced = Vec::new();
-        for (place, owner) in &mut self.owners {
-            if epochs.get(&owner.position).is_none_or(|epoch| *epoch <= owner.epoch) {
-                continue;
-            }
-            // What is under way ends in a settle that is refused and counted
-            // as stale, and that tells the owner as well.
-            if owner.busy.load(Ordering::Relaxed) && owner.passed_over < MAX_PASSED_OVER {
-                owner.passed_over += 1;
-                continue;
-            }
-            fenced.push(place.clone());
-        }
-        for place in fenced {
-            let Some(owner) = self.owners.remove(&place) else { continue };
-            tracing::info!(group = self.name, %place, epoch = owner.epoch, "a newer epoch is stored");
-            let position = Offset(owner.durable.load(Ordering::Relaxed));
-            let _ = owner.mail.send(Mail::Lost);
-            self.claim_if_ours(place, position, source);
-        }
-    }
-
-    /// Asks for the partitions that are ours and that nobody here works on.
-    fn adopt(&mut self, source: &Source) {
-        let (owners, claiming) = (&self.owners, &self.claiming);
-        let cared_for = |place: &TopicPartition| owners.contains_key(place) || claiming.contains_key(place);
-        let orphans = self.given.orphans(cared_for);
-        for place in orphans {
-            tracing::warn!(group = self.name, %place, "a partition of ours has no owner; asking kafka whose it is");
-            metrics::counter!("courier_orphaned_partitions_total", "group" => self.name.clone()).increment(1);
-            // What Kafka is told is a hint that the next owner corrects.
-            self.claim_if_ours(place, Offset(0), source);
-        }
     }
 
     fn hint(&self, source: &Source) {

@@ -37,6 +37,11 @@ impl Given {
         self.looks.clear();
     }
 
+    /// What was given and not taken back.
+    pub fn places(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.looks.keys()
+    }
+
     /// Looks once more; answers the partitions that have been without anybody
     /// for long enough. They are told again only after as many looks more.
     pub fn orphans(&mut self, cared_for: impl Fn(&TopicPartition) -> bool) -> Vec<TopicPartition> {

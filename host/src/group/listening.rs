@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use courier_core::message::{Kind, Timestamp};
+use courier_core::message::{Kind, Offset, Timestamp};
 use courier_core::partition::Release;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -21,12 +21,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::binding::Bound;
 use super::claim::{Claims, Ready};
+use super::confirmed::Found;
 use super::mail::{Handle, Mail, Released};
-use super::owner;
-use super::{Node, STOP_WAIT, range, wakeups};
+use super::said::Said;
+use super::{Node, STOP_WAIT, owner, range, topics, wakeups};
 use crate::kafka::lookup::LogError;
 use crate::kafka::partition::{Budget, TopicPartition};
 use crate::kafka::source::{Notice, Order, Source};
+use crate::kafka::topic_watch::{Answers, TopicNow, Watched};
 use crate::store::{Extent, Listen, StoreError};
 use crate::supervise::{self, Task};
 
@@ -56,6 +58,14 @@ pub(super) struct Listening {
     released: mpsc::UnboundedSender<Released>,
     notices: mpsc::UnboundedSender<Notice>,
     source: Option<Source>,
+    /// Tells when a companion was created anew.
+    watched: Watched,
+    /// What this node received from an offset on may be of another topic of the
+    /// same name; by partitions that are to be claimed again.
+    unconfirmed: HashMap<TopicPartition, Offset>,
+    /// What is done beside, and ends with the group.
+    chores: JoinSet<()>,
+    said: Said,
 }
 
 /// Why a node cannot register yet.
@@ -78,6 +88,8 @@ impl Listening {
     ) {
         let (released, mut releases) = mpsc::unbounded_channel();
         let (notices, mut noticed) = mpsc::unbounded_channel();
+        let topics = bindings.iter().flat_map(|bound| &bound.binding.topics);
+        let watched = node.topics.watch(topics.map(|topic| Kind::Broadcast.log_topic(topic).into_owned()));
         let mut this = Self {
             claims: Claims::new(&node, &group),
             node,
@@ -91,6 +103,10 @@ impl Listening {
             released,
             notices,
             source: None,
+            watched,
+            unconfirmed: HashMap::new(),
+            chores: JoinSet::new(),
+            said: Said::default(),
         };
         let mut newest = Timestamp::default();
         let mut look = tokio::time::interval(LOOK);
@@ -108,10 +124,19 @@ impl Listening {
                         tracing::error!(group = this.group, why, "the consumer of broadcasts is beyond use; starting another");
                         this.lose_all();
                     }
-                    Notice::OutOfRange => this.out_of_range().await,
-                    Notice::Trouble(what) => tracing::warn!(group = this.group, what, "consumer of broadcasts"),
-                    // Without a subscription there is no rebalance.
-                    Notice::Assigned(_) | Notice::Revoked { .. } => {}
+                    Notice::OutOfRange => {
+                        this.node.topics.look_now();
+                        this.out_of_range().await;
+                    }
+                    Notice::OlderLeader => this.node.topics.look_now(),
+                    Notice::Trouble(what) => {
+                        this.node.topics.look_now();
+                        if let Some(unsaid) = this.said.again(&what) {
+                            tracing::warn!(group = this.group, what, unsaid, "consumer of broadcasts");
+                        }
+                    }
+                    // Without a subscription there is no rebalance and no group.
+                    Notice::Assigned(_) | Notice::Revoked { .. } | Notice::Fenced | Notice::OtherProtocol => {}
                 },
                 Some(released) = releases.recv() => this.owner_ended(&released),
                 Some(ready) = this.ready.join_next(), if !this.ready.is_empty() => {
@@ -119,6 +144,8 @@ impl Listening {
                         this.own(ready);
                     }
                 }
+                answers = this.watched.next() => this.compare_topics(&answers),
+                Some(_) = this.chores.join_next(), if !this.chores.is_empty() => {}
                 () = asked.notified() => wakeups::pass_on(&this.node.tools.store, &this.owners, &mut newest).await,
                 _ = wake.tick() => wakeups::pass_on(&this.node.tools.store, &this.owners, &mut newest).await,
                 _ = still_here.tick() => this.still_here().await,
@@ -154,7 +181,11 @@ impl Listening {
         }
         let companion = Kind::Broadcast.log_topic(topic);
         let log = self.node.tools.log.clone();
-        let info = log.topic(&companion).await?;
+        let info = match log.topic(&companion).await {
+            // What this host may not see it does not listen to.
+            Err(LogError::Refused { .. }) => None,
+            info => info?,
+        };
         if !self.registered.contains_key(topic) {
             let mut partitions = Vec::new();
             for partition in info.iter().flat_map(|info| info.partitions.iter().copied()) {
@@ -170,8 +201,8 @@ impl Listening {
         for partition in partitions {
             let place = TopicPartition { topic: topic.into(), partition, kind: Kind::Broadcast };
             if !self.owners.contains_key(&place) && self.claiming.insert(place.clone()) {
-                let claims = self.claims.clone();
-                let claim = async move { claims.claim(place).await };
+                let (claims, unconfirmed) = (self.claims.clone(), self.unconfirmed.remove(&place));
+                let claim = async move { claims.claim(place, unconfirmed).await };
                 self.ready.spawn(supervise::unbroken(Task::PartitionOwner, claim));
             }
         }
@@ -235,21 +266,14 @@ impl Listening {
         let bound = Arc::clone(bound);
         let Some(orders) = self.source().map(Source::orders) else { return };
         let (assignment, begun) = ready.feed();
+        let claimed = &begun.ready.claimed;
         tracing::info!(
-            group = self.group, %place, epoch = begun.claimed.epoch, position = %begun.claimed.next,
-            open = begun.claimed.open.len(), "hears"
+            group = self.group, %place, epoch = claimed.epoch, position = %claimed.next, open = claimed.open.len(),
+            "hears"
         );
         // A thread that has ended reads nothing; its notice starts another.
         let _ = orders.send(Order::Reassign(assignment));
-        let handle = owner::start(
-            self.node.tools.clone(),
-            bound,
-            place.clone(),
-            begun.claimed,
-            begun.records,
-            orders,
-            self.released.clone(),
-        );
+        let handle = owner::start(self.node.tools.clone(), bound, begun, orders, self.released.clone());
         if let Some(earlier) = self.owners.insert(place, handle) {
             let _ = earlier.mail.send(Mail::Lost);
         }
@@ -288,6 +312,36 @@ impl Listening {
     async fn out_of_range(&mut self) {
         for place in range::left_their_logs(&self.group, &self.owners, &self.node.tools.log, &self.notices).await {
             self.give_up(&place);
+        }
+    }
+
+    /// Drops the owners of companions that were created anew, and ends what lies
+    /// open in partitions that they do not have any more.
+    fn compare_topics(&mut self, answers: &Answers) {
+        let found = topics::compare(&mut self.owners, answers);
+        for (place, found) in found {
+            tracing::warn!(group = self.group, %place, ?found, "the companion topic was created anew");
+            match found {
+                Found::Anew { unconfirmed } => {
+                    self.give_up(&place);
+                    self.unconfirmed.insert(place, unconfirmed);
+                }
+                Found::Gone => {
+                    self.give_up(&place);
+                    let companion = place.log_topic().into_owned();
+                    let Some(TopicNow::Present { id, partitions }) = answers.of(&companion) else { continue };
+                    let vanished = topics::Vanished {
+                        store: Arc::clone(&self.node.tools.store),
+                        group: self.group.clone(),
+                        topic: place.topic.to_string(),
+                        listener: Some(self.node.tools.node.to_string()),
+                        topic_id: id.clone(),
+                        partitions: *partitions,
+                    };
+                    self.chores.spawn(vanished.end());
+                }
+                Found::Same => {}
+            }
         }
     }
 

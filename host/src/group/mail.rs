@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
+use bytes::Bytes;
 use courier_core::message::Offset;
 use courier_core::partition::Release;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::confirmed::Confirmed;
 use super::dedupe::Turn;
 use super::delivery::Concluded;
 use super::reread::Loaded;
@@ -31,6 +33,9 @@ pub enum Mail {
     Holes(Offset),
     /// Somebody asked that these run.
     Asked(Vec<OpenRow>),
+    /// The keys that are open in older partitions still, from before this one
+    /// was added.
+    OpenAhead(Vec<Bytes>),
     /// Some open rows, as they are in the store.
     Visited(Vec<OpenRow>),
     /// Give the partition up within the time.
@@ -56,6 +61,8 @@ pub struct Handle {
     pub parked_full: watch::Receiver<bool>,
     /// Whether anything is dispatched or being written.
     pub busy: Arc<AtomicBool>,
+    /// Up to where what it received is known to be of its topic.
+    pub confirmed: Confirmed,
     /// How often a newer epoch was seen and left to the owner's own settle.
     pub passed_over: u32,
 }

@@ -5,8 +5,10 @@
 //! for what happens in a partition, [`dispatch`] and [`delivery`] for what
 //! happens to one message, [`settle`] for how outcomes become durable.
 
+mod ahead;
 pub mod binding;
 pub mod claim;
+mod confirmed;
 pub mod dedupe;
 pub mod delivery;
 pub mod dispatch;
@@ -27,9 +29,11 @@ mod ranked;
 pub mod redrive;
 pub mod reread;
 pub mod restraint;
+mod said;
 pub mod settle;
 mod sweep;
 mod tail;
+mod topics;
 pub mod turns;
 pub mod unwritten;
 pub mod wakeups;
@@ -48,6 +52,7 @@ use self::listening::Listening;
 use self::owner::Tools;
 use self::restraint::{Member, Restraints};
 use crate::engine::{Brake, Engine, LogBudget, NodeCache, Sandbox, StateSource};
+use crate::kafka::topic_watch::TopicWatch;
 use crate::store::WriterId;
 use crate::supervise::{self, Task};
 
@@ -81,6 +86,8 @@ pub struct Node {
     pub consumer: ClientConfig,
     /// Holds back the groups that are behind.
     pub restraints: Restraints,
+    /// Tells when a topic was created anew.
+    pub topics: TopicWatch,
 }
 
 /// A running group.

@@ -12,12 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use courier_core::lanes::LaneKey;
 use courier_core::message::{Epoch, Offset, Timestamp};
 use courier_core::partition::{Action, Answer, Batch, Bounds, Claim, Event, Gate, Machine, Release};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::Ahead;
 use super::binding::Bound;
+use super::claim::{Begun, Ready};
+use super::confirmed::Confirmed;
 use super::dedupe::{Duplicates, Turn};
 use super::delivery::{Concluded, Work};
 use super::gate::Gate as BindingGate;
@@ -32,9 +36,9 @@ use super::tail::Tail;
 use crate::causes::Causes;
 use crate::clock::now;
 use crate::kafka::lookup::Log;
-use crate::kafka::partition::{Fed, InHand, TopicPartition};
+use crate::kafka::partition::{Fed, InHand};
 use crate::kafka::source::Order;
-use crate::store::{Claimed, OpenRow, Part, SharedStore};
+use crate::store::{OpenRow, Part, SharedStore};
 use crate::supervise::{self, Task};
 
 /// How long a quiet partition waits until it writes a position that only
@@ -64,12 +68,11 @@ pub struct Tools {
 pub fn start(
     tools: Tools,
     bound: Arc<Bound>,
-    place: TopicPartition,
-    claimed: Claimed,
-    feed: mpsc::UnboundedReceiver<Fed>,
+    begun: Begun,
     orders: std::sync::mpsc::Sender<Order>,
     released: mpsc::UnboundedSender<Released>,
 ) -> Handle {
+    let Begun { ready: Ready { place, claimed, topic_id, ahead }, records: feed } = begun;
     let (mail, inbox) = mpsc::unbounded_channel();
     let durable = Arc::new(AtomicI64::new(claimed.next.0));
     let expected = Arc::new(AtomicI64::new(claimed.next.0));
@@ -84,14 +87,17 @@ pub fn start(
         expected: Arc::clone(&expected),
         parked_full,
         busy: Arc::clone(&busy),
+        confirmed: Confirmed::new(Arc::clone(&topic_id), claimed.next),
         passed_over: 0,
     };
+    let ahead = Ahead::of(ahead, bound.binding.ordering, topic_id);
     let rule = LaneRule::of(&bound);
     let claim = Claim {
         epoch: Epoch(claimed.epoch),
         position: claimed.next,
         settled: claimed.settled,
         open: claimed.open.iter().map(|row| rule.open(row)).collect(),
+        blocked: ahead.keys().cloned().map(LaneKey::Key).collect(),
     };
     let bounds = Bounds { max_gap: bound.binding.max_gap as usize, ..Bounds::default() };
     let refused = watch::Sender::new(false);
@@ -123,6 +129,7 @@ pub fn start(
         seen_asks: HashMap::new(),
         room: Arc::new(Semaphore::new(MAX_REREAD)),
         tail: Tail::default(),
+        ahead,
         sweeper: Sweeper::default(),
     };
     supervise::spawn(Task::PartitionOwner, owner.run(feed, inbox));
@@ -156,6 +163,8 @@ struct Owner {
     room: Arc<Semaphore>,
     /// Whether the holes behind the last record are to be looked at.
     tail: Tail,
+    /// Keys that are open in older partitions.
+    ahead: Ahead,
     sweeper: Sweeper,
 }
 
@@ -175,7 +184,7 @@ impl Owner {
             }
             self.busy.store(self.machine.running() > 0 || self.answer.is_some(), Ordering::Relaxed);
             let due = self.machine.next_due().map(|at| at.since(now()));
-            let look_at = self.tail.look_at();
+            let (look_at, look_ahead_at) = (self.tail.look_at(), self.ahead.look_at());
             // Answers and outcomes come before new records: they give memory
             // back, and records take it.
             tokio::select! {
@@ -218,6 +227,9 @@ impl Owner {
                 },
                 () = sleep_until(look_at) => {
                     self.tail.look(&self.tools.log, &self.address, self.machine.next());
+                }
+                () = sleep_until(look_ahead_at) => {
+                    self.ahead.look(Arc::clone(&self.tools.store), &self.address, &self.bound.binding.group);
                 }
                 () = tokio::time::sleep_until(visit) => {
                     self.sweeper.visit(Arc::clone(&self.tools.store), Arc::clone(&self.address));
@@ -283,6 +295,11 @@ impl Owner {
             Mail::Holes(next) => {
                 self.step(Event::End { next });
                 self.expected.store(self.machine.next().0, Ordering::Relaxed);
+            }
+            Mail::OpenAhead(open) => {
+                for key in self.ahead.open(&open) {
+                    self.step(Event::Unblocked(LaneKey::Key(key)));
+                }
             }
             Mail::Asked(rows) => self.asked(rows),
             Mail::Visited(rows) => self.visited(&rows),

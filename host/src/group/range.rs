@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::CONFIRM_RETRY;
 use super::mail::Handle;
-use crate::kafka::lookup::Log;
+use crate::kafka::lookup::{Log, LogError};
 use crate::kafka::partition::TopicPartition;
 use crate::kafka::source::Notice;
 
@@ -22,12 +22,15 @@ pub async fn left_their_logs(
     log: &Log,
     notices: &mpsc::UnboundedSender<Notice>,
 ) -> Vec<TopicPartition> {
-    let mut left = Vec::new();
+    let (mut left, mut no_log) = (Vec::new(), false);
     for (place, owner) in owners {
         let expected = Offset(owner.expected.load(Ordering::Relaxed));
         match log.range(&place.log_topic(), place.partition).await {
             Ok((low, high)) if expected >= low && expected <= high => {}
+            // One that has no log any more is nobody's; the next answer about its
+            // topic says so.
             Ok(_) => left.push(place.clone()),
+            Err(LogError::NoTopic(_)) => no_log = true,
             Err(error) => {
                 tracing::debug!(group, %place, %error, "cannot compare a position with its log yet");
                 let notices = notices.clone();
@@ -39,5 +42,5 @@ pub async fn left_their_logs(
             }
         }
     }
-    if left.is_empty() { owners.keys().cloned().collect() } else { left }
+    if left.is_empty() && !no_log { owners.keys().cloned().collect() } else { left }
 }

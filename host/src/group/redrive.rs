@@ -44,6 +44,11 @@ const MAX_SPAN: i64 = 2_000;
 const NO_RECORD: &str = "kafka has no record at this offset";
 /// Why a delivery was not run again.
 const RECORD_GONE: &str = "its record is no longer in kafka";
+/// Why an item of a replay was not run.
+const PASSED_OVER: &str = "the binding's `types` pass over messages of its type";
+
+/// Whether the binding of a group (first) to a topic passes over a type.
+pub type PassesOver = Box<dyn Fn(&str, &str, &str) -> bool + Send + Sync>;
 
 /// What works on redrives.
 pub struct Runner {
@@ -59,6 +64,8 @@ pub struct Runner {
     pub wake: Box<dyn Fn() + Send + Sync>,
     /// Says that a person ran one.
     pub poke: Arc<Notify>,
+    /// Which types the bindings pass over.
+    pub passes_over: PassesOver,
 }
 
 /// How many items of a redrive may be asked for now.
@@ -146,7 +153,7 @@ impl Runner {
         let mut asks = Vec::with_capacity(due.len());
         let mut rest = due;
         while let Some(first) = rest.first() {
-            let low = lows.of(&self.log, &first.topic, first.partition).await?;
+            let low = lows.of(&self.log, &first.kind.log_topic(&first.topic), first.partition).await?;
             let until = first.key.offset.0.saturating_add(MAX_SPAN);
             let same = |item: &DueItem| {
                 item.key.position == first.key.position
@@ -173,14 +180,18 @@ impl Runner {
         let (from, to) = (first.key.offset.max(low), last.key.offset.next());
         let mut found = HashMap::new();
         if from < to {
-            let records = self.log.read_range(&first.topic, first.partition, from, to).await?;
+            let records = self.log.read_range(&first.kind.log_topic(&first.topic), first.partition, from, to).await?;
             found.extend(records);
         }
         for item in run {
             let ask = match found.remove(&item.key.offset) {
                 None => ItemAsk::Skip(NO_RECORD),
                 Some(record) => {
-                    let message = record.to_message(&first.topic, first.partition, item.key.offset);
+                    let message = record.to_message_of(first.kind, &first.topic, first.partition, item.key.offset);
+                    if (self.passes_over)(&item.group, &item.topic, &message.type_name) {
+                        asks.push((item.seq, ItemAsk::Skip(PASSED_OVER)));
+                        continue;
+                    }
                     ItemAsk::Replay(ReplayRecord {
                         message_id: message.id,
                         key: record.key,
@@ -208,7 +219,11 @@ impl Lows {
         {
             return Ok(*low);
         }
-        let (low, _) = log.range(topic, partition).await?;
+        let low = match log.range(topic, partition).await {
+            // A topic that is gone, or has fewer partitions now, has no record.
+            Err(LogError::NoTopic(_)) => Offset(i64::MAX),
+            range => range?.0,
+        };
         self.0.insert(place, (Instant::now(), low));
         Ok(low)
     }

@@ -90,7 +90,7 @@ impl Loader {
                 continue;
             }
             let place = &self.address.place;
-            match self.tools.log.read_range(&place.topic, place.partition, *first, last.next()).await {
+            match self.tools.log.read_range(&place.log_topic(), place.partition, *first, last.next()).await {
                 Ok(found) => records.extend(found.into_iter().filter(|(offset, _)| run.binary_search(offset).is_ok())),
                 Err(error) => tracing::debug!(%error, %place, "cannot read records again together"),
             }

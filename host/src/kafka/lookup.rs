@@ -6,6 +6,7 @@
 //! and runs on a thread for that. What is read and how far is what a group
 //! would get: records of transactions that are committed.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::health::{self, Rescue};
 use super::record::Record;
-use super::topic_id::TopicIds;
+use super::topic_id::{Told, TopicIds, TopicNow};
 
 /// How long Kafka may take to answer a question.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -40,6 +41,14 @@ pub enum LogError {
     /// There is no such topic or partition.
     #[error("topic {0} does not exist")]
     NoTopic(String),
+    /// Kafka refuses to answer; a person has to do something.
+    #[error("kafka refuses to tell of topic {topic}: {why}")]
+    Refused {
+        /// Which topic.
+        topic: String,
+        /// In Kafka's words.
+        why: String,
+    },
 }
 
 /// A topic as Kafka knows it.
@@ -50,6 +59,15 @@ pub struct TopicInfo {
     pub id: String,
     /// Its partitions, ascending.
     pub partitions: Vec<i32>,
+}
+
+/// Who is in a consumer group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupInfo {
+    /// How it divides its partitions; empty while it is empty or undecided.
+    pub protocol: String,
+    /// The ids of its members.
+    pub members: Vec<String>,
 }
 
 /// Asks Kafka about its logs; cheap to clone.
@@ -168,24 +186,76 @@ impl Log {
         .await
     }
 
-    /// The topic, or none when Kafka answers that there is no such topic.
+    /// The topic, or none when Kafka answers that there is no such topic. One
+    /// that may not be described, or whose id is not told by a broker that
+    /// tells ids, is no answer: a guess would be taken for what is there.
     ///
     /// # Errors
-    /// When Kafka does not answer.
+    /// When Kafka does not answer, or refuses to.
     pub async fn topic(&self, topic: &str) -> Result<Option<TopicInfo>, LogError> {
         let (topic, ids, stand_in) = (topic.to_owned(), Arc::clone(&self.ids), Arc::clone(&self.stand_in));
         self.asking(move |clients| {
             let consumer = &clients.ask;
             let metadata = consumer.fetch_metadata(Some(&topic), ANSWER_WAIT).map_err(unavailable)?;
             let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
-            if found.error().is_some() || found.partitions().is_empty() {
-                return Ok(None);
+            match found.error().map(RDKafkaErrorCode::from) {
+                None if !found.partitions().is_empty() => {}
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => return Ok(None),
+                Some(RDKafkaErrorCode::InvalidTopic) => return Ok(None),
+                None => return Err(LogError::Unavailable(format!("topic {topic} is not ready yet"))),
+                Some(code) => return Err(refused(&topic, code)),
             }
             let mut partitions: Vec<i32> = found.partitions().iter().map(|one| one.id()).collect();
             partitions.sort_unstable();
-            let told = ids.of(consumer.client(), &topic);
-            let id = if told.is_empty() { stand_in.as_ref().to_owned() } else { told };
+            if !stand_in.is_empty() {
+                return Ok(Some(TopicInfo { id: stand_in.as_ref().to_owned(), partitions }));
+            }
+            let id = match ids.of(consumer.client(), std::slice::from_ref(&topic)) {
+                Told::NoIds => String::new(),
+                Told::Nothing => return Err(LogError::Unavailable(format!("the id of topic {topic} was not told"))),
+                Told::Topics(mut told) => match told.remove(&topic) {
+                    Some(TopicNow::Present { id, .. }) => id,
+                    Some(TopicNow::Missing) => return Ok(None),
+                    Some(TopicNow::Untold(why)) => return Err(LogError::Refused { topic, why }),
+                    None => return Err(LogError::Unavailable(format!("the id of topic {topic} was not told"))),
+                },
+            };
             Ok(Some(TopicInfo { id, partitions }))
+        })
+        .await
+    }
+
+    /// What Kafka says of each of `topics` now, in one request; none where the
+    /// broker tells no ids.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub async fn topics_now(&self, topics: Vec<String>) -> Result<Option<HashMap<String, TopicNow>>, LogError> {
+        if !self.stand_in.is_empty() {
+            return Ok(None);
+        }
+        let ids = Arc::clone(&self.ids);
+        self.asking(move |clients| match ids.of(clients.ask.client(), &topics) {
+            Told::Topics(told) => Ok(Some(told)),
+            Told::NoIds => Ok(None),
+            Told::Nothing => Err(LogError::Unavailable("the ids of topics were not told".to_owned())),
+        })
+        .await
+    }
+
+    /// Who is in a consumer group now; nobody in one that does not exist.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub async fn group(&self, group: &str) -> Result<GroupInfo, LogError> {
+        let group = group.to_owned();
+        self.asking(move |clients| {
+            let found = clients.ask.fetch_group_list(Some(&group), ANSWER_WAIT).map_err(unavailable)?;
+            let Some(found) = found.groups().iter().find(|found| found.name() == group) else {
+                return Ok(GroupInfo::default());
+            };
+            let members = found.members().iter().map(|member| member.id().to_owned()).collect();
+            Ok(GroupInfo { protocol: found.protocol().to_owned(), members })
         })
         .await
     }
@@ -233,7 +303,8 @@ impl Log {
     }
 
     /// The first offset whose record is not older than `time`; the end of the
-    /// log when there is none.
+    /// log when there is none. No record is older than 1970, so that an earlier
+    /// time is the beginning of the log: Kafka takes such a number for a word.
     ///
     /// # Errors
     /// When Kafka does not answer, or there is no such partition.
@@ -241,9 +312,12 @@ impl Log {
         let topic = topic.to_owned();
         self.asking(move |clients| {
             let consumer = &clients.ask;
+            let time_ms = time.0.div_euclid(1_000);
+            if time_ms <= 0 {
+                return Ok(watermarks(consumer, &topic, partition)?.0);
+            }
             let mut list = TopicPartitionList::new();
-            list.add_partition_offset(&topic, partition, KafkaOffset::Offset(time.0.div_euclid(1_000)))
-                .map_err(unavailable)?;
+            list.add_partition_offset(&topic, partition, KafkaOffset::Offset(time_ms)).map_err(unavailable)?;
             let found = consumer.offsets_for_times(list, ANSWER_WAIT).map_err(|error| of(&topic, error))?;
             if let Some(KafkaOffset::Offset(offset)) = found.elements().first().map(|element| element.offset()) {
                 return Ok(Offset(offset));
@@ -428,6 +502,17 @@ fn of(topic: &str, error: KafkaError) -> LogError {
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition) => {
             LogError::NoTopic(topic.to_owned())
         }
+        Some(code @ RDKafkaErrorCode::TopicAuthorizationFailed) => refused(topic, code),
         _ => unavailable(error),
+    }
+}
+
+/// What an error of a topic itself means.
+fn refused(topic: &str, code: RDKafkaErrorCode) -> LogError {
+    match code {
+        RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {
+            LogError::Refused { topic: topic.to_owned(), why: code.to_string() }
+        }
+        code => LogError::Unavailable(format!("topic {topic}: {code}")),
     }
 }

@@ -4,7 +4,7 @@
 //! hands records on. Read [`record`] for what a record is and how it becomes a
 //! message; [`source`] and [`partition`] for the way in; [`producer`] for the
 //! way out, with [`topics`] for what it must know of topics first; [`lookup`]
-//! for questions about logs.
+//! for questions about logs, and [`topic_watch`] for topics that are created anew.
 
 mod cloudevents;
 pub mod embedded;
@@ -17,6 +17,7 @@ pub mod producer;
 pub mod record;
 pub mod source;
 mod topic_id;
+pub mod topic_watch;
 pub mod topics;
 
 pub use cloudevents::is_attribute;

@@ -210,7 +210,7 @@ impl Producer {
         let (client, inner) = (self.inner.client(), Arc::clone(&self.inner));
         let asked = Arc::clone(&client);
         let fetch = move |topic: &str, timeout| client.client().fetch_metadata(Some(topic), timeout);
-        self.inner.topics.ask(topic, anew, fetch, move |topic| inner.ids.of(asked.client(), topic)).await
+        self.inner.topics.ask(topic, anew, fetch, move |topic| inner.ids.one(asked.client(), topic)).await
     }
 
     /// The partition a record with this key goes to: where Java would put it,

@@ -59,8 +59,17 @@ pub enum Notice {
     },
     /// Kafka has no record at the offset that a partition was to be read from.
     OutOfRange,
+    /// A record was written under an older leader than one before it in its
+    /// partition: this may be another log under the same name.
+    OlderLeader,
     /// This consumer can do nothing any more; a new one can.
     Fatal(String),
+    /// Another client joined the group under this consumer's
+    /// `group.instance.id`, and this one is out.
+    Fenced,
+    /// The group divides its partitions in a way that is not ours, so that this
+    /// consumer is not let in.
+    OtherProtocol,
     /// Something went wrong that a person should know of.
     Trouble(String),
 }
@@ -311,31 +320,50 @@ impl Thread {
         let mut ended = Vec::new();
         // Read once the wait is over: a record is not received before it is there.
         let mut received_at = None;
+        let mut older_leader = false;
         for _ in 0..limit {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
                     let received_at = *received_at.get_or_insert_with(now);
-                    self.feeds.sort(&message, received_at, &self.budget);
+                    older_leader |= self.feeds.sort(&message, received_at, &self.budget);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => ended.push(partition),
-                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                    let _ = self.notices.send(Notice::Fatal(code.to_string()));
-                    break;
-                }
                 Some(Err(error)) => {
-                    let code = error.rdkafka_error_code();
-                    if matches!(code, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)) {
-                        let _ = self.notices.send(Notice::OutOfRange);
-                    } else {
-                        let _ = self.notices.send(Notice::Trouble(error.to_string()));
+                    let notice = self.notice(&error);
+                    let is_end = matches!(notice, Notice::Fatal(_) | Notice::Fenced);
+                    let _ = self.notices.send(notice);
+                    if is_end {
+                        break;
                     }
                 }
             }
             wait = Duration::ZERO;
         }
+        if older_leader {
+            let _ = self.notices.send(Notice::OlderLeader);
+        }
         self.feeds.hand_on();
         ended.into_iter().for_each(|partition| self.feeds.tell_end(partition));
+    }
+
+    /// What an error means to the group.
+    fn notice(&self, error: &KafkaError) -> Notice {
+        let code = error.rdkafka_error_code();
+        if matches!(error, KafkaError::MessageConsumptionFatal(_)) || code == Some(RDKafkaErrorCode::Fatal) {
+            // The error itself only says that it is fatal.
+            return match self.consumer.client().fatal_error() {
+                Some((RDKafkaErrorCode::FencedInstanceId, _)) => Notice::Fenced,
+                Some((_, why)) => Notice::Fatal(why),
+                None => Notice::Fatal(error.to_string()),
+            };
+        }
+        match code {
+            Some(RDKafkaErrorCode::FencedInstanceId) => Notice::Fenced,
+            Some(RDKafkaErrorCode::InconsistentGroupProtocol) => Notice::OtherProtocol,
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Notice::OutOfRange,
+            _ => Notice::Trouble(error.to_string()),
+        }
     }
 
     fn carry_out(&mut self, order: Order) {

@@ -1,9 +1,10 @@
-//! The id that Kafka gave a topic (KIP-516).
+//! The ids that Kafka gave topics (KIP-516).
 //!
 //! A topic that was deleted and created anew has the same name and other
 //! records; only its id tells. rdkafka does not wrap `DescribeTopics`, so this
-//! file calls librdkafka itself, and it is the only one that does.
+//! file calls librdkafka itself.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
@@ -12,50 +13,105 @@ use std::time::{Duration, Instant};
 use rdkafka::client::{Client, ClientContext};
 use rdkafka_sys as sys;
 
-/// How long a broker may take to tell an id.
+/// How long a broker may take to tell ids.
 const WAIT: Duration = Duration::from_secs(2);
 /// How long a broker that told none is not asked again: older ones, and the
 /// embedded one, do not answer at all.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// What Kafka says of a topic's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicNow {
+    /// There is a topic of this name.
+    Present {
+        /// Kafka's id of it.
+        id: String,
+        /// How many partitions it has.
+        partitions: i32,
+    },
+    /// There is none.
+    Missing,
+    /// Kafka does not say, and why.
+    Untold(String),
+}
+
+/// What became of a question for ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// What Kafka says of each topic.
+    Topics(HashMap<String, TopicNow>),
+    /// This broker tells no ids.
+    NoIds,
+    /// There was no answer; asking again may help.
+    Nothing,
+}
+
 /// Asks for ids, and remembers a broker that tells none.
 #[derive(Debug, Default)]
 pub struct TopicIds {
-    silent_since: Mutex<Option<Instant>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Since when the broker is taken for one that tells no ids.
+    silent_since: Option<Instant>,
+    /// It told one before, so that no answer now means nothing.
+    tells: bool,
 }
 
 impl TopicIds {
-    /// The id of `topic`; empty when the broker tells none.
-    pub fn of<C: ClientContext>(&self, client: &Client<C>, topic: &str) -> String {
-        // Only a time is kept here, which no panic can leave half written.
-        let mut silent = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
-        if silent.is_some_and(|since| since.elapsed() < SILENCE) {
-            return String::new();
+    /// The id of one topic; empty when the broker tells none now.
+    pub fn one<C: ClientContext>(&self, client: &Client<C>, topic: &str) -> String {
+        match self.of(client, &[topic.to_owned()]) {
+            Told::Topics(mut told) => match told.remove(topic) {
+                Some(TopicNow::Present { id, .. }) => id,
+                _ => String::new(),
+            },
+            Told::NoIds | Told::Nothing => String::new(),
         }
-        let id = describe(client, topic, WAIT);
-        *silent = id.is_none().then(Instant::now);
-        id.unwrap_or_default()
+    }
+
+    /// What Kafka says of each of `topics`, in one request.
+    pub fn of<C: ClientContext>(&self, client: &Client<C>, topics: &[String]) -> Told {
+        // Two plain values are kept here, which no panic can leave half written.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.silent_since.is_some_and(|since| since.elapsed() < SILENCE) {
+            return Told::NoIds;
+        }
+        let told = match describe(client, topics, WAIT) {
+            // A broker that is slow is not one without ids. Taken for one, it
+            // would hide for a minute that a topic was created anew.
+            Told::Nothing if !known.tells => Told::NoIds,
+            told => told,
+        };
+        known.silent_since = (told == Told::NoIds).then(Instant::now);
+        if let Told::Topics(topics) = &told {
+            known.tells |= topics.values().any(|topic| matches!(topic, TopicNow::Present { .. }));
+        }
+        told
     }
 }
 
-fn describe<C: ClientContext>(client: &Client<C>, topic: &str, wait: Duration) -> Option<String> {
-    let name = CString::new(topic).ok()?;
+fn describe<C: ClientContext>(client: &Client<C>, topics: &[String], wait: Duration) -> Told {
+    let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(topic.as_str()).ok()).collect();
     let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: every pointer is made by librdkafka in this block, is used only
     // while its owner lives, and is destroyed once, by the guards below, in
-    // the reverse order of its making. `client` outlives the call.
+    // the reverse order of its making. `client` and `names` outlive the call.
     unsafe {
-        let mut names: [*const c_char; 1] = [name.as_ptr()];
-        let topics = Guard(sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1), |it| {
-            sys::rd_kafka_TopicCollection_destroy(it);
-        });
+        let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+        let collection =
+            Guard(sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()), |it| {
+                sys::rd_kafka_TopicCollection_destroy(it);
+            });
         let queue = Guard(sys::rd_kafka_queue_new(client.native_ptr()), |it| sys::rd_kafka_queue_destroy(it));
         let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
         let options = Guard(sys::rd_kafka_AdminOptions_new(client.native_ptr(), operation), |it| {
             sys::rd_kafka_AdminOptions_destroy(it);
         });
         sys::rd_kafka_AdminOptions_set_request_timeout(options.0, wait_ms, ptr::null_mut(), 0);
-        sys::rd_kafka_DescribeTopics(client.native_ptr(), topics.0, options.0, queue.0);
+        sys::rd_kafka_DescribeTopics(client.native_ptr(), collection.0, options.0, queue.0);
         let begun = Instant::now();
         while begun.elapsed() < wait {
             let event = Guard(sys::rd_kafka_queue_poll(queue.0, wait_ms), |it| {
@@ -64,7 +120,7 @@ fn describe<C: ClientContext>(client: &Client<C>, topic: &str, wait: Duration) -
                 }
             });
             if event.0.is_null() {
-                return None;
+                return Told::Nothing;
             }
             let result = sys::rd_kafka_event_DescribeTopics_result(event.0);
             if result.is_null() {
@@ -73,17 +129,50 @@ fn describe<C: ClientContext>(client: &Client<C>, topic: &str, wait: Duration) -
             let mut count = 0;
             let found = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
             if found.is_null() || count == 0 {
-                return None;
+                return Told::Nothing;
             }
-            let id = sys::rd_kafka_TopicDescription_topic_id(*found);
-            if id.is_null() || sys::rd_kafka_Uuid_most_significant_bits(id) == 0 {
-                return None;
-            }
-            let text = sys::rd_kafka_Uuid_base64str(id);
-            return (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned());
+            return told(std::slice::from_raw_parts(found, count));
         }
     }
-    None
+    Told::Nothing
+}
+
+/// Reads descriptions.
+///
+/// # Safety
+/// The pointers are of a result of `DescribeTopics` that is not destroyed yet.
+unsafe fn told(found: &[*const sys::rd_kafka_TopicDescription_t]) -> Told {
+    let mut topics = HashMap::with_capacity(found.len());
+    for description in found.iter().copied() {
+        // SAFETY: as the caller says; what is read belongs to the description.
+        unsafe {
+            let name = CStr::from_ptr(sys::rd_kafka_TopicDescription_name(description)).to_string_lossy();
+            let code = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(description));
+            let now = match code {
+                sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                    let id = sys::rd_kafka_TopicDescription_topic_id(description);
+                    if id.is_null() || sys::rd_kafka_Uuid_most_significant_bits(id) == 0 {
+                        return Told::NoIds;
+                    }
+                    let text = sys::rd_kafka_Uuid_base64str(id);
+                    if text.is_null() {
+                        return Told::Nothing;
+                    }
+                    let mut partitions = 0;
+                    sys::rd_kafka_TopicDescription_partitions(description, &raw mut partitions);
+                    TopicNow::Present {
+                        id: CStr::from_ptr(text).to_string_lossy().into_owned(),
+                        partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
+                    }
+                }
+                sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+                | sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC => TopicNow::Missing,
+                code => TopicNow::Untold(CStr::from_ptr(sys::rd_kafka_err2str(code)).to_string_lossy().into_owned()),
+            };
+            topics.insert(name.into_owned(), now);
+        }
+    }
+    Told::Topics(topics)
 }
 
 /// Destroys what librdkafka made, also on an early return.

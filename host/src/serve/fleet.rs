@@ -142,6 +142,16 @@ impl Fleet {
         companions.filter(|topic| topic.len() <= MAX_TOPIC_BYTES).collect()
     }
 
+    /// Whether the binding of a group to a topic passes over a type.
+    #[must_use]
+    pub fn passes_over(&self, group: &str, topic: &str, type_name: &str) -> bool {
+        self.bound().iter().map(|bound| &bound.binding).any(|binding| {
+            binding.group == group
+                && binding.topics.iter().any(|bound| bound == topic)
+                && binding.types.as_ref().is_some_and(|types| !types.iter().any(|one| one == type_name))
+        })
+    }
+
     /// Whether this node is registered for the broadcasts of all its bindings.
     #[must_use]
     pub fn listens(&self) -> bool {

@@ -63,7 +63,7 @@ async fn resolve(log: &Log, to: SeekTo, position: &PositionRow) -> Result<Offset
 fn unanswered(error: &LogError) -> Problem {
     match error {
         LogError::NoTopic(_) => Problem::conflict(error.to_string()),
-        LogError::Unavailable(_) => Problem::unavailable(error.to_string()),
+        LogError::Unavailable(_) | LogError::Refused { .. } => Problem::unavailable(error.to_string()),
     }
 }
 

@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::fleet::Fleet;
 use super::lag::Lags;
 use super::stalls::{Stalled, Stalls};
-use crate::kafka::lookup::Log;
+use crate::causes::{Cause, Causes, Subject};
+use crate::kafka::lookup::{Log, LogError};
+use crate::kafka::topic_watch::TopicWatch;
 use crate::store::{SharedStore, StoreError, WriterId};
 use crate::tally;
 
@@ -123,7 +125,7 @@ pub async fn keep_lease(store: SharedStore, writer: WriterId) -> String {
 }
 
 /// Asks for the ends of the logs of all bound topics, and sets the lag gauges.
-pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: Arc<Heard>) {
+pub async fn watch_ends(log: Log, topics_now: TopicWatch, store: SharedStore, fleet: Arc<Fleet>, heard: Arc<Heard>) {
     let mut partitions: HashMap<String, (Instant, Vec<i32>)> = HashMap::new();
     let (mut stalls, mut lags) = (Stalls::default(), Lags::default());
     loop {
@@ -142,6 +144,7 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
         heard.kafka_answered();
         let mut trouble = None;
         'asking: for topic in topics {
+            let asked = Instant::now();
             let known = partitions.get(&topic).filter(|(at, found)| at.elapsed() < FRESH * 6 && !found.is_empty());
             let found = match known {
                 Some((_, found)) => found.clone(),
@@ -151,9 +154,15 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
                         partitions.insert(topic.clone(), (Instant::now(), found.clone()));
                         found
                     }
+                    // What this host may not see is as if it were missing, and
+                    // says nothing about the others.
+                    Err(LogError::Refused { .. }) => Vec::new(),
                     Err(error) => {
                         trouble = Some(error.to_string());
-                        break 'asking;
+                        if asked.elapsed() > SILENCE / 2 {
+                            break 'asking;
+                        }
+                        continue;
                     }
                 },
             };
@@ -170,8 +179,17 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
                         {
                             stalls.whole(Instant::now(), &place, end);
                         }
+                        if heard.lock().ends.get(&place).is_some_and(|before| high < *before) {
+                            // No log becomes shorter by itself.
+                            topics_now.look_now();
+                        }
                         ends.insert(place, high);
                         heard.kafka_answered();
+                    }
+                    // The topic was created anew with fewer partitions.
+                    Err(LogError::NoTopic(_)) => {
+                        partitions.remove(&topic);
+                        topics_now.look_now();
                     }
                     Err(error) => {
                         trouble = Some(error.to_string());
@@ -209,6 +227,21 @@ pub async fn watch_ends(log: Log, store: SharedStore, fleet: Arc<Fleet>, heard: 
             }
         }
         tokio::time::sleep(ENDS).await;
+    }
+}
+
+/// Says so where the broker tells no ids of topics, for as long as it does not.
+pub async fn watch_ids(topics: TopicWatch, causes: Causes) {
+    let subject = Subject::Host("topic ids".to_owned());
+    loop {
+        tokio::time::sleep(FRESH).await;
+        if topics.has_no_ids() {
+            let why = "kafka tells no ids of topics (it is older than 2.8): a topic that is created anew is noticed only \
+                       if its log is shorter than the position of a group";
+            causes.report(subject.clone(), Cause::new("no_topic_ids", why));
+        } else {
+            causes.clear(&subject);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub mod dedupe;
 pub mod delayed;
 pub mod error;
 pub mod half;
+pub mod incarnations;
 pub mod minutes;
 pub mod outbox;
 pub mod postgres;
@@ -43,6 +44,7 @@ pub use dedupe::Dedupe;
 pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
 pub use half::{HalfCheck, HalfMessage, HalfRow, HalfState, Halves, NewHalf};
+pub use incarnations::{Growth, Incarnations, OlderPartition, Renewal, TopicOfGroup};
 pub use minutes::{MinuteRow, Minutes, PaceRow};
 pub use outbox::{OutboxNote, OutboxRow, Outboxes};
 pub use rows::*;
@@ -86,6 +88,7 @@ pub trait Store:
     + Dedupe
     + Delayed
     + half::Halves
+    + Incarnations
     + Minutes
     + Outboxes
     + Sessions
@@ -144,8 +147,9 @@ pub trait Store:
     /// Makes `writer` the owner of a partition: epoch + 1. Reads what the new
     /// owner must know. A partition without a position starts at `fallback`
     /// (incarnation 0). When the topic's id changed or the log ends before the
-    /// position, a new incarnation begins at `fallback`: a lost range is
-    /// recorded, and what lay open in the old one is finally HANDLE_FAIL.
+    /// position, a new incarnation begins where [`Renewal`] says: a lost range
+    /// is recorded, and what lay open in the old one and is not in the log any
+    /// more is finally HANDLE_FAIL.
     async fn claim(&self, claim: &ClaimRequest) -> Result<Claimed, StoreError>;
 
     /// Records that offsets were lost to retention and moves the position to

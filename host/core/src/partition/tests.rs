@@ -1,6 +1,8 @@
 //! The machine, event by event. Each test drives it by hand and says what it
 //! must answer; schedules that nobody thought of are the simulation's.
 
+mod growth;
+
 use bytes::Bytes;
 
 use super::*;
@@ -41,7 +43,7 @@ fn row(offset: i64, lane: &'static str) -> Open {
 
 fn claim(position: i64, settled: &[i64], open: Vec<Open>) -> Claim {
     let settled = settled.iter().map(|offset| Offset(*offset)).collect();
-    Claim { epoch: Epoch(3), position: Offset(position), settled, open }
+    Claim { epoch: Epoch(3), position: Offset(position), settled, open, blocked: HashSet::new() }
 }
 
 impl Bench {

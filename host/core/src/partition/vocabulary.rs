@@ -1,6 +1,7 @@
 //! The words in which a machine is spoken to and answers: what it may hold,
 //! what it is told, what it asks for, and what is to be written.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::lanes::LaneKey;
@@ -49,6 +50,9 @@ pub struct Claim {
     pub settled: Vec<Offset>,
     /// Open deliveries, ascending by offset.
     pub open: Vec<Open>,
+    /// Lanes in which nothing may begin yet: the partition was added to its
+    /// topic, and deliveries of these keys are open in an older one.
+    pub blocked: HashSet<LaneKey>,
 }
 
 /// An open row.
@@ -133,6 +137,8 @@ pub enum Event<D> {
     Due,
     /// Somebody asked that an open delivery runs now.
     Asked(Open),
+    /// Nothing of this lane is open in an older partition any more.
+    Unblocked(LaneKey),
     /// The binding was stopped or may go on.
     Gate(Gate),
     /// The partition is to be given up: finish what runs.

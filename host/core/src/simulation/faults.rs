@@ -111,6 +111,28 @@ impl World {
         self.after(self.profile.answer, Task::Compare { partition });
     }
 
+    /// Some keys are open in an older partition, for a while.
+    pub fn block(&mut self, partition: usize) {
+        for key in 0..self.profile.keys {
+            if self.chance.percent(60) {
+                let lane = LaneKey::Key(vec![b'a' + key as u8].into());
+                self.shelves[partition].blocked.insert(lane.clone());
+                let long = self.chance.between(1, self.profile.calm_at);
+                self.after(long, Task::Unblock { partition, lane });
+            }
+        }
+    }
+
+    /// Owners hear of it a little later; one that claims by then knows.
+    pub fn unblock(&mut self, partition: usize, lane: &LaneKey) {
+        self.shelves[partition].blocked.remove(lane);
+        let claims: Vec<u64> =
+            self.owners.iter().filter(|(_, owner)| owner.partition == partition).map(|(claim, _)| *claim).collect();
+        for claim in claims {
+            self.answer_soon(Task::Mail { claim, event: Event::Unblocked(lane.clone()) });
+        }
+    }
+
     /// A host holds the epochs of its owners against the store's.
     pub fn compare(&mut self, partition: usize) -> Result<(), String> {
         if !self.up {

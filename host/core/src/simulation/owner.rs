@@ -77,6 +77,9 @@ type Checked = Result<(), String>;
 impl World {
     /// What a claim makes of a host.
     pub fn start_owner(&mut self, host: usize, partition: usize) -> Checked {
+        if self.profile.added && self.shelves[partition].epoch == Epoch(0) {
+            self.block(partition);
+        }
         let claim = self.shelves[partition].claim();
         let id = self.next_claim;
         self.next_claim += 1;
@@ -290,6 +293,9 @@ impl World {
         let record = self.logs[partition].at(offset).ok_or_else(|| format!("{offset} is run and not in the log"))?;
         if let Some(other) = owner.running.insert(record.lane.clone(), offset) {
             return Err(format!("{offset} runs in claim {claim} while {other} of its lane does"));
+        }
+        if shelf.blocked.contains(&record.lane) && owner.epoch == shelf.epoch {
+            return Err(format!("{offset} runs while its key is open in an older partition"));
         }
         let over = |before: Offset| shelf.ever.contains(&before) || owner.finished.contains(&before);
         if let Some(before) = self.logs[partition].before(offset).find(|before| !over(before.offset)) {

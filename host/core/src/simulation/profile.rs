@@ -49,6 +49,8 @@ pub struct Profile {
     pub seeks: bool,
     /// Whether batches are written in pieces.
     pub pieces: bool,
+    /// Whether the partitions were added to a topic in which keys are open.
+    pub added: bool,
 }
 
 /// Crash, freeze, move, outage, gate, ask.
@@ -98,6 +100,7 @@ impl Profile {
             person,
             seeks: false,
             pieces: false,
+            added: false,
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Shelf {
     pub ever: BTreeSet<Offset>,
     /// Settled as failures.
     failed: BTreeSet<Offset>,
+    /// Lanes that are open in an older partition.
+    pub blocked: BTreeSet<LaneKey>,
     /// What a seek forward passed over, and nothing went back to.
     pub skipped: BTreeSet<Offset>,
     /// The attempts that are recorded.
@@ -55,6 +57,7 @@ impl Shelf {
             ever: BTreeSet::new(),
             failed: BTreeSet::new(),
             skipped: BTreeSet::new(),
+            blocked: BTreeSet::new(),
             attempts: BTreeSet::new(),
             writers: BTreeMap::new(),
             stale: 0,
@@ -68,6 +71,7 @@ impl Shelf {
             position: self.position,
             settled: self.settled.range(self.position..).map(|(offset, _)| *offset).collect(),
             open: self.open.keys().filter_map(|offset| self.row(*offset)).collect(),
+            blocked: self.blocked.iter().cloned().collect(),
         }
     }
 

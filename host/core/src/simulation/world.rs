@@ -101,6 +101,11 @@ pub enum Task {
     Compare {
         partition: usize,
     },
+    /// Nothing of a lane is open in an older partition any more.
+    Unblock {
+        partition: usize,
+        lane: LaneKey,
+    },
     /// An owner looks at the gate, which may have moved again meanwhile.
     GateMoved {
         claim: u64,
@@ -295,6 +300,7 @@ impl World {
             Task::Restart { host } => self.hosts[host].alive = true,
             Task::Asked { partition, offset } => return self.poll_asked(partition, offset),
             Task::Compare { partition } => return self.compare(partition),
+            Task::Unblock { partition, lane } => self.unblock(partition, &lane),
             Task::Open { host } => return self.gate(host, Gate::Open),
             Task::StoreUp => self.up = true,
             Task::Fault => return self.fault(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use courier_core::message::{Offset, Timestamp};
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka_sys as sys;
 
 use crate::kafka::partition::{Budget, Fed, Feed, InHand, TopicPartition};
 use crate::kafka::record::Record;
@@ -22,6 +23,9 @@ struct Slot {
     place: TopicPartition,
     feed: Feed,
     batch: Vec<InHand>,
+    /// The highest epoch of a leader that wrote a record so far; -1 while no
+    /// broker told any.
+    leader_epoch: i32,
 }
 
 impl Feeds {
@@ -32,7 +36,7 @@ impl Feeds {
         if slots.len() <= at {
             slots.resize_with(at + 1, || None);
         }
-        slots[at] = Some(Slot { place, feed, batch: Vec::new() });
+        slots[at] = Some(Slot { place, feed, batch: Vec::new(), leader_epoch: -1 });
     }
 
     /// Records of `place` go nowhere from now on.
@@ -51,10 +55,18 @@ impl Feeds {
     /// Adds a message to the others of its partition, until [`Self::hand_on`]. One of
     /// a partition that is not read is dropped: it was polled before the
     /// unassignment took effect.
-    pub fn sort(&mut self, message: &BorrowedMessage<'_>, received_at: Timestamp, budget: &Arc<Budget>) {
-        let Some(Some(slot)) = self.slot(message.topic(), message.partition()) else { return };
+    ///
+    /// Answers whether an older leader wrote it than one before it, which
+    /// happens in no log, but in one that took the place of another.
+    pub fn sort(&mut self, message: &BorrowedMessage<'_>, received_at: Timestamp, budget: &Arc<Budget>) -> bool {
+        let Some(Some(slot)) = self.slot(message.topic(), message.partition()) else { return false };
+        // SAFETY: the pointer is the message's own, which outlives the call.
+        let leader_epoch = unsafe { sys::rd_kafka_message_leader_epoch(message.ptr()) };
+        let is_older = leader_epoch >= 0 && leader_epoch < slot.leader_epoch;
+        slot.leader_epoch = slot.leader_epoch.max(leader_epoch);
         let record = Record::from_kafka(message);
         slot.batch.push(InHand::fetched(slot.place.clone(), Offset(message.offset()), record, received_at, budget));
+        is_older
     }
 
     /// Gives each feed what was added for it.

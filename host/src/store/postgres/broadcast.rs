@@ -167,7 +167,9 @@ async fn take_place(
         sqlx::query(
             "INSERT INTO position (group_id, topic, incarnation, partition, listener, topic_id, next, heard_from, epoch,
                  current)
-             VALUES ($1, $2, 0, $3, $4, $5, $6, $6, 0, true)",
+             VALUES ($1, $2, (SELECT coalesce(max(incarnation) + 1, 0) FROM position
+                              WHERE group_id = $1 AND topic = $2 AND partition = $3 AND listener = $4),
+                     $3, $4, $5, $6, $6, 0, true)",
         )
         .bind(group)
         .bind(clean(&wish.topic))

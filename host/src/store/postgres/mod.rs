@@ -27,6 +27,7 @@ mod deliveries;
 mod error;
 mod groups;
 mod half;
+mod incarnations;
 mod messages;
 mod minutes;
 mod nodes;

@@ -10,10 +10,8 @@ use super::error::at_statement;
 use super::settle_open::{Class, Deltas, PEOPLE};
 use super::text::clean;
 use super::{PostgresStore, commit};
-use crate::store::{ClaimRequest, Claimed, PositionId, PositionRow, StoreError, WriterId};
-
-/// Why deliveries of an earlier incarnation of a topic failed.
-const CREATED_ANEW: &str = "the topic was created anew";
+use crate::store::incarnations::outdated;
+use crate::store::{ClaimRequest, Claimed, PositionId, PositionRow, Renewal, StoreError, WriterId};
 
 pub(super) async fn begin(
     store: &PostgresStore,
@@ -49,9 +47,6 @@ pub(super) async fn begin(
     commit(tx).await
 }
 
-/// Why a lost range was recorded when the log is shorter than the position.
-const LOG_TOO_SHORT: &str = "the log ends before the position: the topic was created anew or lost its end";
-
 /// A position as a claim finds it.
 struct Current {
     id: i64,
@@ -65,10 +60,10 @@ pub(super) async fn claim(store: &PostgresStore, claim: &ClaimRequest) -> Result
     let group_id = store.groups.id(&store.pool, &claim.group).await?;
     let mut tx = store.begin_tx().await?;
     let mut current = lock_current(&mut tx, group_id, claim).await?;
-    let other_topic = !claim.topic_id.is_empty() && !current.topic_id.is_empty() && claim.topic_id != current.topic_id;
-    if other_topic || claim.log_end.0 < current.next {
-        let why = if other_topic { CREATED_ANEW } else { LOG_TOO_SHORT };
-        current = renew_incarnation(&mut tx, group_id, claim, &current, why).await?;
+    let stored = ClaimRequest { topic_id: clean(&claim.topic_id).into_owned(), ..claim.clone() };
+    refuse_outdated(&mut tx, group_id, &current, &stored).await?;
+    if let Some(renewal) = Renewal::of(&current.topic_id, Offset(current.next), &stored) {
+        current = renew_incarnation(&mut tx, group_id, claim, &current, &renewal).await?;
     }
     let row = sqlx::query(
         "UPDATE position SET epoch = epoch + 1, writer_id = $2,
@@ -101,6 +96,32 @@ pub(super) async fn claim(store: &PostgresStore, claim: &ClaimRequest) -> Result
         settled: settled.iter().map(|row| row.offset("record_offset")).collect::<Result<_, _>>()?,
         open: open.iter().map(open_row).collect::<Result<_, _>>()?,
     })
+}
+
+/// Refuses the id of an earlier topic of the name.
+async fn refuse_outdated(
+    tx: &mut PgConnection,
+    group_id: i32,
+    current: &Current,
+    claim: &ClaimRequest,
+) -> Result<(), StoreError> {
+    if claim.topic_id.is_empty() || claim.topic_id == current.topic_id {
+        return Ok(());
+    }
+    let known: bool = sqlx::query(
+        "SELECT EXISTS (SELECT FROM position
+                        WHERE group_id = $1 AND topic = $2 AND partition = $3 AND listener = $4 AND topic_id = $5)",
+    )
+    .bind(group_id)
+    .bind(clean(&claim.topic))
+    .bind(claim.partition)
+    .bind(clean(claim.listener.as_deref().unwrap_or_default()))
+    .bind(&claim.topic_id)
+    .fetch_one(tx)
+    .await
+    .map_err(at_statement)?
+    .take(0)?;
+    if known { Err(outdated(claim)) } else { Ok(()) }
 }
 
 /// What [`open_row`] reads.
@@ -136,7 +157,21 @@ async fn lock_current(tx: &mut PgConnection, group_id: i32, claim: &ClaimRequest
                 epoch: row.take("epoch")?,
             });
         }
-        insert_position(tx, group_id, claim, 0, 0).await?;
+        // One that is not current any more was ended with its partition, which
+        // is there again.
+        let last = sqlx::query(
+            "SELECT max(incarnation) AS incarnation, coalesce(max(epoch), 0) AS epoch FROM position
+             WHERE group_id = $1 AND topic = $2 AND partition = $3 AND listener = $4",
+        )
+        .bind(group_id)
+        .bind(clean(&claim.topic))
+        .bind(claim.partition)
+        .bind(clean(claim.listener.as_deref().unwrap_or_default()))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+        let incarnation = last.take::<Option<i32>>("incarnation")?.map_or(0, |last| last + 1);
+        insert_position(tx, group_id, claim, (incarnation, last.take("epoch")?), claim.fallback).await?;
     }
     Err(StoreError::Unavailable(format!("the position of {}/{} moves too fast", claim.topic, claim.partition)))
 }
@@ -145,8 +180,8 @@ async fn insert_position(
     tx: &mut PgConnection,
     group_id: i32,
     claim: &ClaimRequest,
-    incarnation: i32,
-    epoch: i64,
+    (incarnation, epoch): (i32, i64),
+    next: Offset,
 ) -> Result<PgQueryResult, StoreError> {
     sqlx::query(
         "INSERT INTO position (group_id, topic, incarnation, partition, topic_id, next, epoch, current, listener, heard_from)
@@ -157,16 +192,17 @@ async fn insert_position(
     .bind(incarnation)
     .bind(claim.partition)
     .bind(clean(&claim.topic_id))
-    .bind(claim.fallback.0)
+    .bind(next.0)
     .bind(epoch)
     .bind(clean(claim.listener.as_deref().unwrap_or_default()))
-    .bind(claim.listener.as_ref().map(|_| claim.fallback.0))
+    .bind(claim.listener.as_ref().map(|_| next.0))
     .execute(tx)
     .await
     .map_err(at_statement)
 }
 
-/// Closes the incarnation that `old` stands for and begins the next one.
+/// Closes the incarnation that `old` stands for and begins the next one, in
+/// which what is in the log still goes on.
 ///
 /// The old row's epoch moves on too, so that a former owner which still works
 /// on records of the topic that is gone cannot write them.
@@ -175,28 +211,59 @@ async fn renew_incarnation(
     group_id: i32,
     claim: &ClaimRequest,
     old: &Current,
-    why: &str,
+    renewal: &Renewal,
 ) -> Result<Current, StoreError> {
     sqlx::query("UPDATE position SET current = false, epoch = epoch + 1 WHERE id = $1 AND current")
         .bind(old.id)
         .execute(&mut *tx)
         .await
         .map_err(at_statement)?;
-    let lowest_open = close_open(tx, group_id, old.id, Some(claim.writer), CREATED_ANEW).await?;
-    let highest: Option<i64> = sqlx::query("SELECT max(record_offset) FROM delivery WHERE position_id = $1")
-        .bind(old.id)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(at_statement)?
-        .take(0)?;
-    // Where the old log ended is not known any more; the range reaches as far
-    // as this group got.
-    let from = lowest_open.unwrap_or(old.next).min(old.next);
-    let to = highest.map_or(old.next, |highest| (highest + 1).max(old.next));
-    insert_lost(tx, old.id, from, to, why).await?;
     // The epoch counts on, so that what is older in one row is older in both.
-    insert_position(tx, group_id, claim, old.incarnation + 1, old.epoch).await?;
-    lock_current(tx, group_id, claim).await
+    insert_position(tx, group_id, claim, (old.incarnation + 1, old.epoch), renewal.begins).await?;
+    let new = lock_current(tx, group_id, claim).await?;
+    if let Some(end) = renewal.survive_below {
+        move_open(tx, old.id, new.id, end).await?;
+    }
+    end_position(tx, group_id, old.id, Offset(old.next), Some(claim.writer), renewal).await?;
+    Ok(new)
+}
+
+/// Open deliveries below `end` go on under another position; final ones stay
+/// where they are, and so do their attempts.
+async fn move_open(tx: &mut PgConnection, old: i64, new: i64, end: Offset) -> Result<(), StoreError> {
+    const STATEMENTS: [&str; 2] = [
+        "UPDATE attempt a SET position_id = $2 WHERE position_id = $1 AND record_offset < $3
+             AND EXISTS (SELECT FROM open_delivery o WHERE o.position_id = $1 AND o.record_offset = a.record_offset)",
+        "UPDATE open_delivery SET position_id = $2 WHERE position_id = $1 AND record_offset < $3",
+    ];
+    for statement in STATEMENTS {
+        sqlx::query(statement).bind(old).bind(new).bind(end.0).execute(&mut *tx).await.map_err(at_statement)?;
+    }
+    Ok(())
+}
+
+/// Closes what lies open in a position that ended, and records what is lost.
+/// The caller has locked the position.
+pub(super) async fn end_position(
+    tx: &mut PgConnection,
+    group_id: i32,
+    position: i64,
+    next: Offset,
+    writer: Option<WriterId>,
+    renewal: &Renewal,
+) -> Result<(), StoreError> {
+    let last: Option<i64> = sqlx::query(
+        "SELECT greatest((SELECT max(record_offset) FROM delivery WHERE position_id = $1),
+             (SELECT max(record_offset) FROM open_delivery WHERE position_id = $1))",
+    )
+    .bind(position)
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(at_statement)?
+    .take(0)?;
+    let first_open = close_open(tx, group_id, position, writer, renewal.reason).await?;
+    let (from, to) = renewal.lost(next, first_open.map(Offset), last.map(Offset));
+    insert_lost(tx, position, from.0, to.0, &renewal.why).await
 }
 
 /// Makes the open rows of a position final, for that reason; answers the

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use courier_core::message::Timestamp;
+use courier_core::message::{Kind, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::asking::{asking_time, reopen_many, wake_many};
@@ -23,11 +23,12 @@ use crate::store::{DeliveryKey, StoreError};
 /// Items whose turn it is, with what there is of their deliveries.
 pub(super) async fn due(store: &PostgresStore, id: RedriveId, limit: u32) -> Result<Vec<DueItem>, StoreError> {
     let rows = sqlx::query(
-        "SELECT i.seq, i.position_id, i.record_offset, p.topic, p.partition,
+        "SELECT i.seq, i.position_id, i.record_offset, g.name, p.topic, p.partition, p.listener <> '' AS heard,
              o.position_id IS NOT NULL OR d.position_id IS NOT NULL AS has_row,
              o.record IS NOT NULL OR d.record IS NOT NULL AS has_record
          FROM (SELECT * FROM redrive_item WHERE redrive_id = $1 AND state = 1 AND state < 3 ORDER BY seq LIMIT $2) i
          JOIN position p ON p.id = i.position_id
+         JOIN consumer_group g ON g.id = p.group_id
          LEFT JOIN open_delivery o ON o.position_id = i.position_id AND o.record_offset = i.record_offset
          LEFT JOIN delivery d ON d.position_id = i.position_id AND d.record_offset = i.record_offset
          ORDER BY i.seq",
@@ -42,8 +43,10 @@ pub(super) async fn due(store: &PostgresStore, id: RedriveId, limit: u32) -> Res
             Ok(DueItem {
                 seq: row.take("seq")?,
                 key: key_of(row)?,
+                group: row.take("name")?,
                 topic: row.take("topic")?,
                 partition: row.take("partition")?,
+                kind: if row.take("heard")? { Kind::Broadcast } else { Kind::Event },
                 has_row: row.take("has_row")?,
                 has_record: row.take("has_record")?,
             })

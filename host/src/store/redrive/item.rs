@@ -5,7 +5,7 @@
 //! come, [`result`] from what its delivery came to.
 
 use bytes::Bytes;
-use courier_core::message::Timestamp;
+use courier_core::message::{Kind, Timestamp};
 use courier_core::status::State;
 
 use crate::store::{DeliveryKey, StoreError};
@@ -92,10 +92,14 @@ pub struct DueItem {
     pub seq: i64,
     /// The delivery.
     pub key: DeliveryKey,
+    /// The group.
+    pub group: String,
     /// The topic.
     pub topic: String,
     /// The partition.
     pub partition: i32,
+    /// Which of the topic's messages: broadcasts lie in a companion of it.
+    pub kind: Kind,
     /// Whether the store has a row for it, open or final.
     pub has_row: bool,
     /// Whether the store has its record.

@@ -61,8 +61,11 @@ pub struct ClaimRequest {
     /// Where to start when there is no position yet.
     pub fallback: Offset,
     /// Last offset + 1 of the log as Kafka says now: a position past it
-    /// begins a new incarnation at `fallback`.
+    /// begins a new incarnation (see [`Renewal`](crate::store::Renewal)).
     pub log_end: Offset,
+    /// What the same host received from here on came after Kafka had last told
+    /// the id under which it was received; none where nothing did.
+    pub unconfirmed: Option<Offset>,
 }
 
 /// What the new owner of a partition must know.

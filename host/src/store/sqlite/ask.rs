@@ -186,12 +186,13 @@ async fn refuse_old_incarnation(tx: &mut SqliteConnection, delivery: &DeliveryKe
     Err(StoreError::Conflict(format!("the topic of offset {} was created anew since", delivery.offset)))
 }
 
-/// Whether a position is of the topic that has its name now.
+/// Whether a position is of the topic that has its name now, and in a partition
+/// that this topic has.
 pub(super) async fn is_current(tx: &mut SqliteConnection, position: i64) -> Result<bool, StoreError> {
     let newer: i64 = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM position p JOIN position n ON n.group_id = p.group_id AND n.topic = p.topic
                         AND n.partition = p.partition AND n.listener = p.listener
-                        AND n.incarnation > p.incarnation WHERE p.id = ?)",
+                        AND (n.incarnation > p.incarnation OR (n.id = p.id AND p.gone)) WHERE p.id = ?)",
     )
     .bind(position)
     .fetch_one(tx)

@@ -245,8 +245,9 @@ async fn take_place(
     now: Timestamp,
 ) -> Result<Option<(i32, Offset, Offset)>, StoreError> {
     let old = sqlx::query(
-        "SELECT id, next FROM position WHERE group_id = ? AND topic = ? AND partition = ? AND listener = ?
-         ORDER BY incarnation DESC LIMIT 1",
+        "SELECT id, next FROM (
+             SELECT id, next, gone FROM position WHERE group_id = ? AND topic = ? AND partition = ? AND listener = ?
+             ORDER BY incarnation DESC LIMIT 1) WHERE NOT gone",
     )
     .bind(group)
     .bind(clean(&wish.topic))
@@ -260,7 +261,9 @@ async fn take_place(
         let start = if anew { extent.high } else { extent.low };
         sqlx::query(
             "INSERT INTO position (group_id, topic, partition, incarnation, listener, topic_id, next, heard_from, epoch)
-             VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?6, 0)",
+             VALUES (?1, ?2, ?3, (SELECT coalesce(max(incarnation) + 1, 0) FROM position
+                                  WHERE group_id = ?1 AND topic = ?2 AND partition = ?3 AND listener = ?4),
+                     ?4, ?5, ?6, ?6, 0)",
         )
         .bind(group)
         .bind(clean(&wish.topic))

@@ -9,12 +9,8 @@ use super::fault::{commit_fault, fault};
 use super::open::{open_row, select_open};
 use super::positions::{group_number, record_lost};
 use super::values::{Columns, clean, expect_rows, now};
-use crate::store::{ClaimRequest, Claimed, PositionId, StoreError};
-
-/// The reason of deliveries whose topic was deleted under them.
-const CREATED_ANEW: &str = "the topic was created anew";
-/// Why a lost range was recorded when the log is shorter than the position.
-const LOG_TOO_SHORT: &str = "the log ends before the position: the topic was created anew or lost its end";
+use crate::store::incarnations::outdated;
+use crate::store::{ClaimRequest, Claimed, PositionId, Renewal, StoreError};
 
 /// A position as it was before the claim.
 struct Found {
@@ -23,6 +19,8 @@ struct Found {
     next: Offset,
     epoch: i64,
     topic_id: String,
+    /// A topic without this partition came after the one that it belongs to.
+    gone: bool,
 }
 
 impl SqliteStore {
@@ -31,21 +29,25 @@ impl SqliteStore {
         let group = group_number(&mut tx, &claim.group).await?;
         let found = find(&mut tx, group, claim).await?;
         let (position, incarnation, epoch, next) = match found {
-            None => (insert(&mut tx, group, claim, 0, 1).await?, 0, 1, claim.fallback),
-            Some(old) => match anew(&old, claim) {
-                Some(why) => {
-                    end_incarnation(&mut tx, group, &old, why).await?;
+            None => (insert(&mut tx, group, claim, (0, 1), claim.fallback).await?, 0, 1, claim.fallback),
+            Some(old) => {
+                refuse_outdated(&mut tx, group, &old, claim).await?;
+                let renewal = Renewal::of(&old.topic_id, old.next, &cleaned(claim)).filter(|_| !old.gone);
+                if old.gone || renewal.is_some() {
                     // The epoch counts on, so that whoever still writes under
                     // the old row's is older here as well as there.
                     let (incarnation, epoch) = (old.incarnation + 1, old.epoch + 1);
-                    let id = insert(&mut tx, group, claim, incarnation, epoch).await?;
-                    (id, incarnation, epoch, claim.fallback)
-                }
-                None => {
+                    let next = renewal.as_ref().map_or(claim.fallback, |renewal| renewal.begins);
+                    let id = insert(&mut tx, group, claim, (incarnation, epoch), next).await?;
+                    if let Some(renewal) = renewal {
+                        end_incarnation(&mut tx, group, &old, id, &renewal).await?;
+                    }
+                    (id, incarnation, epoch, next)
+                } else {
                     own(&mut tx, &old, claim).await?;
                     (old.id, old.incarnation, old.epoch + 1, old.next)
                 }
-            },
+            }
         };
         let settled: Vec<i64> =
             sqlx::query_scalar("SELECT offset FROM delivery WHERE position = ? AND offset >= ? ORDER BY offset")
@@ -69,7 +71,7 @@ impl SqliteStore {
 /// The row of the present incarnation, if there is one.
 async fn find(tx: &mut SqliteConnection, group: i64, claim: &ClaimRequest) -> Result<Option<Found>, StoreError> {
     let row = sqlx::query(
-        "SELECT id, incarnation, next, epoch, topic_id FROM position
+        "SELECT id, incarnation, next, epoch, topic_id, gone FROM position
          WHERE group_id = ? AND topic = ? AND partition = ? AND listener = ? ORDER BY incarnation DESC LIMIT 1",
     )
     .bind(group)
@@ -87,26 +89,49 @@ async fn find(tx: &mut SqliteConnection, group: i64, claim: &ClaimRequest) -> Re
             next: columns.offset()?,
             epoch: columns.take()?,
             topic_id: columns.take()?,
+            gone: columns.flag()?,
         })
     })
     .transpose()
 }
 
-/// Why the log is not the one that the position belongs to, if it is not.
-fn anew(old: &Found, claim: &ClaimRequest) -> Option<&'static str> {
-    let both_known = !old.topic_id.is_empty() && !claim.topic_id.is_empty();
-    if both_known && old.topic_id != clean(&claim.topic_id) {
-        return Some(CREATED_ANEW);
+/// Refuses the id of an earlier topic of the name.
+async fn refuse_outdated(
+    tx: &mut SqliteConnection,
+    group: i64,
+    old: &Found,
+    claim: &ClaimRequest,
+) -> Result<(), StoreError> {
+    let id = clean(&claim.topic_id);
+    if id.is_empty() || id == old.topic_id {
+        return Ok(());
     }
-    (claim.log_end < old.next).then_some(LOG_TOO_SHORT)
+    let known: i64 = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM position
+                        WHERE group_id = ? AND topic = ? AND partition = ? AND listener = ? AND topic_id = ?)",
+    )
+    .bind(group)
+    .bind(clean(&claim.topic))
+    .bind(claim.partition)
+    .bind(clean(claim.listener.as_deref().unwrap_or_default()))
+    .bind(id)
+    .fetch_one(tx)
+    .await
+    .map_err(fault)?;
+    if known == 0 { Ok(()) } else { Err(outdated(claim)) }
+}
+
+/// The claim with its topic's id as it would be stored.
+fn cleaned(claim: &ClaimRequest) -> ClaimRequest {
+    ClaimRequest { topic_id: clean(&claim.topic_id).into_owned(), ..claim.clone() }
 }
 
 async fn insert(
     tx: &mut SqliteConnection,
     group: i64,
     claim: &ClaimRequest,
-    incarnation: i32,
-    epoch: i64,
+    (incarnation, epoch): (i32, i64),
+    next: Offset,
 ) -> Result<PositionId, StoreError> {
     sqlx::query_scalar(
         "INSERT INTO position (group_id, topic, partition, incarnation, listener, topic_id, next, heard_from, epoch, writer_id)
@@ -118,8 +143,8 @@ async fn insert(
     .bind(incarnation)
     .bind(clean(claim.listener.as_deref().unwrap_or_default()))
     .bind(clean(&claim.topic_id))
-    .bind(claim.fallback.0)
-    .bind(claim.listener.as_ref().map(|_| claim.fallback.0))
+    .bind(next.0)
+    .bind(claim.listener.as_ref().map(|_| next.0))
     .bind(epoch)
     .bind(claim.writer.0)
     .fetch_one(tx)
@@ -143,36 +168,75 @@ async fn own(tx: &mut SqliteConnection, old: &Found, claim: &ClaimRequest) -> Re
     expect_rows("claiming a position", 1, owned.rows_affected())
 }
 
-/// Ends the incarnation that `old` belongs to: its owner is fenced, what lay
-/// open in it can never run again and becomes a final failure, and the range
-/// is recorded as lost.
-async fn end_incarnation(tx: &mut SqliteConnection, group: i64, old: &Found, why: &str) -> Result<(), StoreError> {
-    let now = now();
+/// Ends the incarnation that `old` belongs to, in favour of `new`: its owner is
+/// fenced, what is in the log still goes on in the new one, what else lay open
+/// can never run again and becomes a final failure, and the range is recorded
+/// as lost.
+async fn end_incarnation(
+    tx: &mut SqliteConnection,
+    group: i64,
+    old: &Found,
+    new: PositionId,
+    renewal: &Renewal,
+) -> Result<(), StoreError> {
+    if let Some(end) = renewal.survive_below {
+        move_open(tx, old.id, new, end).await?;
+    }
+    fence(tx, old.id, old.epoch).await?;
+    end_position(tx, group, old.id, old.next, renewal).await
+}
+
+/// Counts the epoch of a position up.
+pub(super) async fn fence(tx: &mut SqliteConnection, position: PositionId, epoch: i64) -> Result<(), StoreError> {
     let fenced = sqlx::query("UPDATE position SET epoch = epoch + 1 WHERE id = ? AND epoch = ?")
-        .bind(old.id.0)
-        .bind(old.epoch)
-        .execute(&mut *tx)
+        .bind(position.0)
+        .bind(epoch)
+        .execute(tx)
         .await
         .map_err(fault)?;
-    expect_rows("ending an incarnation", 1, fenced.rows_affected())?;
+    expect_rows("ending an incarnation", 1, fenced.rows_affected())
+}
+
+/// Closes what lies open in a position that ended, and records what is lost.
+pub(super) async fn end_position(
+    tx: &mut SqliteConnection,
+    group: i64,
+    position: PositionId,
+    next: Offset,
+    renewal: &Renewal,
+) -> Result<(), StoreError> {
+    let now = now();
     let row = sqlx::query(
         "SELECT (SELECT min(offset) FROM open_delivery WHERE position = ?1),
                 (SELECT max(offset) FROM open_delivery WHERE position = ?1),
                 (SELECT max(offset) FROM delivery WHERE position = ?1)",
     )
-    .bind(old.id.0)
+    .bind(position.0)
     .fetch_one(&mut *tx)
     .await
     .map_err(fault)?;
     let mut columns = Columns::of(&row);
     let (first_open, last_open): (Option<i64>, Option<i64>) = (columns.take()?, columns.take()?);
     let last_settled: Option<i64> = columns.take()?;
-    // Where the old log ended is not known any more; the range reaches as far
-    // as this group got.
-    let from = first_open.unwrap_or(old.next.0).min(old.next.0);
-    let to = last_open.max(last_settled).map_or(old.next.0, |last| (last + 1).max(old.next.0));
-    record_lost(tx, old.id, Offset(from), Offset(to), why, now).await?;
-    close_open(tx, group, old.id, CREATED_ANEW, now.0).await
+    let (from, to) = renewal.lost(next, first_open.map(Offset), last_open.max(last_settled).map(Offset));
+    record_lost(tx, position, from, to, &renewal.why, now).await?;
+    close_open(tx, group, position, renewal.reason, now.0).await
+}
+
+/// Open deliveries below `end` go on under another position.
+async fn move_open(tx: &mut SqliteConnection, old: PositionId, new: PositionId, end: Offset) -> Result<(), StoreError> {
+    // Rows of final deliveries stay where they are, and so do their attempts.
+    const STATEMENTS: [&str; 3] = [
+        "UPDATE attempt SET position = ?2 WHERE position = ?1 AND offset < ?3
+             AND EXISTS (SELECT 1 FROM open_delivery o WHERE o.position = ?1 AND o.offset = attempt.offset)",
+        "UPDATE kept_record SET position = ?2 WHERE position = ?1 AND offset < ?3
+             AND EXISTS (SELECT 1 FROM open_delivery o WHERE o.position = ?1 AND o.offset = kept_record.offset)",
+        "UPDATE open_delivery SET position = ?2 WHERE position = ?1 AND offset < ?3",
+    ];
+    for statement in STATEMENTS {
+        sqlx::query(statement).bind(old.0).bind(new.0).bind(end.0).execute(&mut *tx).await.map_err(fault)?;
+    }
+    Ok(())
 }
 
 /// Makes what lies open in a position finally HANDLE_FAIL, for that reason.

@@ -28,6 +28,7 @@ mod deliveries;
 mod fault;
 mod groups;
 mod half;
+mod incarnations;
 mod messages;
 mod minutes;
 mod nodes;

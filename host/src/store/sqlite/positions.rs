@@ -109,7 +109,7 @@ impl SqliteStore {
              FROM position p
              JOIN consumer_group g ON g.id = p.group_id
              LEFT JOIN writer w ON w.id = p.writer_id
-             WHERE NOT EXISTS (SELECT 1 FROM position n WHERE n.group_id = p.group_id AND n.topic = p.topic
+             WHERE NOT p.gone AND NOT EXISTS (SELECT 1 FROM position n WHERE n.group_id = p.group_id AND n.topic = p.topic
                                AND n.partition = p.partition AND n.listener = p.listener
                                AND n.incarnation > p.incarnation)
                AND (p.listener = '' OR EXISTS (SELECT 1 FROM listener l WHERE l.group_id = p.group_id

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use courier_core::message::Timestamp;
+use courier_core::message::{Kind, Timestamp};
 use courier_core::status::State;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Arguments, SqliteConnection};
@@ -21,11 +21,11 @@ use crate::store::{DeliveryKey, PositionId, StoreError};
 /// Items whose turn it is, with what there is of their deliveries.
 pub(super) async fn due(store: &SqliteStore, id: RedriveId, limit: u32) -> Result<Vec<DueItem>, StoreError> {
     let rows = sqlx::query(
-        "SELECT i.seq, i.position, i.offset, p.topic, p.partition,
+        "SELECT i.seq, i.position, i.offset, g.name, p.topic, p.partition, p.listener <> '',
              EXISTS (SELECT 1 FROM open_delivery o WHERE o.position = i.position AND o.offset = i.offset)
              OR EXISTS (SELECT 1 FROM delivery d WHERE d.position = i.position AND d.offset = i.offset),
              EXISTS (SELECT 1 FROM kept_record k WHERE k.position = i.position AND k.offset = i.offset)
-         FROM redrive_item i JOIN position p ON p.id = i.position
+         FROM redrive_item i JOIN position p ON p.id = i.position JOIN consumer_group g ON g.id = p.group_id
          WHERE i.redrive = ? AND i.state = 1 AND i.state < 3 ORDER BY i.seq LIMIT ?",
     )
     .bind(id.0)
@@ -39,8 +39,10 @@ pub(super) async fn due(store: &SqliteStore, id: RedriveId, limit: u32) -> Resul
             Ok(DueItem {
                 seq: columns.take()?,
                 key: DeliveryKey { position: PositionId(columns.take()?), offset: columns.offset()? },
+                group: columns.take()?,
                 topic: columns.take()?,
                 partition: columns.number()?,
+                kind: if columns.flag()? { Kind::Broadcast } else { Kind::Event },
                 has_row: columns.flag()?,
                 has_record: columns.flag()?,
             })
@@ -240,7 +242,7 @@ async fn is_ours(
 async fn classify(tx: &mut SqliteConnection, id: RedriveId, seqs: &[i64]) -> Result<Vec<SqliteRow>, StoreError> {
     sqlx::query(
         "SELECT i.seq, i.position, i.offset, i.number, i.was_final, d.state, d.number, o.number,
-             NOT EXISTS (SELECT 1 FROM position n WHERE n.group_id = p.group_id AND n.topic = p.topic
+             NOT p.gone AND NOT EXISTS (SELECT 1 FROM position n WHERE n.group_id = p.group_id AND n.topic = p.topic
                          AND n.partition = p.partition AND n.listener = p.listener
                          AND n.incarnation > p.incarnation)
                  AND NOT EXISTS (SELECT 1 FROM listener l WHERE l.group_id = p.group_id AND l.topic = p.topic

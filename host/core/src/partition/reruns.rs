@@ -1,0 +1,116 @@
+//! What runs because it has an open row: requests of people and what a claim
+//! tells of, also where it waits for an older partition.
+
+use super::{Action, Machine, Open, Phase};
+use crate::lanes::{Head, Item, LaneKey};
+use crate::message::{Offset, Timestamp};
+
+impl<D> Machine<D> {
+    pub(super) fn vanished(&mut self, offset: Offset, now: Timestamp, actions: &mut Vec<Action<D>>) {
+        let Some(id) = self.running.remove(&offset) else { return };
+        if self.lanes.get(id).queue.front().is_some_and(|item| item.asked) {
+            // Asked for once more since: the row may be there again.
+            self.lanes.set_head(id, Head::Waiting(now));
+            return self.due(now, actions);
+        }
+        if let Some(item) = self.lanes.get(id).queue.pop_front() {
+            self.parked = self.parked.saturating_sub(1);
+            self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
+        }
+        if self.lanes.get(id).queue.is_empty() {
+            self.lanes.close(id);
+        } else {
+            self.advance_lane(id, now, actions);
+        }
+    }
+
+    /// Whether an outcome of this delivery is decided and not yet written.
+    pub(super) fn is_decided(&self, offset: Offset) -> bool {
+        let under_way = self.in_flight.iter().flat_map(|batch| &batch.writes);
+        under_way.chain(self.pending.writes()).any(|write| write.offset == offset)
+    }
+
+    pub(super) fn asked(&mut self, open: Open, now: Timestamp, actions: &mut Vec<Action<D>>) {
+        if self.phase != Phase::Consuming {
+            return;
+        }
+        let running = self.running.get(&open.offset).copied();
+        let id = running.or_else(|| self.lanes.find(&open.lane));
+        let place = id.and_then(|id| self.lanes.get(id).queue.iter().position(|item| item.offset == open.offset));
+        match id.zip(place) {
+            Some((id, place)) => {
+                let lane = self.lanes.get(id);
+                let item = &mut lane.queue[place];
+                (item.held, item.due) = (false, Some(now));
+                // The row may be older than what is decided here, or newer than
+                // what an earlier request said of it.
+                if open.number >= item.number {
+                    (item.number, item.counted) = (open.number, open.counted);
+                }
+                // A follower has its turn when those before it had theirs.
+                if place == 0 && lane.head == Head::Running {
+                    item.asked = true;
+                } else if place == 0 && lane.head != Head::Blocked {
+                    self.lanes.set_head(id, Head::Waiting(now));
+                }
+            }
+            // Only once its outcome is durable can the store say whether the
+            // request came before or after it.
+            None if self.is_decided(open.offset) => self.overtaken.push(open),
+            // A row for a record that did not come yet and that the claim did
+            // not tell of was made by a newer owner, and is its to run.
+            None if self.wants(open.offset) => {}
+            None => self.add_row(Open { due: Some(now), held: false, ..open }),
+        }
+        self.due(now, actions);
+    }
+
+    /// An open row that this machine did not know.
+    pub(super) fn add_row(&mut self, open: Open) {
+        self.parked += 1;
+        self.parked_bytes += open.bytes;
+        let item = Item {
+            offset: open.offset,
+            number: open.number,
+            counted: open.counted,
+            bytes: open.bytes,
+            has_row: true,
+            pending: None,
+            due: open.due,
+            state: open.state,
+            held: open.held,
+            asked: false,
+        };
+        if let Some(id) = self.lanes.find(&open.lane) {
+            // Behind the rows, before what has no row: what is settled already
+            // keeps no order, but a row must not be parked a second time.
+            let queue = &mut self.lanes.get(id).queue;
+            let place = queue.iter().rposition(|item| item.has_row).map_or(queue.len().min(1), |at| at + 1);
+            queue.insert(place, item);
+        } else {
+            let head = if self.blocked.contains(&open.lane) { Head::Blocked } else { waiting(&item) };
+            self.lanes.open(open.lane, head, item);
+        }
+    }
+
+    /// What waited for deliveries of its key in an older partition has its turn.
+    pub(super) fn unblocked(&mut self, lane: &LaneKey, now: Timestamp, actions: &mut Vec<Action<D>>) {
+        if !self.blocked.remove(lane) {
+            return;
+        }
+        if let Some(id) = self.lanes.find(lane)
+            && self.lanes.get(id).head == Head::Blocked
+            && let Some(item) = self.lanes.get(id).queue.front()
+        {
+            let head = waiting(item);
+            self.lanes.set_head(id, head);
+        }
+        self.due(now, actions);
+    }
+}
+
+/// What the head of a lane does that comes from its row: one without a time of
+/// its own is due at once.
+fn waiting(item: &Item) -> Head {
+    if item.held { Head::Held } else { Head::Waiting(item.due.unwrap_or(Timestamp(0))) }
+}

@@ -1,0 +1,253 @@
+//! Topics that change under their groups: one that was created anew, a log that
+//! lost its end, partitions that are gone, and partitions that were added.
+//!
+//! What a claim finds is judged here, so that both dialects judge alike; the
+//! verbs are theirs.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use courier_core::message::Offset;
+
+use super::{ClaimRequest, StoreError};
+
+/// The reason of deliveries whose topic was deleted under them.
+pub const CREATED_ANEW: &str = "the topic was created anew";
+/// The reason of deliveries whose partition the new topic does not have.
+pub const PARTITION_GONE: &str = "the topic was created anew without this partition";
+/// The reason of deliveries whose records the log lost.
+pub const LOG_LOST_ITS_END: &str = "the log lost its end, and this record with it";
+/// Why a lost range was recorded when the log is shorter than the position and
+/// no id tells why.
+const LOG_TOO_SHORT: &str = "the log ends before the position: the topic was created anew or lost its end";
+
+/// The answer to a claim under the id of a topic that is no more: a broker that
+/// is behind told it. Ids never come back, so asking again helps.
+pub(super) fn outdated(claim: &ClaimRequest) -> StoreError {
+    StoreError::Unavailable(format!(
+        "kafka told the id {} for topic {}, which was that of an earlier topic of the name",
+        claim.topic_id, claim.topic
+    ))
+}
+
+/// How the next incarnation of a partition begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// Where it begins.
+    pub begins: Offset,
+    /// Open deliveries below this offset are in the log still, and go on.
+    pub survive_below: Option<Offset>,
+    /// The reason of those that end.
+    pub reason: &'static str,
+    /// Why a range is recorded as lost.
+    pub why: String,
+    /// Received from here on while nobody knew whether the topic was the same.
+    unconfirmed: Option<Offset>,
+}
+
+impl Renewal {
+    /// Whether the log that a claim speaks of is not the one that a position
+    /// at `next` in the topic `stored_id` belongs to.
+    #[must_use]
+    pub fn of(stored_id: &str, next: Offset, claim: &ClaimRequest) -> Option<Self> {
+        let both_known = !stored_id.is_empty() && !claim.topic_id.is_empty();
+        let ends = |reason, why: &str| Self {
+            begins: claim.fallback,
+            survive_below: None,
+            reason,
+            why: why.to_owned(),
+            unconfirmed: claim.unconfirmed.filter(|from| *from < next),
+        };
+        if both_known && stored_id != claim.topic_id {
+            let mut renewal = ends(CREATED_ANEW, CREATED_ANEW);
+            if let Some(from) = renewal.unconfirmed {
+                renewal.why = format!(
+                    "{CREATED_ANEW}; offsets {from} to {next} were handled before kafka told so: they may be of the new \
+                     topic, and run once more there"
+                );
+            }
+            return Some(renewal);
+        }
+        if claim.log_end >= next {
+            return None;
+        }
+        if !both_known {
+            return Some(ends(CREATED_ANEW, LOG_TOO_SHORT));
+        }
+        // What is left of the log was handled before. New records take the
+        // offsets of those that are lost, hence the new incarnation.
+        Some(Self {
+            begins: claim.log_end,
+            survive_below: Some(claim.log_end),
+            reason: LOG_LOST_ITS_END,
+            why: "the log lost its end".to_owned(),
+            unconfirmed: None,
+        })
+    }
+
+    /// What is said of a position whose partition is no more.
+    #[must_use]
+    pub fn without_a_place(reason: &'static str) -> Self {
+        Self { begins: Offset(0), survive_below: None, reason, why: reason.to_owned(), unconfirmed: None }
+    }
+
+    /// The range that is lost: `first_open` is the lowest open delivery that
+    /// ends, `last` the highest one that was ever received. Where an old log
+    /// ended is not known any more; the range reaches as far as the group got.
+    #[must_use]
+    pub fn lost(&self, next: Offset, first_open: Option<Offset>, last: Option<Offset>) -> (Offset, Offset) {
+        let to = last.map_or(next, |last| last.next().max(next));
+        let from = match self.survive_below {
+            Some(end) => end,
+            None => first_open.into_iter().chain(self.unconfirmed).fold(next, Offset::min),
+        };
+        (from, to)
+    }
+}
+
+/// How a partition stands to those that were there before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// The group has no position in the topic yet: it begins with all
+    /// partitions that are there.
+    New,
+    /// It was there from the start, or the older ones are passed. Deliveries of
+    /// these keys are open there still: what comes with one of them waits.
+    Passed(Vec<Bytes>),
+    /// It was added, and nobody saw yet where these older partitions end.
+    Unseen(Vec<i32>),
+    /// It was added, and these are not passed yet.
+    Behind(Vec<OlderPartition>),
+}
+
+impl Growth {
+    /// How a partition stands of which no growth is kept. `known` are the
+    /// partitions in which the group has a position, with whether that is of the
+    /// topic as it is now.
+    #[must_use]
+    pub fn unseen(partition: i32, known: impl IntoIterator<Item = (i32, bool)>) -> Self {
+        let known: Vec<(i32, bool)> = known.into_iter().collect();
+        if known.is_empty() {
+            return Self::New;
+        }
+        // A topic that was created anew did not grow.
+        let is_added = known.iter().all(|(one, same)| *one != partition && *same);
+        let older: Vec<i32> = known.into_iter().map(|(one, _)| one).filter(|one| *one < partition).collect();
+        if is_added && !older.is_empty() { Self::Unseen(older) } else { Self::Passed(Vec::new()) }
+    }
+}
+
+/// A partition that is to be passed before those that were added to its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OlderPartition {
+    /// Which.
+    pub partition: i32,
+    /// Where the group stands in it.
+    pub next: Offset,
+    /// Where it ended when partitions were added.
+    pub log_end: Offset,
+}
+
+/// A topic of a group, as it is now.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicOfGroup<'a> {
+    /// The group.
+    pub group: &'a str,
+    /// The topic that senders publish on.
+    pub topic: &'a str,
+    /// Kafka's id of it.
+    pub topic_id: &'a str,
+}
+
+/// The verbs of topics that change.
+#[async_trait]
+pub trait Incarnations {
+    /// Ends the positions in partitions that the topic does not have any more,
+    /// those of `listener` or of events: what lay open there is finally
+    /// HANDLE_FAIL with [`PARTITION_GONE`], and a lost range is recorded. Only
+    /// positions of another id are ended, since Kafka takes no partition away
+    /// from a topic; and none under an id that an earlier topic of the name had,
+    /// which a broker that is behind may tell. Answers the partitions.
+    async fn end_vanished(
+        &self,
+        topic: &TopicOfGroup<'_>,
+        listener: Option<&str>,
+        partitions: i32,
+    ) -> Result<Vec<i32>, StoreError>;
+
+    /// How a partition stands to those that were there before it.
+    async fn growth(&self, topic: &TopicOfGroup<'_>, partition: i32) -> Result<Growth, StoreError>;
+
+    /// Keeps where the older partitions of a topic ended when somebody first
+    /// saw that it has `count` partitions, of which `first_new` is the first
+    /// that was added. What was kept before stays.
+    async fn keep_growth(
+        &self,
+        topic: &TopicOfGroup<'_>,
+        first_new: i32,
+        count: i32,
+        ends: &[(i32, Offset)],
+    ) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::WriterId;
+
+    fn claim(topic_id: &str, log_end: i64) -> ClaimRequest {
+        ClaimRequest {
+            writer: WriterId(1),
+            group: "stock".to_owned(),
+            topic: "order".to_owned(),
+            listener: None,
+            topic_id: topic_id.to_owned(),
+            partition: 0,
+            fallback: Offset(3),
+            log_end: Offset(log_end),
+            unconfirmed: None,
+        }
+    }
+
+    #[test]
+    fn the_same_log_goes_on_and_another_begins_at_its_beginning() {
+        let next = Offset(300);
+        assert_eq!(Renewal::of("a", next, &claim("a", 300)), None);
+        assert_eq!(Renewal::of("", next, &claim("a", 300)), None);
+        assert_eq!(Renewal::of("a", next, &claim("", 300)), None);
+        let anew = Renewal::of("a", next, &claim("b", 300)).unwrap();
+        assert_eq!((anew.begins, anew.reason), (Offset(3), CREATED_ANEW));
+        assert_eq!(anew.lost(next, Some(Offset(7)), Some(Offset(310))), (Offset(7), Offset(311)));
+        assert_eq!(anew.lost(next, None, None), (next, next));
+        let short = Renewal::of("", next, &claim("b", 10)).unwrap();
+        assert_eq!(short.begins, Offset(3), "without an id nobody knows which of the two it is");
+    }
+
+    #[test]
+    fn a_log_with_the_same_topic_id_that_lost_its_end_goes_on_at_its_end() {
+        let next = Offset(300);
+        let lost = Renewal::of("a", next, &claim("a", 250)).unwrap();
+        assert_eq!((lost.begins, lost.survive_below), (Offset(250), Some(Offset(250))));
+        assert_eq!(lost.lost(next, Some(Offset(260)), Some(Offset(310))), (Offset(250), Offset(311)));
+        assert_eq!(lost.lost(next, None, None), (Offset(250), next));
+    }
+
+    #[test]
+    fn only_a_partition_that_came_after_others_was_added() {
+        let nothing = Growth::Passed(Vec::new());
+        assert_eq!(Growth::unseen(3, []), Growth::New, "the group begins with the topic");
+        assert_eq!(Growth::unseen(1, [(0, true), (1, true), (2, true)]), nothing, "it was there");
+        assert_eq!(Growth::unseen(3, [(0, true), (1, false)]), nothing, "the topic was created anew");
+        assert_eq!(Growth::unseen(3, [(0, true), (1, true), (4, true)]), Growth::Unseen(vec![0, 1]));
+    }
+
+    #[test]
+    fn what_ran_between_two_answers_is_told() {
+        let next = Offset(300);
+        let claim = ClaimRequest { unconfirmed: Some(Offset(295)), ..claim("b", 400) };
+        let anew = Renewal::of("a", next, &claim).unwrap();
+        assert_eq!(anew.lost(next, None, None), (Offset(295), next));
+        assert!(anew.why.contains("offsets 295 to 300 were handled"), "{}", anew.why);
+        let claim = ClaimRequest { unconfirmed: Some(next), ..claim };
+        assert_eq!(Renewal::of("a", next, &claim).unwrap().why, CREATED_ANEW, "nothing ran since");
+    }
+}
