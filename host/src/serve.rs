@@ -181,13 +181,8 @@ impl Host {
         if !dev {
             upkeep.spawn(lasting(Task::TopicIds, upkeep::watch_ids(topics.clone(), causes.clone()).boxed()));
         }
-        let ends = upkeep::watch_ends(
-            log.clone(),
-            topics.clone(),
-            Arc::clone(&store),
-            Arc::clone(&fleet),
-            Arc::clone(&heard),
-        );
+        let ends =
+            upkeep::watch_ends(log.clone(), topics.clone(), Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&heard));
         upkeep.spawn(lasting(Task::LogEnds, ends.boxed()));
         let broadcasts = upkeep::watch_broadcasts(Arc::clone(&store), Arc::clone(&fleet));
         upkeep.spawn(lasting(Task::BroadcastWatch, broadcasts.boxed()));

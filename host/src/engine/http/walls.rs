@@ -72,7 +72,7 @@ impl Place {
         // 2000::/3 is the internet, but for what was set aside in it: 2001::/23
         // (Teredo among them) and the addresses of documentation.
         let internet = (0x2000..0x4000).contains(&a);
-        let set_aside = (a == 0x2001 && b < 0x200) || (a == 0x2001 && b == 0xdb8) || a == 0x3fff;
+        let set_aside = (a == 0x2001 && (b < 0x200 || b == 0xdb8)) || a == 0x3fff;
         if internet && !set_aside { Self::Public } else { Self::Nowhere }
     }
 }
