@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::mail::{Address, Mail};
 use crate::config::Ordering;
 use crate::store::{Growth, SharedStore, TopicOfGroup};
+use crate::supervise::{self, Task};
 
 /// How often it is looked whether they have ended.
 const LOOK: Duration = Duration::from_secs(1);
@@ -49,7 +50,8 @@ impl Ahead {
     pub fn look(&mut self, store: SharedStore, owner: &Arc<Address>, group: &str) {
         // Until the answer is there.
         self.look_at = None;
-        tokio::spawn(ask(store, Arc::clone(owner), group.to_owned(), Arc::clone(&self.topic_id)));
+        let asking = ask(store, Arc::clone(owner), group.to_owned(), Arc::clone(&self.topic_id));
+        supervise::spawn(Task::PartitionOwner, asking);
     }
 
     /// Takes the keys that are open still; answers those that are not any more.
