@@ -20,6 +20,7 @@ mod fairness;
 mod journey;
 mod kinds;
 mod logs;
+mod loops;
 mod newcomer;
 mod ordering;
 mod outage;

@@ -364,6 +364,7 @@ pub fn binding(group: &str, topics: &[&str]) -> BindingView {
             log: 64 << 10,
             batch: 1,
             max_gap: 50_000,
+            max_hops: 32,
             ..ports::PolicyView::default()
         },
     }
@@ -461,6 +462,6 @@ pub fn message(topic: &str, offset: i64) -> Message {
         time: Timestamp(0),
         content_type: "application/json".into(),
         body: Bytes::from_static(br#"{"n": 1}"#),
-        headers: Vec::new(),
+        ..Message::default()
     }
 }

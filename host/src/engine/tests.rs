@@ -170,7 +170,7 @@ fn message() -> Message {
         time: Timestamp(1),
         content_type: "text/plain".into(),
         body: Bytes::from_static(b"hello"),
-        headers: Vec::new(),
+        ..Message::default()
     }
 }
 

@@ -183,7 +183,7 @@ impl Runner {
                     let message = record.to_message(&first.topic, first.partition, item.key.offset);
                     ItemAsk::Replay(ReplayRecord {
                         message_id: message.id,
-                        key: record.key,
+                        key: message.key,
                         type_name: message.type_name,
                         record_time: record.timestamp,
                         node: self.node.to_string(),

@@ -9,7 +9,9 @@
 mod cloudevents;
 pub mod embedded;
 pub mod hash;
+mod header_name;
 mod health;
+pub mod limits;
 pub mod log;
 pub mod lookup;
 pub mod partition;
@@ -19,4 +21,4 @@ pub mod source;
 mod topic_id;
 pub mod topics;
 
-pub use cloudevents::is_attribute;
+pub use cloudevents::{hops_header, is_attribute, is_hops};

@@ -66,7 +66,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
         time: Timestamp(0),
         content_type: "application/json".to_owned(),
         body: Bytes::from(vec![b'x'; arguments.size]),
-        headers: Vec::new(),
+        ..Message::default()
     };
     let mut figures = [Vec::new(), Vec::new()];
     for _ in 0..arguments.runs {

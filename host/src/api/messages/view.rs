@@ -157,7 +157,8 @@ impl MessageView {
             Contents::Whole(message) => {
                 self.content_type = known(&message.content_type);
                 self.headers = Some(shown::headers(&message.headers));
-                self.body = ShownBody::new(Some(&message.body));
+                self.body =
+                    if message.is_tombstone { ShownBody::tombstone() } else { ShownBody::new(Some(&message.body)) };
             }
             Contents::Refused(body) => self.body = ShownBody::new(Some(body)),
             Contents::Missing(why) | Contents::Away(why) => self.body_missing = Some(why.clone()),
@@ -196,6 +197,7 @@ mod tests {
             content_type: "application/json".into(),
             body: Bytes::from(r#"{"price": 1.10}"#),
             headers: vec![Header { name: "a".into(), value: Some("1".into()) }],
+            ..Message::default()
         };
         let view = MessageView::of_record(&message, 3, Offset(17)).with(&Contents::Whole(Box::new(message)));
         assert_eq!(
