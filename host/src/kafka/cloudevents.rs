@@ -20,7 +20,6 @@ use bytes::Bytes;
 use courier_core::message::{Header, Kind, Message, Offset, Timestamp};
 use serde::de::IgnoredAny;
 
-use super::header_name;
 use super::record::Record;
 
 const CONTENT_TYPE: &str = "content-type";

@@ -49,7 +49,7 @@ impl Embedded {
         Ok(embedded)
     }
 
-    fn cluster(&self) -> Result<MockCluster<'_, DefaultClientContext>, KafkaError> {
+    fn cluster(&self) -> Result<MockCluster<'_, DefaultProducerContext>, KafkaError> {
         let cluster = self.owner.client().mock_cluster();
         cluster.ok_or_else(|| KafkaError::ClientCreation("the embedded broker did not start".to_owned()))
     }
