@@ -262,7 +262,8 @@ mod tests {
             named(b"", Some(b"v")),
         ];
         let sent = Record { timestamp: Timestamp(7_000), key: None, value: None, headers };
-        producer.produce("odd", Some(0), &sent, Duration::from_secs(20)).await.unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        producer.send("odd", 0, &sent, deadline).await.unwrap().await.unwrap();
         let read = tokio::task::spawn_blocking(move || {
             let mut config = rdkafka::ClientConfig::new();
             config.set("bootstrap.servers", &servers[0]).set("group.id", "reader").set("auto.offset.reset", "earliest");
