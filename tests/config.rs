@@ -56,6 +56,8 @@ const WRONG_BINDINGS: &[(&str, &str, &str)] = &[
     ("start = \"soon\"", "5:9", "earliest"),
     ("isolation = \"none\"", "5:13", "message"),
     ("dead_letter = \"order\"", "5:15", "topic"),
+    ("dead_letter = \"__consumer_offsets\"", "5:15", "a topic of yours"),
+    ("[binding.grant]\npublish = [\"__transaction_state\"]", "6:12", "a topic of yours"),
     ("[binding.retry]\nmax_attempts = 0", "6:16", "1"),
     ("[binding.retry]\nmultiplier = 0.5", "6:14", "1"),
     ("[binding.http]\nallow = [\"https://api.example.com/v1\"]", "6:10", "api.example.com:443"),
@@ -88,6 +90,34 @@ fn right_toml_passes_and_a_missing_file_is_named() {
     let output = Command::new(courier()).args(["check", "--config", "/no/such.toml"]).output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such.toml"));
+}
+
+/// What was valid before stays valid, and `--strict` takes it for an error.
+#[test]
+fn what_will_not_go_well_is_a_warning_and_with_strict_an_error() {
+    let file = run_directory().unwrap().join(unique("courier")).with_extension("toml");
+    std::fs::write(&file, format!("{BINDING}[binding.grant]\npublish = [\"order.broadcast\"]\n")).unwrap();
+    let check = |more: &[&str]| {
+        let mut command = Command::new(courier());
+        let output = command.arg("check").arg("--config").arg(&file).args(more).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(":6:12: the topic \"order.broadcast\" carries the broadcasts of \"order\""), "{said}");
+    assert_eq!(check(&["--strict"]).0, Some(1));
+    let (code, said) = check(&["--strict", "--output", "json"]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &said["valid"], &said["warned"][0]["line"]), (Some(1), &false.into(), &6.into()), "{said}");
+}
+
+/// It printed the program's version and exited 0.
+#[test]
+fn a_version_is_asked_for_at_the_top_only() {
+    let run = |line: &[&str]| Command::new(courier()).args(line).output().unwrap();
+    let refused = run(&["plugin", "activate", "stock", "--version", "sha256:ab"]);
+    assert_eq!((refused.status.code(), refused.stdout.as_slice()), (Some(2), &b""[..]));
+    assert!(String::from_utf8_lossy(&run(&["--version"]).stdout).starts_with("courier "));
 }
 
 #[test]

@@ -6,6 +6,8 @@ use courier_core::status::State;
 use courier_tests::{Host, guest, scripted, scripted_binding, turn, unique, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
+/// Less than the session of a consumer, for which the embedded broker waits.
+const BACK: Duration = Duration::from_secs(6);
 
 /// A reload must leave the broker and the store in the process as they are:
 /// the file knows nothing of them, and names others.
@@ -41,6 +43,23 @@ async fn an_edit_of_the_configuration_takes_effect_under_courier_dev() {
     .await;
     handled(&stock, 1).await;
     handled(&order, 1).await;
+
+    // A changed binding comes back before a member of Kafka's would be given up.
+    // Its group stood for 8 to 23 s, as the embedded broker waits for members.
+    let changed = added.replace(&format!("group = \"{first}\""), &format!("group = \"{first}\"\nconcurrency = 3"));
+    host.write_config(&changed);
+    wait_until("the group leaves", SOON, async || {
+        if host.log().contains("binding changed") { Ok(()) } else { Err(host.log_tail()) }
+    })
+    .await;
+    let id = host.publish(scripted(&order, "k", &["ok"])).await.id().to_owned();
+    wait_until("the changed binding handles", BACK, async || {
+        let message = host.message(&id).await;
+        let handled = message.deliveries.iter().any(|one| one.state == State::Handled);
+        if handled { Ok(()) } else { Err(format!("{message:?}")) }
+    })
+    .await;
+    let added = changed;
 
     // A mistake changes nothing and is told where it is.
     host.write_config(&format!("{added}\n[[binding]]\ngroup = \"x\"\ntiemout = 3\n"));

@@ -23,6 +23,7 @@ mod http;
 mod journey;
 mod kinds;
 mod logs;
+mod loops;
 mod newcomer;
 mod ordering;
 mod outage;

@@ -69,3 +69,107 @@ async fn a_stop_during_a_reload_drains_and_loses_nothing_with_sqlite() {
 async fn a_stop_during_a_reload_drains_and_loses_nothing_with_postgresql() {
     stopped_in_a_reload(Store::Postgres).await;
 }
+
+/// What `/readyz` says is degraded.
+async fn degraded(host: &Host) -> Vec<String> {
+    let (_, ready) = host.request(reqwest::Method::GET, "/readyz", None).await;
+    serde_json::from_value(ready["degraded"].clone()).unwrap_or_else(|error| panic!("{error}: {ready}"))
+}
+
+/// Waits until attention has something of this kind that says this.
+async fn attention(host: &Host, kind: &str, says: &str) {
+    wait_until(&format!("attention has {kind}"), SOON, async || {
+        let overview: Value = host.get("/v1/overview").await;
+        let mut items = overview["attention"].as_array().into_iter().flatten();
+        let found = items.any(|one| one["kind"] == kind && one["detail"].as_str().unwrap_or_default().contains(says));
+        if found { Ok(()) } else { Err(overview["attention"].to_string()) }
+    })
+    .await;
+}
+
+/// `[kafka.topics] create = true` was "configuration reloaded" and never took
+/// effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_are_created_from_the_moment_the_file_says_so() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "create", 1).await;
+    let group = unique("create");
+    let host = Host::builder("host-1").binding(&scripted_binding(&group, &topic, "dead_letter = true")).start().await;
+    let missing = format!("topic dlq.{topic}.{group}");
+    wait_until("the topic of dead letters is missed", SOON, async || {
+        let degraded = degraded(&host).await;
+        if degraded.contains(&missing) { Ok(()) } else { Err(format!("{degraded:?}")) }
+    })
+    .await;
+    host.write_config(&format!("{}\n[kafka.topics]\ncreate = true\npartitions = 1\nreplication = 1\n", host.toml()));
+    wait_until("it was created", SOON, async || {
+        let degraded = degraded(&host).await;
+        if degraded.contains(&missing) { Err(format!("{degraded:?}")) } else { Ok(()) }
+    })
+    .await;
+}
+
+/// An empty or half-written file dropped all bindings at once. What a restart
+/// would be needed for is said, and so is what is wrong, with its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_not_taken_is_told_and_one_without_bindings_needs_a_signal() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "vanish", 1).await;
+    let group = unique("vanish");
+    let host = Host::builder("host-1").binding(&scripted_binding(&group, &topic, "")).start().await;
+    host.upload("scripted", guest("scripted")).await;
+    let good = host.toml();
+
+    host.write_config(&format!("nod = 1\n{good}"));
+    wait_until("the wrong file is told", SOON, async || {
+        let degraded = degraded(&host).await;
+        if degraded == ["config"] { Ok(()) } else { Err(format!("{degraded:?}")) }
+    })
+    .await;
+    attention(&host, "stopped", "courier.toml:1:1: unknown key `nod`").await;
+    assert!(host.metric("courier_config_refused", &[("line", "1"), ("column", "1")]).await > 0.0);
+
+    let unbound = good.split("[[binding]]").next().unwrap().to_owned();
+    host.write_config(&unbound);
+    attention(&host, "stopped", "no bindings any more").await;
+    assert_eq!(degraded(&host).await, ["config"]);
+    let id = host.publish(scripted(&topic, "k", &["ok"])).await.id().to_owned();
+    assert_eq!(host.finished(&id, 1).await.deliveries[0].state, State::Handled, "the binding works on");
+
+    host.sighup();
+    wait_until("a signal takes it", SOON, async || {
+        let bound = host.groups().await.iter().any(|seen| !seen.bindings.is_empty());
+        if bound || !degraded(&host).await.is_empty() { Err(host.log_tail()) } else { Ok(()) }
+    })
+    .await;
+    assert!(host.log().contains("binding removed"));
+
+    host.write_config(&good.replace("url = \"sqlite", "retention = \"3d\"\nurl = \"sqlite"));
+    attention(&host, "config_restart", "[store] changed").await;
+    let (_, ready) = host.request(reqwest::Method::GET, "/readyz", None).await;
+    assert!(ready["reasons"].to_string().contains("takes effect after a restart"), "{ready}");
+    assert!(degraded(&host).await.is_empty(), "it is in force but for that");
+}
+
+/// A changed token file was not noticed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_token_file_takes_effect() {
+    let _turn = turn::shared().await;
+    let auth = "[auth]\ntokens = [{ name = \"root\", role = \"admin\", file = \"root.token\" }]";
+    let host = Host::builder("token-file").table(auth).token("first-secret").prepare();
+    let file = host.config().with_file_name("root.token");
+    std::fs::write(&file, "first-secret").unwrap();
+    host.start_again().await;
+    let status = async |token: &str| {
+        let request = reqwest::Client::new().get(format!("{}/v1/groups", host.address())).bearer_auth(token);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((status("first-secret").await, status("second-secret").await), (200, 401));
+    std::fs::write(&file, "second-secret").unwrap();
+    wait_until("the new token is known", SOON, async || match status("second-secret").await {
+        200 => Ok(()),
+        other => Err(format!("{other}")),
+    })
+    .await;
+    assert_eq!(status("first-secret").await, 401);
+}

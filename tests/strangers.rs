@@ -6,9 +6,9 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-use courier_tests::kafka_client::create_topic;
+use courier_tests::kafka_client::{config, create_topic, produce_to, producer, read_topic};
 use courier_tests::servers::process::{free_port, run_directory};
-use courier_tests::{Host, courier, kafka, scripted_binding, turn, unique, wait_until};
+use courier_tests::{Host, courier, guest, kafka, scripted_binding, turn, unique, wait_until};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -166,4 +166,77 @@ async fn the_command_line_takes_no_page_for_an_answer() {
     assert_eq!(code, Some(0), "{said}");
     let schema: Value = serde_json::from_str(&out).unwrap();
     assert!(schema["for"] == "sqlite" && schema["schema"].as_str().unwrap().contains("courier_outbox"), "{schema}");
+}
+
+/// What the doors took that they should not have, and refused that they should
+/// not: names of Kafka's and of companions, charsets, quoted values, tombstones.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_door_holds_a_message_to_the_same_rules() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "doors", 1).await;
+    let group = unique("doors");
+    let host = Host::builder("doors").binding(&scripted_binding(&group, &topic, "")).start().await;
+    let post = async |headers: &[(&str, &str)], body: Value| -> (u16, Value) {
+        let body = body.to_string().into_bytes();
+        let (status, answer) = host.send(reqwest::Method::POST, "/v1/messages", headers, body).await;
+        (status.as_u16(), answer)
+    };
+    let json = [("content-type", "application/json; charset=utf8")];
+    for (body, says) in [
+        (json!({ "topic": "__consumer_offsets", "type": "T", "body": 1 }), "one of Kafka's own"),
+        (json!({ "topic": format!("{topic}.broadcast"), "type": "T", "body": 1 }), "carries the broadcasts of"),
+        (json!({ "topic": topic, "type": "T", "body": 1, "headers": { "courier_hops": "3" } }), "belongs to Courier"),
+        (json!({ "topic": topic, "type": "T", "body": 1, "tombstone": true }), "a tombstone has none"),
+    ] {
+        let (status, problem) = post(&json, body).await;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(status == 400 && detail.contains(says), "{status}: {problem}");
+    }
+    let (status, answer) = post(&json, json!({ "topic": topic, "type": "Gone", "key": "k", "tombstone": true })).await;
+    assert_eq!(status, 202, "{answer}");
+    let tombstone: Value = host.get(&format!("/v1/messages/{}", answer["id"].as_str().unwrap())).await;
+    assert_eq!((&tombstone["body"], &tombstone["tombstone"]), (&Value::Null, &json!(true)), "{tombstone}");
+    let (_, answer) = post(&json, json!({ "topic": topic, "type": "Null", "key": "k", "body": null })).await;
+    let null: Value = host.get(&format!("/v1/messages/{}", answer["id"].as_str().unwrap())).await;
+    assert!(null["tombstone"].is_null() && null["body_base64"].is_null(), "{null}");
+    let quoted = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "\"q-1\""),
+        ("ce-source", "\"/shop\""),
+        ("ce-type", "\"a \\\"b\\\"\""),
+        ("ce-topic", topic.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let (status, answer) = post(&quoted, json!({})).await;
+    assert_eq!((status, &answer["id"]), (202, &json!("q-1")), "{answer}");
+    let records = read_topic(kafka().bootstrap(), &topic).await;
+    let bodies: Vec<Option<Vec<u8>>> = records.iter().map(|record| record.payload.clone()).collect();
+    assert_eq!(bodies, [None, Some(b"null".to_vec()), Some(b"{}".to_vec())]);
+    assert_eq!(records[2].header("ce_type").as_deref(), Some("a \"b\""));
+}
+
+/// A record without a key whose event has a `partitionkey` was shown with that
+/// key, and did not wait for the one before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_key_orders_as_a_key_does() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "partition-key", 1).await;
+    let group = unique("partition-key");
+    let host = Host::builder("partition-key").binding(&scripted_binding(&group, &topic, "")).start().await;
+    host.upload("scripted", guest("scripted")).await;
+    let sender = producer(&config(kafka().bootstrap()));
+    let send = async |key: &str, script: &str| {
+        let body = json!({ "do": script.split(' ').collect::<Vec<_>>() }).to_string();
+        produce_to(&sender, &topic, 0, &[("ce_partitionkey", key)], body.as_bytes()).await
+    };
+    send("a", "retry:500ms ok").await;
+    send("a", "ok").await;
+    send("b", "ok").await;
+    host.settled(&group, 3, SOON).await;
+    let keyed = host.deliveries(&format!("group={group}&key=a")).await;
+    let [second, first] = keyed.as_slice() else { panic!("two of the key: {keyed:?}") };
+    assert_eq!((first.offset, second.offset), (0, 1));
+    let ended = first.attempts.last().unwrap().finished_at;
+    assert!(second.attempts[0].started_at >= ended, "{first:?} {second:?}");
+    assert_eq!(host.deliveries(&format!("group={group}&key=b")).await.len(), 1);
 }

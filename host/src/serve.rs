@@ -5,6 +5,8 @@
 //! no new requests, groups drain, the relay lets its shards go, the name is
 //! given back.
 
+mod config_standing;
+mod config_watch;
 mod dev;
 mod door;
 pub mod fleet;
@@ -18,7 +20,7 @@ mod stalls;
 mod store_watch;
 pub mod upkeep;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,14 +32,16 @@ use rdkafka::ClientConfig;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::config_standing::ConfigStanding;
+use self::config_watch::Changes;
 pub use self::dev::{DevOptions, dev};
 use self::fleet::Fleet;
-use self::reload::File;
+use self::reload::{File, Trigger};
 use self::upkeep::Heard;
 use crate::api;
 use crate::api::auth::Gate;
 use crate::causes::Causes;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Property, Topics};
 use crate::engine::{self, Engine};
 use crate::group::Node;
 use crate::group::owner::Tools;
@@ -45,6 +49,8 @@ use crate::group::plugins::Plugins;
 use crate::group::redrive::Runner;
 use crate::group::restraint::Restraints;
 use crate::group::settle::Settler;
+use crate::kafka::embedded;
+use crate::kafka::limits::Limits;
 use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::kafka::topic_watch::TopicWatch;
@@ -88,6 +94,8 @@ struct Host {
     acceptor: Acceptor,
     api: api::App,
     urls: CheckUrls,
+    own_topics: watch::Sender<Topics>,
+    standing: ConfigStanding,
     stop: CancellationToken,
     relay: tokio::task::JoinHandle<()>,
     upkeep: tokio::task::JoinSet<()>,
@@ -124,8 +132,6 @@ impl Host {
             causes: causes.clone(),
         };
         let (relay, leases) = Relay::start(way_out, stop.clone());
-        let own = &config.kafka.topics;
-        let companions = own.create.then_some((own.partitions, own.replication));
         let (undelivered, full) = UndeliveredWatch::new();
         let acceptor = Acceptor::start(
             Arc::clone(&store),
@@ -133,9 +139,12 @@ impl Host {
             log.clone(),
             waker.clone(),
             alarm,
-            accept::Settings { companions, full: Some(full), ..accept::Settings::default() },
+            accept::Settings { full: Some(full), ..accept::Settings::default() },
         );
-        acceptor.follow(config.topics.clone());
+        let (own_topics, wanted_topics) = watch::channel(config.kafka.topics.clone());
+        reload::put_in_force(&config, &acceptor, &own_topics);
+        let standing = ConfigStanding::new(causes.clone());
+        standing.taken(config.warnings.clone(), Vec::new());
         let urls = CheckUrls::new(&config.transactions.check_urls).context("cannot set up HTTP")?;
         let transactions = Transactions::start(Arc::clone(&store), acceptor.clone(), urls.clone(), stop.clone());
         let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node)));
@@ -161,6 +170,7 @@ impl Host {
             state: Arc::new(ports::State(Arc::clone(&store))),
             store_up: store_up.clone(),
             consumer: consumers(&clients, &node),
+            kafka_group: if dev { embedded::fresh_group } else { str::to_owned },
             restraints: restraints.clone(),
             topics: topics.clone(),
         };
@@ -209,10 +219,13 @@ impl Host {
             }),
         };
         upkeep.spawn(lasting(Task::RedriveRunner, runner.run(stop.clone()).boxed()));
-        if config.kafka.topics.create {
-            let create = ports::own_topics(config.kafka.topics.clone(), producer.clone(), Arc::clone(&fleet));
-            upkeep.spawn(lasting(Task::OwnTopics, create.boxed()));
+        if !compresses(&config.kafka.properties) {
+            let limits = Limits::new(&clients).context("cannot set up a client for kafka")?;
+            let watch = ports::watch_limits(limits, acceptor.rules().clone(), Arc::clone(&fleet));
+            upkeep.spawn(lasting(Task::TopicLimits, watch.boxed()));
         }
+        let create = ports::own_topics(wanted_topics, producer.clone(), Arc::clone(&fleet));
+        upkeep.spawn(lasting(Task::OwnTopics, create.boxed()));
 
         let api = api::App {
             store: Arc::clone(&store),
@@ -236,6 +249,7 @@ impl Host {
                 heard,
                 fleet: Arc::clone(&fleet),
                 causes: causes.clone(),
+                config: standing.clone(),
             }),
             causes,
             auth: Gate::new(ports::tokens(&config.auth)),
@@ -245,7 +259,21 @@ impl Host {
             events: api::events::Hub::default(),
             dev,
         };
-        Ok(Self { config, store, joined, fleet, outboxes, acceptor, api, urls, stop, relay, upkeep })
+        Ok(Self {
+            config,
+            store,
+            joined,
+            fleet,
+            outboxes,
+            acceptor,
+            api,
+            urls,
+            own_topics,
+            standing,
+            stop,
+            relay,
+            upkeep,
+        })
     }
 
     /// Serves until a signal comes; then drains.
@@ -275,19 +303,23 @@ impl Host {
             supervise::spawn(Task::NodeLease, upkeep::keep_lease(Arc::clone(&self.store), self.joined.writer));
         let fallen = supervise::fallen();
         tokio::pin!(fallen);
-        let mut changes = reload::Changes::of(&file.path);
+        let mut changes = Changes::of(&file.path, &self.config.files);
         let mut again = false;
         let why = loop {
+            let mut trigger = Trigger::Signal;
             if !std::mem::take(&mut again) {
                 tokio::select! {
                     asked = signals.next() => match asked {
                         Asked::Stop => break None,
                         Asked::Reload => {}
                     },
-                    () = changes.next() => {}
+                    () = changes.next() => trigger = Trigger::Watch,
                     why = &mut lease => break Some(name_taken(why)),
                     why = &mut fallen => break Some(why),
                 }
+            }
+            if trigger == Trigger::Signal {
+                changes.catch_up();
             }
             // A reload drains groups, and a stop does not wait for its end.
             let running = reload::Running {
@@ -296,12 +328,17 @@ impl Host {
                 acceptor: &self.acceptor,
                 gate: &self.api.auth,
                 urls: &self.urls,
+                own_topics: &self.own_topics,
+                standing: &self.standing,
             };
-            let reload = reload::apply(&file, &mut self.config, &running);
+            let reload = reload::apply(&file, &mut self.config, &running, trigger);
             tokio::pin!(reload);
             let ended = loop {
                 tokio::select! {
-                    () = &mut reload => break None,
+                    files = &mut reload => {
+                        changes.watch(&files);
+                        break None;
+                    }
                     asked = signals.next() => match asked {
                         Asked::Stop => break Some(None),
                         Asked::Reload => again = true,
@@ -348,6 +385,13 @@ fn name_taken(why: Result<String, tokio::task::JoinError>) -> String {
         Ok(why) => format!("this node's name was taken by another process: {why}"),
         Err(error) => error.to_string(),
     }
+}
+
+/// Whether records are packed before Kafka measures them, so that nobody knows
+/// beforehand whether one is too large.
+fn compresses(properties: &BTreeMap<String, Property>) -> bool {
+    let named = ["compression.type", "compression.codec"].iter().filter_map(|name| properties.get(*name));
+    named.into_iter().any(|codec| codec.expose() != "none")
 }
 
 /// Opens the store, waiting for one that does not answer yet.

@@ -73,6 +73,8 @@ pub enum Task {
     StoreWatch,
     /// Creates topics of Courier's own.
     OwnTopics,
+    /// Asks how large messages of topics may be.
+    TopicLimits,
     /// Asks which topics are there now, by their ids.
     TopicWatch,
     /// Says so where the broker tells no ids of topics.
@@ -103,7 +105,7 @@ pub enum Task {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::Relay,
         Self::RelayLeases,
         Self::DelayedMover,
@@ -129,6 +131,7 @@ impl Task {
         Self::Retention,
         Self::StoreWatch,
         Self::OwnTopics,
+        Self::TopicLimits,
         Self::TopicWatch,
         Self::TopicIds,
         Self::NodeLease,
@@ -173,6 +176,7 @@ impl Task {
             Self::Retention => "retention",
             Self::StoreWatch => "store watch",
             Self::OwnTopics => "own topics",
+            Self::TopicLimits => "topic limits",
             Self::TopicWatch => "topic watch",
             Self::TopicIds => "topic ids",
             Self::NodeLease => "node lease",

@@ -62,6 +62,25 @@ pub struct Epoch(pub i64);
 /// What the name of a companion topic ends with.
 const COMPANION: &str = ".broadcast";
 
+/// The topics in which Kafka keeps what it needs itself. Nothing may be
+/// published on them or read from them as messages: a record of a stranger
+/// there breaks the cluster, and records of Kafka's are not messages.
+const INTERNAL_TOPICS: [&str; 4] =
+    ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
+
+/// Whether Kafka keeps its own state in a topic of this name.
+#[must_use]
+pub fn is_internal_topic(topic: &str) -> bool {
+    INTERNAL_TOPICS.contains(&topic)
+}
+
+/// The topic whose broadcasts lie in `topic`, if its name is that of a
+/// companion. It is one only where that topic is bound or exists.
+#[must_use]
+pub fn base_of_companion(topic: &str) -> Option<&str> {
+    topic.strip_suffix(COMPANION).filter(|base| !base.is_empty())
+}
+
 /// What the sender meant a message to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -128,6 +147,23 @@ pub struct Message {
     /// Whether the record has no value at all, which tells a compacted topic
     /// to forget its key.
     pub is_tombstone: bool,
+    /// How many handlings led to it: 0 for what a sender published, one more
+    /// than its cause for an emission or a dead letter.
+    pub hops: u32,
     /// Every header that is not one of the fields above, in the record's order.
     pub headers: Vec<Header>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_kafka_and_of_companions_are_known() {
+        assert!(is_internal_topic("__consumer_offsets") && is_internal_topic("__transaction_state"));
+        assert!(!is_internal_topic("__orders") && !is_internal_topic("order"));
+        let companion = Kind::Broadcast.log_topic("order").into_owned();
+        assert_eq!(base_of_companion(&companion), Some("order"));
+        assert_eq!((base_of_companion("order"), base_of_companion(".broadcast")), (None, None));
+    }
 }

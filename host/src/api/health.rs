@@ -40,7 +40,7 @@ pub struct Readiness {
 impl From<Ready> for Readiness {
     fn from(state: Ready) -> Self {
         let ready = state.is_ready();
-        let Ready { store, migrated, accepting, degraded, mut reasons } = state;
+        let Ready { store, migrated, accepting, degraded, mut reasons, notes: _ } = state;
         let (degraded, whys): (Vec<_>, Vec<_>) = degraded.into_iter().map(|one| (one.what, one.why)).unzip();
         reasons.extend(whys);
         Self { ready, store, migrated, accepting, degraded, reasons }

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use crate::causes::Standing;
-pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt, valid_topic};
+pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt, reserved_header, valid_topic};
 use crate::store::{HalfRow, StoreError};
 
 /// The send side.
@@ -126,6 +126,9 @@ pub struct PolicyView {
     pub batch: u32,
     /// The most offsets between a position and the highest fetched.
     pub max_gap: u32,
+    /// How many handlings may lead from one message to another until that is
+    /// taken for a loop; 0 for no bound.
+    pub max_hops: u32,
     /// Attempts begun in a second on each node at most.
     #[schema(required = true)]
     pub rate_limit: Option<f64>,
@@ -339,6 +342,27 @@ pub struct Ready {
     pub degraded: Vec<Degraded>,
     /// Why something else does not hold, for people.
     pub reasons: Vec<String>,
+    /// What a person should see to and what stops nothing.
+    pub notes: Vec<Note>,
+}
+
+/// Something about the whole host that a person should see to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What sort of thing it is, as attention calls it.
+    pub kind: &'static str,
+    /// What it is about.
+    pub subject: String,
+    /// What is the matter, and what would help.
+    pub detail: String,
+}
+
+impl Note {
+    /// A note.
+    #[must_use]
+    pub fn new(kind: &'static str, subject: &str, detail: String) -> Self {
+        Self { kind, subject: subject.to_owned(), detail }
+    }
 }
 
 /// Something that is away without stopping the host.
@@ -363,8 +387,10 @@ impl Ready {
 
     /// Notes what stands still according to the board of causes.
     pub fn degrade_for(&mut self, standing: &Standing) {
+        let (kind, name) = (standing.subject.kind(), standing.subject.to_string());
         self.degraded.push(Degraded {
-            what: format!("{} {}", standing.subject.kind(), standing.subject),
+            // There is one store and one configuration.
+            what: if name == kind { name } else { format!("{kind} {name}") },
             topic: standing.subject.topic().map(ToOwned::to_owned),
             why: standing.why.clone(),
             on_board: true,

@@ -53,9 +53,13 @@ pub struct ShownBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     body: Option<Box<RawValue>>,
-    /// The body when it is not JSON.
+    /// The body when it is not JSON; "" beside a null `body` when it is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
+    /// True when the record has no value at all, which is not the body `null`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    tombstone: bool,
 }
 
 impl ShownBody {
@@ -63,12 +67,23 @@ impl ShownBody {
     #[must_use]
     pub fn new(body: Option<&[u8]>) -> Self {
         match body {
-            None | Some([]) => Self { body: Some(RawValue::NULL.to_owned()), body_base64: None },
+            None => Self { body: Some(RawValue::NULL.to_owned()), body_base64: None, tombstone: false },
+            // Beside a null body, so that nobody misses `body`, and told from
+            // the body `null` by this.
+            Some([]) => Self { body_base64: Some(String::new()), ..Self::new(None) },
             Some(bytes) => match as_json(bytes) {
-                Some(json) => Self { body: Some(json.to_owned()), body_base64: None },
-                None => Self { body: None, body_base64: Some(BASE64.encode(bytes)) },
+                Some(json) => Self { body: Some(json.to_owned()), body_base64: None, tombstone: false },
+                None => Self { body: None, body_base64: Some(BASE64.encode(bytes)), tombstone: false },
             },
         }
+    }
+}
+
+impl ShownBody {
+    /// Shows that a record has no value.
+    #[must_use]
+    pub fn tombstone() -> Self {
+        Self { tombstone: true, ..Self::new(None) }
     }
 }
 
@@ -135,8 +150,10 @@ mod tests {
         assert_eq!(text(&ShownBody::new(Some(b"<a>"))), r#"{"body_base64":"PGE+"}"#);
         assert_eq!(text(&ShownBody::new(Some(b"{} {}"))), r#"{"body_base64":"e30ge30="}"#);
         assert_eq!(text(&ShownBody::new(Some(b"\xff"))), r#"{"body_base64":"/w=="}"#);
-        assert_eq!(text(&ShownBody::new(Some(b""))), r#"{"body":null}"#);
+        assert_eq!(text(&ShownBody::new(Some(b""))), r#"{"body":null,"body_base64":""}"#);
         assert_eq!(text(&ShownBody::new(None)), r#"{"body":null}"#);
+        assert_eq!(text(&ShownBody::new(Some(b"null"))), r#"{"body":null}"#);
+        assert_eq!(text(&ShownBody::tombstone()), r#"{"body":null,"tombstone":true}"#);
     }
 
     #[test]

@@ -364,6 +364,7 @@ pub fn binding(group: &str, topics: &[&str]) -> BindingView {
             log: 64 << 10,
             batch: 1,
             max_gap: 50_000,
+            max_hops: 32,
             ..ports::PolicyView::default()
         },
     }

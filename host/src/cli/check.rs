@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use futures::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Output, say};
-use crate::config::{self, Config, ConfigError, Outbox};
+use crate::config::{self, Config, ConfigError, Outbox, Problem};
 use crate::publish::outbox::{SourceError, examine};
 
 #[derive(Debug, clap::Args)]
@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// be relayed.
     #[arg(long)]
     connect: bool,
+    /// Take warnings for errors.
+    #[arg(long)]
+    strict: bool,
 }
 
 /// An outbox, and what a look into its database came to.
@@ -33,21 +36,25 @@ pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode>
     };
     let seen: Vec<Seen<'_>> = join_all(outboxes.iter().map(async |outbox| (outbox, examine(outbox).await))).await;
     match output {
-        Output::Json => say(&as_json(&checked, &seen))?,
+        Output::Json => say(&as_json(&checked, &seen, args.strict))?,
         Output::Table => match &checked {
-            Ok(config) => say(&summary(&args.config.display().to_string(), config, &seen))?,
+            Ok(config) => say(&summary(&args.config.display().to_string(), config, &seen, args.strict))?,
             Err(error) => eprintln!("{error}"),
         },
     }
-    let right = checked.is_ok() && seen.iter().all(|(_, look)| look.is_ok());
+    let right =
+        checked.as_ref().is_ok_and(|config| accepted(config, args.strict)) && seen.iter().all(|(_, look)| look.is_ok());
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn as_json(checked: &Result<Config, ConfigError>, seen: &[Seen<'_>]) -> String {
-    let problems = checked.as_ref().err().map_or(&[][..], ConfigError::errors);
-    let problems: Vec<_> = problems
-        .iter()
-        .map(|problem| {
+/// Whether a configuration that can be read is right enough.
+fn accepted(config: &Config, strict: bool) -> bool {
+    !strict || config.warnings.is_empty()
+}
+
+fn as_json(checked: &Result<Config, ConfigError>, seen: &[Seen<'_>], strict: bool) -> String {
+    let placed = |problems: &[Problem]| -> Vec<Value> {
+        let placed = problems.iter().map(|problem| {
             json!({
                 "file": problem.file,
                 "line": problem.line,
@@ -55,9 +62,13 @@ fn as_json(checked: &Result<Config, ConfigError>, seen: &[Seen<'_>]) -> String {
                 "message": problem.message,
                 "remedy": problem.remedy,
             })
-        })
-        .collect();
-    let warnings = checked.as_ref().map(Config::without_effect).unwrap_or_default();
+        });
+        placed.collect()
+    };
+    let problems = placed(checked.as_ref().err().map_or(&[][..], ConfigError::errors));
+    let warned = checked.as_ref().map_or(&[][..], |config| config.warnings.as_slice());
+    let warnings: Vec<&str> = warned.iter().map(|warning| warning.message.as_str()).collect();
+    let valid = checked.as_ref().is_ok_and(|config| accepted(config, strict));
     let outboxes: Vec<_> = seen
         .iter()
         .map(|(outbox, look)| {
@@ -65,12 +76,20 @@ fn as_json(checked: &Result<Config, ConfigError>, seen: &[Seen<'_>]) -> String {
             json!({ "name": outbox.name, "url": outbox.shown_url(), "why": why })
         })
         .collect();
-    json!({ "valid": checked.is_ok(), "errors": problems, "warnings": warnings, "outboxes": outboxes }).to_string()
+    json!({
+        "valid": valid,
+        "errors": problems,
+        "warnings": warnings,
+        "warned": placed(warned),
+        "outboxes": outboxes,
+    })
+    .to_string()
 }
 
-fn summary(file: &str, config: &Config, seen: &[Seen<'_>]) -> String {
+fn summary(file: &str, config: &Config, seen: &[Seen<'_>], strict: bool) -> String {
+    let refused = if accepted(config, strict) { "" } else { ", and --strict takes its warnings for errors" };
     let mut lines =
-        vec![format!("{file} is valid: node {}, listening on {}", config.server.node, config.server.listen)];
+        vec![format!("{file} is valid{refused}: node {}, listening on {}", config.server.node, config.server.listen)];
     for binding in &config.bindings {
         let paused = if binding.paused { " (paused)" } else { "" };
         lines.push(format!("  {}: {} -> {}{paused}", binding.group, binding.topics.join(", "), binding.plugin));
@@ -82,7 +101,7 @@ fn summary(file: &str, config: &Config, seen: &[Seen<'_>]) -> String {
         Ok(()) => format!("  outbox {}: {} can be relayed", outbox.name, outbox.shown_url()),
         Err(why) => format!("  outbox {}: {} cannot be relayed: {why}", outbox.name, outbox.shown_url()),
     }));
-    lines.extend(config.without_effect().into_iter().map(|warning| format!("  warning: {warning}")));
+    lines.extend(config.warnings.iter().map(|warning| format!("  warning: {warning}")));
     lines.join("\n")
 }
 
@@ -95,15 +114,35 @@ mod tests {
         let text = "[server]\nnode = \"n\"\n[[binding]]\ngroup = \"g\"\ntopics = [\"a\", \"b\"]\nplugin = \"p\"\n";
         let config = config::parse("courier.toml", text, &|_| None).unwrap();
         let expected = "courier.toml is valid: node n, listening on 127.0.0.1:7070\n  g: a, b -> p";
-        assert_eq!(summary("courier.toml", &config, &[]), expected);
+        assert_eq!(summary("courier.toml", &config, &[], true), expected);
 
         let deduping = config::parse("courier.toml", &format!("{text}dedupe = \"10m\"\n"), &|_| None).unwrap();
-        assert!(!summary("courier.toml", &deduping, &[]).contains("warning"), "what has its effect needs no warning");
+        assert!(
+            !summary("courier.toml", &deduping, &[], false).contains("warning"),
+            "what has its effect needs no warning"
+        );
         let longer = config::parse("courier.toml", &format!("{text}dedupe = \"8d\"\n"), &|_| None).unwrap_err();
         assert!(longer.to_string().contains("write at most dedupe = \"7d\""), "{longer}");
 
         let wrong: serde_json::Value =
-            serde_json::from_str(&as_json(&config::parse("courier.toml", "x = 1", &|_| None), &[])).unwrap();
+            serde_json::from_str(&as_json(&config::parse("courier.toml", "x = 1", &|_| None), &[], false)).unwrap();
         assert_eq!((&wrong["valid"], &wrong["errors"][0]["line"]), (&json!(false), &json!(1)));
+    }
+
+    #[test]
+    fn a_warning_is_told_with_its_place_and_is_an_error_only_with_strict() {
+        let text = "[[binding]]\ngroup = \"g\"\ntopics = [\"a\"]\nplugin = \"p\"\n[binding.grant]\npublish = [\"a\"]\n";
+        let config = config::parse("courier.toml", text, &|_| None).unwrap();
+        let said = summary("courier.toml", &config, &[], false);
+        assert!(said.contains("courier.toml is valid: node"), "{said}");
+        assert!(said.contains("  warning: courier.toml:6:12: topics lead into one another"), "{said}");
+        assert!(accepted(&config, false) && !accepted(&config, true));
+        assert!(summary("courier.toml", &config, &[], true).contains("--strict takes its warnings for errors"));
+        let read = |strict| -> Value {
+            serde_json::from_str(&as_json(&config::parse("courier.toml", text, &|_| None), &[], strict)).unwrap()
+        };
+        assert_eq!((&read(false)["valid"], &read(true)["valid"]), (&json!(true), &json!(false)));
+        assert_eq!(read(false)["warned"][0]["line"], 6);
+        assert!(read(false)["warnings"][0].as_str().unwrap().starts_with("topics lead into one another"));
     }
 }

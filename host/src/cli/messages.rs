@@ -207,7 +207,8 @@ fn whole(message: &Message) -> String {
         ("deliver at", message.deliver_at.clone()),
         ("headers", headers.map(ToString::to_string)),
         ("body", message.body.as_ref().filter(present).map(ToString::to_string)),
-        ("body (base64)", message.body_base64.clone()),
+        ("body (base64)", message.body_base64.clone().filter(|text| !text.is_empty())),
+        ("body", (message.tombstone == Some(true)).then(|| "none: a tombstone".to_owned())),
     ]);
     for delivery in message.deliveries.iter().flatten() {
         text.push_str("\n\n");

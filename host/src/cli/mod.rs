@@ -44,7 +44,7 @@ const EXIT_CODES: &str = "Exit status: 0 when it is done; 1 when it failed or wa
 
 /// A message service on Kafka that runs WebAssembly handlers.
 #[derive(Debug, Parser)]
-#[command(name = "courier", version, propagate_version = true, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(name = "courier", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
     /// How answers are shown.
     #[arg(long, global = true, value_enum, default_value_t = Output::Table, help_heading = "Global options")]
@@ -291,6 +291,9 @@ mod tests {
             "courier transactions list --state DONE",
             "courier messages delayed --from soon",
             "courier outbox schema --for mysql",
+            // It would print the program's version and exit 0.
+            "courier plugin activate stock --version sha256:ab",
+            "courier publish --version",
         ] {
             assert_eq!(refused(line), Some(2), "{line}");
         }

@@ -13,7 +13,7 @@ use super::shapes::Receipt;
 use super::{Output, show};
 
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("content").required(true).args(["body", "file", "stdin"]))]
+#[command(group = clap::ArgGroup::new("content").required(true).args(["body", "file", "stdin", "tombstone"]))]
 pub(super) struct Args {
     /// The topic.
     topic: String,
@@ -26,6 +26,10 @@ pub(super) struct Args {
     /// A file with the body: JSON is sent as such, anything else as bytes.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// No body at all: on a compacted topic it deletes what was published under
+    /// its key.
+    #[arg(long)]
+    tombstone: bool,
     /// What happened, for example OrderCreated.
     #[arg(long = "type", value_name = "TYPE")]
     type_name: Option<String>,
@@ -89,6 +93,9 @@ pub(super) async fn run(client: &Client, output: Output, args: Args) -> anyhow::
 
 /// The bytes of the body, from where the arguments say.
 fn content(args: &Args) -> anyhow::Result<Vec<u8>> {
+    if args.tombstone {
+        return Ok(Vec::new());
+    }
     if let Some(body) = &args.body {
         return Ok(body.clone().into_bytes());
     }
@@ -124,6 +131,10 @@ fn request(args: &Args, content: &[u8]) -> anyhow::Result<String> {
     put("deliver_at", args.deliver_at.as_ref());
     if !args.headers.is_empty() {
         message.insert("headers".to_owned(), headers(&args.headers));
+    }
+    if args.tombstone {
+        message.insert("tombstone".to_owned(), Value::from(true));
+        return Ok(serde_json::to_string(&message)?);
     }
     let written = std::str::from_utf8(content).ok().filter(|text| json(text).is_ok());
     if written.is_none() {
@@ -186,6 +197,13 @@ mod tests {
         assert_eq!(request, json!({ "topic": "order", "body_base64": "/wA=" }));
         let empty: Value = serde_json::from_str(&built(&["order", "--file", "-"], b"")).unwrap();
         assert_eq!(empty["body_base64"], "");
+    }
+
+    #[test]
+    fn a_tombstone_has_no_body() {
+        let request = built(&["order", "--tombstone", "--key", "k"], b"");
+        assert_eq!(request, r#"{"topic":"order","key":"k","tombstone":true}"#);
+        assert!(Line::try_parse_from(["publish", "order", "--tombstone", "--body", "{}"]).is_err());
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub(super) struct Message {
     pub headers: Option<Value>,
     pub body: Option<Value>,
     pub body_base64: Option<String>,
+    pub tombstone: Option<bool>,
     pub deliver_at: Option<String>,
     pub deliveries: Option<Vec<Delivery>>,
 }

@@ -14,7 +14,7 @@ use super::reader::{Section, Value};
 use super::report::Span;
 use super::{Binding, Circuit, Grant, HostPort, Isolation, Ordering, PluginRef, Start, secret, units};
 
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 27] = [
     "group",
     "topics",
     "plugin",
@@ -35,6 +35,7 @@ const KEYS: [&str; 26] = [
     "broadcast_catch_up",
     "dead_letter",
     "max_gap",
+    "max_hops",
     "paused",
     "retry",
     "grant",
@@ -55,6 +56,7 @@ const MIB: u64 = 1 << 20;
 const CONCURRENCY: RangeInclusive<i64> = 1..=1024;
 const BATCH: RangeInclusive<i64> = 1..=1024;
 const MAX_GAP: RangeInclusive<i64> = 100..=10_000_000;
+const MAX_HOPS: RangeInclusive<i64> = 0..=1_000_000;
 const MAX_ATTEMPTS: RangeInclusive<i64> = 1..=1_000_000;
 const MEMORY: RangeInclusive<u64> = MIB..=4 << 30;
 const LOG: RangeInclusive<u64> = KIB..=16 * MIB;
@@ -132,6 +134,8 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
         broadcast_catch_up: table.get("broadcast_catch_up").and_then(|value| value.flag()).unwrap_or(false),
         failure,
         max_gap: integer("max_gap", MAX_GAP).unwrap_or(50_000) as u32,
+        // Longer than any chain that somebody designed, and a loop ends in it.
+        max_hops: integer("max_hops", MAX_HOPS).unwrap_or(32) as u32,
         paused: table.get("paused").and_then(|value| value.flag()).unwrap_or(false),
         grant: grant(table),
         http_allow,

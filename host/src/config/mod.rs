@@ -12,11 +12,14 @@
 //! Read [`reader`] next for how a spanned tree of TOML is walked, then
 //! [`host`] (server, Kafka, store, tokens, outboxes) and [`binding`], which
 //! say what each key means; [`units`] knows durations, sizes and names,
-//! [`secret`] fetches secrets and [`report`] draws the errors.
+//! [`secret`] fetches secrets and [`report`] draws the errors. [`lint`] finds
+//! what is valid and will not go well.
 
 mod binding;
+mod differences;
 mod host;
 mod kafka;
+mod lint;
 mod reader;
 mod report;
 mod schema;
@@ -28,7 +31,7 @@ mod units;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use courier_core::message::Timestamp;
@@ -58,6 +61,10 @@ pub struct Config {
     pub topics: Vec<TopicRule>,
     /// `[[binding]]`: which handler gets which topics, under which policy.
     pub bindings: Vec<Binding>,
+    /// What is valid and will not go well, in the order of the file.
+    pub warnings: Vec<Problem>,
+    /// Other files that it was made of: schemas and secrets.
+    pub files: Vec<PathBuf>,
 }
 
 impl Config {
@@ -67,14 +74,6 @@ impl Config {
     #[must_use]
     pub fn leaves_open(&self, listen: SocketAddr) -> bool {
         self.auth.tokens.is_empty() && !listen.ip().is_loopback()
-    }
-
-    /// What the file asks for and this version does not do, in words for
-    /// people. It is valid, so that a file need not change with the version;
-    /// and it is said, so that nobody takes it for done.
-    #[must_use]
-    pub fn without_effect(&self) -> Vec<String> {
-        Vec::new()
     }
 }
 
@@ -281,6 +280,10 @@ pub struct Binding {
     pub failure: FailurePolicy,
     /// The most offsets between a position and the highest fetched.
     pub max_gap: u32,
+    /// How many handlings may lead from one message to another until what this
+    /// binding publishes, and its dead letters, are taken for a loop; 0 for no
+    /// bound.
+    pub max_hops: u32,
     /// Whether it stands still until the TOML says otherwise.
     pub paused: bool,
     /// What the handler may do to the outside.
@@ -293,73 +296,6 @@ pub struct Binding {
     pub config: BTreeMap<String, String>,
     /// The same, for what must not be seen in a log.
     pub secrets: BTreeMap<String, SecretString>,
-}
-
-impl PartialEq for Binding {
-    /// Whether a reload may leave it as it is. Secrets are compared by value.
-    fn eq(&self, other: &Self) -> bool {
-        // Taken apart so that a field added later cannot be forgotten here.
-        let Self {
-            group,
-            topics,
-            plugin,
-            types,
-            start,
-            ordering,
-            concurrency,
-            timeout,
-            cpu,
-            memory,
-            log,
-            isolation,
-            batch,
-            rate_limit,
-            circuit,
-            dedupe,
-            broadcast_forget,
-            broadcast_catch_up,
-            failure,
-            max_gap,
-            paused,
-            grant,
-            http_allow,
-            http_private,
-            config,
-            secrets,
-        } = self;
-        let exposed = |secrets: &BTreeMap<String, SecretString>, other: &BTreeMap<String, SecretString>| {
-            secrets.len() == other.len()
-                && secrets.iter().zip(other).all(|((name, secret), (other_name, other_secret))| {
-                    name == other_name && secret.expose_secret() == other_secret.expose_secret()
-                })
-        };
-        *group == other.group
-            && *topics == other.topics
-            && *plugin == other.plugin
-            && *types == other.types
-            && *start == other.start
-            && *ordering == other.ordering
-            && *concurrency == other.concurrency
-            && *timeout == other.timeout
-            && *cpu == other.cpu
-            && *memory == other.memory
-            && *log == other.log
-            && *isolation == other.isolation
-            && *batch == other.batch
-            && *rate_limit == other.rate_limit
-            && *circuit == other.circuit
-            && *dedupe == other.dedupe
-            && *broadcast_forget == other.broadcast_forget
-            && *broadcast_catch_up == other.broadcast_catch_up
-            && *failure == other.failure
-            && *max_gap == other.max_gap
-            && *paused == other.paused
-            && *grant == other.grant
-            && *http_allow == other.http_allow
-            && *http_private == other.http_private
-            && *config == other.config
-            && exposed(secrets, &other.secrets)
-    }
 }
 
 /// A plugin, and which of its versions.
@@ -478,7 +414,10 @@ pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
         outboxes: host::outboxes(&root),
         topics: schema::topics(&root),
         bindings: binding::bindings(&root, retention),
+        warnings: Vec::new(),
+        files: Vec::new(),
     };
+    lint::lint(&root);
     reader.finish(config)
 }
 

@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -16,7 +17,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::{ConfigError, Problem, Span};
-use super::{secret, units};
+use super::{Config, secret, units};
 
 /// One file being read.
 pub(super) struct Reader<'a> {
@@ -24,12 +25,22 @@ pub(super) struct Reader<'a> {
     pub text: &'a str,
     pub env: &'a dyn Fn(&str) -> Option<String>,
     problems: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Problem>>,
     hidden: RefCell<Vec<Span>>,
+    files: RefCell<Vec<PathBuf>>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(file: &'a str, text: &'a str, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { file, text, env, problems: RefCell::default(), hidden: RefCell::default() }
+        Self {
+            file,
+            text,
+            env,
+            problems: RefCell::default(),
+            warnings: RefCell::default(),
+            hidden: RefCell::default(),
+            files: RefCell::default(),
+        }
     }
 
     /// Reports something wrong.
@@ -51,18 +62,47 @@ impl<'a> Reader<'a> {
         self.problems.borrow_mut().push(problem.and(self.text, first, label));
     }
 
+    /// Reports something that is valid and will not go well.
+    pub fn warn(&self, span: &Span, message: impl Into<String>, remedy: impl Into<String>) {
+        let warning = Problem::new(self.file, self.text, span.clone(), message.into(), remedy.into());
+        self.warnings.borrow_mut().push(warning);
+    }
+
+    /// The same of two places that do not go together.
+    pub fn warn_of_two(
+        &self,
+        span: &Span,
+        first: &Span,
+        label: &'static str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        let warning = Problem::new(self.file, self.text, span.clone(), message.into(), remedy.into());
+        self.warnings.borrow_mut().push(warning.and(self.text, first, label));
+    }
+
+    /// Notes that the file depends on another one, whether that can be read or
+    /// not.
+    pub fn depends_on(&self, path: PathBuf) {
+        self.files.borrow_mut().push(path);
+    }
+
     /// Keeps this part of the file out of every message.
     pub fn hide(&self, span: &Span) {
         self.hidden.borrow_mut().push(span.clone());
     }
 
-    /// The configuration, if nothing was reported.
-    pub fn finish<T>(self, config: T) -> Result<T, ConfigError> {
-        let problems = self.problems.into_inner();
+    /// The configuration with its warnings, if no error was reported.
+    pub fn finish(self, config: Config) -> Result<Config, ConfigError> {
+        let (problems, mut warnings) = (self.problems.into_inner(), self.warnings.into_inner());
+        let mut files = self.files.into_inner();
+        files.sort_unstable();
+        files.dedup();
         if problems.is_empty() {
-            return Ok(config);
+            warnings.sort_by_key(Problem::start);
+            return Ok(Config { warnings, files, ..config });
         }
-        Err(ConfigError::new(self.text, &self.hidden.into_inner(), problems))
+        Err(ConfigError::new(self.text, &self.hidden.into_inner(), problems).depending_on(files))
     }
 
     /// What the TOML parser could not read.
@@ -171,19 +211,7 @@ impl<'a> Section<'a> {
             self.reader.problem(&value.key_span, format!("`{key}` must be an array of tables"), remedy);
             return Vec::new();
         };
-        let path = &value.path;
-        let each = items.iter().filter_map(|item| {
-            let one = Value {
-                reader: self.reader,
-                path: path.clone(),
-                key: value.key,
-                key_span: item.span(),
-                span: item.span(),
-                node: item.get_ref(),
-            };
-            one.section(known)
-        });
-        each.collect()
+        items.iter().filter_map(|item| value.item(item).section(known)).collect()
     }
 
     fn title(&self) -> String {
@@ -282,6 +310,23 @@ impl<'a> Value<'a> {
     /// Whether it is an array with nothing in it; nothing is reported.
     pub fn is_empty_array(&self) -> bool {
         self.node.as_array().is_some_and(|items| items.is_empty())
+    }
+
+    /// The elements, when it is an array; nothing is reported.
+    pub fn as_items(&self) -> Vec<Self> {
+        let DeValue::Array(items) = self.node else { return Vec::new() };
+        items.iter().map(|item| self.item(item)).collect()
+    }
+
+    fn item(&self, item: &'a Spanned<DeValue<'a>>) -> Self {
+        Self {
+            reader: self.reader,
+            path: self.path.clone(),
+            key: self.key,
+            key_span: item.span(),
+            span: item.span(),
+            node: item.get_ref(),
+        }
     }
 
     /// The table with free keys, when it is one; nothing is reported.
@@ -405,15 +450,7 @@ impl<'a> Value<'a> {
             self.not_a("an array", example);
             return None;
         };
-        let items = items.iter().map(|item| Self {
-            reader: self.reader,
-            path: self.path.clone(),
-            key: self.key,
-            key_span: item.span(),
-            span: item.span(),
-            node: item.get_ref(),
-        });
-        Some(items.collect())
+        Some(items.iter().map(|item| self.item(item)).collect())
     }
 
     /// An array of texts, each read by `read`; a text that stands twice is

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
@@ -48,6 +49,11 @@ impl Problem {
         }
     }
 
+    /// Where it begins in the file, in bytes.
+    pub(super) fn start(&self) -> usize {
+        self.span.start
+    }
+
     /// Shows a second place that has part in it.
     pub(super) fn and(mut self, text: &str, span: &Span, label: &'static str) -> Self {
         self.also = Some((floor(text, span.start)..floor(text, span.end), label));
@@ -55,10 +61,23 @@ impl Problem {
     }
 }
 
+impl fmt::Display for Problem {
+    /// On one line, for logs and lists.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, column, message, remedy, .. } = self;
+        match line {
+            0 => write!(f, "{message}; {remedy}"),
+            _ => write!(f, "{file}:{line}:{column}: {message}; {remedy}"),
+        }
+    }
+}
+
 /// Every problem of one configuration file; never empty.
 #[derive(Clone)]
 pub struct ConfigError {
     problems: Vec<Problem>,
+    /// Other files that it names, as far as they could be made out.
+    files: Vec<PathBuf>,
     /// The file with its secrets hidden.
     text: String,
 }
@@ -66,7 +85,7 @@ pub struct ConfigError {
 impl ConfigError {
     pub(super) fn new(text: &str, hidden: &[Span], mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.span.start);
-        Self { problems, text: secret::hide(text, hidden) }
+        Self { problems, files: Vec::new(), text: secret::hide(text, hidden) }
     }
 
     pub(super) fn at(file: &str, text: &str, offset: usize, message: &str, remedy: &str) -> Self {
@@ -84,7 +103,17 @@ impl ConfigError {
             span: 0..0,
             also: None,
         };
-        Self { problems: vec![problem], text: String::new() }
+        Self { problems: vec![problem], files: Vec::new(), text: String::new() }
+    }
+
+    pub(super) fn depending_on(self, files: Vec<PathBuf>) -> Self {
+        Self { files, ..self }
+    }
+
+    /// The other files that it names: a change of one may mend it.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// What is wrong, in the order of the file.

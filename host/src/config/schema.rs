@@ -124,6 +124,7 @@ pub(super) fn topics(root: &Section<'_>) -> Vec<TopicRule> {
 fn read(value: &Toml<'_>) -> Option<Schema> {
     let text = value.text("schemas/order.json")?;
     let path = Path::new(value.reader.file).parent().unwrap_or(Path::new("")).join(text);
+    value.reader.depends_on(path.clone());
     let shown = path.display();
     let size = std::fs::metadata(&path).map(|metadata| metadata.len());
     if size.is_ok_and(|size| size > MAX_SCHEMA_BYTES) {

@@ -72,6 +72,7 @@ pub(super) fn fetch(source: &Value<'_>) -> Option<SecretString> {
     }
     let name = source.text("/run/secrets/shop")?;
     let path = Path::new(reader.file).parent().unwrap_or(Path::new("")).join(name);
+    reader.depends_on(path.clone());
     match std::fs::read_to_string(&path) {
         Ok(secret) if !secret.trim_end_matches(['\r', '\n']).is_empty() => {
             Some(secret.trim_end_matches(['\r', '\n']).into())

@@ -102,6 +102,8 @@ fn a_binding_needs_three_lines_and_has_defaults_for_the_rest() {
     let expected = RetryPolicy { on_error: true, max_attempts: 5, ..RetryPolicy::default() };
     assert_eq!(retried.failure.retry, expected, "the table alone asks for retries");
     assert_ne!(binding, retried, "a reload sees the change");
+    assert_eq!(binding.differences(&retried), ["retry"], "and says what it is");
+    assert_eq!((binding.max_hops, parsed(&format!("{text}max_hops = 0\n")).unwrap().bindings[0].max_hops), (32, 0));
     let batched = parsed(&format!("{text}batch = 10\n")).unwrap().bindings.remove(0);
     assert_eq!(batched.isolation, Isolation::Batch, "what is handed over together shares a sandbox");
 }
@@ -220,6 +222,7 @@ fn bindings_are_checked() {
     check_binding("ordering = \"keys\"", 5, 12, "\"keys\"", "\"key\", \"partition\" or \"none\"");
     check_binding("concurrency = 0", 5, 15, "is 0", "from 1 to 1024");
     check_binding("concurrency = 1.5", 5, 15, "whole number", "concurrency = 1");
+    check_binding("max_hops = -1", 5, 12, "is -1", "from 0");
     check_binding("timeout = \"0s\"", 5, 11, "is 0s", "from 1ms to 1h");
     check_binding("timeout = 5", 5, 11, "is a number", "timeout = \"5s\"");
     check_binding("cpu = \"0ms\"", 5, 7, "is 0ms", "from 1ms to 1h");

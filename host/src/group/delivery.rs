@@ -18,6 +18,7 @@ use super::unwritten::Share;
 use crate::clock::now;
 use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
 use crate::kafka::partition::InHand;
+use crate::publish::rules::too_many_hops;
 use crate::publish::{self, GivenUp};
 use crate::store::{DeliveryKey, NewOutbound, StateWrites, bytes_of_effects};
 
@@ -69,12 +70,15 @@ impl Work {
 
     /// Ends it: judges what the engine says and tells the owner.
     pub fn conclude(self, bound: &Bound, version: &Prepared, ended: Ended) {
+        let mut ended = self.without_loop(bound, ended);
         bound.keeper.ended(ended.verdict, ended.reason.as_deref(), ended.after, self.probe);
         let seconds = ended.finished_at.since(ended.started_at).as_secs_f64();
         bound.attempt_seconds.record(seconds);
         let number = self.number + 1;
         let counted = self.counted + u32::from(!ended.verdict.never_ran());
-        let outcome = self.judged(bound, ended.verdict, ended.after, number);
+        let mut outcome = self.judged(bound, ended.verdict, ended.after, number);
+        let failed = ended.verdict != Verdict::Success;
+        let fingerprint = failed.then(|| fingerprint(ended.verdict, ended.reason.as_deref().unwrap_or_default()));
         let mut outbound: Vec<NewOutbound> = Vec::new();
         let mut state_writes = Vec::new();
         match outcome {
@@ -89,18 +93,23 @@ impl Work {
                 state_writes = ended.state_writes;
             }
             Outcome::Failed { dead_letter: true } => {
-                outbound.push(self.dead_letter(bound, ended.reason.as_deref().unwrap_or("no reason given")));
+                let mut reason = ended.reason.take().unwrap_or_else(|| "no reason given".to_owned());
+                let to = self.letters_to(bound);
+                match too_many_hops(self.in_hand.message(), &bound.binding.group, &to, bound.binding.max_hops) {
+                    None => outbound.push(self.dead_letter(bound, &to, &reason)),
+                    Some(why) => outcome = without_letter(&mut reason, &why),
+                }
+                ended.reason = Some(reason);
             }
             _ => {}
         }
-        let failed = ended.verdict != Verdict::Success;
         let unwritten = bound.unwritten.take(bytes_of_effects(&outbound, &state_writes) + ended.log.len());
         let concluded = Concluded {
             outcome,
             number,
             counted,
             verdict: ended.verdict,
-            fingerprint: failed.then(|| fingerprint(ended.verdict, ended.reason.as_deref().unwrap_or_default())),
+            fingerprint,
             reason: reason_with_bound(ended.reason, ended.after),
             version: Some(version.digest.as_str().into()),
             started_at: ended.started_at,
@@ -146,11 +155,32 @@ impl Work {
         judge(verdict, after, history, &bound.binding.failure, now(), rand::random())
     }
 
-    fn dead_letter(&self, bound: &Bound, reason: &str) -> NewOutbound {
-        let topic = match &bound.binding.failure.dead_letter {
+    /// What an attempt came to that published, unless what it published would
+    /// only go on in a loop: then it failed, for ever.
+    fn without_loop(&self, bound: &Bound, ended: Ended) -> Ended {
+        let Some(first) = ended.emissions.first().filter(|_| ended.verdict == Verdict::Success) else { return ended };
+        let why = too_many_hops(self.in_hand.message(), &bound.binding.group, &first.topic, bound.binding.max_hops);
+        match why {
+            None => ended,
+            Some(why) => Ended {
+                verdict: Verdict::Reject,
+                reason: Some(why),
+                emissions: Vec::new(),
+                state_writes: Vec::new(),
+                ..ended
+            },
+        }
+    }
+
+    /// The topic of its dead letter.
+    fn letters_to(&self, bound: &Bound) -> String {
+        match &bound.binding.failure.dead_letter {
             DeadLetter::Topic(Some(topic)) => topic.clone(),
             _ => dead_letter_topic(&self.owner.place.topic, &bound.binding.group),
-        };
+        }
+    }
+
+    fn dead_letter(&self, bound: &Bound, to: &str, reason: &str) -> NewOutbound {
         let message = self.in_hand.message();
         let lies_in = self.owner.place.log_topic();
         let given_up = GivenUp {
@@ -164,7 +194,7 @@ impl Work {
             attempts: self.number + 1,
             reason,
         };
-        publish::dead_letter(&self.in_hand.record, &given_up, &topic)
+        publish::dead_letter(&self.in_hand.record, &given_up, to)
     }
 }
 
@@ -179,6 +209,13 @@ fn reason_with_bound(reason: Option<String>, asked: Option<Duration>) -> Option<
         days(MAX_ASKED_WAIT)
     );
     Some(reason.map_or_else(|| cut.clone(), |reason| format!("{reason} ({cut})")))
+}
+
+/// What a delivery comes to whose dead letter is not written, and why not.
+fn without_letter(reason: &mut String, why: &str) -> Outcome {
+    reason.push_str("; no dead letter was written: ");
+    reason.push_str(why);
+    Outcome::Failed { dead_letter: false }
 }
 
 /// Where the dead letters of a group go that names no topic of its own.
@@ -206,6 +243,7 @@ fn emission(group: &str, plugin: &str, handled: &Message, outgoing: Outgoing) ->
         content_type: outgoing.content_type,
         is_tombstone: outgoing.body.is_none(),
         body: outgoing.body.unwrap_or_default(),
+        hops: handled.hops.saturating_add(1),
         headers,
     };
     publish::outbound_from(&message, group)

@@ -221,7 +221,7 @@ impl Following {
             let begun = self.claims.begin(&self.bindings).await;
             let started = begun.map_err(|error| (error.code(), error.to_string())).and_then(|()| {
                 let mut config = self.node.consumer.clone();
-                config.set("group.id", &self.name);
+                config.set("group.id", (self.node.kafka_group)(&self.name));
                 Source::start(&config, &self.name, topics, Arc::clone(&self.budget), self.notices.clone())
                     .map_err(|error| ("no_consumer", error.to_string()))
             });

@@ -30,7 +30,7 @@ impl LaneRule {
     /// hundred thousand, and most need not be understood yet.
     pub fn lane_of_record(self, in_hand: &InHand) -> LaneKey {
         let id = || Bytes::copy_from_slice(in_hand.message().id.as_bytes());
-        self.lane(in_hand.record.key.as_ref(), in_hand.offset, id)
+        self.lane(in_hand.key().as_ref(), in_hand.offset, id)
     }
 
     /// The lane of an open row.

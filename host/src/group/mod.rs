@@ -84,6 +84,8 @@ pub struct Node {
     pub store_up: watch::Receiver<bool>,
     /// How consumers are configured, but for their group.
     pub consumer: ClientConfig,
+    /// The name under which a group joins Kafka, for each start of it.
+    pub kafka_group: fn(&str) -> String,
     /// Holds back the groups that are behind.
     pub restraints: Restraints,
     /// Tells when a topic was created anew.

@@ -23,7 +23,7 @@ pub fn row(write: &Write<Box<Concluded>>, fetched: Option<&Arc<InHand>>, node: &
         had_row: write.had_row,
         record_time: in_hand.record.timestamp,
         message_id: message.id.clone(),
-        key: in_hand.record.key.clone(),
+        key: in_hand.key(),
         type_name: message.type_name.clone(),
         node: Arc::clone(node),
         received_at: in_hand.received_at,

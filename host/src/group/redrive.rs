@@ -194,7 +194,7 @@ impl Runner {
                     }
                     ItemAsk::Replay(ReplayRecord {
                         message_id: message.id,
-                        key: record.key,
+                        key: message.key,
                         type_name: message.type_name,
                         record_time: record.timestamp,
                         node: self.node.to_string(),

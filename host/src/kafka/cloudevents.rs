@@ -6,6 +6,13 @@
 //! document); every other record is a message too, with its coordinates for an
 //! id. Nothing is refused here: a document that only pretends to be an event
 //! is delivered as it is.
+//!
+//! Three readings of the specification that both this module and the HTTP API
+//! hold to. `"data": null` is the JSON value null, since only attributes are
+//! unset by it. An attribute `key` is an extension as any other and becomes the
+//! header `ce_key`: the key is `partitionkey`. A record without a key whose
+//! event has a `partitionkey` has that for its key, also for the order within
+//! its partition ([`Record::lane_key`]).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -24,6 +31,9 @@ const CE_TIME: &str = "ce_time";
 const CE_PARTITIONKEY: &str = "ce_partitionkey";
 /// Courier's own: the kind, when it is not an event.
 const COURIER_KIND: &str = "courier_kind";
+/// Courier's own: how many handlings led to the record. A loop of topics that
+/// lead into one another is found by it.
+pub const COURIER_HOPS: &str = "courier_hops";
 
 /// The media type of a structured CloudEvent in JSON.
 const STRUCTURED: &str = "application/cloudevents+json";
@@ -47,17 +57,20 @@ enum Attribute {
     PartitionKey,
     ContentType,
     Kind,
+    Hops,
 }
 
 /// Which attribute a header carries. Names differ in case between producers.
 fn attribute(name: &str) -> Option<Attribute> {
-    // The length rules out almost every header at once, and at most two names
+    // The length rules out almost every header at once, and at most three names
     // share one: this runs for each header of each record.
     let candidates: &[(&str, Attribute)] = match name.len() {
         5 => &[(CE_ID, Attribute::Id)],
         7 => &[(CE_TYPE, Attribute::Type), (CE_TIME, Attribute::Time)],
         9 => &[(CE_SOURCE, Attribute::Source)],
-        12 => &[(CONTENT_TYPE, Attribute::ContentType), (COURIER_KIND, Attribute::Kind)],
+        12 => {
+            &[(CONTENT_TYPE, Attribute::ContentType), (COURIER_KIND, Attribute::Kind), (COURIER_HOPS, Attribute::Hops)]
+        }
         14 => &[(CE_SPECVERSION, Attribute::SpecVersion)],
         15 => &[(CE_PARTITIONKEY, Attribute::PartitionKey)],
         _ => return None,
@@ -75,6 +88,7 @@ struct Attributes {
     partition_key: Option<Bytes>,
     content_type: Option<String>,
     kind: Kind,
+    hops: u32,
 }
 
 impl Record {
@@ -107,6 +121,7 @@ impl Record {
                 partition_key: inner.partition_key.or(outer.partition_key),
                 content_type: inner.content_type,
                 kind: outer.kind,
+                hops: outer.hops,
             };
         }
         Message {
@@ -120,8 +135,40 @@ impl Record {
             content_type: found.content_type.unwrap_or_default(),
             body,
             is_tombstone,
+            hops: found.hops,
             headers,
         }
+    }
+
+    /// How many handlings led to this record, as its header says.
+    #[must_use]
+    pub fn hops(&self) -> u32 {
+        let counts = self.headers.iter().filter(|header| is_hops(&header.name));
+        counts.filter_map(|header| std::str::from_utf8(header.value.as_ref()?).ok()?.parse().ok()).last().unwrap_or(0)
+    }
+
+    /// The key by which the record waits for others of its partition: its own,
+    /// else the `partitionkey` of its event. It is the key of
+    /// [`to_message`](Self::to_message), found without reading more than is
+    /// needed.
+    #[must_use]
+    pub fn lane_key(&self) -> Option<Bytes> {
+        self.key.clone().or_else(|| self.partition_key())
+    }
+
+    fn partition_key(&self) -> Option<Bytes> {
+        let of = |wanted: fn(&Attribute) -> bool| {
+            let named = self.headers.iter().filter(move |header| attribute(&header.name).as_ref().is_some_and(wanted));
+            // The last one counts, as in `to_message`.
+            named.filter_map(|header| header.value.as_ref()).filter(|value| std::str::from_utf8(value).is_ok()).last()
+        };
+        let content_type = of(|found| matches!(found, Attribute::ContentType));
+        let is_event = content_type.and_then(|text| std::str::from_utf8(text).ok()).is_some_and(is_structured);
+        let inner = match &self.value {
+            Some(value) if is_event => structured(value).and_then(|event| event.attributes.partition_key),
+            _ => None,
+        };
+        inner.or_else(|| of(|found| matches!(found, Attribute::PartitionKey)).cloned())
     }
 
     /// The message of a record in the log of `kind` that belongs to `topic`.
@@ -170,10 +217,25 @@ impl Record {
         if message.kind != Kind::Event {
             add(COURIER_KIND, text(message.kind.as_str()));
         }
+        if message.hops > 0 {
+            headers.push(hops_header(message.hops));
+        }
         headers.extend(message.headers.iter().filter(|header| attribute(&header.name).is_none()).cloned());
         let value = (!message.is_tombstone).then(|| message.body.clone());
         Self { timestamp: Timestamp(0), key: message.key.clone(), value, headers }
     }
+}
+
+/// The header that says how many handlings led to a record.
+#[must_use]
+pub fn hops_header(hops: u32) -> Header {
+    Header { name: COURIER_HOPS.to_owned(), value: Some(Bytes::from(hops.to_string())) }
+}
+
+/// Whether this is the name of the header that [`hops_header`] makes.
+#[must_use]
+pub fn is_hops(header: &str) -> bool {
+    header.eq_ignore_ascii_case(COURIER_HOPS)
 }
 
 /// Whether a header of this name is part of a message's own fields, so that a
@@ -206,6 +268,10 @@ fn take(attribute: Attribute, value: Option<&Bytes>, found: &mut Attributes) -> 
             "event" => found.kind = Kind::Event,
             "broadcast" => found.kind = Kind::Broadcast,
             _ => return false,
+        },
+        Attribute::Hops => match text.parse() {
+            Ok(hops) => found.hops = hops,
+            Err(_) => return false,
         },
     }
     true
@@ -250,11 +316,10 @@ fn structured(document: &Bytes) -> Option<Structured> {
     let mut extensions = Vec::new();
     let (mut data, mut version) = (None, false);
     for (name, value) in members(document)? {
-        if value.as_ref() == b"null" {
-            continue;
-        }
         match name.as_str() {
+            // A JSON null is data as any other; only attributes are unset by it.
             "data" => data = Some(Data::Json(value)),
+            _ if value.as_ref() == b"null" => {}
             "data_base64" => data = Some(Data::Binary(BASE64.decode(string(&value)?).ok()?.into())),
             "specversion" => version = string(&value)? == SPECVERSION,
             "id" => attributes.id = Some(string(&value)?).filter(|id| usable_id(id)),

@@ -25,6 +25,7 @@ fn message() -> Message {
         content_type: "application/json".to_owned(),
         body: Bytes::from_static(b"{ \"a\" : 1.0 }"),
         headers: vec![header("traceparent", "00-1-2-01"), header("x", "1"), header("x", "2")],
+        hops: 2,
         ..Message::default()
     }
 }
@@ -85,9 +86,58 @@ fn attributes_that_say_nothing_stay_headers() {
 }
 
 #[test]
-fn a_tombstone_is_a_message_without_a_body() {
-    let record = Record { value: None, ..record("", vec![]) };
-    assert!(record.to_message("log", 0, Offset(0)).body.is_empty());
+fn a_tombstone_is_told_from_an_empty_body() {
+    let tombstone = Record { value: None, ..record("", vec![header("ce_id", "1")]) };
+    let message = tombstone.to_message("log", 0, Offset(0));
+    assert!(message.body.is_empty() && message.is_tombstone);
+    assert_eq!(Record::from_message(&message).value, None, "and stays one when it is sent again");
+    let empty = record("", vec![]).to_message("log", 0, Offset(0));
+    assert!(empty.body.is_empty() && !empty.is_tombstone);
+    assert_eq!(Record::from_message(&empty).value.as_deref(), Some(&b""[..]));
+}
+
+#[test]
+fn the_count_of_hops_is_read_as_it_is_and_shown_to_no_handler() {
+    let message = record("x", vec![header("Courier_Hops", "31"), header("a", "b")]).to_message("log", 0, Offset(0));
+    assert_eq!((message.hops, message.headers.as_slice()), (31, &[header("a", "b")][..]));
+    for wrong in ["", "-1", "many", "99999999999"] {
+        let message = record("x", vec![header("courier_hops", wrong)]).to_message("log", 0, Offset(0));
+        assert_eq!((message.hops, message.headers.len()), (0, 1), "{wrong:?} counts nothing");
+    }
+    let plain = Record::from_message(&Message { hops: 0, ..message });
+    assert!(!plain.headers.iter().any(|header| is_hops(&header.name)), "what a sender published has no hops");
+}
+
+/// A partition key without a record key was shown as the key and did not order.
+#[test]
+fn a_partition_key_without_a_record_key_is_the_key_everywhere() {
+    let document = |member: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"t"{member}}}"#);
+    let inner = document(r#","partitionkey":"inner""#);
+    let typed = || header("content-type", "application/cloudevents+json");
+    let raw = |value: &str, headers| Record { key: Some(Bytes::from_static(b"raw")), ..record(value, headers) };
+    for (record, key) in [
+        (record("x", vec![]), None),
+        (record("x", vec![header("ce_partitionkey", "a")]), Some("a")),
+        (record("x", vec![header("ce_partitionkey", "a"), header("CE_PartitionKey", "b")]), Some("b")),
+        (raw("x", vec![header("ce_partitionkey", "a")]), Some("raw")),
+        (record(&inner, vec![typed()]), Some("inner")),
+        (record(&inner, vec![typed(), header("ce_partitionkey", "outer")]), Some("inner")),
+        (record(&document(""), vec![typed(), header("ce_partitionkey", "outer")]), Some("outer")),
+        (record(&inner, vec![]), None),
+        (record("broken", vec![typed(), header("ce_partitionkey", "outer")]), Some("outer")),
+    ] {
+        let key = key.map(|key| Bytes::copy_from_slice(key.as_bytes()));
+        assert_eq!(record.to_message("log", 0, Offset(0)).key, key, "shown: {record:?}");
+        assert_eq!(record.lane_key(), key, "ordered: {record:?}");
+    }
+}
+
+/// `key` is an extension as any other; the key is `partitionkey`.
+#[test]
+fn an_attribute_named_key_is_an_extension() {
+    let document = r#"{"specversion":"1.0","id":"1","source":"s","type":"t","key":"k"}"#;
+    let message = record(document, vec![header("content-type", STRUCTURED)]).to_message("log", 0, Offset(0));
+    assert_eq!((message.key, message.headers.as_slice()), (None, &[header("ce_key", "k")][..]));
 }
 
 #[test]
@@ -111,6 +161,7 @@ fn structured_data_may_be_text_or_binary() {
         (r#""datacontenttype":"text/plain","data":"h\u00e9""#, "hé", "text/plain"),
         (r#""data":"text""#, "\"text\"", "application/json"),
         (r#""data_base64":"aGk=""#, "hi", ""),
+        (r#""data":null"#, "null", "application/json"),
         (r#""datacontenttype":"application/x+json","data":true"#, "true", "application/x+json"),
     ] {
         let document = format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"t",{data}}}"#);

@@ -9,7 +9,9 @@
 mod cloudevents;
 pub mod embedded;
 pub mod hash;
+mod header_name;
 mod health;
+pub mod limits;
 pub mod log;
 pub mod lookup;
 pub mod partition;
@@ -20,4 +22,4 @@ mod topic_id;
 pub mod topic_watch;
 pub mod topics;
 
-pub use cloudevents::is_attribute;
+pub use cloudevents::{hops_header, is_attribute, is_hops};

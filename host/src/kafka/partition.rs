@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use courier_core::message::{Kind, Message, Offset, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -142,6 +143,17 @@ impl InHand {
         room: OwnedSemaphorePermit,
     ) -> Self {
         Self { place, offset, record, received_at, asked_at, message: OnceLock::new(), _share: None, _room: Some(room) }
+    }
+
+    /// The key by which it waits for others, and by which people find it. A
+    /// record with a key of its own need not be understood for it.
+    #[must_use]
+    pub fn key(&self) -> Option<Bytes> {
+        match (&self.record.key, self.message.get()) {
+            (Some(key), _) => Some(key.clone()),
+            (None, Some(message)) => message.key.clone(),
+            (None, None) => self.record.lane_key(),
+        }
     }
 
     /// The message it carries.

@@ -26,7 +26,7 @@ use courier_core::message::Offset;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header as KafkaHeader, Message as _, OwnedHeaders};
+use rdkafka::message::{Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
@@ -34,6 +34,7 @@ use tokio::sync::{oneshot, watch};
 use self::cluster::Health;
 use self::windows::{Answer, Failure, Ticket, Windows};
 use super::hash::murmur2_partition;
+use super::header_name;
 use super::health::is_suspicious;
 use super::log;
 use super::record::Record;
@@ -323,9 +324,12 @@ impl Inner {
         out.timestamp = (record.timestamp.0 > 0).then_some(record.timestamp.0 / 1_000);
         if !record.headers.is_empty() {
             let headers = OwnedHeaders::new_with_capacity(record.headers.len());
-            out.headers = Some(record.headers.iter().fold(headers, |headers, header| {
-                headers.insert(KafkaHeader { key: &header.name, value: header.value.as_deref() })
-            }));
+            out.headers = Some(
+                record
+                    .headers
+                    .iter()
+                    .fold(headers, |headers, header| header_name::add(headers, &header.name, header.value.as_deref())),
+            );
         }
         self.client().send::<[u8], [u8]>(out).map_err(|(error, out)| {
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {

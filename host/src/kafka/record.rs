@@ -5,7 +5,7 @@
 //! [`Record::decode`], which reads what this program encoded, can refuse.
 //! [`Record::to_message`] and [`Record::from_message`] are in `cloudevents.rs`.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 use std::ptr;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -16,6 +16,7 @@ use rdkafka::message::BorrowedMessage;
 use thiserror::Error;
 
 pub use super::hash::{murmur2_hash, murmur2_partition, shard_of};
+use super::header_name;
 
 /// The layout that [`Record::encode`] writes, as its first byte.
 const VERSION: u8 = 1;
@@ -109,8 +110,9 @@ impl Record {
     /// Copies a record out of librdkafka's memory, into one buffer that key,
     /// value and header values share.
     ///
-    /// A header name that is not UTF-8 (foreign producers may write one) has
-    /// its bad bytes replaced: the binding's own iterator would panic on it.
+    /// A header name that is not text (foreign producers may write one) is
+    /// read as [`header_name`] says: the binding's own iterator would panic on
+    /// it, or cut it at a NUL.
     #[must_use]
     pub fn from_kafka(message: &BorrowedMessage<'_>) -> Self {
         let (key, value) = (message.key(), message.payload());
@@ -128,7 +130,7 @@ impl Record {
         let (key, value) = (cut(key), cut(value));
         let mut headers = Vec::with_capacity(native.count);
         for (name, value) in native.iter() {
-            headers.push(Header { name: name.to_string_lossy().into_owned(), value: cut(value) });
+            headers.push(Header { name: header_name::read(name), value: cut(value) });
         }
         let millis = message.timestamp().to_millis().unwrap_or(0);
         Self { timestamp: Timestamp(millis.saturating_mul(1_000)), key, value, headers }
@@ -155,11 +157,11 @@ impl<'a> RawHeaders<'a> {
         Self { list, count, message }
     }
 
-    fn iter(&self) -> impl Iterator<Item = (&'a CStr, Option<&'a [u8]>)> {
+    fn iter(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
         (0..self.count).map_while(|index| self.get(index))
     }
 
-    fn get(&self, index: usize) -> Option<(&'a CStr, Option<&'a [u8]>)> {
+    fn get(&self, index: usize) -> Option<(&'a [u8], Option<&'a [u8]>)> {
         let _alive: &'a BorrowedMessage<'a> = self.message;
         let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
         // SAFETY: `list` lives as long as the message, which `self` borrows;
@@ -170,8 +172,29 @@ impl<'a> RawHeaders<'a> {
                 return None;
             }
             let value = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size));
-            Some((CStr::from_ptr(name), value))
+            Some((name_of(name, value), value))
         }
+    }
+}
+
+/// The whole name of a header, of which librdkafka only tells where it begins.
+///
+/// It keeps the value right behind the name and its NUL (`rd_kafka_header_add`),
+/// by which a NUL within the name is told from the one at its end. Without a
+/// value such a name is cut at its first NUL, and names no attribute, since an
+/// attribute has a value.
+///
+/// # Safety
+/// `name` and `value` are those of one header of librdkafka that lives for `'a`.
+unsafe fn name_of<'a>(name: *const c_char, value: Option<&'a [u8]>) -> &'a [u8] {
+    // SAFETY: librdkafka ends every name with a NUL.
+    let upto_nul = unsafe { CStr::from_ptr::<'a>(name) }.to_bytes();
+    let between = value.and_then(|value| value.as_ptr().addr().checked_sub(name.addr() + 1));
+    match between.filter(|length| *length > upto_nul.len()) {
+        // SAFETY: name, NUL and value are one allocation of librdkafka, in this
+        // order, so that all bytes up to the value are readable.
+        Some(length) => unsafe { std::slice::from_raw_parts(name.cast::<u8>(), length) },
+        None => upto_nul,
     }
 }
 
@@ -210,6 +233,53 @@ mod tests {
         (any::<i64>(), bytes(), bytes(), proptest::collection::vec(header, 0..6)).prop_map(
             |(timestamp, key, value, headers)| Record { timestamp: Timestamp(timestamp), key, value, headers },
         )
+    }
+
+    /// A name with a NUL was cut at it, so that `ce_id\0x` was taken for the id;
+    /// one that is not UTF-8 was altered.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn names_of_headers_that_are_not_text_go_through_kafka_unharmed() {
+        use std::time::Duration;
+
+        use courier_core::message::Offset;
+        use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+        use crate::kafka::embedded::Embedded;
+        use crate::kafka::producer::Producer;
+
+        let broker = Embedded::start(&["odd".to_owned()]).unwrap();
+        let servers = vec![broker.servers().unwrap()];
+        let producer = Producer::new(&servers, &std::collections::BTreeMap::new()).unwrap();
+        let named = |name: &[u8], value: Option<&'static [u8]>| Header {
+            name: header_name::read(name),
+            value: value.map(Bytes::from_static),
+        };
+        let headers = vec![
+            named(b"ce_id\0x", Some(b"1")),
+            named(b"\xff\xfe", Some(b"")),
+            named(b"plain", None),
+            named(b"\0", Some(b"v")),
+            named(b"", Some(b"v")),
+        ];
+        let sent = Record { timestamp: Timestamp(7_000), key: None, value: None, headers };
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        producer.send("odd", 0, &sent, deadline).await.unwrap().await.unwrap();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut config = rdkafka::ClientConfig::new();
+            config.set("bootstrap.servers", &servers[0]).set("group.id", "reader").set("auto.offset.reset", "earliest");
+            let consumer: BaseConsumer = config.create().unwrap();
+            let mut place = rdkafka::TopicPartitionList::new();
+            place.add_partition_offset("odd", 0, rdkafka::Offset::Beginning).unwrap();
+            consumer.assign(&place).unwrap();
+            loop {
+                if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+                    return Record::from_kafka(&message.unwrap());
+                }
+            }
+        });
+        let read = tokio::time::timeout(Duration::from_secs(20), read).await.unwrap().unwrap();
+        assert_eq!(read, sent);
+        assert_eq!(read.to_message("odd", 0, Offset(5)).id, "odd:0:5", "no such header is the id");
     }
 
     proptest! {

@@ -15,10 +15,10 @@
 //! [`super::relay`], which sends what did not go directly.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use courier_core::message::Kind;
+use courier_core::message::{Kind, Timestamp};
 use tokio::time::Instant;
 
 use super::backlog::{Backlog, Mark};
@@ -27,11 +27,11 @@ use super::draft::{Draft, MAX_MESSAGE_BYTES, Ready, new_id};
 use super::journal::Journal;
 use super::landing::{Step, Then};
 use super::receipt::{Problem, Receipt};
+use super::rules::Rules;
 use super::undelivered::FullTopics;
 use super::unsent::{Lane, UnsentLanes};
 use super::waker::Waker;
 use crate::clock::now;
-use crate::config::TopicRule;
 use crate::kafka::lookup::Log;
 use crate::kafka::producer::{DELIVERY_TIMEOUT, ProduceError, Producer};
 use crate::kafka::record::murmur2_partition;
@@ -66,15 +66,13 @@ pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
 pub struct Settings {
     /// Largest message, with key and headers.
     pub max_message_bytes: usize,
-    /// Partitions and replicas of companions, where they may be created.
-    pub companions: Option<(i32, i32)>,
     /// Topics for which too much is undelivered.
     pub full: Option<FullTopics>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_message_bytes: MAX_MESSAGE_BYTES, companions: None, full: None }
+        Self { max_message_bytes: MAX_MESSAGE_BYTES, full: None }
     }
 }
 
@@ -94,8 +92,8 @@ pub(super) struct Inner {
     pub(super) waker: Waker,
     pub(super) alarm: Alarm,
     pub(super) settings: Settings,
-    /// What bodies have to look like, as the configuration in force says.
-    rules: RwLock<Arc<[TopicRule]>>,
+    /// What messages are held to, as the configuration in force says.
+    pub(super) rules: Rules,
 }
 
 /// How messages for a topic go, for the whole of one request.
@@ -135,15 +133,16 @@ impl Acceptor {
             waker,
             alarm,
             settings,
-            rules: RwLock::new(Arc::new([])),
+            rules: Rules::default(),
         });
         supervise::spawn(Task::BacklogLook, look_for_backlog(Arc::downgrade(&inner)));
         Self { inner }
     }
 
-    /// Holds bodies to these rules from now on.
-    pub fn follow(&self, rules: Vec<TopicRule>) {
-        *self.inner.rules.write().unwrap_or_else(PoisonError::into_inner) = rules.into();
+    /// What messages are held to.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.inner.rules
     }
 
     /// Whether the store is known to be away, so that nothing is accepted.
@@ -189,14 +188,11 @@ impl Acceptor {
 }
 
 impl Inner {
-    /// The draft, with its fault if its body breaks a rule of its topic.
-    pub(super) fn checked(&self, mut draft: Draft) -> Draft {
-        let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
-        if draft.fault.is_none() {
-            let broken = rules.iter().find_map(|rule| rule.broken_by(&draft.topic, &draft.type_name, &draft.body));
-            draft.fault = broken.map(Problem::breaks_schema);
-        }
-        draft
+    /// The draft as a message that may be sent, by the rules in force; else the
+    /// row that tells of it, and why not.
+    pub(super) fn made_ready(&self, draft: Draft, now: Timestamp) -> Result<Ready, (Box<NewMessage>, Problem)> {
+        let max_bytes = self.rules.max_bytes(&draft.kind.log_topic(&draft.topic)).min(self.settings.max_message_bytes);
+        self.rules.check(draft).ready(now, max_bytes)
     }
 
     async fn accept(self: Arc<Self>, drafts: Vec<Draft>) -> Vec<Receipt> {
@@ -246,7 +242,7 @@ impl Inner {
         let now = now();
         for draft in drafts {
             let named = reserved.contains(&*draft.kind.log_topic(&draft.topic));
-            let ready = match self.checked(draft).ready(now, self.settings.max_message_bytes) {
+            let ready = match self.made_ready(draft, now) {
                 Ok(ready) => Ready { named, ..ready },
                 Err((row, problem)) => {
                     let id = row.id.clone();
@@ -334,7 +330,7 @@ impl Inner {
         let mut validated = Vec::with_capacity(drafts.len());
         let now = now();
         for draft in drafts {
-            let ready = match self.checked(draft).ready(now, self.settings.max_message_bytes) {
+            let ready = match self.made_ready(draft, now) {
                 Ok(ready) => ready,
                 Err((_, problem)) => {
                     validated.push(Err(problem));
@@ -394,7 +390,7 @@ impl Inner {
 
     /// Creates the companion of a topic; false when there is no such topic.
     async fn create_companion(&self, topic: &str, companion: &str) -> Result<bool, Problem> {
-        let Some((partitions, replication)) = self.settings.companions else {
+        let Some((partitions, replication)) = self.rules.companions() else {
             return Err(Problem::refused(format!(
                 "topic {companion}, which carries the broadcasts of topic {topic}, does not exist: create it, or set \
                  create = true in [kafka.topics]"

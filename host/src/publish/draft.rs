@@ -7,13 +7,14 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use courier_core::message::{Header, Kind, Message, Timestamp};
+use courier_core::message::{Header, Kind, Message, Timestamp, is_internal_topic};
 use courier_core::status::State;
 use sha2::{Digest, Sha256};
 
 pub use super::receipt::{Problem, Receipt};
 use crate::kafka::producer::MAX_RECORD_BYTES;
 use crate::kafka::record::{Record, shard_of};
+use crate::kafka::{is_attribute, is_hops};
 use crate::store::{Due, NewMessage, NewOutbound, REFUSED_BODY_BYTES, SHARDS};
 
 /// Longest name of a topic, as Kafka has it.
@@ -25,7 +26,7 @@ pub const MAX_KEY_BYTES: usize = 1_024;
 /// Headers one message may have.
 pub const MAX_HEADERS: usize = 100;
 /// What the broker adds to a record that is alone in its batch.
-const BATCH_OVERHEAD: usize = 128;
+pub(super) const BATCH_OVERHEAD: usize = 128;
 /// Largest message with key and headers, unless configured otherwise: what a
 /// broker takes by default.
 pub const MAX_MESSAGE_BYTES: usize = MAX_RECORD_BYTES - BATCH_OVERHEAD;
@@ -52,8 +53,10 @@ pub struct Draft {
     pub kind: Kind,
     /// Media type of the body; empty when unknown.
     pub content_type: String,
-    /// The body, any bytes.
+    /// The body, any bytes; empty for a tombstone.
     pub body: Bytes,
+    /// Whether its record is to have no value at all.
+    pub is_tombstone: bool,
     /// Other headers.
     pub headers: Vec<Header>,
     /// When it happened; none means now.
@@ -103,7 +106,9 @@ impl Draft {
             time: self.time.unwrap_or(now),
             content_type: self.content_type,
             body: self.body,
-            is_tombstone: false,
+            is_tombstone: self.is_tombstone,
+            // Nothing led to what a sender publishes.
+            hops: 0,
             headers: self.headers,
         };
         if let Some(problem) = wrong {
@@ -142,6 +147,12 @@ impl Draft {
             return Some(Problem::invalid(format!(
                 "topic {:?} is not valid: 1 to {MAX_TOPIC_BYTES} of a-z, A-Z, 0-9, '.', '_' and '-', and not '.' or '..'",
                 shown(&self.topic)
+            )));
+        }
+        if is_internal_topic(&self.topic) {
+            return Some(Problem::invalid(format!(
+                "topic {:?} is one of Kafka's own: nothing can be published on it",
+                self.topic
             )));
         }
         if self.kind.log_topic(&self.topic).len() > MAX_TOPIC_BYTES {
@@ -192,11 +203,16 @@ impl Draft {
                 self.headers.len()
             )));
         }
-        let bad = self.headers.iter().find(|header| !valid_name(&header.name))?;
-        Some(Problem::invalid(format!(
-            "header {:?} is not valid: names have 1 to {MAX_NAME_CHARS} characters without control characters",
-            shown(&bad.name)
-        )))
+        if self.is_tombstone && !self.body.is_empty() {
+            return Some(Problem::invalid("a tombstone has no body; leave the body out, or the tombstone"));
+        }
+        if let Some(bad) = self.headers.iter().find(|header| !valid_name(&header.name)) {
+            return Some(Problem::invalid(format!(
+                "header {:?} is not valid: names have 1 to {MAX_NAME_CHARS} characters without control characters",
+                shown(&bad.name)
+            )));
+        }
+        self.headers.iter().find_map(|header| reserved_header(&header.name)).map(Problem::invalid)
     }
 }
 
@@ -289,6 +305,26 @@ pub fn valid_topic(topic: &str) -> bool {
     (1..=MAX_TOPIC_BYTES).contains(&topic.len()) && topic.bytes().all(taken) && topic != "." && topic != ".."
 }
 
+/// Why no sender may set a header of this name, if none may: it would say again
+/// what a field of the message says, or what Courier counts.
+#[must_use]
+pub fn reserved_header(name: &str) -> Option<String> {
+    if is_hops(name) {
+        return Some(format!(
+            "the header `{name}` belongs to Courier, which counts in it how often one message led to another; leave \
+             it out"
+        ));
+    }
+    if name.eq_ignore_ascii_case("content-type") {
+        return Some(format!("the header `{name}` is given twice; give it once"));
+    }
+    is_attribute(name).then(|| {
+        format!(
+            "the header `{name}` belongs to Courier; write `id`, `source`, `type` or `key` as a field of the message"
+        )
+    })
+}
+
 fn valid_name(name: &str) -> bool {
     !name.is_empty()
         // A text has no more characters than bytes: most names need no count.
@@ -330,7 +366,7 @@ pub(super) fn digest(draft: &Draft) -> [u8; 32] {
         add(Some(word));
         add(Some(&number.to_le_bytes()));
     }
-    add(Some(&draft.body));
+    add((!draft.is_tombstone).then_some(&*draft.body));
     for header in &draft.headers {
         if !TRACING.iter().any(|name| header.name.eq_ignore_ascii_case(name)) {
             add(Some(header.name.as_bytes()));
@@ -384,6 +420,11 @@ mod tests {
             (Draft { content_type: "a\0".to_owned(), ..draft() }, 400, "content type"),
             (Draft { key: Some(Bytes::from(vec![0; 1_025])), ..draft() }, 400, "key has 1025 bytes"),
             (Draft { headers: vec![header("", "x")], ..draft() }, 400, "header \"\""),
+            (Draft { topic: "__consumer_offsets".to_owned(), ..draft() }, 400, "one of Kafka's own"),
+            (Draft { headers: vec![header("courier_hops", "1")], ..draft() }, 400, "how often one message led"),
+            (Draft { headers: vec![header("CE_Time", "x")], ..draft() }, 400, "`CE_Time` belongs to Courier"),
+            (Draft { headers: vec![header("content-type", "x")], ..draft() }, 400, "is given twice"),
+            (Draft { is_tombstone: true, ..draft() }, 400, "a tombstone has no body"),
             (Draft { headers: vec![header("h", ""); 101], ..draft() }, 400, "101 headers"),
             (
                 Draft { delay: Some(Duration::from_secs(1)), deliver_at: Some(NOW), ..draft() },
@@ -428,9 +469,12 @@ mod tests {
             Draft { delay: Some(Duration::from_secs(1)), ..draft() },
             Draft { deliver_at: Some(NOW), ..draft() },
             Draft { topic: "orde".to_owned(), type_name: "rOrderCreated".to_owned(), ..draft() },
+            Draft { body: Bytes::new(), ..draft() },
         ];
         for other in differing {
             assert_ne!(digest(&draft()), digest(&other), "{other:?}");
         }
+        let empty = Draft { body: Bytes::new(), ..draft() };
+        assert_ne!(digest(&empty), digest(&Draft { is_tombstone: true, ..empty.clone() }));
     }
 }

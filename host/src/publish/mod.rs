@@ -9,7 +9,7 @@
 //! ([`delayed`]); what depends on a sender's transaction waits for its word
 //! ([`half`]).
 //!
-//! Read [`draft`] for what is valid, [`accept`] for the direct way with
+//! Read [`draft`] and [`rules`] for what is valid, [`accept`] for the direct way with
 //! [`journal`] for how its rows become durable, then [`relay`], and [`outbox`]
 //! for what senders leave in their own databases.
 
@@ -25,6 +25,7 @@ mod lease;
 pub mod outbox;
 mod receipt;
 pub mod relay;
+pub mod rules;
 pub mod undelivered;
 mod unsent;
 pub mod waker;
@@ -33,6 +34,7 @@ use bytes::Bytes;
 use courier_core::message::{Header, Message, Offset, Timestamp};
 
 use crate::kafka::record::{Record, shard_of};
+use crate::kafka::{hops_header, is_hops};
 use crate::store::{NewOutbound, SHARDS};
 
 /// What the names of all headers of a dead letter begin with.
@@ -89,7 +91,8 @@ pub struct GivenUp<'a> {
 
 /// The row that takes a record to the dead letter topic `to`: raw key, value
 /// and headers, and what KIP-1191 says about the failure in headers of its
-/// names. What an earlier dead letter said there is replaced.
+/// names. What an earlier dead letter said there is replaced, and the letter is
+/// one hop further than the record.
 ///
 /// A record that fits into a topic must not become a letter that does not:
 /// what the added headers have no room for is cut or left out, the reason
@@ -97,14 +100,17 @@ pub struct GivenUp<'a> {
 #[must_use]
 pub fn dead_letter(record: &Record, failed: &GivenUp<'_>, to: &str) -> NewOutbound {
     let mut headers: Vec<Header> =
-        record.headers.iter().filter(|header| !header.name.starts_with(DLQ_PREFIX)).cloned().collect();
+        record.headers.iter().filter(|header| !replaced_in_letters(&header.name)).cloned().collect();
     let part = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
     let taken = headers.iter().map(|header| header.name.len() + part(&header.value) + HEADER_BYTES).sum::<usize>()
         + part(&record.key)
         + part(&record.value);
+    let hops = hops_header(record.hops().saturating_add(1));
     // A record past the usual limit lies in a topic with a larger one, and its
     // letters' topic has to have that too.
-    let mut room = if taken > LETTER_BYTES { usize::MAX } else { LETTER_BYTES - taken };
+    let room = if taken > LETTER_BYTES { usize::MAX } else { LETTER_BYTES - taken };
+    // The count of hops is never left out: a loop of letters would have no end.
+    let mut room = room.saturating_sub(hops.name.len() + part(&hops.value) + HEADER_BYTES);
     let said = [
         ("topic", failed.topic.to_owned()),
         ("partition", failed.partition.to_string()),
@@ -121,6 +127,7 @@ pub fn dead_letter(record: &Record, failed: &GivenUp<'_>, to: &str) -> NewOutbou
         room = left;
         headers.push(Header { name, value: Some(Bytes::from(value)) });
     }
+    headers.push(hops);
     let letter = Record { timestamp: Timestamp(0), key: record.key.clone(), value: record.value.clone(), headers };
     NewOutbound {
         message_id: failed.message_id.to_owned(),
@@ -134,6 +141,10 @@ pub fn dead_letter(record: &Record, failed: &GivenUp<'_>, to: &str) -> NewOutbou
         listed: false,
         group: Some(failed.group.to_owned()),
     }
+}
+
+fn replaced_in_letters(header: &str) -> bool {
+    header.starts_with(DLQ_PREFIX) || is_hops(header)
 }
 
 /// The first `bytes` of `text`, ending between two characters.
@@ -153,7 +164,7 @@ mod tests {
             timestamp: Timestamp(7),
             key: Some(Bytes::from_static(b"k")),
             value: None,
-            headers: vec![old, own.clone()],
+            headers: vec![old, hops_header(4), own.clone()],
         };
         let failed = GivenUp {
             message_id: "m",
@@ -182,6 +193,7 @@ mod tests {
         ];
         assert_eq!(said, expected);
         assert_eq!(letter.headers[6].value.as_ref().unwrap().len(), DLQ_MESSAGE_BYTES);
+        assert_eq!(letter.headers[7..], [hops_header(5)], "one hop further than its record");
         assert!(!row.listed && row.topic == "dlq.order.stock");
     }
 
@@ -212,7 +224,7 @@ mod tests {
                 .map(|header| header.name.len() + header.value.as_ref().map_or(0, Bytes::len) + HEADER_BYTES)
                 .sum();
             assert!(bytes + added <= LETTER_BYTES, "{bytes} and {added}");
-            assert_eq!(letter.headers.len() == 6, bytes <= 1_048_200, "{bytes}");
+            assert_eq!(letter.headers.len() == 7, bytes <= 1_048_200, "{bytes}");
         }
     }
 }

@@ -30,7 +30,9 @@ pub struct DevOptions {
 
 /// What stands in for what a configuration names.
 pub(super) struct BuiltIn {
+    /// It runs as long as this.
     broker: Embedded,
+    servers: Vec<String>,
     store: String,
     listen: Option<SocketAddr>,
 }
@@ -42,7 +44,7 @@ impl BuiltIn {
         if let Some(listen) = self.listen {
             config.server.listen = listen;
         }
-        config.kafka.bootstrap_servers = self.broker.servers().split(',').map(ToOwned::to_owned).collect();
+        config.kafka.bootstrap_servers.clone_from(&self.servers);
         config.kafka.properties.clear();
         config.store.url.clone_from(&self.store);
         for topic in topics(config) {
@@ -64,6 +66,7 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
         config::parse("courier dev", "", &|name| std::env::var(name).ok())?
     };
     let broker = Embedded::start(&[]).context("cannot start the embedded broker")?;
+    let servers = broker.servers().context("cannot start the embedded broker")?;
     // The broker starts empty each time, so a store that remembers positions
     // of an earlier run would speak of records that are gone.
     let scratch = tempfile_dir()?;
@@ -71,8 +74,9 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
         std::fs::create_dir_all(data).with_context(|| format!("cannot create {}", data.display()))?;
     }
     let kept = options.data.as_ref().unwrap_or(&scratch).join("courier.db");
-    tracing::info!(broker = broker.servers(), store = %kept.display(), "a host for development");
-    let built_in = BuiltIn { broker, store: format!("sqlite://{}", kept.display()), listen: options.listen };
+    tracing::info!(broker = servers, store = %kept.display(), "a host for development");
+    let servers = servers.split(',').map(ToOwned::to_owned).collect();
+    let built_in = BuiltIn { broker, servers, store: format!("sqlite://{}", kept.display()), listen: options.listen };
     built_in.replace(&mut config);
     let file = File { path, built_in: Some(built_in) };
     let result = async { Host::start(config, true).await?.run(file).await }.await;

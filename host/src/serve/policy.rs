@@ -31,6 +31,7 @@ pub fn view(bound: &Bound) -> PolicyView {
         log: binding.log,
         batch: u32::try_from(binding.batch).unwrap_or(u32::MAX),
         max_gap: binding.max_gap,
+        max_hops: binding.max_hops,
         rate_limit: binding.rate_limit,
         circuit: binding
             .circuit

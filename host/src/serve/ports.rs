@@ -1,6 +1,6 @@
 //! What the API asks of the rest of the host, answered by the real parts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use courier_core::message::{Message, Offset, Timestamp};
 use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::{Notify, watch};
 
+use super::config_standing::ConfigStanding;
 use super::fleet::Fleet;
 use super::policy;
 use super::store_watch::Pulse;
@@ -21,6 +22,7 @@ use crate::causes::Causes;
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
 use crate::engine::{Engine, PrepareError, StateSource};
 use crate::group::plugins::Plugins;
+use crate::kafka::limits::Limits;
 use crate::kafka::lookup::{Log, LogError};
 use crate::kafka::producer::Producer;
 use crate::kafka::record::{Record, shard_of};
@@ -28,10 +30,13 @@ use crate::publish::accept::Acceptor;
 use crate::publish::draft::{Draft, Receipt};
 use crate::publish::half::{NotPrepared, Transactions};
 use crate::publish::outbox;
+use crate::publish::rules::Rules;
 use crate::store::{HalfRow, NewVersion, SHARDS, SharedStore, StoreError};
 
 /// How often it is looked whether topics of Courier's own are there.
 const OWN_TOPICS: Duration = Duration::from_secs(2);
+/// How often it is asked how large messages may be.
+const LIMITS: Duration = Duration::from_secs(10);
 
 /// Key/value state, read from the store.
 pub struct State(pub SharedStore);
@@ -282,6 +287,8 @@ pub struct Health {
     pub fleet: Arc<Fleet>,
     /// What stands still.
     pub causes: Causes,
+    /// How the configuration stands.
+    pub config: ConfigStanding,
 }
 
 #[async_trait]
@@ -336,14 +343,21 @@ impl ports::Health for Health {
         for standing in self.causes.shown().iter().filter(|standing| standing.subject.degrades()) {
             ready.degrade_for(standing);
         }
+        self.config.tell(&mut ready);
         ready
     }
 }
 
-/// Creates the topics of Courier's own that bindings need, where it may.
-pub async fn own_topics(topics: Topics, producer: Producer, fleet: Arc<Fleet>) {
+/// Creates the topics of Courier's own that bindings need, while the
+/// configuration in force says so.
+pub async fn own_topics(mut wanted: watch::Receiver<Topics>, producer: Producer, fleet: Arc<Fleet>) {
     let mut created: HashSet<String> = HashSet::new();
     loop {
+        let topics = match wanted.wait_for(|topics| topics.create).await {
+            Ok(topics) => topics.clone(),
+            // The host is going.
+            Err(_) => return,
+        };
         for topic in fleet.own_topics().into_iter().chain(fleet.companions()) {
             if created.contains(&topic) {
                 continue;
@@ -356,6 +370,23 @@ pub async fn own_topics(topics: Topics, producer: Producer, fleet: Arc<Fleet>) {
             }
         }
         tokio::time::sleep(OWN_TOPICS).await;
+    }
+}
+
+/// Learns how large a message may be for the topics that bindings read and
+/// publish on.
+pub async fn watch_limits(limits: Limits, rules: Rules, fleet: Arc<Fleet>) {
+    loop {
+        let bound = fleet.bound();
+        let topics: BTreeSet<&String> =
+            bound.iter().flat_map(|bound| bound.binding.topics.iter().chain(&bound.binding.grant.publish)).collect();
+        let topics: Vec<String> = topics.into_iter().cloned().collect();
+        match limits.of(&topics).await {
+            Ok(limits) => rules.learn_limits(limits),
+            // What is not known is found out when Kafka refuses a message.
+            Err(error) => tracing::debug!(%error, "cannot ask how large messages may be"),
+        }
+        tokio::time::sleep(LIMITS).await;
     }
 }
 

@@ -1,22 +1,23 @@
-//! Reading the configuration again, on SIGHUP and when the file changed.
+//! Reading the configuration again, on SIGHUP and when a file of it changed.
 //!
 //! A file that is wrong changes nothing and is reported. What only a restart
-//! can change is said so, and everything else takes effect.
+//! can change is said so, and everything else takes effect. A file in which all
+//! bindings are gone is more often a slip than a wish, so that one is taken
+//! only when a person says so by SIGHUP.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
 
+use tokio::sync::watch;
+
+use super::config_standing::ConfigStanding;
 use super::dev::BuiltIn;
 use super::fleet::Fleet;
 use super::ports;
 use crate::api::auth::Gate;
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Binding, Config, ConfigError, Topics};
 use crate::publish::accept::Acceptor;
 use crate::publish::check_url::CheckUrls;
 use crate::publish::outbox::Outboxes;
-
-/// How often the file is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Where the configuration comes from.
 pub struct File {
@@ -36,43 +37,31 @@ impl File {
     }
 }
 
-/// Notices changes of a file.
-pub struct Changes {
-    path: PathBuf,
-    seen: Option<(SystemTime, u64)>,
+/// Why the configuration is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// A person asked for it, with SIGHUP.
+    Signal,
+    /// A file of it changed.
+    Watch,
 }
 
-impl Changes {
-    /// Changes of `path` from now on.
-    #[must_use]
-    pub fn of(path: &Path) -> Self {
-        Self { path: path.to_path_buf(), seen: stamp(path) }
-    }
-
-    /// Waits for the next change; that the file appears is one. A file that is
-    /// missing for a moment, as when an editor replaces it, is none.
-    pub async fn next(&mut self) {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let now = stamp(&self.path);
-            if now.is_some() && now != self.seen {
-                self.seen = now;
-                return;
-            }
-        }
-    }
-}
-
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
-}
-
-/// Says what a configuration asks for in vain.
+/// Says what a configuration asks for that will not go well.
 pub fn warn(config: &Config) {
-    for warning in config.without_effect() {
+    for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+}
+
+/// Puts into force what needs nothing but to be told: which topics are bound,
+/// what bodies look like, and whether topics are created.
+pub fn put_in_force(config: &Config, acceptor: &Acceptor, own_topics: &watch::Sender<Topics>) {
+    let rules = acceptor.rules();
+    rules.follow_schemas(config.topics.clone());
+    rules.follow_bound(config.bindings.iter().flat_map(|binding| binding.topics.iter().cloned()));
+    let own = &config.kafka.topics;
+    rules.create_companions(own.create.then_some((own.partitions, own.replication)));
+    own_topics.send_replace(own.clone());
 }
 
 /// What a reload reaches.
@@ -81,55 +70,147 @@ pub struct Running<'a> {
     pub fleet: &'a Fleet,
     /// The outboxes.
     pub outboxes: &'a Outboxes,
-    /// The send side, which holds bodies to their topics' schemas.
+    /// The send side, which holds messages to what the configuration says.
     pub acceptor: &'a Acceptor,
     /// The tokens.
     pub gate: &'a Gate,
     /// Where senders may be asked about their transactions.
     pub urls: &'a CheckUrls,
+    /// How topics of Courier's own come to be.
+    pub own_topics: &'a watch::Sender<Topics>,
+    /// What people are told of it.
+    pub standing: &'a ConfigStanding,
 }
 
 /// Reads the file and makes the running groups and outboxes what it wants.
-pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>) {
+/// Answers the other files that it names.
+pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>, trigger: Trigger) -> Vec<PathBuf> {
     let wanted = match file.load() {
         Ok(wanted) => wanted,
         Err(error) => {
-            metrics::counter!("courier_reload_failures_total").increment(1);
+            host.standing.refused(&error);
             tracing::error!("the changed configuration is wrong and changes nothing:\n{error}");
-            return;
+            return error.files().to_vec();
         }
     };
+    let files = wanted.files.clone();
+    if let Some(why) = not_to_be_taken(running, &wanted, trigger, file.built_in.is_some()) {
+        host.standing.not_taken(&why);
+        tracing::error!("the changed configuration changes nothing: {why}");
+        return files;
+    }
+    warn(&wanted);
+    let restart = only_at_a_start(running, &wanted);
+    for what in &restart {
+        tracing::warn!("{what} changed; that takes effect after a restart");
+    }
+    host.gate.replace(ports::tokens(&wanted.auth));
+    host.urls.replace(&wanted.transactions.check_urls);
+    put_in_force(&wanted, host.acceptor, host.own_topics);
+    running.topics.clone_from(&wanted.topics);
+    running.kafka.topics.clone_from(&wanted.kafka.topics);
+    host.outboxes.apply(&wanted.outboxes);
+    running.outboxes = wanted.outboxes;
+    log_changes(&running.bindings, &wanted.bindings);
+    match host.fleet.apply(&wanted.bindings).await {
+        Ok(()) => {
+            running.bindings = wanted.bindings;
+            host.standing.taken(wanted.warnings, restart);
+            tracing::info!(bindings = running.bindings.len(), "configuration reloaded");
+        }
+        Err(error) => {
+            host.standing.not_taken(&format!("not all of its groups could be started: {error}"));
+            tracing::error!(%error, "cannot start all groups of the changed configuration");
+        }
+    }
+    files
+}
+
+/// Why a valid file is not taken, if it is not.
+fn not_to_be_taken(running: &Config, wanted: &Config, trigger: Trigger, dev: bool) -> Option<String> {
     // The new address takes effect at the next start, and the tokens now.
     let listen = running.server.listen;
     if wanted.leaves_open(listen) {
-        metrics::counter!("courier_reload_failures_total").increment(1);
-        tracing::error!(
-            "the changed configuration changes nothing: it has no [auth] tokens, and this host still listens on \
-             {listen}, which other machines can reach; keep some until it is started anew"
-        );
-        return;
+        return Some(format!(
+            "it has no [auth] tokens, and this host still listens on {listen}, which other machines can reach; keep some \
+             until it is started anew"
+        ));
     }
-    warn(&wanted);
+    let gone = !running.bindings.is_empty() && wanted.bindings.is_empty();
+    (gone && trigger == Trigger::Watch && !dev).then(|| {
+        format!("it has no bindings any more, and {} run here; send SIGHUP if they are to stop", running.bindings.len())
+    })
+}
+
+/// What differs from what runs and cannot be changed while it does.
+fn only_at_a_start(running: &Config, wanted: &Config) -> Vec<&'static str> {
     let fixed = [
         ("[server]", wanted.server != running.server),
         ("[store]", wanted.store != running.store),
         ("[kafka] bootstrap_servers", wanted.kafka.bootstrap_servers != running.kafka.bootstrap_servers),
         ("[kafka.properties]", wanted.kafka.properties != running.kafka.properties),
     ];
-    for (what, _) in fixed.iter().filter(|(_, changed)| *changed) {
-        tracing::warn!("{what} changed; that takes effect at the next start");
+    fixed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what).collect()
+}
+
+/// A binding is known by its group and its topics, which no other one has.
+fn log_changes(running: &[Binding], wanted: &[Binding]) {
+    let same = |one: &Binding, other: &Binding| one.group == other.group && one.topics == other.topics;
+    for binding in running.iter().filter(|one| !wanted.iter().any(|other| same(one, other))) {
+        tracing::info!(group = binding.group, topics = ?binding.topics, "binding removed");
     }
-    host.gate.replace(ports::tokens(&wanted.auth));
-    host.urls.replace(&wanted.transactions.check_urls);
-    host.acceptor.follow(wanted.topics.clone());
-    running.topics = wanted.topics;
-    host.outboxes.apply(&wanted.outboxes);
-    running.outboxes = wanted.outboxes;
-    match host.fleet.apply(&wanted.bindings).await {
-        Ok(()) => {
-            running.bindings = wanted.bindings;
-            tracing::info!(bindings = running.bindings.len(), "configuration reloaded");
+    for binding in wanted {
+        match running.iter().find(|one| same(one, binding)) {
+            None => tracing::info!(group = binding.group, topics = ?binding.topics, "binding added"),
+            Some(before) if before != binding => tracing::info!(
+                group = binding.group,
+                topics = ?binding.topics,
+                changed = before.differences(binding).join(", "),
+                "binding changed"
+            ),
+            Some(_) => {}
         }
-        Err(error) => tracing::error!(%error, "cannot start all groups of the changed configuration"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BINDING: &str = "[[binding]]\ngroup = \"g\"\ntopics = [\"a\"]\nplugin = \"p\"\n";
+
+    fn config(text: &str) -> Config {
+        config::parse("courier.toml", text, &|name| (name == "T").then(|| "secret".to_owned()))
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// An empty or half-written file dropped all bindings at once.
+    #[test]
+    fn a_file_without_bindings_is_taken_only_by_a_signal() {
+        let (bound, empty) = (config(BINDING), config(""));
+        let why = not_to_be_taken(&bound, &empty, Trigger::Watch, false).unwrap();
+        assert!(why.contains("1 run here") && why.contains("SIGHUP"), "{why}");
+        assert_eq!(not_to_be_taken(&bound, &empty, Trigger::Signal, false), None);
+        assert_eq!(not_to_be_taken(&bound, &empty, Trigger::Watch, true), None, "courier dev takes it always");
+        assert_eq!(not_to_be_taken(&empty, &empty, Trigger::Watch, false), None, "there were none before");
+        assert_eq!(not_to_be_taken(&bound, &config(BINDING), Trigger::Watch, false), None);
+    }
+
+    #[test]
+    fn what_only_a_restart_can_change_is_named() {
+        let running = config("");
+        let topics = config("[kafka.topics]\ncreate = true\n");
+        assert!(only_at_a_start(&running, &topics).is_empty(), "topics are created from now on");
+        let other =
+            config("[server]\nnode = \"other\"\n[store]\nretention = \"1d\"\n[kafka]\nbootstrap_servers = [\"a:1\"]\n");
+        assert_eq!(only_at_a_start(&running, &other), ["[server]", "[store]", "[kafka] bootstrap_servers"]);
+    }
+
+    #[test]
+    fn a_host_that_others_reach_keeps_its_tokens() {
+        let auth = "[auth]\ntokens = [{ name = \"root\", role = \"admin\", env = \"T\" }]\n";
+        let open = config(&format!("[server]\nlisten = \"0.0.0.0:1\"\n{auth}"));
+        let why = not_to_be_taken(&open, &config(""), Trigger::Signal, false).unwrap();
+        assert!(why.contains("keep some until it is started anew"), "{why}");
     }
 }

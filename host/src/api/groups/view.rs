@@ -314,7 +314,7 @@ mod tests {
                     "group": "stock", "topics": ["order"], "plugin": "order-handler", "types": null, "ordering": "key",
                     "isolation": "message", "concurrency": 8, "paused": false, "why": null, "blocked": null,
                     "version": null, "start": "earliest", "retry": null, "dead_letter": null, "timeout": "5s",
-                    "cpu": "500ms", "memory": 67_108_864, "log": 65_536, "batch": 1, "max_gap": 50_000,
+                    "cpu": "500ms", "memory": 67_108_864, "log": 65_536, "batch": 1, "max_gap": 50_000, "max_hops": 32,
                     "rate_limit": null, "circuit": null, "dedupe": null,
                     "grant": { "publish": [], "state": false, "cache": false, "http": [] },
                 }],

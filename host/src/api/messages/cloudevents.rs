@@ -6,7 +6,8 @@
 //! ("2s") and `deliverat` (RFC 3339), or the headers `ce-delay` and
 //! `ce-deliverat`, say when the event is due; they are for Courier and not part
 //! of the record. Every other attribute becomes the record header `ce_<name>`,
-//! as the Kafka binding of CloudEvents wants.
+//! as the Kafka binding of CloudEvents wants; one named `key` is no exception.
+//! `"data": null` is the JSON value null, and only a missing `data` is none.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -68,7 +69,7 @@ pub fn read_binary(headers: &HeaderMap, body: Bytes, defaults: &Defaults) -> Res
     let mut attributes = BTreeMap::new();
     for (name, value) in headers {
         let Some(name) = name.as_str().strip_prefix("ce-") else { continue };
-        let text = percent_decode(value.as_bytes())
+        let text = header_text(value.as_bytes())
             .ok_or_else(|| bad(format!("the header `ce-{name}` is not percent-encoded UTF-8")))?;
         if attributes.insert(name.to_owned(), text).is_some() {
             return Err(bad(format!("the header `ce-{name}` comes twice")));
@@ -116,6 +117,7 @@ fn draft(
         kind,
         content_type,
         body,
+        is_tombstone: false,
         headers,
         time: time.transpose()?,
         fault: None,
@@ -181,6 +183,24 @@ fn data_bytes(data: &RawValue, media_type: Option<&str>) -> Bytes {
 fn is_json(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence.ends_with("/json") || essence.ends_with("+json")
+}
+
+/// The text of an attribute's header, as the HTTP binding of CloudEvents reads
+/// it: a value in double quotes is taken out of them, with its backslashes
+/// undone (RFC 7230, 3.2.6), and then one round of percent-decoding. `None`
+/// when what comes out is not UTF-8.
+pub(super) fn header_text(value: &[u8]) -> Option<String> {
+    let value = value.trim_ascii();
+    let Some(quoted) = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
+        return percent_decode(value);
+    };
+    let mut plain = Vec::with_capacity(quoted.len());
+    let mut bytes = quoted.iter();
+    while let Some(byte) = bytes.next() {
+        let escaped = if *byte == b'\\' { bytes.next() } else { None };
+        plain.push(*escaped.unwrap_or(byte));
+    }
+    percent_decode(&plain)
 }
 
 /// Undoes percent-encoding; `None` when what comes out is not UTF-8.
@@ -279,6 +299,19 @@ mod tests {
         refused(&with(r#","data_base64":"%""#), "no Base64");
     }
 
+    /// The quotes of a value stayed in it.
+    #[test]
+    fn the_value_of_a_header_may_stand_in_quotes() {
+        let text = |value: &str| header_text(value.as_bytes()).unwrap();
+        assert_eq!(text("OrderCreated"), "OrderCreated");
+        assert_eq!(text("\"OrderCreated\""), "OrderCreated");
+        assert_eq!(text(r#""a \"b\" \\ %E2%82%AC""#), r#"a "b" \ €"#);
+        assert_eq!(text("%22a%22"), "\"a\"", "what is decoded is not unquoted");
+        assert_eq!((text("\""), text("a\"b\"").as_str()), ("\"".to_owned(), "a\"b\""), "no quoted value");
+        assert_eq!((text("\"\""), text("100%")), (String::new(), "100%".to_owned()));
+        assert_eq!(header_text(b"\"%ff\""), None);
+    }
+
     #[test]
     fn a_binary_event_keeps_its_bytes() {
         let headers: HeaderMap = [
@@ -286,9 +319,9 @@ mod tests {
             ("ce-id", "e%20%E2%82%AC"),
             ("ce-source", "/shop"),
             ("ce-type", "OrderCreated"),
-            ("ce-topic", "order"),
+            ("ce-topic", "\"order\""),
             ("ce-partitionkey", "100%"),
-            ("ce-subject", "s"),
+            ("ce-key", "s"),
             ("content-type", "text/csv; charset=latin1"),
             ("accept", "*/*"),
         ]
@@ -298,6 +331,7 @@ mod tests {
         let draft = read_binary(&headers, Bytes::from(&b"a,\xe9"[..]), &Defaults::default()).unwrap();
         assert_eq!((draft.id.as_deref(), draft.key.as_deref()), (Some("e €"), Some(&b"100%"[..])));
         assert_eq!((draft.content_type.as_str(), &draft.body[..]), ("text/csv; charset=latin1", &b"a,\xe9"[..]));
-        assert_eq!(draft.headers.len(), 1);
+        let names: Vec<&str> = draft.headers.iter().map(|header| header.name.as_str()).collect();
+        assert_eq!((names, draft.topic.as_str()), (vec!["ce_key"], "order"), "`key` is an extension as any other");
     }
 }

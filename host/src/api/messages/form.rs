@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
-use axum::http::header;
+use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
 use courier_core::message::{Header, Timestamp};
 use serde::Deserialize;
@@ -12,17 +11,12 @@ use serde_json::value::RawValue;
 
 use super::{cloudevents, json};
 use crate::api::intake;
-use crate::api::ports::{Draft, Refusal, valid_topic};
+use crate::api::ports::{Draft, Refusal, reserved_header, valid_topic};
 use crate::api::problem::Problem;
 use crate::api::time;
 
 /// Messages of one request.
 const MAX_MESSAGES: usize = 10_000;
-/// Headers of records that say what the fields of a message say; a message
-/// that set them as headers too could contradict itself.
-const RESERVED: &[&str] =
-    &["ce_id", "ce_source", "ce_specversion", "ce_type", "ce_time", "ce_partitionkey", "courier_kind"];
-
 /// Any of these makes a request a binary CloudEvent.
 const BINARY: [&str; 4] = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
 
@@ -160,9 +154,10 @@ impl Form {
             }
         };
         match charset(headers) {
-            Some(other) if other != "utf-8" => {
-                Err(Problem::unsupported_media(format!("JSON is UTF-8 here, and this announces charset {other:?}")))
-            }
+            // Both names are in use, and only the first is registered.
+            Some(other) if !matches!(other.as_str(), "utf-8" | "utf8") => Err(Problem::unsupported_media(format!(
+                "JSON is UTF-8 here, and this announces charset {other:?}; send it as UTF-8 with charset=utf-8 or none"
+            ))),
             _ => Ok(form),
         }
     }
@@ -177,10 +172,12 @@ impl Form {
             _ => cloudevents::read_structured(raw, defaults),
         };
         if self == Self::Binary {
-            let id = headers.get("ce-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+            let text =
+                |name| headers.get(name).and_then(|value: &HeaderValue| cloudevents::header_text(value.as_bytes()));
+            let id = text("ce-id").filter(|id| !id.is_empty());
             let kept_body = body.clone();
             let draft = cloudevents::read_binary(headers, body, defaults);
-            let topic = headers.get("ce-topic").and_then(|topic| topic.to_str().ok()).map(str::to_owned);
+            let topic = text("ce-topic");
             return Ok(Published::one(draft.map_err(|problem| {
                 let kept = defaults.salvage(topic, None, id.clone(), kept_body, &problem);
                 Box::new(Unread { id, problem, kept })
@@ -272,18 +269,11 @@ pub(super) fn check_header(name: &str) -> Result<(), Problem> {
     if name.is_empty() {
         return Err(bad("a header has no name"));
     }
-    if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
-        return Err(bad(format!(
-            "the header `{name}` belongs to Courier; write `id`, `source`, `type` or `key` as a field of the message"
-        )));
-    }
-    Ok(())
+    reserved_header(name).map_or(Ok(()), |why| Err(bad(why)))
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -302,6 +292,8 @@ mod tests {
         assert_eq!(form("Application/JSON; charset=\"UTF-8\""), Ok(Form::Json));
         assert_eq!(form("application/cloudevents+json; charset=utf-8"), Ok(Form::Structured));
         assert_eq!(form("application/cloudevents-batch+json"), Ok(Form::Batch));
+        assert_eq!(form("application/json; charset=utf8"), Ok(Form::Json));
+        assert_eq!(form("application/json;charset=UTF8"), Ok(Form::Json));
         assert_eq!(form("application/json; charset=latin1"), Err(415));
         assert_eq!(form("text/plain"), Err(415));
         assert_eq!(form("application/x-www-form-urlencoded"), Err(415));

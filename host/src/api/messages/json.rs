@@ -1,8 +1,10 @@
 //! A message in this API's own JSON.
 //!
-//! `{topic, type, body | body_base64, key? | key_base64?, source?, id?, kind?,
-//! delay?, deliver_at?, headers?}`. A body goes out as the very text that
+//! `{topic, type, body | body_base64 | tombstone, key? | key_base64?, source?,
+//! id?, kind?, delay?, deliver_at?, headers?}`. A body goes out as the very text that
 //! stands in the request: numbers keep their digits, objects their order.
+//! `"body": null` is the body `null`; a record without a value is asked for by
+//! `"tombstone": true`.
 //! Headers are text, `{"base64": ".."}`, null, or an array of those for a name
 //! that repeats; `content-type` among them is the body's media type.
 
@@ -39,6 +41,9 @@ pub struct Sent {
     body: Option<Box<RawValue>>,
     /// Any bytes, instead of `body`.
     body_base64: Option<String>,
+    /// True for a record without a value, instead of a body: on a compacted
+    /// topic it deletes what was published under its key.
+    tombstone: Option<bool>,
     /// The primary key: messages of one key are handled in order.
     key: Option<String>,
     /// A key that is not text, instead of `key`.
@@ -75,11 +80,21 @@ pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
     let deliver_at = sent.deliver_at.as_deref().map(|text| read_deliver_at("deliver_at", text)).transpose()?;
     let kind = read_kind(sent.kind.as_deref())?;
     let mut headers = sent.headers.unwrap_or_default().0;
+    let is_tombstone = sent.tombstone == Some(true);
     let (body, usual_type) = match (sent.body, sent.body_base64) {
+        (None, None) if is_tombstone => (Bytes::new(), ""),
+        (Some(_), _) | (_, Some(_)) if is_tombstone => {
+            return Err(bad("it has both `tombstone` and a body; a tombstone has none"));
+        }
         (Some(json), None) => (Bytes::from(Box::<str>::from(json).into_string()), "application/json"),
         (None, Some(text)) => (decode("body_base64", &text)?, "application/octet-stream"),
         (Some(_), Some(_)) => return Err(bad("it has both `body` and `body_base64`; write one of them")),
-        (None, None) => return Err(bad("it has neither `body` nor `body_base64`; write one of them")),
+        (None, None) => {
+            return Err(bad(
+                "it has neither `body` nor `body_base64`; write one of them, or `tombstone`: true for a record \
+                 without a value",
+            ));
+        }
     };
     let key = match (sent.key, sent.key_base64) {
         (Some(_), Some(_)) => return Err(bad("it has both `key` and `key_base64`; write one of them")),
@@ -100,6 +115,7 @@ pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
         kind,
         content_type,
         body,
+        is_tombstone,
         headers,
         time: None,
         fault: None,
@@ -224,6 +240,7 @@ mod tests {
                 kind: Kind::Event,
                 content_type: "image/png".into(),
                 body: Bytes::from(&[0, 0xff][..]),
+                is_tombstone: false,
                 headers: vec![
                     header("a", Some(b"1")),
                     header("b", Some(&[0xff])),
@@ -237,6 +254,19 @@ mod tests {
                 delay: None,
             }
         );
+    }
+
+    /// Null and an empty body could not be told apart, and no tombstone could be
+    /// published.
+    #[test]
+    fn a_tombstone_is_asked_for_by_name() {
+        let draft = draft(r#"{"topic":"a","type":"T","key":"k","tombstone":true}"#).unwrap();
+        assert!(draft.is_tombstone && draft.body.is_empty() && draft.content_type.is_empty());
+        let null = super::tests::draft(r#"{"topic":"a","type":"T","body":null,"tombstone":false}"#).unwrap();
+        assert!(!null.is_tombstone && null.body == "null");
+        refused(r#"{"topic":"a","type":"T","tombstone":true,"body":null}"#, 400, "a tombstone has none");
+        refused(r#"{"topic":"a","type":"T","tombstone":false}"#, 400, "neither `body`");
+        refused(r#"{"topic":"a","type":"T","tombstone":"yes"}"#, 400, "`tombstone`");
     }
 
     #[test]
@@ -263,6 +293,9 @@ mod tests {
         refused(r#"{"topic":"a","type":"T","body":1,"headers":{"x":1}}"#, 400, "header `x` is neither text");
         refused(r#"{"topic":"a","type":"T","body":1,"headers":{"x":{"base64":1}}}"#, 400, "no Base64");
         refused(r#"{"topic":"a","type":"T","body":1,"headers":{"CE_id":"1"}}"#, 400, "belongs to Courier");
+        refused(r#"{"topic":"a","type":"T","body":1,"headers":{"Courier_Hops":"1"}}"#, 400, "how often one message");
+        let twice = r#"{"topic":"a","type":"T","body":1,"headers":{"content-type":["text/a","text/b"]}}"#;
+        refused(twice, 400, "`content-type` is given twice");
         refused(r#"{"topic":"a","type":"T","body":1,"kind":"news"}"#, 400, "\"event\" or \"broadcast\"");
         refused(r#"{"topic":"a","type":"T","body":1,"delay":"2"}"#, 400, "`delay` is \"2\": a duration is");
         refused(r#"{"topic":"a","type":"T","body":1,"delay":2}"#, 400, "`delay` is the number 2; write text");

@@ -157,7 +157,8 @@ impl MessageView {
             Contents::Whole(message) => {
                 self.content_type = known(&message.content_type);
                 self.headers = Some(shown::headers(&message.headers));
-                self.body = ShownBody::new(Some(&message.body));
+                self.body =
+                    if message.is_tombstone { ShownBody::tombstone() } else { ShownBody::new(Some(&message.body)) };
             }
             Contents::Refused(body) => self.body = ShownBody::new(Some(body)),
             Contents::Missing(why) | Contents::Away(why) => self.body_missing = Some(why.clone()),

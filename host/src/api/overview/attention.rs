@@ -12,6 +12,7 @@ use crate::api::causes::CauseView;
 use crate::api::groups::view::GroupView;
 use crate::api::messages::resend::encode;
 use crate::api::outboxes::list::{self as outboxes, OutboxStatus};
+use crate::api::ports::Note;
 use crate::api::problem::Problem;
 use crate::api::time;
 use crate::causes::{Standing, Subject};
@@ -28,8 +29,9 @@ const NAMED_FOR: i64 = 24 * 3_600_000_000;
 pub struct Attention {
     /// `paused`, `no_plugin`, `circuit_open`, `held`, `parked_full`,
     /// `lost_range`, `missing_topic`, `degraded`, `outbox_failing`,
-    /// `transaction_abandoned`, `broadcast_unheard`, `undelivered`, or `stopped` for what
-    /// stands still for the reason in `cause`.
+    /// `transaction_abandoned`, `broadcast_unheard`, `undelivered`,
+    /// `config_restart`, `config_warning`, or `stopped` for what stands still
+    /// for the reason in `cause`.
     pub kind: &'static str,
     /// What it is about: a group, a topic, a part of the host.
     pub subject: String,
@@ -93,9 +95,14 @@ pub(super) async fn of(
     found.extend(undelivered.filter(|total| caller.sees_topic(&total.topic)).map(|total| undelivered_for(&total)));
     let standing = app.causes.shown().into_iter().filter(|standing| sees(caller, &standing.subject));
     found.extend(standing.map(|standing| stopped(&standing)));
-    let degraded = app.health.ready().await.degraded.into_iter();
+    let health = app.health.ready().await;
+    if caller.sees_all() {
+        found.extend(health.notes.iter().map(note));
+    }
     // What the board shows stands above with its cause.
-    let visible = degraded
+    let visible = health
+        .degraded
+        .into_iter()
         .filter(|one| !one.on_board)
         .filter(|one| one.topic.as_deref().is_none_or(|topic| caller.sees_topic(topic)));
     found.extend(visible.map(|one| match one.what.strip_prefix("topic ") {
@@ -209,6 +216,17 @@ fn unheard(rows: Vec<UnheardRow>, caller: &Caller) -> Vec<Attention> {
         })
     };
     topics.into_iter().filter_map(of_topic).collect()
+}
+
+fn note(note: &Note) -> Attention {
+    Attention {
+        kind: note.kind,
+        subject: note.subject.clone(),
+        detail: note.detail.clone(),
+        since: None,
+        cause: None,
+        path: "/readyz".to_owned(),
+    }
 }
 
 fn host(kind: &'static str, subject: &str, detail: String) -> Attention {

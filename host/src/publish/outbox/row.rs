@@ -54,6 +54,7 @@ pub(super) fn draft(row: SourceRow, name: &str) -> Draft {
         kind,
         content_type,
         body: row.body,
+        is_tombstone: false,
         headers,
         time: row.created_at,
         deliver_at: row.deliver_at.and_then(Result::ok),

@@ -74,7 +74,7 @@ impl Acceptor {
             // When a row was written does not make it another message: a
             // sender that is in doubt may insert it once more.
             let digest = digest(&Draft { time: None, ..draft.clone() });
-            rows.push(match inner.checked(draft).ready(now, inner.settings.max_message_bytes) {
+            rows.push(match inner.made_ready(draft, now) {
                 Ok(ready) => match ready.due {
                     // The store keeps it until it is due: for its sender it
                     // has ended.

@@ -1,0 +1,89 @@
+//! What differs between two bindings, so that a reload disturbs no other and
+//! can say what it changed.
+
+use std::collections::BTreeMap;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::Binding;
+
+impl Binding {
+    /// What differs between two bindings, in the words of the TOML. Secrets are
+    /// compared by value.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        // Taken apart so that a field added later cannot be forgotten here.
+        let Self {
+            group,
+            topics,
+            plugin,
+            types,
+            start,
+            ordering,
+            concurrency,
+            timeout,
+            cpu,
+            memory,
+            log,
+            isolation,
+            batch,
+            rate_limit,
+            circuit,
+            dedupe,
+            broadcast_forget,
+            broadcast_catch_up,
+            failure,
+            max_gap,
+            max_hops,
+            paused,
+            grant,
+            http_allow,
+            http_private,
+            config,
+            secrets,
+        } = self;
+        let exposed = |secrets: &BTreeMap<String, SecretString>, other: &BTreeMap<String, SecretString>| {
+            secrets.len() == other.len()
+                && secrets.iter().zip(other).all(|((name, secret), (other_name, other_secret))| {
+                    name == other_name && secret.expose_secret() == other_secret.expose_secret()
+                })
+        };
+        let same = [
+            ("group", *group == other.group),
+            ("topics", *topics == other.topics),
+            ("plugin", *plugin == other.plugin),
+            ("types", *types == other.types),
+            ("start", *start == other.start),
+            ("ordering", *ordering == other.ordering),
+            ("concurrency", *concurrency == other.concurrency),
+            ("timeout", *timeout == other.timeout),
+            ("cpu", *cpu == other.cpu),
+            ("memory", *memory == other.memory),
+            ("log", *log == other.log),
+            ("isolation", *isolation == other.isolation),
+            ("batch", *batch == other.batch),
+            ("rate_limit", *rate_limit == other.rate_limit),
+            ("circuit", *circuit == other.circuit),
+            ("dedupe", *dedupe == other.dedupe),
+            ("broadcast_forget", *broadcast_forget == other.broadcast_forget),
+            ("broadcast_catch_up", *broadcast_catch_up == other.broadcast_catch_up),
+            ("retry", failure.retry == other.failure.retry),
+            ("dead_letter", failure.dead_letter == other.failure.dead_letter),
+            ("max_gap", *max_gap == other.max_gap),
+            ("max_hops", *max_hops == other.max_hops),
+            ("paused", *paused == other.paused),
+            ("grant", *grant == other.grant),
+            ("http", *http_allow == other.http_allow && *http_private == other.http_private),
+            ("config", *config == other.config),
+            ("secrets", exposed(secrets, &other.secrets)),
+        ];
+        same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+    }
+}
+
+impl PartialEq for Binding {
+    /// Whether a reload may leave it as it is.
+    fn eq(&self, other: &Self) -> bool {
+        self.differences(other).is_empty()
+    }
+}

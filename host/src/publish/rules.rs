@@ -1,0 +1,225 @@
+//! What holds for every message, whichever door it comes through: HTTP, an
+//! outbox, a half message, or a handler that publishes.
+//!
+//! [`Draft::ready`](super::draft) knows what is wrong with a message in itself.
+//! Here is what depends on the host: the schemas of topics, which names are
+//! those of companions, how large a message a topic takes, and how companions
+//! come to be. A reload replaces each of them; clones share them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use courier_core::message::{Message, base_of_companion};
+
+use super::draft::{BATCH_OVERHEAD, Draft, MAX_MESSAGE_BYTES};
+use super::receipt::Problem;
+use crate::clock::now;
+use crate::config::TopicRule;
+
+/// What the host adds to a message that a handler publishes, at most: the count
+/// of hops and the trace of the message that was handled.
+const ADDED_TO_EMISSIONS: usize = 128;
+
+/// The rules in force; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    inner: Arc<RwLock<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    schemas: Arc<[TopicRule]>,
+    /// The topics of bindings, whose companions nobody publishes on directly.
+    bound: BTreeSet<String>,
+    /// Partitions and replicas of companions, where they may be created.
+    companions: Option<(i32, i32)>,
+    /// The largest batch that a topic takes, where that is known and less than
+    /// what brokers take by default.
+    limits: HashMap<String, usize>,
+}
+
+impl Rules {
+    /// Holds bodies to these schemas from now on.
+    pub fn follow_schemas(&self, schemas: Vec<TopicRule>) {
+        self.change(|known| known.schemas = schemas.into());
+    }
+
+    /// These topics are bound from now on.
+    pub fn follow_bound(&self, topics: impl IntoIterator<Item = String>) {
+        let topics = topics.into_iter().collect();
+        self.change(|known| known.bound = topics);
+    }
+
+    /// Companions that are missing are created so from now on, or not at all.
+    pub fn create_companions(&self, so: Option<(i32, i32)>) {
+        self.change(|known| known.companions = so);
+    }
+
+    /// These are the largest batches that topics take, as Kafka says.
+    pub fn learn_limits(&self, limits: impl IntoIterator<Item = (String, usize)>) {
+        let limits = limits.into_iter().collect();
+        self.change(|known| known.limits = limits);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        change(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
+        look(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Partitions and replicas of companions, where they may be created.
+    pub(super) fn companions(&self) -> Option<(i32, i32)> {
+        self.look(|known| known.companions)
+    }
+
+    /// Most bytes of a message for a topic of Kafka, with key and headers.
+    #[must_use]
+    pub fn max_bytes(&self, log_topic: &str) -> usize {
+        let limit = self.look(|known| known.limits.get(log_topic).copied());
+        limit.map_or(MAX_MESSAGE_BYTES, |batch| batch.saturating_sub(BATCH_OVERHEAD).min(MAX_MESSAGE_BYTES))
+    }
+
+    /// The draft, with its fault if its topic or its body breaks a rule.
+    #[must_use]
+    pub fn check(&self, mut draft: Draft) -> Draft {
+        if draft.fault.is_none() {
+            draft.fault = self.fault(&draft);
+        }
+        draft
+    }
+
+    fn fault(&self, draft: &Draft) -> Option<Problem> {
+        let schemas = self.look(|known| {
+            let base = base_of_companion(&draft.topic).filter(|base| known.bound.contains(*base));
+            base.map_or_else(|| Ok(Arc::clone(&known.schemas)), |base| Err(is_companion(&draft.topic, base)))
+        });
+        let schemas = match schemas {
+            Ok(schemas) => schemas,
+            Err(problem) => return Some(problem),
+        };
+        // A tombstone has no body that could be anything.
+        if draft.is_tombstone {
+            return None;
+        }
+        let broken = schemas.iter().find_map(|rule| rule.broken_by(&draft.topic, &draft.type_name, &draft.body));
+        broken.map(Problem::breaks_schema)
+    }
+
+    /// Whether a handler may publish this: it is held to all that a message
+    /// over HTTP is held to.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_emission(&self, draft: Draft) -> Result<(), Problem> {
+        let log_topic = draft.kind.log_topic(&draft.topic).into_owned();
+        let max_bytes = self.max_bytes(&log_topic).saturating_sub(ADDED_TO_EMISSIONS);
+        self.check(draft).ready(now(), max_bytes).map(drop).map_err(|(_, problem)| problem)
+    }
+}
+
+fn is_companion(topic: &str, base: &str) -> Problem {
+    Problem::invalid(format!(
+        "topic {topic:?} carries the broadcasts of {base:?}, and only Courier writes it: publish on {base:?} with \
+         kind \"broadcast\""
+    ))
+}
+
+/// The message that a handler was at when it published, as far as it matters
+/// for how often one thing may lead to another: `max` hops, 0 for no bound.
+///
+/// Answers why what `group` does about `cause` goes no further, if it may not.
+#[must_use]
+pub fn too_many_hops(cause: &Message, group: &str, to: &str, max: u32) -> Option<String> {
+    (max > 0 && cause.hops >= max).then(|| {
+        format!(
+            "topics lead into one another: {} -> group {group} -> {to} would be hop {} of one message, and the \
+             binding's max_hops is {max}; end the loop, or set max_hops if there is none",
+            cause.topic,
+            u64::from(cause.hops) + 1
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::config::Schema;
+
+    fn draft(topic: &str, body: &'static str) -> Draft {
+        Draft { topic: topic.into(), type_name: "T".into(), body: Bytes::from(body), ..Draft::default() }
+    }
+
+    fn rules() -> Rules {
+        let rules = Rules::default();
+        let schema = Schema::parse(r#"{"type":"object","required":["id"]}"#).unwrap();
+        rules.follow_schemas(vec![TopicRule { name: "order".into(), types: None, schema }]);
+        rules.follow_bound(["order".to_owned()]);
+        rules
+    }
+
+    fn refused(draft: Draft) -> (u16, String) {
+        let problem = rules().check_emission(draft).unwrap_err();
+        (problem.status, problem.detail)
+    }
+
+    /// A handler published against the schema, without a type, with a line
+    /// break in it, and with a key of 5,000 bytes, and all went out.
+    #[test]
+    fn what_a_handler_publishes_keeps_to_the_rules_of_every_door() {
+        assert_eq!(rules().check_emission(draft("order", r#"{"id":1}"#)), Ok(()));
+        let (status, why) = refused(draft("order", "{}"));
+        assert!(status == 422 && why.contains("/required"), "{why}");
+        let (_, why) = refused(Draft { type_name: String::new(), ..draft("stock", "{}") });
+        assert!(why.contains("it has no type"), "{why}");
+        let (_, why) = refused(Draft { type_name: "a\nb".into(), ..draft("stock", "{}") });
+        assert!(why.contains("without control characters"), "{why}");
+        let (_, why) = refused(Draft { key: Some(Bytes::from(vec![b'k'; 5_000])), ..draft("stock", "{}") });
+        assert!(why.contains("the key has 5000 bytes"), "{why}");
+    }
+
+    #[test]
+    fn a_tombstone_has_no_body_that_a_schema_could_refuse() {
+        let tombstone = Draft { is_tombstone: true, key: Some(Bytes::from("k")), ..draft("order", "") };
+        assert_eq!(rules().check_emission(tombstone), Ok(()));
+        assert_eq!(refused(draft("order", "")).0, 422, "an empty body is one");
+    }
+
+    #[test]
+    fn only_the_name_of_a_bound_topics_companion_is_one() {
+        let (status, why) = refused(draft("order.broadcast", "{}"));
+        assert!(status == 400 && why.contains("publish on \"order\" with kind \"broadcast\""), "{why}");
+        assert_eq!(rules().check_emission(draft("news.broadcast", "{}")), Ok(()));
+        let (_, why) = refused(draft("__consumer_offsets", "{}"));
+        assert!(why.contains("Kafka"), "{why}");
+    }
+
+    /// What was too large for its topic was HANDLED and never arrived.
+    #[test]
+    fn a_known_limit_of_the_topic_is_kept() {
+        let rules = Rules::default();
+        let body = || Bytes::from(vec![b'x'; 2_000]);
+        let large = || Draft { body: body(), ..draft("small", "") };
+        assert_eq!(rules.check_emission(large()), Ok(()), "nothing is known of it yet");
+        rules.learn_limits([("small".to_owned(), 2_000)]);
+        let problem = rules.check_emission(large()).unwrap_err();
+        assert!(problem.status == 413 && problem.detail.contains("at most"), "{problem:?}");
+        assert_eq!(rules.check_emission(Draft { topic: "other".into(), ..large() }), Ok(()));
+        rules.learn_limits([("small".to_owned(), 10 << 20)]);
+        assert_eq!(rules.max_bytes("small"), MAX_MESSAGE_BYTES, "no more than is handed to the client");
+    }
+
+    /// Two topics as each other's dead letter topics made 13,000 letters of
+    /// one message.
+    #[test]
+    fn a_chain_of_hops_ends() {
+        let after = |hops| Message { hops, topic: "a".into(), ..Message::default() };
+        assert_eq!(too_many_hops(&after(31), "g", "b", 32), None);
+        let why = too_many_hops(&after(32), "g", "b", 32).unwrap();
+        assert!(why.contains("a -> group g -> b would be hop 33") && why.contains("max_hops is 32"), "{why}");
+        assert_eq!(too_many_hops(&after(u32::MAX), "g", "b", 0), None, "0 is no bound");
+    }
+}

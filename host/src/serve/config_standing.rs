@@ -1,0 +1,148 @@
+//! How the configuration stands: what a reload refused, what waits for a
+//! restart, and what was valid and will not go well.
+//!
+//! A person who saved a file looks at the console or at `/readyz`, and seldom
+//! at the log: what became of the file is told there, as long as it holds.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::api::ports::{Note, Ready};
+use crate::causes::{Cause, Causes, Subject};
+use crate::config::{ConfigError, Problem};
+
+/// How the configuration stands; clones share it.
+#[derive(Clone, Debug)]
+pub struct ConfigStanding {
+    causes: Causes,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    warnings: Vec<Problem>,
+    /// What differs from what runs, and is taken at the next start only.
+    restart: Vec<&'static str>,
+    /// Line and column of a file that is not in force.
+    refused_at: Option<(usize, usize)>,
+}
+
+impl ConfigStanding {
+    /// Nothing is known of it yet; what is refused goes to the board.
+    #[must_use]
+    pub fn new(causes: Causes) -> Self {
+        Self { causes, inner: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Values are replaced whole, so a panic leaves none half changed.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A configuration is in force.
+    pub fn taken(&self, warnings: Vec<Problem>, restart: Vec<&'static str>) {
+        self.causes.clear(&Subject::Config);
+        let mut inner = self.lock();
+        inner.gauge(None);
+        inner.warnings = warnings;
+        inner.restart = restart;
+    }
+
+    /// A file is wrong, and the earlier one stays in force.
+    pub fn refused(&self, error: &ConfigError) {
+        let Some(first) = error.errors().first() else { return };
+        let why = match error.errors().len() {
+            1 => first.to_string(),
+            count => format!("{first} (and {} more)", count - 1),
+        };
+        self.hold_back(&why, (first.line, first.column));
+    }
+
+    /// A file was not taken for another reason than an error in it.
+    pub fn not_taken(&self, why: &str) {
+        self.hold_back(why, (0, 0));
+    }
+
+    fn hold_back(&self, why: &str, (line, column): (usize, usize)) {
+        metrics::counter!("courier_reload_failures_total").increment(1);
+        let why = format!("the changed configuration is not in force: {why}");
+        let cause = Cause::new("config_refused", why).with("line", line).with("column", column);
+        self.causes.report(Subject::Config, cause.until_cleared());
+        self.lock().gauge(Some((line, column)));
+    }
+
+    /// Adds to whether the host is well what the board does not tell.
+    pub fn tell(&self, ready: &mut Ready) {
+        let inner = self.lock();
+        for what in &inner.restart {
+            let why = format!("{what} changed in the configuration; that takes effect after a restart");
+            ready.notes.push(Note::new("config_restart", what, why.clone()));
+            ready.reasons.push(why);
+        }
+        for warning in &inner.warnings {
+            let place = format!("{}:{}", warning.file, warning.line);
+            ready.notes.push(Note::new("config_warning", &place, warning.to_string()));
+        }
+    }
+}
+
+impl Inner {
+    /// Tells metrics where a file is wrong that is not in force.
+    fn gauge(&mut self, place: Option<(usize, usize)>) {
+        let before = std::mem::replace(&mut self.refused_at, place);
+        for (place, value) in [(before, 0.0), (place, 1.0)] {
+            if let Some((line, column)) = place {
+                let place = [("line", line.to_string()), ("column", column.to_string())];
+                metrics::gauge!("courier_config_refused", &place).set(value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn told(standing: &ConfigStanding) -> Ready {
+        let mut ready = Ready::default();
+        for cause in standing.causes.shown() {
+            ready.degrade_for(&cause);
+        }
+        standing.tell(&mut ready);
+        ready
+    }
+
+    #[test]
+    fn a_refused_file_is_told_with_its_place_until_one_is_taken() {
+        let standing = ConfigStanding::new(Causes::default());
+        assert!(told(&standing).degraded.is_empty());
+        let error = parse("courier.toml", "[server]\nnod = 1\nlisten = 2\n", &|_| None).unwrap_err();
+        standing.refused(&error);
+        let ready = told(&standing);
+        assert_eq!(ready.degraded[0].what, "config");
+        let why = &ready.degraded[0].why;
+        assert!(why.contains("courier.toml:2:1: unknown key `nod`") && why.contains("(and 1 more)"), "{why}");
+        let cause = standing.causes.of(&Subject::Config).unwrap();
+        assert_eq!((cause.fields["line"].as_str(), cause.fields["column"].as_str()), ("2", "1"));
+        standing.not_taken("it has no bindings");
+        let cause = standing.causes.of(&Subject::Config).unwrap();
+        assert!(cause.why.ends_with("it has no bindings"), "{}", cause.why);
+        standing.taken(Vec::new(), vec!["[store]"]);
+        let ready = told(&standing);
+        assert!(ready.degraded.is_empty());
+        assert_eq!(ready.reasons, ["[store] changed in the configuration; that takes effect after a restart"]);
+        standing.taken(Vec::new(), Vec::new());
+        assert!(told(&standing).reasons.is_empty(), "it was changed back");
+    }
+
+    #[test]
+    fn warnings_are_told_to_those_who_look() {
+        let text = "[[binding]]\ngroup = \"g\"\ntopics = [\"a.b\", \"a_b\"]\nplugin = \"p\"\n";
+        let config = parse("courier.toml", text, &|_| None).unwrap();
+        let standing = ConfigStanding::new(Causes::default());
+        standing.taken(config.warnings, Vec::new());
+        let notes = told(&standing).notes;
+        assert_eq!((notes.len(), notes[0].kind, notes[0].subject.as_str()), (1, "config_warning", "courier.toml:3"));
+        assert!(notes[0].detail.contains("differ only in '.' and '_'"), "{}", notes[0].detail);
+    }
+}
