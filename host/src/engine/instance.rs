@@ -17,7 +17,6 @@ use super::guest::{Effects, Guest};
 use super::imports::cache::NodeCache;
 use super::imports::log::SharedLog;
 use super::imports::log_budget::LogBudget;
-use super::limits::MAX_ASKED_WAIT;
 use super::prepare::{Engine, Prepared};
 use super::{Brake, Call, Ended, Isolation, Policy, StateSource, World};
 use crate::clock::now;
@@ -295,7 +294,7 @@ fn conclude(
     Ended {
         verdict,
         reason: reason.map(cut),
-        after: after.map(|after| after.min(MAX_ASKED_WAIT)),
+        after,
         log,
         emissions: effects.emissions,
         state_writes: effects.state_writes.into_iter().collect(),

@@ -129,17 +129,14 @@ pub const HTTP_CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// the attempt in any case.
 pub const HTTP_FIRST_BYTE_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long an HTTP answer may be silent before it is given up.
-pub const HTTP_READ_WITHIN: Duration = Duration::from_secs(30);
+/// How long an HTTP answer may be silent before it is given up. Not below the
+/// wait for its head, which is a silence too.
+pub const HTTP_READ_WITHIN: Duration = HTTP_FIRST_BYTE_WITHIN;
 
 /// Messages that one call may publish, all items of a batch together. The
 /// bytes of a call are bounded too, but thousands of empty messages would fit
 /// into them, and each of those is a row that the host has to send.
 pub const MAX_EMISSIONS_PER_CALL: usize = 1_000;
-
-/// The longest wait that a handler may ask for. A longer one is cut to it: a
-/// time past the year 9999 could not be shown to anybody.
-pub const MAX_ASKED_WAIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Bytes of the reason of an attempt; a longer one is cut.
 pub const MAX_REASON_BYTES: usize = 4 * KIB;

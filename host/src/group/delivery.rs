@@ -110,7 +110,8 @@ impl Work {
             counted,
             verdict: ended.verdict,
             fingerprint,
-            reason: reason_with_bound(ended.reason, ended.after),
+            // The wait of an `unavailable` is another one, with a bound of its own.
+            reason: reason_with_bound(ended.reason, ended.after.filter(|_| ended.verdict == Verdict::Retry)),
             version: Some(version.digest.as_str().into()),
             started_at: ended.started_at,
             finished_at: ended.finished_at,
