@@ -291,8 +291,8 @@ async fn one_of_two_installations_with_the_same_node_name_stands_back() {
     fill(&topic, 0, "message", 20).await;
     wait_handled(other, &group, "message", 20).await;
     assert!(handled(back, &group, "message").await.is_empty(), "only one of them runs anything");
-    let taken = |log: &str| log.matches("took this node's place").count();
-    assert!(taken(&back.log()) <= 3 && taken(&other.log()) <= 3, "they fight no more");
+    let taken = |log: &str| log.matches("the consumer was fenced").count();
+    assert!(taken(&back.log()) <= 4 && taken(&other.log()) <= 4, "they fight no more");
     // The other one leaves, and the name is free.
     assert!(other.sigterm(Duration::from_secs(20)).await.success());
     wait_handled(back, &group, "message", 20).await;

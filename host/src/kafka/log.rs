@@ -27,7 +27,15 @@ pub fn client_error(error: &KafkaError, reason: &str) {
     match error.rdkafka_error_code() {
         // No error, and common: a consumer has read all there is.
         Some(RDKafkaErrorCode::PartitionEOF) => {}
-        Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
+        // These come again and again while a topic is gone or somebody else holds
+        // a group.
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::InconsistentGroupProtocol
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::UnknownTopicOrPartition,
+        ) => {
             debug!(target: "librdkafka", "{error}: {reason}");
         }
         _ => warn!(target: "librdkafka", "{error}: {reason}"),

@@ -12,8 +12,9 @@ use crate::causes::Cause;
 use crate::kafka::source::Notice;
 
 /// How often another client may take the place within [`WINDOW`] before this
-/// one stands back. Once may be a host that was just replaced.
-const MOST_FENCES: usize = 2;
+/// one stands back. Once may be this very one, which joined again when its
+/// broker was started anew.
+const MOST_FENCES: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
 /// How often it is looked whether the place is free, or who holds the group.
 const LOOK: Duration = Duration::from_secs(5);
@@ -38,7 +39,7 @@ impl Following {
         self.lose_all();
         match why {
             Notice::Fenced => {
-                tracing::error!(group = self.name, node = %self.node.tools.node, "another client took this node's place in the group");
+                tracing::error!(group = self.name, node = %self.node.tools.node, "the consumer was fenced: another one joined under this node's name");
                 self.fenced.again(Instant::now())
             }
             why => {
@@ -113,7 +114,8 @@ mod tests {
         let (mut fences, begun) = (Fences::default(), Instant::now());
         assert!(!fences.again(begun));
         assert!(!fences.again(begun + WINDOW * 2), "that is long ago");
-        assert!(fences.again(begun + WINDOW * 2 + LOOK));
+        assert!(!fences.again(begun + WINDOW * 2 + LOOK));
+        assert!(fences.again(begun + WINDOW * 2 + LOOK * 2));
     }
 
     #[test]
