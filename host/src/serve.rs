@@ -5,9 +5,11 @@
 //! no new requests, groups drain, the relay lets its shards go, the name is
 //! given back.
 
+mod bindings;
 mod dev;
 mod door;
 pub mod fleet;
+mod group_causes;
 mod holder;
 mod lag;
 mod policy;
@@ -192,6 +194,10 @@ impl Host {
         upkeep.spawn(lasting(Task::Retention, prune.boxed()));
         let watch = store_watch::keep(Arc::clone(&store), acceptor.clone(), causes.clone());
         upkeep.spawn(lasting(Task::StoreWatch, watch.boxed()));
+        let look = group_causes::watch(Arc::clone(&store), Arc::clone(&fleet), causes.clone());
+        upkeep.spawn(lasting(Task::GroupCauses, look.boxed()));
+        let keep = bindings::keep(Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&name));
+        upkeep.spawn(lasting(Task::NodeBindings, keep.boxed()));
         let redrives = Arc::new(Notify::new());
         let runner = Runner {
             store: Arc::clone(&store),
@@ -207,10 +213,12 @@ impl Host {
                 let fleet = Arc::clone(&fleet);
                 move |group, topic, kind| fleet.passes_over(group, topic, kind)
             }),
+            causes: causes.clone(),
         };
         upkeep.spawn(lasting(Task::RedriveRunner, runner.run(stop.clone()).boxed()));
         if config.kafka.topics.create {
-            let create = ports::own_topics(config.kafka.topics.clone(), producer.clone(), Arc::clone(&fleet));
+            let (topics, fleet) = (config.kafka.topics.clone(), Arc::clone(&fleet));
+            let create = ports::own_topics(topics, producer.clone(), fleet, causes.clone());
             upkeep.spawn(lasting(Task::OwnTopics, create.boxed()));
         }
 
@@ -242,6 +250,7 @@ impl Host {
             attempts: api::sessions::attempts(),
             node: config.server.node.as_str().into(),
             metrics: Arc::new(move || metrics.render()),
+            audience: api::messages::audience::Audience::default(),
             events: api::events::Hub::default(),
             dev,
         };

@@ -21,6 +21,7 @@ pub(super) struct Receipt {
     pub state: String,
     #[serde(default)]
     pub retrying: Option<bool>,
+    pub warning: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,6 +45,7 @@ pub(super) struct Message {
     pub body_base64: Option<String>,
     pub deliver_at: Option<String>,
     pub deliveries: Option<Vec<Delivery>>,
+    pub warning: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,6 +84,7 @@ pub(super) struct Attempt {
 #[derive(Debug, Deserialize)]
 pub(super) struct Group {
     pub group: String,
+    pub state: Option<String>,
     pub paused: bool,
     pub why: Option<String>,
     #[serde(default)]
@@ -195,6 +198,7 @@ pub(super) struct Redrive {
     pub handled: Option<i64>,
     pub failed: Option<i64>,
     pub skipped: Option<i64>,
+    pub why: Option<String>,
     pub group: Option<String>,
     pub filter: Option<Value>,
     #[serde(default)]

@@ -11,6 +11,7 @@ use courier_core::message::{Kind, Message, Timestamp};
 use courier_core::retry::MAX_ASKED_WAIT;
 use courier_core::status::State;
 use courier_core::verdict::{DeadLetter, History, Outcome, Verdict, fingerprint, judge};
+use tokio_util::sync::CancellationToken;
 
 use super::binding::Bound;
 use super::mail::{Address, Mail};
@@ -19,7 +20,7 @@ use crate::clock::now;
 use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
 use crate::kafka::partition::InHand;
 use crate::publish::{self, GivenUp};
-use crate::store::{DeliveryKey, NewOutbound, StateWrites, bytes_of_effects};
+use crate::store::{DeliveryKey, GiveUp, NewOutbound, StateWrites, bytes_of_effects};
 
 /// W3C Trace Context: what joins the spans of one story.
 const TRACE_HEADER: &str = "traceparent";
@@ -37,12 +38,21 @@ pub struct Work {
     pub counted: u32,
     /// Whether it probes a gate that is half open.
     pub probe: bool,
+    /// Calls it back before its attempt begins; none for one without a row,
+    /// which nobody can give up.
+    pub recall: Option<CancellationToken>,
 }
 
 impl Work {
     /// Hands it back unrun.
     pub fn give_back(self) {
         self.owner.tell(Mail::Returned(self.in_hand.offset));
+    }
+
+    /// Whether it is to be handed back.
+    #[must_use]
+    pub fn is_recalled(&self) -> bool {
+        self.owner.no_more.is_cancelled() || self.recall.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// The delivery's key.
@@ -89,7 +99,8 @@ impl Work {
                 state_writes = ended.state_writes;
             }
             Outcome::Failed { dead_letter: true } => {
-                outbound.push(self.dead_letter(bound, ended.reason.as_deref().unwrap_or("no reason given")));
+                let reason = ended.reason.as_deref().unwrap_or("no reason given");
+                outbound.push(self.dead_letter(bound, reason, number));
             }
             _ => {}
         }
@@ -139,6 +150,31 @@ impl Work {
         self.owner.tell(Mail::Concluded(Box::new(concluded)));
     }
 
+    /// Ends it without an attempt, as a person said.
+    pub fn give_up(self, bound: &Bound, give_up: GiveUp) {
+        let (at, GiveUp { reason, dead_letter }) = (now(), give_up);
+        let outbound: Vec<NewOutbound> =
+            dead_letter.then(|| self.dead_letter(bound, &reason, self.number)).into_iter().collect();
+        let concluded = Concluded {
+            outcome: Outcome::Failed { dead_letter },
+            number: self.number,
+            counted: self.counted,
+            verdict: Verdict::GivenUp,
+            fingerprint: Some(fingerprint(Verdict::GivenUp, &reason)),
+            reason: Some(reason),
+            version: None,
+            started_at: at,
+            finished_at: at,
+            log: None,
+            invoked: false,
+            unwritten: bound.unwritten.take(bytes_of_effects(&outbound, &Vec::new())),
+            outbound,
+            state_writes: Vec::new(),
+            in_hand: self.in_hand,
+        };
+        self.owner.tell(Mail::Concluded(Box::new(concluded)));
+    }
+
     fn judged(&self, bound: &Bound, verdict: Verdict, after: Option<Duration>, number: u32) -> Outcome {
         // Who asks for a delivery gives it a schedule of its own.
         let budget_from = self.in_hand.asked_at.unwrap_or(self.in_hand.received_at);
@@ -146,7 +182,7 @@ impl Work {
         judge(verdict, after, history, &bound.binding.failure, now(), rand::random())
     }
 
-    fn dead_letter(&self, bound: &Bound, reason: &str) -> NewOutbound {
+    fn dead_letter(&self, bound: &Bound, reason: &str, attempts: u32) -> NewOutbound {
         let topic = match &bound.binding.failure.dead_letter {
             DeadLetter::Topic(Some(topic)) => topic.clone(),
             _ => dead_letter_topic(&self.owner.place.topic, &bound.binding.group),
@@ -161,7 +197,7 @@ impl Work {
             partition: self.owner.place.partition,
             offset: self.in_hand.offset,
             group: &bound.binding.group,
-            attempts: self.number + 1,
+            attempts,
             reason,
         };
         publish::dead_letter(&self.in_hand.record, &given_up, &topic)
