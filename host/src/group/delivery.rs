@@ -52,7 +52,7 @@ impl Work {
     /// Whether it is to be handed back.
     #[must_use]
     pub fn is_recalled(&self) -> bool {
-        self.owner.no_more.is_cancelled() || self.recall.as_ref().is_some_and(CancellationToken::is_cancelled)
+        !self.owner.may_begin() || self.recall.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// The delivery's key.

@@ -65,12 +65,9 @@ async fn permit(
         if std::mem::take(&mut work.probe) {
             bound.keeper.give_probe_back();
         }
+        // The partition's owner runs it once the store takes its outcomes; one that
+        // was given up meanwhile it ends.
         if work.is_recalled() {
-            work.give_back();
-            return None;
-        }
-        // The partition's owner runs it once the store takes its outcomes.
-        if !work.owner.may_begin() {
             work.give_back();
             return None;
         }

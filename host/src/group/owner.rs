@@ -7,6 +7,7 @@
 //! releases the partition the task tells its group why and ends, and whatever
 //! it still held in memory is dropped with it.
 
+mod requests;
 mod waits;
 
 use std::collections::HashMap;
@@ -41,7 +42,7 @@ use crate::clock::now;
 use crate::kafka::lookup::Log;
 use crate::kafka::partition::{Fed, InHand};
 use crate::kafka::source::Order;
-use crate::store::{OpenRow, Part, SharedStore};
+use crate::store::{Part, SharedStore};
 use crate::supervise::{self, Task};
 
 /// How long a quiet partition waits until it writes a position that only
@@ -331,53 +332,6 @@ impl Owner {
                 self.bound.turns.take_out(gives_up).into_iter().for_each(Work::give_back);
             }
             Mail::Lost => self.step(Event::Lost),
-        }
-    }
-
-    fn asked(&mut self, rows: Vec<OpenRow>) {
-        let newest = rows.iter().filter_map(|row| row.asked_at).max();
-        for row in rows {
-            let at = row.asked_at.unwrap_or_default();
-            if self.seen_asks.insert(row.offset, at) == Some(at) {
-                continue;
-            }
-            let rule = LaneRule::of(&self.bound);
-            self.step(Event::Asked(rule.open(&row)));
-            if row.give_up.is_some() {
-                self.recall(row.offset);
-            }
-        }
-        if let Some(newest) = newest {
-            let horizon = super::wakeups::WINDOW * 2;
-            self.seen_asks.retain(|_, at| newest.since(*at) < horizon);
-        }
-    }
-
-    /// Calls a delivery back that has its turn and was given up, unless its
-    /// attempt has begun: a pause may keep it from that for as long as it likes.
-    fn recall(&self, offset: Offset) {
-        let Some(recall) = self.recalls.get(&offset) else { return };
-        recall.cancel();
-        let is_meant = |work: &Work| work.in_hand.offset == offset && Arc::ptr_eq(&work.owner, &self.address);
-        self.bound.turns.take_out(is_meant).into_iter().for_each(Work::give_back);
-    }
-
-    /// Runs what neither the machine nor anybody else works on.
-    fn visited(&mut self, rows: &[OpenRow]) {
-        let rule = LaneRule::of(&self.bound);
-        let lanes: Vec<_> = rows.iter().map(|row| (row.offset, rule.lane_of_row(row))).collect();
-        let strangers = self.machine.strangers(&lanes);
-        for (offset, since) in self.sweeper.forgotten(rows, &strangers, now()) {
-            let Some(row) = rows.iter().find(|row| row.offset == offset) else { continue };
-            // One that waits for a person is not forgotten.
-            if row.held && row.give_up.is_none() {
-                continue;
-            }
-            let (group, place) = (&self.bound.binding.group, &self.address.place);
-            tracing::warn!(group, %place, %offset, state = %row.state, "nobody works on an open delivery; the sweeper runs it");
-            metrics::counter!("courier_swept_total", "group" => group.clone()).increment(1);
-            self.sweeper.note(offset, since);
-            self.step(Event::Asked(rule.open(row)));
         }
     }
 
