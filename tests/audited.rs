@@ -6,7 +6,7 @@ use std::time::Duration;
 use courier_core::status::State;
 use courier_tests::host::scripted_binding;
 use courier_tests::kafka_client::create_topic;
-use courier_tests::{Host, Store, guest, kafka, scripted, turn, unique};
+use courier_tests::{Host, Store, guest, kafka, scripted, turn, unique, wait_until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -20,6 +20,9 @@ const OF_PROGRAMS: [(&str, &str); 4] = [
     ("post", "/v1/transactions/{id}/commit"),
     ("post", "/v1/transactions/{id}/rollback"),
 ];
+
+/// Plans change nothing until they run, and one that is dropped was nothing.
+const PLANS: [(&str, &str); 1] = [("post", "/v1/redrives")];
 
 /// Makes changes and looks at the log after each.
 struct Walk<'a> {
@@ -85,6 +88,7 @@ async fn every_operation_that_changes_something_leaves_an_entry() {
         messages(&mut walk, &group, &topic).await;
         groups(&mut walk, &group, &topic).await;
         redrives(&mut walk, &group).await;
+        give_up(&mut walk, &group, &topic).await;
         sessions(&mut walk).await;
         let all = changing(&host).await;
         let left: Vec<_> = all.difference(&walk.walked).collect();
@@ -100,7 +104,8 @@ async fn changing(host: &Host) -> BTreeSet<(String, String)> {
     for (path, methods) in document["paths"].as_object().into_iter().flatten() {
         for method in methods.as_object().into_iter().flatten().map(|(method, _)| method.as_str()) {
             let changes = ["post", "put", "patch", "delete"].contains(&method);
-            if changes && !OF_PROGRAMS.contains(&(method, path.as_str())) {
+            let operation = (method, path.as_str());
+            if changes && !OF_PROGRAMS.contains(&operation) && !PLANS.contains(&operation) {
                 found.insert((method.to_owned(), path.clone()));
             }
         }
@@ -162,13 +167,28 @@ async fn redrives(walk: &mut Walk<'_>, group: &str) {
     let (status, planned) = walk.host.request(Method::POST, "/v1/redrives", Some(filter)).await;
     assert_eq!(status, StatusCode::CREATED, "{planned}");
     let id = planned["id"].as_str().expect("a redrive has an id").to_owned();
-    walk.noted("post", "/v1/redrives", ("plan redrive", &id, Some("2 items, 1 a second"))).await;
+    assert_eq!(walk.log().await.len(), walk.entries, "a plan changes nothing");
     let path = format!("/v1/redrives/{id}");
     let run = ("post", "/v1/redrives/{id}/run");
-    walk.change(run, &format!("{path}/run"), None, ("run redrive", &id, Some("was PLANNED"))).await;
+    walk.change(run, &format!("{path}/run"), None, ("run redrive", &id, Some("2 deliveries of"))).await;
     let pause = ("post", "/v1/redrives/{id}/pause");
     walk.change(pause, &format!("{path}/pause"), None, ("pause redrive", &id, Some("was RUNNING"))).await;
     walk.change(("delete", "/v1/redrives/{id}"), &path, None, ("cancel redrive", &id, Some("was PAUSED"))).await;
+}
+
+async fn give_up(walk: &mut Walk<'_>, group: &str, topic: &str) {
+    walk.host.publish(scripted(topic, "c", &["retry:10m"])).await;
+    let open = wait_until("an attempt has failed and waits", SOON, async || {
+        let failed = walk.host.deliveries(&format!("group={group}&state=HANDLE_FAIL&key=c")).await;
+        let open = failed.into_iter().find(|delivery| delivery.next_attempt_at.is_some());
+        open.ok_or_else(|| "none waits".to_owned())
+    })
+    .await;
+    let path = format!("/v1/deliveries/{}/give-up", open.id);
+    let subject = format!("{group} {topic}:0:{}", open.offset);
+    let expected = ("give up", subject.as_str(), Some("was HANDLE_FAIL: entered by hand"));
+    let body = Some(json!({ "reason": "entered by hand" }));
+    walk.change(("post", "/v1/deliveries/{id}/give-up"), &path, body, expected).await;
 }
 
 async fn sessions(walk: &mut Walk<'_>) {

@@ -178,6 +178,75 @@ async fn a_held_lane_waits_for_a_person() {
     assert_eq!(host.settled(&group, 3, SOON).await.handled, 3);
 }
 
+/// "A message that can never succeed blocks its key for ever": given up it ends
+/// without another attempt, with a letter if that is asked for, and its key goes
+/// on. It does so while the group is paused too.
+async fn giving_up(store: Store) {
+    let _turn = turn::shared().await;
+    let (host, topic, group) = bound(store, "givenup", "dead_letter = \"hold\"").await;
+    let letters = format!("dlq.{topic}.{group}");
+    create_named_topic(kafka().bootstrap(), &letters, 1, &[]).await;
+    host.publish_all(vec![
+        scripted(&topic, "k", &["reject"]),
+        scripted(&topic, "k", &["ok"]),
+        scripted(&topic, "k", &["ok"]),
+    ])
+    .await;
+    wait_until("the lane is held", SOON, async || {
+        let open = host.group(&group).await.open;
+        if open.held == 1 && open.waiting == 2 { Ok(()) } else { Err(format!("{open:?}")) }
+    })
+    .await;
+    let mut lane = host.deliveries(&format!("group={group}")).await;
+    lane.sort_by_key(|delivery| delivery.offset);
+    let path = |delivery: &Delivery| format!("/v1/deliveries/{}/give-up", delivery.id);
+    let body = json!({ "reason": "the order was entered by hand", "dead_letter": true });
+    // The second one waits behind its head, and is given up in its turn.
+    host.post(&path(&lane[1]), json!({ "reason": "a double" }), 202).await;
+    host.post(&format!("/v1/groups/{group}/pause"), json!({ "why": "night" }), 200).await;
+    host.post(&path(&lane[0]), body.clone(), 202).await;
+    wait_until("both are given up while the group is paused", SOON, async || {
+        let failed = host.group(&group).await.failed;
+        if failed == 2 { Ok(()) } else { Err(format!("{failed} failed")) }
+    })
+    .await;
+    host.post(&format!("/v1/groups/{group}/resume"), json!({}), 200).await;
+    let settled = host.settled(&group, 3, SOON).await;
+    assert_eq!((settled.handled, settled.failed), (1, 2), "{settled:?}");
+
+    let mut lane = host.deliveries(&format!("group={group}")).await;
+    lane.sort_by_key(|delivery| delivery.offset);
+    let told: Vec<_> = lane.iter().map(|one| (one.state, one.verdict.as_deref(), one.attempts.len())).collect();
+    assert_eq!(
+        told,
+        [
+            (State::HandleFail, Some("given_up"), 1),
+            (State::HandleFail, Some("given_up"), 0),
+            (State::Handled, Some("success"), 1),
+        ]
+    );
+    assert_eq!(lane[0].reason.as_deref(), Some("the order was entered by hand"));
+    assert_eq!(verdicts(&lane[0]), ["reject"], "no attempt was made for it");
+    let letter = wait_until("the letter is on its topic", SOON, async || {
+        let mut read = read_topic(kafka().bootstrap(), &letters).await;
+        if read.len() == 1 { Ok(read.remove(0)) } else { Err(format!("{} letters", read.len())) }
+    })
+    .await;
+    assert_eq!(letter.key.as_deref(), Some(b"k".as_slice()));
+    let (status, problem) = host.request(reqwest::Method::POST, &path(&lane[0]), Some(body)).await;
+    assert_eq!(status.as_u16(), 409, "a final one: {problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_key_goes_on_after_its_head_is_given_up_with_sqlite() {
+    giving_up(Store::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_key_goes_on_after_its_head_is_given_up_with_postgresql() {
+    giving_up(Store::Postgres).await;
+}
+
 /// `unavailable` says that trying again now is pointless for every message.
 #[tokio::test(flavor = "multi_thread")]
 async fn unavailable_burns_no_attempt_and_heals_by_itself() {

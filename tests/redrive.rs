@@ -498,3 +498,98 @@ async fn the_sweeper_runs_what_nobody_works_on() {
     assert!(log.contains("nobody worked on this delivery since") && log.contains("sweeper"), "{log}");
     assert_eq!(host.metric("courier_swept_total", &[("group", &group)]).await as u64, 1);
 }
+
+/// Items asked for within any second, at most.
+fn most_in_a_second(items: &[Value]) -> usize {
+    let mut asked: Vec<jiff::Timestamp> =
+        items.iter().filter_map(|item| item["asked_at"].as_str()?.parse().ok()).collect();
+    asked.sort_unstable();
+    let within = |from: &jiff::Timestamp| {
+        asked.iter().filter(|at| *at >= from && at.duration_since(*from) < jiff::SignedDuration::from_secs(1)).count()
+    };
+    asked.iter().map(within).max().unwrap_or_default()
+}
+
+/// "binding removed under a redrive -> RUNNING for ever, and when it is back
+/// everything runs at once, not at its rate"; "retry of a delivery whose group has
+/// no binding -> HANDLED becomes COMMITTED for ever".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_whose_binding_is_removed_says_so_and_goes_on_at_its_rate() {
+    const FAILED: usize = 40;
+    const RATE: u32 = 5;
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "unbound", 1).await;
+    let (group, other) = (unique("unbound"), unique("other"));
+    let host = Host::scripted("host-1", Store::Sqlite, &group, &topic, "").await;
+    let mut messages: Vec<Value> =
+        (0..FAILED).map(|number| scripted(&topic, &format!("k{number}"), &["reject", "ok"])).collect();
+    messages.push(scripted(&topic, "fine", &["ok"]));
+    host.publish_all(messages).await;
+    host.settled(&group, FAILED + 1, SOON).await;
+    let planned = plan(&host, json!({ "group": group, "state": "HANDLE_FAIL" }), RATE).await;
+    let id = planned["id"].as_str().expect("a redrive has an id").to_owned();
+    host.post(&format!("/v1/redrives/{id}/run"), json!({}), 200).await;
+    done_at_least(&host, &id, 2).await;
+
+    host.write_config(&host.toml().replace(&group, &other));
+    host.sighup();
+    let standing = wait_until("the redrive says why it waits", SOON, async || {
+        let seen = redrive(&host, &id).await;
+        if seen["cause"]["code"] == "no_binding" { Ok(seen) } else { Err(seen.to_string()) }
+    })
+    .await;
+    assert_eq!(standing["state"], "RUNNING");
+    assert!(standing["why"].as_str().is_some_and(|why| why.contains(&group)), "{standing}");
+    assert!(count(&standing, "done") < FAILED as u64, "{standing}");
+    let overview: Value = host.get("/v1/overview").await;
+    let told = overview["attention"].as_array().into_iter().flatten();
+    assert!(told.clone().any(|one| one["cause"]["code"] == "no_binding"), "{overview}");
+    let unbound: Value = host.get(&format!("/v1/groups/{group}")).await;
+    assert_eq!(unbound["state"], "not_bound", "{unbound}");
+
+    let handled = host.deliveries(&format!("group={group}&state=HANDLED&key=fine")).await.remove(0);
+    for path in [
+        format!("/v1/deliveries/{}/retry", handled.id),
+        format!("/v1/deliveries/{}/give-up", handled.id),
+        format!("/v1/redrives/{id}/run"),
+    ] {
+        let body = path.ends_with("give-up").then(|| json!({ "reason": "x" }));
+        let (status, problem) = host.request(Method::POST, &path, body).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (409, &json!("no_binding")), "{path}: {problem}");
+    }
+    let still = host.deliveries(&format!("group={group}&key=fine")).await.remove(0);
+    assert_eq!(still.state, State::Handled, "{}", still.brief());
+
+    host.write_config(&host.toml());
+    host.sighup();
+    let done = reaches(&host, &id, "DONE", SOON).await;
+    assert_eq!((count(&done, "handled"), &done["cause"]), (FAILED as u64, &Value::Null), "{done}");
+    let most = most_in_a_second(&items(&host, &id).await);
+    assert!(most <= 2 * RATE as usize, "{most} items were asked for within a second");
+}
+
+/// "a replay runs types that `types` passes over".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_skips_types_that_the_binding_passes_over() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "types", 1).await;
+    let group = unique("types");
+    let host = Host::scripted("host-1", Store::Sqlite, &group, &topic, "types = [\"Scripted\"]").await;
+    let mut odd = scripted(&topic, "b", &["ok"]);
+    odd["type"] = json!("Other");
+    host.publish_all(vec![scripted(&topic, "a", &["ok"]), odd, scripted(&topic, "c", &["ok"])]).await;
+    host.settled(&group, 2, SOON).await;
+    wait_until("the position has passed all three", SOON, async || {
+        let seen: Value = host.get(&format!("/v1/groups/{group}")).await;
+        if seen["partitions"][0]["position"] == 3 { Ok(()) } else { Err(seen.to_string()) }
+    })
+    .await;
+    let planned = plan(&host, json!({ "group": group, "topic": topic, "replay": true }), 500).await;
+    let id = planned["id"].as_str().expect("a redrive has an id").to_owned();
+    host.post(&format!("/v1/redrives/{id}/run"), json!({}), 200).await;
+    reaches(&host, &id, "DONE", SOON).await;
+    let items = items(&host, &id).await;
+    assert_eq!(by_state(&items), BTreeMap::from([("HANDLED".to_owned(), 2), ("SKIPPED".to_owned(), 1)]));
+    let skipped = items.iter().find(|item| item["state"] == "SKIPPED").expect("one is skipped");
+    assert!(skipped["reason"].as_str().is_some_and(|why| why.contains("`types`")), "{skipped}");
+}

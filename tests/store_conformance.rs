@@ -136,7 +136,8 @@ on_both_dialects! {
         a_name_is_held_by_one_process_at_a_time
         a_lease_that_ran_out_is_free
         a_dead_holder_is_evicted_only_while_it_holds
-        nodes_are_listed_live_ones_first;
+        nodes_are_listed_live_ones_first
+        what_live_nodes_bind_is_told;
     positions:
         a_topic_is_begun_once
         every_claim_counts_the_epoch_up
@@ -192,7 +193,9 @@ on_both_dialects! {
         a_failed_delivery_that_is_asked_for_ends_again
         what_cannot_be_asked_for_says_why
         wishes_are_read_in_order_and_none_is_passed_over
-        a_wish_survives_the_outcome_of_a_running_attempt;
+        a_wish_survives_the_outcome_of_a_running_attempt
+        what_is_given_up_is_marked_for_its_owner
+        what_cannot_be_given_up_says_why;
     redriving:
         a_plan_is_what_matches_now
         a_redrive_goes_through_its_states_and_no_others

@@ -30,8 +30,14 @@ const LOGGED_AGAIN_LONGEST: Duration = Duration::from_secs(3_600);
 /// Causes kept at a time. Past it new ones are only logged.
 const MAX_CAUSES: usize = 10_000;
 
+/// A partition in which as many deliveries are parked as may be is known by this
+/// word.
+pub const PARKED_FULL: &str = "parked_full";
+/// What nobody runs is known by this word.
+pub const NO_BINDING: &str = "no_binding";
+
 /// What stands still.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// A consumer group.
     Group(String),

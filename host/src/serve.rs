@@ -5,11 +5,13 @@
 //! no new requests, groups drain, the relay lets its shards go, the name is
 //! given back.
 
+mod bindings;
 mod config_standing;
 mod config_watch;
 mod dev;
 mod door;
 pub mod fleet;
+mod group_causes;
 mod holder;
 mod lag;
 mod policy;
@@ -202,6 +204,10 @@ impl Host {
         upkeep.spawn(lasting(Task::Retention, prune.boxed()));
         let watch = store_watch::keep(Arc::clone(&store), acceptor.clone(), causes.clone());
         upkeep.spawn(lasting(Task::StoreWatch, watch.boxed()));
+        let look = group_causes::watch(Arc::clone(&store), Arc::clone(&fleet), causes.clone());
+        upkeep.spawn(lasting(Task::GroupCauses, look.boxed()));
+        let keep = bindings::keep(Arc::clone(&store), Arc::clone(&fleet), Arc::clone(&name));
+        upkeep.spawn(lasting(Task::NodeBindings, keep.boxed()));
         let redrives = Arc::new(Notify::new());
         let runner = Runner {
             store: Arc::clone(&store),
@@ -217,6 +223,7 @@ impl Host {
                 let fleet = Arc::clone(&fleet);
                 move |group, topic, kind| fleet.passes_over(group, topic, kind)
             }),
+            causes: causes.clone(),
         };
         upkeep.spawn(lasting(Task::RedriveRunner, runner.run(stop.clone()).boxed()));
         if !compresses(&config.kafka.properties) {
@@ -224,7 +231,7 @@ impl Host {
             let watch = ports::watch_limits(limits, acceptor.rules().clone(), Arc::clone(&fleet));
             upkeep.spawn(lasting(Task::TopicLimits, watch.boxed()));
         }
-        let create = ports::own_topics(wanted_topics, producer.clone(), Arc::clone(&fleet));
+        let create = ports::own_topics(wanted_topics, producer.clone(), Arc::clone(&fleet), causes.clone());
         upkeep.spawn(lasting(Task::OwnTopics, create.boxed()));
 
         let api = api::App {
@@ -256,6 +263,7 @@ impl Host {
             attempts: api::sessions::attempts(),
             node: config.server.node.as_str().into(),
             metrics: Arc::new(move || metrics.render()),
+            audience: api::messages::audience::Audience::default(),
             events: api::events::Hub::default(),
             dev,
         };

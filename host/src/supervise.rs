@@ -99,13 +99,17 @@ pub enum Task {
     UndeliveredWatch,
     /// Asks which keys have unsent rows.
     UnsentLook,
+    /// Looks which groups, bindings and redrives stand still.
+    GroupCauses,
+    /// Writes down what this node binds.
+    NodeBindings,
     /// Moves the engine's epoch.
     EpochTicker,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::Relay,
         Self::RelayLeases,
         Self::DelayedMover,
@@ -144,6 +148,8 @@ impl Task {
         Self::ProducerWindows,
         Self::UndeliveredWatch,
         Self::UnsentLook,
+        Self::GroupCauses,
+        Self::NodeBindings,
         Self::EpochTicker,
     ];
 
@@ -189,6 +195,8 @@ impl Task {
             Self::ProducerWindows => "producer windows",
             Self::UndeliveredWatch => "undelivered watch",
             Self::UnsentLook => "unsent look",
+            Self::GroupCauses => "group causes",
+            Self::NodeBindings => "node bindings",
             Self::EpochTicker => "epoch ticker",
         }
     }

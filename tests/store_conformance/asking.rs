@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use courier::store::{ClaimRequest, DeliveryKey, PositionId, StoreError};
+use courier::store::{ClaimRequest, DeliveryKey, GiveUp, PositionId, StoreError};
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
@@ -136,4 +136,53 @@ pub async fn a_wish_survives_the_outcome_of_a_running_attempt(database: Database
     owner.settle(1, vec![retrying(0, 2, Some(NEVER))]).await;
     let asked = store.asked(&[owner.claimed.position], Timestamp(0), 10).await.unwrap();
     assert_eq!(asked.iter().map(|row| (row.offset, row.number)).collect::<Vec<_>>(), [(Offset(0), 2)]);
+}
+
+/// The mark of who gives a delivery up is found by its owner, now or at the next
+/// claim, and changes nothing else.
+pub async fn what_is_given_up_is_marked_for_its_owner(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    owner.settle(3, vec![retrying(0, 1, None), waiting(1), retrying(2, 1, Some(NEVER))]).await;
+    let word = |reason: &str, dead_letter| GiveUp { reason: reason.to_owned(), dead_letter };
+    store.give_up(&owner.key(0), &word("entered\u{0} by hand", true)).await.unwrap();
+    store.give_up(&owner.key(1), &word("a double", false)).await.unwrap();
+    let asked = store.asked(&[owner.claimed.position], Timestamp(0), 10).await.unwrap();
+    let marks: Vec<_> = asked.iter().map(|row| (row.offset.0, row.give_up.clone())).collect();
+    assert_eq!(marks, [(0, Some(word("entered\u{fffd} by hand", true))), (1, Some(word("a double", false)))]);
+    assert_eq!(owner.totals().await, (1, 0, 1, 1, 0, 0), "nothing ends but by its owner");
+    let open = owner.claim_again().await.open.clone();
+    assert_eq!(open.iter().map(|row| row.give_up.is_some()).collect::<Vec<_>>(), [true, true, false]);
+    assert!(open[0].held, "it shows as held until it ends");
+    let read = store.open_records(owner.claimed.position, &[Offset(0)]).await.unwrap();
+    let read = read[0].as_ref().expect("the row is there");
+    assert_eq!((read.row.give_up.as_ref().map(|word| word.dead_letter), &read.record), (Some(true), &Some(record(0))));
+    let page = store.open_page(owner.claimed.position, Offset(-1), 10).await.unwrap();
+    assert_eq!(page.iter().filter(|row| row.give_up.is_some()).count(), 2);
+
+    // An outcome of an attempt that ran meanwhile leaves the mark.
+    owner.settle(3, vec![retrying(0, 2, Some(NEVER))]).await;
+    assert!(owner.claim_again().await.open[0].give_up.is_some());
+    // Who asks for it takes the mark off.
+    store.ask(&owner.key(0)).await.unwrap();
+    let open = owner.claim_again().await.open.clone();
+    assert!(open[0].give_up.is_none() && open[1].give_up.is_some());
+
+    let mut ended = reopened(failed(1), 0);
+    (ended.verdict, ended.attempts, ended.started_at) = (Some(Verdict::GivenUp), Vec::new(), None);
+    owner.settle(3, vec![ended]).await;
+    let row = owner.delivery(1).await.unwrap();
+    assert_eq!((row.state, row.verdict, row.number), (State::HandleFail, Some(Verdict::GivenUp), 0));
+    assert!(owner.attempts(1).await.is_empty());
+}
+
+pub async fn what_cannot_be_given_up_says_why(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    owner.settle(5, vec![handled(0), retrying(1, 1, None)]).await;
+    let word = GiveUp { reason: "no".to_owned(), dead_letter: false };
+    assert!(matches!(store.give_up(&owner.key(0), &word).await, Err(StoreError::Conflict(_))), "final");
+    assert!(matches!(store.give_up(&owner.key(5), &word).await, Err(StoreError::Conflict(_))), "on its first flight");
+    assert!(matches!(store.give_up(&owner.key(3), &word).await, Err(StoreError::NotFound(_))), "never was a delivery");
+    assert!(owner.claim_again().await.open[0].give_up.is_none());
 }

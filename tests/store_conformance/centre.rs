@@ -140,6 +140,13 @@ pub async fn a_dead_letter_is_known_with_its_outcome(database: Database) {
     owner.settle(4, vec![again]).await;
     let of_group = DeadLetterFilter { group: Some(GROUP.into()), ..DeadLetterFilter::default() };
     assert_eq!(store.dead_letters(&of_group, &page(10)).await.unwrap().items.len(), 3);
+    // Run again and handled: the letter knows it.
+    store.ask(&owner.key(2)).await.unwrap();
+    owner.settle(4, vec![reopened(handled(2), 2)]).await;
+    let letters = store.dead_letters(&of_group, &page(10)).await.unwrap().items;
+    let handled_at: Vec<_> = letters.iter().map(|letter| (letter.key.offset.0, letter.handled_at)).collect();
+    assert!(handled_at.contains(&(2, Some(at(2)))), "{handled_at:?}");
+    assert!(handled_at.iter().all(|(offset, handled)| *offset == 2 || handled.is_none()), "{handled_at:?}");
     let elsewhere = DeadLetterFilter { topic: Some("other".into()), ..DeadLetterFilter::default() };
     assert!(store.dead_letters(&elsewhere, &page(10)).await.unwrap().items.is_empty());
 }

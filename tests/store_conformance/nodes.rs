@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use courier::store::StoreError;
+use courier::store::{NodeBinding, StoreError};
 
 use super::Database;
 use super::owner::{LEASE, holder};
@@ -62,4 +62,26 @@ pub async fn nodes_are_listed_live_ones_first(database: Database) {
     let listed: Vec<_> = nodes.iter().map(|node| (node.name.as_str(), node.live)).collect();
     assert_eq!(listed, [("b", true), ("c", true), ("a", false)]);
     assert!(store.ping().await.unwrap() >= gone.now);
+}
+
+/// What a node binds counts while its lease is good.
+pub async fn what_live_nodes_bind_is_told(database: Database) {
+    let store = database.open().await;
+    let first = store.join("a", &holder("a"), LEASE).await.unwrap();
+    store.join("b", &holder("b"), LEASE).await.unwrap();
+    let binding = |group: &str, topic: &str, types: Option<&[&str]>| NodeBinding {
+        group: group.to_owned(),
+        topic: topic.to_owned(),
+        types: types.map(|types| types.iter().map(ToString::to_string).collect()),
+    };
+    let (stock, mail) = (binding("stock", "order", None), binding("mail", "order", Some(&["OrderCreated"])));
+    store.keep_bindings("a", &[stock.clone(), mail.clone()]).await.unwrap();
+    store.keep_bindings("b", std::slice::from_ref(&stock)).await.unwrap();
+    assert_eq!(store.live_bindings().await.unwrap(), [mail.clone(), stock.clone()]);
+    store.keep_bindings("a", std::slice::from_ref(&mail)).await.unwrap();
+    assert_eq!(store.live_bindings().await.unwrap(), [mail, stock.clone()], "what b binds stays");
+    store.leave(first.writer).await.unwrap();
+    assert_eq!(store.live_bindings().await.unwrap(), [stock], "a has left");
+    store.keep_bindings("b", &[]).await.unwrap();
+    assert_eq!(store.live_bindings().await.unwrap(), []);
 }

@@ -334,6 +334,10 @@ pub async fn redrives_are_listed_newest_first_and_forgotten_in_time(database: Da
         store.redrives(None, &Page { cursor: Some("x".into()), limit: 1 }).await,
         Err(StoreError::NotFound(_))
     ));
+    let dropped = plan(&store, DeliveryFilter::default()).await.id;
+    store.wish_redrive(dropped, RedriveWish::Cancel).await.unwrap();
+    assert_eq!(listed(None).await, ids, "a plan that was dropped before it ran is no redrive");
+    assert!(store.redrive(dropped).await.unwrap().is_some(), "who knows its number finds it");
     store.wish_redrive(ids[0], RedriveWish::Run).await.unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
     while store.prune(Duration::from_millis(1)).await.unwrap() {}

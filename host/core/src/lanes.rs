@@ -47,6 +47,8 @@ pub struct Item {
     pub(crate) held: bool,
     /// Somebody asked for it since it was dispatched.
     pub(crate) asked: bool,
+    /// Somebody gave it up: in its turn it ends without an attempt.
+    pub(crate) give_up: bool,
 }
 
 impl Item {
@@ -62,6 +64,7 @@ impl Item {
             state: State::Committed,
             held: false,
             asked: false,
+            give_up: false,
         }
     }
 }
@@ -78,6 +81,12 @@ pub enum Head {
     /// It waits for deliveries of its key in an older partition; the lane is
     /// parked.
     Blocked,
+}
+
+/// Whether nothing but its own waiting keeps a head from its turn. One that waits
+/// for an older partition has its turn after what is open there.
+fn has_its_turn_next(head: Head) -> bool {
+    matches!(head, Head::Waiting(_) | Head::Held)
 }
 
 /// A lane's place in [`Lanes`]; reused once the lane is empty.
@@ -99,6 +108,8 @@ pub struct Lanes {
     free: Vec<LaneId>,
     by_key: HashMap<LaneKey, LaneId>,
     due: BTreeSet<(Timestamp, LaneId)>,
+    /// Lanes whose waiting heads were given up.
+    given_up: BTreeSet<LaneId>,
 }
 
 impl Lanes {
@@ -109,6 +120,7 @@ impl Lanes {
 
     /// Opens a lane that holds nothing but its head.
     pub(crate) fn open(&mut self, key: LaneKey, head: Head, item: Item) -> LaneId {
+        let given_up = item.give_up && has_its_turn_next(head);
         let lane = Lane { key: key.clone(), head, queue: VecDeque::from([item]), last_write: None };
         let id = if let Some(id) = self.free.pop() {
             self.slots[id] = Some(lane);
@@ -125,6 +137,9 @@ impl Lanes {
         if let Head::Waiting(at) = head {
             self.due.insert((at, id));
         }
+        if given_up {
+            self.given_up.insert(id);
+        }
         id
     }
 
@@ -134,7 +149,8 @@ impl Lanes {
         self.slots[id].as_mut().expect("a lane id outlives its lane only by a bug")
     }
 
-    /// Sets what the head does, and keeps the times at which lanes are due.
+    /// Sets what the head does, and keeps the times at which lanes are due and
+    /// the lanes whose heads were given up.
     pub(crate) fn set_head(&mut self, id: LaneId, head: Head) {
         if let Head::Waiting(at) = self.get(id).head {
             self.due.remove(&(at, id));
@@ -144,6 +160,13 @@ impl Lanes {
         }
         let lane = self.get(id);
         lane.head = head;
+        let given_up = has_its_turn_next(head) && lane.queue.front().is_some_and(|item| item.give_up);
+        if given_up {
+            self.given_up.insert(id);
+        } else {
+            self.given_up.remove(&id);
+        }
+        let lane = self.get(id);
         if let LaneKey::Alone(offset) = lane.key
             && head != Head::Running
         {
@@ -157,6 +180,7 @@ impl Lanes {
             if let Head::Waiting(at) = lane.head {
                 self.due.remove(&(at, id));
             }
+            self.given_up.remove(&id);
             self.by_key.remove(&lane.key);
             self.free.push(id);
         }
@@ -171,6 +195,11 @@ impl Lanes {
     /// A lane that is due by `now`, the longest waiting first.
     pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<LaneId> {
         self.due.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
+    /// A lane whose waiting head was given up.
+    pub(crate) fn first_given_up(&self) -> Option<LaneId> {
+        self.given_up.first().copied()
     }
 
     /// Lanes whose heads wait because they could not run.

@@ -207,6 +207,7 @@ impl<D> Machine<D> {
             Event::Deadline => self.release(Release::Late, actions),
             Event::Lost => self.release(Release::Lost, actions),
         }
+        self.give_up_heads(actions);
         self.pause_or_resume(actions);
     }
 
@@ -294,8 +295,13 @@ impl<D> Machine<D> {
         let Some(item) = self.lanes.get(id).queue.front_mut() else { return };
         item.asked = false;
         let (offset, number, counted, has_row) = (item.offset, item.number, item.counted, item.has_row);
+        let give_up = item.give_up;
         self.running.insert(offset, id);
-        actions.push(Action::Dispatch { offset, number, counted, has_row });
+        actions.push(if give_up {
+            Action::GiveUp { offset, number, counted }
+        } else {
+            Action::Dispatch { offset, number, counted, has_row }
+        });
     }
 
     fn decided(&mut self, decision: Decision<D>, now: Timestamp, actions: &mut Vec<Action<D>>) {

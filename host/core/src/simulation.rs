@@ -136,6 +136,13 @@ fn no_key_of_an_older_partition_is_overtaken() {
     run_changed(|profile| profile.added = true);
 }
 
+/// Open deliveries are given up whatever they wait for: each ends in its lane's
+/// turn, and its lane goes on.
+#[test]
+fn no_delivery_that_is_given_up_reorders_or_holds_up_its_lane() {
+    run_changed(|profile| profile.give_ups = true);
+}
+
 /// A large batch is written in pieces, and one that the store refuses in halves,
 /// and hosts die and are fenced between two of them.
 #[test]

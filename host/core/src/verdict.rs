@@ -41,10 +41,12 @@ pub enum Verdict {
     Unstorable,
     /// The message was already handled within the binding's `dedupe` window.
     Duplicate,
+    /// A person gave the delivery up: it ended without an attempt.
+    GivenUp,
 }
 
 impl Verdict {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Success,
         Self::Error,
         Self::Retry,
@@ -61,6 +63,7 @@ impl Verdict {
         Self::CircuitOpen,
         Self::Unstorable,
         Self::Duplicate,
+        Self::GivenUp,
     ];
 
     /// The word that people and programs see.
@@ -83,19 +86,38 @@ impl Verdict {
             Self::CircuitOpen => "circuit_open",
             Self::Unstorable => "unstorable",
             Self::Duplicate => "duplicate",
+            Self::GivenUp => "given_up",
         }
     }
 
     /// The number that stores keep; it never changes.
     #[must_use]
     pub fn code(self) -> i16 {
-        Self::ALL.iter().position(|verdict| *verdict == self).map_or(0, |at| at as i16 + 1)
+        match self {
+            Self::Success => 1,
+            Self::Error => 2,
+            Self::Retry => 3,
+            Self::Reject => 4,
+            Self::Unavailable => 5,
+            Self::Trap => 6,
+            Self::Timeout => 7,
+            Self::CpuLimit => 8,
+            Self::MemoryLimit => 9,
+            Self::StackOverflow => 10,
+            Self::NoPlugin => 11,
+            Self::Instantiate => 12,
+            Self::NoRoom => 13,
+            Self::CircuitOpen => 14,
+            Self::Unstorable => 15,
+            Self::Duplicate => 16,
+            Self::GivenUp => 17,
+        }
     }
 
     /// The verdict with this [`code`](Self::code).
     #[must_use]
     pub fn from_code(code: i16) -> Option<Self> {
-        usize::try_from(code).ok()?.checked_sub(1).and_then(|at| Self::ALL.get(at).copied())
+        Self::ALL.into_iter().find(|verdict| verdict.code() == code)
     }
 
     /// Whether the handler never ran, or says it could not: PUSH_FAIL. Such an
@@ -189,7 +211,7 @@ pub fn judge(
     let wants_more = match verdict {
         Verdict::Success | Verdict::Duplicate => return Outcome::Handled,
         Verdict::Retry => true,
-        Verdict::Reject | Verdict::Unstorable => false,
+        Verdict::Reject | Verdict::Unstorable | Verdict::GivenUp => false,
         _ => retry.on_error,
     };
     let counted = history.counted + 1;
@@ -303,6 +325,20 @@ mod tests {
         check(Verdict::Error, 0, &policy, Outcome::Failed { dead_letter: true });
         policy.dead_letter = DeadLetter::Hold;
         check(Verdict::Reject, 0, &policy, Outcome::Held);
+    }
+
+    /// Stores hold these numbers: one that changes turns the verdicts of all
+    /// that was ever settled into others.
+    #[test]
+    fn each_verdict_keeps_its_number() {
+        let numbers: Vec<String> =
+            Verdict::ALL.iter().map(|verdict| format!("{} {}", verdict.code(), verdict.as_str())).collect();
+        assert_eq!(
+            numbers.join(", "),
+            "1 success, 2 error, 3 retry, 4 reject, 5 unavailable, 6 trap, 7 timeout, 8 cpu_limit, 9 memory_limit, \
+             10 stack_overflow, 11 no_plugin, 12 instantiate, 13 no_room, 14 circuit_open, 15 unstorable, \
+             16 duplicate, 17 given_up"
+        );
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub struct DeadLetterView {
     pub fate: &'static str,
     /// When it was given up.
     pub at: String,
+    /// When the delivery was handled after all; null while it was not.
+    #[schema(required = true)]
+    pub handled_since: Option<String>,
 }
 
 impl From<DeadLetterRow> for DeadLetterView {
@@ -72,6 +75,7 @@ impl From<DeadLetterRow> for DeadLetterView {
             dead_letter: row.topic,
             fate: row.fate.as_str(),
             at: time::format(row.at),
+            handled_since: row.handled_at.map(time::format),
         }
     }
 }

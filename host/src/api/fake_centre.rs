@@ -106,6 +106,7 @@ impl Troubles for FakeStore {
             verdict: row.verdict,
             version: row.version.clone(),
             at: row.received_at,
+            failed_at: row.received_at,
             open: false,
         });
         Ok(Failures { items: troubles::cluster(rows, filter), truncated: false })
@@ -146,6 +147,7 @@ impl Troubles for FakeStore {
             reason: Some("no".into()),
             fate: crate::store::LetterFate::Sent,
             number: 1,
+            handled_at: None,
         });
         Ok(Listing { items: rows.collect(), next: None, truncated: false })
     }

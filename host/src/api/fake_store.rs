@@ -370,6 +370,27 @@ impl redrive::Redrives for FakeStore {
 }
 
 #[async_trait]
+impl GiveUps for FakeStore {
+    async fn give_up(&self, delivery: &DeliveryKey, give_up: &GiveUp) -> Result<(), StoreError> {
+        let mut world = self.read()?;
+        world.asked.push(format!("give up {delivery} {give_up:?}"));
+        world.note();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl NodeBindings for FakeStore {
+    async fn keep_bindings(&self, _: &str, _: &[NodeBinding]) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn live_bindings(&self) -> Result<Vec<NodeBinding>, StoreError> {
+        Ok(self.read()?.elsewhere.clone())
+    }
+}
+
+#[async_trait]
 impl seek::Seeks for FakeStore {
     async fn seek(&self, _: &[seek::SeekMove], _: &str) -> Result<Vec<Offset>, StoreError> {
         absent()

@@ -48,6 +48,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_of_groups;
+#[cfg(test)]
 mod tests_of_people;
 #[cfg(test)]
 mod tests_of_roles;
@@ -98,6 +100,8 @@ pub struct App {
     pub node: Arc<str>,
     /// Renders the metrics.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// What is bound, for those who publish; `Audience::default()`.
+    pub audience: messages::audience::Audience,
     /// What carries changes to listeners; `Hub::default()`.
     pub events: events::Hub,
     /// Whether this is `courier dev`.
@@ -158,6 +162,7 @@ fn operations() -> OpenApiRouter<App> {
         .routes(routes!(deliveries::list::list))
         .routes(routes!(deliveries::show::show))
         .routes(routes!(deliveries::retry::retry))
+        .routes(routes!(deliveries::give_up::give_up))
         .routes(routes!(groups::list::list))
         .routes(routes!(groups::show::show))
         .routes(routes!(groups::pause::pause))

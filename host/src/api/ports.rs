@@ -14,10 +14,11 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::causes::CauseView;
 use super::problem::Problem;
 use crate::causes::Standing;
 pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt, reserved_header, valid_topic};
-use crate::store::{HalfRow, StoreError};
+use crate::store::{DeliveryKey, HalfRow, StoreError};
 
 /// The send side.
 #[async_trait]
@@ -60,6 +61,9 @@ pub trait Groups: Send + Sync + 'static {
     /// was asked for, a redrive is to run, a group was paused or resumed.
     fn wake(&self);
 
+    /// Whether an attempt of an open delivery runs on this node now.
+    fn is_running(&self, delivery: &DeliveryKey) -> bool;
+
     /// Moves positions of a group. Going backward marks what lies between to
     /// run again.
     async fn seek(&self, seek: &Seek) -> Result<Vec<Sought>, Problem>;
@@ -92,6 +96,9 @@ pub struct BindingView {
     /// `instantiate`, `unavailable` or `circuit_open`.
     #[schema(required = true)]
     pub blocked: Option<String>,
+    /// Why it stands still, for programs; null while it runs.
+    #[schema(required = true)]
+    pub cause: Option<CauseView>,
     /// How it runs.
     #[serde(flatten)]
     pub policy: PolicyView,

@@ -36,6 +36,10 @@ pub struct World {
     pub listeners: Vec<crate::store::ListenerRow>,
     /// Bindings.
     pub bindings: Vec<BindingView>,
+    /// Bindings of other nodes.
+    pub elsewhere: Vec<crate::store::NodeBinding>,
+    /// Deliveries whose attempts run.
+    pub running: Vec<DeliveryKey>,
     /// Records on Kafka, by topic and offset; all in partition 0.
     pub records: HashMap<(String, i64), Message>,
     /// Groups that the API paused.
@@ -175,6 +179,10 @@ impl ports::Groups for Fake {
         self.0.lock().unwrap().asked.push("wake".into());
     }
 
+    fn is_running(&self, delivery: &DeliveryKey) -> bool {
+        self.0.lock().unwrap().running.contains(delivery)
+    }
+
     async fn seek(&self, seek: &Seek) -> Result<Vec<Sought>, Problem> {
         let mut world = self.0.lock().unwrap();
         world.asked.push(format!("seek {seek:?}"));
@@ -289,6 +297,7 @@ impl Host {
             attempts: super::sessions::attempts(),
             node: "host-1".into(),
             metrics: Arc::new(|| "courier_stale_writes_total 0\n".to_owned()),
+            audience: super::messages::audience::Audience::default(),
             events: super::events::Hub::default(),
             dev: true,
         };
@@ -355,6 +364,7 @@ pub fn binding(group: &str, topics: &[&str]) -> BindingView {
         paused: false,
         why: None,
         blocked: None,
+        cause: None,
         policy: ports::PolicyView {
             version: None,
             start: "earliest".into(),

@@ -45,6 +45,7 @@ const MATRIX: &[(&str, &str, Needs, &str)] = &[
     ("GET", "/v1/deliveries", Needs::Role(Viewer), ""),
     ("GET", "/v1/deliveries/{id}", Needs::Role(Viewer), "1-5"),
     ("POST", "/v1/deliveries/{id}/retry", Needs::Role(Operator), "1-5"),
+    ("POST", "/v1/deliveries/{id}/give-up", Needs::Role(Operator), "1-5"),
     ("GET", "/v1/failures", Needs::Role(Viewer), ""),
     ("GET", "/v1/dead-letters", Needs::Role(Viewer), ""),
     ("GET", "/v1/lost-ranges", Needs::Role(Viewer), ""),

@@ -1,5 +1,7 @@
 //! `courier deliveries`: one message for one group, each.
 
+use serde_json::json;
+
 use super::client::Client;
 use super::messages::{Span, with_end};
 use super::shapes::{Attempt, Delivery, Page};
@@ -19,6 +21,17 @@ pub(super) enum Command {
     Retry {
         /// The delivery's id.
         id: String,
+    },
+    /// Ends an open delivery without an attempt, so that its key goes on.
+    GiveUp {
+        /// The delivery's id.
+        id: String,
+        /// Why, for people.
+        #[arg(long)]
+        reason: String,
+        /// Publish its record to the dead letters.
+        #[arg(long)]
+        dead_letter: bool,
     },
 }
 
@@ -86,7 +99,7 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
             let answer = client.get(&["deliveries", &id], &[]).await?;
             show(output, &answer, |delivery: Delivery| {
                 let attempts = attempts(delivery.attempts.as_deref().unwrap_or(&[]));
-                format!("{}\n\n{attempts}", list(std::slice::from_ref(&delivery), ""))
+                format!("{}\n\n{attempts}", one(&delivery))
             })
         }
         Command::Retry { id } => {
@@ -96,27 +109,42 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
                 Output::Table => super::say(&format!("{} runs again in its lane's turn", table::clean(&id))),
             }
         }
+        Command::GiveUp { id, reason, dead_letter } => {
+            let wish = json!({ "reason": reason, "dead_letter": dead_letter });
+            let answer = client.post(&["deliveries", &id, "give-up"], Some(wish.to_string())).await?;
+            match output {
+                Output::Json => super::say(answer.text()),
+                Output::Table => super::say(&format!("{} is given up in its lane's turn", table::clean(&id))),
+            }
+        }
     }
 }
 
 /// A table of deliveries.
 pub(super) fn list(deliveries: &[Delivery], nothing: &str) -> String {
-    let row = |delivery: &Delivery| {
-        let place = delivery.partition.zip(delivery.offset).map(|(partition, offset)| format!("{partition}/{offset}"));
-        [
-            delivery.id.clone(),
-            delivery.group.clone(),
-            or_dash(delivery.message_id.as_ref()),
-            format!("{}/{}", delivery.topic, or_dash(place)),
-            or_dash(table::key(delivery.key.as_ref(), delivery.key_base64.as_ref())),
-            or_dash(delivery.type_name.as_ref()),
-            delivery.state.clone(),
-            or_dash(delivery.next_attempt_at.as_ref()),
-            or_dash(delivery.reason.as_ref()),
-        ]
-    };
-    let header = ["ID", "GROUP", "MESSAGE", "PLACE", "KEY", "TYPE", "STATE", "NEXT ATTEMPT", "REASON"];
-    table::table(header, deliveries.iter().map(row).collect(), nothing)
+    table::table(HEADER, deliveries.iter().map(row).collect(), nothing)
+}
+
+/// One delivery, with the whole of its reason.
+fn one(delivery: &Delivery) -> String {
+    table::whole(HEADER, vec![row(delivery)], "")
+}
+
+const HEADER: [&str; 9] = ["ID", "GROUP", "MESSAGE", "PLACE", "KEY", "TYPE", "STATE", "NEXT ATTEMPT", "REASON"];
+
+fn row(delivery: &Delivery) -> [String; 9] {
+    let place = delivery.partition.zip(delivery.offset).map(|(partition, offset)| format!("{partition}/{offset}"));
+    [
+        delivery.id.clone(),
+        delivery.group.clone(),
+        or_dash(delivery.message_id.as_ref()),
+        format!("{}/{}", delivery.topic, or_dash(place)),
+        or_dash(table::key(delivery.key.as_ref(), delivery.key_base64.as_ref())),
+        or_dash(delivery.type_name.as_ref()),
+        delivery.state.clone(),
+        or_dash(delivery.next_attempt_at.as_ref()),
+        or_dash(delivery.reason.as_ref()),
+    ]
 }
 
 /// A table of attempts, with what each of them logged below it.
@@ -133,7 +161,7 @@ pub(super) fn attempts(attempts: &[Attempt]) -> String {
         ]
     };
     let header = ["ATTEMPT", "VERSION", "NODE", "STARTED", "FINISHED", "VERDICT", "REASON"];
-    let mut text = table::table(header, attempts.iter().map(row).collect(), "no attempts");
+    let mut text = table::whole(header, attempts.iter().map(row).collect(), "no attempts");
     for attempt in attempts {
         let Some(log) = attempt.log.as_ref().filter(|log| !log.is_empty()) else { continue };
         text.push_str(&format!("\n\nlog of attempt {}:", attempt.number));

@@ -107,38 +107,47 @@ async fn act(client: &Client, output: Output, group: &str, verb: &str, done: &st
 }
 
 fn state(group: &Group) -> String {
+    let word = match group.state.as_deref() {
+        Some("cannot_run") => "cannot run",
+        Some("not_bound") => "not bound",
+        _ => "paused",
+    };
     match (group.paused, &group.why) {
-        (true, Some(why)) => format!("paused: {why}"),
-        (true, None) => "paused".to_owned(),
+        (true, Some(why)) => format!("{word}: {why}"),
+        (true, None) => word.to_owned(),
+        (false, Some(why)) if word != "paused" => format!("{word}: {why}"),
         (false, Some(why)) => why.clone(),
         (false, None) => "running".to_owned(),
     }
 }
 
+const HEADER: [&str; 9] = ["GROUP", "STATE", "LAG", "WAITING", "RETRYING", "PUSH_FAIL", "HELD", "HANDLED", "FAILED"];
+
 fn list(groups: &[Group]) -> String {
-    let row = |group: &Group| {
-        // A sum of the partitions that are known would be taken for the whole.
-        let known: Option<Vec<i64>> = group.partitions.iter().map(|partition| partition.lag).collect();
-        let lag = known.filter(|known| !known.is_empty()).map(|known| known.iter().sum::<i64>());
-        let open = group.open.as_ref().unwrap_or(&Open { waiting: 0, push_fail: 0, retrying: 0, held: 0 });
-        [
-            group.group.clone(),
-            state(group),
-            or_dash(lag),
-            open.waiting.to_string(),
-            open.retrying.to_string(),
-            open.push_fail.to_string(),
-            open.held.to_string(),
-            or_dash(group.handled),
-            or_dash(group.failed),
-        ]
-    };
-    let header = ["GROUP", "STATE", "LAG", "WAITING", "RETRYING", "PUSH_FAIL", "HELD", "HANDLED", "FAILED"];
-    table::table(header, groups.iter().map(row).collect(), "no groups: a [[binding]] in courier.toml makes one")
+    let nothing = "no groups: a [[binding]] in courier.toml makes one";
+    table::table(HEADER, groups.iter().map(row).collect(), nothing)
+}
+
+fn row(group: &Group) -> [String; 9] {
+    // A sum of the partitions that are known would be taken for the whole.
+    let known: Option<Vec<i64>> = group.partitions.iter().map(|partition| partition.lag).collect();
+    let lag = known.filter(|known| !known.is_empty()).map(|known| known.iter().sum::<i64>());
+    let open = group.open.as_ref().unwrap_or(&Open { waiting: 0, push_fail: 0, retrying: 0, held: 0 });
+    [
+        group.group.clone(),
+        state(group),
+        or_dash(lag),
+        open.waiting.to_string(),
+        open.retrying.to_string(),
+        open.push_fail.to_string(),
+        open.held.to_string(),
+        or_dash(group.handled),
+        or_dash(group.failed),
+    ]
 }
 
 fn whole(group: &Group) -> String {
-    let mut text = list(std::slice::from_ref(group));
+    let mut text = table::whole(HEADER, vec![row(group)], "");
     let rows = group.partitions.iter().map(|partition| {
         [
             partition.topic.clone(),
@@ -151,7 +160,7 @@ fn whole(group: &Group) -> String {
     });
     text.push_str("\n\n");
     let header = ["TOPIC", "PARTITION", "POSITION", "END", "LAG", "NODE"];
-    text.push_str(&table::table(header, rows.collect(), "no partitions yet"));
+    text.push_str(&table::whole(header, rows.collect(), "no partitions yet"));
     for binding in &group.bindings {
         text.push_str(&format!("\n\nbinding: {}", table::clean(&binding.to_string())));
     }

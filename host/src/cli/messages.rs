@@ -215,7 +215,8 @@ fn whole(message: &Message) -> String {
         text.push_str(&delivery_block(delivery));
     }
     if message.deliveries.as_ref().is_some_and(Vec::is_empty) {
-        text.push_str("\n\nno group is bound to its topic");
+        let why = message.warning.as_deref().unwrap_or("no group has received it yet");
+        text.push_str(&format!("\n\n{}", table::clean(why)));
     }
     text
 }

@@ -9,6 +9,8 @@
 mod audit;
 mod check;
 mod client;
+#[cfg(test)]
+mod console_examples;
 mod deliveries;
 mod dev;
 mod failures;
@@ -242,6 +244,12 @@ fn say(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Tells people of something beside the answer, on standard error.
+fn warn(text: &str) {
+    // A reader that is gone wants no warning.
+    let _ = writeln!(std::io::stderr(), "warning: {}", table::clean(text));
+}
+
 /// Shows an answer: as it came, or as `people` read it.
 fn show<T: serde::de::DeserializeOwned>(
     output: Output,
@@ -294,6 +302,7 @@ mod tests {
             // It would print the program's version and exit 0.
             "courier plugin activate stock --version sha256:ab",
             "courier publish --version",
+            "courier deliveries give-up abc",
         ] {
             assert_eq!(refused(line), Some(2), "{line}");
         }
@@ -305,6 +314,7 @@ mod tests {
             "courier messages list --state HANDLED --from 15m --limit 1000",
             "courier deliveries retry abc --token secret",
             "courier deliveries show abc",
+            "courier deliveries give-up abc --reason double --dead-letter",
             "courier messages delayed --topic order --from 2031-01-31T08:00:00Z",
             "courier messages cancel abc --output json",
             "courier transactions prepare --message {} --message {} --timeout 30s",

@@ -88,7 +88,13 @@ pub(super) async fn run(client: &Client, output: Output, args: Args) -> anyhow::
     show(output, &answer, |receipt: Receipt| {
         let waiting = if receipt.retrying == Some(true) { " (kept, and sent when Kafka is back)" } else { "" };
         format!("{} {}{waiting}", receipt.id, receipt.state)
-    })
+    })?;
+    if output == Output::Table
+        && let Some(warning) = answer.read::<Receipt>()?.warning
+    {
+        super::warn(&warning);
+    }
+    Ok(())
 }
 
 /// The bytes of the body, from where the arguments say.

@@ -135,25 +135,31 @@ fn progress(output: Output, answer: &Answer) -> anyhow::Result<()> {
 }
 
 fn summary(redrive: &Redrive) -> String {
-    table_of(std::slice::from_ref(redrive), "")
+    let mut text = table::whole(HEADER, vec![row(redrive)], "");
+    if let Some(why) = &redrive.why {
+        text.push_str(&format!("\n\nit waits: {}", table::clean(why)));
+    }
+    text
 }
 
+const HEADER: [&str; 9] = ["ID", "STATE", "GROUP", "MATCHED", "DONE", "HANDLED", "FAILED", "SKIPPED", "FILTER"];
+
 fn table_of(redrives: &[Redrive], nothing: &str) -> String {
-    let row = |redrive: &Redrive| {
-        [
-            redrive.id.clone(),
-            redrive.state.clone(),
-            or_dash(redrive.group.as_ref()),
-            or_dash(redrive.matched),
-            or_dash(redrive.done),
-            or_dash(redrive.handled),
-            or_dash(redrive.failed),
-            or_dash(redrive.skipped),
-            or_dash(redrive.filter.as_ref().map(Value::to_string)),
-        ]
-    };
-    let header = ["ID", "STATE", "GROUP", "MATCHED", "DONE", "HANDLED", "FAILED", "SKIPPED", "FILTER"];
-    table::table(header, redrives.iter().map(row).collect(), nothing)
+    table::table(HEADER, redrives.iter().map(row).collect(), nothing)
+}
+
+fn row(redrive: &Redrive) -> [String; 9] {
+    [
+        redrive.id.clone(),
+        redrive.state.clone(),
+        or_dash(redrive.group.as_ref()),
+        or_dash(redrive.matched),
+        or_dash(redrive.done),
+        or_dash(redrive.handled),
+        or_dash(redrive.failed),
+        or_dash(redrive.skipped),
+        or_dash(redrive.filter.as_ref().map(Value::to_string)),
+    ]
 }
 
 fn planned(redrive: &Redrive) -> String {

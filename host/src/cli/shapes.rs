@@ -21,6 +21,7 @@ pub(super) struct Receipt {
     pub state: String,
     #[serde(default)]
     pub retrying: Option<bool>,
+    pub warning: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -45,6 +46,7 @@ pub(super) struct Message {
     pub tombstone: Option<bool>,
     pub deliver_at: Option<String>,
     pub deliveries: Option<Vec<Delivery>>,
+    pub warning: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,6 +85,7 @@ pub(super) struct Attempt {
 #[derive(Debug, Deserialize)]
 pub(super) struct Group {
     pub group: String,
+    pub state: Option<String>,
     pub paused: bool,
     pub why: Option<String>,
     #[serde(default)]
@@ -196,6 +199,7 @@ pub(super) struct Redrive {
     pub handled: Option<i64>,
     pub failed: Option<i64>,
     pub skipped: Option<i64>,
+    pub why: Option<String>,
     pub group: Option<String>,
     pub filter: Option<Value>,
     #[serde(default)]

@@ -3,26 +3,79 @@
 //! What messages contain comes from anywhere, so characters that would act on
 //! a terminal are shown and not sent.
 
+use std::io::IsTerminal as _;
+
 use comfy_table::{ContentArrangement, Table, presets};
 
-/// The longest text of a cell; `show` and `--output json` give the whole.
-const MAX_CELL: usize = 60;
+/// Columns between two cells.
+const GAP: usize = 2;
+/// A column of a list that has to give way keeps so many columns.
+const MIN_CELL: usize = 12;
 
-/// A table, or `nothing` when it has no rows.
+/// The table of a list, or `nothing` when it has no rows. On a terminal its
+/// widest cells are cut to the terminal's width; in a pipe nothing is cut.
 pub(super) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, nothing: &str) -> String {
+    within(terminal_width(), header, rows, nothing)
+}
+
+/// A table that is never cut: of one thing that is shown, people want the whole.
+pub(super) fn whole<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, nothing: &str) -> String {
+    within(None, header, rows, nothing)
+}
+
+fn within<const N: usize>(width: Option<usize>, header: [&str; N], rows: Vec<[String; N]>, nothing: &str) -> String {
     if rows.is_empty() {
         return nothing.to_owned();
+    }
+    let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| one_line(&cell))).collect();
+    let mut widths = header.map(columns);
+    for row in &rows {
+        for (widest, cell) in widths.iter_mut().zip(row) {
+            *widest = (*widest).max(columns(cell));
+        }
+    }
+    if let Some(width) = width {
+        fit(&mut widths, width.saturating_sub(GAP * N.saturating_sub(1)));
     }
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
     for row in rows {
-        table.add_row(row.map(|cell| short(&cell)));
+        table.add_row(row.iter().zip(widths).map(|(cell, width)| cut(cell, width)));
     }
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, GAP as u16));
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n")
+}
+
+/// Narrows the widest columns until all of them fit, as far as that is possible.
+fn fit(widths: &mut [usize], room: usize) {
+    while widths.iter().sum::<usize>() > room {
+        let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > MIN_CELL) else { return };
+        *widest -= 1;
+    }
+}
+
+/// Columns of the terminal that is written to; none when it is no terminal.
+fn terminal_width() -> Option<usize> {
+    if !std::io::stdout().is_terminal() {
+        return None;
+    }
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the request fills the struct that it is handed, and standard output
+    // stays open for as long as the process runs.
+    let asked = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (asked == 0 && size.ws_col > 0).then(|| usize::from(size.ws_col))
+}
+
+fn columns(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+fn columns_of(letter: char) -> usize {
+    // Letters of the East Asian scripts take two columns on a terminal.
+    if matches!(letter, '\u{1100}'..='\u{115f}' | '\u{2e80}'..) { 2 } else { 1 }
 }
 
 /// Names with their values, one a line; what is absent is left out.
@@ -55,12 +108,22 @@ pub(super) fn clean(text: &str) -> String {
     each.collect()
 }
 
-fn short(text: &str) -> String {
-    let line: String = clean(&text.replace(['\n', '\t'], " "));
-    if line.chars().count() <= MAX_CELL {
-        return line;
+fn one_line(text: &str) -> String {
+    clean(&text.replace(['\n', '\t'], " "))
+}
+
+/// As much of a line as fits into so many columns.
+fn cut(line: &str, width: usize) -> String {
+    if columns(line) <= width {
+        return line.to_owned();
     }
-    line.chars().take(MAX_CELL - 1).chain(['…']).collect()
+    let mut left = width.saturating_sub(1);
+    let fits = |letter: &char| {
+        let fits = columns_of(*letter) <= left;
+        left = left.saturating_sub(columns_of(*letter));
+        fits
+    };
+    line.chars().take_while(fits).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -82,10 +145,27 @@ mod tests {
     }
 
     #[test]
-    fn long_cells_are_cut() {
-        let cut = short(&"é".repeat(100));
-        assert_eq!(cut.chars().count(), MAX_CELL);
-        assert!(cut.ends_with('…'));
+    fn a_remedy_is_whole_in_a_pipe_and_where_one_thing_is_shown() {
+        let remedy = "denied: binding of group pricing does not grant cache: set cache = true in [binding.grant]";
+        let rows = || vec![["pricing".to_owned(), remedy.to_owned()]];
+        assert!(whole(["GROUP", "REASON"], rows(), "").contains(remedy));
+        assert!(within(None, ["GROUP", "REASON"], rows(), "").contains(remedy));
+    }
+
+    #[test]
+    fn a_list_is_cut_to_the_width_of_the_terminal() {
+        let rows = vec![["pricing".to_owned(), "é".repeat(100)], ["mail".to_owned(), "short".to_owned()]];
+        let shown = within(Some(40), ["GROUP", "REASON"], rows, "");
+        let longest = shown.lines().map(columns).max();
+        assert_eq!(longest, Some(40), "{shown}");
+        assert!(shown.contains("é…") && shown.contains("pricing") && shown.contains("short"), "{shown}");
+        let rows = vec![["订单".repeat(20), "x".to_owned()]];
+        let shown = within(Some(30), ["KEY", "N"], rows, "");
+        assert!(shown.lines().all(|line| columns(line) <= 30), "{shown}");
+    }
+
+    #[test]
+    fn a_version_is_told_by_its_first_digits() {
         assert_eq!(version(&format!("sha256:{}", "ab".repeat(32))), "sha256:abababababab");
     }
 }

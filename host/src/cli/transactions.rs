@@ -176,7 +176,7 @@ fn whole(transaction: &Transaction) -> String {
         ]
     });
     text.push_str("\n\n");
-    text.push_str(&table::table(["MESSAGE", "TOPIC", "TYPE", "KEY"], rows.collect(), "no messages"));
+    text.push_str(&table::whole(["MESSAGE", "TOPIC", "TYPE", "KEY"], rows.collect(), "no messages"));
     text
 }
 

@@ -40,7 +40,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::report::{ConfigError, Problem};
 pub use self::schema::{Schema, TopicRule};
-pub use self::units::{duration as parse_duration, plugin_name, show_duration, size as parse_size};
+pub use self::units::{closest, duration as parse_duration, plugin_name, show_duration, size as parse_size};
 
 /// Everything that `courier.toml` says.
 #[derive(Clone, Debug)]

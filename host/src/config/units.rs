@@ -108,7 +108,7 @@ pub fn plugin_name(text: &str) -> Result<(), String> {
 }
 
 /// The known word that was probably meant.
-pub(super) fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let plain = |text: &str| text.to_lowercase().replace('-', "_");
     let word = plain(word);
     let allowed = (word.chars().count() / 3).clamp(1, 3);

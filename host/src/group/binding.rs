@@ -1,6 +1,7 @@
 //! A binding at work: its policy, its queue of deliveries, its gate and the
 //! version it runs.
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,7 @@ use crate::config::{Binding, Isolation};
 use crate::engine::http::{Destination, HttpOut};
 use crate::engine::{self, Policy, Prepared};
 use crate::kafka::partition::TopicPartition;
+use crate::store::DeliveryKey;
 
 /// Calls after which a kept instance is replaced, since a store never gives
 /// memory back and guests leak handles.
@@ -60,6 +62,9 @@ pub struct Bound {
     /// The partitions that are owned here, and whether open rows hold them
     /// back.
     standing: Mutex<Vec<(TopicPartition, watch::Receiver<bool>)>>,
+    /// Deliveries with rows whose attempts run now: these alone could be given
+    /// up, and must not be meanwhile.
+    running: Mutex<HashSet<DeliveryKey>>,
 }
 
 impl Bound {
@@ -81,6 +86,7 @@ impl Bound {
             listening: AtomicBool::new(false),
             closed: CancellationToken::new(),
             standing: Mutex::default(),
+            running: Mutex::default(),
             binding,
         }
     }
@@ -99,6 +105,29 @@ impl Bound {
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let full = standing.iter().filter(|(_, full)| full.has_changed().is_ok() && *full.borrow());
         full.map(|(place, _)| place.clone()).collect()
+    }
+
+    /// Notes attempts that begin.
+    pub fn begin(&self, rows: &[DeliveryKey]) {
+        if !rows.is_empty() {
+            self.running.lock().unwrap_or_else(PoisonError::into_inner).extend(rows);
+        }
+    }
+
+    /// Notes that they ended.
+    pub fn end(&self, rows: &[DeliveryKey]) {
+        if !rows.is_empty() {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            rows.iter().for_each(|key| {
+                running.remove(key);
+            });
+        }
+    }
+
+    /// Whether an attempt of a delivery that has a row runs now.
+    #[must_use]
+    pub fn is_running(&self, key: &DeliveryKey) -> bool {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 
     /// The API pauses the group, or lets it go on; what the TOML says stays.

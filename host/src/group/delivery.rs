@@ -11,6 +11,7 @@ use courier_core::message::{Kind, Message, Timestamp};
 use courier_core::retry::MAX_ASKED_WAIT;
 use courier_core::status::State;
 use courier_core::verdict::{DeadLetter, History, Outcome, Verdict, fingerprint, judge};
+use tokio_util::sync::CancellationToken;
 
 use super::binding::Bound;
 use super::mail::{Address, Mail};
@@ -20,7 +21,7 @@ use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
 use crate::kafka::partition::InHand;
 use crate::publish::rules::too_many_hops;
 use crate::publish::{self, GivenUp};
-use crate::store::{DeliveryKey, NewOutbound, StateWrites, bytes_of_effects};
+use crate::store::{DeliveryKey, GiveUp, NewOutbound, StateWrites, bytes_of_effects};
 
 /// W3C Trace Context: what joins the spans of one story.
 const TRACE_HEADER: &str = "traceparent";
@@ -38,12 +39,21 @@ pub struct Work {
     pub counted: u32,
     /// Whether it probes a gate that is half open.
     pub probe: bool,
+    /// Calls it back before its attempt begins; none for one without a row,
+    /// which nobody can give up.
+    pub recall: Option<CancellationToken>,
 }
 
 impl Work {
     /// Hands it back unrun.
     pub fn give_back(self) {
         self.owner.tell(Mail::Returned(self.in_hand.offset));
+    }
+
+    /// Whether it is to be handed back.
+    #[must_use]
+    pub fn is_recalled(&self) -> bool {
+        !self.owner.may_begin() || self.recall.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// The delivery's key.
@@ -96,7 +106,7 @@ impl Work {
                 let mut reason = ended.reason.take().unwrap_or_else(|| "no reason given".to_owned());
                 let to = self.letters_to(bound);
                 match too_many_hops(self.in_hand.message(), &bound.binding.group, &to, bound.binding.max_hops) {
-                    None => outbound.push(self.dead_letter(bound, &to, &reason)),
+                    None => outbound.push(self.dead_letter(bound, &to, &reason, number)),
                     Some(why) => outcome = without_letter(&mut reason, &why),
                 }
                 ended.reason = Some(reason);
@@ -149,6 +159,33 @@ impl Work {
         self.owner.tell(Mail::Concluded(Box::new(concluded)));
     }
 
+    /// Ends it without an attempt, as a person said.
+    pub fn give_up(self, bound: &Bound, give_up: GiveUp) {
+        let (at, GiveUp { reason, dead_letter }) = (now(), give_up);
+        let outbound: Vec<NewOutbound> = dead_letter
+            .then(|| self.dead_letter(bound, &self.letters_to(bound), &reason, self.number))
+            .into_iter()
+            .collect();
+        let concluded = Concluded {
+            outcome: Outcome::Failed { dead_letter },
+            number: self.number,
+            counted: self.counted,
+            verdict: Verdict::GivenUp,
+            fingerprint: Some(fingerprint(Verdict::GivenUp, &reason)),
+            reason: Some(reason),
+            version: None,
+            started_at: at,
+            finished_at: at,
+            log: None,
+            invoked: false,
+            unwritten: bound.unwritten.take(bytes_of_effects(&outbound, &Vec::new())),
+            outbound,
+            state_writes: Vec::new(),
+            in_hand: self.in_hand,
+        };
+        self.owner.tell(Mail::Concluded(Box::new(concluded)));
+    }
+
     fn judged(&self, bound: &Bound, verdict: Verdict, after: Option<Duration>, number: u32) -> Outcome {
         // Who asks for a delivery gives it a schedule of its own.
         let budget_from = self.in_hand.asked_at.unwrap_or(self.in_hand.received_at);
@@ -181,7 +218,7 @@ impl Work {
         }
     }
 
-    fn dead_letter(&self, bound: &Bound, to: &str, reason: &str) -> NewOutbound {
+    fn dead_letter(&self, bound: &Bound, to: &str, reason: &str, attempts: u32) -> NewOutbound {
         let message = self.in_hand.message();
         let lies_in = self.owner.place.log_topic();
         let given_up = GivenUp {
@@ -192,7 +229,7 @@ impl Work {
             partition: self.owner.place.partition,
             offset: self.in_hand.offset,
             group: &bound.binding.group,
-            attempts: self.number + 1,
+            attempts,
             reason,
         };
         publish::dead_letter(&self.in_hand.record, &given_up, to)

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use courier_core::verdict::Verdict;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::binding::{Bound, Plugin};
 use super::delivery::Work;
@@ -34,7 +35,7 @@ pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, leash: Arc<Leash>, mu
                 && bound.rate.as_ref().is_none_or(|rate| rate.check().is_ok())
                 && let Some(next) = bound.turns.next_now()
             {
-                if next.owner.may_begin() { batch.push(next) } else { next.give_back() }
+                if next.is_recalled() { next.give_back() } else { batch.push(next) }
             }
         }
         run(&bound, &version, &leash, &mut sandbox, batch).await;
@@ -56,33 +57,31 @@ async fn permit(
     plugin: &mut watch::Receiver<Plugin>,
     store_up: &mut watch::Receiver<bool>,
 ) -> Option<(Work, Arc<Prepared>)> {
-    let stopped = work.owner.no_more.clone();
+    let (no_more, recall) = (work.owner.no_more.clone(), work.recall.clone());
+    let stopped = || stopped(&no_more, recall.as_ref());
     let mut has_turn = false;
     loop {
         // A probe that does not come to its attempt is another delivery's.
         if std::mem::take(&mut work.probe) {
             bound.keeper.give_probe_back();
         }
-        if stopped.is_cancelled() {
-            work.give_back();
-            return None;
-        }
-        // The partition's owner runs it once the store takes its outcomes.
-        if !work.owner.may_begin() {
+        // The partition's owner runs it once the store takes its outcomes; one that
+        // was given up meanwhile it ends.
+        if work.is_recalled() {
             work.give_back();
             return None;
         }
         // With the store away no handler starts: its outcome could not be kept.
         if !*store_up.borrow_and_update() {
             tokio::select! {
-                () = stopped.cancelled() => {}
+                () = stopped() => {}
                 _ = store_up.changed() => {}
             }
             continue;
         }
         if bound.unwritten.is_full() {
             tokio::select! {
-                () = stopped.cancelled() => {}
+                () = stopped() => {}
                 () = bound.unwritten.room() => {}
             }
             continue;
@@ -93,7 +92,7 @@ async fn permit(
             Gate::Probing if bound.keeper.take_probe() => work.probe = true,
             Gate::Paused(_) | Gate::Probing => {
                 tokio::select! {
-                    () = stopped.cancelled() => {}
+                    () = stopped() => {}
                     _ = gate.changed() => {}
                 }
                 continue;
@@ -116,7 +115,7 @@ async fn permit(
         };
         if pace.is_held() && !has_turn {
             tokio::select! {
-                () = stopped.cancelled() => {}
+                () = stopped() => {}
                 () = pace.turn() => has_turn = true,
             }
             // It may have taken long, and much have happened.
@@ -124,7 +123,7 @@ async fn permit(
         }
         if let Some(limiter) = &bound.rate {
             tokio::select! {
-                () = stopped.cancelled() => continue,
+                () = stopped() => continue,
                 () = limiter.until_ready() => {}
             }
         }
@@ -133,10 +132,23 @@ async fn permit(
     }
 }
 
+/// Waits until a delivery that has its turn is not to begin any more.
+async fn stopped(no_more: &CancellationToken, recall: Option<&CancellationToken>) {
+    match recall {
+        Some(recall) => tokio::select! {
+            () = no_more.cancelled() => {}
+            () = recall.cancelled() => {}
+        },
+        None => no_more.cancelled().await,
+    }
+}
+
 async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, leash: &Leash, sandbox: &mut Sandbox, batch: Vec<Work>) {
     // The items of a batch may belong to different owners: none is held back once
     // one of these gives up, and the first that has waited long enough drops it for
     // all. What is handed back runs again.
+    let rows: Vec<_> = batch.iter().filter(|work| work.recall.is_some()).map(Work::key).collect();
+    bound.begin(&rows);
     leash.put_on(batch.iter().map(|work| &work.owner.no_more));
     let ended = {
         let calls: Vec<Call<'_>> = batch.iter().map(|work| work.call(bound)).collect();
@@ -146,6 +158,7 @@ async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, leash: &Leash, sandbox
             _ = dropped => None,
         }
     };
+    bound.end(&rows);
     match ended {
         Some(ended) => {
             leash.pace.ended(ended.len());

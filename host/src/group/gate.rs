@@ -13,6 +13,8 @@ use tokio::sync::watch;
 
 use crate::config::Circuit;
 
+/// How long a lack of room is told after the last attempt that met it.
+const ROOM_FORGOTTEN: Duration = Duration::from_secs(30);
 /// First wait before a probe, and the longest one.
 const PROBE_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -57,6 +59,8 @@ struct Keeping {
     full: Option<String>,
     missing: Option<(Verdict, String)>,
     shut: Option<Shut>,
+    /// When an attempt last found no room on this host, and its reason.
+    no_room: Option<(Instant, String)>,
     failures: u32,
     wait: Duration,
     probing: bool,
@@ -115,6 +119,14 @@ impl Keeper {
         self.change(|keeping| keeping.missing = why);
     }
 
+    /// Why attempts find no room on this host; none once one found room again.
+    #[must_use]
+    pub fn without_room(&self) -> Option<String> {
+        let state = self.lock();
+        let lately = state.no_room.as_ref().filter(|(at, _)| at.elapsed() < ROOM_FORGOTTEN);
+        lately.map(|(_, reason)| reason.clone())
+    }
+
     /// Whether this delivery is the one that may probe.
     #[must_use]
     pub fn take_probe(&self) -> bool {
@@ -136,6 +148,14 @@ impl Keeper {
         // The common case takes the lock only: nobody is told anything.
         {
             let mut state = self.lock();
+            match verdict {
+                Verdict::NoRoom => {
+                    let reason = reason.unwrap_or("the host had no room for another instance").to_owned();
+                    state.no_room = Some((Instant::now(), reason));
+                }
+                Verdict::NoPlugin | Verdict::CircuitOpen | Verdict::Instantiate => {}
+                _ => state.no_room = None,
+            }
             if verdict == Verdict::Success && state.shut.is_none() {
                 state.failures = 0;
                 return;
@@ -306,6 +326,17 @@ mod tests {
         let keeper = Keeper::new(None);
         keeper.ended(Verdict::Instantiate, None, Some(30 * second), false);
         assert!(keeper.tick().unwrap() <= second, "only a handler that says so asks for a wait");
+    }
+
+    #[test]
+    fn a_lack_of_room_is_told_until_an_attempt_finds_room() {
+        let keeper = Keeper::new(None);
+        assert_eq!(keeper.without_room(), None);
+        keeper.ended(Verdict::NoRoom, Some("all 64 slots are taken"), None, false);
+        assert_eq!(keeper.without_room().as_deref(), Some("all 64 slots are taken"));
+        assert_eq!(keeper.now(), Gate::Open, "a busy moment stops nobody");
+        keeper.ended(Verdict::Error, Some("no"), None, false);
+        assert_eq!(keeper.without_room(), None);
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl LaneRule {
             number: row.number,
             counted: row.counted,
             bytes: row.record_bytes,
+            give_up: row.give_up.is_some(),
         }
     }
 }

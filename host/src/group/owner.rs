@@ -7,6 +7,9 @@
 //! releases the partition the task tells its group why and ends, and whatever
 //! it still held in memory is dropped with it.
 
+mod requests;
+mod waits;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -18,6 +21,7 @@ use courier_core::partition::{Action, Answer, Batch, Bounds, Claim, Event, Gate,
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::waits::{UnderWay, answered, sleep_for, sleep_until};
 use super::ahead::Ahead;
 use super::binding::Bound;
 use super::claim::{Begun, Ready};
@@ -38,7 +42,7 @@ use crate::clock::now;
 use crate::kafka::lookup::Log;
 use crate::kafka::partition::{Fed, InHand};
 use crate::kafka::source::Order;
-use crate::store::{OpenRow, Part, SharedStore};
+use crate::store::{Part, SharedStore};
 use crate::supervise::{self, Task};
 
 /// How long a quiet partition waits until it writes a position that only
@@ -127,6 +131,7 @@ pub fn start(
         busy,
         actions: Vec::new(),
         seen_asks: HashMap::new(),
+        recalls: HashMap::new(),
         room: Arc::new(Semaphore::new(MAX_REREAD)),
         tail: Tail::default(),
         ahead,
@@ -159,6 +164,9 @@ struct Owner {
     /// Requests that were passed on, by delivery: the store is asked for a
     /// window of time, so that it tells the same request more than once.
     seen_asks: HashMap<Offset, Timestamp>,
+    /// Calls a dispatched delivery that has a row back, if its attempt has not
+    /// begun: it was given up meanwhile.
+    recalls: HashMap<Offset, CancellationToken>,
     /// Room for records that are read again.
     room: Arc<Semaphore>,
     /// Whether the holes behind the last record are to be looked at.
@@ -273,6 +281,7 @@ impl Owner {
                     concluded.log = self.sweeper.explain(concluded.in_hand.offset, concluded.log.take());
                 }
                 let (offset, outcome) = (concluded.in_hand.offset, concluded.outcome);
+                self.recalls.remove(&offset);
                 if let Some(duplicates) = &mut self.duplicates {
                     // Before the next one of its lane gets its turn.
                     duplicates.decided(&concluded);
@@ -280,12 +289,21 @@ impl Owner {
                 let (number, counted) = (concluded.number, concluded.counted);
                 self.step(Event::Decided { offset, outcome, number, counted, detail: concluded });
             }
-            Mail::Returned(offset) => self.step(Event::Returned { offset }),
+            Mail::Returned(offset) => {
+                self.recalls.remove(&offset);
+                self.step(Event::Returned { offset });
+            }
             Mail::Loaded(loaded) => {
-                let Loaded { offset, number, counted, asked, in_hand } = loaded;
+                let Loaded { offset, number, counted, asked, give_up, in_hand } = loaded;
                 match in_hand {
-                    Some(in_hand) => self.turn(Turn { in_hand, number, counted }, asked),
-                    None => self.step(Event::Vanished { offset }),
+                    Some(in_hand) => match give_up {
+                        Some(give_up) => self.work(Turn { in_hand, number, counted }).give_up(&self.bound, give_up),
+                        None => self.turn(Turn { in_hand, number, counted }, asked),
+                    },
+                    None => {
+                        self.recalls.remove(&offset);
+                        self.step(Event::Vanished { offset });
+                    }
                 }
             }
             Mail::LookedUp(turn, handled) => {
@@ -317,41 +335,6 @@ impl Owner {
         }
     }
 
-    fn asked(&mut self, rows: Vec<OpenRow>) {
-        let newest = rows.iter().filter_map(|row| row.asked_at).max();
-        for row in rows {
-            let at = row.asked_at.unwrap_or_default();
-            if self.seen_asks.insert(row.offset, at) == Some(at) {
-                continue;
-            }
-            let rule = LaneRule::of(&self.bound);
-            self.step(Event::Asked(rule.open(&row)));
-        }
-        if let Some(newest) = newest {
-            let horizon = super::wakeups::WINDOW * 2;
-            self.seen_asks.retain(|_, at| newest.since(*at) < horizon);
-        }
-    }
-
-    /// Runs what neither the machine nor anybody else works on.
-    fn visited(&mut self, rows: &[OpenRow]) {
-        let rule = LaneRule::of(&self.bound);
-        let lanes: Vec<_> = rows.iter().map(|row| (row.offset, rule.lane_of_row(row))).collect();
-        let strangers = self.machine.strangers(&lanes);
-        for (offset, since) in self.sweeper.forgotten(rows, &strangers, now()) {
-            let Some(row) = rows.iter().find(|row| row.offset == offset) else { continue };
-            // One that waits for a person is not forgotten.
-            if row.held {
-                continue;
-            }
-            let (group, place) = (&self.bound.binding.group, &self.address.place);
-            tracing::warn!(group, %place, %offset, state = %row.state, "nobody works on an open delivery; the sweeper runs it");
-            metrics::counter!("courier_swept_total", "group" => group.clone()).increment(1);
-            self.sweeper.note(offset, since);
-            self.step(Event::Asked(rule.open(row)));
-        }
-    }
-
     fn gate_moved(&mut self, gate: &BindingGate) {
         let lets_in = gate.lets_in() && !*self.refused.borrow();
         let gate = if lets_in { Gate::Open } else { Gate::Closed };
@@ -379,16 +362,22 @@ impl Owner {
         let mut actions = std::mem::take(&mut self.actions);
         for action in actions.drain(..) {
             match action {
-                Action::Dispatch { offset, number, counted, has_row } => match self.records.get(&offset) {
-                    Some(in_hand) => {
-                        let turn = Turn { in_hand: Arc::clone(in_hand), number, counted };
-                        self.turn(turn, self.seen_asks.contains_key(&offset));
+                Action::Dispatch { offset, number, counted, has_row } => {
+                    if has_row {
+                        self.recalls.insert(offset, CancellationToken::new());
                     }
-                    None => {
-                        debug_assert!(has_row, "a fresh delivery has its record in memory");
-                        load.push((offset, number, counted));
+                    match self.records.get(&offset) {
+                        Some(in_hand) => {
+                            let turn = Turn { in_hand: Arc::clone(in_hand), number, counted };
+                            self.turn(turn, self.seen_asks.contains_key(&offset));
+                        }
+                        None => {
+                            debug_assert!(has_row, "a fresh delivery has its record in memory");
+                            load.push((offset, number, counted));
+                        }
                     }
-                },
+                }
+                Action::GiveUp { offset, number, counted } => load.push((offset, number, counted)),
                 Action::Settle(batch) => self.settle(batch).await,
                 Action::Pause => self.order(Order::Pause(self.address.place.clone())),
                 Action::Resume => self.order(Order::Resume(self.address.place.clone())),
@@ -430,9 +419,14 @@ impl Owner {
         self.address.tell(Mail::Concluded(Box::new(Concluded::duplicate(in_hand, number, counted))));
     }
 
-    fn dispatch(&self, turn: Turn, asked: bool) {
+    fn work(&self, turn: Turn) -> Work {
         let Turn { in_hand, number, counted } = turn;
-        let work = Work { in_hand, owner: Arc::clone(&self.address), number, counted, probe: false };
+        let recall = self.recalls.get(&in_hand.offset).cloned();
+        Work { in_hand, owner: Arc::clone(&self.address), number, counted, probe: false, recall }
+    }
+
+    fn dispatch(&self, turn: Turn, asked: bool) {
+        let work = self.work(turn);
         if self.address.no_more.is_cancelled() {
             return work.give_back();
         }
@@ -484,32 +478,5 @@ impl Owner {
         };
         // A group that has ended wants to know nothing.
         let _ = self.released.send(released);
-    }
-}
-
-type UnderWay = (oneshot::Receiver<Answer>, Arc<Batch<Box<Concluded>>>);
-
-async fn answered(answer: &mut Option<UnderWay>) -> Answer {
-    match answer {
-        // A writer that ended without an answer goes down with the process.
-        Some((receiver, _)) => match receiver.await {
-            Ok(answer) => answer,
-            Err(_) => std::future::pending().await,
-        },
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_for(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
-        None => std::future::pending().await,
     }
 }

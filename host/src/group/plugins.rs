@@ -176,8 +176,10 @@ impl Plugins {
             }
             Err(error) => {
                 let reason = format!("plugin {plugin} version {digest} cannot be prepared on this node: {error}");
-                tracing::error!(plugin, version = digest, %error, "cannot prepare");
-                self.lock().failed.insert(digest.to_owned(), (Instant::now(), reason.clone()));
+                // The binding that cannot run shows the reason for as long as it stands.
+                if self.lock().failed.insert(digest.to_owned(), (Instant::now(), reason.clone())).is_none() {
+                    tracing::error!(plugin, version = digest, %error, "cannot prepare");
+                }
                 Ok(Plugin::Missing(Verdict::Instantiate, reason))
             }
         }

@@ -14,9 +14,10 @@ use courier_core::message::Offset;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::causes::{Cause, Causes, NO_BINDING, Subject};
 use crate::kafka::lookup::{Log, LogError};
 use crate::store::redrive::{DueItem, ItemAsk, MAX_STEP, RedriveId, RedriveLease, ReplayRecord};
-use crate::store::{SharedStore, StoreError, WriterId};
+use crate::store::{NodeBinding, SharedStore, StoreError, WriterId};
 
 /// Redrives that one host works on at once.
 const MOST_AT_ONCE: u32 = 4;
@@ -35,6 +36,8 @@ const MAX_UNDER_WAY: u64 = 2_000;
 /// Items of one redrive that may be asked for and not finished at all: each is
 /// an open delivery, of which a partition bears 100,000.
 const MAX_OPEN: u64 = 20_000;
+/// How long it is believed what the nodes bind.
+const BINDINGS_FRESH: Duration = Duration::from_secs(1);
 /// How long the first offset of a log is believed.
 const FRESH: Duration = Duration::from_secs(10);
 /// Offsets that are read from Kafka in one go.
@@ -49,6 +52,22 @@ const PASSED_OVER: &str = "the binding's `types` pass over messages of its type"
 
 /// Whether the binding of a group (first) to a topic passes over a type.
 pub type PassesOver = Box<dyn Fn(&str, &str, &str) -> bool + Send + Sync>;
+
+/// A redrive whose store or log does not answer is known by this word.
+const UNREACHABLE: &str = "unreachable";
+
+/// Why a redrive whose next deliveries nobody would run stands still.
+fn nobody_runs(group: &str, topic: &str) -> Cause {
+    Cause::new(
+        NO_BINDING,
+        format!(
+            "it waits for a binding: no [[binding]] of a live node reads topic {topic} for group {group}; it goes on at \
+             its rate once one does"
+        ),
+    )
+    .with("group", group)
+    .with("topic", topic)
+}
 
 /// What works on redrives.
 pub struct Runner {
@@ -66,12 +85,50 @@ pub struct Runner {
     pub poke: Arc<Notify>,
     /// Which types the bindings pass over.
     pub passes_over: PassesOver,
+    /// Where it says why one stands still.
+    pub causes: Causes,
 }
 
-/// How many items of a redrive may be asked for now.
+/// How many items of a redrive may be asked for now, and of which group they
+/// are.
 struct Allowance {
     since: Instant,
     items: f64,
+    group: Option<String>,
+}
+
+/// What the live nodes bind, as it was a moment ago.
+#[derive(Default)]
+struct Bindings {
+    read_at: Option<Instant>,
+    all: Vec<NodeBinding>,
+}
+
+impl Bindings {
+    async fn refresh(&mut self, store: &SharedStore) -> Result<(), StoreError> {
+        if self.read_at.is_none_or(|at| at.elapsed() >= BINDINGS_FRESH) {
+            self.all = store.live_bindings().await?;
+            self.read_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    fn of(&self, group: &str, topic: &str) -> Option<&NodeBinding> {
+        self.all.iter().find(|binding| binding.group == group && binding.topic == topic)
+    }
+}
+
+/// What a step found.
+enum Step {
+    /// The redrive moves as fast as it may.
+    Moves,
+    /// Nobody runs what comes next: the deliveries of this group and topic.
+    NobodyRuns {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+    },
 }
 
 /// Why a step was not finished; it is tried again.
@@ -87,7 +144,7 @@ impl Runner {
     /// Works until it is told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let mut allowances: HashMap<RedriveId, Allowance> = HashMap::new();
-        let mut lows = Lows::default();
+        let (mut lows, mut bindings) = (Lows::default(), Bindings::default());
         while !stop.is_cancelled() {
             let leases = match self.store.lease_redrives(self.writer, MOST_AT_ONCE, LEASE).await {
                 Ok(leases) => leases,
@@ -98,11 +155,19 @@ impl Runner {
             };
             allowances.retain(|id, _| leases.iter().any(|lease| lease.id == *id));
             for lease in &leases {
-                let allowance = allowances
-                    .entry(lease.id)
-                    .or_insert_with(|| Allowance { since: Instant::now() - TICK, items: 0.0 });
-                if let Err(error) = self.step(lease, allowance, &mut lows).await {
-                    tracing::warn!(redrive = %lease.id, %error, "a redrive waits");
+                let allowance = allowances.entry(lease.id).or_insert_with(|| Allowance {
+                    since: Instant::now() - TICK,
+                    items: 0.0,
+                    group: None,
+                });
+                let subject = Subject::Redrive(lease.id.to_string());
+                match self.step(lease, allowance, &mut lows, &mut bindings).await {
+                    Ok(Step::Moves) => self.causes.clear(&subject),
+                    Ok(Step::NobodyRuns { group, topic }) => {
+                        self.causes.clear_code(&subject, UNREACHABLE);
+                        self.causes.report(subject, nobody_runs(&group, &topic));
+                    }
+                    Err(error) => self.causes.report(subject, Cause::new(UNREACHABLE, format!("it waits: {error}"))),
                 }
             }
             let wait =
@@ -115,12 +180,25 @@ impl Runner {
         }
     }
 
-    /// Collects what ended, and asks for as many as rate and room allow.
-    async fn step(&self, lease: &RedriveLease, allowance: &mut Allowance, lows: &mut Lows) -> Result<(), StepError> {
+    /// Collects what ended, and asks for as many as rate and room allow. What
+    /// nobody would run is not asked for: it would run all at once, and not at
+    /// the redrive's rate, on the day on which somebody binds the group again.
+    async fn step(
+        &self,
+        lease: &RedriveLease,
+        allowance: &mut Allowance,
+        lows: &mut Lows,
+        bindings: &mut Bindings,
+    ) -> Result<Step, StepError> {
         self.store.collect_items(lease).await?;
         if !lease.asks {
-            return Ok(());
+            return Ok(Step::Moves);
         }
+        if allowance.group.is_none() {
+            allowance.group = self.store.redrive(lease.id).await?.map(|row| row.group);
+        }
+        let Some(group) = allowance.group.clone() else { return Ok(Step::Moves) };
+        bindings.refresh(&self.store).await?;
         let rate = f64::from(lease.rate);
         // A second's worth at most: what was held up is not made up for.
         allowance.items = (allowance.items + rate * allowance.since.elapsed().as_secs_f64()).min(rate.max(1.0));
@@ -133,23 +211,34 @@ impl Runner {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let limit = (allowance.items as u64).min(room).min(u64::from(MAX_STEP)) as u32;
         if limit == 0 {
-            return Ok(());
+            return Ok(Step::Moves);
         }
         let due = self.store.due_items(lease.id, limit).await?;
-        if due.is_empty() {
-            return Ok(());
+        let Some(first) = due.first() else { return Ok(Step::Moves) };
+        let run = due.iter().take_while(|item| bindings.of(&group, &item.topic).is_some()).count();
+        if run == 0 {
+            return Ok(Step::NobodyRuns { group, topic: first.topic.clone() });
         }
-        let asks = self.asks(&due, lows).await?;
+        let takes = |topic: &str, type_name: &str| {
+            let types = bindings.of(&group, topic).and_then(|binding| binding.types.as_ref());
+            types.is_none_or(|types| types.iter().any(|one| one == type_name))
+        };
+        let asks = self.asks(&due[..run], lows, &takes).await?;
         allowance.items -= asks.len() as f64;
         if self.store.ask_items(lease, &asks).await? > 0 {
             (self.wake)();
         }
-        Ok(())
+        Ok(Step::Moves)
     }
 
     /// What is to be done with each item: run it, unless its record is gone;
     /// and where there is no row, with the record that Kafka has.
-    async fn asks(&self, due: &[DueItem], lows: &mut Lows) -> Result<Vec<(i64, ItemAsk)>, StepError> {
+    async fn asks(
+        &self,
+        due: &[DueItem],
+        lows: &mut Lows,
+        takes: &(impl Fn(&str, &str) -> bool + Sync),
+    ) -> Result<Vec<(i64, ItemAsk)>, StepError> {
         let mut asks = Vec::with_capacity(due.len());
         let mut rest = due;
         while let Some(first) = rest.first() {
@@ -168,14 +257,21 @@ impl Runner {
                     (item.seq, if gone { ItemAsk::Skip(RECORD_GONE) } else { ItemAsk::Run })
                 }));
             } else {
-                self.read(run, low, &mut asks).await?;
+                self.read(run, low, takes, &mut asks).await?;
             }
         }
         Ok(asks)
     }
 
-    /// Reads the records of a run of offsets in one partition.
-    async fn read(&self, run: &[DueItem], low: Offset, asks: &mut Vec<(i64, ItemAsk)>) -> Result<(), StepError> {
+    /// Reads the records of a run of offsets in one partition. Those of types that
+    /// the binding passes over are passed over here as well.
+    async fn read(
+        &self,
+        run: &[DueItem],
+        low: Offset,
+        takes: &(impl Fn(&str, &str) -> bool + Sync),
+        asks: &mut Vec<(i64, ItemAsk)>,
+    ) -> Result<(), StepError> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
         let (from, to) = (first.key.offset.max(low), last.key.offset.next());
         let mut found = HashMap::new();
@@ -188,7 +284,9 @@ impl Runner {
                 None => ItemAsk::Skip(NO_RECORD),
                 Some(record) => {
                     let message = record.to_message_of(first.kind, &first.topic, first.partition, item.key.offset);
-                    if (self.passes_over)(&item.group, &item.topic, &message.type_name) {
+                    // This node's binding tells it, or that of another live node.
+                    let passes_over = (self.passes_over)(&item.group, &item.topic, &message.type_name);
+                    if passes_over || !takes(&item.topic, &message.type_name) {
                         asks.push((item.seq, ItemAsk::Skip(PASSED_OVER)));
                         continue;
                     }

@@ -13,7 +13,7 @@ use super::mail::{Address, Mail};
 use super::owner::Tools;
 use crate::kafka::partition::InHand;
 use crate::kafka::record::Record;
-use crate::store::OpenRecord;
+use crate::store::{GiveUp, OpenRecord};
 
 /// How long to wait before a stored record is asked for again.
 const LOAD_RETRY: Duration = Duration::from_millis(200);
@@ -33,6 +33,8 @@ pub struct Loaded {
     pub counted: u32,
     /// Whether somebody asked that it runs.
     pub asked: bool,
+    /// What a person said who gave it up.
+    pub give_up: Option<GiveUp>,
     /// None when the store has no row for it any more.
     pub in_hand: Option<Arc<InHand>>,
 }
@@ -107,11 +109,12 @@ impl Loader {
         read: Option<Record>,
     ) {
         let Some(found) = found else {
-            return self.address.tell(Mail::Loaded(Loaded { offset, number, counted, asked: false, in_hand: None }));
+            let gone = Loaded { offset, number, counted, asked: false, give_up: None, in_hand: None };
+            return self.address.tell(Mail::Loaded(gone));
         };
         // A request that an outcome overtook leaves a row that has seen more
         // than the machine: numbers go on from it.
-        let asked = found.row.asked_at.is_some();
+        let (asked, give_up) = (found.row.asked_at.is_some(), found.row.give_up.clone());
         if found.row.number > number {
             (number, counted) = (found.row.number, found.row.counted);
         }
@@ -134,13 +137,22 @@ impl Loader {
         };
         let mail = match record {
             Some(record) => {
-                Mail::Loaded(Loaded { offset, number, counted, asked, in_hand: Some(in_hand(record, room)) })
+                let in_hand = Some(in_hand(record, room));
+                Mail::Loaded(Loaded { offset, number, counted, asked, give_up, in_hand })
             }
             None => {
                 tracing::error!(place = %self.address.place, %offset, "a parked record is no longer in kafka");
                 let key = found.row.key.clone();
                 let record = Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new() };
-                Mail::Concluded(Box::new(Concluded::lost(in_hand(record, room), number, counted)))
+                let in_hand = in_hand(record, room);
+                match give_up {
+                    Some(GiveUp { reason, .. }) => {
+                        let reason = format!("{reason} (its record is no longer in kafka, so it left no dead letter)");
+                        let give_up = Some(GiveUp { reason, dead_letter: false });
+                        Mail::Loaded(Loaded { offset, number, counted, asked, give_up, in_hand: Some(in_hand) })
+                    }
+                    None => Mail::Concluded(Box::new(Concluded::lost(in_hand, number, counted))),
+                }
             }
         };
         self.address.tell(mail);

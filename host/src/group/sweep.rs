@@ -108,6 +108,7 @@ mod tests {
             received_at: Timestamp(0),
             record_bytes: 0,
             asked_at: None,
+            give_up: None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use courier_core::message::Kind;
 use courier_core::verdict::DeadLetter;
 use futures::future::join_all;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::api::ports::ParkedFull;
@@ -18,6 +19,10 @@ use crate::group::gate::Gate;
 use crate::group::plugins::Plugins;
 use crate::group::{Group, Node};
 use crate::publish::draft::MAX_TOPIC_BYTES;
+use crate::store::NodeBinding;
+
+/// A store that does not tell which groups are paused is known by this word.
+const PAUSES_UNKNOWN: &str = "pauses_unknown";
 
 /// Starts, stops and restarts groups.
 pub struct Fleet {
@@ -30,6 +35,8 @@ pub struct Fleet {
     bound: Mutex<Vec<Arc<Bound>>>,
     paused: Mutex<HashMap<String, String>>,
     asked: Arc<tokio::sync::Notify>,
+    /// Says that another configuration is in force.
+    applied: watch::Sender<()>,
 }
 
 impl Fleet {
@@ -44,6 +51,7 @@ impl Fleet {
             bound: Mutex::default(),
             paused: Mutex::default(),
             asked: Arc::default(),
+            applied: watch::Sender::new(()),
         }
     }
 
@@ -86,7 +94,14 @@ impl Fleet {
         let mut running: Vec<_> = groups.values().flat_map(|group| group.bindings.clone()).collect();
         running.sort_by(|a, b| (&a.binding.group, &a.binding.topics).cmp(&(&b.binding.group, &b.binding.topics)));
         *lock(&self.bound) = running;
+        self.applied.send_replace(());
         Ok(())
+    }
+
+    /// Changes when another configuration is in force.
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<()> {
+        self.applied.subscribe()
     }
 
     /// Drains and stops all groups.
@@ -102,6 +117,23 @@ impl Fleet {
     #[must_use]
     pub fn bound(&self) -> Vec<Arc<Bound>> {
         lock(&self.bound).clone()
+    }
+
+    /// What this node binds, for the other hosts.
+    #[must_use]
+    pub fn node_bindings(&self) -> Vec<NodeBinding> {
+        let bound = self.bound();
+        let of = |bound: &Arc<Bound>| {
+            let binding = &bound.binding;
+            let topics = binding.topics.iter().map(|topic| NodeBinding {
+                group: binding.group.clone(),
+                topic: topic.clone(),
+                types: binding.types.clone(),
+            });
+            topics.collect::<Vec<_>>()
+        };
+        let bindings: BTreeSet<NodeBinding> = bound.iter().flat_map(of).collect();
+        bindings.into_iter().collect()
     }
 
     /// The topics of Courier's own that the bindings need: dead letters.
@@ -223,10 +255,17 @@ impl Fleet {
 
     /// Asks what the API paused, until the store tells.
     pub async fn recall_paused(&self) {
+        let causes = &self.node.tools.causes;
         loop {
             match self.node.tools.store.paused().await {
-                Ok(paused) => return self.set_paused(paused.into_iter().collect()),
-                Err(error) => tracing::warn!(%error, "cannot ask which groups are paused"),
+                Ok(paused) => {
+                    causes.clear_code(&Subject::Store, PAUSES_UNKNOWN);
+                    return self.set_paused(paused.into_iter().collect());
+                }
+                Err(error) => {
+                    let why = format!("no group starts until the store tells which of them are paused: {error}");
+                    causes.report(Subject::Store, Cause::new(PAUSES_UNKNOWN, why));
+                }
             }
             tokio::time::sleep(super::upkeep::PAUSE_POLL).await;
         }

@@ -18,7 +18,7 @@ use super::upkeep::Heard;
 use crate::api::auth::{Role as ApiRole, TokenSpec};
 use crate::api::ports::{self, BindingView, OutboxView, RawRecord, Ready, Seek, Sought, Uploaded};
 use crate::api::problem::Problem;
-use crate::causes::Causes;
+use crate::causes::{Cause, Causes, Subject};
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
 use crate::engine::{Engine, PrepareError, StateSource};
 use crate::group::plugins::Plugins;
@@ -31,12 +31,15 @@ use crate::publish::draft::{Draft, Receipt};
 use crate::publish::half::{NotPrepared, Transactions};
 use crate::publish::outbox;
 use crate::publish::rules::Rules;
-use crate::store::{HalfRow, NewVersion, SHARDS, SharedStore, StoreError};
+use crate::store::{DeliveryKey, HalfRow, NewVersion, SHARDS, SharedStore, StoreError};
 
 /// How often it is looked whether topics of Courier's own are there.
 const OWN_TOPICS: Duration = Duration::from_secs(2);
 /// How often it is asked how large messages may be.
 const LIMITS: Duration = Duration::from_secs(10);
+
+/// A topic of Courier's own that cannot be created is known by this word.
+const NOT_CREATED: &str = "not_created";
 
 /// Key/value state, read from the store.
 pub struct State(pub SharedStore);
@@ -132,6 +135,7 @@ impl ports::Groups for Groups {
                     paused: why.is_some(),
                     blocked: Fleet::blocked(bound).map(ToOwned::to_owned),
                     why,
+                    cause: None,
                     policy: policy::view(bound),
                 }
             })
@@ -149,6 +153,10 @@ impl ports::Groups for Groups {
     fn wake(&self) {
         self.fleet.wake();
         self.redrives.notify_one();
+    }
+
+    fn is_running(&self, delivery: &DeliveryKey) -> bool {
+        self.fleet.bound().iter().any(|bound| bound.is_running(delivery))
     }
 
     async fn seek(&self, seek: &Seek) -> Result<Vec<Sought>, Problem> {
@@ -350,7 +358,7 @@ impl ports::Health for Health {
 
 /// Creates the topics of Courier's own that bindings need, while the
 /// configuration in force says so.
-pub async fn own_topics(mut wanted: watch::Receiver<Topics>, producer: Producer, fleet: Arc<Fleet>) {
+pub async fn own_topics(mut wanted: watch::Receiver<Topics>, producer: Producer, fleet: Arc<Fleet>, causes: Causes) {
     let mut created: HashSet<String> = HashSet::new();
     loop {
         let topics = match wanted.wait_for(|topics| topics.create).await {
@@ -364,9 +372,13 @@ pub async fn own_topics(mut wanted: watch::Receiver<Topics>, producer: Producer,
             }
             match producer.create_topic(&topic, topics.partitions, topics.replication, &[]).await {
                 Ok(_) => {
+                    causes.clear_code(&Subject::Topic(topic.clone()), NOT_CREATED);
                     created.insert(topic);
                 }
-                Err(error) => tracing::warn!(topic, %error, "cannot create a topic of courier's own"),
+                Err(error) => {
+                    let why = format!("topic {topic} cannot be created: {error}");
+                    causes.report(Subject::Topic(topic), Cause::new(NOT_CREATED, why));
+                }
             }
         }
         tokio::time::sleep(OWN_TOPICS).await;

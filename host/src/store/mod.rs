@@ -18,9 +18,11 @@ pub mod broadcast;
 pub mod dedupe;
 pub mod delayed;
 pub mod error;
+pub mod give_up;
 pub mod half;
 pub mod incarnations;
 pub mod minutes;
+pub mod node_bindings;
 pub mod outbox;
 pub mod postgres;
 pub mod redrive;
@@ -43,9 +45,11 @@ pub use broadcast::{Broadcasts, Extent, Listen, ListenerRow, Listening, UnheardR
 pub use dedupe::Dedupe;
 pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
+pub use give_up::{GiveUp, GiveUps};
 pub use half::{HalfCheck, HalfMessage, HalfRow, HalfState, Halves, NewHalf};
 pub use incarnations::{Growth, Incarnations, OlderPartition, Renewal, TopicOfGroup};
 pub use minutes::{MinuteRow, Minutes, PaceRow};
+pub use node_bindings::{NodeBinding, NodeBindings};
 pub use outbox::{OutboxNote, OutboxRow, Outboxes};
 pub use rows::*;
 pub use sessions::{SessionRow, Sessions};
@@ -87,9 +91,11 @@ pub trait Store:
     + Broadcasts
     + Dedupe
     + Delayed
+    + GiveUps
     + half::Halves
     + Incarnations
     + Minutes
+    + NodeBindings
     + Outboxes
     + Sessions
     + Troubles

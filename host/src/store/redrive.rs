@@ -224,7 +224,8 @@ pub trait Redrives {
     /// One redrive.
     async fn redrive(&self, id: RedriveId) -> Result<Option<RedriveRow>, StoreError>;
 
-    /// Redrives of the groups in scope, newest first.
+    /// Redrives of the groups in scope, newest first. Plans that were dropped
+    /// before they ran are none.
     async fn redrives(&self, groups: Option<&[String]>, page: &Page) -> Result<Listing<RedriveRow>, StoreError>;
 
     /// The items of a redrive in the order of the plan.

@@ -66,6 +66,8 @@ pub struct FailedRow {
     pub version: Option<String>,
     /// When it settled, or for an open one, was received.
     pub at: Timestamp,
+    /// When it failed last: an open one fails again and again.
+    pub failed_at: Timestamp,
     /// Whether it is open.
     pub open: bool,
 }
@@ -85,9 +87,9 @@ pub struct FailureRow {
     pub count: u64,
     /// How many of them are open.
     pub open: u64,
-    /// The oldest.
+    /// When the oldest settled or was received.
     pub first_at: Timestamp,
-    /// The newest.
+    /// When one of them failed last.
     pub last_at: Timestamp,
     /// Their topics, [`NAMED`] at most.
     pub topics: BTreeSet<String>,
@@ -129,7 +131,7 @@ pub fn cluster(rows: impl IntoIterator<Item = FailedRow>, filter: &FailureFilter
             count: 0,
             open: 0,
             first_at: row.at,
-            last_at: row.at,
+            last_at: row.failed_at,
             topics: BTreeSet::new(),
             versions: BTreeSet::new(),
             example: row.key,
@@ -137,8 +139,8 @@ pub fn cluster(rows: impl IntoIterator<Item = FailedRow>, filter: &FailureFilter
         found.count += 1;
         found.open += u64::from(row.open);
         found.first_at = found.first_at.min(row.at);
-        if row.at > found.last_at {
-            (found.last_at, found.example, found.verdict) = (row.at, row.key, row.verdict);
+        if row.failed_at > found.last_at {
+            (found.last_at, found.example, found.verdict) = (row.failed_at, row.key, row.verdict);
         }
         if found.topics.len() < NAMED {
             found.topics.insert(row.topic);
@@ -223,6 +225,8 @@ pub struct DeadLetterRow {
     pub reason: Option<String>,
     /// Invocations until then.
     pub number: u32,
+    /// When the delivery was handled after all; none while it was not.
+    pub handled_at: Option<Timestamp>,
 }
 
 /// How far a dead letter has come.
@@ -298,8 +302,18 @@ mod tests {
             verdict: Some(Verdict::Error),
             version: Some(format!("sha256:{at}")),
             at: Timestamp(at),
+            failed_at: Timestamp(at),
             open,
         }
+    }
+
+    /// "last" was the time at which the newest was received.
+    #[test]
+    fn a_failure_that_comes_again_failed_when_its_last_attempt_did() {
+        let again = FailedRow { failed_at: Timestamp(900), ..row(1, "a", "order", true) };
+        let found = cluster([row(5, "a", "order", false), again], &FailureFilter::default());
+        assert_eq!((found[0].first_at, found[0].last_at), (Timestamp(1), Timestamp(900)));
+        assert_eq!(found[0].example.offset, Offset(1));
     }
 
     #[test]

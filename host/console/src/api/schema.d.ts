@@ -555,6 +555,72 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/deliveries/{id}/give-up": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Gives an open delivery up. It ends as HANDLE_FAIL with the verdict
+         *     `given_up` and without an attempt, in its lane's turn, and its lane goes on.
+         *     One that waits behind its lane's head is marked and waits for its turn. One
+         *     whose attempt runs now, or that is final: 409.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description The delivery's id */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["GiveUpBody"];
+                };
+            };
+            responses: {
+                /** @description It ends as soon as its lane lets it */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["DeliveryView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/deliveries/{id}/retry": {
         parameters: {
             query?: never;
@@ -567,7 +633,7 @@ export interface paths {
         /**
          * Asks that a delivery runs again now, whatever it came to. It takes its turn
          *     in its lane; its attempts go on from their last number. One in its first
-         *     flight runs anyway: 409.
+         *     flight runs anyway, and one whose group has no binding would never: 409.
          */
         post: {
             parameters: {
@@ -2282,7 +2348,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Runs a plan, or goes on with a paused one. */
+        /**
+         * Runs a plan, or goes on with a paused one. While no binding runs its group it
+         *     would not move: 409.
+         */
         post: {
             parameters: {
                 query?: never;
@@ -2718,6 +2787,319 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/undelivered": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What the host owes Kafka and can never deliver as it is, newest first,
+         *     without contents.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description For this topic */
+                    topic?: string;
+                    /** @description Published or given up by this group */
+                    group?: string;
+                    /** @description From this outbox */
+                    outbox?: string;
+                    /** @description Of this message */
+                    message_id?: string;
+                    /** @description `next` of the page before */
+                    cursor?: string;
+                    /** @description Items of a page; 100 unless given */
+                    limit?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description A page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["List_UndeliveredView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/undelivered/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Something that could not be delivered, with its raw key, value and headers. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description The entry's id */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The entry */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["UndeliveredContent"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/undelivered/{id}/give-up": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Gives an entry up: its content is removed, and the audit log keeps who did
+         *     it and why.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description The entry's id */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["GiveUpBody"];
+                };
+            };
+            responses: {
+                /** @description It is gone */
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/undelivered/{id}/repair": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Edits an entry and sends it again: to another topic, with another value or
+         *     with other headers. Its key and id stay.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description The entry's id */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["RepairBody"];
+                };
+            };
+            responses: {
+                /** @description It goes out as soon as Kafka takes it */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["OwedView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/undelivered/{id}/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sends an entry again as it is, once its cause is mended: a topic that takes
+         *     larger messages by now, for example.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description The entry's id */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description It goes out as soon as Kafka takes it */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["OwedView"];
+                    };
+                };
+                /** @description The request cannot be served as it is; the detail says what would be right */
+                "4XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The host cannot serve the request now, or has a fault */
+                "5XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -2776,12 +3158,14 @@ export interface components {
         };
         /** @description Something that needs a person. */
         Attention: {
+            cause: components["schemas"]["CauseView"] | null;
             /** @description What is the matter. */
             detail: string;
             /**
              * @description `paused`, `no_plugin`, `circuit_open`, `held`, `parked_full`,
              *     `lost_range`, `missing_topic`, `degraded`, `outbox_failing`,
-             *     `transaction_abandoned` or `broadcast_unheard`.
+             *     `transaction_abandoned`, `broadcast_unheard`, or `stopped` for what
+             *     stands still for the reason in `cause`.
              */
             kind: string;
             /** @description Where more of it can be read. */
@@ -2823,6 +3207,7 @@ export interface components {
              *     `instantiate`, `unavailable` or `circuit_open`.
              */
             blocked: string | null;
+            cause: components["schemas"]["CauseView"] | null;
             /**
              * Format: int32
              * @description Attempts at once on each node.
@@ -2844,6 +3229,20 @@ export interface components {
             types: string[] | null;
             /** @description Why it is paused. */
             why: string | null;
+        };
+        /** @description Why something stands still, for programs; the sentence stands beside it. */
+        CauseView: {
+            /** @description A stable word for programs and translations, for example `no_plugin`. */
+            code: string;
+            /** @description The facts behind it, by name. */
+            fields: {
+                [key: string]: string;
+            };
+            /**
+             * Format: date-time
+             * @description Since when it has stood.
+             */
+            since: string;
         };
         /** @description A circuit breaker. */
         CircuitView: {
@@ -2890,6 +3289,8 @@ export interface components {
             delivery: string;
             /** @description The group. */
             group: string;
+            /** @description When the delivery was handled after all; null while it was not. */
+            handled_since: string | null;
             /** @description The message. */
             message_id: string;
             /**
@@ -3057,6 +3458,11 @@ export interface components {
              */
             type?: string | null;
         };
+        /** @description Why an entry is given up. */
+        GiveUpBody: {
+            /** @description Why, for whoever reads the audit log. */
+            reason: string;
+        };
         /** @description What a handler may do to the outside. */
         GrantView: {
             /** @description Whether it has the group's cache on its node. */
@@ -3105,6 +3511,7 @@ export interface components {
         };
         /** @description How a group does. */
         GroupPulse: {
+            cause: components["schemas"]["CauseView"] | null;
             /**
              * Format: int64
              * @description Deliveries that failed for good.
@@ -3139,7 +3546,9 @@ export interface components {
             paused: boolean;
             /** @description What the last sixty seconds came to, about. */
             per_minute: components["schemas"]["PerMinute"];
-            /** @description Why it is paused. */
+            /** @description What it does: `running`, `paused`, `cannot_run` or `not_bound`. */
+            state: string;
+            /** @description Why it does not run. */
             why: string | null;
         };
         /** @description A consumer group. */
@@ -3148,6 +3557,7 @@ export interface components {
             bindings: components["schemas"]["BindingView"][];
             /** @description The nodes that hear its broadcasts, or did. */
             broadcast: components["schemas"]["ListenerView"][];
+            cause: components["schemas"]["CauseView"] | null;
             /**
              * Format: int64
              * @description Deliveries that failed for good.
@@ -3177,7 +3587,13 @@ export interface components {
             partitions: components["schemas"]["PartitionView"][];
             /** @description Whether it takes no deliveries now. */
             paused: boolean;
-            /** @description Why it is paused. */
+            /**
+             * @description What it does: `running`, `paused` (a person or the configuration said so),
+             *     `cannot_run` (its plugin is missing, or what it depends on is down) or
+             *     `not_bound` (no binding of a live node names it).
+             */
+            state: string;
+            /** @description Why it does not run. */
             why: string | null;
         };
         /** @description A message of a transaction. */
@@ -3292,6 +3708,8 @@ export interface components {
                 delivery: string;
                 /** @description The group. */
                 group: string;
+                /** @description When the delivery was handled after all; null while it was not. */
+                handled_since: string | null;
                 /** @description The message. */
                 message_id: string;
                 /**
@@ -3410,6 +3828,7 @@ export interface components {
                 bindings: components["schemas"]["BindingView"][];
                 /** @description The nodes that hear its broadcasts, or did. */
                 broadcast: components["schemas"]["ListenerView"][];
+                cause: components["schemas"]["CauseView"] | null;
                 /**
                  * Format: int64
                  * @description Deliveries that failed for good.
@@ -3439,7 +3858,13 @@ export interface components {
                 partitions: components["schemas"]["PartitionView"][];
                 /** @description Whether it takes no deliveries now. */
                 paused: boolean;
-                /** @description Why it is paused. */
+                /**
+                 * @description What it does: `running`, `paused` (a person or the configuration said so),
+                 *     `cannot_run` (its plugin is missing, or what it depends on is down) or
+                 *     `not_bound` (no binding of a live node names it).
+                 */
+                state: string;
+                /** @description Why it does not run. */
                 why: string | null;
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
@@ -3592,6 +4017,8 @@ export interface components {
                 topic: string;
                 /** @description What happened. */
                 type: string | null;
+                /** @description Why nobody will handle it, when no group takes such messages. */
+                warning?: string | null;
             })[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
@@ -3684,6 +4111,7 @@ export interface components {
             items: {
                 /** @description Who planned it. */
                 by: string;
+                cause: components["schemas"]["CauseView"] | null;
                 /** @description When. */
                 created_at: string;
                 /**
@@ -3742,6 +4170,8 @@ export interface components {
                 state: string;
                 /** @description Whether more matched than one plan holds. */
                 truncated: boolean;
+                /** @description Why it stands still; null while it moves, or is not to. */
+                why: string | null;
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
@@ -3780,6 +4210,56 @@ export interface components {
                 /** @description How long its sender has before it is asked. */
                 timeout: string;
             }[];
+            /** @description Give this as `cursor` to get the next page; null after the last. */
+            next: string | null;
+            /** @description Whether items may be missing because only a slice of time was searched. */
+            truncated: boolean;
+        };
+        /** @description A page of a list. */
+        List_UndeliveredView: {
+            /** @description The items. */
+            items: (components["schemas"]["ShownKey"] & {
+                /**
+                 * Format: int64
+                 * @description How many bytes it has.
+                 */
+                bytes: number;
+                /** @description A stable word for why, for example `too_large`. */
+                code: string;
+                /** @description The group whose handler published it or gave it up. */
+                group: string | null;
+                /** @description Its id. */
+                id: string;
+                /**
+                 * Format: date-time
+                 * @description Since when it is undelivered.
+                 */
+                kept_at: string;
+                /** @description The message. */
+                message_id: string;
+                /** @description The outbox it was in. */
+                outbox: string | null;
+                /** @description Its row there. */
+                outbox_row: string | null;
+                /**
+                 * Format: date-time
+                 * @description Since when it is owed.
+                 */
+                since: string;
+                /** @description The sending service. */
+                source: string | null;
+                /** @description Where it should go; null when nobody could read it. */
+                topic: string | null;
+                /**
+                 * Format: int32
+                 * @description How often it was tried.
+                 */
+                tries: number;
+                /** @description The message's type. */
+                type: string | null;
+                /** @description Why. */
+                why: string;
+            })[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
             /** @description Whether items may be missing because only a slice of time was searched. */
@@ -3899,6 +4379,8 @@ export interface components {
             topic: string;
             /** @description What happened. */
             type: string | null;
+            /** @description Why nobody will handle it, when no group takes such messages. */
+            warning?: string | null;
         };
         /** @description What happened in a minute, on all hosts. */
         MinuteView: {
@@ -4062,6 +4544,17 @@ export interface components {
             open: components["schemas"]["OpenView"];
             /** @description The store's clock. */
             time: string;
+        };
+        /** @description An entry that is owed again. */
+        OwedView: {
+            /** @description The message. */
+            message_id: string;
+            /** @description That the host sends it by itself now. */
+            retrying: boolean;
+            /** @description `SEND_FAIL`, until Kafka has it. */
+            state: string;
+            /** @description Where it goes. */
+            topic: string;
         };
         /** @description A partition of a group. */
         PartitionView: {
@@ -4243,11 +4736,14 @@ export interface components {
             retrying?: boolean;
             /** @description COMMITTED when Kafka has it, SEND_FAIL when not. */
             state: string;
+            /** @description Why nobody will handle it, when no group takes such messages. */
+            warning?: string | null;
         };
         /** @description A redrive or replay. */
         RedriveView: {
             /** @description Who planned it. */
             by: string;
+            cause: components["schemas"]["CauseView"] | null;
             /** @description When. */
             created_at: string;
             /**
@@ -4306,6 +4802,19 @@ export interface components {
             state: string;
             /** @description Whether more matched than one plan holds. */
             truncated: boolean;
+            /** @description Why it stands still; null while it moves, or is not to. */
+            why: string | null;
+        };
+        /** @description What is different about an entry; everything else stays as it is. */
+        RepairBody: {
+            /** @description Another value: any JSON, sent as it is written here. */
+            body?: unknown;
+            /** @description Another value: any bytes, instead of `body`. */
+            body_base64?: string | null;
+            /** @description All headers of the record, instead of those it has. */
+            headers?: Record<string, never> | null;
+            /** @description Another topic. */
+            topic?: string | null;
         };
         /** @description Nothing more needs to be said. */
         Resume: Record<string, never>;
@@ -4425,6 +4934,56 @@ export interface components {
             state: string;
             /** @description How long its sender has before it is asked. */
             timeout: string;
+        };
+        /** @description Something that could not be delivered, with its whole content. */
+        UndeliveredContent: components["schemas"]["UndeliveredView"] & components["schemas"]["ShownBody"] & {
+            /** @description Its raw headers. */
+            headers: Record<string, never>;
+            /** @description Whether it has no value at all. */
+            tombstone: boolean;
+        };
+        /** @description Something that could not be delivered. */
+        UndeliveredView: components["schemas"]["ShownKey"] & {
+            /**
+             * Format: int64
+             * @description How many bytes it has.
+             */
+            bytes: number;
+            /** @description A stable word for why, for example `too_large`. */
+            code: string;
+            /** @description The group whose handler published it or gave it up. */
+            group: string | null;
+            /** @description Its id. */
+            id: string;
+            /**
+             * Format: date-time
+             * @description Since when it is undelivered.
+             */
+            kept_at: string;
+            /** @description The message. */
+            message_id: string;
+            /** @description The outbox it was in. */
+            outbox: string | null;
+            /** @description Its row there. */
+            outbox_row: string | null;
+            /**
+             * Format: date-time
+             * @description Since when it is owed.
+             */
+            since: string;
+            /** @description The sending service. */
+            source: string | null;
+            /** @description Where it should go; null when nobody could read it. */
+            topic: string | null;
+            /**
+             * Format: int32
+             * @description How often it was tried.
+             */
+            tries: number;
+            /** @description The message's type. */
+            type: string | null;
+            /** @description Why. */
+            why: string;
         };
         /** @description An uploaded version. */
         UploadView: {

@@ -5,6 +5,11 @@ export function shortVersion(version: string): string {
   return version.replace(/^sha256:/, "").slice(0, 8);
 }
 
+/** A text in which whole digests stand, each by its first digits. */
+export function shortDigests(text: string): string {
+  return text.replace(/sha256:[0-9a-f]{64}/g, (digest) => `sha256:${shortVersion(digest)}…`);
+}
+
 /**
  * The first and the last characters of a long id. UUIDs of version 7 begin
  * alike when they were made in the same second, so the end matters.

@@ -76,12 +76,25 @@ interface ConfirmProps {
   onAct: () => Promise<unknown>;
   /** What has to be typed, for what cannot be undone. */
   confirm?: string;
+  /** Whether what the dialog asks for is given. */
+  ready?: boolean;
   /** Where the audit log has it. */
   audit?: Change["audit"];
   children?: ReactNode;
 }
 
-export function Confirm({ open, onClose, title, what, act, onAct, confirm, audit, children }: ConfirmProps) {
+export function Confirm({
+  open,
+  onClose,
+  title,
+  what,
+  act,
+  onAct,
+  confirm,
+  ready = true,
+  audit,
+  children,
+}: ConfirmProps) {
   const say = useWords(words);
   const [typed, setTyped] = useState("");
   const [busy, setBusy] = useState(false);
@@ -104,7 +117,7 @@ export function Confirm({ open, onClose, title, what, act, onAct, confirm, audit
       setBusy(false);
     }
   };
-  const blocked = busy || (confirm !== undefined && typed !== confirm);
+  const blocked = busy || !ready || (confirm !== undefined && typed !== confirm);
   const foot = (
     <>
       <Button onClick={close}>{say("cancel")}</Button>

@@ -1,5 +1,5 @@
-//! What runs because it has an open row: requests of people and what a claim
-//! tells of, also where it waits for an older partition.
+//! What runs or ends because it has an open row: requests of people and what a
+//! claim tells of, also where it waits for an older partition.
 
 use super::{Action, Machine, Open, Phase};
 use crate::lanes::{Head, Item, LaneKey};
@@ -30,6 +30,17 @@ impl<D> Machine<D> {
         under_way.chain(self.pending.writes()).any(|write| write.offset == offset)
     }
 
+    /// Ends the waiting heads that somebody gave up. No handler runs for it, so
+    /// neither a retry's time nor a closed gate holds it back.
+    pub(super) fn give_up_heads(&mut self, actions: &mut Vec<Action<D>>) {
+        if self.phase != Phase::Consuming {
+            return;
+        }
+        while let Some(id) = self.lanes.first_given_up() {
+            self.dispatch(id, actions);
+        }
+    }
+
     pub(super) fn asked(&mut self, open: Open, now: Timestamp, actions: &mut Vec<Action<D>>) {
         if self.phase != Phase::Consuming {
             return;
@@ -40,17 +51,25 @@ impl<D> Machine<D> {
         match id.zip(place) {
             Some((id, place)) => {
                 let lane = self.lanes.get(id);
+                let head = lane.head;
                 let item = &mut lane.queue[place];
-                (item.held, item.due) = (false, Some(now));
+                // The last word counts: who asks for a delivery that was given
+                // up has it run.
+                item.give_up = open.give_up;
+                if !open.give_up {
+                    (item.held, item.due) = (false, Some(now));
+                }
                 // The row may be older than what is decided here, or newer than
                 // what an earlier request said of it.
                 if open.number >= item.number {
                     (item.number, item.counted) = (open.number, open.counted);
                 }
                 // A follower has its turn when those before it had theirs.
-                if place == 0 && lane.head == Head::Running {
+                if place == 0 && head == Head::Running {
                     item.asked = true;
-                } else if place == 0 && lane.head != Head::Blocked {
+                } else if place == 0 && open.give_up {
+                    self.lanes.set_head(id, head);
+                } else if place == 0 && head != Head::Blocked {
                     self.lanes.set_head(id, Head::Waiting(now));
                 }
             }
@@ -80,6 +99,7 @@ impl<D> Machine<D> {
             state: open.state,
             held: open.held,
             asked: false,
+            give_up: open.give_up,
         };
         if let Some(id) = self.lanes.find(&open.lane) {
             // Behind the rows, before what has no row: what is settled already

@@ -3,6 +3,8 @@
 
 mod growth;
 
+mod giving_up;
+
 use bytes::Bytes;
 
 use super::*;
@@ -38,6 +40,7 @@ fn row(offset: i64, lane: &'static str) -> Open {
         number: 1,
         counted: 1,
         bytes: 10,
+        give_up: false,
     }
 }
 
@@ -111,6 +114,7 @@ fn in_short<D>(action: &Action<D>) -> String {
     match action {
         Action::Dispatch { offset, has_row: false, .. } => format!("run {offset}"),
         Action::Dispatch { offset, has_row: true, .. } => format!("rerun {offset}"),
+        Action::GiveUp { offset, .. } => format!("give up {offset}"),
         Action::Settle(batch) => {
             let writes: Vec<String> = batch.writes.iter().map(write_in_short).collect();
             format!("write <{} {}", batch.position, writes.join(" "))

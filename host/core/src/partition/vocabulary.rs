@@ -74,6 +74,8 @@ pub struct Open {
     pub counted: u32,
     /// Bytes of its record in the row.
     pub bytes: usize,
+    /// Somebody gave it up: in its lane's turn it ends without an attempt.
+    pub give_up: bool,
 }
 
 /// Whether the binding lets deliveries run.
@@ -135,7 +137,7 @@ pub enum Event<D> {
     Settled(Answer),
     /// Time has passed.
     Due,
-    /// Somebody asked that an open delivery runs now.
+    /// Somebody asked that an open delivery runs now, or gave it up.
     Asked(Open),
     /// Nothing of this lane is open in an older partition any more.
     Unblocked(LaneKey),
@@ -174,6 +176,16 @@ pub enum Action<D> {
         /// Whether the store has a row, and so perhaps the only copy of the
         /// record.
         has_row: bool,
+    },
+    /// End a delivery that was given up, without an attempt: read its row, and
+    /// answer with [`Event::Decided`], or [`Event::Vanished`] when there is none.
+    GiveUp {
+        /// Which one.
+        offset: Offset,
+        /// Invocations so far.
+        number: u32,
+        /// Attempts used up so far.
+        counted: u32,
     },
     /// Write a batch, and answer with [`Event::Settled`].
     Settle(Arc<Batch<D>>),

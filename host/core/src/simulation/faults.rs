@@ -17,6 +17,10 @@ impl World {
             self.somebody_seeks();
             return Ok(());
         }
+        if self.profile.give_ups && self.chance.percent(40) {
+            self.somebody_gives_up();
+            return Ok(());
+        }
         let total: usize = self.profile.weights.iter().sum();
         if total == 0 {
             return Ok(());
@@ -153,6 +157,20 @@ impl World {
     pub fn ask(&mut self, partition: usize, offset: Offset, lane: LaneKey) {
         if self.shelves[partition].ask(offset, lane, self.now) {
             self.note(|| format!("somebody asks for {offset} of partition {partition}"));
+            self.answer_soon(Task::Asked { partition, offset });
+        }
+    }
+
+    /// Somebody gives an open delivery up, whatever it waits for.
+    fn somebody_gives_up(&mut self) {
+        let partition = self.chance.below(self.profile.partitions);
+        let open: Vec<Offset> = self.shelves[partition].open.keys().copied().collect();
+        if !self.up || open.is_empty() {
+            return;
+        }
+        let offset = open[self.chance.below(open.len())];
+        if self.shelves[partition].give_up(offset) {
+            self.note(|| format!("somebody gives {offset} of partition {partition} up"));
             self.answer_soon(Task::Asked { partition, offset });
         }
     }

@@ -70,6 +70,8 @@ pub struct Turn {
     pub number: u32,
     pub counted: u32,
     pub has_row: bool,
+    /// Whether it is to end without an attempt.
+    pub give_up: bool,
 }
 
 type Checked = Result<(), String>;
@@ -141,7 +143,10 @@ impl World {
                 }
             },
             Event::Asked(open) => {
-                owner.not_before.remove(&open.offset);
+                // Who gives up asks for no attempt before its time.
+                if !open.give_up {
+                    owner.not_before.remove(&open.offset);
+                }
                 owner.asked += 1;
             }
             Event::Revoke => owner.draining = true,
@@ -212,7 +217,7 @@ impl World {
             let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
             match action {
                 Action::Dispatch { offset, number, counted, has_row } => {
-                    let turn = Turn { offset, number, counted, has_row };
+                    let turn = Turn { offset, number, counted, has_row, give_up: false };
                     if owner.records.contains(&offset) {
                         self.soon(Task::Start { claim, turn });
                         if has_row && self.bug == Some(Bug::LaneDrainedTwice) {
@@ -226,6 +231,10 @@ impl World {
                     } else {
                         return Err(format!("{offset} is dispatched without a record"));
                     }
+                }
+                Action::GiveUp { offset, number, counted } => {
+                    let turn = Turn { offset, number, counted, has_row: true, give_up: true };
+                    self.answer_soon(Task::Load { claim, turn });
                 }
                 Action::Settle(batch) => self.settle(claim, batch)?,
                 Action::Pause => owner.paused = true,
@@ -249,6 +258,13 @@ impl World {
                 if row.number > turn.number {
                     (turn.number, turn.counted) = (row.number, row.counted);
                 }
+                // What the row says counts: the mark may be newer, or gone because
+                // somebody asked that it runs now.
+                let asked = turn.give_up && !row.give_up;
+                turn.give_up = row.give_up;
+                if asked && let Some(owner) = self.owners.get_mut(&claim) {
+                    owner.not_before.remove(&turn.offset);
+                }
                 self.answer_soon(Task::Start { claim, turn });
             }
             None => self.answer_soon(Task::Mail { claim, event: Event::Vanished { offset: turn.offset } }),
@@ -264,6 +280,11 @@ impl World {
             return self.step(claim, Event::Returned { offset });
         }
         let host = owner.host;
+        if turn.give_up {
+            self.check_turn(claim, offset)?;
+            let outcome = Outcome::Failed { dead_letter: false };
+            return self.decided(claim, turn, outcome, (turn.number, turn.counted));
+        }
         if !self.up || (self.hosts[host].gate == Gate::Closed && self.hosts[host].patient) {
             self.after(3, Task::Start { claim, turn });
             return Ok(());
@@ -289,7 +310,7 @@ impl World {
     /// The rules for an attempt that begins.
     fn check_start(&mut self, claim: u64, turn: Turn) -> Checked {
         let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
-        let (offset, partition, shelf) = (turn.offset, owner.partition, &self.shelves[owner.partition]);
+        let (offset, partition) = (turn.offset, owner.partition);
         let record = self.logs[partition].at(offset).ok_or_else(|| format!("{offset} is run and not in the log"))?;
         if let Some(other) = owner.running.insert(record.lane.clone(), offset) {
             return Err(format!("{offset} runs in claim {claim} while {other} of its lane does"));
@@ -297,10 +318,9 @@ impl World {
         if shelf.blocked.contains(&record.lane) && owner.epoch == shelf.epoch {
             return Err(format!("{offset} runs while its key is open in an older partition"));
         }
-        let over = |before: Offset| shelf.ever.contains(&before) || owner.finished.contains(&before);
-        if let Some(before) = self.logs[partition].before(offset).find(|before| !over(before.offset)) {
-            return Err(format!("{offset} runs before {} of its lane is decided", before.offset));
-        }
+        self.check_turn(claim, offset)?;
+        let Some(owner) = self.owners.get(&claim) else { return Ok(()) };
+        let shelf = &self.shelves[partition];
         if owner.not_before.get(&offset).is_some_and(|at| *at > self.now) {
             return Err(format!("{offset} runs before its retry is due"));
         }
@@ -311,6 +331,17 @@ impl World {
             return Err(format!("{offset} runs again though nothing of it was lost"));
         }
         Ok(())
+    }
+
+    /// Whether all before it in its lane is decided.
+    fn check_turn(&self, claim: u64, offset: Offset) -> Checked {
+        let Some(owner) = self.owners.get(&claim) else { return Ok(()) };
+        let shelf = &self.shelves[owner.partition];
+        let over = |before: Offset| shelf.ever.contains(&before) || owner.finished.contains(&before);
+        match self.logs[owner.partition].before(offset).find(|before| !over(before.offset)) {
+            Some(before) => Err(format!("{offset} has its turn before {} of its lane is decided", before.offset)),
+            None => Ok(()),
+        }
     }
 
     /// An attempt ends.

@@ -51,6 +51,8 @@ pub struct Profile {
     pub pieces: bool,
     /// Whether the partitions were added to a topic in which keys are open.
     pub added: bool,
+    /// Whether somebody gives open deliveries up meanwhile.
+    pub give_ups: bool,
 }
 
 /// Crash, freeze, move, outage, gate, ask.
@@ -101,6 +103,7 @@ impl Profile {
             seeks: false,
             pieces: false,
             added: false,
+            give_ups: false,
         }
     }
 }

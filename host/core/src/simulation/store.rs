@@ -20,6 +20,7 @@ pub struct Row {
     pub number: u32,
     pub counted: u32,
     pub bytes: usize,
+    pub give_up: bool,
 }
 
 /// What the store keeps of one partition.
@@ -85,6 +86,7 @@ impl Shelf {
             number: row.number,
             counted: row.counted,
             bytes: row.bytes,
+            give_up: row.give_up,
         })
     }
 
@@ -92,15 +94,20 @@ impl Shelf {
     /// kind: its first flight is not over.
     pub fn ask(&mut self, offset: Offset, lane: LaneKey, now: Timestamp) -> bool {
         if let Some(row) = self.open.get_mut(&offset) {
-            (row.due, row.held) = (Some(now), false);
+            (row.due, row.held, row.give_up) = (Some(now), false, false);
             return true;
         }
         let Some(number) = self.settled.remove(&offset) else { return false };
         // What failed shows so until its next outcome.
         let state = if self.failed.remove(&offset) { State::HandleFail } else { State::Committed };
-        let row = Row { lane, state, due: Some(now), held: false, number, counted: 0, bytes: 1 };
+        let row = Row { lane, state, due: Some(now), held: false, number, counted: 0, bytes: 1, give_up: false };
         self.open.insert(offset, row);
         true
+    }
+
+    /// Somebody gives an open delivery up. False when it has no open row.
+    pub fn give_up(&mut self, offset: Offset) -> bool {
+        self.open.get_mut(&offset).map(|row| row.give_up = true).is_some()
     }
 
     /// Somebody moves the position: whoever owns it is fenced. Backward, what
@@ -213,9 +220,10 @@ impl Shelf {
                 }
             }
             To::Open { state, due, held, keep_record } => {
+                let give_up = earlier.as_ref().is_some_and(|row| row.give_up);
                 let bytes = earlier.map_or(if keep_record { record.bytes } else { 0 }, |row| row.bytes);
                 let (number, counted) = (write.number, write.counted);
-                let row = Row { lane: record.lane.clone(), state, due, held, number, counted, bytes };
+                let row = Row { lane: record.lane.clone(), state, due, held, number, counted, bytes, give_up };
                 self.open.insert(offset, row);
                 let gone = |offset| !self.ever.contains(offset) && !self.open.contains_key(offset);
                 match log.before(offset).find(|before| gone(&before.offset)) {

@@ -339,7 +339,7 @@ impl World {
         self.logs.iter().zip(&self.shelves).enumerate().find_map(|(partition, (log, shelf))| {
             let waits = |offset, lane: &LaneKey| {
                 shelf.open.contains_key(offset)
-                    && shelf.open.values().any(|row| row.held && row.lane == *lane)
+                    && shelf.open.values().any(|row| row.held && !row.give_up && row.lane == *lane)
                     && !self.profile.person
             };
             let open = shelf.open.iter().find(|(offset, row)| !waits(offset, &row.lane)).map(|(offset, _)| *offset);

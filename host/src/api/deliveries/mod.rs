@@ -2,6 +2,7 @@
 //! it again.
 
 pub mod flight;
+pub mod give_up;
 pub mod id;
 pub mod list;
 pub mod retry;

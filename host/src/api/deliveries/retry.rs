@@ -10,13 +10,14 @@ use super::view::DeliveryView;
 use crate::api::App;
 use crate::api::auth::{As, Operator};
 use crate::api::events::Change;
+use crate::api::groups::runs;
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 
 /// Asks that a delivery runs again now, whatever it came to. It takes its turn
 /// in its lane; its attempts go on from their last number. One in its first
-/// flight runs anyway: 409.
+/// flight runs anyway, and one whose group has no binding would never: 409.
 #[utoipa::path(
     post,
     path = "/v1/deliveries/{id}/retry",
@@ -34,6 +35,7 @@ pub(in crate::api) async fn retry(
     let key = id::read(&text)?;
     // Looked up first, so that what is out of the caller's scope stays unknown.
     let before = find(&app, &caller, &text).await?;
+    runs::refuse_idle(&app, &before.group, Some(&before.topic)).await?;
     let subject = format!("{} {}:{}:{}", before.group, before.topic, before.partition, before.offset);
     let change = Change {
         path: format!("/v1/deliveries/{text}"),

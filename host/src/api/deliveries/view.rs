@@ -215,6 +215,7 @@ pub(in crate::api) fn message_of(row: &DeliveryRow) -> MessageView {
         body_missing: None,
         deliver_at: None,
         deliveries: None,
+        warning: None,
         also: Vec::new(),
     }
 }

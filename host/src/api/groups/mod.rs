@@ -3,6 +3,7 @@
 pub mod list;
 pub mod parked;
 pub mod pause;
+pub mod runs;
 pub mod seek;
 pub mod show;
 pub mod view;

@@ -3,6 +3,8 @@
 //! Forward skips what lies between; backward runs it again. The group's name
 //! is asked for once more as `confirm`, since neither can be taken back.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::view;
+use super::{runs, view};
 use crate::api::App;
 use crate::api::auth::{As, Operator};
 use crate::api::events::Change;
@@ -72,23 +74,19 @@ pub(in crate::api) async fn seek(
 ) -> Result<Json<SeekView>, Problem> {
     params.none()?;
     let asked: SeekBody = intake::command(&headers, body).await?;
-    let known = view::changeable(&app, &caller, &group).await?;
+    view::changeable(&app, &caller, &group).await?;
     let seek = check(asked, &group)?;
     caller.topic(&seek.topic)?;
-    let topics: Vec<&str> = known.bindings.iter().flat_map(|binding| &binding.topics).map(String::as_str).collect();
-    if !topics.contains(&seek.topic.as_str()) {
-        return Err(wrong(format!(
-            "the group `{group}` does not read `{}`; it reads `{}`",
-            seek.topic,
-            topics.join("`, `")
-        )));
+    let topics = runs::topics(&app, &group).await?;
+    if !topics.contains(&seek.topic) {
+        return Err(wrong(does_not_read(&group, &seek.topic, topics)));
     }
     let change = Change {
         path: format!("/v1/groups/{}", encode(&group)),
         group: Some(group.clone()),
         topic: Some(seek.topic.clone()),
     };
-    let detail = format!("{} partition {:?} to {:?}", seek.topic, seek.partition, seek.to);
+    let detail = describe(&seek);
     let partitions = app.change(caller.deed("seek", &group, &detail), app.groups.seek(&seek), |_| change).await?;
     Ok(Json(SeekView { group, topic: seek.topic, partitions }))
 }
@@ -125,6 +123,27 @@ fn check(asked: SeekBody, group: &str) -> Result<Seek, Problem> {
     Ok(Seek { group: group.to_owned(), topic, partition: asked.partition, to })
 }
 
+/// What is said of a topic that a group does not read.
+pub(in crate::api) fn does_not_read(group: &str, topic: &str, topics: BTreeSet<String>) -> String {
+    let topics = topics.into_iter().collect::<Vec<_>>().join("`, `");
+    format!("the group `{group}` does not read `{topic}`; it reads `{topics}`")
+}
+
+/// What a seek does, for the audit log.
+fn describe(seek: &Seek) -> String {
+    let which = match seek.partition {
+        Some(partition) => format!("partition {partition} of {}", seek.topic),
+        None => format!("all partitions of {}", seek.topic),
+    };
+    let to = match seek.to {
+        SeekTo::Offset(offset) => format!("offset {offset}"),
+        SeekTo::Earliest => "the first record that Kafka still has".to_owned(),
+        SeekTo::Latest => "past the last record".to_owned(),
+        SeekTo::Time(at) => format!("the first record from {} on", time::format(at)),
+    };
+    format!("{which}, to {to}")
+}
+
 /// A seek that would be right.
 fn example(group: &str) -> Value {
     json!({ "topic": "order", "to": "earliest", "confirm": group })
@@ -152,6 +171,27 @@ mod tests {
         assert_eq!(to("\"earliest\""), SeekTo::Earliest);
         assert_eq!(to("\"latest\""), SeekTo::Latest);
         assert_eq!(to("\"1970-01-01T00:00:01Z\""), SeekTo::Time(Timestamp(1_000_000)));
+    }
+
+    #[test]
+    fn the_audit_log_tells_a_seek_in_words() {
+        let told = |json: &str| describe(&read(json).unwrap());
+        assert_eq!(
+            told(r#"{"topic":"order","to":"earliest","confirm":"stock"}"#),
+            "all partitions of order, to the first record that Kafka still has"
+        );
+        assert_eq!(
+            told(r#"{"topic":"order","partition":2,"to":17,"confirm":"stock"}"#),
+            "partition 2 of order, to offset 17"
+        );
+        assert_eq!(
+            told(r#"{"topic":"order","to":"1970-01-01T00:00:01Z","confirm":"stock"}"#),
+            "all partitions of order, to the first record from 1970-01-01T00:00:01.000000Z on"
+        );
+        assert_eq!(
+            told(r#"{"topic":"order","to":"latest","confirm":"stock"}"#),
+            "all partitions of order, to past the last record"
+        );
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! Groups as people see them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use courier_core::message::{Kind, Offset, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::runs;
 use crate::api::App;
 use crate::api::auth::Caller;
+use crate::api::causes::CauseView;
 use crate::api::ports::BindingView;
 use crate::api::problem::Problem;
 use crate::api::time;
+use crate::causes::{Standing, Subject};
 use crate::clock::now;
 use crate::store::{GroupTotals, ListenerRow, PaceRow, PositionRow};
 use crate::tally::{PACE_WINDOW, quantile_ms};
@@ -20,11 +23,19 @@ use crate::tally::{PACE_WINDOW, quantile_ms};
 pub struct GroupView {
     /// Its name.
     pub group: String,
+    /// What it does: `running`, `paused` (a person or the configuration said so),
+    /// `cannot_run` (its plugin is missing, or what it depends on is down) or
+    /// `not_bound` (no binding of a live node names it).
+    pub state: &'static str,
     /// Whether it takes no deliveries now.
     pub paused: bool,
-    /// Why it is paused.
+    /// Why it does not run.
     #[schema(required = true)]
     pub why: Option<String>,
+    /// The same for programs, once it has stood still for a while; null while the
+    /// group runs.
+    #[schema(required = true)]
+    pub cause: Option<CauseView>,
     /// Its bindings on this host.
     pub bindings: Vec<BindingView>,
     /// Where it is in its partitions.
@@ -120,6 +131,14 @@ pub(in crate::api) async fn all(app: &App, caller: &Caller) -> Result<Vec<GroupV
     let listeners = app.store.listeners().await?;
     let ends = app.groups.log_ends();
     let mut groups = assemble(app.groups.bindings(), &positions, &totals, &paused, &ends);
+    let bound: BTreeSet<String> = runs::bound(app).await?.into_iter().map(|binding| binding.group).collect();
+    for group in &mut groups {
+        if !bound.contains(&group.group) {
+            not_bound(group);
+        }
+    }
+    let shown = app.causes.shown();
+    groups.iter_mut().for_each(|group| stand(group, &shown));
     for listener in &listeners {
         if let Some(group) = groups.iter_mut().find(|group| group.group == listener.group) {
             group.broadcast.push(listener_view(listener, &positions, &ends));
@@ -200,7 +219,9 @@ fn assemble(
     }
     for group in groups.values_mut() {
         group.partitions.sort_by(|one, other| (&one.topic, one.partition).cmp(&(&other.topic, other.partition)));
-        (group.paused, group.why) = pause_of(group, paused.get(&group.group));
+        let by_api = paused.get(&group.group);
+        (group.paused, group.why) = pause_of(group, by_api);
+        group.state = state_of(group, by_api.is_some());
     }
     groups.into_values().collect()
 }
@@ -214,11 +235,54 @@ fn pause_of(group: &GroupView, by_api: Option<&String>) -> (bool, Option<String>
     (all, group.bindings.iter().filter(|_| all).find_map(|binding| binding.why.clone()))
 }
 
+/// What a group that is bound somewhere does, as far as this host knows.
+fn state_of(group: &GroupView, paused_by_api: bool) -> &'static str {
+    let is_blocked = |binding: &BindingView, word: &str| binding.blocked.as_deref() == Some(word);
+    if paused_by_api {
+        "paused"
+    } else if !group.paused {
+        "running"
+    } else if group.bindings.iter().all(|binding| is_blocked(binding, "paused")) {
+        "paused"
+    } else {
+        "cannot_run"
+    }
+}
+
+/// Says of a group and its bindings why they stand still. A group that should
+/// run and does not, whatever the cause, is not running.
+fn stand(group: &mut GroupView, shown: &[Standing]) {
+    let of_group = shown.iter().filter(|standing| standing.subject.group() == Some(&group.group));
+    for binding in &mut group.bindings {
+        let plugin = binding.plugin.split('@').next().unwrap_or_default();
+        let subject = Subject::Binding { group: binding.group.clone(), plugin: plugin.to_owned() };
+        binding.cause = of_group.clone().find(|standing| standing.subject == subject).map(CauseView::from);
+    }
+    let concerns_all = |standing: &&Standing| match &standing.subject {
+        Subject::Binding { .. } => group.paused,
+        _ => true,
+    };
+    let Some(longest) = of_group.filter(concerns_all).min_by_key(|standing| standing.since) else { return };
+    group.cause = Some(CauseView::from(longest));
+    if group.state == "running" && matches!(longest.subject, Subject::Group(_)) {
+        group.state = "cannot_run";
+        group.why = Some(longest.why.clone());
+    }
+}
+
+/// Says of a group that nobody runs it.
+fn not_bound(group: &mut GroupView) {
+    group.state = "not_bound";
+    group.why = Some(format!("nobody runs it: {}", runs::NO_BINDING));
+}
+
 fn entry<'a>(groups: &'a mut BTreeMap<String, GroupView>, name: &str) -> &'a mut GroupView {
     groups.entry(name.to_owned()).or_insert_with(|| GroupView {
         group: name.to_owned(),
+        state: "running",
         paused: false,
         why: None,
+        cause: None,
         bindings: Vec::new(),
         partitions: Vec::new(),
         broadcast: Vec::new(),
@@ -291,6 +355,7 @@ fn scoped(mut group: GroupView, caller: &Caller) -> Option<GroupView> {
 mod tests {
     use super::*;
     use crate::api::testing::{binding, position};
+    use crate::causes::{Cause, Causes};
 
     #[test]
     fn a_group_has_exactly_the_members_that_programs_rely_on() {
@@ -309,10 +374,11 @@ mod tests {
         assert_eq!(
             serde_json::to_value(&groups).unwrap(),
             serde_json::json!([{
-                "group": "stock", "paused": false, "why": null,
+                "group": "stock", "state": "running", "paused": false, "why": null, "cause": null,
                 "bindings": [{
                     "group": "stock", "topics": ["order"], "plugin": "order-handler", "types": null, "ordering": "key",
                     "isolation": "message", "concurrency": 8, "paused": false, "why": null, "blocked": null,
+                    "cause": null,
                     "version": null, "start": "earliest", "retry": null, "dead_letter": null, "timeout": "5s",
                     "cpu": "500ms", "memory": 67_108_864, "log": 65_536, "batch": 1, "max_gap": 50_000, "max_hops": 32,
                     "rate_limit": null, "circuit": null, "dedupe": null,
@@ -354,5 +420,43 @@ mod tests {
         assert_eq!(paused(true, false, None), (false, None));
         assert_eq!(paused(true, true, None), (true, Some("no active plugin".into())));
         assert_eq!(paused(false, false, Some("night")), (true, Some("night".into())));
+    }
+
+    #[test]
+    fn a_group_says_why_it_stands_still() {
+        let causes = Causes::default();
+        let mut group =
+            assemble(vec![binding("stock", &["order"])], &[], &[], &HashMap::new(), &HashMap::new()).remove(0);
+        let of_binding = Subject::Binding { group: "stock".into(), plugin: "order-handler".into() };
+        causes.report(of_binding, Cause::new("no_room", "all slots are taken").at_once());
+        stand(&mut group, &causes.shown());
+        assert_eq!(group.bindings[0].cause.as_ref().map(|cause| cause.code), Some("no_room"));
+        assert_eq!((group.state, group.cause.is_none()), ("running", true), "it still runs what finds room");
+        let of_group = Subject::Group("stock".into());
+        causes.report(of_group, Cause::new("no_owner", "2 partitions are owned by no live node").at_once());
+        causes.report(Subject::Group("mail".into()), Cause::new("no_binding", "nobody").at_once());
+        stand(&mut group, &causes.shown());
+        assert_eq!((group.state, group.why.as_deref()), ("cannot_run", Some("2 partitions are owned by no live node")));
+        assert_eq!(group.cause.map(|cause| cause.code), Some("no_owner"));
+    }
+
+    /// ""paused" and a Resume button for a group that has no plugin".
+    #[test]
+    fn a_group_without_a_plugin_is_not_paused_but_cannot_run() {
+        let state = |blocked: [Option<&str>; 2], by_api: bool| {
+            let mut bindings = vec![binding("stock", &["order"]), binding("stock", &["refund"])];
+            for (binding, blocked) in bindings.iter_mut().zip(blocked) {
+                (binding.paused, binding.blocked) = (blocked.is_some(), blocked.map(ToOwned::to_owned));
+            }
+            let by_api =
+                if by_api { HashMap::from([("stock".to_owned(), "night".to_owned())]) } else { HashMap::new() };
+            assemble(bindings, &[], &[], &by_api, &HashMap::new()).remove(0).state
+        };
+        assert_eq!(state([None, None], false), "running");
+        assert_eq!(state([Some("no_plugin"), None], false), "running", "its other binding runs");
+        assert_eq!(state([Some("no_plugin"), Some("no_plugin")], false), "cannot_run");
+        assert_eq!(state([Some("paused"), Some("circuit_open")], false), "cannot_run");
+        assert_eq!(state([Some("paused"), Some("paused")], false), "paused");
+        assert_eq!(state([Some("no_plugin"), Some("no_plugin")], true), "paused");
     }
 }

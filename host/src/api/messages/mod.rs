@@ -3,6 +3,7 @@
 //! Publishing comes in four forms: this API's own JSON ([`json`]) and the
 //! three of CloudEvents ([`cloudevents`]). All become drafts for the send side.
 
+pub mod audience;
 pub mod cancel;
 pub mod cloudevents;
 pub mod delayed;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::audience;
 use super::form::{Defaults, Form, Read, Unread};
 use super::json::Sent;
 use crate::api::App;
@@ -39,6 +40,9 @@ pub struct ReceiptView {
     /// Why it was not accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// Why nobody will handle it, when no group takes such messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// What became of several messages.
@@ -132,20 +136,25 @@ async fn send(app: &App, caller: &Caller, read: Vec<Read>) -> Vec<ReceiptView> {
             }
         }
     }
+    let of_whom = drafts.iter().map(|draft| (draft.topic.as_str(), draft.type_name.as_str()));
+    let warnings = audience::warnings(app, caller, of_whom).await;
     let sent = if drafts.is_empty() { Vec::new() } else { app.sender.send(drafts).await };
-    let mut receipts = sent.into_iter();
+    let mut receipts = sent.into_iter().zip(warnings);
     let answered = refused.into_iter().map(|(refused, sent)| {
         let receipt = if sent { receipts.next() } else { None };
         match (refused, receipt) {
             (Some(unread), receipt) => {
                 let Unread { id, problem, .. } = *unread;
-                let id = id.or_else(|| receipt.map(|receipt| receipt.id));
-                ReceiptView { id, state: MessageState::SendFail.as_str(), retrying: false, problem: Some(problem) }
+                ReceiptView::refused(id.or_else(|| receipt.map(|(receipt, _)| receipt.id)), problem)
             }
-            (None, Some(receipt)) => ReceiptView::from(receipt),
+            (None, Some((receipt, warning))) => {
+                let view = ReceiptView::from(receipt);
+                let warning = warning.filter(|_| view.problem.is_none());
+                ReceiptView { warning, ..view }
+            }
             (None, None) => {
-                let problem = Some(Problem::internal("the send side answered fewer messages than it was handed"));
-                ReceiptView { id: None, state: MessageState::SendFail.as_str(), retrying: false, problem }
+                let problem = Problem::internal("the send side answered fewer messages than it was handed");
+                ReceiptView::refused(None, problem)
             }
         }
     });
@@ -172,6 +181,12 @@ fn answer_many(items: Vec<ReceiptView>) -> Result<Response, Problem> {
     Ok((StatusCode::ACCEPTED, Json(ReceiptList { items })).into_response())
 }
 
+impl ReceiptView {
+    fn refused(id: Option<String>, problem: Problem) -> Self {
+        Self { id, state: MessageState::SendFail.as_str(), retrying: false, problem: Some(problem), warning: None }
+    }
+}
+
 impl From<Receipt> for ReceiptView {
     fn from(receipt: Receipt) -> Self {
         Self {
@@ -179,6 +194,7 @@ impl From<Receipt> for ReceiptView {
             state: receipt.state.as_str(),
             retrying: receipt.retrying,
             problem: receipt.problem.map(Problem::from),
+            warning: None,
         }
     }
 }

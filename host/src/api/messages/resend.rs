@@ -40,7 +40,7 @@ pub(in crate::api) async fn resend(
     let change = Change { path: format!("/v1/messages/{}", encode(&id)), topic: Some(row.topic), group: None };
     app.change(caller.deed("resend", &id, ""), app.store.resend(&id), |()| change).await?;
     let state = MessageState::SendFail.as_str();
-    Ok((StatusCode::ACCEPTED, Json(ReceiptView { id: Some(id), state, retrying: true, problem: None })))
+    Ok((StatusCode::ACCEPTED, Json(ReceiptView { id: Some(id), state, retrying: true, problem: None, warning: None })))
 }
 
 /// An id as it stands in a path.

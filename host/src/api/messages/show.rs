@@ -15,6 +15,7 @@ use axum::Json;
 use axum::extract::State;
 use courier_core::message::{Kind, Offset};
 
+use super::audience;
 use super::view::{Contents, MessageView, PlaceView, kept};
 use crate::api::App;
 use crate::api::auth::{As, Caller, Viewer};
@@ -76,6 +77,10 @@ pub(in crate::api) async fn show(
         }
     }
     deliveries.sort_by(|one, other| (&one.group, &one.node).cmp(&(&other.group, &other.node)));
+    if deliveries.is_empty() {
+        let of_whom = std::iter::once((message.topic.as_str(), type_name.as_str()));
+        message.warning = audience::warnings(&app, &caller, of_whom).await.pop().flatten();
+    }
     message.deliveries = Some(deliveries);
     message.also = other_places(&elsewhere);
     Ok(Json(message))

@@ -64,6 +64,9 @@ pub struct MessageView {
     /// Who has it, group by group; null in lists.
     #[schema(required = true)]
     pub deliveries: Option<Vec<DeliveryView>>,
+    /// Why nobody will handle it, when no group takes such messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// Other places where a message of this id is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
@@ -119,6 +122,7 @@ impl MessageView {
             body_missing: None,
             deliver_at: row.deliver_at.map(time::format),
             deliveries: None,
+            warning: None,
             also: Vec::new(),
         }
     }
@@ -145,6 +149,7 @@ impl MessageView {
             body_missing: None,
             deliver_at: None,
             deliveries: None,
+            warning: None,
             also: Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use courier_core::message::Timestamp;
+use courier_core::verdict::Verdict;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,7 +16,7 @@ use crate::api::outboxes::list::{self as outboxes, OutboxStatus};
 use crate::api::ports::Note;
 use crate::api::problem::Problem;
 use crate::api::time;
-use crate::causes::{Standing, Subject};
+use crate::causes::{PARKED_FULL, Standing, Subject};
 use crate::store::undelivered::UndeliveredTotal;
 use crate::store::{HalfRow, HalfState, LostRange, Page, UnheardRow};
 
@@ -55,8 +56,12 @@ pub(super) async fn of(
     now: Timestamp,
 ) -> Result<Vec<Attention>, Problem> {
     let mut found: Vec<Attention> = groups.iter().flat_map(of_group).collect();
+    let shown = app.causes.shown();
     for full in app.groups.parked_full() {
         if caller.sees_group(&full.group) && caller.sees_topic(&full.topic) {
+            let (group, topic) = (full.group.clone(), full.topic.clone());
+            let subject = Subject::Partition { group, topic, partition: full.partition };
+            let stands = shown.iter().find(|standing| standing.code == PARKED_FULL && standing.subject == subject);
             found.push(Attention {
                 kind: "parked_full",
                 detail: format!(
@@ -65,8 +70,8 @@ pub(super) async fn of(
                 ),
                 path: format!("/v1/groups/{}/parked", encode(&full.group)),
                 subject: full.group,
-                since: None,
-                cause: None,
+                since: stands.map(|standing| time::format(standing.since)),
+                cause: stands.map(CauseView::from),
             });
         }
     }
@@ -93,8 +98,8 @@ pub(super) async fn of(
     found.extend(unheard(app.store.unheard(since, NAMED).await?, caller));
     let undelivered = app.store.undelivered_totals().await?.into_iter();
     found.extend(undelivered.filter(|total| caller.sees_topic(&total.topic)).map(|total| undelivered_for(&total)));
-    let standing = app.causes.shown().into_iter().filter(|standing| sees(caller, &standing.subject));
-    found.extend(standing.map(|standing| stopped(&standing)));
+    let standing = shown.iter().filter(|standing| sees(caller, &standing.subject) && !is_named(standing));
+    found.extend(standing.map(stopped));
     let health = app.health.ready().await;
     if caller.sees_all() {
         found.extend(health.notes.iter().map(note));
@@ -122,6 +127,16 @@ fn undelivered_for(total: &UndeliveredTotal) -> Attention {
         since: None,
         cause: None,
         path: format!("/v1/undelivered?topic={}", encode(&total.topic)),
+    }
+}
+
+/// Whether attention names it by a kind of its own: a binding that is stopped, a
+/// partition that is full.
+fn is_named(standing: &Standing) -> bool {
+    match standing.subject {
+        Subject::Binding { .. } => standing.code != Verdict::NoRoom.as_str(),
+        Subject::Partition { .. } => standing.code == PARKED_FULL,
+        _ => false,
     }
 }
 
@@ -253,7 +268,8 @@ fn of_group(group: &GroupView) -> Vec<Attention> {
             _ => "paused",
         };
         let why = binding.why.clone().unwrap_or_else(|| "it takes no deliveries".to_owned());
-        found.push(about(kind, why));
+        let cause = binding.cause.clone();
+        found.push(Attention { since: cause.as_ref().map(|cause| cause.since.clone()), cause, ..about(kind, why) });
     }
     if group.paused && stopped.is_empty() {
         found.push(about("paused", group.why.clone().unwrap_or_else(|| "it takes no deliveries".to_owned())));

@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use self::attention::Attention;
 use super::App;
 use super::auth::{As, Caller, Viewer};
+use super::causes::CauseView;
 use super::groups::view::{self, GroupView, OpenView};
 use super::nodes::NodeView;
 use super::openapi::Problems;
@@ -73,11 +74,16 @@ pub struct MinuteView {
 pub struct GroupPulse {
     /// The group.
     pub group: String,
+    /// What it does: `running`, `paused`, `cannot_run` or `not_bound`.
+    pub state: &'static str,
     /// Whether it takes no deliveries now.
     pub paused: bool,
-    /// Why it is paused.
+    /// Why it does not run.
     #[schema(required = true)]
     pub why: Option<String>,
+    /// The same for programs; null while the group runs.
+    #[schema(required = true)]
+    pub cause: Option<CauseView>,
     /// Records that it is behind; null when that is not known.
     #[schema(required = true)]
     pub lag: Option<i64>,
@@ -146,8 +152,10 @@ fn pulse(group: GroupView, rates: &HashMap<String, PerMinute>) -> GroupPulse {
         lag: group.lag(),
         per_minute: rates.get(&group.group).copied().unwrap_or_default(),
         group: group.group,
+        state: group.state,
         paused: group.paused,
         why: group.why,
+        cause: group.cause,
         open: group.open,
         handled: group.handled,
         failed: group.failed,

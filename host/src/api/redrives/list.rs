@@ -30,6 +30,7 @@ pub(in crate::api) async fn list(
 ) -> Result<Json<List<RedriveView>>, Problem> {
     let page = params.only(&["cursor", "limit"])?.page()?;
     let found = app.store.redrives(caller.groups().as_deref(), &page).await.map_err(list::refused)?;
-    let items = found.items.iter().filter(|row| is_visible(&caller, row)).map(RedriveView::from).collect();
+    let items =
+        found.items.iter().filter(|row| is_visible(&caller, row)).map(|row| RedriveView::standing(&app, row)).collect();
     Ok(Json(List { items, next: found.next, truncated: found.truncated }))
 }

@@ -11,7 +11,8 @@ use super::view::{RedriveView, change};
 use crate::api::App;
 use crate::api::auth::{As, Operator};
 use crate::api::deliveries::view::with_attempts;
-use crate::api::groups::view;
+use crate::api::groups::seek::does_not_read;
+use crate::api::groups::{runs, view};
 use crate::api::intake;
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
@@ -54,7 +55,10 @@ pub(in crate::api) async fn plan(
         (None, None) => {}
     }
     view::one(&app, &caller, &wanted.group).await?;
-    is_read(&app, &wanted.group, wanted.filter.topic.as_deref())?;
+    let topics = runs::topics(&app, &wanted.group).await?;
+    if let Some(topic) = wanted.filter.topic.as_deref().filter(|topic| !topics.contains(*topic)) {
+        return Err(wrong(does_not_read(&wanted.group, topic, topics)));
+    }
     let ranges = match &wanted.replay {
         Some(span) => Some(replay::ranges(&app, &wanted, span).await?),
         None => None,
@@ -66,29 +70,12 @@ pub(in crate::api) async fn plan(
         rate: wanted.rate,
         by: caller.name.to_string(),
     };
-    // The store knows the plan's number and how many it found, and tells both.
-    let row = app.change(caller.deed("plan redrive", "", ""), app.store.plan_redrive(&plan), change).await?;
+    // A plan changes nothing, so the audit log has no entry of it: the entry is of
+    // the run, and says what was planned.
+    let row = app.store.plan_redrive(&plan).await?;
+    app.events.tell(change(&row));
     let sample = sample(&app, &row).await?;
     Ok((StatusCode::CREATED, Json(RedriveView { sample: Some(sample), ..RedriveView::from(&row) })))
-}
-
-/// Refuses what no binding reads: nobody would run it.
-fn is_read(app: &App, group: &str, topic: Option<&str>) -> Result<(), Problem> {
-    let bindings = app.groups.bindings();
-    let mut topics = bindings.iter().filter(|binding| binding.group == group).flat_map(|binding| &binding.topics);
-    let Some(topic) = topic else {
-        return match topics.next() {
-            Some(_) => Ok(()),
-            None => Err(Problem::conflict(format!(
-                "no binding of this host is of the group `{group}`: nobody would run it"
-            ))),
-        };
-    };
-    let topics: Vec<&str> = topics.map(String::as_str).collect();
-    if topics.contains(&topic) {
-        return Ok(());
-    }
-    Err(wrong(format!("the group `{group}` does not read `{topic}`; it reads `{}`", topics.join("`, `"))))
 }
 
 /// The first deliveries of a plan, as far as they have rows.

@@ -25,5 +25,5 @@ pub(in crate::api) async fn show(
     params: Params,
 ) -> Result<Json<RedriveView>, Problem> {
     params.none()?;
-    find(&app, &caller, &id).await.map(|row| Json(RedriveView::from(&row)))
+    find(&app, &caller, &id).await.map(|row| Json(RedriveView::standing(&app, &row)))
 }

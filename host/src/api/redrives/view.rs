@@ -6,12 +6,14 @@ use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::auth::Caller;
+use crate::api::causes::CauseView;
 use crate::api::deliveries::id;
 use crate::api::deliveries::view::DeliveryView;
 use crate::api::events::Change;
 use crate::api::problem::Problem;
 use crate::api::time;
-use crate::store::redrive::{RedriveId, RedriveItemRow, RedriveRow};
+use crate::causes::Subject;
+use crate::store::redrive::{RedriveId, RedriveItemRow, RedriveRow, RedriveState};
 
 /// A redrive or replay.
 #[derive(Debug, Serialize, ToSchema)]
@@ -56,6 +58,12 @@ pub struct RedriveView {
     /// The node that works on it.
     #[schema(required = true)]
     pub node: Option<String>,
+    /// Why it stands still; null while it moves, or is not to.
+    #[schema(required = true)]
+    pub why: Option<String>,
+    /// The same for programs.
+    #[schema(required = true)]
+    pub cause: Option<CauseView>,
     /// Some of the deliveries, in the answer to a plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<Vec<DeliveryView>>,
@@ -71,7 +79,8 @@ impl From<&RedriveRow> for RedriveView {
             replay: row.replay,
             rate: row.rate,
             matched: row.matched,
-            done: row.handled + row.failed + row.skipped,
+            // What a plan skips that was dropped before it ran was never to be done.
+            done: if row.started_at.is_some() { row.handled + row.failed + row.skipped } else { 0 },
             handled: row.handled,
             failed: row.failed,
             skipped: row.skipped,
@@ -82,7 +91,25 @@ impl From<&RedriveRow> for RedriveView {
             started_at: row.started_at.map(time::format),
             finished_at: row.finished_at.map(time::format),
             node: row.node.clone(),
+            why: None,
+            cause: None,
             sample: None,
+        }
+    }
+}
+
+impl RedriveView {
+    /// Shows a redrive with what keeps it from moving.
+    #[must_use]
+    pub fn standing(app: &App, row: &RedriveRow) -> Self {
+        let stands = match row.state {
+            RedriveState::Running => app.causes.of(&Subject::Redrive(row.id.to_string())),
+            _ => None,
+        };
+        Self {
+            why: stands.as_ref().map(|standing| standing.why.clone()),
+            cause: stands.as_ref().map(CauseView::from),
+            ..Self::from(row)
         }
     }
 }

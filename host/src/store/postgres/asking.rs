@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -9,8 +10,8 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::columns::Columns;
 use super::error::at_statement;
 use super::settle_open::{Class, Deltas, PEOPLE};
-use super::{PostgresStore, audits, commit, text};
-use crate::store::{DeliveryKey, OpenRecord, OpenRow, PositionId, StoreError};
+use super::{PostgresStore, audits, bounded, commit, text};
+use crate::store::{DeliveryKey, GiveUp, GiveUps, OpenRecord, OpenRow, PositionId, StoreError};
 
 /// Names the lock under which people's requests get their times.
 const ASK_LOCK: i64 = 0x636f_7572_6173_6b00;
@@ -29,7 +30,13 @@ pub(super) fn open_row(row: &PgRow) -> Result<OpenRow, StoreError> {
         received_at: row.time("received_at")?,
         record_bytes: usize::try_from(row.take::<i32>("record_bytes")?).unwrap_or(0),
         asked_at: row.time_opt("asked_at")?,
+        give_up: give_up_of(row)?,
     })
+}
+
+fn give_up_of(row: &PgRow) -> Result<Option<GiveUp>, StoreError> {
+    let dead_letter = row.take("give_up_letter")?;
+    Ok(row.take::<Option<String>>("give_up_reason")?.map(|reason| GiveUp { reason, dead_letter }))
 }
 
 pub(super) async fn open_records(
@@ -40,7 +47,8 @@ pub(super) async fn open_records(
     let wanted: Vec<i64> = offsets.iter().map(|offset| offset.0).collect();
     let rows = sqlx::query(
         "SELECT o.position_id, o.record_offset, o.key, o.message_id, o.state, o.next_attempt_at, o.held, o.number, o.counted,
-             o.received_at, o.asked_at, coalesce(octet_length(o.record), 0) AS record_bytes, o.record
+             o.received_at, o.asked_at, o.give_up_reason, o.give_up_letter,
+             coalesce(octet_length(o.record), 0) AS record_bytes, o.record
          FROM open_delivery o WHERE o.position_id = $1 AND o.record_offset = ANY($2)",
     )
     .bind(position.0)
@@ -65,7 +73,7 @@ pub(super) async fn asked(
     let positions: Vec<i64> = positions.iter().map(|position| position.0).collect();
     let rows = sqlx::query(
         "SELECT position_id, record_offset, key, message_id, state, next_attempt_at, held, number, counted, received_at,
-             asked_at,
+             asked_at, give_up_reason, give_up_letter,
              coalesce(octet_length(record), 0) AS record_bytes
          FROM open_delivery WHERE position_id = ANY($1) AND asked_at > $2
          ORDER BY asked_at, position_id, record_offset LIMIT $3",
@@ -94,10 +102,7 @@ pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result
     if wake_many(&mut tx, one, asked_at, &mut deltas).await? == 0 {
         if reopen_many(&mut tx, one, asked_at, &mut deltas).await? == 0 {
             return Err(if delivery.offset.0 >= position.take::<i64>("next")? {
-                StoreError::Conflict(format!(
-                    "delivery {} runs for the first time or was not received yet",
-                    name(delivery)
-                ))
+                in_first_flight(delivery)
             } else {
                 unknown(delivery)
             });
@@ -109,6 +114,61 @@ pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result
     deltas.write(&mut tx, PEOPLE).await?;
     audits::note(&mut tx).await?;
     commit(tx).await
+}
+
+#[async_trait]
+impl GiveUps for PostgresStore {
+    async fn give_up(&self, delivery: &DeliveryKey, give_up: &GiveUp) -> Result<(), StoreError> {
+        bounded(mark_given_up(self, delivery, give_up)).await
+    }
+}
+
+async fn mark_given_up(store: &PostgresStore, delivery: &DeliveryKey, give_up: &GiveUp) -> Result<(), StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let position = sqlx::query("SELECT next, current FROM position WHERE id = $1 FOR UPDATE")
+        .bind(delivery.position.0)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(at_statement)?
+        .ok_or_else(|| unknown(delivery))?;
+    super::broadcast::refuse_gone_listener(&mut tx, delivery).await?;
+    let asked_at = asking_time(&mut tx).await?;
+    let marked = sqlx::query(
+        "UPDATE open_delivery SET asked_at = $3, give_up_reason = $4, give_up_letter = $5
+         WHERE position_id = $1 AND record_offset = $2",
+    )
+    .bind(delivery.position.0)
+    .bind(delivery.offset.0)
+    .bind(asked_at.0)
+    .bind(text::clean(&give_up.reason))
+    .bind(give_up.dead_letter)
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    if marked.rows_affected() == 0 {
+        let ended = sqlx::query("SELECT 1 FROM delivery WHERE position_id = $1 AND record_offset = $2")
+            .bind(delivery.position.0)
+            .bind(delivery.offset.0)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(at_statement)?;
+        return Err(if ended.is_some() {
+            StoreError::Conflict("the delivery is final: there is nothing to give up".to_owned())
+        } else if delivery.offset.0 >= position.take::<i64>("next")? {
+            in_first_flight(delivery)
+        } else {
+            unknown(delivery)
+        });
+    }
+    if !position.take::<bool>("current")? {
+        return Err(StoreError::Conflict(format!("the topic of delivery {} was created anew", name(delivery))));
+    }
+    audits::note(&mut tx).await?;
+    commit(tx).await
+}
+
+fn in_first_flight(delivery: &DeliveryKey) -> StoreError {
+    StoreError::Conflict(format!("delivery {} runs for the first time or was not received yet", name(delivery)))
 }
 
 /// Keys as arrays.
@@ -151,6 +211,7 @@ pub(super) async fn wake_many(
     }
     let woken = sqlx::query(
         "UPDATE open_delivery o SET held = false, counted = 0, asked_at = $3 + w.place - 1,
+             give_up_reason = NULL, give_up_letter = false,
              next_attempt_at = CASE WHEN o.state = 2 AND NOT o.held THEN o.next_attempt_at ELSE $3 + w.place - 1 END
          FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS w (position_id, record_offset, place)
          WHERE o.position_id = w.position_id AND o.record_offset = w.record_offset",

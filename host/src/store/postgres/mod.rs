@@ -30,6 +30,7 @@ mod half;
 mod incarnations;
 mod messages;
 mod minutes;
+mod node_bindings;
 mod nodes;
 mod outbound;
 mod outbox;

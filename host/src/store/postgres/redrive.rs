@@ -139,7 +139,8 @@ async fn redrives(
 ) -> Result<Listing<RedriveRow>, StoreError> {
     let limit = page.limit.clamp(1, MAX_PAGE) as usize;
     let rows = sqlx::query(select_redrive!(
-        "WHERE r.id < $1 AND ($2::text[] IS NULL OR g.name = ANY($2)) ORDER BY r.id DESC LIMIT $3"
+        "WHERE r.id < $1 AND NOT (r.state = 5 AND r.started_at IS NULL) AND ($2::text[] IS NULL OR g.name = ANY($2))
+         ORDER BY r.id DESC LIMIT $3"
     ))
     .bind(after(page)?.unwrap_or(i64::MAX))
     .bind(groups)

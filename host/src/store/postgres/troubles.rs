@@ -60,7 +60,9 @@ async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failu
         query
             .push("d.version_id, d.")
             .push(at)
-            .push(" AS at FROM ")
+            .push(" AS at, ")
+            .push(if table == "delivery" { "d.settled_at" } else { "coalesce(d.started_at, d.received_at)" })
+            .push(" AS failed_at FROM ")
             .push(table)
             .push(" d WHERE d.group_id = g.id AND ");
         query.push(failed);
@@ -88,6 +90,7 @@ async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failu
                 verdict: row.take::<Option<i16>>("verdict")?.map(text::verdict).transpose()?,
                 version: row.take("version")?,
                 at: row.time("at")?,
+                failed_at: row.time("failed_at")?,
                 open: table == "open_delivery",
             });
         }
@@ -172,7 +175,9 @@ async fn dead_letters(
                  AND u.message_id = d.message_id AND u.topic = d.topic AND NOT u.listed) THEN 'undelivered'
              WHEN EXISTS (SELECT FROM outbound o WHERE left(o.message_id, 64) = left(d.message_id, 64)
                  AND o.message_id = d.message_id AND o.topic = d.topic AND NOT o.listed) THEN 'waiting'
-             ELSE 'sent' END AS fate
+             ELSE 'sent' END AS fate,
+             (SELECT e.settled_at FROM delivery e WHERE e.position_id = d.position_id
+                 AND e.record_offset = d.record_offset AND e.state = 5 LIMIT 1) AS handled_at
          FROM dead_letter d
          JOIN consumer_group g ON g.id = d.group_id JOIN position p ON p.id = d.position_id WHERE true",
     );
@@ -217,6 +222,7 @@ async fn dead_letters(
             type_name: row.take("type_name")?,
             reason: row.take("reason")?,
             number: row.count("number")?,
+            handled_at: row.time_opt("handled_at")?,
         })
     };
     let mut items: Vec<DeadLetterRow> = rows.iter().map(letter).collect::<Result<_, _>>()?;

@@ -6,6 +6,7 @@ use courier_core::status::State;
 use serde::{Deserialize, Serialize};
 
 use super::nodes::WriterId;
+use crate::store::GiveUp;
 
 /// A (group, topic, incarnation, partition), by its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -110,8 +111,10 @@ pub struct OpenRow {
     pub received_at: Timestamp,
     /// Size of the record kept with it; 0 when only coordinates are kept.
     pub record_bytes: usize,
-    /// When somebody last asked for it to run.
+    /// When somebody last asked for it to run, or gave it up.
     pub asked_at: Option<Timestamp>,
+    /// What a person said who gave it up; its owner ends it in its lane's turn.
+    pub give_up: Option<GiveUp>,
 }
 
 /// An unfinished delivery's record.

@@ -4,14 +4,15 @@
 //! an open row that is due, in the state in which people saw it fail (or
 //! COMMITTED, if it was handled), with its attempts and their numbers.
 
+use async_trait::async_trait;
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::SqliteConnection;
 
 use super::fault::{commit_fault, fault};
-use super::values::{expect_rows, json, now};
+use super::values::{clean, expect_rows, json, now};
 use super::{SqliteStore, audits};
-use crate::store::{DeliveryKey, StoreError};
+use crate::store::{DeliveryKey, GiveUp, GiveUps, StoreError};
 
 impl SqliteStore {
     pub(super) async fn ask_delivery(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
@@ -27,6 +28,38 @@ impl SqliteStore {
             }
             None => return Err(absent(&mut tx, delivery).await?),
         }
+        audits::note(&mut tx).await?;
+        tx.commit().await.map_err(commit_fault)
+    }
+}
+
+#[async_trait]
+impl GiveUps for SqliteStore {
+    async fn give_up(&self, delivery: &DeliveryKey, give_up: &GiveUp) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        match place(&mut tx, delivery).await? {
+            Some(Place::Open) => {}
+            Some(Place::Final) => {
+                return Err(StoreError::Conflict("the delivery is final: there is nothing to give up".to_owned()));
+            }
+            None => return Err(absent(&mut tx, delivery).await?),
+        }
+        refuse_old_incarnation(&mut tx, delivery).await?;
+        super::broadcast::refuse_gone_listener(&mut tx, delivery).await?;
+        let asked_at = asking_time(&mut tx).await?;
+        let marked = sqlx::query(
+            "UPDATE open_delivery SET asked_at = ?, give_up_reason = ?, give_up_letter = ?
+             WHERE position = ? AND offset = ?",
+        )
+        .bind(asked_at.0)
+        .bind(clean(&give_up.reason))
+        .bind(i64::from(give_up.dead_letter))
+        .bind(delivery.position.0)
+        .bind(delivery.offset.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        expect_rows("giving a delivery up", 1, marked.rows_affected())?;
         audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)
     }
@@ -81,7 +114,7 @@ pub(super) async fn wake_many(
         return Ok(());
     }
     let asked = sqlx::query(
-        "UPDATE open_delivery SET asked_at = w.value ->> 2, counted = 0,
+        "UPDATE open_delivery SET asked_at = w.value ->> 2, counted = 0, give_up_reason = NULL, give_up_letter = 0,
              next_attempt_at = iif(state = ?2 AND held = 0, next_attempt_at, w.value ->> 2), held = 0
          FROM json_each(?1) w WHERE position = w.value ->> 0 AND offset = w.value ->> 1",
     )

@@ -31,6 +31,7 @@ mod half;
 mod incarnations;
 mod messages;
 mod minutes;
+mod node_bindings;
 mod nodes;
 mod open;
 mod outbox;

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use super::SqliteStore;
 use super::fault::fault;
 use super::values::{Columns, json};
-use crate::store::{OpenRecord, OpenRow, PositionId, StoreError};
+use crate::store::{GiveUp, OpenRecord, OpenRow, PositionId, StoreError};
 
 /// A statement that reads open rows. Of the record only the length is read,
 /// which SQLite tells without touching its bytes; `and` adds columns.
@@ -16,7 +16,7 @@ macro_rules! select_open {
     ($and:literal, $which:literal) => {
         concat!(
             "SELECT o.position, o.offset, o.key, o.message_id, o.state, o.next_attempt_at, o.held, o.number, o.counted,
-                 o.received_at, coalesce(length(r.record), 0), o.asked_at",
+                 o.received_at, coalesce(length(r.record), 0), o.asked_at, o.give_up_reason, o.give_up_letter",
             $and,
             " FROM open_delivery o LEFT JOIN kept_record r ON r.position = o.position AND r.offset = o.offset ",
             $which
@@ -41,7 +41,13 @@ pub(super) fn open_row(row: &SqliteRow) -> Result<OpenRow, StoreError> {
         received_at: columns.time()?,
         record_bytes: columns.number()?,
         asked_at: columns.time_option()?,
+        give_up: give_up(&mut columns)?,
     })
+}
+
+fn give_up(columns: &mut Columns<'_>) -> Result<Option<GiveUp>, StoreError> {
+    let (reason, dead_letter): (Option<String>, bool) = (columns.take()?, columns.flag()?);
+    Ok(reason.map(|reason| GiveUp { reason, dead_letter }))
 }
 
 impl SqliteStore {
@@ -52,7 +58,7 @@ impl SqliteStore {
     ) -> Result<Vec<Option<OpenRecord>>, StoreError> {
         let wanted: Vec<i64> = offsets.iter().map(|offset| offset.0).collect();
         let rows = sqlx::query(select_open!(
-            ", r.record",
+            ", r.record AS record",
             "WHERE o.position = ? AND o.offset IN (SELECT value FROM json_each(?))"
         ))
         .bind(position.0)
@@ -63,7 +69,7 @@ impl SqliteStore {
         let mut found = HashMap::with_capacity(rows.len());
         for sqlite_row in &rows {
             let row = open_row(sqlite_row)?;
-            let record: Option<Vec<u8>> = sqlx::Row::try_get(sqlite_row, 12).map_err(fault)?;
+            let record: Option<Vec<u8>> = sqlx::Row::try_get(sqlite_row, "record").map_err(fault)?;
             found.insert(row.offset, OpenRecord { row, record: record.map(Into::into) });
         }
         Ok(offsets.iter().map(|offset| found.get(offset).cloned()).collect())

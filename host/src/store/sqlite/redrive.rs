@@ -88,7 +88,7 @@ impl Redrives for SqliteStore {
     async fn redrives(&self, groups: Option<&[String]>, page: &Page) -> Result<Listing<RedriveRow>, StoreError> {
         let limit = page.limit.clamp(1, MAX_PAGE) as usize;
         let rows = sqlx::query(select_redrive!(
-            "WHERE r.id < ?1 AND (?2 IS NULL OR g.name IN (SELECT value FROM json_each(?2)))
+            "WHERE r.id < ?1 AND NOT (r.state = 5 AND r.started_at IS NULL) AND (?2 IS NULL OR g.name IN (SELECT value FROM json_each(?2)))
              ORDER BY r.id DESC LIMIT ?3"
         ))
         .bind(after(page)?.unwrap_or(i64::MAX))

@@ -45,7 +45,10 @@ impl Troubles for SqliteStore {
             let (id, name): (i64, String) = (columns.take()?, columns.take()?);
             for (table, at, index, failed) in FAILED {
                 let mut query = QueryBuilder::<Sqlite>::new("SELECT d.position, d.offset, p.topic, d.type_name, ");
-                query.push(format_args!("d.fingerprint, d.verdict, v.text, d.{at} FROM (SELECT * FROM {table} "));
+                let failed_at =
+                    if table == "delivery" { "d.settled_at" } else { "coalesce(d.started_at, d.received_at)" };
+                query.push(format_args!("d.fingerprint, d.verdict, v.text, d.{at}, {failed_at} FROM "));
+                query.push(format_args!("(SELECT * FROM {table} "));
                 query.push(format_args!("INDEXED BY {index} WHERE {failed} AND group_id = ")).push_bind(id);
                 if let Some(from) = filter.from {
                     query.push(format_args!(" AND {at} >= ")).push_bind(from.0);
@@ -68,6 +71,7 @@ impl Troubles for SqliteStore {
                         verdict: columns.verdict_option()?,
                         version: columns.take()?,
                         at: columns.time()?,
+                        failed_at: columns.time()?,
                         open: table == "open_delivery",
                     });
                 }
@@ -145,7 +149,9 @@ impl Troubles for SqliteStore {
                          AND u.listed = 0) THEN 'undelivered'
                      WHEN EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = d.message_id AND o.topic = d.topic
                          AND o.listed = 0) THEN 'waiting'
-                     ELSE 'sent' END
+                     ELSE 'sent' END,
+                 (SELECT e.settled_at FROM delivery e WHERE e.position = d.position AND e.offset = d.offset
+                     AND e.state = 5)
              FROM dead_letter d CROSS JOIN consumer_group g ON g.id = d.group_id
              CROSS JOIN position p ON p.id = d.position WHERE TRUE",
         );
@@ -190,6 +196,7 @@ impl Troubles for SqliteStore {
                 reason: columns.take()?,
                 number: columns.number()?,
                 fate: LetterFate::parse(columns.take()?),
+                handled_at: columns.time_option()?,
             })
         };
         let mut items: Vec<DeadLetterRow> = found.iter().map(letter).collect::<Result<_, _>>()?;

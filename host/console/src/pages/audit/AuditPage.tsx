@@ -6,6 +6,7 @@ import { get, path } from "../../api/client";
 import { useList } from "../../api/list";
 import { words as errorWords } from "../../api/problem";
 import type { AuditEntry, AuditVerdict } from "../../api/shapes";
+import { shortDigests } from "../../format/id";
 import { useWords } from "../../i18n/context";
 import { Button } from "../../ui/Button";
 import { Filters } from "../../ui/Filters";
@@ -85,7 +86,7 @@ function useColumns(): Column<AuditEntry>[] {
         id: "detail",
         name: say("detail"),
         width: "minmax(160px, 2fr)",
-        cell: (row) => <Raw text={row.detail?.slice(0, DETAIL) ?? ""} />,
+        cell: (row) => <Raw text={shortDigests(row.detail ?? "").slice(0, DETAIL)} />,
       },
       {
         id: "hash",

@@ -5,6 +5,7 @@ export const words = dictionary({
   en: {
     activate: "activate",
     cancel: "cancel",
+    "give up": "give up",
     pause: "pause",
     resume: "resume",
     seek: "move positions",
@@ -21,6 +22,7 @@ export const words = dictionary({
   zh: {
     activate: "激活",
     cancel: "取消",
+    "give up": "放弃",
     pause: "暂停",
     resume: "恢复",
     seek: "移动位置",

@@ -12,6 +12,7 @@ import { Key } from "../../ui/Key";
 import { Listing } from "../../ui/Listing";
 import { Empty } from "../../ui/Notice";
 import { Page } from "../../ui/Page";
+import { Phase } from "../../ui/Phase";
 import { Raw } from "../../ui/Raw";
 import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
@@ -30,6 +31,20 @@ export default function DeadPage() {
   const [planning, plan] = useState(false);
   const columns: Column<DeadLetter>[] = [
     { id: "at", name: say("at"), width: "72px", narrow: true, cell: (row) => <Time at={row.at} show="ago" /> },
+    {
+      id: "state",
+      name: say("state"),
+      width: "minmax(104px, 0.8fr)",
+      narrow: true,
+      cell: (row) =>
+        row.handled_since === null ? (
+          <Phase shape="stopped">{say("open")}</Phase>
+        ) : (
+          <Phase shape="done">
+            {say("handledSince")} <Time at={row.handled_since} show="ago" />
+          </Phase>
+        ),
+    },
     {
       id: "message",
       name: say("message"),

@@ -3,6 +3,7 @@ import { getRouteApi } from "@tanstack/react-router";
 import { useState } from "react";
 import { useList } from "../../api/list";
 import type { Message } from "../../api/shapes";
+import { command } from "../../examples";
 import { useWords } from "../../i18n/context";
 import { Button, useWhyNot } from "../../ui/Button";
 import { Filters } from "../../ui/Filters";
@@ -18,9 +19,6 @@ import { useFilters } from "../shared";
 import { CancelDialog } from "./CancelDialog";
 import css from "./Delayed.module.css";
 import { words } from "./words";
-
-const EXAMPLE = `curl -s localhost:7070/v1/messages -H 'content-type: application/json' \\
-  -d '{"topic": "order", "type": "OrderTimedOut", "key": "o-1", "delay": "30m", "body": {}}'`;
 
 const route = getRouteApi("/delayed");
 
@@ -85,7 +83,7 @@ export default function DelayedPage() {
         empty={
           <Empty title={say("empty")}>
             <p>{say(filtered ? "emptyFiltered" : "emptyWhat")}</p>
-            {!filtered && <pre className={css["example"]}>{EXAMPLE}</pre>}
+            {!filtered && <pre className={css["example"]}>{command("delay")}</pre>}
           </Empty>
         }
       >

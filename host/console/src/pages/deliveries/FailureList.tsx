@@ -109,7 +109,7 @@ function Cluster({ failure, atLeast, onRedrive }: ClusterProps) {
       </p>
       <div className={css["actions"]}>
         <ExampleLink delivery={failure.example} />
-        <Link to="/deliveries" search={{ group, fingerprint: fingerprint ?? undefined }}>
+        <Link to="/deliveries" search={{ group, state: stateOf(failure), fingerprint: fingerprint ?? undefined }}>
           {say("seeList")}
         </Link>
         <Button because={whyNot("operator")} disabled={fingerprint === null} onClick={onRedrive}>

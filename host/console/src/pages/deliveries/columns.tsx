@@ -21,6 +21,11 @@ export function retrying(delivery: Delivery): boolean {
   return delivery.next_attempt_at !== null;
 }
 
+/** When something last happened to a delivery: its end, its last attempt, or that it was received. */
+export function updatedAt(delivery: Delivery): string | null {
+  return delivery.settled_at ?? delivery.attempts.at(-1)?.finished_at ?? delivery.received_at;
+}
+
 export function useColumns(): Column<Delivery>[] {
   const say = useWords(words);
   return useMemo(
@@ -61,7 +66,7 @@ export function useColumns(): Column<Delivery>[] {
         width: "64px",
         narrow: true,
         right: true,
-        cell: (row) => <Time at={row.settled_at ?? row.received_at} show="ago" />,
+        cell: (row) => <Time at={updatedAt(row)} show="ago" />,
       },
       { id: "topic", name: say("topic"), width: "minmax(70px, 0.6fr)", hidden: true, cell: (row) => row.topic },
       {

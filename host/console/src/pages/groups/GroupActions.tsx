@@ -1,5 +1,6 @@
 /** Pause, resume, move positions. */
 import { useQueryClient } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import { change, path } from "../../api/client";
 import type { Group } from "../../api/shapes";
@@ -27,23 +28,32 @@ export function GroupActions({ group }: { group: Group }) {
     await cache.invalidateQueries({ queryKey: ["groups"] });
     await cache.invalidateQueries({ queryKey: ["overview"] });
   };
+  const nobody = group.state === "not_bound" ? say("notBound") : null;
+  // A plugin without an active version is what keeps such a group from running.
+  const missing = group.bindings.find((one) => one.blocked === "no_plugin")?.plugin.split("@")[0];
   const lags = group.partitions.map((partition) => partition.lag);
   const lag = lags.some((one) => one === null) ? null : lags.reduce<number>((sum, one) => sum + (one ?? 0), 0);
   return (
     <>
-      {group.paused ? (
+      {missing && (
+        <Link to="/plugins/$name" params={{ name: missing }}>
+          {say("upload", { plugin: missing })}
+        </Link>
+      )}
+      {group.state === "paused" && (
         <Button because={because} onClick={() => setAsking("resume")}>
           {say("resume")}
         </Button>
-      ) : (
+      )}
+      {(group.state === "running" || group.state === "cannot_run") && (
         <Button because={because} onClick={() => setAsking("pause")}>
           {say("pause")}
         </Button>
       )}
-      <Button because={because} onClick={() => setAsking("seek")}>
+      <Button because={because ?? nobody} onClick={() => setAsking("seek")}>
         {say("seek")}
       </Button>
-      <Button because={because} onClick={() => setAsking("replay")}>
+      <Button because={because ?? nobody} onClick={() => setAsking("replay")}>
         {say("replay")}
       </Button>
       <Confirm

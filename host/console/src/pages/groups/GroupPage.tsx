@@ -32,7 +32,7 @@ export default function GroupPage() {
   return (
     <Page
       title={name}
-      lead={group && <Running paused={group.paused} why={null} />}
+      lead={group && <Running state={group.state} why={null} />}
       actions={group && <GroupActions group={group} />}
     >
       <Stale at={query.dataUpdatedAt} error={query.error} />
@@ -40,7 +40,7 @@ export default function GroupPage() {
       {query.error && !group && <Broken error={query.error} again={() => void query.refetch()} />}
       {group && (
         <>
-          {group.paused && group.why && <Strip>{group.why}</Strip>}
+          {group.why && <Strip>{group.why}</Strip>}
           <Facts
             of={[
               [say("handled"), <Count key="handled" value={group.handled} />],

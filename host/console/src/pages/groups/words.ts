@@ -10,6 +10,8 @@ export const words = dictionary({
     broadcast: "Nodes that hear broadcasts",
     pause: "Pause",
     resume: "Resume",
+    upload: "Upload {plugin}",
+    notBound: "Nobody runs this group: no binding names it.",
     seek: "Move positions…",
     pauseTitle: "Pause {group}",
     pauseWhat:
@@ -114,6 +116,8 @@ export const words = dictionary({
     broadcast: "接收广播的节点",
     pause: "暂停",
     resume: "恢复",
+    upload: "上传 {plugin}",
+    notBound: "没有绑定引用此消费组，因此没有节点运行它。",
     seek: "移动位置…",
     pauseTitle: "暂停 {group}",
     pauseWhat: "正在运行的尝试会完成；恢复之前，任何节点都不会开始新的尝试。尚未接收：{n}。",

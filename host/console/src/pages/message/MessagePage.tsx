@@ -10,10 +10,10 @@ import { useWords } from "../../i18n/context";
 import { Copy } from "../../ui/Id";
 import { Broken, Loading, Stale } from "../../ui/Notice";
 import { Page, Section } from "../../ui/Page";
-import { State } from "../../ui/State";
 import { Body } from "./Body";
 import { Head } from "./Head";
 import { MessageActions } from "./MessageActions";
+import { MessageState } from "./MessageState";
 import { Timeline } from "./Timeline";
 import { words } from "./words";
 
@@ -58,7 +58,7 @@ export default function MessagePage() {
           {title} <Copy text={id} what="id" />
         </>
       }
-      lead={<State state={message.state} retrying={message.retrying} />}
+      lead={<MessageState message={message} />}
       actions={<MessageActions message={message} />}
     >
       <Stale at={query.dataUpdatedAt} error={query.error} />

@@ -32,6 +32,11 @@ function Frame({ mark, at, ahead = false, shape = "waits", children }: FrameProp
   );
 }
 
+/** The topic of Kafka that a message lies in: broadcasts have a companion of theirs. */
+function logTopic({ topic, kind }: Message): string {
+  return kind === "broadcast" ? `${topic}.broadcast` : topic;
+}
+
 export function Moment({ event, message }: { event: Event; message: Message }) {
   const say = useWords(words);
   switch (event.kind) {
@@ -52,7 +57,7 @@ export function Moment({ event, message }: { event: Event; message: Message }) {
           <b>{say("onKafka")}</b>{" "}
           <span className={css["note"]}>
             {say("onKafkaAt", {
-              topic: message.topic,
+              topic: logTopic(message),
               partition: String(message.partition),
               offset: String(message.offset),
             })}
@@ -87,6 +92,13 @@ export function Moment({ event, message }: { event: Event; message: Message }) {
       return (
         <Frame mark="HANDLED" at={event.at}>
           {say("duplicate")}
+        </Frame>
+      );
+    case "givenUp":
+      return (
+        <Frame mark="HANDLE_FAIL" at={event.at}>
+          <b>{say("givenUp")}</b>
+          {event.reason && <Reason text={event.reason} state="HANDLE_FAIL" />}
         </Frame>
       );
     case "next":

@@ -10,6 +10,7 @@ import { useNow } from "../../ui/clock";
 import { Glyph } from "../../ui/Phase";
 import { Raw } from "../../ui/Raw";
 import { State } from "../../ui/State";
+import { GiveUpDialog } from "../deliveries/GiveUpDialog";
 import { RetryDialog } from "../deliveries/RetryDialog";
 import { useGroups } from "../shared";
 import css from "./MessagePage.module.css";
@@ -24,7 +25,9 @@ export function Timeline({ message }: { message: Message }) {
   return (
     <>
       <Line events={opening(message)} message={message} before={null} />
-      {message.partition !== null && deliveries.length === 0 && <p className={css["note"]}>{say("noDelivery")}</p>}
+      {message.partition !== null && deliveries.length === 0 && (
+        <p className={css["note"]}>{message.warning ? <Raw text={message.warning} /> : say("noDelivery")}</p>
+      )}
       {deliveries.map((delivery) => (
         <Chapter key={`${delivery.id}`} delivery={delivery} message={message} published={published} />
       ))}
@@ -41,7 +44,7 @@ interface ChapterProps {
 function Chapter({ delivery, message, published }: ChapterProps) {
   const say = useWords(words);
   const whyNot = useWhyNot();
-  const [retrying, setRetrying] = useState(false);
+  const [asking, ask] = useState<"retry" | "giveUp" | null>(null);
   const stopped = useStopped(delivery.group);
   const unfinished = delivery.settled_at === null && delivery.state !== "HANDLED";
   const failed = delivery.state === "HANDLE_FAIL" || delivery.state === "PUSH_FAIL";
@@ -56,13 +59,21 @@ function Chapter({ delivery, message, published }: ChapterProps) {
         <State state={delivery.state} retrying={delivery.next_attempt_at !== null} />
         {delivery.node && <span className={css["note"]}>{delivery.node}</span>}
         {delivery.fingerprint && failed && (
-          <Link to="/deliveries" search={{ group: delivery.group, fingerprint: delivery.fingerprint }}>
+          <Link
+            to="/deliveries"
+            search={{ group: delivery.group, state: delivery.state, fingerprint: delivery.fingerprint }}
+          >
             {say("sameFailures")}
           </Link>
         )}
         {delivery.received_at && (
-          <Button because={whyNot("operator")} onClick={() => setRetrying(true)}>
+          <Button because={whyNot("operator")} onClick={() => ask("retry")}>
             {say("retry")}
+          </Button>
+        )}
+        {delivery.received_at && delivery.settled_at === null && (
+          <Button because={whyNot("operator")} onClick={() => ask("giveUp")}>
+            {say("giveUp")}
           </Button>
         )}
       </div>
@@ -75,7 +86,8 @@ function Chapter({ delivery, message, published }: ChapterProps) {
         </p>
       )}
       <Line events={chapter(delivery)} message={message} before={published} />
-      <RetryDialog deliveries={[delivery]} open={retrying} onClose={() => setRetrying(false)} />
+      <RetryDialog deliveries={[delivery]} open={asking === "retry"} onClose={() => ask(null)} />
+      <GiveUpDialog delivery={delivery} open={asking === "giveUp"} onClose={() => ask(null)} />
     </article>
   );
 }
@@ -84,7 +96,7 @@ function Chapter({ delivery, message, published }: ChapterProps) {
 function useStopped(name: string): string | null {
   const group = useGroups().data?.items.find((one) => one.group === name);
   const binding = group?.bindings.find((one) => one.paused || one.blocked);
-  if (!group || !(group.paused || binding)) return null;
+  if (!group || !(group.state !== "running" || binding)) return null;
   return group.why ?? binding?.why ?? binding?.blocked ?? "–";
 }
 

@@ -48,6 +48,13 @@ it("what is over says so unless it was handled", () => {
   );
 });
 
+it("what was given up says so, with its reason and without an attempt of its own", () => {
+  const settled_at = delivery.next_attempt_at;
+  const events = chapter({ ...delivery, verdict: "given_up", reason: "a double", next_attempt_at: null, settled_at });
+  expect(events.map((event) => event.kind)).toEqual(["received", "attempt", "givenUp", "final"]);
+  expect(events[2]).toMatchObject({ at: settled_at, reason: "a double" });
+});
+
 it("a lane that waits for a person says so", () => {
   expect(chapter({ ...delivery, next_attempt_at: null }).at(-1)?.kind).toBe("held");
 });

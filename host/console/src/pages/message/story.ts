@@ -10,6 +10,7 @@ export type Event =
   | { kind: "received"; at: string }
   | { kind: "attempt"; at: string; attempt: Attempt; state: State }
   | { kind: "duplicate"; at: string | null }
+  | { kind: "givenUp"; at: string | null; reason: string | null }
   | { kind: "next"; at: string; number: number }
   | { kind: "held" }
   | { kind: "blocked" }
@@ -36,6 +37,9 @@ export function chapter(delivery: Delivery): Event[] {
   if (delivery.received_at) events.push({ kind: "received", at: delivery.received_at });
   for (const attempt of delivery.attempts) {
     events.push({ kind: "attempt", at: attempt.started_at, attempt, state: outcome(attempt) });
+  }
+  if (delivery.verdict === "given_up" && delivery.settled_at) {
+    events.push({ kind: "givenUp", at: delivery.settled_at, reason: delivery.reason });
   }
   if (delivery.verdict === "duplicate") events.push({ kind: "duplicate", at: delivery.settled_at });
   if (delivery.next_attempt_at) {

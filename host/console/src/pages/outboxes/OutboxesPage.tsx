@@ -1,6 +1,7 @@
 /** The outboxes of the configuration, and whether they flow. */
 import { useList } from "../../api/list";
 import type { Outbox } from "../../api/shapes";
+import { command } from "../../examples";
 import { useWords } from "../../i18n/context";
 import { Count } from "../../ui/Count";
 import { Listing } from "../../ui/Listing";
@@ -18,7 +19,7 @@ name = "shop"
 url = "postgres://courier@db/shop"
 table = "courier_outbox"
 
-courier outbox schema --for postgres | psql "postgres://owner@db/shop"`;
+${command("outboxSchema")} | psql "postgres://owner@db/shop"`;
 
 const SHAPES = { running: "runs", failing: "stopped", starting: "waits" } as const;
 

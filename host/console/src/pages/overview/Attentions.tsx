@@ -23,6 +23,7 @@ const KINDS = {
   outbox_failing: "outbox_failing",
   transaction_abandoned: "transaction_abandoned",
   broadcast_unheard: "broadcast_unheard",
+  stopped: "stopped",
 } as const;
 
 export function Attentions({ items }: { items: Attention[] }) {

@@ -10,14 +10,22 @@ import { Mark } from "../../ui/State";
 import { type Column, Table } from "../../ui/Table";
 import { words } from "./words";
 
-export function Running({ paused, why }: { paused: boolean; why: string | null }) {
+const STATES: Record<string, "running" | "paused" | "cannotRun" | "notBound"> = {
+  running: "running",
+  paused: "paused",
+  cannot_run: "cannotRun",
+  not_bound: "notBound",
+};
+
+export function Running({ state, why }: { state: string; why: string | null }) {
   const say = useWords(words);
+  const runs = state === "running";
   return (
     <span title={why ?? undefined}>
-      <span style={{ color: paused ? "var(--push-fail)" : "var(--handled)", marginRight: 6 }}>
-        <Mark state={paused ? "PUSH_FAIL" : "HANDLED"} />
+      <span style={{ color: runs ? "var(--handled)" : "var(--push-fail)", marginRight: 6 }}>
+        <Mark state={runs ? "HANDLED" : "PUSH_FAIL"} />
       </span>
-      {say(paused ? "paused" : "running")}
+      {say(STATES[state] ?? "running")}
       {why && (
         <>
           {": "}
@@ -50,7 +58,7 @@ export function GroupTable({ groups }: { groups: GroupOverview[] }) {
         name: say("state"),
         width: "minmax(104px, 1.8fr)",
         narrow: true,
-        cell: (row) => <Running paused={row.paused} why={row.why} />,
+        cell: (row) => <Running state={row.state} why={row.why} />,
       },
       {
         id: "lag",

@@ -3,6 +3,7 @@ import { useQuery } from "@tanstack/react-query";
 import { get, path } from "../../api/client";
 import { useLive } from "../../api/live";
 import type { Open, Overview } from "../../api/shapes";
+import { command } from "../../examples";
 import { useWords } from "../../i18n/context";
 import { Chart } from "../../ui/Chart";
 import { Broken, Empty, Loading, Stale } from "../../ui/Notice";
@@ -19,8 +20,6 @@ const BINDING = `[[binding]]
 group = "stock"
 topics = ["order"]
 plugin = "order-handler"`;
-const COMMANDS = `courier plugin push order-handler order-handler.wasm --activate
-courier publish order '{"order_id": "o-1"}' --type OrderCreated --key o-1`;
 
 /** The totals of the last second when they are at hand, else those of the reading. */
 function useOpen(overview: Overview): Open {
@@ -78,7 +77,7 @@ function Shown({ overview }: { overview: Overview }) {
             <p>{say("noGroupsWhat")}</p>
             <pre>{BINDING}</pre>
             <p>{say("noGroupsThen")}</p>
-            <pre>{COMMANDS}</pre>
+            <pre>{`${command("push")}\n${command("publish")}`}</pre>
           </Empty>
         ) : (
           <GroupTable groups={overview.groups} />

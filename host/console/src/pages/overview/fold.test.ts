@@ -6,6 +6,7 @@ const lost = (subject: string, detail: string) => ({
   subject,
   detail,
   since: null,
+  cause: null,
   path: "/v1/lost-ranges",
 });
 

@@ -2,7 +2,8 @@
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { useList } from "../../api/list";
-import type { Plugin } from "../../api/shapes";
+import type { Group, Plugin } from "../../api/shapes";
+import { command } from "../../examples";
 import { shortVersion } from "../../format/id";
 import { useWords } from "../../i18n/context";
 import { Id } from "../../ui/Id";
@@ -11,14 +12,17 @@ import { Empty } from "../../ui/Notice";
 import { Page } from "../../ui/Page";
 import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
+import { useGroups } from "../shared";
 import { Upload } from "./Upload";
-import { wants } from "./wants";
 import { words } from "./words";
+
+const NO_GROUPS: Group[] = [];
 
 export default function PluginsPage() {
   const say = useWords(words);
   const navigate = useNavigate();
   const list = useList<Plugin>("plugins", {});
+  const groups = useGroups().data?.items ?? NO_GROUPS;
   const columns = useMemo<Column<Plugin>[]>(
     () => [
       {
@@ -47,14 +51,19 @@ export default function PluginsPage() {
         cell: (row) => <Time at={row.activations[0]?.at} show="ago" />,
       },
       {
-        id: "wants",
-        name: say("wants"),
-        width: "minmax(160px, 3.4fr)",
+        id: "boundBy",
+        name: say("boundBy"),
+        width: "minmax(110px, 1.6fr)",
         cell: (row) => {
-          const version = row.versions.find((one) => one.version === row.active) ?? row.versions[0];
-          const uses = wants(version?.imports ?? []).words;
-          return uses.length === 0 ? say("nothing") : uses.map((word) => say(word)).join(", ");
+          const by = groups.filter(({ bindings }) => bindings.some((one) => one.plugin.split("@")[0] === row.name));
+          return by.length === 0 ? say("notBound") : by.map(({ group }) => group).join(", ");
         },
+      },
+      {
+        id: "uploadedBy",
+        name: say("by"),
+        width: "minmax(90px, 1fr)",
+        cell: (row) => (row.versions.find((one) => one.version === row.active) ?? row.versions[0])?.by ?? "–",
       },
       {
         id: "versions",
@@ -65,7 +74,7 @@ export default function PluginsPage() {
         cell: (row) => row.versions.length,
       },
     ],
-    [say],
+    [say, groups],
   );
   return (
     <Page title={say("title")} lead={say("about")}>
@@ -74,7 +83,7 @@ export default function PluginsPage() {
         empty={
           <Empty title={say("none")}>
             <p>{say("noneWhat")}</p>
-            <pre>courier plugin push order-handler order-handler.wasm --activate</pre>
+            <pre>{command("push")}</pre>
           </Empty>
         }
       >

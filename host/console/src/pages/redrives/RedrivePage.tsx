@@ -62,6 +62,7 @@ export default function RedrivePage() {
     <Page title={title} lead={<RedriveMark state={data.state as RedriveState} />} actions={actions}>
       <Refusal error={refused} />
       <Progress of={data} />
+      {data.why && <Strip>{data.why}</Strip>}
       {data.truncated && <Strip>{say("truncated")}</Strip>}
       <Facts
         of={[

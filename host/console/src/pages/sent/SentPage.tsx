@@ -6,6 +6,7 @@ import { useState } from "react";
 import { change, path } from "../../api/client";
 import { useList } from "../../api/list";
 import type { Message } from "../../api/shapes";
+import { command } from "../../examples";
 import { useWords } from "../../i18n/context";
 import { Button, useWhyNot } from "../../ui/Button";
 import { Confirm } from "../../ui/Dialog";
@@ -20,7 +21,6 @@ import { words } from "./words";
 
 const route = getRouteApi("/sent");
 const NAMES = ["state", "topic", "type", "key", "key_base64", "source", "from", "to"] as const;
-const EXAMPLE = `courier publish order '{"order_id": "o-1"}' --type OrderCreated --key o-1`;
 
 export default function SentPage() {
   const say = useWords(words);
@@ -52,7 +52,7 @@ export default function SentPage() {
         empty={
           <Empty title={say("nothing")}>
             <p>{say("nothingWhat")}</p>
-            <pre>{EXAMPLE}</pre>
+            <pre>{command("publish")}</pre>
           </Empty>
         }
       >

@@ -8,9 +8,9 @@ import { useWords } from "../../i18n/context";
 import { Id } from "../../ui/Id";
 import { Key } from "../../ui/Key";
 import { Raw } from "../../ui/Raw";
-import { State } from "../../ui/State";
 import type { Column } from "../../ui/Table";
 import { Time } from "../../ui/Time";
+import { MessageState } from "../message/MessageState";
 import { words } from "./words";
 
 const REASON = 300;
@@ -24,7 +24,7 @@ export function useColumns(): Column<Message>[] {
         name: say("state"),
         width: "minmax(118px, 1fr)",
         narrow: true,
-        cell: (row) => <State state={row.state} retrying={row.retrying} />,
+        cell: (row) => <MessageState message={row} />,
       },
       { id: "key", name: say("key"), width: "minmax(104px, 1.1fr)", narrow: true, cell: (row) => <Key of={row} /> },
       { id: "type", name: say("type"), width: "minmax(104px, 1.1fr)", cell: (row) => <Raw text={row.type ?? "–"} /> },

@@ -1,0 +1,61 @@
+//! Whether anybody runs a group: a binding on this host, or on a live node.
+//!
+//! What is asked of a group that nobody runs would wait for ever, so it is
+//! refused before anything changes.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::api::App;
+use crate::api::problem::Problem;
+use crate::causes;
+use crate::store::NodeBinding;
+
+/// What is bound on this host and on the live nodes.
+pub(in crate::api) async fn bound(app: &App) -> Result<Vec<NodeBinding>, Problem> {
+    let mut bound: BTreeSet<NodeBinding> = app.store.live_bindings().await?.into_iter().collect();
+    for binding in app.groups.bindings() {
+        for topic in &binding.topics {
+            let (group, topic) = (binding.group.clone(), topic.clone());
+            bound.insert(NodeBinding { group, topic, types: binding.types.clone() });
+        }
+    }
+    Ok(bound.into_iter().collect())
+}
+
+/// The topics that a group reads, by name.
+///
+/// # Errors
+/// 409 for a group that nobody runs.
+pub(in crate::api) async fn topics(app: &App, group: &str) -> Result<BTreeSet<String>, Problem> {
+    let bound = bound(app).await?;
+    let topics: BTreeSet<String> = bound.into_iter().filter(|one| one.group == group).map(|one| one.topic).collect();
+    if topics.is_empty() {
+        return Err(no_binding(format!("nobody runs group {group}: {NO_BINDING}; add one to courier.toml")));
+    }
+    Ok(topics)
+}
+
+/// Refuses what concerns a group that nobody runs, or a topic that nobody
+/// reads for it.
+pub(in crate::api) async fn refuse_idle(app: &App, group: &str, topic: Option<&str>) -> Result<(), Problem> {
+    let topics = topics(app, group).await?;
+    match topic.filter(|topic| !topics.contains(*topic)) {
+        Some(topic) => {
+            let reads = topics.into_iter().collect::<Vec<_>>().join(", ");
+            Err(no_binding(format!(
+                "nobody runs deliveries of topic {topic} for group {group}: no binding of it reads that topic; the \
+                 group reads {reads}"
+            )))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Why nobody runs a group.
+pub const NO_BINDING: &str = "no [[binding]] of a live node names it";
+
+fn no_binding(detail: String) -> Problem {
+    Problem::conflict(detail).with("code", Value::from(causes::NO_BINDING))
+}

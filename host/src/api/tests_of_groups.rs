@@ -1,0 +1,139 @@
+//! What people ask of groups, and groups that nobody runs.
+
+use serde_json::{Value, json};
+
+use super::auth::Role;
+use super::testing::{Host, World, binding, delivery, position};
+use crate::store::{DeliveryKey, NodeBinding, PositionId};
+use courier_core::message::Offset;
+use courier_core::status::State;
+
+const REASON: &str = r#"{"reason":"entered by hand"}"#;
+
+/// `stock` has a failed delivery at 5 and is bound; `mail` has one and is not.
+fn world() -> World {
+    let mut failed = delivery("stock", "order", 5);
+    (failed.state, failed.settled_at) = (State::HandleFail, None);
+    let mut of_mail = delivery("mail", "order", 7);
+    of_mail.key.position = PositionId(2);
+    World {
+        deliveries: vec![failed, of_mail],
+        positions: vec![position(1, "stock", "order", 0), position(2, "mail", "order", 0)],
+        bindings: vec![binding("stock", &["order"])],
+        ..World::default()
+    }
+}
+
+fn elsewhere(group: &str, topic: &str) -> NodeBinding {
+    NodeBinding { group: group.into(), topic: topic.into(), types: None }
+}
+
+#[tokio::test]
+async fn a_delivery_is_given_up_with_a_reason_and_an_entry() {
+    let host = Host::start(world(), &[]).await;
+    let path = "/v1/deliveries/1-5/give-up";
+    assert_eq!(host.ask("POST", path, Some(REASON)).await.0, 202);
+    assert_eq!(host.ask("POST", path, Some("{}")).await.0, 400);
+    let with_letter = r#"{"reason":"a double","dead_letter":true}"#;
+    assert_eq!(host.ask("POST", path, Some(with_letter)).await.0, 202);
+    let asked = host.asked();
+    for expected in [
+        "give up 1-5 GiveUp { reason: \"entered by hand\", dead_letter: false }",
+        "audit local give up stock order:0:5 was HANDLE_FAIL: entered by hand",
+        "audit local give up stock order:0:5 was HANDLE_FAIL, with a dead letter: a double",
+        "wake",
+    ] {
+        assert!(asked.iter().any(|asked| asked == expected), "{expected} is not among {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_runs_is_not_given_up() {
+    let running = vec![DeliveryKey { position: PositionId(1), offset: Offset(5) }];
+    let host = Host::start(World { running, ..world() }, &[]).await;
+    let (status, problem) = host.ask("POST", "/v1/deliveries/1-5/give-up", Some(REASON)).await;
+    assert_eq!(status, 409, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("wait for its outcome"), "{problem}");
+}
+
+#[tokio::test]
+async fn only_operators_give_up_and_only_in_their_scope() {
+    let tokens = [
+        ("ops", Role::Operator, Some(["stock", "order"].as_slice())),
+        ("other", Role::Operator, Some(["mail", "order"].as_slice())),
+        ("eyes", Role::Viewer, None),
+    ];
+    let host = Host::start(world(), &tokens).await;
+    let give_up = async |token: &str| {
+        let request = host.request("POST", "/v1/deliveries/1-5/give-up", Some(token));
+        request.header("content-type", "application/json").body(REASON).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((give_up("ops").await, give_up("other").await, give_up("eyes").await), (202, 404, 403));
+}
+
+#[tokio::test]
+async fn a_sender_hears_that_nobody_takes_its_message() {
+    let mut priced = binding("pricing", &["price"]);
+    priced.types = Some(vec!["OrderCreated".into(), "PriceChanged".into()]);
+    let bindings = vec![binding("stock", &["order"]), priced];
+    let host = Host::start(World { bindings, elsewhere: vec![elsewhere("mail", "refund")], ..world() }, &[]).await;
+    let warning = async |topic: &str, type_name: &str| {
+        let body = json!({ "topic": topic, "type": type_name, "body": {} }).to_string();
+        let (status, receipt) = host.ask("POST", "/v1/messages", Some(&body)).await;
+        assert_eq!(status, 202, "{receipt}");
+        receipt["warning"].as_str().map(ToOwned::to_owned)
+    };
+    assert_eq!(warning("order", "OrderCreated").await, None);
+    assert_eq!(warning("refund", "Refunded").await, None, "another node runs mail");
+    assert_eq!(warning("price", "PriceChanged").await, None);
+    assert_eq!(
+        warning("price", "PriceRemoved").await.as_deref(),
+        Some(
+            "no group takes PriceRemoved of topic price: pricing is bound to price for OrderCreated, PriceChanged only"
+        )
+    );
+    assert_eq!(
+        warning("ordr", "OrderCreated").await.as_deref(),
+        Some("no group is bound to topic ordr; did you mean order?")
+    );
+    assert_eq!(warning("invoice", "Sent").await.as_deref(), Some("no group is bound to topic invoice"));
+}
+
+/// "retry of a delivery whose group has no binding -> exit 0 "runs again",
+/// HANDLED becomes COMMITTED for ever".
+#[tokio::test]
+async fn what_is_asked_of_a_group_that_nobody_runs_is_refused_before_anything_changes() {
+    let host = Host::start(world(), &[]).await;
+    let plan = r#"{"filter":{"group":"mail"}}"#;
+    let seek = r#"{"topic":"order","to":"earliest","confirm":"mail"}"#;
+    let asks = [
+        ("/v1/deliveries/2-7/retry", None),
+        ("/v1/deliveries/2-7/give-up", Some(REASON)),
+        ("/v1/redrives", Some(plan)),
+        ("/v1/groups/mail/seek", Some(seek)),
+    ];
+    for (path, body) in asks {
+        let (status, problem) = host.ask("POST", path, body).await;
+        assert_eq!((status, &problem["code"]), (409, &json!("no_binding")), "{path}: {problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("nobody runs group mail"), "{path}: {detail}");
+    }
+    assert_eq!(host.asked(), [""; 0], "nothing was changed");
+}
+
+#[tokio::test]
+async fn a_group_that_another_node_runs_is_run() {
+    let host = Host::start(World { elsewhere: vec![elsewhere("mail", "order")], ..world() }, &[]).await;
+    assert_eq!(host.ask("POST", "/v1/deliveries/2-7/retry", None).await.0, 202);
+    let seek = r#"{"topic":"order","to":"earliest","confirm":"mail"}"#;
+    assert_eq!(host.ask("POST", "/v1/groups/mail/seek", Some(seek)).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_topic_that_a_group_no_longer_reads_is_not_run() {
+    let host = Host::start(World { elsewhere: vec![elsewhere("mail", "refund")], ..world() }, &[]).await;
+    let (status, problem) = host.ask("POST", "/v1/deliveries/2-7/retry", None).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("no_binding")));
+    let detail: &Value = &problem["detail"];
+    assert!(detail.as_str().unwrap().contains("the group reads refund"), "{detail}");
+}
