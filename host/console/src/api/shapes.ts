@@ -42,6 +42,7 @@ export type Me = Omit<Schemas["Me"], "role"> & { role: Role };
 export type Hearer = Schemas["ListenerView"];
 export type Group = Schemas["GroupView"];
 export type DeadLetter = Schemas["DeadLetterView"];
+export type Undelivered = Schemas["UndeliveredView"];
 export type Outbox = Omit<Schemas["OutboxStatus"], "state"> & { state: "running" | "failing" | "starting" };
 export type TransactionState = "PREPARED" | "COMMITTED" | "ROLLED_BACK" | "ABANDONED";
 export type Transaction = Omit<Schemas["TransactionView"], "state"> & { state: TransactionState };

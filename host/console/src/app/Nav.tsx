@@ -19,6 +19,7 @@ const PARTS = [
     title: "changes",
     links: [
       ["/dead-letters", "dead"],
+      ["/undelivered", "undelivered"],
       ["/redrives", "redrives"],
     ],
   },

@@ -97,6 +97,12 @@ const routes = [
   }),
   createRoute({
     getParentRoute,
+    path: "/undelivered",
+    ...keep("topic", "group", "outbox", "message_id"),
+    component: lazyRouteComponent(() => import("../pages/undelivered/UndeliveredPage")),
+  }),
+  createRoute({
+    getParentRoute,
     path: "/redrives",
     component: lazyRouteComponent(() => import("../pages/redrives/RedrivesPage")),
   }),

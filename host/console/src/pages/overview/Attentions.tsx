@@ -24,6 +24,7 @@ const KINDS = {
   transaction_abandoned: "transaction_abandoned",
   broadcast_unheard: "broadcast_unheard",
   stopped: "stopped",
+  undelivered: "undelivered",
 } as const;
 
 export function Attentions({ items }: { items: Attention[] }) {

@@ -12,6 +12,7 @@ const PAGES: Record<string, string> = {
   "lost-ranges": "/nodes",
   "dead-letters": "/dead-letters",
   delayed: "/delayed",
+  undelivered: "/undelivered",
 };
 
 export function pageOf(apiPath: string): string {

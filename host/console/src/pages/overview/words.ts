@@ -50,6 +50,7 @@ export const words = dictionary({
     outbox_failing: "outbox fails",
     transaction_abandoned: "transaction abandoned",
     broadcast_unheard: "broadcast unheard",
+    undelivered: "undelivered",
     stopped: "stands still",
   },
   zh: {
@@ -101,6 +102,7 @@ export const words = dictionary({
     outbox_failing: "发件箱出错",
     transaction_abandoned: "事务已放弃",
     broadcast_unheard: "广播无人接收",
+    undelivered: "未送达",
     stopped: "停滞",
   },
 });
