@@ -315,12 +315,12 @@ impl World {
         if let Some(other) = owner.running.insert(record.lane.clone(), offset) {
             return Err(format!("{offset} runs in claim {claim} while {other} of its lane does"));
         }
-        if shelf.blocked.contains(&record.lane) && owner.epoch == shelf.epoch {
-            return Err(format!("{offset} runs while its key is open in an older partition"));
-        }
         self.check_turn(claim, offset)?;
         let Some(owner) = self.owners.get(&claim) else { return Ok(()) };
         let shelf = &self.shelves[partition];
+        if shelf.blocked.contains(&record.lane) && owner.epoch == shelf.epoch {
+            return Err(format!("{offset} runs while its key is open in an older partition"));
+        }
         if owner.not_before.get(&offset).is_some_and(|at| *at > self.now) {
             return Err(format!("{offset} runs before its retry is due"));
         }
