@@ -168,7 +168,9 @@ impl Relay {
                 Ok(()) = down.changed() => self.waits.forget_partitions(),
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = match self.take().await {
+            let taken = self.take().await;
+            self.waits.asked_the_store(taken.as_ref().err());
+            pause = match taken {
                 Ok(0) if Instant::now() < busy_until => BUSY,
                 Ok(0) => IDLE,
                 Ok(_) => {
@@ -176,14 +178,7 @@ impl Relay {
                     self.carry_out().await;
                     BUSY
                 }
-                Err(error) => {
-                    if error.is_transient() {
-                        debug!(%error, "the relay waits for the store");
-                    } else {
-                        warn!(%error, "the relay cannot take rows");
-                    }
-                    STORE_PAUSE
-                }
+                Err(_) => STORE_PAUSE,
             };
         }
         let under_way: Vec<i32> = self.passes.keys().copied().collect();

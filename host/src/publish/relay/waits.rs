@@ -11,6 +11,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::causes::{Cause, Causes, Subject};
+use crate::store::StoreError;
+
+/// The cause of a relay that is refused its rows.
+const NO_ROWS: &str = "relay-without-rows";
 
 /// First and longest pause before a topic or partition is asked again. The
 /// longest is short, since what waits should go soon after its cause has
@@ -54,6 +58,19 @@ impl Waits {
             partitions: HashMap::new(),
             probing: HashSet::new(),
             reported: HashSet::new(),
+        }
+    }
+
+    /// Takes note of what the store answered to a question for rows.
+    pub(super) fn asked_the_store(&self, error: Option<&StoreError>) {
+        let relay = Subject::Host("relay".to_owned());
+        match error {
+            None => self.causes.clear_code(&relay, NO_ROWS),
+            Some(error) if error.is_transient() => tracing::debug!(%error, "the relay waits for the store"),
+            Some(error) => {
+                let why = format!("the store gives no rows to send, so that nothing leaves the host: {error}");
+                self.causes.report(relay, Cause::new(NO_ROWS, why));
+            }
         }
     }
 
