@@ -16,7 +16,8 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use crate::causes::Standing;
-pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt, valid_topic};
+pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt, reserved_header, valid_topic};
+pub use crate::publish::header_rules::{self, BASE64};
 use crate::store::{HalfRow, StoreError};
 
 /// The send side.
@@ -241,7 +242,7 @@ pub trait Outboxes: Send + Sync + 'static {
 pub struct OutboxView {
     /// Its name.
     pub name: String,
-    /// The sender's database, without a password.
+    /// The sender's database: scheme, user, host, port and database.
     pub url: String,
     /// The table.
     pub table: String,

@@ -31,6 +31,10 @@ const BATCH_OVERHEAD: usize = 128;
 pub const MAX_MESSAGE_BYTES: usize = MAX_RECORD_BYTES - BATCH_OVERHEAD;
 /// Longest wait of a delayed message: a hundred years.
 pub const MAX_DELAY: Duration = Duration::from_secs(100 * 366 * 86_400);
+/// Headers of records that say what the fields of a message say; a message
+/// that set them as headers too could contradict itself.
+const RESERVED: &[&str] =
+    &["ce_id", "ce_source", "ce_specversion", "ce_type", "ce_time", "ce_partitionkey", "courier_kind"];
 /// Headers that differ each time the same message is sent, so that they do not
 /// make it another one.
 const TRACING: [&str; 2] = ["traceparent", "tracestate"];
@@ -132,7 +136,8 @@ impl Draft {
         self.deliver_at.map(Due::At).or(delay)
     }
 
-    fn wrong(&self, now: Timestamp) -> Option<Problem> {
+    /// The first rule that the draft breaks, if it breaks any.
+    pub(super) fn wrong(&self, now: Timestamp) -> Option<Problem> {
         if self.topic.is_empty() {
             return Some(Problem::invalid(
                 "it names no topic: write `topic` in it, or ?topic= in the request's address",
@@ -192,11 +197,13 @@ impl Draft {
                 self.headers.len()
             )));
         }
-        let bad = self.headers.iter().find(|header| !valid_name(&header.name))?;
-        Some(Problem::invalid(format!(
-            "header {:?} is not valid: names have 1 to {MAX_NAME_CHARS} characters without control characters",
-            shown(&bad.name)
-        )))
+        if let Some(bad) = self.headers.iter().find(|header| !valid_name(&header.name)) {
+            return Some(Problem::invalid(format!(
+                "header {:?} is not valid: names have 1 to {MAX_NAME_CHARS} characters without control characters",
+                shown(&bad.name)
+            )));
+        }
+        self.headers.iter().find_map(|header| reserved_header(&header.name)).map(Problem::invalid)
     }
 }
 
@@ -287,6 +294,20 @@ pub(super) fn new_id() -> String {
 pub fn valid_topic(topic: &str) -> bool {
     let taken = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=MAX_TOPIC_BYTES).contains(&topic.len()) && topic.bytes().all(taken) && topic != "." && topic != ".."
+}
+
+/// Why no sender may set a header of this name, if none may: it would say again
+/// what a field of the message says.
+#[must_use]
+pub fn reserved_header(name: &str) -> Option<String> {
+    if name.eq_ignore_ascii_case("content-type") {
+        return Some(format!("the header `{name}` is given twice; give it once"));
+    }
+    RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)).then(|| {
+        format!(
+            "the header `{name}` belongs to Courier; write `id`, `source`, `type` or `key` as a field of the message"
+        )
+    })
 }
 
 fn valid_name(name: &str) -> bool {

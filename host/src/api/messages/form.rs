@@ -12,17 +12,12 @@ use serde_json::value::RawValue;
 
 use super::{cloudevents, json};
 use crate::api::intake;
-use crate::api::ports::{Draft, Refusal, valid_topic};
+use crate::api::ports::{Draft, Refusal, reserved_header, valid_topic};
 use crate::api::problem::Problem;
 use crate::api::time;
 
 /// Messages of one request.
 const MAX_MESSAGES: usize = 10_000;
-/// Headers of records that say what the fields of a message say; a message
-/// that set them as headers too could contradict itself.
-const RESERVED: &[&str] =
-    &["ce_id", "ce_source", "ce_specversion", "ce_type", "ce_time", "ce_partitionkey", "courier_kind"];
-
 /// Any of these makes a request a binary CloudEvent.
 const BINARY: [&str; 4] = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
 
@@ -272,12 +267,7 @@ pub(super) fn check_header(name: &str) -> Result<(), Problem> {
     if name.is_empty() {
         return Err(bad("a header has no name"));
     }
-    if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
-        return Err(bad(format!(
-            "the header `{name}` belongs to Courier; write `id`, `source`, `type` or `key` as a field of the message"
-        )));
-    }
-    Ok(())
+    reserved_header(name).map_or(Ok(()), |why| Err(bad(why)))
 }
 
 #[cfg(test)]
