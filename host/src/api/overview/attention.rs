@@ -91,7 +91,9 @@ pub(super) async fn of(
     found.extend(unheard(app.store.unheard(since, NAMED).await?, caller));
     let undelivered = app.store.undelivered_totals().await?.into_iter();
     found.extend(undelivered.filter(|total| caller.sees_topic(&total.topic)).map(|total| undelivered_for(&total)));
-    let standing = app.causes.shown().into_iter().filter(|standing| sees(caller, &standing.subject));
+    // Outboxes are told of above, those of all hosts.
+    let shown = app.causes.shown().into_iter().filter(|standing| !matches!(standing.subject, Subject::Outbox(_)));
+    let standing = shown.filter(|standing| sees(caller, &standing.subject));
     found.extend(standing.map(|standing| stopped(&standing)));
     let degraded = app.health.ready().await.degraded.into_iter();
     // What the board shows stands above with its cause.
@@ -168,8 +170,8 @@ fn failing(outbox: &OutboxStatus) -> Option<Attention> {
         kind: "outbox_failing",
         subject: outbox.name.clone(),
         detail: format!("rows of the table {} do not go out: {why}", outbox.table),
-        since: outbox.oldest_at.clone(),
-        cause: None,
+        since: outbox.cause.as_ref().map(|cause| cause.since.clone()).or_else(|| outbox.oldest_at.clone()),
+        cause: outbox.cause.clone(),
         path: "/v1/outboxes".to_owned(),
     })
 }
