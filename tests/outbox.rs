@@ -142,13 +142,12 @@ async fn a_row_becomes_the_message_that_it_says() {
         Ok(())
     })
     .await;
-    let refused = host.message("odd").await;
-    assert_eq!((refused.state, refused.retrying), (State::SendFail, Some(false)));
-    assert!(refused.reason.as_deref().unwrap_or_default().contains("topic \"no topic\" is not valid"), "{refused:?}");
-    let failed: Value = host.get(&format!("/v1/messages?state=SEND_FAIL&topic={topic}")).await;
-    assert!(failed["items"][0]["reason"].as_str().unwrap_or_default().contains("\"o-1-created\""), "{failed}");
+    let kept = undelivered(&host, "shop").await;
+    let [repeated, odd] = &kept[..] else { panic!("{kept:?}") };
+    let why = |entry: &Value| entry["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why(odd).contains("column topic: topic \"no topic\" is not valid"), "{odd}");
+    assert!(why(repeated).contains("column id") && repeated["message_id"] == "o-1-created", "{repeated}");
     assert_eq!(read_topic(kafka().bootstrap(), &topic).await.len(), 2, "one id is one message");
-    assert_eq!(failed["items"].as_array().map(Vec::len), Some(1), "{failed}");
 }
 
 /// Rows of many writers, whose transactions end in any order, some of them by
@@ -364,14 +363,17 @@ async fn an_outbox_that_cannot_be_relayed_says_why_and_holds_up_no_other() {
         .store(Store::Postgres)
         .table(&outbox("good", &url))
         .table(&outbox("bare", &empty))
-        .table(&outbox("away", "postgres://nobody:hunter2@127.0.0.1:1/none"))
+        .table(&outbox("away", "postgres://nobody:hunter2@127.0.0.1:1/none?password=hunter2&sslmode=disable"))
         .table(&outbox("file", "sqlite:///nowhere/at/all.db"))
         .start()
         .await;
     let bare = state(&host, "bare", "failing", "courier outbox schema --for postgres").await;
     assert!(bare["why"].as_str().unwrap_or_default().contains("no table courier_outbox"), "{bare}");
-    let away = state(&host, "away", "failing", "").await;
-    assert!(!away.to_string().contains("hunter2") && away["url"] == "postgres://nobody:***@127.0.0.1:1/none", "{away}");
+    assert_eq!(bare["cause"]["code"], "outbox_table_missing", "{bare}");
+    assert!(bare["cause"]["since"].is_string() && bare["cause"]["fields"]["table"] == "courier_outbox", "{bare}");
+    let away = state(&host, "away", "failing", "the database cannot be reached: connection refused").await;
+    assert_eq!(away["cause"]["code"], "outbox_unreachable", "{away}");
+    assert!(!away.to_string().contains("hunter2") && away["url"] == "postgres://nobody@127.0.0.1:1/none", "{away}");
     state(&host, "file", "failing", "cannot be opened").await;
     let insert = "INSERT INTO courier_outbox (topic, type, body) VALUES ($1, 'T', '{}')";
     sqlx::query(insert).bind(&topic).execute(&pool).await.unwrap();
@@ -380,7 +382,8 @@ async fn an_outbox_that_cannot_be_relayed_says_why_and_holds_up_no_other() {
     // What was wrong is put right, and it goes on by itself.
     let table = PgPool::connect(&empty).await.unwrap();
     sqlx::raw_sql("CREATE TABLE courier_outbox (seq bigint, id text, topic text)").execute(&table).await.unwrap();
-    state(&host, "bare", "failing", "no column type, key, kind, body").await;
+    let lacking = state(&host, "bare", "failing", "no column type, key, kind, body").await;
+    assert_eq!(lacking["cause"]["code"], "outbox_column", "{lacking}");
     sqlx::raw_sql("DROP TABLE courier_outbox").execute(&table).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(host.outbox_schema(&["postgres"]))).execute(&table).await.unwrap();
     sqlx::query(insert).bind(&topic).execute(&table).await.unwrap();
@@ -426,6 +429,323 @@ async fn a_broadcast_of_an_outbox_finds_its_companion() {
         assert_eq!((message.state, message.kind.as_str()), (State::Committed, "broadcast"), "{message:?}");
     }
     assert_eq!(read_topic(kafka().bootstrap(), &format!("{topic}.broadcast")).await.len(), 2);
+}
+
+/// A sender's table that differs from the one that the schema prints.
+async fn altered(host: &Host, statements: &str) -> (String, PgPool) {
+    let (url, pool) = sender(host, &["postgres"]).await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned())).execute(&pool).await.unwrap();
+    (url, pool)
+}
+
+/// What stands in a topic, by the id of each record in its order.
+async fn ids_in(topic: &str) -> Vec<String> {
+    let records = read_topic(kafka().bootstrap(), topic).await;
+    records.iter().map(|record| record.header("ce_id").expect("every record has an id")).collect()
+}
+
+/// What an outbox could not send, oldest first.
+async fn undelivered(host: &Host, outbox: &str) -> Vec<Value> {
+    let (_, page) = host.request(Method::GET, &format!("/v1/undelivered?outbox={outbox}"), None).await;
+    let mut items = page["items"].as_array().unwrap_or_else(|| panic!("{page}")).clone();
+    items.reverse();
+    items
+}
+
+/// A row that cannot be sent stopped the outbox without a name, was passed over
+/// for ever, or lost a header without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_is_undelivered_with_its_column_named_and_the_next_goes_on() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "outbox-bad", 1).await;
+    let prepared = Host::builder("tool").prepare();
+    let nullable = "ALTER TABLE courier_outbox ALTER body DROP NOT NULL, ALTER topic DROP NOT NULL,
+        ALTER type DROP NOT NULL, ALTER id DROP NOT NULL, DROP CONSTRAINT courier_outbox_headers_check,
+        DROP CONSTRAINT courier_outbox_kind_check";
+    let (url, pool) = altered(&prepared, nullable).await;
+    let host = Host::builder("host-1").store(Store::Postgres).table(&outbox("shop", &url)).start().await;
+    let far = "timestamptz '294276-12-31 23:59:59+00'";
+    let rows = [
+        ("body", "id, topic, type, body", "'no-body', $1, 'T', NULL"),
+        ("topic", "id, topic, type, body", "'no-topic', nullif($1, $1), 'T', '{}'"),
+        ("type", "id, topic, type, body", "'no-type', $1, NULL, '{}'"),
+        ("id", "id, topic, type, body", "NULL, $1, 'T', '{}'"),
+        ("kind", "id, topic, type, body, kind", "'odd-kind', $1, 'T', '{}', 'news'"),
+        ("created_at", "id, topic, type, body, created_at", &format!("'far', $1, 'T', '{{}}', {far}")),
+        ("deliver_at", "id, topic, type, body, deliver_at", &format!("'late', $1, 'T', '{{}}', {far}")),
+        ("headers", "id, topic, type, body, headers", "'reserved', $1, 'T', '{}', '{\"ce_time\": \"x\"}'"),
+        ("headers", "id, topic, type, body, headers", "'kindly', $1, 'T', '{}', '{\"courier_kind\": \"broadcast\"}'"),
+        (
+            "headers",
+            "id, topic, type, body, headers",
+            "'twice', $1, 'T', '{}', '{\"content-type\": [\"a/a\", \"b/b\"]}'",
+        ),
+        ("headers", "id, topic, type, body, headers", "'array', $1, 'T', 'kept', '[1]'"),
+    ];
+    let mut sent = Vec::new();
+    for (number, (_, columns, values)) in rows.iter().enumerate() {
+        let bad = format!("INSERT INTO courier_outbox ({columns}, key) VALUES ({values}, 'k')");
+        sqlx::query(sqlx::AssertSqlSafe(bad)).bind(&topic).execute(&pool).await.unwrap();
+        let next = format!("next-{number}");
+        sqlx::query("INSERT INTO courier_outbox (id, topic, type, key, body) VALUES ($1, $2, 'T', 'k', '{}')")
+            .bind(&next)
+            .bind(&topic)
+            .execute(&pool)
+            .await
+            .unwrap();
+        sent.push(next);
+    }
+    emptied(&pool, SOON).await;
+    assert_eq!(ids_in(&topic).await, sent, "each next row goes on, and nothing else does");
+    let kept = undelivered(&host, "shop").await;
+    assert_eq!(kept.len(), rows.len(), "{kept:?}");
+    for (column, _, values) in rows {
+        let of_row = |entry: &&Value| {
+            let why = entry["why"].as_str().unwrap_or_default();
+            let id = values.split('\'').nth(1).filter(|_| column != "id").unwrap_or("outbox:shop:");
+            entry["message_id"].as_str().is_some_and(|known| known.starts_with(id))
+                && why.contains("of outbox shop")
+                && why.contains(&format!("column {column}: "))
+        };
+        assert_eq!(kept.iter().filter(of_row).count(), 1, "{column} of {values}: {kept:?}");
+    }
+    let array = kept.iter().find(|entry| entry["message_id"] == "array").unwrap();
+    let whole: Value = host.get(&format!("/v1/undelivered/{}", array["id"].as_str().unwrap())).await;
+    assert_eq!(whole["headers"]["courier_outbox_headers"], "[1]", "{whole}");
+    assert_eq!((&whole["key"], &whole["outbox"]), (&json!("k"), &json!("shop")), "{whole}");
+    let seen = wait_until("all are counted", SOON, async || {
+        let seen = status(&host, "shop").await;
+        if seen["refused"] == rows_of(&sent) && seen["relayed"] == rows_of(&sent) {
+            Ok(seen)
+        } else {
+            Err(seen.to_string())
+        }
+    })
+    .await;
+    assert_eq!((&seen["state"], &seen["pending"]), (&json!("running"), &json!(0)), "{seen}");
+}
+
+fn rows_of(sent: &[String]) -> Value {
+    json!(sent.len())
+}
+
+/// A row that is too large to be read stays where it is; its entry says so, and
+/// once somebody made it smaller it is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_above_the_bound_stays_at_its_source_and_the_entry_points_to_it() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "outbox-large", 1).await;
+    let prepared = Host::builder("tool").prepare();
+    let (url, pool) = sender(&prepared, &["postgres"]).await;
+    let insert = "INSERT INTO courier_outbox (id, topic, type, key, body) VALUES ($1, $2, 'T', 'k', repeat('x', $3))";
+    for (id, length) in [("large", 3 << 20), ("small", 10)] {
+        sqlx::query(insert).bind(id).bind(&topic).bind(length).execute(&pool).await.unwrap();
+    }
+    let host = Host::builder("host-1").store(Store::Postgres).table(&outbox("shop", &url)).start().await;
+    let left = async || {
+        let left: Vec<String> = sqlx::query_scalar("SELECT id FROM courier_outbox").fetch_all(&pool).await.unwrap();
+        left
+    };
+    wait_until("the row behind it is sent", SOON, async || {
+        let left = left().await;
+        if left == ["large"] { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    assert_eq!(ids_in(&topic).await, ["small"]);
+    let kept = undelivered(&host, "shop").await;
+    let [entry] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!(entry["code"], "outbox_row_too_large", "{entry}");
+    let why = entry["why"].as_str().unwrap_or_default();
+    assert!(why.contains("column body: it has 3145728 bytes") && why.ends_with("still in the table"), "{entry}");
+    // Read anew by the next holder, it is not kept twice.
+    host.kill9();
+    host.start_again().await;
+    state(&host, "shop", "running", "").await;
+    assert_eq!(undelivered(&host, "shop").await.len(), 1);
+    sqlx::query("UPDATE courier_outbox SET body = '{}'").execute(&pool).await.unwrap();
+    host.kill9();
+    host.start_again().await;
+    emptied(&pool, SOON).await;
+    assert_eq!(ids_in(&topic).await, ["small", "large"]);
+}
+
+/// A NULL hid the row from every look: it was never sent, and rows of its key
+/// that came later were.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_without_headers_is_sent_before_what_comes_later_of_its_key() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "outbox-null", 1).await;
+    let prepared = Host::builder("tool").prepare();
+    let nullable = "ALTER TABLE courier_outbox ALTER headers DROP NOT NULL, ALTER kind DROP NOT NULL,
+        ALTER created_at DROP NOT NULL";
+    let (url, pool) = altered(&prepared, nullable).await;
+    for (id, headers) in [("first", None), ("second", Some("{}")), ("third", None)] {
+        let insert = "INSERT INTO courier_outbox (id, topic, type, key, kind, body, headers, created_at)
+            VALUES ($1, $2, 'T', 'k', NULL, '{}', $3::text::jsonb, NULL)";
+        sqlx::query(insert).bind(id).bind(&topic).bind(headers).execute(&pool).await.unwrap();
+    }
+    let _host = Host::builder("host-1").store(Store::Postgres).table(&outbox("shop", &url)).start().await;
+    emptied(&pool, SOON).await;
+    assert_eq!(ids_in(&topic).await, ["first", "second", "third"]);
+}
+
+/// Ids were compared as text when rows were deleted, so that those of another
+/// type stayed; bytes of a key became the text of their hexadecimal digits.
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_may_be_uuids_and_keys_and_bodies_bytes() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "outbox-types", 1).await;
+    let prepared = Host::builder("tool").prepare();
+    let types = "ALTER TABLE courier_outbox DROP CONSTRAINT courier_outbox_id_check, ALTER id DROP DEFAULT,
+            ALTER id TYPE uuid USING id::uuid, ALTER key TYPE bytea USING key::bytea,
+            ALTER body TYPE bytea USING body::bytea, ADD COLUMN note text";
+    let (url, pool) = altered(&prepared, types).await;
+    let host = Host::builder("host-1").store(Store::Postgres).table(&outbox("shop", &url)).start().await;
+    let ids = ["00000000-0000-4000-8000-000000000002", "00000000-0000-4000-8000-000000000001"];
+    for id in ids {
+        let insert = "INSERT INTO courier_outbox (id, topic, type, source, key, body)
+            VALUES ($1::text::uuid, $2, 'T', 'billing', '\\x6b31ff00', '\\x00ff')";
+        sqlx::query(insert).bind(id).bind(&topic).execute(&pool).await.unwrap();
+    }
+    emptied(&pool, SOON).await;
+    assert_eq!(ids_in(&topic).await, ids, "in the order of their numbers");
+    for record in read_topic(kafka().bootstrap(), &topic).await {
+        assert_eq!((record.key.as_deref(), record.payload.as_deref()), (Some(&b"k1\xff\0"[..]), Some(&b"\0\xff"[..])));
+        assert_eq!(record.header("ce_source").as_deref(), Some("billing"));
+    }
+    let (status, shown, _) = host.cli(&["check", "--connect", "--config", &host.config().display().to_string()]);
+    assert!(status.success() && shown.contains("can be relayed"), "{shown}");
+}
+
+/// A table that cannot be relayed was said to be all right.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_each_column_that_is_missing_of_a_wrong_type_or_may_be_null() {
+    let _turn = turn::shared().await;
+    let prepared = Host::builder("tool").prepare();
+    let wrong = "ALTER TABLE courier_outbox DROP CONSTRAINT courier_outbox_id_check, ALTER id DROP DEFAULT,
+        ALTER id TYPE bytea USING id::bytea, DROP COLUMN kind, ALTER created_at DROP DEFAULT,
+        ALTER created_at TYPE bigint USING 0";
+    let (wrong, pool) = altered(&prepared, wrong).await;
+    let (nullable, _) = altered(&prepared, "ALTER TABLE courier_outbox ALTER body DROP NOT NULL").await;
+    let host = Host::builder("host-1")
+        .store(Store::Postgres)
+        .table(&outbox("wrong", &wrong))
+        .table(&outbox("nullable", &nullable))
+        .start()
+        .await;
+    let (status, shown, _) = host.cli(&["check", "--connect", "--config", &host.config().display().to_string()]);
+    assert!(!status.success(), "{shown}");
+    for said in [
+        "no column kind",
+        "column id is bytea, and has to be text, varchar, uuid, bigint or integer",
+        "column created_at is bigint, and has to be timestamptz or timestamp",
+        "column body may be NULL: a row without a value there is kept as undelivered",
+        "ALTER TABLE courier_outbox ALTER COLUMN body SET NOT NULL",
+    ] {
+        assert!(shown.contains(said), "{said} in\n{shown}");
+    }
+    let insert = "INSERT INTO courier_outbox (id, topic, type, body, created_at) VALUES ('a', 't', 'T', '{}', 0)";
+    sqlx::query(insert).execute(&pool).await.unwrap();
+    let seen = state(&host, "wrong", "failing", "no column kind").await;
+    assert_eq!(seen["cause"]["fields"]["columns"], "id, kind, created_at", "{seen}");
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM courier_outbox").fetch_one(&pool).await.unwrap();
+    assert_eq!(left, 1, "nothing is relayed and nothing is lost");
+    // Put right, it goes on by itself.
+    let topic = create_topic(kafka().bootstrap(), "outbox-types", 1).await;
+    let right = "ALTER TABLE courier_outbox ALTER id TYPE text USING convert_from(id, 'UTF8'),
+        ADD COLUMN kind text, ALTER created_at TYPE timestamptz USING now()";
+    sqlx::raw_sql(right).execute(&pool).await.unwrap();
+    sqlx::query("UPDATE courier_outbox SET topic = $1").bind(&topic).execute(&pool).await.unwrap();
+    emptied(&pool, SOON).await;
+    assert_eq!(ids_in(&topic).await, ["a"]);
+}
+
+/// Rows for one topic filled all that may be in hand, and rows for the others
+/// waited behind them.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_for_a_topic_that_kafka_does_not_take_hold_up_no_other_topic() {
+    let _turn = turn::shared().await;
+    // Kafka takes nothing for a topic that is not there yet.
+    let (stuck, healthy) = (unique("outbox-stuck"), create_topic(kafka().bootstrap(), "outbox-healthy", 1).await);
+    let prepared = Host::builder("tool").prepare();
+    let (url, pool) = sender(&prepared, &["postgres"]).await;
+    let fill = "INSERT INTO courier_outbox (id, topic, type, key, body)
+        SELECT 'stuck-' || n, $1, 'T', 'k' || n % 50, '{}' FROM generate_series(1, 4100) n";
+    sqlx::query(fill).bind(&stuck).execute(&pool).await.unwrap();
+    let host = Host::builder("host-1").store(Store::Postgres).table(&outbox("shop", &url)).start().await;
+    wait_until("the rows for the topic are in hand", SOON, async || {
+        let seen = status(&host, "shop").await;
+        if seen["pending"].as_i64() >= Some(4_100) { Ok(()) } else { Err(seen.to_string()) }
+    })
+    .await;
+    sqlx::query("INSERT INTO courier_outbox (id, topic, type, body) VALUES ('healthy', $1, 'T', '{}')")
+        .bind(&healthy)
+        .execute(&pool)
+        .await
+        .unwrap();
+    wait_until("the row for the other topic is sent", SOON, async || {
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM courier_outbox WHERE topic = $1")
+            .bind(&healthy)
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        if left == 0 { Ok(()) } else { Err(status(&host, "shop").await.to_string()) }
+    })
+    .await;
+    assert_eq!(ids_in(&healthy).await, ["healthy"]);
+    let seen = state(&host, "shop", "failing", &format!("rows for topic {stuck}")).await;
+    assert_eq!(
+        (&seen["cause"]["code"], &seen["cause"]["fields"]["topic"]),
+        (&json!("outbox_topic_waits"), &json!(stuck))
+    );
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM courier_outbox").fetch_one(&pool).await.unwrap();
+    assert_eq!(left, 4_100, "what kafka does not take stays");
+    create_named_topic(kafka().bootstrap(), &stuck, 2, &[]).await;
+    emptied(&pool, Duration::from_secs(60)).await;
+    assert_eq!(read_topic(kafka().bootstrap(), &stuck).await.len(), 4_100, "and is sent when kafka takes it");
+}
+
+/// Rows that were on Kafka were counted as 0 when they could not be deleted,
+/// and what was not told yet was forgotten at a kill.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_numbers_of_an_outbox_are_right_after_kills_and_without_the_right_to_delete() {
+    let _turn = turn::alone().await;
+    let topic = create_topic(kafka().bootstrap(), "outbox-counts", 2).await;
+    let prepared = Host::builder("tool").prepare();
+    let (url, pool) = sender(&prepared, &["postgres"]).await;
+    let host = Host::builder("host-1").store(Store::Postgres).table(&outbox("shop", &url)).start().await;
+    let insert = "INSERT INTO courier_outbox (topic, type, key, body)
+        SELECT $1, 'T', 'k' || n % 20, '{}' FROM generate_series(1, 100) n";
+    let mut chance = StdRng::seed_from_u64(7);
+    for _ in 0..6 {
+        sqlx::query(insert).bind(&topic).execute(&pool).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(chance.random_range(0..400))).await;
+        host.kill9();
+        host.start_again().await;
+    }
+    emptied(&pool, SOON).await;
+    let relayed = async |count: i64| {
+        wait_until(&format!("{count} rows are counted"), SOON, async || {
+            let seen = status(&host, "shop").await;
+            if seen["relayed"] == count { Ok(seen) } else { Err(seen.to_string()) }
+        })
+        .await
+    };
+    relayed(600).await;
+    // A trigger refuses what a revoked right would.
+    let refuse = "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'not you' USING ERRCODE = '42501'; END $$;
+        CREATE TRIGGER no BEFORE DELETE ON courier_outbox FOR EACH ROW EXECUTE FUNCTION no()";
+    sqlx::raw_sql(refuse).execute(&pool).await.unwrap();
+    sqlx::query(insert).bind(&topic).execute(&pool).await.unwrap();
+    let seen = relayed(700).await;
+    assert_eq!(seen["refused"], 0, "{seen}");
+    let seen = state(&host, "shop", "failing", "grant it SELECT and DELETE on the table").await;
+    assert_eq!(seen["cause"]["code"], "outbox_permission", "{seen}");
+    sqlx::raw_sql("DROP TRIGGER no ON courier_outbox").execute(&pool).await.unwrap();
+    emptied(&pool, SOON).await;
+    let seen = state(&host, "shop", "running", "").await;
+    assert_eq!((&seen["relayed"], &seen["cause"]), (&json!(700), &Value::Null), "nothing is counted twice");
 }
 
 async fn state_of_new(host: &Host, name: &str) {

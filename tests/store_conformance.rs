@@ -229,7 +229,8 @@ on_both_dialects! {
     outboxes:
         rows_of_an_outbox_are_taken_under_the_epoch_of_its_shard
         what_has_ended_is_told
-        notes_of_an_outbox_add_up
+        what_is_noted_of_an_outbox_is_told_with_its_cause
+        rows_of_an_outbox_are_counted_once
         a_refused_message_makes_room_for_a_corrected_one;
     delayed:
         a_delayed_message_waits_and_is_committed

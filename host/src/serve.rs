@@ -149,7 +149,7 @@ impl Host {
         standing.taken(config.warnings.clone(), Vec::new());
         let urls = CheckUrls::new(&config.transactions.check_urls).context("cannot set up HTTP")?;
         let transactions = Transactions::start(Arc::clone(&store), acceptor.clone(), urls.clone(), stop.clone());
-        let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node)));
+        let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node), causes.clone()));
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, causes.clone(), move || waker.wake())
             .context("cannot start the writer of outcomes")?;

@@ -1,5 +1,6 @@
 //! The cause of a standstill as lists, attention and problems show it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -12,10 +13,11 @@ use crate::causes::Standing;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CauseView {
     /// A stable word for programs and translations, for example `no_plugin`.
-    pub code: &'static str,
+    #[schema(value_type = String)]
+    pub code: Cow<'static, str>,
     /// The facts behind it, by name.
     #[schema(value_type = std::collections::HashMap<String, String>)]
-    pub fields: BTreeMap<&'static str, String>,
+    pub fields: BTreeMap<Cow<'static, str>, String>,
     /// Since when it has stood.
     #[schema(format = DateTime)]
     pub since: String,
@@ -23,6 +25,7 @@ pub struct CauseView {
 
 impl From<&Standing> for CauseView {
     fn from(standing: &Standing) -> Self {
-        Self { code: standing.code, fields: standing.fields.clone(), since: time::format(standing.since) }
+        let fields = standing.fields.iter().map(|(field, value)| (Cow::Borrowed(*field), value.clone()));
+        Self { code: standing.code.into(), fields: fields.collect(), since: time::format(standing.since) }
     }
 }

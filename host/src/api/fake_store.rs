@@ -52,6 +52,14 @@ impl Outboxes for FakeStore {
         absent()
     }
 
+    async fn count_outbox(&self, _: (i32, i64), _: &OutboxCount) -> Result<bool, StoreError> {
+        absent()
+    }
+
+    async fn counted_rows(&self, _: &str) -> Result<Vec<OutboxRowRef>, StoreError> {
+        absent()
+    }
+
     async fn outboxes(&self) -> Result<Vec<OutboxRow>, StoreError> {
         Ok(self.read()?.noted.clone())
     }

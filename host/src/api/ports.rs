@@ -18,6 +18,7 @@ use super::causes::CauseView;
 use super::problem::Problem;
 use crate::causes::Standing;
 pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt, reserved_header, valid_topic};
+pub use crate::publish::header_rules::{self, BASE64};
 use crate::store::{DeliveryKey, HalfRow, StoreError};
 
 /// The send side.
@@ -251,7 +252,7 @@ pub trait Outboxes: Send + Sync + 'static {
 pub struct OutboxView {
     /// Its name.
     pub name: String,
-    /// The sender's database, without a password.
+    /// The sender's database: scheme, user, host, port and database.
     pub url: String,
     /// The table.
     pub table: String,

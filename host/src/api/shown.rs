@@ -5,8 +5,6 @@
 //! two is there, and the text one is null when there is nothing.
 
 use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use courier_core::message::Header;
 use serde::Serialize;
@@ -14,12 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-/// The Base64 of this API: the standard alphabet, written with padding, read
-/// with or without.
-pub const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+pub use crate::api::ports::BASE64;
 
 /// A key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]

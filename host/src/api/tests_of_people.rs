@@ -119,6 +119,8 @@ async fn what_nobody_relays_ended_or_heard_needs_a_person() {
         why: Some("no such table".into()),
         pending: Some(2),
         oldest_at: Some(Timestamp(1)),
+        cause: None,
+        since: None,
         relayed: 5,
         refused: 0,
         noted_at: Timestamp(0),

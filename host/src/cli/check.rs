@@ -25,8 +25,9 @@ pub(super) struct Args {
     strict: bool,
 }
 
-/// An outbox, and what a look into its database came to.
-type Seen<'a> = (&'a Outbox, Result<(), SourceError>);
+/// An outbox, and what a look into its database came to: what it warns of, or
+/// why nothing can be relayed.
+type Seen<'a> = (&'a Outbox, Result<Vec<String>, SourceError>);
 
 pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     let checked = config::load(&args.config);
@@ -73,7 +74,9 @@ fn as_json(checked: &Result<Config, ConfigError>, seen: &[Seen<'_>], strict: boo
         .iter()
         .map(|(outbox, look)| {
             let why = look.as_ref().err().map(ToString::to_string);
-            json!({ "name": outbox.name, "url": outbox.shown_url(), "why": why })
+            let code = look.as_ref().err().map(|error| error.code);
+            let warnings = look.as_deref().unwrap_or_default();
+            json!({ "name": outbox.name, "url": outbox.shown_url(), "why": why, "code": code, "warnings": warnings })
         })
         .collect();
     json!({
@@ -98,7 +101,11 @@ fn summary(file: &str, config: &Config, seen: &[Seen<'_>], strict: bool) -> Stri
         lines.push("  no bindings: messages are taken, and nothing handles them".to_owned());
     }
     lines.extend(seen.iter().map(|(outbox, look)| match look {
-        Ok(()) => format!("  outbox {}: {} can be relayed", outbox.name, outbox.shown_url()),
+        Ok(warnings) => {
+            let mut line = format!("  outbox {}: {} can be relayed", outbox.name, outbox.shown_url());
+            warnings.iter().for_each(|warning| line.push_str(&format!("\n    warning: {warning}")));
+            line
+        }
         Err(why) => format!("  outbox {}: {} cannot be relayed: {why}", outbox.name, outbox.shown_url()),
     }));
     lines.extend(config.warnings.iter().map(|warning| format!("  warning: {warning}")));

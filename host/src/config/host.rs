@@ -113,7 +113,7 @@ fn database(value: &Value<'_>, example: &str) -> Option<String> {
         }
         None => value.text(example)?,
     };
-    let shown = secret::without_password(url);
+    let shown = secret::shown_url(url);
     let remedy = "write \"sqlite://courier.db\" or \"postgres://user@host:5432/database\"";
     if let Some(path) = url.strip_prefix("sqlite://") {
         if path.is_empty() || path.starts_with('?') {

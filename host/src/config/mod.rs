@@ -146,7 +146,7 @@ pub struct StoreConfig {
 
 impl fmt::Debug for StoreConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = secret::without_password(&self.url);
+        let url = secret::shown_url(&self.url);
         f.debug_struct("StoreConfig").field("url", &url).field("retention", &self.retention).finish()
     }
 }
@@ -220,16 +220,16 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// The URL for people, without a password.
+    /// The URL for people: scheme, user, host, port and database.
     #[must_use]
     pub fn shown_url(&self) -> String {
-        secret::without_password(&self.url)
+        secret::shown_url(&self.url)
     }
 }
 
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = secret::without_password(&self.url);
+        let url = secret::shown_url(&self.url);
         f.debug_struct("Outbox").field("name", &self.name).field("url", &url).field("table", &self.table).finish()
     }
 }

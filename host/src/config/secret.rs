@@ -3,9 +3,13 @@
 use std::ops::Range;
 use std::path::Path;
 
+use reqwest::Url;
 use secrecy::SecretString;
 
 use super::reader::Value;
+
+/// What stands for a URL of which no part is known to be harmless.
+const HIDDEN_URL: &str = "(hidden)";
 
 /// Whether the name of a key says that its value is a secret.
 pub(super) fn is_secret_name(name: &str) -> bool {
@@ -89,12 +93,35 @@ pub(super) fn fetch(source: &Value<'_>) -> Option<SecretString> {
     }
 }
 
-/// The URL with `***` for a password, if it has one.
-pub(super) fn without_password(url: &str) -> String {
-    match password(url) {
-        Some(range) => format!("{}***{}", &url[..range.start], &url[range.end..]),
-        None => url.to_owned(),
+/// The URL of a database as people may see it: scheme, user, host, port and
+/// database. Everything else is left out, since a password may stand before the
+/// host as well as among the parameters.
+pub(super) fn shown_url(url: &str) -> String {
+    if let Some(file) = url.strip_prefix("sqlite:") {
+        return format!("sqlite:{}", file.split('?').next().unwrap_or_default());
     }
+    let Ok(parsed) = Url::parse(url) else {
+        // Connection strings of other forms (`host=db password=..`) hold secrets
+        // too; a plain word, such as a typing error, may be repeated.
+        return if url.contains(['=', '@', ':']) { HIDDEN_URL.to_owned() } else { url.to_owned() };
+    };
+    if !parsed.has_authority() {
+        return HIDDEN_URL.to_owned();
+    }
+    // Parameters may name what the URL's own parts leave open.
+    let parameter = |names: &[&str]| {
+        let found = parsed.query_pairs().find(|(name, value)| names.contains(&name.as_ref()) && !value.is_empty());
+        found.map(|(_, value)| value.into_owned())
+    };
+    let user = Some(parsed.username().to_owned()).filter(|user| !user.is_empty()).or_else(|| parameter(&["user"]));
+    let host = parsed.host_str().filter(|host| !host.is_empty()).map(str::to_owned);
+    let host = host.or_else(|| parameter(&["host", "hostaddr"])).unwrap_or_default();
+    let port = parsed.port().map(|port| port.to_string()).or_else(|| parameter(&["port"]));
+    let database = Some(parsed.path().to_owned()).filter(|path| path.len() > 1);
+    let database = database.or_else(|| parameter(&["dbname"]).map(|name| format!("/{name}")));
+    let (user, port) = (user.map(|user| format!("{user}@")), port.map(|port| format!(":{port}")));
+    let [user, port, database] = [user, port, database].map(Option::unwrap_or_default);
+    format!("{}://{user}{host}{port}{database}", parsed.scheme())
 }
 
 /// Where in `text` the password of its first URL stands: between the `:` after
@@ -106,6 +133,20 @@ fn password(text: &str) -> Option<Range<usize>> {
     let at = rest[..end].rfind('@')?;
     let colon = rest[..at].find(':')?;
     Some(authority + colon + 1..authority + at)
+}
+
+/// Where in `line` the values of those parameters of URLs stand whose names say
+/// that they are secrets, as in `?password=..`.
+fn parameters_of_secrets(line: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for (at, _) in line.match_indices(['?', '&']) {
+        let rest = &line[at + 1..];
+        let end = rest.find(['&', '#', '"', '\'', ' ', '\n']).unwrap_or(rest.len());
+        if let Some((name, _)) = rest[..end].split_once('=').filter(|(name, _)| is_secret_name(name)) {
+            found.push(at + 1 + name.len() + 1..at + 1 + end);
+        }
+    }
+    found
 }
 
 /// The text with every secret in it replaced by stars, byte for byte, so that
@@ -134,6 +175,9 @@ pub(super) fn hide(text: &str, known: &[Range<usize>]) -> String {
         if let Some(password) = password(line) {
             star(start + password.start..start + password.end);
         }
+        for parameter in parameters_of_secrets(line) {
+            star(start + parameter.start..start + parameter.end);
+        }
         start += line.len();
     }
     // Stars replace whole characters or all of a line's rest, so this is text.
@@ -145,10 +189,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_password_of_a_url_is_not_shown() {
-        assert_eq!(without_password("postgres://u:p@ss@h:5432/db"), "postgres://u:***@h:5432/db");
-        assert_eq!(without_password("postgres://u@h/db"), "postgres://u@h/db");
-        assert_eq!(without_password("sqlite://courier.db"), "sqlite://courier.db");
+    fn a_shown_url_has_scheme_user_host_port_and_database_only() {
+        for (url, shown) in [
+            ("postgres://u:p@ss@h:5432/db", "postgres://u@h:5432/db"),
+            ("postgres://u@h/db?password=hunter2&sslmode=require", "postgres://u@h/db"),
+            ("postgres:///?host=h&port=5433&user=u&dbname=db&password=hunter2", "postgres://u@h:5433/db"),
+            ("postgres://h/db?application_name=x&options=-c%20a=hunter2#hunter2", "postgres://h/db"),
+            ("mysql://u:hunter2@h/db", "mysql://u@h/db"),
+            ("sqlite://courier.db?mode=ro&key=hunter2", "sqlite://courier.db"),
+            ("sqlite://courier.db", "sqlite://courier.db"),
+            ("host=db password=hunter2", HIDDEN_URL),
+            ("postgres:u:hunter2@h", HIDDEN_URL),
+            ("shop", "shop"),
+        ] {
+            assert_eq!(shown_url(url), shown, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_password_among_the_parameters_of_a_url_is_hidden_in_place() {
+        let line = "url = \"postgres://u@h/d?sslmode=disable&password=hunter2&x=1\" # why?\n";
+        let hidden = hide(line, &[]);
+        assert_eq!(hidden.len(), line.len());
+        assert!(!hidden.contains("hunter2") && hidden.contains("&x=1\" # why?"), "{hidden}");
     }
 
     #[test]

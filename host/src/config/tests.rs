@@ -299,7 +299,7 @@ fn columns_count_characters() {
 fn no_error_shows_a_secret() {
     let text = "[kafka.properties]\n\"sasl.password\" = \"hunter2\"\n[store]\nurl = \"mysql://u:hunter2@db/x\"\n\
                 [[binding]]\ngroup = \"a\"\ntopics = [\"a\"]\nplugin = \"p\"\n[binding.secrets]\nkey = \"hunter2\"\n\
-                [[outbox]]\nname = \"a\"\nurl = \"postgres://u:hunter2@db/x\"\ntable = \"-\"\n\
+                [[outbox]]\nname = \"a\"\nurl = \"postgres://u:hunter2@db/x?password=hunter2\"\ntable = \"-\"\n\
                 [auth]\ntokens = [{ name = \"x\", role = \"admin\", secret = \"hunter2\" }]\n";
     let error = parsed(text).unwrap_err();
     assert!(!format!("{error}{error:?}").contains("hunter2"), "{error}");

@@ -137,7 +137,8 @@ impl Draft {
         self.deliver_at.map(Due::At).or(delay)
     }
 
-    fn wrong(&self, now: Timestamp) -> Option<Problem> {
+    /// The first rule that the draft breaks, if it breaks any.
+    pub(super) fn wrong(&self, now: Timestamp) -> Option<Problem> {
         if self.topic.is_empty() {
             return Some(Problem::invalid(
                 "it names no topic: write `topic` in it, or ?topic= in the request's address",

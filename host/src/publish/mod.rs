@@ -19,6 +19,7 @@ pub mod check_url;
 pub mod delayed;
 pub mod draft;
 pub mod half;
+pub mod header_rules;
 pub mod journal;
 mod landing;
 mod lease;

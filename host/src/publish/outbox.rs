@@ -6,8 +6,10 @@
 //! the rows, in the order of their numbers and with their own ids, to the
 //! store under that shard's epoch, as messages that are owed to Kafka. From
 //! there the relays of all hosts send them as everything else. A row is
-//! deleted at its source once its message is COMMITTED, or finally SEND_FAIL
-//! and visible there with the reason.
+//! deleted at its source once its message is COMMITTED. A row that can never be
+//! sent as it is ([`row`]) is kept as undelivered with its whole content and
+//! deleted then; one that is too large to be read stays, and the entry says
+//! where.
 //!
 //! What a crash leaves behind:
 //! - Before the store took a row: it is read again.
@@ -20,10 +22,15 @@
 //! key keep their order rests on their sender, who writes the second one after
 //! the first was committed, and on one reader at a time.
 //!
-//! [`intake`] is the loop of one outbox, [`source`] what it needs of a
-//! database ([`postgres`], [`sqlite`]), [`row`] makes a message of a row,
-//! [`taking`] hands messages to the store.
+//! [`intake`] is the loop of one outbox, [`hand`] the rows that are under way,
+//! [`source`] what it needs of a database ([`postgres`], [`sqlite`]),
+//! [`columns`] what a table has to be, [`row`] makes a message of a row,
+//! [`taking`] hands messages to the store, [`error`] says in sentences why an
+//! outbox stands still.
 
+mod columns;
+mod error;
+mod hand;
 mod intake;
 mod postgres;
 mod row;
@@ -39,18 +46,21 @@ use tokio_util::sync::CancellationToken;
 use self::intake::Intake;
 use super::accept::Acceptor;
 use super::lease::Leases;
+use crate::causes::Causes;
 use crate::config::Outbox;
 use crate::kafka::record::shard_of;
 use crate::store::SHARDS;
 use crate::supervise::{self, Task};
 
-pub use self::source::{SourceError, examine};
+pub use self::error::SourceError;
+pub use self::source::examine;
 
 /// The outboxes of the configuration in force.
 pub struct Outboxes {
     acceptor: Acceptor,
     leases: Leases,
     node: Arc<str>,
+    causes: Causes,
     running: Mutex<Vec<Running>>,
 }
 
@@ -63,8 +73,8 @@ struct Running {
 impl Outboxes {
     /// Outboxes of a host, none yet.
     #[must_use]
-    pub fn new(acceptor: Acceptor, leases: Leases, node: Arc<str>) -> Self {
-        Self { acceptor, leases, node, running: Mutex::default() }
+    pub fn new(acceptor: Acceptor, leases: Leases, node: Arc<str>, causes: Causes) -> Self {
+        Self { acceptor, leases, node, causes, running: Mutex::default() }
     }
 
     /// Makes what runs what `wanted` says. One that did not change goes on; one
@@ -90,6 +100,7 @@ impl Outboxes {
                 self.acceptor.clone(),
                 self.leases.0.clone(),
                 Arc::clone(&self.node),
+                self.causes.clone(),
             );
             let task = supervise::spawn_until(Task::OutboxIntake, stop.clone(), intake.run(stop.clone()));
             running.push(Running { outbox: outbox.clone(), stop, task });

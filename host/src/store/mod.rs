@@ -50,7 +50,7 @@ pub use half::{HalfCheck, HalfMessage, HalfRow, HalfState, Halves, NewHalf};
 pub use incarnations::{Growth, Incarnations, OlderPartition, Renewal, TopicOfGroup};
 pub use minutes::{MinuteRow, Minutes, PaceRow};
 pub use node_bindings::{NodeBinding, NodeBindings};
-pub use outbox::{OutboxNote, OutboxRow, Outboxes};
+pub use outbox::{OutboxCause, OutboxCount, OutboxNote, OutboxRow, OutboxRowRef, Outboxes};
 pub use rows::*;
 pub use sessions::{SessionRow, Sessions};
 pub use troubles::{

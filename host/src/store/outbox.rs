@@ -3,7 +3,11 @@
 //! The rows themselves are in the senders' databases. Here is the door through
 //! which one host at a time takes them in, and what is told of each outbox.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
 use async_trait::async_trait;
+use bytes::Bytes;
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 
@@ -22,10 +26,35 @@ pub struct OutboxNote {
     pub pending: Option<i64>,
     /// When the oldest of them was written.
     pub oldest_at: Option<Timestamp>,
-    /// Rows that went to Kafka since the last note.
+    /// The same as `why`, for programs.
+    pub cause: Option<OutboxCause>,
+}
+
+/// Why an outbox stands still, for programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutboxCause {
+    /// What is the matter: `outbox_column`, say.
+    pub code: String,
+    /// What the sentence names: the column, the topic.
+    pub fields: BTreeMap<String, String>,
+}
+
+/// A row at its source: its number and its id there.
+pub type OutboxRowRef = (i64, Option<Bytes>);
+
+/// Rows of an outbox that ended and are about to be deleted at their source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutboxCount {
+    /// The outbox's name in the TOML.
+    pub name: String,
+    /// The node that relays it.
+    pub node: String,
+    /// How many of the rows went to Kafka and were not counted before.
     pub relayed: i64,
-    /// Rows that were finally refused since the last note.
+    /// How many of them were kept as undelivered and were not counted before.
     pub refused: i64,
+    /// All rows that are counted by now and may still be at their source.
+    pub rows: Vec<OutboxRowRef>,
 }
 
 /// What is known of an outbox.
@@ -43,9 +72,13 @@ pub struct OutboxRow {
     pub pending: Option<i64>,
     /// When the oldest of them was written.
     pub oldest_at: Option<Timestamp>,
-    /// Rows that went to Kafka, about: a note is lost when its host is killed.
+    /// The same as `why`, for programs.
+    pub cause: Option<OutboxCause>,
+    /// Since when it has stood still for this cause.
+    pub since: Option<Timestamp>,
+    /// Rows that went to Kafka.
     pub relayed: i64,
-    /// Rows that were finally refused, about.
+    /// Rows that cannot be sent as they are.
     pub refused: i64,
     /// When this was noted.
     pub noted_at: Timestamp,
@@ -67,6 +100,63 @@ pub trait Outboxes {
     /// Writes what is to be told of an outbox; `Fenced` as above.
     async fn note_outbox(&self, shard: (i32, i64), note: &OutboxNote) -> Result<(), StoreError>;
 
+    /// Adds to the numbers of an outbox and keeps which rows are counted;
+    /// `Fenced` as above. The same rows a second time add nothing: false then.
+    async fn count_outbox(&self, shard: (i32, i64), count: &OutboxCount) -> Result<bool, StoreError>;
+
+    /// The rows that the last count kept.
+    async fn counted_rows(&self, name: &str) -> Result<Vec<OutboxRowRef>, StoreError>;
+
     /// What is known of the outboxes, by name.
     async fn outboxes(&self) -> Result<Vec<OutboxRow>, StoreError>;
+}
+
+/// Rows as they are stored: a JSON array of `[seq, id in hexadecimal | null]`.
+pub(super) fn rows_to_text(rows: &[OutboxRowRef]) -> Result<String, StoreError> {
+    let hex = |id: &Bytes| {
+        id.iter().fold(String::with_capacity(id.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _infallible = write!(text, "{byte:02x}");
+            text
+        })
+    };
+    let rows: Vec<(i64, Option<String>)> = rows.iter().map(|(seq, id)| (*seq, id.as_ref().map(hex))).collect();
+    serde_json::to_string(&rows).map_err(|error| StoreError::Bug(format!("rows of an outbox are no JSON: {error}")))
+}
+
+/// What [`rows_to_text`] wrote.
+pub(super) fn rows_from_text(text: &str) -> Result<Vec<OutboxRowRef>, StoreError> {
+    let wrong = || StoreError::Bug("the counted rows of an outbox cannot be read".to_owned());
+    let rows: Vec<(i64, Option<String>)> = serde_json::from_str(text).map_err(|_| wrong())?;
+    let byte = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    rows.into_iter()
+        .map(|(seq, id)| {
+            let id = id.map(|id| id.as_bytes().chunks(2).map(byte).collect::<Option<Vec<u8>>>().ok_or_else(wrong));
+            Ok((seq, id.transpose()?.map(Bytes::from)))
+        })
+        .collect()
+}
+
+/// The fields of a cause as they are stored.
+pub(super) fn fields_to_text(cause: Option<&OutboxCause>) -> Result<Option<String>, StoreError> {
+    let text = cause.map(|cause| serde_json::to_string(&cause.fields)).transpose();
+    text.map_err(|error| StoreError::Bug(format!("the cause of an outbox is no JSON: {error}")))
+}
+
+/// The cause that a row says.
+pub(super) fn cause_from(code: Option<String>, fields: Option<&str>) -> Option<OutboxCause> {
+    let fields = fields.and_then(|fields| serde_json::from_str(fields).ok()).unwrap_or_default();
+    code.map(|code| OutboxCause { code, fields })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_as_they_were_written() {
+        let rows = vec![(1, Some(Bytes::from_static(b"m-1\xff"))), (-2, None), (i64::MAX, Some(Bytes::new()))];
+        assert_eq!(rows_from_text(&rows_to_text(&rows).unwrap()).unwrap(), rows);
+        assert!(rows_from_text("[[1,\"zz\"]]").is_err());
+    }
 }

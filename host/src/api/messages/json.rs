@@ -19,7 +19,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::form::{Defaults, bad, check_header, read_delay, read_deliver_at};
-use crate::api::ports::Draft;
+use crate::api::ports::{Draft, header_rules};
 use crate::api::problem::Problem;
 use crate::api::shape;
 use crate::api::shown::BASE64;
@@ -139,12 +139,7 @@ fn decode(field: &str, text: &str) -> Result<Bytes, Problem> {
 
 /// Takes the media type of the body out of the headers.
 fn take_content_type(headers: &mut Vec<Header>) -> Result<Option<String>, Problem> {
-    let Some(at) = headers.iter().position(|header| header.name.eq_ignore_ascii_case("content-type")) else {
-        return Ok(None);
-    };
-    let value = headers.remove(at).value.unwrap_or_default();
-    let text = std::str::from_utf8(&value).ok().filter(|text| !text.is_empty());
-    text.map(|text| Some(text.to_owned())).ok_or_else(|| bad("the header `content-type` is no media type"))
+    header_rules::take_content_type(headers).map_err(bad)
 }
 
 /// Headers in the order of the request.
@@ -166,7 +161,7 @@ impl<'de> Deserialize<'de> for Headers {
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     let values = if let Value::Array(values) = value { values } else { vec![value] };
                     for value in values {
-                        let value = header_value(&name, value).map_err(serde::de::Error::custom)?;
+                        let value = header_rules::header_value(&name, value).map_err(serde::de::Error::custom)?;
                         headers.push(Header { name: name.clone(), value });
                     }
                 }
@@ -174,21 +169,6 @@ impl<'de> Deserialize<'de> for Headers {
             }
         }
         deserializer.deserialize_map(InOrder)
-    }
-}
-
-fn header_value(name: &str, value: Value) -> Result<Option<Bytes>, String> {
-    match value {
-        Value::Null => Ok(None),
-        Value::String(text) => Ok(Some(text.into_bytes().into())),
-        Value::Object(object) if object.len() == 1 && object.contains_key("base64") => {
-            let text = object["base64"].as_str().unwrap_or("?");
-            BASE64
-                .decode(text)
-                .map(|bytes| Some(bytes.into()))
-                .map_err(|error| format!("the header `{name}` has `base64` that is no Base64: {error}"))
-        }
-        _ => Err(format!("the header `{name}` is neither text nor {{\"base64\": \"..\"}}")),
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! An outbox may send to any topic, so a token that reaches only some sees none.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use courier_core::message::Timestamp;
@@ -10,13 +12,14 @@ use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::auth::{As, Viewer};
+use crate::api::causes::CauseView;
 use crate::api::list::{List, by_name};
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::ports::OutboxView;
 use crate::api::problem::Problem;
 use crate::api::time;
-use crate::store::OutboxRow;
+use crate::store::{OutboxCause, OutboxRow};
 
 /// How old a note may be until the outbox counts as one that nobody relays.
 const STALE_MICROS: i64 = 30 * 1_000_000;
@@ -26,7 +29,7 @@ const STALE_MICROS: i64 = 30 * 1_000_000;
 pub struct OutboxStatus {
     /// Its name in the TOML.
     pub name: String,
-    /// The sender's database, without a password.
+    /// The sender's database: scheme, user, host, port and database.
     pub url: String,
     /// The table.
     pub table: String,
@@ -35,15 +38,18 @@ pub struct OutboxStatus {
     /// Why it is failing.
     #[schema(required = true)]
     pub why: Option<String>,
+    /// The same for programs.
+    #[schema(required = true)]
+    pub cause: Option<CauseView>,
     /// Rows in the table, counted up to 100,000; null while that is unknown.
     #[schema(required = true)]
     pub pending: Option<i64>,
     /// When the oldest of them was written.
     #[schema(required = true, format = DateTime)]
     pub oldest_at: Option<String>,
-    /// Rows that went to Kafka; a few are missing after a host was killed.
+    /// Rows that went to Kafka.
     pub relayed: i64,
-    /// Rows that were finally refused: they are SEND_FAIL among the messages.
+    /// Rows that cannot be sent as they are.
     pub refused: i64,
     /// The relay shard whose holder reads the table.
     pub shards: Vec<i32>,
@@ -99,6 +105,7 @@ fn status(outbox: OutboxView, row: Option<&OutboxRow>, now: Timestamp) -> Outbox
             table,
             state: "starting",
             why: None,
+            cause: None,
             pending: None,
             oldest_at: None,
             relayed: 0,
@@ -108,9 +115,20 @@ fn status(outbox: OutboxView, row: Option<&OutboxRow>, now: Timestamp) -> Outbox
         };
     };
     let silent = now.0.saturating_sub(row.noted_at.0);
-    let why = match &row.why {
-        _ if silent > STALE_MICROS => Some(format!("no host has relayed it for {} s", silent / 1_000_000)),
-        why => why.clone(),
+    let (why, cause) = if silent > STALE_MICROS {
+        let cause = CauseView {
+            code: "outbox_not_relayed".into(),
+            fields: BTreeMap::from([("node".into(), row.node.clone())]),
+            since: time::format(row.noted_at),
+        };
+        (Some(format!("no host has relayed it for {} s", silent / 1_000_000)), Some(cause))
+    } else {
+        let view = |cause: &OutboxCause| CauseView {
+            code: cause.code.clone().into(),
+            fields: cause.fields.iter().map(|(field, value)| (field.clone().into(), value.clone())).collect(),
+            since: time::format(row.since.unwrap_or(row.noted_at)),
+        };
+        (row.why.clone(), row.cause.as_ref().map(view))
     };
     OutboxStatus {
         name,
@@ -118,6 +136,7 @@ fn status(outbox: OutboxView, row: Option<&OutboxRow>, now: Timestamp) -> Outbox
         table,
         state: if why.is_some() { "failing" } else { "running" },
         why,
+        cause,
         pending: row.pending,
         oldest_at: row.oldest_at.map(time::format),
         relayed: row.relayed,
@@ -147,6 +166,8 @@ mod tests {
             node: "host-1".into(),
             shard: 3,
             why: None,
+            cause: None,
+            since: None,
             pending: Some(2),
             oldest_at: Some(Timestamp(0)),
             relayed: 5,
@@ -157,9 +178,17 @@ mod tests {
         let running = status(outbox(), Some(&row), Timestamp(2_000_000));
         assert_eq!((running.state, running.pending, running.node.as_deref()), ("running", Some(2), Some("host-1")));
         assert_eq!(running.oldest_at.as_deref(), Some("1970-01-01T00:00:00.000000Z"));
-        let failing = status(outbox(), Some(&OutboxRow { why: Some("gone".into()), ..row.clone() }), Timestamp(0));
+        let cause = OutboxCause { code: "outbox_table_missing".into(), ..OutboxCause::default() };
+        let gone = OutboxRow { why: Some("gone".into()), cause: Some(cause), since: Some(Timestamp(0)), ..row.clone() };
+        let failing = status(outbox(), Some(&gone), Timestamp(0));
         assert_eq!((failing.state, failing.why.as_deref()), ("failing", Some("gone")));
+        let cause = failing.cause.unwrap();
+        assert_eq!(
+            (cause.code.as_ref(), cause.since.as_str()),
+            ("outbox_table_missing", "1970-01-01T00:00:00.000000Z")
+        );
         let silent = status(outbox(), Some(&row), Timestamp(61_000_000));
         assert_eq!(silent.why.as_deref(), Some("no host has relayed it for 60 s"));
+        assert_eq!(silent.cause.unwrap().code, "outbox_not_relayed");
     }
 }

@@ -98,7 +98,9 @@ pub(super) async fn of(
     found.extend(unheard(app.store.unheard(since, NAMED).await?, caller));
     let undelivered = app.store.undelivered_totals().await?.into_iter();
     found.extend(undelivered.filter(|total| caller.sees_topic(&total.topic)).map(|total| undelivered_for(&total)));
-    let standing = shown.iter().filter(|standing| sees(caller, &standing.subject) && !is_named(standing));
+    // Outboxes are told of above, those of all hosts.
+    let elsewhere = |standing: &&Standing| is_named(standing) || matches!(standing.subject, Subject::Outbox(_));
+    let standing = shown.iter().filter(|standing| sees(caller, &standing.subject) && !elsewhere(standing));
     found.extend(standing.map(stopped));
     let health = app.health.ready().await;
     if caller.sees_all() {
@@ -190,8 +192,8 @@ fn failing(outbox: &OutboxStatus) -> Option<Attention> {
         kind: "outbox_failing",
         subject: outbox.name.clone(),
         detail: format!("rows of the table {} do not go out: {why}", outbox.table),
-        since: outbox.oldest_at.clone(),
-        cause: None,
+        since: outbox.cause.as_ref().map(|cause| cause.since.clone()).or_else(|| outbox.oldest_at.clone()),
+        cause: outbox.cause.clone(),
         path: "/v1/outboxes".to_owned(),
     })
 }

@@ -76,7 +76,9 @@ mod tests {
     #[test]
     fn every_column_is_explained() {
         for schema in [POSTGRES, SQLITE] {
-            for column in ["id", "topic", "type", "key", "kind", "body", "headers", "deliver_at", "created_at"] {
+            for column in
+                ["id", "source", "topic", "type", "key", "kind", "body", "headers", "deliver_at", "created_at"]
+            {
                 let line = schema.lines().position(|line| line.trim_start().starts_with(&format!("{column} ")));
                 let before = line.and_then(|line| schema.lines().nth(line - 1)).unwrap_or("");
                 assert!(before.trim_start().starts_with("--"), "{column} in\n{schema}");

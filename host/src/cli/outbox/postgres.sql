@@ -11,6 +11,8 @@ CREATE TABLE IF NOT EXISTS courier_outbox (
     seq         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     -- The message's id; a second row with the same id is not sent again.
     id          text        NOT NULL DEFAULT gen_random_uuid()::text UNIQUE CHECK (id <> ''),
+    -- The sending service; null means the name of the outbox.
+    source      text        DEFAULT NULL,
     -- The topic it is published on.
     topic       text        NOT NULL CHECK (topic <> ''),
     -- What happened, for example OrderCreated.

@@ -13,6 +13,8 @@ CREATE TABLE IF NOT EXISTS courier_outbox (
         lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2) || '-'
               || substr('89ab', 1 + abs(random() % 4), 1) || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6)))
     ),
+    -- The sending service; null means the name of the outbox.
+    source      TEXT DEFAULT NULL,
     -- The topic it is published on.
     topic       TEXT NOT NULL CHECK (topic <> ''),
     -- What happened, for example OrderCreated.

@@ -1,34 +1,40 @@
 //! The loop of one outbox: read, hand in, learn the end, delete.
 //!
 //! It runs on every host, and does nothing where the lease on the outbox's
-//! shard is not held. What it has in hand is bounded by [`IN_HAND`], and of
+//! shard is not held. What it has in hand is bounded ([`super::hand`]), and of
 //! that only numbers and ids are kept. A database that is away is tried again
 //! with growing pauses, and holds up no other outbox.
+//!
+//! A row that ended is counted before it is deleted, together with the list of
+//! what is deleted then: whoever relays next finds what is on the list counted.
+//! So the numbers are right after any crash.
 
-use std::collections::BTreeMap;
+mod telling;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use courier_core::message::Timestamp;
+use courier_core::message::Kind;
 use courier_core::status::State;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
+use super::error::SourceError;
+use super::hand::{Hand, HeldRow};
 use super::row;
-use super::source::{self, READ_ROWS, Source, SourceError, bounded};
-use super::taking::Taken;
+use super::source::{self, READ_ROWS, RowRef, Source, SourceRow, bounded};
+use super::taking::{ReadRow, Taken};
+use crate::causes::{Causes, Subject};
+use crate::clock::now;
 use crate::config::Outbox;
 use crate::publish::accept::Acceptor;
 use crate::publish::lease::Shards;
 use crate::publish::waker::Watch;
-use crate::store::{OutboxNote, RelayResult, StoreError};
+use crate::store::{OutboxCount, OutboxNote, RelayResult, StoreError};
 
-/// Rows that were handed to the store and have not ended, at most. Past it
-/// nothing more is read: the rows wait where they are.
-const IN_HAND: usize = 4_000;
 /// Pauses between looks: while there is something to do, and at the longest.
 const BUSY: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(250);
@@ -42,11 +48,15 @@ const AGAIN_LONGEST: Duration = Duration::from_secs(10);
 const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Ids in one question.
 const ASK_IDS: usize = 1_000;
-/// How often what is to be told is noted when it changed, and when not.
-const NOTE_CHANGED: Duration = Duration::from_secs(1);
-const NOTE_ALWAYS: Duration = Duration::from_secs(5);
-/// How often the rows are counted while there are more than one look reads.
-const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// Rows that ended are counted when there are so many, or when the last ones
+/// were so long ago: each time is a commit of the store.
+const COUNT_ROWS: usize = 500;
+const COUNT_EVERY: Duration = Duration::from_millis(100);
+/// How often the database is asked what a look at rows does not tell: whether
+/// it still takes writes, say.
+const EXAMINE_EVERY: Duration = Duration::from_secs(5);
+/// The destination of rows whose topic cannot be read.
+const UNREADABLE: &str = "";
 
 /// What relays one outbox, where it is this host's turn.
 pub(super) struct Intake {
@@ -54,22 +64,24 @@ pub(super) struct Intake {
     shard: i32,
     acceptor: Acceptor,
     shards: watch::Receiver<Shards>,
+    causes: Causes,
     /// The epoch under which everything in hand was taken.
     epoch: Option<i64>,
-    in_hand: BTreeMap<i64, InHand>,
+    hand: Hand,
+    /// Rows that are counted and may still be at their source, as the store
+    /// knows them too; none before it was asked what an earlier holder counted.
+    counted: Option<BTreeSet<RowRef>>,
+    /// A count whose answer is not known: it is repeated as it is.
+    counting: Option<OutboxCount>,
+    counted_at: Instant,
     asked: Instant,
-    counted: Option<Instant>,
+    examined: Option<Instant>,
+    /// What a row without a place in the order is to be told of.
+    unordered: Option<SourceError>,
+    /// When the rows of the table were counted, if there are more than in hand.
+    pending_at: Option<Instant>,
     note: OutboxNote,
     noted: Option<(Instant, OutboxNote)>,
-}
-
-/// A row that the store has and the source still has too.
-struct InHand {
-    row_id: Bytes,
-    message_id: String,
-    created_at: Option<Timestamp>,
-    watch: Option<Watch>,
-    ended: Option<State>,
 }
 
 /// Why a round ended early.
@@ -97,6 +109,7 @@ impl Intake {
         acceptor: Acceptor,
         shards: watch::Receiver<Shards>,
         node: Arc<str>,
+        causes: Causes,
     ) -> Self {
         let note = OutboxNote { name: outbox.name.clone(), node: node.as_ref().to_owned(), ..OutboxNote::default() };
         Self {
@@ -104,10 +117,16 @@ impl Intake {
             shard,
             acceptor,
             shards,
+            causes,
             epoch: None,
-            in_hand: BTreeMap::new(),
-            asked: Instant::now(),
+            hand: Hand::default(),
             counted: None,
+            counting: None,
+            counted_at: Instant::now(),
+            asked: Instant::now(),
+            examined: None,
+            unordered: None,
+            pending_at: None,
             note,
             noted: None,
         }
@@ -121,6 +140,7 @@ impl Intake {
             () = self.relay() => {}
         }
         metrics::gauge!("courier_outbox_failing", "outbox" => self.outbox.name.clone()).set(0.0);
+        self.causes.clear(&Subject::Outbox(self.outbox.name));
     }
 
     async fn relay(&mut self) {
@@ -139,16 +159,18 @@ impl Intake {
                 self.let_go();
                 self.epoch = Some(epoch);
             }
+            let began = Instant::now();
             match self.turn(&mut source, epoch).await {
                 Ok(progress) => {
                     again = AGAIN_FIRST;
-                    if self.note.why.take().is_some() {
-                        info!(outbox = %self.outbox.name, "the outbox is relayed again");
-                    }
+                    self.tell(self.standing());
                     if progress {
                         happened = Instant::now();
                     }
-                    pause = if happened.elapsed() < STAY_BUSY { BUSY } else { (pause * 2).min(IDLE) };
+                    let shortest = if happened.elapsed() < STAY_BUSY { BUSY } else { (pause * 2).min(IDLE) };
+                    // A look past many rows that wait takes its time: the
+                    // database is left alone for as long.
+                    pause = if progress { shortest } else { shortest.max(began.elapsed()) };
                 }
                 Err(Broken::Store(StoreError::Fenced(why))) => {
                     debug!(outbox = %self.outbox.name, %why, "another host relays the outbox");
@@ -160,17 +182,14 @@ impl Intake {
                     if error.is_transient() {
                         debug!(outbox = %self.outbox.name, %error, "the outbox waits for the store");
                     } else {
-                        warn!(outbox = %self.outbox.name, %error, "the outbox cannot be taken in");
-                        self.note.why = Some(error.to_string());
+                        let sentence = format!("courier's store does not take its rows: {error}");
+                        self.tell(Some(SourceError::new("outbox_store", sentence)));
                     }
                     pause = IDLE;
                 }
-                Err(Broken::Source(SourceError(why))) => {
+                Err(Broken::Source(error)) => {
                     source = None;
-                    if self.note.why.as_ref() != Some(&why) {
-                        warn!(outbox = %self.outbox.name, %why, "the outbox cannot be relayed");
-                    }
-                    self.note.why = Some(why);
+                    self.tell(Some(error));
                     (self.note.pending, self.note.oldest_at) = (None, None);
                     pause = again;
                     again = (again * 2).min(AGAIN_LONGEST);
@@ -205,8 +224,13 @@ impl Intake {
     /// Forgets what is in hand: whoever relays next reads it again.
     fn let_go(&mut self) {
         self.epoch = None;
-        self.in_hand.clear();
+        self.hand.clear();
+        (self.counted, self.counting) = (None, None);
+        self.examined = None;
         self.noted = None;
+        if self.note.cause.is_some() {
+            self.causes.clear(&Subject::Outbox(self.outbox.name.clone()));
+        }
         self.note = OutboxNote {
             name: std::mem::take(&mut self.note.name),
             node: std::mem::take(&mut self.note.node),
@@ -219,142 +243,204 @@ impl Intake {
     async fn turn(&mut self, source: &mut Option<Box<dyn Source>>, epoch: i64) -> Result<bool, Broken> {
         let source = match source {
             Some(source) => source,
-            None => source.insert(source::open(&self.outbox).await?),
+            None => {
+                self.examined = None;
+                source.insert(source::open(&self.outbox).await?)
+            }
         };
-        self.learn().await?;
-        let ended = self.remove_ended(source.as_mut()).await?;
-        let mut taken = 0;
-        let mut full = true;
-        while full && self.in_hand.len() < IN_HAND {
-            let read = self.take_next(source.as_mut(), epoch).await?;
-            taken += read;
-            full = read >= READ_ROWS;
+        let source = source.as_mut();
+        self.examine(source).await?;
+        if self.counted.is_none() {
+            self.counted = Some(self.acceptor.counted_rows(&self.outbox.name).await?.into_iter().collect());
         }
-        self.tell_pending(source.as_mut(), full).await?;
+        self.learn().await?;
+        self.count_ended(epoch).await?;
+        let ended = self.remove_counted(source).await?;
+        self.hand.look_again(Instant::now());
+        let mut taken = 0;
+        let mut more = true;
+        while more && self.hand.has_space() && !self.acceptor.full_destinations().contains(UNREADABLE) {
+            let rows = bounded(source.read(&self.hand.numbers(), &self.topics_left_out(), READ_ROWS)).await?;
+            more = source::may_have_more(&rows);
+            taken += rows.len();
+            self.take_in(rows, epoch).await?;
+        }
+        self.tell_pending(source, more).await?;
         Ok(ended + taken > 0)
+    }
+
+    /// The topics whose rows wait in the table: their bound in hand is reached,
+    /// or too much is undelivered for them.
+    fn topics_left_out(&self) -> Vec<String> {
+        let mut topics = self.hand.full_topics();
+        for full in self.acceptor.full_destinations().iter() {
+            let companion_of = full.strip_suffix(&*Kind::Broadcast.log_topic(""));
+            topics.extend(companion_of.into_iter().chain([full.as_str()]).map(str::to_owned));
+        }
+        topics
+    }
+
+    /// Asks the database now and then what keeps its rows from being relayed
+    /// although they can be read.
+    async fn examine(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
+        if self.examined.is_some_and(|at| at.elapsed() < EXAMINE_EVERY) {
+            return Ok(());
+        }
+        self.unordered = match bounded(source.examine()).await {
+            Ok(()) => None,
+            // The rows that have a place go on.
+            Err(error) if error.code == source::WITHOUT_NUMBER => Some(error),
+            Err(error) => return Err(error),
+        };
+        self.examined = Some(Instant::now());
+        Ok(())
     }
 
     /// Learns what became of rows in hand: from this process's relay at once,
     /// of what others sent from the store.
     async fn learn(&mut self) -> Result<(), StoreError> {
-        for row in self.in_hand.values_mut().filter(|row| row.ended.is_none()) {
+        let mut told = Vec::new();
+        for (seq, row) in self.hand.open() {
             match row.watch.as_mut().and_then(Watch::told) {
-                Some(RelayResult::Taken { .. }) => row.ended = Some(State::Committed),
-                Some(RelayResult::Undelivered { .. }) => row.ended = Some(State::SendFail),
+                Some(RelayResult::Taken { .. }) => told.push((*seq, State::Committed)),
+                Some(RelayResult::Undelivered { .. }) => told.push((*seq, State::SendFail)),
                 Some(RelayResult::Later { .. }) => row.watch = self.acceptor.watch(&row.message_id),
                 None => {}
             }
         }
-        if self.asked.elapsed() < ASK_EVERY {
-            return Ok(());
+        if self.asked.elapsed() >= ASK_EVERY {
+            self.asked = Instant::now();
+            let open: Vec<(i64, String)> = self.hand.open().map(|(seq, row)| (*seq, row.message_id.clone())).collect();
+            for chunk in open.chunks(ASK_IDS) {
+                let ids: Vec<String> = chunk.iter().map(|(_, id)| id.clone()).collect();
+                let ended: BTreeMap<String, State> = self.acceptor.ended(&ids).await?.into_iter().collect();
+                told.extend(chunk.iter().filter_map(|(seq, id)| Some((*seq, *ended.get(id)?))));
+            }
         }
-        self.asked = Instant::now();
-        let open: Vec<(i64, String)> = self
-            .in_hand
-            .iter()
-            .filter(|(_, row)| row.ended.is_none())
-            .map(|(seq, row)| (*seq, row.message_id.clone()))
-            .collect();
-        for chunk in open.chunks(ASK_IDS) {
-            let ids: Vec<String> = chunk.iter().map(|(_, id)| id.clone()).collect();
-            let ended = self.acceptor.ended(&ids).await?;
-            for (seq, id) in chunk {
-                if let Some((_, state)) = ended.iter().find(|(known, _)| known == id)
-                    && let Some(row) = self.in_hand.get_mut(seq)
-                {
-                    row.ended = Some(*state);
+        for (seq, state) in told {
+            self.hand.end(seq, state, Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Counts rows that ended, and keeps in the store which they are: they may
+    /// be deleted then, and nobody counts them again.
+    async fn count_ended(&mut self, epoch: i64) -> Result<(), StoreError> {
+        let due = self.counted_at.elapsed() >= COUNT_EVERY || self.hand.has_ended(COUNT_ROWS);
+        if self.counting.is_none() && due {
+            self.counting = self.count_of_ended();
+        }
+        let Some(count) = &self.counting else { return Ok(()) };
+        if self.acceptor.count_outbox((self.shard, epoch), count).await? {
+            let (relayed, refused) = (count.relayed.unsigned_abs(), count.refused.unsigned_abs());
+            let outbox = count.name.clone();
+            metrics::counter!("courier_outbox_relayed_total", "outbox" => outbox.clone()).increment(relayed);
+            metrics::counter!("courier_outbox_refused_total", "outbox" => outbox).increment(refused);
+        }
+        self.counted_at = Instant::now();
+        self.counted = self.counting.take().map(|count| count.rows.into_iter().collect());
+        Ok(())
+    }
+
+    /// What the rows that ended and are not counted yet add to the numbers.
+    fn count_of_ended(&self) -> Option<OutboxCount> {
+        let counted = self.counted.as_ref()?;
+        let new = self.hand.ended().filter(|(row, _)| !counted.contains(row)).take(READ_ROWS);
+        let mut count =
+            OutboxCount { name: self.note.name.clone(), node: self.note.node.clone(), ..OutboxCount::default() };
+        for (row, state) in new {
+            match state {
+                State::Committed => count.relayed += 1,
+                _ => count.refused += 1,
+            }
+            count.rows.push(row);
+        }
+        if count.rows.is_empty() {
+            return None;
+        }
+        count.rows.extend(counted.iter().cloned());
+        count.rows.sort_unstable();
+        Some(count)
+    }
+
+    /// Deletes the rows that are counted where they came from.
+    async fn remove_counted(&mut self, source: &mut dyn Source) -> Result<usize, SourceError> {
+        let Some(counted) = &mut self.counted else { return Ok(0) };
+        let mut removed = 0;
+        loop {
+            let ended = self.hand.ended().map(|(row, _)| row).filter(|row| counted.contains(row));
+            let rows: Vec<RowRef> = ended.take(READ_ROWS).collect();
+            if rows.is_empty() {
+                return Ok(removed);
+            }
+            bounded(source.remove(&rows)).await?;
+            removed += rows.len();
+            for row in &rows {
+                self.hand.forget(row.0);
+                counted.remove(row);
+            }
+        }
+    }
+
+    /// Hands rows to the store.
+    async fn take_in(&mut self, rows: Vec<SourceRow>, epoch: i64) -> Result<(), StoreError> {
+        let (name, shard) = (self.outbox.name.clone(), (self.shard, epoch));
+        let (mut right, mut bad) = (Vec::new(), Vec::new());
+        for row in rows {
+            let (seq, row_id) = (row.seq, row.id.clone());
+            match row::read(row, &name, now()) {
+                Ok(draft) => right.push(ReadRow { seq, row_id, draft }),
+                Err(row) => bad.push(*row),
+            }
+        }
+        let at = Instant::now();
+        let held = |row_id, topic: &str, created_at| HeldRow {
+            row_id,
+            message_id: String::new(),
+            topic: topic.into(),
+            created_at,
+            watch: None,
+            ended: None,
+        };
+        self.acceptor.keep_bad_rows(&name, &bad).await?;
+        for row in bad {
+            if row.stays {
+                self.hand.let_stay(row.seq, at);
+            } else {
+                let kept = held(row.row_id, &row.content.topic, row.content.time);
+                self.hand.hold(row.seq, HeldRow { ended: Some(State::SendFail), ..kept }, at);
+            }
+        }
+        // Rows of a topic past its bound wait where they are, and so do those
+        // behind them: none is taken before an earlier one of its topic.
+        let mut room: BTreeMap<String, bool> = BTreeMap::new();
+        let mut refs = Vec::with_capacity(right.len());
+        right.retain(|row| {
+            let topic = &row.draft.topic;
+            let has_room = room.entry(topic.clone()).or_insert(true);
+            *has_room = *has_room && self.hand.has_room(topic);
+            if *has_room {
+                let row_id = row.row_id.clone();
+                self.hand.hold(row.seq, held(row_id, topic, row.draft.time), at);
+                refs.push(row.seq);
+            }
+            *has_room
+        });
+        match self.acceptor.take(shard, &name, right).await {
+            Ok(taken) => {
+                for (seq, Taken { id, ended, watch }) in refs.into_iter().zip(taken) {
+                    self.hand.taken(seq, id, watch);
+                    if let Some(state) = ended {
+                        self.hand.end(seq, state, at);
+                    }
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// Deletes the rows that ended where they came from.
-    async fn remove_ended(&mut self, source: &mut dyn Source) -> Result<usize, SourceError> {
-        let ended: Vec<(i64, Bytes, State)> =
-            self.in_hand.iter().filter_map(|(seq, row)| Some((*seq, row.row_id.clone(), row.ended?))).collect();
-        for chunk in ended.chunks(READ_ROWS) {
-            let rows: Vec<(i64, Bytes)> = chunk.iter().map(|(seq, id, _)| (*seq, id.clone())).collect();
-            bounded(source.remove(&rows)).await?;
-            for (seq, _, state) in chunk {
-                self.in_hand.remove(seq);
-                self.count(*state);
+            Err(error) => {
+                // Nothing was taken: they are read again.
+                refs.into_iter().for_each(|seq| self.hand.forget(seq));
+                return Err(error);
             }
         }
-        Ok(ended.len())
-    }
-
-    fn count(&mut self, state: State) {
-        let outbox = self.outbox.name.clone();
-        if state == State::Committed {
-            self.note.relayed += 1;
-            metrics::counter!("courier_outbox_relayed_total", "outbox" => outbox).increment(1);
-        } else {
-            self.note.refused += 1;
-            metrics::counter!("courier_outbox_refused_total", "outbox" => outbox).increment(1);
-        }
-    }
-
-    /// Reads the next rows and hands them to the store; answers how many.
-    async fn take_next(&mut self, source: &mut dyn Source, epoch: i64) -> Result<usize, Broken> {
-        let limit = READ_ROWS.min(IN_HAND - self.in_hand.len());
-        let in_hand: Vec<i64> = self.in_hand.keys().copied().collect();
-        let rows = bounded(source.read(&in_hand, limit)).await?;
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        let read = rows.len();
-        let name = &self.outbox.name;
-        let kept: Vec<_> = rows.iter().map(|row| (row.seq, row.id.clone(), row.created_at)).collect();
-        let drafts = rows.into_iter().map(|one| {
-            let stand_in = row::stand_in(name, one.seq);
-            (row::draft(one, name), stand_in)
-        });
-        let taken = self.acceptor.take((self.shard, epoch), drafts.collect()).await?;
-        for ((seq, row_id, created_at), Taken { id, ended, watch }) in kept.into_iter().zip(taken) {
-            self.in_hand.insert(seq, InHand { row_id, message_id: id, created_at, watch, ended });
-        }
-        Ok(read)
-    }
-
-    /// Works out how many rows wait: those in hand, unless there are more than
-    /// one look reads.
-    async fn tell_pending(&mut self, source: &mut dyn Source, more: bool) -> Result<(), SourceError> {
-        if !more {
-            self.note.pending = i64::try_from(self.in_hand.len()).ok();
-            self.counted = None;
-        } else if self.counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
-            self.note.pending = Some(bounded(source.count()).await?);
-            self.counted = Some(Instant::now());
-        }
-        self.note.oldest_at = self.in_hand.values().next().and_then(|row| row.created_at);
         Ok(())
-    }
-
-    /// Writes what is to be told, now and then. What cannot be written is told
-    /// the next time.
-    async fn write_note(&mut self, epoch: i64) {
-        let name = self.outbox.name.clone();
-        let failing = if self.note.why.is_some() { 1.0 } else { 0.0 };
-        metrics::gauge!("courier_outbox_failing", "outbox" => name.clone()).set(failing);
-        if let Some(pending) = self.note.pending {
-            metrics::gauge!("courier_outbox_pending", "outbox" => name).set(pending as f64);
-        }
-        let due = match &self.noted {
-            None => true,
-            Some((at, last)) if last.why != self.note.why => at.elapsed() >= BUSY,
-            Some((at, last)) if *last != self.note => at.elapsed() >= NOTE_CHANGED,
-            Some((at, _)) => at.elapsed() >= NOTE_ALWAYS,
-        };
-        if !due {
-            return;
-        }
-        match self.acceptor.note_outbox((self.shard, epoch), &self.note).await {
-            Ok(()) => {
-                (self.note.relayed, self.note.refused) = (0, 0);
-                self.noted = Some((Instant::now(), self.note.clone()));
-            }
-            Err(error) => debug!(%error, "what is to be told of an outbox is not written"),
-        }
     }
 }

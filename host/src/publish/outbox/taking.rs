@@ -1,18 +1,23 @@
 //! Hands the messages of an outbox to the store, as owed to Kafka.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use courier_core::message::Kind;
 use courier_core::status::State;
 use tokio::time::Instant;
 
+use super::row::{self, BadRow};
 use crate::clock::now;
 use crate::publish::accept::Acceptor;
-use crate::publish::draft::{Draft, digest};
+use crate::publish::draft::{Draft, Problem, digest};
 use crate::publish::landing::count;
+use crate::publish::undelivered::FullTopics;
 use crate::publish::waker::Watch;
-use crate::store::{Accepted, NewMessage, OutboxNote, StoreError};
+use crate::store::undelivered::NewUndelivered;
+use crate::store::{Accepted, NewMessage, OutboxCount, OutboxNote, OutboxRowRef, StoreError};
 
 /// How long one look at an outbox may take to learn of the companions of its
 /// broadcasts, and to create them.
@@ -28,11 +33,26 @@ pub(super) struct Taken {
     pub watch: Option<Watch>,
 }
 
+/// A row that was read, with its message.
+pub(super) struct ReadRow {
+    /// Its number at its source.
+    pub seq: i64,
+    /// Its id there.
+    pub row_id: Option<Bytes>,
+    /// What it says.
+    pub draft: Draft,
+}
+
 /// A message on its way into the store.
-struct Row {
+struct OwedRow {
+    /// The place of its row among those that are taken.
+    place: usize,
     message: NewMessage,
     watch: Option<Watch>,
 }
+
+/// The store's answer to a message, or why it will never take it.
+type Stored = Result<Accepted, Problem>;
 
 impl Acceptor {
     /// Watches for what becomes of a message.
@@ -50,72 +70,107 @@ impl Acceptor {
         self.inner.store.note_outbox(shard, note).await
     }
 
-    /// Takes drafts, in order; each comes with an id of its own to stand in
-    /// where the one it has is taken by another message.
+    /// Adds to the numbers of an outbox; false when it was done before.
+    pub(super) async fn count_outbox(&self, shard: (i32, i64), count: &OutboxCount) -> Result<bool, StoreError> {
+        self.inner.store.count_outbox(shard, count).await
+    }
+
+    /// The rows of an outbox that are counted and may still be at their source.
+    pub(super) async fn counted_rows(&self, name: &str) -> Result<Vec<OutboxRowRef>, StoreError> {
+        self.inner.store.counted_rows(name).await
+    }
+
+    /// Keeps rows that can never be sent as they are; a row that is kept
+    /// already is left as it is.
+    pub(super) async fn keep_bad_rows(&self, outbox: &str, rows: &[BadRow]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let now = now();
+        let kept: Vec<NewUndelivered> = rows.iter().map(|row| row.undelivered(outbox, now)).collect();
+        self.inner.store.keep_undelivered(&kept).await?;
+        rows.iter().for_each(|_| count(State::SendFail));
+        Ok(())
+    }
+
+    /// The topics for which so much is undelivered that nothing more is taken
+    /// for them; the empty one stands for rows without a topic.
+    pub(super) fn full_destinations(&self) -> Arc<HashSet<String>> {
+        self.inner.settings.full.as_ref().map(FullTopics::all).unwrap_or_default()
+    }
+
+    /// Takes rows of the outbox `name`, in order.
     ///
     /// # Errors
     /// What the store says of all of them: nothing was taken.
-    pub(super) async fn take(&self, shard: (i32, i64), drafts: Vec<(Draft, String)>) -> Result<Vec<Taken>, StoreError> {
+    pub(super) async fn take(
+        &self,
+        shard: (i32, i64),
+        name: &str,
+        rows: Vec<ReadRow>,
+    ) -> Result<Vec<Taken>, StoreError> {
         let inner = &self.inner;
-        let spoken = drafts.iter().filter(|(draft, _)| draft.fault.is_none() && draft.kind == Kind::Broadcast);
-        let spoken: HashSet<&str> = spoken.map(|(draft, _)| draft.topic.as_str()).collect();
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let spoken = rows.iter().map(|row| &row.draft).filter(|draft| draft.kind == Kind::Broadcast);
+        let spoken: HashSet<&str> = spoken.map(|draft| draft.topic.as_str()).collect();
         let until = Instant::now() + COMPANIONS_WITHIN;
         for topic in spoken {
             inner.prepare_companion(topic, until).await;
         }
         // Before the rows are there, so that nothing that is sent directly
         // from now on overtakes them.
-        let topics: HashSet<_> = drafts.iter().map(|(draft, _)| draft.kind.log_topic(&draft.topic)).collect();
+        let topics: HashSet<_> = rows.iter().map(|row| row.draft.kind.log_topic(&row.draft.topic)).collect();
         let marks: Vec<_> = topics.iter().map(|topic| inner.backlog.mark(topic)).collect();
         let now = now();
-        let (mut rows, mut stand_ins) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
-        for (draft, stand_in) in drafts {
-            stand_ins.push(stand_in);
+        let (mut owed, mut bad) = (Vec::with_capacity(rows.len()), Vec::new());
+        for (place, row) in rows.iter().enumerate() {
+            let draft = &row.draft;
             // When a row was written does not make it another message: a
             // sender that is in doubt may insert it once more.
             let digest = digest(&Draft { time: None, ..draft.clone() });
-            rows.push(match inner.made_ready(draft, now) {
-                Ok(ready) => match ready.due {
+            match inner.made_ready(draft.clone(), now) {
+                Ok(ready) => owed.push(match ready.due {
                     // The store keeps it until it is due: for its sender it
                     // has ended.
-                    Some(_) => Row { message: NewMessage { digest, ..ready.delayed() }, watch: None },
+                    Some(_) => OwedRow { place, message: NewMessage { digest, ..ready.delayed() }, watch: None },
                     None => {
                         let watch = inner.waker.watch(&ready.message.id);
-                        let owed = ready.owed("waits for its turn to be sent", None);
-                        Row { message: NewMessage { digest, ..owed }, watch }
+                        let message = ready.owed("waits for its turn to be sent", None);
+                        OwedRow { place, message: NewMessage { digest, ..message }, watch }
                     }
-                },
-                Err((refused, _)) => Row { message: NewMessage { digest, ..*refused }, watch: None },
-            });
+                }),
+                Err((_, problem)) => bad.push((place, problem)),
+            }
         }
-        let messages: Vec<NewMessage> = rows.iter().map(|row| row.message.clone()).collect();
-        let answers = self.store_all(shard, messages, &stand_ins).await?;
+        let messages: Vec<NewMessage> = owed.iter().map(|row| row.message.clone()).collect();
+        let answers = self.store_all(shard, messages).await?;
         drop(marks);
         inner.waker.wake();
-        let mut taken = Vec::with_capacity(rows.len());
-        for ((row, answer), stand_in) in rows.into_iter().zip(answers).zip(stand_ins) {
-            taken.push(self.judge(shard, row, answer, stand_in).await?);
+        let mut taken: Vec<Option<Taken>> = rows.iter().map(|_| None).collect();
+        for (row, answer) in owed.into_iter().zip(answers) {
+            let place = row.place;
+            match self.judge(row, answer) {
+                Ok(ends) => taken[place] = Some(ends),
+                Err(problem) => bad.push((place, problem)),
+            }
         }
-        Ok(taken)
+        let refused = bad.iter().map(|(place, problem)| {
+            let ReadRow { seq, row_id, draft } = &rows[*place];
+            row::refused(*seq, row_id.clone(), draft.clone(), problem, now)
+        });
+        self.keep_bad_rows(name, &refused.collect::<Vec<_>>()).await?;
+        let of_bad = || Taken { id: String::new(), ended: Some(State::SendFail), watch: None };
+        Ok(taken.into_iter().map(|one| one.unwrap_or_else(of_bad)).collect())
     }
 
     /// Stores messages in one transaction. When the store refuses the content
-    /// of one, it is found by halving, and a row that says so takes its place.
-    async fn store_all(
-        &self,
-        shard: (i32, i64),
-        messages: Vec<NewMessage>,
-        stand_ins: &[String],
-    ) -> Result<Vec<Accepted>, StoreError> {
+    /// of one, it is found by halving.
+    async fn store_all(&self, shard: (i32, i64), messages: Vec<NewMessage>) -> Result<Vec<Stored>, StoreError> {
         match self.inner.store.take_outbox(shard, &messages).await {
             Err(StoreError::Data(why)) if messages.len() <= 1 => {
-                let mut answers = Vec::with_capacity(messages.len());
-                for (message, stand_in) in messages.into_iter().zip(stand_ins) {
-                    let why = format!("the store refuses it: {why}");
-                    let bare = NewMessage { key: None, source: String::new(), record: None, ..message };
-                    answers.push(self.refuse(shard, bare, stand_in, why).await?);
-                }
-                Ok(answers)
+                Ok(messages.iter().map(|_| Err(Problem::invalid(format!("the store refuses it: {why}")))).collect())
             }
             Err(StoreError::Data(_)) => {
                 let half = messages.len() / 2;
@@ -123,64 +178,30 @@ impl Acceptor {
                 let second = first.split_off(half);
                 // The first half before the second: their order is that of
                 // sending.
-                let mut answers = Box::pin(self.store_all(shard, first, &stand_ins[..half])).await?;
-                answers.extend(Box::pin(self.store_all(shard, second, &stand_ins[half..])).await?);
+                let mut answers = Box::pin(self.store_all(shard, first)).await?;
+                answers.extend(Box::pin(self.store_all(shard, second)).await?);
                 Ok(answers)
             }
-            answer => answer,
+            answer => Ok(answer?.into_iter().map(Ok).collect()),
         }
     }
 
-    /// Keeps a message that will never be sent under another id.
-    async fn refuse(
-        &self,
-        shard: (i32, i64),
-        message: NewMessage,
-        id: &str,
-        why: String,
-    ) -> Result<Accepted, StoreError> {
-        let refused = NewMessage {
-            id: id.to_owned(),
-            state: State::SendFail,
-            reason: Some(why),
-            retrying: false,
-            outbound: None,
-            ..message
-        };
-        let mut answers = self.inner.store.take_outbox(shard, &[refused]).await?;
-        answers.pop().ok_or_else(|| StoreError::Bug("no answer for a message of an outbox".to_owned()))
-    }
-
-    async fn judge(
-        &self,
-        shard: (i32, i64),
-        row: Row,
-        answer: Accepted,
-        stand_in: String,
-    ) -> Result<Taken, StoreError> {
-        let id = row.message.id.clone();
-        Ok(match answer {
-            Accepted::New if row.message.is_refused() => {
-                count(State::SendFail);
-                Taken { id, ended: Some(State::SendFail), watch: None }
-            }
-            Accepted::New => match row.message.due {
+    /// What the store's answer means for a row, or why it can never be sent.
+    fn judge(&self, row: OwedRow, answer: Stored) -> Result<Taken, Problem> {
+        let OwedRow { message, watch, .. } = row;
+        let id = message.id;
+        Ok(match answer? {
+            Accepted::New => match message.due {
                 Some(due) => {
                     self.inner.alarm.set(due, now());
                     Taken { id, ended: Some(State::Committed), watch: None }
                 }
-                None => Taken { id, ended: None, watch: row.watch },
+                None => Taken { id, ended: None, watch },
             },
-            Accepted::Same(known) if known.retrying => Taken { id, ended: None, watch: row.watch },
+            Accepted::Same(known) if known.retrying => Taken { id, ended: None, watch },
             Accepted::Same(known) => Taken { id, ended: Some(known.state), watch: None },
             Accepted::Other => {
-                let why = format!("another message was sent with the id {id:?} before");
-                // A look at the body is what helps to tell the two apart.
-                let body = row.message.record.clone();
-                let message = NewMessage { record: body, ..row.message };
-                self.refuse(shard, message, &stand_in, why).await?;
-                count(State::SendFail);
-                Taken { id: stand_in, ended: Some(State::SendFail), watch: None }
+                return Err(Problem::conflict(&id));
             }
         })
     }

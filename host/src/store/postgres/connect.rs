@@ -35,6 +35,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (9, "centre", include_str!("migrations/0009_centre.sql")),
     (10, "unheard", include_str!("migrations/0010_unheard.sql")),
     (11, "undelivered", include_str!("migrations/0011_undelivered.sql")),
+    (13, "outbox cause", include_str!("migrations/0013_outbox_cause.sql")),
     (14, "topics", include_str!("migrations/0014_topics.sql")),
     (16, "give up", include_str!("migrations/0016_give_up.sql")),
 ];
