@@ -12,6 +12,7 @@
 
 mod cluster;
 mod feeds;
+mod trouble;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -330,7 +331,7 @@ impl Thread {
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => ended.push(partition),
                 Some(Err(error)) => {
-                    let notice = self.notice(&error);
+                    let notice = trouble::notice(self.consumer.client(), &error);
                     let is_end = matches!(notice, Notice::Fatal(_) | Notice::Fenced);
                     let _ = self.notices.send(notice);
                     if is_end {
@@ -345,25 +346,6 @@ impl Thread {
         }
         self.feeds.hand_on();
         ended.into_iter().for_each(|partition| self.feeds.tell_end(partition));
-    }
-
-    /// What an error means to the group.
-    fn notice(&self, error: &KafkaError) -> Notice {
-        let code = error.rdkafka_error_code();
-        if matches!(error, KafkaError::MessageConsumptionFatal(_)) || code == Some(RDKafkaErrorCode::Fatal) {
-            // The error itself only says that it is fatal.
-            return match self.consumer.client().fatal_error() {
-                Some((RDKafkaErrorCode::FencedInstanceId, _)) => Notice::Fenced,
-                Some((_, why)) => Notice::Fatal(why),
-                None => Notice::Fatal(error.to_string()),
-            };
-        }
-        match code {
-            Some(RDKafkaErrorCode::FencedInstanceId) => Notice::Fenced,
-            Some(RDKafkaErrorCode::InconsistentGroupProtocol) => Notice::OtherProtocol,
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Notice::OutOfRange,
-            _ => Notice::Trouble(error.to_string()),
-        }
     }
 
     fn carry_out(&mut self, order: Order) {
