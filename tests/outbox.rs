@@ -142,13 +142,12 @@ async fn a_row_becomes_the_message_that_it_says() {
         Ok(())
     })
     .await;
-    let refused = host.message("odd").await;
-    assert_eq!((refused.state, refused.retrying), (State::SendFail, Some(false)));
-    assert!(refused.reason.as_deref().unwrap_or_default().contains("topic \"no topic\" is not valid"), "{refused:?}");
-    let failed: Value = host.get(&format!("/v1/messages?state=SEND_FAIL&topic={topic}")).await;
-    assert!(failed["items"][0]["reason"].as_str().unwrap_or_default().contains("\"o-1-created\""), "{failed}");
+    let kept = undelivered(&host, "shop").await;
+    let [repeated, odd] = &kept[..] else { panic!("{kept:?}") };
+    let why = |entry: &Value| entry["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why(odd).contains("column topic: topic \"no topic\" is not valid"), "{odd}");
+    assert!(why(repeated).contains("column id") && repeated["message_id"] == "o-1-created", "{repeated}");
     assert_eq!(read_topic(kafka().bootstrap(), &topic).await.len(), 2, "one id is one message");
-    assert_eq!(failed["items"].as_array().map(Vec::len), Some(1), "{failed}");
 }
 
 /// Rows of many writers, whose transactions end in any order, some of them by
@@ -443,6 +442,131 @@ async fn altered(host: &Host, statements: &str) -> (String, PgPool) {
 async fn ids_in(topic: &str) -> Vec<String> {
     let records = read_topic(kafka().bootstrap(), topic).await;
     records.iter().map(|record| record.header("ce_id").expect("every record has an id")).collect()
+}
+
+/// What an outbox could not send, oldest first.
+async fn undelivered(host: &Host, outbox: &str) -> Vec<Value> {
+    let (_, page) = host.request(Method::GET, &format!("/v1/undelivered?outbox={outbox}"), None).await;
+    let mut items = page["items"].as_array().unwrap_or_else(|| panic!("{page}")).clone();
+    items.reverse();
+    items
+}
+
+/// A row that cannot be sent stopped the outbox without a name, was passed over
+/// for ever, or lost a header without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_is_undelivered_with_its_column_named_and_the_next_goes_on() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "outbox-bad", 1).await;
+    let prepared = Host::builder("tool").prepare();
+    let nullable = "ALTER TABLE courier_outbox ALTER body DROP NOT NULL, ALTER topic DROP NOT NULL,
+        ALTER type DROP NOT NULL, ALTER id DROP NOT NULL, DROP CONSTRAINT courier_outbox_headers_check,
+        DROP CONSTRAINT courier_outbox_kind_check";
+    let (url, pool) = altered(&prepared, nullable).await;
+    let host = Host::builder("host-1").store(Store::Postgres).table(&outbox("shop", &url)).start().await;
+    let far = "timestamptz '294276-12-31 23:59:59+00'";
+    let rows = [
+        ("body", "id, topic, type, body", "'no-body', $1, 'T', NULL"),
+        ("topic", "id, topic, type, body", "'no-topic', nullif($1, $1), 'T', '{}'"),
+        ("type", "id, topic, type, body", "'no-type', $1, NULL, '{}'"),
+        ("id", "id, topic, type, body", "NULL, $1, 'T', '{}'"),
+        ("kind", "id, topic, type, body, kind", "'odd-kind', $1, 'T', '{}', 'news'"),
+        ("created_at", "id, topic, type, body, created_at", &format!("'far', $1, 'T', '{{}}', {far}")),
+        ("deliver_at", "id, topic, type, body, deliver_at", &format!("'late', $1, 'T', '{{}}', {far}")),
+        ("headers", "id, topic, type, body, headers", "'reserved', $1, 'T', '{}', '{\"ce_time\": \"x\"}'"),
+        ("headers", "id, topic, type, body, headers", "'kindly', $1, 'T', '{}', '{\"courier_kind\": \"broadcast\"}'"),
+        (
+            "headers",
+            "id, topic, type, body, headers",
+            "'twice', $1, 'T', '{}', '{\"content-type\": [\"a/a\", \"b/b\"]}'",
+        ),
+        ("headers", "id, topic, type, body, headers", "'array', $1, 'T', 'kept', '[1]'"),
+    ];
+    let mut sent = Vec::new();
+    for (number, (_, columns, values)) in rows.iter().enumerate() {
+        let bad = format!("INSERT INTO courier_outbox ({columns}, key) VALUES ({values}, 'k')");
+        sqlx::query(sqlx::AssertSqlSafe(bad)).bind(&topic).execute(&pool).await.unwrap();
+        let next = format!("next-{number}");
+        sqlx::query("INSERT INTO courier_outbox (id, topic, type, key, body) VALUES ($1, $2, 'T', 'k', '{}')")
+            .bind(&next)
+            .bind(&topic)
+            .execute(&pool)
+            .await
+            .unwrap();
+        sent.push(next);
+    }
+    emptied(&pool, SOON).await;
+    assert_eq!(ids_in(&topic).await, sent, "each next row goes on, and nothing else does");
+    let kept = undelivered(&host, "shop").await;
+    assert_eq!(kept.len(), rows.len(), "{kept:?}");
+    for (column, _, values) in rows {
+        let of_row = |entry: &&Value| {
+            let why = entry["why"].as_str().unwrap_or_default();
+            let id = values.split('\'').nth(1).filter(|_| column != "id").unwrap_or("outbox:shop:");
+            entry["message_id"].as_str().is_some_and(|known| known.starts_with(id))
+                && why.contains("of outbox shop")
+                && why.contains(&format!("column {column}: "))
+        };
+        assert_eq!(kept.iter().filter(of_row).count(), 1, "{column} of {values}: {kept:?}");
+    }
+    let array = kept.iter().find(|entry| entry["message_id"] == "array").unwrap();
+    let whole: Value = host.get(&format!("/v1/undelivered/{}", array["id"].as_str().unwrap())).await;
+    assert_eq!(whole["headers"]["courier_outbox_headers"], "[1]", "{whole}");
+    assert_eq!((&whole["key"], &whole["outbox"]), (&json!("k"), &json!("shop")), "{whole}");
+    let seen = wait_until("all are counted", SOON, async || {
+        let seen = status(&host, "shop").await;
+        if seen["refused"] == rows_of(&sent) && seen["relayed"] == rows_of(&sent) {
+            Ok(seen)
+        } else {
+            Err(seen.to_string())
+        }
+    })
+    .await;
+    assert_eq!((&seen["state"], &seen["pending"]), (&json!("running"), &json!(0)), "{seen}");
+}
+
+fn rows_of(sent: &[String]) -> Value {
+    json!(sent.len())
+}
+
+/// A row that is too large to be read stays where it is; its entry says so, and
+/// once somebody made it smaller it is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_above_the_bound_stays_at_its_source_and_the_entry_points_to_it() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "outbox-large", 1).await;
+    let prepared = Host::builder("tool").prepare();
+    let (url, pool) = sender(&prepared, &["postgres"]).await;
+    let insert = "INSERT INTO courier_outbox (id, topic, type, key, body) VALUES ($1, $2, 'T', 'k', repeat('x', $3))";
+    for (id, length) in [("large", 3 << 20), ("small", 10)] {
+        sqlx::query(insert).bind(id).bind(&topic).bind(length).execute(&pool).await.unwrap();
+    }
+    let host = Host::builder("host-1").store(Store::Postgres).table(&outbox("shop", &url)).start().await;
+    let left = async || {
+        let left: Vec<String> = sqlx::query_scalar("SELECT id FROM courier_outbox").fetch_all(&pool).await.unwrap();
+        left
+    };
+    wait_until("the row behind it is sent", SOON, async || {
+        let left = left().await;
+        if left == ["large"] { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    assert_eq!(ids_in(&topic).await, ["small"]);
+    let kept = undelivered(&host, "shop").await;
+    let [entry] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!(entry["code"], "outbox_row_too_large", "{entry}");
+    let why = entry["why"].as_str().unwrap_or_default();
+    assert!(why.contains("column body: it has 3145728 bytes") && why.ends_with("still in the table"), "{entry}");
+    // Read anew by the next holder, it is not kept twice.
+    host.kill9();
+    host.start_again().await;
+    state(&host, "shop", "running", "").await;
+    assert_eq!(undelivered(&host, "shop").await.len(), 1);
+    sqlx::query("UPDATE courier_outbox SET body = '{}'").execute(&pool).await.unwrap();
+    host.kill9();
+    host.start_again().await;
+    emptied(&pool, SOON).await;
+    assert_eq!(ids_in(&topic).await, ["small", "large"]);
 }
 
 /// A NULL hid the row from every look: it was never sent, and rows of its key

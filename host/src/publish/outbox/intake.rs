@@ -9,10 +9,13 @@
 //! what is deleted then: whoever relays next finds what is on the list counted.
 //! So the numbers are right after any crash.
 
+mod telling;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use courier_core::message::Kind;
 use courier_core::status::State;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -30,7 +33,8 @@ use crate::config::Outbox;
 use crate::publish::accept::Acceptor;
 use crate::publish::lease::Shards;
 use crate::publish::waker::Watch;
-use crate::store::{OutboxCause, OutboxCount, OutboxNote, RelayResult, StoreError};
+use crate::store::undelivered::UndeliveredTotal;
+use crate::store::{OutboxCount, OutboxNote, RelayResult, StoreError};
 
 /// Pauses between looks: while there is something to do, and at the longest.
 const BUSY: Duration = Duration::from_millis(20);
@@ -52,12 +56,8 @@ const COUNT_EVERY: Duration = Duration::from_millis(100);
 /// How often the database is asked what a look at rows does not tell: whether
 /// it still takes writes, say.
 const EXAMINE_EVERY: Duration = Duration::from_secs(5);
-/// How often what is to be told is noted when it changed, and when not.
-const NOTE_CHANGED: Duration = Duration::from_secs(1);
-const NOTE_ALWAYS: Duration = Duration::from_secs(5);
-/// How often the rows of the table are counted while there are more than are in
-/// hand.
-const PENDING_EVERY: Duration = Duration::from_secs(5);
+/// How often the store is asked for which destinations too much is undelivered.
+const UNDELIVERED_EVERY: Duration = Duration::from_secs(2);
 
 /// What relays one outbox, where it is this host's turn.
 pub(super) struct Intake {
@@ -77,6 +77,9 @@ pub(super) struct Intake {
     counted_at: Instant,
     asked: Instant,
     examined: Option<Instant>,
+    /// Destinations for which too much is undelivered, and when that was asked.
+    past_bound: Vec<UndeliveredTotal>,
+    undelivered_at: Option<Instant>,
     /// What a row without a place in the order is to be told of.
     unordered: Option<SourceError>,
     /// When the rows of the table were counted, if there are more than in hand.
@@ -126,6 +129,8 @@ impl Intake {
             counted_at: Instant::now(),
             asked: Instant::now(),
             examined: None,
+            past_bound: Vec::new(),
+            undelivered_at: None,
             unordered: None,
             pending_at: None,
             note,
@@ -259,15 +264,36 @@ impl Intake {
         let ended = self.remove_counted(source).await?;
         self.hand.look_again(Instant::now());
         let mut taken = 0;
+        self.look_at_undelivered().await?;
         let mut more = true;
-        while more && self.hand.has_space() {
-            let rows = bounded(source.read(&self.hand.numbers(), &self.hand.full_topics(), READ_ROWS)).await?;
+        while more && self.hand.has_space() && !self.past_bound.iter().any(|full| full.topic.is_empty()) {
+            let rows = bounded(source.read(&self.hand.numbers(), &self.topics_left_out(), READ_ROWS)).await?;
             more = source::may_have_more(&rows);
             taken += rows.len();
             self.take_in(rows, epoch).await?;
         }
         self.tell_pending(source, more).await?;
         Ok(ended + taken > 0)
+    }
+
+    /// Learns now and then for which destinations too much is undelivered.
+    async fn look_at_undelivered(&mut self) -> Result<(), StoreError> {
+        if self.undelivered_at.is_none_or(|at| at.elapsed() >= UNDELIVERED_EVERY) {
+            self.past_bound = self.acceptor.destinations_past_the_bound().await?;
+            self.undelivered_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// The topics whose rows wait in the table: their bound in hand is reached,
+    /// or too much is undelivered for them.
+    fn topics_left_out(&self) -> Vec<String> {
+        let mut topics = self.hand.full_topics();
+        for full in &self.past_bound {
+            let companion_of = full.topic.strip_suffix(&*Kind::Broadcast.log_topic(""));
+            topics.extend(companion_of.into_iter().chain([full.topic.as_str()]).map(str::to_owned));
+        }
+        topics
     }
 
     /// Asks the database now and then what keeps its rows from being relayed
@@ -392,7 +418,8 @@ impl Intake {
             watch: None,
             ended: None,
         };
-        for row in self.acceptor.keep_bad_rows(shard, &name, bad).await? {
+        self.acceptor.keep_bad_rows(&name, &bad).await?;
+        for row in bad {
             if row.stays {
                 self.hand.let_stay(row.seq, at);
             } else {
@@ -431,86 +458,5 @@ impl Intake {
             }
         }
         Ok(())
-    }
-
-    /// Works out how many rows wait: those in hand, unless there are more.
-    async fn tell_pending(&mut self, source: &mut dyn Source, more: bool) -> Result<(), SourceError> {
-        if !more && self.hand.full_topics().is_empty() {
-            self.note.pending = i64::try_from(self.hand.len() + self.hand.staying()).ok();
-            self.pending_at = None;
-            // The look saw all there is: what else was counted is deleted.
-            if let Some(counted) = &mut self.counted {
-                counted.retain(|(seq, _)| self.hand.holds(*seq));
-            }
-        } else if self.pending_at.is_none_or(|at| at.elapsed() >= PENDING_EVERY) {
-            self.note.pending = Some(bounded(source.count()).await?);
-            self.pending_at = Some(Instant::now());
-        }
-        self.note.oldest_at = self.hand.oldest_at();
-        Ok(())
-    }
-
-    /// Why rows stand still although the table can be read, if they do.
-    fn standing(&self) -> Option<SourceError> {
-        if let Some(error) = &self.unordered {
-            return Some(error.clone());
-        }
-        if !self.hand.has_space() {
-            let (rows, staying) = (self.hand.len(), self.hand.staying());
-            let sentence = format!(
-                "nothing more is taken in: {rows} rows wait for kafka, and {staying} rows are too large and stay in \
-                 the table; see `courier undelivered list`, and delete the latter or make them smaller"
-            );
-            return Some(SourceError::new("outbox_full", sentence).with("rows", rows.to_string()));
-        }
-        let topic = self.hand.standing_topic(Instant::now())?;
-        let (name, rows, seconds) = (&topic.topic, topic.rows, topic.since.elapsed().as_secs());
-        // The number of rows changes: what stands still is the same.
-        let sentence = format!(
-            "kafka has taken none of the {rows} rows for topic {name} that were handed in for {seconds} s; rows for \
-             other topics go on; `courier messages list --topic {name} --state SEND_FAIL` says why they wait"
-        );
-        Some(SourceError::new("outbox_topic_waits", sentence).with("topic", name.as_ref()))
-    }
-
-    /// Tells why the outbox stands still, or that it does not.
-    fn tell(&mut self, standing: Option<SourceError>) {
-        let subject = Subject::Outbox(self.outbox.name.clone());
-        let code = standing.as_ref().map(|error| error.code);
-        if let Some(before) = self.note.cause.as_ref().filter(|before| Some(before.code.as_str()) != code) {
-            self.causes.clear_code(&subject, &before.code);
-        }
-        self.note.why = standing.as_ref().map(ToString::to_string);
-        if let Some(error) = &standing {
-            self.causes.report(subject, error.cause());
-        }
-        self.note.cause = standing.map(|error| OutboxCause {
-            code: error.code.to_owned(),
-            fields: error.fields.into_iter().map(|(field, value)| (field.to_owned(), value)).collect(),
-        });
-    }
-
-    /// Writes what is to be told, now and then. What cannot be written is told
-    /// the next time.
-    async fn write_note(&mut self, epoch: i64) {
-        let name = self.outbox.name.clone();
-        let failing = if self.note.why.is_some() { 1.0 } else { 0.0 };
-        metrics::gauge!("courier_outbox_failing", "outbox" => name.clone()).set(failing);
-        if let Some(pending) = self.note.pending {
-            metrics::gauge!("courier_outbox_pending", "outbox" => name).set(pending as f64);
-        }
-        let due = match &self.noted {
-            None => true,
-            Some((at, last)) if last.cause != self.note.cause => at.elapsed() >= BUSY,
-            Some((at, last)) if *last != self.note => at.elapsed() >= NOTE_CHANGED,
-            Some((at, _)) => at.elapsed() >= NOTE_ALWAYS,
-        };
-        if !due {
-            return;
-        }
-        match self.acceptor.note_outbox((self.shard, epoch), &self.note).await {
-            Ok(()) => self.noted = Some((Instant::now(), self.note.clone())),
-            Err(error) => debug!(%error, "what is to be told of an outbox is not written"),
-        }
     }
 }

@@ -9,19 +9,25 @@
 use std::fmt;
 
 use bytes::Bytes;
-use courier_core::message::{Header, Kind, Timestamp};
+use courier_core::message::{Header, Kind, Message, Timestamp};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::source::{SourceRow, SourceTime};
+use crate::kafka::record::{Record, shard_of};
 use crate::publish::cut;
-use crate::publish::draft::{Draft, Problem, valid_id};
+use crate::publish::draft::{Draft, Problem, valid_id, valid_topic};
 use crate::publish::header_rules::{header_value, take_content_type};
+use crate::store::SHARDS;
+use crate::store::undelivered::NewUndelivered;
 
 /// The media type of a body whose headers do not name one.
 const JSON: &str = "application/json";
 /// The status of a problem that another message has the id of this one.
 const ID_IS_TAKEN: u16 = 409;
+/// What the names of the headers begin with that hold columns which no message
+/// could be made of.
+const UNREAD_PREFIX: &str = "courier_outbox_";
 /// How much of a value that is wrong is repeated in the reason.
 const SHOWN_BYTES: usize = 200;
 
@@ -53,6 +59,55 @@ impl BadRow {
         let id = self.row_id.as_ref().map(|id| format!(" (id {:?})", shown(id))).unwrap_or_default();
         let stays = if self.stays { "; the whole row is still in the table" } else { "" };
         format!("row {seq}{id} of outbox {outbox} cannot be sent: column {column}: {why}{stays}")
+    }
+
+    /// The same as an undelivered entry of the outbox.
+    ///
+    /// What the message cannot hold of the row stands in headers of its record.
+    /// An entry without a topic cannot be sent again as it is, only edited:
+    /// so is that of a row of which only the beginning was read.
+    pub fn undelivered(&self, outbox: &str, now: Timestamp) -> NewUndelivered {
+        let one = &self.content;
+        let mut unread = self.unread.clone();
+        let topic = if self.stays || !valid_topic(&one.topic) {
+            unread.push(("topic", Bytes::copy_from_slice(one.topic.as_bytes())));
+            String::new()
+        } else {
+            one.kind.log_topic(&one.topic).into_owned()
+        };
+        let mut headers = one.headers.clone();
+        headers.extend(
+            unread
+                .into_iter()
+                .map(|(column, value)| Header { name: format!("{UNREAD_PREFIX}{column}"), value: Some(value) }),
+        );
+        let message_id = one.id.clone().unwrap_or_else(|| stand_in(outbox, self.seq));
+        let message = Message {
+            id: message_id.clone(),
+            key: one.key.clone(),
+            source: one.source.clone(),
+            topic: one.topic.clone(),
+            type_name: one.type_name.clone(),
+            kind: one.kind,
+            time: one.time.unwrap_or(now),
+            content_type: one.content_type.clone(),
+            body: one.body.clone(),
+            is_tombstone: false,
+            headers,
+        };
+        let row_id = self.row_id.as_ref().map(|id| format!(", id {:?}", shown(id))).unwrap_or_default();
+        NewUndelivered {
+            shard: shard_of(&topic, one.key.as_deref(), &message_id, SHARDS),
+            message_id,
+            topic,
+            type_name: cut(&one.type_name, SHOWN_BYTES).to_owned(),
+            source: cut(&one.source, SHOWN_BYTES).to_owned(),
+            key: one.key.clone(),
+            record: Record::from_message(&message).encode(),
+            outbox: Some((outbox.to_owned(), format!("seq {}{row_id}", self.seq))),
+            code: if self.stays { "outbox_row_too_large" } else { "outbox_row" }.to_owned(),
+            reason: self.reason(outbox),
+        }
     }
 }
 
@@ -404,6 +459,22 @@ mod tests {
         assert!(one.stays && one.column == "body", "{one:?}");
         let reason = one.reason("shop");
         assert!(reason.contains("at most 2097152 are read") && reason.ends_with("still in the table"), "{reason}");
+    }
+
+    #[test]
+    fn a_bad_row_is_undelivered_with_its_whole_content() {
+        let kept = bad(SourceRow { headers: text("tenant=eu"), ..row() }).undelivered("shop", NOW);
+        assert_eq!((kept.topic.as_str(), kept.message_id.as_str(), kept.code.as_str()), ("order", "m-1", "outbox_row"));
+        assert_eq!(kept.outbox, Some(("shop".to_owned(), "seq 7, id \"m-1\"".to_owned())));
+        assert!(kept.reason.contains("column headers"), "{}", kept.reason);
+        let record = Record::decode(&kept.record).unwrap();
+        assert_eq!((record.key, record.value), (text("o-1"), text("{\"n\": 1.0}")));
+        let header = |name: &str| record.headers.iter().find(|header| header.name == name).unwrap().value.clone();
+        assert_eq!((header("courier_outbox_headers"), header("ce_id")), (text("tenant=eu"), text("m-1")));
+        let nowhere = bad(SourceRow { topic: text("no topic"), id: None, ..row() }).undelivered("shop", NOW);
+        assert_eq!((nowhere.topic.as_str(), nowhere.message_id.as_str()), ("", "outbox:shop:7"));
+        let long = bad(SourceRow { row_bytes: ROW_BYTES + 1, ..row() }).undelivered("shop", NOW);
+        assert_eq!((long.topic.as_str(), long.code.as_str()), ("", "outbox_row_too_large"), "half a row is not sent");
     }
 
     #[test]

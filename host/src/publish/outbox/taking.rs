@@ -14,6 +14,7 @@ use crate::publish::accept::Acceptor;
 use crate::publish::draft::{Draft, Problem, digest};
 use crate::publish::landing::count;
 use crate::publish::waker::Watch;
+use crate::store::undelivered::{NewUndelivered, UndeliveredTotal};
 use crate::store::{Accepted, NewMessage, OutboxCount, OutboxNote, OutboxRowRef, StoreError};
 
 /// How long one look at an outbox may take to learn of the companions of its
@@ -77,30 +78,25 @@ impl Acceptor {
         self.inner.store.counted_rows(name).await
     }
 
-    /// Keeps rows that can never be sent as they are; answers them once they
-    /// are durable.
-    pub(super) async fn keep_bad_rows(
-        &self,
-        shard: (i32, i64),
-        outbox: &str,
-        rows: Vec<BadRow>,
-    ) -> Result<Vec<BadRow>, StoreError> {
+    /// Keeps rows that can never be sent as they are; a row that is kept
+    /// already is left as it is.
+    pub(super) async fn keep_bad_rows(&self, outbox: &str, rows: &[BadRow]) -> Result<(), StoreError> {
         if rows.is_empty() {
-            return Ok(rows);
+            return Ok(());
         }
         let now = now();
-        let mut kept = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let fault = Some(Problem::invalid(row.reason(outbox)));
-            let id = Some(row::stand_in(outbox, row.seq));
-            let draft = Draft { fault, id, ..row.content.clone() };
-            if let Err((refused, _)) = draft.ready(now, self.inner.settings.max_message_bytes) {
-                count(State::SendFail);
-                kept.push(*refused);
-            }
-        }
-        self.inner.store.take_outbox(shard, &kept).await?;
-        Ok(rows)
+        let kept: Vec<NewUndelivered> = rows.iter().map(|row| row.undelivered(outbox, now)).collect();
+        self.inner.store.keep_undelivered(&kept).await?;
+        rows.iter().for_each(|_| count(State::SendFail));
+        Ok(())
+    }
+
+    /// The destinations for which so much is undelivered that nothing more is
+    /// taken for them.
+    pub(super) async fn destinations_past_the_bound(&self) -> Result<Vec<UndeliveredTotal>, StoreError> {
+        let mut totals = self.inner.store.undelivered_totals().await?;
+        totals.retain(UndeliveredTotal::is_full);
+        Ok(totals)
     }
 
     /// Takes rows of the outbox `name`, in order.
@@ -164,7 +160,7 @@ impl Acceptor {
             let ReadRow { seq, row_id, draft } = &rows[*place];
             row::refused(*seq, row_id.clone(), draft.clone(), problem, now)
         });
-        self.keep_bad_rows(shard, name, refused.collect()).await?;
+        self.keep_bad_rows(name, &refused.collect::<Vec<_>>()).await?;
         let of_bad = || Taken { id: String::new(), ended: Some(State::SendFail), watch: None };
         Ok(taken.into_iter().map(|one| one.unwrap_or_else(of_bad)).collect())
     }
