@@ -33,7 +33,6 @@ use crate::config::Outbox;
 use crate::publish::accept::Acceptor;
 use crate::publish::lease::Shards;
 use crate::publish::waker::Watch;
-use crate::store::undelivered::UndeliveredTotal;
 use crate::store::{OutboxCount, OutboxNote, RelayResult, StoreError};
 
 /// Pauses between looks: while there is something to do, and at the longest.
@@ -56,8 +55,8 @@ const COUNT_EVERY: Duration = Duration::from_millis(100);
 /// How often the database is asked what a look at rows does not tell: whether
 /// it still takes writes, say.
 const EXAMINE_EVERY: Duration = Duration::from_secs(5);
-/// How often the store is asked for which destinations too much is undelivered.
-const UNDELIVERED_EVERY: Duration = Duration::from_secs(2);
+/// The destination of rows whose topic cannot be read.
+const UNREADABLE: &str = "";
 
 /// What relays one outbox, where it is this host's turn.
 pub(super) struct Intake {
@@ -77,9 +76,6 @@ pub(super) struct Intake {
     counted_at: Instant,
     asked: Instant,
     examined: Option<Instant>,
-    /// Destinations for which too much is undelivered, and when that was asked.
-    past_bound: Vec<UndeliveredTotal>,
-    undelivered_at: Option<Instant>,
     /// What a row without a place in the order is to be told of.
     unordered: Option<SourceError>,
     /// When the rows of the table were counted, if there are more than in hand.
@@ -129,8 +125,6 @@ impl Intake {
             counted_at: Instant::now(),
             asked: Instant::now(),
             examined: None,
-            past_bound: Vec::new(),
-            undelivered_at: None,
             unordered: None,
             pending_at: None,
             note,
@@ -264,9 +258,8 @@ impl Intake {
         let ended = self.remove_counted(source).await?;
         self.hand.look_again(Instant::now());
         let mut taken = 0;
-        self.look_at_undelivered().await?;
         let mut more = true;
-        while more && self.hand.has_space() && !self.past_bound.iter().any(|full| full.topic.is_empty()) {
+        while more && self.hand.has_space() && !self.acceptor.full_destinations().contains(UNREADABLE) {
             let rows = bounded(source.read(&self.hand.numbers(), &self.topics_left_out(), READ_ROWS)).await?;
             more = source::may_have_more(&rows);
             taken += rows.len();
@@ -276,22 +269,13 @@ impl Intake {
         Ok(ended + taken > 0)
     }
 
-    /// Learns now and then for which destinations too much is undelivered.
-    async fn look_at_undelivered(&mut self) -> Result<(), StoreError> {
-        if self.undelivered_at.is_none_or(|at| at.elapsed() >= UNDELIVERED_EVERY) {
-            self.past_bound = self.acceptor.destinations_past_the_bound().await?;
-            self.undelivered_at = Some(Instant::now());
-        }
-        Ok(())
-    }
-
     /// The topics whose rows wait in the table: their bound in hand is reached,
     /// or too much is undelivered for them.
     fn topics_left_out(&self) -> Vec<String> {
         let mut topics = self.hand.full_topics();
-        for full in &self.past_bound {
-            let companion_of = full.topic.strip_suffix(&*Kind::Broadcast.log_topic(""));
-            topics.extend(companion_of.into_iter().chain([full.topic.as_str()]).map(str::to_owned));
+        for full in self.acceptor.full_destinations().iter() {
+            let companion_of = full.strip_suffix(&*Kind::Broadcast.log_topic(""));
+            topics.extend(companion_of.into_iter().chain([full.as_str()]).map(str::to_owned));
         }
         topics
     }

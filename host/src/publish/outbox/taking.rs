@@ -1,6 +1,7 @@
 //! Hands the messages of an outbox to the store, as owed to Kafka.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +14,9 @@ use crate::clock::now;
 use crate::publish::accept::Acceptor;
 use crate::publish::draft::{Draft, Problem, digest};
 use crate::publish::landing::count;
+use crate::publish::undelivered::FullTopics;
 use crate::publish::waker::Watch;
-use crate::store::undelivered::{NewUndelivered, UndeliveredTotal};
+use crate::store::undelivered::NewUndelivered;
 use crate::store::{Accepted, NewMessage, OutboxCount, OutboxNote, OutboxRowRef, StoreError};
 
 /// How long one look at an outbox may take to learn of the companions of its
@@ -91,12 +93,10 @@ impl Acceptor {
         Ok(())
     }
 
-    /// The destinations for which so much is undelivered that nothing more is
-    /// taken for them.
-    pub(super) async fn destinations_past_the_bound(&self) -> Result<Vec<UndeliveredTotal>, StoreError> {
-        let mut totals = self.inner.store.undelivered_totals().await?;
-        totals.retain(UndeliveredTotal::is_full);
-        Ok(totals)
+    /// The topics for which so much is undelivered that nothing more is taken
+    /// for them; the empty one stands for rows without a topic.
+    pub(super) fn full_destinations(&self) -> Arc<HashSet<String>> {
+        self.inner.settings.full.as_ref().map(FullTopics::all).unwrap_or_default()
     }
 
     /// Takes rows of the outbox `name`, in order.

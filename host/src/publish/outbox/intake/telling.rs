@@ -7,10 +7,9 @@ use tracing::debug;
 
 use super::super::error::SourceError;
 use super::super::source::{Source, bounded};
-use super::{BUSY, Intake};
+use super::{BUSY, Intake, UNREADABLE};
 use crate::causes::Subject;
 use crate::store::OutboxCause;
-use crate::store::undelivered::UndeliveredTotal;
 
 /// How often what is to be told is noted when it changed, and when not.
 const NOTE_CHANGED: Duration = Duration::from_secs(1);
@@ -44,15 +43,16 @@ impl Intake {
             return Some(error.clone());
         }
         let waiting = self.note.pending.unwrap_or_default() > i64::try_from(self.hand.len()).unwrap_or(i64::MAX);
-        if let Some(full) = self.past_bound.first().filter(|full| waiting || full.topic.is_empty()) {
-            let UndeliveredTotal { topic, rows, bytes } = full;
+        let full = self.acceptor.full_destinations();
+        if let Some(topic) = full.iter().find(|topic| waiting || topic.as_str() == UNREADABLE) {
             let (which, of) = match topic.as_str() {
-                "" => ("rows", "without a topic that can be read".to_owned()),
+                UNREADABLE => ("rows", "without a topic that can be read".to_owned()),
                 topic => ("rows for it", format!("for topic {topic}")),
             };
             let sentence = format!(
-                "{which} are not taken in, since {rows} messages of {bytes} bytes {of} are undelivered already: send \
-                 them again, repair them or give them up; GET /v1/undelivered lists them"
+                "{which} are not taken in, since as many messages {of} are undelivered as may be: resend, repair or \
+                 give them up (courier undelivered list --outbox {})",
+                self.outbox.name
             );
             return Some(SourceError::new("undelivered_full", sentence).with("topic", topic));
         }
@@ -60,7 +60,7 @@ impl Intake {
             let (rows, staying) = (self.hand.len(), self.hand.staying());
             let sentence = format!(
                 "nothing more is taken in: {rows} rows wait for kafka, and {staying} rows are too large and stay in \
-                 the table; GET /v1/undelivered lists the latter: delete them in the table or make them smaller"
+                 the table; `courier undelivered list` tells the latter: delete them there or make them smaller"
             );
             return Some(SourceError::new("outbox_full", sentence).with("rows", rows.to_string()));
         }
