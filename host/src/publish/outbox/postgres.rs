@@ -17,8 +17,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::Timestamp;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions, PgRow};
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions, PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -75,6 +75,8 @@ impl PostgresSource {
             .application_name(&format!("courier outbox {}", outbox.name))
             // Poolers refuse this start-up parameter, and no column is a float.
             .extra_float_digits(None);
+        // A pool tries until its time is up, and does not tell what it met.
+        PgConnection::connect_with(&options).await?.close().await?;
         let pool = PgPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(ACQUIRE_LIMIT)

@@ -73,8 +73,8 @@ impl Outboxes for PostgresStore {
             sqlx::query(
                 "INSERT INTO outbox AS o (name, node, shard, why, pending, oldest_at, cause_code, cause_fields, since,
                      noted_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $7::text IS NOT NULL THEN courier_now() END,
-                     courier_now())
+                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $7 IS NOT NULL THEN now.at END, now.at
+                 FROM (SELECT courier_now() AS at) AS now
                  ON CONFLICT (name) DO UPDATE SET node = excluded.node, shard = excluded.shard, why = excluded.why,
                      pending = excluded.pending, oldest_at = excluded.oldest_at, cause_code = excluded.cause_code,
                      cause_fields = excluded.cause_fields,
