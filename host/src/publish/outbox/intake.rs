@@ -24,7 +24,7 @@ use crate::config::Outbox;
 use crate::publish::accept::Acceptor;
 use crate::publish::lease::Shards;
 use crate::publish::waker::Watch;
-use crate::store::{OutboxNote, RelayResult, StoreError};
+use crate::store::{Identity, OutboxNote, RelayResult, StoreError};
 
 /// Rows that were handed to the store and have not ended, at most. Past it
 /// nothing more is read: the rows wait where they are.
@@ -66,7 +66,7 @@ pub(super) struct Intake {
 /// A row that the store has and the source still has too.
 struct InHand {
     row_id: Bytes,
-    message_id: String,
+    message: Identity,
     created_at: Option<Timestamp>,
     watch: Option<Watch>,
     ended: Option<State>,
@@ -241,7 +241,7 @@ impl Intake {
             match row.watch.as_mut().and_then(Watch::told) {
                 Some(RelayResult::Taken { .. }) => row.ended = Some(State::Committed),
                 Some(RelayResult::Undelivered { .. }) => row.ended = Some(State::SendFail),
-                Some(RelayResult::Later { .. }) => row.watch = self.acceptor.watch(&row.message_id),
+                Some(RelayResult::Later { .. }) => row.watch = self.acceptor.watch(&row.message),
                 None => {}
             }
         }
@@ -249,20 +249,12 @@ impl Intake {
             return Ok(());
         }
         self.asked = Instant::now();
-        let open: Vec<(i64, String)> = self
-            .in_hand
-            .iter()
-            .filter(|(_, row)| row.ended.is_none())
-            .map(|(seq, row)| (*seq, row.message_id.clone()))
-            .collect();
-        for chunk in open.chunks(ASK_IDS) {
-            let ids: Vec<String> = chunk.iter().map(|(_, id)| id.clone()).collect();
-            let ended = self.acceptor.ended(&ids).await?;
-            for (seq, id) in chunk {
-                if let Some((_, state)) = ended.iter().find(|(known, _)| known == id)
-                    && let Some(row) = self.in_hand.get_mut(seq)
-                {
-                    row.ended = Some(*state);
+        let open = self.in_hand.iter().filter(|(_, row)| row.ended.is_none());
+        let (seqs, messages): (Vec<i64>, Vec<Identity>) = open.map(|(seq, row)| (*seq, row.message.clone())).unzip();
+        for (seqs, messages) in seqs.chunks(ASK_IDS).zip(messages.chunks(ASK_IDS)) {
+            for (seq, ended) in seqs.iter().zip(self.acceptor.ended(messages).await?) {
+                if let Some(row) = self.in_hand.get_mut(seq) {
+                    row.ended = ended;
                 }
             }
         }
@@ -311,8 +303,8 @@ impl Intake {
             (row::draft(one, name), stand_in)
         });
         let taken = self.acceptor.take((self.shard, epoch), drafts.collect()).await?;
-        for ((seq, row_id, created_at), Taken { id, ended, watch }) in kept.into_iter().zip(taken) {
-            self.in_hand.insert(seq, InHand { row_id, message_id: id, created_at, watch, ended });
+        for ((seq, row_id, created_at), Taken { message, ended, watch }) in kept.into_iter().zip(taken) {
+            self.in_hand.insert(seq, InHand { row_id, message, created_at, watch, ended });
         }
         Ok(read)
     }

@@ -12,7 +12,8 @@ use crate::publish::accept::Acceptor;
 use crate::publish::draft::{Draft, digest};
 use crate::publish::landing::count;
 use crate::publish::waker::Watch;
-use crate::store::{Accepted, NewMessage, OutboxNote, StoreError};
+use crate::store::half::reserved;
+use crate::store::{Accepted, Identity, NewMessage, OutboxNote, StoreError};
 
 /// How long one look at an outbox may take to learn of the companions of its
 /// broadcasts, and to create them.
@@ -20,8 +21,8 @@ const COMPANIONS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the store made of a message.
 pub(super) struct Taken {
-    /// The id under which it is found.
-    pub id: String,
+    /// The message under which it is found.
+    pub message: Identity,
     /// Its state, once nothing more happens to it.
     pub ended: Option<State>,
     /// Tells how it ends, if a relay of this process sends it.
@@ -36,13 +37,13 @@ struct Row {
 
 impl Acceptor {
     /// Watches for what becomes of a message.
-    pub(super) fn watch(&self, id: &str) -> Option<Watch> {
-        self.inner.waker.watch(id)
+    pub(super) fn watch(&self, message: &Identity) -> Option<Watch> {
+        self.inner.waker.watch(message)
     }
 
-    /// Which of these messages have ended, and how.
-    pub(super) async fn ended(&self, ids: &[String]) -> Result<Vec<(String, State)>, StoreError> {
-        self.inner.store.ended(ids).await
+    /// How these messages have ended; none of one that has not.
+    pub(super) async fn ended(&self, messages: &[Identity]) -> Result<Vec<Option<State>>, StoreError> {
+        self.inner.store.ended(messages).await
     }
 
     /// Writes what is to be told of an outbox.
@@ -80,7 +81,7 @@ impl Acceptor {
                     // has ended.
                     Some(_) => Row { message: NewMessage { digest, ..ready.delayed() }, watch: None },
                     None => {
-                        let watch = inner.waker.watch(&ready.message.id);
+                        let watch = inner.waker.watch(&ready.identity());
                         let owed = ready.owed("waits for its turn to be sent", None);
                         Row { message: NewMessage { digest, ..owed }, watch }
                     }
@@ -158,30 +159,26 @@ impl Acceptor {
         answer: Accepted,
         stand_in: String,
     ) -> Result<Taken, StoreError> {
-        let id = row.message.id.clone();
-        Ok(match answer {
+        let message = row.message.identity();
+        let why = match answer {
             Accepted::New if row.message.is_refused() => {
                 count(State::SendFail);
-                Taken { id, ended: Some(State::SendFail), watch: None }
+                return Ok(Taken { message, ended: Some(State::SendFail), watch: None });
             }
-            Accepted::New => match row.message.due {
-                Some(due) => {
-                    self.inner.alarm.set(due, now());
-                    Taken { id, ended: Some(State::Committed), watch: None }
-                }
-                None => Taken { id, ended: None, watch: row.watch },
-            },
-            Accepted::Same(known) if known.retrying => Taken { id, ended: None, watch: row.watch },
-            Accepted::Same(known) => Taken { id, ended: Some(known.state), watch: None },
-            Accepted::Other => {
-                let why = format!("another message was sent with the id {id:?} before");
-                // A look at the body is what helps to tell the two apart.
-                let body = row.message.record.clone();
-                let message = NewMessage { record: body, ..row.message };
-                self.refuse(shard, message, &stand_in, why).await?;
-                count(State::SendFail);
-                Taken { id: stand_in, ended: Some(State::SendFail), watch: None }
+            Accepted::New => {
+                let Some(due) = row.message.due else { return Ok(Taken { message, ended: None, watch: row.watch }) };
+                self.inner.alarm.set(due, now());
+                return Ok(Taken { message, ended: Some(State::Committed), watch: None });
             }
-        })
+            Accepted::Same(known) if known.retrying => return Ok(Taken { message, ended: None, watch: row.watch }),
+            Accepted::Same(known) => return Ok(Taken { message, ended: Some(known.state), watch: None }),
+            Accepted::Other => format!("the message {message} was sent before, with other content"),
+            Accepted::Reserved { transaction } => format!("the {}", reserved(&message, &transaction)),
+        };
+        // A look at the body is what helps to tell the two apart.
+        let body = row.message.record.clone();
+        self.refuse(shard, NewMessage { record: body, ..row.message }, &stand_in, why).await?;
+        count(State::SendFail);
+        Ok(Taken { message: Identity { id: stand_in, ..message }, ended: Some(State::SendFail), watch: None })
     }
 }
