@@ -430,14 +430,14 @@ mod tests {
         let of_binding = Subject::Binding { group: "stock".into(), plugin: "order-handler".into() };
         causes.report(of_binding, Cause::new("no_room", "all slots are taken").at_once());
         stand(&mut group, &causes.shown());
-        assert_eq!(group.bindings[0].cause.as_ref().map(|cause| cause.code), Some("no_room"));
+        assert_eq!(group.bindings[0].cause.as_ref().map(|cause| &*cause.code), Some("no_room"));
         assert_eq!((group.state, group.cause.is_none()), ("running", true), "it still runs what finds room");
         let of_group = Subject::Group("stock".into());
         causes.report(of_group, Cause::new("no_owner", "2 partitions are owned by no live node").at_once());
         causes.report(Subject::Group("mail".into()), Cause::new("no_binding", "nobody").at_once());
         stand(&mut group, &causes.shown());
         assert_eq!((group.state, group.why.as_deref()), ("cannot_run", Some("2 partitions are owned by no live node")));
-        assert_eq!(group.cause.map(|cause| cause.code), Some("no_owner"));
+        assert_eq!(group.cause.as_ref().map(|cause| &*cause.code), Some("no_owner"));
     }
 
     /// ""paused" and a Resume button for a group that has no plugin".

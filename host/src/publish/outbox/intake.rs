@@ -33,7 +33,7 @@ use crate::config::Outbox;
 use crate::publish::accept::Acceptor;
 use crate::publish::lease::Shards;
 use crate::publish::waker::Watch;
-use crate::store::{OutboxCount, OutboxNote, RelayResult, StoreError};
+use crate::store::{Identity, OutboxCount, OutboxNote, RelayResult, StoreError};
 
 /// Pauses between looks: while there is something to do, and at the longest.
 const BUSY: Duration = Duration::from_millis(20);
@@ -304,17 +304,20 @@ impl Intake {
             match row.watch.as_mut().and_then(Watch::told) {
                 Some(RelayResult::Taken { .. }) => told.push((*seq, State::Committed)),
                 Some(RelayResult::Undelivered { .. }) => told.push((*seq, State::SendFail)),
-                Some(RelayResult::Later { .. }) => row.watch = self.acceptor.watch(&row.message_id),
+                Some(RelayResult::Later { .. }) => {
+                    row.watch = row.message.as_ref().and_then(|message| self.acceptor.watch(message))
+                }
                 None => {}
             }
         }
         if self.asked.elapsed() >= ASK_EVERY {
             self.asked = Instant::now();
-            let open: Vec<(i64, String)> = self.hand.open().map(|(seq, row)| (*seq, row.message_id.clone())).collect();
+            let open: Vec<(i64, Identity)> =
+                self.hand.open().filter_map(|(seq, row)| Some((*seq, row.message.clone()?))).collect();
             for chunk in open.chunks(ASK_IDS) {
-                let ids: Vec<String> = chunk.iter().map(|(_, id)| id.clone()).collect();
-                let ended: BTreeMap<String, State> = self.acceptor.ended(&ids).await?.into_iter().collect();
-                told.extend(chunk.iter().filter_map(|(seq, id)| Some((*seq, *ended.get(id)?))));
+                let messages: Vec<Identity> = chunk.iter().map(|(_, message)| message.clone()).collect();
+                let ended = self.acceptor.ended(&messages).await?;
+                told.extend(chunk.iter().zip(ended).filter_map(|((seq, _), state)| Some((*seq, state?))));
             }
         }
         for (seq, state) in told {
@@ -396,7 +399,7 @@ impl Intake {
         let at = Instant::now();
         let held = |row_id, topic: &str, created_at| HeldRow {
             row_id,
-            message_id: String::new(),
+            message: None,
             topic: topic.into(),
             created_at,
             watch: None,
@@ -428,8 +431,8 @@ impl Intake {
         });
         match self.acceptor.take(shard, &name, right).await {
             Ok(taken) => {
-                for (seq, Taken { id, ended, watch }) in refs.into_iter().zip(taken) {
-                    self.hand.taken(seq, id, watch);
+                for (seq, Taken { message, ended, watch }) in refs.into_iter().zip(taken) {
+                    self.hand.taken(seq, message, watch);
                     if let Some(state) = ended {
                         self.hand.end(seq, state, at);
                     }
