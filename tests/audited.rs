@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use courier::publish::outbound_from;
+use courier::store::{NewMessage, NewOutbound};
+use courier_core::message::{Kind, Message, Timestamp};
 use courier_core::status::State;
 use courier_tests::host::scripted_binding;
 use courier_tests::kafka_client::create_topic;
@@ -13,13 +16,9 @@ use serde_json::{Value, json};
 const SOON: Duration = Duration::from_secs(60);
 
 /// What programs do thousands of times a second. A message and a transaction
-/// say themselves who sent them and what became of them.
-const OF_PROGRAMS: [(&str, &str); 4] = [
-    ("post", "/v1/messages"),
-    ("post", "/v1/transactions"),
-    ("post", "/v1/transactions/{id}/commit"),
-    ("post", "/v1/transactions/{id}/rollback"),
-];
+/// say themselves who sent them. How a transaction ended has an entry when a
+/// person says so.
+const OF_PROGRAMS: [(&str, &str); 2] = [("post", "/v1/messages"), ("post", "/v1/transactions")];
 
 /// Plans change nothing until they run, and one that is dropped was nothing.
 const PLANS: [(&str, &str); 1] = [("post", "/v1/redrives")];
@@ -86,6 +85,7 @@ async fn every_operation_that_changes_something_leaves_an_entry() {
         let mut walk = Walk { host: &host, entries: 0, walked: BTreeSet::new() };
         plugins(&mut walk).await;
         messages(&mut walk, &group, &topic).await;
+        transactions(&mut walk, &topic).await;
         groups(&mut walk, &group, &topic).await;
         redrives(&mut walk, &group).await;
         give_up(&mut walk, &group, &topic).await;
@@ -136,8 +136,14 @@ async fn messages(walk: &mut Walk<'_>, group: &str, topic: &str) {
     let (status, again) = walk.host.request(Method::DELETE, &path, None).await;
     assert!(status.is_success(), "{again}");
     assert_eq!(walk.log().await.len(), walk.entries, "what is cancelled already is not changed");
+    // Sent again it would be handled before it is due.
+    let (status, refused) = walk.host.request(Method::POST, &format!("{path}/resend"), None).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{refused}");
+    assert!(refused["detail"].as_str().is_some_and(|why| why.contains("under another id")), "{refused}");
+    assert_eq!(walk.log().await.len(), walk.entries, "what is refused leaves no entry");
+    let owed = owed(walk.host, topic).await;
     let resend = ("post", "/v1/messages/{id}/resend");
-    walk.change(resend, &format!("{path}/resend"), None, ("resend", &id, None)).await;
+    walk.change(resend, &format!("/v1/messages/{owed}/resend"), None, ("resend", &owed, None)).await;
     let (status, _) = walk.host.request(Method::POST, "/v1/messages/none/resend", None).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert_eq!(walk.log().await.len(), walk.entries, "what is refused leaves no entry");
@@ -150,6 +156,64 @@ async fn messages(walk: &mut Walk<'_>, group: &str, topic: &str) {
     let expected = ("retry", subject.as_str(), Some(State::HandleFail.as_str()));
     walk.change(("post", "/v1/deliveries/{id}/retry"), &retry, None, expected).await;
     walk.host.settled(group, 3, SOON).await;
+}
+
+/// A message that a direct send did not get to Kafka, and that the relay leaves
+/// alone for an hour.
+async fn owed(host: &Host, topic: &str) -> String {
+    let message = Message {
+        id: unique("owed"),
+        key: None,
+        source: "shop".to_owned(),
+        topic: topic.to_owned(),
+        type_name: "Scripted".to_owned(),
+        kind: Kind::Event,
+        time: Timestamp(5),
+        content_type: "application/json".to_owned(),
+        body: br#"{"do":["ok"]}"#.as_slice().into(),
+        is_tombstone: false,
+        hops: 0,
+        headers: Vec::new(),
+    };
+    let outbound = NewOutbound { held_for: Some(Duration::from_secs(3_600)), ..outbound_from(&message) };
+    let new = NewMessage {
+        id: message.id.clone(),
+        digest: [1; 32],
+        key: None,
+        source: message.source,
+        topic: message.topic,
+        type_name: message.type_name,
+        kind: "event",
+        time: message.time,
+        state: State::SendFail,
+        reason: Some("not sent yet".to_owned()),
+        retrying: true,
+        place: None,
+        record: None,
+        outbound: Some(outbound),
+        due: None,
+    };
+    let store = courier::store::open(&host.store_url()).await.expect("the host's store can be opened beside it");
+    store.accept(&[new]).await.expect("the store takes a message");
+    message.id
+}
+
+/// Issue 16: a commit by hand had no entry, and was blamed on the sender.
+async fn transactions(walk: &mut Walk<'_>, topic: &str) {
+    for (how, reason) in [("commit", "committed by the admin root"), ("rollback", "rolled back by the admin root")] {
+        let body =
+            json!({ "messages": [{ "topic": topic, "type": "Other", "body": { "do": ["ok"] } }], "timeout": "1h" });
+        let (status, prepared) = walk.host.request(Method::POST, "/v1/transactions", Some(body)).await;
+        assert_eq!(status, StatusCode::CREATED, "{prepared}");
+        let id = prepared["id"].as_str().expect("a transaction has an id").to_owned();
+        let (operation, path) = (format!("/v1/transactions/{{id}}/{how}"), format!("/v1/transactions/{id}/{how}"));
+        let expected = (how, id.as_str(), Some("a transaction"));
+        let ended = walk.change(("post", &operation), &path, None, expected).await;
+        assert_eq!(ended["reason"], json!(reason));
+        let (status, again) = walk.host.request(Method::POST, &path, None).await;
+        assert_eq!(status, StatusCode::OK, "{again}");
+        assert_eq!(walk.log().await.len(), walk.entries, "what has ended so already is not changed");
+    }
 }
 
 async fn groups(walk: &mut Walk<'_>, group: &str, topic: &str) {

@@ -113,3 +113,42 @@ async fn what_somebody_asks_for_runs_although_it_was_handled() {
     assert_eq!(twice.deliveries[0].verdict.as_deref(), Some("success"));
     assert!((host.metric("courier_duplicates_total", &[("group", &group)]).await).abs() < 0.1);
 }
+
+/// Issue 16: records `ce_id=1` of sources /eu and /us: the second was dropped;
+/// one id on two topics of a group: the second was dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_id_of_another_source_or_topic_is_no_double() {
+    let _turn = turn::shared().await;
+    for store in [Store::Sqlite, Store::Postgres] {
+        let order = create_topic(kafka().bootstrap(), "order", 1).await;
+        let stock = create_topic(kafka().bootstrap(), "stock", 1).await;
+        let group = unique("sources");
+        let binding = scripted_binding(&group, &order, "dedupe = \"10m\"")
+            .replace(&format!("[\"{order}\"]"), &format!("[\"{order}\", \"{stock}\"]"));
+        let host = Host::builder("host-1").store(store).binding(&binding).start().await;
+        host.upload("scripted", guest("scripted")).await;
+        let foreign = producer(&config(kafka().bootstrap()));
+        let body = json!({ "do": ["ok"] }).to_string();
+        for (topic, source) in [(&order, "/eu"), (&order, "/us"), (&stock, "/eu"), (&order, "/eu")] {
+            let headers = [("ce_id", "1"), ("ce_type", "T"), ("ce_source", source)];
+            produce(&foreign, topic, Some(b"k"), &headers, body.as_bytes()).await;
+        }
+        host.settled(&group, 4, SOON).await;
+        let mut verdicts: Vec<_> = host
+            .deliveries(&format!("group={group}"))
+            .await
+            .into_iter()
+            .map(|delivery| (delivery.topic == order, delivery.offset, delivery.verdict.unwrap_or_default()))
+            .collect();
+        verdicts.sort();
+        let told: Vec<_> = verdicts.iter().map(|(of_order, at, verdict)| (*of_order, *at, verdict.as_str())).collect();
+        assert_eq!(told, [(false, 0, "success"), (true, 0, "success"), (true, 1, "success"), (true, 2, "duplicate")]);
+        // Each is shown by its topic and source, with its own deliveries.
+        let shown = async |query: String| host.get::<serde_json::Value>(&format!("/v1/messages/1{query}")).await;
+        let stocked = shown(format!("?topic={stock}")).await;
+        assert_eq!((&stocked["source"], stocked["deliveries"].as_array().map(Vec::len)), (&json!("/eu"), Some(1)));
+        assert_eq!(stocked["also"], serde_json::Value::Null);
+        let us = shown(format!("?topic={order}&source=/us")).await;
+        assert_eq!((&us["offset"], us["deliveries"].as_array().map(Vec::len)), (&json!(1), Some(1)), "{us}");
+    }
+}

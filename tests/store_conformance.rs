@@ -19,12 +19,16 @@ mod centre;
 mod delayed;
 #[path = "store_conformance/half.rs"]
 mod half;
+#[path = "store_conformance/identities.rs"]
+mod identities;
 #[path = "store_conformance/incarnations.rs"]
 mod incarnations;
 #[path = "store_conformance/lists.rs"]
 mod lists;
 #[path = "store_conformance/message_states.rs"]
 mod message_states;
+#[path = "store_conformance/migrating.rs"]
+mod migrating;
 #[path = "store_conformance/nodes.rs"]
 mod nodes;
 #[path = "store_conformance/outboxes.rs"]
@@ -226,6 +230,15 @@ on_both_dialects! {
         a_dead_letter_is_not_taken_for_its_message
         a_refused_message_is_not_sent_again
         messages_are_listed_by_what_they_are;
+    identities:
+        one_id_of_two_sources_is_two_messages
+        one_id_on_two_topics_is_two_messages
+        two_outboxes_with_one_row_id_send_both
+        a_broadcast_that_is_sent_again_goes_to_its_companion
+        messages_of_one_id_are_listed_without_loss;
+    migrating:
+        an_exclusive_migration_waits_for_hosts_of_an_older_version
+        what_an_older_version_kept_is_found_and_sent;
     outboxes:
         rows_of_an_outbox_are_taken_under_the_epoch_of_its_shard
         what_has_ended_is_told
@@ -250,6 +263,10 @@ on_both_dialects! {
         an_asking_is_claimed_by_one_host_at_a_time
         a_transaction_that_nobody_can_be_asked_about_counts_no_asking
         a_transaction_does_not_take_an_id_of_something_else
+        a_prepared_transaction_holds_its_identities
+        of_a_message_and_a_transaction_that_meet_one_has_the_identity
+        an_abandoned_transaction_can_still_commit
+        what_cannot_be_asked_is_kept_until_retention
         ends_that_meet_are_one
         transactions_are_listed_newest_first_and_forgotten;
     message_states:

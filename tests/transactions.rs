@@ -24,7 +24,10 @@ struct Sender {
 
 impl Sender {
     fn listen(&self) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        self.listen_on(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    fn listen_on(&self, listener: TcpListener) -> SocketAddr {
         let address = listener.local_addr().unwrap();
         let sender = self.clone();
         std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| sender.answer(stream)));
@@ -220,8 +223,53 @@ async fn a_transaction_that_nobody_ends_is_abandoned_for_all_to_see() {
     let transaction = prepare(&host, &topic, &id, json!({ "timeout": "1s" })).await;
     let found = becomes(&host, &transaction, "ABANDONED").await;
     assert!(found["reason"].is_string() && found["ended_at"].is_string(), "{found}");
-    assert_eq!(end(&host, &transaction, "commit").await.0, StatusCode::CONFLICT);
     is_unknown(&host, &id).await;
     let listed: Value = host.get("/v1/transactions?state=ABANDONED").await;
     assert_eq!(listed["items"][0]["id"], json!(transaction), "{listed}");
+    // Its sender comes late, and its transaction had committed.
+    assert_eq!(end(&host, &transaction, "commit").await.1["state"], "COMMITTED");
+    assert_eq!(host.finished(&id, 1).await.deliveries[0].state, State::Handled);
+    assert_eq!(end(&host, &transaction, "rollback").await.0, StatusCode::CONFLICT);
+}
+
+/// Issue 16: a half message whose check_url refuses connections for a while was
+/// ABANDONED after 6 askings, and a later commit got 409 "final".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_cannot_be_asked_is_asked_until_it_answers() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "unreachable", 1).await;
+    let sender = Sender::default();
+    // An address that refuses connections until the sender is back.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let allowed = format!("[transactions]\ncheck_urls = [\"http://{address}/*\"]");
+    let group = unique("unreachable");
+    let builder = Host::builder("host-1").table(&allowed).binding(&scripted_binding(&group, &topic, ""));
+    let host = builder.start().await;
+    host.upload("scripted", guest("scripted")).await;
+    let id = unique("late");
+    let url = json!({ "check_url": format!("http://{address}/check"), "timeout": "1ms" });
+    let transaction = prepare(&host, &topic, &id, url).await;
+    // The same id is not taken from it meanwhile.
+    let taker = json!({ "topic": topic, "type": "T", "id": id, "body": {} });
+    let (status, refused) = host.request(Method::POST, "/v1/messages", Some(taker)).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains(&transaction), "{refused}");
+    let attention = wait_until("it needs attention and is asked more than six times", SOON, async || {
+        let found: Value = host.get(&format!("/v1/transactions/{transaction}")).await;
+        if found["checks"].as_u64() <= Some(6) {
+            return Err(found.to_string());
+        }
+        assert_eq!(found["state"], "PREPARED", "{found}");
+        let overview: Value = host.get("/v1/overview").await;
+        let all = overview["attention"].as_array().cloned().unwrap_or_default();
+        let about = all.into_iter().find(|one| one["kind"] == "transaction_unreachable");
+        about.ok_or_else(|| overview["attention"].to_string())
+    })
+    .await;
+    assert_eq!(attention["subject"], json!(transaction));
+    assert!(attention["since"].is_string() && attention["detail"].as_str().unwrap().contains("did not answer"));
+    sender.says(&transaction, "COMMITTED");
+    sender.listen_on(TcpListener::bind(address).unwrap());
+    becomes(&host, &transaction, "COMMITTED").await;
+    assert_eq!(host.finished(&id, 1).await.deliveries[0].state, State::Handled);
 }

@@ -12,7 +12,9 @@ use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::Database;
 use super::delayed::waiting;
+use super::half::single;
 use super::owner::{GROUP, Owner, failed};
+use super::sending::{identity, message};
 
 /// Something done in the name of ops.
 fn deed(action: &str, subject: &str) -> Deed {
@@ -108,9 +110,16 @@ async fn everything(store: &SharedStore, named: bool) {
     done!("pause", store.set_paused(GROUP, Some("night")));
     done!("resume", store.set_paused(GROUP, None));
     store.accept(&[waiting("m-1", None, Due::After(Duration::from_secs(3_600)))]).await.unwrap();
-    done!("cancel", store.cancel("m-1"));
-    done!("cancel", store.cancel("m-1"));
-    done!("resend", store.resend("m-1"));
+    done!("cancel", store.cancel(&identity("m-1")));
+    done!("cancel", store.cancel(&identity("m-1")));
+    store.accept(&[message("m-2", None, None)]).await.unwrap();
+    done!("resend", store.resend(&identity("m-2")));
+    for id in ["t-1", "t-2"] {
+        store.prepare_half(&single(id, Duration::from_secs(3_600))).await.unwrap();
+    }
+    done!("commit", store.commit_half("t-1", "committed by the operator ops"));
+    done!("commit", store.commit_half("t-1", "committed by the operator ops"));
+    done!("rollback", store.roll_back_half("t-2", "rolled back by the operator ops"));
     let version = NewVersion {
         plugin: "handler".into(),
         digest: "sha256:aa".into(),
@@ -141,6 +150,9 @@ pub async fn what_is_done_in_somebodys_name_leaves_one_entry(database: Database)
         // Once: the second found nothing to cancel, as the second sign-out did.
         "cancel",
         "resend",
+        // Once, too.
+        "commit",
+        "rollback",
         "upload",
         "activate",
         "sign in",
@@ -166,9 +178,9 @@ pub async fn what_is_refused_leaves_no_entry(database: Database) {
     let owner = Owner::new(&store).await;
     for refused in [
         in_name_of(deed("retry", "it"), store.ask(&owner.key(7))).await,
-        in_name_of(deed("resend", "it"), store.resend("m-none")).await,
+        in_name_of(deed("resend", "it"), store.resend(&identity("m-none"))).await,
         in_name_of(deed("activate", "it"), store.activate("handler", "sha256:aa", "ann")).await,
-        in_name_of(deed("cancel", "it"), store.cancel("m-none")).await.map(|_| ()),
+        in_name_of(deed("cancel", "it"), store.cancel(&identity("m-none"))).await.map(|_| ()),
     ] {
         refused.unwrap_err();
     }
@@ -181,7 +193,7 @@ pub async fn a_change_whose_entry_cannot_be_written_is_not_made(database: Databa
     store.accept(&[waiting("m-1", None, Due::After(Duration::from_secs(3_600)))]).await.unwrap();
     database.run("ALTER TABLE audit RENAME TO audit_away").await;
     pause(&store, GROUP).await.unwrap_err();
-    in_name_of(deed("cancel", "m-1"), store.cancel("m-1")).await.unwrap_err();
+    in_name_of(deed("cancel", "m-1"), store.cancel(&identity("m-1"))).await.unwrap_err();
     let opened = store.open_session(&[1; 32], "ops", &[2; 32], Duration::from_secs(60));
     in_name_of(deed("sign in", "ops"), opened).await.unwrap_err();
     database.run("ALTER TABLE audit_away RENAME TO audit").await;
@@ -195,7 +207,7 @@ pub async fn a_change_whose_entry_cannot_be_written_is_not_made(database: Databa
 
 impl Database {
     /// Runs a statement behind the store's back.
-    async fn run(&self, statement: &'static str) {
+    pub async fn run(&self, statement: &'static str) {
         let statement = AssertSqlSafe(statement);
         if self.url.starts_with("sqlite:") {
             let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();

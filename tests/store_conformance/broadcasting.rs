@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use courier::store::{ClaimRequest, Extent, Listen, NewMessage, SharedStore};
+use courier::store::{ClaimRequest, Extent, HandledBy, Listen, NewMessage, SameTopic, SharedStore, SourceHash};
 use courier_core::message::Offset;
 use courier_core::status::State;
 
@@ -115,10 +115,18 @@ pub async fn what_was_handled_is_found_within_the_window(database: Database) {
     let mut owner = Owner::new(&store).await;
     owner.settle(1, vec![handled(0)]).await;
     let id = store.deliveries(&Default::default(), &courier::store::Page { cursor: None, limit: 10 }).await.unwrap();
-    let ids = [id.items[0].message_id.clone(), "another".to_owned()];
+    let of = |id: &str, source: &str| SameTopic { id: id.to_owned(), source: SourceHash::of(source) };
+    let wanted = [of(&id.items[0].message_id, "shop"), of("another", "shop"), of(&id.items[0].message_id, "other")];
     let century = Duration::from_secs(100 * 365 * 86_400);
-    assert_eq!(store.handled_within(GROUP, None, &ids, century).await.unwrap(), [true, false]);
-    assert_eq!(store.handled_within("other", None, &ids, century).await.unwrap(), [false, false]);
-    assert_eq!(store.handled_within(GROUP, Some("host-1"), &ids, century).await.unwrap(), [false, false]);
-    assert_eq!(store.handled_within(GROUP, None, &ids, Duration::ZERO).await.unwrap(), [false, false]);
+    let who = HandledBy { group: GROUP.to_owned(), topic: TOPIC.to_owned(), listener: None };
+    let found = async |who: &HandledBy, window| store.handled_within(who, &wanted, window).await.unwrap();
+    assert_eq!(found(&who, century).await, [true, false, false], "another source is another message");
+    let none = [false; 3];
+    assert_eq!(found(&HandledBy { group: "other".to_owned(), ..who.clone() }, century).await, none);
+    assert_eq!(found(&HandledBy { topic: "other".to_owned(), ..who.clone() }, century).await, none);
+    assert_eq!(found(&HandledBy { listener: Some("host-1".to_owned()), ..who.clone() }, century).await, none);
+    assert_eq!(found(&who, Duration::ZERO).await, none);
+    // Rows from before sources were kept match any source of their topic.
+    database.run("UPDATE delivery SET source_hash = NULL").await;
+    assert_eq!(found(&who, century).await, [true, false, true]);
 }

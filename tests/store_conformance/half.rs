@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courier::store::{
-    Accepted, Due, HalfCheck, HalfRow, HalfState, NewHalf, NewMessage, Page, SHARDS, SharedStore, StoreError,
+    Accepted, AfterAsking, Due, HalfCheck, HalfRow, HalfState, NewHalf, NewMessage, Page, SHARDS, SharedStore,
+    StoreError,
 };
 use courier_core::message::Timestamp;
 use courier_core::status::State;
@@ -22,7 +23,7 @@ fn half(id: &str, messages: Vec<NewMessage>, timeout: Duration) -> NewHalf {
 }
 
 /// A transaction about one message, `m-<id>`.
-fn single(id: &str, timeout: Duration) -> NewHalf {
+pub fn single(id: &str, timeout: Duration) -> NewHalf {
     half(id, vec![message(&format!("m-{id}"), Some(b"k"), None)], timeout)
 }
 
@@ -92,10 +93,17 @@ pub async fn a_transaction_ends_once(database: Database) {
         match state {
             HalfState::Committed => drop(store.commit_half(id, "first").await.unwrap()),
             HalfState::RolledBack => drop(store.roll_back_half(id, "first").await.unwrap()),
-            _ => store.leave_half(&check, "first", None).await.unwrap(),
+            _ => store.leave_half(&check, "first", AfterAsking::Abandon).await.unwrap(),
         }
         let ended = seen(&store, id).await;
         assert_eq!((ended.state, ended.reason.as_deref()), (state, Some("first")));
+        // An asking that comes back late changes nothing.
+        store.leave_half(&check, "late", AfterAsking::Abandon).await.unwrap();
+        store.leave_half(&check, "late", AfterAsking::Again(HOUR)).await.unwrap();
+        assert_eq!(seen(&store, id).await, ended);
+        if state == HalfState::Abandoned {
+            continue;
+        }
         let again = [store.commit_half(id, "second").await, store.roll_back_half(id, "second").await];
         let wanted = [HalfState::Committed, HalfState::RolledBack];
         for (answer, wanted) in again.into_iter().zip(wanted) {
@@ -107,10 +115,6 @@ pub async fn a_transaction_ends_once(database: Database) {
                 Err(error) => panic!("{id}: {error}"),
             }
         }
-        // An asking that comes back late changes nothing.
-        store.leave_half(&check, "late", None).await.unwrap();
-        store.leave_half(&check, "late", Some(HOUR)).await.unwrap();
-        assert_eq!(seen(&store, id).await, ended);
     }
     assert_eq!(due(&store, &shards).await, ["m-c"], "only what committed is sent");
     assert!(store.message("m-r").await.unwrap().is_none() && store.message("m-a").await.unwrap().is_none());
@@ -132,16 +136,16 @@ pub async fn an_asking_is_claimed_by_one_host_at_a_time(database: Database) {
     let (none, next) = other.claim_checks(HOUR, 10).await.unwrap();
     assert!(none.is_empty() && next.is_some_and(|next| next > HOUR / 2), "{next:?}");
 
-    store.leave_half(check, "it answered\0 UNKNOWN", Some(Duration::ZERO)).await.unwrap();
+    store.leave_half(check, "it answered\0 UNKNOWN", AfterAsking::Again(Duration::ZERO)).await.unwrap();
     let row = seen(&store, "t").await;
     assert_eq!((row.checks, row.last_answer.as_deref()), (1, Some("it answered\u{fffd} UNKNOWN")));
     // A claim whose host died runs out, and the asking counts nevertheless.
     let lost = claim(&other, Duration::ZERO).await.pop().unwrap();
     let again = claim(&store, HOUR).await.pop().unwrap();
     assert_eq!((lost.checks, again.checks), (2, 3));
-    store.leave_half(&lost, "too late", None).await.unwrap();
+    store.leave_half(&lost, "too late", AfterAsking::Abandon).await.unwrap();
     assert_eq!(seen(&store, "t").await.state, HalfState::Prepared, "an older claim ends nothing");
-    store.leave_half(&again, "in the end", None).await.unwrap();
+    store.leave_half(&again, "in the end", AfterAsking::Abandon).await.unwrap();
     let row = seen(&store, "t").await;
     assert_eq!((row.state, row.checks, row.reason.as_deref()), (HalfState::Abandoned, 3, Some("in the end")));
 }
@@ -151,7 +155,7 @@ pub async fn a_transaction_that_nobody_can_be_asked_about_counts_no_asking(datab
     store.prepare_half(&NewHalf { check_url: None, ..single("t", Duration::ZERO) }).await.unwrap();
     let check = claim(&store, HOUR).await.pop().unwrap();
     assert_eq!((check.check_url.clone(), check.checks), (None, 0));
-    store.leave_half(&check, "nobody said", None).await.unwrap();
+    store.leave_half(&check, "nobody said", AfterAsking::Abandon).await.unwrap();
     let row = seen(&store, "t").await;
     assert_eq!((row.state, row.checks), (HalfState::Abandoned, 0));
 }
@@ -162,14 +166,127 @@ pub async fn a_transaction_does_not_take_an_id_of_something_else(database: Datab
     store.accept(std::slice::from_ref(&taken)).await.unwrap();
     assert!(matches!(store.prepare_half(&single("t", HOUR)).await, Err(StoreError::Conflict(_))));
     assert!(store.half("t").await.unwrap().is_none());
-    // Taken between the two: all or nothing, and it stays as it is.
+    // The same that was sent already is no other.
+    store.accept(&[message("m-s", Some(b"k"), None)]).await.unwrap();
+    store.prepare_half(&single("s", HOUR)).await.unwrap();
+    assert!(matches!(&store.accept(&[message("m-s", Some(b"k"), None)]).await.unwrap()[..], [Accepted::Same(_)]));
+    store.commit_half("s", "x").await.unwrap();
+}
+
+/// Issue 16: a half message prepared as h-1, then POST h-1 gave 202, and the
+/// commit 409.
+pub async fn a_prepared_transaction_holds_its_identities(database: Database) {
+    let store = database.open().await;
     let both = vec![message("m-other", None, None), message("m-u", None, None)];
-    store.prepare_half(&half("u", both, HOUR)).await.unwrap();
-    store.accept(&[NewMessage { id: "m-u".to_owned(), ..taken }]).await.unwrap();
-    assert!(matches!(store.commit_half("u", "x").await, Err(StoreError::Conflict(why)) if why.contains("m-u")));
-    assert_eq!(seen(&store, "u").await.state, HalfState::Prepared);
-    assert!(store.message("m-other").await.unwrap().is_none());
-    store.roll_back_half("u", "x").await.unwrap();
+    store.prepare_half(&half("u", both.clone(), HOUR)).await.unwrap();
+    // Neither a message takes one of them, the same or not, nor an outbox's
+    // row, nor another transaction, and one that is refused leaves no row.
+    let other = NewMessage { digest: [9; 32], ..both[1].clone() };
+    let refused = NewMessage { outbound: None, retrying: false, ..other.clone() };
+    for taker in [&both[1], &other, &refused] {
+        let answers = store.accept(std::slice::from_ref(taker)).await.unwrap();
+        assert!(matches!(&answers[..], [Accepted::Reserved { transaction }] if transaction == "u"), "{answers:?}");
+    }
+    let again = store.prepare_half(&half("v", vec![other.clone()], HOUR)).await;
+    assert!(matches!(&again, Err(StoreError::Conflict(why)) if why.contains("the transaction u")), "{again:?}");
+    assert!(store.message("m-u").await.unwrap().is_none());
+    // The same id on another topic, or from another source, is another message.
+    let elsewhere = [
+        NewMessage { topic: "stock".to_owned(), ..both[1].clone() },
+        NewMessage { source: "other".to_owned(), ..both[1].clone() },
+    ];
+    let answers = store.accept(&elsewhere).await.unwrap();
+    assert!(matches!(&answers[..], [Accepted::New, Accepted::New]), "{answers:?}");
+    let committed = store.commit_half("u", "x").await.unwrap();
+    assert_eq!(committed.state, HalfState::Committed, "a prepared one can commit");
+    assert!(matches!(&store.accept(&[other.clone()]).await.unwrap()[..], [Accepted::Other]));
+    assert!(matches!(&store.accept(&[both[1].clone()]).await.unwrap()[..], [Accepted::Same(_)]));
+    // What rolled back holds nothing any more.
+    store.prepare_half(&single("w", HOUR)).await.unwrap();
+    store.roll_back_half("w", "x").await.unwrap();
+    assert!(matches!(&store.accept(&[message("m-w", None, None)]).await.unwrap()[..], [Accepted::New]));
+}
+
+/// A POST and a prepare of one identity at the same time, on two hosts: one of
+/// them has it, and what was prepared can commit.
+pub async fn of_a_message_and_a_transaction_that_meet_one_has_the_identity(database: Database) {
+    let (store, other) = (database.open().await, database.open().await);
+    let mut both = [0, 0];
+    for round in 0..40 {
+        let id = format!("{round:02}");
+        let taker = [NewMessage { digest: [9; 32], ..message(&format!("m-{id}"), None, None) }];
+        let (half, accepting) = (single(&id, HOUR), store.accept(&taker));
+        let (accepted, prepared) = tokio::join!(accepting, other.prepare_half(&half));
+        match (&accepted.unwrap()[..], prepared) {
+            ([Accepted::New], Err(StoreError::Conflict(_))) => both[0] += 1,
+            ([Accepted::Reserved { transaction }], Ok(_)) => {
+                assert_eq!(*transaction, id);
+                assert_eq!(other.commit_half(&id, "x").await.unwrap().state, HalfState::Committed);
+                both[1] += 1;
+            }
+            (accepted, prepared) => panic!("{accepted:?} {prepared:?}"),
+        }
+    }
+    assert_eq!(both[0] + both[1], 40);
+}
+
+/// Issue 16: a commit of an abandoned transaction got 409 "final", although
+/// the sender's transaction had committed.
+pub async fn an_abandoned_transaction_can_still_commit(database: Database) {
+    let store = database.open().await;
+    let writer = join(&store, "host-1").await;
+    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    for id in ["c", "r", "taken"] {
+        store.prepare_half(&single(id, Duration::ZERO)).await.unwrap();
+        let check = claim(&store, HOUR).await.pop().unwrap();
+        store.leave_half(&check, "nobody knew", AfterAsking::Abandon).await.unwrap();
+    }
+    let committed = store.commit_half("c", "its sender committed it").await.unwrap();
+    assert_eq!((committed.state, committed.reason.as_deref()), (HalfState::Committed, Some("its sender committed it")));
+    assert_eq!(due(&store, &shards).await, ["m-c"]);
+    assert_eq!(store.roll_back_half("r", "x").await.unwrap().state, HalfState::RolledBack);
+    assert!(matches!(store.commit_half("r", "x").await, Err(StoreError::Conflict(_))), "its records are gone");
+    // It holds nothing any more, and another may have come.
+    store.accept(&[NewMessage { digest: [9; 32], ..message("m-taken", None, None) }]).await.unwrap();
+    let taken = store.commit_half("taken", "x").await;
+    assert!(matches!(&taken, Err(StoreError::Conflict(why)) if why.contains("m-taken")), "{taken:?}");
+    assert_eq!(seen(&store, "taken").await.state, HalfState::Abandoned);
+}
+
+/// Issue 16: a half message whose check_url refuses connections for a while
+/// was ABANDONED after 6 askings.
+pub async fn what_cannot_be_asked_is_kept_until_retention(database: Database) {
+    let store = database.open().await;
+    store.prepare_half(&single("t", Duration::ZERO)).await.unwrap();
+    store.prepare_half(&single("well", HOUR)).await.unwrap();
+    let before = store.ping().await.unwrap();
+    for asking in 1..=9 {
+        let check = claim(&store, HOUR).await.pop().unwrap();
+        assert_eq!((check.checks, check.answered, check.unreachable), (asking, 0, asking - 1));
+        store.leave_half(&check, "refused", AfterAsking::Retry(Duration::ZERO)).await.unwrap();
+    }
+    let listed = store.unreachable_halves(10).await.unwrap();
+    let [row] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!((row.id.as_str(), row.state, row.messages.len()), ("t", HalfState::Prepared, 1));
+    assert!(row.unreachable_since >= Some(before) && row.last_answer.as_deref() == Some("refused"), "{row:?}");
+    // An answer ends that.
+    let check = claim(&store, HOUR).await.pop().unwrap();
+    store.leave_half(&check, "it answered UNKNOWN", AfterAsking::Again(Duration::ZERO)).await.unwrap();
+    assert!(store.unreachable_halves(10).await.unwrap().is_empty());
+    let check = claim(&store, HOUR).await.pop().unwrap();
+    assert_eq!((check.answered, check.unreachable), (1, 0));
+    store.leave_half(&check, "refused", AfterAsking::Retry(HOUR)).await.unwrap();
+    // Younger than the retention it stays, older it is abandoned, and can
+    // still commit.
+    while store.prune(HOUR).await.unwrap() {}
+    assert_eq!(seen(&store, "t").await.state, HalfState::Prepared);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    store.prune(Duration::from_millis(1)).await.unwrap();
+    let row = seen(&store, "t").await;
+    assert_eq!(row.state, HalfState::Abandoned);
+    assert!(row.reason.unwrap().contains("older than the retention"));
+    assert_eq!(seen(&store, "well").await.state, HalfState::Prepared);
+    assert_eq!(store.commit_half("t", "x").await.unwrap().state, HalfState::Committed);
 }
 
 /// A sender that commits while its check URL is asked, and two hosts at once:

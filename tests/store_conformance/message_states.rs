@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use courier::store::{Due, RelayResult, Relayed, SHARDS, SentMessage, SharedStore, StoreError};
+use courier::store::{Due, RelayResult, Relayed, SHARDS, SentMessage, SharedStore, StoreError, UnsentMessage};
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 
 use super::Database;
 use super::delayed::waiting;
 use super::owner::{LEASE, join};
-use super::sending::message;
+use super::sending::{identity, message};
 
 /// What a message is to people: its state, whether the host tries on, and
 /// whether it is on Kafka.
@@ -53,6 +53,10 @@ impl Send {
     }
 }
 
+fn unsent(id: &str, reason: &str) -> UnsentMessage {
+    UnsentMessage { identity: identity(id), reason: reason.to_owned() }
+}
+
 fn later() -> RelayResult {
     RelayResult::Later { reason: "away".to_owned(), wait: Duration::ZERO, unknown_from: None }
 }
@@ -78,22 +82,21 @@ pub async fn every_arrow_of_a_message_is_gone_along(database: Database) {
     let ids = ["direct", "later", "refused", "released"];
     store.accept(&ids.map(|id| message(id, None, None))).await.unwrap();
     // SEND_FAIL -> COMMITTED: the direct send, and the relay after a while.
-    let sent = SentMessage { id: "direct".to_owned(), partition: 0, offset: Offset(0) };
+    let sent = SentMessage { identity: identity("direct"), partition: 0, offset: Offset(0) };
     send.arrow("direct", RETRYING, ON_KAFKA, async { store.sent(&[sent]).await.unwrap() }).await;
     // SEND_FAIL -> SEND_FAIL: not now, given up, and sent again by a person.
     send.arrow("later", RETRYING, RETRYING, send.relayed("later", later())).await;
     send.arrow("later", RETRYING, ON_KAFKA, send.relayed("later", taken())).await;
     send.arrow("refused", RETRYING, GIVEN_UP, send.relayed("refused", refused())).await;
-    send.arrow("refused", GIVEN_UP, RETRYING, async { store.resend("refused").await.unwrap() }).await;
+    send.arrow("refused", GIVEN_UP, RETRYING, async { store.resend(&identity("refused")).await.unwrap() }).await;
     send.arrow("refused", RETRYING, ON_KAFKA, send.relayed("refused", taken())).await;
-    let release = [("released".to_owned(), "away".to_owned())];
+    let release = [unsent("released", "away")];
     send.arrow("released", RETRYING, RETRYING, async { store.release_outbound(&release).await.unwrap() }).await;
 
     let delayed = ["cancelled", "due", "due-late", "due-refused"];
     store.accept(&delayed.map(|id| waiting(id, None, Due::At(Timestamp(0))))).await.unwrap();
-    // COMMITTED -> SEND_FAIL: taken back before it went, and resent after all.
-    send.arrow("cancelled", WAITS, GIVEN_UP, async { drop(store.cancel("cancelled").await.unwrap()) }).await;
-    send.arrow("cancelled", GIVEN_UP, RETRYING, async { store.resend("cancelled").await.unwrap() }).await;
+    // COMMITTED -> SEND_FAIL: taken back before it went.
+    send.arrow("cancelled", WAITS, GIVEN_UP, async { drop(store.cancel(&identity("cancelled")).await.unwrap()) }).await;
     store.move_due(&send.shards, None).await.unwrap();
     // COMMITTED -> COMMITTED with a place: it was due, and Kafka took it.
     send.arrow("due", WAITS, ON_KAFKA, send.relayed("due", taken())).await;
@@ -101,7 +104,8 @@ pub async fn every_arrow_of_a_message_is_gone_along(database: Database) {
     send.arrow("due-late", WAITS, RETRYING, send.relayed("due-late", later())).await;
     send.arrow("due-late", RETRYING, ON_KAFKA, send.relayed("due-late", taken())).await;
     send.arrow("due-refused", WAITS, GIVEN_UP, send.relayed("due-refused", refused())).await;
-    send.arrow("due-refused", GIVEN_UP, RETRYING, async { store.resend("due-refused").await.unwrap() }).await;
+    send.arrow("due-refused", GIVEN_UP, RETRYING, async { store.resend(&identity("due-refused")).await.unwrap() })
+        .await;
     // The same while Kafka is known to be away.
     store.accept(&[waiting("away", None, Due::At(Timestamp(0)))]).await.unwrap();
     send.arrow("away", WAITS, RETRYING, async {
@@ -120,23 +124,34 @@ pub async fn every_other_arrow_of_a_message_is_refused(database: Database) {
     for id in ["sent", "went"] {
         send.relayed(id, taken()).await;
         let before = store.message(id).await.unwrap();
-        let late = [(id.to_owned(), "late".to_owned())];
+        let late = [unsent(id, "late")];
         store.release_outbound(&late).await.unwrap();
-        store.sent(&[SentMessage { id: id.to_owned(), partition: 5, offset: Offset(50) }]).await.unwrap();
-        assert!(matches!(store.resend(id).await, Err(StoreError::Conflict(_))), "COMMITTED to SEND_FAIL by resend");
-        assert!(matches!(store.cancel(id).await, Err(StoreError::Conflict(_))), "COMMITTED to SEND_FAIL by cancel");
+        store.sent(&[SentMessage { identity: identity(id), partition: 5, offset: Offset(50) }]).await.unwrap();
+        assert!(
+            matches!(store.resend(&identity(id)).await, Err(StoreError::Conflict(_))),
+            "COMMITTED to SEND_FAIL by resend"
+        );
+        assert!(
+            matches!(store.cancel(&identity(id)).await, Err(StoreError::Conflict(_))),
+            "COMMITTED to SEND_FAIL by cancel"
+        );
         assert_eq!(store.message(id).await.unwrap(), before, "{id} stays where it is");
     }
     // A delayed one that waits is neither sent again nor released.
     store.accept(&[waiting("waits", None, Due::After(Duration::from_secs(60)))]).await.unwrap();
-    assert!(matches!(store.resend("waits").await, Err(StoreError::Conflict(_))));
-    store.release_outbound(&[("waits".to_owned(), "x".to_owned())]).await.unwrap();
+    assert!(matches!(store.resend(&identity("waits")).await, Err(StoreError::Conflict(_))));
+    store.release_outbound(&[unsent("waits", "x")]).await.unwrap();
     assert_eq!(send.seen("waits").await, WAITS);
+    // One that was cancelled is not sent before it is due.
+    store.accept(&[waiting("cancelled", None, Due::After(Duration::from_secs(60)))]).await.unwrap();
+    store.cancel(&identity("cancelled")).await.unwrap();
+    assert!(matches!(store.resend(&identity("cancelled")).await, Err(StoreError::Conflict(_))));
+    assert_eq!(send.seen("cancelled").await, GIVEN_UP);
     // A message that failed is not made a delayed one, nor cancelled.
     store.accept(&[message("failed", None, None)]).await.unwrap();
     send.relayed("failed", refused()).await;
-    assert!(matches!(store.cancel("failed").await, Err(StoreError::Conflict(_))));
-    store.release_outbound(&[("failed".to_owned(), "x".to_owned())]).await.unwrap();
+    assert!(matches!(store.cancel(&identity("failed")).await, Err(StoreError::Conflict(_))));
+    store.release_outbound(&[unsent("failed", "x")]).await.unwrap();
     assert_eq!(send.seen("failed").await, GIVEN_UP);
     // The states of deliveries are none that a message may have.
     for odd in [State::PushFail, State::HandleFail, State::Handled] {

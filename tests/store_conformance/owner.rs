@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use courier::store::{
     AttemptRow, Becomes, ClaimRequest, Claimed, DeliveryFilter, DeliveryKey, DeliveryRow, Holder, NewOutbound,
-    OutcomeRow, Page, Part, Settled, SharedStore, StoreError, WriterId,
+    OutcomeRow, Page, Part, Settled, SharedStore, SourceHash, StoreError, WriterId,
 };
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
@@ -153,6 +153,7 @@ fn outcome(offset: i64, to: Becomes) -> OutcomeRow {
         had_row: false,
         record_time: RECORD_TIME,
         message_id: format!("message-{offset}"),
+        source_hash: Some(SourceHash::of("shop")),
         key: Some(key_of(offset)),
         type_name: "OrderCreated".to_owned(),
         node: "host-1".into(),

@@ -9,7 +9,7 @@ use courier_core::status::State;
 
 use super::Database;
 use super::owner::{LEASE, Owner, emission, handled, holder, join};
-use super::sending::{due, message};
+use super::sending::{due, identity, message};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -122,7 +122,7 @@ pub async fn rows_leave_in_order_and_a_waiting_one_hides_its_key(database: Datab
     let waiting = store.message("a-1").await.unwrap().unwrap();
     assert_eq!((waiting.state, waiting.retrying), (State::SendFail, true));
     assert_eq!(waiting.reason.as_deref(), Some("broker\u{fffd} away"));
-    store.resend("a-1").await.unwrap();
+    store.resend(&waiting.identity()).await.unwrap();
     assert_eq!(due(&store, &shards).await.len(), 5, "somebody asked, so that it need not wait");
     store.relayed(&shards, &[later(&found[0], Duration::ZERO)]).await.unwrap();
     let again = rows(&store, &shards).await;
@@ -217,7 +217,7 @@ pub async fn a_row_that_kafka_refuses_can_be_resent(database: Database) {
     assert_eq!(row.record.as_deref(), Some(b"record of m-1".as_slice()), "its body moved to the message");
     assert_eq!(due(&store, &shards).await, ["m-2"], "its key goes on");
 
-    store.resend("m-1").await.unwrap();
+    store.resend(&identity("m-1")).await.unwrap();
     assert!(store.message("m-1").await.unwrap().unwrap().retrying);
     let again = rows(&store, &shards).await;
     assert_eq!(again.iter().map(|row| row.message_id.as_str()).collect::<Vec<_>>(), ["m-2", "m-1"]);
@@ -228,7 +228,7 @@ pub async fn a_row_that_kafka_refuses_can_be_resent(database: Database) {
     // One that waits for a later try need not wait once somebody asks.
     store.relayed(&shards, &[later(&found[1], MINUTE)]).await.unwrap();
     assert!(due(&store, &shards).await.is_empty());
-    store.resend("m-2").await.unwrap();
+    store.resend(&identity("m-2")).await.unwrap();
     assert_eq!(due(&store, &shards).await, ["m-2"]);
 }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courier::store::{
-    Accepted, MessageFilter, NewMessage, NewOutbound, Page, SHARDS, SentMessage, SharedStore, StoreError,
+    Accepted, Identity, MessageFilter, NewMessage, NewOutbound, Page, SHARDS, SentMessage, SharedStore, StoreError,
+    UnsentMessage,
 };
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
@@ -32,6 +33,11 @@ pub fn message(id: &str, key: Option<&'static [u8]>, held_for: Option<Duration>)
         outbound: Some(outbound),
         due: None,
     }
+}
+
+/// What tells a message of [`message`] from others.
+pub fn identity(id: &str) -> Identity {
+    Identity::new("order", "shop", id)
 }
 
 /// Message ids that the relay is given now, over all shards.
@@ -69,7 +75,7 @@ pub async fn an_id_twice_in_one_batch_is_one_message(database: Database) {
 pub async fn a_message_sent_directly_is_committed_where_it_is(database: Database) {
     let store = database.open().await;
     store.accept(&[message("m-1", None, Some(LEASE)), message("m-2", None, Some(LEASE))]).await.unwrap();
-    let sent = |id: &str, offset| SentMessage { id: id.to_owned(), partition: 2, offset: Offset(offset) };
+    let sent = |id: &str, offset| SentMessage { identity: identity(id), partition: 2, offset: Offset(offset) };
     store.sent(&[sent("m-1", 40)]).await.unwrap();
     let row = store.message("m-1").await.unwrap().unwrap();
     assert_eq!((row.state, row.place, row.retrying), (State::Committed, Some((2, Offset(40))), false));
@@ -79,7 +85,7 @@ pub async fn a_message_sent_directly_is_committed_where_it_is(database: Database
     assert_eq!(store.topics_with_outbound().await.unwrap(), ["order"], "the other is still owed");
     store.sent(&[sent("m-2", 42)]).await.unwrap();
     assert!(store.topics_with_outbound().await.unwrap().is_empty());
-    assert!(matches!(store.resend("m-2").await, Err(StoreError::Conflict(_))));
+    assert!(matches!(store.resend(&identity("m-2")).await, Err(StoreError::Conflict(_))));
 }
 
 pub async fn a_message_that_was_not_sent_is_the_relays(database: Database) {
@@ -90,7 +96,8 @@ pub async fn a_message_that_was_not_sent_is_the_relays(database: Database) {
         NewMessage { state: State::Committed, retrying: false, reason: None, ..message("m-1", None, Some(LEASE)) };
     store.accept(&[held]).await.unwrap();
     assert!(due(&store, &shards).await.is_empty());
-    store.release_outbound(&[("m-1".to_owned(), "the broker\0 is away".to_owned())]).await.unwrap();
+    let unsent = UnsentMessage { identity: identity("m-1"), reason: "the broker\0 is away".to_owned() };
+    store.release_outbound(&[unsent]).await.unwrap();
     assert_eq!(due(&store, &shards).await, ["m-1"]);
     let row = store.message("m-1").await.unwrap().unwrap();
     assert_eq!((row.state, row.retrying), (State::SendFail, true));
@@ -107,7 +114,7 @@ pub async fn a_dead_letter_is_not_taken_for_its_message(database: Database) {
     dead.message_id = "m-1".to_owned();
     dead.outbound.push(NewOutbound { listed: false, topic: "dlq".to_owned(), ..emission("m-1", None, 9) });
     owner.settle(1, vec![dead]).await;
-    store.sent(&[SentMessage { id: "m-1".to_owned(), partition: 0, offset: Offset(0) }]).await.unwrap();
+    store.sent(&[SentMessage { identity: identity("m-1"), partition: 0, offset: Offset(0) }]).await.unwrap();
     assert_eq!(store.topics_with_outbound().await.unwrap(), ["dlq"]);
     let shards = store.lease_shards(owner.writer, SHARDS, LEASE).await.unwrap();
     assert_eq!(due(&store, &shards).await, ["m-1"]);
@@ -128,8 +135,8 @@ pub async fn a_refused_message_is_not_sent_again(database: Database) {
         (row.state, row.retrying, row.record),
         (State::SendFail, false, Some(Bytes::from_static(b"front of the body")))
     );
-    assert!(matches!(store.resend("m-1").await, Err(StoreError::Conflict(_))), "its body is not there");
-    assert!(matches!(store.resend("m-2").await, Err(StoreError::NotFound(_))));
+    assert!(matches!(store.resend(&identity("m-1")).await, Err(StoreError::Conflict(_))), "its body is not there");
+    assert!(matches!(store.resend(&identity("m-2")).await, Err(StoreError::NotFound(_))));
     assert!(store.topics_with_outbound().await.unwrap().is_empty());
 }
 

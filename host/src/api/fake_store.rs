@@ -44,7 +44,7 @@ impl Outboxes for FakeStore {
         absent()
     }
 
-    async fn ended(&self, _: &[String]) -> Result<Vec<(String, State)>, StoreError> {
+    async fn ended(&self, _: &[Identity]) -> Result<Vec<Option<State>>, StoreError> {
         absent()
     }
 
@@ -169,7 +169,7 @@ impl Store for FakeStore {
         absent()
     }
 
-    async fn release_outbound(&self, _: &[(String, String)]) -> Result<(), StoreError> {
+    async fn release_outbound(&self, _: &[UnsentMessage]) -> Result<(), StoreError> {
         absent()
     }
 
@@ -197,9 +197,9 @@ impl Store for FakeStore {
         absent()
     }
 
-    async fn resend(&self, id: &str) -> Result<(), StoreError> {
+    async fn resend(&self, message: &Identity) -> Result<(), StoreError> {
         let mut world = self.read()?;
-        world.asked.push(format!("resend {id}"));
+        world.asked.push(format!("resend {}", message.id));
         world.note();
         Ok(())
     }
@@ -218,8 +218,12 @@ impl Store for FakeStore {
         Ok(Listing { items: kept.take(limit).cloned().collect(), next: None, truncated: false })
     }
 
-    async fn message(&self, id: &str) -> Result<Option<MessageRow>, StoreError> {
-        Ok(self.read()?.messages.iter().find(|row| row.id == id).cloned())
+    async fn messages_with_id(&self, id: &str) -> Result<Vec<MessageRow>, StoreError> {
+        Ok(self.read()?.messages.iter().filter(|row| row.id == id).cloned().collect())
+    }
+
+    async fn message_of(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
+        Ok(self.read()?.messages.iter().find(|row| row.identity() == *message).cloned())
     }
 
     async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError> {
@@ -315,13 +319,7 @@ impl Broadcasts for FakeStore {
 
 #[async_trait]
 impl Dedupe for FakeStore {
-    async fn handled_within(
-        &self,
-        _: &str,
-        _: Option<&str>,
-        _: &[String],
-        _: Duration,
-    ) -> Result<Vec<bool>, StoreError> {
+    async fn handled_within(&self, _: &HandledBy, _: &[SameTopic], _: Duration) -> Result<Vec<bool>, StoreError> {
         absent()
     }
 }
@@ -423,10 +421,10 @@ impl Delayed for FakeStore {
         absent()
     }
 
-    async fn cancel(&self, id: &str) -> Result<MessageRow, StoreError> {
+    async fn cancel(&self, message: &Identity) -> Result<MessageRow, StoreError> {
         let mut world = self.read()?;
-        let row = world.messages.iter_mut().find(|row| row.id == id);
-        let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {id:?}")))?;
+        let row = world.messages.iter_mut().find(|row| row.identity() == *message);
+        let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {message}")))?;
         if row.deliver_at.is_none() || row.place.is_some() {
             return Err(StoreError::Conflict(delayed::not_cancelled(row)));
         }
@@ -470,8 +468,13 @@ impl Halves for FakeStore {
         absent()
     }
 
-    async fn leave_half(&self, _: &HalfCheck, _: &str, _: Option<Duration>) -> Result<(), StoreError> {
+    async fn leave_half(&self, _: &HalfCheck, _: &str, _: AfterAsking) -> Result<(), StoreError> {
         absent()
+    }
+
+    async fn unreachable_halves(&self, _: u32) -> Result<Vec<HalfRow>, StoreError> {
+        let world = self.read()?;
+        Ok(world.halves.iter().filter(|half| half.unreachable_since.is_some()).cloned().collect())
     }
 
     async fn half(&self, id: &str) -> Result<Option<HalfRow>, StoreError> {

@@ -50,6 +50,8 @@ mod tests;
 #[cfg(test)]
 mod tests_of_groups;
 #[cfg(test)]
+mod tests_of_identity;
+#[cfg(test)]
 mod tests_of_people;
 #[cfg(test)]
 mod tests_of_roles;

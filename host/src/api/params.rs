@@ -56,8 +56,9 @@ impl Params {
             if value.contains('\0') {
                 return Err(bad(name, "contains a NUL character, which no value has".into()));
             }
-            // A key may be empty; nothing else that can be asked for is.
-            if value.is_empty() && name != "key" {
+            // A key may be empty, and so is a source that is unknown; nothing else
+            // that can be asked for is.
+            if value.is_empty() && !matches!(name.as_str(), "key" | "source") {
                 return Err(bad(name, "is empty; leave it out to ask for all".into()));
             }
             seen.push(name);

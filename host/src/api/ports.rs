@@ -18,6 +18,7 @@ use super::causes::CauseView;
 use super::problem::Problem;
 use crate::causes::Standing;
 pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt, reserved_header, valid_topic};
+pub use crate::publish::half::EndedBy;
 pub use crate::publish::header_rules::{self, BASE64};
 use crate::store::{DeliveryKey, HalfRow, StoreError};
 
@@ -39,11 +40,11 @@ pub trait Transactions: Send + Sync + 'static {
         timeout: Option<Duration>,
     ) -> Result<HalfRow, Problem>;
 
-    /// The sender's transaction committed.
-    async fn commit(&self, id: &str) -> Result<HalfRow, StoreError>;
+    /// The transaction committed, as `by` says.
+    async fn commit(&self, id: &str, by: &EndedBy) -> Result<HalfRow, StoreError>;
 
-    /// The sender's transaction rolled back.
-    async fn roll_back(&self, id: &str) -> Result<HalfRow, StoreError>;
+    /// The transaction rolled back, as `by` says.
+    async fn roll_back(&self, id: &str, by: &EndedBy) -> Result<HalfRow, StoreError>;
 }
 
 /// The bindings that run here, and what the host knows of their partitions.

@@ -112,6 +112,7 @@ impl ports::Transactions for Fake {
             created_at: Timestamp(0),
             deadline: Timestamp(30_000_000),
             checks: 0,
+            unreachable_since: None,
             next_check_at: Some(Timestamp(30_000_000)),
             last_answer: None,
             reason: None,
@@ -121,24 +122,30 @@ impl ports::Transactions for Fake {
         Ok(half)
     }
 
-    async fn commit(&self, id: &str) -> Result<HalfRow, StoreError> {
-        self.end(id, HalfState::Committed)
+    async fn commit(&self, id: &str, by: &ports::EndedBy) -> Result<HalfRow, StoreError> {
+        self.end(id, HalfState::Committed, by)
     }
 
-    async fn roll_back(&self, id: &str) -> Result<HalfRow, StoreError> {
-        self.end(id, HalfState::RolledBack)
+    async fn roll_back(&self, id: &str, by: &ports::EndedBy) -> Result<HalfRow, StoreError> {
+        self.end(id, HalfState::RolledBack, by)
     }
 }
 
 impl Fake {
-    fn end(&self, id: &str, state: HalfState) -> Result<HalfRow, StoreError> {
+    fn end(&self, id: &str, state: HalfState, by: &ports::EndedBy) -> Result<HalfRow, StoreError> {
         let mut world = self.0.lock().unwrap();
         let half = world.halves.iter_mut().find(|half| half.id == id);
         let half = half.ok_or_else(|| StoreError::NotFound(format!("there is no transaction {id:?}")))?;
-        if may_end(id, half.state, state)? {
+        let ends = may_end(id, half.state, state)?;
+        if ends {
             half.state = state;
+            half.reason = Some(format!("{by:?}"));
         }
-        Ok(half.clone())
+        let half = half.clone();
+        if ends {
+            world.note();
+        }
+        Ok(half)
     }
 }
 
@@ -400,6 +407,7 @@ pub fn delivery(group: &str, topic: &str, offset: i64) -> DeliveryRow {
     DeliveryRow {
         key: DeliveryKey { position: PositionId(1), offset: Offset(offset) },
         message_id: format!("m-{offset}"),
+        source_hash: None,
         group: group.into(),
         topic: topic.into(),
         listener: None,

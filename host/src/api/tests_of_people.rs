@@ -139,6 +139,7 @@ async fn what_nobody_relays_ended_or_heard_needs_a_person() {
             created_at: Timestamp(0),
             deadline: Timestamp(1),
             checks: 3,
+            unreachable_since: None,
             next_check_at: None,
             last_answer: None,
             reason: Some("nobody answered".into()),

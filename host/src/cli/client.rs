@@ -93,9 +93,19 @@ impl Client {
         self.send(Method::PUT, self.url(path, query)?, Some(("application/wasm", component))).await
     }
 
+    /// Asks for something to be done to what the query names more closely.
+    pub async fn post_to(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<Answer> {
+        self.send(Method::POST, self.url(path, query)?, None).await
+    }
+
     /// Takes something back.
     pub async fn delete(&self, path: &[&str]) -> anyhow::Result<Answer> {
-        self.send(Method::DELETE, self.url(path, &[])?, None).await
+        self.delete_from(path, &[]).await
+    }
+
+    /// Takes something back that the query names more closely.
+    pub async fn delete_from(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<Answer> {
+        self.send(Method::DELETE, self.url(path, query)?, None).await
     }
 
     /// The URL of a path of which each segment may be any text.

@@ -1,7 +1,9 @@
 //! `courier messages`: what was sent, and what became of it.
 
+use std::time::Duration;
+
 use super::client::Client;
-use super::shapes::{Delivery, Message, Page, Receipt};
+use super::shapes::{Delivery, Message, Page};
 use super::table::{self, or_dash};
 use super::{Output, deliveries, point_in_time, show};
 
@@ -12,23 +14,39 @@ pub(super) enum Command {
     /// Lists messages, the newest first.
     List(List),
     /// Shows a message with its deliveries and their attempts.
-    Show {
-        /// The message's id.
-        id: String,
-    },
-    /// Sends a message again that could not be sent.
-    Resend {
-        /// The message's id.
-        id: String,
-    },
+    Show(Which),
+    /// Sends a message again that could not be sent, and waits a moment for
+    /// what becomes of it.
+    Resend(Which),
     /// Lists delayed messages that are not due yet, the first to be due first.
     Delayed(Delayed),
     /// Takes a delayed message back that is not due yet.
-    Cancel {
-        /// The message's id.
-        id: String,
-    },
+    Cancel(Which),
 }
+
+/// Which message is meant.
+#[derive(Debug, clap::Args)]
+pub(super) struct Which {
+    /// The message's id.
+    id: String,
+    /// Its topic, where the id repeats.
+    #[arg(long)]
+    topic: Option<String>,
+    /// Its sender, where the id repeats; '' for an unknown one.
+    #[arg(long)]
+    source: Option<String>,
+}
+
+impl Which {
+    fn query(&self) -> [(&'static str, Option<String>); 2] {
+        [("topic", self.topic.clone()), ("source", self.source.clone())]
+    }
+}
+
+/// How long a message that is sent again is waited for, and how often it is
+/// looked at meanwhile.
+const RESEND_WITHIN: Duration = Duration::from_secs(5);
+const RESEND_LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct List {
@@ -117,14 +135,11 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
                 with_end(table::table(header, rows, "no messages"), page.next.as_deref(), page.truncated)
             })
         }
-        Command::Show { id } => {
-            let answer = client.get(&["messages", &id], &[]).await?;
+        Command::Show(which) => {
+            let answer = client.get(&["messages", &which.id], &which.query()).await?;
             show(output, &answer, |message: Message| whole(&message))
         }
-        Command::Resend { id } => {
-            let answer = client.post(&["messages", &id, "resend"], None).await?;
-            show(output, &answer, |receipt: Receipt| format!("{} {}", receipt.id, receipt.state))
-        }
+        Command::Resend(which) => resend(client, output, &which).await,
         Command::Delayed(delayed) => {
             let query = [
                 ("topic", delayed.topic),
@@ -142,13 +157,49 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
                 with_end(table::table(header, rows, "nothing waits"), page.next.as_deref(), page.truncated)
             })
         }
-        Command::Cancel { id } => {
-            let answer = client.delete(&["messages", &id]).await?;
+        Command::Cancel(which) => {
+            let answer = client.delete_from(&["messages", &which.id], &which.query()).await?;
             match output {
                 Output::Json => super::say(answer.text()),
-                Output::Table => super::say(&format!("{} cancelled", table::clean(&id))),
+                Output::Table => super::say(&format!("{} cancelled", table::clean(&which.id))),
             }
         }
+    }
+}
+
+/// Asks for a message to be sent again and tells what became of it. It fails
+/// unless the message is sent, or the host goes on trying.
+async fn resend(client: &Client, output: Output, which: &Which) -> anyhow::Result<()> {
+    client.post_to(&["messages", &which.id, "resend"], &which.query()).await?;
+    let deadline = tokio::time::Instant::now() + RESEND_WITHIN;
+    let (answer, message) = loop {
+        let answer = client.get(&["messages", &which.id], &which.query()).await?;
+        let message: Message = answer.read()?;
+        if message.retrying != Some(true) || tokio::time::Instant::now() >= deadline {
+            break (answer, message);
+        }
+        tokio::time::sleep(RESEND_LOOK).await;
+    };
+    let told = told_of_resend(&message);
+    match output {
+        Output::Json => super::say(answer.text())?,
+        Output::Table => super::say(told.as_ref().unwrap_or_else(|refused| refused))?,
+    }
+    match told {
+        Ok(_) => Ok(()),
+        Err(_) => anyhow::bail!("the message was not sent"),
+    }
+}
+
+/// What became of a message that was sent again; an error when it was not sent
+/// and nobody tries on.
+fn told_of_resend(message: &Message) -> Result<String, String> {
+    let reason = message.reason.as_deref().map(|why| format!(": {}", table::clean(why))).unwrap_or_default();
+    let id = table::clean(&message.id);
+    match (message.state.as_str(), message.retrying) {
+        ("SEND_FAIL", Some(true)) => Ok(format!("{id} SEND_FAIL, and the host goes on trying{reason}")),
+        ("SEND_FAIL", _) => Err(format!("{id} SEND_FAIL{reason}")),
+        (state, _) => Ok(format!("{id} {state}")),
     }
 }
 
@@ -243,6 +294,21 @@ fn delivery_block(delivery: &Delivery) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Issue 16: `messages resend` printed SEND_FAIL and exited 0 whatever
+    /// happened.
+    #[test]
+    fn a_resend_fails_unless_the_message_is_or_will_be_sent() {
+        let told = |state: &str, retrying: bool| {
+            let text = serde_json::json!({ "id": "m-1", "topic": "order", "state": state, "retrying": retrying,
+                "reason": "topic order does not exist" });
+            told_of_resend(&serde_json::from_value(text).unwrap())
+        };
+        assert_eq!(told("SEND_FAIL", false), Err("m-1 SEND_FAIL: topic order does not exist".to_owned()));
+        let trying = "m-1 SEND_FAIL, and the host goes on trying: topic order does not exist";
+        assert_eq!(told("SEND_FAIL", true), Ok(trying.to_owned()));
+        assert_eq!(told("COMMITTED", false), Ok("m-1 COMMITTED".to_owned()));
+    }
 
     #[test]
     fn a_message_is_shown_with_its_deliveries_and_attempts() {

@@ -1,5 +1,8 @@
 //! Dropping the doubles of messages that a group has handled.
 //!
+//! A double has the id of another message, and its source, and comes from its
+//! topic: whatever differs in one of them is another message.
+//!
 //! A delivery is looked up when its lane gives it its turn, so that whatever
 //! stood before it in the lane is decided by then: doubles in a partition share
 //! a key, or, without one, a lane of their own. What is decided and not yet
@@ -20,8 +23,8 @@ use super::delivery::Concluded;
 use super::mail::{Address, Mail};
 use super::owner::Tools;
 use crate::kafka::partition::InHand;
-use crate::store::SharedStore;
 use crate::store::dedupe::MAX_IDS;
+use crate::store::{HandledBy, SameTopic, SharedStore, SourceHash};
 use crate::supervise::{self, Task};
 
 /// How long to wait before the store is asked again.
@@ -42,8 +45,8 @@ pub struct Turn {
 /// machine may have decided and not yet written.
 #[derive(Debug)]
 pub(super) struct Duplicates {
-    /// Ids that were handled and are not durable, with how many deliveries.
-    decided: HashMap<String, u32>,
+    /// Messages that were handled and are not durable, with how many deliveries.
+    decided: HashMap<SameTopic, u32>,
     questions: mpsc::UnboundedSender<Turn>,
 }
 
@@ -54,8 +57,11 @@ impl Duplicates {
         let (questions, turns) = mpsc::unbounded_channel();
         let asking = Asking {
             store: Arc::clone(&tools.store),
-            group: bound.binding.group.clone(),
-            listener: (address.place.kind == Kind::Broadcast).then(|| tools.node.to_string()),
+            who: HandledBy {
+                group: bound.binding.group.clone(),
+                topic: address.place.topic.to_string(),
+                listener: (address.place.kind == Kind::Broadcast).then(|| tools.node.to_string()),
+            },
             window,
             address: Arc::clone(address),
         };
@@ -65,7 +71,7 @@ impl Duplicates {
 
     /// Whether the message is handled, which only this owner knows yet.
     pub(super) fn is_decided(&self, turn: &Turn) -> bool {
-        !self.decided.is_empty() && self.decided.contains_key(&turn.in_hand.message().id)
+        !self.decided.is_empty() && self.decided.contains_key(&same_topic(&turn.in_hand))
     }
 
     /// Asks the store; gives the delivery back when there is nothing to ask.
@@ -80,7 +86,7 @@ impl Duplicates {
     /// Takes note of a delivery that was handled.
     pub(super) fn decided(&mut self, concluded: &Concluded) {
         if counts(concluded) {
-            *self.decided.entry(concluded.in_hand.message().id.clone()).or_default() += 1;
+            *self.decided.entry(same_topic(&concluded.in_hand)).or_default() += 1;
         }
     }
 
@@ -89,14 +95,20 @@ impl Duplicates {
         if !counts(concluded) {
             return;
         }
-        let id = &concluded.in_hand.message().id;
-        if let Some(count) = self.decided.get_mut(id) {
+        let message = same_topic(&concluded.in_hand);
+        if let Some(count) = self.decided.get_mut(&message) {
             *count -= 1;
             if *count == 0 {
-                self.decided.remove(id);
+                self.decided.remove(&message);
             }
         }
     }
+}
+
+/// What tells a message from the others of its partition.
+fn same_topic(in_hand: &InHand) -> SameTopic {
+    let message = in_hand.message();
+    SameTopic { id: message.id.clone(), source: SourceHash::of(&message.source) }
 }
 
 /// Whether the handler handled it.
@@ -113,8 +125,7 @@ fn is_coordinates(in_hand: &InHand) -> bool {
 /// Asks the store, many deliveries at a time, until the owner has ended.
 struct Asking {
     store: SharedStore,
-    group: String,
-    listener: Option<String>,
+    who: HandledBy,
     window: Duration,
     address: Arc<Address>,
 }
@@ -128,12 +139,12 @@ impl Asking {
             {
                 asked.push(next);
             }
-            let ids: Vec<String> = asked.iter().map(|turn| turn.in_hand.message().id.clone()).collect();
+            let messages: Vec<SameTopic> = asked.iter().map(|turn| same_topic(&turn.in_hand)).collect();
             // Nothing more may begin: what is not answered yet goes back.
             let answer = tokio::select! {
                 biased;
                 () = self.address.no_more.cancelled() => None,
-                handled = self.ask(&ids) => Some(handled),
+                handled = self.ask(&messages) => Some(handled),
             };
             match answer {
                 None => asked.into_iter().for_each(|turn| self.address.tell(Mail::Returned(turn.in_hand.offset))),
@@ -146,9 +157,9 @@ impl Asking {
         }
     }
 
-    async fn ask(&self, ids: &[String]) -> Vec<bool> {
+    async fn ask(&self, messages: &[SameTopic]) -> Vec<bool> {
         loop {
-            match self.store.handled_within(&self.group, self.listener.as_deref(), ids, self.window).await {
+            match self.store.handled_within(&self.who, messages, self.window).await {
                 Ok(handled) => return handled,
                 Err(error) => tracing::debug!(%error, place = %self.address.place, "cannot look for duplicates"),
             }

@@ -7,7 +7,7 @@ use courier_core::status::State;
 
 use super::delivery::Concluded;
 use crate::kafka::partition::InHand;
-use crate::store::{AttemptRow, Becomes, OutcomeRow, Part};
+use crate::store::{AttemptRow, Becomes, OutcomeRow, Part, SourceHash};
 use crate::tally::{self, Outcomes};
 
 /// The row of a write. `fetched` is the record, for a delivery that was parked
@@ -23,6 +23,7 @@ pub fn row(write: &Write<Box<Concluded>>, fetched: Option<&Arc<InHand>>, node: &
         had_row: write.had_row,
         record_time: in_hand.record.timestamp,
         message_id: message.id.clone(),
+        source_hash: Some(SourceHash::of(&message.source)),
         key: in_hand.key(),
         type_name: message.type_name.clone(),
         node: Arc::clone(node),

@@ -322,6 +322,7 @@ mod tests {
             had_row: false,
             record_time: Timestamp(0),
             message_id: String::new(),
+            source_hash: None,
             key: None,
             type_name: String::new(),
             node: "host-1".into(),

@@ -245,9 +245,9 @@ impl Inner {
             let ready = match self.made_ready(draft, now) {
                 Ok(ready) => Ready { named, ..ready },
                 Err((row, problem)) => {
-                    let id = row.id.clone();
+                    let message = row.identity();
                     let written = self.journal.accept(*row).await;
-                    steps.push(Step::Row { id, written, then: Then::Refused(problem), kept: None });
+                    steps.push(Step::Row { message, written, then: Then::Refused(problem), kept: None });
                     continue;
                 }
             };
@@ -262,11 +262,11 @@ impl Inner {
                     let refusal = self.refusal(&ready, answer_by).await;
                     refusals.insert(topic.to_owned(), refusal);
                 }
-                let (id, refused) = (ready.message.id.clone(), refusals[topic].clone());
+                let (message, refused) = (ready.identity(), refusals[topic].clone());
                 let row = refused.as_ref().map_or_else(|| ready.delayed(), |why| ready.refused(&why.detail));
                 let written = self.journal.accept(row).await;
                 let then = refused.map_or(Then::Delayed(due), Then::Refused);
-                steps.push(Step::Row { id, written, then, kept: None });
+                steps.push(Step::Row { message, written, then, kept: None });
                 continue;
             }
             if !routes.contains_key(topic) {
@@ -289,14 +289,16 @@ impl Inner {
                 }
                 Route::Direct { partitions } => Step::Clear { ready, partitions: *partitions, flight: None },
                 Route::Owed { reason, wait, mark } => {
-                    let watch = if *wait { self.waker.watch(&ready.message.id) } else { None };
+                    let message = ready.identity();
+                    let watch = if *wait { self.waker.watch(&message) } else { None };
                     let written = self.journal.accept(ready.owed(reason, None)).await;
                     let kept = Some(Arc::clone(mark));
-                    Step::Row { id: ready.message.id, written, then: Then::Retrying(watch), kept }
+                    Step::Row { message, written, then: Then::Retrying(watch), kept }
                 }
                 Route::Refused(problem) => {
                     let written = self.journal.accept(ready.refused(&problem.detail)).await;
-                    Step::Row { id: ready.message.id, written, then: Then::Refused(problem.clone()), kept: None }
+                    let message = ready.identity();
+                    Step::Row { message, written, then: Then::Refused(problem.clone()), kept: None }
                 }
             });
         }
@@ -319,9 +321,10 @@ impl Inner {
     /// it goes through the relay, behind them.
     async fn behind(&self, ready: Ready) -> Step {
         let mark = Arc::new(self.backlog.mark(&ready.log_topic()));
-        let watch = self.waker.watch(&ready.message.id);
+        let message = ready.identity();
+        let watch = self.waker.watch(&message);
         let written = self.journal.accept(ready.owed("waits behind earlier messages of its key", None)).await;
-        Step::Row { id: ready.message.id, written, then: Then::Retrying(watch), kept: Some(mark) }
+        Step::Row { message, written, then: Then::Retrying(watch), kept: Some(mark) }
     }
 
     async fn validate(&self, drafts: Vec<Draft>) -> Vec<Result<NewMessage, Problem>> {
@@ -453,7 +456,10 @@ impl Inner {
         *step = match tokio::time::timeout_at(store_by, written.wait()).await {
             Ok(Ok(Accepted::New)) => Step::Clear { ready, partitions, flight: Some(flight) },
             Ok(Ok(Accepted::Same(row))) => Step::Known(row),
-            Ok(Ok(Accepted::Other)) => Step::Done(Receipt::failed(id.clone(), Problem::conflict(&id))),
+            Ok(Ok(Accepted::Other)) => Step::Done(Receipt::failed(id, Problem::conflict(&ready.identity()))),
+            Ok(Ok(Accepted::Reserved { transaction })) => {
+                Step::Done(Receipt::failed(id, Problem::reserved(&ready.identity(), &transaction)))
+            }
             Ok(Err(error)) => Step::Done(Receipt::failed(id, Problem::of_store(&error))),
             Err(_) => Step::Done(Receipt::failed(id, Problem::store_away("nothing was sent: try again later"))),
         };

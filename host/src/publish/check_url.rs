@@ -36,8 +36,10 @@ pub enum Answer {
     Committed,
     /// It rolled back.
     RolledBack,
-    /// It does not say, or cannot be asked, and why.
+    /// It answered without saying, and what.
     Unknown(String),
+    /// It could not be asked, or gave no answer of its own, and why.
+    Unreachable(String),
 }
 
 /// Which URLs may be asked, and how; clones share it, so that a reload of the
@@ -104,26 +106,28 @@ impl CheckUrls {
         // Allowed when it was prepared, but the configuration may have changed.
         let mut url = match self.allow(text) {
             Ok(url) => url,
-            Err(why) => return Answer::Unknown(why),
+            Err(why) => return Answer::Unreachable(why),
         };
         url.query_pairs_mut().append_pair("id", id);
         match tokio::time::timeout(ASK_WITHIN, self.fetch(url)).await {
             Ok(answer) => answer,
-            Err(_) => Answer::Unknown(format!("no answer within {} s", ASK_WITHIN.as_secs())),
+            Err(_) => Answer::Unreachable(format!("its check_url did not answer within {} s", ASK_WITHIN.as_secs())),
         }
     }
 
     async fn fetch(&self, url: Url) -> Answer {
         let mut response = match self.client.get(url).header("accept", "application/json").send().await {
             Ok(response) => response,
-            Err(error) => return Answer::Unknown(format!("it cannot be asked: {}", cause(error))),
+            Err(error) => return Answer::Unreachable(format!("its check_url did not answer: {}", cause(error))),
         };
         let status = response.status();
         if status.is_redirection() {
-            return Answer::Unknown(format!("it answered {status}; redirects are not followed"));
+            return Answer::Unreachable(format!("its check_url answered {status}; redirects are not followed"));
         }
+        // Such an answer is one of the server's about itself, not one about
+        // the transaction.
         if !status.is_success() {
-            return Answer::Unknown(format!("it answered {status}"));
+            return Answer::Unreachable(format!("its check_url answered {status}"));
         }
         let mut body = Vec::new();
         loop {
@@ -133,7 +137,9 @@ impl CheckUrls {
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => break,
-                Err(error) => return Answer::Unknown(format!("its answer broke off: {}", cause(error))),
+                Err(error) => {
+                    return Answer::Unreachable(format!("the answer of its check_url broke off: {}", cause(error)));
+                }
             }
         }
         read(&body)

@@ -15,7 +15,7 @@ pub use super::receipt::{Problem, Receipt};
 use crate::kafka::producer::MAX_RECORD_BYTES;
 use crate::kafka::record::{Record, shard_of};
 use crate::kafka::{is_attribute, is_hops};
-use crate::store::{Due, NewMessage, NewOutbound, REFUSED_BODY_BYTES, SHARDS};
+use crate::store::{Due, Identity, NewMessage, NewOutbound, REFUSED_BODY_BYTES, SHARDS};
 
 /// Longest name of a topic, as Kafka has it.
 pub const MAX_TOPIC_BYTES: usize = 249;
@@ -218,6 +218,11 @@ impl Draft {
 }
 
 impl Ready {
+    /// What tells it from other messages.
+    pub(super) fn identity(&self) -> Identity {
+        Identity::new(&self.message.topic, &self.message.source, &self.message.id)
+    }
+
     /// The topic of Kafka that it goes to.
     pub(super) fn log_topic(&self) -> Cow<'_, str> {
         self.message.kind.log_topic(&self.message.topic)

@@ -1,11 +1,13 @@
 //! Half messages: prepared, then committed or rolled back by their sender.
 //!
 //! A sender prepares messages before its own transaction and says afterwards
-//! what became of that. Until then they are stored and nobody sees them. When
-//! it says nothing in time, its check URL is asked, a bounded number of times
-//! and ever more rarely; in the end the transaction is ABANDONED, which people
-//! see. A claim on an asking is a lease on the transaction's row: of several
-//! hosts one asks, and when that one is killed another does.
+//! what became of that. Until then they are stored and nobody sees them, and
+//! nobody else can take their identities. When it says nothing in time, its
+//! check URL is asked, ever more rarely. One that answers and does not know is
+//! asked a bounded number of times; then the transaction is ABANDONED, which
+//! people see. One that gives no answer is asked until retention, and people
+//! see that too. A claim on an asking is a lease on the transaction's row: of
+//! several hosts one asks, and when that one is killed another does.
 //!
 //! A commit writes the messages as if they were handed in at that moment, and
 //! the relay sends them. Next: [`super::check_url`], how a sender is asked.
@@ -23,7 +25,7 @@ use super::accept::Acceptor;
 use super::check_url::{Answer, CheckUrls};
 use super::draft::{Draft, new_id};
 use super::receipt::Problem;
-use crate::store::{HalfCheck, HalfRow, HalfState, NewHalf, SharedStore, StoreError};
+use crate::store::{AfterAsking, HalfCheck, HalfRow, HalfState, Identity, NewHalf, SharedStore, StoreError};
 use crate::supervise::{self, Task};
 
 /// Transactions that may be prepared at a time: each keeps its messages in the
@@ -37,13 +39,16 @@ pub const MAX_BYTES: usize = 8 * 1024 * 1024;
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest that it may have.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(7 * 86_400);
-/// How often a check URL is asked before its transaction is abandoned.
+/// How often a check URL may answer that it does not know before its
+/// transaction is abandoned.
 pub const MAX_CHECKS: u32 = 6;
 /// The wait after the first asking is the transaction's own timeout, within
 /// these bounds: who needs seconds is asked again in seconds. Each wait is
 /// twice the one before, up to the longest.
 const WAIT_FIRST: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(60));
 const WAIT_LONGEST: Duration = Duration::from_secs(600);
+/// The longest wait until a check URL that gave no answer is tried again.
+const RETRY_LONGEST: Duration = Duration::from_secs(300);
 /// Askings at a time.
 const ASKING: usize = 32;
 /// How long a claim lasts; longer than an asking may take and be written down.
@@ -61,6 +66,15 @@ pub struct Transactions {
     acceptor: Acceptor,
     urls: CheckUrls,
     look: Arc<Notify>,
+}
+
+/// Who said what became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The service that prepared it.
+    Sender,
+    /// Somebody who is not it, for example `the operator night-shift`.
+    Person(String),
 }
 
 /// Why a transaction was not prepared.
@@ -132,20 +146,28 @@ impl Transactions {
         Ok(row)
     }
 
-    /// The sender's transaction committed: its messages are the relay's.
+    /// The transaction committed, as `by` says: its messages are the relay's.
     ///
     /// # Errors
     /// As the store's verb.
-    pub async fn commit(&self, id: &str) -> Result<HalfRow, StoreError> {
-        self.end(id, HalfState::Committed, "its sender committed it").await
+    pub async fn commit(&self, id: &str, by: &EndedBy) -> Result<HalfRow, StoreError> {
+        let reason = match by {
+            EndedBy::Sender => "its sender committed it".to_owned(),
+            EndedBy::Person(who) => format!("committed by {who}"),
+        };
+        self.end(id, HalfState::Committed, &reason).await
     }
 
-    /// The sender's transaction rolled back: its messages never exist.
+    /// The transaction rolled back, as `by` says: its messages never exist.
     ///
     /// # Errors
     /// As the store's verb.
-    pub async fn roll_back(&self, id: &str) -> Result<HalfRow, StoreError> {
-        self.end(id, HalfState::RolledBack, "its sender rolled it back").await
+    pub async fn roll_back(&self, id: &str, by: &EndedBy) -> Result<HalfRow, StoreError> {
+        let reason = match by {
+            EndedBy::Sender => "its sender rolled it back".to_owned(),
+            EndedBy::Person(who) => format!("rolled back by {who}"),
+        };
+        self.end(id, HalfState::RolledBack, &reason).await
     }
 
     async fn end(&self, id: &str, state: HalfState, reason: &str) -> Result<HalfRow, StoreError> {
@@ -195,16 +217,28 @@ impl Transactions {
     /// cannot be written the claim ends and it is asked for again.
     async fn settle(&self, check: HalfCheck) {
         let written = match &check.check_url {
-            None => self.leave(&check, "nobody said what became of it, and it has no check_url").await,
+            None => {
+                let why = "nobody said what became of it, and it has no check_url";
+                self.leave(&check, why, AfterAsking::Abandon).await
+            }
             Some(url) => match self.urls.ask(url, &check.id).await {
                 Answer::Committed => match self.end(&check.id, HalfState::Committed, "its check_url said so").await {
-                    Err(StoreError::Conflict(why)) => self.leave(&check, &format!("it cannot commit: {why}")).await,
+                    Err(StoreError::Conflict(why)) => {
+                        self.leave(&check, &format!("it cannot commit: {why}"), answered(&check)).await
+                    }
                     answer => answer.map(|_| ()),
                 },
                 Answer::RolledBack => {
                     self.end(&check.id, HalfState::RolledBack, "its check_url said so").await.map(|_| ())
                 }
-                Answer::Unknown(why) => self.leave(&check, &why).await,
+                Answer::Unknown(why) => match answered(&check) {
+                    AfterAsking::Abandon => {
+                        let why = format!("its check_url answered {MAX_CHECKS} times and did not know: {why}");
+                        self.leave(&check, &why, AfterAsking::Abandon).await
+                    }
+                    then => self.leave(&check, &why, then).await,
+                },
+                Answer::Unreachable(why) => self.leave(&check, &why, unanswered(&check)).await,
             },
         };
         if let Err(error) = written {
@@ -212,27 +246,40 @@ impl Transactions {
         }
     }
 
-    async fn leave(&self, check: &HalfCheck, why: &str) -> Result<(), StoreError> {
-        let wait = wait(check);
-        match wait {
-            None => info!(transaction = %check.id, checks = check.checks, %why, "a transaction is abandoned"),
-            Some(wait) => debug!(transaction = %check.id, checks = check.checks, ?wait, %why, "asked in vain"),
+    async fn leave(&self, check: &HalfCheck, why: &str, then: AfterAsking) -> Result<(), StoreError> {
+        match then {
+            AfterAsking::Abandon => {
+                info!(transaction = %check.id, checks = check.checks, %why, "a transaction is abandoned");
+            }
+            AfterAsking::Retry(wait) if check.unreachable == 0 => {
+                warn!(transaction = %check.id, ?wait, %why, "a transaction's check_url gave no answer");
+            }
+            _ => debug!(transaction = %check.id, checks = check.checks, ?then, %why, "asked in vain"),
         }
-        self.store.leave_half(check, why, wait).await?;
-        if wait.is_none() {
+        self.store.leave_half(check, why, then).await?;
+        if then == AfterAsking::Abandon {
             count(HalfState::Abandoned);
         }
         Ok(())
     }
 }
 
-/// How long until a transaction is asked for again; none when it is not.
-fn wait(check: &HalfCheck) -> Option<Duration> {
-    if check.check_url.is_none() || check.checks >= MAX_CHECKS {
-        return None;
+/// What follows an answer that did not end the transaction.
+fn answered(check: &HalfCheck) -> AfterAsking {
+    match check.answered.saturating_add(1) {
+        MAX_CHECKS.. => AfterAsking::Abandon,
+        answered => AfterAsking::Again(wait(check, answered - 1).min(WAIT_LONGEST)),
     }
-    let first = check.timeout.clamp(WAIT_FIRST.0, WAIT_FIRST.1);
-    Some(first.saturating_mul(1 << check.checks.saturating_sub(1).min(16)).min(WAIT_LONGEST))
+}
+
+/// What follows an asking that nobody answered.
+fn unanswered(check: &HalfCheck) -> AfterAsking {
+    AfterAsking::Retry(wait(check, check.unreachable).min(RETRY_LONGEST))
+}
+
+/// The wait after so many others, which doubles each time.
+fn wait(check: &HalfCheck, before: u32) -> Duration {
+    check.timeout.clamp(WAIT_FIRST.0, WAIT_FIRST.1).saturating_mul(1 << before.min(16))
 }
 
 /// What is wrong with a transaction as a whole.
@@ -247,9 +294,11 @@ fn wrong(drafts: &[Draft], timeout: Duration) -> Option<Problem> {
     if timeout.is_zero() || timeout > MAX_TIMEOUT {
         return Some(Problem::invalid("`timeout` is out of range; write one from 1ms to 7d"));
     }
-    let mut ids = HashSet::new();
-    let twice = drafts.iter().filter_map(|draft| draft.id.as_deref()).find(|id| !ids.insert(*id));
-    twice.map(|id| Problem::invalid(format!("two messages have the id {:?}; give each its own", super::cut(id, 255))))
+    let mut seen = HashSet::new();
+    let identity = |draft: &Draft| Some(Identity::new(&draft.topic, &draft.source, draft.id.as_deref()?));
+    let twice = drafts.iter().filter_map(identity).find(|identity| !seen.insert(identity.clone()))?;
+    let id = super::cut(&twice.id, 255);
+    Some(Problem::invalid(format!("two messages of one topic and source have the id {id:?}; give each its own")))
 }
 
 fn refuse(place: Option<usize>, problem: Option<Problem>) -> Result<(), NotPrepared> {
@@ -267,15 +316,32 @@ mod tests {
     #[test]
     fn askings_get_rarer_and_end() {
         let waits = |timeout: Duration| {
-            let check = |checks| HalfCheck { id: "t".into(), check_url: Some("u".into()), timeout, checks };
-            (1..=MAX_CHECKS + 1).map(|checks| wait(&check(checks)).map(|wait| wait.as_millis())).collect::<Vec<_>>()
+            let wait = |answered| answered_in_vain(timeout, answered).wait().map(|wait| wait.as_millis());
+            (0..=MAX_CHECKS).map(wait).collect::<Vec<_>>()
         };
         let some = |waits: [u128; 5]| [waits.map(Some).to_vec(), vec![None, None]].concat();
         assert_eq!(waits(Duration::from_secs(1)), some([1_000, 2_000, 4_000, 8_000, 16_000]));
         assert_eq!(waits(Duration::from_millis(1)), some([250, 500, 1_000, 2_000, 4_000]));
         assert_eq!(waits(MAX_TIMEOUT), some([60_000, 120_000, 240_000, 480_000, 600_000]));
-        let nobody = HalfCheck { id: "t".into(), check_url: None, timeout: TIMEOUT, checks: 0 };
-        assert_eq!(wait(&nobody), None);
+    }
+
+    fn check(timeout: Duration) -> HalfCheck {
+        HalfCheck { id: "t".into(), check_url: Some("u".into()), timeout, checks: 1, answered: 0, unreachable: 0 }
+    }
+
+    fn answered_in_vain(timeout: Duration, answered: u32) -> AfterAsking {
+        super::answered(&HalfCheck { answered, ..check(timeout) })
+    }
+
+    /// Issue 16: a half message whose check_url refuses connections for a while
+    /// was ABANDONED after 6 askings.
+    #[test]
+    fn what_could_not_be_asked_is_asked_again_without_end() {
+        let waits = [0, 1, 5, 9, 100_000].map(|unreachable| {
+            let wait = unanswered(&HalfCheck { unreachable, ..check(Duration::from_secs(1)) }).wait();
+            wait.unwrap().as_secs()
+        });
+        assert_eq!(waits, [1, 2, 32, 300, 300]);
     }
 
     #[test]
@@ -283,12 +349,14 @@ mod tests {
         let draft = |id: &str| Draft { id: Some(id.to_owned()), ..Draft::default() };
         let many = |count: usize| (0..count).map(|number| draft(&number.to_string())).collect::<Vec<_>>();
         assert!(wrong(&many(MAX_MESSAGES), TIMEOUT).is_none());
+        let elsewhere = Draft { topic: "stock".to_owned(), ..draft("a") };
+        assert!(wrong(&[draft("a"), elsewhere], TIMEOUT).is_none(), "the same id on another topic is another message");
         for (drafts, timeout, said) in [
             (many(0), TIMEOUT, "is empty"),
             (many(MAX_MESSAGES + 1), TIMEOUT, "at most 256"),
             (many(1), Duration::ZERO, "`timeout`"),
             (many(1), MAX_TIMEOUT + Duration::from_millis(1), "`timeout`"),
-            (vec![draft("a"), draft("b"), draft("a")], TIMEOUT, "two messages have the id \"a\""),
+            (vec![draft("a"), draft("b"), draft("a")], TIMEOUT, "have the id \"a\""),
         ] {
             let problem = wrong(&drafts, timeout).unwrap();
             assert!(problem.detail.contains(said), "{problem:?}");

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::store::{Accepted, NewMessage, SentMessage, SharedStore, StoreError};
+use crate::store::{Accepted, NewMessage, SentMessage, SharedStore, StoreError, UnsentMessage};
 use crate::supervise::{self, Task};
 
 /// Rows that wait to be written; past it, senders wait.
@@ -86,7 +86,7 @@ impl Standing {
 enum Entry {
     Accept(Box<NewMessage>, oneshot::Sender<Result<Accepted, StoreError>>),
     Sent(SentMessage, oneshot::Sender<Result<(), StoreError>>),
-    Release((String, String), oneshot::Sender<Result<(), StoreError>>),
+    Release(UnsentMessage, oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// The answer to an entry, once it is durable.
@@ -141,8 +141,8 @@ impl Journal {
     }
 
     /// Hands the held row of a direct send that failed over to the relay.
-    pub async fn release(&self, id: String, reason: String) -> Written<()> {
-        self.hand_in(|answer| Entry::Release((id, reason), answer)).await
+    pub async fn release(&self, unsent: UnsentMessage) -> Written<()> {
+        self.hand_in(|answer| Entry::Release(unsent, answer)).await
     }
 
     async fn hand_in<T>(&self, entry: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Entry) -> Written<T> {

@@ -19,14 +19,14 @@ use super::waker::Watch;
 use crate::clock::now;
 use crate::kafka::producer::{Ack, ProduceError};
 use crate::kafka::record::Record;
-use crate::store::{Accepted, Due, MessageRow, RelayResult, SentMessage};
+use crate::store::{Accepted, Due, Identity, MessageRow, RelayResult, SentMessage, UnsentMessage};
 
 /// One message of a request, between the steps.
 pub(super) enum Step {
     Done(Receipt),
     /// Its row is being written; the receipt is right once it is durable.
     Row {
-        id: String,
+        message: Identity,
         written: Written<Accepted>,
         then: Then,
         kept: Option<Arc<Mark>>,
@@ -98,40 +98,43 @@ impl Inner {
     }
 
     async fn record_landed(&self, ready: Ready, result: Sent, flight: Option<Flight>) -> Step {
-        let id = ready.message.id.clone();
+        let message = ready.identity();
         let named = ready.named;
         match result {
             Ok(place) if named => {
-                let sent = SentMessage { id: id.clone(), partition: place.0, offset: place.1 };
+                let id = message.id.clone();
+                let sent = SentMessage { identity: message, partition: place.0, offset: place.1 };
                 let written = self.journal.sent(sent).await;
                 drop(flight);
                 Step::Marked { receipt: Receipt::committed(id), written, kept: None }
             }
             Ok(place) => {
                 let written = self.journal.accept(ready.committed(place)).await;
-                Step::Row { id, written, then: Then::Committed, kept: None }
+                Step::Row { message, written, then: Then::Committed, kept: None }
             }
             Err(ProduceError::Refused(reason)) if named => {
                 // The row is held for this send. The relay gets the same
                 // refusal and settles the row.
                 let problem = Problem::refused(reason.clone());
                 let kept = Some(Arc::new(self.backlog.mark(&ready.log_topic())));
-                let written = self.journal.release(id.clone(), reason).await;
+                let id = message.id.clone();
+                let written = self.journal.release(UnsentMessage { identity: message, reason }).await;
                 Step::Marked { receipt: Receipt::failed(id, problem), written, kept }
             }
             Err(ProduceError::Refused(reason)) => {
                 let written = self.journal.accept(ready.refused(&reason)).await;
-                Step::Row { id, written, then: Then::Refused(Problem::refused(reason)), kept: None }
+                Step::Row { message, written, then: Then::Refused(Problem::refused(reason)), kept: None }
             }
             Err(error @ (ProduceError::Later(_) | ProduceError::Unknown { .. })) => {
                 let reason = error.to_string();
                 let kept = Some(Arc::new(self.backlog.mark(&ready.log_topic())));
                 if named {
-                    let written = self.journal.release(id.clone(), reason).await;
+                    let id = message.id.clone();
+                    let written = self.journal.release(UnsentMessage { identity: message, reason }).await;
                     Step::Marked { receipt: Receipt::retrying(id), written, kept }
                 } else {
                     let written = self.journal.accept(ready.owed(&reason, None)).await;
-                    Step::Row { id, written, then: Then::Retrying(None), kept }
+                    Step::Row { message, written, then: Then::Retrying(None), kept }
                 }
             }
         }
@@ -147,17 +150,17 @@ impl Inner {
         flight: Option<Flight>,
     ) -> Step {
         self.producer.suspect();
-        let id = ready.message.id.clone();
+        let message = ready.identity();
         let mark = Arc::new(self.backlog.mark(&ready.log_topic()));
         let record = ready.record.clone();
         if ready.named {
-            tokio::spawn(Arc::clone(self).wait_for_landing(id.clone(), record, end, flight, Arc::clone(&mark)));
+            tokio::spawn(Arc::clone(self).wait_for_landing(message.clone(), record, end, flight, Arc::clone(&mark)));
             count(State::SendFail);
-            return Step::Done(Receipt::retrying(id));
+            return Step::Done(Receipt::retrying(message.id));
         }
         let written = self.journal.accept(ready.owed("kafka has not answered yet", Some(HOLD))).await;
-        tokio::spawn(Arc::clone(self).wait_for_landing(id.clone(), record, end, flight, Arc::clone(&mark)));
-        Step::Row { id, written, then: Then::Retrying(None), kept: Some(mark) }
+        tokio::spawn(Arc::clone(self).wait_for_landing(message.clone(), record, end, flight, Arc::clone(&mark)));
+        Step::Row { message, written, then: Then::Retrying(None), kept: Some(mark) }
     }
 
     /// Where a record lies whose send has an unknown fate, if it lies anywhere.
@@ -172,7 +175,7 @@ impl Inner {
 
     async fn wait_for_landing(
         self: Arc<Self>,
-        id: String,
+        message: Identity,
         record: Record,
         end: impl Future<Output = Sent>,
         flight: Option<Flight>,
@@ -183,15 +186,18 @@ impl Inner {
         let written = match self.found(&record, end.await).await {
             Ok((partition, offset)) => {
                 count(State::Committed);
-                self.journal.sent(SentMessage { id: id.clone(), partition, offset }).await.wait().await
+                self.journal.sent(SentMessage { identity: message.clone(), partition, offset }).await.wait().await
             }
             // Its sender was told that it is owed: what Kafka refuses for ever
             // is the relay's to keep as undelivered.
-            Err(error) => self.journal.release(id.clone(), error.to_string()).await.wait().await,
+            Err(error) => {
+                let unsent = UnsentMessage { identity: message.clone(), reason: error.to_string() };
+                self.journal.release(unsent).await.wait().await
+            }
         };
         if let Err(error) = written {
             // The hold runs out and the relay sends it again, with its id.
-            warn!(%error, message = %id, "cannot store how a send ended");
+            warn!(%error, %message, "cannot store how a send ended");
         }
         drop((flight, mark));
         self.waker.wake();
@@ -199,7 +205,7 @@ impl Inner {
 
     pub(super) async fn finish(&self, step: Step, answer_by: Instant, store_by: Instant, ask: bool) -> Receipt {
         match step {
-            Step::Row { id, written, then, kept } => {
+            Step::Row { message, written, then, kept } => {
                 let durable = tokio::time::timeout_at(store_by, written.wait()).await;
                 if kept.is_some() {
                     drop(kept);
@@ -209,9 +215,13 @@ impl Inner {
                 if matches!(durable, Ok(Ok(Accepted::New))) && !matches!(then, Then::Delayed(_)) {
                     count(if matches!(then, Then::Committed) { State::Committed } else { State::SendFail });
                 }
+                let id = message.id.clone();
                 match (durable, then) {
                     (Ok(Ok(Accepted::Other)), Then::Retrying(_) | Then::Delayed(_)) => {
-                        Receipt::failed(id.clone(), Problem::conflict(&id))
+                        Receipt::failed(id, Problem::conflict(&message))
+                    }
+                    (Ok(Ok(Accepted::Reserved { transaction })), Then::Retrying(_) | Then::Delayed(_)) => {
+                        Receipt::failed(id, Problem::reserved(&message, &transaction))
                     }
                     (Ok(Ok(Accepted::Same(row))), Then::Retrying(_)) => {
                         Receipt::again(self.outcome_of(*row, answer_by).await)
@@ -222,7 +232,7 @@ impl Inner {
                         Receipt::committed(id)
                     }
                     (Ok(Ok(_)), Then::Committed) => Receipt::committed(id),
-                    (Ok(Ok(_)), Then::Retrying(watch)) => self.relayed(id, watch, answer_by, ask).await,
+                    (Ok(Ok(_)), Then::Retrying(watch)) => self.relayed(message, watch, answer_by, ask).await,
                     // A problem with the message is told whatever its row says.
                     (_, Then::Refused(problem)) => Receipt::failed(id, problem),
                     (_, Then::Committed) => {
@@ -262,14 +272,15 @@ impl Inner {
     }
 
     /// The receipt of a message that went to the relay while Kafka is there.
-    async fn relayed(&self, id: String, watch: Option<Watch>, answer_by: Instant, ask: bool) -> Receipt {
+    async fn relayed(&self, message: Identity, watch: Option<Watch>, answer_by: Instant, ask: bool) -> Receipt {
+        let id = message.id.clone();
         let Some(watch) = watch else { return Receipt::retrying(id) };
         match watch.result(answer_by).await {
             Some(RelayResult::Taken { .. }) => Receipt::committed(id),
             Some(RelayResult::Undelivered { reason, .. }) => Receipt::undelivered(id, &reason),
             Some(RelayResult::Later { .. }) => Receipt::retrying(id),
             // Another node may hold the shard and have sent it.
-            None if ask => match self.store.message(&id).await {
+            None if ask => match self.store.message_of(&message).await {
                 Ok(Some(row)) => Receipt::again(row),
                 _ => Receipt::retrying(id),
             },
@@ -279,9 +290,10 @@ impl Inner {
 
     /// Waits a little for a message that another request is just sending.
     async fn outcome_of(&self, mut row: MessageRow, until: Instant) -> MessageRow {
+        let message = row.identity();
         while row.retrying && !self.producer.is_down() && Instant::now() + ASK_EVERY < until {
             tokio::time::sleep(ASK_EVERY).await;
-            match self.store.message(&row.id).await {
+            match self.store.message_of(&message).await {
                 Ok(Some(newer)) => row = newer,
                 _ => break,
             }

@@ -2,8 +2,9 @@
 
 use courier_core::status::State;
 
-use crate::store::delayed::CANCELLED;
-use crate::store::{MessageRow, StoreError};
+use crate::store::delayed::is_cancelled;
+use crate::store::half::reserved;
+use crate::store::{Identity, MessageRow, StoreError};
 
 /// The answer to one message.
 #[derive(Clone, Debug)]
@@ -66,11 +67,18 @@ impl Problem {
         Self { status: 422, title, detail: detail.into() }
     }
 
-    /// Another message has this id.
+    /// Another message has this identity.
     #[must_use]
-    pub fn conflict(id: &str) -> Self {
-        let detail = format!("a message with id {id:?} and other content was sent before");
+    pub fn conflict(message: &Identity) -> Self {
+        let detail = format!("the message {message} was sent before, with other content");
         Self { status: 409, title: "id is taken", detail }
+    }
+
+    /// A prepared transaction holds this identity.
+    #[must_use]
+    pub fn reserved(message: &Identity, transaction: &str) -> Self {
+        let detail = format!("the {}; commit it or roll it back first", reserved(message, transaction));
+        Self { status: 409, title: "id is reserved", detail }
     }
 
     /// The message was taken back before it was due.
@@ -130,7 +138,7 @@ impl Receipt {
     /// The first answer to a message, as far as its row still has it.
     pub(super) fn again(row: MessageRow) -> Self {
         let refused = row.state == State::SendFail && !row.retrying;
-        if refused && row.deliver_at.is_some() && row.reason.as_deref() == Some(CANCELLED) {
+        if is_cancelled(&row) {
             let problem = Problem::cancelled(&row.id);
             return Self::failed(row.id, problem);
         }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::store::RelayResult;
+use crate::store::{Identity, RelayResult};
 
-/// Ids that are waited for at a time; past it, waiting is refused and the
+/// Messages that are waited for at a time; past it, waiting is refused and the
 /// answer is what the row said when it was written.
 const MAX_WAITING: usize = 50_000;
 
@@ -23,13 +23,13 @@ pub struct Waker {
 #[derive(Default)]
 struct Inner {
     notify: Notify,
-    waiting: Mutex<HashMap<String, oneshot::Sender<RelayResult>>>,
+    waiting: Mutex<HashMap<Identity, oneshot::Sender<RelayResult>>>,
 }
 
 /// Waits for the result of one row.
 pub struct Watch {
     waker: Waker,
-    id: String,
+    message: Identity,
     result: oneshot::Receiver<RelayResult>,
 }
 
@@ -44,26 +44,26 @@ impl Waker {
         self.inner.notify.notified().await;
     }
 
-    /// Watches for what becomes of message `id`, from before its row is
-    /// written. None when somebody watches already, or too many do.
-    pub(super) fn watch(&self, id: &str) -> Option<Watch> {
+    /// Watches for what becomes of a message, from before its row is written.
+    /// None when somebody watches already, or too many do.
+    pub(super) fn watch(&self, message: &Identity) -> Option<Watch> {
         let mut waiting = self.locked();
-        if waiting.len() >= MAX_WAITING || waiting.contains_key(id) {
+        if waiting.len() >= MAX_WAITING || waiting.contains_key(message) {
             return None;
         }
         let (sender, result) = oneshot::channel();
-        waiting.insert(id.to_owned(), sender);
-        Some(Watch { waker: self.clone(), id: id.to_owned(), result })
+        waiting.insert(message.clone(), sender);
+        Some(Watch { waker: self.clone(), message: message.clone(), result })
     }
 
-    /// Tells whoever watches for `id`, once the result is durable.
-    pub(super) fn tell(&self, id: &str, result: RelayResult) {
-        if let Some(watching) = self.locked().remove(id) {
+    /// Tells whoever watches for a message, once the result is durable.
+    pub(super) fn tell(&self, message: &Identity, result: RelayResult) {
+        if let Some(watching) = self.locked().remove(message) {
             let _gone = watching.send(result);
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<RelayResult>>> {
+    fn locked(&self) -> MutexGuard<'_, HashMap<Identity, oneshot::Sender<RelayResult>>> {
         self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -85,8 +85,8 @@ impl Drop for Watch {
         // Only its own entry: after a result was told, another may watch.
         self.result.close();
         let mut waiting = self.waker.locked();
-        if waiting.get(&self.id).is_some_and(oneshot::Sender::is_closed) {
-            waiting.remove(&self.id);
+        if waiting.get(&self.message).is_some_and(oneshot::Sender::is_closed) {
+            waiting.remove(&self.message);
         }
     }
 }
@@ -95,15 +95,20 @@ impl Drop for Watch {
 mod tests {
     use std::time::Duration;
 
+    use courier_core::message::Offset;
+
     use super::*;
 
     #[tokio::test]
     async fn a_result_reaches_who_watches_and_leaves_nothing_behind() {
         let waker = Waker::default();
-        let (watch, unheard) = (waker.watch("a").unwrap(), waker.watch("b").unwrap());
-        assert!(waker.watch("a").is_none());
-        waker.tell("a", RelayResult::Undelivered { code: "refused", reason: "no".to_owned() });
-        waker.tell("nobody", RelayResult::Undelivered { code: "refused", reason: "no".to_owned() });
+        let [a, b, nobody] = ["a", "b", "nobody"].map(|id| Identity::new("order", "shop", id));
+        let (watch, unheard) = (waker.watch(&a).unwrap(), waker.watch(&b).unwrap());
+        assert!(waker.watch(&a).is_none());
+        let same_id = Identity::new("order", "other", "a");
+        waker.tell(&same_id, RelayResult::Taken { partition: 0, offset: Offset(0) });
+        waker.tell(&a, RelayResult::Undelivered { code: "refused", reason: "no".to_owned() });
+        waker.tell(&nobody, RelayResult::Undelivered { code: "refused", reason: "no".to_owned() });
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
         assert!(matches!(watch.result(deadline).await, Some(RelayResult::Undelivered { .. })));
         drop(unheard);

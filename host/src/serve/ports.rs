@@ -16,7 +16,7 @@ use super::policy;
 use super::store_watch::Pulse;
 use super::upkeep::Heard;
 use crate::api::auth::{Role as ApiRole, TokenSpec};
-use crate::api::ports::{self, BindingView, OutboxView, RawRecord, Ready, Seek, Sought, Uploaded};
+use crate::api::ports::{self, BindingView, EndedBy, OutboxView, RawRecord, Ready, Seek, Sought, Uploaded};
 use crate::api::problem::Problem;
 use crate::causes::{Cause, Causes, Subject};
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
@@ -79,12 +79,12 @@ impl ports::Transactions for Halves {
         })
     }
 
-    async fn commit(&self, id: &str) -> Result<HalfRow, StoreError> {
-        self.0.commit(id).await
+    async fn commit(&self, id: &str, by: &EndedBy) -> Result<HalfRow, StoreError> {
+        self.0.commit(id, by).await
     }
 
-    async fn roll_back(&self, id: &str) -> Result<HalfRow, StoreError> {
-        self.0.roll_back(id).await
+    async fn roll_back(&self, id: &str, by: &EndedBy) -> Result<HalfRow, StoreError> {
+        self.0.roll_back(id, by).await
     }
 }
 

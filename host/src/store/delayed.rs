@@ -11,8 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::Timestamp;
+use courier_core::status::State;
 
-use super::{Listing, MessageRow, Page, StoreError};
+use super::{Identity, Listing, MessageRow, Page, StoreError};
 
 /// Rows that one move takes at most.
 pub const MOVE_ROWS: u32 = 1_000;
@@ -75,10 +76,28 @@ pub trait Delayed: Send + Sync + 'static {
     /// reason [`CANCELLED`]. Again, it answers the same. `Conflict` says what
     /// became of one that cannot be cancelled any more, `NotFound` names one
     /// that is not known.
-    async fn cancel(&self, id: &str) -> Result<MessageRow, StoreError>;
+    async fn cancel(&self, message: &Identity) -> Result<MessageRow, StoreError>;
 
     /// Delayed messages that wait, the one that is due first first.
     async fn delayed(&self, filter: &DelayedFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError>;
+}
+
+/// Whether a message was taken back before it was due.
+#[must_use]
+pub fn is_cancelled(row: &MessageRow) -> bool {
+    row.state == State::SendFail
+        && !row.retrying
+        && row.deliver_at.is_some()
+        && row.reason.as_deref() == Some(CANCELLED)
+}
+
+/// Why a cancelled message is not sent again, for people.
+#[must_use]
+pub fn not_resent(message: &Identity) -> String {
+    format!(
+        "message {message} was cancelled before it was due; sent again it would go at once: publish it anew under \
+         another id"
+    )
 }
 
 /// Why a message cannot be cancelled, for people.

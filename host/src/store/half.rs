@@ -2,14 +2,19 @@
 //! says that its own transaction committed.
 //!
 //! ```text
-//! PREPARED -> COMMITTED     the sender said so, or its check URL did
-//!          -> ROLLED_BACK   the same
-//!          -> ABANDONED     nobody said anything, and the check URL was asked
-//!                           as often as it is
+//! PREPARED  -> COMMITTED     the sender said so, or its check URL did
+//!           -> ROLLED_BACK   the same
+//!           -> ABANDONED     nobody said anything, and the check URL answered
+//!                            as often as it is asked without knowing
+//! ABANDONED -> COMMITTED     the sender, or a person, said so after all
+//!           -> ROLLED_BACK   the same
 //! ```
 //!
-//! The three on the right are final. A commit writes the messages and the rows
-//! through which they go to Kafka in the transaction that changes the state.
+//! COMMITTED and ROLLED_BACK are final. While a transaction is PREPARED nobody
+//! else can take the identities of its messages, so that it can commit. A commit
+//! writes the messages and the rows through which they go to Kafka in the
+//! transaction that changes the state. An ABANDONED one keeps its records until
+//! retention.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -19,7 +24,7 @@ use bytes::Bytes;
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 
-use super::{Due, Listing, NewMessage, NewOutbound, Page, StoreError};
+use super::{Due, Identity, Listing, NewMessage, NewOutbound, Page, StoreError};
 
 /// Where a transaction stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +130,8 @@ pub struct HalfRow {
     pub deadline: Timestamp,
     /// How often the check URL was asked.
     pub checks: u32,
+    /// Since when the check URL gives no answer; none while it does.
+    pub unreachable_since: Option<Timestamp>,
     /// When it is asked next; none once it has ended.
     pub next_check_at: Option<Timestamp>,
     /// What the last asking brought, for people.
@@ -146,7 +153,37 @@ pub struct HalfCheck {
     pub timeout: Duration,
     /// Which asking this is, from 1; a claim that was lost has an older one.
     pub checks: u32,
+    /// How many askings were answered.
+    pub answered: u32,
+    /// How many askings in a row were not, until this one.
+    pub unreachable: u32,
 }
+
+/// What follows an asking that did not end its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterAsking {
+    /// It was answered, and is asked again after this long.
+    Again(Duration),
+    /// Nobody answered: it is tried again after this long, and does not count.
+    Retry(Duration),
+    /// It is ABANDONED.
+    Abandon,
+}
+
+impl AfterAsking {
+    /// How long until the next asking, if there is one.
+    #[must_use]
+    pub fn wait(self) -> Option<Duration> {
+        match self {
+            Self::Again(wait) | Self::Retry(wait) => Some(wait),
+            Self::Abandon => None,
+        }
+    }
+}
+
+/// Why a transaction whose sender could not be asked until retention is
+/// ABANDONED.
+pub const UNREACHABLE: &str = "its check_url gave no answer until it was older than the retention";
 
 /// The verbs of half messages.
 #[async_trait]
@@ -154,18 +191,20 @@ pub trait Halves: Send + Sync + 'static {
     /// How many transactions are PREPARED, counted up to `most`.
     async fn prepared_halves(&self, most: u32) -> Result<u32, StoreError>;
 
-    /// Stores a transaction as PREPARED. `Conflict` when one of its messages
-    /// has an id under which something else was sent.
+    /// Stores a transaction as PREPARED, which holds the identities of its
+    /// messages until it ends. `Conflict` when something else was sent under
+    /// one of them, or another prepared transaction holds it.
     async fn prepare_half(&self, half: &NewHalf) -> Result<HalfRow, StoreError>;
 
     /// Writes the messages of a transaction as [`super::Store::accept`] would
     /// and makes it COMMITTED, all in one transaction. Again, it answers the
-    /// same. `Conflict` for one that ended otherwise, and, leaving it as it
-    /// is, when a message's id was taken meanwhile.
+    /// same. `Conflict` for one that is ROLLED_BACK, and, leaving it as it is,
+    /// for an ABANDONED one of which the records are gone or an identity was
+    /// taken meanwhile.
     async fn commit_half(&self, id: &str, reason: &str) -> Result<HalfRow, StoreError>;
 
     /// Makes a transaction ROLLED_BACK. Again, it answers the same; `Conflict`
-    /// for one that ended otherwise.
+    /// for one that is COMMITTED.
     async fn roll_back_half(&self, id: &str, reason: &str) -> Result<HalfRow, StoreError>;
 
     /// Claims transactions whose sender's time is over, for `lease`: no other
@@ -174,10 +213,12 @@ pub trait Halves: Send + Sync + 'static {
     async fn claim_checks(&self, lease: Duration, limit: u32)
     -> Result<(Vec<HalfCheck>, Option<Duration>), StoreError>;
 
-    /// Nobody said what became of a claimed transaction: it is asked again
-    /// after `wait`, or ABANDONED when there is none. Does nothing when it has
-    /// ended, or was claimed anew, meanwhile.
-    async fn leave_half(&self, check: &HalfCheck, answer: &str, wait: Option<Duration>) -> Result<(), StoreError>;
+    /// Nobody said what became of a claimed transaction, and `then` follows.
+    /// Does nothing when it has ended, or was claimed anew, meanwhile.
+    async fn leave_half(&self, check: &HalfCheck, answer: &str, then: AfterAsking) -> Result<(), StoreError>;
+
+    /// PREPARED transactions whose check URL gives no answer, the oldest first.
+    async fn unreachable_halves(&self, limit: u32) -> Result<Vec<HalfRow>, StoreError>;
 
     /// One transaction.
     async fn half(&self, id: &str) -> Result<Option<HalfRow>, StoreError>;
@@ -193,14 +234,39 @@ pub trait Halves: Send + Sync + 'static {
 /// `Conflict` for one that ended otherwise.
 pub fn may_end(id: &str, state: HalfState, wanted: HalfState) -> Result<bool, StoreError> {
     match state {
-        HalfState::Prepared => Ok(true),
         state if state == wanted => Ok(false),
+        HalfState::Prepared | HalfState::Abandoned => Ok(true),
         ended => Err(StoreError::Conflict(format!(
             "transaction {id} is {}, which is final: it cannot become {}",
             ended.as_str(),
             wanted.as_str()
         ))),
     }
+}
+
+/// Why a message is not taken into a transaction: something else has its
+/// identity.
+#[must_use]
+pub fn identity_taken(message: &Identity) -> StoreError {
+    StoreError::Conflict(format!("message {message} was sent before, with other content"))
+}
+
+/// Why a message is not taken: a prepared transaction holds its identity.
+#[must_use]
+pub fn identity_reserved(message: &Identity, transaction: &str) -> StoreError {
+    StoreError::Conflict(reserved(message, transaction))
+}
+
+/// The same, for people.
+#[must_use]
+pub fn reserved(message: &Identity, transaction: &str) -> String {
+    format!("message {message} is part of the transaction {transaction}, which is prepared and has not ended")
+}
+
+/// Why an abandoned transaction cannot commit any more.
+#[must_use]
+pub fn records_gone(id: &str) -> StoreError {
+    StoreError::Conflict(format!("transaction {id} was abandoned, and its records are no longer kept"))
 }
 
 /// A message as a transaction keeps it, apart from its record.
@@ -275,15 +341,15 @@ mod tests {
 
     /// The whole table, so that no arrow appears or vanishes by accident.
     #[test]
-    fn only_a_prepared_transaction_can_end_and_it_ends_once() {
+    fn a_transaction_ends_once_and_an_abandoned_one_can_still_be_ended() {
         for from in HalfState::ALL {
             assert_eq!(from.as_str().parse(), Ok(from));
             assert_eq!(HalfState::from_code(from.code()).unwrap(), from);
             for to in [HalfState::Committed, HalfState::RolledBack, HalfState::Abandoned] {
                 let may = may_end("t", from, to);
                 match (from, from == to) {
-                    (HalfState::Prepared, _) => assert!(may.unwrap()),
                     (_, true) => assert!(!may.unwrap()),
+                    (HalfState::Prepared | HalfState::Abandoned, _) => assert!(may.unwrap()),
                     (_, false) => assert!(matches!(may, Err(StoreError::Conflict(_)))),
                 }
             }

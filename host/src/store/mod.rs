@@ -18,8 +18,10 @@ pub mod broadcast;
 pub mod dedupe;
 pub mod delayed;
 pub mod error;
+mod exclusive;
 pub mod give_up;
 pub mod half;
+pub mod identity;
 pub mod incarnations;
 pub mod minutes;
 pub mod node_bindings;
@@ -42,11 +44,12 @@ use courier_core::message::{Offset, Timestamp};
 
 pub use audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, Deed};
 pub use broadcast::{Broadcasts, Extent, Listen, ListenerRow, Listening, UnheardRow};
-pub use dedupe::Dedupe;
+pub use dedupe::{Dedupe, HandledBy, SameTopic};
 pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
 pub use give_up::{GiveUp, GiveUps};
-pub use half::{HalfCheck, HalfMessage, HalfRow, HalfState, Halves, NewHalf};
+pub use half::{AfterAsking, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, NewHalf};
+pub use identity::{Identity, SourceHash};
 pub use incarnations::{Growth, Incarnations, OlderPartition, Renewal, TopicOfGroup};
 pub use minutes::{MinuteRow, Minutes, PaceRow};
 pub use node_bindings::{NodeBinding, NodeBindings};
@@ -230,11 +233,12 @@ pub trait Store:
     // ---- the send side
 
     /// Takes messages of senders, in one transaction and in order. For each:
-    /// a new id inserts its message row (and its outbound row, when it has
-    /// one, or in its place the row of a delayed message) and answers `New`; a
-    /// known id answers `Same` with the row when the content digest equals,
-    /// else `Other`. A message that was refused for what was wrong with it
-    /// makes room for a corrected one of its id.
+    /// a new [`Identity`] inserts its message row (and its outbound row, when
+    /// it has one, or in its place the row of a delayed message) and answers
+    /// `New`; a known one answers `Same` with the row when the content digest
+    /// equals, else `Other`; one that a prepared transaction holds answers
+    /// `Reserved`. A message that was refused for what was wrong with it makes
+    /// room for a corrected one.
     async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError>;
 
     /// Kafka took messages that were sent directly: state COMMITTED with
@@ -243,7 +247,7 @@ pub trait Store:
 
     /// Direct sends that did not succeed: their outbound rows are the relay's
     /// from now on, and the messages SEND_FAIL with `retrying`.
-    async fn release_outbound(&self, messages: &[(String, String)]) -> Result<(), StoreError>;
+    async fn release_outbound(&self, messages: &[UnsentMessage]) -> Result<(), StoreError>;
 
     /// Topics that have outbound rows, so that nothing overtakes them.
     async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError>;
@@ -279,7 +283,9 @@ pub trait Store:
     async fn relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError>;
 
     /// Sends a SEND_FAIL message again that has its whole body in the store.
-    async fn resend(&self, id: &str) -> Result<(), StoreError>;
+    /// `Conflict` for one that a person cancelled: it would go before it is
+    /// due.
+    async fn resend(&self, message: &Identity) -> Result<(), StoreError>;
 
     // ---- key/value state of groups
 
@@ -291,8 +297,17 @@ pub trait Store:
     /// Messages of the send side, newest first.
     async fn messages(&self, filter: &MessageFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError>;
 
-    /// A message of the send side; `None` for an id only foreign records have.
-    async fn message(&self, id: &str) -> Result<Option<MessageRow>, StoreError>;
+    /// The messages of the send side with this id, newest first, at most
+    /// [`MAX_SAME_ID`]; none for an id that only foreign records have.
+    async fn messages_with_id(&self, id: &str) -> Result<Vec<MessageRow>, StoreError>;
+
+    /// A message of the send side.
+    async fn message_of(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError>;
+
+    /// The newest message of the send side with this id.
+    async fn message(&self, id: &str) -> Result<Option<MessageRow>, StoreError> {
+        Ok(self.messages_with_id(id).await?.into_iter().next())
+    }
 
     /// Deliveries, open and final, newest first.
     async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError>;

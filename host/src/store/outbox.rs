@@ -11,7 +11,7 @@ use bytes::Bytes;
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 
-use super::{Accepted, NewMessage, StoreError};
+use super::{Accepted, Identity, NewMessage, StoreError};
 
 /// What the host that relays an outbox says of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,9 +93,9 @@ pub trait Outboxes {
     /// if a host that lost the lease does not know it yet.
     async fn take_outbox(&self, shard: (i32, i64), messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError>;
 
-    /// Those of the messages that are COMMITTED or finally SEND_FAIL, with
-    /// that state. One that retention removed was COMMITTED.
-    async fn ended(&self, ids: &[String]) -> Result<Vec<(String, State)>, StoreError>;
+    /// The state of each message that is COMMITTED or finally SEND_FAIL, none
+    /// of one that is under way. One that retention removed was COMMITTED.
+    async fn ended(&self, messages: &[Identity]) -> Result<Vec<Option<State>>, StoreError>;
 
     /// Writes what is to be told of an outbox; `Fenced` as above.
     async fn note_outbox(&self, shard: (i32, i64), note: &OutboxNote) -> Result<(), StoreError>;

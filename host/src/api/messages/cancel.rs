@@ -5,6 +5,7 @@ use axum::extract::State;
 
 use super::resend::encode;
 use super::view::{Contents, MessageView, kept};
+use super::which::Which;
 use crate::api::App;
 use crate::api::auth::{As, Publisher};
 use crate::api::events::Change;
@@ -15,12 +16,17 @@ use crate::store::MessageRow;
 
 /// Cancels a delayed message that has not gone out yet. It is SEND_FAIL then,
 /// with the reason `cancelled`; cancelling it again answers the same. One that
-/// was due and went out is a conflict that says so.
+/// was due and went out is a conflict that says so, and so is an id that
+/// several messages have.
 #[utoipa::path(
     delete,
     path = "/v1/messages/{id}",
     tag = "messages",
-    params(("id" = String, Path, description = "The message's id, percent-encoded")),
+    params(
+        ("id" = String, Path, description = "The message's id, percent-encoded"),
+        ("topic" = Option<String>, Query, description = "Its topic, where the id repeats"),
+        ("source" = Option<String>, Query, description = "Its source, where the id repeats; empty for an unknown one")
+    ),
     responses((status = 200, description = "It will not be sent", body = MessageView), Problems)
 )]
 pub(in crate::api) async fn cancel(
@@ -29,15 +35,17 @@ pub(in crate::api) async fn cancel(
     Segment(id): Segment,
     params: Params,
 ) -> Result<Json<MessageView>, Problem> {
-    params.none()?;
-    let row = app.store.message(&id).await?.filter(|row| caller.sees_topic(&row.topic));
-    let before = row.ok_or_else(|| Problem::not_found(format!("no message {id:?} was sent through this service")))?;
+    let which = Which::read(id, params)?;
+    let before = which.one(&app, &caller).await?;
+    let message = before.identity();
     let change = |row: &MessageRow| Change {
-        path: format!("/v1/messages/{}", encode(&id)),
+        path: format!("/v1/messages/{}", encode(&row.id)),
         topic: Some(row.topic.clone()),
         group: None,
     };
-    let row = app.change(caller.deed("cancel", &id, ""), app.store.cancel(&id), change).await?;
+    let row = app
+        .change(caller.deed("cancel", &message.id, &which.detail(&message)), app.store.cancel(&message), change)
+        .await?;
     if before.state != row.state {
         metrics::counter!("courier_messages_total", "state" => row.state.as_str()).increment(1);
     }

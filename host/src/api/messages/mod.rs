@@ -15,3 +15,4 @@ pub mod publish;
 pub mod resend;
 pub mod show;
 pub mod view;
+mod which;

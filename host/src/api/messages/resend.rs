@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use courier_core::status::State as MessageState;
 
 use super::publish::ReceiptView;
+use super::which::Which;
 use crate::api::App;
 use crate::api::auth::{As, Publisher};
 use crate::api::events::Change;
@@ -14,12 +15,18 @@ use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 
 /// Sends a message again that is SEND_FAIL and of which the store has the
-/// whole body. One that was refused for its content has not: 409.
+/// whole body. One that was refused for its content has not: 409. So does one
+/// that was cancelled before it was due, which would go too early, and an id
+/// that several messages have.
 #[utoipa::path(
     post,
     path = "/v1/messages/{id}/resend",
     tag = "messages",
-    params(("id" = String, Path, description = "The message's id, percent-encoded")),
+    params(
+        ("id" = String, Path, description = "The message's id, percent-encoded"),
+        ("topic" = Option<String>, Query, description = "Its topic, where the id repeats"),
+        ("source" = Option<String>, Query, description = "Its source, where the id repeats; empty for an unknown one")
+    ),
     responses((status = 202, description = "It goes out as soon as Kafka takes it", body = ReceiptView), Problems)
 )]
 pub(in crate::api) async fn resend(
@@ -28,9 +35,9 @@ pub(in crate::api) async fn resend(
     Segment(id): Segment,
     params: Params,
 ) -> Result<(StatusCode, Json<ReceiptView>), Problem> {
-    params.none()?;
-    let row = app.store.message(&id).await?.filter(|row| caller.sees_topic(&row.topic));
-    let row = row.ok_or_else(|| Problem::not_found(format!("no message {id:?} was sent through this service")))?;
+    let which = Which::read(id, params)?;
+    let row = which.one(&app, &caller).await?;
+    let (id, message) = (row.id.clone(), row.identity());
     if row.state != MessageState::SendFail {
         return Err(Problem::conflict(format!(
             "the message {id:?} is {}; only SEND_FAIL can be sent again",
@@ -38,7 +45,8 @@ pub(in crate::api) async fn resend(
         )));
     }
     let change = Change { path: format!("/v1/messages/{}", encode(&id)), topic: Some(row.topic), group: None };
-    app.change(caller.deed("resend", &id, ""), app.store.resend(&id), |()| change).await?;
+    let deed = caller.deed("resend", &id, &which.detail(&message));
+    app.change(deed, app.store.resend(&message), |()| change).await?;
     let state = MessageState::SendFail.as_str();
     Ok((StatusCode::ACCEPTED, Json(ReceiptView { id: Some(id), state, retrying: true, problem: None, warning: None })))
 }

@@ -5,6 +5,9 @@
 //! by the id `topic:partition:offset` of a record without one. The body comes
 //! from the store while the store keeps it, else from Kafka.
 //!
+//! An id may repeat on other topics and from other sources: the newest message
+//! is shown, and the others are named beside it.
+//!
 //! A delivery in its first flight has no row. It is shown when its group's
 //! position has not passed the message yet; positions are read before rows,
 //! so that a delivery which settles in between is not missed.
@@ -17,6 +20,7 @@ use courier_core::message::{Kind, Offset};
 
 use super::audience;
 use super::view::{Contents, MessageView, PlaceView, kept};
+use super::which::{Which, is_of};
 use crate::api::App;
 use crate::api::auth::{As, Caller, Viewer};
 use crate::api::deliveries::flight::{self, Place};
@@ -34,7 +38,11 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
     get,
     path = "/v1/messages/{id}",
     tag = "messages",
-    params(("id" = String, Path, description = "The message's id, percent-encoded")),
+    params(
+        ("id" = String, Path, description = "The message's id, percent-encoded"),
+        ("topic" = Option<String>, Query, description = "Its topic, where the id repeats"),
+        ("source" = Option<String>, Query, description = "Its source, where the id repeats; empty for an unknown one")
+    ),
     responses((status = 200, description = "The message", body = MessageView), Problems)
 )]
 pub(in crate::api) async fn show(
@@ -43,23 +51,23 @@ pub(in crate::api) async fn show(
     Segment(id): Segment,
     params: Params,
 ) -> Result<Json<MessageView>, Problem> {
-    params.none()?;
+    let which = Which::read(id, params)?;
+    let id = which.id.clone();
     let positions = app.store.positions().await?;
-    let row = app.store.message(&id).await?;
-    if row.as_ref().is_some_and(|row| !caller.sees_topic(&row.topic)) {
-        return Err(unknown(&id));
-    }
-    let rows = visible_rows(&app, &caller, &id).await?;
+    let mut messages = which.rows(&app, &caller).await?.into_iter();
+    let row = messages.next();
+    let others: Vec<MessageRow> = messages.collect();
+    let all = visible_rows(&app, &caller, &which).await?;
+    let (rows, foreign): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|delivery| row.as_ref().is_none_or(|row| is_of(delivery, row)));
     let place = match &row {
-        Some(row) => row.place.map(|(partition, offset)| {
-            let kind = if row.kind == Kind::Broadcast.as_str() { Kind::Broadcast } else { Kind::Event };
-            place(&row.topic, kind, partition, offset)
-        }),
+        Some(row) => place_of_row(row),
         None => newest(&rows).or_else(|| by_coordinates(&id, &positions, &caller)),
     };
     // A direct send whose acknowledgement was lost has deliveries already.
     let place = place.or_else(|| newest(&rows));
-    let (here, elsewhere): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| Some(place_of(row)) == place);
+    let (here, mut elsewhere): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| Some(place_of(row)) == place);
+    elsewhere.extend(foreign);
     let mut message = describe(&app, &id, row.as_ref(), place.as_ref(), &here).await?;
     let type_name = message.type_name.clone().unwrap_or_default();
     let mut deliveries = view::with_attempts(&app, here).await?;
@@ -82,7 +90,7 @@ pub(in crate::api) async fn show(
         message.warning = audience::warnings(&app, &caller, of_whom).await.pop().flatten();
     }
     message.deliveries = Some(deliveries);
-    message.also = other_places(&elsewhere);
+    message.also = also(&others, &elsewhere);
     Ok(Json(message))
 }
 
@@ -94,11 +102,11 @@ fn unknown(id: &str) -> Problem {
 
 /// The deliveries of a message that the caller may see. One message has a few;
 /// a foreign id that repeats for ever is cut at a page.
-async fn visible_rows(app: &App, caller: &Caller, id: &str) -> Result<Vec<DeliveryRow>, Problem> {
+async fn visible_rows(app: &App, caller: &Caller, which: &Which) -> Result<Vec<DeliveryRow>, Problem> {
     let filter =
-        DeliveryFilter { message_id: Some(id.to_owned()), groups: caller.groups(), ..DeliveryFilter::default() };
+        DeliveryFilter { message_id: Some(which.id.clone()), groups: caller.groups(), ..DeliveryFilter::default() };
     let mut rows = app.store.deliveries(&filter, &Page { cursor: None, limit: MAX_PAGE }).await?.items;
-    rows.retain(|row| caller.sees_group(&row.group) && caller.sees_topic(&row.topic));
+    rows.retain(|row| caller.sees_group(&row.group) && caller.sees_topic(&row.topic) && which.may_mean(row));
     Ok(rows)
 }
 
@@ -108,6 +116,11 @@ fn place(topic: &str, kind: Kind, partition: i32, offset: Offset) -> Place {
 
 fn place_of(row: &DeliveryRow) -> Place {
     place(&row.topic, flight::kind_of(row.listener.as_ref()), row.partition, row.key.offset)
+}
+
+fn place_of_row(row: &MessageRow) -> Option<Place> {
+    let kind = if row.kind == Kind::Broadcast.as_str() { Kind::Broadcast } else { Kind::Event };
+    row.place.map(|(partition, offset)| place(&row.topic, kind, partition, offset))
 }
 
 fn newest(rows: &[DeliveryRow]) -> Option<Place> {
@@ -184,14 +197,13 @@ async fn read_again(app: &App, place: &Place, expected: Option<&str>) -> Content
     }
 }
 
-fn other_places(elsewhere: &[DeliveryRow]) -> Vec<PlaceView> {
-    let mut places: Vec<PlaceView> = Vec::new();
-    for row in elsewhere {
-        let place = PlaceView {
-            topic: flight::kind_of(row.listener.as_ref()).log_topic(&row.topic).into_owned(),
-            partition: row.partition,
-            offset: row.key.offset.0,
-        };
+/// The other messages of the id, and places of which no row of the send side
+/// tells.
+fn also(others: &[MessageRow], elsewhere: &[DeliveryRow]) -> Vec<PlaceView> {
+    let mut places: Vec<PlaceView> = others.iter().map(PlaceView::of_row).collect();
+    let known: Vec<Place> = others.iter().filter_map(place_of_row).collect();
+    for row in elsewhere.iter().filter(|row| !known.contains(&place_of(row))) {
+        let place = PlaceView::of_delivery(row);
         if !places.contains(&place) {
             places.push(place);
         }

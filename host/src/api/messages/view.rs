@@ -7,10 +7,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::api::App;
+use crate::api::deliveries::flight;
 use crate::api::deliveries::view::DeliveryView;
 use crate::api::shown::{self, ShownBody, ShownKey, known};
 use crate::api::time;
-use crate::store::MessageRow;
+use crate::store::{DeliveryRow, MessageRow};
 
 /// A message.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -67,21 +68,65 @@ pub struct MessageView {
     /// Why nobody will handle it, when no group takes such messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
-    /// Other places where a message of this id is.
+    /// Other messages of this id, newest first, and places where one is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub also: Vec<PlaceView>,
 }
 
-/// A place in Kafka.
+/// Another message of the same id, or a place in Kafka where one is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PlaceView {
     /// The topic.
     pub topic: String,
-    /// The partition.
-    pub partition: i32,
+    /// The partition; null of a message that is not on Kafka.
+    #[schema(required = true)]
+    pub partition: Option<i32>,
     /// The offset.
-    pub offset: i64,
+    #[schema(required = true)]
+    pub offset: Option<i64>,
+    /// The sending service, empty when unknown; null for a place of which only
+    /// deliveries tell.
+    #[schema(required = true)]
+    pub source: Option<String>,
+    /// When the sender says it happened.
+    #[schema(required = true)]
+    pub time: Option<String>,
+    /// When the host took it.
+    #[schema(required = true)]
+    pub created_at: Option<String>,
+    /// SEND_FAIL or COMMITTED.
+    pub state: &'static str,
+}
+
+impl PlaceView {
+    /// Another message that was sent through Courier.
+    #[must_use]
+    pub fn of_row(row: &MessageRow) -> Self {
+        Self {
+            topic: row.topic.clone(),
+            partition: row.place.map(|(partition, _)| partition),
+            offset: row.place.map(|(_, offset)| offset.0),
+            source: Some(row.source.clone()),
+            time: Some(time::format(row.time)),
+            created_at: Some(time::format(row.created_at)),
+            state: row.state.as_str(),
+        }
+    }
+
+    /// The place of a record that a delivery tells of.
+    #[must_use]
+    pub fn of_delivery(row: &DeliveryRow) -> Self {
+        Self {
+            topic: flight::kind_of(row.listener.as_ref()).log_topic(&row.topic).into_owned(),
+            partition: Some(row.partition),
+            offset: Some(row.key.offset.0),
+            source: None,
+            time: None,
+            created_at: None,
+            state: State::Committed.as_str(),
+        }
+    }
 }
 
 /// What is known of a message's contents.

@@ -30,8 +30,9 @@ const NAMED_FOR: i64 = 24 * 3_600_000_000;
 pub struct Attention {
     /// `paused`, `no_plugin`, `circuit_open`, `held`, `parked_full`,
     /// `lost_range`, `missing_topic`, `degraded`, `outbox_failing`,
-    /// `transaction_abandoned`, `broadcast_unheard`, `undelivered`,
-    /// `config_restart`, `config_warning`, or `stopped` for what stands still
+    /// `transaction_unreachable`, `transaction_abandoned`,
+    /// `broadcast_unheard`, `undelivered`, `config_restart`,
+    /// `config_warning`, or `stopped` for what stands still
     /// for the reason in `cause`.
     pub kind: &'static str,
     /// What it is about: a group, a topic, a part of the host.
@@ -91,10 +92,11 @@ pub(super) async fn of(
     if caller.sees_all() {
         found.extend(outboxes::all(app, now).await?.iter().filter_map(failing));
     }
+    let unanswered = app.store.unreachable_halves(NAMED).await?;
+    found.extend(unanswered.iter().filter(|half| sees_half(caller, half)).map(unreachable));
     let ended = app.store.halves(Some(HalfState::Abandoned), &Page { cursor: None, limit: NAMED }).await?;
     let recent = ended.items.iter().filter(|half| half.ended_at.is_some_and(|ended| ended >= since));
-    let visible = recent.filter(|half| half.messages.iter().all(|message| caller.sees_topic(&message.topic)));
-    found.extend(visible.map(abandoned));
+    found.extend(recent.filter(|half| sees_half(caller, half)).map(abandoned));
     found.extend(unheard(app.store.unheard(since, NAMED).await?, caller));
     let undelivered = app.store.undelivered_totals().await?.into_iter();
     found.extend(undelivered.filter(|total| caller.sees_topic(&total.topic)).map(|total| undelivered_for(&total)));
@@ -196,6 +198,29 @@ fn failing(outbox: &OutboxStatus) -> Option<Attention> {
         cause: outbox.cause.clone(),
         path: "/v1/outboxes".to_owned(),
     })
+}
+
+fn sees_half(caller: &Caller, half: &HalfRow) -> bool {
+    half.messages.iter().all(|message| caller.sees_topic(&message.topic))
+}
+
+fn unreachable(half: &HalfRow) -> Attention {
+    let why = half.last_answer.as_deref().unwrap_or("its check_url gives no answer");
+    Attention {
+        kind: "transaction_unreachable",
+        subject: half.id.clone(),
+        detail: format!("nobody said yet what became of it, and {why}; it is asked again"),
+        since: half.unreachable_since.map(time::format),
+        cause: half.unreachable_since.map(|since| CauseView {
+            code: "check_url_unreachable",
+            fields: [("check_url", half.check_url.clone()), ("answer", half.last_answer.clone())]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect(),
+            since: time::format(since),
+        }),
+        path: format!("/v1/transactions/{}", encode(&half.id)),
+    }
 }
 
 fn abandoned(half: &HalfRow) -> Attention {

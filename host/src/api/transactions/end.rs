@@ -1,22 +1,29 @@
 //! `POST /v1/transactions/{id}/commit` and `/rollback`: say what became of a
 //! transaction.
+//!
+//! Its sender does so all the time, and the transaction itself says that it
+//! did. When somebody else does, the reason says who, and the audit log has an
+//! entry.
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 
 use super::view::TransactionView;
 use super::visible;
 use crate::api::App;
-use crate::api::auth::{As, Caller, Publisher};
+use crate::api::auth::{As, Caller, Publisher, Role};
 use crate::api::events::Change;
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
+use crate::api::ports::EndedBy;
 use crate::api::problem::Problem;
-use crate::store::HalfRow;
+use crate::store::{HalfRow, StoreError, audits};
 
 /// The sender's transaction committed: the messages are durable when this
-/// answers, and go out. Again, it answers the same; after another end it is a
-/// conflict.
+/// answers, and go out. Again, it answers the same. One that
+/// was abandoned can still be committed while its records are kept; one that was
+/// rolled back is a conflict.
 #[utoipa::path(
     post,
     path = "/v1/transactions/{id}/commit",
@@ -29,10 +36,12 @@ pub(in crate::api) async fn commit(
     caller: As<Publisher>,
     Segment(id): Segment,
     params: Params,
+    headers: HeaderMap,
 ) -> Result<Json<TransactionView>, Problem> {
     params.none()?;
+    let by = ended_by(&app, &caller, &headers);
     let before = known(&app, &caller, &id).await?;
-    let after = app.transactions.commit(&id).await?;
+    let after = named(&caller, "commit", &id, &by, app.transactions.commit(&id, &by)).await?;
     note(&app, &caller, "commit", &before, &after).await;
     Ok(Json(TransactionView::from(&after)))
 }
@@ -51,10 +60,12 @@ pub(in crate::api) async fn rollback(
     caller: As<Publisher>,
     Segment(id): Segment,
     params: Params,
+    headers: HeaderMap,
 ) -> Result<Json<TransactionView>, Problem> {
     params.none()?;
+    let by = ended_by(&app, &caller, &headers);
     let before = known(&app, &caller, &id).await?;
-    let after = app.transactions.roll_back(&id).await?;
+    let after = named(&caller, "rollback", &id, &by, app.transactions.roll_back(&id, &by)).await?;
     note(&app, &caller, "rollback", &before, &after).await;
     Ok(Json(TransactionView::from(&after)))
 }
@@ -64,8 +75,34 @@ async fn known(app: &App, caller: &Caller, id: &str) -> Result<HalfRow, Problem>
     half.ok_or_else(|| Problem::not_found(format!("there is no transaction {id:?}")))
 }
 
-/// Tells who listens. Ends are what senders do all the time, and the
-/// transaction itself says how it ended: the audit log is for what people do.
+/// Who says what became of a transaction: its sender, unless the token is one
+/// of people or the request came from a browser.
+fn ended_by(app: &App, caller: &Caller, headers: &HeaderMap) -> EndedBy {
+    // Every browser says this of what a page fetches, and no page can leave it
+    // out; programs do not.
+    let from_console = headers.contains_key("sec-fetch-site");
+    let (name, role) = (&caller.name, caller.role());
+    if app.auth.is_open() {
+        return if from_console { EndedBy::Person("somebody at the console".to_owned()) } else { EndedBy::Sender };
+    }
+    if role >= Role::Operator || from_console { EndedBy::Person(format!("the {role} {name}")) } else { EndedBy::Sender }
+}
+
+/// Ends a transaction. What a person does has its entry in the audit log.
+async fn named(
+    caller: &Caller,
+    action: &str,
+    id: &str,
+    by: &EndedBy,
+    end: impl Future<Output = Result<HalfRow, StoreError>>,
+) -> Result<HalfRow, StoreError> {
+    match by {
+        EndedBy::Sender => end.await,
+        EndedBy::Person(_) => audits::in_name_of(caller.deed(action, id, "a transaction"), end).await,
+    }
+}
+
+/// Tells who listens.
 async fn note(app: &App, caller: &Caller, action: &str, before: &HalfRow, after: &HalfRow) {
     if before.state == after.state {
         return;

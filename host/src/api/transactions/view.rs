@@ -27,6 +27,9 @@ pub struct TransactionView {
     pub deadline: String,
     /// How often it was asked.
     pub checks: u32,
+    /// Since when its check URL gives no answer; null while it does.
+    #[schema(required = true)]
+    pub unreachable_since: Option<String>,
     /// When it is asked next.
     #[schema(required = true)]
     pub next_check_at: Option<String>,
@@ -68,6 +71,7 @@ impl From<&HalfRow> for TransactionView {
             created_at: time::format(half.created_at),
             deadline: time::format(half.deadline),
             checks: half.checks,
+            unreachable_since: half.unreachable_since.map(time::format),
             next_check_at: half.next_check_at.map(time::format),
             last_answer: half.last_answer.clone(),
             reason: half.reason.clone(),

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::source::RowRef;
 use crate::publish::waker::Watch;
+use crate::store::Identity;
 
 /// Rows of one topic that are held at most, while there is room.
 const TOPIC_ROWS: usize = 4_000;
@@ -38,8 +39,8 @@ const STANDS_STILL_AFTER: Duration = Duration::from_secs(10);
 pub(super) struct HeldRow {
     /// Its id at the source.
     pub row_id: Option<Bytes>,
-    /// The id of its message.
-    pub message_id: String,
+    /// Its message.
+    pub message: Identity,
     /// The topic it is for.
     pub topic: Arc<str>,
     /// When it was written.
@@ -125,9 +126,9 @@ impl Hand {
     }
 
     /// Notes under which message the store has a row.
-    pub fn taken(&mut self, seq: i64, message_id: String, watch: Option<Watch>) {
+    pub fn taken(&mut self, seq: i64, message: Identity, watch: Option<Watch>) {
         if let Some(row) = self.rows.get_mut(&seq) {
-            (row.message_id, row.watch) = (message_id, watch);
+            (row.message, row.watch) = (message, watch);
         }
     }
 
@@ -199,7 +200,7 @@ mod tests {
     fn row(topic: &str) -> HeldRow {
         HeldRow {
             row_id: None,
-            message_id: "m".to_owned(),
+            message: Identity::new(topic, "shop", "m"),
             topic: topic.into(),
             created_at: None,
             watch: None,

@@ -33,7 +33,7 @@ use crate::config::Outbox;
 use crate::publish::accept::Acceptor;
 use crate::publish::lease::Shards;
 use crate::publish::waker::Watch;
-use crate::store::{OutboxCount, OutboxNote, RelayResult, StoreError};
+use crate::store::{Identity, OutboxCount, OutboxNote, RelayResult, StoreError};
 
 /// Pauses between looks: while there is something to do, and at the longest.
 const BUSY: Duration = Duration::from_millis(20);
@@ -304,17 +304,17 @@ impl Intake {
             match row.watch.as_mut().and_then(Watch::told) {
                 Some(RelayResult::Taken { .. }) => told.push((*seq, State::Committed)),
                 Some(RelayResult::Undelivered { .. }) => told.push((*seq, State::SendFail)),
-                Some(RelayResult::Later { .. }) => row.watch = self.acceptor.watch(&row.message_id),
+                Some(RelayResult::Later { .. }) => row.watch = self.acceptor.watch(&row.message),
                 None => {}
             }
         }
         if self.asked.elapsed() >= ASK_EVERY {
             self.asked = Instant::now();
-            let open: Vec<(i64, String)> = self.hand.open().map(|(seq, row)| (*seq, row.message_id.clone())).collect();
-            for chunk in open.chunks(ASK_IDS) {
-                let ids: Vec<String> = chunk.iter().map(|(_, id)| id.clone()).collect();
-                let ended: BTreeMap<String, State> = self.acceptor.ended(&ids).await?.into_iter().collect();
-                told.extend(chunk.iter().filter_map(|(seq, id)| Some((*seq, *ended.get(id)?))));
+            let open = self.hand.open().map(|(seq, row)| (*seq, row.message.clone()));
+            let (seqs, messages): (Vec<i64>, Vec<Identity>) = open.unzip();
+            for (seqs, messages) in seqs.chunks(ASK_IDS).zip(messages.chunks(ASK_IDS)) {
+                let ended = self.acceptor.ended(messages).await?;
+                told.extend(seqs.iter().zip(ended).filter_map(|(seq, state)| Some((*seq, state?))));
             }
         }
         for (seq, state) in told {
@@ -396,7 +396,7 @@ impl Intake {
         let at = Instant::now();
         let held = |row_id, topic: &str, created_at| HeldRow {
             row_id,
-            message_id: String::new(),
+            message: Identity::default(),
             topic: topic.into(),
             created_at,
             watch: None,
@@ -428,8 +428,8 @@ impl Intake {
         });
         match self.acceptor.take(shard, &name, right).await {
             Ok(taken) => {
-                for (seq, Taken { id, ended, watch }) in refs.into_iter().zip(taken) {
-                    self.hand.taken(seq, id, watch);
+                for (seq, Taken { message, ended, watch }) in refs.into_iter().zip(taken) {
+                    self.hand.taken(seq, message, watch);
                     if let Some(state) = ended {
                         self.hand.end(seq, state, at);
                     }

@@ -17,7 +17,7 @@ use crate::publish::landing::count;
 use crate::publish::undelivered::FullTopics;
 use crate::publish::waker::Watch;
 use crate::store::undelivered::NewUndelivered;
-use crate::store::{Accepted, NewMessage, OutboxCount, OutboxNote, OutboxRowRef, StoreError};
+use crate::store::{Accepted, Identity, NewMessage, OutboxCount, OutboxNote, OutboxRowRef, StoreError};
 
 /// How long one look at an outbox may take to learn of the companions of its
 /// broadcasts, and to create them.
@@ -25,8 +25,8 @@ const COMPANIONS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the store made of a message.
 pub(super) struct Taken {
-    /// The id under which it is found.
-    pub id: String,
+    /// The message under which it is found.
+    pub message: Identity,
     /// Its state, once nothing more happens to it.
     pub ended: Option<State>,
     /// Tells how it ends, if a relay of this process sends it.
@@ -56,13 +56,13 @@ type Stored = Result<Accepted, Problem>;
 
 impl Acceptor {
     /// Watches for what becomes of a message.
-    pub(super) fn watch(&self, id: &str) -> Option<Watch> {
-        self.inner.waker.watch(id)
+    pub(super) fn watch(&self, message: &Identity) -> Option<Watch> {
+        self.inner.waker.watch(message)
     }
 
-    /// Which of these messages have ended, and how.
-    pub(super) async fn ended(&self, ids: &[String]) -> Result<Vec<(String, State)>, StoreError> {
-        self.inner.store.ended(ids).await
+    /// How these messages have ended; none of one that has not.
+    pub(super) async fn ended(&self, messages: &[Identity]) -> Result<Vec<Option<State>>, StoreError> {
+        self.inner.store.ended(messages).await
     }
 
     /// Writes what is to be told of an outbox.
@@ -136,7 +136,7 @@ impl Acceptor {
                     // has ended.
                     Some(_) => OwedRow { place, message: NewMessage { digest, ..ready.delayed() }, watch: None },
                     None => {
-                        let watch = inner.waker.watch(&ready.message.id);
+                        let watch = inner.waker.watch(&ready.identity());
                         let message = ready.owed("waits for its turn to be sent", None);
                         OwedRow { place, message: NewMessage { digest, ..message }, watch }
                     }
@@ -161,7 +161,7 @@ impl Acceptor {
             row::refused(*seq, row_id.clone(), draft.clone(), problem, now)
         });
         self.keep_bad_rows(name, &refused.collect::<Vec<_>>()).await?;
-        let of_bad = || Taken { id: String::new(), ended: Some(State::SendFail), watch: None };
+        let of_bad = || Taken { message: Identity::default(), ended: Some(State::SendFail), watch: None };
         Ok(taken.into_iter().map(|one| one.unwrap_or_else(of_bad)).collect())
     }
 
@@ -189,20 +189,20 @@ impl Acceptor {
     /// What the store's answer means for a row, or why it can never be sent.
     fn judge(&self, row: OwedRow, answer: Stored) -> Result<Taken, Problem> {
         let OwedRow { message, watch, .. } = row;
-        let id = message.id;
+        let due = message.due;
+        let message = message.identity();
         Ok(match answer? {
-            Accepted::New => match message.due {
+            Accepted::New => match due {
                 Some(due) => {
                     self.inner.alarm.set(due, now());
-                    Taken { id, ended: Some(State::Committed), watch: None }
+                    Taken { message, ended: Some(State::Committed), watch: None }
                 }
-                None => Taken { id, ended: None, watch },
+                None => Taken { message, ended: None, watch },
             },
-            Accepted::Same(known) if known.retrying => Taken { id, ended: None, watch },
-            Accepted::Same(known) => Taken { id, ended: Some(known.state), watch: None },
-            Accepted::Other => {
-                return Err(Problem::conflict(&id));
-            }
+            Accepted::Same(known) if known.retrying => Taken { message, ended: None, watch },
+            Accepted::Same(known) => Taken { message, ended: Some(known.state), watch: None },
+            Accepted::Other => return Err(Problem::conflict(&message)),
+            Accepted::Reserved { transaction } => return Err(Problem::reserved(&message, &transaction)),
         })
     }
 }

@@ -280,8 +280,8 @@ impl Relay {
                             RelayResult::Undelivered { .. } => count(State::SendFail),
                             RelayResult::Later { .. } => {}
                         }
-                        if let Some(id) = self.passes.get(&shard).and_then(|pass| pass.message_id(row)) {
-                            self.waker.tell(id, relayed.result);
+                        if let Some(message) = self.passes.get(&shard).and_then(|pass| pass.message(row)) {
+                            self.waker.tell(&message, relayed.result);
                         }
                     }
                 }

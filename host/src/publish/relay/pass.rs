@@ -9,7 +9,7 @@ use courier_core::outbound::{Fate, Retry, Row, RowEnd, RowId, Shard, TopicId, Un
 use super::waits::Partition;
 use crate::kafka::producer::ProduceError;
 use crate::kafka::record::murmur2_hash;
-use crate::store::{OutboundRow, RelayResult};
+use crate::store::{Identity, OutboundRow, RelayResult};
 
 /// One pass over a shard's rows.
 pub(super) struct Pass {
@@ -49,9 +49,9 @@ impl Pass {
         machines
     }
 
-    /// The id of a row's message.
-    pub(super) fn message_id(&self, row: RowId) -> Option<&str> {
-        self.rows.get(&row).map(|kept| kept.row.message_id.as_str())
+    /// The message that a row stands for.
+    pub(super) fn message(&self, row: RowId) -> Option<Identity> {
+        self.rows.get(&row).map(|kept| kept.row.identity())
     }
 
     /// The partition that a row was handed to the client for.

@@ -2,15 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
+use courier_core::status::State;
+use sqlx::postgres::{PgConnection, PgRow};
+
 use super::columns::Columns;
 use super::delayed::{DelayedColumns, due_columns};
 use super::error::at_statement;
-use super::messages::message_row;
+use super::identities::{IdentityColumns, lock_for_taking, reserved, stored_identity};
+use super::messages::{message_row, record_of_message};
 use super::settle_columns::OutboundColumns;
 use super::text::{clean, clean_opt};
 use super::{PostgresStore, commit};
-use crate::store::{Accepted, MessageRow, NewMessage, SentMessage, StoreError};
-use sqlx::postgres::PgConnection;
+use crate::store::delayed::CANCELLED;
+use crate::store::{Accepted, Identity, MessageRow, NewMessage, SentMessage, StoreError, UnsentMessage};
 
 pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
     let mut tx = store.begin_tx().await?;
@@ -21,10 +25,22 @@ pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Re
 
 /// The same within a transaction.
 pub(super) async fn accept_in(tx: &mut PgConnection, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
-    // The first of several with one id within the batch is the one to store.
-    let mut first: HashMap<&str, usize> = HashMap::with_capacity(messages.len());
-    for (index, message) in messages.iter().enumerate() {
-        first.entry(&message.id).or_insert(index);
+    let identities: Vec<Identity> = messages.iter().map(stored_identity).collect();
+    lock_for_taking(tx, &identities).await?;
+    accept_locked(tx, messages, &identities).await
+}
+
+/// The same for identities that are locked.
+pub(super) async fn accept_locked(
+    tx: &mut PgConnection,
+    messages: &[NewMessage],
+    identities: &[Identity],
+) -> Result<Vec<Accepted>, StoreError> {
+    // The first of several with one identity within the batch is the one to
+    // store.
+    let mut first: Firsts<'_> = HashMap::with_capacity(messages.len());
+    for (index, identity) in identities.iter().enumerate() {
+        first.entry(identity).or_insert(index);
     }
     let mut new = insert(tx, messages, &first).await?;
     if new.len() < first.len() {
@@ -34,14 +50,16 @@ pub(super) async fn accept_in(tx: &mut PgConnection, messages: &[NewMessage]) ->
             new.extend(insert(tx, messages, &freed).await?);
         }
     }
+    let is_new = |index: usize| {
+        let identity = &identities[index];
+        new.contains(identity) && first.get(identity) == Some(&index)
+    };
     let (mut outbound, mut delayed) = (OutboundColumns::default(), DelayedColumns::default());
-    for (index, message) in messages.iter().enumerate() {
-        if new.contains_key(&*clean(&message.id)) && first.get(&*message.id) == Some(&index) {
-            match (&message.outbound, message.due) {
-                (Some(row), Some(_)) => delayed.push(row),
-                (Some(row), None) => outbound.push(row),
-                (None, _) => {}
-            }
+    for (index, message) in messages.iter().enumerate().filter(|(index, _)| is_new(*index)) {
+        match (&message.outbound, message.due) {
+            (Some(row), Some(_)) => delayed.push(row, &identities[index]),
+            (Some(row), None) => outbound.push_for(row, &identities[index]),
+            (None, _) => {}
         }
     }
     if !outbound.is_empty() {
@@ -50,39 +68,54 @@ pub(super) async fn accept_in(tx: &mut PgConnection, messages: &[NewMessage]) ->
     if !delayed.is_empty() {
         delayed.insert().execute(&mut *tx).await.map_err(at_statement)?;
     }
-    let known = if new.len() == messages.len() { HashMap::new() } else { known(tx, messages).await? };
+    let all_new = new.len() == messages.len();
+    let known = if all_new { HashMap::new() } else { known(tx, identities).await? };
+    let reserved = if all_new { HashMap::new() } else { reserved(tx, identities).await? };
     messages
         .iter()
         .enumerate()
         .map(|(index, message)| {
-            let id = clean(&message.id);
-            if new.contains_key(&*id) && first.get(&*message.id) == Some(&index) {
+            let identity = &identities[index];
+            if is_new(index) {
                 return Ok(Accepted::New);
             }
-            let (digest, row) = known.get(&*id).ok_or_else(|| {
+            match (known.get(identity), reserved.get(identity)) {
+                // What was sent before it was prepared is told as it is.
+                (Some(known), transaction) if transaction.is_none() || !known.is_refused() => {
+                    let same = known.digest.as_deref() == Some(&message.digest[..]);
+                    Ok(if same { Accepted::Same(Box::new(known.row.clone())) } else { Accepted::Other })
+                }
+                (_, Some(transaction)) => Ok(Accepted::Reserved { transaction: transaction.clone() }),
                 // It was there a moment ago and retention took it.
-                StoreError::Unavailable(format!("message {id} is just being removed"))
-            })?;
-            let same = digest.as_deref() == Some(&message.digest[..]);
-            Ok(if same { Accepted::Same(Box::new(row.clone())) } else { Accepted::Other })
+                _ => Err(StoreError::Unavailable(format!("message {identity} is just being removed"))),
+            }
         })
         .collect()
 }
 
-/// Inserts those whose id is new; answers their ids.
+/// The place of the first message of each identity within a batch.
+type Firsts<'i> = HashMap<&'i Identity, usize>;
+
+/// The places of a batch in the order of its identities, in which all hosts
+/// take rows: two that are handed the same at one time then wait for each other
+/// in one direction only.
+fn in_order<'i>(places: impl Iterator<Item = (&'i Identity, usize)>) -> Vec<usize> {
+    let mut places: Vec<_> = places.collect();
+    places.sort_unstable();
+    places.into_iter().map(|(_, place)| place).collect()
+}
+
+/// Inserts those whose identity is new and not reserved; answers the
+/// identities.
 ///
-/// An outbound row has the record's bytes while there is one.
-///
-/// In the order of ids: two hosts that are handed the same ids at the same
-/// time then wait for each other in one direction only. `created_at` gives
-/// the batch's own order back, a microsecond apart.
+/// An outbound row has the record's bytes while there is one. `created_at`
+/// gives the batch's own order back, a microsecond apart.
 async fn insert(
     tx: &mut PgConnection,
     messages: &[NewMessage],
-    first: &HashMap<&str, usize>,
-) -> Result<HashMap<String, ()>, StoreError> {
-    let mut places: Vec<usize> = first.values().copied().collect();
-    places.sort_unstable_by(|a, b| messages[*a].id.cmp(&messages[*b].id));
+    first: &Firsts<'_>,
+) -> Result<HashSet<Identity>, StoreError> {
+    let places = in_order(first.iter().map(|(identity, place)| (*identity, *place)));
     let rows: Vec<&NewMessage> = places.iter().map(|place| &messages[*place]).collect();
     let inserted = sqlx::query(
         "INSERT INTO message (id, digest, key, source, topic, type_name, kind, time, created_at, state, reason,
@@ -92,12 +125,14 @@ async fn insert(
              coalesce(r.due, (now.at + r.wait + 999) / 1000 * 1000)
          FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[],
              $8::bigint[], $9::bigint[], $10::smallint[], $11::text[], $12::boolean[], $13::integer[], $14::bigint[],
-             $15::bytea[], $16::integer[], $17::bigint[], $18::bigint[])
+             $15::bytea[], $16::integer[], $17::bigint[], $18::bigint[]) WITH ORDINALITY
              AS r (id, digest, key, source, topic, type_name, kind, time, place, state, reason, retrying, partition,
-                 kafka_offset, record, shard, due, wait),
+                 kafka_offset, record, shard, due, wait, turn),
              (SELECT courier_now() AS at) AS now
-         ORDER BY r.id COLLATE \"C\"
-         ON CONFLICT (id) DO NOTHING RETURNING id",
+         WHERE NOT EXISTS (SELECT FROM half_item h
+             WHERE h.message_id = r.id AND h.source = r.source AND h.topic = r.topic AND h.reserved)
+         ORDER BY r.turn
+         ON CONFLICT (id, source, topic) DO NOTHING RETURNING id, source, topic",
     )
     .bind(rows.iter().map(|row| clean(&row.id)).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| &row.digest[..]).collect::<Vec<_>>())
@@ -120,80 +155,119 @@ async fn insert(
     .fetch_all(tx)
     .await
     .map_err(at_statement)?;
-    inserted.iter().map(|row| Ok((row.take("id")?, ()))).collect()
+    inserted.iter().map(identity).collect()
+}
+
+fn identity(row: &PgRow) -> Result<Identity, StoreError> {
+    Ok(Identity { id: row.take("id")?, source: row.take("source")?, topic: row.take("topic")? })
 }
 
 /// Removes the rows of messages that were refused for what was wrong with
 /// them, so that a corrected message, or the same one where it is right by
-/// now, is taken under its id; answers those that can be inserted now.
+/// now, is taken in its place; answers those that can be inserted now. What a
+/// prepared transaction holds stays as it is.
 ///
 /// Nothing of them is in Kafka or on its way there: a row that the relay ever
 /// had has a shard.
-async fn forget_refused<'m>(
+async fn forget_refused<'i>(
     tx: &mut PgConnection,
-    messages: &'m [NewMessage],
-    first: &HashMap<&'m str, usize>,
-    new: &HashMap<String, ()>,
-) -> Result<HashMap<&'m str, usize>, StoreError> {
-    let mut places: Vec<usize> =
-        first.values().copied().filter(|place| !new.contains_key(&*clean(&messages[*place].id))).collect();
-    places.sort_unstable_by(|a, b| messages[*a].id.cmp(&messages[*b].id));
+    messages: &[NewMessage],
+    first: &Firsts<'i>,
+    new: &HashSet<Identity>,
+) -> Result<Firsts<'i>, StoreError> {
+    let not_new = first.iter().filter(|(identity, _)| !new.contains(**identity));
+    let places = in_order(not_new.map(|(identity, place)| (*identity, *place)));
     let rows: Vec<&NewMessage> = places.iter().map(|place| &messages[*place]).collect();
     let gone = sqlx::query(
         "WITH old AS (
-             SELECT m.id FROM unnest($1::text[], $2::bytea[], $3::boolean[]) AS r (id, digest, refused)
-             JOIN message m ON m.id = r.id
+             SELECT m.id, m.source, m.topic
+             FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::boolean[])
+                 AS r (id, source, topic, digest, refused)
+             JOIN message m ON m.id = r.id AND m.source = r.source AND m.topic = r.topic
              WHERE m.state = 1 AND NOT m.retrying AND m.partition IS NULL AND m.shard IS NULL
                  AND m.reason IS DISTINCT FROM 'cancelled' AND (m.digest <> r.digest OR NOT r.refused)
-             ORDER BY m.id COLLATE \"C\" FOR UPDATE OF m
+                 AND NOT EXISTS (SELECT FROM half_item h
+                     WHERE h.message_id = r.id AND h.source = r.source AND h.topic = r.topic AND h.reserved)
+             ORDER BY m.id, m.source, m.topic FOR UPDATE OF m
          )
-         DELETE FROM message WHERE id IN (SELECT id FROM old) RETURNING id",
+         DELETE FROM message WHERE (id, source, topic) IN (SELECT id, source, topic FROM old)
+         RETURNING id, source, topic",
     )
     .bind(rows.iter().map(|row| clean(&row.id)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| clean(&row.source)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| clean(&row.topic)).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| &row.digest[..]).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.is_refused()).collect::<Vec<_>>())
     .fetch_all(tx)
     .await
     .map_err(at_statement)?;
-    let gone = gone.iter().map(|row| row.take::<String>("id")).collect::<Result<HashSet<_>, _>>()?;
-    Ok(first.iter().filter(|(id, _)| gone.contains(&*clean(id))).map(|(id, place)| (*id, *place)).collect())
+    let gone = gone.iter().map(identity).collect::<Result<HashSet<_>, _>>()?;
+    Ok(first.iter().filter(|(identity, _)| gone.contains(**identity)).map(|(one, place)| (*one, *place)).collect())
 }
 
-/// The messages that are stored under the ids, with their digests.
+/// A message that is stored.
+pub(super) struct Known {
+    /// None for one that a handler published.
+    pub digest: Option<Vec<u8>>,
+    /// The message.
+    pub row: MessageRow,
+    /// Whether the relay ever had it.
+    had_shard: bool,
+}
+
+impl Known {
+    /// Whether it was refused for what was wrong with it, so that it makes room
+    /// for another.
+    pub fn is_refused(&self) -> bool {
+        let row = &self.row;
+        let unsent = row.state == State::SendFail && !row.retrying && row.place.is_none();
+        unsent && !self.had_shard && row.reason.as_deref() != Some(CANCELLED)
+    }
+}
+
+/// The messages that are stored under these identities.
 ///
 /// In a statement of its own: what another host committed while the insert
 /// waited for it is not in the insert's snapshot.
 pub(super) async fn known(
     tx: &mut PgConnection,
-    messages: &[NewMessage],
-) -> Result<HashMap<String, (Option<Vec<u8>>, MessageRow)>, StoreError> {
-    let ids: Vec<_> = messages.iter().map(|message| clean(&message.id)).collect();
-    let rows = sqlx::query(
+    identities: &[Identity],
+) -> Result<HashMap<Identity, Known>, StoreError> {
+    let columns: IdentityColumns = identities.iter().collect();
+    let rows = sqlx::query(concat!(
         "SELECT m.id, m.digest, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
-             m.retrying, m.partition, m.kafka_offset, m.deliver_at, coalesce(m.record, (
-                 SELECT o.record FROM outbound o
-                 WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id AND o.listed
-                 ORDER BY o.id LIMIT 1), (
-                 SELECT d.record FROM delayed d
-                 WHERE left(d.message_id, 64) = left(m.id, 64) AND d.message_id = m.id)) AS record
-         FROM message m WHERE m.id = ANY($1)",
-    )
-    .bind(&ids)
+             m.retrying, m.partition, m.kafka_offset, m.deliver_at, m.shard IS NOT NULL AS had_shard, ",
+        record_of_message!(),
+        " FROM unnest($1::text[], $2::text[], $3::text[]) AS r (id, source, topic)
+          JOIN message m ON m.id = r.id AND m.source = r.source AND m.topic = r.topic",
+    ))
+    .bind(&columns.id)
+    .bind(&columns.source)
+    .bind(&columns.topic)
     .fetch_all(tx)
     .await
     .map_err(at_statement)?;
-    rows.iter().map(|row| Ok((row.take("id")?, (row.take("digest")?, message_row(row)?)))).collect()
+    rows.iter()
+        .map(|row| {
+            let known =
+                Known { digest: row.take("digest")?, row: message_row(row)?, had_shard: row.take("had_shard")? };
+            Ok((known.row.identity(), known))
+        })
+        .collect()
 }
 
 /// Locks the outbound rows of messages in id order, as the relay does, before
 /// anything of them is changed.
-async fn lock_outbound(tx: &mut PgConnection, ids: &[std::borrow::Cow<'_, str>]) -> Result<Vec<i64>, StoreError> {
+async fn lock_outbound(tx: &mut PgConnection, messages: &IdentityColumns) -> Result<Vec<i64>, StoreError> {
     let rows = sqlx::query(
-        "SELECT o.id FROM unnest($1::text[]) AS m (id)
-         JOIN outbound o ON left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id AND o.listed
+        "SELECT o.id FROM unnest($1::text[], $2::text[], $3::text[]) AS m (id, source, topic)
+         JOIN outbound o ON left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id AND o.source = m.source
+             AND coalesce(o.published_on, o.topic) = m.topic AND o.listed
          ORDER BY o.id FOR UPDATE OF o",
     )
-    .bind(ids)
+    .bind(&messages.id)
+    .bind(&messages.source)
+    .bind(&messages.topic)
     .fetch_all(tx)
     .await
     .map_err(at_statement)?;
@@ -203,9 +277,9 @@ async fn lock_outbound(tx: &mut PgConnection, ids: &[std::borrow::Cow<'_, str>])
 /// A message that the relay sent too, because its row was no longer held, is
 /// in Kafka twice; the place that was written first stays.
 pub(super) async fn sent(store: &PostgresStore, sent: &[SentMessage]) -> Result<(), StoreError> {
-    let ids: Vec<_> = sent.iter().map(|message| clean(&message.id)).collect();
+    let messages: IdentityColumns = sent.iter().map(|message| &message.identity).collect();
     let mut tx = store.begin_tx().await?;
-    let rows = lock_outbound(&mut tx, &ids).await?;
+    let rows = lock_outbound(&mut tx, &messages).await?;
     if !rows.is_empty() {
         sqlx::query("DELETE FROM outbound WHERE id = ANY($1)")
             .bind(&rows)
@@ -216,10 +290,13 @@ pub(super) async fn sent(store: &PostgresStore, sent: &[SentMessage]) -> Result<
     sqlx::query(
         "UPDATE message m SET state = 2, reason = NULL, retrying = false, partition = s.partition,
              kafka_offset = s.kafka_offset, record = NULL, shard = NULL
-         FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS s (id, partition, kafka_offset)
-         WHERE m.id = s.id AND m.partition IS NULL",
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bigint[])
+             AS s (id, source, topic, partition, kafka_offset)
+         WHERE m.id = s.id AND m.source = s.source AND m.topic = s.topic AND m.partition IS NULL",
     )
-    .bind(&ids)
+    .bind(&messages.id)
+    .bind(&messages.source)
+    .bind(&messages.topic)
     .bind(sent.iter().map(|message| message.partition).collect::<Vec<_>>())
     .bind(sent.iter().map(|message| message.offset.0).collect::<Vec<_>>())
     .execute(&mut *tx)
@@ -228,11 +305,11 @@ pub(super) async fn sent(store: &PostgresStore, sent: &[SentMessage]) -> Result<
     commit(tx).await
 }
 
-pub(super) async fn release_outbound(store: &PostgresStore, messages: &[(String, String)]) -> Result<(), StoreError> {
-    let ids: Vec<_> = messages.iter().map(|(id, _)| clean(id)).collect();
-    let reasons: Vec<_> = messages.iter().map(|(_, reason)| clean(reason)).collect();
+pub(super) async fn release_outbound(store: &PostgresStore, unsent: &[UnsentMessage]) -> Result<(), StoreError> {
+    let messages: IdentityColumns = unsent.iter().map(|message| &message.identity).collect();
+    let reasons: Vec<_> = unsent.iter().map(|message| clean(&message.reason)).collect();
     let mut tx = store.begin_tx().await?;
-    let rows = lock_outbound(&mut tx, &ids).await?;
+    let rows = lock_outbound(&mut tx, &messages).await?;
     sqlx::query("UPDATE outbound SET held_until = NULL WHERE id = ANY($1)")
         .bind(&rows)
         .execute(&mut *tx)
@@ -241,11 +318,14 @@ pub(super) async fn release_outbound(store: &PostgresStore, messages: &[(String,
     // The relay may have been quicker: what Kafka has stays COMMITTED.
     sqlx::query(
         "UPDATE message m SET state = 1, reason = r.reason, retrying = true
-         FROM unnest($1::text[], $2::text[]) AS r (id, reason)
-         WHERE m.id = r.id AND m.partition IS NULL AND EXISTS (
-             SELECT FROM outbound o WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id AND o.listed)",
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS r (id, source, topic, reason)
+         WHERE m.id = r.id AND m.source = r.source AND m.topic = r.topic AND m.partition IS NULL AND EXISTS (
+             SELECT FROM outbound o WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id
+                 AND o.source = m.source AND coalesce(o.published_on, o.topic) = m.topic AND o.listed)",
     )
-    .bind(&ids)
+    .bind(&messages.id)
+    .bind(&messages.source)
+    .bind(&messages.topic)
     .bind(&reasons)
     .execute(&mut *tx)
     .await

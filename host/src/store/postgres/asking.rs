@@ -260,10 +260,10 @@ pub(super) async fn reopen_many(
          ), open AS (
              INSERT INTO open_delivery (position_id, record_offset, record_time, received_at, next_attempt_at,
                  started_at, asked_at, group_id, node_id, version_id, number, counted, state, verdict, held,
-                 message_id, key, type_name, reason, fingerprint, record)
+                 message_id, key, type_name, reason, fingerprint, record, source_hash)
              SELECT position_id, record_offset, record_time, received_at, $3 + place - 1, started_at, $3 + place - 1,
                  group_id, node_id, version_id, number, 0, CASE WHEN state = 5 THEN 2 ELSE state END, verdict, false,
-                 message_id, key, type_name, reason, fingerprint, record
+                 message_id, key, type_name, reason, fingerprint, record, source_hash
              FROM final
          )
          SELECT group_id, state, count(*) AS count FROM final GROUP BY group_id, state",

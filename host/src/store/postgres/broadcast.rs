@@ -282,11 +282,11 @@ async fn judge(store: &PostgresStore, limit: u32) -> Result<Vec<(String, String)
     // the partition appeared after it did.
     let rows = sqlx::query(
         "WITH due AS (
-             SELECT id, topic, partition, kafka_offset FROM message
+             SELECT id, source, topic, partition, kafka_offset FROM message
              WHERE kind = 'broadcast' AND heard IS NULL AND state = 2 AND partition IS NOT NULL
              ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED
          ), judged AS (
-             SELECT d.id, EXISTS (
+             SELECT d.id, d.source, d.topic, EXISTS (
                  SELECT FROM listener l LEFT JOIN position p
                      ON p.group_id = l.group_id AND p.topic = l.topic AND p.listener = l.node
                          AND p.partition = d.partition AND p.current
@@ -295,7 +295,7 @@ async fn judge(store: &PostgresStore, limit: u32) -> Result<Vec<(String, String)
              FROM due d
          )
          UPDATE message m SET heard = j.heard, reason = CASE WHEN j.heard THEN m.reason ELSE $2 END
-         FROM judged j WHERE m.id = j.id RETURNING m.id, m.topic, j.heard",
+         FROM judged j WHERE m.id = j.id AND m.source = j.source AND m.topic = j.topic RETURNING m.id, m.topic, j.heard",
     )
     .bind(i64::from(limit))
     .bind(UNHEARD)

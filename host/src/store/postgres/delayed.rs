@@ -8,18 +8,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::Connection as _;
-use sqlx::postgres::{PgArguments, PgConnection, Postgres};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::query_builder::QueryBuilder;
 
 use super::columns::Columns;
 use super::error::at_statement;
+use super::identities::IdentityColumns;
 use super::messages::{MESSAGE_COLUMNS, message_row};
 use super::outbound::shard_columns;
 use super::text::clean;
 use super::{PostgresStore, SLICE_ROWS, audits, bounded, commit, micros};
-use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, not_cancelled};
-use crate::store::{Delayed, DelayedFilter, Due, Listing, MAX_PAGE, MessageRow, Moved, NewOutbound, Page, StoreError};
+use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled};
+use crate::store::{
+    Delayed, DelayedFilter, Due, Identity, Listing, MAX_PAGE, MessageRow, Moved, NewOutbound, Page, StoreError,
+};
 
 /// A time as the two columns that statements take: one of them is null.
 pub(super) fn due_columns(due: Option<Due>) -> (Option<i64>, Option<i64>) {
@@ -33,12 +36,13 @@ pub(super) fn due_columns(due: Option<Due>) -> (Option<i64>, Option<i64>) {
 /// Rows that wait, column by column.
 #[derive(Default)]
 pub(super) struct DelayedColumns<'a> {
-    rows: Vec<&'a NewOutbound>,
+    rows: Vec<(&'a NewOutbound, &'a Identity)>,
 }
 
 impl<'a> DelayedColumns<'a> {
-    pub(super) fn push(&mut self, row: &'a NewOutbound) {
-        self.rows.push(row);
+    /// The row of a message.
+    pub(super) fn push(&mut self, row: &'a NewOutbound, message: &'a Identity) {
+        self.rows.push((row, message));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -50,17 +54,21 @@ impl<'a> DelayedColumns<'a> {
     /// what is due must not seem to be earlier than it was asked for.
     pub(super) fn insert(&self) -> Query<'_, Postgres, PgArguments> {
         sqlx::query(
-            "INSERT INTO delayed (shard, due, message_id, topic, type_name, source, key, record)
-             SELECT r.shard, (m.deliver_at + 999) / 1000 * 1000, m.id, r.topic, m.type_name, m.source, m.key, r.record
-             FROM unnest($1::text[], $2::integer[], $3::text[], $4::bytea[]) WITH ORDINALITY
-                 AS r (id, shard, topic, record, place)
-             JOIN message m ON m.id = r.id AND m.deliver_at IS NOT NULL
+            "INSERT INTO delayed (shard, due, message_id, topic, type_name, source, key, record, published_on)
+             SELECT r.shard, (m.deliver_at + 999) / 1000 * 1000, m.id, r.topic, m.type_name, m.source, m.key, r.record,
+                 m.topic
+             FROM unnest($1::text[], $2::integer[], $3::text[], $4::bytea[], $5::text[], $6::text[]) WITH ORDINALITY
+                 AS r (id, shard, topic, record, source, published_on, place)
+             JOIN message m ON m.id = r.id AND m.source = r.source AND m.topic = r.published_on
+                 AND m.deliver_at IS NOT NULL
              ORDER BY r.place",
         )
-        .bind(self.rows.iter().map(|row| clean(&row.message_id)).collect::<Vec<_>>())
-        .bind(self.rows.iter().map(|row| row.shard).collect::<Vec<_>>())
-        .bind(self.rows.iter().map(|row| clean(&row.topic)).collect::<Vec<_>>())
-        .bind(self.rows.iter().map(|row| &row.record[..]).collect::<Vec<_>>())
+        .bind(self.rows.iter().map(|(row, _)| clean(&row.message_id)).collect::<Vec<_>>())
+        .bind(self.rows.iter().map(|(row, _)| row.shard).collect::<Vec<_>>())
+        .bind(self.rows.iter().map(|(row, _)| clean(&row.topic)).collect::<Vec<_>>())
+        .bind(self.rows.iter().map(|(row, _)| &row.record[..]).collect::<Vec<_>>())
+        .bind(self.rows.iter().map(|(_, message)| clean(&message.source)).collect::<Vec<_>>())
+        .bind(self.rows.iter().map(|(_, message)| clean(&message.topic)).collect::<Vec<_>>())
     }
 }
 
@@ -78,8 +86,8 @@ impl Delayed for PostgresStore {
         bounded(move_due(self, shards, away)).await
     }
 
-    async fn cancel(&self, id: &str) -> Result<MessageRow, StoreError> {
-        bounded(cancel(self, id)).await
+    async fn cancel(&self, message: &Identity) -> Result<MessageRow, StoreError> {
+        bounded(cancel(self, message)).await
     }
 
     async fn delayed(&self, filter: &DelayedFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
@@ -115,12 +123,12 @@ async fn move_due(store: &PostgresStore, shards: &[(i32, i64)], away: Option<&st
         None => move_rows(&mut connection, shards).await?.len(),
         Some(why) => {
             let mut tx = connection.begin().await.map_err(at_statement)?;
-            let ids = move_rows(&mut tx, shards).await?;
-            if !ids.is_empty() {
-                fail_for_now(&mut tx, &ids, why).await?;
+            let messages = move_rows(&mut tx, shards).await?;
+            if !messages.is_empty() {
+                fail_for_now(&mut tx, &messages, why).await?;
             }
             commit(tx).await?;
-            ids.len()
+            messages.len()
         }
     };
     let next = until_next(&mut connection, shards).await?;
@@ -128,7 +136,7 @@ async fn move_due(store: &PostgresStore, shards: &[(i32, i64)], away: Option<&st
 }
 
 /// Makes outbound rows of what is due; answers the messages.
-async fn move_rows(connection: &mut PgConnection, shards: &[(i32, i64)]) -> Result<Vec<String>, StoreError> {
+async fn move_rows(connection: &mut PgConnection, shards: &[(i32, i64)]) -> Result<Vec<Identity>, StoreError> {
     let (shards, epochs) = shard_columns(shards);
     let moved = sqlx::query(
         "WITH now AS MATERIALIZED (SELECT courier_now() AS at),
@@ -147,10 +155,12 @@ async fn move_rows(connection: &mut PgConnection, shards: &[(i32, i64)]) -> Resu
          ), gone AS (
              DELETE FROM delayed WHERE id = ANY (ARRAY (SELECT id FROM picked)) RETURNING *
          )
-         INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, listed, created_at)
-         SELECT g.shard, g.message_id, g.topic, g.type_name, g.source, g.key, g.record, true, (SELECT at FROM now)
+         INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, listed, created_at,
+             published_on)
+         SELECT g.shard, g.message_id, g.topic, g.type_name, g.source, g.key, g.record, true, (SELECT at FROM now),
+             nullif(g.published_on, g.topic)
          FROM gone g ORDER BY g.due, g.id
-         RETURNING message_id",
+         RETURNING message_id, source, coalesce(published_on, topic) AS published_on",
     )
     .bind(&shards)
     .bind(&epochs)
@@ -159,17 +169,27 @@ async fn move_rows(connection: &mut PgConnection, shards: &[(i32, i64)]) -> Resu
     .fetch_all(connection)
     .await
     .map_err(at_statement)?;
-    moved.iter().map(|row| row.take("message_id")).collect()
+    let identity = |row: &PgRow| {
+        Ok(Identity { id: row.take("message_id")?, source: row.take("source")?, topic: row.take("published_on")? })
+    };
+    moved.iter().map(identity).collect()
 }
 
 /// Kafka is away, and people see that these wait for it.
-async fn fail_for_now(tx: &mut PgConnection, ids: &[String], why: &str) -> Result<(), StoreError> {
+async fn fail_for_now(tx: &mut PgConnection, messages: &[Identity], why: &str) -> Result<(), StoreError> {
+    let columns: IdentityColumns = messages.iter().collect();
     sqlx::query(
-        "UPDATE message SET state = 1, retrying = true, reason = $2
-         WHERE id IN (SELECT id FROM message WHERE id = ANY($1) ORDER BY id FOR UPDATE)
-             AND state = 2 AND partition IS NULL",
+        "WITH due AS (
+             SELECT m.id, m.source, m.topic FROM unnest($1::text[], $2::text[], $3::text[]) AS r (id, source, topic)
+             JOIN message m ON m.id = r.id AND m.source = r.source AND m.topic = r.topic
+             ORDER BY m.id, m.source, m.topic FOR UPDATE OF m
+         )
+         UPDATE message SET state = 1, retrying = true, reason = $4
+         WHERE (id, source, topic) IN (SELECT id, source, topic FROM due) AND state = 2 AND partition IS NULL",
     )
-    .bind(ids)
+    .bind(&columns.id)
+    .bind(&columns.source)
+    .bind(&columns.topic)
     .bind(clean(why))
     .execute(tx)
     .await
@@ -177,38 +197,44 @@ async fn fail_for_now(tx: &mut PgConnection, ids: &[String], why: &str) -> Resul
     Ok(())
 }
 
-async fn cancel(store: &PostgresStore, id: &str) -> Result<MessageRow, StoreError> {
+async fn cancel(store: &PostgresStore, message: &Identity) -> Result<MessageRow, StoreError> {
+    let (id, source, topic) = (clean(&message.id), clean(&message.source), clean(&message.topic));
     let mut tx = store.begin_tx().await?;
     let taken = sqlx::query(
-        "DELETE FROM delayed WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 RETURNING record",
+        "DELETE FROM delayed WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND source = $2
+             AND published_on = $3 RETURNING record",
     )
-    .bind(clean(id))
+    .bind(&*id)
+    .bind(&*source)
+    .bind(&*topic)
     .fetch_optional(&mut *tx)
     .await
     .map_err(at_statement)?;
     let waited = taken.is_some();
     if let Some(taken) = taken {
         let changed = sqlx::query(
-            "UPDATE message SET state = 1, reason = $2, record = $3 WHERE id = $1 AND state = 2 AND partition IS NULL",
+            "UPDATE message SET state = 1, reason = $4, record = $5
+             WHERE id = $1 AND source = $2 AND topic = $3 AND state = 2 AND partition IS NULL",
         )
-        .bind(clean(id))
+        .bind(&*id)
+        .bind(&*source)
+        .bind(&*topic)
         .bind(CANCELLED)
         .bind(taken.take::<Vec<u8>>("record")?)
         .execute(&mut *tx)
         .await
         .map_err(at_statement)?;
         if changed.rows_affected() != 1 {
-            return Err(StoreError::Bug(format!("message {id} waits and is not COMMITTED")));
+            return Err(StoreError::Bug(format!("message {message} waits and is not COMMITTED")));
         }
     }
     let mut query = QueryBuilder::<Postgres>::new("SELECT ");
-    query.push(MESSAGE_COLUMNS).push(", m.record FROM message m WHERE m.id = ").push_bind(clean(id).into_owned());
+    query.push(MESSAGE_COLUMNS).push(", m.record FROM message m WHERE m.id = ").push_bind(&*id);
+    query.push(" AND m.source = ").push_bind(&*source).push(" AND m.topic = ").push_bind(&*topic);
     let row = query.build().fetch_optional(&mut *tx).await.map_err(at_statement)?;
     let row = row.as_ref().map(message_row).transpose()?;
-    let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {id:?}")))?;
-    let cancelled =
-        row.state == courier_core::status::State::SendFail && !row.retrying && row.reason.as_deref() == Some(CANCELLED);
-    if !cancelled || row.deliver_at.is_none() {
+    let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {message}")))?;
+    if !is_cancelled(&row) {
         return Err(StoreError::Conflict(not_cancelled(&row)));
     }
     if waited {
@@ -244,8 +270,11 @@ async fn list(store: &PostgresStore, filter: &DelayedFilter, page: &Page) -> Res
     let limit = page.limit.clamp(1, MAX_PAGE);
     let mut query = QueryBuilder::new("SELECT d.due, d.number, ");
     query.push(MESSAGE_COLUMNS).push(", NULL::bytea AS record FROM (");
-    push_walk(&mut query, "due, id AS number, message_id, type_name, key", filter, cursor);
-    query.push(" LIMIT ").push_bind(SLICE_ROWS).push(") AS d JOIN message m ON m.id = d.message_id WHERE true");
+    push_walk(&mut query, "due, id AS number, message_id, source, published_on, type_name, key", filter, cursor);
+    query.push(" LIMIT ").push_bind(SLICE_ROWS).push(
+        ") AS d
+         JOIN message m ON m.id = d.message_id AND m.source = d.source AND m.topic = d.published_on WHERE true",
+    );
     push_filter(&mut query, filter);
     query.push(" ORDER BY d.due, d.number LIMIT ").push_bind(i64::from(limit) + 1);
     let rows = query.build().persistent(false).fetch_all(&store.pool).await.map_err(at_statement)?;

@@ -182,7 +182,10 @@ fn select(
     query.push("n.word AS node, v.word AS version FROM (SELECT d.position_id, d.record_offset, d.record_time, ");
     query.push("d.received_at, d.started_at, ").push(columns);
     query.push(", d.group_id, d.node_id, d.version_id, d.number, d.counted, d.state, d.verdict, d.message_id, d.key, ");
-    query.push("d.type_name, d.reason, d.fingerprint, NULL::bytea AS record FROM ").push(table).push(" d WHERE true");
+    query
+        .push("d.type_name, d.reason, d.fingerprint, d.source_hash, NULL::bytea AS record FROM ")
+        .push(table)
+        .push(" d WHERE true");
     narrow(&mut query, source, filter);
     let mut at_least = |at_least: i64| {
         query.push(" AND ").push(at).push(" >= ").push_bind(at_least);

@@ -7,24 +7,24 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::accept::{accept_in, known};
+use super::accept::{accept_locked, known};
 use super::columns::Columns;
 use super::delayed::due_columns;
 use super::error::at_statement;
+use super::identities::{lock_for_reserving, lock_for_taking, reserved, stored_identity};
 use super::text::{clean, clean_opt, count, stored};
-use super::{PostgresStore, bounded, commit, micros};
-use crate::store::half::{KeptMessage, may_end};
+use super::{PostgresStore, audits, bounded, commit, micros};
+use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
 use crate::store::{
-    Accepted, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Listing, MAX_PAGE, MessageRow, NewHalf,
-    NewMessage, NewOutbound, Page, StoreError,
+    Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Identity, Listing, MAX_PAGE,
+    NewHalf, NewMessage, NewOutbound, Page, StoreError,
 };
 
 const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline, checks, next_check_at, last_answer,
-    reason, ended_at";
+    reason, ended_at, unreachable_since";
 
 #[async_trait]
 impl Halves for PostgresStore {
@@ -57,8 +57,12 @@ impl Halves for PostgresStore {
         bounded(claim(self, lease, limit)).await
     }
 
-    async fn leave_half(&self, check: &HalfCheck, answer: &str, wait: Option<Duration>) -> Result<(), StoreError> {
-        bounded(leave(self, check, answer, wait)).await
+    async fn leave_half(&self, check: &HalfCheck, answer: &str, then: AfterAsking) -> Result<(), StoreError> {
+        bounded(leave(self, check, answer, then)).await
+    }
+
+    async fn unreachable_halves(&self, limit: u32) -> Result<Vec<HalfRow>, StoreError> {
+        bounded(unreachable(self, limit)).await
     }
 
     async fn half(&self, id: &str) -> Result<Option<HalfRow>, StoreError> {
@@ -78,21 +82,20 @@ fn duration(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
-fn id_taken(id: &str) -> StoreError {
-    StoreError::Conflict(format!("a message with id {id:?} and other content was sent before"))
-}
-
 async fn prepare(store: &PostgresStore, half: &NewHalf) -> Result<HalfRow, StoreError> {
     let mut tx = store.begin_tx().await?;
-    let known = known(&mut tx, &half.messages).await?;
-    let taken = half.messages.iter().find(|message| {
-        let first = known.get(&*clean(&message.id));
-        // One that was refused makes room; the commit looks again.
-        let stays = |row: &MessageRow| row.state != State::SendFail || row.retrying || row.deliver_at.is_some();
-        first.is_some_and(|(digest, row)| stays(row) && digest.as_deref() != Some(&message.digest[..]))
-    });
-    if let Some(message) = taken {
-        return Err(id_taken(&message.id));
+    let identities: Vec<Identity> = half.messages.iter().map(stored_identity).collect();
+    lock_for_reserving(&mut tx, &identities).await?;
+    if let Some((identity, transaction)) = reserved(&mut tx, &identities).await?.into_iter().next() {
+        return Err(identity_reserved(&identity, &transaction));
+    }
+    let known = known(&mut tx, &identities).await?;
+    for (message, identity) in half.messages.iter().zip(&identities) {
+        // One that was refused makes room when the transaction commits.
+        let stays = known.get(identity).filter(|known| !known.is_refused());
+        if stays.is_some_and(|known| known.digest.as_deref() != Some(&message.digest[..])) {
+            return Err(identity_taken(identity));
+        }
     }
     sqlx::query(
         "INSERT INTO half_message (id, state, check_url, timeout, created_at, deadline, next_check_at)
@@ -119,9 +122,9 @@ async fn insert_items(tx: &mut PgConnection, half: &NewHalf) -> Result<(), Store
         .ok_or_else(|| StoreError::Bug("a half message has no record".to_owned()))?;
     sqlx::query(
         "INSERT INTO half_item (half_id, place, message_id, digest, key, source, topic, goes_to, type_name, kind, time,
-             shard, due, wait, record)
+             shard, due, wait, record, reserved)
          SELECT $1, r.place - 1, r.message_id, r.digest, r.key, r.source, r.topic, r.goes_to, r.type_name, r.kind, r.time,
-             r.shard, r.due, r.wait, r.record
+             r.shard, r.due, r.wait, r.record, true
          FROM unnest($2::text[], $3::bytea[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
              $10::bigint[], $11::integer[], $12::bigint[], $13::bigint[], $14::bytea[]) WITH ORDINALITY
              AS r (message_id, digest, key, source, topic, goes_to, type_name, kind, time, shard, due, wait, record,
@@ -156,36 +159,75 @@ async fn end(store: &PostgresStore, id: &str, wanted: HalfState, reason: &str) -
         .await
         .map_err(at_statement)?
         .ok_or_else(|| StoreError::NotFound(format!("there is no transaction {id:?}")))?;
-    if may_end(id, HalfState::from_code(state.take("state")?)?, wanted)? {
+    let from = HalfState::from_code(state.take("state")?)?;
+    if may_end(id, from, wanted)? {
         if wanted == HalfState::Committed {
-            let messages = kept_messages(&mut tx, id).await?;
-            for (message, answer) in messages.iter().zip(accept_in(&mut tx, &messages).await?) {
-                if matches!(answer, Accepted::Other) {
-                    return Err(id_taken(&message.id));
-                }
-            }
+            send_kept(&mut tx, id).await?;
         }
-        write_end(&mut tx, id, wanted, reason).await?;
+        write_end(&mut tx, id, from, wanted, reason).await?;
+        audits::note(&mut tx).await?;
     }
     let row = one(&mut tx, id).await?;
     commit(tx).await?;
     row.ok_or_else(|| StoreError::Bug(format!("transaction {id} vanished")))
 }
 
-/// Its records are the messages' now, or nobody's.
-async fn write_end(tx: &mut PgConnection, id: &str, state: HalfState, reason: &str) -> Result<(), StoreError> {
+/// Takes the messages of a transaction, which does not keep them any more.
+async fn send_kept(tx: &mut PgConnection, id: &str) -> Result<(), StoreError> {
+    let messages = kept_messages(tx, id).await?;
+    let identities: Vec<Identity> = messages.iter().map(stored_identity).collect();
+    // Before its items are touched: a transaction that is just being prepared
+    // waits for those once it has its locks.
+    lock_for_taking(tx, &identities).await?;
+    // Its own reservations must not stand in its way.
+    release(tx, id).await?;
+    let answers = accept_locked(tx, &messages, &identities).await?;
+    for (identity, answer) in identities.iter().zip(answers) {
+        match answer {
+            Accepted::New | Accepted::Same(_) => {}
+            Accepted::Other => return Err(identity_taken(identity)),
+            Accepted::Reserved { transaction } => return Err(identity_reserved(identity, &transaction)),
+        }
+    }
+    Ok(())
+}
+
+/// Lets others take the identities that a transaction held.
+async fn release(tx: &mut PgConnection, id: &str) -> Result<(), StoreError> {
+    sqlx::query("UPDATE half_item SET reserved = false WHERE half_id = $1 AND reserved")
+        .bind(clean(id))
+        .execute(tx)
+        .await
+        .map_err(at_statement)?;
+    Ok(())
+}
+
+/// Its records are the messages' now, or nobody's, unless it was abandoned:
+/// then its sender may still come.
+async fn write_end(
+    tx: &mut PgConnection,
+    id: &str,
+    from: HalfState,
+    to: HalfState,
+    reason: &str,
+) -> Result<(), StoreError> {
     let ended = sqlx::query(
         "UPDATE half_message SET state = $2, reason = $3, ended_at = courier_now(), next_check_at = NULL
-         WHERE id = $1 AND state = 1",
+         WHERE id = $1 AND state = $4",
     )
     .bind(clean(id))
-    .bind(state.code())
+    .bind(to.code())
     .bind(clean(reason))
+    .bind(from.code())
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;
     if ended.rows_affected() != 1 {
         return Err(StoreError::Bug(format!("transaction {id} ended twice")));
+    }
+    release(tx, id).await?;
+    if to == HalfState::Abandoned {
+        return Ok(());
     }
     sqlx::query("UPDATE half_item SET record = NULL WHERE half_id = $1")
         .bind(clean(id))
@@ -195,13 +237,34 @@ async fn write_end(tx: &mut PgConnection, id: &str, state: HalfState, reason: &s
     Ok(())
 }
 
-/// The messages of a transaction that has not ended, ready to be accepted.
-async fn kept_messages(tx: &mut PgConnection, id: &str) -> Result<Vec<NewMessage>, StoreError> {
+/// Abandons transactions whose senders could not be asked and whose time was
+/// over before `before`; answers whether there may be more than `limit`.
+pub(super) async fn abandon_unreachable(store: &PostgresStore, before: i64, limit: i64) -> Result<bool, StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let old = sqlx::query(
+        "SELECT id FROM half_message WHERE state = 1 AND unreachable > 0 AND created_at < $1 AND deadline < $1
+         ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED",
+    )
+    .bind(before)
+    .bind(limit)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    for row in &old {
+        let id: String = row.take("id")?;
+        write_end(&mut tx, &id, HalfState::Prepared, HalfState::Abandoned, UNREACHABLE).await?;
+    }
+    commit(tx).await?;
+    Ok(i64::try_from(old.len()).unwrap_or(limit) >= limit)
+}
+
+/// The messages of a transaction that may commit, ready to be accepted.
+async fn kept_messages(tx: &mut PgConnection, transaction: &str) -> Result<Vec<NewMessage>, StoreError> {
     let rows = sqlx::query(
         "SELECT message_id, digest, key, source, topic, goes_to, type_name, kind, time, shard, due, wait, record
          FROM half_item WHERE half_id = $1 ORDER BY place",
     )
-    .bind(clean(id))
+    .bind(clean(transaction))
     .fetch_all(tx)
     .await
     .map_err(at_statement)?;
@@ -222,7 +285,7 @@ async fn kept_messages(tx: &mut PgConnection, id: &str) -> Result<Vec<NewMessage
                 (Some(time), _) => Some(Due::At(time)),
                 (None, wait) => wait.map(duration).map(Due::After),
             },
-            record: row.bytes("record")?.unwrap_or_default(),
+            record: row.bytes("record")?.ok_or_else(|| records_gone(transaction))?,
         })
     };
     rows.iter().map(|row| kept(row).map(NewMessage::from)).collect()
@@ -247,7 +310,7 @@ async fn claim(
          UPDATE half_message h SET next_check_at = courier_now() + $1,
              checks = h.checks + CASE WHEN h.check_url IS NULL THEN 0 ELSE 1 END
          FROM due WHERE h.id = due.id
-         RETURNING h.id, h.check_url, h.timeout, h.checks",
+         RETURNING h.id, h.check_url, h.timeout, h.checks, h.answered, h.unreachable",
     )
     .bind(micros(lease))
     .bind(i64::from(limit))
@@ -260,6 +323,8 @@ async fn claim(
             check_url: row.take("check_url")?,
             timeout: duration(row.take("timeout")?),
             checks: count(row.take("checks")?),
+            answered: count(row.take("answered")?),
+            unreachable: count(row.take("unreachable")?),
         })
     };
     Ok((rows.iter().map(check).collect::<Result<_, StoreError>>()?, next_check(store).await?))
@@ -273,28 +338,39 @@ async fn next_check(store: &PostgresStore) -> Result<Option<Duration>, StoreErro
     Ok(row.take::<Option<i64>>("wait")?.map(duration))
 }
 
-async fn leave(
-    store: &PostgresStore,
-    check: &HalfCheck,
-    answer: &str,
-    wait: Option<Duration>,
-) -> Result<(), StoreError> {
+async fn leave(store: &PostgresStore, check: &HalfCheck, answer: &str, then: AfterAsking) -> Result<(), StoreError> {
     let mut tx = store.begin_tx().await?;
     let left = sqlx::query(
-        "UPDATE half_message SET last_answer = $3, next_check_at = courier_now() + $4
+        "UPDATE half_message SET last_answer = $3, next_check_at = courier_now() + $4,
+             answered = answered + CASE WHEN $5 THEN 0 ELSE 1 END,
+             unreachable = CASE WHEN $5 THEN unreachable + 1 ELSE 0 END,
+             unreachable_since = CASE WHEN $5 THEN coalesce(unreachable_since, courier_now()) END
          WHERE id = $1 AND state = 1 AND checks = $2",
     )
     .bind(clean(&check.id))
     .bind(stored(check.checks))
     .bind(clean(answer))
-    .bind(micros(wait.unwrap_or_default()))
+    .bind(micros(then.wait().unwrap_or_default()))
+    .bind(matches!(then, AfterAsking::Retry(_)))
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;
-    if left.rows_affected() == 1 && wait.is_none() {
-        write_end(&mut tx, &check.id, HalfState::Abandoned, answer).await?;
+    if left.rows_affected() == 1 && then == AfterAsking::Abandon {
+        write_end(&mut tx, &check.id, HalfState::Prepared, HalfState::Abandoned, answer).await?;
     }
     commit(tx).await
+}
+
+async fn unreachable(store: &PostgresStore, limit: u32) -> Result<Vec<HalfRow>, StoreError> {
+    let mut query = QueryBuilder::<Postgres>::new("SELECT ");
+    query.push(HALF_COLUMNS);
+    query.push(" FROM half_message WHERE state = 1 AND unreachable > 0 ORDER BY created_at LIMIT ");
+    query.push_bind(i64::from(limit));
+    let mut connection = store.pool.acquire().await.map_err(at_statement)?;
+    let rows = query.build().fetch_all(&mut *connection).await.map_err(at_statement)?;
+    let mut rows: Vec<HalfRow> = rows.iter().map(half_row).collect::<Result<_, _>>()?;
+    with_messages(&mut connection, &mut rows).await?;
+    Ok(rows)
 }
 
 fn half_row(row: &PgRow) -> Result<HalfRow, StoreError> {
@@ -311,6 +387,7 @@ fn half_row(row: &PgRow) -> Result<HalfRow, StoreError> {
         last_answer: row.take("last_answer")?,
         reason: row.take("reason")?,
         ended_at: row.time_opt("ended_at")?,
+        unreachable_since: row.time_opt("unreachable_since")?,
     })
 }
 

@@ -9,7 +9,7 @@ use super::columns::Columns;
 use super::error::at_statement;
 use super::text::{self, clean};
 use super::{PostgresStore, SLICE_ROWS};
-use crate::store::{Listing, MAX_PAGE, MessageFilter, MessageRow, Page, StoreError};
+use crate::store::{Identity, Listing, MAX_PAGE, MAX_SAME_ID, MessageFilter, MessageRow, Page, StoreError};
 
 /// The columns of a message but for its record.
 pub(super) const MESSAGE_COLUMNS: &str = "m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at,
@@ -38,37 +38,74 @@ pub(super) fn message_row(row: &PgRow) -> Result<MessageRow, StoreError> {
     })
 }
 
-/// While the message waits to be sent or to be due, the row that says so has
-/// its record.
-pub(super) async fn message(store: &PostgresStore, id: &str) -> Result<Option<MessageRow>, StoreError> {
-    let row = sqlx::query(
+/// The record of message `m`: while the message waits to be sent or to be due,
+/// the row that says so has it.
+macro_rules! record_of_message {
+    () => {
+        "coalesce(m.record, (
+             SELECT o.record FROM outbound o
+             WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id AND o.source = m.source
+                 AND coalesce(o.published_on, o.topic) = m.topic AND o.listed
+             ORDER BY o.id LIMIT 1), (
+             SELECT d.record FROM delayed d
+             WHERE left(d.message_id, 64) = left(m.id, 64) AND d.message_id = m.id AND d.source = m.source
+                 AND d.published_on = m.topic)) AS record"
+    };
+}
+pub(super) use record_of_message;
+
+/// A message that is known by its identity.
+pub(super) async fn message_of(store: &PostgresStore, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
+    let row = sqlx::query(concat!(
         "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
-             m.retrying, m.partition, m.kafka_offset, m.deliver_at, coalesce(m.record, (
-                 SELECT o.record FROM outbound o
-                 WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id AND o.listed
-                 ORDER BY o.id LIMIT 1), (
-                 SELECT d.record FROM delayed d
-                 WHERE left(d.message_id, 64) = left(m.id, 64) AND d.message_id = m.id)) AS record
-         FROM message m WHERE m.id = $1",
-    )
-    .bind(clean(id))
+             m.retrying, m.partition, m.kafka_offset, m.deliver_at, ",
+        record_of_message!(),
+        " FROM message m WHERE m.id = $1 AND m.source = $2 AND m.topic = $3",
+    ))
+    .bind(clean(&message.id))
+    .bind(clean(&message.source))
+    .bind(clean(&message.topic))
     .fetch_optional(&store.pool)
     .await
     .map_err(at_statement)?;
     row.as_ref().map(message_row).transpose()
 }
 
-/// Where a page ends: the last row's time and id.
+/// The messages of one id, newest first.
+pub(super) async fn messages_with_id(store: &PostgresStore, id: &str) -> Result<Vec<MessageRow>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
+             m.retrying, m.partition, m.kafka_offset, m.deliver_at, ",
+        record_of_message!(),
+        " FROM message m WHERE m.id = $1 ORDER BY m.created_at DESC, m.source DESC, m.topic DESC LIMIT $2",
+    ))
+    .bind(clean(id))
+    .bind(i64::from(MAX_SAME_ID))
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    rows.iter().map(message_row).collect()
+}
+
+/// Where a page ends: the last row's time and identity.
 struct Cursor {
     at: i64,
-    id: String,
+    last: Identity,
 }
 
 impl Cursor {
     fn parse(text: &str) -> Result<Self, StoreError> {
         let wrong = || StoreError::NotFound(format!("there is no cursor {text:?}"));
-        let (at, id) = text.split_once('.').ok_or_else(wrong)?;
-        Ok(Self { at: at.parse().map_err(|_| wrong())?, id: id.to_owned() })
+        let (at, last) = text.split_once('.').ok_or_else(wrong)?;
+        let (id, source, topic) = match last {
+            "" => Default::default(),
+            last => serde_json::from_str(last).map_err(|_| wrong())?,
+        };
+        Ok(Self { at: at.parse().map_err(|_| wrong())?, last: Identity { id, source, topic } })
+    }
+
+    fn after(row: &MessageRow) -> String {
+        format!("{}.{}", row.created_at.0, serde_json::json!([row.id, row.source, row.topic]))
     }
 }
 
@@ -90,14 +127,16 @@ pub(super) async fn messages(
     let before = cursor.as_ref().map_or(i64::MAX, |cursor| cursor.at).min(filter.to.map_or(i64::MAX, |to| to.0));
     let slice = if indexed { None } else { slice_start(store, filter, before).await? };
     let mut query = select(filter, cursor.as_ref(), slice);
-    query.push(" ORDER BY m.created_at DESC, m.id DESC LIMIT ").push_bind(i64::from(limit) + 1);
+    query
+        .push(" ORDER BY m.created_at DESC, m.id DESC, m.source DESC, m.topic DESC LIMIT ")
+        .push_bind(i64::from(limit) + 1);
     let rows = query.build().persistent(false).fetch_all(&store.pool).await.map_err(at_statement)?;
     let mut items: Vec<MessageRow> = rows.iter().map(message_row).collect::<Result<_, _>>()?;
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
     let cut = slice.filter(|start| filter.from.is_none_or(|from| from < Timestamp(*start)));
     let next = match (more, items.last(), cut) {
-        (true, Some(last), _) => Some(format!("{}.{}", last.created_at.0, last.id)),
+        (true, Some(last), _) => Some(Cursor::after(last)),
         (_, _, Some(start)) => Some(format!("{start}.")),
         _ => None,
     };
@@ -131,10 +170,14 @@ fn select<'a>(filter: &'a MessageFilter, cursor: Option<&'a Cursor>, slice: Opti
     );
     if let Some(cursor) = cursor {
         query
-            .push(" AND (m.created_at, m.id) < (")
+            .push(" AND (m.created_at, m.id, m.source, m.topic) < (")
             .push_bind(cursor.at)
             .push(", ")
-            .push_bind(cursor.id.clone())
+            .push_bind(&cursor.last.id)
+            .push(", ")
+            .push_bind(&cursor.last.source)
+            .push(", ")
+            .push_bind(&cursor.last.topic)
             .push(")");
     }
     if let Some(start) = slice {

@@ -27,6 +27,7 @@ mod deliveries;
 mod error;
 mod groups;
 mod half;
+mod identities;
 mod incarnations;
 mod messages;
 mod minutes;
@@ -282,7 +283,7 @@ impl Store for PostgresStore {
         prompt(accept::sent(self, sent)).await
     }
 
-    async fn release_outbound(&self, messages: &[(String, String)]) -> Result<(), StoreError> {
+    async fn release_outbound(&self, messages: &[UnsentMessage]) -> Result<(), StoreError> {
         prompt(accept::release_outbound(self, messages)).await
     }
 
@@ -315,8 +316,8 @@ impl Store for PostgresStore {
         prompt(relayed::relayed(self, shards, results)).await
     }
 
-    async fn resend(&self, id: &str) -> Result<(), StoreError> {
-        bounded(outbound::resend(self, id)).await
+    async fn resend(&self, message: &Identity) -> Result<(), StoreError> {
+        bounded(outbound::resend(self, message)).await
     }
 
     async fn state_get(&self, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
@@ -327,8 +328,12 @@ impl Store for PostgresStore {
         bounded(messages::messages(self, filter, page)).await
     }
 
-    async fn message(&self, id: &str) -> Result<Option<MessageRow>, StoreError> {
-        bounded(messages::message(self, id)).await
+    async fn messages_with_id(&self, id: &str) -> Result<Vec<MessageRow>, StoreError> {
+        bounded(messages::messages_with_id(self, id)).await
+    }
+
+    async fn message_of(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
+        bounded(messages::message_of(self, message)).await
     }
 
     async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError> {

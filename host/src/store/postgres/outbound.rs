@@ -4,13 +4,17 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use courier_core::message::Offset;
-use sqlx::postgres::{PgConnection, PgRow};
+use courier_core::status::State;
+use sqlx::postgres::{PgConnection, PgRow, Postgres};
+use sqlx::query_builder::QueryBuilder;
 
 use super::columns::Columns;
 use super::error::at_statement;
+use super::messages::{MESSAGE_COLUMNS, message_row};
 use super::text::{clean, count};
 use super::{PostgresStore, audits, commit};
-use crate::store::{ChosenPartition, OutboundRow, StoreError};
+use crate::store::delayed::{is_cancelled, not_resent};
+use crate::store::{ChosenPartition, Identity, OutboundRow, StoreError};
 
 /// Topics with outbound rows. The recursion jumps along the index from one
 /// topic to the next, so that a million rows of a topic cost one look.
@@ -72,7 +76,8 @@ pub(super) async fn outbound(
                  AND o.held_until IS NOT NULL AND o.held_until > (SELECT at FROM now)
              GROUP BY o.topic, o.key
          )
-         SELECT o.id, o.shard, o.message_id, o.topic, o.partition, o.topic_id, o.unknown_from, o.key, o.record, o.tries
+         SELECT o.id, o.shard, o.message_id, o.source, coalesce(o.published_on, o.topic) AS published_on, o.topic,
+             o.partition, o.topic_id, o.unknown_from, o.key, o.record, o.tries
          FROM outbound o
          WHERE o.shard IN (SELECT shard FROM leased)
              AND (o.held_until IS NULL OR o.held_until <= (SELECT at FROM now))
@@ -92,6 +97,8 @@ pub(super) async fn outbound(
             id: row.take("id")?,
             shard: row.take("shard")?,
             message_id: row.take("message_id")?,
+            source: row.take("source")?,
+            published_on: row.take("published_on")?,
             topic: row.take("topic")?,
             partition: row.take("partition")?,
             topic_id: row.take::<Option<String>>("topic_id")?.unwrap_or_default(),
@@ -163,54 +170,75 @@ pub(super) async fn unsent_lanes(store: &PostgresStore, lanes: &[(String, Bytes)
     rows.iter().map(|row| Ok(usize::try_from(row.take::<i64>("place")? - 1).unwrap_or_default())).collect()
 }
 
-pub(super) async fn resend(store: &PostgresStore, id: &str) -> Result<(), StoreError> {
+pub(super) async fn resend(store: &PostgresStore, message: &Identity) -> Result<(), StoreError> {
+    let (id, source, topic) = (clean(&message.id), clean(&message.source), clean(&message.topic));
     let mut tx = store.begin_tx().await?;
     // Outbound rows are locked before messages everywhere.
     let owed = sqlx::query(
         "UPDATE outbound SET held_until = NULL
-         WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND listed",
+         WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND source = $2
+             AND coalesce(published_on, topic) = $3 AND listed",
     )
-    .bind(clean(id))
+    .bind(&*id)
+    .bind(&*source)
+    .bind(&*topic)
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;
-    let message = sqlx::query(
-        "SELECT state, record IS NOT NULL AND shard IS NOT NULL AS whole FROM message WHERE id = $1 FOR UPDATE",
-    )
-    .bind(clean(id))
-    .fetch_optional(&mut *tx)
-    .await
-    .map_err(at_statement)?
-    .ok_or_else(|| StoreError::NotFound(format!("no message {id}")))?;
-    if message.take::<i16>("state")? != 1 {
-        return Err(StoreError::Conflict(format!("message {id} is COMMITTED")));
+    let mut query = QueryBuilder::<Postgres>::new("SELECT ");
+    query.push(MESSAGE_COLUMNS).push(", NULL::bytea AS record FROM message m WHERE m.id = ").push_bind(&*id);
+    query.push(" AND m.source = ").push_bind(&*source).push(" AND m.topic = ").push_bind(&*topic).push(" FOR UPDATE");
+    let row = query.build().fetch_optional(&mut *tx).await.map_err(at_statement)?;
+    let row = row.as_ref().map(message_row).transpose()?;
+    let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {message}")))?;
+    if row.state != State::SendFail {
+        let state = row.state;
+        return Err(StoreError::Conflict(format!("message {message} is {state}: only SEND_FAIL is sent again")));
+    }
+    if is_cancelled(&row) {
+        return Err(StoreError::Conflict(not_resent(message)));
     }
     // What is kept as undelivered goes with this resend, and not twice.
-    sqlx::query("DELETE FROM undelivered WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND listed")
-        .bind(clean(id))
-        .execute(&mut *tx)
-        .await
-        .map_err(at_statement)?;
+    sqlx::query(
+        "DELETE FROM undelivered WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND source = $2
+             AND coalesce(published_on, topic) = $3 AND listed",
+    )
+    .bind(&*id)
+    .bind(&*source)
+    .bind(&*topic)
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
     // One that is owed already is the relay's; it need not wait any longer.
     if owed.rows_affected() == 0 {
-        if !message.take::<bool>("whole")? {
-            return Err(StoreError::Conflict(format!("the body of message {id} is not in the store")));
-        }
-        sqlx::query(
-            "INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, listed, created_at)
-             SELECT shard, id, topic, type_name, source, key, record, true, courier_now() FROM message WHERE id = $1",
+        // A broadcast goes to the companion of its topic.
+        let inserted = sqlx::query(
+            "INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, listed, created_at,
+                 published_on)
+             SELECT shard, id, $4, type_name, source, key, record, true, courier_now(), nullif(topic, $4)
+             FROM message WHERE id = $1 AND source = $2 AND topic = $3 AND record IS NOT NULL AND shard IS NOT NULL",
         )
-        .bind(clean(id))
+        .bind(&*id)
+        .bind(&*source)
+        .bind(&*topic)
+        .bind(&*row.goes_to())
         .execute(&mut *tx)
         .await
         .map_err(at_statement)?;
+        if inserted.rows_affected() == 0 {
+            return Err(StoreError::Conflict(format!("the body of message {message} is not in the store")));
+        }
     }
     // From here on its outbound row has the record.
-    sqlx::query("UPDATE message SET retrying = true, record = NULL WHERE id = $1 AND state = 1")
-        .bind(clean(id))
-        .execute(&mut *tx)
-        .await
-        .map_err(at_statement)?;
+    sqlx::query(
+        "UPDATE message SET retrying = true, record = NULL WHERE id = $1 AND source = $2 AND topic = $3 AND state = 1",
+    )
+    .bind(&*id)
+    .bind(&*source)
+    .bind(&*topic)
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
     audits::note(&mut tx).await?;
     commit(tx).await
 }

@@ -2,18 +2,19 @@
 
 use async_trait::async_trait;
 use courier_core::status::State;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 
 use super::accept::accept_in;
 use super::columns::Columns;
 use super::error::at_statement;
-use super::text::{clean, clean_opt};
+use super::identities::IdentityColumns;
+use super::text::{clean, clean_opt, state};
 use super::{PostgresStore, bounded, commit};
 use crate::store::outbox::{
     OutboxCount, OutboxNote, OutboxRow, OutboxRowRef, Outboxes, cause_from, fields_to_text, rows_from_text,
     rows_to_text,
 };
-use crate::store::{Accepted, NewMessage, StoreError};
+use crate::store::{Accepted, Identity, NewMessage, StoreError};
 
 /// Holds the shard's lease against a new holder until the transaction ends.
 async fn hold_shard(tx: &mut PgConnection, (shard, epoch): (i32, i64)) -> Result<(), StoreError> {
@@ -42,27 +43,24 @@ impl Outboxes for PostgresStore {
         .await
     }
 
-    async fn ended(&self, ids: &[String]) -> Result<Vec<(String, State)>, StoreError> {
-        let cleaned: Vec<_> = ids.iter().map(|id| clean(id)).collect();
+    async fn ended(&self, messages: &[Identity]) -> Result<Vec<Option<State>>, StoreError> {
+        let columns: IdentityColumns = messages.iter().collect();
         let ended = sqlx::query(
-            "SELECT i.place, coalesce(m.state, 2::smallint) AS state
-             FROM unnest($1::text[]) WITH ORDINALITY AS i (id, place) LEFT JOIN message m ON m.id = i.id
-             WHERE m.id IS NULL OR NOT m.retrying",
+            "SELECT coalesce(m.state, 2::smallint) AS state, coalesce(m.retrying, false) AS retrying
+             FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS i (id, source, topic, place)
+             LEFT JOIN message m ON m.id = i.id AND m.source = i.source AND m.topic = i.topic
+             ORDER BY i.place",
         )
-        .bind(&cleaned)
+        .bind(&columns.id)
+        .bind(&columns.source)
+        .bind(&columns.topic)
         .fetch_all(&self.pool);
         let rows = bounded(async { ended.await.map_err(at_statement) }).await?;
-        let mut found = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let (place, code): (i64, i16) = (row.take("place")?, row.take("state")?);
-            let id = usize::try_from(place - 1).ok().and_then(|place| ids.get(place));
-            let state = State::from_code(code);
-            let (Some(id), Some(state)) = (id, state) else {
-                return Err(StoreError::Bug(format!("no state has the code {code}")));
-            };
-            found.push((id.clone(), state));
-        }
-        Ok(found)
+        let ended = |row: &PgRow| {
+            let state = state(row.take("state")?)?;
+            Ok((!row.take::<bool>("retrying")?).then_some(state))
+        };
+        rows.iter().map(ended).collect()
     }
 
     async fn note_outbox(&self, shard: (i32, i64), note: &OutboxNote) -> Result<(), StoreError> {

@@ -279,11 +279,11 @@ pub(super) async fn close_open(
         "WITH gone AS (DELETE FROM open_delivery WHERE position_id = $1 RETURNING *), final AS (
              INSERT INTO delivery (position_id, record_offset, record_time, received_at, started_at, settled_at, day,
                  group_id, node_id, version_id, number, counted, state, verdict, message_id, key, type_name, reason,
-                 fingerprint, record)
+                 fingerprint, record, source_hash)
              SELECT position_id, record_offset, record_time, received_at, started_at, courier_now(),
                  floor(record_time / 86400000000.0)::integer,
                  group_id, node_id, version_id, number, counted, 4, verdict, message_id, key, type_name, $2,
-                 fingerprint, record
+                 fingerprint, record, source_hash
              FROM gone
          )
          SELECT state, held, count(*) AS count, min(record_offset) AS lowest FROM gone GROUP BY state, held",

@@ -138,6 +138,7 @@ pub(super) async fn prune(store: &PostgresStore, retention: Duration) -> Result<
             }
         }
     }
+    more |= super::half::abandon_unreachable(store, cutoff, CHUNK).await?;
     for &statement in CHUNKS {
         let done = sqlx::query(statement).bind(cutoff).bind(CHUNK).execute(&store.pool).await.map_err(at_statement)?;
         more |= i64::try_from(done.rows_affected()).unwrap_or(CHUNK) >= CHUNK;
@@ -168,9 +169,11 @@ const CHUNKS: &[&str] = &[
     "DELETE FROM message WHERE ctid = ANY (ARRAY (
          SELECT m.ctid FROM message m WHERE m.created_at < $1 AND NOT m.retrying AND coalesce(m.deliver_at, 0) < $1
              AND NOT EXISTS (SELECT FROM outbound o
-                 WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id)
+                 WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id AND o.source = m.source
+                     AND coalesce(o.published_on, o.topic) = m.topic)
              AND NOT EXISTS (SELECT FROM delayed d
-                 WHERE left(d.message_id, 64) = left(m.id, 64) AND d.message_id = m.id)
+                 WHERE left(d.message_id, 64) = left(m.id, 64) AND d.message_id = m.id AND d.source = m.source
+                     AND d.published_on = m.topic)
          ORDER BY m.created_at LIMIT $2)) AND created_at < $1 AND NOT retrying",
     // Transactions that ended, with their items.
     "DELETE FROM half_message WHERE id IN (

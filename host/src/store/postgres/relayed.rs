@@ -65,12 +65,13 @@ async fn taken(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreE
         "WITH gone AS (DELETE FROM outbound WHERE id = ANY($1) RETURNING *)
          INSERT INTO message AS m (id, key, source, topic, type_name, kind, time, created_at, state, retrying,
              partition, kafka_offset)
-         SELECT DISTINCT ON (g.message_id) g.message_id, g.key, g.source, g.topic, g.type_name, 'event', g.created_at,
+         SELECT DISTINCT ON (g.message_id, g.source, coalesce(g.published_on, g.topic)) g.message_id, g.key, g.source,
+             coalesce(g.published_on, g.topic), g.type_name, 'event', g.created_at,
              g.created_at, 2, false, t.partition, t.kafka_offset
          FROM gone g JOIN unnest($1::bigint[], $2::integer[], $3::bigint[]) AS t (id, partition, kafka_offset)
              ON t.id = g.id
-         WHERE g.listed ORDER BY g.message_id, g.id
-         ON CONFLICT (id) DO UPDATE SET state = 2, reason = NULL, retrying = false, partition = excluded.partition,
+         WHERE g.listed ORDER BY g.message_id, g.source, coalesce(g.published_on, g.topic), g.id
+         ON CONFLICT (id, source, topic) DO UPDATE SET state = 2, reason = NULL, retrying = false, partition = excluded.partition,
              kafka_offset = excluded.kafka_offset, record = NULL, shard = NULL
          WHERE m.partition IS NULL",
     )
@@ -100,20 +101,21 @@ async fn undelivered(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), 
     sqlx::query(
         "WITH gone AS (DELETE FROM outbound WHERE id = ANY($1) RETURNING *),
          kept AS (
-             INSERT INTO undelivered (shard, message_id, topic, type_name, source, key, record, listed, group_name, code,
-                 reason, tries, created_at, kept_at)
+             INSERT INTO undelivered (shard, message_id, topic, type_name, source, key, record, listed, group_name,
+                 published_on, code, reason, tries, created_at, kept_at)
              SELECT g.shard, g.message_id, g.topic, g.type_name, g.source, g.key, g.record, g.listed, g.group_name,
-                 r.code, r.reason, g.tries + 1, g.created_at, courier_now()
+                 g.published_on, r.code, r.reason, g.tries + 1, g.created_at, courier_now()
              FROM gone g JOIN unnest($1::bigint[], $2::text[], $3::text[]) AS r (id, reason, code) ON r.id = g.id
              ORDER BY g.id
          )
          INSERT INTO message AS m (id, key, source, topic, type_name, kind, time, created_at, state, reason, retrying,
              record, shard)
-         SELECT DISTINCT ON (g.message_id) g.message_id, g.key, g.source, g.topic, g.type_name, 'event', g.created_at,
+         SELECT DISTINCT ON (g.message_id, g.source, coalesce(g.published_on, g.topic)) g.message_id, g.key, g.source,
+             coalesce(g.published_on, g.topic), g.type_name, 'event', g.created_at,
              g.created_at, 1, r.reason, false, g.record, g.shard
          FROM gone g JOIN unnest($1::bigint[], $2::text[]) AS r (id, reason) ON r.id = g.id
-         WHERE g.listed ORDER BY g.message_id, g.id
-         ON CONFLICT (id) DO UPDATE SET state = 1, reason = excluded.reason, retrying = false,
+         WHERE g.listed ORDER BY g.message_id, g.source, coalesce(g.published_on, g.topic), g.id
+         ON CONFLICT (id, source, topic) DO UPDATE SET state = 1, reason = excluded.reason, retrying = false,
              record = excluded.record, shard = excluded.shard
          WHERE m.partition IS NULL",
     )
@@ -147,11 +149,12 @@ async fn later(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreE
              FROM unnest($1::bigint[], $3::bigint[], $4::bigint[]) AS l (id, wait, unknown_from) WHERE o.id = l.id RETURNING o.*
          )
          INSERT INTO message AS m (id, key, source, topic, type_name, kind, time, created_at, state, reason, retrying)
-         SELECT DISTINCT ON (k.message_id) k.message_id, k.key, k.source, k.topic, k.type_name, 'event', k.created_at,
+         SELECT DISTINCT ON (k.message_id, k.source, coalesce(k.published_on, k.topic)) k.message_id, k.key, k.source,
+             coalesce(k.published_on, k.topic), k.type_name, 'event', k.created_at,
              k.created_at, 1, l.reason, true
          FROM kept k JOIN unnest($1::bigint[], $2::text[]) AS l (id, reason) ON l.id = k.id
-         WHERE k.listed ORDER BY k.message_id, k.id
-         ON CONFLICT (id) DO UPDATE SET state = 1, reason = excluded.reason, retrying = true
+         WHERE k.listed ORDER BY k.message_id, k.source, coalesce(k.published_on, k.topic), k.id
+         ON CONFLICT (id, source, topic) DO UPDATE SET state = 1, reason = excluded.reason, retrying = true
          WHERE m.partition IS NULL",
     )
     .bind(&ids)

@@ -254,19 +254,19 @@ async fn finish(tx: &mut PgConnection, batch: &Batch<'_>, deltas: &Deltas, node:
             "WITH written AS (
                  INSERT INTO delivery (position_id, record_offset, record_time, received_at, started_at, settled_at,
                      day, group_id, node_id, version_id, number, counted, state, verdict, message_id, key, type_name,
-                     reason, fingerprint, record)
+                     reason, fingerprint, record, source_hash)
                  SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
                      $6::bigint[], $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::integer[],
                      $12::integer[], $13::smallint[], $14::smallint[], $15::text[], $16::bytea[], $17::text[],
-                     $18::text[], $19::text[], $20::bytea[])
+                     $18::text[], $19::text[], $20::bytea[], $21::bigint[])
              ), moved AS (
-                 UPDATE position p SET next = greatest(p.next, m.next) FROM unnest($21::bigint[], $22::bigint[]) AS m (id, next)
+                 UPDATE position p SET next = greatest(p.next, m.next) FROM unnest($22::bigint[], $23::bigint[]) AS m (id, next)
                  WHERE p.id = m.id RETURNING 1
              ), summed AS (
                  INSERT INTO counter AS c (group_id, node_id, handled, failed, waiting, push_fail, retrying, held)
-                 SELECT d.group_id, $23, d.handled, d.failed, d.waiting, d.push_fail, d.retrying, d.held
-                 FROM unnest($24::integer[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[],
-                     $30::bigint[]) AS d (group_id, handled, failed, waiting, push_fail, retrying, held)
+                 SELECT d.group_id, $24, d.handled, d.failed, d.waiting, d.push_fail, d.retrying, d.held
+                 FROM unnest($25::integer[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[],
+                     $31::bigint[]) AS d (group_id, handled, failed, waiting, push_fail, retrying, held)
                  ORDER BY d.group_id
                  ON CONFLICT (group_id, node_id) DO UPDATE SET
                      handled = c.handled + excluded.handled, failed = c.failed + excluded.failed,

@@ -14,7 +14,7 @@ use sqlx::query::Query;
 
 use super::text::{clean, clean_opt, stored};
 use super::words::number;
-use crate::store::{AttemptRow, NewOutbound, OutcomeRow, StoreError};
+use crate::store::{AttemptRow, Identity, NewOutbound, OutcomeRow, StoreError};
 
 type Text<'a> = Cow<'a, str>;
 type Words = HashMap<Arc<str>, i32>;
@@ -49,6 +49,7 @@ pub(super) struct FinalColumns<'a> {
     reason: Vec<Option<Text<'a>>>,
     fingerprint: Vec<Option<Text<'a>>>,
     record: Vec<Option<&'a [u8]>>,
+    source_hash: Vec<Option<i64>>,
 }
 
 impl<'a> FinalColumns<'a> {
@@ -79,6 +80,7 @@ impl<'a> FinalColumns<'a> {
         self.reason.push(clean_opt(row.reason.as_deref()));
         self.fingerprint.push(clean_opt(row.fingerprint.as_deref()));
         self.record.push(record);
+        self.source_hash.push(row.source_hash.map(|hash| hash.0));
         Ok(())
     }
 
@@ -90,7 +92,7 @@ impl<'a> FinalColumns<'a> {
         self.offset.is_empty()
     }
 
-    /// Binds `$1` to `$20`.
+    /// Binds `$1` to `$21`.
     pub(super) fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
         query
             .bind(&self.position)
@@ -113,6 +115,7 @@ impl<'a> FinalColumns<'a> {
             .bind(&self.reason)
             .bind(&self.fingerprint)
             .bind(&self.record)
+            .bind(&self.source_hash)
     }
 }
 
@@ -139,6 +142,7 @@ pub(super) struct OpenColumns<'a> {
     reason: Vec<Option<Text<'a>>>,
     fingerprint: Vec<Option<Text<'a>>>,
     record: Vec<Option<&'a [u8]>>,
+    source_hash: Vec<Option<i64>>,
 }
 
 impl<'a> OpenColumns<'a> {
@@ -169,6 +173,7 @@ impl<'a> OpenColumns<'a> {
         self.reason.push(clean_opt(row.reason.as_deref()));
         self.fingerprint.push(clean_opt(row.fingerprint.as_deref()));
         self.record.push(record);
+        self.source_hash.push(row.source_hash.map(|hash| hash.0));
         Ok(())
     }
 
@@ -180,7 +185,7 @@ impl<'a> OpenColumns<'a> {
         self.offset.is_empty()
     }
 
-    /// Binds `$1` to `$20`.
+    /// Binds `$1` to `$21`.
     pub(super) fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
         query
             .bind(&self.position)
@@ -203,6 +208,7 @@ impl<'a> OpenColumns<'a> {
             .bind(&self.reason)
             .bind(&self.fingerprint)
             .bind(&self.record)
+            .bind(&self.source_hash)
     }
 }
 
@@ -281,6 +287,7 @@ pub(super) struct OutboundColumns<'a> {
     held_for: Vec<Option<i64>>,
     listed: Vec<bool>,
     group: Vec<Option<Text<'a>>>,
+    published_on: Vec<Option<Text<'a>>>,
 }
 
 impl<'a> OutboundColumns<'a> {
@@ -295,6 +302,16 @@ impl<'a> OutboundColumns<'a> {
         self.held_for.push(row.held_for.map(super::micros));
         self.listed.push(row.listed);
         self.group.push(clean_opt(row.group.as_deref()));
+        self.published_on.push(None);
+    }
+
+    /// A row that stands for a message.
+    pub(super) fn push_for(&mut self, row: &'a NewOutbound, message: &'a Identity) {
+        self.push(row);
+        if let (Some(source), Some(published_on)) = (self.source.last_mut(), self.published_on.last_mut()) {
+            *source = clean(&message.source);
+            *published_on = (row.topic != message.topic).then(|| clean(&message.topic));
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -306,12 +323,13 @@ impl<'a> OutboundColumns<'a> {
     pub(super) fn insert(&self) -> Query<'_, Postgres, PgArguments> {
         sqlx::query(
             "INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, held_until, listed,
-                 group_name, created_at)
+                 group_name, published_on, created_at)
              SELECT r.shard, r.message_id, r.topic, r.type_name, r.source, r.key, r.record, now.at + r.held_for,
-                 r.listed, r.group_name, now.at
+                 r.listed, r.group_name, r.published_on, now.at
              FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[],
-                 $8::bigint[], $9::boolean[], $10::text[]) WITH ORDINALITY
-                 AS r (shard, message_id, topic, type_name, source, key, record, held_for, listed, group_name, place),
+                 $8::bigint[], $9::boolean[], $10::text[], $11::text[]) WITH ORDINALITY
+                 AS r (shard, message_id, topic, type_name, source, key, record, held_for, listed, group_name,
+                     published_on, place),
                  (SELECT courier_now() AS at) AS now
              ORDER BY r.place",
         )
@@ -325,5 +343,6 @@ impl<'a> OutboundColumns<'a> {
         .bind(&self.held_for)
         .bind(&self.listed)
         .bind(&self.group)
+        .bind(&self.published_on)
     }
 }

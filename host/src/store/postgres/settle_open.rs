@@ -175,18 +175,19 @@ pub(super) async fn close(tx: &mut PgConnection, rows: &FinalColumns<'_>) -> Res
         .bind(sqlx::query(
             "INSERT INTO delivery (position_id, record_offset, record_time, received_at, started_at, settled_at, day,
                  group_id, node_id, version_id, number, counted, state, verdict, message_id, key, type_name, reason,
-                 fingerprint, record)
+                 fingerprint, record, source_hash)
              SELECT r.position_id, r.record_offset, r.record_time, r.received_at, r.started_at, r.settled_at, r.day,
                  r.group_id, r.node_id, r.version_id, r.number, r.counted, r.state, r.verdict, r.message_id, r.key,
                  r.type_name, r.reason, r.fingerprint,
-                 CASE WHEN r.state = 4 THEN coalesce(r.record, o.record) END
+                 CASE WHEN r.state = 4 THEN coalesce(r.record, o.record) END,
+                 coalesce(r.source_hash, o.source_hash)
              FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
                  $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::integer[],
                  $13::smallint[], $14::smallint[], $15::text[], $16::bytea[], $17::text[], $18::text[], $19::text[],
-                 $20::bytea[])
+                 $20::bytea[], $21::bigint[])
                  AS r (position_id, record_offset, record_time, received_at, started_at, settled_at, day, group_id,
                      node_id, version_id, number, counted, state, verdict, message_id, key, type_name, reason,
-                     fingerprint, record)
+                     fingerprint, record, source_hash)
              JOIN open_delivery o ON o.position_id = r.position_id AND o.record_offset = r.record_offset",
         ))
         .execute(&mut *tx)
@@ -226,11 +227,11 @@ pub(super) async fn insert(tx: &mut PgConnection, rows: &OpenColumns<'_>) -> Res
     rows.bind(sqlx::query(
         "INSERT INTO open_delivery (position_id, record_offset, record_time, received_at, next_attempt_at, started_at,
              group_id, node_id, version_id, number, counted, state, verdict, held, message_id, key, type_name, reason,
-             fingerprint, record)
+             fingerprint, record, source_hash)
          SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
              $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::smallint[],
              $13::smallint[], $14::boolean[], $15::text[], $16::bytea[], $17::text[], $18::text[], $19::text[],
-             $20::bytea[])",
+             $20::bytea[], $21::bigint[])",
     ))
     .execute(tx)
     .await
@@ -249,14 +250,14 @@ pub(super) async fn update(tx: &mut PgConnection, rows: &OpenColumns<'_>) -> Res
             "UPDATE open_delivery o SET next_attempt_at = r.next_attempt_at, started_at = r.started_at,
                  node_id = r.node_id, version_id = r.version_id, number = r.number, counted = r.counted,
                  state = r.state, verdict = r.verdict, held = r.held, reason = r.reason, fingerprint = r.fingerprint,
-                 record = coalesce(r.record, o.record)
+                 record = coalesce(r.record, o.record), source_hash = coalesce(r.source_hash, o.source_hash)
              FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
                  $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::smallint[],
                  $13::smallint[], $14::boolean[], $15::text[], $16::bytea[], $17::text[], $18::text[], $19::text[],
-                 $20::bytea[])
+                 $20::bytea[], $21::bigint[])
                  AS r (position_id, record_offset, record_time, received_at, next_attempt_at, started_at, group_id,
                      node_id, version_id, number, counted, state, verdict, held, message_id, key, type_name, reason,
-                     fingerprint, record)
+                     fingerprint, record, source_hash)
              WHERE o.position_id = r.position_id AND o.record_offset = r.record_offset",
         ))
         .execute(tx)

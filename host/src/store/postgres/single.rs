@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use super::columns::Columns;
 use super::error::at_statement;
 use super::{PostgresStore, text};
-use crate::store::{AttemptRow, DeliveryKey, DeliveryRow, PositionId, StoreError};
+use crate::store::{AttemptRow, DeliveryKey, DeliveryRow, PositionId, SourceHash, StoreError};
 
 /// Reads a row of the columns that [`super::deliveries`] and [`delivery`]
 /// select.
@@ -17,6 +17,7 @@ pub(super) fn delivery_row(row: &PgRow) -> Result<DeliveryRow, StoreError> {
     Ok(DeliveryRow {
         key: DeliveryKey { position: PositionId(row.take("position_id")?), offset: row.offset("record_offset")? },
         message_id: row.take("message_id")?,
+        source_hash: row.take::<Option<i64>>("source_hash")?.map(SourceHash),
         group: row.take("group_name")?,
         topic: row.take("topic")?,
         listener: row.take("listener")?,
@@ -49,12 +50,12 @@ pub(super) async fn delivery(store: &PostgresStore, key: &DeliveryKey) -> Result
          FROM (
              SELECT position_id, record_offset, record_time, received_at, started_at, NULL::bigint AS settled_at,
                  next_attempt_at, group_id, node_id, version_id, number, counted, state, verdict, message_id, key,
-                 type_name, reason, fingerprint, record
+                 type_name, reason, fingerprint, record, source_hash
              FROM open_delivery WHERE position_id = $1 AND record_offset = $2
              UNION ALL
              SELECT position_id, record_offset, record_time, received_at, started_at, settled_at, NULL, group_id,
                  node_id, version_id, number, counted, state, verdict, message_id, key, type_name, reason,
-                 fingerprint, record
+                 fingerprint, record, source_hash
              FROM delivery WHERE position_id = $1 AND record_offset = $2
          ) AS d
          JOIN position p ON p.id = d.position_id

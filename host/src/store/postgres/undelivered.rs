@@ -101,11 +101,12 @@ impl UndeliveredStore for PostgresStore {
         let moved = sqlx::query(
             "WITH gone AS (DELETE FROM undelivered WHERE id = $1 RETURNING *)
              INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, listed, group_name,
-                 created_at)
+                 created_at, published_on)
              SELECT CASE WHEN $2 THEN $3 ELSE shard END, message_id, CASE WHEN $2 THEN $4 ELSE topic END,
                  CASE WHEN $2 THEN $5 ELSE type_name END, source, CASE WHEN $2 THEN $6 ELSE key END,
-                 CASE WHEN $2 THEN $7 ELSE record END, listed, group_name, created_at
-             FROM gone RETURNING message_id, listed",
+                 CASE WHEN $2 THEN $7 ELSE record END, listed, group_name, created_at,
+                 nullif(coalesce(published_on, topic), CASE WHEN $2 THEN $4 ELSE topic END)
+             FROM gone RETURNING message_id, source, coalesce(published_on, topic) AS published_on, listed",
         )
         .bind(id)
         .bind(repaired.is_some())
@@ -120,11 +121,16 @@ impl UndeliveredStore for PostgresStore {
         .ok_or_else(|| gone(id))?;
         if moved.take::<bool>("listed")? {
             // From here on its outbound row has the record.
-            sqlx::query("UPDATE message SET retrying = true, record = NULL WHERE id = $1 AND state = 1")
-                .bind(moved.take::<String>("message_id")?)
-                .execute(&mut *tx)
-                .await
-                .map_err(at_statement)?;
+            sqlx::query(
+                "UPDATE message SET retrying = true, record = NULL
+                 WHERE id = $1 AND source = $2 AND topic = $3 AND state = 1",
+            )
+            .bind(moved.take::<String>("message_id")?)
+            .bind(moved.take::<String>("source")?)
+            .bind(moved.take::<String>("published_on")?)
+            .execute(&mut *tx)
+            .await
+            .map_err(at_statement)?;
         }
         audits::note(&mut tx).await?;
         commit(tx).await
@@ -132,19 +138,27 @@ impl UndeliveredStore for PostgresStore {
 
     async fn give_up_undelivered(&self, id: i64, reason: &str) -> Result<(), StoreError> {
         let mut tx = self.begin_tx().await?;
-        let given_up = sqlx::query("DELETE FROM undelivered WHERE id = $1 RETURNING message_id, listed")
-            .bind(id)
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(at_statement)?
-            .ok_or_else(|| gone(id))?;
+        let given_up = sqlx::query(
+            "DELETE FROM undelivered WHERE id = $1
+             RETURNING message_id, source, coalesce(published_on, topic) AS published_on, listed",
+        )
+        .bind(id)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(at_statement)?
+        .ok_or_else(|| gone(id))?;
         if given_up.take::<bool>("listed")? {
-            sqlx::query("UPDATE message SET reason = $2, record = NULL WHERE id = $1 AND state = 1 AND NOT retrying")
-                .bind(given_up.take::<String>("message_id")?)
-                .bind(clean(reason))
-                .execute(&mut *tx)
-                .await
-                .map_err(at_statement)?;
+            sqlx::query(
+                "UPDATE message SET reason = $4, record = NULL
+                 WHERE id = $1 AND source = $2 AND topic = $3 AND state = 1 AND NOT retrying",
+            )
+            .bind(given_up.take::<String>("message_id")?)
+            .bind(given_up.take::<String>("source")?)
+            .bind(given_up.take::<String>("published_on")?)
+            .bind(clean(reason))
+            .execute(&mut *tx)
+            .await
+            .map_err(at_statement)?;
         }
         audits::note(&mut tx).await?;
         commit(tx).await

@@ -1,14 +1,20 @@
 //! What people ask for, a page at a time.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::{Kind, Offset, Timestamp};
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
 use super::positions::DeliveryKey;
+use crate::store::identity::SourceHash;
 
 /// Rows one page of a list may have.
 pub const MAX_PAGE: u32 = 1_000;
+
+/// Messages of one id that are told at most.
+pub const MAX_SAME_ID: u32 = 100;
 
 /// A message of the send side.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +50,16 @@ pub struct MessageRow {
     pub deliver_at: Option<Timestamp>,
 }
 
+impl MessageRow {
+    /// The topic of Kafka that it goes to: a broadcast goes to a companion of
+    /// the topic that it was published on.
+    #[must_use]
+    pub fn goes_to(&self) -> Cow<'_, str> {
+        let kind = if self.kind == Kind::Broadcast.as_str() { Kind::Broadcast } else { Kind::Event };
+        kind.log_topic(&self.topic)
+    }
+}
+
 /// A delivery as people see it; attempts are asked for apart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeliveryRow {
@@ -51,6 +67,8 @@ pub struct DeliveryRow {
     pub key: DeliveryKey,
     /// The message's id.
     pub message_id: String,
+    /// The message's source; none in rows from before it was kept.
+    pub source_hash: Option<SourceHash>,
     /// The consumer group.
     pub group: String,
     /// The topic.

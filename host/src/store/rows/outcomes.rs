@@ -10,6 +10,7 @@ use courier_core::verdict::Verdict;
 use super::positions::PositionId;
 use super::sending::NewOutbound;
 use crate::store::StoreError;
+use crate::store::identity::SourceHash;
 
 /// Outcomes of one partition, in the order they were decided, each delivery at
 /// most once.
@@ -58,6 +59,8 @@ pub struct OutcomeRow {
     pub record_time: Timestamp,
     /// The message's id.
     pub message_id: String,
+    /// The message's source.
+    pub source_hash: Option<SourceHash>,
     /// The record's raw key.
     pub key: Option<Bytes>,
     /// The message's type; empty when unknown.

@@ -8,6 +8,7 @@ use courier_core::status::State;
 
 use super::lists::MessageRow;
 use crate::store::delayed::Due;
+use crate::store::identity::Identity;
 
 /// Relay shards: hash(topic, key) mod this.
 pub const SHARDS: u32 = 64;
@@ -51,6 +52,10 @@ pub struct OutboundRow {
     pub shard: i32,
     /// The message's id.
     pub message_id: String,
+    /// The message's source.
+    pub source: String,
+    /// The topic that the message was published on.
+    pub published_on: String,
     /// Where it goes.
     pub topic: String,
     /// The partition chosen before, if one was.
@@ -172,17 +177,31 @@ pub enum Accepted {
     New,
     /// The same message was handed in before.
     Same(Box<MessageRow>),
-    /// Another message has this id.
+    /// Another message has this identity.
     Other,
+    /// A prepared transaction holds this identity until it ends.
+    Reserved {
+        /// The transaction's id.
+        transaction: String,
+    },
 }
 
 /// A message that was sent directly and taken.
 #[derive(Clone, Debug)]
 pub struct SentMessage {
-    /// Its id.
-    pub id: String,
+    /// Which one.
+    pub identity: Identity,
     /// Where it is.
     pub partition: i32,
     /// Where in it.
     pub offset: Offset,
+}
+
+/// A message that was not sent directly: the relay sends it.
+#[derive(Clone, Debug)]
+pub struct UnsentMessage {
+    /// Which one.
+    pub identity: Identity,
+    /// Why it was not sent, for people.
+    pub reason: String,
 }

@@ -11,18 +11,20 @@ use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::{Arguments, SqliteConnection};
 
-use super::delayed::{due_at, write_delayed};
+use super::delayed::{Waiting, due_at, write_delayed};
 use super::fault::{commit_fault, fault};
-use super::messages::message_by_id;
+use super::messages::message_of;
 use super::values::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
 use super::{SqliteStore, audits};
-use crate::store::{Accepted, NewMessage, NewOutbound, SentMessage, StoreError};
+use crate::store::delayed::{is_cancelled, not_resent};
+use crate::store::{Accepted, Identity, NewMessage, NewOutbound, SentMessage, StoreError, UnsentMessage};
 
 /// Who an outbound row belongs to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// A sender: it stands for a row of `message`, which a direct send settles.
-    Sender,
+#[derive(Clone, Copy)]
+pub(super) enum Origin<'m> {
+    /// A sender: it stands for the row of this message, which a direct send
+    /// settles.
+    Sender(&'m NewMessage),
     /// A handler's emission or a dead letter. The latter has the id of the
     /// message that failed, and must not be taken for that message.
     Handler,
@@ -31,34 +33,49 @@ pub(super) enum Origin {
 /// Inserts outbound rows in the order given.
 pub(super) async fn write_outbound<'o>(
     tx: &mut SqliteConnection,
-    rows: impl Iterator<Item = &'o NewOutbound> + Send,
-    origin: Origin,
+    rows: impl Iterator<Item = (&'o NewOutbound, Origin<'o>)> + Send,
 ) -> Result<(), StoreError> {
     const INSERT: Bulk = Bulk {
         insert: "INSERT INTO outbound (shard, message_id, topic, key, type_name, source, held_until, sender, listed,
-                 group_name, created_at, record)",
-        columns: 12,
+                 group_name, created_at, published_on, record)",
+        columns: 13,
         then: "",
     };
     let now = now();
-    let rows: Vec<&NewOutbound> = rows.collect();
+    let rows: Vec<_> = rows.collect();
     let inserted = INSERT
-        .run(tx, &rows, |arguments, row| {
+        .run(tx, &rows, |arguments, (row, origin)| {
+            let topic = clean(&row.topic);
+            let (source, published_on, sender) = match origin {
+                Origin::Sender(message) => (&message.source, clean(&message.topic), 1_i64),
+                Origin::Handler => (&row.source, topic.clone(), 0),
+            };
             arguments.add(row.shard)?;
             arguments.add(clean(&row.message_id).as_ref())?;
-            arguments.add(clean(&row.topic).as_ref())?;
+            arguments.add(topic.as_ref())?;
             arguments.add(row.key.as_deref())?;
             arguments.add(clean(&row.type_name).as_ref())?;
-            arguments.add(clean(&row.source).as_ref())?;
+            arguments.add(clean(source).as_ref())?;
             arguments.add(row.held_for.map_or(0, |held| now.after(held).0))?;
-            arguments.add(i64::from(origin == Origin::Sender))?;
+            arguments.add(sender)?;
             arguments.add(i64::from(row.listed))?;
             arguments.add(clean_option(row.group.as_deref()).as_deref())?;
             arguments.add(now.0)?;
+            arguments.add(Some(published_on.as_ref()).filter(|published_on| *published_on != topic))?;
             arguments.add(row.record.as_ref())
         })
         .await?;
     expect_rows("inserting outbound rows", rows.len(), inserted)
+}
+
+/// The ids of outbound rows that stand for messages which senders handed in.
+/// The one parameter is a JSON list whose items begin with [`columns`].
+macro_rules! owed_rows {
+    () => {
+        "SELECT o.id FROM json_each(?) m CROSS JOIN outbound o
+         ON o.message_id = m.value ->> '$[0][0]' AND o.source = m.value ->> '$[0][1]'
+             AND coalesce(o.published_on, o.topic) = m.value ->> '$[0][2]' AND o.sender = 1"
+    };
 }
 
 impl SqliteStore {
@@ -70,7 +87,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn mark_sent(&self, sent: &[SentMessage]) -> Result<(), StoreError> {
-        let rows: Vec<_> = sent.iter().map(|s| (clean(&s.id), s.partition, s.offset.0)).collect();
+        let rows: Vec<_> = sent.iter().map(|s| (columns(&s.identity), s.partition, s.offset.0)).collect();
         let rows = json(&rows)?;
         let mut tx = self.connections.write().await?;
         // Without a place: a row that the relay sent meanwhile, because its
@@ -78,14 +95,15 @@ impl SqliteStore {
         sqlx::query(
             "UPDATE message SET state = ?, reason = NULL, retrying = 0, record = NULL, shard = NULL,
                  partition = s.value ->> 1, offset = s.value ->> 2
-             FROM json_each(?) s WHERE message.id = s.value ->> 0 AND message.partition IS NULL",
+             FROM json_each(?) s WHERE message.id = s.value ->> '$[0][0]' AND message.source = s.value ->> '$[0][1]'
+                 AND message.topic = s.value ->> '$[0][2]' AND message.partition IS NULL",
         )
         .bind(State::Committed.code())
         .bind(&rows)
         .execute(&mut *tx)
         .await
         .map_err(fault)?;
-        sqlx::query("DELETE FROM outbound WHERE sender = 1 AND message_id IN (SELECT value ->> 0 FROM json_each(?))")
+        sqlx::query(concat!("DELETE FROM outbound WHERE id IN (", owed_rows!(), ")"))
             .bind(&rows)
             .execute(&mut *tx)
             .await
@@ -93,23 +111,22 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    pub(super) async fn release_held(&self, messages: &[(String, String)]) -> Result<(), StoreError> {
-        let rows: Vec<_> = messages.iter().map(|(id, why)| (clean(id), clean(why))).collect();
+    pub(super) async fn release_held(&self, messages: &[UnsentMessage]) -> Result<(), StoreError> {
+        let rows: Vec<_> = messages.iter().map(|unsent| (columns(&unsent.identity), clean(&unsent.reason))).collect();
         let rows = json(&rows)?;
         let mut tx = self.connections.write().await?;
-        sqlx::query(
-            "UPDATE outbound SET held_until = 0
-             WHERE sender = 1 AND message_id IN (SELECT value ->> 0 FROM json_each(?))",
-        )
-        .bind(&rows)
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
+        sqlx::query(concat!("UPDATE outbound SET held_until = 0 WHERE id IN (", owed_rows!(), ")"))
+            .bind(&rows)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
         // One that the relay sent meanwhile has a place and stays COMMITTED.
         sqlx::query(
             "UPDATE message SET state = ?, retrying = 1, reason = m.value ->> 1
-             FROM json_each(?) m WHERE message.id = m.value ->> 0 AND message.partition IS NULL
-                 AND EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = message.id AND o.sender = 1)",
+             FROM json_each(?) m WHERE message.id = m.value ->> '$[0][0]' AND message.source = m.value ->> '$[0][1]'
+                 AND message.topic = m.value ->> '$[0][2]' AND message.partition IS NULL
+                 AND EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = message.id AND o.source = message.source
+                     AND coalesce(o.published_on, o.topic) = message.topic AND o.sender = 1)",
         )
         .bind(State::SendFail.code())
         .bind(&rows)
@@ -119,56 +136,68 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    pub(super) async fn resend_message(&self, id: &str) -> Result<(), StoreError> {
-        let id = clean(id);
+    pub(super) async fn resend_message(&self, message: &Identity) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
-        let row = sqlx::query(
-            "SELECT state, shard IS NOT NULL AND record IS NOT NULL,
-                 EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = message.id AND o.listed = 1)
-             FROM message WHERE id = ?",
+        let row = message_of(&mut tx, message).await?;
+        let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {message}")))?;
+        if row.state != State::SendFail {
+            let state = row.state;
+            return Err(StoreError::Conflict(format!("message {message} is {state}: only SEND_FAIL is sent again")));
+        }
+        if is_cancelled(&row) {
+            return Err(StoreError::Conflict(not_resent(message)));
+        }
+        let (id, source, topic) = columns(message);
+        // One that is the relay's already need not wait any longer.
+        let owed = sqlx::query(
+            "UPDATE outbound SET held_until = 0
+             WHERE message_id = ? AND source = ? AND coalesce(published_on, topic) = ? AND listed = 1",
         )
         .bind(id.as_ref())
-        .fetch_optional(&mut *tx)
+        .bind(source.as_ref())
+        .bind(topic.as_ref())
+        .execute(&mut *tx)
         .await
         .map_err(fault)?;
-        let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {id:?}")))?;
         // What is kept as undelivered goes with this resend, and not twice.
-        sqlx::query("DELETE FROM undelivered WHERE message_id = ? AND listed = 1")
-            .bind(id.as_ref())
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-        let mut columns = Columns::of(&row);
-        let (state, whole, owed) = (columns.state()?, columns.flag()?, columns.flag()?);
-        if state != State::SendFail {
-            return Err(StoreError::Conflict(format!("message {id:?} is {state}: only SEND_FAIL is sent again")));
-        }
-        if owed {
-            // It is the relay's already; it need not wait any longer.
-            sqlx::query("UPDATE outbound SET held_until = 0 WHERE message_id = ? AND listed = 1")
-                .bind(id.as_ref())
-                .execute(&mut *tx)
-                .await
-                .map_err(fault)?;
-        } else if whole {
-            let inserted = sqlx::query(
-                "INSERT INTO outbound (shard, message_id, topic, key, type_name, source, held_until, sender, listed,
-                     created_at, record)
-                 SELECT shard, id, topic, key, type_name, source, 0, 1, 1, ?, record FROM message WHERE id = ?",
-            )
-            .bind(now().0)
-            .bind(id.as_ref())
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-            expect_rows("inserting the outbound row of a resend", 1, inserted.rows_affected())?;
-        } else {
-            return Err(StoreError::Conflict(format!("the body of message {id:?} is not in the store")));
-        }
-        let changed = sqlx::query(
-            "UPDATE message SET retrying = 1, record = NULL WHERE id = ? AND state = ? AND partition IS NULL",
+        sqlx::query(
+            "DELETE FROM undelivered
+             WHERE message_id = ? AND source = ? AND coalesce(published_on, topic) = ? AND listed = 1",
         )
         .bind(id.as_ref())
+        .bind(source.as_ref())
+        .bind(topic.as_ref())
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        if owed.rows_affected() == 0 {
+            // A broadcast goes to the companion of its topic.
+            let goes_to = row.goes_to();
+            let inserted = sqlx::query(
+                "INSERT INTO outbound (shard, message_id, topic, key, type_name, source, held_until, sender, listed,
+                     created_at, published_on, record)
+                 SELECT shard, id, ?1, key, type_name, source, 0, 1, 1, ?2, nullif(topic, ?1), record
+                 FROM message WHERE id = ?3 AND source = ?4 AND topic = ?5 AND shard IS NOT NULL AND record IS NOT NULL",
+            )
+            .bind(clean(&goes_to))
+            .bind(now().0)
+            .bind(id.as_ref())
+            .bind(source.as_ref())
+            .bind(topic.as_ref())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+            if inserted.rows_affected() == 0 {
+                return Err(StoreError::Conflict(format!("the body of message {message} is not in the store")));
+            }
+        }
+        let changed = sqlx::query(
+            "UPDATE message SET retrying = 1, record = NULL
+             WHERE id = ? AND source = ? AND topic = ? AND state = ? AND partition IS NULL",
+        )
+        .bind(id.as_ref())
+        .bind(source.as_ref())
+        .bind(topic.as_ref())
         .bind(State::SendFail.code())
         .execute(&mut *tx)
         .await
@@ -179,52 +208,75 @@ impl SqliteStore {
     }
 }
 
+/// An identity as the columns of the key.
+pub(super) fn columns(message: &Identity) -> (Cow<'_, str>, Cow<'_, str>, Cow<'_, str>) {
+    (clean(&message.id), clean(&message.source), clean(&message.topic))
+}
+
+/// The identity of a message as the store keeps it.
+pub(super) fn stored_identity(message: &NewMessage) -> Identity {
+    let clean = |text: &str| clean(text).into_owned();
+    Identity { id: clean(&message.id), source: clean(&message.source), topic: clean(&message.topic) }
+}
+
 /// Takes messages within a transaction.
 pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
-    let mut known = digests(tx, messages).await?;
+    let identities: Vec<Identity> = messages.iter().map(stored_identity).collect();
+    let mut known = known(tx, &identities).await?;
     let mut freed = Vec::new();
-    for message in messages {
-        let id = clean(&message.id);
-        let Some(Known { digest, refused: true }) = known.get(id.as_ref()) else { continue };
+    for (message, identity) in messages.iter().zip(&identities) {
+        let Some(Known::Refused(digest)) = known.get(identity) else { continue };
         // The same that was refused before is told so again.
         if digest.as_deref() != Some(message.digest.as_slice()) || !message.is_refused() {
-            known.remove(id.as_ref());
-            freed.push(id);
+            known.remove(identity);
+            freed.push(identity);
         }
     }
     forget(tx, &freed).await?;
-    // The first of several with one id in this batch is the new one.
-    let mut fresh = HashSet::new();
-    let new: Vec<&NewMessage> = messages
-        .iter()
-        .filter(|message| !known.contains_key(clean(&message.id).as_ref()) && fresh.insert(message.id.as_str()))
-        .collect();
+    // The first of several with one identity in this batch is the new one.
+    let mut first: HashMap<&Identity, &NewMessage> = HashMap::new();
+    let mut new = Vec::new();
+    let mut is_new = Vec::with_capacity(messages.len());
+    for (message, identity) in messages.iter().zip(&identities) {
+        let fresh = !known.contains_key(identity) && !first.contains_key(identity);
+        if fresh {
+            first.insert(identity, message);
+            new.push(message);
+        }
+        is_new.push(fresh);
+    }
     let now = now();
     insert_messages(tx, &new, now).await?;
     let (mut owed, mut waiting) = (Vec::new(), Vec::new());
     for message in &new {
         match (&message.outbound, message.due) {
-            (Some(row), Some(due)) => waiting.push((row, due)),
-            (Some(row), None) => owed.push(row),
+            (Some(row), Some(due)) => waiting.push(Waiting { row, due, message }),
+            (Some(row), None) => owed.push((row, Origin::Sender(message))),
             (None, _) => {}
         }
     }
-    write_outbound(tx, owed.into_iter(), Origin::Sender).await?;
+    write_outbound(tx, owed.into_iter()).await?;
     write_delayed(tx, &waiting, now).await?;
     let mut answers = Vec::with_capacity(messages.len());
-    for message in messages {
-        if fresh.remove(message.id.as_str()) {
+    for ((message, identity), is_new) in messages.iter().zip(&identities).zip(is_new) {
+        if is_new {
             answers.push(Accepted::New);
             continue;
         }
-        let first = new.iter().find(|first| first.id == message.id).map(|first| first.digest.to_vec());
-        let digest = known.get(clean(&message.id).as_ref()).and_then(|known| known.digest.clone()).or(first);
+        let digest = match known.get(identity) {
+            Some(Known::Reserved(transaction)) => {
+                answers.push(Accepted::Reserved { transaction: transaction.clone() });
+                continue;
+            }
+            Some(Known::Sent(digest) | Known::Refused(digest)) => digest.clone(),
+            None => first.get(identity).map(|first| first.digest.to_vec()),
+        };
         if digest.as_deref() != Some(message.digest.as_slice()) {
             answers.push(Accepted::Other);
             continue;
         }
-        let row = message_by_id(tx, &message.id).await?;
-        let row = row.ok_or_else(|| StoreError::Bug(format!("message {:?} vanished", message.id)))?;
+        let row = message_of(tx, identity).await?;
+        let row = row.ok_or_else(|| StoreError::Bug(format!("message {identity} vanished")))?;
         answers.push(Accepted::Same(Box::new(row)));
     }
     Ok(answers)
@@ -232,50 +284,69 @@ pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]
 
 /// Removes the rows of messages that were refused for what was wrong with
 /// them, so that a corrected message, or the same one where it is right by
-/// now, is taken under its id.
-async fn forget(tx: &mut SqliteConnection, ids: &[Cow<'_, str>]) -> Result<(), StoreError> {
-    if ids.is_empty() {
+/// now, is taken in its place.
+async fn forget(tx: &mut SqliteConnection, messages: &[&Identity]) -> Result<(), StoreError> {
+    if messages.is_empty() {
         return Ok(());
     }
-    let gone = sqlx::query("DELETE FROM message WHERE id IN (SELECT value FROM json_each(?))")
-        .bind(json(&ids)?)
-        .execute(tx)
-        .await
-        .map_err(fault)?;
-    expect_rows("removing the rows of refused messages", ids.len(), gone.rows_affected())
-}
-
-/// What is known of a message.
-pub(super) struct Known {
-    /// None for one that a handler published.
-    pub digest: Option<Vec<u8>>,
-    /// Whether it was refused for what was wrong with it: nothing of it is in
-    /// Kafka or on its way there, since a row that the relay ever had has a
-    /// shard.
-    pub refused: bool,
-}
-
-/// The messages that are known, by id.
-pub(super) async fn digests(
-    tx: &mut SqliteConnection,
-    messages: &[NewMessage],
-) -> Result<HashMap<String, Known>, StoreError> {
-    let ids: Vec<_> = messages.iter().map(|message| clean(&message.id)).collect();
-    let rows = sqlx::query(
-        "SELECT id, digest, state = 1 AND NOT retrying AND partition IS NULL AND shard IS NULL
-             AND reason IS NOT 'cancelled'
-         FROM message WHERE id IN (SELECT value FROM json_each(?))",
+    let rows: HashSet<_> = messages.iter().map(|message| columns(message)).collect();
+    let gone = sqlx::query(
+        "DELETE FROM message WHERE seq IN (
+             SELECT m.seq FROM json_each(?) i CROSS JOIN message m
+             ON m.id = i.value ->> 0 AND m.source = i.value ->> 1 AND m.topic = i.value ->> 2)",
     )
-    .bind(json(&ids)?)
+    .bind(json(&rows)?)
+    .execute(tx)
+    .await
+    .map_err(fault)?;
+    expect_rows("removing the rows of refused messages", rows.len(), gone.rows_affected())
+}
+
+/// What is known under an identity.
+pub(super) enum Known {
+    /// A message, with its digest; none for one that a handler published.
+    Sent(Option<Vec<u8>>),
+    /// A message that was refused for what was wrong with it: nothing of it is
+    /// in Kafka or on its way there, since a row that the relay ever had has a
+    /// shard.
+    Refused(Option<Vec<u8>>),
+    /// A message of a prepared transaction, which is this one.
+    Reserved(String),
+}
+
+/// What is known under these identities.
+pub(super) async fn known(
+    tx: &mut SqliteConnection,
+    messages: &[Identity],
+) -> Result<HashMap<Identity, Known>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT m.id, m.source, m.topic, m.digest, m.state = 1 AND NOT m.retrying AND m.partition IS NULL
+             AND m.shard IS NULL AND m.reason IS NOT 'cancelled', NULL
+         FROM json_each(?1) i CROSS JOIN message m
+             ON m.id = i.value ->> 0 AND m.source = i.value ->> 1 AND m.topic = i.value ->> 2
+         UNION ALL
+         SELECT h.message_id, h.source, h.topic, NULL, 0, h.half_id
+         FROM json_each(?1) i CROSS JOIN half_item h INDEXED BY half_item_reserved
+             ON h.message_id = i.value ->> 0 AND h.source = i.value ->> 1 AND h.topic = i.value ->> 2 AND h.reserved = 1",
+    )
+    .bind(json(&messages.iter().map(columns).collect::<Vec<_>>())?)
     .fetch_all(tx)
     .await
     .map_err(fault)?;
-    rows.iter()
-        .map(|row| {
-            let mut columns = Columns::of(row);
-            Ok((columns.take()?, Known { digest: columns.take()?, refused: columns.flag()? }))
-        })
-        .collect()
+    let mut known = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        let identity = Identity { id: columns.take()?, source: columns.take()?, topic: columns.take()? };
+        let (digest, refused) = (columns.take()?, columns.flag()?);
+        match columns.take::<Option<String>>()? {
+            // What was sent before it was prepared is told as it is.
+            Some(_) if matches!(known.get(&identity), Some(Known::Sent(_))) => {}
+            Some(transaction) => drop(known.insert(identity, Known::Reserved(transaction))),
+            None if refused => drop(known.insert(identity, Known::Refused(digest))),
+            None => drop(known.insert(identity, Known::Sent(digest))),
+        }
+    }
+    Ok(known)
 }
 
 async fn insert_messages(

@@ -155,11 +155,11 @@ pub(super) async fn reopen_many(
     .map_err(fault)?;
     let opened = sqlx::query(
         "INSERT INTO open_delivery (position, offset, group_id, state, next_attempt_at, held, asked_at, record_time,
-             received_at, started_at, number, counted, verdict, node, version, message_id, key, type_name, reason,
-             fingerprint)
+             received_at, started_at, number, counted, verdict, node, version, message_id, source_hash, key, type_name,
+             reason, fingerprint)
          SELECT d.position, d.offset, d.group_id, iif(d.state = ?2, ?3, d.state), w.value ->> 2, 0, w.value ->> 2,
-             d.record_time, d.received_at, d.started_at, d.number, 0, d.verdict, d.node, d.version, d.message_id, d.key,
-             d.type_name, d.reason, d.fingerprint
+             d.record_time, d.received_at, d.started_at, d.number, 0, d.verdict, d.node, d.version, d.message_id,
+             d.source_hash, d.key, d.type_name, d.reason, d.fingerprint
          FROM json_each(?1) w CROSS JOIN delivery d ON d.position = w.value ->> 0 AND d.offset = w.value ->> 1",
     )
     .bind(&wishes)

@@ -105,7 +105,7 @@ impl Broadcasts for SqliteStore {
                  WHERE l.topic = message.topic AND coalesce(p.heard_from, 0) <= message.offset
                      AND (l.gone_at IS NULL OR p.next > message.offset))
              WHERE seq IN (SELECT value FROM json_each(?)) AND heard IS NULL AND state = 2
-             RETURNING id, topic, heard",
+             RETURNING seq, id, topic, heard",
         )
         .bind(json(&due)?)
         .fetch_all(&mut *tx)
@@ -114,11 +114,11 @@ impl Broadcasts for SqliteStore {
         let mut unheard = Vec::new();
         for row in &rows {
             let mut columns = Columns::of(row);
-            let (id, topic): (String, String) = (columns.take()?, columns.take()?);
+            let (seq, id, topic): (i64, String, String) = (columns.take()?, columns.take()?, columns.take()?);
             if !columns.flag()? {
-                sqlx::query("UPDATE message SET reason = ? WHERE id = ?")
+                sqlx::query("UPDATE message SET reason = ? WHERE seq = ?")
                     .bind(UNHEARD)
-                    .bind(&id)
+                    .bind(seq)
                     .execute(&mut *tx)
                     .await
                     .map_err(fault)?;

@@ -261,10 +261,11 @@ pub(super) async fn close_open(
     // Times before 1970 round down as in `Timestamp::day`.
     let closed = sqlx::query(
         "INSERT INTO delivery (position, offset, day, group_id, slot, state, settled_at, record_time, received_at,
-             started_at, number, counted, verdict, node, version, message_id, key, type_name, reason, fingerprint)
+             started_at, number, counted, verdict, node, version, message_id, source_hash, key, type_name, reason,
+             fingerprint)
          SELECT position, offset, (record_time - ((record_time % ?1) + ?1) % ?1) / ?1, group_id,
              (SELECT max(start_at) FROM slot WHERE start_at <= ?3), ?2, ?3, record_time,
-             received_at, started_at, number, counted, verdict, node, version, message_id, key, type_name, ?4,
+             received_at, started_at, number, counted, verdict, node, version, message_id, source_hash, key, type_name, ?4,
              fingerprint
          FROM open_delivery WHERE position = ?5",
     )

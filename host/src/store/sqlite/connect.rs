@@ -11,6 +11,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
@@ -18,7 +19,9 @@ use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
 use super::checkpoint::Checkpoints;
 use super::fault::{fault, migration_fault};
 use super::script::{Answer, Script};
+use super::values::now;
 use super::writing::{Writer, Writing};
+use crate::store::exclusive::{self, wait_until_alone};
 use crate::store::{StoreError, Weakness};
 
 /// Connections that lists and look-ups share.
@@ -53,6 +56,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (9, "centre", include_str!("migrations/0009_centre.sql")),
     (10, "unheard", include_str!("migrations/0010_unheard.sql")),
     (11, "undelivered", include_str!("migrations/0011_undelivered.sql")),
+    (12, "identity", include_str!("migrations/0012_identity.sql")),
     (13, "outbox cause", include_str!("migrations/0013_outbox_cause.sql")),
     (14, "topics", include_str!("migrations/0014_topics.sql")),
     (16, "give up", include_str!("migrations/0016_give_up.sql")),
@@ -105,6 +109,7 @@ impl Connections {
         let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
             Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
         });
+        wait_until_alone(&mut Unmigrated(&mut connection)).await?;
         Migrator::with_migrations(migrations.collect()).run(&mut connection).await.map_err(migration_fault)?;
         connection.close().await.map_err(fault)
     }
@@ -147,6 +152,32 @@ fn create(file: &Path) -> Result<(), StoreError> {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(StoreError::Refused(format!("{} cannot be created: {error}", file.display()))),
+    }
+}
+
+/// A file before its migrations.
+struct Unmigrated<'c>(&'c mut SqliteConnection);
+
+#[async_trait]
+impl exclusive::Unmigrated for Unmigrated<'_> {
+    async fn applied(&mut self) -> Result<Vec<i64>, StoreError> {
+        let known: Option<i64> =
+            sqlx::query_scalar("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'")
+                .fetch_optional(&mut *self.0)
+                .await
+                .map_err(fault)?;
+        if known.is_none() {
+            return Ok(Vec::new());
+        }
+        sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&mut *self.0).await.map_err(fault)
+    }
+
+    async fn live_nodes(&mut self) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar("SELECT name FROM node WHERE writer_id IS NOT NULL AND lease_until > ? ORDER BY name")
+            .bind(now().0)
+            .fetch_all(&mut *self.0)
+            .await
+            .map_err(fault)
     }
 }
 

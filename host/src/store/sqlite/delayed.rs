@@ -7,13 +7,16 @@ use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::{Arguments, QueryBuilder, Sqlite, SqliteConnection};
 
+use super::accept::columns;
 use super::fault::{commit_fault, fault};
-use super::messages::{MESSAGE_COLUMNS, message_by_id, message_row};
+use super::messages::{MESSAGE_COLUMNS, message_of, message_row};
 use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
 use super::values::{Bulk, Columns, clean, expect_rows, json, now};
 use super::{SqliteStore, audits};
-use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, not_cancelled, whole_millisecond};
-use crate::store::{Delayed, DelayedFilter, Due, Listing, MessageRow, Moved, NewOutbound, Page, StoreError};
+use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled, whole_millisecond};
+use crate::store::{
+    Delayed, DelayedFilter, Due, Identity, Listing, MessageRow, Moved, NewMessage, NewOutbound, Page, StoreError,
+};
 
 /// When a message is due by the store's clock.
 pub(super) fn due_at(due: Due, now: Timestamp) -> Timestamp {
@@ -23,26 +26,34 @@ pub(super) fn due_at(due: Due, now: Timestamp) -> Timestamp {
     }
 }
 
+/// A message that is not due yet.
+pub(super) struct Waiting<'m> {
+    pub row: &'m NewOutbound,
+    pub due: Due,
+    pub message: &'m NewMessage,
+}
+
 /// Inserts what waits, in the order given.
 pub(super) async fn write_delayed(
     tx: &mut SqliteConnection,
-    waiting: &[(&NewOutbound, Due)],
+    waiting: &[Waiting<'_>],
     now: Timestamp,
 ) -> Result<(), StoreError> {
     const INSERT: Bulk = Bulk {
-        insert: "INSERT INTO delayed (shard, due, message_id, topic, key, type_name, source, record)",
-        columns: 8,
+        insert: "INSERT INTO delayed (shard, due, message_id, topic, key, type_name, source, published_on, record)",
+        columns: 9,
         then: "",
     };
     let inserted = INSERT
-        .run(tx, waiting, |arguments, (row, due)| {
+        .run(tx, waiting, |arguments, Waiting { row, due, message }| {
             arguments.add(row.shard)?;
             arguments.add(whole_millisecond(due_at(*due, now)).0)?;
             arguments.add(clean(&row.message_id).as_ref())?;
             arguments.add(clean(&row.topic).as_ref())?;
             arguments.add(row.key.as_deref())?;
             arguments.add(clean(&row.type_name).as_ref())?;
-            arguments.add(clean(&row.source).as_ref())?;
+            arguments.add(clean(&message.source).as_ref())?;
+            arguments.add(clean(&message.topic).as_ref())?;
             arguments.add(row.record.as_ref())
         })
         .await?;
@@ -81,8 +92,9 @@ impl Delayed for SqliteStore {
             }
             let inserted = sqlx::query(
                 "INSERT INTO outbound (shard, message_id, topic, key, type_name, source, held_until, sender, listed,
-                     created_at, record)
-                 SELECT d.shard, d.message_id, d.topic, d.key, d.type_name, d.source, 0, 1, 1, ?, d.record
+                     created_at, published_on, record)
+                 SELECT d.shard, d.message_id, d.topic, d.key, d.type_name, d.source, 0, 1, 1, ?,
+                     nullif(d.published_on, d.topic), d.record
                  FROM json_each(?) i CROSS JOIN delayed d ON d.id = i.value ORDER BY i.key",
             )
             .bind(now.0)
@@ -103,31 +115,38 @@ impl Delayed for SqliteStore {
         Ok(Moved { rows: u32::try_from(due.len()).unwrap_or(MOVE_ROWS), next })
     }
 
-    async fn cancel(&self, id: &str) -> Result<MessageRow, StoreError> {
+    async fn cancel(&self, message: &Identity) -> Result<MessageRow, StoreError> {
         let mut tx = self.connections.write().await?;
-        let record: Option<Vec<u8>> = sqlx::query_scalar("DELETE FROM delayed WHERE message_id = ? RETURNING record")
-            .bind(clean(id))
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(fault)?;
+        let (id, source, topic) = columns(message);
+        let record: Option<Vec<u8>> = sqlx::query_scalar(
+            "DELETE FROM delayed WHERE message_id = ? AND source = ? AND published_on = ? RETURNING record",
+        )
+        .bind(id.as_ref())
+        .bind(source.as_ref())
+        .bind(topic.as_ref())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(fault)?;
         if let Some(record) = &record {
             let changed = sqlx::query(
-                "UPDATE message SET state = ?, reason = ?, record = ? WHERE id = ? AND state = ? AND partition IS NULL",
+                "UPDATE message SET state = ?, reason = ?, record = ?
+                 WHERE id = ? AND source = ? AND topic = ? AND state = ? AND partition IS NULL",
             )
             .bind(State::SendFail.code())
             .bind(CANCELLED)
             .bind(record)
-            .bind(clean(id))
+            .bind(id.as_ref())
+            .bind(source.as_ref())
+            .bind(topic.as_ref())
             .bind(State::Committed.code())
             .execute(&mut *tx)
             .await
             .map_err(fault)?;
             expect_rows("cancelling a message", 1, changed.rows_affected())?;
         }
-        let row = message_by_id(&mut tx, id).await?;
-        let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {id:?}")))?;
-        let cancelled = row.state == State::SendFail && !row.retrying && row.reason.as_deref() == Some(CANCELLED);
-        if !cancelled || row.deliver_at.is_none() {
+        let row = message_of(&mut tx, message).await?;
+        let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {message}")))?;
+        if !is_cancelled(&row) {
             return Err(StoreError::Conflict(not_cancelled(&row)));
         }
         if record.is_some() {
@@ -143,9 +162,12 @@ impl Delayed for SqliteStore {
         // Places go down, and this list goes up: they are negative here.
         let mut query = QueryBuilder::new("SELECT -d.due, -d.id, 0, ");
         query.push(MESSAGE_COLUMNS).push(", NULL FROM (");
-        push_walk(&mut query, "due, id, message_id, type_name, key", filter, after);
+        push_walk(&mut query, "due, id, message_id, source, published_on, type_name, key", filter, after);
         query.push(" LIMIT ").push_bind(rows(share));
-        query.push(") d CROSS JOIN message m ON m.id = d.message_id WHERE TRUE");
+        query.push(
+            ") d CROSS JOIN message m
+             ON m.id = d.message_id AND m.source = d.source AND m.topic = d.published_on WHERE TRUE",
+        );
         push_filter(&mut query, filter)?;
         query.push(" LIMIT ").push_bind(rows(more));
         let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
@@ -212,7 +234,8 @@ async fn until_next(connection: &mut SqliteConnection, shards: &str) -> Result<O
 async fn away_from(tx: &mut SqliteConnection, ids: &str, why: &str) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE message SET state = ?, retrying = 1, reason = ?
-         WHERE id IN (SELECT d.message_id FROM json_each(?) i CROSS JOIN delayed d ON d.id = i.value)
+         WHERE seq IN (SELECT m.seq FROM json_each(?) i CROSS JOIN delayed d ON d.id = i.value
+                       CROSS JOIN message m ON m.id = d.message_id AND m.source = d.source AND m.topic = d.published_on)
              AND state = ? AND partition IS NULL",
     )
     .bind(State::SendFail.code())

@@ -9,7 +9,7 @@ use super::SqliteStore;
 use super::fault::fault;
 use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
 use super::values::{Columns, clean, json};
-use crate::store::{DeliveryFilter, DeliveryKey, DeliveryRow, Listing, Page, PositionId, StoreError};
+use crate::store::{DeliveryFilter, DeliveryKey, DeliveryRow, Listing, Page, PositionId, SourceHash, StoreError};
 
 /// The two tables that deliveries stand in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Table {
             Self::Final => ("d.settled_at", "NULL"),
         };
         format!(
-            "d.{}, d.position, d.offset, d.message_id, g.name, p.topic, nullif(p.listener, ''), p.incarnation, p.partition, d.key, d.type_name,
+            "d.{}, d.position, d.offset, d.message_id, d.source_hash, g.name, p.topic, nullif(p.listener, ''), p.incarnation, p.partition, d.key, d.type_name,
              d.state, d.verdict, d.reason, d.fingerprint, n.text, v.text, d.record_time, d.received_at, d.started_at,
              {settled_at}, {next_attempt_at}, d.number, d.counted, {record}",
             self.time()
@@ -174,6 +174,7 @@ fn delivery_row(row: &SqliteRow) -> Result<(Place, DeliveryRow), StoreError> {
     let delivery = DeliveryRow {
         key: DeliveryKey { position: PositionId(place.0[1]), offset: Offset(place.0[2]) },
         message_id: columns.take()?,
+        source_hash: columns.take::<Option<i64>>()?.map(SourceHash),
         group: columns.take()?,
         topic: columns.take()?,
         listener: columns.take()?,

@@ -4,23 +4,22 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use courier_core::message::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Arguments, QueryBuilder, Sqlite, SqliteConnection};
 
-use super::SqliteStore;
-use super::accept::{accept_in, digests};
+use super::accept::{Known, accept_in, known, stored_identity};
 use super::fault::{commit_fault, fault};
 use super::values::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
-use crate::store::half::{KeptMessage, may_end};
+use super::{SqliteStore, audits};
+use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
 use crate::store::{
-    Accepted, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Listing, MAX_PAGE, NewHalf, NewMessage, Page,
-    StoreError,
+    Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Identity, Listing, MAX_PAGE,
+    NewHalf, NewMessage, Page, StoreError,
 };
 
 const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline, checks, next_check_at, last_answer,
-    reason, ended_at";
+    reason, ended_at, unreachable_since";
 
 #[async_trait]
 impl Halves for SqliteStore {
@@ -36,13 +35,16 @@ impl Halves for SqliteStore {
 
     async fn prepare_half(&self, half: &NewHalf) -> Result<HalfRow, StoreError> {
         let mut tx = self.connections.write().await?;
-        let known = digests(&mut tx, &half.messages).await?;
-        let taken = half.messages.iter().find(|message| {
-            let first = known.get(clean(&message.id).as_ref());
-            first.is_some_and(|first| !first.refused && first.digest.as_deref() != Some(message.digest.as_slice()))
-        });
-        if let Some(message) = taken {
-            return Err(id_taken(&message.id));
+        let identities: Vec<Identity> = half.messages.iter().map(stored_identity).collect();
+        let known = known(&mut tx, &identities).await?;
+        for (message, identity) in half.messages.iter().zip(&identities) {
+            match known.get(identity) {
+                Some(Known::Reserved(transaction)) => return Err(identity_reserved(identity, transaction)),
+                Some(Known::Sent(digest)) if digest.as_deref() != Some(message.digest.as_slice()) => {
+                    return Err(identity_taken(identity));
+                }
+                Some(_) | None => {}
+            }
         }
         let (now, timeout) = (now(), micros(half.timeout));
         sqlx::query(
@@ -71,13 +73,20 @@ impl Halves for SqliteStore {
             return Ok(row);
         }
         let messages = kept_messages(&mut tx, id).await?;
+        // Its own reservations must not stand in its way.
+        release(&mut tx, id).await?;
         for (message, answer) in messages.iter().zip(accept_in(&mut tx, &messages).await?) {
-            if matches!(answer, Accepted::Other) {
-                return Err(id_taken(&message.id));
+            match answer {
+                Accepted::New | Accepted::Same(_) => {}
+                Accepted::Other => return Err(identity_taken(&message.identity())),
+                Accepted::Reserved { transaction } => {
+                    return Err(identity_reserved(&message.identity(), &transaction));
+                }
             }
         }
-        end(&mut tx, id, HalfState::Committed, reason).await?;
+        end(&mut tx, id, row.state, HalfState::Committed, reason).await?;
         let row = found(&mut tx, id).await?;
+        audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(row)
     }
@@ -88,8 +97,9 @@ impl Halves for SqliteStore {
         if !may_end(id, row.state, HalfState::RolledBack)? {
             return Ok(row);
         }
-        end(&mut tx, id, HalfState::RolledBack, reason).await?;
+        end(&mut tx, id, row.state, HalfState::RolledBack, reason).await?;
         let row = found(&mut tx, id).await?;
+        audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(row)
     }
@@ -112,7 +122,7 @@ impl Halves for SqliteStore {
             "UPDATE half_message SET checks = checks + (check_url IS NOT NULL), next_check_at = ?1
              WHERE id IN (SELECT id FROM half_message INDEXED BY half_message_due
                           WHERE state = 1 AND next_check_at <= ?2 ORDER BY next_check_at LIMIT ?3)
-             RETURNING id, check_url, timeout, checks",
+             RETURNING id, check_url, timeout, checks, answered, unreachable",
         )
         .bind(now.after(lease).0)
         .bind(now.0)
@@ -126,22 +136,42 @@ impl Halves for SqliteStore {
         Ok((claimed, next))
     }
 
-    async fn leave_half(&self, check: &HalfCheck, answer: &str, wait: Option<Duration>) -> Result<(), StoreError> {
+    async fn leave_half(&self, check: &HalfCheck, answer: &str, then: AfterAsking) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
+        let now = now();
         let left = sqlx::query(
-            "UPDATE half_message SET last_answer = ?1, next_check_at = ?2 WHERE id = ?3 AND state = 1 AND checks = ?4",
+            "UPDATE half_message SET last_answer = ?1, next_check_at = ?2, answered = answered + (NOT ?3),
+                 unreachable = iif(?3, unreachable + 1, 0),
+                 unreachable_since = iif(?3, coalesce(unreachable_since, ?4), NULL)
+             WHERE id = ?5 AND state = 1 AND checks = ?6",
         )
         .bind(clean(answer))
-        .bind(wait.map_or_else(now, |wait| now().after(wait)).0)
+        .bind(now.after(then.wait().unwrap_or_default()).0)
+        .bind(matches!(then, AfterAsking::Retry(_)))
+        .bind(now.0)
         .bind(clean(&check.id))
         .bind(check.checks)
         .execute(&mut *tx)
         .await
         .map_err(fault)?;
-        if left.rows_affected() == 1 && wait.is_none() {
-            end(&mut tx, &check.id, HalfState::Abandoned, answer).await?;
+        if left.rows_affected() == 1 && then == AfterAsking::Abandon {
+            end(&mut tx, &check.id, HalfState::Prepared, HalfState::Abandoned, answer).await?;
         }
         tx.commit().await.map_err(commit_fault)
+    }
+
+    async fn unreachable_halves(&self, limit: u32) -> Result<Vec<HalfRow>, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+        query.push(HALF_COLUMNS).push(
+            " FROM half_message INDEXED BY half_message_unreachable WHERE state = 1 AND unreachable > 0
+             ORDER BY created_at LIMIT ",
+        );
+        query.push_bind(limit);
+        let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
+        let rows = query.build().fetch_all(&mut *reader).await.map_err(fault)?;
+        let mut rows: Vec<HalfRow> = rows.iter().map(half_row).collect::<Result<_, _>>()?;
+        with_messages(&mut reader, &mut rows).await?;
+        Ok(rows)
     }
 
     async fn half(&self, id: &str) -> Result<Option<HalfRow>, StoreError> {
@@ -180,10 +210,6 @@ fn duration(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
-fn id_taken(id: &str) -> StoreError {
-    StoreError::Conflict(format!("a message with id {id:?} and other content was sent before"))
-}
-
 fn cursor_of(text: &str) -> Result<(i64, String), StoreError> {
     let place = text.split_once('.').and_then(|(at, id)| Some((at.parse().ok()?, id.to_owned())));
     place.ok_or_else(|| StoreError::NotFound(format!("there is no cursor {text:?}")))
@@ -193,8 +219,8 @@ async fn insert_items(tx: &mut SqliteConnection, half: &NewHalf) -> Result<(), S
     const INSERT: Bulk = Bulk {
         insert:
             "INSERT INTO half_item (half_id, place, message_id, digest, key, source, topic, goes_to, type_name, kind,
-                 time, shard, due, wait, record)",
-        columns: 15,
+                 time, shard, due, wait, reserved, record)",
+        columns: 16,
         then: "",
     };
     let messages: Vec<(usize, &NewMessage)> = half.messages.iter().enumerate().collect();
@@ -220,19 +246,20 @@ async fn insert_items(tx: &mut SqliteConnection, half: &NewHalf) -> Result<(), S
             arguments.add(outbound.shard)?;
             arguments.add(due)?;
             arguments.add(wait)?;
+            arguments.add(1_i64)?;
             arguments.add(outbound.record.as_ref())
         })
         .await?;
     expect_rows("inserting half messages", messages.len(), inserted)
 }
 
-/// The messages of a transaction that has not ended, ready to be accepted.
-async fn kept_messages(tx: &mut SqliteConnection, id: &str) -> Result<Vec<NewMessage>, StoreError> {
+/// The messages of a transaction that may commit, ready to be accepted.
+async fn kept_messages(tx: &mut SqliteConnection, transaction: &str) -> Result<Vec<NewMessage>, StoreError> {
     let rows = sqlx::query(
         "SELECT message_id, digest, key, source, topic, goes_to, type_name, kind, time, shard, due, wait, record
          FROM half_item WHERE half_id = ? ORDER BY place",
     )
-    .bind(clean(id))
+    .bind(clean(transaction))
     .fetch_all(tx)
     .await
     .map_err(fault)?;
@@ -255,31 +282,75 @@ async fn kept_messages(tx: &mut SqliteConnection, id: &str) -> Result<Vec<NewMes
                 (Some(time), _) => Some(Due::At(time)),
                 (None, wait) => wait.map(duration).map(Due::After),
             },
-            record: Bytes::from(columns.take::<Vec<u8>>()?),
+            record: columns.bytes_option()?.ok_or_else(|| records_gone(transaction))?,
         })
     };
     rows.iter().map(|row| kept(row).map(NewMessage::from)).collect()
 }
 
-/// Ends a prepared transaction. Its records are the messages' now, or nobody's.
-async fn end(tx: &mut SqliteConnection, id: &str, state: HalfState, reason: &str) -> Result<(), StoreError> {
+/// Ends a transaction that is in state `from`. Its records are the messages'
+/// now, or nobody's, unless it was abandoned: then its sender may still come.
+async fn end(
+    tx: &mut SqliteConnection,
+    id: &str,
+    from: HalfState,
+    to: HalfState,
+    reason: &str,
+) -> Result<(), StoreError> {
     let ended = sqlx::query(
-        "UPDATE half_message SET state = ?, reason = ?, ended_at = ?, next_check_at = NULL WHERE id = ? AND state = 1",
+        "UPDATE half_message SET state = ?, reason = ?, ended_at = ?, next_check_at = NULL WHERE id = ? AND state = ?",
     )
-    .bind(state.code())
+    .bind(to.code())
     .bind(clean(reason))
     .bind(now().0)
     .bind(clean(id))
+    .bind(from.code())
     .execute(&mut *tx)
     .await
     .map_err(fault)?;
     expect_rows("ending a transaction", 1, ended.rows_affected())?;
+    release(tx, id).await?;
+    if to == HalfState::Abandoned {
+        return Ok(());
+    }
     sqlx::query("UPDATE half_item SET record = NULL WHERE half_id = ?")
         .bind(clean(id))
         .execute(tx)
         .await
         .map_err(fault)?;
     Ok(())
+}
+
+/// Lets others take the identities that a transaction held.
+async fn release(tx: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
+    sqlx::query("UPDATE half_item SET reserved = 0 WHERE half_id = ?")
+        .bind(clean(id))
+        .execute(tx)
+        .await
+        .map_err(fault)?;
+    Ok(())
+}
+
+/// Abandons transactions whose senders could not be asked and whose time was
+/// over before `before`; answers how many.
+pub(super) async fn abandon_unreachable(
+    tx: &mut SqliteConnection,
+    before: Timestamp,
+    limit: usize,
+) -> Result<usize, StoreError> {
+    let old: Vec<String> = sqlx::query_scalar(
+        "SELECT id FROM half_message INDEXED BY half_message_unreachable
+         WHERE state = 1 AND unreachable > 0 AND created_at < ?1 AND deadline < ?1 ORDER BY created_at LIMIT ?2",
+    )
+    .bind(before.0)
+    .bind(super::slices::rows(limit))
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(fault)?;
+    for id in &old {
+        end(tx, id, HalfState::Prepared, HalfState::Abandoned, UNREACHABLE).await?;
+    }
+    Ok(old.len())
 }
 
 fn check(row: &SqliteRow) -> Result<HalfCheck, StoreError> {
@@ -289,6 +360,8 @@ fn check(row: &SqliteRow) -> Result<HalfCheck, StoreError> {
         check_url: columns.take()?,
         timeout: duration(columns.take()?),
         checks: columns.number()?,
+        answered: columns.number()?,
+        unreachable: columns.number()?,
     })
 }
 
@@ -316,6 +389,7 @@ fn half_row(row: &SqliteRow) -> Result<HalfRow, StoreError> {
         last_answer: columns.take()?,
         reason: columns.take()?,
         ended_at: columns.time_option()?,
+        unreachable_since: columns.time_option()?,
     })
 }
 

@@ -9,27 +9,36 @@ use super::SqliteStore;
 use super::fault::fault;
 use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
 use super::values::{Columns, clean, json};
-use crate::store::{Listing, MessageFilter, MessageRow, Page, StoreError};
+use crate::store::{Identity, Listing, MAX_SAME_ID, MessageFilter, MessageRow, Page, StoreError};
 
 /// The columns of a message but for its record, which comes last.
 pub(super) const MESSAGE_COLUMNS: &str = "m.created_at, m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time,
     m.state, m.reason, m.retrying, m.partition, m.offset, m.deliver_at";
 
-/// A message that is known by its id. While it is owed to Kafka or is not
-/// due yet, the row that says so has the record.
-pub(super) async fn message_by_id(
-    connection: &mut SqliteConnection,
-    id: &str,
-) -> Result<Option<MessageRow>, StoreError> {
+/// The beginning of a query for messages with their records. While one is owed
+/// to Kafka or is not due yet, the row that says so has the record.
+fn with_records() -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new("SELECT m.created_at, m.seq, 0, ");
     query.push(MESSAGE_COLUMNS).push(
         ", coalesce(m.record,
-             (SELECT o.record FROM outbound o WHERE o.message_id = m.id AND o.listed = 1
-              AND m.partition IS NULL LIMIT 1),
-             (SELECT d.record FROM delayed d WHERE d.message_id = m.id))
+             (SELECT o.record FROM outbound o WHERE o.message_id = m.id AND o.source = m.source
+              AND coalesce(o.published_on, o.topic) = m.topic AND o.listed = 1 AND m.partition IS NULL LIMIT 1),
+             (SELECT d.record FROM delayed d
+              WHERE d.message_id = m.id AND d.source = m.source AND d.published_on = m.topic))
          FROM message m WHERE m.id = ",
     );
-    query.push_bind(clean(id).into_owned());
+    query
+}
+
+/// A message that is known by its identity.
+pub(super) async fn message_of(
+    connection: &mut SqliteConnection,
+    message: &Identity,
+) -> Result<Option<MessageRow>, StoreError> {
+    let mut query = with_records();
+    query.push_bind(clean(&message.id).into_owned());
+    query.push(" AND m.source = ").push_bind(clean(&message.source).into_owned());
+    query.push(" AND m.topic = ").push_bind(clean(&message.topic).into_owned());
     let row = query.build().fetch_optional(connection).await.map_err(fault)?;
     row.map(|row| message_row(&row).map(|(_, row)| row)).transpose()
 }
@@ -151,9 +160,17 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &MessageFilter) -> Resu
 }
 
 impl SqliteStore {
-    pub(super) async fn one_message(&self, id: &str) -> Result<Option<MessageRow>, StoreError> {
+    pub(super) async fn one_message(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
         let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
-        message_by_id(&mut reader, id).await
+        message_of(&mut reader, message).await
+    }
+
+    pub(super) async fn all_with_id(&self, id: &str) -> Result<Vec<MessageRow>, StoreError> {
+        let mut query = with_records();
+        query.push_bind(clean(id).into_owned());
+        query.push(" ORDER BY m.created_at DESC, m.seq DESC LIMIT ").push_bind(MAX_SAME_ID);
+        let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
+        found.iter().map(|row| message_row(row).map(|(_, row)| row)).collect()
     }
 
     pub(super) async fn list_messages(

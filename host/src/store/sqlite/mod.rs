@@ -207,7 +207,7 @@ impl Store for SqliteStore {
         self.mark_sent(sent).await
     }
 
-    async fn release_outbound(&self, messages: &[(String, String)]) -> Result<(), StoreError> {
+    async fn release_outbound(&self, messages: &[UnsentMessage]) -> Result<(), StoreError> {
         self.release_held(messages).await
     }
 
@@ -240,8 +240,8 @@ impl Store for SqliteStore {
         self.settle_relayed(shards, results).await
     }
 
-    async fn resend(&self, id: &str) -> Result<(), StoreError> {
-        self.resend_message(id).await
+    async fn resend(&self, message: &Identity) -> Result<(), StoreError> {
+        self.resend_message(message).await
     }
 
     async fn state_get(&self, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
@@ -252,8 +252,12 @@ impl Store for SqliteStore {
         self.list_messages(filter, page).await
     }
 
-    async fn message(&self, id: &str) -> Result<Option<MessageRow>, StoreError> {
-        self.one_message(id).await
+    async fn messages_with_id(&self, id: &str) -> Result<Vec<MessageRow>, StoreError> {
+        self.all_with_id(id).await
+    }
+
+    async fn message_of(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
+        self.one_message(message).await
     }
 
     async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError> {

@@ -1,20 +1,18 @@
 //! Outboxes of senders.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use courier_core::status::State;
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::accept::accept_in;
+use super::accept::{accept_in, columns};
 use super::fault::{commit_fault, fault};
 use super::values::{Columns, clean, clean_option, json, now};
 use crate::store::outbox::{
     OutboxCount, OutboxNote, OutboxRow, OutboxRowRef, Outboxes, cause_from, fields_to_text, rows_from_text,
     rows_to_text,
 };
-use crate::store::{Accepted, NewMessage, StoreError};
+use crate::store::{Accepted, Identity, NewMessage, StoreError};
 
 async fn hold_shard(tx: &mut SqliteConnection, (shard, epoch): (i32, i64)) -> Result<(), StoreError> {
     let held = sqlx::query("SELECT 1 FROM relay_shard WHERE shard = ? AND epoch = ?")
@@ -39,24 +37,23 @@ impl Outboxes for SqliteStore {
         Ok(answers)
     }
 
-    async fn ended(&self, ids: &[String]) -> Result<Vec<(String, State)>, StoreError> {
-        let cleaned: Vec<_> = ids.iter().map(|id| clean(id)).collect();
-        let rows = sqlx::query("SELECT id, state, retrying FROM message WHERE id IN (SELECT value FROM json_each(?))")
-            .bind(json(&cleaned)?)
-            .fetch_all(&self.connections.readers)
-            .await
-            .map_err(fault)?;
-        let mut known: HashMap<String, (State, bool)> = HashMap::with_capacity(rows.len());
-        for row in &rows {
+    async fn ended(&self, messages: &[Identity]) -> Result<Vec<Option<State>>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT coalesce(m.state, ?), coalesce(m.retrying, 0) FROM json_each(?) i LEFT JOIN message m
+                 ON m.id = i.value ->> 0 AND m.source = i.value ->> 1 AND m.topic = i.value ->> 2
+             ORDER BY i.key",
+        )
+        .bind(State::Committed.code())
+        .bind(json(&messages.iter().map(columns).collect::<Vec<_>>())?)
+        .fetch_all(&self.connections.readers)
+        .await
+        .map_err(fault)?;
+        let ended = |row| {
             let mut columns = Columns::of(row);
-            known.insert(columns.take()?, (columns.state()?, columns.flag()?));
-        }
-        let ended = ids.iter().zip(cleaned).filter_map(|(id, cleaned)| match known.get(cleaned.as_ref()) {
-            Some((_, true)) => None,
-            Some((state, false)) => Some((id.clone(), *state)),
-            None => Some((id.clone(), State::Committed)),
-        });
-        Ok(ended.collect())
+            let (state, retrying) = (columns.state()?, columns.flag()?);
+            Ok((!retrying).then_some(state))
+        };
+        rows.iter().map(ended).collect()
     }
 
     async fn note_outbox(&self, shard: (i32, i64), note: &OutboxNote) -> Result<(), StoreError> {

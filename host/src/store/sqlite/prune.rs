@@ -127,8 +127,10 @@ async fn old_messages(readers: &SqlitePool, before: Timestamp) -> Result<Vec<i64
     sqlx::query_scalar(
         "SELECT m.seq FROM message m INDEXED BY message_time
          WHERE m.created_at < ?1 AND m.retrying = 0 AND coalesce(m.deliver_at, 0) < ?1
-             AND NOT EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = m.id)
-             AND NOT EXISTS (SELECT 1 FROM delayed d WHERE d.message_id = m.id)
+             AND NOT EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = m.id AND o.source = m.source
+                 AND coalesce(o.published_on, o.topic) = m.topic)
+             AND NOT EXISTS (SELECT 1 FROM delayed d
+                 WHERE d.message_id = m.id AND d.source = m.source AND d.published_on = m.topic)
          ORDER BY m.created_at LIMIT ?2",
     )
     .bind(before.0)
@@ -145,7 +147,8 @@ async fn prune_messages(tx: &mut SqliteConnection, old: &[i64]) -> Result<bool, 
     }
     sqlx::query(
         "DELETE FROM message WHERE seq IN (SELECT value FROM json_each(?)) AND retrying = 0
-             AND NOT EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = message.id)",
+             AND NOT EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = message.id AND o.source = message.source
+                 AND coalesce(o.published_on, o.topic) = message.topic)",
     )
     .bind(json(&old)?)
     .execute(tx)
@@ -154,8 +157,10 @@ async fn prune_messages(tx: &mut SqliteConnection, old: &[i64]) -> Result<bool, 
     Ok(old.len() >= CHUNK_ROWS)
 }
 
-/// Removes transactions that ended; their messages have rows of their own.
+/// Removes transactions that ended; their messages have rows of their own. One
+/// whose sender could not be asked all the while ends here.
 async fn prune_halves(tx: &mut SqliteConnection, before: Timestamp) -> Result<bool, StoreError> {
+    let abandoned = super::half::abandon_unreachable(tx, before, CHUNK_ROWS).await?;
     let removed = sqlx::query(
         "DELETE FROM half_message WHERE id IN (SELECT id FROM half_message WHERE ended_at < ? ORDER BY ended_at LIMIT ?)",
     )
@@ -164,7 +169,7 @@ async fn prune_halves(tx: &mut SqliteConnection, before: Timestamp) -> Result<bo
     .execute(tx)
     .await
     .map_err(fault)?;
-    Ok(removed.rows_affected() >= CHUNK_ROWS as u64)
+    Ok(removed.rows_affected() >= CHUNK_ROWS as u64 || abandoned >= CHUNK_ROWS)
 }
 
 /// Removes writers that nothing refers to any more: their processes ended

@@ -99,7 +99,8 @@ impl SqliteStore {
         // Equality of keys is never true for rows without one: each of those
         // is a lane of its own and hides nothing.
         let rows = sqlx::query(
-            "SELECT o.id, o.shard, o.message_id, o.topic, o.partition, o.topic_id, o.unknown_from, o.key, o.record, o.tries
+            "SELECT o.id, o.shard, o.message_id, o.source, coalesce(o.published_on, o.topic), o.topic, o.partition,
+                 o.topic_id, o.unknown_from, o.key, o.record, o.tries
              FROM outbound o
              WHERE o.shard IN (SELECT s.shard FROM relay_shard s JOIN json_each(?1) h
                                ON s.shard = h.value ->> 0 AND s.epoch = h.value ->> 1)
@@ -123,6 +124,8 @@ impl SqliteStore {
                     id: columns.take()?,
                     shard: columns.number()?,
                     message_id: columns.take()?,
+                    source: columns.take()?,
+                    published_on: columns.take()?,
                     topic: columns.take()?,
                     partition: columns.number_option()?,
                     topic_id: columns.take::<Option<String>>()?.unwrap_or_default(),
@@ -235,14 +238,14 @@ macro_rules! message_rows {
         concat!(
             "INSERT INTO message (id, key, source, topic, type_name, kind, time, created_at, state, reason, retrying,
                  partition, offset, shard, record)
-             SELECT o.message_id, o.key, o.source, o.topic, o.type_name, 'event', o.created_at, o.created_at, ",
+             SELECT o.message_id, o.key, o.source, coalesce(o.published_on, o.topic), o.type_name, 'event', o.created_at, o.created_at, ",
             $state,
             ", c.value ->> 3, ",
             $retrying,
             ", c.value ->> 1, c.value ->> 2, o.shard, ",
             $record,
             " FROM json_each(?) c JOIN outbound o ON o.id = c.value ->> 0 WHERE o.listed = 1
-             ON CONFLICT (id) DO UPDATE SET
+             ON CONFLICT (id, source, topic) DO UPDATE SET
                  state = excluded.state, reason = excluded.reason, retrying = excluded.retrying,
                  partition = excluded.partition, offset = excluded.offset, shard = excluded.shard,
                  record = excluded.record
@@ -274,10 +277,10 @@ async fn settle_undelivered(
     let rows = json(&rows)?;
     debug_assert_eq!(State::SendFail.code(), 1);
     sqlx::query(
-        "INSERT INTO undelivered (shard, message_id, topic, type_name, source, key, record, listed, group_name, code,
-             reason, tries, created_at, kept_at)
+        "INSERT INTO undelivered (shard, message_id, topic, type_name, source, key, record, listed, group_name,
+             published_on, code, reason, tries, created_at, kept_at)
          SELECT o.shard, o.message_id, o.topic, o.type_name, o.source, o.key, o.record, o.listed, o.group_name,
-             c.value ->> 4, c.value ->> 3, o.tries + 1, o.created_at, ?
+             o.published_on, c.value ->> 4, c.value ->> 3, o.tries + 1, o.created_at, ?
          FROM json_each(?) c JOIN outbound o ON o.id = c.value ->> 0 ORDER BY o.id",
     )
     .bind(now().0)

@@ -68,8 +68,7 @@ impl SqliteStore {
         write_attempts(&mut tx, &lines, &self.words).await?;
         super::accept::write_outbound(
             &mut tx,
-            lines.iter().flat_map(|line| line.outcome.outbound.iter()),
-            super::accept::Origin::Handler,
+            lines.iter().flat_map(|line| line.outcome.outbound.iter()).map(|row| (row, super::accept::Origin::Handler)),
         )
         .await?;
         super::troubles::write_dead_letters(&mut tx, &lines).await?;

@@ -42,6 +42,7 @@ impl<'o> Line<'o> {
         arguments.add(self.node)?;
         arguments.add(self.version)?;
         arguments.add(clean(&outcome.message_id).as_ref())?;
+        arguments.add(outcome.source_hash.map(|hash| hash.0))?;
         arguments.add(outcome.key.as_deref())?;
         arguments.add(clean(&outcome.type_name).as_ref())?;
         arguments.add(clean_option(outcome.reason.as_deref()).as_deref())?;
@@ -59,8 +60,9 @@ pub(super) async fn write_final(
     const INSERT: Bulk = Bulk {
         insert:
             "INSERT INTO delivery (position, offset, day, group_id, slot, state, settled_at, record_time, received_at,
-                 started_at, number, counted, verdict, node, version, message_id, key, type_name, reason, fingerprint)",
-        columns: 20,
+                 started_at, number, counted, verdict, node, version, message_id, source_hash, key, type_name, reason,
+                 fingerprint)",
+        columns: 21,
         then: "",
     };
     let rows: Vec<(&Line<'_>, State, Timestamp)> = lines
@@ -95,14 +97,15 @@ pub(super) async fn write_final(
 pub(super) async fn write_open(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
     const UPSERT: Bulk = Bulk {
         insert: "INSERT INTO open_delivery (position, offset, group_id, state, next_attempt_at, held, record_time,
-                 received_at, started_at, number, counted, verdict, node, version, message_id, key, type_name, reason,
-                 fingerprint)",
-        columns: 19,
+                 received_at, started_at, number, counted, verdict, node, version, message_id, source_hash, key,
+                 type_name, reason, fingerprint)",
+        columns: 20,
         then: "ON CONFLICT (position, offset) DO UPDATE SET
                    state = excluded.state, next_attempt_at = excluded.next_attempt_at, held = excluded.held,
                    started_at = excluded.started_at, number = excluded.number, counted = excluded.counted,
                    verdict = excluded.verdict, node = excluded.node, version = excluded.version,
-                   reason = excluded.reason, fingerprint = excluded.fingerprint",
+                   reason = excluded.reason, fingerprint = excluded.fingerprint,
+                   source_hash = coalesce(excluded.source_hash, source_hash)",
     };
     let rows: Vec<(&Line<'_>, State, Option<Timestamp>, bool)> = lines
         .iter()

@@ -10,7 +10,7 @@ use super::{SqliteStore, audits};
 use crate::store::undelivered::{
     NewUndelivered, Repaired, UndeliveredFilter, UndeliveredRow, UndeliveredStore, UndeliveredTotal,
 };
-use crate::store::{Listing, MAX_PAGE, Page, StoreError};
+use crate::store::{Identity, Listing, MAX_PAGE, Page, StoreError};
 
 /// The columns that [`row`] reads, in its order.
 const COLUMNS: &str = "id, message_id, topic, type_name, source, key, length(record), group_name, outbox, outbox_row, \
@@ -102,11 +102,12 @@ impl UndeliveredStore for SqliteStore {
         let mut tx = self.connections.write().await?;
         let moved = sqlx::query(
             "INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, held_until, sender, listed,
-                 group_name, created_at)
+                 group_name, created_at, published_on)
              SELECT CASE WHEN ?2 THEN ?3 ELSE shard END, message_id, CASE WHEN ?2 THEN ?4 ELSE topic END,
                  CASE WHEN ?2 THEN ?5 ELSE type_name END, source, CASE WHEN ?2 THEN ?6 ELSE key END,
-                 CASE WHEN ?2 THEN ?7 ELSE record END, 0, listed, listed, group_name, created_at
-             FROM undelivered WHERE id = ?1 RETURNING message_id, listed",
+                 CASE WHEN ?2 THEN ?7 ELSE record END, 0, listed, listed, group_name, created_at,
+                 nullif(coalesce(published_on, topic), CASE WHEN ?2 THEN ?4 ELSE topic END)
+             FROM undelivered WHERE id = ?1 RETURNING message_id, source, coalesce(published_on, topic), listed",
         )
         .bind(id)
         .bind(repaired.is_some())
@@ -119,16 +120,19 @@ impl UndeliveredStore for SqliteStore {
         .await
         .map_err(fault)?
         .ok_or_else(|| gone(id))?;
-        let mut columns = Columns::of(&moved);
-        let (message_id, listed) = (columns.take::<String>()?, columns.flag()?);
+        let (message, listed) = message_and_listed(&moved)?;
         sqlx::query("DELETE FROM undelivered WHERE id = ?").bind(id).execute(&mut *tx).await.map_err(fault)?;
         if listed {
             // From here on its outbound row has the record.
-            sqlx::query("UPDATE message SET retrying = 1, record = NULL WHERE id = ? AND state = 1")
-                .bind(message_id)
-                .execute(&mut *tx)
-                .await
-                .map_err(fault)?;
+            sqlx::query(
+                "UPDATE message SET retrying = 1, record = NULL WHERE id = ? AND source = ? AND topic = ? AND state = 1",
+            )
+            .bind(message.id)
+            .bind(message.source)
+            .bind(message.topic)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
         }
         audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)
@@ -136,21 +140,28 @@ impl UndeliveredStore for SqliteStore {
 
     async fn give_up_undelivered(&self, id: i64, reason: &str) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
-        let given_up = sqlx::query("DELETE FROM undelivered WHERE id = ? RETURNING message_id, listed")
-            .bind(id)
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(fault)?
-            .ok_or_else(|| gone(id))?;
-        let mut columns = Columns::of(&given_up);
-        let (message_id, listed) = (columns.take::<String>()?, columns.flag()?);
+        let given_up = sqlx::query(
+            "DELETE FROM undelivered WHERE id = ?
+             RETURNING message_id, source, coalesce(published_on, topic), listed",
+        )
+        .bind(id)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(fault)?
+        .ok_or_else(|| gone(id))?;
+        let (message, listed) = message_and_listed(&given_up)?;
         if listed {
-            sqlx::query("UPDATE message SET reason = ?, record = NULL WHERE id = ? AND state = 1 AND retrying = 0")
-                .bind(clean(reason))
-                .bind(message_id)
-                .execute(&mut *tx)
-                .await
-                .map_err(fault)?;
+            sqlx::query(
+                "UPDATE message SET reason = ?, record = NULL
+                 WHERE id = ? AND source = ? AND topic = ? AND state = 1 AND retrying = 0",
+            )
+            .bind(clean(reason))
+            .bind(message.id)
+            .bind(message.source)
+            .bind(message.topic)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
         }
         audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)
@@ -172,6 +183,13 @@ impl UndeliveredStore for SqliteStore {
 
 fn gone(id: i64) -> StoreError {
     StoreError::NotFound(format!("nothing undelivered has the id {id}: it was sent again or given up"))
+}
+
+/// The message that a row stands for, and whether people see it.
+fn message_and_listed(row: &SqliteRow) -> Result<(Identity, bool), StoreError> {
+    let mut columns = Columns::of(row);
+    let message = Identity { id: columns.take()?, source: columns.take()?, topic: columns.take()? };
+    Ok((message, columns.flag()?))
 }
 
 fn row(row: &SqliteRow) -> Result<UndeliveredRow, StoreError> {

@@ -1,0 +1,90 @@
+//! Which message a request means: ids may repeat on other topics and from
+//! other sources.
+//!
+//! `?topic=` and `?source=` beside the id name one. Without them a message is
+//! shown with the others beside it, but nothing is changed unless the id is
+//! that of one message only.
+
+use serde_json::{Value, json};
+
+use crate::api::App;
+use crate::api::auth::Caller;
+use crate::api::params::Params;
+use crate::api::problem::Problem;
+use crate::api::time;
+use crate::store::{DeliveryRow, Identity, MessageRow, SourceHash};
+
+/// What a request says of a message.
+pub(super) struct Which {
+    /// Its id.
+    pub id: String,
+    /// The topic that it was published on.
+    topic: Option<String>,
+    /// Its source; empty for an unknown one.
+    source: Option<String>,
+}
+
+impl Which {
+    /// Reads it from a request.
+    pub(super) fn read(id: String, params: Params) -> Result<Self, Problem> {
+        let params = params.only(&["topic", "source"])?;
+        Ok(Self { id, topic: params.text("topic"), source: params.text("source") })
+    }
+
+    /// The messages of the send side that are meant and that the caller may
+    /// see, newest first.
+    pub(super) async fn rows(&self, app: &App, caller: &Caller) -> Result<Vec<MessageRow>, Problem> {
+        let mut rows = app.store.messages_with_id(&self.id).await?;
+        rows.retain(|row| caller.sees_topic(&row.topic) && self.means(&row.topic, &row.source));
+        Ok(rows)
+    }
+
+    /// The one message that is to be changed.
+    ///
+    /// # Errors
+    /// 404 when there is none, 409 with the candidates when there are several.
+    pub(super) async fn one(&self, app: &App, caller: &Caller) -> Result<MessageRow, Problem> {
+        let mut rows = self.rows(app, caller).await?;
+        if rows.len() > 1 {
+            let detail = format!(
+                "{} messages have the id {:?}; name the one that is meant by ?topic= and ?source= (`candidates` has both)",
+                rows.len(),
+                self.id
+            );
+            return Err(Problem::conflict(detail).with("candidates", rows.iter().map(candidate).collect()));
+        }
+        rows.pop().ok_or_else(|| Problem::not_found(format!("no message {:?} was sent through this service", self.id)))
+    }
+
+    /// What tells an entry of the audit log which message it is about, where
+    /// the id does not.
+    pub(super) fn detail(&self, message: &Identity) -> String {
+        let named = self.topic.is_some() || self.source.is_some();
+        if named { message.to_string() } else { String::new() }
+    }
+
+    /// Whether a delivery may be of a message that is meant.
+    pub(super) fn may_mean(&self, delivery: &DeliveryRow) -> bool {
+        let same = |source: &String| delivery.source_hash.is_none_or(|hash| hash == SourceHash::of(source));
+        self.topic.as_ref().is_none_or(|topic| *topic == delivery.topic) && self.source.as_ref().is_none_or(same)
+    }
+
+    fn means(&self, topic: &str, source: &str) -> bool {
+        self.topic.as_ref().is_none_or(|one| one == topic) && self.source.as_ref().is_none_or(|one| one == source)
+    }
+}
+
+/// Whether a delivery is of this message, as far as its row tells.
+pub(super) fn is_of(delivery: &DeliveryRow, row: &MessageRow) -> bool {
+    delivery.topic == row.topic && delivery.source_hash.is_none_or(|hash| hash == SourceHash::of(&row.source))
+}
+
+fn candidate(row: &MessageRow) -> Value {
+    json!({
+        "topic": row.topic,
+        "source": row.source,
+        "time": time::format(row.time),
+        "created_at": time::format(row.created_at),
+        "state": row.state.as_str(),
+    })
+}

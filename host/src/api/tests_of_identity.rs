@@ -1,0 +1,102 @@
+//! Ids that repeat, and who says what became of a transaction.
+
+use courier_core::message::Timestamp;
+use courier_core::status::State;
+use serde_json::{Value, json};
+
+use super::auth::Role;
+use super::testing::{Host, World, answer, delivery, message_row};
+use crate::store::{DeliveryRow, MessageRow, SourceHash};
+
+/// A message of id 1 that waits to be sent.
+fn unsent(topic: &str, source: &str, created_at: i64) -> MessageRow {
+    MessageRow {
+        id: "1".into(),
+        source: source.into(),
+        created_at: Timestamp(created_at),
+        state: State::SendFail,
+        retrying: true,
+        place: None,
+        ..message_row(topic, 0)
+    }
+}
+
+fn of(row: &MessageRow, group: &str, source: Option<&str>) -> DeliveryRow {
+    DeliveryRow { message_id: "1".into(), source_hash: source.map(SourceHash::of), ..delivery(group, &row.topic, 7) }
+}
+
+async fn get(host: &Host, path: &str) -> (u16, Value) {
+    host.ask("GET", path, None).await
+}
+
+#[tokio::test]
+async fn of_messages_of_one_id_the_newest_is_shown_with_the_others_beside_it() {
+    let [us, eu, stock] = [unsent("order", "/us", 3), unsent("order", "/eu", 2), unsent("stock", "/eu", 1)];
+    // One from before sources were kept may be of either source of its topic.
+    let deliveries =
+        vec![of(&us, "a", Some("/us")), of(&eu, "b", Some("/eu")), of(&us, "c", None), of(&stock, "d", None)];
+    let world = World { messages: vec![us, eu, stock], deliveries, ..World::default() };
+    let host = Host::start(world, &[]).await;
+    let groups = |shown: &Value| {
+        let of = |delivery: &Value| delivery["group"].as_str().unwrap().to_owned();
+        shown["deliveries"].as_array().unwrap().iter().map(of).collect::<Vec<_>>().join(" ")
+    };
+    let (status, shown) = get(&host, "/v1/messages/1").await;
+    assert_eq!((status, &shown["topic"], &shown["source"]), (200, &json!("order"), &json!("/us")));
+    assert_eq!(groups(&shown), "a c");
+    let also: Vec<_> = shown["also"].as_array().unwrap().iter().filter(|one| !one["source"].is_null()).collect();
+    assert_eq!(also.iter().map(|one| &one["topic"]).collect::<Vec<_>>(), [&json!("order"), &json!("stock")]);
+    assert_eq!(also[0]["state"], "SEND_FAIL");
+    assert!(also[0]["time"].is_string() && also[0]["partition"].is_null(), "{also:?}");
+    let (_, shown) = get(&host, "/v1/messages/1?topic=order&source=/eu").await;
+    assert_eq!((&shown["source"], groups(&shown).as_str()), (&json!("/eu"), "b c"));
+    let (_, shown) = get(&host, "/v1/messages/1?topic=stock").await;
+    assert_eq!((&shown["topic"], groups(&shown).as_str(), &shown["also"]), (&json!("stock"), "d", &Value::Null));
+    assert_eq!(get(&host, "/v1/messages/1?topic=other").await.0, 404);
+}
+
+#[tokio::test]
+async fn nothing_is_changed_by_an_id_of_several_messages() {
+    let messages = vec![unsent("order", "/us", 3), unsent("order", "", 2), unsent("secret", "/eu", 1)];
+    let world = World { messages, ..World::default() };
+    let scope: &[&str] = &["order"];
+    let host = Host::start(world, &[("root", Role::Admin, None), ("shop", Role::Publisher, Some(scope))]).await;
+    let ask = async |method: &str, path: &str| answer(host.request(method, path, Some("shop"))).await;
+    for (method, path) in [("POST", "/v1/messages/1/resend"), ("DELETE", "/v1/messages/1")] {
+        let (status, problem) = ask(method, path).await;
+        assert_eq!(status, 409, "{problem}");
+        let candidates = problem["candidates"].as_array().unwrap();
+        let sources: Vec<_> = candidates.iter().map(|one| &one["source"]).collect();
+        assert_eq!(sources, [&json!("/us"), &json!("")], "the caller does not see the third: {problem}");
+        assert!(candidates[0]["state"] == "SEND_FAIL" && candidates[0]["time"].is_string());
+    }
+    assert!(host.asked().is_empty(), "{:?}", host.asked());
+    assert_eq!(ask("POST", "/v1/messages/1/resend?topic=order&source=").await.0, 202);
+    let about = "audit shop resend 1 \"1\" on topic \"order\"";
+    assert_eq!(host.asked(), ["resend 1".to_owned(), about.to_owned()], "the entry names which");
+    assert_eq!(ask("POST", "/v1/messages/1/resend?topic=secret").await.0, 404);
+    assert_eq!(ask("POST", "/v1/messages/1/resend?kind=event").await.0, 400);
+}
+
+/// Issue 16: a commit by hand was without an audit entry, and blamed on the
+/// sender.
+#[tokio::test]
+async fn who_ended_a_transaction_is_told() {
+    let tokens: &[(&str, Role, Option<&[&str]>)] = &[("ops", Role::Operator, None), ("shop", Role::Publisher, None)];
+    let host = Host::start(World::default(), tokens).await;
+    let prepare = r#"{"messages": [{"topic": "order", "type": "T", "body": {}}]}"#;
+    for _ in 0..3 {
+        let request = host.request("POST", "/v1/transactions", Some("shop"));
+        assert_eq!(answer(request.header("content-type", "application/json").body(prepare)).await.0, 201);
+    }
+    let end = async |id: &str, how: &str, who: &str, console: bool| {
+        let request = host.request("POST", &format!("/v1/transactions/{id}/{how}"), Some(who));
+        let request = if console { request.header("sec-fetch-site", "same-origin") } else { request };
+        answer(request).await.1["reason"].clone()
+    };
+    assert_eq!(end("t-0", "commit", "shop", false).await, "Sender");
+    assert_eq!(end("t-1", "commit", "ops", false).await, "Person(\"the operator ops\")");
+    assert_eq!(end("t-2", "rollback", "shop", true).await, "Person(\"the publisher shop\")");
+    let expected = ["audit ops commit t-1 a transaction", "audit shop rollback t-2 a transaction"];
+    assert_eq!(host.asked(), expected, "what its sender does has no entry");
+}

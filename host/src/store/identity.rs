@@ -1,0 +1,94 @@
+//! What tells one message from another: its topic, its source and its id.
+//!
+//! What has all three of another message repeats it; everything else is a
+//! message of its own, also under the same id.
+
+use sha2::{Digest as _, Sha256};
+
+use super::{MessageRow, NewMessage, OutboundRow};
+
+/// The identity of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    /// The id that its sender gave it, or the host.
+    pub id: String,
+    /// The sending service; empty when unknown.
+    pub source: String,
+    /// The topic that it was published on.
+    pub topic: String,
+}
+
+impl Identity {
+    /// The identity of these three.
+    #[must_use]
+    pub fn new(topic: &str, source: &str, id: &str) -> Self {
+        Self { id: id.to_owned(), source: source.to_owned(), topic: topic.to_owned() }
+    }
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.source.as_str() {
+            "" => write!(f, "{:?} on topic {:?}", self.id, self.topic),
+            source => write!(f, "{:?} from {source:?} on topic {:?}", self.id, self.topic),
+        }
+    }
+}
+
+impl MessageRow {
+    /// What tells it from other messages.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity::new(&self.topic, &self.source, &self.id)
+    }
+}
+
+impl NewMessage {
+    /// What tells it from other messages.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity::new(&self.topic, &self.source, &self.id)
+    }
+}
+
+impl OutboundRow {
+    /// The message that it stands for.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity::new(&self.published_on, &self.source, &self.message_id)
+    }
+}
+
+/// A source as deliveries keep it: 8 bytes, however long its name is and
+/// however many there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SourceHash(pub i64);
+
+impl SourceHash {
+    /// The hash of a source, as the stores keep its text.
+    #[must_use]
+    pub fn of(source: &str) -> Self {
+        let digest = Sha256::digest(source.replace('\0', "\u{fffd}").as_bytes());
+        let (first, _) = digest.split_at(8);
+        Self(first.iter().fold(0, |hash, byte| (hash << 8) | i64::from(*byte)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stores keep these numbers: they never change.
+    #[test]
+    fn a_source_has_the_hash_that_stores_keep() {
+        assert_eq!(SourceHash::of("shop").0, i64::from_be_bytes(Sha256::digest(b"shop")[..8].try_into().unwrap()));
+        assert_ne!(SourceHash::of("/eu"), SourceHash::of("/us"));
+        assert_eq!(SourceHash::of(""), SourceHash(0xe3b0_c442_98fc_1c14_u64.cast_signed()));
+    }
+
+    #[test]
+    fn an_identity_is_told_in_words() {
+        assert_eq!(Identity::new("order", "shop", "1").to_string(), "\"1\" from \"shop\" on topic \"order\"");
+        assert_eq!(Identity::new("order", "", "1").to_string(), "\"1\" on topic \"order\"");
+    }
+}

@@ -1,0 +1,104 @@
+//! Identities as arrays, and the locks under which they are taken.
+//!
+//! An identity is taken by a row among the messages, or reserved by a prepared
+//! transaction, and no index spans the two tables. So whoever takes some locks
+//! their [`STRIPES`] against a transaction that is just reserving the same, and
+//! whoever reserves locks them against everybody. Stripes are locked before
+//! any row of either table, in ascending order.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sqlx::postgres::PgConnection;
+
+use super::columns::Columns;
+use super::error::at_statement;
+use super::text::clean;
+use crate::store::{Identity, NewMessage, StoreError};
+
+/// Names the locks.
+const IDENTITY_LOCK: i32 = 0x636f_7569;
+/// How many there are: accepting a thousand messages takes no more than these.
+const STRIPES: i32 = 64;
+
+/// Identities, column by column.
+#[derive(Default)]
+pub(super) struct IdentityColumns {
+    pub(super) id: Vec<String>,
+    pub(super) source: Vec<String>,
+    pub(super) topic: Vec<String>,
+}
+
+impl<'i> FromIterator<&'i Identity> for IdentityColumns {
+    fn from_iter<T: IntoIterator<Item = &'i Identity>>(identities: T) -> Self {
+        let mut columns = Self::default();
+        for identity in identities {
+            columns.id.push(clean(&identity.id).into_owned());
+            columns.source.push(clean(&identity.source).into_owned());
+            columns.topic.push(clean(&identity.topic).into_owned());
+        }
+        columns
+    }
+}
+
+/// The identity of a message as the store keeps it.
+pub(super) fn stored_identity(message: &NewMessage) -> Identity {
+    let clean = |text: &str| clean(text).into_owned();
+    Identity { id: clean(&message.id), source: clean(&message.source), topic: clean(&message.topic) }
+}
+
+/// Locks identities against a transaction that reserves them; several may take
+/// such a lock.
+pub(super) async fn lock_for_taking(tx: &mut PgConnection, identities: &[Identity]) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_advisory_xact_lock_shared($1, s.stripe) FROM unnest($2::integer[]) AS s (stripe)")
+        .bind(IDENTITY_LOCK)
+        .bind(stripes(identities))
+        .execute(tx)
+        .await
+        .map_err(at_statement)?;
+    Ok(())
+}
+
+/// Locks identities against everybody who takes or reserves them.
+pub(super) async fn lock_for_reserving(tx: &mut PgConnection, identities: &[Identity]) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1, s.stripe) FROM unnest($2::integer[]) AS s (stripe)")
+        .bind(IDENTITY_LOCK)
+        .bind(stripes(identities))
+        .execute(tx)
+        .await
+        .map_err(at_statement)?;
+    Ok(())
+}
+
+/// The stripes of identities, ascending. Hosts of all versions find the same
+/// ones, and the id alone is enough to spread them.
+fn stripes(identities: &[Identity]) -> Vec<i32> {
+    let sum = |id: &str| id.bytes().fold(0_i32, |sum, byte| sum.wrapping_mul(31).wrapping_add(i32::from(byte)));
+    let stripe = |identity: &Identity| sum(&identity.id).rem_euclid(STRIPES);
+    identities.iter().map(stripe).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The prepared transactions that hold these identities.
+pub(super) async fn reserved(
+    tx: &mut PgConnection,
+    identities: &[Identity],
+) -> Result<HashMap<Identity, String>, StoreError> {
+    let columns: IdentityColumns = identities.iter().collect();
+    let rows = sqlx::query(
+        "SELECT h.message_id, h.source, h.topic, h.half_id
+         FROM unnest($1::text[], $2::text[], $3::text[]) AS r (id, source, topic)
+         JOIN half_item h ON h.message_id = r.id AND h.source = r.source AND h.topic = r.topic AND h.reserved",
+    )
+    .bind(&columns.id)
+    .bind(&columns.source)
+    .bind(&columns.topic)
+    .fetch_all(tx)
+    .await
+    .map_err(at_statement)?;
+    rows.iter()
+        .map(|row| {
+            let identity =
+                Identity { id: row.take("message_id")?, source: row.take("source")?, topic: row.take("topic")? };
+            Ok((identity, row.take("half_id")?))
+        })
+        .collect()
+}
