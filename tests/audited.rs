@@ -175,7 +175,8 @@ async fn owed(host: &Host, topic: &str) -> String {
         hops: 0,
         headers: Vec::new(),
     };
-    let outbound = NewOutbound { held_for: Some(Duration::from_secs(3_600)), ..outbound_from(&message) };
+    let outbound =
+        NewOutbound { held_for: Some(Duration::from_secs(3_600)), group: None, ..outbound_from(&message, "") };
     let new = NewMessage {
         id: message.id.clone(),
         digest: [1; 32],

@@ -16,7 +16,7 @@ use crate::api::outboxes::list::{self as outboxes, OutboxStatus};
 use crate::api::ports::Note;
 use crate::api::problem::Problem;
 use crate::api::time;
-use crate::causes::{PARKED_FULL, Standing, Subject};
+use crate::causes::{PARKED_FULL, SHOWN_AFTER, Standing, Subject};
 use crate::store::undelivered::UndeliveredTotal;
 use crate::store::{HalfRow, HalfState, LostRange, Page, UnheardRow};
 
@@ -93,7 +93,8 @@ pub(super) async fn of(
         found.extend(outboxes::all(app, now).await?.iter().filter_map(failing));
     }
     let unanswered = app.store.unreachable_halves(NAMED).await?;
-    found.extend(unanswered.iter().filter(|half| sees_half(caller, half)).map(unreachable));
+    let stands = |half: &&HalfRow| half.unreachable_since.is_some_and(|since| since.after(SHOWN_AFTER) <= now);
+    found.extend(unanswered.iter().filter(|half| sees_half(caller, half)).filter(stands).map(unreachable));
     let ended = app.store.halves(Some(HalfState::Abandoned), &Page { cursor: None, limit: NAMED }).await?;
     let recent = ended.items.iter().filter(|half| half.ended_at.is_some_and(|ended| ended >= since));
     found.extend(recent.filter(|half| sees_half(caller, half)).map(abandoned));
