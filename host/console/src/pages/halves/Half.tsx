@@ -49,7 +49,7 @@ export function Half({ id, onClose, onChanged }: Props) {
       <Button look="bare" onClick={onClose}>
         {say("close")}
       </Button>
-      {data.state === "PREPARED" && (
+      {(data.state === "PREPARED" || data.state === "ABANDONED") && (
         <>
           <Button because={whyNot} onClick={() => end("rollback")}>
             {say("rollback")}

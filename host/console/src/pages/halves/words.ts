@@ -16,7 +16,7 @@ export const words = dictionary({
     COMMITTED_means: "Its messages were sent, like any others.",
     ROLLED_BACK_means: "Its messages were never sent, and will not be.",
     ABANDONED_means:
-      "Nobody could say what became of it, so its messages were not sent. If the sender did commit, it has to publish them again.",
+      "Nobody could say what became of it, so its messages were not sent. If the sender did commit, it can still be committed while its messages are kept.",
     id: "Transaction",
     holds: "Types",
     stateName: "State",
@@ -60,7 +60,7 @@ export const words = dictionary({
     PREPARED_means: "还没有人能看到这些消息。发送方会提交或回滚；两者都没有时会向它回查。",
     COMMITTED_means: "其消息已像其他消息一样发出。",
     ROLLED_BACK_means: "其消息从未发出，也不会发出。",
-    ABANDONED_means: "没有人能说明其结果，因此消息没有发出。如果发送方其实已提交，需要重新发布。",
+    ABANDONED_means: "没有人能说明其结果，因此消息没有发出。如果发送方其实已提交，在消息保留期内仍可提交。",
     id: "事务",
     holds: "类型",
     stateName: "状态",

@@ -28,6 +28,20 @@ export function traceId(headers: Headers | null): string | null {
   return typeof parent === "string" ? (/^[0-9a-f]{2}-([0-9a-f]{32})-/.exec(parent)?.[1] ?? null) : null;
 }
 
+/** Another message of the id, or a place where one is. */
+interface Elsewhere {
+  topic: string;
+  partition?: number | null;
+  offset?: number | null;
+  source?: string | null;
+}
+
+/** Its topic, where on it, and from whom. */
+function elsewhere({ topic, partition, offset, source }: Elsewhere): string {
+  const where = partition == null ? topic : `${topic} ${partition}:${offset}`;
+  return source ? `${where} (${source})` : where;
+}
+
 export function Head({ message }: { message: Message }) {
   const say = useWords(words);
   const headers = message.headers as Headers | null;
@@ -83,7 +97,7 @@ export function Head({ message }: { message: Message }) {
       )}
       {message.also && message.also.length > 0 && (
         <p>
-          {say("also")} {message.also.map((place) => `${place.topic} ${place.partition}:${place.offset}`).join(", ")}
+          {say("also")} {message.also.map(elsewhere).join(", ")}
         </p>
       )}
     </div>

@@ -21,6 +21,7 @@ const KINDS = {
   missing_topic: "missing_topic",
   degraded: "degraded",
   outbox_failing: "outbox_failing",
+  transaction_unreachable: "transaction_unreachable",
   transaction_abandoned: "transaction_abandoned",
   broadcast_unheard: "broadcast_unheard",
   stopped: "stopped",
@@ -48,7 +49,7 @@ export function Attentions({ items }: { items: Attention[] }) {
               <Mark state="PUSH_FAIL" />
               <b>
                 <Subject
-                  text={item.kind === "transaction_abandoned" ? shortId(item.subject) : item.subject}
+                  text={item.kind.startsWith("transaction_") ? shortId(item.subject) : item.subject}
                   page={pageOf(item.path)}
                 />
               </b>
