@@ -199,8 +199,8 @@ pub async fn a_prepared_transaction_holds_its_identities(database: Database) {
     assert!(matches!(&answers[..], [Accepted::New, Accepted::New]), "{answers:?}");
     let committed = store.commit_half("u", "x").await.unwrap();
     assert_eq!(committed.state, HalfState::Committed, "a prepared one can commit");
-    assert!(matches!(&store.accept(&[other.clone()]).await.unwrap()[..], [Accepted::Other]));
-    assert!(matches!(&store.accept(&[both[1].clone()]).await.unwrap()[..], [Accepted::Same(_)]));
+    assert!(matches!(&store.accept(std::slice::from_ref(&other)).await.unwrap()[..], [Accepted::Other]));
+    assert!(matches!(&store.accept(std::slice::from_ref(&both[1])).await.unwrap()[..], [Accepted::Same(_)]));
     // What rolled back holds nothing any more.
     store.prepare_half(&single("w", HOUR)).await.unwrap();
     store.roll_back_half("w", "x").await.unwrap();
