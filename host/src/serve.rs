@@ -172,6 +172,7 @@ impl Host {
             state: Arc::new(ports::State(Arc::clone(&store))),
             store_up: store_up.clone(),
             consumer: consumers(&clients, &node),
+            rules: acceptor.rules().clone(),
             kafka_group: if dev { embedded::fresh_group } else { str::to_owned },
             restraints: restraints.clone(),
             topics: topics.clone(),

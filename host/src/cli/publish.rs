@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_tombstone_has_no_body() {
         let request = built(&["order", "--tombstone", "--key", "k"], b"");
-        assert_eq!(request, r#"{"topic":"order","key":"k","tombstone":true}"#);
+        assert_eq!(request, r#"{"key":"k","tombstone":true,"topic":"order"}"#);
         assert!(Line::try_parse_from(["publish", "order", "--tombstone", "--body", "{}"]).is_err());
     }
 

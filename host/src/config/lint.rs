@@ -33,7 +33,6 @@ struct Names {
     topics: Vec<Named>,
     grants: Vec<Named>,
     letters: Letters,
-    http: Option<Span>,
 }
 
 /// Where the dead letters of a binding go.
@@ -63,13 +62,6 @@ pub(super) fn lint(root: &Section<'_>) {
     warn_of_collisions(root, &bindings);
     warn_of_ambiguous_letters(root, &bindings);
     warn_of_circles(root, &bindings);
-    for binding in &bindings {
-        if let Some(span) = &binding.http {
-            let message =
-                format!("[binding.http] of group {} has no effect in this version: HTTP is refused", binding.group);
-            root.reader.warn(span, message, "remove it until a version has it");
-        }
-    }
 }
 
 /// The names of one binding, as far as they can be read: what is wrong with
@@ -93,7 +85,6 @@ fn names(binding: Value<'_>) -> Option<Names> {
         topics: list(binding.get("topics")),
         grants: list(within("grant", "publish")),
         letters,
-        http: within("http", "allow").filter(|allow| allow.has_items()).map(|allow| allow.key_span),
     })
 }
 
@@ -408,11 +399,5 @@ mod tests {
             binding("h", "\"b\"", "dead_letter = true")
         );
         assert!(warnings(&line).is_empty(), "a chain that ends is none");
-    }
-
-    #[test]
-    fn what_has_no_effect_is_told_with_its_place() {
-        let text = binding("g", "\"a\"", "[binding.http]\nallow = [\"api.example.com:443\"]");
-        one_warning(&text, "6:1", &["[binding.http] of group g has no effect"]);
     }
 }

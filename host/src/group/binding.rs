@@ -20,6 +20,8 @@ use crate::config::{Binding, Isolation};
 use crate::engine::http::{Destination, HttpOut};
 use crate::engine::{self, Policy, Prepared};
 use crate::kafka::partition::TopicPartition;
+use crate::publish::draft::Draft;
+use crate::publish::rules::Rules;
 use crate::store::DeliveryKey;
 
 /// Calls after which a kept instance is replaced, since a store never gives
@@ -70,7 +72,7 @@ pub struct Bound {
 impl Bound {
     /// Puts a binding to work.
     #[must_use]
-    pub fn new(binding: Binding, plugin: watch::Receiver<Plugin>) -> Self {
+    pub fn new(binding: Binding, plugin: watch::Receiver<Plugin>, rules: &Rules) -> Self {
         let keeper = Keeper::new(binding.circuit);
         if binding.paused {
             keeper.pause(Some("paused in the configuration".to_owned()));
@@ -80,7 +82,7 @@ impl Bound {
             keeper,
             plugin,
             rate: binding.rate_limit.and_then(limiter),
-            policy: Arc::new(policy(&binding)),
+            policy: Arc::new(policy(&binding, rules)),
             unwritten: Arc::default(),
             attempt_seconds: metrics::histogram!("courier_attempt_seconds", "group" => binding.group.clone()),
             listening: AtomicBool::new(false),
@@ -152,7 +154,27 @@ fn http(binding: &Binding) -> Option<Arc<HttpOut>> {
     (!allow.is_empty()).then(|| Arc::new(HttpOut::new(allow, binding.http_private)))
 }
 
-fn policy(binding: &Binding) -> Policy {
+/// What handlers publish is held to the rules of every other door.
+#[derive(Debug)]
+struct Emissions(Rules);
+
+impl engine::EmissionRules for Emissions {
+    fn check(&self, emission: &engine::Outgoing) -> Result<(), String> {
+        let draft = Draft {
+            topic: emission.topic.clone(),
+            type_name: emission.type_name.clone(),
+            key: emission.key.clone(),
+            content_type: emission.content_type.clone(),
+            is_tombstone: emission.body.is_none(),
+            body: emission.body.clone().unwrap_or_default(),
+            headers: emission.headers.clone(),
+            ..Draft::default()
+        };
+        self.0.check_emission(draft).map_err(|problem| problem.detail)
+    }
+}
+
+fn policy(binding: &Binding, rules: &Rules) -> Policy {
     Policy {
         group: binding.group.clone(),
         isolation: match binding.isolation {
@@ -167,7 +189,7 @@ fn policy(binding: &Binding) -> Policy {
         output: OUTPUT_BYTES,
         recycle_after: RECYCLE_AFTER,
         publish: binding.grant.publish.clone(),
-        rules: Arc::new(engine::NoRules),
+        rules: Arc::new(Emissions(rules.clone())),
         http: http(binding),
         state: binding.grant.state,
         cache: binding.grant.cache,

@@ -53,6 +53,7 @@ use self::owner::Tools;
 use self::restraint::{Member, Restraints};
 use crate::engine::{Brake, Engine, LogBudget, NodeCache, Sandbox, StateSource};
 use crate::kafka::topic_watch::TopicWatch;
+use crate::publish::rules::Rules;
 use crate::store::WriterId;
 use crate::supervise::{self, Task};
 
@@ -84,6 +85,8 @@ pub struct Node {
     pub store_up: watch::Receiver<bool>,
     /// How consumers are configured, but for their group.
     pub consumer: ClientConfig,
+    /// What messages that handlers publish are held to.
+    pub rules: Rules,
     /// The name under which a group joins Kafka, for each start of it.
     pub kafka_group: fn(&str) -> String,
     /// Holds back the groups that are behind.

@@ -84,7 +84,8 @@ impl Fleet {
             }
             let bound: Vec<Arc<Bound>> = bindings
                 .into_iter()
-                .map(|binding| Arc::new(Bound::new(binding.clone(), self.plugins.watch(&binding.plugin))))
+                .map(|binding| Bound::new(binding.clone(), self.plugins.watch(&binding.plugin), &self.node.rules))
+                .map(Arc::new)
                 .collect();
             for bound in &bound {
                 bound.pause(lock(&self.paused).get(name).map(String::as_str));
