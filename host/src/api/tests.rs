@@ -146,7 +146,13 @@ async fn an_id_that_repeats_shows_the_newest_and_names_the_others() {
     let host = Host::start(world, &[]).await;
     let (_, shown) = host.ask("GET", "/v1/messages/again", None).await;
     assert_eq!((&shown["id"], &shown["offset"], &shown["body"]), (&json!("again"), &json!(9), &json!(2)));
-    assert_eq!(shown["also"], json!([{ "topic": "order", "partition": 0, "offset": 7 }]));
+    assert_eq!(
+        shown["also"],
+        json!([{
+            "topic": "order", "source": null, "created_at": null, "time": null, "state": "COMMITTED", "partition": 0,
+            "offset": 7
+        }])
+    );
 }
 
 #[tokio::test]
@@ -253,7 +259,8 @@ async fn a_transaction_has_exactly_the_members_that_programs_rely_on() {
             "id": "t-0", "state": "PREPARED", "check_url": "https://shop.example.com/tx", "timeout": "90s",
             "messages": [{ "id": "o-1", "topic": "order", "type": "OrderCreated", "key": null }],
             "created_at": "1970-01-01T00:00:00.000000Z", "deadline": "1970-01-01T00:00:30.000000Z", "checks": 0,
-            "next_check_at": "1970-01-01T00:00:30.000000Z", "last_answer": null, "reason": null, "ended_at": null
+            "next_check_at": "1970-01-01T00:00:30.000000Z", "last_answer": null, "reason": null, "ended_at": null,
+            "unreachable_since": null
         })
     );
     assert_eq!(host.ask("GET", "/v1/transactions/t-0", None).await, (200, prepared.clone()));
