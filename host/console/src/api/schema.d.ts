@@ -1442,7 +1442,12 @@ export interface paths {
         /** A message with its body, its deliveries and their attempts. */
         get: {
             parameters: {
-                query?: never;
+                query?: {
+                    /** @description Its topic, where the id repeats */
+                    topic?: string;
+                    /** @description Its source, where the id repeats; empty for an unknown one */
+                    source?: string;
+                };
                 header?: never;
                 path: {
                     /** @description The message's id, percent-encoded */
@@ -1486,11 +1491,17 @@ export interface paths {
         /**
          * Cancels a delayed message that has not gone out yet. It is SEND_FAIL then,
          *     with the reason `cancelled`; cancelling it again answers the same. One that
-         *     was due and went out is a conflict that says so.
+         *     was due and went out is a conflict that says so, and so is an id that
+         *     several messages have.
          */
         delete: {
             parameters: {
-                query?: never;
+                query?: {
+                    /** @description Its topic, where the id repeats */
+                    topic?: string;
+                    /** @description Its source, where the id repeats; empty for an unknown one */
+                    source?: string;
+                };
                 header?: never;
                 path: {
                     /** @description The message's id, percent-encoded */
@@ -1545,11 +1556,18 @@ export interface paths {
         put?: never;
         /**
          * Sends a message again that is SEND_FAIL and of which the store has the
-         *     whole body. One that was refused for its content has not: 409.
+         *     whole body. One that was refused for its content has not: 409. So does one
+         *     that was cancelled before it was due, which would go too early, and an id
+         *     that several messages have.
          */
         post: {
             parameters: {
-                query?: never;
+                query?: {
+                    /** @description Its topic, where the id repeats */
+                    topic?: string;
+                    /** @description Its source, where the id repeats; empty for an unknown one */
+                    source?: string;
+                };
                 header?: never;
                 path: {
                     /** @description The message's id, percent-encoded */
@@ -2677,8 +2695,9 @@ export interface paths {
         put?: never;
         /**
          * The sender's transaction committed: the messages are durable when this
-         *     answers, and go out. Again, it answers the same; after another end it is a
-         *     conflict.
+         *     answers, and go out. Again, it answers the same. One that
+         *     was abandoned can still be committed while its records are kept; one that was
+         *     rolled back is a conflict.
          */
         post: {
             parameters: {
@@ -3164,8 +3183,10 @@ export interface components {
             /**
              * @description `paused`, `no_plugin`, `circuit_open`, `held`, `parked_full`,
              *     `lost_range`, `missing_topic`, `degraded`, `outbox_failing`,
-             *     `transaction_abandoned`, `broadcast_unheard`, or `stopped` for what
-             *     stands still for the reason in `cause`.
+             *     `transaction_unreachable`, `transaction_abandoned`,
+             *     `broadcast_unheard`, `undelivered`, `config_restart`,
+             *     `config_warning`, or `stopped` for what stands still
+             *     for the reason in `cause`.
              */
             kind: string;
             /** @description Where more of it can be read. */
@@ -3283,10 +3304,12 @@ export interface components {
              * @description Invocations until then.
              */
             attempts: number;
-            /** @description The topic it went to. */
+            /** @description The topic it goes to. */
             dead_letter: string;
             /** @description The delivery. */
             delivery: string;
+            /** @description `sent`, `waiting` (its topic does not take it yet) or `undelivered`. */
+            fate: string;
             /** @description The group. */
             group: string;
             /** @description When the delivery was handled after all; null while it was not. */
@@ -3702,10 +3725,12 @@ export interface components {
                  * @description Invocations until then.
                  */
                 attempts: number;
-                /** @description The topic it went to. */
+                /** @description The topic it goes to. */
                 dead_letter: string;
                 /** @description The delivery. */
                 delivery: string;
+                /** @description `sent`, `waiting` (its topic does not take it yet) or `undelivered`. */
+                fate: string;
                 /** @description The group. */
                 group: string;
                 /** @description When the delivery was handled after all; null while it was not. */
@@ -3977,7 +4002,7 @@ export interface components {
         List_MessageView: {
             /** @description The items. */
             items: (components["schemas"]["ShownKey"] & components["schemas"]["ShownBody"] & {
-                /** @description Other places where a message of this id is. */
+                /** @description Other messages of this id, newest first, and places where one is. */
                 also?: components["schemas"]["PlaceView"][];
                 /** @description Why the body is not at hand. */
                 body_missing?: string | null;
@@ -4047,6 +4072,7 @@ export interface components {
         List_OutboxStatus: {
             /** @description The items. */
             items: {
+                cause: components["schemas"]["CauseView"] | null;
                 /** @description Its name in the TOML. */
                 name: string;
                 /** @description The node that reads it. */
@@ -4063,12 +4089,12 @@ export interface components {
                 pending: number | null;
                 /**
                  * Format: int64
-                 * @description Rows that were finally refused: they are SEND_FAIL among the messages.
+                 * @description Rows that cannot be sent as they are.
                  */
                 refused: number;
                 /**
                  * Format: int64
-                 * @description Rows that went to Kafka; a few are missing after a host was killed.
+                 * @description Rows that went to Kafka.
                  */
                 relayed: number;
                 /** @description The relay shard whose holder reads the table. */
@@ -4077,7 +4103,7 @@ export interface components {
                 state: string;
                 /** @description The table. */
                 table: string;
-                /** @description The sender's database, without a password. */
+                /** @description The sender's database: scheme, user, host, port and database. */
                 url: string;
                 /** @description Why it is failing. */
                 why: string | null;
@@ -4209,6 +4235,8 @@ export interface components {
                 state: string;
                 /** @description How long its sender has before it is asked. */
                 timeout: string;
+                /** @description Since when its check URL gives no answer; null while it does. */
+                unreachable_since: string | null;
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
@@ -4339,7 +4367,7 @@ export interface components {
         };
         /** @description A message. */
         MessageView: components["schemas"]["ShownKey"] & components["schemas"]["ShownBody"] & {
-            /** @description Other places where a message of this id is. */
+            /** @description Other messages of this id, newest first, and places where one is. */
             also?: components["schemas"]["PlaceView"][];
             /** @description Why the body is not at hand. */
             body_missing?: string | null;
@@ -4436,6 +4464,11 @@ export interface components {
             kind?: string | null;
             /** @description The sending service. */
             source?: string | null;
+            /**
+             * @description True for a record without a value, instead of a body: on a compacted
+             *     topic it deletes what was published under its key.
+             */
+            tombstone?: boolean | null;
             /** @description Where it goes; `?topic=` stands in for it. */
             topic?: string | null;
             /** @description What happened, for example `OrderCreated`. */
@@ -4489,6 +4522,7 @@ export interface components {
         };
         /** @description An outbox and where it stands. */
         OutboxStatus: {
+            cause: components["schemas"]["CauseView"] | null;
             /** @description Its name in the TOML. */
             name: string;
             /** @description The node that reads it. */
@@ -4505,12 +4539,12 @@ export interface components {
             pending: number | null;
             /**
              * Format: int64
-             * @description Rows that were finally refused: they are SEND_FAIL among the messages.
+             * @description Rows that cannot be sent as they are.
              */
             refused: number;
             /**
              * Format: int64
-             * @description Rows that went to Kafka; a few are missing after a host was killed.
+             * @description Rows that went to Kafka.
              */
             relayed: number;
             /** @description The relay shard whose holder reads the table. */
@@ -4519,7 +4553,7 @@ export interface components {
             state: string;
             /** @description The table. */
             table: string;
-            /** @description The sender's database, without a password. */
+            /** @description The sender's database: scheme, user, host, port and database. */
             url: string;
             /** @description Why it is failing. */
             why: string | null;
@@ -4601,18 +4635,29 @@ export interface components {
              */
             handled: number;
         };
-        /** @description A place in Kafka. */
+        /** @description Another message of the same id, or a place in Kafka where one is. */
         PlaceView: {
+            /** @description When the host took it. */
+            created_at: string | null;
             /**
              * Format: int64
              * @description The offset.
              */
-            offset: number;
+            offset: number | null;
             /**
              * Format: int32
-             * @description The partition.
+             * @description The partition; null of a message that is not on Kafka.
              */
-            partition: number;
+            partition: number | null;
+            /**
+             * @description The sending service, empty when unknown; null for a place of which only
+             *     deliveries tell.
+             */
+            source: string | null;
+            /** @description SEND_FAIL or COMMITTED. */
+            state: string;
+            /** @description When the sender says it happened. */
+            time: string | null;
             /** @description The topic. */
             topic: string;
         };
@@ -4671,6 +4716,12 @@ export interface components {
              * @description The most offsets between a position and the highest fetched.
              */
             max_gap: number;
+            /**
+             * Format: int32
+             * @description How many handlings may lead from one message to another until that is
+             *     taken for a loop; 0 for no bound.
+             */
+            max_hops: number;
             /**
              * Format: int64
              * @description The most bytes of memory of a sandbox.
@@ -4872,8 +4923,10 @@ export interface components {
              *     hand; absent beside `body_base64`.
              */
             body?: unknown;
-            /** @description The body when it is not JSON. */
+            /** @description The body when it is not JSON; "" beside a null `body` when it is empty. */
             body_base64?: string | null;
+            /** @description True when the record has no value at all, which is not the body `null`. */
+            tombstone?: boolean;
         };
         /** @description A key. */
         ShownKey: {
@@ -4934,6 +4987,8 @@ export interface components {
             state: string;
             /** @description How long its sender has before it is asked. */
             timeout: string;
+            /** @description Since when its check URL gives no answer; null while it does. */
+            unreachable_since: string | null;
         };
         /** @description Something that could not be delivered, with its whole content. */
         UndeliveredContent: components["schemas"]["UndeliveredView"] & components["schemas"]["ShownBody"] & {
