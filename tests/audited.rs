@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use courier::publish::outbound_from;
+use courier::store::undelivered::NewUndelivered;
 use courier::store::{NewMessage, NewOutbound};
 use courier_core::message::{Kind, Message, Timestamp};
 use courier_core::status::State;
@@ -89,6 +90,7 @@ async fn every_operation_that_changes_something_leaves_an_entry() {
         groups(&mut walk, &group, &topic).await;
         redrives(&mut walk, &group).await;
         give_up(&mut walk, &group, &topic).await;
+        undelivered(&mut walk, &topic).await;
         sessions(&mut walk).await;
         let all = changing(&host).await;
         let left: Vec<_> = all.difference(&walk.walked).collect();
@@ -254,6 +256,38 @@ async fn give_up(walk: &mut Walk<'_>, group: &str, topic: &str) {
     let expected = ("give up", subject.as_str(), Some("was HANDLE_FAIL: entered by hand"));
     let body = Some(json!({ "reason": "entered by hand" }));
     walk.change(("post", "/v1/deliveries/{id}/give-up"), &path, body, expected).await;
+}
+
+async fn undelivered(walk: &mut Walk<'_>, topic: &str) {
+    let message = Message { id: "shop".to_owned(), topic: topic.to_owned(), ..Message::default() };
+    let record = outbound_from(&message, "").record;
+    let row = |row: &str| NewUndelivered {
+        shard: 0,
+        message_id: format!("shop:{row}"),
+        topic: topic.to_owned(),
+        type_name: "OrderCreated".to_owned(),
+        source: "shop".to_owned(),
+        key: None,
+        record: record.clone(),
+        outbox: Some(("shop".to_owned(), row.to_owned())),
+        code: "refused".to_owned(),
+        reason: "too large".to_owned(),
+    };
+    let store = courier::store::open(&walk.host.store_url()).await.expect("the store opens beside the host");
+    store.keep_undelivered(&[row("1"), row("2"), row("3")]).await.expect("the store keeps them");
+    let page: Value = walk.host.get(&format!("/v1/undelivered?topic={topic}")).await;
+    let ids: Vec<&str> = page["items"].as_array().into_iter().flatten().filter_map(|one| one["id"].as_str()).collect();
+    let [third, second, first] = ids[..] else { panic!("{page}") };
+    let subject = |row: &str| format!("shop:{row} to {topic}");
+    let resend = ("resend undelivered", &*subject("1"), Some("too large"));
+    walk.change(("post", "/v1/undelivered/{id}/resend"), &format!("/v1/undelivered/{first}/resend"), None, resend)
+        .await;
+    let (body, repair) = (json!({ "body": {} }), ("repair undelivered", &*subject("2"), Some("too large")));
+    let path = format!("/v1/undelivered/{second}/repair");
+    walk.change(("post", "/v1/undelivered/{id}/repair"), &path, Some(body), repair).await;
+    let (body, give_up) = (json!({ "reason": "obsolete" }), ("give up undelivered", &*subject("3"), Some("obsolete")));
+    let path = format!("/v1/undelivered/{third}/give-up");
+    walk.change(("post", "/v1/undelivered/{id}/give-up"), &path, Some(body), give_up).await;
 }
 
 async fn sessions(walk: &mut Walk<'_>) {

@@ -73,7 +73,13 @@ async fn handlers_of_both_versions_run_side_by_side() {
     let pair = Pair::start().await;
     let id = unique("tombstone");
     let script = format!("[\"copy:{}\"]", pair.second.out);
-    let headers = [("ce_id", Some(id.as_str())), ("do", Some(script.as_str())), ("bare", None), ("empty", Some(""))];
+    let headers = [
+        ("ce_id", Some(id.as_str())),
+        ("ce_type", Some("Gone")),
+        ("do", Some(script.as_str())),
+        ("bare", None),
+        ("empty", Some("")),
+    ];
     produce_tombstone(&producer(&config(kafka().bootstrap())), &pair.topic, b"k", &headers).await;
 
     let message = pair.host.finished(&id, 2).await;

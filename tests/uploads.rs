@@ -100,7 +100,8 @@ async fn versions_are_kept_and_can_be_activated_again() {
 async fn a_version_that_was_altered_in_the_database_does_not_run() {
     let _turn = turn::shared().await;
     let topic = create_topic(kafka().bootstrap(), "altered", 1).await;
-    let host = Host::scripted("host-1", Store::Sqlite, &unique("altered"), &topic, "").await;
+    let group = unique("altered");
+    let host = Host::scripted("host-1", Store::Sqlite, &group, &topic, "").await;
     let version = version_of(&host, &topic).await;
     host.sigterm(STOP_LIMIT).await;
     let mut store = SqliteConnection::connect(&host.store_url()).await.expect("the store is a file");
@@ -111,15 +112,11 @@ async fn a_version_that_was_altered_in_the_database_does_not_run() {
 
     let id = host.publish(scripted(&topic, "k", &["ok"])).await.id().to_owned();
 
-    wait_until("the delivery says what is wrong", STOP_LIMIT, async || {
-        let message = host.message(&id).await;
-        match message.deliveries.first() {
-            Some(delivery) if delivery.state == State::PushFail => {
-                let reason = delivery.reason.clone().unwrap_or_default();
-                if reason.contains("is not what the store returns for it") { Ok(()) } else { Err(reason) }
-            }
-            found => Err(format!("{found:?}")),
-        }
+    // Nothing is fetched for a binding that cannot run; it says why.
+    wait_until("the binding says what is wrong", STOP_LIMIT, async || {
+        let (_, group) = host.request(Method::GET, &format!("/v1/groups/{group}"), None).await;
+        let why = group["bindings"][0]["why"].as_str().unwrap_or_default().to_owned();
+        if why.contains("is not what the store returns for it") { Ok(()) } else { Err(group.to_string()) }
     })
     .await;
     // The right bytes mend it.

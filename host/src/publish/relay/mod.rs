@@ -100,10 +100,26 @@ pub struct Relay {
 
 /// Something that the relay waited for.
 enum Done {
-    Topic { topic: Arc<str>, answer: Result<KnownTopic, TopicError>, shards: Vec<i32> },
-    Choices { shards: Vec<i32>, stored: Result<(), StoreError> },
-    Row { shard: i32, row: RowId, event: Event },
-    Settled { results: Vec<(i32, RowId, Relayed)>, shards: Vec<i32>, stored: Result<(), StoreError> },
+    /// None where nobody could say in time.
+    Topic {
+        topic: Arc<str>,
+        answer: Option<Result<KnownTopic, TopicError>>,
+        shards: Vec<i32>,
+    },
+    Choices {
+        shards: Vec<i32>,
+        stored: Result<(), StoreError>,
+    },
+    Row {
+        shard: i32,
+        row: RowId,
+        event: Event,
+    },
+    Settled {
+        results: Vec<(i32, RowId, Relayed)>,
+        shards: Vec<i32>,
+        stored: Result<(), StoreError>,
+    },
 }
 
 impl Relay {
@@ -294,7 +310,11 @@ impl Relay {
     }
 
     /// What is known of a topic, for its rows.
-    fn learn(&mut self, topic: &str, answer: Result<KnownTopic, TopicError>) -> TopicAnswer {
+    fn learn(&mut self, topic: &str, answer: Option<Result<KnownTopic, TopicError>>) -> TopicAnswer {
+        let Some(answer) = answer else {
+            self.waits.topic_is_looked_for(Instant::now(), topic);
+            return TopicAnswer::Waits(format!("topic {topic} is being looked for"));
+        };
         match answer {
             Ok(known) => {
                 self.waits.topic_is_there(topic);
@@ -367,10 +387,7 @@ impl Relay {
         let producer = self.producer.clone();
         self.working.push(Box::pin(async move {
             // One topic that the broker has to look for must not hold up others.
-            let answer = match tokio::time::timeout(KNOWN_WITHIN, producer.topic(&topic)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(TopicError::Unavailable(format!("topic {topic} is being looked for"))),
-            };
+            let answer = tokio::time::timeout(KNOWN_WITHIN, producer.topic(&topic)).await.ok();
             vec![Done::Topic { topic, answer, shards }]
         }));
     }

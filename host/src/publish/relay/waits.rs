@@ -92,6 +92,14 @@ impl Waits {
         self.report(topic, Cause::new(code, format!("messages for topic {topic} wait: {reason}")).with("topic", topic));
     }
 
+    /// Notes that nobody could say in time whether a topic is there: it is asked
+    /// for again soon, and what was said of it before stands.
+    pub(super) fn topic_is_looked_for(&mut self, now: Instant, topic: &str) {
+        let until = now + PAUSE_FIRST;
+        let new = || Wait { until, times: 0, reason: format!("topic {topic} is being looked for") };
+        self.topics.entry(topic.to_owned()).and_modify(|wait| wait.until = until).or_insert_with(new);
+    }
+
     /// Notes that a topic is there.
     pub(super) fn topic_is_there(&mut self, topic: &str) {
         if self.topics.remove(topic).is_some() {
