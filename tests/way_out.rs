@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use courier_core::status::State;
 use courier_tests::kafka_client::{create_named_topic, create_topic, delete_topic, read_topic};
-use courier_tests::{Host, Store, guest, kafka, scripted, scripted_binding, turn, unique, wait_until};
+use courier_tests::{Host, Store, guest, kafka, scale, scripted, scripted_binding, turn, unique, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -153,4 +154,45 @@ async fn rows_for_a_topic_made_anew_with_fewer_partitions_choose_again() {
     })
     .await;
     assert!(undelivered(&host, &target).await.is_empty());
+}
+
+/// The first messages of a fresh topic were COMMITTED at offset -1001 and were
+/// nowhere in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_messages_of_fresh_topics_are_all_there_and_in_order() {
+    let _turn = turn::shared().await;
+    let host = Host::builder("host-1").store(Store::Sqlite).start().await;
+    for round in 0..scale(15, 200) {
+        let topic = create_topic(kafka().bootstrap(), "fresh", 3).await;
+        // Half of the rounds name their ids: these have their rows first.
+        let message = |number: usize| {
+            let body = json!({ "number": number });
+            let key = format!("k{}", number % 5);
+            let mut message = json!({ "topic": topic, "type": "First", "key": key, "source": "tests", "body": body });
+            if round % 2 == 1 {
+                message["id"] = json!(format!("{topic}-{number}"));
+            }
+            message
+        };
+        let sent = host.publish_all((0..40).map(message).collect()).await;
+        wait_until("all are on Kafka", SOON, async || {
+            for one in &sent {
+                let message = host.message(one.id()).await;
+                if message.state != State::Committed {
+                    return Err(format!("{message:?}"));
+                }
+                assert!(message.offset.is_some_and(|offset| offset >= 0), "{message:?}");
+            }
+            Ok(())
+        })
+        .await;
+        let records = read_topic(kafka().bootstrap(), &topic).await;
+        assert_eq!(records.len(), 40, "round {round} of {topic}");
+        for key in 0..5 {
+            let key = format!("k{key}");
+            let of_key = records.iter().filter(|record| record.key.as_deref() == Some(key.as_bytes()));
+            let numbers: Vec<u64> = of_key.filter_map(|record| record.json()["number"].as_u64()).collect();
+            assert!(numbers.is_sorted(), "round {round}: key {key} lies as {numbers:?}");
+        }
+    }
 }
