@@ -157,7 +157,7 @@ impl MessageView {
             kind: row.kind.clone(),
             time: time::format(row.time),
             state: row.state.as_str(),
-            reason: row.reason.as_deref().and_then(known),
+            reason: row.reason.as_deref().and_then(known).or_else(|| unknown_fate(row)),
             retrying: row.retrying,
             partition: row.place.map(|(partition, _)| partition),
             offset: row.place.map(|(_, offset)| offset.0),
@@ -217,6 +217,16 @@ impl MessageView {
     }
 }
 
+/// What is said of a message that an earlier version took for sent though the
+/// client had named no offset: nobody knows whether it lies in the log.
+fn unknown_fate(row: &MessageRow) -> Option<String> {
+    let (partition, offset) = row.place.filter(|(_, offset)| offset.0 < 0)?;
+    Some(format!(
+        "unknown: kafka's client reported success at offset {offset} of partition {partition}, which is none; look for \
+         it in the topic, and publish it anew if it is not there"
+    ))
+}
+
 /// What a row keeps of a message: its record, or what is left of a body that
 /// was refused.
 pub(super) fn kept(app: &App, row: &MessageRow) -> Option<Contents> {
@@ -233,6 +243,13 @@ mod tests {
     use courier_core::message::{Header, Kind, Timestamp};
 
     use super::*;
+
+    #[test]
+    fn a_message_without_a_real_offset_is_called_unknown() {
+        let shown = |offset: i64| MessageView::of_row(&crate::api::testing::message_row("order", offset)).reason;
+        assert!(shown(-1001).is_some_and(|reason| reason.starts_with("unknown: ") && reason.contains("-1001")));
+        assert_eq!(shown(7), None);
+    }
 
     #[test]
     fn a_message_has_exactly_the_members_that_programs_rely_on() {
