@@ -17,6 +17,9 @@ pub struct Backlog {
 #[derive(Default)]
 struct Inner {
     topics: HashMap<String, Topic>,
+    /// Whether the store was looked at once: rows of an earlier process are
+    /// known then.
+    looked: bool,
     /// Counts what happened, so that a look can be told from what came after
     /// it began.
     clock: u64,
@@ -59,6 +62,12 @@ impl Backlog {
         self.locked().topics.get(topic).is_some_and(|topic| topic.owed || topic.marks > 0)
     }
 
+    /// Whether rows that an earlier process left are known.
+    #[must_use]
+    pub fn has_looked(&self) -> bool {
+        self.locked().looked
+    }
+
     /// Whether any topic is marked.
     #[must_use]
     pub fn any(&self) -> bool {
@@ -91,6 +100,7 @@ impl Backlog {
     pub fn saw(&self, look: Look, found: &[String]) {
         let found: HashSet<&str> = found.iter().map(String::as_str).collect();
         let mut inner = self.locked();
+        inner.looked = true;
         for topic in &found {
             let known = inner.topics.entry((*topic).to_owned()).or_default();
             // The rows that were seen may be those of direct sends in flight

@@ -271,6 +271,11 @@ pub trait Store:
     /// Stores the partitions chosen for rows, before they are produced there.
     async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[ChosenPartition]) -> Result<(), StoreError>;
 
+    /// Whether other hosts may write rows beside this one.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     /// Those of `lanes` (topics with raw keys) that have unsent rows, on any
     /// host, by their places in the list.
     async fn unsent_lanes(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError>;

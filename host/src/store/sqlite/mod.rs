@@ -228,6 +228,10 @@ impl Store for SqliteStore {
         self.due_outbound(shards, limit, waiting).await
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn unsent_lanes(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
         self.lanes_with_outbound(lanes).await
     }
