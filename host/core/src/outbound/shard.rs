@@ -454,8 +454,13 @@ fn ahead_of(entry: &Entry) -> Option<Ahead> {
     match &entry.standing {
         Standing::Begun if entry.row.unknown_from.is_some() => Some(Ahead::Waits),
         Standing::Begun => entry.partition.map(Ahead::With),
-        Standing::Waiting | Standing::Left | Standing::Ended(RowEnd::Waits(_)) => Some(Ahead::Waits),
-        Standing::Ended(_) => None,
+        // What is undelivered holds nothing back once that is durable. Before, a
+        // host that dies would leave it to another, which may judge it
+        // otherwise and send it behind its successors.
+        Standing::Waiting | Standing::Left | Standing::Ended(RowEnd::Waits(_) | RowEnd::Undelivered(_)) => {
+            Some(Ahead::Waits)
+        }
+        Standing::Ended(RowEnd::Acknowledged { .. }) => None,
     }
 }
 
