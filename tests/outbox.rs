@@ -515,14 +515,12 @@ async fn a_bad_row_is_undelivered_with_its_column_named_and_the_next_goes_on() {
     assert_eq!((&whole["key"], &whole["outbox"]), (&json!("k"), &json!("shop")), "{whole}");
     let seen = wait_until("all are counted", SOON, async || {
         let seen = status(&host, "shop").await;
-        if seen["refused"] == rows_of(&sent) && seen["relayed"] == rows_of(&sent) {
-            Ok(seen)
-        } else {
-            Err(seen.to_string())
-        }
+        // What is left in the table is told a moment after what was counted.
+        let counted = seen["refused"] == rows_of(&sent) && seen["relayed"] == rows_of(&sent);
+        if counted && seen["pending"] == 0 { Ok(seen) } else { Err(seen.to_string()) }
     })
     .await;
-    assert_eq!((&seen["state"], &seen["pending"]), (&json!("running"), &json!(0)), "{seen}");
+    assert_eq!(seen["state"], "running", "{seen}");
 }
 
 fn rows_of(sent: &[String]) -> Value {
