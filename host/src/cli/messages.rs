@@ -192,7 +192,7 @@ async fn resend(client: &Client, output: Output, which: &Which) -> anyhow::Resul
 }
 
 /// What became of a message that was sent again; an error when it was not sent
-/// and nobody tries on.
+/// and the host does not try again by itself.
 fn told_of_resend(message: &Message) -> Result<String, String> {
     let reason = message.reason.as_deref().map(|why| format!(": {}", table::clean(why))).unwrap_or_default();
     let id = table::clean(&message.id);

@@ -9,7 +9,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 /// Columns between two cells.
 const GAP: usize = 2;
-/// A column of a list that has to give way keeps so many columns.
+/// Characters that a column keeps at least when a list is narrowed to the terminal.
 const MIN_CELL: usize = 12;
 
 /// The table of a list, or `nothing` when it has no rows. On a terminal its
@@ -112,7 +112,7 @@ fn one_line(text: &str) -> String {
     clean(&text.replace(['\n', '\t'], " "))
 }
 
-/// As much of a line as fits into so many columns.
+/// The beginning of a line, as much as fits into `width` columns of the terminal.
 fn cut(line: &str, width: usize) -> String {
     if columns(line) <= width {
         return line.to_owned();

@@ -147,7 +147,7 @@ impl Artefacts {
     }
 }
 
-/// Whether a file or directory belongs to us and nobody else may write it.
+/// Whether a file or directory belongs to this process's user and no other user may write it.
 fn is_ours_alone(metadata: &Metadata) -> bool {
     // SAFETY: the call takes nothing and cannot fail.
     metadata.uid() == unsafe { libc::geteuid() } && metadata.mode() & 0o022 == 0

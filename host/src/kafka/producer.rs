@@ -17,7 +17,7 @@ mod windows;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
@@ -33,7 +33,6 @@ use tokio::sync::{oneshot, watch};
 
 use self::cluster::Health;
 use self::windows::{Answer, Failure, Ticket, Windows};
-use super::hash::murmur2_partition;
 use super::header_name;
 use super::health::is_suspicious;
 use super::log;
@@ -57,9 +56,6 @@ const LINGER_MS: u32 = 2;
 const RECONNECT_MAX_MS: u32 = 1_000;
 /// How long a sender waits before it tries a full queue again.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(10);
-/// Records without a key go to one partition this many at a time, so that
-/// batches fill.
-const STICKY: usize = 16;
 
 /// What a user's properties may not change: delivery depends on it.
 const OWNED: [&str; 12] = [
@@ -120,7 +116,6 @@ struct Inner {
     windows: Arc<Windows>,
     topics: Topics,
     ids: TopicIds,
-    turn: AtomicUsize,
 }
 
 impl Producer {
@@ -145,7 +140,6 @@ impl Producer {
             }),
             ids: TopicIds::default(),
             windows,
-            turn: AtomicUsize::new(0),
         });
         let watched = Arc::downgrade(&inner);
         // A thread of its own, since librdkafka's questions block.
@@ -212,19 +206,6 @@ impl Producer {
         let asked = Arc::clone(&client);
         let fetch = move |topic: &str, timeout| client.client().fetch_metadata(Some(topic), timeout);
         self.inner.topics.ask(topic, anew, fetch, move |topic| inner.ids.one(asked.client(), topic)).await
-    }
-
-    /// The partition a record with this key goes to: where Java would put it,
-    /// or any one when there is no key.
-    #[must_use]
-    pub fn choose(&self, key: Option<&[u8]>, partitions: i32) -> i32 {
-        match key {
-            Some(key) => murmur2_partition(key, partitions),
-            None => {
-                let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed) / STICKY;
-                i32::try_from(turn % usize::try_from(partitions.max(1)).unwrap_or(1)).unwrap_or(0)
-            }
-        }
     }
 
     /// Hands a record to the client and answers with its acknowledgement to
