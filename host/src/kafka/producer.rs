@@ -25,8 +25,9 @@ use std::time::Duration;
 use courier_core::message::Offset;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Message as _, OwnedHeaders};
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
@@ -190,22 +191,27 @@ impl Producer {
     pub async fn topic(&self, topic: &str) -> Result<KnownTopic, TopicError> {
         if let Some(known) = self.inner.topics.known(topic) {
             if self.inner.topics.is_stale(topic) && !self.is_down() {
-                let (producer, topic) = (self.clone(), topic.to_owned());
-                tokio::spawn(async move { producer.ask(&topic, true).await });
+                let (fetch, id) = self.questions();
+                self.inner.topics.refresh(topic, fetch, id);
             }
             return known;
         }
         if self.is_down() {
             return Err(TopicError::Unavailable(DOWN.to_owned()));
         }
-        self.ask(topic, false).await
+        let (fetch, id) = self.questions();
+        self.inner.topics.ask(topic, fetch, id).await
     }
 
-    async fn ask(&self, topic: &str, anew: bool) -> Result<KnownTopic, TopicError> {
+    /// The questions to the present client, which block: for a topic's metadata
+    /// and for its id.
+    fn questions(
+        &self,
+    ) -> (impl Fn(&str, Duration) -> KafkaResult<Metadata> + use<>, impl FnOnce(&str) -> String + use<>) {
         let (client, inner) = (self.inner.client(), Arc::clone(&self.inner));
         let asked = Arc::clone(&client);
         let fetch = move |topic: &str, timeout| client.client().fetch_metadata(Some(topic), timeout);
-        self.inner.topics.ask(topic, anew, fetch, move |topic| inner.ids.one(asked.client(), topic)).await
+        (fetch, move |topic: &str| inner.ids.one(asked.client(), topic))
     }
 
     /// Hands a record to the client and answers with its acknowledgement to

@@ -94,6 +94,19 @@ impl Topics {
         self.cache.remembered().get(topic).is_some_and(|found| found.asked.elapsed() > FRESH_FOR)
     }
 
+    /// Asks anew beside the topic's use, unless somebody is asking already.
+    pub(super) fn refresh(
+        &self,
+        topic: &str,
+        fetch: impl Fn(&str, Duration) -> KafkaResult<Metadata> + Send + Sync + 'static,
+        id: impl FnOnce(&str) -> String + Send + 'static,
+    ) {
+        if let Ok(turn) = self.cache.turn(topic).try_lock_owned() {
+            // Nobody waits for it: the cache has the answer.
+            let _detached = self.cache.start_asking(topic, turn, fetch, id);
+        }
+    }
+
     pub(super) fn forget(&self, topic: &str) {
         if let Some(found) = self.cache.remembered().get_mut(topic) {
             // Its id stays, so that a topic made anew is told from it.
@@ -102,28 +115,20 @@ impl Topics {
     }
 
     /// Asks `fetch` for the metadata and `id` for the id, which block, and
-    /// remembers the answer. With `anew` also when an answer is known.
+    /// remembers the answer.
     pub(super) async fn ask(
         &self,
         topic: &str,
-        anew: bool,
         fetch: impl Fn(&str, Duration) -> KafkaResult<Metadata> + Send + Sync + 'static,
         id: impl FnOnce(&str) -> String + Send + 'static,
     ) -> Result<KnownTopic, TopicError> {
         let turn = self.cache.turn(topic).lock_owned().await;
-        if let Some(known) = self.known(topic).filter(|_| !anew || !self.is_stale(topic)) {
+        if let Some(known) = self.known(topic) {
             return known;
         }
-        let (name, cache) = (topic.to_owned(), Arc::clone(&self.cache));
         // The question goes on when its asker gives up waiting, and its answer
         // is there for the next one.
-        let asked = tokio::task::spawn_blocking(move || {
-            let answer = ask_until_known(&name, &fetch);
-            let answer = answer.map(|partitions| KnownTopic { id: id(&name).into(), partitions });
-            cache.remember(name, &answer);
-            drop(turn);
-            answer
-        });
+        let asked = self.cache.start_asking(topic, turn, fetch, id);
         asked.await.unwrap_or_else(|error| Err(TopicError::Unavailable(error.to_string())))
     }
 }
@@ -139,6 +144,24 @@ impl Cache {
             asking.retain(|_, turn| Arc::strong_count(turn) > 1);
         }
         Arc::clone(asking.entry(topic.to_owned()).or_default())
+    }
+
+    /// Asks on a thread that may block, and remembers the answer.
+    fn start_asking(
+        self: &Arc<Self>,
+        topic: &str,
+        turn: tokio::sync::OwnedMutexGuard<()>,
+        fetch: impl Fn(&str, Duration) -> KafkaResult<Metadata> + Send + Sync + 'static,
+        id: impl FnOnce(&str) -> String + Send + 'static,
+    ) -> tokio::task::JoinHandle<Result<KnownTopic, TopicError>> {
+        let (topic, cache) = (topic.to_owned(), Arc::clone(self));
+        tokio::task::spawn_blocking(move || {
+            let answer = ask_until_known(&topic, &fetch);
+            let answer = answer.map(|partitions| KnownTopic { id: id(&topic).into(), partitions });
+            cache.remember(topic, &answer);
+            drop(turn);
+            answer
+        })
     }
 
     fn remember(&self, topic: String, answer: &Result<KnownTopic, TopicError>) {
