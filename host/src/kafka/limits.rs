@@ -1,15 +1,21 @@
-//! How large a batch each topic takes, as far as Kafka tells.
+//! What Kafka tells of topics before a message is sent: how large a batch each
+//! takes, and which topics have a companion.
 //!
-//! A message that is larger is refused where it comes from, by a sender's or a
-//! handler's door, and not found out once nobody can mend it. A cluster that
-//! does not let us describe its topics leaves their limits unknown.
+//! A message that is larger, or is for a companion, is refused where it comes
+//! from, by a sender's or a handler's door, and not found out once nobody can
+//! mend it. A cluster that does not let us describe its topics leaves their
+//! limits unknown.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use courier_core::message::base_of_companion;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::MetadataTopic;
 
 /// How long a question may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,7 +24,7 @@ const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 
 /// Asks for the limits of topics.
 pub struct Limits {
-    admin: AdminClient<DefaultClientContext>,
+    admin: Arc<AdminClient<DefaultClientContext>>,
 }
 
 impl Limits {
@@ -27,7 +33,7 @@ impl Limits {
     /// # Errors
     /// When the configuration is refused.
     pub fn new(clients: &ClientConfig) -> Result<Self, KafkaError> {
-        Ok(Self { admin: clients.create()? })
+        Ok(Self { admin: Arc::new(clients.create()?) })
     }
 
     /// The largest batch that each of these topics takes, for those of which
@@ -47,5 +53,19 @@ impl Limits {
             Some((topic.clone(), limit))
         });
         Ok(told.collect())
+    }
+
+    /// The topics that exist beside their companions. Asking for all topics
+    /// creates none, as asking for one by its name would.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub async fn with_companions(&self) -> Result<Vec<String>, KafkaError> {
+        let admin = Arc::clone(&self.admin);
+        let asked = tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, ASK_TIMEOUT));
+        let metadata = asked.await.map_err(|_| KafkaError::Canceled)??;
+        let names: HashSet<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
+        let bases = names.iter().filter_map(|name| base_of_companion(name));
+        Ok(bases.filter(|base| names.contains(base)).map(ToOwned::to_owned).collect())
     }
 }

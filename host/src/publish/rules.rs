@@ -31,6 +31,8 @@ struct Known {
     schemas: Arc<[TopicRule]>,
     /// The topics of bindings, whose companions nobody publishes on directly.
     bound: BTreeSet<String>,
+    /// Topics that exist beside their companions, bound or not.
+    with_companions: BTreeSet<String>,
     /// Partitions and replicas of companions, where they may be created.
     companions: Option<(i32, i32)>,
     /// The largest batch that a topic takes, where that is known and less than
@@ -53,6 +55,12 @@ impl Rules {
     /// Companions that are missing are created so from now on, or not at all.
     pub fn create_companions(&self, so: Option<(i32, i32)>) {
         self.change(|known| known.companions = so);
+    }
+
+    /// These topics exist beside their companions, as Kafka says.
+    pub fn learn_companions(&self, bases: impl IntoIterator<Item = String>) {
+        let bases = bases.into_iter().collect();
+        self.change(|known| known.with_companions = bases);
     }
 
     /// These are the largest batches that topics take, as Kafka says.
@@ -92,7 +100,8 @@ impl Rules {
 
     fn fault(&self, draft: &Draft) -> Option<Problem> {
         let schemas = self.look(|known| {
-            let base = base_of_companion(&draft.topic).filter(|base| known.bound.contains(*base));
+            let is_base = |base: &&str| known.bound.contains(*base) || known.with_companions.contains(*base);
+            let base = base_of_companion(&draft.topic).filter(is_base);
             base.map_or_else(|| Ok(Arc::clone(&known.schemas)), |base| Err(is_companion(&draft.topic, base)))
         });
         let schemas = match schemas {
@@ -189,10 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_name_of_a_bound_topics_companion_is_one() {
+    fn only_a_name_beside_a_bound_or_present_topic_is_that_of_a_companion() {
         let (status, why) = refused(draft("order.broadcast", "{}"));
         assert!(status == 400 && why.contains("publish on \"order\" with kind \"broadcast\""), "{why}");
         assert_eq!(rules().check_emission(draft("news.broadcast", "{}")), Ok(()));
+        let rules = rules();
+        rules.learn_companions(["news".to_owned()]);
+        assert!(rules.check_emission(draft("news.broadcast", "{}")).is_err(), "news is there beside it");
         let (_, why) = refused(draft("__consumer_offsets", "{}"));
         assert!(why.contains("Kafka"), "{why}");
     }

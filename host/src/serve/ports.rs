@@ -386,7 +386,7 @@ pub async fn own_topics(mut wanted: watch::Receiver<Topics>, producer: Producer,
 }
 
 /// Learns how large a message may be for the topics that bindings read and
-/// publish on.
+/// publish on, and which topics have companions.
 pub async fn watch_limits(limits: Limits, rules: Rules, fleet: Arc<Fleet>) {
     loop {
         let bound = fleet.bound();
@@ -397,6 +397,10 @@ pub async fn watch_limits(limits: Limits, rules: Rules, fleet: Arc<Fleet>) {
             Ok(limits) => rules.learn_limits(limits),
             // What is not known is found out when Kafka refuses a message.
             Err(error) => tracing::debug!(%error, "cannot ask how large messages may be"),
+        }
+        match limits.with_companions().await {
+            Ok(bases) => rules.learn_companions(bases),
+            Err(error) => tracing::debug!(%error, "cannot ask which topics have companions"),
         }
         tokio::time::sleep(LIMITS).await;
     }
