@@ -172,9 +172,9 @@ async fn dead_letters(
     let mut query = QueryBuilder::<Postgres>::new(
         "SELECT d.*, g.name AS group_name, p.topic AS source_topic, p.partition, CASE
              WHEN EXISTS (SELECT FROM undelivered u WHERE left(u.message_id, 64) = left(d.message_id, 64)
-                 AND u.message_id = d.message_id AND u.topic = d.topic AND NOT u.listed) THEN 'undelivered'
+                 AND u.message_id = d.message_id AND u.topic = d.topic AND NOT u.listed AND u.group_name = g.name) THEN 'undelivered'
              WHEN EXISTS (SELECT FROM outbound o WHERE left(o.message_id, 64) = left(d.message_id, 64)
-                 AND o.message_id = d.message_id AND o.topic = d.topic AND NOT o.listed) THEN 'waiting'
+                 AND o.message_id = d.message_id AND o.topic = d.topic AND NOT o.listed AND o.group_name = g.name) THEN 'waiting'
              ELSE 'sent' END AS fate,
              (SELECT e.settled_at FROM delivery e WHERE e.position_id = d.position_id
                  AND e.record_offset = d.record_offset AND e.state = 5 LIMIT 1) AS handled_at

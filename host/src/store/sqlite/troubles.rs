@@ -146,9 +146,9 @@ impl Troubles for SqliteStore {
             "SELECT d.position, d.offset, g.name, p.topic, p.partition, d.topic, d.at, d.message_id, d.key, d.type_name,
                  d.reason, d.number, CASE
                      WHEN EXISTS (SELECT 1 FROM undelivered u WHERE u.message_id = d.message_id AND u.topic = d.topic
-                         AND u.listed = 0) THEN 'undelivered'
+                         AND u.listed = 0 AND u.group_name = g.name) THEN 'undelivered'
                      WHEN EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = d.message_id AND o.topic = d.topic
-                         AND o.listed = 0) THEN 'waiting'
+                         AND o.listed = 0 AND o.group_name = g.name) THEN 'waiting'
                      ELSE 'sent' END,
                  (SELECT e.settled_at FROM delivery e WHERE e.position = d.position AND e.offset = d.offset
                      AND e.state = 5)
