@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Connection, PgConnection, SqlSafeStr};
+use sqlx::{ConnectOptions as _, Connection, PgConnection, SqlSafeStr};
 
 use super::error::{at_migration, at_statement};
 use super::server::{self, Limited, Schema};
@@ -79,7 +79,10 @@ async fn migrate(options: &PgConnectOptions) -> Result<Schema, StoreError> {
     let migrations = MIGRATIONS.iter().map(|&(version, description, sql)| {
         Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
     });
-    let mut connection = PgConnection::connect_with(options).await.map_err(at_statement)?;
+    // A migration is a long text and may take long: the log names it, and does
+    // not print it as a slow statement.
+    let quiet = options.clone().disable_statement_logging();
+    let mut connection = PgConnection::connect_with(&quiet).await.map_err(at_statement)?;
     server::check_version(&mut connection).await?;
     let mut other = PgConnection::connect_with(options).await.map_err(at_statement)?;
     let looked = server::refuse_shared_sessions(&mut connection, &mut other);
