@@ -227,6 +227,7 @@ on_both_dialects! {
         an_id_twice_in_one_batch_is_one_message
         a_message_sent_directly_is_committed_where_it_is
         a_message_that_was_not_sent_is_the_relays
+        a_direct_send_that_kafka_refused_is_no_debt
         a_dead_letter_is_not_taken_for_its_message
         a_refused_message_is_not_sent_again
         messages_are_listed_by_what_they_are;

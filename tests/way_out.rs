@@ -1,6 +1,7 @@
 //! What the host owes Kafka arrives, or is kept where people see it, whatever
 //! becomes of the topics.
 
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use courier_core::status::State;
@@ -195,4 +196,88 @@ async fn the_first_messages_of_fresh_topics_are_all_there_and_in_order() {
             assert!(numbers.is_sorted(), "round {round}: key {key} lies as {numbers:?}");
         }
     }
+}
+
+/// A message with an id of its sender's that Kafka refuses was answered with a
+/// 4xx and kept as undelivered all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kafka_refused_is_told_to_its_sender_and_kept_by_nobody() {
+    let _turn = turn::shared().await;
+    let small = unique("small");
+    create_named_topic(kafka().bootstrap(), &small, 1, &[("max.message.bytes", "2000")]).await;
+    let host = Host::builder("host-1").store(Store::Sqlite).start().await;
+    let message = |body: Value| json!({ "topic": small, "type": "T", "key": "k", "id": "named", "body": body });
+    let (status, problem) = host.request(Method::POST, "/v1/messages", Some(message(json!("x".repeat(5_000))))).await;
+    assert_eq!(status, 422, "{problem}");
+    let refused = host.message("named").await;
+    assert_eq!((refused.state, refused.retrying), (State::SendFail, Some(false)), "{refused:?}");
+    // A corrected one is taken in its place, and nothing of the first is left.
+    assert_eq!(host.publish(message(json!("short"))).await.state, State::Committed);
+    assert!(undelivered(&host, &small).await.is_empty());
+    assert_eq!(read_topic(kafka().bootstrap(), &small).await.len(), 1);
+}
+
+/// Past its bound, what is undelivered for a topic stops all that would add to
+/// it, until a person makes room.
+#[tokio::test(flavor = "multi_thread")]
+async fn past_its_bound_what_is_undelivered_stops_its_sources_until_there_is_room() {
+    let _turn = turn::shared().await;
+    let (source, small) = (create_topic(kafka().bootstrap(), "full", 1).await, unique("small"));
+    create_named_topic(kafka().bootstrap(), &small, 1, &[("max.message.bytes", "2000")]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("shop.db").display());
+    let group = unique("full");
+    let host = Host::builder("host-1")
+        .store(Store::Postgres)
+        .binding(&scripted_binding(&group, &source, &format!("[binding.grant]\npublish = [\"{small}\"]")))
+        .table(&format!("[[outbox]]\nname = \"shop\"\nurl = \"{url}\"\n"))
+        .prepare();
+    let options = sqlx::sqlite::SqliteConnectOptions::from_str(&url).unwrap().create_if_missing(true);
+    let shop = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(host.outbox_schema(&["sqlite"]))).execute(&shop).await.unwrap();
+    host.start_again().await;
+    host.upload("scripted", guest("scripted")).await;
+    // As many as fill the topic, put where the host keeps them.
+    let store = sqlx::PgPool::connect(&host.store_url()).await.unwrap();
+    sqlx::query(
+        "INSERT INTO undelivered (shard, message_id, topic, type_name, source, record, listed, code, reason, tries,
+             created_at, kept_at)
+         SELECT 0, n::text, $1, 'T', 'tests', '\\x00', false, 'too_large', 'it is too large', 1, n, n
+         FROM generate_series(1, 10000) AS n",
+    )
+    .bind(&small)
+    .execute(&store)
+    .await
+    .unwrap();
+    let message = json!({ "topic": small, "type": "T", "body": 1 });
+    wait_until("nothing more is accepted for the topic", SOON, async || {
+        let (status, problem) = host.request(Method::POST, "/v1/messages", Some(message.clone())).await;
+        if status == 503 { Ok(()) } else { Err(format!("{status}: {problem}")) }
+    })
+    .await;
+    sqlx::query("INSERT INTO courier_outbox (id, topic, type, body) VALUES ('waits', ?, 'T', '1')")
+        .bind(&small)
+        .execute(&shop)
+        .await
+        .unwrap();
+    wait_until("the binding that publishes on it does not run", SOON, async || {
+        let (_, seen) = host.request(Method::GET, &format!("/v1/groups/{group}"), None).await;
+        if seen["cause"]["code"] == "undelivered_full" { Ok(()) } else { Err(seen.to_string()) }
+    })
+    .await;
+    assert!(attention(&host, "stopped", &small).await.is_some(), "attention names the topic");
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM courier_outbox").fetch_one(&shop).await.unwrap();
+    assert_eq!(left, 1, "its row waits at its source");
+    let one = undelivered(&host, &small).await.pop().expect("a row");
+    let id = one["id"].as_str().unwrap();
+    host.post(&format!("/v1/undelivered/{id}/give-up"), json!({ "reason": "makes room" }), 204).await;
+    wait_until("the row of the outbox went out", SOON, async || {
+        match read_topic(kafka().bootstrap(), &small).await.len() {
+            0 => Err("nothing is there".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    host.publish(scripted(&source, "k", &[&format!("publish:{small}+ok")])).await;
+    host.settled(&group, 1, SOON).await;
 }

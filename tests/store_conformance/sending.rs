@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courier::store::{
-    Accepted, Identity, MessageFilter, NewMessage, NewOutbound, Page, SHARDS, SentMessage, SharedStore, StoreError,
-    UnsentMessage,
+    Accepted, Identity, MessageFilter, NewMessage, NewOutbound, Page, RefusedMessage, SHARDS, SentMessage, SharedStore,
+    StoreError, UnsentMessage,
 };
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
@@ -102,6 +102,34 @@ pub async fn a_message_that_was_not_sent_is_the_relays(database: Database) {
     let row = store.message("m-1").await.unwrap().unwrap();
     assert_eq!((row.state, row.retrying), (State::SendFail, true));
     assert_eq!(row.reason.as_deref(), Some("the broker\u{fffd} is away"));
+}
+
+/// A message with an id of its sender's that Kafka refused was answered with a
+/// 4xx, and the relay kept it as undelivered all the same.
+pub async fn a_direct_send_that_kafka_refused_is_no_debt(database: Database) {
+    let store = database.open().await;
+    let writer = join(&store, "host-1").await;
+    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let held = [message("m-1", None, Some(LEASE)), message("m-2", None, Some(LEASE))];
+    store.accept(&held).await.unwrap();
+    let body = Bytes::from_static(b"the front");
+    let refused =
+        |id: &str| RefusedMessage { identity: identity(id), reason: "too\0 large".to_owned(), body: body.clone() };
+    store.refuse_outbound(&[refused("m-1"), refused("unknown")]).await.unwrap();
+    let row = store.message("m-1").await.unwrap().unwrap();
+    assert_eq!((row.state, row.retrying, row.record), (State::SendFail, false, Some(body.clone())));
+    assert_eq!(row.reason.as_deref(), Some("too\u{fffd} large"));
+    assert!(store.undelivered_totals().await.unwrap().is_empty());
+    store.release_outbound(&[UnsentMessage { identity: identity("m-2"), reason: "away".to_owned() }]).await.unwrap();
+    assert_eq!(due(&store, &shards).await, ["m-2"], "the relay has only the other");
+    // A corrected message is taken in its place.
+    let corrected = NewMessage { digest: [3; 32], ..message("m-1", None, None) };
+    let answers = store.accept(&[corrected]).await.unwrap();
+    assert!(matches!(answers[..], [Accepted::New]), "{answers:?}");
+    // One that the relay sent meanwhile stays where it is.
+    store.sent(&[SentMessage { identity: identity("m-1"), partition: 0, offset: Offset(7) }]).await.unwrap();
+    store.refuse_outbound(&[refused("m-1")]).await.unwrap();
+    assert_eq!(store.message("m-1").await.unwrap().unwrap().place, Some((0, Offset(7))));
 }
 
 /// A message may be handled, fail and be dead-lettered before its sender's

@@ -173,6 +173,10 @@ impl Store for FakeStore {
         absent()
     }
 
+    async fn refuse_outbound(&self, _: &[RefusedMessage]) -> Result<(), StoreError> {
+        absent()
+    }
+
     async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError> {
         absent()
     }

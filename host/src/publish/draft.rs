@@ -269,10 +269,20 @@ impl Ready {
     pub(super) fn refused(&self, reason: &str) -> NewMessage {
         refused(&self.message, self.digest, reason)
     }
+
+    /// As much of its body as is kept when Kafka refuses it.
+    pub(super) fn kept_body(&self) -> Bytes {
+        kept_body(&self.message)
+    }
+}
+
+/// As much of the body as is kept of a message that was refused.
+fn kept_body(message: &Message) -> Bytes {
+    message.body.slice(..message.body.len().min(REFUSED_BODY_BYTES))
 }
 
 fn refused(message: &Message, digest: [u8; 32], reason: &str) -> NewMessage {
-    let kept = message.body.slice(..message.body.len().min(REFUSED_BODY_BYTES));
+    let kept = kept_body(message);
     NewMessage { reason: Some(reason.to_owned()), record: Some(kept), ..row(message, digest, State::SendFail) }
 }
 

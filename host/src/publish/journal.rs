@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::store::{Accepted, NewMessage, SentMessage, SharedStore, StoreError, UnsentMessage};
+use crate::store::{Accepted, NewMessage, RefusedMessage, SentMessage, SharedStore, StoreError, UnsentMessage};
 use crate::supervise::{self, Task};
 
 /// Rows that wait to be written; past it, senders wait.
@@ -87,6 +87,7 @@ enum Entry {
     Accept(Box<NewMessage>, oneshot::Sender<Result<Accepted, StoreError>>),
     Sent(SentMessage, oneshot::Sender<Result<(), StoreError>>),
     Release(UnsentMessage, oneshot::Sender<Result<(), StoreError>>),
+    Refuse(RefusedMessage, oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// The answer to an entry, once it is durable.
@@ -145,6 +146,11 @@ impl Journal {
         self.hand_in(|answer| Entry::Release(unsent, answer)).await
     }
 
+    /// Writes that Kafka refused a direct send for ever.
+    pub async fn refuse(&self, refused: RefusedMessage) -> Written<()> {
+        self.hand_in(|answer| Entry::Refuse(refused, answer)).await
+    }
+
     async fn hand_in<T>(&self, entry: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Entry) -> Written<T> {
         let (answer, written) = oneshot::channel();
         // When the writer has ended, the answer is dropped and says so.
@@ -185,12 +191,13 @@ impl Writer {
     /// Writes a batch: new rows first, since what was sent or released may be
     /// among them.
     async fn write(&self, batch: Vec<Entry>) {
-        let (mut accepts, mut sents, mut releases) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut accepts, mut sents, mut releases, mut refusals) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for entry in batch {
             match entry {
                 Entry::Accept(message, answer) => accepts.push((*message, answer)),
                 Entry::Sent(sent, answer) => sents.push((sent, answer)),
                 Entry::Release(release, answer) => releases.push((release, answer)),
+                Entry::Refuse(refused, answer) => refusals.push((refused, answer)),
             }
         }
         // A message that is not on Kafka yet, and whose sender was told that
@@ -211,6 +218,12 @@ impl Writer {
             releases,
             |_| true,
             |store, rows| async move { store.release_outbound(&rows).await.map(|()| vec![(); rows.len()]) },
+        )
+        .await;
+        self.insist(
+            refusals,
+            |_| true,
+            |store, rows| async move { store.refuse_outbound(&rows).await.map(|()| vec![(); rows.len()]) },
         )
         .await;
     }

@@ -19,7 +19,7 @@ use super::waker::Watch;
 use crate::clock::now;
 use crate::kafka::producer::{Ack, ProduceError};
 use crate::kafka::record::Record;
-use crate::store::{Accepted, Due, Identity, MessageRow, RelayResult, SentMessage, UnsentMessage};
+use crate::store::{Accepted, Due, Identity, MessageRow, RefusedMessage, RelayResult, SentMessage, UnsentMessage};
 
 /// One message of a request, between the steps.
 pub(super) enum Step {
@@ -113,13 +113,13 @@ impl Inner {
                 Step::Row { message, written, then: Then::Committed, kept: None }
             }
             Err(ProduceError::Refused(reason)) if named => {
-                // The row is held for this send. The relay gets the same
-                // refusal and settles the row.
-                let problem = Problem::refused(reason.clone());
-                let kept = Some(Arc::new(self.backlog.mark(&ready.log_topic())));
-                let id = message.id.clone();
-                let written = self.journal.release(UnsentMessage { identity: message, reason }).await;
-                Step::Marked { receipt: Receipt::failed(id, problem), written, kept }
+                // Its sender is told: it is no debt, and nothing of it is kept
+                // for the relay.
+                let receipt = Receipt::failed(message.id.clone(), Problem::refused(reason.clone()));
+                let body = ready.kept_body();
+                let written = self.journal.refuse(RefusedMessage { identity: message, reason, body }).await;
+                drop(flight);
+                Step::Marked { receipt, written, kept: None }
             }
             Err(ProduceError::Refused(reason)) => {
                 let written = self.journal.accept(ready.refused(&reason)).await;

@@ -249,6 +249,12 @@ pub trait Store:
     /// from now on, and the messages SEND_FAIL with `retrying`.
     async fn release_outbound(&self, messages: &[UnsentMessage]) -> Result<(), StoreError>;
 
+    /// Direct sends that Kafka refused for ever and whose senders are told so:
+    /// their outbound rows go, and the messages are SEND_FAIL as if they had
+    /// been refused before they were sent, so that a corrected one is taken in
+    /// their place.
+    async fn refuse_outbound(&self, messages: &[RefusedMessage]) -> Result<(), StoreError>;
+
     /// Topics that have outbound rows, so that nothing overtakes them.
     async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError>;
 

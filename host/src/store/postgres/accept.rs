@@ -14,7 +14,9 @@ use super::settle_columns::OutboundColumns;
 use super::text::{clean, clean_opt};
 use super::{PostgresStore, commit};
 use crate::store::delayed::CANCELLED;
-use crate::store::{Accepted, Identity, MessageRow, NewMessage, SentMessage, StoreError, UnsentMessage};
+use crate::store::{
+    Accepted, Identity, MessageRow, NewMessage, RefusedMessage, SentMessage, StoreError, UnsentMessage,
+};
 
 pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
     let mut tx = store.begin_tx().await?;
@@ -26,7 +28,14 @@ pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Re
 /// The same within a transaction.
 pub(super) async fn accept_in(tx: &mut PgConnection, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
     let identities: Vec<Identity> = messages.iter().map(stored_identity).collect();
-    lock_for_taking(tx, &identities).await?;
+    // What Kafka has already is not refused for a reservation, and its id was
+    // made here, so that nobody can be reserving it: the usual direct send
+    // saves a round trip.
+    let unsent = messages.iter().zip(&identities).filter(|(message, _)| message.place.is_none());
+    let unsent: Vec<&Identity> = unsent.map(|(_, identity)| identity).collect();
+    if !unsent.is_empty() {
+        lock_for_taking(tx, &unsent).await?;
+    }
     accept_locked(tx, messages, &identities).await
 }
 
@@ -327,6 +336,32 @@ pub(super) async fn release_outbound(store: &PostgresStore, unsent: &[UnsentMess
     .bind(&messages.source)
     .bind(&messages.topic)
     .bind(&reasons)
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    commit(tx).await
+}
+
+pub(super) async fn refuse_outbound(store: &PostgresStore, refused: &[RefusedMessage]) -> Result<(), StoreError> {
+    let messages: IdentityColumns = refused.iter().map(|message| &message.identity).collect();
+    let mut tx = store.begin_tx().await?;
+    let rows = lock_outbound(&mut tx, &messages).await?;
+    // Without its shard it counts as never sent, and makes room for a corrected
+    // one.
+    sqlx::query(
+        "WITH gone AS (DELETE FROM outbound WHERE id = ANY($1)
+             RETURNING message_id, source, coalesce(published_on, topic) AS topic)
+         UPDATE message m SET state = 1, reason = r.reason, retrying = false, record = r.body, shard = NULL
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[]) AS r (id, source, topic, reason, body)
+         JOIN gone g ON g.message_id = r.id AND g.source = r.source AND g.topic = r.topic
+         WHERE m.id = r.id AND m.source = r.source AND m.topic = r.topic AND m.partition IS NULL",
+    )
+    .bind(&rows)
+    .bind(&messages.id)
+    .bind(&messages.source)
+    .bind(&messages.topic)
+    .bind(refused.iter().map(|message| clean(&message.reason)).collect::<Vec<_>>())
+    .bind(refused.iter().map(|message| &message.body[..]).collect::<Vec<_>>())
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;

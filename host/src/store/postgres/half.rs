@@ -85,7 +85,7 @@ fn duration(micros: i64) -> Duration {
 async fn prepare(store: &PostgresStore, half: &NewHalf) -> Result<HalfRow, StoreError> {
     let mut tx = store.begin_tx().await?;
     let identities: Vec<Identity> = half.messages.iter().map(stored_identity).collect();
-    lock_for_reserving(&mut tx, &identities).await?;
+    lock_for_reserving(&mut tx, &identities.iter().collect::<Vec<_>>()).await?;
     if let Some((identity, transaction)) = reserved(&mut tx, &identities).await?.into_iter().next() {
         return Err(identity_reserved(&identity, &transaction));
     }
@@ -178,7 +178,7 @@ async fn send_kept(tx: &mut PgConnection, id: &str) -> Result<(), StoreError> {
     let identities: Vec<Identity> = messages.iter().map(stored_identity).collect();
     // Before its items are touched: a transaction that is just being prepared
     // waits for those once it has its locks.
-    lock_for_taking(tx, &identities).await?;
+    lock_for_taking(tx, &identities.iter().collect::<Vec<_>>()).await?;
     // Its own reservations must not stand in its way.
     release(tx, id).await?;
     let answers = accept_locked(tx, &messages, &identities).await?;

@@ -48,7 +48,7 @@ pub(super) fn stored_identity(message: &NewMessage) -> Identity {
 
 /// Locks identities against a transaction that reserves them; several may take
 /// such a lock.
-pub(super) async fn lock_for_taking(tx: &mut PgConnection, identities: &[Identity]) -> Result<(), StoreError> {
+pub(super) async fn lock_for_taking(tx: &mut PgConnection, identities: &[&Identity]) -> Result<(), StoreError> {
     sqlx::query("SELECT pg_advisory_xact_lock_shared($1, s.stripe) FROM unnest($2::integer[]) AS s (stripe)")
         .bind(IDENTITY_LOCK)
         .bind(stripes(identities))
@@ -59,7 +59,7 @@ pub(super) async fn lock_for_taking(tx: &mut PgConnection, identities: &[Identit
 }
 
 /// Locks identities against everybody who takes or reserves them.
-pub(super) async fn lock_for_reserving(tx: &mut PgConnection, identities: &[Identity]) -> Result<(), StoreError> {
+pub(super) async fn lock_for_reserving(tx: &mut PgConnection, identities: &[&Identity]) -> Result<(), StoreError> {
     sqlx::query("SELECT pg_advisory_xact_lock($1, s.stripe) FROM unnest($2::integer[]) AS s (stripe)")
         .bind(IDENTITY_LOCK)
         .bind(stripes(identities))
@@ -71,9 +71,9 @@ pub(super) async fn lock_for_reserving(tx: &mut PgConnection, identities: &[Iden
 
 /// The stripes of identities, ascending. Hosts of all versions find the same
 /// ones, and the id alone is enough to spread them.
-fn stripes(identities: &[Identity]) -> Vec<i32> {
+fn stripes(identities: &[&Identity]) -> Vec<i32> {
     let sum = |id: &str| id.bytes().fold(0_i32, |sum, byte| sum.wrapping_mul(31).wrapping_add(i32::from(byte)));
-    let stripe = |identity: &Identity| sum(&identity.id).rem_euclid(STRIPES);
+    let stripe = |identity: &&Identity| sum(&identity.id).rem_euclid(STRIPES);
     identities.iter().map(stripe).collect::<BTreeSet<_>>().into_iter().collect()
 }
 

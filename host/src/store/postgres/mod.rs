@@ -287,6 +287,10 @@ impl Store for PostgresStore {
         prompt(accept::release_outbound(self, messages)).await
     }
 
+    async fn refuse_outbound(&self, messages: &[RefusedMessage]) -> Result<(), StoreError> {
+        prompt(accept::refuse_outbound(self, messages)).await
+    }
+
     async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError> {
         prompt(outbound::topics(self)).await
     }

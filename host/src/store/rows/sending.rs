@@ -197,6 +197,18 @@ pub struct SentMessage {
     pub offset: Offset,
 }
 
+/// A message that Kafka refused for ever when it was sent directly, and whose
+/// sender is told so.
+#[derive(Clone, Debug)]
+pub struct RefusedMessage {
+    /// Which one.
+    pub identity: Identity,
+    /// Why it was refused, for people.
+    pub reason: String,
+    /// At most [`REFUSED_BODY_BYTES`] of its body.
+    pub body: Bytes,
+}
+
 /// A message that was not sent directly: the relay sends it.
 #[derive(Clone, Debug)]
 pub struct UnsentMessage {

@@ -17,7 +17,9 @@ use super::messages::message_of;
 use super::values::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
 use super::{SqliteStore, audits};
 use crate::store::delayed::{is_cancelled, not_resent};
-use crate::store::{Accepted, Identity, NewMessage, NewOutbound, SentMessage, StoreError, UnsentMessage};
+use crate::store::{
+    Accepted, Identity, NewMessage, NewOutbound, RefusedMessage, SentMessage, StoreError, UnsentMessage,
+};
 
 /// Who an outbound row belongs to.
 #[derive(Clone, Copy)]
@@ -133,6 +135,42 @@ impl SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(fault)?;
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    pub(super) async fn refuse_held(&self, messages: &[RefusedMessage]) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        for refused in messages {
+            let (id, source, topic) = columns(&refused.identity);
+            let gone = sqlx::query(
+                "DELETE FROM outbound
+                 WHERE message_id = ? AND source = ? AND coalesce(published_on, topic) = ? AND sender = 1",
+            )
+            .bind(id.as_ref())
+            .bind(source.as_ref())
+            .bind(topic.as_ref())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+            if gone.rows_affected() == 0 {
+                continue;
+            }
+            // Without its shard it counts as never sent, and makes room for a
+            // corrected one.
+            sqlx::query(
+                "UPDATE message SET state = ?, reason = ?, retrying = 0, record = ?, shard = NULL
+                 WHERE id = ? AND source = ? AND topic = ? AND partition IS NULL",
+            )
+            .bind(State::SendFail.code())
+            .bind(clean(&refused.reason).as_ref())
+            .bind(refused.body.as_ref())
+            .bind(id.as_ref())
+            .bind(source.as_ref())
+            .bind(topic.as_ref())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        }
         tx.commit().await.map_err(commit_fault)
     }
 

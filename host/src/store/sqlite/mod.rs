@@ -211,6 +211,10 @@ impl Store for SqliteStore {
         self.release_held(messages).await
     }
 
+    async fn refuse_outbound(&self, messages: &[RefusedMessage]) -> Result<(), StoreError> {
+        self.refuse_held(messages).await
+    }
+
     async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError> {
         self.outbound_topics().await
     }
