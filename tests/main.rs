@@ -9,6 +9,7 @@ mod audited;
 mod broadcast;
 mod centre;
 mod cluster;
+mod cold_starts;
 mod config;
 mod console;
 mod contract;
