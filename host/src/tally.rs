@@ -61,6 +61,8 @@ pub struct Outcomes {
     pub handled: u64,
     /// Those that failed or could not run.
     pub failed: u64,
+    /// Those that ended HANDLE_FAIL, for good.
+    pub given_up: u64,
     /// How long their last attempts took.
     pub took: Vec<Duration>,
 }
@@ -85,6 +87,7 @@ impl Tally {
         inner.count(group, at, |row| {
             row.handled += outcomes.handled;
             row.failed += outcomes.failed;
+            row.given_up += outcomes.given_up;
         });
         if !outcomes.took.is_empty() {
             let pace = inner.paces.entry(group.to_owned()).or_default();
@@ -209,7 +212,10 @@ mod tests {
     fn what_the_store_took_is_not_written_again_and_what_came_meanwhile_is() {
         let tally = Tally::default();
         tally.published(3, 1);
-        tally.settled("stock", &Outcomes { handled: 2, failed: 1, took: vec![Duration::from_millis(5); 3] });
+        tally.settled(
+            "stock",
+            &Outcomes { handled: 2, failed: 1, given_up: 1, took: vec![Duration::from_millis(5); 3] },
+        );
         let (minutes, paces) = tally.rows();
         assert_eq!((minutes.len(), paces.len()), (2, 1));
         assert_eq!((minutes[0].published, minutes[0].send_fail, minutes[1].handled), (3, 1, 2));

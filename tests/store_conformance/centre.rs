@@ -147,6 +147,11 @@ pub async fn a_dead_letter_is_known_with_its_outcome(database: Database) {
     let handled_at: Vec<_> = letters.iter().map(|letter| (letter.key.offset.0, letter.handled_at)).collect();
     assert!(handled_at.contains(&(2, Some(at(2)))), "{handled_at:?}");
     assert!(handled_at.iter().all(|(offset, handled)| *offset == 2 || handled.is_none()), "{handled_at:?}");
+    for (handled, wanted) in [(true, vec![2]), (false, vec![0, 0])] {
+        let filter = DeadLetterFilter { handled: Some(handled), ..DeadLetterFilter::default() };
+        let found = store.dead_letters(&filter, &page(10)).await.unwrap().items;
+        assert_eq!(found.iter().map(|letter| letter.key.offset.0).collect::<Vec<_>>(), wanted, "handled: {handled}");
+    }
     let elsewhere = DeadLetterFilter { topic: Some("other".into()), ..DeadLetterFilter::default() };
     assert!(store.dead_letters(&elsewhere, &page(10)).await.unwrap().items.is_empty());
 }

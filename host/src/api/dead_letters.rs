@@ -90,6 +90,7 @@ impl From<DeadLetterRow> for DeadLetterView {
     params(
         ("group" = Option<String>, Query, description = "Given up by this group"),
         ("topic" = Option<String>, Query, description = "Published on this topic of dead letters"),
+        ("handled" = Option<bool>, Query, description = "Whose delivery was handled since (true), or was not (false)"),
         ("from" = Option<String>, Query, description = "Given up at or after this time"),
         ("to" = Option<String>, Query, description = "Given up before this time"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
@@ -102,13 +103,14 @@ pub(super) async fn list(
     caller: As<Viewer>,
     params: Params,
 ) -> Result<Json<List<DeadLetterView>>, Problem> {
-    let params = params.only(&["group", "topic", "from", "to", "cursor", "limit"])?;
+    let params = params.only(&["group", "topic", "handled", "from", "to", "cursor", "limit"])?;
     let group = params.text("group");
     if let Some(group) = &group {
         caller.group(group)?;
     }
     let (from, to) = params.between()?;
-    let filter = DeadLetterFilter { group, groups: caller.groups(), topic: params.text("topic"), from, to };
+    let handled = params.choice("handled")?;
+    let filter = DeadLetterFilter { group, groups: caller.groups(), topic: params.text("topic"), handled, from, to };
     let mut found = app.store.dead_letters(&filter, &params.page()?).await.map_err(list::refused)?;
     found.items.retain(|row| caller.sees_group(&row.group) && caller.sees_topic(&row.source_topic));
     let items = found.items.into_iter().map(DeadLetterView::from).collect();

@@ -91,9 +91,18 @@ impl Known {
     /// # Errors
     /// 400 for any other word.
     pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+        self.choice(name).map(|given| given.unwrap_or(false))
+    }
+
+    /// A parameter that is `true`, `false` or absent.
+    ///
+    /// # Errors
+    /// 400 for any other word.
+    pub fn choice(&self, name: &str) -> Result<Option<bool>, Problem> {
         match self.text(name).as_deref() {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
+            None => Ok(None),
+            Some("false") => Ok(Some(false)),
+            Some("true") => Ok(Some(true)),
             Some(other) => Err(bad(name, format!("is {other:?}; write true or false"))),
         }
     }

@@ -90,6 +90,8 @@ pub fn count(part: &Part) {
             Becomes::Open { state, .. } => (state, outcome.attempts.last().map(|last| last.finished_at)),
         };
         counts[state.code() as usize - 1] += 1;
+        let is_final = matches!(outcome.to, Becomes::Final { .. });
+        tally.given_up += u64::from(is_final && state == State::HandleFail);
         match state {
             State::Handled => tally.handled += 1,
             State::HandleFail | State::PushFail => tally.failed += 1,

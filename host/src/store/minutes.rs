@@ -30,6 +30,8 @@ pub struct MinuteRow {
     pub handled: u64,
     /// Attempts that failed, and deliveries whose handler could not run.
     pub failed: u64,
+    /// Deliveries that ended HANDLE_FAIL, for good.
+    pub given_up: u64,
 }
 
 /// How long attempts of a group took lately, as one process saw it.

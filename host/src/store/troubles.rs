@@ -191,6 +191,8 @@ pub struct DeadLetterFilter {
     pub groups: Option<Vec<String>>,
     /// That were published on this topic.
     pub topic: Option<String>,
+    /// Whose delivery was handled since, or was not; none means both.
+    pub handled: Option<bool>,
     /// At or after.
     pub from: Option<Timestamp>,
     /// Before.

@@ -290,6 +290,8 @@ export interface paths {
                     group?: string;
                     /** @description Published on this topic of dead letters */
                     topic?: string;
+                    /** @description Whose delivery was handled since (true), or was not (false) */
+                    handled?: boolean;
                     /** @description Given up at or after this time */
                     from?: string;
                     /** @description Given up before this time */
@@ -4414,9 +4416,15 @@ export interface components {
         MinuteView: {
             /**
              * Format: int64
-             * @description Attempts that failed or could not run.
+             * @description Attempts that failed or could not run; those that are retried are among
+             *     them.
              */
             failed: number;
+            /**
+             * Format: int64
+             * @description Deliveries that failed for good.
+             */
+            given_up: number;
             /**
              * Format: int64
              * @description Deliveries that became HANDLED.

@@ -92,7 +92,7 @@ const routes = [
   createRoute({
     getParentRoute,
     path: "/dead-letters",
-    ...keep("group", "topic", "type", "key", "from", "to"),
+    ...keep("group", "topic", "handled", "from", "to"),
     component: lazyRouteComponent(() => import("../pages/dead/DeadPage")),
   }),
   createRoute({

@@ -44,6 +44,11 @@ const words = dictionary({
     to_offsetPhrase: "before offset {value}",
     and: ", ",
     replayPhrase: "all records, handled or not",
+    handled: "Outcome since",
+    handledPhrase: "{value}",
+    stillOpen: "still open",
+    handledSince: "handled since",
+    openOrHandled: "open or handled since",
   },
   zh: {
     group: "消费组",
@@ -81,8 +86,16 @@ const words = dictionary({
     to_offsetPhrase: "至偏移量 {value} 前",
     and: "，",
     replayPhrase: "所有记录，无论是否已处理",
+    handled: "后续结果",
+    handledPhrase: "{value}",
+    stillOpen: "仍未处理",
+    handledSince: "之后已处理",
+    openOrHandled: "未处理或之后已处理",
   },
 });
+
+/** The choice of a filter that takes both of its values. */
+export const BOTH = "any";
 
 type Name =
   | "group"
@@ -94,6 +107,7 @@ type Name =
   | "source"
   | "fingerprint"
   | "message_id"
+  | "handled"
   | "from"
   | "to"
   | "by"
@@ -167,6 +181,14 @@ export function useFilters(names: readonly Name[], states_: readonly State[] = [
       filter.options = choices(groups.flatMap((group) => group.bindings.flatMap((one) => one.types ?? [])));
     if (name === "state") {
       filter.options = states_.map((value) => ({ value, label: sayState(value) }));
+      filter.only = true;
+    }
+    if (name === "handled") {
+      filter.options = [
+        { value: "false", label: say("stillOpen") },
+        { value: "true", label: say("handledSince") },
+        { value: BOTH, label: say("openOrHandled") },
+      ];
       filter.only = true;
     }
     if (name === "from" || name === "to") {

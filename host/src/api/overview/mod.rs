@@ -65,8 +65,11 @@ pub struct MinuteView {
     pub send_fail: Option<u64>,
     /// Deliveries that became HANDLED.
     pub handled: u64,
-    /// Attempts that failed or could not run.
+    /// Attempts that failed or could not run; those that are retried are among
+    /// them.
     pub failed: u64,
+    /// Deliveries that failed for good.
+    pub given_up: u64,
 }
 
 /// How a group does.
@@ -180,7 +183,7 @@ fn chart(rows: &[MinuteRow], caller: &Caller, groups: &[GroupView], first: i64) 
         .map(|at| first + at * MINUTE)
         .map(|at| {
             let time = time::format(Timestamp(at));
-            (at, MinuteView { time, published: known, send_fail: known, handled: 0, failed: 0 })
+            (at, MinuteView { time, published: known, send_fail: known, handled: 0, failed: 0, given_up: 0 })
         })
         .collect();
     for row in rows {
@@ -191,6 +194,7 @@ fn chart(rows: &[MinuteRow], caller: &Caller, groups: &[GroupView], first: i64) 
         } else if caller.sees_all() || groups.iter().any(|group| group.group == row.group) {
             minute.handled += row.handled;
             minute.failed += row.failed;
+            minute.given_up += row.given_up;
         }
     }
     minutes.into_values().collect()

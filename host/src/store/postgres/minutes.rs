@@ -19,7 +19,8 @@ impl Minutes for PostgresStore {
     async fn minutes(&self, since: Timestamp) -> Result<Vec<MinuteRow>, StoreError> {
         let select = sqlx::query(
             "SELECT minute, group_name, sum(published)::bigint AS published, sum(send_fail)::bigint AS send_fail,
-                 sum(handled)::bigint AS handled, sum(failed)::bigint AS failed
+                 sum(handled)::bigint AS handled, sum(failed)::bigint AS failed,
+                 sum(given_up)::bigint AS given_up
              FROM minute WHERE minute >= $1 GROUP BY minute, group_name ORDER BY minute, group_name",
         )
         .bind(since.0)
@@ -34,6 +35,7 @@ impl Minutes for PostgresStore {
                 send_fail: sum(row, "send_fail")?,
                 handled: sum(row, "handled")?,
                 failed: sum(row, "failed")?,
+                given_up: sum(row, "given_up")?,
             })
         };
         rows.iter().map(minute).collect()
@@ -64,12 +66,13 @@ async fn put(
     let groups: Vec<_> = minutes.iter().map(|row| clean(&row.group)).collect();
     let mut tx = store.begin_tx().await?;
     sqlx::query(
-        "INSERT INTO minute AS m (minute, writer_id, group_name, published, send_fail, handled, failed)
-         SELECT r.minute, $1, r.group_name, r.published, r.send_fail, r.handled, r.failed
-         FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-             AS r (minute, group_name, published, send_fail, handled, failed)
+        "INSERT INTO minute AS m (minute, writer_id, group_name, published, send_fail, handled, failed, given_up)
+         SELECT r.minute, $1, r.group_name, r.published, r.send_fail, r.handled, r.failed, r.given_up
+         FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
+             AS r (minute, group_name, published, send_fail, handled, failed, given_up)
          ON CONFLICT (minute, writer_id, group_name) DO UPDATE SET published = excluded.published,
-             send_fail = excluded.send_fail, handled = excluded.handled, failed = excluded.failed",
+             send_fail = excluded.send_fail, handled = excluded.handled, failed = excluded.failed,
+             given_up = excluded.given_up",
     )
     .bind(writer.0)
     .bind(&times)
@@ -78,6 +81,7 @@ async fn put(
     .bind(of(|row| row.send_fail))
     .bind(of(|row| row.handled))
     .bind(of(|row| row.failed))
+    .bind(of(|row| row.given_up))
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;

@@ -188,6 +188,11 @@ async fn dead_letters(
     if let Some(groups) = &filter.groups {
         query.push(" AND g.name = ANY(").push_bind(groups.clone()).push(")");
     }
+    if let Some(handled) = filter.handled {
+        query.push(if handled { " AND EXISTS (" } else { " AND NOT EXISTS (" });
+        query.push("SELECT FROM delivery e WHERE e.position_id = d.position_id");
+        query.push(" AND e.record_offset = d.record_offset AND e.state = 5)");
+    }
     if let Some(topic) = &filter.topic {
         query.push(" AND d.topic = ").push_bind(clean(topic).into_owned());
     }

@@ -14,10 +14,12 @@ impl Minutes for SqliteStore {
         let mut tx = self.connections.write().await?;
         for row in minutes {
             sqlx::query(
-                "INSERT INTO minute (minute, writer_id, group_name, published, send_fail, handled, failed)
-                 VALUES (?, ?, ?, ?, ?, ?, ?)
+                "INSERT INTO minute (minute, writer_id, group_name, published, send_fail, handled, failed,
+                     given_up)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                  ON CONFLICT (minute, writer_id, group_name) DO UPDATE SET published = excluded.published,
-                     send_fail = excluded.send_fail, handled = excluded.handled, failed = excluded.failed",
+                     send_fail = excluded.send_fail, handled = excluded.handled, failed = excluded.failed,
+                     given_up = excluded.given_up",
             )
             .bind(row.minute.0)
             .bind(writer.0)
@@ -26,6 +28,7 @@ impl Minutes for SqliteStore {
             .bind(row.send_fail.cast_signed())
             .bind(row.handled.cast_signed())
             .bind(row.failed.cast_signed())
+            .bind(row.given_up.cast_signed())
             .execute(&mut *tx)
             .await
             .map_err(fault)?;
@@ -48,7 +51,8 @@ impl Minutes for SqliteStore {
 
     async fn minutes(&self, since: Timestamp) -> Result<Vec<MinuteRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT minute, group_name, sum(published), sum(send_fail), sum(handled), sum(failed)
+            "SELECT minute, group_name, sum(published), sum(send_fail), sum(handled), sum(failed),
+                 sum(given_up)
              FROM minute WHERE minute >= ? GROUP BY minute, group_name ORDER BY minute, group_name",
         )
         .bind(since.0)
@@ -65,6 +69,7 @@ impl Minutes for SqliteStore {
                     send_fail: columns.number()?,
                     handled: columns.number()?,
                     failed: columns.number()?,
+                    given_up: columns.number()?,
                 })
             })
             .collect()

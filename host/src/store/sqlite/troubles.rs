@@ -162,6 +162,12 @@ impl Troubles for SqliteStore {
         if let Some(groups) = &filter.groups {
             query.push(" AND g.name IN (SELECT value FROM json_each(").push_bind(json(groups)?).push("))");
         }
+        if let Some(handled) = filter.handled {
+            query.push(if handled { " AND EXISTS (" } else { " AND NOT EXISTS (" });
+            query.push(
+                "SELECT 1 FROM delivery e WHERE e.position = d.position AND e.offset = d.offset AND e.state = 5)",
+            );
+        }
         if let Some(topic) = &filter.topic {
             query.push(" AND d.topic = ").push_bind(clean(topic).into_owned());
         }

@@ -17,7 +17,7 @@ import { Raw } from "../../ui/Raw";
 import { type Column, Table } from "../../ui/Table";
 import { Time } from "../../ui/Time";
 import { RedriveDialog } from "../deliveries/RedriveDialog";
-import { useFilters } from "../shared";
+import { BOTH, useFilters } from "../shared";
 import { words } from "./words";
 
 const route = getRouteApi("/dead-letters");
@@ -25,9 +25,11 @@ const route = getRouteApi("/dead-letters");
 export default function DeadPage() {
   const say = useWords(words);
   const whyNot = useWhyNot()("operator");
-  const values = route.useSearch();
   const navigate = route.useNavigate();
-  const list = useList<DeadLetter>("dead-letters", values);
+  // What was handled since is done: it is shown only where somebody asks for it.
+  const values: Record<string, string | undefined> = { handled: "false", ...route.useSearch() };
+  const { handled, ...others } = values;
+  const list = useList<DeadLetter>("dead-letters", handled === BOTH ? others : values);
   const [planning, plan] = useState(false);
   const columns: Column<DeadLetter>[] = [
     { id: "at", name: say("at"), width: "72px", narrow: true, cell: (row) => <Time at={row.at} show="ago" /> },
@@ -72,9 +74,9 @@ export default function DeadPage() {
     { id: "reason", name: say("reason"), width: "minmax(140px, 2fr)", cell: (row) => <Raw text={row.reason ?? "–"} /> },
     { id: "letter", name: say("letter"), width: "minmax(130px, 1fr)", cell: (row) => <Raw text={row.dead_letter} /> },
   ];
-  const filters = useFilters(["group", "topic", "from", "to"]);
+  const filters = useFilters(["handled", "group", "topic", "from", "to"]);
   const group = values["group"];
-  const filtered = Object.keys(values).length > 0;
+  const filtered = Object.keys(others).length > 0 || handled !== BOTH;
   const actions = (
     <Button because={whyNot ?? (group ? null : say("needGroup"))} onClick={() => plan(true)}>
       {say("again")}
@@ -86,7 +88,7 @@ export default function DeadPage() {
         lead={say("show")}
         filters={filters}
         values={values}
-        onChange={(next) => void navigate({ search: next })}
+        onChange={(next) => void navigate({ search: { ...next, handled: next["handled"] ?? BOTH } })}
       />
       <Listing
         list={list}

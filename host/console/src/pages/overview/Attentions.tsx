@@ -3,6 +3,7 @@ import { useNavigate } from "@tanstack/react-router";
 import type { Attention } from "../../api/shapes";
 import { shortId } from "../../format/id";
 import { useWords } from "../../i18n/context";
+import { useCause } from "../../ui/causes";
 import { Raw } from "../../ui/Raw";
 import { Mark } from "../../ui/State";
 import { Time } from "../../ui/Time";
@@ -30,6 +31,7 @@ const KINDS = {
 
 export function Attentions({ items }: { items: Attention[] }) {
   const say = useWords(words);
+  const sayCause = useCause();
   if (items.length === 0) {
     return (
       <p className={css["calm"]}>
@@ -54,7 +56,7 @@ export function Attentions({ items }: { items: Attention[] }) {
                 />
               </b>
               <span className={css["detail"]}>
-                {kind ? say(kind) : item.kind}: <Raw text={item.detail} />
+                {sayCause(item.cause?.code) ?? (kind ? say(kind) : item.kind)}: <Raw text={item.detail} />
                 {item.more > 0 && <span className={css["more"]}> {say("andMore", { n: item.more })}</span>}
               </span>
               {item.since ? <Time at={item.since} show="ago" /> : <span />}

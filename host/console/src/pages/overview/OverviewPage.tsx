@@ -50,7 +50,8 @@ function Shown({ overview }: { overview: Overview }) {
   const say = useWords(words);
   const open = useOpen(overview);
   const times = overview.minutes.map((minute) => Date.parse(minute.time) / 1_000);
-  const of = (name: "published" | "send_fail" | "handled" | "failed") => overview.minutes.map((minute) => minute[name]);
+  const of = (name: "published" | "send_fail" | "handled" | "failed" | "given_up") =>
+    overview.minutes.map((minute) => minute[name]);
   return (
     <>
       <Attentions items={overview.attention} />
@@ -62,7 +63,8 @@ function Shown({ overview }: { overview: Overview }) {
             series={[
               { name: say("published"), colour: "--committed", values: of("published") },
               { name: say("handled"), colour: "--handled", values: of("handled") },
-              { name: say("failed"), colour: "--handle-fail", dash: [6, 3], values: of("failed") },
+              { name: say("failed"), colour: "--push-fail", dash: [6, 3], values: of("failed") },
+              { name: say("given_up"), colour: "--handle-fail", values: of("given_up") },
               { name: say("send_fail"), colour: "--send-fail", dash: [2, 3], values: of("send_fail") },
             ]}
           />

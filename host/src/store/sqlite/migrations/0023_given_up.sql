@@ -1,0 +1,3 @@
+-- How many deliveries a minute ended HANDLE_FAIL for good: the failed attempts
+-- beside them may all be retried.
+ALTER TABLE minute ADD COLUMN given_up INTEGER NOT NULL DEFAULT 0;
