@@ -116,13 +116,8 @@ async fn waits_and_goes(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delayed_message_waits_and_goes_with_sqlite() {
-    waits_and_goes(Store::Sqlite).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_delayed_message_waits_and_goes_with_postgresql() {
-    waits_and_goes(Store::Postgres).await;
+async fn a_delayed_message_waits_and_goes() {
+    waits_and_goes(Store::of_this_pass()).await;
 }
 
 /// CloudEvents say it by attributes, which are not part of the record.

@@ -50,13 +50,8 @@ async fn retries(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retries_follow_the_schedule_with_sqlite() {
-    retries(Store::Sqlite).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn retries_follow_the_schedule_with_postgresql() {
-    retries(Store::Postgres).await;
+async fn retries_follow_the_schedule() {
+    retries(Store::of_this_pass()).await;
 }
 
 /// Without a policy nothing is tried twice, and the lane goes on.
@@ -102,13 +97,8 @@ async fn parking(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_parked_lane_holds_nobody_else_up_with_sqlite() {
-    parking(Store::Sqlite).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_parked_lane_holds_nobody_else_up_with_postgresql() {
-    parking(Store::Postgres).await;
+async fn a_parked_lane_holds_nobody_else_up() {
+    parking(Store::of_this_pass()).await;
 }
 
 /// Parked deliveries belong to the store: a host that was killed while they
@@ -238,13 +228,8 @@ async fn giving_up(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_key_goes_on_after_its_head_is_given_up_with_sqlite() {
-    giving_up(Store::Sqlite).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_held_key_goes_on_after_its_head_is_given_up_with_postgresql() {
-    giving_up(Store::Postgres).await;
+async fn a_held_key_goes_on_after_its_head_is_given_up() {
+    giving_up(Store::of_this_pass()).await;
 }
 
 /// `unavailable` says that trying again now is pointless for every message.

@@ -61,13 +61,8 @@ async fn http_to_handled(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_sent_by_http_is_handled_with_sqlite() {
-    http_to_handled(Store::Sqlite).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_sent_by_http_is_handled_with_postgresql() {
-    http_to_handled(Store::Postgres).await;
+async fn a_message_sent_by_http_is_handled() {
+    http_to_handled(Store::of_this_pass()).await;
 }
 
 /// Programs outside this project rely on these names being there, null or not.
@@ -382,13 +377,8 @@ async fn the_usual_mixture(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn order_and_effects_hold_for_the_usual_mixture_with_sqlite() {
-    the_usual_mixture(Store::Sqlite).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn order_and_effects_hold_for_the_usual_mixture_with_postgresql() {
-    the_usual_mixture(Store::Postgres).await;
+async fn order_and_effects_hold_for_the_usual_mixture() {
+    the_usual_mixture(Store::of_this_pass()).await;
 }
 
 /// Nothing but a signal ends a host, and a restart goes on where it was.

@@ -172,13 +172,8 @@ async fn failures_run_again(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_run_again_after_a_fix_with_sqlite() {
-    failures_run_again(Store::Sqlite).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn failures_run_again_after_a_fix_with_postgresql() {
-    failures_run_again(Store::Postgres).await;
+async fn failures_run_again_after_a_fix() {
+    failures_run_again(Store::of_this_pass()).await;
 }
 
 /// The host that works on a redrive is killed in its middle: another one goes
@@ -247,13 +242,8 @@ async fn has_a_fresh_schedule(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_asked_for_has_a_fresh_schedule_with_sqlite() {
-    has_a_fresh_schedule(Store::Sqlite).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_asked_for_has_a_fresh_schedule_with_postgresql() {
-    has_a_fresh_schedule(Store::Postgres).await;
+async fn what_is_asked_for_has_a_fresh_schedule() {
+    has_a_fresh_schedule(Store::of_this_pass()).await;
 }
 
 /// Design, section 2: what people see of a delivery that somebody asked for.

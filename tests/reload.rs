@@ -61,13 +61,8 @@ async fn stopped_in_a_reload(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_during_a_reload_drains_and_loses_nothing_with_sqlite() {
-    stopped_in_a_reload(Store::Sqlite).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stop_during_a_reload_drains_and_loses_nothing_with_postgresql() {
-    stopped_in_a_reload(Store::Postgres).await;
+async fn a_stop_during_a_reload_drains_and_loses_nothing() {
+    stopped_in_a_reload(Store::of_this_pass()).await;
 }
 
 /// What `/readyz` says is degraded.

@@ -131,13 +131,8 @@ async fn decided_by_its_sender(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sender_decides_with_sqlite() {
-    decided_by_its_sender(Store::Sqlite).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sender_decides_with_postgresql() {
-    decided_by_its_sender(Store::Postgres).await;
+async fn a_sender_decides() {
+    decided_by_its_sender(Store::of_this_pass()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

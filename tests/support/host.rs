@@ -22,13 +22,27 @@ pub const READY_LIMIT: Duration = Duration::from_secs(30);
 /// Lines of the log that a failed test shows.
 const SHOWN: usize = 60;
 
-/// Where a host keeps its state. A test for both runs once with each.
+/// Where a host keeps its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// A file of its own.
     Sqlite,
     /// A database of its own on the shared server.
     Postgres,
+}
+
+impl Store {
+    /// The store of a journey that any store may carry: PostgreSQL, unless
+    /// `COURIER_TEST_STORE` says `sqlite`. The conformance suite holds both to
+    /// the same, and the crash tests run on both.
+    #[must_use]
+    pub fn of_this_pass() -> Self {
+        match std::env::var("COURIER_TEST_STORE").as_deref() {
+            Ok("sqlite") => Self::Sqlite,
+            Ok("postgres" | "") | Err(_) => Self::Postgres,
+            Ok(other) => panic!("COURIER_TEST_STORE is {other:?}: it is `sqlite` or `postgres`"),
+        }
+    }
 }
 
 /// What is to be started. See [`Host::builder`].
