@@ -75,7 +75,12 @@ type database struct {
 }
 
 var databases = []database{
-	{"lib/pq", "postgres", client.PostgreSQL, func(hosts hosts) string { return hosts.Postgres + "?sslmode=disable" }},
+	{"lib/pq", "postgres", client.PostgreSQL, func(hosts hosts) string {
+		if strings.Contains(hosts.Postgres, "?") {
+			return hosts.Postgres
+		}
+		return hosts.Postgres + "?sslmode=disable"
+	}},
 	{"modernc.org/sqlite", "sqlite", client.SQLite, func(hosts hosts) string {
 		return "file:" + hosts.SQLite + "?_pragma=busy_timeout(10000)&_txlock=immediate"
 	}},

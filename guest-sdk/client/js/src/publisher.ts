@@ -23,17 +23,17 @@ const BATCH_BYTES = 4 * 1024 * 1024;
 /** How a publisher publishes. */
 export interface PublisherOptions {
   /** Is shown to the host. */
-  token?: string;
+  token?: string | undefined;
   /** Names the sending service; without it, the host takes the token's name. */
-  source?: string;
+  source?: string | undefined;
   /** How long a message is tried in all before `GaveUpError`; 15 s unless given. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
   /** How long one try may take; 8 s unless given. */
-  tryTimeoutMs?: number;
+  tryTimeoutMs?: number | undefined;
   /** The trace of what is published: its `traceparent`, or who knows it at that moment. */
-  traceparent?: string | (() => string | undefined);
+  traceparent?: string | (() => string | undefined) | undefined;
   /** The outbox table of `publishIn`; `courier_outbox` unless given. */
-  outboxTable?: string;
+  outboxTable?: string | undefined;
 }
 
 /** Options of one call. */
