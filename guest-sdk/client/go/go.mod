@@ -1,0 +1,3 @@
+module courier.dev/client
+
+go 1.22
