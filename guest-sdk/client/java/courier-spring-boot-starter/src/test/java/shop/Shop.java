@@ -11,8 +11,8 @@ import jakarta.persistence.Entity;
 import jakarta.persistence.Id;
 import jakarta.persistence.Table;
 import java.util.Date;
-import java.util.List;
-import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
 import org.springframework.boot.autoconfigure.SpringBootApplication;
 import org.springframework.data.jpa.repository.JpaRepository;
@@ -34,7 +34,7 @@ import org.springframework.transaction.annotation.Transactional;
 @Topic(name = "price") class PriceChanged extends Broadcast { String article; long cents; }
 
 @EventHandler(topic = "order", consumerGroup = "stock") class OrderMessageHandler { public void handle(OrderCreated e) { handled.add(e); }
-    final List<OrderCreated> handled = new CopyOnWriteArrayList<>();
+    final Queue<OrderCreated> handled = new ConcurrentLinkedQueue<>();
 }
 
 @Service

@@ -113,7 +113,8 @@ class ShopTest {
         FakeHost.Answer answer = HOST.push("http://127.0.0.1:" + port + "/courier", FakeHost.event("stock", "order",
                 "OrderCreated", "{\"orderId\":\"o-1\",\"createdAt\":\"1970-01-01T00:00:00.000+00:00\"}"));
         assertThat(answer.status()).isEqualTo(204);
-        assertThat(handler.handled.get(0).orderId).isEqualTo("o-1");
-        assertThat(handler.handled.get(0).createdAt).isEqualTo(new Date(0));
+        OrderCreated handled = handler.handled.remove();
+        assertThat(handled.orderId).isEqualTo("o-1");
+        assertThat(handled.createdAt).isEqualTo(new Date(0));
     }
 }

@@ -11,6 +11,7 @@ import java.util.concurrent.ExecutionException;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AdminClientConfig;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.common.errors.TopicExistsException;
 
 /** Apache Kafka: the broker that {@code COURIER_TEST_KAFKA} names, else one of the run's own. */
 public final class Kafka {
@@ -47,7 +48,7 @@ public final class Kafka {
     }
 
     /**
-     * Creates topics.
+     * Creates topics, unless they are there.
      *
      * @param partitions of each
      * @param names      of the topics
@@ -55,11 +56,19 @@ public final class Kafka {
     public void createTopics(int partitions, String... names) {
         Map<String, Object> settings = Map.of(AdminClientConfig.BOOTSTRAP_SERVERS_CONFIG, bootstrap);
         try (Admin admin = Admin.create(settings)) {
-            List<NewTopic> topics = java.util.Arrays.stream(names)
-                    .map(name -> new NewTopic(name, partitions, (short) 1)).toList();
-            admin.createTopics(topics).all().get();
+            for (String name : names) {
+                create(admin, new NewTopic(name, partitions, (short) 1));
+            }
+        }
+    }
+
+    private static void create(Admin admin, NewTopic topic) {
+        try {
+            admin.createTopics(List.of(topic)).all().get();
         } catch (ExecutionException error) {
-            throw new IllegalStateException("cannot create " + List.of(names), error);
+            if (!(error.getCause() instanceof TopicExistsException)) {
+                throw new IllegalStateException("cannot create " + topic, error);
+            }
         } catch (InterruptedException interrupted) {
             Thread.currentThread().interrupt();
             throw new IllegalStateException("interrupted", interrupted);

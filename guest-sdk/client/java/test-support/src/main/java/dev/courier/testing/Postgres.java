@@ -33,7 +33,7 @@ public final class Postgres {
      * A database of its own.
      *
      * @param jdbcUrl    for JDBC, with user and password
-     * @param courierUrl for the host
+     * @param courierUrl for the host, with user and password
      */
     public record Database(String jdbcUrl, String courierUrl) {
     }
