@@ -11,11 +11,16 @@ import java.net.http.HttpRequest;
 import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
+import java.net.http.HttpTimeoutException;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.Objects;
 import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.function.Supplier;
 
 /**
@@ -272,8 +277,20 @@ public final class CourierClient implements Publisher {
         private HttpResponse<String> ask(HttpRequest.Builder request) throws IOException, InterruptedException {
             made++;
             Duration left = Duration.ofNanos(Math.max(deadline - System.nanoTime(), PAUSE_FIRST.toNanos()));
-            request.timeout(left.compareTo(tryTimeout) < 0 ? left : tryTimeout);
-            return http.send(request.build(), BodyHandlers.ofString());
+            Duration limit = left.compareTo(tryTimeout) < 0 ? left : tryTimeout;
+            // The client's own time-out ends with the headers, and a body may stop half-way.
+            CompletableFuture<HttpResponse<String>> answer =
+                    http.sendAsync(request.timeout(limit).build(), BodyHandlers.ofString());
+            try {
+                return answer.get(limit.toMillis(), TimeUnit.MILLISECONDS);
+            } catch (TimeoutException late) {
+                throw new HttpTimeoutException("no whole answer in " + limit.toMillis() + " ms");
+            } catch (ExecutionException failed) {
+                Throwable cause = failed.getCause();
+                throw cause instanceof IOException error ? error : new IOException(cause);
+            } finally {
+                answer.cancel(true);
+            }
         }
 
         /** Waits, a little at random so that senders do not come back all at once; false when the time is up. */

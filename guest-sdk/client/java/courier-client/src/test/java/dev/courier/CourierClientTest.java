@@ -8,9 +8,11 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.sun.net.httpserver.HttpServer;
 import java.io.IOException;
+import java.io.OutputStream;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.ServerSocket;
+import java.net.Socket;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.time.Instant;
@@ -185,7 +187,14 @@ class CourierClientTest {
             CourierClient asking = CourierClient.builder("http://127.0.0.1:" + silent.getLocalPort())
                     .timeout(Duration.ofMillis(400)).tryTimeout(Duration.ofMillis(150)).build();
             assertThatThrownBy(() -> asking.publish(new OrderCreated())).isInstanceOf(PublishTimeoutException.class)
-                    .hasMessageContaining("timed out");
+                    .hasMessageContaining("no whole answer in");
+        }
+        try (ServerSocket halting = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+            Thread half = new Thread(() -> answerHalf(halting));
+            half.start();
+            CourierClient asking = CourierClient.builder("http://127.0.0.1:" + halting.getLocalPort())
+                    .timeout(Duration.ofMillis(400)).tryTimeout(Duration.ofMillis(300)).build();
+            assertThatThrownBy(() -> asking.publish(new OrderCreated())).isInstanceOf(PublishTimeoutException.class);
         }
         int nobody;
         try (ServerSocket closed = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
@@ -195,6 +204,17 @@ class CourierClientTest {
                 .timeout(Duration.ofMillis(300)).build();
         assertThatThrownBy(() -> asking.publish(new OrderCreated())).isInstanceOf(PublishTimeoutException.class)
                 .hasMessageContaining("ConnectException");
+    }
+
+    /** Sends the head of an answer and half of its body, until the socket is closed. */
+    private static void answerHalf(ServerSocket server) {
+        try (Socket connection = server.accept()) {
+            connection.getOutputStream().write("HTTP/1.1 202 Accepted\r\ncontent-length: 90\r\n\r\n{\"id\""
+                    .getBytes(StandardCharsets.UTF_8));
+            connection.getInputStream().transferTo(OutputStream.nullOutputStream());
+        } catch (IOException closed) {
+            // The client or the test has gone, which ends this.
+        }
     }
 
     @Test
