@@ -117,7 +117,7 @@ fn run_step(root: &Path, wanted: Step, filter: Option<&str>) -> steps::Done {
 fn java(root: &Path) -> Result<()> {
     let mut maven = std::process::Command::new("mvn");
     maven.args(["-q", "-B", "verify"]).current_dir(root.join("guest-sdk/client/java"));
-    must("mvn verify", maven.env("COURIER_BIN", setup::target_directory().join("release/courier")))
+    must("mvn verify", maven.env("COURIER_BIN", root.join(setup::target_directory()).join("release/courier")))
 }
 
 /// Sets up what the real tests need: programs, guests, and the host's binary.

@@ -9,8 +9,9 @@
 CREATE TABLE IF NOT EXISTS courier_outbox (
     -- The order of insertion, in which messages of one key are sent.
     seq         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    -- The message's id; a second row with the same id is not sent again.
-    id          text        NOT NULL DEFAULT gen_random_uuid()::text UNIQUE CHECK (id <> ''),
+    -- The message's id; a second row with the same id, topic and source is not
+    -- sent again.
+    id          text        NOT NULL DEFAULT gen_random_uuid()::text CHECK (id <> ''),
     -- The sending service; null means the name of the outbox.
     source      text        DEFAULT NULL,
     -- The topic it is published on.
@@ -29,5 +30,6 @@ CREATE TABLE IF NOT EXISTS courier_outbox (
     -- When it is delivered at the earliest; null means at once.
     deliver_at  timestamptz DEFAULT NULL,
     -- When the row was written, which becomes the message's time.
-    created_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (id, topic, source)
 );

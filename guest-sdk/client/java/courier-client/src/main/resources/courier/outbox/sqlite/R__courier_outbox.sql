@@ -8,8 +8,9 @@
 CREATE TABLE IF NOT EXISTS courier_outbox (
     -- The order of insertion, in which messages of one key are sent.
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
-    -- The message's id; a second row with the same id is not sent again.
-    id          TEXT NOT NULL UNIQUE CHECK (id <> '') DEFAULT (
+    -- The message's id; a second row with the same id, topic and source is not
+    -- sent again.
+    id          TEXT NOT NULL CHECK (id <> '') DEFAULT (
         lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2) || '-'
               || substr('89ab', 1 + abs(random() % 4), 1) || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6)))
     ),
@@ -32,5 +33,6 @@ CREATE TABLE IF NOT EXISTS courier_outbox (
     -- once.
     deliver_at  TEXT DEFAULT NULL,
     -- When the row was written, which becomes the message's time.
-    created_at  TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+    created_at  TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    UNIQUE (id, topic, source)
 );
