@@ -16,6 +16,7 @@ import java.time.Duration;
  * @param after   how long to wait, or null
  */
 record Answer(int status, String verdict, String reason, Duration after) {
+    static final String ERROR = "error";
     static final Answer HANDLED = new Answer(204, "handled", null, null);
 
     /** The answer to an exception of a handler. */
@@ -29,7 +30,7 @@ record Answer(int status, String verdict, String reason, Duration after) {
             return new Answer(503, "unavailable", reason, unavailable.after());
         } else {
             // The binding's policy decides whether it runs again.
-            return new Answer(500, "error", reason, null);
+            return new Answer(500, ERROR, reason, null);
         }
     }
 

@@ -26,6 +26,7 @@ import org.springframework.boot.autoconfigure.condition.ConditionalOnProperty;
 import org.springframework.boot.autoconfigure.condition.ConditionalOnWebApplication;
 import org.springframework.boot.context.properties.EnableConfigurationProperties;
 import org.springframework.boot.web.servlet.FilterRegistrationBean;
+import org.springframework.context.ConfigurableApplicationContext;
 import org.springframework.context.annotation.Bean;
 import org.springframework.context.annotation.Configuration;
 import org.springframework.core.env.Environment;
@@ -156,11 +157,11 @@ public final class CourierAutoConfiguration {
 
         @Bean
         FilterRegistrationBean<Filter> courierHandlerEndpoint(HandlerRegistry registry, BodyMapper mapper,
-                CourierProperties properties, ConfigurableListableBeanFactory beans,
+                CourierProperties properties, ConfigurableApplicationContext context,
                 ObjectProvider<MessageDispatcher.Listener> listeners) {
             CourierProperties.Handlers handlers = properties.handlers();
-            MessageDispatcher dispatcher = new MessageDispatcher(registry, beans, mapper.mapper(),
-                    listeners.getIfAvailable(() -> (group, method, verdict, took) -> { }));
+            MessageDispatcher dispatcher = new MessageDispatcher(registry, context, mapper.mapper(),
+                    listeners.getIfAvailable(() -> (group, method, verdict, took) -> { }), context::isClosed);
             dev.courier.WebhookSignature signature = registry.hasHandlers() ? signature(handlers) : null;
             int maxBody = Math.toIntExact(handlers.maxBody().toBytes());
             FilterRegistrationBean<Filter> registration = new FilterRegistrationBean<>(

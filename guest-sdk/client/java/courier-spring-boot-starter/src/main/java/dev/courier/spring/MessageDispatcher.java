@@ -12,6 +12,7 @@ import java.time.Instant;
 import java.time.OffsetDateTime;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.function.BooleanSupplier;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import org.springframework.beans.factory.BeanFactory;
@@ -30,8 +31,20 @@ final class MessageDispatcher {
     private final BeanFactory beans;
     private final ObjectMapper mapper;
     private final Listener listener;
+    private final BooleanSupplier stopping;
 
-    MessageDispatcher(HandlerRegistry registry, BeanFactory beans, ObjectMapper mapper, Listener listener) {
+    /**
+     * A dispatcher.
+     *
+     * @param registry knows the handlers
+     * @param beans    has them
+     * @param mapper   reads bodies
+     * @param listener hears of each call
+     * @param stopping whether the application is being stopped
+     */
+    MessageDispatcher(HandlerRegistry registry, BeanFactory beans, ObjectMapper mapper, Listener listener,
+            BooleanSupplier stopping) {
+        this.stopping = stopping;
         this.registry = registry;
         this.beans = beans;
         this.mapper = mapper;
@@ -79,6 +92,10 @@ final class MessageDispatcher {
         } catch (Throwable thrown) {
             // Also an Error: the host is told of it, and the thread goes on with other requests.
             answer = Answer.thrown(thrown, method.owner());
+            if (stopping.getAsBoolean() && answer.verdict().equals(Answer.ERROR)) {
+                // Connections and pools are being closed: that says nothing of the message.
+                answer = Answer.unavailable(503, "this service was being stopped: " + answer.reason());
+            }
             LOG.warn("{} failed with {} on message {} (delivery {}, attempt {})", method.describe(), answer.verdict(),
                     message.header().id(), delivery.id(), delivery.attempt(), thrown);
         }

@@ -3,6 +3,8 @@ package dev.courier.spring;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.courier.Event;
 import dev.courier.EventPublisher;
 import dev.courier.Publisher;
@@ -121,6 +123,30 @@ class StartTest {
             assertThat(EventPublisher.publisher()).isSameAs(context.getBean(CourierPublisher.class));
         });
         assertThatThrownBy(EventPublisher::publisher).isInstanceOf(IllegalStateException.class);
+    }
+
+    @EventHandler(topic = "order", consumerGroup = "stock")
+    static class Failing {
+        public void handle(OrderCreated order) {
+            throw new IllegalStateException("the pool is closed");
+        }
+    }
+
+    @Test
+    void anApplicationThatStopsIsNoFailureOfItsMessages() throws Exception {
+        ObjectMapper mapper = new ObjectMapper();
+        JsonNode event = mapper.readTree(FakeHost.event("stock", "order", "OrderCreated", "{}"));
+        runner.withUserConfiguration(Failing.class).run(context -> {
+            HandlerRegistry registry = context.getBean(HandlerRegistry.class);
+            boolean[] stopping = {false};
+            MessageDispatcher dispatcher = new MessageDispatcher(registry, context, mapper,
+                    (group, method, verdict, took) -> { }, () -> stopping[0]);
+            assertThat(dispatcher.dispatch(event).verdict()).isEqualTo("error");
+            stopping[0] = true;
+            Answer answer = dispatcher.dispatch(event);
+            assertThat(answer.verdict()).isEqualTo("unavailable");
+            assertThat(answer.reason()).contains("being stopped").contains("the pool is closed");
+        });
     }
 
     @Test

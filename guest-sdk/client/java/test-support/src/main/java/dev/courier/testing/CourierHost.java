@@ -21,16 +21,19 @@ public final class CourierHost implements AutoCloseable {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final HttpClient HTTP = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
 
+    private final String node;
     private final String url;
     private final Path config;
     private final Path log;
-    private final Process process;
+    private final Map<String, String> environment;
+    private Process process;
 
-    private CourierHost(String url, Path config, Path log, Process process) {
-        this.url = url;
-        this.config = config;
-        this.log = log;
-        this.process = process;
+    private CourierHost(String node, int port, Path directory, Map<String, String> environment) {
+        this.node = node;
+        this.url = "http://127.0.0.1:" + port;
+        this.config = directory.resolve("courier.toml");
+        this.log = directory.resolve("host.log");
+        this.environment = Map.copyOf(environment);
     }
 
     /**
@@ -43,15 +46,9 @@ public final class CourierHost implements AutoCloseable {
      * @return a host that takes messages
      */
     public static CourierHost start(String node, String store, String toml, Map<String, String> environment) {
-        return start(node, store, Processes.freePort(), toml, environment);
-    }
-
-    private static CourierHost start(String node, String store, int port, String toml,
-            Map<String, String> environment) {
-        Path directory = Processes.directory("host");
-        Path config = directory.resolve("courier.toml");
-        Path log = directory.resolve("host.log");
-        String text = String.join("\n",
+        int port = Processes.freePort();
+        CourierHost host = new CourierHost(node, port, Processes.directory("host"), environment);
+        write(host.config, String.join("\n",
                 "[server]",
                 "listen = \"127.0.0.1:" + port + "\"",
                 "node = \"" + node + "\"",
@@ -63,14 +60,22 @@ public final class CourierHost implements AutoCloseable {
                 "\"session.timeout.ms\" = \"6000\"",
                 "\"heartbeat.interval.ms\" = \"1000\"",
                 "[store]",
-                "url = \"" + store + "\"", "", toml, "");
-        write(config, text);
+                "url = \"" + store + "\"", "", toml, ""));
+        host.startAgain();
+        return host;
+    }
+
+    /** Starts it after it was killed, on the same port with the same store, and waits until it is ready. */
+    public void startAgain() {
         ProcessBuilder program = new ProcessBuilder(program().toString(), "serve", "--config", config.toString());
         program.environment().putAll(environment);
-        Process process = Processes.start(log, program);
-        CourierHost host = new CourierHost("http://127.0.0.1:" + port, config, log, process);
-        Processes.waitReady("the host " + node, process, log, READY_LIMIT, host::ready);
-        return host;
+        process = Processes.start(log, program);
+        Processes.waitReady("the host " + node, process, log, READY_LIMIT, this::ready);
+    }
+
+    /** Ends it as a power switch would. */
+    public void kill() {
+        Processes.kill(process);
     }
 
     private static void write(Path file, String text) {
