@@ -36,6 +36,8 @@ class KilledTest {
     private static final int NUMBERS = FULL ? 100 : 40;
     private static final int KILLS = FULL ? 20 : 4;
     private static final Duration LIMIT = Duration.ofMinutes(FULL ? 10 : 3);
+    /** The whole ledger is read each time, so not too often. */
+    private static final Duration POLL = Duration.ofMillis(500);
     private static final String BINDING = """
             [[binding]]
             group = "ledger"
@@ -70,7 +72,8 @@ class KilledTest {
             int total = KEYS * NUMBERS;
             for (int kill = 1; kill <= KILLS; kill++) {
                 int enough = total * kill / (KILLS + 1);
-                await(enough + " entries").atMost(LIMIT).until(() -> lines(ledger).size() >= enough);
+                await(enough + " entries").atMost(LIMIT).pollInterval(POLL)
+                        .until(() -> lines(ledger).size() >= enough);
                 if (kill % 2 == 0) {
                     host.kill();
                     host.startAgain();
@@ -79,7 +82,8 @@ class KilledTest {
                     service.startAgain();
                 }
             }
-            await("all entries").atMost(LIMIT).until(() -> lines(ledger).stream().distinct().count() >= total);
+            await("all entries").atMost(LIMIT).pollInterval(POLL)
+                    .until(() -> lines(ledger).stream().distinct().count() >= total);
         }
         examine(lines(ledger));
     }

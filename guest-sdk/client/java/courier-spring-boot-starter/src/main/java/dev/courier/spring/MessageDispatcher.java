@@ -21,6 +21,9 @@ import org.springframework.beans.factory.BeanFactory;
 final class MessageDispatcher {
     private static final Logger LOG = LoggerFactory.getLogger(MessageDispatcher.class);
 
+    /** CloudEvents need a source, and this is the one of a message that names none. */
+    private static final String UNKNOWN_SOURCE = "/";
+
     /** Hears of each message that a handler was called for. */
     interface Listener {
         /** A call has ended. */
@@ -121,7 +124,9 @@ final class MessageDispatcher {
         } catch (DateTimeException foreign) {
             LOG.debug("time of a foreign message passed over: {}", foreign.getMessage());
         }
-        return new MessageHeader(text(event, "id"), text(event, "partitionkey"), text(event, "source"), topic, time);
+        String source = text(event, "source");
+        String service = UNKNOWN_SOURCE.equals(source) ? null : source;
+        return new MessageHeader(text(event, "id"), text(event, "partitionkey"), service, topic, time);
     }
 
     private static Delivery delivery(JsonNode event, String group) {

@@ -4,20 +4,22 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.awaitility.Awaitility.await;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.courier.sample.order.OrderService;
 import dev.courier.sample.price.PriceCache;
 import dev.courier.sample.price.Prices;
 import dev.courier.sample.stock.Stock;
 import dev.courier.sample.stock.StockService;
-import dev.courier.spring.CourierEndpoint;
 import dev.courier.testing.CourierHost;
 import dev.courier.testing.Kafka;
 import dev.courier.testing.Postgres;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpRequest.BodyPublishers;
+import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -75,7 +77,7 @@ class SampleTest {
         assertThat(toml(orders)).contains("[[outbox]]\nname = \"order-service\"\nurl = \"postgres://");
         for (CourierHost host : hosts) {
             for (String group : List.of("stock", "payment", "price-cache")) {
-                await("the group " + group + " runs").atMost(LIMIT).until(() -> runs(host, group));
+                await().atMost(LIMIT).untilAsserted(() -> assertThat(standing(host, group)).isEqualTo("runs"));
             }
         }
     }
@@ -89,18 +91,28 @@ class SampleTest {
         return context;
     }
 
-    private static String toml(ConfigurableApplicationContext service) {
-        return service.getBean(CourierEndpoint.class).courier().get("toml") + "\n";
+    private static int port(ConfigurableApplicationContext service) {
+        return ((WebServerApplicationContext) service).getWebServer().getPort();
     }
 
-    private static boolean runs(CourierHost host, String group) {
+    private static String toml(ConfigurableApplicationContext service) {
+        HttpRequest.Builder request =
+                HttpRequest.newBuilder(URI.create("http://127.0.0.1:" + port(service) + "/actuator/courier"));
+        try {
+            return new ObjectMapper().readTree(ask(request).body()).get("toml").asText() + "\n";
+        } catch (IOException error) {
+            throw new UncheckedIOException(error);
+        }
+    }
+
+    /** Whether a group runs on a host, or why not. */
+    private static String standing(CourierHost host, String group) {
         for (JsonNode one : host.get("/v1/groups").get("items")) {
             if (one.get("group").asText().equals(group)) {
-                return one.get("partitions").size() > 0 && one.path("cause").isMissingNode()
-                        || one.path("cause").isNull() && one.get("partitions").size() > 0;
+                return one.get("partitions").size() > 0 && !one.hasNonNull("cause") ? "runs" : one.toString();
             }
         }
-        return false;
+        return "unknown";
     }
 
     @AfterAll
@@ -111,13 +123,15 @@ class SampleTest {
     }
 
     private static int put(String path) {
-        int port = ((WebServerApplicationContext) orders).getWebServer().getPort();
-        HttpRequest request = HttpRequest.newBuilder(URI.create("http://127.0.0.1:" + port + path))
-                .PUT(BodyPublishers.noBody()).build();
+        URI uri = URI.create("http://127.0.0.1:" + port(orders) + path);
+        return ask(HttpRequest.newBuilder(uri).PUT(BodyPublishers.noBody())).statusCode();
+    }
+
+    private static HttpResponse<String> ask(HttpRequest.Builder request) {
         try {
-            return HTTP.send(request, BodyHandlers.ofString()).statusCode();
+            return HTTP.send(request.build(), BodyHandlers.ofString());
         } catch (IOException error) {
-            throw new java.io.UncheckedIOException(error);
+            throw new UncheckedIOException(error);
         } catch (InterruptedException interrupted) {
             Thread.currentThread().interrupt();
             throw new IllegalStateException(interrupted);
