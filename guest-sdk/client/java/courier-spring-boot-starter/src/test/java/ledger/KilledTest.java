@@ -46,6 +46,8 @@ class KilledTest {
             plugin = "http-push"
             isolation = "instance"
             concurrency = 64
+            [binding.retry]
+            max_attempts = 20
             [binding.config]
             url = "http://localhost:%d/courier"
             [binding.secrets]

@@ -29,6 +29,7 @@ import org.springframework.boot.web.servlet.FilterRegistrationBean;
 import org.springframework.context.ConfigurableApplicationContext;
 import org.springframework.context.annotation.Bean;
 import org.springframework.context.annotation.Configuration;
+import org.springframework.context.annotation.Lazy;
 import org.springframework.core.env.Environment;
 import org.springframework.jdbc.datasource.DataSourceUtils;
 import org.springframework.transaction.ConfigurableTransactionManager;
@@ -86,8 +87,12 @@ public final class CourierAutoConfiguration {
                 .mapper(mapper.mapper()).traceparent(trace.traceparent()).build();
     }
 
-    /** What the static methods of {@link EventPublisher} publish with, for as long as the application runs. */
+    /**
+     * What the static methods of {@link EventPublisher} publish with, for as long as the application runs. Nobody
+     * injects it, so it would never be made in an application whose beans are lazy.
+     */
     @Bean
+    @Lazy(false)
     CourierPublisher courierPublisher(CourierClient client, ObjectProvider<Layer> layers) {
         Publisher publisher = client;
         for (Layer layer : layers.stream().sorted(java.util.Comparator.comparing(Layer::order)).toList()) {

@@ -33,7 +33,7 @@ public final class CourierEndpoint {
         Map<String, Object> shown = new LinkedHashMap<>();
         shown.put("host", properties.url());
         shown.put("source", String.valueOf(publisher.source()));
-        if (properties.outbox().enabled()) {
+        if (host.hasOutbox()) {
             shown.put("outbox", Map.of("table", properties.outbox().table()));
         }
         if (registry.hasHandlers()) {

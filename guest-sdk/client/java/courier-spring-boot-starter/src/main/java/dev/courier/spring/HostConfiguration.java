@@ -9,6 +9,8 @@ import org.springframework.core.env.Environment;
 final class HostConfiguration {
     private static final String DEFAULT_TABLE = dev.courier.Outbox.DEFAULT_TABLE;
 
+    private static final int SHOWN_ATTEMPTS = 10;
+
     private final HandlerRegistry registry;
     private final CourierProperties properties;
     private final Environment environment;
@@ -28,6 +30,11 @@ final class HostConfiguration {
         this.properties = properties;
         this.environment = environment;
         this.outbox = outbox;
+    }
+
+    /** Whether this service has an outbox. */
+    boolean hasOutbox() {
+        return outbox;
     }
 
     /** The URL at which the host reaches the handlers. */
@@ -85,6 +92,9 @@ final class HostConfiguration {
         lines.add("types = [" + String.join(", ", types.keySet().stream().map(HostConfiguration::quoted).toList())
                 + "]");
         lines.add("plugin = \"http-push\"");
+        // A service that restarts or is slow for a moment is no reason to give up a message.
+        lines.add("[binding.retry]");
+        lines.add("max_attempts = " + SHOWN_ATTEMPTS);
         lines.add("[binding.config]");
         lines.add("url = " + quoted(handlersUrl()));
         if (properties.handlers().unsigned()) {

@@ -261,12 +261,15 @@ class HandlerEndpointTest {
                 topics = ["order"]
                 types = ["OrderCreated", "OrderPaid"]
                 plugin = "http-push"
+                [binding.retry]
+                max_attempts = 10
                 [binding.config]
                 url = "http://localhost:%d/courier"
                 [binding.secrets]
                 signing_key = { env = "COURIER_SIGNING_KEY" }
                 """.formatted(port));
         assertThat(shown.get("handlers").toString()).contains("OrderHandler.handle(OrderCreated)");
+        assertThat(shown).doesNotContainKey("outbox");
         assertThat(shown.toString()).doesNotContain("whsec_").contains(HOST.url());
     }
 }

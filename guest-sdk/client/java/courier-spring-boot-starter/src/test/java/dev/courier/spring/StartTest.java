@@ -11,6 +11,7 @@ import dev.courier.Publisher;
 import dev.courier.Topic;
 import org.assertj.core.api.AbstractThrowableAssert;
 import org.junit.jupiter.api.Test;
+import org.springframework.boot.LazyInitializationBeanFactoryPostProcessor;
 import org.springframework.boot.autoconfigure.AutoConfigurations;
 import org.springframework.boot.autoconfigure.jackson.JacksonAutoConfiguration;
 import org.springframework.boot.test.context.assertj.AssertableWebApplicationContext;
@@ -123,6 +124,17 @@ class StartTest {
             assertThat(EventPublisher.publisher()).isSameAs(context.getBean(CourierPublisher.class));
         });
         assertThatThrownBy(EventPublisher::publisher).isInstanceOf(IllegalStateException.class);
+    }
+
+    @Test
+    void anApplicationWithLazyBeansPublishesAndHandlesAsWell() {
+        runner.withUserConfiguration(Good.class)
+                .withInitializer(context ->
+                        context.addBeanFactoryPostProcessor(new LazyInitializationBeanFactoryPostProcessor()))
+                .run(context -> {
+                    assertThat(EventPublisher.publisher()).isInstanceOf(CourierPublisher.class);
+                    assertThat(context.getBean(HandlerRegistry.class).methods()).hasSize(1);
+                });
     }
 
     @EventHandler(topic = "order", consumerGroup = "stock")
