@@ -278,9 +278,9 @@ public final class CourierClient implements Publisher {
             made++;
             Duration left = Duration.ofNanos(Math.max(deadline - System.nanoTime(), PAUSE_FIRST.toNanos()));
             Duration limit = left.compareTo(tryTimeout) < 0 ? left : tryTimeout;
-            // The client's own time-out ends with the headers, and a body may stop half-way.
+            // HttpRequest has a time-out of its own, which ends with the headers, and a body may stop half-way.
             CompletableFuture<HttpResponse<String>> answer =
-                    http.sendAsync(request.timeout(limit).build(), BodyHandlers.ofString());
+                    http.sendAsync(request.build(), BodyHandlers.ofString());
             try {
                 return answer.get(limit.toMillis(), TimeUnit.MILLISECONDS);
             } catch (TimeoutException late) {

@@ -203,7 +203,7 @@ class CourierClientTest {
         CourierClient asking = CourierClient.builder("http://127.0.0.1:" + nobody)
                 .timeout(Duration.ofMillis(300)).build();
         assertThatThrownBy(() -> asking.publish(new OrderCreated())).isInstanceOf(PublishTimeoutException.class)
-                .hasMessageContaining("ConnectException");
+                .hasMessageMatching(".*(ConnectException|no whole answer).*");
     }
 
     /** Sends the head of an answer and half of its body, until the socket is closed. */
