@@ -44,6 +44,8 @@ enum Step {
     Journeys,
     /// Crashes, frozen hosts and outages, at a small size.
     Faults,
+    /// The Java client, the Spring Boot starter and its sample, by the real host.
+    Java,
 }
 
 /// Runs the steps; true when nothing failed.
@@ -54,7 +56,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<bool> {
     };
     let filter = arguments.filter.as_deref();
     let mut done = Vec::new();
-    let real = [Step::Conformance, Step::Journeys, Step::Faults];
+    let real = [Step::Conformance, Step::Journeys, Step::Faults, Step::Java];
     if wanted.iter().any(|step| real.contains(step)) {
         let prepared = step("set up", "programs, guests and the host", || prepare(root).map(|()| Count::default()));
         let failed = prepared.failure.is_some();
@@ -106,7 +108,16 @@ fn run_step(root: &Path, wanted: Step, filter: Option<&str>) -> steps::Done {
         Step::Faults => step("faults", "crashes, frozen hosts and outages", || {
             journeys(root, "small", &filter.map_or_else(|| faults::MODULES.to_vec(), |one| vec![one]), &[])
         }),
+        Step::Java => step("java", "the Java client, the Spring Boot starter and its sample", || checked(java(root))),
     }
+}
+
+/// Builds, tests and packs what Java services use. Its tests start Kafka,
+/// PostgreSQL and the host by themselves.
+fn java(root: &Path) -> Result<()> {
+    let mut maven = std::process::Command::new("mvn");
+    maven.args(["-q", "-B", "verify"]).current_dir(root.join("guest-sdk/client/java"));
+    must("mvn verify", maven.env("COURIER_BIN", root.join(setup::target_directory()).join("release/courier")))
 }
 
 /// Sets up what the real tests need: programs, guests, and the host's binary.

@@ -1,0 +1,151 @@
+package dev.courier.spring;
+
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import dev.courier.Message;
+import dev.courier.MessageHeader;
+import java.io.IOException;
+import java.time.DateTimeException;
+import java.time.Duration;
+import java.time.Instant;
+import java.time.OffsetDateTime;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.function.BooleanSupplier;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+import org.springframework.beans.factory.BeanFactory;
+
+/** Calls the handler of a message that came as a CloudEvent, and says what became of it. */
+final class MessageDispatcher {
+    private static final Logger LOG = LoggerFactory.getLogger(MessageDispatcher.class);
+
+    /** CloudEvents need a source, and this is the one of a message that names none. */
+    private static final String UNKNOWN_SOURCE = "/";
+
+    /** Hears of each message that a handler was called for. */
+    interface Listener {
+        /** A call has ended. */
+        void called(String group, HandlerMethod method, String verdict, Duration took);
+    }
+
+    private final HandlerRegistry registry;
+    private final BeanFactory beans;
+    private final ObjectMapper mapper;
+    private final Listener listener;
+    private final BooleanSupplier stopping;
+
+    /**
+     * A dispatcher.
+     *
+     * @param registry knows the handlers
+     * @param beans    has them
+     * @param mapper   reads bodies
+     * @param listener hears of each call
+     * @param stopping whether the application is being stopped
+     */
+    MessageDispatcher(HandlerRegistry registry, BeanFactory beans, ObjectMapper mapper, Listener listener,
+            BooleanSupplier stopping) {
+        this.stopping = stopping;
+        this.registry = registry;
+        this.beans = beans;
+        this.mapper = mapper;
+        this.listener = listener;
+    }
+
+    Answer dispatch(JsonNode event) {
+        String group = text(event, "couriergroup");
+        String topic = text(event, "couriertopic");
+        String type = text(event, "type");
+        if (group == null || topic == null || type == null) {
+            return Answer.unavailable(400, "the body is no CloudEvent of http-push: it names no couriergroup, "
+                    + "couriertopic or type");
+        }
+        Map<String, Map<String, HandlerMethod>> topics = registry.group(group);
+        if (topics == null || !topics.containsKey(topic)) {
+            // An older version of the service may run beside the one that knows it.
+            return Answer.unavailable(404, "this service has no @EventHandler(topic = \"" + topic
+                    + "\", consumerGroup = \"" + group + "\")");
+        }
+        HandlerMethod method = topics.get(topic).get(type);
+        if (method == null) {
+            return Answer.reject("no method of the group " + group + " handles the type " + type
+                    + ": name the types that it handles in the binding's `types`");
+        }
+        Message message;
+        try {
+            message = read(event, method);
+        } catch (IOException | IllegalArgumentException error) {
+            return Answer.reject("the body is no " + method.message().getSimpleName() + ": " + first(error));
+        }
+        if (message == null) {
+            return Answer.reject("the message has no body");
+        }
+        message.courierHeader(header(event, topic));
+        return call(group, method, message, delivery(event, group));
+    }
+
+    private Answer call(String group, HandlerMethod method, Message message, Delivery delivery) {
+        long begun = System.nanoTime();
+        Answer answer;
+        try {
+            method.call(beans, message, delivery);
+            answer = Answer.HANDLED;
+        } catch (Throwable thrown) {
+            // Also an Error: the host is told of it, and the thread goes on with other requests.
+            answer = Answer.thrown(thrown, method.owner());
+            if (stopping.getAsBoolean() && answer.verdict().equals(Answer.ERROR)) {
+                // Connections and pools are being closed: that says nothing of the message.
+                answer = Answer.unavailable(503, "this service was being stopped: " + answer.reason());
+            }
+            LOG.warn("{} failed with {} on message {} (delivery {}, attempt {})", method.describe(), answer.verdict(),
+                    message.header().id(), delivery.id(), delivery.attempt(), thrown);
+        }
+        listener.called(group, method, answer.verdict(), Duration.ofNanos(System.nanoTime() - begun));
+        return answer;
+    }
+
+    private Message read(JsonNode event, HandlerMethod method) throws IOException {
+        if (event.hasNonNull("data")) {
+            return mapper.treeToValue(event.get("data"), method.message());
+        }
+        if (event.hasNonNull("data_base64")) {
+            return mapper.readValue(event.get("data_base64").binaryValue(), method.message());
+        }
+        return null;
+    }
+
+    private static MessageHeader header(JsonNode event, String topic) {
+        Instant time = null;
+        try {
+            String text = text(event, "time");
+            time = text == null ? null : OffsetDateTime.parse(text).toInstant();
+        } catch (DateTimeException foreign) {
+            LOG.debug("time of a foreign message passed over: {}", foreign.getMessage());
+        }
+        String source = text(event, "source");
+        String service = UNKNOWN_SOURCE.equals(source) ? null : source;
+        return new MessageHeader(text(event, "id"), text(event, "partitionkey"), service, topic, time);
+    }
+
+    private static Delivery delivery(JsonNode event, String group) {
+        Map<String, String> metadata = new LinkedHashMap<>();
+        event.properties().forEach(field -> {
+            if (field.getValue().isValueNode() && !field.getKey().startsWith("data")) {
+                metadata.put(field.getKey(), field.getValue().asText());
+            }
+        });
+        String id = event.path("courierdelivery").asText();
+        return new Delivery(id, event.path("courierattempt").asInt(1), group, Map.copyOf(metadata));
+    }
+
+    private static String first(Exception error) {
+        String words = error instanceof JsonProcessingException json ? json.getOriginalMessage() : error.getMessage();
+        return words == null ? error.getClass().getSimpleName() : words.lines().findFirst().orElse("");
+    }
+
+    private static String text(JsonNode event, String name) {
+        return event.path(name).isTextual() ? event.get(name).asText() : null;
+    }
+}

@@ -1,0 +1,2 @@
+/** The order service: it publishes, within transactions and outside of them. */
+package dev.courier.sample.order;

@@ -1,0 +1,2 @@
+/** The stock service: it handles what the order service publishes. */
+package dev.courier.sample.stock;
