@@ -17,6 +17,7 @@ mod lag;
 mod policy;
 mod ports;
 mod reload;
+pub mod sandboxes;
 mod seek;
 mod stalls;
 mod store_watch;
@@ -74,8 +75,6 @@ const STOP_WAIT: Duration = Duration::from_secs(15);
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// How often a store that is away at the start is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
-/// Sandboxes that may exist at once.
-const SLOTS: u32 = 1_024;
 
 /// Runs a host until it is told to stop.
 ///
@@ -98,14 +97,15 @@ struct Host {
     urls: CheckUrls,
     own_topics: watch::Sender<Topics>,
     standing: ConfigStanding,
+    /// Sandboxes in the pool, which is sized at the start.
+    slots: u32,
     stop: CancellationToken,
     relay: tokio::task::JoinHandle<()>,
     upkeep: tokio::task::JoinSet<()>,
 }
 
 impl Host {
-    async fn start(config: Config, dev: bool) -> anyhow::Result<Self> {
-        reload::warn(&config);
+    async fn start(mut config: Config, dev: bool) -> anyhow::Result<Self> {
         let metrics = crate::telemetry::metrics()?;
         let store = open_store(&config.store.url).await?;
         store_watch::set_clock(&store).await;
@@ -146,14 +146,24 @@ impl Host {
         let (own_topics, wanted_topics) = watch::channel(config.kafka.topics.clone());
         reload::put_in_force(&config, &acceptor, &own_topics);
         let standing = ConfigStanding::new(causes.clone());
+        let capacity = sandboxes::capacity(&config.bindings);
+        tracing::info!(
+            sandboxes = capacity.slots,
+            wanted = capacity.wanted,
+            by_max_map_count = capacity.by_mappings,
+            by_memory = capacity.by_memory,
+            "pool of sandboxes sized"
+        );
+        sandboxes::warn_of_shortage(&mut config, capacity.slots);
         standing.taken(config.warnings.clone(), Vec::new());
+        reload::warn(&config);
         let urls = CheckUrls::new(&config.transactions.check_urls).context("cannot set up HTTP")?;
         let transactions = Transactions::start(Arc::clone(&store), acceptor.clone(), urls.clone(), stop.clone());
         let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node), causes.clone()));
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, causes.clone(), move || waker.wake())
             .context("cannot start the writer of outcomes")?;
-        let engine = Engine::new(engine_settings())?;
+        let engine = Engine::new(engine_settings(capacity.slots))?;
         let plugins = Plugins::start(Arc::clone(&store), engine.clone(), joined.writer);
 
         let name = Arc::clone(&node);
@@ -279,6 +289,7 @@ impl Host {
             urls,
             own_topics,
             standing,
+            slots: capacity.slots,
             stop,
             relay,
             upkeep,
@@ -339,6 +350,7 @@ impl Host {
                 urls: &self.urls,
                 own_topics: &self.own_topics,
                 standing: &self.standing,
+                slots: self.slots,
             };
             let reload = reload::apply(&file, &mut self.config, &running, trigger);
             tokio::pin!(reload);
@@ -467,8 +479,8 @@ fn consumers(clients: &ClientConfig, node: &str) -> ClientConfig {
     consumers
 }
 
-fn engine_settings() -> engine::Settings {
-    engine::Settings { compiler: compiler(), cache_dir: cache_dir(), slots: SLOTS }
+fn engine_settings(slots: u32) -> engine::Settings {
+    engine::Settings { compiler: compiler(), cache_dir: cache_dir(), slots }
 }
 
 /// The program that compiles, in a process that can be killed: the very binary

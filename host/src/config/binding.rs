@@ -53,7 +53,7 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
 /// Every bound that a binding's numbers are held to.
-const CONCURRENCY: RangeInclusive<i64> = 1..=1024;
+const CONCURRENCY: RangeInclusive<i64> = 1..=5_000;
 const BATCH: RangeInclusive<i64> = 1..=1024;
 const MAX_GAP: RangeInclusive<i64> = 100..=10_000_000;
 const MAX_HOPS: RangeInclusive<i64> = 0..=1_000_000;

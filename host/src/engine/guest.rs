@@ -13,7 +13,7 @@ use super::clock::{CpuExceeded, HeldBack, Meter};
 use super::imports::cache::NodeCache;
 use super::imports::http::HttpGate;
 use super::imports::log::SharedLog;
-use super::limits::{Ceiling, MAX_HANDLES, MAX_HOST_CALL_BYTES, MAX_HTTP_HEADER_BYTES};
+use super::limits::{Ceiling, MAX_HANDLES, MAX_HELD_TIMEOUTS, MAX_HOST_CALL_BYTES, MAX_HTTP_HEADER_BYTES};
 use super::{Brake, Outgoing, Policy, StateSource};
 
 /// What the imports of an instance work on.
@@ -92,7 +92,9 @@ impl Guest {
                 return Err(wasmtime::Error::new(CpuExceeded));
             }
             let burned = guest.meter.tell();
-            let wait = if burned.more.is_zero() { None } else { Arc::clone(&guest.brake).burned(burned) };
+            let may_hold = (guest.policy.timeout * MAX_HELD_TIMEOUTS).saturating_sub(guest.meter.held());
+            let free = burned.more.is_zero() || may_hold.is_zero();
+            let wait = if free { None } else { Arc::clone(&guest.brake).burned(burned) };
             let meter = Arc::clone(&guest.meter);
             Ok(UpdateDeadline::YieldCustom(
                 TICKS_PER_TURN,
@@ -102,7 +104,9 @@ impl Guest {
                     tokio::task::yield_now().await;
                     if let Some(wait) = wait {
                         let _held = HeldBack::from_now(meter);
-                        wait.await;
+                        // What it may still be held: a guest that is throttled
+                        // for ever would keep its lane and its sandbox for ever.
+                        let _ = tokio::time::timeout(may_hold, wait).await;
                     }
                 }),
             ))

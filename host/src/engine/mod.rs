@@ -11,7 +11,8 @@
 //! whatever comes of it into one [`Ended`]: a verdict with its reason, the
 //! log, and the effects. [`limits`] holds every bound, [`clock`] interrupts
 //! guests that are busy and measures what they burn, [`fault`] puts traps into
-//! words, and [`imports`] is all that a guest can reach.
+//! words, and [`imports`] is all that a guest can reach. [`slots`] shares the
+//! pool of instances out between the groups.
 //!
 //! What always holds:
 //! - An instance that trapped, broke a limit or was dropped in the middle of a
@@ -34,6 +35,7 @@
 //! guest has burned enough for now a [`Brake`] knows.
 
 mod artefacts;
+mod capacity;
 mod clock;
 mod compile;
 mod component;
@@ -45,6 +47,7 @@ mod imports;
 mod instance;
 pub mod limits;
 mod prepare;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -58,6 +61,7 @@ use courier_core::verdict::Verdict;
 use futures::future::BoxFuture;
 use secrecy::SecretString;
 
+pub use capacity::{Capacity, Shortage};
 pub use compile::{compile_child_main, is_compile_child};
 pub use component::{Inspection, Refused, World, digest, inspect};
 pub use imports::cache::NodeCache;

@@ -80,12 +80,14 @@ pub struct Running<'a> {
     pub own_topics: &'a watch::Sender<Topics>,
     /// What people are told of it.
     pub standing: &'a ConfigStanding,
+    /// Sandboxes in the pool.
+    pub slots: u32,
 }
 
 /// Reads the file and makes the running groups and outboxes what it wants.
 /// Answers the other files that it names.
 pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>, trigger: Trigger) -> Vec<PathBuf> {
-    let wanted = match file.load() {
+    let mut wanted = match file.load() {
         Ok(wanted) => wanted,
         Err(error) => {
             host.standing.refused(&error);
@@ -99,6 +101,7 @@ pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>, trigge
         tracing::error!("the changed configuration changes nothing: {why}");
         return files;
     }
+    super::sandboxes::warn_of_shortage(&mut wanted, host.slots);
     warn(&wanted);
     let restart = only_at_a_start(running, &wanted);
     for what in &restart {
