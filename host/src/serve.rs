@@ -117,7 +117,7 @@ impl Host {
         let stop = CancellationToken::new();
         let properties = config.kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
         let producer = Producer::new(&config.kafka.bootstrap_servers, &properties.collect())?;
-        let mut log = Log::new(&clients)?;
+        let mut log = Log::new(&clients)?.with_max_record(config.kafka.max_record);
         if dev {
             log = log.with_stand_in(&uuid::Uuid::now_v7().to_string());
         }
@@ -182,6 +182,7 @@ impl Host {
             state: Arc::new(ports::State(Arc::clone(&store))),
             store_up: store_up.clone(),
             consumer: consumers(&clients, &node),
+            max_record: config.kafka.max_record,
             rules: acceptor.rules().clone(),
             kafka_group: if dev { embedded::fresh_group } else { str::to_owned },
             restraints: restraints.clone(),

@@ -92,6 +92,9 @@ pub struct Server {
 pub struct Kafka {
     /// `host:port` of the brokers that are asked first.
     pub bootstrap_servers: Vec<String>,
+    /// The most bytes of a record that is kept, stored and handled; of a larger
+    /// one only the coordinates are.
+    pub max_record: usize,
     /// `[kafka.properties]`: passed through to librdkafka.
     pub properties: BTreeMap<String, Property>,
     /// `[kafka.topics]`: how Courier's own topics come to be.

@@ -243,7 +243,7 @@ fn home(key: &str) -> Option<&'static str> {
         "publish" | "state" | "cache" => "[binding.grant]",
         "allow" => "[binding.http]",
         "listen" | "node" => "[server]",
-        "bootstrap_servers" => "[kafka]",
+        "bootstrap_servers" | "max_record" => "[kafka]",
         "retention" => "[store]",
         "tokens" => "[auth]",
         "check_urls" => "[transactions]",

@@ -251,6 +251,9 @@ impl Records {
 impl ports::Log for Records {
     async fn read(&self, topic: &str, partition: i32, offset: Offset) -> Result<Option<Message>, String> {
         let record = self.ask(self.log.read(topic, partition, offset)).await?;
+        if let Some(bytes) = record.as_ref().and_then(|record| record.left_out) {
+            return Err(format!("the record has {bytes} bytes, more than [kafka] max_record lets this host read"));
+        }
         Ok(record.map(|record| record.to_message(topic, partition, offset)))
     }
 
@@ -275,7 +278,7 @@ impl ports::Log for Records {
     fn encode(&self, record: &RawRecord, topic: &str, id: &str) -> (Bytes, i32) {
         let RawRecord { key, value, headers } = record.clone();
         let shard = shard_of(topic, key.as_deref(), id, SHARDS);
-        (Record { timestamp: Timestamp(0), key, value, headers }.encode(), shard)
+        (Record { timestamp: Timestamp(0), key, value, headers, left_out: None }.encode(), shard)
     }
 }
 

@@ -151,6 +151,7 @@ fn only_at_a_start(running: &Config, wanted: &Config) -> Vec<&'static str> {
         ("[server]", wanted.server != running.server),
         ("[store]", wanted.store != running.store),
         ("[kafka] bootstrap_servers", wanted.kafka.bootstrap_servers != running.kafka.bootstrap_servers),
+        ("[kafka] max_record", wanted.kafka.max_record != running.kafka.max_record),
         ("[kafka.properties]", wanted.kafka.properties != running.kafka.properties),
     ];
     fixed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what).collect()
