@@ -13,6 +13,7 @@ use super::clock::{CpuExceeded, HeldBack, Meter};
 use super::imports::cache::NodeCache;
 use super::imports::http::HttpGate;
 use super::imports::log::SharedLog;
+use super::imports::quota::StateHeld;
 use super::limits::{Ceiling, MAX_HANDLES, MAX_HELD_TIMEOUTS, MAX_HOST_CALL_BYTES, MAX_HTTP_HEADER_BYTES};
 use super::{Brake, Outgoing, Policy, StateSource};
 
@@ -31,6 +32,8 @@ pub(super) struct Guest {
     pub(super) output: usize,
     /// Messages that the current call published, for all its items together.
     pub(super) emitted: usize,
+    /// State that the current call wrote, for all its items together.
+    pub(super) kept: StateHeld,
     /// Made when the guest first calls WASI, since most calls never do and
     /// seeding its random generators costs more than the rest of a store.
     pub(super) wasi: Option<WasiCtx>,
@@ -79,6 +82,7 @@ impl Guest {
             effects: Vec::new(),
             output: 0,
             emitted: 0,
+            kept: StateHeld::default(),
             wasi: None,
             table,
         };
@@ -122,6 +126,7 @@ impl Guest {
         guest.effects.resize_with(items, Effects::default);
         guest.output = 0;
         guest.emitted = 0;
+        guest.kept = StateHeld::default();
         guest.ceiling.refused = false;
     }
 }

@@ -66,6 +66,7 @@ pub use compile::{compile_child_main, is_compile_child};
 pub use component::{Inspection, Refused, World, digest, inspect};
 pub use imports::cache::NodeCache;
 pub use imports::log_budget::LogBudget;
+pub use imports::quota::{StateHeld, StateQuota};
 pub use instance::Sandbox;
 pub use limits::MAX_UPLOAD_BYTES;
 pub use prepare::{Engine, EngineError, PrepareError, Prepared, Settings};
@@ -111,6 +112,8 @@ pub struct Policy {
     pub http: Option<Arc<http::HttpOut>>,
     /// Whether the handler may use the group's key/value state.
     pub state: bool,
+    /// How much of it the group may hold.
+    pub state_quota: Arc<StateQuota>,
     /// Whether the handler may use the node's cache.
     pub cache: bool,
     /// `[binding.config]`.
@@ -142,9 +145,12 @@ impl EmissionRules for NoRules {
 /// Where a group's key/value state is read from. Writes are not its business:
 /// they leave with [`Ended::state_writes`] and commit with the status.
 pub trait StateSource: Send + Sync + 'static {
-    /// The committed value of a key, if it has one. The error is a sentence
-    /// for the handler.
-    fn get(&self, group: &str, key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>>;
+    /// The committed value of a key, if it has one that was written at most
+    /// `max_age` ago. The error is a sentence for the handler.
+    fn get(&self, group: &str, key: &str, max_age: Option<Duration>) -> BoxFuture<'_, Result<Option<Bytes>, String>>;
+
+    /// What the group's state holds.
+    fn held(&self, group: &str) -> BoxFuture<'_, Result<StateHeld, String>>;
 }
 
 /// Who may hold guests back that burn more than is theirs for now.

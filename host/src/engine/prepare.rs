@@ -24,13 +24,15 @@ use super::limits::{
 use super::slots::SlotPool;
 
 /// How the engine is set up.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// A program that compiles when run as `<compiler> compile-component`;
     /// `None` compiles in this process, without limits, which suits tests only.
     pub compiler: Option<PathBuf>,
     /// Where machine code is kept over restarts.
     pub cache_dir: Option<PathBuf>,
+    /// What that code is authenticated with.
+    pub cache_key: [u8; 32],
     /// Instances that may live at once, in the pool and as many outside of it.
     /// [`Capacity`](super::Capacity) says how many this machine has room for.
     pub slots: u32,
@@ -111,7 +113,7 @@ impl Engine {
             .map_err(|error| EngineError(format!("no thread for the ticker: {error}")))?;
         // Without the cache a restart compiles again, and all else is the same.
         let artefacts = settings.cache_dir.as_deref().and_then(|dir| {
-            Artefacts::open(dir, &pool.engine)
+            Artefacts::open(dir, &pool.engine, settings.cache_key)
                 .inspect_err(|error| {
                     tracing::warn!(dir = %dir.display(), %error, "the cache directory is not used: components are compiled at each start");
                 })

@@ -12,7 +12,9 @@ use futures::future::BoxFuture;
 
 use super::*;
 
+mod canary;
 mod parts;
+mod pool;
 mod versions;
 
 /// The types of the first version of the contract, as a component imports them.
@@ -116,14 +118,18 @@ fn failing(case: u32) -> String {
 struct Known(HashMap<String, Bytes>);
 
 impl StateSource for Known {
-    fn get(&self, _group: &str, key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
+    fn held(&self, _group: &str) -> BoxFuture<'_, Result<StateHeld, String>> {
+        Box::pin(async { Ok(StateHeld::default()) })
+    }
+
+    fn get(&self, _group: &str, key: &str, _age: Option<Duration>) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
         let value = self.0.get(key).cloned();
         Box::pin(async move { Ok(value) })
     }
 }
 
 fn engine() -> Engine {
-    Engine::new(Settings { compiler: None, cache_dir: None, slots: 2 }).unwrap()
+    Engine::new(Settings { compiler: None, cache_dir: None, cache_key: [0; 32], slots: 2 }).unwrap()
 }
 
 fn policy() -> Policy {
@@ -140,6 +146,7 @@ fn policy() -> Policy {
         rules: Arc::new(NoRules),
         http: None,
         state: false,
+        state_quota: Arc::new(StateQuota::new(StateHeld { keys: 1_000, bytes: 1 << 20 }, None)),
         cache: false,
         config: BTreeMap::new(),
         secrets: BTreeMap::new(),
@@ -309,79 +316,6 @@ async fn more_memory_than_the_pool_has_is_mapped_for_the_instance() {
     check(&run_under(body, Policy { memory, cpu: Duration::from_secs(5), ..policy() }).await, Verdict::Success, "");
 }
 
-/// Longer than any test waits.
-const HELD: Duration = Duration::from_secs(3_600);
-
-#[tokio::test]
-async fn a_full_host_says_so_once_an_attempt_has_waited_for_room() {
-    let engine = engine();
-    let plugin = engine.prepare(handler("(loop (br 0))")).await.unwrap();
-    let message = message();
-    let brake = Arc::new(Slow { wait: HELD, ..Slow::default() });
-    let slow = || held_by(Arc::clone(&brake), &engine, policy());
-    let (mut first, mut second, mut third) = (slow(), slow(), sandbox(&engine, policy()));
-    let busy = async { tokio::join!(first.run(&plugin, call(&message)), second.run(&plugin, call(&message))) };
-    tokio::select! {
-        biased;
-        _ = busy => panic!("they are held"),
-        ended = third.run(&plugin, call(&message)) => {
-            check(&ended, Verdict::NoRoom, "all of its 2 sandboxes are used or reserved for other groups; stock runs in 2");
-        }
-    }
-    check(&third.run(&plugin, call(&message)).await, Verdict::CpuLimit, "");
-}
-
-/// An idle group kept all instances, and another stayed without room until a
-/// restart.
-#[tokio::test]
-async fn idle_kept_instances_give_way_to_whoever_finds_the_pool_full() {
-    let engine = engine();
-    let body = "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
-                (if (i32.eq (global.get $calls) (i32.const 2)) (then unreachable))";
-    let plugin = engine.prepare(handler(body)).await.unwrap();
-    let kept = Policy { isolation: Isolation::Instance, ..policy() };
-    let message = message();
-    let (mut first, mut second) = (sandbox(&engine, kept.clone()), sandbox(&engine, kept.clone()));
-    for idle in [&mut first, &mut second] {
-        check(&idle.run(&plugin, call(&message)).await, Verdict::Success, "");
-    }
-    let mut other = sandbox(&engine, Policy { group: "other".into(), ..kept });
-    check(&other.run(&plugin, call(&message)).await, Verdict::Success, "");
-    check(&second.run(&plugin, call(&message)).await, Verdict::Trap, "");
-    check(&first.run(&plugin, call(&message)).await, Verdict::Success, "");
-}
-
-/// The pool is sized by what an instance is taken to need.
-#[tokio::test]
-async fn a_slot_takes_no_more_mappings_than_are_counted_for_it() {
-    const INSTANCES: u64 = 64;
-    let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count() as u64;
-    let engine = Engine::new(Settings { compiler: None, cache_dir: None, slots: 64 }).unwrap();
-    let plugin = engine.prepare(handler("")).await.unwrap();
-    let kept = Policy { isolation: Isolation::Instance, ..policy() };
-    let before = mappings();
-    let mut sandboxes: Vec<Sandbox> = (0..INSTANCES).map(|_| sandbox(&engine, kept.clone())).collect();
-    for sandbox in &mut sandboxes {
-        check(&sandbox.run(&plugin, call(&message())).await, Verdict::Success, "");
-    }
-    let taken = mappings().saturating_sub(before);
-    // Tests beside this one map memory of their own, far less than this.
-    assert!(taken <= INSTANCES * limits::MAPPINGS_PER_SLOT, "{taken} mappings for {INSTANCES} instances");
-}
-
-/// A handler that was throttled had no ceiling of wall time.
-#[tokio::test]
-async fn a_call_is_held_at_most_ten_times_its_timeout() {
-    let engine = engine();
-    let plugin = engine.prepare(handler("(loop (br 0))")).await.unwrap();
-    let brake = Arc::new(Slow { wait: HELD, ..Slow::default() });
-    let (timeout, cpu) = (Duration::from_millis(50), Duration::from_secs(5));
-    let mut sandbox = held_by(brake, &engine, Policy { timeout, cpu, ..policy() });
-    let message = message();
-    let ended = tokio::time::timeout(HELD / 60, sandbox.run(&plugin, call(&message))).await.expect("it is let go");
-    check(&ended, Verdict::Timeout, "");
-}
-
 /// Fails with a reject at the call of this number within one instance.
 fn failing_at(call: u32) -> String {
     format!(
@@ -450,7 +384,7 @@ async fn a_cache_directory_of_others_is_not_used() {
 
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    let settings = Settings { compiler: None, cache_dir: Some(dir.path().to_owned()), slots: 1 };
+    let settings = Settings { compiler: None, cache_dir: Some(dir.path().to_owned()), cache_key: [0; 32], slots: 1 };
     let engine = Engine::new(settings).unwrap();
     engine.prepare(handler("")).await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was kept there");
@@ -509,7 +443,7 @@ async fn a_handler_of_another_type_is_refused_when_prepared() {
 #[tokio::test]
 async fn preparing_again_costs_nothing_and_the_cache_outlives_the_engine() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings { compiler: None, cache_dir: Some(dir.path().to_owned()), slots: 1 };
+    let settings = Settings { compiler: None, cache_dir: Some(dir.path().to_owned()), cache_key: [0; 32], slots: 1 };
     let wasm = handler("");
     let engine = Engine::new(settings.clone()).unwrap();
     let prepared = engine.prepare(wasm.clone()).await.unwrap();

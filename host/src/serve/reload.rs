@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::config_standing::ConfigStanding;
 use super::dev::BuiltIn;
 use super::fleet::Fleet;
+use super::import_rules::ImportRules;
 use super::ports;
 use crate::api::auth::Gate;
 use crate::config::{self, Binding, Config, ConfigError, Topics};
@@ -78,6 +79,8 @@ pub struct Running<'a> {
     pub urls: &'a CheckUrls,
     /// How topics of Courier's own come to be.
     pub own_topics: &'a watch::Sender<Topics>,
+    /// What uploads may import.
+    pub imports: &'a ImportRules,
     /// What people are told of it.
     pub standing: &'a ConfigStanding,
     /// Sandboxes in the pool.
@@ -109,6 +112,7 @@ pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>, trigge
     }
     host.gate.replace(ports::tokens(&wanted.auth));
     host.urls.replace(&wanted.transactions.check_urls);
+    host.imports.replace(&wanted.plugins);
     put_in_force(&wanted, host.acceptor, host.own_topics);
     running.topics.clone_from(&wanted.topics);
     running.kafka.topics.clone_from(&wanted.kafka.topics);
