@@ -19,6 +19,7 @@ use super::imports::log::SharedLog;
 use super::imports::log_budget::LogBudget;
 use super::limits::WAIT_FOR_ROOM;
 use super::prepare::{Engine, Entry, Prepared};
+use super::redaction::Redaction;
 use super::slots::{Idle, Seat, SlotPermit};
 use super::{Brake, Call, Ended, Isolation, Policy, StateSource, World};
 use crate::clock::{nanos, now};
@@ -72,6 +73,8 @@ struct Setup {
     state: Arc<dyn StateSource>,
     brake: Arc<dyn Brake>,
     log: SharedLog,
+    /// Takes secrets out of the handler's reasons.
+    redaction: Arc<Redaction>,
     meter: Arc<Meter>,
     pulse: Pulse,
     /// Its place in the pool, or outside of it when its binding asks for more
@@ -119,13 +122,17 @@ impl Sandbox {
         state: Arc<dyn StateSource>,
         brake: Arc<dyn Brake>,
     ) -> Self {
-        let log = SharedLog::new(policy.log, logs);
+        let redaction = Arc::new(Redaction::of(policy.secrets.values()));
+        let log = SharedLog::new(policy.log, logs).without(Arc::clone(&redaction));
         let pulse = engine.pulse();
         let kept = Arc::new(Kept::default());
         let seat = engine.slots_for(policy.memory).join(&policy.group, as_idle(&kept));
         let meter = Arc::default();
         let other_seat = OnceLock::new();
-        Self { setup: Setup { engine, policy, cache, state, brake, log, meter, pulse, seat, other_seat }, kept }
+        Self {
+            setup: Setup { engine, policy, cache, state, brake, log, redaction, meter, pulse, seat, other_seat },
+            kept,
+        }
     }
 
     /// Runs one call to its end. Dropping the future ends the attempt without
@@ -156,7 +163,8 @@ impl Sandbox {
                     let cpu = run.cpu / u32::try_from(calls.len()).unwrap_or(u32::MAX);
                     let (started_at, finished_at) = (run.started_at, run.finished_at);
                     for (result, effects) in results {
-                        all.push(conclude(Ok((result, effects)), run.log.clone(), started_at, finished_at, cpu));
+                        let ended = conclude(Ok((result, effects)), run.log.clone(), started_at, finished_at, cpu);
+                        all.push(self.without_secrets(ended));
                     }
                 }
                 // Where there is no room or no instance, trying each item only
@@ -164,7 +172,8 @@ impl Sandbox {
                 Err(fault) if fault.verdict.never_ran() => {
                     for _ in calls {
                         let (log, cpu) = (run.log.clone(), Duration::ZERO);
-                        all.push(conclude(Err(fault.clone()), log, run.started_at, run.finished_at, cpu));
+                        let ended = conclude(Err(fault.clone()), log, run.started_at, run.finished_at, cpu);
+                        all.push(self.without_secrets(ended));
                     }
                 }
                 Err(_) => {}
@@ -191,7 +200,19 @@ impl Sandbox {
             // `invoke` returns as many results as it got calls.
             results.pop().unwrap_or_else(|| (Ok(()), Effects::default()))
         });
-        conclude(result, run.log, run.started_at, run.finished_at, run.cpu)
+        self.without_secrets(conclude(result, run.log, run.started_at, run.finished_at, run.cpu))
+    }
+
+    /// Takes the secrets out of why a call failed; its log comes without them.
+    fn without_secrets(&self, ended: Ended) -> Ended {
+        let hide = |reason: String| {
+            let is_cut = reason.ends_with('…');
+            let whole = reason.strip_suffix('…').unwrap_or(&reason).to_owned();
+            let mut hidden = self.setup.redaction.hide(whole, is_cut);
+            hidden.push_str(if is_cut { "…" } else { "" });
+            hidden
+        };
+        Ended { reason: ended.reason.map(hide), ..ended }
     }
 
     /// Calls the guest once, within all limits.

@@ -47,6 +47,7 @@ mod imports;
 mod instance;
 pub mod limits;
 mod prepare;
+mod redaction;
 mod slots;
 #[cfg(test)]
 mod tests;

@@ -244,6 +244,29 @@ async fn a_handler_succeeds_or_says_why_not() {
     assert_eq!(run(&format!("{} {wait}", failing(1))).await.after, Some(Duration::from_millis(500)));
 }
 
+/// A handler that logs its request, or fails with its text, carried a token
+/// into the store.
+#[tokio::test]
+async fn secrets_in_the_reason_of_a_handler_are_replaced() {
+    let said = |text: &str| {
+        let bytes: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+        let data = format!("(data (i32.const 2048) \"{bytes}\")");
+        let fails = format!(
+            "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 0))
+             (i32.store (i32.const 1040) (i32.const 2048)) (i32.store (i32.const 1044) (i32.const {}))",
+            text.len()
+        );
+        handler_of(FIRST, &data, &fails)
+    };
+    let secrets = BTreeMap::from([("key".to_owned(), SecretString::from("s3cret"))]);
+    let policy = || Policy { secrets: secrets.clone(), ..policy() };
+    let ended = run_component(said("401 for Bearer s3cret at x"), policy(), &message()).await;
+    assert_eq!(ended.reason.as_deref(), Some("401 for Bearer *** at x"));
+    let long = format!("{}s3cret", "x".repeat(limits::MAX_REASON_BYTES - 5));
+    let reason = run_component(said(&long), policy(), &message()).await.reason.unwrap();
+    assert!(reason.ends_with("x***…"), "{}", &reason[reason.len() - 20..]);
+}
+
 #[tokio::test]
 async fn what_goes_wrong_is_told_apart() {
     check(&run("unreachable").await, Verdict::Trap, "panicked or aborted");
