@@ -195,6 +195,7 @@ async fn owed(host: &Host, topic: &str) -> String {
         record: None,
         outbound: Some(outbound),
         due: None,
+        sent_by: None,
     };
     let store = courier::store::open(&host.store_url()).await.expect("the host's store can be opened beside it");
     store.accept(&[new]).await.expect("the store takes a message");

@@ -38,4 +38,5 @@ mod strangers;
 mod topics;
 mod transactions;
 mod uploads;
+mod walls;
 mod way_out;

@@ -171,6 +171,7 @@ on_both_dialects! {
         text_with_nul_and_keys_of_any_bytes_are_stored
         effects_commit_with_the_outcome_or_not_at_all
         the_last_state_write_of_a_key_stays
+        what_the_state_of_a_group_holds_is_counted_and_forgotten
         totals_count_what_is_open_and_what_has_ended;
     settling_many:
         five_thousand_outcomes_are_one_settle
@@ -230,6 +231,8 @@ on_both_dialects! {
         a_direct_send_that_kafka_refused_is_no_debt
         a_dead_letter_is_not_taken_for_its_message
         a_refused_message_is_not_sent_again
+        a_refused_message_is_replaced_only_by_its_own_sender
+        a_key_is_made_once_and_shared
         messages_are_listed_by_what_they_are;
     identities:
         one_id_of_two_sources_is_two_messages
@@ -261,6 +264,7 @@ on_both_dialects! {
     half:
         a_prepared_message_is_not_there_and_a_committed_one_is
         a_transaction_ends_once
+        what_a_token_has_prepared_is_counted
         an_asking_is_claimed_by_one_host_at_a_time
         a_transaction_that_nobody_can_be_asked_about_counts_no_asking
         a_transaction_does_not_take_an_id_of_something_else

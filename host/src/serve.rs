@@ -13,10 +13,12 @@ mod door;
 pub mod fleet;
 mod group_causes;
 mod holder;
+mod import_rules;
 mod lag;
 mod policy;
 mod ports;
 mod reload;
+pub mod sandboxes;
 mod seek;
 mod stalls;
 mod store_watch;
@@ -38,13 +40,14 @@ use self::config_standing::ConfigStanding;
 use self::config_watch::Changes;
 pub use self::dev::{DevOptions, dev};
 use self::fleet::Fleet;
+use self::import_rules::ImportRules;
 use self::reload::{File, Trigger};
 use self::upkeep::Heard;
 use crate::api;
 use crate::api::auth::Gate;
 use crate::causes::Causes;
 use crate::config::{self, Config, Property, Topics};
-use crate::engine::{self, Engine};
+use crate::engine::Engine;
 use crate::group::Node;
 use crate::group::owner::Tools;
 use crate::group::plugins::Plugins;
@@ -72,10 +75,10 @@ use crate::supervise::{self, Task};
 const STOP_WAIT: Duration = Duration::from_secs(15);
 /// How long requests that were taken may still be answered.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// What cached machine code is authenticated with, by its name in the store.
+const ARTEFACT_KEY: &str = "artefacts";
 /// How often a store that is away at the start is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
-/// Sandboxes that may exist at once.
-const SLOTS: u32 = 1_024;
 
 /// Runs a host until it is told to stop.
 ///
@@ -97,15 +100,17 @@ struct Host {
     api: api::App,
     urls: CheckUrls,
     own_topics: watch::Sender<Topics>,
+    imports: ImportRules,
     standing: ConfigStanding,
+    /// Sandboxes in the pool, which is sized at the start.
+    slots: u32,
     stop: CancellationToken,
     relay: tokio::task::JoinHandle<()>,
     upkeep: tokio::task::JoinSet<()>,
 }
 
 impl Host {
-    async fn start(config: Config, dev: bool) -> anyhow::Result<Self> {
-        reload::warn(&config);
+    async fn start(mut config: Config, dev: bool) -> anyhow::Result<Self> {
         let metrics = crate::telemetry::metrics()?;
         let store = open_store(&config.store.url).await?;
         store_watch::set_clock(&store).await;
@@ -117,7 +122,7 @@ impl Host {
         let stop = CancellationToken::new();
         let properties = config.kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
         let producer = Producer::new(&config.kafka.bootstrap_servers, &properties.collect())?;
-        let mut log = Log::new(&clients)?;
+        let mut log = Log::new(&clients)?.with_max_record(config.kafka.max_record);
         if dev {
             log = log.with_stand_in(&uuid::Uuid::now_v7().to_string());
         }
@@ -146,14 +151,26 @@ impl Host {
         let (own_topics, wanted_topics) = watch::channel(config.kafka.topics.clone());
         reload::put_in_force(&config, &acceptor, &own_topics);
         let standing = ConfigStanding::new(causes.clone());
+        let capacity = sandboxes::capacity(&config.bindings);
+        tracing::info!(
+            sandboxes = capacity.slots,
+            wanted = capacity.wanted,
+            by_max_map_count = capacity.by_mappings,
+            by_memory = capacity.by_memory,
+            "pool of sandboxes sized"
+        );
+        sandboxes::warn_of_shortage(&mut config, capacity.slots);
         standing.taken(config.warnings.clone(), Vec::new());
+        reload::warn(&config);
+        let imports = ImportRules::default();
+        imports.replace(&config.plugins);
         let urls = CheckUrls::new(&config.transactions.check_urls).context("cannot set up HTTP")?;
         let transactions = Transactions::start(Arc::clone(&store), acceptor.clone(), urls.clone(), stop.clone());
         let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node), causes.clone()));
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, causes.clone(), move || waker.wake())
             .context("cannot start the writer of outcomes")?;
-        let engine = Engine::new(engine_settings())?;
+        let engine = Engine::new(sandboxes::settings(capacity.slots, store.host_key(ARTEFACT_KEY).await?))?;
         let plugins = Plugins::start(Arc::clone(&store), engine.clone(), joined.writer);
 
         let name = Arc::clone(&node);
@@ -172,6 +189,7 @@ impl Host {
             state: Arc::new(ports::State(Arc::clone(&store))),
             store_up: store_up.clone(),
             consumer: consumers(&clients, &node),
+            max_record: config.kafka.max_record,
             rules: acceptor.rules().clone(),
             kafka_group: if dev { embedded::fresh_group } else { str::to_owned },
             restraints: restraints.clone(),
@@ -201,7 +219,7 @@ impl Host {
         upkeep.spawn(lasting(Task::BroadcastWatch, broadcasts.boxed()));
         upkeep.spawn(lasting(Task::Gauges, upkeep::gauge_totals(Arc::clone(&store)).boxed()));
         upkeep.spawn(lasting(Task::Minutes, upkeep::keep_minutes(Arc::clone(&store), joined.writer).boxed()));
-        let prune = upkeep::prune(Arc::clone(&store), config.store.retention, stop.clone());
+        let prune = upkeep::prune(Arc::clone(&store), Arc::clone(&fleet), config.store.retention, stop.clone());
         upkeep.spawn(lasting(Task::Retention, prune.boxed()));
         let watch = store_watch::keep(Arc::clone(&store), acceptor.clone(), causes.clone());
         upkeep.spawn(lasting(Task::StoreWatch, watch.boxed()));
@@ -247,7 +265,7 @@ impl Host {
                 log: log.clone(),
                 redrives,
             }),
-            plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins }),
+            plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins, imports: imports.clone() }),
             log: Arc::new(ports::Records { log, producer: producer.clone() }),
             health: Arc::new(ports::Health {
                 pulse: store_watch::Pulse::new(Arc::clone(&store)),
@@ -278,7 +296,9 @@ impl Host {
             api,
             urls,
             own_topics,
+            imports,
             standing,
+            slots: capacity.slots,
             stop,
             relay,
             upkeep,
@@ -338,7 +358,9 @@ impl Host {
                 gate: &self.api.auth,
                 urls: &self.urls,
                 own_topics: &self.own_topics,
+                imports: &self.imports,
                 standing: &self.standing,
+                slots: self.slots,
             };
             let reload = reload::apply(&file, &mut self.config, &running, trigger);
             tokio::pin!(reload);
@@ -465,28 +487,4 @@ fn consumers(clients: &ClientConfig, node: &str) -> ClientConfig {
     consumers.set("check.crcs", "true");
     consumers.set("allow.auto.create.topics", "false");
     consumers
-}
-
-fn engine_settings() -> engine::Settings {
-    engine::Settings { compiler: compiler(), cache_dir: cache_dir(), slots: SLOTS }
-}
-
-/// The program that compiles, in a process that can be killed: the very binary
-/// that runs here, by the kernel's own name for it. After an upgrade another
-/// one lies at its path, whose code this engine would not take.
-fn compiler() -> Option<PathBuf> {
-    const THIS_BINARY: &str = "/proc/self/exe";
-    if std::fs::exists(THIS_BINARY).is_ok_and(|exists| exists) {
-        return Some(THIS_BINARY.into());
-    }
-    std::env::current_exe().ok()
-}
-
-/// Where compiled artefacts are kept between runs: a restart must not compile
-/// everything again.
-fn cache_dir() -> Option<PathBuf> {
-    let own = std::env::var_os("COURIER_CACHE_DIR").map(PathBuf::from);
-    let user = || std::env::var_os("XDG_CACHE_HOME").map(|dir| PathBuf::from(dir).join("courier"));
-    let home = || std::env::var_os("HOME").map(|dir| PathBuf::from(dir).join(".cache/courier"));
-    own.or_else(user).or_else(home)
 }

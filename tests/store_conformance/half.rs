@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courier::store::{
-    Accepted, AfterAsking, Due, HalfCheck, HalfRow, HalfState, NewHalf, NewMessage, Page, SHARDS, SharedStore,
+    Accepted, AfterAsking, Due, HalfCheck, HalfRow, HalfState, NewHalf, NewMessage, Page, SHARDS, SentBy, SharedStore,
     StoreError,
 };
 use courier_core::message::Timestamp;
@@ -49,7 +49,7 @@ pub async fn a_prepared_message_is_not_there_and_a_committed_one_is(database: Da
     let prepared = store.prepare_half(&half("t-1", messages.clone(), HOUR)).await.unwrap();
     assert_eq!((prepared.state, prepared.checks, prepared.ended_at), (HalfState::Prepared, 0, None));
     assert_eq!(prepared.next_check_at, Some(prepared.deadline));
-    assert_eq!((store.prepared_halves(10).await.unwrap(), store.prepared_halves(0).await.unwrap()), (1, 0));
+    assert_eq!((store.prepared_halves(None, 10).await.unwrap(), store.prepared_halves(None, 0).await.unwrap()), (1, 0));
     assert_eq!(prepared.deadline, prepared.created_at.after(HOUR));
     assert_eq!((prepared.check_url.as_deref(), prepared.timeout), (Some(URL), HOUR));
     let ids: Vec<&str> = prepared.messages.iter().map(|message| message.id.as_str()).collect();
@@ -63,7 +63,7 @@ pub async fn a_prepared_message_is_not_there_and_a_committed_one_is(database: Da
     assert_eq!((committed.state, committed.reason.as_deref()), (HalfState::Committed, Some("why\u{fffd}not")));
     assert!(committed.ended_at >= Some(before) && committed.next_check_at.is_none());
     assert_eq!(committed.messages, prepared.messages);
-    assert_eq!(store.prepared_halves(10).await.unwrap(), 0);
+    assert_eq!(store.prepared_halves(None, 10).await.unwrap(), 0);
     assert_eq!(due(&store, &shards).await, ["m-1", "m\u{fffd}-4"], "in their order");
     let first = store.message("m-1").await.unwrap().unwrap();
     assert_eq!(
@@ -336,4 +336,19 @@ pub async fn transactions_are_listed_newest_first_and_forgotten(database: Databa
     tokio::time::sleep(Duration::from_millis(5)).await;
     while store.prune(Duration::from_millis(1)).await.unwrap() {}
     assert_eq!(listed(None).await, [6, 5, 3, 2, 0], "what has not ended stays");
+}
+
+/// One token's prepared transactions closed the door for all.
+pub async fn what_a_token_has_prepared_is_counted(database: Database) {
+    let store = database.open().await;
+    let by = |sender: &str| Some(SentBy { sender: sender.to_owned(), source_proven: true });
+    for (id, sender) in [("t-1", "shop"), ("t-2", "shop"), ("t-3", "other")] {
+        let message = NewMessage { sent_by: by(sender), ..message(&format!("m-{id}"), None, None) };
+        store.prepare_half(&half(id, vec![message], Duration::from_secs(60))).await.unwrap();
+    }
+    let counted = async |sender| store.prepared_halves(sender, 10).await.unwrap();
+    assert_eq!((counted(Some("shop")).await, counted(Some("other")).await, counted(None).await), (2, 1, 3));
+    store.commit_half("t-1", "its sender committed it").await.unwrap();
+    assert_eq!(counted(Some("shop")).await, 1);
+    assert_eq!(store.message("m-t-1").await.unwrap().unwrap().sent_by, by("shop"));
 }

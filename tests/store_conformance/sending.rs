@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courier::store::{
-    Accepted, Identity, MessageFilter, NewMessage, NewOutbound, Page, RefusedMessage, SHARDS, SentMessage, SharedStore,
-    StoreError, UnsentMessage,
+    Accepted, Identity, MessageFilter, NewMessage, NewOutbound, Page, RefusedMessage, SHARDS, SentBy, SentMessage,
+    SharedStore, StoreError, UnsentMessage,
 };
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
@@ -32,6 +32,7 @@ pub fn message(id: &str, key: Option<&'static [u8]>, held_for: Option<Duration>)
         record: Some(outbound.record.clone()),
         outbound: Some(outbound),
         due: None,
+        sent_by: None,
     }
 }
 
@@ -214,4 +215,45 @@ pub async fn messages_are_listed_by_what_they_are(database: Database) {
     let future = Timestamp(now.0 + 60_000_000);
     assert!(listed(MessageFilter { from: Some(future), ..none() }, 3).await.is_empty());
     assert_eq!(listed(MessageFilter { to: Some(future), ..none() }, 9).await.len(), 25);
+}
+
+/// A refused row with an id that can be guessed was erased by anybody.
+pub async fn a_refused_message_is_replaced_only_by_its_own_sender(database: Database) {
+    let store = database.open().await;
+    let by = |sender: &str, source_proven| Some(SentBy { sender: sender.to_owned(), source_proven });
+    let refused = |id: &str, digest: u8, sent_by: &Option<SentBy>| NewMessage {
+        digest: [digest; 32],
+        retrying: false,
+        outbound: None,
+        record: None,
+        sent_by: sent_by.clone(),
+        ..message(id, None, None)
+    };
+    let (shop, other, owner) = (by("shop", false), by("other", false), by("owner", true));
+    store.accept(&[refused("m-1", 1, &shop), refused("m-2", 1, &shop)]).await.unwrap();
+    let row = store.message("m-1").await.unwrap().unwrap();
+    assert_eq!(row.sent_by, shop);
+    let theirs = NewMessage { digest: [2; 32], sent_by: other.clone(), ..message("m-1", None, None) };
+    let answers = store.accept(&[theirs.clone(), refused("m-1", 1, &other)]).await.unwrap();
+    assert!(matches!(answers[..], [Accepted::Other, Accepted::Other]), "another is told nothing: {answers:?}");
+    assert_eq!(store.message("m-1").await.unwrap().unwrap(), row);
+    let unnamed = NewMessage { sent_by: None, ..theirs.clone() };
+    assert!(matches!(store.accept(&[unnamed]).await.unwrap()[..], [Accepted::Other]));
+    let answers = store.accept(&[refused("m-1", 1, &shop)]).await.unwrap();
+    assert!(matches!(answers[..], [Accepted::Same(_)]), "{answers:?}");
+    let corrected = NewMessage { digest: [3; 32], sent_by: shop.clone(), ..message("m-1", None, None) };
+    assert!(matches!(store.accept(&[corrected]).await.unwrap()[..], [Accepted::New]));
+    let proven = NewMessage { digest: [2; 32], sent_by: owner.clone(), ..message("m-2", None, None) };
+    assert!(matches!(store.accept(&[proven]).await.unwrap()[..], [Accepted::New]), "whose source it is comes first");
+    assert_eq!(store.message("m-2").await.unwrap().unwrap().sent_by, owner);
+}
+
+/// What authenticates cached machine code is the same on each host, and in no
+/// other store.
+pub async fn a_key_is_made_once_and_shared(database: Database) {
+    let store = database.open().await;
+    let key = store.host_key("artefacts").await.unwrap();
+    assert_eq!(store.host_key("artefacts").await.unwrap(), key);
+    assert_eq!(database.open().await.host_key("artefacts").await.unwrap(), key);
+    assert_ne!(store.host_key("other").await.unwrap(), key);
 }

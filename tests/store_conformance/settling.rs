@@ -1,7 +1,9 @@
 //! Outcomes become durable all together, once, under the present epoch.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use courier::store::{Becomes, OutcomeRow, StoreError};
+use courier::store::{Becomes, OutcomeRow, StateUsage, StoreError};
 use courier_core::message::Offset;
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
@@ -266,6 +268,36 @@ pub async fn the_last_state_write_of_a_key_stays(database: Database) {
         .await;
     assert_eq!(store.state_get(GROUP, "a").await.unwrap(), None);
     assert_eq!(store.state_get(GROUP, "c").await.unwrap(), Some(Bytes::from_static(b"2")));
+}
+
+/// What a group keeps was not known, and was kept for ever.
+pub async fn what_the_state_of_a_group_holds_is_counted_and_forgotten(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    let writing = |offset, writes: &[(&str, Option<&'static [u8]>)]| {
+        let writes = writes.iter().map(|(key, value)| ((*key).to_owned(), value.map(Bytes::from_static)));
+        OutcomeRow { state_writes: writes.collect(), ..handled(offset) }
+    };
+    let holds = async || {
+        let StateUsage { keys, bytes } = store.state_usage(GROUP).await.unwrap();
+        (keys, bytes)
+    };
+    assert_eq!(holds().await, (0, 0));
+    owner.settle(1, vec![writing(0, &[("a", Some(b"12345")), ("é", Some(b"")), ("c", Some(b"1"))])]).await;
+    assert_eq!(holds().await, (3, 10), "bytes of keys and values");
+    owner.settle(2, vec![writing(1, &[("a", Some(b"1")), ("c", None), ("never", None)])]).await;
+    assert_eq!(holds().await, (2, 4));
+    owner.settle(3, vec![writing(2, &[("a", None), ("c", Some(b"123"))])]).await;
+    assert_eq!(holds().await, (2, 6));
+    let (day, now) = (Duration::from_secs(86_400), Duration::ZERO);
+    assert!(!store.forget_state(GROUP, day).await.unwrap());
+    assert_eq!(holds().await, (2, 6));
+    assert_eq!(store.state_value(GROUP, "c", Some(day)).await.unwrap(), Some(Bytes::from_static(b"123")));
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!(store.state_value(GROUP, "c", Some(now)).await.unwrap(), None, "too old, though it is still there");
+    assert!(!store.forget_state(GROUP, now).await.unwrap());
+    assert_eq!(holds().await, (0, 0));
+    assert_eq!(store.state_get(GROUP, "c").await.unwrap(), None);
 }
 
 pub async fn totals_count_what_is_open_and_what_has_ended(database: Database) {

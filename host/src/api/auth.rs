@@ -68,6 +68,9 @@ pub struct TokenSpec {
     pub topics: Option<Vec<String>>,
     /// The only groups it reaches; none means all.
     pub groups: Option<Vec<String>>,
+    /// The sources that are its own, beside its name: it publishes as these
+    /// only, and no other token does. None publishes as any that is nobody's.
+    pub sources: Option<Vec<String>>,
 }
 
 /// A token as it is kept: without its secret.
@@ -102,6 +105,7 @@ impl Gate {
                 role: spec.role,
                 topics: spec.topics.map(Arc::from),
                 groups: spec.groups.map(Arc::from),
+                sources: spec.sources.map(Arc::from),
             },
         });
         *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens.collect());
@@ -159,6 +163,35 @@ impl Gate {
         Some((token.digest, token.caller.clone()))
     }
 
+    /// Whether `source` is known to be the caller's.
+    ///
+    /// # Errors
+    /// 403 when the caller may not publish as it: the source is another
+    /// token's, or not among the caller's own.
+    pub fn proves(&self, caller: &Caller, source: &str) -> Result<bool, Problem> {
+        if let Some(own) = &caller.sources {
+            if *source == *caller.name || own.iter().any(|one| one == source) {
+                return Ok(true);
+            }
+            let own = own.join("`, `");
+            return Err(Problem::forbidden(format!(
+                "the source `{source}` is none of the token `{}`, which publishes as `{}` or `{own}`",
+                caller.name, caller.name
+            )));
+        }
+        let tokens = self.tokens();
+        let owners = tokens.iter().filter(|token| token.caller.name != caller.name);
+        let owned = |token: &Token| token.caller.sources.iter().any(|own| own.iter().any(|one| one == source));
+        if owners.into_iter().any(owned) {
+            return Err(Problem::forbidden(format!(
+                "the source `{source}` belongs to another token; the token `{}` publishes as itself unless it names \
+                 another source",
+                caller.name
+            )));
+        }
+        Ok(*source == *caller.name)
+    }
+
     /// The token of this name: its digest and whom it stands for. None when it
     /// left the configuration.
     #[must_use]
@@ -188,12 +221,13 @@ pub struct Caller {
     role: Role,
     topics: Option<Arc<[String]>>,
     groups: Option<Arc<[String]>>,
+    sources: Option<Arc<[String]>>,
 }
 
 impl Caller {
     /// Somebody on this machine, when there are no tokens.
     fn local() -> Self {
-        Self { name: "local".into(), role: Role::Admin, topics: None, groups: None }
+        Self { name: "local".into(), role: Role::Admin, topics: None, groups: None, sources: None }
     }
 
     /// The source of the messages that this caller publishes without naming
@@ -201,6 +235,12 @@ impl Caller {
     #[must_use]
     pub fn source(&self) -> &str {
         if &*self.name == "local" { "" } else { &self.name }
+    }
+
+    /// Whether the caller holds no token, where none is needed.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        &*self.name == "local"
     }
 
     /// What the caller does, for the audit log.
@@ -370,7 +410,26 @@ mod tests {
             secret: format!("{name}-secret").into(),
             topics: topics.map(|topics| topics.iter().map(ToString::to_string).collect()),
             groups: None,
+            sources: None,
         }
+    }
+
+    /// A publisher took the id of another tenant's message by its source.
+    #[test]
+    fn a_source_belongs_to_a_token_or_is_unproven() {
+        let own = |name: &str, sources: &[&str]| TokenSpec {
+            sources: Some(sources.iter().map(ToString::to_string).collect()),
+            ..spec(name, Role::Publisher, None)
+        };
+        let gate = Gate::new(vec![own("shop", &["/eu/shop"]), spec("other", Role::Publisher, None)]);
+        let [shop, other] = ["shop", "other"].map(|name| gate.holder(name).unwrap().1);
+        assert_eq!(gate.proves(&shop, "/eu/shop").ok(), Some(true));
+        assert_eq!(gate.proves(&shop, "shop").ok(), Some(true));
+        let why = gate.proves(&shop, "other").unwrap_err();
+        assert_eq!(why.status, StatusCode::FORBIDDEN);
+        assert_eq!(gate.proves(&other, "other").ok(), Some(true));
+        assert_eq!(gate.proves(&other, "legacy").ok(), Some(false), "nobody's: taken, and shown as unproven");
+        assert_eq!(gate.proves(&other, "/eu/shop").unwrap_err().status, StatusCode::FORBIDDEN);
     }
 
     #[test]

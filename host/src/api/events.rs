@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt, stream};
 use serde::Serialize;
-use tokio::sync::{Mutex, Semaphore, broadcast};
+use tokio::sync::{Mutex, broadcast};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
@@ -23,11 +23,13 @@ use super::auth::{As, Caller, Viewer};
 use super::groups::view::OpenView;
 use super::openapi::Problems;
 use super::params::Params;
+use super::per_token::{NoMore, PerToken};
 use super::problem::Problem;
 use crate::store::{GroupTotals, StoreError};
 
-/// Listeners at once.
-const MAX_LISTENERS: usize = 100;
+/// Listeners at once, and those of one token: others are to find a place.
+const MAX_LISTENERS: u64 = 100;
+const MAX_LISTENERS_EACH: u64 = 60;
 /// Changes that a slow listener may be behind; older ones it misses.
 const MAX_CHANGES_BEHIND: usize = 256;
 /// How often counters come.
@@ -40,7 +42,7 @@ const FRESH: Duration = Duration::from_millis(900);
 #[derive(Clone)]
 pub struct Hub {
     changes: broadcast::Sender<Change>,
-    places: Arc<Semaphore>,
+    places: PerToken,
     read: Arc<Mutex<Option<Reading>>>,
     closed: CancellationToken,
 }
@@ -65,7 +67,7 @@ impl Default for Hub {
     fn default() -> Self {
         Self {
             changes: broadcast::Sender::new(MAX_CHANGES_BEHIND),
-            places: Arc::new(Semaphore::new(MAX_LISTENERS)),
+            places: PerToken::new(MAX_LISTENERS, MAX_LISTENERS_EACH),
             read: Arc::default(),
             closed: CancellationToken::new(),
         }
@@ -194,8 +196,14 @@ pub(super) async fn events(
     params: Params,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     params.none()?;
-    let place = Arc::clone(&app.events.places).try_acquire_owned().map_err(|_| {
-        Problem::unavailable(format!("{MAX_LISTENERS} listeners are connected, which is the most; close one"))
+    let place = app.events.places.take(&caller.name, 1).map_err(|no_more| match no_more {
+        NoMore::Own => Problem::unavailable(format!(
+            "{MAX_LISTENERS_EACH} listeners are connected with the token `{}`, which is the most for one token; close one",
+            caller.name
+        )),
+        NoMore::All => {
+            Problem::unavailable(format!("{MAX_LISTENERS} listeners are connected, which is the most; close one"))
+        }
     })?;
     let caller: Caller = (*caller).clone();
     let changes = changes(app.clone(), caller.clone());

@@ -33,6 +33,21 @@ impl Audits for FakeStore {
 }
 
 #[async_trait]
+impl KeptState for FakeStore {
+    async fn state_value(&self, _: &str, _: &str, _: Option<Duration>) -> Result<Option<Bytes>, StoreError> {
+        absent()
+    }
+
+    async fn state_usage(&self, _: &str) -> Result<StateUsage, StoreError> {
+        absent()
+    }
+
+    async fn forget_state(&self, _: &str, _: Duration) -> Result<bool, StoreError> {
+        absent()
+    }
+}
+
+#[async_trait]
 impl Sessions for FakeStore {
     async fn open_session(
         &self,

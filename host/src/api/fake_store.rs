@@ -137,6 +137,10 @@ impl Store for FakeStore {
         absent()
     }
 
+    async fn host_key(&self, _: &str) -> Result<[u8; 32], StoreError> {
+        absent()
+    }
+
     async fn version_wasm(&self, _: &str) -> Result<Bytes, StoreError> {
         absent()
     }
@@ -206,10 +210,6 @@ impl Store for FakeStore {
         world.asked.push(format!("resend {}", message.id));
         world.note();
         Ok(())
-    }
-
-    async fn state_get(&self, _: &str, _: &str) -> Result<Option<Bytes>, StoreError> {
-        absent()
     }
 
     async fn messages(&self, filter: &MessageFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
@@ -452,7 +452,7 @@ impl Delayed for FakeStore {
 
 #[async_trait]
 impl Halves for FakeStore {
-    async fn prepared_halves(&self, _: u32) -> Result<u32, StoreError> {
+    async fn prepared_halves(&self, _: Option<&str>, _: u32) -> Result<u32, StoreError> {
         absent()
     }
 

@@ -5,9 +5,9 @@
 //! is read and dropped, up to a bound, before the answer goes out. A client
 //! that asked first (`Expect: 100-continue`) is answered without that.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, BodyDataStream, HttpBody};
 use axum::extract::Request;
@@ -17,8 +17,8 @@ use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::per_token::{Held, NoMore, PerToken};
 use super::problem::Problem;
 use super::shape;
 
@@ -28,10 +28,22 @@ pub const MAX_PUBLISH_BYTES: usize = 16 * 1024 * 1024;
 pub const MAX_UPLOAD_BYTES: usize = 20 * 1024 * 1024;
 /// The body of any other request.
 pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
-/// What the bodies of all requests may take together, in KiB. A request waits
-/// for its share before it is read, within the time that it has in all: were
-/// shares taken while reading, many half-read bodies could wait for each other.
-const MAX_INTAKE_KIB: u32 = 256 * 1024;
+/// What the bodies of all requests may take together, and those of one token.
+/// Memory is taken as bytes come: one that announces much and sends little
+/// holds little.
+const MAX_INTAKE_BYTES: u64 = 256 * 1024 * 1024;
+const MAX_INTAKE_BYTES_EACH: u64 = MAX_INTAKE_BYTES / 2;
+/// How much is taken at once.
+const INTAKE_STEP_BYTES: u64 = 64 * 1024;
+/// How long a body waits for memory before its client is told to come again.
+/// What has come of it is let go then, so that half-read bodies which wait for
+/// each other do not do so for ever.
+const MAX_MEMORY_WAIT: Duration = Duration::from_secs(5);
+/// How often it is looked whether there is memory again.
+const MEMORY_LOOK: Duration = Duration::from_millis(20);
+/// How fast a body has to come on average, after the time that any may take.
+const LEAST_BYTES_A_SECOND: u64 = 16 * 1024;
+const ANY_BODY_MAY_TAKE: Duration = Duration::from_secs(10);
 /// How long a body may stand still before its client is taken to be gone.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// What is read of a body that nobody wants, before the connection is closed.
@@ -39,23 +51,41 @@ const MAX_DRAIN_BYTES: usize = 64 * 1024 * 1024;
 /// How long that may take.
 const MAX_DRAIN_TIME: Duration = Duration::from_secs(10);
 
-/// Shares of [`MAX_INTAKE_KIB`], for the whole process.
-static SHARES: Semaphore = Semaphore::const_new(MAX_INTAKE_KIB as usize);
+/// What bodies hold, for the whole process.
+static INTAKE: LazyLock<PerToken> = LazyLock::new(|| PerToken::new(MAX_INTAKE_BYTES, MAX_INTAKE_BYTES_EACH));
 
-/// A body, with the share of memory that it takes until it is dropped.
+/// A body, with the memory that it holds until it is dropped.
 #[derive(Debug)]
 pub struct Taken {
     /// The bytes.
     pub bytes: Bytes,
-    _share: SemaphorePermit<'static>,
+    _memory: Held,
 }
 
-/// Reads a body of at most `limit` bytes.
+/// Reads a body of at most `limit` bytes that the holder of `token` sends.
 ///
 /// # Errors
 /// 413 that says the limit; 415 for a body that is packed; 400 when the client
-/// stopped in the middle, 408 when it went on too slowly.
-pub async fn read(headers: &HeaderMap, body: Body, limit: usize, what: &str) -> Result<Taken, Problem> {
+/// stopped in the middle, 408 when it went on too slowly; 503 when others, or
+/// other requests of this token, hold all the memory there is for bodies.
+pub async fn read(
+    token: &Arc<str>,
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    what: &str,
+) -> Result<Taken, Problem> {
+    read_into(&INTAKE, token, headers, body, limit, what).await
+}
+
+async fn read_into(
+    memory: &PerToken,
+    token: &Arc<str>,
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    what: &str,
+) -> Result<Taken, Problem> {
     if let Some(coding) = packing(headers) {
         return Err(Problem::unsupported_media(format!(
             "{what} is taken as it is, and this comes with content-encoding {coding:?}; send it without"
@@ -66,21 +96,60 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: usize, what: &str) -> 
     if announced.is_some_and(|announced: usize| announced > limit) {
         return Err(too_large());
     }
-    // Without an announced length it may become as large as is allowed.
-    let share = u32::try_from(announced.unwrap_or(limit).div_ceil(1024)).unwrap_or(MAX_INTAKE_KIB);
-    let share = SHARES.acquire_many(share.min(MAX_INTAKE_KIB)).await.map_err(Problem::internal)?;
-    let mut taken = BytesMut::with_capacity(announced.unwrap_or(0));
+    let begun = Instant::now();
+    let mut held = memory.take(token, 0).map_err(|no_more| no_memory(no_more, token))?;
+    let mut room = 0;
+    let mut taken = BytesMut::new();
     let mut chunks = body.into_data_stream();
-    while let Some(chunk) = next_within(MAX_PAUSE, &mut chunks, taken.len()).await? {
+    while let Some(chunk) = next_within(pause_now(begun.elapsed(), taken.len()), &mut chunks, taken.len()).await? {
         let chunk = chunk.map_err(|error| {
             Problem::bad_request("broken request", format!("the body ended before its end: {error}"))
         })?;
         if taken.len() + chunk.len() > limit {
             return Err(too_large());
         }
+        let needed = (taken.len() + chunk.len()) as u64;
+        if needed > room {
+            let step = (needed - room).next_multiple_of(INTAKE_STEP_BYTES);
+            grow(&mut held, step, token).await?;
+            room += step;
+        }
         taken.extend_from_slice(&chunk);
     }
-    Ok(Taken { bytes: taken.freeze(), _share: share })
+    Ok(Taken { bytes: taken.freeze(), _memory: held })
+}
+
+/// Takes memory for more of a body, and waits for a while until there is some.
+async fn grow(held: &mut Held, step: u64, token: &str) -> Result<(), Problem> {
+    let begun = Instant::now();
+    loop {
+        match held.grow(step) {
+            Ok(()) => return Ok(()),
+            Err(no_more) if begun.elapsed() >= MAX_MEMORY_WAIT => return Err(no_memory(no_more, token)),
+            Err(_) => tokio::time::sleep(MEMORY_LOOK).await,
+        }
+    }
+}
+
+fn no_memory(no_more: NoMore, token: &str) -> Problem {
+    Problem::unavailable(match no_more {
+        NoMore::Own => format!(
+            "other requests of the token `{token}` hold all the memory that the bodies of one token may take ({}); try \
+             again when they have ended",
+            size(MAX_INTAKE_BYTES_EACH as usize)
+        ),
+        NoMore::All => format!(
+            "other requests hold all the memory that bodies may take ({}); try again later",
+            size(MAX_INTAKE_BYTES as usize)
+        ),
+    })
+}
+
+/// How long the next of a body may take to come: a pause is bounded, and so is
+/// the whole body by its least rate.
+fn pause_now(elapsed: Duration, taken: usize) -> Duration {
+    let earned = Duration::from_millis(taken as u64 * 1_000 / LEAST_BYTES_A_SECOND);
+    (ANY_BODY_MAY_TAKE + earned).saturating_sub(elapsed).min(MAX_PAUSE)
 }
 
 /// The next of a body of which `taken` bytes are here.
@@ -90,7 +159,10 @@ async fn next_within<S: Stream + Unpin>(
     taken: usize,
 ) -> Result<Option<S::Item>, Problem> {
     tokio::time::timeout(pause, chunks.next()).await.map_err(|_| {
-        let detail = format!("nothing came for {pause:?} after {taken} bytes of the body; send all of it");
+        let detail = format!(
+            "nothing came for {pause:?} after {taken} bytes of the body; send all of it, at {LEAST_BYTES_A_SECOND} bytes a \
+             second or faster"
+        );
         Problem::new(StatusCode::REQUEST_TIMEOUT, "took too long", detail)
     })
 }
@@ -105,8 +177,11 @@ fn size(bytes: usize) -> String {
 /// # Errors
 /// 415 for another content type; 400 that says where the JSON is wrong.
 pub async fn command<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
-    let Taken { bytes, .. } = read(headers, body, MAX_COMMAND_BYTES, "the body of this request").await?;
-    let text: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
+    // They are small: all tokens may share what one may take.
+    let commands = Arc::from("commands");
+    let taken = read(&commands, headers, body, MAX_COMMAND_BYTES, "the body of this request").await?;
+    let bytes = &taken.bytes;
+    let text: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
     if !bytes.is_empty() && essence(headers) != "application/json" {
         return Err(Problem::unsupported_media(
             "the body of this request is JSON; send it with content-type: application/json",
@@ -213,10 +288,48 @@ mod tests {
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused_with_the_limit() {
         let sent = |bytes: usize| Body::from(vec![0; bytes]);
-        assert_eq!(read(&HeaderMap::new(), sent(1024), 1024, "it").await.unwrap().bytes.len(), 1024);
-        let problem = read(&HeaderMap::new(), sent(MAX_UPLOAD_BYTES + 1), MAX_UPLOAD_BYTES, "a component").await;
+        assert_eq!(read(&token(), &HeaderMap::new(), sent(1024), 1024, "it").await.unwrap().bytes.len(), 1024);
+        let problem =
+            read(&token(), &HeaderMap::new(), sent(MAX_UPLOAD_BYTES + 1), MAX_UPLOAD_BYTES, "a component").await;
         assert_eq!(problem.as_ref().unwrap_err().status, 413);
         assert_eq!(problem.unwrap_err().detail, "a component may have 20 MiB at most, and this has more");
+    }
+
+    fn token() -> Arc<str> {
+        "shop".into()
+    }
+
+    /// 20 connections that announced 16 MiB and sent a byte held another
+    /// publisher for 9.5 s.
+    #[tokio::test]
+    async fn a_body_that_is_announced_and_not_sent_holds_no_memory() {
+        let memory = PerToken::new(4 * INTAKE_STEP_BYTES, 2 * INTAKE_STEP_BYTES);
+        let announced = HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from(MAX_PUBLISH_BYTES))]);
+        let one_byte = || {
+            let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from("x"))]);
+            Body::from_stream(first.chain(stream::pending()))
+        };
+        let slow: Vec<Arc<str>> = vec![token(), token()];
+        let reads = slow.iter().map(|token| read_into(&memory, token, &announced, one_byte(), MAX_PUBLISH_BYTES, "it"));
+        let other: Arc<str> = "other".into();
+        let (unannounced, whole) = (HeaderMap::new(), Body::from(vec![b'x'; 1024]));
+        tokio::select! {
+            biased;
+            _ = futures::future::join_all(reads) => panic!("they send no more"),
+            taken = read_into(&memory, &other, &unannounced, whole, MAX_PUBLISH_BYTES, "it") => {
+                assert_eq!(taken.unwrap().bytes.len(), 1024);
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_has_to_come_at_a_least_rate() {
+        let second = Duration::from_secs(1);
+        assert_eq!(pause_now(Duration::ZERO, 0), MAX_PAUSE);
+        assert_eq!(pause_now(9 * second, 1), second, "a byte each pause would last for ever");
+        let mib = 1024 * 1024;
+        assert_eq!(pause_now(60 * second, mib), MAX_PAUSE.min(14 * second), "16 KiB a second earn 64 s");
+        assert_eq!(pause_now(80 * second, mib), Duration::ZERO);
     }
 
     #[tokio::test]
@@ -231,10 +344,10 @@ mod tests {
     #[tokio::test]
     async fn a_packed_body_is_refused_before_it_is_taken_for_something_else() {
         let packed = |coding| HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(coding))]);
-        let problem = read(&packed("GZIP"), Body::from("x"), 1024, "a component").await.unwrap_err();
+        let problem = read(&token(), &packed("GZIP"), Body::from("x"), 1024, "a component").await.unwrap_err();
         assert_eq!(problem.status, 415);
         assert!(problem.detail.contains("content-encoding \"gzip\""), "{}", problem.detail);
-        assert_eq!(read(&packed("identity"), Body::from("x"), 1024, "it").await.unwrap().bytes, "x");
+        assert_eq!(read(&token(), &packed("identity"), Body::from("x"), 1024, "it").await.unwrap().bytes, "x");
     }
 
     #[tokio::test]

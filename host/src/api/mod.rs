@@ -36,6 +36,7 @@ pub mod openapi;
 pub mod outboxes;
 pub mod overview;
 pub mod params;
+mod per_token;
 pub mod plugins;
 pub mod ports;
 pub mod problem;

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use super::causes::CauseView;
 use super::problem::Problem;
 use crate::causes::Standing;
-pub use crate::publish::draft::{Draft, Problem as Refusal, Receipt, reserved_header, valid_topic};
+pub use crate::publish::draft::{Draft, OUTBOX_IDS, Problem as Refusal, Receipt, reserved_header, valid_topic};
 pub use crate::publish::half::EndedBy;
 pub use crate::publish::header_rules::{self, BASE64};
 use crate::store::{DeliveryKey, HalfRow, StoreError};
@@ -185,6 +185,13 @@ pub struct GrantView {
     pub publish: Vec<String>,
     /// Whether it has the group's key/value state.
     pub state: bool,
+    /// The most bytes of keys and values that the group's state may hold.
+    pub state_bytes: u64,
+    /// The most keys that it may hold.
+    pub state_keys: u64,
+    /// How long a value is remembered after it was written; null for ever.
+    #[schema(required = true)]
+    pub state_ttl: Option<String>,
     /// Whether it has the group's cache on its node.
     pub cache: bool,
     /// Where it may connect to over HTTP.

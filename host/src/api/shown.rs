@@ -53,20 +53,47 @@ pub struct ShownBody {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     tombstone: bool,
+    /// True when the body is larger than an answer shows: then `body_base64` is
+    /// its beginning.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    body_cut: bool,
+    /// Bytes of a body that was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_bytes: Option<usize>,
 }
+
+/// Bytes of a body that an answer shows. Kafka takes messages of this size by
+/// default, so that the usual ones are whole.
+const MAX_SHOWN_BODY: usize = 1 << 20;
+/// Bytes of a header's value that an answer shows.
+const MAX_SHOWN_HEADER: usize = 64 << 10;
 
 impl ShownBody {
     /// Shows a body; none when it is not at hand.
     #[must_use]
     pub fn new(body: Option<&[u8]>) -> Self {
         match body {
-            None => Self { body: Some(RawValue::NULL.to_owned()), body_base64: None, tombstone: false },
+            None => Self {
+                body: Some(RawValue::NULL.to_owned()),
+                body_base64: None,
+                tombstone: false,
+                body_cut: false,
+                body_bytes: None,
+            },
             // Beside a null body, so that nobody misses `body`, and told from
             // the body `null` by this.
             Some([]) => Self { body_base64: Some(String::new()), ..Self::new(None) },
+            Some(bytes) if bytes.len() > MAX_SHOWN_BODY => Self {
+                body: None,
+                body_base64: Some(BASE64.encode(&bytes[..MAX_SHOWN_BODY])),
+                body_cut: true,
+                body_bytes: Some(bytes.len()),
+                ..Self::new(None)
+            },
             Some(bytes) => match as_json(bytes) {
-                Some(json) => Self { body: Some(json.to_owned()), body_base64: None, tombstone: false },
-                None => Self { body: None, body_base64: Some(BASE64.encode(bytes)), tombstone: false },
+                Some(json) => Self { body: Some(json.to_owned()), ..Self::new(None) },
+                None => Self { body: None, body_base64: Some(BASE64.encode(bytes)), ..Self::new(None) },
             },
         }
     }
@@ -89,7 +116,8 @@ fn as_json(bytes: &[u8]) -> Option<&RawValue> {
 }
 
 /// Headers by name. A value is text, `{"base64": ".."}` or null; a name that
-/// repeats has an array of them.
+/// repeats has an array of them. Of a long value the beginning is shown, with
+/// `cut` and its `bytes` beside it.
 #[must_use]
 pub fn headers(headers: &[Header]) -> Value {
     let mut shown = Map::new();
@@ -107,6 +135,10 @@ pub fn headers(headers: &[Header]) -> Value {
 }
 
 fn header_value(value: Option<&Bytes>) -> Value {
+    if let Some(bytes) = value.filter(|bytes| bytes.len() > MAX_SHOWN_HEADER) {
+        let beginning = BASE64.encode(&bytes[..MAX_SHOWN_HEADER]);
+        return json!({ "base64": beginning, "cut": true, "bytes": bytes.len() });
+    }
     match value.map(|bytes| std::str::from_utf8(bytes).map_err(|_| BASE64.encode(bytes))) {
         None => Value::Null,
         Some(Ok(text)) => Value::from(text),
@@ -147,6 +179,22 @@ mod tests {
         assert_eq!(text(&ShownBody::new(None)), r#"{"body":null}"#);
         assert_eq!(text(&ShownBody::new(Some(b"null"))), r#"{"body":null}"#);
         assert_eq!(text(&ShownBody::tombstone()), r#"{"body":null,"tombstone":true}"#);
+    }
+
+    /// One `GET` answered 200 MB.
+    #[test]
+    fn a_large_body_is_cut_and_says_so() {
+        let large = vec![b'1'; MAX_SHOWN_BODY + 1];
+        let shown = serde_json::to_value(ShownBody::new(Some(&large))).unwrap();
+        assert_eq!((&shown["body_cut"], &shown["body_bytes"]), (&json!(true), &json!(MAX_SHOWN_BODY + 1)));
+        let beginning = BASE64.decode(shown["body_base64"].as_str().unwrap()).unwrap();
+        assert_eq!(beginning, large[..MAX_SHOWN_BODY]);
+        assert!(shown.get("body").is_none());
+        let whole = serde_json::to_value(ShownBody::new(Some(&large[1..]))).unwrap();
+        assert!(whole.get("body_cut").is_none() && whole["body"].is_number());
+        let long = Header { name: "a".into(), value: Some(vec![b'x'; MAX_SHOWN_HEADER + 1].into()) };
+        let shown = headers(&[long]);
+        assert_eq!((&shown["a"]["cut"], &shown["a"]["bytes"]), (&json!(true), &json!(MAX_SHOWN_HEADER + 1)));
     }
 
     #[test]

@@ -289,6 +289,7 @@ impl Host {
             secret: format!("{name}-secret").into(),
             topics: scope.map(|scope| scope.iter().map(ToString::to_string).collect()),
             groups: scope.map(|scope| scope.iter().map(ToString::to_string).collect()),
+            sources: None,
         });
         let app = App {
             store: Arc::new(FakeStore(Arc::clone(&world))),
@@ -465,6 +466,7 @@ pub fn message_row(topic: &str, offset: i64) -> MessageRow {
         place: Some((0, Offset(offset))),
         record: None,
         deliver_at: None,
+        sent_by: None,
     }
 }
 

@@ -451,7 +451,14 @@ async fn counters_are_those_of_the_overview_that_the_caller_sees() {
     let scope: &[&str] = &["secret"];
     let specs = [("ops", Role::Viewer, None), ("shop", Role::Viewer, Some(scope))].map(|(name, role, topics)| {
         let topics = topics.map(|topics: &[&str]| topics.iter().map(ToString::to_string).collect());
-        TokenSpec { name: name.into(), role, secret: format!("{name}-secret").into(), topics, groups: None }
+        TokenSpec {
+            name: name.into(),
+            role,
+            secret: format!("{name}-secret").into(),
+            topics,
+            groups: None,
+            sources: None,
+        }
     });
     let host = guarded().await;
     host.auth.replace(specs.into());

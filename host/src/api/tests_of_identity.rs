@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::auth::Role;
 use super::testing::{Host, World, answer, delivery, message_row};
-use crate::store::{DeliveryRow, MessageRow, SourceHash};
+use crate::store::{DeliveryRow, MessageRow, SentBy, SourceHash};
 
 /// A message of id 1 that waits to be sent.
 fn unsent(topic: &str, source: &str, created_at: i64) -> MessageRow {
@@ -99,4 +99,45 @@ async fn who_ended_a_transaction_is_told() {
     assert_eq!(end("t-2", "rollback", "shop", true).await, "Person(\"the publisher shop\")");
     let expected = ["audit ops commit t-1 a transaction", "audit shop rollback t-2 a transaction"];
     assert_eq!(host.asked(), expected, "what its sender does has no entry");
+}
+
+/// A row of an outbox has an id that can be guessed, and who published one of
+/// that id erased it.
+#[tokio::test]
+async fn ids_of_rows_of_outboxes_are_refused_from_senders() {
+    let host = Host::start(World::default(), &[]).await;
+    let message = json!({ "topic": "order", "type": "T", "body": 1, "id": "outbox:shop:7" });
+    let (status, problem) = host.ask("POST", "/v1/messages", Some(&message.to_string())).await;
+    assert_eq!(status, 400, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("are those of rows of outboxes"), "{problem}");
+    let prepared = json!({ "messages": [message] });
+    let (status, problem) = host.ask("POST", "/v1/transactions", Some(&prepared.to_string())).await;
+    assert_eq!(status, 400, "{problem}");
+    assert!(host.world.lock().unwrap().sent.is_empty());
+}
+
+#[tokio::test]
+async fn who_published_is_noted_and_whether_the_source_is_proven() {
+    let host =
+        Host::start(World::default(), &[("shop", Role::Publisher, None), ("other", Role::Publisher, None)]).await;
+    let publish = async |token: &str, source: Option<&str>| {
+        let mut message = json!({ "topic": "order", "type": "T", "body": 1 });
+        if let Some(source) = source {
+            message["source"] = json!(source);
+        }
+        let request = host.request("POST", "/v1/messages", Some(token)).header("content-type", "application/json");
+        answer(request.body(message.to_string())).await.0
+    };
+    for (token, source) in [("shop", None), ("shop", Some("/eu")), ("other", Some("shop"))] {
+        assert_eq!(publish(token, source).await, 202);
+    }
+    let sent = host.world.lock().unwrap().sent.clone();
+    let by: Vec<_> = sent.iter().filter_map(|draft| draft.sent_by.clone()).collect();
+    let by: Vec<_> = by.iter().map(|by| (by.sender.as_str(), by.source_proven)).collect();
+    assert_eq!(by, [("shop", true), ("shop", false), ("other", false)]);
+    let mut row = message_row("order", 7);
+    row.sent_by = Some(SentBy { sender: "other".into(), source_proven: false });
+    host.world.lock().unwrap().messages.push(row);
+    let (_, shown) = answer(host.request("GET", "/v1/messages/m-7", Some("shop"))).await;
+    assert_eq!((&shown["sender"], &shown["source_proven"]), (&json!("other"), &json!(false)));
 }

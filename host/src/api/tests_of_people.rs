@@ -52,6 +52,7 @@ async fn a_session_ends_when_its_token_leaves_or_changes() {
         secret: secret.into(),
         topics: None,
         groups: None,
+        sources: None,
     };
     host.auth.replace(vec![token("ops-secret")]);
     assert_eq!(me(&host, &cookie).await.1["role"], "viewer", "the role is that of the configuration in force");

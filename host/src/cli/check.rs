@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{Output, say};
 use crate::config::{self, Config, ConfigError, Outbox, Problem};
 use crate::publish::outbox::{SourceError, examine};
+use crate::serve::sandboxes;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -30,7 +31,11 @@ pub(super) struct Args {
 type Seen<'a> = (&'a Outbox, Result<Vec<String>, SourceError>);
 
 pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
-    let checked = config::load(&args.config);
+    let mut checked = config::load(&args.config);
+    if let Ok(config) = &mut checked {
+        let slots = sandboxes::capacity(&config.bindings).slots;
+        sandboxes::warn_of_shortage(config, slots);
+    }
     let outboxes = match &checked {
         Ok(config) if args.connect => config.outboxes.as_slice(),
         _ => &[],

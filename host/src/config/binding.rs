@@ -53,13 +53,19 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
 /// Every bound that a binding's numbers are held to.
-const CONCURRENCY: RangeInclusive<i64> = 1..=1024;
+const CONCURRENCY: RangeInclusive<i64> = 1..=5_000;
 const BATCH: RangeInclusive<i64> = 1..=1024;
 const MAX_GAP: RangeInclusive<i64> = 100..=10_000_000;
 const MAX_HOPS: RangeInclusive<i64> = 0..=1_000_000;
 const MAX_ATTEMPTS: RangeInclusive<i64> = 1..=1_000_000;
 const MEMORY: RangeInclusive<u64> = MIB..=4 << 30;
 const LOG: RangeInclusive<u64> = KIB..=16 * MIB;
+const STATE_BYTES: RangeInclusive<u64> = MIB..=1 << 40;
+const STATE_KEYS: RangeInclusive<i64> = 1..=1_000_000_000;
+/// What the state of a group may hold unless its bindings say otherwise.
+pub(super) const STATE_BYTES_UNLESS_SAID: u64 = 256 * MIB;
+/// See [`STATE_BYTES_UNLESS_SAID`].
+pub(super) const STATE_KEYS_UNLESS_SAID: u64 = 1_000_000;
 const MOST_PER_SECOND: f64 = 1_000_000.0;
 const MOST_GROWTH: f64 = 1_000.0;
 
@@ -317,11 +323,18 @@ fn dead_letter(table: &Section<'_>, group: &str, topics: &[String], ordering: Or
 }
 
 fn grant(table: &Section<'_>) -> Grant {
-    let section = table.section("grant", &["publish", "state", "cache"]);
+    let section = table.section("grant", &["publish", "state", "state_bytes", "state_keys", "state_ttl", "cache"]);
     let flag = |key| section.get(key).and_then(|value| value.flag()).unwrap_or(false);
+    let state_keys = section.get("state_keys").and_then(|value| value.integer(STATE_KEYS));
     Grant {
         publish: section.get("publish").and_then(|value| names(&value, "stock")).unwrap_or_default(),
         state: flag("state"),
+        state_bytes: section
+            .get("state_bytes")
+            .and_then(|value| value.size(STATE_BYTES))
+            .unwrap_or(STATE_BYTES_UNLESS_SAID),
+        state_keys: state_keys.and_then(|keys| u64::try_from(keys).ok()).unwrap_or(STATE_KEYS_UNLESS_SAID),
+        state_ttl: section.get("state_ttl").and_then(|value| value.duration(Duration::from_secs(1)..=YEAR)),
         cache: flag("cache"),
     }
 }

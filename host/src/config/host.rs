@@ -9,16 +9,18 @@ use secrecy::ExposeSecret as _;
 
 use super::reader::{Section, Value};
 use super::report::Span;
-use super::{Auth, Outbox, Role, Server, StoreConfig, Token, Transactions, secret, units};
+use super::{Auth, Outbox, PluginRule, Role, Server, StoreConfig, Token, Transactions, secret, units};
 
 /// The tables that a file may have.
-pub(super) const SECTIONS: [&str; 8] =
-    ["server", "kafka", "store", "auth", "transactions", "outbox", "topic", "binding"];
+pub(super) const SECTIONS: [&str; 9] =
+    ["server", "kafka", "store", "auth", "transactions", "outbox", "topic", "plugin", "binding"];
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
 const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 const MAX_RETENTION: Duration = Duration::from_secs(3_650 * 86_400);
 const MAX_TOKENS: usize = 10_000;
+/// As long as a source may be in a message.
+const MAX_SOURCE_CHARS: usize = 255;
 
 const ROLES: [(&str, Role); 4] =
     [("viewer", Role::Viewer), ("publisher", Role::Publisher), ("operator", Role::Operator), ("admin", Role::Admin)];
@@ -133,7 +135,7 @@ fn database(value: &Value<'_>, example: &str) -> Option<String> {
 /// `[auth]`.
 pub(super) fn auth(root: &Section<'_>) -> Auth {
     let section = root.section("auth", &["tokens"]);
-    let known = ["name", "role", "env", "file", "topics", "groups"];
+    let known = ["name", "role", "env", "file", "topics", "groups", "sources"];
     let tables = section.sections("tokens", &known);
     if let Some(extra) = tables.get(MAX_TOKENS) {
         section.reader.problem(&extra.span, "too many tokens", format!("at most {MAX_TOKENS} are held"));
@@ -182,9 +184,54 @@ fn token(table: &Section<'_>) -> Option<(Token, Span)> {
         None => None,
     };
     let (topics, groups) = (limit("topics", "order"), limit("groups", "stock"));
+    let sources = table.get("sources").and_then(|value| value.texts("shop", source));
     let name_span = name.as_ref()?.span.clone();
     let name = name.and_then(|value| self::name(&value, "shop"))?;
-    Some((Token { name, role: role?, secret: secret?, topics, groups }, name_span))
+    Some((Token { name, role: role?, secret: secret?, topics, groups, sources }, name_span))
+}
+
+/// The name of a sending service, which may be a path or a URL.
+fn source(value: &Value<'_>, text: &str) -> Option<String> {
+    if text.is_empty() || text.chars().count() > MAX_SOURCE_CHARS || text.chars().any(char::is_control) {
+        let remedy = format!("write 1 to {MAX_SOURCE_CHARS} characters without control characters: \"/eu/shop\"");
+        value.wrong(format!("{text:?} is no source"), remedy);
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// `[[plugin]]`.
+pub(super) fn plugins(root: &Section<'_>) -> Vec<PluginRule> {
+    let mut rules: Vec<(PluginRule, Span)> = Vec::new();
+    for table in root.sections("plugin", &["name", "imports"]) {
+        let name = table.require("name", "name the plugin: name = \"order-handler\"");
+        let name_span = name.as_ref().map(|value| value.span.clone());
+        let name = name.and_then(|value| plugin_name(&value, "order-handler"));
+        let imports = table.require("imports", "name what it may import: imports = [\"courier:plugin/publish\"]");
+        let imports = imports.and_then(|value| value.texts("courier:plugin/publish", import));
+        let (Some(name), Some(span), Some(imports)) = (name, name_span, imports) else { continue };
+        if let Some((_, first)) = rules.iter().find(|(other, _)| other.name == name) {
+            let message = format!("the plugin {name:?} stands twice");
+            table.reader.clash(&span, first, "first here", message, "put what it may import into one of them");
+        }
+        rules.push((PluginRule { name, imports }, span));
+    }
+    rules.into_iter().map(|(rule, _)| rule).collect()
+}
+
+/// An interface or a package, without its version.
+fn import(value: &Value<'_>, text: &str) -> Option<String> {
+    let word =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    let right = text.split_once(':').is_some_and(|(namespace, rest)| {
+        word(namespace) && (1..=2).contains(&rest.split('/').count()) && rest.split('/').all(word)
+    });
+    if !right {
+        let remedy = "write an interface or a package without its version: \"courier:plugin/publish\" or \"wasi:http\"";
+        value.wrong(format!("{text:?} is no import"), remedy);
+        return None;
+    }
+    Some(text.to_owned())
 }
 
 /// `[transactions]`.

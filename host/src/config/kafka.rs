@@ -5,6 +5,7 @@
 //! bounds; those that Courier's promises rest on are refused.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -33,9 +34,15 @@ const OWNED: [(&str, &str); 16] = [
     ("enable.partition.eof", "remove it: Courier takes the ends of partitions from the broker's answers"),
 ];
 
+/// What `max_record` may be. Below what Kafka itself takes by default, most
+/// topics would lose messages; above, one record fills a group's memory.
+const MAX_RECORD: RangeInclusive<u64> = 1 << 20..=1 << 30;
+/// Bytes of a record that is kept unless the file says otherwise.
+pub(super) const MAX_RECORD_UNLESS_SAID: usize = 16 << 20;
+
 /// `[kafka]`.
 pub(super) fn kafka(root: &Section<'_>) -> Kafka {
-    let section = root.section("kafka", &["bootstrap_servers", "properties", "topics"]);
+    let section = root.section("kafka", &["bootstrap_servers", "max_record", "properties", "topics"]);
     let default = || vec!["localhost:9092".to_owned()];
     let topics = section.section("topics", &["create", "partitions", "replication"]);
     let count = |key, least| Some(topics.get(key)?.integer(least..=10_000)? as i32);
@@ -45,6 +52,11 @@ pub(super) fn kafka(root: &Section<'_>) -> Kafka {
     }
     Kafka {
         bootstrap_servers: section.get("bootstrap_servers").and_then(|value| servers(&value)).unwrap_or_else(default),
+        max_record: section
+            .get("max_record")
+            .and_then(|value| value.size(MAX_RECORD))
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .unwrap_or(MAX_RECORD_UNLESS_SAID),
         properties: properties(&section.open_section("properties")),
         topics: Topics {
             create: topics.get("create").and_then(|value| value.flag()).unwrap_or(false),

@@ -57,6 +57,8 @@ pub struct Config {
     pub transactions: Transactions,
     /// `[[outbox]]`: tables of services whose rows are relayed.
     pub outboxes: Vec<Outbox>,
+    /// `[[plugin]]`: what uploads may import.
+    pub plugins: Vec<PluginRule>,
     /// `[[topic]]`: what the bodies of topics have to look like.
     pub topics: Vec<TopicRule>,
     /// `[[binding]]`: which handler gets which topics, under which policy.
@@ -92,6 +94,9 @@ pub struct Server {
 pub struct Kafka {
     /// `host:port` of the brokers that are asked first.
     pub bootstrap_servers: Vec<String>,
+    /// The most bytes of a record that is kept, stored and handled; of a larger
+    /// one only the coordinates are.
+    pub max_record: usize,
     /// `[kafka.properties]`: passed through to librdkafka.
     pub properties: BTreeMap<String, Property>,
     /// `[kafka.topics]`: how Courier's own topics come to be.
@@ -172,6 +177,9 @@ pub struct Token {
     pub topics: Option<Vec<String>>,
     /// The only groups it may see and act on; none means all.
     pub groups: Option<Vec<String>>,
+    /// The sources that are its own beside its name: it publishes as no other,
+    /// and no other token publishes as these. None leaves it free.
+    pub sources: Option<Vec<String>>,
 }
 
 /// What the holder of a token may do.
@@ -232,6 +240,15 @@ impl fmt::Debug for Outbox {
         let url = secret::shown_url(&self.url);
         f.debug_struct("Outbox").field("name", &self.name).field("url", &url).field("table", &self.table).finish()
     }
+}
+
+/// One `[[plugin]]`: what an upload of this name may import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginRule {
+    /// The plugin.
+    pub name: String,
+    /// Interfaces or packages without their version: `courier:plugin/publish`.
+    pub imports: Vec<String>,
 }
 
 /// One `[[binding]]`: topics, a group, a plugin, and the policy for them.
@@ -360,14 +377,33 @@ pub struct Circuit {
 }
 
 /// What a handler may do to the outside; nothing by default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The topics it may publish on.
     pub publish: Vec<String>,
     /// Whether it has the group's key/value state.
     pub state: bool,
+    /// The most bytes of keys and values that the group's state may hold.
+    pub state_bytes: u64,
+    /// The most keys that it may hold.
+    pub state_keys: u64,
+    /// How long a value is remembered after it was written; none for ever.
+    pub state_ttl: Option<Duration>,
     /// Whether it has the group's cache on this node.
     pub cache: bool,
+}
+
+impl Default for Grant {
+    fn default() -> Self {
+        Self {
+            publish: Vec::new(),
+            state: false,
+            state_bytes: binding::STATE_BYTES_UNLESS_SAID,
+            state_keys: binding::STATE_KEYS_UNLESS_SAID,
+            state_ttl: None,
+            cache: false,
+        }
+    }
 }
 
 /// A host and a port that a handler may connect to.
@@ -412,6 +448,7 @@ pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
         auth,
         transactions: host::transactions(&root),
         outboxes: host::outboxes(&root),
+        plugins: host::plugins(&root),
         topics: schema::topics(&root),
         bindings: binding::bindings(&root, retention),
         warnings: Vec::new(),

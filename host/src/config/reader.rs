@@ -240,10 +240,10 @@ impl<'a> Section<'a> {
 fn home(key: &str) -> Option<&'static str> {
     Some(match key {
         "max_attempts" | "initial" | "multiplier" | "max" | "jitter" | "budget" => "[binding.retry]",
-        "publish" | "state" | "cache" => "[binding.grant]",
+        "publish" | "state" | "state_bytes" | "state_keys" | "state_ttl" | "cache" => "[binding.grant]",
         "allow" => "[binding.http]",
         "listen" | "node" => "[server]",
-        "bootstrap_servers" => "[kafka]",
+        "bootstrap_servers" | "max_record" => "[kafka]",
         "retention" => "[store]",
         "tokens" => "[auth]",
         "check_urls" => "[transactions]",

@@ -49,6 +49,12 @@ impl Problem {
         }
     }
 
+    /// One that belongs to no place in a file.
+    #[must_use]
+    pub fn without_place(file: &str, message: String, remedy: String) -> Self {
+        Self { file: file.to_owned(), line: 0, column: 0, message, remedy, span: 0..0, also: None }
+    }
+
     /// Where it begins in the file, in bytes.
     pub(super) fn start(&self) -> usize {
         self.span.start

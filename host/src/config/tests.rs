@@ -60,6 +60,9 @@ fn the_example_says_what_it_means() {
     assert!(matches!(properties["sasl.password"], Property::Secret(_)));
     assert_eq!(config.kafka.topics, Topics { create: true, partitions: 12, replication: 3 });
     assert_eq!(config.auth.tokens[1].role, Role::Publisher);
+    assert_eq!(config.auth.tokens[1].sources, Some(vec!["/eu/shop".to_owned()]));
+    assert_eq!(config.kafka.max_record, 32 << 20);
+    assert_eq!((config.plugins[0].name.as_str(), config.plugins[0].imports.len()), ("order-handler", 2));
     assert_eq!(config.outboxes[0].table, "shop.courier_outbox");
     let broken = |body: &str| config.topics[0].broken_by("order", "OrderCreated", body.as_bytes());
     assert!(broken("{}").is_some() && broken(r#"{"order_id":"o-1"}"#).is_none());
@@ -71,6 +74,9 @@ fn the_example_says_what_it_means() {
     assert_eq!(stock.http_allow[1].to_string(), "[2001:db8::1]:8443");
     assert_eq!(stock.config["limit"], "10");
     assert_eq!(stock.isolation, Isolation::Batch);
+    let grant = &stock.grant;
+    let month = Duration::from_secs(30 * 86_400);
+    assert_eq!((grant.state_bytes, grant.state_keys, grant.state_ttl), (1 << 30, 5_000_000, Some(month)));
     assert!(audit.plugin.digest.as_ref().is_some_and(|digest| digest.starts_with("sha256:0123")));
     let shown = format!("{config:?}");
     assert!(!shown.contains("-secret"), "no secret is shown: {shown}");
@@ -98,6 +104,8 @@ fn a_binding_needs_three_lines_and_has_defaults_for_the_rest() {
     assert_eq!((binding.timeout, binding.cpu), (Duration::from_secs(5), Duration::from_millis(500)));
     assert_eq!(binding.failure, FailurePolicy::default());
     assert_eq!(binding.grant, Grant::default());
+    let grant = &binding.grant;
+    assert_eq!((grant.state_bytes, grant.state_keys, grant.state_ttl), (256 << 20, 1_000_000, None));
     let retried = parsed(&format!("{text}[binding.retry]\n")).unwrap().bindings.remove(0);
     let expected = RetryPolicy { on_error: true, max_attempts: 5, ..RetryPolicy::default() };
     assert_eq!(retried.failure.retry, expected, "the table alone asks for retries");
@@ -106,6 +114,20 @@ fn a_binding_needs_three_lines_and_has_defaults_for_the_rest() {
     assert_eq!((binding.max_hops, parsed(&format!("{text}max_hops = 0\n")).unwrap().bindings[0].max_hops), (32, 0));
     let batched = parsed(&format!("{text}batch = 10\n")).unwrap().bindings.remove(0);
     assert_eq!(batched.isolation, Isolation::Batch, "what is handed over together shares a sandbox");
+}
+
+#[test]
+fn quotas_and_rules_of_uploads_say_what_is_wrong_with_them() {
+    check_binding("concurrency = 5001", 5, 15, "5001", "5000");
+    check_binding("[binding.grant]\nstate_bytes = \"1KiB\"", 6, 15, "1KiB", "1MiB");
+    check("[kafka]\nmax_record = \"10KiB\"\n", 2, 14, "10KiB", "1MiB");
+    let rule = "[[plugin]]\nname = \"p\"\n";
+    check(rule, 1, 3, "`imports`", "name what it may import");
+    check(&format!("{rule}imports = [\"publish\"]\n"), 3, 12, "\"publish\" is no import", "courier:plugin/publish");
+    check(&format!("{rule}imports = []\n{rule}imports = []\n"), 5, 8, "\"p\" stands twice", "one of them");
+    let token =
+        "[auth]\ntokens = [{ name = \"shop\", role = \"publisher\", env = \"SHOP_TOKEN\", sources = [\"\"] }]\n";
+    check(token, 2, 79, "\"\" is no source", "1 to 255 characters");
 }
 
 #[test]
@@ -220,7 +242,7 @@ fn bindings_are_checked() {
     check_binding("start = \"soon\"", 5, 9, "\"soon\"", "\"earliest\", \"latest\" or a time");
     check_binding("start = 2026-01-31T08:00:00", 5, 9, "2026-01-31T08:00:00", "with its offset");
     check_binding("ordering = \"keys\"", 5, 12, "\"keys\"", "\"key\", \"partition\" or \"none\"");
-    check_binding("concurrency = 0", 5, 15, "is 0", "from 1 to 1024");
+    check_binding("concurrency = 0", 5, 15, "is 0", "from 1 to 5000");
     check_binding("concurrency = 1.5", 5, 15, "whole number", "concurrency = 1");
     check_binding("max_hops = -1", 5, 12, "is -1", "from 0");
     check_binding("timeout = \"0s\"", 5, 11, "is 0s", "from 1ms to 1h");

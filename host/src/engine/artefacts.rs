@@ -5,8 +5,9 @@
 //! too, under its checksum, so that a file which was renamed for another is not
 //! believed. A file is believed only when it belongs to us, nobody else may
 //! write it, and its checksum is right; any other is ignored and written anew.
-//! The checksum has no secret: what keeps others from writing code for us to
-//! run is the directory, which is used only when it is ours alone.
+//! The checksum is keyed by what only the store and its hosts have, so that who
+//! can write the directory, which is used only when it is ours alone, still
+//! cannot write code for us to run.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,11 +16,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
 
 use super::limits::{MAX_ARTEFACT_BYTES, MAX_ARTEFACTS};
 
 /// What a file begins with; the checksum follows, and then the machine code.
-const MAGIC: &[u8] = b"courier artefact 2\n";
+const MAGIC: &[u8] = b"courier artefact 3\n";
 const CHECKSUM_BYTES: usize = 32;
 const SUFFIX: &str = "artefact";
 
@@ -28,14 +30,25 @@ const SUFFIX: &str = "artefact";
 pub(super) struct Artefacts {
     dir: PathBuf,
     compatibility: u64,
+    key: Key,
+}
+
+/// What files are authenticated with.
+#[derive(Clone)]
+struct Key([u8; 32]);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key")
+    }
 }
 
 impl Artefacts {
-    /// The artefacts in `dir`, which is made when it is not there.
+    /// The artefacts in `dir`, which is made when it is not there, under a key.
     ///
     /// # Errors
     /// When it cannot be made, or when somebody else may write to it.
-    pub(super) fn open(dir: &Path, engine: &wasmtime::Engine) -> io::Result<Self> {
+    pub(super) fn open(dir: &Path, engine: &wasmtime::Engine, key: [u8; 32]) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let metadata = std::fs::metadata(dir)?;
         if !is_ours_alone(&metadata) {
@@ -51,7 +64,7 @@ impl Artefacts {
         }
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self { dir: dir.to_owned(), compatibility: hasher.finish() })
+        Ok(Self { dir: dir.to_owned(), compatibility: hasher.finish(), key: Key(key) })
     }
 
     /// The machine code for a component, if it is there and whole.
@@ -84,17 +97,26 @@ impl Artefacts {
         self.dir.join(format!("{hex}-{:016x}.{SUFFIX}", self.compatibility))
     }
 
-    /// The checksum of a file: of the machine code, of the component it was
-    /// made from and of the engine it was made for.
+    /// The checksum of a file under the key (HMAC-SHA-256): of the machine code,
+    /// of the component it was made from and of the engine it was made for.
     fn checksum(&self, digest: &str, artefact: &[u8]) -> [u8; CHECKSUM_BYTES] {
-        let mut hash = Sha256::new();
-        hash.update(MAGIC);
+        let padded = |byte: u8| {
+            let mut block = [byte; 64];
+            block.iter_mut().zip(self.key.0).for_each(|(pad, key)| *pad ^= key);
+            block
+        };
+        let mut inner = Sha256::new();
+        inner.update(padded(0x36));
+        inner.update(MAGIC);
         // A length before what varies in length: no two inputs look the same.
-        hash.update((digest.len() as u64).to_le_bytes());
-        hash.update(digest);
-        hash.update(self.compatibility.to_le_bytes());
-        hash.update(artefact);
-        hash.finalize().into()
+        inner.update((digest.len() as u64).to_le_bytes());
+        inner.update(digest);
+        inner.update(self.compatibility.to_le_bytes());
+        inner.update(artefact);
+        let mut outer = Sha256::new();
+        outer.update(padded(0x5c));
+        outer.update(inner.finalize());
+        outer.finalize().into()
     }
 
     /// The machine code in a file; none when the file is not to be believed.
@@ -109,7 +131,7 @@ impl Artefacts {
         file.take(most).read_to_end(&mut bytes)?;
         let Some(rest) = bytes.strip_prefix(MAGIC) else { return Ok(None) };
         let Some((checksum, artefact)) = rest.split_at_checked(CHECKSUM_BYTES) else { return Ok(None) };
-        Ok((self.checksum(digest, artefact)[..] == *checksum).then(|| artefact.to_vec()))
+        Ok(bool::from(self.checksum(digest, artefact)[..].ct_eq(checksum)).then(|| artefact.to_vec()))
     }
 
     fn write(&self, path: &Path, digest: &str, artefact: &[u8]) -> io::Result<()> {
@@ -162,7 +184,7 @@ mod tests {
     #[test]
     fn what_was_kept_comes_back_and_what_was_touched_does_not() {
         let dir = tempfile::tempdir().unwrap();
-        let artefacts = Artefacts { dir: dir.path().to_owned(), compatibility: 7 };
+        let artefacts = Artefacts { dir: dir.path().to_owned(), compatibility: 7, key: Key([1; 32]) };
         assert_eq!(artefacts.load("sha256:ab"), None);
         artefacts.keep("sha256:ab", b"code");
         assert_eq!(artefacts.load("sha256:ab").as_deref(), Some(&b"code"[..]));
@@ -187,7 +209,7 @@ mod tests {
     #[test]
     fn a_file_under_another_name_is_not_believed() {
         let dir = tempfile::tempdir().unwrap();
-        let artefacts = Artefacts { dir: dir.path().to_owned(), compatibility: 7 };
+        let artefacts = Artefacts { dir: dir.path().to_owned(), compatibility: 7, key: Key([1; 32]) };
         artefacts.keep("sha256:ab", b"code of ab");
         artefacts.keep("sha256:cd", b"code of cd");
         let (one, other) = (artefacts.path("sha256:ab"), artefacts.path("sha256:cd"));
@@ -202,6 +224,17 @@ mod tests {
         assert_eq!(newer.load("sha256:ab"), None, "code for another engine");
     }
 
+    /// Who could write the directory could write code for the host to run.
+    #[test]
+    fn a_file_that_was_written_without_the_key_of_the_store_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let artefacts = Artefacts { dir: dir.path().to_owned(), compatibility: 7, key: Key([1; 32]) };
+        let stranger = Artefacts { key: Key([0; 32]), ..artefacts.clone() };
+        stranger.keep("sha256:ab", b"code");
+        assert_eq!(stranger.load("sha256:ab").as_deref(), Some(&b"code"[..]));
+        assert_eq!(artefacts.load("sha256:ab"), None);
+    }
+
     /// A directory of mode 0777 was accepted.
     #[test]
     fn a_directory_that_others_may_write_is_refused() {
@@ -209,18 +242,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for mode in [0o777, 0o775, 0o720] {
             std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).unwrap();
-            let refused = Artefacts::open(dir.path(), &engine).unwrap_err().to_string();
+            let refused = Artefacts::open(dir.path(), &engine, [1; 32]).unwrap_err().to_string();
             assert!(refused.contains(&format!("mode {mode:04o}")), "{refused}");
         }
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        Artefacts::open(dir.path(), &engine).unwrap();
-        Artefacts::open(&dir.path().join("made/here"), &engine).unwrap();
+        Artefacts::open(dir.path(), &engine, [1; 32]).unwrap();
+        Artefacts::open(&dir.path().join("made/here"), &engine, [1; 32]).unwrap();
     }
 
     #[test]
     fn the_oldest_are_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let artefacts = Artefacts { dir: dir.path().to_owned(), compatibility: 7 };
+        let artefacts = Artefacts { dir: dir.path().to_owned(), compatibility: 7, key: Key([1; 32]) };
         for n in 0..MAX_ARTEFACTS + 3 {
             artefacts.keep(&format!("sha256:{n:08x}"), b"code");
         }

@@ -10,6 +10,7 @@ use wasmtime_wasi::I32Exit;
 use super::Policy;
 use super::clock::CpuExceeded;
 use super::limits::{MAX_REASON_BYTES, TRAP_FRAMES};
+use super::slots::NoSlot;
 
 /// Why a call did not return.
 #[derive(Clone, Debug)]
@@ -32,8 +33,12 @@ impl Fault {
     }
 
     /// There is no room for another instance.
-    pub(super) fn no_room(slots: u32) -> Self {
-        let reason = format!("the host runs all the {slots} instances it has room for");
+    pub(super) fn no_room(no_slot: NoSlot, group: &str) -> Self {
+        let NoSlot { slots, held, reserved } = no_slot;
+        let reason = format!(
+            "the host has no room for another instance: all of its {slots} sandboxes are used or reserved for other \
+             groups; {group} runs in {held} of them, and {reserved} are reserved for it"
+        );
         Self { verdict: Verdict::NoRoom, reason }
     }
 

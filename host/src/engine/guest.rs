@@ -13,7 +13,8 @@ use super::clock::{CpuExceeded, HeldBack, Meter};
 use super::imports::cache::NodeCache;
 use super::imports::http::HttpGate;
 use super::imports::log::SharedLog;
-use super::limits::{Ceiling, MAX_HANDLES, MAX_HOST_CALL_BYTES, MAX_HTTP_HEADER_BYTES};
+use super::imports::quota::StateHeld;
+use super::limits::{Ceiling, MAX_HANDLES, MAX_HELD_TIMEOUTS, MAX_HOST_CALL_BYTES, MAX_HTTP_HEADER_BYTES};
 use super::{Brake, Outgoing, Policy, StateSource};
 
 /// What the imports of an instance work on.
@@ -31,6 +32,8 @@ pub(super) struct Guest {
     pub(super) output: usize,
     /// Messages that the current call published, for all its items together.
     pub(super) emitted: usize,
+    /// State that the current call wrote, for all its items together.
+    pub(super) kept: StateHeld,
     /// Made when the guest first calls WASI, since most calls never do and
     /// seeding its random generators costs more than the rest of a store.
     pub(super) wasi: Option<WasiCtx>,
@@ -79,6 +82,7 @@ impl Guest {
             effects: Vec::new(),
             output: 0,
             emitted: 0,
+            kept: StateHeld::default(),
             wasi: None,
             table,
         };
@@ -92,7 +96,9 @@ impl Guest {
                 return Err(wasmtime::Error::new(CpuExceeded));
             }
             let burned = guest.meter.tell();
-            let wait = if burned.more.is_zero() { None } else { Arc::clone(&guest.brake).burned(burned) };
+            let may_hold = (guest.policy.timeout * MAX_HELD_TIMEOUTS).saturating_sub(guest.meter.held());
+            let free = burned.more.is_zero() || may_hold.is_zero();
+            let wait = if free { None } else { Arc::clone(&guest.brake).burned(burned) };
             let meter = Arc::clone(&guest.meter);
             Ok(UpdateDeadline::YieldCustom(
                 TICKS_PER_TURN,
@@ -102,7 +108,9 @@ impl Guest {
                     tokio::task::yield_now().await;
                     if let Some(wait) = wait {
                         let _held = HeldBack::from_now(meter);
-                        wait.await;
+                        // What it may still be held: a guest that is throttled
+                        // for ever would keep its lane and its sandbox for ever.
+                        let _ = tokio::time::timeout(may_hold, wait).await;
                     }
                 }),
             ))
@@ -118,6 +126,7 @@ impl Guest {
         guest.effects.resize_with(items, Effects::default);
         guest.output = 0;
         guest.emitted = 0;
+        guest.kept = StateHeld::default();
         guest.ceiling.refused = false;
     }
 }

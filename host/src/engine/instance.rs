@@ -1,12 +1,12 @@
 //! Runs calls in sandboxes: takes an instance, hands it the message, and turns
 //! whatever comes of it into one [`Ended`].
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use courier_core::message::{Message, Timestamp};
 use courier_core::verdict::Verdict;
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 use wasmtime::component::Func;
 
@@ -17,9 +17,12 @@ use super::guest::{Effects, Guest};
 use super::imports::cache::NodeCache;
 use super::imports::log::SharedLog;
 use super::imports::log_budget::LogBudget;
-use super::prepare::{Engine, Prepared};
+use super::limits::WAIT_FOR_ROOM;
+use super::prepare::{Engine, Entry, Prepared};
+use super::redaction::Redaction;
+use super::slots::{Idle, Seat, SlotPermit};
 use super::{Brake, Call, Ended, Isolation, Policy, StateSource, World};
-use crate::clock::now;
+use crate::clock::{nanos, now};
 
 /// Runs the calls of one binding, one at a time. It keeps an instance between
 /// calls when the binding's isolation says so.
@@ -27,7 +30,39 @@ pub struct Sandbox {
     setup: Setup,
     /// The instance that was kept. It is out of here while it is called, so
     /// one whose call did not return normally never comes back.
-    kept: Option<Instance>,
+    kept: Arc<Kept>,
+}
+
+/// What a sandbox keeps between two calls. It is gone when somebody who found
+/// the pool full took its slots.
+#[derive(Default)]
+struct Kept {
+    instance: Mutex<Option<Instance>>,
+    /// The monotonic clock in nanoseconds when it was kept; 0 when nothing is.
+    since: AtomicU64,
+}
+
+impl Kept {
+    fn put(&self, instance: Instance) {
+        *self.instance.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance);
+        self.since.store(nanos(libc::CLOCK_MONOTONIC), Ordering::Relaxed);
+    }
+
+    fn take(&self) -> Option<Instance> {
+        self.since.store(0, Ordering::Relaxed);
+        self.instance.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Idle for Kept {
+    fn since(&self) -> Option<u64> {
+        Some(self.since.load(Ordering::Relaxed)).filter(|since| *since != 0)
+    }
+
+    fn evict(&self) {
+        // Its call may begin at this moment, and then has the instance.
+        drop(self.take());
+    }
 }
 
 /// What each call of a sandbox works with.
@@ -38,8 +73,15 @@ struct Setup {
     state: Arc<dyn StateSource>,
     brake: Arc<dyn Brake>,
     log: SharedLog,
+    /// Takes secrets out of the handler's reasons.
+    redaction: Arc<Redaction>,
     meter: Arc<Meter>,
     pulse: Pulse,
+    /// Its place in the pool, or outside of it when its binding asks for more
+    /// memory than a slot has.
+    seat: Seat,
+    /// Its place outside of the pool when the component does not fit into it.
+    other_seat: OnceLock<Seat>,
 }
 
 /// An instance and what it needs to be called.
@@ -52,8 +94,8 @@ struct Instance {
     contract: contract::Version,
     world: World,
     calls: u32,
-    /// Held while it lives, when it is not of the pool.
-    _room: Option<OwnedSemaphorePermit>,
+    /// Held while it lives. After the store, whose room it is.
+    _permit: SlotPermit,
 }
 
 /// What the guest returned for one item, and the effects it asked for.
@@ -80,9 +122,17 @@ impl Sandbox {
         state: Arc<dyn StateSource>,
         brake: Arc<dyn Brake>,
     ) -> Self {
-        let log = SharedLog::new(policy.log, logs);
+        let redaction = Arc::new(Redaction::of(policy.secrets.values()));
+        let log = SharedLog::new(policy.log, logs).without(Arc::clone(&redaction));
         let pulse = engine.pulse();
-        Self { setup: Setup { engine, policy, cache, state, brake, log, meter: Arc::default(), pulse }, kept: None }
+        let kept = Arc::new(Kept::default());
+        let seat = engine.slots_for(policy.memory).join(&policy.group, as_idle(&kept));
+        let meter = Arc::default();
+        let other_seat = OnceLock::new();
+        Self {
+            setup: Setup { engine, policy, cache, state, brake, log, redaction, meter, pulse, seat, other_seat },
+            kept,
+        }
     }
 
     /// Runs one call to its end. Dropping the future ends the attempt without
@@ -91,7 +141,7 @@ impl Sandbox {
         self.setup.meter.attempt();
         let ended = self.run_alone(plugin, &call).await;
         if self.setup.policy.isolation != Isolation::Instance {
-            self.kept = None;
+            self.kept.take();
         }
         ended
     }
@@ -113,7 +163,8 @@ impl Sandbox {
                     let cpu = run.cpu / u32::try_from(calls.len()).unwrap_or(u32::MAX);
                     let (started_at, finished_at) = (run.started_at, run.finished_at);
                     for (result, effects) in results {
-                        all.push(conclude(Ok((result, effects)), run.log.clone(), started_at, finished_at, cpu));
+                        let ended = conclude(Ok((result, effects)), run.log.clone(), started_at, finished_at, cpu);
+                        all.push(self.without_secrets(ended));
                     }
                 }
                 // Where there is no room or no instance, trying each item only
@@ -121,7 +172,8 @@ impl Sandbox {
                 Err(fault) if fault.verdict.never_ran() => {
                     for _ in calls {
                         let (log, cpu) = (run.log.clone(), Duration::ZERO);
-                        all.push(conclude(Err(fault.clone()), log, run.started_at, run.finished_at, cpu));
+                        let ended = conclude(Err(fault.clone()), log, run.started_at, run.finished_at, cpu);
+                        all.push(self.without_secrets(ended));
                     }
                 }
                 Err(_) => {}
@@ -130,13 +182,13 @@ impl Sandbox {
         if all.is_empty() {
             for call in calls {
                 if self.setup.policy.isolation == Isolation::Message {
-                    self.kept = None;
+                    self.kept.take();
                 }
                 all.push(self.run_alone(plugin, call).await);
             }
         }
         if self.setup.policy.isolation != Isolation::Instance {
-            self.kept = None;
+            self.kept.take();
         }
         all
     }
@@ -148,21 +200,45 @@ impl Sandbox {
             // `invoke` returns as many results as it got calls.
             results.pop().unwrap_or_else(|| (Ok(()), Effects::default()))
         });
-        conclude(result, run.log, run.started_at, run.finished_at, run.cpu)
+        self.without_secrets(conclude(result, run.log, run.started_at, run.finished_at, run.cpu))
+    }
+
+    /// Takes the secrets out of why a call failed; its log comes without them.
+    fn without_secrets(&self, ended: Ended) -> Ended {
+        let hide = |reason: String| {
+            let is_cut = reason.ends_with('…');
+            let whole = reason.strip_suffix('…').unwrap_or(&reason).to_owned();
+            let mut hidden = self.setup.redaction.hide(whole, is_cut);
+            hidden.push_str(if is_cut { "…" } else { "" });
+            hidden
+        };
+        Ended { reason: ended.reason.map(hide), ..ended }
     }
 
     /// Calls the guest once, within all limits.
     async fn invoke(&mut self, plugin: &Arc<Prepared>, calls: &[Call<'_>]) -> Run {
-        let started_at = now();
         let setup = &self.setup;
-        let deadline = started_at.after(setup.policy.timeout);
         setup.meter.reset();
         setup.log.drop_rest();
         let kept = self.kept.take().filter(|kept| kept.digest == plugin.digest);
+        // Room is waited for before the call begins: it is no time of the handler.
+        let instance = match kept {
+            Some(instance) => Ok(Start::Kept(instance)),
+            None => setup.room(plugin, &self.kept).await,
+        };
+        let started_at = now();
+        let instance = match instance {
+            Ok(instance) => instance,
+            Err(fault) => {
+                let log = setup.log.take(calls.len());
+                return Run { results: Err(fault), log, started_at, finished_at: now(), cpu: Duration::ZERO };
+            }
+        };
+        let deadline = started_at.after(setup.policy.timeout);
         let work = Box::pin(async move {
-            let mut instance = match kept {
-                Some(instance) => instance,
-                None => setup.instantiate(plugin).await?,
+            let mut instance = match instance {
+                Start::Kept(instance) => instance,
+                Start::Fresh(entry, permit) => setup.instantiate(plugin, entry, permit).await?,
             };
             let results = instance.call(calls, deadline, &setup.log).await?;
             instance.calls += 1;
@@ -187,23 +263,52 @@ impl Sandbox {
         Run { results, log: setup.log.take(calls.len()), started_at, finished_at: now(), cpu: setup.meter.burned() }
     }
 
-    /// Keeps an instance for the next call, unless it has served enough.
-    fn keep(&mut self, instance: Instance) {
-        if self.setup.policy.isolation != Isolation::Message && instance.calls < self.setup.policy.recycle_after {
-            self.kept = Some(instance);
+    /// Keeps an instance for the next call, unless it has served enough or an
+    /// attempt waits for its room.
+    fn keep(&self, instance: Instance) {
+        let policy = &self.setup.policy;
+        let lasts = policy.isolation != Isolation::Message && instance.calls < policy.recycle_after;
+        if lasts && !self.setup.seat.is_wanted() {
+            self.kept.put(instance);
         }
     }
 }
 
+/// What a call begins with.
+enum Start<'p> {
+    /// The instance of an earlier call.
+    Kept(Instance),
+    /// Room for one that is made from this.
+    Fresh(&'p Entry, SlotPermit),
+}
+
+fn as_idle(kept: &Arc<Kept>) -> Weak<dyn Idle> {
+    // Two steps: the coercion to the trait applies to the whole pointer.
+    let kept: Weak<Kept> = Arc::downgrade(kept);
+    kept
+}
+
 impl Setup {
-    /// Makes a fresh instance.
-    async fn instantiate(&self, plugin: &Prepared) -> Result<Instance, Fault> {
+    /// Waits for room for a fresh instance.
+    async fn room<'p>(&self, plugin: &'p Prepared, kept: &Arc<Kept>) -> Result<Start<'p>, Fault> {
         let policy = &self.policy;
         let entry = self.engine.entry(plugin, policy.memory).await.map_err(|error| {
             let reason = format!("the handler could not be linked: {error}");
             Fault { verdict: Verdict::Instantiate, reason: cut(reason) }
         })?;
-        let room = self.engine.room(entry).map_err(Fault::no_room)?;
+        let slots = self.engine.slots_of(entry);
+        let seat = if self.seat.is_of(slots) {
+            &self.seat
+        } else {
+            self.other_seat.get_or_init(|| slots.join(&policy.group, as_idle(kept)))
+        };
+        let taken = seat.take(entry.weight, WAIT_FOR_ROOM).await;
+        taken.map(|permit| Start::Fresh(entry, permit)).map_err(|no_slot| Fault::no_room(no_slot, &policy.group))
+    }
+
+    /// Makes a fresh instance.
+    async fn instantiate(&self, plugin: &Prepared, entry: &Entry, permit: SlotPermit) -> Result<Instance, Fault> {
+        let policy = &self.policy;
         let mut store = Guest::store(
             entry.engine(),
             Arc::clone(policy),
@@ -229,7 +334,7 @@ impl Setup {
             contract: entry.contract,
             world: plugin.world,
             calls: 0,
-            _room: room,
+            _permit: permit,
         })
     }
 }

@@ -61,6 +61,41 @@ pub const TICK: Duration = Duration::from_millis(1);
 /// Ticks without a guest running after which the ticker goes to sleep.
 pub const IDLE_TICKS: u32 = 1_000;
 
+/// Slots of the pool that there are at least, however little the bindings ask
+/// for: a reload may ask for more, and the pool is sized at the start.
+pub const MIN_SLOTS: u32 = 1_024;
+
+/// Slots of the pool at most. Each has address space for
+/// [`MEMORIES_PER_SLOT`] memories, of which a process has 128 TiB.
+pub const MAX_SLOTS: u32 = 12_000;
+
+/// Memories, core instances and tables that a slot has room for. An instance
+/// of more takes several slots; most languages make components of one memory.
+pub const MEMORIES_PER_SLOT: u32 = 2;
+/// See [`MEMORIES_PER_SLOT`].
+pub const TABLES_PER_SLOT: u32 = 4;
+
+/// Of a pool that not all groups fit into, one in this many slots is reserved
+/// for nobody.
+pub const UNRESERVED_PART: u32 = 2;
+
+/// Mappings of address space (`vm.max_map_count`) that an instance in a slot
+/// takes: its stack and the guard below it, and its memories with what is not
+/// accessible around them.
+pub const MAPPINGS_PER_SLOT: u64 = 8;
+
+/// Bytes of memory that the least instance holds while it waits. The pool is
+/// not made larger than what half of the machine's memory has for these.
+pub const LEAST_BYTES_PER_SLOT: u64 = 256 * KIB as u64;
+
+/// How long an attempt waits for room before it is given back as `no_room`.
+/// Short moments pass without a mark on any delivery.
+pub const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
+
+/// How many times its `timeout` a call may be held back in all. After that it
+/// runs unthrottled to its end, which its `timeout` and `cpu` still bound.
+pub const MAX_HELD_TIMEOUTS: u32 = 10;
+
 /// Bytes of linear memory that a slot of the pool can hold. A binding that
 /// allows more runs outside the pool, where each instance maps its own memory
 /// and gives it back to the system at its end.
@@ -193,14 +228,14 @@ pub(super) fn config(allocation: Allocation) -> Config {
     if let Allocation::Pool(slots) = allocation {
         let slots = slots.max(1);
         let mut pool = PoolingAllocationConfig::new();
-        // A stack serves one call, and so does a component instance. Of core
-        // instances, memories and tables a usual component has one to a few;
-        // one with many takes the room of several.
+        // A stack serves one call, and so does a component instance. Who takes a
+        // slot counts memories and tables (`slots`); core instances are counted
+        // by nobody, since they take no room of their own.
         pool.total_component_instances(slots)
             .total_stacks(slots)
-            .total_core_instances(slots.saturating_mul(8).max(MAX_CORE_INSTANCES))
-            .total_memories(slots.saturating_mul(2).max(MAX_MEMORIES))
-            .total_tables(slots.saturating_mul(4).max(MAX_TABLES))
+            .total_core_instances(slots.saturating_mul(MAX_CORE_INSTANCES))
+            .total_memories(slots.saturating_mul(MEMORIES_PER_SLOT).max(MAX_MEMORIES))
+            .total_tables(slots.saturating_mul(TABLES_PER_SLOT).max(MAX_TABLES))
             .max_core_instances_per_component(MAX_CORE_INSTANCES)
             .max_memories_per_component(MAX_MEMORIES)
             .max_tables_per_component(MAX_TABLES)

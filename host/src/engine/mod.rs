@@ -11,7 +11,8 @@
 //! whatever comes of it into one [`Ended`]: a verdict with its reason, the
 //! log, and the effects. [`limits`] holds every bound, [`clock`] interrupts
 //! guests that are busy and measures what they burn, [`fault`] puts traps into
-//! words, and [`imports`] is all that a guest can reach.
+//! words, and [`imports`] is all that a guest can reach. [`slots`] shares the
+//! pool of instances out between the groups.
 //!
 //! What always holds:
 //! - An instance that trapped, broke a limit or was dropped in the middle of a
@@ -34,6 +35,7 @@
 //! guest has burned enough for now a [`Brake`] knows.
 
 mod artefacts;
+mod capacity;
 mod clock;
 mod compile;
 mod component;
@@ -45,6 +47,8 @@ mod imports;
 mod instance;
 pub mod limits;
 mod prepare;
+mod redaction;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -58,10 +62,12 @@ use courier_core::verdict::Verdict;
 use futures::future::BoxFuture;
 use secrecy::SecretString;
 
+pub use capacity::{Capacity, Shortage};
 pub use compile::{compile_child_main, is_compile_child};
 pub use component::{Inspection, Refused, World, digest, inspect};
 pub use imports::cache::NodeCache;
 pub use imports::log_budget::LogBudget;
+pub use imports::quota::{StateHeld, StateQuota};
 pub use instance::Sandbox;
 pub use limits::MAX_UPLOAD_BYTES;
 pub use prepare::{Engine, EngineError, PrepareError, Prepared, Settings};
@@ -107,6 +113,8 @@ pub struct Policy {
     pub http: Option<Arc<http::HttpOut>>,
     /// Whether the handler may use the group's key/value state.
     pub state: bool,
+    /// How much of it the group may hold.
+    pub state_quota: Arc<StateQuota>,
     /// Whether the handler may use the node's cache.
     pub cache: bool,
     /// `[binding.config]`.
@@ -138,9 +146,12 @@ impl EmissionRules for NoRules {
 /// Where a group's key/value state is read from. Writes are not its business:
 /// they leave with [`Ended::state_writes`] and commit with the status.
 pub trait StateSource: Send + Sync + 'static {
-    /// The committed value of a key, if it has one. The error is a sentence
-    /// for the handler.
-    fn get(&self, group: &str, key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>>;
+    /// The committed value of a key, if it has one that was written at most
+    /// `max_age` ago. The error is a sentence for the handler.
+    fn get(&self, group: &str, key: &str, max_age: Option<Duration>) -> BoxFuture<'_, Result<Option<Bytes>, String>>;
+
+    /// What the group's state holds.
+    fn held(&self, group: &str) -> BoxFuture<'_, Result<StateHeld, String>>;
 }
 
 /// Who may hold guests back that burn more than is theirs for now.

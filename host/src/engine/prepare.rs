@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, Semaphore};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
@@ -18,17 +18,23 @@ use super::component::{Inspection, Refused, World, inspect};
 use super::contract;
 use super::guest::Guest;
 use super::imports;
-use super::limits::{Allocation, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, POOL_MEMORY, config};
+use super::limits::{
+    Allocation, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, MEMORIES_PER_SLOT, POOL_MEMORY, TABLES_PER_SLOT, config,
+};
+use super::slots::SlotPool;
 
 /// How the engine is set up.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// A program that compiles when run as `<compiler> compile-component`;
     /// `None` compiles in this process, without limits, which suits tests only.
     pub compiler: Option<PathBuf>,
     /// Where machine code is kept over restarts.
     pub cache_dir: Option<PathBuf>,
-    /// Instances that may live at once.
+    /// What that code is authenticated with.
+    pub cache_key: [u8; 32],
+    /// Instances that may live at once, in the pool and as many outside of it.
+    /// [`Capacity`](super::Capacity) says how many this machine has room for.
     pub slots: u32,
 }
 
@@ -55,11 +61,8 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     compiler: Option<PathBuf>,
     artefacts: Option<Artefacts>,
-    slots: u32,
     pool: Allocator,
     roomy: Allocator,
-    /// Instances outside the pool, which has a bound of its own.
-    roomy_room: Arc<Semaphore>,
     ticker: Ticker,
     /// One compilation at a time, so that uploads cannot take the machine.
     compiling: Semaphore,
@@ -71,6 +74,8 @@ struct Inner {
 struct Allocator {
     engine: wasmtime::Engine,
     linker: Linker<Guest>,
+    /// Who may hold how many of its instances.
+    slots: SlotPool,
 }
 
 /// A component that is ready to be called.
@@ -94,19 +99,21 @@ pub(super) struct Entry {
     pub(super) handler: ComponentExportIndex,
     /// The version of the contract by which the handler is called.
     pub(super) contract: contract::Version,
+    /// Slots that an instance takes.
+    pub(super) weight: u32,
 }
 
 impl Engine {
     /// Sets up an engine: reserves the pool and starts the ticker.
     pub fn new(settings: Settings) -> Result<Self, EngineError> {
         let failed = |error: wasmtime::Error| EngineError(format!("{error:#}"));
-        let pool = Allocator::new(Allocation::Pool(settings.slots)).map_err(failed)?;
-        let roomy = Allocator::new(Allocation::OnDemand).map_err(failed)?;
+        let pool = Allocator::new(Allocation::Pool(settings.slots), settings.slots).map_err(failed)?;
+        let roomy = Allocator::new(Allocation::OnDemand, settings.slots).map_err(failed)?;
         let ticker = Ticker::start(vec![pool.engine.weak(), roomy.engine.weak()])
             .map_err(|error| EngineError(format!("no thread for the ticker: {error}")))?;
         // Without the cache a restart compiles again, and all else is the same.
         let artefacts = settings.cache_dir.as_deref().and_then(|dir| {
-            Artefacts::open(dir, &pool.engine)
+            Artefacts::open(dir, &pool.engine, settings.cache_key)
                 .inspect_err(|error| {
                     tracing::warn!(dir = %dir.display(), %error, "the cache directory is not used: components are compiled at each start");
                 })
@@ -115,10 +122,8 @@ impl Engine {
         Ok(Self(Arc::new(Inner {
             compiler: settings.compiler,
             artefacts,
-            slots: settings.slots,
             pool,
             roomy,
-            roomy_room: Arc::new(Semaphore::new(settings.slots as usize)),
             ticker,
             compiling: Semaphore::new(1),
             prepared: Mutex::default(),
@@ -234,13 +239,16 @@ impl Engine {
             .await
     }
 
-    /// Room for an instance of this entry: the pool keeps its own count, what
-    /// is outside of it needs a permit. `Err` when there is none.
-    pub(super) fn room(&self, entry: &Entry) -> Result<Option<OwnedSemaphorePermit>, u32> {
-        if wasmtime::Engine::same(entry.engine(), &self.0.pool.engine) {
-            return Ok(None);
-        }
-        Arc::clone(&self.0.roomy_room).try_acquire_owned().map(Some).map_err(|_| self.0.slots)
+    /// The slots that instances of this entry take.
+    pub(super) fn slots_of(&self, entry: &Entry) -> &SlotPool {
+        let pooled = wasmtime::Engine::same(entry.engine(), &self.0.pool.engine);
+        if pooled { &self.0.pool.slots } else { &self.0.roomy.slots }
+    }
+
+    /// The slots that a binding which allows this much memory is expected to
+    /// take.
+    pub(super) fn slots_for(&self, memory: u64) -> &SlotPool {
+        if memory <= POOL_MEMORY as u64 { &self.0.pool.slots } else { &self.0.roomy.slots }
     }
 
     /// What counts the polls of a sandbox's guests.
@@ -250,11 +258,11 @@ impl Engine {
 }
 
 impl Allocator {
-    fn new(allocation: Allocation) -> wasmtime::Result<Self> {
+    fn new(allocation: Allocation, slots: u32) -> wasmtime::Result<Self> {
         let engine = wasmtime::Engine::new(&config(allocation))?;
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker)?;
-        Ok(Self { engine, linker })
+        Ok(Self { engine, linker, slots: SlotPool::new(slots) })
     }
 
     fn deserialize(&self, artefact: &[u8]) -> wasmtime::Result<Component> {
@@ -273,8 +281,15 @@ impl Allocator {
             .map_err(|error| refused("its imports are not what this host offers", error))?;
         let (handler, contract) = find_handler(&pre, world)
             .map_err(|error| refused("its handler has another type than the contract", error))?;
-        Ok(Entry { pre, handler, contract })
+        Ok(Entry { pre, handler, contract, weight: weight(component) })
     }
+}
+
+/// Slots that an instance of the component takes.
+fn weight(component: &Component) -> u32 {
+    let needed = component.resources_required();
+    let (memories, tables) = needed.map_or((0, 0), |needed| (needed.num_memories, needed.num_tables));
+    memories.div_ceil(MEMORIES_PER_SLOT).max(tables.div_ceil(TABLES_PER_SLOT)).max(1)
 }
 
 /// Refuses a component that no instance could ever be made of, since it has

@@ -18,7 +18,7 @@ use super::turns::Turns;
 use super::unwritten::Unwritten;
 use crate::config::{Binding, Isolation};
 use crate::engine::http::{Destination, HttpOut};
-use crate::engine::{self, Policy, Prepared};
+use crate::engine::{self, Policy, Prepared, StateHeld, StateQuota};
 use crate::kafka::partition::TopicPartition;
 use crate::publish::draft::Draft;
 use crate::publish::rules::Rules;
@@ -192,6 +192,10 @@ fn policy(binding: &Binding, rules: &Rules) -> Policy {
         rules: Arc::new(Emissions(rules.clone())),
         http: http(binding),
         state: binding.grant.state,
+        state_quota: Arc::new(StateQuota::new(
+            StateHeld { keys: binding.grant.state_keys, bytes: binding.grant.state_bytes },
+            binding.grant.state_ttl,
+        )),
         cache: binding.grant.cache,
         config: binding.config.clone(),
         secrets: binding.secrets.clone(),

@@ -162,6 +162,8 @@ impl Work {
     /// Ends it without an attempt, as a person said.
     pub fn give_up(self, bound: &Bound, give_up: GiveUp) {
         let (at, GiveUp { reason, dead_letter }) = (now(), give_up);
+        // A letter of a record that is too large to be kept would be empty.
+        let dead_letter = dead_letter && self.in_hand.record.left_out.is_none();
         let outbound: Vec<NewOutbound> = dead_letter
             .then(|| self.dead_letter(bound, &self.letters_to(bound), &reason, self.number))
             .into_iter()
@@ -326,15 +328,32 @@ impl Concluded {
     /// A delivery whose record is gone from Kafka: it cannot run any more.
     #[must_use]
     pub fn lost(in_hand: Arc<InHand>, number: u32, counted: u32) -> Self {
-        let (at, reason) = (now(), "the record is no longer in kafka: its retention is shorter than the retries");
+        let reason = "the record is no longer in kafka: its retention is shorter than the retries";
+        Self::without_record(in_hand, number, counted, reason.to_owned())
+    }
+
+    /// A delivery whose record has more bytes than this host keeps. It has no
+    /// dead letter, whose content would be the record's.
+    #[must_use]
+    pub fn too_large(in_hand: Arc<InHand>, number: u32, counted: u32, bytes: usize) -> Self {
+        let reason = format!(
+            "the record has {bytes} bytes, more than [kafka] max_record lets this host keep: it is left in kafka at {} \
+             offset {}; raise max_record and run the delivery again, or handle the record there",
+            in_hand.place, in_hand.offset
+        );
+        Self::without_record(in_hand, number, counted, reason)
+    }
+
+    fn without_record(in_hand: Arc<InHand>, number: u32, counted: u32, reason: String) -> Self {
+        let at = now();
         Self {
             in_hand,
             outcome: Outcome::Failed { dead_letter: false },
             number,
             counted,
             verdict: Verdict::Reject,
-            fingerprint: Some(fingerprint(Verdict::Reject, reason)),
-            reason: Some(reason.to_owned()),
+            fingerprint: Some(fingerprint(Verdict::Reject, &reason)),
+            reason: Some(reason),
             version: None,
             started_at: at,
             finished_at: at,

@@ -92,10 +92,10 @@ impl Listening {
         let watched = node.topics.watch(topics.map(|topic| Kind::Broadcast.log_topic(topic).into_owned()));
         let mut this = Self {
             claims: Claims::new(&node, &group),
+            budget: Arc::new(Budget::new(node.max_record)),
             node,
             group,
             bindings,
-            budget: Arc::default(),
             registered: HashMap::new(),
             owners: HashMap::new(),
             claiming: HashSet::new(),

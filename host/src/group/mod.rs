@@ -85,6 +85,8 @@ pub struct Node {
     pub store_up: watch::Receiver<bool>,
     /// How consumers are configured, but for their group.
     pub consumer: ClientConfig,
+    /// Bytes of a record that is kept: of a larger one only its coordinates are.
+    pub max_record: usize,
     /// What messages that handlers publish are held to.
     pub rules: Rules,
     /// The name under which a group joins Kafka, for each start of it.
@@ -118,7 +120,7 @@ impl Group {
     /// When the operating system gives no threads.
     pub fn start(node: Node, name: String, bindings: Vec<Arc<Bound>>) -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let member = node.restraints.join(&name, bindings.clone());
+        let member = node.restraints.join(&name, bindings.clone(), node.max_record);
         let counted = Arc::clone(&member);
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores)

@@ -44,14 +44,14 @@ pub fn row(write: &Write<Box<Concluded>>, fetched: Option<&Arc<InHand>>, node: &
 }
 
 fn becomes(write: &Write<Box<Concluded>>, in_hand: &InHand) -> Becomes {
+    // Of a record that is too large only the coordinates are kept.
+    let record = || in_hand.record.left_out.is_none().then(|| in_hand.record.encode());
     let settled_at = write.details.last().map_or(in_hand.received_at, |last| last.finished_at);
     match write.to {
         To::Handled => Becomes::Final { state: State::Handled, settled_at, record: None },
-        To::Failed { .. } => {
-            Becomes::Final { state: State::HandleFail, settled_at, record: Some(in_hand.record.encode()) }
-        }
+        To::Failed { .. } => Becomes::Final { state: State::HandleFail, settled_at, record: record() },
         To::Open { state, due, held, keep_record } => {
-            Becomes::Open { state, next_attempt_at: due, held, record: keep_record.then(|| in_hand.record.encode()) }
+            Becomes::Open { state, next_attempt_at: due, held, record: keep_record.then(record).flatten() }
         }
     }
 }

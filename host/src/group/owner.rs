@@ -260,6 +260,8 @@ impl Owner {
             let offset = in_hand.offset;
             if let Some(types) = &self.bound.binding.types
                 && !types.contains(&in_hand.message().type_name)
+                // The type of one that is too large may stand in its body.
+                && !(in_hand.record.left_out.is_some() && in_hand.message().type_name.is_empty())
             {
                 self.step(Event::Skipped { offset });
                 continue;
@@ -401,6 +403,11 @@ impl Owner {
     /// A delivery has its lane's turn. Where duplicates are dropped it is
     /// looked up first, unless somebody asked that it runs.
     fn turn(&self, turn: Turn, asked: bool) {
+        if let Some(bytes) = turn.in_hand.record.left_out {
+            let Turn { in_hand, number, counted } = turn;
+            let concluded = Concluded::too_large(in_hand, number, counted, bytes);
+            return self.address.tell(Mail::Concluded(Box::new(concluded)));
+        }
         match &self.duplicates {
             Some(duplicates) if !asked => {
                 if duplicates.is_decided(&turn) {

@@ -143,7 +143,7 @@ impl Loader {
             None => {
                 tracing::error!(place = %self.address.place, %offset, "a parked record is no longer in kafka");
                 let key = found.row.key.clone();
-                let record = Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new() };
+                let record = Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new(), left_out: None };
                 let in_hand = in_hand(record, room);
                 match give_up {
                     Some(GiveUp { reason, .. }) => {

@@ -98,14 +98,15 @@ impl Member {
 }
 
 impl Restraints {
-    /// Takes a group in, as long as somebody has it.
+    /// Takes a group in, as long as somebody has it. It keeps no record of more
+    /// than `max_record` bytes.
     #[must_use]
-    pub fn join(&self, name: &str, bindings: Vec<Arc<Bound>>) -> Arc<Member> {
+    pub fn join(&self, name: &str, bindings: Vec<Arc<Bound>>, max_record: usize) -> Arc<Member> {
         let member = Arc::new(Member {
             name: name.to_owned(),
             bindings,
             pace: Arc::default(),
-            budget: Arc::default(),
+            budget: Arc::new(Budget::new(max_record)),
             threads: Threads::default(),
         });
         let mut members = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -471,7 +472,7 @@ mod tests {
     #[tokio::test]
     async fn a_group_is_behind_with_more_than_it_can_do_in_a_while() {
         let restraints = Restraints::default();
-        let member = restraints.join("group", Vec::new());
+        let member = restraints.join("group", Vec::new(), usize::MAX);
         let mut watched = Watched::new(Arc::clone(&restraints.members()[0]));
         assert!(!watched.look(1.0).works);
         member.pace.ended(3);

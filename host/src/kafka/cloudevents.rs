@@ -222,7 +222,7 @@ impl Record {
         }
         headers.extend(message.headers.iter().filter(|header| attribute(&header.name).is_none()).cloned());
         let value = (!message.is_tombstone).then(|| message.body.clone());
-        Self { timestamp: Timestamp(0), key: message.key.clone(), value, headers }
+        Self { timestamp: Timestamp(0), key: message.key.clone(), value, headers, left_out: None }
     }
 }
 

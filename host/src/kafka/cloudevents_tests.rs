@@ -10,6 +10,7 @@ fn record(value: &str, headers: Vec<Header>) -> Record {
         key: None,
         value: Some(Bytes::copy_from_slice(value.as_bytes())),
         headers,
+        left_out: None,
     }
 }
 

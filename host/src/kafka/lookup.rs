@@ -63,6 +63,8 @@ pub struct Log {
     rescue: Arc<Mutex<Rescue>>,
     /// The id of topics of which the broker tells none.
     stand_in: Arc<str>,
+    /// Bytes of a record that is read whole.
+    max_record: usize,
 }
 
 struct Clients {
@@ -119,7 +121,14 @@ impl Log {
         config.set("group.id", "courier-log").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
         config.set("isolation.level", "read_committed").set("allow.auto.create.topics", "false");
         let clients = Arc::new(Mutex::new(Arc::new(Clients::connect(&config)?)));
-        Ok(Self { ids: Arc::default(), config, clients, rescue: Arc::default(), stand_in: "".into() })
+        Ok(Self {
+            ids: Arc::default(),
+            config,
+            clients,
+            rescue: Arc::default(),
+            stand_in: "".into(),
+            max_record: usize::MAX,
+        })
     }
 
     /// Gives `id` to topics of which the broker tells none. An embedded broker
@@ -128,6 +137,12 @@ impl Log {
     #[must_use]
     pub fn with_stand_in(self, id: &str) -> Self {
         Self { stand_in: id.into(), ..self }
+    }
+
+    /// Reads no record of more bytes whole, see [`Record::from_kafka`].
+    #[must_use]
+    pub fn with_max_record(self, max_record: usize) -> Self {
+        Self { max_record, ..self }
     }
 
     fn clients(&self) -> Arc<Clients> {
@@ -202,7 +217,7 @@ impl Log {
             if end <= from {
                 return Ok(from);
             }
-            match read_from(clients, &topic, partition, from)? {
+            match read_from(clients, &topic, partition, from, 0)? {
                 Found::Record(offset, _) => Ok(offset),
                 Found::End => Ok(end),
                 Found::OutOfRange => Err(LogError::Unavailable(format!("{topic}:{partition} has no offset {from}"))),
@@ -251,11 +266,11 @@ impl Log {
         from: Offset,
         to: Offset,
     ) -> Result<Vec<(Offset, Record)>, LogError> {
-        let (topic, mut config) = (topic.to_owned(), self.config.clone());
+        let (topic, mut config, max_record) = (topic.to_owned(), self.config.clone(), self.max_record);
         config.set("enable.partition.eof", "true");
         self.asking(move |_| {
             let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(unavailable)?;
-            read_span(&consumer, &topic, partition, from, to)
+            read_span(&consumer, &topic, partition, from, to, max_record)
         })
         .await
     }
@@ -292,7 +307,8 @@ impl Log {
             let mut next = from;
             while next < end {
                 let to = Offset(end.0.min(next.0 + SEARCHED_AT_ONCE));
-                let read = read_span(&consumer, &topic, partition, next, to)?;
+                // What this host sent itself is compared whole.
+                let read = read_span(&consumer, &topic, partition, next, to, usize::MAX)?;
                 if let Some((offset, _)) = read.iter().find(|(_, other)| same(other)) {
                     return Ok(Some(*offset));
                 }
@@ -308,8 +324,8 @@ impl Log {
     /// # Errors
     /// When Kafka does not answer.
     pub async fn read(&self, topic: &str, partition: i32, offset: Offset) -> Result<Option<Record>, LogError> {
-        let topic = topic.to_owned();
-        self.asking(move |clients| match read_from(clients, &topic, partition, offset)? {
+        let (topic, max_record) = (topic.to_owned(), self.max_record);
+        self.asking(move |clients| match read_from(clients, &topic, partition, offset, max_record)? {
             Found::Record(at, record) if at == offset => Ok(Some(record)),
             Found::Record(..) | Found::End | Found::OutOfRange => Ok(None),
         })
@@ -327,9 +343,15 @@ enum Found {
     OutOfRange,
 }
 
-fn read_from(clients: &Clients, topic: &str, partition: i32, offset: Offset) -> Result<Found, LogError> {
+fn read_from(
+    clients: &Clients,
+    topic: &str,
+    partition: i32,
+    offset: Offset,
+    max_record: usize,
+) -> Result<Found, LogError> {
     let _turn = lock(&clients.reading);
-    let found = read_first(&clients.read, topic, partition, offset);
+    let found = read_first(&clients.read, topic, partition, offset, max_record);
     let _ = clients.read.unassign();
     found
 }
@@ -340,6 +362,7 @@ fn read_span(
     partition: i32,
     from: Offset,
     to: Offset,
+    max_record: usize,
 ) -> Result<Vec<(Offset, Record)>, LogError> {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, KafkaOffset::Offset(from.0)).map_err(unavailable)?;
@@ -348,7 +371,7 @@ fn read_span(
     while let Some(left) = ANSWER_WAIT.checked_sub(begun.elapsed()) {
         match consumer.poll(left) {
             Some(Ok(message)) if message.offset() < to.0 => {
-                records.push((Offset(message.offset()), Record::from_kafka(&message)));
+                records.push((Offset(message.offset()), Record::from_kafka(&message, max_record)));
                 if message.offset() + 1 == to.0 {
                     return Ok(records);
                 }
@@ -364,7 +387,13 @@ fn read_span(
     Err(LogError::Unavailable(format!("the records did not come within {ANSWER_WAIT:?}")))
 }
 
-fn read_first(consumer: &BaseConsumer<Quiet>, topic: &str, partition: i32, offset: Offset) -> Result<Found, LogError> {
+fn read_first(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+    partition: i32,
+    offset: Offset,
+    max_record: usize,
+) -> Result<Found, LogError> {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, KafkaOffset::Offset(offset.0)).map_err(unavailable)?;
     consumer.assign(&list).map_err(unavailable)?;
@@ -372,7 +401,7 @@ fn read_first(consumer: &BaseConsumer<Quiet>, topic: &str, partition: i32, offse
     while let Some(left) = ANSWER_WAIT.checked_sub(begun.elapsed()) {
         match consumer.poll(left) {
             Some(Ok(message)) if message.topic() == topic && message.partition() == partition => {
-                return Ok(Found::Record(Offset(message.offset()), Record::from_kafka(&message)));
+                return Ok(Found::Record(Offset(message.offset()), Record::from_kafka(&message, max_record)));
             }
             // Left over from the question before.
             Some(Ok(_)) => {}

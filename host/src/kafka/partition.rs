@@ -47,13 +47,28 @@ impl std::fmt::Display for TopicPartition {
 }
 
 /// What a group may keep in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Budget {
     records: AtomicUsize,
     bytes: AtomicUsize,
+    /// Bytes of a record that is kept at all.
+    max_record: usize,
 }
 
 impl Budget {
+    /// A budget of which nothing is used, for records of at most `max_record`
+    /// bytes each.
+    #[must_use]
+    pub fn new(max_record: usize) -> Self {
+        Self { records: AtomicUsize::new(0), bytes: AtomicUsize::new(0), max_record }
+    }
+
+    /// Bytes of a record that is kept at all.
+    #[must_use]
+    pub fn max_record(&self) -> usize {
+        self.max_record
+    }
+
     /// Whether no more should be taken from Kafka for now.
     #[must_use]
     pub fn is_used_up(&self) -> bool {

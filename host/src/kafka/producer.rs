@@ -481,7 +481,13 @@ mod tests {
     use super::*;
 
     fn record(number: u8) -> Record {
-        Record { timestamp: Timestamp(0), key: None, value: Some(Bytes::from(vec![number])), headers: Vec::new() }
+        Record {
+            timestamp: Timestamp(0),
+            key: None,
+            value: Some(Bytes::from(vec![number])),
+            headers: Vec::new(),
+            left_out: None,
+        }
     }
 
     /// librdkafka 2.12 reports success without an offset for the first record

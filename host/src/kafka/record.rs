@@ -22,6 +22,9 @@ use super::header_name;
 const VERSION: u8 = 1;
 /// The length that stands for "absent".
 const ABSENT: u32 = u32::MAX;
+/// Bytes of a key, and of all headers, that are kept of a record which is too
+/// large to be kept: they name its lane, its id and its type.
+const MAX_LEFT_OVER: usize = 16 * 1024;
 /// What the two lengths of a header take when encoded.
 const HEADER_OVERHEAD: usize = 8;
 /// What version, time, two lengths and the count of headers take when encoded.
@@ -38,6 +41,10 @@ pub struct Record {
     pub value: Option<Bytes>,
     /// All headers, in order; names may repeat.
     pub headers: Vec<Header>,
+    /// The record's bytes in Kafka, when they were more than may be kept: then
+    /// only what tells the record from others is here, see
+    /// [`Record::from_kafka`].
+    pub left_out: Option<usize>,
 }
 
 /// Bytes that are not an encoded record.
@@ -94,7 +101,11 @@ impl Record {
             let name = std::str::from_utf8(&name).map_err(|_| BadRecord::HeaderName)?.to_owned();
             headers.push(Header { name, value: take(&mut rest)? });
         }
-        if rest.is_empty() { Ok(Self { timestamp, key, value, headers }) } else { Err(BadRecord::Damaged) }
+        if rest.is_empty() {
+            Ok(Self { timestamp, key, value, headers, left_out: None })
+        } else {
+            Err(BadRecord::Damaged)
+        }
     }
 
     /// How many bytes [`encode`](Self::encode) makes of it; what it counts for
@@ -110,30 +121,45 @@ impl Record {
     /// Copies a record out of librdkafka's memory, into one buffer that key,
     /// value and header values share.
     ///
+    /// Of a record of more than `max` bytes only small keys and headers are
+    /// copied, and its size is told: what nobody bounded before Kafka would
+    /// otherwise be held, stored and shown by the hundred MiB.
+    ///
     /// A header name that is not text (foreign producers may write one) is
     /// read as [`header_name`] says: the binding's own iterator would panic on
     /// it, or cut it at a NUL.
     #[must_use]
-    pub fn from_kafka(message: &BorrowedMessage<'_>) -> Self {
-        let (key, value) = (message.key(), message.payload());
+    pub fn from_kafka(message: &BorrowedMessage<'_>, max: usize) -> Self {
+        let (mut key, mut value) = (message.key(), message.payload());
         let native = RawHeaders::of(message);
         let header_bytes: usize = native.iter().map(|(_, value)| value.map_or(0, <[u8]>::len)).sum();
+        let header_size: usize =
+            header_bytes + native.iter().map(|(name, _)| HEADER_OVERHEAD + name.len()).sum::<usize>();
+        let part = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+        let size = RECORD_OVERHEAD + part(key) + part(value) + header_size;
+        let left_out = (size > max).then_some(size);
+        let with_headers = left_out.is_none() || header_size <= MAX_LEFT_OVER;
+        if left_out.is_some() {
+            value = None;
+            key = key.filter(|key| key.len() <= MAX_LEFT_OVER);
+        }
+        let header_bytes = if with_headers { header_bytes } else { 0 };
         let mut buffer =
             BytesMut::with_capacity(key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + header_bytes);
         buffer.extend_from_slice(key.unwrap_or_default());
         buffer.extend_from_slice(value.unwrap_or_default());
-        for (_, value) in native.iter() {
+        for (_, value) in native.iter().filter(|_| with_headers) {
             buffer.extend_from_slice(value.unwrap_or_default());
         }
         let mut buffer = buffer.freeze();
         let mut cut = |part: Option<&[u8]>| part.map(|part| buffer.split_to(part.len()));
         let (key, value) = (cut(key), cut(value));
         let mut headers = Vec::with_capacity(native.count);
-        for (name, value) in native.iter() {
+        for (name, value) in native.iter().filter(|_| with_headers) {
             headers.push(Header { name: header_name::read(name), value: cut(value) });
         }
         let millis = message.timestamp().to_millis().unwrap_or(0);
-        Self { timestamp: Timestamp(millis.saturating_mul(1_000)), key, value, headers }
+        Self { timestamp: Timestamp(millis.saturating_mul(1_000)), key, value, headers, left_out }
     }
 }
 
@@ -231,17 +257,20 @@ mod tests {
     fn record() -> impl Strategy<Value = Record> {
         let header = ("\\PC{0,12}", bytes()).prop_map(|(name, value)| Header { name, value });
         (any::<i64>(), bytes(), bytes(), proptest::collection::vec(header, 0..6)).prop_map(
-            |(timestamp, key, value, headers)| Record { timestamp: Timestamp(timestamp), key, value, headers },
+            |(timestamp, key, value, headers)| Record {
+                timestamp: Timestamp(timestamp),
+                key,
+                value,
+                headers,
+                left_out: None,
+            },
         )
     }
 
-    /// A name with a NUL was cut at it, so that `ce_id\0x` was taken for the id;
-    /// one that is not UTF-8 was altered.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn names_of_headers_that_are_not_text_go_through_kafka_unharmed() {
+    /// What a consumer that keeps at most `max` bytes of a record makes of `sent`.
+    async fn through_kafka(sent: &Record, max: usize) -> Record {
         use std::time::Duration;
 
-        use courier_core::message::Offset;
         use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
         use crate::kafka::embedded::Embedded;
@@ -250,20 +279,8 @@ mod tests {
         let broker = Embedded::start(&["odd".to_owned()]).unwrap();
         let servers = vec![broker.servers().unwrap()];
         let producer = Producer::new(&servers, &std::collections::BTreeMap::new()).unwrap();
-        let named = |name: &[u8], value: Option<&'static [u8]>| Header {
-            name: header_name::read(name),
-            value: value.map(Bytes::from_static),
-        };
-        let headers = vec![
-            named(b"ce_id\0x", Some(b"1")),
-            named(b"\xff\xfe", Some(b"")),
-            named(b"plain", None),
-            named(b"\0", Some(b"v")),
-            named(b"", Some(b"v")),
-        ];
-        let sent = Record { timestamp: Timestamp(7_000), key: None, value: None, headers };
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-        producer.send("odd", 0, &sent, deadline).await.unwrap().await.unwrap();
+        producer.send("odd", 0, sent, deadline).await.unwrap().await.unwrap();
         let read = tokio::task::spawn_blocking(move || {
             let mut config = rdkafka::ClientConfig::new();
             config.set("bootstrap.servers", &servers[0]).set("group.id", "reader").set("auto.offset.reset", "earliest");
@@ -273,13 +290,51 @@ mod tests {
             consumer.assign(&place).unwrap();
             loop {
                 if let Some(message) = consumer.poll(Duration::from_millis(100)) {
-                    return Record::from_kafka(&message.unwrap());
+                    return Record::from_kafka(&message.unwrap(), max);
                 }
             }
         });
-        let read = tokio::time::timeout(Duration::from_secs(20), read).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(20), read).await.unwrap().unwrap()
+    }
+
+    fn named(name: &[u8], value: Option<&'static [u8]>) -> Header {
+        Header { name: header_name::read(name), value: value.map(Bytes::from_static) }
+    }
+
+    /// A name with a NUL was cut at it, so that `ce_id\0x` was taken for the id;
+    /// one that is not UTF-8 was altered.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn names_of_headers_that_are_not_text_go_through_kafka_unharmed() {
+        use courier_core::message::Offset;
+
+        let headers = vec![
+            named(b"ce_id\0x", Some(b"1")),
+            named(b"\xff\xfe", Some(b"")),
+            named(b"plain", None),
+            named(b"\0", Some(b"v")),
+            named(b"", Some(b"v")),
+        ];
+        let sent = Record { timestamp: Timestamp(7_000), key: None, value: None, headers, left_out: None };
+        let read = through_kafka(&sent, sent.size()).await;
         assert_eq!(read, sent);
         assert_eq!(read.to_message("odd", 0, Offset(5)).id, "odd:0:5", "no such header is the id");
+    }
+
+    /// A record that inflates to 150 MB was held, stored and answered.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_a_record_above_the_bound_only_what_names_it_is_kept() {
+        let sent = Record {
+            timestamp: Timestamp(7_000),
+            key: Some(Bytes::from_static(b"o-1")),
+            value: Some(Bytes::from(vec![b'x'; 100_000])),
+            headers: vec![named(b"ce_id", Some(b"m-1"))],
+            left_out: None,
+        };
+        let read = through_kafka(&sent, sent.size() - 1).await;
+        assert_eq!(read, Record { value: None, left_out: Some(sent.size()), ..sent.clone() });
+        let headers = vec![named(b"ce_id", Some(b"m-1")), named(b"large", Some(&[0; MAX_LEFT_OVER]))];
+        let read = through_kafka(&Record { headers, ..sent.clone() }, sent.size()).await;
+        assert_eq!((read.value, read.headers.len(), read.key), (None, 0, sent.key));
     }
 
     proptest! {

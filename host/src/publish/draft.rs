@@ -11,11 +11,11 @@ use courier_core::message::{Header, Kind, Message, Timestamp, is_internal_topic}
 use courier_core::status::State;
 use sha2::{Digest, Sha256};
 
+pub use super::header_rules::reserved_header;
 pub use super::receipt::{Problem, Receipt};
 use crate::kafka::producer::MAX_RECORD_BYTES;
 use crate::kafka::record::{Record, shard_of};
-use crate::kafka::{is_attribute, is_hops};
-use crate::store::{Due, Identity, NewMessage, NewOutbound, REFUSED_BODY_BYTES, SHARDS};
+use crate::store::{Due, Identity, NewMessage, NewOutbound, REFUSED_BODY_BYTES, SHARDS, SentBy};
 
 /// Longest name of a topic, as Kafka has it.
 pub const MAX_TOPIC_BYTES: usize = 249;
@@ -68,6 +68,8 @@ pub struct Draft {
     pub deliver_at: Option<Timestamp>,
     /// How long it is to wait, by the store's clock, instead of `deliver_at`.
     pub delay: Option<Duration>,
+    /// Who hands it in, when that is known.
+    pub sent_by: Option<SentBy>,
 }
 
 /// A message that may be sent.
@@ -84,7 +86,13 @@ pub(super) struct Ready {
     pub digest: [u8; 32],
     /// When it is due, if it is delayed.
     pub due: Option<Due>,
+    /// Who hands it in, when that is known.
+    pub sent_by: Option<SentBy>,
 }
+
+/// How the ids begin that rows of outboxes have which tell none of their own.
+/// No sender takes such an id: it could be guessed, and its row replaced.
+pub const OUTBOX_IDS: &str = "outbox:";
 
 impl Draft {
     /// Checks the draft and gives it an id and a time.
@@ -111,11 +119,13 @@ impl Draft {
             hops: 0,
             headers: self.headers,
         };
+        let sent_by = self.sent_by;
         if let Some(problem) = wrong {
-            return Err((Box::new(refused(&message, digest, &problem.detail)), problem));
+            let row = NewMessage { sent_by, ..refused(&message, digest, &problem.detail) };
+            return Err((Box::new(row), problem));
         }
         let record = Record::from_message(&message);
-        let ready = Ready { message, record, named, digest, due };
+        let ready = Ready { message, record, named, digest, due, sent_by };
         let size = ready.record.size();
         if size > max_bytes {
             let problem = Problem::too_large(format!(
@@ -230,7 +240,8 @@ impl Ready {
 
     /// The row of a message that Kafka has.
     pub(super) fn committed(&self, place: (i32, courier_core::message::Offset)) -> NewMessage {
-        NewMessage { place: Some(place), ..row(&self.message, self.digest, State::Committed) }
+        let sent_by = self.sent_by.clone();
+        NewMessage { place: Some(place), sent_by, ..row(&self.message, self.digest, State::Committed) }
     }
 
     /// The row of a message that goes through the relay, which leaves it alone
@@ -255,6 +266,7 @@ impl Ready {
             reason: Some(reason.to_owned()),
             retrying: true,
             outbound: Some(outbound),
+            sent_by: self.sent_by.clone(),
             ..row(message, self.digest, State::SendFail)
         }
     }
@@ -267,7 +279,7 @@ impl Ready {
 
     /// The row of a message that will never be sent.
     pub(super) fn refused(&self, reason: &str) -> NewMessage {
-        refused(&self.message, self.digest, reason)
+        NewMessage { sent_by: self.sent_by.clone(), ..refused(&self.message, self.digest, reason) }
     }
 
     /// As much of its body as is kept when Kafka refuses it.
@@ -305,6 +317,7 @@ fn row(message: &Message, digest: [u8; 32], state: State) -> NewMessage {
         record: None,
         outbound: None,
         due: None,
+        sent_by: None,
     }
 }
 
@@ -319,26 +332,6 @@ pub(super) fn new_id() -> String {
 pub fn valid_topic(topic: &str) -> bool {
     let taken = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=MAX_TOPIC_BYTES).contains(&topic.len()) && topic.bytes().all(taken) && topic != "." && topic != ".."
-}
-
-/// Why no sender may set a header of this name, if none may: it would say again
-/// what a field of the message says, or what Courier counts.
-#[must_use]
-pub fn reserved_header(name: &str) -> Option<String> {
-    if is_hops(name) {
-        return Some(format!(
-            "the header `{name}` belongs to Courier, which counts in it how often one message led to another; leave \
-             it out"
-        ));
-    }
-    if name.eq_ignore_ascii_case("content-type") {
-        return Some(format!("the header `{name}` is given twice; give it once"));
-    }
-    is_attribute(name).then(|| {
-        format!(
-            "the header `{name}` belongs to Courier; write `id`, `source`, `type` or `key` as a field of the message"
-        )
-    })
 }
 
 fn valid_name(name: &str) -> bool {

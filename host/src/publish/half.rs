@@ -31,6 +31,9 @@ use crate::supervise::{self, Task};
 /// Transactions that may be prepared at a time: each keeps its messages in the
 /// store until it ends. Those handed in at the same moment may exceed it.
 pub const MAX_PREPARED: u32 = 10_000;
+/// Those of one token: with all of them it would close the door for everybody
+/// else for as long as a transaction may wait.
+pub const MAX_PREPARED_EACH: u32 = MAX_PREPARED / 2;
 /// Messages of one transaction.
 pub const MAX_MESSAGES: usize = 256;
 /// What the records of one transaction may have together.
@@ -119,7 +122,18 @@ impl Transactions {
             let allowed = self.urls.allow(url).map_err(|why| Problem::unusable("check_url not allowed", why));
             refuse(None, allowed.err())?;
         }
-        let prepared = self.store.prepared_halves(MAX_PREPARED).await.map_err(NotPrepared::Store)?;
+        let sender = drafts.first().and_then(|draft| Some(draft.sent_by.as_ref()?.sender.clone()));
+        if let Some(sender) = &sender {
+            let own = self.store.prepared_halves(Some(sender), MAX_PREPARED_EACH).await.map_err(NotPrepared::Store)?;
+            let full = || {
+                Problem::too_many(format!(
+                    "{MAX_PREPARED_EACH} transactions of the token {sender} are prepared and have not ended, which is the \
+                     most for one token: commit or roll back what has ended, and try again later"
+                ))
+            };
+            refuse(None, (own >= MAX_PREPARED_EACH).then(full))?;
+        }
+        let prepared = self.store.prepared_halves(None, MAX_PREPARED).await.map_err(NotPrepared::Store)?;
         let full = || {
             Problem::too_many(format!(
                 "{MAX_PREPARED} transactions are prepared and have not ended: commit or roll back what has ended, and \

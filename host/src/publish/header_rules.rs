@@ -1,6 +1,5 @@
-//! How headers are read from JSON, the same at every door.
-//!
-//! Which names a header may have is [`Draft::ready`](super::draft)'s to say.
+//! How headers are read from JSON, the same at every door, and which names are
+//! not a sender's to set.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -8,6 +7,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use courier_core::message::Header;
 use serde_json::Value;
+
+use crate::kafka::{is_attribute, is_hops};
 
 /// The name of the header that says the media type of the body.
 const CONTENT_TYPE: &str = "content-type";
@@ -49,4 +50,24 @@ pub fn header_value(name: &str, value: Value) -> Result<Option<Bytes>, String> {
         }
         _ => Err(format!("the header `{name}` is neither text nor {{\"base64\": \"..\"}}")),
     }
+}
+
+/// Why no sender may set a header of this name, if none may: it would say again
+/// what a field of the message says, or what Courier counts.
+#[must_use]
+pub fn reserved_header(name: &str) -> Option<String> {
+    if is_hops(name) {
+        return Some(format!(
+            "the header `{name}` belongs to Courier, which counts in it how often one message led to another; leave \
+             it out"
+        ));
+    }
+    if name.eq_ignore_ascii_case("content-type") {
+        return Some(format!("the header `{name}` is given twice; give it once"));
+    }
+    is_attribute(name).then(|| {
+        format!(
+            "the header `{name}` belongs to Courier; write `id`, `source`, `type` or `key` as a field of the message"
+        )
+    })
 }

@@ -129,7 +129,13 @@ pub fn dead_letter(record: &Record, failed: &GivenUp<'_>, to: &str) -> NewOutbou
         headers.push(Header { name, value: Some(Bytes::from(value)) });
     }
     headers.push(hops);
-    let letter = Record { timestamp: Timestamp(0), key: record.key.clone(), value: record.value.clone(), headers };
+    let letter = Record {
+        timestamp: Timestamp(0),
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers,
+        left_out: None,
+    };
     NewOutbound {
         message_id: failed.message_id.to_owned(),
         topic: to.to_owned(),
@@ -166,6 +172,7 @@ mod tests {
             key: Some(Bytes::from_static(b"k")),
             value: None,
             headers: vec![old, hops_header(4), own.clone()],
+            left_out: None,
         };
         let failed = GivenUp {
             message_id: "m",
@@ -205,6 +212,7 @@ mod tests {
             key: None,
             value: Some(Bytes::from(vec![b'x'; bytes])),
             headers: Vec::new(),
+            left_out: None,
         };
         let failed = GivenUp {
             message_id: "m",

@@ -79,7 +79,10 @@ impl ConfigStanding {
             ready.reasons.push(why);
         }
         for warning in &inner.warnings {
-            let place = format!("{}:{}", warning.file, warning.line);
+            let place = match warning.line {
+                0 => warning.file.clone(),
+                line => format!("{}:{line}", warning.file),
+            };
             ready.notes.push(Note::new("config_warning", &place, warning.to_string()));
         }
     }

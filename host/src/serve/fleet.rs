@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use courier_core::message::Kind;
 use courier_core::verdict::DeadLetter;
@@ -183,6 +184,19 @@ impl Fleet {
                 && binding.topics.iter().any(|bound| bound == topic)
                 && binding.types.as_ref().is_some_and(|types| !types.iter().any(|one| one == type_name))
         })
+    }
+
+    /// How long the groups remember their state, as far as all bindings of a
+    /// group with state forget it.
+    #[must_use]
+    pub fn state_ttls(&self) -> BTreeMap<String, Duration> {
+        let mut ttls: BTreeMap<String, Option<Duration>> = BTreeMap::new();
+        for bound in self.bound().iter().filter(|bound| bound.binding.grant.state) {
+            let (group, ttl) = (&bound.binding.group, bound.binding.grant.state_ttl);
+            let longest = ttls.entry(group.clone()).or_insert(ttl);
+            *longest = longest.zip(ttl).map(|(one, other)| one.max(other));
+        }
+        ttls.into_iter().filter_map(|(group, ttl)| Some((group, ttl?))).collect()
     }
 
     /// Whether this node is registered for the broadcasts of all its bindings.

@@ -40,6 +40,9 @@ pub fn view(bound: &Bound) -> PolicyView {
         grant: GrantView {
             publish: binding.grant.publish.clone(),
             state: binding.grant.state,
+            state_bytes: binding.grant.state_bytes,
+            state_keys: binding.grant.state_keys,
+            state_ttl: binding.grant.state_ttl.map(show_duration),
             cache: binding.grant.cache,
             http: binding.http_allow.iter().map(ToString::to_string).collect(),
         },

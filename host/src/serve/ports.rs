@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::config_standing::ConfigStanding;
 use super::fleet::Fleet;
+use super::import_rules::ImportRules;
 use super::policy;
 use super::store_watch::Pulse;
 use super::upkeep::Heard;
@@ -20,7 +21,7 @@ use crate::api::ports::{self, BindingView, EndedBy, OutboxView, RawRecord, Ready
 use crate::api::problem::Problem;
 use crate::causes::{Cause, Causes, Subject};
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
-use crate::engine::{Engine, PrepareError, StateSource};
+use crate::engine::{Engine, PrepareError, StateHeld, StateSource};
 use crate::group::plugins::Plugins;
 use crate::kafka::limits::Limits;
 use crate::kafka::lookup::{Log, LogError};
@@ -31,7 +32,7 @@ use crate::publish::draft::{Draft, Receipt};
 use crate::publish::half::{NotPrepared, Transactions};
 use crate::publish::outbox;
 use crate::publish::rules::Rules;
-use crate::store::{DeliveryKey, HalfRow, NewVersion, SHARDS, SharedStore, StoreError};
+use crate::store::{DeliveryKey, HalfRow, NewVersion, SHARDS, SharedStore, StateUsage, StoreError};
 
 /// How often it is looked whether topics of Courier's own are there.
 const OWN_TOPICS: Duration = Duration::from_secs(2);
@@ -45,9 +46,18 @@ const NOT_CREATED: &str = "not_created";
 pub struct State(pub SharedStore);
 
 impl StateSource for State {
-    fn get(&self, group: &str, key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
+    fn get(&self, group: &str, key: &str, max_age: Option<Duration>) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
         let (group, key) = (group.to_owned(), key.to_owned());
-        async move { self.0.state_get(&group, &key).await.map_err(|error| error.to_string()) }.boxed()
+        async move { self.0.state_value(&group, &key, max_age).await.map_err(|error| error.to_string()) }.boxed()
+    }
+
+    fn held(&self, group: &str) -> BoxFuture<'_, Result<StateHeld, String>> {
+        let group = group.to_owned();
+        async move {
+            let StateUsage { keys, bytes } = self.0.state_usage(&group).await.map_err(|error| error.to_string())?;
+            Ok(StateHeld { keys, bytes })
+        }
+        .boxed()
     }
 }
 
@@ -187,12 +197,16 @@ pub struct Uploads {
     pub store: SharedStore,
     /// What compiles and runs them.
     pub plugins: Arc<Plugins>,
+    /// What they may import.
+    pub imports: ImportRules,
 }
 
 #[async_trait]
 impl ports::Plugins for Uploads {
     async fn upload(&self, name: &str, wasm: Bytes, by: &str) -> Result<Uploaded, Problem> {
         let inspection = Engine::inspect(wasm.clone()).await.map_err(not_prepared)?;
+        let refused = |why| Problem::unprocessable("plugin refused", why);
+        self.imports.check(name, &inspection.imports).map_err(refused)?;
         self.plugins.prepare(wasm.clone()).await.map_err(not_prepared)?;
         let version = NewVersion {
             plugin: name.to_owned(),
@@ -251,6 +265,9 @@ impl Records {
 impl ports::Log for Records {
     async fn read(&self, topic: &str, partition: i32, offset: Offset) -> Result<Option<Message>, String> {
         let record = self.ask(self.log.read(topic, partition, offset)).await?;
+        if let Some(bytes) = record.as_ref().and_then(|record| record.left_out) {
+            return Err(format!("the record has {bytes} bytes, more than [kafka] max_record lets this host read"));
+        }
         Ok(record.map(|record| record.to_message(topic, partition, offset)))
     }
 
@@ -275,7 +292,7 @@ impl ports::Log for Records {
     fn encode(&self, record: &RawRecord, topic: &str, id: &str) -> (Bytes, i32) {
         let RawRecord { key, value, headers } = record.clone();
         let shard = shard_of(topic, key.as_deref(), id, SHARDS);
-        (Record { timestamp: Timestamp(0), key, value, headers }.encode(), shard)
+        (Record { timestamp: Timestamp(0), key, value, headers, left_out: None }.encode(), shard)
     }
 }
 
@@ -420,6 +437,7 @@ pub fn tokens(auth: &Auth) -> Vec<TokenSpec> {
         secret: token.secret.clone(),
         topics: token.topics.clone(),
         groups: token.groups.clone(),
+        sources: token.sources.clone(),
     });
     tokens.collect()
 }

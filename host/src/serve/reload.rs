@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::config_standing::ConfigStanding;
 use super::dev::BuiltIn;
 use super::fleet::Fleet;
+use super::import_rules::ImportRules;
 use super::ports;
 use crate::api::auth::Gate;
 use crate::config::{self, Binding, Config, ConfigError, Topics};
@@ -78,14 +79,18 @@ pub struct Running<'a> {
     pub urls: &'a CheckUrls,
     /// How topics of Courier's own come to be.
     pub own_topics: &'a watch::Sender<Topics>,
+    /// What uploads may import.
+    pub imports: &'a ImportRules,
     /// What people are told of it.
     pub standing: &'a ConfigStanding,
+    /// Sandboxes in the pool.
+    pub slots: u32,
 }
 
 /// Reads the file and makes the running groups and outboxes what it wants.
 /// Answers the other files that it names.
 pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>, trigger: Trigger) -> Vec<PathBuf> {
-    let wanted = match file.load() {
+    let mut wanted = match file.load() {
         Ok(wanted) => wanted,
         Err(error) => {
             host.standing.refused(&error);
@@ -99,6 +104,7 @@ pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>, trigge
         tracing::error!("the changed configuration changes nothing: {why}");
         return files;
     }
+    super::sandboxes::warn_of_shortage(&mut wanted, host.slots);
     warn(&wanted);
     let restart = only_at_a_start(running, &wanted);
     for what in &restart {
@@ -106,6 +112,7 @@ pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>, trigge
     }
     host.gate.replace(ports::tokens(&wanted.auth));
     host.urls.replace(&wanted.transactions.check_urls);
+    host.imports.replace(&wanted.plugins);
     put_in_force(&wanted, host.acceptor, host.own_topics);
     running.topics.clone_from(&wanted.topics);
     running.kafka.topics.clone_from(&wanted.kafka.topics);
@@ -148,6 +155,7 @@ fn only_at_a_start(running: &Config, wanted: &Config) -> Vec<&'static str> {
         ("[server]", wanted.server != running.server),
         ("[store]", wanted.store != running.store),
         ("[kafka] bootstrap_servers", wanted.kafka.bootstrap_servers != running.kafka.bootstrap_servers),
+        ("[kafka] max_record", wanted.kafka.max_record != running.kafka.max_record),
         ("[kafka.properties]", wanted.kafka.properties != running.kafka.properties),
     ];
     fixed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what).collect()

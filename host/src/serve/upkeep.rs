@@ -328,10 +328,17 @@ pub async fn keep_minutes(store: SharedStore, writer: WriterId) {
     }
 }
 
-/// Removes what is older than the retention.
-pub async fn prune(store: SharedStore, retention: Duration, stop: CancellationToken) {
+/// Removes what is older than the retention, and state that its group forgets.
+pub async fn prune(store: SharedStore, fleet: Arc<Fleet>, retention: Duration, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        match store.prune(retention).await {
+        let removed = async {
+            let mut more = store.prune(retention).await?;
+            for (group, max_age) in fleet.state_ttls() {
+                more |= store.forget_state(&group, max_age).await?;
+            }
+            Ok::<_, StoreError>(more)
+        };
+        match removed.await {
             Ok(true) => tokio::task::yield_now().await,
             Ok(false) => tokio::time::sleep(PRUNE).await,
             Err(error) => {

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 
-use super::{Due, Identity, Listing, NewMessage, NewOutbound, Page, StoreError};
+use super::{Due, Identity, Listing, NewMessage, NewOutbound, Page, SentBy, StoreError};
 
 /// Where a transaction stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +189,7 @@ pub const UNREACHABLE: &str = "its check_url gave no answer until it was older t
 #[async_trait]
 pub trait Halves: Send + Sync + 'static {
     /// How many transactions are PREPARED, counted up to `most`.
-    async fn prepared_halves(&self, most: u32) -> Result<u32, StoreError>;
+    async fn prepared_halves(&self, sender: Option<&str>, most: u32) -> Result<u32, StoreError>;
 
     /// Stores a transaction as PREPARED, which holds the identities of its
     /// messages until it ends. `Conflict` when something else was sent under
@@ -296,6 +296,16 @@ pub struct KeptMessage {
     pub record: Bytes,
     /// When it is due once the transaction committed.
     pub due: Option<Due>,
+    /// Who handed it in, when that is known.
+    pub sent_by: Option<SentBy>,
+}
+
+impl NewHalf {
+    /// Who prepares it: all its messages come in one request.
+    #[must_use]
+    pub fn sender(&self) -> Option<&str> {
+        Some(self.messages.first()?.sent_by.as_ref()?.sender.as_str())
+    }
 }
 
 impl From<KeptMessage> for NewMessage {
@@ -331,6 +341,7 @@ impl From<KeptMessage> for NewMessage {
             record: None,
             outbound: Some(outbound),
             due: kept.due,
+            sent_by: kept.sent_by,
         }
     }
 }

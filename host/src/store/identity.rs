@@ -26,6 +26,36 @@ impl Identity {
     }
 }
 
+/// Who handed a message in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentBy {
+    /// The name of the token, or `outbox:` and the name of an outbox.
+    pub sender: String,
+    /// Whether the message's source is known to be this sender's.
+    pub source_proven: bool,
+}
+
+impl SentBy {
+    /// The sender as two columns of a row say it.
+    #[must_use]
+    pub fn from_columns(sender: Option<String>, source_proven: Option<bool>) -> Option<Self> {
+        sender.map(|sender| Self { sender, source_proven: source_proven.unwrap_or(false) })
+    }
+
+    /// Whether a message that was refused makes room for one by `new`: only its
+    /// own sender replaces it, or who has the source for sure where the other
+    /// had not.
+    #[must_use]
+    pub fn makes_room(refused: Option<&Self>, new: Option<&Self>) -> bool {
+        match (refused, new) {
+            // Nobody knows whose it is.
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(old), Some(new)) => old.sender == new.sender || (new.source_proven && !old.source_proven),
+        }
+    }
+}
+
 impl std::fmt::Display for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.source.as_str() {
@@ -84,6 +114,17 @@ mod tests {
         assert_eq!(SourceHash::of("shop").0, i64::from_be_bytes(Sha256::digest(b"shop")[..8].try_into().unwrap()));
         assert_ne!(SourceHash::of("/eu"), SourceHash::of("/us"));
         assert_eq!(SourceHash::of(""), SourceHash(0xe3b0_c442_98fc_1c14_u64.cast_signed()));
+    }
+
+    #[test]
+    fn a_refused_message_is_replaced_only_by_its_own_sender() {
+        let by = |sender: &str, source_proven| Some(SentBy { sender: sender.to_owned(), source_proven });
+        let room = |old: Option<SentBy>, new: Option<SentBy>| SentBy::makes_room(old.as_ref(), new.as_ref());
+        assert!(room(by("shop", false), by("shop", false)) && room(by("shop", true), by("shop", true)));
+        assert!(!room(by("shop", false), by("other", false)) && !room(by("shop", true), by("other", true)));
+        assert!(room(by("other", false), by("shop", true)), "whose source it is comes before who only says so");
+        assert!(!room(by("outbox:shop", false), by("other", false)) && !room(by("shop", false), None));
+        assert!(room(None, by("shop", false)), "of an earlier version nobody knows");
     }
 
     #[test]

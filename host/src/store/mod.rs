@@ -23,6 +23,7 @@ pub mod give_up;
 pub mod half;
 pub mod identity;
 pub mod incarnations;
+pub mod kept_state;
 pub mod minutes;
 pub mod node_bindings;
 pub mod outbox;
@@ -49,8 +50,9 @@ pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
 pub use give_up::{GiveUp, GiveUps};
 pub use half::{AfterAsking, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, NewHalf};
-pub use identity::{Identity, SourceHash};
+pub use identity::{Identity, SentBy, SourceHash};
 pub use incarnations::{Growth, Incarnations, OlderPartition, Renewal, TopicOfGroup};
+pub use kept_state::{KeptState, StateUsage};
 pub use minutes::{MinuteRow, Minutes, PaceRow};
 pub use node_bindings::{NodeBinding, NodeBindings};
 pub use outbox::{OutboxCause, OutboxCount, OutboxNote, OutboxRow, OutboxRowRef, Outboxes};
@@ -97,6 +99,7 @@ pub trait Store:
     + GiveUps
     + half::Halves
     + Incarnations
+    + KeptState
     + Minutes
     + NodeBindings
     + Outboxes
@@ -230,6 +233,10 @@ pub trait Store:
     /// The live nodes that did not prepare `digest` yet.
     async fn unprepared(&self, digest: &str) -> Result<Vec<String>, StoreError>;
 
+    /// The key of this name that all hosts of the store share: 32 random bytes,
+    /// made when it is first asked for.
+    async fn host_key(&self, name: &str) -> Result<[u8; 32], StoreError>;
+
     // ---- the send side
 
     /// Takes messages of senders, in one transaction and in order. For each:
@@ -300,8 +307,10 @@ pub trait Store:
 
     // ---- key/value state of groups
 
-    /// The value a group's handlers stored under `key`.
-    async fn state_get(&self, group: &str, key: &str) -> Result<Option<Bytes>, StoreError>;
+    /// The value a group's handlers stored under `key`, however old it is.
+    async fn state_get(&self, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.state_value(group, key, None).await
+    }
 
     // ---- what people ask
 

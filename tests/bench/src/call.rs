@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use courier::engine::{
-    AttemptInfo, Brake, Burned, Call, Engine, Isolation, LogBudget, NodeCache, Policy, Sandbox, Settings, StateSource,
+    AttemptInfo, Brake, Burned, Call, Engine, Isolation, LogBudget, NodeCache, Policy, Sandbox, Settings, StateHeld,
+    StateQuota, StateSource,
 };
 use courier_core::message::{Kind, Message, Timestamp};
 use courier_core::verdict::Verdict;
@@ -34,8 +35,13 @@ impl StateSource for NoState {
         &self,
         _group: &str,
         _key: &str,
+        _max_age: Option<Duration>,
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Option<Bytes>, String>> + Send + '_>> {
         Box::pin(async { Ok(None) })
+    }
+
+    fn held(&self, _group: &str) -> std::pin::Pin<Box<dyn Future<Output = Result<StateHeld, String>> + Send + '_>> {
+        Box::pin(async { Ok(StateHeld::default()) })
     }
 }
 
@@ -54,7 +60,7 @@ impl Brake for NoBrake {
 /// # Errors
 /// When the guest is missing or does not succeed.
 pub async fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::new(Settings { compiler: None, cache_dir: None, slots: 64 })?;
+    let engine = Engine::new(Settings { compiler: None, cache_dir: None, cache_key: [0; 32], slots: 64 })?;
     let plugin = engine.prepare(courier_tests::guest("noop").into()).await.context("noop does not prepare")?;
     let message = Message {
         id: "0195e6a2-0000-7000-8000-000000000000".to_owned(),
@@ -113,6 +119,7 @@ fn policy(isolation: Isolation) -> Policy {
         rules: Arc::new(courier::engine::NoRules),
         http: None,
         state: false,
+        state_quota: Arc::new(StateQuota::new(StateHeld::default(), None)),
         cache: false,
         config: Default::default(),
         secrets: Default::default(),

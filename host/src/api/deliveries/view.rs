@@ -200,6 +200,8 @@ pub(in crate::api) fn message_of(row: &DeliveryRow) -> MessageView {
         id: row.message_id.clone(),
         key: ShownKey::new(row.record_key.as_deref()),
         source: None,
+        sender: None,
+        source_proven: None,
         topic: row.topic.clone(),
         type_name: known(&row.type_name),
         kind: super::flight::kind_of(row.listener.as_ref()).as_str().to_owned(),

@@ -123,6 +123,7 @@ fn draft(
         fault: None,
         deliver_at,
         delay,
+        sent_by: None,
     }))
 }
 

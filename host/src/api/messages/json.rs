@@ -121,6 +121,7 @@ pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
         fault: None,
         deliver_at,
         delay,
+        sent_by: None,
     }))
 }
 
@@ -232,6 +233,7 @@ mod tests {
                 fault: None,
                 deliver_at: None,
                 delay: None,
+                sent_by: None,
             }
         );
     }

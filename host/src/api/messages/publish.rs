@@ -22,8 +22,9 @@ use crate::api::auth::{As, Caller, Publisher};
 use crate::api::intake;
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
-use crate::api::ports::{Receipt, Refusal};
+use crate::api::ports::{Draft, OUTBOX_IDS, Receipt, Refusal};
 use crate::api::problem::Problem;
+use crate::store::SentBy;
 
 /// What became of a message.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -100,7 +101,7 @@ pub(in crate::api) async fn publish(
 ) -> Result<Response, Problem> {
     let params = params.only(&["topic"])?;
     let form = Form::of(&headers)?;
-    let taken = intake::read(&headers, body, intake::MAX_PUBLISH_BYTES, "a request to publish").await?;
+    let taken = intake::read(&caller.name, &headers, body, intake::MAX_PUBLISH_BYTES, "a request to publish").await?;
     let defaults = Defaults::new(params.text("topic"), caller.source(), &headers);
     let published = form.read(&headers, taken.bytes.clone(), &defaults)?;
     let mut receipts = send(&app, &caller, published.items).await;
@@ -116,12 +117,17 @@ async fn send(app: &App, caller: &Caller, read: Vec<Read>) -> Vec<ReceiptView> {
     let mut drafts = Vec::with_capacity(read.len());
     let mut refused = Vec::with_capacity(read.len());
     for item in read {
-        let allowed = item.and_then(|draft| match caller.topic(&draft.topic) {
-            // What names no topic is out of nobody's scope: the send side
-            // refuses it, and keeps a row that says so.
-            _ if draft.topic.is_empty() => Ok(draft),
-            Ok(()) => Ok(draft),
-            Err(problem) => Err(Box::new(Unread { id: draft.id, problem, kept: None })),
+        let allowed = item.and_then(|mut draft| {
+            let in_scope = match caller.topic(&draft.topic) {
+                // What names no topic is out of nobody's scope: the send side
+                // refuses it, and keeps a row that says so.
+                _ if draft.topic.is_empty() => Ok(()),
+                in_scope => in_scope,
+            };
+            match in_scope.and_then(|()| signed(app, caller, &mut draft)) {
+                Ok(()) => Ok(draft),
+                Err(problem) => Err(Box::new(Unread { id: draft.id, problem, kept: None })),
+            }
         });
         match allowed {
             Ok(draft) => {
@@ -131,6 +137,7 @@ async fn send(app: &App, caller: &Caller, read: Vec<Read>) -> Vec<ReceiptView> {
             Err(mut unread) => {
                 // Of what cannot be made out, too, the send side keeps a row.
                 let kept = unread.kept.take().filter(|draft| caller.topic(&draft.topic).is_ok());
+                let kept = kept.and_then(|mut draft| signed(app, caller, &mut draft).is_ok().then_some(draft));
                 refused.push((Some(unread), kept.is_some()));
                 drafts.extend(kept.map(|draft| *draft));
             }
@@ -159,6 +166,25 @@ async fn send(app: &App, caller: &Caller, read: Vec<Read>) -> Vec<ReceiptView> {
         }
     });
     answered.collect()
+}
+
+/// Notes in a message who hands it in.
+///
+/// # Errors
+/// 403 when the caller may not publish as its source, and 400 for an id that no
+/// sender may take.
+pub(in crate::api) fn signed(app: &App, caller: &Caller, draft: &mut Draft) -> Result<(), Problem> {
+    if draft.id.as_ref().is_some_and(|id| id.starts_with(OUTBOX_IDS)) {
+        return Err(Problem::bad_request(
+            "bad id",
+            format!("ids that begin with {OUTBOX_IDS:?} are those of rows of outboxes; give the message another id"),
+        ));
+    }
+    if !caller.is_local() {
+        let source_proven = app.auth.proves(caller, &draft.source)?;
+        draft.sent_by = Some(SentBy { sender: caller.name.to_string(), source_proven });
+    }
+    Ok(())
 }
 
 fn answer_one(receipt: ReceiptView) -> Result<Response, Problem> {

@@ -24,6 +24,13 @@ pub struct MessageView {
     /// The sending service.
     #[schema(required = true)]
     pub source: Option<String>,
+    /// Who handed it in: the name of a token, or `outbox:` and the name of an
+    /// outbox; absent when that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// Whether `source` is known to be this sender's; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_proven: Option<bool>,
     /// The topic.
     pub topic: String,
     /// What happened.
@@ -152,6 +159,8 @@ impl MessageView {
             id: row.id.clone(),
             key: ShownKey::new(row.key.as_deref()),
             source: known(&row.source),
+            sender: row.sent_by.as_ref().map(|by| by.sender.clone()),
+            source_proven: row.sent_by.as_ref().map(|by| by.source_proven),
             topic: row.topic.clone(),
             type_name: known(&row.type_name),
             kind: row.kind.clone(),
@@ -179,6 +188,8 @@ impl MessageView {
             id: message.id.clone(),
             key: ShownKey::new(message.key.as_deref()),
             source: known(&message.source),
+            sender: None,
+            source_proven: None,
             topic: message.topic.clone(),
             type_name: known(&message.type_name),
             kind: message.kind.as_str().to_owned(),

@@ -66,7 +66,7 @@ pub(in crate::api) async fn upload(
     if intake::essence(&headers) != "application/wasm" {
         return Err(Problem::unsupported_media("a component is sent with content-type: application/wasm"));
     }
-    let taken = intake::read(&headers, body, intake::MAX_UPLOAD_BYTES, "a component").await?;
+    let taken = intake::read(&caller.name, &headers, body, intake::MAX_UPLOAD_BYTES, "a component").await?;
     if taken.bytes.is_empty() {
         return Err(Problem::bad_request("empty body", "the body is empty; send the component as it is"));
     }

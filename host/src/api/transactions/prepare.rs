@@ -16,6 +16,7 @@ use crate::api::events::Change;
 use crate::api::intake;
 use crate::api::messages::form::Defaults;
 use crate::api::messages::json::{self, Sent};
+use crate::api::messages::publish::signed;
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
@@ -57,7 +58,7 @@ pub(in crate::api) async fn prepare(
     if intake::essence(&headers) != "application/json" {
         return Err(Problem::unsupported_media("a transaction is JSON; send it with content-type: application/json"));
     }
-    let taken = intake::read(&headers, body, intake::MAX_PUBLISH_BYTES, "a transaction").await?;
+    let taken = intake::read(&caller.name, &headers, body, intake::MAX_PUBLISH_BYTES, "a transaction").await?;
     let prepare: Prepare = shape::object_in(&taken.bytes)
         .map_err(|why| Problem::bad_request("bad body", format!("the body is wrong: {why}")))?;
     let timeout = prepare.timeout.as_deref().map(|text| {
@@ -68,11 +69,12 @@ pub(in crate::api) async fn prepare(
     let mut drafts = Vec::with_capacity(prepare.messages.len());
     for (place, raw) in prepare.messages.iter().enumerate() {
         let at = |problem: Problem| problem.at(&format!("messages[{place}]"));
-        let draft = json::read(raw, &defaults).map_err(at)?;
+        let mut draft = json::read(raw, &defaults).map_err(at)?;
         // One without a topic is refused below, and says so.
         if !draft.topic.is_empty() {
             caller.topic(&draft.topic).map_err(at)?;
         }
+        signed(&app, &caller, &mut draft).map_err(at)?;
         drafts.push(draft);
     }
     let half = app.transactions.prepare(drafts, prepare.check_url, timeout.transpose()?).await?;

@@ -28,7 +28,9 @@ wasmtime::component::bindgen!({
     ",
     imports: {
         "courier:plugin/state.get": async,
+        "courier:plugin/state.set": async,
         "courier:plugin/batch-state.get": async,
+        "courier:plugin/batch-state.set": async,
     },
 });
 

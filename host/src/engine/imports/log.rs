@@ -21,6 +21,7 @@ use crate::engine::fault::size;
 use crate::engine::guest::Guest;
 use crate::engine::imports::log_budget::LogBudget;
 use crate::engine::limits::{LOG_BYTES_A_SECOND, LOG_KEPT_BYTES, PANIC_TAIL_BYTES};
+use crate::engine::redaction::Redaction;
 
 /// The interface `log` of one version.
 macro_rules! serve {
@@ -53,6 +54,7 @@ serve!(v2);
 pub(in crate::engine) struct SharedLog {
     log: Arc<Mutex<Log>>,
     budget: LogBudget,
+    redaction: Arc<Redaction>,
 }
 
 /// What was logged, up to the limit.
@@ -69,7 +71,12 @@ pub(in crate::engine) struct Log {
 impl SharedLog {
     pub(in crate::engine) fn new(limit: usize, budget: LogBudget) -> Self {
         let log = Log { kept: Vec::new(), limit, cut: false, tail: Vec::new() };
-        Self { log: Arc::new(Mutex::new(log)), budget }
+        Self { log: Arc::new(Mutex::new(log)), budget, redaction: Arc::default() }
+    }
+
+    /// The same log, out of which secrets are taken.
+    pub(in crate::engine) fn without(self, redaction: Arc<Redaction>) -> Self {
+        Self { redaction, ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {
@@ -82,7 +89,7 @@ impl SharedLog {
         let mut log = self.lock();
         let bytes = log.kept.len();
         let over = bytes > LOG_KEPT_BYTES && !self.budget.spend(bytes.saturating_mul(copies));
-        log.take(over)
+        log.take(over, &self.redaction)
     }
 
     /// Notes that the host said no to something the guest asked for.
@@ -94,7 +101,7 @@ impl SharedLog {
 
     /// Forgets what was left of a call that was given up.
     pub(in crate::engine) fn drop_rest(&self) {
-        self.lock().take(true);
+        self.lock().take(true, &self.redaction);
     }
 
     /// The end of what went to standard error or was logged as an error.
@@ -130,7 +137,7 @@ impl Log {
 
     /// Hands out all that is kept; when that is over the group's budget, the
     /// beginning.
-    fn take(&mut self, over: bool) -> String {
+    fn take(&mut self, over: bool, redaction: &Redaction) -> String {
         self.tail.clear();
         if self.kept.is_empty() && !self.cut {
             return String::new();
@@ -140,7 +147,7 @@ impl Log {
         if over {
             kept.truncate(LOG_KEPT_BYTES);
         }
-        let mut text = clean(&kept);
+        let mut text = redaction.hide(clean(&kept), cut || over);
         if over {
             let most = size(LOG_BYTES_A_SECOND.get().into());
             text.push_str(&format!("\n[log cut: this group logs more than {most} a second]"));
@@ -289,6 +296,17 @@ mod tests {
         assert_eq!(log.take(1), "y".repeat(LOG_KEPT_BYTES), "a short log is always whole");
         log.lock().print(&[b'z'; 64 * 1024], false);
         assert!(log.take(1_000).len() < 2 * LOG_KEPT_BYTES, "a batch keeps one for each of its items");
+    }
+
+    #[test]
+    fn secrets_in_a_log_are_replaced_also_where_it_is_cut() {
+        let secret = secrecy::SecretString::from("s3cret");
+        let redaction = Arc::new(Redaction::of([&secret].into_iter()));
+        let log = SharedLog::new(20, LogBudget::default()).without(redaction);
+        log.lock().print(b"a s3cret, b\n", false);
+        assert_eq!(log.take(1), "a ***, b\n");
+        log.lock().print(b"0123456789abcd s3cret", false);
+        assert_eq!(log.take(1), "0123456789abcd ***\n[log cut: limit 20 bytes]");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(super) mod http;
 pub(super) mod log;
 pub(super) mod log_budget;
 mod publish;
+pub(super) mod quota;
 mod state;
 #[cfg(test)]
 mod tests;

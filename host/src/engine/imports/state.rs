@@ -1,10 +1,13 @@
 //! `state`: the group's key/value state. Reads see the attempt's own writes
 //! first, then what is committed; writes are collected and leave when the
-//! attempt succeeds.
+//! attempt succeeds. What the group may keep is bounded ([`quota`](super::quota)).
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::check_pair;
+use super::quota::StateHeld;
 use crate::engine::contract::{Refusal, v1, v2};
 use crate::engine::guest::Guest;
 
@@ -17,9 +20,9 @@ macro_rules! serve {
                 Ok(self.read(0, key).await?)
             }
 
-            fn set(&mut self, key: String, value: Option<Vec<u8>>) -> Result<(), $version::types::Refusal> {
+            async fn set(&mut self, key: String, value: Option<Vec<u8>>) -> Result<(), $version::types::Refusal> {
                 self.single("state")?;
-                Ok(self.write(0, key, value)?)
+                Ok(self.write(0, key, value).await?)
             }
         }
 
@@ -28,8 +31,13 @@ macro_rules! serve {
                 Ok(self.read(item, key).await?)
             }
 
-            fn set(&mut self, item: u32, key: String, value: Option<Vec<u8>>) -> Result<(), $version::types::Refusal> {
-                Ok(self.write(item, key, value)?)
+            async fn set(
+                &mut self,
+                item: u32,
+                key: String,
+                value: Option<Vec<u8>>,
+            ) -> Result<(), $version::types::Refusal> {
+                Ok(self.write(item, key, value).await?)
             }
         }
     };
@@ -49,19 +57,47 @@ impl Guest {
         if let Some(written) = self.item(item)?.state_writes.get(&key) {
             return Ok(written.as_ref().map(|value| value.to_vec()));
         }
-        match self.state.get(&self.policy.group, &key).await {
+        let ttl = self.policy.state_quota.ttl;
+        match self.state.get(&self.policy.group, &key, ttl).await {
             Ok(value) => Ok(value.map(Into::into)),
             Err(why) => Err(Refusal::Unavailable(why)),
         }
     }
 
-    fn write(&mut self, item: u32, key: String, value: Option<Vec<u8>>) -> Result<(), Refusal> {
+    async fn write(&mut self, item: u32, key: String, value: Option<Vec<u8>>) -> Result<(), Refusal> {
         self.check_state()?;
         check_pair(&key, value.as_deref())?;
         self.item(item)?;
         // A key written twice is paid for twice: simple, and bounded.
         self.spend(key.len() + value.as_ref().map_or(0, Vec::len))?;
+        if let Some(value) = &value {
+            self.keep(&key, value.len()).await?;
+        }
         self.item(item)?.state_writes.insert(key, value.map(Bytes::from));
+        Ok(())
+    }
+
+    /// Holds a value to what the group may keep. Deleting is always allowed.
+    async fn keep(&mut self, key: &str, value: usize) -> Result<(), Refusal> {
+        let more = StateHeld { keys: 1, bytes: (key.len() + value) as u64 };
+        let kept = self.kept.and(more);
+        let policy = Arc::clone(&self.policy);
+        if !policy.state_quota.admits(more) {
+            let held = self.state.held(&policy.group).await.map_err(Refusal::Unavailable)?;
+            policy.state_quota.hear(held);
+            if !policy.state_quota.admits(kept) {
+                let replaced = self.state.get(&policy.group, key, None).await.map_err(Refusal::Unavailable)?;
+                let replaced = replaced.map_or_else(StateHeld::default, |old| StateHeld {
+                    keys: 1,
+                    bytes: (key.len() + old.len()) as u64,
+                });
+                // What does not grow is always allowed.
+                if replaced.bytes < more.bytes {
+                    policy.state_quota.check(&policy.group, held, kept, replaced)?;
+                }
+            }
+        }
+        self.kept = kept;
         Ok(())
     }
 }

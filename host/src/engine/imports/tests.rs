@@ -15,12 +15,16 @@ use crate::engine::imports::cache::NodeCache;
 use crate::engine::imports::log::SharedLog;
 use crate::engine::limits::MAX_EMISSIONS_PER_CALL;
 use crate::engine::tests::Slow;
-use crate::engine::{EmissionRules, Isolation, Policy, StateSource};
+use crate::engine::{EmissionRules, Isolation, Policy, StateHeld, StateQuota, StateSource};
 
 struct Stored;
 
 impl StateSource for Stored {
-    fn get(&self, group: &str, key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
+    fn held(&self, _group: &str) -> BoxFuture<'_, Result<StateHeld, String>> {
+        Box::pin(async { Ok(StateHeld { keys: 4, bytes: 800 }) })
+    }
+
+    fn get(&self, group: &str, key: &str, _age: Option<Duration>) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
         assert_eq!(group, "stock");
         let answer = match key {
             "known" => Ok(Some(Bytes::from_static(b"old"))),
@@ -56,6 +60,7 @@ fn guest(items: usize, granted: bool) -> wasmtime::Store<Guest> {
         rules: Arc::new(NoSecondType),
         http: None,
         state: granted,
+        state_quota: Arc::new(StateQuota::new(StateHeld { keys: 5, bytes: 1_000 }, None)),
         cache: granted,
         config: BTreeMap::from([("url".into(), "http://x".into())]),
         secrets: BTreeMap::from([("key".into(), "hidden".to_owned().into())]),
@@ -109,7 +114,7 @@ async fn what_is_not_granted_is_denied_with_a_remedy() {
         "denied: binding of group stock does not grant publish to topic out: add it to [binding.grant] publish",
     );
     check(state::Host::get(guest, "k".into()).await, "set state = true in [binding.grant]");
-    check(state::Host::set(guest, "k".into(), None), "does not grant state");
+    check(state::Host::set(guest, "k".into(), None).await, "does not grant state");
     check(cache::Host::get(guest, "k".into()), "set cache = true in [binding.grant]");
     assert!(guest.effects[0].emissions.is_empty() && guest.effects[0].state_writes.is_empty());
 }
@@ -120,7 +125,7 @@ async fn effects_are_collected_for_their_item() {
     let guest = store.data_mut();
     let id = batch_publish::Host::publish(guest, 1, outgoing("out", 3)).unwrap();
     assert_eq!(uuid::Uuid::parse_str(&id).unwrap().get_version_num(), 7);
-    batch_state::Host::set(guest, 0, "a".into(), Some(b"1".to_vec())).unwrap();
+    batch_state::Host::set(guest, 0, "a".into(), Some(b"1".to_vec())).await.unwrap();
     assert!(guest.effects[0].emissions.is_empty() && guest.effects[1].state_writes.is_empty());
     assert_eq!(guest.effects[1].emissions[0].id, id);
     check(batch_publish::Host::publish(guest, 2, outgoing("out", 1)), "invalid: item 2 is not one of the 2");
@@ -133,10 +138,10 @@ async fn an_attempt_reads_its_own_writes() {
     let mut store = guest(2, true);
     let guest = store.data_mut();
     assert_eq!(batch_state::Host::get(guest, 0, "known".into()).await.unwrap(), Some(b"old".to_vec()));
-    batch_state::Host::set(guest, 0, "known".into(), Some(b"new".to_vec())).unwrap();
+    batch_state::Host::set(guest, 0, "known".into(), Some(b"new".to_vec())).await.unwrap();
     assert_eq!(batch_state::Host::get(guest, 0, "known".into()).await.unwrap(), Some(b"new".to_vec()));
     assert_eq!(batch_state::Host::get(guest, 1, "known".into()).await.unwrap(), Some(b"old".to_vec()));
-    batch_state::Host::set(guest, 0, "known".into(), None).unwrap();
+    batch_state::Host::set(guest, 0, "known".into(), None).await.unwrap();
     assert_eq!(batch_state::Host::get(guest, 0, "known".into()).await.unwrap(), None);
     check(batch_state::Host::get(guest, 0, "down".into()).await, "unavailable: the store is away");
 }
@@ -147,17 +152,33 @@ async fn bounds_are_refused_and_spend_nothing() {
     let guest = store.data_mut();
     check(publish::Host::publish(guest, outgoing("out", 2_000)), "limit: the effects of this call are over");
     publish::Host::publish(guest, outgoing("out", 500)).unwrap();
-    check(state::Host::set(guest, "k".into(), Some(vec![0; 500])), "limit: the effects");
-    check(state::Host::set(guest, String::new(), None), "invalid: the key is empty");
-    check(state::Host::set(guest, "a\0".into(), None), "NUL");
-    check(state::Host::set(guest, "k".repeat(MAX_KEY_BYTES + 1), None), "limit: the key has 513 bytes");
+    check(state::Host::set(guest, "k".into(), Some(vec![0; 500])).await, "limit: the effects");
+    check(state::Host::set(guest, String::new(), None).await, "invalid: the key is empty");
+    check(state::Host::set(guest, "a\0".into(), None).await, "NUL");
+    check(state::Host::set(guest, "k".repeat(MAX_KEY_BYTES + 1), None).await, "limit: the key has 513 bytes");
     check(cache::Host::set(guest, "k".into(), Some(vec![0; MAX_VALUE_BYTES + 1])), "limit: the value has");
     check(publish::Host::publish(guest, outgoing("no/topic", 1)), "invalid: the topic's name");
     let mut writes = 0;
-    while state::Host::set(guest, format!("k{writes}"), None).is_ok() {
+    while state::Host::set(guest, format!("k{writes}"), None).await.is_ok() {
         writes += 1;
     }
     assert!(writes < 10, "{writes}");
+}
+
+/// Values were kept for ever, however many there were.
+#[tokio::test]
+async fn a_group_keeps_no_more_keys_and_bytes_than_its_quota() {
+    let mut store = guest(1, true);
+    let guest = store.data_mut();
+    let full = "limit: the state of group stock holds 800 bytes in 4 keys";
+    check(state::Host::set(guest, "large".into(), Some(vec![0; 300])).await, full);
+    let mut store = self::guest(1, true);
+    let guest = store.data_mut();
+    state::Host::set(guest, "fifth".into(), Some(vec![0; 10])).await.unwrap();
+    check(state::Host::set(guest, "sixth".into(), Some(vec![0; 10])).await, full);
+    state::Host::set(guest, "known".into(), Some(b"NEW".to_vec())).await.unwrap();
+    state::Host::set(guest, "sixth".into(), None).await.unwrap();
+    assert_eq!(guest.effects[0].state_writes.keys().collect::<Vec<_>>(), ["fifth", "known", "sixth"]);
 }
 
 #[test]

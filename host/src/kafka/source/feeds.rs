@@ -64,7 +64,7 @@ impl Feeds {
         let leader_epoch = unsafe { sys::rd_kafka_message_leader_epoch(message.ptr()) };
         let is_older = leader_epoch >= 0 && leader_epoch < slot.leader_epoch;
         slot.leader_epoch = slot.leader_epoch.max(leader_epoch);
-        let record = Record::from_kafka(message);
+        let record = Record::from_kafka(message, budget.max_record());
         slot.batch.push(InHand::fetched(slot.place.clone(), Offset(message.offset()), record, received_at, budget));
         is_older
     }

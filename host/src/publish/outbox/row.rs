@@ -16,10 +16,10 @@ use serde_json::Value;
 use super::source::{SourceRow, SourceTime};
 use crate::kafka::record::{Record, shard_of};
 use crate::publish::cut;
-use crate::publish::draft::{Draft, Problem, valid_id, valid_topic};
+use crate::publish::draft::{Draft, OUTBOX_IDS, Problem, valid_id, valid_topic};
 use crate::publish::header_rules::{header_value, take_content_type};
-use crate::store::SHARDS;
 use crate::store::undelivered::NewUndelivered;
+use crate::store::{SHARDS, SentBy};
 
 /// The media type of a body whose headers do not name one.
 const JSON: &str = "application/json";
@@ -152,6 +152,7 @@ pub(super) fn read(row: SourceRow, name: &str, now: Timestamp) -> Result<Draft, 
         headers,
         time,
         deliver_at,
+        sent_by: Some(SentBy { sender: format!("{OUTBOX_IDS}{name}"), source_proven: false }),
         ..Draft::default()
     };
     let Reader { fault, unread } = reader;
@@ -171,7 +172,7 @@ pub(super) fn refused(seq: i64, row_id: Option<Bytes>, content: Draft, problem: 
 
 /// The id under which people find a row whose own id cannot be had.
 pub(super) fn stand_in(name: &str, seq: i64) -> String {
-    format!("outbox:{name}:{seq}")
+    format!("{OUTBOX_IDS}{name}:{seq}")
 }
 
 /// The column whose value alone breaks a rule; the body where none does.

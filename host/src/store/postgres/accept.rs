@@ -15,7 +15,7 @@ use super::text::{clean, clean_opt};
 use super::{PostgresStore, commit};
 use crate::store::delayed::CANCELLED;
 use crate::store::{
-    Accepted, Identity, MessageRow, NewMessage, RefusedMessage, SentMessage, StoreError, UnsentMessage,
+    Accepted, Identity, MessageRow, NewMessage, RefusedMessage, SentBy, SentMessage, StoreError, UnsentMessage,
 };
 
 pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
@@ -91,7 +91,9 @@ pub(super) async fn accept_locked(
             match (known.get(identity), reserved.get(identity)) {
                 // What was sent before it was prepared is told as it is.
                 (Some(known), transaction) if transaction.is_none() || !known.is_refused() => {
-                    let same = known.digest.as_deref() == Some(&message.digest[..]);
+                    // Another's refused message is not told, also when it is the same.
+                    let is_told = !known.is_refused() || known.makes_room_for(message);
+                    let same = is_told && known.digest.as_deref() == Some(&message.digest[..]);
                     Ok(if same { Accepted::Same(Box::new(known.row.clone())) } else { Accepted::Other })
                 }
                 (_, Some(transaction)) => Ok(Accepted::Reserved { transaction: transaction.clone() }),
@@ -128,15 +130,15 @@ async fn insert(
     let rows: Vec<&NewMessage> = places.iter().map(|place| &messages[*place]).collect();
     let inserted = sqlx::query(
         "INSERT INTO message (id, digest, key, source, topic, type_name, kind, time, created_at, state, reason,
-             retrying, partition, kafka_offset, record, shard, deliver_at)
+             retrying, partition, kafka_offset, record, shard, deliver_at, sender, source_proven)
          SELECT r.id, r.digest, r.key, r.source, r.topic, r.type_name, r.kind, r.time, now.at + r.place, r.state,
              r.reason, r.retrying, r.partition, r.kafka_offset, r.record, r.shard,
-             coalesce(r.due, (now.at + r.wait + 999) / 1000 * 1000)
+             coalesce(r.due, (now.at + r.wait + 999) / 1000 * 1000), r.sender, r.source_proven
          FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[],
              $8::bigint[], $9::bigint[], $10::smallint[], $11::text[], $12::boolean[], $13::integer[], $14::bigint[],
-             $15::bytea[], $16::integer[], $17::bigint[], $18::bigint[]) WITH ORDINALITY
+             $15::bytea[], $16::integer[], $17::bigint[], $18::bigint[], $19::text[], $20::boolean[]) WITH ORDINALITY
              AS r (id, digest, key, source, topic, type_name, kind, time, place, state, reason, retrying, partition,
-                 kafka_offset, record, shard, due, wait, turn),
+                 kafka_offset, record, shard, due, wait, sender, source_proven, turn),
              (SELECT courier_now() AS at) AS now
          WHERE NOT EXISTS (SELECT FROM half_item h
              WHERE h.message_id = r.id AND h.source = r.source AND h.topic = r.topic AND h.reserved)
@@ -161,6 +163,8 @@ async fn insert(
     .bind(rows.iter().map(|row| row.outbound.as_ref().map(|outbound| outbound.shard)).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| due_columns(row.due).0).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| due_columns(row.due).1).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.sent_by.as_ref().map(|by| clean(&by.sender))).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.sent_by.as_ref().map(|by| by.source_proven)).collect::<Vec<_>>())
     .fetch_all(tx)
     .await
     .map_err(at_statement)?;
@@ -174,7 +178,8 @@ fn identity(row: &PgRow) -> Result<Identity, StoreError> {
 /// Removes the rows of messages that were refused for what was wrong with
 /// them, so that a corrected message, or the same one where it is right by
 /// now, is taken in its place; answers those that can be inserted now. What a
-/// prepared transaction holds stays as it is.
+/// prepared transaction holds stays as it is, and so does what another sender
+/// handed in (see [`SentBy::makes_room`]).
 ///
 /// Nothing of them is in Kafka or on its way there: a row that the relay ever
 /// had has a shard.
@@ -190,11 +195,12 @@ async fn forget_refused<'i>(
     let gone = sqlx::query(
         "WITH old AS (
              SELECT m.id, m.source, m.topic
-             FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::boolean[])
-                 AS r (id, source, topic, digest, refused)
+             FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::boolean[], $6::text[], $7::boolean[])
+                 AS r (id, source, topic, digest, refused, sender, proven)
              JOIN message m ON m.id = r.id AND m.source = r.source AND m.topic = r.topic
              WHERE m.state = 1 AND NOT m.retrying AND m.partition IS NULL AND m.shard IS NULL
                  AND m.reason IS DISTINCT FROM 'cancelled' AND (m.digest <> r.digest OR NOT r.refused)
+                 AND (m.sender IS NULL OR m.sender = r.sender OR (r.proven AND NOT coalesce(m.source_proven, false)))
                  AND NOT EXISTS (SELECT FROM half_item h
                      WHERE h.message_id = r.id AND h.source = r.source AND h.topic = r.topic AND h.reserved)
              ORDER BY m.id, m.source, m.topic FOR UPDATE OF m
@@ -207,6 +213,8 @@ async fn forget_refused<'i>(
     .bind(rows.iter().map(|row| clean(&row.topic)).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| &row.digest[..]).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.is_refused()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.sent_by.as_ref().map(|by| clean(&by.sender))).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.sent_by.as_ref().map(|by| by.source_proven)).collect::<Vec<_>>())
     .fetch_all(tx)
     .await
     .map_err(at_statement)?;
@@ -225,6 +233,11 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Whether it may be replaced by this one, as far as their senders go.
+    pub fn makes_room_for(&self, message: &NewMessage) -> bool {
+        SentBy::makes_room(self.row.sent_by.as_ref(), message.sent_by.as_ref())
+    }
+
     /// Whether it was refused for what was wrong with it, so that it makes room
     /// for another.
     pub fn is_refused(&self) -> bool {
@@ -245,7 +258,8 @@ pub(super) async fn known(
     let columns: IdentityColumns = identities.iter().collect();
     let rows = sqlx::query(concat!(
         "SELECT m.id, m.digest, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
-             m.retrying, m.partition, m.kafka_offset, m.deliver_at, m.shard IS NOT NULL AS had_shard, ",
+             m.retrying, m.partition, m.kafka_offset, m.deliver_at, m.sender, m.source_proven,
+             m.shard IS NOT NULL AS had_shard, ",
         record_of_message!(),
         " FROM unnest($1::text[], $2::text[], $3::text[]) AS r (id, source, topic)
           JOIN message m ON m.id = r.id AND m.source = r.source AND m.topic = r.topic",

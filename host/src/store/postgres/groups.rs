@@ -1,6 +1,5 @@
 //! Groups: their sums, state, lost ranges and pauses.
 
-use bytes::Bytes;
 use sqlx::postgres::PgRow;
 
 use super::columns::Columns;
@@ -8,19 +7,6 @@ use super::error::at_statement;
 use super::text::clean;
 use super::{PostgresStore, audits, commit};
 use crate::store::{GroupTotals, LostRange, StoreError};
-
-pub(super) async fn state_get(store: &PostgresStore, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
-    let Some(group_id) = store.groups.find_id(&store.pool, group).await? else {
-        return Ok(None);
-    };
-    let row = sqlx::query("SELECT value FROM state WHERE group_id = $1 AND key = $2")
-        .bind(group_id)
-        .bind(clean(key))
-        .fetch_optional(&store.pool)
-        .await
-        .map_err(at_statement)?;
-    row.map_or(Ok(None), |row| row.bytes("value"))
-}
 
 /// Sums of the nodes' rows. A row may be negative, since one node opens what
 /// another closes; the sum is not.

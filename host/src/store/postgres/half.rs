@@ -20,7 +20,7 @@ use super::{PostgresStore, audits, bounded, commit, micros};
 use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
 use crate::store::{
     Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Identity, Listing, MAX_PAGE,
-    NewHalf, NewMessage, NewOutbound, Page, StoreError,
+    NewHalf, NewMessage, NewOutbound, Page, SentBy, StoreError,
 };
 
 const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline, checks, next_check_at, last_answer,
@@ -28,10 +28,12 @@ const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline,
 
 #[async_trait]
 impl Halves for PostgresStore {
-    async fn prepared_halves(&self, most: u32) -> Result<u32, StoreError> {
+    async fn prepared_halves(&self, sender: Option<&str>, most: u32) -> Result<u32, StoreError> {
         let counted = sqlx::query(
-            "SELECT count(*)::integer AS count FROM (SELECT FROM half_message WHERE state = 1 LIMIT $1) AS prepared",
+            "SELECT count(*)::integer AS count FROM (
+                 SELECT FROM half_message WHERE state = 1 AND ($1::text IS NULL OR sender = $1) LIMIT $2) AS prepared",
         )
+        .bind(clean_opt(sender))
         .bind(i64::from(most))
         .fetch_one(&self.pool);
         bounded(async { counted.await.map_err(at_statement)?.count("count") }).await
@@ -92,18 +94,24 @@ async fn prepare(store: &PostgresStore, half: &NewHalf) -> Result<HalfRow, Store
     let known = known(&mut tx, &identities).await?;
     for (message, identity) in half.messages.iter().zip(&identities) {
         // One that was refused makes room when the transaction commits.
-        let stays = known.get(identity).filter(|known| !known.is_refused());
-        if stays.is_some_and(|known| known.digest.as_deref() != Some(&message.digest[..])) {
+        let Some(known) = known.get(identity) else { continue };
+        let stays = if known.is_refused() {
+            !known.makes_room_for(message)
+        } else {
+            known.digest.as_deref() != Some(&message.digest[..])
+        };
+        if stays {
             return Err(identity_taken(identity));
         }
     }
     sqlx::query(
-        "INSERT INTO half_message (id, state, check_url, timeout, created_at, deadline, next_check_at)
-         SELECT $1, 1, $2, $3, now.at, now.at + $3, now.at + $3 FROM (SELECT courier_now() AS at) AS now",
+        "INSERT INTO half_message (id, state, check_url, timeout, created_at, deadline, next_check_at, sender)
+         SELECT $1, 1, $2, $3, now.at, now.at + $3, now.at + $3, $4 FROM (SELECT courier_now() AS at) AS now",
     )
     .bind(clean(&half.id))
     .bind(clean_opt(half.check_url.as_deref()))
     .bind(micros(half.timeout))
+    .bind(clean_opt(half.sender()))
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;
@@ -122,13 +130,13 @@ async fn insert_items(tx: &mut PgConnection, half: &NewHalf) -> Result<(), Store
         .ok_or_else(|| StoreError::Bug("a half message has no record".to_owned()))?;
     sqlx::query(
         "INSERT INTO half_item (half_id, place, message_id, digest, key, source, topic, goes_to, type_name, kind, time,
-             shard, due, wait, record, reserved)
+             shard, due, wait, record, source_proven, reserved)
          SELECT $1, r.place - 1, r.message_id, r.digest, r.key, r.source, r.topic, r.goes_to, r.type_name, r.kind, r.time,
-             r.shard, r.due, r.wait, r.record, true
+             r.shard, r.due, r.wait, r.record, r.source_proven, true
          FROM unnest($2::text[], $3::bytea[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-             $10::bigint[], $11::integer[], $12::bigint[], $13::bigint[], $14::bytea[]) WITH ORDINALITY
+             $10::bigint[], $11::integer[], $12::bigint[], $13::bigint[], $14::bytea[], $15::boolean[]) WITH ORDINALITY
              AS r (message_id, digest, key, source, topic, goes_to, type_name, kind, time, shard, due, wait, record,
-                 place)",
+                 source_proven, place)",
     )
     .bind(clean(&half.id))
     .bind(messages.iter().map(|message| clean(&message.id)).collect::<Vec<_>>())
@@ -144,6 +152,7 @@ async fn insert_items(tx: &mut PgConnection, half: &NewHalf) -> Result<(), Store
     .bind(messages.iter().map(|message| due_columns(message.due).0).collect::<Vec<_>>())
     .bind(messages.iter().map(|message| due_columns(message.due).1).collect::<Vec<_>>())
     .bind(outbound.iter().map(|row| &row.record[..]).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.sent_by.as_ref().map(|by| by.source_proven)).collect::<Vec<_>>())
     .execute(tx)
     .await
     .map_err(at_statement)?;
@@ -261,8 +270,9 @@ pub(super) async fn abandon_unreachable(store: &PostgresStore, before: i64, limi
 /// The messages of a transaction that may commit, ready to be accepted.
 async fn kept_messages(tx: &mut PgConnection, transaction: &str) -> Result<Vec<NewMessage>, StoreError> {
     let rows = sqlx::query(
-        "SELECT message_id, digest, key, source, topic, goes_to, type_name, kind, time, shard, due, wait, record
-         FROM half_item WHERE half_id = $1 ORDER BY place",
+        "SELECT i.message_id, i.digest, i.key, i.source, i.topic, i.goes_to, i.type_name, i.kind, i.time, i.shard, i.due,
+             i.wait, i.record, h.sender, i.source_proven
+         FROM half_item i JOIN half_message h ON h.id = i.half_id WHERE i.half_id = $1 ORDER BY i.place",
     )
     .bind(clean(transaction))
     .fetch_all(tx)
@@ -285,6 +295,7 @@ async fn kept_messages(tx: &mut PgConnection, transaction: &str) -> Result<Vec<N
                 (Some(time), _) => Some(Due::At(time)),
                 (None, wait) => wait.map(duration).map(Due::After),
             },
+            sent_by: SentBy::from_columns(row.take("sender")?, row.take("source_proven")?),
             record: row.bytes("record")?.ok_or_else(|| records_gone(transaction))?,
         })
     };

@@ -9,11 +9,11 @@ use super::columns::Columns;
 use super::error::at_statement;
 use super::text::{self, clean};
 use super::{PostgresStore, SLICE_ROWS};
-use crate::store::{Identity, Listing, MAX_PAGE, MAX_SAME_ID, MessageFilter, MessageRow, Page, StoreError};
+use crate::store::{Identity, Listing, MAX_PAGE, MAX_SAME_ID, MessageFilter, MessageRow, Page, SentBy, StoreError};
 
 /// The columns of a message but for its record.
 pub(super) const MESSAGE_COLUMNS: &str = "m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at,
-    m.state, m.reason, m.retrying, m.partition, m.kafka_offset, m.deliver_at";
+    m.state, m.reason, m.retrying, m.partition, m.kafka_offset, m.deliver_at, m.sender, m.source_proven";
 
 pub(super) fn message_row(row: &PgRow) -> Result<MessageRow, StoreError> {
     let place = match (row.take::<Option<i32>>("partition")?, row.take::<Option<i64>>("kafka_offset")?) {
@@ -35,6 +35,7 @@ pub(super) fn message_row(row: &PgRow) -> Result<MessageRow, StoreError> {
         place,
         record: row.bytes("record")?,
         deliver_at: row.time_opt("deliver_at")?,
+        sent_by: SentBy::from_columns(row.take("sender")?, row.take("source_proven")?),
     })
 }
 
@@ -58,7 +59,7 @@ pub(super) use record_of_message;
 pub(super) async fn message_of(store: &PostgresStore, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
     let row = sqlx::query(concat!(
         "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
-             m.retrying, m.partition, m.kafka_offset, m.deliver_at, ",
+             m.retrying, m.partition, m.kafka_offset, m.deliver_at, m.sender, m.source_proven, ",
         record_of_message!(),
         " FROM message m WHERE m.id = $1 AND m.source = $2 AND m.topic = $3",
     ))
@@ -75,7 +76,7 @@ pub(super) async fn message_of(store: &PostgresStore, message: &Identity) -> Res
 pub(super) async fn messages_with_id(store: &PostgresStore, id: &str) -> Result<Vec<MessageRow>, StoreError> {
     let rows = sqlx::query(concat!(
         "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
-             m.retrying, m.partition, m.kafka_offset, m.deliver_at, ",
+             m.retrying, m.partition, m.kafka_offset, m.deliver_at, m.sender, m.source_proven, ",
         record_of_message!(),
         " FROM message m WHERE m.id = $1 ORDER BY m.created_at DESC, m.source DESC, m.topic DESC LIMIT $2",
     ))
@@ -165,7 +166,7 @@ async fn slice_start(store: &PostgresStore, filter: &MessageFilter, before: i64)
 fn select<'a>(filter: &'a MessageFilter, cursor: Option<&'a Cursor>, slice: Option<i64>) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
         "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
-             m.retrying, m.partition, m.kafka_offset, m.deliver_at, NULL::bytea AS record
+             m.retrying, m.partition, m.kafka_offset, m.deliver_at, m.sender, m.source_proven, NULL::bytea AS record
          FROM message m WHERE true",
     );
     if let Some(cursor) = cursor {

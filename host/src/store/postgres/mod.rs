@@ -29,6 +29,7 @@ mod groups;
 mod half;
 mod identities;
 mod incarnations;
+mod kept_state;
 mod messages;
 mod minutes;
 mod node_bindings;
@@ -251,6 +252,10 @@ impl Store for PostgresStore {
         bounded(plugins::put_version(self, version)).await
     }
 
+    async fn host_key(&self, name: &str) -> Result<[u8; 32], StoreError> {
+        bounded(plugins::host_key(self, name)).await
+    }
+
     async fn version_wasm(&self, digest: &str) -> Result<Bytes, StoreError> {
         bounded(plugins::version_wasm(self, digest)).await
     }
@@ -322,10 +327,6 @@ impl Store for PostgresStore {
 
     async fn resend(&self, message: &Identity) -> Result<(), StoreError> {
         bounded(outbound::resend(self, message)).await
-    }
-
-    async fn state_get(&self, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
-        prompt(groups::state_get(self, group, key)).await
     }
 
     async fn messages(&self, filter: &MessageFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {

@@ -12,6 +12,22 @@ use super::text::{clean, clean_opt};
 use super::{PostgresStore, audits, commit};
 use crate::store::{NewVersion, PluginRow, StoreError, VersionRow, WriterId};
 
+pub(super) async fn host_key(store: &PostgresStore, name: &str) -> Result<[u8; 32], StoreError> {
+    sqlx::query("INSERT INTO host_key (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+        .bind(clean(name))
+        .bind(rand::random::<[u8; 32]>().as_slice())
+        .execute(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    let row = sqlx::query("SELECT value FROM host_key WHERE name = $1")
+        .bind(clean(name))
+        .fetch_one(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    let key: Vec<u8> = row.take("value")?;
+    key.try_into().map_err(|_| StoreError::Bug(format!("the key {name} has not 32 bytes")))
+}
+
 pub(super) async fn put_version(store: &PostgresStore, version: &NewVersion) -> Result<VersionRow, StoreError> {
     let mut tx = store.begin_tx().await?;
     sqlx::query("INSERT INTO plugin (name) VALUES ($1) ON CONFLICT DO NOTHING")

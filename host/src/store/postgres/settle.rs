@@ -225,11 +225,11 @@ async fn write_state(tx: &mut PgConnection, writes: &BTreeMap<(i32, &str), Optio
     let keys: Vec<_> = writes.keys().map(|(_, key)| clean(key)).collect();
     let values: Vec<Option<&[u8]>> = writes.values().copied().collect();
     sqlx::query(
-        "INSERT INTO state AS s (group_id, key, value)
-         SELECT w.group_id, w.key, w.value
+        "INSERT INTO state AS s (group_id, key, value, written_at)
+         SELECT w.group_id, w.key, w.value, courier_now()
          FROM unnest($1::integer[], $2::text[], $3::bytea[]) WITH ORDINALITY AS w (group_id, key, value, place)
          ORDER BY w.place
-         ON CONFLICT (group_id, key) DO UPDATE SET value = excluded.value",
+         ON CONFLICT (group_id, key) DO UPDATE SET value = excluded.value, written_at = excluded.written_at",
     )
     .bind(&groups)
     .bind(&keys)

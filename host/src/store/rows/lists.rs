@@ -8,7 +8,7 @@ use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
 use super::positions::DeliveryKey;
-use crate::store::identity::SourceHash;
+use crate::store::identity::{SentBy, SourceHash};
 
 /// Rows one page of a list may have.
 pub const MAX_PAGE: u32 = 1_000;
@@ -48,6 +48,8 @@ pub struct MessageRow {
     pub record: Option<Bytes>,
     /// When a delayed message is due.
     pub deliver_at: Option<Timestamp>,
+    /// Who handed it in, when that is known.
+    pub sent_by: Option<SentBy>,
 }
 
 impl MessageRow {

@@ -8,7 +8,7 @@ use courier_core::status::State;
 
 use super::lists::MessageRow;
 use crate::store::delayed::Due;
-use crate::store::identity::Identity;
+use crate::store::identity::{Identity, SentBy};
 
 /// Relay shards: hash(topic, key) mod this.
 pub const SHARDS: u32 = 64;
@@ -160,6 +160,8 @@ pub struct NewMessage {
     pub outbound: Option<NewOutbound>,
     /// When the outbound row becomes the relay's; none means now.
     pub due: Option<Due>,
+    /// Who handed it in, when that is known.
+    pub sent_by: Option<SentBy>,
 }
 
 impl NewMessage {

@@ -18,7 +18,7 @@ use super::values::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
 use super::{SqliteStore, audits};
 use crate::store::delayed::{is_cancelled, not_resent};
 use crate::store::{
-    Accepted, Identity, NewMessage, NewOutbound, RefusedMessage, SentMessage, StoreError, UnsentMessage,
+    Accepted, Identity, NewMessage, NewOutbound, RefusedMessage, SentBy, SentMessage, StoreError, UnsentMessage,
 };
 
 /// Who an outbound row belongs to.
@@ -263,9 +263,10 @@ pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]
     let mut known = known(tx, &identities).await?;
     let mut freed = Vec::new();
     for (message, identity) in messages.iter().zip(&identities) {
-        let Some(Known::Refused(digest)) = known.get(identity) else { continue };
+        let Some(Known::Refused(digest, by)) = known.get(identity) else { continue };
         // The same that was refused before is told so again.
-        if digest.as_deref() != Some(message.digest.as_slice()) || !message.is_refused() {
+        let differs = digest.as_deref() != Some(message.digest.as_slice()) || !message.is_refused();
+        if differs && SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) {
             known.remove(identity);
             freed.push(identity);
         }
@@ -306,7 +307,11 @@ pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]
                 answers.push(Accepted::Reserved { transaction: transaction.clone() });
                 continue;
             }
-            Some(Known::Sent(digest) | Known::Refused(digest)) => digest.clone(),
+            Some(Known::Sent(digest)) => digest.clone(),
+            // Another's is not told, also when it is the same.
+            Some(Known::Refused(digest, by)) => {
+                digest.clone().filter(|_| SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()))
+            }
             None => first.get(identity).map(|first| first.digest.to_vec()),
         };
         if digest.as_deref() != Some(message.digest.as_slice()) {
@@ -347,7 +352,7 @@ pub(super) enum Known {
     /// A message that was refused for what was wrong with it: nothing of it is
     /// in Kafka or on its way there, since a row that the relay ever had has a
     /// shard.
-    Refused(Option<Vec<u8>>),
+    Refused(Option<Vec<u8>>, Option<SentBy>),
     /// A message of a prepared transaction, which is this one.
     Reserved(String),
 }
@@ -359,11 +364,11 @@ pub(super) async fn known(
 ) -> Result<HashMap<Identity, Known>, StoreError> {
     let rows = sqlx::query(
         "SELECT m.id, m.source, m.topic, m.digest, m.state = 1 AND NOT m.retrying AND m.partition IS NULL
-             AND m.shard IS NULL AND m.reason IS NOT 'cancelled', NULL
+             AND m.shard IS NULL AND m.reason IS NOT 'cancelled', NULL, m.sender, m.source_proven
          FROM json_each(?1) i CROSS JOIN message m
              ON m.id = i.value ->> 0 AND m.source = i.value ->> 1 AND m.topic = i.value ->> 2
          UNION ALL
-         SELECT h.message_id, h.source, h.topic, NULL, 0, h.half_id
+         SELECT h.message_id, h.source, h.topic, NULL, 0, h.half_id, NULL, NULL
          FROM json_each(?1) i CROSS JOIN half_item h INDEXED BY half_item_reserved
              ON h.message_id = i.value ->> 0 AND h.source = i.value ->> 1 AND h.topic = i.value ->> 2 AND h.reserved = 1",
     )
@@ -376,11 +381,13 @@ pub(super) async fn known(
         let mut columns = Columns::of(row);
         let identity = Identity { id: columns.take()?, source: columns.take()?, topic: columns.take()? };
         let (digest, refused) = (columns.take()?, columns.flag()?);
-        match columns.take::<Option<String>>()? {
+        let transaction = columns.take::<Option<String>>()?;
+        let by = SentBy::from_columns(columns.take()?, columns.take::<Option<bool>>()?);
+        match transaction {
             // What was sent before it was prepared is told as it is.
             Some(_) if matches!(known.get(&identity), Some(Known::Sent(_))) => {}
             Some(transaction) => drop(known.insert(identity, Known::Reserved(transaction))),
-            None if refused => drop(known.insert(identity, Known::Refused(digest))),
+            None if refused => drop(known.insert(identity, Known::Refused(digest, by))),
             None => drop(known.insert(identity, Known::Sent(digest))),
         }
     }
@@ -394,8 +401,8 @@ async fn insert_messages(
 ) -> Result<(), StoreError> {
     const INSERT: Bulk = Bulk {
         insert: "INSERT INTO message (id, digest, key, source, topic, type_name, kind, time, created_at, state, reason,
-                 retrying, partition, offset, shard, deliver_at, record)",
-        columns: 17,
+                 retrying, partition, offset, shard, deliver_at, sender, source_proven, record)",
+        columns: 19,
         then: "",
     };
     let inserted = INSERT
@@ -417,6 +424,9 @@ async fn insert_messages(
             let outbound = message.outbound.as_ref();
             arguments.add(outbound.map(|outbound| outbound.shard))?;
             arguments.add(message.due.map(|due| due_at(due, now).0))?;
+            let by = message.sent_by.as_ref();
+            arguments.add(by.map(|by| clean(&by.sender)).as_deref())?;
+            arguments.add(by.map(|by| i64::from(by.source_proven)))?;
             // The outbound row has the bytes while there is one.
             arguments.add(message.record.as_deref().filter(|_| outbound.is_none()))
         })

@@ -1,8 +1,7 @@
-//! Groups: their sums, pauses and key/value state.
+//! Groups: their sums and pauses.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use courier_core::status::State;
 
 use super::fault::{commit_fault, fault};
@@ -12,18 +11,6 @@ use super::{SqliteStore, audits};
 use crate::store::{GroupTotals, StoreError};
 
 impl SqliteStore {
-    pub(super) async fn group_state(&self, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let value: Option<Vec<u8>> = sqlx::query_scalar(
-            "SELECT s.value FROM state_value s JOIN consumer_group g ON g.id = s.group_id WHERE g.name = ? AND s.key = ?",
-        )
-        .bind(clean(group))
-        .bind(clean(key))
-        .fetch_optional(&self.connections.readers)
-        .await
-        .map_err(fault)?;
-        Ok(value.map(Bytes::from))
-    }
-
     pub(super) async fn group_totals(&self) -> Result<Vec<GroupTotals>, StoreError> {
         let mut totals = BTreeMap::new();
         let rows = sqlx::query(

@@ -15,7 +15,7 @@ use super::{SqliteStore, audits};
 use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
 use crate::store::{
     Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Identity, Listing, MAX_PAGE,
-    NewHalf, NewMessage, Page, StoreError,
+    NewHalf, NewMessage, Page, SentBy, StoreError,
 };
 
 const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline, checks, next_check_at, last_answer,
@@ -23,10 +23,12 @@ const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline,
 
 #[async_trait]
 impl Halves for SqliteStore {
-    async fn prepared_halves(&self, most: u32) -> Result<u32, StoreError> {
+    async fn prepared_halves(&self, sender: Option<&str>, most: u32) -> Result<u32, StoreError> {
         sqlx::query_scalar(
-            "SELECT count(*) FROM (SELECT 1 FROM half_message INDEXED BY half_message_due WHERE state = 1 LIMIT ?)",
+            "SELECT count(*) FROM (SELECT 1 FROM half_message INDEXED BY half_message_due
+             WHERE state = 1 AND (?1 IS NULL OR sender = ?1) LIMIT ?2)",
         )
+        .bind(clean_option(sender))
         .bind(most)
         .fetch_one(&self.connections.readers)
         .await
@@ -43,13 +45,17 @@ impl Halves for SqliteStore {
                 Some(Known::Sent(digest)) if digest.as_deref() != Some(message.digest.as_slice()) => {
                     return Err(identity_taken(identity));
                 }
+                // Its commit would find the identity taken.
+                Some(Known::Refused(_, by)) if !SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) => {
+                    return Err(identity_taken(identity));
+                }
                 Some(_) | None => {}
             }
         }
         let (now, timeout) = (now(), micros(half.timeout));
         sqlx::query(
-            "INSERT INTO half_message (id, state, check_url, timeout, created_at, deadline, next_check_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
+            "INSERT INTO half_message (id, state, check_url, timeout, created_at, deadline, next_check_at, sender)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)",
         )
         .bind(clean(&half.id))
         .bind(HalfState::Prepared.code())
@@ -57,6 +63,7 @@ impl Halves for SqliteStore {
         .bind(timeout)
         .bind(now.0)
         .bind(now.0.saturating_add(timeout))
+        .bind(clean_option(half.sender()))
         .execute(&mut *tx)
         .await
         .map_err(fault)?;
@@ -219,8 +226,8 @@ async fn insert_items(tx: &mut SqliteConnection, half: &NewHalf) -> Result<(), S
     const INSERT: Bulk = Bulk {
         insert:
             "INSERT INTO half_item (half_id, place, message_id, digest, key, source, topic, goes_to, type_name, kind,
-                 time, shard, due, wait, reserved, record)",
-        columns: 16,
+                 time, shard, due, wait, reserved, source_proven, record)",
+        columns: 17,
         then: "",
     };
     let messages: Vec<(usize, &NewMessage)> = half.messages.iter().enumerate().collect();
@@ -247,6 +254,7 @@ async fn insert_items(tx: &mut SqliteConnection, half: &NewHalf) -> Result<(), S
             arguments.add(due)?;
             arguments.add(wait)?;
             arguments.add(1_i64)?;
+            arguments.add(message.sent_by.as_ref().map(|by| i64::from(by.source_proven)))?;
             arguments.add(outbound.record.as_ref())
         })
         .await?;
@@ -256,8 +264,9 @@ async fn insert_items(tx: &mut SqliteConnection, half: &NewHalf) -> Result<(), S
 /// The messages of a transaction that may commit, ready to be accepted.
 async fn kept_messages(tx: &mut SqliteConnection, transaction: &str) -> Result<Vec<NewMessage>, StoreError> {
     let rows = sqlx::query(
-        "SELECT message_id, digest, key, source, topic, goes_to, type_name, kind, time, shard, due, wait, record
-         FROM half_item WHERE half_id = ? ORDER BY place",
+        "SELECT i.message_id, i.digest, i.key, i.source, i.topic, i.goes_to, i.type_name, i.kind, i.time, i.shard, i.due,
+             i.wait, h.sender, i.source_proven, i.record
+         FROM half_item i JOIN half_message h ON h.id = i.half_id WHERE i.half_id = ? ORDER BY i.place",
     )
     .bind(clean(transaction))
     .fetch_all(tx)
@@ -282,6 +291,7 @@ async fn kept_messages(tx: &mut SqliteConnection, transaction: &str) -> Result<V
                 (Some(time), _) => Some(Due::At(time)),
                 (None, wait) => wait.map(duration).map(Due::After),
             },
+            sent_by: SentBy::from_columns(columns.take()?, columns.take::<Option<bool>>()?),
             record: columns.bytes_option()?.ok_or_else(|| records_gone(transaction))?,
         })
     };

@@ -9,11 +9,11 @@ use super::SqliteStore;
 use super::fault::fault;
 use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
 use super::values::{Columns, clean, json};
-use crate::store::{Identity, Listing, MAX_SAME_ID, MessageFilter, MessageRow, Page, StoreError};
+use crate::store::{Identity, Listing, MAX_SAME_ID, MessageFilter, MessageRow, Page, SentBy, StoreError};
 
 /// The columns of a message but for its record, which comes last.
 pub(super) const MESSAGE_COLUMNS: &str = "m.created_at, m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time,
-    m.state, m.reason, m.retrying, m.partition, m.offset, m.deliver_at";
+    m.state, m.reason, m.retrying, m.partition, m.offset, m.deliver_at, m.sender, m.source_proven";
 
 /// The beginning of a query for messages with their records. While one is owed
 /// to Kafka or is not due yet, the row that says so has the record.
@@ -63,6 +63,7 @@ pub(super) fn message_row(row: &SqliteRow) -> Result<(Place, MessageRow), StoreE
             partition.zip(offset.map(Offset))
         },
         deliver_at: columns.time_option()?,
+        sent_by: SentBy::from_columns(columns.take()?, columns.take::<Option<bool>>()?),
         record: columns.bytes_option()?,
     };
     Ok((place, message))

@@ -29,6 +29,7 @@ mod fault;
 mod groups;
 mod half;
 mod incarnations;
+mod kept_state;
 mod messages;
 mod minutes;
 mod node_bindings;
@@ -175,6 +176,10 @@ impl Store for SqliteStore {
         self.store_version(version).await
     }
 
+    async fn host_key(&self, name: &str) -> Result<[u8; 32], StoreError> {
+        self.shared_key(name).await
+    }
+
     async fn version_wasm(&self, digest: &str) -> Result<Bytes, StoreError> {
         self.component(digest).await
     }
@@ -250,10 +255,6 @@ impl Store for SqliteStore {
 
     async fn resend(&self, message: &Identity) -> Result<(), StoreError> {
         self.resend_message(message).await
-    }
-
-    async fn state_get(&self, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
-        self.group_state(group, key).await
     }
 
     async fn messages(&self, filter: &MessageFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {

@@ -8,6 +8,23 @@ use super::{SqliteStore, audits};
 use crate::store::{NewVersion, PluginRow, StoreError, VersionRow, WriterId};
 
 impl SqliteStore {
+    pub(super) async fn shared_key(&self, name: &str) -> Result<[u8; 32], StoreError> {
+        let mut tx = self.connections.write().await?;
+        sqlx::query("INSERT INTO host_key (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING")
+            .bind(clean(name))
+            .bind(rand::random::<[u8; 32]>().as_slice())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        let key: Vec<u8> = sqlx::query_scalar("SELECT value FROM host_key WHERE name = ?")
+            .bind(clean(name))
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(fault)?;
+        tx.commit().await.map_err(commit_fault)?;
+        key.try_into().map_err(|_| StoreError::Bug(format!("the key {name} has not 32 bytes")))
+    }
+
     pub(super) async fn store_version(&self, version: &NewVersion) -> Result<VersionRow, StoreError> {
         let mut tx = self.connections.write().await?;
         // The update changes nothing; it is there for RETURNING to answer for

@@ -17,7 +17,7 @@ use super::fault::{commit_fault, fault};
 use super::script::Script;
 use super::settle_rows::{Line, write_attempts, write_final, write_open, write_records};
 use super::slots::Slots;
-use super::values::{Bulk, clean, expect_rows, json};
+use super::values::{Bulk, clean, expect_rows, json, now};
 use crate::store::{Becomes, OutcomeRow, Part, Settled, StoreError, WriterId};
 
 /// A part that its writer still owns.
@@ -231,10 +231,11 @@ async fn remove_finished(tx: &mut SqliteConnection, owned: &Owned<'_>) -> Result
 /// that the last one of a key stays.
 async fn write_state_values(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
     const PUT: Bulk = Bulk {
-        insert: "INSERT INTO state_value (group_id, key, value)",
-        columns: 3,
-        then: "ON CONFLICT (group_id, key) DO UPDATE SET value = excluded.value",
+        insert: "INSERT INTO state_value (group_id, key, value, written_at)",
+        columns: 4,
+        then: "ON CONFLICT (group_id, key) DO UPDATE SET value = excluded.value, written_at = excluded.written_at",
     };
+    let written_at = now().0;
     let mut last = BTreeMap::new();
     for line in lines {
         for (key, value) in &line.outcome.state_writes {
@@ -245,7 +246,8 @@ async fn write_state_values(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Re
     PUT.run(tx, &put, |arguments, ((group, key), value)| {
         arguments.add(*group)?;
         arguments.add(key.as_ref())?;
-        arguments.add(value.as_ref())
+        arguments.add(value.as_ref())?;
+        arguments.add(written_at)
     })
     .await?;
     for ((group, key), _) in last.iter().filter(|(_, value)| value.is_none()) {

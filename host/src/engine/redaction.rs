@@ -1,0 +1,85 @@
+//! Takes the secrets of a binding out of what its handler says.
+//!
+//! A handler that logs its request, or fails with the text of one, would carry
+//! a token into the store, onto the screen and into dead letters. What a
+//! handler alters on purpose, by another encoding say, is not found.
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// Stands for a secret.
+const HIDDEN: &str = "***";
+/// Bytes that a secret has at least to be looked for: a shorter one is in every
+/// other word.
+const LEAST_BYTES: usize = 4;
+
+/// The secrets to look for.
+#[derive(Clone, Default)]
+pub(super) struct Redaction {
+    /// Longest first, so that a secret within another does not leave the rest
+    /// of that in the open.
+    secrets: Vec<SecretString>,
+}
+
+impl std::fmt::Debug for Redaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Redaction of {} secrets", self.secrets.len())
+    }
+}
+
+impl Redaction {
+    pub(super) fn of<'s>(secrets: impl Iterator<Item = &'s SecretString>) -> Self {
+        let long_enough = |secret: &&SecretString| secret.expose_secret().trim().len() >= LEAST_BYTES;
+        let mut secrets: Vec<SecretString> = secrets.filter(long_enough).cloned().collect();
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
+        Self { secrets }
+    }
+
+    /// The text with each secret replaced. Of a text that was cut the end may
+    /// be the beginning of a secret, which is replaced too.
+    pub(super) fn hide(&self, mut text: String, is_cut: bool) -> String {
+        for secret in self.secrets.iter().map(|secret| secret.expose_secret().trim()) {
+            if text.contains(secret) {
+                text = text.replace(secret, HIDDEN);
+            }
+            if is_cut && let Some(begun) = beginning_at_end(&text, secret) {
+                text.truncate(text.len() - begun);
+                text.push_str(HIDDEN);
+            }
+        }
+        text
+    }
+}
+
+/// Bytes of the longest beginning of `secret` that `text` ends with.
+fn beginning_at_end(text: &str, secret: &str) -> Option<usize> {
+    let lengths = secret.char_indices().map(|(at, _)| at).filter(|at| *at >= LEAST_BYTES);
+    lengths.filter(|at| text.ends_with(&secret[..*at])).next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redaction(secrets: &[&str]) -> Redaction {
+        let secrets: Vec<SecretString> = secrets.iter().map(|secret| (*secret).into()).collect();
+        Redaction::of(secrets.iter())
+    }
+
+    #[test]
+    fn secrets_are_replaced_wherever_they_stand() {
+        let hides = redaction(&["s3cret", "s3cret-longer\n", "abc", ""]);
+        let hide = |text: &str| hides.hide(text.to_owned(), false);
+        assert_eq!(hide("token=s3cret; again s3cret"), "token=***; again ***");
+        assert_eq!(hide("s3cret-longer"), "***", "the longer one as a whole");
+        assert_eq!(hide("abc s3cre"), "abc s3cre", "three letters are no secret, and a part is none");
+        assert!(!format!("{hides:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn what_a_cut_leaves_of_a_secret_is_replaced() {
+        let hides = redaction(&["s3cret-längst"]);
+        assert_eq!(hides.hide("log s3cret-l".to_owned(), true), "log ***");
+        assert_eq!(hides.hide("log s3c".to_owned(), true), "log s3c");
+        assert_eq!(hides.hide("log s3cret-l".to_owned(), false), "log s3cret-l");
+    }
+}

@@ -1,0 +1,67 @@
+//! How the engine is set up: how many sandboxes the configuration asks for,
+//! whether they fit, and where machine code comes from.
+
+use std::path::PathBuf;
+
+use crate::config::{Binding, Config, Problem};
+use crate::engine::{Capacity, Settings};
+
+/// The pool of sandboxes for these bindings on this machine.
+#[must_use]
+pub fn capacity(bindings: &[Binding]) -> Capacity {
+    Capacity::of_this_machine(bindings.iter().map(|binding| binding.concurrency as u64).sum())
+}
+
+/// Warns of bindings that may want more sandboxes at once than a pool of
+/// `slots` has.
+pub fn warn_of_shortage(config: &mut Config, slots: u32) {
+    if let Some(shortage) = capacity(&config.bindings).shortage(slots) {
+        let remedy = shortage.remedy.to_owned();
+        config.warnings.push(Problem::without_place("concurrency", shortage.message, remedy));
+    }
+}
+
+/// How the engine runs components here, with a pool of `slots`.
+#[must_use]
+pub fn settings(slots: u32, cache_key: [u8; 32]) -> Settings {
+    Settings { compiler: compiler(), cache_dir: cache_dir(), cache_key, slots }
+}
+
+/// The program that compiles, in a process that can be killed: the very binary
+/// that runs here, by the kernel's own name for it. After an upgrade another
+/// one lies at its path, whose code this engine would not take.
+fn compiler() -> Option<PathBuf> {
+    const THIS_BINARY: &str = "/proc/self/exe";
+    if std::fs::exists(THIS_BINARY).is_ok_and(|exists| exists) {
+        return Some(THIS_BINARY.into());
+    }
+    std::env::current_exe().ok()
+}
+
+/// Where compiled artefacts are kept between runs: a restart must not compile
+/// everything again.
+fn cache_dir() -> Option<PathBuf> {
+    let own = std::env::var_os("COURIER_CACHE_DIR").map(PathBuf::from);
+    let user = || std::env::var_os("XDG_CACHE_HOME").map(|dir| PathBuf::from(dir).join("courier"));
+    let home = || std::env::var_os("HOME").map(|dir| PathBuf::from(dir).join(".cache/courier"));
+    own.or_else(user).or_else(home)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_of_concurrency_above_the_pool_is_a_warning_with_the_numbers() {
+        let binding = |group: &str| {
+            format!("[[binding]]\ngroup = \"{group}\"\ntopics = [\"a\"]\nplugin = \"p\"\nconcurrency = 5000\n")
+        };
+        let text = binding("g") + &binding("h");
+        let mut config = crate::config::parse("courier.toml", &text, &|_| None).unwrap();
+        warn_of_shortage(&mut config, 10_000);
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        warn_of_shortage(&mut config, 9_999);
+        let told = config.warnings[0].to_string();
+        assert!(told.contains("adds up to 10000, and this host has 9999 sandboxes"), "{told}");
+    }
+}
