@@ -23,6 +23,7 @@ pub mod outcome;
 pub mod owner;
 mod pace;
 pub mod plugins;
+mod preserver;
 mod queue;
 mod range;
 mod ranked;

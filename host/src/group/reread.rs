@@ -39,6 +39,12 @@ pub struct Loaded {
     pub in_hand: Option<Arc<InHand>>,
 }
 
+/// Offsets, ascending, in runs of such as lie so near one another that they are
+/// read in one go.
+pub(super) fn runs(offsets: &[Offset]) -> impl Iterator<Item = &[Offset]> {
+    offsets.chunk_by(|one, next| next.0 - one.0 <= MAX_BETWEEN)
+}
+
 /// Reads records again for one owner, until it is done or nothing more may begin.
 pub(super) struct Loader {
     pub tools: Tools,
@@ -86,14 +92,10 @@ impl Loader {
     async fn read_near(&self, mut offsets: Vec<Offset>) -> HashMap<Offset, Record> {
         offsets.sort_unstable();
         let mut records = HashMap::new();
-        for run in offsets.chunk_by(|one, next| next.0 - one.0 <= MAX_BETWEEN) {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-            if run.len() < 2 {
-                continue;
-            }
+        for run in runs(&offsets).filter(|run| run.len() > 1) {
             let place = &self.address.place;
-            match self.tools.log.read_range(&place.log_topic(), place.partition, *first, last.next()).await {
-                Ok(found) => records.extend(found.into_iter().filter(|(offset, _)| run.binary_search(offset).is_ok())),
+            match self.tools.log.read_these(&place.log_topic(), place.partition, run).await {
+                Ok(found) => records.extend(found),
                 Err(error) => tracing::debug!(%error, %place, "cannot read records again together"),
             }
         }

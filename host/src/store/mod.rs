@@ -27,6 +27,7 @@ pub mod minutes;
 pub mod node_bindings;
 pub mod outbox;
 pub mod postgres;
+pub mod record_copies;
 pub mod redrive;
 pub mod rows;
 pub mod seek;
@@ -54,6 +55,7 @@ pub use incarnations::{Growth, Incarnations, OlderPartition, Renewal, TopicOfGro
 pub use minutes::{MinuteRow, Minutes, PaceRow};
 pub use node_bindings::{NodeBinding, NodeBindings};
 pub use outbox::{OutboxCause, OutboxCount, OutboxNote, OutboxRow, OutboxRowRef, Outboxes};
+pub use record_copies::{Copies, Endangered, RecordCopies};
 pub use rows::*;
 pub use sessions::{SessionRow, Sessions};
 pub use troubles::{
@@ -100,6 +102,7 @@ pub trait Store:
     + Minutes
     + NodeBindings
     + Outboxes
+    + RecordCopies
     + Sessions
     + Troubles
     + redrive::Redrives

@@ -1,4 +1,5 @@
-//! What people ask of open deliveries, and rows that nobody works on.
+//! What people ask of open deliveries, rows that nobody works on, and rows whose
+//! records Kafka is about to remove.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use super::Owner;
 use crate::clock::now;
 use crate::group::delivery::Work;
 use crate::group::lanes::LaneRule;
+use crate::group::preserver::Foresight;
 use crate::group::wakeups;
 use crate::store::OpenRow;
 
@@ -39,6 +41,14 @@ impl Owner {
         recall.cancel();
         let is_meant = |work: &Work| work.in_hand.offset == offset && Arc::ptr_eq(&work.owner, &self.address);
         self.bound.turns.take_out(is_meant).into_iter().for_each(Work::give_back);
+    }
+
+    /// Pauses while parked records will be lost.
+    pub(super) fn foreseen(&mut self, found: Option<&Foresight>) {
+        self.preserver.looked(found, &self.tools.causes);
+        if let Some(found) = found {
+            self.step(Event::LossAhead(found.is_loss()));
+        }
     }
 
     /// Runs what neither the machine nor anybody else works on.
