@@ -30,7 +30,6 @@ mod ranked;
 pub mod redrive;
 pub mod reread;
 pub mod restraint;
-mod said;
 pub mod settle;
 mod sweep;
 mod tail;

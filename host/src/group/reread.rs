@@ -13,6 +13,7 @@ use super::mail::{Address, Mail};
 use super::owner::Tools;
 use crate::kafka::partition::InHand;
 use crate::kafka::record::Record;
+use crate::said;
 use crate::store::{GiveUp, OpenRecord};
 
 /// How long to wait before a stored record is asked for again.
@@ -129,7 +130,7 @@ impl Loader {
         let record = match found.record.as_ref().map(Record::decode) {
             Some(Ok(record)) => Some(record),
             Some(Err(error)) => {
-                tracing::error!(place = %self.address.place, %offset, %error, "a stored record cannot be decoded; reading it from kafka");
+                self.say(offset, &format!("a stored record cannot be decoded ({error}); it is read from kafka"));
                 self.read_again(offset).await
             }
             None => match read {
@@ -143,7 +144,7 @@ impl Loader {
                 Mail::Loaded(Loaded { offset, number, counted, asked, give_up, in_hand })
             }
             None => {
-                tracing::error!(place = %self.address.place, %offset, "a parked record is no longer in kafka");
+                self.say(offset, "a parked record is no longer in kafka");
                 let key = found.row.key.clone();
                 let record = Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new() };
                 let in_hand = in_hand(record, room);
@@ -158,6 +159,14 @@ impl Loader {
             }
         };
         self.address.tell(mail);
+    }
+
+    /// Says what is wrong with a record; of many that are wrong alike, some.
+    fn say(&self, offset: Offset, what: &str) {
+        let place = &self.address.place;
+        if let Some(unsaid) = said::again(&format!("{place} {what}")) {
+            tracing::error!(%place, %offset, unsaid, "{what}");
+        }
     }
 
     /// The record at its coordinates; none when Kafka no longer has it.

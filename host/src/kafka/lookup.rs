@@ -25,6 +25,7 @@ pub use self::topics::{GroupInfo, TopicInfo};
 use super::health::{self, Rescue};
 use super::record::Record;
 use super::topic_id::TopicIds;
+use crate::said;
 
 /// How long Kafka may take to answer a question.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -172,7 +173,12 @@ impl Log {
             });
             let answer = answers.into_iter().collect::<Result<(), String>>().map_err(LogError::Unavailable);
             if lock(&log.rescue).is_needed(answer.is_ok(), || health::ask_afresh(&log.config)) {
-                tracing::warn!("the clients that ask kafka no longer find it, which is there: replacing them");
+                if let Some(unsaid) = said::again("lost clients that ask") {
+                    tracing::warn!(
+                        unsaid,
+                        "the clients that ask kafka no longer find it, which is there: replacing them"
+                    );
+                }
                 let connected = Clients::connect(&log.config).map_err(|error| LogError::Unavailable(error.to_string()));
                 let lost = std::mem::replace(&mut *lock(&log.clients), Arc::new(connected?));
                 // The destructor waits for the clients' threads.
