@@ -10,6 +10,7 @@ use courier_tests::servers::{Kafka, Postgres};
 use courier_tests::{Accepted, Host, Store, guest, scale, scripted, scripted_binding, turn, unique, wait_until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -294,4 +295,34 @@ async fn keys_that_two_hosts_took_while_kafka_was_stalled_lie_in_order() {
         assert_eq!(ids, sent.map(|sequence| format!("{key}-{sequence}")).collect::<Vec<_>>(), "key {key}");
     }
     assert!(one.exited().is_none() && two.exited().is_none());
+}
+
+/// "the log says it once and then with back-off (found: 0.5 to 15 lines a second
+/// without end in seven situations)": a store that refuses the relay's leases for
+/// as long as nobody mends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_refuses_for_long_is_told_and_logged_once() {
+    let _turn = turn::shared().await;
+    let host = Host::builder("host-1").start().await;
+    let rename = async |from: &str, to: &str| {
+        let mut store = SqliteConnection::connect(&host.store_url()).await.expect("the file is there");
+        let statement = format!("ALTER TABLE {from} RENAME TO {to}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut store).await.expect("the statement is right");
+    };
+    let told = async || {
+        let (_, overview) = host.request(Method::GET, "/v1/overview", None).await;
+        let items = overview["attention"].as_array().cloned().unwrap_or_default();
+        items.into_iter().find(|item| item["cause"]["code"] == "relay_not_leased")
+    };
+    rename("relay_shard", "relay_shard_elsewhere").await;
+    // It is shown once it has stood for 10 s, and is tried every 2 s.
+    let item = wait_until("attention tells of it", SOON, async || told().await.ok_or_else(|| host.log_tail())).await;
+    assert!(item["detail"].as_str().is_some_and(|why| why.contains("sends nothing that waits")), "{item}");
+    let lines = || host.log().lines().filter(|line| line.contains("relay_not_leased")).count();
+    assert_eq!(lines(), 1, "{}", host.log_tail());
+    let (_, ready) = ready(&host).await;
+    assert!(ready["degraded"].to_string().contains("relay"), "{ready}");
+    rename("relay_shard_elsewhere", "relay_shard").await;
+    wait_until("it is over", SOON, async || if told().await.is_none() { Ok(()) } else { Err(host.log_tail()) }).await;
+    assert!(host.log().contains("progress resumed"), "{}", host.log_tail());
 }
