@@ -31,6 +31,7 @@ mod outage;
 mod outbox;
 mod redrive;
 mod reload;
+mod retention;
 mod sender;
 mod servers;
 mod store_conformance;

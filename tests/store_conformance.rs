@@ -15,6 +15,8 @@ mod auditing;
 mod broadcasting;
 #[path = "store_conformance/centre.rs"]
 mod centre;
+#[path = "store_conformance/copying.rs"]
+mod copying;
 #[path = "store_conformance/delayed.rs"]
 mod delayed;
 #[path = "store_conformance/half.rs"]
@@ -296,6 +298,11 @@ on_both_dialects! {
         a_refusal_that_lasts_is_told_from_the_data
         a_store_that_takes_writes_says_so
         what_is_settled_above_the_position_outlives_retention;
+    copying:
+        rows_without_records_near_their_end_are_told
+        records_are_copied_up_to_a_bound_of_their_own
+        a_copy_ends_with_its_delivery
+        an_older_epoch_copies_nothing;
     lists:
         pages_go_through_ties_without_loss
         open_and_final_deliveries_are_one_list

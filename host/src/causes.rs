@@ -35,6 +35,31 @@ const MAX_CAUSES: usize = 10_000;
 pub const PARKED_FULL: &str = "parked_full";
 /// What nobody runs is known by this word.
 pub const NO_BINDING: &str = "no_binding";
+/// Parked records that Kafka is about to remove and that are copied are known by
+/// this word.
+pub const RETENTION_NEAR: &str = "retention_near";
+/// Parked records that Kafka is about to remove and that are more than may be
+/// copied are known by this word.
+pub const COPIED_FULL: &str = "copied_full";
+/// What a person or the configuration stopped is known by this word.
+pub const PAUSED: &str = "paused";
+/// Deliveries that wait for a person are known by this word.
+pub const HELD: &str = "held";
+/// Topics for which too much is undelivered, and who sends to them, are known by
+/// this word.
+pub const UNDELIVERED_FULL: &str = "undelivered_full";
+
+/// What a cause means for its subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// It stands still, and should not.
+    #[default]
+    Stopped,
+    /// Nothing stands still yet, and something will be lost unless it is mended.
+    Foreseen,
+    /// A person stopped it, or it was made to wait for one.
+    AwaitsPerson,
+}
 
 /// What stands still.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,6 +170,7 @@ pub struct Cause {
     code: &'static str,
     fields: BTreeMap<&'static str, String>,
     why: String,
+    weight: Weight,
     at_once: bool,
     until_cleared: bool,
 }
@@ -153,7 +179,8 @@ impl Cause {
     /// A cause with its stable code and its sentence for people.
     #[must_use]
     pub fn new(code: &'static str, why: impl Into<String>) -> Self {
-        Self { code, fields: BTreeMap::new(), why: why.into(), at_once: false, until_cleared: false }
+        let weight = Weight::default();
+        Self { code, fields: BTreeMap::new(), why: why.into(), weight, at_once: false, until_cleared: false }
     }
 
     /// Adds a fact that programs may read.
@@ -167,6 +194,20 @@ impl Cause {
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.code
+    }
+
+    /// Says that nothing stands still yet, and shows it at once.
+    #[must_use]
+    pub fn foreseen(mut self) -> Self {
+        self.weight = Weight::Foreseen;
+        self.at_once()
+    }
+
+    /// Says that a person wants it so or has to decide, and shows it at once.
+    #[must_use]
+    pub fn awaits_person(mut self) -> Self {
+        self.weight = Weight::AwaitsPerson;
+        self.at_once()
     }
 
     /// Shows the cause at once. It is for causes that cannot pass by themselves.
@@ -198,6 +239,22 @@ pub struct Standing {
     pub why: String,
     /// Since when.
     pub since: Timestamp,
+    /// What it means for the subject.
+    pub weight: Weight,
+}
+
+impl Standing {
+    /// Orders what is told of one subject: the first matters most.
+    #[must_use]
+    pub fn rank(&self) -> (Weight, Timestamp) {
+        (self.weight, self.since)
+    }
+
+    /// Whether `/readyz` calls the host degraded for it.
+    #[must_use]
+    pub fn degrades(&self) -> bool {
+        self.weight == Weight::Stopped && self.subject.degrades()
+    }
 }
 
 /// The board; clones share it.
@@ -223,10 +280,11 @@ impl Causes {
         self.locked().clear(crate::clock::now(), subject, Some(code));
     }
 
-    /// The longest standing cause of `subject` that people are told.
+    /// The cause of `subject` that people are told: of the weightiest ones the
+    /// longest standing.
     #[must_use]
     pub fn of(&self, subject: &Subject) -> Option<Standing> {
-        self.shown().into_iter().filter(|standing| standing.subject == *subject).min_by_key(|standing| standing.since)
+        self.shown().into_iter().filter(|standing| standing.subject == *subject).min_by_key(Standing::rank)
     }
 
     /// All causes that people are told, by subject.
@@ -281,7 +339,12 @@ impl Board {
         entry.cause = cause;
         if now >= entry.log_at {
             let (subject, why) = (&key.0, &entry.cause.why);
-            tracing::warn!(kind = subject.kind(), %subject, code = key.1, %why, "progress stopped");
+            let (kind, code) = (subject.kind(), key.1);
+            match entry.cause.weight {
+                Weight::Stopped => tracing::warn!(kind, %subject, code, %why, "progress stopped"),
+                Weight::Foreseen => tracing::warn!(kind, %subject, code, %why, "a loss was foreseen"),
+                Weight::AwaitsPerson => tracing::info!(kind, %subject, code, %why, "progress was left to a person"),
+            }
             entry.log_at = later(now, entry.log_pause);
             entry.log_pause = (entry.log_pause * 2).min(LOGGED_AGAIN_LONGEST);
         }
@@ -308,6 +371,7 @@ impl Board {
             fields: entry.cause.fields.clone(),
             why: entry.cause.why.clone(),
             since: entry.since,
+            weight: entry.cause.weight,
         });
         standing.collect()
     }
@@ -371,6 +435,18 @@ mod tests {
         assert_eq!(codes(&mut board, at(92)).len(), 1);
         board.clear(at(93), &Subject::Config, Some("refused"));
         assert_eq!(codes(&mut board, at(94)), []);
+    }
+
+    #[test]
+    fn what_stands_still_is_told_before_what_is_foreseen_and_what_a_person_wants() {
+        let causes = Causes::default();
+        let of = || causes.of(&outbox()).map(|standing| (standing.code, standing.degrades()));
+        causes.report(outbox(), Cause::new(PAUSED, "night").awaits_person());
+        assert_eq!(of(), Some((PAUSED, false)));
+        causes.report(outbox(), Cause::new(RETENTION_NEAR, "soon").foreseen());
+        assert_eq!(of(), Some((RETENTION_NEAR, false)));
+        causes.report(outbox(), Cause::new(COPIED_FULL, "no room").at_once());
+        assert_eq!(of(), Some((COPIED_FULL, true)));
     }
 
     #[test]

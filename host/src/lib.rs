@@ -15,6 +15,7 @@ pub mod serve;
 pub mod causes;
 pub mod clock;
 pub mod processors;
+pub mod said;
 pub mod shutdown;
 pub mod supervise;
 pub mod tally;

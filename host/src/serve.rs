@@ -67,6 +67,7 @@ use crate::publish::outbox::Outboxes;
 use crate::publish::relay::{self, Relay};
 use crate::publish::undelivered::UndeliveredWatch;
 use crate::publish::waker::Waker;
+use crate::said;
 use crate::shutdown::{Asked, Signals};
 use crate::store::{self, SharedStore};
 use crate::supervise::{self, Task};
@@ -219,7 +220,8 @@ impl Host {
         upkeep.spawn(lasting(Task::BroadcastWatch, broadcasts.boxed()));
         upkeep.spawn(lasting(Task::Gauges, upkeep::gauge_totals(Arc::clone(&store)).boxed()));
         upkeep.spawn(lasting(Task::Minutes, upkeep::keep_minutes(Arc::clone(&store), joined.writer).boxed()));
-        let prune = upkeep::prune(Arc::clone(&store), Arc::clone(&fleet), config.store.retention, stop.clone());
+        let (retention, forgetting) = (config.store.retention, Arc::clone(&fleet));
+        let prune = upkeep::prune(Arc::clone(&store), forgetting, retention, causes.clone(), stop.clone());
         upkeep.spawn(lasting(Task::Retention, prune.boxed()));
         let watch = store_watch::keep(Arc::clone(&store), acceptor.clone(), causes.clone());
         upkeep.spawn(lasting(Task::StoreWatch, watch.boxed()));
@@ -328,8 +330,10 @@ impl Host {
 
         let mut signals = Signals::listen()?;
         // Apart from the loop, which may be busy with a reload.
-        let mut lease =
-            supervise::spawn(Task::NodeLease, upkeep::keep_lease(Arc::clone(&self.store), self.joined.writer));
+        let mut lease = supervise::spawn(
+            Task::NodeLease,
+            upkeep::keep_lease(Arc::clone(&self.store), self.joined.writer, self.api.causes.clone()),
+        );
         let fallen = supervise::fallen();
         tokio::pin!(fallen);
         let mut changes = Changes::of(&file.path, &self.config.files);
@@ -431,7 +435,9 @@ async fn open_store(url: &str) -> anyhow::Result<SharedStore> {
         match store::open(url).await {
             Ok(store) => return Ok(store),
             Err(error) if error.is_transient() && !url.starts_with("sqlite:") => {
-                tracing::warn!(%error, "waiting for the store ([store] url)");
+                if let Some(unsaid) = said::again(&format!("waiting for the store {error}")) {
+                    tracing::warn!(%error, unsaid, "waiting for the store ([store] url)");
+                }
                 tokio::time::sleep(STORE_RETRY).await;
             }
             Err(error) => return Err(error).context("cannot open the store ([store] url)"),

@@ -100,6 +100,15 @@ pub async fn produce(
     }
 }
 
+/// Produces one record that says of itself that it was made at `time_ms`, in
+/// milliseconds since 1970.
+pub async fn produce_at(producer: &FutureProducer, topic: &str, key: &[u8], time_ms: i64, payload: &[u8]) {
+    let record = FutureRecord::<[u8], [u8]>::to(topic).key(key).payload(payload).timestamp(time_ms);
+    if let Err((error, _)) = producer.send(record, LIMIT).await {
+        panic!("Kafka did not take a record for {topic}: {error}");
+    }
+}
+
 /// Produces a tombstone, a record without a value, whose headers may have none
 /// either.
 pub async fn produce_tombstone(producer: &FutureProducer, topic: &str, key: &[u8], headers: &[(&str, Option<&str>)]) {

@@ -155,8 +155,12 @@ pub struct Attempt {
 #[allow(missing_docs)]
 pub struct Group {
     pub group: String,
+    #[serde(default)]
+    pub state: Option<String>,
     pub paused: bool,
     pub why: Option<String>,
+    #[serde(default)]
+    pub cause: Option<Value>,
     pub bindings: Vec<Value>,
     pub partitions: Vec<GroupPartition>,
     pub open: Open,

@@ -63,6 +63,8 @@ pub struct Machine<D> {
     phase: Phase,
     gate: Gate,
     paused: bool,
+    /// Records of open rows will be lost.
+    loss_ahead: bool,
     offsets: Offsets,
     lanes: Lanes,
     /// Lanes in which nothing may begin yet.
@@ -83,6 +85,8 @@ pub struct Machine<D> {
     /// Open rows and the bytes kept in them.
     parked: usize,
     parked_bytes: usize,
+    /// Open rows that hold no record, so that only Kafka has it.
+    parked_bare: usize,
 }
 
 impl<D> Machine<D> {
@@ -98,6 +102,7 @@ impl<D> Machine<D> {
             phase: Phase::Consuming,
             gate: Gate::Open,
             paused: false,
+            loss_ahead: false,
             offsets: Offsets::new(claim.position),
             lanes: Lanes::default(),
             blocked: claim.blocked,
@@ -110,6 +115,7 @@ impl<D> Machine<D> {
             fresh_bytes: 0,
             parked: 0,
             parked_bytes: 0,
+            parked_bare: 0,
         };
         for open in claim.open {
             if open.offset >= claim.position {
@@ -171,6 +177,13 @@ impl<D> Machine<D> {
         self.parked
     }
 
+    /// Open rows of which the store had only the coordinates when this owner
+    /// learnt of them.
+    #[must_use]
+    pub fn parked_bare(&self) -> usize {
+        self.parked_bare
+    }
+
     /// Deliveries that are dispatched and not decided.
     #[must_use]
     pub fn running(&self) -> usize {
@@ -203,6 +216,7 @@ impl<D> Machine<D> {
             Event::Asked(open) => self.asked(open, now, actions),
             Event::Unblocked(lane) => self.unblocked(&lane, now, actions),
             Event::Gate(gate) => self.gate(gate, now, actions),
+            Event::LossAhead(loss_ahead) => self.loss_ahead = loss_ahead,
             Event::Revoke => self.phase = Phase::Draining,
             Event::Deadline => self.release(Release::Late, actions),
             Event::Lost => self.release(Release::Lost, actions),
@@ -417,6 +431,7 @@ impl<D> Machine<D> {
         let at = |now: usize, most: usize| if self.paused { now > most / 2 } else { now >= most };
         let parked = bounds.max_parked - if self.paused { bounds.max_parked / 10 } else { 0 };
         let past = self.gate == Gate::Closed
+            || self.loss_ahead
             || at(self.offsets.gap(), bounds.max_gap)
             || at(self.fresh, bounds.max_fresh)
             || at(self.fresh_bytes, bounds.max_fresh_bytes)

@@ -1,10 +1,13 @@
-//! The verbs of topics that change, which the API has no use for.
+//! The verbs of topics that change and of records that are copied, which the
+//! API has no use for.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use courier_core::message::Offset;
+use courier_core::retention::NearEnd;
 
 use super::fake_store::{FakeStore, absent};
-use crate::store::{Growth, Incarnations, StoreError, TopicOfGroup};
+use crate::store::{Copies, Endangered, Growth, Incarnations, PositionId, RecordCopies, StoreError, TopicOfGroup};
 
 #[async_trait]
 impl Incarnations for FakeStore {
@@ -17,6 +20,21 @@ impl Incarnations for FakeStore {
     }
 
     async fn keep_growth(&self, _: &TopicOfGroup<'_>, _: i32, _: i32, _: &[(i32, Offset)]) -> Result<(), StoreError> {
+        absent()
+    }
+}
+
+#[async_trait]
+impl RecordCopies for FakeStore {
+    async fn endangered(&self, _: PositionId, _: &NearEnd, _: u32) -> Result<Endangered, StoreError> {
+        absent()
+    }
+
+    async fn copies(&self, _: PositionId) -> Result<Copies, StoreError> {
+        absent()
+    }
+
+    async fn copy_records(&self, _: PositionId, _: i64, _: &[(Offset, Bytes)], _: u64) -> Result<usize, StoreError> {
         absent()
     }
 }

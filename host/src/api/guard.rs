@@ -13,6 +13,7 @@ use tracing::Instrument;
 
 use super::App;
 use super::problem::Problem;
+use crate::said;
 
 /// How long a request may take; server-sent events go on after their answer
 /// has begun.
@@ -52,7 +53,9 @@ pub async fn watch(State(app): State<App>, request: Request, next: Next) -> Resp
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => Problem::internal(format!("panic: {}", words(&*panic))).into_response(),
         Err(_) => {
-            tracing::warn!(limit_s = limit.as_secs(), "a request took too long");
+            if let Some(unsaid) = said::again("a request took too long") {
+                tracing::warn!(limit_s = limit.as_secs(), unsaid, "a request took too long");
+            }
             let detail =
                 format!("the answer was not ready within {} s; look whether a change was made", limit.as_secs());
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "took too long", detail).into_response()

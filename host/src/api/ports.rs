@@ -94,8 +94,8 @@ pub struct BindingView {
     /// Why it is paused.
     #[schema(required = true)]
     pub why: Option<String>,
-    /// What keeps its deliveries from running: `paused`, `no_plugin`,
-    /// `instantiate`, `unavailable` or `circuit_open`.
+    /// What keeps its deliveries from running: `paused`, `undelivered_full`,
+    /// `no_plugin`, `instantiate`, `unavailable` or `circuit_open`.
     #[schema(required = true)]
     pub blocked: Option<String>,
     /// Why it stands still, for programs; null while it runs.
@@ -138,6 +138,9 @@ pub struct PolicyView {
     /// How many handlings may lead from one message to another until that is
     /// taken for a loop; 0 for no bound.
     pub max_hops: u32,
+    /// The most bytes of parked records of a partition that are copied into the
+    /// store once Kafka is about to remove them.
+    pub max_copied_bytes: u64,
     /// Attempts begun in a second on each node at most.
     #[schema(required = true)]
     pub rate_limit: Option<f64>,

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::said;
 use crate::store::StoreError;
 
 /// Seconds after which a client may ask again when the store was away.
@@ -107,7 +108,11 @@ impl Problem {
     /// 500: a fault of this program. `inside` goes to the log only.
     #[must_use]
     pub fn internal(inside: impl std::fmt::Display) -> Self {
-        tracing::error!(fault = %inside, "a request met a fault of this program");
+        // Who asks again and again meets it each time.
+        let inside = inside.to_string();
+        if let Some(unsaid) = said::again(&format!("fault {inside}")) {
+            tracing::error!(fault = inside, unsaid, "a request met a fault of this program");
+        }
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal fault",
@@ -158,15 +163,21 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(why) | StoreError::StaleSession(why) => {
-                tracing::warn!(%why, "the store did not answer a request");
+                if let Some(unsaid) = said::again("the store did not answer a request") {
+                    tracing::warn!(%why, unsaid, "the store did not answer a request");
+                }
                 Self::unavailable("the store does not answer at the moment; the same request may succeed soon")
             }
             StoreError::Refused(why) => {
-                tracing::warn!(%why, "the store refused a request for a cause that lasts");
+                if let Some(unsaid) = said::again("the store refused a request") {
+                    tracing::warn!(%why, unsaid, "the store refused a request for a cause that lasts");
+                }
                 Self::unavailable("the store refuses to write until somebody mends it: /readyz and the log say why")
             }
             StoreError::CommitUnknown(why) => {
-                tracing::warn!(%why, "the answer to a commit was lost");
+                if let Some(unsaid) = said::again("the answer to a commit was lost") {
+                    tracing::warn!(%why, unsaid, "the answer to a commit was lost");
+                }
                 Self::unavailable("the store's answer was lost: look whether the change was made before repeating it")
             }
             StoreError::Data(why) => Self::bad_request("refused by the store", why),

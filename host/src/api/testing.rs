@@ -62,6 +62,8 @@ pub struct World {
     pub head: Option<crate::store::ChainEnd>,
     /// Sessions by their hashes.
     pub sessions: HashMap<[u8; 32], crate::store::SessionRow>,
+    /// What stands still.
+    pub causes: Causes,
     /// Whether the store is away.
     pub away: bool,
 }
@@ -281,6 +283,7 @@ pub struct Host {
 impl Host {
     /// Starts the API with these tokens, which are `<name>-secret`.
     pub async fn start(world: World, tokens: &[(&str, Role, Option<&[&str]>)]) -> Self {
+        let causes = world.causes.clone();
         let world = Arc::new(Mutex::new(world));
         let fake = || Arc::new(Fake(Arc::clone(&world)));
         let specs = tokens.iter().map(|(name, role, scope)| TokenSpec {
@@ -300,7 +303,7 @@ impl Host {
             plugins: fake(),
             log: fake(),
             health: fake(),
-            causes: Causes::default(),
+            causes,
             auth: Gate::new(specs.collect()),
             attempts: super::sessions::attempts(),
             node: "host-1".into(),
@@ -383,6 +386,7 @@ pub fn binding(group: &str, topics: &[&str]) -> BindingView {
             batch: 1,
             max_gap: 50_000,
             max_hops: 32,
+            max_copied_bytes: 256 << 20,
             ..ports::PolicyView::default()
         },
     }

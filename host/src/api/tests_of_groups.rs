@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::auth::Role;
 use super::testing::{Host, World, binding, delivery, position};
+use crate::causes::{COPIED_FULL, Cause, HELD, PAUSED, RETENTION_NEAR, Subject, UNDELIVERED_FULL};
 use crate::store::{DeliveryKey, NodeBinding, PositionId};
 use courier_core::message::Offset;
 use courier_core::status::State;
@@ -136,4 +137,74 @@ async fn a_topic_that_a_group_no_longer_reads_is_not_run() {
     assert_eq!((status, &problem["code"]), (409, &json!("no_binding")));
     let detail: &Value = &problem["detail"];
     assert!(detail.as_str().unwrap().contains("the group reads refund"), "{detail}");
+}
+
+/// A group as it is listed, and what attention says of it.
+async fn listed(world: World) -> (Value, Vec<Value>) {
+    let host = Host::start(world, &[]).await;
+    let (status, groups) = host.ask("GET", "/v1/groups", None).await;
+    assert_eq!(status, 200, "{groups}");
+    let (status, overview) = host.ask("GET", "/v1/overview", None).await;
+    assert_eq!(status, 200, "{overview}");
+    let is_stock = |item: &&Value| item["subject"].as_str().is_some_and(|subject| subject.starts_with("stock"));
+    let told = overview["attention"].as_array().unwrap().iter().filter(is_stock).cloned().collect();
+    let group = groups["items"].as_array().unwrap().iter().find(|group| group["group"] == "stock").unwrap();
+    (group.clone(), told)
+}
+
+fn stopped(blocked: &str) -> World {
+    let mut stopped = binding("stock", &["order"]);
+    (stopped.paused, stopped.blocked, stopped.why) = (true, Some(blocked.into()), Some("for a reason".into()));
+    World { bindings: vec![stopped], ..world() }
+}
+
+fn plugin() -> Subject {
+    Subject::Binding { group: "stock".into(), plugin: "order-handler".into() }
+}
+
+#[tokio::test]
+async fn a_pause_by_a_person_has_a_cause() {
+    let world = stopped(PAUSED);
+    world.causes.report(plugin(), Cause::new(PAUSED, "for a reason").awaits_person());
+    let (group, told) = listed(world).await;
+    assert_eq!((&group["state"], &group["cause"]["code"]), (&json!("paused"), &json!("paused")), "{group}");
+    assert_eq!(group["bindings"][0]["cause"]["code"], "paused");
+    assert_eq!((told.len(), &told[0]["kind"], &told[0]["cause"]["code"]), (1, &json!("paused"), &json!("paused")));
+}
+
+#[tokio::test]
+async fn a_group_whose_topic_is_full_of_undelivered_cannot_run_and_is_not_paused() {
+    let world = stopped(UNDELIVERED_FULL);
+    world.causes.report(plugin(), Cause::new(UNDELIVERED_FULL, "for a reason").at_once());
+    let (group, told) = listed(world).await;
+    assert_eq!((&group["state"], &group["why"]), (&json!("cannot_run"), &json!("for a reason")), "{group}");
+    assert_eq!(group["cause"]["code"], "undelivered_full");
+    assert_eq!((told.len(), &told[0]["kind"]), (1, &json!("stopped")), "{told:?}");
+    assert_eq!(told[0]["cause"]["code"], "undelivered_full");
+}
+
+#[tokio::test]
+async fn held_lanes_are_a_cause_of_a_group_that_runs() {
+    let world = world();
+    let group = || Subject::Group("stock".into());
+    world.causes.report(group(), Cause::new(HELD, "1 delivery waits for a person").awaits_person().with("held", 1));
+    let (stock, told) = listed(world).await;
+    assert_eq!((&stock["state"], &stock["why"]), (&json!("running"), &Value::Null), "{stock}");
+    assert_eq!((&stock["cause"]["code"], &stock["cause"]["fields"]["held"]), (&json!("held"), &json!("1")));
+    // Attention names it by the count of the list, which is none here.
+    assert_eq!(told, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn records_that_retention_will_remove_are_listed_before_they_are_lost() {
+    let world = world();
+    let partition = || Subject::Partition { group: "stock".into(), topic: "order".into(), partition: 0 };
+    world.causes.report(partition(), Cause::new(RETENTION_NEAR, "they are copied").foreseen().with("count", 27));
+    let (group, told) = listed(World { causes: world.causes.clone(), ..self::world() }).await;
+    assert_eq!((&group["state"], &group["cause"]["code"]), (&json!("running"), &json!("retention_near")), "{group}");
+    assert_eq!((told.len(), &told[0]["kind"]), (1, &json!("retention_near")), "{told:?}");
+    world.causes.report(partition(), Cause::new(COPIED_FULL, "they will be lost").at_once().with("count", 92));
+    let (group, told) = listed(World { causes: world.causes, ..self::world() }).await;
+    assert_eq!((&group["cause"]["code"], &group["cause"]["fields"]["count"]), (&json!("copied_full"), &json!("92")));
+    assert!(told.iter().any(|told| told["kind"] == "stopped" && told["cause"]["code"] == "copied_full"), "{told:?}");
 }

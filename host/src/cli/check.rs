@@ -101,6 +101,13 @@ fn summary(file: &str, config: &Config, seen: &[Seen<'_>], strict: bool) -> Stri
     for binding in &config.bindings {
         let paused = if binding.paused { " (paused)" } else { "" };
         lines.push(format!("  {}: {} -> {}{paused}", binding.group, binding.topics.join(", "), binding.plugin));
+        if binding.max_copied_bytes != config::MAX_COPIED_BYTES {
+            let bound = config::show_size(binding.max_copied_bytes);
+            lines.push(format!(
+                "    copies up to {bound} of parked records of a partition into the store before Kafka's retention \
+                 removes them; past that the partition pauses and lists what will be lost (max_copied_bytes)"
+            ));
+        }
     }
     if config.bindings.is_empty() {
         lines.push("  no bindings: messages are taken, and nothing handles them".to_owned());
@@ -127,6 +134,10 @@ mod tests {
         let config = config::parse("courier.toml", text, &|_| None).unwrap();
         let expected = "courier.toml is valid: node n, listening on 127.0.0.1:7070\n  g: a, b -> p";
         assert_eq!(summary("courier.toml", &config, &[], true), expected);
+
+        let copying = config::parse("courier.toml", &format!("{text}max_copied_bytes = \"1GiB\"\n"), &|_| None);
+        let said = summary("courier.toml", &copying.unwrap(), &[], true);
+        assert!(said.contains("copies up to 1GiB of parked records") && said.contains("(max_copied_bytes)"), "{said}");
 
         let deduping = config::parse("courier.toml", &format!("{text}dedupe = \"10m\"\n"), &|_| None).unwrap();
         assert!(

@@ -14,7 +14,7 @@ use super::reader::{Section, Value};
 use super::report::Span;
 use super::{Binding, Circuit, Grant, HostPort, Isolation, Ordering, PluginRef, Start, secret, units};
 
-const KEYS: [&str; 27] = [
+const KEYS: [&str; 28] = [
     "group",
     "topics",
     "plugin",
@@ -36,6 +36,7 @@ const KEYS: [&str; 27] = [
     "dead_letter",
     "max_gap",
     "max_hops",
+    "max_copied_bytes",
     "paused",
     "retry",
     "grant",
@@ -51,6 +52,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
 
 /// Every bound that a binding's numbers are held to.
 const CONCURRENCY: RangeInclusive<i64> = 1..=5_000;
@@ -66,6 +68,10 @@ const STATE_KEYS: RangeInclusive<i64> = 1..=1_000_000_000;
 pub(super) const STATE_BYTES_UNLESS_SAID: u64 = 256 * MIB;
 /// See [`STATE_BYTES_UNLESS_SAID`].
 pub(super) const STATE_KEYS_UNLESS_SAID: u64 = 1_000_000;
+const COPIED_BYTES: RangeInclusive<u64> = KIB..=TIB;
+/// Bytes of parked records of a partition that are copied before Kafka removes
+/// them, where a binding does not say it.
+pub const MAX_COPIED_BYTES: u64 = 256 * MIB;
 const MOST_PER_SECOND: f64 = 1_000_000.0;
 const MOST_GROWTH: f64 = 1_000.0;
 
@@ -142,6 +148,7 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
         max_gap: integer("max_gap", MAX_GAP).unwrap_or(50_000) as u32,
         // Longer than any chain that somebody designed, and a loop ends in it.
         max_hops: integer("max_hops", MAX_HOPS).unwrap_or(32) as u32,
+        max_copied_bytes: size("max_copied_bytes", COPIED_BYTES).unwrap_or(MAX_COPIED_BYTES),
         paused: table.get("paused").and_then(|value| value.flag()).unwrap_or(false),
         grant: grant(table),
         http_allow,

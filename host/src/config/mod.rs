@@ -38,9 +38,10 @@ use courier_core::message::Timestamp;
 use courier_core::verdict::FailurePolicy;
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub use self::binding::MAX_COPIED_BYTES;
 pub use self::report::{ConfigError, Problem};
 pub use self::schema::{Schema, TopicRule};
-pub use self::units::{closest, duration as parse_duration, plugin_name, show_duration, size as parse_size};
+pub use self::units::{closest, duration as parse_duration, plugin_name, show_duration, show_size, size as parse_size};
 
 /// Everything that `courier.toml` says.
 #[derive(Clone, Debug)]
@@ -301,6 +302,9 @@ pub struct Binding {
     /// binding publishes, and its dead letters, are taken for a loop; 0 for no
     /// bound.
     pub max_hops: u32,
+    /// Bytes of parked records of a partition that are copied into the store at
+    /// most, once Kafka is about to remove them.
+    pub max_copied_bytes: u64,
     /// Whether it stands still until the TOML says otherwise.
     pub paused: bool,
     /// What the handler may do to the outside.

@@ -112,6 +112,8 @@ fn a_binding_needs_three_lines_and_has_defaults_for_the_rest() {
     assert_ne!(binding, retried, "a reload sees the change");
     assert_eq!(binding.differences(&retried), ["retry"], "and says what it is");
     assert_eq!((binding.max_hops, parsed(&format!("{text}max_hops = 0\n")).unwrap().bindings[0].max_hops), (32, 0));
+    let copied = |line: &str| parsed(&format!("{text}{line}")).unwrap().bindings[0].max_copied_bytes;
+    assert_eq!((copied(""), copied("max_copied_bytes = \"2GiB\"\n")), (256 << 20, 2 << 30));
     let batched = parsed(&format!("{text}batch = 10\n")).unwrap().bindings.remove(0);
     assert_eq!(batched.isolation, Isolation::Batch, "what is handed over together shares a sandbox");
 }
@@ -245,6 +247,8 @@ fn bindings_are_checked() {
     check_binding("concurrency = 0", 5, 15, "is 0", "from 1 to 5000");
     check_binding("concurrency = 1.5", 5, 15, "whole number", "concurrency = 1");
     check_binding("max_hops = -1", 5, 12, "is -1", "from 0");
+    check_binding("max_copied_bytes = \"1B\"", 5, 20, "is \"1B\"", "");
+    check_binding("max_copied_bytes = \"2048GiB\"", 5, 20, "is 2048GiB", "from 1KiB to");
     check_binding("timeout = \"0s\"", 5, 11, "is 0s", "from 1ms to 1h");
     check_binding("timeout = 5", 5, 11, "is a number", "timeout = \"5s\"");
     check_binding("cpu = \"0ms\"", 5, 7, "is 0ms", "from 1ms to 1h");

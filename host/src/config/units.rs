@@ -66,7 +66,7 @@ pub fn show_duration(duration: Duration) -> String {
 }
 
 /// A size as the TOML writes it, in the largest unit that is exact.
-pub(super) fn show_size(size: u64) -> String {
+pub fn show_size(size: u64) -> String {
     show(size, &SIZES, " bytes")
 }
 

@@ -52,8 +52,8 @@ impl Redaction {
 
 /// Bytes of the longest beginning of `secret` that `text` ends with.
 fn beginning_at_end(text: &str, secret: &str) -> Option<usize> {
-    let lengths = secret.char_indices().map(|(at, _)| at).filter(|at| *at >= LEAST_BYTES);
-    lengths.filter(|at| text.ends_with(&secret[..*at])).next_back()
+    let mut lengths = secret.char_indices().map(|(at, _)| at).filter(|at| *at >= LEAST_BYTES);
+    lengths.rfind(|at| text.ends_with(&secret[..*at]))
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ async fn permit(
         match now {
             Gate::Open => {}
             Gate::Probing if bound.keeper.take_probe() => work.probe = true,
-            Gate::Paused(_) | Gate::Probing => {
+            Gate::Paused(_) | Gate::Full(_) | Gate::Probing => {
                 tokio::select! {
                     () = stopped() => {}
                     _ = gate.changed() => {}

@@ -32,12 +32,12 @@ use super::claim::{Begun, Claims, Ready};
 use super::given::Given;
 use super::mail::{Handle, Mail, Released};
 use super::owner;
-use super::said::Said;
 use super::{Node, STOP_WAIT, wakeups};
 use crate::causes::{Cause, Subject};
 use crate::kafka::partition::{Budget, TopicPartition};
 use crate::kafka::source::{Notice, Order, Source};
 use crate::kafka::topic_watch::Watched;
+use crate::said;
 use crate::supervise::{self, Task};
 
 /// How long a revoked partition may drain; the whole consumer stands still
@@ -86,7 +86,6 @@ pub struct Following {
     chores: JoinSet<()>,
     /// When another client took this consumer's place.
     fenced: Fences,
-    said: Said,
     /// Why the whole group stands still here, by the codes of the causes.
     standing: BTreeSet<&'static str>,
     /// When it was last looked who holds the group in another way than ours.
@@ -112,7 +111,6 @@ impl Following {
             unconfirmed: HashMap::new(),
             chores: JoinSet::new(),
             fenced: Fences::default(),
-            said: Said::default(),
             standing: BTreeSet::new(),
             foreign: None,
             claims: Claims::new(&node, &name),
@@ -251,8 +249,8 @@ impl Following {
     }
 
     /// The consumer went through something that a person may want to know.
-    fn trouble(&mut self, what: &str) {
-        if let Some(unsaid) = self.said.again(what) {
+    fn trouble(&self, what: &str) {
+        if let Some(unsaid) = said::again(&format!("{} consumer {what}", self.name)) {
             tracing::warn!(group = self.name, what, unsaid, "consumer");
         }
     }

@@ -25,6 +25,9 @@ pub enum Gate {
     Open,
     /// A person or the TOML said stop; the text says who and why.
     Paused(String),
+    /// What the deliveries publish has nowhere to go; the text says why. What is
+    /// dispatched waits, as in a pause.
+    Full(String),
     /// Deliveries cannot run.
     Closed {
         /// `Unavailable`, `NoPlugin`, `Instantiate` or `CircuitOpen`.
@@ -252,8 +255,11 @@ impl Keeping {
     }
 
     fn gate(&self) -> Gate {
-        if let Some(why) = self.paused.as_ref().or(self.full.as_ref()) {
+        if let Some(why) = &self.paused {
             return Gate::Paused(why.clone());
+        }
+        if let Some(why) = &self.full {
+            return Gate::Full(why.clone());
         }
         if let Some((verdict, reason)) = &self.missing {
             return Gate::Closed { verdict: *verdict, reason: reason.clone() };
@@ -349,6 +355,19 @@ mod tests {
         }
         keeper.ended(Verdict::Timeout, Some("no"), None, false);
         assert!(is_closed(&keeper, Verdict::CircuitOpen));
+    }
+
+    #[test]
+    fn a_binding_whose_topic_is_full_cannot_run_and_is_not_paused() {
+        let keeper = Keeper::new(None);
+        keeper.hold_for_undelivered(Some("too much is undelivered".to_owned()));
+        assert_eq!(keeper.now(), Gate::Full("too much is undelivered".to_owned()));
+        assert!(!keeper.now().lets_in());
+        keeper.pause(Some("by ops".to_owned()));
+        assert_eq!(keeper.now(), Gate::Paused("by ops".to_owned()));
+        keeper.pause(None);
+        keeper.hold_for_undelivered(None);
+        assert_eq!(keeper.now(), Gate::Open);
     }
 
     #[test]

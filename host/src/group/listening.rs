@@ -23,12 +23,13 @@ use super::binding::Bound;
 use super::claim::{Claims, Ready};
 use super::confirmed::Found;
 use super::mail::{Handle, Mail, Released};
-use super::said::Said;
 use super::{Node, STOP_WAIT, owner, range, topics, wakeups};
+use crate::causes::{Cause, Subject};
 use crate::kafka::lookup::LogError;
 use crate::kafka::partition::{Budget, TopicPartition};
 use crate::kafka::source::{Notice, Order, Source};
 use crate::kafka::topic_watch::{Answers, TopicNow, Watched};
+use crate::said;
 use crate::store::{Extent, Listen, StoreError};
 use crate::supervise::{self, Task};
 
@@ -40,6 +41,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const STILL_HERE: Duration = Duration::from_secs(3);
 /// What librdkafka demands for a name of a group; nobody ever joins it.
 const NO_GROUP: &str = "courier-broadcast";
+/// A consumer of broadcasts that cannot be started is known by this word.
+const NO_LISTENER: &str = "no_broadcast_consumer";
 
 /// The task that listens for one group on this node.
 pub(super) struct Listening {
@@ -65,7 +68,6 @@ pub(super) struct Listening {
     unconfirmed: HashMap<TopicPartition, Offset>,
     /// What is done beside, and ends with the group.
     chores: JoinSet<()>,
-    said: Said,
 }
 
 /// Why a node cannot register yet.
@@ -106,7 +108,6 @@ impl Listening {
             watched,
             unconfirmed: HashMap::new(),
             chores: JoinSet::new(),
-            said: Said::default(),
         };
         let mut newest = Timestamp::default();
         let mut look = tokio::time::interval(LOOK);
@@ -121,7 +122,12 @@ impl Listening {
                 () = stop.cancelled() => break,
                 Some(notice) = noticed.recv() => match notice {
                     Notice::Fatal(why) => {
-                        tracing::error!(group = this.group, why, "the consumer of broadcasts is beyond use; starting another");
+                        if let Some(unsaid) = said::again(&format!("{} broadcasts beyond use {why}", this.group)) {
+                            tracing::error!(
+                                group = this.group, why, unsaid,
+                                "the consumer of broadcasts is beyond use; starting another"
+                            );
+                        }
                         this.lose_all();
                     }
                     Notice::OutOfRange => {
@@ -131,7 +137,7 @@ impl Listening {
                     Notice::OlderLeader => this.node.topics.look_now(),
                     Notice::Trouble(what) => {
                         this.node.topics.look_now();
-                        if let Some(unsaid) = this.said.again(&what) {
+                        if let Some(unsaid) = said::again(&format!("{} broadcasts {what}", this.group)) {
                             tracing::warn!(group = this.group, what, unsaid, "consumer of broadcasts");
                         }
                     }
@@ -248,7 +254,9 @@ impl Listening {
             if !self.registered.contains_key(topic) {
                 continue;
             }
-            tracing::warn!(group = self.group, topic, "this node was taken for gone; it registers again");
+            if let Some(unsaid) = said::again(&format!("{} {topic} taken for gone", self.group)) {
+                tracing::warn!(group = self.group, topic, unsaid, "this node was taken for gone; it registers again");
+            }
             let places: Vec<_> = self.owners.keys().filter(|place| *place.topic == **topic).cloned().collect();
             places.iter().for_each(|place| self.give_up(place));
         }
@@ -286,9 +294,16 @@ impl Listening {
             let mut config = self.node.consumer.clone();
             config.set("group.id", NO_GROUP).remove("group.instance.id");
             let name = format!("{} broadcasts", self.group);
+            let (causes, subject) = (&self.node.tools.causes, Subject::Group(self.group.clone()));
             match Source::unsubscribed(&config, &name, Arc::clone(&self.budget), self.notices.clone()) {
-                Ok(source) => self.source = Some(source),
-                Err(error) => tracing::warn!(group = self.group, %error, "cannot start to listen yet"),
+                Ok(source) => {
+                    causes.clear_code(&subject, NO_LISTENER);
+                    self.source = Some(source);
+                }
+                Err(error) => {
+                    let why = format!("broadcasts are not heard: no consumer can be started: {error}");
+                    causes.report(subject, Cause::new(NO_LISTENER, why));
+                }
             }
         }
         self.source.as_ref()

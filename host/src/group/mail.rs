@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::confirmed::Confirmed;
 use super::dedupe::Turn;
 use super::delivery::Concluded;
+use super::preserver::Foresight;
 use super::reread::Loaded;
 use crate::kafka::partition::TopicPartition;
 use crate::store::{OpenRow, PositionId};
@@ -36,6 +37,8 @@ pub enum Mail {
     /// The keys that are open in older partitions still, from before this one
     /// was added.
     OpenAhead(Vec<Bytes>),
+    /// What Kafka is about to remove; none when nobody could look.
+    Foreseen(Option<Foresight>),
     /// Some open rows, as they are in the store.
     Visited(Vec<OpenRow>),
     /// Give the partition up within the time.

@@ -32,6 +32,7 @@ use super::gate::Gate as BindingGate;
 use super::lanes::LaneRule;
 use super::mail::{Address, Handle, Mail, Released};
 use super::outcome;
+use super::preserver::Preserver;
 use super::queue::Request;
 use super::reread::{Loaded, Loader};
 use super::settle::Settler;
@@ -116,6 +117,7 @@ pub fn start(
     let owner = Owner {
         machine: Machine::new(bounds, claim),
         duplicates: Duplicates::of(&bound, &tools, &address),
+        preserver: Preserver::of(&bound.binding, &place),
         address,
         tools,
         bound,
@@ -173,6 +175,8 @@ struct Owner {
     tail: Tail,
     /// Keys that are open in older partitions.
     ahead: Ahead,
+    /// Copies parked records before Kafka removes them.
+    preserver: Preserver,
     sweeper: Sweeper,
 }
 
@@ -193,6 +197,7 @@ impl Owner {
             self.busy.store(self.machine.running() > 0 || self.answer.is_some(), Ordering::Relaxed);
             let due = self.machine.next_due().map(|at| at.since(now()));
             let (look_at, look_ahead_at) = (self.tail.look_at(), self.ahead.look_at());
+            let preserve_at = self.preserver.look_at(self.machine.parked_bare());
             // Answers and outcomes come before new records: they give memory
             // back, and records take it.
             tokio::select! {
@@ -238,6 +243,9 @@ impl Owner {
                 }
                 () = sleep_until(look_ahead_at) => {
                     self.ahead.look(Arc::clone(&self.tools.store), &self.address, &self.bound.binding.group);
+                }
+                () = sleep_until(preserve_at) => {
+                    self.preserver.look(self.tools.clone(), &self.address, self.epoch);
                 }
                 () = tokio::time::sleep_until(visit) => {
                     self.sweeper.visit(Arc::clone(&self.tools.store), Arc::clone(&self.address));
@@ -321,6 +329,7 @@ impl Owner {
                     self.step(Event::Unblocked(LaneKey::Key(key)));
                 }
             }
+            Mail::Foreseen(found) => self.foreseen(found.as_ref()),
             Mail::Asked(rows) => self.asked(rows),
             Mail::Visited(rows) => self.visited(&rows),
             Mail::Revoke(wait) => {
@@ -477,6 +486,7 @@ impl Owner {
     fn end(self, why: Release) {
         self.address.no_more.cancel();
         self.address.dropped.cancel();
+        self.preserver.end(&self.tools.causes);
         let released = Released {
             place: self.address.place.clone(),
             epoch: self.epoch,

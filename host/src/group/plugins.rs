@@ -163,8 +163,9 @@ impl Plugins {
             tokio::task::spawn_blocking(move || engine::digest(&wasm)).await.unwrap_or_default()
         };
         if let Some(reason) = altered(plugin, digest, &found) {
-            tracing::error!(plugin, version = digest, %reason, "a version in the store was altered");
-            self.lock().failed.insert(digest.to_owned(), (Instant::now(), reason.clone()));
+            if self.lock().failed.insert(digest.to_owned(), (Instant::now(), reason.clone())).is_none() {
+                tracing::error!(plugin, version = digest, %reason, "a version in the store was altered");
+            }
             return Ok(Plugin::Missing(Verdict::Instantiate, reason));
         }
         match self.prepare(wasm).await {

@@ -13,6 +13,7 @@ use super::mail::{Address, Mail};
 use super::owner::Tools;
 use crate::kafka::partition::InHand;
 use crate::kafka::record::Record;
+use crate::said;
 use crate::store::{GiveUp, OpenRecord};
 
 /// How long to wait before a stored record is asked for again.
@@ -37,6 +38,12 @@ pub struct Loaded {
     pub give_up: Option<GiveUp>,
     /// None when the store has no row for it any more.
     pub in_hand: Option<Arc<InHand>>,
+}
+
+/// Offsets, ascending, in runs of such as lie so near one another that they are
+/// read in one go.
+pub(super) fn runs(offsets: &[Offset]) -> impl Iterator<Item = &[Offset]> {
+    offsets.chunk_by(|one, next| next.0 - one.0 <= MAX_BETWEEN)
 }
 
 /// Reads records again for one owner, until it is done or nothing more may begin.
@@ -86,14 +93,10 @@ impl Loader {
     async fn read_near(&self, mut offsets: Vec<Offset>) -> HashMap<Offset, Record> {
         offsets.sort_unstable();
         let mut records = HashMap::new();
-        for run in offsets.chunk_by(|one, next| next.0 - one.0 <= MAX_BETWEEN) {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-            if run.len() < 2 {
-                continue;
-            }
+        for run in runs(&offsets).filter(|run| run.len() > 1) {
             let place = &self.address.place;
-            match self.tools.log.read_range(&place.log_topic(), place.partition, *first, last.next()).await {
-                Ok(found) => records.extend(found.into_iter().filter(|(offset, _)| run.binary_search(offset).is_ok())),
+            match self.tools.log.read_these(&place.log_topic(), place.partition, run).await {
+                Ok(found) => records.extend(found),
                 Err(error) => tracing::debug!(%error, %place, "cannot read records again together"),
             }
         }
@@ -127,7 +130,7 @@ impl Loader {
         let record = match found.record.as_ref().map(Record::decode) {
             Some(Ok(record)) => Some(record),
             Some(Err(error)) => {
-                tracing::error!(place = %self.address.place, %offset, %error, "a stored record cannot be decoded; reading it from kafka");
+                self.say(offset, &format!("a stored record cannot be decoded ({error}); it is read from kafka"));
                 self.read_again(offset).await
             }
             None => match read {
@@ -141,7 +144,7 @@ impl Loader {
                 Mail::Loaded(Loaded { offset, number, counted, asked, give_up, in_hand })
             }
             None => {
-                tracing::error!(place = %self.address.place, %offset, "a parked record is no longer in kafka");
+                self.say(offset, "a parked record is no longer in kafka");
                 let key = found.row.key.clone();
                 let record = Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new(), left_out: None };
                 let in_hand = in_hand(record, room);
@@ -156,6 +159,14 @@ impl Loader {
             }
         };
         self.address.tell(mail);
+    }
+
+    /// Says what is wrong with a record; of many that are wrong alike, some.
+    fn say(&self, offset: Offset, what: &str) {
+        let place = &self.address.place;
+        if let Some(unsaid) = said::again(&format!("{place} {what}")) {
+            tracing::error!(%place, %offset, unsaid, "{what}");
+        }
     }
 
     /// The record at its coordinates; none when Kafka no longer has it.

@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::queue::{NotWritten, Queue, Request, Then, refused_wait};
 use crate::causes::{Cause, Causes, Subject};
+use crate::said;
 use crate::store::{Becomes, OutcomeRow, Part, PositionId, SharedStore, StoreError, WriterId};
 use crate::supervise::{self, Task};
 
@@ -41,6 +42,10 @@ use crate::supervise::{self, Task};
 const INTERVAL: Duration = Duration::from_millis(2);
 /// Batches that may wait; each owner sends one at a time.
 const INBOX: usize = 4_096;
+/// Outcomes that the store refuses to take are known by this word.
+const STORE_REFUSES: &str = "store-refuses";
+/// Outcomes that do not fit what is stored are known by this word.
+const STORE_MISMATCH: &str = "store_mismatch";
 /// First wait after the store did not answer, and the longest one.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How long the store may take before no more handlers start.
@@ -124,7 +129,7 @@ struct Writer {
     /// Positions whose outcomes did not fit the store, with how often in a row
     /// and when last.
     faults: HashMap<PositionId, (u32, Instant)>,
-    /// Positions whose outcomes the store refuses.
+    /// Positions that stand still for what the store said of their outcomes.
     refused: HashSet<PositionId>,
     causes: Causes,
     up: watch::Sender<bool>,
@@ -226,7 +231,9 @@ impl Writer {
                     // what is stored, as one that was fenced does; when that
                     // does not help, it does so ever more rarely.
                     let place = format!("{}:{}", part.topic, part.partition);
-                    tracing::error!(group = part.group, %place, fault, "a settle does not fit the store");
+                    let why = format!("what was decided in {place} does not fit what is stored: {fault}");
+                    self.causes.report(subject(part), Cause::new(STORE_MISMATCH, why));
+                    self.refused.insert(part.position);
                     match self.fault(part.position) {
                         0 => written.stale.push(at),
                         times => {
@@ -240,7 +247,7 @@ impl Writer {
                         "the store refuses the outcomes of a partition, so that no handler starts there until it takes \
                          them: {why}"
                     );
-                    let cause = Cause::new("store-refuses", why).with("outcomes", left.len()).at_once();
+                    let cause = Cause::new(STORE_REFUSES, why).with("outcomes", left.len()).at_once();
                     self.causes.report(subject(part), cause);
                     self.refused.insert(part.position);
                     written.refused.push(NotWritten { at, left, then: Then::Again });
@@ -313,13 +320,17 @@ impl Writer {
                     for at in &settled.stale {
                         let part = &parts[*at];
                         count_stale(part.outcomes.len().max(1));
-                        tracing::warn!(
-                            group = part.group,
-                            partition = %format!("{}:{}", part.topic, part.partition),
-                            epoch = part.epoch,
-                            outcomes = part.outcomes.len(),
-                            "stale outcomes refused: a newer owner has the partition"
-                        );
+                        let partition = format!("{}:{}", part.topic, part.partition);
+                        if let Some(unsaid) = said::again(&format!("{} {partition} stale", part.group)) {
+                            tracing::warn!(
+                                group = part.group,
+                                partition,
+                                epoch = part.epoch,
+                                outcomes = part.outcomes.len(),
+                                unsaid,
+                                "stale outcomes refused: a newer owner has the partition"
+                            );
+                        }
                     }
                     return Ok(settled.stale);
                 }
@@ -375,7 +386,8 @@ impl Writer {
         }
         for part in parts {
             if self.refused.remove(&part.position) {
-                self.causes.clear_code(&subject(part), "store-refuses");
+                self.causes.clear_code(&subject(part), STORE_REFUSES);
+                self.causes.clear_code(&subject(part), STORE_MISMATCH);
             }
         }
     }

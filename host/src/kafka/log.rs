@@ -4,8 +4,16 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tracing::{debug, error, info, warn};
 
-/// Passes on a line that librdkafka logs.
+use crate::said::{self, without_numbers};
+
+/// Passes on a line that librdkafka logs. It repeats some of them without end
+/// while a broker is away or refuses a client.
 pub fn line(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    if !matches!(level, RDKafkaLogLevel::Debug)
+        && said::again(&format!("{facility} {}", without_numbers(text))).is_none()
+    {
+        return;
+    }
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
             error!(target: "librdkafka", facility, "{text}");
@@ -38,6 +46,10 @@ pub fn client_error(error: &KafkaError, reason: &str) {
         ) => {
             debug!(target: "librdkafka", "{error}: {reason}");
         }
-        _ => warn!(target: "librdkafka", "{error}: {reason}"),
+        _ => {
+            if let Some(unsaid) = said::again(&without_numbers(&format!("{error}: {reason}"))) {
+                warn!(target: "librdkafka", unsaid, "{error}: {reason}");
+            }
+        }
     }
 }

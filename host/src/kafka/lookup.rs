@@ -6,13 +6,15 @@
 //! and runs on a thread for that. What is read and how far is what a group
 //! would get: records of transactions that are committed.
 
+mod retention;
 mod topics;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use courier_core::message::{Offset, Timestamp};
-use rdkafka::client::ClientContext;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -23,6 +25,7 @@ pub use self::topics::{GroupInfo, TopicInfo};
 use super::health::{self, Rescue};
 use super::record::Record;
 use super::topic_id::TopicIds;
+use crate::said;
 
 /// How long Kafka may take to answer a question.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -61,6 +64,7 @@ pub struct Log {
     /// Replaced when they no longer find a cluster that is there.
     clients: Arc<Mutex<Arc<Clients>>>,
     rescue: Arc<Mutex<Rescue>>,
+    retentions: Arc<Mutex<retention::Retentions>>,
     /// The id of topics of which the broker tells none.
     stand_in: Arc<str>,
     /// Bytes of a record that is read whole.
@@ -76,6 +80,8 @@ struct Clients {
     read: BaseConsumer<Quiet>,
     /// One reading at a time.
     reading: Mutex<()>,
+    /// Asks for the settings of topics.
+    admin: AdminClient<DefaultClientContext>,
 }
 
 impl Clients {
@@ -87,7 +93,7 @@ impl Clients {
         let read =
             read.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "10").create_with_context(Quiet)?;
         let ask_all = config.clone().set("isolation.level", "read_uncommitted").create_with_context(Quiet)?;
-        Ok(Self { ask, ask_all, read, reading: Mutex::default() })
+        Ok(Self { ask, ask_all, read, reading: Mutex::default(), admin: retention::connect(config)? })
     }
 
     fn all(&self) -> [&BaseConsumer<Quiet>; 3] {
@@ -120,12 +126,15 @@ impl Log {
         // subscribes and nothing commits.
         config.set("group.id", "courier-log").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
         config.set("isolation.level", "read_committed").set("allow.auto.create.topics", "false");
+        // A byte that the network or a disk changed is no message.
+        config.set("check.crcs", "true");
         let clients = Arc::new(Mutex::new(Arc::new(Clients::connect(&config)?)));
         Ok(Self {
             ids: Arc::default(),
             config,
             clients,
             rescue: Arc::default(),
+            retentions: Arc::default(),
             stand_in: "".into(),
             max_record: usize::MAX,
         })
@@ -173,7 +182,12 @@ impl Log {
             });
             let answer = answers.into_iter().collect::<Result<(), String>>().map_err(LogError::Unavailable);
             if lock(&log.rescue).is_needed(answer.is_ok(), || health::ask_afresh(&log.config)) {
-                tracing::warn!("the clients that ask kafka no longer find it, which is there: replacing them");
+                if let Some(unsaid) = said::again("lost clients that ask") {
+                    tracing::warn!(
+                        unsaid,
+                        "the clients that ask kafka no longer find it, which is there: replacing them"
+                    );
+                }
                 let connected = Clients::connect(&log.config).map_err(|error| LogError::Unavailable(error.to_string()));
                 let lost = std::mem::replace(&mut *lock(&log.clients), Arc::new(connected?));
                 // The destructor waits for the clients' threads.
@@ -270,7 +284,32 @@ impl Log {
         config.set("enable.partition.eof", "true");
         self.asking(move |_| {
             let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(unavailable)?;
-            read_span(&consumer, &topic, partition, from, to, max_record)
+            read_span(&consumer, &topic, partition, (from, to), max_record, |_| true)
+        })
+        .await
+    }
+
+    /// Of the records of a partition those at `offsets`, ascending. What lies
+    /// between is read and dropped. Where none is answered, Kafka has no record.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub async fn read_these(
+        &self,
+        topic: &str,
+        partition: i32,
+        offsets: &[Offset],
+    ) -> Result<Vec<(Offset, Record)>, LogError> {
+        let (Some(first), Some(last)) = (offsets.first().copied(), offsets.last().copied()) else {
+            return Ok(Vec::new());
+        };
+        let (topic, offsets, mut config) = (topic.to_owned(), offsets.to_vec(), self.config.clone());
+        let max_record = self.max_record;
+        config.set("enable.partition.eof", "true");
+        self.asking(move |_| {
+            let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(unavailable)?;
+            let is_wanted = |offset| offsets.binary_search(&offset).is_ok();
+            read_span(&consumer, &topic, partition, (first, last.next()), max_record, is_wanted)
         })
         .await
     }
@@ -308,7 +347,7 @@ impl Log {
             while next < end {
                 let to = Offset(end.0.min(next.0 + SEARCHED_AT_ONCE));
                 // What this host sent itself is compared whole.
-                let read = read_span(&consumer, &topic, partition, next, to, usize::MAX)?;
+                let read = read_span(&consumer, &topic, partition, (next, to), usize::MAX, |_| true)?;
                 if let Some((offset, _)) = read.iter().find(|(_, other)| same(other)) {
                     return Ok(Some(*offset));
                 }
@@ -360,9 +399,9 @@ fn read_span(
     consumer: &BaseConsumer<Quiet>,
     topic: &str,
     partition: i32,
-    from: Offset,
-    to: Offset,
+    (from, to): (Offset, Offset),
     max_record: usize,
+    is_wanted: impl Fn(Offset) -> bool,
 ) -> Result<Vec<(Offset, Record)>, LogError> {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, KafkaOffset::Offset(from.0)).map_err(unavailable)?;
@@ -371,7 +410,10 @@ fn read_span(
     while let Some(left) = ANSWER_WAIT.checked_sub(begun.elapsed()) {
         match consumer.poll(left) {
             Some(Ok(message)) if message.offset() < to.0 => {
-                records.push((Offset(message.offset()), Record::from_kafka(&message, max_record)));
+                let offset = Offset(message.offset());
+                if is_wanted(offset) {
+                    records.push((offset, Record::from_kafka(&message, max_record)));
+                }
                 if message.offset() + 1 == to.0 {
                     return Ok(records);
                 }

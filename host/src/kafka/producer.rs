@@ -40,6 +40,7 @@ use super::log;
 use super::record::Record;
 use super::topic_id::TopicIds;
 use super::topics::{KnownTopic, TopicError, Topics};
+use crate::said;
 use crate::supervise::{self, Task};
 
 /// A record that Kafka has not taken after this long is given back, so that
@@ -343,7 +344,9 @@ impl Inner {
                 std::thread::spawn(move || drop(old));
             }
             Err(error) => {
-                tracing::error!(%error, "cannot replace the failed producer");
+                if let Some(unsaid) = said::again("no producer") {
+                    tracing::error!(%error, unsaid, "cannot replace the failed producer");
+                }
                 self.health.fatal.store(true, Ordering::Relaxed);
             }
         }

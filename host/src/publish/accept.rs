@@ -36,6 +36,7 @@ use crate::kafka::lookup::Log;
 use crate::kafka::producer::{DELIVERY_TIMEOUT, ProduceError, Producer};
 use crate::kafka::record::murmur2_partition;
 use crate::kafka::topics::TopicError;
+use crate::said;
 use crate::store::{Accepted, NewMessage, SharedStore};
 use crate::supervise::{self, Task};
 
@@ -179,7 +180,9 @@ impl Acceptor {
         match tokio::spawn(async move { inner.accept(drafts).await }).await {
             Ok(receipts) => receipts,
             Err(error) => {
-                tracing::error!(%error, "accepting messages failed");
+                if let Some(unsaid) = said::again("accepting messages failed") {
+                    tracing::error!(%error, unsaid, "accepting messages failed");
+                }
                 let problem = Problem { status: 500, title: "internal error", detail: error.to_string() };
                 ids.into_iter().map(|id| Receipt::failed(id.unwrap_or_else(new_id), problem.clone())).collect()
             }
@@ -419,8 +422,10 @@ impl Inner {
         let created = async {
             if let Err(TopicError::Missing(_)) = self.producer.partitions(&companion).await
                 && let Err(problem) = self.create_companion(topic, &companion).await
+                && let Some(unsaid) = said::again(&format!("no companion {companion}"))
             {
-                tracing::warn!(topic, %companion, why = %problem.detail, "broadcasts of an outbox have nowhere to go");
+                let why = problem.detail;
+                tracing::warn!(topic, %companion, %why, unsaid, "broadcasts of an outbox have nowhere to go");
             }
         };
         // The relay asks again.

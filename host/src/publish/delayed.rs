@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 use super::lease::Shards;
 use super::waker::Waker;
 use crate::kafka::producer::Producer;
+use crate::said;
 use crate::store::{Due, SharedStore, StoreError};
 
 /// Longest pause between looks: while something went out a moment ago or is
@@ -117,7 +118,9 @@ impl Mover {
                     if error.is_transient() {
                         debug!(%error, "delayed messages wait for the store");
                     } else {
-                        warn!(%error, "cannot move what is due");
+                        if let Some(unsaid) = said::again("cannot move what is due") {
+                            warn!(%error, unsaid, "cannot move what is due");
+                        }
                     }
                     STORE_PAUSE
                 }

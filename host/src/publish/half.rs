@@ -25,6 +25,7 @@ use super::accept::Acceptor;
 use super::check_url::{Answer, CheckUrls};
 use super::draft::{Draft, new_id};
 use super::receipt::Problem;
+use crate::said;
 use crate::store::{AfterAsking, HalfCheck, HalfRow, HalfState, Identity, NewHalf, SharedStore, StoreError};
 use crate::supervise::{self, Task};
 
@@ -219,7 +220,9 @@ impl Transactions {
                     if error.is_transient() {
                         debug!(%error, "transactions wait for the store");
                     } else {
-                        warn!(%error, "cannot look which transactions are to be asked for");
+                        if let Some(unsaid) = said::again("transactions to be asked for") {
+                            warn!(%error, unsaid, "cannot look which transactions are to be asked for");
+                        }
                     }
                     LOOK
                 }

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::said;
 use crate::store::{Accepted, NewMessage, RefusedMessage, SentMessage, SharedStore, StoreError, UnsentMessage};
 use crate::supervise::{self, Task};
 
@@ -288,7 +289,9 @@ impl Writer {
                     }
                 }
                 Err(refusal) => {
-                    error!(error = %refusal, "the store refuses a row of the send side");
+                    if let Some(unsaid) = said::again("a row of the send side") {
+                        error!(error = %refusal, unsaid, "the store refuses a row of the send side");
+                    }
                     for (_, waiting) in part {
                         let _unheard = waiting.send(Err(StoreError::Data(refusal.to_string())));
                     }

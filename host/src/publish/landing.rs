@@ -19,6 +19,7 @@ use super::waker::Watch;
 use crate::clock::now;
 use crate::kafka::producer::{Ack, ProduceError};
 use crate::kafka::record::Record;
+use crate::said;
 use crate::store::{Accepted, Due, Identity, MessageRow, RefusedMessage, RelayResult, SentMessage, UnsentMessage};
 
 /// One message of a request, between the steps.
@@ -197,7 +198,9 @@ impl Inner {
         };
         if let Err(error) = written {
             // The hold runs out and the relay sends it again, with its id.
-            warn!(%error, %message, "cannot store how a send ended");
+            if let Some(unsaid) = said::again("cannot store how a send ended") {
+                warn!(%error, %message, unsaid, "cannot store how a send ended");
+            }
         }
         drop((flight, mark));
         self.waker.wake();
@@ -253,8 +256,10 @@ impl Inner {
                 // the message once more after the hold.
                 let durable = tokio::time::timeout_at(store_by, written.wait()).await;
                 count(receipt.state);
-                if !matches!(durable, Ok(Ok(()))) {
-                    warn!(message = %receipt.id, "how a send ended is not stored yet");
+                if !matches!(durable, Ok(Ok(())))
+                    && let Some(unsaid) = said::again("how a send ended is not stored yet")
+                {
+                    warn!(message = %receipt.id, unsaid, "how a send ended is not stored yet");
                 }
                 if kept.is_some() {
                     drop(kept);

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
+use crate::causes::{Cause, Causes, Subject};
 use crate::store::{SHARDS, SharedStore, StoreError, WriterId};
 
 /// How long a lease lasts without being renewed: what a crash delays at most.
@@ -15,6 +16,8 @@ const LEASE: Duration = Duration::from_secs(10);
 const RENEW: Duration = Duration::from_secs(2);
 /// Pause before a renewal that failed is tried again.
 const RENEW_AGAIN: Duration = Duration::from_millis(500);
+/// Relay shards whose leases the store refuses to renew are known by this word.
+const NOT_LEASED: &str = "relay_not_leased";
 /// How long letting go may take.
 const LET_GO: Duration = Duration::from_secs(2);
 
@@ -42,12 +45,15 @@ pub(super) async fn keep_leases(
     store: SharedStore,
     writer: WriterId,
     leased: watch::Sender<Shards>,
+    causes: Causes,
     stop: CancellationToken,
 ) {
+    let subject = Subject::Host("relay".to_owned());
     loop {
         let asked = Instant::now();
         let pause = match renew(&store, writer).await {
             Ok(held) => {
+                causes.clear_code(&subject, NOT_LEASED);
                 leased.send_replace(Shards { held, until: asked + LEASE });
                 RENEW
             }
@@ -56,7 +62,9 @@ pub(super) async fn keep_leases(
                 RENEW_AGAIN
             }
             Err(error) => {
-                warn!(%error, "relay leases are not renewed");
+                let why =
+                    format!("this host sends nothing that waits: the store leases it no part of the relay: {error}");
+                causes.report(subject.clone(), Cause::new(NOT_LEASED, why));
                 RENEW
             }
         };

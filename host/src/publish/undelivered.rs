@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::debug;
 
-use crate::causes::{Cause, Causes, Subject};
+use crate::causes::{Cause, Causes, Subject, UNDELIVERED_FULL};
 use crate::store::SharedStore;
 use crate::store::undelivered::{MAX_BYTES, MAX_ROWS, UndeliveredTotal};
 
@@ -76,11 +76,10 @@ fn report(causes: &Causes, now: &HashSet<String>, before: &HashSet<String>) {
              they are resent or given up (courier undelivered list --topic {topic})",
             MAX_BYTES >> 20
         );
-        causes
-            .report(Subject::Topic(topic.clone()), Cause::new("undelivered_full", why).with("topic", topic).at_once());
+        causes.report(Subject::Topic(topic.clone()), Cause::new(UNDELIVERED_FULL, why).with("topic", topic).at_once());
     }
     for topic in before.difference(now) {
-        causes.clear_code(&Subject::Topic(topic.clone()), "undelivered_full");
+        causes.clear_code(&Subject::Topic(topic.clone()), UNDELIVERED_FULL);
     }
 }
 

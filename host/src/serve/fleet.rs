@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::api::ports::ParkedFull;
-use crate::causes::{Cause, Causes, Subject};
+use crate::causes::{Cause, Causes, PAUSED, Subject, UNDELIVERED_FULL};
 use crate::config::Binding;
 use crate::group::binding::Bound;
 use crate::group::delivery::dead_letter_topic;
@@ -156,11 +156,11 @@ impl Fleet {
                 let why = format!(
                     "too much is undelivered for topic {topic}: resend it or give it up (courier undelivered list)"
                 );
-                causes.report(subject.clone(), Cause::new("undelivered_full", &why).with("topic", topic));
+                causes.report(subject.clone(), Cause::new(UNDELIVERED_FULL, &why).with("topic", topic));
                 why
             });
             if why.is_none() {
-                causes.clear_code(&subject, "undelivered_full");
+                causes.clear_code(&subject, UNDELIVERED_FULL);
             }
             bound.keeper.hold_for_undelivered(why);
         }
@@ -229,7 +229,7 @@ impl Fleet {
     pub fn why_stopped(bound: &Bound) -> Option<String> {
         match bound.keeper.now() {
             Gate::Open | Gate::Probing => None,
-            Gate::Paused(why) => Some(why),
+            Gate::Paused(why) | Gate::Full(why) => Some(why),
             Gate::Closed { reason, .. } => Some(reason),
         }
     }
@@ -239,7 +239,8 @@ impl Fleet {
     pub fn blocked(bound: &Bound) -> Option<&'static str> {
         match bound.keeper.now() {
             Gate::Open | Gate::Probing => None,
-            Gate::Paused(_) => Some("paused"),
+            Gate::Paused(_) => Some(PAUSED),
+            Gate::Full(_) => Some(UNDELIVERED_FULL),
             Gate::Closed { verdict, .. } => Some(verdict.as_str()),
         }
     }

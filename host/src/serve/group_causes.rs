@@ -1,5 +1,5 @@
 //! Reports the groups, bindings and redrives that stand still for a cause that
-//! does not pass by itself.
+//! does not pass by itself, or for a person.
 //!
 //! Every node looks, so that each of them can tell: whether a binding runs is
 //! known to its own node, and whether anybody runs a group to the store.
@@ -12,7 +12,7 @@ use courier_core::verdict::Verdict;
 
 use super::fleet::Fleet;
 use crate::api::ports::ParkedFull;
-use crate::causes::{Cause, Causes, NO_BINDING, PARKED_FULL, Subject};
+use crate::causes::{Cause, Causes, HELD, NO_BINDING, PARKED_FULL, PAUSED, Subject};
 use crate::group::binding::Bound;
 use crate::group::gate::Gate;
 use crate::store::redrive::RedriveState;
@@ -71,12 +71,13 @@ impl Bindings {
             let name = (bound.binding.group.clone(), bound.binding.plugin.name.clone());
             let subject = Subject::Binding { group: name.0.clone(), plugin: name.1.clone() };
             match standstill(bound) {
-                Sight::Stands(code, why) => {
+                Sight::Stands(cause) => {
+                    let code = cause.code();
                     if let Some(earlier) = self.0.insert(name.clone(), code).filter(|earlier| *earlier != code) {
                         causes.clear_code(&subject, earlier);
                     }
                     let topics = bound.binding.topics.join(", ");
-                    causes.report(subject, Cause::new(code, why).with("topics", topics));
+                    causes.report(subject, cause.with("topics", topics));
                     seen.insert(name);
                 }
                 Sight::Probes if self.0.contains_key(&name) => {
@@ -98,21 +99,23 @@ impl Bindings {
 
 /// How a binding is found.
 enum Sight {
-    /// It runs, or a person paused it.
+    /// It runs, or says itself why it does not.
     Runs,
     /// One delivery tries whether it can run again.
     Probes,
-    /// It cannot run: a word and a sentence.
-    Stands(&'static str, String),
+    /// It does not run, for this cause.
+    Stands(Cause),
 }
 
 fn standstill(bound: &Bound) -> Sight {
     match bound.keeper.now() {
-        Gate::Closed { verdict, reason } => Sight::Stands(verdict.as_str(), reason),
+        Gate::Closed { verdict, reason } => Sight::Stands(Cause::new(verdict.as_str(), reason)),
         Gate::Probing => Sight::Probes,
-        Gate::Paused(_) => Sight::Runs,
+        Gate::Paused(why) => Sight::Stands(Cause::new(PAUSED, why).awaits_person()),
+        // What watches over undelivered rows reports it.
+        Gate::Full(_) => Sight::Runs,
         Gate::Open => match bound.keeper.without_room() {
-            Some(reason) => Sight::Stands(Verdict::NoRoom.as_str(), reason),
+            Some(reason) => Sight::Stands(Cause::new(Verdict::NoRoom.as_str(), reason)),
             None => Sight::Runs,
         },
     }
@@ -130,7 +133,13 @@ async fn ask(store: &SharedStore, fleet: &Fleet, causes: &Causes) -> Result<(), 
         } else {
             causes.clear_code(&subject, NO_BINDING);
         }
+        let subject = Subject::Group(totals.group.clone());
+        match totals.held {
+            0 => causes.clear_code(&subject, HELD),
+            count => causes.report(subject, held(count)),
+        }
     }
+    report_paused(store.paused().await?, fleet, causes);
     let live: HashSet<String> =
         store.nodes().await?.into_iter().filter(|node| node.live).map(|node| node.name).collect();
     let positions = store.positions().await?;
@@ -149,6 +158,29 @@ async fn ask(store: &SharedStore, fleet: &Fleet, causes: &Causes) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Reports the groups that the API paused and that this node does not bind: its
+/// own bindings say so themselves.
+fn report_paused(paused: Vec<(String, String)>, fleet: &Fleet, causes: &Causes) {
+    let own: BTreeSet<String> = fleet.node_bindings().into_iter().map(|binding| binding.group).collect();
+    let paused: BTreeMap<String, String> = paused.into_iter().filter(|(group, _)| !own.contains(group)).collect();
+    for standing in causes.shown().iter().filter(|standing| standing.code == PAUSED) {
+        if let Subject::Group(group) = &standing.subject
+            && !paused.contains_key(group)
+        {
+            causes.clear_code(&standing.subject, PAUSED);
+        }
+    }
+    for (group, why) in paused {
+        causes.report(Subject::Group(group), Cause::new(PAUSED, why).awaits_person());
+    }
+}
+
+fn held(count: u64) -> Cause {
+    let are = if count == 1 { "delivery waits" } else { "deliveries wait" };
+    let why = format!("{count} {are} for a person, and their lanes with them: retry them or give them up");
+    Cause::new(HELD, why).awaits_person().with("held", count)
 }
 
 fn open(totals: &GroupTotals) -> u64 {

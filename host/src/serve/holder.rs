@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::upkeep::LEASE;
+use crate::said;
 use crate::store::{Holder, Joined, SharedStore, StoreError};
 
 /// How often a name that is still held elsewhere is tried again.
@@ -41,7 +42,9 @@ pub async fn join(store: &SharedStore, node: &str) -> anyhow::Result<Joined> {
             Ok(joined) => return Ok(joined),
             // On another machine, or before a reboot: only time tells.
             Err(StoreError::Fenced(why)) if begun.elapsed() < LEASE + RETRY * 4 => {
-                tracing::warn!(node, why, "waiting for the lease on this node's name to end");
+                if let Some(unsaid) = said::again("waiting for the lease") {
+                    tracing::warn!(node, why, unsaid, "waiting for the lease on this node's name to end");
+                }
                 tokio::time::sleep(RETRY).await;
             }
             Err(StoreError::Fenced(why)) => {

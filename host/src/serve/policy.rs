@@ -32,6 +32,7 @@ pub fn view(bound: &Bound) -> PolicyView {
         batch: u32::try_from(binding.batch).unwrap_or(u32::MAX),
         max_gap: binding.max_gap,
         max_hops: binding.max_hops,
+        max_copied_bytes: binding.max_copied_bytes,
         rate_limit: binding.rate_limit,
         circuit: binding
             .circuit

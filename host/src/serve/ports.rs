@@ -365,7 +365,7 @@ impl ports::Health for Health {
             );
             ready.degrade(format!("partition {topic}:{partition}"), Some(topic), why);
         }
-        for standing in self.causes.shown().iter().filter(|standing| standing.subject.degrades()) {
+        for standing in self.causes.shown().iter().filter(|standing| standing.degrades()) {
             ready.degrade_for(standing);
         }
         self.config.tell(&mut ready);

@@ -15,6 +15,7 @@ use super::stalls::{Stalled, Stalls};
 use crate::causes::{Cause, Causes, Subject};
 use crate::kafka::lookup::{Log, LogError};
 use crate::kafka::topic_watch::TopicWatch;
+use crate::said;
 use crate::store::{SharedStore, StoreError, WriterId};
 use crate::tally;
 
@@ -26,6 +27,8 @@ const RENEW: Duration = Duration::from_secs(3);
 const ENDS: Duration = Duration::from_secs(2);
 /// How often what is older than the retention is removed.
 const PRUNE: Duration = Duration::from_secs(60);
+/// A store from which nothing old can be removed is known by this word.
+const NOT_PRUNED: &str = "not_pruned";
 /// How often it is looked who hears broadcasts, and how many new ones are
 /// judged at a time.
 const BROADCASTS: Duration = Duration::from_secs(1);
@@ -113,13 +116,17 @@ impl Heard {
 
 /// Renews the lease on the node's name. Ends with why the host must stop, when
 /// another process took the name.
-pub async fn keep_lease(store: SharedStore, writer: WriterId) -> String {
+pub async fn keep_lease(store: SharedStore, writer: WriterId, causes: Causes) -> String {
+    let subject = Subject::Host("node name".to_owned());
     loop {
         tokio::time::sleep(RENEW).await;
         match store.renew(writer, LEASE).await {
-            Ok(()) => {}
+            Ok(()) => causes.clear(&subject),
             Err(StoreError::Fenced(why)) => return why,
-            Err(error) => tracing::warn!(%error, "cannot renew the lease on this node's name"),
+            Err(error) => {
+                let why = format!("the lease on this node's name is not renewed: {error}");
+                causes.report(subject.clone(), Cause::new("lease_not_renewed", why));
+            }
         }
     }
 }
@@ -268,7 +275,9 @@ pub async fn watch_broadcasts(store: SharedStore, fleet: Arc<Fleet>) {
             Ok(unheard) => {
                 for (message, topic) in unheard {
                     metrics::counter!("courier_broadcast_unheard_total").increment(1);
-                    tracing::warn!(message, topic, "no node was there to hear a broadcast");
+                    if let Some(unsaid) = said::again(&format!("unheard {topic}")) {
+                        tracing::warn!(message, topic, unsaid, "no node was there to hear a broadcast");
+                    }
                 }
             }
             Err(error) => tracing::debug!(%error, "cannot look for broadcasts that nobody heard"),
@@ -329,7 +338,13 @@ pub async fn keep_minutes(store: SharedStore, writer: WriterId) {
 }
 
 /// Removes what is older than the retention, and state that its group forgets.
-pub async fn prune(store: SharedStore, fleet: Arc<Fleet>, retention: Duration, stop: CancellationToken) {
+pub async fn prune(
+    store: SharedStore,
+    fleet: Arc<Fleet>,
+    retention: Duration,
+    causes: Causes,
+    stop: CancellationToken,
+) {
     while !stop.is_cancelled() {
         let removed = async {
             let mut more = store.prune(retention).await?;
@@ -338,11 +353,17 @@ pub async fn prune(store: SharedStore, fleet: Arc<Fleet>, retention: Duration, s
             }
             Ok::<_, StoreError>(more)
         };
-        match removed.await {
+        let removed = removed.await;
+        if removed.is_ok() {
+            causes.clear_code(&Subject::Store, NOT_PRUNED);
+        }
+        match removed {
             Ok(true) => tokio::task::yield_now().await,
             Ok(false) => tokio::time::sleep(PRUNE).await,
             Err(error) => {
-                tracing::warn!(%error, "cannot remove what is older than the retention");
+                let why = format!("what is older than the retention of the store stays in it: {error}");
+                // Longer than the board remembers, and it is tried again late.
+                causes.report(Subject::Store, Cause::new(NOT_PRUNED, why).until_cleared());
                 tokio::time::sleep(PRUNE).await;
             }
         }

@@ -28,6 +28,7 @@ pub mod minutes;
 pub mod node_bindings;
 pub mod outbox;
 pub mod postgres;
+pub mod record_copies;
 pub mod redrive;
 pub mod rows;
 pub mod seek;
@@ -56,6 +57,7 @@ pub use kept_state::{KeptState, StateUsage};
 pub use minutes::{MinuteRow, Minutes, PaceRow};
 pub use node_bindings::{NodeBinding, NodeBindings};
 pub use outbox::{OutboxCause, OutboxCount, OutboxNote, OutboxRow, OutboxRowRef, Outboxes};
+pub use record_copies::{Copies, Endangered, RecordCopies};
 pub use rows::*;
 pub use sessions::{SessionRow, Sessions};
 pub use troubles::{
@@ -103,6 +105,7 @@ pub trait Store:
     + Minutes
     + NodeBindings
     + Outboxes
+    + RecordCopies
     + Sessions
     + Troubles
     + redrive::Redrives

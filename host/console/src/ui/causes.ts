@@ -5,6 +5,15 @@ import { dictionary } from "../i18n/words";
 
 const words = dictionary({
   en: {
+    copied_full: "more parked records will be lost than may be copied",
+    held: "deliveries wait for a person",
+    lease_not_renewed: "the node's name is not renewed",
+    no_broadcast_consumer: "broadcasts are not heard",
+    not_pruned: "nothing old can be removed",
+    paused: "a person paused it",
+    relay_not_leased: "the store gives it nothing to send",
+    retention_near: "parked records are near the end of their retention",
+    store_mismatch: "outcomes do not fit the store",
     config_refused: "the configuration file is refused",
     denied: "Kafka denies access",
     foreign_assignor: "another consumer uses the group",
@@ -45,6 +54,15 @@ const words = dictionary({
     not_created: "a topic cannot be created",
   },
   zh: {
+    copied_full: "将丢失的停放记录多于可复制的",
+    held: "有投递等待人工处理",
+    lease_not_renewed: "节点名的租约未续期",
+    no_broadcast_consumer: "未接收广播",
+    not_pruned: "无法删除过期数据",
+    paused: "由人工暂停",
+    relay_not_leased: "存储未分配可发送的内容",
+    retention_near: "停放的记录即将超出保留期",
+    store_mismatch: "结果与存储内容不符",
     config_refused: "配置文件被拒绝",
     denied: "Kafka 拒绝访问",
     foreign_assignor: "消费组被其他消费者占用",

@@ -14,8 +14,7 @@ impl<D> Machine<D> {
             return self.due(now, actions);
         }
         if let Some(item) = self.lanes.get(id).queue.pop_front() {
-            self.parked = self.parked.saturating_sub(1);
-            self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
+            self.unpark(&item);
         }
         if self.lanes.get(id).queue.is_empty() {
             self.lanes.close(id);
@@ -88,6 +87,7 @@ impl<D> Machine<D> {
     pub(super) fn add_row(&mut self, open: Open) {
         self.parked += 1;
         self.parked_bytes += open.bytes;
+        self.parked_bare += usize::from(open.bytes == 0);
         let item = Item {
             offset: open.offset,
             number: open.number,

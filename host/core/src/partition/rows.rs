@@ -9,11 +9,19 @@ impl<D> Machine<D> {
     pub(super) fn write_final(&mut self, id: LaneId, item: &Item, to: To, counts: (u32, u32), detail: D) {
         self.write(id, item, to, counts, Some(detail));
         if item.has_row {
-            self.parked = self.parked.saturating_sub(1);
-            self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
+            self.unpark(item);
         } else {
             self.fresh = self.fresh.saturating_sub(1);
             self.fresh_bytes = self.fresh_bytes.saturating_sub(item.bytes);
+        }
+    }
+
+    /// Counts an open row that is no more.
+    pub(super) fn unpark(&mut self, item: &Item) {
+        self.parked = self.parked.saturating_sub(1);
+        self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
+        if item.bytes == 0 {
+            self.parked_bare = self.parked_bare.saturating_sub(1);
         }
     }
 
@@ -32,6 +40,7 @@ impl<D> Machine<D> {
                     self.parked_bytes += item.bytes;
                 } else {
                     item.bytes = 0;
+                    self.parked_bare += 1;
                 }
             }
         }

@@ -2,6 +2,7 @@
 //! must answer; schedules that nobody thought of are the simulation's.
 
 mod growth;
+mod loss_ahead;
 
 mod giving_up;
 

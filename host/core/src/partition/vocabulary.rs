@@ -143,6 +143,10 @@ pub enum Event<D> {
     Unblocked(LaneKey),
     /// The binding was stopped or may go on.
     Gate(Gate),
+    /// Whether Kafka is about to remove records of open rows that cannot be
+    /// copied: until that is over nothing more is fetched, which would be parked
+    /// behind them.
+    LossAhead(bool),
     /// The partition is to be given up: finish what runs.
     Revoke,
     /// There is no more time to finish.

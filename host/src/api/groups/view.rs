@@ -13,7 +13,7 @@ use crate::api::causes::CauseView;
 use crate::api::ports::BindingView;
 use crate::api::problem::Problem;
 use crate::api::time;
-use crate::causes::{Standing, Subject};
+use crate::causes::{Standing, Subject, Weight};
 use crate::clock::now;
 use crate::store::{GroupTotals, ListenerRow, PaceRow, PositionRow};
 use crate::tally::{PACE_WINDOW, quantile_ms};
@@ -24,7 +24,8 @@ pub struct GroupView {
     /// Its name.
     pub group: String,
     /// What it does: `running`, `paused` (a person or the configuration said so),
-    /// `cannot_run` (its plugin is missing, or what it depends on is down) or
+    /// `cannot_run` (its plugin is missing, what it depends on is down, or what
+    /// it publishes has nowhere to go) or
     /// `not_bound` (no binding of a live node names it).
     pub state: &'static str,
     /// Whether it takes no deliveries now.
@@ -32,8 +33,8 @@ pub struct GroupView {
     /// Why it does not run.
     #[schema(required = true)]
     pub why: Option<String>,
-    /// The same for programs, once it has stood still for a while; null while the
-    /// group runs.
+    /// The same for programs, once it has stood still for a while; while the group
+    /// runs, what some of its deliveries wait for, or will be lost; else null.
     #[schema(required = true)]
     pub cause: Option<CauseView>,
     /// Its bindings on this host.
@@ -256,17 +257,19 @@ fn stand(group: &mut GroupView, shown: &[Standing]) {
     for binding in &mut group.bindings {
         let plugin = binding.plugin.split('@').next().unwrap_or_default();
         let subject = Subject::Binding { group: binding.group.clone(), plugin: plugin.to_owned() };
-        binding.cause = of_group.clone().find(|standing| standing.subject == subject).map(CauseView::from);
+        let of_binding = of_group.clone().filter(|standing| standing.subject == subject);
+        binding.cause = of_binding.min_by_key(|standing| standing.rank()).map(CauseView::from);
     }
     let concerns_all = |standing: &&Standing| match &standing.subject {
         Subject::Binding { .. } => group.paused,
         _ => true,
     };
-    let Some(longest) = of_group.filter(concerns_all).min_by_key(|standing| standing.since) else { return };
-    group.cause = Some(CauseView::from(longest));
-    if group.state == "running" && matches!(longest.subject, Subject::Group(_)) {
+    let Some(first) = of_group.filter(concerns_all).min_by_key(|standing| standing.rank()) else { return };
+    group.cause = Some(CauseView::from(first));
+    let stops_all = first.weight == Weight::Stopped && matches!(first.subject, Subject::Group(_));
+    if group.state == "running" && stops_all {
         group.state = "cannot_run";
-        group.why = Some(longest.why.clone());
+        group.why = Some(first.why.clone());
     }
 }
 
@@ -381,6 +384,7 @@ mod tests {
                     "cause": null,
                     "version": null, "start": "earliest", "retry": null, "dead_letter": null, "timeout": "5s",
                     "cpu": "500ms", "memory": 67_108_864, "log": 65_536, "batch": 1, "max_gap": 50_000, "max_hops": 32,
+                    "max_copied_bytes": 268_435_456,
                     "rate_limit": null, "circuit": null, "dedupe": null,
                     "grant": { "publish": [], "state": false, "cache": false, "http": [] },
                 }],

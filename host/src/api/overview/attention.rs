@@ -16,7 +16,7 @@ use crate::api::outboxes::list::{self as outboxes, OutboxStatus};
 use crate::api::ports::Note;
 use crate::api::problem::Problem;
 use crate::api::time;
-use crate::causes::{PARKED_FULL, SHOWN_AFTER, Standing, Subject};
+use crate::causes::{HELD, PARKED_FULL, PAUSED, SHOWN_AFTER, Standing, Subject, Weight};
 use crate::store::undelivered::UndeliveredTotal;
 use crate::store::{HalfRow, HalfState, LostRange, Page, UnheardRow};
 
@@ -32,8 +32,9 @@ pub struct Attention {
     /// `lost_range`, `missing_topic`, `degraded`, `outbox_failing`,
     /// `transaction_unreachable`, `transaction_abandoned`,
     /// `broadcast_unheard`, `undelivered`, `config_restart`,
-    /// `config_warning`, or `stopped` for what stands still
-    /// for the reason in `cause`.
+    /// `config_warning`, `retention_near` (parked records are copied before Kafka
+    /// removes them), or `stopped` for what stands still for the reason in
+    /// `cause`.
     pub kind: &'static str,
     /// What it is about: a group, a topic, a part of the host.
     pub subject: String,
@@ -56,8 +57,8 @@ pub(super) async fn of(
     groups: &[GroupView],
     now: Timestamp,
 ) -> Result<Vec<Attention>, Problem> {
-    let mut found: Vec<Attention> = groups.iter().flat_map(of_group).collect();
     let shown = app.causes.shown();
+    let mut found: Vec<Attention> = groups.iter().flat_map(|group| of_group(group, &shown)).collect();
     for full in app.groups.parked_full() {
         if caller.sees_group(&full.group) && caller.sees_topic(&full.topic) {
             let (group, topic) = (full.group.clone(), full.topic.clone());
@@ -141,6 +142,7 @@ fn is_named(standing: &Standing) -> bool {
     match standing.subject {
         Subject::Binding { .. } => standing.code != Verdict::NoRoom.as_str(),
         Subject::Partition { .. } => standing.code == PARKED_FULL,
+        Subject::Group(_) => matches!(standing.code, PAUSED | HELD),
         _ => false,
     }
 }
@@ -155,7 +157,7 @@ fn sees(caller: &Caller, subject: &Subject) -> bool {
     }
 }
 
-/// What the board of causes shows.
+/// What the board of causes shows: what stands still, or what will be lost.
 fn stopped(standing: &Standing) -> Attention {
     let path = match &standing.subject {
         Subject::Group(group) | Subject::Binding { group, .. } | Subject::Partition { group, .. } => {
@@ -169,7 +171,7 @@ fn stopped(standing: &Standing) -> Attention {
         }
     };
     Attention {
-        kind: "stopped",
+        kind: if standing.weight == Weight::Foreseen { standing.code } else { "stopped" },
         subject: standing.subject.to_string(),
         detail: standing.why.clone(),
         since: Some(time::format(standing.since)),
@@ -277,7 +279,7 @@ fn host(kind: &'static str, subject: &str, detail: String) -> Attention {
 }
 
 /// A pause of the whole group, each binding that is stopped, held lanes.
-fn of_group(group: &GroupView) -> Vec<Attention> {
+fn of_group(group: &GroupView, shown: &[Standing]) -> Vec<Attention> {
     let path = format!("/v1/groups/{}", encode(&group.group));
     let about = |kind, detail: String| Attention {
         kind,
@@ -287,12 +289,20 @@ fn of_group(group: &GroupView) -> Vec<Attention> {
         cause: None,
         path: path.clone(),
     };
+    let with_cause = |code: &str, about: Attention| {
+        let is_meant = |standing: &&Standing| {
+            standing.code == code && matches!(&standing.subject, Subject::Group(name) if *name == group.group)
+        };
+        let cause = shown.iter().find(is_meant).map(CauseView::from);
+        Attention { since: cause.as_ref().map(|cause| cause.since.clone()), cause, ..about }
+    };
     let mut found = Vec::new();
     let stopped: Vec<_> = group.bindings.iter().filter(|binding| binding.blocked.is_some()).collect();
     for binding in &stopped {
         let kind = match binding.blocked.as_deref() {
             Some("no_plugin" | "instantiate") => "no_plugin",
             Some("circuit_open" | "unavailable") => "circuit_open",
+            Some("undelivered_full") => "stopped",
             _ => "paused",
         };
         let why = binding.why.clone().unwrap_or_else(|| "it takes no deliveries".to_owned());
@@ -300,12 +310,16 @@ fn of_group(group: &GroupView) -> Vec<Attention> {
         found.push(Attention { since: cause.as_ref().map(|cause| cause.since.clone()), cause, ..about(kind, why) });
     }
     if group.paused && stopped.is_empty() {
-        found.push(about("paused", group.why.clone().unwrap_or_else(|| "it takes no deliveries".to_owned())));
+        let why = group.why.clone().unwrap_or_else(|| "it takes no deliveries".to_owned());
+        found.push(with_cause(PAUSED, about("paused", why)));
     }
     found.dedup();
     if group.open.held > 0 {
         let are = if group.open.held == 1 { "delivery waits" } else { "deliveries wait" };
-        let mut held = about("held", format!("{} {are} for a person, and their lanes with them", group.open.held));
+        let mut held = with_cause(
+            HELD,
+            about("held", format!("{} {are} for a person, and their lanes with them", group.open.held)),
+        );
         held.path = format!("{path}/parked");
         found.push(held);
     }

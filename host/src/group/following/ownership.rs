@@ -11,6 +11,7 @@ use crate::group::mail::Mail;
 use crate::group::{CONFIRM_RETRY, range};
 use crate::kafka::partition::TopicPartition;
 use crate::kafka::source::{Order, Source, Standing};
+use crate::said;
 
 impl Following {
     /// Claims again what was fenced, if Kafka says that it is ours; it is asked
@@ -24,7 +25,11 @@ impl Following {
                 orders.send(Order::Confirm(fenced.clone(), position, answer)).ok()?;
                 match standing.await {
                     Ok(Standing::Owner) => {
-                        tracing::warn!(group, place = %fenced, "kafka confirms this host as owner; claiming again");
+                        if let Some(unsaid) = said::again(&format!("{group} {fenced} confirmed")) {
+                            tracing::warn!(
+                                group, place = %fenced, unsaid, "kafka confirms this host as owner; claiming again"
+                            );
+                        }
                         return Some(claims.claim(fenced, None).await);
                     }
                     Ok(Standing::Other) => return None,
@@ -70,7 +75,9 @@ impl Following {
         }
         for place in fenced {
             let Some(owner) = self.owners.remove(&place) else { continue };
-            tracing::info!(group = self.name, %place, epoch = owner.epoch, "a newer epoch is stored");
+            if let Some(unsaid) = said::again(&format!("{} {place} newer epoch", self.name)) {
+                tracing::info!(group = self.name, %place, epoch = owner.epoch, unsaid, "a newer epoch is stored");
+            }
             let position = Offset(owner.durable.load(Ordering::Relaxed));
             let _ = owner.mail.send(Mail::Lost);
             self.claim_if_ours(place, position, source);
@@ -85,7 +92,11 @@ impl Following {
             |place: &TopicPartition| owners.contains_key(place) || claiming.contains_key(place) || gone.contains(place);
         let orphans = self.given.orphans(cared_for);
         for place in orphans {
-            tracing::warn!(group = self.name, %place, "a partition of ours has no owner; asking kafka whose it is");
+            if let Some(unsaid) = said::again(&format!("{} {place} no owner", self.name)) {
+                tracing::warn!(
+                    group = self.name, %place, unsaid, "a partition of ours has no owner; asking kafka whose it is"
+                );
+            }
             metrics::counter!("courier_orphaned_partitions_total", "group" => self.name.clone()).increment(1);
             // What Kafka is told is a hint that the next owner corrects.
             self.claim_if_ours(place, Offset(0), source);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::Following;
 use crate::causes::Cause;
 use crate::kafka::source::Notice;
+use crate::said;
 
 /// How often another client may take the place within [`WINDOW`] before this
 /// one stands back. Once may be this very one, which joined again when its
@@ -39,11 +40,14 @@ impl Following {
         self.lose_all();
         match why {
             Notice::Fenced => {
+                // Few times: who is fenced again and again stands back.
                 tracing::error!(group = self.name, node = %self.node.tools.node, "the consumer was fenced: another one joined under this node's name");
                 self.fenced.again(Instant::now())
             }
             why => {
-                tracing::error!(group = self.name, ?why, "the consumer is beyond use; starting another");
+                if let Some(unsaid) = said::again(&format!("{} consumer beyond use {why:?}", self.name)) {
+                    tracing::error!(group = self.name, ?why, unsaid, "the consumer is beyond use; starting another");
+                }
                 false
             }
         }

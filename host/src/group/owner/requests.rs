@@ -1,4 +1,5 @@
-//! What people ask of open deliveries, and rows that nobody works on.
+//! What people ask of open deliveries, rows that nobody works on, and rows whose
+//! records Kafka is about to remove.
 
 use std::sync::Arc;
 
@@ -9,7 +10,9 @@ use super::Owner;
 use crate::clock::now;
 use crate::group::delivery::Work;
 use crate::group::lanes::LaneRule;
+use crate::group::preserver::Foresight;
 use crate::group::wakeups;
+use crate::said;
 use crate::store::OpenRow;
 
 impl Owner {
@@ -41,22 +44,36 @@ impl Owner {
         self.bound.turns.take_out(is_meant).into_iter().for_each(Work::give_back);
     }
 
+    /// Pauses while parked records will be lost.
+    pub(super) fn foreseen(&mut self, found: Option<&Foresight>) {
+        self.preserver.looked(found, &self.tools.causes);
+        if let Some(found) = found {
+            self.step(Event::LossAhead(found.is_loss()));
+        }
+    }
+
     /// Runs what neither the machine nor anybody else works on.
     pub(super) fn visited(&mut self, rows: &[OpenRow]) {
         let rule = LaneRule::of(&self.bound);
         let lanes: Vec<_> = rows.iter().map(|row| (row.offset, rule.lane_of_row(row))).collect();
         let strangers = self.machine.strangers(&lanes);
+        let mut found = 0_u64;
         for (offset, since) in self.sweeper.forgotten(rows, &strangers, now()) {
             let Some(row) = rows.iter().find(|row| row.offset == offset) else { continue };
             // One that waits for a person is not forgotten.
             if row.held && row.give_up.is_none() {
                 continue;
             }
-            let (group, place) = (&self.bound.binding.group, &self.address.place);
-            tracing::warn!(group, %place, %offset, state = %row.state, "nobody works on an open delivery; the sweeper runs it");
-            metrics::counter!("courier_swept_total", "group" => group.clone()).increment(1);
+            found += 1;
             self.sweeper.note(offset, since);
             self.step(Event::Asked(rule.open(row)));
+        }
+        let (group, place) = (&self.bound.binding.group, &self.address.place);
+        if found > 0 {
+            metrics::counter!("courier_swept_total", "group" => group.clone()).increment(found);
+            if let Some(unsaid) = said::again(&format!("{group} {place} swept")) {
+                tracing::warn!(group, %place, found, unsaid, "nobody worked on open deliveries; the sweeper runs them");
+            }
         }
     }
 }

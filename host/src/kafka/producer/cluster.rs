@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::Inner;
 use crate::kafka::health::{PING_TIMEOUT, Rescue, ask_afresh, found};
+use crate::said;
 
 /// How often a cluster that is or may be away is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_millis(100);
@@ -75,19 +76,21 @@ pub(super) fn keep_watch(inner: &Weak<Inner>) {
         }
         match found(inner.client().client().fetch_metadata(None, PING_TIMEOUT)) {
             Ok(()) => {
-                if was_down {
-                    tracing::info!("kafka is back");
+                if was_down && let Some(unsaid) = said::again("kafka is back") {
+                    tracing::info!(unsaid, "kafka is back");
                 }
                 health.set(false);
                 rescue = Rescue::default();
             }
             Err(error) => {
-                if !was_down {
-                    tracing::warn!(error, "kafka cannot be reached");
+                if !was_down && let Some(unsaid) = said::again("kafka cannot be reached") {
+                    tracing::warn!(error, unsaid, "kafka cannot be reached");
                 }
                 health.set(true);
                 if rescue.is_needed(false, || ask_afresh(&inner.config)) {
-                    tracing::warn!("the producer no longer finds kafka, which is there: replacing it");
+                    if let Some(unsaid) = said::again("lost producer") {
+                        tracing::warn!(unsaid, "the producer no longer finds kafka, which is there: replacing it");
+                    }
                     health.fatal.store(true, Ordering::Relaxed);
                     inner.replace();
                 }

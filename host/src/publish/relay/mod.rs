@@ -42,6 +42,7 @@ use crate::kafka::lookup::Log;
 use crate::kafka::producer::Producer;
 use crate::kafka::record::Record;
 use crate::kafka::topics::{KnownTopic, TopicError};
+use crate::said;
 use crate::store::{ChosenPartition, RelayResult, Relayed, SharedStore, StoreError, WriterId};
 use crate::supervise::{self, Task};
 
@@ -133,7 +134,7 @@ impl Relay {
         let (leased, shards) = watch::channel(Shards::default());
         let kept = Leases(shards.clone());
         let stopped = CancellationToken::new();
-        let keep = keep_leases(Arc::clone(&store), writer, leased, stopped.clone());
+        let keep = keep_leases(Arc::clone(&store), writer, leased, causes.clone(), stopped.clone());
         let leases = supervise::spawn_until(Task::RelayLeases, stopped.clone(), keep);
         let mover = Mover::new(Arc::clone(&store), producer.clone(), shards.clone(), waker.clone(), alarm);
         let mover = supervise::spawn_until(Task::DelayedMover, shutdown.clone(), mover.run(shutdown.clone()));
@@ -288,7 +289,9 @@ impl Relay {
             Done::Settled { results, shards, stored } => {
                 if let Err(error) = stored {
                     // They are sent again, with their ids.
-                    error!(%error, "cannot store what became of {} rows of the relay", results.len());
+                    if let Some(unsaid) = said::again("results of the relay") {
+                        error!(%error, unsaid, "cannot store what became of {} rows of the relay", results.len());
+                    }
                 } else {
                     for (shard, row, relayed) in results {
                         match relayed.result {
@@ -493,15 +496,19 @@ async fn store_results(
             Err(error) if error.may_pass() && !shutdown.is_cancelled() => {
                 if !error.is_transient() {
                     pause = (pause * 2).min(REFUSED_PAUSE);
-                    warn!(%error, again_in = ?pause, "the store refused what became of rows; they wait");
+                    if let Some(unsaid) = said::again("refused results of the relay") {
+                        warn!(%error, again_in = ?pause, unsaid, "the store refused what became of rows; they wait");
+                    }
                 }
                 tokio::time::sleep(pause).await;
             }
             Err(StoreError::Data(reason)) if results.len() > 1 => {
                 warn!(%reason, "the store refused a result: storing each alone");
                 for result in results {
-                    if let Err(error) = store.relayed(shards, std::slice::from_ref(result)).await {
-                        error!(%error, row = result.id, "cannot store what became of a row");
+                    if let Err(error) = store.relayed(shards, std::slice::from_ref(result)).await
+                        && let Some(unsaid) = said::again("a result of the relay")
+                    {
+                        error!(%error, row = result.id, unsaid, "cannot store what became of a row");
                     }
                 }
                 return Ok(());

@@ -48,7 +48,7 @@ pub(super) async fn open_records(
     let rows = sqlx::query(
         "SELECT o.position_id, o.record_offset, o.key, o.message_id, o.state, o.next_attempt_at, o.held, o.number, o.counted,
              o.received_at, o.asked_at, o.give_up_reason, o.give_up_letter,
-             coalesce(octet_length(o.record), 0) AS record_bytes, o.record
+             CASE WHEN o.copied_bytes > 0 THEN 0 ELSE coalesce(octet_length(o.record), 0) END AS record_bytes, o.record
          FROM open_delivery o WHERE o.position_id = $1 AND o.record_offset = ANY($2)",
     )
     .bind(position.0)
@@ -74,7 +74,7 @@ pub(super) async fn asked(
     let rows = sqlx::query(
         "SELECT position_id, record_offset, key, message_id, state, next_attempt_at, held, number, counted, received_at,
              asked_at, give_up_reason, give_up_letter,
-             coalesce(octet_length(record), 0) AS record_bytes
+             CASE WHEN copied_bytes > 0 THEN 0 ELSE coalesce(octet_length(record), 0) END AS record_bytes
          FROM open_delivery WHERE position_id = ANY($1) AND asked_at > $2
          ORDER BY asked_at, position_id, record_offset LIMIT $3",
     )

@@ -41,6 +41,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (13, "outbox cause", include_str!("migrations/0013_outbox_cause.sql")),
     (14, "topics", include_str!("migrations/0014_topics.sql")),
     (16, "give up", include_str!("migrations/0016_give_up.sql")),
+    (17, "copied records", include_str!("migrations/0017_copied_records.sql")),
     (18, "state quota", include_str!("migrations/0018_state_quota.sql")),
     (19, "senders", include_str!("migrations/0019_senders.sql")),
     (23, "given up", include_str!("migrations/0023_given_up.sql")),

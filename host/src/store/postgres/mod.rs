@@ -39,6 +39,7 @@ mod outbox;
 mod plugins;
 mod positions;
 mod prune;
+mod record_copies;
 mod redrive;
 mod redrive_items;
 mod redrive_plan;

@@ -127,7 +127,7 @@ async fn refuse_outdated(
 /// What [`open_row`] reads.
 const OPEN_OF_POSITION: &str = "
     SELECT position_id, record_offset, key, message_id, state, next_attempt_at, held, number, counted, received_at, asked_at,
-        give_up_reason, give_up_letter, coalesce(octet_length(record), 0) AS record_bytes
+        give_up_reason, give_up_letter, CASE WHEN copied_bytes > 0 THEN 0 ELSE coalesce(octet_length(record), 0) END AS record_bytes
     FROM open_delivery WHERE position_id = $1 ORDER BY record_offset";
 
 /// Locks the position's row of today, made at `fallback` when there is none.

@@ -20,6 +20,7 @@ use super::columns::Columns;
 use super::error::at_statement;
 use super::settle_open::{Deltas, PEOPLE};
 use super::{PostgresStore, commit, micros, text};
+use crate::said;
 use crate::store::StoreError;
 use crate::store::minutes::MINUTES_KEPT;
 
@@ -45,7 +46,11 @@ const CHUNK: i64 = 5_000;
 pub(super) async fn create_days(store: &PostgresStore) -> Result<(), StoreError> {
     for day in days_around(clock(store).await?) {
         match create_day(store, day).await {
-            Err(error) if error.is_transient() => tracing::warn!(day, %error, "a day's table could not be created yet"),
+            Err(error) if error.is_transient() => {
+                if let Some(unsaid) = said::again("a day's table could not be created") {
+                    tracing::warn!(day, %error, unsaid, "a day's table could not be created yet");
+                }
+            }
             result => result?,
         }
     }
@@ -132,7 +137,9 @@ pub(super) async fn prune(store: &PostgresStore, retention: Duration) -> Result<
         } else if day.saturating_add(1).saturating_mul(DAY) <= cutoff {
             match drop_day(store, day, cutoff).await {
                 Err(error) if error.is_transient() => {
-                    tracing::warn!(day, %error, "a day's table could not be dropped yet");
+                    if let Some(unsaid) = said::again("a day's table could not be dropped") {
+                        tracing::warn!(day, %error, unsaid, "a day's table could not be dropped yet");
+                    }
                 }
                 result => result?,
             }

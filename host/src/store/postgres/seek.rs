@@ -30,7 +30,7 @@ impl Seeks for PostgresStore {
     async fn open_page(&self, position: PositionId, after: Offset, limit: u32) -> Result<Vec<OpenRow>, StoreError> {
         let read = sqlx::query(
             "SELECT position_id, record_offset, key, message_id, state, next_attempt_at, held, number, counted, received_at,
-                 asked_at, give_up_reason, give_up_letter, coalesce(octet_length(record), 0) AS record_bytes
+                 asked_at, give_up_reason, give_up_letter, CASE WHEN copied_bytes > 0 THEN 0 ELSE coalesce(octet_length(record), 0) END AS record_bytes
              FROM open_delivery WHERE position_id = $1 AND record_offset > $2 ORDER BY record_offset LIMIT $3",
         )
         .bind(position.0)

@@ -109,7 +109,8 @@ pub struct OpenRow {
     pub counted: u32,
     /// When the host first received it.
     pub received_at: Timestamp,
-    /// Size of the record kept with it; 0 when only coordinates are kept.
+    /// Size of the record kept with it; 0 when only coordinates are kept, also
+    /// when it was copied since, which has a bound of its own.
     pub record_bytes: usize,
     /// When somebody last asked for it to run, or gave it up.
     pub asked_at: Option<Timestamp>,

@@ -16,6 +16,7 @@ use sqlx::sqlite::SqlitePool;
 use tokio::task::JoinHandle;
 
 use super::fault::fault;
+use crate::said;
 use crate::supervise::{self, Task};
 
 /// Time between two copies while there are commits.
@@ -54,7 +55,9 @@ async fn copy(pool: SqlitePool, written: Arc<AtomicBool>) {
             && let Err(error) = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&pool).await
         {
             // Commits copy by themselves when the log is full.
-            tracing::warn!(error = %fault(error), "cannot copy the log of the store's file into it");
+            if let Some(unsaid) = said::again("checkpoint") {
+                tracing::warn!(error = %fault(error), unsaid, "cannot copy the log of the store's file into it");
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ macro_rules! select_open {
     ($and:literal, $which:literal) => {
         concat!(
             "SELECT o.position, o.offset, o.key, o.message_id, o.state, o.next_attempt_at, o.held, o.number, o.counted,
-                 o.received_at, coalesce(length(r.record), 0), o.asked_at, o.give_up_reason, o.give_up_letter",
+                 o.received_at, iif(o.copied_bytes > 0, 0, coalesce(length(r.record), 0)), o.asked_at, o.give_up_reason, o.give_up_letter",
             $and,
             " FROM open_delivery o LEFT JOIN kept_record r ON r.position = o.position AND r.offset = o.offset ",
             $which

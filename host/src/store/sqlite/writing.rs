@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::fault::fault;
 use super::script::{Answer, Script};
+use crate::said;
 use crate::store::StoreError;
 
 /// How long a transaction waits for those before it until the store counts as
@@ -122,8 +123,10 @@ impl Drop for Writing {
         let writer = Arc::clone(&self.writer);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Err(error) = writer.lock().await.tidy().await {
-                    tracing::warn!(%error, "a transaction could not be rolled back");
+                if let Err(error) = writer.lock().await.tidy().await
+                    && let Some(unsaid) = said::again("no rollback")
+                {
+                    tracing::warn!(%error, unsaid, "a transaction could not be rolled back");
                 }
             });
         }

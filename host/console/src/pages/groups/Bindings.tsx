@@ -24,12 +24,12 @@ export function Bindings({ group }: { group: Group }) {
             {binding.version && <Id id={binding.version} short={shortVersion(binding.version)} what={say("version")} />}
           </h3>
           <p>{policy(binding, say).join(" · ")}</p>
-          {binding.blocked && !binding.paused && (
+          {binding.blocked && binding.blocked !== "paused" && (
             <p>
-              {say("blocked")}: {binding.blocked === "no_plugin" ? say("noPlugin") : <Raw text={binding.blocked} />}
+              {say("blocked")}: {binding.blocked === "no_plugin" ? say("noPlugin") : <Raw text={binding.why ?? binding.blocked} />}
             </p>
           )}
-          {binding.paused && (
+          {binding.blocked === "paused" && (
             <p>
               {say("paused")}: <Raw text={binding.why ?? ""} />
             </p>

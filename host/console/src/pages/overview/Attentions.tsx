@@ -26,6 +26,7 @@ const KINDS = {
   transaction_abandoned: "transaction_abandoned",
   broadcast_unheard: "broadcast_unheard",
   stopped: "stopped",
+  retention_near: "retention_near",
   undelivered: "undelivered",
 } as const;
 

@@ -54,6 +54,7 @@ export const words = dictionary({
     broadcast_unheard: "broadcast unheard",
     undelivered: "undelivered",
     stopped: "stands still",
+    retention_near: "retention comes near",
   },
   zh: {
     title: "概览",
@@ -108,5 +109,6 @@ export const words = dictionary({
     broadcast_unheard: "广播无人接收",
     undelivered: "未送达",
     stopped: "停滞",
+    retention_near: "即将超出保留期",
   },
 });

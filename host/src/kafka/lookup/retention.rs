@@ -1,0 +1,102 @@
+//! How long topics keep their records, as far as Kafka tells.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, KafkaResult};
+
+use super::{ANSWER_WAIT, Log, lock};
+
+/// How long an answer is believed.
+const FRESH: Duration = Duration::from_secs(60);
+/// Topics that are remembered; past it, all are forgotten.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// What Kafka said of topics, and when: none for one whose records stay for
+/// ever, or of which it does not tell.
+pub(super) type Retentions = HashMap<String, (Instant, Option<Duration>)>;
+
+/// A client that may ask for settings. Those of a consumer mean nothing to it.
+pub(super) fn connect(config: &ClientConfig) -> KafkaResult<AdminClient<DefaultClientContext>> {
+    let mut config = config.clone();
+    for consumer_only in [
+        "group.id",
+        "enable.auto.commit",
+        "auto.offset.reset",
+        "isolation.level",
+        "check.crcs",
+        "allow.auto.create.topics",
+    ] {
+        config.remove(consumer_only);
+    }
+    config.create()
+}
+
+impl Log {
+    /// How long the records of a topic are kept; none where they are kept for
+    /// ever, or Kafka does not tell, as without the right to DescribeConfigs.
+    /// While it does not answer, what it said last is believed.
+    pub async fn retention(&self, topic: &str) -> Option<Duration> {
+        let known = lock(&self.retentions).get(topic).copied();
+        if let Some((at, known)) = known
+            && at.elapsed() < FRESH
+        {
+            return known;
+        }
+        let told = match self.ask_retention(topic).await {
+            Ok(told) => told,
+            Err(error) => {
+                tracing::debug!(topic, %error, "cannot ask how long a topic keeps its records");
+                return known.and_then(|(_, known)| known);
+            }
+        };
+        let mut retentions = lock(&self.retentions);
+        if retentions.len() >= MAX_REMEMBERED {
+            retentions.clear();
+        }
+        retentions.insert(topic.to_owned(), (Instant::now(), told));
+        told
+    }
+
+    async fn ask_retention(&self, topic: &str) -> Result<Option<Duration>, KafkaError> {
+        let clients = self.clients();
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_WAIT));
+        let described = clients.admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
+        // The last one who holds replaced clients waits for their threads.
+        tokio::task::spawn_blocking(move || drop(clients));
+        // An error of the topic itself is an answer: it may not be described.
+        Ok(described?.into_iter().next().and_then(Result::ok).and_then(|settings| told(&settings)))
+    }
+}
+
+fn told(settings: &ConfigResource) -> Option<Duration> {
+    let value = |name: &str| settings.get(name).and_then(|entry| entry.value.clone());
+    kept(value("cleanup.policy").as_deref(), value("retention.ms").as_deref())
+}
+
+/// What two settings of a topic say. A negative retention is none.
+fn kept(cleanup_policy: Option<&str>, retention_ms: Option<&str>) -> Option<Duration> {
+    if !cleanup_policy.is_none_or(|policy| policy.split(',').any(|one| one.trim() == "delete")) {
+        return None;
+    }
+    Some(Duration::from_millis(retention_ms?.parse::<u64>().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_for_ever_has_no_retention() {
+        let hour = Some(Duration::from_secs(3_600));
+        assert_eq!(kept(Some("delete"), Some("3600000")), hour);
+        assert_eq!(kept(Some("compact, delete"), Some("3600000")), hour);
+        assert_eq!(kept(None, Some("3600000")), hour);
+        assert_eq!(kept(Some("delete"), Some("-1")), None);
+        assert_eq!(kept(Some("compact"), Some("3600000")), None);
+        assert_eq!(kept(Some("delete"), None), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! Saying the same thing once, and then with growing pauses.
+//!
+//! A log line in a loop would fill the log for as long as its cause lasts. What
+//! stands still goes to the [board of causes](crate::causes); this is for lines
+//! that tell of something else again and again.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The first pause and the longest one.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+/// Things that are remembered. Past it those are forgotten that would be said
+/// again anyway, and all if that is not enough.
+const MAX_REMEMBERED: usize = 1_024;
+
+/// What this process said.
+static SAID: LazyLock<Mutex<Said>> = LazyLock::new(Mutex::default);
+
+/// Whether this process is to say this now; how often it was not said since the
+/// last time.
+#[must_use]
+pub fn again(what: &str) -> Option<u64> {
+    // Every entry is whole between two calls.
+    SAID.lock().unwrap_or_else(PoisonError::into_inner).at(Instant::now(), what)
+}
+
+/// A line without its numbers: two that differ only in ports, ids or times tell
+/// of the same thing.
+#[must_use]
+pub fn without_numbers(line: &str) -> String {
+    line.chars().filter(|letter| !letter.is_ascii_digit()).collect()
+}
+
+/// What was said, and when.
+#[derive(Debug, Default)]
+struct Said {
+    things: HashMap<String, Thing>,
+}
+
+#[derive(Debug)]
+struct Thing {
+    at: Instant,
+    pause: Duration,
+    unsaid: u64,
+}
+
+impl Said {
+    fn at(&mut self, now: Instant, what: &str) -> Option<u64> {
+        if let Some(thing) = self.things.get_mut(what) {
+            if now.saturating_duration_since(thing.at) < thing.pause {
+                thing.unsaid += 1;
+                return None;
+            }
+            thing.at = now;
+            thing.pause = (thing.pause * 2).min(PAUSES.1);
+            return Some(std::mem::take(&mut thing.unsaid));
+        }
+        if self.things.len() >= MAX_REMEMBERED {
+            self.things.retain(|_, thing| now.saturating_duration_since(thing.at) < thing.pause);
+        }
+        if self.things.len() >= MAX_REMEMBERED {
+            self.things.clear();
+        }
+        self.things.insert(what.to_owned(), Thing { at: now, pause: PAUSES.0, unsaid: 0 });
+        Some(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_again_and_again_is_said_ever_more_seldom() {
+        let (mut said, begun) = (Said::default(), Instant::now());
+        let times: Vec<u64> =
+            (0..3_600).filter(|second| said.at(begun + Duration::from_secs(*second), "no leader").is_some()).collect();
+        assert_eq!(times, [0, 10, 30, 70, 150, 310, 630, 1_230, 1_830, 2_430, 3_030]);
+        assert_eq!(said.at(begun, "another thing"), Some(0));
+        assert_eq!(said.at(begun + PAUSES.1 * 2, "no leader"), Some(0));
+    }
+
+    #[test]
+    fn what_was_not_said_is_counted() {
+        let (mut said, begun) = (Said::default(), Instant::now());
+        assert_eq!(said.at(begun, "no leader"), Some(0));
+        assert_eq!((said.at(begun, "no leader"), said.at(begun, "no leader")), (None, None));
+        assert_eq!(said.at(begun + PAUSES.0, "no leader"), Some(2));
+    }
+
+    #[test]
+    fn more_things_than_are_remembered_are_still_said() {
+        let (mut said, begun) = (Said::default(), Instant::now());
+        for thing in 0..MAX_REMEMBERED * 3 {
+            assert_eq!(said.at(begun, &thing.to_string()), Some(0));
+            assert!(said.things.len() <= MAX_REMEMBERED);
+        }
+    }
+
+    #[test]
+    fn lines_that_differ_in_numbers_are_alike() {
+        assert_eq!(without_numbers("127.0.0.1:9092 failed (after 17ms)"), "...: failed (after ms)");
+    }
+}
