@@ -32,6 +32,7 @@ pub mod list;
 pub mod lost_ranges;
 pub mod messages;
 pub mod nodes;
+mod open_mode;
 pub mod openapi;
 pub mod outboxes;
 pub mod overview;

@@ -410,7 +410,8 @@ async fn without_tokens_only_this_machine_is_answered() {
     assert_eq!(answer(foreign).await.0, 403);
     let guarded = guarded().await;
     let request = guarded.request("GET", "/v1/groups", Some("viewer")).header("host", "courier.example.com");
-    assert_eq!(answer(request).await.0, 200);
+    let request = request.header("origin", "https://courier.example.com").header("x-forwarded-for", "10.0.0.1");
+    assert_eq!(answer(request.header("via", "1.1 proxy")).await.0, 200);
 }
 
 #[tokio::test]
@@ -424,6 +425,13 @@ async fn answers_are_compressed_for_who_can_read_that() {
     let plain = get("/openapi.json").send().await.unwrap();
     assert!(!plain.headers().contains_key("content-encoding"));
     let plain = plain.bytes().await.unwrap();
+    let page = |origin: &str| answer(host.request("POST", "/v1/groups/stock/pause", None).header("origin", origin));
+    for origin in ["http://evil.example", "http://localhost:3000", "null"] {
+        assert_eq!(page(origin).await.0, 403, "{origin}");
+    }
+    assert_eq!(page(&format!("http://{}", host.address)).await.0, 200);
+    let proxied = host.request("GET", "/metrics", None).header("x-forwarded-for", "10.0.0.1");
+    assert_eq!(answer(proxied).await.0, 403);
     assert!(packed.starts_with(b"\x1f\x8b") && packed.len() * 3 < plain.len(), "{} of {}", packed.len(), plain.len());
     let events = get("/v1/events").header("accept-encoding", "gzip").send().await.unwrap();
     assert!(!events.headers().contains_key("content-encoding"), "an event must not wait for others");
