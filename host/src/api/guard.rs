@@ -17,8 +17,10 @@ use super::{App, console, open_mode};
 /// How long a request may take; server-sent events go on after their answer
 /// has begun.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an upload may take: 20 MiB over a thin line and its compiling.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long an upload may take. Its compiling is bounded by CPU time, and on a
+/// busy host by five minutes of waiting for the processors
+/// (`engine::limits::COMPILE_WALL`); the rest is for 20 MiB over a thin line.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(420);
 /// The id that joins an answer to the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// The longest wait for the answer to an upload. It is compiled before it is
-/// answered, which the host gives up after five minutes.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(330);
+/// answered, which the host gives up after seven minutes.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(450);
 /// The longest wait for any other answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
