@@ -43,7 +43,7 @@ use self::upkeep::Heard;
 use crate::api;
 use crate::api::auth::Gate;
 use crate::causes::Causes;
-use crate::config::{self, Config, Property, Topics};
+use crate::config::{self, Config, DatabaseUrl, Property, Topics};
 use crate::engine::{self, Engine};
 use crate::group::Node;
 use crate::group::owner::Tools;
@@ -404,11 +404,11 @@ fn compresses(properties: &BTreeMap<String, Property>) -> bool {
 }
 
 /// Opens the store, waiting for one that does not answer yet.
-async fn open_store(url: &str) -> anyhow::Result<SharedStore> {
+async fn open_store(url: &DatabaseUrl) -> anyhow::Result<SharedStore> {
     loop {
-        match store::open(url).await {
+        match store::open(url.expose()).await {
             Ok(store) => return Ok(store),
-            Err(error) if error.is_transient() && !url.starts_with("sqlite:") => {
+            Err(error) if error.is_transient() && !url.is_sqlite() => {
                 tracing::warn!(%error, "waiting for the store ([store] url)");
                 tokio::time::sleep(STORE_RETRY).await;
             }
@@ -417,8 +417,8 @@ async fn open_store(url: &str) -> anyhow::Result<SharedStore> {
     }
 }
 
-fn store_kind(url: &str) -> &str {
-    url.split(':').next().unwrap_or_default()
+fn store_kind(url: &DatabaseUrl) -> &str {
+    url.expose().split(':').next().unwrap_or_default()
 }
 
 /// How every client reaches Kafka.

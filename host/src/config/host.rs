@@ -5,11 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::ExposeSecret as _;
 
 use super::reader::{Section, Value};
 use super::report::Span;
-use super::{Auth, Outbox, Role, Server, StoreConfig, Token, Transactions, secret, units};
+use super::{Auth, DatabaseUrl, Outbox, Role, Server, StoreConfig, Token, Transactions, secret, units};
 
 /// The tables that a file may have.
 pub(super) const SECTIONS: [&str; 8] =
@@ -96,38 +95,44 @@ pub(super) fn store(root: &Section<'_>) -> StoreConfig {
     let url = section.get("url").and_then(|value| database(&value, "sqlite://courier.db"));
     let retention = section.get("retention").and_then(|value| value.duration(Duration::from_secs(60)..=MAX_RETENTION));
     StoreConfig {
-        url: url.unwrap_or_else(|| "sqlite://courier.db".to_owned()),
+        url: url.unwrap_or_else(|| "sqlite://courier.db".into()),
         retention: retention.unwrap_or(DEFAULT_RETENTION),
     }
 }
 
 /// The URL of a database, in the file or from outside since it may hold a
 /// password.
-fn database(value: &Value<'_>, example: &str) -> Option<String> {
+fn database(value: &Value<'_>, example: &str) -> Option<DatabaseUrl> {
     let fetched;
     let url = match value.as_text() {
         Some(text) => text,
         None if value.as_open_section().is_some() => {
             fetched = value.secret()?;
-            fetched.expose_secret()
+            fetched.expose()
         }
         None => value.text(example)?,
     };
-    let shown = secret::shown_url(url);
+    // What came from outside may be the wrong secret, and no part of it is known
+    // to be harmless.
+    let shown = if value.as_text().is_some() || url.contains("://") {
+        secret::shown_url(url)
+    } else {
+        secret::HIDDEN_URL.to_owned()
+    };
     let remedy = "write \"sqlite://courier.db\" or \"postgres://user@host:5432/database\"";
     if let Some(path) = url.strip_prefix("sqlite://") {
         if path.is_empty() || path.starts_with('?') {
             value.wrong(format!("`{}` is {shown:?}, which names no file", value.path), remedy);
             return None;
         }
-        return Some(url.to_owned());
+        return Some(url.into());
     }
     let postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
     if !postgres || Url::parse(url).is_err() {
         value.wrong(format!("`{}` is {shown:?}, which is neither SQLite nor PostgreSQL", value.path), remedy);
         return None;
     }
-    Some(url.to_owned())
+    Some(url.into())
 }
 
 /// `[auth]`.
@@ -145,7 +150,7 @@ pub(super) fn auth(root: &Section<'_>) -> Auth {
             let message = format!("two tokens are named {:?}", token.name);
             section.reader.clash(&name_span, first, "first here", message, "give each token a name of its own");
         }
-        let same = |other: &Token| other.secret.expose_secret() == token.secret.expose_secret();
+        let same = |other: &Token| other.secret.expose() == token.secret.expose();
         if let Some((other, _, first)) = tokens.iter().find(|(other, ..)| same(other)) {
             let message = format!("the tokens {:?} and {:?} have the same secret", other.name, token.name);
             let remedy = "give each token a secret of its own: nothing else tells their holders apart";

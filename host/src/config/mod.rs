@@ -36,10 +36,10 @@ use std::time::Duration;
 
 use courier_core::message::Timestamp;
 use courier_core::verdict::FailurePolicy;
-use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::report::{ConfigError, Problem};
 pub use self::schema::{Schema, TopicRule};
+pub use self::secret::{DatabaseUrl, Secret};
 pub use self::units::{closest, duration as parse_duration, plugin_name, show_duration, size as parse_size};
 
 /// Everything that `courier.toml` says.
@@ -104,7 +104,7 @@ pub enum Property {
     /// Stands in the TOML.
     Plain(String),
     /// Came from the environment or from a file.
-    Secret(SecretString),
+    Secret(Secret),
 }
 
 impl Property {
@@ -113,7 +113,7 @@ impl Property {
     pub fn expose(&self) -> &str {
         match self {
             Self::Plain(value) => value,
-            Self::Secret(value) => value.expose_secret(),
+            Self::Secret(value) => value.expose(),
         }
     }
 }
@@ -136,19 +136,12 @@ pub struct Topics {
 }
 
 /// `[store]`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// `sqlite://path` or `postgres://…`. It may hold a password: never log it.
-    pub url: String,
+    /// `sqlite://path` or `postgres://…`.
+    pub url: DatabaseUrl,
     /// How long what is finished stays.
     pub retention: Duration,
-}
-
-impl fmt::Debug for StoreConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = secret::shown_url(&self.url);
-        f.debug_struct("StoreConfig").field("url", &url).field("retention", &self.retention).finish()
-    }
 }
 
 /// `[auth]`.
@@ -160,14 +153,14 @@ pub struct Auth {
 }
 
 /// One bearer token.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// Names its holder in the audit log.
     pub name: String,
     /// What its holder may do.
     pub role: Role,
     /// What its holder shows.
-    pub secret: SecretString,
+    pub secret: Secret,
     /// The only topics it may see and publish on; none means all.
     pub topics: Option<Vec<String>>,
     /// The only groups it may see and act on; none means all.
@@ -209,29 +202,14 @@ pub struct Transactions {
 }
 
 /// One `[[outbox]]`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outbox {
     /// Names it in statuses and logs.
     pub name: String,
-    /// The sender's database. It may hold a password: never log it.
-    pub url: String,
+    /// The sender's database.
+    pub url: DatabaseUrl,
     /// The table, `courier_outbox` unless named, with its schema if it has one.
     pub table: String,
-}
-
-impl Outbox {
-    /// The URL for people: scheme, user, host, port and database.
-    #[must_use]
-    pub fn shown_url(&self) -> String {
-        secret::shown_url(&self.url)
-    }
-}
-
-impl fmt::Debug for Outbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = secret::shown_url(&self.url);
-        f.debug_struct("Outbox").field("name", &self.name).field("url", &url).field("table", &self.table).finish()
-    }
 }
 
 /// One `[[binding]]`: topics, a group, a plugin, and the policy for them.
@@ -295,7 +273,7 @@ pub struct Binding {
     /// What the handler can read by name.
     pub config: BTreeMap<String, String>,
     /// The same, for what must not be seen in a log.
-    pub secrets: BTreeMap<String, SecretString>,
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 /// A plugin, and which of its versions.

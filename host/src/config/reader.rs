@@ -12,7 +12,6 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -490,7 +489,7 @@ impl<'a> Value<'a> {
     }
 
     /// A secret: `{ env = ".." }` or `{ file = ".." }`.
-    pub fn secret(&self) -> Option<SecretString> {
+    pub fn secret(&self) -> Option<secret::Secret> {
         secret::read(self, self.key)
     }
 }

@@ -82,7 +82,7 @@ fn an_empty_file_is_a_host_without_bindings() {
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:7070");
     assert!(!config.server.node.is_empty());
     assert_eq!(config.kafka.bootstrap_servers, ["localhost:9092"]);
-    assert_eq!(config.store.url, "sqlite://courier.db");
+    assert_eq!(config.store.url.expose(), "sqlite://courier.db");
     assert_eq!(config.store.retention, Duration::from_secs(604_800));
     assert!(config.bindings.is_empty());
 }

@@ -172,7 +172,7 @@ pub struct Outboxes(pub Arc<outbox::Outboxes>);
 impl ports::Outboxes for Outboxes {
     fn configured(&self) -> Vec<OutboxView> {
         let all = self.0.configured().into_iter().map(|outbox| OutboxView {
-            url: outbox.shown_url(),
+            url: outbox.url.to_string(),
             shard: outbox::shard_of_outbox(&outbox.name),
             name: outbox.name,
             table: outbox.table,
@@ -417,7 +417,7 @@ pub fn tokens(auth: &Auth) -> Vec<TokenSpec> {
             Role::Operator => ApiRole::Operator,
             Role::Admin => ApiRole::Admin,
         },
-        secret: token.secret.clone(),
+        secret: token.secret.to_secret_string(),
         topics: token.topics.clone(),
         groups: token.groups.clone(),
     });
