@@ -8,6 +8,7 @@
 mod bindings;
 mod config_standing;
 mod config_watch;
+mod connections;
 mod dev;
 mod door;
 pub mod fleet;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::config_standing::ConfigStanding;
 use self::config_watch::Changes;
+use self::connections::Bounds;
 pub use self::dev::{DevOptions, dev};
 use self::fleet::Fleet;
 use self::reload::{File, Trigger};
@@ -261,6 +263,7 @@ impl Host {
             }),
             causes,
             auth: Gate::new(ports::tokens(&config.auth)),
+            cookies: api::sessions::Cookies::new(config.server.is_reached_over_tls()),
             attempts: api::sessions::attempts(),
             node: config.server.node.as_str().into(),
             metrics: Arc::new(move || metrics.render()),
@@ -302,9 +305,13 @@ impl Host {
         self.fleet.apply(&self.config.bindings).await?;
         self.outboxes.apply(&self.config.outboxes);
         let stop = self.stop.clone();
-        let door = door::keep(listener, api::router(self.api.clone()), door::Bounds::USUAL, stop.clone());
+        let (certificate, shown) =
+            self.config.server.tls.as_ref().map(|tls| watch::channel(tls.acceptor.clone())).unzip();
+        let bounds = Bounds::of_this_process();
+        let door = door::keep(listener, api::router(self.api.clone()), bounds, shown, stop.clone());
         let server = supervise::spawn_until(Task::Api, stop, door);
-        tracing::info!(%address, groups = self.fleet.bound().len(), "ready: http://{address}");
+        let scheme = if certificate.is_some() { "https" } else { "http" };
+        tracing::info!(%address, groups = self.fleet.bound().len(), "ready: {scheme}://{address}");
 
         let mut signals = Signals::listen()?;
         // Apart from the loop, which may be busy with a reload.
@@ -338,6 +345,7 @@ impl Host {
                 gate: &self.api.auth,
                 urls: &self.urls,
                 own_topics: &self.own_topics,
+                certificate: certificate.as_ref(),
                 standing: &self.standing,
             };
             let reload = reload::apply(&file, &mut self.config, &running, trigger);

@@ -345,7 +345,7 @@ impl<R: Rank> FromRequestParts<App> for As<R> {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let authorization = parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let caller = match Secret::of(&parts.headers) {
+        let caller = match Secret::of(&parts.headers, app.cookies) {
             // Who sends a token means it, whatever a browser adds.
             Some(secret) if authorization.is_none() && !app.auth.is_open() => {
                 sessions::admit(app, parts, secret).await?

@@ -97,6 +97,8 @@ pub struct App {
     pub health: Arc<dyn ports::Health>,
     /// The tokens.
     pub auth: auth::Gate,
+    /// How the cookie of a session is set.
+    pub cookies: sessions::Cookies,
     /// Bounds attempts to sign in; [`sessions::attempts`].
     pub attempts: attempts::Attempts,
     /// This node's name.

@@ -307,6 +307,7 @@ impl Host {
             audience: super::messages::audience::Audience::default(),
             events: super::events::Hub::default(),
             dev: true,
+            cookies: super::sessions::Cookies::default(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

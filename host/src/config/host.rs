@@ -8,7 +8,7 @@ use reqwest::Url;
 
 use super::reader::{Section, Value};
 use super::report::Span;
-use super::{Auth, DatabaseUrl, Outbox, Role, Server, StoreConfig, Token, Transactions, secret, units};
+use super::{Auth, DatabaseUrl, Outbox, Role, Server, StoreConfig, Token, Transactions, secret, tls, units};
 
 /// The tables that a file may have.
 pub(super) const SECTIONS: [&str; 8] =
@@ -24,11 +24,35 @@ const ROLES: [(&str, Role); 4] =
 
 /// `[server]`.
 pub(super) fn server(root: &Section<'_>) -> Server {
-    let section = root.section("server", &["listen", "node"]);
+    let section = root.section("server", &["listen", "node", "public_url", "tls"]);
     Server {
         listen: section.get("listen").and_then(|value| listen(&value)).unwrap_or(DEFAULT_LISTEN),
         node: section.get("node").and_then(|value| name(&value, "host-1")).unwrap_or_else(host_name),
+        public_url: section.get("public_url").and_then(|value| public_url(&value)),
+        tls: tls::tls(&section),
     }
+}
+
+fn public_url(value: &Value<'_>) -> Option<Url> {
+    let text = value.text("https://courier.example.com")?;
+    let plain = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            // The session's cookie is of the whole host.
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    let url = Url::parse(text).ok().filter(plain);
+    if url.is_none() {
+        value.wrong(
+            format!("`{}` is no address of a host alone", value.path),
+            "write what people open in a browser, without a path: \"https://courier.example.com\"",
+        );
+    }
+    url
 }
 
 fn listen(value: &Value<'_>) -> Option<SocketAddr> {
@@ -57,6 +81,21 @@ pub(super) fn open_without_tokens(root: &Section<'_>, server: &Server, auth: &Au
     value.wrong(
         format!("{} can be reached from other machines, and no token is needed", server.listen),
         "listen on \"127.0.0.1:7070\", or add [auth] with tokens = [{ name = \"ops\", role = \"admin\", env = \"OPS_TOKEN\" }]",
+    );
+}
+
+/// Warns when tokens come from other machines and anybody on the way can read
+/// them.
+pub(super) fn warn_of_tokens_without_tls(root: &Section<'_>, server: &Server, auth: &Auth) {
+    let listen = root.get("server").and_then(|value| value.as_open_section()?.get("listen"));
+    let Some(value) = listen.filter(|_| !server.listen.ip().is_loopback() && !auth.tokens.is_empty()) else { return };
+    if server.is_reached_over_tls() {
+        return;
+    }
+    root.reader.warn(
+        &value.span,
+        format!("tokens travel to {} without TLS: whoever is on the way can read and use them", server.listen),
+        "add [server.tls] with cert and key; or, when a proxy in front has TLS, say so: public_url = \"https://..\"",
     );
 }
 

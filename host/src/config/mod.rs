@@ -12,7 +12,7 @@
 //! Read [`reader`] next for how a spanned tree of TOML is walked, then
 //! [`host`] (server, Kafka, store, tokens, outboxes) and [`binding`], which
 //! say what each key means; [`units`] knows durations, sizes and names,
-//! [`secret`] fetches secrets and [`report`] draws the errors. [`lint`] finds
+//! [`secret`] fetches secrets, [`tls`] certificates, and [`report`] draws the errors. [`lint`] finds
 //! what is valid and will not go well.
 
 mod binding;
@@ -26,6 +26,7 @@ mod schema;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod units;
 
 use std::collections::BTreeMap;
@@ -36,10 +37,12 @@ use std::time::Duration;
 
 use courier_core::message::Timestamp;
 use courier_core::verdict::FailurePolicy;
+use reqwest::Url;
 
 pub use self::report::{ConfigError, Problem};
 pub use self::schema::{Schema, TopicRule};
 pub use self::secret::{DatabaseUrl, Secret};
+pub use self::tls::Tls;
 pub use self::units::{closest, duration as parse_duration, plugin_name, show_duration, size as parse_size};
 
 /// Everything that `courier.toml` says.
@@ -85,6 +88,20 @@ pub struct Server {
     /// The name of this host, unique among the hosts of one store. Kafka and
     /// the store recognise a restarted host by it.
     pub node: String,
+    /// What people open in a browser, when it is not `listen`.
+    pub public_url: Option<Url>,
+    /// `[server.tls]`: the certificate of the listener; none where connections
+    /// are plain.
+    pub tls: Option<Tls>,
+}
+
+impl Server {
+    /// Whether browsers come over TLS, to this host itself or to a proxy in
+    /// front of it.
+    #[must_use]
+    pub fn is_reached_over_tls(&self) -> bool {
+        self.public_url.as_ref().map_or(self.tls.is_some(), |url| url.scheme() == "https")
+    }
 }
 
 /// `[kafka]`.
@@ -381,6 +398,7 @@ pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
     let server = host::server(&root);
     let auth = host::auth(&root);
     host::open_without_tokens(&root, &server, &auth);
+    host::warn_of_tokens_without_tls(&root, &server, &auth);
     let store = host::store(&root);
     let retention = store.retention;
     let config = Config {

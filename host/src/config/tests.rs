@@ -130,7 +130,7 @@ fn wrong_toml_is_shown_where_it_is() {
 fn unknown_keys_come_with_a_guess() {
     check("[sever]\n", 1, 2, "unknown key `sever`", "did you mean `server`?");
     check("banana = 1\n", 1, 1, "unknown key `banana` in the file", "knows `server`, `kafka`");
-    check("[server]\nbanana = 1\n", 2, 1, "unknown key", "knows `listen` and `node`");
+    check("[server]\nbanana = 1\n", 2, 1, "unknown key", "knows `listen`, `node`, `public_url` and `tls`");
     check_binding("tiemout = \"5s\"", 5, 1, "`tiemout` in [binding]", "did you mean `timeout`?");
     check_binding("max_attempts = 3", 5, 1, "unknown key `max_attempts`", "belongs in [binding.retry]");
     check_binding("[binding.grant]\npublsh = []", 6, 1, "in [binding.grant]", "did you mean `publish`?");

@@ -6,15 +6,17 @@
 //! only when a person says so by SIGHUP.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::config_standing::ConfigStanding;
 use super::dev::BuiltIn;
 use super::fleet::Fleet;
 use super::ports;
 use crate::api::auth::Gate;
-use crate::config::{self, Binding, Config, ConfigError, Topics};
+use crate::config::{self, Binding, Config, ConfigError, Server, Topics};
 use crate::publish::accept::Acceptor;
 use crate::publish::check_url::CheckUrls;
 use crate::publish::outbox::Outboxes;
@@ -78,6 +80,8 @@ pub struct Running<'a> {
     pub urls: &'a CheckUrls,
     /// How topics of Courier's own come to be.
     pub own_topics: &'a watch::Sender<Topics>,
+    /// The certificate of the listener, if it has one.
+    pub certificate: Option<&'a watch::Sender<Arc<ServerConfig>>>,
     /// What people are told of it.
     pub standing: &'a ConfigStanding,
 }
@@ -107,6 +111,7 @@ pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>, trigge
     host.gate.replace(ports::tokens(&wanted.auth));
     host.urls.replace(&wanted.transactions.check_urls);
     put_in_force(&wanted, host.acceptor, host.own_topics);
+    show_certificate(host.certificate, &mut running.server, &wanted.server);
     running.topics.clone_from(&wanted.topics);
     running.kafka.topics.clone_from(&wanted.kafka.topics);
     host.outboxes.apply(&wanted.outboxes);
@@ -142,10 +147,23 @@ fn not_to_be_taken(running: &Config, wanted: &Config, trigger: Trigger, dev: boo
     })
 }
 
+/// Begins new connections with another certificate. Those that are open keep
+/// theirs.
+fn show_certificate(certificate: Option<&watch::Sender<Arc<ServerConfig>>>, running: &mut Server, wanted: &Server) {
+    let (Some(shown), Some(tls)) = (certificate, &wanted.tls) else { return };
+    if running.tls.as_ref() != Some(tls) {
+        shown.send_replace(Arc::clone(&tls.acceptor));
+        running.tls = Some(tls.clone());
+        tracing::info!(cert = %tls.cert.display(), "certificate reloaded");
+    }
+}
+
 /// What differs from what runs and cannot be changed while it does.
 fn only_at_a_start(running: &Config, wanted: &Config) -> Vec<&'static str> {
+    let fixed_of =
+        |server: &Server| (server.listen, server.node.clone(), server.public_url.clone(), server.tls.is_some());
     let fixed = [
-        ("[server]", wanted.server != running.server),
+        ("[server]", fixed_of(&wanted.server) != fixed_of(&running.server)),
         ("[store]", wanted.store != running.store),
         ("[kafka] bootstrap_servers", wanted.kafka.bootstrap_servers != running.kafka.bootstrap_servers),
         ("[kafka.properties]", wanted.kafka.properties != running.kafka.properties),
@@ -204,6 +222,25 @@ mod tests {
         let other =
             config("[server]\nnode = \"other\"\n[store]\nretention = \"1d\"\n[kafka]\nbootstrap_servers = [\"a:1\"]\n");
         assert_eq!(only_at_a_start(&running, &other), ["[server]", "[store]", "[kafka] bootstrap_servers"]);
+    }
+
+    /// Item 14: a renewed certificate needs no restart; the step to TLS does.
+    #[test]
+    fn a_certificate_is_changed_while_the_host_runs() {
+        let with = |name: &str| {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/testdata");
+            config(&format!("[server.tls]\ncert = \"{folder}/{name}.crt\"\nkey = \"{folder}/{name}.key\"\n"))
+        };
+        let (mut running, renewed) = (with("localhost"), with("other"));
+        assert!(only_at_a_start(&running, &renewed).is_empty());
+        let before = Arc::clone(&running.server.tls.as_ref().unwrap().acceptor);
+        let (shown, seen) = watch::channel(Arc::clone(&before));
+        show_certificate(Some(&shown), &mut running.server, &with("localhost").server);
+        assert!(Arc::ptr_eq(&seen.borrow(), &before), "it is the same certificate");
+        show_certificate(Some(&shown), &mut running.server, &renewed.server);
+        assert!(Arc::ptr_eq(&seen.borrow(), &renewed.server.tls.as_ref().unwrap().acceptor));
+        assert_eq!(running.server, renewed.server);
+        assert_eq!(only_at_a_start(&config(""), &renewed), ["[server]"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{LIFETIME, Peer, Secret, cookie};
+use super::{LIFETIME, Peer, Secret};
 use crate::api::App;
 use crate::api::events::Change;
 use crate::api::intake;
@@ -60,6 +60,6 @@ pub(in crate::api) async fn open(
     let opened = app.store.open_session(&hash, &caller.name, &bound, LIFETIME);
     let deed = caller.deed("sign in", &caller.name, &peer.to_string());
     app.change(deed, opened, |()| Change { path: "/v1/me".to_owned(), ..Change::default() }).await?;
-    let cookie = cookie(&headers, &secret.text(), LIFETIME.as_secs());
+    let cookie = app.cookies.set(&headers, &secret.text(), LIFETIME.as_secs());
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
