@@ -28,6 +28,7 @@ use super::App;
 use super::attempts::{self, Attempts};
 use super::auth::Caller;
 use super::problem::Problem;
+use crate::store::StoreError;
 
 /// How long a session lasts.
 pub const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
@@ -122,21 +123,26 @@ impl Secret {
     }
 }
 
+/// Whose session it is that `secret` belongs to; none when it has ended.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub async fn holder(app: &App, secret: Secret) -> Result<Option<Caller>, StoreError> {
+    let Some(session) = app.store.session(&secret.hash()).await? else { return Ok(None) };
+    let Some((digest, caller)) = app.auth.holder(&session.token) else { return Ok(None) };
+    Ok(bool::from(secret.bound(&digest).ct_eq(&session.bound)).then_some(caller))
+}
+
 /// Who sends a request that shows `secret`.
 ///
 /// # Errors
 /// 401 for a session that is none or has ended; 403 for a change without the
 /// CSRF header.
 pub async fn admit(app: &App, parts: &Parts, secret: Secret) -> Result<Caller, Problem> {
-    let ended = || {
+    let caller = holder(app, secret).await?.ok_or_else(|| {
         let detail = "the session has ended; sign in again, or send a token as `Authorization: Bearer <token>`";
         Problem::new(StatusCode::UNAUTHORIZED, "not authenticated", detail)
-    };
-    let session = app.store.session(&secret.hash()).await?.ok_or_else(ended)?;
-    let (digest, caller) = app.auth.holder(&session.token).ok_or_else(ended)?;
-    if !bool::from(secret.bound(&digest).ct_eq(&session.bound)) {
-        return Err(ended());
-    }
+    })?;
     if !parts.method.is_safe() {
         let shown = parts.headers.get(CSRF).map(|value| value.as_bytes()).unwrap_or_default();
         if !bool::from(shown.ct_eq(secret.csrf().as_bytes())) {
