@@ -260,9 +260,9 @@ impl ports::Health for Fake {
         let store = !self.0.lock().unwrap().away;
         let mut ready = Ready { store, migrated: true, accepting: store, ..Ready::default() };
         ready.reasons.push("something else is the matter".into());
-        ready.degrade("kafka", None, "no broker answers");
-        ready.degrade("topic secret", Some("secret"), "it does not exist");
-        ready.degrade("partition secret:3", Some("secret"), "a transaction is open");
+        ready.degrade("kafka", "kafka", None, "no broker answers");
+        ready.degrade("topic_missing", "topic secret", Some("secret"), "it does not exist");
+        ready.degrade("partition_stalled", "partition secret:3", Some("secret"), "a transaction is open");
         ready
     }
 }

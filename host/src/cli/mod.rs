@@ -182,7 +182,7 @@ impl Cli {
             // A reader such as `head` that has seen enough is no failure.
             Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
             Err(error) => {
-                let text = format!("{error:#}");
+                let text = table::clean(&format!("{error:#}"));
                 if log_format == LogFormat::Json {
                     // Whoever reads the log as JSON reads its last word too.
                     tracing::error!(error = text, "courier cannot go on");

@@ -8,7 +8,7 @@ use reqwest::Url;
 
 use super::reader::{Section, Value};
 use super::report::Span;
-use super::{Auth, DatabaseUrl, Outbox, Role, Server, StoreConfig, Token, Transactions, secret, tls, units};
+use super::{Auth, DatabaseUrl, Outbox, Role, Secret, Server, StoreConfig, Token, Transactions, secret, tls, units};
 
 /// The tables that a file may have.
 pub(super) const SECTIONS: [&str; 8] =
@@ -18,6 +18,9 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 const MAX_RETENTION: Duration = Duration::from_secs(3_650 * 86_400);
 const MAX_TOKENS: usize = 10_000;
+/// Characters of a token that has 128 random bits, in Base64. A shorter one may
+/// be guessed from a stolen hash.
+const LEAST_TOKEN_CHARS: usize = 22;
 
 const ROLES: [(&str, Role); 4] =
     [("viewer", Role::Viewer), ("publisher", Role::Publisher), ("operator", Role::Operator), ("admin", Role::Admin)];
@@ -216,6 +219,9 @@ fn token(table: &Section<'_>) -> Option<(Token, Span)> {
             None
         }
     };
+    if let Some(secret) = &secret {
+        warn_if_weak(table, &name, secret);
+    }
     let limit = |key, example| match table.get(key) {
         Some(value) => names(&value, example).filter(|names| {
             if names.is_empty() {
@@ -229,6 +235,22 @@ fn token(table: &Section<'_>) -> Option<(Token, Span)> {
     let name_span = name.as_ref()?.span.clone();
     let name = name.and_then(|value| self::name(&value, "shop"))?;
     Some((Token { name, role: role?, secret: secret?, topics, groups }, name_span))
+}
+
+/// Warns of a secret that is short enough to be guessed.
+fn warn_if_weak(table: &Section<'_>, name: &Option<Value<'_>>, secret: &Secret) {
+    let chars = secret.expose().chars().count();
+    if chars >= LEAST_TOKEN_CHARS {
+        return;
+    }
+    let whose = name.as_ref().and_then(Value::as_text).unwrap_or_default();
+    table.reader.warn(
+        &table.span,
+        format!(
+            "the secret of the token {whose:?} is weak: it has {chars} characters, and {LEAST_TOKEN_CHARS} are needed"
+        ),
+        "make one of 128 random bits or more: openssl rand -base64 24",
+    );
 }
 
 /// `[transactions]`.
