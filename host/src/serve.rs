@@ -265,6 +265,7 @@ impl Host {
             auth: Gate::new(ports::tokens(&config.auth)),
             cookies: api::sessions::Cookies::new(config.server.is_reached_over_tls()),
             attempts: api::sessions::attempts(),
+            refusals: api::sessions::Refusals::default(),
             node: config.server.node.as_str().into(),
             metrics: Arc::new(move || metrics.render()),
             audience: api::messages::audience::Audience::default(),
@@ -347,6 +348,7 @@ impl Host {
                 own_topics: &self.own_topics,
                 certificate: certificate.as_ref(),
                 standing: &self.standing,
+                store: &self.store,
             };
             let reload = reload::apply(&file, &mut self.config, &running, trigger);
             tokio::pin!(reload);

@@ -101,6 +101,8 @@ pub struct App {
     pub cookies: sessions::Cookies,
     /// Bounds attempts to sign in; [`sessions::attempts`].
     pub attempts: attempts::Attempts,
+    /// Which refused attempts to sign in have an entry in the audit log.
+    pub refusals: sessions::Refusals,
     /// This node's name.
     pub node: Arc<str>,
     /// Renders the metrics.

@@ -69,8 +69,14 @@ pub struct World {
 impl World {
     /// Appends what is done in somebody's name to the audit log.
     pub fn note(&mut self) {
-        let Some(deed) = audits::deed() else { return };
-        let Deed { by, action, subject, detail } = &deed;
+        if let Some(deed) = audits::deed() {
+            self.append(&deed);
+        }
+    }
+
+    /// Appends a deed to the audit log.
+    pub fn append(&mut self, deed: &Deed) {
+        let Deed { by, action, subject, detail } = deed;
         self.asked.push(format!("audit {by} {action} {subject} {detail}"));
         let (id, previous) = self.audited.last().map_or((1, audits::GENESIS.to_vec()), |last| {
             (last.id + 1, last.hash.clone().unwrap_or_default().to_vec())
@@ -301,13 +307,14 @@ impl Host {
             health: fake(),
             causes: Causes::default(),
             auth: Gate::new(specs.collect()),
+            cookies: super::sessions::Cookies::default(),
             attempts: super::sessions::attempts(),
+            refusals: super::sessions::Refusals::default(),
             node: "host-1".into(),
             metrics: Arc::new(|| "courier_stale_writes_total 0\n".to_owned()),
             audience: super::messages::audience::Audience::default(),
             events: super::events::Hub::default(),
             dev: true,
-            cookies: super::sessions::Cookies::default(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

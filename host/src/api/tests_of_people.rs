@@ -111,6 +111,10 @@ async fn a_wrong_token_signs_nobody_in_and_guessing_is_slow() {
         statuses.push(answer(request.body(r#"{"token":"guess"}"#)).await.0);
     }
     assert!(statuses.contains(&401) && statuses.contains(&429), "{statuses:?}");
+    let refused = "audit (nobody) sign in refused 127.0.0.1 a token that nobody has";
+    let entries = host.asked().iter().filter(|asked| asked.contains("sign in refused")).count();
+    // Two when the minute ended meanwhile.
+    assert!(host.asked().contains(&refused.to_owned()) && (1..=2).contains(&entries), "{:?}", host.asked());
     let (status, shown) = answer(host.request("GET", "/v1/me", Some("ops"))).await;
     assert_eq!((status, &shown["csrf"]), (200, &Value::Null), "tokens of programs are not held up");
     let open = open().await;

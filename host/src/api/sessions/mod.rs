@@ -11,6 +11,7 @@
 pub mod close;
 pub mod me;
 pub mod open;
+mod refusals;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+pub use self::refusals::Refusals;
 use super::App;
 use super::attempts::{self, Attempts};
 use super::auth::Caller;
