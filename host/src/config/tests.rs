@@ -353,3 +353,41 @@ fn chance_never_makes_it_panic() {
         }
     }
 }
+
+/// Items 14 and 16: tokens that travel without TLS or can be guessed.
+#[test]
+fn tokens_that_others_may_come_by_are_warned_of() {
+    let warnings = |server: &str, variable: &str| -> Vec<String> {
+        let tokens = format!("tokens = [{{ name = \"shop\", role = \"viewer\", env = \"{variable}\" }}]");
+        let env = |name: &str| Some(if name == "LONG" { "a".repeat(22) } else { "hunter2".to_owned() });
+        let config = parse("courier.toml", &format!("[server]\n{server}\n[auth]\n{tokens}\n"), &env);
+        config.unwrap_or_else(|error| panic!("{error}")).warnings.iter().map(ToString::to_string).collect()
+    };
+    let everywhere = "listen = \"0.0.0.0:7070\"";
+    let told = warnings(everywhere, "LONG");
+    assert!(told.len() == 1 && told[0].starts_with("courier.toml:2:10: tokens travel to 0.0.0.0:7070"), "{told:?}");
+    assert!(told[0].contains("[server.tls]") && told[0].contains("public_url"), "{told:?}");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/testdata");
+    let tls = format!("{everywhere}\ntls = {{ cert = \"{folder}/localhost.crt\", key = \"{folder}/localhost.key\" }}");
+    let proxy = format!("{everywhere}\npublic_url = \"https://courier.example.com\"");
+    for safe in [tls.as_str(), &proxy, "listen = \"127.0.0.1:7070\""] {
+        assert!(warnings(safe, "LONG").is_empty(), "{safe}");
+    }
+    assert_eq!(warnings(&format!("{everywhere}\npublic_url = \"http://courier.example.com\""), "LONG").len(), 1);
+    let told = warnings("listen = \"127.0.0.1:7070\"", "SHORT");
+    assert!(told.len() == 1 && told[0].contains("the token \"shop\" is weak: it has 7 characters"), "{told:?}");
+    assert!(!told[0].contains("hunter2"));
+}
+
+#[test]
+fn a_public_url_is_the_address_of_a_host_alone() {
+    for wrong in
+        ["courier.example.com", "https://courier.example.com/console", "https://u:p@h", "ftp://h", "https://h/?a"]
+    {
+        let text = format!("[server]\npublic_url = \"{wrong}\"\n");
+        let error = parsed(&text).expect_err(wrong);
+        assert!(error.errors()[0].message.contains("no address of a host alone"), "{error}");
+    }
+    let over_tls = |text: &str| parsed(text).unwrap().server.is_reached_over_tls();
+    assert!(over_tls("[server]\npublic_url = \"https://courier.example.com\"\n") && !over_tls(""));
+}

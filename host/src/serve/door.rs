@@ -205,13 +205,14 @@ mod tests {
     /// need.
     #[tokio::test]
     async fn only_the_first_head_is_hurried() {
-        let (address, stop, door) = open(Duration::from_millis(100)).await;
+        let first_head_wait = Duration::from_secs(2);
+        let (address, stop, door) = open(first_head_wait).await;
         let mut kept = TcpStream::connect(address).await.unwrap();
         let mut answer = vec![0; 1024];
         for _ in 0..2 {
             kept.write_all(REQUEST).await.unwrap();
             assert!(kept.read(&mut answer).await.unwrap() > 0);
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(first_head_wait).await;
         }
         stop.cancel();
         door.await.unwrap();
@@ -260,7 +261,7 @@ mod tests {
         let (shown, certificates) = watch::channel(certificate("localhost"));
         let stop = CancellationToken::new();
         let api = Router::new().route("/", get(async || "hello"));
-        let bounds = Bounds { first_head_wait: Duration::from_millis(300), ..Bounds::within(1_024) };
+        let bounds = Bounds { first_head_wait: Duration::from_secs(2), ..Bounds::within(1_024) };
         let door = tokio::spawn(keep(listener, api, bounds, Some(certificates), stop.clone()));
         let ask = async |name: &str| trusting(name).get(&url).send().await?.text().await;
         assert_eq!(ask("localhost").await.unwrap(), "hello");
