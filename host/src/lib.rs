@@ -19,3 +19,6 @@ pub mod shutdown;
 pub mod supervise;
 pub mod tally;
 pub mod telemetry;
+
+#[doc(hidden)]
+pub mod fuzzing;
