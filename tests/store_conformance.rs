@@ -185,6 +185,7 @@ on_both_dialects! {
         retention_leaves_the_audit_log_an_anchor
         what_is_done_in_somebodys_name_leaves_one_entry
         what_the_host_does_itself_leaves_no_entry
+        what_changes_nothing_can_be_an_entry_too
         what_is_refused_leaves_no_entry
         a_change_whose_entry_cannot_be_written_is_not_made;
     broadcasting:

@@ -1,10 +1,11 @@
 //! What the host refuses to take as a plugin, and that it says why.
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use courier_core::status::State;
 use courier_tests::kafka_client::create_topic;
-use courier_tests::{Host, Store, guest, kafka, scripted, turn, unique, wait_until};
+use courier_tests::{Host, Store, courier, guest, kafka, scripted, turn, unique, wait_until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
@@ -54,6 +55,24 @@ async fn what_is_no_handler_is_refused_and_told_why() {
     let (_, plugins) = host.request(Method::GET, "/v1/plugins", None).await;
     assert_eq!(plugins["items"], json!([]), "something refused was kept");
     assert!(host.exited().is_none());
+}
+
+/// Issue 17, item 8: the compiler is the first that the kernel ends when memory
+/// is short, and is bounded by the processors' time and not by the clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_compiler_goes_before_the_host_and_is_bounded_by_cpu_time() {
+    let _turn = turn::shared().await;
+    let mut child = Command::new(courier()).arg("compile-component").stdin(Stdio::piped()).spawn().unwrap();
+    let of_child = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", child.id())).unwrap();
+    wait_until("the compiler limits itself", STOP_LIMIT, async || {
+        let (score, limits) = (of_child("oom_score_adj"), of_child("limits"));
+        let cpu = limits.lines().find(|line| line.starts_with("Max cpu time")).unwrap_or_default();
+        let bounded = cpu.split_whitespace().nth(3).is_some_and(|soft| soft == "24");
+        if score.trim() == "1000" && bounded { Ok(()) } else { Err(format!("{score}{cpu}")) }
+    })
+    .await;
+    drop(child.stdin.take());
+    assert!(!child.wait().unwrap().success(), "nothing is no component");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,9 +7,13 @@ const host = process.env["COURIER_SERVER"] ?? "http://127.0.0.1:7070";
 export default defineConfig({
   plugins: [react()],
   server: {
-    // The host answers only requests that are addressed to this machine.
+    // Without tokens the host answers only requests that are addressed to this
+    // machine, and only its own pages.
     proxy: Object.fromEntries(
-      ["/v1", "/readyz", "/healthz", "/openapi.json"].map((path) => [path, { target: host, changeOrigin: true }]),
+      ["/v1", "/readyz", "/healthz", "/openapi.json"].map((path) => [
+        path,
+        { target: host, changeOrigin: true, headers: { origin: new URL(host).origin } },
+      ]),
     ),
   },
   build: {

@@ -20,3 +20,6 @@ pub mod shutdown;
 pub mod supervise;
 pub mod tally;
 pub mod telemetry;
+
+#[doc(hidden)]
+pub mod fuzzing;

@@ -8,6 +8,7 @@
 mod bindings;
 mod config_standing;
 mod config_watch;
+mod connections;
 mod dev;
 mod door;
 pub mod fleet;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::config_standing::ConfigStanding;
 use self::config_watch::Changes;
+use self::connections::Bounds;
 pub use self::dev::{DevOptions, dev};
 use self::fleet::Fleet;
 use self::import_rules::ImportRules;
@@ -46,7 +48,7 @@ use self::upkeep::Heard;
 use crate::api;
 use crate::api::auth::Gate;
 use crate::causes::Causes;
-use crate::config::{self, Config, Property, Topics};
+use crate::config::{self, Config, DatabaseUrl, Property, Topics};
 use crate::engine::Engine;
 use crate::group::Node;
 use crate::group::owner::Tools;
@@ -281,7 +283,9 @@ impl Host {
             }),
             causes,
             auth: Gate::new(ports::tokens(&config.auth)),
+            cookies: api::sessions::Cookies::new(config.server.is_reached_over_tls()),
             attempts: api::sessions::attempts(),
+            refusals: api::sessions::Refusals::default(),
             node: config.server.node.as_str().into(),
             metrics: Arc::new(move || metrics.render()),
             audience: api::messages::audience::Audience::default(),
@@ -324,9 +328,13 @@ impl Host {
         self.fleet.apply(&self.config.bindings).await?;
         self.outboxes.apply(&self.config.outboxes);
         let stop = self.stop.clone();
-        let door = door::keep(listener, api::router(self.api.clone()), door::Bounds::USUAL, stop.clone());
+        let (certificate, shown) =
+            self.config.server.tls.as_ref().map(|tls| watch::channel(tls.acceptor.clone())).unzip();
+        let bounds = Bounds::of_this_process();
+        let door = door::keep(listener, api::router(self.api.clone()), bounds, shown, stop.clone());
         let server = supervise::spawn_until(Task::Api, stop, door);
-        tracing::info!(%address, groups = self.fleet.bound().len(), "ready: http://{address}");
+        let scheme = if certificate.is_some() { "https" } else { "http" };
+        tracing::info!(%address, groups = self.fleet.bound().len(), "ready: {scheme}://{address}");
 
         let mut signals = Signals::listen()?;
         // Apart from the loop, which may be busy with a reload.
@@ -363,8 +371,10 @@ impl Host {
                 urls: &self.urls,
                 own_topics: &self.own_topics,
                 imports: &self.imports,
-                standing: &self.standing,
                 slots: self.slots,
+                certificate: certificate.as_ref(),
+                standing: &self.standing,
+                store: &self.store,
             };
             let reload = reload::apply(&file, &mut self.config, &running, trigger);
             tokio::pin!(reload);
@@ -430,11 +440,11 @@ fn compresses(properties: &BTreeMap<String, Property>) -> bool {
 }
 
 /// Opens the store, waiting for one that does not answer yet.
-async fn open_store(url: &str) -> anyhow::Result<SharedStore> {
+async fn open_store(url: &DatabaseUrl) -> anyhow::Result<SharedStore> {
     loop {
-        match store::open(url).await {
+        match store::open(url.expose()).await {
             Ok(store) => return Ok(store),
-            Err(error) if error.is_transient() && !url.starts_with("sqlite:") => {
+            Err(error) if error.is_transient() && !url.is_sqlite() => {
                 if let Some(unsaid) = said::again(&format!("waiting for the store {error}")) {
                     tracing::warn!(%error, unsaid, "waiting for the store ([store] url)");
                 }
@@ -445,8 +455,8 @@ async fn open_store(url: &str) -> anyhow::Result<SharedStore> {
     }
 }
 
-fn store_kind(url: &str) -> &str {
-    url.split(':').next().unwrap_or_default()
+fn store_kind(url: &DatabaseUrl) -> &str {
+    url.expose().split(':').next().unwrap_or_default()
 }
 
 /// How every client reaches Kafka.

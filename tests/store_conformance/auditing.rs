@@ -173,6 +173,17 @@ pub async fn what_the_host_does_itself_leaves_no_entry(database: Database) {
     assert!(actions(&store).await.is_empty());
 }
 
+/// Item 17: a refused sign-in and a reload change nothing in the store, and are
+/// in the log all the same.
+pub async fn what_changes_nothing_can_be_an_entry_too(database: Database) {
+    let store = database.open().await;
+    pause(&store, GROUP).await.unwrap();
+    store.record_deed(&deed("sign in refused", "10.0.0.1")).await.unwrap();
+    pause(&store, "other").await.unwrap();
+    assert_eq!(actions(&store).await, ["pause", "sign in refused", "pause"]);
+    assert!(whole(&store).await);
+}
+
 pub async fn what_is_refused_leaves_no_entry(database: Database) {
     let store = database.open().await;
     let owner = Owner::new(&store).await;

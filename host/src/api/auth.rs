@@ -6,6 +6,7 @@
 //! as SHA-256 and compared in constant time. Without tokens everybody is
 //! admin; the configuration allows that on a loopback address only.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::IpAddr;
@@ -24,7 +25,7 @@ use super::App;
 use super::attempts::{self, Attempts};
 use super::problem::Problem;
 use super::sessions::{self, Secret};
-use crate::store::Deed;
+use crate::store::{Deed, StoreError};
 
 /// Wrong tokens that one address may send at once, and the time in which it
 /// gets one back.
@@ -150,13 +151,17 @@ impl Gate {
     /// The token with this secret: its digest and whom it stands for.
     #[must_use]
     pub fn find(&self, secret: &[u8]) -> Option<([u8; 32], Caller)> {
+        self.of_digest(&Sha256::digest(secret).into())
+    }
+
+    /// The token whose secret has this digest.
+    fn of_digest(&self, digest: &[u8; 32]) -> Option<([u8; 32], Caller)> {
         let tokens = self.tokens();
-        let digest: [u8; 32] = Sha256::digest(secret).into();
         // Every token is compared, whichever matches: how long this takes says
         // nothing about where a match was.
         let mut found = u64::MAX;
         for (at, token) in tokens.iter().enumerate() {
-            let same: Choice = token.digest.ct_eq(&digest);
+            let same: Choice = token.digest.ct_eq(digest);
             found.conditional_assign(&(at as u64), same);
         }
         let token = usize::try_from(found).ok().and_then(|at| tokens.get(at))?;
@@ -203,6 +208,46 @@ impl Gate {
 
     fn tokens(&self) -> Arc<Vec<Token>> {
         Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What a caller was admitted by, so that an answer without end can be judged
+/// again while it goes on.
+#[derive(Clone)]
+pub enum Credential {
+    /// None was needed.
+    Open,
+    /// A token, by its digest.
+    Token([u8; 32]),
+    /// A session.
+    Session(Secret),
+}
+
+impl Credential {
+    /// The caller that it admits now; none when the token or the session is
+    /// gone.
+    ///
+    /// # Errors
+    /// When the store cannot be asked, which revokes nothing.
+    pub async fn judge(&self, app: &App) -> Result<Option<Caller>, StoreError> {
+        match self {
+            Self::Open => Ok(app.auth.is_open().then(Caller::local)),
+            Self::Token(digest) => Ok(app.auth.of_digest(digest).map(|(_, caller)| caller)),
+            Self::Session(secret) => sessions::holder(app, *secret).await,
+        }
+    }
+}
+
+impl FromRequestParts<App> for Credential {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        let token = parts.headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+        Ok(match (token, Secret::of(&parts.headers, app.cookies)) {
+            _ if app.auth.is_open() => Self::Open,
+            (None, Some(secret)) => Self::Session(secret),
+            (token, _) => Self::Token(Sha256::digest(token.unwrap_or_default()).into()),
+        })
     }
 }
 
@@ -385,7 +430,7 @@ impl<R: Rank> FromRequestParts<App> for As<R> {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let authorization = parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let caller = match Secret::of(&parts.headers) {
+        let caller = match Secret::of(&parts.headers, app.cookies) {
             // Who sends a token means it, whatever a browser adds.
             Some(secret) if authorization.is_none() && !app.auth.is_open() => {
                 sessions::admit(app, parts, secret).await?

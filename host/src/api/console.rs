@@ -29,13 +29,16 @@ const PROGRAMS: [&str; 5] = ["/v1", "/openapi.json", "/metrics", "/healthz", "/r
 /// Where the files with hashed names are.
 const ASSETS: &str = "assets/";
 
+/// Whether a file or a page of the console is all that may be at this path.
+pub(super) fn is_of_console(path: &str) -> bool {
+    let below = |name: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    !PROGRAMS.into_iter().any(below)
+}
+
 /// Answers what no operation does: a file, a page, or a problem.
 pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path();
-    let of_programs = PROGRAMS
-        .iter()
-        .any(|name| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
-    if of_programs {
+    if !is_of_console(path) {
         return unknown(path);
     }
     if !matches!(method, Method::GET | Method::HEAD) {

@@ -2,7 +2,9 @@
 //!
 //! `counters` comes each second with the sums of the groups; `change` comes
 //! with the path of what was changed through this host. Listeners are bounded,
-//! and share one reading of the store a second.
+//! and share one reading of the store a second. With each second it is judged
+//! again whether and what a listener may hear, so that no stream outlives its
+//! token or its session.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -14,12 +16,12 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt, stream};
 use serde::Serialize;
 use tokio::sync::{Mutex, broadcast};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::App;
-use super::auth::{As, Caller, Viewer};
+use super::auth::{As, Caller, Credential, Viewer};
 use super::groups::view::OpenView;
 use super::openapi::Problems;
 use super::params::Params;
@@ -193,6 +195,7 @@ pub struct GroupCounters {
 pub(super) async fn events(
     State(app): State<App>,
     caller: As<Viewer>,
+    credential: Credential,
     params: Params,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     params.none()?;
@@ -205,10 +208,12 @@ pub(super) async fn events(
             Problem::unavailable(format!("{MAX_LISTENERS} listeners are connected, which is the most; close one"))
         }
     })?;
-    let caller: Caller = (*caller).clone();
-    let changes = changes(app.clone(), caller.clone());
     let closed = app.events.closed.clone();
-    let events = stream::select(counters(app, caller), changes).map(move |event| {
+    let mut ticks = tokio::time::interval(PACE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let changes = app.events.changes.subscribe();
+    let listener = Listener { app, credential, caller: (*caller).clone(), ticks, changes };
+    let events = stream::unfold(listener, Listener::next).map(move |event| {
         // The place is free again when the stream is dropped.
         let _held = &place;
         Ok(event)
@@ -216,36 +221,48 @@ pub(super) async fn events(
     Ok(Sse::new(events.take_until(closed.cancelled_owned())).keep_alive(KeepAlive::default()))
 }
 
-fn counters(app: App, caller: Caller) -> impl Stream<Item = Event> {
-    let mut ticks = tokio::time::interval(PACE);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    stream::unfold((app, caller, ticks), |(app, caller, mut ticks)| async {
-        loop {
-            ticks.tick().await;
-            // While the store is away listeners get nothing; the connection
-            // stays and the next reading that succeeds reaches them.
-            let Ok(pulses) = app.events.pulses(&app).await else { continue };
-            let seen = pulses.iter().filter(|pulse| pulse.is_for(&caller)).map(|pulse| &pulse.totals);
-            if let Ok(event) = Event::default().event("counters").json_data(Counters::of(seen)) {
-                return Some((event, (app, caller, ticks)));
-            }
-        }
-    })
+/// Who listens, and what comes.
+struct Listener {
+    app: App,
+    credential: Credential,
+    /// Who it was when it was last judged.
+    caller: Caller,
+    ticks: Interval,
+    changes: broadcast::Receiver<Change>,
 }
 
-fn changes(app: App, caller: Caller) -> impl Stream<Item = Event> {
-    let receiver = app.events.changes.subscribe();
-    stream::unfold((app, receiver, caller), |(app, mut receiver, caller)| async {
+impl Listener {
+    /// Waits for the next event; none once the listener may hear nothing more.
+    async fn next(mut self) -> Option<(Event, Self)> {
         loop {
-            match receiver.recv().await {
-                Ok(change) if change.is_for(&app, &caller) => {
-                    return Some((Event::default().event("change").data(change.path), (app, receiver, caller)));
+            tokio::select! {
+                _ = self.ticks.tick() => {
+                    // A store that is away revokes nothing.
+                    if let Ok(judged) = self.credential.judge(&self.app).await {
+                        self.caller = judged?;
+                    }
+                    if let Some(event) = self.counters().await {
+                        return Some((event, self));
+                    }
                 }
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return None,
+                change = self.changes.recv() => match change {
+                    Ok(change) if change.is_for(&self.app, &self.caller) => {
+                        return Some((Event::default().event("change").data(change.path), self));
+                    }
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                },
             }
         }
-    })
+    }
+
+    /// The counters of now. While the store is away there are none; the
+    /// connection stays, and the next reading that succeeds comes.
+    async fn counters(&self) -> Option<Event> {
+        let pulses = self.app.events.pulses(&self.app).await.ok()?;
+        let seen = pulses.iter().filter(|pulse| pulse.is_for(&self.caller)).map(|pulse| &pulse.totals);
+        Event::default().event("counters").json_data(Counters::of(seen)).ok()
+    }
 }
 
 impl From<&GroupTotals> for GroupCounters {

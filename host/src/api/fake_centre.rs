@@ -18,6 +18,11 @@ impl Audits for FakeStore {
         Ok(Listing { items: wanted.take(limit).cloned().collect(), next: None, truncated: false })
     }
 
+    async fn record_deed(&self, deed: &Deed) -> Result<(), StoreError> {
+        self.read()?.append(deed);
+        Ok(())
+    }
+
     /// Three entries a step, so that a walk has more than one.
     async fn audit_links(&self, after: i64) -> Result<AuditLinks, StoreError> {
         let world = self.read()?;

@@ -5,21 +5,23 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tracing::Instrument;
 
-use super::App;
 use super::problem::Problem;
+use super::{App, console, open_mode};
 use crate::said;
 
 /// How long a request may take; server-sent events go on after their answer
 /// has begun.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an upload may take: 20 MiB over a thin line and its compiling.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long an upload may take. Its compiling is bounded by CPU time, and on a
+/// busy host by five minutes of waiting for the processors
+/// (`engine::limits::COMPILE_WALL`); the rest is for 20 MiB over a thin line.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(420);
 /// The id that joins an answer to the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -79,59 +81,13 @@ fn words(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words")
 }
 
-/// Refuses what a web page from elsewhere makes a browser on this machine
-/// send. Where tokens are needed the page has none. Where they are not, a
-/// browser reaches a loopback address for any page: it says so by
-/// `Sec-Fetch-Site`, or, when the page's own name was made to resolve to this
-/// machine, by a Host that no program on this machine would use.
+/// Refuses what a web page of another site makes a browser send, and, while no
+/// token is needed, whatever comes from elsewhere ([`open_mode`]).
 fn refuse_foreign(app: &App, request: &Request) -> Option<Problem> {
-    let headers = request.headers();
     let changes = !request.method().is_safe();
-    if changes && headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+    if changes && request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
         return Some(Problem::forbidden("a web page of another site may change nothing here"));
     }
-    let watched = request.uri().path().starts_with("/v1/");
-    if watched && app.auth.is_open() && !names_this_machine(headers) {
-        return Some(Problem::forbidden(
-            "without [auth] only requests addressed to localhost or a loopback address are answered; \
-             address it so, or configure tokens",
-        ));
-    }
-    None
-}
-
-/// Whether the Host header is missing or names a loopback address.
-fn names_this_machine(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST) else { return true };
-    let Ok(host) = host.to_str() else { return false };
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    let loopback = name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    let local = name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost");
-    loopback || local
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_this_machine_pass() {
-        let named = |host: &'static str| {
-            names_this_machine(&HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]))
-        };
-        for good in
-            ["localhost", "localhost:7070", "LOCALHOST", "127.0.0.1:7070", "127.9.9.9", "[::1]:7070", "a.localhost"]
-        {
-            assert!(named(good), "{good}");
-        }
-        for bad in
-            ["example.com", "localhost.example.com", "10.0.0.1", "127.0.0.1.example.com", "[::2]", "", "notlocalhost"]
-        {
-            assert!(!named(bad), "{bad}");
-        }
-        assert!(names_this_machine(&HeaderMap::new()));
-    }
+    let is_asset = !changes && console::is_of_console(request.uri().path());
+    app.auth.is_open().then(|| open_mode::refuse(request, is_asset)).flatten()
 }

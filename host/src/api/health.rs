@@ -1,5 +1,7 @@
 //! `GET /healthz`, `GET /readyz` and `GET /metrics`.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -31,19 +33,30 @@ pub struct Readiness {
     pub migrated: bool,
     /// Sends are accepted.
     pub accepting: bool,
-    /// What is away without stopping the host, for example `kafka`.
+    /// What is away without stopping the host, for example `kafka` or
+    /// `topic order`; without a token that sees everything codes alone.
     pub degraded: Vec<String>,
-    /// Why something does not hold, for people.
+    /// Why something does not hold, for people; empty without such a token.
     pub reasons: Vec<String>,
 }
 
-impl From<Ready> for Readiness {
-    fn from(state: Ready) -> Self {
+impl Readiness {
+    /// All of it, for who may see every topic and group.
+    fn whole(state: Ready) -> Self {
         let ready = state.is_ready();
         let Ready { store, migrated, accepting, degraded, mut reasons, notes: _ } = state;
         let (degraded, whys): (Vec<_>, Vec<_>) = degraded.into_iter().map(|one| (one.what, one.why)).unzip();
         reasons.extend(whys);
         Self { ready, store, migrated, accepting, degraded, reasons }
+    }
+
+    /// What a probe needs: neither names nor sentences.
+    fn bare(state: Ready) -> Self {
+        let ready = state.is_ready();
+        let Ready { store, migrated, accepting, degraded, reasons: _, notes: _ } = state;
+        let codes: BTreeSet<&str> = degraded.iter().map(|one| one.code).collect();
+        let degraded = codes.into_iter().map(ToOwned::to_owned).collect();
+        Self { ready, store, migrated, accepting, degraded, reasons: Vec::new() }
     }
 }
 
@@ -60,7 +73,8 @@ pub(super) async fn alive() -> Json<Alive> {
 }
 
 /// Whether the host takes requests: the store is up and migrated, and sends
-/// are accepted. Kafka away leaves it ready, and degraded. Needs no token.
+/// are accepted. Kafka away leaves it ready, and degraded. Needs no token, and
+/// tells names and causes only to one that reaches every topic and group.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -71,8 +85,10 @@ pub(super) async fn alive() -> Json<Alive> {
     ),
     security(())
 )]
-pub(super) async fn ready(State(app): State<App>) -> Response {
-    let readiness = Readiness::from(app.health.ready().await);
+pub(super) async fn ready(State(app): State<App>, caller: Result<As<Viewer>, Problem>) -> Response {
+    let state = app.health.ready().await;
+    let sees_all = caller.is_ok_and(|caller| caller.sees_all());
+    let readiness = if sees_all { Readiness::whole(state) } else { Readiness::bare(state) };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }

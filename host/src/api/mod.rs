@@ -32,6 +32,7 @@ pub mod list;
 pub mod lost_ranges;
 pub mod messages;
 pub mod nodes;
+mod open_mode;
 pub mod openapi;
 pub mod outboxes;
 pub mod overview;
@@ -97,8 +98,12 @@ pub struct App {
     pub health: Arc<dyn ports::Health>,
     /// The tokens.
     pub auth: auth::Gate,
+    /// How the cookie of a session is set.
+    pub cookies: sessions::Cookies,
     /// Bounds attempts to sign in; [`sessions::attempts`].
     pub attempts: attempts::Attempts,
+    /// Which refused attempts to sign in have an entry in the audit log.
+    pub refusals: sessions::Refusals,
     /// This node's name.
     pub node: Arc<str>,
     /// Renders the metrics.

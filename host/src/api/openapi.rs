@@ -52,7 +52,7 @@ pub(super) fn head() -> OpenApi {
     components.add_security_scheme("token", SecurityScheme::Http(bearer));
     let cookie = ApiKey::Cookie(ApiKeyValue::with_description(
         sessions::COOKIE,
-        "A session of POST /v1/session; changes also need the header X-Courier-CSRF",
+        "A session of POST /v1/session; changes also need the header X-Courier-CSRF. Over TLS its name begins with __Host-",
     ));
     components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
     let needs = |scheme| SecurityRequirement::new(scheme, Vec::<String>::new());

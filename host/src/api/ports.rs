@@ -387,6 +387,8 @@ impl Note {
 /// Something that is away without stopping the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Degraded {
+    /// What sort of thing it is, without names: the code of its cause.
+    pub code: &'static str,
     /// What it is, for example `kafka`.
     pub what: String,
     /// The topic it belongs to, if it does to one.
@@ -399,15 +401,22 @@ pub struct Degraded {
 
 impl Ready {
     /// Notes that something is away.
-    pub fn degrade(&mut self, what: impl Into<String>, topic: Option<&str>, why: impl Into<String>) {
+    pub fn degrade(
+        &mut self,
+        code: &'static str,
+        what: impl Into<String>,
+        topic: Option<&str>,
+        why: impl Into<String>,
+    ) {
         let topic = topic.map(ToOwned::to_owned);
-        self.degraded.push(Degraded { what: what.into(), topic, why: why.into(), on_board: false });
+        self.degraded.push(Degraded { code, what: what.into(), topic, why: why.into(), on_board: false });
     }
 
     /// Notes what stands still according to the board of causes.
     pub fn degrade_for(&mut self, standing: &Standing) {
         let (kind, name) = (standing.subject.kind(), standing.subject.to_string());
         self.degraded.push(Degraded {
+            code: standing.code,
             // There is one store and one configuration.
             what: if name == kind { name } else { format!("{kind} {name}") },
             topic: standing.subject.topic().map(ToOwned::to_owned),

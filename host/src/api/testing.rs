@@ -71,8 +71,14 @@ pub struct World {
 impl World {
     /// Appends what is done in somebody's name to the audit log.
     pub fn note(&mut self) {
-        let Some(deed) = audits::deed() else { return };
-        let Deed { by, action, subject, detail } = &deed;
+        if let Some(deed) = audits::deed() {
+            self.append(&deed);
+        }
+    }
+
+    /// Appends a deed to the audit log.
+    pub fn append(&mut self, deed: &Deed) {
+        let Deed { by, action, subject, detail } = deed;
         self.asked.push(format!("audit {by} {action} {subject} {detail}"));
         let (id, previous) = self.audited.last().map_or((1, audits::GENESIS.to_vec()), |last| {
             (last.id + 1, last.hash.clone().unwrap_or_default().to_vec())
@@ -262,9 +268,9 @@ impl ports::Health for Fake {
         let store = !self.0.lock().unwrap().away;
         let mut ready = Ready { store, migrated: true, accepting: store, ..Ready::default() };
         ready.reasons.push("something else is the matter".into());
-        ready.degrade("kafka", None, "no broker answers");
-        ready.degrade("topic secret", Some("secret"), "it does not exist");
-        ready.degrade("partition secret:3", Some("secret"), "a transaction is open");
+        ready.degrade("kafka", "kafka", None, "no broker answers");
+        ready.degrade("topic_missing", "topic secret", Some("secret"), "it does not exist");
+        ready.degrade("partition_stalled", "partition secret:3", Some("secret"), "a transaction is open");
         ready
     }
 }
@@ -305,7 +311,9 @@ impl Host {
             health: fake(),
             causes,
             auth: Gate::new(specs.collect()),
+            cookies: super::sessions::Cookies::default(),
             attempts: super::sessions::attempts(),
+            refusals: super::sessions::Refusals::default(),
             node: "host-1".into(),
             metrics: Arc::new(|| "courier_stale_writes_total 0\n".to_owned()),
             audience: super::messages::audience::Audience::default(),

@@ -400,6 +400,22 @@ async fn readiness_tells_the_truth() {
     assert_eq!(host.ask("GET", "/healthz", None).await.0, 200);
 }
 
+/// Item 16: `/readyz` named topics and causes to everybody who could reach it.
+#[tokio::test]
+async fn readiness_names_nothing_without_a_token_that_sees_everything() {
+    let guarded = guarded().await;
+    for token in [None, Some("nobody"), Some("shop")] {
+        let (status, ready) = answer(guarded.request("GET", "/readyz", token)).await;
+        assert_eq!(
+            (status, &ready["ready"], &ready["degraded"], &ready["reasons"]),
+            (200, &json!(true), &json!(["kafka", "partition_stalled", "topic_missing"]), &json!([])),
+            "{token:?}"
+        );
+    }
+    let (_, ready) = answer(guarded.request("GET", "/readyz", Some("viewer"))).await;
+    assert_eq!((&ready["degraded"][1], ready["reasons"].as_array().unwrap().len()), (&json!("topic secret"), 4));
+}
+
 #[tokio::test]
 async fn without_tokens_only_this_machine_is_answered() {
     let host = open().await;
@@ -408,9 +424,17 @@ async fn without_tokens_only_this_machine_is_answered() {
     assert_eq!(named("evil.example").await.0, 403);
     let foreign = host.request("POST", "/v1/groups/stock/pause", None).header("sec-fetch-site", "cross-site");
     assert_eq!(answer(foreign).await.0, 403);
+    let page = |origin: &str| answer(host.request("POST", "/v1/groups/stock/pause", None).header("origin", origin));
+    for origin in ["http://evil.example", "http://localhost:3000", "null"] {
+        assert_eq!(page(origin).await.0, 403, "{origin}");
+    }
+    assert_eq!(page(&format!("http://{}", host.address)).await.0, 200);
+    let proxied = host.request("GET", "/metrics", None).header("x-forwarded-for", "10.0.0.1");
+    assert_eq!(answer(proxied).await.0, 403);
     let guarded = guarded().await;
     let request = guarded.request("GET", "/v1/groups", Some("viewer")).header("host", "courier.example.com");
-    assert_eq!(answer(request).await.0, 200);
+    let request = request.header("origin", "https://courier.example.com").header("x-forwarded-for", "10.0.0.1");
+    assert_eq!(answer(request.header("via", "1.1 proxy")).await.0, 200);
 }
 
 #[tokio::test]

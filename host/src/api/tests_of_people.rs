@@ -62,6 +62,48 @@ async fn a_session_ends_when_its_token_leaves_or_changes() {
     assert_eq!(me(&host, &cookie).await.0, 401);
 }
 
+/// Item 11: an open stream of events outlived its token or session.
+#[tokio::test]
+async fn a_stream_of_events_ends_with_what_it_was_opened_by() {
+    let host = guarded().await;
+    let cookie = host.sign_in("ops").await.unwrap();
+    let csrf = me(&host, &cookie).await.1["csrf"].as_str().unwrap().to_owned();
+    let listen = |request: reqwest::RequestBuilder| request.timeout(Duration::from_secs(20)).send();
+    let by_session = listen(host.request("GET", "/v1/events", None).header("cookie", &cookie)).await.unwrap();
+    let by_token = listen(host.request("GET", "/v1/events", Some("viewer"))).await.unwrap();
+    let stays = listen(host.request("GET", "/v1/events", Some("root"))).await.unwrap();
+    assert_eq!([&by_session, &by_token, &stays].map(|answer| answer.status().as_u16()), [200; 3]);
+
+    let leave = host.request("DELETE", "/v1/session", None).header("cookie", &cookie);
+    assert_eq!(answer(leave.header("x-courier-csrf", csrf)).await.0, 204);
+    assert!(by_session.text().await.unwrap().contains("event: counters"), "it is whole, and at its end");
+    let root = TokenSpec {
+        name: "root".into(),
+        role: Role::Viewer,
+        secret: "root-secret".into(),
+        topics: None,
+        groups: Some(vec!["stock".into()]),
+        sources: None,
+    };
+    host.auth.replace(vec![root]);
+    assert!(by_token.text().await.is_ok());
+    // Who may still listen hears no more than the configuration in force allows.
+    let mut stays = stays;
+    let mut heard = String::new();
+    while !heard.ends_with("\n\n") || heard.rsplit("event: counters").next().unwrap().contains("\"other\"") {
+        heard.push_str(std::str::from_utf8(&stays.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    host.auth.replace(vec![TokenSpec {
+        name: "new".into(),
+        role: Role::Admin,
+        secret: "new-secret".into(),
+        topics: None,
+        groups: None,
+        sources: None,
+    }]);
+    while stays.chunk().await.unwrap().is_some() {}
+}
+
 #[tokio::test]
 async fn a_wrong_token_signs_nobody_in_and_guessing_is_slow() {
     let host = guarded().await;
@@ -72,6 +114,10 @@ async fn a_wrong_token_signs_nobody_in_and_guessing_is_slow() {
         statuses.push(answer(request.body(r#"{"token":"guess"}"#)).await.0);
     }
     assert!(statuses.contains(&401) && statuses.contains(&429), "{statuses:?}");
+    let refused = "audit (nobody) sign in refused 127.0.0.1 a token that nobody has";
+    let entries = host.asked().iter().filter(|asked| asked.contains("sign in refused")).count();
+    // Two when the minute ended meanwhile.
+    assert!(host.asked().contains(&refused.to_owned()) && (1..=2).contains(&entries), "{:?}", host.asked());
     let (status, shown) = answer(host.request("GET", "/v1/me", Some("ops"))).await;
     assert_eq!((status, &shown["csrf"]), (200, &Value::Null), "tokens of programs are not held up");
     let open = open().await;

@@ -81,7 +81,7 @@ fn as_json(checked: &Result<Config, ConfigError>, seen: &[Seen<'_>], strict: boo
             let why = look.as_ref().err().map(ToString::to_string);
             let code = look.as_ref().err().map(|error| error.code);
             let warnings = look.as_deref().unwrap_or_default();
-            json!({ "name": outbox.name, "url": outbox.shown_url(), "why": why, "code": code, "warnings": warnings })
+            json!({ "name": outbox.name, "url": outbox.url.to_string(), "why": why, "code": code, "warnings": warnings })
         })
         .collect();
     json!({
@@ -114,11 +114,11 @@ fn summary(file: &str, config: &Config, seen: &[Seen<'_>], strict: bool) -> Stri
     }
     lines.extend(seen.iter().map(|(outbox, look)| match look {
         Ok(warnings) => {
-            let mut line = format!("  outbox {}: {} can be relayed", outbox.name, outbox.shown_url());
+            let mut line = format!("  outbox {}: {} can be relayed", outbox.name, outbox.url);
             warnings.iter().for_each(|warning| line.push_str(&format!("\n    warning: {warning}")));
             line
         }
-        Err(why) => format!("  outbox {}: {} cannot be relayed: {why}", outbox.name, outbox.shown_url()),
+        Err(why) => format!("  outbox {}: {} cannot be relayed: {why}", outbox.name, outbox.url),
     }));
     lines.extend(config.warnings.iter().map(|warning| format!("  warning: {warning}")));
     lines.join("\n")

@@ -5,17 +5,18 @@
 //! table is wanted.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Certificate, Method, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// The longest wait for the answer to an upload. It is compiled before it is
-/// answered, which the host gives up after five minutes.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(330);
+/// answered, which the host gives up after seven minutes.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(450);
 /// The longest wait for any other answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,8 +57,9 @@ struct Problem {
 }
 
 impl Client {
-    /// A client of the host at `base`.
-    pub fn new(base: &Url, token: Option<&SecretString>) -> anyhow::Result<Self> {
+    /// A client of the host at `base`, whose certificate may come from the one
+    /// in the file `ca`.
+    pub fn new(base: &Url, token: Option<&SecretString>, ca: Option<&Path>) -> anyhow::Result<Self> {
         // A variable that is set to nothing says that there is none.
         let token = token.filter(|token| !token.expose_secret().trim().is_empty());
         if token.is_some_and(|token| token.expose_secret().chars().any(|c| c.is_control() || !c.is_ascii())) {
@@ -67,6 +69,9 @@ impl Client {
         if is_this_machine(base) {
             // A proxy would look for the host on its own machine.
             builder = builder.no_proxy();
+        }
+        if let Some(file) = ca {
+            builder = builder.tls_certs_merge(certificates(file)?);
         }
         let http = builder.build().context("cannot set up HTTP")?;
         Ok(Self { http, base: base.clone(), token: token.cloned() })
@@ -179,6 +184,16 @@ fn explain(status: StatusCode, text: &str) -> String {
     }
 }
 
+/// The certificates in a file.
+fn certificates(file: &Path) -> anyhow::Result<Vec<Certificate>> {
+    let pem = std::fs::read(file).with_context(|| format!("cannot read {} (--ca or COURIER_CA)", file.display()))?;
+    let found = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    if found.is_empty() {
+        bail!("{} has no certificate (--ca or COURIER_CA): it has to be PEM (BEGIN CERTIFICATE)", file.display());
+    }
+    Ok(found)
+}
+
 fn is_this_machine(url: &Url) -> bool {
     let host = url.host_str().unwrap_or("");
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -190,7 +205,7 @@ mod tests {
     use super::*;
 
     fn client(base: &str) -> Client {
-        Client::new(&Url::parse(base).unwrap(), None).unwrap()
+        Client::new(&Url::parse(base).unwrap(), None, None).unwrap()
     }
 
     #[test]
@@ -221,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_token_of_nothing_is_none_and_an_odd_one_is_refused() {
-        let with = |token: &str| Client::new(&Url::parse("http://localhost").unwrap(), Some(&token.into()));
+        let with = |token: &str| Client::new(&Url::parse("http://localhost").unwrap(), Some(&token.into()), None);
         assert!(with(" ").unwrap().token.is_none());
         assert!(with("secret").unwrap().token.is_some());
         for odd in ["a\nb", "é"] {

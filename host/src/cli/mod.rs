@@ -31,6 +31,7 @@ mod transactions;
 mod undelivered;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -65,6 +66,10 @@ pub struct Cli {
     /// The token to show it, if it wants one.
     #[arg(long, global = true, env = "COURIER_TOKEN", hide_env_values = true, help_heading = "Global options")]
     token: Option<SecretString>,
+    /// The file of a certificate (PEM) that the host's may come from, beside
+    /// those that this machine trusts.
+    #[arg(long, global = true, env = "COURIER_CA", value_name = "FILE", help_heading = "Global options")]
+    ca: Option<PathBuf>,
     /// How the log is written, to standard error. RUST_LOG says what of it.
     #[arg(
         long,
@@ -177,7 +182,7 @@ impl Cli {
             // A reader such as `head` that has seen enough is no failure.
             Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
             Err(error) => {
-                let text = format!("{error:#}");
+                let text = table::clean(&format!("{error:#}"));
                 if log_format == LogFormat::Json {
                     // Whoever reads the log as JSON reads its last word too.
                     tracing::error!(error = text, "courier cannot go on");
@@ -193,7 +198,7 @@ impl Cli {
 
     async fn dispatch(self) -> anyhow::Result<ExitCode> {
         let output = self.output;
-        let ask = || Client::new(&self.server, self.token.as_ref());
+        let ask = || Client::new(&self.server, self.token.as_ref(), self.ca.as_deref());
         match self.command {
             Command::Serve(args) => serve::run(args).await?,
             Command::Dev(args) => dev::run(args).await?,

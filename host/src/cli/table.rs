@@ -103,9 +103,15 @@ pub(super) fn version(digest: &str) -> String {
 
 /// Text without characters that act on a terminal; lines stay lines.
 pub(super) fn clean(text: &str) -> String {
-    let odd = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let odd = |c: char| (c.is_control() && c != '\n' && c != '\t') || turns_text_round(c);
     let each = text.chars().map(|c| if odd(c) { c.escape_default().to_string() } else { c.to_string() });
     each.collect()
+}
+
+/// Whether a character changes the direction of what stands after it: with one
+/// of these `gpj.exe` is shown as `exe.jpg`.
+fn turns_text_round(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn one_line(text: &str) -> String {
@@ -142,6 +148,16 @@ mod tests {
         let rows = vec![["\u{1b}[2Jgone\nnext".to_owned()]];
         assert_eq!(table(["REASON"], rows, ""), "REASON\n\\u{1b}[2Jgone next");
         assert_eq!(fields(&[("log", Some("a\n\u{7}b".to_owned())), ("x", None)]), "log  a\n\\u{7}b");
+    }
+
+    /// Item 16: a key with such a character showed another key.
+    #[test]
+    fn what_turns_text_round_is_shown_and_not_obeyed() {
+        for c in ['\u{202e}', '\u{2066}', '\u{200f}', '\u{61c}'] {
+            let shown = clean(&format!("a{c}b"));
+            assert_eq!(shown, format!("a\\u{{{:x}}}b", u32::from(c)));
+        }
+        assert_eq!(clean("шаг 订单 ‰"), "шаг 订单 ‰");
     }
 
     #[test]

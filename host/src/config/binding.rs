@@ -7,12 +7,11 @@ use std::time::Duration;
 use courier_core::message::Timestamp;
 use courier_core::retry::RetryPolicy;
 use courier_core::verdict::{DeadLetter, FailurePolicy};
-use secrecy::SecretString;
 
 use super::host::{name, names, plugin_name};
 use super::reader::{Section, Value};
 use super::report::Span;
-use super::{Binding, Circuit, Grant, HostPort, Isolation, Ordering, PluginRef, Start, secret, units};
+use super::{Binding, Circuit, Grant, HostPort, Isolation, Ordering, PluginRef, Secret, Start, secret, units};
 
 const KEYS: [&str; 28] = [
     "group",
@@ -407,7 +406,7 @@ fn config(table: &Section<'_>) -> BTreeMap<String, String> {
     config
 }
 
-fn secrets(table: &Section<'_>) -> BTreeMap<String, SecretString> {
+fn secrets(table: &Section<'_>) -> BTreeMap<String, Secret> {
     let entries = table.open_section("secrets").entries();
     entries.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.secret()?))).collect()
 }

@@ -1,10 +1,6 @@
 //! What differs between two bindings, so that a reload disturbs no other and
 //! can say what it changed.
 
-use std::collections::BTreeMap;
-
-use secrecy::{ExposeSecret as _, SecretString};
-
 use super::Binding;
 
 impl Binding {
@@ -43,12 +39,6 @@ impl Binding {
             config,
             secrets,
         } = self;
-        let exposed = |secrets: &BTreeMap<String, SecretString>, other: &BTreeMap<String, SecretString>| {
-            secrets.len() == other.len()
-                && secrets.iter().zip(other).all(|((name, secret), (other_name, other_secret))| {
-                    name == other_name && secret.expose_secret() == other_secret.expose_secret()
-                })
-        };
         let same = [
             ("group", *group == other.group),
             ("topics", *topics == other.topics),
@@ -77,7 +67,7 @@ impl Binding {
             ("grant", *grant == other.grant),
             ("http", *http_allow == other.http_allow && *http_private == other.http_private),
             ("config", *config == other.config),
-            ("secrets", exposed(secrets, &other.secrets)),
+            ("secrets", *secrets == other.secrets),
         ];
         same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
     }

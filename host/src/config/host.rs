@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::ExposeSecret as _;
 
 use super::reader::{Section, Value};
 use super::report::Span;
-use super::{Auth, Outbox, PluginRule, Role, Server, StoreConfig, Token, Transactions, secret, units};
+use super::{
+    Auth, DatabaseUrl, Outbox, PluginRule, Role, Secret, Server, StoreConfig, Token, Transactions, secret, tls, units,
+};
 
 /// The tables that a file may have.
 pub(super) const SECTIONS: [&str; 9] =
@@ -21,17 +22,44 @@ const MAX_RETENTION: Duration = Duration::from_secs(3_650 * 86_400);
 const MAX_TOKENS: usize = 10_000;
 /// As long as a source may be in a message.
 const MAX_SOURCE_CHARS: usize = 255;
+/// Characters of a token that has 128 random bits, in Base64. A shorter one may
+/// be guessed from a stolen hash.
+const LEAST_TOKEN_CHARS: usize = 22;
 
 const ROLES: [(&str, Role); 4] =
     [("viewer", Role::Viewer), ("publisher", Role::Publisher), ("operator", Role::Operator), ("admin", Role::Admin)];
 
 /// `[server]`.
 pub(super) fn server(root: &Section<'_>) -> Server {
-    let section = root.section("server", &["listen", "node"]);
+    let section = root.section("server", &["listen", "node", "public_url", "tls"]);
     Server {
         listen: section.get("listen").and_then(|value| listen(&value)).unwrap_or(DEFAULT_LISTEN),
         node: section.get("node").and_then(|value| name(&value, "host-1")).unwrap_or_else(host_name),
+        public_url: section.get("public_url").and_then(|value| public_url(&value)),
+        tls: tls::tls(&section),
     }
+}
+
+fn public_url(value: &Value<'_>) -> Option<Url> {
+    let text = value.text("https://courier.example.com")?;
+    let plain = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            // The session's cookie is of the whole host.
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    let url = Url::parse(text).ok().filter(plain);
+    if url.is_none() {
+        value.wrong(
+            format!("`{}` is no address of a host alone", value.path),
+            "write what people open in a browser, without a path: \"https://courier.example.com\"",
+        );
+    }
+    url
 }
 
 fn listen(value: &Value<'_>) -> Option<SocketAddr> {
@@ -60,6 +88,21 @@ pub(super) fn open_without_tokens(root: &Section<'_>, server: &Server, auth: &Au
     value.wrong(
         format!("{} can be reached from other machines, and no token is needed", server.listen),
         "listen on \"127.0.0.1:7070\", or add [auth] with tokens = [{ name = \"ops\", role = \"admin\", env = \"OPS_TOKEN\" }]",
+    );
+}
+
+/// Warns when tokens come from other machines and anybody on the way can read
+/// them.
+pub(super) fn warn_of_tokens_without_tls(root: &Section<'_>, server: &Server, auth: &Auth) {
+    let listen = root.get("server").and_then(|value| value.as_open_section()?.get("listen"));
+    let Some(value) = listen.filter(|_| !server.listen.ip().is_loopback() && !auth.tokens.is_empty()) else { return };
+    if server.is_reached_over_tls() {
+        return;
+    }
+    root.reader.warn(
+        &value.span,
+        format!("tokens travel to {} without TLS: whoever is on the way can read and use them", server.listen),
+        "add [server.tls] with cert and key; or, when a proxy in front has TLS, say so: public_url = \"https://..\"",
     );
 }
 
@@ -98,38 +141,44 @@ pub(super) fn store(root: &Section<'_>) -> StoreConfig {
     let url = section.get("url").and_then(|value| database(&value, "sqlite://courier.db"));
     let retention = section.get("retention").and_then(|value| value.duration(Duration::from_secs(60)..=MAX_RETENTION));
     StoreConfig {
-        url: url.unwrap_or_else(|| "sqlite://courier.db".to_owned()),
+        url: url.unwrap_or_else(|| "sqlite://courier.db".into()),
         retention: retention.unwrap_or(DEFAULT_RETENTION),
     }
 }
 
 /// The URL of a database, in the file or from outside since it may hold a
 /// password.
-fn database(value: &Value<'_>, example: &str) -> Option<String> {
+fn database(value: &Value<'_>, example: &str) -> Option<DatabaseUrl> {
     let fetched;
     let url = match value.as_text() {
         Some(text) => text,
         None if value.as_open_section().is_some() => {
             fetched = value.secret()?;
-            fetched.expose_secret()
+            fetched.expose()
         }
         None => value.text(example)?,
     };
-    let shown = secret::shown_url(url);
+    // What came from outside may be the wrong secret, and no part of it is known
+    // to be harmless.
+    let shown = if value.as_text().is_some() || url.contains("://") {
+        secret::shown_url(url)
+    } else {
+        secret::HIDDEN_URL.to_owned()
+    };
     let remedy = "write \"sqlite://courier.db\" or \"postgres://user@host:5432/database\"";
     if let Some(path) = url.strip_prefix("sqlite://") {
         if path.is_empty() || path.starts_with('?') {
             value.wrong(format!("`{}` is {shown:?}, which names no file", value.path), remedy);
             return None;
         }
-        return Some(url.to_owned());
+        return Some(url.into());
     }
     let postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
     if !postgres || Url::parse(url).is_err() {
         value.wrong(format!("`{}` is {shown:?}, which is neither SQLite nor PostgreSQL", value.path), remedy);
         return None;
     }
-    Some(url.to_owned())
+    Some(url.into())
 }
 
 /// `[auth]`.
@@ -147,7 +196,7 @@ pub(super) fn auth(root: &Section<'_>) -> Auth {
             let message = format!("two tokens are named {:?}", token.name);
             section.reader.clash(&name_span, first, "first here", message, "give each token a name of its own");
         }
-        let same = |other: &Token| other.secret.expose_secret() == token.secret.expose_secret();
+        let same = |other: &Token| other.secret.expose() == token.secret.expose();
         if let Some((other, _, first)) = tokens.iter().find(|(other, ..)| same(other)) {
             let message = format!("the tokens {:?} and {:?} have the same secret", other.name, token.name);
             let remedy = "give each token a secret of its own: nothing else tells their holders apart";
@@ -174,6 +223,9 @@ fn token(table: &Section<'_>) -> Option<(Token, Span)> {
             None
         }
     };
+    if let Some(secret) = &secret {
+        warn_if_weak(table, &name, secret);
+    }
     let limit = |key, example| match table.get(key) {
         Some(value) => names(&value, example).filter(|names| {
             if names.is_empty() {
@@ -232,6 +284,22 @@ fn import(value: &Value<'_>, text: &str) -> Option<String> {
         return None;
     }
     Some(text.to_owned())
+}
+
+/// Warns of a secret that is short enough to be guessed.
+fn warn_if_weak(table: &Section<'_>, name: &Option<Value<'_>>, secret: &Secret) {
+    let chars = secret.expose().chars().count();
+    if chars >= LEAST_TOKEN_CHARS {
+        return;
+    }
+    let whose = name.as_ref().and_then(Value::as_text).unwrap_or_default();
+    table.reader.warn(
+        &table.span,
+        format!(
+            "the secret of the token {whose:?} is weak: it has {chars} characters, and {LEAST_TOKEN_CHARS} are needed"
+        ),
+        "make one of 128 random bits or more: openssl rand -base64 24",
+    );
 }
 
 /// `[transactions]`.

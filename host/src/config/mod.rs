@@ -12,7 +12,7 @@
 //! Read [`reader`] next for how a spanned tree of TOML is walked, then
 //! [`host`] (server, Kafka, store, tokens, outboxes) and [`binding`], which
 //! say what each key means; [`units`] knows durations, sizes and names,
-//! [`secret`] fetches secrets and [`report`] draws the errors. [`lint`] finds
+//! [`secret`] fetches secrets, [`tls`] certificates, and [`report`] draws the errors. [`lint`] finds
 //! what is valid and will not go well.
 
 mod binding;
@@ -26,6 +26,7 @@ mod schema;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod units;
 
 use std::collections::BTreeMap;
@@ -36,11 +37,13 @@ use std::time::Duration;
 
 use courier_core::message::Timestamp;
 use courier_core::verdict::FailurePolicy;
-use secrecy::{ExposeSecret as _, SecretString};
+use reqwest::Url;
 
 pub use self::binding::MAX_COPIED_BYTES;
 pub use self::report::{ConfigError, Problem};
 pub use self::schema::{Schema, TopicRule};
+pub use self::secret::{DatabaseUrl, Secret};
+pub use self::tls::Tls;
 pub use self::units::{closest, duration as parse_duration, plugin_name, show_duration, show_size, size as parse_size};
 
 /// Everything that `courier.toml` says.
@@ -88,6 +91,20 @@ pub struct Server {
     /// The name of this host, unique among the hosts of one store. Kafka and
     /// the store recognise a restarted host by it.
     pub node: String,
+    /// What people open in a browser, when it is not `listen`.
+    pub public_url: Option<Url>,
+    /// `[server.tls]`: the certificate of the listener; none where connections
+    /// are plain.
+    pub tls: Option<Tls>,
+}
+
+impl Server {
+    /// Whether browsers come over TLS, to this host itself or to a proxy in
+    /// front of it.
+    #[must_use]
+    pub fn is_reached_over_tls(&self) -> bool {
+        self.public_url.as_ref().map_or(self.tls.is_some(), |url| url.scheme() == "https")
+    }
 }
 
 /// `[kafka]`.
@@ -110,7 +127,7 @@ pub enum Property {
     /// Stands in the TOML.
     Plain(String),
     /// Came from the environment or from a file.
-    Secret(SecretString),
+    Secret(Secret),
 }
 
 impl Property {
@@ -119,7 +136,7 @@ impl Property {
     pub fn expose(&self) -> &str {
         match self {
             Self::Plain(value) => value,
-            Self::Secret(value) => value.expose_secret(),
+            Self::Secret(value) => value.expose(),
         }
     }
 }
@@ -142,19 +159,12 @@ pub struct Topics {
 }
 
 /// `[store]`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// `sqlite://path` or `postgres://…`. It may hold a password: never log it.
-    pub url: String,
+    /// `sqlite://path` or `postgres://…`.
+    pub url: DatabaseUrl,
     /// How long what is finished stays.
     pub retention: Duration,
-}
-
-impl fmt::Debug for StoreConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = secret::shown_url(&self.url);
-        f.debug_struct("StoreConfig").field("url", &url).field("retention", &self.retention).finish()
-    }
 }
 
 /// `[auth]`.
@@ -166,14 +176,14 @@ pub struct Auth {
 }
 
 /// One bearer token.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// Names its holder in the audit log.
     pub name: String,
     /// What its holder may do.
     pub role: Role,
     /// What its holder shows.
-    pub secret: SecretString,
+    pub secret: Secret,
     /// The only topics it may see and publish on; none means all.
     pub topics: Option<Vec<String>>,
     /// The only groups it may see and act on; none means all.
@@ -218,29 +228,14 @@ pub struct Transactions {
 }
 
 /// One `[[outbox]]`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outbox {
     /// Names it in statuses and logs.
     pub name: String,
-    /// The sender's database. It may hold a password: never log it.
-    pub url: String,
+    /// The sender's database.
+    pub url: DatabaseUrl,
     /// The table, `courier_outbox` unless named, with its schema if it has one.
     pub table: String,
-}
-
-impl Outbox {
-    /// The URL for people: scheme, user, host, port and database.
-    #[must_use]
-    pub fn shown_url(&self) -> String {
-        secret::shown_url(&self.url)
-    }
-}
-
-impl fmt::Debug for Outbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = secret::shown_url(&self.url);
-        f.debug_struct("Outbox").field("name", &self.name).field("url", &url).field("table", &self.table).finish()
-    }
 }
 
 /// One `[[plugin]]`: what an upload of this name may import.
@@ -316,7 +311,7 @@ pub struct Binding {
     /// What the handler can read by name.
     pub config: BTreeMap<String, String>,
     /// The same, for what must not be seen in a log.
-    pub secrets: BTreeMap<String, SecretString>,
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 /// A plugin, and which of its versions.
@@ -443,6 +438,7 @@ pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
     let server = host::server(&root);
     let auth = host::auth(&root);
     host::open_without_tokens(&root, &server, &auth);
+    host::warn_of_tokens_without_tls(&root, &server, &auth);
     let store = host::store(&root);
     let retention = store.retention;
     let config = Config {

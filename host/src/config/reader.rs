@@ -12,7 +12,6 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -242,7 +241,8 @@ fn home(key: &str) -> Option<&'static str> {
         "max_attempts" | "initial" | "multiplier" | "max" | "jitter" | "budget" => "[binding.retry]",
         "publish" | "state" | "state_bytes" | "state_keys" | "state_ttl" | "cache" => "[binding.grant]",
         "allow" => "[binding.http]",
-        "listen" | "node" => "[server]",
+        "listen" | "node" | "public_url" => "[server]",
+        "cert" => "[server.tls]",
         "bootstrap_servers" | "max_record" => "[kafka]",
         "retention" => "[store]",
         "tokens" => "[auth]",
@@ -490,7 +490,7 @@ impl<'a> Value<'a> {
     }
 
     /// A secret: `{ env = ".." }` or `{ file = ".." }`.
-    pub fn secret(&self) -> Option<SecretString> {
+    pub fn secret(&self) -> Option<secret::Secret> {
         secret::read(self, self.key)
     }
 }

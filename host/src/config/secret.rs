@@ -1,26 +1,110 @@
 //! Secrets: fetched from the environment or a file, and kept out of messages.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
 use reqwest::Url;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::reader::Value;
 
+/// Text that must not be seen. It has no `Display`, and its `Debug` does not
+/// show it, so that no log and no message can hold it by mistake; memory that
+/// held it is overwritten.
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// The text, for whom it is meant. Never log it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// The same as other crates take it.
+    #[must_use]
+    pub fn to_secret_string(&self) -> SecretString {
+        self.0.clone()
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for Secret {}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// The URL of a database, which may hold a password: people see scheme, user,
+/// host, port and database of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(Secret);
+
+impl DatabaseUrl {
+    /// The whole URL, for who connects. Never log it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+
+    /// Whether it is a file of SQLite.
+    #[must_use]
+    pub fn is_sqlite(&self) -> bool {
+        self.expose().starts_with("sqlite:")
+    }
+}
+
+impl<T: Into<Secret>> From<T> for DatabaseUrl {
+    fn from(url: T) -> Self {
+        Self(url.into())
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&shown_url(self.expose()))
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", shown_url(self.expose()))
+    }
+}
+
 /// What stands for a URL of which no part is known to be harmless.
-const HIDDEN_URL: &str = "(hidden)";
+pub(super) const HIDDEN_URL: &str = "(hidden)";
 
 /// Whether the name of a key says that its value is a secret.
 pub(super) fn is_secret_name(name: &str) -> bool {
     let name = name.to_lowercase();
-    ["password", "passphrase", "secret", "token", "ssl.key.pem"].iter().any(|word| name.contains(word))
+    ["password", "passphrase", "secret", "token", "ssl.key.pem", "jaas"].iter().any(|word| name.contains(word))
         && !["endpoint.url", "tokens", "expir"].iter().any(|word| name.contains(word))
 }
 
 /// Reads `{ env = ".." }` or `{ file = ".." }` of the key that people know as
 /// `key`.
-pub(super) fn read(value: &Value<'_>, key: &str) -> Option<SecretString> {
+pub(super) fn read(value: &Value<'_>, key: &str) -> Option<Secret> {
     let Some(section) = value.as_open_section() else {
         value.reader.hide(&value.span);
         value.wrong(format!("the secret `{}` stands in plain text", value.path), remedy(key));
@@ -57,7 +141,7 @@ fn remedy(key: &str) -> String {
 }
 
 /// Fetches what `env = ".."` or `file = ".."` names.
-pub(super) fn fetch(source: &Value<'_>) -> Option<SecretString> {
+pub(super) fn fetch(source: &Value<'_>) -> Option<Secret> {
     let reader = source.reader;
     if source.key == "env" {
         let name = source.text("SHOP_TOKEN")?;
@@ -225,12 +309,31 @@ mod tests {
 
     #[test]
     fn names_say_whether_their_value_is_a_secret() {
-        for name in ["sasl.password", "ssl.key.password", "sasl.oauthbearer.client.secret", "API_TOKEN", "ssl.key.pem"]
-        {
+        for name in [
+            "sasl.jaas.config",
+            "sasl.password",
+            "ssl.key.password",
+            "sasl.oauthbearer.client.secret",
+            "API_TOKEN",
+            "ssl.key.pem",
+        ] {
             assert!(is_secret_name(name), "{name}");
         }
         for name in ["sasl.username", "sasl.oauthbearer.token.endpoint.url", "tokens", "ssl.key.location"] {
             assert!(!is_secret_name(name), "{name}");
         }
+    }
+
+    /// Item 10: a name that holds a secret cannot be printed by mistake.
+    #[test]
+    fn secrets_and_urls_print_nothing_that_is_secret() {
+        let secret = Secret::from("hunter2");
+        assert_eq!((format!("{secret:?}"), secret.expose()), ("Secret(..)".to_owned(), "hunter2"));
+        let url = DatabaseUrl::from("postgres://u:hunter2@h/db?password=hunter2");
+        assert_eq!(
+            (url.to_string(), format!("{url:?}")),
+            ("postgres://u@h/db".to_owned(), "\"postgres://u@h/db\"".to_owned())
+        );
+        assert!(url.expose().contains("hunter2") && url != DatabaseUrl::from("postgres://u@h/db"));
     }
 }

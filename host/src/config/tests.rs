@@ -88,7 +88,7 @@ fn an_empty_file_is_a_host_without_bindings() {
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:7070");
     assert!(!config.server.node.is_empty());
     assert_eq!(config.kafka.bootstrap_servers, ["localhost:9092"]);
-    assert_eq!(config.store.url, "sqlite://courier.db");
+    assert_eq!(config.store.url.expose(), "sqlite://courier.db");
     assert_eq!(config.store.retention, Duration::from_secs(604_800));
     assert!(config.bindings.is_empty());
 }
@@ -154,7 +154,7 @@ fn wrong_toml_is_shown_where_it_is() {
 fn unknown_keys_come_with_a_guess() {
     check("[sever]\n", 1, 2, "unknown key `sever`", "did you mean `server`?");
     check("banana = 1\n", 1, 1, "unknown key `banana` in the file", "knows `server`, `kafka`");
-    check("[server]\nbanana = 1\n", 2, 1, "unknown key", "knows `listen` and `node`");
+    check("[server]\nbanana = 1\n", 2, 1, "unknown key", "knows `listen`, `node`, `public_url` and `tls`");
     check_binding("tiemout = \"5s\"", 5, 1, "`tiemout` in [binding]", "did you mean `timeout`?");
     check_binding("max_attempts = 3", 5, 1, "unknown key `max_attempts`", "belongs in [binding.retry]");
     check_binding("[binding.grant]\npublsh = []", 6, 1, "in [binding.grant]", "did you mean `publish`?");
@@ -378,4 +378,42 @@ fn chance_never_makes_it_panic() {
             assert!(!error.to_string().is_empty(), "seed {seed}");
         }
     }
+}
+
+/// Items 14 and 16: tokens that travel without TLS or can be guessed.
+#[test]
+fn tokens_that_others_may_come_by_are_warned_of() {
+    let warnings = |server: &str, variable: &str| -> Vec<String> {
+        let tokens = format!("tokens = [{{ name = \"shop\", role = \"viewer\", env = \"{variable}\" }}]");
+        let env = |name: &str| Some(if name == "LONG" { "a".repeat(22) } else { "hunter2".to_owned() });
+        let config = parse("courier.toml", &format!("[server]\n{server}\n[auth]\n{tokens}\n"), &env);
+        config.unwrap_or_else(|error| panic!("{error}")).warnings.iter().map(ToString::to_string).collect()
+    };
+    let everywhere = "listen = \"0.0.0.0:7070\"";
+    let told = warnings(everywhere, "LONG");
+    assert!(told.len() == 1 && told[0].starts_with("courier.toml:2:10: tokens travel to 0.0.0.0:7070"), "{told:?}");
+    assert!(told[0].contains("[server.tls]") && told[0].contains("public_url"), "{told:?}");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/testdata");
+    let tls = format!("{everywhere}\ntls = {{ cert = \"{folder}/localhost.crt\", key = \"{folder}/localhost.key\" }}");
+    let proxy = format!("{everywhere}\npublic_url = \"https://courier.example.com\"");
+    for safe in [tls.as_str(), &proxy, "listen = \"127.0.0.1:7070\""] {
+        assert!(warnings(safe, "LONG").is_empty(), "{safe}");
+    }
+    assert_eq!(warnings(&format!("{everywhere}\npublic_url = \"http://courier.example.com\""), "LONG").len(), 1);
+    let told = warnings("listen = \"127.0.0.1:7070\"", "SHORT");
+    assert!(told.len() == 1 && told[0].contains("the token \"shop\" is weak: it has 7 characters"), "{told:?}");
+    assert!(!told[0].contains("hunter2"));
+}
+
+#[test]
+fn a_public_url_is_the_address_of_a_host_alone() {
+    for wrong in
+        ["courier.example.com", "https://courier.example.com/console", "https://u:p@h", "ftp://h", "https://h/?a"]
+    {
+        let text = format!("[server]\npublic_url = \"{wrong}\"\n");
+        let error = parsed(&text).expect_err(wrong);
+        assert!(error.errors()[0].message.contains("no address of a host alone"), "{error}");
+    }
+    let over_tls = |text: &str| parsed(text).unwrap().server.is_reached_over_tls();
+    assert!(over_tls("[server]\npublic_url = \"https://courier.example.com\"\n") && !over_tls(""));
 }

@@ -198,6 +198,6 @@ fn policy(binding: &Binding, rules: &Rules) -> Policy {
         )),
         cache: binding.grant.cache,
         config: binding.config.clone(),
-        secrets: binding.secrets.clone(),
+        secrets: binding.secrets.iter().map(|(name, secret)| (name.clone(), secret.to_secret_string())).collect(),
     }
 }

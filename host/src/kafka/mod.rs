@@ -9,7 +9,7 @@
 mod cloudevents;
 pub mod embedded;
 pub mod hash;
-mod header_name;
+pub(crate) mod header_name;
 mod health;
 pub mod limits;
 pub mod log;

@@ -6,17 +6,22 @@
 //! was resolved. A pattern names its host, which may well be inside of one's
 //! own network; what no service lives at (link-local addresses, where clouds
 //! answer with their machines' secrets) is refused unless a pattern names that
-//! very address. Time and answer are bounded.
+//! very address. Time and answer are bounded, and so is how often one host is
+//! asked at a time: a slow one holds up nobody else.
 
+use std::collections::HashMap;
 use std::error::Error as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::engine::http::walls::{self, Place};
 
 /// Longest check URL, in bytes.
 pub const MAX_CHECK_URL_BYTES: usize = 2 * 1024;
@@ -28,6 +33,15 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
 /// What of an odd answer is told to people.
 const SHOWN_BYTES: usize = 200;
+
+/// Askings of one host at a time.
+const MAX_ASKINGS_OF_HOST: usize = 4;
+/// What no part of a URL that a pattern leaves open may have: what a server
+/// behind may read as a step in the path although it is none here, with `%25`
+/// for who decodes twice, and what begins parameters of a path or of a query.
+const NOT_IN_OPEN_PART: [&str; 4] = ["%2f", "%5c", "%25", ";"];
+/// The parameter that the host adds: the transaction's id.
+const ID: &str = "id";
 
 /// What a sender says became of its transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +62,24 @@ pub enum Answer {
 pub struct CheckUrls {
     patterns: Arc<RwLock<Arc<Vec<String>>>>,
     client: Client,
+    hosts: Hosts,
+}
+
+/// How many askings of each host are under way; clones share it.
+#[derive(Clone, Default)]
+struct Hosts(Arc<Mutex<HashMap<String, Arc<Semaphore>>>>);
+
+impl Hosts {
+    /// Leave to ask the host of this URL; none when enough askings of it are
+    /// under way.
+    fn leave_for(&self, url: &Url) -> Option<OwnedSemaphorePermit> {
+        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody asks any more.
+        hosts.retain(|_, free| free.available_permits() < MAX_ASKINGS_OF_HOST);
+        let host = hosts.entry(url.host_str().unwrap_or_default().to_owned());
+        let free = host.or_insert_with(|| Arc::new(Semaphore::new(MAX_ASKINGS_OF_HOST)));
+        Arc::clone(free).try_acquire_owned().ok()
+    }
 }
 
 #[derive(Deserialize)]
@@ -68,7 +100,8 @@ impl CheckUrls {
             .connect_timeout(CONNECT_WITHIN)
             .dns_resolver(Arc::new(Checked))
             .build()?;
-        Ok(Self { patterns: Arc::new(RwLock::new(Arc::new(patterns.to_vec()))), client })
+        let patterns = Arc::new(RwLock::new(Arc::new(patterns.to_vec())));
+        Ok(Self { patterns, client, hosts: Hosts::default() })
     }
 
     /// Takes these patterns instead of the ones before.
@@ -90,9 +123,20 @@ impl CheckUrls {
         if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
             return Err(format!("check_url {shown:?} has a user, a password or a fragment; write it without"));
         }
+        if url.query_pairs().any(|(name, _)| name.eq_ignore_ascii_case(ID)) {
+            return Err(format!(
+                "check_url {shown:?} has a parameter `id`, which is the transaction's; name it otherwise"
+            ));
+        }
         let patterns = Arc::clone(&self.patterns.read().unwrap_or_else(PoisonError::into_inner));
         if patterns.iter().any(|pattern| matches(pattern, &url)) {
             return Ok(url);
+        }
+        if patterns.iter().any(|pattern| is_open_to(pattern, &url)) {
+            return Err(format!(
+                "check_url {shown:?} has one of `%2f`, `%5c`, `%25` and `;` where [transactions] check_urls has its `*`; \
+                 write it without"
+            ));
         }
         let allowed = match patterns.as_slice() {
             [] => "none is: name some in [transactions] check_urls of courier.toml".to_owned(),
@@ -108,7 +152,12 @@ impl CheckUrls {
             Ok(url) => url,
             Err(why) => return Answer::Unreachable(why),
         };
-        url.query_pairs_mut().append_pair("id", id);
+        let Some(_leave) = self.hosts.leave_for(&url) else {
+            return Answer::Unreachable(format!(
+                "{MAX_ASKINGS_OF_HOST} other transactions are asked of the host of its check_url, which is slow to answer"
+            ));
+        };
+        url.query_pairs_mut().append_pair(ID, id);
         match tokio::time::timeout(ASK_WITHIN, self.fetch(url)).await {
             Ok(answer) => answer,
             Err(_) => Answer::Unreachable(format!("its check_url did not answer within {} s", ASK_WITHIN.as_secs())),
@@ -180,15 +229,39 @@ fn cause(error: reqwest::Error) -> String {
 /// same path and query, of which a `*` at the pattern's end leaves the rest
 /// open. Both are parsed, so that `..` and letter case say nothing.
 fn matches(pattern: &str, url: &Url) -> bool {
-    let (fixed, open) = pattern.strip_suffix('*').map_or((pattern, false), |fixed| (fixed, true));
-    let Ok(fixed) = Url::parse(fixed) else { return false };
-    let place = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
-    let rest = |url: &Url| match url.query() {
+    match open_part(pattern, url) {
+        Some(open) => !has_tricks(&open),
+        None => Url::parse(pattern).is_ok_and(|fixed| place(url) == place(&fixed) && rest(url) == rest(&fixed)),
+    }
+}
+
+/// Whether a pattern would allow a URL but for what its open part has.
+fn is_open_to(pattern: &str, url: &Url) -> bool {
+    open_part(pattern, url).is_some_and(|open| has_tricks(&open))
+}
+
+/// What of a URL stands for the `*` of a pattern; none when the pattern has none
+/// or is of other URLs.
+fn open_part(pattern: &str, url: &Url) -> Option<String> {
+    let fixed = Url::parse(pattern.strip_suffix('*')?).ok()?;
+    let open = rest(url).strip_prefix(rest(&fixed).as_str()).map(ToOwned::to_owned);
+    open.filter(|_| place(url) == place(&fixed))
+}
+
+fn has_tricks(open: &str) -> bool {
+    let open = open.to_ascii_lowercase();
+    NOT_IN_OPEN_PART.iter().any(|trick| open.contains(trick))
+}
+
+fn place(url: &Url) -> (&str, Option<&str>, Option<u16>) {
+    (url.scheme(), url.host_str(), url.port_or_known_default())
+}
+
+fn rest(url: &Url) -> String {
+    match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
-    };
-    let same = if open { rest(url).starts_with(&rest(&fixed)) } else { rest(url) == rest(&fixed) };
-    place(url) == place(&fixed) && same
+    }
 }
 
 /// Resolves names to the addresses that may be connected to, so that what was
@@ -214,27 +287,7 @@ impl Resolve for Checked {
 /// Whether the address of a name may be connected to: none of this machine's
 /// own unless the name says so, and none at which no service lives.
 fn may_reach(address: IpAddr, local: bool) -> bool {
-    match address {
-        IpAddr::V4(address) => may_reach_v4(address, local),
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(address) => may_reach_v4(address, local),
-            None => may_reach_v6(address, local),
-        },
-    }
-}
-
-fn may_reach_v4(address: Ipv4Addr, local: bool) -> bool {
-    // 100.100.100.200 and 192.0.0.192 are where two clouds answer with their
-    // machines' secrets, outside of the link-local range.
-    let secrets = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
-    let odd = address.is_link_local() || address.is_unspecified() || address.is_multicast() || address.is_broadcast();
-    !odd && !secrets.contains(&address) && (local || !address.is_loopback())
-}
-
-fn may_reach_v6(address: Ipv6Addr, local: bool) -> bool {
-    let secrets = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-    let odd = address.is_unicast_link_local() || address.is_unspecified() || address.is_multicast();
-    !odd && address != secrets && (local || !address.is_loopback())
+    Place::of(address) != Place::Nowhere && (local || !walls::is_this_machine(address))
 }
 
 #[cfg(test)]
@@ -280,18 +333,71 @@ mod tests {
         assert!(urls.allow("https://shop.example.com/tx/1").unwrap_err().contains("[transactions] check_urls"));
     }
 
+    /// Item 15: what a proxy or a server behind decodes must not leave what the
+    /// pattern allows, and the id that is asked for is the transaction's.
+    #[test]
+    fn the_open_part_has_no_tricks_and_no_id_of_its_own() {
+        let urls = urls(&["https://shop.example.com/tx/*", "https://shop.example.com/a%2fb;c"]);
+        for bad in [
+            "https://shop.example.com/tx/..%2fadmin",
+            "https://shop.example.com/tx/..%2Fadmin",
+            "https://shop.example.com/tx/..%5Cadmin",
+            "https://shop.example.com/tx/..;/admin",
+            "https://shop.example.com/tx/%252e%252e%252fadmin",
+            "https://shop.example.com/tx/1?a=b;id=other",
+        ] {
+            let why = urls.allow(bad).unwrap_err();
+            assert!(why.contains("write it without"), "{bad}: {why}");
+        }
+        for bad in ["https://shop.example.com/tx/1?id=other", "https://shop.example.com/tx/1?a=b&%69D="] {
+            let why = urls.allow(bad).unwrap_err();
+            assert!(why.contains("a parameter `id`"), "{bad}: {why}");
+        }
+        for good in ["https://shop.example.com/tx/%c3%a9?order=1&idea=2", "https://shop.example.com/a%2fb;c"] {
+            assert!(urls.allow(good).is_ok(), "{good}: the operator wrote the fixed part");
+        }
+        let why = urls.allow("https://evil.example/%2f").unwrap_err();
+        assert!(why.contains("is not allowed"), "{why}");
+    }
+
+    #[test]
+    fn a_slow_host_holds_up_no_other() {
+        let hosts = Hosts::default();
+        let url = |host: &str| Url::parse(&format!("https://{host}/")).unwrap();
+        let mut askings: Vec<_> =
+            (0..MAX_ASKINGS_OF_HOST).map(|_| hosts.leave_for(&url("slow.example")).unwrap()).collect();
+        assert!(hosts.leave_for(&url("slow.example")).is_none());
+        let other = hosts.leave_for(&url("quick.example"));
+        assert!(other.is_some());
+        askings.pop();
+        assert!(hosts.leave_for(&url("slow.example")).is_some());
+        drop((askings, other));
+        assert!(hosts.leave_for(&url("new.example")).is_some());
+        assert_eq!(hosts.0.lock().unwrap().len(), 1, "hosts that nobody asks are forgotten");
+    }
+
     #[test]
     fn no_name_leads_to_this_machine_or_to_where_no_service_lives() {
         let reach = |address: &str, local| may_reach(address.parse().unwrap(), local);
-        for address in ["10.0.0.1", "192.168.1.1", "93.184.216.34", "fd12::1", "2001:db8::1"] {
+        for address in ["10.0.0.1", "192.168.1.1", "93.184.216.34", "fd12::1", "2606:4700::1111", "64:ff9b::10.0.0.1"] {
             assert!(reach(address, false), "{address}");
         }
-        for address in
-            ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "0.0.0.0", "::", "224.0.0.1", "100.100.100.200"]
-        {
+        for address in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "fe80::1",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+            "100.100.100.200",
+            // Item 15: through NAT64 and 6to4.
+            "64:ff9b::169.254.169.254",
+            "2002:a9fe:a9fe::1",
+            "fd00:ec2::254",
+        ] {
             assert!(!reach(address, true), "{address}");
         }
-        for address in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+        for address in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "64:ff9b::127.0.0.1", "2002:7f00:1::"] {
             assert!(reach(address, true) && !reach(address, false), "{address}");
         }
     }

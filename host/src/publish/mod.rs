@@ -155,7 +155,7 @@ fn replaced_in_letters(header: &str) -> bool {
 }
 
 /// The first `bytes` of `text`, ending between two characters.
-fn cut(text: &str, bytes: usize) -> &str {
+pub(crate) fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 

@@ -46,7 +46,7 @@ impl BuiltIn {
         }
         config.kafka.bootstrap_servers.clone_from(&self.servers);
         config.kafka.properties.clear();
-        config.store.url.clone_from(&self.store);
+        config.store.url = self.store.as_str().into();
         for topic in topics(config) {
             self.broker.create_topic(&topic);
         }

@@ -182,7 +182,7 @@ pub struct Outboxes(pub Arc<outbox::Outboxes>);
 impl ports::Outboxes for Outboxes {
     fn configured(&self) -> Vec<OutboxView> {
         let all = self.0.configured().into_iter().map(|outbox| OutboxView {
-            url: outbox.shown_url(),
+            url: outbox.url.to_string(),
             shard: outbox::shard_of_outbox(&outbox.name),
             name: outbox.name,
             table: outbox.table,
@@ -330,11 +330,16 @@ impl ports::Health for Health {
             ready.reasons.push(format!("messages cannot be stored, so that none is accepted: {why}"));
         }
         if ready.store && !*self.store_up.borrow() {
-            ready.degrade("store writes", None, "outcomes cannot be written: no handler starts until they can");
+            ready.degrade(
+                "store_writes",
+                "store writes",
+                None,
+                "outcomes cannot be written: no handler starts until they can",
+            );
         }
         if self.producer.is_down() || self.heard.kafka_away().is_some() {
             let why = self.heard.kafka_away().unwrap_or_else(|| "no broker answers".to_owned());
-            ready.degrade("kafka", None, why);
+            ready.degrade("kafka", "kafka", None, why);
         }
         // The first broadcast after this answer must find its listeners.
         if !self.fleet.listens() && !self.producer.is_down() && !self.heard.is_kafka_away() {
@@ -352,7 +357,7 @@ impl ports::Health for Health {
         }
         for topic in missing {
             let why = format!("a binding needs topic {topic}, which does not exist");
-            ready.degrade(format!("topic {topic}"), Some(&topic), why);
+            ready.degrade("topic_missing", format!("topic {topic}"), Some(&topic), why);
         }
         for stalled in self.heard.stalled() {
             let (topic, partition) = &stalled.place;
@@ -363,7 +368,7 @@ impl ports::Health for Health {
                 stalled.since.as_secs(),
                 stalled.behind
             );
-            ready.degrade(format!("partition {topic}:{partition}"), Some(topic), why);
+            ready.degrade("partition_stalled", format!("partition {topic}:{partition}"), Some(topic), why);
         }
         for standing in self.causes.shown().iter().filter(|standing| standing.degrades()) {
             ready.degrade_for(standing);
@@ -434,7 +439,7 @@ pub fn tokens(auth: &Auth) -> Vec<TokenSpec> {
             Role::Operator => ApiRole::Operator,
             Role::Admin => ApiRole::Admin,
         },
-        secret: token.secret.clone(),
+        secret: token.secret.to_secret_string(),
         topics: token.topics.clone(),
         groups: token.groups.clone(),
         sources: token.sources.clone(),

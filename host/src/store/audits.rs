@@ -164,6 +164,10 @@ pub trait Audits: Send + Sync {
     /// Entries, newest first.
     async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError>;
 
+    /// Appends an entry of what changes nothing in the store, such as an attempt
+    /// to sign in that was refused.
+    async fn record_deed(&self, deed: &Deed) -> Result<(), StoreError>;
+
     /// The ends of the chain and at most [`LINKS_STEP`] entries after `after`
     /// and after the anchor, all of one moment.
     async fn audit_links(&self, after: i64) -> Result<AuditLinks, StoreError>;

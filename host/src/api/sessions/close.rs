@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::{Secret, cookie};
+use super::Secret;
 use crate::api::App;
 use crate::api::auth::{As, Viewer};
 use crate::api::events::Change;
@@ -27,10 +27,10 @@ pub(in crate::api) async fn close(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     params.none()?;
-    if let Some(secret) = Secret::of(&headers) {
+    if let Some(secret) = Secret::of(&headers, app.cookies) {
         let hash = secret.hash();
         let change = Change { path: "/v1/me".to_owned(), ..Change::default() };
         app.change(caller.deed("sign out", &caller.name, ""), app.store.close_session(&hash), |_| change).await?;
     }
-    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie(&headers, "", 0))]).into_response())
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, app.cookies.set(&headers, "", 0))]).into_response())
 }

@@ -61,7 +61,7 @@ pub(in crate::api) async fn me(
         topics: caller.topics(),
         groups: caller.groups(),
         auth: !app.auth.is_open(),
-        csrf: Secret::of(&headers).filter(|_| by_cookie).map(Secret::csrf),
+        csrf: Secret::of(&headers, app.cookies).filter(|_| by_cookie).map(Secret::csrf),
         node: app.node.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         dev: app.dev,

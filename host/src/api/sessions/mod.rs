@@ -11,6 +11,7 @@
 pub mod close;
 pub mod me;
 pub mod open;
+mod refusals;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -24,21 +25,55 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+pub use self::refusals::Refusals;
 use super::App;
 use super::attempts::{self, Attempts};
 use super::auth::Caller;
 use super::problem::Problem;
+use crate::store::StoreError;
 
 /// How long a session lasts.
 pub const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
 /// The cookie's name.
 pub const COOKIE: &str = "courier_session";
+/// Its name where browsers come over TLS. The prefix makes a browser take it
+/// only from this very host over TLS, so that no other host of the domain and
+/// nobody on the way can plant one.
+pub const COOKIE_OVER_TLS: &str = "__Host-courier_session";
 /// What a change made by cookie must carry.
 pub const CSRF: HeaderName = HeaderName::from_static("x-courier-csrf");
 /// Attempts to sign in that one address may make at once, and the time in
 /// which it gets one back.
 const BURST: u32 = 20;
 const REFILL: Duration = Duration::from_secs(2);
+
+/// How the cookie is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cookies {
+    over_tls: bool,
+}
+
+impl Cookies {
+    /// For browsers that come over TLS, or for those that may come without.
+    #[must_use]
+    pub fn new(over_tls: bool) -> Self {
+        Self { over_tls }
+    }
+
+    fn name(self) -> &'static str {
+        if self.over_tls { COOKIE_OVER_TLS } else { COOKIE }
+    }
+
+    /// The cookie that holds `value` for `seconds`.
+    fn set(self, headers: &HeaderMap, value: &str, seconds: u64) -> String {
+        // A proxy that ends TLS says so. Whoever makes it up only makes the
+        // cookie stricter.
+        let https = self.over_tls || headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+        let secure = if https { "; Secure" } else { "" };
+        let name = self.name();
+        format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
+    }
+}
 
 /// The secret in a browser's cookie.
 #[derive(Clone, Copy)]
@@ -52,10 +87,10 @@ impl Secret {
 
     /// The one that a request shows. A cookie of another form is none.
     #[must_use]
-    pub fn of(headers: &HeaderMap) -> Option<Self> {
+    pub fn of(headers: &HeaderMap, cookies: Cookies) -> Option<Self> {
         let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         let values = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        let value = values.into_iter().find(|(name, _)| *name == COOKIE)?.1;
+        let value = values.into_iter().find(|(name, _)| *name == cookies.name())?.1;
         URL_SAFE_NO_PAD.decode(value).ok()?.try_into().ok().map(Self)
     }
 
@@ -90,21 +125,26 @@ impl Secret {
     }
 }
 
+/// Whose session it is that `secret` belongs to; none when it has ended.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub async fn holder(app: &App, secret: Secret) -> Result<Option<Caller>, StoreError> {
+    let Some(session) = app.store.session(&secret.hash()).await? else { return Ok(None) };
+    let Some((digest, caller)) = app.auth.holder(&session.token) else { return Ok(None) };
+    Ok(bool::from(secret.bound(&digest).ct_eq(&session.bound)).then_some(caller))
+}
+
 /// Who sends a request that shows `secret`.
 ///
 /// # Errors
 /// 401 for a session that is none or has ended; 403 for a change without the
 /// CSRF header.
 pub async fn admit(app: &App, parts: &Parts, secret: Secret) -> Result<Caller, Problem> {
-    let ended = || {
+    let caller = holder(app, secret).await?.ok_or_else(|| {
         let detail = "the session has ended; sign in again, or send a token as `Authorization: Bearer <token>`";
         Problem::new(StatusCode::UNAUTHORIZED, "not authenticated", detail)
-    };
-    let session = app.store.session(&secret.hash()).await?.ok_or_else(ended)?;
-    let (digest, caller) = app.auth.holder(&session.token).ok_or_else(ended)?;
-    if !bool::from(secret.bound(&digest).ct_eq(&session.bound)) {
-        return Err(ended());
-    }
+    })?;
     if !parts.method.is_safe() {
         let shown = parts.headers.get(CSRF).map(|value| value.as_bytes()).unwrap_or_default();
         if !bool::from(shown.ct_eq(secret.csrf().as_bytes())) {
@@ -133,15 +173,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
     }
 }
 
-/// The cookie that holds `value` for `seconds`.
-fn cookie(headers: &HeaderMap, value: &str, seconds: u64) -> String {
-    // A proxy that ends TLS says so. Whoever makes it up only makes the cookie
-    // stricter.
-    let https = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    let secure = if https { "; Secure" } else { "" };
-    format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,12 +181,30 @@ mod tests {
     fn a_cookie_is_found_among_others_and_anything_else_is_none() {
         let secret = Secret([7; 32]);
         let headers = |value: &str| HeaderMap::from_iter([(header::COOKIE, value.parse().unwrap())]);
-        let found = Secret::of(&headers(&format!("a=b; {COOKIE}={}; c=d", secret.text())));
+        let plain = Cookies::default();
+        let found = Secret::of(&headers(&format!("a=b; {COOKIE}={}; c=d", secret.text())), plain);
         assert_eq!(found.map(|secret| secret.0), Some([7; 32]));
         for wrong in ["", "a=b", "courier_session=", "courier_session=AAAA", "xcourier_session=AAAA"] {
-            assert!(Secret::of(&headers(wrong)).is_none(), "{wrong}");
+            assert!(Secret::of(&headers(wrong), plain).is_none(), "{wrong}");
         }
         assert_ne!(secret.hash(), secret.bound(&[]));
         assert_ne!(secret.csrf(), secret.text());
+    }
+    /// Item 14: over TLS the cookie is the host's alone, and one without the
+    /// prefix, which a neighbour could have planted, is none.
+    #[test]
+    fn over_tls_the_cookie_is_secure_and_of_this_host_alone() {
+        let headers = |value: &str| HeaderMap::from_iter([(header::COOKIE, value.parse().unwrap())]);
+        let (plain, over_tls) = (Cookies::default(), Cookies::new(true));
+        let set = over_tls.set(&HeaderMap::new(), "v", 60);
+        assert_eq!(
+            set, "__Host-courier_session=v; Path=/; Max-Age=60; HttpOnly; SameSite=Strict; Secure",
+            "no Domain, which the prefix forbids"
+        );
+        assert!(!plain.set(&HeaderMap::new(), "v", 60).contains("Secure"));
+        let planted = format!("{COOKIE}={}", Secret([7; 32]).text());
+        assert!(Secret::of(&headers(&planted), over_tls).is_none());
+        assert!(Secret::of(&headers(&format!("__Host-{planted}")), over_tls).is_some());
+        assert!(Secret::of(&headers(&format!("__Host-{planted}")), plain).is_none());
     }
 }

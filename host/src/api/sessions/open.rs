@@ -1,5 +1,7 @@
 //! `POST /v1/session`: sign in.
 
+use std::net::IpAddr;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -7,13 +9,18 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{LIFETIME, Peer, Secret, cookie};
+use super::{LIFETIME, Peer, Secret};
 use crate::api::App;
 use crate::api::events::Change;
 use crate::api::intake;
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
+use crate::clock;
+use crate::store::Deed;
+
+/// Who asks without a token; no token can have this name.
+const NOBODY: &str = "(nobody)";
 
 /// What a person shows.
 #[derive(Deserialize, ToSchema)]
@@ -44,14 +51,17 @@ pub(in crate::api) async fn open(
     body: Body,
 ) -> Result<Response, Problem> {
     params.none()?;
-    app.attempts.count(peer, "attempts to sign in")?;
+    if let Err(problem) = app.attempts.count(peer, "attempts to sign in") {
+        record_refusal(&app, peer, "too many attempts").await;
+        return Err(problem);
+    }
     let SignIn { token } = intake::command(&headers, body).await?;
     if app.auth.is_open() {
         let detail = "no tokens are configured, so nobody has to sign in: [auth] in the configuration has them";
         return Err(Problem::conflict(detail));
     }
     let Some((digest, caller)) = app.auth.find(token.trim().as_bytes()) else {
-        tracing::warn!(%peer, "somebody tried to sign in with a token that nobody has");
+        record_refusal(&app, peer, "a token that nobody has").await;
         let detail = "nobody has this token; the tokens are those of [auth] in the configuration";
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "not authenticated", detail));
     };
@@ -60,6 +70,20 @@ pub(in crate::api) async fn open(
     let opened = app.store.open_session(&hash, &caller.name, &bound, LIFETIME);
     let deed = caller.deed("sign in", &caller.name, &peer.to_string());
     app.change(deed, opened, |()| Change { path: "/v1/me".to_owned(), ..Change::default() }).await?;
-    let cookie = cookie(&headers, &secret.text(), LIFETIME.as_secs());
+    let cookie = app.cookies.set(&headers, &secret.text(), LIFETIME.as_secs());
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
+}
+
+/// Writes a refused attempt to the audit log and the host's, unless this address
+/// has just had its entry.
+async fn record_refusal(app: &App, peer: IpAddr, why: &str) {
+    if !app.refusals.has_entry(peer, clock::now()) {
+        return;
+    }
+    tracing::warn!(%peer, why, "a sign-in was refused");
+    let [by, action, detail] = [NOBODY, "sign in refused", why].map(str::to_owned);
+    let deed = Deed { by, action, subject: peer.to_string(), detail };
+    if let Err(error) = app.store.record_deed(&deed).await {
+        tracing::warn!(%error, %peer, "a refused sign-in has no entry in the audit log");
+    }
 }

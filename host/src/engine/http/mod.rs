@@ -9,7 +9,7 @@
 
 #[cfg(test)]
 mod tests;
-mod walls;
+pub mod walls;
 
 use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr};

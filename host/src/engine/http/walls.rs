@@ -2,13 +2,14 @@
 //!
 //! A handler names hosts, and whoever serves the name decides what address it
 //! has: so the address is judged and not the name, and the connection is made
-//! to the address that was judged.
+//! to the address that was judged. The same holds where the host itself fetches
+//! what somebody else named.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What lies at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub enum Place {
     /// The internet.
     Public,
     /// This machine or the network it stands in: for who says
@@ -26,7 +27,8 @@ const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
 
 impl Place {
     /// What lies at this address.
-    pub(super) fn of(address: IpAddr) -> Self {
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(address) => Self::of_v4(address),
             IpAddr::V6(address) => Self::of_v6(address),
@@ -74,6 +76,15 @@ impl Place {
         let internet = (0x2000..0x4000).contains(&a);
         let set_aside = (a == 0x2001 && (b < 0x200 || b == 0xdb8)) || a == 0x3fff;
         if internet && !set_aside { Self::Public } else { Self::Nowhere }
+    }
+}
+
+/// Whether an address, or the one inside of it, is of this machine itself.
+#[must_use]
+pub fn is_this_machine(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback(),
+        IpAddr::V6(address) => address.is_loopback() || embedded(address).is_some_and(|inner| inner.is_loopback()),
     }
 }
 

@@ -71,7 +71,7 @@ impl Drop for PostgresSource {
 impl PostgresSource {
     /// Connects and checks the table.
     pub async fn open(outbox: &Outbox) -> Result<Self, SourceError> {
-        let options = PgConnectOptions::from_str(&outbox.url)?
+        let options = PgConnectOptions::from_str(outbox.url.expose())?
             .application_name(&format!("courier outbox {}", outbox.name))
             // Poolers refuse this start-up parameter, and no column is a float.
             .extra_float_digits(None);

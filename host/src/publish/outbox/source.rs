@@ -112,7 +112,7 @@ pub(super) trait Source: Send {
 /// Connects, and checks that the table is there and may be used.
 pub(super) async fn open(outbox: &Outbox) -> Result<Box<dyn Source>, SourceError> {
     let opened = async {
-        if outbox.url.starts_with("sqlite:") {
+        if outbox.url.is_sqlite() {
             Ok(Box::new(SqliteSource::open(outbox).await?) as Box<dyn Source>)
         } else {
             Ok(Box::new(PostgresSource::open(outbox).await?) as Box<dyn Source>)

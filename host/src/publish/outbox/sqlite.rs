@@ -38,7 +38,8 @@ pub(super) struct SqliteSource {
 impl SqliteSource {
     /// Opens the file, which must be there, and checks the table.
     pub async fn open(outbox: &Outbox) -> Result<Self, SourceError> {
-        let options = SqliteConnectOptions::from_str(&outbox.url)?.create_if_missing(false).busy_timeout(BUSY_TIMEOUT);
+        let options =
+            SqliteConnectOptions::from_str(outbox.url.expose())?.create_if_missing(false).busy_timeout(BUSY_TIMEOUT);
         let mut connection = SqliteConnection::connect_with(&options).await?;
         let rows: Vec<(String, String, bool, i64)> =
             sqlx::query_as("SELECT name, type, \"notnull\", pk FROM pragma_table_info(?)")
@@ -234,7 +235,7 @@ mod tests {
                  deliver_at TEXT, created_at TEXT)"
         );
         sqlx::query(AssertSqlSafe(table)).execute(&pool).await.unwrap();
-        (directory, Outbox { name: "shop".into(), url, table: "courier_outbox".into() }, pool)
+        (directory, Outbox { name: "shop".into(), url: url.into(), table: "courier_outbox".into() }, pool)
     }
 
     #[tokio::test]

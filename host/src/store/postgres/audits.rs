@@ -32,6 +32,15 @@ impl Audits for PostgresStore {
         bounded(entries(self, filter, page)).await
     }
 
+    async fn record_deed(&self, deed: &Deed) -> Result<(), StoreError> {
+        bounded(async {
+            let mut tx = self.begin_tx().await?;
+            append(&mut tx, deed).await?;
+            commit(tx).await
+        })
+        .await
+    }
+
     async fn audit_links(&self, after: i64) -> Result<AuditLinks, StoreError> {
         bounded(links(self, after)).await
     }
@@ -47,6 +56,10 @@ pub(super) async fn note(tx: &mut PgConnection) -> Result<(), StoreError> {
 pub(super) async fn note_as(tx: &mut PgConnection, tell: impl FnOnce(&mut Deed)) -> Result<(), StoreError> {
     let Some(mut deed) = deed() else { return Ok(()) };
     tell(&mut deed);
+    append(tx, &deed).await
+}
+
+async fn append(tx: &mut PgConnection, deed: &Deed) -> Result<(), StoreError> {
     // The lock first and in a statement of its own: number and time are those
     // of the moment when it was this entry's turn.
     let head =

@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
-use super::fault::fault;
+use super::fault::{commit_fault, fault};
 use super::slices::{SLICE_ROWS, rows};
 use super::values::{Columns, clean, now};
 use crate::store::audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, Deed, LINKS_STEP, deed};
@@ -68,6 +68,12 @@ impl Audits for SqliteStore {
         Ok(Listing { items, next: next.map(|id| id.to_string()), truncated: !more && end.is_some() })
     }
 
+    async fn record_deed(&self, deed: &Deed) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        append(&mut tx, deed).await?;
+        tx.commit().await.map_err(commit_fault)
+    }
+
     async fn audit_links(&self, after: i64) -> Result<AuditLinks, StoreError> {
         let mut tx = self.connections.readers.begin().await.map_err(fault)?;
         let chain = sqlx::query("SELECT anchor_id, anchor_hash, head_id, head_hash FROM audit_chain")
@@ -102,6 +108,10 @@ pub(super) async fn note(tx: &mut SqliteConnection) -> Result<(), StoreError> {
 pub(super) async fn note_as(tx: &mut SqliteConnection, tell: impl FnOnce(&mut Deed)) -> Result<(), StoreError> {
     let Some(mut deed) = deed() else { return Ok(()) };
     tell(&mut deed);
+    append(tx, &deed).await
+}
+
+async fn append(tx: &mut SqliteConnection, deed: &Deed) -> Result<(), StoreError> {
     let chain = sqlx::query("SELECT head_id, head_hash FROM audit_chain").fetch_one(&mut *tx).await.map_err(fault)?;
     let mut columns = Columns::of(&chain);
     let (id, previous): (i64, Vec<u8>) = (columns.take()?, columns.take()?);
