@@ -35,7 +35,7 @@ class KilledTest {
     private static final int KEYS = FULL ? 1_000 : 50;
     private static final int NUMBERS = FULL ? 100 : 40;
     private static final int KILLS = FULL ? 20 : 4;
-    private static final Duration LIMIT = Duration.ofMinutes(FULL ? 10 : 3);
+    private static final Duration LIMIT = Duration.ofMinutes(FULL ? 10 : 5);
     /** The whole ledger is read each time, so not too often. */
     private static final Duration POLL = Duration.ofMillis(500);
     private static final String BINDING = """
@@ -46,8 +46,11 @@ class KilledTest {
             plugin = "http-push"
             isolation = "instance"
             concurrency = 64
+            timeout = "30s"
             [binding.retry]
-            max_attempts = 20
+            max_attempts = 100
+            initial = "200ms"
+            max = "2s"
             [binding.config]
             url = "http://localhost:%d/courier"
             [binding.secrets]

@@ -176,7 +176,7 @@ public final class CourierClient implements Publisher {
      * @throws PublishRefusedException a {@link MessageConflictException} when it is too late
      */
     public boolean cancel(String id) {
-        HttpResponse<String> answer = ask(request(message(id)).DELETE(), "the cancellation of " + id);
+        HttpResponse<String> answer = exchange(request(message(id)).DELETE(), "the cancellation of " + id);
         return answer.statusCode() != NOT_FOUND;
     }
 
@@ -186,8 +186,8 @@ public final class CourierClient implements Publisher {
      * @param id the message
      * @return the host's answer with the deliveries; empty when it knows no such message
      */
-    public Optional<JsonNode> find(String id) {
-        HttpResponse<String> answer = ask(request(message(id)).GET(), "the question for " + id);
+    public Optional<JsonNode> ask(String id) {
+        HttpResponse<String> answer = exchange(request(message(id)).GET(), "the question for " + id);
         try {
             return answer.statusCode() == NOT_FOUND ? Optional.empty() : Optional.of(mapper.readTree(answer.body()));
         } catch (JsonProcessingException error) {
@@ -195,7 +195,7 @@ public final class CourierClient implements Publisher {
         }
     }
 
-    private HttpResponse<String> ask(HttpRequest.Builder request, String what) {
+    private HttpResponse<String> exchange(HttpRequest.Builder request, String what) {
         Attempts attempts = new Attempts(timeout);
         while (true) {
             IOException failure;

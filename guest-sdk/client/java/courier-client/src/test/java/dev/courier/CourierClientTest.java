@@ -227,12 +227,12 @@ class CourierClientTest {
     @Test
     void aMessageCanBeAskedForAndCancelled() {
         answers = number -> new Answer(200, "{\"id\":\"a b\",\"state\":\"COMMITTED\"}");
-        assertThat(client.find("a b").orElseThrow().get("state").asText()).isEqualTo("COMMITTED");
+        assertThat(client.ask("a b").orElseThrow().get("state").asText()).isEqualTo("COMMITTED");
         assertThat(client.cancel("a b")).isTrue();
         assertThat(heads.get(0)).startsWith("GET /v1/messages/a%20b ");
         assertThat(heads.get(1)).startsWith("DELETE /v1/messages/a%20b ");
         answers = number -> new Answer(404, "{\"title\":\"no such message\",\"status\":404}");
-        assertThat(client.find("x")).isEmpty();
+        assertThat(client.ask("x")).isEmpty();
         assertThat(client.cancel("x")).isFalse();
         answers = number -> new Answer(409, "{\"title\":\"it is due\",\"status\":409}");
         assertThatThrownBy(() -> client.cancel("x")).isInstanceOf(MessageConflictException.class)
