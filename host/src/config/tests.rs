@@ -124,7 +124,7 @@ fn quotas_and_rules_of_uploads_say_what_is_wrong_with_them() {
     check_binding("[binding.grant]\nstate_bytes = \"1KiB\"", 6, 15, "1KiB", "1MiB");
     check("[kafka]\nmax_record = \"10KiB\"\n", 2, 14, "10KiB", "1MiB");
     let rule = "[[plugin]]\nname = \"p\"\n";
-    check(rule, 1, 3, "`imports`", "name what it may import");
+    check(rule, 1, 1, "`imports`", "name what it may import");
     check(&format!("{rule}imports = [\"publish\"]\n"), 3, 12, "\"publish\" is no import", "courier:plugin/publish");
     check(&format!("{rule}imports = []\n{rule}imports = []\n"), 5, 8, "\"p\" stands twice", "one of them");
     let token =

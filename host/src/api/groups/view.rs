@@ -386,7 +386,10 @@ mod tests {
                     "cpu": "500ms", "memory": 67_108_864, "log": 65_536, "batch": 1, "max_gap": 50_000, "max_hops": 32,
                     "max_copied_bytes": 268_435_456,
                     "rate_limit": null, "circuit": null, "dedupe": null,
-                    "grant": { "publish": [], "state": false, "cache": false, "http": [] },
+                    "grant": {
+                        "publish": [], "state": false, "state_bytes": 0, "state_keys": 0, "state_ttl": null,
+                        "cache": false, "http": [],
+                    },
                 }],
                 "partitions": [
                     { "topic": "order", "partition": 0, "position": 17, "end": 30, "lag": 13, "node": "host-1" },
