@@ -111,7 +111,8 @@ def check_uses(file: Path, handler: Handler) -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == context:
             use = _CONTEXT_PARTS.get(node.attr, node.attr)
             if use in ("publish", "state", "cache", "config", "http") and use not in handler.uses:
-                remedy = "publishes=[..] with its topics" if use == "publish" else f"uses={[*handler.uses, use]}"
+                remedies = {"publish": "publishes=[..] with its topics", "http": 'http=["HOST:PORT"]'}
+                remedy = remedies.get(use, f"uses={[*handler.uses, use]}")
                 raise Wrong(
                     f"{file.name}:{node.lineno}: {context}.{node.attr} is used and not declared: add {remedy} to "
                     f"@{handler.world.replace('-', '_')}(..)"
@@ -190,6 +191,8 @@ def about(handler: Handler, plugin: str) -> dict[str, object]:
         "topics": handler.topics,
         "types": handler.types,
         "publishes": handler.publishes,
+        "http": handler.http,
+        "uses": handler.uses,
         "isolation": REUSE,
         "language": "python",
     }

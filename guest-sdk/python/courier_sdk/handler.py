@@ -27,6 +27,7 @@ class Handler:
     topics: list[str]
     types: list[str]
     publishes: list[str]
+    http: list[str]
     uses: list[str]
     name: str
     read: Callable[[Message], Any]
@@ -48,6 +49,7 @@ def handler(
     topics: Sequence[str] = (),
     types: Sequence[str] = (),
     publishes: Sequence[str] = (),
+    http: Sequence[str] = (),
     uses: Sequence[str] = (),
     name: str = "",
 ) -> Callable[[Callable[..., Any]], Handler]:
@@ -59,11 +61,11 @@ def handler(
 
     `topics`, `types` and `group` go into the binding that `courier plugin push`
     prints; the types are the dataclass's name unless given. `publishes` lists
-    the topics it publishes to, and `uses` what else it does: state, cache,
-    config, http. Only that is imported by the component, so that whoever binds
-    it sees what it can do.
+    the topics it publishes to, `http` the hosts it asks, as "api.example.com:443",
+    and `uses` what else it does: state, cache, config. Only that is imported by
+    the component, so that whoever binds it sees what it can do.
     """
-    return _decorator("handler", group, topics, types, publishes, uses, name)
+    return _decorator("handler", group, topics, types, publishes, http, uses, name)
 
 
 def batch_handler(
@@ -72,6 +74,7 @@ def batch_handler(
     topics: Sequence[str] = (),
     types: Sequence[str] = (),
     publishes: Sequence[str] = (),
+    http: Sequence[str] = (),
     uses: Sequence[str] = (),
     name: str = "",
 ) -> Callable[[Callable[..., Any]], Handler]:
@@ -81,7 +84,7 @@ def batch_handler(
     the only dataclass says, and returns a list with one outcome for each item,
     in their order: None for a success, or an exception.
     """
-    return _decorator("batch-handler", group, topics, types, publishes, uses, name)
+    return _decorator("batch-handler", group, topics, types, publishes, http, uses, name)
 
 
 def _decorator(
@@ -90,16 +93,18 @@ def _decorator(
     topics: Sequence[str],
     types: Sequence[str],
     publishes: Sequence[str],
+    http: Sequence[str],
     uses: Sequence[str],
     name: str,
 ) -> Callable[[Callable[..., Any]], Handler]:
-    for what, texts in (("topics", topics), ("types", types), ("publishes", publishes), ("uses", uses)):
+    for what, texts in (("topics", topics), ("types", types), ("publishes", publishes), ("http", http), ("uses", uses)):
         if isinstance(texts, str):
             raise TypeError(f"{what} is the text {texts!r}, must be a list: {what}=[{texts!r}]")
     for use in uses:
         if use not in USES:
             raise ValueError(f"uses has {use!r}, must be of {', '.join(USES)}")
-    used = [use for use in USES if use in uses or (use == "publish" and publishes)]
+    implied = {"publish": bool(publishes), "http": bool(http)}
+    used = [use for use in USES if use in uses or implied.get(use)]
 
     def decorate(function: Callable[..., Any]) -> Handler:
         wanted, read = _reader(function, world)
@@ -108,7 +113,18 @@ def _decorator(
         takes_context = len(inspect.signature(function).parameters) > 1
         file = inspect.unwrap(function).__code__.co_filename
         return Handler(
-            function, world, group, list(topics), named, list(publishes), used, name, read, takes_context, file
+            function=function,
+            world=world,
+            group=group,
+            topics=list(topics),
+            types=named,
+            publishes=list(publishes),
+            http=list(http),
+            uses=used,
+            name=name,
+            read=read,
+            takes_context=takes_context,
+            file=file,
         )
 
     return decorate

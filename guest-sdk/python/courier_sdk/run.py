@@ -101,8 +101,12 @@ def judge(handler: Handler, ctx: Context, problem: BaseException) -> Failure:
         return Failure("unavailable", str(problem))
     if isinstance(problem, HttpError) and problem.kind != "refused":
         return Failure("unavailable" if problem.kind == "unreachable" else "retry", str(problem))
-    if problem.__traceback__ is not None:
-        ctx.log.error("".join(traceback.format_exception(type(problem), problem, problem.__traceback__)).rstrip())
+    trace = problem.__traceback__
+    # The SDK's own lines say nothing to who wrote the handler.
+    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    if trace is not None:
+        ctx.log.error("".join(traceback.format_exception(type(problem), problem, trace)).rstrip())
     return Failure("error", describe(handler, problem))
 
 
@@ -123,12 +127,16 @@ def where(handler: Handler, trace: TracebackType | None) -> str:
     own = last = ""
     for frame, line in traceback.walk_tb(trace):
         file = os.path.abspath(frame.f_code.co_filename)
-        if file.startswith(_HERE + os.sep):
+        if _is_ours(file):
             continue
         last = f"{os.path.basename(file)}:{line}"
         if file.startswith(home + os.sep) and "site-packages" not in file:
             own = f"{os.path.relpath(file, home)}:{line}"
     return own or last
+
+
+def _is_ours(file: str) -> bool:
+    return os.path.abspath(file).startswith(_HERE + os.sep)
 
 
 def in_component() -> bool:

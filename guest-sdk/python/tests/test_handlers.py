@@ -145,7 +145,8 @@ def test_an_uncaught_exception_names_the_line_of_the_handlers_own_code() -> None
     assert ended.reason.startswith("JSONDecodeError: Expecting property name")
     # The innermost line is in the library; what helps is the handler's own.
     assert ended.reason.endswith(f"(test_handlers.py:{line})"), ended.reason
-    assert "Traceback" in test.logs[-1][1] and test.logs[-1][0] == "error"
+    level, logged = test.logs[-1]
+    assert level == "error" and logged.startswith("Traceback") and "courier_sdk/run.py" not in logged
 
 
 def test_an_exit_is_an_error_and_running_out_of_memory_is_the_hosts_to_judge() -> None:
