@@ -18,7 +18,7 @@ use crate::said;
 /// How long a request may take; server-sent events go on after their answer
 /// has begun.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an upload may take: 20 MiB over a thin line and its compiling.
+/// How long an upload may take: 40 MiB over a thin line and its compiling.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(180);
 /// The id that joins an answer to the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
