@@ -18,8 +18,10 @@ use crate::said;
 /// How long a request may take; server-sent events go on after their answer
 /// has begun.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an upload may take: 40 MiB over a thin line and its compiling.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long an upload may take: 40 MiB over a thin line and its compiling, which
+/// the engine ends after five minutes. On a machine that is busy with other things
+/// a Python runtime took more than three.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(320);
 /// The id that joins an answer to the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
