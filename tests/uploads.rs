@@ -13,7 +13,7 @@ use sqlx::{Connection as _, SqliteConnection};
 /// How long a host may take to stop, and to find a thing out.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// A compilation has 24 s of CPU, which take longer by the clock where other
+/// A small component has 21 s of CPU to be compiled in, which take longer by the clock where other
 /// programs want the processors too. Past this it was not bounded at all.
 const REFUSED_WITHIN: Duration = Duration::from_secs(180);
 
@@ -48,7 +48,7 @@ async fn what_is_no_handler_is_refused_and_told_why() {
     let mut cut = guest("scripted");
     cut.truncate(cut.len() / 2);
     refused(&host, "half a component", cut, &["component"]).await;
-    let status = refused(&host, "21 MiB", vec![0; 21 << 20], &["20 MiB"]).await;
+    let status = refused(&host, "41 MiB", vec![0; 41 << 20], &["40 MiB"]).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     let (status, answer) = host.try_upload("Not_A_Name", guest("scripted"), false).await;
     assert!(status.is_client_error(), "a wrong name was answered {status}: {answer}");

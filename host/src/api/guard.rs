@@ -20,7 +20,7 @@ use crate::said;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an upload may take. Its compiling is bounded by CPU time, and on a
 /// busy host by five minutes of waiting for the processors
-/// (`engine::limits::COMPILE_WALL`); the rest is for 20 MiB over a thin line.
+/// (`engine::limits::COMPILE_WALL`); the rest is for 40 MiB over a thin line.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(420);
 /// The id that joins an answer to the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -25,7 +25,7 @@ use super::shape;
 /// A request's messages, all together.
 pub const MAX_PUBLISH_BYTES: usize = 16 * 1024 * 1024;
 /// An uploaded component.
-pub const MAX_UPLOAD_BYTES: usize = 20 * 1024 * 1024;
+pub const MAX_UPLOAD_BYTES: usize = 40 * 1024 * 1024;
 /// The body of any other request.
 pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
 /// What the bodies of all requests may take together, and those of one token.
@@ -292,7 +292,7 @@ mod tests {
         let problem =
             read(&token(), &HeaderMap::new(), sent(MAX_UPLOAD_BYTES + 1), MAX_UPLOAD_BYTES, "a component").await;
         assert_eq!(problem.as_ref().unwrap_err().status, 413);
-        assert_eq!(problem.unwrap_err().detail, "a component may have 20 MiB at most, and this has more");
+        assert_eq!(problem.unwrap_err().detail, "a component may have 40 MiB at most, and this has more");
     }
 
     fn token() -> Arc<str> {

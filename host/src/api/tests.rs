@@ -212,10 +212,10 @@ async fn a_plugin_is_uploaded_and_activated() {
 #[tokio::test]
 async fn an_upload_over_the_limit_is_answered_and_not_cut_off() {
     let host = open().await;
-    let wasm = vec![0; 21 * 1024 * 1024];
+    let wasm = vec![0; 41 * 1024 * 1024];
     let request = host.request("PUT", "/v1/plugins/big", None).header("content-type", "application/wasm");
     let (status, problem) = answer(request.body(wasm.clone())).await;
-    assert_eq!((status, &problem["detail"]), (413, &json!("a component may have 20 MiB at most, and this has more")));
+    assert_eq!((status, &problem["detail"]), (413, &json!("a component may have 40 MiB at most, and this has more")));
     // The same without an announced length, and refused for another reason.
     let chunks = wasm.chunks(1 << 16).map(|chunk| Ok::<_, std::io::Error>(bytes::Bytes::copy_from_slice(chunk)));
     let body = reqwest::Body::wrap_stream(futures::stream::iter(chunks.collect::<Vec<_>>()));

@@ -22,6 +22,7 @@ mod outbox;
 mod outboxes;
 mod plugin;
 mod publish;
+mod python;
 mod redrive;
 mod serve;
 mod shapes;

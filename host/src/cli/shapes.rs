@@ -140,6 +140,12 @@ pub(super) struct Wants {
     pub topics: Vec<String>,
     pub types: Vec<String>,
     pub publishes: Vec<String>,
+    /// The hosts that it asks over HTTP.
+    pub http: Vec<String>,
+    /// What it uses of its context; none when its SDK does not tell.
+    pub uses: Option<Vec<String>>,
+    /// How long its instance should live; empty when it does not matter.
+    pub isolation: String,
 }
 
 #[derive(Debug, Deserialize)]

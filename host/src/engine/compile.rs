@@ -24,11 +24,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use super::limits::{
-    Allocation, COMPILE_ADDRESS_SPACE, COMPILE_CPU_SECONDS, COMPILE_THREADS, COMPILE_WALL, MAX_ARTEFACT_BYTES,
-    MAX_COMPLAINT_BYTES, MAX_UPLOAD_BYTES, config,
+    Allocation, COMPILE_ADDRESS_SPACE, COMPILE_CPU_SECONDS, COMPILE_CPU_SECONDS_PER_MIB, COMPILE_THREADS, COMPILE_WALL,
+    MAX_ARTEFACT_BYTES, MAX_COMPLAINT_BYTES, MAX_UPLOAD_BYTES, config,
 };
 
-/// The hidden subcommand that runs [`compile_child_main`].
+/// The hidden subcommand that runs [`compile_child_main`]; its only argument is
+/// how many seconds of CPU it has.
 const SUBCOMMAND: &str = "compile-component";
 
 /// The exit code of a child that refused the component; its standard error
@@ -87,9 +88,11 @@ fn compile_here(wasm: &[u8]) -> Result<Vec<u8>, Failure> {
 }
 
 async fn compile_in_child(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Failure> {
+    let cpu_seconds = cpu_seconds(wasm.len());
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(COMPILE_THREADS);
     let mut child = Command::new(program)
         .arg(SUBCOMMAND)
+        .arg(cpu_seconds.to_string())
         .env_clear()
         .env("RAYON_NUM_THREADS", threads.to_string())
         .current_dir("/")
@@ -121,10 +124,16 @@ async fn compile_in_child(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Failur
     };
     let host = |error: std::io::Error| Failure::Host(format!("cannot talk to the compiler: {error}"));
     let (status, artefact, complaint) = (status.map_err(host)?, artefact.map_err(host)?, complaint.map_err(host)?);
-    judge_child(status, artefact, &String::from_utf8_lossy(&complaint))
+    judge_child(status, artefact, &String::from_utf8_lossy(&complaint), cpu_seconds)
 }
 
-fn judge_child(status: ExitStatus, artefact: Vec<u8>, complaint: &str) -> Result<Vec<u8>, Failure> {
+/// How many seconds of CPU a component of this size may burn.
+fn cpu_seconds(bytes: usize) -> u64 {
+    const MIB: usize = 1024 * 1024;
+    COMPILE_CPU_SECONDS + COMPILE_CPU_SECONDS_PER_MIB * bytes.div_ceil(MIB) as u64
+}
+
+fn judge_child(status: ExitStatus, artefact: Vec<u8>, complaint: &str, cpu_seconds: u64) -> Result<Vec<u8>, Failure> {
     use std::os::unix::process::ExitStatusExt;
 
     let complaint = complaint.trim();
@@ -143,7 +152,7 @@ fn judge_child(status: ExitStatus, artefact: Vec<u8>, complaint: &str) -> Result
     }
     match status.signal() {
         Some(libc::SIGXCPU) => Err(Failure::Refused(format!(
-            "compiling it burned more than the limit of {COMPILE_CPU_SECONDS} s of CPU: make it smaller or split its \
+            "compiling it burned more than the limit of {cpu_seconds} s of CPU: make it smaller or split its \
              largest functions"
         ))),
         // An allocation that fails aborts; a recursion too deep segfaults.
@@ -208,7 +217,9 @@ fn end_on_panic(panic: &PanicHookInfo<'_>) {
 }
 
 fn compile_stdin() -> Result<(), Failure> {
-    limit_self().map_err(|error| Failure::Host(format!("cannot limit the compiler: {error}")))?;
+    // Started by hand it has what the smallest component has.
+    let allowed = std::env::args().nth(2).and_then(|seconds| seconds.parse().ok()).unwrap_or(COMPILE_CPU_SECONDS);
+    limit_self(allowed).map_err(|error| Failure::Host(format!("cannot limit the compiler: {error}")))?;
     compile_here(PROBE).map_err(|(Failure::Refused(why) | Failure::Host(why))| {
         Failure::Host(format!("the compiler does not work here: {why}"))
     })?;
@@ -230,13 +241,13 @@ fn compile_stdin() -> Result<(), Failure> {
 
 /// Limits this process: memory, CPU, no files written, no core dump, and a
 /// lower priority than the host's.
-fn limit_self() -> std::io::Result<()> {
+fn limit_self(cpu_seconds: u64) -> std::io::Result<()> {
     // When memory is short this process is to be killed and not the host, whose
     // child it is. A system without this file decides by size alone.
     let _ = std::fs::write(OOM_SCORE, OOM_FIRST);
     let limits = [
         (libc::RLIMIT_AS, COMPILE_ADDRESS_SPACE),
-        (libc::RLIMIT_CPU, COMPILE_CPU_SECONDS),
+        (libc::RLIMIT_CPU, cpu_seconds),
         (libc::RLIMIT_FSIZE, 0),
         (libc::RLIMIT_CORE, 0),
     ];
@@ -288,7 +299,7 @@ mod tests {
     async fn its_end_tells_whose_fault_it_was() {
         for (script, expected) in [
             ("echo it is odd >&2; exit 10", "it is odd"),
-            ("kill -XCPU $$", "burned more than the limit of 24 s of CPU"),
+            ("kill -XCPU $$", "burned more than the limit of 21 s of CPU"),
             ("kill -ABRT $$", "needed more memory than the limit of 4GiB"),
             ("echo multiple memories >&2; exit 11", "the compiler gave up on it"),
             ("echo multiple memories >&2; exit 11", "multiple memories"),
@@ -302,6 +313,14 @@ mod tests {
         }
         assert!(matches!(compile(Some(Path::new("/nowhere")), Bytes::new()).await, Err(Failure::Host(_))));
     }
+
+    #[test]
+    fn a_larger_component_may_burn_more() {
+        assert_eq!(cpu_seconds(0), COMPILE_CPU_SECONDS);
+        assert_eq!(cpu_seconds(18 << 20), 38);
+        assert_eq!(cpu_seconds(MAX_UPLOAD_BYTES), 60);
+    }
+
     #[test]
     fn the_probe_is_a_component_that_compiles() {
         let probe = wat::parse_str("(component (core module (func)))").unwrap();

@@ -233,7 +233,7 @@ mod tests {
         check(b"hello, world", "not WebAssembly");
         check(&wat("(module)"), "this is a core module, not a component: build it for wasm32-wasip2");
         check(b"\x7fELF\x02\x01\x01", "precompiled");
-        check(&vec![0; MAX_UPLOAD_BYTES + 1], "21MiB is over the limit of 20MiB");
+        check(&vec![0; MAX_UPLOAD_BYTES + 1], "41MiB is over the limit of 40MiB");
         let whole = handler("");
         check(&whole[..whole.len() - 3], "not a valid WebAssembly component");
         let mut broken = whole.clone();

@@ -11,10 +11,12 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+#[path = "../../../host/src/cli/python.rs"]
+mod python;
 #[path = "../../../host/src/cli/toolchain.rs"]
 mod toolchain;
 
-/// Where crates of guests are, below the root of the repository.
+/// Where guests are, below the root of the repository.
 const FOLDERS: [&str; 2] = ["plugins", "tests/guests"];
 
 /// Builds all guests of the repository at `root`.
@@ -27,13 +29,54 @@ pub fn run(root: &Path) -> Result<()> {
     ensure!(!guests.is_empty(), "there are no guests in {} below {}", FOLDERS.join(" and "), root.display());
     for (index, (name, folder)) in guests.iter().enumerate() {
         println!("guest {} of {}: {name}", index + 1, guests.len());
-        let built =
-            toolchain::build_component(folder, Some(&target.join("guest-build")), &mut |text| println!("  {text}"))?;
         let component = output.join(format!("{name}.wasm"));
-        copy_if_changed(&built, &component)?;
+        let say = &mut |text: &str| println!("  {text}");
+        if let Some(file) = python::handler_file(folder) {
+            // Only the demonstration shows these, and does without: a machine
+            // may have no Python, or no way to the packages.
+            if let Err(problem) = build_python(root, &file, &target, &component, say) {
+                println!("  {name} is left out: {problem:#}");
+            }
+        } else {
+            let built = toolchain::build_component(folder, Some(&target.join("guest-build")), say)?;
+            copy_if_changed(&built, &component)?;
+        }
     }
     println!("{} guests are in {}", guests.len(), output.display());
     Ok(())
+}
+
+/// Builds a handler in Python, with the SDK of the repository. What did not
+/// change is left alone: unlike cargo, its tools build it anew each time.
+fn build_python(root: &Path, file: &Path, target: &Path, component: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
+    let sdk = root.join("guest-sdk/python");
+    let folder = file.parent().context("the handler stands in no folder")?;
+    let sources = [folder.to_owned(), sdk.join("courier_sdk"), sdk.join("courier_sdk/wit/deps")];
+    if is_newer(component, &sources)? {
+        say("its sources are as they were");
+        return Ok(());
+    }
+    let venv = target.join("guest-build-python");
+    python::prepare(&venv, folder, say)?;
+    let built = component.with_extension("part");
+    python::build_component(file, &venv, &sdk, &built, say)?;
+    fs::rename(&built, component).with_context(|| format!("cannot write {}", component.display()))
+}
+
+/// Whether a file is newer than all the files in some folders.
+fn is_newer(file: &Path, folders: &[PathBuf]) -> Result<bool> {
+    let Ok(made) = fs::metadata(file).and_then(|metadata| metadata.modified()) else {
+        return Ok(false);
+    };
+    for folder in folders {
+        for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+            let metadata = entry?.metadata()?;
+            if metadata.is_file() && metadata.modified()? >= made {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// The repository's `target`, or the directory that takes its place.
@@ -44,7 +87,7 @@ fn target_dir(root: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Name and folder of every crate, in a fixed order.
+/// Name and folder of every guest, in a fixed order.
 fn guests(root: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut guests = Vec::new();
     for parent in FOLDERS {
@@ -52,7 +95,7 @@ fn guests(root: &Path) -> Result<Vec<(String, PathBuf)>> {
         for entry in fs::read_dir(&parent).with_context(|| format!("cannot list {}", parent.display()))? {
             let folder = entry?.path();
             if let Some(name) = folder.file_name().and_then(|name| name.to_str())
-                && folder.join("Cargo.toml").is_file()
+                && (folder.join("Cargo.toml").is_file() || folder.join(python::HANDLER).is_file())
             {
                 guests.push((name.to_owned(), folder.clone()));
             }

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// How long one answer may take; uploading a plugin compiles it.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long one answer may take; uploading a plugin compiles it, which takes a
+/// busy machine a minute where there is a Python runtime in it.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Sends a request and returns the status and the body.
 pub fn request(address: &str, method: &str, path: &str, media_type: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {

@@ -38,7 +38,7 @@ pub struct UploadView {
     pub wants: Option<Value>,
 }
 
-/// Uploads a WebAssembly component of at most 20 MiB. It is refused when it is
+/// Uploads a WebAssembly component of at most 40 MiB. It is refused when it is
 /// not one, exports no handler, imports what no host offers, or takes too long
 /// to compile.
 #[utoipa::path(

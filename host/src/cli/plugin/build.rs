@@ -1,26 +1,15 @@
-//! `courier plugin build`: a crate into `NAME.wasm` beside its Cargo.toml.
+//! `courier plugin build`: a handler into `NAME.wasm` in its folder.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use crate::cli::{Output, say, toolchain};
+use super::python as python_handler;
+use crate::cli::{Output, python, say, toolchain};
 
-pub(super) fn run(dir: &Path, output: Output) -> anyhow::Result<()> {
-    if !dir.join("Cargo.toml").is_file() {
-        bail!(
-            "{} has no Cargo.toml: name the crate's directory, or write one with `courier plugin new`",
-            dir.display()
-        );
-    }
-    // Progress goes beside the answer, which a program may read.
-    let component = toolchain::build_component(dir, None, &mut |line| eprintln!("{line}"))?;
-    let name = file_name(&component)?;
-    // `./name.wasm` would be as right and less nice to copy.
-    let target = if dir == Path::new(".") { name } else { dir.join(name) };
-    std::fs::copy(&component, &target)
-        .with_context(|| format!("cannot copy {} to {}", component.display(), target.display()))?;
+pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<()> {
+    let target = component(path)?;
     let size = std::fs::metadata(&target).map(|metadata| metadata.len()).unwrap_or(0);
     match output {
         Output::Json => say(&json!({ "path": target, "size": size }).to_string()),
@@ -33,6 +22,41 @@ pub(super) fn run(dir: &Path, output: Output) -> anyhow::Result<()> {
             ))
         }
     }
+}
+
+/// Whether a path means a handler that is yet to be built.
+pub(super) fn is_source(path: &Path) -> bool {
+    path.is_dir() || python::handler_file(path).is_some()
+}
+
+/// Builds the handler that a path means, and returns the component's path.
+pub(super) fn component(path: &Path) -> anyhow::Result<PathBuf> {
+    // Progress goes beside the answer, which a program may read.
+    let say = &mut |line: &str| eprintln!("{line}");
+    if let Some(file) = python::handler_file(path) {
+        let built = python_handler::build(&file, say)?;
+        return Ok(shortened(&built));
+    }
+    if !path.join("Cargo.toml").is_file() {
+        bail!(
+            "{} has neither Cargo.toml nor {}: name a handler's folder, or write one with `courier plugin new`",
+            path.display(),
+            python::HANDLER
+        );
+    }
+    let component = toolchain::build_component(path, None, say)?;
+    let name = file_name(&component)?;
+    // `./name.wasm` would be as right and less nice to copy.
+    let target = if path == Path::new(".") { name } else { path.join(name) };
+    std::fs::copy(&component, &target)
+        .with_context(|| format!("cannot copy {} to {}", component.display(), target.display()))?;
+    Ok(target)
+}
+
+/// A path as seen from here, where it leads below here.
+fn shortened(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().ok();
+    here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned)).unwrap_or_else(|| path.to_owned())
 }
 
 /// Cargo writes `order_handler.wasm` for the package `order-handler`; here it

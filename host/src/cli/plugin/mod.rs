@@ -2,9 +2,11 @@
 //!
 //! `new` and `build` act on this machine; the others ask a host.
 
+mod binding;
 mod build;
 mod new;
 mod push;
+mod python;
 mod versions;
 
 use std::path::PathBuf;
@@ -14,15 +16,16 @@ use super::client::Client;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Writes a crate with a handler to start from.
+    /// Writes a handler to start from, with its tests.
     New(new::Args),
-    /// Builds a crate into a component.
+    /// Builds a handler into a component.
     Build {
-        /// The crate's directory.
+        /// The handler's folder, or its Python file.
         #[arg(default_value = ".")]
         dir: PathBuf,
     },
-    /// Uploads a component as a new version of a plugin.
+    /// Uploads a component as a new version of a plugin; a handler's folder is
+    /// built first.
     Push(push::Args),
     /// Lists the plugins, or the versions of one.
     List {

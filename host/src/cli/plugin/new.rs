@@ -1,12 +1,23 @@
-//! `courier plugin new`: writes a crate that builds, tests and runs as it is.
+//! `courier plugin new`: writes a handler that builds, tests and runs as it is.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use super::{binding, python};
 use crate::cli::say;
+use crate::cli::shapes::Wants;
 
-const FILES: [(&str, &str); 4] = [
+/// The languages that a handler can be begun in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Lang {
+    /// A crate with courier-sdk.
+    Rust,
+    /// A file with courier_sdk.
+    Python,
+}
+
+const RUST_FILES: [(&str, &str); 4] = [
     ("Cargo.toml", include_str!("template/Cargo.toml.txt")),
     ("src/lib.rs", include_str!("template/lib.rs.txt")),
     ("README.md", include_str!("template/README.md.txt")),
@@ -18,7 +29,10 @@ pub(in crate::cli) struct Args {
     /// The plugin's name, which is also that of the directory.
     #[arg(value_parser = name)]
     name: String,
-    /// The directory of courier-sdk; found by itself within a checkout of
+    /// The language of the handler.
+    #[arg(long, value_enum, default_value = "rust")]
+    lang: Lang,
+    /// The directory of courier-sdk for Rust; found by itself within a checkout of
     /// Courier.
     #[arg(long, value_name = "PATH")]
     sdk: Option<PathBuf>,
@@ -41,17 +55,42 @@ fn name(text: &str) -> Result<String, String> {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let here = std::env::current_dir().context("cannot tell the current directory")?;
-    let sdk = find_sdk(args.sdk.as_deref(), &here)?;
     let dir = here.join(&args.name);
     if dir.exists() {
         bail!("{} exists already: choose another name, or remove it", args.name);
     }
-    let group = args.group.as_deref().unwrap_or(&args.name);
-    write(&dir, &args.name, group, sdk.as_deref())?;
-    let name = &args.name;
+    let (name, group) = (&args.name, args.group.as_deref().unwrap_or(&args.name));
+    if args.lang == Lang::Python {
+        return new_python(&dir, name, group);
+    }
+    let sdk = find_sdk(args.sdk.as_deref(), &here)?;
+    write(&dir, &RUST_FILES, name, group, &dependency(sdk.as_deref())?)?;
+    // The versions that the SDK is tested with: a first build then meets no
+    // newer ones, and fetches nothing that the SDK's own build did not.
+    if let Some(lock) = sdk.map(|sdk| sdk.join("Cargo.lock")).filter(|lock| lock.is_file()) {
+        std::fs::copy(&lock, dir.join("Cargo.lock")).with_context(|| format!("cannot copy {}", lock.display()))?;
+    }
     say(&format!(
         "{name}/ is ready; its README.md says what comes next:\n\n  cd {name}\n  cargo test\n  courier plugin build\n  \
          courier plugin push {name}.wasm --activate"
+    ))
+}
+
+fn new_python(dir: &Path, name: &str, group: &str) -> anyhow::Result<()> {
+    write(dir, &python::FILES, name, group, "")?;
+    let wants = Wants {
+        group: group.to_owned(),
+        topics: vec!["order".to_owned()],
+        types: vec!["OrderCreated".to_owned()],
+        uses: Some(Vec::new()),
+        isolation: "instance".to_owned(),
+        ..Wants::default()
+    };
+    say(&format!(
+        "{name}/ is ready; its README.md says what comes next:\n\n  cd {name}\n  courier plugin build       # makes \
+         {name}.wasm, and .venv at the first time\n  .venv/bin/pytest\n  courier plugin push . --activate\n\nthe binding, which \
+         {name}/courier.toml holds:\n\n{}",
+        binding::binding(name, &wants, &[])
     ))
 }
 
@@ -74,20 +113,14 @@ fn dependency(sdk: Option<&Path>) -> anyhow::Result<String> {
     Ok(format!("{{ path = {} }}", toml::Value::from(path)))
 }
 
-fn write(dir: &Path, name: &str, group: &str, sdk: Option<&Path>) -> anyhow::Result<()> {
-    let dependency = dependency(sdk)?;
-    for (file, template) in FILES {
+fn write(dir: &Path, files: &[(&str, &str)], name: &str, group: &str, sdk: &str) -> anyhow::Result<()> {
+    for (file, template) in files {
         let path = dir.join(file);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
         }
-        let text = template.replace("{{name}}", name).replace("{{group}}", group).replace("{{sdk}}", &dependency);
+        let text = template.replace("{{name}}", name).replace("{{group}}", group).replace("{{sdk}}", sdk);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    // The versions that the SDK is tested with: a first build then meets no
-    // newer ones, and fetches nothing that the SDK's own build did not.
-    if let Some(lock) = sdk.map(|sdk| sdk.join("Cargo.lock")).filter(|lock| lock.is_file()) {
-        std::fs::copy(&lock, dir.join("Cargo.lock")).with_context(|| format!("cannot copy {}", lock.display()))?;
     }
     Ok(())
 }
@@ -112,7 +145,6 @@ mod tests {
         let sdk = temp.path().join("guest-sdk/rust");
         std::fs::create_dir_all(&sdk).unwrap();
         std::fs::write(sdk.join("Cargo.toml"), "").unwrap();
-        std::fs::write(sdk.join("Cargo.lock"), "version = 4\n").unwrap();
         let inside = temp.path().join("plugins");
         let found = find_sdk(None, &inside).unwrap();
         assert_eq!(found.as_deref(), Some(sdk.as_path()));
@@ -121,11 +153,10 @@ mod tests {
         assert!(find_sdk(Some(Path::new("/nowhere")), &inside).is_err());
 
         let dir = temp.path().join("tea-shop");
-        write(&dir, "tea-shop", "tea", found.as_deref()).unwrap();
+        write(&dir, &RUST_FILES, "tea-shop", "tea", &dependency(found.as_deref()).unwrap()).unwrap();
         let manifest: toml::Table = std::fs::read_to_string(dir.join("Cargo.toml")).unwrap().parse().unwrap();
         assert_eq!(manifest["package"]["name"].as_str(), Some("tea-shop"));
         assert!(manifest["dependencies"]["courier-sdk"]["path"].as_str().unwrap().contains("guest-sdk/rust"));
-        assert_eq!(std::fs::read_to_string(dir.join("Cargo.lock")).unwrap(), "version = 4\n");
         let code = std::fs::read_to_string(dir.join("src/lib.rs")).unwrap();
         assert!(code.contains("#[handler(group = \"tea\")]"), "{code}");
         let readme = std::fs::read_to_string(dir.join("README.md")).unwrap();
@@ -133,5 +164,20 @@ mod tests {
         let (_, rest) = readme.split_once("```toml\n").unwrap();
         let binding = rest.split_once("```").unwrap().0;
         assert!(crate::config::parse("courier.toml", binding, &|_| None).is_ok(), "{binding}");
+    }
+
+    #[test]
+    fn a_new_python_handler_is_filled_in_and_its_binding_is_taken() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("tea-shop");
+        new_python(&dir, "tea-shop", "tea").unwrap();
+        let read = |file: &str| std::fs::read_to_string(dir.join(file)).unwrap();
+        assert!(read("handler.py").contains("@handler(group=\"tea\", topics=[\"order\"])"));
+        for (file, _) in python::FILES {
+            assert!(!read(file).contains("{{"), "{file}");
+        }
+        let config = crate::config::parse("courier.toml", &read("courier.toml"), &|_| None).unwrap();
+        assert_eq!(config.bindings[0].plugin.name, "tea-shop");
+        assert_eq!(config.bindings[0].isolation, crate::config::Isolation::Instance);
     }
 }

@@ -1,11 +1,15 @@
 //! `courier plugin push`: uploads a component and says what to add to
 //! courier.toml so that it gets messages.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use wasmparser::{Parser, Payload};
 
+use super::binding::binding;
+use super::build;
 use crate::cli::client::Client;
 use crate::cli::shapes::{Upload, Wants};
 use crate::cli::{Output, show, table};
@@ -13,9 +17,15 @@ use crate::cli::{Output, show, table};
 /// The custom section in which the SDK describes the handler.
 const ABOUT: &str = "courier:handler";
 
+/// How long an upload may take before its progress is shown: a small component
+/// is done by then.
+const SILENT_FOR: Duration = Duration::from_secs(1);
+
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The component, as `courier plugin build` made it.
+    /// The component, or what is to be built first: the folder of a handler, or
+    /// its Python file.
+    #[arg(default_value = ".")]
     file: PathBuf,
     /// The plugin's name; the component says it otherwise, or the file's name.
     #[arg(long)]
@@ -26,13 +36,47 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) async fn run(client: &Client, output: Output, args: Args) -> anyhow::Result<()> {
-    let component = std::fs::read(&args.file).with_context(|| {
-        format!("cannot read {}: build the component first, `courier plugin build`", args.file.display())
+    let file = if build::is_source(&args.file) { build::component(&args.file)? } else { args.file };
+    let component = std::fs::read(&file).with_context(|| {
+        format!("cannot read {}: build the component first, `courier plugin build`", file.display())
     })?;
-    let name = args.name.map_or_else(|| name_of(&args.file, &component), Ok)?;
+    let name = args.name.map_or_else(|| name_of(&file, &component), Ok)?;
     let query = [("activate", args.activate.then(|| "true".to_owned()))];
-    let answer = client.put(&["plugins", &name], &query, component).await?;
+    let mib = component.len() as f64 / f64::from(1 << 20);
+    let answer = with_progress(mib, client.put(&["plugins", &name], &query, component)).await?;
     show(output, &answer, |upload: Upload| uploaded(&upload))
+}
+
+/// Waits for the answer to an upload, and says meanwhile on standard error that
+/// it is going on: the host answers when it has compiled the component, which
+/// takes a large one seconds.
+async fn with_progress<T>(mib: f64, answer: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let redraws = std::io::stderr().is_terminal();
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SILENT_FOR, Duration::from_secs(1));
+    let mut answer = std::pin::pin!(answer);
+    let mut shown = false;
+    loop {
+        tokio::select! {
+            biased;
+            answered = &mut answer => {
+                if shown && redraws {
+                    eprintln!();
+                }
+                return answered;
+            }
+            _ = ticks.tick() => {
+                let line = format!("the host compiles {mib:.1} MiB");
+                if redraws {
+                    eprint!("\r{line}, {} s", begun.elapsed().as_secs());
+                    let _ = std::io::stderr().flush();
+                } else if !shown {
+                    eprintln!("{line}");
+                }
+                shown = true;
+            }
+        }
+    }
 }
 
 /// The name that the component gives itself, else the file's.
@@ -65,76 +109,17 @@ fn uploaded(upload: &Upload) -> String {
         text.push_str(&format!("\nactivate it with: courier plugin activate {name} {version}\n"));
     }
     if let Some(wants) = &upload.wants {
-        text.push_str(&format!("\nto give it messages, have this in courier.toml:\n\n{}", binding(name, wants)));
+        text.push_str(&format!(
+            "\nto give it messages, have this in courier.toml:\n\n{}",
+            binding(name, wants, &upload.imports)
+        ));
     }
     table::clean(&text)
-}
-
-/// The binding that a handler wants.
-fn binding(name: &str, wants: &Wants) -> String {
-    let group = if wants.group.is_empty() { name } else { &wants.group };
-    let mut toml = format!(
-        "[[binding]]\ngroup = {}\ntopics = {}\nplugin = {}\n",
-        quoted(group),
-        array(&wants.topics),
-        quoted(name)
-    );
-    if !wants.types.is_empty() {
-        toml.push_str(&format!("types = {}\n", array(&wants.types)));
-    }
-    if wants.world == "batch-handler" {
-        toml.push_str("batch = 100\n");
-    }
-    if !wants.publishes.is_empty() {
-        toml.push_str(&format!("[binding.grant]\npublish = {}\n", array(&wants.publishes)));
-    }
-    toml
-}
-
-fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
-}
-
-fn array(texts: &[String]) -> String {
-    let quoted: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
-    format!("[{}]", quoted.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn wants() -> Wants {
-        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        Wants {
-            name: "stock-reserver".into(),
-            world: "handler".into(),
-            group: "stock".into(),
-            topics: texts(&["order"]),
-            types: texts(&["OrderCreated"]),
-            publishes: texts(&["stock"]),
-        }
-    }
-
-    #[test]
-    fn the_binding_can_be_pasted() {
-        let toml = binding("stock-reserver", &wants());
-        assert_eq!(
-            toml,
-            "[[binding]]\ngroup = \"stock\"\ntopics = [\"order\"]\nplugin = \"stock-reserver\"\n\
-             types = [\"OrderCreated\"]\n[binding.grant]\npublish = [\"stock\"]\n"
-        );
-        let config = crate::config::parse("courier.toml", &toml, &|_| None).unwrap();
-        assert_eq!(config.bindings[0].grant.publish, ["stock"]);
-    }
-
-    #[test]
-    fn any_handler_gets_a_binding_that_courier_takes() {
-        let batch = Wants { world: "batch-handler".into(), types: vec!["A\"B\\C".into()], ..wants() };
-        let config = crate::config::parse("courier.toml", &binding("p", &batch), &|_| None).unwrap();
-        assert_eq!(config.bindings[0].batch, 100);
-        assert_eq!(config.bindings[0].types.as_deref(), Some(&["A\"B\\C".to_owned()][..]));
-    }
 
     /// A module that holds nothing but one custom section.
     fn module(section: &str, data: &[u8]) -> Vec<u8> {
@@ -164,7 +149,7 @@ mod tests {
             version: "sha256:00".into(),
             active,
             imports: vec![],
-            wants: Some(wants()),
+            wants: Some(Wants { topics: vec!["order".into()], ..Wants::default() }),
         };
         assert!(uploaded(&upload(false)).contains("courier plugin activate p sha256:00"));
         assert!(!uploaded(&upload(true)).contains("activate it"));
