@@ -60,9 +60,11 @@ impl RecordCopies for SqliteStore {
         })
     }
 
+    // The planner would walk over all open rows.
     async fn copies(&self, position: PositionId) -> Result<Copies, StoreError> {
         let (count, bytes): (i64, i64) = sqlx::query_as(
-            "SELECT count(*), coalesce(sum(copied_bytes), 0) FROM open_delivery WHERE position = ? AND copied_bytes > 0",
+            "SELECT count(*), coalesce(sum(copied_bytes), 0) FROM open_delivery INDEXED BY open_delivery_copied
+             WHERE position = ? AND copied_bytes > 0",
         )
         .bind(position.0)
         .fetch_one(&self.connections.readers)
@@ -80,7 +82,7 @@ impl RecordCopies for SqliteStore {
     ) -> Result<usize, StoreError> {
         let mut tx = self.connections.write().await?;
         let found: Option<(i64, i64)> = sqlx::query_as(
-            "SELECT p.epoch, (SELECT coalesce(sum(o.copied_bytes), 0) FROM open_delivery o
+            "SELECT p.epoch, (SELECT coalesce(sum(o.copied_bytes), 0) FROM open_delivery o INDEXED BY open_delivery_copied
                               WHERE o.position = p.id AND o.copied_bytes > 0)
              FROM position p WHERE p.id = ?",
         )
