@@ -68,7 +68,8 @@ export interface Attempt {
 
 export interface Outgoing {
   topic: string;
-  type?: string;
+  /** What happened, for example `StockReserved`. */
+  type: string;
   key?: string | number | bigint | Uint8Array | null;
   /** Bytes go as they are, `null` is a tombstone, anything else is JSON. With a `contentType` a text goes as it is. */
   body: unknown;
