@@ -23,6 +23,7 @@ mod fairness;
 mod http;
 mod journey;
 mod kinds;
+mod languages;
 mod logs;
 mod loops;
 mod newcomer;

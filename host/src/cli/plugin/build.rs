@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::python as python_handler;
+use super::{javascript, python as python_handler};
 use crate::cli::{Output, python, say, toolchain};
 
 pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<()> {
@@ -26,7 +26,7 @@ pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<()> {
 
 /// Whether a path means a handler that is yet to be built.
 pub(super) fn is_source(path: &Path) -> bool {
-    path.is_dir() || python::handler_file(path).is_some()
+    path.is_dir() || python::handler_file(path).is_some() || javascript::handler_file(path).is_some()
 }
 
 /// Builds the handler that a path means, and returns the component's path.
@@ -37,9 +37,14 @@ pub(super) fn component(path: &Path) -> anyhow::Result<PathBuf> {
         let built = python_handler::build(&file, say)?;
         return Ok(shortened(&built));
     }
-    if !path.join("Cargo.toml").is_file() {
+    let is_crate = path.join("Cargo.toml").is_file();
+    if let Some(file) = javascript::handler_file(path).filter(|_| !is_crate) {
+        return Ok(shortened(&javascript::build(&file, say)?));
+    }
+    if !is_crate {
         bail!(
-            "{} has neither Cargo.toml nor {}: name a handler's folder, or write one with `courier plugin new`",
+            "{} has neither Cargo.toml nor {} nor handler.ts or handler.js: name a handler's folder or file, or write one \
+             with `courier plugin new`",
             path.display(),
             python::HANDLER
         );

@@ -4,6 +4,7 @@
 
 mod binding;
 mod build;
+mod javascript;
 mod new;
 mod push;
 mod python;
@@ -20,7 +21,7 @@ pub(super) enum Command {
     New(new::Args),
     /// Builds a handler into a component.
     Build {
-        /// The handler's folder, or its Python file.
+        /// The handler's folder, or its TypeScript, JavaScript or Python file.
         #[arg(default_value = ".")]
         dir: PathBuf,
     },

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::{binding, python};
+use super::{binding, javascript, python};
 use crate::cli::say;
 use crate::cli::shapes::Wants;
 
@@ -15,6 +15,12 @@ enum Lang {
     Rust,
     /// A file with courier_sdk.
     Python,
+    /// A file with courier-sdk, and its test.
+    #[value(name = "ts", alias = "typescript")]
+    TypeScript,
+    /// A file with courier-sdk, and its test.
+    #[value(name = "js", alias = "javascript")]
+    JavaScript,
 }
 
 const RUST_FILES: [(&str, &str); 4] = [
@@ -60,8 +66,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         bail!("{} exists already: choose another name, or remove it", args.name);
     }
     let (name, group) = (&args.name, args.group.as_deref().unwrap_or(&args.name));
-    if args.lang == Lang::Python {
-        return new_python(&dir, name, group);
+    match args.lang {
+        Lang::Rust => {}
+        Lang::Python => return new_python(&dir, name, group),
+        Lang::TypeScript => return new_script(&dir, &javascript::TYPESCRIPT_FILES, name, group),
+        Lang::JavaScript => return new_script(&dir, &javascript::JAVASCRIPT_FILES, name, group),
     }
     let sdk = find_sdk(args.sdk.as_deref(), &here)?;
     write(&dir, &RUST_FILES, name, group, &dependency(sdk.as_deref())?)?;
@@ -90,6 +99,24 @@ fn new_python(dir: &Path, name: &str, group: &str) -> anyhow::Result<()> {
         "{name}/ is ready; its README.md says what comes next:\n\n  cd {name}\n  courier plugin build       # makes \
          {name}.wasm, and .venv at the first time\n  .venv/bin/pytest\n  courier plugin push . --activate\n\nthe binding, which \
          {name}/courier.toml holds:\n\n{}",
+        binding::binding(name, &wants, &[])
+    ))
+}
+
+fn new_script(dir: &Path, files: &[(&str, &str)], name: &str, group: &str) -> anyhow::Result<()> {
+    write(dir, files, name, group, "")?;
+    javascript::write_sdk(dir)?;
+    let wants = Wants {
+        group: group.to_owned(),
+        topics: vec!["order".to_owned()],
+        types: vec!["OrderCreated".to_owned()],
+        uses: Some(Vec::new()),
+        ..Wants::default()
+    };
+    let (handler, _) = files[0];
+    say(&format!(
+        "{name}/ is ready; its README.md says what comes next:\n\n  cd {name}\n  npm install && npm test\n  courier plugin push \
+         {handler} --activate\n\nthe binding, which {name}/courier.toml holds:\n\n{}",
         binding::binding(name, &wants, &[])
     ))
 }
@@ -179,5 +206,29 @@ mod tests {
         let config = crate::config::parse("courier.toml", &read("courier.toml"), &|_| None).unwrap();
         assert_eq!(config.bindings[0].plugin.name, "tea-shop");
         assert_eq!(config.bindings[0].isolation, crate::config::Isolation::Instance);
+    }
+
+    #[test]
+    fn a_new_script_is_filled_in_and_has_the_sdk_beside_it() {
+        for (files, handler) in
+            [(&javascript::TYPESCRIPT_FILES[..], "handler.ts"), (&javascript::JAVASCRIPT_FILES[..], "handler.js")]
+        {
+            let temp = tempfile::tempdir().unwrap();
+            let dir = temp.path().join("tea-shop");
+            new_script(&dir, files, "tea-shop", "tea").unwrap();
+            let read = |file: &str| std::fs::read_to_string(dir.join(file)).unwrap();
+            assert!(read(handler).contains("{ group: \"tea\", topics: [\"order\"]"), "{}", read(handler));
+            for (file, _) in files {
+                assert!(!read(file).contains("{{"), "{file}");
+            }
+            let package: serde_json::Value = serde_json::from_str(&read("package.json")).unwrap();
+            let sdk = package["devDependencies"]["courier-sdk"].as_str().unwrap().strip_prefix("file:").unwrap();
+            assert!(dir.join(sdk).join("src/index.js").is_file());
+            let config = crate::config::parse("courier.toml", &read("courier.toml"), &|_| None).unwrap();
+            assert_eq!(
+                (config.bindings[0].plugin.name.as_str(), config.bindings[0].group.as_str()),
+                ("tea-shop", "tea")
+            );
+        }
     }
 }

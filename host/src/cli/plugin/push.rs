@@ -24,7 +24,7 @@ const SILENT_FOR: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     /// The component, or what is to be built first: the folder of a handler, or
-    /// its Python file.
+    /// its TypeScript, JavaScript or Python file.
     #[arg(default_value = ".")]
     file: PathBuf,
     /// The plugin's name; the component says it otherwise, or the file's name.

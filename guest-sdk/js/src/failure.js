@@ -1,0 +1,107 @@
+// How an attempt fails, and how that is told to the host.
+
+const UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** Milliseconds of `"5s"` or of a number, which is milliseconds already. */
+export function milliseconds(duration) {
+  if (duration === undefined || duration === null) return null;
+  if (typeof duration === "number" && duration >= 0 && Number.isFinite(duration)) return Math.round(duration);
+  const parts = typeof duration === "string" ? /^(\d+)(ms|s|m|h|d)$/.exec(duration) : null;
+  if (!parts) throw new TypeError(`${String(duration)} is no duration: write "500ms", "5s", "2m", "1h" or milliseconds`);
+  return Number(parts[1]) * UNITS[parts[2]];
+}
+
+/** What a handler throws to say what should follow. */
+export class Failure extends Error {
+  constructor(verdict, reason, options = {}) {
+    super(String(reason), options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = "Failure";
+    this.verdict = verdict;
+    this.afterMs = milliseconds(options.after);
+  }
+}
+
+export const retry = (reason, options) => new Failure("retry", reason, options);
+export const reject = (reason, options) => new Failure("reject", reason, options);
+export const unavailable = (reason, options) => new Failure("unavailable", reason, options);
+
+/** A call that the host refused; `code` is denied, limit, invalid or unavailable. */
+export class RefusalError extends Error {
+  constructor(code, text) {
+    super(text);
+    this.name = "RefusalError";
+    this.code = code;
+  }
+}
+
+/** Calls an import; what it refuses becomes a RefusalError. */
+export function call(imported, ...values) {
+  try {
+    return imported(...values);
+  } catch (error) {
+    const refusal = error?.payload;
+    if (refusal && typeof refusal.tag === "string") throw new RefusalError(refusal.tag, String(refusal.val));
+    throw error;
+  }
+}
+
+/** Where the SDK's own files lie, if they are files. */
+const HOME = import.meta.url?.replace(/[^/]*$/, "") ?? "courier:";
+const FRAME = /\(?([^\s()]+):(\d+):(\d+)\)?\s*$/;
+
+/** Where a line and a column of the built script come from, as the builder left it. */
+function source(line, column) {
+  const places = globalThis[Symbol.for("courier.places")];
+  const row = places?.rows[line];
+  if (!row) return null;
+  // Rows hold a column of the script, a source, a line and a column, over and over.
+  let found = -1;
+  for (let at = 0; at < row.length && row[at] < column; at += 4) found = at;
+  return found < 0 ? null : `${places.sources[row[found + 1]]}:${row[found + 2]}:${row[found + 3]}`;
+}
+
+/** `handler.ts:12:7`: where in the handler's own files an error came about. */
+export function place(error) {
+  const isBuilt = Symbol.for("courier.places") in globalThis;
+  for (const line of String(error?.stack ?? "").split("\n")) {
+    const frame = FRAME.exec(line);
+    if (frame && isBuilt) {
+      const found = source(Number(frame[2]), Number(frame[3]));
+      if (found) return found;
+      continue;
+    }
+    if (!frame || ["courier:", "node:", HOME].some((own) => frame[1].startsWith(own))) continue;
+    return `${frame[1].replace(/^file:\/\/.*\//, "")}:${frame[2]}:${frame[3]}`;
+  }
+  return null;
+}
+
+/** An error with its stack in terms of the handler's own files, for the log. */
+export function trace(error) {
+  const frames = String(error.stack ?? "").split("\n").filter((line) => FRAME.test(line));
+  const places = frames.map((line) => place({ stack: line })).filter((at) => at !== null);
+  return [`${error.name}: ${error.message}`, ...places.map((at) => `  at ${at}`)].join("\n");
+}
+
+/** The reason of an error that the handler did not mean as a verdict. */
+export function reasonOf(error) {
+  if (!(error instanceof Error)) {
+    try {
+      return typeof error === "string" ? error : `threw ${JSON.stringify(error) ?? String(error)}`;
+    } catch {
+      return `threw ${String(error)}`;
+    }
+  }
+  const isPlain = error.name === "Error" || error instanceof RefusalError;
+  const text = isPlain ? error.message : `${error.name}: ${error.message}`;
+  const at = place(error);
+  return at ? `${text} at ${at}` : text;
+}
+
+/** An error as the contract's `failure`. */
+export function toWire(error) {
+  if (!(error instanceof Failure)) return { tag: "error", val: reasonOf(error) };
+  const reason = error.message;
+  if (error.verdict === "reject") return { tag: "reject", val: reason };
+  return { tag: error.verdict, val: { reason, afterMs: error.afterMs } };
+}

@@ -1,0 +1,242 @@
+//! Handlers in other languages than Rust, from source to what people see: one
+//! table of scenarios for each language.
+//!
+//! A language has a handler in `guests/languages/` that does what the `do` of
+//! its message says. It is built by `courier plugin build`, so the tools of its
+//! language must be there; what a scenario expects is the same for all.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use courier_core::status::State;
+use courier_tests::{Delivery, Host, Message, turn, unique, wait_until};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+/// The embedded broker's first join takes three seconds.
+const SOON: Duration = Duration::from_secs(60);
+
+/// How a language's handler is found, and what differs from one to another.
+struct Language {
+    name: &'static str,
+    /// What `courier plugin build` is told, below `guests/languages/`.
+    source: &'static str,
+    /// Where the handler's exception came about.
+    exception_at: &'static str,
+    /// What its binding says besides.
+    policy: &'static str,
+    /// Scenarios that the language has and others have not.
+    more: &'static [Scenario],
+}
+
+/// One message and what becomes of it.
+struct Scenario {
+    /// What the handler is to do.
+    what: &'static str,
+    state: State,
+    verdict: &'static str,
+    /// The verdicts of all attempts, if there are several.
+    attempts: &'static [&'static str],
+    /// Part of the reason.
+    reason: &'static str,
+    /// Parts of the last attempt's log.
+    log: &'static [&'static str],
+}
+
+const fn handled(what: &'static str, log: &'static [&'static str]) -> Scenario {
+    Scenario { what, state: State::Handled, verdict: "success", attempts: &["success"], reason: "", log }
+}
+
+const fn failed(what: &'static str, verdict: &'static str, reason: &'static str) -> Scenario {
+    Scenario { what, state: State::HandleFail, verdict, attempts: &[], reason, log: &[] }
+}
+
+const fn later(what: &'static str, attempts: &'static [&'static str]) -> Scenario {
+    Scenario { attempts, ..handled(what, &[]) }
+}
+
+/// What each language does.
+const SCENARIOS: [Scenario; 22] = [
+    handled("success", &[]),
+    failed("error", "error", "it went wrong"),
+    later("retry", &["retry", "success"]),
+    later("retry-after", &["retry", "success"]),
+    failed("reject", "reject", "never"),
+    later("unavailable", &["unavailable", "success"]),
+    // The place is the language's own.
+    failed("exception", "error", ""),
+    failed("memory", "", ""),
+    failed("recursion", "", ""),
+    failed("endless", "cpu_limit", "CPU"),
+    failed("sleep", "timeout", ""),
+    handled("log", &["quietly", "printed", "mind 42"]),
+    handled("publish", &["published "]),
+    failed("publish-and-fail", "reject", "nothing goes out"),
+    failed("publish-elsewhere", "error", "not-granted"),
+    handled("state", &["state 1 1"]),
+    handled("cache", &["cache ", "cached"]),
+    handled("config", &["region eu"]),
+    handled("secret", &["secret of 7 characters"]),
+    handled("message", &["Scenario key k-message true yes"]),
+    handled("big", &["number 9223372036854775807"]),
+    failed("no-such-scenario", "reject", "no scenario"),
+];
+
+const TYPESCRIPT: Language = Language {
+    name: "typescript",
+    source: "typescript",
+    exception_at: "no place for exception at explode.ts:3:",
+    policy: "",
+    more: &[
+        handled("wait", &["waited true 1,2"]),
+        failed("never", "error", "waits for a promise that nothing will settle"),
+        handled("web", &["https://h/b?x=1 订单é 1970-01-01T00:00:00.000Z tea true"]),
+    ],
+};
+
+/// A handler that runs, and where its messages come from and go to.
+struct Running {
+    language: Language,
+    host: Host,
+    group: String,
+    topic: String,
+    out: String,
+}
+
+impl Running {
+    async fn start(language: Language, grants: &str) -> Self {
+        let (group, topic, out) = (unique(language.name), unique("scenarios"), unique("scenarios-out"));
+        let binding = format!(
+            "group = \"{group}\"\ntopics = [\"{topic}\"]\nplugin = \"{group}\"\ncpu = \"1s\"\ntimeout = \"3s\"\n{}\n{grants}\n[binding.config]\nregion = \"eu\"\n\
+             [binding.secrets]\ntoken = {{ env = \"LANGUAGE_TOKEN\" }}\n",
+            language.policy
+        );
+        let binding = binding.replace("OUT", &out);
+        let host = Host::builder(language.name).dev().kafka("127.0.0.1:1").env("LANGUAGE_TOKEN", "hunter2");
+        let host = host.binding(&binding).start().await;
+        host.upload(&group, built(&host, language.source).await).await;
+        Self { language, host, group, topic, out }
+    }
+
+    /// Publishes a scenario's message, and waits until it is finished.
+    async fn run(&self, what: &str, more: Value) -> Delivery {
+        let mut body = json!({ "do": what, "topic": self.out });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            body[name] = value.clone();
+        }
+        let message = json!({
+            "topic": self.topic, "type": "Scenario", "key": format!("k-{what}"), "headers": { "kept": "yes" }, "body": body,
+        });
+        let id = self.host.publish(message).await.id().to_owned();
+        self.finished(&id).await.deliveries.remove(0)
+    }
+
+    async fn finished(&self, id: &str) -> Message {
+        wait_until("the scenario is finished", SOON, async || {
+            let message = self.host.message(id).await;
+            let is_final = message.deliveries.iter().any(Delivery::is_final);
+            if is_final { Ok(message) } else { Err(format!("{message:?}")) }
+        })
+        .await
+    }
+
+    fn check(&self, scenario: &Scenario, delivery: &Delivery) {
+        let what = format!("{} {}: {delivery:?}", self.language.name, scenario.what);
+        assert_eq!(delivery.state, scenario.state, "{what}");
+        if !scenario.verdict.is_empty() {
+            assert_eq!(delivery.verdict.as_deref(), Some(scenario.verdict), "{what}");
+        }
+        let attempts: Vec<&str> = delivery.attempts.iter().map(|attempt| attempt.verdict.as_str()).collect();
+        if !scenario.attempts.is_empty() {
+            assert_eq!(attempts, scenario.attempts, "{what}");
+        }
+        assert!(delivery.reason.as_deref().unwrap_or_default().contains(scenario.reason), "{what}");
+        let log = delivery.attempts.last().and_then(|attempt| attempt.log.as_deref()).unwrap_or_default();
+        for part in scenario.log {
+            assert!(log.contains(part), "{part:?} is not in the log of {what}");
+        }
+    }
+}
+
+/// The component of a source in `guests/languages/`, built once for all tests.
+async fn built(host: &Host, source: &'static str) -> Vec<u8> {
+    static BUILT: Mutex<BTreeMap<&str, Vec<u8>>> = Mutex::const_new(BTreeMap::new());
+    BUILT.lock().await.entry(source).or_insert_with(|| build(host, source)).clone()
+}
+
+/// The component that the CLI builds of a source.
+fn build(host: &Host, source: &str) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("guests/languages").join(source);
+    let (status, printed, errors) = host.cli(&["--output", "json", "plugin", "build", path.to_str().unwrap()]);
+    assert!(status.success(), "{source} cannot be built: {errors}");
+    let answer: Value = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
+    let built = answer["path"].as_str().unwrap_or_else(|| panic!("no path in {answer}"));
+    std::fs::read(built).unwrap_or_else(|error| panic!("cannot read {built}: {error}"))
+}
+
+/// What a binding grants to a handler of all scenarios.
+const ALL_GRANTS: &str = "[binding.grant]\npublish = [\"OUT\"]\nstate = true\ncache = true";
+
+async fn all_scenarios_end_as_the_table_says(language: Language) {
+    let _turn = turn::shared().await;
+    let running = Running::start(language, ALL_GRANTS).await;
+    for scenario in SCENARIOS.iter().chain(running.language.more) {
+        let more = match scenario.what {
+            "big" => serde_json::from_str("{\"number\": 9223372036854775807}").unwrap(),
+            _ => json!({}),
+        };
+        let delivery = running.run(scenario.what, more).await;
+        running.check(scenario, &delivery);
+        if scenario.what == "exception" {
+            let reason = delivery.reason.as_deref().unwrap_or_default();
+            assert!(reason.contains(running.language.exception_at), "{reason}");
+        }
+    }
+    published_messages_are_right(&running).await;
+}
+
+/// Only what a success published went out, with the number as it was.
+async fn published_messages_are_right(running: &Running) {
+    let path = format!("/v1/messages?topic={}", running.out);
+    let page: courier_tests::shapes::Page<Message> = running.host.get(&path).await;
+    let mut types: Vec<&str> = page.items.iter().filter_map(|message| message.kind_of_event.as_deref()).collect();
+    types.sort_unstable();
+    assert_eq!(types, ["Big", "Published"], "{page:?}");
+    let big = page.items.iter().find(|message| message.kind_of_event.as_deref() == Some("Big")).unwrap();
+    let big = running.host.message(&big.id).await;
+    assert_eq!(big.body, Some(json!({ "number": 9_223_372_036_854_775_807_u64 })), "{big:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typescript_does_what_every_language_does() {
+    all_scenarios_end_as_the_table_says(TYPESCRIPT).await;
+}
+
+/// Under `isolation = "message"` nothing is left of one message for the next,
+/// not even the sequence of random numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn typescript_keeps_nothing_from_one_message_to_the_next() {
+    let _turn = turn::shared().await;
+    let running = Running::start(TYPESCRIPT, ALL_GRANTS).await;
+    let mut drawn = Vec::new();
+    for _ in 0..3 {
+        let delivery = running.run("calls", json!({})).await;
+        running.check(&handled("calls", &["call 1"]), &delivery);
+        let delivery = running.run("random", json!({})).await;
+        drawn.push(delivery.attempts[0].log.clone());
+    }
+    drawn.dedup();
+    assert_eq!(drawn.len(), 3, "{drawn:?} in group {}", running.group);
+}
+
+/// What a binding does not grant is refused in the host's words.
+#[tokio::test(flavor = "multi_thread")]
+async fn typescript_is_refused_what_the_binding_does_not_grant() {
+    let _turn = turn::shared().await;
+    let running = Running::start(TYPESCRIPT, "").await;
+    for (what, word) in [("publish", "publish"), ("state", "state"), ("cache", "cache")] {
+        let delivery = running.run(what, json!({})).await;
+        running.check(&failed(what, "error", word), &delivery);
+    }
+}
