@@ -374,6 +374,10 @@ mod tests {
         let ends = HashMap::from([(("order".to_owned(), 0), Offset(30))]);
         let positions = [position(2, "stock", "order", 1), position(1, "stock", "order", 0)];
         let groups = assemble(vec![binding("stock", &["order"])], &positions, &[totals], &HashMap::new(), &ends);
+        let grant = serde_json::json!({
+            "publish": [], "state": false, "state_bytes": 0, "state_keys": 0, "state_ttl": null, "cache": false,
+            "http": [],
+        });
         assert_eq!(
             serde_json::to_value(&groups).unwrap(),
             serde_json::json!([{
@@ -386,10 +390,7 @@ mod tests {
                     "cpu": "500ms", "memory": 67_108_864, "log": 65_536, "batch": 1, "max_gap": 50_000, "max_hops": 32,
                     "max_copied_bytes": 268_435_456,
                     "rate_limit": null, "circuit": null, "dedupe": null,
-                    "grant": {
-                        "publish": [], "state": false, "state_bytes": 0, "state_keys": 0, "state_ttl": null,
-                        "cache": false, "http": [],
-                    },
+                    "grant": grant,
                 }],
                 "partitions": [
                     { "topic": "order", "partition": 0, "position": 17, "end": 30, "lag": 13, "node": "host-1" },
