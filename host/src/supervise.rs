@@ -365,7 +365,7 @@ mod tests {
         ("group/range.rs", 1),
         // Clients that are dropped, which may take long, and a look at a topic.
         ("kafka/lookup.rs", 1),
-        ("kafka/producer.rs", 2),
+        ("kafka/producer.rs", 1),
         // A request, whose panic is its sender's answer.
         ("publish/accept.rs", 1),
         // The end of a send: its row is held, and the relay's when the hold runs out.
