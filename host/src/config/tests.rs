@@ -71,7 +71,7 @@ fn the_example_says_what_it_means() {
     assert_eq!(stock.circuit, Some(Circuit { failures: 20, open: Duration::from_secs(30) }));
     assert_eq!(stock.failure.dead_letter, DeadLetter::Hold);
     assert_eq!((stock.failure.retry.max_attempts, stock.failure.retry.multiplier), (7, 3.0));
-    assert_eq!(stock.http_allow[1].to_string(), "[2001:db8::1]:8443");
+    assert_eq!(stock.http.allow[1].to_string(), "[2001:db8::1]:8443");
     assert_eq!(stock.config["limit"], "10");
     assert_eq!(stock.isolation, Isolation::Batch);
     let grant = &stock.grant;
@@ -282,7 +282,8 @@ fn bindings_are_checked() {
         "private = true",
     );
     check_binding("[binding.secrets]\nkey = \"hunter2\"", 6, 7, "plain text", "key = { env = \"NAME\" }");
-    check_binding("[binding.config]\nkey = []", 6, 7, "an array or a table", "reads text");
+    check_binding("[binding.config]\nkey = [[]]", 6, 7, "arrays or tables in an array", "reads text");
+    check_binding("[binding.http]\nca = \"none.pem\"", 6, 6, "cannot read the certificates", "create it");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::binding::Bound;
 use super::mail::{Address, Mail};
 use super::unwritten::Share;
 use crate::clock::now;
+use crate::engine::builtin::shown_version;
 use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
 use crate::kafka::partition::InHand;
 use crate::publish::rules::too_many_hops;
@@ -122,7 +123,7 @@ impl Work {
             fingerprint,
             // The wait of an `unavailable` is another one, with a bound of its own.
             reason: reason_with_bound(ended.reason, ended.after.filter(|_| ended.verdict == Verdict::Retry)),
-            version: Some(version.digest.as_str().into()),
+            version: Some(shown_version(&version.digest).into()),
             started_at: ended.started_at,
             finished_at: ended.finished_at,
             log: (!ended.log.is_empty()).then_some(ended.log),
