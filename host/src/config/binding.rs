@@ -71,6 +71,9 @@ const COPIED_BYTES: RangeInclusive<u64> = KIB..=TIB;
 /// Bytes of parked records of a partition that are copied before Kafka removes
 /// them, where a binding does not say it.
 pub const MAX_COPIED_BYTES: u64 = 256 * MIB;
+/// How long a service that `http-push` found away stays unprobed: a binding is
+/// to flow again within 5 s after its service is back.
+const PUSH_PROBE_WITHIN: Duration = Duration::from_secs(4);
 const MOST_PER_SECOND: f64 = 1_000_000.0;
 const MOST_GROWTH: f64 = 1_000.0;
 
@@ -126,7 +129,11 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
     if plugin.name == HTTP_PUSH {
         http::check_push(table);
     }
-    let failure = FailurePolicy { retry: retry(table), dead_letter: dead_letter(table, &group, &topics, ordering) };
+    let failure = FailurePolicy {
+        retry: retry(table),
+        dead_letter: dead_letter(table, &group, &topics, ordering),
+        probe_within: (plugin.name == HTTP_PUSH).then_some(PUSH_PROBE_WITHIN),
+    };
     Binding {
         plugin,
         types: table.get("types").and_then(|value| types(&value)),

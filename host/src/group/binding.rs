@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::Work;
 use super::gate::Keeper;
 use super::turns::Turns;
+use super::unavailable::UnavailableAlone;
 use super::unwritten::Unwritten;
 use crate::config::{Binding, HTTP_PUSH, Isolation};
 use crate::engine::http::{Destination, HttpOut, HttpRules};
@@ -58,6 +59,8 @@ pub struct Bound {
     pub rate: Option<DefaultDirectRateLimiter>,
     /// How the engine runs it.
     pub policy: Arc<Policy>,
+    /// Its deliveries that say of a service which works that it is unavailable.
+    pub unavailable_alone: UnavailableAlone,
     /// What its attempts did and the store has not taken yet.
     pub unwritten: Arc<Unwritten>,
     /// How long attempts take.
@@ -78,7 +81,7 @@ impl Bound {
     /// Puts a binding to work.
     #[must_use]
     pub fn new(binding: Binding, plugin: watch::Receiver<Plugin>, rules: &Rules) -> Self {
-        let keeper = Keeper::new(binding.circuit);
+        let keeper = Keeper::new(binding.circuit, binding.failure.probe_within);
         if binding.paused {
             keeper.pause(Some("paused in the configuration".to_owned()));
         }
@@ -88,6 +91,7 @@ impl Bound {
             plugin,
             rate: binding.rate_limit.and_then(limiter),
             policy: Arc::new(policy(&binding, rules)),
+            unavailable_alone: UnavailableAlone::default(),
             unwritten: Arc::default(),
             attempt_seconds: metrics::histogram!("courier_attempt_seconds", "group" => binding.group.clone()),
             listening: AtomicBool::new(false),

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::binding::Bound;
 use super::mail::{Address, Mail};
+use super::unavailable::as_retry;
 use super::unwritten::Share;
 use crate::clock::now;
 use crate::engine::builtin::shown_version;
@@ -82,6 +83,12 @@ impl Work {
     /// Ends it: judges what the engine says and tells the owner.
     pub fn conclude(self, bound: &Bound, version: &Prepared, ended: Ended) {
         let mut ended = self.without_loop(bound, ended);
+        if bound.unavailable_alone.judged(self.key(), ended.verdict) != ended.verdict {
+            ended.verdict = Verdict::Retry;
+            // Its wait was for the service to come back, which is there.
+            ended.after = None;
+            ended.reason = Some(as_retry(ended.reason.take()));
+        }
         bound.keeper.ended(ended.verdict, ended.reason.as_deref(), ended.after, self.probe);
         let seconds = ended.finished_at.since(ended.started_at).as_secs_f64();
         bound.attempt_seconds.record(seconds);
