@@ -13,7 +13,7 @@ pub struct Builtin {
     digest_line: &'static str,
 }
 
-/// All of them. `cargo xtask guests` builds them anew and compares.
+/// All of them. `cargo xtask builtin` builds them anew.
 static ALL: [Builtin; 1] = [Builtin {
     name: crate::config::HTTP_PUSH,
     wasm: include_bytes!("builtin/http-push.wasm"),

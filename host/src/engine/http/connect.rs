@@ -38,13 +38,28 @@ pub(super) struct Resolver {
     private: bool,
     /// The name that the operator wrote into the URL of `http-push`.
     own: Option<String>,
+    #[cfg(test)]
+    pub(super) names: Option<super::targets::Names>,
 }
 
 impl Resolver {
     /// For a binding.
     pub(super) fn of(rules: &HttpRules) -> Self {
         let own = rules.own_url.as_ref().filter(|url| literal(url).is_none()).and_then(|url| url.host_str());
-        Self { private: rules.private, own: own.map(str::to_ascii_lowercase) }
+        Self {
+            private: rules.private,
+            own: own.map(str::to_ascii_lowercase),
+            #[cfg(test)]
+            names: None,
+        }
+    }
+
+    async fn look_up(&self, name: &str) -> std::io::Result<Vec<SocketAddr>> {
+        #[cfg(test)]
+        if let Some(names) = &self.names {
+            return Ok(names.of(name));
+        }
+        Ok(tokio::net::lookup_host((name, 0)).await?.collect())
     }
 
     fn is_own(&self, name: &str) -> bool {
@@ -83,8 +98,7 @@ impl Resolve for Resolver {
         let resolver = self.clone();
         Box::pin(async move {
             let name = name.as_str().to_owned();
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let good = resolver.judge(&name, found)?;
+            let good = resolver.judge(&name, resolver.look_up(&name).await?)?;
             Ok(Box::new(good.into_iter()) as Addrs)
         })
     }

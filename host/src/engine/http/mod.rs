@@ -13,6 +13,8 @@ mod bodies;
 mod connect;
 mod failure;
 #[cfg(test)]
+mod targets;
+#[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
@@ -65,6 +67,9 @@ pub struct HttpOut {
     /// Made by the first request, since it reads the system's certificates.
     client: OnceLock<Result<Client, String>>,
     in_flight: Arc<Semaphore>,
+    /// Answers what addresses a name has, in place of the system.
+    #[cfg(test)]
+    names: Option<targets::Names>,
 }
 
 impl HttpOut {
@@ -72,7 +77,13 @@ impl HttpOut {
     #[must_use]
     pub fn new(rules: HttpRules) -> Self {
         let in_flight = MAX_HTTP_IN_FLIGHT.max(rules.concurrency).min(Semaphore::MAX_PERMITS);
-        Self { rules, client: OnceLock::new(), in_flight: Arc::new(Semaphore::new(in_flight)) }
+        Self {
+            rules,
+            client: OnceLock::new(),
+            in_flight: Arc::new(Semaphore::new(in_flight)),
+            #[cfg(test)]
+            names: None,
+        }
     }
 
     /// The URL, if the binding of `group` allows it. It is parsed once and the
@@ -159,6 +170,14 @@ impl HttpOut {
         made.as_ref().map_err(|error| Error::InternalError(Some(format!("no HTTP client can be made: {error}"))))
     }
 
+    fn resolver(&self) -> Resolver {
+        Resolver {
+            #[cfg(test)]
+            names: self.names.clone(),
+            ..Resolver::of(&self.rules)
+        }
+    }
+
     fn new_client(&self) -> reqwest::Result<Client> {
         let mut builder = Client::builder()
             .redirect(Redirects::none())
@@ -168,7 +187,7 @@ impl HttpOut {
             .http1_max_headers(MAX_HTTP_HEADERS)
             .read_timeout(HTTP_READ_WITHIN)
             .pool_idle_timeout(HTTP_IDLE_WITHIN)
-            .dns_resolver(Arc::new(Resolver::of(&self.rules)))
+            .dns_resolver(Arc::new(self.resolver()))
             .connector_layer(ConnectWithin);
         if let Some(ca) = &self.rules.ca {
             builder = builder.tls_certs_only(Certificate::from_pem_bundle(ca.as_bytes())?);
