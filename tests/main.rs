@@ -30,6 +30,7 @@ mod newcomer;
 mod ordering;
 mod outage;
 mod outbox;
+mod push;
 mod redrive;
 mod reload;
 mod retention;

@@ -12,6 +12,7 @@ pub mod api;
 pub mod cli;
 pub mod serve;
 
+mod addresses;
 pub mod causes;
 pub mod clock;
 pub mod processors;

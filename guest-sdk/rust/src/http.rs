@@ -28,9 +28,23 @@ pub struct HttpRequest {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body; empty for none.
     pub body: Vec<u8>,
+    /// How long connecting may take, TLS included; none leaves it to the host.
+    pub connect_within: Option<Duration>,
     /// How long the head of the answer may take; none leaves it to the host.
     /// The binding's `timeout` holds in any case.
     pub first_byte_within: Option<Duration>,
+    /// How much of the answer's body is taken; none takes all of it, and a body
+    /// that breaks off is a failure then.
+    pub body_bounds: Option<BodyBounds>,
+}
+
+/// How much of an answer's body is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyBounds {
+    /// Bytes.
+    pub at_most: usize,
+    /// How long it is waited for, once the head is there.
+    pub within: Duration,
 }
 
 /// An answer, whatever its status.
@@ -42,6 +56,9 @@ pub struct HttpResponse {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body.
     pub body: Vec<u8>,
+    /// Whether the body goes on past the bounds of the request, or broke off
+    /// within them.
+    pub is_cut: bool,
 }
 
 /// Why there is no answer. As a [`Failure`] it says what should follow.
@@ -49,7 +66,8 @@ pub struct HttpResponse {
 pub enum HttpError {
     /// The request was not made: the binding does not allow it, or it is wrong.
     Refused(String),
-    /// Nobody is there: refused connection, no such name, no connection in time.
+    /// Nobody is there that could be asked: refused connection, no such name, no
+    /// connection in time, a certificate that is not trusted.
     Unreachable(String),
     /// It was sent, and no whole answer came: the other side may have acted.
     Broken(String),
@@ -128,7 +146,20 @@ impl RequestBuilder<'_> {
         self
     }
 
-    /// Sends it and reads the whole answer, whatever its status.
+    /// How long connecting may take, TLS included.
+    pub fn connect_within(mut self, wait: Duration) -> Self {
+        self.request.connect_within = Some(wait);
+        self
+    }
+
+    /// Takes the answer with as much of its body as comes within these bounds.
+    /// [`HttpResponse::is_cut`] says that there was more of it.
+    pub fn body_bounds(mut self, at_most: usize, within: Duration) -> Self {
+        self.request.body_bounds = Some(BodyBounds { at_most, within });
+        self
+    }
+
+    /// Sends it and reads the answer, whatever its status.
     pub fn send(self) -> Result<HttpResponse, HttpError> {
         self.ctx.send(self.request)
     }

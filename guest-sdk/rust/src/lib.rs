@@ -32,6 +32,6 @@ pub use context::{Context, Level};
 pub use courier_sdk_macros::{Event, batch_handler, handler};
 pub use event::{Event, Input, Key};
 pub use failure::{Failure, Refusal};
-pub use http::{HttpError, HttpRequest, HttpResponse};
+pub use http::{BodyBounds, HttpError, HttpRequest, HttpResponse};
 pub use message::{Attempt, Header, Kind, Message, Outgoing};
 pub use run::Item;

@@ -274,7 +274,7 @@ impl Recording {
     }
 
     pub(crate) fn http(&self, request: &HttpRequest) -> Result<HttpResponse, HttpError> {
-        let answer =
+        let mut answer =
             self.answers.get(&(request.method.clone(), request.url.clone())).cloned().unwrap_or_else(|| {
                 let HttpRequest { method, url, .. } = request;
                 Err(HttpError::Refused(format!(
@@ -282,6 +282,10 @@ impl Recording {
                 )))
             })?;
         self.record.borrow_mut().requests.push(request.clone());
+        if let Some(bounds) = request.body_bounds.filter(|bounds| answer.body.len() > bounds.at_most) {
+            answer.body.truncate(bounds.at_most);
+            answer.is_cut = true;
+        }
         Ok(answer)
     }
 

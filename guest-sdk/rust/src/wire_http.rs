@@ -1,12 +1,15 @@
 //! `wasi:http` as a component speaks it: one request, and its whole answer.
 
-use crate::{HttpError, HttpRequest, HttpResponse, http::split};
+use std::time::Duration;
+
+use crate::{BodyBounds, HttpError, HttpRequest, HttpResponse, http::split};
 
 mod bindings {
     wit_bindgen::generate!({ path: "wit", world: "courier:sdk/http-client", generate_all });
 }
 
 use bindings::wasi::{
+    clocks::monotonic_clock,
     http::{
         outgoing_handler,
         types::{
@@ -14,7 +17,10 @@ use bindings::wasi::{
             Scheme,
         },
     },
-    io::streams::StreamError,
+    io::{
+        poll::poll,
+        streams::{InputStream, StreamError},
+    },
 };
 
 /// Bytes that are written to or read from the host at once.
@@ -40,10 +46,9 @@ pub(crate) fn send(request: &HttpRequest) -> Result<HttpResponse, HttpError> {
     outgoing.set_authority(Some(authority)).map_err(|()| wrong("the host is none"))?;
     outgoing.set_path_with_query(Some(&path)).map_err(|()| wrong("the path is none"))?;
     let options = RequestOptions::new();
-    if let Some(wait) = request.first_byte_within {
-        let nanos = wait.as_nanos().try_into().unwrap_or(u64::MAX);
-        options.set_first_byte_timeout(Some(nanos)).map_err(|()| wrong("the host takes no time-out"))?;
-    }
+    let untimed = |()| wrong("the host takes no time-out");
+    options.set_connect_timeout(request.connect_within.map(nanos)).map_err(untimed)?;
+    options.set_first_byte_timeout(request.first_byte_within.map(nanos)).map_err(untimed)?;
     let body = outgoing.body().map_err(|()| wrong("it takes no body"))?;
     let answer = outgoing_handler::handle(outgoing, Some(options)).map_err(|code| told(&code))?;
     // What cannot be written was refused or is broken, which the answer says.
@@ -54,7 +59,7 @@ pub(crate) fn send(request: &HttpRequest) -> Result<HttpResponse, HttpError> {
     }
     answer.subscribe().block();
     match answer.get() {
-        Some(Ok(Ok(response))) => read(&response),
+        Some(Ok(Ok(response))) => read(&response, request.body_bounds),
         Some(Ok(Err(code))) => Err(told(&code)),
         Some(Err(())) | None => Err(HttpError::Broken("answer: it was lost".into())),
     }
@@ -68,19 +73,51 @@ fn write(body: &OutgoingBody, bytes: &[u8]) -> Result<(), ()> {
     Ok(())
 }
 
-fn read(response: &IncomingResponse) -> Result<HttpResponse, HttpError> {
+fn read(response: &IncomingResponse, bounds: Option<BodyBounds>) -> Result<HttpResponse, HttpError> {
     let broken = |what: String| HttpError::Broken(format!("answer: {what}"));
     let (status, headers) = (response.status(), response.headers().entries());
     let incoming: IncomingBody = response.consume().map_err(|()| broken("it has no body".into()))?;
     let stream = incoming.stream().map_err(|()| broken("its body cannot be read".into()))?;
-    let mut body = Vec::new();
+    let (mut body, mut is_cut) = (Vec::new(), false);
+    match bounds {
+        None => loop {
+            match stream.blocking_read(READ_BYTES) {
+                Ok(bytes) => body.extend(bytes),
+                Err(StreamError::Closed) => break,
+                Err(StreamError::LastOperationFailed(error)) => return Err(broken(error.to_debug_string())),
+            }
+        },
+        Some(bounds) => is_cut = read_within(&stream, bounds, &mut body),
+    }
+    Ok(HttpResponse { status, headers, body, is_cut })
+}
+
+/// Reads as much of a body as comes within the bounds; whether there was more.
+fn read_within(stream: &InputStream, bounds: BodyBounds, body: &mut Vec<u8>) -> bool {
+    let over = monotonic_clock::subscribe_duration(nanos(bounds.within));
+    let readable = stream.subscribe();
     loop {
-        match stream.blocking_read(READ_BYTES) {
+        if !poll(&[&readable, &over]).contains(&0) {
+            return true;
+        }
+        match stream.read(READ_BYTES) {
             Ok(bytes) => body.extend(bytes),
-            Err(StreamError::Closed) => return Ok(HttpResponse { status, headers, body }),
-            Err(StreamError::LastOperationFailed(error)) => return Err(broken(error.to_debug_string())),
+            Err(StreamError::Closed) => return false,
+            Err(StreamError::LastOperationFailed(_)) => return true,
+        }
+        if body.len() > bounds.at_most {
+            body.truncate(bounds.at_most);
+            return true;
+        }
+        // A body that always has a few bytes more would outlast any bound.
+        if over.ready() {
+            return true;
         }
     }
+}
+
+fn nanos(wait: Duration) -> u64 {
+    wait.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 fn method(name: &str) -> Method {
@@ -109,6 +146,13 @@ fn told(code: &ErrorCode) -> HttpError {
         ErrorCode::ConnectionReadTimeout | ErrorCode::HttpResponseTimeout => {
             HttpError::Broken("no answer in time".into())
         }
+        ErrorCode::TlsAlertReceived(alert) => {
+            HttpError::Unreachable(format!("tls: {}", alert.alert_message.as_deref().unwrap_or("refused")))
+        }
+        ErrorCode::TlsCertificateError => HttpError::Unreachable("certificate is not trusted".into()),
+        ErrorCode::TlsProtocolError => HttpError::Unreachable("tls: no handshake".into()),
+        ErrorCode::HttpProtocolError => HttpError::Broken("answer is no HTTP/1.1".into()),
+        ErrorCode::HttpResponseHeaderSectionSize(_) => HttpError::Broken("answer has too many headers".into()),
         ErrorCode::ConnectionTerminated => HttpError::Broken("connection broke off".into()),
         ErrorCode::HttpResponseIncomplete => HttpError::Broken("answer broke off".into()),
         other => HttpError::Refused(format!("refused: {other}")),

@@ -152,6 +152,10 @@ pub struct FailurePolicy {
     pub retry: RetryPolicy,
     /// What becomes of those that do not run again.
     pub dead_letter: DeadLetter,
+    /// The longest wait of one that could not run, unless it asked for a longer
+    /// one; none leaves it to the schedule, by which a delivery that probes
+    /// often waits ever longer.
+    pub probe_within: Option<Duration>,
 }
 
 /// The attempts of a delivery so far, the one being judged included in
@@ -205,7 +209,8 @@ pub fn judge(
     if verdict.never_ran() {
         // It could not run, so nothing is used up: it comes back until it can.
         let asked = asked.filter(|_| verdict == Verdict::Unavailable).unwrap_or_default().min(MAX_UNAVAILABLE_WAIT);
-        let at = now.after(retry.wait(history.number.max(1), None, chance).max(asked));
+        let scheduled = retry.wait(history.number.max(1), None, chance);
+        let at = now.after(policy.probe_within.map_or(scheduled, |most| scheduled.min(most)).max(asked));
         return Outcome::Again { state: State::PushFail, at };
     }
     let wants_more = match verdict {
@@ -263,7 +268,7 @@ mod tests {
 
     fn policy(on_error: bool, max_attempts: u32) -> FailurePolicy {
         let retry = RetryPolicy { on_error, max_attempts, jitter: 0.0, ..RetryPolicy::default() };
-        FailurePolicy { retry, dead_letter: DeadLetter::Off }
+        FailurePolicy { retry, ..FailurePolicy::default() }
     }
 
     fn check(verdict: Verdict, counted: u32, policy: &FailurePolicy, expected: Outcome) {
@@ -307,6 +312,15 @@ mod tests {
         assert_eq!(judged(Verdict::Unavailable, Some(Duration::ZERO)), again(State::PushFail, 1));
         assert_eq!(judged(Verdict::Unavailable, Some(Duration::MAX)), again(State::PushFail, 300));
         assert_eq!(judged(Verdict::NoRoom, minute), again(State::PushFail, 1));
+    }
+
+    #[test]
+    fn a_delivery_that_probes_comes_back_as_soon_as_the_policy_says() {
+        let policy = FailurePolicy { probe_within: Some(Duration::from_secs(4)), ..policy(false, 1) };
+        check(Verdict::Unavailable, 0, &policy, again(State::PushFail, 1));
+        check(Verdict::Unavailable, 50, &policy, again(State::PushFail, 4));
+        let minute = Some(Duration::from_secs(60));
+        assert_eq!(judge(Verdict::Unavailable, minute, history(50), &policy, NOW, 0.5), again(State::PushFail, 60));
     }
 
     #[test]

@@ -32,6 +32,8 @@ const ONLY: &str = "COURIER_WASM_TOOLCHAIN";
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "wasi-libc"];
 /// Where `wasi-libc` puts its archives.
 const DEBIAN_LIBC: &str = "/usr/lib/wasm32-wasi";
+/// What the compiler needs to find them.
+const DEBIAN_FLAGS: &str = "-C link-self-contained=no -L native=/usr/lib/wasm32-wasi";
 /// The first Rust that knows edition 2024, which guests are written in.
 const OLDEST_MINOR: u32 = 85;
 /// How long rustup may try to fetch the target; without a network it can take
@@ -43,6 +45,16 @@ const RUSTUP_PATIENCE: Duration = Duration::from_secs(180);
 /// `target_dir` is where cargo keeps its work; `target/guest` of the crate when
 /// none is given, apart from what a native build of the crate leaves behind.
 pub fn build_component(crate_dir: &Path, target_dir: Option<&Path>, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    build_with(crate_dir, target_dir, &[], say)
+}
+
+/// The same with further flags for the compiler.
+pub fn build_with(
+    crate_dir: &Path,
+    target_dir: Option<&Path>,
+    flags: &[String],
+    say: &mut dyn FnMut(&str),
+) -> Result<PathBuf> {
     ensure!(
         crate_dir.join("Cargo.toml").is_file(),
         "{} has no Cargo.toml: name the folder of a handler's crate",
@@ -60,8 +72,15 @@ pub fn build_component(crate_dir: &Path, target_dir: Option<&Path>, say: &mut dy
         .args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"])
         .arg("--target-dir")
         .arg(&target_dir);
+    let mut flags = flags.join(" ");
     if let Toolchain::Debian { .. } = toolchain {
         cargo.arg("-Zbuild-std=std,panic_abort");
+        // Given for the target only: what runs during the build is built for
+        // this machine, and cargo leaves these flags away from it.
+        flags = format!("{DEBIAN_FLAGS} {flags}");
+    }
+    if !flags.is_empty() {
+        cargo.env("RUSTFLAGS", flags.trim());
     }
     let mut running =
         cargo.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {:?}", cargo.get_program()))?;
@@ -112,9 +131,6 @@ impl Toolchain {
             .env("RUSTC", "/usr/bin/rustc")
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_TARGET_WASM32_WASIP2_LINKER", linker)
-            // Given for the target only: what runs during the build is built
-            // for this machine, and cargo leaves these flags away from it.
-            .env("RUSTFLAGS", format!("-C link-self-contained=no -L native={DEBIAN_LIBC}"))
             // An outer cargo points this at libraries of another Rust.
             .env_remove("LD_LIBRARY_PATH");
         Ok(cargo)

@@ -11,7 +11,7 @@ use courier_core::verdict::{DeadLetter, FailurePolicy};
 use super::host::{name, names, plugin_name};
 use super::reader::{Section, Value};
 use super::report::Span;
-use super::{Binding, Circuit, Grant, HostPort, Isolation, Ordering, PluginRef, Secret, Start, secret, units};
+use super::{Binding, Circuit, Grant, HTTP_PUSH, Isolation, Ordering, PluginRef, Secret, Start, http, secret, units};
 
 const KEYS: [&str; 28] = [
     "group",
@@ -71,6 +71,9 @@ const COPIED_BYTES: RangeInclusive<u64> = KIB..=TIB;
 /// Bytes of parked records of a partition that are copied before Kafka removes
 /// them, where a binding does not say it.
 pub const MAX_COPIED_BYTES: u64 = 256 * MIB;
+/// How long a service that `http-push` found away stays unprobed: a binding is
+/// to flow again within 5 s after its service is back.
+const PUSH_PROBE_WITHIN: Duration = Duration::from_secs(4);
 const MOST_PER_SECOND: f64 = 1_000_000.0;
 const MOST_GROWTH: f64 = 1_000.0;
 
@@ -121,10 +124,18 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
     });
     let ordering = ordering.unwrap_or(Ordering::Key);
     let batch = integer("batch", BATCH).unwrap_or(1) as usize;
-    let (http_allow, http_private) = http(table);
-    let failure = FailurePolicy { retry: retry(table), dead_letter: dead_letter(table, &group, &topics, ordering) };
+    let http = http::http(table);
+    let plugin = plugin.and_then(|value| plugin_ref(&value)).unwrap_or(PluginRef { name: String::new(), digest: None });
+    if plugin.name == HTTP_PUSH {
+        http::check_push(table);
+    }
+    let failure = FailurePolicy {
+        retry: retry(table),
+        dead_letter: dead_letter(table, &group, &topics, ordering),
+        probe_within: (plugin.name == HTTP_PUSH).then_some(PUSH_PROBE_WITHIN),
+    };
     Binding {
-        plugin: plugin.and_then(|value| plugin_ref(&value)).unwrap_or(PluginRef { name: String::new(), digest: None }),
+        plugin,
         types: table.get("types").and_then(|value| types(&value)),
         start: table.get("start").and_then(|value| start(&value)).unwrap_or(Start::Earliest),
         ordering,
@@ -150,8 +161,7 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
         max_copied_bytes: size("max_copied_bytes", COPIED_BYTES).unwrap_or(MAX_COPIED_BYTES),
         paused: table.get("paused").and_then(|value| value.flag()).unwrap_or(false),
         grant: grant(table),
-        http_allow,
-        http_private,
+        http,
         config: config(table),
         secrets: secrets(table),
         group,
@@ -345,65 +355,38 @@ fn grant(table: &Section<'_>) -> Grant {
     }
 }
 
-/// Where the handler may connect to over HTTP, and whether the names there may
-/// lead into the network of this machine.
-fn http(table: &Section<'_>) -> (Vec<HostPort>, bool) {
-    let section = table.section("http", &["allow", "private"]);
-    let allow = section.require_if_present("allow", "name where it may connect to: allow = [\"api.example.com:443\"]");
-    let private = section.get("private").and_then(|value| value.flag()).unwrap_or(false);
-    (allow.and_then(|value| value.texts("api.example.com:443", host_port)).unwrap_or_default(), private)
-}
-
-fn host_port(value: &Value<'_>, text: &str) -> Option<HostPort> {
-    let split = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-    if let Some((host, port)) = split.filter(|(_, port)| *port != 0) {
-        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let right = match bracketed {
-            Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => is_dns_name(host.strip_prefix("*.").unwrap_or(host)),
-        };
-        if right {
-            return Some(HostPort { host: bracketed.unwrap_or(host).to_lowercase(), port });
-        }
-    }
-    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let bare = bare.split(['/', ':']).next().filter(|host| is_dns_name(host)).unwrap_or("api.example.com");
-    let port = if text.starts_with("http://") { 80 } else { 443 };
-    let remedy = format!(
-        "write one host and its port, without scheme or path (`*.` before a name for all below it): \"{bare}:{port}\""
-    );
-    value.wrong(format!("`{}` has {text:?}", value.path), remedy);
-    None
-}
-
-/// Whether this is a DNS name or an IPv4 address.
-fn is_dns_name(host: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    host.len() <= 253 && host.split('.').all(label)
-}
-
 fn config(table: &Section<'_>) -> BTreeMap<String, String> {
     let mut config = BTreeMap::new();
     for (name, value) in table.open_section("config").entries() {
         if secret::is_secret_name(name) {
             value.reader.hide(&value.span);
         }
-        match value.as_scalar() {
+        match value.as_scalar().or_else(|| json_of_texts(&value)) {
             Some(text) => {
                 config.insert(name.to_owned(), text);
             }
             None => value.wrong(
-                format!("`{}` is an array or a table", value.path),
-                format!("a handler reads text: write it as one, {name} = \"..\""),
+                format!("`{}` has arrays or tables in an array or a table", value.path),
+                format!("a handler reads text, and a list or a table of texts as JSON: {name} = [\"a\", \"b\"]"),
             ),
         }
     }
     config
+}
+
+/// An array or a table of scalars as the JSON of their texts.
+fn json_of_texts(value: &Value<'_>) -> Option<String> {
+    let json = match value.as_open_section() {
+        Some(table) => {
+            let texts = table.entries().into_iter().map(|(name, value)| Some((name, value.as_scalar()?)));
+            serde_json::to_string(&texts.collect::<Option<BTreeMap<_, _>>>()?)
+        }
+        None => {
+            let texts = value.as_items().iter().map(Value::as_scalar).collect::<Option<Vec<_>>>()?;
+            serde_json::to_string(&texts)
+        }
+    };
+    json.ok()
 }
 
 fn secrets(table: &Section<'_>) -> BTreeMap<String, Secret> {

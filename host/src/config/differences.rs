@@ -34,8 +34,7 @@ impl Binding {
             max_copied_bytes,
             paused,
             grant,
-            http_allow,
-            http_private,
+            http,
             config,
             secrets,
         } = self;
@@ -65,7 +64,7 @@ impl Binding {
             ("max_copied_bytes", *max_copied_bytes == other.max_copied_bytes),
             ("paused", *paused == other.paused),
             ("grant", *grant == other.grant),
-            ("http", *http_allow == other.http_allow && *http_private == other.http_private),
+            ("http", *http == other.http),
             ("config", *config == other.config),
             ("secrets", *secrets == other.secrets),
         ];

@@ -11,13 +11,14 @@
 //!
 //! Read [`reader`] next for how a spanned tree of TOML is walked, then
 //! [`host`] (server, Kafka, store, tokens, outboxes) and [`binding`], which
-//! say what each key means; [`units`] knows durations, sizes and names,
+//! say what each key means, [`http`] for `[binding.http]`; [`units`] knows durations, sizes and names,
 //! [`secret`] fetches secrets, [`tls`] certificates, and [`report`] draws the errors. [`lint`] finds
 //! what is valid and will not go well.
 
 mod binding;
 mod differences;
 mod host;
+mod http;
 mod kafka;
 mod lint;
 mod reader;
@@ -33,6 +34,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use courier_core::message::Timestamp;
@@ -305,14 +307,15 @@ pub struct Binding {
     /// What the handler may do to the outside.
     pub grant: Grant,
     /// Where the handler may connect to over HTTP.
-    pub http_allow: Vec<HostPort>,
-    /// Whether the names there may lead into the network of this machine.
-    pub http_private: bool,
+    pub http: Http,
     /// What the handler can read by name.
     pub config: BTreeMap<String, String>,
     /// The same, for what must not be seen in a log.
     pub secrets: BTreeMap<String, Secret>,
 }
+
+/// The plugin that comes with the host and hands messages to an HTTP service.
+pub const HTTP_PUSH: &str = "http-push";
 
 /// A plugin, and which of its versions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -403,6 +406,18 @@ impl Default for Grant {
             cache: false,
         }
     }
+}
+
+/// Where a handler may connect to over HTTP, and whom it trusts; nowhere by
+/// default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Http {
+    /// The hosts and ports.
+    pub allow: Vec<HostPort>,
+    /// Whether the names there may lead into the network of this machine.
+    pub private: bool,
+    /// Certificates as PEM that TLS trusts in place of the system's.
+    pub ca: Option<Arc<str>>,
 }
 
 /// A host and a port that a handler may connect to.

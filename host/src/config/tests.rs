@@ -71,7 +71,7 @@ fn the_example_says_what_it_means() {
     assert_eq!(stock.circuit, Some(Circuit { failures: 20, open: Duration::from_secs(30) }));
     assert_eq!(stock.failure.dead_letter, DeadLetter::Hold);
     assert_eq!((stock.failure.retry.max_attempts, stock.failure.retry.multiplier), (7, 3.0));
-    assert_eq!(stock.http_allow[1].to_string(), "[2001:db8::1]:8443");
+    assert_eq!(stock.http.allow[1].to_string(), "[2001:db8::1]:8443");
     assert_eq!(stock.config["limit"], "10");
     assert_eq!(stock.isolation, Isolation::Batch);
     let grant = &stock.grant;
@@ -282,7 +282,36 @@ fn bindings_are_checked() {
         "private = true",
     );
     check_binding("[binding.secrets]\nkey = \"hunter2\"", 6, 7, "plain text", "key = { env = \"NAME\" }");
-    check_binding("[binding.config]\nkey = []", 6, 7, "an array or a table", "reads text");
+    check_binding("[binding.config]\nkey = [[]]", 6, 7, "arrays or tables in an array", "reads text");
+    check_binding("[binding.http]\nca = \"none.pem\"", 6, 6, "cannot read the certificates", "create it");
+}
+
+#[test]
+fn a_push_that_could_push_nothing_is_warned_of() {
+    let warned = |more: &str| -> Vec<String> {
+        let text = format!("[[binding]]\ngroup = \"g\"\ntopics = [\"order\"]\nplugin = \"http-push\"\n{more}");
+        let config = parsed(&text).expect("an older file starts");
+        config.warnings.iter().map(ToString::to_string).collect()
+    };
+    let url = "[binding.config]\nurl = \"http://localhost:8080/\"\n";
+    assert_eq!(warned(url), Vec::<String>::new());
+    let lists = format!("{url}headers = {{ x-team = \"shop\", x-n = 1 }}\nforward_headers = [\"a\", \"b-*\"]\n");
+    assert_eq!(warned(&lists), Vec::<String>::new());
+    for (more, expected) in [
+        (String::new(), "none is named"),
+        ("[binding.config]\nurl = \"stock:8080\"\n".to_owned(), "no http or https URL"),
+        ("[binding.config]\nurl = \"http://a:b@stock/\"\n".to_owned(), "has a user or a password"),
+        ("[binding.config]\nurl = \"http://169.254.169.254/\"\n".to_owned(), "where no service lives"),
+        (format!("{url}verdict = {{ 404 = \"reject\" }}\n"), "did you mean `verdicts`?"),
+    ] {
+        let found = warned(&more);
+        assert!(found.len() == 1 && found[0].contains(expected), "{more}: {found:?}");
+    }
+    let text = format!("[[binding]]\ngroup = \"g\"\ntopics = [\"order\"]\nplugin = \"http-push\"\n{lists}");
+    let binding = parsed(&text).unwrap().bindings.remove(0);
+    assert_eq!(binding.config["headers"], r#"{"x-n":"1","x-team":"shop"}"#);
+    assert_eq!(binding.config["forward_headers"], r#"["a","b-*"]"#);
+    assert_eq!(binding.failure.probe_within, Some(Duration::from_secs(4)));
 }
 
 #[test]

@@ -150,20 +150,29 @@ pub const MAX_RANDOM_BYTES: u64 = MIB as u64;
 pub const MAX_HTTP_REQUESTS_PER_CALL: u32 = 100;
 
 /// HTTP requests of a binding that may be under way on this node, answers that
-/// are not read to their end among them.
+/// are not read to their end among them. A binding of more `concurrency` may
+/// have one for each attempt.
 pub const MAX_HTTP_IN_FLIGHT: usize = 1_000;
 
-/// Bytes of the headers of a request, and of those of an answer that a guest
-/// takes over, as the host keeps them.
+/// Bytes of the headers of a request, and of those of an answer, as the host
+/// keeps them.
 pub const MAX_HTTP_HEADER_BYTES: usize = 64 * KIB;
 
-/// Bytes of the body of an HTTP request. The host holds all of it.
-pub const MAX_HTTP_REQUEST_BYTES: usize = 4 * MIB;
+/// Headers of an answer.
+pub const MAX_HTTP_HEADERS: usize = 200;
+
+/// Bytes of the body of an HTTP request that the host holds as a whole, so that
+/// it goes out with its length. A longer one is passed on while it is written.
+pub const MAX_HTTP_WHOLE_BYTES: usize = 4 * MIB;
+
+/// Bytes of the body of an HTTP request.
+pub const MAX_HTTP_REQUEST_BYTES: usize = 64 * MIB;
 
 /// Bytes of the body of an HTTP answer, which the guest takes in pieces.
-pub const MAX_HTTP_RESPONSE_BYTES: usize = 16 * MIB;
+pub const MAX_HTTP_RESPONSE_BYTES: usize = 64 * MIB;
 
-/// How long an HTTP connection may take to be made, TLS included.
+/// How long an HTTP connection may take to be made, the name and TLS included.
+/// A guest may ask for less.
 pub const HTTP_CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the head of an HTTP answer may take. The binding's `timeout` ends
@@ -173,6 +182,11 @@ pub const HTTP_FIRST_BYTE_WITHIN: Duration = Duration::from_secs(60);
 /// How long an HTTP answer may be silent before it is given up. Not below the
 /// wait for its head, which is a silence too.
 pub const HTTP_READ_WITHIN: Duration = HTTP_FIRST_BYTE_WITHIN;
+
+/// How long an HTTP connection is kept for the next request. Below the 5 s
+/// after which the usual servers of Node.js close theirs: a request that is
+/// written just then comes to nothing, and nobody knows whether it was read.
+pub const HTTP_IDLE_WITHIN: Duration = Duration::from_secs(4);
 
 /// Messages that one call may publish, all items of a batch together. The
 /// bytes of a call are bounded too, but thousands of empty messages would fit

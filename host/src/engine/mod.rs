@@ -35,6 +35,7 @@
 //! guest has burned enough for now a [`Brake`] knows.
 
 mod artefacts;
+pub mod builtin;
 mod capacity;
 mod clock;
 mod compile;

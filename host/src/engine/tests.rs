@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use super::*;
 
 mod canary;
+mod hostile;
 mod parts;
 mod pool;
 mod versions;

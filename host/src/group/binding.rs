@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use courier_core::verdict::Verdict;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use reqwest::Url;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::Work;
 use super::gate::Keeper;
 use super::turns::Turns;
+use super::unavailable::UnavailableAlone;
 use super::unwritten::Unwritten;
-use crate::config::{Binding, Isolation};
-use crate::engine::http::{Destination, HttpOut};
+use crate::config::{Binding, HTTP_PUSH, Isolation};
+use crate::engine::http::{Destination, HttpOut, HttpRules};
 use crate::engine::{self, Policy, Prepared, StateHeld, StateQuota};
 use crate::kafka::partition::TopicPartition;
 use crate::publish::draft::Draft;
@@ -29,6 +31,10 @@ use crate::store::DeliveryKey;
 const RECYCLE_AFTER: u32 = 10_000;
 /// Bytes that the effects of one attempt may hold.
 const OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// The key by which `http-push` reads how many messages a request carries: not
+/// one of `[binding.config]`, since `batch` stands in the binding itself.
+const PUSH_BATCH: &str = "courier.batch";
 
 /// What a binding would run.
 #[derive(Clone)]
@@ -53,6 +59,8 @@ pub struct Bound {
     pub rate: Option<DefaultDirectRateLimiter>,
     /// How the engine runs it.
     pub policy: Arc<Policy>,
+    /// Its deliveries that say of a service which works that it is unavailable.
+    pub unavailable_alone: UnavailableAlone,
     /// What its attempts did and the store has not taken yet.
     pub unwritten: Arc<Unwritten>,
     /// How long attempts take.
@@ -73,7 +81,7 @@ impl Bound {
     /// Puts a binding to work.
     #[must_use]
     pub fn new(binding: Binding, plugin: watch::Receiver<Plugin>, rules: &Rules) -> Self {
-        let keeper = Keeper::new(binding.circuit);
+        let keeper = Keeper::new(binding.circuit, binding.failure.probe_within);
         if binding.paused {
             keeper.pause(Some("paused in the configuration".to_owned()));
         }
@@ -83,6 +91,7 @@ impl Bound {
             plugin,
             rate: binding.rate_limit.and_then(limiter),
             policy: Arc::new(policy(&binding, rules)),
+            unavailable_alone: UnavailableAlone::default(),
             unwritten: Arc::default(),
             attempt_seconds: metrics::histogram!("courier_attempt_seconds", "group" => binding.group.clone()),
             listening: AtomicBool::new(false),
@@ -147,11 +156,27 @@ fn limiter(rate: f64) -> Option<DefaultDirectRateLimiter> {
     Some(RateLimiter::direct(Quota::with_period(period)?.allow_burst(burst)))
 }
 
+/// Where the handler may send HTTP requests; none sends none anywhere.
 fn http(binding: &Binding) -> Option<Arc<HttpOut>> {
-    let allow = binding.http_allow.iter();
+    let allow = binding.http.allow.iter();
     let allow: Vec<Destination> =
         allow.map(|place| Destination { host: place.host.clone(), port: place.port }).collect();
-    (!allow.is_empty()).then(|| Arc::new(HttpOut::new(allow, binding.http_private)))
+    let own_url = push_url(binding);
+    (!allow.is_empty() || own_url.is_some()).then(|| {
+        Arc::new(HttpOut::new(HttpRules {
+            allow,
+            private: binding.http.private,
+            own_url,
+            ca: binding.http.ca.clone(),
+            concurrency: binding.concurrency,
+        }))
+    })
+}
+
+/// The URL that `http-push` calls: the operator of this host wrote it.
+fn push_url(binding: &Binding) -> Option<Url> {
+    let text = binding.config.get("url").filter(|_| binding.plugin.name == HTTP_PUSH)?;
+    Url::parse(text).ok()
 }
 
 /// What handlers publish is held to the rules of every other door.
@@ -175,6 +200,11 @@ impl engine::EmissionRules for Emissions {
 }
 
 fn policy(binding: &Binding, rules: &Rules) -> Policy {
+    let is_push = binding.plugin.name == HTTP_PUSH;
+    let mut config = binding.config.clone();
+    if is_push {
+        config.insert(PUSH_BATCH.to_owned(), binding.batch.to_string());
+    }
     Policy {
         group: binding.group.clone(),
         isolation: match binding.isolation {
@@ -196,8 +226,9 @@ fn policy(binding: &Binding, rules: &Rules) -> Policy {
             StateHeld { keys: binding.grant.state_keys, bytes: binding.grant.state_bytes },
             binding.grant.state_ttl,
         )),
-        cache: binding.grant.cache,
-        config: binding.config.clone(),
+        // `http-push` remembers there which URLs have answered.
+        cache: binding.grant.cache || is_push,
+        config,
         secrets: binding.secrets.iter().map(|(name, secret)| (name.clone(), secret.to_secret_string())).collect(),
     }
 }

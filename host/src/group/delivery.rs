@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::binding::Bound;
 use super::mail::{Address, Mail};
+use super::unavailable::as_retry;
 use super::unwritten::Share;
 use crate::clock::now;
+use crate::engine::builtin::shown_version;
 use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
 use crate::kafka::partition::InHand;
 use crate::publish::rules::too_many_hops;
@@ -81,6 +83,12 @@ impl Work {
     /// Ends it: judges what the engine says and tells the owner.
     pub fn conclude(self, bound: &Bound, version: &Prepared, ended: Ended) {
         let mut ended = self.without_loop(bound, ended);
+        if bound.unavailable_alone.judged(self.key(), ended.verdict) != ended.verdict {
+            ended.verdict = Verdict::Retry;
+            // Its wait was for the service to come back, which is there.
+            ended.after = None;
+            ended.reason = Some(as_retry(ended.reason.take()));
+        }
         bound.keeper.ended(ended.verdict, ended.reason.as_deref(), ended.after, self.probe);
         let seconds = ended.finished_at.since(ended.started_at).as_secs_f64();
         bound.attempt_seconds.record(seconds);
@@ -122,7 +130,7 @@ impl Work {
             fingerprint,
             // The wait of an `unavailable` is another one, with a bound of its own.
             reason: reason_with_bound(ended.reason, ended.after.filter(|_| ended.verdict == Verdict::Retry)),
-            version: Some(version.digest.as_str().into()),
+            version: Some(shown_version(&version.digest).into()),
             started_at: ended.started_at,
             finished_at: ended.finished_at,
             log: (!ended.log.is_empty()).then_some(ended.log),

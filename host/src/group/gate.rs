@@ -15,8 +15,11 @@ use crate::config::Circuit;
 
 /// How long a lack of room is told after the last attempt that met it.
 const ROOM_FORGOTTEN: Duration = Duration::from_secs(30);
-/// First wait before a probe, and the longest one.
-const PROBE_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The wait before the first probe; each further one waits twice as long.
+const FIRST_PROBE_WAIT: Duration = Duration::from_secs(1);
+/// The longest wait before a probe, unless the binding's policy has a shorter
+/// one.
+const MAX_PROBE_WAIT: Duration = Duration::from_secs(60);
 
 /// What the gate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +55,7 @@ impl Gate {
 pub struct Keeper {
     gate: watch::Sender<Gate>,
     circuit: Option<Circuit>,
+    max_probe_wait: Duration,
     state: std::sync::Mutex<Keeping>,
 }
 
@@ -72,8 +76,9 @@ struct Keeping {
 /// How long a gate that closes waits before a delivery may probe.
 #[derive(Clone, Copy, Debug)]
 enum Wait {
-    /// Longer from one failed probe to the next, and never less than this.
-    Growing { least: Duration },
+    /// Longer from one failed probe to the next up to `most`, and never less
+    /// than `least`, which was asked for.
+    Growing { least: Duration, most: Duration },
     /// As long as the binding says.
     Fixed(Duration),
 }
@@ -88,10 +93,12 @@ struct Shut {
 }
 
 impl Keeper {
-    /// A gate that is open.
+    /// A gate that is open. Once it closes it is probed at least every
+    /// `probe_within`.
     #[must_use]
-    pub fn new(circuit: Option<Circuit>) -> Self {
-        Self { gate: watch::Sender::new(Gate::Open), circuit, state: std::sync::Mutex::default() }
+    pub fn new(circuit: Option<Circuit>, probe_within: Option<Duration>) -> Self {
+        let max_probe_wait = probe_within.unwrap_or(MAX_PROBE_WAIT).min(MAX_PROBE_WAIT);
+        Self { gate: watch::Sender::new(Gate::Open), circuit, max_probe_wait, state: std::sync::Mutex::default() }
     }
 
     /// Follows what the gate says.
@@ -173,7 +180,8 @@ impl Keeper {
                 Verdict::Unavailable | Verdict::Instantiate => {
                     let reason = reason.unwrap_or("the handler says it cannot run now").to_owned();
                     let asked = asked.filter(|_| verdict == Verdict::Unavailable).unwrap_or_default();
-                    keeping.shut(verdict, reason, Wait::Growing { least: asked.min(MAX_UNAVAILABLE_WAIT) });
+                    let wait = Wait::Growing { least: asked.min(MAX_UNAVAILABLE_WAIT), most: self.max_probe_wait };
+                    keeping.shut(verdict, reason, wait);
                 }
                 Verdict::Success | Verdict::Reject | Verdict::Duplicate => keeping.open(),
                 // These say nothing about the handler.
@@ -239,9 +247,9 @@ impl Keeper {
 
 impl Keeping {
     fn shut(&mut self, verdict: Verdict, reason: String, wait: Wait) {
-        self.wait = if self.wait.is_zero() { PROBE_WAIT.0 } else { (self.wait * 2).min(PROBE_WAIT.1) };
+        self.wait = if self.wait.is_zero() { FIRST_PROBE_WAIT } else { (self.wait * 2).min(MAX_PROBE_WAIT) };
         let wait = match wait {
-            Wait::Growing { least } => self.wait.max(least),
+            Wait::Growing { least, most } => self.wait.min(most).max(least),
             Wait::Fixed(wait) => wait,
         };
         let probe_at = Instant::now() + wait;
@@ -289,7 +297,7 @@ mod tests {
 
     #[test]
     fn unavailable_closes_and_one_probe_opens() {
-        let keeper = Keeper::new(None);
+        let keeper = Keeper::new(None, None);
         keeper.ended(Verdict::Unavailable, Some("database away"), None, false);
         assert!(is_closed(&keeper, Verdict::Unavailable));
         keeper.ended(Verdict::Success, None, None, false);
@@ -304,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_failed_probe_closes_for_longer() {
-        let keeper = Keeper::new(None);
+        let keeper = Keeper::new(None, None);
         keeper.ended(Verdict::Unavailable, None, None, false);
         keeper.ended(Verdict::Unavailable, None, None, false);
         assert_eq!(keeper.lock().wait, Duration::from_secs(1), "what was under way counts once");
@@ -324,19 +332,34 @@ mod tests {
             (None, second),
             (Some(Duration::MAX), MAX_UNAVAILABLE_WAIT),
         ] {
-            let keeper = Keeper::new(None);
+            let keeper = Keeper::new(None, None);
             keeper.ended(Verdict::Unavailable, Some("database away"), asked, false);
             let left = keeper.tick().expect("it is closed");
             assert!(left <= least && left + second / 2 > least, "{asked:?}: {left:?}");
         }
-        let keeper = Keeper::new(None);
+        let keeper = Keeper::new(None, None);
         keeper.ended(Verdict::Instantiate, None, Some(30 * second), false);
         assert!(keeper.tick().unwrap() <= second, "only a handler that says so asks for a wait");
     }
 
     #[test]
+    fn a_policy_can_ask_for_probes_at_short_intervals_however_long_it_lasts() {
+        let keeper = Keeper::new(None, Some(Duration::from_secs(4)));
+        keeper.ended(Verdict::Unavailable, None, None, false);
+        for _ in 0..10 {
+            let_time_pass(&keeper);
+            assert!(keeper.take_probe());
+            keeper.ended(Verdict::Unavailable, None, None, true);
+            assert!(keeper.tick().is_some_and(|left| left <= Duration::from_secs(4)));
+        }
+        let_time_pass(&keeper);
+        keeper.ended(Verdict::Unavailable, None, Some(Duration::from_secs(60)), true);
+        assert!(keeper.tick().is_some_and(|left| left > Duration::from_secs(50)), "what was asked for counts");
+    }
+
+    #[test]
     fn a_lack_of_room_is_told_until_an_attempt_finds_room() {
-        let keeper = Keeper::new(None);
+        let keeper = Keeper::new(None, None);
         assert_eq!(keeper.without_room(), None);
         keeper.ended(Verdict::NoRoom, Some("all 64 slots are taken"), None, false);
         assert_eq!(keeper.without_room().as_deref(), Some("all 64 slots are taken"));
@@ -348,7 +371,7 @@ mod tests {
     #[test]
     fn a_circuit_counts_failures_in_a_row() {
         let circuit = Circuit { failures: 3, open: Duration::from_secs(30) };
-        let keeper = Keeper::new(Some(circuit));
+        let keeper = Keeper::new(Some(circuit), None);
         for verdict in [Verdict::Error, Verdict::Trap, Verdict::Success, Verdict::Error, Verdict::Error] {
             keeper.ended(verdict, Some("no"), None, false);
             assert_eq!(keeper.now(), Gate::Open);
@@ -372,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_pause_stands_before_everything() {
-        let keeper = Keeper::new(None);
+        let keeper = Keeper::new(None, None);
         keeper.missing(Some((Verdict::NoPlugin, "no active version".to_owned())));
         keeper.pause(Some("by ops".to_owned()));
         assert_eq!(keeper.now(), Gate::Paused("by ops".to_owned()));

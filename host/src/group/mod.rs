@@ -35,6 +35,7 @@ mod sweep;
 mod tail;
 mod topics;
 pub mod turns;
+mod unavailable;
 pub mod unwritten;
 pub mod wakeups;
 

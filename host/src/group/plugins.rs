@@ -4,8 +4,11 @@
 //! bindings want before they want it: a version that was uploaded for a bound
 //! plugin is prepared at once, so that an activation finds it ready. An attempt
 //! that runs keeps the version it began with.
+//!
+//! A plugin that comes with the host ([`builtin`](crate::engine::builtin)) runs
+//! where nothing of its name is active.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::binding::Plugin;
 use super::dispatch::no_active_version;
 use crate::config::PluginRef;
+use crate::engine::builtin::Builtin;
 use crate::engine::{self, Engine, PrepareError, Prepared};
 use crate::store::{SharedStore, StoreError, WriterId};
 use crate::supervise::{self, Task};
@@ -44,6 +48,9 @@ struct State {
     /// Prepared versions, by digest.
     prepared: HashMap<String, Arc<Prepared>>,
     failed: HashMap<String, (Instant, String)>,
+    /// Plugins of the host that an uploaded one of that name takes the place
+    /// of, which was said.
+    replaced: HashSet<&'static str>,
 }
 
 struct Wanted {
@@ -67,7 +74,10 @@ impl Plugins {
         let mut state = self.lock();
         let wanted = state.wanted.entry(reference(plugin)).or_insert_with(|| Wanted {
             plugin: plugin.clone(),
-            tell: watch::Sender::new(no_active_version(&plugin.name)),
+            tell: watch::Sender::new(match Builtin::named(&plugin.name) {
+                Some(_) => Plugin::Missing(Verdict::Instantiate, format!("plugin {} is being prepared", plugin.name)),
+                None => no_active_version(&plugin.name),
+            }),
         });
         let watch = wanted.tell.subscribe();
         self.wake.notify_one();
@@ -108,9 +118,19 @@ impl Plugins {
             self.lock().wanted.iter().map(|(key, wanted)| (key.clone(), wanted.plugin.clone())).collect();
         let mut keep = Vec::new();
         for (key, plugin) in &wanted {
-            let digest = plugin.digest.clone().or_else(|| active.get(&plugin.name).cloned());
-            let found = match digest {
-                None => no_active_version(&plugin.name),
+            let active = active.get(&plugin.name).cloned();
+            let builtin = Builtin::named(&plugin.name);
+            if let Some(builtin) = builtin {
+                self.tell_replaced(builtin, active.as_deref());
+            }
+            let found = match plugin.digest.clone().or(active) {
+                None => match builtin {
+                    Some(builtin) => {
+                        keep.push(builtin.digest().to_owned());
+                        self.ready_builtin(builtin).await
+                    }
+                    None => no_active_version(&plugin.name),
+                },
                 Some(digest) => {
                     keep.push(digest.clone());
                     self.ready(&plugin.name, &digest).await?
@@ -134,18 +154,49 @@ impl Plugins {
         Ok(())
     }
 
+    /// Warns once that an uploaded plugin runs in place of one of the host's.
+    fn tell_replaced(&self, builtin: &'static Builtin, active: Option<&str>) {
+        let replaced = &mut self.lock().replaced;
+        match active.filter(|active| *active != builtin.digest()) {
+            Some(active) if replaced.insert(builtin.name) => {
+                tracing::warn!(
+                    plugin = builtin.name,
+                    version = active,
+                    builtin = builtin.version(),
+                    "an uploaded plugin took the place of the one that comes with the host"
+                );
+            }
+            Some(_) => {}
+            None => {
+                replaced.remove(builtin.name);
+            }
+        }
+    }
+
+    /// What is known of a version on this node without looking further.
+    fn known(&self, digest: &str) -> Option<Plugin> {
+        let state = self.lock();
+        if let Some(prepared) = state.prepared.get(digest) {
+            return Some(Plugin::Ready(Arc::clone(prepared)));
+        }
+        let (_, reason) = state.failed.get(digest).filter(|(at, _)| at.elapsed() < RETRY)?;
+        Some(Plugin::Missing(Verdict::Instantiate, reason.clone()))
+    }
+
+    /// A plugin of the host, compiled on this node. The store knows nothing of
+    /// it.
+    async fn ready_builtin(&self, builtin: &'static Builtin) -> Plugin {
+        if let Some(known) = self.known(builtin.digest()) {
+            return known;
+        }
+        let prepared = self.prepare(Bytes::from_static(builtin.wasm)).await;
+        self.conclude_preparing(builtin.name, builtin.digest(), prepared)
+    }
+
     /// The version, compiled on this node.
     async fn ready(&self, plugin: &str, digest: &str) -> Result<Plugin, StoreError> {
-        {
-            let state = self.lock();
-            if let Some(prepared) = state.prepared.get(digest) {
-                return Ok(Plugin::Ready(Arc::clone(prepared)));
-            }
-            if let Some((at, reason)) = state.failed.get(digest)
-                && at.elapsed() < RETRY
-            {
-                return Ok(Plugin::Missing(Verdict::Instantiate, reason.clone()));
-            }
+        if let Some(known) = self.known(digest) {
+            return Ok(known);
         }
         let wasm = match self.store.version_wasm(digest).await {
             Ok(wasm) => wasm,
@@ -168,12 +219,20 @@ impl Plugins {
             }
             return Ok(Plugin::Missing(Verdict::Instantiate, reason));
         }
-        match self.prepare(wasm).await {
+        let found = self.conclude_preparing(plugin, digest, self.prepare(wasm).await);
+        if matches!(found, Plugin::Ready(_)) {
+            self.store.prepared(self.writer, digest).await?;
+        }
+        Ok(found)
+    }
+
+    /// Keeps in mind what became of preparing a version.
+    fn conclude_preparing(&self, plugin: &str, digest: &str, prepared: Result<Arc<Prepared>, PrepareError>) -> Plugin {
+        match prepared {
             Ok(prepared) => {
                 self.lock().failed.remove(digest);
-                self.store.prepared(self.writer, digest).await?;
                 tracing::info!(plugin, version = digest, "prepared");
-                Ok(Plugin::Ready(prepared))
+                Plugin::Ready(prepared)
             }
             Err(error) => {
                 let reason = format!("plugin {plugin} version {digest} cannot be prepared on this node: {error}");
@@ -181,7 +240,7 @@ impl Plugins {
                 if self.lock().failed.insert(digest.to_owned(), (Instant::now(), reason.clone())).is_none() {
                     tracing::error!(plugin, version = digest, %error, "cannot prepare");
                 }
-                Ok(Plugin::Missing(Verdict::Instantiate, reason))
+                Plugin::Missing(Verdict::Instantiate, reason)
             }
         }
     }

@@ -5,13 +5,13 @@
 //! redirect, and connects only to addresses that were checked when the name
 //! was resolved. A pattern names its host, which may well be inside of one's
 //! own network; what no service lives at (link-local addresses, where clouds
-//! answer with their machines' secrets) is refused unless a pattern names that
-//! very address. Time and answer are bounded, and so is how often one host is
-//! asked at a time: a slow one holds up nobody else.
+//! answer with their machines' secrets) is never asked. Time and answer are
+//! bounded, and so is how often one host is asked at a time: a slow one holds up
+//! nobody else.
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use reqwest::{Client, Url};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::engine::http::walls::{self, Place};
+use crate::addresses;
 
 /// Longest check URL, in bytes.
 pub const MAX_CHECK_URL_BYTES: usize = 2 * 1024;
@@ -127,6 +127,9 @@ impl CheckUrls {
             return Err(format!(
                 "check_url {shown:?} has a parameter `id`, which is the transaction's; name it otherwise"
             ));
+        }
+        if addresses::literal(&url).is_some_and(|address| !addresses::operator_may_reach(address, true)) {
+            return Err(format!("check_url {shown:?} leads to an address that no service lives at; name another host"));
         }
         let patterns = Arc::clone(&self.patterns.read().unwrap_or_else(PoisonError::into_inner));
         if patterns.iter().any(|pattern| matches(pattern, &url)) {
@@ -266,7 +269,7 @@ fn rest(url: &Url) -> String {
 
 /// Resolves names to the addresses that may be connected to, so that what was
 /// checked is what is connected to. A URL that has an address for a host does
-/// not come here: a pattern named that very address.
+/// not come here: [`CheckUrls::allow`] judges it.
 struct Checked;
 
 impl Resolve for Checked {
@@ -274,20 +277,15 @@ impl Resolve for Checked {
         Box::pin(async move {
             let name = name.as_str().to_owned();
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let local = name == "localhost" || name.ends_with(".localhost");
-            let good: Vec<SocketAddr> = found.into_iter().filter(|address| may_reach(address.ip(), local)).collect();
+            let local = addresses::is_localhost(&name);
+            let may_reach = |address: &SocketAddr| addresses::operator_may_reach(address.ip(), local);
+            let good: Vec<SocketAddr> = found.into_iter().filter(may_reach).collect();
             if good.is_empty() {
                 return Err(format!("{name} has no address that may be connected to").into());
             }
             Ok(Box::new(good.into_iter()) as Addrs)
         })
     }
-}
-
-/// Whether the address of a name may be connected to: none of this machine's
-/// own unless the name says so, and none at which no service lives.
-fn may_reach(address: IpAddr, local: bool) -> bool {
-    Place::of(address) != Place::Nowhere && (local || !walls::is_this_machine(address))
 }
 
 #[cfg(test)]
@@ -377,29 +375,16 @@ mod tests {
     }
 
     #[test]
-    fn no_name_leads_to_this_machine_or_to_where_no_service_lives() {
-        let reach = |address: &str, local| may_reach(address.parse().unwrap(), local);
-        for address in ["10.0.0.1", "192.168.1.1", "93.184.216.34", "fd12::1", "2606:4700::1111", "64:ff9b::10.0.0.1"] {
-            assert!(reach(address, false), "{address}");
+    fn no_pattern_leads_to_where_no_service_lives() {
+        let named = ["http://169.254.169.254/*", "http://0.0.0.0/*", "http://[fe80::1]/*", "http://[fd00:ec2::254]/*"];
+        let urls = urls(&[&named[..], &["http://10.0.0.1/*", "http://[::1]/*"]].concat());
+        for never in named {
+            let why = urls.allow(never.trim_end_matches('*')).unwrap_err();
+            assert!(why.contains("no service lives at"), "{why}");
         }
-        for address in [
-            "169.254.169.254",
-            "::ffff:169.254.169.254",
-            "fe80::1",
-            "0.0.0.0",
-            "::",
-            "224.0.0.1",
-            "100.100.100.200",
-            // Item 15: through NAT64 and 6to4.
-            "64:ff9b::169.254.169.254",
-            "2002:a9fe:a9fe::1",
-            "fd00:ec2::254",
-        ] {
-            assert!(!reach(address, true), "{address}");
-        }
-        for address in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "64:ff9b::127.0.0.1", "2002:7f00:1::"] {
-            assert!(reach(address, true) && !reach(address, false), "{address}");
-        }
+        // Another spelling of the first.
+        assert!(urls.allow("http://0xa9fea9fe/").is_err());
+        assert!(urls.allow("http://10.0.0.1/x").is_ok() && urls.allow("http://[::1]/x").is_ok());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use courier_core::verdict::DeadLetter;
 use crate::api::ports::{CircuitView, GrantView, PolicyView, RetryView};
 use crate::api::time;
 use crate::config::{Binding, Start, show_duration};
+use crate::engine::builtin::shown_version;
 use crate::group::binding::{Bound, Plugin};
 
 /// Shows the policy of a binding.
@@ -13,7 +14,7 @@ use crate::group::binding::{Bound, Plugin};
 pub fn view(bound: &Bound) -> PolicyView {
     let binding = &bound.binding;
     let version = match &*bound.plugin.borrow() {
-        Plugin::Ready(prepared) => Some(prepared.digest.clone()),
+        Plugin::Ready(prepared) => Some(shown_version(&prepared.digest).into_owned()),
         Plugin::Missing(..) => None,
     };
     PolicyView {
@@ -45,7 +46,7 @@ pub fn view(bound: &Bound) -> PolicyView {
             state_keys: binding.grant.state_keys,
             state_ttl: binding.grant.state_ttl.map(show_duration),
             cache: binding.grant.cache,
-            http: binding.http_allow.iter().map(ToString::to_string).collect(),
+            http: binding.http.allow.iter().map(ToString::to_string).collect(),
         },
     }
 }

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 #[path = "../../../host/src/cli/python.rs"]
 mod python;
 #[path = "../../../host/src/cli/toolchain.rs"]
-mod toolchain;
+pub mod toolchain;
 
 /// Where guests are, below the root of the repository.
 const FOLDERS: [&str; 2] = ["plugins", "tests/guests"];
@@ -80,7 +80,7 @@ fn is_newer(file: &Path, folders: &[PathBuf]) -> Result<bool> {
 }
 
 /// The repository's `target`, or the directory that takes its place.
-fn target_dir(root: &Path) -> Result<PathBuf> {
+pub fn target_dir(root: &Path) -> Result<PathBuf> {
     match env::var_os("CARGO_TARGET_DIR") {
         Some(dir) if !dir.is_empty() => Ok(std::path::absolute(dir)?),
         _ => Ok(root.join("target")),

@@ -6,6 +6,7 @@
 //! tests (installing programs, starting servers) is included from there.
 
 mod bench;
+mod builtin;
 mod console;
 mod demo;
 mod deny;
@@ -42,6 +43,8 @@ enum Command {
     Test(test::Arguments),
     /// Build every plugin and test guest into target/guests/NAME.wasm.
     Guests,
+    /// Build the plugins that come with the host anew, for a commit.
+    Builtin,
     /// Build the console into host/console/dist.
     Console,
     /// Measure Courier against what one would otherwise write.
@@ -69,6 +72,7 @@ fn run() -> Result<bool> {
         Command::Demo(arguments) => demo::run(&root, &arguments).map(|()| true),
         Command::Test(arguments) => test::run(&root, &arguments),
         Command::Guests => guests::run(&root).map(|()| true),
+        Command::Builtin => builtin::run(&root).map(|()| true),
         Command::Console => console::run(&root).map(|()| true),
         Command::Bench(arguments) => bench::run(&root, &arguments).map(|()| true),
         Command::Faults(arguments) => faults::run(&root, &arguments),

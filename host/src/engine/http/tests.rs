@@ -1,13 +1,16 @@
 //! What goes out, what does not, and what a request looks like on the wire.
 
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::engine::limits::{MAX_HTTP_REQUEST_BYTES, MAX_HTTP_RESPONSE_BYTES, MAX_HTTP_WHOLE_BYTES};
 
 fn out(allow: &[(&str, u16)], private: bool) -> HttpOut {
     let allow = allow.iter().map(|(host, port)| Destination { host: (*host).to_owned(), port: *port });
-    HttpOut::new(allow.collect(), private)
+    HttpOut::new(HttpRules { allow: allow.collect(), private, ..HttpRules::default() })
 }
 
 #[test]
@@ -59,14 +62,16 @@ fn only_what_the_list_names_goes_out() {
 
 #[test]
 fn private_addresses_need_a_word_and_others_are_reached_by_no_name() {
-    let address = |text: &str| text.parse::<IpAddr>().unwrap();
-    let closed = out(&[("api.example.com", 443)], false).walls;
-    let open = out(&[("api.example.com", 443)], true).walls;
-    let named = out(&[("169.254.169.254", 80), ("10.0.0.1", 80)], false).walls;
-    assert!(closed.let_through(address("93.184.216.34")) && !closed.let_through(address("10.0.0.1")));
-    assert!(open.let_through(address("10.0.0.1")) && open.let_through(address("127.0.0.1")));
-    assert!(!open.let_through(address("169.254.169.254")) && !open.let_through(address("::")));
-    assert!(!named.let_through(address("169.254.169.254")) && !named.let_through(address("10.0.0.1")));
+    let through = |out: &HttpOut, address: &str| {
+        Resolver::of(&out.rules).lets_through("api.example.com", address.parse().unwrap())
+    };
+    let closed = out(&[("api.example.com", 443)], false);
+    let open = out(&[("api.example.com", 443)], true);
+    let named = out(&[("169.254.169.254", 80), ("10.0.0.1", 80)], false);
+    assert!(through(&closed, "93.184.216.34") && !through(&closed, "10.0.0.1"));
+    assert!(through(&open, "10.0.0.1") && through(&open, "127.0.0.1"));
+    assert!(!through(&open, "169.254.169.254") && !through(&open, "::"));
+    assert!(!through(&named, "169.254.169.254") && !through(&named, "10.0.0.1"));
 }
 
 #[tokio::test]
@@ -141,11 +146,42 @@ async fn bodies_are_bounded_both_ways() {
     let url = HttpOut::admit(Some(&to_large), "stock", &format!("http://127.0.0.1:{port}/")).unwrap();
     let ended = to_large.send(url, request(""), None).await.unwrap().into_body().collect().await;
     assert!(matches!(ended, Err(Error::HttpResponseBodySize(_))), "{ended:?}");
+}
 
-    let out = out(&[("127.0.0.1", 9)], false);
-    let url = HttpOut::admit(Some(&out), "stock", "http://127.0.0.1:9/").unwrap();
-    let sent = out.send(url, request(&"x".repeat(MAX_HTTP_REQUEST_BYTES + 1)), None).await;
-    assert!(matches!(sent.map(drop), Err(Error::HttpRequestBodySize(_))));
+/// A server that reads what one connection sends until it is done with it.
+async fn reader() -> (u16, tokio::task::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let read = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut got = Vec::new();
+        loop {
+            let read = stream.read_buf(&mut got).await.unwrap_or(0);
+            if read == 0 || got.ends_with(b"0\r\n\r\n") {
+                break;
+            }
+        }
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.ok();
+        got
+    });
+    (port, read)
+}
+
+#[tokio::test]
+async fn a_long_body_is_passed_on_and_one_that_is_too_long_is_refused() {
+    for (bytes, fits) in [(MAX_HTTP_WHOLE_BYTES + 1, true), (MAX_HTTP_REQUEST_BYTES + 1, false)] {
+        let (port, read) = reader().await;
+        let out = out(&[("127.0.0.1", port)], false);
+        let url = HttpOut::admit(Some(&out), "stock", &format!("http://127.0.0.1:{port}/")).unwrap();
+        let sent = out.send(url, request(&"x".repeat(bytes)), None).await.map(|answer| answer.status().as_u16());
+        drop(out);
+        let got = read.await.unwrap();
+        match sent {
+            Ok(204) => assert!(fits && got.len() > bytes),
+            Err(Error::HttpRequestBodySize(_)) => assert!(!fits),
+            other => panic!("{bytes}: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -166,7 +202,10 @@ async fn what_went_wrong_is_told_apart() {
             Ok(response) => response.into_body().collect().await.map(drop).unwrap_err(),
             Err(error) => error,
         };
-        assert!(matches!(ended, Error::HttpResponseIncomplete | Error::ConnectionTerminated), "{ended:?}");
+        assert!(
+            matches!(ended, Error::HttpResponseIncomplete | Error::ConnectionTerminated | Error::HttpProtocolError),
+            "{ended:?}"
+        );
     }
 }
 

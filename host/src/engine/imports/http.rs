@@ -33,7 +33,8 @@ pub(in crate::engine) struct HttpGate {
     log: SharedLog,
     /// Requests of the current call.
     requests: u32,
-    /// The `traceparent` of the message that the current call is about.
+    /// The `traceparent` of the message that the current call is about, or one
+    /// of its own once that was needed.
     trace: Option<String>,
 }
 
@@ -69,8 +70,8 @@ impl WasiHttpHooks for HttpGate {
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let admitted = self.admit(&request.uri().to_string());
-        if let Some(trace) = self.trace.as_deref().and_then(child_of) {
-            request.headers_mut().entry(TRACE_HEADER).or_insert(trace);
+        if let Some(span) = self.span() {
+            request.headers_mut().entry(TRACE_HEADER).or_insert(span);
         }
         let log = self.log.clone();
         Box::new(async move {
@@ -86,6 +87,17 @@ impl WasiHttpHooks for HttpGate {
 }
 
 impl HttpGate {
+    /// A span of the message's trace; of a new one when the message has none,
+    /// which is the same for all requests of the call.
+    fn span(&mut self) -> Option<HeaderValue> {
+        if let Some(span) = self.trace.as_deref().and_then(child_of) {
+            return Some(span);
+        }
+        let trace = rand::random::<u128>() | 1;
+        self.trace = Some(format!("00-{trace:032x}-{:016x}-01", rand::random::<u64>() | 1));
+        self.trace.as_deref().and_then(child_of)
+    }
+
     fn admit(&mut self, url: &str) -> Result<(Arc<HttpOut>, reqwest::Url), Error> {
         self.requests += 1;
         if self.requests > MAX_HTTP_REQUESTS_PER_CALL {
@@ -107,7 +119,8 @@ fn child_of(parent: &str) -> Option<HeaderValue> {
     let parts: Vec<&str> = parent.split('-').collect();
     let [version, trace, _, flags] = parts[..] else { return None };
     let is_hex = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (is_hex(version, 2) && is_hex(trace, 32) && is_hex(flags, 2)).then_some(())?;
+    let is_trace = is_hex(trace, 32) && trace.bytes().any(|byte| byte != b'0');
+    (is_hex(version, 2) && is_trace && is_hex(flags, 2)).then_some(())?;
     let span = rand::random::<u64>() | 1;
     HeaderValue::from_str(&format!("{version}-{trace}-{span:016x}-{flags}")).ok()
 }
@@ -122,7 +135,13 @@ mod tests {
         let child = child_of(&format!("00-{trace}-00f067aa0ba902b7-01")).unwrap();
         let child = child.to_str().unwrap();
         assert!(child.starts_with(&format!("00-{trace}-")) && child.ends_with("-01") && !child.contains("00f067aa"));
-        for odd in ["", "00", "00-x-y-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0\r\n"] {
+        for odd in [
+            "",
+            "00",
+            &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            "00-x-y-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0\r\n",
+        ] {
             assert_eq!(child_of(odd), None, "{odd:?}");
         }
     }

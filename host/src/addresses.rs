@@ -1,22 +1,24 @@
-//! Which addresses a handler may be connected to.
+//! What lies at an address, for requests that this host makes because somebody
+//! else named a URL.
 //!
-//! A handler names hosts, and whoever serves the name decides what address it
-//! has: so the address is judged and not the name, and the connection is made
-//! to the address that was judged. The same holds where the host itself fetches
-//! what somebody else named.
+//! Whoever serves a name decides what address it has: so the address is judged
+//! and not the name, and the connection is made to the address that was judged.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use reqwest::Url;
+
 /// What lies at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub(crate) enum Place {
     /// The internet.
     Public,
-    /// This machine or the network it stands in: for who says
-    /// `private = true`.
+    /// The network that this machine stands in.
     Private,
-    /// Nothing that a handler has to do with, such as where clouds answer with
-    /// their machines' secrets: no name leads there.
+    /// This machine.
+    Loopback,
+    /// Nothing that a service lives at, such as where clouds answer with their
+    /// machines' secrets: no name leads there.
     Nowhere,
 }
 
@@ -27,8 +29,7 @@ const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
 
 impl Place {
     /// What lies at this address.
-    #[must_use]
-    pub fn of(address: IpAddr) -> Self {
+    pub(crate) fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(address) => Self::of_v4(address),
             IpAddr::V6(address) => Self::of_v6(address),
@@ -42,22 +43,22 @@ impl Place {
             || address.is_link_local()
             || METADATA_V4.contains(&address);
         let private = address.is_private()
-            || address.is_loopback()
             || (a == 100 && (64..128).contains(&b)) // shared by a provider's customers
             || (a, b, c) == (192, 0, 0)
             || (a, b, c) == (192, 88, 99) // relays of 6to4
             || (a == 198 && (b == 18 || b == 19)) // benchmarks
             || address.is_documentation();
-        match (nowhere, private) {
-            (true, _) => Self::Nowhere,
-            (_, true) => Self::Private,
+        match (nowhere, address.is_loopback(), private) {
+            (true, ..) => Self::Nowhere,
+            (_, true, _) => Self::Loopback,
+            (.., true) => Self::Private,
             _ => Self::Public,
         }
     }
 
     fn of_v6(address: Ipv6Addr) -> Self {
         if address == Ipv6Addr::LOCALHOST {
-            return Self::Private;
+            return Self::Loopback;
         }
         // What carries an address of IPv4 leads wherever that one leads, past a
         // translator in the network here: never the plain internet.
@@ -79,13 +80,27 @@ impl Place {
     }
 }
 
-/// Whether an address, or the one inside of it, is of this machine itself.
-#[must_use]
-pub fn is_this_machine(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_loopback(),
-        IpAddr::V6(address) => address.is_loopback() || embedded(address).is_some_and(|inner| inner.is_loopback()),
+/// Whether an address may be reached for a URL that the operator of this host
+/// wrote: the network here too, this machine only where the URL says so, and
+/// never where no service lives.
+pub(crate) fn operator_may_reach(address: IpAddr, names_this_machine: bool) -> bool {
+    match Place::of(address) {
+        Place::Public | Place::Private => true,
+        Place::Loopback => names_this_machine,
+        Place::Nowhere => false,
     }
+}
+
+/// The address that stands in a URL in place of a name.
+pub(crate) fn literal(url: &Url) -> Option<IpAddr> {
+    let host = url.host_str()?;
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
+}
+
+/// Whether a name means this machine wherever it is resolved.
+pub(crate) fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// The IPv4 address inside of a mapped, compatible, NAT64 or 6to4 address.
@@ -121,8 +136,6 @@ mod tests {
             "172.16.0.1",
             "172.31.255.255",
             "192.168.1.1",
-            "127.0.0.1",
-            "127.255.255.254",
             "100.64.0.1",
             "100.127.255.255",
             "192.0.0.1",
@@ -132,20 +145,20 @@ mod tests {
             "198.19.255.255",
             "198.51.100.7",
             "203.0.113.7",
-            "::1",
             "fc00::1",
             "fd12:3456::1",
-            "::ffff:127.0.0.1",
             "::ffff:10.0.0.1",
             "::ffff:93.184.216.34",
             "::10.0.0.1",
             "64:ff9b::10.0.0.1",
             "64:ff9b::5db8:d822",
-            "2002:7f00:1::",
             "2002:a00:1::1",
             "2002:5db8:d822::",
         ] {
             assert_eq!(place(private), Place::Private, "{private}");
+        }
+        for loopback in ["127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1", "2002:7f00:1::"] {
+            assert_eq!(place(loopback), Place::Loopback, "{loopback}");
         }
         for nowhere in [
             "0.0.0.0",

@@ -1,0 +1,158 @@
+//! Connections: which addresses a name may have, and how long they may take.
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tower::{Layer, Service};
+
+use super::HttpRules;
+use crate::addresses::{Place, is_localhost, literal, operator_may_reach};
+use crate::engine::limits::HTTP_CONNECT_WITHIN;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A name has addresses, and none may be connected to.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} has no address that may be connected to, only {found}: {remedy}")]
+pub(super) struct Prohibited {
+    name: String,
+    found: String,
+    remedy: &'static str,
+}
+
+/// A connection took too long.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection within {0:?}")]
+pub(super) struct TooLate(Duration);
+
+/// Resolves names to the addresses that may be connected to. A URL that has an
+/// address for its host does not come here: it was judged when it was admitted.
+/// What the allow-list names as an address is reached by that address only: a
+/// name that leads to it says nothing about the port that was listed.
+#[derive(Clone, Debug)]
+pub(super) struct Resolver {
+    /// Whether this machine and its network are open too.
+    private: bool,
+    /// The name that the operator wrote into the URL of `http-push`.
+    own: Option<String>,
+    #[cfg(test)]
+    pub(super) names: Option<super::targets::Names>,
+}
+
+impl Resolver {
+    /// For a binding.
+    pub(super) fn of(rules: &HttpRules) -> Self {
+        let own = rules.own_url.as_ref().filter(|url| literal(url).is_none()).and_then(|url| url.host_str());
+        Self {
+            private: rules.private,
+            own: own.map(str::to_ascii_lowercase),
+            #[cfg(test)]
+            names: None,
+        }
+    }
+
+    async fn look_up(&self, name: &str) -> std::io::Result<Vec<SocketAddr>> {
+        #[cfg(test)]
+        if let Some(names) = &self.names {
+            return Ok(names.of(name));
+        }
+        Ok(tokio::net::lookup_host((name, 0)).await?.collect())
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        self.own.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether a name may lead to an address.
+    pub(super) fn lets_through(&self, name: &str, address: IpAddr) -> bool {
+        match Place::of(address) {
+            Place::Public => true,
+            Place::Private | Place::Loopback if self.private => true,
+            Place::Private | Place::Loopback => self.is_own(name) && operator_may_reach(address, is_localhost(name)),
+            Place::Nowhere => false,
+        }
+    }
+
+    /// Those of the addresses of a name that may be connected to.
+    pub(super) fn judge(&self, name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Prohibited> {
+        let (good, bad): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|address| self.lets_through(name, address.ip()));
+        if !good.is_empty() {
+            return Ok(good);
+        }
+        let found = bad.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", ");
+        let remedy = if self.is_own(name) {
+            "write localhost into url for this machine"
+        } else {
+            "set private = true in [binding.http] if it is one of this network"
+        };
+        Err(Prohibited { name: name.to_owned(), found, remedy })
+    }
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let resolver = self.clone();
+        Box::pin(async move {
+            let name = name.as_str().to_owned();
+            let good = resolver.judge(&name, resolver.look_up(&name).await?)?;
+            Ok(Box::new(good.into_iter()) as Addrs)
+        })
+    }
+}
+
+tokio::task_local! {
+    /// How long the connection of the request that is being sent may take.
+    static CONNECT_WITHIN: Duration;
+}
+
+/// Sends a request whose connection, if it needs one, may take this long. The
+/// client has one such bound for all its requests, and guests ask for their own.
+pub(super) async fn within<T>(connect: Duration, send: impl Future<Output = T>) -> T {
+    CONNECT_WITHIN.scope(connect, send).await
+}
+
+/// Bounds the time of each connection.
+#[derive(Clone, Copy)]
+pub(super) struct ConnectWithin;
+
+/// [`ConnectWithin`] around what connects.
+#[derive(Clone)]
+pub(super) struct Bounded<S>(S);
+
+impl<S> Layer<S> for ConnectWithin {
+    type Service = Bounded<S>;
+
+    fn layer(&self, inner: S) -> Bounded<S> {
+        Bounded(inner)
+    }
+}
+
+impl<S, R> Service<R> for Bounded<S>
+where
+    S: Service<R, Error = BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        // Called while the request is first polled, and with it in its scope.
+        let within = CONNECT_WITHIN.try_with(|within| *within).unwrap_or(HTTP_CONNECT_WITHIN);
+        let connecting = self.0.call(request);
+        Box::pin(async move {
+            match tokio::time::timeout(within, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => Err(TooLate(within).into()),
+            }
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! What a service says in its answer.
+
+use std::time::Duration;
+
+use courier_sdk::HttpResponse;
+use serde_json::{Map, Value};
+
+use crate::{time::http_date, verdict::Verdict};
+
+/// The longest wait of a `retry-after` that counts. What is down may be back
+/// earlier than it said.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
+/// Characters of an answer that no document explains, for people to read.
+const SHOWN_CHARS: usize = 200;
+const PROBLEM: &str = "application/problem+json";
+const JSON: &str = "application/json";
+
+/// What a document says of a message.
+#[derive(Debug, Default, PartialEq)]
+pub struct Said {
+    /// What became of it, if the document says so.
+    pub verdict: Option<Verdict>,
+    /// Why, for people.
+    pub reason: Option<String>,
+    /// How long to wait.
+    pub after: Option<Duration>,
+}
+
+impl Said {
+    fn read(document: &Map<String, Value>) -> Self {
+        let text = |key: &str| document.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        Self {
+            verdict: text("verdict").and_then(Verdict::of_word),
+            reason: text("reason").or(text("detail")).or(text("title")).map(ToOwned::to_owned),
+            after: document.get("after").and_then(wait),
+        }
+    }
+}
+
+/// Reads the document in an answer. A 2xx answer means its body only where that
+/// is a problem document: what else a service returns is its own business, also
+/// when it has a field named `verdict`.
+pub fn read(answer: &HttpResponse) -> Said {
+    let counts = match media_type(answer).as_str() {
+        PROBLEM => true,
+        JSON => answer.status >= 400,
+        _ => false,
+    };
+    match serde_json::from_slice(&answer.body) {
+        Ok(Value::Object(document)) if counts => Said::read(&document),
+        _ => Said::default(),
+    }
+}
+
+/// What an answer says of each of so many messages; none when it does not.
+pub fn of_items(answer: &HttpResponse, items: usize) -> Option<Vec<Said>> {
+    if media_type(answer) != JSON {
+        return None;
+    }
+    let results: Vec<Value> = serde_json::from_slice(&answer.body).ok()?;
+    (results.len() == items)
+        .then(|| results.iter().map(|one| one.as_object().map(Said::read).unwrap_or_default()).collect())
+}
+
+/// The wait that the header asks for: seconds, or a date.
+pub fn retry_after(answer: &HttpResponse, now_seconds: u64) -> Option<Duration> {
+    let text = answer.header("retry-after")?.trim();
+    let seconds = text.parse().ok().or_else(|| Some(http_date(text)?.saturating_sub(now_seconds)))?;
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+}
+
+/// An answer in words, for one that gives no reason of its own.
+pub fn in_words(answer: &HttpResponse) -> String {
+    let status = answer.status;
+    if let Some(to) = answer.header("location").filter(|_| (300..400).contains(&status)) {
+        return format!("http {status}: it redirects to {}, which is not followed", shown(to));
+    }
+    let is_text = media_type(answer).starts_with("text/plain") || media_type(answer).ends_with("json");
+    match shown(&answer.text()) {
+        text if is_text && !text.is_empty() => format!("http {status}: {text}"),
+        _ => format!("http {status}"),
+    }
+}
+
+/// The beginning of a text, on one line.
+fn shown(text: &str) -> String {
+    let line: String = text.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    line.trim().to_owned()
+}
+
+fn media_type(answer: &HttpResponse) -> String {
+    let whole = answer.header("content-type").unwrap_or_default();
+    whole.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// A number of seconds, or a number with `ms`, `s`, `m`, `h` or `d`.
+fn wait(value: &Value) -> Option<Duration> {
+    match value {
+        Value::Number(seconds) => Duration::try_from_secs_f64(seconds.as_f64()?).ok(),
+        Value::String(text) => {
+            let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+            let (number, unit) = text.split_at(digits);
+            let millis = match unit {
+                "ms" => 1,
+                "" | "s" => 1_000,
+                "m" => 60_000,
+                "h" => 3_600_000,
+                "d" => 86_400_000,
+                _ => return None,
+            };
+            Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(millis)?))
+        }
+        _ => None,
+    }
+}

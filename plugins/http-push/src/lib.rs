@@ -1,0 +1,140 @@
+//! Hands each message to an HTTP service, and takes its answer for the verdict.
+//!
+//! It comes with the host, so that an existing service is a handler by TOML
+//! alone; `../README.md` states the protocol. `settings` reads what the binding
+//! says, `event` writes a message as a CloudEvent, `request` makes the request
+//! and `sign` signs it; `answer` reads what the service says and `verdict`
+//! judges it.
+
+mod answer;
+mod event;
+mod request;
+mod settings;
+mod sign;
+mod time;
+mod verdict;
+
+use std::time::{Duration, SystemTime};
+
+use courier_sdk::{Context, Failure, HttpError, HttpResponse, Item, Message, batch_handler};
+
+use answer::Said;
+use request::Request;
+use settings::Settings;
+use verdict::{Standing, Verdict};
+
+/// Bytes that are read of an answer.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// Bytes that are read of an answer to a batch, which has a part for each item.
+const MAX_BATCH_ANSWER_BYTES: usize = 1 << 20;
+/// The parts of the time left in which a connection, the head of an answer and
+/// its body have to be there. The rest is for the attempt to end by itself, so
+/// that it ends with a verdict of the service and not at the host's time limit.
+const CONNECT_PART: f64 = 0.5;
+const HEAD_PART: f64 = 0.9;
+const BODY_PART: f64 = 0.95;
+
+/// One message, or, with `batch` in the binding, several in one request.
+#[batch_handler(group = "http-push")]
+fn push(items: Vec<Item<Message>>) -> Vec<Result<(), Failure>> {
+    let Some(Item { ctx, .. }) = items.first() else { return Vec::new() };
+    let settings = match Settings::read(ctx) {
+        Ok(settings) => settings,
+        // It is no message's fault, so that no message may fail for it.
+        Err(why) => return each(items.len(), &Err(Failure::unavailable(why))),
+    };
+    if !settings.batch {
+        return items.iter().map(|item| one(&settings, item)).collect();
+    }
+    let events: Vec<_> = items.iter().map(|item| (&item.event, item.ctx.attempt())).collect();
+    let answer = send(&settings, ctx, request::of_batch(&settings, &events, now()), MAX_BATCH_ANSWER_BYTES);
+    if let Ok(answer) = &answer
+        && verdict::is_success(answer.status)
+        && let Some(results) = answer::of_items(answer, items.len())
+    {
+        return results
+            .into_iter()
+            .map(|said| conclude(verdict_of_item(&said), said, "the service gave no reason"))
+            .collect();
+    }
+    let outcome = judge(&settings, ctx, answer);
+    let fails = !matches!(outcome, Ok(()) | Err(Failure::Unavailable { .. }));
+    assert!(!(fails && items.len() > 1), "the whole batch failed, so that each message is sent alone: {outcome:?}");
+    each(items.len(), &outcome)
+}
+
+fn each(items: usize, outcome: &Result<(), Failure>) -> Vec<Result<(), Failure>> {
+    vec![outcome.clone(); items]
+}
+
+fn one(settings: &Settings, item: &Item<Message>) -> Result<(), Failure> {
+    let request = request::of_message(settings, &item.event, item.ctx.attempt(), now());
+    let answer = send(settings, &item.ctx, request, MAX_ANSWER_BYTES);
+    judge(settings, &item.ctx, answer)
+}
+
+fn send(settings: &Settings, ctx: &Context, request: Request, at_most: usize) -> Result<HttpResponse, HttpError> {
+    let left = ctx.attempt().time_left();
+    let mut builder = ctx.http().request(&settings.method, &settings.url);
+    for (name, value) in request.headers {
+        builder = builder.header(name, value);
+    }
+    builder
+        .body(request.body)
+        .connect_within(left.mul_f64(CONNECT_PART))
+        .first_byte_within(left.mul_f64(HEAD_PART))
+        .body_bounds(at_most, left.mul_f64(BODY_PART))
+        .send()
+}
+
+/// What an answer, or none, comes to.
+fn judge(settings: &Settings, ctx: &Context, answer: Result<HttpResponse, HttpError>) -> Result<(), Failure> {
+    let answer = match answer {
+        Ok(answer) => answer,
+        // Nothing was sent: it speaks of the address, and not of the message.
+        Err(error @ (HttpError::Unreachable(_) | HttpError::Refused(_))) => return Err(Failure::unavailable(error)),
+        Err(error @ HttpError::Broken(_)) => return Err(Failure::retry(error)),
+    };
+    let said = answer::read(&answer);
+    let by_status = verdict::of_status(answer.status, standing(settings, ctx, answer.status), &settings.verdicts);
+    let after = said.after.or_else(|| answer::retry_after(&answer, unix_seconds(now())));
+    conclude(said.verdict.unwrap_or(by_status), Said { after, ..said }, &answer::in_words(&answer))
+}
+
+/// Whether the URL has answered 2xx under this configuration. The node's cache
+/// remembers it: a host that starts anew learns it from the first success.
+fn standing(settings: &Settings, ctx: &Context, status: u16) -> Standing {
+    let key = format!("http-push:answered:{}", settings.digest);
+    let known = ctx.cache_get(&key).ok().flatten().is_some();
+    if verdict::is_success(status) && !known {
+        // Without it the URL counts as unproven, which pauses more than it must.
+        let _ = ctx.cache_set(&key, b"1");
+    }
+    if known || verdict::is_success(status) { Standing::Proven } else { Standing::Unproven }
+}
+
+fn verdict_of_item(said: &Said) -> Verdict {
+    said.verdict.unwrap_or(Verdict::Handled)
+}
+
+fn conclude(verdict: Verdict, said: Said, otherwise: &str) -> Result<(), Failure> {
+    let reason = said.reason.unwrap_or_else(|| otherwise.to_owned());
+    match verdict {
+        Verdict::Handled => Ok(()),
+        Verdict::Error => Err(Failure::Error(reason)),
+        Verdict::Retry => Err(Failure::Retry { reason, after: said.after }),
+        Verdict::Reject => Err(Failure::Reject(reason)),
+        Verdict::Unavailable => Err(Failure::Unavailable { reason, after: said.after }),
+    }
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+fn unix_seconds(since_1970: Duration) -> u64 {
+    since_1970.as_secs()
+}
+
+#[cfg(test)]
+mod tests;
