@@ -6,6 +6,7 @@
 //! tests (installing programs, starting servers) is included from there.
 
 mod bench;
+mod clients;
 mod console;
 mod demo;
 mod deny;
