@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_binding_whose_topic_is_full_cannot_run_and_is_not_paused() {
-        let keeper = Keeper::new(None);
+        let keeper = Keeper::new(None, None);
         keeper.hold_for_undelivered(Some("too much is undelivered".to_owned()));
         assert_eq!(keeper.now(), Gate::Full("too much is undelivered".to_owned()));
         assert!(!keeper.now().lets_in());

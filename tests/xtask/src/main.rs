@@ -7,6 +7,7 @@
 
 mod bench;
 mod builtin;
+mod clients;
 mod console;
 mod demo;
 mod deny;

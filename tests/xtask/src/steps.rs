@@ -74,9 +74,14 @@ impl std::ops::AddAssign for Count {
     }
 }
 
-/// Runs tests with their output shown, and counts them. The second value says
-/// whether the command itself succeeded.
+/// Runs tests of libtest with their output shown, and counts them. The second
+/// value says whether the command itself succeeded.
 pub fn count_tests(command: &mut Command) -> Result<(Count, bool)> {
+    count_tests_by(command, Count::read)
+}
+
+/// The same for another runner, of whose lines `read` tells what they count.
+pub fn count_tests_by(command: &mut Command, read: fn(&str) -> Option<Count>) -> Result<(Count, bool)> {
     println!("    {}", words(command));
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("{} does not run", words(command)))?;
@@ -87,7 +92,7 @@ pub fn count_tests(command: &mut Command) -> Result<(Count, bool)> {
         let line = line.context("cannot read the output of the tests")?;
         let text = String::from_utf8_lossy(&line);
         println!("{text}");
-        if let Some(result) = Count::read(&text) {
+        if let Some(result) = read(&text) {
             count += result;
         }
     }

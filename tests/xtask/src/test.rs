@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::servers::setup;
 use crate::steps::{Count, count_tests, must, step, summary};
-use crate::{console, deny, faults, guests, steps};
+use crate::{clients, console, deny, faults, guests, steps};
 
 /// The module of the test binary that runs the store's suite on both databases.
 const CONFORMANCE: &str = "store_conformance::";
@@ -38,6 +38,8 @@ enum Step {
     Console,
     /// Tests inside the crates.
     Unit,
+    /// The clients of other languages, against real hosts.
+    Clients,
     /// The store's suite on SQLite and PostgreSQL.
     Conformance,
     /// The real host on real Kafka.
@@ -96,6 +98,9 @@ fn run_step(root: &Path, wanted: Step, filter: Option<&str>) -> steps::Done {
         Step::Unit => step("unit", "tests inside the crates", || {
             tests(&mut steps::cargo(root, &["test", "--release", "--workspace", "--exclude", "courier-tests"]))
         }),
+        Step::Clients => {
+            step("clients", "senders in JavaScript, Python and Go against real hosts", || clients::run(root))
+        }
         Step::Conformance => step("conformance", "the store's suite on SQLite and PostgreSQL", || {
             journeys(root, "small", &[filter.unwrap_or(CONFORMANCE)], &[])
         }),

@@ -40,9 +40,20 @@ pub enum PublishError {
         /// The last reason.
         why: String,
     },
+    /// No host answered in time what became of a message, or whether it was
+    /// cancelled: ask again.
+    #[error("no answer about message {id} after {tries} tries: {why}")]
+    NoAnswer {
+        /// The message's id.
+        id: String,
+        /// How often it was tried.
+        tries: u32,
+        /// The last reason.
+        why: String,
+    },
     /// The row could not be written into the outbox. The transaction is the
     /// sender's to roll back.
-    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    #[cfg(any(feature = "postgres", feature = "sqlite", test))]
     #[error("the outbox row was not written: {0}")]
     Outbox(#[from] sqlx::Error),
 }
@@ -50,6 +61,6 @@ pub enum PublishError {
 impl PublishError {
     /// Whether the same message may be taken later, without a change.
     pub fn can_retry(&self) -> bool {
-        matches!(self, Self::GaveUp { .. })
+        matches!(self, Self::GaveUp { .. } | Self::NoAnswer { .. })
     }
 }

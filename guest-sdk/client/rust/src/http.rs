@@ -1,9 +1,15 @@
 //! Asks a host, and tells what its answer means.
 
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
-use crate::{PublishError, Receipt, State};
+use crate::{MessageView, PublishError, Receipt, State};
+
+/// A wait that a host asks for is believed up to this.
+const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(60);
 
 /// The answer for one message.
 #[derive(Debug, Deserialize)]
@@ -13,6 +19,7 @@ pub(crate) struct Item {
     #[serde(default)]
     retrying: bool,
     problem: Option<Problem>,
+    warning: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -27,7 +34,6 @@ struct Problem {
     status: Option<u16>,
     detail: Option<String>,
     id: Option<String>,
-    items: Option<Vec<Item>>,
 }
 
 /// What a try came to.
@@ -37,7 +43,21 @@ pub(crate) enum Tried {
     /// All of it is refused.
     Refused(PublishError),
     /// Try again.
-    Again(String),
+    Again(Again),
+}
+
+/// Why there is no answer for certain.
+#[derive(Debug)]
+pub(crate) struct Again {
+    pub(crate) why: String,
+    /// How long the host asks to wait.
+    pub(crate) least: Duration,
+}
+
+impl From<String> for Again {
+    fn from(why: String) -> Self {
+        Self { why, least: Duration::ZERO }
+    }
 }
 
 /// What became of one message.
@@ -50,9 +70,12 @@ pub(crate) enum Answered {
 impl Item {
     fn answered(self) -> Answered {
         match self.problem {
-            None => {
-                Answered::Taken(Receipt { id: self.id.unwrap_or_default(), state: self.state, retrying: self.retrying })
-            }
+            None => Answered::Taken(Receipt {
+                id: self.id.unwrap_or_default(),
+                state: self.state,
+                retrying: self.retrying,
+                warning: self.warning,
+            }),
             Some(problem) => {
                 let status = problem.status.unwrap_or(400);
                 let why = words(&problem.title, problem.detail.as_deref());
@@ -75,34 +98,69 @@ fn words(title: &str, detail: Option<&str>) -> String {
     detail.map_or_else(|| title.to_owned(), |detail| format!("{title}: {detail}"))
 }
 
+/// What every request shows to the host.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    pub(crate) token: Option<&'a str>,
+    pub(crate) trace: Option<&'a str>,
+}
+
 /// Posts messages, an array if there are several, and reads the answer.
-pub(crate) async fn post(
-    http: &reqwest::Client,
-    url: &Url,
-    token: Option<&str>,
-    trace: Option<&str>,
-    body: String,
-    many: bool,
-) -> Tried {
-    let mut request = http.post(url.clone()).header("content-type", "application/json").body(body);
-    if let Some(token) = token {
+pub(crate) async fn post(http: &reqwest::Client, url: &Url, caller: Caller<'_>, body: String, many: bool) -> Tried {
+    let request = http.post(url.clone()).header("content-type", "application/json").body(body);
+    match answer(request, caller).await {
+        Ok((status, text)) => read(status, &text, many),
+        Err(tried) => tried,
+    }
+}
+
+/// Asks for one message, or cancels it. The error says what else came of it.
+pub(crate) async fn one(request: reqwest::RequestBuilder, caller: Caller<'_>, id: &str) -> Result<MessageView, Tried> {
+    let (status, text) = answer(request, caller).await?;
+    if status == StatusCode::OK {
+        let not_a_host = |error: serde_json::Error| Tried::Again(format!("the answer is not a host's: {error}").into());
+        return serde_json::from_str(&text).map_err(not_a_host);
+    }
+    let why = why(status, &text).0;
+    Err(Tried::Refused(PublishError::Refused { id: Some(id.to_owned()), status: status.as_u16(), why }))
+}
+
+/// The answer to a request, if it is one that would be the same each time.
+async fn answer(request: reqwest::RequestBuilder, caller: Caller<'_>) -> Result<(StatusCode, String), Tried> {
+    let mut request = request.header("accept", "application/json");
+    if let Some(token) = caller.token {
         request = request.bearer_auth(token);
     }
-    if let Some(trace) = trace {
+    if let Some(trace) = caller.trace {
         request = request.header("traceparent", trace);
     }
     let answer = match request.send().await {
         Ok(answer) => answer,
         Err(error) if error.is_builder() => {
             let why = error.without_url().to_string();
-            return Tried::Refused(PublishError::Invalid { id: None, why });
+            return Err(Tried::Refused(PublishError::Invalid { id: None, why }));
         }
-        Err(error) => return Tried::Again(reason(error)),
+        Err(error) => return Err(Tried::Again(reason(error).into())),
     };
-    let status = answer.status();
-    match answer.text().await {
-        Ok(text) => read(status, &text, many),
-        Err(error) => Tried::Again(reason(error)),
+    let (status, least) = (answer.status(), retry_after(answer.headers()));
+    let text = answer.text().await.map_err(|error| Tried::Again(reason(error).into()))?;
+    if passes(status.as_u16()) {
+        return Err(Tried::Again(Again { why: why(status, &text).0, least }));
+    }
+    Ok((status, text))
+}
+
+/// How long the host asks to wait.
+fn retry_after(headers: &HeaderMap) -> Duration {
+    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0)).min(RETRY_AFTER_LIMIT)
+}
+
+/// What an answer that is no success says, and of which message.
+fn why(status: StatusCode, text: &str) -> (String, Option<String>) {
+    match serde_json::from_str::<Problem>(text) {
+        Ok(problem) => (words(&problem.title, problem.detail.as_deref()), problem.id),
+        Err(_) => (format!("answered {status}"), None),
     }
 }
 
@@ -128,27 +186,14 @@ fn read(status: StatusCode, text: &str, many: bool) -> Tried {
         return match items {
             Ok(items) => Tried::Answered(items.into_iter().map(Item::answered).collect()),
             // Something between us and the host answered.
-            Err(error) => Tried::Again(format!("the answer is not a host's: {error}")),
+            Err(error) => Tried::Again(format!("the answer is not a host's: {error}").into()),
         };
     }
-    let problem = serde_json::from_str::<Problem>(text).ok();
-    if let Some(items) = problem
-        .as_ref()
-        .is_some_and(|problem| problem.items.is_some())
-        .then_some(())
-        .and(serde_json::from_str::<Items>(text).ok().map(|answer| answer.items))
-    {
-        return Tried::Answered(items.into_iter().map(Item::answered).collect());
+    if let Ok(answer) = serde_json::from_str::<Items>(text) {
+        return Tried::Answered(answer.items.into_iter().map(Item::answered).collect());
     }
-    let (why, id) = match problem {
-        Some(problem) => (words(&problem.title, problem.detail.as_deref()), problem.id),
-        None => (format!("answered {status}"), None),
-    };
-    if passes(status.as_u16()) {
-        Tried::Again(why)
-    } else {
-        Tried::Refused(PublishError::Refused { id, status: status.as_u16(), why })
-    }
+    let (why, id) = why(status, text);
+    Tried::Refused(PublishError::Refused { id, status: status.as_u16(), why })
 }
 
 #[cfg(test)]
@@ -156,18 +201,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_host_may_ask_to_wait() {
+        let asks = |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
+        assert_eq!(asks("3"), Duration::from_secs(3));
+        assert_eq!(asks("86400"), RETRY_AFTER_LIMIT);
+        assert_eq!(asks("Wed, 21 Oct 2026 07:28:00 GMT"), Duration::ZERO);
+    }
+
+    #[test]
     fn answers_tell_what_to_do() {
         let taken = read(StatusCode::ACCEPTED, r#"{"id":"m","state":"SEND_FAIL","retrying":true}"#, false);
         let Tried::Answered(items) = taken else { panic!() };
-        let expected = Receipt { id: "m".into(), state: State::SendFail, retrying: true };
+        let expected = Receipt { id: "m".into(), state: State::SendFail, retrying: true, warning: None };
         assert!(matches!(&items[..], [Answered::Taken(receipt)] if *receipt == expected));
         let conflict = r#"{"title":"id is taken","status":409,"detail":"other content","id":"m"}"#;
         let Tried::Refused(error) = read(StatusCode::CONFLICT, conflict, false) else { panic!() };
         assert!(!error.can_retry() && error.to_string().contains("id is taken: other content"), "{error}");
-        for status in [408, 429, 500, 502, 503, 504] {
-            let status = StatusCode::from_u16(status).unwrap();
-            assert!(matches!(read(status, "<html>", false), Tried::Again(_)), "{status}");
-        }
+        assert!([408, 425, 429, 500, 502, 503, 504].into_iter().all(passes));
+        assert!(![302, 400, 401, 403, 409, 413, 501].into_iter().any(passes));
         let none = r#"{"title":"nothing accepted","status":400,"items":[
             {"id":"a","state":"SEND_FAIL","problem":{"title":"x","status":400}},
             {"id":"b","state":"SEND_FAIL","problem":{"title":"y","status":503}}]}"#;

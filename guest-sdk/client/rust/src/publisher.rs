@@ -4,11 +4,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use courier_sdk::Event;
 use rand::Rng as _;
-use reqwest::Url;
+use reqwest::{Method, Url};
 use serde::Serialize;
 
-use crate::http::{Answered, Tried, post};
-use crate::{Draft, PublishError, Receipt};
+use crate::http::{Again, Answered, Caller, Tried, one, post};
+use crate::{Draft, MessageView, PublishError, Receipt};
 
 /// How long a message is tried, unless [`Publisher::timeout`] says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -30,7 +30,7 @@ pub struct Publisher {
     http: reqwest::Client,
     url: Url,
     token: Option<String>,
-    source: Option<String>,
+    pub(crate) source: Option<String>,
     trace: Option<String>,
     timeout: Duration,
     pub(crate) table: String,
@@ -58,7 +58,8 @@ impl Publisher {
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(invalid("is no http or https URL".to_owned()));
         }
-        let http = reqwest::Client::builder().timeout(TRY_TIMEOUT).build();
+        // A token goes to the host that was named, and nowhere else.
+        let http = reqwest::Client::builder().timeout(TRY_TIMEOUT).redirect(reqwest::redirect::Policy::none()).build();
         Ok(Self {
             http: http.map_err(|error| invalid(error.to_string()))?,
             url: parsed,
@@ -172,18 +173,18 @@ impl Publisher {
         let (mut tries, mut pause) = (0, PAUSE_FIRST);
         loop {
             tries += 1;
-            let why = match self.ask(body.clone(), false, begun).await {
+            let again: Again = match self.post(body.clone(), false, begun).await {
                 Tried::Answered(mut items) => match items.pop() {
                     Some(Answered::Taken(receipt)) => return Ok(receipt),
                     Some(Answered::Refused(error)) => return Err(error),
-                    Some(Answered::Again(why)) => why,
-                    None => "the host answered nothing".to_owned(),
+                    Some(Answered::Again(why)) => why.into(),
+                    None => "the host answered nothing".to_owned().into(),
                 },
                 Tried::Refused(error) => return Err(error),
-                Tried::Again(why) => why,
+                Tried::Again(again) => again,
             };
-            if !self.rest(begun, &mut pause).await {
-                return Err(PublishError::GaveUp { draft: Box::new(draft), tries, why });
+            if !self.rest(begun, &mut pause, again.least).await {
+                return Err(PublishError::GaveUp { draft: Box::new(draft), tries, why: again.why });
             }
         }
     }
@@ -231,7 +232,7 @@ impl Publisher {
             if asked.is_empty() {
                 return;
             }
-            let why = match self.ask(format!("[{}]", parts.join(",")), true, begun).await {
+            let again: Again = match self.post(format!("[{}]", parts.join(",")), true, begun).await {
                 Tried::Answered(items) => {
                     let mut why = "the host answered fewer messages than it was sent".to_owned();
                     for (at, item) in asked.into_iter().zip(items) {
@@ -241,7 +242,7 @@ impl Publisher {
                             Answered::Again(reason) => why = reason,
                         }
                     }
-                    why
+                    why.into()
                 }
                 Tried::Refused(PublishError::Refused { status, why, .. }) => {
                     for at in asked {
@@ -250,36 +251,79 @@ impl Publisher {
                     }
                     return;
                 }
-                Tried::Refused(error) => error.to_string(),
-                Tried::Again(why) => why,
+                Tried::Refused(error) => error.to_string().into(),
+                Tried::Again(again) => again,
             };
             if results.iter().all(Option::is_some) {
                 return;
             }
-            if !self.rest(begun, &mut pause).await {
+            if !self.rest(begun, &mut pause, again.least).await {
                 for (result, draft) in results.iter_mut().zip(drafts).filter(|(result, _)| result.is_none()) {
                     let draft = Box::new(draft.clone());
-                    *result = Some(Err(PublishError::GaveUp { draft, tries, why: why.clone() }));
+                    *result = Some(Err(PublishError::GaveUp { draft, tries, why: again.why.clone() }));
                 }
                 return;
             }
         }
     }
 
-    /// One try, no longer than what is left of the time.
-    async fn ask(&self, body: String, many: bool, begun: Instant) -> Tried {
-        let left = self.timeout.saturating_sub(begun.elapsed()).max(PAUSE_FIRST);
-        let asked = post(&self.http, &self.url, self.token.as_deref(), self.trace.as_deref(), body, many);
-        match tokio::time::timeout(left, asked).await {
-            Ok(tried) => tried,
-            Err(_) => Tried::Again("no answer in time".to_owned()),
+    /// A message with its deliveries and their attempts.
+    ///
+    /// # Errors
+    /// What the sender can do about it; status 404 for an unknown one.
+    pub async fn ask(&self, id: &str) -> Result<MessageView, PublishError> {
+        self.one(Method::GET, id).await
+    }
+
+    /// Takes a delayed message back that is not due yet; doing so again answers
+    /// the same.
+    ///
+    /// # Errors
+    /// What the sender can do about it; status 404 for an unknown one, 409 for
+    /// one that went out.
+    pub async fn cancel(&self, id: &str) -> Result<MessageView, PublishError> {
+        self.one(Method::DELETE, id).await
+    }
+
+    async fn one(&self, method: Method, id: &str) -> Result<MessageView, PublishError> {
+        let mut url = self.url.clone();
+        url.path_segments_mut().expect("`new` checked that it has a path").push(id);
+        let begun = Instant::now();
+        let (mut tries, mut pause) = (0, PAUSE_FIRST);
+        loop {
+            tries += 1;
+            let asked = one(self.http.request(method.clone(), url.clone()), self.caller(), id);
+            let again: Again = match self.within(begun, asked).await {
+                Ok(Ok(view)) => return Ok(view),
+                Ok(Err(Tried::Refused(error))) => return Err(error),
+                Ok(Err(Tried::Again(again))) | Err(again) => again,
+                Ok(Err(Tried::Answered(_))) => "the host answered another question".to_owned().into(),
+            };
+            if !self.rest(begun, &mut pause, again.least).await {
+                return Err(PublishError::NoAnswer { id: id.to_owned(), tries, why: again.why });
+            }
         }
+    }
+
+    fn caller(&self) -> Caller<'_> {
+        Caller { token: self.token.as_deref(), trace: self.trace.as_deref() }
+    }
+
+    async fn post(&self, body: String, many: bool, begun: Instant) -> Tried {
+        let posted = post(&self.http, &self.url, self.caller(), body, many);
+        self.within(begun, posted).await.unwrap_or_else(Tried::Again)
+    }
+
+    /// One try, no longer than what is left of the time.
+    async fn within<T>(&self, begun: Instant, tried: impl Future<Output = T>) -> Result<T, Again> {
+        let left = self.timeout.saturating_sub(begun.elapsed()).max(PAUSE_FIRST);
+        tokio::time::timeout(left, tried).await.map_err(|_| "no answer in time".to_owned().into())
     }
 
     /// Waits before the next try, a little at random so that senders do not
     /// come back all at once; false when the time is up.
-    async fn rest(&self, begun: Instant, pause: &mut Duration) -> bool {
-        let wait = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+    async fn rest(&self, begun: Instant, pause: &mut Duration, least: Duration) -> bool {
+        let wait = pause.mul_f64(rand::rng().random_range(0.5..1.0)).max(least);
         *pause = (*pause * 2).min(PAUSE_LONGEST);
         if begun.elapsed() + wait >= self.timeout {
             return false;

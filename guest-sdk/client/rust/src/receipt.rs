@@ -13,6 +13,8 @@ pub struct Receipt {
     /// is [`State::SendFail`] here: Kafka was away, and the message goes out
     /// when it is back. There is nothing to do for the sender.
     pub retrying: bool,
+    /// Why nobody will handle it, when no group takes such messages.
+    pub warning: Option<String>,
 }
 
 /// Where a message is that was taken.

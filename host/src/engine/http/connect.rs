@@ -35,9 +35,9 @@ pub(super) struct TooLate(Duration);
 #[derive(Clone, Debug)]
 pub(super) struct Resolver {
     /// Whether this machine and its network are open too.
-    private: bool,
+    pub(super) private: bool,
     /// The name that the operator wrote into the URL of `http-push`.
-    own: Option<String>,
+    pub(super) own: Option<String>,
     #[cfg(test)]
     pub(super) names: Option<super::targets::Names>,
 }
