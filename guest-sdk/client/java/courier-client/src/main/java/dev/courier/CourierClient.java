@@ -125,22 +125,24 @@ public final class CourierClient implements Publisher {
             request.header("traceparent", trace);
         }
         Attempts attempts = new Attempts(timeout);
+        // What the host said last is kept: the last try is often a short one that gets no answer.
+        Problem problem = null;
         while (true) {
             String why;
-            Problem problem = null;
             Exception cause = null;
             try {
                 HttpResponse<String> answer = attempts.ask(request);
                 if (answer.statusCode() == ACCEPTED) {
                     return receipt(answer.body());
                 }
-                problem = Problem.parse(answer.statusCode(), answer.body());
+                Problem said = Problem.parse(answer.statusCode(), answer.body());
+                problem = said == null ? problem : said;
                 if (!passes(answer.statusCode())) {
-                    throw PublishRefusedException.of("message " + draft, answer.statusCode(), problem);
+                    throw PublishRefusedException.of("message " + draft, answer.statusCode(), said);
                 }
-                why = problem == null ? "the host answered " + answer.statusCode() : problem.describe();
+                why = said == null ? "the host answered " + answer.statusCode() : said.describe();
             } catch (IOException error) {
-                why = describe(error);
+                why = describe(error) + (problem == null ? "" : "; before that: " + problem.describe());
                 cause = error;
             } catch (InterruptedException interrupted) {
                 Thread.currentThread().interrupt();

@@ -170,7 +170,7 @@ class CourierClientTest {
     void whoGivesUpHasTheMessageToSendAgain() {
         answers = number -> new Answer(503, "{\"title\":\"the store is away\",\"status\":503}");
         CourierClient hasty = CourierClient.builder("http://127.0.0.1:" + server.getAddress().getPort())
-                .timeout(Duration.ofMillis(300)).build();
+                .timeout(Duration.ofSeconds(2)).build();
         PublishTimeoutException gaveUp = catchThrowableOfType(PublishTimeoutException.class,
                 () -> hasty.publish(new OrderCreated()));
         assertThat(gaveUp).hasMessageContaining("the store is away");
