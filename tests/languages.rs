@@ -95,6 +95,19 @@ const TYPESCRIPT: Language = Language {
     ],
 };
 
+const PYTHON: Language = Language {
+    name: "python",
+    source: "python",
+    exception_at: "LookupError: no place for exception (explode.py:5)",
+    policy: "isolation = \"instance\"",
+    more: &[
+        failed("trap", "trap", "unreachable"),
+        failed("exit", "error", "SystemExit: it leaves (handler.py:"),
+        failed("recursion", "error", "RecursionError: maximum recursion depth exceeded (handler.py:"),
+        failed("memory", "memory_limit", "needed more memory than 64MiB"),
+    ],
+};
+
 /// A handler that runs, and where its messages come from and go to.
 struct Running {
     language: Language,
@@ -213,12 +226,26 @@ async fn typescript_does_what_every_language_does() {
     all_scenarios_end_as_the_table_says(TYPESCRIPT).await;
 }
 
-/// Under `isolation = "message"` nothing is left of one message for the next,
-/// not even the sequence of random numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn python_does_what_every_language_does() {
+    all_scenarios_end_as_the_table_says(PYTHON).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn typescript_keeps_nothing_from_one_message_to_the_next() {
+    nothing_is_left_for_the_next_message(TYPESCRIPT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_keeps_nothing_from_one_message_to_the_next() {
+    nothing_is_left_for_the_next_message(Language { policy: "", ..PYTHON }).await;
+}
+
+/// Under `isolation = "message"` nothing is left of one message for the next,
+/// not even the sequence of random numbers.
+async fn nothing_is_left_for_the_next_message(language: Language) {
     let _turn = turn::shared().await;
-    let running = Running::start(TYPESCRIPT, ALL_GRANTS).await;
+    let running = Running::start(language, ALL_GRANTS).await;
     let mut drawn = Vec::new();
     for _ in 0..3 {
         let delivery = running.run("calls", json!({})).await;
@@ -230,11 +257,20 @@ async fn typescript_keeps_nothing_from_one_message_to_the_next() {
     assert_eq!(drawn.len(), 3, "{drawn:?} in group {}", running.group);
 }
 
-/// What a binding does not grant is refused in the host's words.
 #[tokio::test(flavor = "multi_thread")]
 async fn typescript_is_refused_what_the_binding_does_not_grant() {
+    what_is_not_granted_is_refused(TYPESCRIPT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_is_refused_what_the_binding_does_not_grant() {
+    what_is_not_granted_is_refused(PYTHON).await;
+}
+
+/// What a binding does not grant is refused in the host's words.
+async fn what_is_not_granted_is_refused(language: Language) {
     let _turn = turn::shared().await;
-    let running = Running::start(TYPESCRIPT, "").await;
+    let running = Running::start(language, "").await;
     for (what, word) in [("publish", "publish"), ("state", "state"), ("cache", "cache")] {
         let delivery = running.run(what, json!({})).await;
         running.check(&failed(what, "error", word), &delivery);
