@@ -14,7 +14,10 @@ use super::*;
 
 /// What addresses names have.
 #[derive(Clone)]
-pub(super) struct Names(Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>);
+pub(super) struct Names(Arc<Answers>);
+
+/// The addresses that a name has.
+type Answers = dyn Fn(&str) -> Vec<IpAddr> + Send + Sync;
 
 impl Names {
     pub(super) fn of(&self, name: &str) -> Vec<SocketAddr> {
