@@ -359,17 +359,17 @@ mod tests {
     /// Spawns that need no supervisor, by file, with how many there are.
     const SHORT_LIVED: &[(&str, usize)] = &[
         // The closing of a consumer that is beyond use.
-        ("group/following.rs", 1),
-        ("group/listening.rs", 1),
+        ("consume/consumer/event.rs", 1),
+        ("consume/consumer/broadcast.rs", 1),
         // A notice that comes once more.
-        ("group/range.rs", 1),
+        ("consume/consumer/out_of_range.rs", 1),
         // Clients that are dropped, which may take long, and a look at a topic.
-        ("kafka/lookup.rs", 1),
+        ("kafka/log_reader.rs", 1),
         ("kafka/producer.rs", 1),
         // A request, whose panic is its sender's answer.
-        ("publish/accept.rs", 1),
+        ("publish/send/mod.rs", 1),
         // The end of a send: its row is held, and the relay's when the hold runs out.
-        ("publish/landing.rs", 2),
+        ("publish/send/result.rs", 2),
     ];
 
     /// The kind is kept out: a lasting task that is spawned past the supervisor.

@@ -12,13 +12,13 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::auth::{As, Viewer};
-use super::deliveries::id;
 use super::list::{self, List};
 use super::openapi::Problems;
 use super::params::Params;
 use super::problem::Problem;
 use super::shown::{ShownKey, known};
 use super::time;
+use crate::api::deliveries::id;
 use crate::store::{DeadLetterFilter, DeadLetterRow};
 
 /// A delivery that was given up to a topic.

@@ -22,11 +22,11 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::auth::{As, Caller, Credential, Viewer};
-use super::groups::view::OpenView;
 use super::openapi::Problems;
 use super::params::Params;
 use super::per_token::{NoMore, PerToken};
 use super::problem::Problem;
+use crate::api::groups::view::OpenView;
 use crate::store::{GroupTotals, StoreError};
 
 /// Listeners at once, and those of one token: others are to find a place.

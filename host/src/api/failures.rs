@@ -7,13 +7,13 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::auth::{As, Viewer};
-use super::deliveries::id;
 use super::list::List;
 use super::openapi::Problems;
 use super::params::Params;
 use super::problem::Problem;
 use super::shown::known;
 use super::time;
+use crate::api::deliveries::id;
 use crate::store::{FailureFilter, FailureRow};
 
 /// Failures that are alike.

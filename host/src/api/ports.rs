@@ -18,8 +18,8 @@ use super::causes::CauseView;
 use super::problem::Problem;
 use crate::causes::Standing;
 pub use crate::publish::draft::{Draft, OUTBOX_IDS, Problem as Refusal, Receipt, reserved_header, valid_topic};
-pub use crate::publish::half::EndedBy;
 pub use crate::publish::header_rules::{self, BASE64};
+pub use crate::publish::transactions::EndedBy;
 use crate::store::{DeliveryKey, HalfRow, StoreError};
 
 /// The send side.

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-pub use crate::api::ports::BASE64;
+pub use super::ports::BASE64;
 
 /// A key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]

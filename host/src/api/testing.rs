@@ -316,7 +316,7 @@ impl Host {
             refusals: super::sessions::Refusals::default(),
             node: "host-1".into(),
             metrics: Arc::new(|| "courier_stale_writes_total 0\n".to_owned()),
-            audience: super::messages::audience::Audience::default(),
+            audience: crate::api::messages::audience::Audience::default(),
             events: super::events::Hub::default(),
             dev: true,
         };

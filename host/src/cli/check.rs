@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Output, say};
 use crate::config::{self, Config, ConfigError, Outbox, Problem};
 use crate::publish::outbox::{SourceError, examine};
-use crate::serve::sandboxes;
+use crate::server::sandboxes;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

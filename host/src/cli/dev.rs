@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::serve::DevOptions;
+use crate::server::DevOptions;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -24,5 +24,5 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let Args { config, listen, data } = args;
-    crate::serve::dev(DevOptions { config, listen, data }).await
+    crate::server::dev(DevOptions { config, listen, data }).await
 }

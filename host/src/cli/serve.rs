@@ -10,5 +10,5 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    crate::serve::serve(args.config).await
+    crate::server::serve(args.config).await
 }

@@ -296,7 +296,7 @@ fn walked_back(leads: &[Lead<'_>], came_by: &HashMap<&str, usize>, from: &str, t
 
 #[cfg(test)]
 mod tests {
-    use crate::config::parse;
+    use super::super::parse;
 
     fn binding(group: &str, topics: &str, more: &str) -> String {
         format!("[[binding]]\ngroup = \"{group}\"\ntopics = [{topics}]\nplugin = \"p\"\n{more}\n")

@@ -151,8 +151,8 @@ fn read(value: &Toml<'_>) -> Option<Schema> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::parse;
     use super::*;
-    use crate::config::parse;
 
     const ORDER: &str = r#"{"type":"object","required":["order_id"],"properties":{"order_id":{"type":"string"},
         "lines":{"type":"array","items":{"type":"object","properties":{"count":{"minimum":1}}}}}}"#;

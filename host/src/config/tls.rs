@@ -108,7 +108,7 @@ fn read(value: &Value<'_>, example: &str) -> Option<(PathBuf, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, ConfigError, parse};
+    use super::super::{Config, ConfigError, parse};
 
     /// Beside the certificates of the tests.
     const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/testdata/courier.toml");

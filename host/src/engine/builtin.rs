@@ -51,8 +51,8 @@ pub fn shown_version(digest: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{World, digest, inspect};
     use super::*;
-    use crate::engine::{World, digest, inspect};
 
     #[test]
     fn each_has_the_digest_beside_it_and_is_a_handler() {

@@ -14,15 +14,15 @@ use super::clock::{Meter, Metered, Pulse, in_time};
 use super::contract::{self, Failure};
 use super::fault::{Fault, cut};
 use super::guest::{Effects, Guest};
-use super::imports::cache::NodeCache;
-use super::imports::log::SharedLog;
-use super::imports::log_budget::LogBudget;
 use super::limits::WAIT_FOR_ROOM;
 use super::prepare::{Engine, Entry, Prepared};
 use super::redaction::Redaction;
 use super::slots::{Idle, Seat, SlotPermit};
 use super::{Brake, Call, Ended, Isolation, Policy, StateSource, World};
 use crate::clock::{nanos, now};
+use crate::engine::imports::cache::NodeCache;
+use crate::engine::imports::log::SharedLog;
+use crate::engine::imports::log_budget::LogBudget;
 
 /// Runs the calls of one binding, one at a time. It keeps an instance between
 /// calls when the binding's isolation says so.

@@ -21,7 +21,7 @@ use crate::config;
 use crate::engine;
 use crate::kafka::header_name;
 use crate::kafka::record::Record;
-use crate::publish::check_url::CheckUrls;
+use crate::publish::transactions::check_back::CheckUrls;
 use crate::store::redrive::RedriveId;
 use crate::store::troubles::DeadLetterFilter;
 use crate::store::undelivered::UndeliveredFilter;

@@ -103,7 +103,7 @@ mod tests {
     fn a_name_with_a_nul_is_that_of_no_attribute() {
         let name = read(b"ce_id\0x");
         assert!(name != "ce_id" && !name.contains('\0'), "{name:?}");
-        assert!(!crate::kafka::is_attribute(&name));
+        assert!(!super::super::is_attribute(&name));
         assert_ne!(read(b"ce_id\0"), "ce_id");
         assert_ne!(read(b"ce_id\xff"), read(b"ce_id\xfe"), "bytes that are not text are told apart");
     }

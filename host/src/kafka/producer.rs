@@ -11,7 +11,7 @@
 //!
 //! Next: `producer/cluster.rs` for that; `topics.rs`, which knows the partitions of topics.
 
-mod cluster;
+mod cluster_watch;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -32,12 +32,12 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerConte
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
-use self::cluster::Health;
+use self::cluster_watch::Health;
 use self::windows::{Answer, Failure, Ticket, Windows};
+use super::client_log;
 use super::header_name;
-use super::health::is_suspicious;
-use super::log;
 use super::record::Record;
+use super::stale_client::is_suspicious;
 use super::topic_id::TopicIds;
 use super::topics::{KnownTopic, TopicError, Topics};
 use crate::said;
@@ -147,7 +147,7 @@ impl Producer {
         // A thread of its own, since librdkafka's questions block.
         std::thread::Builder::new()
             .name("kafka-health".to_owned())
-            .spawn(move || supervise::thread(Task::ProducerWatch, || cluster::keep_watch(&watched)))
+            .spawn(move || supervise::thread(Task::ProducerWatch, || cluster_watch::keep_watch(&watched)))
             .map_err(|error| KafkaError::ClientCreation(format!("cannot start a thread: {error}")))?;
         let released = Arc::downgrade(&inner);
         std::thread::Builder::new()
@@ -427,11 +427,11 @@ struct Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        log::line(level, facility, text);
+        client_log::line(level, facility, text);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        log::statistics(statistics);
+        client_log::statistics(statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -443,7 +443,7 @@ impl ClientContext for Context {
         if is_suspicious(&error) {
             self.health.suspect();
         }
-        log::client_error(&error, reason);
+        client_log::client_error(&error, reason);
     }
 }
 

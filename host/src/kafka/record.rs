@@ -15,8 +15,8 @@ use rdkafka::bindings as rdsys;
 use rdkafka::message::BorrowedMessage;
 use thiserror::Error;
 
-pub use super::hash::{murmur2_hash, murmur2_partition, shard_of};
 use super::header_name;
+pub use super::partitioner::{murmur2_hash, murmur2_partition, shard_of};
 
 /// The layout that [`Record::encode`] writes, as its first byte.
 const VERSION: u8 = 1;
@@ -273,8 +273,8 @@ mod tests {
 
         use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-        use crate::kafka::embedded::Embedded;
-        use crate::kafka::producer::Producer;
+        use super::super::embedded::Embedded;
+        use super::super::producer::Producer;
 
         let broker = Embedded::start(&["odd".to_owned()]).unwrap();
         let servers = vec![broker.servers().unwrap()];

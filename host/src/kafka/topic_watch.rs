@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::lookup::Log;
+use super::log_reader::Log;
 pub use super::topic_id::TopicNow;
 
 /// How long after an answer Kafka is asked again. With the time that an answer

@@ -1,32 +1,28 @@
 //! The send side: from what a sender hands in, or the host owes, to Kafka.
 //!
 //! There are two ways to Kafka. A message that a sender hands in is produced
-//! directly while all is well ([`accept`]). Everything else, and everything
+//! directly while all is well ([`send`]). Everything else, and everything
 //! when Kafka is slow or away, is a durable row first that the [`relay`] sends.
 //! A topic with unsent rows ([`backlog`]) takes only the second way, so that
 //! nothing overtakes. No transaction is open while Kafka is waited for. What
 //! is not due yet waits in the store and joins those rows when it is
-//! ([`delayed`]); what depends on a sender's transaction waits for its word
-//! ([`half`]).
+//! ([`relay::delayed`]); what depends on a sender's transaction waits for its word
+//! ([`transactions`]).
 //!
-//! Read [`draft`] and [`rules`] for what is valid, [`accept`] for the direct way with
-//! [`journal`] for how its rows become durable, then [`relay`], and [`outbox`]
+//! Read [`draft`] and [`rules`] for what is valid, [`send`] for the direct way with
+//! [`message_writer`] for how its rows become durable, then [`relay`], and [`outbox`]
 //! for what senders leave in their own databases.
 
-pub mod accept;
 pub mod backlog;
-pub mod check_url;
-pub mod delayed;
 pub mod draft;
-pub mod half;
 pub mod header_rules;
-pub mod journal;
-mod landing;
-mod lease;
+pub mod message_writer;
 pub mod outbox;
 mod receipt;
 pub mod relay;
 pub mod rules;
+pub mod send;
+pub mod transactions;
 pub mod undelivered;
 mod unsent;
 pub mod waker;

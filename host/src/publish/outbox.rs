@@ -44,11 +44,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::intake::Intake;
-use super::accept::Acceptor;
-use super::lease::Leases;
+use super::send::Acceptor;
 use crate::causes::Causes;
 use crate::config::Outbox;
 use crate::kafka::record::shard_of;
+use crate::publish::relay::lease::Leases;
 use crate::store::SHARDS;
 use crate::supervise::{self, Task};
 

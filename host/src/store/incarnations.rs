@@ -191,8 +191,8 @@ pub trait Incarnations {
 
 #[cfg(test)]
 mod tests {
+    use super::super::WriterId;
     use super::*;
-    use crate::store::WriterId;
 
     fn claim(topic_id: &str, log_end: i64) -> ClaimRequest {
         ClaimRequest {

@@ -291,8 +291,8 @@ pub trait Troubles: Send + Sync {
 
 #[cfg(test)]
 mod tests {
+    use super::super::PositionId;
     use super::*;
-    use crate::store::PositionId;
 
     fn row(at: i64, fingerprint: &str, topic: &str, open: bool) -> FailedRow {
         FailedRow {

@@ -15,8 +15,8 @@ use crate::api::problem::Problem;
 use crate::api::time;
 use crate::causes::{Standing, Subject, Weight};
 use crate::clock::now;
+use crate::stats::{PACE_WINDOW, quantile_ms};
 use crate::store::{GroupTotals, ListenerRow, PaceRow, PositionRow};
-use crate::tally::{PACE_WINDOW, quantile_ms};
 
 /// A consumer group.
 #[derive(Clone, Debug, Serialize, ToSchema)]

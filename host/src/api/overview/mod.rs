@@ -1,7 +1,7 @@
 //! `GET /v1/overview`: everything at a glance.
 //!
 //! Nothing is counted here: totals are kept by the store, minutes and paces by
-//! each process ([`crate::tally`]), and what needs a person is put together
+//! each process ([`crate::stats`]), and what needs a person is put together
 //! from what other operations show ([`attention`]).
 
 pub mod attention;
@@ -18,14 +18,14 @@ use self::attention::Attention;
 use super::App;
 use super::auth::{As, Caller, Viewer};
 use super::causes::CauseView;
-use super::groups::view::{self, GroupView, OpenView};
 use super::nodes::NodeView;
 use super::openapi::Problems;
 use super::params::Params;
 use super::problem::Problem;
 use super::time;
+use crate::api::groups::view::{self, GroupView, OpenView};
+use crate::stats::{MINUTE, minute_of};
 use crate::store::MinuteRow;
-use crate::tally::{MINUTE, minute_of};
 
 /// Minutes that are shown.
 const MINUTES: i64 = 60;

@@ -16,10 +16,10 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::log_budget::LogBudget;
 use crate::engine::contract::{v1, v2};
 use crate::engine::fault::size;
 use crate::engine::guest::Guest;
-use crate::engine::imports::log_budget::LogBudget;
 use crate::engine::limits::{LOG_BYTES_A_SECOND, LOG_KEPT_BYTES, PANIC_TAIL_BYTES};
 use crate::engine::redaction::Redaction;
 

@@ -20,9 +20,10 @@ pub(super) mod wasi;
 
 use wasmtime::component::{HasSelf, Linker};
 
-use super::contract::{Refusal, v1, v2};
+use super::contract::Refusal;
 use super::guest::{Effects, Guest};
 use super::limits::{EFFECT_OVERHEAD_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::engine::contract::{v1, v2};
 
 /// The package of the contract, and the versions of it that are served.
 pub(super) const PACKAGE: &str = "courier:plugin";

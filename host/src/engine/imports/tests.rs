@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+use super::cache::NodeCache;
+use super::log::SharedLog;
 use super::*;
 use crate::engine::contract::v1;
 use crate::engine::contract::v2::types::{Header, Outgoing, Refusal};
 use crate::engine::contract::v2::{batch_publish, batch_state, cache, config, log, publish, state};
-use crate::engine::imports::cache::NodeCache;
-use crate::engine::imports::log::SharedLog;
 use crate::engine::limits::MAX_EMISSIONS_PER_CALL;
 use crate::engine::tests::Slow;
 use crate::engine::{EmissionRules, Isolation, Policy, StateHeld, StateQuota, StateSource};
@@ -65,7 +65,7 @@ fn guest(items: usize, granted: bool) -> wasmtime::Store<Guest> {
         config: BTreeMap::from([("url".into(), "http://x".into())]),
         secrets: BTreeMap::from([("key".into(), "hidden".to_owned().into())]),
     };
-    let engine = wasmtime::Engine::new(&crate::engine::limits::config(super::super::limits::Allocation::OnDemand));
+    let engine = wasmtime::Engine::new(&crate::engine::limits::config(crate::engine::limits::Allocation::OnDemand));
     let mut store = Guest::store(
         &engine.unwrap(),
         Arc::new(policy),

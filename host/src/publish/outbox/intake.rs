@@ -30,8 +30,8 @@ use super::taking::{ReadRow, Taken};
 use crate::causes::{Causes, Subject};
 use crate::clock::now;
 use crate::config::Outbox;
-use crate::publish::accept::Acceptor;
-use crate::publish::lease::Shards;
+use crate::publish::relay::lease::Shards;
+use crate::publish::send::Acceptor;
 use crate::publish::waker::Watch;
 use crate::store::{Identity, OutboxCount, OutboxNote, RelayResult, StoreError};
 

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::row::{self, BadRow};
 use crate::clock::now;
-use crate::publish::accept::Acceptor;
 use crate::publish::draft::{Draft, Problem, digest};
-use crate::publish::landing::count;
+use crate::publish::send::Acceptor;
+use crate::publish::send::result::count;
 use crate::publish::undelivered::FullTopics;
 use crate::publish::waker::Watch;
 use crate::store::undelivered::NewUndelivered;

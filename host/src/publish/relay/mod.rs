@@ -13,6 +13,8 @@
 //! if the partition answers again within the second in which the client looks
 //! for records to give back, and looks between those two.
 
+pub mod delayed;
+pub mod lease;
 mod pass;
 mod waits;
 
@@ -31,17 +33,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use self::delayed::{Alarm, Mover};
+use self::lease::{Leases, Shards, keep_leases};
 use self::pass::{Pass, fate_of, result_of};
 use self::waits::Waits;
-use super::delayed::{Alarm, Mover};
-use super::landing::count;
-use super::lease::{Leases, Shards, keep_leases};
 use super::waker::Waker;
 use crate::causes::Causes;
-use crate::kafka::lookup::Log;
+use crate::kafka::log_reader::Log;
 use crate::kafka::producer::Producer;
 use crate::kafka::record::Record;
 use crate::kafka::topics::{KnownTopic, TopicError};
+use crate::publish::send::result::count;
 use crate::said;
 use crate::store::{ChosenPartition, RelayResult, Relayed, SharedStore, StoreError, WriterId};
 use crate::supervise::{self, Task};

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::super::error::SourceError;
-use super::super::source::{Source, bounded};
 use super::{BUSY, Intake, UNREADABLE};
 use crate::causes::Subject;
+use crate::publish::outbox::error::SourceError;
+use crate::publish::outbox::source::{Source, bounded};
 use crate::store::OutboxCause;
 
 /// How often what is to be told is noted when it changed, and when not.

@@ -1,0 +1,234 @@
+//! A binding at work: its policy, its queue of deliveries, its gate and the
+//! version it runs.
+
+use std::collections::HashSet;
+use std::num::NonZeroU32;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use courier_core::verdict::Verdict;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use reqwest::Url;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::circuit_breaker::Keeper;
+use super::delivery::Work;
+use super::effects_budget::Unwritten;
+use super::ready_queue::Turns;
+use super::unavailable::UnavailableAlone;
+use crate::config::{Binding, HTTP_PUSH, Isolation};
+use crate::engine::http::{Destination, HttpOut, HttpRules};
+use crate::engine::{self, Policy, Prepared, StateHeld, StateQuota};
+use crate::kafka::buffered::TopicPartition;
+use crate::publish::draft::Draft;
+use crate::publish::rules::Rules;
+use crate::store::DeliveryKey;
+
+/// Calls after which a kept instance is replaced, since a store never gives
+/// memory back and guests leak handles.
+const RECYCLE_AFTER: u32 = 10_000;
+/// Bytes that the effects of one attempt may hold.
+const OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// The key by which `http-push` reads how many messages a request carries: not
+/// one of `[binding.config]`, since `batch` stands in the binding itself.
+const PUSH_BATCH: &str = "courier.batch";
+
+/// What a binding would run.
+#[derive(Clone)]
+pub enum Plugin {
+    /// A version that is compiled on this node.
+    Ready(Arc<Prepared>),
+    /// None, and what people should know of it.
+    Missing(Verdict, String),
+}
+
+/// A binding at work.
+pub struct Bound {
+    /// What the TOML says.
+    pub binding: Binding,
+    /// Where owners put deliveries and workers take them.
+    pub turns: Turns<Work>,
+    /// Its gate.
+    pub keeper: Keeper,
+    /// The version it runs.
+    pub plugin: watch::Receiver<Plugin>,
+    /// Its rate limit on this node.
+    pub rate: Option<DefaultDirectRateLimiter>,
+    /// How the engine runs it.
+    pub policy: Arc<Policy>,
+    /// Its deliveries that say of a service which works that it is unavailable.
+    pub unavailable_alone: UnavailableAlone,
+    /// What its attempts did and the store has not taken yet.
+    pub unwritten: Arc<Unwritten>,
+    /// How long attempts take.
+    pub attempt_seconds: metrics::Histogram,
+    /// Whether this node is registered for the broadcasts of all its topics.
+    pub listening: AtomicBool,
+    /// Cancelled when the binding goes away.
+    pub closed: CancellationToken,
+    /// The partitions that are owned here, and whether open rows hold them
+    /// back.
+    standing: Mutex<Vec<(TopicPartition, watch::Receiver<bool>)>>,
+    /// Deliveries with rows whose attempts run now: these alone could be given
+    /// up, and must not be meanwhile.
+    running: Mutex<HashSet<DeliveryKey>>,
+}
+
+impl Bound {
+    /// Puts a binding to work.
+    #[must_use]
+    pub fn new(binding: Binding, plugin: watch::Receiver<Plugin>, rules: &Rules) -> Self {
+        let keeper = Keeper::new(binding.circuit, binding.failure.probe_within);
+        if binding.paused {
+            keeper.pause(Some("paused in the configuration".to_owned()));
+        }
+        Self {
+            turns: Turns::default(),
+            keeper,
+            plugin,
+            rate: binding.rate_limit.and_then(limiter),
+            policy: Arc::new(policy(&binding, rules)),
+            unavailable_alone: UnavailableAlone::default(),
+            unwritten: Arc::default(),
+            attempt_seconds: metrics::histogram!("courier_attempt_seconds", "group" => binding.group.clone()),
+            listening: AtomicBool::new(false),
+            closed: CancellationToken::new(),
+            standing: Mutex::default(),
+            running: Mutex::default(),
+            binding,
+        }
+    }
+
+    /// Notes a partition that has an owner from now on. The owner drops its
+    /// end of `full` when it ends.
+    pub fn watch_full(&self, place: TopicPartition, full: watch::Receiver<bool>) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.retain(|(_, full)| full.has_changed().is_ok());
+        standing.push((place, full));
+    }
+
+    /// The partitions that stand still because too many open rows are parked.
+    #[must_use]
+    pub fn parked_full(&self) -> Vec<TopicPartition> {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = standing.iter().filter(|(_, full)| full.has_changed().is_ok() && *full.borrow());
+        full.map(|(place, _)| place.clone()).collect()
+    }
+
+    /// Notes attempts that begin.
+    pub fn begin(&self, rows: &[DeliveryKey]) {
+        if !rows.is_empty() {
+            self.running.lock().unwrap_or_else(PoisonError::into_inner).extend(rows);
+        }
+    }
+
+    /// Notes that they ended.
+    pub fn end(&self, rows: &[DeliveryKey]) {
+        if !rows.is_empty() {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            rows.iter().for_each(|key| {
+                running.remove(key);
+            });
+        }
+    }
+
+    /// Whether an attempt of a delivery that has a row runs now.
+    #[must_use]
+    pub fn is_running(&self, key: &DeliveryKey) -> bool {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    /// The API pauses the group, or lets it go on; what the TOML says stays.
+    pub fn pause(&self, why: Option<&str>) {
+        let by_toml = self.binding.paused.then(|| "paused in the configuration".to_owned());
+        self.keeper.pause(by_toml.or_else(|| why.map(ToOwned::to_owned)));
+    }
+}
+
+/// A limiter that lets `rate` deliveries a second begin, with bursts of at
+/// most a second's worth.
+fn limiter(rate: f64) -> Option<DefaultDirectRateLimiter> {
+    let period = Duration::try_from_secs_f64(1.0 / rate).ok()?;
+    let burst = NonZeroU32::new(rate.clamp(1.0, f64::from(u32::MAX)) as u32)?;
+    Some(RateLimiter::direct(Quota::with_period(period)?.allow_burst(burst)))
+}
+
+/// Where the handler may send HTTP requests; none sends none anywhere.
+fn http(binding: &Binding) -> Option<Arc<HttpOut>> {
+    let allow = binding.http.allow.iter();
+    let allow: Vec<Destination> =
+        allow.map(|place| Destination { host: place.host.clone(), port: place.port }).collect();
+    let own_url = push_url(binding);
+    (!allow.is_empty() || own_url.is_some()).then(|| {
+        Arc::new(HttpOut::new(HttpRules {
+            allow,
+            private: binding.http.private,
+            own_url,
+            ca: binding.http.ca.clone(),
+            concurrency: binding.concurrency,
+        }))
+    })
+}
+
+/// The URL that `http-push` calls: the operator of this host wrote it.
+fn push_url(binding: &Binding) -> Option<Url> {
+    let text = binding.config.get("url").filter(|_| binding.plugin.name == HTTP_PUSH)?;
+    Url::parse(text).ok()
+}
+
+/// What handlers publish is held to the rules of every other door.
+#[derive(Debug)]
+struct Emissions(Rules);
+
+impl engine::EmissionRules for Emissions {
+    fn check(&self, emission: &engine::Outgoing) -> Result<(), String> {
+        let draft = Draft {
+            topic: emission.topic.clone(),
+            type_name: emission.type_name.clone(),
+            key: emission.key.clone(),
+            content_type: emission.content_type.clone(),
+            is_tombstone: emission.body.is_none(),
+            body: emission.body.clone().unwrap_or_default(),
+            headers: emission.headers.clone(),
+            ..Draft::default()
+        };
+        self.0.check_emission(draft).map_err(|problem| problem.detail)
+    }
+}
+
+fn policy(binding: &Binding, rules: &Rules) -> Policy {
+    let is_push = binding.plugin.name == HTTP_PUSH;
+    let mut config = binding.config.clone();
+    if is_push {
+        config.insert(PUSH_BATCH.to_owned(), binding.batch.to_string());
+    }
+    Policy {
+        group: binding.group.clone(),
+        isolation: match binding.isolation {
+            Isolation::Message => engine::Isolation::Message,
+            Isolation::Batch => engine::Isolation::Batch,
+            Isolation::Instance => engine::Isolation::Instance,
+        },
+        memory: binding.memory,
+        timeout: binding.timeout,
+        cpu: binding.cpu,
+        log: usize::try_from(binding.log).unwrap_or(usize::MAX),
+        output: OUTPUT_BYTES,
+        recycle_after: RECYCLE_AFTER,
+        publish: binding.grant.publish.clone(),
+        rules: Arc::new(Emissions(rules.clone())),
+        http: http(binding),
+        state: binding.grant.state,
+        state_quota: Arc::new(StateQuota::new(
+            StateHeld { keys: binding.grant.state_keys, bytes: binding.grant.state_bytes },
+            binding.grant.state_ttl,
+        )),
+        // `http-push` remembers there which URLs have answered.
+        cache: binding.grant.cache || is_push,
+        config,
+        secrets: binding.secrets.iter().map(|(name, secret)| (name.clone(), secret.to_secret_string())).collect(),
+    }
+}

@@ -1,0 +1,425 @@
+//! One delivery, its whole story: it gets a permit, an attempt is made, the
+//! attempt is judged, and the owner hears what follows.
+//!
+//! A stop is never a failure: an attempt that is dropped because its partition
+//! or the host goes away is handed back, and nobody counts it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use courier_core::message::{Kind, Message, Timestamp};
+use courier_core::retry::MAX_ASKED_WAIT;
+use courier_core::status::State;
+use courier_core::verdict::{DeadLetter, History, Outcome, Verdict, fingerprint, judge};
+use tokio_util::sync::CancellationToken;
+
+use super::binding::Bound;
+use super::effects_budget::Share;
+use super::unavailable::as_retry;
+use crate::clock::now;
+use crate::consume::owner::message::{Address, Mail};
+use crate::engine::builtin::shown_version;
+use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
+use crate::kafka::buffered::InHand;
+use crate::publish::rules::too_many_hops;
+use crate::publish::{self, GivenUp};
+use crate::store::{DeliveryKey, GiveUp, NewOutbound, StateWrites, bytes_of_effects};
+
+/// W3C Trace Context: what joins the spans of one story.
+const TRACE_HEADER: &str = "traceparent";
+
+/// A delivery that has its lane's turn.
+#[derive(Debug)]
+pub struct Work {
+    /// The record.
+    pub in_hand: Arc<InHand>,
+    /// Who owns it.
+    pub owner: Arc<Address>,
+    /// Invocations before this one.
+    pub number: u32,
+    /// Attempts used up before this one.
+    pub counted: u32,
+    /// Whether it probes a gate that is half open.
+    pub probe: bool,
+    /// Calls it back before its attempt begins; none for one without a row,
+    /// which nobody can give up.
+    pub recall: Option<CancellationToken>,
+}
+
+impl Work {
+    /// Hands it back unrun.
+    pub fn give_back(self) {
+        self.owner.tell(Mail::Returned(self.in_hand.offset));
+    }
+
+    /// Whether it is to be handed back.
+    #[must_use]
+    pub fn is_recalled(&self) -> bool {
+        !self.owner.may_begin() || self.recall.as_ref().is_some_and(CancellationToken::is_cancelled)
+    }
+
+    /// The delivery's key.
+    #[must_use]
+    pub fn key(&self) -> DeliveryKey {
+        DeliveryKey { position: self.owner.position, offset: self.in_hand.offset }
+    }
+
+    /// What the engine is to invoke.
+    #[must_use]
+    pub fn call(&self, bound: &Bound) -> Call<'_> {
+        Call {
+            message: self.in_hand.message(),
+            attempt: AttemptInfo {
+                delivery: self.key().to_string(),
+                number: self.number + 1,
+                counted: self.counted,
+                max_attempts: bound.binding.failure.retry.max_attempts,
+                partition: u32::try_from(self.owner.place.partition).unwrap_or_default(),
+                offset: u64::try_from(self.in_hand.offset.0).unwrap_or_default(),
+            },
+        }
+    }
+
+    /// Ends it: judges what the engine says and tells the owner.
+    pub fn conclude(self, bound: &Bound, version: &Prepared, ended: Ended) {
+        let mut ended = self.without_loop(bound, ended);
+        if bound.unavailable_alone.judged(self.key(), ended.verdict) != ended.verdict {
+            ended.verdict = Verdict::Retry;
+            // Its wait was for the service to come back, which is there.
+            ended.after = None;
+            ended.reason = Some(as_retry(ended.reason.take()));
+        }
+        bound.keeper.ended(ended.verdict, ended.reason.as_deref(), ended.after, self.probe);
+        let seconds = ended.finished_at.since(ended.started_at).as_secs_f64();
+        bound.attempt_seconds.record(seconds);
+        let number = self.number + 1;
+        let counted = self.counted + u32::from(!ended.verdict.never_ran());
+        let mut outcome = self.judged(bound, ended.verdict, ended.after, number);
+        let failed = ended.verdict != Verdict::Success;
+        let fingerprint = failed.then(|| fingerprint(ended.verdict, ended.reason.as_deref().unwrap_or_default()));
+        let mut outbound: Vec<NewOutbound> = Vec::new();
+        let mut state_writes = Vec::new();
+        match outcome {
+            Outcome::Handled => {
+                let message = self.in_hand.message();
+                outbound.extend(
+                    ended
+                        .emissions
+                        .into_iter()
+                        .map(|one| emission(&bound.binding.group, &bound.binding.plugin.name, message, one)),
+                );
+                state_writes = ended.state_writes;
+            }
+            Outcome::Failed { dead_letter: true } => {
+                let mut reason = ended.reason.take().unwrap_or_else(|| "no reason given".to_owned());
+                let to = self.letters_to(bound);
+                match too_many_hops(self.in_hand.message(), &bound.binding.group, &to, bound.binding.max_hops) {
+                    None => outbound.push(self.dead_letter(bound, &to, &reason, number)),
+                    Some(why) => outcome = without_letter(&mut reason, &why),
+                }
+                ended.reason = Some(reason);
+            }
+            _ => {}
+        }
+        let unwritten = bound.unwritten.take(bytes_of_effects(&outbound, &state_writes) + ended.log.len());
+        let concluded = Concluded {
+            outcome,
+            number,
+            counted,
+            verdict: ended.verdict,
+            fingerprint,
+            // The wait of an `unavailable` is another one, with a bound of its own.
+            reason: reason_with_bound(ended.reason, ended.after.filter(|_| ended.verdict == Verdict::Retry)),
+            version: Some(shown_version(&version.digest).into()),
+            started_at: ended.started_at,
+            finished_at: ended.finished_at,
+            log: (!ended.log.is_empty()).then_some(ended.log),
+            invoked: !matches!(ended.verdict, Verdict::Instantiate | Verdict::NoRoom),
+            outbound,
+            state_writes,
+            in_hand: self.in_hand,
+            unwritten,
+        };
+        self.owner.tell(Mail::Concluded(Box::new(concluded)));
+    }
+
+    /// Ends it without an invocation: the binding's gate is closed.
+    pub fn push_back(self, bound: &Bound, verdict: Verdict, reason: &str) {
+        let at = now();
+        let outcome = self.judged(bound, verdict, None, self.number + 1);
+        let concluded = Concluded {
+            outcome,
+            number: self.number,
+            counted: self.counted,
+            verdict,
+            fingerprint: Some(fingerprint(verdict, reason)),
+            reason: Some(reason.to_owned()),
+            version: None,
+            started_at: at,
+            finished_at: at,
+            log: None,
+            invoked: false,
+            outbound: Vec::new(),
+            state_writes: Vec::new(),
+            in_hand: self.in_hand,
+            unwritten: None,
+        };
+        self.owner.tell(Mail::Concluded(Box::new(concluded)));
+    }
+
+    /// Ends it without an attempt, as a person said.
+    pub fn give_up(self, bound: &Bound, give_up: GiveUp) {
+        let (at, GiveUp { reason, dead_letter }) = (now(), give_up);
+        // A letter of a record that is too large to be kept would be empty.
+        let dead_letter = dead_letter && self.in_hand.record.left_out.is_none();
+        let outbound: Vec<NewOutbound> = dead_letter
+            .then(|| self.dead_letter(bound, &self.letters_to(bound), &reason, self.number))
+            .into_iter()
+            .collect();
+        let concluded = Concluded {
+            outcome: Outcome::Failed { dead_letter },
+            number: self.number,
+            counted: self.counted,
+            verdict: Verdict::GivenUp,
+            fingerprint: Some(fingerprint(Verdict::GivenUp, &reason)),
+            reason: Some(reason),
+            version: None,
+            started_at: at,
+            finished_at: at,
+            log: None,
+            invoked: false,
+            unwritten: bound.unwritten.take(bytes_of_effects(&outbound, &Vec::new())),
+            outbound,
+            state_writes: Vec::new(),
+            in_hand: self.in_hand,
+        };
+        self.owner.tell(Mail::Concluded(Box::new(concluded)));
+    }
+
+    fn judged(&self, bound: &Bound, verdict: Verdict, after: Option<Duration>, number: u32) -> Outcome {
+        // Who asks for a delivery gives it a schedule of its own.
+        let budget_from = self.in_hand.asked_at.unwrap_or(self.in_hand.received_at);
+        let history = History { number, counted: self.counted, budget_from };
+        judge(verdict, after, history, &bound.binding.failure, now(), rand::random())
+    }
+
+    /// What an attempt came to that published, unless what it published would
+    /// only go on in a loop: then it failed, for ever.
+    fn without_loop(&self, bound: &Bound, ended: Ended) -> Ended {
+        let Some(first) = ended.emissions.first().filter(|_| ended.verdict == Verdict::Success) else { return ended };
+        let why = too_many_hops(self.in_hand.message(), &bound.binding.group, &first.topic, bound.binding.max_hops);
+        match why {
+            None => ended,
+            Some(why) => Ended {
+                verdict: Verdict::Reject,
+                reason: Some(why),
+                emissions: Vec::new(),
+                state_writes: Vec::new(),
+                ..ended
+            },
+        }
+    }
+
+    /// The topic of its dead letter.
+    fn letters_to(&self, bound: &Bound) -> String {
+        match &bound.binding.failure.dead_letter {
+            DeadLetter::Topic(Some(topic)) => topic.clone(),
+            _ => dead_letter_topic(&self.owner.place.topic, &bound.binding.group),
+        }
+    }
+
+    fn dead_letter(&self, bound: &Bound, to: &str, reason: &str, attempts: u32) -> NewOutbound {
+        let message = self.in_hand.message();
+        let lies_in = self.owner.place.log_topic();
+        let given_up = GivenUp {
+            message_id: &message.id,
+            type_name: &message.type_name,
+            source: &message.source,
+            topic: &lies_in,
+            partition: self.owner.place.partition,
+            offset: self.in_hand.offset,
+            group: &bound.binding.group,
+            attempts,
+            reason,
+        };
+        publish::dead_letter(&self.in_hand.record, &given_up, to)
+    }
+}
+
+/// The handler's reason, and that its wait was cut where it asked for a longer
+/// one than a delivery may wait.
+fn reason_with_bound(reason: Option<String>, asked: Option<Duration>) -> Option<String> {
+    let Some(asked) = asked.filter(|asked| *asked > MAX_ASKED_WAIT) else { return reason };
+    let days = |wait: Duration| wait.as_secs() / 86_400;
+    let cut = format!(
+        "it asked to wait {} days; a handler may ask for {} days at most, which is how long it waits",
+        days(asked),
+        days(MAX_ASKED_WAIT)
+    );
+    Some(reason.map_or_else(|| cut.clone(), |reason| format!("{reason} ({cut})")))
+}
+
+/// What a delivery comes to whose dead letter is not written, and why not.
+fn without_letter(reason: &mut String, why: &str) -> Outcome {
+    reason.push_str("; no dead letter was written: ");
+    reason.push_str(why);
+    Outcome::Failed { dead_letter: false }
+}
+
+/// Where the dead letters of a group go that names no topic of its own.
+#[must_use]
+pub fn dead_letter_topic(topic: &str, group: &str) -> String {
+    format!("dlq.{topic}.{group}")
+}
+
+/// What a handler published, as a row for the relay. It continues the trace of
+/// the message that was handled, unless the handler began one of its own.
+fn emission(group: &str, plugin: &str, handled: &Message, outgoing: Outgoing) -> NewOutbound {
+    let mut headers = outgoing.headers;
+    let traced = headers.iter().any(|header| header.name.eq_ignore_ascii_case(TRACE_HEADER));
+    if !traced {
+        headers.extend(handled.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(TRACE_HEADER)).cloned());
+    }
+    let message = Message {
+        id: outgoing.id,
+        key: outgoing.key,
+        source: plugin.to_owned(),
+        topic: outgoing.topic,
+        type_name: outgoing.type_name,
+        kind: Kind::Event,
+        time: now(),
+        content_type: outgoing.content_type,
+        is_tombstone: outgoing.body.is_none(),
+        body: outgoing.body.unwrap_or_default(),
+        hops: handled.hops.saturating_add(1),
+        headers,
+    };
+    publish::outbound_from(&message, group)
+}
+
+/// An attempt that was judged, or a delivery that could not be attempted.
+#[derive(Debug)]
+pub struct Concluded {
+    /// The record.
+    pub in_hand: Arc<InHand>,
+    /// What follows.
+    pub outcome: Outcome,
+    /// Invocations so far.
+    pub number: u32,
+    /// Attempts used up so far.
+    pub counted: u32,
+    /// What the attempt concluded.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Option<String>,
+    /// Groups failures that are alike.
+    pub fingerprint: Option<String>,
+    /// The version that made it.
+    pub version: Option<Arc<str>>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// What the handler logged.
+    pub log: Option<String>,
+    /// Whether the handler was invoked.
+    pub invoked: bool,
+    /// What goes to Kafka with it.
+    pub outbound: Vec<NewOutbound>,
+    /// Key/value writes of a success.
+    pub state_writes: StateWrites,
+    /// Holds attempts back while too many effects wait, until it is written.
+    pub unwritten: Option<Share>,
+}
+
+impl Concluded {
+    /// A delivery whose record is gone from Kafka: it cannot run any more.
+    #[must_use]
+    pub fn lost(in_hand: Arc<InHand>, number: u32, counted: u32) -> Self {
+        let reason = "the record is no longer in kafka: its retention is shorter than the retries";
+        Self::without_record(in_hand, number, counted, reason.to_owned())
+    }
+
+    /// A delivery whose record has more bytes than this host keeps. It has no
+    /// dead letter, whose content would be the record's.
+    #[must_use]
+    pub fn too_large(in_hand: Arc<InHand>, number: u32, counted: u32, bytes: usize) -> Self {
+        let reason = format!(
+            "the record has {bytes} bytes, more than [kafka] max_record lets this host keep: it is left in kafka at {} \
+             offset {}; raise max_record and run the delivery again, or handle the record there",
+            in_hand.place, in_hand.offset
+        );
+        Self::without_record(in_hand, number, counted, reason)
+    }
+
+    fn without_record(in_hand: Arc<InHand>, number: u32, counted: u32, reason: String) -> Self {
+        let at = now();
+        Self {
+            in_hand,
+            outcome: Outcome::Failed { dead_letter: false },
+            number,
+            counted,
+            verdict: Verdict::Reject,
+            fingerprint: Some(fingerprint(Verdict::Reject, &reason)),
+            reason: Some(reason),
+            version: None,
+            started_at: at,
+            finished_at: at,
+            log: None,
+            invoked: false,
+            outbound: Vec::new(),
+            state_writes: Vec::new(),
+            unwritten: None,
+        }
+    }
+
+    /// A delivery whose message the group handled before. It counts as handled
+    /// and has no effects, since those of the first one are there.
+    #[must_use]
+    pub fn duplicate(in_hand: Arc<InHand>, number: u32, counted: u32) -> Self {
+        let at = now();
+        Self {
+            in_hand,
+            outcome: Outcome::Handled,
+            number,
+            counted,
+            verdict: Verdict::Duplicate,
+            fingerprint: None,
+            reason: None,
+            version: None,
+            started_at: at,
+            finished_at: at,
+            log: None,
+            invoked: false,
+            outbound: Vec::new(),
+            state_writes: Vec::new(),
+            unwritten: None,
+        }
+    }
+
+    /// The state that people see for it.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match self.outcome {
+            Outcome::Handled => State::Handled,
+            Outcome::Again { state, .. } => state,
+            Outcome::Held | Outcome::Failed { .. } => State::HandleFail,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_was_cut_is_told_in_the_reason() {
+        let told = reason_with_bound(Some("busy".to_owned()), Some(MAX_ASKED_WAIT * 2));
+        assert_eq!(
+            told.as_deref(),
+            Some("busy (it asked to wait 14 days; a handler may ask for 7 days at most, which is how long it waits)")
+        );
+        assert_eq!(reason_with_bound(Some("busy".to_owned()), Some(MAX_ASKED_WAIT)).as_deref(), Some("busy"));
+        assert_eq!(reason_with_bound(None, None), None);
+    }
+}

@@ -1,0 +1,14 @@
+//! One attempt: a ready delivery takes its permits and runs in a sandbox.
+//!
+//! [`worker`] is the loop that takes deliveries from the [`ready_queue`],
+//! [`delivery`] invokes the handler and judges the outcome. The
+//! [`circuit_breaker`] and the [`effects_budget`] say when none may start.
+
+pub mod binding;
+pub mod circuit_breaker;
+pub mod delivery;
+pub mod effects_budget;
+pub mod plugin_versions;
+pub mod ready_queue;
+pub mod unavailable;
+pub mod worker;

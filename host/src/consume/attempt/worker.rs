@@ -1,0 +1,220 @@
+//! The bounded loop: `concurrency` workers take deliveries that have their
+//! lane's turn, wait for a permit, and run them.
+//!
+//! The workers of a group run on threads of the group's own, as many as the
+//! machine has cores. So the kernel's scheduler shares the processor between
+//! groups, and a guest that spins takes time from its own group only; inside a
+//! group the epoch makes busy guests yield.
+
+use std::sync::Arc;
+
+use courier_core::verdict::Verdict;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::binding::{Bound, Plugin};
+use super::circuit_breaker::Gate;
+use super::delivery::Work;
+use crate::config::Isolation;
+use crate::consume::fairness::cpu_bucket::Pace;
+use crate::consume::fairness::worker_throttle::Leash;
+use crate::engine::{Call, Ended, Prepared, Sandbox, World};
+
+/// Runs deliveries until the queue closes.
+pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, leash: Arc<Leash>, mut store_up: watch::Receiver<bool>) {
+    let mut gate = bound.keeper.watch();
+    let mut plugin = bound.plugin.clone();
+    while let Some(work) = bound.turns.next().await {
+        let Some((work, version)) = permit(&bound, work, &leash.pace, &mut gate, &mut plugin, &mut store_up).await
+        else {
+            continue;
+        };
+        let mut batch = vec![work];
+        if takes_batches(&bound, &version) {
+            while batch.len() < bound.binding.batch.max(1)
+                && bound.rate.as_ref().is_none_or(|rate| rate.check().is_ok())
+                && let Some(next) = bound.turns.next_now()
+            {
+                if next.is_recalled() { next.give_back() } else { batch.push(next) }
+            }
+        }
+        run(&bound, &version, &leash, &mut sandbox, batch).await;
+    }
+}
+
+fn takes_batches(bound: &Bound, version: &Prepared) -> bool {
+    let together = bound.binding.isolation == Isolation::Batch || version.world == World::BatchHandler;
+    // While one delivery probes, the others wait for what it finds.
+    together && bound.binding.batch > 1 && bound.keeper.now() == Gate::Open
+}
+
+/// Waits until the delivery may begin. None when it was answered otherwise.
+async fn permit(
+    bound: &Bound,
+    mut work: Work,
+    pace: &Pace,
+    gate: &mut watch::Receiver<Gate>,
+    plugin: &mut watch::Receiver<Plugin>,
+    store_up: &mut watch::Receiver<bool>,
+) -> Option<(Work, Arc<Prepared>)> {
+    let (no_more, recall) = (work.owner.no_more.clone(), work.recall.clone());
+    let stopped = || stopped(&no_more, recall.as_ref());
+    let mut has_turn = false;
+    loop {
+        // A probe that does not come to its attempt is another delivery's.
+        if std::mem::take(&mut work.probe) {
+            bound.keeper.give_probe_back();
+        }
+        // The partition's owner runs it once the store takes its outcomes; one that
+        // was given up meanwhile it ends.
+        if work.is_recalled() {
+            work.give_back();
+            return None;
+        }
+        // With the store away no handler starts: its outcome could not be kept.
+        if !*store_up.borrow_and_update() {
+            tokio::select! {
+                () = stopped() => {}
+                _ = store_up.changed() => {}
+            }
+            continue;
+        }
+        if bound.unwritten.is_full() {
+            tokio::select! {
+                () = stopped() => {}
+                () = bound.unwritten.room() => {}
+            }
+            continue;
+        }
+        let now = gate.borrow_and_update().clone();
+        match now {
+            Gate::Open => {}
+            Gate::Probing if bound.keeper.take_probe() => work.probe = true,
+            Gate::Paused(_) | Gate::Full(_) | Gate::Probing => {
+                tokio::select! {
+                    () = stopped() => {}
+                    _ = gate.changed() => {}
+                }
+                continue;
+            }
+            Gate::Closed { verdict, reason } => {
+                work.push_back(bound, verdict, &reason);
+                return None;
+            }
+        }
+        let version = match &*plugin.borrow_and_update() {
+            Plugin::Ready(version) => Arc::clone(version),
+            Plugin::Missing(verdict, reason) => {
+                // The gate will close for this; whoever comes first says so.
+                if work.probe {
+                    bound.keeper.give_probe_back();
+                }
+                work.push_back(bound, *verdict, reason);
+                return None;
+            }
+        };
+        if pace.is_held() && !has_turn {
+            tokio::select! {
+                () = stopped() => {}
+                () = pace.turn() => has_turn = true,
+            }
+            // It may have taken long, and much have happened.
+            continue;
+        }
+        if let Some(limiter) = &bound.rate {
+            tokio::select! {
+                () = stopped() => continue,
+                () = limiter.until_ready() => {}
+            }
+        }
+        pace.begun();
+        return Some((work, version));
+    }
+}
+
+/// Waits until a delivery that has its turn is not to begin any more.
+async fn stopped(no_more: &CancellationToken, recall: Option<&CancellationToken>) {
+    match recall {
+        Some(recall) => tokio::select! {
+            () = no_more.cancelled() => {}
+            () = recall.cancelled() => {}
+        },
+        None => no_more.cancelled().await,
+    }
+}
+
+async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, leash: &Leash, sandbox: &mut Sandbox, batch: Vec<Work>) {
+    // The items of a batch may belong to different owners: none is held back once
+    // one of these gives up, and the first that has waited long enough drops it for
+    // all. What is handed back runs again.
+    let rows: Vec<_> = batch.iter().filter(|work| work.recall.is_some()).map(Work::key).collect();
+    bound.begin(&rows);
+    leash.put_on(batch.iter().map(|work| &work.owner.no_more));
+    let ended = {
+        let calls: Vec<Call<'_>> = batch.iter().map(|work| work.call(bound)).collect();
+        let dropped = futures::future::select_all(batch.iter().map(|work| Box::pin(work.owner.dropped.cancelled())));
+        tokio::select! {
+            ended = invoke(sandbox, version, calls) => Some(ended),
+            _ = dropped => None,
+        }
+    };
+    bound.end(&rows);
+    match ended {
+        Some(ended) => {
+            leash.pace.ended(ended.len());
+            for (work, ended) in batch.into_iter().zip(ended) {
+                work.conclude(bound, version, ended);
+            }
+        }
+        None => {
+            if batch.iter().any(|work| work.probe) {
+                bound.keeper.give_probe_back();
+            }
+            batch.into_iter().for_each(Work::give_back);
+        }
+    }
+}
+
+async fn invoke(sandbox: &mut Sandbox, version: &Arc<Prepared>, mut calls: Vec<Call<'_>>) -> Vec<Ended> {
+    match (calls.pop(), version.world) {
+        (Some(call), World::Handler) if calls.is_empty() => vec![sandbox.run(version, call).await],
+        (last, _) => {
+            calls.extend(last);
+            sandbox.run_batch(version, &calls).await
+        }
+    }
+}
+
+/// Follows what becomes of the plugin and of time, and keeps the gate so.
+pub async fn keep_gate(bound: Arc<Bound>) {
+    let mut plugin = bound.plugin.clone();
+    let mut gate = bound.keeper.watch();
+    loop {
+        let missing = match &*plugin.borrow_and_update() {
+            Plugin::Ready(_) => None,
+            Plugin::Missing(verdict, reason) => Some((*verdict, reason.clone())),
+        };
+        // What changes from here on, also by the next two lines, makes another
+        // turn: a probe may end before they return.
+        gate.mark_unchanged();
+        bound.keeper.missing(missing);
+        let probe_in = bound.keeper.tick();
+        tokio::select! {
+            changed = plugin.changed() => if changed.is_err() { return },
+            changed = gate.changed() => if changed.is_err() { return },
+            () = async { match probe_in { Some(wait) => tokio::time::sleep(wait).await, None => std::future::pending().await } } => {}
+            () = bound.closed.cancelled() => return,
+        }
+    }
+}
+
+/// What a binding says while its plugin has no active version.
+#[must_use]
+pub fn no_active_version(plugin: &str) -> Plugin {
+    Plugin::Missing(
+        Verdict::NoPlugin,
+        format!(
+            "plugin {plugin} has no active version: push one and activate it (courier plugin push FILE --activate)"
+        ),
+    )
+}

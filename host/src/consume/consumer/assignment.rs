@@ -1,0 +1,113 @@
+//! The partitions that Kafka gave this group on this node, and whether anybody
+//! here works on them.
+//!
+//! An owner can end without a revocation: it was fenced, and Kafka refused to
+//! confirm the partition while a rebalance was under way that left it with us
+//! after all. Such an orphan is found by looking again and again; a few looks
+//! in a row, since between an owner and the next claim there is always a
+//! moment without either.
+
+use std::collections::HashMap;
+
+use crate::kafka::buffered::TopicPartition;
+
+/// Looks in a row without anybody at work after which a partition is an orphan.
+const ORPHAN_LOOKS: u32 = 5;
+
+/// What was given and not taken back.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// How many looks in a row found nobody.
+    looks: HashMap<TopicPartition, u32>,
+}
+
+impl Given {
+    /// Kafka gives a partition.
+    pub fn assigned(&mut self, place: &TopicPartition) {
+        self.looks.insert(place.clone(), 0);
+    }
+
+    /// Kafka takes it back.
+    pub fn revoked(&mut self, place: &TopicPartition) {
+        self.looks.remove(place);
+    }
+
+    /// The consumer is gone, and with it all it was given.
+    pub fn clear(&mut self) {
+        self.looks.clear();
+    }
+
+    /// What was given and not taken back.
+    pub fn places(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.looks.keys()
+    }
+
+    /// Looks once more; answers the partitions that have been without anybody
+    /// for long enough. They are told again only after as many looks more.
+    pub fn orphans(&mut self, cared_for: impl Fn(&TopicPartition) -> bool) -> Vec<TopicPartition> {
+        let mut orphans = Vec::new();
+        for (place, looks) in &mut self.looks {
+            *looks = if cared_for(place) { 0 } else { *looks + 1 };
+            if *looks >= ORPHAN_LOOKS {
+                *looks = 0;
+                orphans.push(place.clone());
+            }
+        }
+        orphans
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use courier_core::message::Kind;
+
+    use super::*;
+
+    fn place(partition: i32) -> TopicPartition {
+        TopicPartition { topic: "order".into(), partition, kind: Kind::Event }
+    }
+
+    /// Looks so often and answers at which of them an orphan was told.
+    fn told(given: &mut Given, looks: u32, cared_for: impl Fn(&TopicPartition) -> bool) -> Vec<u32> {
+        (1..=looks).filter(|_| !given.orphans(&cared_for).is_empty()).collect()
+    }
+
+    #[test]
+    fn a_partition_without_anybody_is_told_after_some_looks_and_then_again() {
+        let mut given = Given::default();
+        given.assigned(&place(0));
+        given.assigned(&place(1));
+        assert!(told(&mut given, ORPHAN_LOOKS * 2, |_| true).is_empty());
+        let only_one = |at: &TopicPartition| *at == place(1);
+        assert_eq!(told(&mut given, ORPHAN_LOOKS * 2, only_one), [ORPHAN_LOOKS, ORPHAN_LOOKS * 2]);
+        for _ in 1..ORPHAN_LOOKS {
+            assert!(given.orphans(only_one).is_empty());
+        }
+        assert_eq!(given.orphans(only_one), [place(0)]);
+    }
+
+    #[test]
+    fn a_moment_between_an_owner_and_the_next_claim_makes_no_orphan() {
+        let mut given = Given::default();
+        given.assigned(&place(0));
+        for _ in 0..10 {
+            assert!(told(&mut given, ORPHAN_LOOKS - 1, |_| false).is_empty());
+            assert!(told(&mut given, 1, |_| true).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_was_taken_back_or_lost_is_nobodys_orphan() {
+        let mut given = Given::default();
+        given.assigned(&place(0));
+        given.assigned(&place(1));
+        assert!(told(&mut given, ORPHAN_LOOKS - 1, |_| false).is_empty());
+        given.revoked(&place(0));
+        assert_eq!(given.orphans(|_| false), [place(1)]);
+        // Given again, it begins anew.
+        given.assigned(&place(0));
+        assert!(told(&mut given, ORPHAN_LOOKS - 1, |at| *at == place(1)).is_empty());
+        given.clear();
+        assert!(told(&mut given, ORPHAN_LOOKS, |_| false).is_empty());
+    }
+}

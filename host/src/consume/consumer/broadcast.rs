@@ -1,0 +1,394 @@
+//! What a group hears of broadcasts on this node.
+//!
+//! Each node reads every partition of the companions of its bound topics, with
+//! positions of its own: no consumer group, no rebalance, nobody to share with.
+//! From there on a broadcast is a delivery as any other, with the owner, the
+//! machine and the retries that events have.
+//!
+//! The node registers, and stores where it begins, before it says that it is
+//! ready ([`Bound::listening`]): a broadcast that is sent after that is heard.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use courier_core::message::{Kind, Offset, Timestamp};
+use courier_core::partition::Release;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::claim::{Claims, Ready};
+use super::confirmed::Found;
+use super::{out_of_range, recreated_topics};
+use crate::causes::{Cause, Subject};
+use crate::consume::attempt::binding::Bound;
+use crate::consume::owner::message::{Handle, Mail, Released};
+use crate::consume::owner::reruns;
+use crate::consume::{Node, STOP_WAIT, owner};
+use crate::kafka::buffered::{Budget, TopicPartition};
+use crate::kafka::consumer::{Notice, Order, Source};
+use crate::kafka::log_reader::LogError;
+use crate::kafka::topic_watch::{Answers, TopicNow, Watched};
+use crate::said;
+use crate::store::{Extent, Listen, StoreError};
+use crate::supervise::{self, Task};
+
+/// How often it is looked for companions and partitions that are not there yet.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often a companion that is there is looked at for more partitions.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How often the node says that it is there.
+const STILL_HERE: Duration = Duration::from_secs(3);
+/// What librdkafka demands for a name of a group; nobody ever joins it.
+const NO_GROUP: &str = "courier-broadcast";
+/// A consumer of broadcasts that cannot be started is known by this word.
+const NO_LISTENER: &str = "no_broadcast_consumer";
+
+/// The task that listens for one group on this node.
+pub(in crate::consume) struct Listening {
+    node: Node,
+    claims: Claims,
+    group: String,
+    bindings: Vec<Arc<Bound>>,
+    /// Apart from that of events, which must not keep broadcasts waiting.
+    budget: Arc<Budget>,
+    /// Topics that this process is registered for, and when it last looked at
+    /// the partitions of their companions; never for one that is not there.
+    registered: HashMap<String, Option<Instant>>,
+    owners: HashMap<TopicPartition, Handle>,
+    claiming: HashSet<TopicPartition>,
+    ready: JoinSet<Ready>,
+    released: mpsc::UnboundedSender<Released>,
+    notices: mpsc::UnboundedSender<Notice>,
+    source: Option<Source>,
+    /// Tells when a companion was created anew.
+    watched: Watched,
+    /// What this node received from an offset on may be of another topic of the
+    /// same name; by partitions that are to be claimed again.
+    unconfirmed: HashMap<TopicPartition, Offset>,
+    /// What is done beside, and ends with the group.
+    chores: JoinSet<()>,
+}
+
+/// Why a node cannot register yet.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Listening {
+    /// Listens until `stop`; `asked` says that somebody asked for a delivery.
+    pub(in crate::consume) async fn run(
+        node: Node,
+        group: String,
+        bindings: Vec<Arc<Bound>>,
+        stop: CancellationToken,
+        asked: Arc<Notify>,
+    ) {
+        let (released, mut releases) = mpsc::unbounded_channel();
+        let (notices, mut noticed) = mpsc::unbounded_channel();
+        let topics = bindings.iter().flat_map(|bound| &bound.binding.topics);
+        let watched = node.topics.watch(topics.map(|topic| Kind::Broadcast.log_topic(topic).into_owned()));
+        let mut this = Self {
+            claims: Claims::new(&node, &group),
+            budget: Arc::new(Budget::new(node.max_record)),
+            node,
+            group,
+            bindings,
+            registered: HashMap::new(),
+            owners: HashMap::new(),
+            claiming: HashSet::new(),
+            ready: JoinSet::new(),
+            released,
+            notices,
+            source: None,
+            watched,
+            unconfirmed: HashMap::new(),
+            chores: JoinSet::new(),
+        };
+        let mut newest = Timestamp::default();
+        let mut look = tokio::time::interval(LOOK);
+        let mut wake = tokio::time::interval(reruns::INTERVAL);
+        let mut still_here = tokio::time::interval(STILL_HERE);
+        still_here.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        wake.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(notice) = noticed.recv() => match notice {
+                    Notice::Fatal(why) => {
+                        if let Some(unsaid) = said::again(&format!("{} broadcasts beyond use {why}", this.group)) {
+                            tracing::error!(
+                                group = this.group, why, unsaid,
+                                "the consumer of broadcasts is beyond use; starting another"
+                            );
+                        }
+                        this.lose_all();
+                    }
+                    Notice::OutOfRange => {
+                        this.node.topics.look_now();
+                        this.out_of_range().await;
+                    }
+                    Notice::OlderLeader => this.node.topics.look_now(),
+                    Notice::Trouble(what) => {
+                        this.node.topics.look_now();
+                        if let Some(unsaid) = said::again(&format!("{} broadcasts {what}", this.group)) {
+                            tracing::warn!(group = this.group, what, unsaid, "consumer of broadcasts");
+                        }
+                    }
+                    // Without a subscription there is no rebalance and no group.
+                    Notice::Assigned(_) | Notice::Revoked { .. } | Notice::Fenced | Notice::OtherProtocol => {}
+                },
+                Some(released) = releases.recv() => this.owner_ended(&released),
+                Some(ready) = this.ready.join_next(), if !this.ready.is_empty() => {
+                    if let Ok(ready) = ready {
+                        this.own(ready);
+                    }
+                }
+                answers = this.watched.next() => this.compare_topics(&answers),
+                Some(_) = this.chores.join_next(), if !this.chores.is_empty() => {}
+                () = asked.notified() => reruns::pass_on(&this.node.tools.store, &this.owners, &mut newest).await,
+                _ = wake.tick() => reruns::pass_on(&this.node.tools.store, &this.owners, &mut newest).await,
+                _ = still_here.tick() => this.still_here().await,
+                _ = look.tick() => tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = this.look() => {}
+                },
+            }
+        }
+        this.stop(releases).await;
+    }
+
+    /// Registers for what this process is not registered for, and begins to
+    /// read what it does not read yet.
+    async fn look(&mut self) {
+        for bound in self.bindings.clone() {
+            let mut all = true;
+            for topic in &bound.binding.topics {
+                if let Err(error) = self.look_at(&bound, topic).await {
+                    tracing::debug!(group = self.group, topic, %error, "cannot look at the broadcasts of a topic yet");
+                }
+                all &= self.registered.contains_key(topic);
+            }
+            bound.listening.store(all, Ordering::Relaxed);
+        }
+    }
+
+    async fn look_at(&mut self, bound: &Bound, topic: &str) -> Result<(), Trouble> {
+        if let Some(Some(looked)) = self.registered.get(topic)
+            && looked.elapsed() < LOOK_AGAIN
+        {
+            return Ok(());
+        }
+        let companion = Kind::Broadcast.log_topic(topic);
+        let log = self.node.tools.log.clone();
+        let info = match log.topic(&companion).await {
+            // What this host may not see it does not listen to.
+            Err(LogError::Refused { .. }) => None,
+            info => info?,
+        };
+        if !self.registered.contains_key(topic) {
+            let mut partitions = Vec::new();
+            for partition in info.iter().flat_map(|info| info.partitions.iter().copied()) {
+                let (low, high) = log.range(&companion, partition).await?;
+                partitions.push(Extent { partition, low, high });
+            }
+            let topic_id = info.as_ref().map(|info| info.id.clone()).unwrap_or_default();
+            self.register(bound, topic, topic_id, partitions).await?;
+        }
+        let partitions = info.map(|info| info.partitions).unwrap_or_default();
+        let looked = (!partitions.is_empty()).then(Instant::now);
+        self.registered.insert(topic.to_owned(), looked);
+        for partition in partitions {
+            let place = TopicPartition { topic: topic.into(), partition, kind: Kind::Broadcast };
+            if !self.owners.contains_key(&place) && self.claiming.insert(place.clone()) {
+                let (claims, unconfirmed) = (self.claims.clone(), self.unconfirmed.remove(&place));
+                let claim = async move { claims.claim(place, unconfirmed).await };
+                self.ready.spawn(supervise::unbroken(Task::PartitionOwner, claim));
+            }
+        }
+        Ok(())
+    }
+
+    async fn register(
+        &self,
+        bound: &Bound,
+        topic: &str,
+        topic_id: String,
+        partitions: Vec<Extent>,
+    ) -> Result<(), StoreError> {
+        let wish = Listen {
+            group: self.group.clone(),
+            topic: topic.to_owned(),
+            node: self.node.tools.node.to_string(),
+            forget: bound.binding.broadcast_forget,
+            catch_up: bound.binding.broadcast_catch_up,
+            topic_id,
+            partitions,
+        };
+        let listening = self.node.tools.store.listen(&wish).await?;
+        tracing::info!(group = self.group, topic, begun = listening.begun, "listens to broadcasts");
+        for (partition, from, to) in listening.missed {
+            tracing::warn!(
+                group = self.group, topic, partition, %from, %to,
+                "this node was away longer than broadcast_forget, and these broadcasts passed it by; \
+                 broadcast_catch_up = true in the binding makes it handle them"
+            );
+        }
+        Ok(())
+    }
+
+    /// Keeps the node expected. One that was taken for gone, because it was
+    /// frozen or could not reach the store, registers again.
+    async fn still_here(&mut self) {
+        let gone = match self.node.tools.store.still_listening(&self.group, &self.node.tools.node).await {
+            Ok(gone) => gone,
+            Err(error) => return tracing::debug!(group = self.group, %error, "cannot say that this node listens"),
+        };
+        for topic in &gone {
+            if !self.registered.contains_key(topic) {
+                continue;
+            }
+            if let Some(unsaid) = said::again(&format!("{} {topic} taken for gone", self.group)) {
+                tracing::warn!(group = self.group, topic, unsaid, "this node was taken for gone; it registers again");
+            }
+            let places: Vec<_> = self.owners.keys().filter(|place| *place.topic == **topic).cloned().collect();
+            places.iter().for_each(|place| self.give_up(place));
+        }
+        self.registered.retain(|topic, _| !gone.contains(topic));
+    }
+
+    fn own(&mut self, ready: Ready) {
+        let place = ready.place.clone();
+        self.claiming.remove(&place);
+        let Some(bound) =
+            self.bindings.iter().find(|bound| bound.binding.topics.iter().any(|one| **one == *place.topic))
+        else {
+            return;
+        };
+        let bound = Arc::clone(bound);
+        let Some(orders) = self.source().map(Source::orders) else { return };
+        let (assignment, begun) = ready.feed();
+        let claimed = &begun.ready.claimed;
+        tracing::info!(
+            group = self.group, %place, epoch = claimed.epoch, position = %claimed.next, open = claimed.open.len(),
+            "hears"
+        );
+        // A thread that has ended reads nothing; its notice starts another.
+        let _ = orders.send(Order::Reassign(assignment));
+        let handle = owner::start(self.node.tools.clone(), bound, begun, orders, self.released.clone());
+        if let Some(earlier) = self.owners.insert(place, handle) {
+            let _ = earlier.mail.send(Mail::Lost);
+        }
+    }
+
+    /// The consumer, started for the first companion that is there: most hosts
+    /// have none.
+    fn source(&mut self) -> Option<&Source> {
+        if self.source.is_none() {
+            let mut config = self.node.consumer.clone();
+            config.set("group.id", NO_GROUP).remove("group.instance.id");
+            let name = format!("{} broadcasts", self.group);
+            let (causes, subject) = (&self.node.tools.causes, Subject::Group(self.group.clone()));
+            match Source::unsubscribed(&config, &name, Arc::clone(&self.budget), self.notices.clone()) {
+                Ok(source) => {
+                    causes.clear_code(&subject, NO_LISTENER);
+                    self.source = Some(source);
+                }
+                Err(error) => {
+                    let why = format!("broadcasts are not heard: no consumer can be started: {error}");
+                    causes.report(subject, Cause::new(NO_LISTENER, why));
+                }
+            }
+        }
+        self.source.as_ref()
+    }
+
+    fn owner_ended(&mut self, released: &Released) {
+        let Released { place, epoch, why, position } = released;
+        if self.owners.get(place).is_none_or(|owner| owner.epoch != *epoch) {
+            return;
+        }
+        tracing::info!(group = self.group, %place, epoch, %position, ?why, "no longer hears");
+        self.owners.remove(place);
+        if *why == Release::Fenced {
+            // Somebody took this node for gone, and ended what lay open for
+            // it. It registers again, as one that comes back.
+            self.registered.remove(&*place.topic);
+        }
+    }
+
+    /// What Kafka no longer has is noticed by a claim, and recorded as lost.
+    async fn out_of_range(&mut self) {
+        for place in out_of_range::left_their_logs(&self.group, &self.owners, &self.node.tools.log, &self.notices).await
+        {
+            self.give_up(&place);
+        }
+    }
+
+    /// Drops the owners of companions that were created anew, and ends what lies
+    /// open in partitions that they do not have any more.
+    fn compare_topics(&mut self, answers: &Answers) {
+        let found = recreated_topics::compare(&mut self.owners, answers);
+        for (place, found) in found {
+            tracing::warn!(group = self.group, %place, ?found, "the companion topic was created anew");
+            match found {
+                Found::Anew { unconfirmed } => {
+                    self.give_up(&place);
+                    self.unconfirmed.insert(place, unconfirmed);
+                }
+                Found::Gone => {
+                    self.give_up(&place);
+                    let companion = place.log_topic().into_owned();
+                    let Some(TopicNow::Present { id, partitions }) = answers.of(&companion) else { continue };
+                    let vanished = recreated_topics::Vanished {
+                        store: Arc::clone(&self.node.tools.store),
+                        group: self.group.clone(),
+                        topic: place.topic.to_string(),
+                        listener: Some(self.node.tools.node.to_string()),
+                        topic_id: id.clone(),
+                        partitions: *partitions,
+                    };
+                    self.chores.spawn(vanished.end());
+                }
+                Found::Same => {}
+            }
+        }
+    }
+
+    /// Drops an owner; the next look claims its partition again.
+    fn give_up(&mut self, place: &TopicPartition) {
+        if let Some(owner) = self.owners.remove(place) {
+            let _ = owner.mail.send(Mail::Lost);
+            self.registered.insert(place.topic.to_string(), None);
+        }
+    }
+
+    fn lose_all(&mut self) {
+        let places: Vec<TopicPartition> = self.owners.keys().cloned().collect();
+        places.iter().for_each(|place| self.give_up(place));
+        if let Some(gone) = self.source.take() {
+            tokio::spawn(gone.close());
+        }
+    }
+
+    /// Drains every owner. The node stays registered: it is expected back.
+    async fn stop(mut self, mut releases: mpsc::UnboundedReceiver<Released>) {
+        self.ready.abort_all();
+        self.owners.retain(|_, owner| owner.mail.send(Mail::Revoke(STOP_WAIT)).is_ok());
+        while !self.owners.is_empty() {
+            let Some(released) = releases.recv().await else { break };
+            self.owners.remove(&released.place);
+        }
+        if let Some(source) = self.source {
+            source.close().await;
+        }
+    }
+}

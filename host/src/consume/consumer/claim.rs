@@ -1,0 +1,295 @@
+//! Taking possession of a partition: what Kafka says of its log, what the
+//! store says of its position, and one claim that joins the two.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use courier_core::message::{Kind, Offset};
+use tokio::sync::mpsc;
+
+use crate::causes::{Cause, Causes, Subject};
+use crate::config::Start;
+use crate::consume::Node;
+use crate::consume::attempt::binding::Bound;
+use crate::kafka::buffered::{Fed, TopicPartition};
+use crate::kafka::consumer::Assignment;
+use crate::kafka::log_reader::{Log, LogError, TopicInfo};
+use crate::store::{ClaimRequest, Claimed, Growth, OlderPartition, SharedStore, StoreError, TopicOfGroup, WriterId};
+
+/// First wait before a claim is tried again, and the longest one.
+const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Claims partitions for one group; cheap to clone.
+#[derive(Clone)]
+pub struct Claims {
+    store: SharedStore,
+    log: Log,
+    writer: WriterId,
+    node: Arc<str>,
+    group: Arc<str>,
+    causes: Causes,
+}
+
+/// A partition that was claimed.
+pub struct Ready {
+    /// Which.
+    pub place: TopicPartition,
+    /// What the store said.
+    pub claimed: Claimed,
+    /// Kafka's id of its topic; empty where the broker tells none.
+    pub topic_id: Arc<str>,
+    /// Keys that are open in older partitions, from before this one was added.
+    pub ahead: Vec<Bytes>,
+}
+
+impl Ready {
+    /// The partition as the consumer thread is to read it, and as its owner is
+    /// to begin.
+    #[must_use]
+    pub fn feed(self) -> (Assignment, Begun) {
+        let (feed, records) = mpsc::unbounded_channel();
+        let assignment = Assignment { place: self.place.clone(), offset: self.claimed.next, feed };
+        (assignment, Begun { ready: self, records })
+    }
+}
+
+/// A claimed partition that is being read.
+pub struct Begun {
+    /// The partition.
+    pub ready: Ready,
+    /// Its records.
+    pub records: mpsc::UnboundedReceiver<Fed>,
+}
+
+/// Why a claim did not succeed yet.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Kafka does not tell of its log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The topic was another one at the end of the questions than at their
+    /// beginning.
+    #[error("topic {0} was created anew just now")]
+    Changing(String),
+    /// The topic does not have the partition.
+    #[error("topic {0} has no partition {1}")]
+    NoPartition(String, i32),
+    /// The partition was added, and begins once an older one is passed.
+    #[error(
+        "partition {partition} was added to topic {topic}: it begins once partition {} is passed up to offset {}, and \
+         that one stands at {}", older.partition, older.log_end, older.next
+    )]
+    Behind {
+        /// The topic.
+        topic: String,
+        /// The partition that was added.
+        partition: i32,
+        /// The first one that is not passed.
+        older: OlderPartition,
+    },
+    /// Kafka cannot tell where a topic is to be begun.
+    #[error("where to begin in topic {topic} ({start}) is not known: {error}")]
+    Start {
+        /// The topic.
+        topic: String,
+        /// As the binding says it.
+        start: &'static str,
+        /// Why not.
+        error: LogError,
+    },
+}
+
+impl ClaimError {
+    /// One word for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Log(LogError::Refused { .. }) | Self::Start { error: LogError::Refused { .. }, .. } => {
+                "topic_refused"
+            }
+            Self::Start { .. } => "start_unknown",
+            Self::Log(_) | Self::NoPartition(..) => "log_unknown",
+            Self::Store(_) => "store_away",
+            Self::Changing(_) => "topic_created_anew",
+            Self::Behind { .. } => "older_partition_not_passed",
+        }
+    }
+}
+
+impl Claims {
+    /// Claims for `group` as the writer of this node.
+    #[must_use]
+    pub fn new(node: &Node, group: &str) -> Self {
+        Self {
+            store: Arc::clone(&node.tools.store),
+            log: node.tools.log.clone(),
+            writer: node.writer,
+            node: Arc::clone(&node.tools.node),
+            group: group.into(),
+            causes: node.tools.causes.clone(),
+        }
+    }
+
+    /// Resolves the `start` of bindings to offsets and stores them, for topics
+    /// in which the group has no position yet. A topic that does not exist yet
+    /// starts at its beginning when it appears.
+    ///
+    /// # Errors
+    /// When Kafka or the store does not answer. Where a topic begins is never
+    /// guessed: `latest` that nobody can tell is no reason to begin at the
+    /// beginning.
+    pub async fn begin(&self, bindings: &[Arc<Bound>]) -> Result<(), ClaimError> {
+        let positions = self.store.positions().await?;
+        let of_group = positions.iter().filter(|row| row.group == *self.group && row.listener.is_none());
+        let begun: HashSet<&str> = of_group.map(|row| row.topic.as_str()).collect();
+        for bound in bindings {
+            for topic in bound.binding.topics.iter().filter(|topic| !begun.contains(topic.as_str())) {
+                match (self.starts(topic, bound.binding.start).await, bound.binding.start) {
+                    (Ok(Some((info, starts))), _) => self.store.begin(&self.group, topic, &info.id, &starts).await?,
+                    (Ok(None), _) => {}
+                    // The beginning is where a partition without a position
+                    // begins anyway, once Kafka tells of it.
+                    (Err(error), Start::Earliest) => {
+                        tracing::debug!(group = %self.group, topic, %error, "cannot look where a topic begins yet");
+                    }
+                    (Err(error), start) => {
+                        let start = if start == Start::Latest { "start = \"latest\"" } else { "start = a time" };
+                        return Err(ClaimError::Start { topic: topic.clone(), start, error });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where each partition of a topic starts; none when there is no topic.
+    async fn starts(&self, topic: &str, start: Start) -> Result<Option<(TopicInfo, Vec<(i32, Offset)>)>, LogError> {
+        let Some(info) = self.log.topic(topic).await? else { return Ok(None) };
+        let mut starts = Vec::with_capacity(info.partitions.len());
+        for partition in info.partitions.iter().copied() {
+            let at = match start {
+                Start::Earliest => self.log.range(topic, partition).await?.0,
+                Start::Latest => self.log.range(topic, partition).await?.1,
+                Start::Time(time) => self.log.offset_at(topic, partition, time).await?,
+            };
+            starts.push((partition, at));
+        }
+        Ok(Some((info, starts)))
+    }
+
+    /// Claims a partition, however long it takes. What the same host received
+    /// from `unconfirmed` on may be of another topic of the same name.
+    pub async fn claim(&self, place: TopicPartition, unconfirmed: Option<Offset>) -> Ready {
+        let subject = Subject::Partition {
+            group: self.group.to_string(),
+            topic: place.log_topic().into_owned(),
+            partition: place.partition,
+        };
+        let (mut wait, mut reported) = (RETRY_WAIT.0, BTreeSet::<&str>::new());
+        loop {
+            match self.attempt(&place, unconfirmed).await {
+                Ok(ready) => {
+                    reported.iter().for_each(|code| self.causes.clear_code(&subject, code));
+                    return ready;
+                }
+                Err(error) => {
+                    reported.insert(error.code());
+                    self.causes.report(subject.clone(), Cause::new(error.code(), error.to_string()));
+                }
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_WAIT.1);
+        }
+    }
+
+    async fn attempt(&self, place: &TopicPartition, unconfirmed: Option<Offset>) -> Result<Ready, ClaimError> {
+        let topic = place.log_topic();
+        let no_topic = || LogError::NoTopic(topic.to_string());
+        let info = self.log.topic(&topic).await?.ok_or_else(no_topic)?;
+        if !info.partitions.contains(&place.partition) {
+            return Err(ClaimError::NoPartition(topic.to_string(), place.partition));
+        }
+        let (low, high) = self.log.range(&topic, place.partition).await?;
+        let ahead = if place.kind == Kind::Event { self.grown(place, &info).await? } else { Vec::new() };
+        // A log of one topic and the id of another would be taken for a log
+        // that lost its end.
+        if self.log.topic(&topic).await?.ok_or_else(no_topic)?.id != info.id {
+            return Err(ClaimError::Changing(topic.to_string()));
+        }
+        let request = ClaimRequest {
+            writer: self.writer,
+            group: self.group.to_string(),
+            topic: place.topic.to_string(),
+            listener: (place.kind == Kind::Broadcast).then(|| self.node.to_string()),
+            topic_id: info.id.clone(),
+            partition: place.partition,
+            fallback: low,
+            log_end: high,
+            unconfirmed,
+        };
+        let mut claimed = self.store.claim(&request).await?;
+        if claimed.next < low {
+            self.lost(place, &mut claimed, low).await?;
+        }
+        Ok(Ready { place: place.clone(), claimed, topic_id: info.id.into(), ahead })
+    }
+
+    /// A partition that was added to its topic begins once the older ones are
+    /// passed up to where they ended then, so that no key runs here before its
+    /// older messages there. Answers the keys that are open there still.
+    async fn grown(&self, place: &TopicPartition, info: &TopicInfo) -> Result<Vec<Bytes>, ClaimError> {
+        let topic = TopicOfGroup { group: &self.group, topic: &place.topic, topic_id: &info.id };
+        let older = match self.store.growth(&topic, place.partition).await? {
+            Growth::Passed(keys) => return Ok(keys),
+            Growth::New => {
+                // All at once: one that is claimed a moment later was not added.
+                if let Some((info, starts)) = self.starts(&place.topic, Start::Earliest).await? {
+                    self.store.begin(&self.group, &place.topic, &info.id, &starts).await?;
+                }
+                return Ok(Vec::new());
+            }
+            Growth::Behind(older) => older,
+            Growth::Unseen(older) => {
+                let mut ends = Vec::with_capacity(older.len());
+                for partition in older.iter().copied() {
+                    ends.push((partition, self.log.range(&place.topic, partition).await?.1));
+                }
+                let first_new = older.iter().max().map_or(0, |last| last + 1);
+                let count = info.partitions.iter().max().map_or(0, |last| last + 1);
+                self.store.keep_growth(&topic, first_new, count, &ends).await?;
+                tracing::info!(
+                    group = %self.group, topic = %place.topic, first_new, count,
+                    "partitions were added; they begin once the older ones are passed"
+                );
+                match self.store.growth(&topic, place.partition).await? {
+                    Growth::Behind(older) => older,
+                    Growth::Passed(keys) => return Ok(keys),
+                    Growth::New | Growth::Unseen(_) => return Err(ClaimError::Changing(place.topic.to_string())),
+                }
+            }
+        };
+        match older.first() {
+            Some(older) => {
+                let (topic, partition) = (place.topic.to_string(), place.partition);
+                Err(ClaimError::Behind { topic, partition, older: *older })
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Retention was faster than the group: what is gone becomes a range that
+    /// people can see, and the group goes on at what is left.
+    async fn lost(&self, place: &TopicPartition, claimed: &mut Claimed, low: Offset) -> Result<(), ClaimError> {
+        let why = "kafka's retention removed these records before the group received them";
+        tracing::error!(group = %self.group, %place, from = %claimed.next, to = %low, why, "lost range");
+        self.store.skip_lost(claimed.position, claimed.epoch, claimed.next, low, why).await?;
+        claimed.next = low;
+        claimed.settled.retain(|offset| *offset >= low);
+        Ok(())
+    }
+}

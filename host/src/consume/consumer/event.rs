@@ -1,0 +1,445 @@
+//! What a group follows on this node: the partitions that Kafka gives it.
+//!
+//! One task answers what the consumer thread notices: partitions come (claim
+//! them in the store, then read from the claimed position), partitions go
+//! (drain their owners, then let go), an owner was fenced (ask Kafka who is
+//! right).
+//!
+//! Invariants kept here:
+//! - A partition is claimed only on an assignment, or when Kafka confirmed
+//!   that it is ours; never because a write was refused.
+//! - Each claim has an owner task and a feed of its own, so that no record of
+//!   an earlier assignment can reach a later machine.
+
+mod ownership;
+mod rivals;
+mod topics;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use courier_core::message::{Offset, Timestamp};
+use courier_core::partition::Release;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::rivals::Fences;
+use super::assignment::Given;
+use super::claim::{Begun, Claims, Ready};
+use crate::causes::{Cause, Subject};
+use crate::consume::attempt::binding::Bound;
+use crate::consume::owner;
+use crate::consume::owner::message::{Handle, Mail, Released};
+use crate::consume::owner::reruns;
+use crate::consume::{Node, STOP_WAIT};
+use crate::kafka::buffered::{Budget, TopicPartition};
+use crate::kafka::consumer::{Notice, Order, Source};
+use crate::kafka::topic_watch::Watched;
+use crate::said;
+use crate::supervise::{self, Task};
+
+/// How long a revoked partition may drain; the whole consumer stands still
+/// meanwhile.
+const REVOKE_WAIT: Duration = Duration::from_millis(900);
+/// How long an assignment waits for claims. Those that take longer (the store
+/// is away) are read from once they are done.
+const CLAIM_WAIT: Duration = Duration::from_secs(2);
+/// How often Kafka is told how far we are.
+const HINT_INTERVAL: Duration = Duration::from_secs(2);
+/// How often owners are held against the epochs in the store: one that has
+/// nothing to settle would not learn that its position was moved.
+const EPOCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often an owner that is busy may find out by itself that it was fenced.
+const MAX_PASSED_OVER: u32 = 5;
+
+/// A claim that ended, by its running number; none for a partition that is not
+/// ours after all.
+type Finished = (u64, Option<Ready>);
+
+/// The task that follows one group on this node.
+pub struct Following {
+    node: Node,
+    claims: Claims,
+    name: String,
+    bindings: Vec<Arc<Bound>>,
+    budget: Arc<Budget>,
+    notices: mpsc::UnboundedSender<Notice>,
+    released: mpsc::UnboundedSender<Released>,
+    owners: HashMap<TopicPartition, Handle>,
+    /// Claims that are wanted, by their running numbers.
+    claiming: HashMap<TopicPartition, (u64, tokio::task::AbortHandle)>,
+    claims_begun: u64,
+    ready: JoinSet<Finished>,
+    /// Partitions that were revoked, with whether their owner has ended.
+    leaving: HashMap<TopicPartition, bool>,
+    given: Given,
+    /// Tells when a topic was created anew.
+    watched: Watched,
+    /// The ids of the topics, as Kafka last told them.
+    topic_ids: HashMap<Arc<str>, String>,
+    /// From where on an owner that was dropped received what nobody confirmed
+    /// yet to be of its topic.
+    unconfirmed: HashMap<TopicPartition, Offset>,
+    /// What is done beside, and ends with the group.
+    chores: JoinSet<()>,
+    /// When another client took this consumer's place.
+    fenced: Fences,
+    /// Why the whole group stands still here, by the codes of the causes.
+    standing: BTreeSet<&'static str>,
+    /// When it was last looked who holds the group in another way than ours.
+    foreign: Option<Instant>,
+}
+
+impl Following {
+    /// Follows the group until it is to stop, then drains and leaves it.
+    pub async fn run(
+        node: Node,
+        name: String,
+        bindings: Vec<Arc<Bound>>,
+        budget: Arc<Budget>,
+        stop: CancellationToken,
+        asked: Arc<Notify>,
+    ) {
+        let (released, releases) = mpsc::unbounded_channel();
+        let (notices, _) = mpsc::unbounded_channel();
+        let topics = bindings.iter().flat_map(|bound| bound.binding.topics.clone());
+        let following = Self {
+            watched: node.topics.watch(topics),
+            topic_ids: HashMap::new(),
+            unconfirmed: HashMap::new(),
+            chores: JoinSet::new(),
+            fenced: Fences::default(),
+            standing: BTreeSet::new(),
+            foreign: None,
+            claims: Claims::new(&node, &name),
+            node,
+            name,
+            bindings,
+            budget,
+            notices,
+            released,
+            owners: HashMap::new(),
+            claiming: HashMap::new(),
+            claims_begun: 0,
+            ready: JoinSet::new(),
+            leaving: HashMap::new(),
+            given: Given::default(),
+        };
+        following.follow(releases, stop, asked).await;
+    }
+
+    async fn follow(
+        mut self,
+        mut releases: mpsc::UnboundedReceiver<Released>,
+        stop: CancellationToken,
+        asked: Arc<Notify>,
+    ) {
+        let topics = self.topics();
+        let (mut source, mut notices) = tokio::select! {
+            subscribed = self.subscribe(&topics) => subscribed,
+            () = stop.cancelled() => return,
+        };
+        let mut newest = Timestamp::default();
+        let mut wake = tokio::time::interval(reruns::INTERVAL);
+        let mut hint = tokio::time::interval(HINT_INTERVAL);
+        wake.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        hint.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut epochs = tokio::time::interval(EPOCH_INTERVAL);
+        epochs.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(notice) = notices.recv() => match notice {
+                    Notice::Fatal(_) | Notice::Fenced => {
+                        let stands_back = self.consumer_ended(&notice);
+                        let begun = tokio::select! {
+                            subscribed = async {
+                                if stands_back {
+                                    self.until_alone().await;
+                                }
+                                self.subscribe(&topics).await
+                            } => subscribed,
+                            () = stop.cancelled() => break,
+                        };
+                        let gone = std::mem::replace(&mut source, begun.0);
+                        notices = begun.1;
+                        tokio::spawn(gone.close());
+                    }
+                    notice => self.noticed(notice, &source).await,
+                },
+                Some(released) = releases.recv() => self.owner_ended(released, &source),
+                Some(ready) = self.ready.join_next(), if !self.ready.is_empty() => {
+                    if let Some(begun) = self.accept(ready) {
+                        let (assignment, begun) = begun.feed();
+                        source.order(Order::Reassign(assignment));
+                        self.own(begun, &source);
+                    }
+                }
+                answers = self.watched.next() => self.compare_topics(&answers),
+                Some(_) = self.chores.join_next(), if !self.chores.is_empty() => {}
+                () = asked.notified() => {
+                    self.compare_epochs(&source).await;
+                    self.ask(&mut newest).await;
+                }
+                _ = wake.tick() => self.ask(&mut newest).await,
+                _ = epochs.tick() => {
+                    self.compare_epochs(&source).await;
+                    self.adopt(&source);
+                }
+                _ = hint.tick() => self.hint(&source),
+            }
+        }
+        self.stop(source, releases).await;
+    }
+
+    fn topics(&self) -> Vec<Arc<str>> {
+        let mut topics: Vec<Arc<str>> =
+            self.bindings.iter().flat_map(|bound| &bound.binding.topics).map(|topic| topic.as_str().into()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        topics
+    }
+
+    fn bound(&self, topic: &str) -> Option<&Arc<Bound>> {
+        self.bindings.iter().find(|bound| bound.binding.topics.iter().any(|bound| bound == topic))
+    }
+
+    /// Resolves where the group starts, then subscribes: in this order, so
+    /// that nothing published in between is missed.
+    async fn subscribe(&mut self, topics: &[Arc<str>]) -> (Source, mpsc::UnboundedReceiver<Notice>) {
+        // A channel for each consumer: what an earlier one still has to say
+        // would be taken for the later one's.
+        let (notices, noticed) = mpsc::unbounded_channel();
+        self.notices = notices;
+        let mut wait = Duration::from_millis(200);
+        loop {
+            let begun = self.claims.begin(&self.bindings).await;
+            let started = begun.map_err(|error| (error.code(), error.to_string())).and_then(|()| {
+                let mut config = self.node.consumer.clone();
+                config.set("group.id", (self.node.kafka_group)(&self.name));
+                Source::start(&config, &self.name, topics, Arc::clone(&self.budget), self.notices.clone())
+                    .map_err(|error| ("no_consumer", error.to_string()))
+            });
+            match started {
+                Ok(source) => {
+                    self.goes_on();
+                    return (source, noticed);
+                }
+                Err((code, why)) => self.stands_still(Cause::new(code, why)),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// Something keeps the whole group from running on this node.
+    fn stands_still(&mut self, cause: Cause) {
+        self.standing.insert(cause.code());
+        self.node.tools.causes.report(Subject::Group(self.name.clone()), cause);
+    }
+
+    /// Nothing does any more.
+    fn goes_on(&mut self) {
+        for code in std::mem::take(&mut self.standing) {
+            self.node.tools.causes.clear_code(&Subject::Group(self.name.clone()), code);
+        }
+    }
+
+    /// The consumer went through something that a person may want to know.
+    fn trouble(&self, what: &str) {
+        if let Some(unsaid) = said::again(&format!("{} consumer {what}", self.name)) {
+            tracing::warn!(group = self.name, what, unsaid, "consumer");
+        }
+    }
+
+    /// The consumer is gone, and with it every partition it was given.
+    fn lose_all(&mut self) {
+        self.ready.abort_all();
+        self.claiming.clear();
+        self.leaving.clear();
+        self.given.clear();
+        for (_, owner) in self.owners.drain() {
+            let _ = owner.mail.send(Mail::Lost);
+        }
+    }
+
+    async fn noticed(&mut self, notice: Notice, source: &Source) {
+        match notice {
+            Notice::Assigned(partitions) => self.assigned(partitions, source).await,
+            Notice::Revoked { partitions, lost } => self.revoked(partitions, lost, source),
+            Notice::OutOfRange => {
+                self.node.topics.look_now();
+                self.out_of_range().await;
+            }
+            Notice::OlderLeader => self.node.topics.look_now(),
+            Notice::OtherProtocol => self.held_by_others().await,
+            Notice::Fenced => {}
+            Notice::Fatal(what) | Notice::Trouble(what) => {
+                // It may be one of a topic.
+                self.node.topics.look_now();
+                self.trouble(&what);
+            }
+        }
+    }
+
+    async fn assigned(&mut self, partitions: Vec<TopicPartition>, source: &Source) {
+        tracing::info!(group = self.name, partitions = ?names(&partitions), "assigned");
+        self.joined();
+        for place in partitions {
+            self.given.assigned(&place);
+            self.claim(place);
+        }
+        let mut ready = Vec::new();
+        let deadline = tokio::time::Instant::now() + CLAIM_WAIT;
+        while !self.ready.is_empty() {
+            match tokio::time::timeout_at(deadline, self.ready.join_next()).await {
+                Ok(Some(finished)) => ready.extend(self.accept(finished)),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        let (assignments, begun): (Vec<_>, Vec<_>) = ready.into_iter().map(Ready::feed).unzip();
+        // The partitions are read before their owners begin: what an owner
+        // orders at once, such as a pause, must find its partition there.
+        source.order(Order::Assign(assignments));
+        for begun in begun {
+            self.own(begun, source);
+        }
+    }
+
+    /// A claim that ended and is still wanted: a revocation takes its entry
+    /// away, and a newer claim on the partition replaces it.
+    fn accept(&mut self, finished: Result<Finished, tokio::task::JoinError>) -> Option<Ready> {
+        let (number, ready) = finished.ok()?;
+        let ready = ready?;
+        match self.claiming.get(&ready.place) {
+            Some((wanted, _)) if *wanted == number => self.claiming.remove(&ready.place),
+            _ => return None,
+        };
+        Some(ready)
+    }
+
+    fn claim(&mut self, place: TopicPartition) {
+        let claims = self.claims.clone();
+        let (claimed, unconfirmed) = (place.clone(), self.unconfirmed.remove(&place));
+        self.begin_claim(place, async move { Some(claims.claim(claimed, unconfirmed).await) });
+    }
+
+    /// Takes an owner away from its partition, and remembers up to where what it
+    /// received is known to be of its topic.
+    fn take_owner(&mut self, place: &TopicPartition) -> Option<Handle> {
+        let owner = self.owners.remove(place)?;
+        self.unconfirmed.insert(place.clone(), owner.confirmed.below());
+        Some(owner)
+    }
+
+    fn begin_claim(&mut self, place: TopicPartition, claim: impl Future<Output = Option<Ready>> + Send + 'static) {
+        self.claims_begun += 1;
+        let number = self.claims_begun;
+        let handle = self.ready.spawn(supervise::unbroken(Task::PartitionOwner, async move { (number, claim.await) }));
+        if let Some((_, earlier)) = self.claiming.insert(place, (number, handle)) {
+            earlier.abort();
+        }
+    }
+
+    /// Starts the owner of a partition that was claimed.
+    fn own(&mut self, begun: Begun, source: &Source) {
+        let (place, claimed) = (begun.ready.place.clone(), &begun.ready.claimed);
+        tracing::info!(
+            group = self.name, %place, epoch = claimed.epoch, position = %claimed.next,
+            settled = claimed.settled.len(), open = claimed.open.len(), ahead = begun.ready.ahead.len(), "owns"
+        );
+        if let Some(bound) = self.bound(&place.topic) {
+            let tools = self.node.tools.clone();
+            let handle = owner::start(tools, Arc::clone(bound), begun, source.orders(), self.released.clone());
+            if let Some(earlier) = self.owners.insert(place.clone(), handle) {
+                let _ = earlier.mail.send(Mail::Lost);
+            }
+        }
+    }
+
+    fn revoked(&mut self, partitions: Vec<TopicPartition>, lost: bool, source: &Source) {
+        tracing::info!(group = self.name, partitions = ?names(&partitions), lost, "revoked");
+        for place in partitions {
+            self.given.revoked(&place);
+            if let Some((_, claiming)) = self.claiming.remove(&place) {
+                claiming.abort();
+            }
+            let owned = match self.take_owner(&place) {
+                Some(owner) => owner.mail.send(if lost { Mail::Lost } else { Mail::Revoke(REVOKE_WAIT) }).is_ok(),
+                None => false,
+            };
+            // What is lost is let go at once: others may own it already.
+            self.leaving.insert(place, !owned || lost);
+        }
+        self.let_go(source);
+    }
+
+    /// Answers a revocation once every owner it concerns has ended.
+    fn let_go(&mut self, source: &Source) {
+        if !self.leaving.is_empty() && self.leaving.values().all(|ended| *ended) {
+            source.order(Order::Unassign(self.leaving.drain().map(|(place, _)| place).collect()));
+        }
+    }
+
+    fn owner_ended(&mut self, released: Released, source: &Source) {
+        let Released { place, epoch, why, position } = released;
+        tracing::info!(group = self.name, %place, epoch, position = %position, ?why, "released");
+        if why == Release::Late {
+            tracing::info!(group = self.name, %place, "unfinished attempts were dropped and will be delivered again");
+        }
+        if let Some(ended) = self.leaving.get_mut(&place) {
+            *ended = true;
+            if why == Release::Drained || why == Release::Late {
+                source.order(Order::Hint(vec![(place, position)]));
+            }
+            return self.let_go(source);
+        }
+        let is_ours = self.owners.get(&place).is_some_and(|owner| owner.epoch == epoch);
+        if why == Release::Fenced && is_ours {
+            self.owners.remove(&place);
+            // A newer epoch, and yet Kafka did not take the partition away:
+            // only Kafka can say which of the two is right.
+            self.claim_if_ours(place, position, source);
+        }
+    }
+
+    async fn ask(&mut self, newest: &mut Timestamp) {
+        reruns::pass_on(&self.node.tools.store, &self.owners, newest).await;
+    }
+
+    fn hint(&self, source: &Source) {
+        let positions: Vec<_> = self
+            .owners
+            .iter()
+            .map(|(place, owner)| (place.clone(), Offset(owner.durable.load(Ordering::Relaxed))))
+            .collect();
+        if !positions.is_empty() {
+            source.order(Order::Hint(positions));
+        }
+    }
+
+    /// Drains every owner, then leaves the group.
+    async fn stop(mut self, source: Source, mut releases: mpsc::UnboundedReceiver<Released>) {
+        self.ready.abort_all();
+        self.owners.retain(|_, owner| owner.mail.send(Mail::Revoke(STOP_WAIT)).is_ok());
+        // Also those that a revocation had told before.
+        while !self.owners.is_empty() || self.leaving.values().any(|ended| !ended) {
+            let Some(Released { place, why, position, .. }) = releases.recv().await else { break };
+            self.owners.remove(&place);
+            self.leaving.remove(&place);
+            if matches!(why, Release::Drained | Release::Late) {
+                source.order(Order::Hint(vec![(place, position)]));
+            }
+        }
+        source.close().await;
+        tracing::info!(group = self.name, "left");
+    }
+}
+
+fn names(partitions: &[TopicPartition]) -> Vec<String> {
+    partitions.iter().map(ToString::to_string).collect()
+}

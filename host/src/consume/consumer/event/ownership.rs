@@ -1,0 +1,107 @@
+//! Whether the owners here are the rightful ones, and where none is.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use courier_core::message::Offset;
+use tokio::sync::oneshot;
+
+use super::{Following, MAX_PASSED_OVER};
+use crate::consume::CONFIRM_RETRY;
+use crate::consume::consumer::out_of_range;
+use crate::consume::owner::message::Mail;
+use crate::kafka::buffered::TopicPartition;
+use crate::kafka::consumer::{Order, Source, Standing};
+use crate::said;
+
+impl Following {
+    /// Claims again what was fenced, if Kafka says that it is ours; it is asked
+    /// until it answers, unless a revocation comes first.
+    pub(super) fn claim_if_ours(&mut self, place: TopicPartition, position: Offset, source: &Source) {
+        let (claims, orders, group, fenced) = (self.claims.clone(), source.orders(), self.name.clone(), place.clone());
+        self.begin_claim(place, async move {
+            loop {
+                let (answer, standing) = oneshot::channel();
+                // A thread that has ended answers nothing: the group is ending.
+                orders.send(Order::Confirm(fenced.clone(), position, answer)).ok()?;
+                match standing.await {
+                    Ok(Standing::Owner) => {
+                        if let Some(unsaid) = said::again(&format!("{group} {fenced} confirmed")) {
+                            tracing::warn!(
+                                group, place = %fenced, unsaid, "kafka confirms this host as owner; claiming again"
+                            );
+                        }
+                        return Some(claims.claim(fenced, None).await);
+                    }
+                    Ok(Standing::Other) => return None,
+                    Ok(Standing::Unknown) | Err(_) => tokio::time::sleep(CONFIRM_RETRY).await,
+                }
+            }
+        });
+    }
+
+    pub(super) async fn out_of_range(&mut self) {
+        for place in out_of_range::left_their_logs(&self.name, &self.owners, &self.node.tools.log, &self.notices).await
+        {
+            if let Some(owner) = self.take_owner(&place) {
+                let _ = owner.mail.send(Mail::Lost);
+                self.claim(place);
+            }
+        }
+    }
+
+    /// An owner with an older epoch than the store's may write nothing any
+    /// more: somebody moved its position, or another host claimed it. Kafka
+    /// says whether it is ours, and then it is claimed again.
+    pub(super) async fn compare_epochs(&mut self, source: &Source) {
+        let positions: Vec<_> = self.owners.values().map(|owner| owner.position).collect();
+        if positions.is_empty() {
+            return;
+        }
+        let epochs: HashMap<_, _> = match self.node.tools.store.epochs(&positions).await {
+            Ok(epochs) => epochs.into_iter().collect(),
+            Err(error) => return tracing::debug!(group = self.name, %error, "cannot compare epochs"),
+        };
+        let mut fenced = Vec::new();
+        for (place, owner) in &mut self.owners {
+            if epochs.get(&owner.position).is_none_or(|epoch| *epoch <= owner.epoch) {
+                continue;
+            }
+            // What is under way ends in a settle that is refused and counted
+            // as stale, and that tells the owner as well.
+            if owner.busy.load(Ordering::Relaxed) && owner.passed_over < MAX_PASSED_OVER {
+                owner.passed_over += 1;
+                continue;
+            }
+            fenced.push(place.clone());
+        }
+        for place in fenced {
+            let Some(owner) = self.owners.remove(&place) else { continue };
+            if let Some(unsaid) = said::again(&format!("{} {place} newer epoch", self.name)) {
+                tracing::info!(group = self.name, %place, epoch = owner.epoch, unsaid, "a newer epoch is stored");
+            }
+            let position = Offset(owner.durable.load(Ordering::Relaxed));
+            let _ = owner.mail.send(Mail::Lost);
+            self.claim_if_ours(place, position, source);
+        }
+    }
+
+    /// Asks for the partitions that are ours and that nobody here works on.
+    pub(super) fn adopt(&mut self, source: &Source) {
+        let (owners, claiming) = (&self.owners, &self.claiming);
+        let gone: Vec<TopicPartition> = self.given.places().filter(|place| self.is_gone(place)).cloned().collect();
+        let cared_for =
+            |place: &TopicPartition| owners.contains_key(place) || claiming.contains_key(place) || gone.contains(place);
+        let orphans = self.given.orphans(cared_for);
+        for place in orphans {
+            if let Some(unsaid) = said::again(&format!("{} {place} no owner", self.name)) {
+                tracing::warn!(
+                    group = self.name, %place, unsaid, "a partition of ours has no owner; asking kafka whose it is"
+                );
+            }
+            metrics::counter!("courier_orphaned_partitions_total", "group" => self.name.clone()).increment(1);
+            // What Kafka is told is a hint that the next owner corrects.
+            self.claim_if_ours(place, Offset(0), source);
+        }
+    }
+}

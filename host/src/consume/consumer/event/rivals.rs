@@ -1,0 +1,132 @@
+//! Others in this consumer's place: another installation under the same node
+//! name, or a client that divides the group's partitions in its own way.
+//!
+//! Two installations with one node name on one cluster take the place from each
+//! other for ever, and each of them runs what the other one runs. The one that
+//! is put out again and again stands back until the name is free.
+
+use std::time::{Duration, Instant};
+
+use super::Following;
+use crate::causes::Cause;
+use crate::kafka::consumer::Notice;
+use crate::said;
+
+/// How often another client may take the place within [`WINDOW`] before this
+/// one stands back. Once may be this very one, which joined again when its
+/// broker was started anew.
+const MOST_FENCES: usize = 3;
+const WINDOW: Duration = Duration::from_secs(60);
+/// How often it is looked whether the place is free, or who holds the group.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// When another client took the place.
+#[derive(Debug, Default)]
+pub(super) struct Fences(Vec<Instant>);
+
+impl Fences {
+    /// It did once more; answers whether to stand back.
+    fn again(&mut self, now: Instant) -> bool {
+        self.0.retain(|at| now.duration_since(*at) < WINDOW);
+        self.0.push(now);
+        self.0.len() >= MOST_FENCES
+    }
+}
+
+impl Following {
+    /// The consumer is beyond use. Answers whether to stand back before there is
+    /// another one.
+    pub(super) fn consumer_ended(&mut self, why: &Notice) -> bool {
+        self.lose_all();
+        match why {
+            Notice::Fenced => {
+                // Few times: who is fenced again and again stands back.
+                tracing::error!(group = self.name, node = %self.node.tools.node, "the consumer was fenced: another one joined under this node's name");
+                self.fenced.again(Instant::now())
+            }
+            why => {
+                if let Some(unsaid) = said::again(&format!("{} consumer beyond use {why:?}", self.name)) {
+                    tracing::error!(group = self.name, ?why, unsaid, "the consumer is beyond use; starting another");
+                }
+                false
+            }
+        }
+    }
+
+    /// Waits until no other client is in the group under this node's name.
+    pub(super) async fn until_alone(&mut self) {
+        let name = self.node.consumer.get("group.instance.id").unwrap_or_default().to_owned();
+        let why = format!(
+            "another installation is in the group under the node name {name}: give each host on this Kafka cluster a \
+             [server] node of its own"
+        );
+        let cause = Cause::new("node_name_taken", why).with("node", &name).at_once();
+        loop {
+            self.stands_still(cause.clone());
+            tokio::time::sleep(LOOK).await;
+            match self.node.tools.log.group(&self.name).await {
+                Ok(group) if group.members.iter().any(|member| is_of(member, &name)) => {}
+                Ok(_) => break,
+                Err(error) => tracing::debug!(group = self.name, %error, "cannot look who is in the group"),
+            }
+        }
+        tracing::info!(group = self.name, node = name, "the node's place in the group is free; joining again");
+        self.goes_on();
+    }
+
+    /// The group is divided in a way that is not ours, so that this consumer is
+    /// not let in. Says by whom, once in a while.
+    pub(super) async fn held_by_others(&mut self) {
+        if self.foreign.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return;
+        }
+        self.foreign = Some(Instant::now());
+        let held = match self.node.tools.log.group(&self.name).await {
+            Ok(group) if group.protocol.is_empty() => "another assignor".to_owned(),
+            Ok(group) => format!("the assignor {}", group.protocol),
+            Err(_) => "another assignor".to_owned(),
+        };
+        let why = format!(
+            "a client that is not Courier holds the group with {held}, and Courier divides partitions by \
+             cooperative-sticky: stop that client, or name the binding's group otherwise"
+        );
+        self.stands_still(Cause::new("foreign_assignor", why).with("held_by", held));
+    }
+
+    /// Kafka gives partitions: whoever held the group does not any more.
+    pub(super) fn joined(&mut self) {
+        if self.foreign.take().is_some() {
+            self.goes_on();
+        }
+    }
+}
+
+/// Whether a member's id was made of this instance's: Kafka appends a UUID.
+fn is_of(member: &str, instance: &str) -> bool {
+    member
+        .strip_prefix(instance)
+        .and_then(|rest| rest.strip_prefix('-'))
+        .is_some_and(|id| uuid::Uuid::try_parse(id).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_who_is_put_out_again_and_again_stands_back() {
+        let (mut fences, begun) = (Fences::default(), Instant::now());
+        assert!(!fences.again(begun));
+        assert!(!fences.again(begun + WINDOW * 2), "that is long ago");
+        assert!(!fences.again(begun + WINDOW * 2 + LOOK));
+        assert!(fences.again(begun + WINDOW * 2 + LOOK * 2));
+    }
+
+    #[test]
+    fn a_member_is_known_by_the_instance_that_its_id_begins_with() {
+        let id = "0198c9d2-6f3a-7c11-8a51-0c9a3b1f4e22";
+        assert!(is_of(&format!("host-1-{id}"), "host-1"));
+        assert!(!is_of(&format!("host-1-{id}"), "host"));
+        assert!(!is_of("courier-host-1", "courier"));
+    }
+}

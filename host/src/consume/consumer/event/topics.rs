@@ -1,0 +1,72 @@
+//! What a group does when a topic of its was created anew.
+//!
+//! librdkafka goes on at the offset where it stood. So the owner is dropped with
+//! everything that is in flight, and the claim that follows begins a new
+//! incarnation, under whose position nothing of the old one can be written.
+
+use courier_core::message::Kind;
+
+use super::Following;
+use crate::consume::consumer::confirmed::Found;
+use crate::consume::consumer::recreated_topics::{Vanished, compare};
+use crate::consume::owner::message::Mail;
+use crate::kafka::buffered::TopicPartition;
+use crate::kafka::topic_watch::{Answers, TopicNow};
+
+impl Following {
+    /// Takes what Kafka says of the topics now.
+    pub(super) fn compare_topics(&mut self, answers: &Answers) {
+        for (place, found) in compare(&mut self.owners, answers) {
+            let Some(owner) = self.take_owner(&place) else { continue };
+            let _ = owner.mail.send(Mail::Lost);
+            metrics::counter!("courier_topics_created_anew_total", "group" => self.name.clone()).increment(1);
+            match found {
+                Found::Anew { unconfirmed } => {
+                    tracing::warn!(group = self.name, %place, %unconfirmed, "the topic was created anew; claiming again");
+                    self.claim(place);
+                }
+                Found::Gone => {
+                    tracing::warn!(group = self.name, %place, "the topic was created anew without a partition")
+                }
+                Found::Same => {}
+            }
+        }
+        // Nobody can claim what is not there.
+        let gone: Vec<TopicPartition> = self.claiming.keys().filter(|place| is_gone(place, answers)).cloned().collect();
+        for place in gone {
+            if let Some((_, claiming)) = self.claiming.remove(&place) {
+                claiming.abort();
+            }
+        }
+        for bound in &self.bindings {
+            for topic in &bound.binding.topics {
+                let Some(TopicNow::Present { id, partitions }) = answers.of(topic) else { continue };
+                if self.topic_ids.get(topic.as_str()).is_some_and(|known| known == id) {
+                    continue;
+                }
+                // Also at the first answer: it may have been created anew while
+                // no host was there.
+                self.topic_ids.insert(topic.as_str().into(), id.clone());
+                let vanished = Vanished {
+                    store: std::sync::Arc::clone(&self.node.tools.store),
+                    group: self.name.clone(),
+                    topic: topic.clone(),
+                    listener: None,
+                    topic_id: id.clone(),
+                    partitions: *partitions,
+                };
+                self.chores.spawn(vanished.end());
+            }
+        }
+    }
+
+    /// Whether the topic, as Kafka last told, does not have this partition.
+    pub(super) fn is_gone(&self, place: &TopicPartition) -> bool {
+        is_gone(place, &self.watched.last())
+    }
+}
+
+fn is_gone(place: &TopicPartition, answers: &Answers) -> bool {
+    debug_assert!(place.kind == Kind::Event, "broadcasts are not followed");
+    matches!(answers.of(&place.topic), Some(TopicNow::Present { partitions, .. }) if place.partition >= *partitions)
+}

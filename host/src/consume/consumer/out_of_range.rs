@@ -1,0 +1,46 @@
+//! Kafka has no record where an owner wanted to go on. Which owner it was the
+//! client does not say, so each is compared with its log.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use courier_core::message::Offset;
+use tokio::sync::mpsc;
+
+use crate::consume::CONFIRM_RETRY;
+use crate::consume::owner::message::Handle;
+use crate::kafka::buffered::TopicPartition;
+use crate::kafka::consumer::Notice;
+use crate::kafka::log_reader::{Log, LogError};
+
+/// The partitions whose owners stand outside of their logs; all of them when
+/// none does, since the client reads one no more and nobody can say which. None
+/// while they cannot be compared: then the notice comes once more.
+pub async fn left_their_logs(
+    group: &str,
+    owners: &HashMap<TopicPartition, Handle>,
+    log: &Log,
+    notices: &mpsc::UnboundedSender<Notice>,
+) -> Vec<TopicPartition> {
+    let (mut left, mut no_log) = (Vec::new(), false);
+    for (place, owner) in owners {
+        let expected = Offset(owner.expected.load(Ordering::Relaxed));
+        match log.range(&place.log_topic(), place.partition).await {
+            Ok((low, high)) if expected >= low && expected <= high => {}
+            // One that has no log any more is nobody's; the next answer about its
+            // topic says so.
+            Ok(_) => left.push(place.clone()),
+            Err(LogError::NoTopic(_)) => no_log = true,
+            Err(error) => {
+                tracing::debug!(group, %place, %error, "cannot compare a position with its log yet");
+                let notices = notices.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(CONFIRM_RETRY).await;
+                    let _ = notices.send(Notice::OutOfRange);
+                });
+                return Vec::new();
+            }
+        }
+    }
+    if left.is_empty() && !no_log { owners.keys().cloned().collect() } else { left }
+}

@@ -1,0 +1,73 @@
+//! Topics that were created anew under their owners: whom that concerns, and
+//! the end of what lies open in partitions that are gone.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use courier_core::message::Offset;
+
+use super::confirmed::Found;
+use crate::consume::owner::message::Handle;
+use crate::kafka::buffered::TopicPartition;
+use crate::kafka::topic_watch::Answers;
+use crate::store::{SharedStore, TopicOfGroup};
+
+/// How long to wait before the store is asked again when it did not answer.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The owners whose topic is another one now, each with what was found.
+pub(in crate::consume) fn compare(
+    owners: &mut HashMap<TopicPartition, Handle>,
+    answers: &Answers,
+) -> Vec<(TopicPartition, Found)> {
+    let Some(asked_at) = answers.asked_at else { return Vec::new() };
+    let mut other = Vec::new();
+    for (place, owner) in owners {
+        let Some(now) = answers.of(&place.log_topic()) else { continue };
+        let expected = Offset(owner.expected.load(Ordering::Relaxed));
+        let found = owner.confirmed.compare(now, asked_at, place.partition, expected);
+        if found != Found::Same {
+            other.push((place.clone(), found));
+        }
+    }
+    other
+}
+
+/// Partitions of a topic that a new one of its name does not have.
+pub(in crate::consume) struct Vanished {
+    /// Where the positions are.
+    pub store: SharedStore,
+    /// The group.
+    pub group: String,
+    /// The topic that senders publish on.
+    pub topic: String,
+    /// The node whose broadcasts they hold; none for events.
+    pub listener: Option<String>,
+    /// Kafka's id of the topic as it is now.
+    pub topic_id: String,
+    /// How many partitions it has.
+    pub partitions: i32,
+}
+
+impl Vanished {
+    /// Ends what lies open in them, once the store answers.
+    pub async fn end(self) {
+        let topic = TopicOfGroup { group: &self.group, topic: &self.topic, topic_id: &self.topic_id };
+        loop {
+            match self.store.end_vanished(&topic, self.listener.as_deref(), self.partitions).await {
+                Ok(ended) => {
+                    if !ended.is_empty() {
+                        tracing::warn!(
+                            group = self.group, topic = self.topic, partitions = ?ended,
+                            "the topic was created anew without these partitions; what lay open in them has failed"
+                        );
+                    }
+                    return;
+                }
+                Err(error) => tracing::debug!(group = self.group, %error, "cannot end partitions that are gone yet"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! How the attempt of one worker is held back: by the [pace](Pace) of its group,
+//! until its partition is given up. Then it is to end in time, and what it still
+//! burns is nobody's debt: others would stand still for what is over in a moment.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::{BoxFuture, select_all};
+use tokio_util::sync::CancellationToken;
+
+use super::cpu_bucket::Pace;
+use crate::engine::{Brake, Burned};
+
+/// The leash of one worker.
+#[derive(Debug)]
+pub struct Leash {
+    /// The pace of the group.
+    pub pace: Arc<Pace>,
+    /// What says that a partition is given up, of each that what runs is from.
+    given_up: Mutex<Vec<CancellationToken>>,
+}
+
+impl Leash {
+    /// For a worker of the group with this pace.
+    #[must_use]
+    pub fn new(pace: Arc<Pace>) -> Self {
+        Self { pace, given_up: Mutex::default() }
+    }
+
+    /// From now on an attempt runs that is let go with the first of these.
+    pub fn put_on<'t>(&self, given_up: impl Iterator<Item = &'t CancellationToken>) {
+        let mut tokens = self.tokens();
+        tokens.clear();
+        for token in given_up {
+            // A batch has many items and few partitions.
+            if !tokens.contains(token) {
+                tokens.push(token.clone());
+            }
+        }
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, Vec<CancellationToken>> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Brake for Leash {
+    fn burned(self: Arc<Self>, burned: Burned) -> Option<BoxFuture<'static, ()>> {
+        if !self.pace.is_held() {
+            return None;
+        }
+        self.pace.burned(burned.more);
+        let tokens = self.tokens().clone();
+        Some(Box::pin(async move {
+            let paid = self.pace.pay_while_running(burned);
+            if tokens.is_empty() {
+                return paid.await;
+            }
+            tokio::select! {
+                biased;
+                _ = select_all(tokens.iter().map(|token| Box::pin(token.cancelled()))) => {}
+                () = paid => {}
+            }
+        }))
+    }
+
+    fn owes(&self, more: Duration) {
+        self.pace.owes(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn burned() -> Burned {
+        Burned { began: 0, all: HOUR, more: HOUR }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_is_given_up_is_held_no_longer() {
+        let pace = Arc::<Pace>::default();
+        let leash = Arc::new(Leash::new(Arc::clone(&pace)));
+        let [one, other] = [CancellationToken::new(), CancellationToken::new()];
+        leash.put_on([&one, &other, &one].into_iter());
+        assert!(Arc::clone(&leash).burned(burned()).is_none(), "the group is free");
+        pace.set(Some(1.0), Duration::ZERO);
+        // The first pays for what others do then, which takes an hour.
+        Arc::clone(&leash).burned(burned()).expect("the group is held").await;
+        let mut held = Arc::clone(&leash).burned(burned()).expect("the group is held");
+        assert!(timeout(Duration::from_millis(20), &mut held).await.is_err(), "it waits");
+        other.cancel();
+        timeout(SOON, held).await.expect("it goes on");
+        let next = Arc::clone(&leash).burned(burned()).expect("the group is held");
+        timeout(SOON, next).await.expect("it goes on");
+        assert_eq!(pace.so_far().paid, 3 * HOUR);
+        leash.put_on([&one].into_iter());
+        let next = Arc::clone(&leash).burned(burned()).expect("the group is held");
+        assert!(timeout(Duration::from_millis(20), next).await.is_err(), "it is not given up");
+    }
+
+    #[tokio::test]
+    async fn what_is_burned_once_it_is_given_up_is_nobodys_debt() {
+        let pace = Arc::<Pace>::default();
+        let leash = Arc::new(Leash::new(Arc::clone(&pace)));
+        let given_up = CancellationToken::new();
+        leash.put_on([&given_up].into_iter());
+        given_up.cancel();
+        pace.set(Some(1.0), Duration::ZERO);
+        Arc::clone(&leash).burned(burned()).expect("the group is held").await;
+        timeout(SOON, pace.turn()).await.expect("others begin at once");
+    }
+}

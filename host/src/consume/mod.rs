@@ -1,0 +1,185 @@
+//! A consumer group at work on this node.
+//!
+//! [`Group`] is its threads, its workers and two tasks: [`consumer::event`] answers
+//! what Kafka gives and takes, [`consumer::broadcast`] hears broadcasts. Read [`owner`]
+//! for what happens in a partition, [`attempt::worker`] and [`attempt::delivery`] for what
+//! happens to one message, [`settle::writer`] for how outcomes become durable.
+
+pub mod attempt;
+pub mod consumer;
+pub mod fairness;
+pub mod owner;
+pub mod redrive;
+pub mod settle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::attempt::binding::Bound;
+use self::consumer::broadcast::Listening;
+use self::consumer::event::Following;
+use self::fairness::controller::{Member, Restraints};
+use self::fairness::worker_throttle::Leash;
+use self::owner::Tools;
+use crate::engine::{Brake, Engine, LogBudget, NodeCache, Sandbox, StateSource};
+use crate::kafka::topic_watch::TopicWatch;
+use crate::publish::rules::Rules;
+use crate::store::WriterId;
+use crate::supervise::{self, Task};
+
+/// How long a stop of the host lets attempts finish.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+/// How long to wait before Kafka is asked again what it could not answer.
+const CONFIRM_RETRY: Duration = Duration::from_millis(500);
+/// How far below the host's other threads the kernel ranks those that run
+/// guests (`nice`, 5 is a third of the weight). All groups share what the host
+/// does for them; if their guests had as much claim to the processor, one group
+/// that keeps it busy would hold up the others there. Between groups nothing
+/// changes. Lower still, and guests starve beside other programs.
+const GUEST_NICENESS: libc::c_int = 5;
+/// Bytes of the cache that the handlers of a group share on a node.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// What every group on this node works with.
+#[derive(Clone)]
+pub struct Node {
+    /// What owners work with.
+    pub tools: Tools,
+    /// Who settles.
+    pub writer: WriterId,
+    /// Runs the guests.
+    pub engine: Engine,
+    /// Where handlers read state.
+    pub state: Arc<dyn StateSource>,
+    /// Whether the store takes outcomes.
+    pub store_up: watch::Receiver<bool>,
+    /// How consumers are configured, but for their group.
+    pub consumer: ClientConfig,
+    /// Bytes of a record that is kept: of a larger one only its coordinates are.
+    pub max_record: usize,
+    /// What messages that handlers publish are held to.
+    pub rules: Rules,
+    /// The name under which a group joins Kafka, for each start of it.
+    pub kafka_group: fn(&str) -> String,
+    /// Holds back the groups that are behind.
+    pub restraints: Restraints,
+    /// Tells when a topic was created anew.
+    pub topics: TopicWatch,
+}
+
+/// A running group.
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Its bindings.
+    pub bindings: Vec<Arc<Bound>>,
+    stop: CancellationToken,
+    /// For the events, and for the broadcasts.
+    asked: [Arc<Notify>; 2],
+    tasks: [tokio::task::JoinHandle<()>; 2],
+    threads: Option<tokio::runtime::Runtime>,
+    /// As long as it is held, the group counts among those of this node.
+    member: Arc<Member>,
+}
+
+impl Group {
+    /// Starts a group: its threads, its workers and the task that follows its
+    /// consumer.
+    ///
+    /// # Errors
+    /// When the operating system gives no threads.
+    pub fn start(node: Node, name: String, bindings: Vec<Arc<Bound>>) -> std::io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let member = node.restraints.join(&name, bindings.clone(), node.max_record);
+        let counted = Arc::clone(&member);
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores)
+            .thread_name(format!("run {name}"))
+            .on_thread_start(move || {
+                give_way();
+                counted.threads.join();
+            })
+            .enable_all()
+            .build()?;
+        let (cache, logs) = (NodeCache::new(CACHE_BYTES), LogBudget::default());
+        for bound in &bindings {
+            for _ in 0..bound.binding.concurrency {
+                let leash = Arc::new(Leash::new(Arc::clone(&member.pace)));
+                let sandbox = Sandbox::new(
+                    node.engine.clone(),
+                    Arc::clone(&bound.policy),
+                    cache.clone(),
+                    logs.clone(),
+                    Arc::clone(&node.state),
+                    Arc::clone(&leash) as Arc<dyn Brake>,
+                );
+                let work = attempt::worker::work(Arc::clone(bound), sandbox, leash, node.store_up.clone());
+                threads.spawn(supervise::unbroken(Task::Worker, work));
+            }
+            supervise::spawn(Task::BindingGate, attempt::worker::keep_gate(Arc::clone(bound)));
+        }
+        let stop = CancellationToken::new();
+        let asked: [Arc<Notify>; 2] = Default::default();
+        let listening =
+            Listening::run(node.clone(), name.clone(), bindings.clone(), stop.clone(), Arc::clone(&asked[1]));
+        let following = Following::run(
+            node,
+            name.clone(),
+            bindings.clone(),
+            Arc::clone(&member.budget),
+            stop.clone(),
+            Arc::clone(&asked[0]),
+        );
+        let tasks = [
+            supervise::spawn_until(Task::EventConsumer, stop.clone(), following),
+            supervise::spawn_until(Task::BroadcastConsumer, stop.clone(), listening),
+        ];
+        Ok(Self { name, bindings, stop, asked, tasks, threads: Some(threads), member })
+    }
+
+    /// Says that somebody asked for deliveries to run again.
+    pub fn wake(&self) {
+        self.asked.iter().for_each(|asked| asked.notify_one());
+    }
+
+    /// Drains and leaves the group.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        // What has begun is to end in time.
+        self.member.pace.let_go();
+        for task in &mut self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(group = self.name, %error, "a task of a group failed");
+            }
+        }
+        for bound in &self.bindings {
+            bound.closed.cancel();
+            bound.turns.close();
+        }
+        if let Some(threads) = self.threads.take() {
+            // Guests that still run are dropped: their partitions are let go.
+            threads.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Group {
+    /// A stop that took too long is dropped in the middle, and a runtime must
+    /// not be dropped where it would have to wait.
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+/// Ranks this thread below those that work for all groups.
+fn give_way() {
+    // SAFETY: the call has no preconditions. Linux applies it to the calling
+    // thread only, and being nicer is always allowed.
+    unsafe { libc::nice(GUEST_NICENESS) };
+}

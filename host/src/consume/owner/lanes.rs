@@ -1,0 +1,64 @@
+//! Which lane a delivery of a binding belongs in.
+
+use bytes::Bytes;
+use courier_core::lanes::LaneKey;
+use courier_core::message::Offset;
+use courier_core::partition::Open;
+
+use crate::config::Ordering;
+use crate::consume::attempt::binding::Bound;
+use crate::kafka::buffered::InHand;
+use crate::store::OpenRow;
+
+/// How deliveries of a binding fall into lanes.
+#[derive(Clone, Copy)]
+pub struct LaneRule {
+    ordering: Ordering,
+    /// Whether the doubles of a message must follow one another.
+    dedupes: bool,
+}
+
+impl LaneRule {
+    /// The rule of a binding.
+    pub fn of(bound: &Bound) -> Self {
+        Self { ordering: bound.binding.ordering, dedupes: bound.binding.dedupe.is_some() }
+    }
+
+    /// The lane of a record that came.
+    ///
+    /// The id is read only where it matters: records are taken in by the
+    /// hundred thousand, and most need not be understood yet.
+    pub fn lane_of_record(self, in_hand: &InHand) -> LaneKey {
+        let id = || Bytes::copy_from_slice(in_hand.message().id.as_bytes());
+        self.lane(in_hand.key().as_ref(), in_hand.offset, id)
+    }
+
+    /// The lane of an open row.
+    pub fn lane_of_row(self, row: &OpenRow) -> LaneKey {
+        self.lane(row.key.as_ref(), row.offset, || Bytes::copy_from_slice(row.message_id.as_bytes()))
+    }
+
+    fn lane(self, key: Option<&Bytes>, offset: Offset, id: impl FnOnce() -> Bytes) -> LaneKey {
+        match (self.ordering, key) {
+            (Ordering::Partition, _) => LaneKey::Whole,
+            (Ordering::Key, Some(key)) => LaneKey::Key(key.clone()),
+            (Ordering::Key, None) | (Ordering::None, _) if self.dedupes => LaneKey::Message(id()),
+            (Ordering::Key, None) | (Ordering::None, _) => LaneKey::Alone(offset),
+        }
+    }
+
+    /// An open row as the machine knows it.
+    pub fn open(self, row: &OpenRow) -> Open {
+        Open {
+            offset: row.offset,
+            lane: self.lane_of_row(row),
+            state: row.state,
+            due: row.next_attempt_at,
+            held: row.held,
+            number: row.number,
+            counted: row.counted,
+            bytes: row.record_bytes,
+            give_up: row.give_up.is_some(),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What lies between the last record of a partition and the end of its log.
+//!
+//! The marks that end transactions, records of transactions that were rolled
+//! back, and what compaction took away are offsets without a record. A record
+//! behind them shows that they are holes; at the end of the log nothing does,
+//! and a group that has handled everything would seem to lag for ever. So
+//! once the client has read to the end and no record came for a moment, the
+//! log itself is asked where the next record can stand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use courier_core::message::Offset;
+use tokio::time::Instant;
+
+use super::message::{Address, Mail};
+use crate::kafka::log_reader::Log;
+use crate::supervise::{self, Task};
+
+/// How long no record may come before the log is asked: on a busy topic the
+/// client reads to the end many times a second.
+const QUIET: Duration = Duration::from_millis(500);
+/// How long to wait before it is asked again when it did not answer.
+const LOOK_RETRY: Duration = Duration::from_secs(1);
+
+/// When to look, for one owner.
+#[derive(Debug, Default)]
+pub(in crate::consume) struct Tail {
+    due: Option<(Instant, Offset)>,
+}
+
+impl Tail {
+    /// The client has read to the end; the next record is expected at `next`.
+    pub fn ended(&mut self, now: Instant, next: Offset) {
+        self.due = Some((now + QUIET, next));
+    }
+
+    /// When [`Tail::look`] is wanted.
+    pub fn look_at(&self) -> Option<Instant> {
+        self.due.map(|(at, _)| at)
+    }
+
+    /// Asks the log, and mails the answer to the owner. Not when a record came
+    /// since: the client will tell of the end again.
+    pub fn look(&mut self, log: &Log, owner: &Arc<Address>, next: Offset) {
+        if self.due.take().is_some_and(|(_, expected)| expected == next) {
+            supervise::spawn(Task::PartitionOwner, ask(log.clone(), Arc::clone(owner), next));
+        }
+    }
+}
+
+async fn ask(log: Log, owner: Arc<Address>, next: Offset) {
+    let place = &owner.place;
+    let asked = async {
+        loop {
+            match log.next_record(&place.log_topic(), place.partition, next).await {
+                Ok(found) => return found,
+                Err(error) => tracing::debug!(%place, %error, "cannot look for the next record yet"),
+            }
+            tokio::time::sleep(LOOK_RETRY).await;
+        }
+    };
+    tokio::select! {
+        () = owner.dropped.cancelled() => {}
+        found = asked => if found > next { owner.tell(Mail::Holes(found)) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_end_counts() {
+        let (mut tail, now) = (Tail::default(), Instant::now());
+        assert!(tail.look_at().is_none());
+        tail.ended(now, Offset(3));
+        tail.ended(now + QUIET / 2, Offset(4));
+        assert_eq!(tail.look_at(), Some(now + QUIET / 2 + QUIET));
+    }
+}

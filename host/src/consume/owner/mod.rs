@@ -1,0 +1,508 @@
+//! The owner of one partition: the task that carries out what the machine of
+//! [`courier_core::partition`] says.
+//!
+//! It takes records from the consumer thread and outcomes from the workers,
+//! hands both to the machine, and does what comes back: dispatches, settles,
+//! pauses. It decides nothing itself. It lives for one claim; when the machine
+//! releases the partition the task tells its group why and ends, and whatever
+//! it still held in memory is dropped with it.
+
+pub mod dedupe;
+pub mod lanes;
+pub mod log_end;
+pub mod message;
+pub mod older_partitions;
+pub mod preserver;
+pub mod record_loader;
+mod requests;
+pub mod reruns;
+pub mod rescuer;
+mod waits;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use courier_core::lanes::LaneKey;
+use courier_core::message::{Epoch, Offset, Timestamp};
+use courier_core::partition::{Action, Answer, Batch, Bounds, Claim, Event, Gate, Machine, Release};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::dedupe::{Duplicates, Turn};
+use self::lanes::LaneRule;
+use self::log_end::Tail;
+use self::message::{Address, Handle, Mail, Released};
+use self::older_partitions::Ahead;
+use self::preserver::Preserver;
+use self::record_loader::{Loaded, Loader};
+use self::rescuer::Sweeper;
+use self::waits::{UnderWay, answered, sleep_for, sleep_until};
+use crate::causes::Causes;
+use crate::clock::now;
+use crate::consume::attempt::binding::Bound;
+use crate::consume::attempt::circuit_breaker::Gate as BindingGate;
+use crate::consume::attempt::delivery::{Concluded, Work};
+use crate::consume::consumer::claim::{Begun, Ready};
+use crate::consume::consumer::confirmed::Confirmed;
+use crate::consume::settle::batcher::Request;
+use crate::consume::settle::rows;
+use crate::consume::settle::writer::Settler;
+use crate::kafka::buffered::{Fed, InHand};
+use crate::kafka::consumer::Order;
+use crate::kafka::log_reader::Log;
+use crate::store::{Part, SharedStore};
+use crate::supervise::{self, Task};
+
+/// How long a quiet partition waits until it writes a position that only
+/// moved over records which are not for its binding.
+const POSITION_WAIT: Duration = Duration::from_secs(1);
+/// Mails taken in one go before anything is flushed.
+const MAX_MAIL: usize = 1_024;
+/// Records of open deliveries of one partition that may be in memory.
+const MAX_REREAD: usize = 1_024;
+
+/// What an owner works with.
+#[derive(Clone)]
+pub struct Tools {
+    /// Where outcomes go.
+    pub settler: Settler,
+    /// Where records of open deliveries are.
+    pub store: SharedStore,
+    /// Where they are when only their coordinates are stored.
+    pub log: Log,
+    /// This node's name.
+    pub node: Arc<str>,
+    /// Where it says why it stands still.
+    pub causes: Causes,
+}
+
+/// Starts the owner of a claimed partition.
+pub fn start(
+    tools: Tools,
+    bound: Arc<Bound>,
+    begun: Begun,
+    orders: std::sync::mpsc::Sender<Order>,
+    released: mpsc::UnboundedSender<Released>,
+) -> Handle {
+    let Begun { ready: Ready { place, claimed, topic_id, ahead }, records: feed } = begun;
+    let (mail, inbox) = mpsc::unbounded_channel();
+    let durable = Arc::new(AtomicI64::new(claimed.next.0));
+    let expected = Arc::new(AtomicI64::new(claimed.next.0));
+    let (full, parked_full) = watch::channel(false);
+    let busy = Arc::new(AtomicBool::new(false));
+    bound.watch_full(place.clone(), parked_full.clone());
+    let handle = Handle {
+        epoch: claimed.epoch,
+        mail: mail.clone(),
+        position: claimed.position,
+        durable: Arc::clone(&durable),
+        expected: Arc::clone(&expected),
+        parked_full,
+        busy: Arc::clone(&busy),
+        confirmed: Confirmed::new(Arc::clone(&topic_id), claimed.next),
+        passed_over: 0,
+    };
+    let ahead = Ahead::of(ahead, bound.binding.ordering, topic_id);
+    let rule = LaneRule::of(&bound);
+    let claim = Claim {
+        epoch: Epoch(claimed.epoch),
+        position: claimed.next,
+        settled: claimed.settled,
+        open: claimed.open.iter().map(|row| rule.open(row)).collect(),
+        blocked: ahead.keys().cloned().map(LaneKey::Key).collect(),
+    };
+    let bounds = Bounds { max_gap: bound.binding.max_gap as usize, ..Bounds::default() };
+    let refused = watch::Sender::new(false);
+    let address = Arc::new(Address {
+        place: place.clone(),
+        position: claimed.position,
+        mail,
+        no_more: CancellationToken::new(),
+        dropped: CancellationToken::new(),
+        refused: refused.subscribe(),
+    });
+    let owner = Owner {
+        machine: Machine::new(bounds, claim),
+        duplicates: Duplicates::of(&bound, &tools, &address),
+        preserver: Preserver::of(&bound.binding, &place),
+        address,
+        tools,
+        bound,
+        epoch: claimed.epoch,
+        records: HashMap::new(),
+        answer: None,
+        orders,
+        released,
+        durable,
+        expected,
+        full,
+        refused,
+        busy,
+        actions: Vec::new(),
+        seen_asks: HashMap::new(),
+        recalls: HashMap::new(),
+        room: Arc::new(Semaphore::new(MAX_REREAD)),
+        tail: Tail::default(),
+        ahead,
+        sweeper: Sweeper::default(),
+    };
+    supervise::spawn(Task::PartitionOwner, owner.run(feed, inbox));
+    handle
+}
+
+struct Owner {
+    machine: Machine<Box<Concluded>>,
+    address: Arc<Address>,
+    tools: Tools,
+    bound: Arc<Bound>,
+    epoch: i64,
+    /// Records whose deliveries have no durable outcome and no open row yet.
+    records: HashMap<Offset, Arc<InHand>>,
+    answer: Option<UnderWay>,
+    orders: std::sync::mpsc::Sender<Order>,
+    released: mpsc::UnboundedSender<Released>,
+    durable: Arc<AtomicI64>,
+    expected: Arc<AtomicI64>,
+    full: watch::Sender<bool>,
+    /// Whether the store refuses what is being written.
+    refused: watch::Sender<bool>,
+    busy: Arc<AtomicBool>,
+    actions: Vec<Action<Box<Concluded>>>,
+    /// What is known of messages handled before; none where they may be again.
+    duplicates: Option<Duplicates>,
+    /// Requests that were passed on, by delivery: the store is asked for a
+    /// window of time, so that it tells the same request more than once.
+    seen_asks: HashMap<Offset, Timestamp>,
+    /// Calls a dispatched delivery that has a row back, if its attempt has not
+    /// begun: it was given up meanwhile.
+    recalls: HashMap<Offset, CancellationToken>,
+    /// Room for records that are read again.
+    room: Arc<Semaphore>,
+    /// Whether the holes behind the last record are to be looked at.
+    tail: Tail,
+    /// Keys that are open in older partitions.
+    ahead: Ahead,
+    /// Copies parked records before Kafka removes them.
+    preserver: Preserver,
+    sweeper: Sweeper,
+}
+
+impl Owner {
+    async fn run(mut self, mut feed: mpsc::UnboundedReceiver<Fed>, mut inbox: mpsc::UnboundedReceiver<Mail>) {
+        let mut gate = self.bound.keeper.watch();
+        let mut refused = self.refused.subscribe();
+        let mut deadline = None;
+        let mut fed = true;
+        self.gate_moved(&gate.borrow_and_update().clone());
+        self.step(Event::Due);
+        let mut visit = tokio::time::Instant::now() + self.sweeper.next();
+        loop {
+            self.machine.flush(&mut self.actions);
+            if let Some(why) = self.act().await {
+                return self.end(why);
+            }
+            self.busy.store(self.machine.running() > 0 || self.answer.is_some(), Ordering::Relaxed);
+            let due = self.machine.next_due().map(|at| at.since(now()));
+            let (look_at, look_ahead_at) = (self.tail.look_at(), self.ahead.look_at());
+            let preserve_at = self.preserver.look_at(self.machine.parked_bare());
+            // Answers and outcomes come before new records: they give memory
+            // back, and records take it.
+            tokio::select! {
+                biased;
+                answer = answered(&mut self.answer) => self.answered(answer),
+                // Before what workers give back for it: that would be
+                // dispatched again.
+                changed = refused.changed() => {
+                    if changed.is_ok() {
+                        let now = gate.borrow().clone();
+                        self.gate_moved(&now);
+                    }
+                }
+                mail = inbox.recv() => {
+                    // This task holds a sender, so the inbox never closes.
+                    let mut next = mail;
+                    for _ in 0..MAX_MAIL {
+                        let Some(mail) = next else { break };
+                        self.take(mail, &mut deadline);
+                        next = inbox.try_recv().ok();
+                    }
+                    if let Some(mail) = next {
+                        self.take(mail, &mut deadline);
+                    }
+                }
+                () = sleep_until(deadline) => self.step(Event::Deadline),
+                changed = gate.changed() => {
+                    if changed.is_ok() {
+                        let now = gate.borrow_and_update().clone();
+                        self.gate_moved(&now);
+                    }
+                }
+                () = sleep_for(due) => self.step(Event::Due),
+                fed_now = feed.recv(), if fed => match fed_now {
+                    Some(Fed::Records(records)) => self.receive(records),
+                    Some(Fed::End) => self.tail.ended(tokio::time::Instant::now(), self.machine.next()),
+                    // The consumer thread reads this partition no more; its
+                    // notice is on the way.
+                    None => fed = false,
+                },
+                () = sleep_until(look_at) => {
+                    self.tail.look(&self.tools.log, &self.address, self.machine.next());
+                }
+                () = sleep_until(look_ahead_at) => {
+                    self.ahead.look(Arc::clone(&self.tools.store), &self.address, &self.bound.binding.group);
+                }
+                () = sleep_until(preserve_at) => {
+                    self.preserver.look(self.tools.clone(), &self.address, self.epoch);
+                }
+                () = tokio::time::sleep_until(visit) => {
+                    self.sweeper.visit(Arc::clone(&self.tools.store), Arc::clone(&self.address));
+                    visit = tokio::time::Instant::now() + self.sweeper.next();
+                }
+                () = tokio::time::sleep(POSITION_WAIT) => {
+                    let written = Offset(self.durable.load(Ordering::Relaxed));
+                    self.machine.flush_position(written, &mut self.actions);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event<Box<Concluded>>) {
+        self.machine.step(now(), event, &mut self.actions);
+    }
+
+    fn receive(&mut self, records: Vec<InHand>) {
+        for in_hand in records {
+            let offset = in_hand.offset;
+            if let Some(types) = &self.bound.binding.types
+                && !types.contains(&in_hand.message().type_name)
+                // The type of one that is too large may stand in its body.
+                && !(in_hand.record.left_out.is_some() && in_hand.message().type_name.is_empty())
+            {
+                self.step(Event::Skipped { offset });
+                continue;
+            }
+            let lane = LaneRule::of(&self.bound).lane_of_record(&in_hand);
+            let bytes = in_hand.record.size();
+            if self.machine.wants(offset) {
+                self.records.insert(offset, Arc::new(in_hand));
+            }
+            self.step(Event::Record { offset, lane, bytes });
+        }
+        self.expected.store(self.machine.next().0, Ordering::Relaxed);
+    }
+
+    fn take(&mut self, mail: Mail, deadline: &mut Option<tokio::time::Instant>) {
+        match mail {
+            Mail::Concluded(mut concluded) => {
+                if concluded.invoked {
+                    concluded.log = self.sweeper.explain(concluded.in_hand.offset, concluded.log.take());
+                }
+                let (offset, outcome) = (concluded.in_hand.offset, concluded.outcome);
+                self.recalls.remove(&offset);
+                if let Some(duplicates) = &mut self.duplicates {
+                    // Before the next one of its lane gets its turn.
+                    duplicates.decided(&concluded);
+                }
+                let (number, counted) = (concluded.number, concluded.counted);
+                self.step(Event::Decided { offset, outcome, number, counted, detail: concluded });
+            }
+            Mail::Returned(offset) => {
+                self.recalls.remove(&offset);
+                self.step(Event::Returned { offset });
+            }
+            Mail::Loaded(loaded) => {
+                let Loaded { offset, number, counted, asked, give_up, in_hand } = loaded;
+                match in_hand {
+                    Some(in_hand) => match give_up {
+                        Some(give_up) => self.work(Turn { in_hand, number, counted }).give_up(&self.bound, give_up),
+                        None => self.turn(Turn { in_hand, number, counted }, asked),
+                    },
+                    None => {
+                        self.recalls.remove(&offset);
+                        self.step(Event::Vanished { offset });
+                    }
+                }
+            }
+            Mail::LookedUp(turn, handled) => {
+                let decided = self.duplicates.as_ref().is_some_and(|duplicates| duplicates.is_decided(&turn));
+                if handled || decided { self.drop_duplicate(turn) } else { self.dispatch(turn, false) }
+            }
+            Mail::Holes(next) => {
+                self.step(Event::End { next });
+                self.expected.store(self.machine.next().0, Ordering::Relaxed);
+            }
+            Mail::OpenAhead(open) => {
+                for key in self.ahead.open(&open) {
+                    self.step(Event::Unblocked(LaneKey::Key(key)));
+                }
+            }
+            Mail::Foreseen(found) => self.foreseen(found.as_ref()),
+            Mail::Asked(rows) => self.asked(rows),
+            Mail::Visited(rows) => self.visited(&rows),
+            Mail::Revoke(wait) => {
+                self.address.no_more.cancel();
+                *deadline = Some(tokio::time::Instant::now() + wait);
+                self.step(Event::Revoke);
+                // Workers would hand back what stands in their line as well, once
+                // they have time: they may be busy with others for longer than this
+                // may take. Whoever comes first does it for all that give up.
+                let gives_up = |work: &Work| work.owner.no_more.is_cancelled();
+                self.bound.turns.take_out(gives_up).into_iter().for_each(Work::give_back);
+            }
+            Mail::Lost => self.step(Event::Lost),
+        }
+    }
+
+    fn gate_moved(&mut self, gate: &BindingGate) {
+        let lets_in = gate.lets_in() && !*self.refused.borrow();
+        let gate = if lets_in { Gate::Open } else { Gate::Closed };
+        self.step(Event::Gate(gate));
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let Some((_, batch)) = self.answer.take() else { return };
+        if answer == Answer::Written {
+            self.durable.fetch_max(batch.position.0, Ordering::Relaxed);
+            for write in &batch.writes {
+                self.records.remove(&write.offset);
+                if let Some(duplicates) = &mut self.duplicates {
+                    write.details.iter().for_each(|concluded| duplicates.durable(concluded));
+                }
+            }
+        }
+        self.step(Event::Settled(answer));
+    }
+
+    /// Carries out what the machine pushed; answers why it released.
+    async fn act(&mut self) -> Option<Release> {
+        let mut load = Vec::new();
+        let mut why = None;
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Dispatch { offset, number, counted, has_row } => {
+                    if has_row {
+                        self.recalls.insert(offset, CancellationToken::new());
+                    }
+                    match self.records.get(&offset) {
+                        Some(in_hand) => {
+                            let turn = Turn { in_hand: Arc::clone(in_hand), number, counted };
+                            self.turn(turn, self.seen_asks.contains_key(&offset));
+                        }
+                        None => {
+                            debug_assert!(has_row, "a fresh delivery has its record in memory");
+                            load.push((offset, number, counted));
+                        }
+                    }
+                }
+                Action::GiveUp { offset, number, counted } => load.push((offset, number, counted)),
+                Action::Settle(batch) => self.settle(batch).await,
+                Action::Pause => self.order(Order::Pause(self.address.place.clone())),
+                Action::Resume => self.order(Order::Resume(self.address.place.clone())),
+                Action::Release(release) => why = Some(release),
+            }
+        }
+        self.actions = actions;
+        if !load.is_empty() {
+            self.load(load);
+        }
+        let full = self.machine.parked_full();
+        self.full.send_if_modified(|now| std::mem::replace(now, full) != full);
+        why
+    }
+
+    fn order(&self, order: Order) {
+        // A consumer thread that has ended fetches nothing anyway.
+        let _ = self.orders.send(order);
+    }
+
+    /// A delivery has its lane's turn. Where duplicates are dropped it is
+    /// looked up first, unless somebody asked that it runs.
+    fn turn(&self, turn: Turn, asked: bool) {
+        if let Some(bytes) = turn.in_hand.record.left_out {
+            let Turn { in_hand, number, counted } = turn;
+            let concluded = Concluded::too_large(in_hand, number, counted, bytes);
+            return self.address.tell(Mail::Concluded(Box::new(concluded)));
+        }
+        match &self.duplicates {
+            Some(duplicates) if !asked => {
+                if duplicates.is_decided(&turn) {
+                    self.drop_duplicate(turn);
+                } else if let Some(turn) = duplicates.look_up(turn) {
+                    self.dispatch(turn, false);
+                }
+            }
+            _ => self.dispatch(turn, asked),
+        }
+    }
+
+    fn drop_duplicate(&self, turn: Turn) {
+        metrics::counter!("courier_duplicates_total", "group" => self.bound.binding.group.clone()).increment(1);
+        let Turn { in_hand, number, counted } = turn;
+        self.address.tell(Mail::Concluded(Box::new(Concluded::duplicate(in_hand, number, counted))));
+    }
+
+    fn work(&self, turn: Turn) -> Work {
+        let Turn { in_hand, number, counted } = turn;
+        let recall = self.recalls.get(&in_hand.offset).cloned();
+        Work { in_hand, owner: Arc::clone(&self.address), number, counted, probe: false, recall }
+    }
+
+    fn dispatch(&self, turn: Turn, asked: bool) {
+        let work = self.work(turn);
+        if self.address.no_more.is_cancelled() {
+            return work.give_back();
+        }
+        if let Err(work) = self.bound.turns.put(work, asked) {
+            // The workers have ended: the binding is going away.
+            work.give_back();
+        }
+    }
+
+    async fn settle(&mut self, batch: Arc<Batch<Box<Concluded>>>) {
+        let part = Part {
+            group: self.bound.binding.group.clone(),
+            topic: self.address.place.topic.to_string(),
+            partition: self.address.place.partition,
+            position: self.address.position,
+            epoch: self.epoch,
+            next: batch.position,
+            outcomes: batch
+                .writes
+                .iter()
+                .filter_map(|write| rows::row(write, self.records.get(&write.offset), &self.tools.node))
+                .collect(),
+        };
+        debug_assert_eq!(part.outcomes.len(), batch.writes.len(), "every write has its record");
+        rows::count(&part);
+        let (answer, answered) = oneshot::channel();
+        self.answer = Some((answered, batch));
+        let refused = self.refused.clone();
+        self.tools.settler.settle(Request { part, answer, refused }).await;
+    }
+
+    /// Reads records of open deliveries, from the store or, where it keeps
+    /// only coordinates, from Kafka; a chunk at a time, and no more at once
+    /// than [`MAX_REREAD`].
+    fn load(&self, wanted: Vec<(Offset, u32, u32)>) {
+        let loader =
+            Loader { tools: self.tools.clone(), address: Arc::clone(&self.address), room: Arc::clone(&self.room) };
+        supervise::spawn(Task::PartitionOwner, loader.load(wanted));
+    }
+
+    fn end(self, why: Release) {
+        self.address.no_more.cancel();
+        self.address.dropped.cancel();
+        self.preserver.end(&self.tools.causes);
+        let released = Released {
+            place: self.address.place.clone(),
+            epoch: self.epoch,
+            why,
+            position: Offset(self.durable.load(Ordering::Relaxed)),
+        };
+        // A group that has ended wants to know nothing.
+        let _ = self.released.send(released);
+    }
+}

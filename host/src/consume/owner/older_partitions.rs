@@ -1,0 +1,104 @@
+//! Keys that are open in older partitions of a topic that grew.
+//!
+//! A producer that sees more partitions sends a key to another one than before.
+//! What is open there from before the growth comes first: until it has ended,
+//! what comes here with its key waits as an open row, and every other key goes
+//! on.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::message::{Address, Mail};
+use crate::config::Ordering;
+use crate::store::{Growth, SharedStore, TopicOfGroup};
+use crate::supervise::{self, Task};
+
+/// How often it is looked whether they have ended.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The keys that an owner waits for.
+#[derive(Debug)]
+pub(in crate::consume) struct Ahead {
+    keys: HashSet<Bytes>,
+    look_at: Option<Instant>,
+    topic_id: Arc<str>,
+}
+
+impl Ahead {
+    /// The keys that a claim told of, where the binding keeps an order of keys.
+    pub fn of(keys: Vec<Bytes>, ordering: Ordering, topic_id: Arc<str>) -> Self {
+        let keys: HashSet<Bytes> = keys.into_iter().filter(|_| ordering == Ordering::Key).collect();
+        let look_at = (!keys.is_empty()).then(|| Instant::now() + LOOK);
+        Self { keys, look_at, topic_id }
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        self.keys.iter()
+    }
+
+    /// When [`Ahead::look`] is wanted.
+    pub fn look_at(&self) -> Option<Instant> {
+        self.look_at
+    }
+
+    /// Asks which are still open, and mails the answer to the owner.
+    pub fn look(&mut self, store: SharedStore, owner: &Arc<Address>, group: &str) {
+        // Until the answer is there.
+        self.look_at = None;
+        let asking = ask(store, Arc::clone(owner), group.to_owned(), Arc::clone(&self.topic_id));
+        supervise::spawn(Task::PartitionOwner, asking);
+    }
+
+    /// Takes the keys that are open still; answers those that are not any more.
+    pub fn open(&mut self, open: &[Bytes]) -> Vec<Bytes> {
+        let ended: Vec<Bytes> = self.keys.iter().filter(|key| !open.contains(key)).cloned().collect();
+        ended.iter().for_each(|key| {
+            self.keys.remove(key);
+        });
+        self.look_at = (!self.keys.is_empty()).then(|| Instant::now() + LOOK);
+        ended
+    }
+}
+
+async fn ask(store: SharedStore, owner: Arc<Address>, group: String, topic_id: Arc<str>) {
+    let place = &owner.place;
+    let topic = TopicOfGroup { group: &group, topic: &place.topic, topic_id: &topic_id };
+    let asked = async {
+        loop {
+            match store.growth(&topic, place.partition).await {
+                Ok(Growth::Passed(keys)) => return keys,
+                // Somebody moved the position of an older partition back: what
+                // lies there now is no part of the growth.
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%place, %error, "cannot ask which keys are open in older partitions"),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        () = owner.dropped.cancelled() => {}
+        keys = asked => owner.tell(Mail::OpenAhead(keys)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_waited_for_until_the_last_has_ended() {
+        let keys = || vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
+        let mut ahead = Ahead::of(keys(), Ordering::Key, "id".into());
+        assert!(ahead.look_at().is_some());
+        assert_eq!(ahead.open(&keys()[..1]), keys()[1..]);
+        assert!(ahead.look_at().is_some() && ahead.open(&keys()[..1]).is_empty());
+        assert_eq!(ahead.open(&[]), keys()[..1]);
+        assert!(ahead.look_at().is_none() && ahead.keys().next().is_none());
+        assert!(Ahead::of(keys(), Ordering::None, "id".into()).look_at().is_none(), "no order is promised");
+    }
+}

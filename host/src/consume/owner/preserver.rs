@@ -1,0 +1,299 @@
+//! Parked records that Kafka is about to remove.
+//!
+//! Past a bound an open row keeps only the coordinates of its record. The owner
+//! of a partition with such rows looks which of them are near their end
+//! ([`NearEnd`]) and copies their records into the store, up to
+//! `max_copied_bytes` of the binding. Before anything is lost people are told:
+//! of what is copied, and, once the bound is reached, of what will be lost and
+//! when. Then the partition pauses, since more would only be parked behind it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use courier_core::message::{Offset, Timestamp};
+use courier_core::retention::{LogRange, NearEnd, removed_at};
+use tokio::time::Instant;
+
+use super::Tools;
+use super::message::{Address, Mail};
+use super::record_loader::runs;
+use crate::causes::{COPIED_FULL, Cause, Causes, RETENTION_NEAR, Subject};
+use crate::clock::now;
+use crate::config::{Binding, show_size};
+use crate::kafka::buffered::TopicPartition;
+use crate::kafka::log_reader::LogError;
+use crate::store::{Copies, Endangered, StoreError};
+use crate::supervise::{self, Task};
+
+/// How long after a look the next one is.
+const LOOK: Duration = Duration::from_secs(5);
+/// Rows whose records are read at once.
+const PAGE: u32 = 64;
+/// Bytes of records that are copied in one transaction, if it is more than one
+/// record: others wait for it to end.
+const MAX_COPY_BYTES: usize = 1024 * 1024;
+
+/// What a look found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Foresight {
+    /// What is copied.
+    copies: Copies,
+    /// What does not fit, and will be lost.
+    doomed: Option<Doomed>,
+}
+
+/// Parked records that will be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Doomed {
+    first: Offset,
+    last: Offset,
+    count: u64,
+    /// When Kafka may remove the oldest one; none when only the start of the log
+    /// tells.
+    at: Option<Timestamp>,
+}
+
+impl Foresight {
+    /// Whether records will be lost.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        self.doomed.is_some()
+    }
+
+    /// Reports what people must know of it, and clears what is over.
+    fn tell(&self, causes: &Causes, subject: &Subject, max_copied_bytes: u64) {
+        match self.doomed {
+            Some(doomed) => causes.report(subject.clone(), doomed.cause(max_copied_bytes)),
+            None => causes.clear_code(subject, COPIED_FULL),
+        }
+        let Copies { count, bytes } = self.copies;
+        if count == 0 {
+            return causes.clear_code(subject, RETENTION_NEAR);
+        }
+        let are = if count == 1 { "1 parked record is" } else { &format!("{count} parked records are") };
+        let why = format!(
+            "{are} older than kafka keeps them, or nearly: they are copied into the store ({bytes} bytes of {}), and \
+             kafka may remove its own; retry or give up what they wait behind",
+            show_size(max_copied_bytes)
+        );
+        let cause = Cause::new(RETENTION_NEAR, why).foreseen().with("count", count).with("copied_bytes", bytes);
+        causes.report(subject.clone(), cause.with("max_copied_bytes", max_copied_bytes));
+    }
+}
+
+impl Doomed {
+    fn cause(self, max_copied_bytes: u64) -> Cause {
+        let Self { first, last, count, at } = self;
+        let at = at.and_then(|at| jiff::Timestamp::from_microsecond(at.0).ok()).map(|at| at.to_string());
+        let when = at.as_ref().map_or_else(|| "soon".to_owned(), |at| format!("from {at} on"));
+        let records = if count == 1 { "1 parked record" } else { &format!("{count} parked records") };
+        let why = format!(
+            "kafka will remove {records} {when}, at offsets {first} to {last}, and no more copies fit into \
+             max_copied_bytes ({}): the partition pauses; retry or give up what is parked, raise retention.ms of the \
+             topic, or raise max_copied_bytes of the binding",
+            show_size(max_copied_bytes)
+        );
+        let cause = Cause::new(COPIED_FULL, why).at_once().with("count", count).with("first_offset", first);
+        let cause = cause.with("last_offset", last).with("max_copied_bytes", max_copied_bytes);
+        match at {
+            Some(at) => cause.with("at", at),
+            None => cause,
+        }
+    }
+}
+
+/// Looks again and again, for one owner.
+#[derive(Debug)]
+pub(in crate::consume) struct Preserver {
+    look_at: Option<Instant>,
+    subject: Subject,
+    max_copied_bytes: u64,
+    /// Whether anything was told that is not over yet.
+    told: bool,
+}
+
+impl Preserver {
+    /// For the owner of a partition.
+    pub fn of(binding: &Binding, place: &TopicPartition) -> Self {
+        let subject = Subject::Partition {
+            group: binding.group.clone(),
+            topic: place.log_topic().into_owned(),
+            partition: place.partition,
+        };
+        Self::new(subject, binding.max_copied_bytes)
+    }
+
+    fn new(subject: Subject, max_copied_bytes: u64) -> Self {
+        Self { look_at: Some(Instant::now()), subject, max_copied_bytes, told: false }
+    }
+
+    /// When [`Preserver::look`] is wanted; never while every open row has its
+    /// record, unless something has to be taken back.
+    pub fn look_at(&self, bare_rows: usize) -> Option<Instant> {
+        self.look_at.filter(|_| bare_rows > 0 || self.told)
+    }
+
+    /// Copies what is near its end, and mails what was found to the owner.
+    pub fn look(&mut self, tools: Tools, owner: &Arc<Address>, epoch: i64) {
+        // Until the answer is there.
+        self.look_at = None;
+        let look = Look { tools, owner: Arc::clone(owner), epoch, max_copied_bytes: self.max_copied_bytes };
+        supervise::spawn(Task::PartitionOwner, async move {
+            let found = tokio::select! {
+                () = look.owner.dropped.cancelled() => return,
+                found = look.run() => found,
+            };
+            // Nothing is known to be over because nobody could look.
+            let found = found.inspect_err(|error| {
+                tracing::debug!(place = %look.owner.place, %error, "cannot look what kafka is about to remove");
+            });
+            look.owner.tell(Mail::Foreseen(found.ok()));
+        });
+    }
+
+    /// Takes what was found and tells people of it.
+    pub fn looked(&mut self, found: Option<&Foresight>, causes: &Causes) {
+        self.look_at = Some(Instant::now() + LOOK);
+        if let Some(found) = found {
+            self.told = *found != Foresight::default();
+            found.tell(causes, &self.subject, self.max_copied_bytes);
+        }
+    }
+
+    /// The owner ends: the next one tells anew.
+    pub fn end(&self, causes: &Causes) {
+        if self.told {
+            Foresight::default().tell(causes, &self.subject, self.max_copied_bytes);
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One look.
+struct Look {
+    tools: Tools,
+    owner: Arc<Address>,
+    epoch: i64,
+    max_copied_bytes: u64,
+}
+
+impl Look {
+    async fn run(&self) -> Result<Foresight, Trouble> {
+        let (store, position) = (&self.tools.store, self.owner.position);
+        let topic = self.owner.place.log_topic();
+        let (start, end) = self.tools.log.range(&topic, self.owner.place.partition).await?;
+        let retention = self.tools.log.retention(&topic).await;
+        let mut near = NearEnd::of(LogRange { start, end }, retention, now());
+        let doomed = loop {
+            let endangered = store.endangered(position, &near, PAGE).await?;
+            let Some(last) = endangered.first.last().copied() else { break None };
+            // What Kafka has no more of, such as what compaction took, is not
+            // found here; it ends when its turn comes.
+            let mut records: Vec<(Offset, Bytes)> = Vec::new();
+            for run in runs(&endangered.first) {
+                let read = self.tools.log.read_these(&topic, self.owner.place.partition, run).await?;
+                records.extend(read.into_iter().map(|(offset, record)| (offset, record.encode())));
+            }
+            if let Some(rest) = self.copy(&records).await? {
+                let left = store.endangered(position, &near.at_least(rest), 1).await?;
+                break doomed(&left, retention);
+            }
+            near = near.at_least(last.next());
+        };
+        Ok(Foresight { copies: store.copies(position).await?, doomed })
+    }
+
+    /// Copies records, as far as they fit; answers the first that does not.
+    async fn copy(&self, records: &[(Offset, Bytes)]) -> Result<Option<Offset>, StoreError> {
+        let mut rest = records;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |(_, record): &&(Offset, Bytes)| {
+                bytes += record.len();
+                bytes <= MAX_COPY_BYTES
+            };
+            let at_once = rest.iter().take_while(fits).count().max(1);
+            let (position, epoch) = (self.owner.position, self.epoch);
+            let copied =
+                self.tools.store.copy_records(position, epoch, &rest[..at_once], self.max_copied_bytes).await?;
+            if copied < at_once {
+                return Ok(Some(rest[copied].0));
+            }
+            rest = &rest[at_once..];
+        }
+        Ok(None)
+    }
+}
+
+fn doomed(left: &Endangered, retention: Option<Duration>) -> Option<Doomed> {
+    let (first, last) = (*left.first.first()?, left.last?);
+    let at = left.oldest.zip(retention).map(|(oldest, retention)| removed_at(oldest, retention));
+    Some(Doomed { first, last, count: left.count, at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject() -> Subject {
+        Subject::Partition { group: "stock".into(), topic: "order".into(), partition: 3 }
+    }
+
+    #[test]
+    fn what_will_be_lost_is_told_with_its_count_its_offsets_and_when() {
+        let causes = Causes::default();
+        let left = Endangered {
+            first: vec![Offset(18)],
+            count: 92,
+            last: Some(Offset(109)),
+            oldest: Some(Timestamp(1_700_000_000_000_000)),
+        };
+        let doomed = doomed(&left, Some(Duration::from_secs(600)));
+        let found = Foresight { copies: Copies { count: 18, bytes: 20_000 }, doomed };
+        let mut preserver = Preserver::new(subject(), 20 * 1024);
+        preserver.looked(Some(&found), &causes);
+        let standing = causes.of(&subject()).expect("it is told at once");
+        assert_eq!((standing.code, standing.fields["count"].as_str()), (COPIED_FULL, "92"));
+        assert_eq!((standing.fields["first_offset"].as_str(), standing.fields["last_offset"].as_str()), ("18", "109"));
+        assert_eq!(standing.fields["at"], "2023-11-14T22:23:20Z");
+        assert!(standing.why.contains("92 parked records from 2023-11-14T22:23:20Z on, at offsets 18 to 109"));
+        assert!(standing.why.contains("max_copied_bytes (20KiB)"), "{}", standing.why);
+        // A look that failed says nothing new.
+        preserver.looked(None, &causes);
+        assert_eq!(causes.of(&subject()).map(|standing| standing.code), Some(COPIED_FULL));
+        preserver.looked(Some(&Foresight::default()), &causes);
+        assert_eq!(causes.of(&subject()), None);
+    }
+
+    #[test]
+    fn copies_are_told_and_degrade_nothing() {
+        let causes = Causes::default();
+        let found = Foresight { copies: Copies { count: 27, bytes: 5_000 }, doomed: None };
+        let mut preserver = Preserver::new(subject(), 256 << 20);
+        assert!(preserver.look_at(0).is_none() && preserver.look_at(1).is_some());
+        preserver.looked(Some(&found), &causes);
+        let standing = causes.of(&subject()).expect("it is told before anything is lost");
+        assert_eq!((standing.code, standing.fields["count"].as_str()), (RETENTION_NEAR, "27"));
+        assert!(!standing.degrades() && standing.why.contains("5000 bytes of 256MiB"), "{}", standing.why);
+        assert!(preserver.look_at(0).is_some(), "until it is over");
+        preserver.end(&causes);
+        assert_eq!(causes.of(&subject()), None);
+    }
+
+    #[test]
+    fn without_a_retention_nobody_knows_when() {
+        let left = Endangered { first: vec![Offset(5)], count: 1, last: Some(Offset(5)), oldest: Some(Timestamp(0)) };
+        let causes = Causes::default();
+        Foresight { copies: Copies::default(), doomed: doomed(&left, None) }.tell(&causes, &subject(), 1024);
+        let why = causes.of(&subject()).unwrap().why;
+        assert!(why.starts_with("kafka will remove 1 parked record soon, at offsets 5 to 5"), "{why}");
+    }
+}

@@ -1,0 +1,183 @@
+//! Reading records of open deliveries again, from the store or, where it keeps
+//! only coordinates, from Kafka.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use courier_core::message::{Offset, Timestamp};
+use tokio::sync::Semaphore;
+
+use super::Tools;
+use super::message::{Address, Mail};
+use crate::consume::attempt::delivery::Concluded;
+use crate::kafka::buffered::InHand;
+use crate::kafka::record::Record;
+use crate::said;
+use crate::store::{GiveUp, OpenRecord};
+
+/// How long to wait before a stored record is asked for again.
+const LOAD_RETRY: Duration = Duration::from_millis(200);
+/// Rows that are asked for in one query.
+const LOAD_CHUNK: usize = 64;
+/// Records that are read for nothing between two that are wanted, at most.
+const MAX_BETWEEN: i64 = 100;
+
+/// A delivery whose record was read again.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Which one.
+    pub offset: Offset,
+    /// Invocations so far.
+    pub number: u32,
+    /// Attempts used up so far.
+    pub counted: u32,
+    /// Whether somebody asked that it runs.
+    pub asked: bool,
+    /// What a person said who gave it up.
+    pub give_up: Option<GiveUp>,
+    /// None when the store has no row for it any more.
+    pub in_hand: Option<Arc<InHand>>,
+}
+
+/// Offsets, ascending, in runs of such as lie so near one another that they are
+/// read in one go.
+pub(in crate::consume) fn runs(offsets: &[Offset]) -> impl Iterator<Item = &[Offset]> {
+    offsets.chunk_by(|one, next| next.0 - one.0 <= MAX_BETWEEN)
+}
+
+/// Reads records again for one owner, until it is done or nothing more may begin.
+pub(in crate::consume) struct Loader {
+    pub tools: Tools,
+    pub address: Arc<Address>,
+    /// Room for records in memory.
+    pub room: Arc<Semaphore>,
+}
+
+impl Loader {
+    /// Reads `wanted` (offset, number, counted) until it is done or nothing more
+    /// may begin: what is not read by then goes back.
+    pub async fn load(self, wanted: Vec<(Offset, u32, u32)>) {
+        let mut told = 0;
+        tokio::select! {
+            biased;
+            () = self.address.no_more.cancelled() => {}
+            () = self.run(&wanted, &mut told) => {}
+        }
+        wanted[told..].iter().for_each(|(offset, ..)| self.address.tell(Mail::Returned(*offset)));
+    }
+
+    /// Reads `wanted` and counts those that the owner was told of: nothing waits
+    /// between the one and the other.
+    async fn run(&self, wanted: &[(Offset, u32, u32)], told: &mut usize) {
+        for chunk in wanted.chunks(LOAD_CHUNK) {
+            let offsets: Vec<Offset> = chunk.iter().map(|(offset, _, _)| *offset).collect();
+            let found = loop {
+                match self.tools.store.open_records(self.address.position, &offsets).await {
+                    Ok(found) => break found,
+                    Err(error) => tracing::debug!(%error, place = %self.address.place, "cannot read open deliveries"),
+                }
+                tokio::time::sleep(LOAD_RETRY).await;
+            };
+            let bare = found.iter().flatten().filter(|open| open.record.is_none()).map(|open| open.row.offset);
+            let mut read = self.read_near(bare.collect()).await;
+            for ((offset, number, counted), found) in chunk.iter().copied().zip(found) {
+                self.one(offset, number, counted, found, read.remove(&offset)).await;
+                *told += 1;
+            }
+        }
+    }
+
+    /// Reads records that lie near one another in one go. Those that are not
+    /// found this way are asked for one by one.
+    async fn read_near(&self, mut offsets: Vec<Offset>) -> HashMap<Offset, Record> {
+        offsets.sort_unstable();
+        let mut records = HashMap::new();
+        for run in runs(&offsets).filter(|run| run.len() > 1) {
+            let place = &self.address.place;
+            match self.tools.log.read_these(&place.log_topic(), place.partition, run).await {
+                Ok(found) => records.extend(found),
+                Err(error) => tracing::debug!(%error, %place, "cannot read records again together"),
+            }
+        }
+        records
+    }
+
+    async fn one(
+        &self,
+        offset: Offset,
+        mut number: u32,
+        mut counted: u32,
+        found: Option<OpenRecord>,
+        read: Option<Record>,
+    ) {
+        let Some(found) = found else {
+            let gone = Loaded { offset, number, counted, asked: false, give_up: None, in_hand: None };
+            return self.address.tell(Mail::Loaded(gone));
+        };
+        // A request that an outcome overtook leaves a row that has seen more
+        // than the machine: numbers go on from it.
+        let (asked, give_up) = (found.row.asked_at.is_some(), found.row.give_up.clone());
+        if found.row.number > number {
+            (number, counted) = (found.row.number, found.row.counted);
+        }
+        // The semaphore is never closed.
+        let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
+        let in_hand = |record, room| {
+            let times = (found.row.received_at, found.row.asked_at);
+            Arc::new(InHand::reread(self.address.place.clone(), offset, record, times, room))
+        };
+        let record = match found.record.as_ref().map(Record::decode) {
+            Some(Ok(record)) => Some(record),
+            Some(Err(error)) => {
+                self.say(offset, &format!("a stored record cannot be decoded ({error}); it is read from kafka"));
+                self.read_again(offset).await
+            }
+            None => match read {
+                Some(record) => Some(record),
+                None => self.read_again(offset).await,
+            },
+        };
+        let mail = match record {
+            Some(record) => {
+                let in_hand = Some(in_hand(record, room));
+                Mail::Loaded(Loaded { offset, number, counted, asked, give_up, in_hand })
+            }
+            None => {
+                self.say(offset, "a parked record is no longer in kafka");
+                let key = found.row.key.clone();
+                let record = Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new(), left_out: None };
+                let in_hand = in_hand(record, room);
+                match give_up {
+                    Some(GiveUp { reason, .. }) => {
+                        let reason = format!("{reason} (its record is no longer in kafka, so it left no dead letter)");
+                        let give_up = Some(GiveUp { reason, dead_letter: false });
+                        Mail::Loaded(Loaded { offset, number, counted, asked, give_up, in_hand: Some(in_hand) })
+                    }
+                    None => Mail::Concluded(Box::new(Concluded::lost(in_hand, number, counted))),
+                }
+            }
+        };
+        self.address.tell(mail);
+    }
+
+    /// Says what is wrong with a record; of many that are wrong alike, some.
+    fn say(&self, offset: Offset, what: &str) {
+        let place = &self.address.place;
+        if let Some(unsaid) = said::again(&format!("{place} {what}")) {
+            tracing::error!(%place, %offset, unsaid, "{what}");
+        }
+    }
+
+    /// The record at its coordinates; none when Kafka no longer has it.
+    async fn read_again(&self, offset: Offset) -> Option<Record> {
+        loop {
+            let place = &self.address.place;
+            match self.tools.log.read(&place.log_topic(), place.partition, offset).await {
+                Ok(found) => return found,
+                Err(error) => tracing::debug!(%error, %place, %offset, "cannot read a record again"),
+            }
+            tokio::time::sleep(LOAD_RETRY).await;
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What people ask of open deliveries, rows that nobody works on, and rows whose
+//! records Kafka is about to remove.
+
+use std::sync::Arc;
+
+use courier_core::message::Offset;
+use courier_core::partition::Event;
+
+use super::Owner;
+use super::lanes::LaneRule;
+use super::preserver::Foresight;
+use super::reruns;
+use crate::clock::now;
+use crate::consume::attempt::delivery::Work;
+use crate::said;
+use crate::store::OpenRow;
+
+impl Owner {
+    pub(super) fn asked(&mut self, rows: Vec<OpenRow>) {
+        let newest = rows.iter().filter_map(|row| row.asked_at).max();
+        for row in rows {
+            let at = row.asked_at.unwrap_or_default();
+            if self.seen_asks.insert(row.offset, at) == Some(at) {
+                continue;
+            }
+            let rule = LaneRule::of(&self.bound);
+            self.step(Event::Asked(rule.open(&row)));
+            if row.give_up.is_some() {
+                self.recall(row.offset);
+            }
+        }
+        if let Some(newest) = newest {
+            let horizon = reruns::WINDOW * 2;
+            self.seen_asks.retain(|_, at| newest.since(*at) < horizon);
+        }
+    }
+
+    /// Calls a delivery back that has its turn and was given up, unless its
+    /// attempt has begun: a pause may keep it from that for as long as it likes.
+    fn recall(&self, offset: Offset) {
+        let Some(recall) = self.recalls.get(&offset) else { return };
+        recall.cancel();
+        let is_meant = |work: &Work| work.in_hand.offset == offset && Arc::ptr_eq(&work.owner, &self.address);
+        self.bound.turns.take_out(is_meant).into_iter().for_each(Work::give_back);
+    }
+
+    /// Pauses while parked records will be lost.
+    pub(super) fn foreseen(&mut self, found: Option<&Foresight>) {
+        self.preserver.looked(found, &self.tools.causes);
+        if let Some(found) = found {
+            self.step(Event::LossAhead(found.is_loss()));
+        }
+    }
+
+    /// Runs what neither the machine nor anybody else works on.
+    pub(super) fn visited(&mut self, rows: &[OpenRow]) {
+        let rule = LaneRule::of(&self.bound);
+        let lanes: Vec<_> = rows.iter().map(|row| (row.offset, rule.lane_of_row(row))).collect();
+        let strangers = self.machine.strangers(&lanes);
+        let mut found = 0_u64;
+        for (offset, since) in self.sweeper.forgotten(rows, &strangers, now()) {
+            let Some(row) = rows.iter().find(|row| row.offset == offset) else { continue };
+            // One that waits for a person is not forgotten.
+            if row.held && row.give_up.is_none() {
+                continue;
+            }
+            found += 1;
+            self.sweeper.note(offset, since);
+            self.step(Event::Asked(rule.open(row)));
+        }
+        let (group, place) = (&self.bound.binding.group, &self.address.place);
+        if found > 0 {
+            metrics::counter!("courier_swept_total", "group" => group.clone()).increment(found);
+            if let Some(unsaid) = said::again(&format!("{group} {place} swept")) {
+                tracing::warn!(group, %place, found, unsaid, "nobody worked on open deliveries; the sweeper runs them");
+            }
+        }
+    }
+}

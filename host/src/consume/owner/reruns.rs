@@ -1,0 +1,73 @@
+//! What somebody asked to run again.
+//!
+//! The request is a mark on an open row; only the owner of its partition acts
+//! on it. Rows become visible in the order of their commits and not of their
+//! times, so the store is asked for a window that reaches back, and owners
+//! pass over what they have seen.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use courier_core::message::Timestamp;
+
+use super::message::{Handle, Mail};
+use crate::kafka::buffered::TopicPartition;
+use crate::store::{OpenRow, PositionId, SharedStore, StoreError};
+
+/// How far back a request may have been made and not been visible.
+pub const WINDOW: Duration = Duration::from_secs(10);
+/// How often the store is asked.
+pub const INTERVAL: Duration = Duration::from_millis(250);
+/// Requests read in one query.
+const PAGE: u32 = 5_000;
+/// Queries in one go; the rest is found the next time.
+const MAX_PAGES: usize = 10;
+
+/// Requests for the deliveries of `positions`, by position.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn asked(
+    store: &SharedStore,
+    positions: &[PositionId],
+    newest: &mut Timestamp,
+) -> Result<HashMap<PositionId, Vec<OpenRow>>, StoreError> {
+    if positions.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let window = i64::try_from(WINDOW.as_micros()).unwrap_or(i64::MAX);
+    let mut since = Timestamp(newest.0.saturating_sub(window));
+    let mut found: HashMap<PositionId, Vec<OpenRow>> = HashMap::new();
+    for _ in 0..MAX_PAGES {
+        let page = store.asked(positions, since, PAGE).await?;
+        let full = page.len() == PAGE as usize;
+        for row in page {
+            // No two requests have the same time.
+            since = since.max(row.asked_at.unwrap_or_default());
+            found.entry(row.position).or_default().push(row);
+        }
+        if !full {
+            break;
+        }
+    }
+    if !found.is_empty() {
+        *newest = (*newest).max(since);
+    }
+    Ok(found)
+}
+
+/// Tells the owners what was asked of them.
+pub async fn pass_on(store: &SharedStore, owners: &HashMap<TopicPartition, Handle>, newest: &mut Timestamp) {
+    let by_position: HashMap<_, _> = owners.values().map(|owner| (owner.position, &owner.mail)).collect();
+    let positions: Vec<_> = by_position.keys().copied().collect();
+    match asked(store, &positions, newest).await {
+        Ok(asked) => {
+            for (position, rows) in asked {
+                if let Some(mail) = by_position.get(&position) {
+                    let _ = mail.send(Mail::Asked(rows));
+                }
+            }
+        }
+        Err(error) => tracing::debug!(%error, "cannot look for requests"),
+    }
+}

@@ -1,0 +1,133 @@
+//! Finding open deliveries that nobody works on.
+//!
+//! The owner of a partition walks over its open rows at its own pace and holds
+//! them against what its machine knows. A row that the machine does not know
+//! at two visits in a row, and that did not change in between, is nobody's: it
+//! is counted, said, and run in its lane's turn like any other wish. That such
+//! rows do not come about is what the invariants say; this is for the day on
+//! which one of them is wrong, and for rows that a person put there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use courier_core::message::{Offset, Timestamp};
+
+use super::message::{Address, Mail};
+use crate::store::{OpenRow, SharedStore};
+use crate::supervise::{self, Task};
+
+/// How long an owner waits between two visits, and by how much owners are kept
+/// apart.
+const PACE: (Duration, u64) = (Duration::from_secs(4), 2_000);
+/// Rows of one visit; the next goes on behind them.
+const PAGE: u32 = 1_000;
+
+/// What an owner remembers between visits.
+#[derive(Debug, Default)]
+pub(in crate::consume) struct Sweeper {
+    /// Where the next visit begins.
+    after: Option<Offset>,
+    /// Rows that nobody knew at the last visit, with the invocations they had
+    /// and when they were first missed.
+    suspects: HashMap<Offset, (u32, Timestamp)>,
+    /// What is to be told with the next attempt of what was found.
+    notes: HashMap<Offset, String>,
+}
+
+impl Sweeper {
+    /// When the next visit is.
+    pub fn next(&self) -> Duration {
+        PACE.0 + Duration::from_millis(rand::random_range(0..PACE.1))
+    }
+
+    /// Reads the rows of the next visit, which come as mail.
+    pub fn visit(&self, store: SharedStore, address: Arc<Address>) {
+        let after = self.after.unwrap_or(Offset(-1));
+        supervise::spawn(Task::PartitionOwner, async move {
+            match store.open_page(address.position, after, PAGE).await {
+                Ok(rows) => address.tell(Mail::Visited(rows)),
+                Err(error) => tracing::debug!(%error, place = %address.place, "cannot look for forgotten deliveries"),
+            }
+        });
+    }
+
+    /// Of the rows that the machine does not know, those that it did not know
+    /// at the last visit either, with since when.
+    pub fn forgotten(&mut self, visited: &[OpenRow], strangers: &[Offset], now: Timestamp) -> Vec<(Offset, Timestamp)> {
+        let earlier = std::mem::take(&mut self.suspects);
+        let mut forgotten = Vec::new();
+        for row in visited.iter().filter(|row| strangers.contains(&row.offset)) {
+            match earlier.get(&row.offset) {
+                Some((number, since)) if *number == row.number => forgotten.push((row.offset, *since)),
+                _ => {
+                    self.suspects.insert(row.offset, (row.number, now));
+                }
+            }
+        }
+        // A page with a suspect is looked at once more before the walk goes on.
+        let full = visited.len() == PAGE as usize;
+        if self.suspects.is_empty() {
+            self.after = visited.last().filter(|_| full).map(|row| row.offset);
+        }
+        forgotten
+    }
+
+    /// Notes why a delivery runs.
+    pub fn note(&mut self, offset: Offset, since: Timestamp) {
+        let since = jiff::Timestamp::from_microsecond(since.0).map(|since| since.to_string()).unwrap_or_default();
+        let note = format!("courier: nobody worked on this delivery since {since} or longer; found by the sweeper");
+        self.notes.insert(offset, note);
+    }
+
+    /// The log of an attempt, with the note before it.
+    pub fn explain(&mut self, offset: Offset, log: Option<String>) -> Option<String> {
+        match (self.notes.remove(&offset), log) {
+            (Some(note), Some(log)) => Some(format!("{note}\n{log}")),
+            (note, log) => note.or(log),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use courier_core::status::State;
+
+    fn row(offset: i64, number: u32) -> OpenRow {
+        OpenRow {
+            position: crate::store::PositionId(1),
+            offset: Offset(offset),
+            key: None,
+            message_id: format!("m-{offset}"),
+            state: State::Committed,
+            next_attempt_at: None,
+            held: false,
+            number,
+            counted: 0,
+            received_at: Timestamp(0),
+            record_bytes: 0,
+            asked_at: None,
+            give_up: None,
+        }
+    }
+
+    #[test]
+    fn a_row_is_forgotten_when_nobody_knew_it_twice() {
+        let mut sweeper = Sweeper::default();
+        let strangers = [Offset(3), Offset(4)];
+        assert!(sweeper.forgotten(&[row(3, 0), row(4, 1), row(5, 1)], &strangers, Timestamp(10)).is_empty());
+        let found = sweeper.forgotten(&[row(3, 0), row(4, 2), row(5, 1)], &strangers, Timestamp(20));
+        assert_eq!(found, [(Offset(3), Timestamp(10))], "4 was tried meanwhile, 5 is known");
+    }
+
+    #[test]
+    fn the_note_stands_before_what_the_handler_logged() {
+        let mut sweeper = Sweeper::default();
+        assert_eq!(sweeper.explain(Offset(1), None), None);
+        sweeper.note(Offset(1), Timestamp(0));
+        let log = sweeper.explain(Offset(1), Some("reserved".to_owned())).unwrap();
+        assert!(log.contains("found by the sweeper\nreserved") && log.contains("1970-01-01"), "{log}");
+        assert_eq!(sweeper.explain(Offset(1), None), None, "it is told once");
+    }
+}

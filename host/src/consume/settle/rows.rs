@@ -1,0 +1,109 @@
+//! From what the machine decided to the rows that the store writes.
+
+use std::sync::Arc;
+
+use courier_core::partition::{To, Write};
+use courier_core::status::State;
+
+use crate::consume::attempt::delivery::Concluded;
+use crate::kafka::buffered::InHand;
+use crate::stats::{self, Outcomes};
+use crate::store::{AttemptRow, Becomes, OutcomeRow, Part, SourceHash};
+
+/// The row of a write. `fetched` is the record, for a delivery that was parked
+/// without an attempt; one that was attempted carries its own.
+#[must_use]
+pub fn row(write: &Write<Box<Concluded>>, fetched: Option<&Arc<InHand>>, node: &Arc<str>) -> Option<OutcomeRow> {
+    let last = write.details.last();
+    let in_hand = last.map(|last| &last.in_hand).or(fetched)?;
+    let message = in_hand.message();
+    let is_done = matches!(write.to, To::Handled);
+    Some(OutcomeRow {
+        offset: write.offset,
+        had_row: write.had_row,
+        record_time: in_hand.record.timestamp,
+        message_id: message.id.clone(),
+        source_hash: Some(SourceHash::of(&message.source)),
+        key: in_hand.key(),
+        type_name: message.type_name.clone(),
+        node: Arc::clone(node),
+        received_at: in_hand.received_at,
+        verdict: last.map(|last| last.verdict),
+        reason: last.and_then(|last| last.reason.clone()),
+        fingerprint: last.and_then(|last| last.fingerprint.clone()),
+        version: last.and_then(|last| last.version.clone()),
+        started_at: last.filter(|last| last.invoked).map(|last| last.started_at),
+        number: write.number,
+        counted: write.counted,
+        to: becomes(write, in_hand),
+        attempts: attempts(write, node),
+        // What failed attempts wanted to publish was discarded with them.
+        outbound: last.map(|last| last.outbound.clone()).unwrap_or_default(),
+        state_writes: last.filter(|_| is_done).map(|last| last.state_writes.clone()).unwrap_or_default(),
+    })
+}
+
+fn becomes(write: &Write<Box<Concluded>>, in_hand: &InHand) -> Becomes {
+    // Of a record that is too large only the coordinates are kept.
+    let record = || in_hand.record.left_out.is_none().then(|| in_hand.record.encode());
+    let settled_at = write.details.last().map_or(in_hand.received_at, |last| last.finished_at);
+    match write.to {
+        To::Handled => Becomes::Final { state: State::Handled, settled_at, record: None },
+        To::Failed { .. } => Becomes::Final { state: State::HandleFail, settled_at, record: record() },
+        To::Open { state, due, held, keep_record } => {
+            Becomes::Open { state, next_attempt_at: due, held, record: keep_record.then(record).flatten() }
+        }
+    }
+}
+
+/// The attempts to be kept: all that failed, those of a delivery that took
+/// more than one, and those with a log. A delivery handled at once is told
+/// from its final row, which spares a row for each.
+fn attempts(write: &Write<Box<Concluded>>, node: &Arc<str>) -> Vec<AttemptRow> {
+    let at_once = matches!(write.to, To::Handled) && write.number == 1;
+    write
+        .details
+        .iter()
+        .filter(|one| one.invoked && (!at_once || one.log.is_some()))
+        .map(|one| AttemptRow {
+            number: one.number,
+            counted: !one.verdict.never_ran(),
+            version: one.version.clone(),
+            node: Arc::clone(node),
+            started_at: one.started_at,
+            finished_at: one.finished_at,
+            verdict: one.verdict,
+            reason: one.reason.clone(),
+            fingerprint: one.fingerprint.clone(),
+            log: one.log.clone(),
+        })
+        .collect()
+}
+
+/// Counts what a batch says, by the state it leads to.
+pub fn count(part: &Part) {
+    let mut counts = [0_u64; State::ALL.len()];
+    let mut tally = Outcomes::default();
+    for outcome in &part.outcomes {
+        let (state, ended) = match outcome.to {
+            Becomes::Final { state, settled_at, .. } => (state, Some(settled_at)),
+            Becomes::Open { state, .. } => (state, outcome.attempts.last().map(|last| last.finished_at)),
+        };
+        counts[state.code() as usize - 1] += 1;
+        let is_final = matches!(outcome.to, Becomes::Final { .. });
+        tally.given_up += u64::from(is_final && state == State::HandleFail);
+        match state {
+            State::Handled => tally.handled += 1,
+            State::HandleFail | State::PushFail => tally.failed += 1,
+            State::Committed | State::SendFail => {}
+        }
+        if let (Some(started), Some(ended)) = (outcome.started_at, ended) {
+            tally.took.push(ended.since(started));
+        }
+    }
+    stats::process().settled(&part.group, &tally);
+    for (state, count) in State::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
+        metrics::counter!("courier_deliveries_total", "group" => part.group.clone(), "state" => state.as_str())
+            .increment(count);
+    }
+}

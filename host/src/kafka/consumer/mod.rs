@@ -1,0 +1,488 @@
+//! The consumer of one group: an OS thread that polls, and nothing else.
+//!
+//! It polls a `BaseConsumer` as long as the group lives, also while partitions
+//! are paused, the store is away or a rebalance is under way, because a
+//! consumer that is not polled is thrown out of its group. Everything that may
+//! wait happens elsewhere: it tells what happened as a [`Notice`] and does what
+//! an [`Order`] says. A rebalance callback only takes note; the thread goes on
+//! polling until the order to assign or unassign comes.
+//!
+//! It refuses to choose offsets: an assignment names the offset to start at,
+//! and a position that Kafka no longer has is a notice, never a silent reset.
+
+pub mod cluster_watch;
+mod feeds;
+mod trouble;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use courier_core::message::{Kind, Offset};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+use tokio::sync::{mpsc as async_mpsc, oneshot};
+
+use self::feeds::Feeds;
+use super::buffered::{Budget, Feed, TopicPartition};
+use super::stale_client::is_suspicious;
+use crate::clock::now;
+use crate::supervise::{self, Task};
+
+/// How long one poll waits for a message, and so how long an order waits.
+const POLL: Duration = Duration::from_millis(10);
+/// Records taken in one go before orders are looked at again.
+const MAX_TAKE: usize = 1_024;
+/// How long the thread waits at most without a poll when the budget is used up.
+const FULL_WAIT: Duration = Duration::from_millis(50);
+/// How often it looks whether there is room again.
+const FULL_STEP: Duration = Duration::from_millis(1);
+/// How long closing may take before the thread is left to itself:
+/// `BaseConsumer::drop` can hang when its group is in an odd state.
+const CLOSE_WAIT: Duration = Duration::from_secs(10);
+
+/// What happened in the group.
+#[derive(Debug)]
+pub enum Notice {
+    /// Kafka gives us partitions; the answer is [`Order::Assign`].
+    Assigned(Vec<TopicPartition>),
+    /// Kafka wants partitions back; the answer is [`Order::Unassign`].
+    Revoked {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+        /// They are gone already: others may own them.
+        lost: bool,
+    },
+    /// Kafka has no record at the offset that a partition was to be read from.
+    OutOfRange,
+    /// A record was written under an older leader than one before it in its
+    /// partition: this may be another log under the same name.
+    OlderLeader,
+    /// This consumer can do nothing any more; a new one can.
+    Fatal(String),
+    /// Another client joined the group under this consumer's
+    /// `group.instance.id`, and this one is out.
+    Fenced,
+    /// The group divides its partitions in a way that is not ours, so that this
+    /// consumer is not let in.
+    OtherProtocol,
+    /// Something went wrong that a person should know of.
+    Trouble(String),
+}
+
+/// What the thread is to do.
+#[derive(Debug)]
+pub enum Order {
+    /// Read these partitions from these offsets, in answer to `Assigned`.
+    /// An empty list is an answer too.
+    Assign(Vec<Assignment>),
+    /// Stop reading these partitions, in answer to `Revoked`.
+    Unassign(Vec<TopicPartition>),
+    /// Read a partition from another offset, outside of a rebalance.
+    Reassign(Assignment),
+    /// Fetch nothing from this partition for now.
+    Pause(TopicPartition),
+    /// Fetch again.
+    Resume(TopicPartition),
+    /// Tell Kafka how far we are, for lag tools; not waited for.
+    Hint(Vec<(TopicPartition, Offset)>),
+    /// One synchronous commit: does Kafka take us for the owner?
+    Confirm(TopicPartition, Offset, oneshot::Sender<Standing>),
+    /// Leave the group and end.
+    Close,
+}
+
+/// What Kafka says to a claim of ownership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// We are a member of the current generation, and the partition is among
+    /// those that we were assigned.
+    Owner,
+    /// We are not.
+    Other,
+    /// Nobody can tell now: a rebalance is under way, or no broker answers.
+    Unknown,
+}
+
+/// A partition to be read.
+#[derive(Debug)]
+pub struct Assignment {
+    /// Which.
+    pub place: TopicPartition,
+    /// From where.
+    pub offset: Offset,
+    /// Where its records go.
+    pub feed: Feed,
+}
+
+/// The handle of a running consumer thread.
+#[derive(Debug)]
+pub struct Source {
+    orders: mpsc::Sender<Order>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Source {
+    /// Subscribes and starts to poll.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration or the subscription.
+    pub fn start(
+        config: &ClientConfig,
+        group: &str,
+        topics: &[Arc<str>],
+        budget: Arc<Budget>,
+        notices: async_mpsc::UnboundedSender<Notice>,
+    ) -> Result<Self, KafkaError> {
+        let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+        Self::spawn(config, group, budget, notices, &names)
+    }
+
+    /// Starts to poll without a subscription: partitions are read from
+    /// [`Order::Reassign`] on, and nobody else's assignment takes them away.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration.
+    pub fn unsubscribed(
+        config: &ClientConfig,
+        group: &str,
+        budget: Arc<Budget>,
+        notices: async_mpsc::UnboundedSender<Notice>,
+    ) -> Result<Self, KafkaError> {
+        Self::spawn(config, group, budget, notices, &[])
+    }
+
+    fn spawn(
+        config: &ClientConfig,
+        group: &str,
+        budget: Arc<Budget>,
+        notices: async_mpsc::UnboundedSender<Notice>,
+        topics: &[&str],
+    ) -> Result<Self, KafkaError> {
+        let context = Rebalances { notices: Mutex::new(notices.clone()), suspected: AtomicBool::new(false) };
+        let consumer: Arc<BaseConsumer<Rebalances>> = Arc::new(config.create_with_context(context)?);
+        if !topics.is_empty() {
+            consumer.subscribe(topics)?;
+        }
+        let (orders, inbox) = mpsc::channel();
+        let (watched, same) = (Arc::downgrade(&consumer), config.clone());
+        let subscribed = topics.first().map(|topic| (*topic).to_owned());
+        thread::Builder::new()
+            .name(format!("watch {group}"))
+            .spawn(move || {
+                supervise::thread(Task::ConsumerWatch, || {
+                    cluster_watch::keep_watch(&watched, &same, subscribed.as_deref())
+                });
+            })
+            .map_err(no_thread)?;
+        let thread = thread::Builder::new()
+            .name(format!("consume {group}"))
+            .spawn(move || {
+                let feeds = Feeds::default();
+                let thread = Thread { consumer, inbox, notices, budget, feeds, paused: Vec::new() };
+                supervise::thread(Task::ConsumerThread, || thread.run());
+            })
+            .map_err(no_thread)?;
+        Ok(Self { orders, thread: Some(thread) })
+    }
+
+    /// Gives an order. One to a thread that has ended is dropped: whoever
+    /// waits for an answer sees the channel close.
+    pub fn order(&self, order: Order) {
+        let _ = self.orders.send(order);
+    }
+
+    /// A handle for those who only give orders.
+    #[must_use]
+    pub fn orders(&self) -> mpsc::Sender<Order> {
+        self.orders.clone()
+    }
+
+    /// Leaves the group and waits, for a while, until that is done.
+    pub async fn close(mut self) {
+        self.order(Order::Close);
+        if let Some(thread) = self.thread.take() {
+            let joined = tokio::task::spawn_blocking(move || {
+                let begun = Instant::now();
+                while !thread.is_finished() && begun.elapsed() < CLOSE_WAIT {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                thread.is_finished()
+            });
+            if !joined.await.unwrap_or(false) {
+                tracing::warn!("a consumer did not close within {CLOSE_WAIT:?}; it is left to itself");
+            }
+        }
+    }
+}
+
+fn no_thread(error: std::io::Error) -> KafkaError {
+    KafkaError::ClientCreation(format!("cannot start a thread: {error}"))
+}
+
+/// Takes note of rebalances. The default of the trait would unassign at once,
+/// and so leave no time to drain.
+struct Rebalances {
+    notices: Mutex<async_mpsc::UnboundedSender<Notice>>,
+    /// The cluster may be away, or this consumer may have lost it.
+    suspected: AtomicBool,
+}
+
+impl Rebalances {
+    fn tell(&self, notice: Notice) {
+        // Unwrap safety: nothing panics while the lock is held.
+        let _ = self.notices.lock().expect("no panic under this lock").send(notice);
+    }
+}
+
+impl ClientContext for Rebalances {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        super::client_log::line(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if is_suspicious(&error) {
+            self.suspected.store(true, Ordering::Relaxed);
+        }
+        super::client_log::client_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Rebalances {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions = places(list);
+        match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.tell(Notice::Assigned(partitions)),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                let lost = consumer.assignment_lost();
+                if lost {
+                    self.suspected.store(true, Ordering::Relaxed);
+                }
+                self.tell(Notice::Revoked { partitions, lost });
+            }
+            other => {
+                let error: RDKafkaErrorCode = other.into();
+                self.tell(Notice::Trouble(format!("rebalance failed: {error}")));
+            }
+        }
+    }
+}
+
+/// What a rebalance speaks of: a subscription is to topics of events only.
+fn places(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    let event = |topic: &str, partition| TopicPartition { topic: topic.into(), partition, kind: Kind::Event };
+    list.elements().iter().map(|element| event(element.topic(), element.partition())).collect()
+}
+
+fn is_in(list: &TopicPartitionList, place: &TopicPartition) -> bool {
+    list.find_partition(&place.log_topic(), place.partition).is_some()
+}
+
+struct Thread {
+    consumer: Arc<BaseConsumer<Rebalances>>,
+    inbox: mpsc::Receiver<Order>,
+    notices: async_mpsc::UnboundedSender<Notice>,
+    budget: Arc<Budget>,
+    feeds: Feeds,
+    paused: Vec<TopicPartition>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        loop {
+            loop {
+                match self.inbox.try_recv() {
+                    Ok(Order::Close) | Err(mpsc::TryRecvError::Disconnected) => return self.close(),
+                    Ok(order) => self.carry_out(order),
+                    Err(mpsc::TryRecvError::Empty) => break,
+                }
+            }
+            if self.budget.is_used_up() {
+                // Not polling holds the records back without the pause that
+                // would throw away what is prefetched; one poll in a while
+                // still serves rebalances.
+                let begun = Instant::now();
+                while self.budget.is_used_up() && begun.elapsed() < FULL_WAIT {
+                    thread::sleep(FULL_STEP);
+                }
+                self.take(1, Duration::ZERO);
+            } else {
+                self.take(MAX_TAKE, POLL);
+            }
+        }
+    }
+
+    /// Polls up to `limit` records, waiting for the first one only.
+    fn take(&mut self, limit: usize, wait: Duration) {
+        let mut wait = wait;
+        let mut ended = Vec::new();
+        // Read once the wait is over: a record is not received before it is there.
+        let mut received_at = None;
+        let mut older_leader = false;
+        for _ in 0..limit {
+            match self.consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    let received_at = *received_at.get_or_insert_with(now);
+                    older_leader |= self.feeds.sort(&message, received_at, &self.budget);
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => ended.push(partition),
+                Some(Err(error)) => {
+                    let notice = trouble::notice(self.consumer.client(), &error);
+                    let is_end = matches!(notice, Notice::Fatal(_) | Notice::Fenced);
+                    let _ = self.notices.send(notice);
+                    if is_end {
+                        break;
+                    }
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        if older_leader {
+            let _ = self.notices.send(Notice::OlderLeader);
+        }
+        self.feeds.hand_on();
+        ended.into_iter().for_each(|partition| self.feeds.tell_end(partition));
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        let result = match order {
+            Order::Assign(assignments) => self.assign(assignments),
+            Order::Unassign(partitions) => self.unassign(&partitions),
+            Order::Reassign(assignment) => self.assign(vec![assignment]),
+            Order::Pause(place) => self.pause(place),
+            Order::Resume(place) => self.resume(&place),
+            Order::Hint(positions) => {
+                let list = listed(positions.iter().map(|(place, offset)| (place, Some(*offset))));
+                self.consumer.commit(&list, CommitMode::Async)
+            }
+            Order::Confirm(place, offset, answer) => {
+                // Whoever asked and has gone since wants no answer.
+                let _ = answer.send(self.standing(&place, offset));
+                Ok(())
+            }
+            Order::Close => Ok(()),
+        };
+        if let Err(error) = result {
+            let _ = self.notices.send(Notice::Trouble(error.to_string()));
+        }
+    }
+
+    /// A broker takes a commit from any member of the current generation, so
+    /// the assignment is asked first.
+    fn standing(&self, place: &TopicPartition, offset: Offset) -> Standing {
+        match self.consumer.assignment() {
+            Ok(assigned) if is_in(&assigned, place) => {}
+            Ok(_) => return Standing::Other,
+            Err(_) => return Standing::Unknown,
+        }
+        match self.consumer.commit(&listed([(place, Some(offset))]), CommitMode::Sync) {
+            Ok(()) => Standing::Owner,
+            Err(error) => {
+                tracing::info!(%place, %error, "kafka does not confirm this host as owner");
+                match error.rdkafka_error_code() {
+                    Some(
+                        RDKafkaErrorCode::UnknownMemberId
+                        | RDKafkaErrorCode::IllegalGeneration
+                        | RDKafkaErrorCode::FencedInstanceId,
+                    ) => Standing::Other,
+                    _ => Standing::Unknown,
+                }
+            }
+        }
+    }
+
+    fn assign(&mut self, assignments: Vec<Assignment>) -> Result<(), KafkaError> {
+        // One that is assigned already would be a conflict, and the new feed
+        // would get records from where the old one stood.
+        let again: Vec<TopicPartition> = assignments.iter().map(|one| one.place.clone()).collect();
+        self.let_go(&again, false)?;
+        let list = listed(assignments.iter().map(|one| (&one.place, Some(one.offset))));
+        self.consumer.incremental_assign(&list)?;
+        for Assignment { place, feed, .. } in assignments {
+            self.feeds.open(place, feed);
+        }
+        Ok(())
+    }
+
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        self.let_go(partitions, true)
+    }
+
+    /// Stops reading what of `partitions` is assigned. A revocation must be
+    /// answered even when that is nothing.
+    fn let_go(&mut self, partitions: &[TopicPartition], answer: bool) -> Result<(), KafkaError> {
+        // Naming a partition that is not assigned would be an error and would
+        // leave the rebalance unanswered.
+        let assigned = self.consumer.assignment()?;
+        let known: Vec<&TopicPartition> = partitions.iter().filter(|place| is_in(&assigned, place)).collect();
+        for place in partitions {
+            // librdkafka remembers a pause over an unassignment: a partition
+            // that came back would never be fetched again.
+            self.resume(place)?;
+            self.feeds.close(place);
+        }
+        if known.is_empty() && !answer {
+            return Ok(());
+        }
+        self.consumer.incremental_unassign(&listed(known.into_iter().map(|place| (place, None))))
+    }
+
+    fn pause(&mut self, place: TopicPartition) -> Result<(), KafkaError> {
+        if !self.feeds.is_open(&place) || self.paused.contains(&place) {
+            return Ok(());
+        }
+        let result = self.consumer.pause(&listed([(&place, None)]));
+        self.paused.push(place);
+        result
+    }
+
+    /// Resumes what was paused, and nothing else: resuming what is not paused
+    /// makes librdkafka fetch from an offset of its own choice.
+    fn resume(&mut self, place: &TopicPartition) -> Result<(), KafkaError> {
+        let Some(at) = self.paused.iter().position(|paused| paused == place) else { return Ok(()) };
+        self.paused.swap_remove(at);
+        self.consumer.resume(&listed([(place, None)]))
+    }
+
+    /// Unsubscribes before it closes, so that the others get the partitions in
+    /// a moment; a member with an instance id would otherwise keep them until
+    /// its session times out.
+    fn close(self) {
+        self.consumer.unsubscribe();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(3) {
+            // The revocation must be answered, or the group waits for it.
+            let _ = self.consumer.poll(Duration::from_millis(20));
+            match self.consumer.assignment() {
+                Ok(list) if list.count() == 0 => break,
+                Ok(list) => {
+                    let _ = self.consumer.incremental_unassign(&list);
+                }
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+fn listed<'a>(places: impl IntoIterator<Item = (&'a TopicPartition, Option<Offset>)>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (place, offset) in places {
+        match offset {
+            // The error is for an element that is not in the list, and it was
+            // added in this very call.
+            Some(offset) => {
+                let _ = list.add_partition_offset(&place.log_topic(), place.partition, KafkaOffset::Offset(offset.0));
+            }
+            None => {
+                list.add_partition(&place.log_topic(), place.partition);
+            }
+        }
+    }
+    list
+}

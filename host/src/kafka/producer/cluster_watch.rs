@@ -1,0 +1,100 @@
+//! Whether the cluster is there, and whether the client still finds it.
+//!
+//! Whenever something failed that may mean that the cluster is away, it is
+//! asked, and from then on until it answers. librdkafka's own word that all
+//! brokers are down is not enough: it counts the bootstrap addresses as
+//! brokers that are not down, and a broker that hangs is connected.
+//!
+//! A client that no longer finds a cluster which is there is replaced; see
+//! [`health`](crate::kafka::stale_client) for how that is told.
+
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rdkafka::producer::Producer as _;
+use tokio::sync::watch;
+
+use super::Inner;
+use crate::kafka::stale_client::{PING_TIMEOUT, Rescue, ask_afresh, found};
+use crate::said;
+
+/// How often a cluster that is or may be away is asked whether it is there.
+const PING_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What is known of the cluster, shared with the client's callbacks.
+pub(super) struct Health {
+    down: watch::Sender<bool>,
+    // The same, for the path that every acknowledgement takes.
+    is_down: AtomicBool,
+    suspected: AtomicBool,
+    /// The client will never send again.
+    pub(super) fatal: AtomicBool,
+}
+
+impl Health {
+    pub(super) fn new() -> Self {
+        Self {
+            down: watch::Sender::new(false),
+            is_down: AtomicBool::new(false),
+            // Whether the cluster is there is asked once at the start.
+            suspected: AtomicBool::new(true),
+            fatal: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<bool> {
+        self.down.subscribe()
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed)
+    }
+
+    /// Has the cluster asked whether it is there.
+    pub(super) fn suspect(&self) {
+        self.suspected.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn set(&self, down: bool) {
+        self.is_down.store(down, Ordering::Relaxed);
+        self.down.send_if_modified(|was| std::mem::replace(was, down) != down);
+    }
+}
+
+/// Watches over a producer's cluster and client; ends with the producer.
+pub(super) fn keep_watch(inner: &Weak<Inner>) {
+    let mut rescue = Rescue::default();
+    loop {
+        std::thread::sleep(PING_INTERVAL);
+        let Some(inner) = inner.upgrade() else { return };
+        let health = &inner.health;
+        let was_down = health.is_down();
+        if !health.suspected.swap(false, Ordering::Relaxed) && !was_down {
+            rescue = Rescue::default();
+            continue;
+        }
+        match found(inner.client().client().fetch_metadata(None, PING_TIMEOUT)) {
+            Ok(()) => {
+                if was_down && let Some(unsaid) = said::again("kafka is back") {
+                    tracing::info!(unsaid, "kafka is back");
+                }
+                health.set(false);
+                rescue = Rescue::default();
+            }
+            Err(error) => {
+                if !was_down && let Some(unsaid) = said::again("kafka cannot be reached") {
+                    tracing::warn!(error, unsaid, "kafka cannot be reached");
+                }
+                health.set(true);
+                if rescue.is_needed(false, || ask_afresh(&inner.config)) {
+                    if let Some(unsaid) = said::again("lost producer") {
+                        tracing::warn!(unsaid, "the producer no longer finds kafka, which is there: replacing it");
+                    }
+                    health.fatal.store(true, Ordering::Relaxed);
+                    inner.replace();
+                }
+            }
+        }
+    }
+}

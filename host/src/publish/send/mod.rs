@@ -1,0 +1,537 @@
+//! Takes messages of senders: the direct way to Kafka.
+//!
+//! A message with an id made here is produced first and its row written after,
+//! already COMMITTED: a crash in between leaves it on Kafka, unanswered, as any
+//! lost answer does. A message with the sender's id has its row first, with an
+//! outbound row that is held while the direct send runs: of several senders of
+//! one id only one gets to send, and a crash leaves the rest to the relay.
+//!
+//! A sender is answered within a second whatever Kafka does. A send that is
+//! still in flight then has a durable row, held from the relay until the
+//! flight ends ([`HOLD`] is longer than a flight can be). Nothing is sent while
+//! the store is known to be away.
+//!
+//! Next: [`self::result`], which says what became of the messages, and
+//! [`super::relay`], which sends what did not go directly.
+
+pub mod result;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use courier_core::message::{Kind, Timestamp};
+use tokio::time::Instant;
+
+use self::result::{Step, Then};
+use super::backlog::{Backlog, Mark};
+use super::draft::{Draft, MAX_MESSAGE_BYTES, Ready, new_id};
+use super::message_writer::Journal;
+use super::receipt::{Problem, Receipt};
+use super::rules::Rules;
+use super::undelivered::FullTopics;
+use super::unsent::{Lane, UnsentLanes};
+use super::waker::Waker;
+use crate::clock::now;
+use crate::kafka::log_reader::Log;
+use crate::kafka::producer::{DELIVERY_TIMEOUT, ProduceError, Producer};
+use crate::kafka::record::murmur2_partition;
+use crate::kafka::topics::TopicError;
+use crate::publish::relay::delayed::Alarm;
+use crate::said;
+use crate::store::{Accepted, NewMessage, SharedStore};
+use crate::supervise::{self, Task};
+
+/// How long a sender waits for Kafka; what is left of a second is the store's.
+const ANSWER_WITHIN: Duration = Duration::from_millis(700);
+/// How long Kafka has at least, when a slow store used up the time above.
+const FLIGHT_AT_LEAST: Duration = Duration::from_millis(250);
+/// How long a sender waits for the store before it is told that it is away.
+const STORE_WITHIN: Duration = Duration::from_secs(5);
+/// How long the relay leaves the row of a direct send alone. Longer than its
+/// way can take: the store may be slow to say that the row is there, and the
+/// client gives a record back after its delivery timeout, which it checks each
+/// second; the record may have waited as long for its partition's window, and
+/// one of unknown fate is looked for afterwards.
+pub(super) const HOLD: Duration =
+    DELIVERY_TIMEOUT.saturating_mul(2).saturating_add(STORE_WITHIN).saturating_add(Duration::from_secs(10));
+/// How often the store is asked for topics with unsent rows: while there are
+/// some, and while none are known.
+const LOOK_BUSY: Duration = Duration::from_millis(100);
+const LOOK_IDLE: Duration = Duration::from_secs(1);
+/// Messages of one request for which the store is asked in the end whether
+/// another node has sent them meanwhile, and how often.
+const MAX_ASKED: usize = 16;
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// What the send side may be told by configuration.
+#[derive(Clone)]
+pub struct Settings {
+    /// Largest message, with key and headers.
+    pub max_message_bytes: usize,
+    /// Topics for which too much is undelivered.
+    pub full: Option<FullTopics>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { max_message_bytes: MAX_MESSAGE_BYTES, full: None }
+    }
+}
+
+/// The send side's front door; clones share it.
+#[derive(Clone)]
+pub struct Acceptor {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) store: SharedStore,
+    pub(super) producer: Producer,
+    pub(super) log: Log,
+    pub(super) journal: Journal,
+    pub(super) backlog: Backlog,
+    unsent: UnsentLanes,
+    pub(super) waker: Waker,
+    pub(super) alarm: Alarm,
+    pub(super) settings: Settings,
+    /// What messages are held to, as the configuration in force says.
+    pub(super) rules: Rules,
+}
+
+/// How messages for a topic go, for the whole of one request.
+enum Route {
+    Direct {
+        partitions: i32,
+    },
+    /// Through the relay; with Kafka there, its result is worth waiting for.
+    Owed {
+        reason: String,
+        wait: bool,
+        mark: Arc<Mark>,
+    },
+    Refused(Problem),
+}
+
+impl Acceptor {
+    /// Starts the send side.
+    #[must_use]
+    pub fn start(
+        store: SharedStore,
+        producer: Producer,
+        log: Log,
+        waker: Waker,
+        alarm: Alarm,
+        settings: Settings,
+    ) -> Self {
+        let journal = Journal::start(Arc::clone(&store));
+        let unsent = UnsentLanes::start(Arc::clone(&store));
+        let inner = Arc::new(Inner {
+            store,
+            producer,
+            log,
+            journal,
+            backlog: Backlog::default(),
+            unsent,
+            waker,
+            alarm,
+            settings,
+            rules: Rules::default(),
+        });
+        supervise::spawn(Task::BacklogLook, look_for_backlog(Arc::downgrade(&inner)));
+        Self { inner }
+    }
+
+    /// What messages are held to.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.inner.rules
+    }
+
+    /// Whether the store is known to be away, so that nothing is accepted.
+    #[must_use]
+    pub fn store_is_away(&self) -> bool {
+        self.inner.journal.store_is_away()
+    }
+
+    /// Why nothing is accepted: the store is known to be away, or refuses rows.
+    #[must_use]
+    pub fn why_closed(&self) -> Option<String> {
+        self.inner.journal.why_closed()
+    }
+
+    /// Says of each draft whether it may be sent, and gives the row of one that
+    /// may. Nothing is written or sent.
+    pub(super) async fn validate(&self, drafts: Vec<Draft>) -> Vec<Result<NewMessage, Problem>> {
+        self.inner.validate(drafts).await
+    }
+
+    /// Lets relay and mover look for rows that were written elsewhere.
+    pub(super) fn look(&self) {
+        self.inner.waker.wake();
+        self.inner.alarm.look();
+    }
+
+    /// Takes messages; the receipts are in their order. Messages of one key
+    /// reach Kafka in this order.
+    pub async fn accept(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
+        let ids: Vec<Option<String>> = drafts.iter().map(|draft| draft.id.clone()).collect();
+        let inner = Arc::clone(&self.inner);
+        // A task of its own: a sender that hangs up must not leave a message
+        // on Kafka without its row.
+        match tokio::spawn(async move { inner.accept(drafts).await }).await {
+            Ok(receipts) => receipts,
+            Err(error) => {
+                if let Some(unsaid) = said::again("accepting messages failed") {
+                    tracing::error!(%error, unsaid, "accepting messages failed");
+                }
+                let problem = Problem { status: 500, title: "internal error", detail: error.to_string() };
+                ids.into_iter().map(|id| Receipt::failed(id.unwrap_or_else(new_id), problem.clone())).collect()
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// The draft as a message that may be sent, by the rules in force; else the
+    /// row that tells of it, and why not.
+    pub(super) fn made_ready(&self, draft: Draft, now: Timestamp) -> Result<Ready, (Box<NewMessage>, Problem)> {
+        let max_bytes = self.rules.max_bytes(&draft.kind.log_topic(&draft.topic)).min(self.settings.max_message_bytes);
+        self.rules.check(draft).ready(now, max_bytes)
+    }
+
+    async fn accept(self: Arc<Self>, drafts: Vec<Draft>) -> Vec<Receipt> {
+        if self.journal.store_is_away() {
+            let problem = Problem::store_away("nothing was sent: try again later");
+            return drafts
+                .into_iter()
+                .map(|draft| Receipt::failed(draft.id.unwrap_or_else(new_id), problem.clone()))
+                .collect();
+        }
+        let begun = Instant::now();
+        let (answer_by, store_by) = (begun + ANSWER_WITHIN, begun + STORE_WITHIN);
+        let mut steps = self.prepare(drafts, answer_by).await;
+        // All rows are handed in before one is waited for: they share a
+        // transaction.
+        for step in &mut steps {
+            self.cleared(step, store_by).await;
+        }
+        let answer_by = answer_by.max(Instant::now() + FLIGHT_AT_LEAST);
+        self.take_off(&mut steps, answer_by).await;
+        for step in &mut steps {
+            land(step, answer_by).await;
+        }
+        for step in &mut steps {
+            self.record(step).await;
+        }
+        let few = steps.len() <= MAX_ASKED;
+        let mut receipts = Vec::with_capacity(steps.len());
+        for step in steps {
+            receipts.push(self.finish(step, answer_by, store_by, few).await);
+        }
+        receipts
+    }
+
+    /// Validates, finds each topic's route, and hands in the rows that must be
+    /// durable before anything is sent.
+    async fn prepare(&self, drafts: Vec<Draft>, answer_by: Instant) -> Vec<Step> {
+        // Rows are sent in the order of their insertion. If some messages of a
+        // topic had theirs before the send and others only after it failed,
+        // the former would overtake: one that is named makes all be.
+        let log_topic = |draft: &Draft| draft.kind.log_topic(&draft.topic).into_owned();
+        let reserved: HashSet<String> = drafts.iter().filter(|draft| draft.reserves()).map(log_topic).collect();
+        let unsent = self.unsent.among(self.lanes_of(&drafts)).await;
+        let mut routes: HashMap<String, Route> = HashMap::new();
+        let mut refusals: HashMap<String, Option<Problem>> = HashMap::new();
+        let mut steps = Vec::with_capacity(drafts.len());
+        let now = now();
+        for draft in drafts {
+            let named = reserved.contains(&*draft.kind.log_topic(&draft.topic));
+            let ready = match self.made_ready(draft, now) {
+                Ok(ready) => Ready { named, ..ready },
+                Err((row, problem)) => {
+                    let message = row.identity();
+                    let written = self.journal.accept(*row).await;
+                    steps.push(Step::Row { message, written, then: Then::Refused(problem), kept: None });
+                    continue;
+                }
+            };
+            let topic = &*ready.log_topic();
+            if self.settings.full.as_ref().is_some_and(|full| full.contains(topic)) {
+                // Nothing is kept of it: its sender knows, and sends it again.
+                steps.push(Step::Done(Receipt::failed(ready.message.id.clone(), Problem::undelivered_full(topic))));
+                continue;
+            }
+            if let Some(due) = ready.due {
+                if !refusals.contains_key(topic) {
+                    let refusal = self.refusal(&ready, answer_by).await;
+                    refusals.insert(topic.to_owned(), refusal);
+                }
+                let (message, refused) = (ready.identity(), refusals[topic].clone());
+                let row = refused.as_ref().map_or_else(|| ready.delayed(), |why| ready.refused(&why.detail));
+                let written = self.journal.accept(row).await;
+                let then = refused.map_or(Then::Delayed(due), Then::Refused);
+                steps.push(Step::Row { message, written, then, kept: None });
+                continue;
+            }
+            if !routes.contains_key(topic) {
+                let route = match ready.message.kind {
+                    Kind::Event => self.route(topic, answer_by).await,
+                    Kind::Broadcast => self.route_broadcast(&ready.message.topic, topic, answer_by).await,
+                };
+                routes.insert(topic.to_owned(), route);
+            }
+            let lane = ready.message.key.clone().map(|key| (topic.to_owned(), key));
+            if matches!(routes[topic], Route::Direct { .. }) && lane.is_some_and(|lane| unsent.contains(&lane)) {
+                steps.push(self.behind(ready).await);
+                continue;
+            }
+            steps.push(match &routes[topic] {
+                Route::Direct { partitions } if ready.named => {
+                    let flight = self.backlog.flight(topic);
+                    let written = self.journal.accept(ready.owed("being sent", Some(HOLD))).await;
+                    Step::Reserved { ready, partitions: *partitions, written, flight }
+                }
+                Route::Direct { partitions } => Step::Clear { ready, partitions: *partitions, flight: None },
+                Route::Owed { reason, wait, mark } => {
+                    let message = ready.identity();
+                    let watch = if *wait { self.waker.watch(&message) } else { None };
+                    let written = self.journal.accept(ready.owed(reason, None)).await;
+                    let kept = Some(Arc::clone(mark));
+                    Step::Row { message, written, then: Then::Retrying(watch), kept }
+                }
+                Route::Refused(problem) => {
+                    let written = self.journal.accept(ready.refused(&problem.detail)).await;
+                    let message = ready.identity();
+                    Step::Row { message, written, then: Then::Refused(problem.clone()), kept: None }
+                }
+            });
+        }
+        steps
+    }
+
+    /// The lanes of what may go directly. Nothing goes while Kafka is away, and
+    /// a topic with unsent rows of this host sends nothing directly either.
+    fn lanes_of(&self, drafts: &[Draft]) -> HashSet<Lane> {
+        // The marks of the only host know all rows.
+        let known = !self.store.is_shared() && self.backlog.has_looked();
+        if known || self.producer.is_down() {
+            return HashSet::new();
+        }
+        let keyed = drafts.iter().filter(|draft| draft.due().is_none());
+        let lanes =
+            keyed.filter_map(|draft| Some((draft.kind.log_topic(&draft.topic).into_owned(), draft.key.clone()?)));
+        lanes.filter(|(topic, _)| !self.backlog.has(topic)).collect()
+    }
+
+    /// The step of a message whose key has unsent rows, maybe another host's:
+    /// it goes through the relay, behind them.
+    async fn behind(&self, ready: Ready) -> Step {
+        let mark = Arc::new(self.backlog.mark(&ready.log_topic()));
+        let message = ready.identity();
+        let watch = self.waker.watch(&message);
+        let written = self.journal.accept(ready.owed("waits behind earlier messages of its key", None)).await;
+        Step::Row { message, written, then: Then::Retrying(watch), kept: Some(mark) }
+    }
+
+    async fn validate(&self, drafts: Vec<Draft>) -> Vec<Result<NewMessage, Problem>> {
+        let answer_by = Instant::now() + ANSWER_WITHIN;
+        let mut refusals: HashMap<String, Option<Problem>> = HashMap::new();
+        let mut validated = Vec::with_capacity(drafts.len());
+        let now = now();
+        for draft in drafts {
+            let ready = match self.made_ready(draft, now) {
+                Ok(ready) => ready,
+                Err((_, problem)) => {
+                    validated.push(Err(problem));
+                    continue;
+                }
+            };
+            let topic = ready.log_topic().into_owned();
+            if !refusals.contains_key(&topic) {
+                let refusal = self.refusal(&ready, answer_by).await;
+                refusals.insert(topic.clone(), refusal);
+            }
+            validated.push(match &refusals[&topic] {
+                Some(problem) => Err(problem.clone()),
+                None if ready.due.is_some() => Ok(ready.delayed()),
+                None => Ok(ready.owed("", None)),
+            });
+        }
+        validated
+    }
+
+    async fn route(&self, topic: &str, answer_by: Instant) -> Route {
+        let owed = |reason: String, wait| Route::Owed { reason, wait, mark: Arc::new(self.backlog.mark(topic)) };
+        if self.producer.is_down() {
+            return owed("kafka cannot be reached".to_owned(), false);
+        }
+        if self.backlog.has(topic) {
+            return owed("waits behind earlier messages of its topic".to_owned(), true);
+        }
+        match tokio::time::timeout_at(answer_by, self.producer.partitions(topic)).await {
+            Ok(Ok(partitions)) => Route::Direct { partitions },
+            Ok(Err(error @ (TopicError::Missing(_) | TopicError::Invalid(_)))) => {
+                Route::Refused(Problem::refused(error.to_string()))
+            }
+            Ok(Err(TopicError::Unavailable(reason))) => owed(reason, false),
+            Err(_) => owed("kafka does not answer".to_owned(), false),
+        }
+    }
+
+    /// The companion of a topic is the host's own: it is created when it is
+    /// missing, for a topic that exists, where the host may create topics.
+    async fn route_broadcast(&self, topic: &str, companion: &str, answer_by: Instant) -> Route {
+        let refused = match self.route(companion, answer_by).await {
+            Route::Refused(refused) => refused,
+            route => return route,
+        };
+        match self.create_companion(topic, companion).await {
+            // The broker may need a moment until it serves a new topic.
+            Ok(true) => Route::Owed {
+                reason: "its topic was just created".to_owned(),
+                wait: true,
+                mark: Arc::new(self.backlog.mark(companion)),
+            },
+            Ok(false) => Route::Refused(refused),
+            Err(problem) => Route::Refused(problem),
+        }
+    }
+
+    /// Creates the companion of a topic; false when there is no such topic.
+    async fn create_companion(&self, topic: &str, companion: &str) -> Result<bool, Problem> {
+        let Some((partitions, replication)) = self.rules.companions() else {
+            return Err(Problem::refused(format!(
+                "topic {companion}, which carries the broadcasts of topic {topic}, does not exist: create it, or set \
+                 create = true in [kafka.topics]"
+            )));
+        };
+        if self.producer.partitions(topic).await.is_err() {
+            return Ok(false);
+        }
+        let created = self.producer.create_topic(companion, partitions, replication, &[]).await;
+        created.map(|_| true).map_err(|error| Problem::refused(error.to_string()))
+    }
+
+    /// Makes sure that the broadcasts of a topic, which the relay will send,
+    /// find its companion, as far as that is known within `until`. One that is
+    /// still missing then is the relay's to report.
+    pub(super) async fn prepare_companion(&self, topic: &str, until: Instant) {
+        if self.producer.is_down() {
+            return;
+        }
+        let companion = Kind::Broadcast.log_topic(topic);
+        let created = async {
+            if let Err(TopicError::Missing(_)) = self.producer.partitions(&companion).await
+                && let Err(problem) = self.create_companion(topic, &companion).await
+                && let Some(unsaid) = said::again(&format!("no companion {companion}"))
+            {
+                let why = problem.detail;
+                tracing::warn!(topic, %companion, %why, unsaid, "broadcasts of an outbox have nowhere to go");
+            }
+        };
+        // The relay asks again.
+        let _late = tokio::time::timeout_at(until, created).await;
+    }
+
+    /// Why Kafka would never take a message for this topic, as far as can be
+    /// said before it is sent.
+    pub(super) async fn refusal(&self, ready: &Ready, answer_by: Instant) -> Option<Problem> {
+        if self.producer.is_down() {
+            return None;
+        }
+        let topic = &*ready.log_topic();
+        if ready.message.kind == Kind::Broadcast {
+            return match self.route_broadcast(&ready.message.topic, topic, answer_by).await {
+                Route::Refused(problem) => Some(problem),
+                Route::Direct { .. } | Route::Owed { .. } => None,
+            };
+        }
+        match tokio::time::timeout_at(answer_by, self.producer.partitions(topic)).await {
+            Ok(Err(error @ (TopicError::Missing(_) | TopicError::Invalid(_)))) => {
+                Some(Problem::refused(error.to_string()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Waits for the row of a named message, which says whether it is new.
+    async fn cleared(&self, step: &mut Step, store_by: Instant) {
+        if !matches!(step, Step::Reserved { .. }) {
+            return;
+        }
+        let Step::Reserved { ready, partitions, written, flight } = step.take() else { return };
+        let id = ready.message.id.clone();
+        *step = match tokio::time::timeout_at(store_by, written.wait()).await {
+            Ok(Ok(Accepted::New)) => Step::Clear { ready, partitions, flight: Some(flight) },
+            Ok(Ok(Accepted::Same(row))) => Step::Known(row),
+            Ok(Ok(Accepted::Other)) => Step::Done(Receipt::failed(id, Problem::conflict(&ready.identity()))),
+            Ok(Ok(Accepted::Reserved { transaction })) => {
+                Step::Done(Receipt::failed(id, Problem::reserved(&ready.identity(), &transaction)))
+            }
+            Ok(Err(error)) => Step::Done(Receipt::failed(id, Problem::of_store(&error))),
+            Err(_) => Step::Done(Receipt::failed(id, Problem::store_away("nothing was sent: try again later"))),
+        };
+    }
+
+    /// Hands everything that goes directly to the client, in the order of the
+    /// request. Does not wait for acknowledgements in between.
+    async fn take_off(&self, steps: &mut [Step], answer_by: Instant) {
+        // What did not get into the client's queue must not be overtaken.
+        let mut blocked: HashSet<String> = HashSet::new();
+        for step in steps {
+            if !matches!(step, Step::Clear { .. }) {
+                continue;
+            }
+            let Step::Clear { ready, partitions, flight } = step.take() else { continue };
+            let topic = &*ready.log_topic();
+            let sent = if blocked.contains(topic) {
+                Err(ProduceError::Later("waits behind an earlier message of its topic".to_owned()))
+            } else {
+                let partition = partition_of(&ready, partitions);
+                self.producer.send(topic, partition, &ready.record, answer_by).await
+            };
+            *step = match sent {
+                Ok(ack) => Step::Flying { ready, ack, flight },
+                Err(error) => {
+                    if !matches!(error, ProduceError::Refused(_)) {
+                        blocked.insert(topic.to_owned());
+                    }
+                    Step::Landed { ready, result: Err(error), flight }
+                }
+            };
+        }
+    }
+}
+
+/// Waits for an acknowledgement as long as the sender can wait.
+async fn land(step: &mut Step, answer_by: Instant) {
+    if !matches!(step, Step::Flying { .. }) {
+        return;
+    }
+    let Step::Flying { ready, mut ack, flight } = step.take() else { return };
+    *step = match tokio::time::timeout_at(answer_by, &mut ack).await {
+        Ok(result) => Step::Landed { ready, result, flight },
+        Err(_) => Step::Flying { ready, ack, flight },
+    };
+}
+
+/// A message without a key goes where its id says, so that it goes there again
+/// when the relay repeats a send that a crash cut short.
+fn partition_of(ready: &Ready, partitions: i32) -> i32 {
+    murmur2_partition(ready.message.key.as_deref().unwrap_or(ready.message.id.as_bytes()), partitions)
+}
+
+/// Asks the store now and then which topics have unsent rows, as long as the
+/// send side is there.
+async fn look_for_backlog(inner: Weak<Inner>) {
+    loop {
+        let Some(inner) = inner.upgrade() else { return };
+        let look = inner.backlog.look();
+        if let Ok(found) = inner.store.topics_with_outbound().await {
+            inner.backlog.saw(look, &found);
+        }
+        let pause = if inner.backlog.any() { LOOK_BUSY } else { LOOK_IDLE };
+        drop(inner);
+        tokio::time::sleep(pause).await;
+    }
+}

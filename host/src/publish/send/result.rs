@@ -1,0 +1,320 @@
+//! What becomes of the messages of one request: their rows, their receipts.
+//!
+//! The second half of [`super`]: everything has been handed to Kafka or
+//! to the store here, and nothing is sent any more.
+
+use std::sync::Arc;
+
+use courier_core::message::Offset;
+use courier_core::status::State;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{ASK_EVERY, HOLD, Inner};
+use crate::clock::now;
+use crate::kafka::producer::{Ack, ProduceError};
+use crate::kafka::record::Record;
+use crate::publish::backlog::{Flight, Mark};
+use crate::publish::draft::Ready;
+use crate::publish::message_writer::Written;
+use crate::publish::receipt::{Problem, Receipt};
+use crate::publish::waker::Watch;
+use crate::said;
+use crate::store::{Accepted, Due, Identity, MessageRow, RefusedMessage, RelayResult, SentMessage, UnsentMessage};
+
+/// One message of a request, between the steps.
+pub(in crate::publish) enum Step {
+    Done(Receipt),
+    /// Its row is being written; the receipt is right once it is durable.
+    Row {
+        message: Identity,
+        written: Written<Accepted>,
+        then: Then,
+        kept: Option<Arc<Mark>>,
+    },
+    /// A named message waits for its row before it is sent.
+    Reserved {
+        ready: Ready,
+        partitions: i32,
+        written: Written<Accepted>,
+        flight: Flight,
+    },
+    /// Was handed in before; another request may just be sending it.
+    Known(Box<MessageRow>),
+    /// To be sent directly; the flight is that of a named message.
+    Clear {
+        ready: Ready,
+        partitions: i32,
+        flight: Option<Flight>,
+    },
+    Flying {
+        ready: Ready,
+        ack: Ack,
+        flight: Option<Flight>,
+    },
+    /// Kafka said something about it.
+    Landed {
+        ready: Ready,
+        result: Sent,
+        flight: Option<Flight>,
+    },
+    /// A named message was sent or released, which is being written.
+    Marked {
+        receipt: Receipt,
+        written: Written<()>,
+        kept: Option<Arc<Mark>>,
+    },
+}
+
+impl Step {
+    /// Takes the step out of its place, to work on it.
+    pub(in crate::publish) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Done(Receipt::retrying(String::new())))
+    }
+}
+
+/// How a direct send ended.
+type Sent = Result<(i32, Offset), ProduceError>;
+
+/// What a durable row means for the sender.
+pub(in crate::publish) enum Then {
+    Committed,
+    /// It waits until it is due.
+    Delayed(Due),
+    Retrying(Option<Watch>),
+    Refused(Problem),
+}
+
+impl Inner {
+    /// Hands in the rows that say what became of direct sends.
+    pub(in crate::publish) async fn record(self: &Arc<Self>, step: &mut Step) {
+        *step = match step.take() {
+            Step::Flying { ready, ack, flight } => self.record_flying(ready, ack, flight).await,
+            Step::Landed { ready, result: Err(error @ ProduceError::Unknown { .. }), flight } => {
+                self.record_flying(ready, std::future::ready(Err(error)), flight).await
+            }
+            Step::Landed { ready, result, flight } => self.record_landed(ready, result, flight).await,
+            other => other,
+        };
+    }
+
+    async fn record_landed(&self, ready: Ready, result: Sent, flight: Option<Flight>) -> Step {
+        let message = ready.identity();
+        let named = ready.named;
+        match result {
+            Ok(place) if named => {
+                let id = message.id.clone();
+                let sent = SentMessage { identity: message, partition: place.0, offset: place.1 };
+                let written = self.journal.sent(sent).await;
+                drop(flight);
+                Step::Marked { receipt: Receipt::committed(id), written, kept: None }
+            }
+            Ok(place) => {
+                let written = self.journal.accept(ready.committed(place)).await;
+                Step::Row { message, written, then: Then::Committed, kept: None }
+            }
+            Err(ProduceError::Refused(reason)) if named => {
+                // Its sender is told: it is no debt, and nothing of it is kept
+                // for the relay.
+                let receipt = Receipt::failed(message.id.clone(), Problem::refused(reason.clone()));
+                let body = ready.kept_body();
+                let written = self.journal.refuse(RefusedMessage { identity: message, reason, body }).await;
+                drop(flight);
+                Step::Marked { receipt, written, kept: None }
+            }
+            Err(ProduceError::Refused(reason)) => {
+                let written = self.journal.accept(ready.refused(&reason)).await;
+                Step::Row { message, written, then: Then::Refused(Problem::refused(reason)), kept: None }
+            }
+            Err(error @ (ProduceError::Later(_) | ProduceError::Unknown { .. })) => {
+                let reason = error.to_string();
+                let kept = Some(Arc::new(self.backlog.mark(&ready.log_topic())));
+                if named {
+                    let id = message.id.clone();
+                    let written = self.journal.release(UnsentMessage { identity: message, reason }).await;
+                    Step::Marked { receipt: Receipt::retrying(id), written, kept }
+                } else {
+                    let written = self.journal.accept(ready.owed(&reason, None)).await;
+                    Step::Row { message, written, then: Then::Retrying(None), kept }
+                }
+            }
+        }
+    }
+
+    /// A send that is still in flight when its sender must be answered, or whose
+    /// fate is unknown: its row is made durable, held, and another task waits
+    /// for the end.
+    async fn record_flying(
+        self: &Arc<Self>,
+        ready: Ready,
+        end: impl Future<Output = Sent> + Send + 'static,
+        flight: Option<Flight>,
+    ) -> Step {
+        self.producer.suspect();
+        let message = ready.identity();
+        let mark = Arc::new(self.backlog.mark(&ready.log_topic()));
+        let record = ready.record.clone();
+        if ready.named {
+            tokio::spawn(Arc::clone(self).wait_for_landing(message.clone(), record, end, flight, Arc::clone(&mark)));
+            count(State::SendFail);
+            return Step::Done(Receipt::retrying(message.id));
+        }
+        let written = self.journal.accept(ready.owed("kafka has not answered yet", Some(HOLD))).await;
+        tokio::spawn(Arc::clone(self).wait_for_landing(message.clone(), record, end, flight, Arc::clone(&mark)));
+        Step::Row { message, written, then: Then::Retrying(None), kept: Some(mark) }
+    }
+
+    /// Where a record lies whose send has an unknown fate, if it lies anywhere.
+    async fn found(&self, record: &Record, sent: Sent) -> Sent {
+        let Err(ProduceError::Unknown { topic, partition, from }) = &sent else { return sent };
+        match self.log.find(topic, *partition, *from, record).await {
+            Ok(Some(offset)) => Ok((*partition, offset)),
+            Ok(None) => Err(ProduceError::Later("kafka lost the message, which is sent again".to_owned())),
+            Err(error) => Err(ProduceError::Later(format!("the message could not be looked for: {error}"))),
+        }
+    }
+
+    async fn wait_for_landing(
+        self: Arc<Self>,
+        message: Identity,
+        record: Record,
+        end: impl Future<Output = Sent>,
+        flight: Option<Flight>,
+        mark: Arc<Mark>,
+    ) {
+        // The journal writes what it is handed in order, so that the row is
+        // there before what is said of it.
+        let written = match self.found(&record, end.await).await {
+            Ok((partition, offset)) => {
+                count(State::Committed);
+                self.journal.sent(SentMessage { identity: message.clone(), partition, offset }).await.wait().await
+            }
+            // Its sender was told that it is owed: what Kafka refuses for ever
+            // is the relay's to keep as undelivered.
+            Err(error) => {
+                let unsent = UnsentMessage { identity: message.clone(), reason: error.to_string() };
+                self.journal.release(unsent).await.wait().await
+            }
+        };
+        if let Err(error) = written {
+            // The hold runs out and the relay sends it again, with its id.
+            if let Some(unsaid) = said::again("cannot store how a send ended") {
+                warn!(%error, %message, unsaid, "cannot store how a send ended");
+            }
+        }
+        drop((flight, mark));
+        self.waker.wake();
+    }
+
+    pub(in crate::publish) async fn finish(
+        &self,
+        step: Step,
+        answer_by: Instant,
+        store_by: Instant,
+        ask: bool,
+    ) -> Receipt {
+        match step {
+            Step::Row { message, written, then, kept } => {
+                let durable = tokio::time::timeout_at(store_by, written.wait()).await;
+                if kept.is_some() {
+                    drop(kept);
+                    self.waker.wake();
+                }
+                // A delayed one is counted when it is on Kafka.
+                if matches!(durable, Ok(Ok(Accepted::New))) && !matches!(then, Then::Delayed(_)) {
+                    count(if matches!(then, Then::Committed) { State::Committed } else { State::SendFail });
+                }
+                let id = message.id.clone();
+                match (durable, then) {
+                    (Ok(Ok(Accepted::Other)), Then::Retrying(_) | Then::Delayed(_)) => {
+                        Receipt::failed(id, Problem::conflict(&message))
+                    }
+                    (Ok(Ok(Accepted::Reserved { transaction })), Then::Retrying(_) | Then::Delayed(_)) => {
+                        Receipt::failed(id, Problem::reserved(&message, &transaction))
+                    }
+                    (Ok(Ok(Accepted::Same(row))), Then::Retrying(_)) => {
+                        Receipt::again(self.outcome_of(*row, answer_by).await)
+                    }
+                    (Ok(Ok(Accepted::Same(row))), Then::Delayed(_)) => Receipt::again(*row),
+                    (Ok(Ok(Accepted::New)), Then::Delayed(due)) => {
+                        self.alarm.set(due, now());
+                        Receipt::committed(id)
+                    }
+                    (Ok(Ok(_)), Then::Committed) => Receipt::committed(id),
+                    (Ok(Ok(_)), Then::Retrying(watch)) => self.relayed(message, watch, answer_by, ask).await,
+                    // A problem with the message is told whatever its row says.
+                    (_, Then::Refused(problem)) => Receipt::failed(id, problem),
+                    (_, Then::Committed) => {
+                        let detail =
+                            format!("message {id} is on kafka, but this is not stored yet: do not send it again");
+                        Receipt { problem: Some(Problem::store_away(detail)), ..Receipt::committed(id) }
+                    }
+                    (Ok(Err(error)), Then::Retrying(_) | Then::Delayed(_)) => {
+                        Receipt::failed(id, Problem::of_store(&error))
+                    }
+                    (Err(_), Then::Retrying(_) | Then::Delayed(_)) => {
+                        Receipt::failed(id, Problem::store_away("the message could not be stored in time"))
+                    }
+                }
+            }
+            Step::Marked { receipt, written, kept } => {
+                // The row itself is durable: when this is not, the relay sends
+                // the message once more after the hold.
+                let durable = tokio::time::timeout_at(store_by, written.wait()).await;
+                count(receipt.state);
+                if !matches!(durable, Ok(Ok(())))
+                    && let Some(unsaid) = said::again("how a send ended is not stored yet")
+                {
+                    warn!(message = %receipt.id, unsaid, "how a send ended is not stored yet");
+                }
+                if kept.is_some() {
+                    drop(kept);
+                    self.waker.wake();
+                }
+                receipt
+            }
+            Step::Known(row) => Receipt::again(self.outcome_of(*row, answer_by).await),
+            Step::Done(receipt) => receipt,
+            Step::Reserved { ready, .. }
+            | Step::Clear { ready, .. }
+            | Step::Flying { ready, .. }
+            | Step::Landed { ready, .. } => Receipt::retrying(ready.message.id),
+        }
+    }
+
+    /// The receipt of a message that went to the relay while Kafka is there.
+    async fn relayed(&self, message: Identity, watch: Option<Watch>, answer_by: Instant, ask: bool) -> Receipt {
+        let id = message.id.clone();
+        let Some(watch) = watch else { return Receipt::retrying(id) };
+        match watch.result(answer_by).await {
+            Some(RelayResult::Taken { .. }) => Receipt::committed(id),
+            Some(RelayResult::Undelivered { reason, .. }) => Receipt::undelivered(id, &reason),
+            Some(RelayResult::Later { .. }) => Receipt::retrying(id),
+            // Another node may hold the shard and have sent it.
+            None if ask => match self.store.message_of(&message).await {
+                Ok(Some(row)) => Receipt::again(row),
+                _ => Receipt::retrying(id),
+            },
+            None => Receipt::retrying(id),
+        }
+    }
+
+    /// Waits a little for a message that another request is just sending.
+    async fn outcome_of(&self, mut row: MessageRow, until: Instant) -> MessageRow {
+        let message = row.identity();
+        while row.retrying && !self.producer.is_down() && Instant::now() + ASK_EVERY < until {
+            tokio::time::sleep(ASK_EVERY).await;
+            match self.store.message_of(&message).await {
+                Ok(Some(newer)) => row = newer,
+                _ => break,
+            }
+        }
+        row
+    }
+}
+
+/// Counts a message that entered a state.
+pub(in crate::publish) fn count(state: State) {
+    metrics::counter!("courier_messages_total", "state" => state.as_str()).increment(1);
+    crate::stats::process().published(u64::from(state == State::Committed), u64::from(state == State::SendFail));
+}

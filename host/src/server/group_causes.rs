@@ -1,0 +1,285 @@
+//! Reports the groups, bindings and redrives that stand still for a cause that
+//! does not pass by itself, or for a person.
+//!
+//! Every node looks, so that each of them can tell: whether a binding runs is
+//! known to its own node, and whether anybody runs a group to the store.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use courier_core::verdict::Verdict;
+
+use super::groups::Fleet;
+use crate::api::ports::ParkedFull;
+use crate::causes::{Cause, Causes, HELD, NO_BINDING, PARKED_FULL, PAUSED, Subject};
+use crate::consume::attempt::binding::Bound;
+use crate::consume::attempt::circuit_breaker::Gate;
+use crate::store::redrive::RedriveState;
+use crate::store::{GroupTotals, NodeBinding, Page, PositionRow, SharedStore, StoreError};
+
+/// How often bindings are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// Looks at bindings between two questions to the store.
+const LOOKS_BETWEEN_QUESTIONS: u32 = 5;
+/// Redrives that are looked at.
+const MAX_REDRIVES: u32 = 100;
+
+/// What no live node owns is known by this word.
+const NO_OWNER: &str = "no_owner";
+
+/// Looks until it is dropped with its task.
+pub async fn watch(store: SharedStore, fleet: Arc<Fleet>, causes: Causes) {
+    let (mut bindings, mut full) = (Bindings::default(), HashSet::new());
+    let mut looks = 0;
+    loop {
+        bindings.look(&fleet.bound(), &causes);
+        full = report_full(fleet.parked_full(), full, &causes);
+        if looks % LOOKS_BETWEEN_QUESTIONS == 0
+            && let Err(error) = ask(&store, &fleet, &causes).await
+        {
+            tracing::debug!(%error, "cannot look which groups stand still");
+        }
+        looks += 1;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Reports the partitions that are full now, and clears those that were.
+fn report_full(now: Vec<ParkedFull>, before: HashSet<Subject>, causes: &Causes) -> HashSet<Subject> {
+    let mut full = HashSet::new();
+    for ParkedFull { group, topic, partition } in now {
+        let why = format!(
+            "partition {partition} of {topic} stands still for group {group}: as many deliveries are parked as may be"
+        );
+        let subject = Subject::Partition { group, topic, partition };
+        causes.report(subject.clone(), Cause::new(PARKED_FULL, why));
+        full.insert(subject);
+    }
+    before.difference(&full).for_each(|subject| causes.clear_code(subject, PARKED_FULL));
+    full
+}
+
+/// What was reported of bindings, so that it is cleared when they run again.
+#[derive(Default)]
+struct Bindings(HashMap<(String, String), &'static str>);
+
+impl Bindings {
+    fn look(&mut self, bound: &[Arc<Bound>], causes: &Causes) {
+        let mut seen = HashSet::new();
+        for bound in bound {
+            let name = (bound.binding.group.clone(), bound.binding.plugin.name.clone());
+            let subject = Subject::Binding { group: name.0.clone(), plugin: name.1.clone() };
+            match standstill(bound) {
+                Sight::Stands(cause) => {
+                    let code = cause.code();
+                    if let Some(earlier) = self.0.insert(name.clone(), code).filter(|earlier| *earlier != code) {
+                        causes.clear_code(&subject, earlier);
+                    }
+                    let topics = bound.binding.topics.join(", ");
+                    causes.report(subject, cause.with("topics", topics));
+                    seen.insert(name);
+                }
+                Sight::Probes if self.0.contains_key(&name) => {
+                    seen.insert(name);
+                }
+                Sight::Probes | Sight::Runs => {}
+            }
+        }
+        self.0.retain(|name, code| {
+            let stands = seen.contains(name);
+            if !stands {
+                let (group, plugin) = name.clone();
+                causes.clear_code(&Subject::Binding { group, plugin }, code);
+            }
+            stands
+        });
+    }
+}
+
+/// How a binding is found.
+enum Sight {
+    /// It runs, or says itself why it does not.
+    Runs,
+    /// One delivery tries whether it can run again.
+    Probes,
+    /// It does not run, for this cause.
+    Stands(Cause),
+}
+
+fn standstill(bound: &Bound) -> Sight {
+    match bound.keeper.now() {
+        Gate::Closed { verdict, reason } => Sight::Stands(Cause::new(verdict.as_str(), reason)),
+        Gate::Probing => Sight::Probes,
+        Gate::Paused(why) => Sight::Stands(Cause::new(PAUSED, why).awaits_person()),
+        // What watches over undelivered rows reports it.
+        Gate::Full(_) => Sight::Runs,
+        Gate::Open => match bound.keeper.without_room() {
+            Some(reason) => Sight::Stands(Cause::new(Verdict::NoRoom.as_str(), reason)),
+            None => Sight::Runs,
+        },
+    }
+}
+
+async fn ask(store: &SharedStore, fleet: &Fleet, causes: &Causes) -> Result<(), StoreError> {
+    let mut bindings: BTreeSet<NodeBinding> = store.live_bindings().await?.into_iter().collect();
+    bindings.extend(fleet.node_bindings());
+    let bound: BTreeSet<&str> = bindings.iter().map(|binding| binding.group.as_str()).collect();
+    for totals in store.totals().await? {
+        let open = open(&totals);
+        let subject = Subject::Group(totals.group.clone());
+        if open > 0 && !bound.contains(totals.group.as_str()) {
+            causes.report(subject, nobody_runs_group(&totals.group, open));
+        } else {
+            causes.clear_code(&subject, NO_BINDING);
+        }
+        let subject = Subject::Group(totals.group.clone());
+        match totals.held {
+            0 => causes.clear_code(&subject, HELD),
+            count => causes.report(subject, held(count)),
+        }
+    }
+    report_paused(store.paused().await?, fleet, causes);
+    let live: HashSet<String> =
+        store.nodes().await?.into_iter().filter(|node| node.live).map(|node| node.name).collect();
+    let positions = store.positions().await?;
+    let unowned = unowned(&positions, &bindings, &live);
+    for group in &bound {
+        let subject = Subject::Group((*group).to_owned());
+        match unowned.get(*group) {
+            Some(count) => causes.report(subject, no_owner(group, *count)),
+            None => causes.clear_code(&subject, NO_OWNER),
+        }
+    }
+    let redrives = store.redrives(None, &Page { cursor: None, limit: MAX_REDRIVES }).await?;
+    for redrive in redrives.items.iter().filter(|redrive| redrive.state == RedriveState::Running) {
+        if !bound.contains(redrive.group.as_str()) {
+            causes.report(Subject::Redrive(redrive.id.to_string()), nobody_runs_redrive(&redrive.group));
+        }
+    }
+    Ok(())
+}
+
+/// Reports the groups that the API paused and that this node does not bind: its
+/// own bindings say so themselves.
+fn report_paused(paused: Vec<(String, String)>, fleet: &Fleet, causes: &Causes) {
+    let own: BTreeSet<String> = fleet.node_bindings().into_iter().map(|binding| binding.group).collect();
+    let paused: BTreeMap<String, String> = paused.into_iter().filter(|(group, _)| !own.contains(group)).collect();
+    for standing in causes.shown().iter().filter(|standing| standing.code == PAUSED) {
+        if let Subject::Group(group) = &standing.subject
+            && !paused.contains_key(group)
+        {
+            causes.clear_code(&standing.subject, PAUSED);
+        }
+    }
+    for (group, why) in paused {
+        causes.report(Subject::Group(group), Cause::new(PAUSED, why).awaits_person());
+    }
+}
+
+fn held(count: u64) -> Cause {
+    let are = if count == 1 { "delivery waits" } else { "deliveries wait" };
+    let why = format!("{count} {are} for a person, and their lanes with them: retry them or give them up");
+    Cause::new(HELD, why).awaits_person().with("held", count)
+}
+
+fn open(totals: &GroupTotals) -> u64 {
+    totals.waiting + totals.push_fail + totals.retrying + totals.held
+}
+
+fn nobody_runs_group(group: &str, open: u64) -> Cause {
+    let (count, wait) =
+        if open == 1 { ("1 open delivery".to_owned(), "waits") } else { (format!("{open} open deliveries"), "wait") };
+    Cause::new(
+        NO_BINDING,
+        format!("{count} of group {group} {wait}: no [[binding]] of a live node names the group, so nobody runs it"),
+    )
+    .with("open", open)
+}
+
+/// Why a redrive of a group that nobody runs stands still.
+#[must_use]
+fn nobody_runs_redrive(group: &str) -> Cause {
+    Cause::new(
+        NO_BINDING,
+        format!(
+            "it waits for a binding: no [[binding]] of a live node names group {group}; it goes on at its rate once one \
+             does"
+        ),
+    )
+    .with("group", group)
+}
+
+fn no_owner(group: &str, count: usize) -> Cause {
+    let partitions = if count == 1 { "1 partition is".to_owned() } else { format!("{count} partitions are") };
+    Cause::new(
+        NO_OWNER,
+        format!(
+            "{partitions} owned by no live node: Kafka has given them to none; a consumer that is no Courier host may be \
+             a member of consumer group {group}"
+        ),
+    )
+    .with("partitions", count)
+}
+
+/// Partitions of bound topics that no live node owns, by group.
+fn unowned<'p>(
+    positions: &'p [PositionRow],
+    bindings: &BTreeSet<NodeBinding>,
+    live: &HashSet<String>,
+) -> BTreeMap<&'p str, usize> {
+    let mut unowned = BTreeMap::new();
+    for row in positions.iter().filter(|row| row.listener.is_none()) {
+        let is_bound = bindings.iter().any(|binding| binding.group == row.group && binding.topic == row.topic);
+        let is_owned = row.node.as_ref().is_some_and(|node| live.contains(node));
+        if is_bound && !is_owned {
+            *unowned.entry(row.group.as_str()).or_default() += 1;
+        }
+    }
+    unowned
+}
+
+#[cfg(test)]
+mod tests {
+    use courier_core::message::Offset;
+
+    use super::*;
+    use crate::store::PositionId;
+
+    #[test]
+    fn a_partition_of_a_bound_topic_needs_a_live_owner() {
+        let row = |partition: i32, group: &str, topic: &str, node: Option<&str>| PositionRow {
+            id: PositionId(i64::from(partition)),
+            group: group.into(),
+            topic: topic.into(),
+            listener: None,
+            incarnation: 0,
+            partition,
+            next: Offset(0),
+            epoch: 1,
+            node: node.map(ToOwned::to_owned),
+        };
+        let heard = PositionRow { listener: Some("gone".into()), ..row(5, "stock", "order", Some("gone")) };
+        let positions = [
+            row(0, "stock", "order", Some("host-1")),
+            row(1, "stock", "order", Some("gone")),
+            row(2, "stock", "order", None),
+            row(3, "stock", "refund", None),
+            row(4, "mail", "order", None),
+            heard,
+        ];
+        let bindings = BTreeSet::from([NodeBinding { group: "stock".into(), topic: "order".into(), types: None }]);
+        let live = HashSet::from(["host-1".to_owned()]);
+        assert_eq!(unowned(&positions, &bindings, &live), BTreeMap::from([("stock", 2)]));
+    }
+
+    #[test]
+    fn the_sentences_count_and_name_what_is_missing() {
+        let causes = Causes::default();
+        let subject = Subject::Group("mail".into());
+        causes.report(subject.clone(), nobody_runs_group("mail", 1).at_once());
+        let standing = causes.of(&subject).unwrap();
+        assert!(standing.why.starts_with("1 open delivery of group mail waits: no [[binding]]"), "{}", standing.why);
+        assert_eq!((standing.code, standing.fields["open"].as_str()), (NO_BINDING, "1"));
+    }
+}

@@ -1,0 +1,325 @@
+//! The groups that run on this node, as the configuration in force wants them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use courier_core::message::Kind;
+use courier_core::verdict::DeadLetter;
+use futures::future::join_all;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::api::ports::ParkedFull;
+use crate::causes::{Cause, Causes, PAUSED, Subject, UNDELIVERED_FULL};
+use crate::config::Binding;
+use crate::consume::attempt::binding::Bound;
+use crate::consume::attempt::circuit_breaker::Gate;
+use crate::consume::attempt::delivery::dead_letter_topic;
+use crate::consume::attempt::plugin_versions::Plugins;
+use crate::consume::{Group, Node};
+use crate::publish::draft::MAX_TOPIC_BYTES;
+use crate::store::NodeBinding;
+
+/// A store that does not tell which groups are paused is known by this word.
+const PAUSES_UNKNOWN: &str = "pauses_unknown";
+
+/// Starts, stops and restarts groups.
+pub struct Fleet {
+    node: Node,
+    plugins: Arc<Plugins>,
+    groups: tokio::sync::Mutex<HashMap<String, Group>>,
+    /// Groups that drain, also when nobody waits for it any more.
+    leaving: TaskTracker,
+    /// What runs, for those who only look.
+    bound: Mutex<Vec<Arc<Bound>>>,
+    paused: Mutex<HashMap<String, String>>,
+    asked: Arc<tokio::sync::Notify>,
+    /// Says that another configuration is in force.
+    applied: watch::Sender<()>,
+}
+
+impl Fleet {
+    /// A fleet without groups.
+    #[must_use]
+    pub fn new(node: Node, plugins: Arc<Plugins>) -> Self {
+        Self {
+            node,
+            plugins,
+            groups: tokio::sync::Mutex::default(),
+            leaving: TaskTracker::new(),
+            bound: Mutex::default(),
+            paused: Mutex::default(),
+            asked: Arc::default(),
+            applied: watch::Sender::new(()),
+        }
+    }
+
+    /// Makes the running groups those of `bindings`. A group whose bindings
+    /// are what they were goes on undisturbed; one that changed drains, leaves
+    /// and comes back.
+    ///
+    /// # Errors
+    /// When a group's threads cannot be had.
+    pub async fn apply(&self, bindings: &[Binding]) -> std::io::Result<()> {
+        let mut wanted: BTreeMap<&str, Vec<&Binding>> = BTreeMap::new();
+        for binding in bindings {
+            wanted.entry(&binding.group).or_default().push(binding);
+        }
+        let mut groups = self.groups.lock().await;
+        let changed = |group: &Group| {
+            let now = group.bindings.iter().map(|bound| &bound.binding);
+            !wanted.get(group.name.as_str()).is_some_and(|wanted| wanted.iter().copied().eq(now))
+        };
+        let leaving: Vec<String> =
+            groups.values().filter(|group| changed(group)).map(|group| group.name.clone()).collect();
+        for group in &leaving {
+            tracing::info!(group, "its bindings changed: it drains");
+        }
+        let stopping: Vec<Group> = leaving.iter().filter_map(|name| groups.remove(name)).collect();
+        join_all(stopping.into_iter().map(|group| self.leaving.spawn(group.stop()))).await;
+        for (name, bindings) in wanted {
+            if groups.contains_key(name) {
+                continue;
+            }
+            let bound: Vec<Arc<Bound>> = bindings
+                .into_iter()
+                .map(|binding| Bound::new(binding.clone(), self.plugins.watch(&binding.plugin), &self.node.rules))
+                .map(Arc::new)
+                .collect();
+            for bound in &bound {
+                bound.pause(lock(&self.paused).get(name).map(String::as_str));
+            }
+            groups.insert(name.to_owned(), Group::start(self.node.clone(), name.to_owned(), bound)?);
+        }
+        let mut running: Vec<_> = groups.values().flat_map(|group| group.bindings.clone()).collect();
+        running.sort_by(|a, b| (&a.binding.group, &a.binding.topics).cmp(&(&b.binding.group, &b.binding.topics)));
+        *lock(&self.bound) = running;
+        self.applied.send_replace(());
+        Ok(())
+    }
+
+    /// Changes when another configuration is in force.
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<()> {
+        self.applied.subscribe()
+    }
+
+    /// Drains and stops all groups.
+    pub async fn stop(&self) {
+        let groups: Vec<Group> = self.groups.lock().await.drain().map(|(_, group)| group).collect();
+        join_all(groups.into_iter().map(Group::stop)).await;
+        // A reload that was cut short by the stop left some draining.
+        self.leaving.close();
+        self.leaving.wait().await;
+    }
+
+    /// The bindings at work.
+    #[must_use]
+    pub fn bound(&self) -> Vec<Arc<Bound>> {
+        lock(&self.bound).clone()
+    }
+
+    /// What this node binds, for the other hosts.
+    #[must_use]
+    pub fn node_bindings(&self) -> Vec<NodeBinding> {
+        let bound = self.bound();
+        let of = |bound: &Arc<Bound>| {
+            let binding = &bound.binding;
+            let topics = binding.topics.iter().map(|topic| NodeBinding {
+                group: binding.group.clone(),
+                topic: topic.clone(),
+                types: binding.types.clone(),
+            });
+            topics.collect::<Vec<_>>()
+        };
+        let bindings: BTreeSet<NodeBinding> = bound.iter().flat_map(of).collect();
+        bindings.into_iter().collect()
+    }
+
+    /// The topics of Courier's own that the bindings need: dead letters.
+    #[must_use]
+    pub fn own_topics(&self) -> Vec<String> {
+        self.bound().iter().flat_map(|bound| dead_letter_topics(&bound.binding)).collect()
+    }
+
+    /// Stops the bindings that send to a topic in `full`, and lets the others
+    /// go on: what they publish could not be delivered either.
+    pub fn hold_for_undelivered(&self, full: &HashSet<String>, causes: &Causes) {
+        for bound in self.bound() {
+            let binding = &bound.binding;
+            let sends_to = binding.grant.publish.iter().cloned().chain(dead_letter_topics(binding));
+            let topic = sends_to.into_iter().find(|topic| full.contains(topic));
+            let subject = Subject::Binding { group: binding.group.clone(), plugin: binding.plugin.name.clone() };
+            let why = topic.map(|topic| {
+                let why = format!(
+                    "too much is undelivered for topic {topic}: resend it or give it up (courier undelivered list)"
+                );
+                causes.report(subject.clone(), Cause::new(UNDELIVERED_FULL, &why).with("topic", topic));
+                why
+            });
+            if why.is_none() {
+                causes.clear_code(&subject, UNDELIVERED_FULL);
+            }
+            bound.keeper.hold_for_undelivered(why);
+        }
+    }
+
+    /// The companions of bound topics, in which their broadcasts lie. A topic
+    /// with a name so long that Kafka takes no companion of it has none.
+    #[must_use]
+    pub fn companions(&self) -> Vec<String> {
+        let bound = self.bound();
+        let topics: BTreeSet<&String> = bound.iter().flat_map(|bound| &bound.binding.topics).collect();
+        let companions = topics.into_iter().map(|topic| Kind::Broadcast.log_topic(topic).into_owned());
+        companions.filter(|topic| topic.len() <= MAX_TOPIC_BYTES).collect()
+    }
+
+    /// Whether the binding of a group to a topic passes over a type.
+    #[must_use]
+    pub fn passes_over(&self, group: &str, topic: &str, type_name: &str) -> bool {
+        self.bound().iter().map(|bound| &bound.binding).any(|binding| {
+            binding.group == group
+                && binding.topics.iter().any(|bound| bound == topic)
+                && binding.types.as_ref().is_some_and(|types| !types.iter().any(|one| one == type_name))
+        })
+    }
+
+    /// How long the groups remember their state, as far as all bindings of a
+    /// group with state forget it.
+    #[must_use]
+    pub fn state_ttls(&self) -> BTreeMap<String, Duration> {
+        let mut ttls: BTreeMap<String, Option<Duration>> = BTreeMap::new();
+        for bound in self.bound().iter().filter(|bound| bound.binding.grant.state) {
+            let (group, ttl) = (&bound.binding.group, bound.binding.grant.state_ttl);
+            let longest = ttls.entry(group.clone()).or_insert(ttl);
+            *longest = longest.zip(ttl).map(|(one, other)| one.max(other));
+        }
+        ttls.into_iter().filter_map(|(group, ttl)| Some((group, ttl?))).collect()
+    }
+
+    /// Whether this node is registered for the broadcasts of all its bindings.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.bound().iter().all(|bound| bound.listening.load(Ordering::Relaxed))
+    }
+
+    /// Ends what this node listened to and is bound to no more, by the
+    /// configuration in force; tried again until the store answers.
+    pub async fn listen_only_to_bound(&self) {
+        let bound = self.bound();
+        let topics = |bound: &Arc<Bound>| {
+            let group = bound.binding.group.clone();
+            bound.binding.topics.iter().map(move |topic| (group.clone(), topic.clone())).collect::<Vec<_>>()
+        };
+        let keep: Vec<(String, String)> = bound.iter().flat_map(topics).collect();
+        match self.node.tools.store.listen_only(&self.node.tools.node, &keep).await {
+            Ok(ended) => {
+                for one in ended {
+                    tracing::info!(group = one.group, topic = one.topic, "no longer listens to broadcasts");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot end what this node listened to"),
+        }
+    }
+
+    /// Whether a binding lets deliveries run, and if not, why.
+    #[must_use]
+    pub fn why_stopped(bound: &Bound) -> Option<String> {
+        match bound.keeper.now() {
+            Gate::Open | Gate::Probing => None,
+            Gate::Paused(why) | Gate::Full(why) => Some(why),
+            Gate::Closed { reason, .. } => Some(reason),
+        }
+    }
+
+    /// What keeps a binding's deliveries from running, in one word.
+    #[must_use]
+    pub fn blocked(bound: &Bound) -> Option<&'static str> {
+        match bound.keeper.now() {
+            Gate::Open | Gate::Probing => None,
+            Gate::Paused(_) => Some(PAUSED),
+            Gate::Full(_) => Some(UNDELIVERED_FULL),
+            Gate::Closed { verdict, .. } => Some(verdict.as_str()),
+        }
+    }
+
+    /// Partitions of this node that stand still because too much is parked.
+    #[must_use]
+    pub fn parked_full(&self) -> Vec<ParkedFull> {
+        let of = |bound: &Arc<Bound>| {
+            let group = bound.binding.group.clone();
+            let full = bound.parked_full().into_iter();
+            full.map(move |place| ParkedFull {
+                group: group.clone(),
+                topic: place.topic.to_string(),
+                partition: place.partition,
+            })
+            .collect::<Vec<_>>()
+        };
+        self.bound().iter().flat_map(of).collect()
+    }
+
+    /// What the API paused, and why.
+    pub fn set_paused(&self, paused: HashMap<String, String>) {
+        for bound in self.bound() {
+            bound.pause(paused.get(&bound.binding.group).map(String::as_str));
+        }
+        *lock(&self.paused) = paused;
+    }
+
+    /// Asks what the API paused, until the store tells.
+    pub async fn recall_paused(&self) {
+        let causes = &self.node.tools.causes;
+        loop {
+            match self.node.tools.store.paused().await {
+                Ok(paused) => {
+                    causes.clear_code(&Subject::Store, PAUSES_UNKNOWN);
+                    return self.set_paused(paused.into_iter().collect());
+                }
+                Err(error) => {
+                    let why = format!("no group starts until the store tells which of them are paused: {error}");
+                    causes.report(Subject::Store, Cause::new(PAUSES_UNKNOWN, why));
+                }
+            }
+            tokio::time::sleep(super::background::PAUSE_POLL).await;
+        }
+    }
+
+    /// Something changed in the store that groups wait for.
+    pub fn wake(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Passes wake-ups on, and follows what the API paused, until it is
+    /// dropped with its task.
+    pub async fn follow(self: Arc<Self>) {
+        loop {
+            let _ = tokio::time::timeout(super::background::PAUSE_POLL, self.asked.notified()).await;
+            match self.node.tools.store.paused().await {
+                Ok(paused) => self.set_paused(paused.into_iter().collect()),
+                Err(error) => tracing::debug!(%error, "cannot ask which groups are paused"),
+            }
+            for group in self.groups.lock().await.values() {
+                group.wake();
+            }
+        }
+    }
+}
+
+/// The topics that a binding's dead letters go to.
+fn dead_letter_topics(binding: &Binding) -> Vec<String> {
+    match &binding.failure.dead_letter {
+        DeadLetter::Topic(Some(topic)) => vec![topic.clone()],
+        DeadLetter::Topic(None) => {
+            binding.topics.iter().map(|topic| dead_letter_topic(topic, &binding.group)).collect()
+        }
+        DeadLetter::Off | DeadLetter::Hold => Vec::new(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Values are replaced whole, so a panic leaves none half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

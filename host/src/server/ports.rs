@@ -1,0 +1,448 @@
+//! What the API asks of the rest of the host, answered by the real parts.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use courier_core::message::{Message, Offset, Timestamp};
+use futures::future::{BoxFuture, FutureExt as _};
+use tokio::sync::{Notify, watch};
+
+use super::background::Heard;
+use super::config_standing::ConfigStanding;
+use super::groups::Fleet;
+use super::import_rules::ImportRules;
+use super::policy;
+use super::store_watch::Pulse;
+use crate::api::auth::{Role as ApiRole, TokenSpec};
+use crate::api::ports::{self, BindingView, EndedBy, OutboxView, RawRecord, Ready, Seek, Sought, Uploaded};
+use crate::api::problem::Problem;
+use crate::causes::{Cause, Causes, Subject};
+use crate::config::{Auth, Isolation, Ordering, Role, Topics};
+use crate::consume::attempt::plugin_versions::Plugins;
+use crate::engine::{Engine, PrepareError, StateHeld, StateSource};
+use crate::kafka::limits::Limits;
+use crate::kafka::log_reader::{Log, LogError};
+use crate::kafka::producer::Producer;
+use crate::kafka::record::{Record, shard_of};
+use crate::publish::draft::{Draft, Receipt};
+use crate::publish::outbox;
+use crate::publish::rules::Rules;
+use crate::publish::send::Acceptor;
+use crate::publish::transactions::{NotPrepared, Transactions};
+use crate::store::{DeliveryKey, HalfRow, NewVersion, SHARDS, SharedStore, StateUsage, StoreError};
+
+/// How often it is looked whether topics of Courier's own are there.
+const OWN_TOPICS: Duration = Duration::from_secs(2);
+/// How often it is asked how large messages may be.
+const LIMITS: Duration = Duration::from_secs(10);
+
+/// A topic of Courier's own that cannot be created is known by this word.
+const NOT_CREATED: &str = "not_created";
+
+/// Key/value state, read from the store.
+pub struct State(pub SharedStore);
+
+impl StateSource for State {
+    fn get(&self, group: &str, key: &str, max_age: Option<Duration>) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
+        let (group, key) = (group.to_owned(), key.to_owned());
+        async move { self.0.state_value(&group, &key, max_age).await.map_err(|error| error.to_string()) }.boxed()
+    }
+
+    fn held(&self, group: &str) -> BoxFuture<'_, Result<StateHeld, String>> {
+        let group = group.to_owned();
+        async move {
+            let StateUsage { keys, bytes } = self.0.state_usage(&group).await.map_err(|error| error.to_string())?;
+            Ok(StateHeld { keys, bytes })
+        }
+        .boxed()
+    }
+}
+
+/// The send side.
+pub struct Sends(pub Acceptor);
+
+#[async_trait]
+impl ports::Sender for Sends {
+    async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
+        self.0.accept(drafts).await
+    }
+}
+
+/// Half messages.
+pub struct Halves(pub Transactions);
+
+#[async_trait]
+impl ports::Transactions for Halves {
+    async fn prepare(
+        &self,
+        messages: Vec<Draft>,
+        check_url: Option<String>,
+        timeout: Option<Duration>,
+    ) -> Result<HalfRow, Problem> {
+        self.0.prepare(messages, check_url, timeout).await.map_err(|refused| match refused {
+            NotPrepared::Refused(Some(place), problem) => Problem::from(problem).at(&format!("messages[{place}]")),
+            NotPrepared::Refused(None, problem) => problem.into(),
+            NotPrepared::Store(error) => error.into(),
+        })
+    }
+
+    async fn commit(&self, id: &str, by: &EndedBy) -> Result<HalfRow, StoreError> {
+        self.0.commit(id, by).await
+    }
+
+    async fn roll_back(&self, id: &str, by: &EndedBy) -> Result<HalfRow, StoreError> {
+        self.0.roll_back(id, by).await
+    }
+}
+
+/// The running groups.
+pub struct Groups {
+    /// What runs.
+    pub fleet: Arc<Fleet>,
+    /// What Kafka says of the logs.
+    pub heard: Arc<Heard>,
+    /// Where positions are moved.
+    pub store: SharedStore,
+    /// Says where they may go.
+    pub log: Log,
+    /// Wakes what works on redrives.
+    pub redrives: Arc<Notify>,
+}
+
+#[async_trait]
+impl ports::Groups for Groups {
+    fn bindings(&self) -> Vec<BindingView> {
+        let bound = self.fleet.bound();
+        bound
+            .iter()
+            .map(|bound| {
+                let binding = &bound.binding;
+                let why = Fleet::why_stopped(bound);
+                BindingView {
+                    group: binding.group.clone(),
+                    topics: binding.topics.clone(),
+                    plugin: match &binding.plugin.digest {
+                        Some(digest) => format!("{}@{digest}", binding.plugin.name),
+                        None => binding.plugin.name.clone(),
+                    },
+                    types: binding.types.clone(),
+                    ordering: match binding.ordering {
+                        Ordering::Key => "key",
+                        Ordering::Partition => "partition",
+                        Ordering::None => "none",
+                    }
+                    .to_owned(),
+                    isolation: match binding.isolation {
+                        Isolation::Message => "message",
+                        Isolation::Batch => "batch",
+                        Isolation::Instance => "instance",
+                    }
+                    .to_owned(),
+                    concurrency: u32::try_from(binding.concurrency).unwrap_or(u32::MAX),
+                    paused: why.is_some(),
+                    blocked: Fleet::blocked(bound).map(ToOwned::to_owned),
+                    why,
+                    cause: None,
+                    policy: policy::view(bound),
+                }
+            })
+            .collect()
+    }
+
+    fn log_ends(&self) -> HashMap<(String, i32), Offset> {
+        self.heard.ends()
+    }
+
+    fn parked_full(&self) -> Vec<ports::ParkedFull> {
+        self.fleet.parked_full()
+    }
+
+    fn wake(&self) {
+        self.fleet.wake();
+        self.redrives.notify_one();
+    }
+
+    fn is_running(&self, delivery: &DeliveryKey) -> bool {
+        self.fleet.bound().iter().any(|bound| bound.is_running(delivery))
+    }
+
+    async fn seek(&self, seek: &Seek) -> Result<Vec<Sought>, Problem> {
+        let sought = super::seek::seek(&self.store, &self.log, seek).await?;
+        self.fleet.wake();
+        Ok(sought)
+    }
+}
+
+/// The outboxes.
+pub struct Outboxes(pub Arc<outbox::Outboxes>);
+
+impl ports::Outboxes for Outboxes {
+    fn configured(&self) -> Vec<OutboxView> {
+        let all = self.0.configured().into_iter().map(|outbox| OutboxView {
+            url: outbox.url.to_string(),
+            shard: outbox::shard_of_outbox(&outbox.name),
+            name: outbox.name,
+            table: outbox.table,
+        });
+        all.collect()
+    }
+}
+
+/// Uploads and activations.
+pub struct Uploads {
+    /// Where versions are kept.
+    pub store: SharedStore,
+    /// What compiles and runs them.
+    pub plugins: Arc<Plugins>,
+    /// What they may import.
+    pub imports: ImportRules,
+}
+
+#[async_trait]
+impl ports::Plugins for Uploads {
+    async fn upload(&self, name: &str, wasm: Bytes, by: &str) -> Result<Uploaded, Problem> {
+        let inspection = Engine::inspect(wasm.clone()).await.map_err(not_prepared)?;
+        let refused = |why| Problem::unprocessable("plugin refused", why);
+        self.imports.check(name, &inspection.imports).map_err(refused)?;
+        self.plugins.prepare(wasm.clone()).await.map_err(not_prepared)?;
+        let version = NewVersion {
+            plugin: name.to_owned(),
+            digest: inspection.digest.clone(),
+            wasm,
+            imports: inspection.imports.clone(),
+            exports: inspection.exports.clone(),
+            wants: inspection.wants.as_ref().map(ToString::to_string),
+            by: by.to_owned(),
+        };
+        self.store.put_version(&version).await?;
+        self.plugins.wake();
+        Ok(Uploaded {
+            version: inspection.digest,
+            imports: inspection.imports,
+            exports: inspection.exports,
+            wants: inspection.wants,
+        })
+    }
+
+    async fn activate(&self, name: &str, digest: &str, by: &str) -> Result<(), Problem> {
+        self.store.activate(name, digest, by).await?;
+        self.plugins.wake();
+        Ok(())
+    }
+}
+
+/// What the component causes is its sender's to mend, whatever it is; only what
+/// the host causes is the host's.
+fn not_prepared(error: PrepareError) -> Problem {
+    match error {
+        PrepareError::Refused(why) => Problem::unprocessable("plugin refused", why.to_string()),
+        PrepareError::Host(why) => Problem::internal(why),
+    }
+}
+
+/// Records, read from Kafka again. While it is known to be away nobody waits
+/// for it.
+pub struct Records {
+    /// What reads.
+    pub log: Log,
+    /// Knows whether the brokers are known to be down.
+    pub producer: Producer,
+}
+
+impl Records {
+    async fn ask<T>(&self, reading: impl Future<Output = Result<T, LogError>>) -> Result<T, String> {
+        if self.producer.is_down() {
+            return Err("no broker answers".to_owned());
+        }
+        reading.await.map_err(|error| error.to_string())
+    }
+}
+
+#[async_trait]
+impl ports::Log for Records {
+    async fn read(&self, topic: &str, partition: i32, offset: Offset) -> Result<Option<Message>, String> {
+        let record = self.ask(self.log.read(topic, partition, offset)).await?;
+        if let Some(bytes) = record.as_ref().and_then(|record| record.left_out) {
+            return Err(format!("the record has {bytes} bytes, more than [kafka] max_record lets this host read"));
+        }
+        Ok(record.map(|record| record.to_message(topic, partition, offset)))
+    }
+
+    async fn range(&self, topic: &str, partition: i32) -> Result<(Offset, Offset), String> {
+        self.ask(self.log.range(topic, partition)).await
+    }
+
+    async fn offset_at(&self, topic: &str, partition: i32, time: Timestamp) -> Result<Offset, String> {
+        self.ask(self.log.offset_at(topic, partition, time)).await
+    }
+
+    fn decode(&self, topic: &str, record: &[u8]) -> Option<Message> {
+        let record = Record::decode(&Bytes::copy_from_slice(record)).ok()?;
+        Some(record.to_message(topic, -1, Offset(-1)))
+    }
+
+    fn raw(&self, record: &Bytes) -> Option<RawRecord> {
+        let Record { key, value, headers, .. } = Record::decode(record).ok()?;
+        Some(RawRecord { key, value, headers })
+    }
+
+    fn encode(&self, record: &RawRecord, topic: &str, id: &str) -> (Bytes, i32) {
+        let RawRecord { key, value, headers } = record.clone();
+        let shard = shard_of(topic, key.as_deref(), id, SHARDS);
+        (Record { timestamp: Timestamp(0), key, value, headers, left_out: None }.encode(), shard)
+    }
+}
+
+/// Whether the host is well.
+pub struct Health {
+    /// Whether the store takes writes.
+    pub pulse: Pulse,
+    /// Whether messages are accepted.
+    pub acceptor: Acceptor,
+    /// Whether outcomes are taken.
+    pub store_up: watch::Receiver<bool>,
+    /// Knows whether the brokers are known to be down.
+    pub producer: Producer,
+    /// What was last heard of Kafka.
+    pub heard: Arc<Heard>,
+    /// What runs.
+    pub fleet: Arc<Fleet>,
+    /// What stands still.
+    pub causes: Causes,
+    /// How the configuration stands.
+    pub config: ConfigStanding,
+}
+
+#[async_trait]
+impl ports::Health for Health {
+    async fn ready(&self) -> Ready {
+        let mut ready = Ready { migrated: true, ..Ready::default() };
+        match self.pulse.feel().await {
+            Ok(()) => ready.store = true,
+            Err(why) => ready.reasons.push(why),
+        }
+        ready.accepting = ready.store;
+        if let Some(why) = self.acceptor.why_closed().filter(|_| ready.store) {
+            ready.accepting = false;
+            ready.reasons.push(format!("messages cannot be stored, so that none is accepted: {why}"));
+        }
+        if ready.store && !*self.store_up.borrow() {
+            ready.degrade(
+                "store_writes",
+                "store writes",
+                None,
+                "outcomes cannot be written: no handler starts until they can",
+            );
+        }
+        if self.producer.is_down() || self.heard.kafka_away().is_some() {
+            let why = self.heard.kafka_away().unwrap_or_else(|| "no broker answers".to_owned());
+            ready.degrade("kafka", "kafka", None, why);
+        }
+        // The first broadcast after this answer must find its listeners.
+        if !self.fleet.listens() && !self.producer.is_down() && !self.heard.is_kafka_away() {
+            ready.accepting = false;
+            ready.reasons.push("this node is not registered for broadcasts yet".to_owned());
+        }
+        let companions = self.fleet.companions();
+        let (companions, missing): (Vec<_>, Vec<_>) =
+            self.heard.missing_topics().into_iter().partition(|topic| companions.contains(topic));
+        for topic in companions {
+            // Nothing is wrong as long as nobody broadcasts.
+            ready.reasons.push(format!(
+                "topic {topic} does not exist: broadcasts are refused until it does, or [kafka.topics] create = true"
+            ));
+        }
+        for topic in missing {
+            let why = format!("a binding needs topic {topic}, which does not exist");
+            ready.degrade("topic_missing", format!("topic {topic}"), Some(&topic), why);
+        }
+        for stalled in self.heard.stalled() {
+            let (topic, partition) = &stalled.place;
+            let why = format!(
+                "partition {topic}:{partition} stands at offset {}: a producer's transaction has been open for {} s and \
+                 holds {} offsets back; finish or abort it (kafka-transactions.sh finds it)",
+                stalled.at,
+                stalled.since.as_secs(),
+                stalled.behind
+            );
+            ready.degrade("partition_stalled", format!("partition {topic}:{partition}"), Some(topic), why);
+        }
+        for standing in self.causes.shown().iter().filter(|standing| standing.degrades()) {
+            ready.degrade_for(standing);
+        }
+        self.config.tell(&mut ready);
+        ready
+    }
+}
+
+/// Creates the topics of Courier's own that bindings need, while the
+/// configuration in force says so.
+pub async fn own_topics(mut wanted: watch::Receiver<Topics>, producer: Producer, fleet: Arc<Fleet>, causes: Causes) {
+    let mut created: HashSet<String> = HashSet::new();
+    loop {
+        let topics = match wanted.wait_for(|topics| topics.create).await {
+            Ok(topics) => topics.clone(),
+            // The host is going.
+            Err(_) => return,
+        };
+        for topic in fleet.own_topics().into_iter().chain(fleet.companions()) {
+            if created.contains(&topic) {
+                continue;
+            }
+            match producer.create_topic(&topic, topics.partitions, topics.replication, &[]).await {
+                Ok(_) => {
+                    causes.clear_code(&Subject::Topic(topic.clone()), NOT_CREATED);
+                    created.insert(topic);
+                }
+                Err(error) => {
+                    let why = format!("topic {topic} cannot be created: {error}");
+                    causes.report(Subject::Topic(topic), Cause::new(NOT_CREATED, why));
+                }
+            }
+        }
+        tokio::time::sleep(OWN_TOPICS).await;
+    }
+}
+
+/// Learns how large a message may be for the topics that bindings read and
+/// publish on, and which topics have companions.
+pub async fn watch_limits(limits: Limits, rules: Rules, fleet: Arc<Fleet>) {
+    loop {
+        let bound = fleet.bound();
+        let topics: BTreeSet<&String> =
+            bound.iter().flat_map(|bound| bound.binding.topics.iter().chain(&bound.binding.grant.publish)).collect();
+        let topics: Vec<String> = topics.into_iter().cloned().collect();
+        match limits.of(&topics).await {
+            Ok(limits) => rules.learn_limits(limits),
+            // What is not known is found out when Kafka refuses a message.
+            Err(error) => tracing::debug!(%error, "cannot ask how large messages may be"),
+        }
+        match limits.with_companions().await {
+            Ok(bases) => rules.learn_companions(bases),
+            Err(error) => tracing::debug!(%error, "cannot ask which topics have companions"),
+        }
+        tokio::time::sleep(LIMITS).await;
+    }
+}
+
+/// Who may do what.
+#[must_use]
+pub fn tokens(auth: &Auth) -> Vec<TokenSpec> {
+    let tokens = auth.tokens.iter().map(|token| TokenSpec {
+        name: token.name.clone(),
+        role: match token.role {
+            Role::Viewer => ApiRole::Viewer,
+            Role::Publisher => ApiRole::Publisher,
+            Role::Operator => ApiRole::Operator,
+            Role::Admin => ApiRole::Admin,
+        },
+        secret: token.secret.to_secret_string(),
+        topics: token.topics.clone(),
+        groups: token.groups.clone(),
+        sources: token.sources.clone(),
+    });
+    tokens.collect()
+}
