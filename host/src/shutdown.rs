@@ -11,7 +11,7 @@ pub struct Signals {
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum StopSignal {
     /// Drain and stop (SIGTERM, SIGINT). A second one stops at once.
     Stop,
     /// Read the configuration again (SIGHUP).
@@ -32,11 +32,11 @@ impl Signals {
     }
 
     /// The next signal.
-    pub async fn next(&mut self) -> Asked {
+    pub async fn next(&mut self) -> StopSignal {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.terminate.recv() => StopSignal::Stop,
+            _ = self.interrupt.recv() => StopSignal::Stop,
+            _ = self.hangup.recv() => StopSignal::Reload,
         }
     }
 }

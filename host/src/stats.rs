@@ -1,7 +1,7 @@
 //! What this process counted lately, for the charts of the message centre.
 //!
 //! It costs one lock for each batch of outcomes and each message taken, never
-//! a trip to the store: [`Tally::rows`] is asked every few seconds for what
+//! a trip to the store: [`StatsRecorder::rows`] is asked every few seconds for what
 //! changed. Like the recorder behind `/metrics` there is one for the process.
 
 use std::collections::{BTreeMap, HashMap};
@@ -28,35 +28,35 @@ const SLOT: i64 = 10 * MINUTE;
 /// How far back the pace of a group reaches at most.
 pub const PACE_WINDOW: Duration = Duration::from_secs(3_600);
 
-static PROCESS: LazyLock<Tally> = LazyLock::new(Tally::default);
+static PROCESS: LazyLock<StatsRecorder> = LazyLock::new(StatsRecorder::default);
 
 /// The tally of this process.
 #[must_use]
-pub fn process() -> &'static Tally {
+pub fn process() -> &'static StatsRecorder {
     &PROCESS
 }
 
 /// Counts by minute and group.
 #[derive(Debug, Default)]
-pub struct Tally(Mutex<Inner>);
+pub struct StatsRecorder(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     /// By minute and group; true while the store does not have it so.
     minutes: BTreeMap<(i64, String), (MinuteRow, bool)>,
-    paces: HashMap<String, Pace>,
+    paces: HashMap<String, LatencySlots>,
 }
 
 /// How long the attempts of a group took.
 #[derive(Debug)]
-struct Pace {
+struct LatencySlots {
     slots: [(i64, [u32; BUCKETS]); SLOTS],
     changed: bool,
 }
 
 /// What a batch of outcomes came to.
 #[derive(Clone, Debug, Default)]
-pub struct Outcomes {
+pub struct BatchStats {
     /// Deliveries that became HANDLED.
     pub handled: u64,
     /// Those that failed or could not run.
@@ -67,7 +67,7 @@ pub struct Outcomes {
     pub took: Vec<Duration>,
 }
 
-impl Tally {
+impl StatsRecorder {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +81,7 @@ impl Tally {
     }
 
     /// Outcomes of a group were decided.
-    pub fn settled(&self, group: &str, outcomes: &Outcomes) {
+    pub fn settled(&self, group: &str, outcomes: &BatchStats) {
         let at = now();
         let mut inner = self.lock();
         inner.count(group, at, |row| {
@@ -151,13 +151,13 @@ impl Inner {
     }
 }
 
-impl Default for Pace {
+impl Default for LatencySlots {
     fn default() -> Self {
         Self { slots: [(i64::MIN, [0; BUCKETS]); SLOTS], changed: false }
     }
 }
 
-impl Pace {
+impl LatencySlots {
     /// The slot of a time, emptied when it was an earlier one's.
     fn slot(&mut self, at: Timestamp) -> &mut [u32; BUCKETS] {
         let number = at.0.div_euclid(SLOT);
@@ -210,11 +210,11 @@ mod tests {
 
     #[test]
     fn what_the_store_took_is_not_written_again_and_what_came_meanwhile_is() {
-        let tally = Tally::default();
+        let tally = StatsRecorder::default();
         tally.published(3, 1);
         tally.settled(
             "stock",
-            &Outcomes { handled: 2, failed: 1, given_up: 1, took: vec![Duration::from_millis(5); 3] },
+            &BatchStats { handled: 2, failed: 1, given_up: 1, took: vec![Duration::from_millis(5); 3] },
         );
         let (minutes, paces) = tally.rows();
         assert_eq!((minutes.len(), paces.len()), (2, 1));

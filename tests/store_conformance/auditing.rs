@@ -6,7 +6,9 @@ use bytes::Bytes;
 use courier::store::audits::{GENESIS, in_name_of};
 use courier::store::redrive::{NewRedrive, RedriveWish};
 use courier::store::seek::SeekMove;
-use courier::store::{AuditFilter, AuditLinks, Deed, DeliveryFilter, Due, NewVersion, Page, SharedStore, StoreError};
+use courier::store::{
+    AuditEntry, AuditFilter, AuditLinks, DeliveryFilter, Due, NewVersion, Page, SharedStore, StoreError,
+};
 use courier_core::message::Offset;
 use sqlx::{AssertSqlSafe, Connection as _};
 
@@ -17,8 +19,8 @@ use super::owner::{GROUP, Owner, failed};
 use super::sending::{identity, message};
 
 /// Something done in the name of ops.
-fn deed(action: &str, subject: &str) -> Deed {
-    Deed { by: "ops\0".into(), action: action.into(), subject: subject.into(), detail: "why\0 ü".into() }
+fn deed(action: &str, subject: &str) -> AuditEntry {
+    AuditEntry { by: "ops\0".into(), action: action.into(), subject: subject.into(), detail: "why\0 ü".into() }
 }
 
 fn page(limit: u32) -> Page {

@@ -25,7 +25,7 @@ use super::App;
 use super::attempts::{self, Attempts};
 use super::problem::Problem;
 use super::sessions::{self, Secret};
-use crate::store::{Deed, StoreError};
+use crate::store::{AuditEntry, StoreError};
 
 /// Wrong tokens that one address may send at once, and the time in which it
 /// gets one back.
@@ -83,12 +83,12 @@ struct Token {
 /// Knows the tokens. Clones share them, so that a reload of the configuration
 /// reaches every request that comes after it.
 #[derive(Clone)]
-pub struct Gate {
+pub struct Authenticator {
     tokens: Arc<RwLock<Arc<Vec<Token>>>>,
     wrong: Attempts,
 }
 
-impl Gate {
+impl Authenticator {
     /// A gate with these tokens; none leaves it open.
     #[must_use]
     pub fn new(specs: Vec<TokenSpec>) -> Self {
@@ -290,9 +290,9 @@ impl Caller {
 
     /// What the caller does, for the audit log.
     #[must_use]
-    pub fn deed(&self, action: &str, subject: &str, detail: &str) -> Deed {
+    pub fn deed(&self, action: &str, subject: &str, detail: &str) -> AuditEntry {
         let [by, action, subject, detail] = [&self.name, action, subject, detail].map(str::to_owned);
-        Deed { by, action, subject, detail }
+        AuditEntry { by, action, subject, detail }
     }
 
     /// What the caller may do.
@@ -466,7 +466,7 @@ mod tests {
             sources: Some(sources.iter().map(ToString::to_string).collect()),
             ..spec(name, Role::Publisher, None)
         };
-        let gate = Gate::new(vec![own("shop", &["/eu/shop"]), spec("other", Role::Publisher, None)]);
+        let gate = Authenticator::new(vec![own("shop", &["/eu/shop"]), spec("other", Role::Publisher, None)]);
         let [shop, other] = ["shop", "other"].map(|name| gate.holder(name).unwrap().1);
         assert_eq!(gate.proves(&shop, "/eu/shop").ok(), Some(true));
         assert_eq!(gate.proves(&shop, "shop").ok(), Some(true));
@@ -479,7 +479,7 @@ mod tests {
 
     #[test]
     fn an_open_gate_lets_everybody_do_everything() {
-        let gate = Gate::new(Vec::new());
+        let gate = Authenticator::new(Vec::new());
         assert!(gate.is_open());
         let caller = gate.admit(Some(b"nonsense"), PEER).unwrap();
         assert_eq!((&*caller.name, caller.source(), caller.role), ("local", "", Role::Admin));
@@ -487,7 +487,7 @@ mod tests {
 
     #[test]
     fn only_the_whole_secret_is_admitted() {
-        let gate = Gate::new(vec![spec("shop", Role::Publisher, None), spec("ops", Role::Operator, None)]);
+        let gate = Authenticator::new(vec![spec("shop", Role::Publisher, None), spec("ops", Role::Operator, None)]);
         assert_eq!(&*gate.admit(Some(b"Bearer ops-secret"), PEER).unwrap().name, "ops");
         assert_eq!(&*gate.admit(Some(b"bearer  shop-secret "), PEER).unwrap().name, "shop");
         for wrong in [&b"Bearer ops-secre"[..], b"Bearer ", b"Basic ops-secret", b"ops-secret", b"", b"Bearer \xff"] {
@@ -498,7 +498,7 @@ mod tests {
 
     #[test]
     fn wrong_tokens_are_bounded_and_right_ones_are_not() {
-        let gate = Gate::new(vec![spec("shop", Role::Publisher, None)]);
+        let gate = Authenticator::new(vec![spec("shop", Role::Publisher, None)]);
         let wrong = || gate.admit(Some(b"Bearer old-secret"), PEER).unwrap_err();
         for _ in 0..WRONG_BURST {
             assert_eq!(wrong().status, 401);
@@ -511,7 +511,7 @@ mod tests {
 
     #[test]
     fn a_reload_reaches_every_clone() {
-        let gate = Gate::new(vec![spec("old", Role::Admin, None)]);
+        let gate = Authenticator::new(vec![spec("old", Role::Admin, None)]);
         let clone = gate.clone();
         gate.replace(vec![spec("new", Role::Admin, None)]);
         assert!(clone.admit(Some(b"Bearer old-secret"), PEER).is_err());
@@ -520,7 +520,7 @@ mod tests {
 
     #[test]
     fn roles_and_scopes_are_held() {
-        let gate = Gate::new(vec![spec("shop", Role::Publisher, Some(&["order"]))]);
+        let gate = Authenticator::new(vec![spec("shop", Role::Publisher, Some(&["order"]))]);
         let shop = gate.admit(Some(b"Bearer shop-secret"), PEER).unwrap();
         assert!(shop.at_least(Role::Viewer).is_ok() && shop.at_least(Role::Publisher).is_ok());
         assert!(shop.at_least(Role::Operator).unwrap_err().detail.contains("needs the role operator"));

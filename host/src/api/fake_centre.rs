@@ -18,7 +18,7 @@ impl Audits for FakeStore {
         Ok(Listing { items: wanted.take(limit).cloned().collect(), next: None, truncated: false })
     }
 
-    async fn record_deed(&self, deed: &Deed) -> Result<(), StoreError> {
+    async fn record_deed(&self, deed: &AuditEntry) -> Result<(), StoreError> {
         self.read()?.append(deed);
         Ok(())
     }

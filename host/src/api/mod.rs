@@ -73,7 +73,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::problem::Problem;
-use crate::store::{Deed, SharedStore, audits};
+use crate::store::{AuditEntry, SharedStore, audits};
 
 /// What operations work with. Clones share everything.
 #[derive(Clone)]
@@ -97,7 +97,7 @@ pub struct App {
     /// Whether the host is well.
     pub health: Arc<dyn ports::Health>,
     /// The tokens.
-    pub auth: auth::Gate,
+    pub auth: auth::Authenticator,
     /// How the cookie of a session is set.
     pub cookies: sessions::Cookies,
     /// Bounds attempts to sign in; [`sessions::attempts`].
@@ -121,7 +121,7 @@ impl App {
     /// with it. Then `change` says what is different, and listeners hear of it.
     async fn change<T, E>(
         &self,
-        deed: Deed,
+        deed: AuditEntry,
         verb: impl Future<Output = Result<T, E>>,
         change: impl FnOnce(&T) -> events::Change,
     ) -> Result<T, E> {

@@ -11,7 +11,7 @@ use courier_core::message::{Kind, Message, Offset, Timestamp};
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
-use super::auth::{Gate, Role, TokenSpec};
+use super::auth::{Authenticator, Role, TokenSpec};
 use super::fake_store::FakeStore;
 use super::ports::{self, BindingView, Draft, OutboxView, RawRecord, Ready, Receipt, Refusal, Seek, Sought, Uploaded};
 use super::problem::Problem;
@@ -19,8 +19,8 @@ use super::{App, router};
 use crate::causes::Causes;
 use crate::store::half::may_end;
 use crate::store::{
-    AttemptRow, Deed, DeliveryKey, DeliveryRow, HalfMessage, HalfRow, HalfState, MessageRow, PositionId, PositionRow,
-    StoreError, audits,
+    AttemptRow, AuditEntry, DeliveryKey, DeliveryRow, HalfMessage, HalfRow, HalfState, MessageRow, PositionId,
+    PositionRow, StoreError, audits,
 };
 
 /// What the fakes were told to answer, and what they were asked.
@@ -77,8 +77,8 @@ impl World {
     }
 
     /// Appends a deed to the audit log.
-    pub fn append(&mut self, deed: &Deed) {
-        let Deed { by, action, subject, detail } = deed;
+    pub fn append(&mut self, deed: &AuditEntry) {
+        let AuditEntry { by, action, subject, detail } = deed;
         self.asked.push(format!("audit {by} {action} {subject} {detail}"));
         let (id, previous) = self.audited.last().map_or((1, audits::GENESIS.to_vec()), |last| {
             (last.id + 1, last.hash.clone().unwrap_or_default().to_vec())
@@ -282,7 +282,7 @@ pub struct Host {
     /// Behind it.
     pub world: Shared,
     /// Its tokens.
-    pub auth: Gate,
+    pub auth: Authenticator,
     client: reqwest::Client,
 }
 
@@ -310,7 +310,7 @@ impl Host {
             log: fake(),
             health: fake(),
             causes,
-            auth: Gate::new(specs.collect()),
+            auth: Authenticator::new(specs.collect()),
             cookies: super::sessions::Cookies::default(),
             attempts: super::sessions::attempts(),
             refusals: super::sessions::Refusals::default(),

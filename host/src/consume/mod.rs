@@ -19,12 +19,12 @@ use rdkafka::ClientConfig;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::attempt::binding::Bound;
-use self::consumer::broadcast::Listening;
-use self::consumer::event::Following;
-use self::fairness::controller::{Member, Restraints};
-use self::fairness::worker_throttle::Leash;
-use self::owner::Tools;
+use self::attempt::binding::RunningBinding;
+use self::consumer::broadcast::BroadcastConsumer;
+use self::consumer::event::EventConsumer;
+use self::fairness::controller::{FairnessController, GroupUsage};
+use self::fairness::worker_throttle::WorkerThrottle;
+use self::owner::OwnerDeps;
 use crate::engine::{Brake, Engine, LogBudget, NodeCache, Sandbox, StateSource};
 use crate::kafka::topic_watch::TopicWatch;
 use crate::publish::rules::Rules;
@@ -46,9 +46,9 @@ const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// What every group on this node works with.
 #[derive(Clone)]
-pub struct Node {
+pub struct NodeContext {
     /// What owners work with.
-    pub tools: Tools,
+    pub tools: OwnerDeps,
     /// Who settles.
     pub writer: WriterId,
     /// Runs the guests.
@@ -66,7 +66,7 @@ pub struct Node {
     /// The name under which a group joins Kafka, for each start of it.
     pub kafka_group: fn(&str) -> String,
     /// Holds back the groups that are behind.
-    pub restraints: Restraints,
+    pub restraints: FairnessController,
     /// Tells when a topic was created anew.
     pub topics: TopicWatch,
 }
@@ -76,14 +76,14 @@ pub struct Group {
     /// Its name.
     pub name: String,
     /// Its bindings.
-    pub bindings: Vec<Arc<Bound>>,
+    pub bindings: Vec<Arc<RunningBinding>>,
     stop: CancellationToken,
     /// For the events, and for the broadcasts.
     asked: [Arc<Notify>; 2],
     tasks: [tokio::task::JoinHandle<()>; 2],
     threads: Option<tokio::runtime::Runtime>,
     /// As long as it is held, the group counts among those of this node.
-    member: Arc<Member>,
+    member: Arc<GroupUsage>,
 }
 
 impl Group {
@@ -92,7 +92,7 @@ impl Group {
     ///
     /// # Errors
     /// When the operating system gives no threads.
-    pub fn start(node: Node, name: String, bindings: Vec<Arc<Bound>>) -> std::io::Result<Self> {
+    pub fn start(node: NodeContext, name: String, bindings: Vec<Arc<RunningBinding>>) -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let member = node.restraints.join(&name, bindings.clone(), node.max_record);
         let counted = Arc::clone(&member);
@@ -108,7 +108,7 @@ impl Group {
         let (cache, logs) = (NodeCache::new(CACHE_BYTES), LogBudget::default());
         for bound in &bindings {
             for _ in 0..bound.binding.concurrency {
-                let leash = Arc::new(Leash::new(Arc::clone(&member.pace)));
+                let leash = Arc::new(WorkerThrottle::new(Arc::clone(&member.pace)));
                 let sandbox = Sandbox::new(
                     node.engine.clone(),
                     Arc::clone(&bound.policy),
@@ -125,8 +125,8 @@ impl Group {
         let stop = CancellationToken::new();
         let asked: [Arc<Notify>; 2] = Default::default();
         let listening =
-            Listening::run(node.clone(), name.clone(), bindings.clone(), stop.clone(), Arc::clone(&asked[1]));
-        let following = Following::run(
+            BroadcastConsumer::run(node.clone(), name.clone(), bindings.clone(), stop.clone(), Arc::clone(&asked[1]));
+        let following = EventConsumer::run(
             node,
             name.clone(),
             bindings.clone(),

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::causes::{Cause, Causes, NO_BINDING, Subject};
-use crate::kafka::log_reader::{Log, LogError};
+use crate::kafka::log_reader::{LogError, LogReader};
 use crate::store::redrive::{DueItem, ItemAsk, MAX_STEP, RedriveId, RedriveLease, ReplayRecord};
 use crate::store::{NodeBinding, SharedStore, StoreError, WriterId};
 
@@ -74,7 +74,7 @@ pub struct Runner {
     /// Where they are.
     pub store: SharedStore,
     /// Where records are that have no row.
-    pub log: Log,
+    pub log: LogReader,
     /// Who holds the leases.
     pub writer: WriterId,
     /// This node's name.
@@ -310,7 +310,7 @@ impl Runner {
 struct Lows(HashMap<(String, i32), (Instant, Offset)>);
 
 impl Lows {
-    async fn of(&mut self, log: &Log, topic: &str, partition: i32) -> Result<Offset, LogError> {
+    async fn of(&mut self, log: &LogReader, topic: &str, partition: i32) -> Result<Offset, LogError> {
         let place = (topic.to_owned(), partition);
         if let Some((at, low)) = self.0.get(&place)
             && at.elapsed() < FRESH

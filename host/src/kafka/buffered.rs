@@ -82,21 +82,21 @@ impl Budget {
         self.records.load(Ordering::Relaxed)
     }
 
-    fn take(self: &Arc<Self>, bytes: usize) -> Share {
+    fn take(self: &Arc<Self>, bytes: usize) -> BudgetShare {
         self.records.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Share { budget: Arc::clone(self), bytes }
+        BudgetShare { budget: Arc::clone(self), bytes }
     }
 }
 
 /// A record's share of the budget, given back when it is dropped.
 #[derive(Debug)]
-struct Share {
+struct BudgetShare {
     budget: Arc<Budget>,
     bytes: usize,
 }
 
-impl Drop for Share {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         self.budget.records.fetch_sub(1, Ordering::Relaxed);
         self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -105,7 +105,7 @@ impl Drop for Share {
 
 /// A record in memory.
 #[derive(Debug)]
-pub struct InHand {
+pub struct BufferedRecord {
     /// Where it lies.
     pub place: TopicPartition,
     /// Where in the partition.
@@ -119,11 +119,11 @@ pub struct InHand {
     /// Read only when somebody wants it: a record that is only passed over
     /// need not be understood.
     message: OnceLock<Message>,
-    _share: Option<Share>,
+    _share: Option<BudgetShare>,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-impl InHand {
+impl BufferedRecord {
     /// A record that came from the log and counts against the budget.
     #[must_use]
     pub fn fetched(
@@ -181,13 +181,13 @@ impl InHand {
 
 /// What the consumer thread tells the owner of a partition.
 #[derive(Debug)]
-pub enum Fed {
+pub enum FeedItem {
     /// Records, in their order.
-    Records(Vec<InHand>),
+    Records(Vec<BufferedRecord>),
     /// For a moment there was nothing more to read: what lies between the last
     /// record and the end of the log may be holes.
     End,
 }
 
 /// Where the consumer thread puts what it has for the owner of one partition.
-pub type Feed = mpsc::UnboundedSender<Fed>;
+pub type Feed = mpsc::UnboundedSender<FeedItem>;

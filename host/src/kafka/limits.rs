@@ -23,11 +23,11 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 
 /// Asks for the limits of topics.
-pub struct Limits {
+pub struct TopicLimits {
     admin: Arc<AdminClient<DefaultClientContext>>,
 }
 
-impl Limits {
+impl TopicLimits {
     /// A client for the questions.
     ///
     /// # Errors

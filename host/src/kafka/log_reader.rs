@@ -23,7 +23,7 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 pub use self::topics::{GroupInfo, TopicInfo};
 use super::record::Record;
-use super::stale_client::{self, Rescue};
+use super::stale_client::{self, StaleClient};
 use super::topic_id::TopicIds;
 use crate::said;
 
@@ -58,12 +58,12 @@ pub enum LogError {
 
 /// Asks Kafka about its logs; cheap to clone.
 #[derive(Clone)]
-pub struct Log {
+pub struct LogReader {
     ids: Arc<TopicIds>,
     config: ClientConfig,
     /// Replaced when they no longer find a cluster that is there.
     clients: Arc<Mutex<Arc<Clients>>>,
-    rescue: Arc<Mutex<Rescue>>,
+    rescue: Arc<Mutex<StaleClient>>,
     retentions: Arc<Mutex<retention::Retentions>>,
     /// The id of topics of which the broker tells none.
     stand_in: Arc<str>,
@@ -115,7 +115,7 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-impl Log {
+impl LogReader {
     /// Connects with `config`, which names the servers and how to reach them.
     ///
     /// # Errors

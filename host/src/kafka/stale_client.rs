@@ -22,11 +22,11 @@ const RESCUE_AFTER: Duration = Duration::from_secs(3);
 
 /// Since when a client is missing what is there.
 #[derive(Debug, Default)]
-pub(super) struct Rescue {
+pub(super) struct StaleClient {
     lost: Option<Instant>,
 }
 
-impl Rescue {
+impl StaleClient {
     /// Whether the client must be replaced, when it has just `answered` or not;
     /// `fresh` asks the same of a new client.
     pub(super) fn is_needed(&mut self, answered: bool, fresh: impl FnOnce() -> Result<(), String>) -> bool {

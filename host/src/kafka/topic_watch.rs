@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::log_reader::Log;
+use super::log_reader::LogReader;
 pub use super::topic_id::TopicNow;
 
 /// How long after an answer Kafka is asked again. With the time that an answer
@@ -66,7 +66,7 @@ pub struct Watched {
 
 impl TopicWatch {
     /// Asks until `stop`.
-    pub async fn run(self, log: Log, stop: CancellationToken) {
+    pub async fn run(self, log: LogReader, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let topics: Vec<String> = self.shared.wanted().keys().cloned().collect();
             if !topics.is_empty() {

@@ -44,13 +44,13 @@ struct Topic {
 pub struct Look(u64);
 
 /// Keeps a topic marked until it is dropped, after the row is durable.
-pub struct Mark {
+pub struct UnsentGuard {
     backlog: Backlog,
     topic: String,
 }
 
 /// A direct send whose row the store holds: the row is no backlog.
-pub struct Flight {
+pub struct DirectSendGuard {
     backlog: Backlog,
     topic: String,
 }
@@ -76,16 +76,16 @@ impl Backlog {
 
     /// Marks a topic, before its row is written.
     #[must_use]
-    pub fn mark(&self, topic: &str) -> Mark {
+    pub fn mark(&self, topic: &str) -> UnsentGuard {
         self.locked().topics.entry(topic.to_owned()).or_default().marks += 1;
-        Mark { backlog: self.clone(), topic: topic.to_owned() }
+        UnsentGuard { backlog: self.clone(), topic: topic.to_owned() }
     }
 
     /// Says that a row is held for a direct send from now on.
     #[must_use]
-    pub fn flight(&self, topic: &str) -> Flight {
+    pub fn flight(&self, topic: &str) -> DirectSendGuard {
         self.locked().topics.entry(topic.to_owned()).or_default().flights += 1;
-        Flight { backlog: self.clone(), topic: topic.to_owned() }
+        DirectSendGuard { backlog: self.clone(), topic: topic.to_owned() }
     }
 
     /// Begins a look at the store.
@@ -123,7 +123,7 @@ impl Backlog {
     }
 }
 
-impl Drop for Mark {
+impl Drop for UnsentGuard {
     fn drop(&mut self) {
         let mut inner = self.backlog.locked();
         inner.clock += 1;
@@ -136,7 +136,7 @@ impl Drop for Mark {
     }
 }
 
-impl Drop for Flight {
+impl Drop for DirectSendGuard {
     fn drop(&mut self) {
         let mut inner = self.backlog.locked();
         inner.clock += 1;

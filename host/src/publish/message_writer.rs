@@ -42,14 +42,14 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A handle on the journal; clones share it.
 #[derive(Clone)]
-pub struct Journal {
+pub struct MessageWriter {
     entries: mpsc::Sender<Entry>,
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<StoreStanding>,
 }
 
 /// What is known of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Standing {
+enum StoreStanding {
     There,
     Away {
         why: String,
@@ -63,7 +63,7 @@ enum Standing {
     },
 }
 
-impl Standing {
+impl StoreStanding {
     /// Why nothing should be accepted now. After the wait of a refusal the next
     /// message finds out whether the cause was mended.
     fn why_closed(&self, now: Instant) -> Option<&str> {
@@ -108,13 +108,13 @@ fn ended() -> StoreError {
     StoreError::Unavailable("the host is shutting down".to_owned())
 }
 
-impl Journal {
+impl MessageWriter {
     /// Starts the task that writes; it ends when all handles are gone and all
     /// that was handed in is written.
     #[must_use]
     pub fn start(store: SharedStore) -> Self {
         let (entries, queue) = mpsc::channel(QUEUE);
-        let (found, standing) = watch::channel(Standing::There);
+        let (found, standing) = watch::channel(StoreStanding::There);
         supervise::spawn(Task::Journal, Writer { store, found }.run(queue));
         Self { entries, standing }
     }
@@ -162,7 +162,7 @@ impl Journal {
 
 struct Writer {
     store: SharedStore,
-    found: watch::Sender<Standing>,
+    found: watch::Sender<StoreStanding>,
 }
 
 impl Writer {
@@ -315,24 +315,24 @@ impl Writer {
     /// leaves open.
     fn answered(&self) {
         self.found.send_if_modified(|found| {
-            let was_away = matches!(found, Standing::Away { .. });
+            let was_away = matches!(found, StoreStanding::Away { .. });
             if was_away {
-                *found = Standing::There;
+                *found = StoreStanding::There;
             }
             was_away
         });
     }
 
     fn took_rows(&self) {
-        let before = self.found.send_replace(Standing::There);
-        if before != Standing::There {
+        let before = self.found.send_replace(StoreStanding::There);
+        if before != StoreStanding::There {
             info!("the store takes messages");
         }
     }
 
     fn went_away(&self, why: &dyn std::fmt::Display) {
-        let before = self.found.send_replace(Standing::Away { why: why.to_string() });
-        if !matches!(before, Standing::Away { .. }) {
+        let before = self.found.send_replace(StoreStanding::Away { why: why.to_string() });
+        if !matches!(before, StoreStanding::Away { .. }) {
             warn!(%why, "the store is away: messages wait for it");
         }
     }
@@ -342,7 +342,7 @@ impl Writer {
         let mut waits = REFUSED_FIRST;
         self.found.send_modify(|found| {
             *found = found.refused(why.to_owned(), Instant::now());
-            if let Standing::Refusing { wait, .. } = found {
+            if let StoreStanding::Refusing { wait, .. } = found {
                 waits = *wait;
             }
         });
@@ -361,17 +361,17 @@ mod tests {
 
     #[test]
     fn after_a_refusal_nothing_is_accepted_for_a_while_that_grows_to_its_bound() {
-        let (mut standing, mut now) = (Standing::There, Instant::now());
+        let (mut standing, mut now) = (StoreStanding::There, Instant::now());
         let mut waits = Vec::new();
         for _ in 0..7 {
             standing = standing.refused("permission denied".to_owned(), now);
             assert_eq!(standing.why_closed(now), Some("permission denied"));
-            let Standing::Refusing { wait, .. } = standing else { panic!("{standing:?}") };
+            let StoreStanding::Refusing { wait, .. } = standing else { panic!("{standing:?}") };
             waits.push(wait.as_secs());
             now += wait;
             assert_eq!(standing.why_closed(now), None, "the next message finds out");
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
-        assert_eq!(Standing::Away { why: "x".to_owned() }.why_closed(now), Some("x"));
+        assert_eq!(StoreStanding::Away { why: "x".to_owned() }.why_closed(now), Some("x"));
     }
 }

@@ -9,11 +9,11 @@ use courier_core::message::Offset;
 use courier_core::status::State;
 use tokio_util::sync::CancellationToken;
 
-use super::groups::Fleet;
+use super::groups::RunningGroups;
 use super::lag::Lags;
 use super::stalled_partitions::{Stalled, Stalls};
 use crate::causes::{Cause, Causes, Subject};
-use crate::kafka::log_reader::{Log, LogError};
+use crate::kafka::log_reader::{LogError, LogReader};
 use crate::kafka::topic_watch::TopicWatch;
 use crate::said;
 use crate::stats;
@@ -45,7 +45,7 @@ pub const FRESH: Duration = Duration::from_secs(5);
 
 /// What was last heard of the things the host depends on.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct KafkaStatus {
     inner: Mutex<Inner>,
 }
 
@@ -57,7 +57,7 @@ struct Inner {
     stalled: Vec<Stalled>,
 }
 
-impl Heard {
+impl KafkaStatus {
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,7 +132,13 @@ pub async fn keep_lease(store: SharedStore, writer: WriterId, causes: Causes) ->
 }
 
 /// Asks for the ends of the logs of all bound topics, and sets the lag gauges.
-pub async fn watch_ends(log: Log, topics_now: TopicWatch, store: SharedStore, fleet: Arc<Fleet>, heard: Arc<Heard>) {
+pub async fn watch_ends(
+    log: LogReader,
+    topics_now: TopicWatch,
+    store: SharedStore,
+    fleet: Arc<RunningGroups>,
+    heard: Arc<KafkaStatus>,
+) {
     let mut partitions: HashMap<String, (Instant, Vec<i32>)> = HashMap::new();
     let (mut stalls, mut lags) = (Stalls::default(), Lags::default());
     loop {
@@ -254,7 +260,7 @@ pub async fn watch_ids(topics: TopicWatch, causes: Causes) {
 
 /// Ends listeners that are no longer expected, and says of new broadcasts
 /// whether anybody was there for them.
-pub async fn watch_broadcasts(store: SharedStore, fleet: Arc<Fleet>) {
+pub async fn watch_broadcasts(store: SharedStore, fleet: Arc<RunningGroups>) {
     loop {
         tokio::time::sleep(BROADCASTS).await;
         fleet.listen_only_to_bound().await;
@@ -340,7 +346,7 @@ pub async fn keep_minutes(store: SharedStore, writer: WriterId) {
 /// Removes what is older than the retention, and state that its group forgets.
 pub async fn prune(
     store: SharedStore,
-    fleet: Arc<Fleet>,
+    fleet: Arc<RunningGroups>,
     retention: Duration,
     causes: Causes,
     stop: CancellationToken,
@@ -376,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_kafka_that_says_nothing_is_away_before_its_answer_is_given_up() {
-        let heard = Heard::default();
+        let heard = KafkaStatus::default();
         assert!(heard.kafka_away().is_some_and(|why| why.contains("not answered yet")));
         heard.kafka_answered();
         assert!(heard.kafka_away().is_some(), "one answer of several is not enough at the start");

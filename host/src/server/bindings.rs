@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::groups::Fleet;
+use super::groups::RunningGroups;
 use crate::store::SharedStore;
 
 /// How long to wait before the store is asked again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// Follows the configuration in force, until it is dropped with its task.
-pub async fn keep(store: SharedStore, fleet: Arc<Fleet>, node: Arc<str>) {
+pub async fn keep(store: SharedStore, fleet: Arc<RunningGroups>, node: Arc<str>) {
     let mut applied = fleet.applied();
     while applied.changed().await.is_ok() {
         loop {

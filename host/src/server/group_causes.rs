@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use courier_core::verdict::Verdict;
 
-use super::groups::Fleet;
+use super::groups::RunningGroups;
 use crate::api::ports::ParkedFull;
 use crate::causes::{Cause, Causes, HELD, NO_BINDING, PARKED_FULL, PAUSED, Subject};
-use crate::consume::attempt::binding::Bound;
-use crate::consume::attempt::circuit_breaker::Gate;
+use crate::consume::attempt::binding::RunningBinding;
+use crate::consume::attempt::circuit_breaker::Permission;
 use crate::store::redrive::RedriveState;
 use crate::store::{GroupTotals, NodeBinding, Page, PositionRow, SharedStore, StoreError};
 
@@ -29,7 +29,7 @@ const MAX_REDRIVES: u32 = 100;
 const NO_OWNER: &str = "no_owner";
 
 /// Looks until it is dropped with its task.
-pub async fn watch(store: SharedStore, fleet: Arc<Fleet>, causes: Causes) {
+pub async fn watch(store: SharedStore, fleet: Arc<RunningGroups>, causes: Causes) {
     let (mut bindings, mut full) = (Bindings::default(), HashSet::new());
     let mut looks = 0;
     loop {
@@ -65,7 +65,7 @@ fn report_full(now: Vec<ParkedFull>, before: HashSet<Subject>, causes: &Causes) 
 struct Bindings(HashMap<(String, String), &'static str>);
 
 impl Bindings {
-    fn look(&mut self, bound: &[Arc<Bound>], causes: &Causes) {
+    fn look(&mut self, bound: &[Arc<RunningBinding>], causes: &Causes) {
         let mut seen = HashSet::new();
         for bound in bound {
             let name = (bound.binding.group.clone(), bound.binding.plugin.name.clone());
@@ -107,21 +107,21 @@ enum Sight {
     Stands(Cause),
 }
 
-fn standstill(bound: &Bound) -> Sight {
+fn standstill(bound: &RunningBinding) -> Sight {
     match bound.keeper.now() {
-        Gate::Closed { verdict, reason } => Sight::Stands(Cause::new(verdict.as_str(), reason)),
-        Gate::Probing => Sight::Probes,
-        Gate::Paused(why) => Sight::Stands(Cause::new(PAUSED, why).awaits_person()),
+        Permission::Closed { verdict, reason } => Sight::Stands(Cause::new(verdict.as_str(), reason)),
+        Permission::Probing => Sight::Probes,
+        Permission::Paused(why) => Sight::Stands(Cause::new(PAUSED, why).awaits_person()),
         // What watches over undelivered rows reports it.
-        Gate::Full(_) => Sight::Runs,
-        Gate::Open => match bound.keeper.without_room() {
+        Permission::Full(_) => Sight::Runs,
+        Permission::Open => match bound.keeper.without_room() {
             Some(reason) => Sight::Stands(Cause::new(Verdict::NoRoom.as_str(), reason)),
             None => Sight::Runs,
         },
     }
 }
 
-async fn ask(store: &SharedStore, fleet: &Fleet, causes: &Causes) -> Result<(), StoreError> {
+async fn ask(store: &SharedStore, fleet: &RunningGroups, causes: &Causes) -> Result<(), StoreError> {
     let mut bindings: BTreeSet<NodeBinding> = store.live_bindings().await?.into_iter().collect();
     bindings.extend(fleet.node_bindings());
     let bound: BTreeSet<&str> = bindings.iter().map(|binding| binding.group.as_str()).collect();
@@ -162,7 +162,7 @@ async fn ask(store: &SharedStore, fleet: &Fleet, causes: &Causes) -> Result<(), 
 
 /// Reports the groups that the API paused and that this node does not bind: its
 /// own bindings say so themselves.
-fn report_paused(paused: Vec<(String, String)>, fleet: &Fleet, causes: &Causes) {
+fn report_paused(paused: Vec<(String, String)>, fleet: &RunningGroups, causes: &Causes) {
     let own: BTreeSet<String> = fleet.node_bindings().into_iter().map(|binding| binding.group).collect();
     let paused: BTreeMap<String, String> = paused.into_iter().filter(|(group, _)| !own.contains(group)).collect();
     for standing in causes.shown().iter().filter(|standing| standing.code == PAUSED) {

@@ -14,11 +14,11 @@ use tokio_util::task::TaskTracker;
 use crate::api::ports::ParkedFull;
 use crate::causes::{Cause, Causes, PAUSED, Subject, UNDELIVERED_FULL};
 use crate::config::Binding;
-use crate::consume::attempt::binding::Bound;
-use crate::consume::attempt::circuit_breaker::Gate;
+use crate::consume::attempt::binding::RunningBinding;
+use crate::consume::attempt::circuit_breaker::Permission;
 use crate::consume::attempt::delivery::dead_letter_topic;
 use crate::consume::attempt::plugin_versions::Plugins;
-use crate::consume::{Group, Node};
+use crate::consume::{Group, NodeContext};
 use crate::publish::draft::MAX_TOPIC_BYTES;
 use crate::store::NodeBinding;
 
@@ -26,24 +26,24 @@ use crate::store::NodeBinding;
 const PAUSES_UNKNOWN: &str = "pauses_unknown";
 
 /// Starts, stops and restarts groups.
-pub struct Fleet {
-    node: Node,
+pub struct RunningGroups {
+    node: NodeContext,
     plugins: Arc<Plugins>,
     groups: tokio::sync::Mutex<HashMap<String, Group>>,
     /// Groups that drain, also when nobody waits for it any more.
     leaving: TaskTracker,
     /// What runs, for those who only look.
-    bound: Mutex<Vec<Arc<Bound>>>,
+    bound: Mutex<Vec<Arc<RunningBinding>>>,
     paused: Mutex<HashMap<String, String>>,
     asked: Arc<tokio::sync::Notify>,
     /// Says that another configuration is in force.
     applied: watch::Sender<()>,
 }
 
-impl Fleet {
+impl RunningGroups {
     /// A fleet without groups.
     #[must_use]
-    pub fn new(node: Node, plugins: Arc<Plugins>) -> Self {
+    pub fn new(node: NodeContext, plugins: Arc<Plugins>) -> Self {
         Self {
             node,
             plugins,
@@ -83,9 +83,11 @@ impl Fleet {
             if groups.contains_key(name) {
                 continue;
             }
-            let bound: Vec<Arc<Bound>> = bindings
+            let bound: Vec<Arc<RunningBinding>> = bindings
                 .into_iter()
-                .map(|binding| Bound::new(binding.clone(), self.plugins.watch(&binding.plugin), &self.node.rules))
+                .map(|binding| {
+                    RunningBinding::new(binding.clone(), self.plugins.watch(&binding.plugin), &self.node.rules)
+                })
                 .map(Arc::new)
                 .collect();
             for bound in &bound {
@@ -117,7 +119,7 @@ impl Fleet {
 
     /// The bindings at work.
     #[must_use]
-    pub fn bound(&self) -> Vec<Arc<Bound>> {
+    pub fn bound(&self) -> Vec<Arc<RunningBinding>> {
         lock(&self.bound).clone()
     }
 
@@ -125,7 +127,7 @@ impl Fleet {
     #[must_use]
     pub fn node_bindings(&self) -> Vec<NodeBinding> {
         let bound = self.bound();
-        let of = |bound: &Arc<Bound>| {
+        let of = |bound: &Arc<RunningBinding>| {
             let binding = &bound.binding;
             let topics = binding.topics.iter().map(|topic| NodeBinding {
                 group: binding.group.clone(),
@@ -209,7 +211,7 @@ impl Fleet {
     /// configuration in force; tried again until the store answers.
     pub async fn listen_only_to_bound(&self) {
         let bound = self.bound();
-        let topics = |bound: &Arc<Bound>| {
+        let topics = |bound: &Arc<RunningBinding>| {
             let group = bound.binding.group.clone();
             bound.binding.topics.iter().map(move |topic| (group.clone(), topic.clone())).collect::<Vec<_>>()
         };
@@ -226,29 +228,29 @@ impl Fleet {
 
     /// Whether a binding lets deliveries run, and if not, why.
     #[must_use]
-    pub fn why_stopped(bound: &Bound) -> Option<String> {
+    pub fn why_stopped(bound: &RunningBinding) -> Option<String> {
         match bound.keeper.now() {
-            Gate::Open | Gate::Probing => None,
-            Gate::Paused(why) | Gate::Full(why) => Some(why),
-            Gate::Closed { reason, .. } => Some(reason),
+            Permission::Open | Permission::Probing => None,
+            Permission::Paused(why) | Permission::Full(why) => Some(why),
+            Permission::Closed { reason, .. } => Some(reason),
         }
     }
 
     /// What keeps a binding's deliveries from running, in one word.
     #[must_use]
-    pub fn blocked(bound: &Bound) -> Option<&'static str> {
+    pub fn blocked(bound: &RunningBinding) -> Option<&'static str> {
         match bound.keeper.now() {
-            Gate::Open | Gate::Probing => None,
-            Gate::Paused(_) => Some(PAUSED),
-            Gate::Full(_) => Some(UNDELIVERED_FULL),
-            Gate::Closed { verdict, .. } => Some(verdict.as_str()),
+            Permission::Open | Permission::Probing => None,
+            Permission::Paused(_) => Some(PAUSED),
+            Permission::Full(_) => Some(UNDELIVERED_FULL),
+            Permission::Closed { verdict, .. } => Some(verdict.as_str()),
         }
     }
 
     /// Partitions of this node that stand still because too much is parked.
     #[must_use]
     pub fn parked_full(&self) -> Vec<ParkedFull> {
-        let of = |bound: &Arc<Bound>| {
+        let of = |bound: &Arc<RunningBinding>| {
             let group = bound.binding.group.clone();
             let full = bound.parked_full().into_iter();
             full.map(move |place| ParkedFull {

@@ -37,32 +37,32 @@ use rdkafka::ClientConfig;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::background::Heard;
+use self::background::KafkaStatus;
 use self::config_standing::ConfigStanding;
 use self::config_watch::Changes;
 use self::connections::Bounds;
 pub use self::dev::{DevOptions, dev};
-use self::groups::Fleet;
+use self::groups::RunningGroups;
 use self::import_rules::ImportRules;
 use self::reload::{File, Trigger};
 use crate::api;
-use crate::api::auth::Gate;
+use crate::api::auth::Authenticator;
 use crate::causes::Causes;
 use crate::config::{self, Config, DatabaseUrl, Property, Topics};
-use crate::consume::Node;
+use crate::consume::NodeContext;
 use crate::consume::attempt::plugin_versions::Plugins;
-use crate::consume::fairness::controller::Restraints;
-use crate::consume::owner::Tools;
+use crate::consume::fairness::controller::FairnessController;
+use crate::consume::owner::OwnerDeps;
 use crate::consume::redrive::Runner;
 use crate::consume::settle::writer::Settler;
 use crate::engine::Engine;
 use crate::kafka::embedded;
-use crate::kafka::limits::Limits;
-use crate::kafka::log_reader::Log;
+use crate::kafka::limits::TopicLimits;
+use crate::kafka::log_reader::LogReader;
 use crate::kafka::producer::Producer;
 use crate::kafka::topic_watch::TopicWatch;
 use crate::publish::outbox::Outboxes;
-use crate::publish::relay::delayed::Alarm;
+use crate::publish::relay::delayed::DelayedWaker;
 use crate::publish::relay::{self, Relay};
 use crate::publish::send::{self, Acceptor};
 use crate::publish::transactions::Transactions;
@@ -70,7 +70,7 @@ use crate::publish::transactions::check_back::CheckUrls;
 use crate::publish::undelivered::UndeliveredWatch;
 use crate::publish::waker::Waker;
 use crate::said;
-use crate::shutdown::{Asked, Signals};
+use crate::shutdown::{Signals, StopSignal};
 use crate::store::{self, SharedStore};
 use crate::supervise::{self, Task};
 
@@ -97,7 +97,7 @@ struct Host {
     config: Config,
     store: SharedStore,
     joined: store::Joined,
-    fleet: Arc<Fleet>,
+    fleet: Arc<RunningGroups>,
     outboxes: Arc<Outboxes>,
     acceptor: Acceptor,
     api: api::App,
@@ -125,13 +125,13 @@ impl Host {
         let stop = CancellationToken::new();
         let properties = config.kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
         let producer = Producer::new(&config.kafka.bootstrap_servers, &properties.collect())?;
-        let mut log = Log::new(&clients)?.with_max_record(config.kafka.max_record);
+        let mut log = LogReader::new(&clients)?.with_max_record(config.kafka.max_record);
         if dev {
             log = log.with_stand_in(&uuid::Uuid::now_v7().to_string());
         }
         let causes = Causes::default();
         let waker = Waker::default();
-        let alarm = Alarm::default();
+        let alarm = DelayedWaker::default();
         let way_out = relay::Parts {
             store: Arc::clone(&store),
             producer: producer.clone(),
@@ -177,10 +177,10 @@ impl Host {
         let plugins = Plugins::start(Arc::clone(&store), engine.clone(), joined.writer);
 
         let name = Arc::clone(&node);
-        let restraints = Restraints::default();
+        let restraints = FairnessController::default();
         let topics = TopicWatch::default();
-        let node = Node {
-            tools: Tools {
+        let node = NodeContext {
+            tools: OwnerDeps {
                 settler,
                 store: Arc::clone(&store),
                 log: log.clone(),
@@ -198,8 +198,8 @@ impl Host {
             restraints: restraints.clone(),
             topics: topics.clone(),
         };
-        let fleet = Arc::new(Fleet::new(node, Arc::clone(&plugins)));
-        let heard = Arc::new(Heard::default());
+        let fleet = Arc::new(RunningGroups::new(node, Arc::clone(&plugins)));
+        let heard = Arc::new(KafkaStatus::default());
 
         let mut upkeep = tokio::task::JoinSet::new();
         let lasting = |task, work: BoxFuture<'static, ()>| supervise::until(task, stop.clone(), work);
@@ -255,7 +255,7 @@ impl Host {
         };
         upkeep.spawn(lasting(Task::RedriveRunner, runner.run(stop.clone()).boxed()));
         if !compresses(&config.kafka.properties) {
-            let limits = Limits::new(&clients).context("cannot set up a client for kafka")?;
+            let limits = TopicLimits::new(&clients).context("cannot set up a client for kafka")?;
             let watch = ports::watch_limits(limits, acceptor.rules().clone(), Arc::clone(&fleet));
             upkeep.spawn(lasting(Task::TopicLimits, watch.boxed()));
         }
@@ -287,7 +287,7 @@ impl Host {
                 config: standing.clone(),
             }),
             causes,
-            auth: Gate::new(ports::tokens(&config.auth)),
+            auth: Authenticator::new(ports::tokens(&config.auth)),
             cookies: api::sessions::Cookies::new(config.server.is_reached_over_tls()),
             attempts: api::sessions::attempts(),
             refusals: api::sessions::Refusals::default(),
@@ -356,8 +356,8 @@ impl Host {
             if !std::mem::take(&mut again) {
                 tokio::select! {
                     asked = signals.next() => match asked {
-                        Asked::Stop => break None,
-                        Asked::Reload => {}
+                        StopSignal::Stop => break None,
+                        StopSignal::Reload => {}
                     },
                     () = changes.next() => trigger = Trigger::Watch,
                     why = &mut lease => break Some(name_taken(why)),
@@ -390,8 +390,8 @@ impl Host {
                         break None;
                     }
                     asked = signals.next() => match asked {
-                        Asked::Stop => break Some(None),
-                        Asked::Reload => again = true,
+                        StopSignal::Stop => break Some(None),
+                        StopSignal::Reload => again = true,
                     },
                     why = &mut lease => break Some(Some(name_taken(why))),
                     why = &mut fallen => break Some(Some(why)),

@@ -26,16 +26,16 @@ pub async fn join(store: &SharedStore, node: &str) -> anyhow::Result<Joined> {
     loop {
         if let Some((holder, _)) = store.holder(node).await.context("cannot ask who holds this node's name")? {
             match fate(&holder, &me) {
-                Fate::Dead => {
+                HolderLiveness::Dead => {
                     tracing::info!(node, pid = holder.pid, "an earlier process of this name is gone; taking over");
                     store.evict(node, &holder).await?;
                 }
-                Fate::Alive => anyhow::bail!(
+                HolderLiveness::Alive => anyhow::bail!(
                     "node {node} already runs as process {} on this machine: stop it, or give this one another \
                      name ([server] node)",
                     holder.pid
                 ),
-                Fate::Unknown => {}
+                HolderLiveness::Unknown => {}
             }
         }
         match store.join(node, &me, LEASE).await {
@@ -56,21 +56,21 @@ pub async fn join(store: &SharedStore, node: &str) -> anyhow::Result<Joined> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Fate {
+enum HolderLiveness {
     Alive,
     Dead,
     Unknown,
 }
 
-fn fate(holder: &Holder, me: &Holder) -> Fate {
+fn fate(holder: &Holder, me: &Holder) -> HolderLiveness {
     if holder.boot.is_empty() || holder.boot != me.boot {
-        return Fate::Unknown;
+        return HolderLiveness::Unknown;
     }
     // The same process id may belong to another process by now; its start
     // tells them apart.
     match started(holder.pid) {
-        Some(at) if at == holder.started && holder.pid != me.pid => Fate::Alive,
-        _ => Fate::Dead,
+        Some(at) if at == holder.started && holder.pid != me.pid => HolderLiveness::Alive,
+        _ => HolderLiveness::Dead,
     }
 }
 
@@ -116,10 +116,10 @@ mod tests {
         let me = this_process();
         assert!(me.started > 0, "the start of a process can be read here");
         let other = Holder { pid: 1, started: started(1).unwrap_or_default(), ..me.clone() };
-        assert_eq!(fate(&other, &me), Fate::Alive);
+        assert_eq!(fate(&other, &me), HolderLiveness::Alive);
         let reused = Holder { started: other.started + 1, ..other.clone() };
-        assert_eq!(fate(&reused, &me), Fate::Dead);
+        assert_eq!(fate(&reused, &me), HolderLiveness::Dead);
         let elsewhere = Holder { boot: "another boot".to_owned(), ..other };
-        assert_eq!(fate(&elsewhere, &me), Fate::Unknown);
+        assert_eq!(fate(&elsewhere, &me), HolderLiveness::Unknown);
     }
 }

@@ -6,12 +6,12 @@ use courier_core::verdict::DeadLetter;
 use crate::api::ports::{CircuitView, GrantView, PolicyView, RetryView};
 use crate::api::time;
 use crate::config::{Binding, Start, show_duration};
-use crate::consume::attempt::binding::{Bound, Plugin};
+use crate::consume::attempt::binding::{Plugin, RunningBinding};
 use crate::engine::builtin::shown_version;
 
 /// Shows the policy of a binding.
 #[must_use]
-pub fn view(bound: &Bound) -> PolicyView {
+pub fn view(bound: &RunningBinding) -> PolicyView {
     let binding = &bound.binding;
     let version = match &*bound.plugin.borrow() {
         Plugin::Ready(prepared) => Some(shown_version(&prepared.digest).into_owned()),

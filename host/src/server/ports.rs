@@ -10,9 +10,9 @@ use courier_core::message::{Message, Offset, Timestamp};
 use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::{Notify, watch};
 
-use super::background::Heard;
+use super::background::KafkaStatus;
 use super::config_standing::ConfigStanding;
-use super::groups::Fleet;
+use super::groups::RunningGroups;
 use super::import_rules::ImportRules;
 use super::policy;
 use super::store_watch::Pulse;
@@ -23,8 +23,8 @@ use crate::causes::{Cause, Causes, Subject};
 use crate::config::{Auth, Isolation, Ordering, Role, Topics};
 use crate::consume::attempt::plugin_versions::Plugins;
 use crate::engine::{Engine, PrepareError, StateHeld, StateSource};
-use crate::kafka::limits::Limits;
-use crate::kafka::log_reader::{Log, LogError};
+use crate::kafka::limits::TopicLimits;
+use crate::kafka::log_reader::{LogError, LogReader};
 use crate::kafka::producer::Producer;
 use crate::kafka::record::{Record, shard_of};
 use crate::publish::draft::{Draft, Receipt};
@@ -101,13 +101,13 @@ impl ports::Transactions for Halves {
 /// The running groups.
 pub struct Groups {
     /// What runs.
-    pub fleet: Arc<Fleet>,
+    pub fleet: Arc<RunningGroups>,
     /// What Kafka says of the logs.
-    pub heard: Arc<Heard>,
+    pub heard: Arc<KafkaStatus>,
     /// Where positions are moved.
     pub store: SharedStore,
     /// Says where they may go.
-    pub log: Log,
+    pub log: LogReader,
     /// Wakes what works on redrives.
     pub redrives: Arc<Notify>,
 }
@@ -120,7 +120,7 @@ impl ports::Groups for Groups {
             .iter()
             .map(|bound| {
                 let binding = &bound.binding;
-                let why = Fleet::why_stopped(bound);
+                let why = RunningGroups::why_stopped(bound);
                 BindingView {
                     group: binding.group.clone(),
                     topics: binding.topics.clone(),
@@ -143,7 +143,7 @@ impl ports::Groups for Groups {
                     .to_owned(),
                     concurrency: u32::try_from(binding.concurrency).unwrap_or(u32::MAX),
                     paused: why.is_some(),
-                    blocked: Fleet::blocked(bound).map(ToOwned::to_owned),
+                    blocked: RunningGroups::blocked(bound).map(ToOwned::to_owned),
                     why,
                     cause: None,
                     policy: policy::view(bound),
@@ -247,7 +247,7 @@ fn not_prepared(error: PrepareError) -> Problem {
 /// for it.
 pub struct Records {
     /// What reads.
-    pub log: Log,
+    pub log: LogReader,
     /// Knows whether the brokers are known to be down.
     pub producer: Producer,
 }
@@ -307,9 +307,9 @@ pub struct Health {
     /// Knows whether the brokers are known to be down.
     pub producer: Producer,
     /// What was last heard of Kafka.
-    pub heard: Arc<Heard>,
+    pub heard: Arc<KafkaStatus>,
     /// What runs.
-    pub fleet: Arc<Fleet>,
+    pub fleet: Arc<RunningGroups>,
     /// What stands still.
     pub causes: Causes,
     /// How the configuration stands.
@@ -380,7 +380,12 @@ impl ports::Health for Health {
 
 /// Creates the topics of Courier's own that bindings need, while the
 /// configuration in force says so.
-pub async fn own_topics(mut wanted: watch::Receiver<Topics>, producer: Producer, fleet: Arc<Fleet>, causes: Causes) {
+pub async fn own_topics(
+    mut wanted: watch::Receiver<Topics>,
+    producer: Producer,
+    fleet: Arc<RunningGroups>,
+    causes: Causes,
+) {
     let mut created: HashSet<String> = HashSet::new();
     loop {
         let topics = match wanted.wait_for(|topics| topics.create).await {
@@ -409,7 +414,7 @@ pub async fn own_topics(mut wanted: watch::Receiver<Topics>, producer: Producer,
 
 /// Learns how large a message may be for the topics that bindings read and
 /// publish on, and which topics have companions.
-pub async fn watch_limits(limits: Limits, rules: Rules, fleet: Arc<Fleet>) {
+pub async fn watch_limits(limits: TopicLimits, rules: Rules, fleet: Arc<RunningGroups>) {
     loop {
         let bound = fleet.bound();
         let topics: BTreeSet<&String> =

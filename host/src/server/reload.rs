@@ -15,16 +15,16 @@ use tokio_rustls::rustls::ServerConfig;
 
 use super::config_standing::ConfigStanding;
 use super::dev::BuiltIn;
-use super::groups::Fleet;
+use super::groups::RunningGroups;
 use super::import_rules::ImportRules;
 use super::ports;
-use crate::api::auth::Gate;
+use crate::api::auth::Authenticator;
 use crate::config::{self, Auth, Binding, Config, ConfigError, Server, Topics};
 use crate::publish::cut;
 use crate::publish::outbox::Outboxes;
 use crate::publish::send::Acceptor;
 use crate::publish::transactions::check_back::CheckUrls;
-use crate::store::{Deed, SharedStore};
+use crate::store::{AuditEntry, SharedStore};
 
 /// Where the configuration comes from.
 pub struct File {
@@ -86,13 +86,13 @@ pub fn put_in_force(config: &Config, acceptor: &Acceptor, own_topics: &watch::Se
 /// What a reload reaches.
 pub struct Running<'a> {
     /// The groups.
-    pub fleet: &'a Fleet,
+    pub fleet: &'a RunningGroups,
     /// The outboxes.
     pub outboxes: &'a Outboxes,
     /// The send side, which holds messages to what the configuration says.
     pub acceptor: &'a Acceptor,
     /// The tokens.
-    pub gate: &'a Gate,
+    pub gate: &'a Authenticator,
     /// Where senders may be asked about their transactions.
     pub urls: &'a CheckUrls,
     /// How topics of Courier's own come to be.
@@ -118,7 +118,7 @@ pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>, trigge
         Ok(changes) => ("reload", changes),
         Err(why) => ("reload refused", why),
     };
-    let deed = Deed {
+    let deed = AuditEntry {
         by: format!("host {}", running.server.node),
         action: action.to_owned(),
         subject: file.path.display().to_string(),

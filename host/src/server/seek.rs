@@ -7,12 +7,12 @@ use courier_core::message::Offset;
 
 use crate::api::ports::{Seek, SeekTo, Sought};
 use crate::api::problem::Problem;
-use crate::kafka::log_reader::{Log, LogError};
+use crate::kafka::log_reader::{LogError, LogReader};
 use crate::store::seek::SeekMove;
 use crate::store::{PositionRow, SharedStore};
 
 /// Moves the positions, all or none.
-pub async fn seek(store: &SharedStore, log: &Log, seek: &Seek) -> Result<Vec<Sought>, Problem> {
+pub async fn seek(store: &SharedStore, log: &LogReader, seek: &Seek) -> Result<Vec<Sought>, Problem> {
     let positions: Vec<PositionRow> = store
         .positions()
         .await?
@@ -39,7 +39,7 @@ pub async fn seek(store: &SharedStore, log: &Log, seek: &Seek) -> Result<Vec<Sou
 }
 
 /// The offset that is meant, which Kafka must have.
-async fn resolve(log: &Log, to: SeekTo, position: &PositionRow) -> Result<Offset, Problem> {
+async fn resolve(log: &LogReader, to: SeekTo, position: &PositionRow) -> Result<Offset, Problem> {
     let (topic, partition) = (&position.topic, position.partition);
     let (low, high) = log.range(topic, partition).await.map_err(|error| unanswered(&error))?;
     match to {

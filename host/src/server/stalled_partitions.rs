@@ -18,13 +18,13 @@ const STALLED_AFTER: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(5);
 
 /// A topic and a partition of it.
-pub type Place = (String, i32);
+pub type PartitionKey = (String, i32);
 
 /// A partition that is held back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stalled {
     /// Which.
-    pub place: Place,
+    pub place: PartitionKey,
     /// Where it can be read to.
     pub at: Offset,
     /// How many offsets lie behind that.
@@ -36,11 +36,11 @@ pub struct Stalled {
 /// What is known of each partition.
 #[derive(Debug, Default)]
 pub struct Stalls {
-    seen: HashMap<Place, Standing>,
+    seen: HashMap<PartitionKey, StalledSince>,
 }
 
 #[derive(Debug)]
-struct Standing {
+struct StalledSince {
     at: Offset,
     looked: Option<Instant>,
     /// Since when there is more than can be read, and how much.
@@ -50,10 +50,10 @@ struct Standing {
 impl Stalls {
     /// Takes note of where `place` can be read to. Answers whether the end of
     /// the whole log is wanted; see [`Stalls::whole`].
-    pub fn readable(&mut self, now: Instant, place: &Place, at: Offset) -> bool {
-        let standing = self.seen.entry(place.clone()).or_insert(Standing { at, looked: None, more: None });
+    pub fn readable(&mut self, now: Instant, place: &PartitionKey, at: Offset) -> bool {
+        let standing = self.seen.entry(place.clone()).or_insert(StalledSince { at, looked: None, more: None });
         if standing.at != at {
-            *standing = Standing { at, looked: None, more: None };
+            *standing = StalledSince { at, looked: None, more: None };
         }
         let wanted = standing.looked.is_none_or(|looked| now.duration_since(looked) >= LOOK);
         if wanted {
@@ -63,14 +63,14 @@ impl Stalls {
     }
 
     /// Takes note of where the whole log of `place` ends.
-    pub fn whole(&mut self, now: Instant, place: &Place, end: Offset) {
+    pub fn whole(&mut self, now: Instant, place: &PartitionKey, end: Offset) {
         let Some(standing) = self.seen.get_mut(place) else { return };
         let more = end.0 - standing.at.0;
         standing.more = (more > 0).then(|| (standing.more.map_or(now, |(since, _)| since), more));
     }
 
     /// Forgets all but these partitions.
-    pub fn keep(&mut self, places: &HashMap<Place, Offset>) {
+    pub fn keep(&mut self, places: &HashMap<PartitionKey, Offset>) {
         self.seen.retain(|place, _| places.contains_key(place));
     }
 

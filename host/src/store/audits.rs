@@ -8,7 +8,7 @@
 //!
 //! An entry commits with the change that it tells of, or neither does. Whoever
 //! asks for a change calls the verb by [`in_name_of`]; the verb appends the
-//! [`Deed`] as the last thing that its transaction does, so that the lock of the
+//! [`AuditEntry`] as the last thing that its transaction does, so that the lock of the
 //! chain is held for a moment only and comes after every other lock. Who asks is
 //! a circumstance of the call and no argument of the verb, since the host uses
 //! the same verbs in nobody's name.
@@ -32,12 +32,12 @@ pub const LINKS_STEP: u32 = 1_000;
 tokio::task_local! {
     /// What the verb that runs in this task does in somebody's name, until a
     /// transaction takes it.
-    static DEED: RefCell<Option<Deed>>;
+    static DEED: RefCell<Option<AuditEntry>>;
 }
 
 /// What somebody does: an entry before it has its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deed {
+pub struct AuditEntry {
     /// Who: the name of a token.
     pub by: String,
     /// What is done.
@@ -48,7 +48,7 @@ pub struct Deed {
     pub detail: String,
 }
 
-impl Deed {
+impl AuditEntry {
     /// The entry that it is in its place, sealed to the one before. `clean` is
     /// how a store writes text: an entry is sealed as it is written.
     #[must_use]
@@ -73,14 +73,14 @@ impl Deed {
 /// change leaves no entry.
 ///
 /// The verb must not hand its work to another task: the deed stays in this one.
-pub async fn in_name_of<T>(deed: Deed, verb: impl Future<Output = T>) -> T {
+pub async fn in_name_of<T>(deed: AuditEntry, verb: impl Future<Output = T>) -> T {
     DEED.scope(RefCell::new(Some(deed)), verb).await
 }
 
 /// Takes the deed that a transaction is about to commit; none when the verb runs
 /// in nobody's name.
 #[must_use]
-pub(crate) fn deed() -> Option<Deed> {
+pub(crate) fn deed() -> Option<AuditEntry> {
     DEED.try_with(|deed| deed.try_borrow_mut().ok().and_then(|mut deed| deed.take())).ok().flatten()
 }
 
@@ -166,7 +166,7 @@ pub trait Audits: Send + Sync {
 
     /// Appends an entry of what changes nothing in the store, such as an attempt
     /// to sign in that was refused.
-    async fn record_deed(&self, deed: &Deed) -> Result<(), StoreError>;
+    async fn record_deed(&self, deed: &AuditEntry) -> Result<(), StoreError>;
 
     /// The ends of the chain and at most [`LINKS_STEP`] entries after `after`
     /// and after the anchor, all of one moment.
@@ -180,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn a_deed_is_taken_once_and_only_in_its_task() {
         assert_eq!(deed(), None);
-        let ops = Deed { by: "ops".into(), ..Deed::default() };
+        let ops = AuditEntry { by: "ops".into(), ..AuditEntry::default() };
         let taken = in_name_of(ops.clone(), async { (deed(), deed()) }).await;
         assert_eq!(taken, (Some(ops.clone()), None));
         let elsewhere = in_name_of(ops, async { tokio::spawn(async { deed() }).await.unwrap() }).await;

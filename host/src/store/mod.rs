@@ -44,7 +44,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 
-pub use audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, Deed};
+pub use audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd};
 pub use broadcast::{Broadcasts, Extent, Listen, ListenerRow, Listening, UnheardRow};
 pub use dedupe::{Dedupe, HandledBy, SameTopic};
 pub use delayed::{Delayed, DelayedFilter, Due, Moved};

@@ -193,7 +193,7 @@ pub struct RedriveRow {
 impl RedriveRow {
     /// Tells of a plan what is known only once it is made: its number, and how
     /// many it found.
-    pub(super) fn tell(&self, deed: &mut super::Deed) {
+    pub(super) fn tell(&self, deed: &mut super::AuditEntry) {
         deed.subject = self.id.to_string();
         deed.detail = format!("{} items, {} a second: {}", self.matched, self.rate, self.asked_for);
     }

@@ -17,7 +17,7 @@ use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
 use crate::clock;
-use crate::store::Deed;
+use crate::store::AuditEntry;
 
 /// Who asks without a token; no token can have this name.
 const NOBODY: &str = "(nobody)";
@@ -82,7 +82,7 @@ async fn record_refusal(app: &App, peer: IpAddr, why: &str) {
     }
     tracing::warn!(%peer, why, "a sign-in was refused");
     let [by, action, detail] = [NOBODY, "sign in refused", why].map(str::to_owned);
-    let deed = Deed { by, action, subject: peer.to_string(), detail };
+    let deed = AuditEntry { by, action, subject: peer.to_string(), detail };
     if let Err(error) = app.store.record_deed(&deed).await {
         tracing::warn!(%error, %peer, "a refused sign-in has no entry in the audit log");
     }

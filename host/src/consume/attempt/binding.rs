@@ -13,10 +13,10 @@ use reqwest::Url;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::circuit_breaker::Keeper;
-use super::delivery::Work;
-use super::effects_budget::Unwritten;
-use super::ready_queue::Turns;
+use super::circuit_breaker::BindingGate;
+use super::delivery::ReadyDelivery;
+use super::effects_budget::EffectsBudget;
+use super::ready_queue::ReadyQueue;
 use super::unavailable::UnavailableAlone;
 use crate::config::{Binding, HTTP_PUSH, Isolation};
 use crate::engine::http::{Destination, HttpOut, HttpRules};
@@ -46,13 +46,13 @@ pub enum Plugin {
 }
 
 /// A binding at work.
-pub struct Bound {
+pub struct RunningBinding {
     /// What the TOML says.
     pub binding: Binding,
     /// Where owners put deliveries and workers take them.
-    pub turns: Turns<Work>,
+    pub turns: ReadyQueue<ReadyDelivery>,
     /// Its gate.
-    pub keeper: Keeper,
+    pub keeper: BindingGate,
     /// The version it runs.
     pub plugin: watch::Receiver<Plugin>,
     /// Its rate limit on this node.
@@ -62,7 +62,7 @@ pub struct Bound {
     /// Its deliveries that say of a service which works that it is unavailable.
     pub unavailable_alone: UnavailableAlone,
     /// What its attempts did and the store has not taken yet.
-    pub unwritten: Arc<Unwritten>,
+    pub unwritten: Arc<EffectsBudget>,
     /// How long attempts take.
     pub attempt_seconds: metrics::Histogram,
     /// Whether this node is registered for the broadcasts of all its topics.
@@ -77,16 +77,16 @@ pub struct Bound {
     running: Mutex<HashSet<DeliveryKey>>,
 }
 
-impl Bound {
+impl RunningBinding {
     /// Puts a binding to work.
     #[must_use]
     pub fn new(binding: Binding, plugin: watch::Receiver<Plugin>, rules: &Rules) -> Self {
-        let keeper = Keeper::new(binding.circuit, binding.failure.probe_within);
+        let keeper = BindingGate::new(binding.circuit, binding.failure.probe_within);
         if binding.paused {
             keeper.pause(Some("paused in the configuration".to_owned()));
         }
         Self {
-            turns: Turns::default(),
+            turns: ReadyQueue::default(),
             keeper,
             plugin,
             rate: binding.rate_limit.and_then(limiter),
@@ -181,9 +181,9 @@ fn push_url(binding: &Binding) -> Option<Url> {
 
 /// What handlers publish is held to the rules of every other door.
 #[derive(Debug)]
-struct Emissions(Rules);
+struct EmissionDoor(Rules);
 
-impl engine::EmissionRules for Emissions {
+impl engine::EmissionRules for EmissionDoor {
     fn check(&self, emission: &engine::Outgoing) -> Result<(), String> {
         let draft = Draft {
             topic: emission.topic.clone(),
@@ -219,7 +219,7 @@ fn policy(binding: &Binding, rules: &Rules) -> Policy {
         output: OUTPUT_BYTES,
         recycle_after: RECYCLE_AFTER,
         publish: binding.grant.publish.clone(),
-        rules: Arc::new(Emissions(rules.clone())),
+        rules: Arc::new(EmissionDoor(rules.clone())),
         http: http(binding),
         state: binding.grant.state,
         state_quota: Arc::new(StateQuota::new(

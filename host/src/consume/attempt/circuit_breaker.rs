@@ -23,7 +23,7 @@ const MAX_PROBE_WAIT: Duration = Duration::from_secs(60);
 
 /// What the gate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub enum Permission {
     /// Deliveries begin.
     Open,
     /// A person or the TOML said stop; the text says who and why.
@@ -42,7 +42,7 @@ pub enum Gate {
     Probing,
 }
 
-impl Gate {
+impl Permission {
     /// Whether the partitions should fetch and dispatch.
     #[must_use]
     pub fn lets_in(&self) -> bool {
@@ -52,20 +52,20 @@ impl Gate {
 
 /// Keeps the gate of one binding on this node.
 #[derive(Debug)]
-pub struct Keeper {
-    gate: watch::Sender<Gate>,
+pub struct BindingGate {
+    gate: watch::Sender<Permission>,
     circuit: Option<Circuit>,
     max_probe_wait: Duration,
-    state: std::sync::Mutex<Keeping>,
+    state: std::sync::Mutex<GateState>,
 }
 
 #[derive(Debug, Default)]
-struct Keeping {
+struct GateState {
     paused: Option<String>,
     /// Why nothing more may be published or given up for now.
     full: Option<String>,
     missing: Option<(Verdict, String)>,
-    shut: Option<Shut>,
+    shut: Option<Opened>,
     /// When an attempt last found no room on this host, and its reason.
     no_room: Option<(Instant, String)>,
     failures: u32,
@@ -84,7 +84,7 @@ enum Wait {
 }
 
 #[derive(Debug)]
-struct Shut {
+struct Opened {
     verdict: Verdict,
     reason: String,
     probe_at: Instant,
@@ -92,24 +92,24 @@ struct Shut {
     half_open: bool,
 }
 
-impl Keeper {
+impl BindingGate {
     /// A gate that is open. Once it closes it is probed at least every
     /// `probe_within`.
     #[must_use]
     pub fn new(circuit: Option<Circuit>, probe_within: Option<Duration>) -> Self {
         let max_probe_wait = probe_within.unwrap_or(MAX_PROBE_WAIT).min(MAX_PROBE_WAIT);
-        Self { gate: watch::Sender::new(Gate::Open), circuit, max_probe_wait, state: std::sync::Mutex::default() }
+        Self { gate: watch::Sender::new(Permission::Open), circuit, max_probe_wait, state: std::sync::Mutex::default() }
     }
 
     /// Follows what the gate says.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Gate> {
+    pub fn watch(&self) -> watch::Receiver<Permission> {
         self.gate.subscribe()
     }
 
     /// What it says now.
     #[must_use]
-    pub fn now(&self) -> Gate {
+    pub fn now(&self) -> Permission {
         self.gate.borrow().clone()
     }
 
@@ -153,7 +153,7 @@ impl Keeper {
     /// An attempt ended; a circuit counts failures in a row. `asked` is the
     /// wait that an `unavailable` asked for, and the gate stays closed for at
     /// least that long. `probe` says that the attempt was the one that
-    /// [`Keeper::take_probe`] let begin.
+    /// [`BindingGate::take_probe`] let begin.
     pub fn ended(&self, verdict: Verdict, reason: Option<&str>, asked: Option<Duration>, probe: bool) {
         // The common case takes the lock only: nobody is told anything.
         {
@@ -225,12 +225,12 @@ impl Keeper {
         left
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Keeping> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, GateState> {
         // A panic under this lock leaves nothing half changed that matters.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Keeping)) {
+    fn change(&self, change: impl FnOnce(&mut GateState)) {
         let mut state = self.lock();
         change(&mut state);
         let gate = state.gate();
@@ -245,7 +245,7 @@ impl Keeper {
     }
 }
 
-impl Keeping {
+impl GateState {
     fn shut(&mut self, verdict: Verdict, reason: String, wait: Wait) {
         self.wait = if self.wait.is_zero() { FIRST_PROBE_WAIT } else { (self.wait * 2).min(MAX_PROBE_WAIT) };
         let wait = match wait {
@@ -253,7 +253,7 @@ impl Keeping {
             Wait::Fixed(wait) => wait,
         };
         let probe_at = Instant::now() + wait;
-        self.shut = Some(Shut { verdict, reason, probe_at, half_open: false });
+        self.shut = Some(Opened { verdict, reason, probe_at, half_open: false });
     }
 
     fn open(&mut self) {
@@ -262,20 +262,20 @@ impl Keeping {
         self.wait = Duration::ZERO;
     }
 
-    fn gate(&self) -> Gate {
+    fn gate(&self) -> Permission {
         if let Some(why) = &self.paused {
-            return Gate::Paused(why.clone());
+            return Permission::Paused(why.clone());
         }
         if let Some(why) = &self.full {
-            return Gate::Full(why.clone());
+            return Permission::Full(why.clone());
         }
         if let Some((verdict, reason)) = &self.missing {
-            return Gate::Closed { verdict: *verdict, reason: reason.clone() };
+            return Permission::Closed { verdict: *verdict, reason: reason.clone() };
         }
         match &self.shut {
-            Some(shut) if shut.half_open => Gate::Probing,
-            Some(shut) => Gate::Closed { verdict: shut.verdict, reason: shut.reason.clone() },
-            None => Gate::Open,
+            Some(shut) if shut.half_open => Permission::Probing,
+            Some(shut) => Permission::Closed { verdict: shut.verdict, reason: shut.reason.clone() },
+            None => Permission::Open,
         }
     }
 }
@@ -284,11 +284,11 @@ impl Keeping {
 mod tests {
     use super::*;
 
-    fn is_closed(keeper: &Keeper, verdict: Verdict) -> bool {
-        matches!(keeper.now(), Gate::Closed { verdict: found, .. } if found == verdict)
+    fn is_closed(keeper: &BindingGate, verdict: Verdict) -> bool {
+        matches!(keeper.now(), Permission::Closed { verdict: found, .. } if found == verdict)
     }
 
-    fn let_time_pass(keeper: &Keeper) {
+    fn let_time_pass(keeper: &BindingGate) {
         if let Some(shut) = &mut keeper.lock().shut {
             shut.probe_at = Instant::now();
         }
@@ -297,22 +297,22 @@ mod tests {
 
     #[test]
     fn unavailable_closes_and_one_probe_opens() {
-        let keeper = Keeper::new(None, None);
+        let keeper = BindingGate::new(None, None);
         keeper.ended(Verdict::Unavailable, Some("database away"), None, false);
         assert!(is_closed(&keeper, Verdict::Unavailable));
         keeper.ended(Verdict::Success, None, None, false);
         assert!(is_closed(&keeper, Verdict::Unavailable), "a success that began before says nothing");
         let_time_pass(&keeper);
-        assert_eq!(keeper.now(), Gate::Probing);
+        assert_eq!(keeper.now(), Permission::Probing);
         assert!(keeper.take_probe());
         assert!(!keeper.take_probe(), "one at a time");
         keeper.ended(Verdict::Success, None, None, true);
-        assert_eq!(keeper.now(), Gate::Open);
+        assert_eq!(keeper.now(), Permission::Open);
     }
 
     #[test]
     fn a_failed_probe_closes_for_longer() {
-        let keeper = Keeper::new(None, None);
+        let keeper = BindingGate::new(None, None);
         keeper.ended(Verdict::Unavailable, None, None, false);
         keeper.ended(Verdict::Unavailable, None, None, false);
         assert_eq!(keeper.lock().wait, Duration::from_secs(1), "what was under way counts once");
@@ -332,19 +332,19 @@ mod tests {
             (None, second),
             (Some(Duration::MAX), MAX_UNAVAILABLE_WAIT),
         ] {
-            let keeper = Keeper::new(None, None);
+            let keeper = BindingGate::new(None, None);
             keeper.ended(Verdict::Unavailable, Some("database away"), asked, false);
             let left = keeper.tick().expect("it is closed");
             assert!(left <= least && left + second / 2 > least, "{asked:?}: {left:?}");
         }
-        let keeper = Keeper::new(None, None);
+        let keeper = BindingGate::new(None, None);
         keeper.ended(Verdict::Instantiate, None, Some(30 * second), false);
         assert!(keeper.tick().unwrap() <= second, "only a handler that says so asks for a wait");
     }
 
     #[test]
     fn a_policy_can_ask_for_probes_at_short_intervals_however_long_it_lasts() {
-        let keeper = Keeper::new(None, Some(Duration::from_secs(4)));
+        let keeper = BindingGate::new(None, Some(Duration::from_secs(4)));
         keeper.ended(Verdict::Unavailable, None, None, false);
         for _ in 0..10 {
             let_time_pass(&keeper);
@@ -359,11 +359,11 @@ mod tests {
 
     #[test]
     fn a_lack_of_room_is_told_until_an_attempt_finds_room() {
-        let keeper = Keeper::new(None, None);
+        let keeper = BindingGate::new(None, None);
         assert_eq!(keeper.without_room(), None);
         keeper.ended(Verdict::NoRoom, Some("all 64 slots are taken"), None, false);
         assert_eq!(keeper.without_room().as_deref(), Some("all 64 slots are taken"));
-        assert_eq!(keeper.now(), Gate::Open, "a busy moment stops nobody");
+        assert_eq!(keeper.now(), Permission::Open, "a busy moment stops nobody");
         keeper.ended(Verdict::Error, Some("no"), None, false);
         assert_eq!(keeper.without_room(), None);
     }
@@ -371,10 +371,10 @@ mod tests {
     #[test]
     fn a_circuit_counts_failures_in_a_row() {
         let circuit = Circuit { failures: 3, open: Duration::from_secs(30) };
-        let keeper = Keeper::new(Some(circuit), None);
+        let keeper = BindingGate::new(Some(circuit), None);
         for verdict in [Verdict::Error, Verdict::Trap, Verdict::Success, Verdict::Error, Verdict::Error] {
             keeper.ended(verdict, Some("no"), None, false);
-            assert_eq!(keeper.now(), Gate::Open);
+            assert_eq!(keeper.now(), Permission::Open);
         }
         keeper.ended(Verdict::Timeout, Some("no"), None, false);
         assert!(is_closed(&keeper, Verdict::CircuitOpen));
@@ -382,26 +382,26 @@ mod tests {
 
     #[test]
     fn a_binding_whose_topic_is_full_cannot_run_and_is_not_paused() {
-        let keeper = Keeper::new(None, None);
+        let keeper = BindingGate::new(None, None);
         keeper.hold_for_undelivered(Some("too much is undelivered".to_owned()));
-        assert_eq!(keeper.now(), Gate::Full("too much is undelivered".to_owned()));
+        assert_eq!(keeper.now(), Permission::Full("too much is undelivered".to_owned()));
         assert!(!keeper.now().lets_in());
         keeper.pause(Some("by ops".to_owned()));
-        assert_eq!(keeper.now(), Gate::Paused("by ops".to_owned()));
+        assert_eq!(keeper.now(), Permission::Paused("by ops".to_owned()));
         keeper.pause(None);
         keeper.hold_for_undelivered(None);
-        assert_eq!(keeper.now(), Gate::Open);
+        assert_eq!(keeper.now(), Permission::Open);
     }
 
     #[test]
     fn a_pause_stands_before_everything() {
-        let keeper = Keeper::new(None, None);
+        let keeper = BindingGate::new(None, None);
         keeper.missing(Some((Verdict::NoPlugin, "no active version".to_owned())));
         keeper.pause(Some("by ops".to_owned()));
-        assert_eq!(keeper.now(), Gate::Paused("by ops".to_owned()));
+        assert_eq!(keeper.now(), Permission::Paused("by ops".to_owned()));
         keeper.pause(None);
         assert!(is_closed(&keeper, Verdict::NoPlugin));
         keeper.missing(None);
-        assert_eq!(keeper.now(), Gate::Open);
+        assert_eq!(keeper.now(), Permission::Open);
     }
 }

@@ -13,14 +13,14 @@ use courier_core::status::State;
 use courier_core::verdict::{DeadLetter, History, Outcome, Verdict, fingerprint, judge};
 use tokio_util::sync::CancellationToken;
 
-use super::binding::Bound;
-use super::effects_budget::Share;
+use super::binding::RunningBinding;
+use super::effects_budget::EffectsPermit;
 use super::unavailable::as_retry;
 use crate::clock::now;
-use crate::consume::owner::message::{Address, Mail};
+use crate::consume::owner::message::{OwnerMessage, OwnerRef};
 use crate::engine::builtin::shown_version;
 use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
-use crate::kafka::buffered::InHand;
+use crate::kafka::buffered::BufferedRecord;
 use crate::publish::rules::too_many_hops;
 use crate::publish::{self, GivenUp};
 use crate::store::{DeliveryKey, GiveUp, NewOutbound, StateWrites, bytes_of_effects};
@@ -30,11 +30,11 @@ const TRACE_HEADER: &str = "traceparent";
 
 /// A delivery that has its lane's turn.
 #[derive(Debug)]
-pub struct Work {
+pub struct ReadyDelivery {
     /// The record.
-    pub in_hand: Arc<InHand>,
+    pub in_hand: Arc<BufferedRecord>,
     /// Who owns it.
-    pub owner: Arc<Address>,
+    pub owner: Arc<OwnerRef>,
     /// Invocations before this one.
     pub number: u32,
     /// Attempts used up before this one.
@@ -46,10 +46,10 @@ pub struct Work {
     pub recall: Option<CancellationToken>,
 }
 
-impl Work {
+impl ReadyDelivery {
     /// Hands it back unrun.
     pub fn give_back(self) {
-        self.owner.tell(Mail::Returned(self.in_hand.offset));
+        self.owner.tell(OwnerMessage::NotStarted(self.in_hand.offset));
     }
 
     /// Whether it is to be handed back.
@@ -66,7 +66,7 @@ impl Work {
 
     /// What the engine is to invoke.
     #[must_use]
-    pub fn call(&self, bound: &Bound) -> Call<'_> {
+    pub fn call(&self, bound: &RunningBinding) -> Call<'_> {
         Call {
             message: self.in_hand.message(),
             attempt: AttemptInfo {
@@ -81,7 +81,7 @@ impl Work {
     }
 
     /// Ends it: judges what the engine says and tells the owner.
-    pub fn conclude(self, bound: &Bound, version: &Prepared, ended: Ended) {
+    pub fn conclude(self, bound: &RunningBinding, version: &Prepared, ended: Ended) {
         let mut ended = self.without_loop(bound, ended);
         if bound.unavailable_alone.judged(self.key(), ended.verdict) != ended.verdict {
             ended.verdict = Verdict::Retry;
@@ -122,7 +122,7 @@ impl Work {
             _ => {}
         }
         let unwritten = bound.unwritten.take(bytes_of_effects(&outbound, &state_writes) + ended.log.len());
-        let concluded = Concluded {
+        let concluded = FinishedAttempt {
             outcome,
             number,
             counted,
@@ -140,14 +140,14 @@ impl Work {
             in_hand: self.in_hand,
             unwritten,
         };
-        self.owner.tell(Mail::Concluded(Box::new(concluded)));
+        self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
     }
 
     /// Ends it without an invocation: the binding's gate is closed.
-    pub fn push_back(self, bound: &Bound, verdict: Verdict, reason: &str) {
+    pub fn push_back(self, bound: &RunningBinding, verdict: Verdict, reason: &str) {
         let at = now();
         let outcome = self.judged(bound, verdict, None, self.number + 1);
-        let concluded = Concluded {
+        let concluded = FinishedAttempt {
             outcome,
             number: self.number,
             counted: self.counted,
@@ -164,11 +164,11 @@ impl Work {
             in_hand: self.in_hand,
             unwritten: None,
         };
-        self.owner.tell(Mail::Concluded(Box::new(concluded)));
+        self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
     }
 
     /// Ends it without an attempt, as a person said.
-    pub fn give_up(self, bound: &Bound, give_up: GiveUp) {
+    pub fn give_up(self, bound: &RunningBinding, give_up: GiveUp) {
         let (at, GiveUp { reason, dead_letter }) = (now(), give_up);
         // A letter of a record that is too large to be kept would be empty.
         let dead_letter = dead_letter && self.in_hand.record.left_out.is_none();
@@ -176,7 +176,7 @@ impl Work {
             .then(|| self.dead_letter(bound, &self.letters_to(bound), &reason, self.number))
             .into_iter()
             .collect();
-        let concluded = Concluded {
+        let concluded = FinishedAttempt {
             outcome: Outcome::Failed { dead_letter },
             number: self.number,
             counted: self.counted,
@@ -193,10 +193,10 @@ impl Work {
             state_writes: Vec::new(),
             in_hand: self.in_hand,
         };
-        self.owner.tell(Mail::Concluded(Box::new(concluded)));
+        self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
     }
 
-    fn judged(&self, bound: &Bound, verdict: Verdict, after: Option<Duration>, number: u32) -> Outcome {
+    fn judged(&self, bound: &RunningBinding, verdict: Verdict, after: Option<Duration>, number: u32) -> Outcome {
         // Who asks for a delivery gives it a schedule of its own.
         let budget_from = self.in_hand.asked_at.unwrap_or(self.in_hand.received_at);
         let history = History { number, counted: self.counted, budget_from };
@@ -205,7 +205,7 @@ impl Work {
 
     /// What an attempt came to that published, unless what it published would
     /// only go on in a loop: then it failed, for ever.
-    fn without_loop(&self, bound: &Bound, ended: Ended) -> Ended {
+    fn without_loop(&self, bound: &RunningBinding, ended: Ended) -> Ended {
         let Some(first) = ended.emissions.first().filter(|_| ended.verdict == Verdict::Success) else { return ended };
         let why = too_many_hops(self.in_hand.message(), &bound.binding.group, &first.topic, bound.binding.max_hops);
         match why {
@@ -221,14 +221,14 @@ impl Work {
     }
 
     /// The topic of its dead letter.
-    fn letters_to(&self, bound: &Bound) -> String {
+    fn letters_to(&self, bound: &RunningBinding) -> String {
         match &bound.binding.failure.dead_letter {
             DeadLetter::Topic(Some(topic)) => topic.clone(),
             _ => dead_letter_topic(&self.owner.place.topic, &bound.binding.group),
         }
     }
 
-    fn dead_letter(&self, bound: &Bound, to: &str, reason: &str, attempts: u32) -> NewOutbound {
+    fn dead_letter(&self, bound: &RunningBinding, to: &str, reason: &str, attempts: u32) -> NewOutbound {
         let message = self.in_hand.message();
         let lies_in = self.owner.place.log_topic();
         let given_up = GivenUp {
@@ -299,9 +299,9 @@ fn emission(group: &str, plugin: &str, handled: &Message, outgoing: Outgoing) ->
 
 /// An attempt that was judged, or a delivery that could not be attempted.
 #[derive(Debug)]
-pub struct Concluded {
+pub struct FinishedAttempt {
     /// The record.
-    pub in_hand: Arc<InHand>,
+    pub in_hand: Arc<BufferedRecord>,
     /// What follows.
     pub outcome: Outcome,
     /// Invocations so far.
@@ -329,13 +329,13 @@ pub struct Concluded {
     /// Key/value writes of a success.
     pub state_writes: StateWrites,
     /// Holds attempts back while too many effects wait, until it is written.
-    pub unwritten: Option<Share>,
+    pub unwritten: Option<EffectsPermit>,
 }
 
-impl Concluded {
+impl FinishedAttempt {
     /// A delivery whose record is gone from Kafka: it cannot run any more.
     #[must_use]
-    pub fn lost(in_hand: Arc<InHand>, number: u32, counted: u32) -> Self {
+    pub fn lost(in_hand: Arc<BufferedRecord>, number: u32, counted: u32) -> Self {
         let reason = "the record is no longer in kafka: its retention is shorter than the retries";
         Self::without_record(in_hand, number, counted, reason.to_owned())
     }
@@ -343,7 +343,7 @@ impl Concluded {
     /// A delivery whose record has more bytes than this host keeps. It has no
     /// dead letter, whose content would be the record's.
     #[must_use]
-    pub fn too_large(in_hand: Arc<InHand>, number: u32, counted: u32, bytes: usize) -> Self {
+    pub fn too_large(in_hand: Arc<BufferedRecord>, number: u32, counted: u32, bytes: usize) -> Self {
         let reason = format!(
             "the record has {bytes} bytes, more than [kafka] max_record lets this host keep: it is left in kafka at {} \
              offset {}; raise max_record and run the delivery again, or handle the record there",
@@ -352,7 +352,7 @@ impl Concluded {
         Self::without_record(in_hand, number, counted, reason)
     }
 
-    fn without_record(in_hand: Arc<InHand>, number: u32, counted: u32, reason: String) -> Self {
+    fn without_record(in_hand: Arc<BufferedRecord>, number: u32, counted: u32, reason: String) -> Self {
         let at = now();
         Self {
             in_hand,
@@ -376,7 +376,7 @@ impl Concluded {
     /// A delivery whose message the group handled before. It counts as handled
     /// and has no effects, since those of the first one are there.
     #[must_use]
-    pub fn duplicate(in_hand: Arc<InHand>, number: u32, counted: u32) -> Self {
+    pub fn duplicate(in_hand: Arc<BufferedRecord>, number: u32, counted: u32) -> Self {
         let at = now();
         Self {
             in_hand,

@@ -15,15 +15,15 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// How much of a binding waits to be written.
 #[derive(Debug, Default)]
-pub struct Unwritten {
+pub struct EffectsBudget {
     bytes: watch::Sender<usize>,
 }
 
-impl Unwritten {
+impl EffectsBudget {
     /// Counts the effects of an attempt until the share is dropped; most
     /// attempts have none.
     #[must_use]
-    pub fn take(self: &Arc<Self>, bytes: usize) -> Option<Share> {
+    pub fn take(self: &Arc<Self>, bytes: usize) -> Option<EffectsPermit> {
         if bytes == 0 {
             return None;
         }
@@ -32,7 +32,7 @@ impl Unwritten {
             *waiting += bytes;
             false
         });
-        Some(Share { of: Arc::clone(self), bytes })
+        Some(EffectsPermit { of: Arc::clone(self), bytes })
     }
 
     /// Whether no attempt may begin for now.
@@ -50,12 +50,12 @@ impl Unwritten {
 
 /// Effects that wait to be written.
 #[derive(Debug)]
-pub struct Share {
-    of: Arc<Unwritten>,
+pub struct EffectsPermit {
+    of: Arc<EffectsBudget>,
     bytes: usize,
 }
 
-impl Drop for Share {
+impl Drop for EffectsPermit {
     fn drop(&mut self) {
         self.of.bytes.send_if_modified(|waiting| {
             let before = *waiting;
@@ -73,7 +73,7 @@ mod tests {
 
     #[tokio::test]
     async fn attempts_wait_until_enough_is_written() {
-        let unwritten = Arc::new(Unwritten::default());
+        let unwritten = Arc::new(EffectsBudget::default());
         assert!(unwritten.take(0).is_none());
         let first = unwritten.take(MAX_BYTES - 1);
         assert!(!unwritten.is_full());

@@ -16,7 +16,7 @@ const ASKED_SHARE: u32 = 8;
 
 /// Two lines and who is next. Bounded by what the machines of all partitions
 /// may have dispatched.
-pub struct Turns<T> {
+pub struct ReadyQueue<T> {
     live: Line<T>,
     asked: Line<T>,
     taken: AtomicU32,
@@ -28,7 +28,7 @@ pub struct Turns<T> {
 /// One line: where to stand, and its front.
 type Line<T> = (Sender<T>, Receiver<T>);
 
-impl<T> Default for Turns<T> {
+impl<T> Default for ReadyQueue<T> {
     fn default() -> Self {
         Self {
             live: async_channel::unbounded(),
@@ -39,7 +39,7 @@ impl<T> Default for Turns<T> {
     }
 }
 
-impl<T> Turns<T> {
+impl<T> ReadyQueue<T> {
     /// Puts an item in its line, `asked` if somebody asked for it.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_by_itself_goes_first_and_what_was_asked_for_is_not_forgotten() {
-        let turns = Turns::default();
+        let turns = ReadyQueue::default();
         for number in 0..20 {
             turns.put(("asked", number), true).unwrap();
             turns.put(("live", number), false).unwrap();
@@ -135,7 +135,7 @@ mod tests {
 
     #[tokio::test]
     async fn some_are_taken_out_and_the_others_keep_their_order() {
-        let turns = Turns::default();
+        let turns = ReadyQueue::default();
         (0..10).for_each(|number| turns.put(number, number >= 8).unwrap());
         assert_eq!(turns.take_out(|number| number % 3 == 0), [0, 3, 6, 9]);
         let mut rest = Vec::new();

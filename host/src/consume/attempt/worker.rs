@@ -12,16 +12,21 @@ use courier_core::verdict::Verdict;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::binding::{Bound, Plugin};
-use super::circuit_breaker::Gate;
-use super::delivery::Work;
+use super::binding::{Plugin, RunningBinding};
+use super::circuit_breaker::Permission;
+use super::delivery::ReadyDelivery;
 use crate::config::Isolation;
-use crate::consume::fairness::cpu_bucket::Pace;
-use crate::consume::fairness::worker_throttle::Leash;
+use crate::consume::fairness::cpu_bucket::CpuBucket;
+use crate::consume::fairness::worker_throttle::WorkerThrottle;
 use crate::engine::{Call, Ended, Prepared, Sandbox, World};
 
 /// Runs deliveries until the queue closes.
-pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, leash: Arc<Leash>, mut store_up: watch::Receiver<bool>) {
+pub async fn work(
+    bound: Arc<RunningBinding>,
+    mut sandbox: Sandbox,
+    leash: Arc<WorkerThrottle>,
+    mut store_up: watch::Receiver<bool>,
+) {
     let mut gate = bound.keeper.watch();
     let mut plugin = bound.plugin.clone();
     while let Some(work) = bound.turns.next().await {
@@ -42,21 +47,21 @@ pub async fn work(bound: Arc<Bound>, mut sandbox: Sandbox, leash: Arc<Leash>, mu
     }
 }
 
-fn takes_batches(bound: &Bound, version: &Prepared) -> bool {
+fn takes_batches(bound: &RunningBinding, version: &Prepared) -> bool {
     let together = bound.binding.isolation == Isolation::Batch || version.world == World::BatchHandler;
     // While one delivery probes, the others wait for what it finds.
-    together && bound.binding.batch > 1 && bound.keeper.now() == Gate::Open
+    together && bound.binding.batch > 1 && bound.keeper.now() == Permission::Open
 }
 
 /// Waits until the delivery may begin. None when it was answered otherwise.
 async fn permit(
-    bound: &Bound,
-    mut work: Work,
-    pace: &Pace,
-    gate: &mut watch::Receiver<Gate>,
+    bound: &RunningBinding,
+    mut work: ReadyDelivery,
+    pace: &CpuBucket,
+    gate: &mut watch::Receiver<Permission>,
     plugin: &mut watch::Receiver<Plugin>,
     store_up: &mut watch::Receiver<bool>,
-) -> Option<(Work, Arc<Prepared>)> {
+) -> Option<(ReadyDelivery, Arc<Prepared>)> {
     let (no_more, recall) = (work.owner.no_more.clone(), work.recall.clone());
     let stopped = || stopped(&no_more, recall.as_ref());
     let mut has_turn = false;
@@ -88,16 +93,16 @@ async fn permit(
         }
         let now = gate.borrow_and_update().clone();
         match now {
-            Gate::Open => {}
-            Gate::Probing if bound.keeper.take_probe() => work.probe = true,
-            Gate::Paused(_) | Gate::Full(_) | Gate::Probing => {
+            Permission::Open => {}
+            Permission::Probing if bound.keeper.take_probe() => work.probe = true,
+            Permission::Paused(_) | Permission::Full(_) | Permission::Probing => {
                 tokio::select! {
                     () = stopped() => {}
                     _ = gate.changed() => {}
                 }
                 continue;
             }
-            Gate::Closed { verdict, reason } => {
+            Permission::Closed { verdict, reason } => {
                 work.push_back(bound, verdict, &reason);
                 return None;
             }
@@ -143,11 +148,17 @@ async fn stopped(no_more: &CancellationToken, recall: Option<&CancellationToken>
     }
 }
 
-async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, leash: &Leash, sandbox: &mut Sandbox, batch: Vec<Work>) {
+async fn run(
+    bound: &Arc<RunningBinding>,
+    version: &Arc<Prepared>,
+    leash: &WorkerThrottle,
+    sandbox: &mut Sandbox,
+    batch: Vec<ReadyDelivery>,
+) {
     // The items of a batch may belong to different owners: none is held back once
     // one of these gives up, and the first that has waited long enough drops it for
     // all. What is handed back runs again.
-    let rows: Vec<_> = batch.iter().filter(|work| work.recall.is_some()).map(Work::key).collect();
+    let rows: Vec<_> = batch.iter().filter(|work| work.recall.is_some()).map(ReadyDelivery::key).collect();
     bound.begin(&rows);
     leash.put_on(batch.iter().map(|work| &work.owner.no_more));
     let ended = {
@@ -170,7 +181,7 @@ async fn run(bound: &Arc<Bound>, version: &Arc<Prepared>, leash: &Leash, sandbox
             if batch.iter().any(|work| work.probe) {
                 bound.keeper.give_probe_back();
             }
-            batch.into_iter().for_each(Work::give_back);
+            batch.into_iter().for_each(ReadyDelivery::give_back);
         }
     }
 }
@@ -186,7 +197,7 @@ async fn invoke(sandbox: &mut Sandbox, version: &Arc<Prepared>, mut calls: Vec<C
 }
 
 /// Follows what becomes of the plugin and of time, and keeps the gate so.
-pub async fn keep_gate(bound: Arc<Bound>) {
+pub async fn keep_gate(bound: Arc<RunningBinding>) {
     let mut plugin = bound.plugin.clone();
     let mut gate = bound.keeper.watch();
     loop {

@@ -16,12 +16,12 @@ const ORPHAN_LOOKS: u32 = 5;
 
 /// What was given and not taken back.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct AssignedPartitions {
     /// How many looks in a row found nobody.
     looks: HashMap<TopicPartition, u32>,
 }
 
-impl Given {
+impl AssignedPartitions {
     /// Kafka gives a partition.
     pub fn assigned(&mut self, place: &TopicPartition) {
         self.looks.insert(place.clone(), 0);
@@ -68,13 +68,13 @@ mod tests {
     }
 
     /// Looks so often and answers at which of them an orphan was told.
-    fn told(given: &mut Given, looks: u32, cared_for: impl Fn(&TopicPartition) -> bool) -> Vec<u32> {
+    fn told(given: &mut AssignedPartitions, looks: u32, cared_for: impl Fn(&TopicPartition) -> bool) -> Vec<u32> {
         (1..=looks).filter(|_| !given.orphans(&cared_for).is_empty()).collect()
     }
 
     #[test]
     fn a_partition_without_anybody_is_told_after_some_looks_and_then_again() {
-        let mut given = Given::default();
+        let mut given = AssignedPartitions::default();
         given.assigned(&place(0));
         given.assigned(&place(1));
         assert!(told(&mut given, ORPHAN_LOOKS * 2, |_| true).is_empty());
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_moment_between_an_owner_and_the_next_claim_makes_no_orphan() {
-        let mut given = Given::default();
+        let mut given = AssignedPartitions::default();
         given.assigned(&place(0));
         for _ in 0..10 {
             assert!(told(&mut given, ORPHAN_LOOKS - 1, |_| false).is_empty());
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_was_taken_back_or_lost_is_nobodys_orphan() {
-        let mut given = Given::default();
+        let mut given = AssignedPartitions::default();
         given.assigned(&place(0));
         given.assigned(&place(1));
         assert!(told(&mut given, ORPHAN_LOOKS - 1, |_| false).is_empty());

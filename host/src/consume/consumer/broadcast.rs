@@ -6,7 +6,7 @@
 //! machine and the retries that events have.
 //!
 //! The node registers, and stores where it begins, before it says that it is
-//! ready ([`Bound::listening`]): a broadcast that is sent after that is heard.
+//! ready ([`RunningBinding::listening`]): a broadcast that is sent after that is heard.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::claim::{Claims, Ready};
+use super::claim::{ClaimedPartition, Claims};
 use super::confirmed::Found;
 use super::{out_of_range, recreated_topics};
 use crate::causes::{Cause, Subject};
-use crate::consume::attempt::binding::Bound;
-use crate::consume::owner::message::{Handle, Mail, Released};
+use crate::consume::attempt::binding::RunningBinding;
+use crate::consume::owner::message::{OwnerExit, OwnerHandle, OwnerMessage};
 use crate::consume::owner::reruns;
-use crate::consume::{Node, STOP_WAIT, owner};
+use crate::consume::{NodeContext, STOP_WAIT, owner};
 use crate::kafka::buffered::{Budget, TopicPartition};
-use crate::kafka::consumer::{Notice, Order, Source};
+use crate::kafka::consumer::{ConsumerCommand, ConsumerEvent, ConsumerThread};
 use crate::kafka::log_reader::LogError;
 use crate::kafka::topic_watch::{Answers, TopicNow, Watched};
 use crate::said;
@@ -47,22 +47,22 @@ const NO_GROUP: &str = "courier-broadcast";
 const NO_LISTENER: &str = "no_broadcast_consumer";
 
 /// The task that listens for one group on this node.
-pub(in crate::consume) struct Listening {
-    node: Node,
+pub(in crate::consume) struct BroadcastConsumer {
+    node: NodeContext,
     claims: Claims,
     group: String,
-    bindings: Vec<Arc<Bound>>,
+    bindings: Vec<Arc<RunningBinding>>,
     /// Apart from that of events, which must not keep broadcasts waiting.
     budget: Arc<Budget>,
     /// Topics that this process is registered for, and when it last looked at
     /// the partitions of their companions; never for one that is not there.
     registered: HashMap<String, Option<Instant>>,
-    owners: HashMap<TopicPartition, Handle>,
+    owners: HashMap<TopicPartition, OwnerHandle>,
     claiming: HashSet<TopicPartition>,
-    ready: JoinSet<Ready>,
-    released: mpsc::UnboundedSender<Released>,
-    notices: mpsc::UnboundedSender<Notice>,
-    source: Option<Source>,
+    ready: JoinSet<ClaimedPartition>,
+    released: mpsc::UnboundedSender<OwnerExit>,
+    notices: mpsc::UnboundedSender<ConsumerEvent>,
+    source: Option<ConsumerThread>,
     /// Tells when a companion was created anew.
     watched: Watched,
     /// What this node received from an offset on may be of another topic of the
@@ -81,12 +81,12 @@ enum Trouble {
     Store(#[from] StoreError),
 }
 
-impl Listening {
+impl BroadcastConsumer {
     /// Listens until `stop`; `asked` says that somebody asked for a delivery.
     pub(in crate::consume) async fn run(
-        node: Node,
+        node: NodeContext,
         group: String,
-        bindings: Vec<Arc<Bound>>,
+        bindings: Vec<Arc<RunningBinding>>,
         stop: CancellationToken,
         asked: Arc<Notify>,
     ) {
@@ -123,7 +123,7 @@ impl Listening {
                 biased;
                 () = stop.cancelled() => break,
                 Some(notice) = noticed.recv() => match notice {
-                    Notice::Fatal(why) => {
+                    ConsumerEvent::Fatal(why) => {
                         if let Some(unsaid) = said::again(&format!("{} broadcasts beyond use {why}", this.group)) {
                             tracing::error!(
                                 group = this.group, why, unsaid,
@@ -132,19 +132,19 @@ impl Listening {
                         }
                         this.lose_all();
                     }
-                    Notice::OutOfRange => {
+                    ConsumerEvent::OutOfRange => {
                         this.node.topics.look_now();
                         this.out_of_range().await;
                     }
-                    Notice::OlderLeader => this.node.topics.look_now(),
-                    Notice::Trouble(what) => {
+                    ConsumerEvent::OlderLeader => this.node.topics.look_now(),
+                    ConsumerEvent::Trouble(what) => {
                         this.node.topics.look_now();
                         if let Some(unsaid) = said::again(&format!("{} broadcasts {what}", this.group)) {
                             tracing::warn!(group = this.group, what, unsaid, "consumer of broadcasts");
                         }
                     }
                     // Without a subscription there is no rebalance and no group.
-                    Notice::Assigned(_) | Notice::Revoked { .. } | Notice::Fenced | Notice::OtherProtocol => {}
+                    ConsumerEvent::Assigned(_) | ConsumerEvent::Revoked { .. } | ConsumerEvent::Fenced | ConsumerEvent::OtherProtocol => {}
                 },
                 Some(released) = releases.recv() => this.owner_ended(&released),
                 Some(ready) = this.ready.join_next(), if !this.ready.is_empty() => {
@@ -181,7 +181,7 @@ impl Listening {
         }
     }
 
-    async fn look_at(&mut self, bound: &Bound, topic: &str) -> Result<(), Trouble> {
+    async fn look_at(&mut self, bound: &RunningBinding, topic: &str) -> Result<(), Trouble> {
         if let Some(Some(looked)) = self.registered.get(topic)
             && looked.elapsed() < LOOK_AGAIN
         {
@@ -219,7 +219,7 @@ impl Listening {
 
     async fn register(
         &self,
-        bound: &Bound,
+        bound: &RunningBinding,
         topic: &str,
         topic_id: String,
         partitions: Vec<Extent>,
@@ -265,7 +265,7 @@ impl Listening {
         self.registered.retain(|topic, _| !gone.contains(topic));
     }
 
-    fn own(&mut self, ready: Ready) {
+    fn own(&mut self, ready: ClaimedPartition) {
         let place = ready.place.clone();
         self.claiming.remove(&place);
         let Some(bound) =
@@ -274,7 +274,7 @@ impl Listening {
             return;
         };
         let bound = Arc::clone(bound);
-        let Some(orders) = self.source().map(Source::orders) else { return };
+        let Some(orders) = self.source().map(ConsumerThread::orders) else { return };
         let (assignment, begun) = ready.feed();
         let claimed = &begun.ready.claimed;
         tracing::info!(
@@ -282,22 +282,22 @@ impl Listening {
             "hears"
         );
         // A thread that has ended reads nothing; its notice starts another.
-        let _ = orders.send(Order::Reassign(assignment));
+        let _ = orders.send(ConsumerCommand::Reassign(assignment));
         let handle = owner::start(self.node.tools.clone(), bound, begun, orders, self.released.clone());
         if let Some(earlier) = self.owners.insert(place, handle) {
-            let _ = earlier.mail.send(Mail::Lost);
+            let _ = earlier.mail.send(OwnerMessage::Lost);
         }
     }
 
     /// The consumer, started for the first companion that is there: most hosts
     /// have none.
-    fn source(&mut self) -> Option<&Source> {
+    fn source(&mut self) -> Option<&ConsumerThread> {
         if self.source.is_none() {
             let mut config = self.node.consumer.clone();
             config.set("group.id", NO_GROUP).remove("group.instance.id");
             let name = format!("{} broadcasts", self.group);
             let (causes, subject) = (&self.node.tools.causes, Subject::Group(self.group.clone()));
-            match Source::unsubscribed(&config, &name, Arc::clone(&self.budget), self.notices.clone()) {
+            match ConsumerThread::unsubscribed(&config, &name, Arc::clone(&self.budget), self.notices.clone()) {
                 Ok(source) => {
                     causes.clear_code(&subject, NO_LISTENER);
                     self.source = Some(source);
@@ -311,8 +311,8 @@ impl Listening {
         self.source.as_ref()
     }
 
-    fn owner_ended(&mut self, released: &Released) {
-        let Released { place, epoch, why, position } = released;
+    fn owner_ended(&mut self, released: &OwnerExit) {
+        let OwnerExit { place, epoch, why, position } = released;
         if self.owners.get(place).is_none_or(|owner| owner.epoch != *epoch) {
             return;
         }
@@ -348,7 +348,7 @@ impl Listening {
                     self.give_up(&place);
                     let companion = place.log_topic().into_owned();
                     let Some(TopicNow::Present { id, partitions }) = answers.of(&companion) else { continue };
-                    let vanished = recreated_topics::Vanished {
+                    let vanished = recreated_topics::EndedPartitions {
                         store: Arc::clone(&self.node.tools.store),
                         group: self.group.clone(),
                         topic: place.topic.to_string(),
@@ -366,7 +366,7 @@ impl Listening {
     /// Drops an owner; the next look claims its partition again.
     fn give_up(&mut self, place: &TopicPartition) {
         if let Some(owner) = self.owners.remove(place) {
-            let _ = owner.mail.send(Mail::Lost);
+            let _ = owner.mail.send(OwnerMessage::Lost);
             self.registered.insert(place.topic.to_string(), None);
         }
     }
@@ -380,9 +380,9 @@ impl Listening {
     }
 
     /// Drains every owner. The node stays registered: it is expected back.
-    async fn stop(mut self, mut releases: mpsc::UnboundedReceiver<Released>) {
+    async fn stop(mut self, mut releases: mpsc::UnboundedReceiver<OwnerExit>) {
         self.ready.abort_all();
-        self.owners.retain(|_, owner| owner.mail.send(Mail::Revoke(STOP_WAIT)).is_ok());
+        self.owners.retain(|_, owner| owner.mail.send(OwnerMessage::Revoke(STOP_WAIT)).is_ok());
         while !self.owners.is_empty() {
             let Some(released) = releases.recv().await else { break };
             self.owners.remove(&released.place);

@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 
 use crate::causes::{Cause, Causes, Subject};
 use crate::config::Start;
-use crate::consume::Node;
-use crate::consume::attempt::binding::Bound;
-use crate::kafka::buffered::{Fed, TopicPartition};
+use crate::consume::NodeContext;
+use crate::consume::attempt::binding::RunningBinding;
+use crate::kafka::buffered::{FeedItem, TopicPartition};
 use crate::kafka::consumer::Assignment;
-use crate::kafka::log_reader::{Log, LogError, TopicInfo};
+use crate::kafka::log_reader::{LogError, LogReader, TopicInfo};
 use crate::store::{ClaimRequest, Claimed, Growth, OlderPartition, SharedStore, StoreError, TopicOfGroup, WriterId};
 
 /// First wait before a claim is tried again, and the longest one.
@@ -25,7 +25,7 @@ const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::f
 #[derive(Clone)]
 pub struct Claims {
     store: SharedStore,
-    log: Log,
+    log: LogReader,
     writer: WriterId,
     node: Arc<str>,
     group: Arc<str>,
@@ -33,7 +33,7 @@ pub struct Claims {
 }
 
 /// A partition that was claimed.
-pub struct Ready {
+pub struct ClaimedPartition {
     /// Which.
     pub place: TopicPartition,
     /// What the store said.
@@ -44,7 +44,7 @@ pub struct Ready {
     pub ahead: Vec<Bytes>,
 }
 
-impl Ready {
+impl ClaimedPartition {
     /// The partition as the consumer thread is to read it, and as its owner is
     /// to begin.
     #[must_use]
@@ -58,9 +58,9 @@ impl Ready {
 /// A claimed partition that is being read.
 pub struct Begun {
     /// The partition.
-    pub ready: Ready,
+    pub ready: ClaimedPartition,
     /// Its records.
-    pub records: mpsc::UnboundedReceiver<Fed>,
+    pub records: mpsc::UnboundedReceiver<FeedItem>,
 }
 
 /// Why a claim did not succeed yet.
@@ -124,7 +124,7 @@ impl ClaimError {
 impl Claims {
     /// Claims for `group` as the writer of this node.
     #[must_use]
-    pub fn new(node: &Node, group: &str) -> Self {
+    pub fn new(node: &NodeContext, group: &str) -> Self {
         Self {
             store: Arc::clone(&node.tools.store),
             log: node.tools.log.clone(),
@@ -143,7 +143,7 @@ impl Claims {
     /// When Kafka or the store does not answer. Where a topic begins is never
     /// guessed: `latest` that nobody can tell is no reason to begin at the
     /// beginning.
-    pub async fn begin(&self, bindings: &[Arc<Bound>]) -> Result<(), ClaimError> {
+    pub async fn begin(&self, bindings: &[Arc<RunningBinding>]) -> Result<(), ClaimError> {
         let positions = self.store.positions().await?;
         let of_group = positions.iter().filter(|row| row.group == *self.group && row.listener.is_none());
         let begun: HashSet<&str> = of_group.map(|row| row.topic.as_str()).collect();
@@ -184,7 +184,7 @@ impl Claims {
 
     /// Claims a partition, however long it takes. What the same host received
     /// from `unconfirmed` on may be of another topic of the same name.
-    pub async fn claim(&self, place: TopicPartition, unconfirmed: Option<Offset>) -> Ready {
+    pub async fn claim(&self, place: TopicPartition, unconfirmed: Option<Offset>) -> ClaimedPartition {
         let subject = Subject::Partition {
             group: self.group.to_string(),
             topic: place.log_topic().into_owned(),
@@ -207,7 +207,11 @@ impl Claims {
         }
     }
 
-    async fn attempt(&self, place: &TopicPartition, unconfirmed: Option<Offset>) -> Result<Ready, ClaimError> {
+    async fn attempt(
+        &self,
+        place: &TopicPartition,
+        unconfirmed: Option<Offset>,
+    ) -> Result<ClaimedPartition, ClaimError> {
         let topic = place.log_topic();
         let no_topic = || LogError::NoTopic(topic.to_string());
         let info = self.log.topic(&topic).await?.ok_or_else(no_topic)?;
@@ -236,7 +240,7 @@ impl Claims {
         if claimed.next < low {
             self.lost(place, &mut claimed, low).await?;
         }
-        Ok(Ready { place: place.clone(), claimed, topic_id: info.id.into(), ahead })
+        Ok(ClaimedPartition { place: place.clone(), claimed, topic_id: info.id.into(), ahead })
     }
 
     /// A partition that was added to its topic begins once the older ones are

@@ -27,16 +27,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::rivals::Fences;
-use super::assignment::Given;
-use super::claim::{Begun, Claims, Ready};
+use super::assignment::AssignedPartitions;
+use super::claim::{Begun, ClaimedPartition, Claims};
 use crate::causes::{Cause, Subject};
-use crate::consume::attempt::binding::Bound;
+use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::owner;
-use crate::consume::owner::message::{Handle, Mail, Released};
+use crate::consume::owner::message::{OwnerExit, OwnerHandle, OwnerMessage};
 use crate::consume::owner::reruns;
-use crate::consume::{Node, STOP_WAIT};
+use crate::consume::{NodeContext, STOP_WAIT};
 use crate::kafka::buffered::{Budget, TopicPartition};
-use crate::kafka::consumer::{Notice, Order, Source};
+use crate::kafka::consumer::{ConsumerCommand, ConsumerEvent, ConsumerThread};
 use crate::kafka::topic_watch::Watched;
 use crate::said;
 use crate::supervise::{self, Task};
@@ -57,25 +57,25 @@ const MAX_PASSED_OVER: u32 = 5;
 
 /// A claim that ended, by its running number; none for a partition that is not
 /// ours after all.
-type Finished = (u64, Option<Ready>);
+type Finished = (u64, Option<ClaimedPartition>);
 
 /// The task that follows one group on this node.
-pub struct Following {
-    node: Node,
+pub struct EventConsumer {
+    node: NodeContext,
     claims: Claims,
     name: String,
-    bindings: Vec<Arc<Bound>>,
+    bindings: Vec<Arc<RunningBinding>>,
     budget: Arc<Budget>,
-    notices: mpsc::UnboundedSender<Notice>,
-    released: mpsc::UnboundedSender<Released>,
-    owners: HashMap<TopicPartition, Handle>,
+    notices: mpsc::UnboundedSender<ConsumerEvent>,
+    released: mpsc::UnboundedSender<OwnerExit>,
+    owners: HashMap<TopicPartition, OwnerHandle>,
     /// Claims that are wanted, by their running numbers.
     claiming: HashMap<TopicPartition, (u64, tokio::task::AbortHandle)>,
     claims_begun: u64,
     ready: JoinSet<Finished>,
     /// Partitions that were revoked, with whether their owner has ended.
     leaving: HashMap<TopicPartition, bool>,
-    given: Given,
+    given: AssignedPartitions,
     /// Tells when a topic was created anew.
     watched: Watched,
     /// The ids of the topics, as Kafka last told them.
@@ -93,12 +93,12 @@ pub struct Following {
     foreign: Option<Instant>,
 }
 
-impl Following {
+impl EventConsumer {
     /// Follows the group until it is to stop, then drains and leaves it.
     pub async fn run(
-        node: Node,
+        node: NodeContext,
         name: String,
-        bindings: Vec<Arc<Bound>>,
+        bindings: Vec<Arc<RunningBinding>>,
         budget: Arc<Budget>,
         stop: CancellationToken,
         asked: Arc<Notify>,
@@ -126,14 +126,14 @@ impl Following {
             claims_begun: 0,
             ready: JoinSet::new(),
             leaving: HashMap::new(),
-            given: Given::default(),
+            given: AssignedPartitions::default(),
         };
         following.follow(releases, stop, asked).await;
     }
 
     async fn follow(
         mut self,
-        mut releases: mpsc::UnboundedReceiver<Released>,
+        mut releases: mpsc::UnboundedReceiver<OwnerExit>,
         stop: CancellationToken,
         asked: Arc<Notify>,
     ) {
@@ -154,7 +154,7 @@ impl Following {
                 biased;
                 () = stop.cancelled() => break,
                 Some(notice) = notices.recv() => match notice {
-                    Notice::Fatal(_) | Notice::Fenced => {
+                    ConsumerEvent::Fatal(_) | ConsumerEvent::Fenced => {
                         let stands_back = self.consumer_ended(&notice);
                         let begun = tokio::select! {
                             subscribed = async {
@@ -175,7 +175,7 @@ impl Following {
                 Some(ready) = self.ready.join_next(), if !self.ready.is_empty() => {
                     if let Some(begun) = self.accept(ready) {
                         let (assignment, begun) = begun.feed();
-                        source.order(Order::Reassign(assignment));
+                        source.order(ConsumerCommand::Reassign(assignment));
                         self.own(begun, &source);
                     }
                 }
@@ -204,13 +204,13 @@ impl Following {
         topics
     }
 
-    fn bound(&self, topic: &str) -> Option<&Arc<Bound>> {
+    fn bound(&self, topic: &str) -> Option<&Arc<RunningBinding>> {
         self.bindings.iter().find(|bound| bound.binding.topics.iter().any(|bound| bound == topic))
     }
 
     /// Resolves where the group starts, then subscribes: in this order, so
     /// that nothing published in between is missed.
-    async fn subscribe(&mut self, topics: &[Arc<str>]) -> (Source, mpsc::UnboundedReceiver<Notice>) {
+    async fn subscribe(&mut self, topics: &[Arc<str>]) -> (ConsumerThread, mpsc::UnboundedReceiver<ConsumerEvent>) {
         // A channel for each consumer: what an earlier one still has to say
         // would be taken for the later one's.
         let (notices, noticed) = mpsc::unbounded_channel();
@@ -221,7 +221,7 @@ impl Following {
             let started = begun.map_err(|error| (error.code(), error.to_string())).and_then(|()| {
                 let mut config = self.node.consumer.clone();
                 config.set("group.id", (self.node.kafka_group)(&self.name));
-                Source::start(&config, &self.name, topics, Arc::clone(&self.budget), self.notices.clone())
+                ConsumerThread::start(&config, &self.name, topics, Arc::clone(&self.budget), self.notices.clone())
                     .map_err(|error| ("no_consumer", error.to_string()))
             });
             match started {
@@ -263,22 +263,22 @@ impl Following {
         self.leaving.clear();
         self.given.clear();
         for (_, owner) in self.owners.drain() {
-            let _ = owner.mail.send(Mail::Lost);
+            let _ = owner.mail.send(OwnerMessage::Lost);
         }
     }
 
-    async fn noticed(&mut self, notice: Notice, source: &Source) {
+    async fn noticed(&mut self, notice: ConsumerEvent, source: &ConsumerThread) {
         match notice {
-            Notice::Assigned(partitions) => self.assigned(partitions, source).await,
-            Notice::Revoked { partitions, lost } => self.revoked(partitions, lost, source),
-            Notice::OutOfRange => {
+            ConsumerEvent::Assigned(partitions) => self.assigned(partitions, source).await,
+            ConsumerEvent::Revoked { partitions, lost } => self.revoked(partitions, lost, source),
+            ConsumerEvent::OutOfRange => {
                 self.node.topics.look_now();
                 self.out_of_range().await;
             }
-            Notice::OlderLeader => self.node.topics.look_now(),
-            Notice::OtherProtocol => self.held_by_others().await,
-            Notice::Fenced => {}
-            Notice::Fatal(what) | Notice::Trouble(what) => {
+            ConsumerEvent::OlderLeader => self.node.topics.look_now(),
+            ConsumerEvent::OtherProtocol => self.held_by_others().await,
+            ConsumerEvent::Fenced => {}
+            ConsumerEvent::Fatal(what) | ConsumerEvent::Trouble(what) => {
                 // It may be one of a topic.
                 self.node.topics.look_now();
                 self.trouble(&what);
@@ -286,7 +286,7 @@ impl Following {
         }
     }
 
-    async fn assigned(&mut self, partitions: Vec<TopicPartition>, source: &Source) {
+    async fn assigned(&mut self, partitions: Vec<TopicPartition>, source: &ConsumerThread) {
         tracing::info!(group = self.name, partitions = ?names(&partitions), "assigned");
         self.joined();
         for place in partitions {
@@ -301,10 +301,10 @@ impl Following {
                 Ok(None) | Err(_) => break,
             }
         }
-        let (assignments, begun): (Vec<_>, Vec<_>) = ready.into_iter().map(Ready::feed).unzip();
+        let (assignments, begun): (Vec<_>, Vec<_>) = ready.into_iter().map(ClaimedPartition::feed).unzip();
         // The partitions are read before their owners begin: what an owner
         // orders at once, such as a pause, must find its partition there.
-        source.order(Order::Assign(assignments));
+        source.order(ConsumerCommand::Assign(assignments));
         for begun in begun {
             self.own(begun, source);
         }
@@ -312,7 +312,7 @@ impl Following {
 
     /// A claim that ended and is still wanted: a revocation takes its entry
     /// away, and a newer claim on the partition replaces it.
-    fn accept(&mut self, finished: Result<Finished, tokio::task::JoinError>) -> Option<Ready> {
+    fn accept(&mut self, finished: Result<Finished, tokio::task::JoinError>) -> Option<ClaimedPartition> {
         let (number, ready) = finished.ok()?;
         let ready = ready?;
         match self.claiming.get(&ready.place) {
@@ -330,13 +330,17 @@ impl Following {
 
     /// Takes an owner away from its partition, and remembers up to where what it
     /// received is known to be of its topic.
-    fn take_owner(&mut self, place: &TopicPartition) -> Option<Handle> {
+    fn take_owner(&mut self, place: &TopicPartition) -> Option<OwnerHandle> {
         let owner = self.owners.remove(place)?;
         self.unconfirmed.insert(place.clone(), owner.confirmed.below());
         Some(owner)
     }
 
-    fn begin_claim(&mut self, place: TopicPartition, claim: impl Future<Output = Option<Ready>> + Send + 'static) {
+    fn begin_claim(
+        &mut self,
+        place: TopicPartition,
+        claim: impl Future<Output = Option<ClaimedPartition>> + Send + 'static,
+    ) {
         self.claims_begun += 1;
         let number = self.claims_begun;
         let handle = self.ready.spawn(supervise::unbroken(Task::PartitionOwner, async move { (number, claim.await) }));
@@ -346,7 +350,7 @@ impl Following {
     }
 
     /// Starts the owner of a partition that was claimed.
-    fn own(&mut self, begun: Begun, source: &Source) {
+    fn own(&mut self, begun: Begun, source: &ConsumerThread) {
         let (place, claimed) = (begun.ready.place.clone(), &begun.ready.claimed);
         tracing::info!(
             group = self.name, %place, epoch = claimed.epoch, position = %claimed.next,
@@ -356,12 +360,12 @@ impl Following {
             let tools = self.node.tools.clone();
             let handle = owner::start(tools, Arc::clone(bound), begun, source.orders(), self.released.clone());
             if let Some(earlier) = self.owners.insert(place.clone(), handle) {
-                let _ = earlier.mail.send(Mail::Lost);
+                let _ = earlier.mail.send(OwnerMessage::Lost);
             }
         }
     }
 
-    fn revoked(&mut self, partitions: Vec<TopicPartition>, lost: bool, source: &Source) {
+    fn revoked(&mut self, partitions: Vec<TopicPartition>, lost: bool, source: &ConsumerThread) {
         tracing::info!(group = self.name, partitions = ?names(&partitions), lost, "revoked");
         for place in partitions {
             self.given.revoked(&place);
@@ -369,7 +373,9 @@ impl Following {
                 claiming.abort();
             }
             let owned = match self.take_owner(&place) {
-                Some(owner) => owner.mail.send(if lost { Mail::Lost } else { Mail::Revoke(REVOKE_WAIT) }).is_ok(),
+                Some(owner) => {
+                    owner.mail.send(if lost { OwnerMessage::Lost } else { OwnerMessage::Revoke(REVOKE_WAIT) }).is_ok()
+                }
                 None => false,
             };
             // What is lost is let go at once: others may own it already.
@@ -379,14 +385,14 @@ impl Following {
     }
 
     /// Answers a revocation once every owner it concerns has ended.
-    fn let_go(&mut self, source: &Source) {
+    fn let_go(&mut self, source: &ConsumerThread) {
         if !self.leaving.is_empty() && self.leaving.values().all(|ended| *ended) {
-            source.order(Order::Unassign(self.leaving.drain().map(|(place, _)| place).collect()));
+            source.order(ConsumerCommand::Unassign(self.leaving.drain().map(|(place, _)| place).collect()));
         }
     }
 
-    fn owner_ended(&mut self, released: Released, source: &Source) {
-        let Released { place, epoch, why, position } = released;
+    fn owner_ended(&mut self, released: OwnerExit, source: &ConsumerThread) {
+        let OwnerExit { place, epoch, why, position } = released;
         tracing::info!(group = self.name, %place, epoch, position = %position, ?why, "released");
         if why == Release::Late {
             tracing::info!(group = self.name, %place, "unfinished attempts were dropped and will be delivered again");
@@ -394,7 +400,7 @@ impl Following {
         if let Some(ended) = self.leaving.get_mut(&place) {
             *ended = true;
             if why == Release::Drained || why == Release::Late {
-                source.order(Order::Hint(vec![(place, position)]));
+                source.order(ConsumerCommand::CommitOffsets(vec![(place, position)]));
             }
             return self.let_go(source);
         }
@@ -411,28 +417,28 @@ impl Following {
         reruns::pass_on(&self.node.tools.store, &self.owners, newest).await;
     }
 
-    fn hint(&self, source: &Source) {
+    fn hint(&self, source: &ConsumerThread) {
         let positions: Vec<_> = self
             .owners
             .iter()
             .map(|(place, owner)| (place.clone(), Offset(owner.durable.load(Ordering::Relaxed))))
             .collect();
         if !positions.is_empty() {
-            source.order(Order::Hint(positions));
+            source.order(ConsumerCommand::CommitOffsets(positions));
         }
     }
 
     /// Drains every owner, then leaves the group.
-    async fn stop(mut self, source: Source, mut releases: mpsc::UnboundedReceiver<Released>) {
+    async fn stop(mut self, source: ConsumerThread, mut releases: mpsc::UnboundedReceiver<OwnerExit>) {
         self.ready.abort_all();
-        self.owners.retain(|_, owner| owner.mail.send(Mail::Revoke(STOP_WAIT)).is_ok());
+        self.owners.retain(|_, owner| owner.mail.send(OwnerMessage::Revoke(STOP_WAIT)).is_ok());
         // Also those that a revocation had told before.
         while !self.owners.is_empty() || self.leaving.values().any(|ended| !ended) {
-            let Some(Released { place, why, position, .. }) = releases.recv().await else { break };
+            let Some(OwnerExit { place, why, position, .. }) = releases.recv().await else { break };
             self.owners.remove(&place);
             self.leaving.remove(&place);
             if matches!(why, Release::Drained | Release::Late) {
-                source.order(Order::Hint(vec![(place, position)]));
+                source.order(ConsumerCommand::CommitOffsets(vec![(place, position)]));
             }
         }
         source.close().await;

@@ -8,19 +8,19 @@ use courier_core::message::Offset;
 use tokio::sync::mpsc;
 
 use crate::consume::CONFIRM_RETRY;
-use crate::consume::owner::message::Handle;
+use crate::consume::owner::message::OwnerHandle;
 use crate::kafka::buffered::TopicPartition;
-use crate::kafka::consumer::Notice;
-use crate::kafka::log_reader::{Log, LogError};
+use crate::kafka::consumer::ConsumerEvent;
+use crate::kafka::log_reader::{LogError, LogReader};
 
 /// The partitions whose owners stand outside of their logs; all of them when
 /// none does, since the client reads one no more and nobody can say which. None
 /// while they cannot be compared: then the notice comes once more.
 pub async fn left_their_logs(
     group: &str,
-    owners: &HashMap<TopicPartition, Handle>,
-    log: &Log,
-    notices: &mpsc::UnboundedSender<Notice>,
+    owners: &HashMap<TopicPartition, OwnerHandle>,
+    log: &LogReader,
+    notices: &mpsc::UnboundedSender<ConsumerEvent>,
 ) -> Vec<TopicPartition> {
     let (mut left, mut no_log) = (Vec::new(), false);
     for (place, owner) in owners {
@@ -36,7 +36,7 @@ pub async fn left_their_logs(
                 let notices = notices.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(CONFIRM_RETRY).await;
-                    let _ = notices.send(Notice::OutOfRange);
+                    let _ = notices.send(ConsumerEvent::OutOfRange);
                 });
                 return Vec::new();
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use courier_core::message::Offset;
 
 use super::confirmed::Found;
-use crate::consume::owner::message::Handle;
+use crate::consume::owner::message::OwnerHandle;
 use crate::kafka::buffered::TopicPartition;
 use crate::kafka::topic_watch::Answers;
 use crate::store::{SharedStore, TopicOfGroup};
@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The owners whose topic is another one now, each with what was found.
 pub(in crate::consume) fn compare(
-    owners: &mut HashMap<TopicPartition, Handle>,
+    owners: &mut HashMap<TopicPartition, OwnerHandle>,
     answers: &Answers,
 ) -> Vec<(TopicPartition, Found)> {
     let Some(asked_at) = answers.asked_at else { return Vec::new() };
@@ -35,7 +35,7 @@ pub(in crate::consume) fn compare(
 }
 
 /// Partitions of a topic that a new one of its name does not have.
-pub(in crate::consume) struct Vanished {
+pub(in crate::consume) struct EndedPartitions {
     /// Where the positions are.
     pub store: SharedStore,
     /// The group.
@@ -50,7 +50,7 @@ pub(in crate::consume) struct Vanished {
     pub partitions: i32,
 }
 
-impl Vanished {
+impl EndedPartitions {
     /// Ends what lies open in them, once the store answers.
     pub async fn end(self) {
         let topic = TopicOfGroup { group: &self.group, topic: &self.topic, topic_id: &self.topic_id };

@@ -15,9 +15,9 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::cpu_bucket::{Pace, SoFar};
-use super::cpu_load::{Load, Processors, Threads};
-use crate::consume::attempt::binding::Bound;
+use super::cpu_bucket::{CpuBucket, SoFar};
+use super::cpu_load::{CpuLoad, CpuLoadMeter, Threads};
+use crate::consume::attempt::binding::RunningBinding;
 use crate::kafka::buffered::Budget;
 
 /// Time between two looks. The counters of the system have steps of 10 ms.
@@ -68,21 +68,21 @@ const IDLE: f64 = 0.02;
 
 /// The groups of this node.
 #[derive(Clone, Default)]
-pub struct Restraints(Arc<Mutex<Vec<Weak<Member>>>>);
+pub struct FairnessController(Arc<Mutex<Vec<Weak<GroupUsage>>>>);
 
 /// A group, as far as it concerns the others.
-pub struct Member {
+pub struct GroupUsage {
     name: String,
-    bindings: Vec<Arc<Bound>>,
+    bindings: Vec<Arc<RunningBinding>>,
     /// How fast its attempts may be.
-    pub pace: Arc<Pace>,
+    pub pace: Arc<CpuBucket>,
     /// What it has in its hands.
     pub budget: Arc<Budget>,
     /// The threads that run its guests.
     pub threads: Threads,
 }
 
-impl Member {
+impl GroupUsage {
     /// Deliveries that it has to end: those that came and are not durable, or, if
     /// they are more, those that have their turn. Among these are some that came
     /// long ago, and broadcasts.
@@ -97,12 +97,12 @@ impl Member {
     }
 }
 
-impl Restraints {
+impl FairnessController {
     /// Takes a group in, as long as somebody has it. It keeps no record of more
     /// than `max_record` bytes.
     #[must_use]
-    pub fn join(&self, name: &str, bindings: Vec<Arc<Bound>>, max_record: usize) -> Arc<Member> {
-        let member = Arc::new(Member {
+    pub fn join(&self, name: &str, bindings: Vec<Arc<RunningBinding>>, max_record: usize) -> Arc<GroupUsage> {
+        let member = Arc::new(GroupUsage {
             name: name.to_owned(),
             bindings,
             pace: Arc::default(),
@@ -115,28 +115,28 @@ impl Restraints {
         member
     }
 
-    fn members(&self) -> Vec<Arc<Member>> {
+    fn members(&self) -> Vec<Arc<GroupUsage>> {
         let members = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         members.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Looks at the groups again and again, and holds them or lets them go.
     pub async fn keep(self) {
-        let mut processors = Processors::default();
-        let mut watched: Vec<Watched> = Vec::new();
+        let mut processors = CpuLoadMeter::default();
+        let mut watched: Vec<GroupMonitor> = Vec::new();
         let (mut level, mut equal) = (None, f64::INFINITY);
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             // First those that left: what is watched is held by this task too.
-            watched.retain_mut(Watched::stays);
+            watched.retain_mut(GroupMonitor::stays);
             for member in self.members() {
                 if !watched.iter().any(|one| Arc::ptr_eq(&one.member, &member)) {
-                    watched.push(Watched::new(member));
+                    watched.push(GroupMonitor::new(member));
                 }
             }
-            let sights: Vec<Sight> = watched.iter_mut().map(|one| one.look(equal)).collect();
+            let sights: Vec<Sample> = watched.iter_mut().map(|one| one.look(equal)).collect();
             // Without the counters of the system nobody is held.
             level = processors.load().and_then(|load| {
                 equal = load.count / sights.iter().filter(|sight| sight.works).count().max(1) as f64;
@@ -150,8 +150,8 @@ impl Restraints {
 }
 
 /// A group, and what was seen of it before.
-struct Watched {
-    member: Arc<Member>,
+struct GroupMonitor {
+    member: Arc<GroupUsage>,
     at: Instant,
     so_far: SoFar,
     used: Duration,
@@ -159,14 +159,14 @@ struct Watched {
     lately: f64,
     /// When it was seen at work.
     worked: Option<Instant>,
-    standing: Standing,
-    cost: Cost,
+    standing: BacklogDetector,
+    cost: AttemptCost,
     is_held: bool,
 }
 
 /// What a look at a group shows.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sight {
+struct Sample {
     /// Whether it did anything lately.
     works: bool,
     is_behind: bool,
@@ -176,11 +176,11 @@ struct Sight {
     waits: bool,
 }
 
-impl Watched {
-    fn new(member: Arc<Member>) -> Self {
+impl GroupMonitor {
+    fn new(member: Arc<GroupUsage>) -> Self {
         let (used, so_far) = (member.threads.used(), member.pace.so_far());
-        let cost = Cost { so_far, used, average: Duration::ZERO };
-        let standing = Standing::default();
+        let cost = AttemptCost { so_far, used, average: Duration::ZERO };
+        let standing = BacklogDetector::default();
         Self { member, at: Instant::now(), so_far, used, lately: 0.0, worked: None, standing, cost, is_held: false }
     }
 
@@ -194,7 +194,7 @@ impl Watched {
     }
 
     /// Looks at the group, of which an `equal` part would be so many processors.
-    fn look(&mut self, equal: f64) -> Sight {
+    fn look(&mut self, equal: f64) -> Sample {
         let (now, used, so_far) = (Instant::now(), self.member.threads.used(), self.member.pace.so_far());
         let passed = now.duration_since(self.at).max(Duration::from_millis(1)).as_secs_f64();
         let ended = so_far.ended - self.so_far.ended;
@@ -219,7 +219,7 @@ impl Watched {
             self.standing.rest()
         }
         let (works, is_behind) = (was_at_work(REMEMBERED), self.standing.is_behind);
-        Sight { works, is_behind, used: self.lately, waits }
+        Sample { works, is_behind, used: self.lately, waits }
     }
 
     fn hold(&mut self, share: Option<f64>) {
@@ -235,13 +235,13 @@ impl Watched {
 
 /// Whether a group is behind, which it is not for one look.
 #[derive(Debug, Default)]
-struct Standing {
+struct BacklogDetector {
     is_behind: bool,
     /// Looks at which it kept up, less those at which it seemed behind.
     credit: u32,
 }
 
-impl Standing {
+impl BacklogDetector {
     /// One that was at work before is trusted to keep up.
     fn rest(&mut self) {
         if self.is_behind || self.credit > 0 {
@@ -260,13 +260,13 @@ impl Standing {
 }
 
 /// What an attempt of a group costs besides what it pays while it runs.
-struct Cost {
+struct AttemptCost {
     so_far: SoFar,
     used: Duration,
     average: Duration,
 }
 
-impl Cost {
+impl AttemptCost {
     /// What began by now, and what the threads used. Long attempts may begin in
     /// one look and cost in the next, so that it is an average.
     fn note(&mut self, so_far: SoFar, used: Duration) {
@@ -284,7 +284,7 @@ impl Cost {
 
 /// What those that are behind are held to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Level {
+struct CpuLimit {
     /// Processors that the guests of each may use.
     share: f64,
     /// Looks since an attempt waited for its turn.
@@ -292,7 +292,7 @@ struct Level {
 }
 
 /// What those that are behind are held to next, if to anything.
-fn next(level: Option<Level>, sights: &[Sight], load: Load) -> Option<Level> {
+fn next(level: Option<CpuLimit>, sights: &[Sample], load: CpuLoad) -> Option<CpuLimit> {
     let fair = fair_share(sights, load.count);
     let behind = || sights.iter().filter(|sight| sight.is_behind);
     let keep_up = || sights.iter().filter(|sight| sight.works && !sight.is_behind);
@@ -303,9 +303,9 @@ fn next(level: Option<Level>, sights: &[Sight], load: Load) -> Option<Level> {
     let is_too_much = some_keep_up && is_ours && load.busy > most;
     let least = LEAST * load.count / behind().count().max(1) as f64;
     let shrunk = |share: f64| (share * (1.0 - SHRINK * (load.busy - most)).max(0.1)).max(least);
-    let Some(Level { share, unused }) = level else {
+    let Some(CpuLimit { share, unused }) = level else {
         let most_used = behind().map(|sight| sight.used).fold(0.0, f64::max);
-        return (is_too_much && most_used > IDLE).then(|| Level { share: shrunk(most_used), unused: 0 });
+        return (is_too_much && most_used > IDLE).then(|| CpuLimit { share: shrunk(most_used), unused: 0 });
     };
     let share = if is_too_much {
         shrunk(share)
@@ -317,13 +317,13 @@ fn next(level: Option<Level>, sights: &[Sight], load: Load) -> Option<Level> {
         share
     };
     let unused = if behind().any(|sight| sight.waits) { 0 } else { unused + 1 };
-    (unused < UNUSED).then_some(Level { share: share.min(load.count), unused })
+    (unused < UNUSED).then_some(CpuLimit { share: share.min(load.count), unused })
 }
 
 /// What is each one's own of the `processors`, where who wants less leaves the
 /// rest to the others (max-min fairness). Who is behind wants all there is.
-fn fair_share(sights: &[Sight], processors: f64) -> f64 {
-    let wants = |sight: &Sight| if sight.is_behind { f64::INFINITY } else { sight.used };
+fn fair_share(sights: &[Sample], processors: f64) -> f64 {
+    let wants = |sight: &Sample| if sight.is_behind { f64::INFINITY } else { sight.used };
     let mut wants: Vec<f64> = sights.iter().map(wants).collect();
     wants.sort_by(f64::total_cmp);
     let mut left = processors;
@@ -342,13 +342,13 @@ mod tests {
     use super::*;
 
     /// One that keeps up with a little, and those that are behind and use so much.
-    fn sights(used: &[f64]) -> Vec<Sight> {
-        let behind = used.iter().map(|used| Sight { works: true, is_behind: true, used: *used, waits: true });
-        behind.chain([Sight { works: true, used: 0.1, ..Sight::default() }]).collect()
+    fn sights(used: &[f64]) -> Vec<Sample> {
+        let behind = used.iter().map(|used| Sample { works: true, is_behind: true, used: *used, waits: true });
+        behind.chain([Sample { works: true, used: 0.1, ..Sample::default() }]).collect()
     }
 
-    fn load(busy: f64) -> Load {
-        Load { count: 1.0, busy, own: busy }
+    fn load(busy: f64) -> CpuLoad {
+        CpuLoad { count: 1.0, busy, own: busy }
     }
 
     /// How busy one processor should be.
@@ -385,9 +385,9 @@ mod tests {
 
     #[test]
     fn what_others_keep_busy_is_not_left_to_them() {
-        let (sights, busy) = (sights(&[0.2]), Load { count: 1.0, busy: 1.0, own: OURS });
+        let (sights, busy) = (sights(&[0.2]), CpuLoad { count: 1.0, busy: 1.0, own: OURS });
         assert_eq!(next(None, &sights, busy), None);
-        let level = Level { share: 0.1, unused: 0 };
+        let level = CpuLimit { share: 0.1, unused: 0 };
         assert!(next(Some(level), &sights, busy).unwrap().share > level.share);
     }
 
@@ -396,24 +396,24 @@ mod tests {
         let mut sights = sights(&[0.4]);
         sights[1].used = 0.45;
         assert_eq!(next(None, &sights, load(1.0)), None, "it has what is its own");
-        sights.push(Sight { used: 0.01, ..sights[1] });
+        sights.push(Sample { used: 0.01, ..sights[1] });
         assert!(next(None, &sights, load(1.0)).is_some(), "another keeps up with little");
         sights[1].used = 0.55;
         assert_eq!(next(None, &sights, load(1.0)), None, "what is missing is not with those that are behind");
-        let level = Level { share: 0.1, unused: 0 };
+        let level = CpuLimit { share: 0.1, unused: 0 };
         assert!(next(Some(level), &sights, load(1.0)).unwrap().share > level.share);
         sights.pop();
         sights[1].used = 0.3;
         let level = next(None, &sights, load(1.0)).unwrap();
         sights[1].is_behind = true;
         assert_eq!(next(Some(level), &sights, load(1.0)).unwrap().share, level.share * RISE);
-        sights[1] = Sight::default();
+        sights[1] = Sample::default();
         assert_eq!(next(None, &sights, load(1.0)), None, "the other does nothing");
     }
 
     #[test]
     fn a_share_that_is_no_bound_is_given_up() {
-        let (mut sights, mut level) = (sights(&[0.1]), Level { share: 0.2, unused: 0 });
+        let (mut sights, mut level) = (sights(&[0.1]), CpuLimit { share: 0.2, unused: 0 });
         sights[0].waits = false;
         for _ in 1..UNUSED {
             level = next(Some(level), &sights, load(0.5)).expect("it may be by chance");
@@ -425,8 +425,8 @@ mod tests {
 
     #[test]
     fn nobody_is_behind_for_one_look() {
-        let mut standing = Standing::default();
-        let after = |standing: &mut Standing, seems_behind: &[bool]| {
+        let mut standing = BacklogDetector::default();
+        let after = |standing: &mut BacklogDetector, seems_behind: &[bool]| {
             seems_behind.iter().for_each(|seems| standing.note(*seems));
             standing.is_behind
         };
@@ -444,7 +444,7 @@ mod tests {
     fn who_wants_little_leaves_the_rest_to_the_others() {
         let all = f64::INFINITY;
         let shares = |wants: &[f64]| {
-            let sight = |want: &f64| Sight { is_behind: want.is_infinite(), used: *want, ..Sight::default() };
+            let sight = |want: &f64| Sample { is_behind: want.is_infinite(), used: *want, ..Sample::default() };
             fair_share(&wants.iter().map(sight).collect::<Vec<_>>(), 1.0)
         };
         assert_eq!(shares(&[]), all);
@@ -457,7 +457,7 @@ mod tests {
 
     #[test]
     fn an_attempt_costs_what_the_threads_used_for_it() {
-        let mut cost = Cost { so_far: SoFar::default(), used: Duration::ZERO, average: Duration::ZERO };
+        let mut cost = AttemptCost { so_far: SoFar::default(), used: Duration::ZERO, average: Duration::ZERO };
         let mut after = |begun, used, paid| {
             let paid = Duration::from_millis(paid);
             cost.note(SoFar { begun, paid, ..SoFar::default() }, Duration::from_millis(used));
@@ -471,9 +471,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_group_is_behind_with_more_than_it_can_do_in_a_while() {
-        let restraints = Restraints::default();
+        let restraints = FairnessController::default();
         let member = restraints.join("group", Vec::new(), usize::MAX);
-        let mut watched = Watched::new(Arc::clone(&restraints.members()[0]));
+        let mut watched = GroupMonitor::new(Arc::clone(&restraints.members()[0]));
         assert!(!watched.look(1.0).works);
         member.pace.ended(3);
         let sight = watched.look(1.0);

@@ -4,14 +4,14 @@
 //! [held back](super::controller) it has a share: each attempt pays when it
 //! begins, a long one also while it runs, and whoever comes while there is a
 //! debt waits until it is paid off. One whose partition is given up does not, see
-//! [`Leash`](super::worker_throttle::Leash).
+//! [`Leash`](super::worker_throttle::WorkerThrottle).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use super::priority_mutex::Ranked;
+use super::priority_mutex::PriorityMutex;
 use crate::clock::in_nanos;
 use crate::engine::Burned;
 use crate::engine::limits::TICK;
@@ -26,7 +26,7 @@ const SHORT: Duration = Duration::from_millis(10);
 
 /// The pace of a group on this node.
 #[derive(Debug)]
-pub struct Pace {
+pub struct CpuBucket {
     /// Attempts that began; a batch is one.
     begun: AtomicU64,
     /// Deliveries whose attempt ended.
@@ -49,7 +49,7 @@ pub struct Pace {
     /// Of those that run and wait the short ones come first, and then the oldest:
     /// of many that are under way some end soon, where all would end late if they
     /// went on by turns.
-    running: Ranked,
+    running: PriorityMutex,
     /// The first of either line has it and waits until it is paid off, by turns,
     /// so that long ones do not keep short ones from beginning.
     debt: Mutex<Debt>,
@@ -63,7 +63,7 @@ struct Debt {
     at: Instant,
 }
 
-impl Default for Pace {
+impl Default for CpuBucket {
     fn default() -> Self {
         let zero = AtomicU64::default;
         Self {
@@ -76,13 +76,13 @@ impl Default for Pace {
             share: AtomicU64::new(f64::INFINITY.to_bits()),
             let_go: AtomicBool::default(),
             beginning: Mutex::default(),
-            running: Ranked::default(),
+            running: PriorityMutex::default(),
             debt: Mutex::new(Debt { seconds: 0.0, at: Instant::now() }),
         }
     }
 }
 
-impl Pace {
+impl CpuBucket {
     /// Whether the group has a share for now.
     pub fn is_held(&self) -> bool {
         self.share().is_finite()
@@ -206,7 +206,7 @@ mod tests {
     }
 
     /// Attempts that begin within a time.
-    async fn begin(pace: &Pace, within: Duration) -> u64 {
+    async fn begin(pace: &CpuBucket, within: Duration) -> u64 {
         let (before, until) = (pace.so_far().begun, tokio::time::Instant::now() + within);
         while tokio::time::timeout_at(until, pace.turn()).await.is_ok() && tokio::time::Instant::now() < until {
             pace.begun();
@@ -217,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn attempts_begin_no_closer_than_they_may() {
-        let (pace, within) = (Pace::default(), Duration::from_millis(200));
+        let (pace, within) = (CpuBucket::default(), Duration::from_millis(200));
         let free = begin(&pace, within).await;
         pace.set(Some(0.1), COST);
         let held = begin(&pace, within).await;
@@ -229,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_hears_of_another_share() {
         for share in [None, Some(1.0)] {
-            let pace = Pace::default();
+            let pace = CpuBucket::default();
             // A little would take an hour to pay off.
             pace.set(Some(1e-7), COST);
             pace.turn().await;
@@ -244,7 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_attempt_pays_while_it_runs() {
-        let pace = Pace::default();
+        let pace = CpuBucket::default();
         pace.set(Some(1e-7), COST);
         pace.pay_while_running(burned(0, COST)).await;
         let held = tokio::time::timeout(Duration::from_millis(20), pace.turn()).await;
@@ -257,7 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_burned_before_an_end_is_owed() {
-        let pace = Pace::default();
+        let pace = CpuBucket::default();
         pace.owes(COST);
         pace.set(Some(1e-7), Duration::ZERO);
         pace.turn().await;
@@ -268,7 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_many_that_run_the_oldest_end_first() {
-        let pace = Arc::new(Pace::default());
+        let pace = Arc::new(CpuBucket::default());
         pace.set(Some(0.5), COST);
         let ended = Arc::<std::sync::Mutex<Vec<u64>>>::default();
         let attempts = (0..16).rev().map(|began| {

@@ -12,7 +12,7 @@ use crate::clock::nanos;
 
 /// Compares what it sees with what it saw before.
 #[derive(Debug, Default)]
-pub struct Processors {
+pub struct CpuLoadMeter {
     last: Option<Counters>,
 }
 
@@ -29,7 +29,7 @@ struct Counters {
 
 /// How busy the processors were for a while.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Load {
+pub struct CpuLoad {
     /// Processors that the process may use; a fraction under a quota.
     pub count: f64,
     /// The part of their time that they were busy, from 0 to 1.
@@ -38,10 +38,10 @@ pub struct Load {
     pub own: f64,
 }
 
-impl Processors {
+impl CpuLoadMeter {
     /// The load since it was asked before. None the first time, and where nobody
     /// tells.
-    pub fn load(&mut self) -> Option<Load> {
+    pub fn load(&mut self) -> Option<CpuLoad> {
         let read = |path: &str| std::fs::read_to_string(path).ok();
         let allowed = allowed(&read("/proc/self/status")?)?;
         let (all, idle) = times(&read("/proc/stat")?, &allowed);
@@ -54,7 +54,7 @@ impl Processors {
     }
 }
 
-fn load(before: &Counters, now: &Counters, processors: f64, quota: Option<f64>) -> Load {
+fn load(before: &Counters, now: &Counters, processors: f64, quota: Option<f64>) -> CpuLoad {
     let count = quota.unwrap_or(processors).min(processors);
     let seconds = now.at.duration_since(before.at).max(Duration::from_millis(1)).as_secs_f64();
     let own = (now.own.saturating_sub(before.own).as_secs_f64() / seconds / count).clamp(0.0, 1.0);
@@ -62,7 +62,7 @@ fn load(before: &Counters, now: &Counters, processors: f64, quota: Option<f64>) 
     let idle = now.idle.saturating_sub(before.idle) as f64;
     // Of the processors that others keep busy a quota may leave enough.
     let busy = if count < processors || all == 0.0 { own } else { (1.0 - idle / all).clamp(own, 1.0) };
-    Load { count, busy, own }
+    CpuLoad { count, busy, own }
 }
 
 /// The processor time of some threads of this process.
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_busy_process_is_seen() {
-        let mut processors = Processors::default();
+        let mut processors = CpuLoadMeter::default();
         assert!(processors.load().is_none(), "there is nothing to compare with");
         let until = Instant::now() + Duration::from_millis(300);
         while Instant::now() < until {}
@@ -178,9 +178,9 @@ mod tests {
         let at = Instant::now();
         let before = Counters { at, all: 0, idle: 0, own: Duration::ZERO };
         let now = Counters { at: at + Duration::from_secs(1), all: 400, idle: 100, own: Duration::from_millis(600) };
-        assert_eq!(load(&before, &now, 4.0, None), Load { count: 4.0, busy: 0.75, own: 0.15 });
-        assert_eq!(load(&before, &now, 4.0, Some(1.2)), Load { count: 1.2, busy: 0.5, own: 0.5 });
-        assert_eq!(load(&before, &now, 4.0, Some(0.5)), Load { count: 0.5, busy: 1.0, own: 1.0 });
+        assert_eq!(load(&before, &now, 4.0, None), CpuLoad { count: 4.0, busy: 0.75, own: 0.15 });
+        assert_eq!(load(&before, &now, 4.0, Some(1.2)), CpuLoad { count: 1.2, busy: 0.5, own: 0.5 });
+        assert_eq!(load(&before, &now, 4.0, Some(0.5)), CpuLoad { count: 0.5, busy: 1.0, own: 1.0 });
         assert_eq!(load(&before, &now, 4.0, Some(8.0)).busy, 0.75);
     }
 }

@@ -10,32 +10,32 @@ pub type Rank = (bool, u64);
 
 /// The lock.
 #[derive(Debug, Default)]
-pub struct Ranked(Mutex<Line>);
+pub struct PriorityMutex(Mutex<WaitQueue>);
 
 #[derive(Debug, Default)]
-struct Line {
+struct WaitQueue {
     is_taken: bool,
     /// Who waits, and what wakes each once the lock is its own.
     waiting: Vec<(Rank, Arc<Notify>)>,
 }
 
-impl Ranked {
+impl PriorityMutex {
     /// Waits until the lock is free and nobody of a lower rank waits.
-    pub async fn lock(&self, rank: Rank) -> First<'_> {
+    pub async fn lock(&self, rank: Rank) -> PriorityGuard<'_> {
         let place = {
             let mut line = self.line();
             if !line.is_taken {
                 line.is_taken = true;
-                return First(self);
+                return PriorityGuard(self);
             }
             let woken = Arc::<Notify>::default();
             line.waiting.push((rank, Arc::clone(&woken)));
-            Place { of: self, woken: Some(woken) }
+            Waiter { of: self, woken: Some(woken) }
         };
         place.wait().await
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
+    fn line(&self) -> MutexGuard<'_, WaitQueue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -52,31 +52,31 @@ impl Ranked {
 
 /// The lock is held while this lives.
 #[derive(Debug)]
-pub struct First<'l>(&'l Ranked);
+pub struct PriorityGuard<'l>(&'l PriorityMutex);
 
-impl Drop for First<'_> {
+impl Drop for PriorityGuard<'_> {
     fn drop(&mut self) {
         self.0.release();
     }
 }
 
 /// Somebody who waits, and may go before the lock is theirs.
-struct Place<'l> {
-    of: &'l Ranked,
+struct Waiter<'l> {
+    of: &'l PriorityMutex,
     woken: Option<Arc<Notify>>,
 }
 
-impl<'l> Place<'l> {
-    async fn wait(mut self) -> First<'l> {
+impl<'l> Waiter<'l> {
+    async fn wait(mut self) -> PriorityGuard<'l> {
         if let Some(woken) = &self.woken {
             woken.notified().await;
         }
         self.woken = None;
-        First(self.of)
+        PriorityGuard(self.of)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let Some(gone) = self.woken.take() else { return };
         let mut line = self.of.line();
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_lowest_rank_comes_first_and_who_goes_is_passed_over() {
-        let lock = Ranked::default();
+        let lock = PriorityMutex::default();
         let first = lock.lock((false, 5)).now_or_never().expect("it is free");
         let mut line: Vec<_> =
             [(true, 1), (false, 2), (false, 7)].into_iter().map(|rank| Box::pin(lock.lock(rank))).collect();

@@ -8,22 +8,22 @@ use std::time::Duration;
 use futures::future::{BoxFuture, select_all};
 use tokio_util::sync::CancellationToken;
 
-use super::cpu_bucket::Pace;
+use super::cpu_bucket::CpuBucket;
 use crate::engine::{Brake, Burned};
 
 /// The leash of one worker.
 #[derive(Debug)]
-pub struct Leash {
+pub struct WorkerThrottle {
     /// The pace of the group.
-    pub pace: Arc<Pace>,
+    pub pace: Arc<CpuBucket>,
     /// What says that a partition is given up, of each that what runs is from.
     given_up: Mutex<Vec<CancellationToken>>,
 }
 
-impl Leash {
+impl WorkerThrottle {
     /// For a worker of the group with this pace.
     #[must_use]
-    pub fn new(pace: Arc<Pace>) -> Self {
+    pub fn new(pace: Arc<CpuBucket>) -> Self {
         Self { pace, given_up: Mutex::default() }
     }
 
@@ -44,7 +44,7 @@ impl Leash {
     }
 }
 
-impl Brake for Leash {
+impl Brake for WorkerThrottle {
     fn burned(self: Arc<Self>, burned: Burned) -> Option<BoxFuture<'static, ()>> {
         if !self.pace.is_held() {
             return None;
@@ -84,8 +84,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_attempt_that_is_given_up_is_held_no_longer() {
-        let pace = Arc::<Pace>::default();
-        let leash = Arc::new(Leash::new(Arc::clone(&pace)));
+        let pace = Arc::<CpuBucket>::default();
+        let leash = Arc::new(WorkerThrottle::new(Arc::clone(&pace)));
         let [one, other] = [CancellationToken::new(), CancellationToken::new()];
         leash.put_on([&one, &other, &one].into_iter());
         assert!(Arc::clone(&leash).burned(burned()).is_none(), "the group is free");
@@ -106,8 +106,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_burned_once_it_is_given_up_is_nobodys_debt() {
-        let pace = Arc::<Pace>::default();
-        let leash = Arc::new(Leash::new(Arc::clone(&pace)));
+        let pace = Arc::<CpuBucket>::default();
+        let leash = Arc::new(WorkerThrottle::new(Arc::clone(&pace)));
         let given_up = CancellationToken::new();
         leash.put_on([&given_up].into_iter());
         given_up.cancel();

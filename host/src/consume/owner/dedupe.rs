@@ -18,11 +18,11 @@ use courier_core::message::Kind;
 use courier_core::verdict::{Outcome, Verdict};
 use tokio::sync::mpsc;
 
-use super::Tools;
-use super::message::{Address, Mail};
-use crate::consume::attempt::binding::Bound;
-use crate::consume::attempt::delivery::Concluded;
-use crate::kafka::buffered::InHand;
+use super::OwnerDeps;
+use super::message::{OwnerMessage, OwnerRef};
+use crate::consume::attempt::binding::RunningBinding;
+use crate::consume::attempt::delivery::FinishedAttempt;
+use crate::kafka::buffered::BufferedRecord;
 use crate::store::dedupe::MAX_IDS;
 use crate::store::{HandledBy, SameTopic, SharedStore, SourceHash};
 use crate::supervise::{self, Task};
@@ -32,9 +32,9 @@ const LOOK_RETRY: Duration = Duration::from_millis(200);
 
 /// A delivery that has its lane's turn.
 #[derive(Debug)]
-pub struct Turn {
+pub struct DedupeTurn {
     /// The record.
-    pub in_hand: Arc<InHand>,
+    pub in_hand: Arc<BufferedRecord>,
     /// Invocations so far.
     pub number: u32,
     /// Attempts used up so far.
@@ -47,15 +47,15 @@ pub struct Turn {
 pub(in crate::consume) struct Duplicates {
     /// Messages that were handled and are not durable, with how many deliveries.
     decided: HashMap<SameTopic, u32>,
-    questions: mpsc::UnboundedSender<Turn>,
+    questions: mpsc::UnboundedSender<DedupeTurn>,
 }
 
 impl Duplicates {
     /// For the owner of a partition; none when its binding keeps doubles.
-    pub(in crate::consume) fn of(bound: &Bound, tools: &Tools, address: &Arc<Address>) -> Option<Self> {
+    pub(in crate::consume) fn of(bound: &RunningBinding, tools: &OwnerDeps, address: &Arc<OwnerRef>) -> Option<Self> {
         let window = bound.binding.dedupe?;
         let (questions, turns) = mpsc::unbounded_channel();
-        let asking = Asking {
+        let asking = DedupeQuery {
             store: Arc::clone(&tools.store),
             who: HandledBy {
                 group: bound.binding.group.clone(),
@@ -70,12 +70,12 @@ impl Duplicates {
     }
 
     /// Whether the message is handled, which only this owner knows yet.
-    pub(in crate::consume) fn is_decided(&self, turn: &Turn) -> bool {
+    pub(in crate::consume) fn is_decided(&self, turn: &DedupeTurn) -> bool {
         !self.decided.is_empty() && self.decided.contains_key(&same_topic(&turn.in_hand))
     }
 
     /// Asks the store; gives the delivery back when there is nothing to ask.
-    pub(in crate::consume) fn look_up(&self, turn: Turn) -> Option<Turn> {
+    pub(in crate::consume) fn look_up(&self, turn: DedupeTurn) -> Option<DedupeTurn> {
         if is_coordinates(&turn.in_hand) {
             return Some(turn);
         }
@@ -84,14 +84,14 @@ impl Duplicates {
     }
 
     /// Takes note of a delivery that was handled.
-    pub(in crate::consume) fn decided(&mut self, concluded: &Concluded) {
+    pub(in crate::consume) fn decided(&mut self, concluded: &FinishedAttempt) {
         if counts(concluded) {
             *self.decided.entry(same_topic(&concluded.in_hand)).or_default() += 1;
         }
     }
 
     /// What was decided is in the store now.
-    pub(in crate::consume) fn durable(&mut self, concluded: &Concluded) {
+    pub(in crate::consume) fn durable(&mut self, concluded: &FinishedAttempt) {
         if !counts(concluded) {
             return;
         }
@@ -106,32 +106,32 @@ impl Duplicates {
 }
 
 /// What tells a message from the others of its partition.
-fn same_topic(in_hand: &InHand) -> SameTopic {
+fn same_topic(in_hand: &BufferedRecord) -> SameTopic {
     let message = in_hand.message();
     SameTopic { id: message.id.clone(), source: SourceHash::of(&message.source) }
 }
 
 /// Whether the handler handled it.
-fn counts(concluded: &Concluded) -> bool {
+fn counts(concluded: &FinishedAttempt) -> bool {
     concluded.outcome == Outcome::Handled && concluded.verdict != Verdict::Duplicate
 }
 
 /// Whether the message has no id of its own, and so no double.
-fn is_coordinates(in_hand: &InHand) -> bool {
+fn is_coordinates(in_hand: &BufferedRecord) -> bool {
     let id = &in_hand.message().id;
     id.ends_with(|last: char| last.is_ascii_digit()) && *id == format!("{}:{}", in_hand.place, in_hand.offset)
 }
 
 /// Asks the store, many deliveries at a time, until the owner has ended.
-struct Asking {
+struct DedupeQuery {
     store: SharedStore,
     who: HandledBy,
     window: Duration,
-    address: Arc<Address>,
+    address: Arc<OwnerRef>,
 }
 
-impl Asking {
-    async fn run(self, mut turns: mpsc::UnboundedReceiver<Turn>) {
+impl DedupeQuery {
+    async fn run(self, mut turns: mpsc::UnboundedReceiver<DedupeTurn>) {
         while let Some(first) = turns.recv().await {
             let mut asked = vec![first];
             while asked.len() < MAX_IDS
@@ -147,10 +147,12 @@ impl Asking {
                 handled = self.ask(&messages) => Some(handled),
             };
             match answer {
-                None => asked.into_iter().for_each(|turn| self.address.tell(Mail::Returned(turn.in_hand.offset))),
+                None => {
+                    asked.into_iter().for_each(|turn| self.address.tell(OwnerMessage::NotStarted(turn.in_hand.offset)))
+                }
                 Some(handled) => {
                     for (turn, handled) in asked.into_iter().zip(handled) {
-                        self.address.tell(Mail::LookedUp(turn, handled));
+                        self.address.tell(OwnerMessage::LookedUp(turn, handled));
                     }
                 }
             }

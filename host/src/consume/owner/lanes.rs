@@ -6,8 +6,8 @@ use courier_core::message::Offset;
 use courier_core::partition::Open;
 
 use crate::config::Ordering;
-use crate::consume::attempt::binding::Bound;
-use crate::kafka::buffered::InHand;
+use crate::consume::attempt::binding::RunningBinding;
+use crate::kafka::buffered::BufferedRecord;
 use crate::store::OpenRow;
 
 /// How deliveries of a binding fall into lanes.
@@ -20,7 +20,7 @@ pub struct LaneRule {
 
 impl LaneRule {
     /// The rule of a binding.
-    pub fn of(bound: &Bound) -> Self {
+    pub fn of(bound: &RunningBinding) -> Self {
         Self { ordering: bound.binding.ordering, dedupes: bound.binding.dedupe.is_some() }
     }
 
@@ -28,7 +28,7 @@ impl LaneRule {
     ///
     /// The id is read only where it matters: records are taken in by the
     /// hundred thousand, and most need not be understood yet.
-    pub fn lane_of_record(self, in_hand: &InHand) -> LaneKey {
+    pub fn lane_of_record(self, in_hand: &BufferedRecord) -> LaneKey {
         let id = || Bytes::copy_from_slice(in_hand.message().id.as_bytes());
         self.lane(in_hand.key().as_ref(), in_hand.offset, id)
     }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use courier_core::message::Offset;
 use tokio::time::Instant;
 
-use super::message::{Address, Mail};
-use crate::kafka::log_reader::Log;
+use super::message::{OwnerMessage, OwnerRef};
+use crate::kafka::log_reader::LogReader;
 use crate::supervise::{self, Task};
 
 /// How long no record may come before the log is asked: on a busy topic the
@@ -25,31 +25,31 @@ const LOOK_RETRY: Duration = Duration::from_secs(1);
 
 /// When to look, for one owner.
 #[derive(Debug, Default)]
-pub(in crate::consume) struct Tail {
+pub(in crate::consume) struct LogEndProbe {
     due: Option<(Instant, Offset)>,
 }
 
-impl Tail {
+impl LogEndProbe {
     /// The client has read to the end; the next record is expected at `next`.
     pub fn ended(&mut self, now: Instant, next: Offset) {
         self.due = Some((now + QUIET, next));
     }
 
-    /// When [`Tail::look`] is wanted.
+    /// When [`LogEndProbe::look`] is wanted.
     pub fn look_at(&self) -> Option<Instant> {
         self.due.map(|(at, _)| at)
     }
 
     /// Asks the log, and mails the answer to the owner. Not when a record came
     /// since: the client will tell of the end again.
-    pub fn look(&mut self, log: &Log, owner: &Arc<Address>, next: Offset) {
+    pub fn look(&mut self, log: &LogReader, owner: &Arc<OwnerRef>, next: Offset) {
         if self.due.take().is_some_and(|(_, expected)| expected == next) {
             supervise::spawn(Task::PartitionOwner, ask(log.clone(), Arc::clone(owner), next));
         }
     }
 }
 
-async fn ask(log: Log, owner: Arc<Address>, next: Offset) {
+async fn ask(log: LogReader, owner: Arc<OwnerRef>, next: Offset) {
     let place = &owner.place;
     let asked = async {
         loop {
@@ -62,7 +62,7 @@ async fn ask(log: Log, owner: Arc<Address>, next: Offset) {
     };
     tokio::select! {
         () = owner.dropped.cancelled() => {}
-        found = asked => if found > next { owner.tell(Mail::Holes(found)) },
+        found = asked => if found > next { owner.tell(OwnerMessage::LogEndMoved(found)) },
     }
 }
 
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_newest_end_counts() {
-        let (mut tail, now) = (Tail::default(), Instant::now());
+        let (mut tail, now) = (LogEndProbe::default(), Instant::now());
         assert!(tail.look_at().is_none());
         tail.ended(now, Offset(3));
         tail.ended(now + QUIET / 2, Offset(4));

@@ -11,36 +11,36 @@ use courier_core::partition::Release;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::dedupe::Turn;
+use super::dedupe::DedupeTurn;
 use super::preserver::Foresight;
-use super::record_loader::Loaded;
-use crate::consume::attempt::delivery::Concluded;
+use super::record_loader::LoadedRecord;
+use crate::consume::attempt::delivery::FinishedAttempt;
 use crate::consume::consumer::confirmed::Confirmed;
 use crate::kafka::buffered::TopicPartition;
 use crate::store::{OpenRow, PositionId};
 
 /// What an owner is told by others.
 #[derive(Debug)]
-pub enum Mail {
+pub enum OwnerMessage {
     /// An attempt ended, or could not begin.
-    Concluded(Box<Concluded>),
+    AttemptFinished(Box<FinishedAttempt>),
     /// A dispatched delivery was not run.
-    Returned(Offset),
+    NotStarted(Offset),
     /// The record of an open delivery was read again.
-    Loaded(Loaded),
+    Loaded(LoadedRecord),
     /// It was looked up whether a message was handled before.
-    LookedUp(Turn, bool),
+    LookedUp(DedupeTurn, bool),
     /// Where the next record can stand, when there are holes before it.
-    Holes(Offset),
+    LogEndMoved(Offset),
     /// Somebody asked that these run.
-    Asked(Vec<OpenRow>),
+    RerunRequested(Vec<OpenRow>),
     /// The keys that are open in older partitions still, from before this one
     /// was added.
     OpenAhead(Vec<Bytes>),
     /// What Kafka is about to remove; none when nobody could look.
     Foreseen(Option<Foresight>),
     /// Some open rows, as they are in the store.
-    Visited(Vec<OpenRow>),
+    OpenRowsScanned(Vec<OpenRow>),
     /// Give the partition up within the time.
     Revoke(Duration),
     /// The partition is gone.
@@ -49,11 +49,11 @@ pub enum Mail {
 
 /// How a group speaks to an owner.
 #[derive(Debug)]
-pub struct Handle {
+pub struct OwnerHandle {
     /// The epoch it owns under.
     pub epoch: i64,
     /// The owner's mailbox.
-    pub mail: mpsc::UnboundedSender<Mail>,
+    pub mail: mpsc::UnboundedSender<OwnerMessage>,
     /// The position's row.
     pub position: PositionId,
     /// The durable position.
@@ -72,7 +72,7 @@ pub struct Handle {
 
 /// What an owner tells its group when it ends.
 #[derive(Debug)]
-pub struct Released {
+pub struct OwnerExit {
     /// Which partition.
     pub place: TopicPartition,
     /// The epoch it had.
@@ -85,13 +85,13 @@ pub struct Released {
 
 /// How a worker reaches the owner of the delivery it runs.
 #[derive(Debug)]
-pub struct Address {
+pub struct OwnerRef {
     /// Which partition.
     pub place: TopicPartition,
     /// The position's row.
     pub position: PositionId,
     /// Its mailbox.
-    pub mail: mpsc::UnboundedSender<Mail>,
+    pub mail: mpsc::UnboundedSender<OwnerMessage>,
     /// Nothing more may begin.
     pub no_more: CancellationToken,
     /// What runs is to be dropped.
@@ -101,7 +101,7 @@ pub struct Address {
     pub refused: watch::Receiver<bool>,
 }
 
-impl Address {
+impl OwnerRef {
     /// Whether an attempt may begin.
     #[must_use]
     pub fn may_begin(&self) -> bool {
@@ -109,7 +109,7 @@ impl Address {
     }
 
     /// Tells the owner; one that has ended needs no telling.
-    pub fn tell(&self, mail: Mail) {
+    pub fn tell(&self, mail: OwnerMessage) {
         let _ = self.mail.send(mail);
     }
 }

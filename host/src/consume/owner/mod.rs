@@ -30,28 +30,28 @@ use courier_core::partition::{Action, Answer, Batch, Bounds, Claim, Event, Gate,
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::dedupe::{Duplicates, Turn};
+use self::dedupe::{DedupeTurn, Duplicates};
 use self::lanes::LaneRule;
-use self::log_end::Tail;
-use self::message::{Address, Handle, Mail, Released};
-use self::older_partitions::Ahead;
+use self::log_end::LogEndProbe;
+use self::message::{OwnerExit, OwnerHandle, OwnerMessage, OwnerRef};
+use self::older_partitions::OlderPartitions;
 use self::preserver::Preserver;
-use self::record_loader::{Loaded, Loader};
-use self::rescuer::Sweeper;
+use self::record_loader::{LoadedRecord, RecordLoader};
+use self::rescuer::Rescuer;
 use self::waits::{UnderWay, answered, sleep_for, sleep_until};
 use crate::causes::Causes;
 use crate::clock::now;
-use crate::consume::attempt::binding::Bound;
-use crate::consume::attempt::circuit_breaker::Gate as BindingGate;
-use crate::consume::attempt::delivery::{Concluded, Work};
-use crate::consume::consumer::claim::{Begun, Ready};
+use crate::consume::attempt::binding::RunningBinding;
+use crate::consume::attempt::circuit_breaker::Permission as BindingGate;
+use crate::consume::attempt::delivery::{FinishedAttempt, ReadyDelivery};
+use crate::consume::consumer::claim::{Begun, ClaimedPartition};
 use crate::consume::consumer::confirmed::Confirmed;
-use crate::consume::settle::batcher::Request;
+use crate::consume::settle::batcher::SettleRequest;
 use crate::consume::settle::rows;
 use crate::consume::settle::writer::Settler;
-use crate::kafka::buffered::{Fed, InHand};
-use crate::kafka::consumer::Order;
-use crate::kafka::log_reader::Log;
+use crate::kafka::buffered::{BufferedRecord, FeedItem};
+use crate::kafka::consumer::ConsumerCommand;
+use crate::kafka::log_reader::LogReader;
 use crate::store::{Part, SharedStore};
 use crate::supervise::{self, Task};
 
@@ -65,13 +65,13 @@ const MAX_REREAD: usize = 1_024;
 
 /// What an owner works with.
 #[derive(Clone)]
-pub struct Tools {
+pub struct OwnerDeps {
     /// Where outcomes go.
     pub settler: Settler,
     /// Where records of open deliveries are.
     pub store: SharedStore,
     /// Where they are when only their coordinates are stored.
-    pub log: Log,
+    pub log: LogReader,
     /// This node's name.
     pub node: Arc<str>,
     /// Where it says why it stands still.
@@ -80,20 +80,20 @@ pub struct Tools {
 
 /// Starts the owner of a claimed partition.
 pub fn start(
-    tools: Tools,
-    bound: Arc<Bound>,
+    tools: OwnerDeps,
+    bound: Arc<RunningBinding>,
     begun: Begun,
-    orders: std::sync::mpsc::Sender<Order>,
-    released: mpsc::UnboundedSender<Released>,
-) -> Handle {
-    let Begun { ready: Ready { place, claimed, topic_id, ahead }, records: feed } = begun;
+    orders: std::sync::mpsc::Sender<ConsumerCommand>,
+    released: mpsc::UnboundedSender<OwnerExit>,
+) -> OwnerHandle {
+    let Begun { ready: ClaimedPartition { place, claimed, topic_id, ahead }, records: feed } = begun;
     let (mail, inbox) = mpsc::unbounded_channel();
     let durable = Arc::new(AtomicI64::new(claimed.next.0));
     let expected = Arc::new(AtomicI64::new(claimed.next.0));
     let (full, parked_full) = watch::channel(false);
     let busy = Arc::new(AtomicBool::new(false));
     bound.watch_full(place.clone(), parked_full.clone());
-    let handle = Handle {
+    let handle = OwnerHandle {
         epoch: claimed.epoch,
         mail: mail.clone(),
         position: claimed.position,
@@ -104,7 +104,7 @@ pub fn start(
         confirmed: Confirmed::new(Arc::clone(&topic_id), claimed.next),
         passed_over: 0,
     };
-    let ahead = Ahead::of(ahead, bound.binding.ordering, topic_id);
+    let ahead = OlderPartitions::of(ahead, bound.binding.ordering, topic_id);
     let rule = LaneRule::of(&bound);
     let claim = Claim {
         epoch: Epoch(claimed.epoch),
@@ -115,7 +115,7 @@ pub fn start(
     };
     let bounds = Bounds { max_gap: bound.binding.max_gap as usize, ..Bounds::default() };
     let refused = watch::Sender::new(false);
-    let address = Arc::new(Address {
+    let address = Arc::new(OwnerRef {
         place: place.clone(),
         position: claimed.position,
         mail,
@@ -144,32 +144,32 @@ pub fn start(
         seen_asks: HashMap::new(),
         recalls: HashMap::new(),
         room: Arc::new(Semaphore::new(MAX_REREAD)),
-        tail: Tail::default(),
+        tail: LogEndProbe::default(),
         ahead,
-        sweeper: Sweeper::default(),
+        sweeper: Rescuer::default(),
     };
     supervise::spawn(Task::PartitionOwner, owner.run(feed, inbox));
     handle
 }
 
 struct Owner {
-    machine: Machine<Box<Concluded>>,
-    address: Arc<Address>,
-    tools: Tools,
-    bound: Arc<Bound>,
+    machine: Machine<Box<FinishedAttempt>>,
+    address: Arc<OwnerRef>,
+    tools: OwnerDeps,
+    bound: Arc<RunningBinding>,
     epoch: i64,
     /// Records whose deliveries have no durable outcome and no open row yet.
-    records: HashMap<Offset, Arc<InHand>>,
+    records: HashMap<Offset, Arc<BufferedRecord>>,
     answer: Option<UnderWay>,
-    orders: std::sync::mpsc::Sender<Order>,
-    released: mpsc::UnboundedSender<Released>,
+    orders: std::sync::mpsc::Sender<ConsumerCommand>,
+    released: mpsc::UnboundedSender<OwnerExit>,
     durable: Arc<AtomicI64>,
     expected: Arc<AtomicI64>,
     full: watch::Sender<bool>,
     /// Whether the store refuses what is being written.
     refused: watch::Sender<bool>,
     busy: Arc<AtomicBool>,
-    actions: Vec<Action<Box<Concluded>>>,
+    actions: Vec<Action<Box<FinishedAttempt>>>,
     /// What is known of messages handled before; none where they may be again.
     duplicates: Option<Duplicates>,
     /// Requests that were passed on, by delivery: the store is asked for a
@@ -181,16 +181,20 @@ struct Owner {
     /// Room for records that are read again.
     room: Arc<Semaphore>,
     /// Whether the holes behind the last record are to be looked at.
-    tail: Tail,
+    tail: LogEndProbe,
     /// Keys that are open in older partitions.
-    ahead: Ahead,
+    ahead: OlderPartitions,
     /// Copies parked records before Kafka removes them.
     preserver: Preserver,
-    sweeper: Sweeper,
+    sweeper: Rescuer,
 }
 
 impl Owner {
-    async fn run(mut self, mut feed: mpsc::UnboundedReceiver<Fed>, mut inbox: mpsc::UnboundedReceiver<Mail>) {
+    async fn run(
+        mut self,
+        mut feed: mpsc::UnboundedReceiver<FeedItem>,
+        mut inbox: mpsc::UnboundedReceiver<OwnerMessage>,
+    ) {
         let mut gate = self.bound.keeper.watch();
         let mut refused = self.refused.subscribe();
         let mut deadline = None;
@@ -241,8 +245,8 @@ impl Owner {
                 }
                 () = sleep_for(due) => self.step(Event::Due),
                 fed_now = feed.recv(), if fed => match fed_now {
-                    Some(Fed::Records(records)) => self.receive(records),
-                    Some(Fed::End) => self.tail.ended(tokio::time::Instant::now(), self.machine.next()),
+                    Some(FeedItem::Records(records)) => self.receive(records),
+                    Some(FeedItem::End) => self.tail.ended(tokio::time::Instant::now(), self.machine.next()),
                     // The consumer thread reads this partition no more; its
                     // notice is on the way.
                     None => fed = false,
@@ -268,11 +272,11 @@ impl Owner {
         }
     }
 
-    fn step(&mut self, event: Event<Box<Concluded>>) {
+    fn step(&mut self, event: Event<Box<FinishedAttempt>>) {
         self.machine.step(now(), event, &mut self.actions);
     }
 
-    fn receive(&mut self, records: Vec<InHand>) {
+    fn receive(&mut self, records: Vec<BufferedRecord>) {
         for in_hand in records {
             let offset = in_hand.offset;
             if let Some(types) = &self.bound.binding.types
@@ -293,9 +297,9 @@ impl Owner {
         self.expected.store(self.machine.next().0, Ordering::Relaxed);
     }
 
-    fn take(&mut self, mail: Mail, deadline: &mut Option<tokio::time::Instant>) {
+    fn take(&mut self, mail: OwnerMessage, deadline: &mut Option<tokio::time::Instant>) {
         match mail {
-            Mail::Concluded(mut concluded) => {
+            OwnerMessage::AttemptFinished(mut concluded) => {
                 if concluded.invoked {
                     concluded.log = self.sweeper.explain(concluded.in_hand.offset, concluded.log.take());
                 }
@@ -308,16 +312,18 @@ impl Owner {
                 let (number, counted) = (concluded.number, concluded.counted);
                 self.step(Event::Decided { offset, outcome, number, counted, detail: concluded });
             }
-            Mail::Returned(offset) => {
+            OwnerMessage::NotStarted(offset) => {
                 self.recalls.remove(&offset);
                 self.step(Event::Returned { offset });
             }
-            Mail::Loaded(loaded) => {
-                let Loaded { offset, number, counted, asked, give_up, in_hand } = loaded;
+            OwnerMessage::Loaded(loaded) => {
+                let LoadedRecord { offset, number, counted, asked, give_up, in_hand } = loaded;
                 match in_hand {
                     Some(in_hand) => match give_up {
-                        Some(give_up) => self.work(Turn { in_hand, number, counted }).give_up(&self.bound, give_up),
-                        None => self.turn(Turn { in_hand, number, counted }, asked),
+                        Some(give_up) => {
+                            self.work(DedupeTurn { in_hand, number, counted }).give_up(&self.bound, give_up)
+                        }
+                        None => self.turn(DedupeTurn { in_hand, number, counted }, asked),
                     },
                     None => {
                         self.recalls.remove(&offset);
@@ -325,33 +331,33 @@ impl Owner {
                     }
                 }
             }
-            Mail::LookedUp(turn, handled) => {
+            OwnerMessage::LookedUp(turn, handled) => {
                 let decided = self.duplicates.as_ref().is_some_and(|duplicates| duplicates.is_decided(&turn));
                 if handled || decided { self.drop_duplicate(turn) } else { self.dispatch(turn, false) }
             }
-            Mail::Holes(next) => {
+            OwnerMessage::LogEndMoved(next) => {
                 self.step(Event::End { next });
                 self.expected.store(self.machine.next().0, Ordering::Relaxed);
             }
-            Mail::OpenAhead(open) => {
+            OwnerMessage::OpenAhead(open) => {
                 for key in self.ahead.open(&open) {
                     self.step(Event::Unblocked(LaneKey::Key(key)));
                 }
             }
-            Mail::Foreseen(found) => self.foreseen(found.as_ref()),
-            Mail::Asked(rows) => self.asked(rows),
-            Mail::Visited(rows) => self.visited(&rows),
-            Mail::Revoke(wait) => {
+            OwnerMessage::Foreseen(found) => self.foreseen(found.as_ref()),
+            OwnerMessage::RerunRequested(rows) => self.asked(rows),
+            OwnerMessage::OpenRowsScanned(rows) => self.visited(&rows),
+            OwnerMessage::Revoke(wait) => {
                 self.address.no_more.cancel();
                 *deadline = Some(tokio::time::Instant::now() + wait);
                 self.step(Event::Revoke);
                 // Workers would hand back what stands in their line as well, once
                 // they have time: they may be busy with others for longer than this
                 // may take. Whoever comes first does it for all that give up.
-                let gives_up = |work: &Work| work.owner.no_more.is_cancelled();
-                self.bound.turns.take_out(gives_up).into_iter().for_each(Work::give_back);
+                let gives_up = |work: &ReadyDelivery| work.owner.no_more.is_cancelled();
+                self.bound.turns.take_out(gives_up).into_iter().for_each(ReadyDelivery::give_back);
             }
-            Mail::Lost => self.step(Event::Lost),
+            OwnerMessage::Lost => self.step(Event::Lost),
         }
     }
 
@@ -388,7 +394,7 @@ impl Owner {
                     }
                     match self.records.get(&offset) {
                         Some(in_hand) => {
-                            let turn = Turn { in_hand: Arc::clone(in_hand), number, counted };
+                            let turn = DedupeTurn { in_hand: Arc::clone(in_hand), number, counted };
                             self.turn(turn, self.seen_asks.contains_key(&offset));
                         }
                         None => {
@@ -399,8 +405,8 @@ impl Owner {
                 }
                 Action::GiveUp { offset, number, counted } => load.push((offset, number, counted)),
                 Action::Settle(batch) => self.settle(batch).await,
-                Action::Pause => self.order(Order::Pause(self.address.place.clone())),
-                Action::Resume => self.order(Order::Resume(self.address.place.clone())),
+                Action::Pause => self.order(ConsumerCommand::Pause(self.address.place.clone())),
+                Action::Resume => self.order(ConsumerCommand::Resume(self.address.place.clone())),
                 Action::Release(release) => why = Some(release),
             }
         }
@@ -413,18 +419,18 @@ impl Owner {
         why
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, order: ConsumerCommand) {
         // A consumer thread that has ended fetches nothing anyway.
         let _ = self.orders.send(order);
     }
 
     /// A delivery has its lane's turn. Where duplicates are dropped it is
     /// looked up first, unless somebody asked that it runs.
-    fn turn(&self, turn: Turn, asked: bool) {
+    fn turn(&self, turn: DedupeTurn, asked: bool) {
         if let Some(bytes) = turn.in_hand.record.left_out {
-            let Turn { in_hand, number, counted } = turn;
-            let concluded = Concluded::too_large(in_hand, number, counted, bytes);
-            return self.address.tell(Mail::Concluded(Box::new(concluded)));
+            let DedupeTurn { in_hand, number, counted } = turn;
+            let concluded = FinishedAttempt::too_large(in_hand, number, counted, bytes);
+            return self.address.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
         }
         match &self.duplicates {
             Some(duplicates) if !asked => {
@@ -438,19 +444,20 @@ impl Owner {
         }
     }
 
-    fn drop_duplicate(&self, turn: Turn) {
+    fn drop_duplicate(&self, turn: DedupeTurn) {
         metrics::counter!("courier_duplicates_total", "group" => self.bound.binding.group.clone()).increment(1);
-        let Turn { in_hand, number, counted } = turn;
-        self.address.tell(Mail::Concluded(Box::new(Concluded::duplicate(in_hand, number, counted))));
+        let DedupeTurn { in_hand, number, counted } = turn;
+        self.address
+            .tell(OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::duplicate(in_hand, number, counted))));
     }
 
-    fn work(&self, turn: Turn) -> Work {
-        let Turn { in_hand, number, counted } = turn;
+    fn work(&self, turn: DedupeTurn) -> ReadyDelivery {
+        let DedupeTurn { in_hand, number, counted } = turn;
         let recall = self.recalls.get(&in_hand.offset).cloned();
-        Work { in_hand, owner: Arc::clone(&self.address), number, counted, probe: false, recall }
+        ReadyDelivery { in_hand, owner: Arc::clone(&self.address), number, counted, probe: false, recall }
     }
 
-    fn dispatch(&self, turn: Turn, asked: bool) {
+    fn dispatch(&self, turn: DedupeTurn, asked: bool) {
         let work = self.work(turn);
         if self.address.no_more.is_cancelled() {
             return work.give_back();
@@ -461,7 +468,7 @@ impl Owner {
         }
     }
 
-    async fn settle(&mut self, batch: Arc<Batch<Box<Concluded>>>) {
+    async fn settle(&mut self, batch: Arc<Batch<Box<FinishedAttempt>>>) {
         let part = Part {
             group: self.bound.binding.group.clone(),
             topic: self.address.place.topic.to_string(),
@@ -480,15 +487,18 @@ impl Owner {
         let (answer, answered) = oneshot::channel();
         self.answer = Some((answered, batch));
         let refused = self.refused.clone();
-        self.tools.settler.settle(Request { part, answer, refused }).await;
+        self.tools.settler.settle(SettleRequest { part, answer, refused }).await;
     }
 
     /// Reads records of open deliveries, from the store or, where it keeps
     /// only coordinates, from Kafka; a chunk at a time, and no more at once
     /// than [`MAX_REREAD`].
     fn load(&self, wanted: Vec<(Offset, u32, u32)>) {
-        let loader =
-            Loader { tools: self.tools.clone(), address: Arc::clone(&self.address), room: Arc::clone(&self.room) };
+        let loader = RecordLoader {
+            tools: self.tools.clone(),
+            address: Arc::clone(&self.address),
+            room: Arc::clone(&self.room),
+        };
         supervise::spawn(Task::PartitionOwner, loader.load(wanted));
     }
 
@@ -496,7 +506,7 @@ impl Owner {
         self.address.no_more.cancel();
         self.address.dropped.cancel();
         self.preserver.end(&self.tools.causes);
-        let released = Released {
+        let released = OwnerExit {
             place: self.address.place.clone(),
             epoch: self.epoch,
             why,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::message::{Address, Mail};
+use super::message::{OwnerMessage, OwnerRef};
 use crate::config::Ordering;
 use crate::store::{Growth, SharedStore, TopicOfGroup};
 use crate::supervise::{self, Task};
@@ -22,13 +22,13 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The keys that an owner waits for.
 #[derive(Debug)]
-pub(in crate::consume) struct Ahead {
+pub(in crate::consume) struct OlderPartitions {
     keys: HashSet<Bytes>,
     look_at: Option<Instant>,
     topic_id: Arc<str>,
 }
 
-impl Ahead {
+impl OlderPartitions {
     /// The keys that a claim told of, where the binding keeps an order of keys.
     pub fn of(keys: Vec<Bytes>, ordering: Ordering, topic_id: Arc<str>) -> Self {
         let keys: HashSet<Bytes> = keys.into_iter().filter(|_| ordering == Ordering::Key).collect();
@@ -41,13 +41,13 @@ impl Ahead {
         self.keys.iter()
     }
 
-    /// When [`Ahead::look`] is wanted.
+    /// When [`OlderPartitions::look`] is wanted.
     pub fn look_at(&self) -> Option<Instant> {
         self.look_at
     }
 
     /// Asks which are still open, and mails the answer to the owner.
-    pub fn look(&mut self, store: SharedStore, owner: &Arc<Address>, group: &str) {
+    pub fn look(&mut self, store: SharedStore, owner: &Arc<OwnerRef>, group: &str) {
         // Until the answer is there.
         self.look_at = None;
         let asking = ask(store, Arc::clone(owner), group.to_owned(), Arc::clone(&self.topic_id));
@@ -65,7 +65,7 @@ impl Ahead {
     }
 }
 
-async fn ask(store: SharedStore, owner: Arc<Address>, group: String, topic_id: Arc<str>) {
+async fn ask(store: SharedStore, owner: Arc<OwnerRef>, group: String, topic_id: Arc<str>) {
     let place = &owner.place;
     let topic = TopicOfGroup { group: &group, topic: &place.topic, topic_id: &topic_id };
     let asked = async {
@@ -82,7 +82,7 @@ async fn ask(store: SharedStore, owner: Arc<Address>, group: String, topic_id: A
     };
     tokio::select! {
         () = owner.dropped.cancelled() => {}
-        keys = asked => owner.tell(Mail::OpenAhead(keys)),
+        keys = asked => owner.tell(OwnerMessage::OpenAhead(keys)),
     }
 }
 
@@ -93,12 +93,12 @@ mod tests {
     #[test]
     fn keys_are_waited_for_until_the_last_has_ended() {
         let keys = || vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
-        let mut ahead = Ahead::of(keys(), Ordering::Key, "id".into());
+        let mut ahead = OlderPartitions::of(keys(), Ordering::Key, "id".into());
         assert!(ahead.look_at().is_some());
         assert_eq!(ahead.open(&keys()[..1]), keys()[1..]);
         assert!(ahead.look_at().is_some() && ahead.open(&keys()[..1]).is_empty());
         assert_eq!(ahead.open(&[]), keys()[..1]);
         assert!(ahead.look_at().is_none() && ahead.keys().next().is_none());
-        assert!(Ahead::of(keys(), Ordering::None, "id".into()).look_at().is_none(), "no order is promised");
+        assert!(OlderPartitions::of(keys(), Ordering::None, "id".into()).look_at().is_none(), "no order is promised");
     }
 }

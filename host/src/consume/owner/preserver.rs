@@ -15,8 +15,8 @@ use courier_core::message::{Offset, Timestamp};
 use courier_core::retention::{LogRange, NearEnd, removed_at};
 use tokio::time::Instant;
 
-use super::Tools;
-use super::message::{Address, Mail};
+use super::OwnerDeps;
+use super::message::{OwnerMessage, OwnerRef};
 use super::record_loader::runs;
 use crate::causes::{COPIED_FULL, Cause, Causes, RETENTION_NEAR, Subject};
 use crate::clock::now;
@@ -135,7 +135,7 @@ impl Preserver {
     }
 
     /// Copies what is near its end, and mails what was found to the owner.
-    pub fn look(&mut self, tools: Tools, owner: &Arc<Address>, epoch: i64) {
+    pub fn look(&mut self, tools: OwnerDeps, owner: &Arc<OwnerRef>, epoch: i64) {
         // Until the answer is there.
         self.look_at = None;
         let look = Look { tools, owner: Arc::clone(owner), epoch, max_copied_bytes: self.max_copied_bytes };
@@ -148,7 +148,7 @@ impl Preserver {
             let found = found.inspect_err(|error| {
                 tracing::debug!(place = %look.owner.place, %error, "cannot look what kafka is about to remove");
             });
-            look.owner.tell(Mail::Foreseen(found.ok()));
+            look.owner.tell(OwnerMessage::Foreseen(found.ok()));
         });
     }
 
@@ -179,8 +179,8 @@ enum Trouble {
 
 /// One look.
 struct Look {
-    tools: Tools,
-    owner: Arc<Address>,
+    tools: OwnerDeps,
+    owner: Arc<OwnerRef>,
     epoch: i64,
     max_copied_bytes: u64,
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use courier_core::message::{Offset, Timestamp};
 use tokio::sync::Semaphore;
 
-use super::Tools;
-use super::message::{Address, Mail};
-use crate::consume::attempt::delivery::Concluded;
-use crate::kafka::buffered::InHand;
+use super::OwnerDeps;
+use super::message::{OwnerMessage, OwnerRef};
+use crate::consume::attempt::delivery::FinishedAttempt;
+use crate::kafka::buffered::BufferedRecord;
 use crate::kafka::record::Record;
 use crate::said;
 use crate::store::{GiveUp, OpenRecord};
@@ -25,7 +25,7 @@ const MAX_BETWEEN: i64 = 100;
 
 /// A delivery whose record was read again.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedRecord {
     /// Which one.
     pub offset: Offset,
     /// Invocations so far.
@@ -37,7 +37,7 @@ pub struct Loaded {
     /// What a person said who gave it up.
     pub give_up: Option<GiveUp>,
     /// None when the store has no row for it any more.
-    pub in_hand: Option<Arc<InHand>>,
+    pub in_hand: Option<Arc<BufferedRecord>>,
 }
 
 /// Offsets, ascending, in runs of such as lie so near one another that they are
@@ -47,14 +47,14 @@ pub(in crate::consume) fn runs(offsets: &[Offset]) -> impl Iterator<Item = &[Off
 }
 
 /// Reads records again for one owner, until it is done or nothing more may begin.
-pub(in crate::consume) struct Loader {
-    pub tools: Tools,
-    pub address: Arc<Address>,
+pub(in crate::consume) struct RecordLoader {
+    pub tools: OwnerDeps,
+    pub address: Arc<OwnerRef>,
     /// Room for records in memory.
     pub room: Arc<Semaphore>,
 }
 
-impl Loader {
+impl RecordLoader {
     /// Reads `wanted` (offset, number, counted) until it is done or nothing more
     /// may begin: what is not read by then goes back.
     pub async fn load(self, wanted: Vec<(Offset, u32, u32)>) {
@@ -64,7 +64,7 @@ impl Loader {
             () = self.address.no_more.cancelled() => {}
             () = self.run(&wanted, &mut told) => {}
         }
-        wanted[told..].iter().for_each(|(offset, ..)| self.address.tell(Mail::Returned(*offset)));
+        wanted[told..].iter().for_each(|(offset, ..)| self.address.tell(OwnerMessage::NotStarted(*offset)));
     }
 
     /// Reads `wanted` and counts those that the owner was told of: nothing waits
@@ -112,8 +112,8 @@ impl Loader {
         read: Option<Record>,
     ) {
         let Some(found) = found else {
-            let gone = Loaded { offset, number, counted, asked: false, give_up: None, in_hand: None };
-            return self.address.tell(Mail::Loaded(gone));
+            let gone = LoadedRecord { offset, number, counted, asked: false, give_up: None, in_hand: None };
+            return self.address.tell(OwnerMessage::Loaded(gone));
         };
         // A request that an outcome overtook leaves a row that has seen more
         // than the machine: numbers go on from it.
@@ -125,7 +125,7 @@ impl Loader {
         let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
         let in_hand = |record, room| {
             let times = (found.row.received_at, found.row.asked_at);
-            Arc::new(InHand::reread(self.address.place.clone(), offset, record, times, room))
+            Arc::new(BufferedRecord::reread(self.address.place.clone(), offset, record, times, room))
         };
         let record = match found.record.as_ref().map(Record::decode) {
             Some(Ok(record)) => Some(record),
@@ -141,7 +141,7 @@ impl Loader {
         let mail = match record {
             Some(record) => {
                 let in_hand = Some(in_hand(record, room));
-                Mail::Loaded(Loaded { offset, number, counted, asked, give_up, in_hand })
+                OwnerMessage::Loaded(LoadedRecord { offset, number, counted, asked, give_up, in_hand })
             }
             None => {
                 self.say(offset, "a parked record is no longer in kafka");
@@ -152,9 +152,16 @@ impl Loader {
                     Some(GiveUp { reason, .. }) => {
                         let reason = format!("{reason} (its record is no longer in kafka, so it left no dead letter)");
                         let give_up = Some(GiveUp { reason, dead_letter: false });
-                        Mail::Loaded(Loaded { offset, number, counted, asked, give_up, in_hand: Some(in_hand) })
+                        OwnerMessage::Loaded(LoadedRecord {
+                            offset,
+                            number,
+                            counted,
+                            asked,
+                            give_up,
+                            in_hand: Some(in_hand),
+                        })
                     }
-                    None => Mail::Concluded(Box::new(Concluded::lost(in_hand, number, counted))),
+                    None => OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::lost(in_hand, number, counted))),
                 }
             }
         };

@@ -11,7 +11,7 @@ use super::lanes::LaneRule;
 use super::preserver::Foresight;
 use super::reruns;
 use crate::clock::now;
-use crate::consume::attempt::delivery::Work;
+use crate::consume::attempt::delivery::ReadyDelivery;
 use crate::said;
 use crate::store::OpenRow;
 
@@ -40,8 +40,8 @@ impl Owner {
     fn recall(&self, offset: Offset) {
         let Some(recall) = self.recalls.get(&offset) else { return };
         recall.cancel();
-        let is_meant = |work: &Work| work.in_hand.offset == offset && Arc::ptr_eq(&work.owner, &self.address);
-        self.bound.turns.take_out(is_meant).into_iter().for_each(Work::give_back);
+        let is_meant = |work: &ReadyDelivery| work.in_hand.offset == offset && Arc::ptr_eq(&work.owner, &self.address);
+        self.bound.turns.take_out(is_meant).into_iter().for_each(ReadyDelivery::give_back);
     }
 
     /// Pauses while parked records will be lost.

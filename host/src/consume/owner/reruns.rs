@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use courier_core::message::Timestamp;
 
-use super::message::{Handle, Mail};
+use super::message::{OwnerHandle, OwnerMessage};
 use crate::kafka::buffered::TopicPartition;
 use crate::store::{OpenRow, PositionId, SharedStore, StoreError};
 
@@ -57,14 +57,14 @@ pub async fn asked(
 }
 
 /// Tells the owners what was asked of them.
-pub async fn pass_on(store: &SharedStore, owners: &HashMap<TopicPartition, Handle>, newest: &mut Timestamp) {
+pub async fn pass_on(store: &SharedStore, owners: &HashMap<TopicPartition, OwnerHandle>, newest: &mut Timestamp) {
     let by_position: HashMap<_, _> = owners.values().map(|owner| (owner.position, &owner.mail)).collect();
     let positions: Vec<_> = by_position.keys().copied().collect();
     match asked(store, &positions, newest).await {
         Ok(asked) => {
             for (position, rows) in asked {
                 if let Some(mail) = by_position.get(&position) {
-                    let _ = mail.send(Mail::Asked(rows));
+                    let _ = mail.send(OwnerMessage::RerunRequested(rows));
                 }
             }
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use courier_core::message::{Offset, Timestamp};
 
-use super::message::{Address, Mail};
+use super::message::{OwnerMessage, OwnerRef};
 use crate::store::{OpenRow, SharedStore};
 use crate::supervise::{self, Task};
 
@@ -25,7 +25,7 @@ const PAGE: u32 = 1_000;
 
 /// What an owner remembers between visits.
 #[derive(Debug, Default)]
-pub(in crate::consume) struct Sweeper {
+pub(in crate::consume) struct Rescuer {
     /// Where the next visit begins.
     after: Option<Offset>,
     /// Rows that nobody knew at the last visit, with the invocations they had
@@ -35,18 +35,18 @@ pub(in crate::consume) struct Sweeper {
     notes: HashMap<Offset, String>,
 }
 
-impl Sweeper {
+impl Rescuer {
     /// When the next visit is.
     pub fn next(&self) -> Duration {
         PACE.0 + Duration::from_millis(rand::random_range(0..PACE.1))
     }
 
     /// Reads the rows of the next visit, which come as mail.
-    pub fn visit(&self, store: SharedStore, address: Arc<Address>) {
+    pub fn visit(&self, store: SharedStore, address: Arc<OwnerRef>) {
         let after = self.after.unwrap_or(Offset(-1));
         supervise::spawn(Task::PartitionOwner, async move {
             match store.open_page(address.position, after, PAGE).await {
-                Ok(rows) => address.tell(Mail::Visited(rows)),
+                Ok(rows) => address.tell(OwnerMessage::OpenRowsScanned(rows)),
                 Err(error) => tracing::debug!(%error, place = %address.place, "cannot look for forgotten deliveries"),
             }
         });
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_row_is_forgotten_when_nobody_knew_it_twice() {
-        let mut sweeper = Sweeper::default();
+        let mut sweeper = Rescuer::default();
         let strangers = [Offset(3), Offset(4)];
         assert!(sweeper.forgotten(&[row(3, 0), row(4, 1), row(5, 1)], &strangers, Timestamp(10)).is_empty());
         let found = sweeper.forgotten(&[row(3, 0), row(4, 2), row(5, 1)], &strangers, Timestamp(20));
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_note_stands_before_what_the_handler_logged() {
-        let mut sweeper = Sweeper::default();
+        let mut sweeper = Rescuer::default();
         assert_eq!(sweeper.explain(Offset(1), None), None);
         sweeper.note(Offset(1), Timestamp(0));
         let log = sweeper.explain(Offset(1), Some("reserved".to_owned())).unwrap();

@@ -6,9 +6,9 @@ use std::time::Duration;
 use courier_core::partition::{Answer, Batch};
 use tokio::sync::oneshot;
 
-use crate::consume::attempt::delivery::Concluded;
+use crate::consume::attempt::delivery::FinishedAttempt;
 
-pub(super) type UnderWay = (oneshot::Receiver<Answer>, Arc<Batch<Box<Concluded>>>);
+pub(super) type UnderWay = (oneshot::Receiver<Answer>, Arc<Batch<Box<FinishedAttempt>>>);
 
 pub(super) async fn answered(answer: &mut Option<UnderWay>) -> Answer {
     match answer {

@@ -8,7 +8,7 @@
 //!
 //! A batch that the store refuses for a cause that lasts keeps its place as the
 //! partition's next one, and is tried again ever more rarely. Its owner starts
-//! no handler meanwhile ([`Request::refused`]): the outcomes could not be kept.
+//! no handler meanwhile ([`SettleRequest::refused`]): the outcomes could not be kept.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ pub fn refused_wait(times: u32) -> Duration {
 
 /// A batch on its way to the store.
 #[derive(Debug)]
-pub struct Request {
+pub struct SettleRequest {
     /// What is to be written.
     pub part: Part,
     /// Where the answer goes.
@@ -70,8 +70,8 @@ pub struct NotWritten {
 }
 
 /// A batch of which something is not written yet.
-pub struct Waiting {
-    request: Request,
+pub struct QueuedBatch {
+    request: SettleRequest,
     /// [`OutcomeRow::weight`] of all its outcomes.
     weight: usize,
     /// How long it waited after the last refusal, if there was one.
@@ -80,12 +80,12 @@ pub struct Waiting {
 
 /// A batch that was refused.
 struct Refused {
-    waiting: Waiting,
+    waiting: QueuedBatch,
     due: Instant,
     then: Then,
 }
 
-impl Waiting {
+impl QueuedBatch {
     /// Puts back what of a piece was not written, in front of the rest.
     fn put_back(&mut self, mut piece: Vec<OutcomeRow>) {
         let part = &mut self.request.part;
@@ -126,11 +126,11 @@ impl Waiting {
 
 /// What waits.
 #[derive(Default)]
-pub struct Queue {
+pub struct Batcher {
     /// In the order of their turns: as they came, and what is left of one that
     /// was cut behind the others. No more than there are owners: each has one
     /// batch under way at most.
-    waiting: Vec<Waiting>,
+    waiting: Vec<QueuedBatch>,
     /// What was refused and is not due yet.
     refused: Vec<Refused>,
     /// The group that came last, and when.
@@ -139,7 +139,7 @@ pub struct Queue {
     shared_until: Option<Instant>,
 }
 
-impl Queue {
+impl Batcher {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -161,7 +161,7 @@ impl Queue {
                 self.waiting.push(waiting);
                 continue;
             }
-            let Request { part, answer, refused } = waiting.request;
+            let SettleRequest { part, answer, refused } = waiting.request;
             dropped += part.outcomes.len();
             refused.send_replace(false);
             let _ = answer.send(Answer::Fenced);
@@ -175,7 +175,7 @@ impl Queue {
     }
 
     /// Takes a batch in.
-    pub fn push(&mut self, request: Request, now: Instant) {
+    pub fn push(&mut self, request: SettleRequest, now: Instant) {
         let part = &request.part;
         match &mut self.last {
             // One that only moves its position is nobody to wait for.
@@ -189,7 +189,7 @@ impl Queue {
             }
         }
         let weight = part.outcomes.iter().map(OutcomeRow::weight).sum();
-        self.waiting.push(Waiting { request, weight, refused_for: None });
+        self.waiting.push(QueuedBatch { request, weight, refused_for: None });
     }
 
     /// What the next transaction may take.
@@ -201,11 +201,11 @@ impl Queue {
     }
 
     /// What the next transaction writes, and the batches that it is of.
-    pub fn next_transaction(&mut self, now: Instant) -> (Vec<Part>, Vec<Waiting>) {
+    pub fn next_transaction(&mut self, now: Instant) -> (Vec<Part>, Vec<QueuedBatch>) {
         let weights: Vec<usize> = self.waiting.iter().map(|one| one.weight).collect();
         let mut shares = share_out(&weights, self.most(now)).into_iter();
         let mut parts = Vec::new();
-        let mut take = |one: &mut Waiting| {
+        let mut take = |one: &mut QueuedBatch| {
             let share = shares.next().flatten();
             parts.extend(share.map(|share| one.cut(share)));
             share.is_some()
@@ -220,7 +220,7 @@ impl Queue {
     /// `refused` waits.
     pub fn written(
         &mut self,
-        under_way: Vec<Waiting>,
+        under_way: Vec<QueuedBatch>,
         stale: &[usize],
         mut refused: Vec<NotWritten>,
         now: Instant,
@@ -240,7 +240,7 @@ impl Queue {
                 self.waiting.push(waiting);
                 continue;
             }
-            let Request { part, answer, .. } = waiting.request;
+            let SettleRequest { part, answer, .. } = waiting.request;
             dropped += part.outcomes.len();
             // An owner that is gone was dropped with everything it decided.
             let _ = answer.send(if is_stale { Answer::Fenced } else { Answer::Written });
@@ -248,7 +248,7 @@ impl Queue {
         dropped
     }
 
-    fn refuse(&mut self, mut waiting: Waiting, left: Vec<OutcomeRow>, then: Then, now: Instant) {
+    fn refuse(&mut self, mut waiting: QueuedBatch, left: Vec<OutcomeRow>, then: Then, now: Instant) {
         waiting.put_back(left);
         let wait = match (then, waiting.refused_for) {
             (Then::FenceAfter(wait), _) => wait,
@@ -316,7 +316,7 @@ mod tests {
     }
 
     /// Outcomes of a group, each of one row.
-    fn request(group: &str, offsets: std::ops::Range<i64>) -> (Request, oneshot::Receiver<Answer>) {
+    fn request(group: &str, offsets: std::ops::Range<i64>) -> (SettleRequest, oneshot::Receiver<Answer>) {
         let outcome = |offset| OutcomeRow {
             offset: Offset(offset),
             had_row: false,
@@ -349,7 +349,7 @@ mod tests {
             outcomes: offsets.map(outcome).collect(),
         };
         let (answer, answered) = oneshot::channel();
-        (Request { part, answer, refused: watch::Sender::new(false) }, answered)
+        (SettleRequest { part, answer, refused: watch::Sender::new(false) }, answered)
     }
 
     /// What a transaction holds: groups, offsets, and where positions move to.
@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_large_batch_goes_in_pieces_and_lets_others_pass() {
-        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (mut queue, now) = (Batcher::default(), Instant::now());
         let (large, mut of_large) = request("large", 0..LARGE);
         let (small, mut of_small) = request("small", 0..1);
         queue.push(large, now);
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_group_that_is_alone_writes_more_at_once() {
-        let (mut queue, begun) = (Queue::default(), Instant::now());
+        let (mut queue, begun) = (Batcher::default(), Instant::now());
         let later = begun + LATELY + Duration::from_millis(1);
         queue.push(request("other", 0..1).0, begun);
         queue.next_transaction(begun);
@@ -411,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_stale_piece_ends_its_batch() {
-        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (mut queue, now) = (Batcher::default(), Instant::now());
         let (large, mut of_large) = request("large", 0..2 * ALONE as i64);
         queue.push(large, now);
         let (_, under_way) = queue.next_transaction(now);
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_refused_batch_keeps_its_place_and_is_tried_ever_more_rarely() {
-        let (mut queue, mut now) = (Queue::default(), Instant::now());
+        let (mut queue, mut now) = (Batcher::default(), Instant::now());
         let (large, mut of_large) = request("large", 0..LARGE);
         let mut refused = large.refused.subscribe();
         queue.push(large, now);
@@ -456,7 +456,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_the_store_starts_anew_later_and_what_nobody_waits_for_is_dropped() {
-        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (mut queue, now) = (Batcher::default(), Instant::now());
         let (fault, mut of_fault) = request("fault", 0..2);
         queue.push(fault, now);
         let (mut parts, under_way) = queue.next_transaction(now);
@@ -477,7 +477,7 @@ mod tests {
 
     #[test]
     fn an_outcome_that_weighs_more_than_a_transaction_goes_alone() {
-        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (mut queue, now) = (Batcher::default(), Instant::now());
         let (mut large, _) = request("large", 0..2);
         large.part.outcomes[0].state_writes = vec![("key".into(), Some(vec![0; 2 * 1024 * 1024].into()))];
         queue.push(large, now);

@@ -5,15 +5,19 @@ use std::sync::Arc;
 use courier_core::partition::{To, Write};
 use courier_core::status::State;
 
-use crate::consume::attempt::delivery::Concluded;
-use crate::kafka::buffered::InHand;
-use crate::stats::{self, Outcomes};
+use crate::consume::attempt::delivery::FinishedAttempt;
+use crate::kafka::buffered::BufferedRecord;
+use crate::stats::{self, BatchStats};
 use crate::store::{AttemptRow, Becomes, OutcomeRow, Part, SourceHash};
 
 /// The row of a write. `fetched` is the record, for a delivery that was parked
 /// without an attempt; one that was attempted carries its own.
 #[must_use]
-pub fn row(write: &Write<Box<Concluded>>, fetched: Option<&Arc<InHand>>, node: &Arc<str>) -> Option<OutcomeRow> {
+pub fn row(
+    write: &Write<Box<FinishedAttempt>>,
+    fetched: Option<&Arc<BufferedRecord>>,
+    node: &Arc<str>,
+) -> Option<OutcomeRow> {
     let last = write.details.last();
     let in_hand = last.map(|last| &last.in_hand).or(fetched)?;
     let message = in_hand.message();
@@ -43,7 +47,7 @@ pub fn row(write: &Write<Box<Concluded>>, fetched: Option<&Arc<InHand>>, node: &
     })
 }
 
-fn becomes(write: &Write<Box<Concluded>>, in_hand: &InHand) -> Becomes {
+fn becomes(write: &Write<Box<FinishedAttempt>>, in_hand: &BufferedRecord) -> Becomes {
     // Of a record that is too large only the coordinates are kept.
     let record = || in_hand.record.left_out.is_none().then(|| in_hand.record.encode());
     let settled_at = write.details.last().map_or(in_hand.received_at, |last| last.finished_at);
@@ -59,7 +63,7 @@ fn becomes(write: &Write<Box<Concluded>>, in_hand: &InHand) -> Becomes {
 /// The attempts to be kept: all that failed, those of a delivery that took
 /// more than one, and those with a log. A delivery handled at once is told
 /// from its final row, which spares a row for each.
-fn attempts(write: &Write<Box<Concluded>>, node: &Arc<str>) -> Vec<AttemptRow> {
+fn attempts(write: &Write<Box<FinishedAttempt>>, node: &Arc<str>) -> Vec<AttemptRow> {
     let at_once = matches!(write.to, To::Handled) && write.number == 1;
     write
         .details
@@ -83,7 +87,7 @@ fn attempts(write: &Write<Box<Concluded>>, node: &Arc<str>) -> Vec<AttemptRow> {
 /// Counts what a batch says, by the state it leads to.
 pub fn count(part: &Part) {
     let mut counts = [0_u64; State::ALL.len()];
-    let mut tally = Outcomes::default();
+    let mut tally = BatchStats::default();
     for outcome in &part.outcomes {
         let (state, ended) = match outcome.to {
             Becomes::Final { state, settled_at, .. } => (state, Some(settled_at)),

@@ -28,7 +28,7 @@ use courier_core::status::State;
 use courier_core::verdict::Verdict;
 use tokio::sync::{mpsc, watch};
 
-use super::batcher::{NotWritten, Queue, Request, Then, refused_wait};
+use super::batcher::{Batcher, NotWritten, SettleRequest, Then, refused_wait};
 use crate::causes::{Cause, Causes, Subject};
 use crate::said;
 use crate::store::{Becomes, OutcomeRow, Part, PositionId, SharedStore, StoreError, WriterId};
@@ -59,7 +59,7 @@ const PULSE: Duration = Duration::from_secs(1);
 /// A handle to the writer; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Settler {
-    inbox: mpsc::Sender<Request>,
+    inbox: mpsc::Sender<SettleRequest>,
 }
 
 impl Settler {
@@ -99,7 +99,7 @@ impl Settler {
 
     /// Writes a batch. Once it is accepted here its answer comes, unless the
     /// process ends first.
-    pub async fn settle(&self, request: Request) {
+    pub async fn settle(&self, request: SettleRequest) {
         // The writer lives as long as the process; a closed inbox means that
         // the runtime is going down, and then no answer is wanted.
         let _ = self.inbox.send(request).await;
@@ -137,8 +137,8 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut queue = Queue::default();
+    async fn run(mut self, mut requests: mpsc::Receiver<SettleRequest>) {
+        let mut queue = Batcher::default();
         loop {
             count_stale(queue.take_due(Instant::now()));
             if queue.is_empty() {
@@ -161,7 +161,7 @@ impl Writer {
     }
 
     /// Adds to the queue what comes until the next transaction should begin.
-    async fn gather(&self, queue: &mut Queue, requests: &mut mpsc::Receiver<Request>) {
+    async fn gather(&self, queue: &mut Batcher, requests: &mut mpsc::Receiver<SettleRequest>) {
         let due = self.begun.map_or_else(Instant::now, |begun| begun + INTERVAL);
         loop {
             while let Ok(next) = requests.try_recv() {
@@ -180,7 +180,7 @@ impl Writer {
 
     /// The next request, unless what was refused is `due` before it; while
     /// there is none the store's pulse is felt.
-    async fn next(&self, requests: &mut mpsc::Receiver<Request>, due: Option<Instant>) -> Next {
+    async fn next(&self, requests: &mut mpsc::Receiver<SettleRequest>, due: Option<Instant>) -> Next {
         loop {
             let pulse = Instant::now() + PULSE;
             let until = due.map_or(pulse, |due| due.min(pulse));
@@ -455,7 +455,7 @@ struct Written {
 /// What the writer does next.
 enum Next {
     /// It takes this in.
-    Request(Request),
+    Request(SettleRequest),
     /// It tries what was refused.
     Due,
     /// It ends: nobody asks any more.

@@ -18,8 +18,8 @@ use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 
-use super::{Notice, Rebalances};
-use crate::kafka::stale_client::{PING_TIMEOUT, Rescue, found};
+use super::{ConsumerEvent, Rebalances};
+use crate::kafka::stale_client::{PING_TIMEOUT, StaleClient, found};
 
 /// How often it is looked whether something is suspected.
 const LOOK: Duration = Duration::from_millis(500);
@@ -29,7 +29,7 @@ const ROUTINE: Duration = Duration::from_secs(10);
 /// Watches over a consumer; ends with it. `subscribed` is a topic of the
 /// group, if it is one that others can join.
 pub(super) fn keep_watch(consumer: &Weak<BaseConsumer<Rebalances>>, config: &ClientConfig, subscribed: Option<&str>) {
-    let mut rescue = Rescue::default();
+    let mut rescue = StaleClient::default();
     let mut asked = Instant::now();
     loop {
         std::thread::sleep(LOOK);
@@ -42,7 +42,7 @@ pub(super) fn keep_watch(consumer: &Weak<BaseConsumer<Rebalances>>, config: &Cli
         asked = Instant::now();
         let answered = finds_all(&*consumer, subscribed).is_ok();
         if rescue.is_needed(answered, || ask_afresh(config, subscribed)) {
-            return context.tell(Notice::Fatal("it no longer finds kafka, which is there".to_owned()));
+            return context.tell(ConsumerEvent::Fatal("it no longer finds kafka, which is there".to_owned()));
         }
         if !answered {
             context.suspected.store(true, Ordering::Relaxed);

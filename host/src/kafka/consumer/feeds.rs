@@ -7,7 +7,7 @@ use courier_core::message::{Offset, Timestamp};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka_sys as sys;
 
-use crate::kafka::buffered::{Budget, Fed, Feed, InHand, TopicPartition};
+use crate::kafka::buffered::{Budget, BufferedRecord, Feed, FeedItem, TopicPartition};
 use crate::kafka::record::Record;
 
 /// The partitions that one consumer reads.
@@ -22,7 +22,7 @@ pub struct Feeds {
 struct Slot {
     place: TopicPartition,
     feed: Feed,
-    batch: Vec<InHand>,
+    batch: Vec<BufferedRecord>,
     /// The highest epoch of a leader that wrote a record so far; -1 while no
     /// broker told any.
     leader_epoch: i32,
@@ -65,7 +65,13 @@ impl Feeds {
         let is_older = leader_epoch >= 0 && leader_epoch < slot.leader_epoch;
         slot.leader_epoch = slot.leader_epoch.max(leader_epoch);
         let record = Record::from_kafka(message, budget.max_record());
-        slot.batch.push(InHand::fetched(slot.place.clone(), Offset(message.offset()), record, received_at, budget));
+        slot.batch.push(BufferedRecord::fetched(
+            slot.place.clone(),
+            Offset(message.offset()),
+            record,
+            received_at,
+            budget,
+        ));
         is_older
     }
 
@@ -75,7 +81,7 @@ impl Feeds {
             if !slot.batch.is_empty() {
                 // A feed whose owner is gone: the owner's successor reads them
                 // again from its own position.
-                let _ = slot.feed.send(Fed::Records(std::mem::take(&mut slot.batch)));
+                let _ = slot.feed.send(FeedItem::Records(std::mem::take(&mut slot.batch)));
             }
         }
     }
@@ -85,7 +91,7 @@ impl Feeds {
     pub fn tell_end(&self, partition: i32) {
         let Ok(at) = usize::try_from(partition) else { return };
         for slot in self.slots.values().filter_map(|slots| slots.get(at)?.as_ref()) {
-            let _ = slot.feed.send(Fed::End);
+            let _ = slot.feed.send(FeedItem::End);
         }
     }
 
@@ -112,14 +118,14 @@ mod tests {
         };
         let [(_, mut one), (closed, mut two), (_, mut other)] = [open("order", 2), open("stock", 2), open("order", 1)];
         feeds.tell_end(2);
-        assert!(matches!(one.try_recv(), Ok(Fed::End)) && matches!(two.try_recv(), Ok(Fed::End)));
+        assert!(matches!(one.try_recv(), Ok(FeedItem::End)) && matches!(two.try_recv(), Ok(FeedItem::End)));
         assert!(feeds.is_open(&closed));
         feeds.close(&closed);
         assert!(!feeds.is_open(&closed));
         feeds.tell_end(2);
         feeds.tell_end(7);
         feeds.tell_end(-1);
-        assert!(matches!(one.try_recv(), Ok(Fed::End)) && one.try_recv().is_err());
+        assert!(matches!(one.try_recv(), Ok(FeedItem::End)) && one.try_recv().is_err());
         assert!(two.try_recv().is_err() && other.try_recv().is_err());
     }
 

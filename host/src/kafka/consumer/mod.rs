@@ -3,8 +3,8 @@
 //! It polls a `BaseConsumer` as long as the group lives, also while partitions
 //! are paused, the store is away or a rebalance is under way, because a
 //! consumer that is not polled is thrown out of its group. Everything that may
-//! wait happens elsewhere: it tells what happened as a [`Notice`] and does what
-//! an [`Order`] says. A rebalance callback only takes note; the thread goes on
+//! wait happens elsewhere: it tells what happened as a [`ConsumerEvent`] and does what
+//! an [`ConsumerCommand`] says. A rebalance callback only takes note; the thread goes on
 //! polling until the order to assign or unassign comes.
 //!
 //! It refuses to choose offsets: an assignment names the offset to start at,
@@ -48,10 +48,10 @@ const CLOSE_WAIT: Duration = Duration::from_secs(10);
 
 /// What happened in the group.
 #[derive(Debug)]
-pub enum Notice {
-    /// Kafka gives us partitions; the answer is [`Order::Assign`].
+pub enum ConsumerEvent {
+    /// Kafka gives us partitions; the answer is [`ConsumerCommand::Assign`].
     Assigned(Vec<TopicPartition>),
-    /// Kafka wants partitions back; the answer is [`Order::Unassign`].
+    /// Kafka wants partitions back; the answer is [`ConsumerCommand::Unassign`].
     Revoked {
         /// Which.
         partitions: Vec<TopicPartition>,
@@ -77,7 +77,7 @@ pub enum Notice {
 
 /// What the thread is to do.
 #[derive(Debug)]
-pub enum Order {
+pub enum ConsumerCommand {
     /// Read these partitions from these offsets, in answer to `Assigned`.
     /// An empty list is an answer too.
     Assign(Vec<Assignment>),
@@ -90,16 +90,16 @@ pub enum Order {
     /// Fetch again.
     Resume(TopicPartition),
     /// Tell Kafka how far we are, for lag tools; not waited for.
-    Hint(Vec<(TopicPartition, Offset)>),
+    CommitOffsets(Vec<(TopicPartition, Offset)>),
     /// One synchronous commit: does Kafka take us for the owner?
-    Confirm(TopicPartition, Offset, oneshot::Sender<Standing>),
+    VerifyOwnership(TopicPartition, Offset, oneshot::Sender<Ownership>),
     /// Leave the group and end.
     Close,
 }
 
 /// What Kafka says to a claim of ownership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Ownership {
     /// We are a member of the current generation, and the partition is among
     /// those that we were assigned.
     Owner,
@@ -122,12 +122,12 @@ pub struct Assignment {
 
 /// The handle of a running consumer thread.
 #[derive(Debug)]
-pub struct Source {
-    orders: mpsc::Sender<Order>,
+pub struct ConsumerThread {
+    orders: mpsc::Sender<ConsumerCommand>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-impl Source {
+impl ConsumerThread {
     /// Subscribes and starts to poll.
     ///
     /// # Errors
@@ -137,14 +137,14 @@ impl Source {
         group: &str,
         topics: &[Arc<str>],
         budget: Arc<Budget>,
-        notices: async_mpsc::UnboundedSender<Notice>,
+        notices: async_mpsc::UnboundedSender<ConsumerEvent>,
     ) -> Result<Self, KafkaError> {
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
         Self::spawn(config, group, budget, notices, &names)
     }
 
     /// Starts to poll without a subscription: partitions are read from
-    /// [`Order::Reassign`] on, and nobody else's assignment takes them away.
+    /// [`ConsumerCommand::Reassign`] on, and nobody else's assignment takes them away.
     ///
     /// # Errors
     /// When librdkafka refuses the configuration.
@@ -152,7 +152,7 @@ impl Source {
         config: &ClientConfig,
         group: &str,
         budget: Arc<Budget>,
-        notices: async_mpsc::UnboundedSender<Notice>,
+        notices: async_mpsc::UnboundedSender<ConsumerEvent>,
     ) -> Result<Self, KafkaError> {
         Self::spawn(config, group, budget, notices, &[])
     }
@@ -161,7 +161,7 @@ impl Source {
         config: &ClientConfig,
         group: &str,
         budget: Arc<Budget>,
-        notices: async_mpsc::UnboundedSender<Notice>,
+        notices: async_mpsc::UnboundedSender<ConsumerEvent>,
         topics: &[&str],
     ) -> Result<Self, KafkaError> {
         let context = Rebalances { notices: Mutex::new(notices.clone()), suspected: AtomicBool::new(false) };
@@ -193,19 +193,19 @@ impl Source {
 
     /// Gives an order. One to a thread that has ended is dropped: whoever
     /// waits for an answer sees the channel close.
-    pub fn order(&self, order: Order) {
+    pub fn order(&self, order: ConsumerCommand) {
         let _ = self.orders.send(order);
     }
 
     /// A handle for those who only give orders.
     #[must_use]
-    pub fn orders(&self) -> mpsc::Sender<Order> {
+    pub fn orders(&self) -> mpsc::Sender<ConsumerCommand> {
         self.orders.clone()
     }
 
     /// Leaves the group and waits, for a while, until that is done.
     pub async fn close(mut self) {
-        self.order(Order::Close);
+        self.order(ConsumerCommand::Close);
         if let Some(thread) = self.thread.take() {
             let joined = tokio::task::spawn_blocking(move || {
                 let begun = Instant::now();
@@ -228,13 +228,13 @@ fn no_thread(error: std::io::Error) -> KafkaError {
 /// Takes note of rebalances. The default of the trait would unassign at once,
 /// and so leave no time to drain.
 struct Rebalances {
-    notices: Mutex<async_mpsc::UnboundedSender<Notice>>,
+    notices: Mutex<async_mpsc::UnboundedSender<ConsumerEvent>>,
     /// The cluster may be away, or this consumer may have lost it.
     suspected: AtomicBool,
 }
 
 impl Rebalances {
-    fn tell(&self, notice: Notice) {
+    fn tell(&self, notice: ConsumerEvent) {
         // Unwrap safety: nothing panics while the lock is held.
         let _ = self.notices.lock().expect("no panic under this lock").send(notice);
     }
@@ -257,17 +257,17 @@ impl ConsumerContext for Rebalances {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let partitions = places(list);
         match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.tell(Notice::Assigned(partitions)),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.tell(ConsumerEvent::Assigned(partitions)),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
                 let lost = consumer.assignment_lost();
                 if lost {
                     self.suspected.store(true, Ordering::Relaxed);
                 }
-                self.tell(Notice::Revoked { partitions, lost });
+                self.tell(ConsumerEvent::Revoked { partitions, lost });
             }
             other => {
                 let error: RDKafkaErrorCode = other.into();
-                self.tell(Notice::Trouble(format!("rebalance failed: {error}")));
+                self.tell(ConsumerEvent::Trouble(format!("rebalance failed: {error}")));
             }
         }
     }
@@ -285,8 +285,8 @@ fn is_in(list: &TopicPartitionList, place: &TopicPartition) -> bool {
 
 struct Thread {
     consumer: Arc<BaseConsumer<Rebalances>>,
-    inbox: mpsc::Receiver<Order>,
-    notices: async_mpsc::UnboundedSender<Notice>,
+    inbox: mpsc::Receiver<ConsumerCommand>,
+    notices: async_mpsc::UnboundedSender<ConsumerEvent>,
     budget: Arc<Budget>,
     feeds: Feeds,
     paused: Vec<TopicPartition>,
@@ -297,7 +297,7 @@ impl Thread {
         loop {
             loop {
                 match self.inbox.try_recv() {
-                    Ok(Order::Close) | Err(mpsc::TryRecvError::Disconnected) => return self.close(),
+                    Ok(ConsumerCommand::Close) | Err(mpsc::TryRecvError::Disconnected) => return self.close(),
                     Ok(order) => self.carry_out(order),
                     Err(mpsc::TryRecvError::Empty) => break,
                 }
@@ -334,7 +334,7 @@ impl Thread {
                 Some(Err(KafkaError::PartitionEOF(partition))) => ended.push(partition),
                 Some(Err(error)) => {
                     let notice = trouble::notice(self.consumer.client(), &error);
-                    let is_end = matches!(notice, Notice::Fatal(_) | Notice::Fenced);
+                    let is_end = matches!(notice, ConsumerEvent::Fatal(_) | ConsumerEvent::Fenced);
                     let _ = self.notices.send(notice);
                     if is_end {
                         break;
@@ -344,45 +344,45 @@ impl Thread {
             wait = Duration::ZERO;
         }
         if older_leader {
-            let _ = self.notices.send(Notice::OlderLeader);
+            let _ = self.notices.send(ConsumerEvent::OlderLeader);
         }
         self.feeds.hand_on();
         ended.into_iter().for_each(|partition| self.feeds.tell_end(partition));
     }
 
-    fn carry_out(&mut self, order: Order) {
+    fn carry_out(&mut self, order: ConsumerCommand) {
         let result = match order {
-            Order::Assign(assignments) => self.assign(assignments),
-            Order::Unassign(partitions) => self.unassign(&partitions),
-            Order::Reassign(assignment) => self.assign(vec![assignment]),
-            Order::Pause(place) => self.pause(place),
-            Order::Resume(place) => self.resume(&place),
-            Order::Hint(positions) => {
+            ConsumerCommand::Assign(assignments) => self.assign(assignments),
+            ConsumerCommand::Unassign(partitions) => self.unassign(&partitions),
+            ConsumerCommand::Reassign(assignment) => self.assign(vec![assignment]),
+            ConsumerCommand::Pause(place) => self.pause(place),
+            ConsumerCommand::Resume(place) => self.resume(&place),
+            ConsumerCommand::CommitOffsets(positions) => {
                 let list = listed(positions.iter().map(|(place, offset)| (place, Some(*offset))));
                 self.consumer.commit(&list, CommitMode::Async)
             }
-            Order::Confirm(place, offset, answer) => {
+            ConsumerCommand::VerifyOwnership(place, offset, answer) => {
                 // Whoever asked and has gone since wants no answer.
                 let _ = answer.send(self.standing(&place, offset));
                 Ok(())
             }
-            Order::Close => Ok(()),
+            ConsumerCommand::Close => Ok(()),
         };
         if let Err(error) = result {
-            let _ = self.notices.send(Notice::Trouble(error.to_string()));
+            let _ = self.notices.send(ConsumerEvent::Trouble(error.to_string()));
         }
     }
 
     /// A broker takes a commit from any member of the current generation, so
     /// the assignment is asked first.
-    fn standing(&self, place: &TopicPartition, offset: Offset) -> Standing {
+    fn standing(&self, place: &TopicPartition, offset: Offset) -> Ownership {
         match self.consumer.assignment() {
             Ok(assigned) if is_in(&assigned, place) => {}
-            Ok(_) => return Standing::Other,
-            Err(_) => return Standing::Unknown,
+            Ok(_) => return Ownership::Other,
+            Err(_) => return Ownership::Unknown,
         }
         match self.consumer.commit(&listed([(place, Some(offset))]), CommitMode::Sync) {
-            Ok(()) => Standing::Owner,
+            Ok(()) => Ownership::Owner,
             Err(error) => {
                 tracing::info!(%place, %error, "kafka does not confirm this host as owner");
                 match error.rdkafka_error_code() {
@@ -390,8 +390,8 @@ impl Thread {
                         RDKafkaErrorCode::UnknownMemberId
                         | RDKafkaErrorCode::IllegalGeneration
                         | RDKafkaErrorCode::FencedInstanceId,
-                    ) => Standing::Other,
-                    _ => Standing::Unknown,
+                    ) => Ownership::Other,
+                    _ => Ownership::Unknown,
                 }
             }
         }

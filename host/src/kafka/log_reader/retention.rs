@@ -8,7 +8,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, KafkaResult};
 
-use super::{ANSWER_WAIT, Log, lock};
+use super::{ANSWER_WAIT, LogReader, lock};
 
 /// How long an answer is believed.
 const FRESH: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ pub(super) fn connect(config: &ClientConfig) -> KafkaResult<AdminClient<DefaultC
     config.create()
 }
 
-impl Log {
+impl LogReader {
     /// How long the records of a topic are kept; none where they are kept for
     /// ever, or Kafka does not tell, as without the right to DescribeConfigs.
     /// While it does not answer, what it said last is believed.

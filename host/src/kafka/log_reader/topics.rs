@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{ANSWER_WAIT, Log, LogError, refused, unavailable};
+use super::{ANSWER_WAIT, LogError, LogReader, refused, unavailable};
 use crate::kafka::topic_id::{Told, TopicNow};
 
 /// A topic as Kafka knows it.
@@ -28,7 +28,7 @@ pub struct GroupInfo {
     pub members: Vec<String>,
 }
 
-impl Log {
+impl LogReader {
     /// The topic, or none when Kafka answers that there is no such topic. One
     /// that may not be described, or whose id is not told by a broker that
     /// tells ids, is no answer: a guess would be taken for what is there.

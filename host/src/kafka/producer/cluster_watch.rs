@@ -16,7 +16,7 @@ use rdkafka::producer::Producer as _;
 use tokio::sync::watch;
 
 use super::Inner;
-use crate::kafka::stale_client::{PING_TIMEOUT, Rescue, ask_afresh, found};
+use crate::kafka::stale_client::{PING_TIMEOUT, StaleClient, ask_afresh, found};
 use crate::said;
 
 /// How often a cluster that is or may be away is asked whether it is there.
@@ -64,14 +64,14 @@ impl Health {
 
 /// Watches over a producer's cluster and client; ends with the producer.
 pub(super) fn keep_watch(inner: &Weak<Inner>) {
-    let mut rescue = Rescue::default();
+    let mut rescue = StaleClient::default();
     loop {
         std::thread::sleep(PING_INTERVAL);
         let Some(inner) = inner.upgrade() else { return };
         let health = &inner.health;
         let was_down = health.is_down();
         if !health.suspected.swap(false, Ordering::Relaxed) && !was_down {
-            rescue = Rescue::default();
+            rescue = StaleClient::default();
             continue;
         }
         match found(inner.client().client().fetch_metadata(None, PING_TIMEOUT)) {
@@ -80,7 +80,7 @@ pub(super) fn keep_watch(inner: &Weak<Inner>) {
                     tracing::info!(unsaid, "kafka is back");
                 }
                 health.set(false);
-                rescue = Rescue::default();
+                rescue = StaleClient::default();
             }
             Err(error) => {
                 if !was_down && let Some(unsaid) = said::again("kafka cannot be reached") {

@@ -44,9 +44,9 @@ const NOT_YET: Duration = Duration::from_millis(2);
 /// Says that a delayed message was taken, which may be due before the others;
 /// clones share it.
 #[derive(Clone, Default)]
-pub struct Alarm(Arc<Notify>);
+pub struct DelayedWaker(Arc<Notify>);
 
-impl Alarm {
+impl DelayedWaker {
     /// Lets the mover look again.
     pub(in crate::publish) fn look(&self) {
         self.0.notify_one();
@@ -66,21 +66,21 @@ impl Alarm {
 }
 
 /// Moves what is due to the relay.
-pub(in crate::publish) struct Mover {
+pub(in crate::publish) struct DelayedScheduler {
     store: SharedStore,
     producer: Producer,
     shards: watch::Receiver<Shards>,
     waker: Waker,
-    alarm: Alarm,
+    alarm: DelayedWaker,
 }
 
-impl Mover {
+impl DelayedScheduler {
     pub(in crate::publish) fn new(
         store: SharedStore,
         producer: Producer,
         shards: watch::Receiver<Shards>,
         waker: Waker,
-        alarm: Alarm,
+        alarm: DelayedWaker,
     ) -> Self {
         Self { store, producer, shards, waker, alarm }
     }

@@ -33,13 +33,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use self::delayed::{Alarm, Mover};
+use self::delayed::{DelayedScheduler, DelayedWaker};
 use self::lease::{Leases, Shards, keep_leases};
 use self::pass::{Pass, fate_of, result_of};
 use self::waits::Waits;
 use super::waker::Waker;
 use crate::causes::Causes;
-use crate::kafka::log_reader::Log;
+use crate::kafka::log_reader::LogReader;
 use crate::kafka::producer::Producer;
 use crate::kafka::record::Record;
 use crate::kafka::topics::{KnownTopic, TopicError};
@@ -74,13 +74,13 @@ pub struct Parts {
     /// The way to Kafka.
     pub producer: Producer,
     /// Reads Kafka, for records of unknown fate.
-    pub log: Log,
+    pub log: LogReader,
     /// The writer of this process, which leases the shards.
     pub writer: WriterId,
     /// Wakes the relay.
     pub waker: Waker,
     /// Tells of delayed messages.
-    pub alarm: Alarm,
+    pub alarm: DelayedWaker,
     /// Where the relay says what stands still.
     pub causes: Causes,
 }
@@ -89,7 +89,7 @@ pub struct Parts {
 pub struct Relay {
     store: SharedStore,
     producer: Producer,
-    log: Log,
+    log: LogReader,
     waker: Waker,
     shards: watch::Receiver<Shards>,
     waits: Waits,
@@ -138,7 +138,7 @@ impl Relay {
         let stopped = CancellationToken::new();
         let keep = keep_leases(Arc::clone(&store), writer, leased, causes.clone(), stopped.clone());
         let leases = supervise::spawn_until(Task::RelayLeases, stopped.clone(), keep);
-        let mover = Mover::new(Arc::clone(&store), producer.clone(), shards.clone(), waker.clone(), alarm);
+        let mover = DelayedScheduler::new(Arc::clone(&store), producer.clone(), shards.clone(), waker.clone(), alarm);
         let mover = supervise::spawn_until(Task::DelayedMover, shutdown.clone(), mover.run(shutdown.clone()));
         let stop = shutdown.clone();
         let relay = Self {

@@ -23,20 +23,20 @@ use courier_core::message::{Kind, Timestamp};
 use tokio::time::Instant;
 
 use self::result::{Step, Then};
-use super::backlog::{Backlog, Mark};
+use super::backlog::{Backlog, UnsentGuard};
 use super::draft::{Draft, MAX_MESSAGE_BYTES, Ready, new_id};
-use super::message_writer::Journal;
+use super::message_writer::MessageWriter;
 use super::receipt::{Problem, Receipt};
 use super::rules::Rules;
 use super::undelivered::FullTopics;
 use super::unsent::{Lane, UnsentLanes};
 use super::waker::Waker;
 use crate::clock::now;
-use crate::kafka::log_reader::Log;
+use crate::kafka::log_reader::LogReader;
 use crate::kafka::producer::{DELIVERY_TIMEOUT, ProduceError, Producer};
 use crate::kafka::record::murmur2_partition;
 use crate::kafka::topics::TopicError;
-use crate::publish::relay::delayed::Alarm;
+use crate::publish::relay::delayed::DelayedWaker;
 use crate::said;
 use crate::store::{Accepted, NewMessage, SharedStore};
 use crate::supervise::{self, Task};
@@ -87,12 +87,12 @@ pub struct Acceptor {
 pub(super) struct Inner {
     pub(super) store: SharedStore,
     pub(super) producer: Producer,
-    pub(super) log: Log,
-    pub(super) journal: Journal,
+    pub(super) log: LogReader,
+    pub(super) journal: MessageWriter,
     pub(super) backlog: Backlog,
     unsent: UnsentLanes,
     pub(super) waker: Waker,
-    pub(super) alarm: Alarm,
+    pub(super) alarm: DelayedWaker,
     pub(super) settings: Settings,
     /// What messages are held to, as the configuration in force says.
     pub(super) rules: Rules,
@@ -107,7 +107,7 @@ enum Route {
     Owed {
         reason: String,
         wait: bool,
-        mark: Arc<Mark>,
+        mark: Arc<UnsentGuard>,
     },
     Refused(Problem),
 }
@@ -118,12 +118,12 @@ impl Acceptor {
     pub fn start(
         store: SharedStore,
         producer: Producer,
-        log: Log,
+        log: LogReader,
         waker: Waker,
-        alarm: Alarm,
+        alarm: DelayedWaker,
         settings: Settings,
     ) -> Self {
-        let journal = Journal::start(Arc::clone(&store));
+        let journal = MessageWriter::start(Arc::clone(&store));
         let unsent = UnsentLanes::start(Arc::clone(&store));
         let inner = Arc::new(Inner {
             store,

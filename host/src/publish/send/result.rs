@@ -14,7 +14,7 @@ use super::{ASK_EVERY, HOLD, Inner};
 use crate::clock::now;
 use crate::kafka::producer::{Ack, ProduceError};
 use crate::kafka::record::Record;
-use crate::publish::backlog::{Flight, Mark};
+use crate::publish::backlog::{DirectSendGuard, UnsentGuard};
 use crate::publish::draft::Ready;
 use crate::publish::message_writer::Written;
 use crate::publish::receipt::{Problem, Receipt};
@@ -30,14 +30,14 @@ pub(in crate::publish) enum Step {
         message: Identity,
         written: Written<Accepted>,
         then: Then,
-        kept: Option<Arc<Mark>>,
+        kept: Option<Arc<UnsentGuard>>,
     },
     /// A named message waits for its row before it is sent.
     Reserved {
         ready: Ready,
         partitions: i32,
         written: Written<Accepted>,
-        flight: Flight,
+        flight: DirectSendGuard,
     },
     /// Was handed in before; another request may just be sending it.
     Known(Box<MessageRow>),
@@ -45,24 +45,24 @@ pub(in crate::publish) enum Step {
     Clear {
         ready: Ready,
         partitions: i32,
-        flight: Option<Flight>,
+        flight: Option<DirectSendGuard>,
     },
     Flying {
         ready: Ready,
         ack: Ack,
-        flight: Option<Flight>,
+        flight: Option<DirectSendGuard>,
     },
     /// Kafka said something about it.
     Landed {
         ready: Ready,
         result: Sent,
-        flight: Option<Flight>,
+        flight: Option<DirectSendGuard>,
     },
     /// A named message was sent or released, which is being written.
     Marked {
         receipt: Receipt,
         written: Written<()>,
-        kept: Option<Arc<Mark>>,
+        kept: Option<Arc<UnsentGuard>>,
     },
 }
 
@@ -98,7 +98,7 @@ impl Inner {
         };
     }
 
-    async fn record_landed(&self, ready: Ready, result: Sent, flight: Option<Flight>) -> Step {
+    async fn record_landed(&self, ready: Ready, result: Sent, flight: Option<DirectSendGuard>) -> Step {
         let message = ready.identity();
         let named = ready.named;
         match result {
@@ -148,7 +148,7 @@ impl Inner {
         self: &Arc<Self>,
         ready: Ready,
         end: impl Future<Output = Sent> + Send + 'static,
-        flight: Option<Flight>,
+        flight: Option<DirectSendGuard>,
     ) -> Step {
         self.producer.suspect();
         let message = ready.identity();
@@ -179,8 +179,8 @@ impl Inner {
         message: Identity,
         record: Record,
         end: impl Future<Output = Sent>,
-        flight: Option<Flight>,
-        mark: Arc<Mark>,
+        flight: Option<DirectSendGuard>,
+        mark: Arc<UnsentGuard>,
     ) {
         // The journal writes what it is handed in order, so that the row is
         // there before what is said of it.

@@ -8,7 +8,7 @@ use super::columns::Columns;
 use super::error::at_statement;
 use super::text::clean;
 use super::{PostgresStore, SLICE_ROWS, bounded, commit};
-use crate::store::audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, Deed, LINKS_STEP, deed};
+use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, LINKS_STEP, deed};
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
 const ENTRY: &str = "id, at, by, action, subject, detail, previous, hash";
@@ -32,7 +32,7 @@ impl Audits for PostgresStore {
         bounded(entries(self, filter, page)).await
     }
 
-    async fn record_deed(&self, deed: &Deed) -> Result<(), StoreError> {
+    async fn record_deed(&self, deed: &AuditEntry) -> Result<(), StoreError> {
         bounded(async {
             let mut tx = self.begin_tx().await?;
             append(&mut tx, deed).await?;
@@ -53,13 +53,13 @@ pub(super) async fn note(tx: &mut PgConnection) -> Result<(), StoreError> {
 }
 
 /// The same, when the transaction knows more of the deed than who asked for it.
-pub(super) async fn note_as(tx: &mut PgConnection, tell: impl FnOnce(&mut Deed)) -> Result<(), StoreError> {
+pub(super) async fn note_as(tx: &mut PgConnection, tell: impl FnOnce(&mut AuditEntry)) -> Result<(), StoreError> {
     let Some(mut deed) = deed() else { return Ok(()) };
     tell(&mut deed);
     append(tx, &deed).await
 }
 
-async fn append(tx: &mut PgConnection, deed: &Deed) -> Result<(), StoreError> {
+async fn append(tx: &mut PgConnection, deed: &AuditEntry) -> Result<(), StoreError> {
     // The lock first and in a statement of its own: number and time are those
     // of the moment when it was this entry's turn.
     let head =

@@ -9,7 +9,7 @@ use super::SqliteStore;
 use super::fault::{commit_fault, fault};
 use super::slices::{SLICE_ROWS, rows};
 use super::values::{Columns, clean, now};
-use crate::store::audits::{AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, Deed, LINKS_STEP, deed};
+use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, LINKS_STEP, deed};
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
 const ENTRY: &str = "id, at, actor, action, subject, detail, previous, hash";
@@ -68,7 +68,7 @@ impl Audits for SqliteStore {
         Ok(Listing { items, next: next.map(|id| id.to_string()), truncated: !more && end.is_some() })
     }
 
-    async fn record_deed(&self, deed: &Deed) -> Result<(), StoreError> {
+    async fn record_deed(&self, deed: &AuditEntry) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         append(&mut tx, deed).await?;
         tx.commit().await.map_err(commit_fault)
@@ -105,13 +105,13 @@ pub(super) async fn note(tx: &mut SqliteConnection) -> Result<(), StoreError> {
 
 /// The same, when the transaction knows more of the deed than who asked for it.
 /// The one writing transaction is the lock of the chain's head.
-pub(super) async fn note_as(tx: &mut SqliteConnection, tell: impl FnOnce(&mut Deed)) -> Result<(), StoreError> {
+pub(super) async fn note_as(tx: &mut SqliteConnection, tell: impl FnOnce(&mut AuditEntry)) -> Result<(), StoreError> {
     let Some(mut deed) = deed() else { return Ok(()) };
     tell(&mut deed);
     append(tx, &deed).await
 }
 
-async fn append(tx: &mut SqliteConnection, deed: &Deed) -> Result<(), StoreError> {
+async fn append(tx: &mut SqliteConnection, deed: &AuditEntry) -> Result<(), StoreError> {
     let chain = sqlx::query("SELECT head_id, head_hash FROM audit_chain").fetch_one(&mut *tx).await.map_err(fault)?;
     let mut columns = Columns::of(&chain);
     let (id, previous): (i64, Vec<u8>) = (columns.take()?, columns.take()?);

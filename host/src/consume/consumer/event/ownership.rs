@@ -6,26 +6,26 @@ use std::sync::atomic::Ordering;
 use courier_core::message::Offset;
 use tokio::sync::oneshot;
 
-use super::{Following, MAX_PASSED_OVER};
+use super::{EventConsumer, MAX_PASSED_OVER};
 use crate::consume::CONFIRM_RETRY;
 use crate::consume::consumer::out_of_range;
-use crate::consume::owner::message::Mail;
+use crate::consume::owner::message::OwnerMessage;
 use crate::kafka::buffered::TopicPartition;
-use crate::kafka::consumer::{Order, Source, Standing};
+use crate::kafka::consumer::{ConsumerCommand, ConsumerThread, Ownership};
 use crate::said;
 
-impl Following {
+impl EventConsumer {
     /// Claims again what was fenced, if Kafka says that it is ours; it is asked
     /// until it answers, unless a revocation comes first.
-    pub(super) fn claim_if_ours(&mut self, place: TopicPartition, position: Offset, source: &Source) {
+    pub(super) fn claim_if_ours(&mut self, place: TopicPartition, position: Offset, source: &ConsumerThread) {
         let (claims, orders, group, fenced) = (self.claims.clone(), source.orders(), self.name.clone(), place.clone());
         self.begin_claim(place, async move {
             loop {
                 let (answer, standing) = oneshot::channel();
                 // A thread that has ended answers nothing: the group is ending.
-                orders.send(Order::Confirm(fenced.clone(), position, answer)).ok()?;
+                orders.send(ConsumerCommand::VerifyOwnership(fenced.clone(), position, answer)).ok()?;
                 match standing.await {
-                    Ok(Standing::Owner) => {
+                    Ok(Ownership::Owner) => {
                         if let Some(unsaid) = said::again(&format!("{group} {fenced} confirmed")) {
                             tracing::warn!(
                                 group, place = %fenced, unsaid, "kafka confirms this host as owner; claiming again"
@@ -33,8 +33,8 @@ impl Following {
                         }
                         return Some(claims.claim(fenced, None).await);
                     }
-                    Ok(Standing::Other) => return None,
-                    Ok(Standing::Unknown) | Err(_) => tokio::time::sleep(CONFIRM_RETRY).await,
+                    Ok(Ownership::Other) => return None,
+                    Ok(Ownership::Unknown) | Err(_) => tokio::time::sleep(CONFIRM_RETRY).await,
                 }
             }
         });
@@ -44,7 +44,7 @@ impl Following {
         for place in out_of_range::left_their_logs(&self.name, &self.owners, &self.node.tools.log, &self.notices).await
         {
             if let Some(owner) = self.take_owner(&place) {
-                let _ = owner.mail.send(Mail::Lost);
+                let _ = owner.mail.send(OwnerMessage::Lost);
                 self.claim(place);
             }
         }
@@ -53,7 +53,7 @@ impl Following {
     /// An owner with an older epoch than the store's may write nothing any
     /// more: somebody moved its position, or another host claimed it. Kafka
     /// says whether it is ours, and then it is claimed again.
-    pub(super) async fn compare_epochs(&mut self, source: &Source) {
+    pub(super) async fn compare_epochs(&mut self, source: &ConsumerThread) {
         let positions: Vec<_> = self.owners.values().map(|owner| owner.position).collect();
         if positions.is_empty() {
             return;
@@ -81,13 +81,13 @@ impl Following {
                 tracing::info!(group = self.name, %place, epoch = owner.epoch, unsaid, "a newer epoch is stored");
             }
             let position = Offset(owner.durable.load(Ordering::Relaxed));
-            let _ = owner.mail.send(Mail::Lost);
+            let _ = owner.mail.send(OwnerMessage::Lost);
             self.claim_if_ours(place, position, source);
         }
     }
 
     /// Asks for the partitions that are ours and that nobody here works on.
-    pub(super) fn adopt(&mut self, source: &Source) {
+    pub(super) fn adopt(&mut self, source: &ConsumerThread) {
         let (owners, claiming) = (&self.owners, &self.claiming);
         let gone: Vec<TopicPartition> = self.given.places().filter(|place| self.is_gone(place)).cloned().collect();
         let cared_for =

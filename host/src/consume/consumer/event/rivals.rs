@@ -7,9 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::Following;
+use super::EventConsumer;
 use crate::causes::Cause;
-use crate::kafka::consumer::Notice;
+use crate::kafka::consumer::ConsumerEvent;
 use crate::said;
 
 /// How often another client may take the place within [`WINDOW`] before this
@@ -33,13 +33,13 @@ impl Fences {
     }
 }
 
-impl Following {
+impl EventConsumer {
     /// The consumer is beyond use. Answers whether to stand back before there is
     /// another one.
-    pub(super) fn consumer_ended(&mut self, why: &Notice) -> bool {
+    pub(super) fn consumer_ended(&mut self, why: &ConsumerEvent) -> bool {
         self.lose_all();
         match why {
-            Notice::Fenced => {
+            ConsumerEvent::Fenced => {
                 // Few times: who is fenced again and again stands back.
                 tracing::error!(group = self.name, node = %self.node.tools.node, "the consumer was fenced: another one joined under this node's name");
                 self.fenced.again(Instant::now())

@@ -6,19 +6,19 @@
 
 use courier_core::message::Kind;
 
-use super::Following;
+use super::EventConsumer;
 use crate::consume::consumer::confirmed::Found;
-use crate::consume::consumer::recreated_topics::{Vanished, compare};
-use crate::consume::owner::message::Mail;
+use crate::consume::consumer::recreated_topics::{EndedPartitions, compare};
+use crate::consume::owner::message::OwnerMessage;
 use crate::kafka::buffered::TopicPartition;
 use crate::kafka::topic_watch::{Answers, TopicNow};
 
-impl Following {
+impl EventConsumer {
     /// Takes what Kafka says of the topics now.
     pub(super) fn compare_topics(&mut self, answers: &Answers) {
         for (place, found) in compare(&mut self.owners, answers) {
             let Some(owner) = self.take_owner(&place) else { continue };
-            let _ = owner.mail.send(Mail::Lost);
+            let _ = owner.mail.send(OwnerMessage::Lost);
             metrics::counter!("courier_topics_created_anew_total", "group" => self.name.clone()).increment(1);
             match found {
                 Found::Anew { unconfirmed } => {
@@ -47,7 +47,7 @@ impl Following {
                 // Also at the first answer: it may have been created anew while
                 // no host was there.
                 self.topic_ids.insert(topic.as_str().into(), id.clone());
-                let vanished = Vanished {
+                let vanished = EndedPartitions {
                     store: std::sync::Arc::clone(&self.node.tools.store),
                     group: self.name.clone(),
                     topic: topic.clone(),
