@@ -68,16 +68,13 @@ pub enum Subject {
     Group(String),
     /// A binding of a group, by its plugin.
     Binding {
-        /// The consumer group.
         group: String,
         /// The plugin as the binding names it.
         plugin: String,
     },
     /// A partition that a group reads.
     Partition {
-        /// The consumer group.
         group: String,
-        /// The topic.
         topic: String,
         /// The partition's number.
         partition: i32,
@@ -92,7 +89,6 @@ pub enum Subject {
     Redrive(String),
     /// A half message, by its id.
     Transaction(String),
-    /// The store.
     Store,
     /// The configuration file.
     Config,

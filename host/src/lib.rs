@@ -1,4 +1,7 @@
 #![doc = include_str!("../README.md")]
+// Nothing of this crate is published: a comment says what a name cannot, or is
+// left out.
+#![allow(missing_docs)]
 
 pub mod config;
 pub mod consume;

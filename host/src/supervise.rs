@@ -359,8 +359,8 @@ mod tests {
     /// Spawns that need no supervisor, by file, with how many there are.
     const SHORT_LIVED: &[(&str, usize)] = &[
         // The closing of a consumer that is beyond use.
-        ("consume/consumer/event.rs", 1),
         ("consume/consumer/broadcast.rs", 1),
+        ("consume/consumer/event.rs", 1),
         // A notice that comes once more.
         ("consume/consumer/out_of_range.rs", 1),
         // Clients that are dropped, which may take long, and a look at a topic.

@@ -1,7 +1,7 @@
 //! The machine that owns one partition of one group.
 //!
 //! It is handed events and pushes actions; it does nothing itself. The host
-//! carries the actions out in `group/` and `kafka/`, the simulation carries
+//! carries the actions out in `consume/` and `kafka/`, the simulation carries
 //! them out against models, and both drive this very code. A machine lives for
 //! one claim: when its epoch is over it is dropped, and a new claim makes a new
 //! machine from what the store says.

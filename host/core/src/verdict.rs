@@ -139,7 +139,7 @@ pub enum DeadLetter {
     #[default]
     Off,
     /// It stays HANDLE_FAIL, and the record is also published on this topic,
-    /// or on `dlq.<topic>.<group>` when none is named.
+    /// or on `dlq.<topic>.<consume>` when none is named.
     Topic(Option<String>),
     /// Its lane waits for a person.
     Hold,

@@ -1,6 +1,6 @@
 //! The command line: a command a file.
 //!
-//! `serve`, `dev` and `check` act on this machine. Everything else asks a
+//! `server`, `dev` and `check` act on this machine. Everything else asks a
 //! running host over its HTTP API ([`client`]) and shows the answer, as a table
 //! for people ([`table`]) or, with `--output json`, as the very JSON that came.
 //!

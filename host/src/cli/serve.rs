@@ -1,4 +1,4 @@
-//! `courier serve`: runs a host until it is told to stop.
+//! `courier server`: runs a host until it is told to stop.
 
 use std::path::PathBuf;
 

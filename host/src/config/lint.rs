@@ -40,7 +40,7 @@ enum Letters {
     Nowhere,
     /// To the topic of this name.
     To(Named),
-    /// To `dlq.<topic>.<group>`, as is said here.
+    /// To `dlq.<topic>.<consume>`, as is said here.
     Own(Span),
 }
 
@@ -90,7 +90,7 @@ fn names(binding: Value<'_>) -> Option<Names> {
 
 impl Names {
     fn letters_of(&self, topic: &str) -> String {
-        // As `group::delivery::dead_letter_topic` has it.
+        // As `consume::delivery::dead_letter_topic` has it.
         format!("dlq.{topic}.{}", self.group)
     }
 

@@ -73,9 +73,7 @@ pub struct NodeContext {
 
 /// A running group.
 pub struct Group {
-    /// Its name.
     pub name: String,
-    /// Its bindings.
     pub bindings: Vec<Arc<RunningBinding>>,
     stop: CancellationToken,
     /// For the events, and for the broadcasts.

@@ -123,12 +123,7 @@ enum Step {
     /// The redrive moves as fast as it may.
     Moves,
     /// Nobody runs what comes next: the deliveries of this group and topic.
-    NobodyRuns {
-        /// The group.
-        group: String,
-        /// The topic.
-        topic: String,
-    },
+    NobodyRuns { group: String, topic: String },
 }
 
 /// Why a step was not finished; it is tried again.

@@ -198,7 +198,6 @@ pub struct AttemptInfo {
     pub max_attempts: u32,
     /// The record's partition.
     pub partition: u32,
-    /// The record's offset.
     pub offset: u64,
 }
 
@@ -242,6 +241,5 @@ pub struct Outgoing {
     pub content_type: String,
     /// The body; none makes it a tombstone.
     pub body: Option<Bytes>,
-    /// Its headers.
     pub headers: Vec<Header>,
 }

@@ -26,7 +26,6 @@ pub const MAX_BUFFERED_BYTES: usize = 64 * 1024 * 1024;
 pub struct TopicPartition {
     /// The topic that senders publish on.
     pub topic: Arc<str>,
-    /// The partition.
     pub partition: i32,
     /// Which of the topic's messages: broadcasts lie in a companion of it.
     pub kind: Kind,
@@ -110,7 +109,6 @@ pub struct BufferedRecord {
     pub place: TopicPartition,
     /// Where in the partition.
     pub offset: Offset,
-    /// The record.
     pub record: Record,
     /// When the host first received it.
     pub received_at: Timestamp,

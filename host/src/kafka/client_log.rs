@@ -26,7 +26,7 @@ pub fn line(level: RDKafkaLogLevel, facility: &str, text: &str) {
 
 /// Passes on the statistics that `statistics.interval.ms` asks for.
 pub fn statistics(json: &[u8]) {
-    debug!(target: "librdkafka", statistics = %String::from_utf8_lossy(json), "statistics");
+    debug!(target: "librdkafka", statistics = %String::from_utf8_lossy(json), "client statistics reported");
 }
 
 /// Passes on an error of a client. Lost connections come again and again while

@@ -70,7 +70,7 @@ impl Embedded {
     }
 }
 
-/// The name under which a start of `group` joins.
+/// The name under which a start of `consume` joins.
 #[must_use]
 pub fn fresh_group(group: &str) -> String {
     format!("{group}.{}", uuid::Uuid::now_v7().simple())

@@ -49,7 +49,6 @@ pub enum LogError {
     /// Kafka refuses to answer; a person has to do something.
     #[error("kafka refuses to tell of topic {topic}: {why}")]
     Refused {
-        /// Which topic.
         topic: String,
         /// In Kafka's words.
         why: String,

@@ -92,7 +92,6 @@ pub enum ProduceError {
         "kafka acknowledged the message without an offset, which says nothing: it is looked for in {topic}:{partition}"
     )]
     Unknown {
-        /// The topic.
         topic: String,
         /// The partition it was sent to.
         partition: i32,

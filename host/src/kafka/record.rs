@@ -35,7 +35,6 @@ const RECORD_OVERHEAD: usize = 1 + 8 + 4 + 4 + 4;
 pub struct Record {
     /// Kafka's time of the record.
     pub timestamp: Timestamp,
-    /// The raw key.
     pub key: Option<Bytes>,
     /// The raw value; absent in a tombstone.
     pub value: Option<Bytes>,

@@ -43,7 +43,6 @@ pub struct Draft {
     pub topic: String,
     /// What happened.
     pub type_name: String,
-    /// The raw key.
     pub key: Option<Bytes>,
     /// The sending service; empty when unknown.
     pub source: String,

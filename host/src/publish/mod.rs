@@ -44,7 +44,7 @@ const HEADER_BYTES: usize = 8;
 /// How much of the reason a dead letter carries.
 const DLQ_MESSAGE_BYTES: usize = 4 * 1024;
 
-/// The row through which a message that a handler of `group` published goes to
+/// The row through which a message that a handler of `consume` published goes to
 /// Kafka, into the topic of its kind.
 #[must_use]
 pub fn outbound_from(message: &Message, group: &str) -> NewOutbound {
@@ -66,17 +66,12 @@ pub fn outbound_from(message: &Message, group: &str) -> NewOutbound {
 /// A delivery that was given up, for its dead letter.
 #[derive(Clone, Copy, Debug)]
 pub struct GivenUp<'a> {
-    /// The message's id.
     pub message_id: &'a str,
-    /// The message's type.
     pub type_name: &'a str,
-    /// The sending service.
     pub source: &'a str,
     /// The topic the record lies in.
     pub topic: &'a str,
-    /// Its partition.
     pub partition: i32,
-    /// Its offset.
     pub offset: Offset,
     /// The consumer group that gave it up.
     pub group: &'a str,

@@ -138,7 +138,7 @@ fn is_companion(topic: &str, base: &str) -> Problem {
 /// The message that a handler was at when it published, as far as it matters
 /// for how often one thing may lead to another: `max` hops, 0 for no bound.
 ///
-/// Answers why what `group` does about `cause` goes no further, if it may not.
+/// Answers why what `consume` does about `cause` goes no further, if it may not.
 #[must_use]
 pub fn too_many_hops(cause: &Message, group: &str, to: &str, max: u32) -> Option<String> {
     (max > 0 && cause.hops >= max).then(|| {

@@ -119,7 +119,7 @@ impl Host {
         store_watch::set_clock(&store).await;
         let node: Arc<str> = config.server.node.as_str().into();
         let joined = node_lease::join(&store, &node).await?;
-        tracing::info!(%node, store = store_kind(&config.store.url), "joined");
+        tracing::info!(%node, store = store_kind(&config.store.url), "node name leased");
 
         let clients = clients(&config);
         let stop = CancellationToken::new();
@@ -413,7 +413,7 @@ impl Host {
         };
         tokio::select! {
             drained = tokio::time::timeout(STOP_WAIT, drained) => match drained {
-                Ok(Ok(())) => tracing::info!("stopped"),
+                Ok(Ok(())) => tracing::info!("host stopped"),
                 Ok(Err(error)) => tracing::warn!(%error, "the name of this node stays taken until its lease ends"),
                 Err(_) => tracing::warn!("did not drain within {STOP_WAIT:?}; what is left will be delivered again"),
             },

@@ -85,13 +85,10 @@ pub fn put_in_force(config: &Config, acceptor: &Acceptor, own_topics: &watch::Se
 
 /// What a reload reaches.
 pub struct Running<'a> {
-    /// The groups.
     pub fleet: &'a RunningGroups,
-    /// The outboxes.
     pub outboxes: &'a Outboxes,
     /// The send side, which holds messages to what the configuration says.
     pub acceptor: &'a Acceptor,
-    /// The tokens.
     pub gate: &'a Authenticator,
     /// Where senders may be asked about their transactions.
     pub urls: &'a CheckUrls,

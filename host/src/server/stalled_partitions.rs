@@ -23,7 +23,6 @@ pub type PartitionKey = (String, i32);
 /// A partition that is held back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stalled {
-    /// Which.
     pub place: PartitionKey,
     /// Where it can be read to.
     pub at: Offset,

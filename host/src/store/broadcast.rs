@@ -20,7 +20,6 @@ pub struct Listen {
     pub group: String,
     /// The topic that senders broadcast on.
     pub topic: String,
-    /// The node.
     pub node: String,
     /// Away longer than this it is no longer expected.
     pub forget: Duration,
@@ -35,7 +34,6 @@ pub struct Listen {
 /// A partition of a log, and what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// The partition.
     pub partition: i32,
     /// The first offset that is there.
     pub low: Offset,
@@ -56,11 +54,8 @@ pub struct Listening {
 /// A listener as people see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerRow {
-    /// The group.
     pub group: String,
-    /// The topic.
     pub topic: String,
-    /// The node.
     pub node: String,
     /// Whether the node's lease is good.
     pub live: bool,
@@ -75,7 +70,6 @@ pub struct ListenerRow {
 /// A broadcast that no node was there for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnheardRow {
-    /// The message's id.
     pub id: String,
     /// The topic that it was sent on.
     pub topic: String,

@@ -13,7 +13,6 @@ pub const MAX_IDS: usize = 256;
 /// Who handled a message.
 #[derive(Clone, Debug)]
 pub struct HandledBy {
-    /// The group.
     pub group: String,
     /// The topic that the messages were published on.
     pub topic: String,
@@ -25,7 +24,6 @@ pub struct HandledBy {
 /// What tells a message from others of its topic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SameTopic {
-    /// Its id.
     pub id: String,
     /// Its source. A delivery from before sources were kept matches any.
     pub source: SourceHash,

@@ -12,7 +12,6 @@ use super::{DeliveryKey, StoreError};
 /// What a person said of a delivery that is given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GiveUp {
-    /// Why.
     pub reason: String,
     /// Whether its record goes to the dead letters.
     pub dead_letter: bool,

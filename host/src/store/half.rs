@@ -101,20 +101,15 @@ pub struct NewHalf {
 /// A message of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HalfMessage {
-    /// Its id.
     pub id: String,
-    /// The topic.
     pub topic: String,
-    /// The type.
     pub type_name: String,
-    /// The raw key.
     pub key: Option<Bytes>,
 }
 
 /// A transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HalfRow {
-    /// Its id.
     pub id: String,
     /// Where it stands.
     pub state: HalfState,
@@ -145,7 +140,6 @@ pub struct HalfRow {
 /// A transaction of which somebody has to be asked, claimed for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HalfCheck {
-    /// Its id.
     pub id: String,
     /// Where to ask; none means that nobody can be.
     pub check_url: Option<String>,
@@ -272,19 +266,15 @@ pub fn records_gone(id: &str) -> StoreError {
 /// A message as a transaction keeps it, apart from its record.
 #[derive(Clone, Debug)]
 pub struct KeptMessage {
-    /// Its id.
     pub id: String,
     /// SHA-256 of what makes it the same message.
     pub digest: [u8; 32],
-    /// The raw key.
     pub key: Option<Bytes>,
-    /// The sending service.
     pub source: String,
     /// The topic it is for.
     pub topic: String,
     /// The topic its record goes to.
     pub goes_to: String,
-    /// The type.
     pub type_name: String,
     /// `event` or `broadcast`.
     pub kind: String,

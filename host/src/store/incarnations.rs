@@ -139,7 +139,6 @@ impl Growth {
 /// A partition that is to be passed before those that were added to its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OlderPartition {
-    /// Which.
     pub partition: i32,
     /// Where the group stands in it.
     pub next: Offset,
@@ -150,7 +149,6 @@ pub struct OlderPartition {
 /// A topic of a group, as it is now.
 #[derive(Clone, Copy, Debug)]
 pub struct TopicOfGroup<'a> {
-    /// The group.
     pub group: &'a str,
     /// The topic that senders publish on.
     pub topic: &'a str,

@@ -37,7 +37,6 @@ pub struct MinuteRow {
 /// How long attempts of a group took lately, as one process saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaceRow {
-    /// The group.
     pub group: String,
     /// How many attempts fell into each bucket, from the first to the last
     /// that is not empty.

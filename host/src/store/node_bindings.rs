@@ -11,9 +11,7 @@ use super::StoreError;
 /// A topic that a node's configuration binds for a group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeBinding {
-    /// The group.
     pub group: String,
-    /// The topic.
     pub topic: String,
     /// The types that the group takes of it; none means all.
     pub types: Option<Vec<String>>,

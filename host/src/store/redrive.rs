@@ -141,7 +141,6 @@ pub struct NewRedrive {
 /// Offsets of a partition, as far as they lie below its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayRange {
-    /// Where.
     pub position: PositionId,
     /// The first offset.
     pub from: Offset,
@@ -152,9 +151,7 @@ pub struct ReplayRange {
 /// A redrive as people see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RedriveRow {
-    /// Which.
     pub id: RedriveId,
-    /// The group.
     pub group: String,
     /// The topic, when it is held to one.
     pub topic: Option<String>,
@@ -180,7 +177,6 @@ pub struct RedriveRow {
     pub truncated: bool,
     /// Who planned it.
     pub by: String,
-    /// When.
     pub created_at: Timestamp,
     /// When it first ran.
     pub started_at: Option<Timestamp>,
@@ -202,7 +198,6 @@ impl RedriveRow {
 /// A host's right to work on a redrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedriveLease {
-    /// Which.
     pub id: RedriveId,
     /// Counts the holders; an older one may write nothing.
     pub epoch: i64,

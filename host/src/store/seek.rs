@@ -16,7 +16,6 @@ pub const MAX_SOUGHT: u32 = 100_000;
 /// A position that is to be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeekMove {
-    /// Which.
     pub position: PositionId,
     /// Where to.
     pub to: Offset,

@@ -50,17 +50,12 @@ pub struct FailureFilter {
 /// One failed delivery, as little of it as clustering needs.
 #[derive(Clone, Debug)]
 pub struct FailedRow {
-    /// Which one.
     pub key: DeliveryKey,
-    /// The group.
     pub group: String,
-    /// The topic.
     pub topic: String,
-    /// The message's type.
     pub type_name: String,
     /// Groups failures that are alike.
     pub fingerprint: Option<String>,
-    /// The last verdict.
     pub verdict: Option<Verdict>,
     /// The version that made the last attempt.
     pub version: Option<String>,
@@ -75,7 +70,6 @@ pub struct FailedRow {
 /// Failures that are alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureRow {
-    /// The group.
     pub group: String,
     /// What they have in common; none for those that have no fingerprint.
     pub fingerprint: Option<String>,
@@ -163,9 +157,7 @@ pub fn cluster(rows: impl IntoIterator<Item = FailedRow>, filter: &FailureFilter
 pub struct LaneRow {
     /// The delivery at its head.
     pub head: DeliveryKey,
-    /// The topic.
     pub topic: String,
-    /// The partition.
     pub partition: i32,
     /// The lane's key; none for a record without one.
     pub record_key: Option<Bytes>,
@@ -203,9 +195,7 @@ pub struct DeadLetterFilter {
 /// row commits with the outcome and with what the relay sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterRow {
-    /// The delivery.
     pub key: DeliveryKey,
-    /// The group.
     pub group: String,
     /// Where the message came from.
     pub source_topic: String,
@@ -217,9 +207,7 @@ pub struct DeadLetterRow {
     pub fate: LetterFate,
     /// When it was given up.
     pub at: Timestamp,
-    /// The message's id.
     pub message_id: String,
-    /// The record's raw key.
     pub record_key: Option<Bytes>,
     /// The message's type; empty when unknown.
     pub type_name: String,

@@ -19,15 +19,11 @@ pub const MAX_BYTES: i64 = 1 << 30;
 pub struct NewUndelivered {
     /// hash(topic, key) mod [`SHARDS`](super::SHARDS).
     pub shard: i32,
-    /// The message's id.
     pub message_id: String,
     /// Where it should go; empty when nobody could read it.
     pub topic: String,
-    /// The message's type.
     pub type_name: String,
-    /// The sending service.
     pub source: String,
-    /// The raw key.
     pub key: Option<Bytes>,
     /// The whole record, encoded: key, value, headers.
     pub record: Bytes,
@@ -44,15 +40,11 @@ pub struct NewUndelivered {
 pub struct UndeliveredRow {
     /// Ascending in the order of keeping.
     pub id: i64,
-    /// The message's id.
     pub message_id: String,
     /// Where it should go.
     pub topic: String,
-    /// The message's type.
     pub type_name: String,
-    /// The sending service.
     pub source: String,
-    /// The raw key.
     pub key: Option<Bytes>,
     /// The whole record, encoded; lists leave it out.
     pub record: Option<Bytes>,
@@ -96,7 +88,6 @@ pub struct UndeliveredFilter {
 /// What is undelivered for one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UndeliveredTotal {
-    /// The topic.
     pub topic: String,
     /// How many rows.
     pub rows: i64,
@@ -117,9 +108,7 @@ impl UndeliveredTotal {
 pub struct Repaired {
     /// Where it goes.
     pub topic: String,
-    /// The raw key.
     pub key: Option<Bytes>,
-    /// The message's type.
     pub type_name: String,
     /// The whole record, encoded.
     pub record: Bytes,

@@ -1,7 +1,7 @@
 //! How long a group's messages take beside a group that misbehaves.
 //!
 //! One host with all of them, on processors of its own where there is more than
-//! one: see [`processors`](crate::processors). First a full topic tells how much
+//! one: see [`consume/fairness/cpu_load`](crate::processors). First a full topic tells how much
 //! the measured group can do alone; then it is driven at 30 % of that, in turn alone and
 //! beside one hostile group at work, and the ratio of the two p99 is what comes
 //! out. A hostile group always has more records than it can handle; how much

@@ -31,7 +31,7 @@ pub struct GiveUpBody {
     #[schema(required = true, value_type = String)]
     reason: Option<String>,
     /// Whether its record goes to the dead letters: to the topic of the
-    /// binding, or to `dlq.<topic>.<group>` when the binding has none.
+    /// binding, or to `dlq.<topic>.<consume>` when the binding has none.
     #[serde(default)]
     dead_letter: bool,
 }

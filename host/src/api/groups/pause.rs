@@ -1,4 +1,4 @@
-//! `POST /v1/groups/{group}/pause` and `.../resume`.
+//! `POST /v1/groups/{consume}/pause` and `.../resume`.
 //!
 //! What the TOML pauses, the API does not resume: a group runs when neither
 //! says that it shall not.

@@ -1,4 +1,4 @@
-//! `POST /v1/groups/{group}/seek`: move a group's positions in a topic.
+//! `POST /v1/groups/{consume}/seek`: move a group's positions in a topic.
 //!
 //! Forward skips what lies between; backward runs it again. The group's name
 //! is asked for once more as `confirm`, since neither can be taken back.

@@ -1,4 +1,4 @@
-//! `GET /v1/groups/{group}`: one group.
+//! `GET /v1/groups/{consume}`: one group.
 
 use axum::Json;
 use axum::extract::State;

@@ -144,7 +144,7 @@ pub struct ItemView {
 }
 
 impl ItemView {
-    /// Shows an item of a redrive of `group`.
+    /// Shows an item of a redrive of `consume`.
     #[must_use]
     pub fn new(row: &RedriveItemRow, group: &str) -> Self {
         Self {

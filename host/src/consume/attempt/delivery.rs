@@ -31,7 +31,6 @@ const TRACE_HEADER: &str = "traceparent";
 /// A delivery that has its lane's turn.
 #[derive(Debug)]
 pub struct ReadyDelivery {
-    /// The record.
     pub in_hand: Arc<BufferedRecord>,
     /// Who owns it.
     pub owner: Arc<OwnerRef>,
@@ -300,7 +299,6 @@ fn emission(group: &str, plugin: &str, handled: &Message, outgoing: Outgoing) ->
 /// An attempt that was judged, or a delivery that could not be attempted.
 #[derive(Debug)]
 pub struct FinishedAttempt {
-    /// The record.
     pub in_hand: Arc<BufferedRecord>,
     /// What follows.
     pub outcome: Outcome,
@@ -310,7 +308,6 @@ pub struct FinishedAttempt {
     pub counted: u32,
     /// What the attempt concluded.
     pub verdict: Verdict,
-    /// Why.
     pub reason: Option<String>,
     /// Groups failures that are alike.
     pub fingerprint: Option<String>,

@@ -231,7 +231,7 @@ impl Plugins {
         match prepared {
             Ok(prepared) => {
                 self.lock().failed.remove(digest);
-                tracing::info!(plugin, version = digest, "prepared");
+                tracing::info!(plugin, version = digest, "plugin version prepared");
                 Plugin::Ready(prepared)
             }
             Err(error) => {

@@ -279,7 +279,7 @@ impl BroadcastConsumer {
         let claimed = &begun.ready.claimed;
         tracing::info!(
             group = self.group, %place, epoch = claimed.epoch, position = %claimed.next, open = claimed.open.len(),
-            "hears"
+            "listener started"
         );
         // A thread that has ended reads nothing; its notice starts another.
         let _ = orders.send(ConsumerCommand::Reassign(assignment));
@@ -316,7 +316,7 @@ impl BroadcastConsumer {
         if self.owners.get(place).is_none_or(|owner| owner.epoch != *epoch) {
             return;
         }
-        tracing::info!(group = self.group, %place, epoch, %position, ?why, "no longer hears");
+        tracing::info!(group = self.group, %place, epoch, %position, ?why, "listener stopped");
         self.owners.remove(place);
         if *why == Release::Fenced {
             // Somebody took this node for gone, and ended what lay open for

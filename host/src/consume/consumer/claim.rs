@@ -34,7 +34,6 @@ pub struct Claims {
 
 /// A partition that was claimed.
 pub struct ClaimedPartition {
-    /// Which.
     pub place: TopicPartition,
     /// What the store said.
     pub claimed: Claimed,
@@ -57,7 +56,6 @@ impl ClaimedPartition {
 
 /// A claimed partition that is being read.
 pub struct Begun {
-    /// The partition.
     pub ready: ClaimedPartition,
     /// Its records.
     pub records: mpsc::UnboundedReceiver<FeedItem>,
@@ -85,7 +83,6 @@ pub enum ClaimError {
          that one stands at {}", older.partition, older.log_end, older.next
     )]
     Behind {
-        /// The topic.
         topic: String,
         /// The partition that was added.
         partition: i32,
@@ -95,7 +92,6 @@ pub enum ClaimError {
     /// Kafka cannot tell where a topic is to be begun.
     #[error("where to begin in topic {topic} ({start}) is not known: {error}")]
     Start {
-        /// The topic.
         topic: String,
         /// As the binding says it.
         start: &'static str,
@@ -122,7 +118,7 @@ impl ClaimError {
 }
 
 impl Claims {
-    /// Claims for `group` as the writer of this node.
+    /// Claims for `consume` as the writer of this node.
     #[must_use]
     pub fn new(node: &NodeContext, group: &str) -> Self {
         Self {
@@ -290,7 +286,7 @@ impl Claims {
     /// people can see, and the group goes on at what is left.
     async fn lost(&self, place: &TopicPartition, claimed: &mut Claimed, low: Offset) -> Result<(), ClaimError> {
         let why = "kafka's retention removed these records before the group received them";
-        tracing::error!(group = %self.group, %place, from = %claimed.next, to = %low, why, "lost range");
+        tracing::error!(group = %self.group, %place, from = %claimed.next, to = %low, why, "lost range recorded");
         self.store.skip_lost(claimed.position, claimed.epoch, claimed.next, low, why).await?;
         claimed.next = low;
         claimed.settled.retain(|offset| *offset >= low);

@@ -287,7 +287,7 @@ impl EventConsumer {
     }
 
     async fn assigned(&mut self, partitions: Vec<TopicPartition>, source: &ConsumerThread) {
-        tracing::info!(group = self.name, partitions = ?names(&partitions), "assigned");
+        tracing::info!(group = self.name, partitions = ?names(&partitions), "partitions assigned");
         self.joined();
         for place in partitions {
             self.given.assigned(&place);
@@ -354,7 +354,7 @@ impl EventConsumer {
         let (place, claimed) = (begun.ready.place.clone(), &begun.ready.claimed);
         tracing::info!(
             group = self.name, %place, epoch = claimed.epoch, position = %claimed.next,
-            settled = claimed.settled.len(), open = claimed.open.len(), ahead = begun.ready.ahead.len(), "owns"
+            settled = claimed.settled.len(), open = claimed.open.len(), ahead = begun.ready.ahead.len(), "partition claimed"
         );
         if let Some(bound) = self.bound(&place.topic) {
             let tools = self.node.tools.clone();
@@ -366,7 +366,7 @@ impl EventConsumer {
     }
 
     fn revoked(&mut self, partitions: Vec<TopicPartition>, lost: bool, source: &ConsumerThread) {
-        tracing::info!(group = self.name, partitions = ?names(&partitions), lost, "revoked");
+        tracing::info!(group = self.name, partitions = ?names(&partitions), lost, "partitions revoked");
         for place in partitions {
             self.given.revoked(&place);
             if let Some((_, claiming)) = self.claiming.remove(&place) {
@@ -393,7 +393,7 @@ impl EventConsumer {
 
     fn owner_ended(&mut self, released: OwnerExit, source: &ConsumerThread) {
         let OwnerExit { place, epoch, why, position } = released;
-        tracing::info!(group = self.name, %place, epoch, position = %position, ?why, "released");
+        tracing::info!(group = self.name, %place, epoch, position = %position, ?why, "partition released");
         if why == Release::Late {
             tracing::info!(group = self.name, %place, "unfinished attempts were dropped and will be delivered again");
         }
@@ -442,7 +442,7 @@ impl EventConsumer {
             }
         }
         source.close().await;
-        tracing::info!(group = self.name, "left");
+        tracing::info!(group = self.name, "consumer group left");
     }
 }
 

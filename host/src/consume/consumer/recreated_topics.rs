@@ -38,7 +38,6 @@ pub(in crate::consume) fn compare(
 pub(in crate::consume) struct EndedPartitions {
     /// Where the positions are.
     pub store: SharedStore,
-    /// The group.
     pub group: String,
     /// The topic that senders publish on.
     pub topic: String,

@@ -320,7 +320,7 @@ fn next(level: Option<CpuLimit>, sights: &[Sample], load: CpuLoad) -> Option<Cpu
     (unused < UNUSED).then_some(CpuLimit { share: share.min(load.count), unused })
 }
 
-/// What is each one's own of the `processors`, where who wants less leaves the
+/// What is each one's own of the `consume/fairness/cpu_load`, where who wants less leaves the
 /// rest to the others (max-min fairness). Who is behind wants all there is.
 fn fair_share(sights: &[Sample], processors: f64) -> f64 {
     let wants = |sight: &Sample| if sight.is_behind { f64::INFINITY } else { sight.used };

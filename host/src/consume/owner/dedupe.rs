@@ -33,7 +33,6 @@ const LOOK_RETRY: Duration = Duration::from_millis(200);
 /// A delivery that has its lane's turn.
 #[derive(Debug)]
 pub struct DedupeTurn {
-    /// The record.
     pub in_hand: Arc<BufferedRecord>,
     /// Invocations so far.
     pub number: u32,

@@ -54,7 +54,6 @@ pub struct OwnerHandle {
     pub epoch: i64,
     /// The owner's mailbox.
     pub mail: mpsc::UnboundedSender<OwnerMessage>,
-    /// The position's row.
     pub position: PositionId,
     /// The durable position.
     pub durable: Arc<AtomicI64>,
@@ -73,11 +72,9 @@ pub struct OwnerHandle {
 /// What an owner tells its group when it ends.
 #[derive(Debug)]
 pub struct OwnerExit {
-    /// Which partition.
     pub place: TopicPartition,
     /// The epoch it had.
     pub epoch: i64,
-    /// Why.
     pub why: Release,
     /// The position that is durable.
     pub position: Offset,
@@ -86,9 +83,7 @@ pub struct OwnerExit {
 /// How a worker reaches the owner of the delivery it runs.
 #[derive(Debug)]
 pub struct OwnerRef {
-    /// Which partition.
     pub place: TopicPartition,
-    /// The position's row.
     pub position: PositionId,
     /// Its mailbox.
     pub mail: mpsc::UnboundedSender<OwnerMessage>,

@@ -26,7 +26,6 @@ const MAX_BETWEEN: i64 = 100;
 /// A delivery whose record was read again.
 #[derive(Debug)]
 pub struct LoadedRecord {
-    /// Which one.
     pub offset: Offset,
     /// Invocations so far.
     pub number: u32,

@@ -41,7 +41,6 @@ pub struct Destination {
     /// A DNS name in lower case, `*.` before one for all names below it, or an
     /// IP address without brackets.
     pub host: String,
-    /// The port.
     pub port: u16,
 }
 
@@ -86,7 +85,7 @@ impl HttpOut {
         }
     }
 
-    /// The URL, if the binding of `group` allows it. It is parsed once and the
+    /// The URL, if the binding of `consume` allows it. It is parsed once and the
     /// request is made to what came of it, so that no second reading of the
     /// text can find another host.
     ///

@@ -53,7 +53,6 @@ pub enum ConsumerEvent {
     Assigned(Vec<TopicPartition>),
     /// Kafka wants partitions back; the answer is [`ConsumerCommand::Unassign`].
     Revoked {
-        /// Which.
         partitions: Vec<TopicPartition>,
         /// They are gone already: others may own them.
         lost: bool,
@@ -66,7 +65,7 @@ pub enum ConsumerEvent {
     /// This consumer can do nothing any more; a new one can.
     Fatal(String),
     /// Another client joined the group under this consumer's
-    /// `group.instance.id`, and this one is out.
+    /// `consume.instance.id`, and this one is out.
     Fenced,
     /// The group divides its partitions in a way that is not ours, so that this
     /// consumer is not let in.
@@ -112,7 +111,6 @@ pub enum Ownership {
 /// A partition to be read.
 #[derive(Debug)]
 pub struct Assignment {
-    /// Which.
     pub place: TopicPartition,
     /// From where.
     pub offset: Offset,

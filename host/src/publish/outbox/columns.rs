@@ -27,7 +27,6 @@ impl Dialect {
 /// A column as the database describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Column {
-    /// Its name.
     pub name: String,
     /// Its type; of a domain, the type below it.
     pub type_name: String,

@@ -37,19 +37,14 @@ pub(super) type SourceTime = Result<Timestamp, String>;
 pub(super) struct SourceRow {
     /// The order of insertion.
     pub seq: i64,
-    /// The message's id.
     pub id: Option<Bytes>,
     /// The sending service, where it is not the outbox's name.
     pub source: Option<Bytes>,
-    /// The topic.
     pub topic: Option<Bytes>,
-    /// The type.
     pub type_name: Option<Bytes>,
-    /// The key.
     pub key: Option<Bytes>,
     /// `event` or `broadcast`.
     pub kind: Option<Bytes>,
-    /// The body.
     pub body: Option<Bytes>,
     /// How long the body is.
     pub body_bytes: i64,

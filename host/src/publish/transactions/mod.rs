@@ -272,7 +272,7 @@ impl Transactions {
             AfterAsking::Retry(wait) if check.unreachable == 0 => {
                 warn!(transaction = %check.id, ?wait, %why, "a transaction's check_url gave no answer");
             }
-            _ => debug!(transaction = %check.id, checks = check.checks, ?then, %why, "asked in vain"),
+            _ => debug!(transaction = %check.id, checks = check.checks, ?then, %why, "check_url gave no decision"),
         }
         self.store.leave_half(check, why, then).await?;
         if then == AfterAsking::Abandon {

@@ -226,7 +226,6 @@ async fn forget_refused<'i>(
 pub(super) struct Known {
     /// None for one that a handler published.
     pub digest: Option<Vec<u8>>,
-    /// The message.
     pub row: MessageRow,
     /// Whether the relay ever had it.
     had_shard: bool,

@@ -67,13 +67,10 @@ impl ItemState {
 pub struct RedriveItemRow {
     /// Its place in the plan, from 1.
     pub seq: i64,
-    /// The delivery.
     pub key: DeliveryKey,
     /// The message; none where a replay has not read it yet.
     pub message_id: Option<String>,
-    /// The topic.
     pub topic: String,
-    /// The partition.
     pub partition: i32,
     /// Where it stands.
     pub state: ItemState,
@@ -90,13 +87,9 @@ pub struct RedriveItemRow {
 pub struct DueItem {
     /// Its place in the plan.
     pub seq: i64,
-    /// The delivery.
     pub key: DeliveryKey,
-    /// The group.
     pub group: String,
-    /// The topic.
     pub topic: String,
-    /// The partition.
     pub partition: i32,
     /// Which of the topic's messages: broadcasts lie in a companion of it.
     pub kind: Kind,
@@ -120,9 +113,7 @@ pub enum ItemAsk {
 /// What a row says of a record that is read from Kafka when it runs.
 #[derive(Clone, Debug)]
 pub struct ReplayRecord {
-    /// The message's id.
     pub message_id: String,
-    /// The record's raw key.
     pub key: Option<Bytes>,
     /// The message's type; empty when unknown.
     pub type_name: String,

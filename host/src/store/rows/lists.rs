@@ -19,15 +19,10 @@ pub const MAX_SAME_ID: u32 = 100;
 /// A message of the send side.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MessageRow {
-    /// Its id.
     pub id: String,
-    /// The raw key.
     pub key: Option<Bytes>,
-    /// The sending service.
     pub source: String,
-    /// The topic.
     pub topic: String,
-    /// The type.
     pub type_name: String,
     /// `event` or `broadcast`.
     pub kind: String,
@@ -65,31 +60,20 @@ impl MessageRow {
 /// A delivery as people see it; attempts are asked for apart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeliveryRow {
-    /// Which one.
     pub key: DeliveryKey,
-    /// The message's id.
     pub message_id: String,
     /// The message's source; none in rows from before it was kept.
     pub source_hash: Option<SourceHash>,
-    /// The consumer group.
     pub group: String,
-    /// The topic.
     pub topic: String,
     /// The node that was to handle it, of a broadcast; none for an event.
     pub listener: Option<String>,
-    /// The incarnation of the topic.
     pub incarnation: i32,
-    /// The partition.
     pub partition: i32,
-    /// The record's raw key.
     pub record_key: Option<Bytes>,
-    /// The message's type.
     pub type_name: String,
-    /// Its state.
     pub state: State,
-    /// The last verdict.
     pub verdict: Option<Verdict>,
-    /// Why.
     pub reason: Option<String>,
     /// Groups failures that are alike.
     pub fingerprint: Option<String>,
@@ -173,7 +157,6 @@ pub struct Page {
 /// A page of a list.
 #[derive(Clone, Debug)]
 pub struct Listing<T> {
-    /// The rows.
     pub items: Vec<T>,
     /// Where the next page begins; none after the last.
     pub next: Option<String>,
@@ -184,7 +167,6 @@ pub struct Listing<T> {
 /// Sums of a group.
 #[derive(Clone, Debug, Default)]
 pub struct GroupTotals {
-    /// The group.
     pub group: String,
     /// Open rows behind their lane's head.
     pub waiting: u64,

@@ -18,11 +18,8 @@ use crate::store::identity::SourceHash;
 pub struct Part {
     /// The group, for locking in key order and for counters.
     pub group: String,
-    /// The topic.
     pub topic: String,
-    /// The partition.
     pub partition: i32,
-    /// The position's row.
     pub position: PositionId,
     /// The epoch it was claimed under.
     pub epoch: i64,
@@ -50,18 +47,14 @@ pub fn bytes_of_effects(outbound: &[NewOutbound], state_writes: &StateWrites) ->
 /// One delivery's outcome and what belongs to it.
 #[derive(Clone, Debug)]
 pub struct OutcomeRow {
-    /// The record's offset.
     pub offset: Offset,
     /// Whether the delivery has an open row that this must replace (its row
     /// count is checked), or must not have one.
     pub had_row: bool,
     /// Kafka's time of the record; its UTC day is part of the final row's key.
     pub record_time: Timestamp,
-    /// The message's id.
     pub message_id: String,
-    /// The message's source.
     pub source_hash: Option<SourceHash>,
-    /// The record's raw key.
     pub key: Option<Bytes>,
     /// The message's type; empty when unknown.
     pub type_name: String,
@@ -189,7 +182,6 @@ pub struct AttemptRow {
     pub finished_at: Timestamp,
     /// What it concluded.
     pub verdict: Verdict,
-    /// Why.
     pub reason: Option<String>,
     /// Groups failures that are alike.
     pub fingerprint: Option<String>,

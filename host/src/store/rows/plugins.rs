@@ -6,7 +6,6 @@ use courier_core::message::Timestamp;
 /// A version that was uploaded.
 #[derive(Clone, Debug)]
 pub struct NewVersion {
-    /// The plugin.
     pub plugin: String,
     /// `sha256:<hex>`.
     pub digest: String,
@@ -37,14 +36,12 @@ pub struct VersionRow {
     pub wants: Option<String>,
     /// Who uploaded it.
     pub by: String,
-    /// When.
     pub created_at: Timestamp,
 }
 
 /// A plugin with its history.
 #[derive(Clone, Debug)]
 pub struct PluginRow {
-    /// Its name.
     pub name: String,
     /// The active digest, if one was activated.
     pub active: Option<String>,

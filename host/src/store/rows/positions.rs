@@ -17,7 +17,6 @@ pub struct PositionId(pub i64);
 pub struct DeliveryKey {
     /// Group, topic, incarnation and partition.
     pub position: PositionId,
-    /// The record's offset.
     pub offset: Offset,
 }
 
@@ -48,16 +47,13 @@ impl std::str::FromStr for DeliveryKey {
 pub struct ClaimRequest {
     /// Who wants to own it.
     pub writer: WriterId,
-    /// The consumer group.
     pub group: String,
-    /// The topic.
     pub topic: String,
     /// The node whose broadcasts of that topic these are; none for events,
     /// whose partitions go round.
     pub listener: Option<String>,
     /// Kafka's id of the topic; empty when it cannot be had.
     pub topic_id: String,
-    /// The partition.
     pub partition: i32,
     /// Where to start when there is no position yet.
     pub fallback: Offset,
@@ -91,11 +87,9 @@ pub struct Claimed {
 pub struct OpenRow {
     /// Its position.
     pub position: PositionId,
-    /// Its offset.
     pub offset: Offset,
     /// The lane's key: the record's key bytes, none for a record without one.
     pub key: Option<Bytes>,
-    /// The message's id.
     pub message_id: String,
     /// COMMITTED (waits in its lane), PUSH_FAIL or HANDLE_FAIL.
     pub state: State,
@@ -121,7 +115,6 @@ pub struct OpenRow {
 /// An unfinished delivery's record.
 #[derive(Clone, Debug)]
 pub struct OpenRecord {
-    /// The row.
     pub row: OpenRow,
     /// The encoded record; none when it must be read from Kafka again.
     pub record: Option<Bytes>,
@@ -130,21 +123,15 @@ pub struct OpenRecord {
 /// A position as people see it.
 #[derive(Clone, Debug)]
 pub struct PositionRow {
-    /// The row.
     pub id: PositionId,
-    /// The group.
     pub group: String,
-    /// The topic.
     pub topic: String,
     /// The node whose broadcasts of that topic these are; none for events.
     pub listener: Option<String>,
-    /// The incarnation of the topic.
     pub incarnation: i32,
-    /// The partition.
     pub partition: i32,
     /// Everything below is settled or parked.
     pub next: Offset,
-    /// The epoch.
     pub epoch: i64,
     /// The node that claimed it last.
     pub node: Option<String>,
@@ -153,17 +140,13 @@ pub struct PositionRow {
 /// Offsets that Kafka no longer had when their turn came.
 #[derive(Clone, Debug)]
 pub struct LostRange {
-    /// The group.
     pub group: String,
-    /// The topic.
     pub topic: String,
-    /// The partition.
     pub partition: i32,
     /// First lost offset.
     pub from: Offset,
     /// First offset after them.
     pub to: Offset,
-    /// Why.
     pub why: String,
     /// When it was found.
     pub found_at: Timestamp,

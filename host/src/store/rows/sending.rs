@@ -19,15 +19,11 @@ pub const REFUSED_BODY_BYTES: usize = 4 * 1024;
 /// A row the relay will produce.
 #[derive(Clone, Debug)]
 pub struct NewOutbound {
-    /// The message's id.
     pub message_id: String,
     /// Where it goes.
     pub topic: String,
-    /// The message's type.
     pub type_name: String,
-    /// The sending service.
     pub source: String,
-    /// The raw key.
     pub key: Option<Bytes>,
     /// The whole record, encoded: key, value, headers.
     pub record: Bytes,
@@ -48,11 +44,8 @@ pub struct NewOutbound {
 pub struct OutboundRow {
     /// Ascending in the order of insertion.
     pub id: i64,
-    /// Its shard.
     pub shard: i32,
-    /// The message's id.
     pub message_id: String,
-    /// The message's source.
     pub source: String,
     /// The topic that the message was published on.
     pub published_on: String,
@@ -66,7 +59,6 @@ pub struct OutboundRow {
     /// Where in that partition it lies at the earliest, if nobody knows whether
     /// an earlier send arrived.
     pub unknown_from: Option<Offset>,
-    /// The raw key.
     pub key: Option<Bytes>,
     /// The whole record, encoded.
     pub record: Bytes,
@@ -77,21 +69,17 @@ pub struct OutboundRow {
 /// A partition that was chosen for an outbound row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChosenPartition {
-    /// The row.
     pub row: i64,
     /// Kafka's id of the topic it was chosen in; empty where the broker tells
     /// none.
     pub topic_id: String,
-    /// The partition.
     pub partition: i32,
 }
 
 /// What became of an outbound row.
 #[derive(Clone, Debug)]
 pub struct Relayed {
-    /// The row.
     pub id: i64,
-    /// Its shard.
     pub shard: i32,
     /// What happened.
     pub result: RelayResult,
@@ -102,7 +90,6 @@ pub struct Relayed {
 pub enum RelayResult {
     /// Kafka has it.
     Taken {
-        /// Where.
         partition: i32,
         /// Where in it.
         offset: Offset,
@@ -129,17 +116,12 @@ pub enum RelayResult {
 /// A message that a sender hands in.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
-    /// Its id.
     pub id: String,
     /// SHA-256 of everything that makes it the same message.
     pub digest: [u8; 32],
-    /// The raw key.
     pub key: Option<Bytes>,
-    /// The sending service.
     pub source: String,
-    /// The topic.
     pub topic: String,
-    /// The type.
     pub type_name: String,
     /// `event` or `broadcast`.
     pub kind: &'static str,
@@ -182,18 +164,13 @@ pub enum Accepted {
     /// Another message has this identity.
     Other,
     /// A prepared transaction holds this identity until it ends.
-    Reserved {
-        /// The transaction's id.
-        transaction: String,
-    },
+    Reserved { transaction: String },
 }
 
 /// A message that was sent directly and taken.
 #[derive(Clone, Debug)]
 pub struct SentMessage {
-    /// Which one.
     pub identity: Identity,
-    /// Where it is.
     pub partition: i32,
     /// Where in it.
     pub offset: Offset,
@@ -203,7 +180,6 @@ pub struct SentMessage {
 /// sender is told so.
 #[derive(Clone, Debug)]
 pub struct RefusedMessage {
-    /// Which one.
     pub identity: Identity,
     /// Why it was refused, for people.
     pub reason: String,
@@ -214,7 +190,6 @@ pub struct RefusedMessage {
 /// A message that was not sent directly: the relay sends it.
 #[derive(Clone, Debug)]
 pub struct UnsentMessage {
-    /// Which one.
     pub identity: Identity,
     /// Why it was not sent, for people.
     pub reason: String,
