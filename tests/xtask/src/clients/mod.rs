@@ -14,8 +14,7 @@ use crate::servers::setup::{self, Need};
 use crate::steps::{self, Count, must};
 use hosts::Hosts;
 
-/// What the suites are run by. A module of Go's tests names the version that it
-/// wants, and Debian's may be older: Go says so then.
+/// What the suites are run by.
 const PROGRAMS: &[Need] = &[
     Need { program: "npm", package: "npm", purpose: "test the client for JavaScript" },
     Need { program: "python3", package: "python3-venv", purpose: "test the client for Python" },
@@ -98,8 +97,29 @@ fn python(source: &Path, hosts: &Path) -> Result<Count> {
     tests(run(&["-m", "pytest", "-q", "-rA"]).env("COURIER_TEST_HOSTS", hosts), counts::of_pytest)
 }
 
+/// The oldest Go that the drivers of its scenarios are written for.
+const OLDEST_GO: (u32, u32) = (1, 26);
+
+/// Major and minor number in what `go version` prints.
+fn go_version(printed: &str) -> Option<(u32, u32)> {
+    let version =
+        printed.split_whitespace().find_map(|word| word.strip_prefix("go").filter(|rest| rest.contains('.')))?;
+    let mut numbers = version.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 /// The module of Go, and that of its scenarios.
 fn go(source: &Path, hosts: &Path) -> Result<Count> {
+    let printed = setup::output_of("ask Go for its version", Command::new("go").arg("version"))?;
+    // A distribution's Go may be years old, and no package brings another one.
+    if go_version(&printed).is_none_or(|version| version < OLDEST_GO) {
+        let (major, minor) = OLDEST_GO;
+        eprintln!(
+            "the client for Go is left out: {} is older than {major}.{minor}, see https://go.dev/dl",
+            printed.trim()
+        );
+        return Ok(Count::default());
+    }
     let unformatted = setup::output_of("format Go", Command::new("gofmt").current_dir(source).args(["-l", "."]))?;
     if !unformatted.trim().is_empty() {
         bail!(
@@ -134,4 +154,16 @@ fn tests(command: &mut Command, read: fn(&str) -> Option<Count>) -> Result<Count
         bail!("{} failed before or after its tests", steps::words(command));
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_of_go_is_read_from_what_it_prints() {
+        assert_eq!(go_version("go version go1.26.8 linux/amd64"), Some((1, 26)));
+        assert_eq!(go_version("go version go1.19 linux/amd64"), Some((1, 19)));
+        assert_eq!(go_version("no such program"), None);
+    }
 }
