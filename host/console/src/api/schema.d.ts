@@ -103,7 +103,8 @@ export interface paths {
         };
         /**
          * Whether the host takes requests: the store is up and migrated, and sends
-         *     are accepted. Kafka away leaves it ready, and degraded. Needs no token.
+         *     are accepted. Kafka away leaves it ready, and degraded. Needs no token, and
+         *     tells names and causes only to one that reaches every topic and group.
          */
         get: {
             parameters: {
@@ -1907,7 +1908,7 @@ export interface paths {
             };
         };
         /**
-         * Uploads a WebAssembly component of at most 20 MiB. It is refused when it is
+         * Uploads a WebAssembly component of at most 40 MiB. It is refused when it is
          *     not one, exports no handler, imports what no host offers, or takes too long
          *     to compile.
          */
@@ -3187,8 +3188,9 @@ export interface components {
              *     `lost_range`, `missing_topic`, `degraded`, `outbox_failing`,
              *     `transaction_unreachable`, `transaction_abandoned`,
              *     `broadcast_unheard`, `undelivered`, `config_restart`,
-             *     `config_warning`, or `stopped` for what stands still
-             *     for the reason in `cause`.
+             *     `config_warning`, `retention_near` (parked records are copied before Kafka
+             *     removes them), or `stopped` for what stands still for the reason in
+             *     `cause`.
              */
             kind: string;
             /** @description Where more of it can be read. */
@@ -3226,8 +3228,8 @@ export interface components {
         /** @description A binding as people see it. */
         BindingView: components["schemas"]["PolicyView"] & {
             /**
-             * @description What keeps its deliveries from running: `paused`, `no_plugin`,
-             *     `instantiate`, `unavailable` or `circuit_open`.
+             * @description What keeps its deliveries from running: `paused`, `undelivered_full`,
+             *     `no_plugin`, `instantiate`, `unavailable` or `circuit_open`.
              */
             blocked: string | null;
             cause: components["schemas"]["CauseView"] | null;
@@ -3498,6 +3500,18 @@ export interface components {
             publish: string[];
             /** @description Whether it has the group's key/value state. */
             state: boolean;
+            /**
+             * Format: int64
+             * @description The most bytes of keys and values that the group's state may hold.
+             */
+            state_bytes: number;
+            /**
+             * Format: int64
+             * @description The most keys that it may hold.
+             */
+            state_keys: number;
+            /** @description How long a value is remembered after it was written; null for ever. */
+            state_ttl: string | null;
         };
         /** @description The sums of a group. */
         GroupCounters: {
@@ -3614,7 +3628,8 @@ export interface components {
             paused: boolean;
             /**
              * @description What it does: `running`, `paused` (a person or the configuration said so),
-             *     `cannot_run` (its plugin is missing, or what it depends on is down) or
+             *     `cannot_run` (its plugin is missing, what it depends on is down, or what
+             *     it publishes has nowhere to go) or
              *     `not_bound` (no binding of a live node names it).
              */
             state: string;
@@ -3887,7 +3902,8 @@ export interface components {
                 paused: boolean;
                 /**
                  * @description What it does: `running`, `paused` (a person or the configuration said so),
-                 *     `cannot_run` (its plugin is missing, or what it depends on is down) or
+                 *     `cannot_run` (its plugin is missing, what it depends on is down, or what
+                 *     it publishes has nowhere to go) or
                  *     `not_bound` (no binding of a live node names it).
                  */
                 state: string;
@@ -4034,8 +4050,15 @@ export interface components {
                 reason: string | null;
                 /** @description Whether the host tries again by itself. */
                 retrying: boolean;
+                /**
+                 * @description Who handed it in: the name of a token, or `outbox:` and the name of an
+                 *     outbox; absent when that is not known.
+                 */
+                sender?: string | null;
                 /** @description The sending service. */
                 source: string | null;
+                /** @description Whether `source` is known to be this sender's; absent without one. */
+                source_proven?: boolean | null;
                 /** @description SEND_FAIL or COMMITTED. */
                 state: string;
                 /** @description When the sender says it happened. */
@@ -4399,8 +4422,15 @@ export interface components {
             reason: string | null;
             /** @description Whether the host tries again by itself. */
             retrying: boolean;
+            /**
+             * @description Who handed it in: the name of a token, or `outbox:` and the name of an
+             *     outbox; absent when that is not known.
+             */
+            sender?: string | null;
             /** @description The sending service. */
             source: string | null;
+            /** @description Whether `source` is known to be this sender's; absent without one. */
+            source_proven?: boolean | null;
             /** @description SEND_FAIL or COMMITTED. */
             state: string;
             /** @description When the sender says it happened. */
@@ -4720,6 +4750,12 @@ export interface components {
              */
             log: number;
             /**
+             * Format: int64
+             * @description The most bytes of parked records of a partition that are copied into the
+             *     store once Kafka is about to remove them.
+             */
+            max_copied_bytes: number;
+            /**
              * Format: int32
              * @description The most offsets between a position and the highest fetched.
              */
@@ -4770,13 +4806,16 @@ export interface components {
         Readiness: {
             /** @description Sends are accepted. */
             accepting: boolean;
-            /** @description What is away without stopping the host, for example `kafka`. */
+            /**
+             * @description What is away without stopping the host, for example `kafka` or
+             *     `topic order`; without a token that sees everything codes alone.
+             */
             degraded: string[];
             /** @description Its migrations are done. */
             migrated: boolean;
             /** @description Whether the host should get requests. */
             ready: boolean;
-            /** @description Why something does not hold, for people. */
+            /** @description Why something does not hold, for people; empty without such a token. */
             reasons: string[];
             /** @description The store answers. */
             store: boolean;
@@ -4933,6 +4972,13 @@ export interface components {
             body?: unknown;
             /** @description The body when it is not JSON; "" beside a null `body` when it is empty. */
             body_base64?: string | null;
+            /** @description Bytes of a body that was cut. */
+            body_bytes?: number | null;
+            /**
+             * @description True when the body is larger than an answer shows: then `body_base64` is
+             *     its beginning.
+             */
+            body_cut?: boolean;
             /** @description True when the record has no value at all, which is not the body `null`. */
             tombstone?: boolean;
         };

@@ -26,7 +26,8 @@ export function Bindings({ group }: { group: Group }) {
           <p>{policy(binding, say).join(" · ")}</p>
           {binding.blocked && binding.blocked !== "paused" && (
             <p>
-              {say("blocked")}: {binding.blocked === "no_plugin" ? say("noPlugin") : <Raw text={binding.why ?? binding.blocked} />}
+              {say("blocked")}:{" "}
+              {binding.blocked === "no_plugin" ? say("noPlugin") : <Raw text={binding.why ?? binding.blocked} />}
             </p>
           )}
           {binding.blocked === "paused" && (
