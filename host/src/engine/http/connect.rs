@@ -39,7 +39,7 @@ pub(super) struct Resolver {
     /// The name that the operator wrote into the URL of `http-push`.
     pub(super) own: Option<String>,
     #[cfg(test)]
-    pub(super) names: Option<super::targets::Names>,
+    pub(super) names: Option<super::tests_of_targets::Names>,
 }
 
 impl Resolver {

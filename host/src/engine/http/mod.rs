@@ -13,14 +13,14 @@ mod bodies;
 mod connect;
 mod failure;
 #[cfg(test)]
-mod targets;
-#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_targets;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use hyper::header::{CONTENT_LENGTH, HOST};
+use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use hyper::{HeaderMap, Method, Request, Response};
 use reqwest::redirect::Policy as Redirects;
 use reqwest::{Certificate, Client, Url};
@@ -68,7 +68,7 @@ pub struct HttpOut {
     in_flight: Arc<Semaphore>,
     /// Answers what addresses a name has, in place of the system.
     #[cfg(test)]
-    names: Option<targets::Names>,
+    names: Option<tests_of_targets::Names>,
 }
 
 impl HttpOut {
@@ -139,9 +139,12 @@ impl HttpOut {
             Outgoing::Whole(bytes) if bytes.is_empty() => {}
             Outgoing::Whole(bytes) => request = request.body(bytes),
             Outgoing::Passed(body) => {
-                if let Some(length) = length {
-                    request = request.header(CONTENT_LENGTH, length);
-                }
+                // The client would leave the body of a GET out unless a header
+                // announces it.
+                request = match length {
+                    Some(length) => request.header(CONTENT_LENGTH, length),
+                    None => request.header(TRANSFER_ENCODING, "chunked"),
+                };
                 request = request.body(body);
             }
         }
