@@ -62,7 +62,7 @@ async fn what_is_no_handler_is_refused_and_told_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_compiler_goes_before_the_host_and_is_bounded_by_cpu_time() {
     let _turn = turn::shared().await;
-    let mut child = Command::new(courier()).arg("compile-component").stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(courier()).args(["compile-component", "24"]).stdin(Stdio::piped()).spawn().unwrap();
     let of_child = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", child.id())).unwrap();
     wait_until("the compiler limits itself", STOP_LIMIT, async || {
         let (score, limits) = (of_child("oom_score_adj"), of_child("limits"));
