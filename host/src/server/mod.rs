@@ -71,7 +71,7 @@ use crate::publish::undelivered::UndeliveredWatch;
 use crate::publish::waker::Waker;
 use crate::said;
 use crate::shutdown::{Signals, StopSignal};
-use crate::store::{self, SharedStore};
+use crate::store::{self, SharedStore, StoreError};
 use crate::supervise::{self, Task};
 
 /// How long a stop may take in all before what is left is dropped.
@@ -173,7 +173,8 @@ impl Host {
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, causes.clone(), move || waker.wake())
             .context("cannot start the writer of outcomes")?;
-        let engine = Engine::new(sandboxes::settings(capacity.slots, store.host_key(ARTEFACT_KEY).await?))?;
+        let cache_key = once_it_answers(|| store.host_key(ARTEFACT_KEY)).await?;
+        let engine = Engine::new(sandboxes::settings(capacity.slots, cache_key))?;
         let plugins = Plugins::start(Arc::clone(&store), engine.clone(), joined.writer);
 
         let name = Arc::clone(&node);
@@ -446,16 +447,30 @@ fn compresses(properties: &BTreeMap<String, Property>) -> bool {
 
 /// Opens the store, waiting for one that does not answer yet.
 async fn open_store(url: &DatabaseUrl) -> anyhow::Result<SharedStore> {
+    let opened = if url.is_sqlite() {
+        store::open(url.expose()).await
+    } else {
+        once_it_answers(|| store::open(url.expose())).await
+    };
+    opened.context("cannot open the store ([store] url)")
+}
+
+/// Asks the store until it answers. A start that ended with the first question
+/// which the store did not answer in time would leave a host that was frozen for
+/// a moment dead.
+async fn once_it_answers<T, F>(ask: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
     loop {
-        match store::open(url.expose()).await {
-            Ok(store) => return Ok(store),
-            Err(error) if error.is_transient() && !url.is_sqlite() => {
+        match ask().await {
+            Err(error) if error.is_transient() => {
                 if let Some(unsaid) = said::again(&format!("waiting for the store {error}")) {
                     tracing::warn!(%error, unsaid, "waiting for the store ([store] url)");
                 }
                 tokio::time::sleep(STORE_RETRY).await;
             }
-            Err(error) => return Err(error).context("cannot open the store ([store] url)"),
+            answer => return answer,
         }
     }
 }
