@@ -17,7 +17,7 @@ use crate::engine::builtin::Builtin;
 use crate::engine::http::{HttpOut, HttpRules};
 
 const CA: &str = include_str!("tls/ca.pem");
-const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 type Serving = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
 
