@@ -92,6 +92,7 @@ fn run_step(root: &Path, wanted: Step, filter: Option<&str>) -> steps::Done {
             for folder in guest_crates(root) {
                 count += tests(steps::cargo(&folder, &["test", "--release"]).env("CARGO_TARGET_DIR", guest_target()))?;
             }
+            count += clients::handler_sdks(root)?;
             Ok(count)
         }),
         Step::Console => step("console", "its build, lints, words and formats", || checked(console::check(root))),

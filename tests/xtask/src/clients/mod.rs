@@ -46,6 +46,22 @@ pub fn run(root: &Path) -> Result<Count> {
     Ok(count)
 }
 
+/// The tests of the SDKs for handlers that are scripts, which need no host: with
+/// Node, and with the Python that built the guests, where it could be had.
+pub fn handler_sdks(root: &Path) -> Result<Count> {
+    setup::require(&PROGRAMS[..2])?;
+    let mut node = Command::new("node");
+    node.args(["--test", "--test-reporter=tap"]).current_dir(root.join("guest-sdk/js"));
+    let mut count = tests(&mut node, counts::of_tap)?;
+    let python = setup::target_directory().join("guest-build-python/bin/python");
+    if python.is_file() {
+        let mut pytest = Command::new(python);
+        pytest.args(["-m", "pytest", "-q", "-rA"]).current_dir(root.join("guest-sdk/python"));
+        count += tests(&mut pytest, counts::of_pytest)?;
+    }
+    Ok(count)
+}
+
 /// The package of npm.
 fn js(source: &Path, hosts: &Path) -> Result<Count> {
     let npm = |arguments: &[&str]| {
