@@ -144,53 +144,27 @@ impl ReadyDelivery {
 
     /// Ends it without an invocation: the binding's gate is closed.
     pub fn push_back(self, bound: &RunningBinding, verdict: Verdict, reason: &str) {
-        let at = now();
         let outcome = self.judged(bound, verdict, None, self.number + 1);
-        let concluded = FinishedAttempt {
-            outcome,
-            number: self.number,
-            counted: self.counted,
-            verdict,
-            fingerprint: Some(fingerprint(verdict, reason)),
-            reason: Some(reason.to_owned()),
-            version: None,
-            started_at: at,
-            finished_at: at,
-            log: None,
-            invoked: false,
-            outbound: Vec::new(),
-            state_writes: Vec::new(),
-            in_hand: self.in_hand,
-            unwritten: None,
-        };
+        let reason = Some(reason.to_owned());
+        let concluded = FinishedAttempt::not_invoked(self.in_hand, self.number, self.counted, outcome, verdict, reason);
         self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
     }
 
     /// Ends it without an attempt, as a person said.
     pub fn give_up(self, bound: &RunningBinding, give_up: GiveUp) {
-        let (at, GiveUp { reason, dead_letter }) = (now(), give_up);
+        let GiveUp { reason, dead_letter } = give_up;
         // A letter of a record that is too large to be kept would be empty.
         let dead_letter = dead_letter && self.in_hand.record.left_out.is_none();
         let outbound: Vec<NewOutbound> = dead_letter
             .then(|| self.dead_letter(bound, &self.letters_to(bound), &reason, self.number))
             .into_iter()
             .collect();
+        let outcome = Outcome::Failed { dead_letter };
+        let (verdict, reason) = (Verdict::GivenUp, Some(reason));
         let concluded = FinishedAttempt {
-            outcome: Outcome::Failed { dead_letter },
-            number: self.number,
-            counted: self.counted,
-            verdict: Verdict::GivenUp,
-            fingerprint: Some(fingerprint(Verdict::GivenUp, &reason)),
-            reason: Some(reason),
-            version: None,
-            started_at: at,
-            finished_at: at,
-            log: None,
-            invoked: false,
             unwritten: bound.unwritten.take(bytes_of_effects(&outbound, &Vec::new())),
             outbound,
-            state_writes: Vec::new(),
-            in_hand: self.in_hand,
+            ..FinishedAttempt::not_invoked(self.in_hand, self.number, self.counted, outcome, verdict, reason)
         };
         self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
     }
@@ -350,39 +324,35 @@ impl FinishedAttempt {
     }
 
     fn without_record(in_hand: Arc<BufferedRecord>, number: u32, counted: u32, reason: String) -> Self {
-        let at = now();
-        Self {
-            in_hand,
-            outcome: Outcome::Failed { dead_letter: false },
-            number,
-            counted,
-            verdict: Verdict::Reject,
-            fingerprint: Some(fingerprint(Verdict::Reject, &reason)),
-            reason: Some(reason),
-            version: None,
-            started_at: at,
-            finished_at: at,
-            log: None,
-            invoked: false,
-            outbound: Vec::new(),
-            state_writes: Vec::new(),
-            unwritten: None,
-        }
+        let outcome = Outcome::Failed { dead_letter: false };
+        Self::not_invoked(in_hand, number, counted, outcome, Verdict::Reject, Some(reason))
     }
 
     /// A delivery whose message the group handled before. It counts as handled
     /// and has no effects, since those of the first one are there.
     #[must_use]
     pub fn duplicate(in_hand: Arc<BufferedRecord>, number: u32, counted: u32) -> Self {
+        Self::not_invoked(in_hand, number, counted, Outcome::Handled, Verdict::Duplicate, None)
+    }
+
+    /// A delivery that ended now without an invocation and without effects.
+    fn not_invoked(
+        in_hand: Arc<BufferedRecord>,
+        number: u32,
+        counted: u32,
+        outcome: Outcome,
+        verdict: Verdict,
+        reason: Option<String>,
+    ) -> Self {
         let at = now();
         Self {
             in_hand,
-            outcome: Outcome::Handled,
+            outcome,
             number,
             counted,
-            verdict: Verdict::Duplicate,
-            fingerprint: None,
-            reason: None,
+            verdict,
+            fingerprint: reason.as_deref().map(|reason| fingerprint(verdict, reason)),
+            reason,
             version: None,
             started_at: at,
             finished_at: at,
