@@ -26,9 +26,10 @@ use self::fairness::controller::{FairnessController, GroupUsage};
 use self::fairness::worker_throttle::WorkerThrottle;
 use self::owner::OwnerDeps;
 use crate::engine::{Brake, Engine, LogBudget, NodeCache, Sandbox, StateSource};
+use crate::kafka::log_reader::LogError;
 use crate::kafka::topic_watch::TopicWatch;
 use crate::publish::rules::Rules;
-use crate::store::WriterId;
+use crate::store::{StoreError, WriterId};
 use crate::supervise::{self, Task};
 
 /// How long a stop of the host lets attempts finish.
@@ -43,6 +44,15 @@ const CONFIRM_RETRY: Duration = Duration::from_millis(500);
 const GUEST_NICENESS: libc::c_int = 5;
 /// Bytes of the cache that the handlers of a group share on a node.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why Kafka and the store, both asked, gave no answer.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// What every group on this node works with.
 #[derive(Clone)]

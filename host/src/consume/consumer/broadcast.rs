@@ -26,7 +26,7 @@ use crate::causes::{Cause, Subject};
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::owner::message::{OwnerExit, OwnerHandle, OwnerMessage};
 use crate::consume::owner::reruns;
-use crate::consume::{NodeContext, STOP_WAIT, owner};
+use crate::consume::{LookError, NodeContext, STOP_WAIT, owner};
 use crate::kafka::buffered::{Budget, TopicPartition};
 use crate::kafka::consumer::{ConsumerCommand, ConsumerEvent, ConsumerThread};
 use crate::kafka::log_reader::LogError;
@@ -70,15 +70,6 @@ pub(in crate::consume) struct BroadcastConsumer {
     unconfirmed: HashMap<TopicPartition, Offset>,
     /// What is done beside, and ends with the group.
     chores: JoinSet<()>,
-}
-
-/// Why a node cannot register yet.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 impl BroadcastConsumer {
@@ -181,7 +172,7 @@ impl BroadcastConsumer {
         }
     }
 
-    async fn look_at(&mut self, bound: &RunningBinding, topic: &str) -> Result<(), Trouble> {
+    async fn look_at(&mut self, bound: &RunningBinding, topic: &str) -> Result<(), LookError> {
         if let Some(Some(looked)) = self.registered.get(topic)
             && looked.elapsed() < LOOK_AGAIN
         {

@@ -21,8 +21,8 @@ use super::record_loader::runs;
 use crate::causes::{COPIED_FULL, Cause, Causes, RETENTION_NEAR, Subject};
 use crate::clock::now;
 use crate::config::{Binding, show_size};
+use crate::consume::LookError;
 use crate::kafka::buffered::TopicPartition;
-use crate::kafka::log_reader::LogError;
 use crate::store::{Copies, Endangered, StoreError};
 use crate::supervise::{self, Task};
 
@@ -169,14 +169,6 @@ impl Preserver {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// One look.
 struct Look {
     tools: OwnerDeps,
@@ -186,7 +178,7 @@ struct Look {
 }
 
 impl Look {
-    async fn run(&self) -> Result<Foresight, Trouble> {
+    async fn run(&self) -> Result<Foresight, LookError> {
         let (store, position) = (&self.tools.store, self.owner.position);
         let topic = self.owner.place.log_topic();
         let (start, end) = self.tools.log.range(&topic, self.owner.place.partition).await?;
