@@ -38,13 +38,15 @@ fn compiler() -> Option<PathBuf> {
     std::env::current_exe().ok()
 }
 
-/// Where compiled artefacts are kept between runs: a restart must not compile
-/// everything again.
-fn cache_dir() -> Option<PathBuf> {
-    let own = std::env::var_os("COURIER_CACHE_DIR").map(PathBuf::from);
-    let user = || std::env::var_os("XDG_CACHE_HOME").map(|dir| PathBuf::from(dir).join("courier"));
-    let home = || std::env::var_os("HOME").map(|dir| PathBuf::from(dir).join(".cache/courier"));
-    own.or_else(user).or_else(home)
+/// Where compiled artefacts, and the tools that build handlers, are kept between
+/// runs: a restart must not compile everything again. A variable that is set to
+/// nothing counts as not set.
+#[must_use]
+pub fn cache_dir() -> Option<PathBuf> {
+    let named = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let user = || named("XDG_CACHE_HOME").map(|dir| dir.join("courier"));
+    let home = || named("HOME").map(|dir| dir.join(".cache/courier"));
+    named("COURIER_CACHE_DIR").or_else(user).or_else(home)
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
+use super::write_file;
+use crate::server::sandboxes::cache_dir;
+
 /// The endings of a handler's file.
 const ENDINGS: [&str; 4] = ["ts", "mts", "js", "mjs"];
 /// What a handler's file is called when a folder is named.
@@ -163,7 +166,7 @@ fn prepare(say: &mut dyn FnMut(&str)) -> anyhow::Result<PathBuf> {
         digest.update(format!("{name}\0{text}\0"));
     }
     let digest = format!("{:x}", digest.finalize());
-    let cache = cache_directory();
+    let cache = cache_dir().unwrap_or_else(|| std::env::temp_dir().join("courier"));
     let builder = cache.join(format!("javascript-{}", &digest[..DIGEST_DIGITS]));
     if builder.is_dir() {
         return Ok(builder);
@@ -188,21 +191,8 @@ fn prepare(say: &mut dyn FnMut(&str)) -> anyhow::Result<PathBuf> {
     Ok(builder)
 }
 
-fn cache_directory() -> PathBuf {
-    let named = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let cache = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")));
-    cache.unwrap_or_else(std::env::temp_dir).join("courier")
-}
-
-fn write_files<'a>(dir: &Path, files: impl Iterator<Item = &'a (&'a str, &'a str)>) -> anyhow::Result<()> {
-    for (name, text) in files {
-        let path = dir.join(name);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-        }
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
+fn write_files<'a>(dir: &Path, mut files: impl Iterator<Item = &'a (&'a str, &'a str)>) -> anyhow::Result<()> {
+    files.try_for_each(|(name, text)| write_file(&dir.join(name), text))
 }
 
 #[cfg(test)]

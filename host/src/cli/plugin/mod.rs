@@ -10,7 +10,9 @@ mod push;
 mod python;
 mod versions;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
 
 use super::Output;
 use super::client::Client;
@@ -60,4 +62,16 @@ pub(super) async fn run(
         Command::Activate { name, version } => versions::activate(&ask()?, output, &name, &version).await,
         Command::Rollback { name } => versions::rollback(&ask()?, output, &name).await,
     }
+}
+
+/// Writes a file and the folders that lead to it. One with this content already
+/// is left alone, so that nobody takes it for changed.
+fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+    }
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::{binding, javascript, python};
+use super::{binding, javascript, python, write_file};
 use crate::cli::say;
 use crate::cli::shapes::Wants;
 
@@ -142,12 +142,8 @@ fn dependency(sdk: Option<&Path>) -> anyhow::Result<String> {
 
 fn write(dir: &Path, files: &[(&str, &str)], name: &str, group: &str, sdk: &str) -> anyhow::Result<()> {
     for (file, template) in files {
-        let path = dir.join(file);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-        }
         let text = template.replace("{{name}}", name).replace("{{group}}", group).replace("{{sdk}}", sdk);
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        write_file(&dir.join(file), &text)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use super::write_file;
 use crate::cli::python;
 
 /// The virtual environment of a handler, in its folder.
@@ -68,14 +69,7 @@ pub(super) fn build(file: &Path, say: &mut dyn FnMut(&str)) -> anyhow::Result<Pa
 /// Puts the SDK there. Files that are there already are left alone.
 fn write_sdk(sdk: &Path) -> anyhow::Result<()> {
     for (name, text) in SDK_FILES {
-        let path = sdk.join("courier_sdk").join(name);
-        if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
-            continue;
-        }
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-        }
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        write_file(&sdk.join("courier_sdk").join(name), text)?;
     }
     Ok(())
 }
