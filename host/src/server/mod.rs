@@ -17,6 +17,7 @@ pub mod http;
 mod import_rules;
 mod lag;
 pub mod node_lease;
+mod open_store;
 mod policy;
 mod ports;
 mod reload;
@@ -44,6 +45,7 @@ use self::connections::Bounds;
 pub use self::dev::{DevOptions, dev};
 use self::groups::RunningGroups;
 use self::import_rules::ImportRules;
+use self::open_store::{once_it_answers, open_store};
 use self::reload::{File, Trigger};
 use crate::api;
 use crate::api::auth::Authenticator;
@@ -69,9 +71,8 @@ use crate::publish::transactions::Transactions;
 use crate::publish::transactions::check_back::CheckUrls;
 use crate::publish::undelivered::UndeliveredWatch;
 use crate::publish::waker::Waker;
-use crate::said;
 use crate::shutdown::{Signals, StopSignal};
-use crate::store::{self, SharedStore, StoreError};
+use crate::store::{self, SharedStore};
 use crate::supervise::{self, Task};
 
 /// How long a stop may take in all before what is left is dropped.
@@ -80,8 +81,6 @@ const STOP_WAIT: Duration = Duration::from_secs(15);
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// What cached machine code is authenticated with, by its name in the store.
 const ARTEFACT_KEY: &str = "artefacts";
-/// How often a store that is away at the start is tried again.
-const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// Runs a host until it is told to stop.
 ///
@@ -443,36 +442,6 @@ fn name_taken(why: Result<String, tokio::task::JoinError>) -> String {
 fn compresses(properties: &BTreeMap<String, Property>) -> bool {
     let named = ["compression.type", "compression.codec"].iter().filter_map(|name| properties.get(*name));
     named.into_iter().any(|codec| codec.expose() != "none")
-}
-
-/// Opens the store, waiting for one that does not answer yet.
-async fn open_store(url: &DatabaseUrl) -> anyhow::Result<SharedStore> {
-    let opened = if url.is_sqlite() {
-        store::open(url.expose()).await
-    } else {
-        once_it_answers(|| store::open(url.expose())).await
-    };
-    opened.context("cannot open the store ([store] url)")
-}
-
-/// Asks the store until it answers. A start that ended with the first question
-/// which the store did not answer in time would leave a host that was frozen for
-/// a moment dead.
-async fn once_it_answers<T, F>(ask: impl Fn() -> F) -> Result<T, StoreError>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    loop {
-        match ask().await {
-            Err(error) if error.is_transient() => {
-                if let Some(unsaid) = said::again(&format!("waiting for the store {error}")) {
-                    tracing::warn!(%error, unsaid, "waiting for the store ([store] url)");
-                }
-                tokio::time::sleep(STORE_RETRY).await;
-            }
-            answer => return answer,
-        }
-    }
 }
 
 fn store_kind(url: &DatabaseUrl) -> &str {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::background::LEASE;
+use super::open_store::once_it_answers;
 use crate::said;
 use crate::store::{Holder, Joined, SharedStore, StoreError};
 
@@ -24,7 +25,8 @@ pub async fn join(store: &SharedStore, node: &str) -> anyhow::Result<Joined> {
     let me = this_process();
     let begun = std::time::Instant::now();
     loop {
-        if let Some((holder, _)) = store.holder(node).await.context("cannot ask who holds this node's name")? {
+        let held = once_it_answers(|| store.holder(node)).await.context("cannot ask who holds this node's name")?;
+        if let Some((holder, _)) = held {
             match fate(&holder, &me) {
                 HolderLiveness::Dead => {
                     tracing::info!(node, pid = holder.pid, "an earlier process of this name is gone; taking over");
