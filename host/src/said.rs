@@ -8,8 +8,10 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The first pause and the longest one.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+/// The first pause between two lines about one thing; doubles with each line, up
+/// to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// Things that are remembered. Past it those are forgotten that would be said
 /// again anyway, and all if that is not enough.
 const MAX_REMEMBERED: usize = 1_024;
@@ -53,7 +55,7 @@ impl Said {
                 return None;
             }
             thing.at = now;
-            thing.pause = (thing.pause * 2).min(PAUSES.1);
+            thing.pause = (thing.pause * 2).min(LONGEST_PAUSE);
             return Some(std::mem::take(&mut thing.unsaid));
         }
         if self.things.len() >= MAX_REMEMBERED {
@@ -62,7 +64,7 @@ impl Said {
         if self.things.len() >= MAX_REMEMBERED {
             self.things.clear();
         }
-        self.things.insert(what.to_owned(), Thing { at: now, pause: PAUSES.0, unsaid: 0 });
+        self.things.insert(what.to_owned(), Thing { at: now, pause: FIRST_PAUSE, unsaid: 0 });
         Some(0)
     }
 }
@@ -85,7 +87,7 @@ mod tests {
         let (mut said, begun) = (Said::default(), Instant::now());
         assert_eq!(said.at(begun, "no leader"), Some(0));
         assert_eq!((said.at(begun, "no leader"), said.at(begun, "no leader")), (None, None));
-        assert_eq!(said.at(begun + PAUSES.0, "no leader"), Some(2));
+        assert_eq!(said.at(begun + FIRST_PAUSE, "no leader"), Some(2));
     }
 
     #[test]
