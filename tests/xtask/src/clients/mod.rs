@@ -14,12 +14,13 @@ use crate::servers::setup::{self, Need};
 use crate::steps::{self, Count, must};
 use hosts::Hosts;
 
-/// What the suites are run by.
-const PROGRAMS: &[Need] = &[
-    Need { program: "npm", package: "npm", purpose: "test the client for JavaScript" },
-    Need { program: "python3", package: "python3-venv", purpose: "test the client for Python" },
-    Need { program: "go", package: "golang", purpose: "test the client for Go" },
+/// What runs the suites of scripts.
+const FOR_SCRIPTS: &[Need] = &[
+    Need { program: "npm", package: "npm", purpose: "test what is written for JavaScript" },
+    Need { program: "python3", package: "python3-venv", purpose: "test what is written for Python" },
 ];
+/// What runs the suite of the client for Go.
+const FOR_GO: &[Need] = &[Need { program: "go", package: "golang", purpose: "test the client for Go" }];
 /// Node's headers where a distribution installs them: a module that is compiled
 /// when it is installed finds them there without a download.
 const NODE_HEADERS: &str = "/usr/include/node/node.h";
@@ -29,7 +30,8 @@ type Suite = fn(&Path, &Path) -> Result<Count>;
 
 /// Runs all suites, also after one that failed.
 pub fn run(root: &Path) -> Result<Count> {
-    setup::require(PROGRAMS)?;
+    setup::require(FOR_SCRIPTS)?;
+    setup::require(FOR_GO)?;
     let hosts = Hosts::start(root)?;
     let mut count = Count::default();
     let suites: [(&str, Suite); 3] = [("js", js), ("python", python), ("go", go)];
@@ -49,7 +51,7 @@ pub fn run(root: &Path) -> Result<Count> {
 /// The tests of the SDKs for handlers that are scripts, which need no host: with
 /// Node, and with the Python that built the guests, where it could be had.
 pub fn handler_sdks(root: &Path) -> Result<Count> {
-    setup::require(&PROGRAMS[..2])?;
+    setup::require(FOR_SCRIPTS)?;
     let mut node = Command::new("node");
     node.args(["--test", "--test-reporter=tap"]).current_dir(root.join("guest-sdk/js"));
     let mut count = tests(&mut node, counts::of_tap)?;
