@@ -62,9 +62,9 @@ type MessageView struct {
 	Offset      *int64         `json:"offset"`
 	ContentType *string        `json:"content_type"`
 	Headers     map[string]any `json:"headers"`
-	// Body is one that is JSON.
+	// Body is a body of JSON.
 	Body json.RawMessage `json:"body,omitempty"`
-	// BodyBase64 is any other, decoded.
+	// BodyBase64 is the bytes of any other body.
 	BodyBase64 []byte `json:"body_base64,omitempty"`
 	// BodyMissing says why the body is not at hand.
 	BodyMissing string     `json:"body_missing,omitempty"`

@@ -93,8 +93,8 @@ def _head(request: HttpRequest):
 
 
 def _read(response) -> HttpResponse:
-    # Each handle is given back at its end: an instance that is used again may
-    # hold only so many.
+    # Each handle is given back at its end: the number of handles that a reused
+    # instance may hold is bounded.
     with response:
         status = response.status()
         with response.headers() as fields:

@@ -69,8 +69,9 @@ pub struct TokenSpec {
     pub topics: Option<Vec<String>>,
     /// The only groups it reaches; none means all.
     pub groups: Option<Vec<String>>,
-    /// The sources that are its own, beside its name: it publishes as these
-    /// only, and no other token does. None publishes as any that is nobody's.
+    /// The sources that belong to this token, beside its name: it publishes as
+    /// these only, and no other token may. A token with `None` publishes as any
+    /// source that belongs to no token.
     pub sources: Option<Vec<String>>,
 }
 

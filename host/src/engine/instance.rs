@@ -278,7 +278,7 @@ impl Sandbox {
 enum Start<'p> {
     /// The instance of an earlier call.
     Kept(Instance),
-    /// Room for one that is made from this.
+    /// Room in the pool for an instance to be made from this component.
     Fresh(&'p Entry, SlotPermit),
 }
 

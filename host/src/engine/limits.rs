@@ -184,8 +184,9 @@ pub const HTTP_FIRST_BYTE_WITHIN: Duration = Duration::from_secs(60);
 pub const HTTP_READ_WITHIN: Duration = HTTP_FIRST_BYTE_WITHIN;
 
 /// How long an HTTP connection is kept for the next request. Below the 5 s
-/// after which the usual servers of Node.js close theirs: a request that is
-/// written just then comes to nothing, and nobody knows whether it was read.
+/// after which servers of Node.js close theirs by default: a request that is
+/// written while the server closes fails, and whether the server read it is
+/// unknown.
 pub const HTTP_IDLE_WITHIN: Duration = Duration::from_secs(4);
 
 /// Messages that one call may publish, all items of a batch together. The

@@ -58,7 +58,7 @@ pub fn upload(bytes: &[u8]) {
 /// A configuration. No secret of it is shown, whatever is wrong.
 pub fn configuration(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    // A file of this machine that the text happens to name is nobody's business,
+    // The text may name a file of this machine by chance: it must not be read,
     // and reading a device may never end.
     if text.contains(['/', '\\']) && text.contains("\"/") {
         return;

@@ -27,9 +27,9 @@ export interface Message<Body = unknown> {
   headers?: Record<string, HeaderValue | HeaderValue[]>;
   /** `broadcast` lets every node of each group handle it. */
   kind?: "event" | "broadcast";
-  /** Delivers it no sooner than so many milliseconds after the host took it. */
+  /** The shortest time from the host taking the message to its delivery, in milliseconds. */
   delayMs?: number;
-  /** Delivers it no sooner than at this time: a `Date`, or RFC 3339. */
+  /** The earliest time of the delivery: a `Date`, or RFC 3339. */
   deliverAt?: Date | string;
   /** The trace it belongs to, as in the header of W3C Trace Context. */
   traceparent?: string;

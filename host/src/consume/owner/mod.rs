@@ -281,7 +281,7 @@ impl Owner {
             let offset = in_hand.offset;
             if let Some(types) = &self.bound.binding.types
                 && !types.contains(&in_hand.message().type_name)
-                // The type of one that is too large may stand in its body.
+                // The type of a record that is too large may stand in its body, which was not kept.
                 && !(in_hand.record.left_out.is_some() && in_hand.message().type_name.is_empty())
             {
                 self.step(Event::Skipped { offset });

@@ -42,7 +42,7 @@ final class MessageDispatcher {
      * @param registry knows the handlers
      * @param beans    has them
      * @param mapper   reads bodies
-     * @param listener hears of each call
+     * @param listener is told of each call of a handler
      * @param stopping whether the application is being stopped
      */
     MessageDispatcher(HandlerRegistry registry, BeanFactory beans, ObjectMapper mapper, Listener listener,

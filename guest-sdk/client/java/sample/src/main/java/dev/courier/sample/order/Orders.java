@@ -22,7 +22,7 @@ class Orders {
         Order order = orders.save(new Order(id, article, quantity));
         EventPublisher.publish(new OrderCreated(order));
         EventPublisher.publish(new PaymentReminder(id, Instant.now()), PAYMENT_SECONDS, TimeUnit.SECONDS);
-        // The database refuses a quantity of 0, and then nobody hears of the order.
+        // The database refuses a quantity of 0: the transaction rolls back, and no message exists.
         orders.flush();
     }
 
