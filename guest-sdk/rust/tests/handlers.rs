@@ -292,8 +292,11 @@ mod over_http {
     #[test]
     fn what_went_wrong_says_what_follows() {
         let minute = Duration::from_secs(60);
-        let busy =
-            HttpResponse { status: 503, headers: vec![("Retry-After".into(), b"60".to_vec())], body: Vec::new() };
+        let busy = HttpResponse {
+            status: 503,
+            headers: vec![("Retry-After".into(), b"60".to_vec())],
+            ..HttpResponse::default()
+        };
         let status = |status| Ok(HttpResponse { status, ..HttpResponse::default() });
         for (answer, expected) in [
             (Ok(busy), Failure::unavailable_for("http 503", minute)),
