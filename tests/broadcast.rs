@@ -105,8 +105,10 @@ async fn forgotten(catch_up: bool) {
     let _turn = turn::shared().await;
     let topic = create_topic(kafka().bootstrap(), "forget", 1).await;
     let (group, store) = (unique("forget"), postgres().create_database().expect("a database for the hosts"));
+    // Longer than another host needs to take over what a killed one was to
+    // send: what goes through the relay after the kill is heard before.
     let policy = format!(
-        "broadcast_forget = \"15s\"\nbroadcast_catch_up = {catch_up}\n[binding.retry]\ninitial = \"60s\"\nmax = \"60s\""
+        "broadcast_forget = \"30s\"\nbroadcast_catch_up = {catch_up}\n[binding.retry]\ninitial = \"60s\"\nmax = \"60s\""
     );
     let binding = scripted_binding(&group, &topic, &policy);
     let join = async |node: &str| Host::builder(node).store_url(&store).create_topics().binding(&binding).start().await;

@@ -130,7 +130,7 @@ async fn a_group_that_is_held_back_gives_partitions_up_in_time() {
         let two = join("host-2").await;
         let released = wait_until("host-1 gave half of its partitions up", SOON, async || {
             let log = one.log();
-            let of_it = |line: &&str| line.contains(": released") && line.contains(&bad);
+            let of_it = |line: &&str| line.contains("partition released") && line.contains(&bad);
             let lines: Vec<String> = log.lines().filter(of_it).map(str::to_owned).collect();
             if lines.len() < 2 { Err(format!("{lines:?}")) } else { Ok(lines) }
         })
