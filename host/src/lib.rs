@@ -19,6 +19,7 @@ pub mod cli;
 mod addresses;
 pub mod causes;
 pub mod clock;
+pub mod http_client;
 pub mod said;
 pub mod shutdown;
 pub mod supervise;

@@ -150,7 +150,7 @@ impl Builder {
             address: format!("http://127.0.0.1:{port}"),
             config: directory.join("courier.toml"),
             log: directory.join("host.log"),
-            client: reqwest::Client::builder()
+            client: courier::http_client::builder()
                 .timeout(Duration::from_secs(60))
                 .default_headers(self.authorization())
                 .build()

@@ -325,7 +325,7 @@ impl Host {
         let auth = app.auth.clone();
         let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, service).await });
-        Self { address, world, auth, client: reqwest::Client::new() }
+        Self { address, world, auth, client: crate::http_client::builder().build().unwrap() }
     }
 
     /// A request; `token` names whose.

@@ -14,6 +14,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::http_client;
+
 /// The longest wait for the answer to an upload. It is compiled before it is
 /// answered, which the host gives up after seven minutes.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(450);
@@ -65,7 +67,7 @@ impl Client {
         if token.is_some_and(|token| token.expose_secret().chars().any(|c| c.is_control() || !c.is_ascii())) {
             bail!("the token (--token or COURIER_TOKEN) has characters that no token can have, such as a line's end");
         }
-        let mut builder = reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
+        let mut builder = http_client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
         if is_this_machine(base) {
             // A proxy would look for the host on its own machine.
             builder = builder.no_proxy();

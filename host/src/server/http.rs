@@ -249,7 +249,7 @@ mod tests {
     fn trusting(name: &str) -> reqwest::Client {
         let file = format!("{}/src/config/testdata/{name}.crt", env!("CARGO_MANIFEST_DIR"));
         let trusted = reqwest::Certificate::from_pem(&std::fs::read(file).unwrap()).unwrap();
-        reqwest::Client::builder().tls_certs_only([trusted]).no_proxy().build().unwrap()
+        crate::http_client::builder().tls_certs_only([trusted]).no_proxy().build().unwrap()
     }
 
     /// Item 14: TLS on the listener, whose certificate is exchanged while it

@@ -34,6 +34,7 @@ use super::limits::{
     MAX_HTTP_HEADERS, MAX_HTTP_IN_FLIGHT,
 };
 use crate::addresses;
+use crate::http_client;
 
 /// A host and a port that a binding lets its handler call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +182,7 @@ impl HttpOut {
     }
 
     fn new_client(&self) -> reqwest::Result<Client> {
-        let mut builder = Client::builder()
+        let mut builder = http_client::builder()
             .redirect(Redirects::none())
             .no_proxy()
             .referer(false)

@@ -22,6 +22,7 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::addresses;
+use crate::http_client;
 
 /// Longest check URL, in bytes.
 pub const MAX_CHECK_URL_BYTES: usize = 2 * 1024;
@@ -93,7 +94,7 @@ impl CheckUrls {
     /// # Errors
     /// When no HTTP client can be had.
     pub fn new(patterns: &[String]) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
+        let client = http_client::builder()
             .redirect(Policy::none())
             .no_proxy()
             .timeout(ASK_WITHIN)

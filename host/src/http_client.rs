@@ -1,0 +1,20 @@
+//! How every HTTP client of the host begins.
+
+use std::sync::Once;
+
+use reqwest::ClientBuilder;
+use tokio_rustls::rustls::crypto::ring;
+
+/// A builder of an HTTP client whose TLS uses ring.
+///
+/// The HTTP library is built without cryptography of its own, because a second
+/// provider beside ring would be compiled for nothing. It panics where the
+/// process has none, so ring is installed here, before the first client.
+pub fn builder() -> ClientBuilder {
+    static RING: Once = Once::new();
+    RING.call_once(|| {
+        // An error says that the process has a provider already, which serves too.
+        let _ = ring::default_provider().install_default();
+    });
+    reqwest::Client::builder()
+}
