@@ -14,6 +14,7 @@ mod deny;
 mod faults;
 mod guests;
 mod http;
+mod java;
 mod steps;
 mod test;
 

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::servers::setup;
 use crate::steps::{Count, count_tests, must, step, summary};
-use crate::{clients, console, deny, faults, guests, steps};
+use crate::{clients, console, deny, faults, guests, java, steps};
 
 /// The module of the test binary that runs the store's suite on both databases.
 const CONFORMANCE: &str = "store_conformance::";
@@ -114,16 +114,8 @@ fn run_step(root: &Path, wanted: Step, filter: Option<&str>) -> steps::Done {
         Step::Faults => step("faults", "crashes, frozen hosts and outages", || {
             journeys(root, "small", &filter.map_or_else(|| faults::MODULES.to_vec(), |one| vec![one]), &[])
         }),
-        Step::Java => step("java", "the Java client, the Spring Boot starter and its sample", || checked(java(root))),
+        Step::Java => step("java", "the Java client, the Spring Boot starter and its sample", || java::run(root)),
     }
-}
-
-/// Builds, tests and packs what Java services use. Its tests start Kafka,
-/// PostgreSQL and the host by themselves.
-fn java(root: &Path) -> Result<()> {
-    let mut maven = std::process::Command::new("mvn");
-    maven.args(["-q", "-B", "verify"]).current_dir(root.join("guest-sdk/client/java"));
-    must("mvn verify", maven.env("COURIER_BIN", root.join(setup::target_directory()).join("release/courier")))
 }
 
 /// Sets up what the real tests need: programs, guests, and the host's binary.
