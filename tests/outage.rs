@@ -319,6 +319,7 @@ async fn what_the_store_refuses_for_long_is_told_and_logged_once() {
     let item = wait_until("attention tells of it", SOON, async || told().await.ok_or_else(|| host.log_tail())).await;
     assert!(item["detail"].as_str().is_some_and(|why| why.contains("sends nothing that waits")), "{item}");
     let lines = || host.log().lines().filter(|line| line.contains("relay_not_leased")).count();
+    wait_until("the log tells of it", SOON, async || if lines() > 0 { Ok(()) } else { Err(host.log_tail()) }).await;
     assert_eq!(lines(), 1, "{}", host.log_tail());
     let (_, ready) = ready(&host).await;
     assert!(ready["degraded"].to_string().contains("relay"), "{ready}");

@@ -6,10 +6,11 @@
 //! part that looks ten times a second must not fill the log. Lists, attention
 //! and `/readyz` read the board, so that nothing stands still in silence.
 //!
-//! A cause that passes by itself within [`SHOWN_AFTER`] is shown to nobody. One
-//! that is not reported again within [`FORGOTTEN_AFTER`] is forgotten, so that
-//! a task which ended cannot leave a cause behind; [`Cause::until_cleared`]
-//! exempts events that happen once, such as a refused configuration.
+//! A cause that passes by itself within [`SHOWN_AFTER`] is neither shown nor
+//! logged, unless it comes again. One that is not reported again within
+//! [`FORGOTTEN_AFTER`] is forgotten, so that a task which ended cannot leave a
+//! cause behind; [`Cause::until_cleared`] exempts events that happen once, such
+//! as a refused configuration.
 //!
 //! The board is of this process. What other hosts report is theirs to show.
 
@@ -305,8 +306,8 @@ struct Entry {
     cause: Cause,
     since: Timestamp,
     reported_at: Timestamp,
-    /// Cleared entries stay until their next log line would be due, so that a
-    /// cause that comes and goes cannot flood the log.
+    /// Cleared entries stay until a while after their next log line is due, so
+    /// that a cause that comes and goes neither floods the log nor hides from it.
     cleared: bool,
     log_at: Timestamp,
     log_pause: Duration,
@@ -324,7 +325,9 @@ impl Board {
             since: now,
             reported_at: now,
             cleared: false,
-            log_at: now,
+            // As in lists: what passes by itself within a moment, such as a
+            // binding that a starting host has not announced yet, is no alarm.
+            log_at: if cause.at_once { now } else { later(now, SHOWN_AFTER) },
             log_pause: LOGGED_AGAIN_FIRST,
         });
         if entry.cleared {
@@ -379,7 +382,7 @@ impl Board {
                 entry.cleared = true;
             }
         }
-        self.entries.retain(|_, entry| !entry.cleared || now < entry.log_at);
+        self.entries.retain(|_, entry| !entry.cleared || now < later(entry.log_at, SHOWN_AFTER));
     }
 }
 
@@ -447,26 +450,32 @@ mod tests {
 
     #[test]
     fn a_cause_that_comes_and_goes_is_logged_with_back_off() {
-        let mut board = Board::default();
-        let mut due = Vec::new();
-        for second in 0..400 {
-            let before = board.entries.values().next().map(|entry| entry.log_at);
-            board.report(at(second), outbox(), Cause::new("denied", "no"));
-            if before != Some(board.entries.values().next().unwrap().log_at) {
-                due.push(second);
+        let lines_until = |end: i64, clears: bool| {
+            let (mut board, mut lines) = (Board::default(), Vec::new());
+            for second in 0..end {
+                let next = board.entries.values().next().map(|entry| entry.log_at);
+                board.report(at(second), outbox(), Cause::new("denied", "no"));
+                if next.is_some_and(|next| next != board.entries.values().next().unwrap().log_at) {
+                    lines.push(second);
+                }
+                if clears {
+                    board.clear(at(second), &outbox(), None);
+                }
             }
-            board.clear(at(second), &outbox(), None);
-        }
-        // A cleared entry is kept only until its next line is due, so that the
-        // pause is a minute each time here, and doubles while the cause stands.
-        assert_eq!(due, [0, 60, 120, 180, 240, 300, 360]);
-        let mut standing = Board::default();
-        let mut lines = 0;
-        for second in 0..7_200 {
-            let before = standing.entries.values().next().map(|entry| entry.log_at);
-            standing.report(at(second), outbox(), Cause::new("denied", "no"));
-            lines += usize::from(before != Some(standing.entries.values().next().unwrap().log_at));
-        }
-        assert_eq!(lines, 7);
+            lines
+        };
+        assert_eq!(lines_until(400, true), [10, 70, 190]);
+        assert_eq!(lines_until(7_200, false), [10, 70, 190, 430, 910, 1_870, 3_790]);
+    }
+
+    #[test]
+    fn a_cause_that_passes_is_not_logged_and_one_that_cannot_pass_is_at_once() {
+        let mut board = Board::default();
+        board.report(at(0), outbox(), Cause::new("denied", "no"));
+        board.clear(at(2), &outbox(), None);
+        assert_eq!(board.entries.values().next().unwrap().log_at, at(10));
+        board.report(at(30), Subject::Config, Cause::new("refused", "line 3").until_cleared());
+        let (_, config) = board.entries.first_key_value().unwrap();
+        assert_eq!((board.entries.len(), config.log_at), (1, at(90)), "the one that passed is forgotten");
     }
 }
