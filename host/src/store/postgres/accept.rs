@@ -10,7 +10,7 @@ use super::delayed::{DelayedColumns, due_columns};
 use super::error::at_statement;
 use super::identities::{IdentityColumns, lock_for_taking, reserved, stored_identity};
 use super::messages::{message_row, record_of_message};
-use super::settle_columns::OutboundColumns;
+use super::settle_rows::OutboundColumns;
 use super::text::{clean, clean_opt};
 use super::{PostgresStore, commit};
 use crate::store::delayed::CANCELLED;

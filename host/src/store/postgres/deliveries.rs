@@ -14,9 +14,9 @@ use courier_core::status::State;
 use sqlx::postgres::Postgres;
 use sqlx::query_builder::QueryBuilder;
 
+use super::attempts::delivery_row;
 use super::columns::Columns;
 use super::error::at_statement;
-use super::single::delivery_row;
 use super::text::clean;
 use super::{PostgresStore, SLICE_ROWS};
 use crate::store::{DeliveryFilter, DeliveryRow, Listing, MAX_PAGE, Page, StoreError};

@@ -16,7 +16,7 @@
 //! Read [`settle`] first: it is what nearly all of the time goes to.
 
 mod accept;
-mod asking;
+mod attempts;
 mod audits;
 mod broadcast;
 mod columns;
@@ -44,14 +44,14 @@ mod redrive;
 mod redrive_items;
 mod redrive_plan;
 mod relayed;
+mod reruns;
 mod seek;
 mod server;
 mod sessions;
 mod settle;
-mod settle_columns;
 mod settle_open;
+mod settle_rows;
 mod shards;
-mod single;
 mod stale;
 mod text;
 mod troubles;
@@ -238,15 +238,15 @@ impl Store for PostgresStore {
         position: PositionId,
         offsets: &[Offset],
     ) -> Result<Vec<Option<OpenRecord>>, StoreError> {
-        prompt(asking::open_records(self, position, offsets)).await
+        prompt(reruns::open_records(self, position, offsets)).await
     }
 
     async fn asked(&self, positions: &[PositionId], since: Timestamp, limit: u32) -> Result<Vec<OpenRow>, StoreError> {
-        prompt(asking::asked(self, positions, since, limit)).await
+        prompt(reruns::asked(self, positions, since, limit)).await
     }
 
     async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
-        bounded(asking::ask(self, delivery)).await
+        bounded(reruns::ask(self, delivery)).await
     }
 
     async fn put_version(&self, version: &NewVersion) -> Result<VersionRow, StoreError> {
@@ -347,11 +347,11 @@ impl Store for PostgresStore {
     }
 
     async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
-        bounded(single::delivery(self, key)).await
+        bounded(attempts::delivery(self, key)).await
     }
 
     async fn attempts(&self, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError> {
-        bounded(single::attempts(self, keys)).await
+        bounded(attempts::attempts(self, keys)).await
     }
 
     async fn positions(&self) -> Result<Vec<PositionRow>, StoreError> {

@@ -4,9 +4,9 @@ use courier_core::message::Offset;
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgQueryResult, PgRow};
 
-use super::asking::open_row;
 use super::columns::Columns;
 use super::error::at_statement;
+use super::reruns::open_row;
 use super::settle_open::{Class, Deltas, PEOPLE};
 use super::text::clean;
 use super::{PostgresStore, commit};

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use courier_core::message::{Kind, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::asking::{asking_time, reopen_many, wake_many};
 use super::columns::Columns;
 use super::error::at_statement;
 use super::redrive::key_of;
+use super::reruns::{asking_time, reopen_many, wake_many};
 use super::settle_open::{Class, Deltas, PEOPLE, expect};
 use super::text::{self, clean};
 use super::words::number;

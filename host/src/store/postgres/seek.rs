@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use courier_core::message::Offset;
 
-use super::asking::{asking_time, open_row, reopen_many};
 use super::columns::Columns;
 use super::error::at_statement;
 use super::positions::insert_lost;
+use super::reruns::{asking_time, open_row, reopen_many};
 use super::settle_open::{Deltas, PEOPLE};
 use super::{PostgresStore, audits, bounded, commit};
 use crate::store::seek::{MAX_SOUGHT, SeekMove, Seeks};

@@ -17,8 +17,8 @@ use sqlx::postgres::PgConnection;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::settle_columns::{AttemptColumns, FinalColumns, OpenColumns, OutboundColumns, Place};
 use super::settle_open::{self, Class, DeltaColumns, Deltas, expect};
+use super::settle_rows::{AttemptColumns, FinalColumns, OpenColumns, OutboundColumns, Place};
 use super::text::clean;
 use super::troubles::DeadLetters;
 use super::words::Known;

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::settle_columns::{FinalColumns, OpenColumns};
+use super::settle_rows::{FinalColumns, OpenColumns};
 use super::text;
 use crate::store::StoreError;
 

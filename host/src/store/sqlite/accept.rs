@@ -11,10 +11,10 @@ use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::{Arguments, SqliteConnection};
 
+use super::columns::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
 use super::delayed::{Waiting, due_at, write_delayed};
-use super::fault::{commit_fault, fault};
+use super::error::{commit_fault, fault};
 use super::messages::message_of;
-use super::values::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
 use super::{SqliteStore, audits};
 use crate::store::delayed::{is_cancelled, not_resent};
 use crate::store::{

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
-use super::fault::fault;
-use super::values::{Columns, json};
+use super::columns::{Columns, json};
+use super::error::fault;
 use crate::store::{AttemptRow, DeliveryKey, StoreError};
 
 impl SqliteStore {

@@ -6,9 +6,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
-use super::fault::{commit_fault, fault};
+use super::columns::{Columns, clean, now};
+use super::error::{commit_fault, fault};
 use super::slices::{SLICE_ROWS, rows};
-use super::values::{Columns, clean, now};
 use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, LINKS_STEP, deed};
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 

@@ -7,9 +7,9 @@ use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
 use super::claim::close_open;
-use super::fault::{commit_fault, fault};
+use super::columns::{Columns, clean, json, now};
+use super::error::{commit_fault, fault};
 use super::positions::{group_number, record_lost};
-use super::values::{Columns, clean, json, now};
 use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, UNHEARD};
 use crate::store::{
     Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, PositionId, StoreError, UnheardRow,

@@ -15,7 +15,7 @@ use std::time::Duration;
 use sqlx::sqlite::SqlitePool;
 use tokio::task::JoinHandle;
 
-use super::fault::fault;
+use super::error::fault;
 use crate::said;
 use crate::supervise::{self, Task};
 

@@ -5,10 +5,10 @@ use courier_core::status::State;
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::fault::{commit_fault, fault};
-use super::open::{open_row, select_open};
+use super::columns::{Columns, clean, expect_rows, now};
+use super::error::{commit_fault, fault};
+use super::open_rows::{open_row, select_open};
 use super::positions::{group_number, record_lost};
-use super::values::{Columns, clean, expect_rows, now};
 use crate::store::incarnations::outdated;
 use crate::store::{ClaimRequest, Claimed, PositionId, Renewal, StoreError};
 

@@ -17,9 +17,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
 
 use super::checkpoint::Checkpoints;
-use super::fault::{fault, migration_fault};
+use super::columns::now;
+use super::error::{fault, migration_fault};
 use super::script::{Answer, Script};
-use super::values::now;
 use super::writing::{Writer, Writing};
 use crate::store::exclusive::{self, wait_until_alone};
 use crate::store::{StoreError, Weakness};

@@ -8,8 +8,8 @@ use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
 use super::SqliteStore;
-use super::fault::fault;
-use super::values::{clean, json, now};
+use super::columns::{clean, json, now};
+use super::error::fault;
 use crate::store::{Dedupe, HandledBy, SameTopic, StoreError};
 
 #[async_trait]

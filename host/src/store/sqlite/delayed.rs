@@ -8,10 +8,10 @@ use courier_core::status::State;
 use sqlx::{Arguments, QueryBuilder, Sqlite, SqliteConnection};
 
 use super::accept::columns;
-use super::fault::{commit_fault, fault};
+use super::columns::{Bulk, Columns, clean, expect_rows, json, now};
+use super::error::{commit_fault, fault};
 use super::messages::{MESSAGE_COLUMNS, message_of, message_row};
 use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
-use super::values::{Bulk, Columns, clean, expect_rows, json, now};
 use super::{SqliteStore, audits};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled, whole_millisecond};
 use crate::store::{

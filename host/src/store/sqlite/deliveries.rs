@@ -6,9 +6,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::SqliteStore;
-use super::fault::fault;
+use super::columns::{Columns, clean, json};
+use super::error::fault;
 use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
-use super::values::{Columns, clean, json};
 use crate::store::{DeliveryFilter, DeliveryKey, DeliveryRow, Listing, Page, PositionId, SourceHash, StoreError};
 
 /// The two tables that deliveries stand in.

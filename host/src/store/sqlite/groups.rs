@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use courier_core::status::State;
 
-use super::fault::{commit_fault, fault};
+use super::columns::{Columns, clean, now};
+use super::error::{commit_fault, fault};
 use super::positions::group_number;
-use super::values::{Columns, clean, now};
 use super::{SqliteStore, audits};
 use crate::store::{GroupTotals, StoreError};
 

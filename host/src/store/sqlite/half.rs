@@ -9,8 +9,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Arguments, QueryBuilder, Sqlite, SqliteConnection};
 
 use super::accept::{Known, accept_in, known, stored_identity};
-use super::fault::{commit_fault, fault};
-use super::values::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
+use super::columns::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
+use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
 use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
 use crate::store::{

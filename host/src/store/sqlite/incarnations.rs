@@ -8,9 +8,9 @@ use courier_core::message::Offset;
 
 use super::SqliteStore;
 use super::claim::{end_position, fence};
-use super::fault::{commit_fault, fault};
+use super::columns::{Columns, clean};
+use super::error::{commit_fault, fault};
 use super::positions::group_number;
-use super::values::{Columns, clean};
 use crate::store::incarnations::PARTITION_GONE;
 use crate::store::{Growth, Incarnations, OlderPartition, PositionId, Renewal, StoreError, TopicOfGroup};
 

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::SqliteStore;
-use super::fault::{commit_fault, fault};
-use super::values::{Columns, clean, now};
+use super::columns::{Columns, clean, now};
+use super::error::{commit_fault, fault};
 use crate::store::{KeptState, StateUsage, StoreError};
 
 /// Values that one call removes.

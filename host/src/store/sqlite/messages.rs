@@ -6,9 +6,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
-use super::fault::fault;
+use super::columns::{Columns, clean, json};
+use super::error::fault;
 use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
-use super::values::{Columns, clean, json};
 use crate::store::{Identity, Listing, MAX_SAME_ID, MessageFilter, MessageRow, Page, SentBy, StoreError};
 
 /// The columns of a message but for its record, which comes last.

@@ -4,28 +4,24 @@
 //! It does not serve several hosts, though several processes may open the
 //! file, as the command line does beside a running host.
 //!
-//! [`connect`] opens the file, [`writing`] has the transactions, [`script`] saves
-//! trips to a connection's thread, and [`checkpoint`] keeps the log short; each
-//! family of verbs has a file: [`nodes`],
-//! [`positions`] with [`claim`] and [`broadcast`], [`settle`] with [`settle_rows`] and [`slots`], [`open`] and
-//! [`ask`] and [`dedupe`], [`redrive`] with [`redrive_plan`] and [`redrive_items`], [`seek`], [`plugins`], [`accept`], [`delayed`], [`half`],
-//! [`outbox`] and
-//! [`relay`], [`groups`], and for people
-//! [`messages`], [`deliveries`] with [`attempts`] (both on [`slices`]);
-//! [`prune`] forgets. The schema is in `migrations`.
+//! [`connect`] opens the file, [`writing`] has the transactions, and [`script`]
+//! saves trips to a connection's thread. Each family of verbs has a file, of the
+//! same name as in the other dialect, but for what only SQLite needs: [`checkpoint`]
+//! keeps the log short, [`slots`] the indexes of final rows small, and [`slices`]
+//! bounds the walks of lists. The schema is in `migrations`.
 
 mod accept;
-mod ask;
 mod attempts;
 mod audits;
 mod broadcast;
 mod checkpoint;
 mod claim;
+mod columns;
 mod connect;
 mod dedupe;
 mod delayed;
 mod deliveries;
-mod fault;
+mod error;
 mod groups;
 mod half;
 mod incarnations;
@@ -34,7 +30,8 @@ mod messages;
 mod minutes;
 mod node_bindings;
 mod nodes;
-mod open;
+mod open_rows;
+mod outbound;
 mod outbox;
 mod plugins;
 mod positions;
@@ -43,7 +40,7 @@ mod record_copies;
 mod redrive;
 mod redrive_items;
 mod redrive_plan;
-mod relay;
+mod reruns;
 mod script;
 mod seek;
 mod sessions;
@@ -53,7 +50,6 @@ mod slices;
 mod slots;
 mod troubles;
 mod undelivered;
-mod values;
 mod words;
 mod writing;
 
@@ -87,16 +83,16 @@ impl SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn ping(&self) -> Result<Timestamp, StoreError> {
-        sqlx::query("SELECT 1").execute(&self.connections.readers).await.map_err(fault::fault)?;
+        sqlx::query("SELECT 1").execute(&self.connections.readers).await.map_err(error::fault)?;
         self.connections.probe().await?;
-        Ok(values::now())
+        Ok(columns::now())
     }
 
     async fn weaknesses(&self) -> Result<Vec<Weakness>, StoreError> {
         let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
             .fetch_one(&self.connections.readers)
             .await
-            .map_err(fault::fault)?;
+            .map_err(error::fault)?;
         Ok(connect::weaknesses(&mode))
     }
 

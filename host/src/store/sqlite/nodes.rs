@@ -6,8 +6,8 @@ use courier_core::message::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::fault::{commit_fault, fault};
-use super::values::{Columns, clean, expect_rows, now};
+use super::columns::{Columns, clean, expect_rows, now};
+use super::error::{commit_fault, fault};
 use crate::store::{Holder, Joined, NodeRow, StoreError, WriterId};
 
 impl SqliteStore {

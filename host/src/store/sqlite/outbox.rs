@@ -6,8 +6,8 @@ use sqlx::SqliteConnection;
 
 use super::SqliteStore;
 use super::accept::{accept_in, columns};
-use super::fault::{commit_fault, fault};
-use super::values::{Columns, clean, clean_option, json, now};
+use super::columns::{Columns, clean, clean_option, json, now};
+use super::error::{commit_fault, fault};
 use crate::store::outbox::{
     OutboxCount, OutboxNote, OutboxRow, OutboxRowRef, Outboxes, cause_from, fields_to_text, rows_from_text,
     rows_to_text,

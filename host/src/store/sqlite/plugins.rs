@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::fault::{commit_fault, fault};
-use super::values::{Columns, clean, clean_option, expect_rows, json, now};
+use super::columns::{Columns, clean, clean_option, expect_rows, json, now};
+use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
 use crate::store::{NewVersion, PluginRow, StoreError, VersionRow, WriterId};
 

@@ -4,8 +4,8 @@ use courier_core::message::{Offset, Timestamp};
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::fault::{commit_fault, fault};
-use super::values::{Columns, clean, now};
+use super::columns::{Columns, clean, now};
+use super::error::{commit_fault, fault};
 use crate::store::{LostRange, PositionId, PositionRow, StoreError};
 
 /// The number of a group; a name that is new gets one.

@@ -7,8 +7,8 @@ use courier_core::status::State;
 use sqlx::{SqliteConnection, SqlitePool};
 
 use super::SqliteStore;
-use super::fault::{commit_fault, fault};
-use super::values::{Columns, json, now};
+use super::columns::{Columns, json, now};
+use super::error::{commit_fault, fault};
 use crate::store::StoreError;
 use crate::store::minutes::MINUTES_KEPT;
 

@@ -6,8 +6,8 @@ use courier_core::message::{Offset, Timestamp};
 use courier_core::retention::NearEnd;
 
 use super::SqliteStore;
-use super::fault::{commit_fault, fault};
-use super::values::Columns;
+use super::columns::Columns;
+use super::error::{commit_fault, fault};
 use crate::store::record_copies::{fenced, fitting};
 use crate::store::{Copies, Endangered, PositionId, RecordCopies, StoreError};
 

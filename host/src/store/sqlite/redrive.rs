@@ -8,8 +8,8 @@ use courier_core::message::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::fault::{commit_fault, fault};
-use super::values::{Columns, expect_rows, json, now};
+use super::columns::{Columns, expect_rows, json, now};
+use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits, redrive_items};
 use crate::store::redrive::{
     CANCELLED, DueItem, ItemAsk, ItemState, NewRedrive, RedriveId, RedriveItemRow, RedriveLease, RedriveRow,

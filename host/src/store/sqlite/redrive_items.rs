@@ -9,9 +9,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Arguments, SqliteConnection};
 
 use super::SqliteStore;
-use super::ask::{asking_time, reopen_many, wake_many};
-use super::fault::{commit_fault, fault};
-use super::values::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
+use super::columns::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
+use super::error::{commit_fault, fault};
+use super::reruns::{asking_time, reopen_many, wake_many};
 use crate::store::redrive::{
     DueItem, FORGOTTEN, Found, ItemAsk, ItemState, MAX_STEP, RedriveId, RedriveLease, RedriveState, ReplayRecord, Step,
     result, step,

@@ -3,8 +3,8 @@
 use courier_core::status::State;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::fault::fault;
-use super::values::{clean, json, now};
+use super::columns::{clean, json, now};
+use super::error::fault;
 use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId};
 use crate::store::{DeliveryFilter, StoreError};
 

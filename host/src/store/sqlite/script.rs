@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, Either, Encode, Executor, Sqlite, SqliteConnection, Type};
 
-use super::fault::fault;
+use super::error::fault;
 use crate::store::StoreError;
 
 /// Statements and their values, each `?` of them in its turn.

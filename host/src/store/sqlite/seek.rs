@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use courier_core::message::Offset;
 use sqlx::SqliteConnection;
 
-use super::ask::{asking_time, is_current, reopen_many};
-use super::fault::{commit_fault, fault};
-use super::open::{open_row, select_open};
+use super::columns::{Columns, expect_rows, json, now};
+use super::error::{commit_fault, fault};
+use super::open_rows::{open_row, select_open};
 use super::positions::record_lost;
-use super::values::{Columns, expect_rows, json, now};
+use super::reruns::{asking_time, is_current, reopen_many};
 use super::{SqliteStore, audits};
 use crate::store::seek::{MAX_SOUGHT, SeekMove, Seeks};
 use crate::store::{DeliveryKey, OpenRow, PositionId, StoreError};

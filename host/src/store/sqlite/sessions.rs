@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::fault::{commit_fault, fault};
-use super::values::{Columns, clean, now};
+use super::columns::{Columns, clean, now};
+use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
 use crate::store::{SessionRow, Sessions, StoreError};
 

@@ -13,11 +13,11 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Arguments, Row, SqliteConnection};
 
 use super::SqliteStore;
-use super::fault::{commit_fault, fault};
+use super::columns::{Bulk, clean, expect_rows, json, now};
+use super::error::{commit_fault, fault};
 use super::script::Script;
 use super::settle_rows::{Line, write_attempts, write_final, write_open, write_records};
 use super::slots::Slots;
-use super::values::{Bulk, clean, expect_rows, json, now};
 use crate::store::{Becomes, OutcomeRow, Part, Settled, StoreError, WriterId};
 
 /// A part that its writer still owns.

@@ -6,9 +6,9 @@ use sqlx::error::BoxDynError;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, SqliteConnection};
 
+use super::columns::{Bulk, clean, clean_option, expect_rows};
 use super::script::{Answer, Script};
 use super::slots::Slots;
-use super::values::{Bulk, clean, clean_option, expect_rows};
 use super::words::Words;
 use crate::store::{AttemptRow, Becomes, OutcomeRow, PositionId, StoreError};
 

@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::{QueryBuilder, Sqlite, SqlitePool};
 
-use super::fault::fault;
-use super::values::Columns;
+use super::columns::Columns;
+use super::error::fault;
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
 /// Rows one list may look at, over all the ranges it walks.

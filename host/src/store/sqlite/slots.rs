@@ -12,7 +12,7 @@ use courier_core::message::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::fault::fault;
+use super::error::fault;
 use super::script::Script;
 use crate::store::StoreError;
 

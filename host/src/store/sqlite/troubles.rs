@@ -6,10 +6,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
-use super::fault::fault;
+use super::columns::{Columns, clean, clean_option, json};
+use super::error::fault;
 use super::settle_rows::Line;
 use super::slices::rows;
-use super::values::{Columns, clean, clean_option, json};
 use crate::store::troubles::{LANE_COUNTED, cluster, failure_share, key_cursor, two_numbers};
 use crate::store::{
     DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, Failures, LaneRow, LetterFate, Listing,

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-use super::fault::{commit_fault, fault};
-use super::values::{Columns, clean, json, now};
+use super::columns::{Columns, clean, json, now};
+use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
 use crate::store::undelivered::{
     NewUndelivered, Repaired, UndeliveredFilter, UndeliveredRow, UndeliveredStore, UndeliveredTotal,

@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::columns::clean;
 use super::connect::Connections;
-use super::fault::fault;
-use super::values::clean;
+use super::error::fault;
 use crate::store::StoreError;
 
 /// The numbers of the words that were needed so far. They never change, and

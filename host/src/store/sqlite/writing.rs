@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Executor, SqliteConnection};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::fault::fault;
+use super::error::fault;
 use super::script::{Answer, Script};
 use crate::said;
 use crate::store::StoreError;

@@ -9,8 +9,8 @@ use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::SqliteConnection;
 
-use super::fault::{commit_fault, fault};
-use super::values::{clean, expect_rows, json, now};
+use super::columns::{clean, expect_rows, json, now};
+use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
 use crate::store::{DeliveryKey, GiveUp, GiveUps, StoreError};
 

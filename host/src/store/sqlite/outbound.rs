@@ -12,8 +12,8 @@ use courier_core::status::State;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
-use super::fault::{commit_fault, fault};
-use super::values::{Columns, clean, json, now};
+use super::columns::{Columns, clean, json, now};
+use super::error::{commit_fault, fault};
 use crate::store::{ChosenPartition, OutboundRow, RelayResult, Relayed, StoreError, WriterId};
 
 /// Lanes that one statement asks for: three parameters each.

@@ -6,8 +6,8 @@ use courier_core::message::{Offset, Timestamp};
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
-use super::fault::fault;
-use super::values::{Columns, json};
+use super::columns::{Columns, json};
+use super::error::fault;
 use crate::store::{GiveUp, OpenRecord, OpenRow, PositionId, StoreError};
 
 /// A statement that reads open rows. Of the record only the length is read,

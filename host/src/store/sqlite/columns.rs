@@ -11,7 +11,7 @@ use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, Decode, Row, Sqlite, SqliteConnection, Type};
 
-use super::fault::fault;
+use super::error::fault;
 use super::script::{Answer, Script};
 use crate::store::StoreError;
 
