@@ -33,6 +33,7 @@ pub mod redrive;
 pub mod rows;
 pub mod seek;
 pub mod sessions;
+mod shared;
 pub mod sqlite;
 pub mod troubles;
 pub mod undelivered;

@@ -11,9 +11,9 @@ use super::error::at_statement;
 use super::identities::{IdentityColumns, lock_for_taking, reserved, stored_identity};
 use super::messages::{message_row, record_of_message};
 use super::settle_rows::OutboundColumns;
-use super::text::{clean, clean_opt};
 use super::{PostgresStore, commit};
 use crate::store::delayed::CANCELLED;
+use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
     Accepted, Identity, MessageRow, NewMessage, RefusedMessage, SentBy, SentMessage, StoreError, UnsentMessage,
 };

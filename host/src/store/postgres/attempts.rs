@@ -1,4 +1,4 @@
-//! One delivery by its key, and the attempts of several.
+//! Attempts, also the one that only a final row tells of.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -6,70 +6,10 @@ use std::sync::Arc;
 use courier_core::message::Offset;
 use sqlx::postgres::PgRow;
 
-use super::columns::Columns;
+use super::PostgresStore;
+use super::columns::{self, Columns};
 use super::error::at_statement;
-use super::{PostgresStore, text};
-use crate::store::{AttemptRow, DeliveryKey, DeliveryRow, PositionId, SourceHash, StoreError};
-
-/// Reads a row of the columns that [`super::deliveries`] and [`delivery`]
-/// select.
-pub(super) fn delivery_row(row: &PgRow) -> Result<DeliveryRow, StoreError> {
-    Ok(DeliveryRow {
-        key: DeliveryKey { position: PositionId(row.take("position_id")?), offset: row.offset("record_offset")? },
-        message_id: row.take("message_id")?,
-        source_hash: row.take::<Option<i64>>("source_hash")?.map(SourceHash),
-        group: row.take("group_name")?,
-        topic: row.take("topic")?,
-        listener: row.take("listener")?,
-        incarnation: row.take("incarnation")?,
-        partition: row.take("partition")?,
-        record_key: row.bytes("key")?,
-        type_name: row.take("type_name")?,
-        state: text::state(row.take("state")?)?,
-        verdict: row.take::<Option<i16>>("verdict")?.map(text::verdict).transpose()?,
-        reason: row.take("reason")?,
-        fingerprint: row.take("fingerprint")?,
-        node: row.take("node")?,
-        version: row.take("version")?,
-        record_time: row.time("record_time")?,
-        received_at: row.time("received_at")?,
-        started_at: row.time_opt("started_at")?,
-        settled_at: row.time_opt("settled_at")?,
-        next_attempt_at: row.time_opt("next_attempt_at")?,
-        number: row.count("number")?,
-        counted: row.count("counted")?,
-        record: row.bytes("record")?,
-    })
-}
-
-/// At most one of the two tables has it: settling and asking move a delivery
-/// in one transaction, and this reads both in one snapshot.
-pub(super) async fn delivery(store: &PostgresStore, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
-    let row = sqlx::query(
-        "SELECT d.*, g.name AS group_name, p.topic, nullif(p.listener, '') AS listener, p.incarnation, p.partition, n.word AS node, v.word AS version
-         FROM (
-             SELECT position_id, record_offset, record_time, received_at, started_at, NULL::bigint AS settled_at,
-                 next_attempt_at, group_id, node_id, version_id, number, counted, state, verdict, message_id, key,
-                 type_name, reason, fingerprint, record, source_hash
-             FROM open_delivery WHERE position_id = $1 AND record_offset = $2
-             UNION ALL
-             SELECT position_id, record_offset, record_time, received_at, started_at, settled_at, NULL, group_id,
-                 node_id, version_id, number, counted, state, verdict, message_id, key, type_name, reason,
-                 fingerprint, record, source_hash
-             FROM delivery WHERE position_id = $1 AND record_offset = $2
-         ) AS d
-         JOIN position p ON p.id = d.position_id
-         JOIN consumer_group g ON g.id = d.group_id
-         LEFT JOIN word n ON n.id = d.node_id
-         LEFT JOIN word v ON v.id = d.version_id",
-    )
-    .bind(key.position.0)
-    .bind(key.offset.0)
-    .fetch_optional(&store.pool)
-    .await
-    .map_err(at_statement)?;
-    row.as_ref().map(delivery_row).transpose()
-}
+use crate::store::{AttemptRow, DeliveryKey, PositionId, StoreError};
 
 /// Kept attempts, and for a final row whose last attempt was not kept (it was
 /// handled at once and logged nothing) the one that its own row tells of.
@@ -123,7 +63,7 @@ fn attempt_row(row: &PgRow) -> Result<AttemptRow, StoreError> {
         node: Arc::from(row.take::<Option<&str>>("node")?.unwrap_or_default()),
         started_at: row.time("started_at")?,
         finished_at: row.time("finished_at")?,
-        verdict: text::verdict(row.take("verdict")?)?,
+        verdict: columns::verdict(row.take("verdict")?)?,
         reason: row.take("reason")?,
         fingerprint: row.take("fingerprint")?,
         log: row.take("log")?,

@@ -6,9 +6,9 @@ use sqlx::query_builder::QueryBuilder;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::text::clean;
 use super::{PostgresStore, SLICE_ROWS, bounded, commit};
 use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, LINKS_STEP, deed};
+use crate::store::shared::text::clean;
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
 const ENTRY: &str = "id, at, by, action, subject, detail, previous, hash";

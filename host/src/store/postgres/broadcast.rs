@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
 
+use super::claim::close_open;
 use super::columns::Columns;
 use super::error::at_statement;
-use super::positions::{close_open, insert_lost};
-use super::text::clean;
+use super::positions::insert_lost;
 use super::{PostgresStore, bounded, commit, micros};
 use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, UNHEARD};
+use crate::store::shared::text::clean;
 use crate::store::{Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, StoreError, UnheardRow};
 
 #[async_trait]

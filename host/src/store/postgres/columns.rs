@@ -6,8 +6,9 @@ use sqlx::postgres::{PgRow, Postgres};
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
 use super::error::at_statement;
-use super::text;
 use crate::store::StoreError;
+use courier_core::status::State;
+use courier_core::verdict::Verdict;
 
 /// Columns by name or place, in the program's own types.
 pub(super) trait Columns {
@@ -18,7 +19,7 @@ pub(super) trait Columns {
 
     /// A count, kept as an integer.
     fn count(&self, column: &str) -> Result<u32, StoreError> {
-        Ok(text::count(self.take(column)?))
+        Ok(count(self.take(column)?))
     }
 
     /// Raw bytes.
@@ -49,4 +50,24 @@ impl Columns for PgRow {
     {
         self.try_get(column).map_err(at_statement)
     }
+}
+
+/// The state that a row holds.
+pub(super) fn state(code: i16) -> Result<State, StoreError> {
+    State::from_code(code).ok_or_else(|| StoreError::Bug(format!("a row holds the unknown state {code}")))
+}
+
+/// The verdict that a row holds.
+pub(super) fn verdict(code: i16) -> Result<Verdict, StoreError> {
+    Verdict::from_code(code).ok_or_else(|| StoreError::Bug(format!("a row holds the unknown verdict {code}")))
+}
+
+/// A count that a row holds.
+pub(super) fn count(stored: i32) -> u32 {
+    u32::try_from(stored).unwrap_or(0)
+}
+
+/// A count as a row holds it.
+pub(super) fn stored(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }

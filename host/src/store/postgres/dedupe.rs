@@ -9,8 +9,8 @@ use courier_core::verdict::Verdict;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::text::clean;
 use super::{PostgresStore, bounded, micros};
+use crate::store::shared::text::clean;
 use crate::store::{Dedupe, HandledBy, SameTopic, StoreError};
 
 #[async_trait]

@@ -17,9 +17,9 @@ use super::error::at_statement;
 use super::identities::IdentityColumns;
 use super::messages::{MESSAGE_COLUMNS, message_row};
 use super::outbound::shard_columns;
-use super::text::clean;
 use super::{PostgresStore, SLICE_ROWS, audits, bounded, commit, micros};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled};
+use crate::store::shared::text::clean;
 use crate::store::{
     Delayed, DelayedFilter, Due, Identity, Listing, MAX_PAGE, MessageRow, Moved, NewOutbound, Page, StoreError,
 };

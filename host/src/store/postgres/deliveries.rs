@@ -11,15 +11,16 @@
 
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
-use sqlx::postgres::Postgres;
+use sqlx::postgres::{PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::attempts::delivery_row;
-use super::columns::Columns;
+use super::columns::{self, Columns};
 use super::error::at_statement;
-use super::text::clean;
 use super::{PostgresStore, SLICE_ROWS};
-use crate::store::{DeliveryFilter, DeliveryRow, Listing, MAX_PAGE, Page, StoreError};
+use crate::store::shared::text::clean;
+use crate::store::{
+    DeliveryFilter, DeliveryKey, DeliveryRow, Listing, MAX_PAGE, Page, PositionId, SourceHash, StoreError,
+};
 
 /// A place in the list.
 #[derive(Clone, Copy)]
@@ -246,4 +247,64 @@ fn narrow(query: &mut QueryBuilder<Postgres>, source: Source, filter: &DeliveryF
         query.push(" AND left(d.message_id, 64) = left(").push_bind(id.clone()).push(", 64)");
         query.push(" AND d.message_id = ").push_bind(id);
     }
+}
+
+/// Reads a row of the columns that [`super::deliveries`] and [`delivery`]
+/// select.
+pub(super) fn delivery_row(row: &PgRow) -> Result<DeliveryRow, StoreError> {
+    Ok(DeliveryRow {
+        key: DeliveryKey { position: PositionId(row.take("position_id")?), offset: row.offset("record_offset")? },
+        message_id: row.take("message_id")?,
+        source_hash: row.take::<Option<i64>>("source_hash")?.map(SourceHash),
+        group: row.take("group_name")?,
+        topic: row.take("topic")?,
+        listener: row.take("listener")?,
+        incarnation: row.take("incarnation")?,
+        partition: row.take("partition")?,
+        record_key: row.bytes("key")?,
+        type_name: row.take("type_name")?,
+        state: columns::state(row.take("state")?)?,
+        verdict: row.take::<Option<i16>>("verdict")?.map(columns::verdict).transpose()?,
+        reason: row.take("reason")?,
+        fingerprint: row.take("fingerprint")?,
+        node: row.take("node")?,
+        version: row.take("version")?,
+        record_time: row.time("record_time")?,
+        received_at: row.time("received_at")?,
+        started_at: row.time_opt("started_at")?,
+        settled_at: row.time_opt("settled_at")?,
+        next_attempt_at: row.time_opt("next_attempt_at")?,
+        number: row.count("number")?,
+        counted: row.count("counted")?,
+        record: row.bytes("record")?,
+    })
+}
+
+/// At most one of the two tables has it: settling and asking move a delivery
+/// in one transaction, and this reads both in one snapshot.
+pub(super) async fn delivery(store: &PostgresStore, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+    let row = sqlx::query(
+        "SELECT d.*, g.name AS group_name, p.topic, nullif(p.listener, '') AS listener, p.incarnation, p.partition, n.word AS node, v.word AS version
+         FROM (
+             SELECT position_id, record_offset, record_time, received_at, started_at, NULL::bigint AS settled_at,
+                 next_attempt_at, group_id, node_id, version_id, number, counted, state, verdict, message_id, key,
+                 type_name, reason, fingerprint, record, source_hash
+             FROM open_delivery WHERE position_id = $1 AND record_offset = $2
+             UNION ALL
+             SELECT position_id, record_offset, record_time, received_at, started_at, settled_at, NULL, group_id,
+                 node_id, version_id, number, counted, state, verdict, message_id, key, type_name, reason,
+                 fingerprint, record, source_hash
+             FROM delivery WHERE position_id = $1 AND record_offset = $2
+         ) AS d
+         JOIN position p ON p.id = d.position_id
+         JOIN consumer_group g ON g.id = d.group_id
+         LEFT JOIN word n ON n.id = d.node_id
+         LEFT JOIN word v ON v.id = d.version_id",
+    )
+    .bind(key.position.0)
+    .bind(key.offset.0)
+    .fetch_optional(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    row.as_ref().map(delivery_row).transpose()
 }

@@ -1,12 +1,12 @@
-//! Groups: their sums, state, lost ranges and pauses.
+//! Groups: their sums and pauses.
 
 use sqlx::postgres::PgRow;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::text::clean;
 use super::{PostgresStore, audits, commit};
-use crate::store::{GroupTotals, LostRange, StoreError};
+use crate::store::shared::text::clean;
+use crate::store::{GroupTotals, StoreError};
 
 /// Sums of the nodes' rows. A row may be negative, since one node opens what
 /// another closes; the sum is not.
@@ -34,29 +34,6 @@ pub(super) async fn totals(store: &PostgresStore) -> Result<Vec<GroupTotals>, St
         })
     };
     rows.iter().map(totals).collect()
-}
-
-pub(super) async fn lost_ranges(store: &PostgresStore, limit: u32) -> Result<Vec<LostRange>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT g.name, l.topic, l.partition, l.from_offset, l.to_offset, l.why, l.found_at
-         FROM lost_range l JOIN consumer_group g ON g.id = l.group_id ORDER BY l.id DESC LIMIT $1",
-    )
-    .bind(i64::from(limit))
-    .fetch_all(&store.pool)
-    .await
-    .map_err(at_statement)?;
-    let range = |row: &PgRow| {
-        Ok(LostRange {
-            group: row.take("name")?,
-            topic: row.take("topic")?,
-            partition: row.take("partition")?,
-            from: row.offset("from_offset")?,
-            to: row.offset("to_offset")?,
-            why: row.take("why")?,
-            found_at: row.time("found_at")?,
-        })
-    };
-    rows.iter().map(range).collect()
 }
 
 pub(super) async fn set_paused(store: &PostgresStore, group: &str, why: Option<&str>) -> Result<(), StoreError> {

@@ -11,13 +11,13 @@ use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
 use super::accept::{accept_locked, known};
-use super::columns::Columns;
+use super::columns::{Columns, count, stored};
 use super::delayed::due_columns;
 use super::error::at_statement;
 use super::identities::{lock_for_reserving, lock_for_taking, reserved, stored_identity};
-use super::text::{clean, clean_opt, count, stored};
 use super::{PostgresStore, audits, bounded, commit, micros};
 use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
+use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
     Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Identity, Listing, MAX_PAGE,
     NewHalf, NewMessage, NewOutbound, Page, SentBy, StoreError,

@@ -12,7 +12,7 @@ use sqlx::postgres::PgConnection;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::text::clean;
+use crate::store::shared::text::clean;
 use crate::store::{Identity, NewMessage, StoreError};
 
 /// Names the locks.

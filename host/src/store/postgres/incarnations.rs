@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::Offset;
 
+use super::claim::end_position;
 use super::columns::Columns;
 use super::error::at_statement;
-use super::positions::end_position;
-use super::text::clean;
 use super::{PostgresStore, bounded, commit};
 use crate::store::incarnations::PARTITION_GONE;
+use crate::store::shared::text::clean;
 use crate::store::{Growth, Incarnations, OlderPartition, Renewal, StoreError, TopicOfGroup};
 
 #[async_trait]

@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::text::clean;
 use super::{PostgresStore, bounded, micros, prompt};
+use crate::store::shared::text::clean;
 use crate::store::{KeptState, StateUsage, StoreError};
 
 /// Values that one call removes.

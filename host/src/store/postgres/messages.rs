@@ -5,10 +5,10 @@ use courier_core::status::State;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::Columns;
+use super::columns::{self, Columns};
 use super::error::at_statement;
-use super::text::{self, clean};
 use super::{PostgresStore, SLICE_ROWS};
+use crate::store::shared::text::clean;
 use crate::store::{Identity, Listing, MAX_PAGE, MAX_SAME_ID, MessageFilter, MessageRow, Page, SentBy, StoreError};
 
 /// The columns of a message but for its record.
@@ -29,7 +29,7 @@ pub(super) fn message_row(row: &PgRow) -> Result<MessageRow, StoreError> {
         kind: row.take("kind")?,
         time: row.time("time")?,
         created_at: row.time("created_at")?,
-        state: text::state(row.take("state")?)?,
+        state: columns::state(row.take("state")?)?,
         reason: row.take("reason")?,
         retrying: row.take("retrying")?,
         place,

@@ -6,8 +6,8 @@ use sqlx::postgres::PgRow;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::text::clean;
 use super::{PostgresStore, bounded, commit};
+use crate::store::shared::text::clean;
 use crate::store::{MinuteRow, Minutes, PaceRow, StoreError, WriterId};
 
 #[async_trait]

@@ -19,6 +19,7 @@ mod accept;
 mod attempts;
 mod audits;
 mod broadcast;
+mod claim;
 mod columns;
 mod connect;
 mod dedupe;
@@ -34,6 +35,7 @@ mod messages;
 mod minutes;
 mod node_bindings;
 mod nodes;
+mod open_rows;
 mod outbound;
 mod outbox;
 mod plugins;
@@ -53,7 +55,6 @@ mod settle_open;
 mod settle_rows;
 mod shards;
 mod stale;
-mod text;
 mod troubles;
 mod undelivered;
 mod words;
@@ -211,7 +212,7 @@ impl Store for PostgresStore {
     }
 
     async fn claim(&self, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
-        bounded(positions::claim(self, claim)).await
+        bounded(claim::claim(self, claim)).await
     }
 
     async fn skip_lost(
@@ -238,11 +239,11 @@ impl Store for PostgresStore {
         position: PositionId,
         offsets: &[Offset],
     ) -> Result<Vec<Option<OpenRecord>>, StoreError> {
-        prompt(reruns::open_records(self, position, offsets)).await
+        prompt(open_rows::open_records(self, position, offsets)).await
     }
 
     async fn asked(&self, positions: &[PositionId], since: Timestamp, limit: u32) -> Result<Vec<OpenRow>, StoreError> {
-        prompt(reruns::asked(self, positions, since, limit)).await
+        prompt(open_rows::asked(self, positions, since, limit)).await
     }
 
     async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
@@ -347,7 +348,7 @@ impl Store for PostgresStore {
     }
 
     async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
-        bounded(attempts::delivery(self, key)).await
+        bounded(deliveries::delivery(self, key)).await
     }
 
     async fn attempts(&self, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError> {
@@ -363,7 +364,7 @@ impl Store for PostgresStore {
     }
 
     async fn lost_ranges(&self, limit: u32) -> Result<Vec<LostRange>, StoreError> {
-        bounded(groups::lost_ranges(self, limit)).await
+        bounded(positions::lost_ranges(self, limit)).await
     }
 
     async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {

@@ -7,8 +7,8 @@ use sqlx::postgres::PgRow;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::text::clean;
 use super::{PostgresStore, commit, micros};
+use crate::store::shared::text::clean;
 use crate::store::{Holder, Joined, NodeRow, StoreError, WriterId};
 
 pub(super) async fn join(

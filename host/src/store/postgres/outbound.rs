@@ -8,12 +8,12 @@ use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::Columns;
+use super::columns::{Columns, count};
 use super::error::at_statement;
 use super::messages::{MESSAGE_COLUMNS, message_row};
-use super::text::{clean, count};
 use super::{PostgresStore, audits, commit};
 use crate::store::delayed::{is_cancelled, not_resent};
+use crate::store::shared::text::clean;
 use crate::store::{ChosenPartition, Identity, OutboundRow, StoreError};
 
 /// Topics with outbound rows. The recursion jumps along the index from one

@@ -5,15 +5,15 @@ use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::accept::accept_in;
-use super::columns::Columns;
+use super::columns::{Columns, state};
 use super::error::at_statement;
 use super::identities::IdentityColumns;
-use super::text::{clean, clean_opt, state};
 use super::{PostgresStore, bounded, commit};
 use crate::store::outbox::{
     OutboxCount, OutboxNote, OutboxRow, OutboxRowRef, Outboxes, cause_from, fields_to_text, rows_from_text,
     rows_to_text,
 };
+use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{Accepted, Identity, NewMessage, StoreError};
 
 /// Holds the shard's lease against a new holder until the transaction ends.

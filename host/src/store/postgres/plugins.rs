@@ -8,8 +8,8 @@ use sqlx::postgres::PgRow;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::text::{clean, clean_opt};
 use super::{PostgresStore, audits, commit};
+use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{NewVersion, PluginRow, StoreError, VersionRow, WriterId};
 
 pub(super) async fn host_key(store: &PostgresStore, name: &str) -> Result<[u8; 32], StoreError> {

@@ -1,17 +1,13 @@
-//! Where groups stand: begin, claim, lost ranges.
+//! Positions: where each group stands in each partition.
 
 use courier_core::message::Offset;
-use courier_core::status::State;
-use sqlx::postgres::{PgConnection, PgQueryResult, PgRow};
+use sqlx::postgres::{PgConnection, PgRow};
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::reruns::open_row;
-use super::settle_open::{Class, Deltas, PEOPLE};
-use super::text::clean;
 use super::{PostgresStore, commit};
-use crate::store::incarnations::outdated;
-use crate::store::{ClaimRequest, Claimed, PositionId, PositionRow, Renewal, StoreError, WriterId};
+use crate::store::shared::text::clean;
+use crate::store::{LostRange, PositionId, PositionRow, StoreError};
 
 pub(super) async fn begin(
     store: &PostgresStore,
@@ -45,271 +41,6 @@ pub(super) async fn begin(
     .await
     .map_err(at_statement)?;
     commit(tx).await
-}
-
-/// A position as a claim finds it.
-struct Current {
-    id: i64,
-    incarnation: i32,
-    topic_id: String,
-    next: i64,
-    epoch: i64,
-}
-
-pub(super) async fn claim(store: &PostgresStore, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
-    let group_id = store.groups.id(&store.pool, &claim.group).await?;
-    let mut tx = store.begin_tx().await?;
-    let mut current = lock_current(&mut tx, group_id, claim).await?;
-    let stored = ClaimRequest { topic_id: clean(&claim.topic_id).into_owned(), ..claim.clone() };
-    refuse_outdated(&mut tx, group_id, &current, &stored).await?;
-    if let Some(renewal) = Renewal::of(&current.topic_id, Offset(current.next), &stored) {
-        current = renew_incarnation(&mut tx, group_id, claim, &current, &renewal).await?;
-    }
-    let row = sqlx::query(
-        "UPDATE position SET epoch = epoch + 1, writer_id = $2,
-             node = coalesce((SELECT node FROM writer WHERE id = $2), node),
-             topic_id = CASE WHEN topic_id = '' THEN $3 ELSE topic_id END
-         WHERE id = $1 AND current RETURNING epoch",
-    )
-    .bind(current.id)
-    .bind(claim.writer.0)
-    .bind(clean(&claim.topic_id))
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(at_statement)?;
-    let epoch: i64 = row.take(0)?;
-    let settled = sqlx::query(
-        "SELECT record_offset FROM delivery WHERE position_id = $1 AND record_offset >= $2 ORDER BY record_offset",
-    )
-    .bind(current.id)
-    .bind(current.next)
-    .fetch_all(&mut *tx)
-    .await
-    .map_err(at_statement)?;
-    let open = sqlx::query(OPEN_OF_POSITION).bind(current.id).fetch_all(&mut *tx).await.map_err(at_statement)?;
-    commit(tx).await?;
-    Ok(Claimed {
-        position: PositionId(current.id),
-        incarnation: current.incarnation,
-        epoch,
-        next: Offset(current.next),
-        settled: settled.iter().map(|row| row.offset("record_offset")).collect::<Result<_, _>>()?,
-        open: open.iter().map(open_row).collect::<Result<_, _>>()?,
-    })
-}
-
-/// Refuses the id of an earlier topic of the name.
-async fn refuse_outdated(
-    tx: &mut PgConnection,
-    group_id: i32,
-    current: &Current,
-    claim: &ClaimRequest,
-) -> Result<(), StoreError> {
-    if claim.topic_id.is_empty() || claim.topic_id == current.topic_id {
-        return Ok(());
-    }
-    let known: bool = sqlx::query(
-        "SELECT EXISTS (SELECT FROM position
-                        WHERE group_id = $1 AND topic = $2 AND partition = $3 AND listener = $4 AND topic_id = $5)",
-    )
-    .bind(group_id)
-    .bind(clean(&claim.topic))
-    .bind(claim.partition)
-    .bind(clean(claim.listener.as_deref().unwrap_or_default()))
-    .bind(&claim.topic_id)
-    .fetch_one(tx)
-    .await
-    .map_err(at_statement)?
-    .take(0)?;
-    if known { Err(outdated(claim)) } else { Ok(()) }
-}
-
-/// What [`open_row`] reads.
-const OPEN_OF_POSITION: &str = "
-    SELECT position_id, record_offset, key, message_id, state, next_attempt_at, held, number, counted, received_at, asked_at,
-        give_up_reason, give_up_letter, CASE WHEN copied_bytes > 0 THEN 0 ELSE coalesce(octet_length(record), 0) END AS record_bytes
-    FROM open_delivery WHERE position_id = $1 ORDER BY record_offset";
-
-/// Locks the position's row of today, made at `fallback` when there is none.
-///
-/// The row is looked for once more when it was not found: another host may
-/// have begun a new incarnation while this one waited for the old row, which
-/// is then no longer the current one and drops out of the answer.
-async fn lock_current(tx: &mut PgConnection, group_id: i32, claim: &ClaimRequest) -> Result<Current, StoreError> {
-    for _ in 0..3 {
-        let found = sqlx::query(
-            "SELECT id, incarnation, topic_id, next, epoch FROM position
-             WHERE group_id = $1 AND topic = $2 AND partition = $3 AND listener = $4 AND current FOR UPDATE",
-        )
-        .bind(group_id)
-        .bind(clean(&claim.topic))
-        .bind(claim.partition)
-        .bind(clean(claim.listener.as_deref().unwrap_or_default()))
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(at_statement)?;
-        if let Some(row) = found {
-            return Ok(Current {
-                id: row.take("id")?,
-                incarnation: row.take("incarnation")?,
-                topic_id: row.take("topic_id")?,
-                next: row.take("next")?,
-                epoch: row.take("epoch")?,
-            });
-        }
-        // One that is not current any more was ended with its partition, which
-        // is there again.
-        let last = sqlx::query(
-            "SELECT max(incarnation) AS incarnation, coalesce(max(epoch), 0) AS epoch FROM position
-             WHERE group_id = $1 AND topic = $2 AND partition = $3 AND listener = $4",
-        )
-        .bind(group_id)
-        .bind(clean(&claim.topic))
-        .bind(claim.partition)
-        .bind(clean(claim.listener.as_deref().unwrap_or_default()))
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(at_statement)?;
-        let incarnation = last.take::<Option<i32>>("incarnation")?.map_or(0, |last| last + 1);
-        insert_position(tx, group_id, claim, (incarnation, last.take("epoch")?), claim.fallback).await?;
-    }
-    Err(StoreError::Unavailable(format!("the position of {}/{} moves too fast", claim.topic, claim.partition)))
-}
-
-async fn insert_position(
-    tx: &mut PgConnection,
-    group_id: i32,
-    claim: &ClaimRequest,
-    (incarnation, epoch): (i32, i64),
-    next: Offset,
-) -> Result<PgQueryResult, StoreError> {
-    sqlx::query(
-        "INSERT INTO position (group_id, topic, incarnation, partition, topic_id, next, epoch, current, listener, heard_from)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, true, $8, $9) ON CONFLICT DO NOTHING",
-    )
-    .bind(group_id)
-    .bind(clean(&claim.topic))
-    .bind(incarnation)
-    .bind(claim.partition)
-    .bind(clean(&claim.topic_id))
-    .bind(next.0)
-    .bind(epoch)
-    .bind(clean(claim.listener.as_deref().unwrap_or_default()))
-    .bind(claim.listener.as_ref().map(|_| next.0))
-    .execute(tx)
-    .await
-    .map_err(at_statement)
-}
-
-/// Closes the incarnation that `old` stands for and begins the next one, in
-/// which what is in the log still goes on.
-///
-/// The old row's epoch moves on too, so that a former owner which still works
-/// on records of the topic that is gone cannot write them.
-async fn renew_incarnation(
-    tx: &mut PgConnection,
-    group_id: i32,
-    claim: &ClaimRequest,
-    old: &Current,
-    renewal: &Renewal,
-) -> Result<Current, StoreError> {
-    sqlx::query("UPDATE position SET current = false, epoch = epoch + 1 WHERE id = $1 AND current")
-        .bind(old.id)
-        .execute(&mut *tx)
-        .await
-        .map_err(at_statement)?;
-    // The epoch counts on, so that what is older in one row is older in both.
-    insert_position(tx, group_id, claim, (old.incarnation + 1, old.epoch), renewal.begins).await?;
-    let new = lock_current(tx, group_id, claim).await?;
-    if let Some(end) = renewal.survive_below {
-        move_open(tx, old.id, new.id, end).await?;
-    }
-    end_position(tx, group_id, old.id, Offset(old.next), Some(claim.writer), renewal).await?;
-    Ok(new)
-}
-
-/// Open deliveries below `end` go on under another position; final ones stay
-/// where they are, and so do their attempts.
-async fn move_open(tx: &mut PgConnection, old: i64, new: i64, end: Offset) -> Result<(), StoreError> {
-    const STATEMENTS: [&str; 2] = [
-        "UPDATE attempt a SET position_id = $2 WHERE position_id = $1 AND record_offset < $3
-             AND EXISTS (SELECT FROM open_delivery o WHERE o.position_id = $1 AND o.record_offset = a.record_offset)",
-        "UPDATE open_delivery SET position_id = $2 WHERE position_id = $1 AND record_offset < $3",
-    ];
-    for statement in STATEMENTS {
-        sqlx::query(statement).bind(old).bind(new).bind(end.0).execute(&mut *tx).await.map_err(at_statement)?;
-    }
-    Ok(())
-}
-
-/// Closes what lies open in a position that ended, and records what is lost.
-/// The caller has locked the position.
-pub(super) async fn end_position(
-    tx: &mut PgConnection,
-    group_id: i32,
-    position: i64,
-    next: Offset,
-    writer: Option<WriterId>,
-    renewal: &Renewal,
-) -> Result<(), StoreError> {
-    let last: Option<i64> = sqlx::query(
-        "SELECT greatest((SELECT max(record_offset) FROM delivery WHERE position_id = $1),
-             (SELECT max(record_offset) FROM open_delivery WHERE position_id = $1))",
-    )
-    .bind(position)
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(at_statement)?
-    .take(0)?;
-    let first_open = close_open(tx, group_id, position, writer, renewal.reason).await?;
-    let (from, to) = renewal.lost(next, first_open.map(Offset), last.map(Offset));
-    insert_lost(tx, position, from.0, to.0, &renewal.why).await
-}
-
-/// Makes the open rows of a position final, for that reason; answers the
-/// lowest offset. The caller has locked the position.
-pub(super) async fn close_open(
-    tx: &mut PgConnection,
-    group_id: i32,
-    position: i64,
-    writer: Option<WriterId>,
-    why: &str,
-) -> Result<Option<i64>, StoreError> {
-    let closed = sqlx::query(
-        "WITH gone AS (DELETE FROM open_delivery WHERE position_id = $1 RETURNING *), final AS (
-             INSERT INTO delivery (position_id, record_offset, record_time, received_at, started_at, settled_at, day,
-                 group_id, node_id, version_id, number, counted, state, verdict, message_id, key, type_name, reason,
-                 fingerprint, record, source_hash)
-             SELECT position_id, record_offset, record_time, received_at, started_at, courier_now(),
-                 floor(record_time / 86400000000.0)::integer,
-                 group_id, node_id, version_id, number, counted, 4, verdict, message_id, key, type_name, $2,
-                 fingerprint, record, source_hash
-             FROM gone
-         )
-         SELECT state, held, count(*) AS count, min(record_offset) AS lowest FROM gone GROUP BY state, held",
-    )
-    .bind(position)
-    .bind(why)
-    .fetch_all(&mut *tx)
-    .await
-    .map_err(at_statement)?;
-    let mut deltas = Deltas::default();
-    let mut lowest = None;
-    for row in &closed {
-        let count: i64 = row.take("count")?;
-        deltas.of(group_id).add(Class::of_row(row)?, -count);
-        deltas.of(group_id).ended(State::HandleFail, count);
-        let of_class: i64 = row.take("lowest")?;
-        lowest = Some(lowest.map_or(of_class, |lowest: i64| lowest.min(of_class)));
-    }
-    let node: Option<PgRow> = sqlx::query("SELECT node_id FROM writer WHERE id = $1")
-        .bind(writer.map(|writer| writer.0))
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(at_statement)?;
-    let node = node.map(|row| row.take(0)).transpose()?.unwrap_or(PEOPLE);
-    deltas.write(tx, node).await?;
-    Ok(lowest)
 }
 
 pub(super) async fn insert_lost(
@@ -383,4 +114,27 @@ pub(super) async fn positions(store: &PostgresStore) -> Result<Vec<PositionRow>,
         })
     };
     rows.iter().map(row).collect()
+}
+
+pub(super) async fn lost_ranges(store: &PostgresStore, limit: u32) -> Result<Vec<LostRange>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT g.name, l.topic, l.partition, l.from_offset, l.to_offset, l.why, l.found_at
+         FROM lost_range l JOIN consumer_group g ON g.id = l.group_id ORDER BY l.id DESC LIMIT $1",
+    )
+    .bind(i64::from(limit))
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    let range = |row: &PgRow| {
+        Ok(LostRange {
+            group: row.take("name")?,
+            topic: row.take("topic")?,
+            partition: row.take("partition")?,
+            from: row.offset("from_offset")?,
+            to: row.offset("to_offset")?,
+            why: row.take("why")?,
+            found_at: row.time("found_at")?,
+        })
+    };
+    rows.iter().map(range).collect()
 }

@@ -16,10 +16,10 @@ use sqlx::AssertSqlSafe;
 use sqlx::Transaction;
 use sqlx::postgres::{PgConnection, Postgres};
 
-use super::columns::Columns;
+use super::columns::{self, Columns};
 use super::error::at_statement;
 use super::settle_open::{Deltas, PEOPLE};
-use super::{PostgresStore, commit, micros, text};
+use super::{PostgresStore, commit, micros};
 use crate::said;
 use crate::store::StoreError;
 use crate::store::minutes::MINUTES_KEPT;
@@ -294,7 +294,7 @@ async fn prune_rows(store: &PostgresStore, table: &str, cutoff: i64) -> Result<b
         let count: i64 = row.take("count")?;
         rows += count;
         // What was handled stays counted: that sum says how many ever were.
-        if text::state(row.take("state")?)? == State::HandleFail {
+        if columns::state(row.take("state")?)? == State::HandleFail {
             deltas.of(row.take("group_id")?).ended(State::HandleFail, -count);
         }
     }

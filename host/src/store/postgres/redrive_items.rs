@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 use courier_core::message::{Kind, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::columns::Columns;
+use super::columns::{self, Columns};
 use super::error::at_statement;
 use super::redrive::key_of;
 use super::reruns::{asking_time, reopen_many, wake_many};
 use super::settle_open::{Class, Deltas, PEOPLE, expect};
-use super::text::{self, clean};
 use super::words::number;
 use super::{PostgresStore, commit};
 use crate::store::redrive::{
     DueItem, FORGOTTEN, Found, ItemAsk, ItemState, MAX_STEP, RedriveId, RedriveLease, RedriveState, ReplayRecord, Step,
     result, step,
 };
+use crate::store::shared::text::clean;
 use crate::store::{DeliveryKey, StoreError};
 
 /// Items whose turn it is, with what there is of their deliveries.
@@ -199,8 +199,8 @@ async fn classify(tx: &mut PgConnection, id: RedriveId, seqs: &[i64]) -> Result<
 }
 
 fn found_row(row: &PgRow) -> Result<(i64, DeliveryKey, Found), StoreError> {
-    let number = |column: &str| Ok::<_, StoreError>(row.take::<Option<i32>>(column)?.map(text::count));
-    let ended = row.take::<Option<i16>>("ended")?.map(text::state).transpose()?;
+    let number = |column: &str| Ok::<_, StoreError>(row.take::<Option<i32>>(column)?.map(columns::count));
+    let ended = row.take::<Option<i16>>("ended")?.map(columns::state).transpose()?;
     let found = Found {
         planned: number("planned")?,
         was_final: row.take("was_final")?,
@@ -299,7 +299,7 @@ pub(super) async fn collect(store: &PostgresStore, lease: &RedriveLease) -> Resu
     .map_err(at_statement)?;
     let mut marks = Marks::default();
     for row in &rows {
-        let ended = row.take::<Option<i16>>("state")?.map(text::state).transpose()?;
+        let ended = row.take::<Option<i16>>("state")?.map(columns::state).transpose()?;
         let Some(state) = result(ended, row.take("held")?) else { continue };
         let reason = match state {
             ItemState::Handled => None,

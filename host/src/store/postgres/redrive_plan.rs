@@ -4,10 +4,10 @@ use courier_core::status::State;
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::Columns;
+use super::columns::{Columns, stored};
 use super::error::at_statement;
-use super::text::clean;
 use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId};
+use crate::store::shared::text::clean;
 use crate::store::{DeliveryFilter, StoreError};
 
 /// Writes a plan with its items.
@@ -20,7 +20,7 @@ pub(super) async fn write(tx: &mut PgConnection, group: i32, plan: &NewRedrive) 
     .bind(plan.filter.topic.as_deref().map(clean))
     .bind(clean(&plan.asked_for))
     .bind(plan.ranges.is_some())
-    .bind(super::text::stored(plan.rate))
+    .bind(stored(plan.rate))
     .bind(clean(&plan.by))
     .fetch_one(&mut *tx)
     .await

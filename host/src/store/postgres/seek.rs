@@ -7,8 +7,9 @@ use courier_core::message::Offset;
 
 use super::columns::Columns;
 use super::error::at_statement;
+use super::open_rows::open_row;
 use super::positions::insert_lost;
-use super::reruns::{asking_time, open_row, reopen_many};
+use super::reruns::{asking_time, reopen_many};
 use super::settle_open::{Deltas, PEOPLE};
 use super::{PostgresStore, audits, bounded, commit};
 use crate::store::seek::{MAX_SOUGHT, SeekMove, Seeks};

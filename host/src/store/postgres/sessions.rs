@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::text::clean;
 use super::{PostgresStore, audits, bounded, commit, micros};
+use crate::store::shared::text::clean;
 use crate::store::{SessionRow, Sessions, StoreError};
 
 #[async_trait]

@@ -19,10 +19,10 @@ use super::columns::Columns;
 use super::error::at_statement;
 use super::settle_open::{self, Class, DeltaColumns, Deltas, expect};
 use super::settle_rows::{AttemptColumns, FinalColumns, OpenColumns, OutboundColumns, Place};
-use super::text::clean;
 use super::troubles::DeadLetters;
 use super::words::Known;
 use super::{PostgresStore, commit};
+use crate::store::shared::text::clean;
 use crate::store::{Becomes, OutcomeRow, Part, Settled, StoreError, WriterId};
 
 pub(super) async fn settle(

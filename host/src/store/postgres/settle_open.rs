@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::columns::Columns;
+use super::columns::{self, Columns};
 use super::error::at_statement;
 use super::settle_rows::{FinalColumns, OpenColumns};
-use super::text;
 use crate::store::StoreError;
 
 /// The node of sums that no node changed but a person.
@@ -36,7 +35,7 @@ impl Class {
 
     /// Of a row with the columns `state` and `held`.
     pub(super) fn of_row(row: &PgRow) -> Result<Self, StoreError> {
-        Ok(Self::of(text::state(row.take("state")?)?, row.take("held")?))
+        Ok(Self::of(columns::state(row.take("state")?)?, row.take("held")?))
     }
 }
 

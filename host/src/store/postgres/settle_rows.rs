@@ -12,8 +12,9 @@ use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
-use super::text::{clean, clean_opt, stored};
+use super::columns::stored;
 use super::words::number;
+use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{AttemptRow, Identity, NewOutbound, OutcomeRow, StoreError};
 
 type Text<'a> = Cow<'a, str>;

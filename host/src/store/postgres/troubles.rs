@@ -7,10 +7,10 @@ use courier_core::message::Offset;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::Columns;
+use super::columns::{self, Columns};
 use super::error::at_statement;
-use super::text::{self, clean};
 use super::{PostgresStore, bounded};
+use crate::store::shared::text::clean;
 use crate::store::troubles::{LANE_COUNTED, cluster, failure_share, key_cursor, two_numbers};
 use crate::store::{
     DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, Failures, LaneRow, LetterFate, Listing,
@@ -87,7 +87,7 @@ async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failu
                 topic: row.take("topic")?,
                 type_name: row.take("type_name")?,
                 fingerprint: row.take("fingerprint")?,
-                verdict: row.take::<Option<i16>>("verdict")?.map(text::verdict).transpose()?,
+                verdict: row.take::<Option<i16>>("verdict")?.map(columns::verdict).transpose()?,
                 version: row.take("version")?,
                 at: row.time("at")?,
                 failed_at: row.time("failed_at")?,
@@ -149,7 +149,7 @@ async fn parked(store: &PostgresStore, group: &str, page: &Page) -> Result<Listi
             topic: row.take("topic")?,
             partition: row.take("partition")?,
             record_key: row.bytes("key")?,
-            state: text::state(row.take("state")?)?,
+            state: columns::state(row.take("state")?)?,
             reason: row.take("reason")?,
             waiting: row.take::<i64>("waiting")?.cast_unsigned(),
             next_attempt_at: row.time_opt("next_attempt_at")?,
@@ -259,7 +259,7 @@ impl DeadLetters {
         let Offset(offset) = row.offset;
         self.position.push(position);
         self.offset.push(offset);
-        self.number.push(text::stored(row.number));
+        self.number.push(columns::stored(row.number));
         self.group.push(group);
         self.topic.push(clean(topic).into_owned());
         self.at.push(at.0);

@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use sqlx::{Postgres, QueryBuilder};
 
-use super::columns::Columns;
+use super::columns::{Columns, count};
 use super::error::at_statement;
-use super::text::{clean, count};
 use super::{PostgresStore, audits, commit};
+use crate::store::shared::text::clean;
 use crate::store::undelivered::{
     NewUndelivered, Repaired, UndeliveredFilter, UndeliveredRow, UndeliveredStore, UndeliveredTotal,
 };

@@ -12,8 +12,8 @@ use sqlx::postgres::PgPool;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::text::clean;
 use crate::store::StoreError;
+use crate::store::shared::text::clean;
 
 /// What one table of words is known to hold.
 pub(super) struct Words {

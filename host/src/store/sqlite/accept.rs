@@ -4,19 +4,20 @@
 //! it is owed to Kafka, or a delayed one until then. The record's bytes stand in
 //! one of them.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::{Arguments, SqliteConnection};
 
-use super::columns::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
+use super::SqliteStore;
+use super::bulk::Bulk;
+use super::columns::{expect_rows, json, now};
 use super::delayed::{Waiting, due_at, write_delayed};
 use super::error::{commit_fault, fault};
+use super::identities::{Known, identity_columns, known, stored_identity};
 use super::messages::message_of;
-use super::{SqliteStore, audits};
-use crate::store::delayed::{is_cancelled, not_resent};
+use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
     Accepted, Identity, NewMessage, NewOutbound, RefusedMessage, SentBy, SentMessage, StoreError, UnsentMessage,
 };
@@ -61,7 +62,7 @@ pub(super) async fn write_outbound<'o>(
             arguments.add(row.held_for.map_or(0, |held| now.after(held).0))?;
             arguments.add(sender)?;
             arguments.add(i64::from(row.listed))?;
-            arguments.add(clean_option(row.group.as_deref()).as_deref())?;
+            arguments.add(clean_opt(row.group.as_deref()).as_deref())?;
             arguments.add(now.0)?;
             arguments.add(Some(published_on.as_ref()).filter(|published_on| *published_on != topic))?;
             arguments.add(row.record.as_ref())
@@ -89,7 +90,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn mark_sent(&self, sent: &[SentMessage]) -> Result<(), StoreError> {
-        let rows: Vec<_> = sent.iter().map(|s| (columns(&s.identity), s.partition, s.offset.0)).collect();
+        let rows: Vec<_> = sent.iter().map(|s| (identity_columns(&s.identity), s.partition, s.offset.0)).collect();
         let rows = json(&rows)?;
         let mut tx = self.connections.write().await?;
         // Without a place: a row that the relay sent meanwhile, because its
@@ -114,7 +115,8 @@ impl SqliteStore {
     }
 
     pub(super) async fn release_held(&self, messages: &[UnsentMessage]) -> Result<(), StoreError> {
-        let rows: Vec<_> = messages.iter().map(|unsent| (columns(&unsent.identity), clean(&unsent.reason))).collect();
+        let rows: Vec<_> =
+            messages.iter().map(|unsent| (identity_columns(&unsent.identity), clean(&unsent.reason))).collect();
         let rows = json(&rows)?;
         let mut tx = self.connections.write().await?;
         sqlx::query(concat!("UPDATE outbound SET held_until = 0 WHERE id IN (", owed_rows!(), ")"))
@@ -141,7 +143,7 @@ impl SqliteStore {
     pub(super) async fn refuse_held(&self, messages: &[RefusedMessage]) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         for refused in messages {
-            let (id, source, topic) = columns(&refused.identity);
+            let (id, source, topic) = identity_columns(&refused.identity);
             let gone = sqlx::query(
                 "DELETE FROM outbound
                  WHERE message_id = ? AND source = ? AND coalesce(published_on, topic) = ? AND sender = 1",
@@ -173,88 +175,6 @@ impl SqliteStore {
         }
         tx.commit().await.map_err(commit_fault)
     }
-
-    pub(super) async fn resend_message(&self, message: &Identity) -> Result<(), StoreError> {
-        let mut tx = self.connections.write().await?;
-        let row = message_of(&mut tx, message).await?;
-        let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {message}")))?;
-        if row.state != State::SendFail {
-            let state = row.state;
-            return Err(StoreError::Conflict(format!("message {message} is {state}: only SEND_FAIL is sent again")));
-        }
-        if is_cancelled(&row) {
-            return Err(StoreError::Conflict(not_resent(message)));
-        }
-        let (id, source, topic) = columns(message);
-        // One that is the relay's already need not wait any longer.
-        let owed = sqlx::query(
-            "UPDATE outbound SET held_until = 0
-             WHERE message_id = ? AND source = ? AND coalesce(published_on, topic) = ? AND listed = 1",
-        )
-        .bind(id.as_ref())
-        .bind(source.as_ref())
-        .bind(topic.as_ref())
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        // What is kept as undelivered goes with this resend, and not twice.
-        sqlx::query(
-            "DELETE FROM undelivered
-             WHERE message_id = ? AND source = ? AND coalesce(published_on, topic) = ? AND listed = 1",
-        )
-        .bind(id.as_ref())
-        .bind(source.as_ref())
-        .bind(topic.as_ref())
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        if owed.rows_affected() == 0 {
-            // A broadcast goes to the companion of its topic.
-            let goes_to = row.goes_to();
-            let inserted = sqlx::query(
-                "INSERT INTO outbound (shard, message_id, topic, key, type_name, source, held_until, sender, listed,
-                     created_at, published_on, record)
-                 SELECT shard, id, ?1, key, type_name, source, 0, 1, 1, ?2, nullif(topic, ?1), record
-                 FROM message WHERE id = ?3 AND source = ?4 AND topic = ?5 AND shard IS NOT NULL AND record IS NOT NULL",
-            )
-            .bind(clean(&goes_to))
-            .bind(now().0)
-            .bind(id.as_ref())
-            .bind(source.as_ref())
-            .bind(topic.as_ref())
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-            if inserted.rows_affected() == 0 {
-                return Err(StoreError::Conflict(format!("the body of message {message} is not in the store")));
-            }
-        }
-        let changed = sqlx::query(
-            "UPDATE message SET retrying = 1, record = NULL
-             WHERE id = ? AND source = ? AND topic = ? AND state = ? AND partition IS NULL",
-        )
-        .bind(id.as_ref())
-        .bind(source.as_ref())
-        .bind(topic.as_ref())
-        .bind(State::SendFail.code())
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        expect_rows("marking a message as being sent again", 1, changed.rows_affected())?;
-        audits::note(&mut tx).await?;
-        tx.commit().await.map_err(commit_fault)
-    }
-}
-
-/// An identity as the columns of the key.
-pub(super) fn columns(message: &Identity) -> (Cow<'_, str>, Cow<'_, str>, Cow<'_, str>) {
-    (clean(&message.id), clean(&message.source), clean(&message.topic))
-}
-
-/// The identity of a message as the store keeps it.
-pub(super) fn stored_identity(message: &NewMessage) -> Identity {
-    let clean = |text: &str| clean(text).into_owned();
-    Identity { id: clean(&message.id), source: clean(&message.source), topic: clean(&message.topic) }
 }
 
 /// Takes messages within a transaction.
@@ -332,7 +252,7 @@ async fn forget(tx: &mut SqliteConnection, messages: &[&Identity]) -> Result<(),
     if messages.is_empty() {
         return Ok(());
     }
-    let rows: HashSet<_> = messages.iter().map(|message| columns(message)).collect();
+    let rows: HashSet<_> = messages.iter().map(|message| identity_columns(message)).collect();
     let gone = sqlx::query(
         "DELETE FROM message WHERE seq IN (
              SELECT m.seq FROM json_each(?) i CROSS JOIN message m
@@ -343,55 +263,6 @@ async fn forget(tx: &mut SqliteConnection, messages: &[&Identity]) -> Result<(),
     .await
     .map_err(fault)?;
     expect_rows("removing the rows of refused messages", rows.len(), gone.rows_affected())
-}
-
-/// What is known under an identity.
-pub(super) enum Known {
-    /// A message, with its digest; none for one that a handler published.
-    Sent(Option<Vec<u8>>),
-    /// A message that was refused for what was wrong with it: nothing of it is
-    /// in Kafka or on its way there, since a row that the relay ever had has a
-    /// shard.
-    Refused(Option<Vec<u8>>, Option<SentBy>),
-    /// A message of a prepared transaction, which is this one.
-    Reserved(String),
-}
-
-/// What is known under these identities.
-pub(super) async fn known(
-    tx: &mut SqliteConnection,
-    messages: &[Identity],
-) -> Result<HashMap<Identity, Known>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT m.id, m.source, m.topic, m.digest, m.state = 1 AND NOT m.retrying AND m.partition IS NULL
-             AND m.shard IS NULL AND m.reason IS NOT 'cancelled', NULL, m.sender, m.source_proven
-         FROM json_each(?1) i CROSS JOIN message m
-             ON m.id = i.value ->> 0 AND m.source = i.value ->> 1 AND m.topic = i.value ->> 2
-         UNION ALL
-         SELECT h.message_id, h.source, h.topic, NULL, 0, h.half_id, NULL, NULL
-         FROM json_each(?1) i CROSS JOIN half_item h INDEXED BY half_item_reserved
-             ON h.message_id = i.value ->> 0 AND h.source = i.value ->> 1 AND h.topic = i.value ->> 2 AND h.reserved = 1",
-    )
-    .bind(json(&messages.iter().map(columns).collect::<Vec<_>>())?)
-    .fetch_all(tx)
-    .await
-    .map_err(fault)?;
-    let mut known = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        let mut columns = Columns::of(row);
-        let identity = Identity { id: columns.take()?, source: columns.take()?, topic: columns.take()? };
-        let (digest, refused) = (columns.take()?, columns.flag()?);
-        let transaction = columns.take::<Option<String>>()?;
-        let by = SentBy::from_columns(columns.take()?, columns.take::<Option<bool>>()?);
-        match transaction {
-            // What was sent before it was prepared is told as it is.
-            Some(_) if matches!(known.get(&identity), Some(Known::Sent(_))) => {}
-            Some(transaction) => drop(known.insert(identity, Known::Reserved(transaction))),
-            None if refused => drop(known.insert(identity, Known::Refused(digest, by))),
-            None => drop(known.insert(identity, Known::Sent(digest))),
-        }
-    }
-    Ok(known)
 }
 
 async fn insert_messages(
@@ -417,7 +288,7 @@ async fn insert_messages(
             arguments.add(message.time.0)?;
             arguments.add(now.0)?;
             arguments.add(message.state.code())?;
-            arguments.add(clean_option(message.reason.as_deref()).as_deref())?;
+            arguments.add(clean_opt(message.reason.as_deref()).as_deref())?;
             arguments.add(i64::from(message.retrying))?;
             arguments.add(message.place.map(|(partition, _)| partition))?;
             arguments.add(message.place.map(|(_, offset)| offset.0))?;

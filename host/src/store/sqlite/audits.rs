@@ -6,10 +6,11 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
-use super::columns::{Columns, clean, now};
+use super::columns::{Columns, now};
 use super::error::{commit_fault, fault};
 use super::slices::{SLICE_ROWS, rows};
 use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, LINKS_STEP, deed};
+use crate::store::shared::text::clean;
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
 const ENTRY: &str = "id, at, actor, action, subject, detail, previous, hash";

@@ -7,10 +7,12 @@ use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
 use super::claim::close_open;
-use super::columns::{Columns, clean, json, now};
+use super::columns::{Columns, json, now};
 use super::error::{commit_fault, fault};
-use super::positions::{group_number, record_lost};
+use super::groups::group_number;
+use super::positions::record_lost;
 use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, UNHEARD};
+use crate::store::shared::text::clean;
 use crate::store::{
     Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, PositionId, StoreError, UnheardRow,
 };

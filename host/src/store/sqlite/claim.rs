@@ -5,11 +5,13 @@ use courier_core::status::State;
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::columns::{Columns, clean, expect_rows, now};
+use super::columns::{Columns, expect_rows, now};
 use super::error::{commit_fault, fault};
+use super::groups::group_number;
 use super::open_rows::{open_row, select_open};
-use super::positions::{group_number, record_lost};
+use super::positions::record_lost;
 use crate::store::incarnations::outdated;
+use crate::store::shared::text::clean;
 use crate::store::{ClaimRequest, Claimed, PositionId, Renewal, StoreError};
 
 /// A position as it was before the claim.

@@ -8,8 +8,9 @@ use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
 use super::SqliteStore;
-use super::columns::{clean, json, now};
+use super::columns::{json, now};
 use super::error::fault;
+use crate::store::shared::text::clean;
 use crate::store::{Dedupe, HandledBy, SameTopic, StoreError};
 
 #[async_trait]

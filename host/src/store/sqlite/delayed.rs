@@ -7,13 +7,15 @@ use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::{Arguments, QueryBuilder, Sqlite, SqliteConnection};
 
-use super::accept::columns;
-use super::columns::{Bulk, Columns, clean, expect_rows, json, now};
+use super::bulk::Bulk;
+use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
+use super::identities::identity_columns;
 use super::messages::{MESSAGE_COLUMNS, message_of, message_row};
 use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
 use super::{SqliteStore, audits};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled, whole_millisecond};
+use crate::store::shared::text::clean;
 use crate::store::{
     Delayed, DelayedFilter, Due, Identity, Listing, MessageRow, Moved, NewMessage, NewOutbound, Page, StoreError,
 };
@@ -117,7 +119,7 @@ impl Delayed for SqliteStore {
 
     async fn cancel(&self, message: &Identity) -> Result<MessageRow, StoreError> {
         let mut tx = self.connections.write().await?;
-        let (id, source, topic) = columns(message);
+        let (id, source, topic) = identity_columns(message);
         let record: Option<Vec<u8>> = sqlx::query_scalar(
             "DELETE FROM delayed WHERE message_id = ? AND source = ? AND published_on = ? RETURNING record",
         )

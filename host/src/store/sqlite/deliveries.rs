@@ -6,9 +6,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::SqliteStore;
-use super::columns::{Columns, clean, json};
+use super::columns::{Columns, json};
 use super::error::fault;
 use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
+use crate::store::shared::text::clean;
 use crate::store::{DeliveryFilter, DeliveryKey, DeliveryRow, Listing, Page, PositionId, SourceHash, StoreError};
 
 /// The two tables that deliveries stand in.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use courier_core::status::State;
+use sqlx::SqliteConnection;
 
-use super::columns::{Columns, clean, now};
+use super::columns::{Columns, now};
 use super::error::{commit_fault, fault};
-use super::positions::group_number;
 use super::{SqliteStore, audits};
+use crate::store::shared::text::clean;
 use crate::store::{GroupTotals, StoreError};
 
 impl SqliteStore {
@@ -83,4 +84,17 @@ impl SqliteStore {
             })
             .collect()
     }
+}
+
+/// The number of a group; a name that is new gets one.
+pub(super) async fn group_number(connection: &mut SqliteConnection, group: &str) -> Result<i64, StoreError> {
+    // The update changes nothing; it is there for RETURNING to answer for a
+    // group that exists.
+    sqlx::query_scalar(
+        "INSERT INTO consumer_group (name) VALUES (?) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id",
+    )
+    .bind(clean(group))
+    .fetch_one(connection)
+    .await
+    .map_err(fault)
 }

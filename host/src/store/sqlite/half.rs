@@ -8,11 +8,14 @@ use courier_core::message::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Arguments, QueryBuilder, Sqlite, SqliteConnection};
 
-use super::accept::{Known, accept_in, known, stored_identity};
-use super::columns::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
+use super::accept::accept_in;
+use super::bulk::Bulk;
+use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
+use super::identities::{Known, known, stored_identity};
 use super::{SqliteStore, audits};
 use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
+use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
     Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Identity, Listing, MAX_PAGE,
     NewHalf, NewMessage, Page, SentBy, StoreError,
@@ -28,7 +31,7 @@ impl Halves for SqliteStore {
             "SELECT count(*) FROM (SELECT 1 FROM half_message INDEXED BY half_message_due
              WHERE state = 1 AND (?1 IS NULL OR sender = ?1) LIMIT ?2)",
         )
-        .bind(clean_option(sender))
+        .bind(clean_opt(sender))
         .bind(most)
         .fetch_one(&self.connections.readers)
         .await
@@ -59,11 +62,11 @@ impl Halves for SqliteStore {
         )
         .bind(clean(&half.id))
         .bind(HalfState::Prepared.code())
-        .bind(clean_option(half.check_url.as_deref()))
+        .bind(clean_opt(half.check_url.as_deref()))
         .bind(timeout)
         .bind(now.0)
         .bind(now.0.saturating_add(timeout))
-        .bind(clean_option(half.sender()))
+        .bind(clean_opt(half.sender()))
         .execute(&mut *tx)
         .await
         .map_err(fault)?;

@@ -8,10 +8,11 @@ use courier_core::message::Offset;
 
 use super::SqliteStore;
 use super::claim::{end_position, fence};
-use super::columns::{Columns, clean};
+use super::columns::Columns;
 use super::error::{commit_fault, fault};
-use super::positions::group_number;
+use super::groups::group_number;
 use crate::store::incarnations::PARTITION_GONE;
+use crate::store::shared::text::clean;
 use crate::store::{Growth, Incarnations, OlderPartition, PositionId, Renewal, StoreError, TopicOfGroup};
 
 #[async_trait]

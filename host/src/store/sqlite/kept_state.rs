@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::SqliteStore;
-use super::columns::{Columns, clean, now};
+use super::columns::{Columns, now};
 use super::error::{commit_fault, fault};
+use crate::store::shared::text::clean;
 use crate::store::{KeptState, StateUsage, StoreError};
 
 /// Values that one call removes.

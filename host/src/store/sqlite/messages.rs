@@ -6,9 +6,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
-use super::columns::{Columns, clean, json};
+use super::columns::{Columns, json};
 use super::error::fault;
 use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
+use crate::store::shared::text::clean;
 use crate::store::{Identity, Listing, MAX_SAME_ID, MessageFilter, MessageRow, Page, SentBy, StoreError};
 
 /// The columns of a message but for its record, which comes last.

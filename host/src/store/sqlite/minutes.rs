@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use courier_core::message::Timestamp;
 
 use super::SqliteStore;
-use super::columns::{Columns, clean, json, now};
+use super::columns::{Columns, json, now};
 use super::error::{commit_fault, fault};
+use crate::store::shared::text::clean;
 use crate::store::{MinuteRow, Minutes, PaceRow, StoreError, WriterId};
 
 #[async_trait]

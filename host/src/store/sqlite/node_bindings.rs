@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
-use super::columns::{Columns, clean, json, now};
+use super::columns::{Columns, json, now};
 use super::error::{commit_fault, fault};
+use crate::store::shared::text::clean;
 use crate::store::{NodeBinding, NodeBindings, StoreError};
 
 #[async_trait]

@@ -6,8 +6,9 @@ use courier_core::message::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::columns::{Columns, clean, expect_rows, now};
+use super::columns::{Columns, expect_rows, now};
 use super::error::{commit_fault, fault};
+use crate::store::shared::text::clean;
 use crate::store::{Holder, Joined, NodeRow, StoreError, WriterId};
 
 impl SqliteStore {

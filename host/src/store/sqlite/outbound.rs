@@ -4,17 +4,19 @@
 //! host under an epoch, so that the rows of a key are sent by one host at a
 //! time and in the order of their ids.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::Offset;
 use courier_core::status::State;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::SqliteStore;
-use super::columns::{Columns, clean, json, now};
+use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
-use crate::store::{ChosenPartition, OutboundRow, RelayResult, Relayed, StoreError, WriterId};
+use super::identities::identity_columns;
+use super::messages::message_of;
+use super::{SqliteStore, audits};
+use crate::store::delayed::{is_cancelled, not_resent};
+use crate::store::shared::text::clean;
+use crate::store::{ChosenPartition, Identity, OutboundRow, StoreError};
 
 /// Lanes that one statement asks for: three parameters each.
 const LANES_OF_A_QUESTION: usize = 5_000;
@@ -33,61 +35,6 @@ impl SqliteStore {
         .fetch_all(&self.connections.readers)
         .await
         .map_err(fault)
-    }
-
-    pub(super) async fn lease_relay_shards(
-        &self,
-        writer: WriterId,
-        want: u32,
-        lease: Duration,
-    ) -> Result<Vec<(i32, i64)>, StoreError> {
-        let mut tx = self.connections.write().await?;
-        let now = now();
-        let want = i64::from(want);
-        // Nobody took what is still under this writer's name, even if its
-        // lease ran out: it goes on under the same epoch.
-        sqlx::query(
-            "UPDATE relay_shard SET writer_id = NULL, lease_until = 0
-             WHERE shard IN (SELECT shard FROM relay_shard WHERE writer_id = ? ORDER BY shard LIMIT -1 OFFSET ?)",
-        )
-        .bind(writer.0)
-        .bind(want)
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        let held: i64 = sqlx::query_scalar("SELECT count(*) FROM relay_shard WHERE writer_id = ?")
-            .bind(writer.0)
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(fault)?;
-        sqlx::query(
-            "UPDATE relay_shard SET writer_id = ?1, epoch = epoch + 1
-             WHERE shard IN (SELECT shard FROM relay_shard
-                             WHERE (writer_id IS NULL OR lease_until <= ?2) AND writer_id IS NOT ?1
-                             ORDER BY shard LIMIT ?3)",
-        )
-        .bind(writer.0)
-        .bind(now.0)
-        .bind((want - held).max(0))
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        let rows = sqlx::query("UPDATE relay_shard SET lease_until = ? WHERE writer_id = ? RETURNING shard, epoch")
-            .bind(now.after(lease).0)
-            .bind(writer.0)
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(fault)?;
-        tx.commit().await.map_err(commit_fault)?;
-        let mut shards: Vec<(i32, i64)> = rows
-            .iter()
-            .map(|row| {
-                let mut columns = Columns::of(row);
-                Ok((columns.number()?, columns.take()?))
-            })
-            .collect::<Result<_, StoreError>>()?;
-        shards.sort_unstable();
-        Ok(shards)
     }
 
     pub(super) async fn due_outbound(
@@ -194,30 +141,80 @@ impl SqliteStore {
         Ok(found)
     }
 
-    pub(super) async fn settle_relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError> {
+    pub(super) async fn resend_message(&self, message: &Identity) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
-        let held = held_shards(&mut tx, shards).await?;
-        let (mut taken, mut undelivered, mut later) = (Vec::new(), Vec::new(), Vec::new());
-        let now = now();
-        for result in results.iter().filter(|result| held.contains(&result.shard)) {
-            match &result.result {
-                RelayResult::Taken { partition, offset } => taken.push((result.id, *partition, *offset)),
-                RelayResult::Undelivered { code, reason } => undelivered.push((result.id, clean(reason), *code)),
-                RelayResult::Later { reason, wait, unknown_from } => {
-                    let from = unknown_from.map(|from| from.0);
-                    later.push((result.id, now.after(*wait), clean(reason), from));
-                }
+        let row = message_of(&mut tx, message).await?;
+        let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {message}")))?;
+        if row.state != State::SendFail {
+            let state = row.state;
+            return Err(StoreError::Conflict(format!("message {message} is {state}: only SEND_FAIL is sent again")));
+        }
+        if is_cancelled(&row) {
+            return Err(StoreError::Conflict(not_resent(message)));
+        }
+        let (id, source, topic) = identity_columns(message);
+        // One that is the relay's already need not wait any longer.
+        let owed = sqlx::query(
+            "UPDATE outbound SET held_until = 0
+             WHERE message_id = ? AND source = ? AND coalesce(published_on, topic) = ? AND listed = 1",
+        )
+        .bind(id.as_ref())
+        .bind(source.as_ref())
+        .bind(topic.as_ref())
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        // What is kept as undelivered goes with this resend, and not twice.
+        sqlx::query(
+            "DELETE FROM undelivered
+             WHERE message_id = ? AND source = ? AND coalesce(published_on, topic) = ? AND listed = 1",
+        )
+        .bind(id.as_ref())
+        .bind(source.as_ref())
+        .bind(topic.as_ref())
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        if owed.rows_affected() == 0 {
+            // A broadcast goes to the companion of its topic.
+            let goes_to = row.goes_to();
+            let inserted = sqlx::query(
+                "INSERT INTO outbound (shard, message_id, topic, key, type_name, source, held_until, sender, listed,
+                     created_at, published_on, record)
+                 SELECT shard, id, ?1, key, type_name, source, 0, 1, 1, ?2, nullif(topic, ?1), record
+                 FROM message WHERE id = ?3 AND source = ?4 AND topic = ?5 AND shard IS NOT NULL AND record IS NOT NULL",
+            )
+            .bind(clean(&goes_to))
+            .bind(now().0)
+            .bind(id.as_ref())
+            .bind(source.as_ref())
+            .bind(topic.as_ref())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+            if inserted.rows_affected() == 0 {
+                return Err(StoreError::Conflict(format!("the body of message {message} is not in the store")));
             }
         }
-        settle_taken(&mut tx, &taken).await?;
-        settle_undelivered(&mut tx, &undelivered).await?;
-        settle_later(&mut tx, &later).await?;
+        let changed = sqlx::query(
+            "UPDATE message SET retrying = 1, record = NULL
+             WHERE id = ? AND source = ? AND topic = ? AND state = ? AND partition IS NULL",
+        )
+        .bind(id.as_ref())
+        .bind(source.as_ref())
+        .bind(topic.as_ref())
+        .bind(State::SendFail.code())
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        expect_rows("marking a message as being sent again", 1, changed.rows_affected())?;
+        audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)
     }
 }
 
 /// Those of `shards` whose epoch is the present one.
-async fn held_shards(tx: &mut SqliteConnection, shards: &[(i32, i64)]) -> Result<Vec<i32>, StoreError> {
+pub(super) async fn held_shards(tx: &mut SqliteConnection, shards: &[(i32, i64)]) -> Result<Vec<i32>, StoreError> {
     sqlx::query_scalar(
         "SELECT s.shard FROM relay_shard s
          JOIN json_each(?) h ON s.shard = h.value ->> 0 AND s.epoch = h.value ->> 1",
@@ -226,103 +223,4 @@ async fn held_shards(tx: &mut SqliteConnection, shards: &[(i32, i64)]) -> Result
     .fetch_all(tx)
     .await
     .map_err(fault)
-}
-
-/// Writes the message rows of outbound rows that changed. The one parameter is
-/// a JSON list of [id of the outbound row, partition, offset, reason]. What a
-/// handler published gets its message row here, when it is first heard of. A
-/// message that has a place already keeps it: it was sent twice, and the first
-/// place is the one that people were told.
-macro_rules! message_rows {
-    ($state:literal, $retrying:literal, $record:literal) => {
-        concat!(
-            "INSERT INTO message (id, key, source, topic, type_name, kind, time, created_at, state, reason, retrying,
-                 partition, offset, shard, record)
-             SELECT o.message_id, o.key, o.source, coalesce(o.published_on, o.topic), o.type_name, 'event', o.created_at, o.created_at, ",
-            $state,
-            ", c.value ->> 3, ",
-            $retrying,
-            ", c.value ->> 1, c.value ->> 2, o.shard, ",
-            $record,
-            " FROM json_each(?) c JOIN outbound o ON o.id = c.value ->> 0 WHERE o.listed = 1
-             ON CONFLICT (id, source, topic) DO UPDATE SET
-                 state = excluded.state, reason = excluded.reason, retrying = excluded.retrying,
-                 partition = excluded.partition, offset = excluded.offset, shard = excluded.shard,
-                 record = excluded.record
-             WHERE message.partition IS NULL"
-        )
-    };
-}
-
-async fn settle_taken(tx: &mut SqliteConnection, taken: &[(i64, i32, Offset)]) -> Result<(), StoreError> {
-    if taken.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = taken.iter().map(|(id, partition, offset)| (id, partition, offset.0, None::<&str>)).collect();
-    let rows = json(&rows)?;
-    debug_assert_eq!(State::Committed.code(), 2);
-    sqlx::query(message_rows!("2", "0", "NULL")).bind(&rows).execute(&mut *tx).await.map_err(fault)?;
-    remove(tx, &rows).await
-}
-
-async fn settle_undelivered(
-    tx: &mut SqliteConnection,
-    undelivered: &[(i64, std::borrow::Cow<'_, str>, &'static str)],
-) -> Result<(), StoreError> {
-    if undelivered.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> =
-        undelivered.iter().map(|(id, reason, code)| (id, None::<i32>, None::<i64>, reason, code)).collect();
-    let rows = json(&rows)?;
-    debug_assert_eq!(State::SendFail.code(), 1);
-    sqlx::query(
-        "INSERT INTO undelivered (shard, message_id, topic, type_name, source, key, record, listed, group_name,
-             published_on, code, reason, tries, created_at, kept_at)
-         SELECT o.shard, o.message_id, o.topic, o.type_name, o.source, o.key, o.record, o.listed, o.group_name,
-             o.published_on, c.value ->> 4, c.value ->> 3, o.tries + 1, o.created_at, ?
-         FROM json_each(?) c JOIN outbound o ON o.id = c.value ->> 0 ORDER BY o.id",
-    )
-    .bind(now().0)
-    .bind(&rows)
-    .execute(&mut *tx)
-    .await
-    .map_err(fault)?;
-    // The message keeps the record too, so that a person may send either again.
-    sqlx::query(message_rows!("1", "0", "o.record")).bind(&rows).execute(&mut *tx).await.map_err(fault)?;
-    remove(tx, &rows).await
-}
-
-async fn settle_later(
-    tx: &mut SqliteConnection,
-    later: &[(i64, Timestamp, std::borrow::Cow<'_, str>, Option<i64>)],
-) -> Result<(), StoreError> {
-    if later.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = later.iter().map(|(id, _, reason, _)| (id, None::<i32>, None::<i64>, reason)).collect();
-    sqlx::query(message_rows!("1", "1", "NULL")).bind(json(&rows)?).execute(&mut *tx).await.map_err(fault)?;
-    let rows: Vec<_> = later.iter().map(|(id, until, _, from)| (id, until.0, from)).collect();
-    // A row that is gone was sent directly after all, and needs no other try.
-    sqlx::query(
-        "UPDATE outbound SET tries = tries + 1, held_until = l.value ->> 1, unknown_from = l.value ->> 2
-         FROM json_each(?) l WHERE outbound.id = l.value ->> 0",
-    )
-    .bind(json(&rows)?)
-    .execute(tx)
-    .await
-    .map_err(fault)?;
-    Ok(())
-}
-
-/// Removes outbound rows. One that is gone already was sent directly at the
-/// same time, because its hold ran out: the message is twice in Kafka, with
-/// the same id, as after a crash.
-async fn remove(tx: &mut SqliteConnection, rows: &str) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM outbound WHERE id IN (SELECT value ->> 0 FROM json_each(?))")
-        .bind(rows)
-        .execute(tx)
-        .await
-        .map_err(fault)?;
-    Ok(())
 }

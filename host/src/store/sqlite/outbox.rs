@@ -5,13 +5,15 @@ use courier_core::status::State;
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::accept::{accept_in, columns};
-use super::columns::{Columns, clean, clean_option, json, now};
+use super::accept::accept_in;
+use super::columns::{Columns, json, now};
 use super::error::{commit_fault, fault};
+use super::identities::identity_columns;
 use crate::store::outbox::{
     OutboxCount, OutboxNote, OutboxRow, OutboxRowRef, Outboxes, cause_from, fields_to_text, rows_from_text,
     rows_to_text,
 };
+use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{Accepted, Identity, NewMessage, StoreError};
 
 async fn hold_shard(tx: &mut SqliteConnection, (shard, epoch): (i32, i64)) -> Result<(), StoreError> {
@@ -44,7 +46,7 @@ impl Outboxes for SqliteStore {
              ORDER BY i.key",
         )
         .bind(State::Committed.code())
-        .bind(json(&messages.iter().map(columns).collect::<Vec<_>>())?)
+        .bind(json(&messages.iter().map(identity_columns).collect::<Vec<_>>())?)
         .fetch_all(&self.connections.readers)
         .await
         .map_err(fault)?;
@@ -74,11 +76,11 @@ impl Outboxes for SqliteStore {
         .bind(clean(&note.name))
         .bind(clean(&note.node))
         .bind(shard.0)
-        .bind(clean_option(note.why.as_deref()))
+        .bind(clean_opt(note.why.as_deref()))
         .bind(note.pending)
         .bind(note.oldest_at.map(|at| at.0))
-        .bind(clean_option(note.cause.as_ref().map(|cause| cause.code.as_str())))
-        .bind(clean_option(fields.as_deref()))
+        .bind(clean_opt(note.cause.as_ref().map(|cause| cause.code.as_str())))
+        .bind(clean_opt(fields.as_deref()))
         .bind(note.cause.as_ref().map(|_| at))
         .bind(at)
         .execute(&mut *tx)

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::columns::{Columns, clean, clean_option, expect_rows, json, now};
+use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
+use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{NewVersion, PluginRow, StoreError, VersionRow, WriterId};
 
 impl SqliteStore {
@@ -56,7 +57,7 @@ impl SqliteStore {
         .bind(i64::try_from(version.wasm.len()).unwrap_or(i64::MAX))
         .bind(json(&version.imports)?)
         .bind(json(&version.exports)?)
-        .bind(clean_option(version.wants.as_deref()))
+        .bind(clean_opt(version.wants.as_deref()))
         .bind(clean(&version.by))
         .bind(now().0)
         .execute(&mut *tx)

@@ -4,22 +4,11 @@ use courier_core::message::{Offset, Timestamp};
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::columns::{Columns, clean, now};
+use super::columns::{Columns, now};
 use super::error::{commit_fault, fault};
+use super::groups::group_number;
+use crate::store::shared::text::clean;
 use crate::store::{LostRange, PositionId, PositionRow, StoreError};
-
-/// The number of a group; a name that is new gets one.
-pub(super) async fn group_number(connection: &mut SqliteConnection, group: &str) -> Result<i64, StoreError> {
-    // The update changes nothing; it is there for RETURNING to answer for a
-    // group that exists.
-    sqlx::query_scalar(
-        "INSERT INTO consumer_group (name) VALUES (?) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id",
-    )
-    .bind(clean(group))
-    .fetch_one(connection)
-    .await
-    .map_err(fault)
-}
 
 /// Writes a lost range.
 pub(super) async fn record_lost(

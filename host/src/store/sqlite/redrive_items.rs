@@ -9,13 +9,15 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Arguments, SqliteConnection};
 
 use super::SqliteStore;
-use super::columns::{Bulk, Columns, clean, clean_option, expect_rows, json, now};
+use super::bulk::Bulk;
+use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::reruns::{asking_time, reopen_many, wake_many};
 use crate::store::redrive::{
     DueItem, FORGOTTEN, Found, ItemAsk, ItemState, MAX_STEP, RedriveId, RedriveLease, RedriveState, ReplayRecord, Step,
     result, step,
 };
+use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{DeliveryKey, PositionId, StoreError};
 
 /// Items whose turn it is, with what there is of their deliveries.
@@ -321,7 +323,7 @@ async fn insert_new(
             arguments.add(words.number(&record.node)?)?;
             arguments.add(clean(&record.message_id).as_ref())?;
             arguments.add(record.key.as_deref())?;
-            arguments.add(clean_option(Some(&record.type_name)).as_deref())
+            arguments.add(clean_opt(Some(&record.type_name)).as_deref())
         })
         .await?;
     expect_rows("opening deliveries of a replay", rows.len(), inserted)

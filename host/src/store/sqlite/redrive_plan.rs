@@ -3,15 +3,16 @@
 use courier_core::status::State;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::columns::{clean, json, now};
+use super::columns::{json, now};
 use super::error::fault;
 use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId};
+use crate::store::shared::text::clean;
 use crate::store::{DeliveryFilter, StoreError};
 
 /// Writes a plan with its items.
 pub(super) async fn write(tx: &mut SqliteConnection, plan: &NewRedrive) -> Result<RedriveId, StoreError> {
     let group = plan.filter.group.as_deref().unwrap_or_default();
-    let group = super::positions::group_number(tx, group).await?;
+    let group = super::groups::group_number(tx, group).await?;
     let id: i64 = sqlx::query_scalar(
         "INSERT INTO redrive (group_id, topic, asked_for, replay, rate, state, matched, truncated, actor, created_at)
          VALUES (?, ?, ?, ?, ?, 1, 0, 0, ?, ?) RETURNING id",

@@ -9,9 +9,10 @@ use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::SqliteConnection;
 
-use super::columns::{clean, expect_rows, json, now};
+use super::columns::{expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
+use crate::store::shared::text::clean;
 use crate::store::{DeliveryKey, GiveUp, GiveUps, StoreError};
 
 impl SqliteStore {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::columns::{Columns, clean, now};
+use super::columns::{Columns, now};
 use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
+use crate::store::shared::text::clean;
 use crate::store::{SessionRow, Sessions, StoreError};
 
 #[async_trait]

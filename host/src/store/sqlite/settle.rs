@@ -13,20 +13,23 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Arguments, Row, SqliteConnection};
 
 use super::SqliteStore;
-use super::columns::{Bulk, clean, expect_rows, json, now};
+use super::bulk::Bulk;
+use super::columns::{expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::script::Script;
-use super::settle_rows::{Line, write_attempts, write_final, write_open, write_records};
+use super::settle_open::{check_open_rows, remove_finished, write_open};
+use super::settle_rows::{Line, write_attempts, write_final, write_records};
 use super::slots::Slots;
+use crate::store::shared::text::clean;
 use crate::store::{Becomes, OutcomeRow, Part, Settled, StoreError, WriterId};
 
 /// A part that its writer still owns.
-struct Owned<'p> {
-    part: &'p Part,
-    group: i64,
+pub(super) struct Owned<'p> {
+    pub(super) part: &'p Part,
+    pub(super) group: i64,
     /// Whether the position has open rows at all; most have none, and their
     /// outcomes need no look at each row.
-    has_open: bool,
+    pub(super) has_open: bool,
 }
 
 impl SqliteStore {
@@ -141,90 +144,6 @@ fn owned<'p>(positions: &[SqliteRow], parts: &'p [Part]) -> Result<(Vec<Owned<'p
 fn read4(row: &SqliteRow) -> Result<(i64, i64, i64, i64), StoreError> {
     let at = |index: usize| row.try_get::<i64, _>(index).map_err(fault);
     Ok((at(0)?, at(1)?, at(2)?, at(3)?))
-}
-
-/// Each outcome says whether its delivery has an open row; here it is held to
-/// that, so that an owner that lost track of its deliveries writes nothing.
-async fn check_open_rows(tx: &mut SqliteConnection, owned: &Owned<'_>) -> Result<(), StoreError> {
-    let outcomes = &owned.part.outcomes;
-    let wrong = |outcome: &OutcomeRow| {
-        let (is, says) = if outcome.had_row { ("no", "one") } else { ("an", "none") };
-        StoreError::Bug(format!(
-            "{} {}[{}] offset {}: there is {is} open row where the outcome knows of {says}",
-            owned.part.group, owned.part.topic, owned.part.partition, outcome.offset
-        ))
-    };
-    check_not_final(tx, owned).await?;
-    if !owned.has_open {
-        return outcomes.iter().find(|outcome| outcome.had_row).map_or(Ok(()), |outcome| Err(wrong(outcome)));
-    }
-    let offsets: Vec<i64> = outcomes.iter().map(|outcome| outcome.offset.0).collect();
-    let open: Vec<i64> = sqlx::query_scalar(
-        "SELECT offset FROM open_delivery WHERE position = ? AND offset IN (SELECT value FROM json_each(?))",
-    )
-    .bind(owned.part.position.0)
-    .bind(json(&offsets)?)
-    .fetch_all(tx)
-    .await
-    .map_err(fault)?;
-    let open: BTreeSet<i64> = open.into_iter().collect();
-    let misled = outcomes.iter().find(|outcome| outcome.had_row != open.contains(&outcome.offset.0));
-    misled.map_or(Ok(()), |outcome| Err(wrong(outcome)))
-}
-
-/// A delivery that is parked must not be final already: it would be twice
-/// among what people see, and run a second time.
-async fn check_not_final(tx: &mut SqliteConnection, owned: &Owned<'_>) -> Result<(), StoreError> {
-    let is_new = |outcome: &&OutcomeRow| !outcome.had_row && matches!(outcome.to, Becomes::Open { .. });
-    let offsets: Vec<i64> = owned.part.outcomes.iter().filter(is_new).map(|outcome| outcome.offset.0).collect();
-    if offsets.is_empty() {
-        return Ok(());
-    }
-    let ended: Option<i64> = sqlx::query_scalar(
-        "SELECT d.offset FROM json_each(?2) o CROSS JOIN delivery d ON d.position = ?1 AND d.offset = o.value LIMIT 1",
-    )
-    .bind(owned.part.position.0)
-    .bind(json(&offsets)?)
-    .fetch_optional(tx)
-    .await
-    .map_err(fault)?;
-    let Some(offset) = ended else { return Ok(()) };
-    Err(StoreError::Bug(format!(
-        "{} {}[{}] offset {offset} is final and would become open without having been asked for",
-        owned.part.group, owned.part.topic, owned.part.partition
-    )))
-}
-
-/// Removes the open rows of deliveries that become final, and the records of
-/// those that are HANDLED. A failed one keeps the record it has.
-async fn remove_finished(tx: &mut SqliteConnection, owned: &Owned<'_>) -> Result<(), StoreError> {
-    let (mut finished, mut handled) = (Vec::new(), Vec::new());
-    for outcome in owned.part.outcomes.iter().filter(|outcome| outcome.had_row) {
-        if let Becomes::Final { state, .. } = outcome.to {
-            finished.push(outcome.offset.0);
-            if state == State::Handled {
-                handled.push(outcome.offset.0);
-            }
-        }
-    }
-    if finished.is_empty() {
-        return Ok(());
-    }
-    let removed =
-        sqlx::query("DELETE FROM open_delivery WHERE position = ? AND offset IN (SELECT value FROM json_each(?))")
-            .bind(owned.part.position.0)
-            .bind(json(&finished)?)
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-    expect_rows("removing open rows of finished deliveries", finished.len(), removed.rows_affected())?;
-    sqlx::query("DELETE FROM kept_record WHERE position = ? AND offset IN (SELECT value FROM json_each(?))")
-        .bind(owned.part.position.0)
-        .bind(json(&handled)?)
-        .execute(tx)
-        .await
-        .map_err(fault)?;
-    Ok(())
 }
 
 /// Writes the state values of successes in the order they were decided, so

@@ -6,10 +6,12 @@ use sqlx::error::BoxDynError;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, SqliteConnection};
 
-use super::columns::{Bulk, clean, clean_option, expect_rows};
+use super::bulk::Bulk;
+use super::columns::expect_rows;
 use super::script::{Answer, Script};
 use super::slots::Slots;
 use super::words::Words;
+use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{AttemptRow, Becomes, OutcomeRow, PositionId, StoreError};
 
 /// An outcome with what its rows need beside it.
@@ -31,7 +33,7 @@ impl<'o> Line<'o> {
     }
 
     /// The columns that open and final rows end with alike.
-    fn bind_rest(&self, arguments: &mut SqliteArguments) -> Result<(), BoxDynError> {
+    pub(super) fn bind_rest(&self, arguments: &mut SqliteArguments) -> Result<(), BoxDynError> {
         let outcome = self.outcome;
         arguments.add(outcome.record_time.0)?;
         arguments.add(outcome.received_at.0)?;
@@ -45,8 +47,8 @@ impl<'o> Line<'o> {
         arguments.add(outcome.source_hash.map(|hash| hash.0))?;
         arguments.add(outcome.key.as_deref())?;
         arguments.add(clean(&outcome.type_name).as_ref())?;
-        arguments.add(clean_option(outcome.reason.as_deref()).as_deref())?;
-        arguments.add(clean_option(outcome.fingerprint.as_deref()).as_deref())
+        arguments.add(clean_opt(outcome.reason.as_deref()).as_deref())?;
+        arguments.add(clean_opt(outcome.fingerprint.as_deref()).as_deref())
     }
 }
 
@@ -89,43 +91,6 @@ pub(super) async fn write_final(
         .await?;
     expect_rows("inserting final rows", rows.len(), inserted)?;
     Ok(answers)
-}
-
-/// Inserts open rows, or changes those that are there. Which of them are there
-/// was checked before. When somebody asked for a delivery stays as it is: the
-/// wish may have come while the attempt ran, and its owner reads it by time.
-pub(super) async fn write_open(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
-    const UPSERT: Bulk = Bulk {
-        insert: "INSERT INTO open_delivery (position, offset, group_id, state, next_attempt_at, held, record_time,
-                 received_at, started_at, number, counted, verdict, node, version, message_id, source_hash, key,
-                 type_name, reason, fingerprint)",
-        columns: 20,
-        then: "ON CONFLICT (position, offset) DO UPDATE SET
-                   state = excluded.state, next_attempt_at = excluded.next_attempt_at, held = excluded.held,
-                   started_at = excluded.started_at, number = excluded.number, counted = excluded.counted,
-                   verdict = excluded.verdict, node = excluded.node, version = excluded.version,
-                   reason = excluded.reason, fingerprint = excluded.fingerprint,
-                   source_hash = coalesce(excluded.source_hash, source_hash)",
-    };
-    let rows: Vec<(&Line<'_>, State, Option<Timestamp>, bool)> = lines
-        .iter()
-        .filter_map(|line| match line.outcome.to {
-            Becomes::Open { state, next_attempt_at, held, .. } => Some((line, state, next_attempt_at, held)),
-            Becomes::Final { .. } => None,
-        })
-        .collect();
-    let written = UPSERT
-        .run(tx, &rows, |arguments, (line, state, due, held)| {
-            arguments.add(line.position.0)?;
-            arguments.add(line.outcome.offset.0)?;
-            arguments.add(line.group)?;
-            arguments.add(state.code())?;
-            arguments.add(due.map(|due| due.0))?;
-            arguments.add(i64::from(*held))?;
-            line.bind_rest(arguments)
-        })
-        .await?;
-    expect_rows("writing open rows", rows.len(), written)
 }
 
 /// Keeps the records that came with open and failed deliveries.
@@ -178,9 +143,9 @@ pub(super) async fn write_attempts(
             arguments.add(attempt.started_at.0)?;
             arguments.add(attempt.finished_at.0)?;
             arguments.add(attempt.verdict.code())?;
-            arguments.add(clean_option(attempt.reason.as_deref()).as_deref())?;
-            arguments.add(clean_option(attempt.fingerprint.as_deref()).as_deref())?;
-            arguments.add(clean_option(attempt.log.as_deref()).as_deref())
+            arguments.add(clean_opt(attempt.reason.as_deref()).as_deref())?;
+            arguments.add(clean_opt(attempt.fingerprint.as_deref()).as_deref())?;
+            arguments.add(clean_opt(attempt.log.as_deref()).as_deref())
         })
         .await?;
     Ok(())

@@ -6,10 +6,11 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
-use super::columns::{Columns, clean, clean_option, json};
+use super::columns::{Columns, json};
 use super::error::fault;
 use super::settle_rows::Line;
 use super::slices::rows;
+use crate::store::shared::text::{clean, clean_opt};
 use crate::store::troubles::{LANE_COUNTED, cluster, failure_share, key_cursor, two_numbers};
 use crate::store::{
     DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, Failures, LaneRow, LetterFate, Listing,
@@ -234,7 +235,7 @@ pub(super) async fn write_dead_letters(tx: &mut SqliteConnection, lines: &[Line<
         .bind(clean(&line.outcome.message_id))
         .bind(line.outcome.key.as_deref())
         .bind(clean(&line.outcome.type_name))
-        .bind(clean_option(line.outcome.reason.as_deref()))
+        .bind(clean_opt(line.outcome.reason.as_deref()))
         .execute(&mut *tx)
         .await
         .map_err(fault)?;

@@ -4,9 +4,10 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-use super::columns::{Columns, clean, json, now};
+use super::columns::{Columns, json, now};
 use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
+use crate::store::shared::text::clean;
 use crate::store::undelivered::{
     NewUndelivered, Repaired, UndeliveredFilter, UndeliveredRow, UndeliveredStore, UndeliveredTotal,
 };

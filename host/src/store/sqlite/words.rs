@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::columns::clean;
 use super::connect::Connections;
 use super::error::fault;
 use crate::store::StoreError;
+use crate::store::shared::text::clean;
 
 /// The numbers of the words that were needed so far. They never change, and
 /// there are as many as nodes and versions, so that nothing is ever dropped.

@@ -1,0 +1,3 @@
+//! What both dialects share.
+
+pub(super) mod text;

@@ -1,0 +1,71 @@
+//! Identities as columns, and what is known under them.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use sqlx::SqliteConnection;
+
+use super::columns::{Columns, json};
+use super::error::fault;
+use crate::store::shared::text::clean;
+use crate::store::{Identity, NewMessage, SentBy, StoreError};
+
+/// An identity as the columns of the key.
+pub(super) fn identity_columns(message: &Identity) -> (Cow<'_, str>, Cow<'_, str>, Cow<'_, str>) {
+    (clean(&message.id), clean(&message.source), clean(&message.topic))
+}
+
+/// The identity of a message as the store keeps it.
+pub(super) fn stored_identity(message: &NewMessage) -> Identity {
+    let clean = |text: &str| clean(text).into_owned();
+    Identity { id: clean(&message.id), source: clean(&message.source), topic: clean(&message.topic) }
+}
+
+/// What is known under an identity.
+pub(super) enum Known {
+    /// A message, with its digest; none for one that a handler published.
+    Sent(Option<Vec<u8>>),
+    /// A message that was refused for what was wrong with it: nothing of it is
+    /// in Kafka or on its way there, since a row that the relay ever had has a
+    /// shard.
+    Refused(Option<Vec<u8>>, Option<SentBy>),
+    /// A message of a prepared transaction, which is this one.
+    Reserved(String),
+}
+
+/// What is known under these identities.
+pub(super) async fn known(
+    tx: &mut SqliteConnection,
+    messages: &[Identity],
+) -> Result<HashMap<Identity, Known>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT m.id, m.source, m.topic, m.digest, m.state = 1 AND NOT m.retrying AND m.partition IS NULL
+             AND m.shard IS NULL AND m.reason IS NOT 'cancelled', NULL, m.sender, m.source_proven
+         FROM json_each(?1) i CROSS JOIN message m
+             ON m.id = i.value ->> 0 AND m.source = i.value ->> 1 AND m.topic = i.value ->> 2
+         UNION ALL
+         SELECT h.message_id, h.source, h.topic, NULL, 0, h.half_id, NULL, NULL
+         FROM json_each(?1) i CROSS JOIN half_item h INDEXED BY half_item_reserved
+             ON h.message_id = i.value ->> 0 AND h.source = i.value ->> 1 AND h.topic = i.value ->> 2 AND h.reserved = 1",
+    )
+    .bind(json(&messages.iter().map(identity_columns).collect::<Vec<_>>())?)
+    .fetch_all(tx)
+    .await
+    .map_err(fault)?;
+    let mut known = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        let identity = Identity { id: columns.take()?, source: columns.take()?, topic: columns.take()? };
+        let (digest, refused) = (columns.take()?, columns.flag()?);
+        let transaction = columns.take::<Option<String>>()?;
+        let by = SentBy::from_columns(columns.take()?, columns.take::<Option<bool>>()?);
+        match transaction {
+            // What was sent before it was prepared is told as it is.
+            Some(_) if matches!(known.get(&identity), Some(Known::Sent(_))) => {}
+            Some(transaction) => drop(known.insert(identity, Known::Reserved(transaction))),
+            None if refused => drop(known.insert(identity, Known::Refused(digest, by))),
+            None => drop(known.insert(identity, Known::Sent(digest))),
+        }
+    }
+    Ok(known)
+}
