@@ -17,6 +17,7 @@ mod http;
 mod java;
 mod steps;
 mod test;
+mod tidy;
 
 // Tests use all of it, xtask a part.
 #[allow(dead_code, unused_imports)]
@@ -49,6 +50,8 @@ enum Command {
     Builtin,
     /// Build the console into host/console/dist.
     Console,
+    /// Check the tree for import cycles, names used twice, and what is too long.
+    Tidy,
     /// Measure Courier against what one would otherwise write.
     Bench(bench::Arguments),
     /// Run the fault tests at their full size, over and over.
@@ -76,6 +79,7 @@ fn run() -> Result<bool> {
         Command::Guests => guests::run(&root).map(|()| true),
         Command::Builtin => builtin::run(&root).map(|()| true),
         Command::Console => console::run(&root).map(|()| true),
+        Command::Tidy => tidy::run(&root),
         Command::Bench(arguments) => bench::run(&root, &arguments).map(|()| true),
         Command::Faults(arguments) => faults::run(&root, &arguments),
     }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::servers::setup;
 use crate::steps::{Count, count_tests, must, step, summary};
-use crate::{clients, console, deny, faults, guests, java, steps};
+use crate::{clients, console, deny, faults, guests, java, steps, tidy};
 
 /// The module of the test binary that runs the store's suite on both databases.
 const CONFORMANCE: &str = "store_conformance::";
@@ -28,6 +28,8 @@ pub struct Arguments {
 enum Step {
     /// Formatting.
     Fmt,
+    /// Import cycles, names used twice, files and functions that are too long.
+    Tidy,
     /// Licences, sources and advisories of dependencies.
     Deny,
     /// Lints on every crate and target.
@@ -80,6 +82,10 @@ fn run_step(root: &Path, wanted: Step, filter: Option<&str>) -> steps::Done {
     match wanted {
         Step::Fmt => step("fmt", "is everything formatted", || {
             checked(must("fmt", &mut steps::cargo(root, &["fmt", "--all", "--check"])))
+        }),
+        Step::Tidy => step("tidy", "cycles, names and lengths", || match tidy::run(root)? {
+            true => checked(Ok(())),
+            false => bail!("the tree breaks a rule of `cargo xtask tidy`"),
         }),
         Step::Deny => step("deny", "licences, sources and advisories", || checked(deny::run(root))),
         Step::Clippy => step("clippy", "lints", || {
