@@ -10,7 +10,7 @@ use reqwest::Url;
 
 /// What lies at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
+pub(crate) enum AddressKind {
     /// The internet.
     Public,
     /// The network that this machine stands in.
@@ -27,7 +27,7 @@ pub(crate) enum Place {
 const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
-impl Place {
+impl AddressKind {
     /// What lies at this address.
     pub(crate) fn of(address: IpAddr) -> Self {
         match address {
@@ -84,10 +84,10 @@ impl Place {
 /// wrote: the network here too, this machine only where the URL says so, and
 /// never where no service lives.
 pub(crate) fn operator_may_reach(address: IpAddr, names_this_machine: bool) -> bool {
-    match Place::of(address) {
-        Place::Public | Place::Private => true,
-        Place::Loopback => names_this_machine,
-        Place::Nowhere => false,
+    match AddressKind::of(address) {
+        AddressKind::Public | AddressKind::Private => true,
+        AddressKind::Loopback => names_this_machine,
+        AddressKind::Nowhere => false,
     }
 }
 
@@ -121,14 +121,14 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 mod tests {
     use super::*;
 
-    fn place(address: &str) -> Place {
-        Place::of(address.parse().unwrap())
+    fn place(address: &str) -> AddressKind {
+        AddressKind::of(address.parse().unwrap())
     }
 
     #[test]
     fn every_range_is_what_it_is() {
         for public in ["93.184.216.34", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450::1"] {
-            assert_eq!(place(public), Place::Public, "{public}");
+            assert_eq!(place(public), AddressKind::Public, "{public}");
         }
         for private in [
             "10.0.0.1",
@@ -155,10 +155,10 @@ mod tests {
             "2002:a00:1::1",
             "2002:5db8:d822::",
         ] {
-            assert_eq!(place(private), Place::Private, "{private}");
+            assert_eq!(place(private), AddressKind::Private, "{private}");
         }
         for loopback in ["127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1", "2002:7f00:1::"] {
-            assert_eq!(place(loopback), Place::Loopback, "{loopback}");
+            assert_eq!(place(loopback), AddressKind::Loopback, "{loopback}");
         }
         for nowhere in [
             "0.0.0.0",
@@ -187,7 +187,7 @@ mod tests {
             "3fff::1",
             "5f00::1",
         ] {
-            assert_eq!(place(nowhere), Place::Nowhere, "{nowhere}");
+            assert_eq!(place(nowhere), AddressKind::Nowhere, "{nowhere}");
         }
     }
 }

@@ -298,11 +298,11 @@ impl Causes {
 /// The causes and when each is logged next. Time is an argument.
 #[derive(Debug, Default)]
 struct Board {
-    entries: BTreeMap<(Subject, &'static str), Entry>,
+    entries: BTreeMap<(Subject, &'static str), ReportedCause>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ReportedCause {
     cause: Cause,
     since: Timestamp,
     reported_at: Timestamp,
@@ -320,7 +320,7 @@ impl Board {
         if !self.entries.contains_key(&key) && self.entries.len() >= MAX_CAUSES {
             return;
         }
-        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
+        let entry = self.entries.entry(key.clone()).or_insert_with(|| ReportedCause {
             cause: cause.clone(),
             since: now,
             reported_at: now,
@@ -362,7 +362,8 @@ impl Board {
 
     fn shown(&mut self, now: Timestamp) -> Vec<Standing> {
         self.forget(now);
-        let told = |entry: &Entry| !entry.cleared && (entry.cause.at_once || now.since(entry.since) >= SHOWN_AFTER);
+        let told =
+            |entry: &ReportedCause| !entry.cleared && (entry.cause.at_once || now.since(entry.since) >= SHOWN_AFTER);
         let entries = self.entries.iter().filter(|(_, entry)| told(entry));
         let standing = entries.map(|((subject, code), entry)| Standing {
             subject: subject.clone(),

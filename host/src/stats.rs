@@ -38,10 +38,10 @@ pub fn process() -> &'static StatsRecorder {
 
 /// Counts by minute and group.
 #[derive(Debug, Default)]
-pub struct StatsRecorder(Mutex<Inner>);
+pub struct StatsRecorder(Mutex<RecordedStats>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct RecordedStats {
     /// By minute and group; true while the store does not have it so.
     minutes: BTreeMap<(i64, String), (MinuteRow, bool)>,
     paces: HashMap<String, LatencySlots>,
@@ -68,7 +68,7 @@ pub struct BatchStats {
 }
 
 impl StatsRecorder {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, RecordedStats> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -134,7 +134,7 @@ pub fn minute_of(at: Timestamp) -> i64 {
     at.0 - at.0.rem_euclid(MINUTE)
 }
 
-impl Inner {
+impl RecordedStats {
     fn count(&mut self, group: &str, at: Timestamp, add: impl FnOnce(&mut MinuteRow)) {
         let minute = minute_of(at);
         let (row, changed) = self.minutes.entry((minute, group.to_owned())).or_insert_with(|| {

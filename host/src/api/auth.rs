@@ -24,7 +24,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use super::App;
 use super::attempts::{self, Attempts};
 use super::problem::Problem;
-use super::sessions::{self, Secret};
+use super::sessions::{self, SessionSecret};
 use crate::store::{AuditEntry, StoreError};
 
 /// Wrong tokens that one address may send at once, and the time in which it
@@ -76,7 +76,7 @@ pub struct TokenSpec {
 }
 
 /// A token as it is kept: without its secret.
-struct Token {
+struct KnownToken {
     digest: [u8; 32],
     caller: Caller,
 }
@@ -85,7 +85,7 @@ struct Token {
 /// reaches every request that comes after it.
 #[derive(Clone)]
 pub struct Authenticator {
-    tokens: Arc<RwLock<Arc<Vec<Token>>>>,
+    tokens: Arc<RwLock<Arc<Vec<KnownToken>>>>,
     wrong: Attempts,
 }
 
@@ -100,7 +100,7 @@ impl Authenticator {
 
     /// Takes these tokens instead of the ones before.
     pub fn replace(&self, specs: Vec<TokenSpec>) {
-        let tokens = specs.into_iter().map(|spec| Token {
+        let tokens = specs.into_iter().map(|spec| KnownToken {
             digest: Sha256::digest(spec.secret.expose_secret().as_bytes()).into(),
             caller: Caller {
                 name: spec.name.into(),
@@ -187,7 +187,7 @@ impl Authenticator {
         }
         let tokens = self.tokens();
         let owners = tokens.iter().filter(|token| token.caller.name != caller.name);
-        let owned = |token: &Token| token.caller.sources.iter().any(|own| own.iter().any(|one| one == source));
+        let owned = |token: &KnownToken| token.caller.sources.iter().any(|own| own.iter().any(|one| one == source));
         if owners.into_iter().any(owned) {
             return Err(Problem::forbidden(format!(
                 "the source `{source}` belongs to another token; the token `{}` publishes as itself unless it names \
@@ -207,7 +207,7 @@ impl Authenticator {
         Some((token.digest, token.caller.clone()))
     }
 
-    fn tokens(&self) -> Arc<Vec<Token>> {
+    fn tokens(&self) -> Arc<Vec<KnownToken>> {
         Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -221,7 +221,7 @@ pub enum Credential {
     /// A token, by its digest.
     Token([u8; 32]),
     /// A session.
-    Session(Secret),
+    Session(SessionSecret),
 }
 
 impl Credential {
@@ -244,7 +244,7 @@ impl FromRequestParts<App> for Credential {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
         let token = parts.headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
-        Ok(match (token, Secret::of(&parts.headers, app.cookies)) {
+        Ok(match (token, SessionSecret::of(&parts.headers, app.cookies)) {
             _ if app.auth.is_open() => Self::Open,
             (None, Some(secret)) => Self::Session(secret),
             (token, _) => Self::Token(Sha256::digest(token.unwrap_or_default()).into()),
@@ -395,7 +395,7 @@ fn reaches(scope: Option<&[String]>, name: &str) -> bool {
 }
 
 /// A role as a type, for [`As`].
-pub trait Rank {
+pub trait RoleType {
     /// The role.
     const ROLE: Role;
 }
@@ -406,7 +406,7 @@ macro_rules! rank {
         #[derive(Clone, Copy, Debug)]
         pub struct $name;
 
-        impl Rank for $name {
+        impl RoleType for $name {
             const ROLE: Role = Role::$name;
         }
     )* };
@@ -426,12 +426,12 @@ impl<R> Deref for As<R> {
     }
 }
 
-impl<R: Rank> FromRequestParts<App> for As<R> {
+impl<R: RoleType> FromRequestParts<App> for As<R> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let authorization = parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let caller = match Secret::of(&parts.headers, app.cookies) {
+        let caller = match SessionSecret::of(&parts.headers, app.cookies) {
             // Who sends a token means it, whatever a browser adds.
             Some(secret) if authorization.is_none() && !app.auth.is_open() => {
                 sessions::admit(app, parts, secret).await?

@@ -49,15 +49,15 @@ pub struct Hub {
     closed: CancellationToken,
 }
 
-type Reading = (Instant, Arc<Vec<Pulse>>);
+type Reading = (Instant, Arc<Vec<GroupReading>>);
 
 /// The sums of a group, and its topics.
-struct Pulse {
+struct GroupReading {
     totals: GroupTotals,
     topics: BTreeSet<String>,
 }
 
-impl Pulse {
+impl GroupReading {
     /// Whether the caller sees the group, as `GET /v1/overview` judges it.
     fn is_for(&self, caller: &Caller) -> bool {
         let in_scope = || self.topics.iter().any(|topic| caller.sees_topic(topic));
@@ -90,7 +90,7 @@ impl Hub {
     }
 
     /// The sums of all groups, read from the store at most once a second.
-    async fn pulses(&self, app: &App) -> Result<Arc<Vec<Pulse>>, StoreError> {
+    async fn pulses(&self, app: &App) -> Result<Arc<Vec<GroupReading>>, StoreError> {
         let mut read = self.read.lock().await;
         if let Some((at, pulses)) = &*read
             && at.elapsed() < FRESH
@@ -104,8 +104,9 @@ impl Hub {
         for position in app.store.positions().await? {
             topics.entry(position.group).or_default().insert(position.topic);
         }
-        let pulse = |totals: GroupTotals| Pulse { topics: topics.remove(&totals.group).unwrap_or_default(), totals };
-        let pulses: Arc<Vec<Pulse>> = Arc::new(app.store.totals().await?.into_iter().map(pulse).collect());
+        let pulse =
+            |totals: GroupTotals| GroupReading { topics: topics.remove(&totals.group).unwrap_or_default(), totals };
+        let pulses: Arc<Vec<GroupReading>> = Arc::new(app.store.totals().await?.into_iter().map(pulse).collect());
         *read = Some((Instant::now(), Arc::clone(&pulses)));
         Ok(pulses)
     }

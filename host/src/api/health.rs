@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::auth::{As, Viewer};
 use super::openapi::Problems;
-use super::ports::Ready;
+use super::ports::ReadinessReport;
 use super::problem::Problem;
 
 /// The answer of `/healthz`.
@@ -42,18 +42,18 @@ pub struct Readiness {
 
 impl Readiness {
     /// All of it, for who may see every topic and group.
-    fn whole(state: Ready) -> Self {
+    fn whole(state: ReadinessReport) -> Self {
         let ready = state.is_ready();
-        let Ready { store, migrated, accepting, degraded, mut reasons, notes: _ } = state;
+        let ReadinessReport { store, migrated, accepting, degraded, mut reasons, notes: _ } = state;
         let (degraded, whys): (Vec<_>, Vec<_>) = degraded.into_iter().map(|one| (one.what, one.why)).unzip();
         reasons.extend(whys);
         Self { ready, store, migrated, accepting, degraded, reasons }
     }
 
     /// What a probe needs: neither names nor sentences.
-    fn bare(state: Ready) -> Self {
+    fn bare(state: ReadinessReport) -> Self {
         let ready = state.is_ready();
-        let Ready { store, migrated, accepting, degraded, reasons: _, notes: _ } = state;
+        let ReadinessReport { store, migrated, accepting, degraded, reasons: _, notes: _ } = state;
         let codes: BTreeSet<&str> = degraded.iter().map(|one| one.code).collect();
         let degraded = codes.into_iter().map(ToOwned::to_owned).collect();
         Self { ready, store, migrated, accepting, degraded, reasons: Vec::new() }

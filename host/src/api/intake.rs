@@ -56,7 +56,7 @@ static INTAKE: LazyLock<PerToken> = LazyLock::new(|| PerToken::new(MAX_INTAKE_BY
 
 /// A body, with the memory that it holds until it is dropped.
 #[derive(Debug)]
-pub struct Taken {
+pub struct HeldBody {
     /// The bytes.
     pub bytes: Bytes,
     _memory: Held,
@@ -74,7 +74,7 @@ pub async fn read(
     body: Body,
     limit: usize,
     what: &str,
-) -> Result<Taken, Problem> {
+) -> Result<HeldBody, Problem> {
     read_into(&INTAKE, token, headers, body, limit, what).await
 }
 
@@ -85,7 +85,7 @@ async fn read_into(
     body: Body,
     limit: usize,
     what: &str,
-) -> Result<Taken, Problem> {
+) -> Result<HeldBody, Problem> {
     if let Some(coding) = packing(headers) {
         return Err(Problem::unsupported_media(format!(
             "{what} is taken as it is, and this comes with content-encoding {coding:?}; send it without"
@@ -116,7 +116,7 @@ async fn read_into(
         }
         taken.extend_from_slice(&chunk);
     }
-    Ok(Taken { bytes: taken.freeze(), _memory: held })
+    Ok(HeldBody { bytes: taken.freeze(), _memory: held })
 }
 
 /// Takes memory for more of a body, and waits for a while until there is some.

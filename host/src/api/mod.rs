@@ -81,21 +81,21 @@ pub struct App {
     /// The store.
     pub store: SharedStore,
     /// The send side.
-    pub sender: Arc<dyn ports::Sender>,
+    pub sender: Arc<dyn ports::SenderPort>,
     /// Half messages.
-    pub transactions: Arc<dyn ports::Transactions>,
+    pub transactions: Arc<dyn ports::TransactionsPort>,
     /// Bindings and their partitions.
-    pub groups: Arc<dyn ports::Groups>,
+    pub groups: Arc<dyn ports::GroupsPort>,
     /// The outboxes of the configuration.
-    pub outboxes: Arc<dyn ports::Outboxes>,
+    pub outboxes: Arc<dyn ports::OutboxesPort>,
     /// Uploading and activating.
-    pub plugins: Arc<dyn ports::Plugins>,
+    pub plugins: Arc<dyn ports::PluginsPort>,
     /// Reading records again.
-    pub log: Arc<dyn ports::Log>,
+    pub log: Arc<dyn ports::LogPort>,
     /// What stands still on this host.
     pub causes: crate::causes::Causes,
     /// Whether the host is well.
-    pub health: Arc<dyn ports::Health>,
+    pub health: Arc<dyn ports::HealthPort>,
     /// The tokens.
     pub auth: auth::Authenticator,
     /// How the cookie of a session is set.

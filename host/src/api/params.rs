@@ -38,7 +38,7 @@ impl Params {
     ///
     /// # Errors
     /// 400 that names the first unknown, repeated or empty one.
-    pub fn only(self, known: &[&str]) -> Result<Known, Problem> {
+    pub fn only(self, known: &[&str]) -> Result<KnownParams, Problem> {
         let mut seen: Vec<&str> = Vec::new();
         for (name, value) in &self.0 {
             if !known.contains(&name.as_str()) {
@@ -63,7 +63,7 @@ impl Params {
             }
             seen.push(name);
         }
-        Ok(Known(self.0))
+        Ok(KnownParams(self.0))
     }
 
     /// Refuses every parameter.
@@ -77,9 +77,9 @@ impl Params {
 
 /// Parameters whose names are known.
 #[derive(Debug)]
-pub struct Known(Vec<(String, String)>);
+pub struct KnownParams(Vec<(String, String)>);
 
-impl Known {
+impl KnownParams {
     /// The text of a parameter.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<String> {
@@ -198,7 +198,7 @@ mod tests {
 
     const KNOWN: &[&str] = &["topic", "state", "from", "to", "key", "key_base64", "limit", "cursor", "activate"];
 
-    fn params(query: &str) -> Result<Known, Problem> {
+    fn params(query: &str) -> Result<KnownParams, Problem> {
         let uri = format!("/x?{query}").parse().unwrap();
         Params(Query::<Vec<(String, String)>>::try_from_uri(&uri).unwrap().0).only(KNOWN)
     }

@@ -17,21 +17,21 @@ use utoipa::ToSchema;
 use super::causes::CauseView;
 use super::problem::Problem;
 use crate::causes::Standing;
-pub use crate::publish::draft::{Draft, OUTBOX_IDS, Problem as Refusal, Receipt, reserved_header, valid_topic};
+pub use crate::publish::draft::{Draft, OUTBOX_IDS, Receipt, SendProblem as Refusal, reserved_header, valid_topic};
 pub use crate::publish::header_rules::{self, BASE64};
 pub use crate::publish::transactions::EndedBy;
 use crate::store::{DeliveryKey, HalfRow, StoreError};
 
 /// The send side.
 #[async_trait]
-pub trait Sender: Send + Sync + 'static {
+pub trait SenderPort: Send + Sync + 'static {
     /// Takes drafts, in order; one receipt for each, in the same order.
     async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt>;
 }
 
 /// Half messages.
 #[async_trait]
-pub trait Transactions: Send + Sync + 'static {
+pub trait TransactionsPort: Send + Sync + 'static {
     /// Stores messages that are sent if the transaction commits.
     async fn prepare(
         &self,
@@ -49,7 +49,7 @@ pub trait Transactions: Send + Sync + 'static {
 
 /// The bindings that run here, and what the host knows of their partitions.
 #[async_trait]
-pub trait Groups: Send + Sync + 'static {
+pub trait GroupsPort: Send + Sync + 'static {
     /// The bindings of the configuration in force.
     fn bindings(&self) -> Vec<BindingView>;
 
@@ -68,7 +68,7 @@ pub trait Groups: Send + Sync + 'static {
 
     /// Moves positions of a group. Going backward marks what lies between to
     /// run again.
-    async fn seek(&self, seek: &Seek) -> Result<Vec<Sought>, Problem>;
+    async fn seek(&self, seek: &SeekRequest) -> Result<Vec<MovedPosition>, Problem>;
 }
 
 /// A binding as people see it.
@@ -215,7 +215,7 @@ pub struct ParkedFull {
 
 /// A wish to move a group's positions in a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seek {
+pub struct SeekRequest {
     /// The group.
     pub group: String,
     /// The topic.
@@ -241,7 +241,7 @@ pub enum SeekTo {
 
 /// A position that was moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Sought {
+pub struct MovedPosition {
     /// The partition.
     pub partition: i32,
     /// Where the position was.
@@ -253,7 +253,7 @@ pub struct Sought {
 }
 
 /// The outboxes of senders.
-pub trait Outboxes: Send + Sync + 'static {
+pub trait OutboxesPort: Send + Sync + 'static {
     /// Those of the configuration in force.
     fn configured(&self) -> Vec<OutboxView>;
 }
@@ -273,7 +273,7 @@ pub struct OutboxView {
 
 /// Uploading and activating plugins.
 #[async_trait]
-pub trait Plugins: Send + Sync + 'static {
+pub trait PluginsPort: Send + Sync + 'static {
     /// Checks, compiles and stores a component.
     async fn upload(&self, name: &str, wasm: Bytes, by: &str) -> Result<Uploaded, Problem>;
 
@@ -296,7 +296,7 @@ pub struct Uploaded {
 
 /// Reading records again.
 #[async_trait]
-pub trait Log: Send + Sync + 'static {
+pub trait LogPort: Send + Sync + 'static {
     /// The record at these coordinates; `None` when the log has none there.
     ///
     /// # Errors
@@ -343,14 +343,14 @@ pub struct RawRecord {
 
 /// Whether the host is well.
 #[async_trait]
-pub trait Health: Send + Sync + 'static {
+pub trait HealthPort: Send + Sync + 'static {
     /// What holds now.
-    async fn ready(&self) -> Ready;
+    async fn ready(&self) -> ReadinessReport;
 }
 
 /// Whether the host can do its work.
 #[derive(Clone, Debug, Default)]
-pub struct Ready {
+pub struct ReadinessReport {
     /// The store answers.
     pub store: bool,
     /// Its migrations are done.
@@ -399,7 +399,7 @@ pub struct Degraded {
     pub on_board: bool,
 }
 
-impl Ready {
+impl ReadinessReport {
     /// Notes that something is away.
     pub fn degrade(
         &mut self,

@@ -13,7 +13,10 @@ use courier_core::verdict::Verdict;
 
 use super::auth::{Authenticator, Role, TokenSpec};
 use super::fake_store::FakeStore;
-use super::ports::{self, BindingView, Draft, OutboxView, RawRecord, Ready, Receipt, Refusal, Seek, Sought, Uploaded};
+use super::ports::{
+    self, BindingView, Draft, MovedPosition, OutboxView, RawRecord, ReadinessReport, Receipt, Refusal, SeekRequest,
+    Uploaded,
+};
 use super::problem::Problem;
 use super::{App, router};
 use crate::causes::Causes;
@@ -94,7 +97,7 @@ pub type Shared = Arc<Mutex<World>>;
 pub struct Fake(pub Shared);
 
 #[async_trait]
-impl ports::Transactions for Fake {
+impl ports::TransactionsPort for Fake {
     async fn prepare(
         &self,
         messages: Vec<Draft>,
@@ -158,7 +161,7 @@ impl Fake {
 }
 
 #[async_trait]
-impl ports::Sender for Fake {
+impl ports::SenderPort for Fake {
     /// Takes all but those without a topic; one on `down` has to wait.
     async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
         let receipts = drafts.iter().enumerate().map(|(at, draft)| {
@@ -177,7 +180,7 @@ impl ports::Sender for Fake {
 }
 
 #[async_trait]
-impl ports::Groups for Fake {
+impl ports::GroupsPort for Fake {
     fn bindings(&self) -> Vec<BindingView> {
         self.0.lock().unwrap().bindings.clone()
     }
@@ -198,15 +201,15 @@ impl ports::Groups for Fake {
         self.0.lock().unwrap().running.contains(delivery)
     }
 
-    async fn seek(&self, seek: &Seek) -> Result<Vec<Sought>, Problem> {
+    async fn seek(&self, seek: &SeekRequest) -> Result<Vec<MovedPosition>, Problem> {
         let mut world = self.0.lock().unwrap();
         world.asked.push(format!("seek {seek:?}"));
         world.note();
-        Ok(vec![Sought { partition: 0, from: Offset(17), to: Offset(3) }])
+        Ok(vec![MovedPosition { partition: 0, from: Offset(17), to: Offset(3) }])
     }
 }
 
-impl ports::Outboxes for Fake {
+impl ports::OutboxesPort for Fake {
     fn configured(&self) -> Vec<OutboxView> {
         let url = "postgres://shop@db/shop".to_owned();
         vec![OutboxView { name: "shop".into(), url, table: "courier_outbox".into(), shard: 3 }]
@@ -214,7 +217,7 @@ impl ports::Outboxes for Fake {
 }
 
 #[async_trait]
-impl ports::Plugins for Fake {
+impl ports::PluginsPort for Fake {
     async fn upload(&self, name: &str, wasm: Bytes, by: &str) -> Result<Uploaded, Problem> {
         if !wasm.starts_with(b"\0asm") {
             return Err(Problem::unprocessable("plugin refused", "this is no component"));
@@ -235,7 +238,7 @@ impl ports::Plugins for Fake {
 }
 
 #[async_trait]
-impl ports::Log for Fake {
+impl ports::LogPort for Fake {
     async fn read(&self, topic: &str, _: i32, offset: Offset) -> Result<Option<Message>, String> {
         Ok(self.0.lock().unwrap().records.get(&(topic.to_owned(), offset.0)).cloned())
     }
@@ -263,10 +266,10 @@ impl ports::Log for Fake {
 }
 
 #[async_trait]
-impl ports::Health for Fake {
-    async fn ready(&self) -> Ready {
+impl ports::HealthPort for Fake {
+    async fn ready(&self) -> ReadinessReport {
         let store = !self.0.lock().unwrap().away;
-        let mut ready = Ready { store, migrated: true, accepting: store, ..Ready::default() };
+        let mut ready = ReadinessReport { store, migrated: true, accepting: store, ..ReadinessReport::default() };
         ready.reasons.push("something else is the matter".into());
         ready.degrade("kafka", "kafka", None, "no broker answers");
         ready.degrade("topic_missing", "topic secret", Some("secret"), "it does not exist");

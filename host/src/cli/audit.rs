@@ -4,23 +4,23 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 
-use super::client::Client;
-use super::messages::{Span, with_end};
-use super::shapes::Page;
+use super::client::HostClient;
+use super::messages::{PageRange, with_end};
+use super::shapes::ShownPage;
 use super::table::{self, or_dash};
 use super::{Output, show};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Lists changes, the newest first.
-    List(List),
+    List(AuditListArgs),
     /// Checks the chain of hashes from the oldest entry to the newest. Fails
     /// when it is broken.
     Verify,
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct List {
+pub(super) struct AuditListArgs {
     /// By this token.
     #[arg(long)]
     by: Option<String>,
@@ -31,11 +31,11 @@ pub(super) struct List {
     #[arg(long)]
     subject: Option<String>,
     #[command(flatten)]
-    span: Span,
+    span: PageRange,
 }
 
 #[derive(Debug, Deserialize)]
-struct Entry {
+struct ShownEntry {
     id: i64,
     at: String,
     by: String,
@@ -46,7 +46,7 @@ struct Entry {
 }
 
 #[derive(Debug, Deserialize)]
-struct Verified {
+struct ShownVerification {
     ok: bool,
     checked: u64,
     broken_at: Option<i64>,
@@ -55,9 +55,9 @@ struct Verified {
     truncated: bool,
 }
 
-pub(super) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(client: &HostClient, output: Output, command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::List(List { by, action, subject, span }) => {
+        Command::List(AuditListArgs { by, action, subject, span }) => {
             let query = [
                 ("by", by),
                 ("action", action),
@@ -68,22 +68,22 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
                 ("limit", span.page.limit.map(|limit| limit.to_string())),
             ];
             let answer = client.get(&["audit"], &query).await?;
-            show(output, &answer, |page: Page<Entry>| {
+            show(output, &answer, |page: ShownPage<ShownEntry>| {
                 with_end(list(&page.items), page.next.as_deref(), page.truncated)
             })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Verify => {
             let answer = client.get(&["audit", "verify"], &[]).await?;
-            let verified: Verified = answer.read()?;
-            show(output, &answer, |verified: Verified| said(&verified))?;
+            let verified: ShownVerification = answer.read()?;
+            show(output, &answer, |verified: ShownVerification| said(&verified))?;
             Ok(if verified.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
 }
 
-fn list(entries: &[Entry]) -> String {
-    let row = |entry: &Entry| {
+fn list(entries: &[ShownEntry]) -> String {
+    let row = |entry: &ShownEntry| {
         [
             entry.id.to_string(),
             entry.at.clone(),
@@ -98,7 +98,7 @@ fn list(entries: &[Entry]) -> String {
     table::table(header, entries.iter().map(row).collect(), "nothing was changed yet")
 }
 
-fn said(verified: &Verified) -> String {
+fn said(verified: &ShownVerification) -> String {
     let head = or_dash(verified.head.as_ref());
     match verified.broken_at {
         _ if verified.ok && verified.truncated => {
@@ -119,9 +119,10 @@ mod tests {
 
     #[test]
     fn a_broken_chain_is_said_loudly() {
-        let whole = Verified { ok: true, checked: 3, broken_at: None, head: Some("ab".into()), truncated: false };
+        let whole =
+            ShownVerification { ok: true, checked: 3, broken_at: None, head: Some("ab".into()), truncated: false };
         assert_eq!(said(&whole), "whole: 3 entries, head ab");
-        let broken = Verified { ok: false, broken_at: Some(7), ..whole };
+        let broken = ShownVerification { ok: false, broken_at: Some(7), ..whole };
         assert!(said(&broken).starts_with("BROKEN at entry 7"));
     }
 }

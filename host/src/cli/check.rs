@@ -8,7 +8,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::{Output, say};
-use crate::config::{self, Config, ConfigError, Outbox, Problem};
+use crate::config::{self, Config, ConfigError, ConfigProblem, OutboxConfig};
 use crate::publish::outbox::{SourceError, examine};
 use crate::server::sandboxes;
 
@@ -28,7 +28,7 @@ pub(super) struct Args {
 
 /// An outbox, and what a look into its database came to: what it warns of, or
 /// why nothing can be relayed.
-type Seen<'a> = (&'a Outbox, Result<Vec<String>, SourceError>);
+type ExaminedOutbox<'a> = (&'a OutboxConfig, Result<Vec<String>, SourceError>);
 
 pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     let mut checked = config::load(&args.config);
@@ -40,7 +40,8 @@ pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode>
         Ok(config) if args.connect => config.outboxes.as_slice(),
         _ => &[],
     };
-    let seen: Vec<Seen<'_>> = join_all(outboxes.iter().map(async |outbox| (outbox, examine(outbox).await))).await;
+    let seen: Vec<ExaminedOutbox<'_>> =
+        join_all(outboxes.iter().map(async |outbox| (outbox, examine(outbox).await))).await;
     match output {
         Output::Json => say(&as_json(&checked, &seen, args.strict))?,
         Output::Table => match &checked {
@@ -58,8 +59,8 @@ fn accepted(config: &Config, strict: bool) -> bool {
     !strict || config.warnings.is_empty()
 }
 
-fn as_json(checked: &Result<Config, ConfigError>, seen: &[Seen<'_>], strict: bool) -> String {
-    let placed = |problems: &[Problem]| -> Vec<Value> {
+fn as_json(checked: &Result<Config, ConfigError>, seen: &[ExaminedOutbox<'_>], strict: bool) -> String {
+    let placed = |problems: &[ConfigProblem]| -> Vec<Value> {
         let placed = problems.iter().map(|problem| {
             json!({
                 "file": problem.file,
@@ -94,7 +95,7 @@ fn as_json(checked: &Result<Config, ConfigError>, seen: &[Seen<'_>], strict: boo
     .to_string()
 }
 
-fn summary(file: &str, config: &Config, seen: &[Seen<'_>], strict: bool) -> String {
+fn summary(file: &str, config: &Config, seen: &[ExaminedOutbox<'_>], strict: bool) -> String {
     let refused = if accepted(config, strict) { "" } else { ", and --strict takes its warnings for errors" };
     let mut lines =
         vec![format!("{file} is valid{refused}: node {}, listening on {}", config.server.node, config.server.listen)];

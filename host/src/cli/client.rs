@@ -1,6 +1,6 @@
 //! A client of a host's HTTP API: what is asked, and what an error says.
 //!
-//! An [`Answer`] keeps the text that came, because `--output json` prints that
+//! An [`ResponseText`] keeps the text that came, because `--output json` prints that
 //! very text, and is read into one of the [`shapes`](super::shapes) when a
 //! table is wanted.
 
@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asks one host.
-pub(super) struct Client {
+pub(super) struct HostClient {
     http: reqwest::Client,
     base: Url,
     token: Option<SecretString>,
@@ -35,9 +35,9 @@ const JSON: &str = "application/json";
 
 /// What a host answered, successfully.
 #[derive(Debug)]
-pub(super) struct Answer(String);
+pub(super) struct ResponseText(String);
 
-impl Answer {
+impl ResponseText {
     /// The JSON as it came.
     pub fn text(&self) -> &str {
         &self.0
@@ -52,13 +52,13 @@ impl Answer {
 
 /// The errors of the API (RFC 9457).
 #[derive(Deserialize)]
-struct Problem {
+struct ShownProblem {
     title: String,
     #[serde(default)]
     detail: Option<String>,
 }
 
-impl Client {
+impl HostClient {
     /// A client of the host at `base`, whose certificate may come from the one
     /// in the file `ca`.
     pub fn new(base: &Url, token: Option<&SecretString>, ca: Option<&Path>) -> anyhow::Result<Self> {
@@ -80,12 +80,12 @@ impl Client {
     }
 
     /// Asks for what stands at a path, with query parameters that have a value.
-    pub async fn get(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<Answer> {
+    pub async fn get(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<ResponseText> {
         self.send(Method::GET, self.url(path, query)?, None).await
     }
 
     /// Asks for something to be done.
-    pub async fn post(&self, path: &[&str], json: Option<String>) -> anyhow::Result<Answer> {
+    pub async fn post(&self, path: &[&str], json: Option<String>) -> anyhow::Result<ResponseText> {
         let body = json.map(|json| (JSON, json.into_bytes()));
         self.send(Method::POST, self.url(path, &[])?, body).await
     }
@@ -96,22 +96,22 @@ impl Client {
         path: &[&str],
         query: &[(&str, Option<String>)],
         component: Vec<u8>,
-    ) -> anyhow::Result<Answer> {
+    ) -> anyhow::Result<ResponseText> {
         self.send(Method::PUT, self.url(path, query)?, Some(("application/wasm", component))).await
     }
 
     /// Asks for something to be done to what the query names more closely.
-    pub async fn post_to(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<Answer> {
+    pub async fn post_to(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<ResponseText> {
         self.send(Method::POST, self.url(path, query)?, None).await
     }
 
     /// Takes something back.
-    pub async fn delete(&self, path: &[&str]) -> anyhow::Result<Answer> {
+    pub async fn delete(&self, path: &[&str]) -> anyhow::Result<ResponseText> {
         self.delete_from(path, &[]).await
     }
 
     /// Takes something back that the query names more closely.
-    pub async fn delete_from(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<Answer> {
+    pub async fn delete_from(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<ResponseText> {
         self.send(Method::DELETE, self.url(path, query)?, None).await
     }
 
@@ -134,7 +134,7 @@ impl Client {
         Ok(url)
     }
 
-    async fn send(&self, method: Method, url: Url, body: Option<(&str, Vec<u8>)>) -> anyhow::Result<Answer> {
+    async fn send(&self, method: Method, url: Url, body: Option<(&str, Vec<u8>)>) -> anyhow::Result<ResponseText> {
         let is_upload = method == Method::PUT;
         let mut request = self.http.request(method, url).header("accept", JSON);
         if is_upload {
@@ -155,7 +155,7 @@ impl Client {
             bail!("{} answers, but not as Courier's API: is it the address of a host, without a path?", self.base);
         }
         if status.is_success() {
-            return Ok(Answer(text));
+            return Ok(ResponseText(text));
         }
         bail!(explain(status, &text))
     }
@@ -178,9 +178,9 @@ fn explain(status: StatusCode, text: &str) -> String {
         StatusCode::UNAUTHORIZED => " (--token or COURIER_TOKEN shows one)",
         _ => "",
     };
-    match serde_json::from_str::<Problem>(text) {
-        Ok(Problem { title, detail: Some(detail) }) if !detail.is_empty() => format!("{title}: {detail}{advice}"),
-        Ok(Problem { title, .. }) => format!("{title}{advice}"),
+    match serde_json::from_str::<ShownProblem>(text) {
+        Ok(ShownProblem { title, detail: Some(detail) }) if !detail.is_empty() => format!("{title}: {detail}{advice}"),
+        Ok(ShownProblem { title, .. }) => format!("{title}{advice}"),
         // Something between us and the host answered.
         Err(_) => format!("the server answered {status}{advice}"),
     }
@@ -206,8 +206,8 @@ fn is_this_machine(url: &Url) -> bool {
 mod tests {
     use super::*;
 
-    fn client(base: &str) -> Client {
-        Client::new(&Url::parse(base).unwrap(), None, None).unwrap()
+    fn client(base: &str) -> HostClient {
+        HostClient::new(&Url::parse(base).unwrap(), None, None).unwrap()
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_token_of_nothing_is_none_and_an_odd_one_is_refused() {
-        let with = |token: &str| Client::new(&Url::parse("http://localhost").unwrap(), Some(&token.into()), None);
+        let with = |token: &str| HostClient::new(&Url::parse("http://localhost").unwrap(), Some(&token.into()), None);
         assert!(with(" ").unwrap().token.is_none());
         assert!(with("secret").unwrap().token.is_some());
         for odd in ["a\nb", "é"] {

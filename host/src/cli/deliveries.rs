@@ -2,16 +2,16 @@
 
 use serde_json::json;
 
-use super::client::Client;
-use super::messages::{Span, with_end};
-use super::shapes::{Attempt, Delivery, Page};
+use super::client::HostClient;
+use super::messages::{PageRange, with_end};
+use super::shapes::{Attempt, Delivery, ShownPage};
 use super::table::{self, or_dash};
 use super::{Output, show};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Lists deliveries, the newest first.
-    List(List),
+    List(DeliveryListArgs),
     /// Shows a delivery with its attempts.
     Show {
         /// The delivery's id.
@@ -36,11 +36,11 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct List {
+pub(super) struct DeliveryListArgs {
     #[command(flatten)]
     filter: Filter,
     #[command(flatten)]
-    span: Span,
+    span: PageRange,
 }
 
 /// Which deliveries are meant.
@@ -80,9 +80,9 @@ impl Filter {
     }
 }
 
-pub(super) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<()> {
+pub(super) async fn run(client: &HostClient, output: Output, command: Command) -> anyhow::Result<()> {
     match command {
-        Command::List(List { filter, span }) => {
+        Command::List(DeliveryListArgs { filter, span }) => {
             let mut query = filter.pairs().to_vec();
             query.extend([
                 ("from", span.from),
@@ -91,7 +91,7 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
                 ("limit", span.page.limit.map(|limit| limit.to_string())),
             ]);
             let answer = client.get(&["deliveries"], &query).await?;
-            show(output, &answer, |page: Page<Delivery>| {
+            show(output, &answer, |page: ShownPage<Delivery>| {
                 with_end(list(&page.items, "no deliveries"), page.next.as_deref(), page.truncated)
             })
         }

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::client::Client;
-use super::shapes::Page;
+use super::client::HostClient;
+use super::shapes::ShownPage;
 use super::table::{self, or_dash};
 use super::{Output, point_in_time, show};
 
@@ -30,7 +30,7 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Deserialize)]
-struct Failure {
+struct ShownFailure {
     group: String,
     fingerprint: Option<String>,
     verdict: Option<String>,
@@ -41,7 +41,7 @@ struct Failure {
     example: String,
 }
 
-pub(super) async fn run(client: &Client, output: Output, args: Args) -> anyhow::Result<()> {
+pub(super) async fn run(client: &HostClient, output: Output, args: Args) -> anyhow::Result<()> {
     let query = [
         ("group", args.group),
         ("topic", args.topic),
@@ -51,7 +51,7 @@ pub(super) async fn run(client: &Client, output: Output, args: Args) -> anyhow::
         ("limit", args.limit.map(|limit| limit.to_string())),
     ];
     let answer = client.get(&["failures"], &query).await?;
-    show(output, &answer, |page: Page<Failure>| {
+    show(output, &answer, |page: ShownPage<ShownFailure>| {
         let mut text = list(&page.items);
         if page.truncated {
             text.push_str("\n\nthere are older failures that were not looked at: narrow by --group, --from and --to");
@@ -60,8 +60,8 @@ pub(super) async fn run(client: &Client, output: Output, args: Args) -> anyhow::
     })
 }
 
-fn list(failures: &[Failure]) -> String {
-    let row = |failure: &Failure| {
+fn list(failures: &[ShownFailure]) -> String {
+    let row = |failure: &ShownFailure| {
         [
             failure.count.to_string(),
             failure.open.to_string(),

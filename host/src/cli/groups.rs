@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::client::Client;
-use super::shapes::{Group, Moved, Open, Page, Sought};
+use super::client::HostClient;
+use super::shapes::{Open, ShownGroup, ShownMove, ShownPage, ShownSeek};
 use super::table::{self, or_dash};
 use super::{Output, say, show};
 
@@ -27,11 +27,11 @@ pub(super) enum Command {
         group: String,
     },
     /// Moves a group's positions. Backward runs again what lies between.
-    Seek(Seek),
+    Seek(SeekArgs),
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Seek {
+pub(super) struct SeekArgs {
     /// The group.
     group: String,
     /// In this topic.
@@ -58,32 +58,32 @@ fn target(text: &str) -> Result<Value, String> {
     Err("write an offset, earliest, latest or a time such as 2026-01-31T08:00:00Z".to_owned())
 }
 
-pub(super) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<()> {
+pub(super) async fn run(client: &HostClient, output: Output, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List => {
             let answer = client.get(&["groups"], &[]).await?;
-            show(output, &answer, |page: Page<Group>| list(&page.items))
+            show(output, &answer, |page: ShownPage<ShownGroup>| list(&page.items))
         }
         Command::Show { group } => {
             let answer = client.get(&["groups", &group], &[]).await?;
-            show(output, &answer, |group: Group| whole(&group))
+            show(output, &answer, |group: ShownGroup| whole(&group))
         }
         Command::Pause { group } => act(client, output, &group, "pause", "paused").await,
         Command::Resume { group } => act(client, output, &group, "resume", "resumed").await,
         Command::Seek(seek) => {
-            let Seek { group, topic, partition, to, confirm } = seek;
+            let SeekArgs { group, topic, partition, to, confirm } = seek;
             let mut wish = json!({ "topic": topic, "to": to, "confirm": confirm });
             if let Some(partition) = partition {
                 wish["partition"] = json!(partition);
             }
             let answer = client.post(&["groups", &group, "seek"], Some(wish.to_string())).await?;
-            show(output, &answer, |sought: Sought| moved(&sought))
+            show(output, &answer, |sought: ShownSeek| moved(&sought))
         }
     }
 }
 
-fn moved(sought: &Sought) -> String {
-    let row = |one: &Moved| {
+fn moved(sought: &ShownSeek) -> String {
+    let row = |one: &ShownMove| {
         let what = match one.to.cmp(&one.from) {
             std::cmp::Ordering::Less => format!("{} offsets run again", one.from - one.to),
             std::cmp::Ordering::Equal => "stays".to_owned(),
@@ -98,7 +98,7 @@ fn moved(sought: &Sought) -> String {
     )
 }
 
-async fn act(client: &Client, output: Output, group: &str, verb: &str, done: &str) -> anyhow::Result<()> {
+async fn act(client: &HostClient, output: Output, group: &str, verb: &str, done: &str) -> anyhow::Result<()> {
     let answer = client.post(&["groups", group, verb], None).await?;
     match output {
         Output::Json => say(answer.text()),
@@ -106,7 +106,7 @@ async fn act(client: &Client, output: Output, group: &str, verb: &str, done: &st
     }
 }
 
-fn state(group: &Group) -> String {
+fn state(group: &ShownGroup) -> String {
     let word = match group.state.as_deref() {
         Some("cannot_run") => "cannot run",
         Some("not_bound") => "not bound",
@@ -123,12 +123,12 @@ fn state(group: &Group) -> String {
 
 const HEADER: [&str; 9] = ["GROUP", "STATE", "LAG", "WAITING", "RETRYING", "PUSH_FAIL", "HELD", "HANDLED", "FAILED"];
 
-fn list(groups: &[Group]) -> String {
+fn list(groups: &[ShownGroup]) -> String {
     let nothing = "no groups: a [[binding]] in courier.toml makes one";
     table::table(HEADER, groups.iter().map(row).collect(), nothing)
 }
 
-fn row(group: &Group) -> [String; 9] {
+fn row(group: &ShownGroup) -> [String; 9] {
     // A sum of the partitions that are known would be taken for the whole.
     let known: Option<Vec<i64>> = group.partitions.iter().map(|partition| partition.lag).collect();
     let lag = known.filter(|known| !known.is_empty()).map(|known| known.iter().sum::<i64>());
@@ -146,7 +146,7 @@ fn row(group: &Group) -> [String; 9] {
     ]
 }
 
-fn whole(group: &Group) -> String {
+fn whole(group: &ShownGroup) -> String {
     let mut text = table::whole(HEADER, vec![row(group)], "");
     let rows = group.partitions.iter().map(|partition| {
         [
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_seek_tells_what_follows() {
-        let sought: Sought = serde_json::from_value(json!({ "group": "stock", "topic": "order", "partitions": [
+        let sought: ShownSeek = serde_json::from_value(json!({ "group": "stock", "topic": "order", "partitions": [
             { "partition": 0, "from": 9, "to": 4 }, { "partition": 1, "from": 4, "to": 9 },
         ] }))
         .unwrap();
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_group_tells_its_lag_and_why_it_stands_still() {
-        let groups: Vec<Group> = serde_json::from_value(json!([{
+        let groups: Vec<ShownGroup> = serde_json::from_value(json!([{
             "group": "stock", "paused": true, "why": "unavailable: database", "bindings": [],
             "partitions": [
                 { "topic": "order", "partition": 0, "position": 5, "end": 9, "lag": 4, "node": "host-1" },

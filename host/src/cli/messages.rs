@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::client::Client;
-use super::shapes::{Delivery, Message, Page};
+use super::client::HostClient;
+use super::shapes::{Delivery, Message, ShownPage};
 use super::table::{self, or_dash};
 use super::{Output, deliveries, point_in_time, show};
 
@@ -12,21 +12,21 @@ const STATES: [&str; 5] = ["SEND_FAIL", "COMMITTED", "PUSH_FAIL", "HANDLE_FAIL",
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Lists messages, the newest first.
-    List(List),
+    List(MessageListArgs),
     /// Shows a message with its deliveries and their attempts.
-    Show(Which),
+    Show(MessageArgs),
     /// Sends a message again that could not be sent, and waits a moment for
     /// what becomes of it.
-    Resend(Which),
+    Resend(MessageArgs),
     /// Lists delayed messages that are not due yet, the first to be due first.
-    Delayed(Delayed),
+    Delayed(DelayedArgs),
     /// Takes a delayed message back that is not due yet.
-    Cancel(Which),
+    Cancel(MessageArgs),
 }
 
 /// Which message is meant.
 #[derive(Debug, clap::Args)]
-pub(super) struct Which {
+pub(super) struct MessageArgs {
     /// The message's id.
     id: String,
     /// Its topic, where the id repeats.
@@ -37,7 +37,7 @@ pub(super) struct Which {
     source: Option<String>,
 }
 
-impl Which {
+impl MessageArgs {
     fn query(&self) -> [(&'static str, Option<String>); 2] {
         [("topic", self.topic.clone()), ("source", self.source.clone())]
     }
@@ -49,7 +49,7 @@ const RESEND_WITHIN: Duration = Duration::from_secs(5);
 const RESEND_LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
-pub(super) struct List {
+pub(super) struct MessageListArgs {
     /// Of this topic.
     #[arg(long)]
     topic: Option<String>,
@@ -66,11 +66,11 @@ pub(super) struct List {
     #[arg(long, value_parser = STATES)]
     state: Option<String>,
     #[command(flatten)]
-    span: Span,
+    span: PageRange,
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Delayed {
+pub(super) struct DelayedArgs {
     /// For this topic.
     #[arg(long)]
     topic: Option<String>,
@@ -92,7 +92,7 @@ pub(super) struct Delayed {
 
 /// Which part of a list is wanted.
 #[derive(Debug, clap::Args)]
-pub(super) struct Span {
+pub(super) struct PageRange {
     /// From this time, for example 2026-01-31T08:00:00Z, or that long ago: 15m.
     #[arg(long, value_name = "TIME", value_parser = point_in_time)]
     pub from: Option<String>,
@@ -114,7 +114,7 @@ pub(super) struct Paging {
     pub limit: Option<u32>,
 }
 
-pub(super) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<()> {
+pub(super) async fn run(client: &HostClient, output: Output, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List(list) => {
             let query = [
@@ -129,7 +129,7 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
                 ("limit", list.span.page.limit.map(|limit| limit.to_string())),
             ];
             let answer = client.get(&["messages"], &query).await?;
-            show(output, &answer, |page: Page<Message>| {
+            show(output, &answer, |page: ShownPage<Message>| {
                 let rows = page.items.iter().map(row).collect();
                 let header = ["ID", "TOPIC", "TYPE", "KEY", "STATE", "TIME", "REASON"];
                 with_end(table::table(header, rows, "no messages"), page.next.as_deref(), page.truncated)
@@ -151,7 +151,7 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
                 ("limit", delayed.page.limit.map(|limit| limit.to_string())),
             ];
             let answer = client.get(&["delayed"], &query).await?;
-            show(output, &answer, |page: Page<Message>| {
+            show(output, &answer, |page: ShownPage<Message>| {
                 let rows = page.items.iter().map(waiting).collect();
                 let header = ["ID", "TOPIC", "TYPE", "KEY", "DELIVER AT"];
                 with_end(table::table(header, rows, "nothing waits"), page.next.as_deref(), page.truncated)
@@ -169,7 +169,7 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
 
 /// Asks for a message to be sent again and tells what became of it. It fails
 /// unless the message is sent, or the host goes on trying.
-async fn resend(client: &Client, output: Output, which: &Which) -> anyhow::Result<()> {
+async fn resend(client: &HostClient, output: Output, which: &MessageArgs) -> anyhow::Result<()> {
     client.post_to(&["messages", &which.id, "resend"], &which.query()).await?;
     let deadline = tokio::time::Instant::now() + RESEND_WITHIN;
     let (answer, message) = loop {

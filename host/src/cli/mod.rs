@@ -40,7 +40,7 @@ use reqwest::Url;
 use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
-use self::client::{Answer, Client};
+use self::client::{HostClient, ResponseText};
 
 /// What scripts may rely on.
 const EXIT_CODES: &str = "Exit status: 0 when it is done; 1 when it failed or was refused, with the reason on standard error; \
@@ -199,7 +199,7 @@ impl Cli {
 
     async fn dispatch(self) -> anyhow::Result<ExitCode> {
         let output = self.output;
-        let ask = || Client::new(&self.server, self.token.as_ref(), self.ca.as_deref());
+        let ask = || HostClient::new(&self.server, self.token.as_ref(), self.ca.as_deref());
         match self.command {
             Command::Serve(args) => serve::run(args).await?,
             Command::Dev(args) => dev::run(args).await?,
@@ -259,7 +259,7 @@ fn warn(text: &str) {
 /// Shows an answer: as it came, or as `people` read it.
 fn show<T: serde::de::DeserializeOwned>(
     output: Output,
-    answer: &Answer,
+    answer: &ResponseText,
     people: impl FnOnce(T) -> String,
 ) -> anyhow::Result<()> {
     match output {

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::client::Client;
-use super::shapes::Page;
+use super::client::HostClient;
+use super::shapes::ShownPage;
 use super::table;
 use super::{Output, show};
 
@@ -15,9 +15,9 @@ struct Node {
     lease_until: String,
 }
 
-pub(super) async fn run(client: &Client, output: Output) -> anyhow::Result<()> {
+pub(super) async fn run(client: &HostClient, output: Output) -> anyhow::Result<()> {
     let answer = client.get(&["nodes"], &[("limit", Some("1000".to_owned()))]).await?;
-    show(output, &answer, |page: Page<Node>| list(&page.items))
+    show(output, &answer, |page: ShownPage<Node>| list(&page.items))
 }
 
 fn list(nodes: &[Node]) -> String {

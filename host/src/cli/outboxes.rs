@@ -1,7 +1,7 @@
 //! `courier outboxes`: how the outboxes of senders are relayed.
 
-use super::client::Client;
-use super::shapes::{Outbox, Page};
+use super::client::HostClient;
+use super::shapes::{ShownOutbox, ShownPage};
 use super::table::{self, or_dash};
 use super::{Output, show};
 
@@ -11,14 +11,14 @@ pub(super) enum Command {
     List,
 }
 
-pub(super) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<()> {
+pub(super) async fn run(client: &HostClient, output: Output, command: Command) -> anyhow::Result<()> {
     let Command::List = command;
     let answer = client.get(&["outboxes"], &[("limit", Some("1000".to_owned()))]).await?;
-    show(output, &answer, |page: Page<Outbox>| list(&page.items))
+    show(output, &answer, |page: ShownPage<ShownOutbox>| list(&page.items))
 }
 
-fn list(outboxes: &[Outbox]) -> String {
-    let row = |outbox: &Outbox| {
+fn list(outboxes: &[ShownOutbox]) -> String {
+    let row = |outbox: &ShownOutbox| {
         let state = match &outbox.why {
             Some(why) => format!("{}: {why}", outbox.state),
             None => outbox.state.clone(),
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn an_outbox_tells_why_it_fails() {
-        let outboxes: Vec<Outbox> = serde_json::from_value(json!([{
+        let outboxes: Vec<ShownOutbox> = serde_json::from_value(json!([{
             "name": "shop", "url": "sqlite://shop.db", "table": "courier_outbox", "state": "failing",
             "why": "there is no table courier_outbox", "pending": null, "oldest_at": null, "relayed": 7,
             "refused": 0, "shards": [3], "node": "host-1",

@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::client::Client;
-use super::shapes::Receipt;
+use super::client::HostClient;
+use super::shapes::ShownReceipt;
 use super::{Output, show};
 
 #[derive(Debug, clap::Args)]
@@ -82,15 +82,15 @@ pub(super) fn time(text: &str) -> Result<String, String> {
     time.map(|_| text.to_owned()).map_err(|_| "write a time with its offset: 2026-01-31T08:00:00Z".to_owned())
 }
 
-pub(super) async fn run(client: &Client, output: Output, args: Args) -> anyhow::Result<()> {
+pub(super) async fn run(client: &HostClient, output: Output, args: Args) -> anyhow::Result<()> {
     let content = content(&args)?;
     let answer = client.post(&["messages"], Some(request(&args, &content)?)).await?;
-    show(output, &answer, |receipt: Receipt| {
+    show(output, &answer, |receipt: ShownReceipt| {
         let waiting = if receipt.retrying == Some(true) { " (kept, and sent when Kafka is back)" } else { "" };
         format!("{} {}{waiting}", receipt.id, receipt.state)
     })?;
     if output == Output::Table
-        && let Some(warning) = answer.read::<Receipt>()?.warning
+        && let Some(warning) = answer.read::<ShownReceipt>()?.warning
     {
         super::warn(&warning);
     }

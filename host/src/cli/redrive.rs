@@ -5,10 +5,10 @@
 
 use serde_json::{Map, Value};
 
-use super::client::{Answer, Client};
+use super::client::{HostClient, ResponseText};
 use super::deliveries::{self, Filter};
 use super::messages::{Paging, with_end};
-use super::shapes::{Page, Redrive};
+use super::shapes::{Redrive, ShownPage};
 use super::table::{self, or_dash};
 use super::{Output, show};
 
@@ -79,7 +79,7 @@ pub(super) struct Plan {
     rate: Option<u32>,
 }
 
-pub(super) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<()> {
+pub(super) async fn run(client: &HostClient, output: Output, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Plan(plan) => {
             let answer = client.post(&["redrives"], Some(request(plan))).await?;
@@ -91,14 +91,14 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
         Command::List { page } => {
             let query = [("cursor", page.cursor), ("limit", page.limit.map(|limit| limit.to_string()))];
             let answer = client.get(&["redrives"], &query).await?;
-            show(output, &answer, |page: Page<Redrive>| {
+            show(output, &answer, |page: ShownPage<Redrive>| {
                 with_end(table_of(&page.items, "no redrives"), page.next.as_deref(), page.truncated)
             })
         }
         Command::Items { id, page } => {
             let query = [("cursor", page.cursor), ("limit", page.limit.map(|limit| limit.to_string()))];
             let answer = client.get(&["redrives", &id, "items"], &query).await?;
-            show(output, &answer, |page: Page<Value>| {
+            show(output, &answer, |page: ShownPage<Value>| {
                 with_end(items(&page.items), page.next.as_deref(), page.truncated)
             })
         }
@@ -130,7 +130,7 @@ fn request(plan: Plan) -> String {
     Value::Object(request).to_string()
 }
 
-fn progress(output: Output, answer: &Answer) -> anyhow::Result<()> {
+fn progress(output: Output, answer: &ResponseText) -> anyhow::Result<()> {
     show(output, answer, |redrive: Redrive| summary(&redrive))
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Page<T> {
+pub(super) struct ShownPage<T> {
     pub items: Vec<T>,
     #[serde(default)]
     pub next: Option<String>,
@@ -16,7 +16,7 @@ pub(super) struct Page<T> {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Receipt {
+pub(super) struct ShownReceipt {
     pub id: String,
     pub state: String,
     #[serde(default)]
@@ -83,7 +83,7 @@ pub(super) struct Attempt {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Group {
+pub(super) struct ShownGroup {
     pub group: String,
     pub state: Option<String>,
     pub paused: bool,
@@ -91,14 +91,14 @@ pub(super) struct Group {
     #[serde(default)]
     pub bindings: Vec<Value>,
     #[serde(default)]
-    pub partitions: Vec<Partition>,
+    pub partitions: Vec<ShownPartition>,
     pub open: Option<Open>,
     pub handled: Option<i64>,
     pub failed: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Partition {
+pub(super) struct ShownPartition {
     pub topic: String,
     pub partition: i64,
     pub position: Option<i64>,
@@ -149,17 +149,17 @@ pub(super) struct Wants {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Plugin {
+pub(super) struct ShownPlugin {
     pub name: String,
     pub active: Option<String>,
     #[serde(default)]
-    pub versions: Vec<Version>,
+    pub versions: Vec<ShownVersion>,
     #[serde(default)]
     pub activations: Vec<Activation>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Version {
+pub(super) struct ShownVersion {
     pub version: String,
     pub size: Option<u64>,
     pub created_at: Option<String>,
@@ -171,7 +171,7 @@ pub(super) struct Activation {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Outbox {
+pub(super) struct ShownOutbox {
     pub name: String,
     pub table: String,
     pub state: String,
@@ -185,12 +185,12 @@ pub(super) struct Outbox {
 
 /// The answer to a seek.
 #[derive(Debug, Deserialize)]
-pub(super) struct Sought {
-    pub partitions: Vec<Moved>,
+pub(super) struct ShownSeek {
+    pub partitions: Vec<ShownMove>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Moved {
+pub(super) struct ShownMove {
     pub partition: i64,
     pub from: i64,
     pub to: i64,
@@ -218,7 +218,7 @@ pub(super) struct Transaction {
     pub id: String,
     pub state: String,
     #[serde(default)]
-    pub messages: Vec<HalfMessage>,
+    pub messages: Vec<ShownHalfMessage>,
     pub check_url: Option<String>,
     pub timeout: Option<String>,
     pub created_at: Option<String>,
@@ -231,7 +231,7 @@ pub(super) struct Transaction {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct HalfMessage {
+pub(super) struct ShownHalfMessage {
     pub id: String,
     pub topic: String,
     #[serde(rename = "type")]

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use serde_json::value::RawValue;
 
-use super::client::{Answer, Client};
+use super::client::{HostClient, ResponseText};
 use super::messages::{Paging, with_end};
-use super::shapes::{Page, Transaction};
+use super::shapes::{ShownPage, Transaction};
 use super::table::{self, or_dash};
 use super::{Output, show};
 
@@ -17,7 +17,7 @@ const STATES: [&str; 4] = ["PREPARED", "COMMITTED", "ROLLED_BACK", "ABANDONED"];
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Prepares messages that are sent if the transaction commits.
-    Prepare(Prepare),
+    Prepare(PrepareArgs),
     /// Says that the transaction committed: its messages go out.
     Commit {
         /// The transaction's id.
@@ -45,7 +45,7 @@ pub(super) enum Command {
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("content").required(true).multiple(true).args(["messages", "file"]))]
-pub(super) struct Prepare {
+pub(super) struct PrepareArgs {
     /// A message as the API takes it, for example
     /// '{"topic":"order","type":"OrderCreated","body":{}}'; may be given
     /// several times.
@@ -66,7 +66,7 @@ fn timeout(text: &str) -> Result<String, String> {
     crate::config::parse_duration(text).map(|_| text.to_owned())
 }
 
-pub(super) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<()> {
+pub(super) async fn run(client: &HostClient, output: Output, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Prepare(prepare) => {
             let request = request(&prepare, &content(prepare.file.as_ref())?)?;
@@ -82,7 +82,7 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
             let limit = page.limit.map(|limit| limit.to_string());
             let answer =
                 client.get(&["transactions"], &[("state", state), ("cursor", page.cursor), ("limit", limit)]).await?;
-            show(output, &answer, |page: Page<Transaction>| {
+            show(output, &answer, |page: ShownPage<Transaction>| {
                 let rows = page.items.iter().map(row).collect();
                 let header = ["ID", "STATE", "MESSAGES", "CREATED", "CHECKS", "NEXT CHECK", "REASON"];
                 with_end(table::table(header, rows, "no transactions"), page.next.as_deref(), page.truncated)
@@ -106,7 +106,7 @@ fn content(file: Option<&PathBuf>) -> anyhow::Result<String> {
 
 /// The JSON to post. Messages stand in it letter for letter, so that what the
 /// handler gets is what was written.
-fn request(prepare: &Prepare, content: &str) -> anyhow::Result<String> {
+fn request(prepare: &PrepareArgs, content: &str) -> anyhow::Result<String> {
     let mut messages: Vec<&RawValue> = Vec::new();
     for text in &prepare.messages {
         messages.push(serde_json::from_str(text).with_context(|| format!("--message {text:?} is no JSON"))?);
@@ -137,7 +137,7 @@ fn request(prepare: &Prepare, content: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn state(output: Output, answer: &Answer) -> anyhow::Result<()> {
+fn state(output: Output, answer: &ResponseText) -> anyhow::Result<()> {
     show(output, answer, |transaction: Transaction| format!("{} {}", table::clean(&transaction.id), transaction.state))
 }
 
@@ -189,7 +189,7 @@ mod tests {
     #[derive(clap::Parser)]
     struct Line {
         #[command(flatten)]
-        prepare: Prepare,
+        prepare: PrepareArgs,
     }
 
     #[test]

@@ -3,16 +3,16 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::client::Client;
+use super::client::HostClient;
 use super::messages::{Paging, with_end};
-use super::shapes::Page;
+use super::shapes::ShownPage;
 use super::table::{self, or_dash};
 use super::{Output, show};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// List what could not be delivered, the newest first.
-    List(List),
+    List(UndeliveredListArgs),
     /// Show an entry with its whole content.
     Show {
         /// The entry's id.
@@ -36,7 +36,7 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct List {
+pub(super) struct UndeliveredListArgs {
     /// For this topic.
     #[arg(long)]
     topic: Option<String>,
@@ -63,7 +63,7 @@ pub(super) struct Repair {
 }
 
 #[derive(Debug, Deserialize)]
-struct Entry {
+struct ShownUndelivered {
     id: String,
     message_id: String,
     topic: Option<String>,
@@ -82,9 +82,9 @@ struct Entry {
     body_base64: Option<String>,
 }
 
-pub(super) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<()> {
+pub(super) async fn run(client: &HostClient, output: Output, command: Command) -> anyhow::Result<()> {
     match command {
-        Command::List(List { topic, group, outbox, page }) => {
+        Command::List(UndeliveredListArgs { topic, group, outbox, page }) => {
             let query = [
                 ("topic", topic),
                 ("group", group),
@@ -93,10 +93,12 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
                 ("limit", page.limit.map(|limit| limit.to_string())),
             ];
             let answer = client.get(&["undelivered"], &query).await?;
-            show(output, &answer, |page: Page<Entry>| with_end(list(&page.items), page.next.as_deref(), page.truncated))
+            show(output, &answer, |page: ShownPage<ShownUndelivered>| {
+                with_end(list(&page.items), page.next.as_deref(), page.truncated)
+            })
         }
         Command::Show { id } => {
-            show(output, &client.get(&["undelivered", &id], &[]).await?, |entry: Entry| whole(&entry))
+            show(output, &client.get(&["undelivered", &id], &[]).await?, |entry: ShownUndelivered| whole(&entry))
         }
         Command::Resend { id } => owed(output, &client.post(&["undelivered", &id, "resend"], None).await?),
         Command::Repair(Repair { id, topic, body }) => {
@@ -122,7 +124,7 @@ pub(super) async fn run(client: &Client, output: Output, command: Command) -> an
     }
 }
 
-fn owed(output: Output, answer: &super::client::Answer) -> anyhow::Result<()> {
+fn owed(output: Output, answer: &super::client::ResponseText) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Owed {
         message_id: String,
@@ -133,8 +135,8 @@ fn owed(output: Output, answer: &super::client::Answer) -> anyhow::Result<()> {
     })
 }
 
-fn list(entries: &[Entry]) -> String {
-    let row = |entry: &Entry| {
+fn list(entries: &[ShownUndelivered]) -> String {
+    let row = |entry: &ShownUndelivered| {
         [
             entry.id.clone(),
             entry.message_id.clone(),
@@ -151,7 +153,7 @@ fn list(entries: &[Entry]) -> String {
 }
 
 /// Everything that is known of an entry, a line each.
-fn whole(entry: &Entry) -> String {
+fn whole(entry: &ShownUndelivered) -> String {
     let row = entry.outbox.as_ref().zip(entry.outbox_row.as_ref());
     let lines = [
         ("id", Some(entry.id.clone())),

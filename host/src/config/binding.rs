@@ -10,8 +10,10 @@ use courier_core::verdict::{DeadLetter, FailurePolicy};
 
 use super::host::{name, names, plugin_name};
 use super::reader::{Section, Value};
-use super::report::Span;
-use super::{Binding, Circuit, Grant, HTTP_PUSH, Isolation, Ordering, PluginRef, Secret, Start, http, secret, units};
+use super::report::ByteRange;
+use super::{
+    Binding, Circuit, Grant, GroupStart, HTTP_PUSH, Isolation, Ordering, PluginRef, Secret, http, secret, units,
+};
 
 const KEYS: [&str; 28] = [
     "group",
@@ -79,7 +81,7 @@ const MOST_GROWTH: f64 = 1_000.0;
 
 /// `[[binding]]`, all of them.
 pub(super) fn bindings(root: &Section<'_>, retention: Duration) -> Vec<Binding> {
-    let mut taken: BTreeMap<(String, String), Span> = BTreeMap::new();
+    let mut taken: BTreeMap<(String, String), ByteRange> = BTreeMap::new();
     let mut bindings = Vec::new();
     for table in root.sections("binding", &KEYS) {
         let group = table.require("group", "name the consumer group: group = \"stock\"");
@@ -103,7 +105,7 @@ pub(super) fn bindings(root: &Section<'_>, retention: Duration) -> Vec<Binding> 
 }
 
 /// The topics with where each stands.
-fn topics(table: &Section<'_>) -> Vec<(String, Span)> {
+fn topics(table: &Section<'_>) -> Vec<(String, ByteRange)> {
     let Some(value) = table.require("topics", "name what it consumes: topics = [\"order\"]") else {
         return Vec::new();
     };
@@ -137,7 +139,7 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
     Binding {
         plugin,
         types: table.get("types").and_then(|value| types(&value)),
-        start: table.get("start").and_then(|value| start(&value)).unwrap_or(Start::Earliest),
+        start: table.get("start").and_then(|value| start(&value)).unwrap_or(GroupStart::Earliest),
         ordering,
         concurrency: integer("concurrency", CONCURRENCY).unwrap_or(64) as usize,
         timeout: duration("timeout", MS..=HOUR).unwrap_or(Duration::from_secs(5)),
@@ -218,14 +220,14 @@ fn types(value: &Value<'_>) -> Option<Vec<String>> {
     Some(types)
 }
 
-fn start(value: &Value<'_>) -> Option<Start> {
+fn start(value: &Value<'_>) -> Option<GroupStart> {
     let Some(text) = value.as_scalar() else {
         value.text("earliest")?;
         return None;
     };
     match text.as_str() {
-        "earliest" => return Some(Start::Earliest),
-        "latest" => return Some(Start::Latest),
+        "earliest" => return Some(GroupStart::Earliest),
+        "latest" => return Some(GroupStart::Latest),
         _ => {}
     }
     let time = text.parse::<jiff::Timestamp>().ok();
@@ -233,7 +235,7 @@ fn start(value: &Value<'_>) -> Option<Start> {
         let remedy = "it may be \"earliest\", \"latest\" or a time with its offset: 2026-01-31T08:00:00Z";
         value.wrong(format!("`{}` is {text:?}", value.path), remedy);
     }
-    time.map(|time| Start::Time(Timestamp(time.as_microsecond())))
+    time.map(|time| GroupStart::Time(Timestamp(time.as_microsecond())))
 }
 
 fn isolation(table: &Section<'_>, batch: usize) -> Isolation {

@@ -7,9 +7,10 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::reader::{Section, Value};
-use super::report::Span;
+use super::report::ByteRange;
 use super::{
-    Auth, DatabaseUrl, Outbox, PluginRule, Role, Secret, Server, StoreConfig, Token, Transactions, secret, tls, units,
+    Auth, DatabaseUrl, OutboxConfig, PluginRule, Role, Secret, Server, StoreConfig, TokenConfig, TransactionsConfig,
+    secret, tls, units,
 };
 
 /// The tables that a file may have.
@@ -189,14 +190,14 @@ pub(super) fn auth(root: &Section<'_>) -> Auth {
     if let Some(extra) = tables.get(MAX_TOKENS) {
         section.reader.problem(&extra.span, "too many tokens", format!("at most {MAX_TOKENS} are held"));
     }
-    let mut tokens: Vec<(Token, Span, Span)> = Vec::new();
+    let mut tokens: Vec<(TokenConfig, ByteRange, ByteRange)> = Vec::new();
     for table in tables.iter().take(MAX_TOKENS) {
         let Some((token, name_span)) = token(table) else { continue };
         if let Some((_, first, _)) = tokens.iter().find(|(other, ..)| other.name == token.name) {
             let message = format!("two tokens are named {:?}", token.name);
             section.reader.clash(&name_span, first, "first here", message, "give each token a name of its own");
         }
-        let same = |other: &Token| other.secret.expose() == token.secret.expose();
+        let same = |other: &TokenConfig| other.secret.expose() == token.secret.expose();
         if let Some((other, _, first)) = tokens.iter().find(|(other, ..)| same(other)) {
             let message = format!("the tokens {:?} and {:?} have the same secret", other.name, token.name);
             let remedy = "give each token a secret of its own: nothing else tells their holders apart";
@@ -207,7 +208,7 @@ pub(super) fn auth(root: &Section<'_>) -> Auth {
     Auth { tokens: tokens.into_iter().map(|(token, ..)| token).collect() }
 }
 
-fn token(table: &Section<'_>) -> Option<(Token, Span)> {
+fn token(table: &Section<'_>) -> Option<(TokenConfig, ByteRange)> {
     let name = table.require("name", "name its holder: name = \"shop\"");
     let role = table.require("role", "it may be \"viewer\", \"publisher\", \"operator\" or \"admin\"");
     let role = role.and_then(|value| value.word(&ROLES));
@@ -239,7 +240,7 @@ fn token(table: &Section<'_>) -> Option<(Token, Span)> {
     let sources = table.get("sources").and_then(|value| value.texts("shop", source));
     let name_span = name.as_ref()?.span.clone();
     let name = name.and_then(|value| self::name(&value, "shop"))?;
-    Some((Token { name, role: role?, secret: secret?, topics, groups, sources }, name_span))
+    Some((TokenConfig { name, role: role?, secret: secret?, topics, groups, sources }, name_span))
 }
 
 /// The name of a sending service, which may be a path or a URL.
@@ -254,7 +255,7 @@ fn source(value: &Value<'_>, text: &str) -> Option<String> {
 
 /// `[[plugin]]`.
 pub(super) fn plugins(root: &Section<'_>) -> Vec<PluginRule> {
-    let mut rules: Vec<(PluginRule, Span)> = Vec::new();
+    let mut rules: Vec<(PluginRule, ByteRange)> = Vec::new();
     for table in root.sections("plugin", &["name", "imports"]) {
         let name = table.require("name", "name the plugin: name = \"order-handler\"");
         let name_span = name.as_ref().map(|value| value.span.clone());
@@ -303,11 +304,11 @@ fn warn_if_weak(table: &Section<'_>, name: &Option<Value<'_>>, secret: &Secret) 
 }
 
 /// `[transactions]`.
-pub(super) fn transactions(root: &Section<'_>) -> Transactions {
+pub(super) fn transactions(root: &Section<'_>) -> TransactionsConfig {
     let section = root.section("transactions", &["check_urls"]);
     let example = "https://shop.example.com/*";
     let urls = section.get("check_urls").and_then(|value| value.texts(example, check_url));
-    Transactions { check_urls: urls.unwrap_or_default() }
+    TransactionsConfig { check_urls: urls.unwrap_or_default() }
 }
 
 fn check_url(value: &Value<'_>, text: &str) -> Option<String> {
@@ -330,8 +331,8 @@ fn check_url(value: &Value<'_>, text: &str) -> Option<String> {
 }
 
 /// `[[outbox]]`.
-pub(super) fn outboxes(root: &Section<'_>) -> Vec<Outbox> {
-    let mut outboxes: Vec<(Outbox, Span)> = Vec::new();
+pub(super) fn outboxes(root: &Section<'_>) -> Vec<OutboxConfig> {
+    let mut outboxes: Vec<(OutboxConfig, ByteRange)> = Vec::new();
     for table in root.sections("outbox", &["name", "url", "table"]) {
         let name = table.require("name", "name it: name = \"shop\"");
         let name_span = name.as_ref().map(|value| value.span.clone());
@@ -345,7 +346,7 @@ pub(super) fn outboxes(root: &Section<'_>) -> Vec<Outbox> {
         let (Some(name), Some(span), Some(url), Some(table_name)) = (name, name_span, url, table_name) else {
             continue;
         };
-        let outbox = Outbox { name, url, table: table_name };
+        let outbox = OutboxConfig { name, url, table: table_name };
         if let Some((_, first)) = outboxes.iter().find(|(other, _)| other.name == outbox.name) {
             let message = format!("two outboxes are named {:?}", outbox.name);
             table.reader.clash(&span, first, "first here", message, "give each outbox a name of its own");

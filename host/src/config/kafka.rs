@@ -12,7 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
 use super::reader::{Section, Value};
-use super::{Kafka, Property, Topics, secret};
+use super::{Kafka, OwnTopics, Property, secret};
 
 /// Properties that Courier sets itself, and why nobody else may.
 const OWNED: [(&str, &str); 16] = [
@@ -58,7 +58,7 @@ pub(super) fn kafka(root: &Section<'_>) -> Kafka {
             .and_then(|bytes| usize::try_from(bytes).ok())
             .unwrap_or(MAX_RECORD_UNLESS_SAID),
         properties: properties(&section.open_section("properties")),
-        topics: Topics {
+        topics: OwnTopics {
             create: topics.get("create").and_then(|value| value.flag()).unwrap_or(false),
             partitions: count("partitions", 1).unwrap_or(6),
             replication: replication.unwrap_or(-1),

@@ -18,13 +18,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use courier_core::message::{Kind, base_of_companion, is_internal_topic};
 
 use super::reader::{Section, Value};
-use super::report::Span;
+use super::report::ByteRange;
 use super::units;
 
 /// A name, and where it stands.
 struct Named {
     name: String,
-    span: Span,
+    span: ByteRange,
 }
 
 /// The names that a binding speaks of.
@@ -41,7 +41,7 @@ enum Letters {
     /// To the topic of this name.
     To(Named),
     /// To `dlq.<topic>.<consume>`, as is said here.
-    Own(Span),
+    Own(ByteRange),
 }
 
 /// One topic leads to another, by the binding of a group.
@@ -50,7 +50,7 @@ struct Lead<'a> {
     to: String,
     group: &'a str,
     by_letters: bool,
-    span: &'a Span,
+    span: &'a ByteRange,
 }
 
 /// Looks over what a whole file says.
@@ -95,7 +95,7 @@ impl Names {
     }
 
     /// The topics of its dead letters, with the topic that each is for.
-    fn letter_topics(&self) -> Vec<(&str, String, &Span)> {
+    fn letter_topics(&self) -> Vec<(&str, String, &ByteRange)> {
         let to = |topic: &str| match &self.letters {
             Letters::Nowhere => None,
             Letters::To(named) => Some((named.name.clone(), &named.span)),
@@ -151,7 +151,7 @@ fn warn_of_companions(root: &Section<'_>, bindings: &[Names]) {
 
 /// Every topic that comes to be by the file, with where it says so.
 fn warn_of_collisions(root: &Section<'_>, bindings: &[Names]) {
-    let mut all: Vec<(String, &Span)> = Vec::new();
+    let mut all: Vec<(String, &ByteRange)> = Vec::new();
     for binding in bindings {
         let named = binding.topics.iter().chain(&binding.grants);
         all.extend(named.map(|named| (named.name.clone(), &named.span)));
@@ -163,7 +163,7 @@ fn warn_of_collisions(root: &Section<'_>, bindings: &[Names]) {
             companions.filter(|(name, _)| name.len() <= units::MAX_NAME).map(|(name, span)| (name.into_owned(), span)),
         );
     }
-    let mut first: HashMap<String, (String, &Span)> = HashMap::new();
+    let mut first: HashMap<String, (String, &ByteRange)> = HashMap::new();
     let mut told: BTreeSet<(String, String)> = BTreeSet::new();
     for (name, span) in all {
         let (other, place) = first.entry(name.replace('.', "_")).or_insert_with(|| (name.clone(), span));
@@ -178,7 +178,7 @@ fn warn_of_collisions(root: &Section<'_>, bindings: &[Names]) {
 }
 
 fn warn_of_ambiguous_letters(root: &Section<'_>, bindings: &[Names]) {
-    let mut first: HashMap<String, (&str, &str, &Span)> = HashMap::new();
+    let mut first: HashMap<String, (&str, &str, &ByteRange)> = HashMap::new();
     for binding in bindings {
         let Letters::Own(span) = &binding.letters else { continue };
         for topic in &binding.topics {

@@ -42,8 +42,8 @@ use courier_core::verdict::FailurePolicy;
 use reqwest::Url;
 
 pub use self::binding::MAX_COPIED_BYTES;
-pub use self::report::{ConfigError, Problem};
-pub use self::schema::{Schema, TopicRule};
+pub use self::report::{ConfigError, ConfigProblem};
+pub use self::schema::{MessageSchema, TopicRule};
 pub use self::secret::{DatabaseUrl, Secret};
 pub use self::tls::Tls;
 pub use self::units::{closest, duration as parse_duration, plugin_name, show_duration, show_size, size as parse_size};
@@ -60,9 +60,9 @@ pub struct Config {
     /// `[auth]`: who may do what over HTTP.
     pub auth: Auth,
     /// `[transactions]`: where half messages may be checked.
-    pub transactions: Transactions,
+    pub transactions: TransactionsConfig,
     /// `[[outbox]]`: tables of services whose rows are relayed.
-    pub outboxes: Vec<Outbox>,
+    pub outboxes: Vec<OutboxConfig>,
     /// `[[plugin]]`: what uploads may import.
     pub plugins: Vec<PluginRule>,
     /// `[[topic]]`: what the bodies of topics have to look like.
@@ -70,7 +70,7 @@ pub struct Config {
     /// `[[binding]]`: which handler gets which topics, under which policy.
     pub bindings: Vec<Binding>,
     /// What is valid and will not go well, in the order of the file.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<ConfigProblem>,
     /// Other files that it was made of: schemas and secrets.
     pub files: Vec<PathBuf>,
 }
@@ -120,7 +120,7 @@ pub struct Kafka {
     /// `[kafka.properties]`: passed through to librdkafka.
     pub properties: BTreeMap<String, Property>,
     /// `[kafka.topics]`: how Courier's own topics come to be.
-    pub topics: Topics,
+    pub topics: OwnTopics,
 }
 
 /// The value of a librdkafka property.
@@ -151,7 +151,7 @@ impl PartialEq for Property {
 
 /// `[kafka.topics]`: topics of Courier's own, such as dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Topics {
+pub struct OwnTopics {
     /// Whether Courier creates those that are missing.
     pub create: bool,
     /// Partitions of a topic that it creates.
@@ -174,12 +174,12 @@ pub struct StoreConfig {
 pub struct Auth {
     /// Who may ask. Empty: anyone on this machine, since only a loopback
     /// address may then be listened on.
-    pub tokens: Vec<Token>,
+    pub tokens: Vec<TokenConfig>,
 }
 
 /// One bearer token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
+pub struct TokenConfig {
     /// Names its holder in the audit log.
     pub name: String,
     /// What its holder may do.
@@ -223,7 +223,7 @@ impl Role {
 
 /// `[transactions]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Transactions {
+pub struct TransactionsConfig {
     /// The URLs that a half message may name as its check-back. A `*` at the
     /// end stands for anything. None by default.
     pub check_urls: Vec<String>,
@@ -231,7 +231,7 @@ pub struct Transactions {
 
 /// One `[[outbox]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outbox {
+pub struct OutboxConfig {
     /// Names it in statuses and logs.
     pub name: String,
     /// The sender's database.
@@ -262,7 +262,7 @@ pub struct Binding {
     /// handled.
     pub types: Option<Vec<String>>,
     /// Where a group begins that has no position yet.
-    pub start: Start,
+    pub start: GroupStart,
     /// Which deliveries wait for one another.
     pub ordering: Ordering,
     /// Attempts at the same time on this node.
@@ -338,7 +338,7 @@ impl fmt::Display for PluginRef {
 
 /// Where a group begins that has no position yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum GroupStart {
     /// At the oldest message that Kafka still has.
     Earliest,
     /// At what comes next.
@@ -444,7 +444,7 @@ impl fmt::Display for HostPort {
 /// are looked for beside it; `env` answers what an environment variable holds.
 pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
     let (tree, broken) = toml::de::DeTable::parse_recoverable(text);
-    let reader = reader::Reader::new(file, text, env);
+    let reader = reader::FileReader::new(file, text, env);
     if !broken.is_empty() {
         // What a half-read tree lacks would only repeat these errors.
         return Err(reader.syntax(&broken));

@@ -4,7 +4,7 @@
 //! stands behind one of them. Each way of reading a value reports by itself
 //! when the value is not that and then answers `None`, so that reading goes on
 //! with the default and finds the other errors too; the default is never seen,
-//! because [`Reader::finish`] gives no configuration once anything was
+//! because [`FileReader::finish`] gives no configuration once anything was
 //! reported.
 
 use std::cell::RefCell;
@@ -15,21 +15,21 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::report::{ConfigError, Problem, Span};
+use super::report::{ByteRange, ConfigError, ConfigProblem};
 use super::{Config, secret, units};
 
 /// One file being read.
-pub(super) struct Reader<'a> {
+pub(super) struct FileReader<'a> {
     pub file: &'a str,
     pub text: &'a str,
     pub env: &'a dyn Fn(&str) -> Option<String>,
-    problems: RefCell<Vec<Problem>>,
-    warnings: RefCell<Vec<Problem>>,
-    hidden: RefCell<Vec<Span>>,
+    problems: RefCell<Vec<ConfigProblem>>,
+    warnings: RefCell<Vec<ConfigProblem>>,
+    hidden: RefCell<Vec<ByteRange>>,
     files: RefCell<Vec<PathBuf>>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> FileReader<'a> {
     pub fn new(file: &'a str, text: &'a str, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self {
             file,
@@ -43,40 +43,40 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports something wrong.
-    pub fn problem(&self, span: &Span, message: impl Into<String>, remedy: impl Into<String>) {
-        let problem = Problem::new(self.file, self.text, span.clone(), message.into(), remedy.into());
+    pub fn problem(&self, span: &ByteRange, message: impl Into<String>, remedy: impl Into<String>) {
+        let problem = ConfigProblem::new(self.file, self.text, span.clone(), message.into(), remedy.into());
         self.problems.borrow_mut().push(problem);
     }
 
     /// Reports a clash of two places.
     pub fn clash(
         &self,
-        span: &Span,
-        first: &Span,
+        span: &ByteRange,
+        first: &ByteRange,
         label: &'static str,
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let problem = Problem::new(self.file, self.text, span.clone(), message.into(), remedy.into());
+        let problem = ConfigProblem::new(self.file, self.text, span.clone(), message.into(), remedy.into());
         self.problems.borrow_mut().push(problem.and(self.text, first, label));
     }
 
     /// Reports something that is valid and will not go well.
-    pub fn warn(&self, span: &Span, message: impl Into<String>, remedy: impl Into<String>) {
-        let warning = Problem::new(self.file, self.text, span.clone(), message.into(), remedy.into());
+    pub fn warn(&self, span: &ByteRange, message: impl Into<String>, remedy: impl Into<String>) {
+        let warning = ConfigProblem::new(self.file, self.text, span.clone(), message.into(), remedy.into());
         self.warnings.borrow_mut().push(warning);
     }
 
     /// The same of two places that do not go together.
     pub fn warn_of_two(
         &self,
-        span: &Span,
-        first: &Span,
+        span: &ByteRange,
+        first: &ByteRange,
         label: &'static str,
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let warning = Problem::new(self.file, self.text, span.clone(), message.into(), remedy.into());
+        let warning = ConfigProblem::new(self.file, self.text, span.clone(), message.into(), remedy.into());
         self.warnings.borrow_mut().push(warning.and(self.text, first, label));
     }
 
@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Keeps this part of the file out of every message.
-    pub fn hide(&self, span: &Span) {
+    pub fn hide(&self, span: &ByteRange) {
         self.hidden.borrow_mut().push(span.clone());
     }
 
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
         files.sort_unstable();
         files.dedup();
         if problems.is_empty() {
-            warnings.sort_by_key(Problem::start);
+            warnings.sort_by_key(ConfigProblem::start);
             return Ok(Config { warnings, files, ..config });
         }
         Err(ConfigError::new(self.text, &self.hidden.into_inner(), problems).depending_on(files))
@@ -124,9 +124,9 @@ impl<'a> Reader<'a> {
 
 /// A table whose keys are known; empty when the file does not have it.
 pub(super) struct Section<'a> {
-    pub reader: &'a Reader<'a>,
+    pub reader: &'a FileReader<'a>,
     /// Where it stands: its header, or the whole file.
-    pub span: Span,
+    pub span: ByteRange,
     /// `binding.retry`, for messages; empty for the file.
     path: String,
     table: Option<&'a DeTable<'a>>,
@@ -134,7 +134,7 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     /// The whole file.
-    pub fn root(reader: &'a Reader<'a>, tree: &'a Spanned<DeTable<'a>>, known: &[&str]) -> Self {
+    pub fn root(reader: &'a FileReader<'a>, tree: &'a Spanned<DeTable<'a>>, known: &[&str]) -> Self {
         let section = Self { reader, span: 0..0, path: String::new(), table: Some(tree.get_ref()) };
         section.refuse_unknown(known);
         section
@@ -259,15 +259,15 @@ fn join(path: &str, key: &str) -> String {
 
 /// What stands behind a key or in an array.
 pub(super) struct Value<'a> {
-    pub reader: &'a Reader<'a>,
+    pub reader: &'a FileReader<'a>,
     /// `binding.retry.max`, for messages.
     pub path: String,
     /// The key, or that of the array it stands in.
     pub key: &'a str,
     /// Where the key stands.
-    pub key_span: Span,
+    pub key_span: ByteRange,
     /// Where the value stands.
-    pub span: Span,
+    pub span: ByteRange,
     node: &'a DeValue<'a>,
 }
 
@@ -457,7 +457,7 @@ impl<'a> Value<'a> {
     /// reported.
     pub fn texts<T>(&self, example: &str, read: impl Fn(&Self, &'a str) -> Option<T>) -> Option<Vec<T>> {
         let items = self.items(&format!("[{example:?}]"))?;
-        let mut seen: Vec<(&str, Span)> = Vec::new();
+        let mut seen: Vec<(&str, ByteRange)> = Vec::new();
         let mut read_items = Vec::new();
         for item in items {
             let Some(text) = item.text(example) else { continue };

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, drawn so that a person sees where.
 //!
-//! A [`ConfigError`] holds every [`Problem`] of one file in the order of its
+//! A [`ConfigError`] holds every [`ConfigProblem`] of one file in the order of its
 //! lines. What it draws never shows a secret that somebody wrote into the
 //! file: such text is hidden before a line of it is quoted, because these
 //! errors end in logs.
@@ -14,11 +14,11 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use super::secret;
 
 /// Bytes of the file, from and up to.
-pub(super) type Span = Range<usize>;
+pub(super) type ByteRange = Range<usize>;
 
 /// One thing that is wrong, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// The file, as it was named.
     pub file: String,
     /// The line, from 1; 0 when the file could not be read.
@@ -29,12 +29,12 @@ pub struct Problem {
     pub message: String,
     /// What would be right.
     pub remedy: String,
-    span: Span,
-    also: Option<(Span, &'static str)>,
+    span: ByteRange,
+    also: Option<(ByteRange, &'static str)>,
 }
 
-impl Problem {
-    pub(super) fn new(file: &str, text: &str, span: Span, message: String, remedy: String) -> Self {
+impl ConfigProblem {
+    pub(super) fn new(file: &str, text: &str, span: ByteRange, message: String, remedy: String) -> Self {
         let start = floor(text, span.start);
         let before = &text[..start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -61,13 +61,13 @@ impl Problem {
     }
 
     /// Shows a second place that has part in it.
-    pub(super) fn and(mut self, text: &str, span: &Span, label: &'static str) -> Self {
+    pub(super) fn and(mut self, text: &str, span: &ByteRange, label: &'static str) -> Self {
         self.also = Some((floor(text, span.start)..floor(text, span.end), label));
         self
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     /// On one line, for logs and lists.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, column, message, remedy, .. } = self;
@@ -81,7 +81,7 @@ impl fmt::Display for Problem {
 /// Every problem of one configuration file; never empty.
 #[derive(Clone)]
 pub struct ConfigError {
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
     /// Other files that it names, as far as they could be made out.
     files: Vec<PathBuf>,
     /// The file with its secrets hidden.
@@ -89,18 +89,18 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn new(text: &str, hidden: &[Span], mut problems: Vec<Problem>) -> Self {
+    pub(super) fn new(text: &str, hidden: &[ByteRange], mut problems: Vec<ConfigProblem>) -> Self {
         problems.sort_by_key(|problem| problem.span.start);
         Self { problems, files: Vec::new(), text: secret::hide(text, hidden) }
     }
 
     pub(super) fn at(file: &str, text: &str, offset: usize, message: &str, remedy: &str) -> Self {
-        let problem = Problem::new(file, text, offset..offset, message.to_owned(), remedy.to_owned());
+        let problem = ConfigProblem::new(file, text, offset..offset, message.to_owned(), remedy.to_owned());
         Self::new(text, &[], vec![problem])
     }
 
     pub(super) fn unreadable(file: &str, error: &std::io::Error) -> Self {
-        let problem = Problem {
+        let problem = ConfigProblem {
             file: file.to_owned(),
             line: 0,
             column: 0,
@@ -124,11 +124,11 @@ impl ConfigError {
 
     /// What is wrong, in the order of the file.
     #[must_use]
-    pub fn errors(&self) -> &[Problem] {
+    pub fn errors(&self) -> &[ConfigProblem] {
         &self.problems
     }
 
-    fn draw(&self, renderer: &Renderer, problem: &Problem) -> String {
+    fn draw(&self, renderer: &Renderer, problem: &ConfigProblem) -> String {
         let title = Level::ERROR.primary_title(&problem.message);
         let help = Level::HELP.message(&problem.remedy);
         if problem.line == 0 {

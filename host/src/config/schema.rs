@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::host::name;
 use super::reader::{Section, Value as Toml};
-use super::report::Span;
+use super::report::ByteRange;
 
 /// Largest schema file.
 const MAX_SCHEMA_BYTES: u64 = 1024 * 1024;
@@ -29,7 +29,7 @@ pub struct TopicRule {
     /// The only types whose bodies are checked; none means all.
     pub types: Option<Vec<String>>,
     /// What they have to look like.
-    pub schema: Schema,
+    pub schema: MessageSchema,
 }
 
 impl TopicRule {
@@ -44,25 +44,25 @@ impl TopicRule {
 
 /// A JSON Schema; clones share it.
 #[derive(Clone)]
-pub struct Schema {
+pub struct MessageSchema {
     validator: Arc<Validator>,
     /// What it says, by which a reload tells whether it changed.
     says: Arc<Value>,
 }
 
-impl fmt::Debug for Schema {
+impl fmt::Debug for MessageSchema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Schema({})", self.says)
     }
 }
 
-impl PartialEq for Schema {
+impl PartialEq for MessageSchema {
     fn eq(&self, other: &Self) -> bool {
         self.says == other.says
     }
 }
 
-impl Schema {
+impl MessageSchema {
     /// Reads a schema.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl Schema {
 
 /// `[[topic]]`.
 pub(super) fn topics(root: &Section<'_>) -> Vec<TopicRule> {
-    let mut rules: Vec<(TopicRule, Span)> = Vec::new();
+    let mut rules: Vec<(TopicRule, ByteRange)> = Vec::new();
     for table in root.sections("topic", &["name", "schema", "types"]) {
         let topic = table.require("name", "name the topic: name = \"order\"");
         let span = topic.as_ref().map(|value| value.span.clone());
@@ -121,7 +121,7 @@ pub(super) fn topics(root: &Section<'_>) -> Vec<TopicRule> {
 
 /// Reads the schema that a value names; a relative path starts at the
 /// directory of the configuration.
-fn read(value: &Toml<'_>) -> Option<Schema> {
+fn read(value: &Toml<'_>) -> Option<MessageSchema> {
     let text = value.text("schemas/order.json")?;
     let path = Path::new(value.reader.file).parent().unwrap_or(Path::new("")).join(text);
     value.reader.depends_on(path.clone());
@@ -139,7 +139,7 @@ fn read(value: &Toml<'_>) -> Option<Schema> {
             return None;
         }
     };
-    match Schema::parse(&schema) {
+    match MessageSchema::parse(&schema) {
         Ok(schema) => Some(schema),
         Err(why) => {
             let remedy = "correct that file; references to other files and to the network are not followed";
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_body_is_told_by_path_and_rule_and_not_repeated() {
-        let schema = Schema::parse(ORDER).unwrap();
+        let schema = MessageSchema::parse(ORDER).unwrap();
         assert_eq!(schema.broken_by(br#"{"order_id":"o-1"}"#), None);
         for (body, path, rule) in [
             ("{}", "body: ", "/required"),
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn a_rule_is_for_its_topic_and_types() {
         let types = Some(vec!["OrderCreated".to_owned()]);
-        let rule = TopicRule { name: "order".into(), types, schema: Schema::parse(ORDER).unwrap() };
+        let rule = TopicRule { name: "order".into(), types, schema: MessageSchema::parse(ORDER).unwrap() };
         assert!(rule.broken_by("order", "OrderCreated", b"{}").is_some());
         assert!(rule.broken_by("order", "OrderGone", b"{}").is_none());
         assert!(rule.broken_by("stock", "OrderCreated", b"{}").is_none());

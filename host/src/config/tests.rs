@@ -58,7 +58,7 @@ fn the_example_says_what_it_means() {
     assert_eq!(properties["sasl.mechanism"].expose(), "SCRAM-SHA-256", "dots without quotes");
     assert_eq!(properties["socket.timeout.ms"].expose(), "30000");
     assert!(matches!(properties["sasl.password"], Property::Secret(_)));
-    assert_eq!(config.kafka.topics, Topics { create: true, partitions: 12, replication: 3 });
+    assert_eq!(config.kafka.topics, OwnTopics { create: true, partitions: 12, replication: 3 });
     assert_eq!(config.auth.tokens[1].role, Role::Publisher);
     assert_eq!(config.auth.tokens[1].sources, Some(vec!["/eu/shop".to_owned()]));
     assert_eq!(config.kafka.max_record, 32 << 20);
@@ -67,7 +67,7 @@ fn the_example_says_what_it_means() {
     let broken = |body: &str| config.topics[0].broken_by("order", "OrderCreated", body.as_bytes());
     assert!(broken("{}").is_some() && broken(r#"{"order_id":"o-1"}"#).is_none());
     let [stock, audit] = config.bindings.as_slice() else { panic!("two bindings") };
-    assert_eq!(stock.start, Start::Time(Timestamp(1_769_846_400_000_000)));
+    assert_eq!(stock.start, GroupStart::Time(Timestamp(1_769_846_400_000_000)));
     assert_eq!(stock.circuit, Some(Circuit { failures: 20, open: Duration::from_secs(30) }));
     assert_eq!(stock.failure.dead_letter, DeadLetter::Hold);
     assert_eq!((stock.failure.retry.max_attempts, stock.failure.retry.multiplier), (7, 3.0));
@@ -97,7 +97,7 @@ fn an_empty_file_is_a_host_without_bindings() {
 fn a_binding_needs_three_lines_and_has_defaults_for_the_rest() {
     let text = "[[binding]]\ngroup = \"stock\"\ntopics = [\"order\"]\nplugin = \"order-handler\"\n";
     let binding = parsed(text).unwrap().bindings.remove(0);
-    assert_eq!(binding.start, Start::Earliest);
+    assert_eq!(binding.start, GroupStart::Earliest);
     assert_eq!((binding.ordering, binding.isolation), (Ordering::Key, Isolation::Message));
     assert_eq!((binding.concurrency, binding.batch, binding.max_gap), (64, 1, 50_000));
     assert_eq!((binding.memory, binding.log), (64 << 20, 64 << 10));

@@ -1,6 +1,6 @@
 //! A consumer group at work on this node.
 //!
-//! [`Group`] is its threads, its workers and two tasks: [`consumer::event`] answers
+//! [`RunningGroup`] is its threads, its workers and two tasks: [`consumer::event`] answers
 //! what Kafka gives and takes, [`consumer::broadcast`] hears broadcasts. Read [`owner`]
 //! for what happens in a partition, [`attempt::worker`] and [`attempt::delivery`] for what
 //! happens to one message, [`settle::writer`] for how outcomes become durable.
@@ -82,7 +82,7 @@ pub struct NodeContext {
 }
 
 /// A running group.
-pub struct Group {
+pub struct RunningGroup {
     pub name: String,
     pub bindings: Vec<Arc<RunningBinding>>,
     stop: CancellationToken,
@@ -94,7 +94,7 @@ pub struct Group {
     member: Arc<GroupUsage>,
 }
 
-impl Group {
+impl RunningGroup {
     /// Starts a group: its threads, its workers and the task that follows its
     /// consumer.
     ///
@@ -175,7 +175,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for RunningGroup {
     /// A stop that took too long is dropped in the middle, and a runtime must
     /// not be dropped where it would have to wait.
     fn drop(&mut self) {

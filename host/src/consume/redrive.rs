@@ -99,12 +99,12 @@ struct Allowance {
 
 /// What the live nodes bind, as it was a moment ago.
 #[derive(Default)]
-struct Bindings {
+struct LiveBindings {
     read_at: Option<Instant>,
     all: Vec<NodeBinding>,
 }
 
-impl Bindings {
+impl LiveBindings {
     async fn refresh(&mut self, store: &SharedStore) -> Result<(), StoreError> {
         if self.read_at.is_none_or(|at| at.elapsed() >= BINDINGS_FRESH) {
             self.all = store.live_bindings().await?;
@@ -119,7 +119,7 @@ impl Bindings {
 }
 
 /// What a step found.
-enum Step {
+enum RedriveStep {
     /// The redrive moves as fast as it may.
     Moves,
     /// Nobody runs what comes next: the deliveries of this group and topic.
@@ -139,7 +139,7 @@ impl Runner {
     /// Works until it is told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let mut allowances: HashMap<RedriveId, Allowance> = HashMap::new();
-        let (mut lows, mut bindings) = (Lows::default(), Bindings::default());
+        let (mut lows, mut bindings) = (Lows::default(), LiveBindings::default());
         while !stop.is_cancelled() {
             let leases = match self.store.lease_redrives(self.writer, MOST_AT_ONCE, LEASE).await {
                 Ok(leases) => leases,
@@ -157,8 +157,8 @@ impl Runner {
                 });
                 let subject = Subject::Redrive(lease.id.to_string());
                 match self.step(lease, allowance, &mut lows, &mut bindings).await {
-                    Ok(Step::Moves) => self.causes.clear(&subject),
-                    Ok(Step::NobodyRuns { group, topic }) => {
+                    Ok(RedriveStep::Moves) => self.causes.clear(&subject),
+                    Ok(RedriveStep::NobodyRuns { group, topic }) => {
                         self.causes.clear_code(&subject, UNREACHABLE);
                         self.causes.report(subject, nobody_runs(&group, &topic));
                     }
@@ -183,16 +183,16 @@ impl Runner {
         lease: &RedriveLease,
         allowance: &mut Allowance,
         lows: &mut Lows,
-        bindings: &mut Bindings,
-    ) -> Result<Step, StepError> {
+        bindings: &mut LiveBindings,
+    ) -> Result<RedriveStep, StepError> {
         self.store.collect_items(lease).await?;
         if !lease.asks {
-            return Ok(Step::Moves);
+            return Ok(RedriveStep::Moves);
         }
         if allowance.group.is_none() {
             allowance.group = self.store.redrive(lease.id).await?.map(|row| row.group);
         }
-        let Some(group) = allowance.group.clone() else { return Ok(Step::Moves) };
+        let Some(group) = allowance.group.clone() else { return Ok(RedriveStep::Moves) };
         bindings.refresh(&self.store).await?;
         let rate = f64::from(lease.rate);
         // A second's worth at most: what was held up is not made up for.
@@ -206,13 +206,13 @@ impl Runner {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let limit = (allowance.items as u64).min(room).min(u64::from(MAX_STEP)) as u32;
         if limit == 0 {
-            return Ok(Step::Moves);
+            return Ok(RedriveStep::Moves);
         }
         let due = self.store.due_items(lease.id, limit).await?;
-        let Some(first) = due.first() else { return Ok(Step::Moves) };
+        let Some(first) = due.first() else { return Ok(RedriveStep::Moves) };
         let run = due.iter().take_while(|item| bindings.of(&group, &item.topic).is_some()).count();
         if run == 0 {
-            return Ok(Step::NobodyRuns { group, topic: first.topic.clone() });
+            return Ok(RedriveStep::NobodyRuns { group, topic: first.topic.clone() });
         }
         let takes = |topic: &str, type_name: &str| {
             let types = bindings.of(&group, topic).and_then(|binding| binding.types.as_ref());
@@ -223,7 +223,7 @@ impl Runner {
         if self.store.ask_items(lease, &asks).await? > 0 {
             (self.wake)();
         }
-        Ok(Step::Moves)
+        Ok(RedriveStep::Moves)
     }
 
     /// What is to be done with each item: run it, unless its record is gone;

@@ -23,11 +23,11 @@ use crate::supervise::{self, Task};
 
 /// The thread that advances epochs, and what tells it whether to.
 pub(super) struct Ticker {
-    shared: Arc<Shared>,
+    shared: Arc<TickerState>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+struct TickerState {
     /// Guests being polled right now.
     running: AtomicU32,
     asleep: AtomicBool,
@@ -37,7 +37,7 @@ struct Shared {
 impl Ticker {
     /// Starts the thread. It holds the engines weakly, so that they can go.
     pub(super) fn start(engines: Vec<EngineWeak>) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(TickerState {
             running: AtomicU32::new(0),
             asleep: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -50,9 +50,9 @@ impl Ticker {
     }
 
     /// What counts the polls of one sandbox.
-    pub(super) fn pulse(&self) -> Pulse {
+    pub(super) fn pulse(&self) -> TickerHandle {
         let thread = self.thread.as_ref().map(|handle| handle.thread().clone());
-        Pulse { shared: Arc::clone(&self.shared), thread }
+        TickerHandle { shared: Arc::clone(&self.shared), thread }
     }
 }
 
@@ -68,7 +68,7 @@ impl Drop for Ticker {
     }
 }
 
-impl Shared {
+impl TickerState {
     fn tick(&self, engines: &[EngineWeak]) {
         let mut idle = 0;
         while !self.stop.load(Ordering::SeqCst) {
@@ -95,12 +95,12 @@ impl Shared {
 
 /// Tells the ticker of guests that run.
 #[derive(Clone)]
-pub(super) struct Pulse {
-    shared: Arc<Shared>,
+pub(super) struct TickerHandle {
+    shared: Arc<TickerState>,
     thread: Option<Thread>,
 }
 
-impl Pulse {
+impl TickerHandle {
     fn begin(&self) {
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         if self.shared.asleep.load(Ordering::SeqCst)
@@ -278,7 +278,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 pub(super) struct Metered<F> {
     pub(super) inner: F,
     pub(super) meter: Arc<Meter>,
-    pub(super) pulse: Pulse,
+    pub(super) pulse: TickerHandle,
     pub(super) limit: Duration,
 }
 

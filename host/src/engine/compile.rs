@@ -59,7 +59,7 @@ const CHILD_NICENESS: libc::c_int = 5;
 
 /// Why there is no machine code.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum CompileFailure {
     /// The component's fault.
     Refused(String),
     /// The host's fault.
@@ -68,26 +68,26 @@ pub(super) enum Failure {
 
 /// Compiles a component: in a child when a compiler is named, else in this
 /// process and then without limits, which suits tests only.
-pub(super) async fn compile(compiler: Option<&Path>, wasm: Bytes) -> Result<Vec<u8>, Failure> {
+pub(super) async fn compile(compiler: Option<&Path>, wasm: Bytes) -> Result<Vec<u8>, CompileFailure> {
     match compiler {
         Some(program) => compile_in_child(program, &wasm).await,
         None => tokio::task::spawn_blocking(move || compile_here(&wasm))
             .await
-            .map_err(|error| Failure::Host(format!("the compiler stopped: {error}")))?,
+            .map_err(|error| CompileFailure::Host(format!("the compiler stopped: {error}")))?,
     }
 }
 
-fn compile_here(wasm: &[u8]) -> Result<Vec<u8>, Failure> {
+fn compile_here(wasm: &[u8]) -> Result<Vec<u8>, CompileFailure> {
     // What shapes the code is the same for both allocations; this one takes no
     // address space for a pool that nobody would use.
     let engine = wasmtime::Engine::new(&config(Allocation::OnDemand))
-        .map_err(|error| Failure::Host(format!("the compiler cannot start: {error:#}")))?;
+        .map_err(|error| CompileFailure::Host(format!("the compiler cannot start: {error:#}")))?;
     engine
         .precompile_component(wasm)
-        .map_err(|error| Failure::Refused(format!("the component does not compile: {error:#}")))
+        .map_err(|error| CompileFailure::Refused(format!("the component does not compile: {error:#}")))
 }
 
-async fn compile_in_child(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Failure> {
+async fn compile_in_child(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, CompileFailure> {
     let cpu_seconds = cpu_seconds(wasm.len());
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(COMPILE_THREADS);
     let mut child = Command::new(program)
@@ -101,10 +101,10 @@ async fn compile_in_child(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Failur
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| Failure::Host(format!("cannot run the compiler {}: {error}", program.display())))?;
+        .map_err(|error| CompileFailure::Host(format!("cannot run the compiler {}: {error}", program.display())))?;
     let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
-        return Err(Failure::Host("the compiler was started without pipes".into()));
+        return Err(CompileFailure::Host("the compiler was started without pipes".into()));
     };
     let work = async {
         let feed = async move {
@@ -120,9 +120,9 @@ async fn compile_in_child(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Failur
     let Ok((status, artefact, complaint)) = tokio::time::timeout(COMPILE_WALL, work).await else {
         let seconds = COMPILE_WALL.as_secs();
         // What burns CPU is ended by its limit, long before.
-        return Err(Failure::Host(format!("compiling took longer than {seconds} s: the machine is too busy")));
+        return Err(CompileFailure::Host(format!("compiling took longer than {seconds} s: the machine is too busy")));
     };
-    let host = |error: std::io::Error| Failure::Host(format!("cannot talk to the compiler: {error}"));
+    let host = |error: std::io::Error| CompileFailure::Host(format!("cannot talk to the compiler: {error}"));
     let (status, artefact, complaint) = (status.map_err(host)?, artefact.map_err(host)?, complaint.map_err(host)?);
     judge_child(status, artefact, &String::from_utf8_lossy(&complaint), cpu_seconds)
 }
@@ -133,41 +133,46 @@ fn cpu_seconds(bytes: usize) -> u64 {
     COMPILE_CPU_SECONDS + COMPILE_CPU_SECONDS_PER_MIB * bytes.div_ceil(MIB) as u64
 }
 
-fn judge_child(status: ExitStatus, artefact: Vec<u8>, complaint: &str, cpu_seconds: u64) -> Result<Vec<u8>, Failure> {
+fn judge_child(
+    status: ExitStatus,
+    artefact: Vec<u8>,
+    complaint: &str,
+    cpu_seconds: u64,
+) -> Result<Vec<u8>, CompileFailure> {
     use std::os::unix::process::ExitStatusExt;
 
     let complaint = complaint.trim();
     if status.success() {
         if artefact.len() > MAX_ARTEFACT_BYTES {
-            return Err(Failure::Refused("its machine code is larger than the host accepts".into()));
+            return Err(CompileFailure::Refused("its machine code is larger than the host accepts".into()));
         }
         return Ok(artefact);
     }
     match status.code().map(u8::try_from) {
-        Some(Ok(EXIT_REFUSED)) => return Err(Failure::Refused(complaint.to_owned())),
+        Some(Ok(EXIT_REFUSED)) => return Err(CompileFailure::Refused(complaint.to_owned())),
         Some(Ok(EXIT_PANICKED)) => {
-            return Err(Failure::Refused(format!("the compiler gave up on it: {complaint}")));
+            return Err(CompileFailure::Refused(format!("the compiler gave up on it: {complaint}")));
         }
         _ => {}
     }
     match status.signal() {
-        Some(libc::SIGXCPU) => Err(Failure::Refused(format!(
+        Some(libc::SIGXCPU) => Err(CompileFailure::Refused(format!(
             "compiling it burned more than the limit of {cpu_seconds} s of CPU: make it smaller or split its \
              largest functions"
         ))),
         // An allocation that fails aborts; a recursion too deep segfaults.
-        Some(libc::SIGABRT | libc::SIGSEGV | libc::SIGBUS) => Err(Failure::Refused(format!(
+        Some(libc::SIGABRT | libc::SIGSEGV | libc::SIGBUS) => Err(CompileFailure::Refused(format!(
             "compiling it needed more memory than the limit of {}",
             super::fault::size(COMPILE_ADDRESS_SPACE)
         ))),
         // Nobody sends these: the compiler itself went wrong over the component.
         Some(signal @ (libc::SIGILL | libc::SIGTRAP | libc::SIGFPE | libc::SIGSYS)) => {
-            Err(Failure::Refused(format!("the compiler crashed over it (signal {signal})")))
+            Err(CompileFailure::Refused(format!("the compiler crashed over it (signal {signal})")))
         }
-        Some(libc::SIGKILL) => Err(Failure::Host(
+        Some(libc::SIGKILL) => Err(CompileFailure::Host(
             "the compiler was killed: most likely the machine is short of memory, which the kernel's log tells".into(),
         )),
-        _ => Err(Failure::Host(format!("the compiler ended with {status}: {complaint}"))),
+        _ => Err(CompileFailure::Host(format!("the compiler ended with {status}: {complaint}"))),
     }
 }
 
@@ -194,11 +199,11 @@ pub fn compile_child_main() -> ExitCode {
     std::panic::set_hook(Box::new(end_on_panic));
     match compile_stdin() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Refused(why)) => {
+        Err(CompileFailure::Refused(why)) => {
             eprintln!("{why}");
             ExitCode::from(EXIT_REFUSED)
         }
-        Err(Failure::Host(why)) => {
+        Err(CompileFailure::Host(why)) => {
             eprintln!("{why}");
             ExitCode::FAILURE
         }
@@ -216,27 +221,27 @@ fn end_on_panic(panic: &PanicHookInfo<'_>) {
     unsafe { libc::_exit(i32::from(code)) }
 }
 
-fn compile_stdin() -> Result<(), Failure> {
+fn compile_stdin() -> Result<(), CompileFailure> {
     // Started by hand it has what the smallest component has.
     let allowed = std::env::args().nth(2).and_then(|seconds| seconds.parse().ok()).unwrap_or(COMPILE_CPU_SECONDS);
-    limit_self(allowed).map_err(|error| Failure::Host(format!("cannot limit the compiler: {error}")))?;
-    compile_here(PROBE).map_err(|(Failure::Refused(why) | Failure::Host(why))| {
-        Failure::Host(format!("the compiler does not work here: {why}"))
+    limit_self(allowed).map_err(|error| CompileFailure::Host(format!("cannot limit the compiler: {error}")))?;
+    compile_here(PROBE).map_err(|(CompileFailure::Refused(why) | CompileFailure::Host(why))| {
+        CompileFailure::Host(format!("the compiler does not work here: {why}"))
     })?;
     let mut wasm = Vec::new();
     std::io::stdin()
         .lock()
         .take(MAX_UPLOAD_BYTES as u64 + 1)
         .read_to_end(&mut wasm)
-        .map_err(|error| Failure::Host(format!("cannot read the component: {error}")))?;
+        .map_err(|error| CompileFailure::Host(format!("cannot read the component: {error}")))?;
     HAS_COMPONENT.store(true, Ordering::SeqCst);
-    super::component::inspect(&wasm).map_err(|refused| Failure::Refused(refused.to_string()))?;
+    super::component::inspect(&wasm).map_err(|refused| CompileFailure::Refused(refused.to_string()))?;
     let artefact = compile_here(&wasm)?;
     let mut stdout = std::io::stdout().lock();
     stdout
         .write_all(&artefact)
         .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::Host(format!("cannot write the machine code: {error}")))
+        .map_err(|error| CompileFailure::Host(format!("cannot write the machine code: {error}")))
 }
 
 /// Limits this process: memory, CPU, no files written, no core dump, and a
@@ -274,7 +279,7 @@ mod tests {
     use super::*;
 
     /// Compiles with a program that behaves like this script.
-    async fn with_compiler(script: &str) -> Result<Vec<u8>, Failure> {
+    async fn with_compiler(script: &str) -> Result<Vec<u8>, CompileFailure> {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("compiler");
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -283,7 +288,7 @@ mod tests {
             match compile(Some(&program), Bytes::from(vec![b'x'; 1 << 20])).await {
                 // A child that another test forks at this moment still holds
                 // the script open for writing, until it becomes its program.
-                Err(Failure::Host(why)) if why.contains("Text file busy") => tokio::task::yield_now().await,
+                Err(CompileFailure::Host(why)) if why.contains("Text file busy") => tokio::task::yield_now().await,
                 ended => return ended,
             }
         }
@@ -305,13 +310,15 @@ mod tests {
             ("echo multiple memories >&2; exit 11", "multiple memories"),
             ("kill -ILL $$", "the compiler crashed over it"),
         ] {
-            let Err(Failure::Refused(why)) = with_compiler(script).await else { panic!("{script}: not refused") };
+            let Err(CompileFailure::Refused(why)) = with_compiler(script).await else {
+                panic!("{script}: not refused")
+            };
             assert!(why.contains(expected), "{why}");
         }
         for script in ["echo broken >&2; exit 1", "kill -KILL $$", "kill -TERM $$"] {
-            assert!(matches!(with_compiler(script).await, Err(Failure::Host(_))), "{script}");
+            assert!(matches!(with_compiler(script).await, Err(CompileFailure::Host(_))), "{script}");
         }
-        assert!(matches!(compile(Some(Path::new("/nowhere")), Bytes::new()).await, Err(Failure::Host(_))));
+        assert!(matches!(compile(Some(Path::new("/nowhere")), Bytes::new()).await, Err(CompileFailure::Host(_))));
     }
 
     #[test]

@@ -43,16 +43,16 @@ pub struct Inspection {
 /// Why an upload is refused, in one sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Refused(pub(super) String);
+pub struct RefusedUpload(pub(super) String);
 
 /// Looks at a component without compiling it. For a large one this takes some
 /// milliseconds of CPU: an async caller runs it on a blocking thread.
-pub fn inspect(wasm: &[u8]) -> Result<Inspection, Refused> {
+pub fn inspect(wasm: &[u8]) -> Result<Inspection, RefusedUpload> {
     check_form(wasm)?;
     Validator::new_with_features(features())
         .validate_all(wasm)
-        .map_err(|error| Refused(format!("not a valid WebAssembly component: {error}")))?;
-    let found = scan(wasm).map_err(|error| Refused(format!("not a valid WebAssembly component: {error}")))?;
+        .map_err(|error| RefusedUpload(format!("not a valid WebAssembly component: {error}")))?;
+    let found = scan(wasm).map_err(|error| RefusedUpload(format!("not a valid WebAssembly component: {error}")))?;
 
     let exported = |name| found.functions.iter().any(|function| function == name);
     let world = match (exported("handle-batch"), exported("handle")) {
@@ -60,13 +60,13 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspection, Refused> {
         (false, true) => World::Handler,
         (false, false) => {
             let exports = if found.exports.is_empty() { "nothing".into() } else { quoted(&found.exports) };
-            return Err(Refused(format!(
+            return Err(RefusedUpload(format!(
                 "it exports neither `handle` nor `handle-batch`, so it is no handler: build it for a world of courier:plugin (it exports {exports})"
             )));
         }
     };
     if let Some(import) = found.imports.iter().find(|import| !offered(import)) {
-        return Err(Refused(format!(
+        return Err(RefusedUpload(format!(
             "it imports `{import}`, which no host offers; offered are the interfaces of courier:plugin {} and of WASI {}x ({})",
             imports::VERSIONS.map(|version| format!("{version}x")).join(" and "),
             imports::wasi::VERSIONS,
@@ -99,13 +99,13 @@ fn features() -> WasmFeatures {
     WasmFeatures::WASM3.difference(WasmFeatures::MEMORY64).union(WasmFeatures::COMPONENT_MODEL)
 }
 
-fn check_form(wasm: &[u8]) -> Result<(), Refused> {
+fn check_form(wasm: &[u8]) -> Result<(), RefusedUpload> {
     if wasm.len() > MAX_UPLOAD_BYTES {
         let mib = wasm.len().div_ceil(1024 * 1024);
-        return Err(Refused(format!("{mib}MiB is over the limit of {}", size(MAX_UPLOAD_BYTES as u64))));
+        return Err(RefusedUpload(format!("{mib}MiB is over the limit of {}", size(MAX_UPLOAD_BYTES as u64))));
     }
     if wasm.starts_with(b"\x7fELF") || wasmtime::Engine::detect_precompiled(wasm).is_some() {
-        return Err(Refused(
+        return Err(RefusedUpload(
             "this is a precompiled artefact, which could hold any machine code: upload the component itself".into(),
         ));
     }
@@ -113,23 +113,23 @@ fn check_form(wasm: &[u8]) -> Result<(), Refused> {
         return Ok(());
     }
     if Parser::is_core_wasm(wasm) {
-        return Err(Refused("this is a core module, not a component: build it for wasm32-wasip2".into()));
+        return Err(RefusedUpload("this is a core module, not a component: build it for wasm32-wasip2".into()));
     }
     let what = if wasm.is_empty() { "it is empty" } else { "it does not begin with a component's header" };
-    Err(Refused(format!("not WebAssembly: {what}")))
+    Err(RefusedUpload(format!("not WebAssembly: {what}")))
 }
 
 /// What stands in a component.
 #[derive(Default)]
-struct Found<'a> {
+struct ComponentParts<'a> {
     imports: Vec<String>,
     exports: Vec<String>,
     functions: Vec<String>,
     wants: Option<&'a [u8]>,
 }
 
-fn scan(wasm: &[u8]) -> Result<Found<'_>, wasmparser::BinaryReaderError> {
-    let mut found = Found::default();
+fn scan(wasm: &[u8]) -> Result<ComponentParts<'_>, wasmparser::BinaryReaderError> {
+    let mut found = ComponentParts::default();
     // Nested modules and components come in the same stream, each with an end
     // of its own.
     let mut depth = 0_usize;
@@ -167,13 +167,13 @@ fn scan(wasm: &[u8]) -> Result<Found<'_>, wasmparser::BinaryReaderError> {
     Ok(found)
 }
 
-fn parse_wants(section: &[u8]) -> Result<Value, Refused> {
+fn parse_wants(section: &[u8]) -> Result<Value, RefusedUpload> {
     if section.len() > MAX_WANTS_BYTES {
         let limit = size(MAX_WANTS_BYTES as u64);
-        return Err(Refused(format!("its section `{WANTS_SECTION}` is over the limit of {limit}")));
+        return Err(RefusedUpload(format!("its section `{WANTS_SECTION}` is over the limit of {limit}")));
     }
     serde_json::from_slice(section)
-        .map_err(|error| Refused(format!("its section `{WANTS_SECTION}` is not valid JSON: {error}")))
+        .map_err(|error| RefusedUpload(format!("its section `{WANTS_SECTION}` is not valid JSON: {error}")))
 }
 
 /// Whether an import, as `package:name/interface@version`, is offered.

@@ -10,12 +10,12 @@ use courier_core::verdict::Verdict;
 use wasmtime::Store;
 use wasmtime::component::Func;
 
-use super::clock::{Meter, Metered, Pulse, in_time};
-use super::contract::{self, Failure};
+use super::clock::{Meter, Metered, TickerHandle, in_time};
+use super::contract::{self, HandlerFailure};
 use super::fault::{Fault, cut};
 use super::guest::{Effects, Guest};
 use super::limits::WAIT_FOR_ROOM;
-use super::prepare::{Engine, Entry, Prepared};
+use super::prepare::{Engine, LinkedComponent, Prepared};
 use super::redaction::Redaction;
 use super::slots::{Idle, Seat, SlotPermit};
 use super::{Brake, Call, Ended, Isolation, Policy, StateSource, World};
@@ -30,19 +30,19 @@ pub struct Sandbox {
     setup: Setup,
     /// The instance that was kept. It is out of here while it is called, so
     /// one whose call did not return normally never comes back.
-    kept: Arc<Kept>,
+    kept: Arc<KeptSandbox>,
 }
 
 /// What a sandbox keeps between two calls. It is gone when somebody who found
 /// the pool full took its slots.
 #[derive(Default)]
-struct Kept {
+struct KeptSandbox {
     instance: Mutex<Option<Instance>>,
     /// The monotonic clock in nanoseconds when it was kept; 0 when nothing is.
     since: AtomicU64,
 }
 
-impl Kept {
+impl KeptSandbox {
     fn put(&self, instance: Instance) {
         *self.instance.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance);
         self.since.store(nanos(libc::CLOCK_MONOTONIC), Ordering::Relaxed);
@@ -54,7 +54,7 @@ impl Kept {
     }
 }
 
-impl Idle for Kept {
+impl Idle for KeptSandbox {
     fn since(&self) -> Option<u64> {
         Some(self.since.load(Ordering::Relaxed)).filter(|since| *since != 0)
     }
@@ -76,7 +76,7 @@ struct Setup {
     /// Takes secrets out of the handler's reasons.
     redaction: Arc<Redaction>,
     meter: Arc<Meter>,
-    pulse: Pulse,
+    pulse: TickerHandle,
     /// Its place in the pool, or outside of it when its binding asks for more
     /// memory than a slot has.
     seat: Seat,
@@ -91,7 +91,7 @@ struct Instance {
     store: Store<Guest>,
     handler: Func,
     /// The version of the contract that the handler's type is of.
-    contract: contract::Version,
+    contract: contract::ContractVersion,
     world: World,
     calls: u32,
     /// Held while it lives. After the store, whose room it is.
@@ -99,7 +99,7 @@ struct Instance {
 }
 
 /// What the guest returned for one item, and the effects it asked for.
-type Returned = (Result<(), Failure>, Effects);
+type Returned = (Result<(), HandlerFailure>, Effects);
 
 /// What one call of the guest came to: a result for each item, or a fault.
 struct Run {
@@ -125,7 +125,7 @@ impl Sandbox {
         let redaction = Arc::new(Redaction::of(policy.secrets.values()));
         let log = SharedLog::new(policy.log, logs).without(Arc::clone(&redaction));
         let pulse = engine.pulse();
-        let kept = Arc::new(Kept::default());
+        let kept = Arc::new(KeptSandbox::default());
         let seat = engine.slots_for(policy.memory).join(&policy.group, as_idle(&kept));
         let meter = Arc::default();
         let other_seat = OnceLock::new();
@@ -223,7 +223,7 @@ impl Sandbox {
         let kept = self.kept.take().filter(|kept| kept.digest == plugin.digest);
         // Room is waited for before the call begins: it is no time of the handler.
         let instance = match kept {
-            Some(instance) => Ok(Start::Kept(instance)),
+            Some(instance) => Ok(CallStart::Kept(instance)),
             None => setup.room(plugin, &self.kept).await,
         };
         let started_at = now();
@@ -237,8 +237,8 @@ impl Sandbox {
         let deadline = started_at.after(setup.policy.timeout);
         let work = Box::pin(async move {
             let mut instance = match instance {
-                Start::Kept(instance) => instance,
-                Start::Fresh(entry, permit) => setup.instantiate(plugin, entry, permit).await?,
+                CallStart::Kept(instance) => instance,
+                CallStart::Fresh(entry, permit) => setup.instantiate(plugin, entry, permit).await?,
             };
             let results = instance.call(calls, deadline, &setup.log).await?;
             instance.calls += 1;
@@ -275,22 +275,22 @@ impl Sandbox {
 }
 
 /// What a call begins with.
-enum Start<'p> {
+enum CallStart<'p> {
     /// The instance of an earlier call.
     Kept(Instance),
     /// Room in the pool for an instance to be made from this component.
-    Fresh(&'p Entry, SlotPermit),
+    Fresh(&'p LinkedComponent, SlotPermit),
 }
 
-fn as_idle(kept: &Arc<Kept>) -> Weak<dyn Idle> {
+fn as_idle(kept: &Arc<KeptSandbox>) -> Weak<dyn Idle> {
     // Two steps: the coercion to the trait applies to the whole pointer.
-    let kept: Weak<Kept> = Arc::downgrade(kept);
+    let kept: Weak<KeptSandbox> = Arc::downgrade(kept);
     kept
 }
 
 impl Setup {
     /// Waits for room for a fresh instance.
-    async fn room<'p>(&self, plugin: &'p Prepared, kept: &Arc<Kept>) -> Result<Start<'p>, Fault> {
+    async fn room<'p>(&self, plugin: &'p Prepared, kept: &Arc<KeptSandbox>) -> Result<CallStart<'p>, Fault> {
         let policy = &self.policy;
         let entry = self.engine.entry(plugin, policy.memory).await.map_err(|error| {
             let reason = format!("the handler could not be linked: {error}");
@@ -303,11 +303,16 @@ impl Setup {
             self.other_seat.get_or_init(|| slots.join(&policy.group, as_idle(kept)))
         };
         let taken = seat.take(entry.weight, WAIT_FOR_ROOM).await;
-        taken.map(|permit| Start::Fresh(entry, permit)).map_err(|no_slot| Fault::no_room(no_slot, &policy.group))
+        taken.map(|permit| CallStart::Fresh(entry, permit)).map_err(|no_slot| Fault::no_room(no_slot, &policy.group))
     }
 
     /// Makes a fresh instance.
-    async fn instantiate(&self, plugin: &Prepared, entry: &Entry, permit: SlotPermit) -> Result<Instance, Fault> {
+    async fn instantiate(
+        &self,
+        plugin: &Prepared,
+        entry: &LinkedComponent,
+        permit: SlotPermit,
+    ) -> Result<Instance, Fault> {
         let policy = &self.policy;
         let mut store = Guest::store(
             entry.engine(),
@@ -384,13 +389,13 @@ fn conclude(
             effects = done;
             (Verdict::Success, None)
         }
-        Ok((Err(Failure::Error(reason)), _)) => (Verdict::Error, Some(reason)),
-        Ok((Err(Failure::Retry { reason, after: asked }), _)) => {
+        Ok((Err(HandlerFailure::Error(reason)), _)) => (Verdict::Error, Some(reason)),
+        Ok((Err(HandlerFailure::Retry { reason, after: asked }), _)) => {
             after = asked;
             (Verdict::Retry, Some(reason))
         }
-        Ok((Err(Failure::Reject(reason)), _)) => (Verdict::Reject, Some(reason)),
-        Ok((Err(Failure::Unavailable { reason, after: asked }), _)) => {
+        Ok((Err(HandlerFailure::Reject(reason)), _)) => (Verdict::Reject, Some(reason)),
+        Ok((Err(HandlerFailure::Unavailable { reason, after: asked }), _)) => {
             after = asked;
             (Verdict::Unavailable, Some(reason))
         }

@@ -65,13 +65,13 @@ use secrecy::SecretString;
 
 pub use capacity::{Capacity, Shortage};
 pub use compile::{compile_child_main, is_compile_child};
-pub use component::{Inspection, Refused, World, digest, inspect};
+pub use component::{Inspection, RefusedUpload, World, digest, inspect};
 pub use imports::cache::NodeCache;
 pub use imports::log_budget::LogBudget;
 pub use imports::quota::{StateHeld, StateQuota};
 pub use instance::Sandbox;
 pub use limits::MAX_UPLOAD_BYTES;
-pub use prepare::{Engine, EngineError, PrepareError, Prepared, Settings};
+pub use prepare::{Engine, EngineError, EngineSettings, PrepareError, Prepared};
 
 /// How long an instance lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

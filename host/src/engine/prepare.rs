@@ -12,9 +12,9 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
 use super::artefacts::Artefacts;
-use super::clock::{Pulse, Ticker};
-use super::compile::{Failure, compile};
-use super::component::{Inspection, Refused, World, inspect};
+use super::clock::{Ticker, TickerHandle};
+use super::compile::{CompileFailure, compile};
+use super::component::{Inspection, RefusedUpload, World, inspect};
 use super::contract;
 use super::guest::Guest;
 use super::imports;
@@ -25,7 +25,7 @@ use super::slots::SlotPool;
 
 /// How the engine is set up.
 #[derive(Clone)]
-pub struct Settings {
+pub struct EngineSettings {
     /// A program that compiles when run as `<compiler> compile-component`;
     /// `None` compiles in this process, without limits, which suits tests only.
     pub compiler: Option<PathBuf>,
@@ -48,7 +48,7 @@ pub struct EngineError(String);
 pub enum PrepareError {
     /// The component's fault: tell who uploaded it.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] RefusedUpload),
     /// The host's fault: tell who runs it; later it may work.
     #[error("the component cannot be prepared now: {0}")]
     Host(String),
@@ -56,9 +56,9 @@ pub enum PrepareError {
 
 /// Compiles and runs components. Clones share everything.
 #[derive(Clone)]
-pub struct Engine(Arc<Inner>);
+pub struct Engine(Arc<EngineParts>);
 
-struct Inner {
+struct EngineParts {
     compiler: Option<PathBuf>,
     artefacts: Option<Artefacts>,
     pool: Allocator,
@@ -85,27 +85,27 @@ pub struct Prepared {
     /// The world it exports.
     pub world: World,
     /// Linked for the pool; none when the component's shape does not fit it.
-    pooled: Option<Entry>,
+    pooled: Option<LinkedComponent>,
     /// Linked for bindings that need more than the pool has; made when the
     /// first of them calls.
-    roomy: OnceCell<Entry>,
+    roomy: OnceCell<LinkedComponent>,
 }
 
 /// What instances are made from.
 #[derive(Clone)]
-pub(super) struct Entry {
+pub(super) struct LinkedComponent {
     pub(super) pre: InstancePre<Guest>,
     /// The handler among the exports; its type is that of `contract`.
     pub(super) handler: ComponentExportIndex,
     /// The version of the contract by which the handler is called.
-    pub(super) contract: contract::Version,
+    pub(super) contract: contract::ContractVersion,
     /// Slots that an instance takes.
     pub(super) weight: u32,
 }
 
 impl Engine {
     /// Sets up an engine: reserves the pool and starts the ticker.
-    pub fn new(settings: Settings) -> Result<Self, EngineError> {
+    pub fn new(settings: EngineSettings) -> Result<Self, EngineError> {
         let failed = |error: wasmtime::Error| EngineError(format!("{error:#}"));
         let pool = Allocator::new(Allocation::Pool(settings.slots), settings.slots).map_err(failed)?;
         let roomy = Allocator::new(Allocation::OnDemand, settings.slots).map_err(failed)?;
@@ -119,7 +119,7 @@ impl Engine {
                 })
                 .ok()
         });
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(EngineParts {
             compiler: settings.compiler,
             artefacts,
             pool,
@@ -185,8 +185,8 @@ impl Engine {
         }
         let artefact = match compile(self.0.compiler.as_deref(), wasm).await {
             Ok(artefact) => artefact,
-            Err(Failure::Refused(why)) => return Err(PrepareError::Refused(Refused(why))),
-            Err(Failure::Host(why)) => return Err(PrepareError::Host(why)),
+            Err(CompileFailure::Refused(why)) => return Err(PrepareError::Refused(RefusedUpload(why))),
+            Err(CompileFailure::Host(why)) => return Err(PrepareError::Host(why)),
         };
         if let Some(artefacts) = self.0.artefacts.clone() {
             let (digest, artefact) = (digest.clone(), artefact.clone());
@@ -217,7 +217,11 @@ impl Engine {
     }
 
     /// What to instantiate for a binding that allows this much memory.
-    pub(super) async fn entry<'p>(&self, prepared: &'p Prepared, memory: u64) -> Result<&'p Entry, PrepareError> {
+    pub(super) async fn entry<'p>(
+        &self,
+        prepared: &'p Prepared,
+        memory: u64,
+    ) -> Result<&'p LinkedComponent, PrepareError> {
         if let Some(pooled) = prepared.pooled.as_ref().filter(|_| memory <= POOL_MEMORY as u64) {
             return Ok(pooled);
         }
@@ -240,7 +244,7 @@ impl Engine {
     }
 
     /// The slots that instances of this entry take.
-    pub(super) fn slots_of(&self, entry: &Entry) -> &SlotPool {
+    pub(super) fn slots_of(&self, entry: &LinkedComponent) -> &SlotPool {
         let pooled = wasmtime::Engine::same(entry.engine(), &self.0.pool.engine);
         if pooled { &self.0.pool.slots } else { &self.0.roomy.slots }
     }
@@ -252,7 +256,7 @@ impl Engine {
     }
 
     /// What counts the polls of a sandbox's guests.
-    pub(super) fn pulse(&self) -> Pulse {
+    pub(super) fn pulse(&self) -> TickerHandle {
         self.0.ticker.pulse()
     }
 }
@@ -273,15 +277,16 @@ impl Allocator {
         unsafe { Component::deserialize(&self.engine, artefact) }
     }
 
-    fn link(&self, component: &Component, world: World) -> Result<Entry, PrepareError> {
-        let refused = |what: &str, error: wasmtime::Error| PrepareError::Refused(Refused(format!("{what}: {error:#}")));
+    fn link(&self, component: &Component, world: World) -> Result<LinkedComponent, PrepareError> {
+        let refused =
+            |what: &str, error: wasmtime::Error| PrepareError::Refused(RefusedUpload(format!("{what}: {error:#}")));
         let pre = self
             .linker
             .instantiate_pre(component)
             .map_err(|error| refused("its imports are not what this host offers", error))?;
         let (handler, contract) = find_handler(&pre, world)
             .map_err(|error| refused("its handler has another type than the contract", error))?;
-        Ok(Entry { pre, handler, contract, weight: weight(component) })
+        Ok(LinkedComponent { pre, handler, contract, weight: weight(component) })
     }
 }
 
@@ -295,7 +300,7 @@ fn weight(component: &Component) -> u32 {
 /// Refuses a component that no instance could ever be made of, since it has
 /// more parts than the host gives to one. `unfit` is what the pool says of it.
 fn check_size(component: &Component, unfit: &wasmtime::Error) -> Result<(), PrepareError> {
-    let refused = |what: String| Err(PrepareError::Refused(Refused(what)));
+    let refused = |what: String| Err(PrepareError::Refused(RefusedUpload(what)));
     let Some(needed) = component.resources_required() else {
         return refused("it imports a core module, which this host does not offer".into());
     };
@@ -314,7 +319,7 @@ fn check_size(component: &Component, unfit: &wasmtime::Error) -> Result<(), Prep
     Ok(())
 }
 
-impl Entry {
+impl LinkedComponent {
     pub(super) fn engine(&self) -> &wasmtime::Engine {
         self.pre.engine()
     }
@@ -322,7 +327,10 @@ impl Entry {
 
 /// Finds the handler, and by its type the version of the contract, so that a
 /// wrong one is refused at the upload and not found out at the first call.
-fn find_handler(pre: &InstancePre<Guest>, world: World) -> wasmtime::Result<(ComponentExportIndex, contract::Version)> {
+fn find_handler(
+    pre: &InstancePre<Guest>,
+    world: World,
+) -> wasmtime::Result<(ComponentExportIndex, contract::ContractVersion)> {
     let name = match world {
         World::Handler => "handle",
         World::BatchHandler => "handle-batch",
@@ -335,7 +343,7 @@ fn find_handler(pre: &InstancePre<Guest>, world: World) -> wasmtime::Result<(Com
         .component_type()
         .imports(component.engine())
         .any(|(name, _)| name.starts_with(imports::PACKAGE) && name.contains(imports::FIRST_VERSION));
-    let version = contract::Version::of(&function, pre, world, imports_first)?;
+    let version = contract::ContractVersion::of(&function, pre, world, imports_first)?;
     Ok((index, version))
 }
 
@@ -344,7 +352,9 @@ fn find_handler(pre: &InstancePre<Guest>, world: World) -> wasmtime::Result<(Com
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PrepareError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         if error.is_panic() {
-            PrepareError::Refused(Refused("the host cannot read it, which is a fault of the host's own reader".into()))
+            PrepareError::Refused(RefusedUpload(
+                "the host cannot read it, which is a fault of the host's own reader".into(),
+            ))
         } else {
             PrepareError::Host(format!("the host is stopping: {error}"))
         }

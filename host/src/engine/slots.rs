@@ -32,17 +32,17 @@ pub(super) trait Idle: Send + Sync {
 
 /// The slots of one allocator; clones share them.
 #[derive(Clone)]
-pub(super) struct SlotPool(Arc<Inner>);
+pub(super) struct SlotPool(Arc<SlotTable>);
 
-struct Inner {
+struct SlotTable {
     slots: u32,
-    state: Mutex<State>,
+    state: Mutex<SlotState>,
     /// Attempts that wait for a slot.
     waiting: AtomicU32,
     next_seat: AtomicU64,
 }
 
-struct State {
+struct SlotState {
     free: u32,
     groups: HashMap<Arc<str>, GroupSlots>,
     /// Free slots that groups below their reserved share may still claim.
@@ -86,8 +86,8 @@ pub(super) struct NoSlot {
 impl SlotPool {
     pub(super) fn new(slots: u32) -> Self {
         let slots = slots.max(1);
-        let state = State { free: slots, groups: HashMap::new(), owed: 0, kept: HashMap::new() };
-        Self(Arc::new(Inner {
+        let state = SlotState { free: slots, groups: HashMap::new(), owed: 0, kept: HashMap::new() };
+        Self(Arc::new(SlotTable {
             slots,
             state: Mutex::new(state),
             waiting: AtomicU32::new(0),
@@ -109,13 +109,13 @@ impl SlotPool {
         Seat { pool: self.clone(), group, number }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
         // Counts are changed by assignments that cannot panic.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl SlotState {
     /// Reserves a share for each group: all that it wants while that fits,
     /// otherwise an equal part of what is not left to whoever comes first.
     fn share_out(&mut self, slots: u32) {
@@ -192,7 +192,7 @@ impl Seat {
         if let Some(permit) = self.take_now(weight) {
             return Ok(permit);
         }
-        let waiting = Waiting::new(self);
+        let waiting = SlotWaiter::new(self);
         let freed = async {
             loop {
                 let notified = waiting.room.notified();
@@ -258,7 +258,7 @@ impl Drop for Seat {
     }
 }
 
-impl State {
+impl SlotState {
     /// Forgets a group without sandboxes once it holds nothing any more.
     fn forget_if_gone(&mut self, group: &str) {
         if self.groups.get(group).is_some_and(|group| group.sandboxes == 0 && group.used == 0) {
@@ -268,12 +268,12 @@ impl State {
 }
 
 /// An attempt that waits for a slot.
-struct Waiting<'s> {
+struct SlotWaiter<'s> {
     seat: &'s Seat,
     room: Arc<Notify>,
 }
 
-impl<'s> Waiting<'s> {
+impl<'s> SlotWaiter<'s> {
     fn new(seat: &'s Seat) -> Self {
         seat.pool.0.waiting.fetch_add(1, Ordering::Relaxed);
         let mut state = seat.pool.lock();
@@ -283,7 +283,7 @@ impl<'s> Waiting<'s> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for SlotWaiter<'_> {
     fn drop(&mut self) {
         self.seat.pool.0.waiting.fetch_sub(1, Ordering::Relaxed);
         let mut state = self.seat.pool.lock();

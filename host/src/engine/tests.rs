@@ -130,7 +130,7 @@ impl StateSource for Known {
 }
 
 fn engine() -> Engine {
-    Engine::new(Settings { compiler: None, cache_dir: None, cache_key: [0; 32], slots: 2 }).unwrap()
+    Engine::new(EngineSettings { compiler: None, cache_dir: None, cache_key: [0; 32], slots: 2 }).unwrap()
 }
 
 fn policy() -> Policy {
@@ -408,7 +408,8 @@ async fn a_cache_directory_of_others_is_not_used() {
 
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    let settings = Settings { compiler: None, cache_dir: Some(dir.path().to_owned()), cache_key: [0; 32], slots: 1 };
+    let settings =
+        EngineSettings { compiler: None, cache_dir: Some(dir.path().to_owned()), cache_key: [0; 32], slots: 1 };
     let engine = Engine::new(settings).unwrap();
     engine.prepare(handler("")).await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was kept there");
@@ -467,13 +468,14 @@ async fn a_handler_of_another_type_is_refused_when_prepared() {
 #[tokio::test]
 async fn preparing_again_costs_nothing_and_the_cache_outlives_the_engine() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings { compiler: None, cache_dir: Some(dir.path().to_owned()), cache_key: [0; 32], slots: 1 };
+    let settings =
+        EngineSettings { compiler: None, cache_dir: Some(dir.path().to_owned()), cache_key: [0; 32], slots: 1 };
     let wasm = handler("");
     let engine = Engine::new(settings.clone()).unwrap();
     let prepared = engine.prepare(wasm.clone()).await.unwrap();
     assert!(Arc::ptr_eq(&prepared, &engine.prepare(wasm.clone()).await.unwrap()));
     // A compiler that is not there would fail: what is kept is used instead.
-    let engine = Engine::new(Settings { compiler: Some("/nowhere".into()), ..settings }).unwrap();
+    let engine = Engine::new(EngineSettings { compiler: Some("/nowhere".into()), ..settings }).unwrap();
     let prepared = engine.prepare(wasm).await.unwrap();
     check(&sandbox(&engine, policy()).run(&prepared, call(&message())).await, Verdict::Success, "");
     assert!(matches!(engine.prepare(handler("nop")).await, Err(PrepareError::Host(_))));

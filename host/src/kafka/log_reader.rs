@@ -231,9 +231,11 @@ impl LogReader {
                 return Ok(from);
             }
             match read_from(clients, &topic, partition, from, 0)? {
-                Found::Record(offset, _) => Ok(offset),
-                Found::End => Ok(end),
-                Found::OutOfRange => Err(LogError::Unavailable(format!("{topic}:{partition} has no offset {from}"))),
+                ReadResult::Record(offset, _) => Ok(offset),
+                ReadResult::End => Ok(end),
+                ReadResult::OutOfRange => {
+                    Err(LogError::Unavailable(format!("{topic}:{partition} has no offset {from}")))
+                }
             }
         })
         .await
@@ -364,15 +366,15 @@ impl LogReader {
     pub async fn read(&self, topic: &str, partition: i32, offset: Offset) -> Result<Option<Record>, LogError> {
         let (topic, max_record) = (topic.to_owned(), self.max_record);
         self.asking(move |clients| match read_from(clients, &topic, partition, offset, max_record)? {
-            Found::Record(at, record) if at == offset => Ok(Some(record)),
-            Found::Record(..) | Found::End | Found::OutOfRange => Ok(None),
+            ReadResult::Record(at, record) if at == offset => Ok(Some(record)),
+            ReadResult::Record(..) | ReadResult::End | ReadResult::OutOfRange => Ok(None),
         })
         .await
     }
 }
 
 /// What reading from an offset comes to.
-enum Found {
+enum ReadResult {
     /// The first record there, which may stand behind the offset.
     Record(Offset, Record),
     /// There is none up to the end of what is committed.
@@ -387,7 +389,7 @@ fn read_from(
     partition: i32,
     offset: Offset,
     max_record: usize,
-) -> Result<Found, LogError> {
+) -> Result<ReadResult, LogError> {
     let _turn = lock(&clients.reading);
     let found = read_first(&clients.read, topic, partition, offset, max_record);
     let _ = clients.read.unassign();
@@ -434,7 +436,7 @@ fn read_first(
     partition: i32,
     offset: Offset,
     max_record: usize,
-) -> Result<Found, LogError> {
+) -> Result<ReadResult, LogError> {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, KafkaOffset::Offset(offset.0)).map_err(unavailable)?;
     consumer.assign(&list).map_err(unavailable)?;
@@ -442,16 +444,16 @@ fn read_first(
     while let Some(left) = ANSWER_WAIT.checked_sub(begun.elapsed()) {
         match consumer.poll(left) {
             Some(Ok(message)) if message.topic() == topic && message.partition() == partition => {
-                return Ok(Found::Record(Offset(message.offset()), Record::from_kafka(&message, max_record)));
+                return Ok(ReadResult::Record(Offset(message.offset()), Record::from_kafka(&message, max_record)));
             }
             // Left over from the question before.
             Some(Ok(_)) => {}
             // The client drops what it has of an earlier assignment, so this
             // is the end of the partition that was assigned just now.
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Found::End),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(ReadResult::End),
             Some(Err(error)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                    return Ok(Found::OutOfRange);
+                    return Ok(ReadResult::OutOfRange);
                 }
                 _ => tracing::debug!(%error, "while reading {topic}:{partition}:{offset}"),
             },

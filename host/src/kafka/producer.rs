@@ -32,14 +32,14 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerConte
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
-use self::cluster_watch::Health;
-use self::windows::{Answer, Failure, Ticket, Windows};
+use self::cluster_watch::ClusterHealth;
+use self::windows::{ProduceFailure, ProduceResult, Ticket, Windows};
 use super::client_log;
 use super::header_name;
 use super::record::Record;
 use super::stale_client::is_suspicious;
 use super::topic_id::TopicIds;
-use super::topics::{KnownTopic, TopicError, Topics};
+use super::topics::{KnownTopic, TopicCache, TopicError};
 use crate::said;
 use crate::supervise::{self, Task};
 
@@ -103,19 +103,19 @@ pub enum ProduceError {
 /// A producer; clones share one client.
 #[derive(Clone)]
 pub struct Producer {
-    inner: Arc<Inner>,
+    inner: Arc<ProducerParts>,
 }
 
-type Client = ThreadedProducer<Context>;
+type ProducerClient = ThreadedProducer<Context>;
 
-struct Inner {
+struct ProducerParts {
     config: ClientConfig,
     // Replaced when the client reports a fatal error, after which it never
     // sends again.
-    client: Mutex<Arc<Client>>,
-    health: Arc<Health>,
+    client: Mutex<Arc<ProducerClient>>,
+    health: Arc<ClusterHealth>,
     windows: Arc<Windows>,
-    topics: Topics,
+    topics: TopicCache,
     ids: TopicIds,
 }
 
@@ -127,14 +127,14 @@ impl Producer {
     /// When a property is unknown or has a bad value.
     pub fn new(bootstrap_servers: &[String], properties: &BTreeMap<String, String>) -> Result<Self, KafkaError> {
         let config = config(bootstrap_servers, properties);
-        let health = Arc::new(Health::new());
+        let health = Arc::new(ClusterHealth::new());
         let (windows, rings) = Windows::new();
         let client = connect(&config, &health, &windows)?;
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(ProducerParts {
             config,
             client: Mutex::new(client),
             health,
-            topics: Topics::new({
+            topics: TopicCache::new({
                 let windows = Arc::clone(&windows);
                 // What an earlier topic acknowledged says nothing of this one.
                 move |topic| windows.close_topic(topic)
@@ -257,7 +257,7 @@ const DOWN: &str = "kafka cannot be reached";
 
 /// An acknowledgement to come.
 pub struct Ack {
-    answer: oneshot::Receiver<Answer>,
+    answer: oneshot::Receiver<ProduceResult>,
     topic: String,
     partition: i32,
 }
@@ -268,11 +268,11 @@ impl Future for Ack {
     fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
         Poll::Ready(match ready!(Pin::new(&mut self.answer).poll(context)) {
             Ok(Ok(place)) => Ok(place),
-            Ok(Err(Failure::Code(code))) => Err(judge(&self.topic, Some(code), &code.to_string())),
-            Ok(Err(Failure::WithoutOffset { from })) => {
+            Ok(Err(ProduceFailure::Code(code))) => Err(judge(&self.topic, Some(code), &code.to_string())),
+            Ok(Err(ProduceFailure::WithoutOffset { from })) => {
                 Err(ProduceError::Unknown { topic: self.topic.clone(), partition: self.partition, from })
             }
-            Ok(Err(Failure::Behind)) => {
+            Ok(Err(ProduceFailure::Behind)) => {
                 Err(ProduceError::Later("kafka did not take an earlier message of its partition".to_owned()))
             }
             // The client was replaced or closed with the record in it.
@@ -281,16 +281,21 @@ impl Future for Ack {
     }
 }
 
-impl Inner {
-    fn client(&self) -> Arc<Client> {
+impl ProducerParts {
+    fn client(&self) -> Arc<ProducerClient> {
         Arc::clone(&self.locked())
     }
 
-    fn locked(&self) -> MutexGuard<'_, Arc<Client>> {
+    fn locked(&self) -> MutexGuard<'_, Arc<ProducerClient>> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enqueue(&self, topic: &str, partition: i32, record: &Record) -> Result<oneshot::Receiver<Answer>, KafkaError> {
+    fn enqueue(
+        &self,
+        topic: &str,
+        partition: i32,
+        record: &Record,
+    ) -> Result<oneshot::Receiver<ProduceResult>, KafkaError> {
         if self.health.fatal.load(Ordering::Relaxed) {
             self.replace();
         }
@@ -374,7 +379,11 @@ fn config(bootstrap_servers: &[String], properties: &BTreeMap<String, String>) -
     config
 }
 
-fn connect(config: &ClientConfig, health: &Arc<Health>, windows: &Arc<Windows>) -> Result<Arc<Client>, KafkaError> {
+fn connect(
+    config: &ClientConfig,
+    health: &Arc<ClusterHealth>,
+    windows: &Arc<Windows>,
+) -> Result<Arc<ProducerClient>, KafkaError> {
     let context = Context { health: Arc::clone(health), windows: Arc::clone(windows) };
     Ok(Arc::new(ThreadedProducer::from_config_and_context(config, context)?))
 }
@@ -420,7 +429,7 @@ impl From<TopicError> for ProduceError {
 }
 
 struct Context {
-    health: Arc<Health>,
+    health: Arc<ClusterHealth>,
     windows: Arc<Windows>,
 }
 

@@ -49,11 +49,11 @@ pub enum Told {
 /// Asks for ids, and remembers a broker that tells none.
 #[derive(Debug, Default)]
 pub struct TopicIds {
-    known: Mutex<Known>,
+    known: Mutex<IdSupport>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct IdSupport {
     /// Since when the broker is taken for one that tells no ids.
     silent_since: Option<Instant>,
     /// It told one before, so that no answer now means nothing.

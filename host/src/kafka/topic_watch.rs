@@ -45,11 +45,11 @@ impl Answers {
 /// Asks for the ids of topics; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct TopicWatch {
-    shared: Arc<Shared>,
+    shared: Arc<TopicWatchState>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct TopicWatchState {
     /// Topics with how many groups want to hear of them.
     wanted: Mutex<HashMap<String, usize>>,
     look: Notify,
@@ -59,7 +59,7 @@ struct Shared {
 /// Some topics that are watched until this is dropped.
 #[derive(Debug)]
 pub struct Watched {
-    shared: Arc<Shared>,
+    shared: Arc<TopicWatchState>,
     topics: Vec<String>,
     answers: watch::Receiver<Arc<Answers>>,
 }
@@ -114,7 +114,7 @@ impl TopicWatch {
     }
 }
 
-impl Shared {
+impl TopicWatchState {
     fn wanted(&self) -> std::sync::MutexGuard<'_, HashMap<String, usize>> {
         // Only counts are kept, each changed in one step.
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)

@@ -57,7 +57,7 @@ pub struct KnownTopic {
 }
 
 /// A cache of what is known of topics.
-pub(super) struct Topics {
+pub(super) struct TopicCache {
     cache: Arc<Cache>,
 }
 
@@ -76,7 +76,7 @@ struct Remembered {
     until: Instant,
 }
 
-impl Topics {
+impl TopicCache {
     /// An empty cache; `made_anew` hears of topics whose id changed.
     pub(super) fn new(made_anew: impl Fn(&str) + Send + Sync + 'static) -> Self {
         let made_anew = Box::new(made_anew);

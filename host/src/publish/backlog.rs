@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The topics with unsent rows; clones share them.
 #[derive(Clone, Default)]
 pub struct Backlog {
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<UnsentCounts>>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct UnsentCounts {
     topics: HashMap<String, Topic>,
     /// Whether the store was looked at once: rows of an earlier process are
     /// known then.
@@ -41,7 +41,7 @@ struct Topic {
 
 /// A look at the store that has begun.
 #[derive(Clone, Copy, Debug)]
-pub struct Look(u64);
+pub struct BacklogLook(u64);
 
 /// Keeps a topic marked until it is dropped, after the row is durable.
 pub struct UnsentGuard {
@@ -90,14 +90,14 @@ impl Backlog {
 
     /// Begins a look at the store.
     #[must_use]
-    pub fn look(&self) -> Look {
+    pub fn look(&self) -> BacklogLook {
         let mut inner = self.locked();
         inner.clock += 1;
-        Look(inner.clock)
+        BacklogLook(inner.clock)
     }
 
     /// Takes over what a look found.
-    pub fn saw(&self, look: Look, found: &[String]) {
+    pub fn saw(&self, look: BacklogLook, found: &[String]) {
         let found: HashSet<&str> = found.iter().map(String::as_str).collect();
         let mut inner = self.locked();
         inner.looked = true;
@@ -118,7 +118,7 @@ impl Backlog {
         });
     }
 
-    fn locked(&self) -> MutexGuard<'_, Inner> {
+    fn locked(&self) -> MutexGuard<'_, UnsentCounts> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

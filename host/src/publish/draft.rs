@@ -12,7 +12,7 @@ use courier_core::status::State;
 use sha2::{Digest, Sha256};
 
 pub use super::header_rules::reserved_header;
-pub use super::receipt::{Problem, Receipt};
+pub use super::receipt::{Receipt, SendProblem};
 use crate::kafka::producer::MAX_RECORD_BYTES;
 use crate::kafka::record::{Record, shard_of};
 use crate::store::{Due, Identity, NewMessage, NewOutbound, REFUSED_BODY_BYTES, SHARDS, SentBy};
@@ -62,7 +62,7 @@ pub struct Draft {
     pub time: Option<Timestamp>,
     /// What is wrong with it that whoever made it out knows already. Of such
     /// a message the send side keeps the row that tells.
-    pub fault: Option<Problem>,
+    pub fault: Option<SendProblem>,
     /// When it is to be delivered; none means now.
     pub deliver_at: Option<Timestamp>,
     /// How long it is to wait, by the store's clock, instead of `deliver_at`.
@@ -73,7 +73,7 @@ pub struct Draft {
 
 /// A message that may be sent.
 #[derive(Clone, Debug)]
-pub(super) struct Ready {
+pub(super) struct SendableMessage {
     /// The message, with its id and time.
     pub message: Message,
     /// Its record.
@@ -95,7 +95,11 @@ pub const OUTBOX_IDS: &str = "outbox:";
 
 impl Draft {
     /// Checks the draft and gives it an id and a time.
-    pub(super) fn ready(self, now: Timestamp, max_bytes: usize) -> Result<Ready, (Box<NewMessage>, Problem)> {
+    pub(super) fn ready(
+        self,
+        now: Timestamp,
+        max_bytes: usize,
+    ) -> Result<SendableMessage, (Box<NewMessage>, SendProblem)> {
         let (digest, named) = (digest(&self), self.id.is_some());
         let wrong = self.fault.clone().or_else(|| self.wrong(now));
         let due = self.due();
@@ -124,10 +128,10 @@ impl Draft {
             return Err((Box::new(row), problem));
         }
         let record = Record::from_message(&message);
-        let ready = Ready { message, record, named, digest, due, sent_by };
+        let ready = SendableMessage { message, record, named, digest, due, sent_by };
         let size = ready.record.size();
         if size > max_bytes {
-            let problem = Problem::too_large(format!(
+            let problem = SendProblem::too_large(format!(
                 "the message has {size} bytes with its key and headers; at most {max_bytes} are taken"
             ));
             return Err((Box::new(ready.refused(&problem.detail)), problem));
@@ -147,86 +151,86 @@ impl Draft {
     }
 
     /// The first rule that the draft breaks, if it breaks any.
-    pub(super) fn wrong(&self, now: Timestamp) -> Option<Problem> {
+    pub(super) fn wrong(&self, now: Timestamp) -> Option<SendProblem> {
         if self.topic.is_empty() {
-            return Some(Problem::invalid(
+            return Some(SendProblem::invalid(
                 "it names no topic: write `topic` in it, or ?topic= in the request's address",
             ));
         }
         if !valid_topic(&self.topic) {
-            return Some(Problem::invalid(format!(
+            return Some(SendProblem::invalid(format!(
                 "topic {:?} is not valid: 1 to {MAX_TOPIC_BYTES} of a-z, A-Z, 0-9, '.', '_' and '-', and not '.' or '..'",
                 shown(&self.topic)
             )));
         }
         if is_internal_topic(&self.topic) {
-            return Some(Problem::invalid(format!(
+            return Some(SendProblem::invalid(format!(
                 "topic {:?} is one of Kafka's own: nothing can be published on it",
                 self.topic
             )));
         }
         if self.kind.log_topic(&self.topic).len() > MAX_TOPIC_BYTES {
-            return Some(Problem::invalid(format!(
+            return Some(SendProblem::invalid(format!(
                 "topic {:?} is too long to be broadcast on: with `.broadcast` after it, it has at most \
                  {MAX_TOPIC_BYTES} characters",
                 shown(&self.topic)
             )));
         }
         if self.type_name.is_empty() {
-            return Some(Problem::invalid("it has no type: write `type`, for example \"OrderCreated\""));
+            return Some(SendProblem::invalid("it has no type: write `type`, for example \"OrderCreated\""));
         }
         if !valid_name(&self.type_name) {
-            return Some(Problem::invalid(format!(
+            return Some(SendProblem::invalid(format!(
                 "type {:?} is not valid: 1 to {MAX_NAME_CHARS} characters without control characters",
                 shown(&self.type_name)
             )));
         }
         if let Some(id) = self.id.as_ref().filter(|id| !valid_id(id)) {
-            return Some(Problem::invalid(format!(
+            return Some(SendProblem::invalid(format!(
                 "id {:?} is not valid: 1 to {MAX_NAME_CHARS} characters without control characters",
                 shown(id)
             )));
         }
         if !self.source.is_empty() && !valid_name(&self.source) {
-            return Some(Problem::invalid(format!(
+            return Some(SendProblem::invalid(format!(
                 "source {:?} is not valid: at most {MAX_NAME_CHARS} characters without control characters",
                 shown(&self.source)
             )));
         }
         if self.content_type.chars().count() > MAX_NAME_CHARS || self.content_type.chars().any(char::is_control) {
-            return Some(Problem::invalid("the content type is not valid"));
+            return Some(SendProblem::invalid("the content type is not valid"));
         }
         if let Some(key) = self.key.as_ref().filter(|key| key.len() > MAX_KEY_BYTES) {
             let size = key.len();
-            return Some(Problem::invalid(format!("the key has {size} bytes; at most {MAX_KEY_BYTES} are taken")));
+            return Some(SendProblem::invalid(format!("the key has {size} bytes; at most {MAX_KEY_BYTES} are taken")));
         }
         if self.delay.is_some() && self.deliver_at.is_some() {
-            return Some(Problem::invalid("it has both `delay` and `deliver_at`; write one of them"));
+            return Some(SendProblem::invalid("it has both `delay` and `deliver_at`; write one of them"));
         }
         let wait = self.deliver_at.map_or(self.delay, |at| Some(at.since(now)));
         if wait.is_some_and(|wait| wait > MAX_DELAY) {
-            return Some(Problem::invalid("it is due in more than a hundred years; that is the longest delay"));
+            return Some(SendProblem::invalid("it is due in more than a hundred years; that is the longest delay"));
         }
         if self.headers.len() > MAX_HEADERS {
-            return Some(Problem::invalid(format!(
+            return Some(SendProblem::invalid(format!(
                 "the message has {} headers; at most {MAX_HEADERS} are taken",
                 self.headers.len()
             )));
         }
         if self.is_tombstone && !self.body.is_empty() {
-            return Some(Problem::invalid("a tombstone has no body; leave the body out, or the tombstone"));
+            return Some(SendProblem::invalid("a tombstone has no body; leave the body out, or the tombstone"));
         }
         if let Some(bad) = self.headers.iter().find(|header| !valid_name(&header.name)) {
-            return Some(Problem::invalid(format!(
+            return Some(SendProblem::invalid(format!(
                 "header {:?} is not valid: names have 1 to {MAX_NAME_CHARS} characters without control characters",
                 shown(&bad.name)
             )));
         }
-        self.headers.iter().find_map(|header| reserved_header(&header.name)).map(Problem::invalid)
+        self.headers.iter().find_map(|header| reserved_header(&header.name)).map(SendProblem::invalid)
     }
 }
 
-impl Ready {
+impl SendableMessage {
     /// What tells it from other messages.
     pub(super) fn identity(&self) -> Identity {
         Identity::new(&self.message.topic, &self.message.source, &self.message.id)

@@ -43,7 +43,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// A handle on the journal; clones share it.
 #[derive(Clone)]
 pub struct MessageWriter {
-    entries: mpsc::Sender<Entry>,
+    entries: mpsc::Sender<WriteEntry>,
     standing: watch::Receiver<StoreStanding>,
 }
 
@@ -84,7 +84,7 @@ impl StoreStanding {
     }
 }
 
-enum Entry {
+enum WriteEntry {
     Accept(Box<NewMessage>, oneshot::Sender<Result<Accepted, StoreError>>),
     Sent(SentMessage, oneshot::Sender<Result<(), StoreError>>),
     Release(UnsentMessage, oneshot::Sender<Result<(), StoreError>>),
@@ -92,9 +92,9 @@ enum Entry {
 }
 
 /// The answer to an entry, once it is durable.
-pub struct Written<T>(oneshot::Receiver<Result<T, StoreError>>);
+pub struct WriteReceipt<T>(oneshot::Receiver<Result<T, StoreError>>);
 
-impl<T> Written<T> {
+impl<T> WriteReceipt<T> {
     /// Waits until the entry is durable, or refused for its content.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl MessageWriter {
     pub fn start(store: SharedStore) -> Self {
         let (entries, queue) = mpsc::channel(QUEUE);
         let (found, standing) = watch::channel(StoreStanding::There);
-        supervise::spawn(Task::Journal, Writer { store, found }.run(queue));
+        supervise::spawn(Task::Journal, MessageWriterTask { store, found }.run(queue));
         Self { entries, standing }
     }
 
@@ -133,40 +133,43 @@ impl MessageWriter {
     }
 
     /// Writes the row of a message. Rows are written in the order handed in.
-    pub async fn accept(&self, message: NewMessage) -> Written<Accepted> {
-        self.hand_in(|answer| Entry::Accept(Box::new(message), answer)).await
+    pub async fn accept(&self, message: NewMessage) -> WriteReceipt<Accepted> {
+        self.hand_in(|answer| WriteEntry::Accept(Box::new(message), answer)).await
     }
 
     /// Writes that Kafka took a message that was sent directly.
-    pub async fn sent(&self, sent: SentMessage) -> Written<()> {
-        self.hand_in(|answer| Entry::Sent(sent, answer)).await
+    pub async fn sent(&self, sent: SentMessage) -> WriteReceipt<()> {
+        self.hand_in(|answer| WriteEntry::Sent(sent, answer)).await
     }
 
     /// Hands the held row of a direct send that failed over to the relay.
-    pub async fn release(&self, unsent: UnsentMessage) -> Written<()> {
-        self.hand_in(|answer| Entry::Release(unsent, answer)).await
+    pub async fn release(&self, unsent: UnsentMessage) -> WriteReceipt<()> {
+        self.hand_in(|answer| WriteEntry::Release(unsent, answer)).await
     }
 
     /// Writes that Kafka refused a direct send for ever.
-    pub async fn refuse(&self, refused: RefusedMessage) -> Written<()> {
-        self.hand_in(|answer| Entry::Refuse(refused, answer)).await
+    pub async fn refuse(&self, refused: RefusedMessage) -> WriteReceipt<()> {
+        self.hand_in(|answer| WriteEntry::Refuse(refused, answer)).await
     }
 
-    async fn hand_in<T>(&self, entry: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Entry) -> Written<T> {
+    async fn hand_in<T>(
+        &self,
+        entry: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> WriteEntry,
+    ) -> WriteReceipt<T> {
         let (answer, written) = oneshot::channel();
         // When the writer has ended, the answer is dropped and says so.
         let _ended = self.entries.send(entry(answer)).await;
-        Written(written)
+        WriteReceipt(written)
     }
 }
 
-struct Writer {
+struct MessageWriterTask {
     store: SharedStore,
     found: watch::Sender<StoreStanding>,
 }
 
-impl Writer {
-    async fn run(self, mut queue: mpsc::Receiver<Entry>) {
+impl MessageWriterTask {
+    async fn run(self, mut queue: mpsc::Receiver<WriteEntry>) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
@@ -191,14 +194,14 @@ impl Writer {
 
     /// Writes a batch: new rows first, since what was sent or released may be
     /// among them.
-    async fn write(&self, batch: Vec<Entry>) {
+    async fn write(&self, batch: Vec<WriteEntry>) {
         let (mut accepts, mut sents, mut releases, mut refusals) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for entry in batch {
             match entry {
-                Entry::Accept(message, answer) => accepts.push((*message, answer)),
-                Entry::Sent(sent, answer) => sents.push((sent, answer)),
-                Entry::Release(release, answer) => releases.push((release, answer)),
-                Entry::Refuse(refused, answer) => refusals.push((refused, answer)),
+                WriteEntry::Accept(message, answer) => accepts.push((*message, answer)),
+                WriteEntry::Sent(sent, answer) => sents.push((sent, answer)),
+                WriteEntry::Release(release, answer) => releases.push((release, answer)),
+                WriteEntry::Refuse(refused, answer) => refusals.push((refused, answer)),
             }
         }
         // A message that is not on Kafka yet, and whose sender was told that
@@ -238,7 +241,7 @@ impl Writer {
     /// kept are given up when the store is away. What is refused for a cause
     /// that lasts is answered so, unless it has to be kept: then it is tried
     /// until somebody mended the store.
-    async fn insist<R, T, W, F>(&self, rows: Waiting<R, T>, keep: impl Fn(&R) -> bool, write: W)
+    async fn insist<R, T, W, F>(&self, rows: WaitingRows<R, T>, keep: impl Fn(&R) -> bool, write: W)
     where
         R: Clone,
         W: Fn(SharedStore, Vec<R>) -> F,
@@ -353,7 +356,7 @@ impl Writer {
 }
 
 /// Rows with those who wait for them.
-type Waiting<R, T> = Vec<(R, oneshot::Sender<Result<T, StoreError>>)>;
+type WaitingRows<R, T> = Vec<(R, oneshot::Sender<Result<T, StoreError>>)>;
 
 #[cfg(test)]
 mod tests {

@@ -46,7 +46,7 @@ use tokio_util::sync::CancellationToken;
 use self::intake::Intake;
 use super::send::Acceptor;
 use crate::causes::Causes;
-use crate::config::Outbox;
+use crate::config::OutboxConfig;
 use crate::kafka::record::shard_of;
 use crate::publish::relay::lease::Leases;
 use crate::store::SHARDS;
@@ -56,21 +56,21 @@ pub use self::error::SourceError;
 pub use self::source::examine;
 
 /// The outboxes of the configuration in force.
-pub struct Outboxes {
+pub struct RunningOutboxes {
     acceptor: Acceptor,
     leases: Leases,
     node: Arc<str>,
     causes: Causes,
-    running: Mutex<Vec<Running>>,
+    running: Mutex<Vec<RunningOutbox>>,
 }
 
-struct Running {
-    outbox: Outbox,
+struct RunningOutbox {
+    outbox: OutboxConfig,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-impl Outboxes {
+impl RunningOutboxes {
     /// Outboxes of a host, none yet.
     #[must_use]
     pub fn new(acceptor: Acceptor, leases: Leases, node: Arc<str>, causes: Causes) -> Self {
@@ -80,7 +80,7 @@ impl Outboxes {
     /// Makes what runs what `wanted` says. One that did not change goes on; one
     /// that is gone ends at its next step, and whatever it has in hand ends as
     /// everything that the store has taken.
-    pub fn apply(&self, wanted: &[Outbox]) {
+    pub fn apply(&self, wanted: &[OutboxConfig]) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|one| {
             let stays = wanted.contains(&one.outbox);
@@ -103,13 +103,13 @@ impl Outboxes {
                 self.causes.clone(),
             );
             let task = supervise::spawn_until(Task::OutboxIntake, stop.clone(), intake.run(stop.clone()));
-            running.push(Running { outbox: outbox.clone(), stop, task });
+            running.push(RunningOutbox { outbox: outbox.clone(), stop, task });
         }
     }
 
     /// The outboxes of the configuration in force.
     #[must_use]
-    pub fn configured(&self) -> Vec<Outbox> {
+    pub fn configured(&self) -> Vec<OutboxConfig> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.iter().map(|one| one.outbox.clone()).collect()
     }

@@ -16,12 +16,12 @@ pub struct Receipt {
     /// Whether the host goes on trying by itself.
     pub retrying: bool,
     /// What was wrong, when it was not accepted.
-    pub problem: Option<Problem>,
+    pub problem: Option<SendProblem>,
 }
 
 /// Why a message was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct SendProblem {
     /// The status of HTTP that fits.
     pub status: u16,
     /// What kind of problem it is.
@@ -30,7 +30,7 @@ pub struct Problem {
     pub detail: String,
 }
 
-impl Problem {
+impl SendProblem {
     /// The message breaks a rule.
     #[must_use]
     pub fn invalid(detail: impl Into<String>) -> Self {
@@ -126,24 +126,24 @@ impl Receipt {
     }
 
     /// The message was not accepted.
-    pub(super) fn failed(id: String, problem: Problem) -> Self {
+    pub(super) fn failed(id: String, problem: SendProblem) -> Self {
         Self { id, state: State::SendFail, retrying: false, problem: Some(problem) }
     }
 
     /// The message can never reach Kafka as it is, and is kept.
     pub(super) fn undelivered(id: String, reason: &str) -> Self {
-        Self::failed(id, Problem::refused(format!("{reason}; it is kept among the undelivered messages")))
+        Self::failed(id, SendProblem::refused(format!("{reason}; it is kept among the undelivered messages")))
     }
 
     /// The first answer to a message, as far as its row still has it.
     pub(super) fn again(row: MessageRow) -> Self {
         let refused = row.state == State::SendFail && !row.retrying;
         if is_cancelled(&row) {
-            let problem = Problem::cancelled(&row.id);
+            let problem = SendProblem::cancelled(&row.id);
             return Self::failed(row.id, problem);
         }
         let problem =
-            refused.then(|| Problem::refused(row.reason.unwrap_or_else(|| "it was refused before".to_owned())));
+            refused.then(|| SendProblem::refused(row.reason.unwrap_or_else(|| "it was refused before".to_owned())));
         Self { id: row.id, state: row.state, retrying: row.retrying, problem }
     }
 }

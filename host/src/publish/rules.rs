@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use courier_core::message::{Message, base_of_companion};
 
 use super::draft::{BATCH_OVERHEAD, Draft, MAX_MESSAGE_BYTES};
-use super::receipt::Problem;
+use super::receipt::SendProblem;
 use crate::clock::now;
 use crate::config::TopicRule;
 
@@ -23,11 +23,11 @@ const ADDED_TO_EMISSIONS: usize = 128;
 /// The rules in force; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    inner: Arc<RwLock<Known>>,
+    inner: Arc<RwLock<RulesInForce>>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct RulesInForce {
     schemas: Arc<[TopicRule]>,
     /// The topics of bindings, whose companions nobody publishes on directly.
     bound: BTreeSet<String>,
@@ -69,11 +69,11 @@ impl Rules {
         self.change(|known| known.limits = limits);
     }
 
-    fn change(&self, change: impl FnOnce(&mut Known)) {
+    fn change(&self, change: impl FnOnce(&mut RulesInForce)) {
         change(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn look<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
+    fn look<T>(&self, look: impl FnOnce(&RulesInForce) -> T) -> T {
         look(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -98,7 +98,7 @@ impl Rules {
         draft
     }
 
-    fn fault(&self, draft: &Draft) -> Option<Problem> {
+    fn fault(&self, draft: &Draft) -> Option<SendProblem> {
         let schemas = self.look(|known| {
             let is_base = |base: &&str| known.bound.contains(*base) || known.with_companions.contains(*base);
             let base = base_of_companion(&draft.topic).filter(is_base);
@@ -113,7 +113,7 @@ impl Rules {
             return None;
         }
         let broken = schemas.iter().find_map(|rule| rule.broken_by(&draft.topic, &draft.type_name, &draft.body));
-        broken.map(Problem::breaks_schema)
+        broken.map(SendProblem::breaks_schema)
     }
 
     /// Whether a handler may publish this: it is held to all that a message
@@ -121,15 +121,15 @@ impl Rules {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn check_emission(&self, draft: Draft) -> Result<(), Problem> {
+    pub fn check_emission(&self, draft: Draft) -> Result<(), SendProblem> {
         let log_topic = draft.kind.log_topic(&draft.topic).into_owned();
         let max_bytes = self.max_bytes(&log_topic).saturating_sub(ADDED_TO_EMISSIONS);
         self.check(draft).ready(now(), max_bytes).map(drop).map_err(|(_, problem)| problem)
     }
 }
 
-fn is_companion(topic: &str, base: &str) -> Problem {
-    Problem::invalid(format!(
+fn is_companion(topic: &str, base: &str) -> SendProblem {
+    SendProblem::invalid(format!(
         "topic {topic:?} carries the broadcasts of {base:?}, and only Courier writes it: publish on {base:?} with \
          kind \"broadcast\""
     ))
@@ -156,7 +156,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::config::Schema;
+    use crate::config::MessageSchema;
 
     fn draft(topic: &str, body: &'static str) -> Draft {
         Draft { topic: topic.into(), type_name: "T".into(), body: Bytes::from(body), ..Draft::default() }
@@ -164,7 +164,7 @@ mod tests {
 
     fn rules() -> Rules {
         let rules = Rules::default();
-        let schema = Schema::parse(r#"{"type":"object","required":["id"]}"#).unwrap();
+        let schema = MessageSchema::parse(r#"{"type":"object","required":["id"]}"#).unwrap();
         rules.follow_schemas(vec![TopicRule { name: "order".into(), types: None, schema }]);
         rules.follow_bound(["order".to_owned()]);
         rules

@@ -17,11 +17,11 @@ const MAX_WAITING: usize = 50_000;
 /// Wakes the relay at once; clones share it.
 #[derive(Clone, Default)]
 pub struct Waker {
-    inner: Arc<Inner>,
+    inner: Arc<WakerParts>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct WakerParts {
     notify: Notify,
     waiting: Mutex<HashMap<Identity, oneshot::Sender<RelayResult>>>,
 }

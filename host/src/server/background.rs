@@ -46,11 +46,11 @@ pub const FRESH: Duration = Duration::from_secs(5);
 /// What was last heard of the things the host depends on.
 #[derive(Debug, Default)]
 pub struct KafkaStatus {
-    inner: Mutex<Inner>,
+    inner: Mutex<KafkaReports>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct KafkaReports {
     ends: HashMap<(String, i32), Offset>,
     kafka: Option<(Instant, Result<(), String>)>,
     missing: Vec<String>,
@@ -58,7 +58,7 @@ struct Inner {
 }
 
 impl KafkaStatus {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, KafkaReports> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

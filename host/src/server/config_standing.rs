@@ -6,20 +6,20 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::api::ports::{Note, Ready};
+use crate::api::ports::{Note, ReadinessReport};
 use crate::causes::{Cause, Causes, Subject};
-use crate::config::{ConfigError, Problem};
+use crate::config::{ConfigError, ConfigProblem};
 
 /// How the configuration stands; clones share it.
 #[derive(Clone, Debug)]
 pub struct ConfigStanding {
     causes: Causes,
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<StandingParts>>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    warnings: Vec<Problem>,
+struct StandingParts {
+    warnings: Vec<ConfigProblem>,
     /// What differs from what runs, and is taken at the next start only.
     restart: Vec<&'static str>,
     /// Line and column of a file that is not in force.
@@ -33,13 +33,13 @@ impl ConfigStanding {
         Self { causes, inner: Arc::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, StandingParts> {
         // Values are replaced whole, so a panic leaves none half changed.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A configuration is in force.
-    pub fn taken(&self, warnings: Vec<Problem>, restart: Vec<&'static str>) {
+    pub fn taken(&self, warnings: Vec<ConfigProblem>, restart: Vec<&'static str>) {
         self.causes.clear(&Subject::Config);
         let mut inner = self.lock();
         inner.gauge(None);
@@ -71,7 +71,7 @@ impl ConfigStanding {
     }
 
     /// Adds to whether the host is well what the board does not tell.
-    pub fn tell(&self, ready: &mut Ready) {
+    pub fn tell(&self, ready: &mut ReadinessReport) {
         let inner = self.lock();
         for what in &inner.restart {
             let why = format!("{what} changed in the configuration; that takes effect after a restart");
@@ -88,7 +88,7 @@ impl ConfigStanding {
     }
 }
 
-impl Inner {
+impl StandingParts {
     /// Tells metrics where a file is wrong that is not in force.
     fn gauge(&mut self, place: Option<(usize, usize)>) {
         let before = std::mem::replace(&mut self.refused_at, place);
@@ -106,8 +106,8 @@ mod tests {
     use super::*;
     use crate::config::parse;
 
-    fn told(standing: &ConfigStanding) -> Ready {
-        let mut ready = Ready::default();
+    fn told(standing: &ConfigStanding) -> ReadinessReport {
+        let mut ready = ReadinessReport::default();
         for cause in standing.causes.shown() {
             ready.degrade_for(&cause);
         }

@@ -79,7 +79,7 @@ fn raise_descriptors() -> u64 {
 
 /// The connections that are open, counted. Clones share the count.
 #[derive(Clone)]
-pub struct Connections {
+pub struct OpenConnections {
     all: Arc<Semaphore>,
     max_of_one: usize,
     of_addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -87,12 +87,12 @@ pub struct Connections {
 
 /// One connection, as long as this is kept.
 pub struct Connection {
-    counted: Connections,
+    counted: OpenConnections,
     address: IpAddr,
     _room: OwnedSemaphorePermit,
 }
 
-impl Connections {
+impl OpenConnections {
     /// At most `max` at once, and half of them from one address.
     #[must_use]
     pub fn new(max: usize) -> Self {
@@ -157,7 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_has_half_of_the_connections() {
-        let connections = Connections::new(4);
+        let connections = OpenConnections::new(4);
         let take = async |peer: &str| connections.count(connections.room().await.unwrap(), peer.parse().unwrap());
         let first = take("2001:db8::1").await.unwrap();
         let _second = take("2001:db8::2").await.unwrap();

@@ -30,7 +30,7 @@ const NO_OWNER: &str = "no_owner";
 
 /// Looks until it is dropped with its task.
 pub async fn watch(store: SharedStore, fleet: Arc<RunningGroups>, causes: Causes) {
-    let (mut bindings, mut full) = (Bindings::default(), HashSet::new());
+    let (mut bindings, mut full) = (ReportedBindings::default(), HashSet::new());
     let mut looks = 0;
     loop {
         bindings.look(&fleet.bound(), &causes);
@@ -62,9 +62,9 @@ fn report_full(now: Vec<ParkedFull>, before: HashSet<Subject>, causes: &Causes) 
 
 /// What was reported of bindings, so that it is cleared when they run again.
 #[derive(Default)]
-struct Bindings(HashMap<(String, String), &'static str>);
+struct ReportedBindings(HashMap<(String, String), &'static str>);
 
-impl Bindings {
+impl ReportedBindings {
     fn look(&mut self, bound: &[Arc<RunningBinding>], causes: &Causes) {
         let mut seen = HashSet::new();
         for bound in bound {

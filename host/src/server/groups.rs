@@ -17,8 +17,8 @@ use crate::config::Binding;
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::attempt::circuit_breaker::Permission;
 use crate::consume::attempt::delivery::dead_letter_topic;
-use crate::consume::attempt::plugin_versions::Plugins;
-use crate::consume::{Group, NodeContext};
+use crate::consume::attempt::plugin_versions::PluginVersions;
+use crate::consume::{NodeContext, RunningGroup};
 use crate::publish::draft::MAX_TOPIC_BYTES;
 use crate::store::NodeBinding;
 
@@ -28,8 +28,8 @@ const PAUSES_UNKNOWN: &str = "pauses_unknown";
 /// Starts, stops and restarts groups.
 pub struct RunningGroups {
     node: NodeContext,
-    plugins: Arc<Plugins>,
-    groups: tokio::sync::Mutex<HashMap<String, Group>>,
+    plugins: Arc<PluginVersions>,
+    groups: tokio::sync::Mutex<HashMap<String, RunningGroup>>,
     /// Groups that drain, also when nobody waits for it any more.
     leaving: TaskTracker,
     /// What runs, for those who only look.
@@ -43,7 +43,7 @@ pub struct RunningGroups {
 impl RunningGroups {
     /// A fleet without groups.
     #[must_use]
-    pub fn new(node: NodeContext, plugins: Arc<Plugins>) -> Self {
+    pub fn new(node: NodeContext, plugins: Arc<PluginVersions>) -> Self {
         Self {
             node,
             plugins,
@@ -68,7 +68,7 @@ impl RunningGroups {
             wanted.entry(&binding.group).or_default().push(binding);
         }
         let mut groups = self.groups.lock().await;
-        let changed = |group: &Group| {
+        let changed = |group: &RunningGroup| {
             let now = group.bindings.iter().map(|bound| &bound.binding);
             !wanted.get(group.name.as_str()).is_some_and(|wanted| wanted.iter().copied().eq(now))
         };
@@ -77,7 +77,7 @@ impl RunningGroups {
         for group in &leaving {
             tracing::info!(group, "its bindings changed: it drains");
         }
-        let stopping: Vec<Group> = leaving.iter().filter_map(|name| groups.remove(name)).collect();
+        let stopping: Vec<RunningGroup> = leaving.iter().filter_map(|name| groups.remove(name)).collect();
         join_all(stopping.into_iter().map(|group| self.leaving.spawn(group.stop()))).await;
         for (name, bindings) in wanted {
             if groups.contains_key(name) {
@@ -93,7 +93,7 @@ impl RunningGroups {
             for bound in &bound {
                 bound.pause(lock(&self.paused).get(name).map(String::as_str));
             }
-            groups.insert(name.to_owned(), Group::start(self.node.clone(), name.to_owned(), bound)?);
+            groups.insert(name.to_owned(), RunningGroup::start(self.node.clone(), name.to_owned(), bound)?);
         }
         let mut running: Vec<_> = groups.values().flat_map(|group| group.bindings.clone()).collect();
         running.sort_by(|a, b| (&a.binding.group, &a.binding.topics).cmp(&(&b.binding.group, &b.binding.topics)));
@@ -110,8 +110,8 @@ impl RunningGroups {
 
     /// Drains and stops all groups.
     pub async fn stop(&self) {
-        let groups: Vec<Group> = self.groups.lock().await.drain().map(|(_, group)| group).collect();
-        join_all(groups.into_iter().map(Group::stop)).await;
+        let groups: Vec<RunningGroup> = self.groups.lock().await.drain().map(|(_, group)| group).collect();
+        join_all(groups.into_iter().map(RunningGroup::stop)).await;
         // A reload that was cut short by the stop left some draining.
         self.leaving.close();
         self.leaving.wait().await;

@@ -30,7 +30,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connections::{Bounds, Connections};
+use super::connections::{Bounds, OpenConnections};
 
 /// How long to wait when a connection cannot be taken, for want of
 /// descriptors, say.
@@ -60,7 +60,7 @@ pub async fn keep(
     certificate: Certificate,
     stop: CancellationToken,
 ) {
-    let counted = Connections::new(bounds.connections);
+    let counted = OpenConnections::new(bounds.connections);
     let tasks = TaskTracker::new();
     let door = Door { api, bounds, certificate, stop: stop.clone() };
     loop {

@@ -7,12 +7,12 @@ use courier_core::message::Offset;
 use crate::store::PositionRow;
 
 /// A group, a topic and a partition of it.
-type Place = (String, String, i32);
+type GroupPartition = (String, String, i32);
 
 /// The gauges that were set.
 #[derive(Default)]
 pub(super) struct Lags {
-    told: HashSet<Place>,
+    told: HashSet<GroupPartition>,
 }
 
 impl Lags {

@@ -50,9 +50,9 @@ use self::reload::{File, Trigger};
 use crate::api;
 use crate::api::auth::Authenticator;
 use crate::causes::Causes;
-use crate::config::{self, Config, DatabaseUrl, Property, Topics};
+use crate::config::{self, Config, DatabaseUrl, OwnTopics, Property};
 use crate::consume::NodeContext;
-use crate::consume::attempt::plugin_versions::Plugins;
+use crate::consume::attempt::plugin_versions::PluginVersions;
 use crate::consume::fairness::controller::FairnessController;
 use crate::consume::owner::OwnerDeps;
 use crate::consume::redrive::Runner;
@@ -63,7 +63,7 @@ use crate::kafka::limits::TopicLimits;
 use crate::kafka::log_reader::LogReader;
 use crate::kafka::producer::Producer;
 use crate::kafka::topic_watch::TopicWatch;
-use crate::publish::outbox::Outboxes;
+use crate::publish::outbox::RunningOutboxes;
 use crate::publish::relay::delayed::DelayedWaker;
 use crate::publish::relay::{self, Relay};
 use crate::publish::send::{self, Acceptor};
@@ -97,11 +97,11 @@ struct Host {
     store: SharedStore,
     joined: store::Joined,
     fleet: Arc<RunningGroups>,
-    outboxes: Arc<Outboxes>,
+    outboxes: Arc<RunningOutboxes>,
     acceptor: Acceptor,
     api: api::App,
     urls: CheckUrls,
-    own_topics: watch::Sender<Topics>,
+    own_topics: watch::Sender<OwnTopics>,
     imports: ImportRules,
     standing: ConfigStanding,
     /// Sandboxes in the pool, which is sized at the start.
@@ -148,7 +148,7 @@ impl Host {
             log.clone(),
             waker.clone(),
             alarm,
-            send::Settings { full: Some(full), ..send::Settings::default() },
+            send::SendSettings { full: Some(full), ..send::SendSettings::default() },
         );
         let (own_topics, wanted_topics) = watch::channel(config.kafka.topics.clone());
         reload::put_in_force(&config, &acceptor, &own_topics);
@@ -168,13 +168,13 @@ impl Host {
         imports.replace(&config.plugins);
         let urls = CheckUrls::new(&config.transactions.check_urls).context("cannot set up HTTP")?;
         let transactions = Transactions::start(Arc::clone(&store), acceptor.clone(), urls.clone(), stop.clone());
-        let outboxes = Arc::new(Outboxes::new(acceptor.clone(), leases, Arc::clone(&node), causes.clone()));
+        let outboxes = Arc::new(RunningOutboxes::new(acceptor.clone(), leases, Arc::clone(&node), causes.clone()));
         let (up, store_up) = watch::channel(true);
         let settler = Settler::start(Arc::clone(&store), joined.writer, up, causes.clone(), move || waker.wake())
             .context("cannot start the writer of outcomes")?;
         let cache_key = once_it_answers(|| store.host_key(ARTEFACT_KEY)).await?;
         let engine = Engine::new(sandboxes::settings(capacity.slots, cache_key))?;
-        let plugins = Plugins::start(Arc::clone(&store), engine.clone(), joined.writer);
+        let plugins = PluginVersions::start(Arc::clone(&store), engine.clone(), joined.writer);
 
         let name = Arc::clone(&node);
         let restraints = FairnessController::default();
@@ -189,7 +189,7 @@ impl Host {
             },
             writer: joined.writer,
             engine,
-            state: Arc::new(ports::State(Arc::clone(&store))),
+            state: Arc::new(ports::StateAdapter(Arc::clone(&store))),
             store_up: store_up.clone(),
             consumer: consumers(&clients, &node),
             max_record: config.kafka.max_record,
@@ -264,20 +264,20 @@ impl Host {
 
         let api = api::App {
             store: Arc::clone(&store),
-            sender: Arc::new(ports::Sends(acceptor.clone())),
-            transactions: Arc::new(ports::Halves(transactions)),
-            outboxes: Arc::new(ports::Outboxes(Arc::clone(&outboxes))),
-            groups: Arc::new(ports::Groups {
+            sender: Arc::new(ports::SenderAdapter(acceptor.clone())),
+            transactions: Arc::new(ports::TransactionsAdapter(transactions)),
+            outboxes: Arc::new(ports::OutboxesAdapter(Arc::clone(&outboxes))),
+            groups: Arc::new(ports::GroupsAdapter {
                 fleet: Arc::clone(&fleet),
                 heard: Arc::clone(&heard),
                 store: Arc::clone(&store),
                 log: log.clone(),
                 redrives,
             }),
-            plugins: Arc::new(ports::Uploads { store: Arc::clone(&store), plugins, imports: imports.clone() }),
-            log: Arc::new(ports::Records { log, producer: producer.clone() }),
-            health: Arc::new(ports::Health {
-                pulse: store_watch::Pulse::new(Arc::clone(&store)),
+            plugins: Arc::new(ports::PluginsAdapter { store: Arc::clone(&store), plugins, imports: imports.clone() }),
+            log: Arc::new(ports::LogAdapter { log, producer: producer.clone() }),
+            health: Arc::new(ports::HealthAdapter {
+                pulse: store_watch::StoreProbe::new(Arc::clone(&store)),
                 acceptor: acceptor.clone(),
                 store_up,
                 producer,
@@ -368,7 +368,7 @@ impl Host {
                 changes.catch_up();
             }
             // A reload drains groups, and a stop does not wait for its end.
-            let running = reload::Running {
+            let running = reload::ReloadTargets {
                 fleet: &self.fleet,
                 outboxes: &self.outboxes,
                 acceptor: &self.acceptor,

@@ -5,8 +5,8 @@ use courier_core::verdict::DeadLetter;
 
 use crate::api::ports::{CircuitView, GrantView, PolicyView, RetryView};
 use crate::api::time;
-use crate::config::{Binding, Start, show_duration};
-use crate::consume::attempt::binding::{Plugin, RunningBinding};
+use crate::config::{Binding, GroupStart, show_duration};
+use crate::consume::attempt::binding::{BoundPlugin, RunningBinding};
 use crate::engine::builtin::shown_version;
 
 /// Shows the policy of a binding.
@@ -14,15 +14,15 @@ use crate::engine::builtin::shown_version;
 pub fn view(bound: &RunningBinding) -> PolicyView {
     let binding = &bound.binding;
     let version = match &*bound.plugin.borrow() {
-        Plugin::Ready(prepared) => Some(shown_version(&prepared.digest).into_owned()),
-        Plugin::Missing(..) => None,
+        BoundPlugin::Ready(prepared) => Some(shown_version(&prepared.digest).into_owned()),
+        BoundPlugin::Missing(..) => None,
     };
     PolicyView {
         version,
         start: match binding.start {
-            Start::Earliest => "earliest".to_owned(),
-            Start::Latest => "latest".to_owned(),
-            Start::Time(at) => time::format(at),
+            GroupStart::Earliest => "earliest".to_owned(),
+            GroupStart::Latest => "latest".to_owned(),
+            GroupStart::Time(at) => time::format(at),
         },
         retry: binding.failure.retry.on_error.then(|| retry(&binding.failure.retry)),
         dead_letter: dead_letter(binding),

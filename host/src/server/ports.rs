@@ -15,13 +15,15 @@ use super::config_standing::ConfigStanding;
 use super::groups::RunningGroups;
 use super::import_rules::ImportRules;
 use super::policy;
-use super::store_watch::Pulse;
+use super::store_watch::StoreProbe;
 use crate::api::auth::{Role as ApiRole, TokenSpec};
-use crate::api::ports::{self, BindingView, EndedBy, OutboxView, RawRecord, Ready, Seek, Sought, Uploaded};
+use crate::api::ports::{
+    self, BindingView, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, SeekRequest, Uploaded,
+};
 use crate::api::problem::Problem;
 use crate::causes::{Cause, Causes, Subject};
-use crate::config::{Auth, Isolation, Ordering, Role, Topics};
-use crate::consume::attempt::plugin_versions::Plugins;
+use crate::config::{Auth, Isolation, Ordering, OwnTopics, Role};
+use crate::consume::attempt::plugin_versions::PluginVersions;
 use crate::engine::{Engine, PrepareError, StateHeld, StateSource};
 use crate::kafka::limits::TopicLimits;
 use crate::kafka::log_reader::{LogError, LogReader};
@@ -43,9 +45,9 @@ const LIMITS: Duration = Duration::from_secs(10);
 const NOT_CREATED: &str = "not_created";
 
 /// Key/value state, read from the store.
-pub struct State(pub SharedStore);
+pub struct StateAdapter(pub SharedStore);
 
-impl StateSource for State {
+impl StateSource for StateAdapter {
     fn get(&self, group: &str, key: &str, max_age: Option<Duration>) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
         let (group, key) = (group.to_owned(), key.to_owned());
         async move { self.0.state_value(&group, &key, max_age).await.map_err(|error| error.to_string()) }.boxed()
@@ -62,20 +64,20 @@ impl StateSource for State {
 }
 
 /// The send side.
-pub struct Sends(pub Acceptor);
+pub struct SenderAdapter(pub Acceptor);
 
 #[async_trait]
-impl ports::Sender for Sends {
+impl ports::SenderPort for SenderAdapter {
     async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
         self.0.accept(drafts).await
     }
 }
 
 /// Half messages.
-pub struct Halves(pub Transactions);
+pub struct TransactionsAdapter(pub Transactions);
 
 #[async_trait]
-impl ports::Transactions for Halves {
+impl ports::TransactionsPort for TransactionsAdapter {
     async fn prepare(
         &self,
         messages: Vec<Draft>,
@@ -99,7 +101,7 @@ impl ports::Transactions for Halves {
 }
 
 /// The running groups.
-pub struct Groups {
+pub struct GroupsAdapter {
     /// What runs.
     pub fleet: Arc<RunningGroups>,
     /// What Kafka says of the logs.
@@ -113,7 +115,7 @@ pub struct Groups {
 }
 
 #[async_trait]
-impl ports::Groups for Groups {
+impl ports::GroupsPort for GroupsAdapter {
     fn bindings(&self) -> Vec<BindingView> {
         let bound = self.fleet.bound();
         bound
@@ -169,7 +171,7 @@ impl ports::Groups for Groups {
         self.fleet.bound().iter().any(|bound| bound.is_running(delivery))
     }
 
-    async fn seek(&self, seek: &Seek) -> Result<Vec<Sought>, Problem> {
+    async fn seek(&self, seek: &SeekRequest) -> Result<Vec<MovedPosition>, Problem> {
         let sought = super::seek::seek(&self.store, &self.log, seek).await?;
         self.fleet.wake();
         Ok(sought)
@@ -177,9 +179,9 @@ impl ports::Groups for Groups {
 }
 
 /// The outboxes.
-pub struct Outboxes(pub Arc<outbox::Outboxes>);
+pub struct OutboxesAdapter(pub Arc<outbox::RunningOutboxes>);
 
-impl ports::Outboxes for Outboxes {
+impl ports::OutboxesPort for OutboxesAdapter {
     fn configured(&self) -> Vec<OutboxView> {
         let all = self.0.configured().into_iter().map(|outbox| OutboxView {
             url: outbox.url.to_string(),
@@ -192,17 +194,17 @@ impl ports::Outboxes for Outboxes {
 }
 
 /// Uploads and activations.
-pub struct Uploads {
+pub struct PluginsAdapter {
     /// Where versions are kept.
     pub store: SharedStore,
     /// What compiles and runs them.
-    pub plugins: Arc<Plugins>,
+    pub plugins: Arc<PluginVersions>,
     /// What they may import.
     pub imports: ImportRules,
 }
 
 #[async_trait]
-impl ports::Plugins for Uploads {
+impl ports::PluginsPort for PluginsAdapter {
     async fn upload(&self, name: &str, wasm: Bytes, by: &str) -> Result<Uploaded, Problem> {
         let inspection = Engine::inspect(wasm.clone()).await.map_err(not_prepared)?;
         let refused = |why| Problem::unprocessable("plugin refused", why);
@@ -245,14 +247,14 @@ fn not_prepared(error: PrepareError) -> Problem {
 
 /// Records, read from Kafka again. While it is known to be away nobody waits
 /// for it.
-pub struct Records {
+pub struct LogAdapter {
     /// What reads.
     pub log: LogReader,
     /// Knows whether the brokers are known to be down.
     pub producer: Producer,
 }
 
-impl Records {
+impl LogAdapter {
     async fn ask<T>(&self, reading: impl Future<Output = Result<T, LogError>>) -> Result<T, String> {
         if self.producer.is_down() {
             return Err("no broker answers".to_owned());
@@ -262,7 +264,7 @@ impl Records {
 }
 
 #[async_trait]
-impl ports::Log for Records {
+impl ports::LogPort for LogAdapter {
     async fn read(&self, topic: &str, partition: i32, offset: Offset) -> Result<Option<Message>, String> {
         let record = self.ask(self.log.read(topic, partition, offset)).await?;
         if let Some(bytes) = record.as_ref().and_then(|record| record.left_out) {
@@ -297,9 +299,9 @@ impl ports::Log for Records {
 }
 
 /// Whether the host is well.
-pub struct Health {
+pub struct HealthAdapter {
     /// Whether the store takes writes.
-    pub pulse: Pulse,
+    pub pulse: StoreProbe,
     /// Whether messages are accepted.
     pub acceptor: Acceptor,
     /// Whether outcomes are taken.
@@ -317,9 +319,9 @@ pub struct Health {
 }
 
 #[async_trait]
-impl ports::Health for Health {
-    async fn ready(&self) -> Ready {
-        let mut ready = Ready { migrated: true, ..Ready::default() };
+impl ports::HealthPort for HealthAdapter {
+    async fn ready(&self) -> ReadinessReport {
+        let mut ready = ReadinessReport { migrated: true, ..ReadinessReport::default() };
         match self.pulse.feel().await {
             Ok(()) => ready.store = true,
             Err(why) => ready.reasons.push(why),
@@ -381,7 +383,7 @@ impl ports::Health for Health {
 /// Creates the topics of Courier's own that bindings need, while the
 /// configuration in force says so.
 pub async fn own_topics(
-    mut wanted: watch::Receiver<Topics>,
+    mut wanted: watch::Receiver<OwnTopics>,
     producer: Producer,
     fleet: Arc<RunningGroups>,
     causes: Causes,

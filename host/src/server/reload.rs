@@ -19,9 +19,9 @@ use super::groups::RunningGroups;
 use super::import_rules::ImportRules;
 use super::ports;
 use crate::api::auth::Authenticator;
-use crate::config::{self, Auth, Binding, Config, ConfigError, Server, Topics};
+use crate::config::{self, Auth, Binding, Config, ConfigError, OwnTopics, Server};
 use crate::publish::cut;
-use crate::publish::outbox::Outboxes;
+use crate::publish::outbox::RunningOutboxes;
 use crate::publish::send::Acceptor;
 use crate::publish::transactions::check_back::CheckUrls;
 use crate::store::{AuditEntry, SharedStore};
@@ -74,7 +74,7 @@ pub fn warn(config: &Config) {
 
 /// Puts into force what needs nothing but to be told: which topics are bound,
 /// what bodies look like, and whether topics are created.
-pub fn put_in_force(config: &Config, acceptor: &Acceptor, own_topics: &watch::Sender<Topics>) {
+pub fn put_in_force(config: &Config, acceptor: &Acceptor, own_topics: &watch::Sender<OwnTopics>) {
     let rules = acceptor.rules();
     rules.follow_schemas(config.topics.clone());
     rules.follow_bound(config.bindings.iter().flat_map(|binding| binding.topics.iter().cloned()));
@@ -84,16 +84,16 @@ pub fn put_in_force(config: &Config, acceptor: &Acceptor, own_topics: &watch::Se
 }
 
 /// What a reload reaches.
-pub struct Running<'a> {
+pub struct ReloadTargets<'a> {
     pub fleet: &'a RunningGroups,
-    pub outboxes: &'a Outboxes,
+    pub outboxes: &'a RunningOutboxes,
     /// The send side, which holds messages to what the configuration says.
     pub acceptor: &'a Acceptor,
     pub gate: &'a Authenticator,
     /// Where senders may be asked about their transactions.
     pub urls: &'a CheckUrls,
     /// How topics of Courier's own come to be.
-    pub own_topics: &'a watch::Sender<Topics>,
+    pub own_topics: &'a watch::Sender<OwnTopics>,
     /// What uploads may import.
     pub imports: &'a ImportRules,
     /// Sandboxes in the pool.
@@ -109,7 +109,7 @@ pub struct Running<'a> {
 /// Reads the file and makes the running groups and outboxes what it wants.
 /// Answers the other files that it names. The audit log tells what became of
 /// it: it has no other trace of a change that was made in the file.
-pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>, trigger: Trigger) -> Vec<PathBuf> {
+pub async fn apply(file: &File, running: &mut Config, host: &ReloadTargets<'_>, trigger: Trigger) -> Vec<PathBuf> {
     let (files, ended) = take(file, running, host, trigger).await;
     let (action, what) = match ended {
         Ok(changes) => ("reload", changes),
@@ -131,7 +131,7 @@ pub async fn apply(file: &File, running: &mut Config, host: &Running<'_>, trigge
 async fn take(
     file: &File,
     running: &mut Config,
-    host: &Running<'_>,
+    host: &ReloadTargets<'_>,
     trigger: Trigger,
 ) -> (Vec<PathBuf>, Result<String, String>) {
     let mut wanted = match file.load() {

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use crate::config::{Binding, Config, Problem};
-use crate::engine::{Capacity, Settings};
+use crate::config::{Binding, Config, ConfigProblem};
+use crate::engine::{Capacity, EngineSettings};
 
 /// The pool of sandboxes for these bindings on this machine.
 #[must_use]
@@ -17,14 +17,14 @@ pub fn capacity(bindings: &[Binding]) -> Capacity {
 pub fn warn_of_shortage(config: &mut Config, slots: u32) {
     if let Some(shortage) = capacity(&config.bindings).shortage(slots) {
         let remedy = shortage.remedy.to_owned();
-        config.warnings.push(Problem::without_place("concurrency", shortage.message, remedy));
+        config.warnings.push(ConfigProblem::without_place("concurrency", shortage.message, remedy));
     }
 }
 
 /// How the engine runs components here, with a pool of `slots`.
 #[must_use]
-pub fn settings(slots: u32, cache_key: [u8; 32]) -> Settings {
-    Settings { compiler: compiler(), cache_dir: cache_dir(), cache_key, slots }
+pub fn settings(slots: u32, cache_key: [u8; 32]) -> EngineSettings {
+    EngineSettings { compiler: compiler(), cache_dir: cache_dir(), cache_key, slots }
 }
 
 /// The program that compiles, in a process that can be killed: the very binary

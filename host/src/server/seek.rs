@@ -5,14 +5,14 @@
 
 use courier_core::message::Offset;
 
-use crate::api::ports::{Seek, SeekTo, Sought};
+use crate::api::ports::{MovedPosition, SeekRequest, SeekTo};
 use crate::api::problem::Problem;
 use crate::kafka::log_reader::{LogError, LogReader};
 use crate::store::seek::SeekMove;
 use crate::store::{PositionRow, SharedStore};
 
 /// Moves the positions, all or none.
-pub async fn seek(store: &SharedStore, log: &LogReader, seek: &Seek) -> Result<Vec<Sought>, Problem> {
+pub async fn seek(store: &SharedStore, log: &LogReader, seek: &SeekRequest) -> Result<Vec<MovedPosition>, Problem> {
     let positions: Vec<PositionRow> = store
         .positions()
         .await?
@@ -35,7 +35,7 @@ pub async fn seek(store: &SharedStore, log: &LogReader, seek: &Seek) -> Result<V
     }
     let before = store.seek(&moves, &format!("skipped by a seek to {}", words(seek.to))).await?;
     let sought = positions.iter().zip(moves).zip(before);
-    Ok(sought.map(|((row, moved), from)| Sought { partition: row.partition, from, to: moved.to }).collect())
+    Ok(sought.map(|((row, moved), from)| MovedPosition { partition: row.partition, from, to: moved.to }).collect())
 }
 
 /// The offset that is meant, which Kafka must have.

@@ -23,12 +23,12 @@ const NOT_ACCEPTING: &str = "store-takes-no-messages";
 const LOOK: Duration = Duration::from_secs(10);
 
 /// Whether the store takes writes, asked once a second at most.
-pub struct Pulse {
+pub struct StoreProbe {
     ask: Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
     felt: Mutex<Option<(Instant, Result<(), String>)>>,
 }
 
-impl Pulse {
+impl StoreProbe {
     /// Of a store that was not asked yet.
     #[must_use]
     pub fn new(store: SharedStore) -> Self {
@@ -128,7 +128,7 @@ mod tests {
     async fn the_store_is_asked_once_a_second_however_many_want_to_know() {
         let asked = Arc::<AtomicUsize>::default();
         let count = Arc::clone(&asked);
-        let pulse = Pulse::asking(move || {
+        let pulse = StoreProbe::asking(move || {
             let answer = if count.fetch_add(1, Ordering::Relaxed) == 0 { Ok(()) } else { Err("it is away".to_owned()) };
             std::future::ready(answer).boxed()
         });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use courier::engine::{
-    AttemptInfo, Brake, Burned, Call, Engine, Isolation, LogBudget, NodeCache, Policy, Sandbox, Settings, StateHeld,
+    AttemptInfo, Brake, Burned, Call, Engine, Isolation, LogBudget, NodeCache, Policy, Sandbox, EngineSettings, StateHeld,
     StateQuota, StateSource,
 };
 use courier_core::message::{Kind, Message, Timestamp};
@@ -60,7 +60,7 @@ impl Brake for NoBrake {
 /// # Errors
 /// When the guest is missing or does not succeed.
 pub async fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::new(Settings { compiler: None, cache_dir: None, cache_key: [0; 32], slots: 64 })?;
+    let engine = Engine::new(EngineSettings { compiler: None, cache_dir: None, cache_key: [0; 32], slots: 64 })?;
     let plugin = engine.prepare(courier_tests::guest("noop").into()).await.context("noop does not prepare")?;
     let message = Message {
         id: "0195e6a2-0000-7000-8000-000000000000".to_owned(),

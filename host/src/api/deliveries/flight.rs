@@ -14,7 +14,7 @@ use crate::store::{DeliveryKey, PositionRow};
 
 /// A place in Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct RecordPlace {
     /// The topic that senders publish on.
     pub topic: String,
     /// Which of its messages: broadcasts lie in a companion of it.
@@ -25,7 +25,7 @@ pub struct Place {
     pub offset: Offset,
 }
 
-impl Place {
+impl RecordPlace {
     /// The topic of Kafka that it is in.
     #[must_use]
     pub fn log_topic(&self) -> std::borrow::Cow<'_, str> {
@@ -43,7 +43,7 @@ pub fn kind_of(listener: Option<&String>) -> Kind {
 pub fn first_flights<'a>(
     positions: &'a [PositionRow],
     bindings: &'a [BindingView],
-    place: &'a Place,
+    place: &'a RecordPlace,
     type_name: &'a str,
 ) -> impl Iterator<Item = &'a PositionRow> {
     positions.iter().filter(move |position| {
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::api::testing::{binding, position};
 
-    fn flights(next: i64, types: Option<&[&str]>, place: &Place) -> usize {
+    fn flights(next: i64, types: Option<&[&str]>, place: &RecordPlace) -> usize {
         let mut binding = binding("stock", &["order"]);
         binding.types = types.map(|types| types.iter().map(ToString::to_string).collect());
         let mut position = position(1, "stock", "order", 0);
@@ -101,12 +101,12 @@ mod tests {
 
     #[test]
     fn only_what_the_position_has_not_passed_flies() {
-        let place = Place { topic: "order".into(), kind: Kind::Event, partition: 0, offset: Offset(17) };
+        let place = RecordPlace { topic: "order".into(), kind: Kind::Event, partition: 0, offset: Offset(17) };
         assert_eq!(flights(17, None, &place), 1);
         assert_eq!(flights(18, None, &place), 0);
         assert_eq!(flights(0, Some(&["OrderCreated"]), &place), 1);
         assert_eq!(flights(0, Some(&["OrderClosed"]), &place), 0);
-        assert_eq!(flights(0, None, &Place { partition: 1, ..place.clone() }), 0);
-        assert_eq!(flights(0, None, &Place { topic: "stock".into(), ..place }), 0);
+        assert_eq!(flights(0, None, &RecordPlace { partition: 1, ..place.clone() }), 0);
+        assert_eq!(flights(0, None, &RecordPlace { topic: "stock".into(), ..place }), 0);
     }
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::flight::{self, Place};
+use super::flight::{self, RecordPlace};
 use super::id;
 use super::view::{self, DeliveryView};
 use crate::api::App;
@@ -58,7 +58,7 @@ async fn flying(app: &App, position: &PositionRow, key: DeliveryKey) -> Result<O
     if position.next > key.offset {
         return Ok(None);
     }
-    let place = Place {
+    let place = RecordPlace {
         topic: position.topic.clone(),
         kind: flight::kind_of(position.listener.as_ref()),
         partition: position.partition,

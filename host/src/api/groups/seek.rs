@@ -22,7 +22,7 @@ use crate::api::intake;
 use crate::api::messages::resend::encode;
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
-use crate::api::ports::{Seek, SeekTo, Sought};
+use crate::api::ports::{MovedPosition, SeekRequest, SeekTo};
 use crate::api::problem::Problem;
 use crate::api::time;
 
@@ -51,7 +51,7 @@ pub struct SeekView {
     /// The topic.
     pub topic: String,
     /// The positions.
-    pub partitions: Vec<Sought>,
+    pub partitions: Vec<MovedPosition>,
 }
 
 /// Moves positions of a group. Backward marks what lies between to run again,
@@ -92,7 +92,7 @@ pub(in crate::api) async fn seek(
 }
 
 /// The seek that a body asks for.
-fn check(asked: SeekBody, group: &str) -> Result<Seek, Problem> {
+fn check(asked: SeekBody, group: &str) -> Result<SeekRequest, Problem> {
     let missing = |what: &str| wrong(format!("{what} is missing; send {}", example(group)));
     let topic = asked.topic.ok_or_else(|| missing("`topic`"))?;
     let to = asked.to.ok_or_else(|| missing("`to`, an offset (a number), \"earliest\", \"latest\" or a time,"))?;
@@ -120,7 +120,7 @@ fn check(asked: SeekBody, group: &str) -> Result<Seek, Problem> {
     if matches!(to, SeekTo::Offset(_)) && asked.partition.is_none() {
         return Err(wrong("`to` is an offset, which means something in one partition only; name `partition`".into()));
     }
-    Ok(Seek { group: group.to_owned(), topic, partition: asked.partition, to })
+    Ok(SeekRequest { group: group.to_owned(), topic, partition: asked.partition, to })
 }
 
 /// What is said of a topic that a group does not read.
@@ -130,7 +130,7 @@ pub(in crate::api) fn does_not_read(group: &str, topic: &str, topics: BTreeSet<S
 }
 
 /// What a seek does, for the audit log.
-fn describe(seek: &Seek) -> String {
+fn describe(seek: &SeekRequest) -> String {
     let which = match seek.partition {
         Some(partition) => format!("partition {partition} of {}", seek.topic),
         None => format!("all partitions of {}", seek.topic),
@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    fn read(json: &str) -> Result<Seek, Problem> {
+    fn read(json: &str) -> Result<SeekRequest, Problem> {
         check(serde_json::from_str(json).unwrap(), "stock")
     }
 

@@ -5,7 +5,7 @@ use axum::extract::State;
 
 use super::resend::encode;
 use super::view::{Contents, MessageView, kept};
-use super::which::Which;
+use super::which::MessageSelector;
 use crate::api::App;
 use crate::api::auth::{As, Publisher};
 use crate::api::events::Change;
@@ -35,7 +35,7 @@ pub(in crate::api) async fn cancel(
     Segment(id): Segment,
     params: Params,
 ) -> Result<Json<MessageView>, Problem> {
-    let which = Which::read(id, params)?;
+    let which = MessageSelector::read(id, params)?;
     let before = which.one(&app, &caller).await?;
     let message = before.identity();
     let change = |row: &MessageRow| Change {

@@ -5,7 +5,7 @@ use axum::Json;
 use super::view::MessageView;
 use crate::api::auth::Caller;
 use crate::api::list::List;
-use crate::api::params::Known;
+use crate::api::params::KnownParams;
 use crate::api::problem::Problem;
 use crate::store::{Listing, MessageFilter, MessageRow};
 
@@ -14,7 +14,7 @@ use crate::store::{Listing, MessageFilter, MessageRow};
 ///
 /// # Errors
 /// 400 for a wrong value, 403 for a topic out of the caller's scope.
-pub(super) fn read(params: &Known, caller: &Caller) -> Result<MessageFilter, Problem> {
+pub(super) fn read(params: &KnownParams, caller: &Caller) -> Result<MessageFilter, Problem> {
     let topic = params.text("topic");
     if let Some(topic) = &topic {
         caller.topic(topic)?;

@@ -28,7 +28,7 @@ use crate::api::shown::BASE64;
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewMessage)]
-pub struct Sent {
+pub struct MessageFields {
     /// Where it goes; `?topic=` stands in for it.
     topic: Option<String>,
     /// What happened, for example `OrderCreated`.
@@ -75,7 +75,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
 /// # Errors
 /// 400 for what is wrong with it, 422 for what cannot be done.
 pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
-    let sent: Sent = shape::object(raw).map_err(bad)?;
+    let sent: MessageFields = shape::object(raw).map_err(bad)?;
     let delay = sent.delay.as_deref().map(read_delay).transpose()?;
     let deliver_at = sent.deliver_at.as_deref().map(|text| read_deliver_at("deliver_at", text)).transpose()?;
     let kind = read_kind(sent.kind.as_deref())?;
@@ -149,8 +149,8 @@ pub(in crate::api) struct Headers(pub(in crate::api) Vec<Header>);
 
 impl<'de> Deserialize<'de> for Headers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
+        struct OrderedHeaders;
+        impl<'de> Visitor<'de> for OrderedHeaders {
             type Value = Headers;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -169,7 +169,7 @@ impl<'de> Deserialize<'de> for Headers {
                 Ok(Headers(headers))
             }
         }
-        deserializer.deserialize_map(InOrder)
+        deserializer.deserialize_map(OrderedHeaders)
     }
 }
 

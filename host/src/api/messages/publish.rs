@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::audience;
 use super::form::{Defaults, Form, Read, Unread};
-use super::json::Sent;
+use super::json::MessageFields;
 use crate::api::App;
 use crate::api::auth::{As, Caller, Publisher};
 use crate::api::intake;
@@ -70,9 +70,9 @@ pub enum PublishAnswer {
 #[allow(dead_code, reason = "describes the request, which is read by hand")]
 pub enum PublishRequest {
     /// One.
-    One(Box<Sent>),
+    One(Box<MessageFields>),
     /// Several.
-    Many(Vec<Sent>),
+    Many(Vec<MessageFields>),
 }
 
 /// Publishes one message or several: JSON, or CloudEvents (structured, batch,

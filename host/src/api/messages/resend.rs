@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use courier_core::status::State as MessageState;
 
 use super::publish::ReceiptView;
-use super::which::Which;
+use super::which::MessageSelector;
 use crate::api::App;
 use crate::api::auth::{As, Publisher};
 use crate::api::events::Change;
@@ -35,7 +35,7 @@ pub(in crate::api) async fn resend(
     Segment(id): Segment,
     params: Params,
 ) -> Result<(StatusCode, Json<ReceiptView>), Problem> {
-    let which = Which::read(id, params)?;
+    let which = MessageSelector::read(id, params)?;
     let row = which.one(&app, &caller).await?;
     let (id, message) = (row.id.clone(), row.identity());
     if row.state != MessageState::SendFail {

@@ -20,10 +20,10 @@ use courier_core::message::{Kind, Offset};
 
 use super::audience;
 use super::view::{Contents, MessageView, PlaceView, kept};
-use super::which::{Which, is_of};
+use super::which::{MessageSelector, is_of};
 use crate::api::App;
 use crate::api::auth::{As, Caller, Viewer};
-use crate::api::deliveries::flight::{self, Place};
+use crate::api::deliveries::flight::{self, RecordPlace};
 use crate::api::deliveries::view::{self, DeliveryView};
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
@@ -51,7 +51,7 @@ pub(in crate::api) async fn show(
     Segment(id): Segment,
     params: Params,
 ) -> Result<Json<MessageView>, Problem> {
-    let which = Which::read(id, params)?;
+    let which = MessageSelector::read(id, params)?;
     let id = which.id.clone();
     let positions = app.store.positions().await?;
     let mut messages = which.rows(&app, &caller).await?.into_iter();
@@ -102,7 +102,7 @@ fn unknown(id: &str) -> Problem {
 
 /// The deliveries of a message that the caller may see. One message has a few;
 /// a foreign id that repeats for ever is cut at a page.
-async fn visible_rows(app: &App, caller: &Caller, which: &Which) -> Result<Vec<DeliveryRow>, Problem> {
+async fn visible_rows(app: &App, caller: &Caller, which: &MessageSelector) -> Result<Vec<DeliveryRow>, Problem> {
     let filter =
         DeliveryFilter { message_id: Some(which.id.clone()), groups: caller.groups(), ..DeliveryFilter::default() };
     let mut rows = app.store.deliveries(&filter, &Page { cursor: None, limit: MAX_PAGE }).await?.items;
@@ -110,26 +110,26 @@ async fn visible_rows(app: &App, caller: &Caller, which: &Which) -> Result<Vec<D
     Ok(rows)
 }
 
-fn place(topic: &str, kind: Kind, partition: i32, offset: Offset) -> Place {
-    Place { topic: topic.to_owned(), kind, partition, offset }
+fn place(topic: &str, kind: Kind, partition: i32, offset: Offset) -> RecordPlace {
+    RecordPlace { topic: topic.to_owned(), kind, partition, offset }
 }
 
-fn place_of(row: &DeliveryRow) -> Place {
+fn place_of(row: &DeliveryRow) -> RecordPlace {
     place(&row.topic, flight::kind_of(row.listener.as_ref()), row.partition, row.key.offset)
 }
 
-fn place_of_row(row: &MessageRow) -> Option<Place> {
+fn place_of_row(row: &MessageRow) -> Option<RecordPlace> {
     let kind = if row.kind == Kind::Broadcast.as_str() { Kind::Broadcast } else { Kind::Event };
     row.place.map(|(partition, offset)| place(&row.topic, kind, partition, offset))
 }
 
-fn newest(rows: &[DeliveryRow]) -> Option<Place> {
+fn newest(rows: &[DeliveryRow]) -> Option<RecordPlace> {
     rows.iter().max_by_key(|row| (row.record_time, row.incarnation, row.key.offset)).map(place_of)
 }
 
 /// The place that an id of the form `topic:partition:offset` names, on a topic
 /// that some group reads: this host shows no other topic of the cluster.
-fn by_coordinates(id: &str, positions: &[PositionRow], caller: &Caller) -> Option<Place> {
+fn by_coordinates(id: &str, positions: &[PositionRow], caller: &Caller) -> Option<RecordPlace> {
     let mut parts = id.rsplitn(3, ':');
     let offset = parts.next()?.parse().ok().filter(|offset| *offset >= 0)?;
     let partition = parts.next()?.parse().ok()?;
@@ -147,7 +147,7 @@ async fn describe(
     app: &App,
     id: &str,
     row: Option<&MessageRow>,
-    place: Option<&Place>,
+    place: Option<&RecordPlace>,
     here: &[DeliveryRow],
 ) -> Result<MessageView, Problem> {
     let contents = match row.and_then(|row| kept(app, row)).or_else(|| kept_by_deliveries(app, here)) {
@@ -181,7 +181,7 @@ fn kept_by_deliveries(app: &App, here: &[DeliveryRow]) -> Option<Contents> {
     })
 }
 
-async fn read_again(app: &App, place: &Place, expected: Option<&str>) -> Contents {
+async fn read_again(app: &App, place: &RecordPlace, expected: Option<&str>) -> Contents {
     let log_topic = place.log_topic();
     let read = app.log.read(&log_topic, place.partition, place.offset);
     match tokio::time::timeout(READ_TIMEOUT, read).await {
@@ -201,7 +201,7 @@ async fn read_again(app: &App, place: &Place, expected: Option<&str>) -> Content
 /// tells.
 fn also(others: &[MessageRow], elsewhere: &[DeliveryRow]) -> Vec<PlaceView> {
     let mut places: Vec<PlaceView> = others.iter().map(PlaceView::of_row).collect();
-    let known: Vec<Place> = others.iter().filter_map(place_of_row).collect();
+    let known: Vec<RecordPlace> = others.iter().filter_map(place_of_row).collect();
     for row in elsewhere.iter().filter(|row| !known.contains(&place_of(row))) {
         let place = PlaceView::of_delivery(row);
         if !places.contains(&place) {

@@ -15,7 +15,7 @@ use crate::api::time;
 use crate::store::{DeliveryRow, Identity, MessageRow, SourceHash};
 
 /// What a request says of a message.
-pub(super) struct Which {
+pub(super) struct MessageSelector {
     /// Its id.
     pub id: String,
     /// The topic that it was published on.
@@ -24,7 +24,7 @@ pub(super) struct Which {
     source: Option<String>,
 }
 
-impl Which {
+impl MessageSelector {
     /// Reads it from a request.
     pub(super) fn read(id: String, params: Params) -> Result<Self, Problem> {
         let params = params.only(&["topic", "source"])?;

@@ -82,7 +82,7 @@ pub struct FilterBody {
 
 /// A plan that can be made.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct PlanRequest {
     /// The group.
     pub group: String,
     /// Which deliveries.
@@ -90,14 +90,14 @@ pub struct Wanted {
     /// Items a second.
     pub rate: u32,
     /// The range, of a replay.
-    pub replay: Option<Span>,
+    pub replay: Option<ReplaySpan>,
     /// The filter as it was asked for.
     pub asked_for: String,
 }
 
 /// The range of a replay.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct ReplaySpan {
     /// The topic.
     pub topic: String,
     /// One partition, or all.
@@ -113,7 +113,7 @@ impl PlanBody {
     ///
     /// # Errors
     /// 400 that says what would be right.
-    pub fn check(self) -> Result<Wanted, Problem> {
+    pub fn check(self) -> Result<PlanRequest, Problem> {
         let Self { mut filter, rate, replay } = self;
         filter.replay |= replay;
         let rate = rate.unwrap_or(DEFAULT_RATE);
@@ -147,7 +147,7 @@ impl PlanBody {
             to,
             ..DeliveryFilter::default()
         };
-        Ok(Wanted { group, filter, rate, replay, asked_for })
+        Ok(PlanRequest { group, filter, rate, replay, asked_for })
     }
 }
 
@@ -165,7 +165,7 @@ impl FilterBody {
     }
 
     /// The range to replay, when that is asked for.
-    fn span(&self) -> Result<Option<Span>, Problem> {
+    fn span(&self) -> Result<Option<ReplaySpan>, Problem> {
         let of_replays = [
             ("partition", self.partition.map(i64::from)),
             ("from_offset", self.from_offset),
@@ -201,7 +201,7 @@ impl FilterBody {
         if from_offset.zip(to_offset).is_some_and(|(from, to)| from >= to) {
             return Err(wrong("`filter.from_offset` is not below `filter.to_offset`: nothing lies between".to_owned()));
         }
-        Ok(Some(Span { topic, partition: self.partition, from_offset, to_offset }))
+        Ok(Some(ReplaySpan { topic, partition: self.partition, from_offset, to_offset }))
     }
 }
 
@@ -225,7 +225,7 @@ pub(super) fn wrong(detail: String) -> Problem {
 mod tests {
     use super::*;
 
-    fn check(json: &str) -> Result<Wanted, Problem> {
+    fn check(json: &str) -> Result<PlanRequest, Problem> {
         shape::object_in::<PlanBody>(json.as_bytes()).map_err(wrong)?.check()
     }
 

@@ -2,7 +2,7 @@
 
 use courier_core::message::{Offset, Timestamp};
 
-use super::body::{Span, Wanted, wrong};
+use super::body::{PlanRequest, ReplaySpan, wrong};
 use crate::api::App;
 use crate::api::problem::Problem;
 use crate::store::PositionRow;
@@ -10,7 +10,7 @@ use crate::store::redrive::{MAX_PLANNED, ReplayRange};
 
 /// The ranges of a replay: below the group's position, since what lies past it
 /// is on its first flight, and as far as Kafka still has it.
-pub(super) async fn ranges(app: &App, wanted: &Wanted, span: &Span) -> Result<Vec<ReplayRange>, Problem> {
+pub(super) async fn ranges(app: &App, wanted: &PlanRequest, span: &ReplaySpan) -> Result<Vec<ReplayRange>, Problem> {
     let positions = app.store.positions().await?;
     let positions: Vec<PositionRow> = positions
         .into_iter()
@@ -39,7 +39,12 @@ pub(super) async fn ranges(app: &App, wanted: &Wanted, span: &Span) -> Result<Ve
     Ok(ranges)
 }
 
-async fn range(app: &App, wanted: &Wanted, span: &Span, position: &PositionRow) -> Result<ReplayRange, Problem> {
+async fn range(
+    app: &App,
+    wanted: &PlanRequest,
+    span: &ReplaySpan,
+    position: &PositionRow,
+) -> Result<ReplayRange, Problem> {
     let (topic, partition) = (&position.topic, position.partition);
     let away = |why: String| Problem::unavailable(format!("Kafka could not be asked: {why}"));
     let (low, high) = app.log.range(topic, partition).await.map_err(away)?;

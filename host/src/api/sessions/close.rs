@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::Secret;
+use super::SessionSecret;
 use crate::api::App;
 use crate::api::auth::{As, Viewer};
 use crate::api::events::Change;
@@ -27,7 +27,7 @@ pub(in crate::api) async fn close(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     params.none()?;
-    if let Some(secret) = Secret::of(&headers, app.cookies) {
+    if let Some(secret) = SessionSecret::of(&headers, app.cookies) {
         let hash = secret.hash();
         let change = Change { path: "/v1/me".to_owned(), ..Change::default() };
         app.change(caller.deed("sign out", &caller.name, ""), app.store.close_session(&hash), |_| change).await?;

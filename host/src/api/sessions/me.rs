@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Secret;
+use super::SessionSecret;
 use crate::api::App;
 use crate::api::auth::{As, Viewer};
 use crate::api::openapi::Problems;
@@ -61,7 +61,7 @@ pub(in crate::api) async fn me(
         topics: caller.topics(),
         groups: caller.groups(),
         auth: !app.auth.is_open(),
-        csrf: Secret::of(&headers, app.cookies).filter(|_| by_cookie).map(Secret::csrf),
+        csrf: SessionSecret::of(&headers, app.cookies).filter(|_| by_cookie).map(SessionSecret::csrf),
         node: app.node.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         dev: app.dev,

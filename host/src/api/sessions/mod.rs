@@ -77,9 +77,9 @@ impl Cookies {
 
 /// The secret in a browser's cookie.
 #[derive(Clone, Copy)]
-pub struct Secret([u8; 32]);
+pub struct SessionSecret([u8; 32]);
 
-impl Secret {
+impl SessionSecret {
     /// A new one.
     fn new() -> Self {
         Self(rand::random())
@@ -129,7 +129,7 @@ impl Secret {
 ///
 /// # Errors
 /// When the store cannot be asked.
-pub async fn holder(app: &App, secret: Secret) -> Result<Option<Caller>, StoreError> {
+pub async fn holder(app: &App, secret: SessionSecret) -> Result<Option<Caller>, StoreError> {
     let Some(session) = app.store.session(&secret.hash()).await? else { return Ok(None) };
     let Some((digest, caller)) = app.auth.holder(&session.token) else { return Ok(None) };
     Ok(bool::from(secret.bound(&digest).ct_eq(&session.bound)).then_some(caller))
@@ -140,7 +140,7 @@ pub async fn holder(app: &App, secret: Secret) -> Result<Option<Caller>, StoreEr
 /// # Errors
 /// 401 for a session that is none or has ended; 403 for a change without the
 /// CSRF header.
-pub async fn admit(app: &App, parts: &Parts, secret: Secret) -> Result<Caller, Problem> {
+pub async fn admit(app: &App, parts: &Parts, secret: SessionSecret) -> Result<Caller, Problem> {
     let caller = holder(app, secret).await?.ok_or_else(|| {
         let detail = "the session has ended; sign in again, or send a token as `Authorization: Bearer <token>`";
         Problem::new(StatusCode::UNAUTHORIZED, "not authenticated", detail)
@@ -179,13 +179,13 @@ mod tests {
 
     #[test]
     fn a_cookie_is_found_among_others_and_anything_else_is_none() {
-        let secret = Secret([7; 32]);
+        let secret = SessionSecret([7; 32]);
         let headers = |value: &str| HeaderMap::from_iter([(header::COOKIE, value.parse().unwrap())]);
         let plain = Cookies::default();
-        let found = Secret::of(&headers(&format!("a=b; {COOKIE}={}; c=d", secret.text())), plain);
+        let found = SessionSecret::of(&headers(&format!("a=b; {COOKIE}={}; c=d", secret.text())), plain);
         assert_eq!(found.map(|secret| secret.0), Some([7; 32]));
         for wrong in ["", "a=b", "courier_session=", "courier_session=AAAA", "xcourier_session=AAAA"] {
-            assert!(Secret::of(&headers(wrong), plain).is_none(), "{wrong}");
+            assert!(SessionSecret::of(&headers(wrong), plain).is_none(), "{wrong}");
         }
         assert_ne!(secret.hash(), secret.bound(&[]));
         assert_ne!(secret.csrf(), secret.text());
@@ -202,9 +202,9 @@ mod tests {
             "no Domain, which the prefix forbids"
         );
         assert!(!plain.set(&HeaderMap::new(), "v", 60).contains("Secure"));
-        let planted = format!("{COOKIE}={}", Secret([7; 32]).text());
-        assert!(Secret::of(&headers(&planted), over_tls).is_none());
-        assert!(Secret::of(&headers(&format!("__Host-{planted}")), over_tls).is_some());
-        assert!(Secret::of(&headers(&format!("__Host-{planted}")), plain).is_none());
+        let planted = format!("{COOKIE}={}", SessionSecret([7; 32]).text());
+        assert!(SessionSecret::of(&headers(&planted), over_tls).is_none());
+        assert!(SessionSecret::of(&headers(&format!("__Host-{planted}")), over_tls).is_some());
+        assert!(SessionSecret::of(&headers(&format!("__Host-{planted}")), plain).is_none());
     }
 }

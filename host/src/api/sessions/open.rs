@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{LIFETIME, Peer, Secret};
+use super::{LIFETIME, Peer, SessionSecret};
 use crate::api::App;
 use crate::api::events::Change;
 use crate::api::intake;
@@ -65,7 +65,7 @@ pub(in crate::api) async fn open(
         let detail = "nobody has this token; the tokens are those of [auth] in the configuration";
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "not authenticated", detail));
     };
-    let secret = Secret::new();
+    let secret = SessionSecret::new();
     let (hash, bound) = (secret.hash(), secret.bound(&digest));
     let opened = app.store.open_session(&hash, &caller.name, &bound, LIFETIME);
     let deed = caller.deed("sign in", &caller.name, &peer.to_string());

@@ -15,7 +15,7 @@ use crate::api::auth::{As, Publisher};
 use crate::api::events::Change;
 use crate::api::intake;
 use crate::api::messages::form::Defaults;
-use crate::api::messages::json::{self, Sent};
+use crate::api::messages::json::{self, MessageFields};
 use crate::api::messages::publish::signed;
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
@@ -28,7 +28,7 @@ use crate::api::shape;
 #[schema(as = NewTransaction)]
 pub struct Prepare {
     /// What is sent if it commits: messages as `POST /v1/messages` takes them.
-    #[schema(value_type = Vec<Sent>)]
+    #[schema(value_type = Vec<MessageFields>)]
     messages: Vec<Box<RawValue>>,
     /// Where to ask what became of it, as `GET check_url?id=..`, when neither
     /// commit nor rollback comes; `[transactions] check_urls` has to allow it.

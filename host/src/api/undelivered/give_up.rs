@@ -18,7 +18,7 @@ use crate::api::problem::Problem;
 /// Why an entry is given up.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct GiveUpBody {
+pub struct GiveUpUndeliveredBody {
     /// Why, for whoever reads the audit log.
     #[schema(required = true, value_type = String)]
     reason: Option<String>,
@@ -31,7 +31,7 @@ pub struct GiveUpBody {
     path = "/v1/undelivered/{id}/give-up",
     tag = "undelivered",
     params(("id" = String, Path, description = "The entry's id")),
-    request_body = GiveUpBody,
+    request_body = GiveUpUndeliveredBody,
     responses((status = 204, description = "It is gone"), Problems)
 )]
 pub(in crate::api) async fn give_up(
@@ -43,7 +43,7 @@ pub(in crate::api) async fn give_up(
     body: Body,
 ) -> Result<StatusCode, Problem> {
     params.none()?;
-    let asked: GiveUpBody = intake::command(&headers, body).await?;
+    let asked: GiveUpUndeliveredBody = intake::command(&headers, body).await?;
     let reason = asked.reason.filter(|reason| !reason.trim().is_empty()).ok_or_else(|| {
         Problem::bad_request("bad give-up", "`reason` is missing; send {\"reason\": \"why it need not be sent\"}")
     })?;

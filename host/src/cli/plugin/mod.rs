@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::Output;
-use super::client::Client;
+use super::client::HostClient;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -50,7 +50,7 @@ pub(super) enum Command {
 }
 
 pub(super) async fn run(
-    ask: impl FnOnce() -> anyhow::Result<Client>,
+    ask: impl FnOnce() -> anyhow::Result<HostClient>,
     output: Output,
     command: Command,
 ) -> anyhow::Result<()> {

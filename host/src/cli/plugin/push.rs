@@ -10,7 +10,7 @@ use wasmparser::{Parser, Payload};
 
 use super::binding::binding;
 use super::build;
-use crate::cli::client::Client;
+use crate::cli::client::HostClient;
 use crate::cli::shapes::{Upload, Wants};
 use crate::cli::{Output, show, table};
 
@@ -35,7 +35,7 @@ pub(in crate::cli) struct Args {
     activate: bool,
 }
 
-pub(super) async fn run(client: &Client, output: Output, args: Args) -> anyhow::Result<()> {
+pub(super) async fn run(client: &HostClient, output: Output, args: Args) -> anyhow::Result<()> {
     let file = if build::is_source(&args.file) { build::component(&args.file)? } else { args.file };
     let component = std::fs::read(&file).with_context(|| {
         format!("cannot read {}: build the component first, `courier plugin build`", file.display())

@@ -3,43 +3,43 @@
 use anyhow::bail;
 use serde_json::json;
 
-use crate::cli::client::Client;
-use crate::cli::shapes::{Page, Plugin};
+use crate::cli::client::HostClient;
+use crate::cli::shapes::{ShownPage, ShownPlugin};
 use crate::cli::table::{self, or_dash};
 use crate::cli::{Output, say, show};
 
-pub(super) async fn list(client: &Client, output: Output, name: Option<&str>) -> anyhow::Result<()> {
+pub(super) async fn list(client: &HostClient, output: Output, name: Option<&str>) -> anyhow::Result<()> {
     match name {
         Some(name) => {
             let answer = client.get(&["plugins", name], &[]).await?;
-            show(output, &answer, |plugin: Plugin| versions(&plugin))
+            show(output, &answer, |plugin: ShownPlugin| versions(&plugin))
         }
         None => {
             let answer = client.get(&["plugins"], &[]).await?;
-            show(output, &answer, |page: Page<Plugin>| plugins(&page.items))
+            show(output, &answer, |page: ShownPage<ShownPlugin>| plugins(&page.items))
         }
     }
 }
 
-pub(super) async fn activate(client: &Client, output: Output, name: &str, version: &str) -> anyhow::Result<()> {
+pub(super) async fn activate(client: &HostClient, output: Output, name: &str, version: &str) -> anyhow::Result<()> {
     let version = if is_whole(version) {
         version.to_owned()
     } else {
-        let plugin: Plugin = client.get(&["plugins", name], &[]).await?.read()?;
+        let plugin: ShownPlugin = client.get(&["plugins", name], &[]).await?.read()?;
         whole(&plugin, version)?
     };
     make_active(client, output, name, &version).await
 }
 
-pub(super) async fn rollback(client: &Client, output: Output, name: &str) -> anyhow::Result<()> {
-    let plugin: Plugin = client.get(&["plugins", name], &[]).await?.read()?;
+pub(super) async fn rollback(client: &HostClient, output: Output, name: &str) -> anyhow::Result<()> {
+    let plugin: ShownPlugin = client.get(&["plugins", name], &[]).await?.read()?;
     let Some(version) = previous(&plugin) else {
         bail!("{name} had no other active version: `courier plugin activate {name} VERSION` takes any");
     };
     make_active(client, output, name, version).await
 }
 
-async fn make_active(client: &Client, output: Output, name: &str, version: &str) -> anyhow::Result<()> {
+async fn make_active(client: &HostClient, output: Output, name: &str, version: &str) -> anyhow::Result<()> {
     let answer = client.post(&["plugins", name, "activate"], Some(json!({ "version": version }).to_string())).await?;
     match output {
         Output::Json => say(answer.text()),
@@ -52,7 +52,7 @@ fn is_whole(version: &str) -> bool {
 }
 
 /// The one version whose digits begin like this.
-fn whole(plugin: &Plugin, start: &str) -> anyhow::Result<String> {
+fn whole(plugin: &ShownPlugin, start: &str) -> anyhow::Result<String> {
     let name = &plugin.name;
     let start = start.strip_prefix("sha256:").unwrap_or(start);
     let begins = |version: &str| version.strip_prefix("sha256:").unwrap_or(version).starts_with(start);
@@ -66,15 +66,15 @@ fn whole(plugin: &Plugin, start: &str) -> anyhow::Result<String> {
 }
 
 /// The version that was active before the one that is.
-fn previous(plugin: &Plugin) -> Option<&str> {
+fn previous(plugin: &ShownPlugin) -> Option<&str> {
     let active = plugin.active.as_deref();
     // The newest activation comes first.
     let before = plugin.activations.iter().map(|activation| activation.version.as_str());
     before.into_iter().find(|version| Some(*version) != active)
 }
 
-fn plugins(plugins: &[Plugin]) -> String {
-    let row = |plugin: &Plugin| {
+fn plugins(plugins: &[ShownPlugin]) -> String {
+    let row = |plugin: &ShownPlugin| {
         let active = plugin.active.as_deref().map(table::version);
         [plugin.name.clone(), or_dash(active), plugin.versions.len().to_string()]
     };
@@ -82,7 +82,7 @@ fn plugins(plugins: &[Plugin]) -> String {
     table::table(["NAME", "ACTIVE", "VERSIONS"], plugins.iter().map(row).collect(), nothing)
 }
 
-fn versions(plugin: &Plugin) -> String {
+fn versions(plugin: &ShownPlugin) -> String {
     let rows = plugin.versions.iter().map(|version| {
         let mark = if plugin.active.as_ref() == Some(&version.version) { "active" } else { "" };
         // Whole, since this is where one copies it from; a cell would cut it.
@@ -100,7 +100,7 @@ fn versions(plugin: &Plugin) -> String {
 mod tests {
     use super::*;
 
-    fn plugin(active: &str, activations: &[&str]) -> Plugin {
+    fn plugin(active: &str, activations: &[&str]) -> ShownPlugin {
         let activations: Vec<_> = activations.iter().map(|version| json!({ "version": version, "at": "x" })).collect();
         let versions = json!([
             { "version": "sha256:aa11", "size": 1, "created_at": "x" },

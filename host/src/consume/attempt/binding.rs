@@ -38,7 +38,7 @@ const PUSH_BATCH: &str = "courier.batch";
 
 /// What a binding would run.
 #[derive(Clone)]
-pub enum Plugin {
+pub enum BoundPlugin {
     /// A version that is compiled on this node.
     Ready(Arc<Prepared>),
     /// None, and what people should know of it.
@@ -54,7 +54,7 @@ pub struct RunningBinding {
     /// Its gate.
     pub keeper: BindingGate,
     /// The version it runs.
-    pub plugin: watch::Receiver<Plugin>,
+    pub plugin: watch::Receiver<BoundPlugin>,
     /// Its rate limit on this node.
     pub rate: Option<DefaultDirectRateLimiter>,
     /// How the engine runs it.
@@ -80,7 +80,7 @@ pub struct RunningBinding {
 impl RunningBinding {
     /// Puts a binding to work.
     #[must_use]
-    pub fn new(binding: Binding, plugin: watch::Receiver<Plugin>, rules: &Rules) -> Self {
+    pub fn new(binding: Binding, plugin: watch::Receiver<BoundPlugin>, rules: &Rules) -> Self {
         let keeper = BindingGate::new(binding.circuit, binding.failure.probe_within);
         if binding.paused {
             keeper.pause(Some("paused in the configuration".to_owned()));

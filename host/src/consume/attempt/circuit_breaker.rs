@@ -75,7 +75,7 @@ struct GateState {
 
 /// How long a gate that closes waits before a delivery may probe.
 #[derive(Clone, Copy, Debug)]
-enum Wait {
+enum ProbeWait {
     /// Longer from one failed probe to the next up to `most`, and never less
     /// than `least`, which was asked for.
     Growing { least: Duration, most: Duration },
@@ -180,7 +180,7 @@ impl BindingGate {
                 Verdict::Unavailable | Verdict::Instantiate => {
                     let reason = reason.unwrap_or("the handler says it cannot run now").to_owned();
                     let asked = asked.filter(|_| verdict == Verdict::Unavailable).unwrap_or_default();
-                    let wait = Wait::Growing { least: asked.min(MAX_UNAVAILABLE_WAIT), most: self.max_probe_wait };
+                    let wait = ProbeWait::Growing { least: asked.min(MAX_UNAVAILABLE_WAIT), most: self.max_probe_wait };
                     keeping.shut(verdict, reason, wait);
                 }
                 Verdict::Success | Verdict::Reject | Verdict::Duplicate => keeping.open(),
@@ -195,7 +195,7 @@ impl BindingGate {
                     match &self.circuit {
                         Some(circuit) if keeping.failures >= circuit.failures || probe => {
                             let why = why();
-                            keeping.shut(Verdict::CircuitOpen, why, Wait::Fixed(circuit.open));
+                            keeping.shut(Verdict::CircuitOpen, why, ProbeWait::Fixed(circuit.open));
                         }
                         None if probe => keeping.open(),
                         _ => {}
@@ -246,11 +246,11 @@ impl BindingGate {
 }
 
 impl GateState {
-    fn shut(&mut self, verdict: Verdict, reason: String, wait: Wait) {
+    fn shut(&mut self, verdict: Verdict, reason: String, wait: ProbeWait) {
         self.wait = if self.wait.is_zero() { FIRST_PROBE_WAIT } else { (self.wait * 2).min(MAX_PROBE_WAIT) };
         let wait = match wait {
-            Wait::Growing { least, most } => self.wait.min(most).max(least),
-            Wait::Fixed(wait) => wait,
+            ProbeWait::Growing { least, most } => self.wait.min(most).max(least),
+            ProbeWait::Fixed(wait) => wait,
         };
         let probe_at = Instant::now() + wait;
         self.shut = Some(Opened { verdict, reason, probe_at, half_open: false });

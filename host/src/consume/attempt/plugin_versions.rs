@@ -17,7 +17,7 @@ use courier_core::verdict::Verdict;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::binding::Plugin;
+use super::binding::BoundPlugin;
 use super::worker::no_active_version;
 use crate::config::PluginRef;
 use crate::engine::builtin::Builtin;
@@ -34,17 +34,17 @@ const LOOK_AHEAD: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(10);
 
 /// The versions on this node; shared by all groups.
-pub struct Plugins {
+pub struct PluginVersions {
     store: SharedStore,
     engine: Engine,
     writer: WriterId,
     wake: Notify,
-    state: Mutex<State>,
+    state: Mutex<VersionsState>,
 }
 
 #[derive(Default)]
-struct State {
-    wanted: HashMap<String, Wanted>,
+struct VersionsState {
+    wanted: HashMap<String, WantedPlugin>,
     /// Prepared versions, by digest.
     prepared: HashMap<String, Arc<Prepared>>,
     failed: HashMap<String, (Instant, String)>,
@@ -53,29 +53,31 @@ struct State {
     replaced: HashSet<&'static str>,
 }
 
-struct Wanted {
+struct WantedPlugin {
     plugin: PluginRef,
-    tell: watch::Sender<Plugin>,
+    tell: watch::Sender<BoundPlugin>,
 }
 
-impl Plugins {
+impl PluginVersions {
     /// Starts to follow the store.
     #[must_use]
     pub fn start(store: SharedStore, engine: Engine, writer: WriterId) -> Arc<Self> {
         let plugins =
-            Arc::new(Self { store, engine, writer, wake: Notify::new(), state: Mutex::new(State::default()) });
+            Arc::new(Self { store, engine, writer, wake: Notify::new(), state: Mutex::new(VersionsState::default()) });
         let never = CancellationToken::new();
         supervise::spawn_until(Task::PluginActivations, never, Arc::clone(&plugins).follow());
         plugins
     }
 
     /// Follows the version that a binding runs.
-    pub fn watch(&self, plugin: &PluginRef) -> watch::Receiver<Plugin> {
+    pub fn watch(&self, plugin: &PluginRef) -> watch::Receiver<BoundPlugin> {
         let mut state = self.lock();
-        let wanted = state.wanted.entry(reference(plugin)).or_insert_with(|| Wanted {
+        let wanted = state.wanted.entry(reference(plugin)).or_insert_with(|| WantedPlugin {
             plugin: plugin.clone(),
             tell: watch::Sender::new(match Builtin::named(&plugin.name) {
-                Some(_) => Plugin::Missing(Verdict::Instantiate, format!("plugin {} is being prepared", plugin.name)),
+                Some(_) => {
+                    BoundPlugin::Missing(Verdict::Instantiate, format!("plugin {} is being prepared", plugin.name))
+                }
                 None => no_active_version(&plugin.name),
             }),
         });
@@ -174,18 +176,18 @@ impl Plugins {
     }
 
     /// What is known of a version on this node without looking further.
-    fn known(&self, digest: &str) -> Option<Plugin> {
+    fn known(&self, digest: &str) -> Option<BoundPlugin> {
         let state = self.lock();
         if let Some(prepared) = state.prepared.get(digest) {
-            return Some(Plugin::Ready(Arc::clone(prepared)));
+            return Some(BoundPlugin::Ready(Arc::clone(prepared)));
         }
         let (_, reason) = state.failed.get(digest).filter(|(at, _)| at.elapsed() < RETRY)?;
-        Some(Plugin::Missing(Verdict::Instantiate, reason.clone()))
+        Some(BoundPlugin::Missing(Verdict::Instantiate, reason.clone()))
     }
 
     /// A plugin of the host, compiled on this node. The store knows nothing of
     /// it.
-    async fn ready_builtin(&self, builtin: &'static Builtin) -> Plugin {
+    async fn ready_builtin(&self, builtin: &'static Builtin) -> BoundPlugin {
         if let Some(known) = self.known(builtin.digest()) {
             return known;
         }
@@ -194,7 +196,7 @@ impl Plugins {
     }
 
     /// The version, compiled on this node.
-    async fn ready(&self, plugin: &str, digest: &str) -> Result<Plugin, StoreError> {
+    async fn ready(&self, plugin: &str, digest: &str) -> Result<BoundPlugin, StoreError> {
         if let Some(known) = self.known(digest) {
             return Ok(known);
         }
@@ -203,7 +205,7 @@ impl Plugins {
             Err(StoreError::NotFound(_)) => {
                 let reason =
                     format!("plugin {plugin} has no version {digest}: push it, or name another in the binding");
-                return Ok(Plugin::Missing(Verdict::NoPlugin, reason));
+                return Ok(BoundPlugin::Missing(Verdict::NoPlugin, reason));
             }
             Err(error) => return Err(error),
         };
@@ -217,22 +219,27 @@ impl Plugins {
             if self.lock().failed.insert(digest.to_owned(), (Instant::now(), reason.clone())).is_none() {
                 tracing::error!(plugin, version = digest, %reason, "a version in the store was altered");
             }
-            return Ok(Plugin::Missing(Verdict::Instantiate, reason));
+            return Ok(BoundPlugin::Missing(Verdict::Instantiate, reason));
         }
         let found = self.conclude_preparing(plugin, digest, self.prepare(wasm).await);
-        if matches!(found, Plugin::Ready(_)) {
+        if matches!(found, BoundPlugin::Ready(_)) {
             self.store.prepared(self.writer, digest).await?;
         }
         Ok(found)
     }
 
     /// Keeps in mind what became of preparing a version.
-    fn conclude_preparing(&self, plugin: &str, digest: &str, prepared: Result<Arc<Prepared>, PrepareError>) -> Plugin {
+    fn conclude_preparing(
+        &self,
+        plugin: &str,
+        digest: &str,
+        prepared: Result<Arc<Prepared>, PrepareError>,
+    ) -> BoundPlugin {
         match prepared {
             Ok(prepared) => {
                 self.lock().failed.remove(digest);
                 tracing::info!(plugin, version = digest, "plugin version prepared");
-                Plugin::Ready(prepared)
+                BoundPlugin::Ready(prepared)
             }
             Err(error) => {
                 let reason = format!("plugin {plugin} version {digest} cannot be prepared on this node: {error}");
@@ -240,17 +247,17 @@ impl Plugins {
                 if self.lock().failed.insert(digest.to_owned(), (Instant::now(), reason.clone())).is_none() {
                     tracing::error!(plugin, version = digest, %error, "cannot prepare");
                 }
-                Plugin::Missing(Verdict::Instantiate, reason)
+                BoundPlugin::Missing(Verdict::Instantiate, reason)
             }
         }
     }
 
-    fn tell(&self, key: &str, found: Plugin) {
+    fn tell(&self, key: &str, found: BoundPlugin) {
         if let Some(wanted) = self.lock().wanted.get(key) {
             wanted.tell.send_if_modified(|now| {
                 let same = match (&*now, &found) {
-                    (Plugin::Ready(now), Plugin::Ready(found)) => now.digest == found.digest,
-                    (Plugin::Missing(_, now), Plugin::Missing(_, found)) => now == found,
+                    (BoundPlugin::Ready(now), BoundPlugin::Ready(found)) => now.digest == found.digest,
+                    (BoundPlugin::Missing(_, now), BoundPlugin::Missing(_, found)) => now == found,
                     _ => false,
                 };
                 if !same {
@@ -261,7 +268,7 @@ impl Plugins {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, VersionsState> {
         // Nothing is half changed when a panic lets go of this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,8 +17,8 @@ const ASKED_SHARE: u32 = 8;
 /// Two lines and who is next. Bounded by what the machines of all partitions
 /// may have dispatched.
 pub struct ReadyQueue<T> {
-    live: Line<T>,
-    asked: Line<T>,
+    live: ClassQueue<T>,
+    asked: ClassQueue<T>,
     taken: AtomicU32,
     /// Held by whoever takes some out: two at once would hide items from each
     /// other.
@@ -26,7 +26,7 @@ pub struct ReadyQueue<T> {
 }
 
 /// One line: where to stand, and its front.
-type Line<T> = (Sender<T>, Receiver<T>);
+type ClassQueue<T> = (Sender<T>, Receiver<T>);
 
 impl<T> Default for ReadyQueue<T> {
     fn default() -> Self {

@@ -29,11 +29,11 @@ pub struct UnavailableAlone {
     handled: AtomicU64,
     /// How many are watched, so that the usual attempt takes no lock.
     watched: AtomicUsize,
-    deliveries: Mutex<HashMap<DeliveryKey, Seen>>,
+    deliveries: Mutex<HashMap<DeliveryKey, UnavailableCount>>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct UnavailableCount {
     /// How often it said so while others were handled.
     times: u32,
     /// `handled` when it last did.
@@ -60,11 +60,11 @@ impl UnavailableAlone {
         counts_as
     }
 
-    fn count(&self, deliveries: &mut HashMap<DeliveryKey, Seen>, key: DeliveryKey) -> Verdict {
+    fn count(&self, deliveries: &mut HashMap<DeliveryKey, UnavailableCount>, key: DeliveryKey) -> Verdict {
         let handled = self.handled.load(Ordering::Relaxed);
         if let Some(seen) = deliveries.get_mut(&key) {
             if handled > seen.handled {
-                *seen = Seen { times: seen.times.saturating_add(1), handled };
+                *seen = UnavailableCount { times: seen.times.saturating_add(1), handled };
                 if seen.times >= MAX_TIMES {
                     return Verdict::Retry;
                 }
@@ -76,7 +76,7 @@ impl UnavailableAlone {
         {
             deliveries.remove(&least);
         }
-        deliveries.insert(key, Seen { times: 1, handled });
+        deliveries.insert(key, UnavailableCount { times: 1, handled });
         Verdict::Unavailable
     }
 }

@@ -12,7 +12,7 @@ use courier_core::verdict::Verdict;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::binding::{Plugin, RunningBinding};
+use super::binding::{BoundPlugin, RunningBinding};
 use super::circuit_breaker::Permission;
 use super::delivery::ReadyDelivery;
 use crate::config::Isolation;
@@ -59,7 +59,7 @@ async fn permit(
     mut work: ReadyDelivery,
     pace: &CpuBucket,
     gate: &mut watch::Receiver<Permission>,
-    plugin: &mut watch::Receiver<Plugin>,
+    plugin: &mut watch::Receiver<BoundPlugin>,
     store_up: &mut watch::Receiver<bool>,
 ) -> Option<(ReadyDelivery, Arc<Prepared>)> {
     let (no_more, recall) = (work.owner.no_more.clone(), work.recall.clone());
@@ -108,8 +108,8 @@ async fn permit(
             }
         }
         let version = match &*plugin.borrow_and_update() {
-            Plugin::Ready(version) => Arc::clone(version),
-            Plugin::Missing(verdict, reason) => {
+            BoundPlugin::Ready(version) => Arc::clone(version),
+            BoundPlugin::Missing(verdict, reason) => {
                 // The gate will close for this; whoever comes first says so.
                 if work.probe {
                     bound.keeper.give_probe_back();
@@ -202,8 +202,8 @@ pub async fn keep_gate(bound: Arc<RunningBinding>) {
     let mut gate = bound.keeper.watch();
     loop {
         let missing = match &*plugin.borrow_and_update() {
-            Plugin::Ready(_) => None,
-            Plugin::Missing(verdict, reason) => Some((*verdict, reason.clone())),
+            BoundPlugin::Ready(_) => None,
+            BoundPlugin::Missing(verdict, reason) => Some((*verdict, reason.clone())),
         };
         // What changes from here on, also by the next two lines, makes another
         // turn: a probe may end before they return.
@@ -221,8 +221,8 @@ pub async fn keep_gate(bound: Arc<RunningBinding>) {
 
 /// What a binding says while its plugin has no active version.
 #[must_use]
-pub fn no_active_version(plugin: &str) -> Plugin {
-    Plugin::Missing(
+pub fn no_active_version(plugin: &str) -> BoundPlugin {
+    BoundPlugin::Missing(
         Verdict::NoPlugin,
         format!(
             "plugin {plugin} has no active version: push one and activate it (courier plugin push FILE --activate)"

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::claim::{ClaimedPartition, Claims};
-use super::confirmed::Found;
+use super::confirmed::TopicIdentity;
 use super::{out_of_range, recreated_topics};
 use crate::causes::{Cause, Subject};
 use crate::consume::attempt::binding::RunningBinding;
@@ -331,11 +331,11 @@ impl BroadcastConsumer {
         for (place, found) in found {
             tracing::warn!(group = self.group, %place, ?found, "the companion topic was created anew");
             match found {
-                Found::Anew { unconfirmed } => {
+                TopicIdentity::Anew { unconfirmed } => {
                     self.give_up(&place);
                     self.unconfirmed.insert(place, unconfirmed);
                 }
-                Found::Gone => {
+                TopicIdentity::Gone => {
                     self.give_up(&place);
                     let companion = place.log_topic().into_owned();
                     let Some(TopicNow::Present { id, partitions }) = answers.of(&companion) else { continue };
@@ -349,7 +349,7 @@ impl BroadcastConsumer {
                     };
                     self.chores.spawn(vanished.end());
                 }
-                Found::Same => {}
+                TopicIdentity::Same => {}
             }
         }
     }

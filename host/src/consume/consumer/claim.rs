@@ -10,7 +10,7 @@ use courier_core::message::{Kind, Offset};
 use tokio::sync::mpsc;
 
 use crate::causes::{Cause, Causes, Subject};
-use crate::config::Start;
+use crate::config::GroupStart;
 use crate::consume::NodeContext;
 use crate::consume::attempt::binding::RunningBinding;
 use crate::kafka::buffered::{FeedItem, TopicPartition};
@@ -150,11 +150,11 @@ impl Claims {
                     (Ok(None), _) => {}
                     // The beginning is where a partition without a position
                     // begins anyway, once Kafka tells of it.
-                    (Err(error), Start::Earliest) => {
+                    (Err(error), GroupStart::Earliest) => {
                         tracing::debug!(group = %self.group, topic, %error, "cannot look where a topic begins yet");
                     }
                     (Err(error), start) => {
-                        let start = if start == Start::Latest { "start = \"latest\"" } else { "start = a time" };
+                        let start = if start == GroupStart::Latest { "start = \"latest\"" } else { "start = a time" };
                         return Err(ClaimError::Start { topic: topic.clone(), start, error });
                     }
                 }
@@ -164,14 +164,18 @@ impl Claims {
     }
 
     /// Where each partition of a topic starts; none when there is no topic.
-    async fn starts(&self, topic: &str, start: Start) -> Result<Option<(TopicInfo, Vec<(i32, Offset)>)>, LogError> {
+    async fn starts(
+        &self,
+        topic: &str,
+        start: GroupStart,
+    ) -> Result<Option<(TopicInfo, Vec<(i32, Offset)>)>, LogError> {
         let Some(info) = self.log.topic(topic).await? else { return Ok(None) };
         let mut starts = Vec::with_capacity(info.partitions.len());
         for partition in info.partitions.iter().copied() {
             let at = match start {
-                Start::Earliest => self.log.range(topic, partition).await?.0,
-                Start::Latest => self.log.range(topic, partition).await?.1,
-                Start::Time(time) => self.log.offset_at(topic, partition, time).await?,
+                GroupStart::Earliest => self.log.range(topic, partition).await?.0,
+                GroupStart::Latest => self.log.range(topic, partition).await?.1,
+                GroupStart::Time(time) => self.log.offset_at(topic, partition, time).await?,
             };
             starts.push((partition, at));
         }
@@ -248,7 +252,7 @@ impl Claims {
             Growth::Passed(keys) => return Ok(keys),
             Growth::New => {
                 // All at once: one that is claimed a moment later was not added.
-                if let Some((info, starts)) = self.starts(&place.topic, Start::Earliest).await? {
+                if let Some((info, starts)) = self.starts(&place.topic, GroupStart::Earliest).await? {
                     self.store.begin(&self.group, &place.topic, &info.id, &starts).await?;
                 }
                 return Ok(Vec::new());

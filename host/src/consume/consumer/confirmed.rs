@@ -14,7 +14,7 @@ use crate::kafka::topic_watch::TopicNow;
 
 /// What an owner's topic turns out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum TopicIdentity {
     /// The topic that it was claimed in, or nobody can say.
     Same,
     /// Another one. What was received from this offset on may be of either.
@@ -51,17 +51,17 @@ impl Confirmed {
 
     /// Takes an answer to a question of `asked_at`, while `expected` is what the
     /// owner receives next.
-    pub fn compare(&mut self, now: &TopicNow, asked_at: Instant, partition: i32, expected: Offset) -> Found {
-        let TopicNow::Present { id, partitions } = now else { return Found::Same };
+    pub fn compare(&mut self, now: &TopicNow, asked_at: Instant, partition: i32, expected: Offset) -> TopicIdentity {
+        let TopicNow::Present { id, partitions } = now else { return TopicIdentity::Same };
         if **id != *self.topic_id {
             let is_gone = partition >= *partitions;
-            return if is_gone { Found::Gone } else { Found::Anew { unconfirmed: self.below } };
+            return if is_gone { TopicIdentity::Gone } else { TopicIdentity::Anew { unconfirmed: self.below } };
         }
         if self.latest.1 <= asked_at {
             self.below = self.latest.0;
             self.latest = (expected, Instant::now());
         }
-        Found::Same
+        TopicIdentity::Same
     }
 }
 
@@ -80,17 +80,17 @@ mod tests {
         let mut confirmed = Confirmed::new("a".into(), Offset(5));
         let unconfirmed =
             |confirmed: &mut Confirmed| match confirmed.compare(&present("b", 3), Instant::now(), 0, Offset(99)) {
-                Found::Anew { unconfirmed } => unconfirmed.0,
+                TopicIdentity::Anew { unconfirmed } => unconfirmed.0,
                 other => panic!("{other:?}"),
             };
         assert_eq!(unconfirmed(&mut confirmed), 5);
-        assert_eq!(confirmed.compare(&present("a", 3), Instant::now(), 0, Offset(20)), Found::Same);
+        assert_eq!(confirmed.compare(&present("a", 3), Instant::now(), 0, Offset(20)), TopicIdentity::Same);
         assert_eq!(unconfirmed(&mut confirmed), 5, "5 to 20 may have come after the question");
         // A question that was asked before the last answer says no more.
         let earlier = Instant::now() - Duration::from_secs(1);
-        assert_eq!(confirmed.compare(&present("a", 3), earlier, 0, Offset(25)), Found::Same);
+        assert_eq!(confirmed.compare(&present("a", 3), earlier, 0, Offset(25)), TopicIdentity::Same);
         assert_eq!(unconfirmed(&mut confirmed), 5);
-        assert_eq!(confirmed.compare(&present("a", 3), Instant::now(), 0, Offset(30)), Found::Same);
+        assert_eq!(confirmed.compare(&present("a", 3), Instant::now(), 0, Offset(30)), TopicIdentity::Same);
         assert_eq!(unconfirmed(&mut confirmed), 20);
     }
 
@@ -98,9 +98,9 @@ mod tests {
     fn a_topic_that_is_missing_or_untold_changes_nothing_and_fewer_partitions_are_a_loss() {
         let mut confirmed = Confirmed::new("a".into(), Offset(5));
         for now in [TopicNow::Missing, TopicNow::Untold("denied".to_owned())] {
-            assert_eq!(confirmed.compare(&now, Instant::now(), 2, Offset(9)), Found::Same);
+            assert_eq!(confirmed.compare(&now, Instant::now(), 2, Offset(9)), TopicIdentity::Same);
         }
-        assert_eq!(confirmed.compare(&present("b", 2), Instant::now(), 2, Offset(9)), Found::Gone);
-        assert_eq!(confirmed.compare(&present("a", 3), Instant::now(), 2, Offset(9)), Found::Same);
+        assert_eq!(confirmed.compare(&present("b", 2), Instant::now(), 2, Offset(9)), TopicIdentity::Gone);
+        assert_eq!(confirmed.compare(&present("a", 3), Instant::now(), 2, Offset(9)), TopicIdentity::Same);
     }
 }

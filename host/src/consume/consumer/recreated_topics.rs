@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use courier_core::message::Offset;
 
-use super::confirmed::Found;
+use super::confirmed::TopicIdentity;
 use crate::consume::owner::message::OwnerHandle;
 use crate::kafka::buffered::TopicPartition;
 use crate::kafka::topic_watch::Answers;
@@ -20,14 +20,14 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(in crate::consume) fn compare(
     owners: &mut HashMap<TopicPartition, OwnerHandle>,
     answers: &Answers,
-) -> Vec<(TopicPartition, Found)> {
+) -> Vec<(TopicPartition, TopicIdentity)> {
     let Some(asked_at) = answers.asked_at else { return Vec::new() };
     let mut other = Vec::new();
     for (place, owner) in owners {
         let Some(now) = answers.of(&place.log_topic()) else { continue };
         let expected = Offset(owner.expected.load(Ordering::Relaxed));
         let found = owner.confirmed.compare(now, asked_at, place.partition, expected);
-        if found != Found::Same {
+        if found != TopicIdentity::Same {
             other.push((place.clone(), found));
         }
     }

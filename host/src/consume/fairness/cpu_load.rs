@@ -13,12 +13,12 @@ use crate::clock::nanos;
 /// Compares what it sees with what it saw before.
 #[derive(Debug, Default)]
 pub struct CpuLoadMeter {
-    last: Option<Counters>,
+    last: Option<CpuCounters>,
 }
 
 /// What the counters showed.
 #[derive(Debug)]
-struct Counters {
+struct CpuCounters {
     at: Instant,
     /// Ticks of all processors that may be used, and those that were idle.
     all: u64,
@@ -46,7 +46,7 @@ impl CpuLoadMeter {
         let allowed = allowed(&read("/proc/self/status")?)?;
         let (all, idle) = times(&read("/proc/stat")?, &allowed);
         let own = Duration::from_nanos(nanos(libc::CLOCK_PROCESS_CPUTIME_ID));
-        let now = Counters { at: Instant::now(), all, idle, own };
+        let now = CpuCounters { at: Instant::now(), all, idle, own };
         let before = self.last.replace(now)?;
         let now = self.last.as_ref()?;
         let processors = allowed.iter().map(|(first, last)| f64::from(last.saturating_sub(*first) + 1)).sum();
@@ -54,7 +54,7 @@ impl CpuLoadMeter {
     }
 }
 
-fn load(before: &Counters, now: &Counters, processors: f64, quota: Option<f64>) -> CpuLoad {
+fn load(before: &CpuCounters, now: &CpuCounters, processors: f64, quota: Option<f64>) -> CpuLoad {
     let count = quota.unwrap_or(processors).min(processors);
     let seconds = now.at.duration_since(before.at).max(Duration::from_millis(1)).as_secs_f64();
     let own = (now.own.saturating_sub(before.own).as_secs_f64() / seconds / count).clamp(0.0, 1.0);
@@ -176,8 +176,8 @@ mod tests {
     #[test]
     fn under_a_quota_only_its_own_time_counts() {
         let at = Instant::now();
-        let before = Counters { at, all: 0, idle: 0, own: Duration::ZERO };
-        let now = Counters { at: at + Duration::from_secs(1), all: 400, idle: 100, own: Duration::from_millis(600) };
+        let before = CpuCounters { at, all: 0, idle: 0, own: Duration::ZERO };
+        let now = CpuCounters { at: at + Duration::from_secs(1), all: 400, idle: 100, own: Duration::from_millis(600) };
         assert_eq!(load(&before, &now, 4.0, None), CpuLoad { count: 4.0, busy: 0.75, own: 0.15 });
         assert_eq!(load(&before, &now, 4.0, Some(1.2)), CpuLoad { count: 1.2, busy: 0.5, own: 0.5 });
         assert_eq!(load(&before, &now, 4.0, Some(0.5)), CpuLoad { count: 0.5, busy: 1.0, own: 1.0 });

@@ -138,7 +138,7 @@ impl Preserver {
     pub fn look(&mut self, tools: OwnerDeps, owner: &Arc<OwnerRef>, epoch: i64) {
         // Until the answer is there.
         self.look_at = None;
-        let look = Look { tools, owner: Arc::clone(owner), epoch, max_copied_bytes: self.max_copied_bytes };
+        let look = PreserverLook { tools, owner: Arc::clone(owner), epoch, max_copied_bytes: self.max_copied_bytes };
         supervise::spawn(Task::PartitionOwner, async move {
             let found = tokio::select! {
                 () = look.owner.dropped.cancelled() => return,
@@ -170,14 +170,14 @@ impl Preserver {
 }
 
 /// One look.
-struct Look {
+struct PreserverLook {
     tools: OwnerDeps,
     owner: Arc<OwnerRef>,
     epoch: i64,
     max_copied_bytes: u64,
 }
 
-impl Look {
+impl PreserverLook {
     async fn run(&self) -> Result<Foresight, LookError> {
         let (store, position) = (&self.tools.store, self.owner.position);
         let topic = self.owner.place.log_topic();

@@ -50,7 +50,7 @@ pub struct SettleRequest {
 
 /// What becomes of a batch that waits after a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum AfterRefusal {
     /// It is written again: the store may have been mended.
     Again,
     /// Its owner starts anew from what is stored, after this time: what it
@@ -66,7 +66,7 @@ pub struct NotWritten {
     /// What of it is not written.
     pub left: Vec<OutcomeRow>,
     /// What happens next.
-    pub then: Then,
+    pub then: AfterRefusal,
 }
 
 /// A batch of which something is not written yet.
@@ -79,10 +79,10 @@ pub struct QueuedBatch {
 }
 
 /// A batch that was refused.
-struct Refused {
+struct RefusedBatch {
     waiting: QueuedBatch,
     due: Instant,
-    then: Then,
+    then: AfterRefusal,
 }
 
 impl QueuedBatch {
@@ -132,7 +132,7 @@ pub struct Batcher {
     /// batch under way at most.
     waiting: Vec<QueuedBatch>,
     /// What was refused and is not due yet.
-    refused: Vec<Refused>,
+    refused: Vec<RefusedBatch>,
     /// The group that came last, and when.
     last: Option<(String, Instant)>,
     /// Until when several groups count as writing.
@@ -155,9 +155,10 @@ impl Batcher {
     /// nobody writes any more.
     pub fn take_due(&mut self, now: Instant) -> usize {
         let mut dropped = 0;
-        let due: Vec<Refused> = self.refused.extract_if(.., |one| one.due <= now || one.waiting.is_orphan()).collect();
-        for Refused { waiting, then, .. } in due {
-            if then == Then::Again && !waiting.is_orphan() {
+        let due: Vec<RefusedBatch> =
+            self.refused.extract_if(.., |one| one.due <= now || one.waiting.is_orphan()).collect();
+        for RefusedBatch { waiting, then, .. } in due {
+            if then == AfterRefusal::Again && !waiting.is_orphan() {
                 self.waiting.push(waiting);
                 continue;
             }
@@ -248,16 +249,16 @@ impl Batcher {
         dropped
     }
 
-    fn refuse(&mut self, mut waiting: QueuedBatch, left: Vec<OutcomeRow>, then: Then, now: Instant) {
+    fn refuse(&mut self, mut waiting: QueuedBatch, left: Vec<OutcomeRow>, then: AfterRefusal, now: Instant) {
         waiting.put_back(left);
         let wait = match (then, waiting.refused_for) {
-            (Then::FenceAfter(wait), _) => wait,
-            (Then::Again, Some(wait)) => (wait * 2).min(REFUSED_WAIT.1),
-            (Then::Again, None) => REFUSED_WAIT.0,
+            (AfterRefusal::FenceAfter(wait), _) => wait,
+            (AfterRefusal::Again, Some(wait)) => (wait * 2).min(REFUSED_WAIT.1),
+            (AfterRefusal::Again, None) => REFUSED_WAIT.0,
         };
         waiting.refused_for = Some(wait);
         waiting.request.refused.send_replace(true);
-        self.refused.push(Refused { waiting, due: now + wait, then });
+        self.refused.push(RefusedBatch { waiting, due: now + wait, then });
     }
 }
 
@@ -430,7 +431,7 @@ mod tests {
         let (mut parts, under_way) = queue.next_transaction(now);
         // Of its first piece the first outcome was written before the refusal.
         let left = parts.swap_remove(0).outcomes.split_off(1);
-        queue.written(under_way, &[], vec![NotWritten { at: 0, left, then: Then::Again }], now);
+        queue.written(under_way, &[], vec![NotWritten { at: 0, left, then: AfterRefusal::Again }], now);
         assert!(*refused.borrow_and_update() && queue.is_empty(), "nothing else of its partition goes");
         for expected in [1, 2, 4, 8, 16, 30, 30] {
             let wait = Duration::from_secs(expected);
@@ -442,7 +443,7 @@ mod tests {
             let (mut parts, under_way) = queue.next_transaction(now);
             assert_eq!(parts[0].outcomes[0].offset, Offset(1), "in its order");
             let left = std::mem::take(&mut parts[0].outcomes);
-            queue.written(under_way, &[], vec![NotWritten { at: 0, left, then: Then::Again }], now);
+            queue.written(under_way, &[], vec![NotWritten { at: 0, left, then: AfterRefusal::Again }], now);
         }
         now += REFUSED_WAIT.1;
         queue.take_due(now);
@@ -461,7 +462,12 @@ mod tests {
         queue.push(fault, now);
         let (mut parts, under_way) = queue.next_transaction(now);
         let left = std::mem::take(&mut parts[0].outcomes);
-        queue.written(under_way, &[], vec![NotWritten { at: 0, left, then: Then::FenceAfter(REFUSED_WAIT.0) }], now);
+        queue.written(
+            under_way,
+            &[],
+            vec![NotWritten { at: 0, left, then: AfterRefusal::FenceAfter(REFUSED_WAIT.0) }],
+            now,
+        );
         assert!(of_fault.try_recv().is_err(), "its owner would only run its handlers again");
         assert_eq!(queue.take_due(now + REFUSED_WAIT.0), 2);
         assert_eq!(of_fault.try_recv(), Ok(Answer::Fenced));
@@ -469,7 +475,7 @@ mod tests {
         queue.push(gone, now);
         let (mut parts, under_way) = queue.next_transaction(now);
         let left = std::mem::take(&mut parts[0].outcomes);
-        queue.written(under_way, &[], vec![NotWritten { at: 0, left, then: Then::Again }], now);
+        queue.written(under_way, &[], vec![NotWritten { at: 0, left, then: AfterRefusal::Again }], now);
         drop(of_gone);
         assert_eq!(queue.take_due(now), 3);
         assert_eq!(queue.next_due(), None);

@@ -28,7 +28,7 @@ use courier_core::status::State;
 use courier_core::verdict::Verdict;
 use tokio::sync::{mpsc, watch};
 
-use super::batcher::{Batcher, NotWritten, SettleRequest, Then, refused_wait};
+use super::batcher::{AfterRefusal, Batcher, NotWritten, SettleRequest, refused_wait};
 use crate::causes::{Cause, Causes, Subject};
 use crate::said;
 use crate::store::{Becomes, OutcomeRow, Part, PositionId, SharedStore, StoreError, WriterId};
@@ -78,7 +78,7 @@ impl Settler {
         wake_relay: impl Fn() + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let (inbox, requests) = mpsc::channel(INBOX);
-        let task = Writer {
+        let task = OutcomeWriter {
             store,
             writer,
             sequence: 0,
@@ -120,7 +120,7 @@ impl Drop for Indispensable {
     }
 }
 
-struct Writer {
+struct OutcomeWriter {
     store: SharedStore,
     writer: WriterId,
     sequence: i64,
@@ -136,7 +136,7 @@ struct Writer {
     wake_relay: Box<dyn Fn() + Send + Sync>,
 }
 
-impl Writer {
+impl OutcomeWriter {
     async fn run(mut self, mut requests: mpsc::Receiver<SettleRequest>) {
         let mut queue = Batcher::default();
         loop {
@@ -151,7 +151,7 @@ impl Writer {
             self.gather(&mut queue, &mut requests).await;
             let (parts, under_way) = queue.next_transaction(Instant::now());
             let begun = *self.begun.insert(Instant::now());
-            let Written { stale, refused } = self.write(&parts).await;
+            let WriteResult { stale, refused } = self.write(&parts).await;
             metrics::histogram!("courier_settle_seconds").record(begun.elapsed().as_secs_f64());
             if parts.iter().any(|part| part.outcomes.iter().any(|row| !row.outbound.is_empty())) {
                 (self.wake_relay)();
@@ -198,13 +198,13 @@ impl Writer {
     }
 
     /// Writes `parts` as far as the store takes them.
-    async fn write(&mut self, parts: &[Part]) -> Written {
+    async fn write(&mut self, parts: &[Part]) -> WriteResult {
         let refused = match self.attempt(parts).await {
-            Ok(stale) => return Written { stale, refused: Vec::new() },
+            Ok(stale) => return WriteResult { stale, refused: Vec::new() },
             Err(refused) => refused,
         };
         tracing::debug!(%refused, "the store refuses a batch; looking for the part at fault");
-        let mut written = Written::default();
+        let mut written = WriteResult::default();
         for (at, part) in parts.iter().enumerate() {
             // A transaction of one part was just refused.
             let alone =
@@ -214,7 +214,7 @@ impl Writer {
                     written.stale.extend(found.first().map(|_| at));
                     continue;
                 }
-                Err(Refused::Data(_)) => match self.bisect(part).await {
+                Err(RefusalCause::Data(_)) => match self.bisect(part).await {
                     Ok(is_stale) => {
                         written.stale.extend(is_stale.then_some(at));
                         continue;
@@ -225,7 +225,7 @@ impl Writer {
             };
             metrics::counter!("courier_refused_settles_total", "group" => part.group.clone()).increment(1);
             match refused {
-                Refused::Fault(fault) => {
+                RefusalCause::Fault(fault) => {
                     // What this owner believes and what is stored differ, and
                     // repeating it would never end. Its owner starts anew from
                     // what is stored, as one that was fenced does; when that
@@ -237,12 +237,12 @@ impl Writer {
                     match self.fault(part.position) {
                         0 => written.stale.push(at),
                         times => {
-                            let then = Then::FenceAfter(refused_wait(times));
+                            let then = AfterRefusal::FenceAfter(refused_wait(times));
                             written.refused.push(NotWritten { at, left, then });
                         }
                     }
                 }
-                Refused::Data(why) | Refused::Lasting(why) => {
+                RefusalCause::Data(why) | RefusalCause::Lasting(why) => {
                     let why = format!(
                         "the store refuses the outcomes of a partition, so that no handler starts there until it takes \
                          them: {why}"
@@ -250,7 +250,7 @@ impl Writer {
                     let cause = Cause::new(STORE_REFUSES, why).with("outcomes", left.len()).at_once();
                     self.causes.report(subject(part), cause);
                     self.refused.insert(part.position);
-                    written.refused.push(NotWritten { at, left, then: Then::Again });
+                    written.refused.push(NotWritten { at, left, then: AfterRefusal::Again });
                 }
             }
         }
@@ -272,7 +272,7 @@ impl Writer {
     /// alone; that one settles as HANDLE_FAIL, and all others as decided.
     /// Answers whether the part is stale, or why the store does not take it
     /// and what of it is not written.
-    async fn bisect(&mut self, part: &Part) -> Result<bool, (Refused, Vec<OutcomeRow>)> {
+    async fn bisect(&mut self, part: &Part) -> Result<bool, (RefusalCause, Vec<OutcomeRow>)> {
         let mut work = vec![part.outcomes.clone()];
         while let Some(outcomes) = work.pop() {
             // The position moves with the last outcome only: until then some
@@ -282,21 +282,21 @@ impl Writer {
             match self.attempt(std::slice::from_ref(&piece)).await {
                 Ok(stale) if !stale.is_empty() => return Ok(true),
                 Ok(_) => {}
-                Err(refused @ (Refused::Fault(_) | Refused::Lasting(_))) => {
+                Err(refused @ (RefusalCause::Fault(_) | RefusalCause::Lasting(_))) => {
                     let mut left = piece.outcomes;
                     while let Some(next) = work.pop() {
                         left.extend(next);
                     }
                     return Err((refused, left));
                 }
-                Err(Refused::Data(_)) if piece.outcomes.len() > 1 => {
+                Err(RefusalCause::Data(_)) if piece.outcomes.len() > 1 => {
                     let mut first = piece.outcomes;
                     let second = first.split_off(first.len() / 2);
                     // A stack: the first half must be written first.
                     work.push(second);
                     work.push(first);
                 }
-                Err(Refused::Data(refused)) => {
+                Err(RefusalCause::Data(refused)) => {
                     let Some(culprit) = piece.outcomes.into_iter().next() else { continue };
                     let place = format!("{}:{}:{}", part.topic, part.partition, culprit.offset);
                     tracing::error!(group = part.group, %place, refused, "an outcome could not be stored");
@@ -308,7 +308,7 @@ impl Writer {
     }
 
     /// One settle, repeated until the store has it or refuses its data.
-    async fn attempt(&mut self, parts: &[Part]) -> Result<Vec<usize>, Refused> {
+    async fn attempt(&mut self, parts: &[Part]) -> Result<Vec<usize>, RefusalCause> {
         let mut wait = RETRY_WAIT.0;
         loop {
             let settled = self.watching(self.store.settle(self.writer, self.sequence + 1, parts));
@@ -334,13 +334,13 @@ impl Writer {
                     }
                     return Ok(settled.stale);
                 }
-                Err(StoreError::Data(why)) => Some(Refused::Data(why)),
-                Err(StoreError::Refused(why)) => Some(Refused::Lasting(why)),
+                Err(StoreError::Data(why)) => Some(RefusalCause::Data(why)),
+                Err(StoreError::Refused(why)) => Some(RefusalCause::Lasting(why)),
                 Err(error) if error.is_transient() => {
                     self.went_away(&error);
                     None
                 }
-                Err(error) => Some(Refused::Fault(error.to_string())),
+                Err(error) => Some(RefusalCause::Fault(error.to_string())),
             };
             if refused.is_none() {
                 tokio::time::sleep(wait).await;
@@ -362,7 +362,7 @@ impl Writer {
                         self.sequence
                     );
                     supervise::give_up(Task::Settler, &why);
-                    return Err(Refused::Lasting(why));
+                    return Err(RefusalCause::Lasting(why));
                 }
                 Err(error) if error.is_transient() => {
                     self.went_away(&error);
@@ -445,7 +445,7 @@ fn count_stale(outcomes: usize) {
 
 /// What came of a transaction.
 #[derive(Default)]
-struct Written {
+struct WriteResult {
     /// The parts that a newer owner made stale.
     stale: Vec<usize>,
     /// The parts of which something is not written.
@@ -464,7 +464,7 @@ enum Next {
 
 /// Why the store will not take some parts, however often it is asked.
 #[derive(Clone, Debug, thiserror::Error)]
-enum Refused {
+enum RefusalCause {
     /// A value in them.
     #[error("{0}")]
     Data(String),

@@ -5,7 +5,7 @@
 //! reference, without a copy of each field, and the types are checked against
 //! the guest's when it is prepared: the version whose types they are is the
 //! one that the guest is called by. Inside the host there is one shape of
-//! each: [`Message`], [`Outgoing`](super::Outgoing), [`Failure`], [`Refusal`].
+//! each: [`Message`], [`Outgoing`](super::Outgoing), [`HandlerFailure`], [`Refusal`].
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::{AttemptInfo, Call, World};
 
 /// Why an attempt did not succeed, in the guest's words.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum HandlerFailure {
     Error(String),
     Retry { reason: String, after: Option<Duration> },
     Reject(String),
@@ -37,15 +37,15 @@ pub(super) enum Refusal {
 
 /// A version of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum ContractVersion {
     V1,
     V2,
 }
 
 /// What a call of the guest came to, for each of its items.
-pub(super) type Outcomes = Vec<Result<(), Failure>>;
+pub(super) type Outcomes = Vec<Result<(), HandlerFailure>>;
 
-impl Version {
+impl ContractVersion {
     /// The version whose handler of this world has the type of `function`. The
     /// error tells how the type differs from that of the newest version, or of
     /// the first one when the component imports that (`imports_first`).
@@ -81,7 +81,7 @@ impl Version {
     }
 }
 
-/// The exports of a version, from its `MessageIn` and its generated `Failure`.
+/// The exports of a version, from its `MessageIn` and its generated `HandlerFailure`.
 macro_rules! exports {
     () => {
         type HandleParams<'a> = (MessageIn<'a>, AttemptIn<'a>);

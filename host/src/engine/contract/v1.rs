@@ -11,7 +11,7 @@ use wasmtime::Store;
 use wasmtime::component::types::ComponentFunc;
 use wasmtime::component::{ComponentType, Func, InstancePre, Lower, TypedFunc};
 
-use super::{AttemptIn, Call, Failure, KindIn, Outcomes, Refusal, World, micros};
+use super::{AttemptIn, Call, HandlerFailure, KindIn, Outcomes, Refusal, World, micros};
 use crate::engine::Outgoing;
 use crate::engine::guest::Guest;
 
@@ -85,7 +85,7 @@ impl<'a> MessageIn<'a> {
     }
 }
 
-impl From<types::Failure> for Failure {
+impl From<types::Failure> for HandlerFailure {
     fn from(failure: types::Failure) -> Self {
         match failure {
             types::Failure::Error(reason) => Self::Error(reason),

@@ -14,7 +14,7 @@ use super::failure;
 use crate::engine::limits::{MAX_HTTP_REQUEST_BYTES, MAX_HTTP_RESPONSE_BYTES, MAX_HTTP_WHOLE_BYTES};
 
 /// The body of a request.
-pub(super) enum Outgoing {
+pub(super) enum RequestBody {
     /// All of it.
     Whole(Bytes),
     /// One that is too long to be held: the rest goes out as the guest writes it.
@@ -22,17 +22,17 @@ pub(super) enum Outgoing {
 }
 
 /// Takes the body that a guest writes.
-pub(super) async fn take(mut body: WasiBody) -> Result<Outgoing, Error> {
+pub(super) async fn take(mut body: WasiBody) -> Result<RequestBody, Error> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         // Trailers are not passed on.
         let Ok(data) = frame?.into_data() else { continue };
         bytes.extend_from_slice(&data);
         if bytes.len() > MAX_HTTP_WHOLE_BYTES {
-            return Ok(Outgoing::Passed(pass_on(bytes.freeze(), body)));
+            return Ok(RequestBody::Passed(pass_on(bytes.freeze(), body)));
         }
     }
-    Ok(Outgoing::Whole(bytes.freeze()))
+    Ok(RequestBody::Whole(bytes.freeze()))
 }
 
 fn pass_on(begin: Bytes, rest: WasiBody) -> reqwest::Body {
@@ -49,16 +49,16 @@ fn pass_on(begin: Bytes, rest: WasiBody) -> reqwest::Body {
 /// The body of an answer. The request counts as in flight until it is read or
 /// dropped.
 pub(super) fn answer(body: reqwest::Body, permit: OwnedSemaphorePermit) -> WasiBody {
-    Answer { body, left: MAX_HTTP_RESPONSE_BYTES, _permit: permit }.boxed_unsync()
+    LimitedBody { body, left: MAX_HTTP_RESPONSE_BYTES, _permit: permit }.boxed_unsync()
 }
 
-struct Answer {
+struct LimitedBody {
     body: reqwest::Body,
     left: usize,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Body for Answer {
+impl Body for LimitedBody {
     type Data = Bytes;
     type Error = Error;
 

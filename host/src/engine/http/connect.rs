@@ -9,7 +9,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tower::{Layer, Service};
 
 use super::HttpRules;
-use crate::addresses::{Place, is_localhost, literal, operator_may_reach};
+use crate::addresses::{AddressKind, is_localhost, literal, operator_may_reach};
 use crate::engine::limits::HTTP_CONNECT_WITHIN;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -68,11 +68,13 @@ impl Resolver {
 
     /// Whether a name may lead to an address.
     pub(super) fn lets_through(&self, name: &str, address: IpAddr) -> bool {
-        match Place::of(address) {
-            Place::Public => true,
-            Place::Private | Place::Loopback if self.private => true,
-            Place::Private | Place::Loopback => self.is_own(name) && operator_may_reach(address, is_localhost(name)),
-            Place::Nowhere => false,
+        match AddressKind::of(address) {
+            AddressKind::Public => true,
+            AddressKind::Private | AddressKind::Loopback if self.private => true,
+            AddressKind::Private | AddressKind::Loopback => {
+                self.is_own(name) && operator_may_reach(address, is_localhost(name))
+            }
+            AddressKind::Nowhere => false,
         }
     }
 

@@ -27,7 +27,7 @@ use reqwest::{Certificate, Client, Url};
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use self::bodies::{Outgoing, answer, take};
+use self::bodies::{RequestBody, answer, take};
 use self::connect::{ConnectWithin, Resolver, within};
 use super::limits::{
     HTTP_CONNECT_WITHIN, HTTP_FIRST_BYTE_WITHIN, HTTP_IDLE_WITHIN, HTTP_READ_WITHIN, MAX_HTTP_HEADER_BYTES,
@@ -137,9 +137,9 @@ impl HttpOut {
         let body = take(body).await?;
         let mut request = self.client()?.request(parts.method, url).headers(parts.headers);
         match body {
-            Outgoing::Whole(bytes) if bytes.is_empty() => {}
-            Outgoing::Whole(bytes) => request = request.body(bytes),
-            Outgoing::Passed(body) => {
+            RequestBody::Whole(bytes) if bytes.is_empty() => {}
+            RequestBody::Whole(bytes) => request = request.body(bytes),
+            RequestBody::Passed(body) => {
                 // The client would leave the body of a GET out unless a header
                 // announces it.
                 request = match length {

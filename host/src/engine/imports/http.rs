@@ -20,7 +20,7 @@ use crate::engine::limits::MAX_HTTP_REQUESTS_PER_CALL;
 const TRACE_HEADER: &str = "traceparent";
 
 /// What a request comes to: the answer's head, and what drives its connection.
-type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+type SentRequest = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
 
 /// Makes the interfaces known to a linker.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -68,7 +68,7 @@ impl WasiHttpHooks for HttpGate {
         mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
+    ) -> Box<dyn Future<Output = SentRequest> + Send> {
         let admitted = self.admit(&request.uri().to_string());
         if let Some(span) = self.span() {
             request.headers_mut().entry(TRACE_HEADER).or_insert(span);

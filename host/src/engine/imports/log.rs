@@ -52,14 +52,14 @@ serve!(v2);
 /// sandbox, which still needs it when the store is gone.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct SharedLog {
-    log: Arc<Mutex<Log>>,
+    log: Arc<Mutex<HandlerLog>>,
     budget: LogBudget,
     redaction: Arc<Redaction>,
 }
 
 /// What was logged, up to the limit.
 #[derive(Debug)]
-pub(in crate::engine) struct Log {
+pub(in crate::engine) struct HandlerLog {
     kept: Vec<u8>,
     limit: usize,
     cut: bool,
@@ -70,7 +70,7 @@ pub(in crate::engine) struct Log {
 
 impl SharedLog {
     pub(in crate::engine) fn new(limit: usize, budget: LogBudget) -> Self {
-        let log = Log { kept: Vec::new(), limit, cut: false, tail: Vec::new() };
+        let log = HandlerLog { kept: Vec::new(), limit, cut: false, tail: Vec::new() };
         Self { log: Arc::new(Mutex::new(log)), budget, redaction: Arc::default() }
     }
 
@@ -79,7 +79,7 @@ impl SharedLog {
         Self { redaction, ..self }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Log> {
+    fn lock(&self) -> MutexGuard<'_, HandlerLog> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -110,7 +110,7 @@ impl SharedLog {
     }
 }
 
-impl Log {
+impl HandlerLog {
     fn write(&mut self, bytes: &[u8]) {
         let room = self.limit - self.kept.len();
         if bytes.len() > room {

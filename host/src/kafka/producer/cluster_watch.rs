@@ -15,7 +15,7 @@ use std::time::Duration;
 use rdkafka::producer::Producer as _;
 use tokio::sync::watch;
 
-use super::Inner;
+use super::ProducerParts;
 use crate::kafka::stale_client::{PING_TIMEOUT, StaleClient, ask_afresh, found};
 use crate::said;
 
@@ -23,7 +23,7 @@ use crate::said;
 const PING_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What is known of the cluster, shared with the client's callbacks.
-pub(super) struct Health {
+pub(super) struct ClusterHealth {
     down: watch::Sender<bool>,
     // The same, for the path that every acknowledgement takes.
     is_down: AtomicBool,
@@ -32,7 +32,7 @@ pub(super) struct Health {
     pub(super) fatal: AtomicBool,
 }
 
-impl Health {
+impl ClusterHealth {
     pub(super) fn new() -> Self {
         Self {
             down: watch::Sender::new(false),
@@ -63,7 +63,7 @@ impl Health {
 }
 
 /// Watches over a producer's cluster and client; ends with the producer.
-pub(super) fn keep_watch(inner: &Weak<Inner>) {
+pub(super) fn keep_watch(inner: &Weak<ProducerParts>) {
     let mut rescue = StaleClient::default();
     loop {
         std::thread::sleep(PING_INTERVAL);

@@ -18,7 +18,7 @@ use courier_core::outbound::window::{Delivery, Window};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::oneshot;
 
-use super::Inner;
+use super::ProducerParts;
 use crate::kafka::record::Record;
 
 /// Records that wait for their partitions' windows, all together. Past it a
@@ -30,11 +30,11 @@ const MAX_TOPICS: usize = 10_000;
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 /// How a record ended.
-pub(super) type Answer = Result<(i32, Offset), Failure>;
+pub(super) type ProduceResult = Result<(i32, Offset), ProduceFailure>;
 
 /// Why the client has not delivered a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum ProduceFailure {
     /// The client or the broker reported an error.
     Code(RDKafkaErrorCode),
     /// The client reported success without an offset.
@@ -50,7 +50,7 @@ pub(super) enum Failure {
 pub(super) struct Ticket {
     topic: Arc<str>,
     partition: i32,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<ProduceResult>,
 }
 
 /// All partitions that were sent to.
@@ -62,16 +62,16 @@ pub(super) struct Windows {
 
 #[derive(Default)]
 struct Partitions {
-    topics: HashMap<Arc<str>, HashMap<i32, Partition>>,
+    topics: HashMap<Arc<str>, HashMap<i32, PartitionWindow>>,
     waiting: usize,
     /// Partitions whose windows may admit what waits.
     released: VecDeque<(Arc<str>, i32)>,
 }
 
 #[derive(Default)]
-struct Partition {
+struct PartitionWindow {
     window: Window,
-    queue: VecDeque<(Record, oneshot::Sender<Answer>)>,
+    queue: VecDeque<(Record, oneshot::Sender<ProduceResult>)>,
 }
 
 impl Windows {
@@ -89,7 +89,7 @@ impl Windows {
         partition: i32,
         record: &Record,
         send: impl FnOnce(Ticket) -> Result<(), (KafkaError, Ticket)>,
-    ) -> Result<oneshot::Receiver<Answer>, KafkaError> {
+    ) -> Result<oneshot::Receiver<ProduceResult>, KafkaError> {
         let (answer, answered) = oneshot::channel();
         let now = self.now();
         let mut partitions = self.locked();
@@ -133,11 +133,11 @@ impl Windows {
         // Nobody listens any more when the sender's deadline passed.
         let _unheard = answer.send(match result {
             Ok(Some(offset)) => Ok((partition, offset)),
-            Ok(None) => Err(Failure::WithoutOffset { from }),
-            Err(code) => Err(Failure::Code(code)),
+            Ok(None) => Err(ProduceFailure::WithoutOffset { from }),
+            Err(code) => Err(ProduceFailure::Code(code)),
         });
         for (_, answer) in behind {
-            let _unheard = answer.send(Err(Failure::Behind));
+            let _unheard = answer.send(Err(ProduceFailure::Behind));
         }
     }
 
@@ -179,10 +179,10 @@ impl Windows {
                     }
                     Err((error, ticket)) => {
                         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-                        let _unheard = ticket.answer.send(Err(Failure::Code(code)));
+                        let _unheard = ticket.answer.send(Err(ProduceFailure::Code(code)));
                         taken += 1 + of.queue.len();
                         for (_, answer) in of.queue.drain(..) {
-                            let _unheard = answer.send(Err(Failure::Behind));
+                            let _unheard = answer.send(Err(ProduceFailure::Behind));
                         }
                     }
                 }
@@ -207,9 +207,9 @@ impl Windows {
 
 impl Partitions {
     /// The partition with its topic's shared name.
-    fn entry(&mut self, topic: &str, partition: i32) -> (Arc<str>, &mut Partition) {
+    fn entry(&mut self, topic: &str, partition: i32) -> (Arc<str>, &mut PartitionWindow) {
         if self.topics.len() >= MAX_TOPICS && !self.topics.contains_key(topic) {
-            let idle = |of: &Partition| of.queue.is_empty() && of.window.in_flight() == 0;
+            let idle = |of: &PartitionWindow| of.queue.is_empty() && of.window.in_flight() == 0;
             self.topics.retain(|_, partitions| !partitions.values().all(idle));
         }
         let name = match self.topics.get_key_value(topic) {
@@ -222,7 +222,7 @@ impl Partitions {
 }
 
 /// Hands over what windows release, until the producer is gone.
-pub(super) fn keep_releasing(producer: &Weak<Inner>, rings: &Receiver<()>) {
+pub(super) fn keep_releasing(producer: &Weak<ProducerParts>, rings: &Receiver<()>) {
     while rings.recv().is_ok() {
         while let Some(inner) = producer.upgrade() {
             if inner.windows.release(|topic, partition, record, ticket| inner.produce(topic, partition, record, ticket))

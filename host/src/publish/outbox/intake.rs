@@ -25,11 +25,11 @@ use tracing::debug;
 use super::error::SourceError;
 use super::hand::{Hand, HeldRow};
 use super::row;
-use super::source::{self, READ_ROWS, RowRef, Source, SourceRow, bounded};
-use super::taking::{ReadRow, Taken};
+use super::source::{self, OutboxSource, READ_ROWS, RowRef, SourceRow, bounded};
+use super::taking::{AcceptedRow, ReadRow};
 use crate::causes::{Causes, Subject};
 use crate::clock::now;
-use crate::config::Outbox;
+use crate::config::OutboxConfig;
 use crate::publish::relay::lease::Shards;
 use crate::publish::send::Acceptor;
 use crate::publish::waker::Watch;
@@ -60,7 +60,7 @@ const UNREADABLE: &str = "";
 
 /// What relays one outbox, where it is this host's turn.
 pub(super) struct Intake {
-    outbox: Outbox,
+    outbox: OutboxConfig,
     shard: i32,
     acceptor: Acceptor,
     shards: watch::Receiver<Shards>,
@@ -104,7 +104,7 @@ impl From<StoreError> for Broken {
 
 impl Intake {
     pub fn new(
-        outbox: Outbox,
+        outbox: OutboxConfig,
         shard: i32,
         acceptor: Acceptor,
         shards: watch::Receiver<Shards>,
@@ -144,7 +144,7 @@ impl Intake {
     }
 
     async fn relay(&mut self) {
-        let mut source: Option<Box<dyn Source>> = None;
+        let mut source: Option<Box<dyn OutboxSource>> = None;
         let mut again = AGAIN_FIRST;
         let mut pause = BUSY;
         let mut happened = Instant::now();
@@ -240,7 +240,7 @@ impl Intake {
 
     /// One look: learns what ended, deletes it, takes what is new. True when
     /// something happened.
-    async fn turn(&mut self, source: &mut Option<Box<dyn Source>>, epoch: i64) -> Result<bool, Broken> {
+    async fn turn(&mut self, source: &mut Option<Box<dyn OutboxSource>>, epoch: i64) -> Result<bool, Broken> {
         let source = match source {
             Some(source) => source,
             None => {
@@ -282,7 +282,7 @@ impl Intake {
 
     /// Asks the database now and then what keeps its rows from being relayed
     /// although they can be read.
-    async fn examine(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
+    async fn examine(&mut self, source: &mut dyn OutboxSource) -> Result<(), SourceError> {
         if self.examined.is_some_and(|at| at.elapsed() < EXAMINE_EVERY) {
             return Ok(());
         }
@@ -367,7 +367,7 @@ impl Intake {
     }
 
     /// Deletes the rows that are counted where they came from.
-    async fn remove_counted(&mut self, source: &mut dyn Source) -> Result<usize, SourceError> {
+    async fn remove_counted(&mut self, source: &mut dyn OutboxSource) -> Result<usize, SourceError> {
         let Some(counted) = &mut self.counted else { return Ok(0) };
         let mut removed = 0;
         loop {
@@ -431,7 +431,7 @@ impl Intake {
         });
         match self.acceptor.take(shard, &name, right).await {
             Ok(taken) => {
-                for (seq, Taken { message, ended, watch }) in refs.into_iter().zip(taken) {
+                for (seq, AcceptedRow { message, ended, watch }) in refs.into_iter().zip(taken) {
                     self.hand.taken(seq, message, watch);
                     if let Some(state) = ended {
                         self.hand.end(seq, state, at);

@@ -25,9 +25,9 @@ use tokio::task::JoinHandle;
 use super::columns::{Column, Dialect, Format, Layout, judge};
 use super::error::{READ_ONLY, SourceError};
 use super::source::{
-    COUNTED_ROWS, FRONT_BYTES, READ_BYTES, ROW_BYTES, RowRef, Source, SourceRow, no_table, quoted, without_number,
+    COUNTED_ROWS, FRONT_BYTES, OutboxSource, READ_BYTES, ROW_BYTES, RowRef, SourceRow, no_table, quoted, without_number,
 };
-use crate::config::Outbox;
+use crate::config::OutboxConfig;
 use crate::supervise::{self, Task};
 
 /// One session that reads and deletes, one that listens.
@@ -55,7 +55,7 @@ const SESSION: &str = "SET statement_timeout = '15s';
 pub(super) struct PostgresSource {
     pool: PgPool,
     table: String,
-    statements: Statements,
+    statements: PostgresStatements,
     layout: Layout,
     warnings: Vec<String>,
     notified: Arc<Notify>,
@@ -70,7 +70,7 @@ impl Drop for PostgresSource {
 
 impl PostgresSource {
     /// Connects and checks the table.
-    pub async fn open(outbox: &Outbox) -> Result<Self, SourceError> {
+    pub async fn open(outbox: &OutboxConfig) -> Result<Self, SourceError> {
         let options = PgConnectOptions::from_str(outbox.url.expose())?
             .application_name(&format!("courier outbox {}", outbox.name))
             // Poolers refuse this start-up parameter, and no column is a float.
@@ -90,7 +90,7 @@ impl PostgresSource {
         let encoding: String = sqlx::query_scalar("SELECT getdatabaseencoding()::text").fetch_one(&pool).await?;
         let notified = Arc::new(Notify::new());
         let listening = supervise::spawn(Task::OutboxListener, listen(pool.clone(), Arc::clone(&notified)));
-        let statements = Statements::new(&quoted(&outbox.table), layout, &encoding);
+        let statements = PostgresStatements::new(&quoted(&outbox.table), layout, &encoding);
         Ok(Self { pool, table: outbox.table.clone(), statements, layout, warnings, notified, listening })
     }
 }
@@ -158,13 +158,13 @@ async fn listen(pool: PgPool, notified: Arc<Notify>) {
 }
 
 /// The statements for one table.
-struct Statements {
+struct PostgresStatements {
     read: String,
     remove: String,
     count: String,
 }
 
-impl Statements {
+impl PostgresStatements {
     fn new(table: &str, layout: Layout, encoding: &str) -> Self {
         // Texts come as bytes, so that one which is no text in UTF-8 is a bad
         // row and not an error of the whole statement: a database without an
@@ -244,7 +244,7 @@ fn time(column: &str) -> String {
 }
 
 #[async_trait]
-impl Source for PostgresSource {
+impl OutboxSource for PostgresSource {
     async fn read(&mut self, in_hand: &[i64], full: &[String], limit: usize) -> Result<Vec<SourceRow>, SourceError> {
         let rows = sqlx::query(AssertSqlSafe(self.statements.read.clone()))
             // Planned each time, with the numbers in hand known: a plan for

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::source::{SourceRow, SourceTime};
 use crate::kafka::record::{Record, shard_of};
 use crate::publish::cut;
-use crate::publish::draft::{Draft, OUTBOX_IDS, Problem, valid_id, valid_topic};
+use crate::publish::draft::{Draft, OUTBOX_IDS, SendProblem, valid_id, valid_topic};
 use crate::publish::header_rules::{header_value, take_content_type};
 use crate::store::undelivered::NewUndelivered;
 use crate::store::{SHARDS, SentBy};
@@ -117,7 +117,7 @@ impl BadRow {
 /// # Errors
 /// The row with the column at fault and everything that could be read.
 pub(super) fn read(row: SourceRow, name: &str, now: Timestamp) -> Result<Draft, Box<BadRow>> {
-    let mut reader = Reader::default();
+    let mut reader = ColumnReader::default();
     let (seq, row_id) = (row.seq, row.id.clone());
     let stays = row.is_too_large();
     if stays {
@@ -155,7 +155,7 @@ pub(super) fn read(row: SourceRow, name: &str, now: Timestamp) -> Result<Draft, 
         sent_by: Some(SentBy { sender: format!("{OUTBOX_IDS}{name}"), source_proven: false }),
         ..Draft::default()
     };
-    let Reader { fault, unread } = reader;
+    let ColumnReader { fault, unread } = reader;
     let fault = fault.or_else(|| draft.wrong(now).map(|problem| (column_at_fault(&draft, now), problem.detail)));
     match fault {
         None => Ok(draft),
@@ -165,7 +165,13 @@ pub(super) fn read(row: SourceRow, name: &str, now: Timestamp) -> Result<Draft, 
 
 /// The same for a row that was refused after it was read, by a rule that its
 /// columns do not tell: the topic's schema, say.
-pub(super) fn refused(seq: i64, row_id: Option<Bytes>, content: Draft, problem: &Problem, now: Timestamp) -> BadRow {
+pub(super) fn refused(
+    seq: i64,
+    row_id: Option<Bytes>,
+    content: Draft,
+    problem: &SendProblem,
+    now: Timestamp,
+) -> BadRow {
     let column = if problem.status == ID_IS_TAKEN { "id" } else { column_at_fault(&content, now) };
     BadRow { seq, row_id, column, why: problem.detail.clone(), content, unread: Vec::new(), stays: false }
 }
@@ -193,12 +199,12 @@ fn column_at_fault(draft: &Draft, now: Timestamp) -> &'static str {
 
 /// Reads columns, and remembers the first that is wrong.
 #[derive(Default)]
-struct Reader {
+struct ColumnReader {
     fault: Option<(&'static str, String)>,
     unread: Vec<(&'static str, Bytes)>,
 }
 
-impl Reader {
+impl ColumnReader {
     fn fault(&mut self, column: &'static str, why: String) {
         self.fault.get_or_insert((column, why));
     }
@@ -285,7 +291,7 @@ fn read_headers(json: &[u8]) -> Result<Vec<Header>, String> {
         return Ok(Vec::new());
     }
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let members = deserializer.deserialize_map(InOrder).and_then(|members| deserializer.end().map(|()| members));
+    let members = deserializer.deserialize_map(OrderedMembers).and_then(|members| deserializer.end().map(|()| members));
     let members = members
         .map_err(|_| format!("it has to be a JSON object, as in {{\"tenant\": \"eu\"}}, and is {:?}", shown(json)))?;
     let mut headers = Vec::new();
@@ -304,9 +310,9 @@ fn read_headers(json: &[u8]) -> Result<Vec<Header>, String> {
 }
 
 /// The members of an object in their order.
-struct InOrder;
+struct OrderedMembers;
 
-impl<'de> Visitor<'de> for InOrder {
+impl<'de> Visitor<'de> for OrderedMembers {
     type Value = Vec<(String, Value)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -482,7 +488,7 @@ mod tests {
     #[test]
     fn what_no_column_alone_breaks_is_told_of_the_body() {
         let content = draft(row());
-        let problem = Problem::breaks_schema("\"n\" is missing");
+        let problem = SendProblem::breaks_schema("\"n\" is missing");
         let one = refused(7, text("m-1"), content, &problem, NOW);
         assert_eq!((one.column, one.why.as_str()), ("body", "\"n\" is missing"));
     }

@@ -9,7 +9,7 @@ use courier_core::message::Timestamp;
 use super::error::SourceError;
 use super::postgres::PostgresSource;
 use super::sqlite::SqliteSource;
-use crate::config::Outbox;
+use crate::config::OutboxConfig;
 /// A row by its number and its id: the numbers begin again when a table is
 /// made anew.
 pub(super) use crate::store::OutboxRowRef as RowRef;
@@ -81,7 +81,7 @@ impl SourceRow {
 
 /// A connection to a sender's database.
 #[async_trait]
-pub(super) trait Source: Send {
+pub(super) trait OutboxSource: Send {
     /// The first committed rows in the order of their numbers, without those
     /// numbered `in_hand` and without those for the topics `full`.
     async fn read(&mut self, in_hand: &[i64], full: &[String], limit: usize) -> Result<Vec<SourceRow>, SourceError>;
@@ -105,12 +105,12 @@ pub(super) trait Source: Send {
 }
 
 /// Connects, and checks that the table is there and may be used.
-pub(super) async fn open(outbox: &Outbox) -> Result<Box<dyn Source>, SourceError> {
+pub(super) async fn open(outbox: &OutboxConfig) -> Result<Box<dyn OutboxSource>, SourceError> {
     let opened = async {
         if outbox.url.is_sqlite() {
-            Ok(Box::new(SqliteSource::open(outbox).await?) as Box<dyn Source>)
+            Ok(Box::new(SqliteSource::open(outbox).await?) as Box<dyn OutboxSource>)
         } else {
-            Ok(Box::new(PostgresSource::open(outbox).await?) as Box<dyn Source>)
+            Ok(Box::new(PostgresSource::open(outbox).await?) as Box<dyn OutboxSource>)
         }
     };
     bounded(opened).await
@@ -121,7 +121,7 @@ pub(super) async fn open(outbox: &Outbox) -> Result<Box<dyn Source>, SourceError
 ///
 /// # Errors
 /// What is wrong and what would be right.
-pub async fn examine(outbox: &Outbox) -> Result<Vec<String>, SourceError> {
+pub async fn examine(outbox: &OutboxConfig) -> Result<Vec<String>, SourceError> {
     let mut source = open(outbox).await?;
     bounded(source.examine()).await?;
     bounded(source.read(&[], &[], 1)).await?;

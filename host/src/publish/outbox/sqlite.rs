@@ -16,10 +16,10 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use super::columns::{Column, Dialect, judge};
 use super::error::SourceError;
 use super::source::{
-    COUNTED_ROWS, FRONT_BYTES, READ_BYTES, ROW_BYTES, RowRef, Source, SourceRow, SourceTime, no_table, quoted,
+    COUNTED_ROWS, FRONT_BYTES, OutboxSource, READ_BYTES, ROW_BYTES, RowRef, SourceRow, SourceTime, no_table, quoted,
     without_number,
 };
-use crate::config::Outbox;
+use crate::config::OutboxConfig;
 
 /// How long a transaction of the service is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct SqliteSource {
     connection: SqliteConnection,
     table: String,
-    statements: Statements,
+    statements: SqliteStatements,
     /// Whether `seq` may hold what is no number: everything but the table's own
     /// row number may.
     numbers_may_lack: bool,
@@ -37,7 +37,7 @@ pub(super) struct SqliteSource {
 
 impl SqliteSource {
     /// Opens the file, which must be there, and checks the table.
-    pub async fn open(outbox: &Outbox) -> Result<Self, SourceError> {
+    pub async fn open(outbox: &OutboxConfig) -> Result<Self, SourceError> {
         let options =
             SqliteConnectOptions::from_str(outbox.url.expose())?.create_if_missing(false).busy_timeout(BUSY_TIMEOUT);
         let mut connection = SqliteConnection::connect_with(&options).await?;
@@ -60,19 +60,19 @@ impl SqliteSource {
             })
             .collect();
         let (layout, warnings) = judge(&outbox.table, &columns, Dialect::Sqlite)?;
-        let statements = Statements::new(&quoted(&outbox.table), layout.has_source);
+        let statements = SqliteStatements::new(&quoted(&outbox.table), layout.has_source);
         Ok(Self { connection, table: outbox.table.clone(), statements, numbers_may_lack, warnings })
     }
 }
 
 /// The statements for one table.
-struct Statements {
+struct SqliteStatements {
     read: String,
     remove: String,
     count: String,
 }
 
-impl Statements {
+impl SqliteStatements {
     fn new(table: &str, has_source: bool) -> Self {
         let source = if has_source { "o.source" } else { "NULL" };
         // octet_length tells a length without reading the value.
@@ -116,7 +116,7 @@ impl Statements {
 }
 
 #[async_trait]
-impl Source for SqliteSource {
+impl OutboxSource for SqliteSource {
     async fn read(&mut self, in_hand: &[i64], full: &[String], limit: usize) -> Result<Vec<SourceRow>, SourceError> {
         let full: Vec<String> = full.iter().map(|topic| hex(topic.as_bytes())).collect();
         let rows = sqlx::query(AssertSqlSafe(self.statements.read.clone()))
@@ -225,7 +225,7 @@ mod tests {
     }
 
     /// A file with a table whose columns take anything, and its outbox.
-    async fn file(seq: &str) -> (tempfile::TempDir, Outbox, sqlx::SqlitePool) {
+    async fn file(seq: &str) -> (tempfile::TempDir, OutboxConfig, sqlx::SqlitePool) {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", directory.path().join("shop.db").display());
         let options = SqliteConnectOptions::from_str(&url).unwrap().create_if_missing(true);
@@ -235,7 +235,7 @@ mod tests {
                  deliver_at TEXT, created_at TEXT)"
         );
         sqlx::query(AssertSqlSafe(table)).execute(&pool).await.unwrap();
-        (directory, Outbox { name: "shop".into(), url: url.into(), table: "courier_outbox".into() }, pool)
+        (directory, OutboxConfig { name: "shop".into(), url: url.into(), table: "courier_outbox".into() }, pool)
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::row::{self, BadRow};
 use crate::clock::now;
-use crate::publish::draft::{Draft, Problem, digest};
+use crate::publish::draft::{Draft, SendProblem, digest};
 use crate::publish::send::Acceptor;
 use crate::publish::send::result::count;
 use crate::publish::undelivered::FullTopics;
@@ -24,7 +24,7 @@ use crate::store::{Accepted, Identity, NewMessage, OutboxCount, OutboxNote, Outb
 const COMPANIONS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the store made of a message.
-pub(super) struct Taken {
+pub(super) struct AcceptedRow {
     /// The message under which it is found; none for a row that is kept as
     /// undelivered.
     pub message: Option<Identity>,
@@ -53,7 +53,7 @@ struct OwedRow {
 }
 
 /// The store's answer to a message, or why it will never take it.
-type Stored = Result<Accepted, Problem>;
+type Stored = Result<Accepted, SendProblem>;
 
 impl Acceptor {
     /// Watches for what becomes of a message.
@@ -109,7 +109,7 @@ impl Acceptor {
         shard: (i32, i64),
         name: &str,
         rows: Vec<ReadRow>,
-    ) -> Result<Vec<Taken>, StoreError> {
+    ) -> Result<Vec<AcceptedRow>, StoreError> {
         let inner = &self.inner;
         if rows.is_empty() {
             return Ok(Vec::new());
@@ -149,7 +149,7 @@ impl Acceptor {
         let answers = self.store_all(shard, messages).await?;
         drop(marks);
         inner.waker.wake();
-        let mut taken: Vec<Option<Taken>> = rows.iter().map(|_| None).collect();
+        let mut taken: Vec<Option<AcceptedRow>> = rows.iter().map(|_| None).collect();
         for (row, answer) in owed.into_iter().zip(answers) {
             let place = row.place;
             match self.judge(row, answer) {
@@ -162,7 +162,7 @@ impl Acceptor {
             row::refused(*seq, row_id.clone(), draft.clone(), problem, now)
         });
         self.keep_bad_rows(name, &refused.collect::<Vec<_>>()).await?;
-        let of_bad = || Taken { message: None, ended: Some(State::SendFail), watch: None };
+        let of_bad = || AcceptedRow { message: None, ended: Some(State::SendFail), watch: None };
         Ok(taken.into_iter().map(|one| one.unwrap_or_else(of_bad)).collect())
     }
 
@@ -171,7 +171,7 @@ impl Acceptor {
     async fn store_all(&self, shard: (i32, i64), messages: Vec<NewMessage>) -> Result<Vec<Stored>, StoreError> {
         match self.inner.store.take_outbox(shard, &messages).await {
             Err(StoreError::Data(why)) if messages.len() <= 1 => {
-                Ok(messages.iter().map(|_| Err(Problem::invalid(format!("the store refuses it: {why}")))).collect())
+                Ok(messages.iter().map(|_| Err(SendProblem::invalid(format!("the store refuses it: {why}")))).collect())
             }
             Err(StoreError::Data(_)) => {
                 let half = messages.len() / 2;
@@ -188,7 +188,7 @@ impl Acceptor {
     }
 
     /// What the store's answer means for a row, or why it can never be sent.
-    fn judge(&self, row: OwedRow, answer: Stored) -> Result<Taken, Problem> {
+    fn judge(&self, row: OwedRow, answer: Stored) -> Result<AcceptedRow, SendProblem> {
         let OwedRow { message, watch, .. } = row;
         let identity = message.identity();
         let (ended, watch) = match answer? {
@@ -201,9 +201,9 @@ impl Acceptor {
             },
             Accepted::Same(known) if known.retrying => (None, watch),
             Accepted::Same(known) => (Some(known.state), None),
-            Accepted::Other => return Err(Problem::conflict(&identity)),
-            Accepted::Reserved { transaction } => return Err(Problem::reserved(&identity, &transaction)),
+            Accepted::Other => return Err(SendProblem::conflict(&identity)),
+            Accepted::Reserved { transaction } => return Err(SendProblem::reserved(&identity, &transaction)),
         };
-        Ok(Taken { message: Some(identity), ended, watch })
+        Ok(AcceptedRow { message: Some(identity), ended, watch })
     }
 }

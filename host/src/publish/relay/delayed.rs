@@ -130,19 +130,19 @@ impl DelayedScheduler {
 
     /// Moves what is due, if anything is. One that is known to be `due` is not
     /// asked for first.
-    async fn look(&self, due: bool) -> Result<Look, StoreError> {
+    async fn look(&self, due: bool) -> Result<DelayedLook, StoreError> {
         let shards = {
             let shards = self.shards.borrow();
             if Instant::now() >= shards.until {
                 // Somebody else may have them by now.
-                return Ok(Look { moved: false, next: None });
+                return Ok(DelayedLook { moved: false, next: None });
             }
             shards.held.clone()
         };
         if !due {
             let next = self.store.next_due(&shards).await?;
             if next != Some(Duration::ZERO) {
-                return Ok(Look { moved: false, next });
+                return Ok(DelayedLook { moved: false, next });
             }
         }
         let away = self.producer.is_down().then_some("kafka cannot be reached");
@@ -151,12 +151,12 @@ impl DelayedScheduler {
             debug!(rows = moved.rows, "delayed messages are due");
             self.waker.wake();
         }
-        Ok(Look { moved: moved.rows > 0, next: moved.next })
+        Ok(DelayedLook { moved: moved.rows > 0, next: moved.next })
     }
 }
 
 /// What a look found.
-struct Look {
+struct DelayedLook {
     moved: bool,
     next: Option<Duration>,
 }

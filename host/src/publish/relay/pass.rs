@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use courier_core::message::Offset;
 use courier_core::outbound::{Fate, Retry, Row, RowEnd, RowId, Shard, TopicId, Undeliverable};
 
-use super::waits::Partition;
+use super::waits::RelayPartition;
 use crate::kafka::producer::ProduceError;
 use crate::kafka::record::murmur2_hash;
 use crate::store::{Identity, OutboundRow, RelayResult};
@@ -15,11 +15,11 @@ use crate::store::{Identity, OutboundRow, RelayResult};
 pub(super) struct Pass {
     pub(super) epoch: i64,
     pub(super) machine: Shard,
-    pub(super) rows: HashMap<RowId, Kept>,
+    pub(super) rows: HashMap<RowId, RelayedRow>,
 }
 
 /// A row with what is remembered of it.
-pub(super) struct Kept {
+pub(super) struct RelayedRow {
     pub(super) row: OutboundRow,
     pub(super) partition: Option<i32>,
     /// Whether the client had it, so that its end tells of the partition.
@@ -45,7 +45,7 @@ impl Pass {
             unknown_from: row.unknown_from,
             tries: row.tries,
         };
-        self.rows.insert(id, Kept { partition: row.partition, asked: false, row });
+        self.rows.insert(id, RelayedRow { partition: row.partition, asked: false, row });
         machines
     }
 
@@ -55,7 +55,7 @@ impl Pass {
     }
 
     /// The partition that a row was handed to the client for.
-    pub(super) fn asked(&self, row: RowId) -> Option<Partition> {
+    pub(super) fn asked(&self, row: RowId) -> Option<RelayPartition> {
         let kept = self.rows.get(&row).filter(|kept| kept.asked)?;
         kept.partition.map(|partition| (kept.row.topic.clone(), partition))
     }

@@ -23,26 +23,26 @@ const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 
 /// A partition of a topic.
-pub(super) type Partition = (String, i32);
+pub(super) type RelayPartition = (String, i32);
 
 /// What waits, and until when.
 pub(super) struct Waits {
     causes: Causes,
-    topics: HashMap<String, Wait>,
-    partitions: HashMap<Partition, Wait>,
+    topics: HashMap<String, PartitionWait>,
+    partitions: HashMap<RelayPartition, PartitionWait>,
     /// Partitions that are being asked with one row.
-    probing: HashSet<Partition>,
+    probing: HashSet<RelayPartition>,
     /// Topics with a cause on the board.
     reported: HashSet<String>,
 }
 
-struct Wait {
+struct PartitionWait {
     until: Instant,
     times: u32,
     reason: String,
 }
 
-impl Wait {
+impl PartitionWait {
     fn again(now: Instant, wait: Option<&Self>, reason: &str) -> Self {
         let times = wait.map_or(0, |wait| wait.times + 1);
         let pause = PAUSE_FIRST.saturating_mul(1 << times.min(8)).min(PAUSE_LONGEST);
@@ -87,7 +87,7 @@ impl Waits {
 
     /// Notes that nothing can be sent to a topic.
     pub(super) fn topic_waits(&mut self, now: Instant, topic: &str, code: &'static str, reason: &str) {
-        let wait = Wait::again(now, self.topics.get(topic), reason);
+        let wait = PartitionWait::again(now, self.topics.get(topic), reason);
         self.topics.insert(topic.to_owned(), wait);
         self.report(topic, Cause::new(code, format!("messages for topic {topic} wait: {reason}")).with("topic", topic));
     }
@@ -96,7 +96,7 @@ impl Waits {
     /// for again soon, and what was said of it before stands.
     pub(super) fn topic_is_looked_for(&mut self, now: Instant, topic: &str) {
         let until = now + PAUSE_FIRST;
-        let new = || Wait { until, times: 0, reason: format!("topic {topic} is being looked for") };
+        let new = || PartitionWait { until, times: 0, reason: format!("topic {topic} is being looked for") };
         self.topics.entry(topic.to_owned()).and_modify(|wait| wait.until = until).or_insert_with(new);
     }
 
@@ -110,7 +110,7 @@ impl Waits {
     /// Whether a row may be sent to a partition: always, but for one row at a
     /// time while the partition does not answer. With more, a later row of a
     /// key could be taken after an earlier one was given back.
-    pub(super) fn admits(&mut self, now: Instant, partition: &Partition) -> bool {
+    pub(super) fn admits(&mut self, now: Instant, partition: &RelayPartition) -> bool {
         match self.partitions.get(partition) {
             None => true,
             Some(wait) if now < wait.until => false,
@@ -119,13 +119,13 @@ impl Waits {
     }
 
     /// Notes that a partition gave a row back.
-    pub(super) fn partition_waits(&mut self, now: Instant, partition: Partition, reason: &str) {
+    pub(super) fn partition_waits(&mut self, now: Instant, partition: RelayPartition, reason: &str) {
         self.probing.remove(&partition);
         let before = self.partitions.get(&partition);
         if before.is_some_and(|wait| now < wait.until) {
             return;
         }
-        let wait = Wait::again(now, before, reason);
+        let wait = PartitionWait::again(now, before, reason);
         let (topic, number) = &partition;
         let why = format!("partition {number} of topic {topic} takes no messages: {reason}");
         self.report(topic, Cause::new("partition_silent", why).with("topic", topic).with("partition", number));
@@ -133,7 +133,7 @@ impl Waits {
     }
 
     /// Notes that a partition answered.
-    pub(super) fn partition_answered(&mut self, partition: &Partition) {
+    pub(super) fn partition_answered(&mut self, partition: &RelayPartition) {
         self.probing.remove(partition);
         if self.partitions.remove(partition).is_some() && !self.partitions.keys().any(|(of, _)| *of == partition.0) {
             self.resume(&partition.0);

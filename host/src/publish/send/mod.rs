@@ -22,11 +22,11 @@ use std::time::Duration;
 use courier_core::message::{Kind, Timestamp};
 use tokio::time::Instant;
 
-use self::result::{Step, Then};
+use self::result::{DurableMeaning, SendStep};
 use super::backlog::{Backlog, UnsentGuard};
-use super::draft::{Draft, MAX_MESSAGE_BYTES, Ready, new_id};
+use super::draft::{Draft, MAX_MESSAGE_BYTES, SendableMessage, new_id};
 use super::message_writer::MessageWriter;
-use super::receipt::{Problem, Receipt};
+use super::receipt::{Receipt, SendProblem};
 use super::rules::Rules;
 use super::undelivered::FullTopics;
 use super::unsent::{Lane, UnsentLanes};
@@ -65,14 +65,14 @@ pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// What the send side may be told by configuration.
 #[derive(Clone)]
-pub struct Settings {
+pub struct SendSettings {
     /// Largest message, with key and headers.
     pub max_message_bytes: usize,
     /// Topics for which too much is undelivered.
     pub full: Option<FullTopics>,
 }
 
-impl Default for Settings {
+impl Default for SendSettings {
     fn default() -> Self {
         Self { max_message_bytes: MAX_MESSAGE_BYTES, full: None }
     }
@@ -81,10 +81,10 @@ impl Default for Settings {
 /// The send side's front door; clones share it.
 #[derive(Clone)]
 pub struct Acceptor {
-    pub(super) inner: Arc<Inner>,
+    pub(super) inner: Arc<AcceptorParts>,
 }
 
-pub(super) struct Inner {
+pub(super) struct AcceptorParts {
     pub(super) store: SharedStore,
     pub(super) producer: Producer,
     pub(super) log: LogReader,
@@ -93,7 +93,7 @@ pub(super) struct Inner {
     unsent: UnsentLanes,
     pub(super) waker: Waker,
     pub(super) alarm: DelayedWaker,
-    pub(super) settings: Settings,
+    pub(super) settings: SendSettings,
     /// What messages are held to, as the configuration in force says.
     pub(super) rules: Rules,
 }
@@ -109,7 +109,7 @@ enum Route {
         wait: bool,
         mark: Arc<UnsentGuard>,
     },
-    Refused(Problem),
+    Refused(SendProblem),
 }
 
 impl Acceptor {
@@ -121,11 +121,11 @@ impl Acceptor {
         log: LogReader,
         waker: Waker,
         alarm: DelayedWaker,
-        settings: Settings,
+        settings: SendSettings,
     ) -> Self {
         let journal = MessageWriter::start(Arc::clone(&store));
         let unsent = UnsentLanes::start(Arc::clone(&store));
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(AcceptorParts {
             store,
             producer,
             log,
@@ -161,7 +161,7 @@ impl Acceptor {
 
     /// Says of each draft whether it may be sent, and gives the row of one that
     /// may. Nothing is written or sent.
-    pub(super) async fn validate(&self, drafts: Vec<Draft>) -> Vec<Result<NewMessage, Problem>> {
+    pub(super) async fn validate(&self, drafts: Vec<Draft>) -> Vec<Result<NewMessage, SendProblem>> {
         self.inner.validate(drafts).await
     }
 
@@ -184,24 +184,28 @@ impl Acceptor {
                 if let Some(unsaid) = said::again("accepting messages failed") {
                     tracing::error!(%error, unsaid, "accepting messages failed");
                 }
-                let problem = Problem { status: 500, title: "internal error", detail: error.to_string() };
+                let problem = SendProblem { status: 500, title: "internal error", detail: error.to_string() };
                 ids.into_iter().map(|id| Receipt::failed(id.unwrap_or_else(new_id), problem.clone())).collect()
             }
         }
     }
 }
 
-impl Inner {
+impl AcceptorParts {
     /// The draft as a message that may be sent, by the rules in force; else the
     /// row that tells of it, and why not.
-    pub(super) fn made_ready(&self, draft: Draft, now: Timestamp) -> Result<Ready, (Box<NewMessage>, Problem)> {
+    pub(super) fn made_ready(
+        &self,
+        draft: Draft,
+        now: Timestamp,
+    ) -> Result<SendableMessage, (Box<NewMessage>, SendProblem)> {
         let max_bytes = self.rules.max_bytes(&draft.kind.log_topic(&draft.topic)).min(self.settings.max_message_bytes);
         self.rules.check(draft).ready(now, max_bytes)
     }
 
     async fn accept(self: Arc<Self>, drafts: Vec<Draft>) -> Vec<Receipt> {
         if self.journal.store_is_away() {
-            let problem = Problem::store_away("nothing was sent: try again later");
+            let problem = SendProblem::store_away("nothing was sent: try again later");
             return drafts
                 .into_iter()
                 .map(|draft| Receipt::failed(draft.id.unwrap_or_else(new_id), problem.clone()))
@@ -233,7 +237,7 @@ impl Inner {
 
     /// Validates, finds each topic's route, and hands in the rows that must be
     /// durable before anything is sent.
-    async fn prepare(&self, drafts: Vec<Draft>, answer_by: Instant) -> Vec<Step> {
+    async fn prepare(&self, drafts: Vec<Draft>, answer_by: Instant) -> Vec<SendStep> {
         // Rows are sent in the order of their insertion. If some messages of a
         // topic had theirs before the send and others only after it failed,
         // the former would overtake: one that is named makes all be.
@@ -241,24 +245,27 @@ impl Inner {
         let reserved: HashSet<String> = drafts.iter().filter(|draft| draft.reserves()).map(log_topic).collect();
         let unsent = self.unsent.among(self.lanes_of(&drafts)).await;
         let mut routes: HashMap<String, Route> = HashMap::new();
-        let mut refusals: HashMap<String, Option<Problem>> = HashMap::new();
+        let mut refusals: HashMap<String, Option<SendProblem>> = HashMap::new();
         let mut steps = Vec::with_capacity(drafts.len());
         let now = now();
         for draft in drafts {
             let named = reserved.contains(&*draft.kind.log_topic(&draft.topic));
             let ready = match self.made_ready(draft, now) {
-                Ok(ready) => Ready { named, ..ready },
+                Ok(ready) => SendableMessage { named, ..ready },
                 Err((row, problem)) => {
                     let message = row.identity();
                     let written = self.journal.accept(*row).await;
-                    steps.push(Step::Row { message, written, then: Then::Refused(problem), kept: None });
+                    steps.push(SendStep::Row { message, written, then: DurableMeaning::Refused(problem), kept: None });
                     continue;
                 }
             };
             let topic = &*ready.log_topic();
             if self.settings.full.as_ref().is_some_and(|full| full.contains(topic)) {
                 // Nothing is kept of it: its sender knows, and sends it again.
-                steps.push(Step::Done(Receipt::failed(ready.message.id.clone(), Problem::undelivered_full(topic))));
+                steps.push(SendStep::Done(Receipt::failed(
+                    ready.message.id.clone(),
+                    SendProblem::undelivered_full(topic),
+                )));
                 continue;
             }
             if let Some(due) = ready.due {
@@ -269,8 +276,8 @@ impl Inner {
                 let (message, refused) = (ready.identity(), refusals[topic].clone());
                 let row = refused.as_ref().map_or_else(|| ready.delayed(), |why| ready.refused(&why.detail));
                 let written = self.journal.accept(row).await;
-                let then = refused.map_or(Then::Delayed(due), Then::Refused);
-                steps.push(Step::Row { message, written, then, kept: None });
+                let then = refused.map_or(DurableMeaning::Delayed(due), DurableMeaning::Refused);
+                steps.push(SendStep::Row { message, written, then, kept: None });
                 continue;
             }
             if !routes.contains_key(topic) {
@@ -289,20 +296,20 @@ impl Inner {
                 Route::Direct { partitions } if ready.named => {
                     let flight = self.backlog.flight(topic);
                     let written = self.journal.accept(ready.owed("being sent", Some(HOLD))).await;
-                    Step::Reserved { ready, partitions: *partitions, written, flight }
+                    SendStep::Reserved { ready, partitions: *partitions, written, flight }
                 }
-                Route::Direct { partitions } => Step::Clear { ready, partitions: *partitions, flight: None },
+                Route::Direct { partitions } => SendStep::Clear { ready, partitions: *partitions, flight: None },
                 Route::Owed { reason, wait, mark } => {
                     let message = ready.identity();
                     let watch = if *wait { self.waker.watch(&message) } else { None };
                     let written = self.journal.accept(ready.owed(reason, None)).await;
                     let kept = Some(Arc::clone(mark));
-                    Step::Row { message, written, then: Then::Retrying(watch), kept }
+                    SendStep::Row { message, written, then: DurableMeaning::Retrying(watch), kept }
                 }
                 Route::Refused(problem) => {
                     let written = self.journal.accept(ready.refused(&problem.detail)).await;
                     let message = ready.identity();
-                    Step::Row { message, written, then: Then::Refused(problem.clone()), kept: None }
+                    SendStep::Row { message, written, then: DurableMeaning::Refused(problem.clone()), kept: None }
                 }
             });
         }
@@ -325,17 +332,17 @@ impl Inner {
 
     /// The step of a message whose key has unsent rows, maybe another host's:
     /// it goes through the relay, behind them.
-    async fn behind(&self, ready: Ready) -> Step {
+    async fn behind(&self, ready: SendableMessage) -> SendStep {
         let mark = Arc::new(self.backlog.mark(&ready.log_topic()));
         let message = ready.identity();
         let watch = self.waker.watch(&message);
         let written = self.journal.accept(ready.owed("waits behind earlier messages of its key", None)).await;
-        Step::Row { message, written, then: Then::Retrying(watch), kept: Some(mark) }
+        SendStep::Row { message, written, then: DurableMeaning::Retrying(watch), kept: Some(mark) }
     }
 
-    async fn validate(&self, drafts: Vec<Draft>) -> Vec<Result<NewMessage, Problem>> {
+    async fn validate(&self, drafts: Vec<Draft>) -> Vec<Result<NewMessage, SendProblem>> {
         let answer_by = Instant::now() + ANSWER_WITHIN;
-        let mut refusals: HashMap<String, Option<Problem>> = HashMap::new();
+        let mut refusals: HashMap<String, Option<SendProblem>> = HashMap::new();
         let mut validated = Vec::with_capacity(drafts.len());
         let now = now();
         for draft in drafts {
@@ -371,7 +378,7 @@ impl Inner {
         match tokio::time::timeout_at(answer_by, self.producer.partitions(topic)).await {
             Ok(Ok(partitions)) => Route::Direct { partitions },
             Ok(Err(error @ (TopicError::Missing(_) | TopicError::Invalid(_)))) => {
-                Route::Refused(Problem::refused(error.to_string()))
+                Route::Refused(SendProblem::refused(error.to_string()))
             }
             Ok(Err(TopicError::Unavailable(reason))) => owed(reason, false),
             Err(_) => owed("kafka does not answer".to_owned(), false),
@@ -398,9 +405,9 @@ impl Inner {
     }
 
     /// Creates the companion of a topic; false when there is no such topic.
-    async fn create_companion(&self, topic: &str, companion: &str) -> Result<bool, Problem> {
+    async fn create_companion(&self, topic: &str, companion: &str) -> Result<bool, SendProblem> {
         let Some((partitions, replication)) = self.rules.companions() else {
-            return Err(Problem::refused(format!(
+            return Err(SendProblem::refused(format!(
                 "topic {companion}, which carries the broadcasts of topic {topic}, does not exist: create it, or set \
                  create = true in [kafka.topics]"
             )));
@@ -409,7 +416,7 @@ impl Inner {
             return Ok(false);
         }
         let created = self.producer.create_topic(companion, partitions, replication, &[]).await;
-        created.map(|_| true).map_err(|error| Problem::refused(error.to_string()))
+        created.map(|_| true).map_err(|error| SendProblem::refused(error.to_string()))
     }
 
     /// Makes sure that the broadcasts of a topic, which the relay will send,
@@ -435,7 +442,7 @@ impl Inner {
 
     /// Why Kafka would never take a message for this topic, as far as can be
     /// said before it is sent.
-    pub(super) async fn refusal(&self, ready: &Ready, answer_by: Instant) -> Option<Problem> {
+    pub(super) async fn refusal(&self, ready: &SendableMessage, answer_by: Instant) -> Option<SendProblem> {
         if self.producer.is_down() {
             return None;
         }
@@ -448,41 +455,41 @@ impl Inner {
         }
         match tokio::time::timeout_at(answer_by, self.producer.partitions(topic)).await {
             Ok(Err(error @ (TopicError::Missing(_) | TopicError::Invalid(_)))) => {
-                Some(Problem::refused(error.to_string()))
+                Some(SendProblem::refused(error.to_string()))
             }
             _ => None,
         }
     }
 
     /// Waits for the row of a named message, which says whether it is new.
-    async fn cleared(&self, step: &mut Step, store_by: Instant) {
-        if !matches!(step, Step::Reserved { .. }) {
+    async fn cleared(&self, step: &mut SendStep, store_by: Instant) {
+        if !matches!(step, SendStep::Reserved { .. }) {
             return;
         }
-        let Step::Reserved { ready, partitions, written, flight } = step.take() else { return };
+        let SendStep::Reserved { ready, partitions, written, flight } = step.take() else { return };
         let id = ready.message.id.clone();
         *step = match tokio::time::timeout_at(store_by, written.wait()).await {
-            Ok(Ok(Accepted::New)) => Step::Clear { ready, partitions, flight: Some(flight) },
-            Ok(Ok(Accepted::Same(row))) => Step::Known(row),
-            Ok(Ok(Accepted::Other)) => Step::Done(Receipt::failed(id, Problem::conflict(&ready.identity()))),
+            Ok(Ok(Accepted::New)) => SendStep::Clear { ready, partitions, flight: Some(flight) },
+            Ok(Ok(Accepted::Same(row))) => SendStep::Known(row),
+            Ok(Ok(Accepted::Other)) => SendStep::Done(Receipt::failed(id, SendProblem::conflict(&ready.identity()))),
             Ok(Ok(Accepted::Reserved { transaction })) => {
-                Step::Done(Receipt::failed(id, Problem::reserved(&ready.identity(), &transaction)))
+                SendStep::Done(Receipt::failed(id, SendProblem::reserved(&ready.identity(), &transaction)))
             }
-            Ok(Err(error)) => Step::Done(Receipt::failed(id, Problem::of_store(&error))),
-            Err(_) => Step::Done(Receipt::failed(id, Problem::store_away("nothing was sent: try again later"))),
+            Ok(Err(error)) => SendStep::Done(Receipt::failed(id, SendProblem::of_store(&error))),
+            Err(_) => SendStep::Done(Receipt::failed(id, SendProblem::store_away("nothing was sent: try again later"))),
         };
     }
 
     /// Hands everything that goes directly to the client, in the order of the
     /// request. Does not wait for acknowledgements in between.
-    async fn take_off(&self, steps: &mut [Step], answer_by: Instant) {
+    async fn take_off(&self, steps: &mut [SendStep], answer_by: Instant) {
         // What did not get into the client's queue must not be overtaken.
         let mut blocked: HashSet<String> = HashSet::new();
         for step in steps {
-            if !matches!(step, Step::Clear { .. }) {
+            if !matches!(step, SendStep::Clear { .. }) {
                 continue;
             }
-            let Step::Clear { ready, partitions, flight } = step.take() else { continue };
+            let SendStep::Clear { ready, partitions, flight } = step.take() else { continue };
             let topic = &*ready.log_topic();
             let sent = if blocked.contains(topic) {
                 Err(ProduceError::Later("waits behind an earlier message of its topic".to_owned()))
@@ -491,12 +498,12 @@ impl Inner {
                 self.producer.send(topic, partition, &ready.record, answer_by).await
             };
             *step = match sent {
-                Ok(ack) => Step::Flying { ready, ack, flight },
+                Ok(ack) => SendStep::Flying { ready, ack, flight },
                 Err(error) => {
                     if !matches!(error, ProduceError::Refused(_)) {
                         blocked.insert(topic.to_owned());
                     }
-                    Step::Landed { ready, result: Err(error), flight }
+                    SendStep::Landed { ready, result: Err(error), flight }
                 }
             };
         }
@@ -504,26 +511,26 @@ impl Inner {
 }
 
 /// Waits for an acknowledgement as long as the sender can wait.
-async fn land(step: &mut Step, answer_by: Instant) {
-    if !matches!(step, Step::Flying { .. }) {
+async fn land(step: &mut SendStep, answer_by: Instant) {
+    if !matches!(step, SendStep::Flying { .. }) {
         return;
     }
-    let Step::Flying { ready, mut ack, flight } = step.take() else { return };
+    let SendStep::Flying { ready, mut ack, flight } = step.take() else { return };
     *step = match tokio::time::timeout_at(answer_by, &mut ack).await {
-        Ok(result) => Step::Landed { ready, result, flight },
-        Err(_) => Step::Flying { ready, ack, flight },
+        Ok(result) => SendStep::Landed { ready, result, flight },
+        Err(_) => SendStep::Flying { ready, ack, flight },
     };
 }
 
 /// A message without a key goes where its id says, so that it goes there again
 /// when the relay repeats a send that a crash cut short.
-fn partition_of(ready: &Ready, partitions: i32) -> i32 {
+fn partition_of(ready: &SendableMessage, partitions: i32) -> i32 {
     murmur2_partition(ready.message.key.as_deref().unwrap_or(ready.message.id.as_bytes()), partitions)
 }
 
 /// Asks the store now and then which topics have unsent rows, as long as the
 /// send side is there.
-async fn look_for_backlog(inner: Weak<Inner>) {
+async fn look_for_backlog(inner: Weak<AcceptorParts>) {
     loop {
         let Some(inner) = inner.upgrade() else { return };
         let look = inner.backlog.look();

@@ -10,63 +10,63 @@ use courier_core::status::State;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{ASK_EVERY, HOLD, Inner};
+use super::{ASK_EVERY, AcceptorParts, HOLD};
 use crate::clock::now;
 use crate::kafka::producer::{Ack, ProduceError};
 use crate::kafka::record::Record;
 use crate::publish::backlog::{DirectSendGuard, UnsentGuard};
-use crate::publish::draft::Ready;
-use crate::publish::message_writer::Written;
-use crate::publish::receipt::{Problem, Receipt};
+use crate::publish::draft::SendableMessage;
+use crate::publish::message_writer::WriteReceipt;
+use crate::publish::receipt::{Receipt, SendProblem};
 use crate::publish::waker::Watch;
 use crate::said;
 use crate::store::{Accepted, Due, Identity, MessageRow, RefusedMessage, RelayResult, SentMessage, UnsentMessage};
 
 /// One message of a request, between the steps.
-pub(in crate::publish) enum Step {
+pub(in crate::publish) enum SendStep {
     Done(Receipt),
     /// Its row is being written; the receipt is right once it is durable.
     Row {
         message: Identity,
-        written: Written<Accepted>,
-        then: Then,
+        written: WriteReceipt<Accepted>,
+        then: DurableMeaning,
         kept: Option<Arc<UnsentGuard>>,
     },
     /// A named message waits for its row before it is sent.
     Reserved {
-        ready: Ready,
+        ready: SendableMessage,
         partitions: i32,
-        written: Written<Accepted>,
+        written: WriteReceipt<Accepted>,
         flight: DirectSendGuard,
     },
     /// Was handed in before; another request may just be sending it.
     Known(Box<MessageRow>),
     /// To be sent directly; the flight is that of a named message.
     Clear {
-        ready: Ready,
+        ready: SendableMessage,
         partitions: i32,
         flight: Option<DirectSendGuard>,
     },
     Flying {
-        ready: Ready,
+        ready: SendableMessage,
         ack: Ack,
         flight: Option<DirectSendGuard>,
     },
     /// Kafka said something about it.
     Landed {
-        ready: Ready,
-        result: Sent,
+        ready: SendableMessage,
+        result: DirectSendResult,
         flight: Option<DirectSendGuard>,
     },
     /// A named message was sent or released, which is being written.
     Marked {
         receipt: Receipt,
-        written: Written<()>,
+        written: WriteReceipt<()>,
         kept: Option<Arc<UnsentGuard>>,
     },
 }
 
-impl Step {
+impl SendStep {
     /// Takes the step out of its place, to work on it.
     pub(in crate::publish) fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Done(Receipt::retrying(String::new())))
@@ -74,31 +74,36 @@ impl Step {
 }
 
 /// How a direct send ended.
-type Sent = Result<(i32, Offset), ProduceError>;
+type DirectSendResult = Result<(i32, Offset), ProduceError>;
 
 /// What a durable row means for the sender.
-pub(in crate::publish) enum Then {
+pub(in crate::publish) enum DurableMeaning {
     Committed,
     /// It waits until it is due.
     Delayed(Due),
     Retrying(Option<Watch>),
-    Refused(Problem),
+    Refused(SendProblem),
 }
 
-impl Inner {
+impl AcceptorParts {
     /// Hands in the rows that say what became of direct sends.
-    pub(in crate::publish) async fn record(self: &Arc<Self>, step: &mut Step) {
+    pub(in crate::publish) async fn record(self: &Arc<Self>, step: &mut SendStep) {
         *step = match step.take() {
-            Step::Flying { ready, ack, flight } => self.record_flying(ready, ack, flight).await,
-            Step::Landed { ready, result: Err(error @ ProduceError::Unknown { .. }), flight } => {
+            SendStep::Flying { ready, ack, flight } => self.record_flying(ready, ack, flight).await,
+            SendStep::Landed { ready, result: Err(error @ ProduceError::Unknown { .. }), flight } => {
                 self.record_flying(ready, std::future::ready(Err(error)), flight).await
             }
-            Step::Landed { ready, result, flight } => self.record_landed(ready, result, flight).await,
+            SendStep::Landed { ready, result, flight } => self.record_landed(ready, result, flight).await,
             other => other,
         };
     }
 
-    async fn record_landed(&self, ready: Ready, result: Sent, flight: Option<DirectSendGuard>) -> Step {
+    async fn record_landed(
+        &self,
+        ready: SendableMessage,
+        result: DirectSendResult,
+        flight: Option<DirectSendGuard>,
+    ) -> SendStep {
         let message = ready.identity();
         let named = ready.named;
         match result {
@@ -107,24 +112,29 @@ impl Inner {
                 let sent = SentMessage { identity: message, partition: place.0, offset: place.1 };
                 let written = self.journal.sent(sent).await;
                 drop(flight);
-                Step::Marked { receipt: Receipt::committed(id), written, kept: None }
+                SendStep::Marked { receipt: Receipt::committed(id), written, kept: None }
             }
             Ok(place) => {
                 let written = self.journal.accept(ready.committed(place)).await;
-                Step::Row { message, written, then: Then::Committed, kept: None }
+                SendStep::Row { message, written, then: DurableMeaning::Committed, kept: None }
             }
             Err(ProduceError::Refused(reason)) if named => {
                 // Its sender is told: it is no debt, and nothing of it is kept
                 // for the relay.
-                let receipt = Receipt::failed(message.id.clone(), Problem::refused(reason.clone()));
+                let receipt = Receipt::failed(message.id.clone(), SendProblem::refused(reason.clone()));
                 let body = ready.kept_body();
                 let written = self.journal.refuse(RefusedMessage { identity: message, reason, body }).await;
                 drop(flight);
-                Step::Marked { receipt, written, kept: None }
+                SendStep::Marked { receipt, written, kept: None }
             }
             Err(ProduceError::Refused(reason)) => {
                 let written = self.journal.accept(ready.refused(&reason)).await;
-                Step::Row { message, written, then: Then::Refused(Problem::refused(reason)), kept: None }
+                SendStep::Row {
+                    message,
+                    written,
+                    then: DurableMeaning::Refused(SendProblem::refused(reason)),
+                    kept: None,
+                }
             }
             Err(error @ (ProduceError::Later(_) | ProduceError::Unknown { .. })) => {
                 let reason = error.to_string();
@@ -132,10 +142,10 @@ impl Inner {
                 if named {
                     let id = message.id.clone();
                     let written = self.journal.release(UnsentMessage { identity: message, reason }).await;
-                    Step::Marked { receipt: Receipt::retrying(id), written, kept }
+                    SendStep::Marked { receipt: Receipt::retrying(id), written, kept }
                 } else {
                     let written = self.journal.accept(ready.owed(&reason, None)).await;
-                    Step::Row { message, written, then: Then::Retrying(None), kept }
+                    SendStep::Row { message, written, then: DurableMeaning::Retrying(None), kept }
                 }
             }
         }
@@ -146,10 +156,10 @@ impl Inner {
     /// for the end.
     async fn record_flying(
         self: &Arc<Self>,
-        ready: Ready,
-        end: impl Future<Output = Sent> + Send + 'static,
+        ready: SendableMessage,
+        end: impl Future<Output = DirectSendResult> + Send + 'static,
         flight: Option<DirectSendGuard>,
-    ) -> Step {
+    ) -> SendStep {
         self.producer.suspect();
         let message = ready.identity();
         let mark = Arc::new(self.backlog.mark(&ready.log_topic()));
@@ -157,15 +167,15 @@ impl Inner {
         if ready.named {
             tokio::spawn(Arc::clone(self).wait_for_landing(message.clone(), record, end, flight, Arc::clone(&mark)));
             count(State::SendFail);
-            return Step::Done(Receipt::retrying(message.id));
+            return SendStep::Done(Receipt::retrying(message.id));
         }
         let written = self.journal.accept(ready.owed("kafka has not answered yet", Some(HOLD))).await;
         tokio::spawn(Arc::clone(self).wait_for_landing(message.clone(), record, end, flight, Arc::clone(&mark)));
-        Step::Row { message, written, then: Then::Retrying(None), kept: Some(mark) }
+        SendStep::Row { message, written, then: DurableMeaning::Retrying(None), kept: Some(mark) }
     }
 
     /// Where a record lies whose send has an unknown fate, if it lies anywhere.
-    async fn found(&self, record: &Record, sent: Sent) -> Sent {
+    async fn found(&self, record: &Record, sent: DirectSendResult) -> DirectSendResult {
         let Err(ProduceError::Unknown { topic, partition, from }) = &sent else { return sent };
         match self.log.find(topic, *partition, *from, record).await {
             Ok(Some(offset)) => Ok((*partition, offset)),
@@ -178,7 +188,7 @@ impl Inner {
         self: Arc<Self>,
         message: Identity,
         record: Record,
-        end: impl Future<Output = Sent>,
+        end: impl Future<Output = DirectSendResult>,
         flight: Option<DirectSendGuard>,
         mark: Arc<UnsentGuard>,
     ) {
@@ -208,56 +218,57 @@ impl Inner {
 
     pub(in crate::publish) async fn finish(
         &self,
-        step: Step,
+        step: SendStep,
         answer_by: Instant,
         store_by: Instant,
         ask: bool,
     ) -> Receipt {
         match step {
-            Step::Row { message, written, then, kept } => {
+            SendStep::Row { message, written, then, kept } => {
                 let durable = tokio::time::timeout_at(store_by, written.wait()).await;
                 if kept.is_some() {
                     drop(kept);
                     self.waker.wake();
                 }
                 // A delayed one is counted when it is on Kafka.
-                if matches!(durable, Ok(Ok(Accepted::New))) && !matches!(then, Then::Delayed(_)) {
-                    count(if matches!(then, Then::Committed) { State::Committed } else { State::SendFail });
+                if matches!(durable, Ok(Ok(Accepted::New))) && !matches!(then, DurableMeaning::Delayed(_)) {
+                    count(if matches!(then, DurableMeaning::Committed) { State::Committed } else { State::SendFail });
                 }
                 let id = message.id.clone();
                 match (durable, then) {
-                    (Ok(Ok(Accepted::Other)), Then::Retrying(_) | Then::Delayed(_)) => {
-                        Receipt::failed(id, Problem::conflict(&message))
+                    (Ok(Ok(Accepted::Other)), DurableMeaning::Retrying(_) | DurableMeaning::Delayed(_)) => {
+                        Receipt::failed(id, SendProblem::conflict(&message))
                     }
-                    (Ok(Ok(Accepted::Reserved { transaction })), Then::Retrying(_) | Then::Delayed(_)) => {
-                        Receipt::failed(id, Problem::reserved(&message, &transaction))
-                    }
-                    (Ok(Ok(Accepted::Same(row))), Then::Retrying(_)) => {
+                    (
+                        Ok(Ok(Accepted::Reserved { transaction })),
+                        DurableMeaning::Retrying(_) | DurableMeaning::Delayed(_),
+                    ) => Receipt::failed(id, SendProblem::reserved(&message, &transaction)),
+                    (Ok(Ok(Accepted::Same(row))), DurableMeaning::Retrying(_)) => {
                         Receipt::again(self.outcome_of(*row, answer_by).await)
                     }
-                    (Ok(Ok(Accepted::Same(row))), Then::Delayed(_)) => Receipt::again(*row),
-                    (Ok(Ok(Accepted::New)), Then::Delayed(due)) => {
+                    (Ok(Ok(Accepted::Same(row))), DurableMeaning::Delayed(_)) => Receipt::again(*row),
+                    (Ok(Ok(Accepted::New)), DurableMeaning::Delayed(due)) => {
                         self.alarm.set(due, now());
                         Receipt::committed(id)
                     }
-                    (Ok(Ok(_)), Then::Committed) => Receipt::committed(id),
-                    (Ok(Ok(_)), Then::Retrying(watch)) => self.relayed(message, watch, answer_by, ask).await,
+                    (Ok(Ok(_)), DurableMeaning::Committed) => Receipt::committed(id),
+                    (Ok(Ok(_)), DurableMeaning::Retrying(watch)) => self.relayed(message, watch, answer_by, ask).await,
                     // A problem with the message is told whatever its row says.
-                    (_, Then::Refused(problem)) => Receipt::failed(id, problem),
-                    (_, Then::Committed) => {
+                    (_, DurableMeaning::Refused(problem)) => Receipt::failed(id, problem),
+                    (_, DurableMeaning::Committed) => {
                         let detail =
                             format!("message {id} is on kafka, but this is not stored yet: do not send it again");
-                        Receipt { problem: Some(Problem::store_away(detail)), ..Receipt::committed(id) }
+                        Receipt { problem: Some(SendProblem::store_away(detail)), ..Receipt::committed(id) }
                     }
-                    (Ok(Err(error)), Then::Retrying(_) | Then::Delayed(_)) => {
-                        Receipt::failed(id, Problem::of_store(&error))
+                    (Ok(Err(error)), DurableMeaning::Retrying(_) | DurableMeaning::Delayed(_)) => {
+                        Receipt::failed(id, SendProblem::of_store(&error))
                     }
-                    (Err(_), Then::Retrying(_) | Then::Delayed(_)) => {
-                        Receipt::failed(id, Problem::store_away("the message could not be stored in time"))
+                    (Err(_), DurableMeaning::Retrying(_) | DurableMeaning::Delayed(_)) => {
+                        Receipt::failed(id, SendProblem::store_away("the message could not be stored in time"))
                     }
                 }
             }
-            Step::Marked { receipt, written, kept } => {
+            SendStep::Marked { receipt, written, kept } => {
                 // The row itself is durable: when this is not, the relay sends
                 // the message once more after the hold.
                 let durable = tokio::time::timeout_at(store_by, written.wait()).await;
@@ -273,12 +284,12 @@ impl Inner {
                 }
                 receipt
             }
-            Step::Known(row) => Receipt::again(self.outcome_of(*row, answer_by).await),
-            Step::Done(receipt) => receipt,
-            Step::Reserved { ready, .. }
-            | Step::Clear { ready, .. }
-            | Step::Flying { ready, .. }
-            | Step::Landed { ready, .. } => Receipt::retrying(ready.message.id),
+            SendStep::Known(row) => Receipt::again(self.outcome_of(*row, answer_by).await),
+            SendStep::Done(receipt) => receipt,
+            SendStep::Reserved { ready, .. }
+            | SendStep::Clear { ready, .. }
+            | SendStep::Flying { ready, .. }
+            | SendStep::Landed { ready, .. } => Receipt::retrying(ready.message.id),
         }
     }
 

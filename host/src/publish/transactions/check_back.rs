@@ -46,7 +46,7 @@ const ID: &str = "id";
 
 /// What a sender says became of its transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum CheckBackAnswer {
     /// It committed.
     Committed,
     /// It rolled back.
@@ -84,7 +84,7 @@ impl Hosts {
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct CheckBackBody {
     state: String,
 }
 
@@ -150,48 +150,57 @@ impl CheckUrls {
     }
 
     /// Asks what became of a transaction.
-    pub async fn ask(&self, text: &str, id: &str) -> Answer {
+    pub async fn ask(&self, text: &str, id: &str) -> CheckBackAnswer {
         // Allowed when it was prepared, but the configuration may have changed.
         let mut url = match self.allow(text) {
             Ok(url) => url,
-            Err(why) => return Answer::Unreachable(why),
+            Err(why) => return CheckBackAnswer::Unreachable(why),
         };
         let Some(_leave) = self.hosts.leave_for(&url) else {
-            return Answer::Unreachable(format!(
+            return CheckBackAnswer::Unreachable(format!(
                 "{MAX_ASKINGS_OF_HOST} other transactions are asked of the host of its check_url, which is slow to answer"
             ));
         };
         url.query_pairs_mut().append_pair(ID, id);
         match tokio::time::timeout(ASK_WITHIN, self.fetch(url)).await {
             Ok(answer) => answer,
-            Err(_) => Answer::Unreachable(format!("its check_url did not answer within {} s", ASK_WITHIN.as_secs())),
+            Err(_) => {
+                CheckBackAnswer::Unreachable(format!("its check_url did not answer within {} s", ASK_WITHIN.as_secs()))
+            }
         }
     }
 
-    async fn fetch(&self, url: Url) -> Answer {
+    async fn fetch(&self, url: Url) -> CheckBackAnswer {
         let mut response = match self.client.get(url).header("accept", "application/json").send().await {
             Ok(response) => response,
-            Err(error) => return Answer::Unreachable(format!("its check_url did not answer: {}", cause(error))),
+            Err(error) => {
+                return CheckBackAnswer::Unreachable(format!("its check_url did not answer: {}", cause(error)));
+            }
         };
         let status = response.status();
         if status.is_redirection() {
-            return Answer::Unreachable(format!("its check_url answered {status}; redirects are not followed"));
+            return CheckBackAnswer::Unreachable(format!(
+                "its check_url answered {status}; redirects are not followed"
+            ));
         }
         // Such an answer is one of the server's about itself, not one about
         // the transaction.
         if !status.is_success() {
-            return Answer::Unreachable(format!("its check_url answered {status}"));
+            return CheckBackAnswer::Unreachable(format!("its check_url answered {status}"));
         }
         let mut body = Vec::new();
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > MAX_ANSWER_BYTES => {
-                    return Answer::Unknown(format!("its answer has more than {MAX_ANSWER_BYTES} bytes"));
+                    return CheckBackAnswer::Unknown(format!("its answer has more than {MAX_ANSWER_BYTES} bytes"));
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => break,
                 Err(error) => {
-                    return Answer::Unreachable(format!("the answer of its check_url broke off: {}", cause(error)));
+                    return CheckBackAnswer::Unreachable(format!(
+                        "the answer of its check_url broke off: {}",
+                        cause(error)
+                    ));
                 }
             }
         }
@@ -200,16 +209,16 @@ impl CheckUrls {
 }
 
 /// What an answer says.
-fn read(body: &[u8]) -> Answer {
-    let said = serde_json::from_slice::<Said>(body).map(|said| said.state);
+fn read(body: &[u8]) -> CheckBackAnswer {
+    let said = serde_json::from_slice::<CheckBackBody>(body).map(|said| said.state);
     match said.as_deref() {
-        Ok("COMMITTED") => Answer::Committed,
-        Ok("ROLLED_BACK") => Answer::RolledBack,
-        Ok("UNKNOWN") => Answer::Unknown("it answered UNKNOWN".to_owned()),
+        Ok("COMMITTED") => CheckBackAnswer::Committed,
+        Ok("ROLLED_BACK") => CheckBackAnswer::RolledBack,
+        Ok("UNKNOWN") => CheckBackAnswer::Unknown("it answered UNKNOWN".to_owned()),
         _ => {
             let text = String::from_utf8_lossy(body);
             let shown = crate::publish::cut(&text, SHOWN_BYTES);
-            Answer::Unknown(format!(
+            CheckBackAnswer::Unknown(format!(
                 "it answered {shown:?}, which is none of {{\"state\": \"COMMITTED\" | \"ROLLED_BACK\" | \"UNKNOWN\"}}"
             ))
         }
@@ -390,12 +399,12 @@ mod tests {
 
     #[test]
     fn an_answer_is_one_of_three_words() {
-        assert_eq!(read(br#"{"state": "COMMITTED", "more": 1}"#), Answer::Committed);
-        assert_eq!(read(br#"{"state":"ROLLED_BACK"}"#), Answer::RolledBack);
+        assert_eq!(read(br#"{"state": "COMMITTED", "more": 1}"#), CheckBackAnswer::Committed);
+        assert_eq!(read(br#"{"state":"ROLLED_BACK"}"#), CheckBackAnswer::RolledBack);
         for odd in [&br#"{"state":"UNKNOWN"}"#[..], b"COMMITTED", br#"{"state":"committed"}"#, b"", b"\xff"] {
-            assert!(matches!(read(odd), Answer::Unknown(_)), "{odd:?}");
+            assert!(matches!(read(odd), CheckBackAnswer::Unknown(_)), "{odd:?}");
         }
-        let Answer::Unknown(why) = read("é".repeat(10_000).as_bytes()) else { panic!("it says nothing") };
+        let CheckBackAnswer::Unknown(why) = read("é".repeat(10_000).as_bytes()) else { panic!("it says nothing") };
         assert!(why.len() < 1_000, "{why}");
     }
 }

@@ -22,9 +22,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::check_back::{Answer, CheckUrls};
+use self::check_back::{CheckBackAnswer, CheckUrls};
 use super::draft::{Draft, new_id};
-use super::receipt::Problem;
+use super::receipt::SendProblem;
 use super::send::Acceptor;
 use crate::said;
 use crate::store::{AfterAsking, HalfCheck, HalfRow, HalfState, Identity, NewHalf, SharedStore, StoreError};
@@ -86,7 +86,7 @@ pub enum EndedBy {
 #[derive(Debug)]
 pub enum NotPrepared {
     /// The message at this place, if it is one message's fault, is refused.
-    Refused(Option<usize>, Problem),
+    Refused(Option<usize>, SendProblem),
     /// The store did not take it.
     Store(StoreError),
 }
@@ -121,14 +121,14 @@ impl Transactions {
         let timeout = timeout.unwrap_or(TIMEOUT);
         refuse(None, wrong(&drafts, timeout))?;
         if let Some(url) = &check_url {
-            let allowed = self.urls.allow(url).map_err(|why| Problem::unusable("check_url not allowed", why));
+            let allowed = self.urls.allow(url).map_err(|why| SendProblem::unusable("check_url not allowed", why));
             refuse(None, allowed.err())?;
         }
         let sender = drafts.first().and_then(|draft| Some(draft.sent_by.as_ref()?.sender.clone()));
         if let Some(sender) = &sender {
             let own = self.store.prepared_halves(Some(sender), MAX_PREPARED_EACH).await.map_err(NotPrepared::Store)?;
             let full = || {
-                Problem::too_many(format!(
+                SendProblem::too_many(format!(
                     "{MAX_PREPARED_EACH} transactions of the token {sender} are prepared and have not ended, which is the \
                      most for one token: commit or roll back what has ended, and try again later"
                 ))
@@ -137,7 +137,7 @@ impl Transactions {
         }
         let prepared = self.store.prepared_halves(None, MAX_PREPARED).await.map_err(NotPrepared::Store)?;
         let full = || {
-            Problem::too_many(format!(
+            SendProblem::too_many(format!(
                 "{MAX_PREPARED} transactions are prepared and have not ended: commit or roll back what has ended, and \
                  try again later"
             ))
@@ -150,7 +150,7 @@ impl Transactions {
         let bytes: usize =
             messages.iter().filter_map(|message| message.outbound.as_ref()).map(|row| row.record.len()).sum();
         let too_large = || {
-            Problem::too_large(format!(
+            SendProblem::too_large(format!(
                 "the messages of the transaction have {bytes} bytes; at most {MAX_BYTES} are taken"
             ))
         };
@@ -240,23 +240,25 @@ impl Transactions {
                 self.leave(&check, why, AfterAsking::Abandon).await
             }
             Some(url) => match self.urls.ask(url, &check.id).await {
-                Answer::Committed => match self.end(&check.id, HalfState::Committed, "its check_url said so").await {
-                    Err(StoreError::Conflict(why)) => {
-                        self.leave(&check, &format!("it cannot commit: {why}"), answered(&check)).await
+                CheckBackAnswer::Committed => {
+                    match self.end(&check.id, HalfState::Committed, "its check_url said so").await {
+                        Err(StoreError::Conflict(why)) => {
+                            self.leave(&check, &format!("it cannot commit: {why}"), answered(&check)).await
+                        }
+                        answer => answer.map(|_| ()),
                     }
-                    answer => answer.map(|_| ()),
-                },
-                Answer::RolledBack => {
+                }
+                CheckBackAnswer::RolledBack => {
                     self.end(&check.id, HalfState::RolledBack, "its check_url said so").await.map(|_| ())
                 }
-                Answer::Unknown(why) => match answered(&check) {
+                CheckBackAnswer::Unknown(why) => match answered(&check) {
                     AfterAsking::Abandon => {
                         let why = format!("its check_url answered {MAX_CHECKS} times and did not know: {why}");
                         self.leave(&check, &why, AfterAsking::Abandon).await
                     }
                     then => self.leave(&check, &why, then).await,
                 },
-                Answer::Unreachable(why) => self.leave(&check, &why, unanswered(&check)).await,
+                CheckBackAnswer::Unreachable(why) => self.leave(&check, &why, unanswered(&check)).await,
             },
         };
         if let Err(error) = written {
@@ -301,25 +303,25 @@ fn wait(check: &HalfCheck, before: u32) -> Duration {
 }
 
 /// What is wrong with a transaction as a whole.
-fn wrong(drafts: &[Draft], timeout: Duration) -> Option<Problem> {
+fn wrong(drafts: &[Draft], timeout: Duration) -> Option<SendProblem> {
     if drafts.is_empty() {
-        return Some(Problem::invalid("`messages` is empty; a transaction has at least one message"));
+        return Some(SendProblem::invalid("`messages` is empty; a transaction has at least one message"));
     }
     if drafts.len() > MAX_MESSAGES {
         let detail = format!("the transaction has {} messages; at most {MAX_MESSAGES} are taken", drafts.len());
-        return Some(Problem::too_large(detail));
+        return Some(SendProblem::too_large(detail));
     }
     if timeout.is_zero() || timeout > MAX_TIMEOUT {
-        return Some(Problem::invalid("`timeout` is out of range; write one from 1ms to 7d"));
+        return Some(SendProblem::invalid("`timeout` is out of range; write one from 1ms to 7d"));
     }
     let mut seen = HashSet::new();
     let identity = |draft: &Draft| Some(Identity::new(&draft.topic, &draft.source, draft.id.as_deref()?));
     let twice = drafts.iter().filter_map(identity).find(|identity| !seen.insert(identity.clone()))?;
     let id = super::cut(&twice.id, 255);
-    Some(Problem::invalid(format!("two messages of one topic and source have the id {id:?}; give each its own")))
+    Some(SendProblem::invalid(format!("two messages of one topic and source have the id {id:?}; give each its own")))
 }
 
-fn refuse(place: Option<usize>, problem: Option<Problem>) -> Result<(), NotPrepared> {
+fn refuse(place: Option<usize>, problem: Option<SendProblem>) -> Result<(), NotPrepared> {
     problem.map_or(Ok(()), |problem| Err(NotPrepared::Refused(place, problem)))
 }
 

@@ -7,7 +7,7 @@
 use courier_core::message::Kind;
 
 use super::EventConsumer;
-use crate::consume::consumer::confirmed::Found;
+use crate::consume::consumer::confirmed::TopicIdentity;
 use crate::consume::consumer::recreated_topics::{EndedPartitions, compare};
 use crate::consume::owner::message::OwnerMessage;
 use crate::kafka::buffered::TopicPartition;
@@ -21,14 +21,14 @@ impl EventConsumer {
             let _ = owner.mail.send(OwnerMessage::Lost);
             metrics::counter!("courier_topics_created_anew_total", "group" => self.name.clone()).increment(1);
             match found {
-                Found::Anew { unconfirmed } => {
+                TopicIdentity::Anew { unconfirmed } => {
                     tracing::warn!(group = self.name, %place, %unconfirmed, "the topic was created anew; claiming again");
                     self.claim(place);
                 }
-                Found::Gone => {
+                TopicIdentity::Gone => {
                     tracing::warn!(group = self.name, %place, "the topic was created anew without a partition")
                 }
-                Found::Same => {}
+                TopicIdentity::Same => {}
             }
         }
         // Nobody can claim what is not there.

@@ -8,7 +8,7 @@ use tracing::debug;
 use super::{BUSY, Intake, UNREADABLE};
 use crate::causes::Subject;
 use crate::publish::outbox::error::SourceError;
-use crate::publish::outbox::source::{Source, bounded};
+use crate::publish::outbox::source::{OutboxSource, bounded};
 use crate::store::OutboxCause;
 
 /// How often what is to be told is noted when it changed, and when not.
@@ -21,7 +21,7 @@ const PENDING_EVERY: Duration = Duration::from_secs(5);
 
 impl Intake {
     /// Works out how many rows wait: those in hand, unless there are more.
-    pub(super) async fn tell_pending(&mut self, source: &mut dyn Source, more: bool) -> Result<(), SourceError> {
+    pub(super) async fn tell_pending(&mut self, source: &mut dyn OutboxSource, more: bool) -> Result<(), SourceError> {
         if !more && self.topics_left_out().is_empty() {
             self.note.pending = i64::try_from(self.hand.len() + self.hand.staying()).ok();
             self.pending_at = None;
