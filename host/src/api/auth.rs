@@ -7,7 +7,6 @@
 //! admin; the configuration allows that on a loopback address only.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -22,6 +21,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::App;
+pub use crate::config::Role;
 use super::attempts::{self, Attempts};
 use super::problem::Problem;
 use super::sessions::{self, SessionSecret};
@@ -31,30 +31,6 @@ use crate::store::{AuditEntry, StoreError};
 /// gets one back.
 const WRONG_BURST: u32 = 100;
 const WRONG_REFILL: Duration = Duration::from_secs(1);
-
-/// What a token allows; each role may do all that the ones before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Reads.
-    Viewer,
-    /// Publishes and resends.
-    Publisher,
-    /// Retries, pauses, resumes, seeks.
-    Operator,
-    /// Uploads and activates plugins.
-    Admin,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Viewer => "viewer",
-            Self::Publisher => "publisher",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        })
-    }
-}
 
 /// A token as the configuration gives it.
 #[derive(Clone, Debug)]

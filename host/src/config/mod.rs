@@ -195,17 +195,24 @@ pub struct TokenConfig {
     pub sources: Option<Vec<String>>,
 }
 
-/// What the holder of a token may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What the holder of a token may do. Each role may do all that the ones before
+/// it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Looks.
+    /// Reads.
     Viewer,
-    /// Publishes messages and looks at what became of them.
+    /// Publishes messages and resends them.
     Publisher,
-    /// Looks, retries, pauses, seeks and redrives.
+    /// Retries, pauses, resumes, seeks and redrives.
     Operator,
-    /// Everything, uploading and activating plugins included.
+    /// Uploads and activates plugins.
     Admin,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl Role {
@@ -359,13 +366,15 @@ pub enum Ordering {
 }
 
 /// How long a sandbox lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
     /// For one message.
+    #[default]
     Message,
     /// For one batch.
     Batch,
-    /// Until it traps or has served its calls.
+    /// Until it traps or has served its calls
+    /// ([`Policy::recycle_after`](crate::engine::Policy::recycle_after)).
     Instance,
 }
 

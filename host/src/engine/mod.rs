@@ -67,24 +67,12 @@ pub use capacity::{Capacity, Shortage};
 pub use compile::{compile_child_main, is_compile_child};
 pub use component::{Inspection, RefusedUpload, World, digest, inspect};
 pub use imports::cache::NodeCache;
+pub use crate::config::Isolation;
 pub use imports::log_budget::LogBudget;
 pub use imports::quota::{StateHeld, StateQuota};
 pub use instance::Sandbox;
 pub use limits::MAX_UPLOAD_BYTES;
 pub use prepare::{Engine, EngineError, EngineSettings, PrepareError, Prepared};
-
-/// How long an instance lives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Isolation {
-    /// A fresh sandbox for each message.
-    #[default]
-    Message,
-    /// A fresh sandbox for each batch of messages.
-    Batch,
-    /// One sandbox for many messages, replaced after
-    /// [`Policy::recycle_after`] calls and after any trap.
-    Instance,
-}
 
 /// What a binding allows its handler, and how it runs it.
 #[derive(Clone, Debug)]

@@ -16,13 +16,13 @@ use super::groups::RunningGroups;
 use super::import_rules::ImportRules;
 use super::policy;
 use super::store_watch::StoreProbe;
-use crate::api::auth::{Role as ApiRole, TokenSpec};
+use crate::api::auth::TokenSpec;
 use crate::api::ports::{
     self, BindingView, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, SeekRequest, Uploaded,
 };
 use crate::api::problem::Problem;
 use crate::causes::{Cause, Causes, Subject};
-use crate::config::{Auth, Isolation, Ordering, OwnTopics, Role};
+use crate::config::{Auth, Isolation, Ordering, OwnTopics};
 use crate::consume::attempt::plugin_versions::PluginVersions;
 use crate::engine::{Engine, PrepareError, StateHeld, StateSource};
 use crate::kafka::limits::TopicLimits;
@@ -440,12 +440,7 @@ pub async fn watch_limits(limits: TopicLimits, rules: Rules, fleet: Arc<RunningG
 pub fn tokens(auth: &Auth) -> Vec<TokenSpec> {
     let tokens = auth.tokens.iter().map(|token| TokenSpec {
         name: token.name.clone(),
-        role: match token.role {
-            Role::Viewer => ApiRole::Viewer,
-            Role::Publisher => ApiRole::Publisher,
-            Role::Operator => ApiRole::Operator,
-            Role::Admin => ApiRole::Admin,
-        },
+        role: token.role,
         secret: token.secret.to_secret_string(),
         topics: token.topics.clone(),
         groups: token.groups.clone(),

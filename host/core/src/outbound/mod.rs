@@ -1,7 +1,7 @@
 //! The rules of the way out: how rows that the host owes reach Kafka.
 //!
 //! [`Shard`] is a machine without I/O for the rows of one relay shard: `step`
-//! takes an [`Event`] and answers [`Action`]s. The relay carries them out, and
+//! takes an [`ShardEvent`] and answers [`ShardAction`]s. The relay carries them out, and
 //! the simulation of this folder drives the very same `step`.
 //!
 //! Invariants:
@@ -23,4 +23,4 @@ pub mod shard;
 mod simulation;
 pub mod window;
 
-pub use shard::{Action, Choice, Event, Fate, Retry, Row, RowEnd, RowId, Shard, TopicAnswer, TopicId, Undeliverable};
+pub use shard::{ShardAction, Choice, ShardEvent, Fate, Retry, Row, RowEnd, RowId, Shard, TopicAnswer, TopicId, Undeliverable};

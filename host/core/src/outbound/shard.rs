@@ -89,7 +89,7 @@ pub enum Fate {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum ShardEvent {
     /// Rows were taken, in the order of their ids, under a lease that lasts
     /// until the given time.
     Taken {
@@ -110,7 +110,7 @@ pub enum Event {
         /// What is known.
         answer: TopicAnswer,
     },
-    /// The choices of [`Action::StoreChoices`] are durable.
+    /// The choices of [`ShardAction::StoreChoices`] are durable.
     ChoicesStored,
     /// A row that was produced has ended.
     Produced {
@@ -133,7 +133,7 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// The results of [`Action::Settle`] are durable, or the shard went to
+    /// The results of [`ShardAction::Settle`] are durable, or the shard went to
     /// another host, which has the rows now.
     Settled,
     /// Another host has the shard, or the store refused the choices.
@@ -155,12 +155,12 @@ pub struct Choice {
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Ask for a topic; [`Event::Topic`] answers.
+pub enum ShardAction {
+    /// Ask for a topic; [`ShardEvent::Topic`] answers.
     AskTopic(Arc<str>),
     /// Store the partitions chosen for rows, before anything is produced.
     StoreChoices(Vec<Choice>),
-    /// Produce a row to its partition; [`Event::Produced`] answers. Rows that
+    /// Produce a row to its partition; [`ShardEvent::Produced`] answers. Rows that
     /// are produced to one partition reach Kafka in this order.
     Produce {
         /// Which.
@@ -260,27 +260,27 @@ impl Shard {
     }
 
     /// Takes an event in and answers what is to be done.
-    pub fn step(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
+    pub fn step(&mut self, now: Timestamp, event: ShardEvent) -> Vec<ShardAction> {
         let mut actions = Vec::new();
         match event {
-            Event::Taken { rows, leased_until } => self.take(rows, leased_until, &mut actions),
-            Event::Renewed { leased_until } => self.leased_until = Some(leased_until),
-            Event::Topic { topic, answer } => self.learn(&topic, &answer),
-            Event::ChoicesStored => {
+            ShardEvent::Taken { rows, leased_until } => self.take(rows, leased_until, &mut actions),
+            ShardEvent::Renewed { leased_until } => self.leased_until = Some(leased_until),
+            ShardEvent::Topic { topic, answer } => self.learn(&topic, &answer),
+            ShardEvent::ChoicesStored => {
                 self.storing = false;
                 self.choices.clear();
             }
-            Event::Produced { row, fate } => self.produced(row, fate, &mut actions),
-            Event::LookedUp { row, found } => self.looked_up(row, found),
-            Event::NotLookedUp { row, reason } => {
+            ShardEvent::Produced { row, fate } => self.produced(row, fate, &mut actions),
+            ShardEvent::LookedUp { row, found } => self.looked_up(row, found),
+            ShardEvent::NotLookedUp { row, reason } => {
                 let from = self.rows.get(&row).and_then(|entry| entry.row.unknown_from);
                 self.wait(row, reason, from);
             }
-            Event::Settled => {
+            ShardEvent::Settled => {
                 self.rows.clear();
                 self.settling = false;
             }
-            Event::LeaseLost | Event::Shutdown => {
+            ShardEvent::LeaseLost | ShardEvent::Shutdown => {
                 self.closed = true;
                 self.storing = false;
             }
@@ -289,12 +289,12 @@ impl Shard {
         actions
     }
 
-    fn take(&mut self, rows: Vec<Row>, leased_until: Timestamp, actions: &mut Vec<Action>) {
+    fn take(&mut self, rows: Vec<Row>, leased_until: Timestamp, actions: &mut Vec<ShardAction>) {
         self.leased_until = Some(leased_until);
         self.closed = false;
         for row in rows {
             if self.unknown_topics.insert(Arc::clone(&row.topic)) {
-                actions.push(Action::AskTopic(Arc::clone(&row.topic)));
+                actions.push(ShardAction::AskTopic(Arc::clone(&row.topic)));
             }
             let entry = Entry { partition: None, standing: Standing::Waiting, row };
             self.rows.insert(entry.row.id, entry);
@@ -343,7 +343,7 @@ impl Shard {
         }
     }
 
-    fn produced(&mut self, row: RowId, fate: Fate, actions: &mut Vec<Action>) {
+    fn produced(&mut self, row: RowId, fate: Fate, actions: &mut Vec<ShardAction>) {
         let Some(entry) = self.rows.get_mut(&row) else { return };
         let partition = entry.partition.unwrap_or(0);
         match fate {
@@ -354,7 +354,7 @@ impl Shard {
             Fate::Later(reason) => self.wait(row, reason, None),
             Fate::Unknown(from) => {
                 entry.row.unknown_from = Some(from);
-                actions.push(Action::LookUp { row, partition, from });
+                actions.push(ShardAction::LookUp { row, partition, from });
             }
         }
     }
@@ -381,14 +381,14 @@ impl Shard {
     }
 
     /// Begins what can be begun, and settles once everything has ended.
-    fn go_on(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+    fn go_on(&mut self, now: Timestamp, actions: &mut Vec<ShardAction>) {
         if self.rows.is_empty() || self.settling || self.storing || !self.unknown_topics.is_empty() && !self.closed {
             return;
         }
         let expired = self.leased_until.is_none_or(|until| now >= until);
         if !(self.closed || expired || self.choices.is_empty()) {
             self.storing = true;
-            actions.push(Action::StoreChoices(self.choices.clone()));
+            actions.push(ShardAction::StoreChoices(self.choices.clone()));
             return;
         }
         self.begin(self.closed || expired, actions);
@@ -400,13 +400,13 @@ impl Shard {
                 Standing::Ended(end) => Some((*id, end.clone())),
                 _ => None,
             });
-            actions.push(Action::Settle(ended.collect()));
+            actions.push(ShardAction::Settle(ended.collect()));
         }
     }
 
     /// Hands rows over in the order of their ids, but for those whose lanes
     /// wait. With `leave`, what has not begun is left to the next holder.
-    fn begin(&mut self, leave: bool, actions: &mut Vec<Action>) {
+    fn begin(&mut self, leave: bool, actions: &mut Vec<ShardAction>) {
         let mut lanes: BTreeMap<(Arc<str>, Arc<[u8]>), Ahead> = BTreeMap::new();
         for (id, entry) in &mut self.rows {
             let lane = entry.row.key.clone().map(|key| (Arc::clone(&entry.row.topic), key));
@@ -415,11 +415,11 @@ impl Shard {
                 entry.standing = match (leave || held_back(ahead, entry), entry.partition, entry.row.unknown_from) {
                     (true, ..) | (_, None, _) => Standing::Left,
                     (_, Some(partition), Some(from)) => {
-                        actions.push(Action::LookUp { row: *id, partition, from });
+                        actions.push(ShardAction::LookUp { row: *id, partition, from });
                         Standing::Begun
                     }
                     (_, Some(partition), None) => {
-                        actions.push(Action::Produce { row: *id, partition });
+                        actions.push(ShardAction::Produce { row: *id, partition });
                         Standing::Begun
                     }
                 };

@@ -18,7 +18,7 @@ use super::delivery::ReadyDelivery;
 use super::effects_budget::EffectsBudget;
 use super::ready_queue::ReadyQueue;
 use super::unavailable::UnavailableAlone;
-use crate::config::{Binding, HTTP_PUSH, Isolation};
+use crate::config::{Binding, HTTP_PUSH};
 use crate::engine::http::{Destination, HttpOut, HttpRules};
 use crate::engine::{self, Policy, Prepared, StateHeld, StateQuota};
 use crate::kafka::buffered::TopicPartition;
@@ -207,11 +207,7 @@ fn policy(binding: &Binding, rules: &Rules) -> Policy {
     }
     Policy {
         group: binding.group.clone(),
-        isolation: match binding.isolation {
-            Isolation::Message => engine::Isolation::Message,
-            Isolation::Batch => engine::Isolation::Batch,
-            Isolation::Instance => engine::Isolation::Instance,
-        },
+        isolation: binding.isolation,
         memory: binding.memory,
         timeout: binding.timeout,
         cpu: binding.cpu,

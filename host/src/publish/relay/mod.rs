@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courier_core::message::{Offset, Timestamp};
-use courier_core::outbound::{Action, Choice, Event, Fate, Row, RowEnd, RowId, TopicAnswer, TopicId};
+use courier_core::outbound::{ShardAction, Choice, ShardEvent, Fate, Row, RowEnd, RowId, TopicAnswer, TopicId};
 use courier_core::status::State;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -96,7 +96,7 @@ pub struct Relay {
     passes: HashMap<i32, Pass>,
     working: FuturesUnordered<BoxFuture<'static, Vec<Done>>>,
     /// Actions that machines want and that are not carried out yet.
-    wanted: Vec<(i32, Action)>,
+    wanted: Vec<(i32, ShardAction)>,
     begun: Instant,
     shutdown: CancellationToken,
 }
@@ -116,7 +116,7 @@ enum Done {
     Row {
         shard: i32,
         row: RowId,
-        event: Event,
+        event: ShardEvent,
     },
     Settled {
         results: Vec<(i32, RowId, Relayed)>,
@@ -202,7 +202,7 @@ impl Relay {
         }
         let under_way: Vec<i32> = self.passes.keys().copied().collect();
         for shard in under_way {
-            self.tell(shard, Event::Shutdown);
+            self.tell(shard, ShardEvent::Shutdown);
         }
         self.carry_out().await;
         let deadline = Instant::now() + STOP_WITHIN;
@@ -234,7 +234,7 @@ impl Relay {
         }
         let leased_until = self.time_of(until);
         for (shard, rows) in of_shard {
-            self.tell(shard, Event::Taken { rows, leased_until });
+            self.tell(shard, ShardEvent::Taken { rows, leased_until });
         }
         Ok(count)
     }
@@ -249,7 +249,7 @@ impl Relay {
         let under_way: Vec<(i32, i64)> = self.passes.iter().map(|(shard, pass)| (*shard, pass.epoch)).collect();
         for (shard, epoch) in under_way {
             let ours = held.get(&shard) == Some(&epoch);
-            self.tell(shard, if ours { Event::Renewed { leased_until } } else { Event::LeaseLost });
+            self.tell(shard, if ours { ShardEvent::Renewed { leased_until } } else { ShardEvent::LeaseLost });
         }
     }
 
@@ -271,7 +271,7 @@ impl Relay {
             Done::Topic { topic, answer, shards } => {
                 let answer = self.learn(&topic, answer);
                 for shard in shards {
-                    self.tell(shard, Event::Topic { topic: Arc::clone(&topic), answer: answer.clone() });
+                    self.tell(shard, ShardEvent::Topic { topic: Arc::clone(&topic), answer: answer.clone() });
                 }
             }
             Done::Choices { shards, stored } => {
@@ -279,11 +279,11 @@ impl Relay {
                     debug!(%error, "partitions that were chosen are not stored");
                 }
                 for shard in shards {
-                    self.tell(shard, if stored.is_ok() { Event::ChoicesStored } else { Event::LeaseLost });
+                    self.tell(shard, if stored.is_ok() { ShardEvent::ChoicesStored } else { ShardEvent::LeaseLost });
                 }
             }
             Done::Row { shard, row, event } => {
-                if let Event::Produced { fate, .. } = &event {
+                if let ShardEvent::Produced { fate, .. } = &event {
                     self.note(shard, row, fate);
                 }
                 self.tell(shard, event);
@@ -307,7 +307,7 @@ impl Relay {
                     }
                 }
                 for shard in shards {
-                    self.tell(shard, Event::Settled);
+                    self.tell(shard, ShardEvent::Settled);
                     self.passes.remove(&shard);
                 }
             }
@@ -348,7 +348,7 @@ impl Relay {
         }
     }
 
-    fn tell(&mut self, shard: i32, event: Event) {
+    fn tell(&mut self, shard: i32, event: ShardEvent) {
         let now = self.time_of(Instant::now());
         if let Some(pass) = self.passes.get_mut(&shard) {
             self.wanted.extend(pass.machine.step(now, event).into_iter().map(|action| (shard, action)));
@@ -362,11 +362,11 @@ impl Relay {
         while !self.wanted.is_empty() {
             for (shard, action) in std::mem::take(&mut self.wanted) {
                 match action {
-                    Action::AskTopic(topic) => topics.entry(topic).or_default().push(shard),
-                    Action::StoreChoices(chosen) => choices.push((shard, chosen)),
-                    Action::Produce { row, partition } => self.produce(shard, row, partition).await,
-                    Action::LookUp { row, partition, from } => self.look_up(shard, row, partition, from),
-                    Action::Settle(ends) => settles.push((shard, ends)),
+                    ShardAction::AskTopic(topic) => topics.entry(topic).or_default().push(shard),
+                    ShardAction::StoreChoices(chosen) => choices.push((shard, chosen)),
+                    ShardAction::Produce { row, partition } => self.produce(shard, row, partition).await,
+                    ShardAction::LookUp { row, partition, from } => self.look_up(shard, row, partition, from),
+                    ShardAction::Settle(ends) => settles.push((shard, ends)),
                 }
             }
             for (topic, shards) in std::mem::take(&mut topics) {
@@ -385,7 +385,7 @@ impl Relay {
         if let Some(reason) = self.waits.topic(Instant::now(), &topic) {
             for shard in shards {
                 let answer = TopicAnswer::Waits(reason.clone());
-                self.tell(shard, Event::Topic { topic: Arc::clone(&topic), answer });
+                self.tell(shard, ShardEvent::Topic { topic: Arc::clone(&topic), answer });
             }
             return;
         }
@@ -420,23 +420,23 @@ impl Relay {
         let record = match Record::decode(&kept.row.record) {
             Ok(record) => record,
             Err(error) => {
-                return self.tell(shard, Event::Produced { row, fate: Fate::Refused(error.to_string()) });
+                return self.tell(shard, ShardEvent::Produced { row, fate: Fate::Refused(error.to_string()) });
             }
         };
         let topic = kept.row.topic.clone();
         if !self.waits.admits(Instant::now(), &(topic.clone(), partition)) {
             let fate = Fate::Later("its partition does not answer".to_owned());
-            return self.tell(shard, Event::Produced { row, fate });
+            return self.tell(shard, ShardEvent::Produced { row, fate });
         }
         kept.asked = true;
         match self.producer.send(&topic, partition, &record, Instant::now() + ROOM_WITHIN).await {
             Ok(ack) => self.working.push(Box::pin(async move {
-                vec![Done::Row { shard, row, event: Event::Produced { row, fate: fate_of(ack.await) } }]
+                vec![Done::Row { shard, row, event: ShardEvent::Produced { row, fate: fate_of(ack.await) } }]
             })),
             Err(error) => {
                 let fate = fate_of(Err(error));
                 self.note(shard, row, &fate);
-                self.tell(shard, Event::Produced { row, fate });
+                self.tell(shard, ShardEvent::Produced { row, fate });
             }
         }
     }
@@ -447,10 +447,10 @@ impl Relay {
         self.working.push(Box::pin(async move {
             let event = match Record::decode(&record) {
                 Ok(record) => match log.find(&topic, partition, from, &record).await {
-                    Ok(found) => Event::LookedUp { row, found },
-                    Err(error) => Event::NotLookedUp { row, reason: error.to_string() },
+                    Ok(found) => ShardEvent::LookedUp { row, found },
+                    Err(error) => ShardEvent::NotLookedUp { row, reason: error.to_string() },
                 },
-                Err(error) => Event::NotLookedUp { row, reason: error.to_string() },
+                Err(error) => ShardEvent::NotLookedUp { row, reason: error.to_string() },
             };
             vec![Done::Row { shard, row, event }]
         }));

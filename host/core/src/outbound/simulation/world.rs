@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::kafka::{Client, Ended, Topic};
 use super::{Bug, Identity};
 use crate::message::{Offset, Timestamp};
-use crate::outbound::{Action, Choice, Event, Fate, Row, RowEnd, RowId, Shard, TopicAnswer, TopicId};
+use crate::outbound::{ShardAction, Choice, ShardEvent, Fate, Row, RowEnd, RowId, Shard, TopicAnswer, TopicId};
 use crate::simulation::chance::Chance;
 
 const TOPICS: usize = 3;
@@ -187,7 +187,7 @@ impl World {
                 Ended::TimedOut => Fate::Later("timed out".to_owned()),
                 Ended::Behind => Fate::Later("behind".to_owned()),
             };
-            self.tell(host, Event::Produced { row: RowId(row), fate });
+            self.tell(host, ShardEvent::Produced { row: RowId(row), fate });
         }
         let due = self.hosts[host].told.iter().position(|(at, _)| *at <= self.now);
         if let Some(due) = due {
@@ -266,7 +266,7 @@ impl World {
             if self.now + LEASE / 2 > self.lease_until {
                 self.lease_until = self.now + LEASE;
                 self.hosts[host].leased_until = self.lease_until;
-                self.tell(host, Event::Renewed { leased_until: self.until(self.lease_until) });
+                self.tell(host, ShardEvent::Renewed { leased_until: self.until(self.lease_until) });
             }
         } else if self.now >= self.lease_until && self.hosts[host].shard.is_idle() {
             self.epoch += 1;
@@ -323,19 +323,19 @@ impl World {
         let taken = taken.collect();
         self.hosts[host].rows = rows.into_iter().map(|(id, row)| (id, (row, 0))).collect();
         let leased_until = self.until(self.hosts[host].leased_until);
-        self.tell(host, Event::Taken { rows: taken, leased_until });
+        self.tell(host, ShardEvent::Taken { rows: taken, leased_until });
     }
 
     /// Tells a machine, and carries out what it wants.
-    fn tell(&mut self, host: usize, event: Event) {
+    fn tell(&mut self, host: usize, event: ShardEvent) {
         let actions = self.hosts[host].shard.step(Timestamp(self.now), event);
         for action in actions {
             let told = match action {
-                Action::AskTopic(topic) => Told::Topic(topic.parse().unwrap_or(0)),
-                Action::StoreChoices(choices) => Told::StoreChoices(choices),
-                Action::LookUp { row, partition, from } => Told::LookUp { row, partition, from },
-                Action::Settle(ends) => Told::Settle(ends),
-                Action::Produce { row, partition } => {
+                ShardAction::AskTopic(topic) => Told::Topic(topic.parse().unwrap_or(0)),
+                ShardAction::StoreChoices(choices) => Told::StoreChoices(choices),
+                ShardAction::LookUp { row, partition, from } => Told::LookUp { row, partition, from },
+                ShardAction::Settle(ends) => Told::Settle(ends),
+                ShardAction::Produce { row, partition } => {
                     let now = Timestamp(self.now);
                     let sender = &mut self.hosts[host];
                     if self.now >= sender.leased_until {
@@ -376,11 +376,11 @@ impl World {
                         max_bytes: self.chance.percent(50).then_some(of.max_bytes),
                     }
                 };
-                self.tell(host, Event::Topic { topic: Arc::from(topic.to_string()), answer });
+                self.tell(host, ShardEvent::Topic { topic: Arc::from(topic.to_string()), answer });
             }
             Told::StoreChoices(choices) => {
                 if fenced {
-                    self.tell(host, Event::LeaseLost);
+                    self.tell(host, ShardEvent::LeaseLost);
                     return Ok(());
                 }
                 for Choice { row, topic_id, partition } in choices {
@@ -389,7 +389,7 @@ impl World {
                         stored.unknown_from = None;
                     }
                 }
-                self.tell(host, Event::ChoicesStored);
+                self.tell(host, ShardEvent::ChoicesStored);
             }
             Told::LookUp { row, partition, from } => {
                 let Some((stored, at)) = self.hosts[host].rows.get_mut(&row.0) else { return Ok(()) };
@@ -397,7 +397,7 @@ impl World {
                 let topic = &self.topics[stored.topic];
                 let of = topic.partitions.get(usize::try_from(partition).unwrap_or(0)).filter(|_| topic.exists);
                 let Some(of) = of else {
-                    self.tell(host, Event::NotLookedUp { row, reason: "no such topic".to_owned() });
+                    self.tell(host, ShardEvent::NotLookedUp { row, reason: "no such topic".to_owned() });
                     return Ok(());
                 };
                 let wanted = stored.identity;
@@ -406,7 +406,7 @@ impl World {
                 let behind = of.log.iter().enumerate().skip(usize::try_from(from.0).unwrap_or(0));
                 let found = behind.filter(|(_, logged)| same(logged.identity)).map(|(place, _)| place).next();
                 let found = found.map(|place| Offset(i64::try_from(place).unwrap_or(0)));
-                self.tell(host, Event::LookedUp { row, found });
+                self.tell(host, ShardEvent::LookedUp { row, found });
             }
             Told::Settle(ends) => {
                 if faulty && self.chance.percent(10) {
@@ -419,7 +419,7 @@ impl World {
                         self.settle(row.0, end)?;
                     }
                 }
-                self.tell(host, Event::Settled);
+                self.tell(host, ShardEvent::Settled);
                 self.hosts[host].rows.clear();
             }
         }
