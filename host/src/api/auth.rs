@@ -21,10 +21,10 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::App;
-pub use crate::config::Role;
 use super::attempts::{self, Attempts};
 use super::problem::Problem;
 use super::sessions::{self, SessionSecret};
+pub use crate::config::Role;
 use crate::store::{AuditEntry, StoreError};
 
 /// Wrong tokens that one address may send at once, and the time in which it

@@ -9,6 +9,7 @@
 //! [`plugins`] for what operators use; `guard` and `intake` for what every
 //! request passes through.
 
+mod app;
 pub mod attempts;
 pub mod audit;
 pub mod auth;
@@ -61,9 +62,6 @@ pub mod time;
 pub mod transactions;
 pub mod undelivered;
 
-use std::future::Future;
-use std::sync::Arc;
-
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
@@ -72,64 +70,8 @@ use tower_http::compression::CompressionLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use self::app::App;
 use self::problem::Problem;
-use crate::store::{AuditEntry, SharedStore, audits};
-
-/// What operations work with. Clones share everything.
-#[derive(Clone)]
-pub struct App {
-    /// The store.
-    pub store: SharedStore,
-    /// The send side.
-    pub sender: Arc<dyn ports::SenderPort>,
-    /// Half messages.
-    pub transactions: Arc<dyn ports::TransactionsPort>,
-    /// Bindings and their partitions.
-    pub groups: Arc<dyn ports::GroupsPort>,
-    /// The outboxes of the configuration.
-    pub outboxes: Arc<dyn ports::OutboxesPort>,
-    /// Uploading and activating.
-    pub plugins: Arc<dyn ports::PluginsPort>,
-    /// Reading records again.
-    pub log: Arc<dyn ports::LogPort>,
-    /// What stands still on this host.
-    pub causes: crate::causes::Causes,
-    /// Whether the host is well.
-    pub health: Arc<dyn ports::HealthPort>,
-    /// The tokens.
-    pub auth: auth::Authenticator,
-    /// How the cookie of a session is set.
-    pub cookies: sessions::Cookies,
-    /// Bounds attempts to sign in; [`sessions::attempts`].
-    pub attempts: attempts::Attempts,
-    /// Which refused attempts to sign in have an entry in the audit log.
-    pub refusals: sessions::Refusals,
-    /// This node's name.
-    pub node: Arc<str>,
-    /// Renders the metrics.
-    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// What is bound, for those who publish; `Audience::default()`.
-    pub audience: messages::audience::Audience,
-    /// What carries changes to listeners; `Hub::default()`.
-    pub events: events::Hub,
-    /// Whether this is `courier dev`.
-    pub dev: bool,
-}
-
-impl App {
-    /// Makes a change in the caller's name: its entry in the audit log commits
-    /// with it. Then `change` says what is different, and listeners hear of it.
-    async fn change<T, E>(
-        &self,
-        deed: AuditEntry,
-        verb: impl Future<Output = Result<T, E>>,
-        change: impl FnOnce(&T) -> events::Change,
-    ) -> Result<T, E> {
-        let done = audits::in_name_of(deed, verb).await?;
-        self.events.tell(change(&done));
-        Ok(done)
-    }
-}
 
 /// The whole API.
 pub fn router(app: App) -> Router {

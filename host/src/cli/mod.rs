@@ -6,6 +6,7 @@
 //!
 //! Nothing here knows the store, Kafka or the engine.
 
+mod answer;
 mod audit;
 mod check;
 mod client;
@@ -40,7 +41,8 @@ use reqwest::Url;
 use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
-use self::client::{HostClient, ResponseText};
+use self::answer::{Output, point_in_time, say, show, warn};
+use self::client::HostClient;
 
 /// What scripts may rely on.
 const EXIT_CODES: &str = "Exit status: 0 when it is done; 1 when it failed or was refused, with the reason on standard error; \
@@ -92,15 +94,6 @@ enum LogFormat {
     /// A line for people.
     Text,
     /// One JSON object a line.
-    Json,
-}
-
-/// How answers are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people.
-    Table,
-    /// The JSON of the API as it came.
     Json,
 }
 
@@ -239,45 +232,6 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// Prints text and ends the line if it does not end by itself.
-fn say(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        out.write_all(b"\n")?;
-    }
-    out.flush()?;
-    Ok(())
-}
-
-/// Tells people of something beside the answer, on standard error.
-fn warn(text: &str) {
-    // A reader that is gone wants no warning.
-    let _ = writeln!(std::io::stderr(), "warning: {}", table::clean(text));
-}
-
-/// Shows an answer: as it came, or as `people` read it.
-fn show<T: serde::de::DeserializeOwned>(
-    output: Output,
-    answer: &ResponseText,
-    people: impl FnOnce(T) -> String,
-) -> anyhow::Result<()> {
-    match output {
-        Output::Json => say(answer.text()),
-        Output::Table => say(&people(answer.read()?)),
-    }
-}
-
-/// A point in time: RFC 3339, or a duration, which means that long ago.
-fn point_in_time(text: &str) -> Result<String, String> {
-    if text.parse::<jiff::Timestamp>().is_ok() {
-        return Ok(text.to_owned());
-    }
-    let ago = crate::config::parse_duration(text).ok().and_then(|ago| jiff::Timestamp::now().checked_sub(ago).ok());
-    ago.map(|time| format!("{time:.6}"))
-        .ok_or_else(|| "write a time, 2026-01-31T08:00:00Z, or how long ago, 15m".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,13 +292,5 @@ mod tests {
     fn a_token_is_not_shown() {
         let cli = Cli::try_parse_from(["courier", "--token", "hunter2", "groups", "list"]).unwrap();
         assert!(!format!("{cli:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn a_duration_is_that_long_ago() {
-        assert_eq!(point_in_time("2026-01-31T08:00:00Z").unwrap(), "2026-01-31T08:00:00Z");
-        let time: jiff::Timestamp = point_in_time("1h").unwrap().parse().unwrap();
-        assert!((3_590..3_610).contains(&jiff::Timestamp::now().duration_since(time).as_secs()));
-        assert!(point_in_time("yesterday").is_err());
     }
 }

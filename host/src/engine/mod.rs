@@ -63,11 +63,11 @@ use courier_core::verdict::Verdict;
 use futures::future::BoxFuture;
 use secrecy::SecretString;
 
+pub use crate::config::Isolation;
 pub use capacity::{Capacity, Shortage};
 pub use compile::{compile_child_main, is_compile_child};
 pub use component::{Inspection, RefusedUpload, World, digest, inspect};
 pub use imports::cache::NodeCache;
-pub use crate::config::Isolation;
 pub use imports::log_budget::LogBudget;
 pub use imports::quota::{StateHeld, StateQuota};
 pub use instance::Sandbox;

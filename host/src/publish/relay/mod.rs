@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courier_core::message::{Offset, Timestamp};
-use courier_core::outbound::{ShardAction, Choice, ShardEvent, Fate, Row, RowEnd, RowId, TopicAnswer, TopicId};
+use courier_core::outbound::{Choice, Fate, Row, RowEnd, RowId, ShardAction, ShardEvent, TopicAnswer, TopicId};
 use courier_core::status::State;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
