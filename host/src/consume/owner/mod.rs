@@ -7,6 +7,7 @@
 //! releases the partition the task tells its group why and ends, and whatever
 //! it still held in memory is dropped with it.
 
+mod actions;
 pub mod dedupe;
 pub mod lanes;
 pub mod log_end;
@@ -26,8 +27,8 @@ use std::time::Duration;
 
 use courier_core::lanes::LaneKey;
 use courier_core::message::{Epoch, Offset, Timestamp};
-use courier_core::partition::{Action, Answer, Batch, Bounds, Claim, Event, Gate, Machine, Release};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use courier_core::partition::{Action, Answer, Bounds, Claim, Event, Gate, Machine, Release};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::dedupe::{DedupeTurn, Duplicates};
@@ -36,7 +37,7 @@ use self::log_end::LogEndProbe;
 use self::message::{OwnerExit, OwnerHandle, OwnerMessage, OwnerRef};
 use self::older_partitions::OlderPartitions;
 use self::preserver::Preserver;
-use self::record_loader::{LoadedRecord, RecordLoader};
+use self::record_loader::LoadedRecord;
 use self::rescuer::Rescuer;
 use self::waits::{UnderWay, answered, sleep_for, sleep_until};
 use crate::causes::Causes;
@@ -46,13 +47,11 @@ use crate::consume::attempt::circuit_breaker::Permission as BindingGate;
 use crate::consume::attempt::delivery::{FinishedAttempt, ReadyDelivery};
 use crate::consume::consumer::claim::{Begun, ClaimedPartition};
 use crate::consume::consumer::confirmed::Confirmed;
-use crate::consume::settle::batcher::SettleRequest;
-use crate::consume::settle::rows;
 use crate::consume::settle::writer::Settler;
 use crate::kafka::buffered::{BufferedRecord, FeedItem};
 use crate::kafka::consumer::ConsumerCommand;
 use crate::kafka::log_reader::LogReader;
-use crate::store::{Part, SharedStore};
+use crate::store::SharedStore;
 use crate::supervise::{self, Task};
 
 /// How long a quiet partition waits until it writes a position that only
@@ -379,127 +378,6 @@ impl Owner {
             }
         }
         self.step(Event::Settled(answer));
-    }
-
-    /// Carries out what the machine pushed; answers why it released.
-    async fn act(&mut self) -> Option<Release> {
-        let mut load = Vec::new();
-        let mut why = None;
-        let mut actions = std::mem::take(&mut self.actions);
-        for action in actions.drain(..) {
-            match action {
-                Action::Dispatch { offset, number, counted, has_row } => {
-                    if has_row {
-                        self.recalls.insert(offset, CancellationToken::new());
-                    }
-                    match self.records.get(&offset) {
-                        Some(in_hand) => {
-                            let turn = DedupeTurn { in_hand: Arc::clone(in_hand), number, counted };
-                            self.turn(turn, self.seen_asks.contains_key(&offset));
-                        }
-                        None => {
-                            debug_assert!(has_row, "a fresh delivery has its record in memory");
-                            load.push((offset, number, counted));
-                        }
-                    }
-                }
-                Action::GiveUp { offset, number, counted } => load.push((offset, number, counted)),
-                Action::Settle(batch) => self.settle(batch).await,
-                Action::Pause => self.order(ConsumerCommand::Pause(self.address.place.clone())),
-                Action::Resume => self.order(ConsumerCommand::Resume(self.address.place.clone())),
-                Action::Release(release) => why = Some(release),
-            }
-        }
-        self.actions = actions;
-        if !load.is_empty() {
-            self.load(load);
-        }
-        let full = self.machine.parked_full();
-        self.full.send_if_modified(|now| std::mem::replace(now, full) != full);
-        why
-    }
-
-    fn order(&self, order: ConsumerCommand) {
-        // A consumer thread that has ended fetches nothing anyway.
-        let _ = self.orders.send(order);
-    }
-
-    /// A delivery has its lane's turn. Where duplicates are dropped it is
-    /// looked up first, unless somebody asked that it runs.
-    fn turn(&self, turn: DedupeTurn, asked: bool) {
-        if let Some(bytes) = turn.in_hand.record.left_out {
-            let DedupeTurn { in_hand, number, counted } = turn;
-            let concluded = FinishedAttempt::too_large(in_hand, number, counted, bytes);
-            return self.address.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
-        }
-        match &self.duplicates {
-            Some(duplicates) if !asked => {
-                if duplicates.is_decided(&turn) {
-                    self.drop_duplicate(turn);
-                } else if let Some(turn) = duplicates.look_up(turn) {
-                    self.dispatch(turn, false);
-                }
-            }
-            _ => self.dispatch(turn, asked),
-        }
-    }
-
-    fn drop_duplicate(&self, turn: DedupeTurn) {
-        metrics::counter!("courier_duplicates_total", "group" => self.bound.binding.group.clone()).increment(1);
-        let DedupeTurn { in_hand, number, counted } = turn;
-        self.address
-            .tell(OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::duplicate(in_hand, number, counted))));
-    }
-
-    fn work(&self, turn: DedupeTurn) -> ReadyDelivery {
-        let DedupeTurn { in_hand, number, counted } = turn;
-        let recall = self.recalls.get(&in_hand.offset).cloned();
-        ReadyDelivery { in_hand, owner: Arc::clone(&self.address), number, counted, probe: false, recall }
-    }
-
-    fn dispatch(&self, turn: DedupeTurn, asked: bool) {
-        let work = self.work(turn);
-        if self.address.no_more.is_cancelled() {
-            return work.give_back();
-        }
-        if let Err(work) = self.bound.turns.put(work, asked) {
-            // The workers have ended: the binding is going away.
-            work.give_back();
-        }
-    }
-
-    async fn settle(&mut self, batch: Arc<Batch<Box<FinishedAttempt>>>) {
-        let part = Part {
-            group: self.bound.binding.group.clone(),
-            topic: self.address.place.topic.to_string(),
-            partition: self.address.place.partition,
-            position: self.address.position,
-            epoch: self.epoch,
-            next: batch.position,
-            outcomes: batch
-                .writes
-                .iter()
-                .filter_map(|write| rows::row(write, self.records.get(&write.offset), &self.tools.node))
-                .collect(),
-        };
-        debug_assert_eq!(part.outcomes.len(), batch.writes.len(), "every write has its record");
-        rows::count(&part);
-        let (answer, answered) = oneshot::channel();
-        self.answer = Some((answered, batch));
-        let refused = self.refused.clone();
-        self.tools.settler.settle(SettleRequest { part, answer, refused }).await;
-    }
-
-    /// Reads records of open deliveries, from the store or, where it keeps
-    /// only coordinates, from Kafka; a chunk at a time, and no more at once
-    /// than [`MAX_REREAD`].
-    fn load(&self, wanted: Vec<(Offset, u32, u32)>) {
-        let loader = RecordLoader {
-            tools: self.tools.clone(),
-            address: Arc::clone(&self.address),
-            room: Arc::clone(&self.room),
-        };
-        supervise::spawn(Task::PartitionOwner, loader.load(wanted));
     }
 
     fn end(self, why: Release) {

@@ -13,6 +13,7 @@
 //! if the partition answers again within the second in which the client looks
 //! for records to give back, and looks between those two.
 
+mod actions;
 pub mod delayed;
 pub mod lease;
 mod pass;
@@ -22,8 +23,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use courier_core::message::{Offset, Timestamp};
-use courier_core::outbound::{Choice, Fate, Row, RowEnd, RowId, ShardAction, ShardEvent, TopicAnswer, TopicId};
+use courier_core::message::Timestamp;
+use courier_core::outbound::{Fate, Row, RowId, ShardAction, ShardEvent, TopicAnswer, TopicId};
 use courier_core::status::State;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -31,21 +32,20 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use self::delayed::{DelayedScheduler, DelayedWaker};
 use self::lease::{Leases, Shards, keep_leases};
-use self::pass::{Pass, fate_of, result_of};
+use self::pass::Pass;
 use self::waits::Waits;
 use super::waker::Waker;
 use crate::causes::Causes;
 use crate::kafka::log_reader::LogReader;
 use crate::kafka::producer::Producer;
-use crate::kafka::record::Record;
 use crate::kafka::topics::{KnownTopic, TopicError};
 use crate::publish::send::result::count;
 use crate::said;
-use crate::store::{ChosenPartition, RelayResult, Relayed, SharedStore, StoreError, WriterId};
+use crate::store::{RelayResult, Relayed, SharedStore, StoreError, WriterId};
 use crate::supervise::{self, Task};
 
 /// Rows taken at a time.
@@ -355,124 +355,6 @@ impl Relay {
         }
     }
 
-    /// Carries out what the machines want, in as few transactions as possible.
-    async fn carry_out(&mut self) {
-        let (mut topics, mut choices, mut settles) = (HashMap::<Arc<str>, Vec<i32>>::new(), Vec::new(), Vec::new());
-        // Actions may bring about others at once, such as a row that must wait.
-        while !self.wanted.is_empty() {
-            for (shard, action) in std::mem::take(&mut self.wanted) {
-                match action {
-                    ShardAction::AskTopic(topic) => topics.entry(topic).or_default().push(shard),
-                    ShardAction::StoreChoices(chosen) => choices.push((shard, chosen)),
-                    ShardAction::Produce { row, partition } => self.produce(shard, row, partition).await,
-                    ShardAction::LookUp { row, partition, from } => self.look_up(shard, row, partition, from),
-                    ShardAction::Settle(ends) => settles.push((shard, ends)),
-                }
-            }
-            for (topic, shards) in std::mem::take(&mut topics) {
-                self.ask(topic, shards);
-            }
-        }
-        if !choices.is_empty() {
-            self.store_choices(choices);
-        }
-        if !settles.is_empty() {
-            self.settle(settles);
-        }
-    }
-
-    fn ask(&mut self, topic: Arc<str>, shards: Vec<i32>) {
-        if let Some(reason) = self.waits.topic(Instant::now(), &topic) {
-            for shard in shards {
-                let answer = TopicAnswer::Waits(reason.clone());
-                self.tell(shard, ShardEvent::Topic { topic: Arc::clone(&topic), answer });
-            }
-            return;
-        }
-        let producer = self.producer.clone();
-        self.working.push(Box::pin(async move {
-            // One topic that the broker has to look for must not hold up others.
-            let answer = tokio::time::timeout(KNOWN_WITHIN, producer.topic(&topic)).await.ok();
-            vec![Done::Topic { topic, answer, shards }]
-        }));
-    }
-
-    fn store_choices(&mut self, choices: Vec<(i32, Vec<Choice>)>) {
-        let shards: Vec<i32> = choices.iter().map(|(shard, _)| *shard).collect();
-        // No other shard's lease is locked for it.
-        let leases = self.epochs(&shards);
-        let chosen = choices.into_iter().flat_map(|(_, chosen)| chosen).map(|choice| ChosenPartition {
-            row: choice.row.0,
-            topic_id: choice.topic_id.0.to_string(),
-            partition: choice.partition,
-        });
-        let chosen: Vec<_> = chosen.collect();
-        let store = Arc::clone(&self.store);
-        self.working.push(Box::pin(async move {
-            let stored = store.choose_partitions(&leases, &chosen).await;
-            vec![Done::Choices { shards, stored }]
-        }));
-    }
-
-    async fn produce(&mut self, shard: i32, row: RowId, partition: i32) {
-        let Some(kept) = self.passes.get_mut(&shard).and_then(|pass| pass.rows.get_mut(&row)) else { return };
-        kept.partition = Some(partition);
-        let record = match Record::decode(&kept.row.record) {
-            Ok(record) => record,
-            Err(error) => {
-                return self.tell(shard, ShardEvent::Produced { row, fate: Fate::Refused(error.to_string()) });
-            }
-        };
-        let topic = kept.row.topic.clone();
-        if !self.waits.admits(Instant::now(), &(topic.clone(), partition)) {
-            let fate = Fate::Later("its partition does not answer".to_owned());
-            return self.tell(shard, ShardEvent::Produced { row, fate });
-        }
-        kept.asked = true;
-        match self.producer.send(&topic, partition, &record, Instant::now() + ROOM_WITHIN).await {
-            Ok(ack) => self.working.push(Box::pin(async move {
-                vec![Done::Row { shard, row, event: ShardEvent::Produced { row, fate: fate_of(ack.await) } }]
-            })),
-            Err(error) => {
-                let fate = fate_of(Err(error));
-                self.note(shard, row, &fate);
-                self.tell(shard, ShardEvent::Produced { row, fate });
-            }
-        }
-    }
-
-    fn look_up(&mut self, shard: i32, row: RowId, partition: i32, from: Offset) {
-        let Some(kept) = self.passes.get(&shard).and_then(|pass| pass.rows.get(&row)) else { return };
-        let (log, topic, record) = (self.log.clone(), kept.row.topic.clone(), kept.row.record.clone());
-        self.working.push(Box::pin(async move {
-            let event = match Record::decode(&record) {
-                Ok(record) => match log.find(&topic, partition, from, &record).await {
-                    Ok(found) => ShardEvent::LookedUp { row, found },
-                    Err(error) => ShardEvent::NotLookedUp { row, reason: error.to_string() },
-                },
-                Err(error) => ShardEvent::NotLookedUp { row, reason: error.to_string() },
-            };
-            vec![Done::Row { shard, row, event }]
-        }));
-    }
-
-    fn settle(&mut self, settles: Vec<(i32, Vec<(RowId, RowEnd)>)>) {
-        let shards: Vec<i32> = settles.iter().map(|(shard, _)| *shard).collect();
-        let leases = self.epochs(&shards);
-        let mut results = Vec::new();
-        for (shard, ends) in settles {
-            for (row, end) in ends {
-                results.push((shard, row, Relayed { id: row.0, shard, result: result_of(end) }));
-            }
-        }
-        let (store, shutdown) = (Arc::clone(&self.store), self.shutdown.clone());
-        self.working.push(Box::pin(async move {
-            let rows: Vec<Relayed> = results.iter().map(|(_, _, relayed)| relayed.clone()).collect();
-            let stored = if rows.is_empty() { Ok(()) } else { store_results(&store, &leases, &rows, &shutdown).await };
-            vec![Done::Settled { results, shards, stored }]
-        }));
-    }
-
     fn epochs(&self, shards: &[i32]) -> Vec<(i32, i64)> {
         shards.iter().filter_map(|shard| Some((*shard, self.passes.get(shard)?.epoch))).collect()
     }
@@ -480,42 +362,5 @@ impl Relay {
     /// A time of the machines' clock.
     fn time_of(&self, instant: Instant) -> Timestamp {
         Timestamp(i64::try_from(instant.saturating_duration_since(self.begun).as_micros()).unwrap_or(i64::MAX))
-    }
-}
-
-/// Stores results and insists until the store is there or the host stops.
-/// To repeat it is safe, since rows that are gone are left alone; to drop it
-/// would send them again.
-async fn store_results(
-    store: &SharedStore,
-    shards: &[(i32, i64)],
-    results: &[Relayed],
-    shutdown: &CancellationToken,
-) -> Result<(), StoreError> {
-    let mut pause = STORE_PAUSE;
-    loop {
-        match store.relayed(shards, results).await {
-            Err(error) if error.may_pass() && !shutdown.is_cancelled() => {
-                if !error.is_transient() {
-                    pause = (pause * 2).min(REFUSED_PAUSE);
-                    if let Some(unsaid) = said::again("refused results of the relay") {
-                        warn!(%error, again_in = ?pause, unsaid, "the store refused what became of rows; they wait");
-                    }
-                }
-                tokio::time::sleep(pause).await;
-            }
-            Err(StoreError::Data(reason)) if results.len() > 1 => {
-                warn!(%reason, "the store refused a result: storing each alone");
-                for result in results {
-                    if let Err(error) = store.relayed(shards, std::slice::from_ref(result)).await
-                        && let Some(unsaid) = said::again("a result of the relay")
-                    {
-                        error!(%error, row = result.id, unsaid, "cannot store what became of a row");
-                    }
-                }
-                return Ok(());
-            }
-            answer => return answer,
-        }
     }
 }

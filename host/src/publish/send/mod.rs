@@ -15,6 +15,7 @@
 //! [`super::relay`], which sends what did not go directly.
 
 pub mod result;
+mod route;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,7 +24,8 @@ use courier_core::message::{Kind, Timestamp};
 use tokio::time::Instant;
 
 use self::result::{DurableMeaning, SendStep};
-use super::backlog::{Backlog, UnsentGuard};
+use self::route::Route;
+use super::backlog::Backlog;
 use super::draft::{Draft, MAX_MESSAGE_BYTES, SendableMessage, new_id};
 use super::message_writer::MessageWriter;
 use super::receipt::{Receipt, SendProblem};
@@ -35,7 +37,6 @@ use crate::clock::now;
 use crate::kafka::log_reader::LogReader;
 use crate::kafka::producer::{DELIVERY_TIMEOUT, ProduceError, Producer};
 use crate::kafka::record::murmur2_partition;
-use crate::kafka::topics::TopicError;
 use crate::publish::relay::delayed::DelayedWaker;
 use crate::said;
 use crate::store::{Accepted, NewMessage, SharedStore};
@@ -96,20 +97,6 @@ pub(super) struct AcceptorParts {
     pub(super) settings: SendSettings,
     /// What messages are held to, as the configuration in force says.
     pub(super) rules: Rules,
-}
-
-/// How messages for a topic go, for the whole of one request.
-enum Route {
-    Direct {
-        partitions: i32,
-    },
-    /// Through the relay; with Kafka there, its result is worth waiting for.
-    Owed {
-        reason: String,
-        wait: bool,
-        mark: Arc<UnsentGuard>,
-    },
-    Refused(SendProblem),
 }
 
 impl Acceptor {
@@ -365,100 +352,6 @@ impl AcceptorParts {
             });
         }
         validated
-    }
-
-    async fn route(&self, topic: &str, answer_by: Instant) -> Route {
-        let owed = |reason: String, wait| Route::Owed { reason, wait, mark: Arc::new(self.backlog.mark(topic)) };
-        if self.producer.is_down() {
-            return owed("kafka cannot be reached".to_owned(), false);
-        }
-        if self.backlog.has(topic) {
-            return owed("waits behind earlier messages of its topic".to_owned(), true);
-        }
-        match tokio::time::timeout_at(answer_by, self.producer.partitions(topic)).await {
-            Ok(Ok(partitions)) => Route::Direct { partitions },
-            Ok(Err(error @ (TopicError::Missing(_) | TopicError::Invalid(_)))) => {
-                Route::Refused(SendProblem::refused(error.to_string()))
-            }
-            Ok(Err(TopicError::Unavailable(reason))) => owed(reason, false),
-            Err(_) => owed("kafka does not answer".to_owned(), false),
-        }
-    }
-
-    /// The companion of a topic is the host's own: it is created when it is
-    /// missing, for a topic that exists, where the host may create topics.
-    async fn route_broadcast(&self, topic: &str, companion: &str, answer_by: Instant) -> Route {
-        let refused = match self.route(companion, answer_by).await {
-            Route::Refused(refused) => refused,
-            route => return route,
-        };
-        match self.create_companion(topic, companion).await {
-            // The broker may need a moment until it serves a new topic.
-            Ok(true) => Route::Owed {
-                reason: "its topic was just created".to_owned(),
-                wait: true,
-                mark: Arc::new(self.backlog.mark(companion)),
-            },
-            Ok(false) => Route::Refused(refused),
-            Err(problem) => Route::Refused(problem),
-        }
-    }
-
-    /// Creates the companion of a topic; false when there is no such topic.
-    async fn create_companion(&self, topic: &str, companion: &str) -> Result<bool, SendProblem> {
-        let Some((partitions, replication)) = self.rules.companions() else {
-            return Err(SendProblem::refused(format!(
-                "topic {companion}, which carries the broadcasts of topic {topic}, does not exist: create it, or set \
-                 create = true in [kafka.topics]"
-            )));
-        };
-        if self.producer.partitions(topic).await.is_err() {
-            return Ok(false);
-        }
-        let created = self.producer.create_topic(companion, partitions, replication, &[]).await;
-        created.map(|_| true).map_err(|error| SendProblem::refused(error.to_string()))
-    }
-
-    /// Makes sure that the broadcasts of a topic, which the relay will send,
-    /// find its companion, as far as that is known within `until`. One that is
-    /// still missing then is the relay's to report.
-    pub(super) async fn prepare_companion(&self, topic: &str, until: Instant) {
-        if self.producer.is_down() {
-            return;
-        }
-        let companion = Kind::Broadcast.log_topic(topic);
-        let created = async {
-            if let Err(TopicError::Missing(_)) = self.producer.partitions(&companion).await
-                && let Err(problem) = self.create_companion(topic, &companion).await
-                && let Some(unsaid) = said::again(&format!("no companion {companion}"))
-            {
-                let why = problem.detail;
-                tracing::warn!(topic, %companion, %why, unsaid, "broadcasts of an outbox have nowhere to go");
-            }
-        };
-        // The relay asks again.
-        let _late = tokio::time::timeout_at(until, created).await;
-    }
-
-    /// Why Kafka would never take a message for this topic, as far as can be
-    /// said before it is sent.
-    pub(super) async fn refusal(&self, ready: &SendableMessage, answer_by: Instant) -> Option<SendProblem> {
-        if self.producer.is_down() {
-            return None;
-        }
-        let topic = &*ready.log_topic();
-        if ready.message.kind == Kind::Broadcast {
-            return match self.route_broadcast(&ready.message.topic, topic, answer_by).await {
-                Route::Refused(problem) => Some(problem),
-                Route::Direct { .. } | Route::Owed { .. } => None,
-            };
-        }
-        match tokio::time::timeout_at(answer_by, self.producer.partitions(topic)).await {
-            Ok(Err(error @ (TopicError::Missing(_) | TopicError::Invalid(_)))) => {
-                Some(SendProblem::refused(error.to_string()))
-            }
-            _ => None,
-        }
     }
 
     /// Waits for the row of a named message, which says whether it is new.

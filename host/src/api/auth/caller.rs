@@ -1,0 +1,142 @@
+//! Who asks, and what of the host the caller reaches.
+
+use std::sync::Arc;
+
+use super::Role;
+use crate::api::problem::Problem;
+use crate::store::AuditEntry;
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's name, or `local` where no tokens are needed.
+    pub name: Arc<str>,
+    pub(super) role: Role,
+    pub(super) topics: Option<Arc<[String]>>,
+    pub(super) groups: Option<Arc<[String]>>,
+    pub(super) sources: Option<Arc<[String]>>,
+}
+
+impl Caller {
+    /// Somebody on this machine, when there are no tokens.
+    pub(super) fn local() -> Self {
+        Self { name: "local".into(), role: Role::Admin, topics: None, groups: None, sources: None }
+    }
+
+    /// The source of the messages that this caller publishes without naming
+    /// one: the token's name; unknown where there are no tokens.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        if &*self.name == "local" { "" } else { &self.name }
+    }
+
+    /// Whether the caller holds no token, where none is needed.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        &*self.name == "local"
+    }
+
+    /// What the caller does, for the audit log.
+    #[must_use]
+    pub fn deed(&self, action: &str, subject: &str, detail: &str) -> AuditEntry {
+        let [by, action, subject, detail] = [&self.name, action, subject, detail].map(str::to_owned);
+        AuditEntry { by, action, subject, detail }
+    }
+
+    /// What the caller may do.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether a topic is in scope.
+    #[must_use]
+    pub fn sees_topic(&self, topic: &str) -> bool {
+        reaches(self.topics.as_deref(), topic)
+    }
+
+    /// Whether a group is in scope.
+    #[must_use]
+    pub fn sees_group(&self, group: &str) -> bool {
+        reaches(self.groups.as_deref(), group)
+    }
+
+    /// Whether some of a binding is in scope.
+    #[must_use]
+    pub fn sees_binding(&self, group: &str, topics: &[String]) -> bool {
+        self.sees_group(group) && topics.iter().any(|topic| self.sees_topic(topic))
+    }
+
+    /// The topics that lists are held to.
+    #[must_use]
+    pub fn topics(&self) -> Option<Vec<String>> {
+        self.topics.as_deref().map(<[String]>::to_vec)
+    }
+
+    /// The groups that lists are held to.
+    #[must_use]
+    pub fn groups(&self) -> Option<Vec<String>> {
+        self.groups.as_deref().map(<[String]>::to_vec)
+    }
+
+    /// Whether nothing is out of this caller's scope.
+    #[must_use]
+    pub fn sees_all(&self) -> bool {
+        self.topics.is_none() && self.groups.is_none()
+    }
+
+    /// Refuses a topic that a request named and that is out of scope.
+    ///
+    /// # Errors
+    /// 403 that names the topics in scope.
+    pub fn topic(&self, topic: &str) -> Result<(), Problem> {
+        self.within("topic", topic, self.topics.as_deref())
+    }
+
+    /// Refuses a group that a request named and that is out of scope.
+    ///
+    /// # Errors
+    /// 403 that names the groups in scope.
+    pub fn group(&self, group: &str) -> Result<(), Problem> {
+        self.within("group", group, self.groups.as_deref())
+    }
+
+    /// Refuses what concerns every topic and group to a caller held to some.
+    ///
+    /// # Errors
+    /// 403 when the token has a scope.
+    pub fn unscoped(&self, what: &str) -> Result<(), Problem> {
+        if self.sees_all() {
+            return Ok(());
+        }
+        Err(Problem::forbidden(format!(
+            "{what} concern every topic and group, and the token `{}` is limited to some; use one without topics and groups",
+            self.name
+        )))
+    }
+
+    pub(super) fn within(&self, kind: &str, name: &str, scope: Option<&[String]>) -> Result<(), Problem> {
+        if reaches(scope, name) {
+            return Ok(());
+        }
+        let allowed = scope.unwrap_or_default().join("`, `");
+        Err(Problem::forbidden(format!(
+            "the {kind} `{name}` is not one that the token `{}` reaches; it reaches `{allowed}`",
+            self.name
+        )))
+    }
+
+    pub(super) fn at_least(&self, role: Role) -> Result<(), Problem> {
+        if self.role >= role {
+            return Ok(());
+        }
+        Err(Problem::forbidden(format!(
+            "this needs the role {role} or a higher one, and the token `{}` has the role {}",
+            self.name, self.role
+        )))
+    }
+}
+
+pub(super) fn reaches(scope: Option<&[String]>, name: &str) -> bool {
+    scope.is_none_or(|allowed| allowed.iter().any(|one| one == name))
+}

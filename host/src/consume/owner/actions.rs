@@ -1,0 +1,143 @@
+//! Carries out what the machine of the partition says: dispatches deliveries,
+//! settles outcomes, pauses and resumes the partition.
+
+use std::sync::Arc;
+
+use courier_core::message::Offset;
+use courier_core::partition::{Action, Batch, Release};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::Owner;
+use super::dedupe::DedupeTurn;
+use super::message::OwnerMessage;
+use super::record_loader::RecordLoader;
+use crate::consume::attempt::delivery::{FinishedAttempt, ReadyDelivery};
+use crate::consume::settle::batcher::SettleRequest;
+use crate::consume::settle::rows;
+use crate::kafka::consumer::ConsumerCommand;
+use crate::store::Part;
+use crate::supervise::{self, Task};
+
+impl Owner {
+    /// Carries out what the machine pushed; answers why it released.
+    pub(super) async fn act(&mut self) -> Option<Release> {
+        let mut load = Vec::new();
+        let mut why = None;
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Dispatch { offset, number, counted, has_row } => {
+                    if has_row {
+                        self.recalls.insert(offset, CancellationToken::new());
+                    }
+                    match self.records.get(&offset) {
+                        Some(in_hand) => {
+                            let turn = DedupeTurn { in_hand: Arc::clone(in_hand), number, counted };
+                            self.turn(turn, self.seen_asks.contains_key(&offset));
+                        }
+                        None => {
+                            debug_assert!(has_row, "a fresh delivery has its record in memory");
+                            load.push((offset, number, counted));
+                        }
+                    }
+                }
+                Action::GiveUp { offset, number, counted } => load.push((offset, number, counted)),
+                Action::Settle(batch) => self.settle(batch).await,
+                Action::Pause => self.order(ConsumerCommand::Pause(self.address.place.clone())),
+                Action::Resume => self.order(ConsumerCommand::Resume(self.address.place.clone())),
+                Action::Release(release) => why = Some(release),
+            }
+        }
+        self.actions = actions;
+        if !load.is_empty() {
+            self.load(load);
+        }
+        let full = self.machine.parked_full();
+        self.full.send_if_modified(|now| std::mem::replace(now, full) != full);
+        why
+    }
+
+    pub(super) fn order(&self, order: ConsumerCommand) {
+        // A consumer thread that has ended fetches nothing anyway.
+        let _ = self.orders.send(order);
+    }
+
+    /// A delivery has its lane's turn. Where duplicates are dropped it is
+    /// looked up first, unless somebody asked that it runs.
+    pub(super) fn turn(&self, turn: DedupeTurn, asked: bool) {
+        if let Some(bytes) = turn.in_hand.record.left_out {
+            let DedupeTurn { in_hand, number, counted } = turn;
+            let concluded = FinishedAttempt::too_large(in_hand, number, counted, bytes);
+            return self.address.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
+        }
+        match &self.duplicates {
+            Some(duplicates) if !asked => {
+                if duplicates.is_decided(&turn) {
+                    self.drop_duplicate(turn);
+                } else if let Some(turn) = duplicates.look_up(turn) {
+                    self.dispatch(turn, false);
+                }
+            }
+            _ => self.dispatch(turn, asked),
+        }
+    }
+
+    pub(super) fn drop_duplicate(&self, turn: DedupeTurn) {
+        metrics::counter!("courier_duplicates_total", "group" => self.bound.binding.group.clone()).increment(1);
+        let DedupeTurn { in_hand, number, counted } = turn;
+        self.address
+            .tell(OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::duplicate(in_hand, number, counted))));
+    }
+
+    pub(super) fn work(&self, turn: DedupeTurn) -> ReadyDelivery {
+        let DedupeTurn { in_hand, number, counted } = turn;
+        let recall = self.recalls.get(&in_hand.offset).cloned();
+        ReadyDelivery { in_hand, owner: Arc::clone(&self.address), number, counted, probe: false, recall }
+    }
+
+    pub(super) fn dispatch(&self, turn: DedupeTurn, asked: bool) {
+        let work = self.work(turn);
+        if self.address.no_more.is_cancelled() {
+            return work.give_back();
+        }
+        if let Err(work) = self.bound.turns.put(work, asked) {
+            // The workers have ended: the binding is going away.
+            work.give_back();
+        }
+    }
+
+    pub(super) async fn settle(&mut self, batch: Arc<Batch<Box<FinishedAttempt>>>) {
+        let part = Part {
+            group: self.bound.binding.group.clone(),
+            topic: self.address.place.topic.to_string(),
+            partition: self.address.place.partition,
+            position: self.address.position,
+            epoch: self.epoch,
+            next: batch.position,
+            outcomes: batch
+                .writes
+                .iter()
+                .filter_map(|write| rows::row(write, self.records.get(&write.offset), &self.tools.node))
+                .collect(),
+        };
+        debug_assert_eq!(part.outcomes.len(), batch.writes.len(), "every write has its record");
+        rows::count(&part);
+        let (answer, answered) = oneshot::channel();
+        self.answer = Some((answered, batch));
+        let refused = self.refused.clone();
+        self.tools.settler.settle(SettleRequest { part, answer, refused }).await;
+    }
+
+    /// Reads records of open deliveries, from the store or, where it keeps
+    /// only coordinates, from Kafka; a chunk at a time, and no more at once
+    /// than [`MAX_REREAD`].
+    pub(super) fn load(&self, wanted: Vec<(Offset, u32, u32)>) {
+        let loader = RecordLoader {
+            tools: self.tools.clone(),
+            address: Arc::clone(&self.address),
+            room: Arc::clone(&self.room),
+        };
+        supervise::spawn(Task::PartitionOwner, loader.load(wanted));
+    }
+}

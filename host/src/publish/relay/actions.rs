@@ -1,0 +1,174 @@
+//! Carries out what the machines of the shards say: asks for topics, stores
+//! choices, produces, looks rows up and stores their results.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use courier_core::message::Offset;
+use courier_core::outbound::{Choice, Fate, RowEnd, RowId, ShardAction, ShardEvent, TopicAnswer};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::pass::{fate_of, result_of};
+use super::{Done, KNOWN_WITHIN, REFUSED_PAUSE, ROOM_WITHIN, Relay, STORE_PAUSE};
+use crate::kafka::record::Record;
+use crate::said;
+use crate::store::{ChosenPartition, Relayed, SharedStore, StoreError};
+
+impl Relay {
+    /// Carries out what the machines want, in as few transactions as possible.
+    pub(super) async fn carry_out(&mut self) {
+        let (mut topics, mut choices, mut settles) = (HashMap::<Arc<str>, Vec<i32>>::new(), Vec::new(), Vec::new());
+        // Actions may bring about others at once, such as a row that must wait.
+        while !self.wanted.is_empty() {
+            for (shard, action) in std::mem::take(&mut self.wanted) {
+                match action {
+                    ShardAction::AskTopic(topic) => topics.entry(topic).or_default().push(shard),
+                    ShardAction::StoreChoices(chosen) => choices.push((shard, chosen)),
+                    ShardAction::Produce { row, partition } => self.produce(shard, row, partition).await,
+                    ShardAction::LookUp { row, partition, from } => self.look_up(shard, row, partition, from),
+                    ShardAction::Settle(ends) => settles.push((shard, ends)),
+                }
+            }
+            for (topic, shards) in std::mem::take(&mut topics) {
+                self.ask(topic, shards);
+            }
+        }
+        if !choices.is_empty() {
+            self.store_choices(choices);
+        }
+        if !settles.is_empty() {
+            self.settle(settles);
+        }
+    }
+
+    pub(super) fn ask(&mut self, topic: Arc<str>, shards: Vec<i32>) {
+        if let Some(reason) = self.waits.topic(Instant::now(), &topic) {
+            for shard in shards {
+                let answer = TopicAnswer::Waits(reason.clone());
+                self.tell(shard, ShardEvent::Topic { topic: Arc::clone(&topic), answer });
+            }
+            return;
+        }
+        let producer = self.producer.clone();
+        self.working.push(Box::pin(async move {
+            // One topic that the broker has to look for must not hold up others.
+            let answer = tokio::time::timeout(KNOWN_WITHIN, producer.topic(&topic)).await.ok();
+            vec![Done::Topic { topic, answer, shards }]
+        }));
+    }
+
+    pub(super) fn store_choices(&mut self, choices: Vec<(i32, Vec<Choice>)>) {
+        let shards: Vec<i32> = choices.iter().map(|(shard, _)| *shard).collect();
+        // No other shard's lease is locked for it.
+        let leases = self.epochs(&shards);
+        let chosen = choices.into_iter().flat_map(|(_, chosen)| chosen).map(|choice| ChosenPartition {
+            row: choice.row.0,
+            topic_id: choice.topic_id.0.to_string(),
+            partition: choice.partition,
+        });
+        let chosen: Vec<_> = chosen.collect();
+        let store = Arc::clone(&self.store);
+        self.working.push(Box::pin(async move {
+            let stored = store.choose_partitions(&leases, &chosen).await;
+            vec![Done::Choices { shards, stored }]
+        }));
+    }
+
+    pub(super) async fn produce(&mut self, shard: i32, row: RowId, partition: i32) {
+        let Some(kept) = self.passes.get_mut(&shard).and_then(|pass| pass.rows.get_mut(&row)) else { return };
+        kept.partition = Some(partition);
+        let record = match Record::decode(&kept.row.record) {
+            Ok(record) => record,
+            Err(error) => {
+                return self.tell(shard, ShardEvent::Produced { row, fate: Fate::Refused(error.to_string()) });
+            }
+        };
+        let topic = kept.row.topic.clone();
+        if !self.waits.admits(Instant::now(), &(topic.clone(), partition)) {
+            let fate = Fate::Later("its partition does not answer".to_owned());
+            return self.tell(shard, ShardEvent::Produced { row, fate });
+        }
+        kept.asked = true;
+        match self.producer.send(&topic, partition, &record, Instant::now() + ROOM_WITHIN).await {
+            Ok(ack) => self.working.push(Box::pin(async move {
+                vec![Done::Row { shard, row, event: ShardEvent::Produced { row, fate: fate_of(ack.await) } }]
+            })),
+            Err(error) => {
+                let fate = fate_of(Err(error));
+                self.note(shard, row, &fate);
+                self.tell(shard, ShardEvent::Produced { row, fate });
+            }
+        }
+    }
+
+    pub(super) fn look_up(&mut self, shard: i32, row: RowId, partition: i32, from: Offset) {
+        let Some(kept) = self.passes.get(&shard).and_then(|pass| pass.rows.get(&row)) else { return };
+        let (log, topic, record) = (self.log.clone(), kept.row.topic.clone(), kept.row.record.clone());
+        self.working.push(Box::pin(async move {
+            let event = match Record::decode(&record) {
+                Ok(record) => match log.find(&topic, partition, from, &record).await {
+                    Ok(found) => ShardEvent::LookedUp { row, found },
+                    Err(error) => ShardEvent::NotLookedUp { row, reason: error.to_string() },
+                },
+                Err(error) => ShardEvent::NotLookedUp { row, reason: error.to_string() },
+            };
+            vec![Done::Row { shard, row, event }]
+        }));
+    }
+
+    pub(super) fn settle(&mut self, settles: Vec<(i32, Vec<(RowId, RowEnd)>)>) {
+        let shards: Vec<i32> = settles.iter().map(|(shard, _)| *shard).collect();
+        let leases = self.epochs(&shards);
+        let mut results = Vec::new();
+        for (shard, ends) in settles {
+            for (row, end) in ends {
+                results.push((shard, row, Relayed { id: row.0, shard, result: result_of(end) }));
+            }
+        }
+        let (store, shutdown) = (Arc::clone(&self.store), self.shutdown.clone());
+        self.working.push(Box::pin(async move {
+            let rows: Vec<Relayed> = results.iter().map(|(_, _, relayed)| relayed.clone()).collect();
+            let stored = if rows.is_empty() { Ok(()) } else { store_results(&store, &leases, &rows, &shutdown).await };
+            vec![Done::Settled { results, shards, stored }]
+        }));
+    }
+}
+
+/// Stores results and insists until the store is there or the host stops.
+/// To repeat it is safe, since rows that are gone are left alone; to drop it
+/// would send them again.
+pub(super) async fn store_results(
+    store: &SharedStore,
+    shards: &[(i32, i64)],
+    results: &[Relayed],
+    shutdown: &CancellationToken,
+) -> Result<(), StoreError> {
+    let mut pause = STORE_PAUSE;
+    loop {
+        match store.relayed(shards, results).await {
+            Err(error) if error.may_pass() && !shutdown.is_cancelled() => {
+                if !error.is_transient() {
+                    pause = (pause * 2).min(REFUSED_PAUSE);
+                    if let Some(unsaid) = said::again("refused results of the relay") {
+                        warn!(%error, again_in = ?pause, unsaid, "the store refused what became of rows; they wait");
+                    }
+                }
+                tokio::time::sleep(pause).await;
+            }
+            Err(StoreError::Data(reason)) if results.len() > 1 => {
+                warn!(%reason, "the store refused a result: storing each alone");
+                for result in results {
+                    if let Err(error) = store.relayed(shards, std::slice::from_ref(result)).await
+                        && let Some(unsaid) = said::again("a result of the relay")
+                    {
+                        error!(%error, row = result.id, unsaid, "cannot store what became of a row");
+                    }
+                }
+                return Ok(());
+            }
+            answer => return answer,
+        }
+    }
+}
