@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use courier::engine::{
-    AttemptInfo, Brake, Burned, Call, Engine, Isolation, LogBudget, NodeCache, Policy, Sandbox, EngineSettings, StateHeld,
-    StateQuota, StateSource,
+    AttemptInfo, Brake, Burned, Call, Engine, EngineSettings, Isolation, LogBudget, NodeCache, Policy, Sandbox,
+    StateHeld, StateQuota, StateSource,
 };
 use courier_core::message::{Kind, Message, Timestamp};
 use courier_core::verdict::Verdict;

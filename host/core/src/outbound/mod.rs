@@ -23,4 +23,6 @@ pub mod shard;
 mod simulation;
 pub mod window;
 
-pub use shard::{ShardAction, Choice, ShardEvent, Fate, Retry, Row, RowEnd, RowId, Shard, TopicAnswer, TopicId, Undeliverable};
+pub use shard::{
+    Choice, Fate, Retry, Row, RowEnd, RowId, Shard, ShardAction, ShardEvent, TopicAnswer, TopicId, Undeliverable,
+};
