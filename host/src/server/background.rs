@@ -1,7 +1,6 @@
-//! What a host does at its own pace: its lease, the ends of logs, retention,
-//! gauges.
+//! What a host does at its own pace: its lease, retention, broadcasts, gauges.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,10 +9,8 @@ use courier_core::status::State;
 use tokio_util::sync::CancellationToken;
 
 use super::groups::RunningGroups;
-use super::lag::Lags;
-use super::stalled_partitions::{Stalled, Stalls};
+use super::stalled_partitions::Stalled;
 use crate::causes::{Cause, Causes, Subject};
-use crate::kafka::log_reader::{LogError, LogReader};
 use crate::kafka::topic_watch::TopicWatch;
 use crate::said;
 use crate::stats;
@@ -24,7 +21,7 @@ pub const LEASE: Duration = Duration::from_secs(15);
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(3);
 /// How often the ends of logs are asked for.
-const ENDS: Duration = Duration::from_secs(2);
+pub(super) const ENDS: Duration = Duration::from_secs(2);
 /// How often what is older than the retention is removed.
 const PRUNE: Duration = Duration::from_secs(60);
 /// A store from which nothing old can be removed is known by this word.
@@ -39,7 +36,7 @@ pub const PAUSE_POLL: Duration = Duration::from_millis(500);
 const MINUTES: Duration = Duration::from_secs(2);
 /// How long Kafka may say nothing before it is taken to be away: a question
 /// to one that is frozen waits much longer for its answer.
-const SILENCE: Duration = Duration::from_secs(8);
+pub(super) const SILENCE: Duration = Duration::from_secs(8);
 /// How long an answer of a dependency is believed.
 pub const FRESH: Duration = Duration::from_secs(5);
 
@@ -50,15 +47,15 @@ pub struct KafkaStatus {
 }
 
 #[derive(Debug, Default)]
-struct KafkaReports {
-    ends: HashMap<(String, i32), Offset>,
-    kafka: Option<(Instant, Result<(), String>)>,
-    missing: Vec<String>,
-    stalled: Vec<Stalled>,
+pub(super) struct KafkaReports {
+    pub(super) ends: HashMap<(String, i32), Offset>,
+    pub(super) kafka: Option<(Instant, Result<(), String>)>,
+    pub(super) missing: Vec<String>,
+    pub(super) stalled: Vec<Stalled>,
 }
 
 impl KafkaStatus {
-    fn lock(&self) -> std::sync::MutexGuard<'_, KafkaReports> {
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, KafkaReports> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -87,7 +84,7 @@ impl KafkaStatus {
 
     /// Kafka answered a question among several. Whether it is there again is
     /// for all of them to say.
-    fn kafka_answered(&self) {
+    pub(super) fn kafka_answered(&self) {
         if let Some((at, Ok(()))) = &mut self.lock().kafka {
             *at = Instant::now();
         }
@@ -95,7 +92,7 @@ impl KafkaStatus {
 
     /// Kafka did not answer. Ends that nobody could ask for are unknown, not
     /// what they were.
-    fn kafka_failed(&self, why: String) {
+    pub(super) fn kafka_failed(&self, why: String) {
         let mut inner = self.lock();
         inner.kafka = Some((Instant::now(), Err(why)));
         inner.ends.clear();
@@ -128,118 +125,6 @@ pub async fn keep_lease(store: SharedStore, writer: WriterId, causes: Causes) ->
                 causes.report(subject.clone(), Cause::new("lease_not_renewed", why));
             }
         }
-    }
-}
-
-/// Asks for the ends of the logs of all bound topics, and sets the lag gauges.
-pub async fn watch_ends(
-    log: LogReader,
-    topics_now: TopicWatch,
-    store: SharedStore,
-    fleet: Arc<RunningGroups>,
-    heard: Arc<KafkaStatus>,
-) {
-    let mut partitions: HashMap<String, (Instant, Vec<i32>)> = HashMap::new();
-    let (mut stalls, mut lags) = (Stalls::default(), Lags::default());
-    loop {
-        let mut topics: HashSet<String> = fleet.bound().iter().flat_map(|bound| bound.binding.topics.clone()).collect();
-        topics.extend(fleet.own_topics());
-        topics.extend(fleet.companions());
-        let mut ends = HashMap::new();
-        let mut missing = Vec::new();
-        // Also a host without bindings should know whether Kafka answers.
-        if let Err(error) = log.ping().await {
-            // Each further question would wait as long for no answer.
-            heard.kafka_failed(error.to_string());
-            tokio::time::sleep(ENDS).await;
-            continue;
-        }
-        heard.kafka_answered();
-        let mut trouble = None;
-        'asking: for topic in topics {
-            let asked = Instant::now();
-            let known = partitions.get(&topic).filter(|(at, found)| at.elapsed() < FRESH * 6 && !found.is_empty());
-            let found = match known {
-                Some((_, found)) => found.clone(),
-                None => match log.topic(&topic).await {
-                    Ok(info) => {
-                        let found = info.map(|info| info.partitions).unwrap_or_default();
-                        partitions.insert(topic.clone(), (Instant::now(), found.clone()));
-                        found
-                    }
-                    // What this host may not see is as if it were missing, and
-                    // says nothing about the others.
-                    Err(LogError::Refused { .. }) => Vec::new(),
-                    Err(error) => {
-                        trouble = Some(error.to_string());
-                        if asked.elapsed() > SILENCE / 2 {
-                            break 'asking;
-                        }
-                        continue;
-                    }
-                },
-            };
-            if found.is_empty() {
-                missing.push(topic.clone());
-            }
-            for partition in found {
-                let asked = Instant::now();
-                match log.range(&topic, partition).await {
-                    Ok((_, high)) => {
-                        let place = (topic.clone(), partition);
-                        if stalls.readable(Instant::now(), &place, high)
-                            && let Ok(end) = log.end_of_all(&topic, partition).await
-                        {
-                            stalls.whole(Instant::now(), &place, end);
-                        }
-                        if heard.lock().ends.get(&place).is_some_and(|before| high < *before) {
-                            // No log becomes shorter by itself.
-                            topics_now.look_now();
-                        }
-                        ends.insert(place, high);
-                        heard.kafka_answered();
-                    }
-                    // The topic was created anew with fewer partitions.
-                    Err(LogError::NoTopic(_)) => {
-                        partitions.remove(&topic);
-                        topics_now.look_now();
-                    }
-                    Err(error) => {
-                        trouble = Some(error.to_string());
-                        // A partition without a leader says nothing about the
-                        // others; a broker that does not answer does.
-                        if asked.elapsed() > SILENCE / 2 {
-                            break 'asking;
-                        }
-                    }
-                }
-            }
-        }
-        if let Ok(positions) = store.positions().await {
-            let bound = fleet.bound();
-            let bound = bound.iter().flat_map(|bound| {
-                let topics = bound.binding.topics.iter();
-                topics.map(|topic| (bound.binding.group.as_str(), topic.as_str()))
-            });
-            lags.tell(&bound.collect(), positions, &ends);
-        }
-        if trouble.is_none() {
-            stalls.keep(&ends);
-        }
-        let stalled = stalls.stalled(Instant::now());
-        tell_stalls(&heard.stalled(), &stalled);
-        heard.lock().stalled = stalled;
-        match trouble {
-            Some(why) => heard.kafka_failed(why),
-            None => {
-                missing.sort_unstable();
-                let mut inner = heard.lock();
-                inner.kafka = Some((Instant::now(), Ok(())));
-                inner.missing = missing;
-                inner.ends = ends;
-            }
-        }
-        tokio::time::sleep(ENDS).await;
     }
 }
 
@@ -289,22 +174,6 @@ pub async fn watch_broadcasts(store: SharedStore, fleet: Arc<RunningGroups>) {
             Err(error) => tracing::debug!(%error, "cannot look for broadcasts that nobody heard"),
         }
     }
-}
-
-/// Logs which partitions are held back now and were not, and the other way
-/// round; and sets the gauge.
-fn tell_stalls(before: &[Stalled], now: &[Stalled]) {
-    let is_in = |stalls: &[Stalled], one: &Stalled| stalls.iter().any(|other| other.place == one.place);
-    for Stalled { place: (topic, partition), at, behind, since } in now.iter().filter(|one| !is_in(before, one)) {
-        tracing::warn!(
-            topic, partition, at = %at, behind, open_for = ?since,
-            "a producer's transaction is open and holds the partition back: finish or abort it"
-        );
-    }
-    for Stalled { place: (topic, partition), .. } in before.iter().filter(|one| !is_in(now, one)) {
-        tracing::info!(topic, partition, "no transaction holds the partition back any more");
-    }
-    metrics::gauge!("courier_stalled_partitions").set(now.len() as f64);
 }
 
 /// Sets the gauges of open deliveries.

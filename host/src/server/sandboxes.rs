@@ -12,6 +12,21 @@ pub fn capacity(bindings: &[Binding]) -> Capacity {
     Capacity::of_this_machine(bindings.iter().map(|binding| binding.concurrency as u64).sum())
 }
 
+/// Sizes the pool for the bindings, and warns of those that do not fit. Returns
+/// the slots of the pool.
+pub fn size_pool(config: &mut Config) -> u32 {
+    let capacity = capacity(&config.bindings);
+    tracing::info!(
+        sandboxes = capacity.slots,
+        wanted = capacity.wanted,
+        by_max_map_count = capacity.by_mappings,
+        by_memory = capacity.by_memory,
+        "pool of sandboxes sized"
+    );
+    warn_of_shortage(config, capacity.slots);
+    capacity.slots
+}
+
 /// Warns of bindings that may want more sandboxes at once than a pool of
 /// `slots` has.
 pub fn warn_of_shortage(config: &mut Config, slots: u32) {

@@ -63,7 +63,7 @@ async fn permit(
     store_up: &mut watch::Receiver<bool>,
 ) -> Option<(ReadyDelivery, Arc<Prepared>)> {
     let (no_more, recall) = (work.owner.no_more.clone(), work.recall.clone());
-    let stopped = || stopped(&no_more, recall.as_ref());
+    let recall = recall.as_ref();
     let mut has_turn = false;
     loop {
         // A probe that does not come to its attempt is another delivery's.
@@ -78,17 +78,11 @@ async fn permit(
         }
         // With the store away no handler starts: its outcome could not be kept.
         if !*store_up.borrow_and_update() {
-            tokio::select! {
-                () = stopped() => {}
-                _ = store_up.changed() => {}
-            }
+            unless_stopped(&no_more, recall, store_up.changed()).await;
             continue;
         }
         if bound.unwritten.is_full() {
-            tokio::select! {
-                () = stopped() => {}
-                () = bound.unwritten.room() => {}
-            }
+            unless_stopped(&no_more, recall, bound.unwritten.room()).await;
             continue;
         }
         let now = gate.borrow_and_update().clone();
@@ -96,10 +90,7 @@ async fn permit(
             Permission::Open => {}
             Permission::Probing if bound.keeper.take_probe() => work.probe = true,
             Permission::Paused(_) | Permission::Full(_) | Permission::Probing => {
-                tokio::select! {
-                    () = stopped() => {}
-                    _ = gate.changed() => {}
-                }
+                unless_stopped(&no_more, recall, gate.changed()).await;
                 continue;
             }
             Permission::Closed { verdict, reason } => {
@@ -119,21 +110,29 @@ async fn permit(
             }
         };
         if pace.is_held() && !has_turn {
-            tokio::select! {
-                () = stopped() => {}
-                () = pace.turn() => has_turn = true,
-            }
+            has_turn = unless_stopped(&no_more, recall, pace.turn()).await;
             // It may have taken long, and much have happened.
             continue;
         }
-        if let Some(limiter) = &bound.rate {
-            tokio::select! {
-                () = stopped() => continue,
-                () = limiter.until_ready() => {}
-            }
+        if let Some(limiter) = &bound.rate
+            && !unless_stopped(&no_more, recall, limiter.until_ready()).await
+        {
+            continue;
         }
         pace.begun();
         return Some((work, version));
+    }
+}
+
+/// Waits for `what`; false when the delivery is not to begin any more.
+async fn unless_stopped<T>(
+    no_more: &CancellationToken,
+    recall: Option<&CancellationToken>,
+    what: impl Future<Output = T>,
+) -> bool {
+    tokio::select! {
+        () = stopped(no_more, recall) => false,
+        _ = what => true,
     }
 }
 

@@ -223,9 +223,8 @@ impl Owner {
                         self.gate_moved(&now);
                     }
                 }
-                mail = inbox.recv() => {
+                mut next = inbox.recv() => {
                     // This task holds a sender, so the inbox never closes.
-                    let mut next = mail;
                     for _ in 0..MAX_MAIL {
                         let Some(mail) = next else { break };
                         self.take(mail, &mut deadline);
