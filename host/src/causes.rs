@@ -16,10 +16,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use courier_core::message::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 /// How long a cause stands before people are told.
 pub const SHOWN_AFTER: Duration = Duration::from_secs(10);
@@ -291,7 +292,7 @@ impl Causes {
     }
 
     fn locked(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+        self.board.lock()
     }
 }
 

@@ -11,6 +11,11 @@ pub mod stats;
 pub mod engine;
 pub mod kafka;
 pub mod publish;
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "SQLite's clock is this machine's, the store draws its own keys, and its locks are the standard library's"
+)]
 pub mod store;
 
 pub mod api;
@@ -20,6 +25,7 @@ mod addresses;
 pub mod causes;
 pub mod clock;
 pub mod http_client;
+mod random;
 pub mod said;
 pub mod shutdown;
 pub mod supervise;

@@ -5,8 +5,10 @@
 //! that tell of something else again and again.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The first pause between two lines about one thing; doubles with each line, up
 /// to the longest.
@@ -24,7 +26,7 @@ static SAID: LazyLock<Mutex<Said>> = LazyLock::new(Mutex::default);
 #[must_use]
 pub fn again(what: &str) -> Option<u64> {
     // Every entry is whole between two calls.
-    SAID.lock().unwrap_or_else(PoisonError::into_inner).at(Instant::now(), what)
+    SAID.lock().at(Instant::now(), what)
 }
 
 /// A line without its numbers: two that differ only in ports, ids or times tell

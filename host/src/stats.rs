@@ -5,10 +5,11 @@
 //! changed. Like the recorder behind `/metrics` there is one for the process.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use courier_core::message::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock::now;
 use crate::store::{MinuteRow, PaceRow};
@@ -69,7 +70,7 @@ pub struct BatchStats {
 
 impl StatsRecorder {
     fn lock(&self) -> MutexGuard<'_, RecordedStats> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Messages came to be on Kafka, or SEND_FAIL.

@@ -8,10 +8,11 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -212,14 +213,14 @@ struct Fallen {
 impl Fallen {
     fn note(&self, task: Task, how: &str) {
         tracing::error!(task = task.as_str(), how, "a task that the host needs has ended: the host ends");
-        let mut why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut why = self.why.lock();
         why.get_or_insert_with(|| format!("the task {:?} has ended: {how}", task.as_str()));
         self.told.cancel();
     }
 
     async fn wait(&self) -> String {
         self.told.cancelled().await;
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+        self.why.lock().clone().unwrap_or_default()
     }
 }
 

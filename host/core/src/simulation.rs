@@ -93,6 +93,7 @@ pub(crate) fn number(name: &str, default: u64) -> u64 {
 
 /// `COURIER_SIM_SCHEDULES` says how many, `COURIER_SIM_SEED` where to begin.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "it says how many schedules a second there were")]
 fn no_schedule_loses_doubles_or_reorders_a_delivery() {
     let (from, schedules) = (number("COURIER_SIM_SEED", 0), number("COURIER_SIM_SCHEDULES", 5_000));
     let begun = std::time::Instant::now();
@@ -157,6 +158,7 @@ fn no_batch_that_is_written_in_pieces_loses_or_doubles_a_delivery() {
 /// The checks see what is wrong: each fault that the harness makes on purpose
 /// is found within a few schedules, and the seed is told with the broken rule.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "it says how many schedules a second there were")]
 fn each_planted_bug_is_found() {
     const MOST: u64 = 20_000;
     let bugs =

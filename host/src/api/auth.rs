@@ -12,12 +12,13 @@ use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
+use parking_lot::RwLock;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
@@ -89,7 +90,7 @@ impl Authenticator {
                 sources: spec.sources.map(Arc::from),
             },
         });
-        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens.collect());
+        *self.tokens.write() = Arc::new(tokens.collect());
     }
 
     /// Whether there are no tokens.
@@ -187,7 +188,7 @@ impl Authenticator {
     }
 
     fn tokens(&self) -> Arc<Vec<KnownToken>> {
-        Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.tokens.read())
     }
 }
 

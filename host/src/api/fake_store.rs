@@ -2,13 +2,13 @@
 //! what the API changes. Verbs that the API has no use for answer that they
 //! are not there.
 
-use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
+use parking_lot::MutexGuard;
 
 use super::testing::{Shared, World};
 use crate::store::undelivered::{
@@ -21,7 +21,7 @@ pub struct FakeStore(pub Shared);
 
 impl FakeStore {
     fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn read(&self) -> Result<MutexGuard<'_, World>, StoreError> {

@@ -5,7 +5,7 @@
 //! is read and dropped, up to a bound, before the answer goes out. A client
 //! that asked first (`Expect: 100-continue`) is answered without that.
 
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
+use parking_lot::{Mutex, MutexGuard};
 use serde::de::DeserializeOwned;
 
 use super::per_token::{Held, NoMore, PerToken};
@@ -240,7 +241,7 @@ impl Lent {
 
     /// The lock is held while a chunk is polled for and never over an await.
     fn look(&self) -> MutexGuard<'_, Loan> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn stream(&self) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send + 'static {

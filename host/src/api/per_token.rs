@@ -1,7 +1,9 @@
 //! What the holders of tokens use together, of which none takes all.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// Counts what each token uses. Clones share it.
 #[derive(Clone, Debug)]
@@ -45,7 +47,7 @@ impl PerToken {
 
     fn lock(&self) -> MutexGuard<'_, Used> {
         // Counts are changed by assignments that cannot panic.
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        self.used.lock()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use courier_core::message::{Kind, Message, Offset, Timestamp};
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
+use parking_lot::Mutex;
 
 use super::auth::{Authenticator, Role, TokenSpec};
 use super::fake_store::FakeStore;
@@ -104,7 +105,7 @@ impl ports::TransactionsPort for Fake {
         check_url: Option<String>,
         timeout: Option<Duration>,
     ) -> Result<HalfRow, Problem> {
-        let mut world = self.0.lock().unwrap();
+        let mut world = self.0.lock();
         world.sent.extend(messages.clone());
         let half = HalfRow {
             id: format!("t-{}", world.halves.len()),
@@ -144,7 +145,7 @@ impl ports::TransactionsPort for Fake {
 
 impl Fake {
     fn end(&self, id: &str, state: HalfState, by: &ports::EndedBy) -> Result<HalfRow, StoreError> {
-        let mut world = self.0.lock().unwrap();
+        let mut world = self.0.lock();
         let half = world.halves.iter_mut().find(|half| half.id == id);
         let half = half.ok_or_else(|| StoreError::NotFound(format!("there is no transaction {id:?}")))?;
         let ends = may_end(id, half.state, state)?;
@@ -174,7 +175,7 @@ impl ports::SenderPort for Fake {
         });
         let receipts = receipts.collect();
         assert!(!drafts.iter().any(|draft| draft.topic == "panic"), "told to panic");
-        self.0.lock().unwrap().sent.extend(drafts);
+        self.0.lock().sent.extend(drafts);
         receipts
     }
 }
@@ -182,7 +183,7 @@ impl ports::SenderPort for Fake {
 #[async_trait]
 impl ports::GroupsPort for Fake {
     fn bindings(&self) -> Vec<BindingView> {
-        self.0.lock().unwrap().bindings.clone()
+        self.0.lock().bindings.clone()
     }
 
     fn log_ends(&self) -> HashMap<(String, i32), Offset> {
@@ -194,15 +195,15 @@ impl ports::GroupsPort for Fake {
     }
 
     fn wake(&self) {
-        self.0.lock().unwrap().asked.push("wake".into());
+        self.0.lock().asked.push("wake".into());
     }
 
     fn is_running(&self, delivery: &DeliveryKey) -> bool {
-        self.0.lock().unwrap().running.contains(delivery)
+        self.0.lock().running.contains(delivery)
     }
 
     async fn seek(&self, seek: &SeekRequest) -> Result<Vec<MovedPosition>, Problem> {
-        let mut world = self.0.lock().unwrap();
+        let mut world = self.0.lock();
         world.asked.push(format!("seek {seek:?}"));
         world.note();
         Ok(vec![MovedPosition { partition: 0, from: Offset(17), to: Offset(3) }])
@@ -222,7 +223,7 @@ impl ports::PluginsPort for Fake {
         if !wasm.starts_with(b"\0asm") {
             return Err(Problem::unprocessable("plugin refused", "this is no component"));
         }
-        let mut world = self.0.lock().unwrap();
+        let mut world = self.0.lock();
         world.asked.push(format!("upload {name} {} by {by}", wasm.len()));
         world.note();
         let wants = Some(serde_json::json!({ "group": "stock" }));
@@ -230,7 +231,7 @@ impl ports::PluginsPort for Fake {
     }
 
     async fn activate(&self, name: &str, digest: &str, by: &str) -> Result<(), Problem> {
-        let mut world = self.0.lock().unwrap();
+        let mut world = self.0.lock();
         world.asked.push(format!("activate {name} {digest} by {by}"));
         world.note();
         Ok(())
@@ -240,7 +241,7 @@ impl ports::PluginsPort for Fake {
 #[async_trait]
 impl ports::LogPort for Fake {
     async fn read(&self, topic: &str, _: i32, offset: Offset) -> Result<Option<Message>, String> {
-        Ok(self.0.lock().unwrap().records.get(&(topic.to_owned(), offset.0)).cloned())
+        Ok(self.0.lock().records.get(&(topic.to_owned(), offset.0)).cloned())
     }
 
     async fn range(&self, _: &str, _: i32) -> Result<(Offset, Offset), String> {
@@ -268,7 +269,7 @@ impl ports::LogPort for Fake {
 #[async_trait]
 impl ports::HealthPort for Fake {
     async fn ready(&self) -> ReadinessReport {
-        let store = !self.0.lock().unwrap().away;
+        let store = !self.0.lock().away;
         let mut ready = ReadinessReport { store, migrated: true, accepting: store, ..ReadinessReport::default() };
         ready.reasons.push("something else is the matter".into());
         ready.degrade("kafka", "kafka", None, "no broker answers");
@@ -362,7 +363,7 @@ impl Host {
 
     /// What the fakes were asked.
     pub fn asked(&self) -> Vec<String> {
-        self.world.lock().unwrap().asked.clone()
+        self.world.lock().asked.clone()
     }
 }
 

@@ -64,7 +64,7 @@ async fn one_message_is_answered_by_its_receipt() {
         host.ask("POST", "/v1/messages", Some(ORDER)).await,
         (202, json!({ "id": "o-1", "state": "COMMITTED" }))
     );
-    assert_eq!(host.world.lock().unwrap().sent[0].body, "{\"n\": 1.10}");
+    assert_eq!(host.world.lock().sent[0].body, "{\"n\": 1.10}");
     let down = ORDER.replace("order", "down");
     let warning = "no group is bound to topic down";
     let receipt = json!({ "id": "o-1", "state": "SEND_FAIL", "retrying": true, "warning": warning });
@@ -261,7 +261,7 @@ async fn a_scope_hides_what_is_outside_of_it() {
         answer(host.request("POST", "/v1/messages", Some("shop")).header("content-type", "application/json").body(body))
     };
     assert_eq!(publish("order").await.0, 202);
-    assert_eq!(host.world.lock().unwrap().sent[0].source, "shop");
+    assert_eq!(host.world.lock().sent[0].source, "shop");
     assert_eq!(publish("secret").await.0, 403);
     let upload = host.request("PUT", "/v1/plugins/x", Some("stockadmin")).header("content-type", "application/wasm");
     assert_eq!(answer(upload.body("\0asm")).await.0, 403);
@@ -311,7 +311,7 @@ async fn readiness_tells_the_truth() {
         (status, &ready["degraded"][0], &ready["reasons"][1]),
         (200, &json!("kafka"), &json!("no broker answers"))
     );
-    host.world.lock().unwrap().away = true;
+    host.world.lock().away = true;
     let (status, ready) = host.ask("GET", "/readyz", None).await;
     assert_eq!((status, &ready["ready"], &ready["store"]), (503, &json!(false), &json!(false)));
     let response = host.request("GET", "/v1/messages", None).send().await.unwrap();

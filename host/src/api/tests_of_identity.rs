@@ -113,7 +113,7 @@ async fn ids_of_rows_of_outboxes_are_refused_from_senders() {
     let prepared = json!({ "messages": [message] });
     let (status, problem) = host.ask("POST", "/v1/transactions", Some(&prepared.to_string())).await;
     assert_eq!(status, 400, "{problem}");
-    assert!(host.world.lock().unwrap().sent.is_empty());
+    assert!(host.world.lock().sent.is_empty());
 }
 
 #[tokio::test]
@@ -131,13 +131,13 @@ async fn who_published_is_noted_and_whether_the_source_is_proven() {
     for (token, source) in [("shop", None), ("shop", Some("/eu")), ("other", Some("shop"))] {
         assert_eq!(publish(token, source).await, 202);
     }
-    let sent = host.world.lock().unwrap().sent.clone();
+    let sent = host.world.lock().sent.clone();
     let by: Vec<_> = sent.iter().filter_map(|draft| draft.sent_by.clone()).collect();
     let by: Vec<_> = by.iter().map(|by| (by.sender.as_str(), by.source_proven)).collect();
     assert_eq!(by, [("shop", true), ("shop", false), ("other", false)]);
     let mut row = message_row("order", 7);
     row.sent_by = Some(SentBy { sender: "other".into(), source_proven: false });
-    host.world.lock().unwrap().messages.push(row);
+    host.world.lock().messages.push(row);
     let (_, shown) = answer(host.request("GET", "/v1/messages/m-7", Some("shop"))).await;
     assert_eq!((&shown["sender"], &shown["source_proven"]), (&json!("other"), &json!(false)));
 }

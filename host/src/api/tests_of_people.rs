@@ -259,15 +259,15 @@ async fn an_audit_log_that_was_touched_is_found_out() {
     let verify = async || host.ask("GET", "/v1/audit/verify", None).await.1;
     let whole = verify().await;
     assert_eq!((&whole["ok"], &whole["checked"], &whole["broken_at"]), (&json!(true), &json!(7), &Value::Null));
-    let kept = host.world.lock().unwrap().audited.clone();
+    let kept = host.world.lock().audited.clone();
     // Altered, taken out of the middle, and cut off at the end.
-    host.world.lock().unwrap().audited[4].detail = "never".into();
+    host.world.lock().audited[4].detail = "never".into();
     assert_eq!(verify().await["broken_at"], 5);
-    host.world.lock().unwrap().audited = kept.iter().filter(|row| row.id != 4).cloned().collect();
+    host.world.lock().audited = kept.iter().filter(|row| row.id != 4).cloned().collect();
     assert_eq!(verify().await["broken_at"], 5);
     let head = kept.last().map(|row| crate::store::ChainEnd { id: row.id, hash: row.hash.clone().unwrap() });
-    host.world.lock().unwrap().audited = kept[..6].to_vec();
-    host.world.lock().unwrap().head = head;
+    host.world.lock().audited = kept[..6].to_vec();
+    host.world.lock().head = head;
     assert_eq!(
         verify().await,
         json!({

@@ -8,6 +8,7 @@
 //!
 //! Only std and anyhow are used here, since the project's own commands include
 //! this file as it is.
+#![allow(clippy::disallowed_types, reason = "xtask includes this file, and has no other lock")]
 
 use std::{
     collections::BTreeMap,

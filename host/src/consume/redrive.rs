@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::causes::{Cause, Causes, NO_BINDING, Subject};
 use crate::kafka::log_reader::{LogError, LogReader};
+use crate::random;
 use crate::store::redrive::{DueItem, ItemAsk, MAX_STEP, RedriveId, RedriveLease, ReplayRecord};
 use crate::store::{NodeBinding, SharedStore, StoreError, WriterId};
 
@@ -27,7 +28,8 @@ const LEASE: Duration = Duration::from_secs(6);
 const TICK: Duration = Duration::from_millis(200);
 /// How often it is looked for work while there is none, and by how much hosts
 /// are kept apart.
-const IDLE: (Duration, u64) = (Duration::from_millis(900), 200);
+const IDLE: Duration = Duration::from_millis(900);
+const IDLE_JITTER: Duration = Duration::from_millis(200);
 /// Items of one redrive that may be asked for and under way: what waits in its
 /// lane is held in its owner's memory. One that ran and waits for a retry is
 /// not under way, or else a few that fail would hold up all the others for as
@@ -165,8 +167,7 @@ impl Runner {
                     Err(error) => self.causes.report(subject, Cause::new(UNREACHABLE, format!("it waits: {error}"))),
                 }
             }
-            let wait =
-                if leases.is_empty() { IDLE.0 + Duration::from_millis(rand::random_range(0..IDLE.1)) } else { TICK };
+            let wait = if leases.is_empty() { IDLE + random::jitter(IDLE_JITTER) } else { TICK };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(wait) => {}

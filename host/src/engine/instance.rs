@@ -2,11 +2,12 @@
 //! whatever comes of it into one [`Ended`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use courier_core::message::{Message, Timestamp};
 use courier_core::verdict::Verdict;
+use parking_lot::Mutex;
 use wasmtime::Store;
 use wasmtime::component::Func;
 
@@ -44,13 +45,13 @@ struct KeptSandbox {
 
 impl KeptSandbox {
     fn put(&self, instance: Instance) {
-        *self.instance.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance);
+        *self.instance.lock() = Some(instance);
         self.since.store(nanos(libc::CLOCK_MONOTONIC), Ordering::Relaxed);
     }
 
     fn take(&self) -> Option<Instance> {
         self.since.store(0, Ordering::Relaxed);
-        self.instance.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.instance.lock().take()
     }
 }
 

@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
@@ -156,14 +157,14 @@ impl Engine {
             return Ok(prepared);
         }
         let prepared = Arc::new(self.load_or_compile(wasm, digest.clone(), inspection.world).await?);
-        let mut known = self.0.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.prepared.lock();
         known.retain(|_, prepared| prepared.strong_count() > 0);
         known.insert(digest, Arc::downgrade(&prepared));
         Ok(prepared)
     }
 
     fn find(&self, digest: &str) -> Option<Arc<Prepared>> {
-        let known = self.0.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.prepared.lock();
         known.get(digest).and_then(Weak::upgrade)
     }
 

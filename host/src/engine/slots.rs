@@ -12,9 +12,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::limits::UNRESERVED_PART;
@@ -111,7 +112,7 @@ impl SlotPool {
 
     fn lock(&self) -> MutexGuard<'_, SlotState> {
         // Counts are changed by assignments that cannot panic.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
 
@@ -323,11 +324,11 @@ mod tests {
 
     impl Idle for Keeps {
         fn since(&self) -> Option<u64> {
-            self.0.lock().unwrap().as_ref().map(|(since, _)| *since)
+            self.0.lock().as_ref().map(|(since, _)| *since)
         }
 
         fn evict(&self) {
-            let permit = self.0.lock().unwrap().take();
+            let permit = self.0.lock().take();
             drop(permit);
         }
     }
@@ -353,7 +354,7 @@ mod tests {
         fn keep(&self, since: u64) -> usize {
             let kept = self.0.iter().enumerate().map_while(|(at, (seat, kept))| {
                 let permit = seat.take_now(1)?;
-                *kept.0.lock().unwrap() = Some((since + at as u64, permit));
+                *kept.0.lock() = Some((since + at as u64, permit));
                 Some(())
             });
             kept.count()

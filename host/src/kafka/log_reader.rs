@@ -9,10 +9,11 @@
 mod retention;
 mod topics;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use courier_core::message::{Offset, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 use rdkafka::admin::AdminClient;
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -470,7 +471,7 @@ fn watermarks(consumer: &BaseConsumer<Quiet>, topic: &str, partition: i32) -> Re
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Values are replaced whole, so a panic leaves none half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 #[allow(clippy::needless_pass_by_value)]

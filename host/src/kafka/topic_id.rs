@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka_sys as sys;
 
@@ -75,7 +75,7 @@ impl TopicIds {
     /// What Kafka says of each of `topics`, in one request.
     pub fn of<C: ClientContext>(&self, client: &Client<C>, topics: &[String]) -> Told {
         // Two plain values are kept here, which no panic can leave half written.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if known.silent_since.is_some_and(|since| since.elapsed() < SILENCE) {
             return Told::NoIds;
         }

@@ -8,9 +8,10 @@
 //! follows from them is theirs to decide.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -115,9 +116,9 @@ impl TopicWatch {
 }
 
 impl TopicWatchState {
-    fn wanted(&self) -> std::sync::MutexGuard<'_, HashMap<String, usize>> {
+    fn wanted(&self) -> parking_lot::MutexGuard<'_, HashMap<String, usize>> {
         // Only counts are kept, each changed in one step.
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.wanted.lock()
     }
 }
 

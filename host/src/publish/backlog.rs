@@ -6,7 +6,9 @@
 //! the last look.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// The topics with unsent rows; clones share them.
 #[derive(Clone, Default)]
@@ -119,7 +121,7 @@ impl Backlog {
     }
 
     fn locked(&self) -> MutexGuard<'_, UnsentCounts> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

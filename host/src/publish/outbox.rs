@@ -38,8 +38,9 @@ mod source;
 mod sqlite;
 mod taking;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +82,7 @@ impl RunningOutboxes {
     /// that is gone ends at its next step, and whatever it has in hand ends as
     /// everything that the store has taken.
     pub fn apply(&self, wanted: &[OutboxConfig]) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         running.retain(|one| {
             let stays = wanted.contains(&one.outbox);
             if !stays {
@@ -110,13 +111,13 @@ impl RunningOutboxes {
     /// The outboxes of the configuration in force.
     #[must_use]
     pub fn configured(&self) -> Vec<OutboxConfig> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.running.lock();
         running.iter().map(|one| one.outbox.clone()).collect()
     }
 
     /// Ends all of them, at their next step.
     pub async fn stop(&self) {
-        let all = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = std::mem::take(&mut *self.running.lock());
         for one in &all {
             one.stop.cancel();
         }

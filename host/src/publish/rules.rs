@@ -7,9 +7,10 @@
 //! come to be. A reload replaces each of them; clones share them.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use courier_core::message::{Message, base_of_companion};
+use parking_lot::RwLock;
 
 use super::draft::{BATCH_OVERHEAD, Draft, MAX_MESSAGE_BYTES};
 use super::receipt::SendProblem;
@@ -70,11 +71,11 @@ impl Rules {
     }
 
     fn change(&self, change: impl FnOnce(&mut RulesInForce)) {
-        change(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.inner.write());
     }
 
     fn look<T>(&self, look: impl FnOnce(&RulesInForce) -> T) -> T {
-        look(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
+        look(&self.inner.read())
     }
 
     /// Partitions and replicas of companions, where they may be created.

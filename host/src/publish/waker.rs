@@ -4,8 +4,9 @@
 //! waits asks the store in the end, since another node may send the row.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
 use crate::store::{Identity, RelayResult};
@@ -64,7 +65,7 @@ impl Waker {
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<Identity, oneshot::Sender<RelayResult>>> {
-        self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.waiting.lock()
     }
 }
 

@@ -1,11 +1,12 @@
 //! What a host does at its own pace: its lease, retention, broadcasts, gauges.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use courier_core::message::Offset;
 use courier_core::status::State;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::groups::RunningGroups;
@@ -55,8 +56,8 @@ pub(super) struct KafkaReports {
 }
 
 impl KafkaStatus {
-    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, KafkaReports> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> parking_lot::MutexGuard<'_, KafkaReports> {
+        self.inner.lock()
     }
 
     /// Last offset + 1 of the partitions that are bound here.

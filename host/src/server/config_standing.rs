@@ -4,7 +4,9 @@
 //! A person who saved a file looks at the console or at `/readyz`, and seldom
 //! at the log: what became of the file is told there, as long as it holds.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::api::ports::{Note, ReadinessReport};
 use crate::causes::{Cause, Causes, Subject};
@@ -35,7 +37,7 @@ impl ConfigStanding {
 
     fn lock(&self) -> MutexGuard<'_, StandingParts> {
         // Values are replaced whole, so a panic leaves none half changed.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// A configuration is in force.

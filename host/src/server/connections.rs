@@ -7,9 +7,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::attempts::network;
@@ -108,7 +109,7 @@ impl OpenConnections {
     #[must_use]
     pub fn count(&self, room: OwnedSemaphorePermit, peer: IpAddr) -> Option<Connection> {
         let address = network(peer);
-        let mut all = self.of_addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.of_addresses.lock();
         let open = all.entry(address).or_default();
         if *open >= self.max_of_one {
             return None;
@@ -120,7 +121,7 @@ impl OpenConnections {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let mut all = self.counted.of_addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.counted.of_addresses.lock();
         if let Some(open) = all.get_mut(&self.address) {
             *open -= 1;
             if *open == 0 {

@@ -1,13 +1,14 @@
 //! The groups that run on this node, as the configuration in force wants them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use courier_core::message::Kind;
 use courier_core::verdict::DeadLetter;
 use futures::future::join_all;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -323,5 +324,5 @@ fn dead_letter_topics(binding: &Binding) -> Vec<String> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Values are replaced whole, so a panic leaves none half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

@@ -1,6 +1,8 @@
 //! Which imports an uploaded component may have, by the name of its plugin.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 use crate::config::PluginRule;
 
@@ -19,7 +21,7 @@ pub struct ImportRules(Arc<RwLock<Arc<[PluginRule]>>>);
 impl ImportRules {
     /// Takes these rules instead of the ones before.
     pub fn replace(&self, rules: &[PluginRule]) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = rules.into();
+        *self.0.write() = rules.into();
     }
 
     /// Says why a component may not be uploaded as this plugin: it imports what
@@ -28,7 +30,7 @@ impl ImportRules {
     /// # Errors
     /// The sentence.
     pub fn check(&self, plugin: &str, imports: &[String]) -> Result<(), String> {
-        let rules = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        let rules = Arc::clone(&self.0.read());
         let Some(rule) = rules.iter().find(|rule| rule.name == plugin) else { return Ok(()) };
         let Some(refused) = imports.iter().find(|import| !is_allowed(import, &rule.imports)) else { return Ok(()) };
         let allowed = match rule.imports.as_slice() {

@@ -1,8 +1,10 @@
 //! Whether anybody takes a message: a type or a topic that is spelled wrong is
 //! COMMITTED and handled by nobody, which its sender should hear at once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::api::App;
 use crate::api::auth::Caller;
@@ -48,8 +50,8 @@ impl Audience {
         heard.bound.clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Heard> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Heard> {
+        self.0.lock()
     }
 }
 

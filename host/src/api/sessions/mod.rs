@@ -30,6 +30,7 @@ use super::App;
 use super::attempts::{self, Attempts};
 use super::auth::Caller;
 use super::problem::Problem;
+use crate::random;
 use crate::store::StoreError;
 
 /// How long a session lasts.
@@ -82,7 +83,7 @@ pub struct SessionSecret([u8; 32]);
 impl SessionSecret {
     /// A new one.
     fn new() -> Self {
-        Self(rand::random())
+        Self(random::secret())
     }
 
     /// The one that a request shows. A cookie of another form is none.

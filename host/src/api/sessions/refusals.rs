@@ -6,9 +6,10 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use courier_core::message::Timestamp;
+use parking_lot::Mutex;
 
 use crate::api::attempts::network;
 
@@ -35,7 +36,7 @@ impl Refusals {
     /// Whether this one, of `peer` at `now`, has an entry.
     #[must_use]
     pub fn has_entry(&self, peer: IpAddr, now: Timestamp) -> bool {
-        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = self.0.lock();
         let (minute, day) = (now.0.div_euclid(MINUTE_MICROS), now.0.div_euclid(DAY_MICROS));
         if counted.day != day {
             (counted.day, counted.entries_of_day) = (day, 0);

@@ -3,12 +3,13 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use courier_core::verdict::Verdict;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use parking_lot::Mutex;
 use reqwest::Url;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -105,7 +106,7 @@ impl RunningBinding {
     /// Notes a partition that has an owner from now on. The owner drops its
     /// end of `full` when it ends.
     pub fn watch_full(&self, place: TopicPartition, full: watch::Receiver<bool>) {
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut standing = self.standing.lock();
         standing.retain(|(_, full)| full.has_changed().is_ok());
         standing.push((place, full));
     }
@@ -113,7 +114,7 @@ impl RunningBinding {
     /// The partitions that stand still because too many open rows are parked.
     #[must_use]
     pub fn parked_full(&self) -> Vec<TopicPartition> {
-        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let standing = self.standing.lock();
         let full = standing.iter().filter(|(_, full)| full.has_changed().is_ok() && *full.borrow());
         full.map(|(place, _)| place.clone()).collect()
     }
@@ -121,14 +122,14 @@ impl RunningBinding {
     /// Notes attempts that begin.
     pub fn begin(&self, rows: &[DeliveryKey]) {
         if !rows.is_empty() {
-            self.running.lock().unwrap_or_else(PoisonError::into_inner).extend(rows);
+            self.running.lock().extend(rows);
         }
     }
 
     /// Notes that they ended.
     pub fn end(&self, rows: &[DeliveryKey]) {
         if !rows.is_empty() {
-            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut running = self.running.lock();
             rows.iter().for_each(|key| {
                 running.remove(key);
             });
@@ -138,7 +139,7 @@ impl RunningBinding {
     /// Whether an attempt of a delivery that has a row runs now.
     #[must_use]
     pub fn is_running(&self, key: &DeliveryKey) -> bool {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+        self.running.lock().contains(key)
     }
 
     /// The API pauses the group, or lets it go on; what the TOML says stays.

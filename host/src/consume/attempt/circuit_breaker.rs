@@ -56,7 +56,7 @@ pub struct BindingGate {
     gate: watch::Sender<Permission>,
     circuit: Option<Circuit>,
     max_probe_wait: Duration,
-    state: std::sync::Mutex<GateState>,
+    state: parking_lot::Mutex<GateState>,
 }
 
 #[derive(Debug, Default)]
@@ -98,7 +98,12 @@ impl BindingGate {
     #[must_use]
     pub fn new(circuit: Option<Circuit>, probe_within: Option<Duration>) -> Self {
         let max_probe_wait = probe_within.unwrap_or(MAX_PROBE_WAIT).min(MAX_PROBE_WAIT);
-        Self { gate: watch::Sender::new(Permission::Open), circuit, max_probe_wait, state: std::sync::Mutex::default() }
+        Self {
+            gate: watch::Sender::new(Permission::Open),
+            circuit,
+            max_probe_wait,
+            state: parking_lot::Mutex::default(),
+        }
     }
 
     /// Follows what the gate says.
@@ -225,9 +230,9 @@ impl BindingGate {
         left
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, GateState> {
+    fn lock(&self) -> parking_lot::MutexGuard<'_, GateState> {
         // A panic under this lock leaves nothing half changed that matters.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn change(&self, change: impl FnOnce(&mut GateState)) {

@@ -23,6 +23,7 @@ use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
 use crate::kafka::buffered::BufferedRecord;
 use crate::publish::rules::too_many_hops;
 use crate::publish::{self, GivenUp};
+use crate::random;
 use crate::store::{DeliveryKey, GiveUp, NewOutbound, StateWrites, bytes_of_effects};
 
 /// W3C Trace Context: what joins the spans of one story.
@@ -173,7 +174,7 @@ impl ReadyDelivery {
         // Who asks for a delivery gives it a schedule of its own.
         let budget_from = self.in_hand.asked_at.unwrap_or(self.in_hand.received_at);
         let history = History { number, counted: self.counted, budget_from };
-        judge(verdict, after, history, &bound.binding.failure, now(), rand::random())
+        judge(verdict, after, history, &bound.binding.failure, now(), random::fraction())
     }
 
     /// What an attempt came to that published, unless what it published would

@@ -9,11 +9,12 @@
 //! where nothing of its name is active.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use courier_core::verdict::Verdict;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -270,7 +271,7 @@ impl PluginVersions {
 
     fn lock(&self) -> MutexGuard<'_, VersionsState> {
         // Nothing is half changed when a panic lets go of this lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -7,9 +7,9 @@
 //! [`ASKED_SHARE`] turns, so that no traffic holds them up for ever.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use async_channel::{Receiver, Sender};
+use parking_lot::Mutex;
 
 /// One turn in so many begins with what was asked for.
 const ASKED_SHARE: u32 = 8;
@@ -72,7 +72,7 @@ impl<T> ReadyQueue<T> {
     /// Takes out those that are meant, wherever they stand. The others stay, in
     /// their order unless somebody takes or puts some meanwhile.
     pub fn take_out(&self, is_meant: impl Fn(&T) -> bool) -> Vec<T> {
-        let _alone = self.taking_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.taking_out.lock();
         let mut taken = Vec::new();
         for (end, front) in [&self.live, &self.asked] {
             // Once around; what a worker takes meanwhile is its own.

@@ -9,9 +9,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use courier_core::verdict::Verdict;
+use parking_lot::Mutex;
 
 use crate::store::DeliveryKey;
 
@@ -49,7 +49,7 @@ impl UnavailableAlone {
         if verdict != Verdict::Unavailable && self.watched.load(Ordering::Relaxed) == 0 {
             return verdict;
         }
-        let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deliveries = self.deliveries.lock();
         let counts_as = if verdict == Verdict::Unavailable {
             self.count(&mut deliveries, key)
         } else {
@@ -130,6 +130,6 @@ mod tests {
         for offset in 0..2 * MAX_WATCHED as i64 {
             alone.judged(key(offset), Verdict::Unavailable);
         }
-        assert_eq!(alone.deliveries.lock().unwrap().len(), MAX_WATCHED);
+        assert_eq!(alone.deliveries.lock().len(), MAX_WATCHED);
     }
 }

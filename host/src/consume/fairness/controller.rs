@@ -12,8 +12,10 @@
 //! While all are behind, or want as much as is theirs, the share grows until it
 //! bounds nobody, and they have alike what there is.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::cpu_bucket::{CpuBucket, SoFar};
 use super::cpu_load::{CpuLoad, CpuLoadMeter, Threads};
@@ -109,14 +111,14 @@ impl FairnessController {
             budget: Arc::new(Budget::new(max_record)),
             threads: Threads::default(),
         });
-        let mut members = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut members = self.0.lock();
         members.retain(|member| member.strong_count() > 0);
         members.push(Arc::downgrade(&member));
         member
     }
 
     fn members(&self) -> Vec<Arc<GroupUsage>> {
-        let members = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = self.0.lock();
         members.iter().filter_map(Weak::upgrade).collect()
     }
 

@@ -270,7 +270,7 @@ mod tests {
     async fn of_many_that_run_the_oldest_end_first() {
         let pace = Arc::new(CpuBucket::default());
         pace.set(Some(0.5), COST);
-        let ended = Arc::<std::sync::Mutex<Vec<u64>>>::default();
+        let ended = Arc::<parking_lot::Mutex<Vec<u64>>>::default();
         let attempts = (0..16).rev().map(|began| {
             let (pace, ended) = (Arc::clone(&pace), Arc::clone(&ended));
             tokio::spawn(async move {
@@ -278,11 +278,11 @@ mod tests {
                     pace.pay_while_running(burned(began, COST * ticks)).await;
                     tokio::time::sleep(COST).await;
                 }
-                ended.lock().unwrap().push(began);
+                ended.lock().push(began);
             })
         });
         futures::future::join_all(attempts).await;
-        let ended = ended.lock().unwrap().clone();
+        let ended = ended.lock().clone();
         assert!(ended[..4].iter().all(|began| *began < 8), "{ended:?}");
     }
 }

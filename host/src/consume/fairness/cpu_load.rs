@@ -5,8 +5,9 @@
 //! process may use (proc(5)). One that has a [quota] besides is told nothing by
 //! how idle they are: then what it used of its quota counts.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::clock::nanos;
 
@@ -92,8 +93,8 @@ impl Threads {
         Duration::from_nanos(used)
     }
 
-    fn clocks(&self) -> std::sync::MutexGuard<'_, Vec<libc::clockid_t>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn clocks(&self) -> parking_lot::MutexGuard<'_, Vec<libc::clockid_t>> {
+        self.0.lock()
     }
 }
 

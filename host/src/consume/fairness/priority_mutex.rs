@@ -1,7 +1,8 @@
 //! A lock that goes to the first of those who wait, by a rank that they have.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// What a waiter is ordered by: short attempts before long ones, and of those
@@ -36,7 +37,7 @@ impl PriorityMutex {
     }
 
     fn line(&self) -> MutexGuard<'_, WaitQueue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn release(&self) {

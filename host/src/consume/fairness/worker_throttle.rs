@@ -2,10 +2,11 @@
 //! until its partition is given up. Then it is to end in time, and what it still
 //! burns is nobody's debt: others would stand still for what is over in a moment.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, select_all};
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::cpu_bucket::CpuBucket;
@@ -40,7 +41,7 @@ impl WorkerThrottle {
     }
 
     fn tokens(&self) -> MutexGuard<'_, Vec<CancellationToken>> {
-        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
+        self.given_up.lock()
     }
 }
 

@@ -14,12 +14,14 @@ use std::time::Duration;
 use courier_core::message::{Offset, Timestamp};
 
 use super::message::{OwnerMessage, OwnerRef};
+use crate::random;
 use crate::store::{OpenRow, SharedStore};
 use crate::supervise::{self, Task};
 
 /// How long an owner waits between two visits, and by how much owners are kept
 /// apart.
-const PACE: (Duration, u64) = (Duration::from_secs(4), 2_000);
+const VISIT_INTERVAL: Duration = Duration::from_secs(4);
+const VISIT_JITTER: Duration = Duration::from_secs(2);
 /// Rows of one visit; the next goes on behind them.
 const PAGE: u32 = 1_000;
 
@@ -38,7 +40,7 @@ pub(in crate::consume) struct Rescuer {
 impl Rescuer {
     /// When the next visit is.
     pub fn next(&self) -> Duration {
-        PACE.0 + Duration::from_millis(rand::random_range(0..PACE.1))
+        VISIT_INTERVAL + random::jitter(VISIT_JITTER)
     }
 
     /// Reads the rows of the next visit, which come as mail.

@@ -2,9 +2,10 @@
 //! effect at once, are not durable, and the oldest go when room is needed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::check_pair;
 use crate::engine::contract::{Refusal, v1, v2};
@@ -64,12 +65,12 @@ impl NodeCache {
     }
 
     fn get(&self, key: &str) -> Option<Bytes> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries.lock();
         entries.values.get(key).map(|(_, value)| value.clone())
     }
 
     fn set(&self, key: String, value: Option<Bytes>) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock();
         entries.remove(&key);
         let Some(value) = value else { return };
         let bytes = weight(&key, &value);
@@ -120,7 +121,7 @@ mod tests {
         cache.set("big".into(), Some(Bytes::from(vec![0; 10_000])));
         assert_eq!(cache.get("big"), None);
         assert_eq!(cache.get("d"), Some(Bytes::from_static(b"1")));
-        let entries = cache.entries.lock().unwrap();
+        let entries = cache.entries.lock();
         assert_eq!(entries.ages.len(), entries.values.len());
         assert!(entries.bytes <= cache.max_bytes);
     }

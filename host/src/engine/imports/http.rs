@@ -15,6 +15,7 @@ use crate::engine::Policy;
 use crate::engine::guest::Guest;
 use crate::engine::http::HttpOut;
 use crate::engine::limits::MAX_HTTP_REQUESTS_PER_CALL;
+use crate::random;
 
 /// W3C Trace Context: what joins the spans of one story.
 const TRACE_HEADER: &str = "traceparent";
@@ -93,8 +94,8 @@ impl HttpGate {
         if let Some(span) = self.trace.as_deref().and_then(child_of) {
             return Some(span);
         }
-        let trace = rand::random::<u128>() | 1;
-        self.trace = Some(format!("00-{trace:032x}-{:016x}-01", rand::random::<u64>() | 1));
+        let trace = random::trace_id();
+        self.trace = Some(format!("00-{trace:032x}-{:016x}-01", random::span_id()));
         self.trace.as_deref().and_then(child_of)
     }
 
@@ -121,7 +122,7 @@ fn child_of(parent: &str) -> Option<HeaderValue> {
     let is_hex = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_trace = is_hex(trace, 32) && trace.bytes().any(|byte| byte != b'0');
     (is_hex(version, 2) && is_trace && is_hex(flags, 2)).then_some(())?;
-    let span = rand::random::<u64>() | 1;
+    let span = random::span_id();
     HeaderValue::from_str(&format!("{version}-{trace}-{span:016x}-{flags}")).ok()
 }
 

@@ -6,8 +6,9 @@
 //! that is replaced is taken off. What other attempts wrote and did not settle
 //! yet is not seen, so a group may go over by what is in flight.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::engine::contract::Refusal;
 use crate::engine::fault::size;
@@ -50,7 +51,7 @@ impl StateQuota {
 
     /// Whether a write surely stays within the limits; if so it is noted.
     pub(super) fn admits(&self, more: StateHeld) -> bool {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.heard.lock();
         let Some((_, held)) = heard.as_mut().filter(|(at, _)| at.elapsed() < BELIEVED_FOR) else { return false };
         let after = held.and(more);
         let fits = self.fits(after);
@@ -62,7 +63,7 @@ impl StateQuota {
 
     /// Notes what the store says.
     pub(super) fn hear(&self, held: StateHeld) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), held));
+        *self.heard.lock() = Some((Instant::now(), held));
     }
 
     fn fits(&self, held: StateHeld) -> bool {

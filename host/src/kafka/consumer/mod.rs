@@ -15,11 +15,12 @@ mod feeds;
 mod trouble;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use courier_core::message::{Kind, Offset};
+use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
@@ -234,7 +235,7 @@ struct Rebalances {
 impl Rebalances {
     fn tell(&self, notice: ConsumerEvent) {
         // Unwrap safety: nothing panics while the lock is held.
-        let _ = self.notices.lock().expect("no panic under this lock").send(notice);
+        let _ = self.notices.lock().send(notice);
     }
 }
 

@@ -12,9 +12,10 @@
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
@@ -74,7 +75,7 @@ impl Hosts {
     /// Leave to ask the host of this URL; none when enough askings of it are
     /// under way.
     fn leave_for(&self, url: &Url) -> Option<OwnedSemaphorePermit> {
-        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = self.0.lock();
         // Those that nobody asks any more.
         hosts.retain(|_, free| free.available_permits() < MAX_ASKINGS_OF_HOST);
         let host = hosts.entry(url.host_str().unwrap_or_default().to_owned());
@@ -107,7 +108,7 @@ impl CheckUrls {
 
     /// Takes these patterns instead of the ones before.
     pub fn replace(&self, patterns: &[String]) {
-        *self.patterns.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(patterns.to_vec());
+        *self.patterns.write() = Arc::new(patterns.to_vec());
     }
 
     /// The URL, if it may be asked.
@@ -132,7 +133,7 @@ impl CheckUrls {
         if addresses::literal(&url).is_some_and(|address| !addresses::operator_may_reach(address, true)) {
             return Err(format!("check_url {shown:?} leads to an address that no service lives at; name another host"));
         }
-        let patterns = Arc::clone(&self.patterns.read().unwrap_or_else(PoisonError::into_inner));
+        let patterns = Arc::clone(&self.patterns.read());
         if patterns.iter().any(|pattern| matches(pattern, &url)) {
             return Ok(url);
         }
@@ -381,7 +382,7 @@ mod tests {
         assert!(hosts.leave_for(&url("slow.example")).is_some());
         drop((askings, other));
         assert!(hosts.leave_for(&url("new.example")).is_some());
-        assert_eq!(hosts.0.lock().unwrap().len(), 1, "hosts that nobody asks are forgotten");
+        assert_eq!(hosts.0.lock().len(), 1, "hosts that nobody asks are forgotten");
     }
 
     #[test]
