@@ -7,35 +7,26 @@
 
 pub mod attempt;
 pub mod consumer;
+mod context;
 pub mod fairness;
 pub mod owner;
 pub mod redrive;
 pub mod settle;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::attempt::binding::RunningBinding;
 use self::consumer::broadcast::BroadcastConsumer;
 use self::consumer::event::EventConsumer;
-use self::fairness::controller::{FairnessController, GroupUsage};
+pub use self::context::NodeContext;
+use self::fairness::controller::GroupUsage;
 use self::fairness::worker_throttle::WorkerThrottle;
-use self::owner::OwnerDeps;
-use crate::engine::{Brake, Engine, LogBudget, NodeCache, Sandbox, StateSource};
-use crate::kafka::log_reader::LogError;
-use crate::kafka::topic_watch::TopicWatch;
-use crate::publish::rules::Rules;
-use crate::store::{StoreError, WriterId};
+use crate::engine::{Brake, LogBudget, NodeCache, Sandbox};
 use crate::supervise::{self, Task};
 
-/// How long a stop of the host lets attempts finish.
-const STOP_WAIT: Duration = Duration::from_secs(5);
-/// How long to wait before Kafka is asked again what it could not answer.
-const CONFIRM_RETRY: Duration = Duration::from_millis(500);
 /// How far below the host's other threads the kernel ranks those that run
 /// guests (`nice`, 5 is a third of the weight). All groups share what the host
 /// does for them; if their guests had as much claim to the processor, one group
@@ -44,42 +35,6 @@ const CONFIRM_RETRY: Duration = Duration::from_millis(500);
 const GUEST_NICENESS: libc::c_int = 5;
 /// Bytes of the cache that the handlers of a group share on a node.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
-
-/// Why Kafka and the store, both asked, gave no answer.
-#[derive(Debug, thiserror::Error)]
-enum LookError {
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// What every group on this node works with.
-#[derive(Clone)]
-pub struct NodeContext {
-    /// What owners work with.
-    pub tools: OwnerDeps,
-    /// Who settles.
-    pub writer: WriterId,
-    /// Runs the guests.
-    pub engine: Engine,
-    /// Where handlers read state.
-    pub state: Arc<dyn StateSource>,
-    /// Whether the store takes outcomes.
-    pub store_up: watch::Receiver<bool>,
-    /// How consumers are configured, but for their group.
-    pub consumer: ClientConfig,
-    /// Bytes of a record that is kept: of a larger one only its coordinates are.
-    pub max_record: usize,
-    /// What messages that handlers publish are held to.
-    pub rules: Rules,
-    /// The name under which a group joins Kafka, for each start of it.
-    pub kafka_group: fn(&str) -> String,
-    /// Holds back the groups that are behind.
-    pub restraints: FairnessController,
-    /// Tells when a topic was created anew.
-    pub topics: TopicWatch,
-}
 
 /// A running group.
 pub struct RunningGroup {

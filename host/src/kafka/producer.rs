@@ -13,6 +13,7 @@
 
 mod client;
 mod cluster_watch;
+mod error;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -25,17 +26,18 @@ use std::time::Duration;
 
 use courier_core::message::Offset;
 use parking_lot::{Mutex, MutexGuard};
-use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{Message as _, OwnedHeaders};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, Producer as _};
-use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
-use self::client::{ProducerClient, config, connect, judge};
+pub use self::client::{DELIVERY_TIMEOUT, MAX_RECORD_BYTES};
+use self::client::{ProducerClient, config, connect};
 use self::cluster_watch::ClusterHealth;
+pub use self::error::ProduceError;
+use self::error::{DOWN, judge};
 use self::windows::{ProduceFailure, ProduceResult, Ticket, Windows};
 use super::header_name;
 use super::record::Record;
@@ -44,62 +46,8 @@ use super::topics::{KnownTopic, TopicCache, TopicError};
 use crate::said;
 use crate::supervise::{self, Task};
 
-/// A record that Kafka has not taken after this long is given back, so that
-/// the relay keeps it durably instead of this process's memory.
-pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest record that is handed to the client: the broker's default
-/// `message.max.bytes`. A broker with a smaller limit refuses by itself.
-pub const MAX_RECORD_BYTES: usize = 1_048_588;
-/// Bytes of records that wait in the client's memory.
-const QUEUE_KBYTES: u32 = 128 * 1024;
-/// How long the client waits for more records before it sends a batch.
-const LINGER_MS: u32 = 2;
-/// Longest pause between attempts to reach a broker: a broker that is back
-/// should be noticed at once.
-const RECONNECT_MAX_MS: u32 = 1_000;
 /// How long a sender waits before it tries a full queue again.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(10);
-
-/// What a user's properties may not change: delivery depends on it.
-const OWNED: [&str; 12] = [
-    "bootstrap.servers",
-    "metadata.broker.list",
-    "enable.idempotence",
-    "acks",
-    "request.required.acks",
-    "partitioner",
-    "message.timeout.ms",
-    "delivery.timeout.ms",
-    "transactional.id",
-    "enable.gapless.guarantee",
-    // Order rests on windows, which know the partition; per connection is not it.
-    "max.in.flight.requests.per.connection",
-    "max.in.flight",
-];
-
-/// Why a record was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ProduceError {
-    /// Kafka will never take it.
-    #[error("{0}")]
-    Refused(String),
-    /// Not now, or nobody knows; it may be sent again.
-    #[error("{0}")]
-    Later(String),
-    /// The client reported success without an offset: the record may lie in the
-    /// partition, at `from` or later, or nowhere. It has to be looked for before
-    /// it is sent again.
-    #[error(
-        "kafka acknowledged the message without an offset, which says nothing: it is looked for in {topic}:{partition}"
-    )]
-    Unknown {
-        topic: String,
-        /// The partition it was sent to.
-        partition: i32,
-        /// Where it lies at the earliest.
-        from: Offset,
-    },
-}
 
 /// A producer; clones share one client.
 #[derive(Clone)]
@@ -251,9 +199,6 @@ impl Producer {
     }
 }
 
-/// What is said of a cluster that is away.
-const DOWN: &str = "kafka cannot be reached";
-
 /// An acknowledgement to come.
 pub struct Ack {
     answer: oneshot::Receiver<ProduceResult>,
@@ -352,15 +297,6 @@ impl ProducerParts {
                 }
                 self.health.fatal.store(true, Ordering::Relaxed);
             }
-        }
-    }
-}
-
-impl From<TopicError> for ProduceError {
-    fn from(error: TopicError) -> Self {
-        match error {
-            TopicError::Missing(_) | TopicError::Invalid(_) => Self::Refused(error.to_string()),
-            TopicError::Unavailable(_) => Self::Later(error.to_string()),
         }
     }
 }

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::circuit_breaker::BindingGate;
-use super::delivery::ReadyDelivery;
 use super::effects_budget::EffectsBudget;
+use super::ready_delivery::ReadyDelivery;
 use super::ready_queue::ReadyQueue;
 use super::unavailable::UnavailableAlone;
 use crate::config::{Binding, HTTP_PUSH};

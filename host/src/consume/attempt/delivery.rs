@@ -4,47 +4,28 @@
 //! A stop is never a failure: an attempt that is dropped because its partition
 //! or the host goes away is handed back, and nobody counts it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use courier_core::message::{Kind, Message, Timestamp};
+use courier_core::message::{Kind, Message};
 use courier_core::retry::MAX_ASKED_WAIT;
-use courier_core::status::State;
 use courier_core::verdict::{DeadLetter, History, Outcome, Verdict, fingerprint, judge};
 use tokio_util::sync::CancellationToken;
 
 use super::binding::RunningBinding;
-use super::effects_budget::EffectsPermit;
+use super::finished::FinishedAttempt;
+use super::ready_delivery::ReadyDelivery;
 use super::unavailable::as_retry;
 use crate::clock::now;
-use crate::consume::owner::message::{OwnerMessage, OwnerRef};
+use crate::consume::owner::message::OwnerMessage;
 use crate::engine::builtin::shown_version;
 use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
-use crate::kafka::buffered::BufferedRecord;
 use crate::publish::rules::too_many_hops;
 use crate::publish::{self, GivenUp};
 use crate::random;
-use crate::store::{DeliveryKey, GiveUp, NewOutbound, StateWrites, bytes_of_effects};
+use crate::store::{DeliveryKey, GiveUp, NewOutbound, bytes_of_effects};
 
 /// W3C Trace Context: what joins the spans of one story.
 const TRACE_HEADER: &str = "traceparent";
-
-/// A delivery that has its lane's turn.
-#[derive(Debug)]
-pub struct ReadyDelivery {
-    pub in_hand: Arc<BufferedRecord>,
-    /// Who owns it.
-    pub owner: Arc<OwnerRef>,
-    /// Invocations before this one.
-    pub number: u32,
-    /// Attempts used up before this one.
-    pub counted: u32,
-    /// Whether it probes a gate that is half open.
-    pub probe: bool,
-    /// Calls it back before its attempt begins; none for one without a row,
-    /// which nobody can give up.
-    pub recall: Option<CancellationToken>,
-}
 
 impl ReadyDelivery {
     /// Hands it back unrun.
@@ -269,111 +250,6 @@ fn emission(group: &str, plugin: &str, handled: &Message, outgoing: Outgoing) ->
         headers,
     };
     publish::outbound_from(&message, group)
-}
-
-/// An attempt that was judged, or a delivery that could not be attempted.
-#[derive(Debug)]
-pub struct FinishedAttempt {
-    pub in_hand: Arc<BufferedRecord>,
-    /// What follows.
-    pub outcome: Outcome,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
-    /// What the attempt concluded.
-    pub verdict: Verdict,
-    pub reason: Option<String>,
-    /// Groups failures that are alike.
-    pub fingerprint: Option<String>,
-    /// The version that made it.
-    pub version: Option<Arc<str>>,
-    /// When it began.
-    pub started_at: Timestamp,
-    /// When it ended.
-    pub finished_at: Timestamp,
-    /// What the handler logged.
-    pub log: Option<String>,
-    /// Whether the handler was invoked.
-    pub invoked: bool,
-    /// What goes to Kafka with it.
-    pub outbound: Vec<NewOutbound>,
-    /// Key/value writes of a success.
-    pub state_writes: StateWrites,
-    /// Holds attempts back while too many effects wait, until it is written.
-    pub unwritten: Option<EffectsPermit>,
-}
-
-impl FinishedAttempt {
-    /// A delivery whose record is gone from Kafka: it cannot run any more.
-    #[must_use]
-    pub fn lost(in_hand: Arc<BufferedRecord>, number: u32, counted: u32) -> Self {
-        let reason = "the record is no longer in kafka: its retention is shorter than the retries";
-        Self::without_record(in_hand, number, counted, reason.to_owned())
-    }
-
-    /// A delivery whose record has more bytes than this host keeps. It has no
-    /// dead letter, whose content would be the record's.
-    #[must_use]
-    pub fn too_large(in_hand: Arc<BufferedRecord>, number: u32, counted: u32, bytes: usize) -> Self {
-        let reason = format!(
-            "the record has {bytes} bytes, more than [kafka] max_record lets this host keep: it is left in kafka at {} \
-             offset {}; raise max_record and run the delivery again, or handle the record there",
-            in_hand.place, in_hand.offset
-        );
-        Self::without_record(in_hand, number, counted, reason)
-    }
-
-    fn without_record(in_hand: Arc<BufferedRecord>, number: u32, counted: u32, reason: String) -> Self {
-        let outcome = Outcome::Failed { dead_letter: false };
-        Self::not_invoked(in_hand, number, counted, outcome, Verdict::Reject, Some(reason))
-    }
-
-    /// A delivery whose message the group handled before. It counts as handled
-    /// and has no effects, since those of the first one are there.
-    #[must_use]
-    pub fn duplicate(in_hand: Arc<BufferedRecord>, number: u32, counted: u32) -> Self {
-        Self::not_invoked(in_hand, number, counted, Outcome::Handled, Verdict::Duplicate, None)
-    }
-
-    /// A delivery that ended now without an invocation and without effects.
-    fn not_invoked(
-        in_hand: Arc<BufferedRecord>,
-        number: u32,
-        counted: u32,
-        outcome: Outcome,
-        verdict: Verdict,
-        reason: Option<String>,
-    ) -> Self {
-        let at = now();
-        Self {
-            in_hand,
-            outcome,
-            number,
-            counted,
-            verdict,
-            fingerprint: reason.as_deref().map(|reason| fingerprint(verdict, reason)),
-            reason,
-            version: None,
-            started_at: at,
-            finished_at: at,
-            log: None,
-            invoked: false,
-            outbound: Vec::new(),
-            state_writes: Vec::new(),
-            unwritten: None,
-        }
-    }
-
-    /// The state that people see for it.
-    #[must_use]
-    pub fn state(&self) -> State {
-        match self.outcome {
-            Outcome::Handled => State::Handled,
-            Outcome::Again { state, .. } => state,
-            Outcome::Held | Outcome::Failed { .. } => State::HandleFail,
-        }
-    }
 }
 
 #[cfg(test)]

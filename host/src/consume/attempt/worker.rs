@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::binding::{BoundPlugin, RunningBinding};
 use super::circuit_breaker::Permission;
-use super::delivery::ReadyDelivery;
+use super::ready_delivery::ReadyDelivery;
 use crate::config::Isolation;
 use crate::consume::fairness::cpu_bucket::CpuBucket;
 use crate::consume::fairness::worker_throttle::WorkerThrottle;

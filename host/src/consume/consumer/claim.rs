@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 
 use crate::causes::{Cause, Causes, Subject};
 use crate::config::GroupStart;
-use crate::consume::NodeContext;
 use crate::consume::attempt::binding::RunningBinding;
+use crate::consume::context::NodeContext;
 use crate::kafka::buffered::{FeedItem, TopicPartition};
 use crate::kafka::consumer::Assignment;
 use crate::kafka::log_reader::{LogError, LogReader, TopicInfo};

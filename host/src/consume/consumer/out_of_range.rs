@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use courier_core::message::Offset;
 use tokio::sync::mpsc;
 
-use crate::consume::CONFIRM_RETRY;
+use crate::consume::context::CONFIRM_RETRY;
 use crate::consume::owner::message::OwnerHandle;
 use crate::kafka::buffered::TopicPartition;
 use crate::kafka::consumer::ConsumerEvent;

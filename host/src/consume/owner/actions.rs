@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::Owner;
-use super::dedupe::DedupeTurn;
-use super::message::OwnerMessage;
+use super::message::{DedupeTurn, OwnerMessage};
 use super::record_loader::RecordLoader;
-use crate::consume::attempt::delivery::{FinishedAttempt, ReadyDelivery};
+use crate::consume::attempt::finished::FinishedAttempt;
+use crate::consume::attempt::ready_delivery::ReadyDelivery;
 use crate::consume::settle::batcher::SettleRequest;
 use crate::consume::settle::rows;
 use crate::kafka::consumer::ConsumerCommand;

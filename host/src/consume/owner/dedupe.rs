@@ -18,10 +18,10 @@ use courier_core::message::Kind;
 use courier_core::verdict::{Outcome, Verdict};
 use tokio::sync::mpsc;
 
-use super::OwnerDeps;
-use super::message::{OwnerMessage, OwnerRef};
+use super::message::{DedupeTurn, OwnerMessage, OwnerRef};
 use crate::consume::attempt::binding::RunningBinding;
-use crate::consume::attempt::delivery::FinishedAttempt;
+use crate::consume::attempt::finished::FinishedAttempt;
+use crate::consume::context::OwnerDeps;
 use crate::kafka::buffered::BufferedRecord;
 use crate::store::dedupe::MAX_IDS;
 use crate::store::{HandledBy, SameTopic, SharedStore, SourceHash};
@@ -29,16 +29,6 @@ use crate::supervise::{self, Task};
 
 /// How long to wait before the store is asked again.
 const LOOK_RETRY: Duration = Duration::from_millis(200);
-
-/// A delivery that has its lane's turn.
-#[derive(Debug)]
-pub struct DedupeTurn {
-    pub in_hand: Arc<BufferedRecord>,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
-}
 
 /// What one owner knows of messages that were handled. Bounded by what the
 /// machine may have decided and not yet written.

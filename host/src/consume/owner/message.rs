@@ -11,13 +11,11 @@ use courier_core::partition::Release;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::dedupe::DedupeTurn;
-use super::preserver::Foresight;
-use super::record_loader::LoadedRecord;
-use crate::consume::attempt::delivery::FinishedAttempt;
+use super::foresight::Foresight;
+use crate::consume::attempt::finished::FinishedAttempt;
 use crate::consume::consumer::confirmed::Confirmed;
-use crate::kafka::buffered::TopicPartition;
-use crate::store::{OpenRow, PositionId};
+use crate::kafka::buffered::{BufferedRecord, TopicPartition};
+use crate::store::{GiveUp, OpenRow, PositionId};
 
 /// What an owner is told by others.
 #[derive(Debug)]
@@ -107,4 +105,30 @@ impl OwnerRef {
     pub fn tell(&self, mail: OwnerMessage) {
         let _ = self.mail.send(mail);
     }
+}
+
+/// A delivery that has its lane's turn.
+#[derive(Debug)]
+pub struct DedupeTurn {
+    pub in_hand: Arc<BufferedRecord>,
+    /// Invocations so far.
+    pub number: u32,
+    /// Attempts used up so far.
+    pub counted: u32,
+}
+
+/// A delivery whose record was read again.
+#[derive(Debug)]
+pub struct LoadedRecord {
+    pub offset: Offset,
+    /// Invocations so far.
+    pub number: u32,
+    /// Attempts used up so far.
+    pub counted: u32,
+    /// Whether somebody asked that it runs.
+    pub asked: bool,
+    /// What a person said who gave it up.
+    pub give_up: Option<GiveUp>,
+    /// None when the store has no row for it any more.
+    pub in_hand: Option<Arc<BufferedRecord>>,
 }

@@ -9,6 +9,7 @@
 
 mod actions;
 pub mod dedupe;
+mod foresight;
 pub mod lanes;
 pub mod log_end;
 pub mod message;
@@ -31,27 +32,24 @@ use courier_core::partition::{Action, Answer, Bounds, Claim, Event, Gate, Machin
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::dedupe::{DedupeTurn, Duplicates};
+use self::dedupe::Duplicates;
 use self::lanes::LaneRule;
 use self::log_end::LogEndProbe;
-use self::message::{OwnerExit, OwnerHandle, OwnerMessage, OwnerRef};
+use self::message::{DedupeTurn, LoadedRecord, OwnerExit, OwnerHandle, OwnerMessage, OwnerRef};
 use self::older_partitions::OlderPartitions;
 use self::preserver::Preserver;
-use self::record_loader::LoadedRecord;
 use self::rescuer::Rescuer;
 use self::waits::{UnderWay, answered, sleep_for, sleep_until};
-use crate::causes::Causes;
 use crate::clock::now;
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::attempt::circuit_breaker::Permission as BindingGate;
-use crate::consume::attempt::delivery::{FinishedAttempt, ReadyDelivery};
+use crate::consume::attempt::finished::FinishedAttempt;
+use crate::consume::attempt::ready_delivery::ReadyDelivery;
 use crate::consume::consumer::claim::{Begun, ClaimedPartition};
 use crate::consume::consumer::confirmed::Confirmed;
-use crate::consume::settle::writer::Settler;
+pub use crate::consume::context::OwnerDeps;
 use crate::kafka::buffered::{BufferedRecord, FeedItem};
 use crate::kafka::consumer::ConsumerCommand;
-use crate::kafka::log_reader::LogReader;
-use crate::store::SharedStore;
 use crate::supervise::{self, Task};
 
 /// How long a quiet partition waits until it writes a position that only
@@ -61,21 +59,6 @@ const POSITION_WAIT: Duration = Duration::from_secs(1);
 const MAX_MAIL: usize = 1_024;
 /// Records of open deliveries of one partition that may be in memory.
 const MAX_REREAD: usize = 1_024;
-
-/// What an owner works with.
-#[derive(Clone)]
-pub struct OwnerDeps {
-    /// Where outcomes go.
-    pub settler: Settler,
-    /// Where records of open deliveries are.
-    pub store: SharedStore,
-    /// Where they are when only their coordinates are stored.
-    pub log: LogReader,
-    /// This node's name.
-    pub node: Arc<str>,
-    /// Where it says why it stands still.
-    pub causes: Causes,
-}
 
 /// Starts the owner of a claimed partition.
 pub fn start(

@@ -11,19 +11,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::Offset;
 use courier_core::retention::{LogRange, NearEnd, removed_at};
 use tokio::time::Instant;
 
-use super::OwnerDeps;
+use super::foresight::{Doomed, Foresight};
 use super::message::{OwnerMessage, OwnerRef};
 use super::record_loader::runs;
-use crate::causes::{COPIED_FULL, Cause, Causes, RETENTION_NEAR, Subject};
+use crate::causes::{Causes, Subject};
 use crate::clock::now;
-use crate::config::{Binding, show_size};
-use crate::consume::LookError;
+use crate::config::Binding;
+use crate::consume::context::LookError;
+use crate::consume::context::OwnerDeps;
 use crate::kafka::buffered::TopicPartition;
-use crate::store::{Copies, Endangered, StoreError};
+use crate::store::{Endangered, StoreError};
 use crate::supervise::{self, Task};
 
 /// How long after a look the next one is.
@@ -33,75 +34,6 @@ const PAGE: u32 = 64;
 /// Bytes of records that are copied in one transaction, if it is more than one
 /// record: others wait for it to end.
 const MAX_COPY_BYTES: usize = 1024 * 1024;
-
-/// What a look found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Foresight {
-    /// What is copied.
-    copies: Copies,
-    /// What does not fit, and will be lost.
-    doomed: Option<Doomed>,
-}
-
-/// Parked records that will be lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Doomed {
-    first: Offset,
-    last: Offset,
-    count: u64,
-    /// When Kafka may remove the oldest one; none when only the start of the log
-    /// tells.
-    at: Option<Timestamp>,
-}
-
-impl Foresight {
-    /// Whether records will be lost.
-    #[must_use]
-    pub fn is_loss(&self) -> bool {
-        self.doomed.is_some()
-    }
-
-    /// Reports what people must know of it, and clears what is over.
-    fn tell(&self, causes: &Causes, subject: &Subject, max_copied_bytes: u64) {
-        match self.doomed {
-            Some(doomed) => causes.report(subject.clone(), doomed.cause(max_copied_bytes)),
-            None => causes.clear_code(subject, COPIED_FULL),
-        }
-        let Copies { count, bytes } = self.copies;
-        if count == 0 {
-            return causes.clear_code(subject, RETENTION_NEAR);
-        }
-        let are = if count == 1 { "1 parked record is" } else { &format!("{count} parked records are") };
-        let why = format!(
-            "{are} older than kafka keeps them, or nearly: they are copied into the store ({bytes} bytes of {}), and \
-             kafka may remove its own; retry or give up what they wait behind",
-            show_size(max_copied_bytes)
-        );
-        let cause = Cause::new(RETENTION_NEAR, why).foreseen().with("count", count).with("copied_bytes", bytes);
-        causes.report(subject.clone(), cause.with("max_copied_bytes", max_copied_bytes));
-    }
-}
-
-impl Doomed {
-    fn cause(self, max_copied_bytes: u64) -> Cause {
-        let Self { first, last, count, at } = self;
-        let at = at.and_then(|at| jiff::Timestamp::from_microsecond(at.0).ok()).map(|at| at.to_string());
-        let when = at.as_ref().map_or_else(|| "soon".to_owned(), |at| format!("from {at} on"));
-        let records = if count == 1 { "1 parked record" } else { &format!("{count} parked records") };
-        let why = format!(
-            "kafka will remove {records} {when}, at offsets {first} to {last}, and no more copies fit into \
-             max_copied_bytes ({}): the partition pauses; retry or give up what is parked, raise retention.ms of the \
-             topic, or raise max_copied_bytes of the binding",
-            show_size(max_copied_bytes)
-        );
-        let cause = Cause::new(COPIED_FULL, why).at_once().with("count", count).with("first_offset", first);
-        let cause = cause.with("last_offset", last).with("max_copied_bytes", max_copied_bytes);
-        match at {
-            Some(at) => cause.with("at", at),
-            None => cause,
-        }
-    }
-}
 
 /// Looks again and again, for one owner.
 #[derive(Debug)]
@@ -233,7 +165,11 @@ fn doomed(left: &Endangered, retention: Option<Duration>) -> Option<Doomed> {
 
 #[cfg(test)]
 mod tests {
+    use courier_core::message::Timestamp;
+
     use super::*;
+    use crate::causes::{COPIED_FULL, RETENTION_NEAR};
+    use crate::store::Copies;
 
     fn subject() -> Subject {
         Subject::Partition { group: "stock".into(), topic: "order".into(), partition: 3 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use courier_core::message::{Offset, Timestamp};
 use tokio::sync::Semaphore;
 
-use super::OwnerDeps;
-use super::message::{OwnerMessage, OwnerRef};
-use crate::consume::attempt::delivery::FinishedAttempt;
+use super::message::{LoadedRecord, OwnerMessage, OwnerRef};
+use crate::consume::attempt::finished::FinishedAttempt;
+use crate::consume::context::OwnerDeps;
 use crate::kafka::buffered::BufferedRecord;
 use crate::kafka::record::Record;
 use crate::said;
@@ -22,22 +22,6 @@ const LOAD_RETRY: Duration = Duration::from_millis(200);
 const LOAD_CHUNK: usize = 64;
 /// Records that are read for nothing between two that are wanted, at most.
 const MAX_BETWEEN: i64 = 100;
-
-/// A delivery whose record was read again.
-#[derive(Debug)]
-pub struct LoadedRecord {
-    pub offset: Offset,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
-    /// Whether somebody asked that it runs.
-    pub asked: bool,
-    /// What a person said who gave it up.
-    pub give_up: Option<GiveUp>,
-    /// None when the store has no row for it any more.
-    pub in_hand: Option<Arc<BufferedRecord>>,
-}
 
 /// Offsets, ascending, in runs of such as lie so near one another that they are
 /// read in one go.

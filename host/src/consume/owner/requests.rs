@@ -7,11 +7,11 @@ use courier_core::message::Offset;
 use courier_core::partition::Event;
 
 use super::Owner;
+use super::foresight::Foresight;
 use super::lanes::LaneRule;
-use super::preserver::Foresight;
 use super::reruns;
 use crate::clock::now;
-use crate::consume::attempt::delivery::ReadyDelivery;
+use crate::consume::attempt::ready_delivery::ReadyDelivery;
 use crate::said;
 use crate::store::OpenRow;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use courier_core::partition::{Answer, Batch};
 use tokio::sync::oneshot;
 
-use crate::consume::attempt::delivery::FinishedAttempt;
+use crate::consume::attempt::finished::FinishedAttempt;
 
 pub(super) type UnderWay = (oneshot::Receiver<Answer>, Arc<Batch<Box<FinishedAttempt>>>);
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use courier_core::partition::{To, Write};
 use courier_core::status::State;
 
-use crate::consume::attempt::delivery::FinishedAttempt;
+use crate::consume::attempt::finished::FinishedAttempt;
 use crate::kafka::buffered::BufferedRecord;
 use crate::stats::{self, BatchStats};
 use crate::store::{AttemptRow, Becomes, OutcomeRow, Part, SourceHash};

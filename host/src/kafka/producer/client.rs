@@ -1,22 +1,53 @@
-//! The client of librdkafka behind a producer: how it is configured, what it
-//! reports, and what its errors mean for a record.
+//! The client of librdkafka behind a producer: how it is configured, and what
+//! it reports.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use courier_core::message::Offset;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::producer::{DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{DeliveryResult, ProducerContext, ThreadedProducer};
 
 use super::cluster_watch::ClusterHealth;
 use super::windows::{Ticket, Windows};
-use super::{DELIVERY_TIMEOUT, DOWN, LINGER_MS, MAX_RECORD_BYTES, OWNED, ProduceError, QUEUE_KBYTES, RECONNECT_MAX_MS};
 use crate::kafka::client_log;
 use crate::kafka::stale_client::is_suspicious;
+
+/// A record that Kafka has not taken after this long is given back, so that
+/// the relay keeps it durably instead of this process's memory.
+pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest record that is handed to the client: the broker's default
+/// `message.max.bytes`. A broker with a smaller limit refuses by itself.
+pub const MAX_RECORD_BYTES: usize = 1_048_588;
+/// Bytes of records that wait in the client's memory.
+const QUEUE_KBYTES: u32 = 128 * 1024;
+/// How long the client waits for more records before it sends a batch.
+const LINGER_MS: u32 = 2;
+/// Longest pause between attempts to reach a broker: a broker that is back
+/// should be noticed at once.
+const RECONNECT_MAX_MS: u32 = 1_000;
+
+/// What a user's properties may not change: delivery depends on it.
+const OWNED: [&str; 12] = [
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "enable.idempotence",
+    "acks",
+    "request.required.acks",
+    "partitioner",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "transactional.id",
+    "enable.gapless.guarantee",
+    // Order rests on windows, which know the partition; per connection is not it.
+    "max.in.flight.requests.per.connection",
+    "max.in.flight",
+];
 
 pub(super) type ProducerClient = ThreadedProducer<Context>;
 
@@ -49,37 +80,6 @@ pub(super) fn connect(
 ) -> Result<Arc<ProducerClient>, KafkaError> {
     let context = Context { health: Arc::clone(health), windows: Arc::clone(windows) };
     Ok(Arc::new(ThreadedProducer::from_config_and_context(config, context)?))
-}
-
-/// What an error means for the record. Whatever is not known to be final is
-/// tried again: a record that waits can be seen and resolved, one that was
-/// given up without need cannot.
-pub(super) fn judge(topic: &str, code: Option<RDKafkaErrorCode>, text: &str) -> ProduceError {
-    use RDKafkaErrorCode as Code;
-    match code {
-        Some(Code::MessageSizeTooLarge) => {
-            ProduceError::Refused(format!("the message is larger than topic {topic} takes"))
-        }
-        Some(Code::InvalidTopic) => ProduceError::Refused(format!("{topic} is no topic that messages can be sent to")),
-        // The topic was made anew with fewer: another partition is chosen once
-        // that is known.
-        Some(Code::UnknownPartition) => {
-            ProduceError::Later(format!("topic {topic} no longer has the partition that was chosen"))
-        }
-        Some(
-            Code::InvalidRecord
-            | Code::InvalidMessage
-            | Code::InvalidMessageSize
-            | Code::InvalidTimestamp
-            | Code::UnsupportedForMessageFormat
-            | Code::PolicyViolation,
-        ) => ProduceError::Refused(format!("topic {topic} refuses the message: {text}")),
-        Some(Code::AllBrokersDown | Code::BrokerTransportFailure) => ProduceError::Later(DOWN.to_owned()),
-        Some(Code::MessageTimedOut) => {
-            ProduceError::Later(format!("kafka did not take the message within {DELIVERY_TIMEOUT:?}"))
-        }
-        _ => ProduceError::Later(format!("topic {topic}: {text}")),
-    }
 }
 
 pub(super) struct Context {

@@ -7,8 +7,8 @@ use courier_core::message::Offset;
 use tokio::sync::oneshot;
 
 use super::{EventConsumer, MAX_PASSED_OVER};
-use crate::consume::CONFIRM_RETRY;
 use crate::consume::consumer::out_of_range;
+use crate::consume::context::CONFIRM_RETRY;
 use crate::consume::owner::message::OwnerMessage;
 use crate::kafka::buffered::TopicPartition;
 use crate::kafka::consumer::{ConsumerCommand, ConsumerThread, Ownership};

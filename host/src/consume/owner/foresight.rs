@@ -1,0 +1,76 @@
+//! What of the parked records Kafka is about to remove, and what is said of it.
+
+use courier_core::message::{Offset, Timestamp};
+
+use crate::causes::{COPIED_FULL, Cause, Causes, RETENTION_NEAR, Subject};
+use crate::config::show_size;
+use crate::store::Copies;
+
+/// What a look found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Foresight {
+    /// What is copied.
+    pub(super) copies: Copies,
+    /// What does not fit, and will be lost.
+    pub(super) doomed: Option<Doomed>,
+}
+
+/// Parked records that will be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Doomed {
+    pub(super) first: Offset,
+    pub(super) last: Offset,
+    pub(super) count: u64,
+    /// When Kafka may remove the oldest one; none when only the start of the log
+    /// tells.
+    pub(super) at: Option<Timestamp>,
+}
+
+impl Foresight {
+    /// Whether records will be lost.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        self.doomed.is_some()
+    }
+
+    /// Reports what people must know of it, and clears what is over.
+    pub(super) fn tell(&self, causes: &Causes, subject: &Subject, max_copied_bytes: u64) {
+        match self.doomed {
+            Some(doomed) => causes.report(subject.clone(), doomed.cause(max_copied_bytes)),
+            None => causes.clear_code(subject, COPIED_FULL),
+        }
+        let Copies { count, bytes } = self.copies;
+        if count == 0 {
+            return causes.clear_code(subject, RETENTION_NEAR);
+        }
+        let are = if count == 1 { "1 parked record is" } else { &format!("{count} parked records are") };
+        let why = format!(
+            "{are} older than kafka keeps them, or nearly: they are copied into the store ({bytes} bytes of {}), and \
+             kafka may remove its own; retry or give up what they wait behind",
+            show_size(max_copied_bytes)
+        );
+        let cause = Cause::new(RETENTION_NEAR, why).foreseen().with("count", count).with("copied_bytes", bytes);
+        causes.report(subject.clone(), cause.with("max_copied_bytes", max_copied_bytes));
+    }
+}
+
+impl Doomed {
+    pub(super) fn cause(self, max_copied_bytes: u64) -> Cause {
+        let Self { first, last, count, at } = self;
+        let at = at.and_then(|at| jiff::Timestamp::from_microsecond(at.0).ok()).map(|at| at.to_string());
+        let when = at.as_ref().map_or_else(|| "soon".to_owned(), |at| format!("from {at} on"));
+        let records = if count == 1 { "1 parked record" } else { &format!("{count} parked records") };
+        let why = format!(
+            "kafka will remove {records} {when}, at offsets {first} to {last}, and no more copies fit into \
+             max_copied_bytes ({}): the partition pauses; retry or give up what is parked, raise retention.ms of the \
+             topic, or raise max_copied_bytes of the binding",
+            show_size(max_copied_bytes)
+        );
+        let cause = Cause::new(COPIED_FULL, why).at_once().with("count", count).with("first_offset", first);
+        let cause = cause.with("last_offset", last).with("max_copied_bytes", max_copied_bytes);
+        match at {
+            Some(at) => cause.with("at", at),
+            None => cause,
+        }
+    }
+}
