@@ -113,7 +113,7 @@ impl RunningGroup {
     pub async fn stop(mut self) {
         self.stop.cancel();
         // What has begun is to end in time.
-        self.member.pace.let_go();
+        self.member.pace.disable();
         for task in &mut self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(group = self.name, %error, "a task of a group failed");

@@ -110,7 +110,7 @@ async fn permit(
             }
         };
         if pace.is_held() && !has_turn {
-            has_turn = unless_stopped(&no_more, recall, pace.turn()).await;
+            has_turn = unless_stopped(&no_more, recall, pace.acquire()).await;
             // It may have taken long, and much have happened.
             continue;
         }

@@ -1,4 +1,4 @@
-//! What the control group of this process lets it use of the processors.
+//! Reads the CPU quota of the control group of this process.
 //!
 //! The second version of cgroups has `cpu.max` in each folder of its tree, a
 //! quota and a period in microseconds (`cgroup-v2.rst` of the kernel); the first
@@ -7,11 +7,11 @@
 
 use std::path::Path;
 
-/// Where the trees are mounted by custom.
+/// Where the cgroup trees are usually mounted.
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// Processors that the process may use on average, a fraction often. None when
-/// it is not told how many.
+/// CPUs that the process may use on average, often a fraction; `None` without a
+/// quota.
 pub fn quota() -> Option<f64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     tightest(&groups, |path| std::fs::read_to_string(path).ok())

@@ -1,93 +1,91 @@
-//! Holds back the groups that are behind, for those that keep up.
+//! Limits the CPU of groups with a backlog, so that groups that keep up stay fast.
 //!
-//! The kernel shares the processors out between the groups' guests. But what
-//! the host does for a group (fetching, owning, settling) is everybody's, and
-//! once the processors are full each step of every message waits for its turn:
-//! a group that has more to do than it can makes all the others late, though
-//! there is time enough for them. So while some groups keep up with little,
-//! each of those that are behind may use no more than a share of processor
-//! time, the same for all. The share shrinks until a part of the processors'
-//! time is left over, and grows while more is.
+//! The kernel divides the CPUs among the guests of all groups. The host's own
+//! work for a group (fetching, owning, settling) runs on threads that all
+//! groups share, and once the CPUs are saturated every step of every message
+//! waits for them: a group with a backlog then delays all the others. While
+//! some groups keep up on little CPU, each group with a backlog is therefore
+//! limited to the same number of CPUs. The limit shrinks until the CPUs have
+//! headroom again, and grows while they have more than that.
 //!
-//! While all are behind, or want as much as is theirs, the share grows until it
-//! bounds nobody, and they have alike what there is.
+//! While every group has a backlog, or uses its equal part, the limit grows
+//! until it limits nobody, and the kernel divides the CPUs alone.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::cpu_bucket::{CpuBucket, SoFar};
+use super::cpu_bucket::{BucketCounts, CpuBucket};
 use super::cpu_load::{CpuLoad, CpuLoadMeter, Threads};
 use crate::consume::attempt::binding::RunningBinding;
 use crate::kafka::buffered::Budget;
 
-/// Time between two looks. The counters of the system have steps of 10 ms.
-const LOOK: Duration = Duration::from_millis(250);
-/// The part of its time that one processor should have left over. Of several it
-/// is less, by the root of their number: what waits for one may run on another
+/// Time between two samples. The kernel counts in steps of 10 ms.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+/// Headroom of one CPU, as a fraction. Several CPUs need less each, by the root
+/// of their number, since work that waits for one may run on another
 /// (square-root staffing, Halfin and Whitt 1981).
-const SPARE: f64 = 0.22;
-/// The share grows while more than this is left over besides.
-const MORE: f64 = 0.06;
-/// How fast the share shrinks by what is missing, and by how much it grows at a
-/// look, also when it is for nobody.
-const SHRINK: f64 = 2.0;
-const GROW: f64 = 1.1;
-const RISE: f64 = 2.0;
-/// The share is at least this part of what each group that is behind would have
-/// if those that keep up wanted nothing.
-const LEAST: f64 = 0.05;
-/// It does not shrink while this process uses less of the processors: then other
-/// programs keep them busy, and would take what is left over.
-const OURS: f64 = 0.25;
-/// It is given up when no attempt waited for its turn at so many looks, one
-/// after the other. Not for the others' air alone: all that the groups may run
-/// at once would go on in the same moment, and take that air away for as long
-/// as it lasts.
-const UNUSED: u32 = 8;
-/// A group seems behind when it may take no more records in hand, or has more
-/// in hand than it ends in so long. Twice as many as may run at once are always
-/// few, unless its guests use more than an equal part of the processors.
-const BEHIND: Duration = Duration::from_millis(500);
-const FEW: usize = 2;
-/// One that kept up is behind once it seems so at up to so many looks, as many as
-/// it kept up before, and one that was behind has to keep up for as long.
-const PATIENCE: u32 = 4;
-/// A group keeps up with little when its guests use no more than this part of
-/// what would be its own if all shared alike. What the host does for it comes
-/// on top.
-const LITTLE: f64 = 0.7;
-/// A group is at work for so long after something ended, or its guests used the
-/// processor, or an attempt waited for its turn. One that is not, because it is
-/// paused for instance, is not behind, whatever waits for it.
-const AT_WORK: Duration = Duration::from_secs(2);
-/// The others leave some air for so long after it was: what comes once in a while
-/// is not to come too late each time.
-const REMEMBERED: Duration = Duration::from_secs(30);
-/// Guests that use less of a processor are not worth holding back.
-const IDLE: f64 = 0.02;
+const SPARE_OF_ONE_CPU: f64 = 0.22;
+/// The limit grows only while the headroom is larger by this; with less the limit oscillates.
+const HEADROOM_DEADBAND: f64 = 0.06;
+/// How fast the limit shrinks with the missing headroom, and its growth at each
+/// sample, also while no group needs the headroom.
+const SHRINK_FACTOR: f64 = 2.0;
+const GROWTH: f64 = 1.1;
+const GROWTH_WHEN_UNNEEDED: f64 = 2.0;
+/// Lower bound of the limit, as a fraction of an equal split of the CPUs among
+/// the groups with a backlog.
+const MIN_SHARE: f64 = 0.05;
+/// The limit does not shrink while this process uses less than this fraction of
+/// the CPUs: other programs keep them busy then, and would take the headroom.
+const MIN_OWN_LOAD: f64 = 0.25;
+/// The limit is lifted after this many samples in which no attempt waited.
+/// Lifting it earlier would release every waiting attempt at once and use up
+/// the headroom.
+const MAX_UNUSED_SAMPLES: u32 = 8;
+/// A sample shows a backlog when the memory budget of the group is used up, or
+/// when it holds more deliveries than it ends within this time. Twice as many
+/// as it may run at once are no backlog, unless its guests use more than an
+/// equal part of the CPUs.
+const BACKLOG_WINDOW: Duration = Duration::from_millis(500);
+const FEW_PER_WORKER: usize = 2;
+/// Hysteresis: a group changes between keeping up and having a backlog after
+/// this many consecutive samples.
+const HYSTERESIS_SAMPLES: u32 = 4;
+/// A group keeps up on little CPU while its guests use no more than this
+/// fraction of its fair share. The host's own work for it comes on top.
+const LITTLE_OF_FAIR_SHARE: f64 = 0.7;
+/// A group counts as active for this long after an attempt ended or waited, or
+/// its guests used a CPU. A group that is not active, such as a paused one, has
+/// no backlog, whatever waits for it.
+const ACTIVE_WINDOW: Duration = Duration::from_secs(2);
+/// Headroom is kept for a group for this long after it was active: a message
+/// that comes now and then would be late each time otherwise.
+const RECENT_WINDOW: Duration = Duration::from_secs(30);
+/// Guests that use fewer CPUs than this are never limited.
+const IDLE_CPUS: f64 = 0.02;
 
 /// The groups of this node.
 #[derive(Clone, Default)]
 pub struct FairnessController(Arc<Mutex<Vec<Weak<GroupUsage>>>>);
 
-/// A group, as far as it concerns the others.
+/// What the controller knows of a group and may limit.
 pub struct GroupUsage {
     name: String,
     bindings: Vec<Arc<RunningBinding>>,
-    /// How fast its attempts may be.
+    /// Limits the CPU of its attempts.
     pub pace: Arc<CpuBucket>,
-    /// What it has in its hands.
+    /// The memory of its records.
     pub budget: Arc<Budget>,
     /// The threads that run its guests.
     pub threads: Threads,
 }
 
 impl GroupUsage {
-    /// Deliveries that it has to end: those that came and are not durable, or, if
-    /// they are more, those that have their turn. Among these are some that came
-    /// long ago, and broadcasts.
+    /// Deliveries that are not ended: records whose outcome is not durable, or,
+    /// if more, deliveries in the ready queue, which holds reruns and
+    /// broadcasts too.
     fn in_hand(&self) -> usize {
         let turns = self.bindings.iter().map(|bound| bound.turns.standing()).sum();
         self.budget.records().max(turns)
@@ -100,8 +98,8 @@ impl GroupUsage {
 }
 
 impl FairnessController {
-    /// Takes a group in, as long as somebody has it. It keeps no record of more
-    /// than `max_record` bytes.
+    /// Adds a group until its `GroupUsage` is dropped. It keeps no record of
+    /// more than `max_record` bytes.
     #[must_use]
     pub fn join(&self, name: &str, bindings: Vec<Arc<RunningBinding>>, max_record: usize) -> Arc<GroupUsage> {
         let member = Arc::new(GroupUsage {
@@ -122,16 +120,16 @@ impl FairnessController {
         members.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Looks at the groups again and again, and holds them or lets them go.
+    /// Samples the groups for ever, and limits those with a backlog.
     pub async fn keep(self) {
         let mut processors = CpuLoadMeter::default();
         let mut watched: Vec<GroupMonitor> = Vec::new();
         let (mut level, mut equal) = (None, f64::INFINITY);
-        let mut looks = tokio::time::interval(LOOK);
+        let mut looks = tokio::time::interval(SAMPLE_INTERVAL);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            // First those that left: what is watched is held by this task too.
+            // Groups that left go first: a monitor keeps its group alive.
             watched.retain_mut(GroupMonitor::stays);
             for member in self.members() {
                 if !watched.iter().any(|one| Arc::ptr_eq(&one.member, &member)) {
@@ -139,7 +137,7 @@ impl FairnessController {
                 }
             }
             let sights: Vec<Sample> = watched.iter_mut().map(|one| one.look(equal)).collect();
-            // Without the counters of the system nobody is held.
+            // Without the kernel's counters no group is limited.
             level = processors.load().and_then(|load| {
                 equal = load.count / sights.iter().filter(|sight| sight.works).count().max(1) as f64;
                 next(level, &sights, load)
@@ -151,42 +149,42 @@ impl FairnessController {
     }
 }
 
-/// A group, and what was seen of it before.
+/// A group and its previous sample.
 struct GroupMonitor {
     member: Arc<GroupUsage>,
     at: Instant,
-    so_far: SoFar,
+    counts: BucketCounts,
     used: Duration,
     /// Processors that its guests kept busy lately.
     lately: f64,
-    /// When it was seen at work.
+    /// When it was last active.
     worked: Option<Instant>,
     standing: BacklogDetector,
     cost: AttemptCost,
     is_held: bool,
 }
 
-/// What a look at a group shows.
+/// What is measured of a group.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sample {
-    /// Whether it did anything lately.
+    /// Whether it was active lately.
     works: bool,
     is_behind: bool,
     /// Processors that its guests kept busy lately.
     used: f64,
-    /// Whether an attempt waits for its turn.
+    /// Whether an attempt had to wait for CPU.
     waits: bool,
 }
 
 impl GroupMonitor {
     fn new(member: Arc<GroupUsage>) -> Self {
-        let (used, so_far) = (member.threads.used(), member.pace.so_far());
-        let cost = AttemptCost { so_far, used, average: Duration::ZERO };
+        let (used, counts) = (member.threads.used(), member.pace.counts());
+        let cost = AttemptCost { counts, used, average: Duration::ZERO };
         let standing = BacklogDetector::default();
-        Self { member, at: Instant::now(), so_far, used, lately: 0.0, worked: None, standing, cost, is_held: false }
+        Self { member, at: Instant::now(), counts, used, lately: 0.0, worked: None, standing, cost, is_held: false }
     }
 
-    /// Whether the group is still there. One that left is held no more.
+    /// Whether the group is still there; the limit of one that left is lifted.
     fn stays(&mut self) -> bool {
         let stays = Arc::strong_count(&self.member) > 1;
         if !stays {
@@ -195,32 +193,32 @@ impl GroupMonitor {
         stays
     }
 
-    /// Looks at the group, of which an `equal` part would be so many processors.
+    /// Samples the group; an `equal` split gives each group this many CPUs.
     fn look(&mut self, equal: f64) -> Sample {
-        let (now, used, so_far) = (Instant::now(), self.member.threads.used(), self.member.pace.so_far());
+        let (now, used, counts) = (Instant::now(), self.member.threads.used(), self.member.pace.counts());
         let passed = now.duration_since(self.at).max(Duration::from_millis(1)).as_secs_f64();
-        let ended = so_far.ended - self.so_far.ended;
+        let ended = counts.ended - self.counts.ended;
         let processors = used.saturating_sub(self.used).as_secs_f64() / passed;
-        let waits = so_far.waits > self.so_far.waits;
-        // A look is so short that one long attempt fills it.
+        let waits = counts.waits > self.counts.waits;
+        // A sample is so short that one long attempt fills it.
         self.lately = (self.lately + processors) / 2.0;
-        self.cost.note(so_far, used);
-        (self.at, self.so_far, self.used) = (now, so_far, used);
-        if ended > 0 || waits || processors > IDLE {
+        self.cost.note(counts, used);
+        (self.at, self.counts, self.used) = (now, counts, used);
+        if ended > 0 || waits || processors > IDLE_CPUS {
             self.worked = Some(now);
         }
         let was_at_work = |within| self.worked.is_some_and(|at| now.duration_since(at) < within);
-        let a_while = ended as f64 / passed * BEHIND.as_secs_f64();
+        let a_while = ended as f64 / passed * BACKLOG_WINDOW.as_secs_f64();
         let in_hand = self.member.in_hand();
-        // Held, it uses little because it is.
-        let are_few = in_hand <= FEW * self.member.concurrency() && self.lately <= equal && !self.is_held;
+        // A limited group uses little because it is limited.
+        let are_few = in_hand <= FEW_PER_WORKER * self.member.concurrency() && self.lately <= equal && !self.is_held;
         let seems_behind = self.member.budget.is_used_up() || !are_few && in_hand as f64 > a_while;
-        if was_at_work(AT_WORK) {
+        if was_at_work(ACTIVE_WINDOW) {
             self.standing.note(seems_behind)
         } else {
             self.standing.rest()
         }
-        let (works, is_behind) = (was_at_work(REMEMBERED), self.standing.is_behind);
+        let (works, is_behind) = (was_at_work(RECENT_WINDOW), self.standing.is_behind);
         Sample { works, is_behind, used: self.lately, waits }
     }
 
@@ -228,102 +226,103 @@ impl GroupMonitor {
         if self.is_held != share.is_some() {
             self.is_held = share.is_some();
             let group = &self.member.name;
-            tracing::debug!(group, held = self.is_held, "a group that is behind is held back or let go");
+            tracing::debug!(group, held = self.is_held, "the CPU limit of a group was set or lifted");
             metrics::gauge!("courier_held_back", "group" => group.clone()).set(if self.is_held { 1.0 } else { 0.0 });
         }
         self.member.pace.set(share, self.cost.average);
     }
 }
 
-/// Whether a group is behind, which it is not for one look.
+/// Judges whether a group has a backlog, with hysteresis.
 #[derive(Debug, Default)]
 struct BacklogDetector {
     is_behind: bool,
-    /// Looks at which it kept up, less those at which it seemed behind.
+    /// Samples in which it kept up, less those that showed a backlog.
     credit: u32,
 }
 
 impl BacklogDetector {
-    /// One that was at work before is trusted to keep up.
+    /// A group that was active before is trusted to keep up.
     fn rest(&mut self) {
         if self.is_behind || self.credit > 0 {
-            *self = Self { is_behind: false, credit: PATIENCE };
+            *self = Self { is_behind: false, credit: HYSTERESIS_SAMPLES };
         }
     }
 
     fn note(&mut self, seems_behind: bool) {
-        self.credit = if seems_behind { self.credit.saturating_sub(1) } else { (self.credit + 1).min(PATIENCE) };
+        self.credit =
+            if seems_behind { self.credit.saturating_sub(1) } else { (self.credit + 1).min(HYSTERESIS_SAMPLES) };
         self.is_behind = match self.credit {
             0 => true,
-            PATIENCE => false,
+            HYSTERESIS_SAMPLES => false,
             _ => self.is_behind,
         };
     }
 }
 
-/// What an attempt of a group costs besides what it pays while it runs.
+/// The CPU time that an attempt costs beyond what is charged while it runs.
 struct AttemptCost {
-    so_far: SoFar,
+    counts: BucketCounts,
     used: Duration,
     average: Duration,
 }
 
 impl AttemptCost {
-    /// What began by now, and what the threads used. Long attempts may begin in
-    /// one look and cost in the next, so that it is an average.
-    fn note(&mut self, so_far: SoFar, used: Duration) {
-        let attempts = so_far.begun - self.so_far.begun;
+    /// Notes how many attempts began and what the threads used. A long attempt
+    /// may begin in one sample and cost in the next, so the cost is averaged.
+    fn note(&mut self, counts: BucketCounts, used: Duration) {
+        let attempts = counts.begun - self.counts.begun;
         if attempts == 0 {
             return;
         }
-        let paid = so_far.paid.saturating_sub(self.so_far.paid);
+        let paid = counts.paid.saturating_sub(self.counts.paid);
         let cost = used.saturating_sub(self.used).saturating_sub(paid).as_secs_f64() / attempts as f64;
         let average = self.average.as_secs_f64();
         let average = if self.average.is_zero() { cost } else { average * 0.75 + cost * 0.25 };
-        (self.so_far, self.used, self.average) = (so_far, used, Duration::from_secs_f64(average));
+        (self.counts, self.used, self.average) = (counts, used, Duration::from_secs_f64(average));
     }
 }
 
-/// What those that are behind are held to.
+/// The limit of each group with a backlog.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct CpuLimit {
     /// Processors that the guests of each may use.
     share: f64,
-    /// Looks since an attempt waited for its turn.
+    /// Samples since an attempt had to wait.
     unused: u32,
 }
 
-/// What those that are behind are held to next, if to anything.
+/// The next limit, or none.
 fn next(level: Option<CpuLimit>, sights: &[Sample], load: CpuLoad) -> Option<CpuLimit> {
     let fair = fair_share(sights, load.count);
     let behind = || sights.iter().filter(|sight| sight.is_behind);
     let keep_up = || sights.iter().filter(|sight| sight.works && !sight.is_behind);
-    let some_keep_up = keep_up().any(|sight| sight.used <= LITTLE * fair);
-    // What one that keeps up uses of the others' is not asked of those behind.
-    let is_ours = load.own > OURS && !keep_up().any(|sight| sight.used > fair);
-    let most = 1.0 - SPARE / load.count.max(1.0).sqrt();
+    let some_keep_up = keep_up().any(|sight| sight.used <= LITTLE_OF_FAIR_SHARE * fair);
+    // What a group that keeps up uses beyond its fair share is not taken from the others.
+    let is_ours = load.own > MIN_OWN_LOAD && !keep_up().any(|sight| sight.used > fair);
+    let most = 1.0 - SPARE_OF_ONE_CPU / load.count.max(1.0).sqrt();
     let is_too_much = some_keep_up && is_ours && load.busy > most;
-    let least = LEAST * load.count / behind().count().max(1) as f64;
-    let shrunk = |share: f64| (share * (1.0 - SHRINK * (load.busy - most)).max(0.1)).max(least);
+    let least = MIN_SHARE * load.count / behind().count().max(1) as f64;
+    let shrunk = |share: f64| (share * (1.0 - SHRINK_FACTOR * (load.busy - most)).max(0.1)).max(least);
     let Some(CpuLimit { share, unused }) = level else {
         let most_used = behind().map(|sight| sight.used).fold(0.0, f64::max);
-        return (is_too_much && most_used > IDLE).then(|| CpuLimit { share: shrunk(most_used), unused: 0 });
+        return (is_too_much && most_used > IDLE_CPUS).then(|| CpuLimit { share: shrunk(most_used), unused: 0 });
     };
     let share = if is_too_much {
         shrunk(share)
     } else if !some_keep_up {
-        share * RISE
-    } else if load.busy < most - MORE || !is_ours {
-        share * GROW
+        share * GROWTH_WHEN_UNNEEDED
+    } else if load.busy < most - HEADROOM_DEADBAND || !is_ours {
+        share * GROWTH
     } else {
         share
     };
     let unused = if behind().any(|sight| sight.waits) { 0 } else { unused + 1 };
-    (unused < UNUSED).then_some(CpuLimit { share: share.min(load.count), unused })
+    (unused < MAX_UNUSED_SAMPLES).then_some(CpuLimit { share: share.min(load.count), unused })
 }
 
-/// What is each one's own of the `consume/fairness/cpu_load`, where who wants less leaves the
-/// rest to the others (max-min fairness). Who is behind wants all there is.
+/// The fair share of one group in CPUs: a group that wants less leaves the rest
+/// to the others (max-min fairness), and a group with a backlog wants all.
 fn fair_share(sights: &[Sample], processors: f64) -> f64 {
     let wants = |sight: &Sample| if sight.is_behind { f64::INFINITY } else { sight.used };
     let mut wants: Vec<f64> = sights.iter().map(wants).collect();
@@ -354,7 +353,7 @@ mod tests {
     }
 
     /// How busy one processor should be.
-    const MOST: f64 = 1.0 - SPARE;
+    const MOST: f64 = 1.0 - SPARE_OF_ONE_CPU;
 
     #[test]
     fn the_share_shrinks_until_there_is_air_and_grows_until_there_is_none() {
@@ -369,7 +368,7 @@ mod tests {
         for _ in 0..40 {
             level = next(Some(level), &sights, load(1.0)).unwrap();
         }
-        assert_eq!(level.share, LEAST, "it may not be enough");
+        assert_eq!(level.share, MIN_SHARE, "it may not be enough");
         for _ in 0..80 {
             level = next(Some(level), &sights, load(0.5)).expect("its attempts wait: let go, all would go on at once");
         }
@@ -380,14 +379,14 @@ mod tests {
     fn who_is_behind_later_has_the_same_share() {
         let level = next(None, &sights(&[0.6, 0.01]), load(1.0)).unwrap();
         let least = (0..40).fold(level, |level, _| next(Some(level), &sights(&[0.6, 0.01]), load(1.0)).unwrap());
-        assert_eq!(least.share, LEAST / 2.0, "they have it together");
+        assert_eq!(least.share, MIN_SHARE / 2.0, "they have it together");
         assert_eq!(next(None, &sights(&[0.01]), load(1.0)), None, "it is not at fault");
         assert_eq!(next(None, &sights(&[]), load(1.0)), None);
     }
 
     #[test]
     fn what_others_keep_busy_is_not_left_to_them() {
-        let (sights, busy) = (sights(&[0.2]), CpuLoad { count: 1.0, busy: 1.0, own: OURS });
+        let (sights, busy) = (sights(&[0.2]), CpuLoad { count: 1.0, busy: 1.0, own: MIN_OWN_LOAD });
         assert_eq!(next(None, &sights, busy), None);
         let level = CpuLimit { share: 0.1, unused: 0 };
         assert!(next(Some(level), &sights, busy).unwrap().share > level.share);
@@ -408,7 +407,7 @@ mod tests {
         sights[1].used = 0.3;
         let level = next(None, &sights, load(1.0)).unwrap();
         sights[1].is_behind = true;
-        assert_eq!(next(Some(level), &sights, load(1.0)).unwrap().share, level.share * RISE);
+        assert_eq!(next(Some(level), &sights, load(1.0)).unwrap().share, level.share * GROWTH_WHEN_UNNEEDED);
         sights[1] = Sample::default();
         assert_eq!(next(None, &sights, load(1.0)), None, "the other does nothing");
     }
@@ -417,7 +416,7 @@ mod tests {
     fn a_share_that_is_no_bound_is_given_up() {
         let (mut sights, mut level) = (sights(&[0.1]), CpuLimit { share: 0.2, unused: 0 });
         sights[0].waits = false;
-        for _ in 1..UNUSED {
+        for _ in 1..MAX_UNUSED_SAMPLES {
             level = next(Some(level), &sights, load(0.5)).expect("it may be by chance");
         }
         assert_eq!(next(Some(level), &sights, load(0.5)), None);
@@ -459,10 +458,10 @@ mod tests {
 
     #[test]
     fn an_attempt_costs_what_the_threads_used_for_it() {
-        let mut cost = AttemptCost { so_far: SoFar::default(), used: Duration::ZERO, average: Duration::ZERO };
+        let mut cost = AttemptCost { counts: BucketCounts::default(), used: Duration::ZERO, average: Duration::ZERO };
         let mut after = |begun, used, paid| {
             let paid = Duration::from_millis(paid);
-            cost.note(SoFar { begun, paid, ..SoFar::default() }, Duration::from_millis(used));
+            cost.note(BucketCounts { begun, paid, ..BucketCounts::default() }, Duration::from_millis(used));
             cost.average.as_millis()
         };
         assert_eq!(after(0, 1_000, 0), 0, "nothing began");

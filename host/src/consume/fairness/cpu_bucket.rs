@@ -1,10 +1,10 @@
-//! How much of the processors the attempts of a group may burn.
+//! A token bucket of CPU time for the attempts of one group.
 //!
-//! By default as much as they get. While the group is
-//! [held back](super::controller) it has a share: each attempt pays when it
-//! begins, a long one also while it runs, and whoever comes while there is a
-//! debt waits until it is paid off. One whose partition is given up does not, see
-//! [`Leash`](super::worker_throttle::WorkerThrottle).
+//! By default it limits nothing. While the [controller](super::controller)
+//! limits the group, each attempt is charged when it begins, and a long one
+//! also while it runs; whoever comes while there is a debt waits until the debt
+//! is paid off. An attempt whose partition was revoked is not charged, see
+//! [`WorkerThrottle`](super::worker_throttle::WorkerThrottle).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,49 +16,48 @@ use crate::clock::in_nanos;
 use crate::engine::Burned;
 use crate::engine::limits::TICK;
 
-/// What was not used is kept for so long. Timers are no finer than a
+/// Unused CPU time is kept for this long. Timers are no finer than a
 /// millisecond, and attempts may be much shorter.
-const KEPT: Duration = Duration::from_millis(4);
-/// How soon an attempt that waits hears of another share.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// An attempt that burned no more is short.
-const SHORT: Duration = Duration::from_millis(10);
+const CREDIT_CAP: Duration = Duration::from_millis(4);
+/// How soon a waiting attempt notices another limit.
+const SHARE_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// An attempt is short while it has used no more CPU time than this.
+const SHORT_ATTEMPT: Duration = Duration::from_millis(10);
 
-/// The pace of a group on this node.
+/// The bucket of a group on this node.
 #[derive(Debug)]
 pub struct CpuBucket {
     /// Attempts that began; a batch is one.
     begun: AtomicU64,
     /// Deliveries whose attempt ended.
     ended: AtomicU64,
-    /// Nanoseconds of a processor that attempts were to pay while they ran.
+    /// CPU nanoseconds that attempts were charged while they ran.
     paid: AtomicU64,
-    /// What of that is not part of the debt yet.
+    /// The part of `paid` that is not in the debt yet.
     owed: AtomicU64,
     /// How often an attempt had to wait.
     waits: AtomicU64,
-    /// Nanoseconds of a processor that an attempt pays when it begins.
+    /// CPU nanoseconds that an attempt is charged when it begins.
     cost: AtomicU64,
-    /// Processors that the group may use, as the bits of a float; infinitely
-    /// many when it is free.
+    /// CPUs that the group may use, as the bits of a float; infinite while it
+    /// is not limited.
     share: AtomicU64,
-    /// Whether it is free from now on.
-    let_go: AtomicBool,
-    /// Attempts that wait to begin come in their order.
+    /// Whether the group is never limited again.
+    disabled: AtomicBool,
+    /// Attempts that wait to begin acquire in their order.
     beginning: Mutex<()>,
-    /// Of those that run and wait the short ones come first, and then the oldest:
-    /// of many that are under way some end soon, where all would end late if they
-    /// went on by turns.
+    /// Running attempts acquire in priority order: short before long, then
+    /// oldest first, so that some finish early instead of all finishing late.
     running: PriorityMutex,
-    /// The first of either line has it and waits until it is paid off, by turns,
-    /// so that long ones do not keep short ones from beginning.
+    /// The first new and the first running attempt alternate here, so that long
+    /// attempts do not keep short ones from beginning.
     debt: Mutex<Debt>,
 }
 
-/// What was used and is not paid off.
+/// CPU time that was used and is not paid off.
 #[derive(Debug)]
 struct Debt {
-    /// Seconds of a processor; below zero is what was not used lately.
+    /// CPU seconds; a negative debt is unused credit.
     seconds: f64,
     at: Instant,
 }
@@ -74,7 +73,7 @@ impl Default for CpuBucket {
             waits: zero(),
             cost: zero(),
             share: AtomicU64::new(f64::INFINITY.to_bits()),
-            let_go: AtomicBool::default(),
+            disabled: AtomicBool::default(),
             beginning: Mutex::default(),
             running: PriorityMutex::default(),
             debt: Mutex::new(Debt { seconds: 0.0, at: Instant::now() }),
@@ -83,13 +82,13 @@ impl Default for CpuBucket {
 }
 
 impl CpuBucket {
-    /// Whether the group has a share for now.
+    /// Whether the group is limited now.
     pub fn is_held(&self) -> bool {
         self.share().is_finite()
     }
 
-    /// Waits until an attempt may begin, and pays for its beginning.
-    pub async fn turn(&self) {
+    /// Waits until an attempt may begin, and charges it for its beginning.
+    pub async fn acquire(&self) {
         let _next = self.beginning.lock().await;
         self.pay(Duration::from_nanos(self.cost.load(Ordering::Relaxed))).await;
     }
@@ -99,19 +98,19 @@ impl CpuBucket {
         self.begun.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes what an attempt has burned while it runs. It is not part of what
+    /// Counts the CPU time of a running attempt, which is no part of what
     /// attempts cost when they begin.
     pub fn burned(&self, more: Duration) {
         self.paid.fetch_add(in_nanos(more), Ordering::Relaxed);
     }
 
-    /// Waits until an attempt that runs may go on, and pays for what it burned.
+    /// Waits until a running attempt may go on, and charges what it used.
     pub async fn pay_while_running(&self, burned: Burned) {
-        let _first = self.running.lock((burned.all > SHORT, burned.began)).await;
+        let _first = self.running.lock((burned.all > SHORT_ATTEMPT, burned.began)).await;
         self.pay(burned.more).await;
     }
 
-    /// Notes what an attempt burned that does not wait for it.
+    /// Charges CPU time without making the attempt wait.
     pub fn owes(&self, more: Duration) {
         if self.is_held() {
             self.burned(more);
@@ -119,7 +118,7 @@ impl CpuBucket {
         }
     }
 
-    /// Waits until the debt is paid off, and owes this much instead.
+    /// Waits until the debt is paid off, then sets it to `burned`.
     async fn pay(&self, burned: Duration) {
         let mut debt = self.debt.lock().await;
         loop {
@@ -130,14 +129,14 @@ impl CpuBucket {
                 return;
             }
             let passed = now.duration_since(debt.at).as_secs_f64();
-            let least = -share * KEPT.as_secs_f64();
+            let least = -share * CREDIT_CAP.as_secs_f64();
             let owed = Duration::from_nanos(self.owed.swap(0, Ordering::Relaxed)).as_secs_f64();
             (debt.seconds, debt.at) = ((debt.seconds - share * passed).max(least) + owed, now);
             if debt.seconds <= 0.0 {
                 break;
             }
             self.waits.fetch_add(1, Ordering::Relaxed);
-            let wait = (debt.seconds / share).min(LOOK_AGAIN.as_secs_f64());
+            let wait = (debt.seconds / share).min(SHARE_POLL_INTERVAL.as_secs_f64());
             tokio::time::sleep(Duration::from_secs_f64(wait)).await;
         }
         debt.seconds += burned.as_secs_f64();
@@ -147,31 +146,31 @@ impl CpuBucket {
         f64::from_bits(self.share.load(Ordering::Relaxed))
     }
 
-    /// Lets attempts use this many processors from now on, or all. One that is
-    /// over within a tick of the engine costs `cost`.
+    /// Sets the limit in CPUs, or lifts it. An attempt that ends within a tick
+    /// of the engine costs `cost`.
     pub fn set(&self, share: Option<f64>, cost: Duration) {
-        // Longer ones pay for the rest while they run.
+        // Longer attempts are charged for the rest while they run.
         self.cost.store(in_nanos(cost.min(TICK)), Ordering::Relaxed);
-        let share = share.filter(|_| !self.let_go.load(Ordering::Relaxed)).unwrap_or(f64::INFINITY);
+        let share = share.filter(|_| !self.disabled.load(Ordering::Relaxed)).unwrap_or(f64::INFINITY);
         self.share.store(share.to_bits(), Ordering::Relaxed);
     }
 
-    /// Never holds anybody again: the group is to end what it has begun.
-    pub fn let_go(&self) {
-        self.let_go.store(true, Ordering::Relaxed);
+    /// Lifts the limit for ever: a group that stops must end its attempts in time.
+    pub fn disable(&self) {
+        self.disabled.store(true, Ordering::Relaxed);
         self.set(None, Duration::ZERO);
     }
 
-    /// Notes deliveries whose attempt ended.
+    /// Counts deliveries whose attempt ended.
     pub fn ended(&self, deliveries: usize) {
         self.ended.fetch_add(deliveries as u64, Ordering::Relaxed);
     }
 
-    /// What became of the group's attempts so far.
+    /// The counts since the group began.
     #[must_use]
-    pub fn so_far(&self) -> SoFar {
+    pub fn counts(&self) -> BucketCounts {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        SoFar {
+        BucketCounts {
             begun: load(&self.begun),
             ended: load(&self.ended),
             paid: Duration::from_nanos(load(&self.paid)),
@@ -182,14 +181,14 @@ impl CpuBucket {
 
 /// Counts since the group began.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct SoFar {
+pub struct BucketCounts {
     /// Attempts that began; a batch is one.
     pub begun: u64,
     /// Deliveries whose attempt ended.
     pub ended: u64,
-    /// Time of a processor that attempts were to pay while they ran.
+    /// CPU time that attempts were charged while they ran.
     pub paid: Duration,
-    /// How often one had to wait, and again each [`LOOK_AGAIN`].
+    /// How often an attempt had to wait, once more at each [`SHARE_POLL_INTERVAL`].
     pub waits: u64,
 }
 
@@ -207,12 +206,12 @@ mod tests {
 
     /// Attempts that begin within a time.
     async fn begin(pace: &CpuBucket, within: Duration) -> u64 {
-        let (before, until) = (pace.so_far().begun, tokio::time::Instant::now() + within);
-        while tokio::time::timeout_at(until, pace.turn()).await.is_ok() && tokio::time::Instant::now() < until {
+        let (before, until) = (pace.counts().begun, tokio::time::Instant::now() + within);
+        while tokio::time::timeout_at(until, pace.acquire()).await.is_ok() && tokio::time::Instant::now() < until {
             pace.begun();
             tokio::task::yield_now().await;
         }
-        pace.so_far().begun - before
+        pace.counts().begun - before
     }
 
     #[tokio::test]
@@ -232,11 +231,11 @@ mod tests {
             let pace = CpuBucket::default();
             // A little would take an hour to pay off.
             pace.set(Some(1e-7), COST);
-            pace.turn().await;
-            let waiting = pace.turn();
+            pace.acquire().await;
+            let waiting = pace.acquire();
             tokio::pin!(waiting);
             assert!(tokio::time::timeout(Duration::from_millis(20), &mut waiting).await.is_err(), "it has to wait");
-            assert!(pace.so_far().waits > 0);
+            assert!(pace.counts().waits > 0);
             pace.set(share, COST);
             tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it goes on");
         }
@@ -247,11 +246,11 @@ mod tests {
         let pace = CpuBucket::default();
         pace.set(Some(1e-7), COST);
         pace.pay_while_running(burned(0, COST)).await;
-        let held = tokio::time::timeout(Duration::from_millis(20), pace.turn()).await;
+        let held = tokio::time::timeout(Duration::from_millis(20), pace.acquire()).await;
         assert!(held.is_err(), "others wait for what it burned");
-        pace.let_go();
+        pace.disable();
         pace.set(Some(1e-7), COST);
-        pace.turn().await;
+        pace.acquire().await;
         assert!(!pace.is_held(), "it is free for good");
     }
 
@@ -260,10 +259,10 @@ mod tests {
         let pace = CpuBucket::default();
         pace.owes(COST);
         pace.set(Some(1e-7), Duration::ZERO);
-        pace.turn().await;
+        pace.acquire().await;
         pace.owes(COST);
-        assert_eq!(pace.so_far().paid, COST, "not what it burned while it was free");
-        assert!(tokio::time::timeout(Duration::from_millis(20), pace.turn()).await.is_err());
+        assert_eq!(pace.counts().paid, COST, "not what it burned while it was free");
+        assert!(tokio::time::timeout(Duration::from_millis(20), pace.acquire()).await.is_err());
     }
 
     #[tokio::test]

@@ -1,9 +1,9 @@
-//! How busy the processors are that this process may use, and how much of them
-//! some threads took.
+//! Measures how busy the CPUs of this process are, and how much CPU time some
+//! of its threads took.
 //!
-//! Linux tells in `/proc` how long each processor was idle, and which of them a
-//! process may use (proc(5)). One that has a [quota] besides is told nothing by
-//! how idle they are: then what it used of its quota counts.
+//! Linux reports in `/proc` how long each CPU was idle, and which CPUs a
+//! process may use (proc(5)). For a process with a [quota] the idle time says
+//! nothing: its use of the quota counts instead.
 
 use std::time::{Duration, Instant};
 
@@ -11,37 +11,37 @@ use parking_lot::Mutex;
 
 use crate::clock::nanos;
 
-/// Compares what it sees with what it saw before.
+/// Measures the load between two calls.
 #[derive(Debug, Default)]
 pub struct CpuLoadMeter {
     last: Option<CpuCounters>,
 }
 
-/// What the counters showed.
+/// The counters of one reading.
 #[derive(Debug)]
 struct CpuCounters {
     at: Instant,
-    /// Ticks of all processors that may be used, and those that were idle.
+    /// Ticks of all usable CPUs, and the idle ones among them.
     all: u64,
     idle: u64,
-    /// Processor time that this process used.
+    /// CPU time of this process.
     own: Duration,
 }
 
-/// How busy the processors were for a while.
+/// How busy the CPUs were between two readings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CpuLoad {
-    /// Processors that the process may use; a fraction under a quota.
+    /// CPUs that the process may use; a fraction under a quota.
     pub count: f64,
-    /// The part of their time that they were busy, from 0 to 1.
+    /// The fraction of their time that they were busy.
     pub busy: f64,
-    /// The part that this process used.
+    /// The fraction that this process used.
     pub own: f64,
 }
 
 impl CpuLoadMeter {
-    /// The load since it was asked before. None the first time, and where nobody
-    /// tells.
+    /// The load since the last call; `None` at the first call, and where
+    /// `/proc` does not say.
     pub fn load(&mut self) -> Option<CpuLoad> {
         let read = |path: &str| std::fs::read_to_string(path).ok();
         let allowed = allowed(&read("/proc/self/status")?)?;
@@ -61,17 +61,17 @@ fn load(before: &CpuCounters, now: &CpuCounters, processors: f64, quota: Option<
     let own = (now.own.saturating_sub(before.own).as_secs_f64() / seconds / count).clamp(0.0, 1.0);
     let all = now.all.saturating_sub(before.all) as f64;
     let idle = now.idle.saturating_sub(before.idle) as f64;
-    // Of the processors that others keep busy a quota may leave enough.
+    // Other programs may keep the CPUs busy while the quota still leaves enough.
     let busy = if count < processors || all == 0.0 { own } else { (1.0 - idle / all).clamp(own, 1.0) };
     CpuLoad { count, busy, own }
 }
 
-/// The processor time of some threads of this process.
+/// The CPU time of some threads of this process.
 #[derive(Debug, Default)]
 pub struct Threads(Mutex<Vec<libc::clockid_t>>);
 
 impl Threads {
-    /// Counts the calling thread in.
+    /// Adds the calling thread.
     pub fn join(&self) {
         let mut clock = 0;
         // SAFETY: the thread that asks lives, and `clock` is a valid place for
@@ -81,8 +81,8 @@ impl Threads {
         }
     }
 
-    /// What those of them that live have used. Those that have ended are
-    /// forgotten; one that joined has used something.
+    /// CPU time of the threads that live; threads that ended are forgotten. A
+    /// thread that joined has used some, so zero means that it ended.
     pub fn used(&self) -> Duration {
         let mut used = 0;
         self.clocks().retain(|clock| {
@@ -98,7 +98,7 @@ impl Threads {
     }
 }
 
-/// The processors that `/proc/self/status` allows, as ranges of their numbers.
+/// The CPUs that `/proc/self/status` allows, as ranges of their numbers.
 fn allowed(status: &str) -> Option<Vec<(u32, u32)>> {
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     let range = |range: &str| {
@@ -108,7 +108,7 @@ fn allowed(status: &str) -> Option<Vec<(u32, u32)>> {
     list.trim().split(',').map(range).collect()
 }
 
-/// All ticks and the idle ones of those processors in `/proc/stat`.
+/// All ticks and the idle ticks of these CPUs in `/proc/stat`.
 fn times(stat: &str, allowed: &[(u32, u32)]) -> (u64, u64) {
     let (mut all, mut idle) = (0, 0);
     for line in stat.lines() {

@@ -1,27 +1,27 @@
-//! A lock that goes to the first of those who wait, by a rank that they have.
+//! An async mutex that wakes the waiter with the lowest rank first.
 
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-/// What a waiter is ordered by: short attempts before long ones, and of those
-/// the one that began before.
+/// The order of waiters: short attempts (`false`) before long ones, then by
+/// when they began.
 pub type Rank = (bool, u64);
 
-/// The lock.
+/// The mutex; it guards no value of its own.
 #[derive(Debug, Default)]
 pub struct PriorityMutex(Mutex<WaitQueue>);
 
 #[derive(Debug, Default)]
 struct WaitQueue {
     is_taken: bool,
-    /// Who waits, and what wakes each once the lock is its own.
+    /// The waiters; each is notified once the lock is its own.
     waiting: Vec<(Rank, Arc<Notify>)>,
 }
 
 impl PriorityMutex {
-    /// Waits until the lock is free and nobody of a lower rank waits.
+    /// Waits until the lock is free and no waiter has a lower rank.
     pub async fn lock(&self, rank: Rank) -> PriorityGuard<'_> {
         let place = {
             let mut line = self.line();
@@ -44,14 +44,14 @@ impl PriorityMutex {
         let mut line = self.line();
         let first = line.waiting.iter().enumerate().min_by_key(|(_, (rank, _))| *rank).map(|(at, _)| at);
         match first {
-            // It stays taken, and is theirs.
+            // The lock stays taken and passes to this waiter.
             Some(at) => line.waiting.swap_remove(at).1.notify_one(),
             None => line.is_taken = false,
         }
     }
 }
 
-/// The lock is held while this lives.
+/// Holds the lock until it is dropped.
 #[derive(Debug)]
 pub struct PriorityGuard<'l>(&'l PriorityMutex);
 
@@ -61,7 +61,7 @@ impl Drop for PriorityGuard<'_> {
     }
 }
 
-/// Somebody who waits, and may go before the lock is theirs.
+/// A waiter, which may be dropped before the lock is its own.
 struct Waiter<'l> {
     of: &'l PriorityMutex,
     woken: Option<Arc<Notify>>,

@@ -1,6 +1,6 @@
-//! How the attempt of one worker is held back: by the [pace](Pace) of its group,
-//! until its partition is given up. Then it is to end in time, and what it still
-//! burns is nobody's debt: others would stand still for what is over in a moment.
+//! Throttles one worker's attempt by the [`CpuBucket`] of its group. Once the
+//! attempt's partition is revoked it runs unthrottled and uncharged, so that it
+//! can finish before the deadline of the revocation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,23 +12,23 @@ use tokio_util::sync::CancellationToken;
 use super::cpu_bucket::CpuBucket;
 use crate::engine::{Brake, Burned};
 
-/// The leash of one worker.
+/// The throttle of one worker.
 #[derive(Debug)]
 pub struct WorkerThrottle {
-    /// The pace of the group.
+    /// The bucket of the group.
     pub pace: Arc<CpuBucket>,
-    /// What says that a partition is given up, of each that what runs is from.
+    /// One token for each partition of the running batch, cancelled when the partition is revoked.
     given_up: Mutex<Vec<CancellationToken>>,
 }
 
 impl WorkerThrottle {
-    /// For a worker of the group with this pace.
+    /// A throttle for a worker of the group with this bucket.
     #[must_use]
     pub fn new(pace: Arc<CpuBucket>) -> Self {
         Self { pace, given_up: Mutex::default() }
     }
 
-    /// From now on an attempt runs that is let go with the first of these.
+    /// Notes the partitions of the attempt that begins: the first of their tokens to be cancelled ends the throttling.
     pub fn put_on<'t>(&self, given_up: impl Iterator<Item = &'t CancellationToken>) {
         let mut tokens = self.tokens();
         tokens.clear();
@@ -99,7 +99,7 @@ mod tests {
         timeout(SOON, held).await.expect("it goes on");
         let next = Arc::clone(&leash).burned(burned()).expect("the group is held");
         timeout(SOON, next).await.expect("it goes on");
-        assert_eq!(pace.so_far().paid, 3 * HOUR);
+        assert_eq!(pace.counts().paid, 3 * HOUR);
         leash.put_on([&one].into_iter());
         let next = Arc::clone(&leash).burned(burned()).expect("the group is held");
         assert!(timeout(Duration::from_millis(20), next).await.is_err(), "it is not given up");
@@ -114,6 +114,6 @@ mod tests {
         given_up.cancel();
         pace.set(Some(1.0), Duration::ZERO);
         Arc::clone(&leash).burned(burned()).expect("the group is held").await;
-        timeout(SOON, pace.turn()).await.expect("others begin at once");
+        timeout(SOON, pace.acquire()).await.expect("others begin at once");
     }
 }
