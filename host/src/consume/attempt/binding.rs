@@ -1,5 +1,5 @@
-//! A binding at work: its policy, its queue of deliveries, its gate and the
-//! version it runs.
+//! A running binding: its policy, its queue of deliveries, its gate and the
+//! plugin version it runs.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -33,26 +33,27 @@ const RECYCLE_AFTER: u32 = 10_000;
 /// Bytes that the effects of one attempt may hold.
 const OUTPUT_BYTES: usize = 1024 * 1024;
 
-/// The key by which `http-push` reads how many messages a request carries: not
-/// one of `[binding.config]`, since `batch` stands in the binding itself.
+/// The key by which `http-push` reads how many messages a request carries. The
+/// value is no entry of `[binding.config]`, since `batch` is a field of the
+/// binding itself.
 const PUSH_BATCH: &str = "courier.batch";
 
-/// What a binding would run.
+/// The plugin version that a binding runs.
 #[derive(Clone)]
 pub enum BoundPlugin {
     /// A version that is compiled on this node.
     Ready(Arc<Prepared>),
-    /// None, and what people should know of it.
+    /// There is none; the text says why.
     Missing(Verdict, String),
 }
 
-/// A binding at work.
+/// A binding that runs on this node.
 pub struct RunningBinding {
-    /// What the TOML says.
+    /// Its configuration.
     pub binding: Binding,
     /// Where owners put deliveries and workers take them.
     pub turns: ReadyQueue<ReadyDelivery>,
-    /// Its gate.
+    /// Says whether deliveries may begin.
     pub keeper: BindingGate,
     /// The version it runs.
     pub plugin: watch::Receiver<BoundPlugin>,
@@ -60,9 +61,9 @@ pub struct RunningBinding {
     pub rate: Option<DefaultDirectRateLimiter>,
     /// How the engine runs it.
     pub policy: Arc<Policy>,
-    /// Its deliveries that say of a service which works that it is unavailable.
+    /// Deliveries that report as unavailable a service that works for others.
     pub unavailable_alone: UnavailableAlone,
-    /// What its attempts did and the store has not taken yet.
+    /// Bounds the effects of attempts that are not written yet.
     pub unwritten: Arc<EffectsBudget>,
     /// How long attempts take.
     pub attempt_seconds: metrics::Histogram,
@@ -70,16 +71,15 @@ pub struct RunningBinding {
     pub listening: AtomicBool,
     /// Cancelled when the binding goes away.
     pub closed: CancellationToken,
-    /// The partitions that are owned here, and whether open rows hold them
-    /// back.
+    /// The partitions that are owned here, and whether parked rows stop each.
     standing: Mutex<Vec<(TopicPartition, watch::Receiver<bool>)>>,
-    /// Deliveries with rows whose attempts run now: these alone could be given
-    /// up, and must not be meanwhile.
+    /// Deliveries with rows whose attempts run now. A delivery with a row can
+    /// be given up, and must not be while its attempt runs.
     running: Mutex<HashSet<DeliveryKey>>,
 }
 
 impl RunningBinding {
-    /// Puts a binding to work.
+    /// Prepares a binding to run; nothing begins yet.
     #[must_use]
     pub fn new(binding: Binding, plugin: watch::Receiver<BoundPlugin>, rules: &Rules) -> Self {
         let keeper = BindingGate::new(binding.circuit, binding.failure.probe_within);
@@ -103,15 +103,15 @@ impl RunningBinding {
         }
     }
 
-    /// Notes a partition that has an owner from now on. The owner drops its
-    /// end of `full` when it ends.
+    /// Adds a partition that has an owner now. The owner drops its end of
+    /// `full` when it ends.
     pub fn watch_full(&self, place: TopicPartition, full: watch::Receiver<bool>) {
         let mut standing = self.standing.lock();
         standing.retain(|(_, full)| full.has_changed().is_ok());
         standing.push((place, full));
     }
 
-    /// The partitions that stand still because too many open rows are parked.
+    /// The partitions that too many parked rows have stopped.
     #[must_use]
     pub fn parked_full(&self) -> Vec<TopicPartition> {
         let standing = self.standing.lock();
@@ -119,14 +119,14 @@ impl RunningBinding {
         full.map(|(place, _)| place.clone()).collect()
     }
 
-    /// Notes attempts that begin.
+    /// Adds deliveries whose attempts begin.
     pub fn begin(&self, rows: &[DeliveryKey]) {
         if !rows.is_empty() {
             self.running.lock().extend(rows);
         }
     }
 
-    /// Notes that they ended.
+    /// Removes deliveries whose attempts ended.
     pub fn end(&self, rows: &[DeliveryKey]) {
         if !rows.is_empty() {
             let mut running = self.running.lock();
@@ -142,22 +142,22 @@ impl RunningBinding {
         self.running.lock().contains(key)
     }
 
-    /// The API pauses the group, or lets it go on; what the TOML says stays.
+    /// Pauses or resumes the binding for the API. `paused` in the TOML stays in force.
     pub fn pause(&self, why: Option<&str>) {
         let by_toml = self.binding.paused.then(|| "paused in the configuration".to_owned());
         self.keeper.pause(by_toml.or_else(|| why.map(ToOwned::to_owned)));
     }
 }
 
-/// A limiter that lets `rate` deliveries a second begin, with bursts of at
-/// most a second's worth.
+/// A limiter of `rate` deliveries a second, with bursts of at most one second's
+/// worth.
 fn limiter(rate: f64) -> Option<DefaultDirectRateLimiter> {
     let period = Duration::try_from_secs_f64(1.0 / rate).ok()?;
     let burst = NonZeroU32::new(rate.clamp(1.0, f64::from(u32::MAX)) as u32)?;
     Some(RateLimiter::direct(Quota::with_period(period)?.allow_burst(burst)))
 }
 
-/// Where the handler may send HTTP requests; none sends none anywhere.
+/// Where the handler may send HTTP requests; `None` allows none.
 fn http(binding: &Binding) -> Option<Arc<HttpOut>> {
     let allow = binding.http.allow.iter();
     let allow: Vec<Destination> =
@@ -180,7 +180,7 @@ fn push_url(binding: &Binding) -> Option<Url> {
     Url::parse(text).ok()
 }
 
-/// What handlers publish is held to the rules of every other door.
+/// Checks what handlers publish by the same rules as every other message.
 #[derive(Debug)]
 struct EmissionDoor(Rules);
 

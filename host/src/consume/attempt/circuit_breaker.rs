@@ -1,10 +1,10 @@
-//! Whether a binding's deliveries may begin: pauses, a missing plugin, a
-//! dependency that is down, an open circuit.
+//! The gate of a binding: says whether deliveries may begin. It closes for a
+//! pause, a missing plugin, a dependency that is down, and an open circuit.
 //!
-//! A closed gate stops fetching, answers what was already dispatched with
-//! PUSH_FAIL and lets nothing begin. After a while it lets one delivery probe
-//! (half open); the first success opens it. An operator's pause is another
-//! thing: what is dispatched waits, and nothing fails.
+//! A closed gate stops fetching, fails what is dispatched with PUSH_FAIL and
+//! lets nothing begin. After a while it is half open: one delivery probes, and
+//! the first success opens the gate. During a pause nothing fails: dispatched
+//! deliveries wait.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::config::Circuit;
 
-/// How long a lack of room is told after the last attempt that met it.
+/// How long a lack of sandboxes is reported after the last attempt that met it.
 const ROOM_FORGOTTEN: Duration = Duration::from_secs(30);
 /// The wait before the first probe; each further one waits twice as long.
 const FIRST_PROBE_WAIT: Duration = Duration::from_secs(1);
@@ -21,15 +21,15 @@ const FIRST_PROBE_WAIT: Duration = Duration::from_secs(1);
 /// one.
 const MAX_PROBE_WAIT: Duration = Duration::from_secs(60);
 
-/// What the gate says.
+/// The state of the gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Permission {
-    /// Deliveries begin.
+    /// Deliveries may begin.
     Open,
-    /// A person or the TOML said stop; the text says who and why.
+    /// A person or the TOML paused the binding; the text says who and why.
     Paused(String),
-    /// What the deliveries publish has nowhere to go; the text says why. What is
-    /// dispatched waits, as in a pause.
+    /// Too many of the messages it publishes are undelivered; the text says
+    /// which. Dispatched deliveries wait, as in a pause.
     Full(String),
     /// Deliveries cannot run.
     Closed {
@@ -38,7 +38,7 @@ pub enum Permission {
         /// Why, for people.
         reason: String,
     },
-    /// One delivery at a time, to see whether they can run again.
+    /// Half open: one delivery at a time probes whether the binding can run again.
     Probing,
 }
 
@@ -50,7 +50,7 @@ impl Permission {
     }
 }
 
-/// Keeps the gate of one binding on this node.
+/// The gate of one binding on this node.
 #[derive(Debug)]
 pub struct BindingGate {
     gate: watch::Sender<Permission>,
@@ -62,7 +62,7 @@ pub struct BindingGate {
 #[derive(Debug, Default)]
 struct GateState {
     paused: Option<String>,
-    /// Why nothing more may be published or given up for now.
+    /// Why nothing more may be published.
     full: Option<String>,
     missing: Option<(Verdict, String)>,
     shut: Option<Opened>,
@@ -73,13 +73,13 @@ struct GateState {
     probing: bool,
 }
 
-/// How long a gate that closes waits before a delivery may probe.
+/// How long a closed gate waits before a delivery may probe.
 #[derive(Clone, Copy, Debug)]
 enum ProbeWait {
-    /// Longer from one failed probe to the next up to `most`, and never less
-    /// than `least`, which was asked for.
+    /// Doubles with each failed probe up to `most`, and is never less than
+    /// `least`, which a handler asked for.
     Growing { least: Duration, most: Duration },
-    /// As long as the binding says.
+    /// As long as `circuit.open` of the binding.
     Fixed(Duration),
 }
 
@@ -88,13 +88,12 @@ struct Opened {
     verdict: Verdict,
     reason: String,
     probe_at: Instant,
-    /// Whether the time came and the gate is half open.
+    /// Whether the wait is over and the gate is half open.
     half_open: bool,
 }
 
 impl BindingGate {
-    /// A gate that is open. Once it closes it is probed at least every
-    /// `probe_within`.
+    /// An open gate. Once closed it is probed at least every `probe_within`.
     #[must_use]
     pub fn new(circuit: Option<Circuit>, probe_within: Option<Duration>) -> Self {
         let max_probe_wait = probe_within.unwrap_or(MAX_PROBE_WAIT).min(MAX_PROBE_WAIT);
@@ -106,35 +105,35 @@ impl BindingGate {
         }
     }
 
-    /// Follows what the gate says.
+    /// Watches the state of the gate.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Permission> {
         self.gate.subscribe()
     }
 
-    /// What it says now.
+    /// The state of the gate now.
     #[must_use]
     pub fn now(&self) -> Permission {
         self.gate.borrow().clone()
     }
 
-    /// A person or the TOML stops the binding, or lets it go on.
+    /// Pauses the binding, or resumes it with `None`.
     pub fn pause(&self, why: Option<String>) {
         self.change(|keeping| keeping.paused = why);
     }
 
-    /// So much of what the binding publishes is undelivered that it stops, or
-    /// goes on.
+    /// Stops the binding because too many of its messages are undelivered, or
+    /// resumes it with `None`.
     pub fn hold_for_undelivered(&self, why: Option<String>) {
         self.change(|keeping| keeping.full = why);
     }
 
-    /// The binding has no plugin that could run, or has one again.
+    /// Closes the gate for a missing plugin, or opens it again with `None`.
     pub fn missing(&self, why: Option<(Verdict, String)>) {
         self.change(|keeping| keeping.missing = why);
     }
 
-    /// Why attempts find no room on this host; none once one found room again.
+    /// Why attempts find no sandbox on this host; `None` once one found one.
     #[must_use]
     pub fn without_room(&self) -> Option<String> {
         let state = self.lock();
@@ -142,25 +141,25 @@ impl BindingGate {
         lately.map(|(_, reason)| reason.clone())
     }
 
-    /// Whether this delivery is the one that may probe.
+    /// Takes the probe; false when another delivery has it.
     #[must_use]
     pub fn take_probe(&self) -> bool {
         let mut state = self.lock();
         !std::mem::replace(&mut state.probing, true)
     }
 
-    /// The probe was not made after all: another delivery may make it.
+    /// Returns a probe that was not made, so that another delivery can take it.
     pub fn give_probe_back(&self) {
         self.lock().probing = false;
         self.gate.send_modify(|_| {});
     }
 
-    /// An attempt ended; a circuit counts failures in a row. `asked` is the
-    /// wait that an `unavailable` asked for, and the gate stays closed for at
-    /// least that long. `probe` says that the attempt was the one that
+    /// Counts the verdict of an attempt: failures in a row open the circuit.
+    /// The gate stays closed for at least `asked`, the wait that an
+    /// `unavailable` asked for. `probe` marks the attempt that
     /// [`BindingGate::take_probe`] let begin.
     pub fn ended(&self, verdict: Verdict, reason: Option<&str>, asked: Option<Duration>, probe: bool) {
-        // The common case takes the lock only: nobody is told anything.
+        // The common case takes the lock only, and notifies nobody.
         {
             let mut state = self.lock();
             match verdict {
@@ -178,7 +177,7 @@ impl BindingGate {
         }
         self.change(|keeping| {
             if keeping.shut.is_some() && !probe {
-                // It began before the gate closed, and tells nothing about now.
+                // The attempt began before the gate closed, so it says nothing about now.
                 return;
             }
             match verdict {
@@ -189,7 +188,7 @@ impl BindingGate {
                     keeping.shut(verdict, reason, wait);
                 }
                 Verdict::Success | Verdict::Reject | Verdict::Duplicate => keeping.open(),
-                // These say nothing about the handler.
+                // These verdicts say nothing about the handler.
                 Verdict::NoRoom | Verdict::NoPlugin | Verdict::CircuitOpen => {}
                 _ => {
                     keeping.failures += 1;
@@ -213,7 +212,7 @@ impl BindingGate {
         }
     }
 
-    /// Opens half when it is time; answers when to ask again.
+    /// Half-opens the gate when its wait is over. Returns when to call again.
     pub fn tick(&self) -> Option<Duration> {
         let mut left = None;
         self.change(|keeping| {
@@ -231,7 +230,6 @@ impl BindingGate {
     }
 
     fn lock(&self) -> parking_lot::MutexGuard<'_, GateState> {
-        // A panic under this lock leaves nothing half changed that matters.
         self.state.lock()
     }
 

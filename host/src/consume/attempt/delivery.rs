@@ -1,8 +1,8 @@
-//! One delivery, its whole story: it gets a permit, an attempt is made, the
-//! attempt is judged, and the owner hears what follows.
+//! Ends a delivery: judges what its attempt returned, and tells the owner of
+//! its partition.
 //!
 //! A stop is never a failure: an attempt that is dropped because its partition
-//! or the host goes away is handed back, and nobody counts it.
+//! or the host goes away is handed back and not counted.
 
 use std::time::Duration;
 
@@ -24,28 +24,27 @@ use crate::publish::{self, GivenUp};
 use crate::random;
 use crate::store::{DeliveryKey, GiveUp, NewOutbound, bytes_of_effects};
 
-/// W3C Trace Context: what joins the spans of one story.
+/// The header of the W3C Trace Context.
 const TRACE_HEADER: &str = "traceparent";
 
 impl ReadyDelivery {
-    /// Hands it back unrun.
+    /// Returns it to its owner without an attempt.
     pub fn give_back(self) {
         self.owner.tell(OwnerMessage::NotStarted(self.in_hand.offset));
     }
 
-    /// Whether it is to be handed back.
+    /// Whether it must be returned to its owner.
     #[must_use]
     pub fn is_recalled(&self) -> bool {
         !self.owner.may_begin() || self.recall.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
-    /// The delivery's key.
     #[must_use]
     pub fn key(&self) -> DeliveryKey {
         DeliveryKey { position: self.owner.position, offset: self.in_hand.offset }
     }
 
-    /// What the engine is to invoke.
+    /// The call that the engine makes.
     #[must_use]
     pub fn call(&self, bound: &RunningBinding) -> Call<'_> {
         Call {
@@ -61,12 +60,12 @@ impl ReadyDelivery {
         }
     }
 
-    /// Ends it: judges what the engine says and tells the owner.
+    /// Judges what the engine returned and tells the owner.
     pub fn conclude(self, bound: &RunningBinding, version: &Prepared, ended: Ended) {
         let mut ended = self.without_loop(bound, ended);
         if bound.unavailable_alone.judged(self.key(), ended.verdict) != ended.verdict {
             ended.verdict = Verdict::Retry;
-            // Its wait was for the service to come back, which is there.
+            // The wait was for the service to come back, and the service is there.
             ended.after = None;
             ended.reason = Some(as_retry(ended.reason.take()));
         }
@@ -109,7 +108,7 @@ impl ReadyDelivery {
             counted,
             verdict: ended.verdict,
             fingerprint,
-            // The wait of an `unavailable` is another one, with a bound of its own.
+            // The wait of an `unavailable` has its own bound.
             reason: reason_with_bound(ended.reason, ended.after.filter(|_| ended.verdict == Verdict::Retry)),
             version: Some(shown_version(&version.digest).into()),
             started_at: ended.started_at,
@@ -124,7 +123,7 @@ impl ReadyDelivery {
         self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
     }
 
-    /// Ends it without an invocation: the binding's gate is closed.
+    /// Fails it without an invocation, because the gate of its binding is closed.
     pub fn push_back(self, bound: &RunningBinding, verdict: Verdict, reason: &str) {
         let outcome = self.judged(bound, verdict, None, self.number + 1);
         let reason = Some(reason.to_owned());
@@ -132,10 +131,10 @@ impl ReadyDelivery {
         self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
     }
 
-    /// Ends it without an attempt, as a person said.
+    /// Ends it without an attempt, because a person gave it up.
     pub fn give_up(self, bound: &RunningBinding, give_up: GiveUp) {
         let GiveUp { reason, dead_letter } = give_up;
-        // A letter of a record that is too large to be kept would be empty.
+        // The dead letter of a record that is too large to be kept would be empty.
         let dead_letter = dead_letter && self.in_hand.record.left_out.is_none();
         let outbound: Vec<NewOutbound> = dead_letter
             .then(|| self.dead_letter(bound, &self.letters_to(bound), &reason, self.number))
@@ -152,14 +151,14 @@ impl ReadyDelivery {
     }
 
     fn judged(&self, bound: &RunningBinding, verdict: Verdict, after: Option<Duration>, number: u32) -> Outcome {
-        // Who asks for a delivery gives it a schedule of its own.
+        // A requested rerun has a retry schedule of its own.
         let budget_from = self.in_hand.asked_at.unwrap_or(self.in_hand.received_at);
         let history = History { number, counted: self.counted, budget_from };
         judge(verdict, after, history, &bound.binding.failure, now(), random::fraction())
     }
 
-    /// What an attempt came to that published, unless what it published would
-    /// only go on in a loop: then it failed, for ever.
+    /// The outcome of an attempt that published. It fails for ever when its
+    /// messages would go round in a loop.
     fn without_loop(&self, bound: &RunningBinding, ended: Ended) -> Ended {
         let Some(first) = ended.emissions.first().filter(|_| ended.verdict == Verdict::Success) else { return ended };
         let why = too_many_hops(self.in_hand.message(), &bound.binding.group, &first.topic, bound.binding.max_hops);
@@ -175,7 +174,7 @@ impl ReadyDelivery {
         }
     }
 
-    /// The topic of its dead letter.
+    /// The topic of the dead letter.
     fn letters_to(&self, bound: &RunningBinding) -> String {
         match &bound.binding.failure.dead_letter {
             DeadLetter::Topic(Some(topic)) => topic.clone(),
@@ -201,8 +200,8 @@ impl ReadyDelivery {
     }
 }
 
-/// The handler's reason, and that its wait was cut where it asked for a longer
-/// one than a delivery may wait.
+/// The handler's reason; it says so when the handler asked for a longer wait
+/// than a delivery may have.
 fn reason_with_bound(reason: Option<String>, asked: Option<Duration>) -> Option<String> {
     let Some(asked) = asked.filter(|asked| *asked > MAX_ASKED_WAIT) else { return reason };
     let days = |wait: Duration| wait.as_secs() / 86_400;
@@ -214,21 +213,21 @@ fn reason_with_bound(reason: Option<String>, asked: Option<Duration>) -> Option<
     Some(reason.map_or_else(|| cut.clone(), |reason| format!("{reason} ({cut})")))
 }
 
-/// What a delivery comes to whose dead letter is not written, and why not.
+/// The outcome of a delivery without a dead letter, and why it has none.
 fn without_letter(reason: &mut String, why: &str) -> Outcome {
     reason.push_str("; no dead letter was written: ");
     reason.push_str(why);
     Outcome::Failed { dead_letter: false }
 }
 
-/// Where the dead letters of a group go that names no topic of its own.
+/// The default dead-letter topic of a group.
 #[must_use]
 pub fn dead_letter_topic(topic: &str, group: &str) -> String {
     format!("dlq.{topic}.{group}")
 }
 
-/// What a handler published, as a row for the relay. It continues the trace of
-/// the message that was handled, unless the handler began one of its own.
+/// A published message as a row for the relay. It continues the trace of the
+/// handled message, unless the handler set its own.
 fn emission(group: &str, plugin: &str, handled: &Message, outgoing: Outgoing) -> NewOutbound {
     let mut headers = outgoing.headers;
     let traced = headers.iter().any(|header| header.name.eq_ignore_ascii_case(TRACE_HEADER));

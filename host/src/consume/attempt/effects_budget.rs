@@ -1,33 +1,33 @@
-//! What attempts did and the store has not taken yet.
+//! Bounds the effects of attempts that the store has not taken yet.
 //!
-//! A record in memory holds a share of its group's budget, but a handler may
-//! publish, store and log a megabyte for a record of ten bytes. So no attempt
-//! begins while too much of that waits for the writer.
+//! The memory budget of a group counts records, but a handler may publish,
+//! store and log a megabyte for a record of ten bytes. So no attempt begins
+//! while too many bytes of effects wait for the writer.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Bytes of a binding's effects that may wait before no more attempts begin.
-/// Those that are under way then still add theirs: `concurrency` times `batch`
-/// times what one attempt may put out.
+/// Bytes of effects that may wait before no more attempts of the binding begin.
+/// Running attempts still add theirs: at most `concurrency` times `batch` times
+/// the output limit of one attempt.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// How much of a binding waits to be written.
+/// The effects of a binding that wait to be written.
 #[derive(Debug, Default)]
 pub struct EffectsBudget {
     bytes: watch::Sender<usize>,
 }
 
 impl EffectsBudget {
-    /// Counts the effects of an attempt until the share is dropped; most
+    /// Counts the effects of an attempt until the permit is dropped; most
     /// attempts have none.
     #[must_use]
     pub fn take(self: &Arc<Self>, bytes: usize) -> Option<EffectsPermit> {
         if bytes == 0 {
             return None;
         }
-        // Who waits is waiting for less.
+        // Waiters wait for the value to fall, so an increase need not wake them.
         self.bytes.send_if_modified(|waiting| {
             *waiting += bytes;
             false
@@ -35,20 +35,20 @@ impl EffectsBudget {
         Some(EffectsPermit { of: Arc::clone(self), bytes })
     }
 
-    /// Whether no attempt may begin for now.
+    /// Whether the budget is used up.
     #[must_use]
     pub fn is_full(&self) -> bool {
         *self.bytes.borrow() >= MAX_BYTES
     }
 
-    /// Waits until attempts may begin.
+    /// Waits until the budget has room.
     pub async fn room(&self) {
-        // It ends with an error when the sender is gone, which `self` holds.
+        // `self` holds the sender, so the wait never fails.
         let _ = self.bytes.subscribe().wait_for(|waiting| *waiting < MAX_BYTES).await;
     }
 }
 
-/// Effects that wait to be written.
+/// The effects of one attempt, counted until they are written.
 #[derive(Debug)]
 pub struct EffectsPermit {
     of: Arc<EffectsBudget>,

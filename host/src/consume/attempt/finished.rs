@@ -1,4 +1,4 @@
-//! What an attempt came to, as the owner of the partition is told.
+//! The result of an attempt, as its owner gets it.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::clock::now;
 use crate::kafka::buffered::BufferedRecord;
 use crate::store::{NewOutbound, StateWrites};
 
-/// An attempt that was judged, or a delivery that could not be attempted.
+/// A judged attempt, or a delivery that ended without one.
 #[derive(Debug)]
 pub struct FinishedAttempt {
     pub in_hand: Arc<BufferedRecord>,
-    /// What follows.
+    /// What happens to the delivery next.
     pub outcome: Outcome,
     /// Invocations so far.
     pub number: u32,
@@ -24,23 +24,20 @@ pub struct FinishedAttempt {
     /// What the attempt concluded.
     pub verdict: Verdict,
     pub reason: Option<String>,
-    /// Groups failures that are alike.
+    /// Equal for failures of one kind.
     pub fingerprint: Option<String>,
-    /// The version that made it.
+    /// The plugin version that ran.
     pub version: Option<Arc<str>>,
-    /// When it began.
     pub started_at: Timestamp,
-    /// When it ended.
     pub finished_at: Timestamp,
-    /// What the handler logged.
+    /// The handler's log.
     pub log: Option<String>,
-    /// Whether the handler was invoked.
     pub invoked: bool,
-    /// What goes to Kafka with it.
+    /// The messages that it published.
     pub outbound: Vec<NewOutbound>,
-    /// Key/value writes of a success.
+    /// The key/value writes of a success.
     pub state_writes: StateWrites,
-    /// Holds attempts back while too many effects wait, until it is written.
+    /// Counts its effects against the budget of the binding until they are written.
     pub unwritten: Option<EffectsPermit>,
 }
 
@@ -105,7 +102,7 @@ impl FinishedAttempt {
         }
     }
 
-    /// The state that people see for it.
+    /// The public state of the delivery.
     #[must_use]
     pub fn state(&self) -> State {
         match self.outcome {

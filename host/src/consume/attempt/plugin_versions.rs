@@ -1,9 +1,8 @@
-//! Which version each binding runs on this node.
+//! Prepares the plugin versions that the bindings of this node run.
 //!
-//! Every node asks the store which versions are active, and compiles what its
-//! bindings want before they want it: a version that was uploaded for a bound
-//! plugin is prepared at once, so that an activation finds it ready. An attempt
-//! that runs keeps the version it began with.
+//! Every node polls the store for the active versions. A version that is
+//! uploaded for a bound plugin is compiled at once, so that its activation need
+//! not wait. A running attempt keeps the version it began with.
 //!
 //! A plugin that comes with the host ([`builtin`](crate::engine::builtin)) runs
 //! where nothing of its name is active.
@@ -29,12 +28,12 @@ use crate::supervise::{self, Task};
 /// How often the store is asked what is active; an activation anywhere takes
 /// effect everywhere within this and the time to compile.
 const POLL: Duration = Duration::from_millis(500);
-/// How often newly uploaded versions are looked for.
+/// How often the store is polled for new uploads.
 const LOOK_AHEAD: Duration = Duration::from_secs(2);
-/// How long a version that could not be prepared is left alone.
+/// How long a version that could not be compiled is not tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// The versions on this node; shared by all groups.
+/// The plugin versions of this node; all groups share it.
 pub struct PluginVersions {
     store: SharedStore,
     engine: Engine,
@@ -49,8 +48,7 @@ struct VersionsState {
     /// Prepared versions, by digest.
     prepared: HashMap<String, Arc<Prepared>>,
     failed: HashMap<String, (Instant, String)>,
-    /// Plugins of the host that an uploaded one of that name takes the place
-    /// of, which was said.
+    /// Built-in plugins that an upload replaces, and that were warned of.
     replaced: HashSet<&'static str>,
 }
 
@@ -60,7 +58,7 @@ struct WantedPlugin {
 }
 
 impl PluginVersions {
-    /// Starts to follow the store.
+    /// Starts to poll the store.
     #[must_use]
     pub fn start(store: SharedStore, engine: Engine, writer: WriterId) -> Arc<Self> {
         let plugins =
@@ -70,7 +68,7 @@ impl PluginVersions {
         plugins
     }
 
-    /// Follows the version that a binding runs.
+    /// Watches the version that a binding runs.
     pub fn watch(&self, plugin: &PluginRef) -> watch::Receiver<BoundPlugin> {
         let mut state = self.lock();
         let wanted = state.wanted.entry(reference(plugin)).or_insert_with(|| WantedPlugin {
@@ -87,12 +85,12 @@ impl PluginVersions {
         watch
     }
 
-    /// Something about plugins changed in the store.
+    /// Polls the store at once.
     pub fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// Compiles a component that is being uploaded, and keeps it ready.
+    /// Compiles an upload and keeps it.
     ///
     /// # Errors
     /// What is wrong with it, or with this host.
@@ -151,7 +149,7 @@ impl PluginVersions {
                     self.ready(&plugin.name, &newest.digest).await?;
                 }
             }
-            // An attempt that still runs an older version holds it itself.
+            // A running attempt holds its version itself.
             self.lock().prepared.retain(|digest, _| keep.contains(digest));
         }
         Ok(())
@@ -176,7 +174,7 @@ impl PluginVersions {
         }
     }
 
-    /// What is known of a version on this node without looking further.
+    /// What this node knows of a version without asking the store.
     fn known(&self, digest: &str) -> Option<BoundPlugin> {
         let state = self.lock();
         if let Some(prepared) = state.prepared.get(digest) {
@@ -186,8 +184,7 @@ impl PluginVersions {
         Some(BoundPlugin::Missing(Verdict::Instantiate, reason.clone()))
     }
 
-    /// A plugin of the host, compiled on this node. The store knows nothing of
-    /// it.
+    /// A built-in plugin, compiled on this node; it is not in the store.
     async fn ready_builtin(&self, builtin: &'static Builtin) -> BoundPlugin {
         if let Some(known) = self.known(builtin.digest()) {
             return known;
@@ -229,7 +226,7 @@ impl PluginVersions {
         Ok(found)
     }
 
-    /// Keeps in mind what became of preparing a version.
+    /// Remembers whether a version could be compiled.
     fn conclude_preparing(
         &self,
         plugin: &str,
@@ -270,7 +267,6 @@ impl PluginVersions {
     }
 
     fn lock(&self) -> MutexGuard<'_, VersionsState> {
-        // Nothing is half changed when a panic lets go of this lock.
         self.state.lock()
     }
 }

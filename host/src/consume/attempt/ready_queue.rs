@@ -1,31 +1,30 @@
-//! The deliveries of a binding that have their lane's turn, and which of them a
-//! worker takes next: what came by itself before what somebody asked for.
+//! The queue of deliveries that have their lane's turn: live ones first,
+//! requested reruns behind them.
 //!
-//! A redrive asks for thousands at once. In one line with them, what comes in
-//! meanwhile would wait until they have run. So they stand in a line of their
-//! own, from which a worker takes when the other is empty, and once in
-//! [`ASKED_SHARE`] turns, so that no traffic holds them up for ever.
+//! A redrive requests thousands at once. In a single queue new records would
+//! wait until all of them have run. So reruns have a queue of their own, from
+//! which a worker takes when the live queue is empty, and at every
+//! [`ASKED_SHARE`]th turn, so that live traffic never starves them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
-/// One turn in so many begins with what was asked for.
+/// Every so many turns begin with the queue of reruns.
 const ASKED_SHARE: u32 = 8;
 
-/// Two lines and who is next. Bounded by what the machines of all partitions
-/// may have dispatched.
+/// Two queues, bounded by what the machines of all partitions may have
+/// dispatched.
 pub struct ReadyQueue<T> {
     live: ClassQueue<T>,
     asked: ClassQueue<T>,
     taken: AtomicU32,
-    /// Held by whoever takes some out: two at once would hide items from each
-    /// other.
+    /// Serializes `drain_where`: two at once would hide items from each other.
     taking_out: Mutex<()>,
 }
 
-/// One line: where to stand, and its front.
+/// Both ends of one queue.
 type ClassQueue<T> = (Sender<T>, Receiver<T>);
 
 impl<T> Default for ReadyQueue<T> {
@@ -40,17 +39,17 @@ impl<T> Default for ReadyQueue<T> {
 }
 
 impl<T> ReadyQueue<T> {
-    /// Puts an item in its line, `asked` if somebody asked for it.
+    /// Adds an item, to the queue of reruns if it was `asked` for.
     ///
     /// # Errors
-    /// The item, when the lines are closed.
-    pub fn put(&self, item: T, asked: bool) -> Result<(), T> {
+    /// The item, when the queue is closed.
+    pub fn push(&self, item: T, asked: bool) -> Result<(), T> {
         let (end, _) = if asked { &self.asked } else { &self.live };
         end.try_send(item).map_err(async_channel::TrySendError::into_inner)
     }
 
-    /// The next item; none once the lines are closed and empty.
-    pub async fn next(&self) -> Option<T> {
+    /// The next item; `None` once the queue is closed and empty.
+    pub async fn pop(&self) -> Option<T> {
         let (first, second) = self.order();
         let found = tokio::select! {
             biased;
@@ -59,23 +58,23 @@ impl<T> ReadyQueue<T> {
         };
         match found {
             Ok(item) => Some(item),
-            Err(_) => self.next_now(),
+            Err(_) => self.try_pop(),
         }
     }
 
-    /// The next item, if one stands there now.
-    pub fn next_now(&self) -> Option<T> {
+    /// The next item, if there is one now.
+    pub fn try_pop(&self) -> Option<T> {
         let (first, second) = self.order();
         first.try_recv().or_else(|_| second.try_recv()).ok()
     }
 
-    /// Takes out those that are meant, wherever they stand. The others stay, in
-    /// their order unless somebody takes or puts some meanwhile.
-    pub fn take_out(&self, is_meant: impl Fn(&T) -> bool) -> Vec<T> {
+    /// Removes the items that match. The others keep their order, unless the
+    /// queue is used meanwhile.
+    pub fn drain_where(&self, is_meant: impl Fn(&T) -> bool) -> Vec<T> {
         let _alone = self.taking_out.lock();
         let mut taken = Vec::new();
         for (end, front) in [&self.live, &self.asked] {
-            // Once around; what a worker takes meanwhile is its own.
+            // Once around: what a worker takes meanwhile is not returned here.
             for _ in 0..front.len() {
                 let Ok(item) = front.try_recv() else { break };
                 if is_meant(&item) {
@@ -88,12 +87,12 @@ impl<T> ReadyQueue<T> {
         taken
     }
 
-    /// Items that stand in the lines.
-    pub fn standing(&self) -> usize {
+    /// Items in both queues.
+    pub fn queued(&self) -> usize {
         self.live.1.len() + self.asked.1.len()
     }
 
-    /// Lets nothing more in.
+    /// Closes the queue: nothing more is added.
     pub fn close(&self) {
         self.live.0.close();
         self.asked.0.close();
@@ -114,37 +113,37 @@ mod tests {
     async fn what_comes_by_itself_goes_first_and_what_was_asked_for_is_not_forgotten() {
         let turns = ReadyQueue::default();
         for number in 0..20 {
-            turns.put(("asked", number), true).unwrap();
-            turns.put(("live", number), false).unwrap();
+            turns.push(("asked", number), true).unwrap();
+            turns.push(("live", number), false).unwrap();
         }
-        assert_eq!(turns.standing(), 40);
+        assert_eq!(turns.queued(), 40);
         let mut order = Vec::new();
         for _ in 0..16 {
-            order.push(turns.next().await.unwrap().0);
+            order.push(turns.pop().await.unwrap().0);
         }
         assert_eq!(order.iter().filter(|line| **line == "asked").count(), 2, "{order:?}");
         assert_eq!(order[..7], ["live"; 7]);
         turns.close();
-        assert_eq!(turns.put(("late", 0), false), Err(("late", 0)));
+        assert_eq!(turns.push(("late", 0), false), Err(("late", 0)));
         let mut rest = 0;
-        while turns.next().await.is_some() {
+        while turns.pop().await.is_some() {
             rest += 1;
         }
-        assert_eq!((rest, turns.next_now()), (24, None), "what stands there is taken to its end");
+        assert_eq!((rest, turns.try_pop()), (24, None), "what stands there is taken to its end");
     }
 
     #[tokio::test]
     async fn some_are_taken_out_and_the_others_keep_their_order() {
         let turns = ReadyQueue::default();
-        (0..10).for_each(|number| turns.put(number, number >= 8).unwrap());
-        assert_eq!(turns.take_out(|number| number % 3 == 0), [0, 3, 6, 9]);
+        (0..10).for_each(|number| turns.push(number, number >= 8).unwrap());
+        assert_eq!(turns.drain_where(|number| number % 3 == 0), [0, 3, 6, 9]);
         let mut rest = Vec::new();
-        while let Some(number) = turns.next_now() {
+        while let Some(number) = turns.try_pop() {
             rest.push(number);
         }
         assert_eq!(rest, [1, 2, 4, 5, 7, 8]);
-        turns.put(1, false).unwrap();
+        turns.push(1, false).unwrap();
         turns.close();
-        assert_eq!(turns.take_out(|_| false), [1], "nothing that cannot stay is lost");
+        assert_eq!(turns.drain_where(|_| false), [1], "nothing that cannot stay is lost");
     }
 }

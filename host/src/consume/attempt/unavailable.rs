@@ -1,11 +1,10 @@
-//! Deliveries that say of a service which works that it is unavailable.
+//! Counts deliveries that report `unavailable` while others of their binding succeed.
 //!
-//! An `unavailable` pauses the whole binding and burns no attempt. One message
-//! that always brings it about would so stop its binding again and again, for
-//! ever. Whether the service is down or the message is the cause, the others
-//! tell: after so many times, between which others of the binding were handled,
-//! the delivery's `unavailable` counts as a `retry`, which ends by the binding's
-//! policy.
+//! An `unavailable` pauses the whole binding and uses up no attempt, so one
+//! message that always causes it would stop its binding for ever. If other
+//! deliveries are handled in between, the message is the cause and not the
+//! service: after [`MAX_TIMES`] such reports its `unavailable` counts as a
+//! `retry`, which the binding's policy ends.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,33 +14,33 @@ use parking_lot::Mutex;
 
 use crate::store::DeliveryKey;
 
-/// How often a delivery may say so.
+/// Reports after which an `unavailable` counts as a `retry`.
 const MAX_TIMES: u32 = 10;
-/// Deliveries of a binding that are watched at once. Of more, the one that has
-/// said so the least often is forgotten.
+/// Deliveries of a binding that are counted at once. Beyond it the one with the
+/// fewest reports is forgotten.
 const MAX_WATCHED: usize = 1_000;
 
-/// The deliveries of one binding on this node that said so. A restart begins
-/// anew, which only grants them more time.
+/// The reports of one binding on this node. A restart forgets them, which only
+/// grants more time.
 #[derive(Debug, Default)]
 pub struct UnavailableAlone {
     /// Deliveries of the binding that were handled.
     handled: AtomicU64,
-    /// How many are watched, so that the usual attempt takes no lock.
+    /// How many are counted, so that the usual attempt takes no lock.
     watched: AtomicUsize,
     deliveries: Mutex<HashMap<DeliveryKey, UnavailableCount>>,
 }
 
 #[derive(Debug)]
 struct UnavailableCount {
-    /// How often it said so while others were handled.
+    /// Reports between which others were handled.
     times: u32,
-    /// `handled` when it last did.
+    /// `handled` at the last report.
     handled: u64,
 }
 
 impl UnavailableAlone {
-    /// Notes what an attempt concluded; what it counts as.
+    /// Counts the verdict of an attempt, and returns what it counts as.
     pub fn judged(&self, key: DeliveryKey, verdict: Verdict) -> Verdict {
         if verdict == Verdict::Success {
             self.handled.fetch_add(1, Ordering::Relaxed);

@@ -1,10 +1,10 @@
-//! The bounded loop: `concurrency` workers take deliveries that have their
-//! lane's turn, wait for a permit, and run them.
+//! The loop of a worker: it takes a delivery from the ready queue, waits for
+//! its permits, and runs it. A binding has `concurrency` workers.
 //!
-//! The workers of a group run on threads of the group's own, as many as the
-//! machine has cores. So the kernel's scheduler shares the processor between
-//! groups, and a guest that spins takes time from its own group only; inside a
-//! group the epoch makes busy guests yield.
+//! Each group has threads of its own, as many as the machine has cores. The
+//! kernel therefore divides the CPUs between groups, and a guest that spins
+//! takes time from its own group only. Inside a group epochs make busy guests
+//! yield.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub async fn work(
 ) {
     let mut gate = bound.keeper.watch();
     let mut plugin = bound.plugin.clone();
-    while let Some(work) = bound.turns.next().await {
+    while let Some(work) = bound.turns.pop().await {
         let Some((work, version)) = permit(&bound, work, &leash.pace, &mut gate, &mut plugin, &mut store_up).await
         else {
             continue;
@@ -38,7 +38,7 @@ pub async fn work(
         if takes_batches(&bound, &version) {
             while batch.len() < bound.binding.batch.max(1)
                 && bound.rate.as_ref().is_none_or(|rate| rate.check().is_ok())
-                && let Some(next) = bound.turns.next_now()
+                && let Some(next) = bound.turns.try_pop()
             {
                 if next.is_recalled() { next.give_back() } else { batch.push(next) }
             }
@@ -49,11 +49,11 @@ pub async fn work(
 
 fn takes_batches(bound: &RunningBinding, version: &Prepared) -> bool {
     let together = bound.binding.isolation == Isolation::Batch || version.world == World::BatchHandler;
-    // While one delivery probes, the others wait for what it finds.
+    // While one delivery probes, the others wait for its result.
     together && bound.binding.batch > 1 && bound.keeper.now() == Permission::Open
 }
 
-/// Waits until the delivery may begin. None when it was answered otherwise.
+/// Waits until the delivery may begin. `None` when it was returned or failed instead.
 async fn permit(
     bound: &RunningBinding,
     mut work: ReadyDelivery,
@@ -66,17 +66,17 @@ async fn permit(
     let recall = recall.as_ref();
     let mut has_turn = false;
     loop {
-        // A probe that does not come to its attempt is another delivery's.
+        // A delivery that does not begin passes its probe on.
         if std::mem::take(&mut work.probe) {
             bound.keeper.give_probe_back();
         }
-        // The partition's owner runs it once the store takes its outcomes; one that
-        // was given up meanwhile it ends.
+        // The owner dispatches it again once the store takes outcomes, or ends
+        // it when it was given up meanwhile.
         if work.is_recalled() {
             work.give_back();
             return None;
         }
-        // With the store away no handler starts: its outcome could not be kept.
+        // No handler starts without the store: its outcome could not be kept.
         if !*store_up.borrow_and_update() {
             unless_stopped(&no_more, recall, store_up.changed()).await;
             continue;
@@ -101,7 +101,7 @@ async fn permit(
         let version = match &*plugin.borrow_and_update() {
             BoundPlugin::Ready(version) => Arc::clone(version),
             BoundPlugin::Missing(verdict, reason) => {
-                // The gate will close for this; whoever comes first says so.
+                // The gate closes for this soon; the first delivery to notice says so.
                 if work.probe {
                     bound.keeper.give_probe_back();
                 }
@@ -111,7 +111,7 @@ async fn permit(
         };
         if pace.is_held() && !has_turn {
             has_turn = unless_stopped(&no_more, recall, pace.acquire()).await;
-            // It may have taken long, and much have happened.
+            // The wait may have been long: every condition is checked again.
             continue;
         }
         if let Some(limiter) = &bound.rate
@@ -124,7 +124,7 @@ async fn permit(
     }
 }
 
-/// Waits for `what`; false when the delivery is not to begin any more.
+/// Waits for `what`; false when the delivery must not begin any more.
 async fn unless_stopped<T>(
     no_more: &CancellationToken,
     recall: Option<&CancellationToken>,
@@ -136,7 +136,7 @@ async fn unless_stopped<T>(
     }
 }
 
-/// Waits until a delivery that has its turn is not to begin any more.
+/// Waits until the delivery must not begin any more.
 async fn stopped(no_more: &CancellationToken, recall: Option<&CancellationToken>) {
     match recall {
         Some(recall) => tokio::select! {
@@ -154,9 +154,10 @@ async fn run(
     sandbox: &mut Sandbox,
     batch: Vec<ReadyDelivery>,
 ) {
-    // The items of a batch may belong to different owners: none is held back once
-    // one of these gives up, and the first that has waited long enough drops it for
-    // all. What is handed back runs again.
+    // The deliveries of a batch may belong to different owners. The throttle is
+    // lifted when the first of them gives its partition up, and the first owner
+    // whose deadline passes drops the batch for all. What is returned runs
+    // again.
     let rows: Vec<_> = batch.iter().filter(|work| work.recall.is_some()).map(ReadyDelivery::key).collect();
     bound.begin(&rows);
     leash.put_on(batch.iter().map(|work| &work.owner.no_more));
@@ -195,7 +196,7 @@ async fn invoke(sandbox: &mut Sandbox, version: &Arc<Prepared>, mut calls: Vec<C
     }
 }
 
-/// Follows what becomes of the plugin and of time, and keeps the gate so.
+/// Keeps the gate in step with the plugin and with time.
 pub async fn keep_gate(bound: Arc<RunningBinding>) {
     let mut plugin = bound.plugin.clone();
     let mut gate = bound.keeper.watch();
@@ -204,8 +205,8 @@ pub async fn keep_gate(bound: Arc<RunningBinding>) {
             BoundPlugin::Ready(_) => None,
             BoundPlugin::Missing(verdict, reason) => Some((*verdict, reason.clone())),
         };
-        // What changes from here on, also by the next two lines, makes another
-        // turn: a probe may end before they return.
+        // Changes from here on, also by the next two lines, start another turn:
+        // a probe may end before they return.
         gate.mark_unchanged();
         bound.keeper.missing(missing);
         let probe_in = bound.keeper.tick();
@@ -218,7 +219,7 @@ pub async fn keep_gate(bound: Arc<RunningBinding>) {
     }
 }
 
-/// What a binding says while its plugin has no active version.
+/// The reason that a binding shows while its plugin has no active version.
 #[must_use]
 pub fn no_active_version(plugin: &str) -> BoundPlugin {
     BoundPlugin::Missing(

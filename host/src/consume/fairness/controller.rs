@@ -87,7 +87,7 @@ impl GroupUsage {
     /// if more, deliveries in the ready queue, which holds reruns and
     /// broadcasts too.
     fn in_hand(&self) -> usize {
-        let turns = self.bindings.iter().map(|bound| bound.turns.standing()).sum();
+        let turns = self.bindings.iter().map(|bound| bound.turns.queued()).sum();
         self.budget.records().max(turns)
     }
 

@@ -101,7 +101,7 @@ impl Owner {
         if self.address.no_more.is_cancelled() {
             return work.give_back();
         }
-        if let Err(work) = self.bound.turns.put(work, asked) {
+        if let Err(work) = self.bound.turns.push(work, asked) {
             // The workers have ended: the binding is going away.
             work.give_back();
         }

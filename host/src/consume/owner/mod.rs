@@ -336,7 +336,7 @@ impl Owner {
                 // they have time: they may be busy with others for longer than this
                 // may take. Whoever comes first does it for all that give up.
                 let gives_up = |work: &ReadyDelivery| work.owner.no_more.is_cancelled();
-                self.bound.turns.take_out(gives_up).into_iter().for_each(ReadyDelivery::give_back);
+                self.bound.turns.drain_where(gives_up).into_iter().for_each(ReadyDelivery::give_back);
             }
             OwnerMessage::Lost => self.step(Event::Lost),
         }

@@ -41,7 +41,7 @@ impl Owner {
         let Some(recall) = self.recalls.get(&offset) else { return };
         recall.cancel();
         let is_meant = |work: &ReadyDelivery| work.in_hand.offset == offset && Arc::ptr_eq(&work.owner, &self.address);
-        self.bound.turns.take_out(is_meant).into_iter().for_each(ReadyDelivery::give_back);
+        self.bound.turns.drain_where(is_meant).into_iter().for_each(ReadyDelivery::give_back);
     }
 
     /// Pauses while parked records will be lost.

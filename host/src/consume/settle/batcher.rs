@@ -1,14 +1,14 @@
-//! The batches that wait for the writer, and what the next transaction takes
-//! of them.
+//! Queues the batches of all partitions, and chooses what the next transaction
+//! writes.
 //!
-//! All groups of a host share one writer. Where several write, a transaction is
-//! small enough that a group with few outcomes never waits long for those of
-//! groups that have many: a large batch is cut into pieces, which go one after
-//! another and let others pass between them.
+//! All groups of a host share one writer. While several groups write,
+//! transactions are small, so that a group with few outcomes never waits long
+//! for groups with many: a large batch is cut into pieces, and batches of other
+//! groups are written between them.
 //!
-//! A batch that the store refuses for a cause that lasts keeps its place as the
-//! partition's next one, and is tried again ever more rarely. Its owner starts
-//! no handler meanwhile ([`SettleRequest::refused`]): the outcomes could not be kept.
+//! A batch that the store refuses for a lasting cause stays the next batch of
+//! its partition, and is tried again with back-off. Its owner starts no handler
+//! meanwhile ([`SettleRequest::refused`]): their outcomes could not be kept.
 
 use std::time::{Duration, Instant};
 
@@ -18,18 +18,17 @@ use tokio::sync::{oneshot, watch};
 
 use crate::store::{OutcomeRow, Part};
 
-/// What one transaction writes at most, in rows ([`OutcomeRow::weight`]), while
-/// one group has the writer to itself.
-const ALONE: usize = 1_000;
-/// The same while several groups write: whoever comes next waits for all of it.
-/// Smaller ones cost a busy host a quarter of what it can do, and larger ones
-/// let the others wait longer.
-const SHARED: usize = 500;
-/// How long after two groups wrote one after the other it counts as several.
-const LATELY: Duration = Duration::from_secs(1);
+/// Rows of one transaction ([`OutcomeRow::weight`]) while one group has the
+/// writer to itself.
+const MAX_ROWS_ALONE: usize = 1_000;
+/// The same while several groups write: the next batch waits for all of them.
+/// Smaller transactions cost a busy host a quarter of its throughput, and
+/// larger ones let other groups wait longer.
+const MAX_ROWS_SHARED: usize = 500;
+/// How long several groups count as writing after two of them did.
+const SHARED_WINDOW: Duration = Duration::from_secs(1);
 
-/// How long a batch that was refused waits until it is tried again; doubles
-/// with each refusal, up to the longest.
+/// First and longest wait of a refused batch; it doubles with each refusal.
 const REFUSED_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// How long to wait after something was refused this many times in a row.
@@ -37,44 +36,43 @@ pub fn refused_wait(times: u32) -> Duration {
     REFUSED_WAIT.0.saturating_mul(1 << times.saturating_sub(1).min(8)).min(REFUSED_WAIT.1)
 }
 
-/// A batch on its way to the store.
+/// A batch that an owner hands to the writer.
 #[derive(Debug)]
 pub struct SettleRequest {
-    /// What is to be written.
+    /// The rows and the position.
     pub part: Part,
-    /// Where the answer goes.
+    /// Receives the answer.
     pub answer: oneshot::Sender<Answer>,
-    /// Whether the store refuses to write it, for a cause that lasts.
+    /// Tells the owner whether the store refuses the batch for a lasting cause.
     pub refused: watch::Sender<bool>,
 }
 
-/// What becomes of a batch that waits after a refusal.
+/// What happens to a refused batch after its wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterRefusal {
-    /// It is written again: the store may have been mended.
+    /// It is written again, since the store may be repaired.
     Again,
-    /// Its owner starts anew from what is stored, after this time: what it
-    /// believes differs.
+    /// Its owner starts anew from the store after this time, because its state
+    /// differs.
     FenceAfter(Duration),
 }
 
 /// Why a part was not written.
 #[derive(Debug)]
 pub struct NotWritten {
-    /// Which of the transaction's parts.
+    /// Its index in the transaction.
     pub at: usize,
-    /// What of it is not written.
+    /// The outcomes that are not written.
     pub left: Vec<OutcomeRow>,
-    /// What happens next.
     pub then: AfterRefusal,
 }
 
-/// A batch of which something is not written yet.
+/// A batch that is not written completely.
 pub struct QueuedBatch {
     request: SettleRequest,
-    /// [`OutcomeRow::weight`] of all its outcomes.
+    /// The sum of [`OutcomeRow::weight`].
     weight: usize,
-    /// How long it waited after the last refusal, if there was one.
+    /// Its wait after the last refusal, if any.
     refused_for: Option<Duration>,
 }
 
@@ -86,7 +84,7 @@ struct RefusedBatch {
 }
 
 impl QueuedBatch {
-    /// Puts back what of a piece was not written, in front of the rest.
+    /// Puts the unwritten outcomes of a piece back in front of the rest.
     fn put_back(&mut self, mut piece: Vec<OutcomeRow>) {
         let part = &mut self.request.part;
         piece.append(&mut part.outcomes);
@@ -94,7 +92,7 @@ impl QueuedBatch {
         self.weight = part.outcomes.iter().map(OutcomeRow::weight).sum();
     }
 
-    /// Whether nobody wants to know what becomes of it.
+    /// Whether its owner is gone.
     fn is_orphan(&self) -> bool {
         self.request.answer.is_closed()
     }
@@ -103,9 +101,9 @@ impl QueuedBatch {
         self.request.part.outcomes.is_empty()
     }
 
-    /// Cuts off as many outcomes as weigh no more than `most`, and one at
-    /// least. They stay in their order, and the position moves with the last:
-    /// until then some of what lies below it is not written.
+    /// Cuts off the first outcomes that weigh at most `most` together, at least
+    /// one. The position moves with the last piece: until then some outcomes
+    /// below it are not written.
     fn cut(&mut self, most: usize) -> Part {
         let part = &mut self.request.part;
         let (mut count, mut weight) = (0, 0);
@@ -124,35 +122,33 @@ impl QueuedBatch {
     }
 }
 
-/// What waits.
+/// The queue.
 #[derive(Default)]
 pub struct Batcher {
-    /// In the order of their turns: as they came, and what is left of one that
-    /// was cut behind the others. No more than there are owners: each has one
-    /// batch under way at most.
+    /// In the order of their turns: as they came, and the rest of a cut batch
+    /// behind the others. Bounded by the number of owners, each of which has at
+    /// most one batch.
     waiting: Vec<QueuedBatch>,
-    /// What was refused and is not due yet.
+    /// Refused batches that are not due yet.
     refused: Vec<RefusedBatch>,
-    /// The group that came last, and when.
+    /// The group of the newest batch, and when it came.
     last: Option<(String, Instant)>,
-    /// Until when several groups count as writing.
     shared_until: Option<Instant>,
 }
 
 impl Batcher {
-    /// Whether nothing waits.
+    /// Whether no batch waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// When the next one that was refused is due.
+    /// When the next refused batch is due.
     pub fn next_due(&self) -> Option<Instant> {
         self.refused.iter().map(|one| one.due).min()
     }
 
-    /// Lets those wait again that were refused and are due, or answers them.
-    /// One whose owner is gone is dropped with it; answers how many outcomes
-    /// nobody writes any more.
+    /// Queues the refused batches that are due, or answers them. A batch whose
+    /// owner is gone is dropped. Returns how many outcomes were dropped.
     pub fn take_due(&mut self, now: Instant) -> usize {
         let mut dropped = 0;
         let due: Vec<RefusedBatch> =
@@ -170,21 +166,21 @@ impl Batcher {
         dropped
     }
 
-    /// Whether as much waits as one transaction takes.
+    /// Whether a whole transaction is waiting.
     pub fn is_full(&self, now: Instant) -> bool {
         self.waiting.iter().map(|one| one.weight).sum::<usize>() >= self.most(now)
     }
 
-    /// Takes a batch in.
+    /// Adds a batch.
     pub fn push(&mut self, request: SettleRequest, now: Instant) {
         let part = &request.part;
         match &mut self.last {
-            // One that only moves its position is nobody to wait for.
+            // A batch that only moves its position delays nobody.
             _ if part.outcomes.is_empty() => {}
             Some((last, at)) if *last == part.group => *at = now,
             last => {
-                if last.as_ref().is_some_and(|(_, at)| now.duration_since(*at) < LATELY) {
-                    self.shared_until = Some(now + LATELY);
+                if last.as_ref().is_some_and(|(_, at)| now.duration_since(*at) < SHARED_WINDOW) {
+                    self.shared_until = Some(now + SHARED_WINDOW);
                 }
                 *last = Some((part.group.clone(), now));
             }
@@ -193,18 +189,18 @@ impl Batcher {
         self.waiting.push(QueuedBatch { request, weight, refused_for: None });
     }
 
-    /// What the next transaction may take.
+    /// Rows that the next transaction may have.
     fn most(&self, now: Instant) -> usize {
         let mut groups = self.waiting.iter().filter(|one| one.weight > 0).map(|one| &one.request.part.group);
         let first = groups.next();
         let several = groups.any(|group| Some(group) != first);
-        if several || self.shared_until.is_some_and(|until| now < until) { SHARED } else { ALONE }
+        if several || self.shared_until.is_some_and(|until| now < until) { MAX_ROWS_SHARED } else { MAX_ROWS_ALONE }
     }
 
-    /// What the next transaction writes, and the batches that it is of.
+    /// The parts of the next transaction, and the batches that they are of.
     pub fn next_transaction(&mut self, now: Instant) -> (Vec<Part>, Vec<QueuedBatch>) {
         let weights: Vec<usize> = self.waiting.iter().map(|one| one.weight).collect();
-        let mut shares = share_out(&weights, self.most(now)).into_iter();
+        let mut shares = split_capacity(&weights, self.most(now)).into_iter();
         let mut parts = Vec::new();
         let mut take = |one: &mut QueuedBatch| {
             let share = shares.next().flatten();
@@ -215,10 +211,9 @@ impl Batcher {
         (parts, under_way)
     }
 
-    /// Answers the batches that are written, and those that were `stale`. What
-    /// is left of one waits behind the others; what is left of a stale one is
-    /// not tried any more, and how many outcomes that are is returned. What was
-    /// `refused` waits.
+    /// Answers the batches that are written and those that were `stale`, queues
+    /// the rest of a cut batch behind the others, and lets `refused` ones wait.
+    /// Returns how many outcomes of stale batches are dropped.
     pub fn written(
         &mut self,
         under_way: Vec<QueuedBatch>,
@@ -243,7 +238,7 @@ impl Batcher {
             }
             let SettleRequest { part, answer, .. } = waiting.request;
             dropped += part.outcomes.len();
-            // An owner that is gone was dropped with everything it decided.
+            // An owner that is gone drops its outcomes with it.
             let _ = answer.send(if is_stale { Answer::Fenced } else { Answer::Written });
         }
         dropped
@@ -262,12 +257,11 @@ impl Batcher {
     }
 }
 
-/// How much of each batch that waits, by their weights and oldest first, the
-/// next transaction takes, of `most` in all. The oldest has half of it at
-/// least, so that none waits for ever; the smallest go in whole beside it, so
-/// that a group with few outcomes never waits for those of groups that have
-/// many; and what is left is for the oldest again, and the next ones.
-fn share_out(weights: &[usize], most: usize) -> Vec<Option<usize>> {
+/// Splits `most` rows among the waiting batches, given by weight, oldest first.
+/// The oldest has at least half, so that none waits for ever. The smallest are
+/// written whole beside it, so that a group with few outcomes never waits for
+/// groups with many. The rest goes to the oldest and the next ones.
+fn split_capacity(weights: &[usize], most: usize) -> Vec<Option<usize>> {
     let mut shares = vec![None; weights.len()];
     let Some((&oldest, others)) = weights.split_first() else { return shares };
     let mut smallest: Vec<usize> = (1..=others.len()).collect();
@@ -301,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_oldest_batch_has_its_half_and_the_smallest_go_beside_it() {
-        let shares = |weights: &[usize]| share_out(weights, 10);
+        let shares = |weights: &[usize]| split_capacity(weights, 10);
         assert!(shares(&[]).is_empty());
         assert_eq!(shares(&[3, 4, 2]), [Some(3), Some(4), Some(2)]);
         // A flood stands before a few: those go beside its first piece.
@@ -363,7 +357,7 @@ mod tests {
         parts.iter().map(|part| (part.group.as_str(), range(part), part.next.0)).collect()
     }
 
-    const LARGE: i64 = SHARED as i64 + 200;
+    const LARGE: i64 = MAX_ROWS_SHARED as i64 + 200;
 
     #[test]
     fn a_large_batch_goes_in_pieces_and_lets_others_pass() {
@@ -375,21 +369,21 @@ mod tests {
         queue.push(small, now);
         assert!(queue.is_full(now));
         let (parts, under_way) = queue.next_transaction(now);
-        let first = SHARED as i64 - 1;
+        let first = MAX_ROWS_SHARED as i64 - 1;
         assert_eq!(told(&parts), [("large", 0..first, 0), ("small", 0..1, 1)], "the position waits for the last piece");
         queue.written(under_way, &[], Vec::new(), now);
         assert_eq!(of_small.try_recv(), Ok(Answer::Written));
         assert!(of_large.try_recv().is_err(), "it is not written yet");
         // What is left goes with a piece of what came meanwhile.
-        let (third, mut of_third) = request("third", 0..SHARED as i64);
+        let (third, mut of_third) = request("third", 0..MAX_ROWS_SHARED as i64);
         queue.push(third, now);
         let (parts, under_way) = queue.next_transaction(now);
-        let cut = SHARED as i64 - (LARGE - first);
+        let cut = MAX_ROWS_SHARED as i64 - (LARGE - first);
         assert_eq!(told(&parts), [("large", first..LARGE, LARGE), ("third", 0..cut, 0)]);
         queue.written(under_way, &[], Vec::new(), now);
         assert_eq!(of_large.try_recv(), Ok(Answer::Written));
         let (parts, under_way) = queue.next_transaction(now);
-        assert_eq!(told(&parts), [("third", cut..SHARED as i64, SHARED as i64)]);
+        assert_eq!(told(&parts), [("third", cut..MAX_ROWS_SHARED as i64, MAX_ROWS_SHARED as i64)]);
         queue.written(under_way, &[], Vec::new(), now);
         assert_eq!(of_third.try_recv(), Ok(Answer::Written));
         assert!(queue.is_empty() && !queue.is_full(now));
@@ -398,7 +392,7 @@ mod tests {
     #[test]
     fn a_group_that_is_alone_writes_more_at_once() {
         let (mut queue, begun) = (Batcher::default(), Instant::now());
-        let later = begun + LATELY + Duration::from_millis(1);
+        let later = begun + SHARED_WINDOW + Duration::from_millis(1);
         queue.push(request("other", 0..1).0, begun);
         queue.next_transaction(begun);
         queue.push(request("large", 0..LARGE).0, later);
@@ -407,16 +401,20 @@ mod tests {
         queue.push(request("other", 1..2).0, later);
         queue.next_transaction(later);
         queue.push(request("large", LARGE..2 * LARGE).0, later);
-        assert_eq!(told(&queue.next_transaction(later).0), [("large", LARGE..LARGE + SHARED as i64, 0)]);
+        assert_eq!(told(&queue.next_transaction(later).0), [("large", LARGE..LARGE + MAX_ROWS_SHARED as i64, 0)]);
     }
 
     #[test]
     fn a_stale_piece_ends_its_batch() {
         let (mut queue, now) = (Batcher::default(), Instant::now());
-        let (large, mut of_large) = request("large", 0..2 * ALONE as i64);
+        let (large, mut of_large) = request("large", 0..2 * MAX_ROWS_ALONE as i64);
         queue.push(large, now);
         let (_, under_way) = queue.next_transaction(now);
-        assert_eq!(queue.written(under_way, &[0], Vec::new(), now), ALONE, "so many are left and were never tried");
+        assert_eq!(
+            queue.written(under_way, &[0], Vec::new(), now),
+            MAX_ROWS_ALONE,
+            "so many are left and were never tried"
+        );
         assert_eq!(of_large.try_recv(), Ok(Answer::Fenced));
         assert!(queue.is_empty(), "nothing more is written of it");
     }

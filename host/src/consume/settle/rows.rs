@@ -1,4 +1,4 @@
-//! From what the machine decided to the rows that the store writes.
+//! Makes the rows that the store writes of the machine's decisions.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::kafka::buffered::BufferedRecord;
 use crate::stats::{self, BatchStats};
 use crate::store::{AttemptRow, Becomes, OutcomeRow, Part, SourceHash};
 
-/// The row of a write. `fetched` is the record, for a delivery that was parked
-/// without an attempt; one that was attempted carries its own.
+/// The row of a write. `fetched` is the record of a delivery that was parked
+/// without an attempt; an attempted one carries its own.
 #[must_use]
 pub fn row(
     write: &Write<Box<FinishedAttempt>>,
@@ -41,14 +41,14 @@ pub fn row(
         counted: write.counted,
         to: becomes(write, in_hand),
         attempts: attempts(write, node),
-        // What failed attempts wanted to publish was discarded with them.
+        // A failed attempt publishes nothing.
         outbound: last.map(|last| last.outbound.clone()).unwrap_or_default(),
         state_writes: last.filter(|_| is_done).map(|last| last.state_writes.clone()).unwrap_or_default(),
     })
 }
 
 fn becomes(write: &Write<Box<FinishedAttempt>>, in_hand: &BufferedRecord) -> Becomes {
-    // Of a record that is too large only the coordinates are kept.
+    // A record that is too large keeps only its coordinates.
     let record = || in_hand.record.left_out.is_none().then(|| in_hand.record.encode());
     let settled_at = write.details.last().map_or(in_hand.received_at, |last| last.finished_at);
     match write.to {
@@ -60,9 +60,9 @@ fn becomes(write: &Write<Box<FinishedAttempt>>, in_hand: &BufferedRecord) -> Bec
     }
 }
 
-/// The attempts to be kept: all that failed, those of a delivery that took
-/// more than one, and those with a log. A delivery handled at once is told
-/// from its final row, which spares a row for each.
+/// The attempts to be stored: failed ones, those of a delivery with more than
+/// one, and those with a log. The only attempt of a handled delivery is shown
+/// from its final row, which saves a row for each.
 fn attempts(write: &Write<Box<FinishedAttempt>>, node: &Arc<str>) -> Vec<AttemptRow> {
     let at_once = matches!(write.to, To::Handled) && write.number == 1;
     write
@@ -84,7 +84,7 @@ fn attempts(write: &Write<Box<FinishedAttempt>>, node: &Arc<str>) -> Vec<Attempt
         .collect()
 }
 
-/// Counts what a batch says, by the state it leads to.
+/// Counts the outcomes of a batch by state.
 pub fn count(part: &Part) {
     let mut counts = [0_u64; State::ALL.len()];
     let mut tally = BatchStats::default();

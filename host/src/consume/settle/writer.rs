@@ -1,23 +1,21 @@
-//! The one writer of outcomes: group commits over all partitions of this host.
+//! The writer of outcomes: it commits those of all partitions of this host in common transactions.
 //!
-//! Each owner has at most one batch under way, so whatever lies in the inbox
-//! while a transaction runs goes into the next ones together, as
-//! [`queue`](super::batcher) says. The writer answers only what it knows: an
-//! answer to a commit that was lost is looked up in the writer's sequence before
-//! anything is written again, and while the store is away the owners hear
-//! nothing and the group starts no handler.
+//! Each owner has at most one batch under way. Batches that arrive during a
+//! transaction go into the next one, as [`batcher`](super::batcher) chooses.
+//! When the answer to a commit is lost, the writer looks its sequence up before
+//! it writes anything again. While the store is away owners get no answer and
+//! groups start no handler.
 //!
-//! A store that hangs says nothing at all. So a settle that takes long counts
-//! as away until it is answered, and a writer with nothing to write feels the
-//! store's pulse.
+//! A store that hangs answers nothing. So a settle that takes long counts as a
+//! store that is away, and an idle writer pings the store.
 //!
-//! A store that refuses a part for a cause that lasts (a permission, a full
-//! disk) refuses it again a moment later. Its owner must neither drop what was
-//! decided nor run handlers again for it: the part waits in the queue, ever
-//! longer, and its partition with it.
+//! A store that refuses a part for a lasting cause (a permission, a full disk)
+//! refuses it again a moment later. Its owner must neither drop the outcomes
+//! nor run their handlers again: the part waits with back-off, and its
+//! partition with it.
 //!
-//! A store that knows of fewer settles than it had answered has lost them, and
-//! with them what owners and caches here believe: the host ends.
+//! A store that knows of fewer settles than it had acknowledged has lost them,
+//! and the state of owners and caches is wrong: the host ends.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -34,26 +32,26 @@ use crate::said;
 use crate::store::{Becomes, OutcomeRow, Part, PositionId, SharedStore, StoreError, WriterId};
 use crate::supervise::{self, Task};
 
-/// Time between the beginnings of two transactions while less waits than one
-/// takes. One costs several changes of threads and a sync of the disk,
-/// for a single outcome as for a hundred, and a host that wrote as often as it
-/// could would be half busy with that at a tenth of its load. An outcome that
-/// comes after a pause does not wait.
+/// Interval of transactions while less than a whole one waits. A transaction
+/// costs several thread switches and a sync of the disk, for one outcome as for
+/// a hundred: a host that wrote as often as it could would spend half of its
+/// CPU on that at a tenth of its load. An outcome that comes after a pause does
+/// not wait.
 const INTERVAL: Duration = Duration::from_millis(2);
-/// Batches that may wait; each owner sends one at a time.
+/// Capacity of the inbox; each owner sends one batch at a time.
 const INBOX: usize = 4_096;
-/// Outcomes that the store refuses to take are known by this word.
+/// The code of the cause that the store refuses outcomes.
 const STORE_REFUSES: &str = "store-refuses";
-/// Outcomes that do not fit what is stored are known by this word.
+/// The code of the cause that outcomes do not fit the store.
 const STORE_MISMATCH: &str = "store_mismatch";
-/// First wait after the store did not answer, and the longest one.
+/// First and longest wait after the store did not answer.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How long the store may take before no more handlers start.
 const SLOW: Duration = Duration::from_secs(2);
-/// How long a partition whose outcomes did not fit the store is remembered:
-/// when it happens again within it, its owner starts anew later.
+/// How long a partition whose outcomes did not fit the store is remembered: its
+/// owner starts anew later each time within it.
 const FAULT_WINDOW: Duration = Duration::from_secs(60);
-/// How often an idle writer asks whether the store is there.
+/// How often an idle writer pings the store.
 const PULSE: Duration = Duration::from_secs(1);
 
 /// A handle to the writer; cheap to clone.
@@ -63,10 +61,10 @@ pub struct Settler {
 }
 
 impl Settler {
-    /// Starts the writer, on a thread of its own: a transaction waits for the
-    /// store several times, and must not wait each time for other tasks as well.
-    /// `up` is kept false while the store is away, and `wake_relay` is called
-    /// when outbound rows became durable.
+    /// Starts the writer on a thread of its own: a transaction waits for the
+    /// store several times, and would wait for other tasks each time otherwise.
+    /// `up` is false while the store is away; `wake_relay` is called when
+    /// outbound rows are durable.
     ///
     /// # Errors
     /// When the operating system gives no thread.
@@ -97,18 +95,18 @@ impl Settler {
         Ok(Self { inbox })
     }
 
-    /// Writes a batch. Once it is accepted here its answer comes, unless the
-    /// process ends first.
+    /// Hands a batch to the writer, which answers it unless the process ends
+    /// first.
     pub async fn settle(&self, request: SettleRequest) {
-        // The writer lives as long as the process; a closed inbox means that
-        // the runtime is going down, and then no answer is wanted.
+        // The writer lives as long as the process: a closed inbox means that
+        // the runtime shuts down, and nobody waits for an answer.
         let _ = self.inbox.send(request).await;
     }
 }
 
-/// Ends the process with the thread that panics. Without its writer a host
-/// would keep its partitions and its lease and settle nothing; gone, others take
-/// them over, and it may start again.
+/// Ends the process when the writer panics. A host without its writer would
+/// keep its partitions and its lease and settle nothing; when it ends, other
+/// hosts take them over.
 struct Indispensable;
 
 impl Drop for Indispensable {
@@ -124,12 +122,11 @@ struct OutcomeWriter {
     store: SharedStore,
     writer: WriterId,
     sequence: i64,
-    /// When the newest transaction began.
     begun: Option<Instant>,
     /// Positions whose outcomes did not fit the store, with how often in a row
     /// and when last.
     faults: HashMap<PositionId, (u32, Instant)>,
-    /// Positions that stand still for what the store said of their outcomes.
+    /// Positions that the store's refusals have stopped.
     refused: HashSet<PositionId>,
     causes: Causes,
     up: watch::Sender<bool>,
@@ -160,7 +157,7 @@ impl OutcomeWriter {
         }
     }
 
-    /// Adds to the queue what comes until the next transaction should begin.
+    /// Adds to the queue what arrives before the next transaction begins.
     async fn gather(&self, queue: &mut Batcher, requests: &mut mpsc::Receiver<SettleRequest>) {
         let due = self.begun.map_or_else(Instant::now, |begun| begun + INTERVAL);
         loop {
@@ -178,8 +175,8 @@ impl OutcomeWriter {
         }
     }
 
-    /// The next request, unless what was refused is `due` before it; while
-    /// there is none the store's pulse is felt.
+    /// The next request, unless a refused batch is `due` before it. Pings the
+    /// store while there is none.
     async fn next(&self, requests: &mut mpsc::Receiver<SettleRequest>, due: Option<Instant>) -> Next {
         loop {
             let pulse = Instant::now() + PULSE;
@@ -197,7 +194,7 @@ impl OutcomeWriter {
         }
     }
 
-    /// Writes `parts` as far as the store takes them.
+    /// Writes the parts that the store takes.
     async fn write(&mut self, parts: &[Part]) -> WriteResult {
         let refused = match self.attempt(parts).await {
             Ok(stale) => return WriteResult { stale, refused: Vec::new() },
@@ -206,7 +203,7 @@ impl OutcomeWriter {
         tracing::debug!(%refused, "the store refuses a batch; looking for the part at fault");
         let mut written = WriteResult::default();
         for (at, part) in parts.iter().enumerate() {
-            // A transaction of one part was just refused.
+            // The store just refused a transaction of this part alone.
             let alone =
                 if parts.len() == 1 { Err(refused.clone()) } else { self.attempt(std::slice::from_ref(part)).await };
             let (refused, left) = match alone {
@@ -226,10 +223,9 @@ impl OutcomeWriter {
             metrics::counter!("courier_refused_settles_total", "group" => part.group.clone()).increment(1);
             match refused {
                 RefusalCause::Fault(fault) => {
-                    // What this owner believes and what is stored differ, and
-                    // repeating it would never end. Its owner starts anew from
-                    // what is stored, as one that was fenced does; when that
-                    // does not help, it does so ever more rarely.
+                    // The owner's state and the store differ, and repeating the
+                    // settle would never end. Its owner starts anew from the
+                    // store, as a fenced one does, with back-off.
                     let place = format!("{}:{}", part.topic, part.partition);
                     let why = format!("what was decided in {place} does not fit what is stored: {fault}");
                     self.causes.report(subject(part), Cause::new(STORE_MISMATCH, why));
@@ -257,8 +253,8 @@ impl OutcomeWriter {
         written
     }
 
-    /// Notes that a position's outcomes did not fit the store; answers how often
-    /// that happened before, in a row.
+    /// Notes that the outcomes of a position did not fit the store. Returns how
+    /// often that happened before in a row.
     fn fault(&mut self, position: PositionId) -> u32 {
         let now = Instant::now();
         self.faults.retain(|_, (_, last)| now.duration_since(*last) < FAULT_WINDOW);
@@ -268,15 +264,14 @@ impl OutcomeWriter {
         before
     }
 
-    /// Writes a part in halves until the outcome that the store refuses stands
-    /// alone; that one settles as HANDLE_FAIL, and all others as decided.
-    /// Answers whether the part is stale, or why the store does not take it
-    /// and what of it is not written.
+    /// Bisects a part until the outcome that the store refuses is alone: it
+    /// settles as HANDLE_FAIL, and all others as decided. Returns whether the
+    /// part is stale, or why the store refuses it and what is not written.
     async fn bisect(&mut self, part: &Part) -> Result<bool, (RefusalCause, Vec<OutcomeRow>)> {
         let mut work = vec![part.outcomes.clone()];
         while let Some(outcomes) = work.pop() {
             // The position moves with the last outcome only: until then some
-            // of what lies below it is not written.
+            // outcomes below it are not written.
             let next = if work.is_empty() { part.next } else { Offset(0) };
             let piece = Part { outcomes, next, ..part.clone() };
             match self.attempt(std::slice::from_ref(&piece)).await {
@@ -292,7 +287,7 @@ impl OutcomeWriter {
                 Err(RefusalCause::Data(_)) if piece.outcomes.len() > 1 => {
                     let mut first = piece.outcomes;
                     let second = first.split_off(first.len() / 2);
-                    // A stack: the first half must be written first.
+                    // On a stack the first half must be written first.
                     work.push(second);
                     work.push(first);
                 }
@@ -307,7 +302,7 @@ impl OutcomeWriter {
         Ok(false)
     }
 
-    /// One settle, repeated until the store has it or refuses its data.
+    /// Repeats one settle until the store has it or refuses its data.
     async fn attempt(&mut self, parts: &[Part]) -> Result<Vec<usize>, RefusalCause> {
         let mut wait = RETRY_WAIT.0;
         loop {
@@ -346,9 +341,9 @@ impl OutcomeWriter {
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(RETRY_WAIT.1);
             }
-            // The answer may have been lost and not the commit, also that of an
-            // earlier turn of this loop. What was written under this sequence
-            // must not be written twice.
+            // The answer may be lost and not the commit, also in an earlier
+            // turn of this loop. What was written under this sequence must not
+            // be written twice.
             match self.watching(self.store.sequence(self.writer)).await {
                 Ok(sequence) if sequence > self.sequence => {
                     self.sequence = sequence;
@@ -379,7 +374,7 @@ impl OutcomeWriter {
         }
     }
 
-    /// What stood still for a refusal of the store goes on.
+    /// Clears the cause of a position that the store had refused.
     fn took(&mut self, parts: &[Part]) {
         if self.refused.is_empty() {
             return;
@@ -392,9 +387,9 @@ impl OutcomeWriter {
         }
     }
 
-    /// Which parts have another owner now. Which were stale went with the
-    /// answer to a commit; one that was written and lost its partition since is
-    /// told so too, which makes its owner ask Kafka and read the store again.
+    /// The parts that have another owner now, for a commit whose answer was
+    /// lost. A part that was written and lost its partition since counts too:
+    /// its owner asks Kafka and reads the store again.
     async fn not_ours(&self, parts: &[Part]) -> Vec<usize> {
         let positions = loop {
             match self.store.positions().await {
@@ -407,7 +402,7 @@ impl OutcomeWriter {
         parts.iter().enumerate().filter(|(_, part)| !is_ours(part)).map(|(at, _)| at).collect()
     }
 
-    /// Waits for an answer of the store, and says so when it takes long.
+    /// Waits for an answer of the store, and counts it as away when that takes long.
     async fn watching<T>(&self, mut verb: impl Future<Output = T> + Unpin) -> T {
         match tokio::time::timeout(SLOW, &mut verb).await {
             Ok(answer) => answer,
@@ -431,7 +426,7 @@ impl OutcomeWriter {
     }
 }
 
-/// What stands still when a part is refused.
+/// The subject of the cause that a part is refused.
 fn subject(part: &Part) -> Subject {
     Subject::Partition { group: part.group.clone(), topic: part.topic.clone(), partition: part.partition }
 }
@@ -443,40 +438,40 @@ fn count_stale(outcomes: usize) {
     metrics::counter!("courier_stale_writes_total").increment(outcomes as u64);
 }
 
-/// What came of a transaction.
+/// The result of a transaction.
 #[derive(Default)]
 struct WriteResult {
-    /// The parts that a newer owner made stale.
+    /// The parts that another owner has fenced.
     stale: Vec<usize>,
-    /// The parts of which something is not written.
+    /// The parts that are not written completely.
     refused: Vec<NotWritten>,
 }
 
 /// What the writer does next.
 enum Next {
-    /// It takes this in.
+    /// Add this request.
     Request(SettleRequest),
-    /// It tries what was refused.
+    /// Retry what was refused.
     Due,
-    /// It ends: nobody asks any more.
+    /// End: there are no owners any more.
     End,
 }
 
-/// Why the store will not take some parts, however often it is asked.
+/// Why the store refuses parts for good.
 #[derive(Clone, Debug, thiserror::Error)]
 enum RefusalCause {
-    /// A value in them.
+    /// A value that it cannot store.
     #[error("{0}")]
     Data(String),
-    /// They do not fit what is stored.
+    /// They do not fit the stored rows.
     #[error("{0}")]
     Fault(String),
-    /// Something that a person has to mend.
+    /// A cause that a person has to remove.
     #[error("{0}")]
     Lasting(String),
 }
 
-/// The outcome that stands in for one that the store refuses.
+/// The outcome that replaces one that the store refuses.
 fn unstorable(culprit: OutcomeRow, why: &str) -> OutcomeRow {
     let settled_at = culprit.started_at.unwrap_or(culprit.received_at);
     OutcomeRow {
