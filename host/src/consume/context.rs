@@ -16,13 +16,13 @@ use crate::kafka::topic_watch::TopicWatch;
 use crate::publish::rules::Rules;
 use crate::store::{SharedStore, StoreError, WriterId};
 
-/// How long a stop of the host lets attempts finish.
+/// How long attempts may run on when the host stops.
 pub(in crate::consume) const STOP_WAIT: Duration = Duration::from_secs(5);
 
-/// How long to wait before Kafka is asked again what it could not answer.
+/// Wait before Kafka is asked again.
 pub(in crate::consume) const CONFIRM_RETRY: Duration = Duration::from_millis(500);
 
-/// Why Kafka and the store, both asked, gave no answer.
+/// Kafka or the store did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::consume) enum LookError {
     #[error(transparent)]
@@ -31,12 +31,12 @@ pub(in crate::consume) enum LookError {
     Store(#[from] StoreError),
 }
 
-/// What every group on this node works with.
+/// What every group on this node shares.
 #[derive(Clone)]
 pub struct NodeContext {
     /// What owners work with.
     pub tools: OwnerDeps,
-    /// Who settles.
+    /// The writer under which outcomes are settled.
     pub writer: WriterId,
     /// Runs the guests.
     pub engine: Engine,
@@ -44,21 +44,21 @@ pub struct NodeContext {
     pub state: Arc<dyn StateSource>,
     /// Whether the store takes outcomes.
     pub store_up: watch::Receiver<bool>,
-    /// How consumers are configured, but for their group.
+    /// The configuration of consumers without their group.
     pub consumer: ClientConfig,
-    /// Bytes of a record that is kept: of a larger one only its coordinates are.
+    /// Largest record that is kept; of a larger one only the coordinates are.
     pub max_record: usize,
-    /// What messages that handlers publish are held to.
+    /// The rules for messages that handlers publish.
     pub rules: Rules,
-    /// The name under which a group joins Kafka, for each start of it.
+    /// Makes the name under which a group joins Kafka, once a start.
     pub kafka_group: fn(&str) -> String,
-    /// Holds back the groups that are behind.
+    /// Limits the CPU of groups with a backlog.
     pub restraints: FairnessController,
-    /// Tells when a topic was created anew.
+    /// Notices topics that were recreated.
     pub topics: TopicWatch,
 }
 
-/// What an owner works with.
+/// What every owner shares.
 #[derive(Clone)]
 pub struct OwnerDeps {
     /// Where outcomes go.
@@ -69,6 +69,6 @@ pub struct OwnerDeps {
     pub log: LogReader,
     /// This node's name.
     pub node: Arc<str>,
-    /// Where it says why it stands still.
+    /// Where an owner reports why it stands still.
     pub causes: Causes,
 }

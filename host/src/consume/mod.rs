@@ -1,4 +1,4 @@
-//! A consumer group at work on this node.
+//! A consumer group that runs on this node.
 //!
 //! [`RunningGroup`] is its threads, its workers and two tasks: [`consumer::event`] answers
 //! what Kafka gives and takes, [`consumer::broadcast`] hears broadcasts. Read [`owner`]
@@ -41,11 +41,11 @@ pub struct RunningGroup {
     pub name: String,
     pub bindings: Vec<Arc<RunningBinding>>,
     stop: CancellationToken,
-    /// For the events, and for the broadcasts.
+    /// Wakes the consumer of events, and that of broadcasts.
     asked: [Arc<Notify>; 2],
     tasks: [tokio::task::JoinHandle<()>; 2],
     threads: Option<tokio::runtime::Runtime>,
-    /// As long as it is held, the group counts among those of this node.
+    /// The fairness controller knows the group while this is held.
     member: Arc<GroupUsage>,
 }
 
@@ -104,15 +104,15 @@ impl RunningGroup {
         Ok(Self { name, bindings, stop, asked, tasks, threads: Some(threads), member })
     }
 
-    /// Says that somebody asked for deliveries to run again.
+    /// Makes both consumers poll for rerun requests.
     pub fn wake(&self) {
         self.asked.iter().for_each(|asked| asked.notify_one());
     }
 
-    /// Drains and leaves the group.
+    /// Drains the group and leaves it.
     pub async fn stop(mut self) {
         self.stop.cancel();
-        // What has begun is to end in time.
+        // Running attempts must end in time.
         self.member.pace.disable();
         for task in &mut self.tasks {
             if let Err(error) = task.await {
@@ -124,15 +124,15 @@ impl RunningGroup {
             bound.turns.close();
         }
         if let Some(threads) = self.threads.take() {
-            // Guests that still run are dropped: their partitions are let go.
+            // Guests that still run are dropped: their partitions are released.
             threads.shutdown_background();
         }
     }
 }
 
 impl Drop for RunningGroup {
-    /// A stop that took too long is dropped in the middle, and a runtime must
-    /// not be dropped where it would have to wait.
+    /// A stop that takes too long is dropped half-way, and a runtime must not
+    /// be dropped where it would block.
     fn drop(&mut self) {
         if let Some(threads) = self.threads.take() {
             threads.shutdown_background();

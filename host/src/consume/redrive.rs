@@ -1,10 +1,9 @@
-//! Working through redrives and replays, at their rates.
+//! Runs redrives and replays at their rates.
 //!
 //! One host at a time works on a redrive, under a lease in the store; when it
-//! dies another takes over where it was, since all that matters is in the
-//! store. This asks and collects; it never runs anything itself: what is asked
-//! for is an open row, which the owner of its partition picks up in its lane's
-//! turn, as it does any other wish.
+//! dies another host continues, since the whole state is in the store. The
+//! runner invokes no handler: it marks open rows, which the owners of their
+//! partitions run like any other rerun, and collects their results.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,12 +21,12 @@ use crate::store::{NodeBinding, SharedStore, StoreError, WriterId};
 
 /// Redrives that one host works on at once.
 const MOST_AT_ONCE: u32 = 4;
-/// How long a redrive stays with a host that is not heard of.
+/// How long the lease of a silent host lasts.
 const LEASE: Duration = Duration::from_secs(6);
 /// How often each redrive is worked on.
 const TICK: Duration = Duration::from_millis(200);
-/// How often it is looked for work while there is none, and by how much hosts
-/// are kept apart.
+/// Poll interval while there is no redrive, and the jitter that keeps hosts
+/// apart.
 const IDLE: Duration = Duration::from_millis(900);
 const IDLE_JITTER: Duration = Duration::from_millis(200);
 /// Items of one redrive that may be asked for and under way: what waits in its
@@ -38,9 +37,9 @@ const MAX_UNDER_WAY: u64 = 2_000;
 /// Items of one redrive that may be asked for and not finished at all: each is
 /// an open delivery, of which a partition bears 100,000.
 const MAX_OPEN: u64 = 20_000;
-/// How long it is believed what the nodes bind.
+/// How long the bindings of the nodes are cached.
 const BINDINGS_FRESH: Duration = Duration::from_secs(1);
-/// How long the first offset of a log is believed.
+/// How long the first offset of a log is cached.
 const FRESH: Duration = Duration::from_secs(10);
 /// Offsets that are read from Kafka in one go.
 const MAX_SPAN: i64 = 2_000;
@@ -55,7 +54,7 @@ const PASSED_OVER: &str = "the binding's `types` pass over messages of its type"
 /// Whether the binding of a group (first) to a topic passes over a type.
 pub type PassesOver = Box<dyn Fn(&str, &str, &str) -> bool + Send + Sync>;
 
-/// A redrive whose store or log does not answer is known by this word.
+/// The code of the cause that the store or the log does not answer.
 const UNREACHABLE: &str = "unreachable";
 
 /// Why a redrive whose next deliveries nobody would run stands still.
@@ -71,21 +70,21 @@ fn nobody_runs(group: &str, topic: &str) -> Cause {
     .with("topic", topic)
 }
 
-/// What works on redrives.
+/// Runs the redrives of this host.
 pub struct Runner {
     /// Where they are.
     pub store: SharedStore,
     /// Where records are that have no row.
     pub log: LogReader,
-    /// Who holds the leases.
+    /// The holder of the leases.
     pub writer: WriterId,
     /// This node's name.
     pub node: Arc<str>,
-    /// Tells owners on this host that something was asked for.
+    /// Wakes the owners on this host, which poll for reruns.
     pub wake: Box<dyn Fn() + Send + Sync>,
-    /// Says that a person ran one.
+    /// Notified when a person starts a redrive.
     pub poke: Arc<Notify>,
-    /// Which types the bindings pass over.
+    /// Says which types the bindings skip.
     pub passes_over: PassesOver,
     /// Where it says why one stands still.
     pub causes: Causes,
@@ -99,7 +98,7 @@ struct Allowance {
     group: Option<String>,
 }
 
-/// What the live nodes bind, as it was a moment ago.
+/// The cached bindings of the live nodes.
 #[derive(Default)]
 struct LiveBindings {
     read_at: Option<Instant>,
@@ -120,15 +119,15 @@ impl LiveBindings {
     }
 }
 
-/// What a step found.
+/// The result of a step.
 enum RedriveStep {
-    /// The redrive moves as fast as it may.
+    /// The redrive moves at its rate.
     Moves,
-    /// Nobody runs what comes next: the deliveries of this group and topic.
+    /// No node binds the group to the topic of the next deliveries.
     NobodyRuns { group: String, topic: String },
 }
 
-/// Why a step was not finished; it is tried again.
+/// Why a step failed; it is tried again.
 #[derive(Debug, thiserror::Error)]
 enum StepError {
     #[error(transparent)]
@@ -138,7 +137,7 @@ enum StepError {
 }
 
 impl Runner {
-    /// Works until it is told to stop.
+    /// Works until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut allowances: HashMap<RedriveId, Allowance> = HashMap::new();
         let (mut lows, mut bindings) = (Lows::default(), LiveBindings::default());
@@ -176,9 +175,10 @@ impl Runner {
         }
     }
 
-    /// Collects what ended, and asks for as many as rate and room allow. What
-    /// nobody would run is not asked for: it would run all at once, and not at
-    /// the redrive's rate, on the day on which somebody binds the group again.
+    /// Collects ended items, and requests as many as the rate and the bounds
+    /// allow. Items of a group that no node binds are not requested: they would
+    /// run all at once, and not at the redrive's rate, when the group is bound
+    /// again.
     async fn step(
         &self,
         lease: &RedriveLease,
@@ -196,7 +196,7 @@ impl Runner {
         let Some(group) = allowance.group.clone() else { return Ok(RedriveStep::Moves) };
         bindings.refresh(&self.store).await?;
         let rate = f64::from(lease.rate);
-        // A second's worth at most: what was held up is not made up for.
+        // At most one second's worth: a delay is not made up for.
         allowance.items = (allowance.items + rate * allowance.since.elapsed().as_secs_f64()).min(rate.max(1.0));
         allowance.since = Instant::now();
         let mut under_way = lease.running;
@@ -301,7 +301,7 @@ impl Runner {
     }
 }
 
-/// The first offsets of logs, as they were a moment ago.
+/// The cached first offsets of logs.
 #[derive(Default)]
 struct Lows(HashMap<(String, i32), (Instant, Offset)>);
 

@@ -20,7 +20,7 @@ use crate::store::Part;
 use crate::supervise::{self, Task};
 
 impl Owner {
-    /// Carries out what the machine pushed; answers why it released.
+    /// Carries out the actions of the machine. Returns why it released the partition, if it did.
     pub(super) async fn act(&mut self) -> Option<Release> {
         let mut load = Vec::new();
         let mut why = None;
@@ -59,12 +59,12 @@ impl Owner {
     }
 
     pub(super) fn order(&self, order: ConsumerCommand) {
-        // A consumer thread that has ended fetches nothing anyway.
+        // A consumer thread that has ended fetches nothing, so its answer is not needed.
         let _ = self.orders.send(order);
     }
 
-    /// A delivery has its lane's turn. Where duplicates are dropped it is
-    /// looked up first, unless somebody asked that it runs.
+    /// Dispatches a delivery that has its lane's turn. With `dedupe` it is
+    /// looked up first, unless a rerun was requested.
     pub(super) fn turn(&self, turn: DedupeTurn, asked: bool) {
         if let Some(bytes) = turn.in_hand.record.left_out {
             let DedupeTurn { in_hand, number, counted } = turn;
@@ -102,7 +102,7 @@ impl Owner {
             return work.give_back();
         }
         if let Err(work) = self.bound.turns.push(work, asked) {
-            // The workers have ended: the binding is going away.
+            // The workers have ended, because the binding is being removed.
             work.give_back();
         }
     }
@@ -129,9 +129,9 @@ impl Owner {
         self.tools.settler.settle(SettleRequest { part, answer, refused }).await;
     }
 
-    /// Reads records of open deliveries, from the store or, where it keeps
-    /// only coordinates, from Kafka; a chunk at a time, and no more at once
-    /// than [`MAX_REREAD`].
+    /// Reads the records of open deliveries from the store, or from Kafka where
+    /// the store keeps only coordinates: a chunk at a time, at most
+    /// [`MAX_REREAD`] in memory.
     pub(super) fn load(&self, wanted: Vec<(Offset, u32, u32)>) {
         let loader = RecordLoader {
             tools: self.tools.clone(),

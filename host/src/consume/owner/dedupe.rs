@@ -1,14 +1,14 @@
-//! Dropping the doubles of messages that a group has handled.
+//! Drops duplicates of messages that the group has handled.
 //!
-//! A double has the id of another message, and its source, and comes from its
-//! topic: whatever differs in one of them is another message.
+//! A duplicate has the id, the source and the topic of another message; a
+//! message that differs in one of them is a different message.
 //!
-//! A delivery is looked up when its lane gives it its turn, so that whatever
-//! stood before it in the lane is decided by then: doubles in a partition share
-//! a key, or, without one, a lane of their own. What is decided and not yet
-//! durable is remembered here; what is durable the store tells.
+//! A delivery is looked up when it has its lane's turn, because the deliveries
+//! before it in the lane are decided by then: duplicates in a partition share a
+//! key or, without one, a lane of their own. Decisions that are not durable yet
+//! are remembered here; the store knows the durable ones.
 //!
-//! It refuses to guess: while the store does not answer, the delivery waits.
+//! While the store does not answer, the delivery waits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,20 +27,20 @@ use crate::store::dedupe::MAX_IDS;
 use crate::store::{HandledBy, SameTopic, SharedStore, SourceHash};
 use crate::supervise::{self, Task};
 
-/// How long to wait before the store is asked again.
+/// Wait before the store is asked again.
 const LOOK_RETRY: Duration = Duration::from_millis(200);
 
-/// What one owner knows of messages that were handled. Bounded by what the
-/// machine may have decided and not yet written.
+/// The handled messages of one owner. Bounded by what the machine may have
+/// decided and not written.
 #[derive(Debug)]
 pub(in crate::consume) struct Duplicates {
-    /// Messages that were handled and are not durable, with how many deliveries.
+    /// Handled messages that are not durable, each with its number of deliveries.
     decided: HashMap<SameTopic, u32>,
     questions: mpsc::UnboundedSender<DedupeTurn>,
 }
 
 impl Duplicates {
-    /// For the owner of a partition; none when its binding keeps doubles.
+    /// For the owner of a partition; `None` when its binding runs duplicates.
     pub(in crate::consume) fn of(bound: &RunningBinding, tools: &OwnerDeps, address: &Arc<OwnerRef>) -> Option<Self> {
         let window = bound.binding.dedupe?;
         let (questions, turns) = mpsc::unbounded_channel();
@@ -58,28 +58,28 @@ impl Duplicates {
         Some(Self { decided: HashMap::new(), questions })
     }
 
-    /// Whether the message is handled, which only this owner knows yet.
+    /// Whether the message is handled and not durable yet.
     pub(in crate::consume) fn is_decided(&self, turn: &DedupeTurn) -> bool {
         !self.decided.is_empty() && self.decided.contains_key(&same_topic(&turn.in_hand))
     }
 
-    /// Asks the store; gives the delivery back when there is nothing to ask.
+    /// Asks the store; returns the delivery when there is nothing to ask.
     pub(in crate::consume) fn look_up(&self, turn: DedupeTurn) -> Option<DedupeTurn> {
         if is_coordinates(&turn.in_hand) {
             return Some(turn);
         }
-        // The other end lives as long as this owner.
+        // The receiver lives as long as this owner.
         self.questions.send(turn).err().map(|unsent| unsent.0)
     }
 
-    /// Takes note of a delivery that was handled.
+    /// Adds a handled delivery.
     pub(in crate::consume) fn decided(&mut self, concluded: &FinishedAttempt) {
         if counts(concluded) {
             *self.decided.entry(same_topic(&concluded.in_hand)).or_default() += 1;
         }
     }
 
-    /// What was decided is in the store now.
+    /// Removes deliveries that are durable now.
     pub(in crate::consume) fn durable(&mut self, concluded: &FinishedAttempt) {
         if !counts(concluded) {
             return;
@@ -94,24 +94,24 @@ impl Duplicates {
     }
 }
 
-/// What tells a message from the others of its partition.
+/// The identity of a message within its partition.
 fn same_topic(in_hand: &BufferedRecord) -> SameTopic {
     let message = in_hand.message();
     SameTopic { id: message.id.clone(), source: SourceHash::of(&message.source) }
 }
 
-/// Whether the handler handled it.
+/// Whether the handler succeeded.
 fn counts(concluded: &FinishedAttempt) -> bool {
     concluded.outcome == Outcome::Handled && concluded.verdict != Verdict::Duplicate
 }
 
-/// Whether the message has no id of its own, and so no double.
+/// Whether the id is made of coordinates: such a message has no duplicate.
 fn is_coordinates(in_hand: &BufferedRecord) -> bool {
     let id = &in_hand.message().id;
     id.ends_with(|last: char| last.is_ascii_digit()) && *id == format!("{}:{}", in_hand.place, in_hand.offset)
 }
 
-/// Asks the store, many deliveries at a time, until the owner has ended.
+/// Asks the store, many deliveries a query, until the owner has ended.
 struct DedupeQuery {
     store: SharedStore,
     who: HandledBy,
@@ -129,7 +129,7 @@ impl DedupeQuery {
                 asked.push(next);
             }
             let messages: Vec<SameTopic> = asked.iter().map(|turn| same_topic(&turn.in_hand)).collect();
-            // Nothing more may begin: what is not answered yet goes back.
+            // Nothing more may begin: deliveries without an answer are returned.
             let answer = tokio::select! {
                 biased;
                 () = self.address.no_more.cancelled() => None,

@@ -1,4 +1,4 @@
-//! What of the parked records Kafka is about to remove, and what is said of it.
+//! The parked records that Kafka is about to remove, and the causes that report them.
 
 use courier_core::message::{Offset, Timestamp};
 
@@ -6,12 +6,12 @@ use crate::causes::{COPIED_FULL, Cause, Causes, RETENTION_NEAR, Subject};
 use crate::config::show_size;
 use crate::store::Copies;
 
-/// What a look found.
+/// The records near their end, found at one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Foresight {
-    /// What is copied.
+    /// The copies in the store.
     pub(super) copies: Copies,
-    /// What does not fit, and will be lost.
+    /// Records that do not fit the copies, and will be lost.
     pub(super) doomed: Option<Doomed>,
 }
 
@@ -21,8 +21,8 @@ pub(super) struct Doomed {
     pub(super) first: Offset,
     pub(super) last: Offset,
     pub(super) count: u64,
-    /// When Kafka may remove the oldest one; none when only the start of the log
-    /// tells.
+    /// When Kafka may remove the oldest one; `None` when only the start of the
+    /// log shows it.
     pub(super) at: Option<Timestamp>,
 }
 
@@ -33,7 +33,7 @@ impl Foresight {
         self.doomed.is_some()
     }
 
-    /// Reports what people must know of it, and clears what is over.
+    /// Reports the causes that hold, and clears those that do not.
     pub(super) fn tell(&self, causes: &Causes, subject: &Subject, max_copied_bytes: u64) {
         match self.doomed {
             Some(doomed) => causes.report(subject.clone(), doomed.cause(max_copied_bytes)),

@@ -1,4 +1,4 @@
-//! Which lane a delivery of a binding belongs in.
+//! Chooses the lane of a delivery.
 
 use bytes::Bytes;
 use courier_core::lanes::LaneKey;
@@ -10,11 +10,11 @@ use crate::consume::attempt::binding::RunningBinding;
 use crate::kafka::buffered::BufferedRecord;
 use crate::store::OpenRow;
 
-/// How deliveries of a binding fall into lanes.
+/// How the deliveries of a binding are assigned to lanes.
 #[derive(Clone, Copy)]
 pub struct LaneRule {
     ordering: Ordering,
-    /// Whether the doubles of a message must follow one another.
+    /// Whether duplicates of a message must share a lane.
     dedupes: bool,
 }
 
@@ -24,10 +24,10 @@ impl LaneRule {
         Self { ordering: bound.binding.ordering, dedupes: bound.binding.dedupe.is_some() }
     }
 
-    /// The lane of a record that came.
+    /// The lane of a new record.
     ///
-    /// The id is read only where it matters: records are taken in by the
-    /// hundred thousand, and most need not be understood yet.
+    /// The id is read only where it matters: records arrive by the hundred
+    /// thousand, and most need not be parsed yet.
     pub fn lane_of_record(self, in_hand: &BufferedRecord) -> LaneKey {
         let id = || Bytes::copy_from_slice(in_hand.message().id.as_bytes());
         self.lane(in_hand.key().as_ref(), in_hand.offset, id)

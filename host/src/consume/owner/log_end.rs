@@ -1,11 +1,10 @@
-//! What lies between the last record of a partition and the end of its log.
+//! Finds the end of a log that has no records before it.
 //!
-//! The marks that end transactions, records of transactions that were rolled
-//! back, and what compaction took away are offsets without a record. A record
-//! behind them shows that they are holes; at the end of the log nothing does,
-//! and a group that has handled everything would seem to lag for ever. So
-//! once the client has read to the end and no record came for a moment, the
-//! log itself is asked where the next record can stand.
+//! Transaction markers, records of aborted transactions and compacted records
+//! leave offsets without a record. A later record shows that they are holes. At
+//! the end of the log nothing does, and a group that has handled everything
+//! would seem to lag for ever. So once the client has read to the end and no
+//! record came for a moment, the log is asked where the next record can be.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +16,13 @@ use super::message::{OwnerMessage, OwnerRef};
 use crate::kafka::log_reader::LogReader;
 use crate::supervise::{self, Task};
 
-/// How long no record may come before the log is asked: on a busy topic the
+/// How long no record must come before the log is asked: on a busy topic the
 /// client reads to the end many times a second.
 const QUIET: Duration = Duration::from_millis(500);
-/// How long to wait before it is asked again when it did not answer.
+/// Wait before a log that did not answer is asked again.
 const LOOK_RETRY: Duration = Duration::from_secs(1);
 
-/// When to look, for one owner.
+/// When one owner asks its log.
 #[derive(Debug, Default)]
 pub(in crate::consume) struct LogEndProbe {
     due: Option<(Instant, Offset)>,
@@ -40,8 +39,8 @@ impl LogEndProbe {
         self.due.map(|(at, _)| at)
     }
 
-    /// Asks the log, and mails the answer to the owner. Not when a record came
-    /// since: the client will tell of the end again.
+    /// Asks the log, and sends the answer to the owner. Does nothing when a
+    /// record came since: the client reports the end again.
     pub fn look(&mut self, log: &LogReader, owner: &Arc<OwnerRef>, next: Offset) {
         if self.due.take().is_some_and(|(_, expected)| expected == next) {
             supervise::spawn(Task::PartitionOwner, ask(log.clone(), Arc::clone(owner), next));

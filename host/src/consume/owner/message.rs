@@ -1,5 +1,5 @@
-//! How others reach the [owner](super) of a partition, and what they tell
-//! each other.
+//! The messages to and from the [owner](super) of a partition. They are plain
+//! data: senders depend on them, and they on no sender.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
@@ -17,7 +17,7 @@ use crate::consume::consumer::confirmed::Confirmed;
 use crate::kafka::buffered::{BufferedRecord, TopicPartition};
 use crate::store::{GiveUp, OpenRow, PositionId};
 
-/// What an owner is told by others.
+/// A message to an owner.
 #[derive(Debug)]
 pub enum OwnerMessage {
     /// An attempt ended, or could not begin.
@@ -26,29 +26,29 @@ pub enum OwnerMessage {
     NotStarted(Offset),
     /// The record of an open delivery was read again.
     Loaded(LoadedRecord),
-    /// It was looked up whether a message was handled before.
+    /// The answer to whether the message was handled before.
     LookedUp(DedupeTurn, bool),
-    /// Where the next record can stand, when there are holes before it.
+    /// Where the next record can be, when there are holes before it.
     LogEndMoved(Offset),
-    /// Somebody asked that these run.
+    /// A rerun was requested for these rows.
     RerunRequested(Vec<OpenRow>),
-    /// The keys that are open in older partitions still, from before this one
+    /// The keys that are still open in older partitions, from before this one
     /// was added.
     OpenAhead(Vec<Bytes>),
-    /// What Kafka is about to remove; none when nobody could look.
+    /// What Kafka is about to remove; `None` when the look failed.
     Foreseen(Option<Foresight>),
-    /// Some open rows, as they are in the store.
+    /// A page of the open rows in the store.
     OpenRowsScanned(Vec<OpenRow>),
-    /// Give the partition up within the time.
+    /// Give the partition up within this time.
     Revoke(Duration),
     /// The partition is gone.
     Lost,
 }
 
-/// How a group speaks to an owner.
+/// What a consumer holds of an owner that it started.
 #[derive(Debug)]
 pub struct OwnerHandle {
-    /// The epoch it owns under.
+    /// The epoch of its claim.
     pub epoch: i64,
     /// The owner's mailbox.
     pub mail: mpsc::UnboundedSender<OwnerMessage>,
@@ -57,40 +57,40 @@ pub struct OwnerHandle {
     pub durable: Arc<AtomicI64>,
     /// The next offset expected from the log.
     pub expected: Arc<AtomicI64>,
-    /// Whether open rows hold the partition back.
+    /// Whether too many parked rows stop the partition.
     pub parked_full: watch::Receiver<bool>,
-    /// Whether anything is dispatched or being written.
+    /// Whether deliveries are dispatched or being written.
     pub busy: Arc<AtomicBool>,
-    /// Up to where what it received is known to be of its topic.
+    /// Up to which offset its records are known to be of its topic.
     pub confirmed: Confirmed,
     /// How often a newer epoch was seen and left to the owner's own settle.
     pub passed_over: u32,
 }
 
-/// What an owner tells its group when it ends.
+/// The last message of an owner to its consumer.
 #[derive(Debug)]
 pub struct OwnerExit {
     pub place: TopicPartition,
-    /// The epoch it had.
+    /// The epoch of its claim.
     pub epoch: i64,
     pub why: Release,
     /// The position that is durable.
     pub position: Offset,
 }
 
-/// How a worker reaches the owner of the delivery it runs.
+/// What a worker holds of the owner of its delivery.
 #[derive(Debug)]
 pub struct OwnerRef {
     pub place: TopicPartition,
     pub position: PositionId,
     /// Its mailbox.
     pub mail: mpsc::UnboundedSender<OwnerMessage>,
-    /// Nothing more may begin.
+    /// Cancelled when nothing more may begin.
     pub no_more: CancellationToken,
-    /// What runs is to be dropped.
+    /// Cancelled when running attempts must be dropped.
     pub dropped: CancellationToken,
-    /// Whether the store refuses the partition's outcomes: nothing may begin
-    /// whose outcome could not be kept either.
+    /// Whether the store refuses the partition's outcomes: an attempt that
+    /// began now could not be stored either.
     pub refused: watch::Receiver<bool>,
 }
 
@@ -101,7 +101,7 @@ impl OwnerRef {
         !self.no_more.is_cancelled() && !*self.refused.borrow()
     }
 
-    /// Tells the owner; one that has ended needs no telling.
+    /// Sends a message to the owner; an owner that has ended needs none.
     pub fn tell(&self, mail: OwnerMessage) {
         let _ = self.mail.send(mail);
     }
@@ -125,10 +125,10 @@ pub struct LoadedRecord {
     pub number: u32,
     /// Attempts used up so far.
     pub counted: u32,
-    /// Whether somebody asked that it runs.
+    /// Whether a rerun was requested.
     pub asked: bool,
-    /// What a person said who gave it up.
+    /// Set when a person gave the delivery up.
     pub give_up: Option<GiveUp>,
-    /// None when the store has no row for it any more.
+    /// `None` when the store has no row for it any more.
     pub in_hand: Option<Arc<BufferedRecord>>,
 }

@@ -1,11 +1,11 @@
-//! The owner of one partition: the task that carries out what the machine of
-//! [`courier_core::partition`] says.
+//! The owner of one partition: a task that drives the machine of
+//! [`courier_core::partition`].
 //!
 //! It takes records from the consumer thread and outcomes from the workers,
-//! hands both to the machine, and does what comes back: dispatches, settles,
-//! pauses. It decides nothing itself. It lives for one claim; when the machine
-//! releases the partition the task tells its group why and ends, and whatever
-//! it still held in memory is dropped with it.
+//! passes both to the machine, and carries out the actions that come back
+//! (`actions`): it dispatches, settles and pauses. It decides nothing itself.
+//! It lives for one claim: when the machine releases the partition the task
+//! tells its group why and ends, and drops what it still held in memory.
 
 mod actions;
 pub mod dedupe;
@@ -52,12 +52,12 @@ use crate::kafka::buffered::{BufferedRecord, FeedItem};
 use crate::kafka::consumer::ConsumerCommand;
 use crate::supervise::{self, Task};
 
-/// How long a quiet partition waits until it writes a position that only
-/// moved over records which are not for its binding.
+/// How long a quiet partition waits before it writes a position that only
+/// skipped records of other types.
 const POSITION_WAIT: Duration = Duration::from_secs(1);
-/// Mails taken in one go before anything is flushed.
+/// Messages taken in one go before the machine is flushed.
 const MAX_MAIL: usize = 1_024;
-/// Records of open deliveries of one partition that may be in memory.
+/// Reloaded records of one partition that may be in memory.
 const MAX_REREAD: usize = 1_024;
 
 /// Starts the owner of a claimed partition.
@@ -148,23 +148,23 @@ struct Owner {
     durable: Arc<AtomicI64>,
     expected: Arc<AtomicI64>,
     full: watch::Sender<bool>,
-    /// Whether the store refuses what is being written.
+    /// Whether the store refuses the batch under way.
     refused: watch::Sender<bool>,
     busy: Arc<AtomicBool>,
     actions: Vec<Action<Box<FinishedAttempt>>>,
-    /// What is known of messages handled before; none where they may be again.
+    /// Handled messages; `None` where duplicates run.
     duplicates: Option<Duplicates>,
-    /// Requests that were passed on, by delivery: the store is asked for a
-    /// window of time, so that it tells the same request more than once.
+    /// Rerun requests that were passed on, by delivery: the store is polled for
+    /// a window of time, so it returns a request more than once.
     seen_asks: HashMap<Offset, Timestamp>,
-    /// Calls a dispatched delivery that has a row back, if its attempt has not
-    /// begun: it was given up meanwhile.
+    /// Recalls a dispatched delivery that was given up before its attempt
+    /// began.
     recalls: HashMap<Offset, CancellationToken>,
-    /// Room for records that are read again.
+    /// Bounds the reloaded records in memory.
     room: Arc<Semaphore>,
-    /// Whether the holes behind the last record are to be looked at.
+    /// Asks for the end of the log.
     tail: LogEndProbe,
-    /// Keys that are open in older partitions.
+    /// Keys that are still open in older partitions.
     ahead: OlderPartitions,
     /// Copies parked records before Kafka removes them.
     preserver: Preserver,
@@ -193,13 +193,13 @@ impl Owner {
             let due = self.machine.next_due().map(|at| at.since(now()));
             let (look_at, look_ahead_at) = (self.tail.look_at(), self.ahead.look_at());
             let preserve_at = self.preserver.look_at(self.machine.parked_bare());
-            // Answers and outcomes come before new records: they give memory
-            // back, and records take it.
+            // Answers and outcomes come before new records, because they free
+            // memory and records take it.
             tokio::select! {
                 biased;
                 answer = answered(&mut self.answer) => self.answered(answer),
-                // Before what workers give back for it: that would be
-                // dispatched again.
+                // Before the deliveries that workers return for it, which would
+                // be dispatched again.
                 changed = refused.changed() => {
                     if changed.is_ok() {
                         let now = gate.borrow().clone();
@@ -228,8 +228,8 @@ impl Owner {
                 fed_now = feed.recv(), if fed => match fed_now {
                     Some(FeedItem::Records(records)) => self.receive(records),
                     Some(FeedItem::End) => self.tail.ended(tokio::time::Instant::now(), self.machine.next()),
-                    // The consumer thread reads this partition no more; its
-                    // notice is on the way.
+                    // The consumer thread has dropped this partition; its event
+                    // is on the way.
                     None => fed = false,
                 },
                 () = sleep_until(look_at) => {
@@ -287,7 +287,7 @@ impl Owner {
                 let (offset, outcome) = (concluded.in_hand.offset, concluded.outcome);
                 self.recalls.remove(&offset);
                 if let Some(duplicates) = &mut self.duplicates {
-                    // Before the next one of its lane gets its turn.
+                    // Before the next delivery of its lane has its turn.
                     duplicates.decided(&concluded);
                 }
                 let (number, counted) = (concluded.number, concluded.counted);
@@ -332,9 +332,9 @@ impl Owner {
                 self.address.no_more.cancel();
                 *deadline = Some(tokio::time::Instant::now() + wait);
                 self.step(Event::Revoke);
-                // Workers would hand back what stands in their line as well, once
-                // they have time: they may be busy with others for longer than this
-                // may take. Whoever comes first does it for all that give up.
+                // Workers would return the queued deliveries as well, but may
+                // be busy for longer than the revocation may take. The first
+                // owner returns them for all partitions that are revoked.
                 let gives_up = |work: &ReadyDelivery| work.owner.no_more.is_cancelled();
                 self.bound.turns.drain_where(gives_up).into_iter().for_each(ReadyDelivery::give_back);
             }
@@ -372,7 +372,7 @@ impl Owner {
             why,
             position: Offset(self.durable.load(Ordering::Relaxed)),
         };
-        // A group that has ended wants to know nothing.
+        // A group that has ended needs no answer.
         let _ = self.released.send(released);
     }
 }

@@ -1,9 +1,8 @@
-//! Keys that are open in older partitions of a topic that grew.
+//! Keeps the order of keys in a topic that got more partitions.
 //!
-//! A producer that sees more partitions sends a key to another one than before.
-//! What is open there from before the growth comes first: until it has ended,
-//! what comes here with its key waits as an open row, and every other key goes
-//! on.
+//! A producer that sees more partitions sends a key to another partition than
+//! before. While deliveries of the key are open in its older partition, from
+//! before the growth, new ones wait here as open rows; every other key goes on.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use crate::config::Ordering;
 use crate::store::{Growth, SharedStore, TopicOfGroup};
 use crate::supervise::{self, Task};
 
-/// How often it is looked whether they have ended.
+/// How often the store is asked whether they have ended.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The keys that an owner waits for.
@@ -29,7 +28,7 @@ pub(in crate::consume) struct OlderPartitions {
 }
 
 impl OlderPartitions {
-    /// The keys that a claim told of, where the binding keeps an order of keys.
+    /// The keys of a claim, where the binding keeps the order of keys.
     pub fn of(keys: Vec<Bytes>, ordering: Ordering, topic_id: Arc<str>) -> Self {
         let keys: HashSet<Bytes> = keys.into_iter().filter(|_| ordering == Ordering::Key).collect();
         let look_at = (!keys.is_empty()).then(|| Instant::now() + LOOK);
@@ -46,15 +45,15 @@ impl OlderPartitions {
         self.look_at
     }
 
-    /// Asks which are still open, and mails the answer to the owner.
+    /// Asks which keys are still open, and sends the answer to the owner.
     pub fn look(&mut self, store: SharedStore, owner: &Arc<OwnerRef>, group: &str) {
-        // Until the answer is there.
+        // No second question until this one is answered.
         self.look_at = None;
         let asking = ask(store, Arc::clone(owner), group.to_owned(), Arc::clone(&self.topic_id));
         supervise::spawn(Task::PartitionOwner, asking);
     }
 
-    /// Takes the keys that are open still; answers those that are not any more.
+    /// Keeps the keys that are still open, and returns the others.
     pub fn open(&mut self, open: &[Bytes]) -> Vec<Bytes> {
         let ended: Vec<Bytes> = self.keys.iter().filter(|key| !open.contains(key)).cloned().collect();
         ended.iter().for_each(|key| {
@@ -72,8 +71,8 @@ async fn ask(store: SharedStore, owner: Arc<OwnerRef>, group: String, topic_id: 
         loop {
             match store.growth(&topic, place.partition).await {
                 Ok(Growth::Passed(keys)) => return keys,
-                // Somebody moved the position of an older partition back: what
-                // lies there now is no part of the growth.
+                // The position of an older partition was moved back: what is
+                // open there now is no part of the growth.
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%place, %error, "cannot ask which keys are open in older partitions"),
             }

@@ -1,11 +1,11 @@
-//! Parked records that Kafka is about to remove.
+//! Copies parked records into the store before Kafka removes them.
 //!
-//! Past a bound an open row keeps only the coordinates of its record. The owner
-//! of a partition with such rows looks which of them are near their end
-//! ([`NearEnd`]) and copies their records into the store, up to
-//! `max_copied_bytes` of the binding. Before anything is lost people are told:
-//! of what is copied, and, once the bound is reached, of what will be lost and
-//! when. Then the partition pauses, since more would only be parked behind it.
+//! Above a bound an open row keeps only the coordinates of its record. The
+//! owner of a partition with such rows looks which records are near their end
+//! ([`NearEnd`]) and copies them into the store, up to `max_copied_bytes` of
+//! the binding. A cause reports the copies and, once the bound is reached, what
+//! will be lost and when. The partition pauses then, since more records would
+//! only be parked behind them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,21 +27,21 @@ use crate::kafka::buffered::TopicPartition;
 use crate::store::{Endangered, StoreError};
 use crate::supervise::{self, Task};
 
-/// How long after a look the next one is.
+/// Time between two looks.
 const LOOK: Duration = Duration::from_secs(5);
-/// Rows whose records are read at once.
+/// Rows of one query.
 const PAGE: u32 = 64;
-/// Bytes of records that are copied in one transaction, if it is more than one
-/// record: others wait for it to end.
+/// Bytes of records that one transaction copies, unless a single record is
+/// larger: other writers wait for the transaction.
 const MAX_COPY_BYTES: usize = 1024 * 1024;
 
-/// Looks again and again, for one owner.
+/// The looks of one owner.
 #[derive(Debug)]
 pub(in crate::consume) struct Preserver {
     look_at: Option<Instant>,
     subject: Subject,
     max_copied_bytes: u64,
-    /// Whether anything was told that is not over yet.
+    /// Whether a cause is reported.
     told: bool,
 }
 
@@ -60,15 +60,15 @@ impl Preserver {
         Self { look_at: Some(Instant::now()), subject, max_copied_bytes, told: false }
     }
 
-    /// When [`Preserver::look`] is wanted; never while every open row has its
-    /// record, unless something has to be taken back.
+    /// When [`Preserver::look`] is due; never while every open row has its
+    /// record and no cause is reported.
     pub fn look_at(&self, bare_rows: usize) -> Option<Instant> {
         self.look_at.filter(|_| bare_rows > 0 || self.told)
     }
 
-    /// Copies what is near its end, and mails what was found to the owner.
+    /// Copies the records near their end, and sends the result to the owner.
     pub fn look(&mut self, tools: OwnerDeps, owner: &Arc<OwnerRef>, epoch: i64) {
-        // Until the answer is there.
+        // No second look until this one is answered.
         self.look_at = None;
         let look = PreserverLook { tools, owner: Arc::clone(owner), epoch, max_copied_bytes: self.max_copied_bytes };
         supervise::spawn(Task::PartitionOwner, async move {
@@ -76,7 +76,7 @@ impl Preserver {
                 () = look.owner.dropped.cancelled() => return,
                 found = look.run() => found,
             };
-            // Nothing is known to be over because nobody could look.
+            // A failed look clears nothing.
             let found = found.inspect_err(|error| {
                 tracing::debug!(place = %look.owner.place, %error, "cannot look what kafka is about to remove");
             });
@@ -84,7 +84,7 @@ impl Preserver {
         });
     }
 
-    /// Takes what was found and tells people of it.
+    /// Reports the result of a look.
     pub fn looked(&mut self, found: Option<&Foresight>, causes: &Causes) {
         self.look_at = Some(Instant::now() + LOOK);
         if let Some(found) = found {
@@ -93,7 +93,7 @@ impl Preserver {
         }
     }
 
-    /// The owner ends: the next one tells anew.
+    /// Clears the causes of an owner that ends; the next owner reports its own.
     pub fn end(&self, causes: &Causes) {
         if self.told {
             Foresight::default().tell(causes, &self.subject, self.max_copied_bytes);
@@ -119,8 +119,8 @@ impl PreserverLook {
         let doomed = loop {
             let endangered = store.endangered(position, &near, PAGE).await?;
             let Some(last) = endangered.first.last().copied() else { break None };
-            // What Kafka has no more of, such as what compaction took, is not
-            // found here; it ends when its turn comes.
+            // Records that Kafka has removed, by compaction for instance, are
+            // not found here; their deliveries end when they have their turn.
             let mut records: Vec<(Offset, Bytes)> = Vec::new();
             for run in runs(&endangered.first) {
                 let read = self.tools.log.read_these(&topic, self.owner.place.partition, run).await?;
@@ -135,7 +135,7 @@ impl PreserverLook {
         Ok(Foresight { copies: store.copies(position).await?, doomed })
     }
 
-    /// Copies records, as far as they fit; answers the first that does not.
+    /// Copies the records that fit, and returns the first that does not.
     async fn copy(&self, records: &[(Offset, Bytes)]) -> Result<Option<Offset>, StoreError> {
         let mut rest = records;
         while !rest.is_empty() {

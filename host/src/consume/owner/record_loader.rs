@@ -1,5 +1,5 @@
-//! Reading records of open deliveries again, from the store or, where it keeps
-//! only coordinates, from Kafka.
+//! Reads the records of open deliveries again: from the store, or from Kafka
+//! where the store keeps only coordinates.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,30 +16,29 @@ use crate::kafka::record::Record;
 use crate::said;
 use crate::store::{GiveUp, OpenRecord};
 
-/// How long to wait before a stored record is asked for again.
+/// Wait before a stored record is asked for again.
 const LOAD_RETRY: Duration = Duration::from_millis(200);
-/// Rows that are asked for in one query.
+/// Rows of one query.
 const LOAD_CHUNK: usize = 64;
-/// Records that are read for nothing between two that are wanted, at most.
+/// Unwanted records that may lie between two that are read in one go.
 const MAX_BETWEEN: i64 = 100;
 
-/// Offsets, ascending, in runs of such as lie so near one another that they are
-/// read in one go.
+/// Splits ascending offsets into runs that are read in one go.
 pub(in crate::consume) fn runs(offsets: &[Offset]) -> impl Iterator<Item = &[Offset]> {
     offsets.chunk_by(|one, next| next.0 - one.0 <= MAX_BETWEEN)
 }
 
-/// Reads records again for one owner, until it is done or nothing more may begin.
+/// Reads records for one owner.
 pub(in crate::consume) struct RecordLoader {
     pub tools: OwnerDeps,
     pub address: Arc<OwnerRef>,
-    /// Room for records in memory.
+    /// Bounds the reloaded records in memory.
     pub room: Arc<Semaphore>,
 }
 
 impl RecordLoader {
-    /// Reads `wanted` (offset, number, counted) until it is done or nothing more
-    /// may begin: what is not read by then goes back.
+    /// Reads `wanted` (offset, number, counted) until it is done or nothing
+    /// more may begin; deliveries that are not read by then are returned.
     pub async fn load(self, wanted: Vec<(Offset, u32, u32)>) {
         let mut told = 0;
         tokio::select! {
@@ -50,8 +49,8 @@ impl RecordLoader {
         wanted[told..].iter().for_each(|(offset, ..)| self.address.tell(OwnerMessage::NotStarted(*offset)));
     }
 
-    /// Reads `wanted` and counts those that the owner was told of: nothing waits
-    /// between the one and the other.
+    /// Reads `wanted`, and counts those that were sent to the owner, without a
+    /// wait between sending and counting.
     async fn run(&self, wanted: &[(Offset, u32, u32)], told: &mut usize) {
         for chunk in wanted.chunks(LOAD_CHUNK) {
             let offsets: Vec<Offset> = chunk.iter().map(|(offset, _, _)| *offset).collect();
@@ -71,8 +70,8 @@ impl RecordLoader {
         }
     }
 
-    /// Reads records that lie near one another in one go. Those that are not
-    /// found this way are asked for one by one.
+    /// Reads a run of records in one go. Those that are not found this way are
+    /// read one by one.
     async fn read_near(&self, mut offsets: Vec<Offset>) -> HashMap<Offset, Record> {
         offsets.sort_unstable();
         let mut records = HashMap::new();
@@ -98,8 +97,8 @@ impl RecordLoader {
             let gone = LoadedRecord { offset, number, counted, asked: false, give_up: None, in_hand: None };
             return self.address.tell(OwnerMessage::Loaded(gone));
         };
-        // A request that an outcome overtook leaves a row that has seen more
-        // than the machine: numbers go on from it.
+        // A row that was written meanwhile has newer numbers than the machine:
+        // they go on from the row.
         let (asked, give_up) = (found.row.asked_at.is_some(), found.row.give_up.clone());
         if found.row.number > number {
             (number, counted) = (found.row.number, found.row.counted);
@@ -151,7 +150,7 @@ impl RecordLoader {
         self.address.tell(mail);
     }
 
-    /// Says what is wrong with a record; of many that are wrong alike, some.
+    /// Logs a record that cannot be read; repeated lines are thinned out.
     fn say(&self, offset: Offset, what: &str) {
         let place = &self.address.place;
         if let Some(unsaid) = said::again(&format!("{place} {what}")) {
@@ -159,7 +158,7 @@ impl RecordLoader {
         }
     }
 
-    /// The record at its coordinates; none when Kafka no longer has it.
+    /// The record at its coordinates; `None` when Kafka no longer has it.
     async fn read_again(&self, offset: Offset) -> Option<Record> {
         loop {
             let place = &self.address.place;

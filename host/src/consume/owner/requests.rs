@@ -1,5 +1,5 @@
-//! What people ask of open deliveries, rows that nobody works on, and rows whose
-//! records Kafka is about to remove.
+//! Handles rerun requests, rows that nobody works on, and records that Kafka is
+//! about to remove.
 
 use std::sync::Arc;
 
@@ -35,8 +35,8 @@ impl Owner {
         }
     }
 
-    /// Calls a delivery back that has its turn and was given up, unless its
-    /// attempt has begun: a pause may keep it from that for as long as it likes.
+    /// Recalls a dispatched delivery that was given up, unless its attempt has
+    /// begun: a pause could delay its end for ever.
     fn recall(&self, offset: Offset) {
         let Some(recall) = self.recalls.get(&offset) else { return };
         recall.cancel();
@@ -44,7 +44,7 @@ impl Owner {
         self.bound.turns.drain_where(is_meant).into_iter().for_each(ReadyDelivery::give_back);
     }
 
-    /// Pauses while parked records will be lost.
+    /// Pauses the partition while parked records will be lost.
     pub(super) fn foreseen(&mut self, found: Option<&Foresight>) {
         self.preserver.looked(found, &self.tools.causes);
         if let Some(found) = found {
@@ -52,7 +52,7 @@ impl Owner {
         }
     }
 
-    /// Runs what neither the machine nor anybody else works on.
+    /// Runs the open rows that nobody works on.
     pub(super) fn visited(&mut self, rows: &[OpenRow]) {
         let rule = LaneRule::of(&self.bound);
         let lanes: Vec<_> = rows.iter().map(|row| (row.offset, rule.lane_of_row(row))).collect();
@@ -60,7 +60,7 @@ impl Owner {
         let mut found = 0_u64;
         for (offset, since) in self.sweeper.forgotten(rows, &strangers, now()) {
             let Some(row) = rows.iter().find(|row| row.offset == offset) else { continue };
-            // One that waits for a person is not forgotten.
+            // A row that waits for a person is not forgotten.
             if row.held && row.give_up.is_none() {
                 continue;
             }
@@ -72,7 +72,7 @@ impl Owner {
         if found > 0 {
             metrics::counter!("courier_swept_total", "group" => group.clone()).increment(found);
             if let Some(unsaid) = said::again(&format!("{group} {place} swept")) {
-                tracing::warn!(group, %place, found, unsaid, "nobody worked on open deliveries; the sweeper runs them");
+                tracing::warn!(group, %place, found, unsaid, "open deliveries without an owner were rescued");
             }
         }
     }

@@ -1,9 +1,9 @@
-//! What somebody asked to run again.
+//! Polls the store for rerun requests, and forwards them to the owners.
 //!
-//! The request is a mark on an open row; only the owner of its partition acts
-//! on it. Rows become visible in the order of their commits and not of their
-//! times, so the store is asked for a window that reaches back, and owners
-//! pass over what they have seen.
+//! A request is a mark on an open row, on which only the owner of its partition
+//! acts. Rows become visible in the order of their commits and not of their
+//! times, so the store is polled for a window that reaches back, and owners
+//! skip requests that they have seen.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use super::message::{OwnerHandle, OwnerMessage};
 use crate::kafka::buffered::TopicPartition;
 use crate::store::{OpenRow, PositionId, SharedStore, StoreError};
 
-/// How far back a request may have been made and not been visible.
+/// How far back the window of a poll reaches: a request may become visible this late.
 pub const WINDOW: Duration = Duration::from_secs(10);
-/// How often the store is asked.
+/// Poll interval.
 pub const INTERVAL: Duration = Duration::from_millis(250);
 /// Requests read in one query.
 const PAGE: u32 = 5_000;
-/// Queries in one go; the rest is found the next time.
+/// Queries of one poll; the next poll finds the rest.
 const MAX_PAGES: usize = 10;
 
 /// Requests for the deliveries of `positions`, by position.
@@ -56,7 +56,7 @@ pub async fn asked(
     Ok(found)
 }
 
-/// Tells the owners what was asked of them.
+/// Forwards requests to the owners.
 pub async fn pass_on(store: &SharedStore, owners: &HashMap<TopicPartition, OwnerHandle>, newest: &mut Timestamp) {
     let by_position: HashMap<_, _> = owners.values().map(|owner| (owner.position, &owner.mail)).collect();
     let positions: Vec<_> = by_position.keys().copied().collect();

@@ -1,11 +1,10 @@
-//! Finding open deliveries that nobody works on.
+//! Finds open deliveries that nobody works on, and runs them.
 //!
-//! The owner of a partition walks over its open rows at its own pace and holds
-//! them against what its machine knows. A row that the machine does not know
-//! at two visits in a row, and that did not change in between, is nobody's: it
-//! is counted, said, and run in its lane's turn like any other wish. That such
-//! rows do not come about is what the invariants say; this is for the day on
-//! which one of them is wrong, and for rows that a person put there.
+//! A safety net: the invariants say that there are no such rows. The owner of a
+//! partition scans its open rows and compares them with its machine. A row that
+//! the machine does not know at two visits in a row, and that did not change in
+//! between, is counted in `courier_swept_total`, logged as a warning, and run
+//! in its lane's turn. Rows that a person inserted are found this way too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,32 +17,31 @@ use crate::random;
 use crate::store::{OpenRow, SharedStore};
 use crate::supervise::{self, Task};
 
-/// How long an owner waits between two visits, and by how much owners are kept
-/// apart.
+/// Time between two visits of an owner, and the jitter that keeps owners apart.
 const VISIT_INTERVAL: Duration = Duration::from_secs(4);
 const VISIT_JITTER: Duration = Duration::from_secs(2);
-/// Rows of one visit; the next goes on behind them.
+/// Rows of one visit; the next visit continues behind them.
 const PAGE: u32 = 1_000;
 
-/// What an owner remembers between visits.
+/// The state of the visits of one owner.
 #[derive(Debug, Default)]
 pub(in crate::consume) struct Rescuer {
     /// Where the next visit begins.
     after: Option<Offset>,
-    /// Rows that nobody knew at the last visit, with the invocations they had
-    /// and when they were first missed.
+    /// Rows that the machine did not know at the last visit, with their
+    /// invocations and when they were first missed.
     suspects: HashMap<Offset, (u32, Timestamp)>,
-    /// What is to be told with the next attempt of what was found.
+    /// Notes for the logs of the next attempts of rescued deliveries.
     notes: HashMap<Offset, String>,
 }
 
 impl Rescuer {
-    /// When the next visit is.
+    /// Time until the next visit.
     pub fn next(&self) -> Duration {
         VISIT_INTERVAL + random::jitter(VISIT_JITTER)
     }
 
-    /// Reads the rows of the next visit, which come as mail.
+    /// Reads the rows of the next visit, and sends them to the owner.
     pub fn visit(&self, store: SharedStore, address: Arc<OwnerRef>) {
         let after = self.after.unwrap_or(Offset(-1));
         supervise::spawn(Task::PartitionOwner, async move {
@@ -54,8 +52,8 @@ impl Rescuer {
         });
     }
 
-    /// Of the rows that the machine does not know, those that it did not know
-    /// at the last visit either, with since when.
+    /// The unknown rows that were unknown at the last visit too, with since
+    /// when.
     pub fn forgotten(&mut self, visited: &[OpenRow], strangers: &[Offset], now: Timestamp) -> Vec<(Offset, Timestamp)> {
         let earlier = std::mem::take(&mut self.suspects);
         let mut forgotten = Vec::new();
@@ -67,7 +65,7 @@ impl Rescuer {
                 }
             }
         }
-        // A page with a suspect is looked at once more before the walk goes on.
+        // A page with an unknown row is read once more before the scan continues.
         let full = visited.len() == PAGE as usize;
         if self.suspects.is_empty() {
             self.after = visited.last().filter(|_| full).map(|row| row.offset);

@@ -1,4 +1,4 @@
-//! What the owner of a partition waits for; what is not there never comes.
+//! Waits of an owner for optional things: `None` waits for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub(super) type UnderWay = (oneshot::Receiver<Answer>, Arc<Batch<Box<FinishedAtt
 
 pub(super) async fn answered(answer: &mut Option<UnderWay>) -> Answer {
     match answer {
-        // A writer that ended without an answer goes down with the process.
+        // A writer that ended without an answer has ended the process.
         Some((receiver, _)) => match receiver.await {
             Ok(answer) => answer,
             Err(_) => std::future::pending().await,
