@@ -1,38 +1,37 @@
-//! The partitions that Kafka gave this group on this node, and whether anybody
-//! here works on them.
+//! The partitions that Kafka assigned to this group on this node, and which of
+//! them have no owner.
 //!
-//! An owner can end without a revocation: it was fenced, and Kafka refused to
-//! confirm the partition while a rebalance was under way that left it with us
-//! after all. Such an orphan is found by looking again and again; a few looks
-//! in a row, since between an owner and the next claim there is always a
-//! moment without either.
+//! An owner can end without a revocation: it was fenced, and Kafka did not
+//! confirm the partition during a rebalance that left it with this host after
+//! all. Such an orphan is found by repeated looks. One look is not enough,
+//! since there is always a moment between an owner and the next claim.
 
 use std::collections::HashMap;
 
 use crate::kafka::buffered::TopicPartition;
 
-/// Looks in a row without anybody at work after which a partition is an orphan.
+/// Looks in a row without an owner after which a partition is an orphan.
 const ORPHAN_LOOKS: u32 = 5;
 
-/// What was given and not taken back.
+/// The assigned partitions.
 #[derive(Debug, Default)]
 pub struct AssignedPartitions {
-    /// How many looks in a row found nobody.
+    /// Looks in a row that found no owner.
     looks: HashMap<TopicPartition, u32>,
 }
 
 impl AssignedPartitions {
-    /// Kafka gives a partition.
+    /// Adds an assigned partition.
     pub fn assigned(&mut self, place: &TopicPartition) {
         self.looks.insert(place.clone(), 0);
     }
 
-    /// Kafka takes it back.
+    /// Removes a revoked partition.
     pub fn revoked(&mut self, place: &TopicPartition) {
         self.looks.remove(place);
     }
 
-    /// The consumer is gone, and with it all it was given.
+    /// Removes all, because the consumer is gone.
     pub fn clear(&mut self) {
         self.looks.clear();
     }
@@ -42,8 +41,8 @@ impl AssignedPartitions {
         self.looks.keys()
     }
 
-    /// Looks once more; answers the partitions that have been without anybody
-    /// for long enough. They are told again only after as many looks more.
+    /// Counts one look, and returns the orphans. An orphan is returned again
+    /// only after as many looks more.
     pub fn orphans(&mut self, cared_for: impl Fn(&TopicPartition) -> bool) -> Vec<TopicPartition> {
         let mut orphans = Vec::new();
         for (place, looks) in &mut self.looks {

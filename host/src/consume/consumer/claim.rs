@@ -1,5 +1,5 @@
-//! Taking possession of a partition: what Kafka says of its log, what the
-//! store says of its position, and one claim that joins the two.
+//! Claims a partition: asks Kafka for its log, the store for its position, and
+//! joins both in one claim.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::kafka::consumer::Assignment;
 use crate::kafka::log_reader::{LogError, LogReader, TopicInfo};
 use crate::store::{ClaimRequest, Claimed, Growth, OlderPartition, SharedStore, StoreError, TopicOfGroup, WriterId};
 
-/// First wait before a claim is tried again, and the longest one.
+/// First and longest wait before a claim is tried again.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Claims partitions for one group; cheap to clone.
@@ -32,10 +32,10 @@ pub struct Claims {
     causes: Causes,
 }
 
-/// A partition that was claimed.
+/// A claimed partition.
 pub struct ClaimedPartition {
     pub place: TopicPartition,
-    /// What the store said.
+    /// The store's answer.
     pub claimed: Claimed,
     /// Kafka's id of its topic; empty where the broker tells none.
     pub topic_id: Arc<str>,
@@ -44,8 +44,7 @@ pub struct ClaimedPartition {
 }
 
 impl ClaimedPartition {
-    /// The partition as the consumer thread is to read it, and as its owner is
-    /// to begin.
+    /// The partition as the consumer thread reads it, and as its owner begins.
     #[must_use]
     pub fn feed(self) -> (Assignment, Begun) {
         let (feed, records) = mpsc::unbounded_channel();
@@ -61,35 +60,34 @@ pub struct Begun {
     pub records: mpsc::UnboundedReceiver<FeedItem>,
 }
 
-/// Why a claim did not succeed yet.
+/// Why a claim failed; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// Kafka does not tell of its log.
+    /// Kafka does not answer for its log.
     #[error(transparent)]
     Log(#[from] LogError),
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The topic was another one at the end of the questions than at their
-    /// beginning.
+    /// The topic was recreated between the first and the last question.
     #[error("topic {0} was created anew just now")]
     Changing(String),
     /// The topic does not have the partition.
     #[error("topic {0} has no partition {1}")]
     NoPartition(String, i32),
-    /// The partition was added, and begins once an older one is passed.
+    /// The partition was added, and waits for an older one.
     #[error(
         "partition {partition} was added to topic {topic}: it begins once partition {} is passed up to offset {}, and \
          that one stands at {}", older.partition, older.log_end, older.next
     )]
     Behind {
         topic: String,
-        /// The partition that was added.
+        /// The added partition.
         partition: i32,
-        /// The first one that is not passed.
+        /// The first older partition that is not passed.
         older: OlderPartition,
     },
-    /// Kafka cannot tell where a topic is to be begun.
+    /// Kafka does not say where the `start` of the binding is.
     #[error("where to begin in topic {topic} ({start}) is not known: {error}")]
     Start {
         topic: String,
@@ -101,7 +99,7 @@ pub enum ClaimError {
 }
 
 impl ClaimError {
-    /// One word for programs.
+    /// The code of the cause.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -132,13 +130,12 @@ impl Claims {
     }
 
     /// Resolves the `start` of bindings to offsets and stores them, for topics
-    /// in which the group has no position yet. A topic that does not exist yet
-    /// starts at its beginning when it appears.
+    /// without a position of the group. A topic that does not exist yet starts
+    /// at its beginning.
     ///
     /// # Errors
-    /// When Kafka or the store does not answer. Where a topic begins is never
-    /// guessed: `latest` that nobody can tell is no reason to begin at the
-    /// beginning.
+    /// When Kafka or the store does not answer. The start is never guessed: an
+    /// unknown `latest` is no reason to begin at the beginning.
     pub async fn begin(&self, bindings: &[Arc<RunningBinding>]) -> Result<(), ClaimError> {
         let positions = self.store.positions().await?;
         let of_group = positions.iter().filter(|row| row.group == *self.group && row.listener.is_none());
@@ -148,8 +145,8 @@ impl Claims {
                 match (self.starts(topic, bound.binding.start).await, bound.binding.start) {
                     (Ok(Some((info, starts))), _) => self.store.begin(&self.group, topic, &info.id, &starts).await?,
                     (Ok(None), _) => {}
-                    // The beginning is where a partition without a position
-                    // begins anyway, once Kafka tells of it.
+                    // A partition without a position begins at the beginning
+                    // anyway.
                     (Err(error), GroupStart::Earliest) => {
                         tracing::debug!(group = %self.group, topic, %error, "cannot look where a topic begins yet");
                     }
@@ -163,7 +160,7 @@ impl Claims {
         Ok(())
     }
 
-    /// Where each partition of a topic starts; none when there is no topic.
+    /// Where each partition of a topic starts; `None` without the topic.
     async fn starts(
         &self,
         topic: &str,
@@ -182,8 +179,8 @@ impl Claims {
         Ok(Some((info, starts)))
     }
 
-    /// Claims a partition, however long it takes. What the same host received
-    /// from `unconfirmed` on may be of another topic of the same name.
+    /// Claims a partition, however long it takes. Records that this host
+    /// received from `unconfirmed` on may be of another topic of the same name.
     pub async fn claim(&self, place: TopicPartition, unconfirmed: Option<Offset>) -> ClaimedPartition {
         let subject = Subject::Partition {
             group: self.group.to_string(),
@@ -220,7 +217,7 @@ impl Claims {
         }
         let (low, high) = self.log.range(&topic, place.partition).await?;
         let ahead = if place.kind == Kind::Event { self.grown(place, &info).await? } else { Vec::new() };
-        // A log of one topic and the id of another would be taken for a log
+        // The log of one topic with the id of another would look like a log
         // that lost its end.
         if self.log.topic(&topic).await?.ok_or_else(no_topic)?.id != info.id {
             return Err(ClaimError::Changing(topic.to_string()));
@@ -243,15 +240,15 @@ impl Claims {
         Ok(ClaimedPartition { place: place.clone(), claimed, topic_id: info.id.into(), ahead })
     }
 
-    /// A partition that was added to its topic begins once the older ones are
-    /// passed up to where they ended then, so that no key runs here before its
-    /// older messages there. Answers the keys that are open there still.
+    /// Holds an added partition back until the older ones are passed up to
+    /// their ends of then, so that no key runs here before its older messages
+    /// there. Returns the keys that are still open there.
     async fn grown(&self, place: &TopicPartition, info: &TopicInfo) -> Result<Vec<Bytes>, ClaimError> {
         let topic = TopicOfGroup { group: &self.group, topic: &place.topic, topic_id: &info.id };
         let older = match self.store.growth(&topic, place.partition).await? {
             Growth::Passed(keys) => return Ok(keys),
             Growth::New => {
-                // All at once: one that is claimed a moment later was not added.
+                // All partitions at once: one that is claimed a moment later was not added.
                 if let Some((info, starts)) = self.starts(&place.topic, GroupStart::Earliest).await? {
                     self.store.begin(&self.group, &place.topic, &info.id, &starts).await?;
                 }
@@ -286,8 +283,8 @@ impl Claims {
         }
     }
 
-    /// Retention was faster than the group: what is gone becomes a range that
-    /// people can see, and the group goes on at what is left.
+    /// Records the range that retention removed before the group read it, and
+    /// continues behind it.
     async fn lost(&self, place: &TopicPartition, claimed: &mut Claimed, low: Offset) -> Result<(), ClaimError> {
         let why = "kafka's retention removed these records before the group received them";
         tracing::error!(group = %self.group, %place, from = %claimed.next, to = %low, why, "lost range recorded");

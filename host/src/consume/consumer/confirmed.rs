@@ -1,9 +1,9 @@
-//! Up to where what an owner received is known to be of its topic.
+//! Tracks up to which offset the records of an owner are known to be of its topic.
 //!
-//! Kafka tells the id of a topic now and then, and librdkafka tells none with a
-//! record. What came before a question that was answered with the owner's id is
-//! of its topic; what came later may be of a topic that was created anew under
-//! the same name, and is listed when it turns out that there is one.
+//! librdkafka gives no topic id with a record, and Kafka is asked for it only
+//! now and then. Records from before a question that was answered with the
+//! owner's id are of its topic. Later ones may be of a topic that was recreated
+//! under the same name, and are listed when it turns out that there is one.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,45 +12,45 @@ use courier_core::message::Offset;
 
 use crate::kafka::topic_watch::TopicNow;
 
-/// What an owner's topic turns out to be.
+/// The topic of an owner, compared with Kafka's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicIdentity {
-    /// The topic that it was claimed in, or nobody can say.
+    /// The topic of the claim, or unknown.
     Same,
-    /// Another one. What was received from this offset on may be of either.
+    /// Another topic. Records from this offset on may be of either.
     Anew {
         /// The first such offset.
         unconfirmed: Offset,
     },
-    /// Another one, which does not have the partition.
+    /// Another topic, which does not have the partition.
     Gone,
 }
 
-/// What is confirmed of one owner.
+/// The confirmation of one owner.
 #[derive(Debug)]
 pub struct Confirmed {
     topic_id: Arc<str>,
-    /// Everything below is of the topic.
+    /// Records below are of the topic.
     below: Offset,
-    /// What was expected next when Kafka last answered, and when that was.
+    /// The next offset when Kafka last answered, and when that was.
     latest: (Offset, Instant),
 }
 
 impl Confirmed {
-    /// A partition that was claimed in a topic of this id, from `next` on.
+    /// A partition claimed in the topic of this id, from `next` on.
     #[must_use]
     pub fn new(topic_id: Arc<str>, next: Offset) -> Self {
         Self { topic_id, below: next, latest: (next, Instant::now()) }
     }
 
-    /// Everything that was received below is of the topic.
+    /// The offset below which records are of the topic.
     #[must_use]
     pub fn below(&self) -> Offset {
         self.below
     }
 
-    /// Takes an answer to a question of `asked_at`, while `expected` is what the
-    /// owner receives next.
+    /// Takes an answer to a question of `asked_at`; `expected` is the next
+    /// offset of the owner.
     pub fn compare(&mut self, now: &TopicNow, asked_at: Instant, partition: i32, expected: Offset) -> TopicIdentity {
         let TopicNow::Present { id, partitions } = now else { return TopicIdentity::Same };
         if **id != *self.topic_id {
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(unconfirmed(&mut confirmed), 5);
         assert_eq!(confirmed.compare(&present("a", 3), Instant::now(), 0, Offset(20)), TopicIdentity::Same);
         assert_eq!(unconfirmed(&mut confirmed), 5, "5 to 20 may have come after the question");
-        // A question that was asked before the last answer says no more.
+        // A question from before the last answer adds nothing.
         let earlier = Instant::now() - Duration::from_secs(1);
         assert_eq!(confirmed.compare(&present("a", 3), earlier, 0, Offset(25)), TopicIdentity::Same);
         assert_eq!(unconfirmed(&mut confirmed), 5);

@@ -1,9 +1,9 @@
-//! What a group follows on this node: the partitions that Kafka gives it.
+//! The consumer of events: follows the partitions that Kafka assigns to a group on this node.
 //!
-//! One task answers what the consumer thread notices: partitions come (claim
-//! them in the store, then read from the claimed position), partitions go
-//! (drain their owners, then let go), an owner was fenced (ask Kafka who is
-//! right).
+//! One task answers the events of the consumer thread: partitions are assigned
+//! (claim them in the store, then read from the claimed position), partitions
+//! are revoked (drain their owners, then release them), an owner is fenced (ask
+//! Kafka whose partition it is).
 //!
 //! Invariants kept here:
 //! - A partition is claimed only on an assignment, or when Kafka confirmed
@@ -41,25 +41,25 @@ use crate::kafka::topic_watch::Watched;
 use crate::said;
 use crate::supervise::{self, Task};
 
-/// How long a revoked partition may drain; the whole consumer stands still
+/// How long a revoked partition may drain; the whole consumer is blocked
 /// meanwhile.
 const REVOKE_WAIT: Duration = Duration::from_millis(900);
-/// How long an assignment waits for claims. Those that take longer (the store
-/// is away) are read from once they are done.
+/// How long an assignment waits for claims. Partitions whose claim takes longer
+/// (the store is away) are read once it is done.
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
-/// How often Kafka is told how far we are.
+/// How often offsets are committed to Kafka as a hint.
 const HINT_INTERVAL: Duration = Duration::from_secs(2);
-/// How often owners are held against the epochs in the store: one that has
-/// nothing to settle would not learn that its position was moved.
+/// How often the epochs of owners are compared with the store: an idle owner
+/// would not learn otherwise that its position was moved.
 const EPOCH_INTERVAL: Duration = Duration::from_secs(1);
-/// How often an owner that is busy may find out by itself that it was fenced.
+/// How often a busy owner is left to its own settle to find out that it was fenced.
 const MAX_PASSED_OVER: u32 = 5;
 
-/// A claim that ended, by its running number; none for a partition that is not
-/// ours after all.
+/// A finished claim, by its running number; `None` for a partition that is not
+/// ours.
 type Finished = (u64, Option<ClaimedPartition>);
 
-/// The task that follows one group on this node.
+/// The task of one group on this node.
 pub struct EventConsumer {
     node: NodeContext,
     claims: Claims,
@@ -69,32 +69,32 @@ pub struct EventConsumer {
     notices: mpsc::UnboundedSender<ConsumerEvent>,
     released: mpsc::UnboundedSender<OwnerExit>,
     owners: HashMap<TopicPartition, OwnerHandle>,
-    /// Claims that are wanted, by their running numbers.
+    /// Claims under way, by their running numbers.
     claiming: HashMap<TopicPartition, (u64, tokio::task::AbortHandle)>,
     claims_begun: u64,
     ready: JoinSet<Finished>,
-    /// Partitions that were revoked, with whether their owner has ended.
+    /// Revoked partitions, with whether their owner has ended.
     leaving: HashMap<TopicPartition, bool>,
     given: AssignedPartitions,
-    /// Tells when a topic was created anew.
+    /// Notices topics that were recreated.
     watched: Watched,
-    /// The ids of the topics, as Kafka last told them.
+    /// The ids of the topics at Kafka's last answer.
     topic_ids: HashMap<Arc<str>, String>,
-    /// From where on an owner that was dropped received what nobody confirmed
-    /// yet to be of its topic.
+    /// From which offset on the records of a dropped owner are not confirmed to
+    /// be of its topic.
     unconfirmed: HashMap<TopicPartition, Offset>,
-    /// What is done beside, and ends with the group.
+    /// Side tasks, which end with the group.
     chores: JoinSet<()>,
     /// When another client took this consumer's place.
     fenced: Fences,
     /// Why the whole group stands still here, by the codes of the causes.
     standing: BTreeSet<&'static str>,
-    /// When it was last looked who holds the group in another way than ours.
+    /// When foreign members of the group were last looked for.
     foreign: Option<Instant>,
 }
 
 impl EventConsumer {
-    /// Follows the group until it is to stop, then drains and leaves it.
+    /// Runs until `stop`, then drains and leaves the group.
     pub async fn run(
         node: NodeContext,
         name: String,
@@ -208,11 +208,11 @@ impl EventConsumer {
         self.bindings.iter().find(|bound| bound.binding.topics.iter().any(|bound| bound == topic))
     }
 
-    /// Resolves where the group starts, then subscribes: in this order, so
-    /// that nothing published in between is missed.
+    /// Resolves where the group starts, then subscribes. The other order would
+    /// miss records published in between.
     async fn subscribe(&mut self, topics: &[Arc<str>]) -> (ConsumerThread, mpsc::UnboundedReceiver<ConsumerEvent>) {
-        // A channel for each consumer: what an earlier one still has to say
-        // would be taken for the later one's.
+        // Each consumer has a channel of its own: late events of an earlier one
+        // would be taken for those of the later one.
         let (notices, noticed) = mpsc::unbounded_channel();
         self.notices = notices;
         let mut wait = Duration::from_millis(200);
@@ -236,27 +236,27 @@ impl EventConsumer {
         }
     }
 
-    /// Something keeps the whole group from running on this node.
+    /// Reports what keeps the whole group from running on this node.
     fn stands_still(&mut self, cause: Cause) {
         self.standing.insert(cause.code());
         self.node.tools.causes.report(Subject::Group(self.name.clone()), cause);
     }
 
-    /// Nothing does any more.
+    /// Clears that cause.
     fn goes_on(&mut self) {
         for code in std::mem::take(&mut self.standing) {
             self.node.tools.causes.clear_code(&Subject::Group(self.name.clone()), code);
         }
     }
 
-    /// The consumer went through something that a person may want to know.
+    /// Logs an event of the consumer that an operator may want to know.
     fn trouble(&self, what: &str) {
         if let Some(unsaid) = said::again(&format!("{} consumer {what}", self.name)) {
             tracing::warn!(group = self.name, what, unsaid, "consumer");
         }
     }
 
-    /// The consumer is gone, and with it every partition it was given.
+    /// Drops every partition, because the consumer is gone.
     fn lose_all(&mut self) {
         self.ready.abort_all();
         self.claiming.clear();
@@ -302,16 +302,16 @@ impl EventConsumer {
             }
         }
         let (assignments, begun): (Vec<_>, Vec<_>) = ready.into_iter().map(ClaimedPartition::feed).unzip();
-        // The partitions are read before their owners begin: what an owner
-        // orders at once, such as a pause, must find its partition there.
+        // The partitions are read before their owners begin: an early order of
+        // an owner, such as a pause, must find its partition there.
         source.order(ConsumerCommand::Assign(assignments));
         for begun in begun {
             self.own(begun, source);
         }
     }
 
-    /// A claim that ended and is still wanted: a revocation takes its entry
-    /// away, and a newer claim on the partition replaces it.
+    /// Takes a finished claim in, if it is still wanted: a revocation removes
+    /// its entry, and a newer claim on the partition replaces it.
     fn accept(&mut self, finished: Result<Finished, tokio::task::JoinError>) -> Option<ClaimedPartition> {
         let (number, ready) = finished.ok()?;
         let ready = ready?;
@@ -328,8 +328,8 @@ impl EventConsumer {
         self.begin_claim(place, async move { Some(claims.claim(claimed, unconfirmed).await) });
     }
 
-    /// Takes an owner away from its partition, and remembers up to where what it
-    /// received is known to be of its topic.
+    /// Removes an owner, and remembers up to which offset its records are
+    /// confirmed to be of its topic.
     fn take_owner(&mut self, place: &TopicPartition) -> Option<OwnerHandle> {
         let owner = self.owners.remove(place)?;
         self.unconfirmed.insert(place.clone(), owner.confirmed.below());
@@ -349,7 +349,7 @@ impl EventConsumer {
         }
     }
 
-    /// Starts the owner of a partition that was claimed.
+    /// Starts the owner of a claimed partition.
     fn own(&mut self, begun: Begun, source: &ConsumerThread) {
         let (place, claimed) = (begun.ready.place.clone(), &begun.ready.claimed);
         tracing::info!(
@@ -378,13 +378,13 @@ impl EventConsumer {
                 }
                 None => false,
             };
-            // What is lost is let go at once: others may own it already.
+            // Lost partitions are released at once: other hosts may own them already.
             self.leaving.insert(place, !owned || lost);
         }
         self.let_go(source);
     }
 
-    /// Answers a revocation once every owner it concerns has ended.
+    /// Answers a revocation once all its owners have ended.
     fn let_go(&mut self, source: &ConsumerThread) {
         if !self.leaving.is_empty() && self.leaving.values().all(|ended| *ended) {
             source.order(ConsumerCommand::Unassign(self.leaving.drain().map(|(place, _)| place).collect()));
@@ -407,8 +407,8 @@ impl EventConsumer {
         let is_ours = self.owners.get(&place).is_some_and(|owner| owner.epoch == epoch);
         if why == Release::Fenced && is_ours {
             self.owners.remove(&place);
-            // A newer epoch, and yet Kafka did not take the partition away:
-            // only Kafka can say which of the two is right.
+            // The store has a newer epoch, and Kafka did not revoke the
+            // partition: only Kafka can say which is right.
             self.claim_if_ours(place, position, source);
         }
     }
@@ -432,7 +432,7 @@ impl EventConsumer {
     async fn stop(mut self, source: ConsumerThread, mut releases: mpsc::UnboundedReceiver<OwnerExit>) {
         self.ready.abort_all();
         self.owners.retain(|_, owner| owner.mail.send(OwnerMessage::Revoke(STOP_WAIT)).is_ok());
-        // Also those that a revocation had told before.
+        // Also owners that a revocation drains already.
         while !self.owners.is_empty() || self.leaving.values().any(|ended| !ended) {
             let Some(OwnerExit { place, why, position, .. }) = releases.recv().await else { break };
             self.owners.remove(&place);

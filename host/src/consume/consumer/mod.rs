@@ -1,5 +1,4 @@
-//! Partitions come and go: one consumer of a group for events, and one for
-//! broadcasts.
+//! The two consumers of a group: one for events, and one for broadcasts.
 //!
 //! Each answers what Kafka assigns and revokes, claims the positions in the
 //! store, and starts an [`owner`](super::owner) for each partition.

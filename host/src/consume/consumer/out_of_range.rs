@@ -1,5 +1,5 @@
-//! Kafka has no record where an owner wanted to go on. Which owner it was the
-//! client does not say, so each is compared with its log.
+//! Finds the owners whose next offset is not in their log. The client does not
+//! say which partition is out of range, so each owner is compared with its log.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -13,9 +13,9 @@ use crate::kafka::buffered::TopicPartition;
 use crate::kafka::consumer::ConsumerEvent;
 use crate::kafka::log_reader::{LogError, LogReader};
 
-/// The partitions whose owners stand outside of their logs; all of them when
-/// none does, since the client reads one no more and nobody can say which. None
-/// while they cannot be compared: then the notice comes once more.
+/// The partitions whose next offset is out of range; all of them when none is,
+/// since the client has stopped reading one that is not known. `None` while
+/// they cannot be compared: the event comes again.
 pub async fn left_their_logs(
     group: &str,
     owners: &HashMap<TopicPartition, OwnerHandle>,
@@ -27,7 +27,7 @@ pub async fn left_their_logs(
         let expected = Offset(owner.expected.load(Ordering::Relaxed));
         match log.range(&place.log_topic(), place.partition).await {
             Ok((low, high)) if expected >= low && expected <= high => {}
-            // One that has no log any more is nobody's; the next answer about its
+            // A partition without a log is gone; the next answer about its
             // topic says so.
             Ok(_) => left.push(place.clone()),
             Err(LogError::NoTopic(_)) => no_log = true,

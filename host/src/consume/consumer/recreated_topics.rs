@@ -1,5 +1,5 @@
-//! Topics that were created anew under their owners: whom that concerns, and
-//! the end of what lies open in partitions that are gone.
+//! Handles topics that were recreated: finds the owners concerned, and ends the
+//! open deliveries of partitions that are gone.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -13,10 +13,10 @@ use crate::kafka::buffered::TopicPartition;
 use crate::kafka::topic_watch::Answers;
 use crate::store::{SharedStore, TopicOfGroup};
 
-/// How long to wait before the store is asked again when it did not answer.
+/// Wait before a store that did not answer is asked again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The owners whose topic is another one now, each with what was found.
+/// The owners whose topic was recreated.
 pub(in crate::consume) fn compare(
     owners: &mut HashMap<TopicPartition, OwnerHandle>,
     answers: &Answers,
@@ -34,23 +34,22 @@ pub(in crate::consume) fn compare(
     other
 }
 
-/// Partitions of a topic that a new one of its name does not have.
+/// Partitions that the recreated topic does not have.
 pub(in crate::consume) struct EndedPartitions {
-    /// Where the positions are.
     pub store: SharedStore,
     pub group: String,
-    /// The topic that senders publish on.
+    /// The topic without its companion suffix.
     pub topic: String,
-    /// The node whose broadcasts they hold; none for events.
+    /// The node whose broadcasts they hold; `None` for events.
     pub listener: Option<String>,
-    /// Kafka's id of the topic as it is now.
+    /// Kafka's id of the recreated topic.
     pub topic_id: String,
-    /// How many partitions it has.
+    /// Its number of partitions.
     pub partitions: i32,
 }
 
 impl EndedPartitions {
-    /// Ends what lies open in them, once the store answers.
+    /// Ends their open deliveries, once the store answers.
     pub async fn end(self) {
         let topic = TopicOfGroup { group: &self.group, topic: &self.topic, topic_id: &self.topic_id };
         loop {

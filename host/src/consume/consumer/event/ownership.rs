@@ -1,4 +1,4 @@
-//! Whether the owners here are the rightful ones, and where none is.
+//! Checks that the owners here are the rightful ones, and finds partitions without an owner.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -15,14 +15,14 @@ use crate::kafka::consumer::{ConsumerCommand, ConsumerThread, Ownership};
 use crate::said;
 
 impl EventConsumer {
-    /// Claims again what was fenced, if Kafka says that it is ours; it is asked
+    /// Claims a fenced partition again if Kafka confirms it. Kafka is asked
     /// until it answers, unless a revocation comes first.
     pub(super) fn claim_if_ours(&mut self, place: TopicPartition, position: Offset, source: &ConsumerThread) {
         let (claims, orders, group, fenced) = (self.claims.clone(), source.orders(), self.name.clone(), place.clone());
         self.begin_claim(place, async move {
             loop {
                 let (answer, standing) = oneshot::channel();
-                // A thread that has ended answers nothing: the group is ending.
+                // A consumer thread that has ended does not answer: the group is stopping.
                 orders.send(ConsumerCommand::VerifyOwnership(fenced.clone(), position, answer)).ok()?;
                 match standing.await {
                     Ok(Ownership::Owner) => {
@@ -50,9 +50,9 @@ impl EventConsumer {
         }
     }
 
-    /// An owner with an older epoch than the store's may write nothing any
-    /// more: somebody moved its position, or another host claimed it. Kafka
-    /// says whether it is ours, and then it is claimed again.
+    /// An owner with an older epoch than the store's cannot write any more: its
+    /// position was moved, or another host claimed it. If Kafka confirms the
+    /// partition it is claimed again.
     pub(super) async fn compare_epochs(&mut self, source: &ConsumerThread) {
         let positions: Vec<_> = self.owners.values().map(|owner| owner.position).collect();
         if positions.is_empty() {
@@ -67,8 +67,8 @@ impl EventConsumer {
             if epochs.get(&owner.position).is_none_or(|epoch| *epoch <= owner.epoch) {
                 continue;
             }
-            // What is under way ends in a settle that is refused and counted
-            // as stale, and that tells the owner as well.
+            // The settle under way is refused as stale, which the owner notices
+            // as well.
             if owner.busy.load(Ordering::Relaxed) && owner.passed_over < MAX_PASSED_OVER {
                 owner.passed_over += 1;
                 continue;
@@ -86,7 +86,7 @@ impl EventConsumer {
         }
     }
 
-    /// Asks for the partitions that are ours and that nobody here works on.
+    /// Claims the assigned partitions that have no owner.
     pub(super) fn adopt(&mut self, source: &ConsumerThread) {
         let (owners, claiming) = (&self.owners, &self.claiming);
         let gone: Vec<TopicPartition> = self.given.places().filter(|place| self.is_gone(place)).cloned().collect();
@@ -100,7 +100,7 @@ impl EventConsumer {
                 );
             }
             metrics::counter!("courier_orphaned_partitions_total", "group" => self.name.clone()).increment(1);
-            // What Kafka is told is a hint that the next owner corrects.
+            // The committed offset is a hint, which the next owner corrects.
             self.claim_if_ours(place, Offset(0), source);
         }
     }

@@ -1,9 +1,9 @@
-//! Others in this consumer's place: another installation under the same node
-//! name, or a client that divides the group's partitions in its own way.
+//! Detects rivals of this consumer: another installation with the same node
+//! name, or a client with another assignment strategy in its group.
 //!
-//! Two installations with one node name on one cluster take the place from each
-//! other for ever, and each of them runs what the other one runs. The one that
-//! is put out again and again stands back until the name is free.
+//! Two installations with one node name on one cluster fence each other for
+//! ever, and each runs what the other runs. The one that is fenced repeatedly
+//! stands back until the name is free.
 
 use std::time::{Duration, Instant};
 
@@ -12,20 +12,20 @@ use crate::causes::Cause;
 use crate::kafka::consumer::ConsumerEvent;
 use crate::said;
 
-/// How often another client may take the place within [`WINDOW`] before this
-/// one stands back. Once may be this very one, which joined again when its
-/// broker was started anew.
+/// How often this consumer may be fenced within [`WINDOW`] before it stands
+/// back. Once may be its own doing, when it joined again after a restart of its
+/// broker.
 const MOST_FENCES: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
-/// How often it is looked whether the place is free, or who holds the group.
+/// How often the members of the group are looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// When another client took the place.
+/// When this consumer was fenced.
 #[derive(Debug, Default)]
 pub(super) struct Fences(Vec<Instant>);
 
 impl Fences {
-    /// It did once more; answers whether to stand back.
+    /// Counts one more; returns whether to stand back.
     fn again(&mut self, now: Instant) -> bool {
         self.0.retain(|at| now.duration_since(*at) < WINDOW);
         self.0.push(now);
@@ -34,13 +34,13 @@ impl Fences {
 }
 
 impl EventConsumer {
-    /// The consumer is beyond use. Answers whether to stand back before there is
-    /// another one.
+    /// Handles a consumer that failed for good. Returns whether to stand back
+    /// before another is started.
     pub(super) fn consumer_ended(&mut self, why: &ConsumerEvent) -> bool {
         self.lose_all();
         match why {
             ConsumerEvent::Fenced => {
-                // Few times: who is fenced again and again stands back.
+                // Seldom, since a consumer that is fenced repeatedly stands back.
                 tracing::error!(group = self.name, node = %self.node.tools.node, "the consumer was fenced: another one joined under this node's name");
                 self.fenced.again(Instant::now())
             }
@@ -53,7 +53,7 @@ impl EventConsumer {
         }
     }
 
-    /// Waits until no other client is in the group under this node's name.
+    /// Waits until no other member of the group has this node's name.
     pub(super) async fn until_alone(&mut self) {
         let name = self.node.consumer.get("group.instance.id").unwrap_or_default().to_owned();
         let why = format!(
@@ -74,8 +74,8 @@ impl EventConsumer {
         self.goes_on();
     }
 
-    /// The group is divided in a way that is not ours, so that this consumer is
-    /// not let in. Says by whom, once in a while.
+    /// Reports the members with another assignment strategy, because of which
+    /// this consumer cannot join.
     pub(super) async fn held_by_others(&mut self) {
         if self.foreign.is_some_and(|looked| looked.elapsed() < LOOK) {
             return;
@@ -93,7 +93,7 @@ impl EventConsumer {
         self.stands_still(Cause::new("foreign_assignor", why).with("held_by", held));
     }
 
-    /// Kafka gives partitions: whoever held the group does not any more.
+    /// Clears that report, because Kafka has assigned partitions.
     pub(super) fn joined(&mut self) {
         if self.foreign.take().is_some() {
             self.goes_on();
@@ -101,7 +101,7 @@ impl EventConsumer {
     }
 }
 
-/// Whether a member's id was made of this instance's: Kafka appends a UUID.
+/// Whether a member's id is made of this instance's: Kafka appends a UUID.
 fn is_of(member: &str, instance: &str) -> bool {
     member
         .strip_prefix(instance)

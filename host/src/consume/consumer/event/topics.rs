@@ -1,8 +1,8 @@
-//! What a group does when a topic of its was created anew.
+//! Restarts the owners of a topic that was recreated.
 //!
-//! librdkafka goes on at the offset where it stood. So the owner is dropped with
-//! everything that is in flight, and the claim that follows begins a new
-//! incarnation, under whose position nothing of the old one can be written.
+//! librdkafka continues at its old offset in the new topic. So the owner is
+//! dropped with everything in flight, and the next claim begins a new
+//! incarnation, under whose position no outcome of the old one can be written.
 
 use courier_core::message::Kind;
 
@@ -14,7 +14,7 @@ use crate::kafka::buffered::TopicPartition;
 use crate::kafka::topic_watch::{Answers, TopicNow};
 
 impl EventConsumer {
-    /// Takes what Kafka says of the topics now.
+    /// Takes Kafka's present answer about the topics.
     pub(super) fn compare_topics(&mut self, answers: &Answers) {
         for (place, found) in compare(&mut self.owners, answers) {
             let Some(owner) = self.take_owner(&place) else { continue };
@@ -31,7 +31,7 @@ impl EventConsumer {
                 TopicIdentity::Same => {}
             }
         }
-        // Nobody can claim what is not there.
+        // A partition that does not exist cannot be claimed.
         let gone: Vec<TopicPartition> = self.claiming.keys().filter(|place| is_gone(place, answers)).cloned().collect();
         for place in gone {
             if let Some((_, claiming)) = self.claiming.remove(&place) {
@@ -44,8 +44,8 @@ impl EventConsumer {
                 if self.topic_ids.get(topic.as_str()).is_some_and(|known| known == id) {
                     continue;
                 }
-                // Also at the first answer: it may have been created anew while
-                // no host was there.
+                // At the first answer too: the topic may have been recreated
+                // while no host ran.
                 self.topic_ids.insert(topic.as_str().into(), id.clone());
                 let vanished = EndedPartitions {
                     store: std::sync::Arc::clone(&self.node.tools.store),
@@ -60,7 +60,7 @@ impl EventConsumer {
         }
     }
 
-    /// Whether the topic, as Kafka last told, does not have this partition.
+    /// Whether the topic had no such partition at Kafka's last answer.
     pub(super) fn is_gone(&self, place: &TopicPartition) -> bool {
         is_gone(place, &self.watched.last())
     }
