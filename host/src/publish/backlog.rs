@@ -1,9 +1,8 @@
-//! Which topics have unsent rows, so that nothing overtakes those.
+//! Tracks the topics with unsent rows, which later messages must not overtake.
 //!
-//! A topic is marked before its row is written and stays so until a look at
-//! the store that began after the row was durable finds none. The marks of
-//! this process are exact; what other nodes and handlers owe is known as of
-//! the last look.
+//! A topic is marked before its row is written, until a look at the store that
+//! began after the row was durable finds none. The marks of this process are
+//! exact; rows of other nodes and of handlers are known as of the last look.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,11 +18,10 @@ pub struct Backlog {
 #[derive(Default)]
 struct UnsentCounts {
     topics: HashMap<String, Topic>,
-    /// Whether the store was looked at once: rows of an earlier process are
-    /// known then.
+    /// Whether the store was looked at: rows of an earlier process are known
+    /// then.
     looked: bool,
-    /// Counts what happened, so that a look can be told from what came after
-    /// it began.
+    /// Counts events, so that a look knows what happened after it began.
     clock: u64,
 }
 
@@ -33,11 +31,11 @@ struct Topic {
     owed: bool,
     /// Marks that are held now.
     marks: usize,
-    /// When the last mark ended.
+    /// The event at which the last mark ended.
     ended: u64,
     /// Direct sends whose rows are held for them.
     flights: usize,
-    /// When the last flight ended.
+    /// The event at which the last direct send ended.
     landed: u64,
 }
 
@@ -45,26 +43,26 @@ struct Topic {
 #[derive(Clone, Copy, Debug)]
 pub struct BacklogLook(u64);
 
-/// Keeps a topic marked until it is dropped, after the row is durable.
+/// Marks a topic until it is dropped, which must be after the row is durable.
 pub struct UnsentGuard {
     backlog: Backlog,
     topic: String,
 }
 
-/// A direct send whose row the store holds: the row is no backlog.
+/// A direct send whose row the store holds back from the relay: the row is no backlog.
 pub struct DirectSendGuard {
     backlog: Backlog,
     topic: String,
 }
 
 impl Backlog {
-    /// Whether everything for `topic` has to go through the relay.
+    /// Whether messages for `topic` must go through the relay.
     #[must_use]
     pub fn has(&self, topic: &str) -> bool {
         self.locked().topics.get(topic).is_some_and(|topic| topic.owed || topic.marks > 0)
     }
 
-    /// Whether rows that an earlier process left are known.
+    /// Whether the rows of an earlier process are known.
     #[must_use]
     pub fn has_looked(&self) -> bool {
         self.locked().looked
@@ -83,7 +81,7 @@ impl Backlog {
         UnsentGuard { backlog: self.clone(), topic: topic.to_owned() }
     }
 
-    /// Says that a row is held for a direct send from now on.
+    /// Notes a direct send whose row is held.
     #[must_use]
     pub fn flight(&self, topic: &str) -> DirectSendGuard {
         self.locked().topics.entry(topic.to_owned()).or_default().flights += 1;
@@ -98,16 +96,16 @@ impl Backlog {
         BacklogLook(inner.clock)
     }
 
-    /// Takes over what a look found.
+    /// Applies the result of a look.
     pub fn saw(&self, look: BacklogLook, found: &[String]) {
         let found: HashSet<&str> = found.iter().map(String::as_str).collect();
         let mut inner = self.locked();
         inner.looked = true;
         for topic in &found {
             let known = inner.topics.entry((*topic).to_owned()).or_default();
-            // The rows that were seen may be those of direct sends in flight
-            // during the look. If they were taken for a backlog, each named
-            // message would push all others of its topic to the relay.
+            // The rows found may be those of direct sends in flight during the
+            // look. Taken for a backlog, each message with an id would force
+            // all others of its topic through the relay.
             if known.flights == 0 && known.landed < look.0 {
                 known.owed = true;
             }
@@ -194,7 +192,7 @@ mod tests {
         drop(flight);
         backlog.saw(look, &topics(&["order"]));
         assert!(!backlog.has("order"));
-        // With no flight since the look began, the row must be another's.
+        // Without a direct send since the look began, the row is another node's.
         let look = backlog.look();
         backlog.saw(look, &topics(&["order"]));
         assert!(backlog.has("order"));

@@ -1,7 +1,7 @@
-//! What a sender hands in, and whether it can be sent at all.
+//! A message as a sender gives it, and the rules that it must keep.
 //!
-//! Pure: what is refused here is refused before Kafka or the store are asked.
-//! Whether the topic exists is not known here.
+//! Pure: these rules are checked before Kafka or the store are asked, so an
+//! unknown topic is not found here.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::kafka::producer::MAX_RECORD_BYTES;
 use crate::kafka::record::{Record, shard_of};
 use crate::store::{Due, Identity, NewMessage, NewOutbound, REFUSED_BODY_BYTES, SHARDS, SentBy};
 
-/// Longest name of a topic, as Kafka has it.
+/// Longest topic name that Kafka takes.
 pub const MAX_TOPIC_BYTES: usize = 249;
 /// Longest type, id and source, in characters.
 pub const MAX_NAME_CHARS: usize = 255;
@@ -27,70 +27,70 @@ pub const MAX_KEY_BYTES: usize = 1_024;
 pub const MAX_HEADERS: usize = 100;
 /// What the broker adds to a record that is alone in its batch.
 pub(super) const BATCH_OVERHEAD: usize = 128;
-/// Largest message with key and headers, unless configured otherwise: what a
-/// broker takes by default.
+/// Largest message with key and headers by default: the default limit of a
+/// broker.
 pub const MAX_MESSAGE_BYTES: usize = MAX_RECORD_BYTES - BATCH_OVERHEAD;
 /// Longest wait of a delayed message: a hundred years.
 pub const MAX_DELAY: Duration = Duration::from_secs(100 * 366 * 86_400);
-/// Headers that differ each time the same message is sent, so that they do not
-/// make it another one.
+/// Headers that differ between two sends of one message, and are no part of its
+/// digest.
 const TRACING: [&str; 2] = ["traceparent", "tracestate"];
 
-/// A message as a sender hands it in.
+/// A message before it is checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Draft {
-    /// Where it goes.
+    /// The topic.
     pub topic: String,
     /// What happened.
     pub type_name: String,
     pub key: Option<Bytes>,
     /// The sending service; empty when unknown.
     pub source: String,
-    /// The sender's id; none lets Courier make one.
+    /// The sender's id; `None` lets Courier make one.
     pub id: Option<String>,
-    /// What the sender means it to be.
+    /// Event or broadcast.
     pub kind: Kind,
     /// Media type of the body; empty when unknown.
     pub content_type: String,
     /// The body, any bytes; empty for a tombstone.
     pub body: Bytes,
-    /// Whether its record is to have no value at all.
+    /// Whether its record has no value.
     pub is_tombstone: bool,
     /// Other headers.
     pub headers: Vec<Header>,
-    /// When it happened; none means now.
+    /// When it happened; `None` means now.
     pub time: Option<Timestamp>,
-    /// What is wrong with it that whoever made it out knows already. Of such
-    /// a message the send side keeps the row that tells.
+    /// A problem that the parser found already. The message is stored as
+    /// SEND_FAIL with this reason.
     pub fault: Option<SendProblem>,
-    /// When it is to be delivered; none means now.
+    /// When it is delivered; `None` means now.
     pub deliver_at: Option<Timestamp>,
-    /// How long it is to wait, by the store's clock, instead of `deliver_at`.
+    /// The delay by the store's clock, instead of `deliver_at`.
     pub delay: Option<Duration>,
-    /// Who hands it in, when that is known.
+    /// The sender, if known.
     pub sent_by: Option<SentBy>,
 }
 
-/// A message that may be sent.
+/// A message that passed the rules.
 #[derive(Clone, Debug)]
 pub(super) struct SendableMessage {
     /// The message, with its id and time.
     pub message: Message,
     /// Its record.
     pub record: Record,
-    /// Whether its row is written before it is sent, as when the sender chose
+    /// Whether its row is written before it is sent, because the sender chose
     /// the id.
     pub named: bool,
-    /// What makes it the same message.
+    /// The digest of its content, equal for a repetition.
     pub digest: [u8; 32],
-    /// When it is due, if it is delayed.
+    /// When it is due, for a delayed message.
     pub due: Option<Due>,
     /// Who hands it in, when that is known.
     pub sent_by: Option<SentBy>,
 }
 
-/// How the ids begin that rows of outboxes have which tell none of their own.
-/// No sender takes such an id: it could be guessed, and its row replaced.
+/// The prefix of ids that outbox rows without an id get. Senders may not use
+/// it: such an id could be guessed, and its row replaced.
 pub const OUTBOX_IDS: &str = "outbox:";
 
 impl Draft {
@@ -118,7 +118,7 @@ impl Draft {
             content_type: self.content_type,
             body: self.body,
             is_tombstone: self.is_tombstone,
-            // Nothing led to what a sender publishes.
+            // A message of a sender was caused by no other.
             hops: 0,
             headers: self.headers,
         };
@@ -139,12 +139,12 @@ impl Draft {
         Ok(ready)
     }
 
-    /// Whether its id is reserved in the store before it is sent.
+    /// Whether its id is reserved in the store first.
     pub(super) fn reserves(&self) -> bool {
         self.id.is_some() && self.due().is_none()
     }
 
-    /// When it is due; a delay of nothing is none.
+    /// When it is due; a delay of zero is no delay.
     pub(super) fn due(&self) -> Option<Due> {
         let delay = self.delay.filter(|delay| !delay.is_zero()).map(Due::After);
         self.deliver_at.map(Due::At).or(delay)
@@ -231,24 +231,24 @@ impl Draft {
 }
 
 impl SendableMessage {
-    /// What tells it from other messages.
+    /// The identity of the message.
     pub(super) fn identity(&self) -> Identity {
         Identity::new(&self.message.topic, &self.message.source, &self.message.id)
     }
 
-    /// The topic of Kafka that it goes to.
+    /// Its topic in Kafka.
     pub(super) fn log_topic(&self) -> Cow<'_, str> {
         self.message.kind.log_topic(&self.message.topic)
     }
 
-    /// The row of a message that Kafka has.
+    /// The row of a message that is in Kafka.
     pub(super) fn committed(&self, place: (i32, courier_core::message::Offset)) -> NewMessage {
         let sent_by = self.sent_by.clone();
         NewMessage { place: Some(place), sent_by, ..row(&self.message, self.digest, State::Committed) }
     }
 
-    /// The row of a message that goes through the relay, which leaves it alone
-    /// as long as `held_for` says: a direct send may still succeed.
+    /// The row of a message for the relay, which leaves it alone for
+    /// `held_for`, while a direct send may still succeed.
     pub(super) fn owed(&self, reason: &str, held_for: Option<std::time::Duration>) -> NewMessage {
         let message = &self.message;
         let topic = self.log_topic();
@@ -274,8 +274,7 @@ impl SendableMessage {
         }
     }
 
-    /// The row of a message that is not due yet. The bus has it, though Kafka
-    /// has not.
+    /// The row of a delayed message: accepted, and not in Kafka yet.
     pub(super) fn delayed(&self) -> NewMessage {
         NewMessage { state: State::Committed, reason: None, retrying: false, ..self.owed("", None) }
     }
@@ -285,13 +284,13 @@ impl SendableMessage {
         NewMessage { sent_by: self.sent_by.clone(), ..refused(&self.message, self.digest, reason) }
     }
 
-    /// As much of its body as is kept when Kafka refuses it.
+    /// The part of its body that is kept when Kafka refuses it.
     pub(super) fn kept_body(&self) -> Bytes {
         kept_body(&self.message)
     }
 }
 
-/// As much of the body as is kept of a message that was refused.
+/// The part of the body that is kept of a refused message.
 fn kept_body(message: &Message) -> Bytes {
     message.body.slice(..message.body.len().min(REFUSED_BODY_BYTES))
 }
@@ -301,8 +300,7 @@ fn refused(message: &Message, digest: [u8; 32], reason: &str) -> NewMessage {
     NewMessage { reason: Some(reason.to_owned()), record: Some(kept), ..row(message, digest, State::SendFail) }
 }
 
-/// The row of a message. Names that broke a rule are cut, since they are as
-/// long as the sender liked.
+/// The row of a message. Names that are too long are cut.
 fn row(message: &Message, digest: [u8; 32], state: State) -> NewMessage {
     NewMessage {
         id: message.id.clone(),
@@ -339,7 +337,7 @@ pub fn valid_topic(topic: &str) -> bool {
 
 fn valid_name(name: &str) -> bool {
     !name.is_empty()
-        // A text has no more characters than bytes: most names need no count.
+        // A text has no more characters than bytes, so most names need no count.
         && (name.len() <= MAX_NAME_CHARS || name.chars().count() <= MAX_NAME_CHARS)
         && !name.chars().any(char::is_control)
 }
@@ -348,13 +346,13 @@ pub(super) fn valid_id(id: &str) -> bool {
     valid_name(id)
 }
 
-/// As much of a text from outside as may be repeated in an answer or a row.
+/// The part of a foreign text that may be repeated in an answer or a row.
 fn shown(text: &str) -> &str {
     super::cut(text, MAX_NAME_CHARS)
 }
 
-/// SHA-256 of all that makes it the same message when a sender repeats it.
-/// Each part is preceded by its length, so that no two messages run together.
+/// SHA-256 of everything that a repetition must repeat. The length of each part
+/// precedes it, so that two messages never have the same input.
 pub(super) fn digest(draft: &Draft) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut add = |part: Option<&[u8]>| {
@@ -368,8 +366,8 @@ pub(super) fn digest(draft: &Draft) -> [u8; 32] {
     add(Some(draft.kind.as_str().as_bytes()));
     add(draft.key.as_deref());
     add(draft.time.map(|time| time.0.to_le_bytes()).as_ref().map(<[u8; 8]>::as_slice));
-    // Only of a delayed one: what was stored before there were any stays the
-    // same message. No header's name begins with NUL.
+    // Only for a delayed message, so that digests from before there were any
+    // stay valid. No header name begins with NUL.
     if let Some(due) = draft.due() {
         let (word, number) = match due {
             Due::At(time) => (&b"\0at"[..], i128::from(time.0)),

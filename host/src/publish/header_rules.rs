@@ -1,5 +1,5 @@
-//! How headers are read from JSON, the same at every door, and which names are
-//! not a sender's to set.
+//! Reads headers from JSON, equally for every source, and says which names a
+//! sender may not set.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::kafka::{is_attribute, is_hops};
 
-/// The name of the header that says the media type of the body.
+/// The header with the media type of the body.
 const CONTENT_TYPE: &str = "content-type";
 
 /// Base64 as it is read and shown: the standard alphabet, written with padding,
@@ -23,7 +23,7 @@ pub const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Takes the media type of the body out of the headers.
 ///
 /// # Errors
-/// When it is empty or no text.
+/// When it is empty or not text.
 pub fn take_content_type(headers: &mut Vec<Header>) -> Result<Option<String>, String> {
     let Some(at) = headers.iter().position(|header| header.name.eq_ignore_ascii_case(CONTENT_TYPE)) else {
         return Ok(None);
@@ -52,8 +52,8 @@ pub fn header_value(name: &str, value: Value) -> Result<Option<Bytes>, String> {
     }
 }
 
-/// Why no sender may set a header of this name, if none may: it would say again
-/// what a field of the message says, or what Courier counts.
+/// Why a sender may not set this header, if so: it would repeat a field of the
+/// message, or a counter of Courier.
 #[must_use]
 pub fn reserved_header(name: &str) -> Option<String> {
     if is_hops(name) {

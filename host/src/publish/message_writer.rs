@@ -1,13 +1,13 @@
-//! Makes the rows of the send side durable, many to a transaction.
+//! Writes the rows of the send side, many in one transaction.
 //!
-//! A commit a message would allow a few hundred messages a second. Here one
-//! task writes: while a transaction commits, the rows of the next one gather.
-//! While the store is away it tries until the store is back; only rows whose
-//! senders were told that nothing was sent are given up. Its queue is bounded.
+//! One commit for each message would allow a few hundred messages a second. One
+//! task writes: while a transaction commits, the rows of the next one queue up.
+//! While the store is away it retries until the store is back, and drops only
+//! rows whose senders were told that nothing was sent. Its queue is bounded.
 //!
-//! A store that refuses a row for a cause that lasts (a permission, a full
-//! disk) is no outage that passes: senders are answered at once, and for a
-//! while that grows with each refusal nothing more is accepted.
+//! A store that refuses a row for a lasting cause (a permission, a full disk)
+//! is no passing outage: senders are answered at once, and nothing more is
+//! accepted for a time that grows with each refusal.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,26 +21,26 @@ use crate::said;
 use crate::store::{Accepted, NewMessage, RefusedMessage, SentMessage, SharedStore, StoreError, UnsentMessage};
 use crate::supervise::{self, Task};
 
-/// Rows that wait to be written; past it, senders wait.
+/// Capacity of the queue; senders wait beyond it.
 const QUEUE: usize = 8 * 1024;
-/// Rows in one transaction at most.
+/// Rows of one transaction.
 const BATCH: usize = 1_000;
-/// Pause before a store that is away is tried again; doubles up to the longest.
+/// First and longest pause before a store that is away is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
-/// How long nothing is accepted after the store refused a row for a cause that
-/// lasts; doubles with each refusal that follows, up to the longest.
+/// First and longest time in which nothing is accepted after the store refused
+/// a row for a lasting cause.
 const REFUSED_FIRST: Duration = Duration::from_secs(1);
 const REFUSED_LONGEST: Duration = Duration::from_secs(30);
-/// A write that takes longer is an outage.
+/// A write that takes longer counts as an outage.
 const SLOW: Duration = Duration::from_secs(1);
-/// How often an idle journal asks whether the store is there, so that a
-/// message is not sent to Kafka before its outage is noticed.
+/// How often an idle writer pings the store, so that an outage is noticed
+/// before a message is sent to Kafka.
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// How long a ping may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A handle on the journal; clones share it.
+/// A handle to the writer; clones share it.
 #[derive(Clone)]
 pub struct MessageWriter {
     entries: mpsc::Sender<WriteEntry>,
@@ -54,8 +54,8 @@ enum StoreStanding {
     Away {
         why: String,
     },
-    /// It refused a row for a cause that lasts. `wait` is how long nothing is
-    /// accepted, counted from `since`.
+    /// It refused a row for a lasting cause. Nothing is accepted for `wait`
+    /// from `since` on.
     Refusing {
         why: String,
         since: Instant,
@@ -64,8 +64,8 @@ enum StoreStanding {
 }
 
 impl StoreStanding {
-    /// Why nothing should be accepted now. After the wait of a refusal the next
-    /// message finds out whether the cause was mended.
+    /// Why nothing is accepted now. After the wait of a refusal the next
+    /// message finds out whether the cause is gone.
     fn why_closed(&self, now: Instant) -> Option<&str> {
         match self {
             Self::There => None,
@@ -74,7 +74,7 @@ impl StoreStanding {
         }
     }
 
-    /// What follows from one more refusal.
+    /// The state after one more refusal.
     fn refused(&self, why: String, now: Instant) -> Self {
         let wait = match self {
             Self::Refusing { wait, .. } => (*wait * 2).min(REFUSED_LONGEST),
@@ -91,14 +91,14 @@ enum WriteEntry {
     Refuse(RefusedMessage, oneshot::Sender<Result<(), StoreError>>),
 }
 
-/// The answer to an entry, once it is durable.
+/// The answer to a write, once it is durable.
 pub struct WriteReceipt<T>(oneshot::Receiver<Result<T, StoreError>>);
 
 impl<T> WriteReceipt<T> {
-    /// Waits until the entry is durable, or refused for its content.
+    /// Waits until the row is durable, or refused for its content.
     ///
     /// # Errors
-    /// What the store says; `Unavailable` when the journal has ended.
+    /// The error of the store; `Unavailable` when the writer has ended.
     pub async fn wait(self) -> Result<T, StoreError> {
         self.0.await.unwrap_or_else(|_| Err(ended()))
     }
@@ -109,8 +109,8 @@ fn ended() -> StoreError {
 }
 
 impl MessageWriter {
-    /// Starts the task that writes; it ends when all handles are gone and all
-    /// that was handed in is written.
+    /// Starts the writing task, which ends when all handles are dropped and
+    /// everything is written.
     #[must_use]
     pub fn start(store: SharedStore) -> Self {
         let (entries, queue) = mpsc::channel(QUEUE);
@@ -119,8 +119,8 @@ impl MessageWriter {
         Self { entries, standing }
     }
 
-    /// Why no message is accepted: the store is known to be away, or refused
-    /// what was written last.
+    /// Why no message is accepted: the store is away, or refused the last
+    /// write.
     #[must_use]
     pub fn why_closed(&self) -> Option<String> {
         self.standing.borrow().why_closed(Instant::now()).map(ToOwned::to_owned)
@@ -132,17 +132,17 @@ impl MessageWriter {
         self.standing.borrow().why_closed(Instant::now()).is_some()
     }
 
-    /// Writes the row of a message. Rows are written in the order handed in.
+    /// Writes the row of a message, in the order of the calls.
     pub async fn accept(&self, message: NewMessage) -> WriteReceipt<Accepted> {
         self.hand_in(|answer| WriteEntry::Accept(Box::new(message), answer)).await
     }
 
-    /// Writes that Kafka took a message that was sent directly.
+    /// Writes that Kafka took a direct send.
     pub async fn sent(&self, sent: SentMessage) -> WriteReceipt<()> {
         self.hand_in(|answer| WriteEntry::Sent(sent, answer)).await
     }
 
-    /// Hands the held row of a direct send that failed over to the relay.
+    /// Releases the held row of a failed direct send to the relay.
     pub async fn release(&self, unsent: UnsentMessage) -> WriteReceipt<()> {
         self.hand_in(|answer| WriteEntry::Release(unsent, answer)).await
     }
@@ -157,7 +157,7 @@ impl MessageWriter {
         entry: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> WriteEntry,
     ) -> WriteReceipt<T> {
         let (answer, written) = oneshot::channel();
-        // When the writer has ended, the answer is dropped and says so.
+        // When the writer has ended, the dropped channel reports it.
         let _ended = self.entries.send(entry(answer)).await;
         WriteReceipt(written)
     }
@@ -192,8 +192,8 @@ impl MessageWriterTask {
         }
     }
 
-    /// Writes a batch: new rows first, since what was sent or released may be
-    /// among them.
+    /// Writes a batch: new rows first, since sends and releases may refer to
+    /// them.
     async fn write(&self, batch: Vec<WriteEntry>) {
         let (mut accepts, mut sents, mut releases, mut refusals) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for entry in batch {
@@ -204,8 +204,8 @@ impl MessageWriterTask {
                 WriteEntry::Refuse(refused, answer) => refusals.push((refused, answer)),
             }
         }
-        // A message that is not on Kafka yet, and whose sender was told that
-        // the store is away, must not be sent after all.
+        // A message that is not in Kafka, and whose sender was told that the
+        // store is away, must not be sent later.
         self.insist(
             accepts,
             |message| message.outbound.is_none(),
@@ -232,15 +232,15 @@ impl MessageWriterTask {
         .await;
     }
 
-    /// Writes rows in one transaction, and tries until the store is there.
+    /// Writes rows in one transaction, and retries while the store is away.
     ///
-    /// To repeat a write whose answer was lost is safe: a message that is
-    /// there already is told by its digest, and the other writes say what is
-    /// to be. A row whose content the store refuses is found by halving, and
-    /// alone gets the error. Rows that nobody waits for and that need not be
-    /// kept are given up when the store is away. What is refused for a cause
-    /// that lasts is answered so, unless it has to be kept: then it is tried
-    /// until somebody mended the store.
+    /// Repeating a write whose answer was lost is safe: a message that exists
+    /// is recognized by its digest, and the other writes are idempotent. A row
+    /// whose content the store refuses is found by bisection, and alone gets
+    /// the error. Rows that nobody waits for and that need not be kept are
+    /// dropped when the store is away. A lasting refusal is returned, unless
+    /// the rows must be kept: then they are retried until the store is
+    /// repaired.
     async fn insist<R, T, W, F>(&self, rows: WaitingRows<R, T>, keep: impl Fn(&R) -> bool, write: W)
     where
         R: Clone,
@@ -248,7 +248,7 @@ impl MessageWriterTask {
         F: Future<Output = Result<Vec<T>, StoreError>>,
     {
         let mut pause = RETRY_FIRST;
-        // Rows that are refused one after another are one refusal.
+        // Consecutive refusals count as one.
         let mut refused_for: Option<Duration> = None;
         let mut parts = VecDeque::from([rows]);
         while let Some(mut part) = parts.pop_front() {
@@ -263,7 +263,7 @@ impl MessageWriterTask {
                     }
                     pause = RETRY_FIRST;
                     for ((_, waiting), answer) in part.into_iter().zip(answers) {
-                        // A sender that went away does not need the answer.
+                        // A sender that is gone needs no answer.
                         let _unheard = waiting.send(Ok(answer));
                     }
                 }
@@ -303,8 +303,8 @@ impl MessageWriterTask {
         }
     }
 
-    /// Waits for a write. One that takes too long counts as an outage from
-    /// then on, so that messages behind it are refused and not sent first.
+    /// Waits for a write. One that takes too long counts as an outage, so that
+    /// messages behind it are refused instead of being sent first.
     async fn watched<T>(&self, write: impl Future<Output = T>) -> T {
         tokio::pin!(write);
         if let Ok(written) = tokio::time::timeout(SLOW, &mut write).await {
@@ -314,8 +314,8 @@ impl MessageWriterTask {
         write.await
     }
 
-    /// The store answered a question. Whether it takes rows again, a refusal
-    /// leaves open.
+    /// Notes an answer of the store. It does not end a refusal, which only a
+    /// write can.
     fn answered(&self) {
         self.found.send_if_modified(|found| {
             let was_away = matches!(found, StoreStanding::Away { .. });
@@ -329,7 +329,7 @@ impl MessageWriterTask {
     fn took_rows(&self) {
         let before = self.found.send_replace(StoreStanding::There);
         if before != StoreStanding::There {
-            info!("the store takes messages");
+            info!("the store takes messages again");
         }
     }
 
@@ -340,7 +340,7 @@ impl MessageWriterTask {
         }
     }
 
-    /// Notes a refusal for a cause that lasts; answers how long to wait.
+    /// Notes a lasting refusal, and returns how long to wait.
     fn refused(&self, why: &str) -> Duration {
         let mut waits = REFUSED_FIRST;
         self.found.send_modify(|found| {
@@ -350,12 +350,12 @@ impl MessageWriterTask {
             }
         });
         // With each refusal the next one comes later, and so does this line.
-        error!(why, again_in = ?waits, "the store refuses messages until somebody mends it");
+        error!(why, again_in = ?waits, "the store refused a message; nothing is accepted until it is repaired");
         waits
     }
 }
 
-/// Rows with those who wait for them.
+/// Rows with the channels of their callers.
 type WaitingRows<R, T> = Vec<(R, oneshot::Sender<Result<T, StoreError>>)>;
 
 #[cfg(test)]

@@ -1,17 +1,16 @@
-//! The send side: from what a sender hands in, or the host owes, to Kafka.
+//! The send side: takes messages to Kafka.
 //!
-//! There are two ways to Kafka. A message that a sender hands in is produced
-//! directly while all is well ([`send`]). Everything else, and everything
-//! when Kafka is slow or away, is a durable row first that the [`relay`] sends.
-//! A topic with unsent rows ([`backlog`]) takes only the second way, so that
-//! nothing overtakes. No transaction is open while Kafka is waited for. What
-//! is not due yet waits in the store and joins those rows when it is
-//! ([`relay::delayed`]); what depends on a sender's transaction waits for its word
-//! ([`transactions`]).
+//! There are two ways to Kafka. A sender's message is produced directly while
+//! all is well ([`send`]). Every other message, and every message while Kafka
+//! is slow or away, is a durable row first, which the [`relay`] sends. A topic
+//! with unsent rows ([`backlog`]) uses the second way only, so that no message
+//! overtakes another. No transaction is open while Kafka is awaited. A delayed
+//! message becomes such a row when it is due ([`relay::delayed`]), and a half
+//! message when its sender commits ([`transactions`]).
 //!
-//! Read [`draft`] and [`rules`] for what is valid, [`send`] for the direct way with
-//! [`message_writer`] for how its rows become durable, then [`relay`], and [`outbox`]
-//! for what senders leave in their own databases.
+//! Read [`draft`] and [`rules`] for what is valid, [`send`] for the direct way
+//! and [`message_writer`] for its rows, then [`relay`], and [`outbox`] for rows
+//! in senders' own databases.
 
 pub mod backlog;
 pub mod draft;
@@ -34,18 +33,17 @@ use crate::kafka::record::{Record, shard_of};
 use crate::kafka::{hops_header, is_hops};
 use crate::store::{NewOutbound, SHARDS};
 
-/// What the names of all headers of a dead letter begin with.
+/// The prefix of all headers of a dead letter.
 const DLQ_PREFIX: &str = "__dlq.errors.";
 /// Bytes of a letter's key, value and headers: the usual limit of a topic
 /// (`max.message.bytes`, 1,048,588) less what a batch of one record adds.
 const LETTER_BYTES: usize = 1_048_588 - 100;
-/// What a header's lengths take in a record at most.
+/// Bytes that a header's lengths take in a record at most.
 const HEADER_BYTES: usize = 8;
-/// How much of the reason a dead letter carries.
+/// Bytes of the reason in a dead letter.
 const DLQ_MESSAGE_BYTES: usize = 4 * 1024;
 
-/// The row through which a message that a handler of `consume` published goes to
-/// Kafka, into the topic of its kind.
+/// The row of a message that a handler published, for the topic of its kind.
 #[must_use]
 pub fn outbound_from(message: &Message, group: &str) -> NewOutbound {
     let topic = message.kind.log_topic(&message.topic);
@@ -63,21 +61,21 @@ pub fn outbound_from(message: &Message, group: &str) -> NewOutbound {
     }
 }
 
-/// A delivery that was given up, for its dead letter.
+/// A failed delivery, for its dead letter.
 #[derive(Clone, Copy, Debug)]
 pub struct GivenUp<'a> {
     pub message_id: &'a str,
     pub type_name: &'a str,
     pub source: &'a str,
-    /// The topic the record lies in.
+    /// The topic of the record.
     pub topic: &'a str,
     pub partition: i32,
     pub offset: Offset,
     /// The consumer group that gave it up.
     pub group: &'a str,
-    /// How often the group tried.
+    /// Attempts of the group.
     pub attempts: u32,
-    /// Why it was given up, for people.
+    /// Why it failed, for people.
     pub reason: &'a str,
 }
 
@@ -98,10 +96,10 @@ pub fn dead_letter(record: &Record, failed: &GivenUp<'_>, to: &str) -> NewOutbou
         + part(&record.key)
         + part(&record.value);
     let hops = hops_header(record.hops().saturating_add(1));
-    // A record past the usual limit lies in a topic with a larger one, and its
-    // letters' topic has to have that too.
+    // A record above the usual limit is in a topic with a larger limit, which
+    // its dead-letter topic must have too.
     let room = if taken > LETTER_BYTES { usize::MAX } else { LETTER_BYTES - taken };
-    // The count of hops is never left out: a loop of letters would have no end.
+    // The count of hops is never left out: dead letters could loop for ever.
     let mut room = room.saturating_sub(hops.name.len() + part(&hops.value) + HEADER_BYTES);
     let said = [
         ("topic", failed.topic.to_owned()),

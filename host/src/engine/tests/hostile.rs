@@ -191,7 +191,8 @@ async fn an_attempt_at_a_hostile_service_ends_with_what_happened() {
         ),
         ("is good", |stream| Box::pin(tls(stream, include_str!("tls/good.pem"))), Verdict::Success, ""),
     ];
-    let engine = Engine::new(EngineSettings { compiler: None, cache_dir: None, cache_key: [0; 32], slots: 16 }).unwrap();
+    let engine =
+        Engine::new(EngineSettings { compiler: None, cache_dir: None, cache_key: [0; 32], slots: 16 }).unwrap();
     let attempts = services.map(|(what, service, verdict, reason)| {
         let engine = &engine;
         async move {

@@ -49,7 +49,8 @@ async fn idle_kept_instances_give_way_to_whoever_finds_the_pool_full() {
 async fn a_slot_takes_no_more_mappings_than_are_counted_for_it() {
     const INSTANCES: u64 = 64;
     let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count() as u64;
-    let engine = Engine::new(EngineSettings { compiler: None, cache_dir: None, cache_key: [0; 32], slots: 64 }).unwrap();
+    let engine =
+        Engine::new(EngineSettings { compiler: None, cache_dir: None, cache_key: [0; 32], slots: 64 }).unwrap();
     let plugin = engine.prepare(handler("")).await.unwrap();
     let kept = Policy { isolation: Isolation::Instance, ..policy() };
     let before = mappings();

@@ -1,5 +1,5 @@
-//! Carries out what the machines of the shards say: asks for topics, stores
-//! choices, produces, looks rows up and stores their results.
+//! Carries out the actions of the machines: asks for topics, stores the chosen
+//! partitions, produces, looks records up and stores results.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::said;
 use crate::store::{ChosenPartition, Relayed, SharedStore, StoreError};
 
 impl Relay {
-    /// Carries out what the machines want, in as few transactions as possible.
+    /// Carries out the pending actions in as few transactions as possible.
     pub(super) async fn carry_out(&mut self) {
         let (mut topics, mut choices, mut settles) = (HashMap::<Arc<str>, Vec<i32>>::new(), Vec::new(), Vec::new());
-        // Actions may bring about others at once, such as a row that must wait.
+        // An action may cause others at once, such as that of a row that must wait.
         while !self.wanted.is_empty() {
             for (shard, action) in std::mem::take(&mut self.wanted) {
                 match action {
@@ -53,7 +53,7 @@ impl Relay {
         }
         let producer = self.producer.clone();
         self.working.push(Box::pin(async move {
-            // One topic that the broker has to look for must not hold up others.
+            // A topic that the broker has to look for must not delay others.
             let answer = tokio::time::timeout(KNOWN_WITHIN, producer.topic(&topic)).await.ok();
             vec![Done::Topic { topic, answer, shards }]
         }));
@@ -61,7 +61,7 @@ impl Relay {
 
     pub(super) fn store_choices(&mut self, choices: Vec<(i32, Vec<Choice>)>) {
         let shards: Vec<i32> = choices.iter().map(|(shard, _)| *shard).collect();
-        // No other shard's lease is locked for it.
+        // Only the leases of these shards are locked.
         let leases = self.epochs(&shards);
         let chosen = choices.into_iter().flat_map(|(_, chosen)| chosen).map(|choice| ChosenPartition {
             row: choice.row.0,
@@ -136,9 +136,9 @@ impl Relay {
     }
 }
 
-/// Stores results and insists until the store is there or the host stops.
-/// To repeat it is safe, since rows that are gone are left alone; to drop it
-/// would send them again.
+/// Stores results, and retries until the store takes them or the host stops.
+/// Repeating is safe, since rows that are gone are left alone; dropping results
+/// would send the rows again.
 pub(super) async fn store_results(
     store: &SharedStore,
     shards: &[(i32, i64)],
@@ -152,13 +152,13 @@ pub(super) async fn store_results(
                 if !error.is_transient() {
                     pause = (pause * 2).min(REFUSED_PAUSE);
                     if let Some(unsaid) = said::again("refused results of the relay") {
-                        warn!(%error, again_in = ?pause, unsaid, "the store refused what became of rows; they wait");
+                        warn!(%error, again_in = ?pause, unsaid, "the store refused results of the relay; they are retried");
                     }
                 }
                 tokio::time::sleep(pause).await;
             }
             Err(StoreError::Data(reason)) if results.len() > 1 => {
-                warn!(%reason, "the store refused a result: storing each alone");
+                warn!(%reason, "the store refused a result of the relay; each is stored alone");
                 for result in results {
                     if let Err(error) = store.relayed(shards, std::slice::from_ref(result)).await
                         && let Some(unsaid) = said::again("a result of the relay")

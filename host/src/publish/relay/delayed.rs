@@ -1,13 +1,13 @@
-//! Lets delayed messages go when they are due.
+//! Moves delayed messages to the relay when they are due.
 //!
-//! Whoever leases a relay shard moves what is due in it: in one transaction a
-//! row leaves the delayed ones and joins those that the relay owes to Kafka,
-//! under the shard's epoch. What is due is judged by the store's clock alone:
-//! the store says how long it is until the next row, and this host counts that
-//! down by a clock that nobody sets.
+//! The holder of a relay shard moves the due messages of the shard: one
+//! transaction deletes the delayed row and inserts an outbound row under the
+//! epoch of the shard. Only the store's clock decides what is due: the store
+//! returns the time until the next row, and this host counts it down by its
+//! monotonic clock.
 //!
-//! A message that another host took, and that is due before all others, is
-//! found by polling: as often as the relay polls while something is due soon,
+//! A message that another host accepted, and that is due before all others, is
+//! found by polling: as often as the relay polls while a message is due soon,
 //! and a few times a second otherwise.
 
 use std::sync::Arc;
@@ -25,35 +25,35 @@ use crate::publish::waker::Waker;
 use crate::said;
 use crate::store::{Due, SharedStore, StoreError};
 
-/// Longest pause between looks: while something went out a moment ago or is
-/// due soon, and otherwise.
+/// Longest poll interval: while a message was moved lately or is due soon, and
+/// otherwise.
 const BUSY: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(250);
-/// How long the busy pace lasts after something went out, and how soon
-/// something must be due for it.
+/// How long polls stay frequent after a move, and how soon a message must be
+/// due for it.
 const SOON: Duration = Duration::from_secs(5);
-/// A message that is due this soon must not wait for the next look. Longer
-/// than that is away, by as much as the clocks of host and store may differ.
+/// A message that is due this soon must not wait for the next poll. Longer than
+/// the poll interval by as much as the clocks of host and store may differ.
 const HURRY: Duration = Duration::from_secs(2);
 /// Pause after the store failed.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
-/// Pause after a move that found nothing although something is due: a person
-/// is just cancelling it, or the shard went to another host.
+/// Pause after a move that found nothing although a message is due: it is being
+/// cancelled, or the shard went to another host.
 const NOT_YET: Duration = Duration::from_millis(2);
 
-/// Says that a delayed message was taken, which may be due before the others;
+/// Wakes the scheduler for a delayed message that may be due before the others;
 /// clones share it.
 #[derive(Clone, Default)]
 pub struct DelayedWaker(Arc<Notify>);
 
 impl DelayedWaker {
-    /// Lets the mover look again.
+    /// Wakes the scheduler.
     pub(in crate::publish) fn look(&self) {
         self.0.notify_one();
     }
 
-    /// Lets the mover look again, if the message that was taken may be due
-    /// before the next look; else there is no hurry.
+    /// Wakes the scheduler if the accepted message may be due before the next
+    /// poll.
     pub(in crate::publish) fn set(&self, due: Due, now: Timestamp) {
         let wait = match due {
             Due::At(time) => time.since(now),
@@ -65,7 +65,7 @@ impl DelayedWaker {
     }
 }
 
-/// Moves what is due to the relay.
+/// Moves due messages to the relay.
 pub(in crate::publish) struct DelayedScheduler {
     store: SharedStore,
     producer: Producer,
@@ -89,13 +89,13 @@ impl DelayedScheduler {
     pub(in crate::publish) async fn run(mut self, shutdown: CancellationToken) {
         let mut busy_until = Instant::now();
         let mut pause = Duration::ZERO;
-        // When the next one is due, by what the store said last.
+        // When the next message is due, by the store's last answer.
         let mut next_at: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.alarm.0.notified() => {}
-                // Shards of a host that is gone have messages that are overdue.
+                // Shards of a host that is gone may have overdue messages.
                 Ok(()) = self.shards.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
@@ -118,7 +118,7 @@ impl DelayedScheduler {
                     if error.is_transient() {
                         debug!(%error, "delayed messages wait for the store");
                     } else {
-                        if let Some(unsaid) = said::again("cannot move what is due") {
+                        if let Some(unsaid) = said::again("cannot move delayed messages that are due") {
                             warn!(%error, unsaid, "cannot move what is due");
                         }
                     }
@@ -128,13 +128,13 @@ impl DelayedScheduler {
         }
     }
 
-    /// Moves what is due, if anything is. One that is known to be `due` is not
-    /// asked for first.
+    /// Moves the due messages, if any. The store is not asked first when one is
+    /// known to be `due`.
     async fn look(&self, due: bool) -> Result<DelayedLook, StoreError> {
         let shards = {
             let shards = self.shards.borrow();
             if Instant::now() >= shards.until {
-                // Somebody else may have them by now.
+                // Another host may hold them by now.
                 return Ok(DelayedLook { moved: false, next: None });
             }
             shards.held.clone()
@@ -155,7 +155,7 @@ impl DelayedScheduler {
     }
 }
 
-/// What a look found.
+/// The result of a poll.
 struct DelayedLook {
     moved: bool,
     next: Option<Duration>,

@@ -1,4 +1,4 @@
-//! Keeps the leases on this host's share of the relay shards.
+//! Keeps the leases of this host on its share of the relay shards.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use tracing::debug;
 use crate::causes::{Cause, Causes, Subject};
 use crate::store::{SHARDS, SharedStore, StoreError, WriterId};
 
-/// How long a lease lasts without being renewed: what a crash delays at most.
+/// How long a lease lasts without a renewal: a crash delays its shards by at most this.
 const LEASE: Duration = Duration::from_secs(10);
-/// How often leases are renewed; also how soon shares follow the nodes.
+/// Renewal interval; also how soon the shares follow a change of nodes.
 const RENEW: Duration = Duration::from_secs(2);
-/// Pause before a renewal that failed is tried again.
+/// Pause before a failed renewal is tried again.
 const RENEW_AGAIN: Duration = Duration::from_millis(500);
-/// Relay shards whose leases the store refuses to renew are known by this word.
+/// The code of the cause that the store refuses to renew leases.
 const NOT_LEASED: &str = "relay_not_leased";
-/// How long letting go may take.
+/// How long the release at a stop may take.
 const LET_GO: Duration = Duration::from_secs(2);
 
-/// The leases of this host, for those who work under them beside the relay.
+/// The leases of this host, for other parts that work under them.
 #[derive(Clone)]
 pub struct Leases(pub(in crate::publish) watch::Receiver<Shards>);
 
@@ -29,8 +29,8 @@ pub struct Leases(pub(in crate::publish) watch::Receiver<Shards>);
 #[derive(Clone, Debug)]
 pub(in crate::publish) struct Shards {
     pub(in crate::publish) held: Vec<(i32, i64)>,
-    /// By this host's own clock, counted from before the store was asked, so
-    /// that it never is later than the store's.
+    /// By this host's clock, counted from before the store was asked, so that
+    /// it is never later than the store's.
     pub(in crate::publish) until: Instant,
 }
 
@@ -40,7 +40,7 @@ impl Default for Shards {
     }
 }
 
-/// Renews the leases until `stop`, then lets go of all.
+/// Renews the leases until `stop`, then releases them.
 pub(in crate::publish) async fn keep_leases(
     store: SharedStore,
     writer: WriterId,
@@ -85,7 +85,7 @@ async fn renew(store: &SharedStore, writer: WriterId) -> Result<Vec<(i32, i64)>,
     store.lease_shards(writer, share(live), LEASE).await
 }
 
-/// A fair share: with each of `live` nodes holding so many, none is left over.
+/// The fair share: if each of `live` nodes holds this many, no shard is left over.
 fn share(live: usize) -> u32 {
     SHARDS.div_ceil(u32::try_from(live.max(1)).unwrap_or(SHARDS))
 }

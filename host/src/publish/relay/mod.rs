@@ -1,17 +1,16 @@
-//! The one way out for all that the host owes Kafka: rows first, then Kafka.
+//! Sends the outbound rows of the store to Kafka.
 //!
 //! A relay leases shards of keys, so that one host at a time sends the rows of
-//! a key, in the order of their ids. What is done with the rows of a shard is
-//! decided by the machine of [`courier_core::outbound`]; this file carries its
-//! actions out, for all shards at once, so that they share transactions.
+//! a key, in the order of their ids. The machine of [`courier_core::outbound`]
+//! decides what happens to the rows of a shard; `actions` carries that out for
+//! all shards together, so that they share transactions.
 //!
-//! No transaction is open while Kafka is waited for. While Kafka is known to
-//! be away nothing is taken, so that no tries are wasted. What takes nothing
-//! now ([`waits`]) holds up neither other topics nor its own order. Only the
-//! rows in flight at the very moment a partition stops answering were sent
-//! together: a later one of them is taken after an earlier one was given back
-//! if the partition answers again within the second in which the client looks
-//! for records to give back, and looks between those two.
+//! No transaction is open while Kafka is awaited. While Kafka is known to be
+//! away no rows are taken. Topics and partitions that take nothing now
+//! ([`waits`]) delay no others and keep their order. Known limit: rows of one
+//! key that are in flight together when a partition stops answering can be
+//! reordered, if the partition recovers within the second between the client's
+//! two timeout scans.
 
 mod actions;
 pub mod delayed;
@@ -50,42 +49,40 @@ use crate::supervise::{self, Task};
 
 /// Rows taken at a time.
 const TAKE: u32 = 1_000;
-/// Pause between polls: while there is traffic, and otherwise.
+/// Poll interval: while there is traffic, and otherwise.
 const BUSY: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(250);
-/// How long polls stay frequent after rows were found. The rows of an outbox
-/// that another host reads, say, are heard of by polling alone.
+/// How long polls stay frequent after rows were found: rows that other hosts
+/// write are found by polling alone.
 const STAY_BUSY: Duration = Duration::from_secs(2);
 /// Pause after the store failed.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
-/// Longest pause after the store refused results for a cause that lasts.
+/// Longest pause after the store refused results for a lasting cause.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
-/// How long a row may wait for room in the client's queue.
+/// How long a row may wait for space in the client's queue.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
-/// How long rows wait to learn of their topic, before they are put off.
+/// How long rows wait for the description of their topic before they are deferred.
 const KNOWN_WITHIN: Duration = Duration::from_millis(50);
 /// How long a stop waits for rows in flight.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
-/// What the relay works with.
+/// The parts that the relay uses.
 pub struct Parts {
-    /// Where the rows are.
     pub store: SharedStore,
-    /// The way to Kafka.
     pub producer: Producer,
-    /// Reads Kafka, for records of unknown fate.
+    /// Looks for records of unknown fate.
     pub log: LogReader,
     /// The writer of this process, which leases the shards.
     pub writer: WriterId,
     /// Wakes the relay.
     pub waker: Waker,
-    /// Tells of delayed messages.
+    /// Wakes the scheduler of delayed messages.
     pub alarm: DelayedWaker,
-    /// Where the relay says what stands still.
+    /// Where the relay reports what stands still.
     pub causes: Causes,
 }
 
-/// Sends the rows that the host owes Kafka.
+/// The relay of this host.
 pub struct Relay {
     store: SharedStore,
     producer: Producer,
@@ -95,15 +92,15 @@ pub struct Relay {
     waits: Waits,
     passes: HashMap<i32, Pass>,
     working: FuturesUnordered<BoxFuture<'static, Vec<Done>>>,
-    /// Actions that machines want and that are not carried out yet.
+    /// Actions that are not carried out yet.
     wanted: Vec<(i32, ShardAction)>,
     begun: Instant,
     shutdown: CancellationToken,
 }
 
-/// Something that the relay waited for.
+/// The end of something that the relay awaited.
 enum Done {
-    /// None where nobody could say in time.
+    /// `None` without an answer in time.
     Topic {
         topic: Arc<str>,
         answer: Option<Result<KnownTopic, TopicError>>,
@@ -171,19 +168,19 @@ impl Relay {
         let mut down = self.producer.down();
         let shutdown = self.shutdown.clone();
         loop {
-            // What ended first: it frees shards and memory before more is taken.
+            // Finished work first: it frees shards and memory before more rows are taken.
             tokio::select! {
                 biased;
                 Some(done) = self.working.next(), if !self.working.is_empty() => {
                     self.went_on(done).await;
-                    // A shard that got free may have rows which waited for it.
+                    // A free shard may have more rows.
                     if self.passes.len() == self.shards.borrow().held.len() {
                         continue;
                     }
                 }
                 () = shutdown.cancelled() => break,
                 () = self.waker.woken() => {}
-                // What was said of partitions while it was away is over.
+                // Failures from while the cluster was away are over.
                 Ok(()) = down.changed() => self.waits.forget_partitions(),
                 () = tokio::time::sleep(pause) => {}
             }
@@ -211,7 +208,7 @@ impl Relay {
         }
     }
 
-    /// Takes the next rows of shards that are free; answers how many.
+    /// Takes the next rows of idle shards, and returns how many.
     async fn take(&mut self) -> Result<usize, StoreError> {
         self.follow_leases();
         let (free, until) = {
@@ -239,7 +236,7 @@ impl Relay {
         Ok(count)
     }
 
-    /// Tells the machines how long their leases last, and which are lost.
+    /// Tells the machines which leases were renewed and which are lost.
     fn follow_leases(&mut self) {
         let (held, until) = {
             let shards = self.shards.borrow();
@@ -253,7 +250,7 @@ impl Relay {
         }
     }
 
-    /// Takes in what ended, and whatever else has ended by now.
+    /// Handles finished work, and whatever else is finished by now.
     async fn went_on(&mut self, done: Vec<Done>) {
         let mut ended = done;
         while let Some(Some(more)) = futures::FutureExt::now_or_never(self.working.next()) {
@@ -290,7 +287,7 @@ impl Relay {
             }
             Done::Settled { results, shards, stored } => {
                 if let Err(error) = stored {
-                    // They are sent again, with their ids.
+                    // The rows are sent again, with the same ids.
                     if let Some(unsaid) = said::again("results of the relay") {
                         error!(%error, unsaid, "cannot store what became of {} rows of the relay", results.len());
                     }
@@ -314,7 +311,7 @@ impl Relay {
         }
     }
 
-    /// What is known of a topic, for its rows.
+    /// The answer about a topic for its rows.
     fn learn(&mut self, topic: &str, answer: Option<Result<KnownTopic, TopicError>>) -> TopicAnswer {
         let Some(answer) = answer else {
             self.waits.topic_is_looked_for(Instant::now(), topic);
@@ -336,7 +333,7 @@ impl Relay {
         }
     }
 
-    /// Remembers which partitions answer.
+    /// Notes whether the partition of a row answered.
     fn note(&mut self, shard: i32, row: RowId, fate: &Fate) {
         let Some(partition) = self.passes.get(&shard).and_then(|pass| pass.asked(row)) else { return };
         match fate {
@@ -359,7 +356,7 @@ impl Relay {
         shards.iter().filter_map(|shard| Some((*shard, self.passes.get(shard)?.epoch))).collect()
     }
 
-    /// A time of the machines' clock.
+    /// An instant on the machines' clock.
     fn time_of(&self, instant: Instant) -> Timestamp {
         Timestamp(i64::try_from(instant.saturating_duration_since(self.begun).as_micros()).unwrap_or(i64::MAX))
     }

@@ -1,5 +1,5 @@
-//! The rows of one shard that are being sent, between the store's shapes and
-//! the machine's.
+//! The rows of one shard under way, translated between the store and the
+//! machine.
 
 use std::collections::HashMap;
 
@@ -11,18 +11,18 @@ use crate::kafka::producer::ProduceError;
 use crate::kafka::record::murmur2_hash;
 use crate::store::{Identity, OutboundRow, RelayResult};
 
-/// One pass over a shard's rows.
+/// One pass over the rows of a shard.
 pub(super) struct Pass {
     pub(super) epoch: i64,
     pub(super) machine: Shard,
     pub(super) rows: HashMap<RowId, RelayedRow>,
 }
 
-/// A row with what is remembered of it.
+/// A row under way.
 pub(super) struct RelayedRow {
     pub(super) row: OutboundRow,
     pub(super) partition: Option<i32>,
-    /// Whether the client had it, so that its end tells of the partition.
+    /// Whether the client had it, so that its end says something about the partition.
     pub(super) asked: bool,
 }
 
@@ -31,14 +31,14 @@ impl Pass {
         Self { epoch, machine: Shard::default(), rows: HashMap::new() }
     }
 
-    /// Keeps a row's content; answers what the machine needs of it.
+    /// Keeps the content of a row, and returns the row of the machine.
     pub(super) fn keep(&mut self, row: OutboundRow) -> Row {
         let id = RowId(row.id);
         let machines = Row {
             id,
             topic: row.topic.as_str().into(),
             key: row.key.as_deref().map(Into::into),
-            // The same choice as the direct way makes.
+            // The same choice as of a direct send.
             hash: murmur2_hash(row.key.as_deref().unwrap_or(row.message_id.as_bytes())),
             size_bytes: row.record.len(),
             chosen: row.partition.map(|partition| (TopicId(row.topic_id.as_str().into()), partition)),
@@ -49,19 +49,19 @@ impl Pass {
         machines
     }
 
-    /// The message that a row stands for.
+    /// The message of a row.
     pub(super) fn message(&self, row: RowId) -> Option<Identity> {
         self.rows.get(&row).map(|kept| kept.row.identity())
     }
 
-    /// The partition that a row was handed to the client for.
+    /// The partition to which a row was produced.
     pub(super) fn asked(&self, row: RowId) -> Option<RelayPartition> {
         let kept = self.rows.get(&row).filter(|kept| kept.asked)?;
         kept.partition.map(|partition| (kept.row.topic.clone(), partition))
     }
 }
 
-/// What the client's answer means for a row.
+/// The fate of a row by the client's answer.
 pub(super) fn fate_of(answer: Result<(i32, Offset), ProduceError>) -> Fate {
     match answer {
         Ok((_, offset)) => Fate::Acknowledged(offset),
@@ -71,7 +71,7 @@ pub(super) fn fate_of(answer: Result<(i32, Offset), ProduceError>) -> Fate {
     }
 }
 
-/// What the store is told of a row's end.
+/// The result that is stored for a row's end.
 pub(super) fn result_of(end: RowEnd) -> RelayResult {
     match end {
         RowEnd::Acknowledged { partition, offset } => RelayResult::Taken { partition, offset },

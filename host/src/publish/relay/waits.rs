@@ -1,9 +1,9 @@
-//! Topics and partitions that take nothing now.
+//! Tracks the topics and partitions that take no records now.
 //!
-//! A topic that is missing or that nobody can describe, and a partition that
-//! does not answer, must not hold up the others: they are asked again after a
-//! growing pause, a partition with one row at a time, and nothing else of them
-//! is taken until then.
+//! A topic that is missing or unknown, and a partition that does not answer,
+//! must not delay others: each is tried again after a growing pause, a
+//! partition with one row at a time, and no other row of it is taken until
+//! then.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,24 +13,23 @@ use tokio::time::Instant;
 use crate::causes::{Cause, Causes, Subject};
 use crate::store::StoreError;
 
-/// The cause of a relay that is refused its rows.
+/// The code of the cause that the store refuses rows to the relay.
 const NO_ROWS: &str = "relay-without-rows";
 
-/// First and longest pause before a topic or partition is asked again. The
-/// longest is short, since what waits should go soon after its cause has
-/// passed.
+/// First and longest pause before a topic or partition is tried again. The
+/// longest is short, since rows should be sent soon after the cause has passed.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 
 /// A partition of a topic.
 pub(super) type RelayPartition = (String, i32);
 
-/// What waits, and until when.
+/// The waiting topics and partitions.
 pub(super) struct Waits {
     causes: Causes,
     topics: HashMap<String, PartitionWait>,
     partitions: HashMap<RelayPartition, PartitionWait>,
-    /// Partitions that are being asked with one row.
+    /// Partitions that are being tried with one row.
     probing: HashSet<RelayPartition>,
     /// Topics with a cause on the board.
     reported: HashSet<String>,
@@ -61,7 +60,7 @@ impl Waits {
         }
     }
 
-    /// Takes note of what the store answered to a question for rows.
+    /// Notes the store's answer to a query for rows.
     pub(super) fn asked_the_store(&self, error: Option<&StoreError>) {
         let relay = Subject::Host("relay".to_owned());
         match error {
@@ -74,12 +73,12 @@ impl Waits {
         }
     }
 
-    /// Topics of which only rows that were never tried are taken now.
+    /// Topics of which only untried rows are taken now.
     pub(super) fn topics(&self, now: Instant) -> Vec<String> {
         self.topics.iter().filter(|(_, wait)| now < wait.until).map(|(topic, _)| topic.clone()).collect()
     }
 
-    /// Why nothing is sent to a topic now; none when it may be asked for.
+    /// Why nothing is sent to a topic now; `None` when it may be tried.
     pub(super) fn topic(&self, now: Instant, topic: &str) -> Option<String> {
         let wait = self.topics.get(topic)?;
         (now < wait.until).then(|| wait.reason.clone())
@@ -92,8 +91,8 @@ impl Waits {
         self.report(topic, Cause::new(code, format!("messages for topic {topic} wait: {reason}")).with("topic", topic));
     }
 
-    /// Notes that nobody could say in time whether a topic is there: it is asked
-    /// for again soon, and what was said of it before stands.
+    /// Notes that the topic was not found in time: it is tried again soon, and
+    /// its cause stays.
     pub(super) fn topic_is_looked_for(&mut self, now: Instant, topic: &str) {
         let until = now + PAUSE_FIRST;
         let new = || PartitionWait { until, times: 0, reason: format!("topic {topic} is being looked for") };
@@ -107,9 +106,9 @@ impl Waits {
         }
     }
 
-    /// Whether a row may be sent to a partition: always, but for one row at a
-    /// time while the partition does not answer. With more, a later row of a
-    /// key could be taken after an earlier one was given back.
+    /// Whether a row may be sent to a partition: one row at a time while the
+    /// partition does not answer. With more, a later row of a key could be
+    /// taken after an earlier one failed.
     pub(super) fn admits(&mut self, now: Instant, partition: &RelayPartition) -> bool {
         match self.partitions.get(partition) {
             None => true,
@@ -118,7 +117,7 @@ impl Waits {
         }
     }
 
-    /// Notes that a partition gave a row back.
+    /// Notes that a row of a partition failed.
     pub(super) fn partition_waits(&mut self, now: Instant, partition: RelayPartition, reason: &str) {
         self.probing.remove(&partition);
         let before = self.partitions.get(&partition);
@@ -140,7 +139,7 @@ impl Waits {
         }
     }
 
-    /// Forgets what was said of partitions while the cluster was away.
+    /// Forgets the failures from while the cluster was away.
     pub(super) fn forget_partitions(&mut self) {
         self.partitions.clear();
         self.probing.clear();

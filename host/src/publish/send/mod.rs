@@ -204,12 +204,12 @@ impl AcceptorParts {
         // All rows are handed in before one is waited for: they share a
         // transaction.
         for step in &mut steps {
-            self.cleared(step, store_by).await;
+            self.await_reservation(step, store_by).await;
         }
         let answer_by = answer_by.max(Instant::now() + FLIGHT_AT_LEAST);
-        self.take_off(&mut steps, answer_by).await;
+        self.produce(&mut steps, answer_by).await;
         for step in &mut steps {
-            land(step, answer_by).await;
+            await_ack(step, answer_by).await;
         }
         for step in &mut steps {
             self.record(step).await;
@@ -355,7 +355,7 @@ impl AcceptorParts {
     }
 
     /// Waits for the row of a named message, which says whether it is new.
-    async fn cleared(&self, step: &mut SendStep, store_by: Instant) {
+    async fn await_reservation(&self, step: &mut SendStep, store_by: Instant) {
         if !matches!(step, SendStep::Reserved { .. }) {
             return;
         }
@@ -375,7 +375,7 @@ impl AcceptorParts {
 
     /// Hands everything that goes directly to the client, in the order of the
     /// request. Does not wait for acknowledgements in between.
-    async fn take_off(&self, steps: &mut [SendStep], answer_by: Instant) {
+    async fn produce(&self, steps: &mut [SendStep], answer_by: Instant) {
         // What did not get into the client's queue must not be overtaken.
         let mut blocked: HashSet<String> = HashSet::new();
         for step in steps {
@@ -391,12 +391,12 @@ impl AcceptorParts {
                 self.producer.send(topic, partition, &ready.record, answer_by).await
             };
             *step = match sent {
-                Ok(ack) => SendStep::Flying { ready, ack, flight },
+                Ok(ack) => SendStep::InFlight { ready, ack, flight },
                 Err(error) => {
                     if !matches!(error, ProduceError::Refused(_)) {
                         blocked.insert(topic.to_owned());
                     }
-                    SendStep::Landed { ready, result: Err(error), flight }
+                    SendStep::Ended { ready, result: Err(error), flight }
                 }
             };
         }
@@ -404,14 +404,14 @@ impl AcceptorParts {
 }
 
 /// Waits for an acknowledgement as long as the sender can wait.
-async fn land(step: &mut SendStep, answer_by: Instant) {
-    if !matches!(step, SendStep::Flying { .. }) {
+async fn await_ack(step: &mut SendStep, answer_by: Instant) {
+    if !matches!(step, SendStep::InFlight { .. }) {
         return;
     }
-    let SendStep::Flying { ready, mut ack, flight } = step.take() else { return };
+    let SendStep::InFlight { ready, mut ack, flight } = step.take() else { return };
     *step = match tokio::time::timeout_at(answer_by, &mut ack).await {
-        Ok(result) => SendStep::Landed { ready, result, flight },
-        Err(_) => SendStep::Flying { ready, ack, flight },
+        Ok(result) => SendStep::Ended { ready, result, flight },
+        Err(_) => SendStep::InFlight { ready, ack, flight },
     };
 }
 

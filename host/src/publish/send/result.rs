@@ -47,13 +47,13 @@ pub(in crate::publish) enum SendStep {
         partitions: i32,
         flight: Option<DirectSendGuard>,
     },
-    Flying {
+    InFlight {
         ready: SendableMessage,
         ack: Ack,
         flight: Option<DirectSendGuard>,
     },
     /// Kafka said something about it.
-    Landed {
+    Ended {
         ready: SendableMessage,
         result: DirectSendResult,
         flight: Option<DirectSendGuard>,
@@ -89,16 +89,16 @@ impl AcceptorParts {
     /// Hands in the rows that say what became of direct sends.
     pub(in crate::publish) async fn record(self: &Arc<Self>, step: &mut SendStep) {
         *step = match step.take() {
-            SendStep::Flying { ready, ack, flight } => self.record_flying(ready, ack, flight).await,
-            SendStep::Landed { ready, result: Err(error @ ProduceError::Unknown { .. }), flight } => {
-                self.record_flying(ready, std::future::ready(Err(error)), flight).await
+            SendStep::InFlight { ready, ack, flight } => self.record_in_flight(ready, ack, flight).await,
+            SendStep::Ended { ready, result: Err(error @ ProduceError::Unknown { .. }), flight } => {
+                self.record_in_flight(ready, std::future::ready(Err(error)), flight).await
             }
-            SendStep::Landed { ready, result, flight } => self.record_landed(ready, result, flight).await,
+            SendStep::Ended { ready, result, flight } => self.record_ended(ready, result, flight).await,
             other => other,
         };
     }
 
-    async fn record_landed(
+    async fn record_ended(
         &self,
         ready: SendableMessage,
         result: DirectSendResult,
@@ -154,7 +154,7 @@ impl AcceptorParts {
     /// A send that is still in flight when its sender must be answered, or whose
     /// fate is unknown: its row is made durable, held, and another task waits
     /// for the end.
-    async fn record_flying(
+    async fn record_in_flight(
         self: &Arc<Self>,
         ready: SendableMessage,
         end: impl Future<Output = DirectSendResult> + Send + 'static,
@@ -288,8 +288,8 @@ impl AcceptorParts {
             SendStep::Done(receipt) => receipt,
             SendStep::Reserved { ready, .. }
             | SendStep::Clear { ready, .. }
-            | SendStep::Flying { ready, .. }
-            | SendStep::Landed { ready, .. } => Receipt::retrying(ready.message.id),
+            | SendStep::InFlight { ready, .. }
+            | SendStep::Ended { ready, .. } => Receipt::retrying(ready.message.id),
         }
     }
 

@@ -1,4 +1,4 @@
-//! How messages of a topic go: directly, through the relay, or not at all.
+//! Chooses the way of messages: directly to Kafka, through the relay, or refused.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use crate::publish::draft::SendableMessage;
 use crate::publish::receipt::SendProblem;
 use crate::said;
 
-/// How messages for a topic go, for the whole of one request.
+/// The way of the messages for one topic, for a whole request.
 pub(super) enum Route {
     Direct {
         partitions: i32,
     },
-    /// Through the relay; with Kafka there, its result is worth waiting for.
+    /// Through the relay. `wait`: Kafka is there, so the result comes soon.
     Owed {
         reason: String,
         wait: bool,
@@ -45,8 +45,8 @@ impl AcceptorParts {
         }
     }
 
-    /// The companion of a topic is the host's own: it is created when it is
-    /// missing, for a topic that exists, where the host may create topics.
+    /// The way of a broadcast. The companion of an existing topic is created
+    /// when it is missing and the host may create topics.
     pub(super) async fn route_broadcast(&self, topic: &str, companion: &str, answer_by: Instant) -> Route {
         let refused = match self.route(companion, answer_by).await {
             Route::Refused(refused) => refused,
@@ -79,9 +79,9 @@ impl AcceptorParts {
         created.map(|_| true).map_err(|error| SendProblem::refused(error.to_string()))
     }
 
-    /// Makes sure that the broadcasts of a topic, which the relay will send,
-    /// find its companion, as far as that is known within `until`. One that is
-    /// still missing then is the relay's to report.
+    /// Creates the companion of a topic for broadcasts that the relay will
+    /// send, as far as that is possible until `until`. A companion that is
+    /// still missing is reported by the relay.
     pub(in crate::publish) async fn prepare_companion(&self, topic: &str, until: Instant) {
         if self.producer.is_down() {
             return;
@@ -93,15 +93,15 @@ impl AcceptorParts {
                 && let Some(unsaid) = said::again(&format!("no companion {companion}"))
             {
                 let why = problem.detail;
-                tracing::warn!(topic, %companion, %why, unsaid, "broadcasts of an outbox have nowhere to go");
+                tracing::warn!(topic, %companion, %why, unsaid, "the companion topic for broadcasts of an outbox cannot be created");
             }
         };
-        // The relay asks again.
+        // The relay asks for the topic again.
         let _late = tokio::time::timeout_at(until, created).await;
     }
 
-    /// Why Kafka would never take a message for this topic, as far as can be
-    /// said before it is sent.
+    /// Why Kafka would never take a message for this topic, as far as is known
+    /// before it is sent.
     pub(in crate::publish) async fn refusal(&self, ready: &SendableMessage, answer_by: Instant) -> Option<SendProblem> {
         if self.producer.is_down() {
             return None;
