@@ -1,4 +1,4 @@
-//! Answers of a host, as people or programs read them.
+//! Shows the answers of a host to people or programs.
 
 use std::io::Write as _;
 
@@ -16,7 +16,7 @@ pub(super) enum Output {
     Json,
 }
 
-/// Prints text and ends the line if it does not end by itself.
+/// Prints text, and a line end if it has none.
 pub(super) fn say(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -27,9 +27,9 @@ pub(super) fn say(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells people of something beside the answer, on standard error.
+/// Prints a warning on standard error.
 pub(super) fn warn(text: &str) {
-    // A reader that is gone wants no warning.
+    // A closed standard error needs no warning.
     let _ = writeln!(std::io::stderr(), "warning: {}", table::clean(text));
 }
 

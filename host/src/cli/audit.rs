@@ -12,9 +12,9 @@ use super::{Output, show};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Lists changes, the newest first.
+    /// List changes, the newest first.
     List(AuditListArgs),
-    /// Checks the chain of hashes from the oldest entry to the newest. Fails
+    /// Check the chain of hashes from the oldest entry to the newest. Fail
     /// when it is broken.
     Verify,
 }

@@ -23,7 +23,7 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(450);
 const TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Asks one host.
+/// A client of one host.
 pub(super) struct HostClient {
     http: reqwest::Client,
     base: Url,
@@ -79,18 +79,18 @@ impl HostClient {
         Ok(Self { http, base: base.clone(), token: token.cloned() })
     }
 
-    /// Asks for what stands at a path, with query parameters that have a value.
+    /// GET with the query parameters that have a value.
     pub async fn get(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<ResponseText> {
         self.send(Method::GET, self.url(path, query)?, None).await
     }
 
-    /// Asks for something to be done.
+    /// POST.
     pub async fn post(&self, path: &[&str], json: Option<String>) -> anyhow::Result<ResponseText> {
         let body = json.map(|json| (JSON, json.into_bytes()));
         self.send(Method::POST, self.url(path, &[])?, body).await
     }
 
-    /// Puts a component there.
+    /// PUT of a component.
     pub async fn put(
         &self,
         path: &[&str],
@@ -100,17 +100,17 @@ impl HostClient {
         self.send(Method::PUT, self.url(path, query)?, Some(("application/wasm", component))).await
     }
 
-    /// Asks for something to be done to what the query names more closely.
+    /// POST with query parameters.
     pub async fn post_to(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<ResponseText> {
         self.send(Method::POST, self.url(path, query)?, None).await
     }
 
-    /// Takes something back.
+    /// DELETE.
     pub async fn delete(&self, path: &[&str]) -> anyhow::Result<ResponseText> {
         self.delete_from(path, &[]).await
     }
 
-    /// Takes something back that the query names more closely.
+    /// DELETE with query parameters.
     pub async fn delete_from(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<ResponseText> {
         self.send(Method::DELETE, self.url(path, query)?, None).await
     }

@@ -10,19 +10,19 @@ use super::{Output, show};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Lists deliveries, the newest first.
+    /// List deliveries, the newest first.
     List(DeliveryListArgs),
-    /// Shows a delivery with its attempts.
+    /// Show a delivery with its attempts.
     Show {
         /// The delivery's id.
         id: String,
     },
-    /// Runs one delivery again.
+    /// Run one delivery again.
     Retry {
         /// The delivery's id.
         id: String,
     },
-    /// Ends an open delivery without an attempt, so that its key goes on.
+    /// End an open delivery without an attempt, so that its key goes on.
     GiveUp {
         /// The delivery's id.
         id: String,

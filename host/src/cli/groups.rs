@@ -9,24 +9,24 @@ use super::{Output, say, show};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Lists the groups.
+    /// List the groups.
     List,
-    /// Shows a group with its partitions.
+    /// Show a group with its partitions.
     Show {
         /// The group.
         group: String,
     },
-    /// Stops a group from beginning attempts, until it is resumed.
+    /// Pause a group: no attempt begins until it is resumed.
     Pause {
         /// The group.
         group: String,
     },
-    /// Lets a paused group go on.
+    /// Resume a paused group.
     Resume {
         /// The group.
         group: String,
     },
-    /// Moves a group's positions. Backward runs again what lies between.
+    /// Move a group's positions. Moving back runs the records in between again.
     Seek(SeekArgs),
 }
 

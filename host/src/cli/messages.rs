@@ -11,16 +11,16 @@ const STATES: [&str; 5] = ["SEND_FAIL", "COMMITTED", "PUSH_FAIL", "HANDLE_FAIL",
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Lists messages, the newest first.
+    /// List messages, the newest first.
     List(MessageListArgs),
-    /// Shows a message with its deliveries and their attempts.
+    /// Show a message with its deliveries and their attempts.
     Show(MessageArgs),
-    /// Sends a message again that could not be sent, and waits a moment for
+    /// Send a message again that could not be sent, and wait a moment for
     /// what becomes of it.
     Resend(MessageArgs),
-    /// Lists delayed messages that are not due yet, the first to be due first.
+    /// List delayed messages that are not due yet, the next due first.
     Delayed(DelayedArgs),
-    /// Takes a delayed message back that is not due yet.
+    /// Cancel a delayed message that is not due yet.
     Cancel(MessageArgs),
 }
 
@@ -29,10 +29,10 @@ pub(super) enum Command {
 pub(super) struct MessageArgs {
     /// The message's id.
     id: String,
-    /// Its topic, where the id repeats.
+    /// Its topic, if other messages have the same id.
     #[arg(long)]
     topic: Option<String>,
-    /// Its sender, where the id repeats; '' for an unknown one.
+    /// Its sender, if other messages have the same id; '' for an unknown one.
     #[arg(long)]
     source: Option<String>,
 }

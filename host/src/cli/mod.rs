@@ -66,14 +66,14 @@ pub struct Cli {
         help_heading = "Global options"
     )]
     server: Url,
-    /// The token to show it, if it wants one.
+    /// The token for the host, if it needs one.
     #[arg(long, global = true, env = "COURIER_TOKEN", hide_env_values = true, help_heading = "Global options")]
     token: Option<SecretString>,
-    /// The file of a certificate (PEM) that the host's may come from, beside
-    /// those that this machine trusts.
+    /// The file of a CA certificate (PEM) for the host, beside those that this
+    /// machine trusts.
     #[arg(long, global = true, env = "COURIER_CA", value_name = "FILE", help_heading = "Global options")]
     ca: Option<PathBuf>,
-    /// How the log is written, to standard error. RUST_LOG says what of it.
+    /// The format of the log on standard error. RUST_LOG chooses its lines.
     #[arg(
         long,
         global = true,
@@ -99,51 +99,51 @@ enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs a host.
+    /// Run a host.
     Serve(serve::Args),
-    /// Runs a host for trying things out: Kafka and store are built in.
+    /// Run a host for trying things out, with Kafka and store built in.
     Dev(dev::Args),
-    /// Checks courier.toml without starting anything.
+    /// Check courier.toml without starting anything.
     Check(check::Args),
-    /// Publishes a message.
+    /// Publish a message.
     Publish(publish::Args),
-    /// Looks at messages and what became of them.
+    /// List and show messages and their deliveries.
     #[command(subcommand)]
     Messages(messages::Command),
-    /// Prepares messages that depend on a transaction, and ends it.
+    /// Prepare messages that depend on a transaction, and end the transaction.
     #[command(subcommand)]
     Transactions(transactions::Command),
-    /// Looks at deliveries and retries them.
+    /// List, show and retry deliveries.
     #[command(subcommand)]
     Deliveries(deliveries::Command),
-    /// Shows failures by what they have in common.
+    /// Show failures by their fingerprint.
     Failures(failures::Args),
-    /// Looks at consumer groups, pauses them and moves their positions.
+    /// List and pause consumer groups, and move their positions.
     #[command(subcommand)]
     Groups(groups::Command),
-    /// Lists the hosts that share the store.
+    /// List the hosts that share the store.
     Nodes,
-    /// Shows who changed what, and whether that log was touched.
+    /// Show who changed what, and whether the audit log was altered.
     #[command(subcommand)]
     Audit(audit::Command),
     /// Writes, builds, uploads and activates plugins.
     #[command(subcommand)]
     Plugin(plugin::Command),
-    /// Runs settled or failed deliveries again, many at once.
+    /// Run many settled or failed deliveries again.
     #[command(subcommand)]
     Redrive(redrive::Command),
-    /// Helps with the outbox table of a sender's database.
+    /// Print the outbox table for a sender's database.
     #[command(subcommand)]
     Outbox(outbox::Command),
-    /// Prints the OpenAPI description of the HTTP API.
+    /// Print the OpenAPI description of the HTTP API.
     Openapi,
-    /// Looks at how the outboxes of senders are relayed.
+    /// Show how the outboxes of senders are relayed.
     #[command(subcommand)]
     Outboxes(outboxes::Command),
     /// List what could not be delivered, and send, repair or give it up.
     #[command(subcommand)]
     Undelivered(undelivered::Command),
-    /// Prints what a shell needs to complete commands.
+    /// Print a completion script for a shell.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -151,11 +151,11 @@ enum Command {
 }
 
 impl Cli {
-    /// Begins to log. A host tells what it does; other commands only what goes
-    /// wrong, since people read their answers beside it.
+    /// Starts logging. A host logs what it does; other commands only errors,
+    /// since their answers are on the same terminal.
     pub fn trace(&self) {
-        // What the crate for guests' HTTP warns of is what guests do wrong: it
-        // stands in their attempts' logs, and any guest could fill this one.
+        // The crate for guests' HTTP warns of mistakes of guests, which are in
+        // the logs of their attempts: any guest could fill this log.
         let usual = match self.command {
             Command::Serve(_) | Command::Dev(_) => "info,wasmtime_wasi_http=error",
             _ => "warn",
@@ -168,7 +168,7 @@ impl Cli {
         }
     }
 
-    /// Does what was asked. An error has been printed when it returns.
+    /// Runs the command. An error is printed before it returns.
     pub async fn run(self) -> ExitCode {
         let log_format = self.log_format;
         match self.dispatch().await {
@@ -178,11 +178,11 @@ impl Cli {
             Err(error) => {
                 let text = table::clean(&format!("{error:#}"));
                 if log_format == LogFormat::Json {
-                    // Whoever reads the log as JSON reads its last word too.
+                    // The last line of a JSON log is JSON too.
                     tracing::error!(error = text, "courier cannot go on");
                     return ExitCode::FAILURE;
                 }
-                // What is wrong with a file is drawn with its own headings.
+                // A fault in a file has a heading of its own.
                 let heading = if text.starts_with("error: ") { "" } else { "error: " };
                 let _ = writeln!(std::io::stderr(), "{heading}{text}");
                 ExitCode::FAILURE

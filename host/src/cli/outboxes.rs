@@ -7,7 +7,7 @@ use super::{Output, show};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Lists the outboxes of the configuration.
+    /// List the outboxes of the configuration.
     List,
 }
 

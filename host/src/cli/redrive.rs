@@ -14,37 +14,37 @@ use super::{Output, show};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Plans a redrive: how many deliveries it would run, and some of them.
+    /// Plan a redrive: show how many deliveries it would run, and some of them.
     Plan(Plan),
-    /// Runs a plan, or goes on with a paused one.
+    /// Run a plan, or resume a paused one.
     Run {
         /// The redrive's id.
         id: String,
     },
-    /// Pauses a running redrive.
+    /// Pause a running redrive.
     Pause {
         /// The redrive's id.
         id: String,
     },
-    /// Lists redrives, the newest first.
+    /// List redrives, the newest first.
     List {
         #[command(flatten)]
         page: Paging,
     },
-    /// Shows how far a redrive is.
+    /// Show the progress of a redrive.
     #[command(alias = "status")]
     Show {
         /// The redrive's id.
         id: String,
     },
-    /// Lists the deliveries of a redrive with what became of them.
+    /// List the deliveries of a redrive with their results.
     Items {
         /// The redrive's id.
         id: String,
         #[command(flatten)]
         page: Paging,
     },
-    /// Cancels a redrive; what has run stays.
+    /// Cancel a redrive; what has run stays.
     Cancel {
         /// The redrive's id.
         id: String,

@@ -16,24 +16,24 @@ const STATES: [&str; 4] = ["PREPARED", "COMMITTED", "ROLLED_BACK", "ABANDONED"];
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Prepares messages that are sent if the transaction commits.
+    /// Prepare messages that are sent if the transaction commits.
     Prepare(PrepareArgs),
-    /// Says that the transaction committed: its messages go out.
+    /// Commit: the messages are sent.
     Commit {
         /// The transaction's id.
         id: String,
     },
-    /// Says that the transaction rolled back: its messages never exist.
+    /// Roll back: the messages never exist.
     Rollback {
         /// The transaction's id.
         id: String,
     },
-    /// Shows a transaction.
+    /// Show a transaction.
     Show {
         /// The transaction's id.
         id: String,
     },
-    /// Lists transactions, the newest first.
+    /// List transactions, the newest first.
     List {
         /// In this state.
         #[arg(long, value_parser = STATES)]

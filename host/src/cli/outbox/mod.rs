@@ -11,7 +11,7 @@ const SQLITE: &str = include_str!("sqlite.sql");
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Prints the statements that create the outbox table.
+    /// Print the statements that create the outbox table.
     Schema {
         /// The sender's database.
         #[arg(long = "for", value_enum, value_name = "DATABASE")]
