@@ -1,4 +1,4 @@
-//! What a host does at its own pace: its lease, retention, broadcasts, gauges.
+//! The background tasks of a host: its lease, retention, broadcasts, gauges.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,23 +25,23 @@ const RENEW: Duration = Duration::from_secs(3);
 pub(super) const ENDS: Duration = Duration::from_secs(2);
 /// How often what is older than the retention is removed.
 const PRUNE: Duration = Duration::from_secs(60);
-/// A store from which nothing old can be removed is known by this word.
+/// The code of the cause that old rows cannot be removed.
 const NOT_PRUNED: &str = "not_pruned";
-/// How often it is looked who hears broadcasts, and how many new ones are
-/// judged at a time.
+/// How often listeners and new broadcasts are checked, and how many broadcasts
+/// at a time.
 const BROADCASTS: Duration = Duration::from_secs(1);
 const MAX_JUDGED: u32 = 1_000;
 /// How often the store is asked which groups the API paused.
 pub const PAUSE_POLL: Duration = Duration::from_millis(500);
-/// How often what was counted is written.
+/// How often the statistics are written.
 const MINUTES: Duration = Duration::from_secs(2);
-/// How long Kafka may say nothing before it is taken to be away: a question
-/// to one that is frozen waits much longer for its answer.
+/// How long Kafka may be silent before it counts as away: a question to a
+/// frozen broker waits much longer for its answer.
 pub(super) const SILENCE: Duration = Duration::from_secs(8);
-/// How long an answer of a dependency is believed.
+/// How long an answer of a dependency is cached.
 pub const FRESH: Duration = Duration::from_secs(5);
 
-/// What was last heard of the things the host depends on.
+/// Kafka's last answers.
 #[derive(Debug, Default)]
 pub struct KafkaStatus {
     inner: Mutex<KafkaReports>,
@@ -66,7 +66,7 @@ impl KafkaStatus {
         self.lock().ends.clone()
     }
 
-    /// Why Kafka is taken to be away, if it is.
+    /// Why Kafka counts as away, if so.
     #[must_use]
     pub fn kafka_away(&self) -> Option<String> {
         match &self.lock().kafka {
@@ -83,16 +83,16 @@ impl KafkaStatus {
         matches!(&self.lock().kafka, Some((_, Err(_))))
     }
 
-    /// Kafka answered a question among several. Whether it is there again is
-    /// for all of them to say.
+    /// Notes one answer of several. Only a whole round without a failure ends
+    /// an outage.
     pub(super) fn kafka_answered(&self) {
         if let Some((at, Ok(()))) = &mut self.lock().kafka {
             *at = Instant::now();
         }
     }
 
-    /// Kafka did not answer. Ends that nobody could ask for are unknown, not
-    /// what they were.
+    /// Notes that Kafka did not answer, and forgets the ends, which are unknown
+    /// now.
     pub(super) fn kafka_failed(&self, why: String) {
         let mut inner = self.lock();
         inner.kafka = Some((Instant::now(), Err(why)));
@@ -112,7 +112,7 @@ impl KafkaStatus {
     }
 }
 
-/// Renews the lease on the node's name. Ends with why the host must stop, when
+/// Renews the lease on the node's name. Returns why the host must stop, when
 /// another process took the name.
 pub async fn keep_lease(store: SharedStore, writer: WriterId, causes: Causes) -> String {
     let subject = Subject::Host("node name".to_owned());
@@ -129,7 +129,7 @@ pub async fn keep_lease(store: SharedStore, writer: WriterId, causes: Causes) ->
     }
 }
 
-/// Says so where the broker tells no ids of topics, for as long as it does not.
+/// Reports a broker that gives no topic ids.
 pub async fn watch_ids(topics: TopicWatch, causes: Causes) {
     let subject = Subject::Host("topic ids".to_owned());
     loop {
@@ -144,8 +144,8 @@ pub async fn watch_ids(topics: TopicWatch, causes: Causes) {
     }
 }
 
-/// Ends listeners that are no longer expected, and says of new broadcasts
-/// whether anybody was there for them.
+/// Removes listeners that are no longer expected, and logs new broadcasts
+/// without a listener.
 pub async fn watch_broadcasts(store: SharedStore, fleet: Arc<RunningGroups>) {
     loop {
         tokio::time::sleep(BROADCASTS).await;
@@ -197,8 +197,8 @@ pub async fn gauge_totals(store: SharedStore) {
     }
 }
 
-/// Writes what this process counted lately. What the store does not take is
-/// written with what comes next.
+/// Writes the statistics of this process. What the store does not take is
+/// written the next time.
 pub async fn keep_minutes(store: SharedStore, writer: WriterId) {
     loop {
         tokio::time::sleep(MINUTES).await;
@@ -213,7 +213,7 @@ pub async fn keep_minutes(store: SharedStore, writer: WriterId) {
     }
 }
 
-/// Removes what is older than the retention, and state that its group forgets.
+/// Removes rows older than the retention, and expired state.
 pub async fn prune(
     store: SharedStore,
     fleet: Arc<RunningGroups>,
@@ -238,7 +238,7 @@ pub async fn prune(
             Ok(false) => tokio::time::sleep(PRUNE).await,
             Err(error) => {
                 let why = format!("what is older than the retention of the store stays in it: {error}");
-                // Longer than the board remembers, and it is tried again late.
+                // The next try comes later than causes expire.
                 causes.report(Subject::Store, Cause::new(NOT_PRUNED, why).until_cleared());
                 tokio::time::sleep(PRUNE).await;
             }

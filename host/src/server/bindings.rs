@@ -1,5 +1,5 @@
-//! Writes down what this node binds, so that every host can tell a group that
-//! another node runs from one that nobody runs.
+//! Stores the bindings of this node, so that every host can tell a group that
+//! another node runs from one that no node runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::groups::RunningGroups;
 use crate::store::SharedStore;
 
-/// How long to wait before the store is asked again.
+/// Wait before the store is asked again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
-/// Follows the configuration in force, until it is dropped with its task.
+/// Stores the bindings whenever the configuration changes.
 pub async fn keep(store: SharedStore, fleet: Arc<RunningGroups>, node: Arc<str>) {
     let mut applied = fleet.applied();
     while applied.changed().await.is_ok() {

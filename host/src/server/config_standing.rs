@@ -1,8 +1,8 @@
-//! How the configuration stands: what a reload refused, what waits for a
-//! restart, and what was valid and will not go well.
+//! Tracks the state of the configuration: errors of a refused reload, settings
+//! that wait for a restart, and warnings.
 //!
-//! A person who saved a file looks at the console or at `/readyz`, and seldom
-//! at the log: what became of the file is told there, as long as it holds.
+//! A person who saved a file looks at the console or at `/readyz` and seldom at
+//! the log, so both show the state of the file.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::api::ports::{Note, ReadinessReport};
 use crate::causes::{Cause, Causes, Subject};
 use crate::config::{ConfigError, ConfigProblem};
 
-/// How the configuration stands; clones share it.
+/// The state of the configuration; clones share it.
 #[derive(Clone, Debug)]
 pub struct ConfigStanding {
     causes: Causes,
@@ -22,25 +22,24 @@ pub struct ConfigStanding {
 #[derive(Debug, Default)]
 struct StandingParts {
     warnings: Vec<ConfigProblem>,
-    /// What differs from what runs, and is taken at the next start only.
+    /// Settings that differ from the running ones, and apply at the next start.
     restart: Vec<&'static str>,
     /// Line and column of a file that is not in force.
     refused_at: Option<(usize, usize)>,
 }
 
 impl ConfigStanding {
-    /// Nothing is known of it yet; what is refused goes to the board.
+    /// Without a configuration yet; refusals are reported to `causes`.
     #[must_use]
     pub fn new(causes: Causes) -> Self {
         Self { causes, inner: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, StandingParts> {
-        // Values are replaced whole, so a panic leaves none half changed.
         self.inner.lock()
     }
 
-    /// A configuration is in force.
+    /// Notes a configuration that is in force.
     pub fn taken(&self, warnings: Vec<ConfigProblem>, restart: Vec<&'static str>) {
         self.causes.clear(&Subject::Config);
         let mut inner = self.lock();
@@ -49,7 +48,7 @@ impl ConfigStanding {
         inner.restart = restart;
     }
 
-    /// A file is wrong, and the earlier one stays in force.
+    /// Notes a wrong file; the earlier one stays in force.
     pub fn refused(&self, error: &ConfigError) {
         let Some(first) = error.errors().first() else { return };
         let why = match error.errors().len() {
@@ -59,7 +58,7 @@ impl ConfigStanding {
         self.hold_back(&why, (first.line, first.column));
     }
 
-    /// A file was not taken for another reason than an error in it.
+    /// Notes a file that was refused for another reason than an error in it.
     pub fn not_taken(&self, why: &str) {
         self.hold_back(why, (0, 0));
     }
@@ -72,7 +71,7 @@ impl ConfigStanding {
         self.lock().gauge(Some((line, column)));
     }
 
-    /// Adds to whether the host is well what the board does not tell.
+    /// Adds the notes that are no causes to the readiness report.
     pub fn tell(&self, ready: &mut ReadinessReport) {
         let inner = self.lock();
         for what in &inner.restart {
@@ -91,7 +90,7 @@ impl ConfigStanding {
 }
 
 impl StandingParts {
-    /// Tells metrics where a file is wrong that is not in force.
+    /// Sets the gauge of the place of an error.
     fn gauge(&mut self, place: Option<(usize, usize)>) {
         let before = std::mem::replace(&mut self.refused_at, place);
         for (place, value) in [(before, 0.0), (place, 1.0)] {

@@ -1,5 +1,5 @@
-//! Notices that the configuration changed: the file itself, or one that it
-//! names, such as a schema or the file of a token.
+//! Notices changes of the configuration file and of the files that it names,
+//! such as schemas and token files.
 //!
 //! A change counts only once two looks in a row find the same: an editor or a
 //! copy writes a file in pieces, and half of a configuration is often a valid
@@ -11,17 +11,17 @@ use std::time::{Duration, SystemTime};
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What tells one content of a file from another: when it was written, and how
-/// long it is. None for a file that is not there.
+/// The stamp of a file: when it was written, and its length; `None` for a
+/// missing file.
 type Stamp = Option<(SystemTime, u64)>;
 
-/// Notices changes of a file and of those that it depends on.
+/// Notices changes of a file and of the files that it names.
 pub struct Changes {
     path: PathBuf,
     files: Vec<PathBuf>,
-    /// The stamps that were taken in.
+    /// The stamps of the configuration in force.
     seen: Vec<Stamp>,
-    /// Other ones, which the last look found.
+    /// Different stamps, which the last look found.
     pending: Option<Vec<Stamp>>,
 }
 
@@ -34,14 +34,14 @@ impl Changes {
         changes
     }
 
-    /// What is there now has been taken in.
+    /// Notes that the files are in force as they are now.
     pub fn catch_up(&mut self) {
         self.seen = self.stamps();
         self.pending = None;
     }
 
-    /// Watches over these files from now on, beside the configuration. A file
-    /// that changed while it was read is noticed still.
+    /// Watches these files from now on, beside the configuration. A file that
+    /// changed while it was read is still noticed.
     pub fn watch(&mut self, files: &[PathBuf]) {
         if files == self.files {
             return;
@@ -65,7 +65,7 @@ impl Changes {
         }
     }
 
-    /// Looks once; whether there is a change that two looks agree on.
+    /// Looks once, and returns whether two looks agree on a change.
     fn look(&mut self) -> bool {
         let now = self.stamps();
         if now.first().is_none_or(Option::is_none) || now == self.seen {

@@ -1,9 +1,9 @@
-//! How many connections clients may have.
+//! Bounds the connections of clients.
 //!
-//! A connection is a descriptor, and Kafka, the store and guests need
-//! descriptors too: the bound is what the process may have less a reserve for
-//! them. One address has half of the connections at most, so that nobody alone
-//! keeps everybody else out.
+//! A connection takes a file descriptor, and Kafka, the store and guests need
+//! descriptors too: the bound is the limit of the process less a reserve for
+//! them. One address has at most half of the connections, so that it cannot
+//! lock all others out.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,12 +21,12 @@ const WANTED_DESCRIPTORS: u64 = 65_536;
 /// Descriptors that are kept for Kafka, the store and guests; half of all when
 /// there are fewer than twice as many.
 const RESERVED_DESCRIPTORS: u64 = 2_048;
-/// Connections at once, however many descriptors there are.
+/// Upper bound of the connections, whatever the descriptors.
 const MAX_CONNECTIONS: u64 = 4_096;
-/// What is assumed where the system does not tell its limit: POSIX's least.
+/// Assumed where the system does not report its limit: POSIX's minimum.
 const LEAST_DESCRIPTORS: u64 = 20;
 
-/// What clients may take of this process by being connected.
+/// The bounds of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Connections at once; further ones wait in the system's queue.
@@ -41,7 +41,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Those of a process that may have so many descriptors.
+    /// The bounds for a process with this many descriptors.
     #[must_use]
     pub fn within(descriptors: u64) -> Self {
         let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS.min(descriptors / 2));
@@ -52,7 +52,7 @@ impl Bounds {
         }
     }
 
-    /// Those of this process, once it has as many descriptors as it can get.
+    /// The bounds of this process, after it raised its limit of descriptors.
     #[must_use]
     pub fn of_this_process() -> Self {
         let descriptors = raise_descriptors();
@@ -62,8 +62,8 @@ impl Bounds {
     }
 }
 
-/// Raises the soft limit of descriptors towards the hard one; answers the limit
-/// that holds then.
+/// Raises the soft limit of descriptors towards the hard one, and returns the
+/// limit in force.
 fn raise_descriptors() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the call fills the struct that it is handed.
@@ -78,7 +78,7 @@ fn raise_descriptors() -> u64 {
     limit.rlim_cur
 }
 
-/// The connections that are open, counted. Clones share the count.
+/// Counts the open connections; clones share the count.
 #[derive(Clone)]
 pub struct OpenConnections {
     all: Arc<Semaphore>,
@@ -86,7 +86,7 @@ pub struct OpenConnections {
     of_addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// One connection, as long as this is kept.
+/// One counted connection, until it is dropped.
 pub struct Connection {
     counted: OpenConnections,
     address: IpAddr,
@@ -105,7 +105,7 @@ impl OpenConnections {
         Arc::clone(&self.all).acquire_owned().await.ok()
     }
 
-    /// Counts one of `peer`; none when its address has as many as it may.
+    /// Counts a connection of `peer`; `None` when its address has too many.
     #[must_use]
     pub fn count(&self, room: OwnedSemaphorePermit, peer: IpAddr) -> Option<Connection> {
         let address = network(peer);

@@ -1,5 +1,5 @@
-//! `courier dev`: a host that needs nothing, with a broker inside the process
-//! and a store that is gone afterwards.
+//! `courier dev`: a host with a broker inside the process and a store that is
+//! removed afterwards.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,24 +13,23 @@ use super::reload::File;
 use crate::config::{self, Config};
 use crate::kafka::embedded::Embedded;
 
-/// What is read when nothing is named. It need not be there yet.
+/// The default configuration file, which need not exist.
 const DEFAULT_FILE: &str = "courier.toml";
 
-/// What `courier dev` runs with.
+/// The options of `courier dev`.
 #[derive(Clone, Debug, Default)]
 pub struct DevOptions {
-    /// A configuration to take bindings and the like from; Kafka and the store
-    /// in it are replaced.
+    /// A configuration, whose Kafka and store are replaced.
     pub config: Option<PathBuf>,
-    /// A folder to keep the store in; empty and gone afterwards when not given.
+    /// A folder for the store; without one the store is empty and removed afterwards.
     pub data: Option<PathBuf>,
     /// Where to listen instead of the configured address.
     pub listen: Option<SocketAddr>,
 }
 
-/// What stands in for what a configuration names.
+/// The built-in parts.
 pub(super) struct BuiltIn {
-    /// It runs as long as this.
+    /// The broker runs until this is dropped.
     broker: Embedded,
     servers: Vec<String>,
     store: String,
@@ -38,8 +37,8 @@ pub(super) struct BuiltIn {
 }
 
 impl BuiltIn {
-    /// Puts the built-in parts into a configuration, and makes the topics that
-    /// its bindings speak of.
+    /// Puts the built-in parts into a configuration, and creates the topics of
+    /// its bindings.
     pub fn replace(&self, config: &mut Config) {
         if let Some(listen) = self.listen {
             config.server.listen = listen;
@@ -53,7 +52,7 @@ impl BuiltIn {
     }
 }
 
-/// Runs a host that needs nothing: an embedded broker and a store of its own.
+/// Runs a host with an embedded broker and a store of its own.
 ///
 /// # Errors
 /// When the configuration is wrong, or something the host cannot do without is
@@ -67,8 +66,8 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
     };
     let broker = Embedded::start(&[]).context("cannot start the embedded broker")?;
     let servers = broker.servers().context("cannot start the embedded broker")?;
-    // The broker starts empty each time, so a store that remembers positions
-    // of an earlier run would speak of records that are gone.
+    // The broker starts empty each time, so positions of an earlier run would
+    // refer to records that are gone.
     let scratch = tempfile_dir()?;
     if let Some(data) = &options.data {
         std::fs::create_dir_all(data).with_context(|| format!("cannot create {}", data.display()))?;

@@ -1,8 +1,8 @@
-//! Reports the groups, bindings and redrives that stand still for a cause that
-//! does not pass by itself, or for a person.
+//! Reports groups, bindings and redrives that stand still for a lasting cause,
+//! or because a person stopped them.
 //!
-//! Every node looks, so that each of them can tell: whether a binding runs is
-//! known to its own node, and whether anybody runs a group to the store.
+//! Every node looks: its own bindings it knows itself, and the store knows
+//! which groups no node runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const LOOKS_BETWEEN_QUESTIONS: u32 = 5;
 /// Redrives that are looked at.
 const MAX_REDRIVES: u32 = 100;
 
-/// What no live node owns is known by this word.
+/// The code of the cause that no live node owns a partition.
 const NO_OWNER: &str = "no_owner";
 
 /// Looks until it is dropped with its task.
@@ -45,7 +45,7 @@ pub async fn watch(store: SharedStore, fleet: Arc<RunningGroups>, causes: Causes
     }
 }
 
-/// Reports the partitions that are full now, and clears those that were.
+/// Reports the partitions that are full, and clears those that no longer are.
 fn report_full(now: Vec<ParkedFull>, before: HashSet<Subject>, causes: &Causes) -> HashSet<Subject> {
     let mut full = HashSet::new();
     for ParkedFull { group, topic, partition } in now {
@@ -60,7 +60,7 @@ fn report_full(now: Vec<ParkedFull>, before: HashSet<Subject>, causes: &Causes) 
     full
 }
 
-/// What was reported of bindings, so that it is cleared when they run again.
+/// The reported bindings, whose causes are cleared when they run again.
 #[derive(Default)]
 struct ReportedBindings(HashMap<(String, String), &'static str>);
 
@@ -97,11 +97,11 @@ impl ReportedBindings {
     }
 }
 
-/// How a binding is found.
+/// The state of a binding.
 enum Sight {
-    /// It runs, or says itself why it does not.
+    /// It runs, or reports its cause itself.
     Runs,
-    /// One delivery tries whether it can run again.
+    /// One delivery probes whether it can run again.
     Probes,
     /// It does not run, for this cause.
     Stands(Cause),
@@ -112,7 +112,7 @@ fn standstill(bound: &RunningBinding) -> Sight {
         Permission::Closed { verdict, reason } => Sight::Stands(Cause::new(verdict.as_str(), reason)),
         Permission::Probing => Sight::Probes,
         Permission::Paused(why) => Sight::Stands(Cause::new(PAUSED, why).awaits_person()),
-        // What watches over undelivered rows reports it.
+        // The watch of undelivered rows reports it.
         Permission::Full(_) => Sight::Runs,
         Permission::Open => match bound.keeper.without_room() {
             Some(reason) => Sight::Stands(Cause::new(Verdict::NoRoom.as_str(), reason)),
@@ -197,7 +197,7 @@ fn nobody_runs_group(group: &str, open: u64) -> Cause {
     .with("open", open)
 }
 
-/// Why a redrive of a group that nobody runs stands still.
+/// The cause of a redrive whose group no node runs.
 #[must_use]
 fn nobody_runs_redrive(group: &str) -> Cause {
     Cause::new(

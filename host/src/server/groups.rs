@@ -1,4 +1,4 @@
-//! The groups that run on this node, as the configuration in force wants them.
+//! Runs the groups of the configuration in force on this node.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::consume::{NodeContext, RunningGroup};
 use crate::publish::draft::MAX_TOPIC_BYTES;
 use crate::store::NodeBinding;
 
-/// A store that does not tell which groups are paused is known by this word.
+/// The code of the cause that the paused groups are unknown.
 const PAUSES_UNKNOWN: &str = "pauses_unknown";
 
 /// Starts, stops and restarts groups.
@@ -31,18 +31,18 @@ pub struct RunningGroups {
     node: NodeContext,
     plugins: Arc<PluginVersions>,
     groups: tokio::sync::Mutex<HashMap<String, RunningGroup>>,
-    /// Groups that drain, also when nobody waits for it any more.
+    /// Groups that drain, also when their reload was dropped.
     leaving: TaskTracker,
-    /// What runs, for those who only look.
+    /// The running bindings, for readers.
     bound: Mutex<Vec<Arc<RunningBinding>>>,
     paused: Mutex<HashMap<String, String>>,
     asked: Arc<tokio::sync::Notify>,
-    /// Says that another configuration is in force.
+    /// Notifies of another configuration.
     applied: watch::Sender<()>,
 }
 
 impl RunningGroups {
-    /// A fleet without groups.
+    /// No groups yet.
     #[must_use]
     pub fn new(node: NodeContext, plugins: Arc<PluginVersions>) -> Self {
         Self {
@@ -57,9 +57,8 @@ impl RunningGroups {
         }
     }
 
-    /// Makes the running groups those of `bindings`. A group whose bindings
-    /// are what they were goes on undisturbed; one that changed drains, leaves
-    /// and comes back.
+    /// Makes the running groups those of `bindings`. A group whose bindings did
+    /// not change runs on; one that changed drains, leaves and starts again.
     ///
     /// # Errors
     /// When a group's threads cannot be had.
@@ -76,7 +75,7 @@ impl RunningGroups {
         let leaving: Vec<String> =
             groups.values().filter(|group| changed(group)).map(|group| group.name.clone()).collect();
         for group in &leaving {
-            tracing::info!(group, "its bindings changed: it drains");
+            tracing::info!(group, "group drains, because its bindings changed");
         }
         let stopping: Vec<RunningGroup> = leaving.iter().filter_map(|name| groups.remove(name)).collect();
         join_all(stopping.into_iter().map(|group| self.leaving.spawn(group.stop()))).await;
@@ -113,18 +112,18 @@ impl RunningGroups {
     pub async fn stop(&self) {
         let groups: Vec<RunningGroup> = self.groups.lock().await.drain().map(|(_, group)| group).collect();
         join_all(groups.into_iter().map(RunningGroup::stop)).await;
-        // A reload that was cut short by the stop left some draining.
+        // A reload that the stop interrupted may have left groups draining.
         self.leaving.close();
         self.leaving.wait().await;
     }
 
-    /// The bindings at work.
+    /// The running bindings.
     #[must_use]
     pub fn bound(&self) -> Vec<Arc<RunningBinding>> {
         lock(&self.bound).clone()
     }
 
-    /// What this node binds, for the other hosts.
+    /// The bindings of this node, for the other hosts.
     #[must_use]
     pub fn node_bindings(&self) -> Vec<NodeBinding> {
         let bound = self.bound();
@@ -147,8 +146,8 @@ impl RunningGroups {
         self.bound().iter().flat_map(|bound| dead_letter_topics(&bound.binding)).collect()
     }
 
-    /// Stops the bindings that send to a topic in `full`, and lets the others
-    /// go on: what they publish could not be delivered either.
+    /// Stops the bindings that publish to a topic in `full`, whose messages
+    /// could not be delivered either, and resumes the others.
     pub fn hold_for_undelivered(&self, full: &HashSet<String>, causes: &Causes) {
         for bound in self.bound() {
             let binding = &bound.binding;
@@ -169,8 +168,8 @@ impl RunningGroups {
         }
     }
 
-    /// The companions of bound topics, in which their broadcasts lie. A topic
-    /// with a name so long that Kafka takes no companion of it has none.
+    /// The companions of bound topics, which hold their broadcasts. A topic
+    /// whose name is too long has no companion.
     #[must_use]
     pub fn companions(&self) -> Vec<String> {
         let bound = self.bound();
@@ -179,7 +178,7 @@ impl RunningGroups {
         companions.filter(|topic| topic.len() <= MAX_TOPIC_BYTES).collect()
     }
 
-    /// Whether the binding of a group to a topic passes over a type.
+    /// Whether the binding of a group to a topic skips a type.
     #[must_use]
     pub fn passes_over(&self, group: &str, topic: &str, type_name: &str) -> bool {
         self.bound().iter().map(|bound| &bound.binding).any(|binding| {
@@ -189,8 +188,8 @@ impl RunningGroups {
         })
     }
 
-    /// How long the groups remember their state, as far as all bindings of a
-    /// group with state forget it.
+    /// The state retention of the groups whose bindings with state all have
+    /// one.
     #[must_use]
     pub fn state_ttls(&self) -> BTreeMap<String, Duration> {
         let mut ttls: BTreeMap<String, Option<Duration>> = BTreeMap::new();
@@ -208,8 +207,8 @@ impl RunningGroups {
         self.bound().iter().all(|bound| bound.listening.load(Ordering::Relaxed))
     }
 
-    /// Ends what this node listened to and is bound to no more, by the
-    /// configuration in force; tried again until the store answers.
+    /// Removes this node as a listener of topics that it no longer binds;
+    /// retried until the store answers.
     pub async fn listen_only_to_bound(&self) {
         let bound = self.bound();
         let topics = |bound: &Arc<RunningBinding>| {
@@ -227,7 +226,7 @@ impl RunningGroups {
         }
     }
 
-    /// Whether a binding lets deliveries run, and if not, why.
+    /// The state of the gate of a binding.
     #[must_use]
     pub fn why_stopped(bound: &RunningBinding) -> Option<String> {
         match bound.keeper.now() {
@@ -237,7 +236,7 @@ impl RunningGroups {
         }
     }
 
-    /// What keeps a binding's deliveries from running, in one word.
+    /// The code of what keeps a binding from running.
     #[must_use]
     pub fn blocked(bound: &RunningBinding) -> Option<&'static str> {
         match bound.keeper.now() {
@@ -248,7 +247,7 @@ impl RunningGroups {
         }
     }
 
-    /// Partitions of this node that stand still because too much is parked.
+    /// Partitions of this node that parked rows have stopped.
     #[must_use]
     pub fn parked_full(&self) -> Vec<ParkedFull> {
         let of = |bound: &Arc<RunningBinding>| {
@@ -264,7 +263,7 @@ impl RunningGroups {
         self.bound().iter().flat_map(of).collect()
     }
 
-    /// What the API paused, and why.
+    /// The groups that the API paused, with the reason.
     pub fn set_paused(&self, paused: HashMap<String, String>) {
         for bound in self.bound() {
             bound.pause(paused.get(&bound.binding.group).map(String::as_str));
@@ -272,7 +271,7 @@ impl RunningGroups {
         *lock(&self.paused) = paused;
     }
 
-    /// Asks what the API paused, until the store tells.
+    /// Asks the store which groups are paused, until it answers.
     pub async fn recall_paused(&self) {
         let causes = &self.node.tools.causes;
         loop {
@@ -290,13 +289,12 @@ impl RunningGroups {
         }
     }
 
-    /// Something changed in the store that groups wait for.
+    /// Wakes the groups, which poll the store.
     pub fn wake(&self) {
         self.asked.notify_one();
     }
 
-    /// Passes wake-ups on, and follows what the API paused, until it is
-    /// dropped with its task.
+    /// Forwards wake-ups, and applies pauses of the API.
     pub async fn follow(self: Arc<Self>) {
         loop {
             let _ = tokio::time::timeout(super::background::PAUSE_POLL, self.asked.notified()).await;
@@ -311,7 +309,7 @@ impl RunningGroups {
     }
 }
 
-/// The topics that a binding's dead letters go to.
+/// The dead-letter topics of a binding.
 fn dead_letter_topics(binding: &Binding) -> Vec<String> {
     match &binding.failure.dead_letter {
         DeadLetter::Topic(Some(topic)) => vec![topic.clone()],
@@ -323,6 +321,5 @@ fn dead_letter_topics(binding: &Binding) -> Vec<String> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Values are replaced whole, so a panic leaves none half changed.
     mutex.lock()
 }

@@ -1,10 +1,10 @@
-//! The door of the HTTP API.
+//! The HTTP listener of the API.
 //!
-//! So many connections are taken at once ([`connections`]), and one that does
-//! not say in time what it wants is closed: clients that only hold connections
-//! open could otherwise use up the process's descriptors. With `[server.tls]`
-//! every connection begins with a handshake under the certificate in force at
-//! that moment. What a request may take once it is here, the API bounds itself.
+//! The number of connections is bounded ([`connections`]), and a connection
+//! without a request in time is closed: clients that only hold connections open
+//! could otherwise use up the descriptors of the process. With `[server.tls]`
+//! each connection begins with a handshake under the certificate in force at
+//! that moment. The API itself bounds requests.
 //!
 //! [`connections`]: super::connections
 
@@ -35,7 +35,7 @@ use super::connections::{Bounds, OpenConnections};
 /// How long to wait when a connection cannot be taken, for want of
 /// descriptors, say.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// What a client reads whose address has as many connections as it may.
+/// The answer to a client whose address has too many connections.
 const TOO_MANY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nretry-after: 1\r\n\
     connection: close\r\ncontent-length: 64\r\n\r\n\
     this address has half of all connections open: close some first\n";
@@ -89,7 +89,7 @@ pub async fn keep(
             }
         }
     }
-    // Whoever comes now is refused at once instead of waiting for nobody.
+    // New connections are refused at once from here on.
     drop(listener);
     tasks.close();
     tasks.wait().await;
@@ -101,14 +101,14 @@ impl Door {
         metrics::counter!("courier_connections_refused_total").increment(1);
         tracing::debug!(%peer, "an address has as many connections as it may; one more was closed");
         if self.certificate.is_none() {
-            // It fits into the empty buffer of a new connection.
+            // The answer fits into the empty buffer of a new connection.
             let _ = stream.try_write(TOO_MANY.as_bytes());
         }
     }
 
     /// One connection, to its end.
     async fn talk(self, stream: TcpStream, peer: SocketAddr) {
-        // Answers are small and wait for nothing to be joined with.
+        // Answers are small and are sent at once.
         let _ = stream.set_nodelay(true);
         let deadline = Instant::now() + self.bounds.first_head_wait;
         let Some(certificate) = &self.certificate else { return self.serve(stream, peer, deadline).await };

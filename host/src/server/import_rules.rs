@@ -1,4 +1,4 @@
-//! Which imports an uploaded component may have, by the name of its plugin.
+//! Checks the imports of uploads against `[[plugin]]` of the configuration.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const WASI_HTTP: &str = "wasi:http";
 pub struct ImportRules(Arc<RwLock<Arc<[PluginRule]>>>);
 
 impl ImportRules {
-    /// Takes these rules instead of the ones before.
+    /// Replaces the rules.
     pub fn replace(&self, rules: &[PluginRule]) {
         *self.0.write() = rules.into();
     }

@@ -6,10 +6,10 @@ use courier_core::message::Offset;
 
 use crate::store::PositionRow;
 
-/// A group, a topic and a partition of it.
+/// A group, a topic and a partition.
 type GroupPartition = (String, String, i32);
 
-/// The gauges that were set.
+/// The gauges in use.
 #[derive(Default)]
 pub(super) struct Lags {
     told: HashSet<GroupPartition>,

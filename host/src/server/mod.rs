@@ -1,9 +1,9 @@
-//! The composition root: the whole machine on a page.
+//! The composition root: builds a host from its configuration, serves, reloads and stops it.
 //!
-//! Store and name first, since nothing may run without them; then the way to
-//! Kafka, the engine, the groups, and the API last. A stop goes the other way:
-//! no new requests, groups drain, the relay lets its shards go, the name is
-//! given back.
+//! The store and the node name come first, since nothing may run without them;
+//! then the send side, the engine, the groups, and the API last (`wiring`). A
+//! stop goes the other way: no new requests, groups drain, the relay releases
+//! its shards, the name is released.
 
 pub mod background;
 mod bindings;
@@ -59,11 +59,11 @@ use crate::shutdown::{Signals, StopSignal};
 use crate::store::{self, SharedStore};
 use crate::supervise::{self, Task};
 
-/// How long a stop may take in all before what is left is dropped.
+/// How long a stop may take before the rest is dropped.
 const STOP_WAIT: Duration = Duration::from_secs(15);
-/// How long requests that were taken may still be answered.
+/// How long accepted requests may still be answered.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
-/// What cached machine code is authenticated with, by its name in the store.
+/// The name in the store of the key that authenticates cached machine code.
 const ARTEFACT_KEY: &str = "artefacts";
 
 /// Runs a host until it is told to stop.
@@ -165,7 +165,7 @@ impl Host {
     async fn run(mut self, file: File) -> anyhow::Result<()> {
         let listener = listen(&self.config).await?;
         let address = listener.local_addr()?;
-        // Before anything runs: a group that was paused stays so over a restart.
+        // Before anything runs: a paused group stays paused over a restart.
         self.fleet.recall_paused().await;
         self.fleet.apply(&self.config.bindings).await?;
         self.outboxes.apply(&self.config.outboxes);
@@ -178,7 +178,7 @@ impl Host {
         tracing::info!(%address, groups = self.fleet.bound().len(), "ready: {scheme}://{address}");
 
         let mut signals = Signals::listen()?;
-        // Apart from the loop, which may be busy with a reload.
+        // A task of its own, since the loop may be busy with a reload.
         let mut lease = supervise::spawn(
             Task::NodeLease,
             background::keep_lease(Arc::clone(&self.store), self.joined.writer, self.api.causes.clone()),
@@ -242,11 +242,11 @@ impl Host {
         }
     }
 
-    /// Lets what is under way finish, within bounds, and gives the name of the
-    /// node back.
+    /// Lets running work finish, within bounds, and releases the name of the
+    /// node.
     async fn drain(mut self, signals: &mut Signals, lease: JoinHandle<String>, server: JoinHandle<()>) {
         tracing::info!("stopping: attempts under way may finish");
-        // Listeners would hold the server open for as long as they listen.
+        // Event streams would hold the server open.
         self.api.events.close();
         let drained = async {
             self.outboxes.stop().await;
@@ -264,13 +264,13 @@ impl Host {
             _ = signals.next() => tracing::warn!("stopped at once by a second signal"),
         }
         lease.abort();
-        // Requests that were taken get their answers.
+        // Accepted requests are still answered.
         let _ = tokio::time::timeout(ANSWER_WAIT, server).await;
         self.upkeep.abort_all();
     }
 }
 
-/// Listens where the configuration says, unless that would let anybody in.
+/// Binds the listener, unless that would let anybody in.
 async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
     let listen = config.server.listen;
     anyhow::ensure!(

@@ -1,9 +1,9 @@
-//! Taking this node's name.
+//! Takes the lease on this node's name.
 //!
 //! A second process with the same name must not run, and a process that was
 //! killed must be able to come back in a moment, long before its lease ends.
-//! Both are told apart by looking whether the earlier process still lives,
-//! which can be known for sure only on the same machine in the same boot.
+//! The difference is whether the earlier process still lives, which is certain
+//! only on the same machine in the same boot.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::open_store::once_it_answers;
 use crate::said;
 use crate::store::{Holder, Joined, SharedStore, StoreError};
 
-/// How often a name that is still held elsewhere is tried again.
+/// How often a name that another process holds is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Takes the lease on `node`.
@@ -42,7 +42,7 @@ pub async fn join(store: &SharedStore, node: &str) -> anyhow::Result<Joined> {
         }
         match store.join(node, &me, LEASE).await {
             Ok(joined) => return Ok(joined),
-            // On another machine, or before a reboot: only time tells.
+            // On another machine, or before a reboot: only the end of the lease is certain.
             Err(StoreError::Fenced(why)) if begun.elapsed() < LEASE + RETRY * 4 => {
                 if let Some(unsaid) = said::again("waiting for the lease") {
                     tracing::warn!(node, why, unsaid, "waiting for the lease on this node's name to end");
@@ -68,8 +68,8 @@ fn fate(holder: &Holder, me: &Holder) -> HolderLiveness {
     if holder.boot.is_empty() || holder.boot != me.boot {
         return HolderLiveness::Unknown;
     }
-    // The same process id may belong to another process by now; its start
-    // tells them apart.
+    // The process id may belong to another process by now, which has another
+    // start time.
     match started(holder.pid) {
         Some(at) if at == holder.started && holder.pid != me.pid => HolderLiveness::Alive,
         _ => HolderLiveness::Dead,

@@ -1,4 +1,4 @@
-//! The store at the start: a host waits for it, however long it is away.
+//! Opens the store at the start, and waits for it however long it is away.
 
 use std::future::Future;
 use std::time::Duration;
@@ -22,9 +22,8 @@ pub async fn open_store(url: &DatabaseUrl) -> anyhow::Result<SharedStore> {
     opened.context("cannot open the store ([store] url)")
 }
 
-/// Asks the store until it answers. A start that ended with the first question
-/// which the store did not answer in time would leave a host that was frozen for
-/// a moment dead.
+/// Asks the store until it answers. Otherwise a host that is frozen for a
+/// moment while it starts would end.
 pub async fn once_it_answers<T, F>(ask: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,

@@ -1,4 +1,4 @@
-//! A binding's policy as people see it, in the words of the TOML.
+//! Shows the policy of a binding in the words of the TOML.
 
 use courier_core::retry::RetryPolicy;
 use courier_core::verdict::DeadLetter;

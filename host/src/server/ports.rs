@@ -1,4 +1,4 @@
-//! What the API asks of the rest of the host, answered by the real parts.
+//! The adapters: implement the ports of the API by the real parts of the host.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -36,12 +36,12 @@ use crate::publish::send::Acceptor;
 use crate::publish::transactions::{NotPrepared, Transactions};
 use crate::store::{DeliveryKey, HalfRow, NewVersion, SHARDS, SharedStore, StateUsage, StoreError};
 
-/// How often it is looked whether topics of Courier's own are there.
+/// How often missing topics of Courier's own are created.
 const OWN_TOPICS: Duration = Duration::from_secs(2);
-/// How often it is asked how large messages may be.
+/// How often the limits of topics are asked for.
 const LIMITS: Duration = Duration::from_secs(10);
 
-/// A topic of Courier's own that cannot be created is known by this word.
+/// The code of the cause that a topic of Courier's own cannot be created.
 const NOT_CREATED: &str = "not_created";
 
 /// Key/value state, read from the store.
@@ -102,15 +102,11 @@ impl ports::TransactionsPort for TransactionsAdapter {
 
 /// The running groups.
 pub struct GroupsAdapter {
-    /// What runs.
     pub fleet: Arc<RunningGroups>,
-    /// What Kafka says of the logs.
     pub heard: Arc<KafkaStatus>,
-    /// Where positions are moved.
     pub store: SharedStore,
-    /// Says where they may go.
     pub log: LogReader,
-    /// Wakes what works on redrives.
+    /// Wakes the runner of redrives.
     pub redrives: Arc<Notify>,
 }
 
