@@ -1,10 +1,10 @@
-//! What holds for every message, whichever door it comes through: HTTP, an
-//! outbox, a half message, or a handler that publishes.
+//! The rules for every message, whatever its source: HTTP, an outbox, a half
+//! message, or a handler.
 //!
-//! [`Draft::ready`](super::draft) knows what is wrong with a message in itself.
-//! Here is what depends on the host: the schemas of topics, which names are
-//! those of companions, how large a message a topic takes, and how companions
-//! come to be. A reload replaces each of them; clones share them.
+//! [`Draft::ready`](super::draft) checks a message by itself. These rules
+//! depend on the host: the schemas of topics, the names of companions, the
+//! limits of topics, and how companions are created. A reload replaces them;
+//! clones share them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use super::receipt::SendProblem;
 use crate::clock::now;
 use crate::config::TopicRule;
 
-/// What the host adds to a message that a handler publishes, at most: the count
-/// of hops and the trace of the message that was handled.
+/// Bytes that the host adds to a handler's message at most: the count of hops
+/// and the trace.
 const ADDED_TO_EMISSIONS: usize = 128;
 
 /// The rules in force; clones share them.
@@ -42,29 +42,29 @@ struct RulesInForce {
 }
 
 impl Rules {
-    /// Holds bodies to these schemas from now on.
+    /// Replaces the schemas.
     pub fn follow_schemas(&self, schemas: Vec<TopicRule>) {
         self.change(|known| known.schemas = schemas.into());
     }
 
-    /// These topics are bound from now on.
+    /// Replaces the bound topics.
     pub fn follow_bound(&self, topics: impl IntoIterator<Item = String>) {
         let topics = topics.into_iter().collect();
         self.change(|known| known.bound = topics);
     }
 
-    /// Companions that are missing are created so from now on, or not at all.
+    /// Sets how missing companions are created, or that they are not.
     pub fn create_companions(&self, so: Option<(i32, i32)>) {
         self.change(|known| known.companions = so);
     }
 
-    /// These topics exist beside their companions, as Kafka says.
+    /// Replaces the topics that exist beside their companions in Kafka.
     pub fn learn_companions(&self, bases: impl IntoIterator<Item = String>) {
         let bases = bases.into_iter().collect();
         self.change(|known| known.with_companions = bases);
     }
 
-    /// These are the largest batches that topics take, as Kafka says.
+    /// Replaces the largest batches that topics take.
     pub fn learn_limits(&self, limits: impl IntoIterator<Item = (String, usize)>) {
         let limits = limits.into_iter().collect();
         self.change(|known| known.limits = limits);
@@ -90,7 +90,7 @@ impl Rules {
         limit.map_or(MAX_MESSAGE_BYTES, |batch| batch.saturating_sub(BATCH_OVERHEAD).min(MAX_MESSAGE_BYTES))
     }
 
-    /// The draft, with its fault if its topic or its body breaks a rule.
+    /// The draft, with a fault if its topic or its body breaks a rule.
     #[must_use]
     pub fn check(&self, mut draft: Draft) -> Draft {
         if draft.fault.is_none() {
@@ -109,7 +109,7 @@ impl Rules {
             Ok(schemas) => schemas,
             Err(problem) => return Some(problem),
         };
-        // A tombstone has no body that could be anything.
+        // A tombstone has no body to check.
         if draft.is_tombstone {
             return None;
         }
@@ -117,8 +117,7 @@ impl Rules {
         broken.map(SendProblem::breaks_schema)
     }
 
-    /// Whether a handler may publish this: it is held to all that a message
-    /// over HTTP is held to.
+    /// Checks a message of a handler by the same rules as one over HTTP.
     ///
     /// # Errors
     /// What is wrong with it.

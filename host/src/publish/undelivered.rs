@@ -1,4 +1,4 @@
-//! Destinations for which so much is undelivered that their sources stop.
+//! Watches for topics with too many undelivered rows, and stops their sources.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::causes::{Cause, Causes, Subject, UNDELIVERED_FULL};
 use crate::store::SharedStore;
 use crate::store::undelivered::{MAX_BYTES, MAX_ROWS, UndeliveredTotal};
 
-/// How often the store is asked what is undelivered.
+/// Poll interval.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Topics for which nothing more is accepted; clones share it.
@@ -32,21 +32,21 @@ impl FullTopics {
     }
 }
 
-/// Looks at what is undelivered, again and again.
+/// Polls the counts of undelivered rows.
 pub struct UndeliveredWatch {
     told: watch::Sender<Arc<HashSet<String>>>,
 }
 
 impl UndeliveredWatch {
-    /// A watch that has not looked yet, and what it will know.
+    /// A watch that has not polled yet, and its result.
     #[must_use]
     pub fn new() -> (Self, FullTopics) {
         let (told, full) = watch::channel(Arc::default());
         (Self { told }, FullTopics(full))
     }
 
-    /// Looks without end: sets the gauge `courier_undelivered`, reports full
-    /// topics, and tells `stop_sources` of them at each look.
+    /// Polls for ever: sets the gauge `courier_undelivered`, reports full
+    /// topics, and passes them to `stop_sources` each time.
     pub async fn run(self, store: SharedStore, causes: Causes, stop_sources: impl Fn(&HashSet<String>) + Send) {
         let mut gauged: HashSet<String> = HashSet::new();
         loop {

@@ -1,9 +1,9 @@
-//! Asks the store which keys have unsent rows, many to a question.
+//! Asks the store which keys have unsent rows, many in one query.
 //!
-//! A host's own marks ([`super::backlog`]) know only what this host owes. A
-//! message of a key that another host could not send yet must not be sent
-//! directly past it, so that the store is asked before each keyed message goes
-//! directly. While one question is under way, the next one gathers.
+//! The marks of a host ([`super::backlog`]) know only its own rows. A message
+//! must not overtake an unsent one of its key on another host, so the store is
+//! asked before each keyed message is sent directly. While one query runs, the
+//! next one fills up.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,15 +14,15 @@ use tracing::debug;
 use crate::store::SharedStore;
 use crate::supervise::{self, Task};
 
-/// Questions that wait at a time; past it, senders wait.
+/// Capacity of the queue; senders wait beyond it.
 const QUEUE: usize = 1_024;
-/// Questions that are asked as one.
+/// Questions of one query.
 const BATCH: usize = 256;
 
 /// A topic of Kafka and a raw key.
 pub(super) type Lane = (String, Bytes);
 
-/// Asks for lanes; clones share one task, which ends with the last of them.
+/// A handle to the asking task, which ends with its last clone.
 #[derive(Clone)]
 pub(super) struct UnsentLanes {
     questions: mpsc::Sender<Question>,
@@ -34,15 +34,15 @@ struct Question {
 }
 
 impl UnsentLanes {
-    /// Starts the task that asks.
+    /// Starts the asking task.
     pub(super) fn start(store: SharedStore) -> Self {
         let (questions, queue) = mpsc::channel(QUEUE);
         supervise::spawn(Task::UnsentLook, ask(store, queue));
         Self { questions }
     }
 
-    /// Those of `lanes` that have unsent rows on any host. All of them when the
-    /// store cannot say: what goes through the relay overtakes nothing.
+    /// The `lanes` that have unsent rows on any host. All of them when the
+    /// store does not answer: a message through the relay overtakes nothing.
     pub(super) async fn among(&self, lanes: HashSet<Lane>) -> HashSet<Lane> {
         if lanes.is_empty() {
             return lanes;
@@ -83,7 +83,7 @@ async fn ask(store: SharedStore, mut queue: mpsc::Receiver<Question>) {
             })
             .collect();
         for (question, answer) in questions.drain(..).zip(answers) {
-            // A sender that went away does not need the answer.
+            // A sender that is gone needs no answer.
             let _unheard = question.answer.send(answer);
         }
     }

@@ -1,7 +1,7 @@
-//! Wakes the relay, and tells who waits what became of a row.
+//! Wakes the relay, and reports the result of a row to who waits for it.
 //!
-//! Both are shortcuts within one process: the relay also polls, and whoever
-//! waits asks the store in the end, since another node may send the row.
+//! Both are shortcuts within one process: the relay also polls, and the waiting
+//! side asks the store in the end, since another node may send the row.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::store::{Identity, RelayResult};
 
-/// Messages that are waited for at a time; past it, waiting is refused and the
-/// answer is what the row said when it was written.
+/// Messages that may be waited for at once; beyond it the answer is the state
+/// of the row when it was written.
 const MAX_WAITING: usize = 50_000;
 
 /// Wakes the relay at once; clones share it.
@@ -35,18 +35,18 @@ pub struct Watch {
 }
 
 impl Waker {
-    /// Says that there are new rows: the relay need not wait for its next poll.
+    /// Makes the relay poll at once.
     pub fn wake(&self) {
         self.inner.notify.notify_one();
     }
 
-    /// Waits until somebody wakes it.
+    /// Waits for a wake-up.
     pub(super) async fn woken(&self) {
         self.inner.notify.notified().await;
     }
 
-    /// Watches for what becomes of a message, from before its row is written.
-    /// None when somebody watches already, or too many do.
+    /// Watches for the result of a message, from before its row is written.
+    /// `None` when it is watched already, or too many are.
     pub(super) fn watch(&self, message: &Identity) -> Option<Watch> {
         let mut waiting = self.locked();
         if waiting.len() >= MAX_WAITING || waiting.contains_key(message) {
@@ -57,7 +57,7 @@ impl Waker {
         Some(Watch { waker: self.clone(), message: message.clone(), result })
     }
 
-    /// Tells whoever watches for a message, once the result is durable.
+    /// Reports the result of a message, once it is durable.
     pub(super) fn tell(&self, message: &Identity, result: RelayResult) {
         if let Some(watching) = self.locked().remove(message) {
             let _gone = watching.send(result);
@@ -70,12 +70,12 @@ impl Waker {
 }
 
 impl Watch {
-    /// The result, if it was told by now.
+    /// The result, if it is there.
     pub(super) fn told(&mut self) -> Option<RelayResult> {
         self.result.try_recv().ok()
     }
 
-    /// The result; none when it does not come until `deadline`.
+    /// The result; `None` when it is not there at `deadline`.
     pub(super) async fn result(mut self, deadline: tokio::time::Instant) -> Option<RelayResult> {
         tokio::time::timeout_at(deadline, &mut self.result).await.ok()?.ok()
     }
@@ -83,7 +83,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // Only its own entry: after a result was told, another may watch.
+        // Only its own entry: after a result another may watch.
         self.result.close();
         let mut waiting = self.waker.locked();
         if waiting.get(&self.message).is_some_and(oneshot::Sender::is_closed) {

@@ -1,18 +1,18 @@
-//! Takes messages of senders: the direct way to Kafka.
+//! Accepts messages of senders, and sends them directly to Kafka while all is well.
 //!
-//! A message with an id made here is produced first and its row written after,
-//! already COMMITTED: a crash in between leaves it on Kafka, unanswered, as any
-//! lost answer does. A message with the sender's id has its row first, with an
+//! A message without a sender's id is produced first, and its row is written as
+//! COMMITTED: a crash in between leaves it in Kafka without an answer, like any
+//! lost answer. A message with a sender's id has its row first, with an
 //! outbound row that is held while the direct send runs: of several senders of
-//! one id only one gets to send, and a crash leaves the rest to the relay.
+//! one id only one sends, and after a crash the relay sends it.
 //!
-//! A sender is answered within a second whatever Kafka does. A send that is
-//! still in flight then has a durable row, held from the relay until the
-//! flight ends ([`HOLD`] is longer than a flight can be). Nothing is sent while
+//! A sender is answered within a second whatever Kafka does. A send that is in
+//! flight then has a durable row, which is held back from the relay until the
+//! send ends ([`HOLD`] is longer than a send can take). Nothing is sent while
 //! the store is known to be away.
 //!
-//! Next: [`self::result`], which says what became of the messages, and
-//! [`super::relay`], which sends what did not go directly.
+//! Next: [`self::result`], which records the results, and [`super::relay`],
+//! which sends the rest.
 
 pub mod result;
 mod route;
@@ -44,27 +44,27 @@ use crate::supervise::{self, Task};
 
 /// How long a sender waits for Kafka; what is left of a second is the store's.
 const ANSWER_WITHIN: Duration = Duration::from_millis(700);
-/// How long Kafka has at least, when a slow store used up the time above.
+/// The least time for Kafka, when a slow store used up the time above.
 const FLIGHT_AT_LEAST: Duration = Duration::from_millis(250);
-/// How long a sender waits for the store before it is told that it is away.
+/// How long a sender waits for the store.
 const STORE_WITHIN: Duration = Duration::from_secs(5);
-/// How long the relay leaves the row of a direct send alone. Longer than its
-/// way can take: the store may be slow to say that the row is there, and the
-/// client gives a record back after its delivery timeout, which it checks each
-/// second; the record may have waited as long for its partition's window, and
-/// one of unknown fate is looked for afterwards.
+/// How long the row of a direct send is held back from the relay. Longer than
+/// the send can take: the store may acknowledge the row slowly, the client
+/// fails a record after its delivery timeout, which it checks each second, the
+/// record may have waited as long for the window of its partition, and a record
+/// of unknown fate is looked up afterwards.
 pub(super) const HOLD: Duration =
     DELIVERY_TIMEOUT.saturating_mul(2).saturating_add(STORE_WITHIN).saturating_add(Duration::from_secs(10));
 /// How often the store is asked for topics with unsent rows: while there are
 /// some, and while none are known.
 const LOOK_BUSY: Duration = Duration::from_millis(100);
 const LOOK_IDLE: Duration = Duration::from_secs(1);
-/// Messages of one request for which the store is asked in the end whether
-/// another node has sent them meanwhile, and how often.
+/// How many messages of one request are looked up in the store at its end,
+/// because another node may have sent them, and how often.
 const MAX_ASKED: usize = 16;
 pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
 
-/// What the send side may be told by configuration.
+/// The settings of the send side.
 #[derive(Clone)]
 pub struct SendSettings {
     /// Largest message, with key and headers.
@@ -79,7 +79,7 @@ impl Default for SendSettings {
     }
 }
 
-/// The send side's front door; clones share it.
+/// Accepts messages; clones share one send side.
 #[derive(Clone)]
 pub struct Acceptor {
     pub(super) inner: Arc<AcceptorParts>,
@@ -95,7 +95,7 @@ pub(super) struct AcceptorParts {
     pub(super) waker: Waker,
     pub(super) alarm: DelayedWaker,
     pub(super) settings: SendSettings,
-    /// What messages are held to, as the configuration in force says.
+    /// The rules in force.
     pub(super) rules: Rules,
 }
 
@@ -146,25 +146,25 @@ impl Acceptor {
         self.inner.journal.why_closed()
     }
 
-    /// Says of each draft whether it may be sent, and gives the row of one that
-    /// may. Nothing is written or sent.
+    /// Checks drafts, and returns the row of each that may be sent. Nothing is
+    /// written or sent.
     pub(super) async fn validate(&self, drafts: Vec<Draft>) -> Vec<Result<NewMessage, SendProblem>> {
         self.inner.validate(drafts).await
     }
 
-    /// Lets relay and mover look for rows that were written elsewhere.
+    /// Makes the relay and the scheduler poll for rows that were written elsewhere.
     pub(super) fn look(&self) {
         self.inner.waker.wake();
         self.inner.alarm.look();
     }
 
-    /// Takes messages; the receipts are in their order. Messages of one key
-    /// reach Kafka in this order.
+    /// Accepts messages, and returns the receipts in their order. Messages of
+    /// one key reach Kafka in this order.
     pub async fn accept(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
         let ids: Vec<Option<String>> = drafts.iter().map(|draft| draft.id.clone()).collect();
         let inner = Arc::clone(&self.inner);
-        // A task of its own: a sender that hangs up must not leave a message
-        // on Kafka without its row.
+        // A task of its own: a sender that hangs up must not leave a message in
+        // Kafka without its row.
         match tokio::spawn(async move { inner.accept(drafts).await }).await {
             Ok(receipts) => receipts,
             Err(error) => {
@@ -179,8 +179,8 @@ impl Acceptor {
 }
 
 impl AcceptorParts {
-    /// The draft as a message that may be sent, by the rules in force; else the
-    /// row that tells of it, and why not.
+    /// The draft as a message that may be sent by the rules in force; otherwise
+    /// the row that is kept of it, and why.
     pub(super) fn made_ready(
         &self,
         draft: Draft,
@@ -201,8 +201,7 @@ impl AcceptorParts {
         let begun = Instant::now();
         let (answer_by, store_by) = (begun + ANSWER_WITHIN, begun + STORE_WITHIN);
         let mut steps = self.prepare(drafts, answer_by).await;
-        // All rows are handed in before one is waited for: they share a
-        // transaction.
+        // All rows are written before one is awaited: they share a transaction.
         for step in &mut steps {
             self.await_reservation(step, store_by).await;
         }
@@ -222,12 +221,12 @@ impl AcceptorParts {
         receipts
     }
 
-    /// Validates, finds each topic's route, and hands in the rows that must be
-    /// durable before anything is sent.
+    /// Validates, chooses the route of each topic, and writes the rows that
+    /// must be durable before anything is sent.
     async fn prepare(&self, drafts: Vec<Draft>, answer_by: Instant) -> Vec<SendStep> {
         // Rows are sent in the order of their insertion. If some messages of a
-        // topic had theirs before the send and others only after it failed,
-        // the former would overtake: one that is named makes all be.
+        // topic had a row before the send and others only after it failed, the
+        // former would overtake: one message with an id reserves rows for all.
         let log_topic = |draft: &Draft| draft.kind.log_topic(&draft.topic).into_owned();
         let reserved: HashSet<String> = drafts.iter().filter(|draft| draft.reserves()).map(log_topic).collect();
         let unsent = self.unsent.among(self.lanes_of(&drafts)).await;
@@ -248,7 +247,7 @@ impl AcceptorParts {
             };
             let topic = &*ready.log_topic();
             if self.settings.full.as_ref().is_some_and(|full| full.contains(topic)) {
-                // Nothing is kept of it: its sender knows, and sends it again.
+                // Nothing is kept of it: its sender knows, and can send it again.
                 steps.push(SendStep::Done(Receipt::failed(
                     ready.message.id.clone(),
                     SendProblem::undelivered_full(topic),
@@ -303,10 +302,10 @@ impl AcceptorParts {
         steps
     }
 
-    /// The lanes of what may go directly. Nothing goes while Kafka is away, and
-    /// a topic with unsent rows of this host sends nothing directly either.
+    /// The lanes of messages that may be sent directly. None while Kafka is
+    /// away, and none of a topic with unsent rows of this host.
     fn lanes_of(&self, drafts: &[Draft]) -> HashSet<Lane> {
-        // The marks of the only host know all rows.
+        // The marks of an only host know all rows.
         let known = !self.store.is_shared() && self.backlog.has_looked();
         if known || self.producer.is_down() {
             return HashSet::new();
@@ -317,8 +316,8 @@ impl AcceptorParts {
         lanes.filter(|(topic, _)| !self.backlog.has(topic)).collect()
     }
 
-    /// The step of a message whose key has unsent rows, maybe another host's:
-    /// it goes through the relay, behind them.
+    /// The step of a message whose key has unsent rows on any host: it goes
+    /// through the relay, behind them.
     async fn behind(&self, ready: SendableMessage) -> SendStep {
         let mark = Arc::new(self.backlog.mark(&ready.log_topic()));
         let message = ready.identity();
@@ -354,7 +353,7 @@ impl AcceptorParts {
         validated
     }
 
-    /// Waits for the row of a named message, which says whether it is new.
+    /// Waits for the row of a message with an id, which says whether it is new.
     async fn await_reservation(&self, step: &mut SendStep, store_by: Instant) {
         if !matches!(step, SendStep::Reserved { .. }) {
             return;
@@ -373,10 +372,10 @@ impl AcceptorParts {
         };
     }
 
-    /// Hands everything that goes directly to the client, in the order of the
-    /// request. Does not wait for acknowledgements in between.
+    /// Produces the direct sends in the order of the request, without waiting
+    /// for acknowledgements in between.
     async fn produce(&self, steps: &mut [SendStep], answer_by: Instant) {
-        // What did not get into the client's queue must not be overtaken.
+        // A message that did not get into the client's queue must not be overtaken.
         let mut blocked: HashSet<String> = HashSet::new();
         for step in steps {
             if !matches!(step, SendStep::Clear { .. }) {
@@ -403,7 +402,7 @@ impl AcceptorParts {
     }
 }
 
-/// Waits for an acknowledgement as long as the sender can wait.
+/// Waits for an acknowledgement as long as the sender waits.
 async fn await_ack(step: &mut SendStep, answer_by: Instant) {
     if !matches!(step, SendStep::InFlight { .. }) {
         return;
@@ -415,14 +414,13 @@ async fn await_ack(step: &mut SendStep, answer_by: Instant) {
     };
 }
 
-/// A message without a key goes where its id says, so that it goes there again
-/// when the relay repeats a send that a crash cut short.
+/// The partition of a message. Without a key its id decides, so that the relay
+/// chooses the same one when it repeats a send after a crash.
 fn partition_of(ready: &SendableMessage, partitions: i32) -> i32 {
     murmur2_partition(ready.message.key.as_deref().unwrap_or(ready.message.id.as_bytes()), partitions)
 }
 
-/// Asks the store now and then which topics have unsent rows, as long as the
-/// send side is there.
+/// Polls the store for topics with unsent rows until the send side is dropped.
 async fn look_for_backlog(inner: Weak<AcceptorParts>) {
     loop {
         let Some(inner) = inner.upgrade() else { return };

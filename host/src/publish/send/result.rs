@@ -1,7 +1,7 @@
-//! What becomes of the messages of one request: their rows, their receipts.
+//! Records the results of the messages of one request, and makes their receipts.
 //!
-//! The second half of [`super`]: everything has been handed to Kafka or
-//! to the store here, and nothing is sent any more.
+//! The second half of [`super`]: everything is with Kafka or the store, and
+//! nothing more is sent.
 
 use std::sync::Arc;
 
@@ -22,26 +22,26 @@ use crate::publish::waker::Watch;
 use crate::said;
 use crate::store::{Accepted, Due, Identity, MessageRow, RefusedMessage, RelayResult, SentMessage, UnsentMessage};
 
-/// One message of a request, between the steps.
+/// The state of one message of a request.
 pub(in crate::publish) enum SendStep {
     Done(Receipt),
-    /// Its row is being written; the receipt is right once it is durable.
+    /// Its row is being written; the receipt holds once it is durable.
     Row {
         message: Identity,
         written: WriteReceipt<Accepted>,
         then: DurableMeaning,
         kept: Option<Arc<UnsentGuard>>,
     },
-    /// A named message waits for its row before it is sent.
+    /// A message with an id waits for its row before it is sent.
     Reserved {
         ready: SendableMessage,
         partitions: i32,
         written: WriteReceipt<Accepted>,
         flight: DirectSendGuard,
     },
-    /// Was handed in before; another request may just be sending it.
+    /// It was accepted before; another request may be sending it now.
     Known(Box<MessageRow>),
-    /// To be sent directly; the flight is that of a named message.
+    /// It is to be sent directly. `flight` holds the row of a message with an id.
     Clear {
         ready: SendableMessage,
         partitions: i32,
@@ -52,13 +52,13 @@ pub(in crate::publish) enum SendStep {
         ack: Ack,
         flight: Option<DirectSendGuard>,
     },
-    /// Kafka said something about it.
+    /// The client has answered.
     Ended {
         ready: SendableMessage,
         result: DirectSendResult,
         flight: Option<DirectSendGuard>,
     },
-    /// A named message was sent or released, which is being written.
+    /// The result of a message with an id is being written.
     Marked {
         receipt: Receipt,
         written: WriteReceipt<()>,
@@ -67,16 +67,16 @@ pub(in crate::publish) enum SendStep {
 }
 
 impl SendStep {
-    /// Takes the step out of its place, to work on it.
+    /// Takes the step out, to replace it.
     pub(in crate::publish) fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Done(Receipt::retrying(String::new())))
     }
 }
 
-/// How a direct send ended.
+/// The result of a direct send.
 type DirectSendResult = Result<(i32, Offset), ProduceError>;
 
-/// What a durable row means for the sender.
+/// The meaning of a durable row for the sender.
 pub(in crate::publish) enum DurableMeaning {
     Committed,
     /// It waits until it is due.
@@ -86,7 +86,7 @@ pub(in crate::publish) enum DurableMeaning {
 }
 
 impl AcceptorParts {
-    /// Hands in the rows that say what became of direct sends.
+    /// Writes the results of direct sends.
     pub(in crate::publish) async fn record(self: &Arc<Self>, step: &mut SendStep) {
         *step = match step.take() {
             SendStep::InFlight { ready, ack, flight } => self.record_in_flight(ready, ack, flight).await,
@@ -119,8 +119,7 @@ impl AcceptorParts {
                 SendStep::Row { message, written, then: DurableMeaning::Committed, kept: None }
             }
             Err(ProduceError::Refused(reason)) if named => {
-                // Its sender is told: it is no debt, and nothing of it is kept
-                // for the relay.
+                // Its sender is told, so nothing of it is kept for the relay.
                 let receipt = Receipt::failed(message.id.clone(), SendProblem::refused(reason.clone()));
                 let body = ready.kept_body();
                 let written = self.journal.refuse(RefusedMessage { identity: message, reason, body }).await;
@@ -151,9 +150,9 @@ impl AcceptorParts {
         }
     }
 
-    /// A send that is still in flight when its sender must be answered, or whose
-    /// fate is unknown: its row is made durable, held, and another task waits
-    /// for the end.
+    /// Records a send that is in flight when its sender must be answered, or
+    /// whose fate is unknown: its row is written and held, and another task
+    /// waits for the end.
     async fn record_in_flight(
         self: &Arc<Self>,
         ready: SendableMessage,
@@ -174,7 +173,7 @@ impl AcceptorParts {
         SendStep::Row { message, written, then: DurableMeaning::Retrying(None), kept: Some(mark) }
     }
 
-    /// Where a record lies whose send has an unknown fate, if it lies anywhere.
+    /// Finds the record of a send of unknown fate, if it is in Kafka.
     async fn found(&self, record: &Record, sent: DirectSendResult) -> DirectSendResult {
         let Err(ProduceError::Unknown { topic, partition, from }) = &sent else { return sent };
         match self.log.find(topic, *partition, *from, record).await {
@@ -192,22 +191,22 @@ impl AcceptorParts {
         flight: Option<DirectSendGuard>,
         mark: Arc<UnsentGuard>,
     ) {
-        // The journal writes what it is handed in order, so that the row is
-        // there before what is said of it.
+        // The writer keeps the order of its calls, so the row exists before its
+        // result is written.
         let written = match self.found(&record, end.await).await {
             Ok((partition, offset)) => {
                 count(State::Committed);
                 self.journal.sent(SentMessage { identity: message.clone(), partition, offset }).await.wait().await
             }
-            // Its sender was told that it is owed: what Kafka refuses for ever
-            // is the relay's to keep as undelivered.
+            // Its sender was told that it will be sent: the relay keeps it as
+            // undelivered when Kafka refuses it for ever.
             Err(error) => {
                 let unsent = UnsentMessage { identity: message.clone(), reason: error.to_string() };
                 self.journal.release(unsent).await.wait().await
             }
         };
         if let Err(error) = written {
-            // The hold runs out and the relay sends it again, with its id.
+            // The hold ends, and the relay sends it again with its id.
             if let Some(unsaid) = said::again("cannot store how a send ended") {
                 warn!(%error, %message, unsaid, "cannot store how a send ended");
             }
@@ -230,7 +229,7 @@ impl AcceptorParts {
                     drop(kept);
                     self.waker.wake();
                 }
-                // A delayed one is counted when it is on Kafka.
+                // A delayed message is counted when it is in Kafka.
                 if matches!(durable, Ok(Ok(Accepted::New))) && !matches!(then, DurableMeaning::Delayed(_)) {
                     count(if matches!(then, DurableMeaning::Committed) { State::Committed } else { State::SendFail });
                 }
@@ -253,7 +252,7 @@ impl AcceptorParts {
                     }
                     (Ok(Ok(_)), DurableMeaning::Committed) => Receipt::committed(id),
                     (Ok(Ok(_)), DurableMeaning::Retrying(watch)) => self.relayed(message, watch, answer_by, ask).await,
-                    // A problem with the message is told whatever its row says.
+                    // A problem with the message is returned whatever its row says.
                     (_, DurableMeaning::Refused(problem)) => Receipt::failed(id, problem),
                     (_, DurableMeaning::Committed) => {
                         let detail =
@@ -269,8 +268,8 @@ impl AcceptorParts {
                 }
             }
             SendStep::Marked { receipt, written, kept } => {
-                // The row itself is durable: when this is not, the relay sends
-                // the message once more after the hold.
+                // The row itself is durable. When this write is lost, the relay
+                // sends the message once more after the hold.
                 let durable = tokio::time::timeout_at(store_by, written.wait()).await;
                 count(receipt.state);
                 if !matches!(durable, Ok(Ok(())))
@@ -301,7 +300,7 @@ impl AcceptorParts {
             Some(RelayResult::Taken { .. }) => Receipt::committed(id),
             Some(RelayResult::Undelivered { reason, .. }) => Receipt::undelivered(id, &reason),
             Some(RelayResult::Later { .. }) => Receipt::retrying(id),
-            // Another node may hold the shard and have sent it.
+            // Another node may hold the shard and may have sent it.
             None if ask => match self.store.message_of(&message).await {
                 Ok(Some(row)) => Receipt::again(row),
                 _ => Receipt::retrying(id),
@@ -310,7 +309,7 @@ impl AcceptorParts {
         }
     }
 
-    /// Waits a little for a message that another request is just sending.
+    /// Waits a little for a message that another request is sending.
     async fn outcome_of(&self, mut row: MessageRow, until: Instant) -> MessageRow {
         let message = row.identity();
         while row.retrying && !self.producer.is_down() && Instant::now() + ASK_EVERY < until {
