@@ -1,15 +1,14 @@
-//! Outboxes: rows that senders wrote in their own transactions, on to Kafka.
+//! Outboxes: takes rows that senders wrote in their own transactions to Kafka.
 //!
-//! A sender inserts a row into a table of its own database; it is there if and
-//! only if its transaction committed. One host reads the table of an outbox:
-//! the holder of the relay shard that the outbox's name falls into. It hands
-//! the rows, in the order of their numbers and with their own ids, to the
-//! store under that shard's epoch, as messages that are owed to Kafka. From
-//! there the relays of all hosts send them as everything else. A row is
-//! deleted at its source once its message is COMMITTED. A row that can never be
-//! sent as it is ([`row`]) is kept as undelivered with its whole content and
-//! deleted then; one that is too large to be read stays, and the entry says
-//! where.
+//! A sender inserts a row into a table of its own database, which exists if and
+//! only if its transaction committed. One host reads the table: the holder of
+//! the relay shard of the outbox's name. It writes the rows to the store, in
+//! the order of their numbers, with their own ids and under the epoch of the
+//! shard, as outbound rows, which the relays of all hosts send like any other.
+//! A row is deleted at its source once its message is COMMITTED. A row that can
+//! never be sent as it is ([`row`]) is kept as undelivered with its whole
+//! content and then deleted; a row that is too large to be read stays at its
+//! source, and the entry says where.
 //!
 //! What a crash leaves behind:
 //! - Before the store took a row: it is read again.
@@ -17,10 +16,10 @@
 //! - After it was deleted: its message has ended.
 //!
 //! The numbers of rows become visible out of order, since a transaction that
-//! began early may commit late. So nothing is ever read "after the last": each
-//! look reads from the front and leaves out what is in hand. That rows of one
-//! key keep their order rests on their sender, who writes the second one after
-//! the first was committed, and on one reader at a time.
+//! began early may commit late. So the table is never read "after the last
+//! row": each look reads from the front and skips the rows in hand. The order
+//! of a key rests on its sender, which writes the second row after the first
+//! was committed, and on a single reader.
 //!
 //! [`intake`] is the loop of one outbox, [`hand`] the rows that are under way,
 //! [`source`] what it needs of a database ([`postgres`], [`sqlite`]),
@@ -72,15 +71,15 @@ struct RunningOutbox {
 }
 
 impl RunningOutboxes {
-    /// Outboxes of a host, none yet.
+    /// No outboxes yet.
     #[must_use]
     pub fn new(acceptor: Acceptor, leases: Leases, node: Arc<str>, causes: Causes) -> Self {
         Self { acceptor, leases, node, causes, running: Mutex::default() }
     }
 
-    /// Makes what runs what `wanted` says. One that did not change goes on; one
-    /// that is gone ends at its next step, and whatever it has in hand ends as
-    /// everything that the store has taken.
+    /// Makes the running outboxes those of `wanted`. An unchanged one runs on;
+    /// a removed one ends at its next step, and the rows that the store has
+    /// taken are still sent.
     pub fn apply(&self, wanted: &[OutboxConfig]) {
         let mut running = self.running.lock();
         running.retain(|one| {
@@ -115,7 +114,7 @@ impl RunningOutboxes {
         running.iter().map(|one| one.outbox.clone()).collect()
     }
 
-    /// Ends all of them, at their next step.
+    /// Ends all at their next step.
     pub async fn stop(&self) {
         let all = std::mem::take(&mut *self.running.lock());
         for one in &all {
@@ -130,6 +129,6 @@ impl RunningOutboxes {
 /// The relay shard whose holder reads an outbox.
 #[must_use]
 pub fn shard_of_outbox(name: &str) -> i32 {
-    // No topic has a colon: outboxes are spread apart from what they send.
+    // No topic has a colon, so the shard of an outbox is independent of its topics.
     shard_of("outbox:", Some(name.as_bytes()), "", SHARDS)
 }

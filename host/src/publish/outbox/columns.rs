@@ -1,9 +1,9 @@
-//! What the columns of an outbox have to be. Pure.
+//! Checks the columns of an outbox table. Pure.
 //!
-//! A table is refused as a whole when a column is missing or of a type whose
-//! values cannot be read as what they mean: nothing of it is relayed then, and
-//! nothing is lost. A column that may be NULL where a message needs a value is
-//! only warned of: a row without the value is kept as undelivered.
+//! A table is refused as a whole when a column is missing or of a type that
+//! cannot be read: none of it is relayed, and nothing is lost. A nullable
+//! column that a message needs is only a warning: a row without the value is
+//! kept as undelivered.
 
 use super::error::SourceError;
 
@@ -46,7 +46,7 @@ pub(super) enum Format {
     Bytes,
 }
 
-/// What the reader has to know of a table that can be relayed.
+/// The properties of a table that the reader needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout {
     pub key: Format,
@@ -80,7 +80,7 @@ const fn rule(name: &'static str, holds: Holds, needed: bool) -> Rule {
     Rule { name, holds, needed }
 }
 
-/// The only column that may be missing: tables from before it go on.
+/// The only column that may be missing: older tables lack it.
 const SOURCE: &str = "source";
 
 const RULES: [Rule; 11] = [
@@ -138,7 +138,7 @@ impl Holds {
     }
 }
 
-/// Judges the columns of a table: how it is read, and what to warn of.
+/// Checks the columns of a table. Returns how it is read, and warnings.
 ///
 /// # Errors
 /// Names each column that is missing or of a wrong type, and what is right.

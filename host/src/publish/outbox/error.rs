@@ -1,7 +1,7 @@
 //! Why an outbox stands still: a code for programs, a sentence for people.
 //!
-//! What a driver says is turned into a sentence that tells what to do. Its own
-//! words are kept where they add something, with the database's code.
+//! An error of a driver becomes a sentence that says what to do. The text and
+//! code of the database are kept where they add something.
 
 use thiserror::Error;
 
@@ -122,7 +122,7 @@ fn of_postgres(sqlstate: &str, said: &str) -> SourceError {
     }
 }
 
-/// What is said of a server that takes no writes.
+/// The sentence for a server that takes no writes.
 pub(super) const READ_ONLY: &str = "the database is read-only, so rows that were sent cannot be deleted: it may be a \
      standby or the old primary of a fail-over; courier connects anew until it finds one that takes writes";
 

@@ -1,9 +1,9 @@
-//! The rows of an outbox that the store has and the source still has too. Pure.
+//! The rows in hand: those that the store has and the source still has too. Pure.
 //!
-//! What is held is bounded for each topic, so that rows for a topic that Kafka
-//! does not take now leave room for those of the others: a topic at its bound
-//! is left out of the next looks, and its rows wait where they are. No row of a
-//! topic is taken before an earlier one of it.
+//! The rows in hand are bounded for each topic, so that a topic that Kafka does
+//! not take now leaves room for others: a topic at its bound is skipped by the
+//! next looks, and its rows wait at their source. No row of a topic is taken
+//! before an earlier one of it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,21 +18,21 @@ use super::source::RowRef;
 use crate::publish::waker::Watch;
 use crate::store::Identity;
 
-/// Rows of one topic that are held at most, while there is room.
+/// Rows in hand of one topic, while there is room.
 const TOPIC_ROWS: usize = 4_000;
-/// Rows of all topics from which on there is little room: each topic may then
-/// have [`TOPIC_ROWS_LEAST`], so that many topics which stand still do not take
-/// what others need.
+/// Rows in hand of all topics above which each topic may have only
+/// [`TOPIC_ROWS_LEAST`], so that many topics which stand still leave room for
+/// others.
 const AMPLE_ROWS: usize = 16_000;
 const TOPIC_ROWS_LEAST: usize = 100;
-/// Rows of all topics at most. Past it nothing more is read.
+/// Rows in hand of all topics; beyond it nothing more is read.
 const ALL_ROWS: usize = 64_000;
-/// Rows at most that are too large to be taken and stay at their source.
+/// Oversized rows that may stay at their source.
 const STAYING_ROWS: usize = 1_000;
-/// When a row that stays is looked at again: somebody may have made it smaller.
+/// When an oversized row is read again, since it may be smaller now.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
-/// How long a topic may go without one of its rows ending until it counts as
-/// standing still.
+/// How long no row of a topic may end before the topic counts as standing
+/// still.
 const STANDS_STILL_AFTER: Duration = Duration::from_secs(10);
 
 /// A row that the store has and the source still has too.
@@ -132,12 +132,12 @@ impl Hand {
         }
     }
 
-    /// Lets a row be that is too large to be taken.
+    /// Skips an oversized row.
     pub fn let_stay(&mut self, seq: i64, now: Instant) {
         self.staying.insert(seq, now);
     }
 
-    /// Lets rows that stay be read once more, when it is time.
+    /// Lets oversized rows be read once more, when it is time.
     pub fn look_again(&mut self, now: Instant) {
         self.staying.retain(|_, since| now.duration_since(*since) < LOOK_AGAIN);
     }

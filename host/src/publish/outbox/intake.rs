@@ -1,13 +1,13 @@
-//! The loop of one outbox: read, hand in, learn the end, delete.
+//! The loop of one outbox: reads rows, writes them to the store, learns how they end, deletes them at their source.
 //!
-//! It runs on every host, and does nothing where the lease on the outbox's
-//! shard is not held. What it has in hand is bounded ([`super::hand`]), and of
-//! that only numbers and ids are kept. A database that is away is tried again
-//! with growing pauses, and holds up no other outbox.
+//! It runs on every host, and does nothing without the lease on the outbox's
+//! shard. The rows in hand are bounded ([`super::hand`]), and only their
+//! numbers and ids are kept. A database that is away is tried again with
+//! back-off, and delays no other outbox.
 //!
-//! A row that ended is counted before it is deleted, together with the list of
-//! what is deleted then: whoever relays next finds what is on the list counted.
-//! So the numbers are right after any crash.
+//! A row that ended is counted before it is deleted, in one transaction with
+//! the list of rows to delete: the next holder knows that rows on the list are
+//! counted. So the numbers are right after any crash.
 
 mod telling;
 
@@ -58,20 +58,20 @@ const EXAMINE_EVERY: Duration = Duration::from_secs(5);
 /// The destination of rows whose topic cannot be read.
 const UNREADABLE: &str = "";
 
-/// What relays one outbox, where it is this host's turn.
+/// The intake of one outbox on this host.
 pub(super) struct Intake {
     outbox: OutboxConfig,
     shard: i32,
     acceptor: Acceptor,
     shards: watch::Receiver<Shards>,
     causes: Causes,
-    /// The epoch under which everything in hand was taken.
+    /// The epoch of the rows in hand.
     epoch: Option<i64>,
     hand: Hand,
     /// Rows that are counted and may still be at their source, as the store
     /// knows them too; none before it was asked what an earlier holder counted.
     counted: Option<BTreeSet<RowRef>>,
-    /// A count whose answer is not known: it is repeated as it is.
+    /// A count whose answer was lost, to be repeated unchanged.
     counting: Option<OutboxCount>,
     counted_at: Instant,
     asked: Instant,
@@ -132,8 +132,8 @@ impl Intake {
         }
     }
 
-    /// Relays until `stop`. What is under way then is dropped, which is safe at
-    /// any point.
+    /// Runs until `stop`. Work under way is dropped then, which is safe at any
+    /// point.
     pub async fn run(mut self, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -168,8 +168,8 @@ impl Intake {
                         happened = Instant::now();
                     }
                     let shortest = if happened.elapsed() < STAY_BUSY { BUSY } else { (pause * 2).min(IDLE) };
-                    // A look past many rows that wait takes its time: the
-                    // database is left alone for as long.
+                    // A look past many waiting rows is slow: the database rests
+                    // for as long.
                     pause = if progress { shortest } else { shortest.max(began.elapsed()) };
                 }
                 Err(Broken::Store(StoreError::Fenced(why))) => {
@@ -221,7 +221,7 @@ impl Intake {
         let _ = tokio::time::timeout(IDLE, self.shards.changed()).await;
     }
 
-    /// Forgets what is in hand: whoever relays next reads it again.
+    /// Forgets the rows in hand; the next holder reads them again.
     fn let_go(&mut self) {
         self.epoch = None;
         self.hand.clear();
@@ -238,8 +238,8 @@ impl Intake {
         };
     }
 
-    /// One look: learns what ended, deletes it, takes what is new. True when
-    /// something happened.
+    /// One look: learns which rows ended, deletes them, and takes new ones.
+    /// True when something happened.
     async fn turn(&mut self, source: &mut Option<Box<dyn OutboxSource>>, epoch: i64) -> Result<bool, Broken> {
         let source = match source {
             Some(source) => source,
@@ -385,7 +385,7 @@ impl Intake {
         }
     }
 
-    /// Hands rows to the store.
+    /// Writes rows to the store.
     async fn take_in(&mut self, rows: Vec<SourceRow>, epoch: i64) -> Result<(), StoreError> {
         let (name, shard) = (self.outbox.name.clone(), (self.shard, epoch));
         let (mut right, mut bad) = (Vec::new(), Vec::new());
@@ -439,7 +439,7 @@ impl Intake {
                 }
             }
             Err(error) => {
-                // Nothing was taken: they are read again.
+                // Nothing was taken: the rows are read again.
                 refs.into_iter().for_each(|seq| self.hand.forget(seq));
                 return Err(error);
             }

@@ -1,10 +1,9 @@
-//! A message of a row, or what is wrong with the row. Pure.
+//! Makes a message of a row, or says what is wrong with the row. Pure.
 //!
-//! The rules are those of every other door: what a column says is put into a
-//! draft, and the draft is checked as one that came over HTTP is. A column that
-//! has a default in the table has it here too: NULL headers are no headers, a
-//! NULL kind is an event. A row without topic, type, id or body is a bad row,
-//! and so is one whose columns cannot be read.
+//! The columns become a draft, which is checked by the same rules as one over
+//! HTTP. A column with a default in the table has it here too: NULL headers are
+//! no headers, a NULL kind is an event. A row without topic, type, id or body
+//! is bad, and so is one whose columns cannot be read.
 
 use std::fmt;
 
@@ -197,7 +196,7 @@ fn column_at_fault(draft: &Draft, now: Timestamp) -> &'static str {
     alone.iter().find(|(_, draft)| draft.wrong(now).is_some()).map_or("body", |(column, _)| *column)
 }
 
-/// Reads columns, and remembers the first that is wrong.
+/// Reads columns, and remembers the first wrong one.
 #[derive(Default)]
 struct ColumnReader {
     fault: Option<(&'static str, String)>,

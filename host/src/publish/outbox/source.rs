@@ -1,4 +1,4 @@
-//! What the intake needs of a sender's database.
+//! The interface of the intake to a sender's database.
 
 use std::time::Duration;
 
@@ -128,8 +128,8 @@ pub async fn examine(outbox: &OutboxConfig) -> Result<Vec<String>, SourceError> 
     Ok(source.warnings().to_vec())
 }
 
-/// Bounds what a database may take: a network that swallows packets would else
-/// hold an outbox for ever.
+/// Bounds a question to a database: a network that drops packets would block an
+/// outbox for ever otherwise.
 pub(super) async fn bounded<T>(work: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
     match tokio::time::timeout(STATEMENT_LIMIT, work).await {
         Ok(answer) => answer,

@@ -1,4 +1,4 @@
-//! Hands the messages of an outbox to the store, as owed to Kafka.
+//! Writes the messages of an outbox to the store as outbound rows.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::store::{Accepted, Identity, NewMessage, OutboxCount, OutboxNote, Outb
 /// broadcasts, and to create them.
 const COMPANIONS_WITHIN: Duration = Duration::from_secs(2);
 
-/// What the store made of a message.
+/// The result of writing a message.
 pub(super) struct AcceptedRow {
     /// The message under which it is found; none for a row that is kept as
     /// undelivered.
@@ -61,7 +61,7 @@ impl Acceptor {
         self.inner.waker.watch(message)
     }
 
-    /// How these messages have ended; none of one that has not.
+    /// The final states of these messages; messages that have not ended are left out.
     pub(super) async fn ended(&self, messages: &[Identity]) -> Result<Vec<Option<State>>, StoreError> {
         self.inner.store.ended(messages).await
     }

@@ -1,13 +1,12 @@
-//! Asking a sender what became of its transaction.
+//! Asks a sender whether its transaction committed.
 //!
-//! A URL comes from whoever prepares a transaction, and this host fetches it:
-//! so it fetches only what `[transactions] check_urls` allows, follows no
-//! redirect, and connects only to addresses that were checked when the name
-//! was resolved. A pattern names its host, which may well be inside of one's
-//! own network; what no service lives at (link-local addresses, where clouds
-//! answer with their machines' secrets) is never asked. Time and answer are
-//! bounded, and so is how often one host is asked at a time: a slow one holds up
-//! nobody else.
+//! The URL comes from a sender, and this host fetches it. So the host fetches
+//! only what `[transactions] check_urls` allows, follows no redirect, and
+//! connects only to addresses that were checked when the name was resolved. A
+//! pattern names its host, which may be inside the own network; link-local
+//! addresses, where clouds answer with secrets of their machines, are never
+//! asked. Time, answer and the requests to one host are bounded, so that a slow
+//! host delays no other.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -31,12 +30,12 @@ pub const MAX_CHECK_URL_BYTES: usize = 2 * 1024;
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 /// How long connecting may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// What of an answer is read.
+/// Bytes of an answer that are read.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
-/// What of an odd answer is told to people.
+/// Bytes of an unknown answer that are shown.
 const SHOWN_BYTES: usize = 200;
 
-/// Askings of one host at a time.
+/// Requests to one host at a time.
 const MAX_ASKINGS_OF_HOST: usize = 4;
 /// What no part of a URL that a pattern leaves open may have: what a server
 /// behind may read as a step in the path although it is none here, with `%25`
@@ -45,16 +44,16 @@ const NOT_IN_OPEN_PART: [&str; 4] = ["%2f", "%5c", "%25", ";"];
 /// The parameter that the host adds: the transaction's id.
 const ID: &str = "id";
 
-/// What a sender says became of its transaction.
+/// A sender's answer about its transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckBackAnswer {
     /// It committed.
     Committed,
     /// It rolled back.
     RolledBack,
-    /// It answered without saying, and what.
+    /// It gave another answer, which is kept here.
     Unknown(String),
-    /// It could not be asked, or gave no answer of its own, and why.
+    /// It could not be asked, or the answer was no answer about the transaction; the text says why.
     Unreachable(String),
 }
 
@@ -67,7 +66,7 @@ pub struct CheckUrls {
     hosts: Hosts,
 }
 
-/// How many askings of each host are under way; clones share it.
+/// Counts the requests to each host under way; clones share it.
 #[derive(Clone, Default)]
 struct Hosts(Arc<Mutex<HashMap<String, Arc<Semaphore>>>>);
 
@@ -76,7 +75,7 @@ impl Hosts {
     /// under way.
     fn leave_for(&self, url: &Url) -> Option<OwnedSemaphorePermit> {
         let mut hosts = self.0.lock();
-        // Those that nobody asks any more.
+        // Drops the entries of hosts that are not asked now.
         hosts.retain(|_, free| free.available_permits() < MAX_ASKINGS_OF_HOST);
         let host = hosts.entry(url.host_str().unwrap_or_default().to_owned());
         let free = host.or_insert_with(|| Arc::new(Semaphore::new(MAX_ASKINGS_OF_HOST)));
@@ -106,7 +105,7 @@ impl CheckUrls {
         Ok(Self { patterns, client, hosts: Hosts::default() })
     }
 
-    /// Takes these patterns instead of the ones before.
+    /// Replaces the patterns.
     pub fn replace(&self, patterns: &[String]) {
         *self.patterns.write() = Arc::new(patterns.to_vec());
     }
@@ -150,7 +149,7 @@ impl CheckUrls {
         Err(format!("check_url {shown:?} is not allowed; {allowed}"))
     }
 
-    /// Asks what became of a transaction.
+    /// Asks about one transaction.
     pub async fn ask(&self, text: &str, id: &str) -> CheckBackAnswer {
         // Allowed when it was prepared, but the configuration may have changed.
         let mut url = match self.allow(text) {
@@ -184,8 +183,7 @@ impl CheckUrls {
                 "its check_url answered {status}; redirects are not followed"
             ));
         }
-        // Such an answer is one of the server's about itself, not one about
-        // the transaction.
+        // Such an answer is about the server itself, not about the transaction.
         if !status.is_success() {
             return CheckBackAnswer::Unreachable(format!("its check_url answered {status}"));
         }

@@ -1,16 +1,16 @@
-//! Half messages: prepared, then committed or rolled back by their sender.
+//! Half messages: messages that a sender prepares and then commits or rolls back.
 //!
-//! A sender prepares messages before its own transaction and says afterwards
-//! what became of that. Until then they are stored and nobody sees them, and
-//! nobody else can take their identities. When it says nothing in time, its
-//! check URL is asked, ever more rarely. One that answers and does not know is
-//! asked a bounded number of times; then the transaction is ABANDONED, which
-//! people see. One that gives no answer is asked until retention, and people
-//! see that too. A claim on an asking is a lease on the transaction's row: of
-//! several hosts one asks, and when that one is killed another does.
+//! A sender prepares messages before its own transaction and commits or rolls
+//! back afterwards. Until then they are stored, invisible, and hold their
+//! identities. When the sender is silent its check URL is asked with back-off.
+//! A URL that answers without knowing is asked a bounded number of times; then
+//! the transaction is ABANDONED. A URL that gives no answer is asked until
+//! retention. Both are shown in attention. A check holds a lease on the row of
+//! the transaction: one of several hosts asks, and when it is killed another
+//! does.
 //!
-//! A commit writes the messages as if they were handed in at that moment, and
-//! the relay sends them. Next: [`self::check_back`], how a sender is asked.
+//! A commit writes the messages as if they were published at that moment, and
+//! the relay sends them. Next: [`self::check_back`], which asks a sender.
 
 pub mod check_back;
 use std::collections::HashSet;
@@ -38,11 +38,11 @@ pub const MAX_PREPARED: u32 = 10_000;
 pub const MAX_PREPARED_EACH: u32 = MAX_PREPARED / 2;
 /// Messages of one transaction.
 pub const MAX_MESSAGES: usize = 256;
-/// What the records of one transaction may have together.
+/// Bytes of all records of one transaction.
 pub const MAX_BYTES: usize = 8 * 1024 * 1024;
-/// How long a sender has unless it says so.
+/// Default timeout of a transaction.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest that it may have.
+/// Longest timeout of a transaction.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(7 * 86_400);
 /// How often a check URL may answer that it does not know before its
 /// transaction is abandoned.
@@ -54,7 +54,7 @@ const WAIT_FIRST: (Duration, Duration) = (Duration::from_millis(250), Duration::
 const WAIT_LONGEST: Duration = Duration::from_secs(600);
 /// The longest wait until a check URL that gave no answer is tried again.
 const RETRY_LONGEST: Duration = Duration::from_secs(300);
-/// Askings at a time.
+/// Check requests at a time.
 const ASKING: usize = 32;
 /// How long a claim lasts; longer than an asking may take and be written down.
 const CLAIM: Duration = Duration::from_secs(15);
@@ -73,12 +73,12 @@ pub struct Transactions {
     look: Arc<Notify>,
 }
 
-/// Who said what became of a transaction.
+/// Who ended a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndedBy {
     /// The service that prepared it.
     Sender,
-    /// Somebody who is not it, for example `the operator night-shift`.
+    /// Another caller, for example `the operator night-shift`.
     Person(String),
 }
 
@@ -92,7 +92,7 @@ pub enum NotPrepared {
 }
 
 impl Transactions {
-    /// Starts asking for those whose time is over; ends with `shutdown`.
+    /// Starts the checks of overdue transactions, which end with `shutdown`.
     #[must_use]
     pub fn start(store: SharedStore, acceptor: Acceptor, urls: CheckUrls, shutdown: CancellationToken) -> Self {
         let transactions = Self { store, acceptor, urls, look: Arc::default() };
@@ -162,7 +162,7 @@ impl Transactions {
         Ok(row)
     }
 
-    /// The transaction committed, as `by` says: its messages are the relay's.
+    /// Commits a transaction for `by`: the relay sends its messages.
     ///
     /// # Errors
     /// As the store's verb.
@@ -174,7 +174,7 @@ impl Transactions {
         self.end(id, HalfState::Committed, &reason).await
     }
 
-    /// The transaction rolled back, as `by` says: its messages never exist.
+    /// Rolls a transaction back for `by`: its messages never exist.
     ///
     /// # Errors
     /// As the store's verb.
@@ -231,8 +231,8 @@ impl Transactions {
         }
     }
 
-    /// Asks for one transaction and writes down what was said. When that
-    /// cannot be written the claim ends and it is asked for again.
+    /// Asks about one transaction and stores the answer. When that fails the
+    /// claim ends and it is asked again.
     async fn settle(&self, check: HalfCheck) {
         let written = match &check.check_url {
             None => {

@@ -1,4 +1,4 @@
-//! What an outbox tells of itself: how many rows wait, and why they do.
+//! Reports the state of an outbox: how many rows wait, and why.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ impl Intake {
         Some(SourceError::new("outbox_topic_waits", sentence).with("topic", name.as_ref()))
     }
 
-    /// Tells why the outbox stands still, or that it does not.
+    /// Reports why the outbox stands still, or clears that.
     pub(super) fn tell(&mut self, standing: Option<SourceError>) {
         let subject = Subject::Outbox(self.outbox.name.clone());
         let code = standing.as_ref().map(|error| error.code);
