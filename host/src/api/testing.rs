@@ -14,10 +14,7 @@ use parking_lot::Mutex;
 
 use super::auth::{Authenticator, Role, TokenSpec};
 use super::fake_store::FakeStore;
-use super::ports::{
-    self, BindingView, Draft, MovedPosition, OutboxView, RawRecord, ReadinessReport, Receipt, Refusal, SeekRequest,
-    Uploaded,
-};
+use super::ports::{self, BindingView, Draft, OutboxView, RawRecord, ReadinessReport, Receipt, Refusal, Uploaded};
 use super::problem::Problem;
 use super::{App, router};
 use crate::causes::Causes;
@@ -202,11 +199,11 @@ impl ports::GroupsPort for Fake {
         self.0.lock().running.contains(delivery)
     }
 
-    async fn seek(&self, seek: &SeekRequest) -> Result<Vec<MovedPosition>, Problem> {
+    async fn seek(&self, seek: &ports::SeekRequest) -> Result<Vec<ports::MovedPosition>, Problem> {
         let mut world = self.0.lock();
         world.asked.push(format!("seek {seek:?}"));
         world.note();
-        Ok(vec![MovedPosition { partition: 0, from: Offset(17), to: Offset(3) }])
+        Ok(vec![ports::MovedPosition { partition: 0, from: Offset(17), to: Offset(3) }])
     }
 }
 
