@@ -1,8 +1,8 @@
-//! Bounds on how often one peer may be wrong.
+//! Rate limits for failed attempts, by peer.
 //!
-//! Peers share a fixed number of slots, so that memory stays what it is however
-//! many there are. Two that fall into one slot share its bound; which do is
-//! random for each process.
+//! Peers share a fixed number of slots, so that memory is bounded however many
+//! peers there are. Two peers in one slot share its limit; the hash of each
+//! process decides which do.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -21,7 +21,7 @@ use super::problem::Problem;
 /// Slots that peers share.
 const SLOTS: usize = 4_096;
 
-/// A bound for each peer. Clones share it.
+/// A rate limit for each peer; clones share it.
 #[derive(Clone)]
 pub struct Attempts {
     slots: Arc<[DefaultDirectRateLimiter]>,

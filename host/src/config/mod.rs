@@ -76,9 +76,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether anybody on other machines could do everything, were `listen`
-    /// listened on with these tokens. The file is refused for it; this is for
-    /// addresses that do not stand in the file.
+    /// Whether `listen` is reachable from other machines while no token is
+    /// configured. Checked again here because `--listen` overrides the file.
     #[must_use]
     pub fn leaves_open(&self, listen: SocketAddr) -> bool {
         self.auth.tokens.is_empty() && !listen.ip().is_loopback()

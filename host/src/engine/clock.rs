@@ -1,4 +1,4 @@
-//! Interrupts guests that are busy, and measures the CPU time they burn.
+//! Interrupts busy guests, and measures their CPU time.
 //!
 //! A thread advances the epoch of the wasmtime engines at each
 //! [`TICK`](super::limits::TICK); compiled code notices and calls back, where
@@ -93,7 +93,7 @@ impl TickerState {
     }
 }
 
-/// Tells the ticker of guests that run.
+/// Tells the ticker whether guests run.
 #[derive(Clone)]
 pub(super) struct TickerHandle {
     shared: Arc<TickerState>,
@@ -128,9 +128,9 @@ impl TickerHandle {
 /// later poll, the thread's own clock is read.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
-    /// Nanoseconds that are settled.
+    /// CPU nanoseconds of finished measurements.
     burned: AtomicU64,
-    /// The clock when the part of the poll began that is not settled yet.
+    /// The clock when the present measurement began.
     since: AtomicU64,
     /// Whether `since` is of the wall clock.
     unmeasured: AtomicBool,
@@ -138,28 +138,27 @@ pub(super) struct Meter {
     first: AtomicBool,
     /// The wall clock when the first poll began.
     began: AtomicU64,
-    /// Nanoseconds that were burned and told of.
+    /// CPU nanoseconds that were reported.
     told: AtomicU64,
-    /// Nanoseconds of which the next call need not tell.
+    /// CPU time that is not reported to the throttle: the first tick of an attempt is free.
     untold: AtomicU64,
-    /// Nanoseconds that the call was held back.
+    /// Nanoseconds that the call was throttled.
     held: AtomicU64,
-    /// The wall clock when it was, if it is right now; else 0.
+    /// The wall clock when the present throttling began, or 0.
     held_since: AtomicU64,
 }
 
-/// What the unmeasured beginning of a call counts at most. It errs for the
-/// guest, by as much as the ticker is late.
+/// Upper bound of the unmeasured beginning of a call. It favours the guest, by
+/// the delay of the ticker.
 const UNMEASURED: Duration = Duration::from_nanos(2 * TICK.as_nanos() as u64);
 
 impl Meter {
-    /// An attempt begins, of one call or of several: of its first tick nobody is
-    /// told.
+    /// Begins an attempt of one or several calls, whose first tick is free.
     pub(super) fn attempt(&self) {
         self.untold.store(in_nanos(TICK), Ordering::Relaxed);
     }
 
-    /// Forgets what was burned: a new call begins.
+    /// Resets the meter for a new call.
     pub(super) fn reset(&self) {
         self.burned.store(0, Ordering::Relaxed);
         self.first.store(true, Ordering::Relaxed);
@@ -167,7 +166,7 @@ impl Meter {
         self.held.store(0, Ordering::Relaxed);
     }
 
-    /// What was burned. What of it is more than before is told by this answer.
+    /// The CPU time so far, with what was not reported before.
     pub(super) fn tell(&self) -> Burned {
         let burned = self.burned.load(Ordering::Relaxed);
         let told = self.told.fetch_max(burned, Ordering::Relaxed);
@@ -178,7 +177,7 @@ impl Meter {
         }
     }
 
-    /// How long the call was held back so far.
+    /// How long the call was throttled so far.
     pub(super) fn held(&self) -> Duration {
         let now = match self.held_since.load(Ordering::Relaxed) {
             0 => 0,
@@ -187,17 +186,17 @@ impl Meter {
         Duration::from_nanos(self.held.load(Ordering::Relaxed) + now)
     }
 
-    /// Whether it is held back right now.
+    /// Whether the call is throttled now.
     pub(super) fn is_held(&self) -> bool {
         self.held_since.load(Ordering::Relaxed) != 0
     }
 
-    /// What was burned in finished polls.
+    /// CPU time of finished polls.
     pub(super) fn burned(&self) -> Duration {
         Duration::from_nanos(self.burned.load(Ordering::Relaxed))
     }
 
-    /// What was burned, the current poll included. Only within a poll.
+    /// CPU time with the present poll; for use within a poll only.
     pub(super) fn burned_now(&self) -> Duration {
         self.settle();
         self.unmeasured.store(false, Ordering::Relaxed);
@@ -216,7 +215,7 @@ impl Meter {
         }
     }
 
-    /// Adds what passed since it was last asked.
+    /// Adds the time since the last measurement.
     fn settle(&self) {
         let since = self.since.load(Ordering::Relaxed);
         let spent = if self.unmeasured.load(Ordering::Relaxed) {

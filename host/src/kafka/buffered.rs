@@ -1,10 +1,10 @@
-//! Receiving: records in memory, and how many of them there may be.
+//! Records in memory, and the budget that bounds them.
 //!
-//! The consumer thread puts records here and the task that owns the partition
-//! takes them out. The channel between them needs no bound of its own, since
-//! every record in it holds a share of the group's [`Budget`] until its outcome
-//! is durable, and the thread does not poll for more while the budget is used
-//! up. It refuses nothing: what does not fit is left in Kafka.
+//! The consumer thread adds records and the owner of their partition takes
+//! them. The channel between them needs no bound of its own: every record holds
+//! a share of the group's [`Budget`] until its outcome is durable, and the
+//! thread does not poll while the budget is used up, so that further records
+//! stay in Kafka.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,18 +21,18 @@ pub const MAX_BUFFERED_RECORDS: usize = 32_768;
 /// Their bytes.
 pub const MAX_BUFFERED_BYTES: usize = 64 * 1024 * 1024;
 
-/// A topic and a partition of it.
+/// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
-    /// The topic that senders publish on.
+    /// The topic without its companion suffix.
     pub topic: Arc<str>,
     pub partition: i32,
-    /// Which of the topic's messages: broadcasts lie in a companion of it.
+    /// Events, or broadcasts, which are in the companion of the topic.
     pub kind: Kind,
 }
 
 impl TopicPartition {
-    /// The topic as Kafka knows it.
+    /// The topic's name in Kafka.
     #[must_use]
     pub fn log_topic(&self) -> Cow<'_, str> {
         self.kind.log_topic(&self.topic)
@@ -45,7 +45,7 @@ impl std::fmt::Display for TopicPartition {
     }
 }
 
-/// What a group may keep in memory.
+/// The memory budget of a group.
 #[derive(Debug)]
 pub struct Budget {
     records: AtomicUsize,
@@ -55,8 +55,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget of which nothing is used, for records of at most `max_record`
-    /// bytes each.
+    /// An unused budget for records of at most `max_record` bytes each.
     #[must_use]
     pub fn new(max_record: usize) -> Self {
         Self { records: AtomicUsize::new(0), bytes: AtomicUsize::new(0), max_record }
@@ -68,7 +67,7 @@ impl Budget {
         self.max_record
     }
 
-    /// Whether no more should be taken from Kafka for now.
+    /// Whether the budget is used up.
     #[must_use]
     pub fn is_used_up(&self) -> bool {
         self.records.load(Ordering::Relaxed) >= MAX_BUFFERED_RECORDS
@@ -112,17 +111,16 @@ pub struct BufferedRecord {
     pub record: Record,
     /// When the host first received it.
     pub received_at: Timestamp,
-    /// When somebody last asked that it runs; none who never did.
+    /// When a rerun was last requested; `None` if never.
     pub asked_at: Option<Timestamp>,
-    /// Read only when somebody wants it: a record that is only passed over
-    /// need not be understood.
+    /// Parsed on first use: a skipped record need not be parsed.
     message: OnceLock<Message>,
     _share: Option<BudgetShare>,
     _room: Option<OwnedSemaphorePermit>,
 }
 
 impl BufferedRecord {
-    /// A record that came from the log and counts against the budget.
+    /// A record from the log, which counts against the budget.
     #[must_use]
     pub fn fetched(
         place: TopicPartition,
@@ -144,9 +142,9 @@ impl BufferedRecord {
         }
     }
 
-    /// A record that was read again for an open delivery. It holds its own
-    /// room, and not the budget: a parked lane must be able to go on while new
-    /// records fill the budget.
+    /// A record that was reloaded for an open delivery. It counts against a
+    /// bound of its own: a parked lane must be able to run while new records
+    /// fill the budget.
     #[must_use]
     pub fn reread(
         place: TopicPartition,
@@ -177,15 +175,15 @@ impl BufferedRecord {
     }
 }
 
-/// What the consumer thread tells the owner of a partition.
+/// An item of the feed from the consumer thread to an owner.
 #[derive(Debug)]
 pub enum FeedItem {
     /// Records, in their order.
     Records(Vec<BufferedRecord>),
-    /// For a moment there was nothing more to read: what lies between the last
-    /// record and the end of the log may be holes.
+    /// The end of the log was read: there may be holes between the last record
+    /// and the end.
     End,
 }
 
-/// Where the consumer thread puts what it has for the owner of one partition.
+/// The feed of one partition, from the consumer thread to its owner.
 pub type Feed = mpsc::UnboundedSender<FeedItem>;

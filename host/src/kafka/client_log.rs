@@ -1,4 +1,4 @@
-//! librdkafka's own words, as log lines of this program.
+//! Logs what librdkafka reports.
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -6,8 +6,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::said::{self, without_numbers};
 
-/// Passes on a line that librdkafka logs. It repeats some of them without end
-/// while a broker is away or refuses a client.
+/// Logs a line of librdkafka, which repeats some of them without end while a
+/// broker is away or refuses a client.
 pub fn line(level: RDKafkaLogLevel, facility: &str, text: &str) {
     if !matches!(level, RDKafkaLogLevel::Debug)
         && said::again(&format!("{facility} {}", without_numbers(text))).is_none()

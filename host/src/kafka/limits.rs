@@ -1,10 +1,8 @@
-//! What Kafka tells of topics before a message is sent: how large a batch each
-//! takes, and which topics have a companion.
+//! Asks Kafka for the limits of topics, and which topics have a companion.
 //!
-//! A message that is larger, or is for a companion, is refused where it comes
-//! from, by a sender's or a handler's door, and not found out once nobody can
-//! mend it. A cluster that does not let us describe its topics leaves their
-//! limits unknown.
+//! A message that is too large, or is for a companion, is therefore refused
+//! when it is published, and not later when its sender is gone. In a cluster
+//! that does not let this host describe topics their limits are unknown.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
-//! Asking Kafka about its logs: which topics there are, where they begin and
-//! end, and what stands at an offset.
+//! Reads logs outside of groups: which topics exist, where they begin and end,
+//! and the record at an offset.
 //!
 //! It has consumers of its own that belong to no group, so that a question
-//! never disturbs what a group is doing. Every call may wait for the network
-//! and runs on a thread for that. What is read and how far is what a group
-//! would get: records of transactions that are committed.
+//! never disturbs a group. Every call may wait for the network and runs on a
+//! blocking thread. It sees what a group sees: records of committed
+//! transactions.
 
 mod retention;
 mod topics;
@@ -374,7 +374,7 @@ impl LogReader {
     }
 }
 
-/// What reading from an offset comes to.
+/// The result of reading from an offset.
 enum ReadResult {
     /// The first record there, which may stand behind the offset.
     Record(Offset, Record),
@@ -470,7 +470,6 @@ fn watermarks(consumer: &BaseConsumer<Quiet>, topic: &str, partition: i32) -> Re
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Values are replaced whole, so a panic leaves none half changed.
     mutex.lock()
 }
 

@@ -1,9 +1,8 @@
-//! Where a key lands: in which partition, and with which relay shard.
+//! Chooses the partition and the relay shard of a key.
 //!
-//! Both must give the same answer on every node and in every version. The
-//! partition must also be the one that a Java producer takes, or messages of
-//! one key that two senders publish would lie in two partitions and lose
-//! their order.
+//! Both must be the same on every node and in every version. The partition must
+//! also be the one that a Java producer chooses: messages of one key from two
+//! senders would otherwise be in two partitions and lose their order.
 
 /// The seed of Kafka's murmur2.
 const MURMUR2_SEED: u32 = 0x9747_b28c;

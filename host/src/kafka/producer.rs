@@ -1,15 +1,14 @@
-//! The way out: an idempotent producer that says what became of each record.
+//! An idempotent producer that reports the fate of each record.
 //!
-//! Within a partition records are taken in the order of [`Producer::send`],
-//! also when the client has to try again; how many of a partition the client
-//! has at once is bounded for that (`producer/windows.rs`). It refuses to guess:
-//! a record whose fate is unknown is [`ProduceError::Later`] or, where the
-//! client reported success without an offset, [`ProduceError::Unknown`]; it is
-//! never lost and never taken for sent. It knows whether the cluster is away ([`Producer::down`]), so that
-//! senders need not wait to find out, and replaces its client when that no
-//! longer works.
+//! Within a partition records keep the order of [`Producer::send`], also when
+//! the client retries: `producer/windows.rs` bounds the records of a partition
+//! that the client has at once. A record of unknown fate is
+//! [`ProduceError::Later`] or, when the client reported success without an
+//! offset, [`ProduceError::Unknown`]; it is never lost and never counted as
+//! sent. [`Producer::down`] says whether the cluster is away, so that senders
+//! need not wait to find out. A client that no longer works is replaced.
 //!
-//! Next: `producer/cluster.rs` for that; `topics.rs`, which knows the partitions of topics.
+//! Next: `producer/cluster_watch.rs`, and `topics.rs`, which caches the partitions of topics.
 
 mod client;
 mod cluster_watch;

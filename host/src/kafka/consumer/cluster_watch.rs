@@ -1,10 +1,10 @@
-//! Whether a group's consumer still finds its cluster, and its coordinator.
+//! Checks that the consumer of a group still finds its cluster and its coordinator.
 //!
 //! It has a thread of its own, since librdkafka's questions block and the
-//! thread that polls must not. It asks after an error that may mean that the
-//! cluster is away, until it is answered, and in a while anyway: a consumer may
-//! lose what it needs without an error. One that no longer finds what is there
-//! is of no more use, and its group is told so.
+//! polling thread must not. It asks after an error that may mean that the
+//! cluster is away, until it is answered, and periodically, because a consumer
+//! may lose its cluster without an error. A consumer that does not find an
+//! existing cluster is reported to its group, which replaces it.
 //!
 //! A broker that hung may be found again and the group's coordinator not,
 //! although it is the same one: librdkafka keeps a connection of its own for

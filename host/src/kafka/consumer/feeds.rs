@@ -1,4 +1,4 @@
-//! The partitions that are read, and where the records of each go.
+//! The partitions that a consumer reads, and the feed of each.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,14 +1,14 @@
 //! The consumer of one group: an OS thread that polls, and nothing else.
 //!
-//! It polls a `BaseConsumer` as long as the group lives, also while partitions
+//! It polls a `BaseConsumer` as long as the group runs, also while partitions
 //! are paused, the store is away or a rebalance is under way, because a
-//! consumer that is not polled is thrown out of its group. Everything that may
-//! wait happens elsewhere: it tells what happened as a [`ConsumerEvent`] and does what
-//! an [`ConsumerCommand`] says. A rebalance callback only takes note; the thread goes on
-//! polling until the order to assign or unassign comes.
+//! consumer that is not polled is removed from its group. Everything that may
+//! wait happens elsewhere: the thread sends [`ConsumerEvent`]s and carries out
+//! [`ConsumerCommand`]s. A rebalance callback only sends an event; the thread
+//! polls on until the command to assign or unassign comes.
 //!
-//! It refuses to choose offsets: an assignment names the offset to start at,
-//! and a position that Kafka no longer has is a notice, never a silent reset.
+//! It never chooses offsets: an assignment names the offset to start at, and a
+//! position that Kafka no longer has is an event, never a silent reset.
 
 pub mod cluster_watch;
 mod feeds;
@@ -47,7 +47,7 @@ const FULL_STEP: Duration = Duration::from_millis(1);
 /// `BaseConsumer::drop` can hang when its group is in an odd state.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
 
-/// What happened in the group.
+/// An event of the group.
 #[derive(Debug)]
 pub enum ConsumerEvent {
     /// Kafka gives us partitions; the answer is [`ConsumerCommand::Assign`].
@@ -63,19 +63,19 @@ pub enum ConsumerEvent {
     /// A record was written under an older leader than one before it in its
     /// partition: this may be another log under the same name.
     OlderLeader,
-    /// This consumer can do nothing any more; a new one can.
+    /// This consumer failed for good; a new one may work.
     Fatal(String),
     /// Another client joined the group under this consumer's
     /// `consume.instance.id`, and this one is out.
     Fenced,
-    /// The group divides its partitions in a way that is not ours, so that this
-    /// consumer is not let in.
+    /// The group uses another assignment strategy, so that this consumer cannot
+    /// join.
     OtherProtocol,
     /// Something went wrong that a person should know of.
     Trouble(String),
 }
 
-/// What the thread is to do.
+/// A command to the thread.
 #[derive(Debug)]
 pub enum ConsumerCommand {
     /// Read these partitions from these offsets, in answer to `Assigned`.
@@ -97,7 +97,7 @@ pub enum ConsumerCommand {
     Close,
 }
 
-/// What Kafka says to a claim of ownership.
+/// Kafka's answer to a claim of ownership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
     /// We are a member of the current generation, and the partition is among
@@ -224,8 +224,8 @@ fn no_thread(error: std::io::Error) -> KafkaError {
     KafkaError::ClientCreation(format!("cannot start a thread: {error}"))
 }
 
-/// Takes note of rebalances. The default of the trait would unassign at once,
-/// and so leave no time to drain.
+/// Sends rebalances as events. The default of the trait would unassign at once,
+/// and leave no time to drain.
 struct Rebalances {
     notices: Mutex<async_mpsc::UnboundedSender<ConsumerEvent>>,
     /// The cluster may be away, or this consumer may have lost it.

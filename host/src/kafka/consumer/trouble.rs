@@ -1,4 +1,4 @@
-//! What an error of the consumer means to its group.
+//! Translates errors of the consumer into events of its group.
 
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
