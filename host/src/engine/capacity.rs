@@ -1,4 +1,4 @@
-//! How many instances this machine has room for.
+//! Computes how many instances this machine has room for.
 //!
 //! The pool follows the sum of the bindings' `concurrency`. What bounds it is
 //! the number of mappings that the kernel allows a process (`vm.max_map_count`,
@@ -13,7 +13,7 @@ use super::limits::{LEAST_BYTES_PER_SLOT, MAPPINGS_PER_SLOT, MAX_SLOTS, MIN_SLOT
 const OTHER_MAPPINGS: u64 = 16_384;
 /// What the kernel allows unless it is told otherwise.
 const USUAL_MAX_MAP_COUNT: u64 = 65_530;
-/// The part of the memory that instances which only wait may take.
+/// The part of the memory that waiting instances may take.
 const PART_OF_MEMORY: u64 = 2;
 
 /// The size of the pool, and what bounds it.
@@ -31,7 +31,7 @@ pub struct Capacity {
     pub by_memory: Option<u64>,
 }
 
-/// That the bindings may want more instances than there is room for.
+/// A warning that the bindings may want more instances than there is room for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
     /// The numbers.

@@ -1,5 +1,5 @@
-//! Runs calls in sandboxes: takes an instance, hands it the message, and turns
-//! whatever comes of it into one [`Ended`].
+//! Runs calls in sandboxes: takes an instance, calls it with the message, and
+//! makes one [`Ended`] of the result.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -34,8 +34,8 @@ pub struct Sandbox {
     kept: Arc<KeptSandbox>,
 }
 
-/// What a sandbox keeps between two calls. It is gone when somebody who found
-/// the pool full took its slots.
+/// The idle instance between two calls. It is evicted when its slots are needed
+/// elsewhere.
 #[derive(Default)]
 struct KeptSandbox {
     instance: Mutex<Option<Instance>>,
@@ -66,7 +66,7 @@ impl Idle for KeptSandbox {
     }
 }
 
-/// What each call of a sandbox works with.
+/// The parts that all calls of a sandbox share.
 struct Setup {
     engine: Engine,
     policy: Arc<Policy>,
@@ -102,7 +102,7 @@ struct Instance {
 /// What the guest returned for one item, and the effects it asked for.
 type Returned = (Result<(), HandlerFailure>, Effects);
 
-/// What one call of the guest came to: a result for each item, or a fault.
+/// The result of one call of the guest: one result for each item, or a fault.
 struct Run {
     results: Result<Vec<Returned>, Fault>,
     log: String,
@@ -168,8 +168,8 @@ impl Sandbox {
                         all.push(self.without_secrets(ended));
                     }
                 }
-                // Where there is no room or no instance, trying each item only
-                // costs more: they all end as the batch did.
+                // Without room or an instance every item would end as the batch
+                // did, so they are not tried one by one.
                 Err(fault) if fault.verdict.never_ran() => {
                     for _ in calls {
                         let (log, cpu) = (run.log.clone(), Duration::ZERO);
@@ -204,7 +204,7 @@ impl Sandbox {
         self.without_secrets(conclude(result, run.log, run.started_at, run.finished_at, run.cpu))
     }
 
-    /// Takes the secrets out of why a call failed; its log comes without them.
+    /// Removes the secrets from the reason of a failed call; its log has none.
     fn without_secrets(&self, ended: Ended) -> Ended {
         let hide = |reason: String| {
             let is_cut = reason.ends_with('…');
@@ -222,7 +222,7 @@ impl Sandbox {
         setup.meter.reset();
         setup.log.drop_rest();
         let kept = self.kept.take().filter(|kept| kept.digest == plugin.digest);
-        // Room is waited for before the call begins: it is no time of the handler.
+        // The wait for room comes before the call, and is no time of the handler.
         let instance = match kept {
             Some(instance) => Ok(CallStart::Kept(instance)),
             None => setup.room(plugin, &self.kept).await,
@@ -275,7 +275,7 @@ impl Sandbox {
     }
 }
 
-/// What a call begins with.
+/// The start of a call.
 enum CallStart<'p> {
     /// The instance of an earlier call.
     Kept(Instance),
@@ -350,7 +350,7 @@ impl Instance {
     async fn call(&mut self, calls: &[Call<'_>], deadline: Timestamp, log: &SharedLog) -> Result<Vec<Returned>, Fault> {
         Guest::begin(&mut self.store, calls.len());
         let policy = Arc::clone(&self.store.data().policy);
-        // Of a batch nobody can tell which item a request belongs to.
+        // In a batch the item of a request is unknown.
         let trace = if let [call] = calls { traceparent(call.message) } else { None };
         self.store.data_mut().http.begin(trace);
         if self.world == World::Handler && calls.len() != 1 {
@@ -375,7 +375,7 @@ fn traceparent(message: &Message) -> Option<String> {
     header.value.as_deref().and_then(|value| std::str::from_utf8(value).ok()).map(ToOwned::to_owned)
 }
 
-/// What a call's result means. Effects stay only with a success.
+/// The meaning of the result of a call. Only a success keeps its effects.
 fn conclude(
     result: Result<Returned, Fault>,
     log: String,

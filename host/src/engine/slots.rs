@@ -1,14 +1,13 @@
-//! Who may hold how many instances at once.
+//! Divides the instance slots of the pool among the groups.
 //!
-//! The instances of all groups share one pool of slots. A group that would take
-//! all of it, with handlers that wait or with instances that it keeps and does
-//! not use, would stop every other group. So each group has a reserved share
-//! that no other group can take, and an instance that is kept without a call
-//! gives way, the one that is idle longest first, to whoever finds the pool
-//! full. Only instances that are called now are waited for.
+//! The instances of all groups share one pool of slots. A group that took all
+//! of it, with waiting handlers or with idle instances, would stop every other
+//! group. So each group has a reserved share that no other group can take, and
+//! when the pool is full the instance that is idle longest is evicted. An
+//! attempt waits only for instances that are in a call.
 //!
-//! Every [`Sandbox`](super::Sandbox) is one instance at most, so that the
-//! sandboxes of a group are what it may want.
+//! Every [`Sandbox`](super::Sandbox) has at most one instance, so the demand of
+//! a group is its number of sandboxes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -20,13 +19,13 @@ use tokio::sync::Notify;
 
 use super::limits::UNRESERVED_PART;
 
-/// What a sandbox keeps between two calls.
+/// The idle instance of a sandbox.
 pub(super) trait Idle: Send + Sync {
     /// When its last call ended, in nanoseconds of the monotonic clock; none
     /// while it is called or keeps nothing.
     fn since(&self) -> Option<u64>;
 
-    /// Ends what is kept, which gives its slots back. Does nothing when a call
+    /// Drops the idle instance, which frees its slots. Does nothing when a call
     /// has taken it meanwhile.
     fn evict(&self);
 }
@@ -48,7 +47,7 @@ struct SlotState {
     groups: HashMap<Arc<str>, GroupSlots>,
     /// Free slots that groups below their reserved share may still claim.
     owed: u32,
-    /// What sandboxes keep, by seat.
+    /// Idle instances, by seat.
     kept: HashMap<u64, (Arc<str>, Weak<dyn Idle>)>,
 }
 
@@ -96,7 +95,7 @@ impl SlotPool {
         }))
     }
 
-    /// Counts a sandbox of a group, as long as the answer lives.
+    /// Counts a sandbox of a group until the returned seat is dropped.
     pub(super) fn join(&self, group: &str, kept: Weak<dyn Idle>) -> Seat {
         let mut state = self.lock();
         let group: Arc<str> = match state.groups.get_key_value(group) {
@@ -111,14 +110,13 @@ impl SlotPool {
     }
 
     fn lock(&self) -> MutexGuard<'_, SlotState> {
-        // Counts are changed by assignments that cannot panic.
         self.0.state.lock()
     }
 }
 
 impl SlotState {
-    /// Reserves a share for each group: all that it wants while that fits,
-    /// otherwise an equal part of what is not left to whoever comes first.
+    /// Reserves a share for each group: its whole demand while the pool is
+    /// large enough, otherwise an equal part of what is reserved at all.
     fn share_out(&mut self, slots: u32) {
         let all: u64 = self.groups.values().map(|group| u64::from(group.wanted())).sum();
         if all <= u64::from(slots) {
@@ -130,7 +128,7 @@ impl SlotState {
             let count = by_want.len();
             for (at, group) in by_want.into_iter().enumerate() {
                 let equal = left / u32::try_from(count - at).unwrap_or(u32::MAX);
-                // Less than one instance would be no share at all.
+                // A share is at least one instance.
                 let least = group.weight.max(1).min(free);
                 group.reserved = equal.min(group.wanted()).max(least.min(group.wanted()));
                 left = left.saturating_sub(group.reserved);
@@ -175,7 +173,7 @@ impl SlotState {
     }
 }
 
-/// A sandbox's place among those that share a pool.
+/// The seat of a sandbox in a pool.
 pub(super) struct Seat {
     pool: SlotPool,
     group: Arc<str>,
@@ -211,7 +209,7 @@ impl Seat {
         Err(NoSlot { slots: self.pool.0.slots, held, reserved })
     }
 
-    /// Takes slots if they are free, or held by what is idle.
+    /// Takes slots that are free or held by idle instances.
     fn take_now(&self, weight: u32) -> Option<SlotPermit> {
         let weight = weight.clamp(1, self.pool.0.slots);
         loop {
@@ -229,16 +227,15 @@ impl Seat {
                 }
                 state.in_the_way(&self.group)
             };
-            // Without the lock: an instance gives its slots back as it ends, and
-            // the last one to let go of a sandbox ends what it keeps.
+            // Without the lock: a dropped instance frees its slots, which takes
+            // the lock.
             let idle = kept.iter().filter_map(|kept| Some((kept.since()?, kept)));
             let (_, oldest) = idle.min_by_key(|(since, _)| *since)?;
             oldest.evict();
         }
     }
 
-    /// Whether an instance that is idle from now on would only be in the way of
-    /// an attempt that waits.
+    /// Whether an attempt waits, so that an instance should not be kept idle.
     pub(super) fn is_wanted(&self) -> bool {
         if self.pool.0.waiting.load(Ordering::Relaxed) == 0 {
             return false;
@@ -291,7 +288,7 @@ impl Drop for SlotWaiter<'_> {
         if let Some(group) = state.groups.get_mut(&self.seat.group) {
             group.waiting -= 1;
         }
-        // A wake-up that came too late for this one is for another.
+        // A wake-up that came too late is passed on.
         state.wake();
     }
 }
