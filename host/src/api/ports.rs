@@ -241,6 +241,7 @@ pub enum SeekTo {
 
 /// A position that was moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Sought)]
 pub struct MovedPosition {
     /// The partition.
     pub partition: i32,
