@@ -17,10 +17,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::check_back::{CheckBackAnswer, CheckUrls};
 use super::draft::{Draft, new_id};
@@ -199,13 +199,21 @@ impl Transactions {
     }
 
     async fn keep_asking(self, shutdown: CancellationToken) {
-        let mut asking = FuturesUnordered::new();
+        // Tasks, and not futures of this loop: while it waits for the store it
+        // would not poll them, and the one whose transaction it waits for would
+        // never end that.
+        let mut asking = JoinSet::new();
         let mut pause = Duration::ZERO;
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                Some(()) = asking.next(), if !asking.is_empty() => {}
+                Some(ended) = asking.join_next(), if !asking.is_empty() => {
+                    if let Err(error) = ended {
+                        // Its claim ends, and it is asked for again.
+                        error!(%error, "asking for a transaction broke off");
+                    }
+                }
                 () = self.look.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
@@ -213,7 +221,7 @@ impl Transactions {
             pause = match self.store.claim_checks(CLAIM, free).await {
                 Ok((claimed, next)) => {
                     for check in claimed {
-                        asking.push(self.settle(check));
+                        asking.spawn(self.clone().settle(check));
                     }
                     next.filter(|_| asking.len() < ASKING).map_or(LOOK, |next| next.clamp(MIN_LOOK, LOOK))
                 }
@@ -233,7 +241,7 @@ impl Transactions {
 
     /// Asks about one transaction and stores the answer. When that fails the
     /// claim ends and it is asked again.
-    async fn settle(&self, check: HalfCheck) {
+    async fn settle(self, check: HalfCheck) {
         let written = match &check.check_url {
             None => {
                 let why = "nobody said what became of it, and it has no check_url";
