@@ -239,6 +239,7 @@ on_both_dialects! {
         messages_are_listed_by_what_they_are;
     identities:
         one_id_of_two_sources_is_two_messages
+        messages_of_an_id_are_found_on_their_topic_among_many_others
         one_id_on_two_topics_is_two_messages
         two_outboxes_with_one_row_id_send_both
         a_broadcast_that_is_sent_again_goes_to_its_companion
@@ -277,6 +278,7 @@ on_both_dialects! {
         what_cannot_be_asked_is_kept_until_retention
         ends_that_meet_are_one
         transactions_are_listed_newest_first_and_forgotten;
+        transactions_are_listed_by_the_topics_that_they_are_about
     message_states:
         every_arrow_of_a_message_is_gone_along
         every_other_arrow_of_a_message_is_refused;

@@ -1,8 +1,8 @@
 //! Messages that share an id: what tells them apart is topic, source and id.
 
 use courier::store::{
-    Accepted, Identity, MessageFilter, NewMessage, NewOutbound, Page, RelayResult, Relayed, SHARDS, SentMessage,
-    UnsentMessage,
+    Accepted, Identity, MAX_SAME_ID, MessageFilter, NewMessage, NewOutbound, Page, RelayResult, Relayed, SHARDS,
+    SentMessage, UnsentMessage,
 };
 use courier_core::message::Offset;
 use courier_core::status::State;
@@ -20,6 +20,19 @@ fn of(id: &str, source: &str, topic: &str) -> NewMessage {
     NewMessage { source: source.to_owned(), topic: topic.to_owned(), outbound, ..plain }
 }
 
+/// Issue 17: who sent 100 messages under an id hid the one of that id from its
+/// own sender, who could neither read nor cancel it.
+pub async fn messages_of_an_id_are_found_on_their_topic_among_many_others(database: Database) {
+    let store = database.open().await;
+    store.accept(&[of("1", "shop", "order")]).await.unwrap();
+    let others: Vec<_> = (0..MAX_SAME_ID).map(|at| of("1", &format!("s-{at}"), "elsewhere")).collect();
+    store.accept(&others).await.unwrap();
+    let found = store.messages_with_id("1", Some(&["order".to_owned()])).await.unwrap();
+    assert_eq!(found.iter().map(|row| row.source.as_str()).collect::<Vec<_>>(), ["shop"]);
+    assert_eq!(store.messages_with_id("1", None).await.unwrap().len(), MAX_SAME_ID as usize);
+    assert!(store.messages_with_id("1", Some(&[])).await.unwrap().is_empty());
+}
+
 /// Issue 16: HTTP answered 409 to the other source.
 pub async fn one_id_of_two_sources_is_two_messages(database: Database) {
     let store = database.open().await;
@@ -30,7 +43,7 @@ pub async fn one_id_of_two_sources_is_two_messages(database: Database) {
         panic!("{answers:?}")
     };
     assert_eq!(again.identity(), eu.identity());
-    let both = store.messages_with_id("1").await.unwrap();
+    let both = store.messages_with_id("1", None).await.unwrap();
     assert_eq!(both.iter().map(|row| row.source.as_str()).collect::<Vec<_>>(), ["/us", "/eu"], "newest first");
     // What becomes of one says nothing of the other.
     let sent = SentMessage { identity: eu.identity(), partition: 0, offset: Offset(7) };
@@ -104,7 +117,7 @@ pub async fn a_broadcast_that_is_sent_again_goes_to_its_companion(database: Data
         let [row] = &rows[..] else { panic!("{rows:?}") };
         assert_eq!((row.topic.as_str(), row.identity()), ("order.broadcast", broadcast.identity()));
         store.relayed(&shards, &[Relayed { id: row.id, shard: row.shard, result }]).await.unwrap();
-        let rows = store.messages_with_id("b").await.unwrap();
+        let rows = store.messages_with_id("b", None).await.unwrap();
         assert_eq!(rows.len(), 1, "no row of its companion: {rows:?}");
     };
     told(RelayResult::Later { reason: "away".to_owned(), wait: std::time::Duration::ZERO, unknown_from: None }).await;

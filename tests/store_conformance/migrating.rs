@@ -151,7 +151,7 @@ pub async fn what_an_older_version_kept_is_found_and_sent(database: Database) {
     };
     store.relayed(&shards, &[taken(rows[0].id, 1), taken(rows[1].id, 2)]).await.unwrap();
     for (id, offset) in [("owed", 1), ("cast", 2)] {
-        let found = store.messages_with_id(id).await.unwrap();
+        let found = store.messages_with_id(id, None).await.unwrap();
         let [row] = &found[..] else { panic!("{found:?}") };
         assert_eq!((row.state, row.place), (State::Committed, Some((0, Offset(offset)))), "{id}");
     }

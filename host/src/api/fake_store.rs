@@ -222,8 +222,9 @@ impl Store for FakeStore {
         Ok(Listing { items: kept.take(limit).cloned().collect(), next: None, truncated: false })
     }
 
-    async fn messages_with_id(&self, id: &str) -> Result<Vec<MessageRow>, StoreError> {
-        Ok(self.read()?.messages.iter().filter(|row| row.id == id).cloned().collect())
+    async fn messages_with_id(&self, id: &str, topics: Option<&[String]>) -> Result<Vec<MessageRow>, StoreError> {
+        let is_meant = |row: &&MessageRow| row.id == id && topics.is_none_or(|topics| topics.contains(&row.topic));
+        Ok(self.read()?.messages.iter().filter(is_meant).cloned().collect())
     }
 
     async fn message_of(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
@@ -476,7 +477,7 @@ impl Halves for FakeStore {
         absent()
     }
 
-    async fn unreachable_halves(&self, _: u32) -> Result<Vec<HalfRow>, StoreError> {
+    async fn unreachable_halves(&self, _: Option<&[String]>, _: u32) -> Result<Vec<HalfRow>, StoreError> {
         let world = self.read()?;
         Ok(world.halves.iter().filter(|half| half.unreachable_since.is_some()).cloned().collect())
     }
@@ -485,9 +486,17 @@ impl Halves for FakeStore {
         Ok(self.read()?.halves.iter().find(|half| half.id == id).cloned())
     }
 
-    async fn halves(&self, state: Option<HalfState>, _: &Page) -> Result<Listing<HalfRow>, StoreError> {
+    async fn halves(
+        &self,
+        state: Option<HalfState>,
+        topics: Option<&[String]>,
+        _: &Page,
+    ) -> Result<Listing<HalfRow>, StoreError> {
         let world = self.read()?;
-        let kept = world.halves.iter().filter(|half| state.is_none_or(|state| half.state == state));
+        let kept = world.halves.iter().filter(|half| {
+            state.is_none_or(|state| half.state == state)
+                && topics.is_none_or(|topics| half.messages.iter().all(|message| topics.contains(&message.topic)))
+        });
         Ok(Listing { items: kept.cloned().collect(), next: None, truncated: false })
     }
 }

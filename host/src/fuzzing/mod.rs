@@ -146,7 +146,7 @@ pub fn cursor(bytes: &[u8]) {
         refused_or_empty(store.messages(&MessageFilter::default(), page).await.map(|found| found.items.len()));
         refused_or_empty(store.deliveries(&DeliveryFilter::default(), page).await.map(|found| found.items.len()));
         refused_or_empty(store.audit_entries(&AuditFilter::default(), page).await.map(|found| found.items.len()));
-        refused_or_empty(store.halves(None, page).await.map(|found| found.items.len()));
+        refused_or_empty(store.halves(None, None, page).await.map(|found| found.items.len()));
         refused_or_empty(store.delayed(&DelayedFilter::default(), page).await.map(|found| found.items.len()));
         refused_or_empty(store.redrives(None, page).await.map(|found| found.items.len()));
         refused_or_empty(store.redrive_items(RedriveId(1), page).await.map(|found| found.items.len()));

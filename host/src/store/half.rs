@@ -211,14 +211,21 @@ pub trait Halves: Send + Sync + 'static {
     /// Does nothing when it has ended, or was claimed anew, meanwhile.
     async fn leave_half(&self, check: &HalfCheck, answer: &str, then: AfterAsking) -> Result<(), StoreError>;
 
-    /// PREPARED transactions whose check URL gives no answer, the oldest first.
-    async fn unreachable_halves(&self, limit: u32) -> Result<Vec<HalfRow>, StoreError>;
+    /// PREPARED transactions whose check URL gives no answer, the oldest first;
+    /// of those that are about these topics alone, if some are named.
+    async fn unreachable_halves(&self, topics: Option<&[String]>, limit: u32) -> Result<Vec<HalfRow>, StoreError>;
 
     /// One transaction.
     async fn half(&self, id: &str) -> Result<Option<HalfRow>, StoreError>;
 
-    /// Transactions, newest first; those in `state` if one is named.
-    async fn halves(&self, state: Option<HalfState>, page: &Page) -> Result<Listing<HalfRow>, StoreError>;
+    /// Transactions, newest first; those in `state` if one is named, and those
+    /// that are about `topics` alone if some are.
+    async fn halves(
+        &self,
+        state: Option<HalfState>,
+        topics: Option<&[String]>,
+        page: &Page,
+    ) -> Result<Listing<HalfRow>, StoreError>;
 }
 
 /// Whether a transaction may go from `state` to `wanted`: true when it may,

@@ -34,7 +34,15 @@ impl MessageSelector {
     /// The messages of the send side that are meant and that the caller may
     /// see, newest first.
     pub(super) async fn rows(&self, app: &App, caller: &Caller) -> Result<Vec<MessageRow>, Problem> {
-        let mut rows = app.store.messages_with_id(&self.id).await?;
+        // The store is told what is meant: it gives so many of an id, and those
+        // that somebody sent elsewhere under it would take all the places.
+        let topics = self.topic.as_ref().map(|topic| vec![topic.clone()]).or_else(|| caller.topics());
+        let mut rows = match (&self.topic, &self.source) {
+            (Some(topic), Some(source)) => {
+                app.store.message_of(&Identity::new(topic, source, &self.id)).await?.into_iter().collect()
+            }
+            _ => app.store.messages_with_id(&self.id, topics.as_deref()).await?,
+        };
         rows.retain(|row| caller.sees_topic(&row.topic) && self.means(&row.topic, &row.source));
         Ok(rows)
     }

@@ -93,10 +93,11 @@ pub(super) async fn of(
     if caller.sees_all() {
         found.extend(outboxes::all(app, now).await?.iter().filter_map(failing));
     }
-    let unanswered = app.store.unreachable_halves(NAMED).await?;
+    let unanswered = app.store.unreachable_halves(caller.topics().as_deref(), NAMED).await?;
     let stands = |half: &&HalfRow| half.unreachable_since.is_some_and(|since| since.after(SHOWN_AFTER) <= now);
     found.extend(unanswered.iter().filter(|half| sees_half(caller, half)).filter(stands).map(unreachable));
-    let ended = app.store.halves(Some(HalfState::Abandoned), &Page { cursor: None, limit: NAMED }).await?;
+    let newest = Page { cursor: None, limit: NAMED };
+    let ended = app.store.halves(Some(HalfState::Abandoned), caller.topics().as_deref(), &newest).await?;
     let recent = ended.items.iter().filter(|half| half.ended_at.is_some_and(|ended| ended >= since));
     found.extend(recent.filter(|half| sees_half(caller, half)).map(abandoned));
     found.extend(unheard(app.store.unheard(since, NAMED).await?, caller));

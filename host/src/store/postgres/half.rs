@@ -63,8 +63,8 @@ impl Halves for PostgresStore {
         bounded(leave(self, check, answer, then)).await
     }
 
-    async fn unreachable_halves(&self, limit: u32) -> Result<Vec<HalfRow>, StoreError> {
-        bounded(unreachable(self, limit)).await
+    async fn unreachable_halves(&self, topics: Option<&[String]>, limit: u32) -> Result<Vec<HalfRow>, StoreError> {
+        bounded(unreachable(self, topics, limit)).await
     }
 
     async fn half(&self, id: &str) -> Result<Option<HalfRow>, StoreError> {
@@ -75,8 +75,23 @@ impl Halves for PostgresStore {
         .await
     }
 
-    async fn halves(&self, state: Option<HalfState>, page: &Page) -> Result<Listing<HalfRow>, StoreError> {
-        bounded(list(self, state, page)).await
+    async fn halves(
+        &self,
+        state: Option<HalfState>,
+        topics: Option<&[String]>,
+        page: &Page,
+    ) -> Result<Listing<HalfRow>, StoreError> {
+        bounded(list(self, state, topics, page)).await
+    }
+}
+
+/// Appends that a transaction is about these topics alone.
+fn push_topics(query: &mut QueryBuilder<Postgres>, topics: Option<&[String]>) {
+    if let Some(topics) = topics {
+        query
+            .push(" AND NOT EXISTS (SELECT 1 FROM half_item i WHERE i.half_id = half_message.id AND i.topic <> ALL(")
+            .push_bind(topics.to_vec())
+            .push("))");
     }
 }
 
@@ -372,11 +387,12 @@ async fn leave(store: &PostgresStore, check: &HalfCheck, answer: &str, then: Aft
     commit(tx).await
 }
 
-async fn unreachable(store: &PostgresStore, limit: u32) -> Result<Vec<HalfRow>, StoreError> {
+async fn unreachable(store: &PostgresStore, topics: Option<&[String]>, limit: u32) -> Result<Vec<HalfRow>, StoreError> {
     let mut query = QueryBuilder::<Postgres>::new("SELECT ");
     query.push(HALF_COLUMNS);
-    query.push(" FROM half_message WHERE state = 1 AND unreachable > 0 ORDER BY created_at LIMIT ");
-    query.push_bind(i64::from(limit));
+    query.push(" FROM half_message WHERE state = 1 AND unreachable > 0");
+    push_topics(&mut query, topics);
+    query.push(" ORDER BY created_at LIMIT ").push_bind(i64::from(limit));
     let mut connection = store.pool.acquire().await.map_err(at_statement)?;
     let rows = query.build().fetch_all(&mut *connection).await.map_err(at_statement)?;
     let mut rows: Vec<HalfRow> = rows.iter().map(half_row).collect::<Result<_, _>>()?;
@@ -411,7 +427,12 @@ async fn one(connection: &mut PgConnection, id: &str) -> Result<Option<HalfRow>,
     Ok(rows.pop())
 }
 
-async fn list(store: &PostgresStore, state: Option<HalfState>, page: &Page) -> Result<Listing<HalfRow>, StoreError> {
+async fn list(
+    store: &PostgresStore,
+    state: Option<HalfState>,
+    topics: Option<&[String]>,
+    page: &Page,
+) -> Result<Listing<HalfRow>, StoreError> {
     let limit = page.limit.clamp(1, MAX_PAGE);
     let mut query = QueryBuilder::<Postgres>::new("SELECT ");
     query.push(HALF_COLUMNS).push(" FROM half_message WHERE true");
@@ -423,6 +444,7 @@ async fn list(store: &PostgresStore, state: Option<HalfState>, page: &Page) -> R
         let (at, id) = place.ok_or_else(|| StoreError::NotFound(format!("there is no cursor {cursor:?}")))?;
         query.push(" AND (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
     }
+    push_topics(&mut query, topics);
     query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(i64::from(limit) + 1);
     let mut connection = store.pool.acquire().await.map_err(at_statement)?;
     let rows = query.build().persistent(false).fetch_all(&mut *connection).await.map_err(at_statement)?;

@@ -72,16 +72,22 @@ pub(super) async fn message_of(store: &PostgresStore, message: &Identity) -> Res
     row.as_ref().map(message_row).transpose()
 }
 
-/// The messages of one id, newest first.
-pub(super) async fn messages_with_id(store: &PostgresStore, id: &str) -> Result<Vec<MessageRow>, StoreError> {
+/// The messages of one id on these topics, newest first.
+pub(super) async fn messages_with_id(
+    store: &PostgresStore,
+    id: &str,
+    topics: Option<&[String]>,
+) -> Result<Vec<MessageRow>, StoreError> {
     let rows = sqlx::query(concat!(
         "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
              m.retrying, m.partition, m.kafka_offset, m.deliver_at, m.sender, m.source_proven, ",
         record_of_message!(),
-        " FROM message m WHERE m.id = $1 ORDER BY m.created_at DESC, m.source DESC, m.topic DESC LIMIT $2",
+        " FROM message m WHERE m.id = $1 AND ($3::text[] IS NULL OR m.topic = ANY($3))
+          ORDER BY m.created_at DESC, m.source DESC, m.topic DESC LIMIT $2",
     ))
     .bind(clean(id))
     .bind(i64::from(MAX_SAME_ID))
+    .bind(topics)
     .fetch_all(&store.pool)
     .await
     .map_err(at_statement)?;

@@ -335,8 +335,8 @@ impl Store for PostgresStore {
         bounded(messages::messages(self, filter, page)).await
     }
 
-    async fn messages_with_id(&self, id: &str) -> Result<Vec<MessageRow>, StoreError> {
-        bounded(messages::messages_with_id(self, id)).await
+    async fn messages_with_id(&self, id: &str, topics: Option<&[String]>) -> Result<Vec<MessageRow>, StoreError> {
+        bounded(messages::messages_with_id(self, id, topics)).await
     }
 
     async fn message_of(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {

@@ -170,13 +170,13 @@ impl Halves for SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    async fn unreachable_halves(&self, limit: u32) -> Result<Vec<HalfRow>, StoreError> {
+    async fn unreachable_halves(&self, topics: Option<&[String]>, limit: u32) -> Result<Vec<HalfRow>, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
-        query.push(HALF_COLUMNS).push(
-            " FROM half_message INDEXED BY half_message_unreachable WHERE state = 1 AND unreachable > 0
-             ORDER BY created_at LIMIT ",
-        );
-        query.push_bind(limit);
+        query
+            .push(HALF_COLUMNS)
+            .push(" FROM half_message INDEXED BY half_message_unreachable WHERE state = 1 AND unreachable > 0");
+        push_topics(&mut query, topics)?;
+        query.push(" ORDER BY created_at LIMIT ").push_bind(limit);
         let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
         let rows = query.build().fetch_all(&mut *reader).await.map_err(fault)?;
         let mut rows: Vec<HalfRow> = rows.iter().map(half_row).collect::<Result<_, _>>()?;
@@ -189,7 +189,12 @@ impl Halves for SqliteStore {
         one(&mut reader, id).await
     }
 
-    async fn halves(&self, state: Option<HalfState>, page: &Page) -> Result<Listing<HalfRow>, StoreError> {
+    async fn halves(
+        &self,
+        state: Option<HalfState>,
+        topics: Option<&[String]>,
+        page: &Page,
+    ) -> Result<Listing<HalfRow>, StoreError> {
         let limit = page.limit.clamp(1, MAX_PAGE) as usize;
         let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
         query.push(HALF_COLUMNS).push(" FROM half_message WHERE TRUE");
@@ -200,6 +205,7 @@ impl Halves for SqliteStore {
             let (at, id) = cursor_of(cursor)?;
             query.push(" AND (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
         }
+        push_topics(&mut query, topics)?;
         query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(super::slices::rows(limit + 1));
         let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
         let rows = query.build().fetch_all(&mut *reader).await.map_err(fault)?;
@@ -210,6 +216,18 @@ impl Halves for SqliteStore {
         let next = items.last().filter(|_| more).map(|last| format!("{}.{}", last.created_at.0, last.id));
         Ok(Listing { items, next, truncated: false })
     }
+}
+
+/// Appends that a transaction is about these topics alone.
+fn push_topics(query: &mut QueryBuilder<Sqlite>, topics: Option<&[String]>) -> Result<(), StoreError> {
+    if let Some(topics) = topics {
+        query
+            .push(" AND NOT EXISTS (SELECT 1 FROM half_item i WHERE i.half_id = half_message.id AND i.topic NOT IN (")
+            .push("SELECT value FROM json_each(")
+            .push_bind(json(&topics)?)
+            .push(")))");
+    }
+    Ok(())
 }
 
 fn micros(duration: Duration) -> i64 {

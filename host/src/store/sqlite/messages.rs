@@ -167,9 +167,12 @@ impl SqliteStore {
         message_of(&mut reader, message).await
     }
 
-    pub(super) async fn all_with_id(&self, id: &str) -> Result<Vec<MessageRow>, StoreError> {
+    pub(super) async fn all_with_id(&self, id: &str, topics: Option<&[String]>) -> Result<Vec<MessageRow>, StoreError> {
         let mut query = with_records();
         query.push_bind(clean(id).into_owned());
+        if let Some(topics) = topics {
+            query.push(" AND m.topic IN (SELECT value FROM json_each(").push_bind(json(&topics)?).push("))");
+        }
         query.push(" ORDER BY m.created_at DESC, m.seq DESC LIMIT ").push_bind(MAX_SAME_ID);
         let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
         found.iter().map(|row| message_row(row).map(|(_, row)| row)).collect()

@@ -263,8 +263,8 @@ impl Store for SqliteStore {
         self.list_messages(filter, page).await
     }
 
-    async fn messages_with_id(&self, id: &str) -> Result<Vec<MessageRow>, StoreError> {
-        self.all_with_id(id).await
+    async fn messages_with_id(&self, id: &str, topics: Option<&[String]>) -> Result<Vec<MessageRow>, StoreError> {
+        self.all_with_id(id, topics).await
     }
 
     async fn message_of(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
