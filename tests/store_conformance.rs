@@ -210,6 +210,7 @@ on_both_dialects! {
         items_are_asked_for_under_the_lease_and_end_with_their_deliveries
         what_changed_since_the_plan_is_skipped_with_a_reason
         a_cancelled_redrive_skips_what_waits_and_finishes_what_runs
+        redrives_of_one_group_keep_no_other_group_waiting
         a_redrive_of_a_dead_host_is_taken_over_where_it_was
         what_waits_for_a_retry_is_told_from_what_is_under_way
         a_replay_opens_what_has_no_row_and_skips_holes
@@ -238,8 +239,8 @@ on_both_dialects! {
         a_key_is_made_once_and_shared
         messages_are_listed_by_what_they_are;
     identities:
-        one_id_of_two_sources_is_two_messages
         messages_of_an_id_are_found_on_their_topic_among_many_others
+        one_id_of_two_sources_is_two_messages
         one_id_on_two_topics_is_two_messages
         two_outboxes_with_one_row_id_send_both
         a_broadcast_that_is_sent_again_goes_to_its_companion
@@ -277,8 +278,8 @@ on_both_dialects! {
         an_abandoned_transaction_can_still_commit
         what_cannot_be_asked_is_kept_until_retention
         ends_that_meet_are_one
-        transactions_are_listed_newest_first_and_forgotten;
         transactions_are_listed_by_the_topics_that_they_are_about
+        transactions_are_listed_newest_first_and_forgotten;
     message_states:
         every_arrow_of_a_message_is_gone_along
         every_other_arrow_of_a_message_is_refused;

@@ -219,6 +219,35 @@ pub async fn a_cancelled_redrive_skips_what_waits_and_finishes_what_runs(databas
     assert_eq!(offsets(&store, DeliveryFilter::default()).await, [2, 3, 4]);
 }
 
+/// Issue 17: four slow redrives of one group kept those of all others waiting
+/// for as long as they lasted.
+pub async fn redrives_of_one_group_keep_no_other_group_waiting(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    owner.settle(3, (0..3).map(failed).collect()).await;
+    let mut other = Owner::of(&store, owner.writer, "audit", 0).await;
+    other.settle(1, vec![failed(0)]).await;
+    let mut slow = Vec::new();
+    for offset in 0..3 {
+        let row =
+            plan(&store, DeliveryFilter { message_id: Some(format!("message-{offset}")), ..DeliveryFilter::default() })
+                .await;
+        store.wish_redrive(row.id, RedriveWish::Run).await.unwrap();
+        slow.push(row.id);
+    }
+    let leased = async || {
+        let leases = store.lease_redrives(owner.writer, 2, LEASE).await.unwrap();
+        let mut ids: Vec<_> = leases.iter().map(|lease| lease.id).collect();
+        ids.sort_unstable_by_key(|id| id.0);
+        ids
+    };
+    assert_eq!(leased().await, slow[..2], "while it is alone it has all places");
+    let of_audit = DeliveryFilter { group: Some("audit".to_owned()), ..DeliveryFilter::default() };
+    let late = store.plan_redrive(&NewRedrive { filter: of_audit, ..of(DeliveryFilter::default()) }).await.unwrap();
+    store.wish_redrive(late.id, RedriveWish::Run).await.unwrap();
+    assert_eq!(leased().await, [slow[0], late.id]);
+}
+
 pub async fn a_redrive_of_a_dead_host_is_taken_over_where_it_was(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;

@@ -19,8 +19,9 @@ use crate::random;
 use crate::store::redrive::{DueItem, ItemAsk, MAX_STEP, RedriveId, RedriveLease, ReplayRecord};
 use crate::store::{NodeBinding, SharedStore, StoreError, WriterId};
 
-/// Redrives that one host works on at once.
-const MOST_AT_ONCE: u32 = 4;
+/// Redrives that one host works on at once; the oldest of each group comes
+/// first. Enough that the groups with one are seldom more.
+const MOST_AT_ONCE: u32 = 32;
 /// How long the lease of a silent host lasts.
 const LEASE: Duration = Duration::from_secs(6);
 /// How often each redrive is worked on.

@@ -230,8 +230,9 @@ pub trait Redrives {
     /// possible, `NotFound` for an unknown one. Cancelling skips what waits.
     async fn wish_redrive(&self, id: RedriveId, wish: RedriveWish) -> Result<RedriveRow, StoreError>;
 
-    /// Leases redrives that have work for `writer`: renews those it has and
-    /// takes free ones, `most` in all.
+    /// Leases redrives that have work for `writer`, `most` in all: of each group
+    /// the oldest before the second of any, so that no group keeps others out
+    /// by slow ones; of equals those that it has, so that few change hands.
     async fn lease_redrives(
         &self,
         writer: WriterId,

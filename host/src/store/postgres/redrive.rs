@@ -245,11 +245,14 @@ async fn lease_work(
     lease: Duration,
 ) -> Result<Vec<RedriveLease>, StoreError> {
     let rows = sqlx::query(
-        "WITH work AS (
-             SELECT id FROM redrive
+        "WITH ready AS (
+             SELECT id, row_number() OVER (PARTITION BY group_id ORDER BY id) AS turn FROM redrive
              WHERE (state = 2 OR running > 0)
                  AND (writer_id IS NULL OR writer_id = $1 OR lease_until <= courier_now())
-             ORDER BY writer_id IS DISTINCT FROM $1, id LIMIT $2 FOR UPDATE SKIP LOCKED
+         ), work AS (
+             SELECT r.id FROM redrive r JOIN ready USING (id)
+             WHERE r.writer_id IS NULL OR r.writer_id = $1 OR r.lease_until <= courier_now()
+             ORDER BY ready.turn, r.writer_id IS DISTINCT FROM $1, r.id LIMIT $2 FOR UPDATE OF r SKIP LOCKED
          )
          UPDATE redrive r SET epoch = r.epoch + CASE WHEN r.writer_id IS NOT DISTINCT FROM $1 THEN 0 ELSE 1 END,
              writer_id = $1, lease_until = courier_now() + $3

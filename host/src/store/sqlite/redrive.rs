@@ -199,7 +199,7 @@ impl Redrives for SqliteStore {
              WHERE id IN (
                  SELECT id FROM redrive
                  WHERE (state = 2 OR running > 0) AND (writer_id IS NULL OR writer_id = ?1 OR lease_until <= ?4)
-                 ORDER BY writer_id IS NOT ?1, id LIMIT ?2)
+                 ORDER BY row_number() OVER (PARTITION BY group_id ORDER BY id), writer_id IS NOT ?1, id LIMIT ?2)
              RETURNING id, epoch, rate, running, state",
         )
         .bind(writer.0)
