@@ -25,6 +25,7 @@ use super::auth::{As, Caller, Credential, Viewer};
 use super::openapi::Problems;
 use super::params::Params;
 use super::per_token::{NoMore, PerToken};
+use super::plugins::view as plugins;
 use super::problem::Problem;
 use crate::api::groups::view::OpenView;
 use crate::store::{GroupTotals, StoreError};
@@ -119,15 +120,21 @@ pub struct Change {
     pub path: String,
     /// The group it belongs to.
     pub group: Option<String>,
-    /// The topic it belongs to.
-    pub topic: Option<String>,
+    /// The topics it belongs to, all of which a listener has to see.
+    pub topics: Vec<String>,
+    /// The plugin it belongs to.
+    pub plugin: Option<String>,
+    /// The only token whose holder may know.
+    pub token: Option<Arc<str>>,
 }
 
 impl Change {
     fn is_for(&self, app: &App, caller: &Caller) -> bool {
         let seen = self.group.as_deref().is_none_or(|group| caller.sees_group(group))
-            && self.topic.as_deref().is_none_or(|topic| caller.sees_topic(topic));
-        let whole = self.group.as_deref().filter(|_| self.topic.is_none() && caller.topics().is_some());
+            && self.topics.iter().all(|topic| caller.sees_topic(topic))
+            && self.plugin.as_deref().is_none_or(|plugin| plugins::sees(app, caller, plugin))
+            && self.token.as_ref().is_none_or(|token| *token == caller.name);
+        let whole = self.group.as_deref().filter(|_| self.topics.is_empty() && caller.topics().is_some());
         // Who is held to topics hears of a group by those of its bindings.
         let reads = |group: &str| {
             let bindings = app.groups.bindings();

@@ -69,7 +69,8 @@ pub(in crate::api) async fn give_up(
     let change = Change {
         path: format!("/v1/deliveries/{text}"),
         group: Some(before.group.clone()),
-        topic: Some(before.topic.clone()),
+        topics: vec![before.topic.clone()],
+        ..Change::default()
     };
     let letter = if give_up.dead_letter { ", with a dead letter" } else { "" };
     let detail = format!("was {}{letter}: {}", before.state, give_up.reason);

@@ -40,7 +40,8 @@ pub(in crate::api) async fn retry(
     let change = Change {
         path: format!("/v1/deliveries/{text}"),
         group: Some(before.group.clone()),
-        topic: Some(before.topic.clone()),
+        topics: vec![before.topic.clone()],
+        ..Change::default()
     };
     app.change(caller.deed("retry", &subject, before.state), app.store.ask(&key), |()| change).await?;
     app.groups.wake();

@@ -89,7 +89,8 @@ pub(in crate::api) async fn resume(
 async fn set(app: &App, caller: &Caller, group: &str, why: Option<&str>) -> Result<Json<GroupView>, Problem> {
     view::changeable(app, caller, group).await?;
     let action = if why.is_some() { "pause" } else { "resume" };
-    let change = Change { path: format!("/v1/groups/{}", encode(group)), group: Some(group.to_owned()), topic: None };
+    let path = format!("/v1/groups/{}", encode(group));
+    let change = Change { path, group: Some(group.to_owned()), ..Change::default() };
     let deed = caller.deed(action, group, why.unwrap_or_default());
     app.change(deed, app.store.set_paused(group, why), |()| change).await?;
     app.groups.wake();

@@ -84,7 +84,8 @@ pub(in crate::api) async fn seek(
     let change = Change {
         path: format!("/v1/groups/{}", encode(&group)),
         group: Some(group.clone()),
-        topic: Some(seek.topic.clone()),
+        topics: vec![seek.topic.clone()],
+        ..Change::default()
     };
     let detail = describe(&seek);
     let partitions = app.change(caller.deed("seek", &group, &detail), app.groups.seek(&seek), |_| change).await?;

@@ -40,8 +40,8 @@ pub(in crate::api) async fn cancel(
     let message = before.identity();
     let change = |row: &MessageRow| Change {
         path: format!("/v1/messages/{}", encode(&row.id)),
-        topic: Some(row.topic.clone()),
-        group: None,
+        topics: vec![row.topic.clone()],
+        ..Change::default()
     };
     let row = app
         .change(caller.deed("cancel", &message.id, &which.detail(&message)), app.store.cancel(&message), change)

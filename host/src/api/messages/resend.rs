@@ -44,7 +44,8 @@ pub(in crate::api) async fn resend(
             row.state
         )));
     }
-    let change = Change { path: format!("/v1/messages/{}", encode(&id)), topic: Some(row.topic), group: None };
+    let path = format!("/v1/messages/{}", encode(&id));
+    let change = Change { path, topics: vec![row.topic], ..Change::default() };
     let deed = caller.deed("resend", &id, &which.detail(&message));
     app.change(deed, app.store.resend(&message), |()| change).await?;
     let state = MessageState::SendFail.as_str();

@@ -62,7 +62,8 @@ pub(in crate::api) async fn activate(
             "the plugin {name:?} has no version {version:?}; GET /v1/plugins/{name} lists those it has"
         )));
     }
-    let change = Change { path: format!("/v1/plugins/{name}"), ..Change::default() };
+    let path = format!("/v1/plugins/{name}");
+    let change = Change { path, plugin: Some(name.clone()), ..Change::default() };
     let deed = caller.deed("activate", &name, &version);
     app.change(deed, app.plugins.activate(&name, &version, &caller.name), |()| change).await?;
     Ok(Json(ActiveView { name, active: version }))

@@ -70,7 +70,8 @@ pub(in crate::api) async fn upload(
     if taken.bytes.is_empty() {
         return Err(Problem::bad_request("empty body", "the body is empty; send the component as it is"));
     }
-    let change = Change { path: format!("/v1/plugins/{name}"), ..Change::default() };
+    let path = format!("/v1/plugins/{name}");
+    let change = Change { path, plugin: Some(name.clone()), ..Change::default() };
     // The store knows the version by then, and tells it.
     let upload = app.plugins.upload(&name, taken.bytes.clone(), &caller.name);
     let uploaded = app.change(caller.deed("upload", &name, ""), upload, |_| change.clone()).await?;

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::auth::Caller;
+use crate::api::ports::BindingView;
 use crate::api::problem::Problem;
 use crate::api::time;
 use crate::store::PluginRow;
@@ -76,14 +77,18 @@ impl From<PluginRow> for PluginView {
 /// some topics or groups, those that a binding within its reach names.
 pub(super) async fn all(app: &App, caller: &Caller) -> Result<Vec<PluginView>, Problem> {
     let mut rows = app.store.plugins().await?;
-    if !caller.sees_all() {
-        let mut bindings = app.groups.bindings();
-        bindings.retain(|binding| caller.sees_binding(&binding.group, &binding.topics));
-        rows.retain(|row| bindings.iter().any(|binding| binding.plugin.split('@').next() == Some(&row.name)));
-    }
+    rows.retain(|row| sees(app, caller, &row.name));
     let mut plugins: Vec<PluginView> = rows.into_iter().map(PluginView::from).collect();
     plugins.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(plugins)
+}
+
+/// Whether a caller sees a plugin: all, or those of the bindings in scope.
+pub(in crate::api) fn sees(app: &App, caller: &Caller, plugin: &str) -> bool {
+    let of_binding = |binding: &BindingView| {
+        binding.plugin.split('@').next() == Some(plugin) && caller.sees_binding(&binding.group, &binding.topics)
+    };
+    caller.sees_all() || app.groups.bindings().iter().any(of_binding)
 }
 
 /// One plugin; 404 when nothing that the caller may see was uploaded under this

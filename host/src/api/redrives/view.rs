@@ -181,5 +181,10 @@ pub(super) async fn find(app: &App, caller: &Caller, text: &str) -> Result<Redri
 
 /// What listeners are told of a change to a redrive.
 pub(super) fn change(row: &RedriveRow) -> Change {
-    Change { path: format!("/v1/redrives/{}", row.id), group: Some(row.group.clone()), topic: row.topic.clone() }
+    Change {
+        path: format!("/v1/redrives/{}", row.id),
+        group: Some(row.group.clone()),
+        topics: row.topic.iter().cloned().collect(),
+        ..Change::default()
+    }
 }

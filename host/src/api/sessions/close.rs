@@ -1,5 +1,7 @@
 //! `DELETE /v1/session`: sign out.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -29,7 +31,8 @@ pub(in crate::api) async fn close(
     params.none()?;
     if let Some(secret) = SessionSecret::of(&headers, app.cookies) {
         let hash = secret.hash();
-        let change = Change { path: "/v1/me".to_owned(), ..Change::default() };
+        let token = Some(Arc::clone(&caller.name));
+        let change = Change { path: "/v1/me".to_owned(), token, ..Change::default() };
         app.change(caller.deed("sign out", &caller.name, ""), app.store.close_session(&hash), |_| change).await?;
     }
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, app.cookies.set(&headers, "", 0))]).into_response())

@@ -1,6 +1,7 @@
 //! `POST /v1/session`: sign in.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -69,7 +70,8 @@ pub(in crate::api) async fn open(
     let (hash, bound) = (secret.hash(), secret.bound(&digest));
     let opened = app.store.open_session(&hash, &caller.name, &bound, LIFETIME);
     let deed = caller.deed("sign in", &caller.name, &peer.to_string());
-    app.change(deed, opened, |()| Change { path: "/v1/me".to_owned(), ..Change::default() }).await?;
+    let token = Some(Arc::clone(&caller.name));
+    app.change(deed, opened, |()| Change { path: "/v1/me".to_owned(), token, ..Change::default() }).await?;
     let cookie = app.cookies.set(&headers, &secret.text(), LIFETIME.as_secs());
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }

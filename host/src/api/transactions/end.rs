@@ -110,7 +110,7 @@ async fn note(app: &App, caller: &Caller, action: &str, before: &HalfRow, after:
     tracing::debug!(by = %caller.name, action, transaction = %after.id, "a transaction ended");
     app.events.tell(Change {
         path: format!("/v1/transactions/{}", after.id),
-        topic: after.messages.first().map(|message| message.topic.clone()),
-        group: None,
+        topics: after.messages.iter().map(|message| message.topic.clone()).collect(),
+        ..Change::default()
     });
 }

@@ -80,8 +80,8 @@ pub(in crate::api) async fn prepare(
     let half = app.transactions.prepare(drafts, prepare.check_url, timeout.transpose()?).await?;
     app.events.tell(Change {
         path: format!("/v1/transactions/{}", half.id),
-        topic: half.messages.first().map(|message| message.topic.clone()),
-        group: None,
+        topics: half.messages.iter().map(|message| message.topic.clone()).collect(),
+        ..Change::default()
     });
     Ok((StatusCode::CREATED, Json(TransactionView::from(&half))))
 }

@@ -63,7 +63,8 @@ pub(super) async fn owe(
 ) -> Result<(StatusCode, Json<OwedView>), Problem> {
     let topic = repaired.as_ref().map_or(row.topic, |repaired| repaired.topic.clone());
     let subject = format!("{} to {topic}", row.message_id);
-    let change = Change { path: "/v1/undelivered".to_owned(), topic: Some(topic.clone()), group: row.group };
+    let path = "/v1/undelivered".to_owned();
+    let change = Change { path, topics: vec![topic.clone()], group: row.group, ..Change::default() };
     let moved = app.store.resend_undelivered(row.id, repaired.as_ref());
     app.change(caller.deed(action, &subject, &row.reason), moved, |()| change).await?;
     Ok((StatusCode::ACCEPTED, Json(OwedView { message_id: row.message_id, topic, state: "SEND_FAIL", retrying: true })))
