@@ -23,7 +23,16 @@ use super::problem::Problem;
 const FREE: [&str; 1] = ["/healthz"];
 /// Headers by which proxies tell for whom they ask. Those that begin with
 /// [`FORWARDED_PREFIX`] are others of the kind.
-const OF_PROXIES: [&str; 2] = ["forwarded", "via"];
+const OF_PROXIES: [&str; 8] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "true-client-ip",
+    "cf-connecting-ip",
+];
 const FORWARDED_PREFIX: &str = "x-forwarded-";
 
 /// Refuses what comes from elsewhere; none for a request of this machine's own.
@@ -44,7 +53,7 @@ pub(super) fn refuse(request: &Request, is_asset: bool) -> Option<Problem> {
              address it so, or configure tokens",
         ));
     }
-    if !is_own_page(headers) {
+    if !is_own_page(headers) || fetched_elsewhere(headers) {
         return Some(Problem::forbidden(
             "without [auth] a web page of another origin is not answered; use the console of this host, or configure tokens",
         ));
@@ -85,6 +94,14 @@ fn is_own_page(headers: &HeaderMap) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a browser says that a page of another site or origin fetched it. An
+/// image, a script or a frame of such a page is asked for without `Origin`: the
+/// page reads nothing of the answer, but 100 images took all event streams.
+fn fetched_elsewhere(headers: &HeaderMap) -> bool {
+    let own = |site: &[u8]| matches!(site, b"none" | b"same-origin");
+    headers.get_all("sec-fetch-site").iter().any(|site| !own(site.as_bytes()))
 }
 
 /// A host and a port, as `Host` and `Origin` have them.
@@ -201,10 +218,31 @@ mod tests {
         assert!(refused("/v1/groups", &twice).is_some());
     }
 
+    /// `<img src="http://localhost:7070/v1/events">` has no `Origin`.
+    #[test]
+    fn what_a_foreign_page_has_fetched_is_refused_without_an_origin_too() {
+        let fetched = |site: &str| refused("/v1/events", &[("host", "localhost:7070"), ("sec-fetch-site", site)]);
+        for site in ["cross-site", "same-site", "", "cross-site, none"] {
+            assert!(fetched(site).is_some_and(|why| why.contains("another origin")), "{site}");
+        }
+        // The console, and somebody who typed the address.
+        for site in ["same-origin", "none"] {
+            assert_eq!(fetched(site), None, "{site}");
+        }
+    }
+
     /// Item 13: a proxy in front made everyone admin.
     #[test]
     fn what_came_through_a_proxy_is_refused() {
-        for name in ["forwarded", "via", "x-forwarded-for", "X-Forwarded-Proto", "x-forwarded-host", "x-forwarded-x"] {
+        for name in [
+            "forwarded",
+            "via",
+            "x-forwarded-for",
+            "X-Forwarded-Proto",
+            "x-forwarded-host",
+            "x-forwarded-x",
+            "X-Real-IP",
+        ] {
             let why = refused("/v1/groups", &[("host", "localhost"), (name, "10.0.0.1")]).unwrap();
             assert!(why.contains(&format!("`{}`", name.to_lowercase())), "{why}");
         }
