@@ -25,6 +25,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 pub use self::caller::Caller;
 use super::App;
+use super::answers::Asker;
 use super::attempts::{self, Attempts};
 use super::problem::Problem;
 use super::sessions::{self, SessionSecret};
@@ -283,6 +284,9 @@ impl<R: RoleType> FromRequestParts<App> for As<R> {
             }
             _ => app.auth.admit(authorization, attempts::peer(parts))?,
         };
+        if let Some(asker) = parts.extensions.get::<Asker>() {
+            asker.is(&caller.name);
+        }
         caller.at_least(R::ROLE)?;
         Ok(Self(caller, PhantomData))
     }

@@ -9,6 +9,7 @@
 //! [`plugins`] for what operators use; `guard` and `intake` for what every
 //! request passes through.
 
+pub mod answers;
 mod app;
 pub mod attempts;
 pub mod audit;
@@ -80,6 +81,8 @@ pub fn router(app: App) -> Router {
     openapi::serve(router, &document)
         .fallback(console::serve)
         .method_not_allowed_fallback(unknown_method)
+        // What is held is the whole answer, and not what is packed of it.
+        .layer(middleware::from_fn(answers::hold))
         // Lists are many rows of the same words. What is small, an image or an
         // event stream goes as it is.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))

@@ -38,6 +38,8 @@ pub struct Bounds {
     /// its last answer. Longer than proxies keep idle connections, so that it
     /// is they who close them.
     pub head_wait: Duration,
+    /// How long a client may read nothing of an answer that is under way.
+    pub read_wait: Duration,
 }
 
 impl Bounds {
@@ -49,6 +51,7 @@ impl Bounds {
             connections: usize::try_from(left.min(MAX_CONNECTIONS)).unwrap_or(1),
             first_head_wait: Duration::from_secs(10),
             head_wait: Duration::from_secs(75),
+            read_wait: Duration::from_secs(30),
         }
     }
 

@@ -4,7 +4,8 @@
 //! without a request in time is closed: clients that only hold connections open
 //! could otherwise use up the descriptors of the process. With `[server.tls]`
 //! each connection begins with a handshake under the certificate in force at
-//! that moment. The API itself bounds requests.
+//! that moment. A client that reads nothing of its answer is cut off
+//! ([`super::stalled_reader`]). The API itself bounds requests.
 //!
 //! [`connections`]: super::connections
 
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connections::{Bounds, OpenConnections};
+use super::stalled_reader::StalledReader;
 
 /// How long to wait when a connection cannot be taken, for want of
 /// descriptors, say.
@@ -145,6 +147,7 @@ impl Door {
         };
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(self.bounds.head_wait);
+        let stream = StalledReader::new(stream, self.bounds.read_wait);
         let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -180,7 +183,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let who = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() };
         let (api, stop) = (Router::new().route("/", get(who)), CancellationToken::new());
-        let bounds = Bounds { connections: 1, first_head_wait, head_wait: Duration::from_secs(60) };
+        let bounds = Bounds { connections: 1, first_head_wait, ..Bounds::within(1_024) };
         (address, stop.clone(), tokio::spawn(keep(listener, api, bounds, None, stop)))
     }
 

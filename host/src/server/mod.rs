@@ -25,6 +25,7 @@ mod reload;
 pub mod sandboxes;
 mod seek;
 pub mod stalled_partitions;
+mod stalled_reader;
 mod store_watch;
 mod wiring;
 
