@@ -5,7 +5,7 @@ use std::time::Duration;
 use courier_core::status::State;
 use courier_tests::host::scripted_binding;
 use courier_tests::kafka_client::{config, create_topic, produce_to, producer};
-use courier_tests::{Host, guest, kafka, turn};
+use courier_tests::{Host, guest, kafka, turn, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -42,6 +42,79 @@ async fn a_record_above_max_record_fails_with_its_coordinates_and_nothing_waits_
     let (status, shown) = host.request(Method::GET, "/v1/messages/large", None).await;
     assert_eq!((status.as_u16(), &shown["body"]), (200, &Value::Null), "{shown}");
     assert!(shown["body_missing"].as_str().unwrap().contains("max_record"), "{shown}");
+}
+
+/// Who prepared transactions whose time was over at once held the store of the
+/// whole host for 30 s each time: the asking waited for a transaction of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_are_over_at_once_hold_up_nobody() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "over", 1).await;
+    let host = Host::builder("over").binding(&scripted_binding("over", &topic, "")).start().await;
+    let prepare = json!({ "timeout": "1ms", "messages": [{ "topic": topic, "type": "T", "body": 1 }] });
+    for _ in 0..300 {
+        host.post("/v1/transactions", prepare.clone(), 201).await;
+    }
+    wait_until("all are abandoned", SOON, async || {
+        let prepared: Value = host.get("/v1/transactions?state=PREPARED&limit=1").await;
+        if prepared["items"] == json!([]) { Ok(()) } else { Err(prepared.to_string()) }
+    })
+    .await;
+    assert!(!host.log().contains("did not end within"), "{}", host.log_tail());
+}
+
+/// What one tenant did to an id, a plugin or a transaction was told to another,
+/// or hid what the other had.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_tenant_neither_hears_of_another_nor_hides_what_is_its_own() {
+    let _turn = turn::shared().await;
+    let mine = create_topic(kafka().bootstrap(), "mine", 1).await;
+    let theirs = create_topic(kafka().bootstrap(), "theirs", 1).await;
+    let auth = format!(
+        "[auth]\ntokens = [{{ name = \"root\", role = \"admin\", env = \"ROOT\" }},\n\
+         {{ name = \"me\", role = \"operator\", env = \"ME\", topics = [\"{mine}\"], groups = [\"me\"] }},\n\
+         {{ name = \"they\", role = \"operator\", env = \"THEY\", topics = [\"{theirs}\"], groups = [\"they\"] }}]"
+    );
+    let host = Host::builder("tenants").table(&auth);
+    let host = host.env("ROOT", "root-secret").env("ME", "me-secret").env("THEY", "they-secret").token("root-secret");
+    let host = host.binding(&scripted_binding("me", &mine, "")).binding(&scripted_binding("they", &theirs, ""));
+    let host = host.start().await;
+    let ask = async |method: Method, path: &str, token: &str, body: Value| {
+        let bearer = format!("Bearer {token}-secret");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let (status, answer) = host.send(method, path, &headers, body).await;
+        (status.as_u16(), answer)
+    };
+    let listening = reqwest::Client::new().get(format!("{}/v1/events", host.address())).bearer_auth("me-secret");
+    let mut events = listening.send().await.unwrap();
+
+    let late = json!({ "topic": mine, "type": "T", "id": "late", "delay": "1h", "body": 1 });
+    assert_eq!(ask(Method::POST, "/v1/messages", "me", late).await.0, 202);
+    let same_id =
+        |at: usize| json!({ "topic": theirs, "type": "T", "id": "late", "source": format!("s-{at}"), "body": 1 });
+    let many = Value::Array((0..100).map(same_id).collect());
+    assert_eq!(ask(Method::POST, "/v1/messages", "they", many).await.0, 202);
+    assert_eq!(ask(Method::GET, "/v1/messages/late", "me", Value::Null).await.0, 200);
+    let (status, cancelled) = ask(Method::DELETE, "/v1/messages/late", "me", Value::Null).await;
+    assert_eq!(status, 200, "{cancelled}");
+
+    let prepare = json!({ "timeout": "1h", "messages": [{ "topic": theirs, "type": "T", "body": 1 }] });
+    assert_eq!(ask(Method::POST, "/v1/transactions", "they", prepare.clone()).await.0, 201);
+    assert_eq!(ask(Method::POST, "/v1/transactions", "they", prepare).await.0, 201);
+    let (_, page) = ask(Method::GET, "/v1/transactions?limit=1", "me", Value::Null).await;
+    assert_eq!((&page["items"], &page["next"]), (&json!([]), &Value::Null), "{page}");
+    host.upload("theirs-alone", guest("noop")).await;
+    assert_eq!(ask(Method::POST, "/v1/session", "they", json!({ "token": "they-secret" })).await.0, 204);
+    assert_eq!(ask(Method::POST, "/v1/groups/me/pause", "me", json!({})).await.0, 200);
+
+    let mut heard = String::new();
+    while !heard.contains("/v1/groups/me") {
+        let chunk = tokio::time::timeout(SOON, events.chunk()).await.unwrap().unwrap().unwrap();
+        heard.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    let changes: Vec<&str> = heard.lines().filter_map(|line| line.strip_prefix("data: /")).collect();
+    assert_eq!(changes, ["v1/messages/late", "v1/groups/me"], "{heard}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

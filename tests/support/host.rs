@@ -285,6 +285,12 @@ impl Host {
     pub async fn start_again(&self) -> Duration {
         let begin = Instant::now();
         self.spawn();
+        self.ready().await;
+        begin.elapsed()
+    }
+
+    /// Waits until a host that was spawned is ready.
+    pub async fn ready(&self) {
         wait_until(&format!("host {} is ready", self.node()), READY_LIMIT, async || {
             if let Some(status) = self.exited() {
                 panic!("host {} ended at its start ({}):\n{}", self.node(), describe(status), self.log_tail());
@@ -296,7 +302,6 @@ impl Host {
             }
         })
         .await;
-        begin.elapsed()
     }
 
     /// Starts the process without waiting for anything.

@@ -1,0 +1,358 @@
+//! Two tenants of one host against each other: requests that are made up from
+//! the OpenAPI document, right and wrong ones, with the tokens of every role of
+//! one tenant, about its own objects and about the other's.
+//!
+//! Whatever is sent, the host has no fault, no answer has a name or an id of
+//! the other tenant in it, and nothing of the other's is different afterwards.
+//! How long the other waits for its own answers meanwhile is printed, beside
+//! how long it waits in the windows in between.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use courier_tests::host::scripted_binding;
+use courier_tests::kafka_client::create_topic;
+use courier_tests::{Host, Store, encode, guest, kafka, scale, scripted, turn, unique, wait_until};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+const SOON: Duration = Duration::from_secs(60);
+const ROLES: [&str; 4] = ["viewer", "publisher", "operator", "admin"];
+/// Requests that are under way at once.
+const AT_ONCE: usize = 4;
+/// Requests between two windows without any, and the other's probes in each.
+const WINDOW: usize = 250;
+const PROBES: usize = 25;
+/// Values that no parameter should have, and some that are right somewhere.
+const ODD: [&str; 18] = [
+    "",
+    "0",
+    "-1",
+    "1",
+    "99999999999999999999",
+    "true",
+    "null",
+    "%",
+    "'",
+    "..",
+    "\u{202e}x",
+    "a\u{0}b",
+    "0-0",
+    "1-0",
+    "2026-01-01T00:00:00Z",
+    "COMMITTED",
+    "HANDLE_FAIL",
+    "[1,",
+];
+
+/// Numbers that look random and are the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+
+    fn of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.below(choices.len())]
+    }
+}
+
+/// One tenant. All its names have its mark in them, and nobody else's have.
+struct Tenant {
+    mark: String,
+    topic: String,
+    group: String,
+    /// Ids of what it has, of every kind.
+    ids: Vec<String>,
+}
+
+impl Tenant {
+    fn token(&self, role: &str) -> String {
+        format!("{}-{role}-secret-of-enough-characters", self.mark)
+    }
+
+    fn toml(&self, role: &str) -> String {
+        format!(
+            "{{ name = \"{0}-{role}\", role = \"{role}\", env = \"{1}\", topics = [\"{2}\"], groups = [\"{3}\"] }}",
+            self.mark,
+            self.variable(role),
+            self.topic,
+            self.group
+        )
+    }
+
+    fn variable(&self, role: &str) -> String {
+        format!("{}_{role}", self.mark.replace('-', "_")).to_uppercase()
+    }
+}
+
+/// One request as it is sent.
+struct Asked {
+    method: Method,
+    path: String,
+    body: Option<String>,
+}
+
+/// An operation of the document.
+struct Operation {
+    method: Method,
+    path: String,
+    parameters: Vec<(String, bool)>,
+    has_body: bool,
+}
+
+fn operations(document: &Value) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        // A stream without end and uploads of bytes are tested elsewhere.
+        for (method, operation) in item.as_object().unwrap().iter().filter(|_| path != "/v1/events") {
+            let method = match method.as_str() {
+                "get" => Method::GET,
+                "put" => Method::PUT,
+                "post" => Method::POST,
+                "delete" => Method::DELETE,
+                _ => continue,
+            };
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let parameters = parameters
+                .map(|parameter| (parameter["name"].as_str().unwrap().to_owned(), parameter["in"] == "path"))
+                .collect();
+            let has_body = operation["requestBody"].is_object();
+            operations.push(Operation { method, path: path.clone(), parameters, has_body });
+        }
+    }
+    operations
+}
+
+/// A value for a parameter: of one's own, of the other's, or an odd one.
+fn value(dice: &mut Dice, name: &str, own: &Tenant, other: &Tenant) -> String {
+    let tenant = if dice.below(2) == 0 { own } else { other };
+    match (dice.below(4), name) {
+        (0, _) => (*dice.of(&ODD)).to_owned(),
+        (_, "group") => tenant.group.clone(),
+        (_, "topic") => tenant.topic.clone(),
+        (_, "name") => "scripted".to_owned(),
+        (_, "limit") => (1 + dice.below(1_000)).to_string(),
+        (_, "source" | "key") => tenant.mark.clone(),
+        (_, "from" | "to" | "state" | "cursor") => (*dice.of(&ODD)).to_owned(),
+        _ => dice.of(&tenant.ids).clone(),
+    }
+}
+
+fn body(dice: &mut Dice, path: &str, own: &Tenant, other: &Tenant) -> String {
+    let mut value = |name: &str| value(dice, name, own, other);
+    let (topic, group, id) = (value("topic"), value("group"), value("id"));
+    let message = json!({ "topic": topic, "type": "T", "id": id, "source": value("source"), "body": 1 });
+    let mut body = match path {
+        "/v1/messages" => message,
+        "/v1/transactions" => json!({ "messages": [message], "timeout": "1h" }),
+        "/v1/redrives" => json!({ "filter": { "group": group, "topic": topic, "message_id": id }, "rate": 1 }),
+        "/v1/session" => json!({ "token": id }),
+        path if path.ends_with("/seek") => json!({ "topic": topic, "to": "earliest", "confirm": group }),
+        path if path.ends_with("/activate") => json!({ "version": id }),
+        _ => json!({ "reason": id }),
+    };
+    match dice.below(8) {
+        0 => body = json!([body.clone(), body]),
+        1 => body = Value::Object(Map::from_iter([((*dice.of(&ODD)).to_owned(), body)])),
+        2 => return body.to_string()[1..].to_owned(),
+        _ => {}
+    }
+    body.to_string()
+}
+
+fn make_up(dice: &mut Dice, operations: &[Operation], own: &Tenant, other: &Tenant) -> Asked {
+    let operation = dice.of(operations);
+    let mut path = operation.path.clone();
+    let mut query = Vec::new();
+    for (name, is_of_path) in &operation.parameters {
+        let given = value(dice, name, own, other);
+        if *is_of_path {
+            path = path.replace(&format!("{{{name}}}"), &encode(&given));
+        } else if dice.below(3) == 0 {
+            query.push(format!("{name}={}", encode(&given)));
+        }
+    }
+    if !query.is_empty() {
+        path = format!("{path}?{}", query.join("&"));
+    }
+    let body = operation.has_body.then(|| body(dice, &operation.path, own, other));
+    Asked { method: operation.method.clone(), path, body }
+}
+
+/// Sends a request and answers its status and text.
+async fn send(host: &Host, client: &reqwest::Client, token: &str, asked: &Asked) -> (u16, String) {
+    let mut request = client.request(asked.method.clone(), format!("{}{}", host.address(), asked.path));
+    request = request.bearer_auth(token).header("content-type", "application/json");
+    if let Some(body) = &asked.body {
+        request = request.body(body.clone());
+    }
+    let answer = request.send().await.unwrap_or_else(|error| panic!("{} {}: {error}", asked.method, asked.path));
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// Judges an answer to `own`, who may have named what is the other's.
+fn judge(asked: &Asked, status: u16, answer: &str, own: &Tenant, other: &Tenant) {
+    let what = format!("{} {} {} as {}", asked.method, asked.path, asked.body.as_deref().unwrap_or(""), own.mark);
+    assert!(status < 500, "{what}: {status} {answer}");
+    let named = asked.path.contains(&other.mark) || asked.body.as_ref().is_some_and(|body| body.contains(&other.mark));
+    if !named {
+        let ids = other.ids.iter().filter(|id| id.len() > 8);
+        let told = ids.chain([&other.mark]).find(|word| answer.contains(*word) && !asked.path.contains(*word));
+        assert!(told.is_none(), "{what}: {status} {answer}");
+    }
+}
+
+/// What a tenant has, as its own admin sees it.
+async fn belongings(host: &Host, client: &reqwest::Client, tenant: &Tenant) -> Value {
+    let mut all = Map::new();
+    for list in ["messages", "delayed", "deliveries", "transactions", "redrives", "undelivered", "groups"] {
+        let asked = Asked { method: Method::GET, path: format!("/v1/{list}?limit=1000"), body: None };
+        let (status, answer) = send(host, client, &tenant.token("admin"), &asked).await;
+        assert_eq!(status, 200, "{answer}");
+        let page: Value = serde_json::from_str(&answer).unwrap();
+        let kept = ["id", "group", "state", "topic", "reason", "attempts", "paused", "handled", "failed", "settled_at"];
+        let items = page["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| Value::Object(kept.iter().map(|name| ((*name).to_owned(), item[*name].clone())).collect()));
+        all.insert(list.to_owned(), items.collect());
+    }
+    Value::Object(all)
+}
+
+/// Gives a tenant something of each kind.
+async fn furnish(host: &Host, client: &reqwest::Client, tenant: &mut Tenant) {
+    let mark = tenant.mark.clone();
+    let post = async |path: &str, body: Value| {
+        let asked = Asked { method: Method::POST, path: path.to_owned(), body: Some(body.to_string()) };
+        let (status, answer) = send(host, client, &tenant.token("admin"), &asked).await;
+        assert!((200..300).contains(&status), "{path}: {status} {answer}");
+        serde_json::from_str::<Value>(&answer).unwrap()
+    };
+    let mut ids = Vec::new();
+    for (at, script) in ["ok", "reject", "ok", "reject"].iter().enumerate() {
+        let mut message = scripted(&tenant.topic, &format!("{mark}-key-{at}"), &[script]);
+        message["id"] = json!(format!("{mark}-message-{at}"));
+        post("/v1/messages", message).await;
+        ids.push(format!("{mark}-message-{at}"));
+    }
+    let late = json!({ "topic": tenant.topic, "type": "T", "id": format!("{mark}-late"), "delay": "1d", "body": 1 });
+    post("/v1/messages", late).await;
+    ids.push(format!("{mark}-late"));
+    let half = json!({ "topic": tenant.topic, "type": "T", "id": format!("{mark}-half"), "body": 1 });
+    let half = post("/v1/transactions", json!({ "messages": [half], "timeout": "7d" })).await;
+    ids.push(half["id"].as_str().unwrap().to_owned());
+    let filter = json!({ "group": tenant.group, "topic": tenant.topic });
+    let settled = wait_until("its deliveries are settled", SOON, async || {
+        let path = format!("/v1/deliveries?group={}", tenant.group);
+        let asked = Asked { method: Method::GET, path, body: None };
+        let (_, answer) = send(host, client, &tenant.token("viewer"), &asked).await;
+        let page: Value = serde_json::from_str(&answer).unwrap();
+        let ids: Vec<String> =
+            page["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect();
+        if ids.len() == 4 { Ok(ids) } else { Err(answer) }
+    })
+    .await;
+    ids.extend(settled);
+    let plan = post("/v1/redrives", json!({ "filter": filter, "rate": 1 })).await;
+    ids.push(plan["id"].as_str().map_or_else(|| plan["id"].to_string(), str::to_owned));
+    tenant.ids = ids;
+}
+
+fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() * 99 / 100).copied().unwrap_or_default()
+}
+
+/// Asks as a tenant for its own, and measures.
+async fn probe(host: &Host, client: &reqwest::Client, tenant: &Tenant, times: &mut Vec<Duration>) {
+    let asked = Asked { method: Method::GET, path: format!("/v1/deliveries?group={}", tenant.group), body: None };
+    let begun = Instant::now();
+    let (status, answer) = send(host, client, &tenant.token("viewer"), &asked).await;
+    times.push(begun.elapsed());
+    assert!(status == 200 && answer.contains(&tenant.mark), "{status} {answer}");
+}
+
+/// Sends so many requests of `own` against `other`.
+async fn attack(host: &Host, count: usize, seed: u64, own: &Tenant, other: &Tenant, operations: &[Operation]) {
+    let client = courier::http_client::builder().build().unwrap();
+    let before = belongings(host, &client, other).await;
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    let mut dice: Vec<Dice> = (0..AT_ONCE as u64).map(|at| Dice(seed + at)).collect();
+    for _ in 0..count.div_ceil(WINDOW) {
+        for _ in 0..PROBES {
+            probe(host, &client, other, &mut alone).await;
+        }
+        let is_over = AtomicBool::new(false);
+        let client = &client;
+        let sending = dice.iter_mut().map(|dice| async move {
+            for _ in 0..WINDOW / AT_ONCE {
+                let asked = make_up(dice, operations, own, other);
+                let token = own.token(dice.of(&ROLES));
+                let (status, answer) = send(host, client, &token, &asked).await;
+                judge(&asked, status, &answer, own, other);
+            }
+        });
+        let sending = async {
+            futures::future::join_all(sending).await;
+            is_over.store(true, Ordering::Relaxed);
+        };
+        let probing = async {
+            while !is_over.load(Ordering::Relaxed) {
+                probe(host, client, other, &mut beside).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::join!(sending, probing);
+    }
+    assert_eq!(belongings(host, &client, other).await, before, "what is the other's stays as it is");
+    let (alone, beside) = (p99(alone), p99(beside));
+    println!("{} requests of {}: p99 of the other {alone:?} alone and {beside:?} beside them", count, own.mark);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn made_up_requests_of_one_tenant_neither_show_nor_change_what_is_the_others() {
+    let _turn = turn::shared().await;
+    for store in scale(&[Store::Sqlite][..], &[Store::Sqlite, Store::Postgres]) {
+        two_tenants(*store, scale(2_000, 20_000)).await;
+    }
+}
+
+async fn two_tenants(store: Store, count: usize) {
+    let mut tenants = Vec::new();
+    for name in ["alpha", "bravo"] {
+        let mark = unique(&format!("zz{name}"));
+        let topic = create_topic(kafka().bootstrap(), &mark, 1).await;
+        tenants.push(Tenant { group: format!("{mark}-group"), mark, topic, ids: Vec::new() });
+    }
+    let lines: Vec<String> = tenants.iter().flat_map(|tenant| ROLES.iter().map(|role| tenant.toml(role))).collect();
+    let root = "root-secret-of-enough-characters";
+    let table = format!(
+        "[auth]\ntokens = [\n  {{ name = \"root\", role = \"admin\", env = \"ROOT\" }},\n  {}\n]\n",
+        lines.join(",\n  ")
+    );
+    let mut host = Host::builder("tenants").store(store).table(&table).env("ROOT", root).token(root);
+    for tenant in &tenants {
+        host = host.binding(&scripted_binding(&tenant.group, &tenant.topic, ""));
+        for role in ROLES {
+            host = host.env(&tenant.variable(role), &tenant.token(role));
+        }
+    }
+    let host = host.start().await;
+    host.upload("scripted", guest("scripted")).await;
+    let client = reqwest::Client::new();
+    for tenant in &mut tenants {
+        furnish(&host, &client, tenant).await;
+    }
+    let operations = operations(&host.get("/openapi.json").await);
+    let [alpha, bravo] = &tenants[..] else { panic!("two tenants") };
+    attack(&host, count / 2, 7, alpha, bravo, &operations).await;
+    attack(&host, count / 2, 77, bravo, alpha, &operations).await;
+    assert!(host.exited().is_none(), "the host runs:\n{}", host.log_tail());
+}
