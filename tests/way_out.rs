@@ -71,6 +71,45 @@ async fn letters_for_a_topic_that_does_not_exist_yet_all_wait_and_arrive() {
     .await;
 }
 
+/// The answer about a missing topic takes the client longer than rows wait for
+/// it: each question was given up, and the debt waited without a cause.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debt_for_a_deleted_topic_says_why_it_waits_also_after_a_restart() {
+    let _turn = turn::shared().await;
+    let broker = kafka();
+    let read = create_topic(broker.bootstrap(), "read", 1).await;
+    let gone = create_topic(broker.bootstrap(), "gone", 1).await;
+    let host = Host::scripted("host-1", Store::Sqlite, &unique("read"), &read, "").await;
+    let mut owed = scripted(&gone, "k", &["ok"]);
+    owed["delay"] = json!("1s");
+    let id = host.publish(owed).await.id;
+    delete_topic(broker.bootstrap(), &gone).await;
+    for restarted in [false, true] {
+        if restarted {
+            host.kill9();
+            host.start_again().await;
+        }
+        let told = wait_until("the missing topic is told", SOON, async || {
+            attention(&host, "stopped", &gone).await.ok_or_else(|| "not yet".to_owned())
+        })
+        .await;
+        assert_eq!(told["cause"]["code"], "topic_missing", "{told}");
+        wait_until("the message says why it waits", SOON, async || {
+            let reason = host.message(&id).await.reason.unwrap_or_default();
+            if reason.contains("does not exist") { Ok(()) } else { Err(reason) }
+        })
+        .await;
+    }
+    create_named_topic(broker.bootstrap(), &gone, 1, &[]).await;
+    wait_until("it arrives once its topic is there", SOON, async || {
+        match read_topic(broker.bootstrap(), &gone).await.len() {
+            1 => Ok(()),
+            count => Err(format!("{count} records")),
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emission_that_is_too_large_for_its_topic_is_kept_and_sent_again_by_a_person() {
     let _turn = turn::shared().await;

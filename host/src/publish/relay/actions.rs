@@ -59,6 +59,21 @@ impl Relay {
         }));
     }
 
+    /// Waits for an answer that is late. A broker that takes its time, or a topic
+    /// that is missing and is asked for several times, would else never be known:
+    /// each question would be given up before its answer, and rows would wait
+    /// without a cause.
+    pub(super) fn await_late(&mut self, topic: &Arc<str>) {
+        if self.shutdown.is_cancelled() || !self.awaited.insert(Arc::clone(topic)) {
+            return;
+        }
+        let (producer, shutdown, topic) = (self.producer.clone(), self.shutdown.clone(), Arc::clone(topic));
+        self.working.push(Box::pin(async move {
+            let answer = shutdown.run_until_cancelled(producer.topic(&topic)).await;
+            vec![Done::LateTopic { topic, answer }]
+        }));
+    }
+
     pub(super) fn store_choices(&mut self, choices: Vec<(i32, Vec<Choice>)>) {
         let shards: Vec<i32> = choices.iter().map(|(shard, _)| *shard).collect();
         // Only the leases of these shards are locked.

@@ -18,7 +18,7 @@ pub mod lease;
 mod pass;
 mod waits;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +90,8 @@ pub struct Relay {
     waker: Waker,
     shards: watch::Receiver<Shards>,
     waits: Waits,
+    /// Topics of which an answer is awaited that came too late for its rows.
+    awaited: HashSet<Arc<str>>,
     passes: HashMap<i32, Pass>,
     working: FuturesUnordered<BoxFuture<'static, Vec<Done>>>,
     /// Actions that are not carried out yet.
@@ -105,6 +107,11 @@ enum Done {
         topic: Arc<str>,
         answer: Option<Result<KnownTopic, TopicError>>,
         shards: Vec<i32>,
+    },
+    /// An answer that came too late for the rows which asked; none at a stop.
+    LateTopic {
+        topic: Arc<str>,
+        answer: Option<Result<KnownTopic, TopicError>>,
     },
     Choices {
         shards: Vec<i32>,
@@ -145,6 +152,7 @@ impl Relay {
             waker,
             shards,
             waits: Waits::new(causes),
+            awaited: HashSet::new(),
             passes: HashMap::new(),
             working: FuturesUnordered::new(),
             wanted: Vec::new(),
@@ -266,9 +274,23 @@ impl Relay {
     fn take_in(&mut self, done: Done) {
         match done {
             Done::Topic { topic, answer, shards } => {
-                let answer = self.learn(&topic, answer);
+                let answer = match answer {
+                    Some(answer) => self.learn(&topic, answer),
+                    None => {
+                        self.await_late(&topic);
+                        TopicAnswer::Waits(self.waits.topic_is_looked_for(Instant::now(), &topic))
+                    }
+                };
                 for shard in shards {
                     self.tell(shard, ShardEvent::Topic { topic: Arc::clone(&topic), answer: answer.clone() });
+                }
+            }
+            Done::LateTopic { topic, answer } => {
+                self.awaited.remove(&topic);
+                if let Some(answer) = answer {
+                    // No row waits for it: it is for those that are taken next,
+                    // and for people.
+                    let _for_rows = self.learn(&topic, answer);
                 }
             }
             Done::Choices { shards, stored } => {
@@ -312,11 +334,7 @@ impl Relay {
     }
 
     /// The answer about a topic for its rows.
-    fn learn(&mut self, topic: &str, answer: Option<Result<KnownTopic, TopicError>>) -> TopicAnswer {
-        let Some(answer) = answer else {
-            self.waits.topic_is_looked_for(Instant::now(), topic);
-            return TopicAnswer::Waits(format!("topic {topic} is being looked for"));
-        };
+    fn learn(&mut self, topic: &str, answer: Result<KnownTopic, TopicError>) -> TopicAnswer {
         match answer {
             Ok(known) => {
                 self.waits.topic_is_there(topic);
@@ -325,7 +343,7 @@ impl Relay {
             Err(error @ TopicError::Invalid(_)) => TopicAnswer::Invalid(error.to_string()),
             Err(error) => {
                 let code = if matches!(error, TopicError::Missing(_)) { "topic_missing" } else { "topic_unavailable" };
-                if self.waits.topic(Instant::now(), topic).is_none() {
+                if !self.waits.is_told(Instant::now(), topic) {
                     self.waits.topic_waits(Instant::now(), topic, code, &error.to_string());
                 }
                 TopicAnswer::Waits(error.to_string())

@@ -39,13 +39,15 @@ struct PartitionWait {
     until: Instant,
     times: u32,
     reason: String,
+    /// Whether an answer is under way that may be another.
+    looked_for: bool,
 }
 
 impl PartitionWait {
     fn again(now: Instant, wait: Option<&Self>, reason: &str) -> Self {
         let times = wait.map_or(0, |wait| wait.times + 1);
         let pause = PAUSE_FIRST.saturating_mul(1 << times.min(8)).min(PAUSE_LONGEST);
-        Self { until: now + pause, times, reason: reason.to_owned() }
+        Self { until: now + pause, times, reason: reason.to_owned(), looked_for: false }
     }
 }
 
@@ -91,12 +93,22 @@ impl Waits {
         self.report(topic, Cause::new(code, format!("messages for topic {topic} wait: {reason}")).with("topic", topic));
     }
 
-    /// Notes that the topic was not found in time: it is tried again soon, and
-    /// its cause stays.
-    pub(super) fn topic_is_looked_for(&mut self, now: Instant, topic: &str) {
+    /// Notes that nobody could say in time whether a topic is there, and answers
+    /// why its rows wait: what was said of it before stands until the answer
+    /// comes.
+    pub(super) fn topic_is_looked_for(&mut self, now: Instant, topic: &str) -> String {
         let until = now + PAUSE_FIRST;
-        let new = || PartitionWait { until, times: 0, reason: format!("topic {topic} is being looked for") };
-        self.topics.entry(topic.to_owned()).and_modify(|wait| wait.until = until).or_insert_with(new);
+        let reason = format!("topic {topic} is being looked for");
+        let wait =
+            self.topics.entry(topic.to_owned()).or_insert(PartitionWait { until, times: 0, reason, looked_for: true });
+        (wait.until, wait.looked_for) = (until, true);
+        wait.reason.clone()
+    }
+
+    /// Whether an answer about a topic that takes nothing stands, so that the
+    /// same answer from another shard's question is no further refusal.
+    pub(super) fn is_told(&self, now: Instant, topic: &str) -> bool {
+        self.topics.get(topic).is_some_and(|wait| now < wait.until && !wait.looked_for)
     }
 
     /// Notes that a topic is there.
@@ -192,5 +204,18 @@ mod tests {
         assert_eq!((waits.topics(now + PAUSE_FIRST).len(), waits.topic(now + PAUSE_FIRST, "order")), (0, None));
         waits.topic_is_there("order");
         assert_eq!(waits.topics(now).len(), 0);
+    }
+
+    #[test]
+    fn a_late_answer_about_a_topic_is_told_and_stands_while_it_is_looked_for_again() {
+        let causes = Causes::default();
+        let mut waits = Waits::new(causes.clone());
+        let now = Instant::now();
+        assert_eq!(waits.topic_is_looked_for(now, "order"), "topic order is being looked for");
+        assert!(!waits.is_told(now, "order"), "the answer that comes is a new one");
+        waits.topic_waits(now, "order", "topic_missing", "topic order does not exist");
+        assert!(waits.is_told(now, "order"));
+        assert_eq!(waits.topic_is_looked_for(now + PAUSE_LONGEST, "order"), "topic order does not exist");
+        assert!(!waits.is_told(now + PAUSE_LONGEST, "order"));
     }
 }
