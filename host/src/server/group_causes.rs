@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use courier_core::message::Offset;
 use courier_core::verdict::Verdict;
 
 use super::groups::RunningGroups;
@@ -25,18 +26,22 @@ const LOOKS_BETWEEN_QUESTIONS: u32 = 5;
 /// Redrives that are looked at.
 const MAX_REDRIVES: u32 = 100;
 
+/// Partitions of topics that a group no longer reads, whose open rows are looked
+/// for: each costs a question.
+const MAX_UNREAD: usize = 1_000;
+
 /// The code of the cause that no live node owns a partition.
 const NO_OWNER: &str = "no_owner";
 
 /// Looks until it is dropped with its task.
 pub async fn watch(store: SharedStore, fleet: Arc<RunningGroups>, causes: Causes) {
-    let (mut bindings, mut full) = (ReportedBindings::default(), HashSet::new());
+    let (mut bindings, mut full, mut unread) = (ReportedBindings::default(), HashSet::new(), HashSet::new());
     let mut looks = 0;
     loop {
         bindings.look(&fleet.bound(), &causes);
         full = report_full(fleet.parked_full(), full, &causes);
         if looks % LOOKS_BETWEEN_QUESTIONS == 0
-            && let Err(error) = ask(&store, &fleet, &causes).await
+            && let Err(error) = ask(&store, &fleet, &mut unread, &causes).await
         {
             tracing::debug!(%error, "cannot look which groups stand still");
         }
@@ -121,7 +126,12 @@ fn standstill(bound: &RunningBinding) -> Sight {
     }
 }
 
-async fn ask(store: &SharedStore, fleet: &RunningGroups, causes: &Causes) -> Result<(), StoreError> {
+async fn ask(
+    store: &SharedStore,
+    fleet: &RunningGroups,
+    unread: &mut HashSet<Subject>,
+    causes: &Causes,
+) -> Result<(), StoreError> {
     let mut bindings: BTreeSet<NodeBinding> = store.live_bindings().await?.into_iter().collect();
     bindings.extend(fleet.node_bindings());
     let bound: BTreeSet<&str> = bindings.iter().map(|binding| binding.group.as_str()).collect();
@@ -143,7 +153,10 @@ async fn ask(store: &SharedStore, fleet: &RunningGroups, causes: &Causes) -> Res
     let live: HashSet<String> =
         store.nodes().await?.into_iter().filter(|node| node.live).map(|node| node.name).collect();
     let positions = store.positions().await?;
-    let unowned = unowned(&positions, &bindings, &live);
+    report_unread(store, &positions, &bindings, unread, causes).await?;
+    // Where no lease is renewed, the store is in the way and says so itself:
+    // nothing follows about what Kafka has given to whom.
+    let unowned = if live.is_empty() { BTreeMap::new() } else { unowned(&positions, &bindings, &live) };
     for group in &bound {
         let subject = Subject::Group((*group).to_owned());
         match unowned.get(*group) {
@@ -210,6 +223,54 @@ fn nobody_runs_redrive(group: &str) -> Cause {
     .with("group", group)
 }
 
+/// Reports the partitions with open deliveries of topics that were taken from a
+/// binding, and clears those that were reported before. The group itself runs,
+/// so that nothing else tells of them.
+async fn report_unread(
+    store: &SharedStore,
+    positions: &[PositionRow],
+    bindings: &BTreeSet<NodeBinding>,
+    before: &mut HashSet<Subject>,
+    causes: &Causes,
+) -> Result<(), StoreError> {
+    let mut now = HashSet::new();
+    for row in unread(positions, bindings).take(MAX_UNREAD) {
+        if store.open_page(row.id, Offset(-1), 1).await?.is_empty() {
+            continue;
+        }
+        let (group, topic, partition) = (row.group.clone(), row.topic.clone(), row.partition);
+        let subject = Subject::Partition { group, topic, partition };
+        causes.report(subject.clone(), nobody_reads(row));
+        now.insert(subject);
+    }
+    before.difference(&now).for_each(|subject| causes.clear_code(subject, NO_BINDING));
+    *before = now;
+    Ok(())
+}
+
+/// Partitions of topics that a bound group does not read.
+fn unread<'p>(
+    positions: &'p [PositionRow],
+    bindings: &'p BTreeSet<NodeBinding>,
+) -> impl Iterator<Item = &'p PositionRow> {
+    positions.iter().filter(|row| row.listener.is_none()).filter(|row| {
+        let mut of_group = bindings.iter().filter(|binding| binding.group == row.group).peekable();
+        of_group.peek().is_some() && of_group.all(|binding| binding.topic != row.topic)
+    })
+}
+
+fn nobody_reads(row: &PositionRow) -> Cause {
+    let PositionRow { group, topic, partition, .. } = row;
+    Cause::new(
+        NO_BINDING,
+        format!(
+            "open deliveries of partition {partition} of topic {topic} wait: no [[binding]] of group {group} on a live \
+             node reads that topic any more; bind it again, and retry them or give them up"
+        ),
+    )
+    .with("topic", topic)
+}
+
 fn no_owner(group: &str, count: usize) -> Cause {
     let partitions = if count == 1 { "1 partition is".to_owned() } else { format!("{count} partitions are") };
     Cause::new(
@@ -241,14 +302,11 @@ fn unowned<'p>(
 
 #[cfg(test)]
 mod tests {
-    use courier_core::message::Offset;
-
     use super::*;
     use crate::store::PositionId;
 
-    #[test]
-    fn a_partition_of_a_bound_topic_needs_a_live_owner() {
-        let row = |partition: i32, group: &str, topic: &str, node: Option<&str>| PositionRow {
+    fn row(partition: i32, group: &str, topic: &str, node: Option<&str>) -> PositionRow {
+        PositionRow {
             id: PositionId(i64::from(partition)),
             group: group.into(),
             topic: topic.into(),
@@ -258,7 +316,35 @@ mod tests {
             next: Offset(0),
             epoch: 1,
             node: node.map(ToOwned::to_owned),
-        };
+        }
+    }
+
+    #[test]
+    fn a_topic_taken_from_a_binding_is_told_while_its_group_runs() {
+        let heard = PositionRow { listener: Some("host-1".into()), ..row(3, "stock", "refund", Some("host-1")) };
+        let positions = [
+            row(0, "stock", "order", Some("host-1")),
+            row(1, "stock", "refund", Some("host-1")),
+            row(2, "mail", "refund", None),
+            heard,
+        ];
+        let bindings = BTreeSet::from([NodeBinding { group: "stock".into(), topic: "order".into(), types: None }]);
+        let unread: Vec<&PositionRow> = unread(&positions, &bindings).collect();
+        assert_eq!(
+            unread.iter().map(|row| row.id).collect::<Vec<_>>(),
+            [PositionId(1)],
+            "of mail, which nobody binds at all, the group tells"
+        );
+        let cause = Causes::default();
+        let subject = Subject::Partition { group: "stock".into(), topic: "refund".into(), partition: 1 };
+        cause.report(subject.clone(), nobody_reads(unread[0]).at_once());
+        let standing = cause.of(&subject).unwrap();
+        assert!(standing.why.contains("partition 1 of topic refund wait"), "{}", standing.why);
+        assert_eq!((standing.code, standing.fields["topic"].as_str()), (NO_BINDING, "refund"));
+    }
+
+    #[test]
+    fn a_partition_of_a_bound_topic_needs_a_live_owner() {
         let heard = PositionRow { listener: Some("gone".into()), ..row(5, "stock", "order", Some("gone")) };
         let positions = [
             row(0, "stock", "order", Some("host-1")),
