@@ -145,6 +145,10 @@ async fn an_emission_that_is_too_large_for_its_topic_is_kept_and_sent_again_by_a
         }
     })
     .await;
+    // Were it taken, the entry would wait where no list of undelivered ones has it.
+    for (nowhere, refused) in [(unique("nowhere"), 422), (format!("{topic}.broadcast"), 400)] {
+        host.post(&format!("/v1/undelivered/{id}/repair"), json!({ "topic": nowhere }), refused).await;
+    }
     let repaired =
         host.post(&format!("/v1/undelivered/{id}/repair"), json!({ "body": { "filling": "short" } }), 202).await;
     assert_eq!(repaired["retrying"], true);

@@ -27,6 +27,9 @@ use crate::store::{DeliveryKey, HalfRow, StoreError};
 pub trait SenderPort: Send + Sync + 'static {
     /// Takes drafts, in order; one receipt for each, in the same order.
     async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt>;
+
+    /// Why no message can be sent to a topic, as far as that is known now.
+    async fn refuses_topic(&self, topic: &str) -> Option<Refusal>;
 }
 
 /// Half messages.

@@ -175,6 +175,12 @@ impl ports::SenderPort for Fake {
         self.0.lock().sent.extend(drafts);
         receipts
     }
+
+    /// Refuses the topic `missing`.
+    async fn refuses_topic(&self, topic: &str) -> Option<Refusal> {
+        let detail = || format!("topic {topic} does not exist");
+        (topic == "missing").then(|| Refusal { status: 422, title: "kafka refuses the message", detail: detail() })
+    }
 }
 
 #[async_trait]

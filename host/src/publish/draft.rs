@@ -164,10 +164,7 @@ impl Draft {
             )));
         }
         if is_internal_topic(&self.topic) {
-            return Some(SendProblem::invalid(format!(
-                "topic {:?} is one of Kafka's own: nothing can be published on it",
-                self.topic
-            )));
+            return Some(internal(&self.topic));
         }
         if self.kind.log_topic(&self.topic).len() > MAX_TOPIC_BYTES {
             return Some(SendProblem::invalid(format!(
@@ -326,6 +323,11 @@ fn row(message: &Message, digest: [u8; 32], state: State) -> NewMessage {
 /// together in the stores' indexes.
 pub(super) fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
+}
+
+/// The fault of a message for one of Kafka's own topics.
+pub(super) fn internal(topic: &str) -> SendProblem {
+    SendProblem::invalid(format!("topic {topic:?} is one of Kafka's own: nothing can be published on it"))
 }
 
 /// Whether Kafka takes a topic of this name.

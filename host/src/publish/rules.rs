@@ -9,10 +9,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use courier_core::message::{Message, base_of_companion};
+use courier_core::message::{Message, base_of_companion, is_internal_topic};
 use parking_lot::RwLock;
 
-use super::draft::{BATCH_OVERHEAD, Draft, MAX_MESSAGE_BYTES};
+use super::draft::{BATCH_OVERHEAD, Draft, MAX_MESSAGE_BYTES, internal};
 use super::receipt::SendProblem;
 use crate::clock::now;
 use crate::config::TopicRule;
@@ -99,16 +99,23 @@ impl Rules {
         draft
     }
 
-    fn fault(&self, draft: &Draft) -> Option<SendProblem> {
-        let schemas = self.look(|known| {
+    /// Why people send nothing to a topic, if Courier or Kafka keeps it for itself.
+    #[must_use]
+    pub(super) fn keeps(&self, topic: &str) -> Option<SendProblem> {
+        if is_internal_topic(topic) {
+            return Some(internal(topic));
+        }
+        self.look(|known| {
             let is_base = |base: &&str| known.bound.contains(*base) || known.with_companions.contains(*base);
-            let base = base_of_companion(&draft.topic).filter(is_base);
-            base.map_or_else(|| Ok(Arc::clone(&known.schemas)), |base| Err(is_companion(&draft.topic, base)))
-        });
-        let schemas = match schemas {
-            Ok(schemas) => schemas,
-            Err(problem) => return Some(problem),
-        };
+            base_of_companion(topic).filter(is_base).map(|base| is_companion(topic, base))
+        })
+    }
+
+    fn fault(&self, draft: &Draft) -> Option<SendProblem> {
+        if let Some(problem) = self.keeps(&draft.topic) {
+            return Some(problem);
+        }
+        let schemas = self.look(|known| Arc::clone(&known.schemas));
         // A tombstone has no body to check.
         if draft.is_tombstone {
             return None;
@@ -168,6 +175,14 @@ mod tests {
         rules.follow_schemas(vec![TopicRule { name: "order".into(), types: None, schema }]);
         rules.follow_bound(["order".to_owned()]);
         rules
+    }
+
+    #[test]
+    fn what_courier_or_kafka_keeps_for_itself_takes_nothing_of_people() {
+        assert_eq!(rules().keeps("order"), None);
+        for (kept, said) in [("order.broadcast", "only Courier writes it"), ("__consumer_offsets", "Kafka's own")] {
+            assert!(rules().keeps(kept).unwrap().detail.contains(said), "{kept}");
+        }
     }
 
     fn refused(draft: Draft) -> (u16, String) {

@@ -18,7 +18,7 @@ use super::policy;
 use super::store_watch::StoreProbe;
 use crate::api::auth::TokenSpec;
 use crate::api::ports::{
-    self, BindingView, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, SeekRequest, Uploaded,
+    self, BindingView, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, Refusal, SeekRequest, Uploaded,
 };
 use crate::api::problem::Problem;
 use crate::causes::{Cause, Causes, Subject};
@@ -70,6 +70,10 @@ pub struct SenderAdapter(pub Acceptor);
 impl ports::SenderPort for SenderAdapter {
     async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
         self.0.accept(drafts).await
+    }
+
+    async fn refuses_topic(&self, topic: &str) -> Option<Refusal> {
+        self.0.refuses_topic(topic).await
     }
 }
 

@@ -66,6 +66,13 @@ pub(in crate::api) async fn repair(
         return Err(wrong(format!("the topic {topic:?} is none that Kafka takes; send the right one as `topic`")));
     }
     caller.topic(&topic)?;
+    // Where an entry already belongs may be mended yet; a new place that takes
+    // nothing would hide the entry from the list for nothing.
+    if topic != row.topic
+        && let Some(refusal) = app.sender.refuses_topic(&topic).await
+    {
+        return Err(refusal.into());
+    }
     let value = match (asked.body, asked.body_base64) {
         (Some(_), Some(_)) => return Err(wrong("it has both `body` and `body_base64`; write one of them")),
         (Some(json), None) => Some(Bytes::from(Box::<str>::from(json).into_string())),

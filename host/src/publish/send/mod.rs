@@ -158,6 +158,15 @@ impl Acceptor {
         self.inner.alarm.look();
     }
 
+    /// Why no message can be sent to a topic of Kafka, as far as that is known now.
+    pub async fn refuses_topic(&self, topic: &str) -> Option<SendProblem> {
+        let kept = self.inner.rules.keeps(topic);
+        if kept.is_some() || self.inner.producer.is_down() {
+            return kept;
+        }
+        self.inner.refused_by_kafka(topic, Instant::now() + ANSWER_WITHIN).await
+    }
+
     /// Accepts messages, and returns the receipts in their order. Messages of
     /// one key reach Kafka in this order.
     pub async fn accept(&self, drafts: Vec<Draft>) -> Vec<Receipt> {

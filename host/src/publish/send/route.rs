@@ -113,6 +113,11 @@ impl AcceptorParts {
                 Route::Direct { .. } | Route::Owed { .. } => None,
             };
         }
+        self.refused_by_kafka(topic, answer_by).await
+    }
+
+    /// Why Kafka takes nothing for a topic, as far as it says so in time.
+    pub(super) async fn refused_by_kafka(&self, topic: &str, answer_by: Instant) -> Option<SendProblem> {
         match tokio::time::timeout_at(answer_by, self.producer.partitions(topic)).await {
             Ok(Err(error @ (TopicError::Missing(_) | TopicError::Invalid(_)))) => {
                 Some(SendProblem::refused(error.to_string()))
