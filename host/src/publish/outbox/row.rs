@@ -171,7 +171,12 @@ pub(super) fn refused(
     problem: &SendProblem,
     now: Timestamp,
 ) -> BadRow {
-    let column = if problem.status == ID_IS_TAKEN { "id" } else { column_at_fault(&content, now) };
+    let column = match column_at_fault(&content, now) {
+        _ if problem.status == ID_IS_TAKEN => "id",
+        // Whether a name is that of a companion depends on what is bound.
+        "body" if problem.detail.starts_with("topic ") => "topic",
+        column => column,
+    };
     BadRow { seq, row_id, column, why: problem.detail.clone(), content, unread: Vec::new(), stays: false }
 }
 
@@ -490,5 +495,7 @@ mod tests {
         let problem = SendProblem::breaks_schema("\"n\" is missing");
         let one = refused(7, text("m-1"), content, &problem, NOW);
         assert_eq!((one.column, one.why.as_str()), ("body", "\"n\" is missing"));
+        let problem = SendProblem::invalid("topic \"order.broadcast\" carries the broadcasts of \"order\"");
+        assert_eq!(refused(7, text("m-1"), draft(row()), &problem, NOW).column, "topic");
     }
 }
