@@ -6,6 +6,7 @@ use super::client::HostClient;
 use super::shapes::{Open, ShownGroup, ShownMove, ShownPage, ShownSeek};
 use super::table::{self, or_dash};
 use super::{Output, say, show};
+use crate::consume::attempt::binding::PAUSED_BY_TOML;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -102,8 +103,18 @@ async fn act(client: &HostClient, output: Output, group: &str, verb: &str, done:
     let answer = client.post(&["groups", group, verb], None).await?;
     match output {
         Output::Json => say(answer.text()),
-        Output::Table => say(&format!("{group} {done}")),
+        Output::Table => say(&done_to(&answer.read::<ShownGroup>()?, verb, done)),
     }
+}
+
+/// What a change of a group came to. A resumed group that the configuration
+/// pauses runs nothing.
+fn done_to(group: &ShownGroup, verb: &str, done: &str) -> String {
+    let name = &group.group;
+    if verb == "resume" && group.bindings.iter().any(|binding| binding["why"] == PAUSED_BY_TOML) {
+        return format!("{name} {done}, but stays paused where its binding in courier.toml says `paused = true`");
+    }
+    format!("{name} {done}")
 }
 
 fn state(group: &ShownGroup) -> String {
@@ -179,6 +190,16 @@ mod tests {
         .unwrap();
         let shown = moved(&sought);
         assert!(shown.contains("5 offsets run again") && shown.contains("5 offsets skipped"), "{shown}");
+    }
+
+    #[test]
+    fn a_resumed_group_that_the_configuration_pauses_is_not_said_to_run() {
+        let group = |why: &str| {
+            let binding = json!({ "plugin": "reserve", "paused": true, "why": why });
+            serde_json::from_value(json!({ "group": "stock", "paused": true, "bindings": [binding] })).unwrap()
+        };
+        assert_eq!(done_to(&group("paused by ada"), "resume", "resumed"), "stock resumed");
+        assert!(done_to(&group(PAUSED_BY_TOML), "resume", "resumed").contains("stays paused where"));
     }
 
     #[test]

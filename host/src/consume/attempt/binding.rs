@@ -33,6 +33,10 @@ const RECYCLE_AFTER: u32 = 10_000;
 /// Bytes that the effects of one attempt may hold.
 const OUTPUT_BYTES: usize = 1024 * 1024;
 
+/// Why a binding stands still that the configuration pauses: nobody can resume it
+/// without editing that.
+pub const PAUSED_BY_TOML: &str = "paused in the configuration";
+
 /// The key by which `http-push` reads how many messages a request carries. The
 /// value is no entry of `[binding.config]`, since `batch` is a field of the
 /// binding itself.
@@ -84,7 +88,7 @@ impl RunningBinding {
     pub fn new(binding: Binding, plugin: watch::Receiver<BoundPlugin>, rules: &Rules) -> Self {
         let keeper = BindingGate::new(binding.circuit, binding.failure.probe_within);
         if binding.paused {
-            keeper.pause(Some("paused in the configuration".to_owned()));
+            keeper.pause(Some(PAUSED_BY_TOML.to_owned()));
         }
         Self {
             turns: ReadyQueue::default(),
@@ -144,7 +148,7 @@ impl RunningBinding {
 
     /// Pauses or resumes the binding for the API. `paused` in the TOML stays in force.
     pub fn pause(&self, why: Option<&str>) {
-        let by_toml = self.binding.paused.then(|| "paused in the configuration".to_owned());
+        let by_toml = self.binding.paused.then(|| PAUSED_BY_TOML.to_owned());
         self.keeper.pause(by_toml.or_else(|| why.map(ToOwned::to_owned)));
     }
 }
