@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
-use courier_core::message::Offset;
+use courier_core::message::{Offset, Timestamp};
 use parking_lot::{Mutex, MutexGuard};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -42,6 +42,7 @@ use super::header_name;
 use super::record::Record;
 use super::topic_id::TopicIds;
 use super::topics::{KnownTopic, TopicCache, TopicError};
+use crate::clock::now;
 use crate::said;
 use crate::supervise::{self, Task};
 
@@ -256,7 +257,7 @@ impl ProducerParts {
         let mut out = BaseRecord::with_opaque_to(topic, Box::new(ticket)).partition(partition);
         out.key = record.key.as_deref();
         out.payload = record.value.as_deref();
-        out.timestamp = (record.timestamp.0 > 0).then_some(record.timestamp.0 / 1_000);
+        out.timestamp = Some(sent_at_millis(record, now()));
         if !record.headers.is_empty() {
             let headers = OwnedHeaders::new_with_capacity(record.headers.len());
             out.headers = Some(
@@ -300,12 +301,19 @@ impl ProducerParts {
     }
 }
 
+/// The time of a record for Kafka. The client would take this machine's clock,
+/// and brokers refuse for good what comes from more than an hour ahead: `now` is
+/// the store's.
+fn sent_at_millis(record: &Record, now: Timestamp) -> i64 {
+    let time = if record.timestamp.0 > 0 { record.timestamp } else { now };
+    time.0 / 1_000
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use courier_core::message::Timestamp;
     use rdkafka::mocking::MockCluster;
     use rdkafka::producer::DefaultProducerContext;
     use rdkafka_sys::{RDKafkaApiKey, RDKafkaRespErr};
@@ -320,6 +328,15 @@ mod tests {
             headers: Vec::new(),
             left_out: None,
         }
+    }
+
+    /// A host two hours ahead had every message refused as of an invalid time,
+    /// although its store told it the right one.
+    #[test]
+    fn a_record_of_a_host_whose_clock_is_ahead_has_the_time_of_the_store() {
+        let store = Timestamp(7_000_999);
+        assert_eq!(sent_at_millis(&record(0), store), 7_000);
+        assert_eq!(sent_at_millis(&Record { timestamp: Timestamp(5_000), ..record(0) }, store), 5);
     }
 
     /// librdkafka 2.12 reports success without an offset for the first record
