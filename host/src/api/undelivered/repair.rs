@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use bytes::Bytes;
+use courier_core::message::Header;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -18,7 +19,7 @@ use crate::api::intake;
 use crate::api::messages::json::Headers;
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
-use crate::api::ports::valid_topic;
+use crate::api::ports::{reserved_header, valid_topic};
 use crate::api::problem::Problem;
 use crate::api::shown::BASE64;
 use crate::store::undelivered::Repaired;
@@ -34,7 +35,8 @@ pub struct RepairBody {
     body: Option<Box<RawValue>>,
     /// Another value: any bytes, instead of `body`.
     body_base64: Option<String>,
-    /// All headers of the record, instead of those it has.
+    /// All headers of the record, instead of those it has. Those that say which
+    /// message it is (`ce_id`, `content-type`) stay unless they are given.
     #[schema(value_type = Option<Object>)]
     headers: Option<Headers>,
 }
@@ -85,13 +87,38 @@ pub(in crate::api) async fn repair(
         record.value = value;
     }
     if let Some(Headers(headers)) = asked.headers {
-        record.headers = headers;
+        record.headers = replaced(record.headers, headers);
     }
     let (encoded, shard) = app.log.encode(&record, &topic, &row.message_id);
     let repaired = Repaired { topic, key: record.key, type_name: row.type_name.clone(), record: encoded, shard };
     owe(&app, &caller, "repair undelivered", row, Some(repaired)).await
 }
 
+/// The headers of a repaired record. Without those of its attributes it would be
+/// another message, with an id of its own and no type.
+fn replaced(mut old: Vec<Header>, new: Vec<Header>) -> Vec<Header> {
+    old.retain(|kept| reserved_header(&kept.name).is_some() && !new.iter().any(|given| given.name == kept.name));
+    old.extend(new);
+    old
+}
+
 fn wrong(detail: impl Into<String>) -> Problem {
     Problem::bad_request("bad repair", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// New headers took the place of all: the message lost its id and its type.
+    #[test]
+    fn a_repair_with_new_headers_leaves_the_message_its_identity() {
+        let header = |name: &str, value: &'static str| Header { name: name.into(), value: Some(value.into()) };
+        let old = vec![header("ce_id", "m-1"), header("ce_type", "Paid"), header("tenant", "eu")];
+        let given = vec![header("tenant", "us"), header("ce_type", "Settled")];
+        let headers = replaced(old, given);
+        let names: Vec<(&str, &[u8])> =
+            headers.iter().map(|header| (&*header.name, header.value.as_deref().unwrap_or_default())).collect();
+        assert_eq!(names, [("ce_id", &b"m-1"[..]), ("tenant", &b"us"[..]), ("ce_type", &b"Settled"[..])]);
+    }
 }
