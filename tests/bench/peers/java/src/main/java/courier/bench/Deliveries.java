@@ -1,0 +1,5 @@
+package courier.bench;
+
+import org.springframework.data.jpa.repository.JpaRepository;
+
+interface Deliveries extends JpaRepository<Delivery, Delivery.Place> {}
