@@ -10,7 +10,7 @@ use courier_tests::servers::process::{Process, run_directory};
 use courier_tests::{Host, Store, guest, kafka, postgres, unique, usage, wait_until};
 
 use crate::load::PARTITIONS;
-use crate::peers::batched;
+use crate::peers::{Contract, Work, batched};
 use crate::progress::{Seen, Used, now};
 use crate::stored::{Row, Stored};
 
@@ -92,7 +92,15 @@ impl Running {
             Store::Sqlite => format!("sqlite://{}", directory.join("plain.db").display()),
         };
         let mut command = Command::new(std::env::current_exe().context("cannot tell where this program is")?);
-        command.args(["plain", "--bootstrap", kafka().bootstrap(), "--topic", topic, "--url", &url, "--group", &group]);
+        let contract = Contract {
+            bootstrap: kafka().bootstrap().to_owned(),
+            topic: topic.to_owned(),
+            group: group.clone(),
+            database: url.clone(),
+            work: Work::None,
+            effects: String::new(),
+        };
+        command.args(["peer", "batched"]).envs(contract.environment());
         let log = directory.join("plain.log");
         let process = Process::start("the plain consumer", command, &log, libc::SIGKILL)?;
         let mut program = Program::Plain { process, log, read: 0, handled: 0 };

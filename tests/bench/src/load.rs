@@ -36,20 +36,67 @@ pub async fn full_topic(prefix: &str, body: Vec<u8>, records: u64) -> Result<Str
     Ok(name)
 }
 
-/// A producer of records that differ in their keys only.
+/// Makes a topic that holds some orders already.
+///
+/// # Errors
+/// When Kafka takes no more.
+pub async fn topic_of_orders(prefix: &str, bytes: usize, records: u64) -> Result<String> {
+    let name = topic(prefix).await;
+    let mut load = Load::of_orders(&name, bytes)?;
+    load.send(records)?;
+    load.flush()?;
+    Ok(name)
+}
+
+/// The key of the record with this number. Its last three digits tell the key
+/// from the others, so that one in a hundred ends in `00`.
+fn key(number: u64) -> String {
+    format!("key-{:03}", number % KEYS)
+}
+
+/// An order as JSON, of so many bytes where they suffice. The sequence grows
+/// from record to record, so that a key's records tell their order.
+#[must_use]
+pub fn order(sequence: u64, key: &str, bytes: usize) -> Vec<u8> {
+    let text = |note: &str| {
+        format!(r#"{{"sequence":{sequence},"key":"{key}","amount":12.5,"items":["pen","ink"],"note":"{note}"}}"#)
+    };
+    let note = "x".repeat(bytes.saturating_sub(text("").len()));
+    text(&note).into_bytes()
+}
+
+/// What the records of a load carry.
+enum Body {
+    Same(Vec<u8>),
+    Order { bytes: usize },
+}
+
+/// A producer of records over a thousand keys in turn.
 pub struct Load {
     producer: ThreadedProducer<DefaultProducerContext>,
     topic: String,
-    body: Vec<u8>,
+    body: Body,
     sent: u64,
 }
 
 impl Load {
-    /// A producer for a topic.
+    /// A producer of records with one body.
     ///
     /// # Errors
     /// When librdkafka makes none.
     pub fn new(topic: &str, body: Vec<u8>) -> Result<Self> {
+        Self::of(topic, Body::Same(body))
+    }
+
+    /// A producer of orders of so many bytes.
+    ///
+    /// # Errors
+    /// When librdkafka makes none.
+    pub fn of_orders(topic: &str, bytes: usize) -> Result<Self> {
+        Self::of(topic, Body::Order { bytes })
+    }
+
+    fn of(topic: &str, body: Body) -> Result<Self> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", kafka().bootstrap()).set("acks", "all").set("linger.ms", "5");
         config.set("queue.buffering.max.messages", "1000000").set("partitioner", "murmur2_random");
@@ -68,8 +115,16 @@ impl Load {
     /// When Kafka takes no more.
     pub fn send(&mut self, records: u64) -> Result<()> {
         for _ in 0..records {
-            let key = format!("key-{}", self.sent % KEYS);
-            let mut record = BaseRecord::to(&self.topic).key(&key).payload(&self.body);
+            let key = key(self.sent);
+            let order;
+            let body = match &self.body {
+                Body::Same(body) => body,
+                Body::Order { bytes } => {
+                    order = self::order(self.sent, &key, *bytes);
+                    &order
+                }
+            };
+            let mut record = BaseRecord::to(&self.topic).key(&key).payload(body);
             while let Err((error, back)) = self.producer.send(record) {
                 let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
                 ensure!(full, "cannot produce to {}: {error}", self.topic);
@@ -101,5 +156,17 @@ impl Load {
     /// When it has not within a minute.
     pub fn flush(&self) -> Result<()> {
         Ok(self.producer.flush(Duration::from_secs(60))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_key_in_a_hundred_fails_and_an_order_has_its_size() {
+        let failing = (0..KEYS).filter(|number| key(*number).ends_with("00")).count() as u64;
+        assert_eq!(failing, KEYS / 100);
+        assert_eq!((order(7, "key-007", 100).len(), order(299_999, "key-999", 1_024).len()), (100, 1_024));
     }
 }

@@ -1,11 +1,12 @@
 //! Benchmarks: Courier against the programs one would otherwise write, and
 //! against itself.
 //!
-//! [`journey`] is W1: a topic filled before, a fresh group for each run, the
-//! contenders ([`contender`], [`peers`]) in turn (A B A B ..) on one machine, and
-//! ratios between them. [`fairness`] is how long a group's messages take beside
+//! [`versus`] measures W1 to W5 against all [`peers`] and writes one report.
+//! [`journey`] is W1 on either store against the plain consumer: a topic filled
+//! before, a fresh group for each run, the contenders ([`contender`]) in turn
+//! (A B A B ..) on one machine, and ratios between them. [`fairness`] is how long a group's messages take beside
 //! one that misbehaves, [`indexes`] what the lists cost the journey, [`call`] the
-//! engine alone, [`lists`] the API over a full store. Figures are medians with their spread; nothing here passes or fails.
+//! engine alone, [`parts`] the pure parts alone, [`lists`] the API over a full store. Figures are medians with their spread; nothing here passes or fails.
 
 mod call;
 mod contender;
@@ -14,16 +15,16 @@ mod indexes;
 mod journey;
 mod lists;
 mod load;
+mod parts;
 mod peers;
 mod processors;
 mod progress;
 mod stored;
 mod table;
+mod versus;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use courier_tests::Store;
-
-use crate::peers::batched;
 
 /// Benchmarks.
 #[derive(Parser)]
@@ -44,9 +45,24 @@ enum Benchmark {
     Call(call::Arguments),
     /// How long the API's lists take over millions of deliveries.
     Lists(lists::Arguments),
-    /// The plain consumer that `journey` compares with.
+    /// Against what one would pick instead, in several languages: W1 to W5.
+    Peers(versus::Arguments),
+    /// The pure parts alone: nanoseconds, or instructions against the baseline.
+    Parts(parts::Arguments),
+    /// One of the parts, so often, for `parts` to count.
     #[command(hide = true)]
-    Plain(batched::Arguments),
+    Part {
+        /// Which.
+        part: parts::Part,
+        /// How often.
+        rounds: u64,
+    },
+    /// One of the Rust peers, which the others start.
+    #[command(hide = true)]
+    Peer {
+        /// Which.
+        name: peers::Name,
+    },
 }
 
 /// A store as it is named on the command line.
@@ -73,6 +89,12 @@ async fn main() -> anyhow::Result<()> {
         Benchmark::Indexes(arguments) => indexes::run(&arguments).await,
         Benchmark::Call(arguments) => call::run(&arguments).await,
         Benchmark::Lists(arguments) => lists::run(&arguments).await,
-        Benchmark::Plain(arguments) => batched::run(&arguments).await,
+        Benchmark::Peers(arguments) => versus::run(&arguments).await,
+        Benchmark::Parts(arguments) => parts::run(&arguments),
+        Benchmark::Part { part, rounds } => {
+            part.run(rounds);
+            Ok(())
+        }
+        Benchmark::Peer { name } => peers::run(name).await,
     }
 }

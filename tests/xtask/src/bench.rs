@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use clap::Args;
 
-use crate::{steps, test};
+use crate::{peers, steps, test};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -19,6 +19,9 @@ pub struct Arguments {
 /// what they use.
 pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     test::prepare(root)?;
+    if arguments.benchmark.first().is_some_and(|name| name == "peers") {
+        peers::prepare(root)?;
+    }
     let mut bench = steps::cargo(root, &["run", "--release", "-p", "courier-bench", "--"]);
     bench.args(&arguments.benchmark);
     steps::must("measure", &mut bench)

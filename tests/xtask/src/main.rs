@@ -15,6 +15,7 @@ mod faults;
 mod guests;
 mod http;
 mod java;
+mod peers;
 mod steps;
 mod test;
 mod tidy;
