@@ -94,6 +94,8 @@ pub enum Task {
     ConsumerWatch,
     /// Watches whether the producer still finds its cluster.
     ProducerWatch,
+    /// Serves what the producer reports.
+    ProducerPoll,
     /// Hands the client the next record of a partition.
     ProducerWindows,
     /// Looks for what could not be delivered.
@@ -110,7 +112,7 @@ pub enum Task {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::Relay,
         Self::RelayLeases,
         Self::DelayedMover,
@@ -146,6 +148,7 @@ impl Task {
         Self::ConsumerThread,
         Self::ConsumerWatch,
         Self::ProducerWatch,
+        Self::ProducerPoll,
         Self::ProducerWindows,
         Self::UndeliveredWatch,
         Self::UnsentLook,
@@ -193,6 +196,7 @@ impl Task {
             Self::ConsumerThread => "consumer thread",
             Self::ConsumerWatch => "consumer watch",
             Self::ProducerWatch => "producer watch",
+            Self::ProducerPoll => "producer poll",
             Self::ProducerWindows => "producer windows",
             Self::UndeliveredWatch => "undelivered watch",
             Self::UnsentLook => "unsent look",

@@ -1,8 +1,9 @@
 //! Running again because somebody asked: the one door into a lane.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use courier::store::{ClaimRequest, DeliveryKey, GiveUp, PositionId, StoreError};
+use courier::store::{AskedLately, ClaimRequest, DeliveryKey, GiveUp, PositionId, StoreError};
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
@@ -108,6 +109,8 @@ pub async fn wishes_are_read_in_order_and_none_is_passed_over(database: Database
     owner.settle(30, (0..30).map(handled).collect()).await;
     let other = Owner::of(&store, owner.writer, GROUP, 1).await;
     let keys: Vec<_> = (0..30).rev().map(|offset| owner.key(offset)).collect();
+    let lately = Duration::from_secs(60);
+    assert_eq!(store.asked_lately(lately).await.unwrap(), AskedLately::default());
     for result in futures::future::join_all(keys.iter().map(|key| store.ask(key))).await {
         result.unwrap();
     }
@@ -122,6 +125,7 @@ pub async fn wishes_are_read_in_order_and_none_is_passed_over(database: Database
         seen.extend(page.iter().map(|row| row.offset.0));
     }
     assert_eq!(seen.len(), 30);
+    assert_eq!(store.asked_lately(lately).await.unwrap(), AskedLately { rows: 30, newest: Some(since) });
     assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), (0..30).collect());
     assert!(store.asked(&[other.claimed.position], Timestamp(0), 7).await.unwrap().is_empty());
 }

@@ -126,6 +126,10 @@ impl Store for FakeStore {
         absent()
     }
 
+    async fn asked_lately(&self, _: Duration) -> Result<AskedLately, StoreError> {
+        absent()
+    }
+
     async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
         let mut world = self.read()?;
         world.asked.push(format!("ask {delivery}"));
@@ -319,13 +323,6 @@ impl Broadcasts for FakeStore {
 
     async fn unheard(&self, _: Timestamp, _: u32) -> Result<Vec<UnheardRow>, StoreError> {
         Ok(self.read()?.unheard.clone())
-    }
-}
-
-#[async_trait]
-impl Dedupe for FakeStore {
-    async fn handled_within(&self, _: &HandledBy, _: &[SameTopic], _: Duration) -> Result<Vec<bool>, StoreError> {
-        absent()
     }
 }
 

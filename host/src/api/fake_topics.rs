@@ -1,5 +1,7 @@
-//! The verbs of topics that change and of records that are copied, which the
-//! API has no use for.
+//! The verbs of topics that change, of records that are copied and of
+//! duplicates, which the API has no use for.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -7,7 +9,10 @@ use courier_core::message::Offset;
 use courier_core::retention::NearEnd;
 
 use super::fake_store::{FakeStore, absent};
-use crate::store::{Copies, Endangered, Growth, Incarnations, PositionId, RecordCopies, StoreError, TopicOfGroup};
+use crate::store::{
+    Copies, Dedupe, Endangered, Growth, HandledBy, Incarnations, PositionId, RecordCopies, SameTopic, StoreError,
+    TopicOfGroup,
+};
 
 #[async_trait]
 impl Incarnations for FakeStore {
@@ -35,6 +40,13 @@ impl RecordCopies for FakeStore {
     }
 
     async fn copy_records(&self, _: PositionId, _: i64, _: &[(Offset, Bytes)], _: u64) -> Result<usize, StoreError> {
+        absent()
+    }
+}
+
+#[async_trait]
+impl Dedupe for FakeStore {
+    async fn handled_within(&self, _: &HandledBy, _: &[SameTopic], _: Duration) -> Result<Vec<bool>, StoreError> {
         absent()
     }
 }

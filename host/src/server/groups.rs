@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use courier_core::message::Kind;
 use courier_core::verdict::DeadLetter;
@@ -19,9 +19,10 @@ use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::attempt::circuit_breaker::Permission;
 use crate::consume::attempt::delivery::dead_letter_topic;
 use crate::consume::attempt::plugin_versions::PluginVersions;
+use crate::consume::owner::reruns;
 use crate::consume::{NodeContext, RunningGroup};
 use crate::publish::draft::MAX_TOPIC_BYTES;
-use crate::store::NodeBinding;
+use crate::store::{AskedLately, NodeBinding};
 
 /// The code of the cause that the paused groups are unknown.
 const PAUSES_UNKNOWN: &str = "pauses_unknown";
@@ -295,15 +296,29 @@ impl RunningGroups {
     }
 
     /// Forwards wake-ups, and applies pauses of the API.
+    ///
+    /// It also looks for requests that other hosts took, with one query for all
+    /// groups: a query of each group would keep an idle host busy.
     pub async fn follow(self: Arc<Self>) {
+        let store = &self.node.tools.store;
+        let (mut seen, mut paused_at) = (AskedLately::default(), None::<Instant>);
         loop {
-            let _ = tokio::time::timeout(super::background::PAUSE_POLL, self.asked.notified()).await;
-            match self.node.tools.store.paused().await {
-                Ok(paused) => self.set_paused(paused.into_iter().collect()),
-                Err(error) => tracing::debug!(%error, "cannot ask which groups are paused"),
+            let mut wake = tokio::time::timeout(reruns::INTERVAL, self.asked.notified()).await.is_ok();
+            if wake || paused_at.is_none_or(|at| at.elapsed() >= super::background::PAUSE_POLL) {
+                paused_at = Some(Instant::now());
+                match store.paused().await {
+                    Ok(paused) => self.set_paused(paused.into_iter().collect()),
+                    Err(error) => tracing::debug!(%error, "cannot ask which groups are paused"),
+                }
             }
-            for group in self.groups.lock().await.values() {
-                group.wake();
+            match store.asked_lately(reruns::WINDOW).await {
+                Ok(asked) => wake |= std::mem::replace(&mut seen, asked) != asked,
+                Err(error) => tracing::debug!(%error, "cannot ask whether somebody asked for deliveries to run"),
+            }
+            if wake {
+                for group in self.groups.lock().await.values() {
+                    group.wake();
+                }
             }
         }
     }

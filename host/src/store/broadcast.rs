@@ -84,6 +84,14 @@ pub const NOT_BOUND: &str = "the node no longer has a binding for these broadcas
 /// What is said of a broadcast that no node was there for.
 pub const UNHEARD: &str = "no node was there to hear this broadcast";
 
+/// That a listener is there is written down again when this part of its
+/// `forget` has passed since, and at most so late: a node that goes away seems
+/// to have gone that much earlier. Writing at each look would cost an idle host a
+/// commit for each of its groups.
+pub const SEEN_PARTS: i64 = 20;
+/// See [`SEEN_PARTS`].
+pub const SEEN_EVERY: Duration = Duration::from_secs(60);
+
 /// The verbs that concern broadcasts.
 #[async_trait]
 pub trait Broadcasts {
@@ -97,7 +105,8 @@ pub trait Broadcasts {
     async fn listen(&self, wish: &Listen) -> Result<Listening, StoreError>;
 
     /// Says that the listeners of a group on `node` are there; answers the
-    /// topics for which they are not expected any more.
+    /// topics for which they are not expected any more. It is written down once
+    /// in a while only ([`SEEN_EVERY`], [`SEEN_PARTS`]).
     async fn still_listening(&self, group: &str, node: &str) -> Result<Vec<String>, StoreError>;
 
     /// Ends the listeners of `node` but for these (group, topic); answers

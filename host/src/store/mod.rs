@@ -203,6 +203,11 @@ pub trait Store:
     /// (`asked_at > since`), oldest first, at most `limit`.
     async fn asked(&self, positions: &[PositionId], since: Timestamp, limit: u32) -> Result<Vec<OpenRow>, StoreError>;
 
+    /// How many open deliveries, of whatever position, somebody asked to run
+    /// within the `window` before now, and when the last of them. Another answer
+    /// than before says that [`Store::asked`] may have something new.
+    async fn asked_lately(&self, window: Duration) -> Result<AskedLately, StoreError>;
+
     // ---- running again
 
     /// Asks that a delivery runs again now. An open one becomes due; a final

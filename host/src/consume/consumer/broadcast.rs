@@ -47,6 +47,13 @@ const NO_GROUP: &str = "courier-broadcast";
 /// A consumer of broadcasts that cannot be started is known by this word.
 const NO_LISTENER: &str = "no_broadcast_consumer";
 
+/// An interval that does not make up for missed ticks.
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
+}
+
 /// The task that listens for one group on this node.
 pub(in crate::consume) struct BroadcastConsumer {
     node: NodeContext,
@@ -104,12 +111,7 @@ impl BroadcastConsumer {
             chores: JoinSet::new(),
         };
         let mut newest = Timestamp::default();
-        let mut look = tokio::time::interval(LOOK);
-        let mut wake = tokio::time::interval(reruns::INTERVAL);
-        let mut still_here = tokio::time::interval(STILL_HERE);
-        still_here.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        wake.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut look, mut wake, mut still_here) = (every(LOOK), every(reruns::OVERLOOKED), every(STILL_HERE));
         loop {
             tokio::select! {
                 biased;
@@ -142,6 +144,7 @@ impl BroadcastConsumer {
                 Some(ready) = this.ready.join_next(), if !this.ready.is_empty() => {
                     if let Ok(ready) = ready {
                         this.own(ready);
+                        wake.reset_immediately();
                     }
                 }
                 answers = this.watched.next() => this.compare_topics(&answers),

@@ -49,6 +49,9 @@ const REVOKE_WAIT: Duration = Duration::from_millis(900);
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
 /// How often offsets are committed to Kafka as a hint.
 const HINT_INTERVAL: Duration = Duration::from_secs(2);
+/// How often unchanged offsets are committed again: the answer to a commit is
+/// not awaited, so one may have failed.
+const HINT_AGAIN: Duration = Duration::from_secs(60);
 /// How often the epochs of owners are compared with the store: an idle owner
 /// would not learn otherwise that its position was moved.
 const EPOCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -91,6 +94,8 @@ pub struct EventConsumer {
     standing: BTreeSet<&'static str>,
     /// When foreign members of the group were last looked for.
     foreign: Option<Instant>,
+    /// What Kafka was last told of the positions, and when.
+    hinted: Option<(Vec<(TopicPartition, Offset)>, Instant)>,
 }
 
 impl EventConsumer {
@@ -114,6 +119,7 @@ impl EventConsumer {
             fenced: Fences::default(),
             standing: BTreeSet::new(),
             foreign: None,
+            hinted: None,
             claims: Claims::new(&node, &name),
             node,
             name,
@@ -143,7 +149,7 @@ impl EventConsumer {
             () = stop.cancelled() => return,
         };
         let mut newest = Timestamp::default();
-        let mut wake = tokio::time::interval(reruns::INTERVAL);
+        let mut wake = tokio::time::interval(reruns::OVERLOOKED);
         let mut hint = tokio::time::interval(HINT_INTERVAL);
         wake.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         hint.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -177,6 +183,8 @@ impl EventConsumer {
                         let (assignment, begun) = begun.feed();
                         source.order(ConsumerCommand::Reassign(assignment));
                         self.own(begun, &source);
+                        // What was asked of it before is told to nobody again.
+                        wake.reset_immediately();
                     }
                 }
                 answers = self.watched.next() => self.compare_topics(&answers),
@@ -417,15 +425,18 @@ impl EventConsumer {
         reruns::pass_on(&self.node.tools.store, &self.owners, newest).await;
     }
 
-    fn hint(&self, source: &ConsumerThread) {
+    fn hint(&mut self, source: &ConsumerThread) {
         let positions: Vec<_> = self
             .owners
             .iter()
             .map(|(place, owner)| (place.clone(), Offset(owner.durable.load(Ordering::Relaxed))))
             .collect();
-        if !positions.is_empty() {
-            source.order(ConsumerCommand::CommitOffsets(positions));
+        let is_known = |(known, at): &(Vec<_>, Instant)| *known == positions && at.elapsed() < HINT_AGAIN;
+        if positions.is_empty() || self.hinted.as_ref().is_some_and(is_known) {
+            return;
         }
+        self.hinted = Some((positions.clone(), Instant::now()));
+        source.order(ConsumerCommand::CommitOffsets(positions));
     }
 
     /// Drains every owner, then leaves the group.

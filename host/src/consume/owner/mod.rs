@@ -245,12 +245,18 @@ impl Owner {
                     self.sweeper.visit(Arc::clone(&self.tools.store), Arc::clone(&self.address));
                     visit = tokio::time::Instant::now() + self.sweeper.next();
                 }
-                () = tokio::time::sleep(POSITION_WAIT) => {
+                () = tokio::time::sleep(POSITION_WAIT), if self.is_unwritten() => {
                     let written = Offset(self.durable.load(Ordering::Relaxed));
                     self.machine.flush_position(written, &mut self.actions);
                 }
             }
         }
+    }
+
+    /// Whether the position has moved past what is written. One that has not
+    /// needs no timer.
+    fn is_unwritten(&self) -> bool {
+        self.machine.position().0 > self.durable.load(Ordering::Relaxed)
     }
 
     fn step(&mut self, event: Event<Box<FinishedAttempt>>) {

@@ -16,8 +16,11 @@ use crate::store::{OpenRow, PositionId, SharedStore, StoreError};
 
 /// How far back the window of a poll reaches: a request may become visible this late.
 pub const WINDOW: Duration = Duration::from_secs(10);
-/// Poll interval.
+/// How often the host asks whether there are new requests for any of its groups.
 pub const INTERVAL: Duration = Duration::from_millis(250);
+/// How often a group looks for requests by itself. The host wakes it for new
+/// ones, so only a request that the host missed waits this long.
+pub const OVERLOOKED: Duration = Duration::from_secs(5);
 /// Requests read in one query.
 const PAGE: u32 = 5_000;
 /// Queries of one poll; the next poll finds the rest.

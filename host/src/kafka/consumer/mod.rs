@@ -37,6 +37,9 @@ use crate::supervise::{self, Task};
 
 /// How long one poll waits for a message, and so how long an order waits.
 const POLL: Duration = Duration::from_millis(10);
+/// The same for a group that is idle; a message still ends the wait at once.
+const IDLE_POLL: Duration = Duration::from_millis(100);
+const IDLE_AFTER: Duration = Duration::from_secs(2);
 /// Records taken in one go before orders are looked at again.
 const MAX_TAKE: usize = 1_024;
 /// How long the thread waits at most without a poll when the budget is used up.
@@ -293,11 +296,15 @@ struct Thread {
 
 impl Thread {
     fn run(mut self) {
+        let mut active = Instant::now();
         loop {
             loop {
                 match self.inbox.try_recv() {
                     Ok(ConsumerCommand::Close) | Err(mpsc::TryRecvError::Disconnected) => return self.close(),
-                    Ok(order) => self.carry_out(order),
+                    Ok(order) => {
+                        active = Instant::now();
+                        self.carry_out(order);
+                    }
                     Err(mpsc::TryRecvError::Empty) => break,
                 }
             }
@@ -310,8 +317,13 @@ impl Thread {
                     thread::sleep(FULL_STEP);
                 }
                 self.take(1, Duration::ZERO);
+                active = Instant::now();
             } else {
-                self.take(MAX_TAKE, POLL);
+                let begun = Instant::now();
+                let wait = if begun - active < IDLE_AFTER { POLL } else { IDLE_POLL };
+                self.take(MAX_TAKE, wait);
+                // A rebalance ends a wait as well, and orders follow it.
+                active = if begun.elapsed() < wait { begun } else { active };
             }
         }
     }

@@ -12,7 +12,7 @@ use super::columns::Columns;
 use super::error::at_statement;
 use super::positions::insert_lost;
 use super::{PostgresStore, bounded, commit, micros};
-use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, UNHEARD};
+use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, SEEN_EVERY, SEEN_PARTS, UNHEARD};
 use crate::store::shared::text::clean;
 use crate::store::{Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, StoreError, UnheardRow};
 
@@ -87,21 +87,20 @@ fn found(row: &PgRow) -> Result<Found, StoreError> {
 async fn still_listening(store: &PostgresStore, group: &str, node: &str) -> Result<Vec<String>, StoreError> {
     let group = store.groups.id(&store.pool, group).await?;
     let rows = sqlx::query(
-        "UPDATE listener SET seen_at = CASE WHEN gone_at IS NULL THEN courier_now() ELSE seen_at END
-         WHERE group_id = $1 AND node = $2 RETURNING topic, gone_at IS NOT NULL AS gone",
+        "WITH seen AS (
+             UPDATE listener SET seen_at = courier_now() WHERE group_id = $1 AND node = $2 AND gone_at IS NULL
+             AND seen_at <= courier_now() - least(forget / $3, $4)
+         )
+         SELECT topic FROM listener WHERE group_id = $1 AND node = $2 AND gone_at IS NOT NULL",
     )
     .bind(group)
     .bind(clean(node))
+    .bind(SEEN_PARTS)
+    .bind(micros(SEEN_EVERY))
     .fetch_all(&store.pool)
     .await
     .map_err(at_statement)?;
-    let mut gone = Vec::new();
-    for row in &rows {
-        if row.take::<bool>("gone")? {
-            gone.push(row.take("topic")?);
-        }
-    }
-    Ok(gone)
+    rows.iter().map(|row| row.take("topic")).collect()
 }
 
 async fn listen(store: &PostgresStore, wish: &Listen) -> Result<Listening, StoreError> {

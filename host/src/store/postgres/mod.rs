@@ -246,6 +246,10 @@ impl Store for PostgresStore {
         prompt(open_rows::asked(self, positions, since, limit)).await
     }
 
+    async fn asked_lately(&self, window: Duration) -> Result<AskedLately, StoreError> {
+        prompt(open_rows::asked_lately(self, window)).await
+    }
+
     async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
         bounded(reruns::ask(self, delivery)).await
     }

@@ -1,14 +1,15 @@
 //! Reading open deliveries: what a partition's owner works from.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use courier_core::message::{Offset, Timestamp};
 use sqlx::postgres::PgRow;
 
-use super::PostgresStore;
 use super::columns::{self, Columns};
 use super::error::at_statement;
-use crate::store::{GiveUp, OpenRecord, OpenRow, PositionId, StoreError};
+use super::{PostgresStore, micros};
+use crate::store::{AskedLately, GiveUp, OpenRecord, OpenRow, PositionId, StoreError};
 
 pub(super) fn open_row(row: &PgRow) -> Result<OpenRow, StoreError> {
     Ok(OpenRow {
@@ -79,4 +80,15 @@ pub(super) async fn asked(
     .await
     .map_err(at_statement)?;
     rows.iter().map(open_row).collect()
+}
+
+pub(super) async fn asked_lately(store: &PostgresStore, window: Duration) -> Result<AskedLately, StoreError> {
+    let row = sqlx::query(
+        "SELECT count(*) AS rows, max(asked_at) AS newest FROM open_delivery WHERE asked_at > courier_now() - $1",
+    )
+    .bind(micros(window))
+    .fetch_one(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    Ok(AskedLately { rows: row.take("rows")?, newest: row.time_opt("newest")? })
 }

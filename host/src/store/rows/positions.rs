@@ -82,6 +82,15 @@ pub struct Claimed {
     pub open: Vec<OpenRow>,
 }
 
+/// Open deliveries that somebody asked to run a short while ago.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskedLately {
+    /// How many.
+    pub rows: i64,
+    /// When the last of them was asked for; none without any.
+    pub newest: Option<Timestamp>,
+}
+
 /// An unfinished delivery, without its record.
 #[derive(Clone, Debug)]
 pub struct OpenRow {

@@ -11,7 +11,7 @@ use super::columns::{Columns, json, now};
 use super::error::{commit_fault, fault};
 use super::groups::group_number;
 use super::positions::record_lost;
-use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, UNHEARD};
+use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, SEEN_EVERY, SEEN_PARTS, UNHEARD};
 use crate::store::shared::text::clean;
 use crate::store::{
     Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, PositionId, StoreError, UnheardRow,
@@ -54,10 +54,15 @@ impl Broadcasts for SqliteStore {
     async fn still_listening(&self, group: &str, node: &str) -> Result<Vec<String>, StoreError> {
         let mut tx = self.connections.write().await?;
         let group = group_number(&mut tx, group).await?;
-        sqlx::query("UPDATE listener SET seen_at = ? WHERE group_id = ? AND node = ? AND gone_at IS NULL")
-            .bind(now().0)
+        let now = now().0;
+        let sql = "UPDATE listener SET seen_at = ?1 WHERE group_id = ?2 AND node = ?3 AND gone_at IS NULL \
+                   AND seen_at <= ?1 - min(forget / ?4, ?5)";
+        sqlx::query(sql)
+            .bind(now)
             .bind(group)
             .bind(clean(node))
+            .bind(SEEN_PARTS)
+            .bind(i64::try_from(SEEN_EVERY.as_micros()).unwrap_or(i64::MAX))
             .execute(&mut *tx)
             .await
             .map_err(fault)?;

@@ -170,6 +170,10 @@ impl Store for SqliteStore {
         self.asked_rows(positions, since, limit).await
     }
 
+    async fn asked_lately(&self, window: Duration) -> Result<AskedLately, StoreError> {
+        self.count_asked(window).await
+    }
+
     async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
         self.ask_delivery(delivery).await
     }

@@ -1,14 +1,15 @@
 //! Reading open deliveries: what a partition's owner works from.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use courier_core::message::{Offset, Timestamp};
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
-use super::columns::{Columns, json};
+use super::columns::{Columns, json, now};
 use super::error::fault;
-use crate::store::{GiveUp, OpenRecord, OpenRow, PositionId, StoreError};
+use crate::store::{AskedLately, GiveUp, OpenRecord, OpenRow, PositionId, StoreError};
 
 /// A statement that reads open rows. Of the record only the length is read,
 /// which SQLite tells without touching its bytes; `and` adds columns.
@@ -73,6 +74,17 @@ impl SqliteStore {
             found.insert(row.offset, OpenRecord { row, record: record.map(Into::into) });
         }
         Ok(offsets.iter().map(|offset| found.get(offset).cloned()).collect())
+    }
+
+    pub(super) async fn count_asked(&self, window: Duration) -> Result<AskedLately, StoreError> {
+        let since = now().0.saturating_sub(i64::try_from(window.as_micros()).unwrap_or(i64::MAX));
+        let (rows, newest): (i64, Option<i64>) =
+            sqlx::query_as("SELECT count(*), max(asked_at) FROM open_delivery WHERE asked_at > ?")
+                .bind(since)
+                .fetch_one(&self.connections.readers)
+                .await
+                .map_err(fault)?;
+        Ok(AskedLately { rows, newest: newest.map(Timestamp) })
     }
 
     pub(super) async fn asked_rows(
