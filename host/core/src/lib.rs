@@ -7,12 +7,14 @@
 //! Read [`message`] for the words, [`status`] and [`verdict`] for what may
 //! become of a delivery, [`retry`] for when it runs again, and then
 //! [`partition`], the machine that owns one partition, with its parts
-//! [`lanes`] (order) and [`offsets`] (what is finished). [`retention`] says which
+//! [`lanes`] (order) and [`offsets`] (what is finished). [`offset_runs`] is the set of
+//! what a group keeps no rows of. [`retention`] says which
 //! parked records Kafka is about to remove. [`outbound`] is the way out: how what
 //! the host owes Kafka gets there.
 
 pub mod lanes;
 pub mod message;
+pub mod offset_runs;
 pub mod offsets;
 pub mod outbound;
 pub mod partition;

@@ -1,0 +1,406 @@
+//! A set of offsets as runs: what lies side by side costs one entry.
+//!
+//! A group that keeps no row of what it handled at the first attempt keeps such
+//! a set of it. It is stored in segments, which span [`MAX_SPAN`] offsets at
+//! most, so that whoever looks for one offset knows how far before it the first
+//! offset of its segment can lie, and a segment of any shape stays small.
+
+use crate::message::Offset;
+
+/// From the first offset of a segment to behind its last.
+pub const MAX_SPAN: i64 = 65_536;
+/// Bytes of an encoded segment at most: each number of its runs stands for at
+/// least one offset for each byte that it takes, beside the version.
+pub const MAX_ENCODED_BYTES: usize = 1 + MAX_SPAN as usize;
+
+/// The version of the encoding, which is its first byte.
+const VERSION: u8 = 1;
+
+/// Offsets from `first` to below `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first one.
+    pub first: Offset,
+    /// The one after the last.
+    pub end: Offset,
+}
+
+impl Run {
+    fn len(self) -> u64 {
+        self.end.0.abs_diff(self.first.0)
+    }
+}
+
+/// A set of offsets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OffsetRuns {
+    /// Ascending; neither empty nor overlapping, and none begins where another
+    /// ends.
+    runs: Vec<Run>,
+}
+
+/// Why bytes are no segment, or a set is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentError {
+    /// There are none.
+    Empty,
+    /// They are of a version that this program does not know.
+    Version(u8),
+    /// They end within a number, or with a gap.
+    Truncated,
+    /// A number is zero, or longer than it need be.
+    Malformed,
+    /// The offsets span more than [`MAX_SPAN`].
+    TooWide,
+}
+
+impl std::fmt::Display for SegmentError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Empty => write!(f, "a segment of handled offsets is empty"),
+            Self::Version(version) => write!(f, "a segment of handled offsets has the unknown version {version}"),
+            Self::Truncated => write!(f, "a segment of handled offsets ends too early"),
+            Self::Malformed => write!(f, "a segment of handled offsets holds a run that is none"),
+            Self::TooWide => write!(f, "a segment of handled offsets spans more than {MAX_SPAN} offsets"),
+        }
+    }
+}
+
+impl std::error::Error for SegmentError {}
+
+impl OffsetRuns {
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// How many offsets are in it.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.runs.iter().map(|run| run.len()).sum()
+    }
+
+    /// The smallest offset.
+    #[must_use]
+    pub fn first(&self) -> Option<Offset> {
+        self.runs.first().map(|run| run.first)
+    }
+
+    /// The largest offset.
+    #[must_use]
+    pub fn last(&self) -> Option<Offset> {
+        self.runs.last().map(|run| Offset(run.end.0 - 1))
+    }
+
+    /// The runs, ascending.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Every offset, ascending.
+    pub fn offsets(&self) -> impl Iterator<Item = Offset> + '_ {
+        self.runs.iter().flat_map(|run| (run.first.0..run.end.0).map(Offset))
+    }
+
+    /// Whether an offset is in it.
+    #[must_use]
+    pub fn contains(&self, offset: Offset) -> bool {
+        let at = self.runs.partition_point(|run| run.end <= offset);
+        self.runs.get(at).is_some_and(|run| run.first <= offset)
+    }
+
+    /// Adds an offset.
+    pub fn insert(&mut self, offset: Offset) {
+        // The first run that ends at the offset or behind it: the only one
+        // that the offset may be in or touch from behind.
+        let at = self.runs.partition_point(|run| run.end < offset);
+        match self.runs.get_mut(at) {
+            Some(run) if offset.next() == run.first => run.first = offset,
+            Some(run) if run.first <= offset => {
+                if run.end == offset {
+                    run.end = offset.next();
+                    self.join_with_next(at);
+                }
+            }
+            _ => self.runs.insert(at, Run { first: offset, end: offset.next() }),
+        }
+    }
+
+    fn join_with_next(&mut self, at: usize) {
+        if let Some(next) = self.runs.get(at + 1).copied()
+            && self.runs[at].end == next.first
+        {
+            self.runs[at].end = next.end;
+            self.runs.remove(at + 1);
+        }
+    }
+
+    /// Adds all offsets of another set.
+    pub fn merge(&mut self, other: &Self) {
+        let mut all = std::mem::take(&mut self.runs);
+        all.extend_from_slice(&other.runs);
+        all.sort_unstable_by_key(|run| run.first);
+        for run in all {
+            match self.runs.last_mut() {
+                Some(last) if run.first <= last.end => last.end = last.end.max(run.end),
+                _ => self.runs.push(run),
+            }
+        }
+    }
+
+    /// Takes the offsets from `at` on out of it.
+    #[must_use]
+    pub fn split_off(&mut self, at: Offset) -> Self {
+        let cut = self.runs.partition_point(|run| run.end <= at);
+        let mut runs = self.runs.split_off(cut);
+        if let Some(run) = runs.first_mut()
+            && run.first < at
+        {
+            self.runs.push(Run { first: run.first, end: at });
+            run.first = at;
+        }
+        Self { runs }
+    }
+
+    /// Removes the offsets from `from` to below `to`, and answers them.
+    pub fn remove(&mut self, from: Offset, to: Offset) -> Self {
+        let mut removed = self.split_off(from);
+        let kept = removed.split_off(to);
+        self.merge(&kept);
+        removed
+    }
+
+    /// The same offsets in sets that each span no more than [`MAX_SPAN`].
+    #[must_use]
+    pub fn into_segments(mut self) -> Vec<Self> {
+        let mut segments = Vec::with_capacity(1);
+        while let Some(first) = self.first() {
+            let rest = self.split_off(Offset(first.0.saturating_add(MAX_SPAN)));
+            segments.push(std::mem::replace(&mut self, rest));
+        }
+        segments
+    }
+
+    /// A segment as bytes, without its first offset: the version, then the
+    /// lengths of the runs and of the gaps between them, in turn, seven bits in
+    /// a byte and the lowest ones first.
+    ///
+    /// # Errors
+    /// When the set is empty or too wide for a segment.
+    pub fn encode(&self) -> Result<Vec<u8>, SegmentError> {
+        let (Some(first), Some(last)) = (self.first(), self.last()) else { return Err(SegmentError::Empty) };
+        if last.0.saturating_sub(first.0) >= MAX_SPAN {
+            return Err(SegmentError::TooWide);
+        }
+        let mut bytes = vec![VERSION];
+        let mut end = first;
+        for run in &self.runs {
+            if run.first > end {
+                push_number(&mut bytes, run.first.0.abs_diff(end.0));
+            }
+            push_number(&mut bytes, run.len());
+            end = run.end;
+        }
+        Ok(bytes)
+    }
+
+    /// The segment that begins with the offset `first`, from its bytes.
+    ///
+    /// # Errors
+    /// When the bytes are none.
+    pub fn decode(first: Offset, bytes: &[u8]) -> Result<Self, SegmentError> {
+        let (version, mut rest) = bytes.split_first().ok_or(SegmentError::Empty)?;
+        if *version != VERSION {
+            return Err(SegmentError::Version(*version));
+        }
+        let (mut runs, mut at, mut span) = (Vec::new(), first, 0);
+        while !rest.is_empty() {
+            if !runs.is_empty() {
+                (at, span) = advance(at, span, take_number(&mut rest)?)?;
+            }
+            let begins = at;
+            (at, span) = advance(at, span, take_number(&mut rest)?)?;
+            runs.push(Run { first: begins, end: at });
+        }
+        if runs.is_empty() { Err(SegmentError::Empty) } else { Ok(Self { runs }) }
+    }
+}
+
+impl FromIterator<Offset> for OffsetRuns {
+    fn from_iter<I: IntoIterator<Item = Offset>>(offsets: I) -> Self {
+        let mut runs = Self::default();
+        offsets.into_iter().for_each(|offset| runs.insert(offset));
+        runs
+    }
+}
+
+/// Goes `by` offsets on, within a segment of which `span` are behind.
+fn advance(at: Offset, span: i64, by: i64) -> Result<(Offset, i64), SegmentError> {
+    let span = span + by;
+    if span > MAX_SPAN {
+        return Err(SegmentError::TooWide);
+    }
+    Ok((Offset(at.0.checked_add(by).ok_or(SegmentError::TooWide)?), span))
+}
+
+fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+/// The next number. Three bytes hold every number up to [`MAX_SPAN`].
+fn take_number(rest: &mut &[u8]) -> Result<i64, SegmentError> {
+    let mut number = 0;
+    for shift in [0, 7, 14] {
+        let (byte, left) = rest.split_first().ok_or(SegmentError::Truncated)?;
+        *rest = left;
+        number |= i64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            // A last byte of zero is a number that is zero, or longer than it
+            // need be: one set has one encoding.
+            return if *byte == 0 { Err(SegmentError::Malformed) } else { Ok(number) };
+        }
+    }
+    Err(SegmentError::TooWide)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::simulation::chance::Chance;
+
+    fn set(offsets: &[i64]) -> OffsetRuns {
+        offsets.iter().copied().map(Offset).collect()
+    }
+
+    fn offsets(runs: &OffsetRuns) -> Vec<i64> {
+        runs.offsets().map(|offset| offset.0).collect()
+    }
+
+    /// What every set keeps to, whatever was done to it.
+    fn check(runs: &OffsetRuns, model: &BTreeSet<i64>) {
+        assert_eq!(offsets(runs), model.iter().copied().collect::<Vec<_>>());
+        assert_eq!(runs.len(), model.len() as u64);
+        assert_eq!(runs.first(), model.first().copied().map(Offset));
+        assert_eq!(runs.last(), model.last().copied().map(Offset));
+        assert!(runs.runs().iter().all(|run| run.first < run.end), "no run is empty: {runs:?}");
+        assert!(runs.runs().windows(2).all(|two| two[0].end < two[1].first), "no run touches the next: {runs:?}");
+        for offset in -2..130 {
+            assert_eq!(runs.contains(Offset(offset)), model.contains(&offset), "{offset} in {runs:?}");
+        }
+    }
+
+    #[test]
+    fn what_lies_side_by_side_is_one_run() {
+        let runs = set(&[5, 3, 4, 9, 7, 8]);
+        assert_eq!(runs.runs(), [Run { first: Offset(3), end: Offset(6) }, Run { first: Offset(7), end: Offset(10) }]);
+        assert_eq!(runs.encode().unwrap(), [VERSION, 3, 1, 3]);
+    }
+
+    /// Thousands of sets, each beside a set that keeps every offset: whatever is
+    /// added, merged, removed and split, both hold the same.
+    #[test]
+    fn a_set_of_runs_is_a_set() {
+        for seed in 0..2_000 {
+            let mut chance = Chance::new(seed);
+            let (mut runs, mut model) = (OffsetRuns::default(), BTreeSet::new());
+            for _ in 0..chance.below(40) {
+                let (from, to) = (chance.between(0, 120), chance.between(0, 120));
+                match chance.below(6) {
+                    0 => {
+                        let other: BTreeSet<i64> = (0..chance.below(20)).map(|_| chance.between(0, 120)).collect();
+                        runs.merge(&other.iter().copied().map(Offset).collect());
+                        model.extend(other);
+                    }
+                    1 => {
+                        let removed = runs.remove(Offset(from), Offset(to));
+                        let gone: BTreeSet<i64> = model.iter().copied().filter(|at| (from..to).contains(at)).collect();
+                        model.retain(|at| !gone.contains(at));
+                        check(&removed, &gone);
+                    }
+                    2 => {
+                        let above = runs.split_off(Offset(from));
+                        check(&above, &model.split_off(&from));
+                    }
+                    _ => {
+                        runs.insert(Offset(from));
+                        model.insert(from);
+                    }
+                }
+                check(&runs, &model);
+            }
+            if let Some(first) = runs.first() {
+                let bytes = runs.encode().unwrap();
+                assert!(bytes.len() <= MAX_ENCODED_BYTES);
+                assert_eq!(OffsetRuns::decode(first, &bytes).unwrap(), runs);
+            }
+        }
+    }
+
+    #[test]
+    fn segments_hold_what_the_set_held_and_keep_to_their_bounds() {
+        for seed in 0..50 {
+            let mut chance = Chance::new(seed);
+            let (mut at, mut all) = (chance.between(0, i64::MAX / 2), Vec::new());
+            for _ in 0..400 {
+                let most = chance.pick(&[1, 3, 200, 70_000]);
+                at += chance.between(1, most);
+                all.push(at);
+            }
+            let mut joined = OffsetRuns::default();
+            for segment in set(&all).into_segments() {
+                let (first, last) = (segment.first().unwrap(), segment.last().unwrap());
+                assert!(last.0 - first.0 < MAX_SPAN);
+                let bytes = segment.encode().unwrap();
+                assert_eq!(OffsetRuns::decode(first, &bytes).unwrap(), segment);
+                joined.merge(&segment);
+            }
+            assert_eq!(offsets(&joined), all);
+        }
+    }
+
+    #[test]
+    fn the_widest_segments_fit_into_their_bound() {
+        let dense: OffsetRuns = (0..MAX_SPAN).map(Offset).collect();
+        assert_eq!(dense.encode().unwrap().len(), 4);
+        let holes: OffsetRuns = (0..MAX_SPAN).step_by(2).map(Offset).collect();
+        assert_eq!(holes.encode().unwrap().len(), MAX_ENCODED_BYTES - 1);
+        let mut wide = set(&[0, MAX_SPAN]);
+        assert_eq!(wide.encode(), Err(SegmentError::TooWide));
+        assert_eq!(wide.clone().into_segments(), [set(&[0]), set(&[MAX_SPAN])]);
+        wide.remove(Offset(0), Offset(1));
+        assert!(wide.encode().is_ok());
+    }
+
+    #[test]
+    fn bytes_that_are_no_segment_are_refused() {
+        let refused = |bytes: &[u8]| OffsetRuns::decode(Offset(7), bytes).unwrap_err();
+        assert_eq!(refused(&[]), SegmentError::Empty);
+        assert_eq!(refused(&[VERSION]), SegmentError::Empty);
+        assert_eq!(refused(&[2, 1]), SegmentError::Version(2));
+        assert_eq!(refused(&[VERSION, 1, 1]), SegmentError::Truncated, "it ends with a gap");
+        assert_eq!(refused(&[VERSION, 0x80]), SegmentError::Truncated);
+        assert_eq!(refused(&[VERSION, 0]), SegmentError::Malformed);
+        assert_eq!(refused(&[VERSION, 0x81, 0]), SegmentError::Malformed, "a number is longer than it need be");
+        assert_eq!(refused(&[VERSION, 0xff, 0xff, 0xff, 1]), SegmentError::TooWide);
+        assert_eq!(refused(&[VERSION, 0xff, 0xff, 0x7f]), SegmentError::TooWide);
+        assert_eq!(OffsetRuns::decode(Offset(i64::MAX), &[VERSION, 2]), Err(SegmentError::TooWide));
+        // No bytes make a decoder panic or hold more than a segment may.
+        for seed in 0..20_000 {
+            let mut chance = Chance::new(seed);
+            let bytes: Vec<u8> =
+                std::iter::once(VERSION).chain((0..chance.below(12)).map(|_| (chance.next() & 0xff) as u8)).collect();
+            if let Ok(runs) = OffsetRuns::decode(Offset(7), &bytes) {
+                assert!(runs.last().unwrap().0 - 7 < MAX_SPAN);
+                assert_eq!(runs.encode().unwrap(), bytes, "one set has one encoding");
+            }
+        }
+    }
+}
