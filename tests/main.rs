@@ -41,6 +41,7 @@ mod store_conformance;
 mod strangers;
 mod tenants;
 mod topics;
+mod trace;
 mod transactions;
 mod uploads;
 mod walls;

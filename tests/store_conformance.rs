@@ -21,6 +21,8 @@ mod copying;
 mod delayed;
 #[path = "store_conformance/half.rs"]
 mod half;
+#[path = "store_conformance/handled_sets.rs"]
+mod handled_sets;
 #[path = "store_conformance/identities.rs"]
 mod identities;
 #[path = "store_conformance/incarnations.rs"]
@@ -138,6 +140,15 @@ macro_rules! on_both_dialects {
 }
 
 on_both_dialects! {
+    handled_sets:
+        what_is_handled_at_once_has_a_bit_and_no_row
+        a_claim_learns_what_the_sets_hold_above_the_position
+        nothing_of_a_settle_that_failed_is_in_a_set
+        segments_of_a_minute_that_is_over_are_joined
+        a_seek_backward_takes_bits_back
+        retention_forgets_sets_below_their_position
+        a_redrive_takes_what_has_only_a_bit
+        what_has_only_a_bit_is_not_asked_for_by_its_id;
     nodes:
         a_name_is_held_by_one_process_at_a_time
         a_lease_that_ran_out_is_free

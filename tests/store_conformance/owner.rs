@@ -192,6 +192,14 @@ pub fn handled(offset: i64) -> OutcomeRow {
     invoked(outcome(offset, to), 1, Verdict::Success)
 }
 
+/// HANDLED at its first attempt, in a group that keeps no row of that.
+pub fn unlisted(offset: i64) -> OutcomeRow {
+    let to = Becomes::InHandledSet { settled_at: at(offset + 1) };
+    let mut outcome = invoked(outcome(offset, to), 1, Verdict::Success);
+    (outcome.message_id, outcome.type_name, outcome.key) = (String::new(), String::new(), None);
+    outcome
+}
+
 /// Failed for good at its first attempt, with its record.
 pub fn failed(offset: i64) -> OutcomeRow {
     let to = Becomes::Final { state: State::HandleFail, settled_at: at(offset), record: Some(record(offset)) };

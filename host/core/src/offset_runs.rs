@@ -18,14 +18,14 @@ const VERSION: u8 = 1;
 
 /// Offsets from `first` to below `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct OffsetRun {
     /// The first one.
     pub first: Offset,
     /// The one after the last.
     pub end: Offset,
 }
 
-impl Run {
+impl OffsetRun {
     fn len(self) -> u64 {
         self.end.0.abs_diff(self.first.0)
     }
@@ -36,7 +36,7 @@ impl Run {
 pub struct OffsetRuns {
     /// Ascending; neither empty nor overlapping, and none begins where another
     /// ends.
-    runs: Vec<Run>,
+    runs: Vec<OffsetRun>,
 }
 
 /// Why bytes are no segment, or a set is none.
@@ -95,7 +95,7 @@ impl OffsetRuns {
 
     /// The runs, ascending.
     #[must_use]
-    pub fn runs(&self) -> &[Run] {
+    pub fn runs(&self) -> &[OffsetRun] {
         &self.runs
     }
 
@@ -124,7 +124,7 @@ impl OffsetRuns {
                     self.join_with_next(at);
                 }
             }
-            _ => self.runs.insert(at, Run { first: offset, end: offset.next() }),
+            _ => self.runs.insert(at, OffsetRun { first: offset, end: offset.next() }),
         }
     }
 
@@ -158,7 +158,7 @@ impl OffsetRuns {
         if let Some(run) = runs.first_mut()
             && run.first < at
         {
-            self.runs.push(Run { first: run.first, end: at });
+            self.runs.push(OffsetRun { first: run.first, end: at });
             run.first = at;
         }
         Self { runs }
@@ -222,7 +222,7 @@ impl OffsetRuns {
             }
             let begins = at;
             (at, span) = advance(at, span, take_number(&mut rest)?)?;
-            runs.push(Run { first: begins, end: at });
+            runs.push(OffsetRun { first: begins, end: at });
         }
         if runs.is_empty() { Err(SegmentError::Empty) } else { Ok(Self { runs }) }
     }
@@ -300,7 +300,10 @@ mod tests {
     #[test]
     fn what_lies_side_by_side_is_one_run() {
         let runs = set(&[5, 3, 4, 9, 7, 8]);
-        assert_eq!(runs.runs(), [Run { first: Offset(3), end: Offset(6) }, Run { first: Offset(7), end: Offset(10) }]);
+        assert_eq!(
+            runs.runs(),
+            [OffsetRun { first: Offset(3), end: Offset(6) }, OffsetRun { first: Offset(7), end: Offset(10) }]
+        );
         assert_eq!(runs.encode().unwrap(), [VERSION, 3, 1, 3]);
     }
 

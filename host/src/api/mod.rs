@@ -23,6 +23,8 @@ pub mod failures;
 #[cfg(test)]
 mod fake_centre;
 #[cfg(test)]
+mod fake_handled_sets;
+#[cfg(test)]
 mod fake_store;
 #[cfg(test)]
 mod fake_topics;
@@ -53,6 +55,8 @@ pub(crate) mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_of_groups;
+#[cfg(test)]
+mod tests_of_handled_sets;
 #[cfg(test)]
 mod tests_of_identity;
 #[cfg(test)]

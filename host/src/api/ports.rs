@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use super::causes::CauseView;
 use super::problem::Problem;
 use crate::causes::Standing;
+use crate::config::Trace;
 pub use crate::publish::draft::{Draft, OUTBOX_IDS, Receipt, SendProblem as Refusal, reserved_header, valid_topic};
 pub use crate::publish::header_rules::{self, BASE64};
 pub use crate::publish::transactions::EndedBy;
@@ -153,6 +154,9 @@ pub struct PolicyView {
     /// How long a message's id is remembered.
     #[schema(required = true)]
     pub dedupe: Option<String>,
+    /// Of which deliveries a row is kept: `all`, or `failures`, which leaves out
+    /// what is HANDLED at the first attempt.
+    pub trace: Trace,
     /// What the handler may do to the outside.
     pub grant: GrantView,
 }

@@ -31,7 +31,7 @@ pub struct World {
     pub messages: Vec<MessageRow>,
     /// Rows of deliveries.
     pub deliveries: Vec<DeliveryRow>,
-    /// Positions.
+    pub sets: super::fake_handled_sets::FakeSets,
     pub positions: Vec<PositionRow>,
     /// Nodes that hear broadcasts.
     pub listeners: Vec<crate::store::ListenerRow>,

@@ -92,7 +92,11 @@ pub(super) async fn run(client: &HostClient, output: Output, command: Command) -
             ]);
             let answer = client.get(&["deliveries"], &query).await?;
             show(output, &answer, |page: ShownPage<Delivery>| {
-                with_end(list(&page.items, "no deliveries"), page.next.as_deref(), page.truncated)
+                let mut text = with_end(list(&page.items, "no deliveries"), page.next.as_deref(), page.truncated);
+                if let Some(missing) = page.not_recorded {
+                    text.push_str(&format!("\n\nnot in this list: {}", table::clean(&missing.why)));
+                }
+                text
             })
         }
         Command::Show { id } => {

@@ -245,7 +245,7 @@ fn whole(message: &Message) -> String {
     let headers = message.headers.as_ref().filter(|headers| headers.as_object().is_some_and(|map| !map.is_empty()));
     let mut text = table::fields(&[
         ("id", Some(message.id.clone())),
-        ("topic", Some(message.topic.clone())),
+        ("topic", Some(message.topic.clone()).filter(|topic| !topic.is_empty())),
         ("type", message.type_name.clone()),
         ("key", table::key(message.key.as_ref(), message.key_base64.as_ref())),
         ("source", message.source.clone()),
@@ -280,7 +280,8 @@ fn delivery_block(delivery: &Delivery) -> String {
         ("verdict", delivery.verdict.clone()),
         ("reason", delivery.reason.clone()),
         ("node", delivery.node.clone()),
-        ("settled at", delivery.settled_at.clone()),
+        ("settled at", delivery.settled_at.clone().filter(|_| delivery.settled_within.is_none())),
+        ("settled within", delivery.settled_within.as_ref().map(|span| format!("{} to {}", span.from, span.to))),
         ("next attempt at", delivery.next_attempt_at.clone()),
     ]);
     let attempts = delivery.attempts.as_deref().unwrap_or(&[]);
@@ -330,5 +331,13 @@ mod tests {
             assert!(shown.contains(part), "{part:?} in\n{shown}");
         }
         assert!(!shown.contains("source") && !shown.contains("retrying"), "{shown}");
+    }
+
+    #[test]
+    fn an_id_of_which_nothing_is_recorded_says_so() {
+        let text = r#"{ "id": "m-1", "state": "NOT_RECORDED", "reason": "not recorded: no ids are kept", "groups": ["stock"] }"#;
+        let shown = whole(&serde_json::from_str(text).unwrap());
+        assert!(shown.contains("NOT_RECORDED") && shown.contains("no ids are kept"), "{shown}");
+        assert!(!shown.contains("topic") && !shown.contains("no group"), "{shown}");
     }
 }

@@ -13,6 +13,13 @@ pub(super) struct ShownPage<T> {
     pub next: Option<String>,
     #[serde(default)]
     pub truncated: bool,
+    /// What is not in it although it may match.
+    pub not_recorded: Option<ShownNotListed>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ShownNotListed {
+    pub why: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -30,6 +37,8 @@ pub(super) struct Message {
     pub key: Option<String>,
     pub key_base64: Option<String>,
     pub source: Option<String>,
+    /// Empty of an id of which nothing is recorded.
+    #[serde(default)]
     pub topic: String,
     #[serde(rename = "type")]
     pub type_name: Option<String>,
@@ -68,6 +77,14 @@ pub(super) struct Delivery {
     pub settled_at: Option<String>,
     pub next_attempt_at: Option<String>,
     pub attempts: Option<Vec<Attempt>>,
+    pub settled_within: Option<ShownWindow>,
+}
+
+/// The span of time in which a delivery without a row was handled.
+#[derive(Debug, Deserialize)]
+pub(super) struct ShownWindow {
+    pub from: String,
+    pub to: String,
 }
 
 #[derive(Debug, Deserialize)]

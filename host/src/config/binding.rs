@@ -12,10 +12,10 @@ use super::host::{name, names, plugin_name};
 use super::reader::{Section, Value};
 use super::report::ByteRange;
 use super::{
-    Binding, Circuit, Grant, GroupStart, HTTP_PUSH, Isolation, Ordering, PluginRef, Secret, http, secret, units,
+    Binding, Circuit, Grant, GroupStart, HTTP_PUSH, Isolation, Ordering, PluginRef, Secret, http, secret, trace, units,
 };
 
-const KEYS: [&str; 28] = [
+const KEYS: [&str; 29] = [
     "group",
     "topics",
     "plugin",
@@ -32,6 +32,7 @@ const KEYS: [&str; 28] = [
     "rate_limit",
     "circuit",
     "dedupe",
+    "trace",
     "broadcast_forget",
     "broadcast_catch_up",
     "dead_letter",
@@ -154,6 +155,7 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
         }),
         circuit: table.get("circuit").and_then(|value| circuit(&value)),
         dedupe: dedupe(table, retention),
+        trace: trace::trace(table),
         broadcast_forget: duration("broadcast_forget", Duration::from_secs(1)..=30 * DAY).unwrap_or(HOUR),
         broadcast_catch_up: table.get("broadcast_catch_up").and_then(|value| value.flag()).unwrap_or(false),
         failure,

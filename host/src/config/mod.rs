@@ -28,6 +28,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trace;
 mod units;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ pub use self::report::{ConfigError, ConfigProblem};
 pub use self::schema::{MessageSchema, TopicRule};
 pub use self::secret::{DatabaseUrl, Secret};
 pub use self::tls::Tls;
+pub use self::trace::Trace;
 pub use self::units::{closest, duration as parse_duration, plugin_name, show_duration, show_size, size as parse_size};
 
 /// Everything that `courier.toml` says.
@@ -291,6 +293,8 @@ pub struct Binding {
     pub circuit: Option<Circuit>,
     /// How long a message id is remembered so that its double is dropped.
     pub dedupe: Option<Duration>,
+    /// Of which deliveries a row is kept.
+    pub trace: Trace,
     /// How long this node may be away until it is no longer expected to handle
     /// broadcasts.
     pub broadcast_forget: Duration,

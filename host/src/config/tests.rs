@@ -49,6 +49,21 @@ fn check_binding(lines: &str, line: usize, column: usize, message: &str, remedy:
     check(&text, line, column, message, remedy);
 }
 
+/// Issue 21: doubles are found by the rows that `trace = "failures"` leaves out.
+#[test]
+fn a_group_without_rows_of_what_it_handled_cannot_dedupe() {
+    let binding = |lines: &str| {
+        let text = format!("[[binding]]\ngroup = \"g\"\ntopics = [\"t\"]\nplugin = \"p\"\n{lines}\n");
+        parsed(&text).unwrap_or_else(|error| panic!("{error}")).bindings.remove(0).trace
+    };
+    assert_eq!(binding(""), Trace::All);
+    assert_eq!(binding("trace = \"all\"\ndedupe = \"10m\""), Trace::All);
+    assert_eq!(binding("trace = \"failures\""), Trace::Failures);
+    let remedy = "write trace = \"all\"";
+    check_binding("trace = \"failures\"\ndedupe = \"10m\"", 5, 9, "`dedupe` finds doubles by the rows", remedy);
+    check_binding("trace = \"none\"", 5, 9, "`binding.trace` is \"none\"", "\"all\" or \"failures\"");
+}
+
 #[test]
 fn the_example_says_what_it_means() {
     let config = parsed(EXAMPLE).unwrap_or_else(|error| panic!("{error}"));

@@ -213,7 +213,8 @@ pub async fn keep_minutes(store: SharedStore, writer: WriterId) {
     }
 }
 
-/// Removes rows older than the retention, and expired state.
+/// Removes rows older than the retention, and expired state; joins the segments
+/// of handled sets.
 pub async fn prune(
     store: SharedStore,
     fleet: Arc<RunningGroups>,
@@ -224,6 +225,7 @@ pub async fn prune(
     while !stop.is_cancelled() {
         let removed = async {
             let mut more = store.prune(retention).await?;
+            while !stop.is_cancelled() && store.compact_sets().await? {}
             for (group, max_age) in fleet.state_ttls() {
                 more |= store.forget_state(&group, max_age).await?;
             }

@@ -39,6 +39,7 @@ pub fn view(bound: &RunningBinding) -> PolicyView {
             .circuit
             .map(|circuit| CircuitView { failures: circuit.failures, open: show_duration(circuit.open) }),
         dedupe: binding.dedupe.map(show_duration),
+        trace: binding.trace,
         grant: GrantView {
             publish: binding.grant.publish.clone(),
             state: binding.grant.state,

@@ -21,6 +21,7 @@ pub mod error;
 mod exclusive;
 pub mod give_up;
 pub mod half;
+pub mod handled_sets;
 pub mod identity;
 pub mod incarnations;
 pub mod kept_state;
@@ -52,6 +53,7 @@ pub use delayed::{Delayed, DelayedFilter, Due, Moved};
 pub use error::StoreError;
 pub use give_up::{GiveUp, GiveUps};
 pub use half::{AfterAsking, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, NewHalf};
+pub use handled_sets::{HandledAt, HandledSets};
 pub use identity::{Identity, SentBy, SourceHash};
 pub use incarnations::{Growth, Incarnations, OlderPartition, Renewal, TopicOfGroup};
 pub use kept_state::{KeptState, StateUsage};
@@ -101,6 +103,7 @@ pub trait Store:
     + Delayed
     + GiveUps
     + half::Halves
+    + HandledSets
     + Incarnations
     + KeptState
     + Minutes

@@ -12,6 +12,8 @@ const REFRESH_MS = 5_000;
 export interface Listed<T> {
   items: T[];
   truncated: boolean;
+  /** Groups of which it cannot tell what they handled at the first attempt. */
+  notRecorded: string[];
   more: (() => void) | null;
   loading: boolean;
   error: unknown;
@@ -43,6 +45,7 @@ export function useList<T>(name: string, filter: Query, enabled = true): Listed<
     () => ({
       items: data?.pages.flatMap((page) => page.items) ?? [],
       truncated: data?.pages.some((page) => page.truncated) ?? false,
+      notRecorded: data?.pages[0]?.not_recorded?.groups ?? [],
       more: hasNextPage && !isFetchingNextPage ? () => void fetchNextPage() : null,
       loading: query.isPending,
       error: query.error,

@@ -23,6 +23,20 @@ export interface List<T> {
   items: T[];
   next: string | null;
   truncated: boolean;
+  /** What is not in it although it may match; absent when all is. */
+  not_recorded?: { groups: string[]; why: string };
+}
+
+/** The answer for an id of which nothing is recorded, while groups keep no row of what they handled. */
+export interface NotRecorded {
+  id: string;
+  state: "NOT_RECORDED";
+  reason: string;
+  groups: string[];
+}
+
+export function isNotRecorded(answer: Message | NotRecorded): answer is NotRecorded {
+  return answer.state === "NOT_RECORDED";
 }
 
 export type Role = "viewer" | "publisher" | "operator" | "admin";

@@ -20,6 +20,7 @@ export function Listing<T>({ list, empty, children }: Props<T>) {
     <>
       <Stale at={list.at} error={list.error} />
       {list.truncated && <Strip>{say("truncated")}</Strip>}
+      {list.notRecorded.length > 0 && <Strip>{say("notRecorded", { groups: list.notRecorded.join(", ") })}</Strip>}
       {list.items.length === 0 ? empty : children}
     </>
   );

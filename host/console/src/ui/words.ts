@@ -22,6 +22,8 @@ export const words = dictionary({
     broken: "This could not be read",
     truncated:
       "Only a slice of time was searched, so there may be more. Name a group, a key or a message id, or narrow the time, to search all of it.",
+    notRecorded:
+      "What {groups} handled at the first attempt is not in this list: no row of it is kept. Ask for it by its place, topic:partition:offset, or by the id of a message sent through Courier.",
     rows: "{n} {n:row|rows}",
     rowsMore: "first {n} rows; more follow as you scroll",
     selectAll: "Select all loaded rows",
@@ -58,6 +60,8 @@ export const words = dictionary({
     again: "重试",
     broken: "无法读取",
     truncated: "只搜索了一段时间，可能还有更多。指定消费组、键或消息 ID，或缩小时间范围，即可搜索全部。",
+    notRecorded:
+      "{groups} 首次尝试即处理成功的投递不在此列表中：它们没有记录。请按位置（主题:分区:偏移量）或经 Courier 发送的消息 ID 查询。",
     rows: "{n} 行",
     rowsMore: "前 {n} 行；向下滚动加载更多",
     selectAll: "选择所有已加载的行",

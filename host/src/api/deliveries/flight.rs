@@ -83,6 +83,8 @@ pub fn view(position: &PositionRow, offset: Offset, message_id: &str, key: Shown
         settled_at: None,
         next_attempt_at: None,
         attempts: Vec::new(),
+        settled_within: None,
+        not_recorded: Vec::new(),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::in_set::{self, NotListed};
 use super::view::{self, DeliveryView};
 use crate::api::App;
 use crate::api::auth::{As, Viewer};
@@ -27,8 +30,21 @@ const PARAMETERS: &[&str] = &[
     "limit",
 ];
 
+/// A page of deliveries.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DeliveryList {
+    /// The page.
+    #[serde(flatten)]
+    pub list: List<DeliveryView>,
+    /// What is not in it although it may match; absent when all is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_recorded: Option<NotListed>,
+}
+
 /// Deliveries that have a row, newest first, with their attempts. A page of a
-/// token that reaches only some topics may have fewer items than its limit.
+/// token that reaches only some topics may have fewer items than its limit. What
+/// a group with `trace = "failures"` handled at the first attempt has no row:
+/// `not_recorded` says so.
 #[utoipa::path(
     get,
     path = "/v1/deliveries",
@@ -47,13 +63,13 @@ const PARAMETERS: &[&str] = &[
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Items of a page; 100 unless given")
     ),
-    responses((status = 200, description = "A page", body = List<DeliveryView>), Problems)
+    responses((status = 200, description = "A page", body = DeliveryList), Problems)
 )]
 pub(in crate::api) async fn list(
     State(app): State<App>,
     caller: As<Viewer>,
     params: Params,
-) -> Result<Json<List<DeliveryView>>, Problem> {
+) -> Result<Json<DeliveryList>, Problem> {
     let params = params.only(PARAMETERS)?;
     let (group, topic) = (params.text("group"), params.text("topic"));
     if let Some(group) = &group {
@@ -78,5 +94,7 @@ pub(in crate::api) async fn list(
     let mut listing = app.store.deliveries(&filter, &params.page()?).await.map_err(list::refused)?;
     listing.items.retain(|row| caller.sees_topic(&row.topic) && caller.sees_group(&row.group));
     let items = view::with_attempts(&app, listing.items).await?;
-    Ok(Json(List { items, next: listing.next, truncated: listing.truncated }))
+    let not_recorded = in_set::not_listed(&app, &caller, &filter).await?;
+    let list = List { items, next: listing.next, truncated: listing.truncated };
+    Ok(Json(DeliveryList { list, not_recorded }))
 }

@@ -4,6 +4,7 @@
 pub mod flight;
 pub mod give_up;
 pub mod id;
+pub mod in_set;
 pub mod list;
 pub mod retry;
 pub mod show;

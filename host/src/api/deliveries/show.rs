@@ -5,6 +5,7 @@ use axum::extract::State;
 
 use super::flight::{self, RecordPlace};
 use super::id;
+use super::in_set;
 use super::view::{self, DeliveryView};
 use crate::api::App;
 use crate::api::auth::{As, Caller, Viewer};
@@ -32,7 +33,8 @@ pub(in crate::api) async fn show(
     find(&app, &caller, &text).await.map(Json)
 }
 
-/// A delivery that the caller may see: from its row, or in its first flight.
+/// A delivery that the caller may see: from its row, from the handled set of its
+/// position, or in its first flight.
 pub(super) async fn find(app: &App, caller: &Caller, text: &str) -> Result<DeliveryView, Problem> {
     let key = id::read(text)?;
     // Positions first: what settles in between then has a row.
@@ -46,11 +48,11 @@ pub(super) async fn find(app: &App, caller: &Caller, text: &str) -> Result<Deliv
     let position = positions.iter().find(|position| {
         position.id == key.position && caller.sees_group(&position.group) && caller.sees_topic(&position.topic)
     });
-    let flying = match position {
-        Some(position) => flying(app, position, key).await?,
-        None => None,
-    };
-    flying.ok_or_else(|| id::unknown(text))
+    let Some(position) = position else { return Err(id::unknown(text)) };
+    if let Some(handled) = app.store.handled_at(&[key]).await?.pop().flatten() {
+        return Ok(in_set::view(app, position, key.offset, &handled).await);
+    }
+    flying(app, position, key).await?.ok_or_else(|| id::unknown(text))
 }
 
 /// A delivery without a row, when its record is there and its turn is to come.

@@ -59,6 +59,24 @@ pub struct DeliveryView {
     pub next_attempt_at: Option<String>,
     /// Every invocation that is known, by number.
     pub attempts: Vec<AttemptView>,
+    /// The span of time in which it was handled, when no more is known of the
+    /// time; `settled_at` is its end then, and its attempt has the same bounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settled_within: Option<WindowView>,
+    /// Members that are unknown because its group keeps no row of what is HANDLED
+    /// at the first attempt. An unknown `message_id` is the record's place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub not_recorded: Vec<&'static str>,
+}
+
+/// A span of time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct WindowView {
+    /// Not earlier.
+    pub from: String,
+    /// Not later.
+    pub to: String,
 }
 
 /// One invocation.
@@ -152,6 +170,8 @@ impl DeliveryView {
             settled_at: row.settled_at.map(time::format),
             next_attempt_at: row.next_attempt_at.map(time::format),
             attempts,
+            settled_within: None,
+            not_recorded: Vec::new(),
         }
     }
 }

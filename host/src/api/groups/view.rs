@@ -389,7 +389,7 @@ mod tests {
                     "version": null, "start": "earliest", "retry": null, "dead_letter": null, "timeout": "5s",
                     "cpu": "500ms", "memory": 67_108_864, "log": 65_536, "batch": 1, "max_gap": 50_000, "max_hops": 32,
                     "max_copied_bytes": 268_435_456,
-                    "rate_limit": null, "circuit": null, "dedupe": null,
+                    "rate_limit": null, "circuit": null, "dedupe": null, "trace": "all",
                     "grant": grant,
                 }],
                 "partitions": [

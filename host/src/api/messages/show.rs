@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use courier_core::message::{Kind, Offset};
+use courier_core::message::{Kind, Message, Offset};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::audience;
 use super::view::{Contents, MessageView, PlaceView, kept};
@@ -24,16 +26,30 @@ use super::which::{MessageSelector, is_of};
 use crate::api::App;
 use crate::api::auth::{As, Caller, Viewer};
 use crate::api::deliveries::flight::{self, RecordPlace};
+use crate::api::deliveries::in_set::{self, NotRecordedView};
 use crate::api::deliveries::view::{self, DeliveryView};
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
-use crate::store::{DeliveryFilter, DeliveryRow, MAX_PAGE, MessageRow, Page, PositionRow};
+use crate::api::time;
+use crate::store::{DeliveryFilter, DeliveryKey, DeliveryRow, HandledAt, MAX_PAGE, MessageRow, Page, PositionRow};
 
 /// How long Kafka may take to give a record again.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A message with its body, its deliveries and their attempts.
+/// What is known of an id.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum MessageAnswer {
+    /// Its message.
+    Message(Box<MessageView>),
+    /// Nothing, and no row would have to be there.
+    NotRecorded(NotRecordedView),
+}
+
+/// A message with its body, its deliveries and their attempts. Of an id that no
+/// row has, while groups keep no row of what they handled at the first attempt,
+/// the answer is that it is not recorded.
 #[utoipa::path(
     get,
     path = "/v1/messages/{id}",
@@ -43,14 +59,14 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
         ("topic" = Option<String>, Query, description = "Its topic, where the id repeats"),
         ("source" = Option<String>, Query, description = "Its source, where the id repeats; empty for an unknown one")
     ),
-    responses((status = 200, description = "The message", body = MessageView), Problems)
+    responses((status = 200, description = "The message; or, where groups keep no row of what they handled, that nothing is recorded of the id", body = MessageAnswer), Problems)
 )]
 pub(in crate::api) async fn show(
     State(app): State<App>,
     caller: As<Viewer>,
     Segment(id): Segment,
     params: Params,
-) -> Result<Json<MessageView>, Problem> {
+) -> Result<Json<MessageAnswer>, Problem> {
     let which = MessageSelector::read(id, params)?;
     let id = which.id.clone();
     let positions = app.store.positions().await?;
@@ -68,18 +84,44 @@ pub(in crate::api) async fn show(
     let place = place.or_else(|| newest(&rows));
     let (here, mut elsewhere): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| Some(place_of(row)) == place);
     elsewhere.extend(foreign);
-    let mut message = describe(&app, &id, row.as_ref(), place.as_ref(), &here).await?;
+    let in_sets = match &place {
+        Some(place) => in_sets(&app, &caller, &positions, place).await?,
+        None => Vec::new(),
+    };
+    let described = describe(&app, &id, row.as_ref(), place.as_ref(), &here).await;
+    let mut message = match (described, &place, in_sets.first()) {
+        // Kafka has dropped it, and that it was handled is known all the same.
+        (Err(problem), Some(place), Some((_, handled))) if problem.status == 404 => of_place(&id, place, handled),
+        (Err(problem), ..) if problem.status == 404 => {
+            let groups = in_set::groups(&app, &caller).await?;
+            let is_recorded = groups.is_empty();
+            return if is_recorded {
+                Err(problem)
+            } else {
+                Ok(Json(MessageAnswer::NotRecorded(NotRecordedView::of(&id, groups))))
+            };
+        }
+        (described, ..) => described?,
+    };
     let type_name = message.type_name.clone().unwrap_or_default();
     let mut deliveries = view::with_attempts(&app, here).await?;
     if let Some(place) = &place {
+        for (position, handled) in &in_sets {
+            // The place may be one of an earlier topic of the name, unless the
+            // record there is this message.
+            let is_this = message.body_missing.is_none() || position.incarnation == 0;
+            if is_this && !deliveries.iter().any(|delivery| is_of_position(delivery, position)) {
+                let mut delivery = in_set::of(position, place.offset, handled, None);
+                let of_message = (message.id.clone(), message.key.clone(), message.type_name.clone());
+                (delivery.message_id, delivery.key, delivery.type_name) = of_message;
+                delivery.not_recorded.retain(|member| !in_set::OF_THE_RECORD.contains(member));
+                deliveries.push(delivery);
+            }
+        }
         let bindings = app.groups.bindings();
         let flying = flight::first_flights(&positions, &bindings, place, &type_name);
         for position in flying.filter(|position| caller.sees_group(&position.group)) {
-            // Of a broadcast each node of a group has its own.
-            let is_shown = |delivery: &DeliveryView| {
-                delivery.group == position.group && (position.listener.is_none() || delivery.node == position.listener)
-            };
-            if !deliveries.iter().any(is_shown) {
+            if !deliveries.iter().any(|delivery| is_of_position(delivery, position)) {
                 deliveries.push(flight::view(position, place.offset, &message.id, message.key.clone(), &type_name));
             }
         }
@@ -91,7 +133,49 @@ pub(in crate::api) async fn show(
     }
     message.deliveries = Some(deliveries);
     message.also = also(&others, &elsewhere);
-    Ok(Json(message))
+    Ok(Json(MessageAnswer::Message(Box::new(message))))
+}
+
+/// Whether a delivery at the place of a position's topic is that position's: of
+/// a broadcast each node of a group has its own.
+fn is_of_position(delivery: &DeliveryView, position: &PositionRow) -> bool {
+    delivery.group == position.group && (position.listener.is_none() || delivery.node == position.listener)
+}
+
+/// The positions that the caller may see whose handled sets have a place.
+async fn in_sets<'p>(
+    app: &App,
+    caller: &Caller,
+    positions: &'p [PositionRow],
+    place: &RecordPlace,
+) -> Result<Vec<(&'p PositionRow, HandledAt)>, Problem> {
+    let here: Vec<&PositionRow> = positions
+        .iter()
+        .filter(|position| {
+            position.topic == place.topic
+                && flight::kind_of(position.listener.as_ref()) == place.kind
+                && position.partition == place.partition
+                && caller.sees_group(&position.group)
+                && caller.sees_topic(&position.topic)
+        })
+        .collect();
+    let keys: Vec<_> =
+        here.iter().map(|position| DeliveryKey { position: position.id, offset: place.offset }).collect();
+    let handled = if keys.is_empty() { Vec::new() } else { app.store.handled_at(&keys).await? };
+    Ok(here.into_iter().zip(handled).filter_map(|(position, handled)| Some((position, handled?))).collect())
+}
+
+/// A message of which only its place and that it was handled are known.
+fn of_place(id: &str, place: &RecordPlace, handled: &HandledAt) -> MessageView {
+    let message = Message { id: id.to_owned(), topic: place.topic.clone(), kind: place.kind, ..Message::default() };
+    let mut view = MessageView::of_record(&message, place.partition, place.offset);
+    view.time = time::format(handled.from);
+    view.body_missing = Some(
+        "Kafka no longer has this record, and its group keeps no row of what it handles at the first attempt; `time` is \
+         when it was handled, at the earliest"
+            .to_owned(),
+    );
+    view
 }
 
 fn unknown(id: &str) -> Problem {

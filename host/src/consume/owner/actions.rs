@@ -108,6 +108,7 @@ impl Owner {
     }
 
     pub(super) async fn settle(&mut self, batch: Arc<Batch<Box<FinishedAttempt>>>) {
+        let trace = self.bound.binding.trace;
         let part = Part {
             group: self.bound.binding.group.clone(),
             topic: self.address.place.topic.to_string(),
@@ -118,7 +119,7 @@ impl Owner {
             outcomes: batch
                 .writes
                 .iter()
-                .filter_map(|write| rows::row(write, self.records.get(&write.offset), &self.tools.node))
+                .filter_map(|write| rows::row(write, self.records.get(&write.offset), &self.tools.node, trace))
                 .collect(),
         };
         debug_assert_eq!(part.outcomes.len(), batch.writes.len(), "every write has its record");

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use courier_core::partition::{To, Write};
 use courier_core::status::State;
+use courier_core::verdict::Verdict;
 
+use crate::config::Trace;
 use crate::consume::attempt::finished::FinishedAttempt;
 use crate::kafka::buffered::BufferedRecord;
 use crate::stats::{self, BatchStats};
@@ -17,7 +19,11 @@ pub fn row(
     write: &Write<Box<FinishedAttempt>>,
     fetched: Option<&Arc<BufferedRecord>>,
     node: &Arc<str>,
+    trace: Trace,
 ) -> Option<OutcomeRow> {
+    if let Some(only) = handled_at_once(write).filter(|_| trace == Trace::Failures) {
+        return Some(in_handled_set(write, only, node));
+    }
     let last = write.details.last();
     let in_hand = last.map(|last| &last.in_hand).or(fetched)?;
     let message = in_hand.message();
@@ -45,6 +51,43 @@ pub fn row(
         outbound: last.map(|last| last.outbound.clone()).unwrap_or_default(),
         state_writes: last.filter(|_| is_done).map(|last| last.state_writes.clone()).unwrap_or_default(),
     })
+}
+
+/// The attempt of a delivery that was HANDLED at its first, and of which the
+/// store has no row.
+fn handled_at_once(write: &Write<Box<FinishedAttempt>>) -> Option<&FinishedAttempt> {
+    let only = match &write.details[..] {
+        [only] if matches!(write.to, To::Handled) && !write.had_row && write.number == 1 => only,
+        _ => return None,
+    };
+    (only.invoked && only.verdict == Verdict::Success).then_some(only)
+}
+
+/// What is written of it where no row is kept: its place, its time, and what it
+/// publishes and stores.
+fn in_handled_set(write: &Write<Box<FinishedAttempt>>, only: &FinishedAttempt, node: &Arc<str>) -> OutcomeRow {
+    OutcomeRow {
+        offset: write.offset,
+        had_row: false,
+        record_time: only.in_hand.record.timestamp,
+        message_id: String::new(),
+        source_hash: None,
+        key: None,
+        type_name: String::new(),
+        node: Arc::clone(node),
+        received_at: only.in_hand.received_at,
+        verdict: Some(only.verdict),
+        reason: None,
+        fingerprint: None,
+        version: only.version.clone(),
+        started_at: Some(only.started_at),
+        number: write.number,
+        counted: write.counted,
+        to: Becomes::InHandledSet { settled_at: only.finished_at },
+        attempts: Vec::new(),
+        outbound: only.outbound.clone(),
+        state_writes: only.state_writes.clone(),
+    }
 }
 
 fn becomes(write: &Write<Box<FinishedAttempt>>, in_hand: &BufferedRecord) -> Becomes {
@@ -91,6 +134,7 @@ pub fn count(part: &Part) {
     for outcome in &part.outcomes {
         let (state, ended) = match outcome.to {
             Becomes::Final { state, settled_at, .. } => (state, Some(settled_at)),
+            Becomes::InHandledSet { settled_at } => (State::Handled, Some(settled_at)),
             Becomes::Open { state, .. } => (state, outcome.attempts.last().map(|last| last.finished_at)),
         };
         counts[state.code() as usize - 1] += 1;

@@ -53,6 +53,13 @@ pub(super) async fn claim(store: &PostgresStore, claim: &ClaimRequest) -> Result
     .fetch_all(&mut *tx)
     .await
     .map_err(at_statement)?;
+    let mut settled: Vec<Offset> = settled.iter().map(|row| row.offset("record_offset")).collect::<Result<_, _>>()?;
+    let in_set = super::handled_sets::settled_from(&mut tx, current.id, Offset(current.next)).await?;
+    if !in_set.is_empty() {
+        settled.extend(in_set.offsets());
+        settled.sort_unstable();
+        settled.dedup();
+    }
     let open = sqlx::query(OPEN_OF_POSITION).bind(current.id).fetch_all(&mut *tx).await.map_err(at_statement)?;
     commit(tx).await?;
     Ok(Claimed {
@@ -60,7 +67,7 @@ pub(super) async fn claim(store: &PostgresStore, claim: &ClaimRequest) -> Result
         incarnation: current.incarnation,
         epoch,
         next: Offset(current.next),
-        settled: settled.iter().map(|row| row.offset("record_offset")).collect::<Result<_, _>>()?,
+        settled,
         open: open.iter().map(open_row).collect::<Result<_, _>>()?,
     })
 }
@@ -221,7 +228,8 @@ pub(super) async fn end_position(
 ) -> Result<(), StoreError> {
     let last: Option<i64> = sqlx::query(
         "SELECT greatest((SELECT max(record_offset) FROM delivery WHERE position_id = $1),
-             (SELECT max(record_offset) FROM open_delivery WHERE position_id = $1))",
+             (SELECT max(record_offset) FROM open_delivery WHERE position_id = $1),
+             (SELECT max(last_offset) FROM handled_set WHERE position_id = $1))",
     )
     .bind(position)
     .fetch_one(&mut *tx)

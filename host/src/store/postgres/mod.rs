@@ -28,6 +28,7 @@ mod deliveries;
 mod error;
 mod groups;
 mod half;
+mod handled_sets;
 mod identities;
 mod incarnations;
 mod kept_state;

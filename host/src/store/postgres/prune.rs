@@ -171,6 +171,7 @@ const CHUNKS: &[&str] = &[
              AND NOT EXISTS (SELECT FROM delivery d
                  WHERE d.position_id = a.position_id AND d.record_offset = a.record_offset)
          ORDER BY a.finished_at LIMIT $2)) AND finished_at < $1",
+    super::handled_sets::PRUNE,
     // A message that the host still owes to Kafka stays, also one that is not
     // due yet. A delayed one is as old as the time at which it was due.
     "DELETE FROM message WHERE ctid = ANY (ARRAY (

@@ -232,15 +232,17 @@ async fn insert_new(
     let ids: Vec<_> = new.iter().map(|(_, record)| clean(&record.message_id)).collect();
     let keys: Vec<Option<&[u8]>> = new.iter().map(|(_, record)| record.key.as_deref()).collect();
     let types: Vec<_> = new.iter().map(|(_, record)| clean(&record.type_name)).collect();
+    let reopened: Vec<DeliveryKey> = new.iter().map(|(key, _)| *key).collect();
+    let invoked = super::handled_sets::reopen(tx, &reopened, deltas).await?;
     let rows = sqlx::query(
         "WITH made AS (
              INSERT INTO open_delivery (position_id, record_offset, record_time, received_at, next_attempt_at, asked_at,
                  group_id, node_id, number, counted, state, held, message_id, key, type_name)
              SELECT n.position_id, n.record_offset, n.record_time, $8 + n.place - 1, $8 + n.place - 1,
-                 $8 + n.place - 1, p.group_id, n.node_id, 0, 0, 2, false, n.message_id, n.key, n.type_name
-             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::bytea[], $7::text[])
-                 WITH ORDINALITY
-                 AS n (position_id, record_offset, record_time, node_id, message_id, key, type_name, place)
+                 $8 + n.place - 1, p.group_id, n.node_id, n.number, 0, 2, false, n.message_id, n.key, n.type_name
+             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::text[], $6::bytea[], $7::text[],
+                 $9::integer[]) WITH ORDINALITY
+                 AS n (position_id, record_offset, record_time, node_id, message_id, key, type_name, number, place)
              JOIN position p ON p.id = n.position_id
              RETURNING group_id
          )
@@ -254,6 +256,7 @@ async fn insert_new(
     .bind(&keys)
     .bind(&types)
     .bind(at.0)
+    .bind(&invoked)
     .fetch_all(tx)
     .await
     .map_err(at_statement)?;

@@ -33,7 +33,11 @@ pub(super) async fn write(tx: &mut PgConnection, group: i32, plan: &NewRedrive) 
             let to: Vec<i64> = ranges.iter().map(|range| range.to.0).collect();
             (replayed(tx, id, &positions, &from, &to).await?, false)
         }
-        None => found(tx, id, group, &plan.filter).await?,
+        None => {
+            let (rows, cut) = found(tx, id, group, &plan.filter).await?;
+            let (bits, more) = super::handled_sets::plan(tx, id, group, &plan.filter, rows).await?;
+            (rows + bits, cut || more)
+        }
     };
     sqlx::query("UPDATE redrive SET matched = $2, truncated = $3 WHERE id = $1")
         .bind(id)

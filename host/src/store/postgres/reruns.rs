@@ -9,6 +9,7 @@ use super::columns::{self, Columns};
 use super::error::at_statement;
 use super::settle_open::{Class, Deltas, PEOPLE};
 use super::{PostgresStore, audits, bounded, commit};
+use crate::store::handled_sets::IN_SET;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryKey, GiveUp, GiveUps, StoreError};
 
@@ -29,7 +30,10 @@ pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result
     let one = std::slice::from_ref(delivery);
     if wake_many(&mut tx, one, asked_at, &mut deltas).await? == 0 {
         if reopen_many(&mut tx, one, asked_at, &mut deltas).await? == 0 {
-            return Err(if delivery.offset.0 >= position.take::<i64>("next")? {
+            let in_set = super::handled_sets::find(&mut tx, one).await?.iter().any(Option::is_some);
+            return Err(if in_set {
+                StoreError::Conflict(IN_SET.to_owned())
+            } else if delivery.offset.0 >= position.take::<i64>("next")? {
                 in_first_flight(delivery)
             } else {
                 unknown(delivery)
@@ -80,7 +84,10 @@ async fn mark_given_up(store: &PostgresStore, delivery: &DeliveryKey, give_up: &
             .fetch_optional(&mut *tx)
             .await
             .map_err(at_statement)?;
-        return Err(if ended.is_some() {
+        let in_set = super::handled_sets::find(&mut tx, std::slice::from_ref(delivery)).await?;
+        return Err(if in_set.iter().any(Option::is_some) {
+            StoreError::Conflict(IN_SET.to_owned())
+        } else if ended.is_some() {
             StoreError::Conflict("the delivery is final: there is nothing to give up".to_owned())
         } else if delivery.offset.0 >= position.take::<i64>("next")? {
             in_first_flight(delivery)

@@ -55,6 +55,7 @@ async fn seek(store: &PostgresStore, moves: &[SeekMove], why: &str) -> Result<Ve
         found.insert(row.take::<i64>("id")?, (row.take::<i64>("next")?, row.take::<bool>("current")?));
     }
     let (mut before, mut again) = (Vec::with_capacity(moves.len()), Vec::new());
+    let mut deltas = Deltas::default();
     for one in moves {
         let Some((next, current)) = found.get(&one.position.0) else {
             return Err(StoreError::NotFound(format!("there is no position {}", one.position.0)));
@@ -74,6 +75,7 @@ async fn seek(store: &PostgresStore, moves: &[SeekMove], why: &str) -> Result<Ve
             insert_lost(&mut tx, one.position.0, *next, one.to.0, why).await?;
             continue;
         }
+        super::handled_sets::forget(&mut tx, one.position.0, (one.to, Offset(*next)), &mut deltas).await?;
         // What was finished ahead of the old position is not asked for; the
         // next owner knows it as settled.
         let ended = sqlx::query(
@@ -98,7 +100,6 @@ async fn seek(store: &PostgresStore, moves: &[SeekMove], why: &str) -> Result<Ve
         }
     }
     let at = asking_time(&mut tx).await?;
-    let mut deltas = Deltas::default();
     reopen_many(&mut tx, &again, at, &mut deltas).await?;
     deltas.write(&mut tx, PEOPLE).await?;
     audits::note(&mut tx).await?;

@@ -17,6 +17,7 @@ use sqlx::postgres::PgConnection;
 
 use super::columns::Columns;
 use super::error::at_statement;
+use super::handled_sets::{self, SetColumns};
 use super::settle_open::{self, Class, DeltaColumns, Deltas, expect};
 use super::settle_rows::{AttemptColumns, FinalColumns, OpenColumns, OutboundColumns, Place};
 use super::troubles::DeadLetters;
@@ -46,6 +47,7 @@ pub(super) async fn settle(
     }
     batch.dead_letters.write(&mut tx).await?;
     write_state(&mut tx, &batch.state).await?;
+    handled_sets::append(&mut tx, &batch.sets).await?;
     finish(&mut tx, &batch, &deltas, locked.node).await?;
     commit(tx).await?;
     Ok(Settled { stale: batch.stale })
@@ -124,6 +126,8 @@ struct Batch<'a> {
     finished: FinalColumns<'a>,
     /// Final rows of deliveries with one.
     closed: FinalColumns<'a>,
+    /// Bits of deliveries that have no row.
+    sets: SetColumns,
     /// New open rows.
     opened: OpenColumns<'a>,
     /// Open rows that stay.
@@ -153,6 +157,7 @@ impl<'a> Batch<'a> {
             let place = Place { position: part.position.0, group: *group };
             let next = batch.next.entry(place.position).or_insert(part.next.0);
             *next = part.next.0.max(*next);
+            batch.sets.take(place, part, words)?;
             for row in &part.outcomes {
                 batch.take(place, row, words, deltas)?;
             }
@@ -176,6 +181,7 @@ impl<'a> Batch<'a> {
                 let record = record.as_deref().filter(|_| *state != State::Handled);
                 columns.push(place, row, (state.code(), settled_at.0, record), words)?;
             }
+            Becomes::InHandledSet { .. } => of_group.ended(State::Handled, 1),
             Becomes::Open { state, next_attempt_at, held, record } => {
                 of_group.add(Class::of(*state, *held), 1);
                 let columns = if row.had_row { &mut self.kept } else { &mut self.opened };

@@ -93,12 +93,14 @@ impl OutcomeRow {
     pub fn weight(&self) -> usize {
         let record = match &self.to {
             Becomes::Final { record, .. } | Becomes::Open { record, .. } => record.as_ref().map_or(0, Bytes::len),
+            Becomes::InHandledSet { .. } => 0,
         };
+        let row = usize::from(!matches!(self.to, Becomes::InHandledSet { .. }));
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let attempts = self.attempts.iter().map(|one| text(&one.reason) + text(&one.log)).sum::<usize>();
         let bytes = record + attempts + bytes_of_effects(&self.outbound, &self.state_writes);
         let rows = self.attempts.len() + self.outbound.len() + self.state_writes.len();
-        1 + usize::from(record > 0) + rows + bytes / BYTES_OF_A_ROW
+        row + usize::from(record > 0) + rows + bytes / BYTES_OF_A_ROW
     }
 
     /// The topic that a delivery which is given up goes to, if it goes to one,
@@ -123,6 +125,8 @@ impl OutcomeRow {
         let (state, fits) = match self.to {
             Becomes::Final { state, .. } => (state, matches!(state, State::Handled | State::HandleFail)),
             Becomes::Open { state, .. } => (state, state != State::Handled),
+            // Only the first attempt of a delivery without a row leaves none.
+            Becomes::InHandledSet { .. } => (State::Handled, !self.had_row && self.attempts.is_empty()),
         };
         let parked = state == State::Committed && !self.had_row;
         if fits && (parked || State::Committed.delivery_may_become(state)) {
@@ -155,6 +159,13 @@ pub enum Becomes {
         /// The encoded record for a row that is new; none keeps what the row
         /// has, or keeps only coordinates.
         record: Option<Bytes>,
+    },
+    /// HANDLED at the first attempt, in a group that keeps no row of that: a bit
+    /// in the handled set of its position. Neither the message nor its key is
+    /// stored.
+    InHandledSet {
+        /// When it was decided.
+        settled_at: Timestamp,
     },
 }
 

@@ -51,13 +51,19 @@ impl SqliteStore {
                 }
             }
         };
-        let settled: Vec<i64> =
+        let mut settled: Vec<i64> =
             sqlx::query_scalar("SELECT offset FROM delivery WHERE position = ? AND offset >= ? ORDER BY offset")
                 .bind(position.0)
                 .bind(next.0)
                 .fetch_all(&mut *tx)
                 .await
                 .map_err(fault)?;
+        let in_set = super::handled_sets::settled_from(&mut tx, position.0, next).await?;
+        if !in_set.is_empty() {
+            settled.extend(in_set.offsets().map(|offset| offset.0));
+            settled.sort_unstable();
+            settled.dedup();
+        }
         let open = sqlx::query(select_open!("", "WHERE o.position = ? ORDER BY o.offset"))
             .bind(position.0)
             .fetch_all(&mut *tx)
@@ -220,6 +226,7 @@ pub(super) async fn end_position(
     let mut columns = Columns::of(&row);
     let (first_open, last_open): (Option<i64>, Option<i64>) = (columns.take()?, columns.take()?);
     let last_settled: Option<i64> = columns.take()?;
+    let last_settled = last_settled.max(super::handled_sets::last_offset(tx, position.0).await?);
     let (from, to) = renewal.lost(next, first_open.map(Offset), last_open.max(last_settled).map(Offset));
     record_lost(tx, position, from, to, &renewal.why, now).await?;
     close_open(tx, group, position, renewal.reason, now.0).await

@@ -64,6 +64,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (18, "state quota", include_str!("migrations/0018_state_quota.sql")),
     (19, "senders", include_str!("migrations/0019_senders.sql")),
     (23, "given up", include_str!("migrations/0023_given_up.sql")),
+    (24, "handled set", include_str!("migrations/0024_handled_set.sql")),
 ];
 
 /// The connections of one open store.

@@ -24,13 +24,14 @@ impl SqliteStore {
         let mut tx = self.connections.write().await?;
         let deliveries = prune_deliveries(&mut tx, before).await?;
         prune_slots(&mut tx, before).await?;
+        let sets = super::handled_sets::prune(&mut tx, before, CHUNK_ROWS).await?;
         let messages = prune_messages(&mut tx, &messages).await?;
         let halves = prune_halves(&mut tx, before).await?;
         let redrives = super::redrive::prune(&mut tx, before, CHUNK_ROWS).await?;
         prune_writers(&mut tx, before).await?;
         prune_centre(&mut tx, before).await?;
         tx.commit().await.map_err(commit_fault)?;
-        Ok(deliveries || messages || halves || redrives)
+        Ok(deliveries || sets || messages || halves || redrives)
     }
 }
 

@@ -305,9 +305,12 @@ async fn insert_new(
             entry.insert(group);
         }
     }
-    let rows: Vec<(i64, &(DeliveryKey, &ReplayRecord))> = (0_i64..).zip(new).collect();
+    let keys: Vec<DeliveryKey> = new.iter().map(|(key, _)| *key).collect();
+    let invoked = super::handled_sets::reopen(tx, &keys).await?;
+    let rows: Vec<(i64, u32, &(DeliveryKey, &ReplayRecord))> =
+        (0_i64..).zip(invoked).zip(new).map(|((place, invoked), new)| (place, invoked, new)).collect();
     let inserted = INSERT
-        .run(tx, &rows, |arguments, (place, (key, record))| {
+        .run(tx, &rows, |arguments, (place, invoked, (key, record))| {
             let at = at.0 + place;
             arguments.add(key.position.0)?;
             arguments.add(key.offset.0)?;
@@ -318,7 +321,7 @@ async fn insert_new(
             arguments.add(at)?;
             arguments.add(record.record_time.0)?;
             arguments.add(at)?;
-            arguments.add(0_i64)?;
+            arguments.add(i64::from(*invoked))?;
             arguments.add(0_i64)?;
             arguments.add(words.number(&record.node)?)?;
             arguments.add(clean(&record.message_id).as_ref())?;

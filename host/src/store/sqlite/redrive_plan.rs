@@ -32,7 +32,11 @@ pub(super) async fn write(tx: &mut SqliteConnection, plan: &NewRedrive) -> Resul
             let ranges: Vec<_> = ranges.iter().map(|range| (range.position.0, range.from.0, range.to.0)).collect();
             (replayed(tx, id, &json(&ranges)?).await?, false)
         }
-        None => found(tx, id, group, &plan.filter).await?,
+        None => {
+            let (rows, cut) = found(tx, id, group, &plan.filter).await?;
+            let (bits, more) = super::handled_sets::plan(tx, id, group, &plan.filter, rows).await?;
+            (rows + bits, cut || more)
+        }
     };
     sqlx::query("UPDATE redrive SET matched = ?2, truncated = ?3 WHERE id = ?1")
         .bind(id)

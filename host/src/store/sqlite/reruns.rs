@@ -12,6 +12,7 @@ use sqlx::SqliteConnection;
 use super::columns::{expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
+use crate::store::handled_sets::IN_SET;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryKey, GiveUp, GiveUps, StoreError};
 
@@ -197,10 +198,13 @@ pub(super) async fn reopen_many(
 async fn absent(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<StoreError, StoreError> {
     let next: Option<i64> = sqlx::query_scalar("SELECT next FROM position WHERE id = ?")
         .bind(delivery.position.0)
-        .fetch_optional(tx)
+        .fetch_optional(&mut *tx)
         .await
         .map_err(fault)?;
     let offset = delivery.offset;
+    if super::handled_sets::find(tx, std::slice::from_ref(delivery)).await?.iter().any(Option::is_some) {
+        return Ok(StoreError::Conflict(IN_SET.to_owned()));
+    }
     Ok(match next {
         Some(next) if next <= offset.0 => {
             StoreError::Conflict(format!("the delivery of offset {offset} has not finished yet"))

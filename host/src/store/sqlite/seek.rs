@@ -82,6 +82,7 @@ async fn move_one(
         record_lost(tx, one.position, Offset(next), one.to, why, now()).await?;
         return Ok(Offset(next));
     }
+    super::handled_sets::forget(tx, one.position.0, one.to, Offset(next)).await?;
     // What was finished ahead of the old position is known to its owner only
     // as settled; it is not asked for, and the next owner knows it too.
     let offsets: Vec<i64> = sqlx::query_scalar(

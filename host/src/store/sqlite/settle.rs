@@ -16,6 +16,7 @@ use super::SqliteStore;
 use super::bulk::Bulk;
 use super::columns::{expect_rows, json, now};
 use super::error::{commit_fault, fault};
+use super::handled_sets;
 use super::script::Script;
 use super::settle_open::{check_open_rows, remove_finished, write_open};
 use super::settle_rows::{Line, write_attempts, write_final, write_records};
@@ -61,11 +62,16 @@ impl SqliteStore {
         for part in &owned {
             remove_finished(&mut tx, part).await?;
         }
+        let mut sets = Vec::new();
+        for part in &owned {
+            sets.extend(handled_sets::rows_of(part.part, part.group, &self.words)?);
+        }
         let mut sums = Script::default();
         let moved = move_positions(&mut sums, &owned)?;
         count(&mut sums, &lines)?;
         let answers = write_final(&mut tx, sums, &lines, &slots).await?;
         expect_rows("moving positions", moved, answers.first().map_or(0, |answer| answer.changed))?;
+        handled_sets::append(&mut tx, &sets).await?;
         write_open(&mut tx, &lines).await?;
         write_records(&mut tx, &lines).await?;
         write_attempts(&mut tx, &lines, &self.words).await?;
@@ -104,7 +110,7 @@ fn head(writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Script, Store
     head.bind(json(&parts.iter().map(|part| part.position.0).collect::<BTreeSet<_>>())?)?;
     let settled_at = |outcome: &OutcomeRow| match outcome.to {
         Becomes::Final { settled_at, .. } => Some(settled_at),
-        Becomes::Open { .. } => None,
+        Becomes::Open { .. } | Becomes::InHandledSet { .. } => None,
     };
     let oldest = parts.iter().flat_map(|part| &part.outcomes).filter_map(settled_at).min();
     Slots::ask(&mut head, oldest.unwrap_or(Timestamp(i64::MAX)))?;
@@ -201,7 +207,12 @@ fn move_positions(script: &mut Script, owned: &[Owned<'_>]) -> Result<usize, Sto
 fn count(script: &mut Script, lines: &[Line<'_>]) -> Result<(), StoreError> {
     let mut sums: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
     for line in lines {
-        if let Becomes::Final { state, .. } = line.outcome.to {
+        let ended = match line.outcome.to {
+            Becomes::Final { state, .. } => Some(state),
+            Becomes::InHandledSet { .. } => Some(State::Handled),
+            Becomes::Open { .. } => None,
+        };
+        if let Some(state) = ended {
             let (handled, failed) = sums.entry((line.group, line.node)).or_default();
             if state == State::Handled { *handled += 1 } else { *failed += 1 }
         }

@@ -117,7 +117,7 @@ pub(super) async fn write_open(tx: &mut SqliteConnection, lines: &[Line<'_>]) ->
         .iter()
         .filter_map(|line| match line.outcome.to {
             Becomes::Open { state, next_attempt_at, held, .. } => Some((line, state, next_attempt_at, held)),
-            Becomes::Final { .. } => None,
+            Becomes::Final { .. } | Becomes::InHandledSet { .. } => None,
         })
         .collect();
     let written = UPSERT

@@ -71,7 +71,7 @@ pub(super) async fn write_final(
         .iter()
         .filter_map(|line| match line.outcome.to {
             Becomes::Final { state, settled_at, .. } => Some((line, state, settled_at)),
-            Becomes::Open { .. } => None,
+            Becomes::Open { .. } | Becomes::InHandledSet { .. } => None,
         })
         .collect();
     if let Some(latest) = rows.iter().map(|(_, _, settled_at)| *settled_at).max() {
@@ -103,7 +103,7 @@ pub(super) async fn write_records(tx: &mut SqliteConnection, lines: &[Line<'_>])
     let rows: Vec<_> = lines
         .iter()
         .filter_map(|line| match &line.outcome.to {
-            Becomes::Final { state: State::Handled, .. } => None,
+            Becomes::Final { state: State::Handled, .. } | Becomes::InHandledSet { .. } => None,
             Becomes::Final { record, .. } | Becomes::Open { record, .. } => {
                 record.as_ref().map(|record| (line, record))
             }

@@ -4,7 +4,7 @@ import { getRouteApi, Navigate } from "@tanstack/react-router";
 import { get, path } from "../../api/client";
 import { useList } from "../../api/list";
 import { Problem } from "../../api/problem";
-import type { Delivery, Message } from "../../api/shapes";
+import { type Delivery, isNotRecorded, type Message, type NotRecorded } from "../../api/shapes";
 import { plain } from "../../format/hostile";
 import { useWords } from "../../i18n/context";
 import { Broken, Empty, Loading } from "../../ui/Notice";
@@ -18,7 +18,9 @@ const route = getRouteApi("/find");
 
 async function byId(id: string, signal: AbortSignal): Promise<Message | null> {
   try {
-    return await get<Message>(path("messages", id), { signal });
+    const answer = await get<Message | NotRecorded>(path("messages", id), { signal });
+    // It may be a key, which the lists below know.
+    return isNotRecorded(answer) ? null : answer;
   } catch (error) {
     if (error instanceof Problem && (error.status === 404 || error.status === 400)) return null;
     throw error;
@@ -52,6 +54,9 @@ export default function FindPage() {
       {asked && none && (
         <Empty title={say("nothing")}>
           <p>{say("nothingWhat")}</p>
+          {deliveries.notRecorded.length > 0 && (
+            <p>{say("notRecorded", { groups: deliveries.notRecorded.join(", ") })}</p>
+          )}
         </Empty>
       )}
       {deliveries.items.length > 0 && (

@@ -2,13 +2,13 @@
 import { useQuery } from "@tanstack/react-query";
 import { getRouteApi } from "@tanstack/react-router";
 import { getText, path } from "../../api/client";
-import type { Message } from "../../api/shapes";
+import { isNotRecorded, type Message, type NotRecorded } from "../../api/shapes";
 import { plain } from "../../format/hostile";
 import { shortId } from "../../format/id";
 import { member } from "../../format/json";
 import { useWords } from "../../i18n/context";
 import { Copy } from "../../ui/Id";
-import { Broken, Loading, Stale } from "../../ui/Notice";
+import { Broken, Empty, Loading, Stale } from "../../ui/Notice";
 import { Page, Section } from "../../ui/Page";
 import { Body } from "./Body";
 import { Head } from "./Head";
@@ -21,14 +21,15 @@ const route = getRouteApi("/messages/$id");
 const REFRESH_MS = 2_000;
 
 interface Read {
-  message: Message;
+  message: Message | NotRecorded;
   /** The body as its sender wrote it, when it is JSON. */
   json: string | null;
 }
 
 async function read(id: string, signal: AbortSignal): Promise<Read> {
   const text = await getText(path("messages", id), { signal });
-  const message = JSON.parse(text) as Message;
+  const message = JSON.parse(text) as Message | NotRecorded;
+  if (isNotRecorded(message)) return { message, json: null };
   const json = message.body === null || message.body === undefined ? null : member(text, "body");
   return { message, json };
 }
@@ -50,6 +51,15 @@ export default function MessagePage() {
     );
   }
   const { message, json } = query.data;
+  if (isNotRecorded(message)) {
+    return (
+      <Page title={title}>
+        <Empty title={say("notRecorded")}>
+          <p>{say("notRecordedWhat", { groups: message.groups.join(", ") })}</p>
+        </Empty>
+      </Page>
+    );
+  }
   return (
     <Page
       title={title}

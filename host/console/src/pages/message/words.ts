@@ -2,6 +2,9 @@ import { dictionary } from "../../i18n/words";
 
 export const words = dictionary({
   en: {
+    notRecorded: "Not recorded",
+    notRecordedWhat:
+      "No row has this id, and of what {groups} handled at the first attempt no ids are kept. Search by the record's place, topic:partition:offset.",
     title: "Message {id}",
     key: "Key",
     type: "Type",
@@ -65,6 +68,9 @@ export const words = dictionary({
     bytes: "{size}",
   },
   zh: {
+    notRecorded: "没有记录",
+    notRecordedWhat:
+      "没有任何记录具有此 ID；{groups} 首次尝试即处理成功的消息不保留 ID。请按记录的位置（主题:分区:偏移量）搜索。",
     title: "消息 {id}",
     key: "键",
     type: "类型",

@@ -1,0 +1,33 @@
+//! Handled sets of the fake store.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+
+use super::fake_store::{FakeStore, absent};
+use crate::store::{DeliveryKey, HandledAt, HandledSets, StoreError};
+
+/// What a world has of them.
+#[derive(Default)]
+pub struct FakeSets {
+    /// The groups that have one.
+    pub groups: Vec<String>,
+    /// What is in them.
+    pub handled: HashMap<DeliveryKey, HandledAt>,
+}
+
+#[async_trait]
+impl HandledSets for FakeStore {
+    async fn handled_at(&self, keys: &[DeliveryKey]) -> Result<Vec<Option<HandledAt>>, StoreError> {
+        let world = self.read()?;
+        Ok(keys.iter().map(|key| world.sets.handled.get(key).cloned()).collect())
+    }
+
+    async fn groups_with_sets(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.read()?.sets.groups.clone())
+    }
+
+    async fn compact_sets(&self) -> Result<bool, StoreError> {
+        absent()
+    }
+}

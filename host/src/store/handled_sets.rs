@@ -1,0 +1,225 @@
+//! What a group keeps of deliveries that were HANDLED at the first attempt when
+//! its binding says `trace = "failures"`: no row of each, but a bit in a
+//! run-length set of its position.
+//!
+//! A settle appends one segment for each position and plugin version that it
+//! writes bits of, in its transaction, so that what is settled above the
+//! position is not run again after a crash. Segments are never changed by a
+//! settle; [`HandledSets::compact_sets`] joins those of a minute that is over.
+//! So a delivery's node and version are exact, and its time is known to lie in
+//! the window of its segment, which is no longer than [`WINDOW`] and one batch.
+//!
+//! Whatever else becomes of a delivery is a row, and a row for the same offset
+//! wins: readers look there first.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use courier_core::message::{Offset, Timestamp};
+use courier_core::offset_runs::{OffsetRuns, SegmentError};
+use courier_core::status::State;
+
+use super::{Becomes, DeliveryFilter, DeliveryKey, Part, StoreError};
+
+/// Segments of the same node and version that begin in the same span of time
+/// are joined once it is over. It bounds how exactly the time of a delivery is
+/// known, and how many segments a position has: one for each, unless more
+/// offsets lie in it than a segment spans.
+pub const WINDOW: Duration = Duration::from_secs(60);
+/// Segments that one transaction joins. It holds the position, and with it the
+/// settles of its owner.
+pub const COMPACTED_AT_ONCE: u32 = 2_000;
+
+/// Why one delivery of a handled set cannot be asked for: its key, and with it
+/// its lane, stands in its record alone.
+pub(super) const IN_SET: &str = "the delivery was HANDLED at the first attempt and has no row, since its group keeps none \
+     (trace = \"failures\"): run it again by its offset, with a redrive that has \"replay\": true, `partition`, \
+     `from_offset` and `to_offset`";
+
+/// What is known of a delivery that is in a handled set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandledAt {
+    /// The node that handled it.
+    pub node: Option<String>,
+    /// The version that handled it.
+    pub version: Option<String>,
+    /// The first attempt of its segment began at this time, and its own no earlier.
+    pub from: Timestamp,
+    /// The last attempt of its segment ended at this time, and its own no later.
+    pub to: Timestamp,
+}
+
+/// The verbs of handled sets.
+#[async_trait]
+pub trait HandledSets: Send + Sync {
+    /// What is known of each delivery that is in the handled set of its
+    /// position, in the order of `keys`; none for any other, and a row of the
+    /// delivery goes before what is said here.
+    async fn handled_at(&self, keys: &[DeliveryKey]) -> Result<Vec<Option<HandledAt>>, StoreError>;
+
+    /// The groups that have handled sets, by name: lists and searches cannot
+    /// tell what is in them.
+    async fn groups_with_sets(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Joins segments of one position whose window is over; answers whether
+    /// there was anything to join.
+    async fn compact_sets(&self) -> Result<bool, StoreError>;
+}
+
+/// A segment that a settle appends.
+pub(super) struct NewSegment<'p> {
+    pub(super) runs: OffsetRuns,
+    pub(super) node: &'p str,
+    pub(super) version: Option<&'p str>,
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
+}
+
+impl<'p> NewSegment<'p> {
+    /// The same in segments that span no more than one may.
+    fn into_segments(self) -> impl Iterator<Item = NewSegment<'p>> {
+        let Self { runs, node, version, from, to } = self;
+        runs.into_segments().into_iter().map(move |runs| NewSegment { runs, node, version, from, to })
+    }
+}
+
+/// The segments of a part: one for each version, unless the offsets span more
+/// than a segment does.
+pub(super) fn segments_of(part: &Part) -> Vec<NewSegment<'_>> {
+    let mut sets: Vec<NewSegment<'_>> = Vec::new();
+    for outcome in &part.outcomes {
+        let Becomes::InHandledSet { settled_at } = outcome.to else { continue };
+        let (node, version) = (&*outcome.node, outcome.version.as_deref());
+        let began = outcome.started_at.unwrap_or(settled_at);
+        let at = sets.iter().position(|set| set.node == node && set.version == version).unwrap_or_else(|| {
+            sets.push(NewSegment { runs: OffsetRuns::default(), node, version, from: began, to: settled_at });
+            sets.len() - 1
+        });
+        let set = &mut sets[at];
+        set.runs.insert(outcome.offset);
+        (set.from, set.to) = (set.from.min(began), set.to.max(settled_at));
+    }
+    sets.into_iter().flat_map(NewSegment::into_segments).collect()
+}
+
+/// A segment as it is stored: nodes and versions by their numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StoredSegment {
+    pub(super) group: i64,
+    pub(super) runs: OffsetRuns,
+    pub(super) node: i64,
+    pub(super) version: Option<i64>,
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
+}
+
+/// A segment's columns that are made of its runs.
+pub(super) struct EncodedRuns {
+    pub(super) first: i64,
+    pub(super) last: i64,
+    pub(super) deliveries: i64,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl EncodedRuns {
+    /// Of the runs of one segment.
+    pub(super) fn of(runs: &OffsetRuns) -> Result<Self, StoreError> {
+        let bug = |error: SegmentError| StoreError::Bug(error.to_string());
+        let bytes = runs.encode().map_err(bug)?;
+        let (Some(first), Some(last)) = (runs.first(), runs.last()) else { return Err(bug(SegmentError::Empty)) };
+        Ok(Self { first: first.0, last: last.0, deliveries: runs.len().cast_signed(), bytes })
+    }
+}
+
+/// Reads the runs of a stored segment.
+pub(super) fn decode(first: i64, bytes: &[u8]) -> Result<OffsetRuns, StoreError> {
+    OffsetRuns::decode(Offset(first), bytes).map_err(|error| StoreError::Bug(error.to_string()))
+}
+
+/// The start of the [`WINDOW`] that a time lies in.
+pub(super) fn window_of(time: Timestamp) -> i64 {
+    let window = WINDOW.as_micros() as i64;
+    time.0.div_euclid(window) * window
+}
+
+/// The offsets at or above `from` of some segments, ascending.
+pub(super) fn offsets_from(segments: Vec<OffsetRuns>, from: Offset) -> OffsetRuns {
+    let mut all = OffsetRuns::default();
+    for mut segment in segments {
+        all.merge(&segment.split_off(from));
+    }
+    all
+}
+
+/// Whether a filter may mean what is in handled sets, of which group, topic and
+/// time are known and no message.
+pub(super) fn may_mean(filter: &DeliveryFilter) -> bool {
+    let DeliveryFilter { type_name, key, fingerprint, message_id, .. } = filter;
+    let names_message = type_name.is_some() || key.is_some() || fingerprint.is_some() || message_id.is_some();
+    filter.state == Some(State::Handled) && !names_message
+}
+
+/// Joins the segments of one position that have the same node, version and
+/// [`WINDOW`].
+pub(super) fn join(segments: Vec<StoredSegment>) -> Vec<StoredSegment> {
+    let mut joined: BTreeMap<(i64, i64, Option<i64>), StoredSegment> = BTreeMap::new();
+    for segment in segments {
+        let key = (window_of(segment.from), segment.node, segment.version);
+        match joined.get_mut(&key) {
+            Some(other) => {
+                other.runs.merge(&segment.runs);
+                (other.from, other.to) = (other.from.min(segment.from), other.to.max(segment.to));
+            }
+            None => {
+                joined.insert(key, segment);
+            }
+        }
+    }
+    let in_segments = |segment: StoredSegment| {
+        let StoredSegment { runs, group, node, version, from, to } = segment;
+        runs.into_segments().into_iter().map(move |runs| StoredSegment { runs, group, node, version, from, to })
+    };
+    joined.into_values().flat_map(in_segments).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(offsets: std::ops::Range<i64>, version: i64, seconds: i64) -> StoredSegment {
+        let from = Timestamp(seconds * 1_000_000);
+        StoredSegment {
+            group: 1,
+            runs: offsets.step_by(2).map(Offset).collect(),
+            node: 1,
+            version: Some(version),
+            from,
+            to: Timestamp(from.0 + 500_000),
+        }
+    }
+
+    #[test]
+    fn segments_of_one_version_and_minute_are_joined() {
+        let all = vec![segment(0..10, 1, 61), segment(1..10, 1, 70), segment(10..20, 2, 71), segment(30..40, 1, 120)];
+        let offsets = |segments: &[StoredSegment]| {
+            let mut offsets: Vec<i64> =
+                segments.iter().flat_map(|one| one.runs.offsets().map(|at| at.0).collect::<Vec<_>>()).collect();
+            offsets.sort_unstable();
+            offsets
+        };
+        let joined = join(all.clone());
+        assert_eq!(offsets(&joined), offsets(&all), "nothing is lost or made up");
+        assert_eq!(joined.len(), 3);
+        assert_eq!(joined[0].runs.runs().len(), 1, "what lies side by side is one run");
+        assert_eq!((joined[0].from, joined[0].to), (Timestamp(61_000_000), Timestamp(70_500_000)));
+        assert_eq!(join(joined.clone()), joined, "to join again changes nothing");
+    }
+
+    #[test]
+    fn what_spans_more_than_a_segment_stays_apart() {
+        let joined = join(vec![segment(0..10, 1, 1), segment(1_000_000..1_000_010, 1, 2)]);
+        assert_eq!(joined.len(), 2);
+        assert!(joined.iter().all(|one| EncodedRuns::of(&one.runs).is_ok()));
+    }
+}
