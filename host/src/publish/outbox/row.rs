@@ -1,9 +1,8 @@
 //! Makes a message of a row, or says what is wrong with the row. Pure.
 //!
 //! The columns become a draft, which is checked by the same rules as one over
-//! HTTP. A column with a default in the table has it here too: NULL headers are
-//! no headers, a NULL kind is an event. A row without topic, type, id or body
-//! is bad, and so is one whose columns cannot be read.
+//! HTTP. NULL headers are no headers, and a NULL kind is an event. A row without
+//! topic, type, id or body is bad, and so is a row that cannot be read.
 
 use std::fmt;
 
