@@ -44,6 +44,8 @@ pub enum Task {
     EventConsumer,
     /// Hears broadcasts for a group.
     BroadcastConsumer,
+    /// Shares the addresses of a pushed service with the other hosts.
+    AddressKeeper,
     /// Owns a partition.
     PartitionOwner,
     /// Looks for duplicates.
@@ -123,6 +125,7 @@ impl Task {
         Self::Settler,
         Self::EventConsumer,
         Self::BroadcastConsumer,
+        Self::AddressKeeper,
         Self::PartitionOwner,
         Self::DuplicateLookup,
         Self::Worker,
@@ -171,6 +174,7 @@ impl Task {
             Self::Settler => "writer of outcomes",
             Self::EventConsumer => "event consumer",
             Self::BroadcastConsumer => "broadcast consumer",
+            Self::AddressKeeper => "address keeper",
             Self::PartitionOwner => "partition owner",
             Self::DuplicateLookup => "duplicate lookup",
             Self::Worker => "worker",

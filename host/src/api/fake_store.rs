@@ -296,6 +296,21 @@ impl Store for FakeStore {
 }
 
 #[async_trait]
+impl AddressLeases for FakeStore {
+    async fn hold_addresses(&self, _: &AddressWish) -> Result<AddressShare, StoreError> {
+        absent()
+    }
+
+    async fn release_addresses(&self, _: &str, _: &str, _: &str, _: &[String]) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn address_leases(&self) -> Result<Vec<AddressLeaseRow>, StoreError> {
+        Ok(self.read()?.address_leases.clone())
+    }
+}
+
+#[async_trait]
 impl Broadcasts for FakeStore {
     async fn listen(&self, _: &Listen) -> Result<Listening, StoreError> {
         absent()

@@ -35,6 +35,8 @@ pub struct World {
     pub positions: Vec<PositionRow>,
     /// Nodes that hear broadcasts.
     pub listeners: Vec<crate::store::ListenerRow>,
+    /// Who pushes to which address.
+    pub address_leases: Vec<crate::store::AddressLeaseRow>,
     /// Bindings.
     pub bindings: Vec<BindingView>,
     /// Bindings of other nodes.

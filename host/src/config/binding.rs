@@ -35,6 +35,7 @@ const KEYS: [&str; 29] = [
     "trace",
     "broadcast_forget",
     "broadcast_catch_up",
+    "each",
     "dead_letter",
     "max_gap",
     "max_hops",
@@ -132,6 +133,7 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
     if plugin.name == HTTP_PUSH {
         http::check_push(table);
     }
+    let each = http::each(table, &plugin.name, &topics);
     let failure = FailurePolicy {
         retry: retry(table),
         dead_letter: dead_letter(table, &group, &topics, ordering),
@@ -158,6 +160,7 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
         trace: trace::trace(table),
         broadcast_forget: duration("broadcast_forget", Duration::from_secs(1)..=30 * DAY).unwrap_or(HOUR),
         broadcast_catch_up: table.get("broadcast_catch_up").and_then(|value| value.flag()).unwrap_or(false),
+        each,
         failure,
         max_gap: integer("max_gap", MAX_GAP).unwrap_or(50_000) as u32,
         // Longer than any chain that somebody designed, and a loop ends in it.

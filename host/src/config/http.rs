@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use courier_core::message::Kind;
 use reqwest::{Certificate, Url};
 
 use super::reader::{Section, Value};
-use super::{HostPort, Http, units};
+use super::{HTTP_PUSH, HostPort, Http, units};
 use crate::addresses;
 
 /// What `http-push` reads of `[binding.config]`.
@@ -68,7 +69,10 @@ pub(super) fn check_push(table: &Section<'_>) {
         table.reader.warn(&url.span, format!("`{}` {why}", url.path), example);
     }
     for (name, value) in config.entries() {
-        if !PUSH_KEYS.contains(&name) {
+        if name == "each" {
+            let message = "`each` stands in [[binding]] itself, and http-push does not read it here";
+            table.reader.warn(&value.key_span, message, "write each = true above, beside `plugin`");
+        } else if !PUSH_KEYS.contains(&name) {
             let remedy = match units::closest(name, &PUSH_KEYS) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("it knows {}", units::listed(&PUSH_KEYS)),
@@ -76,6 +80,39 @@ pub(super) fn check_push(table: &Section<'_>) {
             table.reader.warn(&value.key_span, format!("http-push does not know `{name}`"), remedy);
         }
     }
+}
+
+/// Whether every address of the service gets every broadcast. What could never
+/// do that is refused.
+pub(super) fn each(table: &Section<'_>, plugin: &str, topics: &[String]) -> bool {
+    let Some(value) = table.get("each") else { return false };
+    if value.flag() != Some(true) {
+        return false;
+    }
+    if plugin != HTTP_PUSH {
+        value.wrong(
+            format!("`each` is for plugin = \"http-push\", and this binding has {plugin:?}"),
+            "remove it: a handler that runs in the host hears each broadcast once on every node",
+        );
+        return false;
+    }
+    let too_long = |topic: &&String| Kind::Broadcast.log_topic(topic).len() > units::MAX_NAME;
+    if let Some(topic) = topics.iter().find(too_long) {
+        value.wrong(
+            format!("`each` is for broadcasts, and the topic {topic:?} can have none: its name is too long for that"),
+            "remove `each`, or give the topic a shorter name",
+        );
+    }
+    let url = table.open_section("config").get("url");
+    if let Some(url) = url.filter(|url| {
+        url.as_text().and_then(|text| Url::parse(text).ok()).is_some_and(|url| addresses::literal(&url).is_some())
+    }) {
+        url.wrong(
+            format!("`each` wants every address of a name, and `{}` has an address in its place", url.path),
+            "write a name that has the addresses of all instances, such as that of a headless service",
+        );
+    }
+    true
 }
 
 /// Why this URL cannot be called, if it cannot.

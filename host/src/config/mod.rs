@@ -301,6 +301,9 @@ pub struct Binding {
     /// Whether it handles the broadcasts that it missed when it was away for
     /// longer, as far as Kafka has them; else they are a lost range.
     pub broadcast_catch_up: bool,
+    /// Whether each address that the name in the URL of `http-push` has gets each
+    /// broadcast; else each node hands it to whichever address it is given.
+    pub each: bool,
     /// What becomes of deliveries that do not succeed.
     pub failure: FailurePolicy,
     /// The most offsets between a position and the highest fetched.

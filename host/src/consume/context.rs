@@ -69,6 +69,9 @@ pub struct OwnerDeps {
     pub log: LogReader,
     /// This node's name.
     pub node: Arc<str>,
+    /// Whose broadcasts are handled: this node's, or those of one address of a
+    /// pushed service.
+    pub listener: Arc<str>,
     /// Where an owner reports why it stands still.
     pub causes: Causes,
 }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::attempt::binding::RunningBinding;
 use self::consumer::broadcast::BroadcastConsumer;
+use self::consumer::each_address::{AddressKeeper, Service, StartWorkers};
 use self::consumer::event::EventConsumer;
 pub use self::context::NodeContext;
 use self::fairness::controller::GroupUsage;
@@ -43,7 +44,7 @@ pub struct RunningGroup {
     stop: CancellationToken,
     /// Wakes the consumer of events, and that of broadcasts.
     asked: [Arc<Notify>; 2],
-    tasks: [tokio::task::JoinHandle<()>; 2],
+    tasks: Vec<tokio::task::JoinHandle<()>>,
     threads: Option<tokio::runtime::Runtime>,
     /// The fairness controller knows the group while this is held.
     member: Arc<GroupUsage>,
@@ -69,26 +70,38 @@ impl RunningGroup {
             .enable_all()
             .build()?;
         let (cache, logs) = (NodeCache::new(CACHE_BYTES), LogBudget::default());
-        for bound in &bindings {
-            for _ in 0..bound.binding.concurrency {
-                let leash = Arc::new(WorkerThrottle::new(Arc::clone(&member.pace)));
-                let sandbox = Sandbox::new(
-                    node.engine.clone(),
-                    Arc::clone(&bound.policy),
-                    cache.clone(),
-                    logs.clone(),
-                    Arc::clone(&node.state),
-                    Arc::clone(&leash) as Arc<dyn Brake>,
-                );
-                let work = attempt::worker::work(Arc::clone(bound), sandbox, leash, node.store_up.clone());
-                threads.spawn(supervise::unbroken(Task::Worker, work));
-            }
-            supervise::spawn(Task::BindingGate, attempt::worker::keep_gate(Arc::clone(bound)));
-        }
+        let start_workers: StartWorkers = {
+            let (node, pace, threads) = (node.clone(), Arc::clone(&member.pace), threads.handle().clone());
+            Arc::new(move |bound: &Arc<RunningBinding>| {
+                for _ in 0..bound.binding.concurrency {
+                    let leash = Arc::new(WorkerThrottle::new(Arc::clone(&pace)));
+                    let sandbox = Sandbox::new(
+                        node.engine.clone(),
+                        Arc::clone(&bound.policy),
+                        cache.clone(),
+                        logs.clone(),
+                        Arc::clone(&node.state),
+                        Arc::clone(&leash) as Arc<dyn Brake>,
+                    );
+                    let work = attempt::worker::work(Arc::clone(bound), sandbox, leash, node.store_up.clone());
+                    threads.spawn(supervise::unbroken(Task::Worker, work));
+                }
+                supervise::spawn(Task::BindingGate, attempt::worker::keep_gate(Arc::clone(bound)));
+            })
+        };
+        bindings.iter().for_each(|bound| start_workers(bound));
         let stop = CancellationToken::new();
         let asked: [Arc<Notify>; 2] = Default::default();
+        let heard_here = bindings.iter().filter(|bound| !bound.binding.each).cloned().collect();
         let listening =
-            BroadcastConsumer::run(node.clone(), name.clone(), bindings.clone(), stop.clone(), Arc::clone(&asked[1]));
+            BroadcastConsumer::run(node.clone(), name.clone(), heard_here, None, stop.clone(), Arc::clone(&asked[1]));
+        let keep_addresses: Vec<_> = Service::all(&bindings)
+            .into_iter()
+            .map(|service| {
+                let start_workers = Arc::clone(&start_workers);
+                AddressKeeper::run(node.clone(), name.clone(), service, start_workers, stop.clone())
+            })
+            .collect();
         let following = EventConsumer::run(
             node,
             name.clone(),
@@ -97,10 +110,12 @@ impl RunningGroup {
             stop.clone(),
             Arc::clone(&asked[0]),
         );
-        let tasks = [
+        let mut tasks = vec![
             supervise::spawn_until(Task::EventConsumer, stop.clone(), following),
             supervise::spawn_until(Task::BroadcastConsumer, stop.clone(), listening),
         ];
+        let keepers = keep_addresses.into_iter();
+        tasks.extend(keepers.map(|keeper| supervise::spawn_until(Task::AddressKeeper, stop.clone(), keeper)));
         Ok(Self { name, bindings, stop, asked, tasks, threads: Some(threads), member })
     }
 

@@ -157,7 +157,7 @@ pub async fn watch_broadcasts(store: SharedStore, fleet: Arc<RunningGroups>) {
                         group = one.group,
                         topic = one.topic,
                         node = one.node,
-                        "a node was away longer than broadcast_forget and is no longer expected to hear broadcasts"
+                        "a listener was away longer than broadcast_forget and is no longer expected to hear broadcasts"
                     );
                 }
             }

@@ -72,8 +72,9 @@ struct ReportedBindings(HashMap<(String, String), &'static str>);
 impl ReportedBindings {
     fn look(&mut self, bound: &[Arc<RunningBinding>], causes: &Causes) {
         let mut seen = HashSet::new();
-        for bound in bound {
-            let name = (bound.binding.group.clone(), bound.binding.plugin.name.clone());
+        let at_addresses: Vec<_> = bound.iter().flat_map(|bound| bound.at_addresses()).collect();
+        for bound in bound.iter().chain(&at_addresses) {
+            let name = (bound.binding.group.clone(), bound.shown_plugin());
             let subject = Subject::Binding { group: name.0.clone(), plugin: name.1.clone() };
             match standstill(bound) {
                 Sight::Stands(cause) => {

@@ -165,7 +165,7 @@ impl RunningGroups {
             if why.is_none() {
                 causes.clear_code(&subject, UNDELIVERED_FULL);
             }
-            bound.keeper.hold_for_undelivered(why);
+            bound.hold_for_undelivered(why);
         }
     }
 
@@ -216,7 +216,8 @@ impl RunningGroups {
             let group = bound.binding.group.clone();
             bound.binding.topics.iter().map(move |topic| (group.clone(), topic.clone())).collect::<Vec<_>>()
         };
-        let keep: Vec<(String, String)> = bound.iter().flat_map(topics).collect();
+        // With `each` the addresses of the service listen in place of the nodes.
+        let keep: Vec<(String, String)> = bound.iter().filter(|bound| !bound.binding.each).flat_map(topics).collect();
         match self.node.tools.store.listen_only(&self.node.tools.node, &keep).await {
             Ok(ended) => {
                 for one in ended {

@@ -141,6 +141,7 @@ impl Base {
                 store: store(),
                 log: self.log.clone(),
                 node: Arc::clone(&self.node),
+                listener: Arc::clone(&self.node),
                 causes: self.causes.clone(),
             },
             writer: self.writer,

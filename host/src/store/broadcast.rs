@@ -1,6 +1,8 @@
 //! Broadcasts: which nodes listen, and what became of those that went away.
 //!
-//! A listener is a (group, topic, node). Its positions lie beside those of the
+//! A listener is a (group, topic, node), where an address of a pushed service
+//! ([`address_leases`](super::address_leases)) takes the place of the node if
+//! the binding says `each`. Its positions lie beside those of the
 //! group and have the node in their key, so that claims, settles and epochs
 //! are the same for both. It is expected to handle every broadcast from the
 //! offset at which it began to listen, until it is gone: because its node was
@@ -78,7 +80,7 @@ pub struct UnheardRow {
 }
 
 /// Why a listener is no longer expected when nobody says another reason.
-pub const AWAY_TOO_LONG: &str = "the node was away longer than broadcast_forget";
+pub const AWAY_TOO_LONG: &str = "the listener was away longer than broadcast_forget";
 /// Why it is none any more when its node has no such binding.
 pub const NOT_BOUND: &str = "the node no longer has a binding for these broadcasts";
 /// What is said of a broadcast that no node was there for.

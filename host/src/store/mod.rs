@@ -13,6 +13,7 @@
 //!
 //! Read [`rows`] for the shapes, then [`Store`].
 
+pub mod address_leases;
 pub mod audits;
 pub mod broadcast;
 pub mod dedupe;
@@ -46,6 +47,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 
+pub use address_leases::{AddressLeaseRow, AddressLeases, AddressShare, AddressWish, is_address};
 pub use audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd};
 pub use broadcast::{Broadcasts, Extent, Listen, ListenerRow, Listening, UnheardRow};
 pub use dedupe::{Dedupe, HandledBy, SameTopic};
@@ -97,7 +99,8 @@ pub async fn open(url: &str) -> Result<SharedStore, StoreError> {
 /// is called by [`audits::in_name_of`], and its entry commits with it.
 #[async_trait]
 pub trait Store:
-    Audits
+    AddressLeases
+    + Audits
     + Broadcasts
     + Dedupe
     + Delayed

@@ -2,6 +2,7 @@
 //! plugin version it runs.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use courier_core::verdict::Verdict;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use reqwest::Url;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,10 @@ const OUTPUT_BYTES: usize = 1024 * 1024;
 /// without editing that.
 pub const PAUSED_BY_TOML: &str = "paused in the configuration";
 
+/// Attempts of a binding that may run at once for one address of its service:
+/// there may be many addresses, and each has workers of its own.
+const ADDRESS_CONCURRENCY: usize = 64;
+
 /// The key by which `http-push` reads how many messages a request carries. The
 /// value is no entry of `[binding.config]`, since `batch` is a field of the
 /// binding itself.
@@ -55,6 +60,12 @@ pub enum BoundPlugin {
 pub struct RunningBinding {
     /// Its configuration.
     pub binding: Binding,
+    /// The address of the service that it pushes broadcasts to, if it does so
+    /// for one alone.
+    pub address: Option<SocketAddr>,
+    /// Those that push to one address each, on behalf of this one: what lets one
+    /// address wait must not let the others wait.
+    by_address: Mutex<Vec<Arc<RunningBinding>>>,
     /// Where owners put deliveries and workers take them.
     pub turns: ReadyQueue<ReadyDelivery>,
     /// Says whether deliveries may begin.
@@ -86,6 +97,48 @@ impl RunningBinding {
     /// Prepares a binding to run; nothing begins yet.
     #[must_use]
     pub fn new(binding: Binding, plugin: watch::Receiver<BoundPlugin>, rules: &Rules) -> Self {
+        Self::of(binding, plugin, rules, None)
+    }
+
+    /// Puts it to work for one address of its service too. It stands still and
+    /// goes on with this one.
+    #[must_use]
+    pub fn start_address(&self, address: SocketAddr, rules: &Rules) -> Arc<Self> {
+        let mut binding = self.binding.clone();
+        binding.concurrency = binding.concurrency.min(ADDRESS_CONCURRENCY);
+        let started = Arc::new(Self::of(binding, self.plugin.clone(), rules, Some(address)));
+        self.addresses().push(Arc::clone(&started));
+        self.keeper.pass_holds_on(&started.keeper);
+        started
+    }
+
+    /// Ends the work for one address.
+    pub fn end_address(&self, ended: &Arc<Self>) {
+        self.addresses().retain(|one| !Arc::ptr_eq(one, ended));
+        ended.closed.cancel();
+        ended.turns.close();
+    }
+
+    /// What pushes to one address each, at this moment.
+    #[must_use]
+    pub fn at_addresses(&self) -> Vec<Arc<Self>> {
+        self.addresses().clone()
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, Vec<Arc<Self>>> {
+        self.by_address.lock()
+    }
+
+    /// The plugin as people are told of it, with the address if it is for one.
+    #[must_use]
+    pub fn shown_plugin(&self) -> String {
+        match self.address {
+            Some(address) => format!("{} at {address}", self.binding.plugin.name),
+            None => self.binding.plugin.name.clone(),
+        }
+    }
+
+    fn of(binding: Binding, plugin: watch::Receiver<BoundPlugin>, rules: &Rules, address: Option<SocketAddr>) -> Self {
         let keeper = BindingGate::new(binding.circuit, binding.failure.probe_within);
         if binding.paused {
             keeper.pause(Some(PAUSED_BY_TOML.to_owned()));
@@ -95,7 +148,9 @@ impl RunningBinding {
             keeper,
             plugin,
             rate: binding.rate_limit.and_then(limiter),
-            policy: Arc::new(policy(&binding, rules)),
+            policy: Arc::new(policy(&binding, rules, address)),
+            address,
+            by_address: Mutex::default(),
             unavailable_alone: UnavailableAlone::default(),
             unwritten: Arc::default(),
             attempt_seconds: metrics::histogram!("courier_attempt_seconds", "group" => binding.group.clone()),
@@ -120,7 +175,8 @@ impl RunningBinding {
     pub fn parked_full(&self) -> Vec<TopicPartition> {
         let standing = self.standing.lock();
         let full = standing.iter().filter(|(_, full)| full.has_changed().is_ok() && *full.borrow());
-        full.map(|(place, _)| place.clone()).collect()
+        let full = full.map(|(place, _)| place.clone());
+        full.chain(self.at_addresses().iter().flat_map(|one| one.parked_full())).collect()
     }
 
     /// Adds deliveries whose attempts begin.
@@ -143,13 +199,21 @@ impl RunningBinding {
     /// Whether an attempt of a delivery that has a row runs now.
     #[must_use]
     pub fn is_running(&self, key: &DeliveryKey) -> bool {
-        self.running.lock().contains(key)
+        self.running.lock().contains(key) || self.at_addresses().iter().any(|one| one.is_running(key))
     }
 
     /// Pauses or resumes the binding for the API. `paused` in the TOML stays in force.
     pub fn pause(&self, why: Option<&str>) {
         let by_toml = self.binding.paused.then(|| PAUSED_BY_TOML.to_owned());
-        self.keeper.pause(by_toml.or_else(|| why.map(ToOwned::to_owned)));
+        let why = by_toml.or_else(|| why.map(ToOwned::to_owned));
+        self.at_addresses().iter().for_each(|one| one.keeper.pause(why.clone()));
+        self.keeper.pause(why);
+    }
+
+    /// What it sends could not be delivered either, or could again.
+    pub fn hold_for_undelivered(&self, why: Option<String>) {
+        self.at_addresses().iter().for_each(|one| one.keeper.hold_for_undelivered(why.clone()));
+        self.keeper.hold_for_undelivered(why);
     }
 }
 
@@ -162,7 +226,7 @@ fn limiter(rate: f64) -> Option<DefaultDirectRateLimiter> {
 }
 
 /// Where the handler may send HTTP requests; `None` allows none.
-fn http(binding: &Binding) -> Option<Arc<HttpOut>> {
+fn http(binding: &Binding, address: Option<SocketAddr>) -> Option<Arc<HttpOut>> {
     let allow = binding.http.allow.iter();
     let allow: Vec<Destination> =
         allow.map(|place| Destination { host: place.host.clone(), port: place.port }).collect();
@@ -172,6 +236,7 @@ fn http(binding: &Binding) -> Option<Arc<HttpOut>> {
             allow,
             private: binding.http.private,
             own_url,
+            own_address: address.map(|address| address.ip()),
             ca: binding.http.ca.clone(),
             concurrency: binding.concurrency,
         }))
@@ -179,7 +244,7 @@ fn http(binding: &Binding) -> Option<Arc<HttpOut>> {
 }
 
 /// The URL that `http-push` calls: the operator of this host wrote it.
-fn push_url(binding: &Binding) -> Option<Url> {
+pub(in crate::consume) fn push_url(binding: &Binding) -> Option<Url> {
     let text = binding.config.get("url").filter(|_| binding.plugin.name == HTTP_PUSH)?;
     Url::parse(text).ok()
 }
@@ -204,7 +269,7 @@ impl engine::EmissionRules for EmissionDoor {
     }
 }
 
-fn policy(binding: &Binding, rules: &Rules) -> Policy {
+fn policy(binding: &Binding, rules: &Rules, address: Option<SocketAddr>) -> Policy {
     let is_push = binding.plugin.name == HTTP_PUSH;
     let mut config = binding.config.clone();
     if is_push {
@@ -221,7 +286,7 @@ fn policy(binding: &Binding, rules: &Rules) -> Policy {
         recycle_after: RECYCLE_AFTER,
         publish: binding.grant.publish.clone(),
         rules: Arc::new(EmissionDoor(rules.clone())),
-        http: http(binding),
+        http: http(binding, address),
         state: binding.grant.state,
         state_quota: Arc::new(StateQuota::new(
             StateHeld { keys: binding.grant.state_keys, bytes: binding.grant.state_bytes },

@@ -128,6 +128,16 @@ impl BindingGate {
         self.change(|keeping| keeping.full = why);
     }
 
+    /// Has another gate stand still for what a person, the TOML or undelivered
+    /// rows stopped this one for.
+    pub fn pass_holds_on(&self, other: &Self) {
+        let (paused, full) = {
+            let state = self.lock();
+            (state.paused.clone(), state.full.clone())
+        };
+        other.change(|keeping| (keeping.paused, keeping.full) = (paused, full));
+    }
+
     /// Closes the gate for a missing plugin, or opens it again with `None`.
     pub fn missing(&self, why: Option<(Verdict, String)>) {
         self.change(|keeping| keeping.missing = why);

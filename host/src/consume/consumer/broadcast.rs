@@ -1,6 +1,7 @@
-//! What a group hears of broadcasts on this node.
+//! What a group hears of broadcasts on this node, or for one address of a pushed
+//! service ([`each_address`](super::each_address)).
 //!
-//! Each node reads every partition of the companions of its bound topics, with
+//! Each listener reads every partition of the companions of its bound topics, with
 //! positions of its own: no consumer group, no rebalance, nobody to share with.
 //! From there on a broadcast is a delivery as any other, with the owner, the
 //! machine and the retries that events have.
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::claim::{ClaimedPartition, Claims};
 use super::confirmed::TopicIdentity;
+use super::each_address::HeldAddress;
 use super::{out_of_range, recreated_topics};
 use crate::causes::{Cause, Subject};
 use crate::consume::attempt::binding::RunningBinding;
@@ -60,6 +62,8 @@ pub(in crate::consume) struct BroadcastConsumer {
     claims: Claims,
     group: String,
     bindings: Vec<Arc<RunningBinding>>,
+    /// Where it listens for an address: whether that one is still this host's.
+    lease: Option<Arc<HeldAddress>>,
     /// Apart from that of events, which must not keep broadcasts waiting.
     budget: Arc<Budget>,
     /// Topics that this process is registered for, and when it last looked at
@@ -86,6 +90,7 @@ impl BroadcastConsumer {
         node: NodeContext,
         group: String,
         bindings: Vec<Arc<RunningBinding>>,
+        lease: Option<Arc<HeldAddress>>,
         stop: CancellationToken,
         asked: Arc<Notify>,
     ) {
@@ -99,6 +104,7 @@ impl BroadcastConsumer {
             node,
             group,
             bindings,
+            lease,
             registered: HashMap::new(),
             owners: HashMap::new(),
             claiming: HashSet::new(),
@@ -164,6 +170,11 @@ impl BroadcastConsumer {
     /// Registers for what this process is not registered for, and begins to
     /// read what it does not read yet.
     async fn look(&mut self) {
+        // A host that was frozen for longer than its lease must not take back
+        // what another one has by now.
+        if self.lease.as_ref().is_some_and(|lease| !lease.is_good()) {
+            return;
+        }
         for bound in self.bindings.clone() {
             let mut all = true;
             for topic in &bound.binding.topics {
@@ -222,18 +233,19 @@ impl BroadcastConsumer {
         let wish = Listen {
             group: self.group.clone(),
             topic: topic.to_owned(),
-            node: self.node.tools.node.to_string(),
+            node: self.node.tools.listener.to_string(),
             forget: bound.binding.broadcast_forget,
             catch_up: bound.binding.broadcast_catch_up,
             topic_id,
             partitions,
         };
         let listening = self.node.tools.store.listen(&wish).await?;
-        tracing::info!(group = self.group, topic, begun = listening.begun, "listens to broadcasts");
+        let listener = &*self.node.tools.listener;
+        tracing::info!(group = self.group, topic, listener, begun = listening.begun, "listens to broadcasts");
         for (partition, from, to) in listening.missed {
             tracing::warn!(
-                group = self.group, topic, partition, %from, %to,
-                "this node was away longer than broadcast_forget, and these broadcasts passed it by; \
+                group = self.group, topic, listener, partition, %from, %to,
+                "this listener was away longer than broadcast_forget, and these broadcasts passed it by; \
                  broadcast_catch_up = true in the binding makes it handle them"
             );
         }
@@ -243,7 +255,10 @@ impl BroadcastConsumer {
     /// Keeps the node expected. One that was taken for gone, because it was
     /// frozen or could not reach the store, registers again.
     async fn still_here(&mut self) {
-        let gone = match self.node.tools.store.still_listening(&self.group, &self.node.tools.node).await {
+        if self.lease.as_ref().is_some_and(|lease| !lease.is_there()) {
+            return;
+        }
+        let gone = match self.node.tools.store.still_listening(&self.group, &self.node.tools.listener).await {
             Ok(gone) => gone,
             Err(error) => return tracing::debug!(group = self.group, %error, "cannot say that this node listens"),
         };
@@ -252,7 +267,14 @@ impl BroadcastConsumer {
                 continue;
             }
             if let Some(unsaid) = said::again(&format!("{} {topic} taken for gone", self.group)) {
-                tracing::warn!(group = self.group, topic, unsaid, "this node was taken for gone; it registers again");
+                let listener = &*self.node.tools.listener;
+                tracing::warn!(
+                    group = self.group,
+                    topic,
+                    listener,
+                    unsaid,
+                    "this listener was taken for gone; it registers again"
+                );
             }
             let places: Vec<_> = self.owners.keys().filter(|place| *place.topic == **topic).cloned().collect();
             places.iter().for_each(|place| self.give_up(place));
@@ -347,7 +369,7 @@ impl BroadcastConsumer {
                         store: Arc::clone(&self.node.tools.store),
                         group: self.group.clone(),
                         topic: place.topic.to_string(),
-                        listener: Some(self.node.tools.node.to_string()),
+                        listener: Some(self.node.tools.listener.to_string()),
                         topic_id: id.clone(),
                         partitions: *partitions,
                     };

@@ -27,7 +27,7 @@ pub struct Claims {
     store: SharedStore,
     log: LogReader,
     writer: WriterId,
-    node: Arc<str>,
+    listener: Arc<str>,
     group: Arc<str>,
     causes: Causes,
 }
@@ -123,7 +123,7 @@ impl Claims {
             store: Arc::clone(&node.tools.store),
             log: node.tools.log.clone(),
             writer: node.writer,
-            node: Arc::clone(&node.tools.node),
+            listener: Arc::clone(&node.tools.listener),
             group: group.into(),
             causes: node.tools.causes.clone(),
         }
@@ -226,7 +226,7 @@ impl Claims {
             writer: self.writer,
             group: self.group.to_string(),
             topic: place.topic.to_string(),
-            listener: (place.kind == Kind::Broadcast).then(|| self.node.to_string()),
+            listener: (place.kind == Kind::Broadcast).then(|| self.listener.to_string()),
             topic_id: info.id.clone(),
             partition: place.partition,
             fallback: low,

@@ -49,7 +49,7 @@ impl Duplicates {
             who: HandledBy {
                 group: bound.binding.group.clone(),
                 topic: address.place.topic.to_string(),
-                listener: (address.place.kind == Kind::Broadcast).then(|| tools.node.to_string()),
+                listener: (address.place.kind == Kind::Broadcast).then(|| tools.listener.to_string()),
             },
             window,
             address: Arc::clone(address),

@@ -38,6 +38,8 @@ pub(super) struct Resolver {
     pub(super) private: bool,
     /// The name that the operator wrote into the URL of `http-push`.
     pub(super) own: Option<String>,
+    /// The one address that this name is to have here. It is judged as any other.
+    pub(super) own_address: Option<IpAddr>,
     #[cfg(test)]
     pub(super) names: Option<super::tests_of_targets::Names>,
 }
@@ -49,12 +51,16 @@ impl Resolver {
         Self {
             private: rules.private,
             own: own.map(str::to_ascii_lowercase),
+            own_address: rules.own_address,
             #[cfg(test)]
             names: None,
         }
     }
 
     async fn look_up(&self, name: &str) -> std::io::Result<Vec<SocketAddr>> {
+        if let Some(address) = self.own_address.filter(|_| self.is_own(name)) {
+            return Ok(vec![SocketAddr::new(address, 0)]);
+        }
         #[cfg(test)]
         if let Some(names) = &self.names {
             return Ok(names.of(name));

@@ -54,6 +54,8 @@ pub struct HttpRules {
     pub private: bool,
     /// The URL that the operator wrote for `http-push`.
     pub own_url: Option<Url>,
+    /// The address that the name in that URL is to have, of all that it has.
+    pub own_address: Option<IpAddr>,
     /// Whom TLS trusts in place of the system's roots, as PEM.
     pub ca: Option<Arc<str>>,
     /// How many attempts the binding makes at the same time.

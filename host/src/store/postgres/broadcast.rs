@@ -341,5 +341,5 @@ pub(super) async fn refuse_gone_listener(tx: &mut PgConnection, delivery: &Deliv
     .map_err(at_statement)?;
     let Some(row) = gone else { return Ok(()) };
     let node: String = row.take("node")?;
-    Err(StoreError::Conflict(format!("node {node:?}, which this broadcast was for, no longer listens")))
+    Err(StoreError::Conflict(format!("{node:?}, which this broadcast was for, no longer listens")))
 }

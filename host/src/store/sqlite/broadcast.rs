@@ -346,6 +346,6 @@ pub(super) async fn refuse_gone_listener(tx: &mut SqliteConnection, delivery: &D
     .await
     .map_err(fault)?;
     gone.map_or(Ok(()), |node| {
-        Err(StoreError::Conflict(format!("node {node:?}, which this broadcast was for, no longer listens")))
+        Err(StoreError::Conflict(format!("{node:?}, which this broadcast was for, no longer listens")))
     })
 }

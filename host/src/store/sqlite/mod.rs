@@ -11,6 +11,7 @@
 //! bounds the walks of lists. The schema is in `migrations`.
 
 mod accept;
+mod address_leases;
 mod attempts;
 mod audits;
 mod broadcast;
