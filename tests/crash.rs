@@ -130,7 +130,12 @@ const AT_ONCE: usize = 3;
 /// it needs for that task to run.
 async fn host_that_panics_in(task: Task, topic: &str, outbox: &str) -> Host {
     let binding = scripted_binding(&unique("panics"), topic, "dedupe = \"10m\"\nconcurrency = 1");
-    let host = Host::builder("host-1").create_topics().binding(&binding);
+    let push = format!(
+        "group = \"{}\"\ntopics = [\"{topic}\"]\nplugin = \"http-push\"\neach = true\nconcurrency = 1\n\
+         [binding.config]\nurl = \"http://localhost:9/\"\n",
+        unique("pushes")
+    );
+    let host = Host::builder("host-1").create_topics().binding(&binding).binding(&push);
     let host = host.table(outbox).env("COURIER_TEST_PANIC_IN", task.as_str()).prepare();
     host.spawn();
     host

@@ -18,6 +18,7 @@ mod dedupe;
 mod delayed;
 mod dev;
 mod doors;
+mod each_address;
 mod failover;
 mod failures;
 mod fairness;

@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 /// A service: the requests that came, and what it answers to the next ones.
 #[derive(Clone, Default)]
-struct Service {
+pub(crate) struct Service {
     requests: Arc<Mutex<Vec<String>>>,
     answers: Arc<Mutex<Vec<&'static str>>>,
 }
@@ -23,7 +23,12 @@ struct Service {
 impl Service {
     /// Listens from now on.
     async fn start(&self, port: u16) {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
+        self.start_at("127.0.0.1", port).await;
+    }
+
+    /// The same at another address of this machine.
+    pub(crate) async fn start_at(&self, address: &str, port: u16) {
+        let listener = TcpListener::bind((address, port)).await.expect("the port is free");
         let service = self.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -46,7 +51,7 @@ impl Service {
         let _ = stream.write_all(format!("{answer}content-length: 0\r\nconnection: close\r\n\r\n").as_bytes()).await;
     }
 
-    fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 }

@@ -203,6 +203,9 @@ on_both_dialects! {
         a_listener_begins_at_the_end_and_goes_on_where_it_was
         a_listener_away_for_too_long_is_forgotten
         a_listener_that_catches_up_goes_on_where_it_was
+        addresses_are_shared_among_the_hosts_of_a_service
+        an_address_whose_lease_is_over_goes_to_another_host
+        the_addresses_of_two_services_are_apart
         broadcasts_that_nobody_heard_are_told
         what_was_handled_is_found_within_the_window;
     asking:

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use courier::store::{ClaimRequest, Extent, HandledBy, Listen, NewMessage, SameTopic, SharedStore, SourceHash};
+use courier::store::{
+    AddressWish, ClaimRequest, Extent, HandledBy, Listen, NewMessage, SameTopic, SharedStore, SourceHash,
+};
 use courier_core::message::Offset;
 use courier_core::status::State;
 
@@ -22,6 +24,71 @@ fn wish(node: &str, forget: Duration, catch_up: bool, high: i64) -> Listen {
         topic_id: "companion-1".to_owned(),
         partitions: vec![Extent { partition: 0, low: Offset(0), high: Offset(high) }],
     }
+}
+
+/// What a host sees of a service.
+fn addresses(node: &str, service: &str, addresses: &[&str], lease: Duration) -> AddressWish {
+    AddressWish {
+        group: GROUP.to_owned(),
+        service: service.to_owned(),
+        node: node.to_owned(),
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        lease,
+    }
+}
+
+const SERVICE: &str = "stock.internal:80";
+const BOTH: [&str; 2] = ["10.0.0.1:80", "10.0.0.2:80"];
+
+pub async fn addresses_are_shared_among_the_hosts_of_a_service(database: Database) {
+    let store = database.open().await;
+    let one = addresses("host-1", SERVICE, &BOTH, HOUR);
+    let two = addresses("host-2", SERVICE, &BOTH, HOUR);
+    let all = store.hold_addresses(&one).await.unwrap();
+    assert_eq!((all.held, all.surplus), (BOTH.map(ToOwned::to_owned).to_vec(), vec![]));
+    let none = store.hold_addresses(&two).await.unwrap();
+    assert!(none.held.is_empty() && none.surplus.is_empty(), "nothing is taken from a host that is there: {none:?}");
+    let half = store.hold_addresses(&one).await.unwrap();
+    assert_eq!((half.held.len(), half.surplus.len()), (1, 1), "{half:?}");
+    assert!(store.hold_addresses(&two).await.unwrap().held.is_empty(), "it still drains");
+    store.release_addresses(GROUP, SERVICE, "host-2", &half.surplus).await.unwrap();
+    assert!(store.hold_addresses(&two).await.unwrap().held.is_empty(), "only its holder lets go of it");
+    store.release_addresses(GROUP, SERVICE, "host-1", &half.surplus).await.unwrap();
+    assert_eq!(store.hold_addresses(&two).await.unwrap().held, half.surplus);
+    let again = store.hold_addresses(&one).await.unwrap();
+    assert_eq!((&again.held, again.surplus.len()), (&half.held, 0), "nothing moves any more");
+    let leases = store.address_leases().await.unwrap();
+    let found: Vec<_> = leases.iter().map(|lease| (lease.address.as_str(), lease.group.as_str(), lease.live)).collect();
+    assert_eq!(found, BOTH.map(|address| (address, GROUP, true)));
+    let of_two = leases.iter().find(|lease| lease.node == "host-2").map(|lease| &lease.address);
+    assert_eq!(of_two, half.surplus.first());
+    // A host that stops leaves all of it at once.
+    store.release_addresses(GROUP, SERVICE, "host-1", &[]).await.unwrap();
+    assert_eq!(store.hold_addresses(&two).await.unwrap().held, BOTH);
+}
+
+pub async fn an_address_whose_lease_is_over_goes_to_another_host(database: Database) {
+    let store = database.open().await;
+    let dead = addresses("host-1", SERVICE, &BOTH, Duration::ZERO);
+    assert_eq!(store.hold_addresses(&dead).await.unwrap().held, BOTH);
+    assert!(store.address_leases().await.unwrap().iter().all(|lease| lease.node == "host-1" && !lease.live));
+    let two = addresses("host-2", SERVICE, &BOTH, HOUR);
+    assert_eq!(store.hold_addresses(&two).await.unwrap().held, BOTH, "a dead host takes part in nothing");
+    assert!(store.hold_addresses(&dead).await.unwrap().held.is_empty(), "it finds them taken when it is back");
+    // One that the name does not have any more is let go.
+    let fewer = store.hold_addresses(&addresses("host-2", SERVICE, &BOTH[..1], HOUR)).await.unwrap();
+    assert_eq!((fewer.held, fewer.surplus), (vec![BOTH[0].to_owned()], vec![BOTH[1].to_owned()]));
+}
+
+pub async fn the_addresses_of_two_services_are_apart(database: Database) {
+    let store = database.open().await;
+    let other = "price.internal:80";
+    store.hold_addresses(&addresses("host-1", SERVICE, &BOTH, HOUR)).await.unwrap();
+    let held = store.hold_addresses(&addresses("host-2", other, &BOTH, HOUR)).await.unwrap().held;
+    assert_eq!(held, BOTH, "the same pods may be behind two names");
+    store.release_addresses(GROUP, other, "host-2", &[]).await.unwrap();
+    let left = store.address_leases().await.unwrap();
+    assert!(left.len() == 2 && left.iter().all(|lease| lease.node == "host-1"), "{left:?}");
 }
 
 /// Where a listener stands.

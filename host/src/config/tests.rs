@@ -330,6 +330,32 @@ fn a_push_that_could_push_nothing_is_warned_of() {
 }
 
 #[test]
+fn a_push_to_each_address_is_checked() {
+    let push = |topic: &str, url: &str, more: &str| {
+        format!(
+            "[[binding]]\ngroup = \"g\"\ntopics = [\"{topic}\"]\nplugin = \"http-push\"\neach = true\n{more}\
+             [binding.config]\nurl = \"{url}\"\n"
+        )
+    };
+    let right = parsed(&push("order", "http://stock.internal:8080/", "")).unwrap();
+    assert!(right.bindings[0].each && right.warnings.is_empty(), "{:?}", right.warnings);
+    check_binding("each = true", 5, 8, "is for plugin = \"http-push\"", "once on every node");
+    check_binding("each = \"true\"", 5, 8, "true", "true");
+    assert!(
+        !parsed("[[binding]]\ngroup = \"g\"\ntopics = [\"order\"]\nplugin = \"p\"\neach = false\n").unwrap().bindings
+            [0]
+        .each
+    );
+    for url in ["http://10.0.0.7:8080/", "http://[fd00::7]/", "http://127.1/"] {
+        check(&push("order", url, ""), 8, 7, "has an address in its place", "headless service");
+    }
+    check(&push(&"t".repeat(245), "http://stock.internal/", ""), 5, 8, "can have none", "a shorter name");
+    let misplaced = push("order", "http://stock.internal/", "").replace("each = true\n", "") + "each = true\n";
+    let warned = parsed(&misplaced).unwrap().warnings;
+    assert!(warned.len() == 1 && warned[0].to_string().contains("beside `plugin`"), "{warned:?}");
+}
+
+#[test]
 fn dead_letters_are_checked() {
     check_binding("dead_letter = \"true\"", 5, 15, "the text \"true\"", "remove the quotes");
     check_binding("dead_letter = \"order\"", 5, 15, "come back to this binding", "name another topic");

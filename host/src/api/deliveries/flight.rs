@@ -10,7 +10,7 @@ use super::id;
 use super::view::DeliveryView;
 use crate::api::ports::BindingView;
 use crate::api::shown::{ShownKey, known};
-use crate::store::{DeliveryKey, PositionRow};
+use crate::store::{DeliveryKey, PositionRow, is_address};
 
 /// A place in Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ fn wants(binding: &BindingView, position: &PositionRow, type_name: &str) -> bool
 /// Shows such a delivery.
 #[must_use]
 pub fn view(position: &PositionRow, offset: Offset, message_id: &str, key: ShownKey, type_name: &str) -> DeliveryView {
+    let address = position.listener.clone().filter(|listener| is_address(listener));
+    let node = position.listener.clone().filter(|_| address.is_none()).or_else(|| position.node.clone());
     DeliveryView {
         id: id::write(DeliveryKey { position: position.id, offset }),
         message_id: message_id.to_owned(),
@@ -78,7 +80,8 @@ pub fn view(position: &PositionRow, offset: Offset, message_id: &str, key: Shown
         verdict: None,
         reason: None,
         fingerprint: None,
-        node: position.listener.clone().or_else(|| position.node.clone()),
+        node,
+        address,
         received_at: None,
         settled_at: None,
         next_attempt_at: None,
@@ -99,6 +102,22 @@ mod tests {
         let mut position = position(1, "stock", "order", 0);
         position.next = Offset(next);
         first_flights(&[position], &[binding], place, "OrderCreated").count()
+    }
+
+    #[test]
+    fn a_broadcast_in_flight_to_an_address_names_it_and_who_pushes() {
+        let mut position = position(1, "stock", "order", 0);
+        let shown = |position: &PositionRow| {
+            let view = view(position, Offset(17), "m", ShownKey::new(None), "T");
+            (view.node.clone(), view.address.clone(), view.listener().cloned())
+        };
+        let (node, address) = (Some("host-1".to_owned()), Some("10.0.0.1:80".to_owned()));
+        assert_eq!(shown(&position), (node.clone(), None, node.clone()));
+        position.listener = address.clone();
+        assert_eq!(shown(&position), (node, address.clone(), address));
+        position.listener = Some("host-2".to_owned());
+        let other = position.listener.clone();
+        assert_eq!(shown(&position), (other.clone(), None, other));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::api::messages::view::MessageView;
 use crate::api::problem::Problem;
 use crate::api::shown::{ShownBody, ShownKey, known};
 use crate::api::time;
-use crate::store::{AttemptRow, DeliveryRow};
+use crate::store::{AttemptRow, DeliveryRow, is_address};
 
 /// One message for one group.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -48,6 +48,10 @@ pub struct DeliveryView {
     /// The node that worked on it last.
     #[schema(required = true)]
     pub node: Option<String>,
+    /// Of a broadcast that is pushed to each address of a service: the one that
+    /// this is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// When a host first received it; null in its first flight.
     #[schema(required = true)]
     pub received_at: Option<String>,
@@ -146,6 +150,12 @@ fn leave_out_logs(view: &mut DeliveryView, room: &mut usize) {
 }
 
 impl DeliveryView {
+    /// Whom a broadcast is for: an address, or a node.
+    #[must_use]
+    pub fn listener(&self) -> Option<&String> {
+        self.address.as_ref().or(self.node.as_ref())
+    }
+
     /// Shows a delivery with the attempts that were kept.
     #[must_use]
     pub fn new(row: &DeliveryRow, kept: &[AttemptRow]) -> Self {
@@ -166,6 +176,7 @@ impl DeliveryView {
             reason: row.reason.as_deref().and_then(known),
             fingerprint: row.fingerprint.as_deref().and_then(known),
             node: row.node.as_deref().and_then(known),
+            address: row.listener.clone().filter(|listener| is_address(listener)),
             received_at: Some(time::format(row.received_at)),
             settled_at: row.settled_at.map(time::format),
             next_attempt_at: row.next_attempt_at.map(time::format),

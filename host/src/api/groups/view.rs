@@ -16,7 +16,7 @@ use crate::api::time;
 use crate::causes::{Standing, Subject, Weight};
 use crate::clock::now;
 use crate::stats::{PACE_WINDOW, quantile_ms};
-use crate::store::{GroupTotals, ListenerRow, PaceRow, PositionRow};
+use crate::store::{AddressLeaseRow, GroupTotals, ListenerRow, PaceRow, PositionRow, is_address};
 
 /// A consumer group.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -88,12 +88,16 @@ pub struct PartitionView {
     pub node: Option<String>,
 }
 
-/// A node that hears the broadcasts of a topic for a group.
+/// Who hears the broadcasts of a topic for a group: a node, or an address of a
+/// pushed service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ListenerView {
-    /// The node.
+    /// The node; of an address the one that pushes to it, or did so last.
     pub node: String,
-    /// Whether it runs.
+    /// The address and port, where each address of a service is a listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Whether the node runs; of an address, whether a node pushes to it.
     pub live: bool,
     /// When it first listened.
     pub registered_at: String,
@@ -130,6 +134,7 @@ pub(in crate::api) async fn all(app: &App, caller: &Caller) -> Result<Vec<GroupV
     let positions = app.store.positions().await?;
     let totals = app.store.totals().await?;
     let listeners = app.store.listeners().await?;
+    let leases = app.store.address_leases().await?;
     let ends = app.groups.log_ends();
     let mut groups = assemble(app.groups.bindings(), &positions, &totals, &paused, &ends);
     let bound: BTreeSet<String> = runs::bound(app).await?.into_iter().map(|binding| binding.group).collect();
@@ -142,7 +147,7 @@ pub(in crate::api) async fn all(app: &App, caller: &Caller) -> Result<Vec<GroupV
     groups.iter_mut().for_each(|group| stand(group, &shown));
     for listener in &listeners {
         if let Some(group) = groups.iter_mut().find(|group| group.group == listener.group) {
-            group.broadcast.push(listener_view(listener, &positions, &ends));
+            group.broadcast.push(listener_view(listener, &leases, &positions, &ends));
         }
     }
     let since = Timestamp(now().0.saturating_sub(PACE_WINDOW.as_micros() as i64));
@@ -311,6 +316,7 @@ fn partition(row: &PositionRow, end: Option<Offset>) -> PartitionView {
 
 fn listener_view(
     listener: &ListenerRow,
+    leases: &[AddressLeaseRow],
     positions: &[PositionRow],
     ends: &HashMap<(String, i32), Offset>,
 ) -> ListenerView {
@@ -318,13 +324,23 @@ fn listener_view(
     let own = positions.iter().filter(|row| {
         row.group == listener.group && row.topic == listener.topic && row.listener.as_ref() == Some(&listener.node)
     });
+    let address = is_address(&listener.node).then(|| listener.node.clone());
+    let lease = leases.iter().find(|lease| lease.group == listener.group && lease.address == listener.node);
+    let last = own.clone().find_map(|row| row.node.clone());
+    let node = match (&address, lease) {
+        (None, _) => listener.node.clone(),
+        (Some(_), Some(lease)) => lease.node.clone(),
+        // Nobody has taken it: the owner of its position was the last one.
+        (Some(address), None) => last.unwrap_or_else(|| address.clone()),
+    };
     let behind = |row: &PositionRow| {
         let end = ends.get(&(companion.clone(), row.partition))?;
         Some(end.0.saturating_sub(row.next.0).max(0))
     };
     ListenerView {
-        node: listener.node.clone(),
-        live: listener.live,
+        node,
+        live: if address.is_some() { lease.is_some_and(|lease| lease.live) } else { listener.live },
+        address,
         registered_at: time::format(listener.registered_at),
         seen_at: time::format(listener.seen_at),
         forgotten: listener.gone.is_some(),
@@ -401,6 +417,35 @@ mod tests {
                 "handled": 5, "failed": 6, "p50_ms": null, "p99_ms": null,
             }])
         );
+    }
+
+    /// An address is shown with the node that pushes to it, and a node as itself.
+    #[test]
+    fn a_listener_is_a_node_or_an_address_that_a_node_pushes_to() {
+        let listener = |name: &str| ListenerRow {
+            group: "stock".into(),
+            topic: "order".into(),
+            node: name.into(),
+            live: false,
+            registered_at: Timestamp(0),
+            seen_at: Timestamp(0),
+            gone: None,
+        };
+        let lease =
+            AddressLeaseRow { group: "stock".into(), address: "10.0.0.1:80".into(), node: "host-2".into(), live: true };
+        let mut row = position(1, "stock", "order", 0);
+        row.listener = Some("10.0.0.1:80".into());
+        let ends = HashMap::from([(("order.broadcast".to_owned(), 0), Offset(20))]);
+        let shown = |name: &str, leases: &[AddressLeaseRow]| {
+            let view = listener_view(&listener(name), leases, std::slice::from_ref(&row), &ends);
+            (view.node, view.address, view.live, view.lag)
+        };
+        let address = Some("10.0.0.1:80".to_owned());
+        let held = shown("10.0.0.1:80", std::slice::from_ref(&lease));
+        assert_eq!(held, ("host-2".to_owned(), address.clone(), true, Some(3)));
+        let left = shown("10.0.0.1:80", &[AddressLeaseRow { group: "other".into(), ..lease.clone() }]);
+        assert_eq!(left, ("host-1".to_owned(), address, false, Some(3)), "the last owner is told");
+        assert_eq!(shown("host-3", &[lease]), ("host-3".to_owned(), None, false, Some(0)));
     }
 
     #[test]

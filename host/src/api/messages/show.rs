@@ -126,7 +126,7 @@ pub(in crate::api) async fn show(
             }
         }
     }
-    deliveries.sort_by(|one, other| (&one.group, &one.node).cmp(&(&other.group, &other.node)));
+    deliveries.sort_by(|one, other| (&one.group, one.listener()).cmp(&(&other.group, other.listener())));
     if deliveries.is_empty() {
         let of_whom = std::iter::once((message.topic.as_str(), type_name.as_str()));
         message.warning = audience::warnings(&app, &caller, of_whom).await.pop().flatten();
@@ -139,7 +139,7 @@ pub(in crate::api) async fn show(
 /// Whether a delivery at the place of a position's topic is that position's: of
 /// a broadcast each node of a group has its own.
 fn is_of_position(delivery: &DeliveryView, position: &PositionRow) -> bool {
-    delivery.group == position.group && (position.listener.is_none() || delivery.node == position.listener)
+    delivery.group == position.group && (position.listener.is_none() || delivery.listener() == position.listener.as_ref())
 }
 
 /// The positions that the caller may see whose handled sets have a place.

@@ -57,7 +57,7 @@ impl Resolver {
         }
     }
 
-    async fn look_up(&self, name: &str) -> std::io::Result<Vec<SocketAddr>> {
+    pub(super) async fn look_up(&self, name: &str) -> std::io::Result<Vec<SocketAddr>> {
         if let Some(address) = self.own_address.filter(|_| self.is_own(name)) {
             return Ok(vec![SocketAddr::new(address, 0)]);
         }

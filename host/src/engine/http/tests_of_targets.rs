@@ -223,6 +223,35 @@ async fn a_name_is_resolved_once_and_its_address_is_the_one_that_was_judged() {
     assert_eq!(judged, [SocketAddr::from(([93, 184, 216, 34], port))]);
 }
 
+/// With `each` a binding has the connection made to one address of the name,
+/// which is judged as any other and is that of no other name.
+#[tokio::test]
+async fn a_push_to_one_address_reaches_that_one_and_no_other() {
+    let (port, come) = canary().await;
+    let pinned = |name: &str, address: &str| {
+        let own_url = Url::parse(&format!("http://{name}:{port}/")).unwrap();
+        let rules = HttpRules {
+            own_address: Some(address.parse().unwrap()),
+            own_url: Some(own_url.clone()),
+            ..HttpRules::default()
+        };
+        (own_url.to_string(), named(rules, |_| addresses(&["127.0.0.9"])))
+    };
+    let (url, out) = pinned("stock.localhost", "127.0.0.1");
+    assert_eq!(ask(&out, &url).await, Ok(204), "nobody is asked for the name");
+    let (url, out) = pinned("stock.localhost", "127.0.0.8");
+    assert!(ask(&out, &url).await.is_err(), "nobody listens there");
+    for (name, address) in [("stock.example.com", "127.0.0.1"), ("stock.localhost", "169.254.169.254")] {
+        let (url, out) = pinned(name, address);
+        let why = ask(&out, &url).await.unwrap_err();
+        assert!(why.contains(address), "{why}");
+    }
+    let (_, out) = pinned("stock.localhost", "127.0.0.1");
+    let other = out.resolver().look_up("other.localhost").await.unwrap();
+    assert_eq!(other[0].ip().to_string(), "127.0.0.9");
+    assert_eq!(come.load(Ordering::SeqCst), 1);
+}
+
 #[tokio::test]
 async fn the_url_of_a_push_reaches_the_network_here_and_never_where_no_service_lives() {
     let (port, come) = canary().await;
