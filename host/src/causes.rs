@@ -395,6 +395,9 @@ fn later(now: Timestamp, pause: Duration) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
     use super::*;
 
     fn at(seconds: i64) -> Timestamp {
@@ -479,5 +482,82 @@ mod tests {
         board.report(at(30), Subject::Config, Cause::new("refused", "line 3").until_cleared());
         let (_, config) = board.entries.first_key_value().unwrap();
         assert_eq!((board.entries.len(), config.log_at), (1, at(90)), "the one that passed is forgotten");
+    }
+
+    /// The texts of all sources of the host, without their tests.
+    fn sources() -> Vec<String> {
+        let mut texts = Vec::new();
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
+                if path.is_dir() {
+                    folders.push(path);
+                } else if name.ends_with(".rs") && !name.starts_with("tests") && name != "testing.rs" {
+                    let text = std::fs::read_to_string(path).unwrap();
+                    texts.push(text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned());
+                }
+            }
+        }
+        texts
+    }
+
+    /// What stands right after each `start`, without quotes, up to `end`.
+    fn after<'t>(text: &'t str, start: &str, end: &[char]) -> Vec<&'t str> {
+        let parts = text.split(start).skip(1);
+        parts.filter_map(|part| part.trim_start().split(end).next()).collect()
+    }
+
+    /// All codes that the sources name.
+    fn all_codes() -> BTreeSet<String> {
+        let sources = sources();
+        let mut constants: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for line in sources.iter().flat_map(|text| text.lines()) {
+            if let Some((name, value)) = line.split_once(": &str = \"")
+                && let Some(name) = name.trim_start_matches("pub ").strip_prefix("const ")
+            {
+                constants.entry(name).or_default().extend(value.split('"').next());
+            }
+        }
+        let mut codes = BTreeSet::new();
+        for text in &sources {
+            for named in after(text, "Cause::new(", &[',', ')']) {
+                match named.strip_prefix('"') {
+                    Some(literal) => drop(codes.insert(literal.trim_end_matches('"').to_owned())),
+                    // What is neither is a code that another place names.
+                    None => codes.extend(constants.get(named).into_iter().flatten().map(ToString::to_string)),
+                }
+            }
+            codes.extend(after(text, "SourceError::new(\"", &['"']).into_iter().map(ToOwned::to_owned));
+            codes.extend(after(text, "Self::new(\"outbox_", &['"']).into_iter().map(|rest| format!("outbox_{rest}")));
+            codes.extend(after(text, " code: \"", &['"']).into_iter().map(ToOwned::to_owned));
+            for body in after(text, "fn code(&self) -> &'static str {", &['}']) {
+                codes.extend(body.split('"').skip(1).step_by(2).map(ToOwned::to_owned));
+            }
+        }
+        codes
+    }
+
+    /// Programs tell causes apart by their codes, so that all have one form; and
+    /// the console says each of them in both languages.
+    #[test]
+    fn every_code_is_words_joined_by_underscores_and_the_console_knows_it() {
+        let codes = all_codes();
+        for known in ["store_refuses", "relay_without_rows", "store_fsync_off", "outbox_column", "topic_refused"] {
+            assert!(codes.contains(known), "the sources name {known}: {codes:?}");
+        }
+        let console = Path::new(env!("CARGO_MANIFEST_DIR")).join("console/src/ui/causes.ts");
+        let console = std::fs::read_to_string(console).unwrap();
+        for code in &codes {
+            let words =
+                code.split('_').all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()));
+            assert!(words, "{code:?} is not words in small letters joined by underscores");
+            assert_eq!(
+                console.matches(&format!("\n    {code}: ")).count(),
+                2,
+                "{code} in {}",
+                "console/src/ui/causes.ts"
+            );
+        }
     }
 }

@@ -133,5 +133,5 @@ async fn a_server_without_fsync_is_a_weakness_with_what_to_set() {
         assert!(begun.elapsed() < SOON, "the server runs without fsync, and nobody says so");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    assert!(found[0].code == "store-fsync-off" && found[0].sentence.contains("set fsync = on"), "{found:?}");
+    assert!(found[0].code == "store_fsync_off" && found[0].sentence.contains("set fsync = on"), "{found:?}");
 }

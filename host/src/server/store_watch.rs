@@ -18,7 +18,7 @@ const PING_WAIT: Duration = Duration::from_secs(2);
 /// puts no load on the store.
 const FRESH: Duration = Duration::from_secs(1);
 /// The cause of a store that takes no messages.
-const NOT_ACCEPTING: &str = "store-takes-no-messages";
+const NOT_ACCEPTING: &str = "store_takes_no_messages";
 /// How often the store is asked for its time and its settings.
 const LOOK: Duration = Duration::from_secs(10);
 

@@ -41,7 +41,7 @@ const INTERVAL: Duration = Duration::from_millis(2);
 /// Capacity of the inbox; each owner sends one batch at a time.
 const INBOX: usize = 4_096;
 /// The code of the cause that the store refuses outcomes.
-const STORE_REFUSES: &str = "store-refuses";
+const STORE_REFUSES: &str = "store_refuses";
 /// The code of the cause that outcomes do not fit the store.
 const STORE_MISMATCH: &str = "store_mismatch";
 /// First and longest wait after the store did not answer.

@@ -14,7 +14,7 @@ use crate::causes::{Cause, Causes, Subject};
 use crate::store::StoreError;
 
 /// The code of the cause that the store refuses rows to the relay.
-const NO_ROWS: &str = "relay-without-rows";
+const NO_ROWS: &str = "relay_without_rows";
 
 /// First and longest pause before a topic or partition is tried again. The
 /// longest is short, since rows should be sent soon after the cause has passed.

@@ -149,7 +149,7 @@ pub(super) fn weaknesses(fsync: &str, full_page_writes: &str) -> Vec<Weakness> {
     let mut found = Vec::new();
     if off(fsync) {
         found.push(Weakness {
-            code: "store-fsync-off",
+            code: "store_fsync_off",
             sentence: "the store's server runs with fsync = off: a crash of its machine may lose or damage what was \
                        answered as stored; set fsync = on and restart the server"
                 .to_owned(),
@@ -157,7 +157,7 @@ pub(super) fn weaknesses(fsync: &str, full_page_writes: &str) -> Vec<Weakness> {
     }
     if off(full_page_writes) {
         found.push(Weakness {
-            code: "store-full-page-writes-off",
+            code: "store_full_page_writes_off",
             sentence: "the store's server runs with full_page_writes = off: a crash of its machine may damage pages \
                        that were being written; set full_page_writes = on and reload the server's configuration"
                 .to_owned(),
@@ -184,7 +184,7 @@ mod tests {
         let told = weaknesses("off", "off");
         assert_eq!(
             told.iter().map(|one| one.code).collect::<Vec<_>>(),
-            ["store-fsync-off", "store-full-page-writes-off"]
+            ["store_fsync_off", "store_full_page_writes_off"]
         );
         assert!(told[0].sentence.contains("set fsync = on"));
     }

@@ -144,7 +144,7 @@ pub fn weaknesses(journal_mode: &str) -> Vec<Weakness> {
         return Vec::new();
     }
     vec![Weakness {
-        code: "store-without-log",
+        code: "store_without_log",
         sentence: format!(
             "the store's file is kept without a write-ahead log (journal_mode = {journal_mode}), so that lists hold up \
              writes: put it on a local disk"
