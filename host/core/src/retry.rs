@@ -33,7 +33,7 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     /// What applies without `[binding.retry]`: an error is final, and a
-    /// handler that asks for a retry gets ten attempts over about an hour.
+    /// handler that asks for a retry gets ten attempts over about eight minutes.
     fn default() -> Self {
         Self {
             on_error: false,

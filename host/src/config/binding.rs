@@ -138,6 +138,7 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
         retry: retry(table),
         dead_letter: dead_letter(table, &group, &topics, ordering),
         probe_within: (plugin.name == HTTP_PUSH).then_some(PUSH_PROBE_WITHIN),
+        retry_timeouts: plugin.name == HTTP_PUSH,
     };
     Binding {
         plugin,
