@@ -287,6 +287,19 @@ pub trait PluginsPort: Send + Sync + 'static {
 
     /// Makes a stored version the active one, on every node.
     async fn activate(&self, name: &str, digest: &str, by: &str) -> Result<(), Problem>;
+
+    /// Those that come with the host.
+    fn builtin(&self) -> Vec<BuiltinPlugin>;
+}
+
+/// A plugin that comes with the host: it runs where nothing of its name is
+/// uploaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuiltinPlugin {
+    /// Its name.
+    pub name: String,
+    /// As which version people see it.
+    pub version: String,
 }
 
 /// A version that was uploaded.

@@ -49,6 +49,8 @@ pub struct World {
     pub paused: Vec<(String, String)>,
     /// Transactions.
     pub halves: Vec<crate::store::HalfRow>,
+    /// Plugins that come with the host.
+    pub builtin: Vec<ports::BuiltinPlugin>,
     /// Plugins.
     pub plugins: Vec<crate::store::PluginRow>,
     /// What was handed to the send side.
@@ -240,6 +242,10 @@ impl ports::PluginsPort for Fake {
         world.asked.push(format!("activate {name} {digest} by {by}"));
         world.note();
         Ok(())
+    }
+
+    fn builtin(&self) -> Vec<ports::BuiltinPlugin> {
+        self.0.lock().unwrap().builtin.clone()
     }
 }
 

@@ -173,6 +173,8 @@ pub(super) struct ShownPlugin {
     pub versions: Vec<ShownVersion>,
     #[serde(default)]
     pub activations: Vec<Activation>,
+    #[serde(default)]
+    pub comes_with_host: bool,
 }
 
 #[derive(Debug, Deserialize)]

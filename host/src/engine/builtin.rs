@@ -21,6 +21,12 @@ static ALL: [Builtin; 1] = [Builtin {
 }];
 
 impl Builtin {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> &'static [Self] {
+        &ALL
+    }
+
     /// The one of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {

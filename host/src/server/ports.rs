@@ -18,12 +18,13 @@ use super::policy;
 use super::store_watch::StoreProbe;
 use crate::api::auth::TokenSpec;
 use crate::api::ports::{
-    self, BindingView, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, Refusal, SeekRequest, Uploaded,
+    self, BindingView, BuiltinPlugin, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, Refusal, SeekRequest, Uploaded,
 };
 use crate::api::problem::Problem;
 use crate::causes::{Cause, Causes, Subject};
 use crate::config::{Auth, Isolation, Ordering, OwnTopics};
 use crate::consume::attempt::plugin_versions::PluginVersions;
+use crate::engine::builtin::Builtin;
 use crate::engine::{Engine, PrepareError, StateHeld, StateSource};
 use crate::kafka::limits::TopicLimits;
 use crate::kafka::log_reader::{LogError, LogReader};
@@ -233,6 +234,11 @@ impl ports::PluginsPort for PluginsAdapter {
         self.store.activate(name, digest, by).await?;
         self.plugins.wake();
         Ok(())
+    }
+
+    fn builtin(&self) -> Vec<BuiltinPlugin> {
+        let all = Builtin::all().iter();
+        all.map(|builtin| BuiltinPlugin { name: builtin.name.to_owned(), version: builtin.version() }).collect()
     }
 }
 

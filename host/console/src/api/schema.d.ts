@@ -4146,6 +4146,8 @@ export interface components {
                 activations: components["schemas"]["ActivationView"][];
                 /** @description The active version. */
                 active: string | null;
+                /** @description Whether it comes with the host: then nothing of its name was uploaded. */
+                comes_with_host: boolean;
                 /** @description Its name. */
                 name: string;
                 /** @description Versions, newest first. */
@@ -4717,6 +4719,8 @@ export interface components {
             activations: components["schemas"]["ActivationView"][];
             /** @description The active version. */
             active: string | null;
+            /** @description Whether it comes with the host: then nothing of its name was uploaded. */
+            comes_with_host: boolean;
             /** @description Its name. */
             name: string;
             /** @description Versions, newest first. */

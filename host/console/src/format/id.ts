@@ -2,7 +2,8 @@
 
 /** `sha256:1f3a…` as `1f3a9c02`; the whole is a click away. */
 export function shortVersion(version: string): string {
-  return version.replace(/^sha256:/, "").slice(0, 8);
+  // That of a plugin which comes with the host is short as it is: http-push@0.1.0.
+  return version.includes("@") ? version : version.replace(/^sha256:/, "").slice(0, 8);
 }
 
 /** A text in which whole digests stand, each by its first digits. */

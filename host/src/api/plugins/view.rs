@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::auth::Caller;
-use crate::api::ports::BindingView;
+use crate::api::ports::{BindingView, BuiltinPlugin};
 use crate::api::problem::Problem;
 use crate::api::time;
 use crate::store::PluginRow;
@@ -23,6 +23,8 @@ pub struct PluginView {
     pub versions: Vec<VersionView>,
     /// What was made active, newest first.
     pub activations: Vec<ActivationView>,
+    /// Whether it comes with the host: then nothing of its name was uploaded.
+    pub comes_with_host: bool,
 }
 
 /// One uploaded component.
@@ -69,16 +71,31 @@ impl From<PluginRow> for PluginView {
         });
         let activations =
             row.activations.into_iter().map(|(version, at, by)| ActivationView { version, at: time::format(at), by });
-        Self { name: row.name, active: row.active, versions: versions.collect(), activations: activations.collect() }
+        Self {
+            name: row.name,
+            active: row.active,
+            versions: versions.collect(),
+            activations: activations.collect(),
+            comes_with_host: false,
+        }
+    }
+}
+
+impl From<BuiltinPlugin> for PluginView {
+    fn from(builtin: BuiltinPlugin) -> Self {
+        let BuiltinPlugin { name, version } = builtin;
+        Self { name, active: Some(version), versions: Vec::new(), activations: Vec::new(), comes_with_host: true }
     }
 }
 
 /// All plugins that the caller may see, by name: for a token that reaches only
 /// some topics or groups, those that a binding within its reach names.
 pub(super) async fn all(app: &App, caller: &Caller) -> Result<Vec<PluginView>, Problem> {
-    let mut rows = app.store.plugins().await?;
-    rows.retain(|row| sees(app, caller, &row.name));
-    let mut plugins: Vec<PluginView> = rows.into_iter().map(PluginView::from).collect();
+    let mut plugins: Vec<PluginView> = app.store.plugins().await?.into_iter().map(PluginView::from).collect();
+    let mut builtin = app.plugins.builtin();
+    builtin.retain(|builtin| plugins.iter().all(|plugin| plugin.name != builtin.name));
+    plugins.extend(builtin.into_iter().map(PluginView::from));
+    plugins.retain(|plugin| sees(app, caller, &plugin.name));
     plugins.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(plugins)
 }
@@ -136,6 +153,19 @@ mod tests {
                     "imports": ["courier:plugin/log@0.1.0"], "exports": ["handle"], "wants": { "group": "stock" },
                 }],
                 "activations": [{ "version": "sha256:aa", "at": "1970-01-01T00:00:00.000002Z", "by": "ci" }],
+                "comes_with_host": false,
+            })
+        );
+    }
+
+    #[test]
+    fn a_plugin_that_comes_with_the_host_says_so_and_is_active() {
+        let builtin = BuiltinPlugin { name: "http-push".into(), version: "http-push@0.1.0".into() };
+        assert_eq!(
+            serde_json::to_value(PluginView::from(builtin)).unwrap(),
+            serde_json::json!({
+                "name": "http-push", "active": "http-push@0.1.0", "versions": [], "activations": [],
+                "comes_with_host": true,
             })
         );
     }

@@ -75,8 +75,11 @@ fn previous(plugin: &ShownPlugin) -> Option<&str> {
 
 fn plugins(plugins: &[ShownPlugin]) -> String {
     let row = |plugin: &ShownPlugin| {
-        let active = plugin.active.as_deref().map(table::version);
-        [plugin.name.clone(), or_dash(active), plugin.versions.len().to_string()]
+        let active = plugin.active.as_deref();
+        if plugin.comes_with_host {
+            return [plugin.name.clone(), or_dash(active), "comes with the host".to_owned()];
+        }
+        [plugin.name.clone(), or_dash(active.map(table::version)), plugin.versions.len().to_string()]
     };
     let nothing = "no plugins: upload one with `courier plugin push FILE`";
     table::table(["NAME", "ACTIVE", "VERSIONS"], plugins.iter().map(row).collect(), nothing)
@@ -93,6 +96,9 @@ fn versions(plugin: &ShownPlugin) -> String {
             table::clean(format!("{version}  {size:>9}  {created_at}  {mark}").trim_end())
         })
         .collect();
+    if plugin.comes_with_host {
+        return format!("{}  comes with the host", or_dash(plugin.active.as_ref()));
+    }
     if lines.is_empty() { format!("{} has no versions", plugin.name) } else { lines.join("\n") }
 }
 
@@ -108,6 +114,14 @@ mod tests {
         ]);
         let plugin = json!({ "name": "p", "active": active, "versions": versions, "activations": activations });
         serde_json::from_value(plugin).unwrap()
+    }
+
+    #[test]
+    fn what_comes_with_the_host_is_listed_so() {
+        let builtin = json!({ "name": "http-push", "active": "http-push@0.1.0", "comes_with_host": true });
+        let builtin: ShownPlugin = serde_json::from_value(builtin).unwrap();
+        assert!(plugins(std::slice::from_ref(&builtin)).contains("http-push@0.1.0  comes with the host"));
+        assert_eq!(versions(&builtin), "http-push@0.1.0  comes with the host");
     }
 
     #[test]

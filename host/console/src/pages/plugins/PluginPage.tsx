@@ -49,6 +49,7 @@ export default function PluginPage() {
               ))}
             </p>
           )}
+          {plugin.comes_with_host && <p>{say("withHostWhat")}</p>}
           <Section title={say("versions")}>
             <ol className={css["list"]}>
               {plugin.versions.map((version) => (

@@ -63,7 +63,10 @@ export default function PluginsPage() {
         id: "uploadedBy",
         name: say("by"),
         width: "minmax(90px, 1fr)",
-        cell: (row) => (row.versions.find((one) => one.version === row.active) ?? row.versions[0])?.by ?? "–",
+        cell: (row) =>
+          row.comes_with_host
+            ? say("withHost")
+            : ((row.versions.find((one) => one.version === row.active) ?? row.versions[0])?.by ?? "–"),
       },
       {
         id: "versions",
