@@ -508,30 +508,33 @@ mod tests {
         parts.filter_map(|part| part.trim_start().split(end).next()).collect()
     }
 
+    /// The texts that constants of a source stand for, by their names.
+    fn constants(text: &str) -> BTreeMap<&str, &str> {
+        let constant = |line| -> Option<(&str, &str)> {
+            let (name, value) = str::split_once(line, ": &str = \"")?;
+            Some((name.split_whitespace().last()?, value.split('"').next()?))
+        };
+        text.lines().filter_map(constant).collect()
+    }
+
     /// All codes that the sources name.
     fn all_codes() -> BTreeSet<String> {
         let sources = sources();
-        let mut constants: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for line in sources.iter().flat_map(|text| text.lines()) {
-            if let Some((name, value)) = line.split_once(": &str = \"")
-                && let Some(name) = name.trim_start_matches("pub ").strip_prefix("const ")
-            {
-                constants.entry(name).or_default().extend(value.split('"').next());
-            }
-        }
+        let board = sources.iter().find(|text| text.contains("pub struct Causes {")).unwrap();
+        let shared = constants(board);
         let mut codes = BTreeSet::new();
         for text in &sources {
+            let own = constants(text);
             for named in after(text, "Cause::new(", &[',', ')']) {
-                match named.strip_prefix('"') {
-                    Some(literal) => drop(codes.insert(literal.trim_end_matches('"').to_owned())),
-                    // What is neither is a code that another place names.
-                    None => codes.extend(constants.get(named).into_iter().flatten().map(ToString::to_string)),
-                }
+                // What is neither a text nor a constant is named in another place.
+                let literal = named.strip_prefix('"').map(|literal| literal.trim_end_matches('"'));
+                codes.extend(literal.or_else(|| own.get(named).or(shared.get(named)).copied()).map(ToOwned::to_owned));
             }
             codes.extend(after(text, "SourceError::new(\"", &['"']).into_iter().map(ToOwned::to_owned));
             codes.extend(after(text, "Self::new(\"outbox_", &['"']).into_iter().map(|rest| format!("outbox_{rest}")));
             codes.extend(after(text, " code: \"", &['"']).into_iter().map(ToOwned::to_owned));
-            for body in after(text, "fn code(&self) -> &'static str {", &['}']) {
+            for body in text.split("fn code(&self) -> &'static str {").skip(1) {
+                let body = body.split("\n    }\n").next().unwrap_or_default();
                 codes.extend(body.split('"').skip(1).step_by(2).map(ToOwned::to_owned));
             }
         }

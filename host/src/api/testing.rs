@@ -245,7 +245,7 @@ impl ports::PluginsPort for Fake {
     }
 
     fn builtin(&self) -> Vec<ports::BuiltinPlugin> {
-        self.0.lock().unwrap().builtin.clone()
+        self.0.lock().builtin.clone()
     }
 }
 

@@ -133,7 +133,8 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
     if plugin.name == HTTP_PUSH {
         http::check_push(table);
     }
-    let each = http::each(table, &plugin.name, &topics);
+    let broadcast_forget = duration("broadcast_forget", Duration::from_secs(1)..=30 * DAY).unwrap_or(HOUR);
+    let each = http::each(table, &plugin.name, &topics, broadcast_forget);
     let failure = FailurePolicy {
         retry: retry(table),
         dead_letter: dead_letter(table, &group, &topics, ordering),
@@ -159,7 +160,7 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
         circuit: table.get("circuit").and_then(|value| circuit(&value)),
         dedupe: dedupe(table, retention),
         trace: trace::trace(table),
-        broadcast_forget: duration("broadcast_forget", Duration::from_secs(1)..=30 * DAY).unwrap_or(HOUR),
+        broadcast_forget,
         broadcast_catch_up: table.get("broadcast_catch_up").and_then(|value| value.flag()).unwrap_or(false),
         each,
         failure,

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use courier_core::message::Kind;
 use reqwest::{Certificate, Url};
@@ -11,6 +12,10 @@ use reqwest::{Certificate, Url};
 use super::reader::{Section, Value};
 use super::{HTTP_PUSH, HostPort, Http, units};
 use crate::addresses;
+
+/// With `each` a host that dies is followed by another once its leases are over,
+/// which takes up to 20 s; until then nobody says that its addresses are there.
+const LEAST_FORGET_OF_ADDRESSES: Duration = Duration::from_secs(30);
 
 /// What `http-push` reads of `[binding.config]`.
 const PUSH_KEYS: [&str; 6] = ["url", "method", "mode", "headers", "forward_headers", "verdicts"];
@@ -84,7 +89,7 @@ pub(super) fn check_push(table: &Section<'_>) {
 
 /// Whether every address of the service gets every broadcast. What could never
 /// do that is refused.
-pub(super) fn each(table: &Section<'_>, plugin: &str, topics: &[String]) -> bool {
+pub(super) fn each(table: &Section<'_>, plugin: &str, topics: &[String], broadcast_forget: Duration) -> bool {
     let Some(value) = table.get("each") else { return false };
     if value.flag() != Some(true) {
         return false;
@@ -101,6 +106,13 @@ pub(super) fn each(table: &Section<'_>, plugin: &str, topics: &[String]) -> bool
         value.wrong(
             format!("`each` is for broadcasts, and the topic {topic:?} can have none: its name is too long for that"),
             "remove `each`, or give the topic a shorter name",
+        );
+    }
+    if let Some(forget) = table.get("broadcast_forget").filter(|_| broadcast_forget < LEAST_FORGET_OF_ADDRESSES) {
+        let (found, least) = (units::show_duration(broadcast_forget), units::show_duration(LEAST_FORGET_OF_ADDRESSES));
+        forget.wrong(
+            format!("`broadcast_forget` is {found}, and an address waits longer for a host after its own has died"),
+            format!("with `each` write at least broadcast_forget = \"{least}\""),
         );
     }
     let url = table.open_section("config").get("url");

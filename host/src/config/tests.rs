@@ -347,8 +347,10 @@ fn a_push_to_each_address_is_checked() {
         .each
     );
     for url in ["http://10.0.0.7:8080/", "http://[fd00::7]/", "http://127.1/"] {
-        check(&push("order", url, ""), 8, 7, "has an address in its place", "headless service");
+        check(&push("order", url, ""), 7, 7, "has an address in its place", "headless service");
     }
+    let forget = push("order", "http://stock.internal/", "broadcast_forget = \"20s\"\n");
+    check(&forget, 6, 20, "an address waits longer", "at least broadcast_forget = \"30s\"");
     check(&push(&"t".repeat(245), "http://stock.internal/", ""), 5, 8, "can have none", "a shorter name");
     let misplaced = push("order", "http://stock.internal/", "").replace("each = true\n", "") + "each = true\n";
     let warned = parsed(&misplaced).unwrap().warnings;
