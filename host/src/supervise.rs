@@ -114,7 +114,7 @@ pub enum Task {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::Relay,
         Self::RelayLeases,
         Self::DelayedMover,

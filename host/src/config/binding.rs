@@ -15,7 +15,7 @@ use super::{
     Binding, Circuit, Grant, GroupStart, HTTP_PUSH, Isolation, Ordering, PluginRef, Secret, http, secret, trace, units,
 };
 
-const KEYS: [&str; 29] = [
+const KEYS: [&str; 30] = [
     "group",
     "topics",
     "plugin",

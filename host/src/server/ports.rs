@@ -18,12 +18,7 @@ use super::policy;
 use super::store_watch::StoreProbe;
 use crate::api::auth::TokenSpec;
 use crate::api::ports::{
-<<<<<<< HEAD
     self, BindingView, BuiltinPlugin, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, Refusal, SeekRequest, Uploaded,
-=======
-    self, BindingView, BuiltinPlugin, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, SeekRequest,
-    Uploaded,
->>>>>>> 1bc1f44 (Read the codes of causes file by file in their test)
 };
 use crate::api::problem::Problem;
 use crate::causes::{Cause, Causes, Subject};
