@@ -33,6 +33,7 @@ mod ordering;
 mod outage;
 mod outbox;
 mod push;
+mod push_killed;
 mod redrive;
 mod reload;
 mod retention;

@@ -18,7 +18,8 @@ use super::policy;
 use super::store_watch::StoreProbe;
 use crate::api::auth::TokenSpec;
 use crate::api::ports::{
-    self, BindingView, BuiltinPlugin, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, Refusal, SeekRequest, Uploaded,
+    self, BindingView, BuiltinPlugin, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, Refusal,
+    SeekRequest, Uploaded,
 };
 use crate::api::problem::Problem;
 use crate::causes::{Cause, Causes, Subject};

@@ -139,7 +139,8 @@ pub(in crate::api) async fn show(
 /// Whether a delivery at the place of a position's topic is that position's: of
 /// a broadcast each node of a group has its own.
 fn is_of_position(delivery: &DeliveryView, position: &PositionRow) -> bool {
-    delivery.group == position.group && (position.listener.is_none() || delivery.listener() == position.listener.as_ref())
+    delivery.group == position.group
+        && (position.listener.is_none() || delivery.listener() == position.listener.as_ref())
 }
 
 /// The positions that the caller may see whose handled sets have a place.
