@@ -301,7 +301,7 @@ async fn attack(host: &Host, count: usize, seed: u64, own: &Tenant, other: &Tena
         let sending = dice.iter_mut().map(|dice| async move {
             for _ in 0..WINDOW / AT_ONCE {
                 let asked = make_up(dice, operations, own, other);
-                let token = own.token(dice.of(&ROLES));
+                let token = own.token(dice.of::<&str>(&ROLES));
                 let (status, answer) = send(host, client, &token, &asked).await;
                 judge(&asked, status, &answer, own, other);
             }

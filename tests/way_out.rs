@@ -82,7 +82,7 @@ async fn a_debt_for_a_deleted_topic_says_why_it_waits_also_after_a_restart() {
     let host = Host::scripted("host-1", Store::Sqlite, &unique("read"), &read, "").await;
     let mut owed = scripted(&gone, "k", &["ok"]);
     owed["delay"] = json!("1s");
-    let id = host.publish(owed).await.id;
+    let id = host.publish(owed).await.id().to_owned();
     delete_topic(broker.bootstrap(), &gone).await;
     for restarted in [false, true] {
         if restarted {

@@ -59,6 +59,7 @@ impl Stand {
 fn pushed_back(mut outcome: OutcomeRow) -> OutcomeRow {
     let record = match outcome.to {
         Becomes::Open { record, .. } | Becomes::Final { record, .. } => record,
+        Becomes::InHandledSet { .. } => None,
     };
     outcome.to = Becomes::Open { state: State::PushFail, next_attempt_at: Some(LATER), held: false, record };
     outcome

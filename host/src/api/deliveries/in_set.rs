@@ -20,7 +20,7 @@ use crate::api::auth::Caller;
 use crate::api::problem::Problem;
 use crate::api::shown::{ShownKey, known};
 use crate::api::time;
-use crate::store::{DeliveryFilter, DeliveryKey, HandledAt, PositionRow};
+use crate::store::{DeliveryFilter, DeliveryKey, HandledAt, PositionRow, is_address};
 
 /// How long Kafka may take to give a record again.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -148,6 +148,7 @@ pub(in crate::api) fn of(
         reason: None,
         fingerprint: None,
         node: handled.node.as_deref().and_then(known),
+        address: position.listener.clone().filter(|listener| is_address(listener)),
         received_at: None,
         settled_at: Some(window.to.clone()),
         next_attempt_at: None,
