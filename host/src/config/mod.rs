@@ -96,14 +96,12 @@ pub struct Server {
     pub node: String,
     /// What people open in a browser, when it is not `listen`.
     pub public_url: Option<Url>,
-    /// `[server.tls]`: the certificate of the listener; none where connections
-    /// are plain.
+    /// `[server.tls]`: the listener's certificate, unless connections are plain.
     pub tls: Option<Tls>,
 }
 
 impl Server {
-    /// Whether browsers come over TLS, to this host itself or to a proxy in
-    /// front of it.
+    /// Whether browsers come over TLS, to this host or to a proxy in front.
     #[must_use]
     pub fn is_reached_over_tls(&self) -> bool {
         self.public_url.as_ref().map_or(self.tls.is_some(), |url| url.scheme() == "https")
@@ -115,8 +113,7 @@ impl Server {
 pub struct Kafka {
     /// `host:port` of the brokers that are asked first.
     pub bootstrap_servers: Vec<String>,
-    /// The most bytes of a record that is kept, stored and handled; of a larger
-    /// one only the coordinates are.
+    /// The most bytes of a record that is kept; of a larger one only coordinates are.
     pub max_record: usize,
     /// `[kafka.properties]`: passed through to librdkafka.
     pub properties: BTreeMap<String, Property>,

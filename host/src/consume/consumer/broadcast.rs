@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::claim::{ClaimedPartition, Claims};
 use super::confirmed::TopicIdentity;
-use super::each_address::HeldAddress;
+use super::held_address::HeldAddress;
 use super::{out_of_range, recreated_topics};
 use crate::causes::{Cause, Subject};
 use crate::consume::attempt::binding::RunningBinding;

@@ -11,16 +11,16 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use parking_lot::Mutex;
 use reqwest::Url;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::broadcast::BroadcastConsumer;
+use super::held_address::HeldAddress;
 use crate::addresses::{is_localhost, operator_may_reach};
 use crate::causes::{Cause, Subject};
 use crate::consume::attempt::binding::{RunningBinding, push_url};
@@ -50,35 +50,6 @@ const TEST_NAMES: &str = "COURIER_TEST_NAMES";
 
 /// Starts the workers of a binding, on the threads of its group.
 pub(in crate::consume) type StartWorkers = Arc<dyn Fn(&Arc<RunningBinding>) + Send + Sync>;
-
-/// An address that this host pushes to.
-#[derive(Debug)]
-pub(in crate::consume) struct HeldAddress {
-    good_until: Mutex<Instant>,
-    /// Whether the name led there when it was last resolved.
-    is_seen: AtomicBool,
-}
-
-impl HeldAddress {
-    fn new(good_until: Instant) -> Self {
-        Self { good_until: Mutex::new(good_until), is_seen: AtomicBool::new(true) }
-    }
-
-    fn renew(&self, good_until: Instant, is_seen: bool) {
-        *self.good_until.lock() = good_until;
-        self.is_seen.store(is_seen, Ordering::Relaxed);
-    }
-
-    /// Whether no other host may have it yet.
-    pub(super) fn is_good(&self) -> bool {
-        Instant::now() < *self.good_until.lock()
-    }
-
-    /// Whether it is this host's, and the name leads there.
-    pub(super) fn is_there(&self) -> bool {
-        self.is_seen.load(Ordering::Relaxed) && self.is_good()
-    }
-}
 
 /// A service, by what its URL says of where it is, and the bindings that push
 /// to it.
@@ -357,15 +328,5 @@ mod tests {
         ] {
             assert_eq!(place(&Url::parse(url).unwrap()), Some((expected.0.to_owned(), expected.1)), "{url}");
         }
-    }
-
-    #[test]
-    fn a_lease_that_is_over_lets_nothing_begin() {
-        let lease = HeldAddress::new(Instant::now() + LEASE);
-        assert!(lease.is_good() && lease.is_there());
-        lease.renew(Instant::now() + LEASE, false);
-        assert!(lease.is_good() && !lease.is_there(), "it is still pushed to, and not said to be there");
-        lease.renew(Instant::now(), true);
-        assert!(!lease.is_good() && !lease.is_there());
     }
 }

@@ -10,5 +10,6 @@ pub mod claim;
 pub mod confirmed;
 pub mod each_address;
 pub mod event;
+mod held_address;
 pub mod out_of_range;
 pub mod recreated_topics;
