@@ -428,7 +428,9 @@ export interface paths {
         };
         /**
          * Deliveries that have a row, newest first, with their attempts. A page of a
-         *     token that reaches only some topics may have fewer items than its limit.
+         *     token that reaches only some topics may have fewer items than its limit. What
+         *     a group with `trace = "failures"` handled at the first attempt has no row:
+         *     `not_recorded` says so.
          */
         get: {
             parameters: {
@@ -470,7 +472,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["List_DeliveryView"];
+                        "application/json": components["schemas"]["DeliveryList"];
                     };
                 };
                 /** @description The request cannot be served as it is; the detail says what would be right */
@@ -1442,7 +1444,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A message with its body, its deliveries and their attempts. */
+        /**
+         * A message with its body, its deliveries and their attempts. Of an id that no
+         *     row has, while groups keep no row of what they handled at the first attempt,
+         *     the answer is that it is not recorded.
+         */
         get: {
             parameters: {
                 query?: {
@@ -1460,13 +1466,13 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description The message */
+                /** @description The message; or, where groups keep no row of what they handled, that nothing is recorded of the id */
                 200: {
                     headers: {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["MessageView"];
+                        "application/json": components["schemas"]["MessageAnswer"];
                     };
                 };
                 /** @description The request cannot be served as it is; the detail says what would be right */
@@ -2961,7 +2967,7 @@ export interface paths {
             };
             requestBody: {
                 content: {
-                    "application/json": components["schemas"]["GiveUpBody"];
+                    "application/json": components["schemas"]["GiveUpUndeliveredBody"];
                 };
             };
             responses: {
@@ -3337,8 +3343,17 @@ export interface components {
             /** @description The message's type. */
             type: string | null;
         };
+        /** @description A page of deliveries. */
+        DeliveryList: components["schemas"]["List_DeliveryView"] & {
+            not_recorded?: components["schemas"]["NotListed"] | null;
+        };
         /** @description One message for one group. */
         DeliveryView: components["schemas"]["ShownKey"] & {
+            /**
+             * @description Of a broadcast that is pushed to each address of a service: the one that
+             *     this is for.
+             */
+            address?: string | null;
             /** @description Every invocation that is known, by number. */
             attempts: components["schemas"]["AttemptView"][];
             /** @description The same for failures that are alike. */
@@ -3353,6 +3368,11 @@ export interface components {
             next_attempt_at: string | null;
             /** @description The node that worked on it last. */
             node: string | null;
+            /**
+             * @description Members that are unknown because its group keeps no row of what is HANDLED
+             *     at the first attempt. An unknown `message_id` is the record's place.
+             */
+            not_recorded?: string[];
             /**
              * Format: int64
              * @description The offset.
@@ -3369,6 +3389,7 @@ export interface components {
             received_at: string | null;
             /** @description When it became final. */
             settled_at: string | null;
+            settled_within?: components["schemas"]["WindowView"] | null;
             /** @description COMMITTED, PUSH_FAIL, HANDLE_FAIL or HANDLED. */
             state: string;
             /** @description The topic. */
@@ -3485,8 +3506,18 @@ export interface components {
              */
             type?: string | null;
         };
-        /** @description Why an entry is given up. */
+        /** @description Why a delivery is given up. */
         GiveUpBody: {
+            /**
+             * @description Whether its record goes to the dead letters: to the topic of the
+             *     binding, or to `dlq.<topic>.<consume>` when the binding has none.
+             */
+            dead_letter?: boolean;
+            /** @description For people. */
+            reason: string;
+        };
+        /** @description Why an entry is given up. */
+        GiveUpUndeliveredBody: {
             /** @description Why, for whoever reads the audit log. */
             reason: string;
         };
@@ -3780,6 +3811,11 @@ export interface components {
         List_DeliveryView: {
             /** @description The items. */
             items: (components["schemas"]["ShownKey"] & {
+                /**
+                 * @description Of a broadcast that is pushed to each address of a service: the one that
+                 *     this is for.
+                 */
+                address?: string | null;
                 /** @description Every invocation that is known, by number. */
                 attempts: components["schemas"]["AttemptView"][];
                 /** @description The same for failures that are alike. */
@@ -3794,6 +3830,11 @@ export interface components {
                 next_attempt_at: string | null;
                 /** @description The node that worked on it last. */
                 node: string | null;
+                /**
+                 * @description Members that are unknown because its group keeps no row of what is HANDLED
+                 *     at the first attempt. An unknown `message_id` is the record's place.
+                 */
+                not_recorded?: string[];
                 /**
                  * Format: int64
                  * @description The offset.
@@ -3810,6 +3851,7 @@ export interface components {
                 received_at: string | null;
                 /** @description When it became final. */
                 settled_at: string | null;
+                settled_within?: components["schemas"]["WindowView"] | null;
                 /** @description COMMITTED, PUSH_FAIL, HANDLE_FAIL or HANDLED. */
                 state: string;
                 /** @description The topic. */
@@ -4320,8 +4362,13 @@ export interface components {
             /** @description Whether items may be missing because only a slice of time was searched. */
             truncated: boolean;
         };
-        /** @description A node that hears the broadcasts of a topic for a group. */
+        /**
+         * @description Who hears the broadcasts of a topic for a group: a node, or an address of a
+         *     pushed service.
+         */
         ListenerView: {
+            /** @description The address and port, where each address of a service is a listener. */
+            address?: string | null;
             /** @description Whether it is no longer expected to handle broadcasts. */
             forgotten: boolean;
             /**
@@ -4329,9 +4376,9 @@ export interface components {
              * @description Broadcasts it has not handled yet; null when that is not known.
              */
             lag: number | null;
-            /** @description Whether it runs. */
+            /** @description Whether the node runs; of an address, whether a node pushes to it. */
             live: boolean;
-            /** @description The node. */
+            /** @description The node; of an address the one that pushes to it, or did so last. */
             node: string;
             /** @description When it first listened. */
             registered_at: string;
@@ -4392,6 +4439,8 @@ export interface components {
             /** @description The host's version. */
             version: string;
         };
+        /** @description What is known of an id. */
+        MessageAnswer: components["schemas"]["MessageView"] | components["schemas"]["NotRecordedView"];
         /** @description A message. */
         MessageView: components["schemas"]["ShownKey"] & components["schemas"]["ShownBody"] & {
             /** @description Other messages of this id, newest first, and places where one is. */
@@ -4536,6 +4585,27 @@ export interface components {
             live: boolean;
             /** @description Its name. */
             name: string;
+        };
+        /** @description What a list cannot tell. */
+        NotListed: {
+            /** @description The groups that keep no row of what is HANDLED at the first attempt. */
+            groups: string[];
+            /** @description What that means, for people. */
+            why: string;
+        };
+        /**
+         * @description The answer for an id of which nothing is recorded, while groups keep no row
+         *     of what they handled: whether one of them handled such a message is unknown.
+         */
+        NotRecordedView: {
+            /** @description The groups that may have handled it. */
+            groups: string[];
+            /** @description The id. */
+            id: string;
+            /** @description Why, for people. */
+            reason: string;
+            /** @description NOT_RECORDED. */
+            state: string;
         };
         /** @description Unfinished deliveries. */
         OpenView: {
@@ -4785,6 +4855,11 @@ export interface components {
             start: string;
             /** @description The longest that an attempt may take. */
             timeout: string;
+            /**
+             * @description Of which deliveries a row is kept: `all`, or `failures`, which leaves out
+             *     what is HANDLED at the first attempt.
+             */
+            trace: components["schemas"]["Trace"];
             /** @description The version that this node runs. */
             version: string | null;
         };
@@ -4913,7 +4988,10 @@ export interface components {
             body?: unknown;
             /** @description Another value: any bytes, instead of `body`. */
             body_base64?: string | null;
-            /** @description All headers of the record, instead of those it has. */
+            /**
+             * @description All headers of the record, instead of those it has. Those that say which
+             *     message it is (`ce_id`, `content-type`) stay unless they are given.
+             */
             headers?: Record<string, never> | null;
             /** @description Another topic. */
             topic?: string | null;
@@ -5016,6 +5094,11 @@ export interface components {
              */
             to: number;
         };
+        /**
+         * @description Of which deliveries a group keeps a row.
+         * @enum {string}
+         */
+        Trace: "all" | "failures";
         /** @description A transaction. */
         TransactionView: {
             /** @description Where it is asked what became of it. */
@@ -5158,6 +5241,13 @@ export interface components {
             version: string;
             /** @description What it says of itself: topics, group and types. */
             wants: Record<string, never> | null;
+        };
+        /** @description A span of time. */
+        WindowView: {
+            /** @description Not earlier. */
+            from: string;
+            /** @description Not later. */
+            to: string;
         };
     };
     responses: never;

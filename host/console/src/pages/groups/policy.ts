@@ -24,7 +24,7 @@ export function policy(binding: Binding, say: Say<Word>): string[] {
   else list.push(say("noRetry"));
   if (binding.circuit) list.push(say("circuit", { n: binding.circuit.failures, time: binding.circuit.open }));
   list.push(deadLetter(binding, say));
-  if ((binding as { trace?: string }).trace === "failures") list.push(say("traceFailures"));
+  if (binding.trace === "failures") list.push(say("traceFailures"));
   if (binding.dedupe) list.push(say("dedupe", { time: String(binding.dedupe) }));
   if (binding.grant.publish.length) list.push(say("mayPublish", { topics: binding.grant.publish.join(", ") }));
   if (binding.grant.http.length) list.push(say("mayHttp", { hosts: binding.grant.http.join(", ") }));
