@@ -160,6 +160,36 @@ pub(super) fn may_mean(filter: &DeliveryFilter) -> bool {
     filter.state == Some(State::Handled) && !names_message
 }
 
+/// The deliveries of handled sets that a plan takes, by position and offset.
+///
+/// Segments of one position overlap, and a plan's items run in its order: those
+/// of a position must be in the order of their offsets, or messages of one key
+/// would run again in another order than they were sent in.
+#[derive(Default)]
+pub(super) struct PlannedSets {
+    found: Vec<(i64, i64)>,
+}
+
+impl PlannedSets {
+    /// Adds what of a segment lies below the position's `next`; false once there
+    /// are more than `room`.
+    pub(super) fn take(&mut self, position: i64, next: Offset, runs: &OffsetRuns, room: usize) -> bool {
+        let below = runs.offsets().take_while(|offset| *offset < next);
+        let free = (room + 1).saturating_sub(self.found.len());
+        self.found.extend(below.take(free).map(|offset| (position, offset.0)));
+        self.found.len() <= room
+    }
+
+    /// Positions and offsets of `room` of them at most, in the order in which
+    /// they are to run, and whether there were more.
+    pub(super) fn planned(mut self, room: usize) -> (Vec<(i64, i64)>, bool) {
+        let more = self.found.len() > room;
+        self.found.truncate(room);
+        self.found.sort_unstable();
+        (self.found, more)
+    }
+}
+
 /// Joins the segments of one position that have the same node, version and
 /// [`WINDOW`].
 pub(super) fn join(segments: Vec<StoredSegment>) -> Vec<StoredSegment> {
@@ -214,6 +244,18 @@ mod tests {
         assert_eq!(joined[0].runs.runs().len(), 1, "what lies side by side is one run");
         assert_eq!((joined[0].from, joined[0].to), (Timestamp(61_000_000), Timestamp(70_500_000)));
         assert_eq!(join(joined.clone()), joined, "to join again changes nothing");
+    }
+
+    #[test]
+    fn what_a_plan_takes_of_overlapping_segments_is_in_the_order_of_their_offsets() {
+        let mut sets = PlannedSets::default();
+        assert!(sets.take(7, Offset(100), &segment(0..6, 1, 1).runs, 10));
+        assert!(sets.take(7, Offset(4), &segment(1..6, 1, 2).runs, 10));
+        assert!(sets.take(3, Offset(100), &segment(50..52, 1, 3).runs, 10));
+        assert_eq!(sets.planned(10), (vec![(3, 50), (7, 0), (7, 1), (7, 2), (7, 3), (7, 4)], false));
+        let mut full = PlannedSets::default();
+        assert!(!full.take(7, Offset(100), &segment(0..6, 1, 1).runs, 2));
+        assert_eq!(full.planned(2), (vec![(7, 0), (7, 2)], true));
     }
 
     #[test]

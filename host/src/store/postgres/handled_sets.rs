@@ -14,7 +14,8 @@ use super::settle_rows::Place;
 use super::words::{Known, number};
 use super::{PostgresStore, bounded, commit};
 use crate::store::handled_sets::{
-    COMPACTED_AT_ONCE, EncodedRuns, StoredSegment, decode, join, may_mean, offsets_from, segments_of, window_of,
+    COMPACTED_AT_ONCE, EncodedRuns, PlannedSets, StoredSegment, decode, join, may_mean, offsets_from, segments_of,
+    window_of,
 };
 use crate::store::redrive::MAX_PLANNED;
 use crate::store::shared::text::clean;
@@ -301,20 +302,15 @@ pub(super) async fn plan(
     .fetch_all(&mut *tx)
     .await
     .map_err(at_statement)?;
-    let (mut positions, mut offsets) = (Vec::new(), Vec::new());
+    let mut sets = PlannedSets::default();
     for row in &rows {
-        let (position, next): (i64, i64) = (row.take("position_id")?, row.take("next")?);
         let runs = decode(row.take("first_offset")?, row.take("runs")?)?;
-        let below = runs.offsets().take_while(|offset| offset.0 < next);
-        offsets.extend(below.take(room + 1 - offsets.len()).map(|offset| offset.0));
-        positions.resize(offsets.len(), position);
-        if offsets.len() > room {
+        if !sets.take(row.take("position_id")?, Offset(row.take("next")?), &runs, room) {
             break;
         }
     }
-    let more = offsets.len() > room;
-    positions.truncate(room);
-    offsets.truncate(room);
+    let (found, more) = sets.planned(room);
+    let (positions, offsets): (Vec<i64>, Vec<i64>) = found.into_iter().unzip();
     let inserted = sqlx::query(
         "INSERT INTO redrive_item (redrive_id, seq, position_id, record_offset, number, was_final, state)
          SELECT $1, $2 + row_number() OVER (ORDER BY w.place), w.position_id, w.record_offset, NULL, false, 1

@@ -14,8 +14,8 @@ use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::words::Words;
 use crate::store::handled_sets::{
-    COMPACTED_AT_ONCE, EncodedRuns, NewSegment, StoredSegment, decode, join, may_mean, offsets_from, segments_of,
-    window_of,
+    COMPACTED_AT_ONCE, EncodedRuns, NewSegment, PlannedSets, StoredSegment, decode, join, may_mean, offsets_from,
+    segments_of, window_of,
 };
 use crate::store::redrive::MAX_PLANNED;
 use crate::store::shared::text::clean;
@@ -264,20 +264,16 @@ pub(super) async fn plan(
     }
     query.push(" ORDER BY h.from_at, h.position, h.first_offset LIMIT ").push_bind(super::slices::rows(room + 1));
     let rows = query.build().persistent(false).fetch_all(&mut *tx).await.map_err(fault)?;
-    let mut found: Vec<(i64, i64)> = Vec::new();
+    let mut sets = PlannedSets::default();
     for row in &rows {
         let mut columns = Columns::of(row);
         let (position, next): (i64, i64) = (columns.take()?, columns.take()?);
         let (first, runs): (i64, Vec<u8>) = (columns.take()?, columns.take()?);
-        let runs = decode(first, &runs)?;
-        let below = runs.offsets().take_while(|offset| offset.0 < next);
-        found.extend(below.take(room + 1 - found.len()).map(|offset| (position, offset.0)));
-        if found.len() > room {
+        if !sets.take(position, Offset(next), &decode(first, &runs)?, room) {
             break;
         }
     }
-    let more = found.len() > room;
-    found.truncate(room);
+    let (found, more) = sets.planned(room);
     let inserted = sqlx::query(
         "INSERT INTO redrive_item (redrive, seq, position, offset, number, was_final, state)
          SELECT ?1, ?2 + row_number() OVER (ORDER BY v.key), v.value ->> 0, v.value ->> 1, NULL, 0, 1
