@@ -268,6 +268,13 @@ impl Causes {
         self.locked().report(crate::clock::now(), subject, cause);
     }
 
+    /// Reports why `subject` stands still, in place of what was reported of it
+    /// before: an earlier cause that this one explains would be told first, as
+    /// the one that has stood longer.
+    pub fn report_instead(&self, subject: Subject, cause: Cause) {
+        self.locked().report_instead(crate::clock::now(), subject, cause);
+    }
+
     /// Clears every cause of `subject`: it goes on.
     pub fn clear(&self, subject: &Subject) {
         self.locked().clear(crate::clock::now(), subject, None);
@@ -348,6 +355,13 @@ impl Board {
             entry.log_at = later(now, entry.log_pause);
             entry.log_pause = (entry.log_pause * 2).min(LOGGED_AGAIN_LONGEST);
         }
+    }
+
+    fn report_instead(&mut self, now: Timestamp, subject: Subject, cause: Cause) {
+        for ((of, code), entry) in &mut self.entries {
+            entry.cleared |= *of == subject && *code != cause.code;
+        }
+        self.report(now, subject, cause);
     }
 
     fn clear(&mut self, now: Timestamp, subject: &Subject, code: Option<&str>) {

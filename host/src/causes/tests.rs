@@ -31,6 +31,16 @@ fn a_cause_is_shown_once_it_has_stood_for_a_while_and_keeps_its_beginning() {
 }
 
 #[test]
+fn a_cause_that_explains_the_ones_before_takes_their_place() {
+    let mut board = Board::default();
+    board.report(at(0), outbox(), Cause::new("silent", "no answer"));
+    board.report(at(0), Subject::Store, Cause::new("silent", "no answer"));
+    board.report_instead(at(20), outbox(), Cause::new("missing", "there is no table"));
+    board.report_instead(at(31), outbox(), Cause::new("missing", "there is no table"));
+    assert_eq!(codes(&mut board, at(32)), [("missing", at(20)), ("silent", at(0))], "the store's own stays");
+}
+
+#[test]
 fn a_cause_that_nobody_reports_again_is_forgotten_unless_it_is_kept() {
     let mut board = Board::default();
     board.report(at(0), outbox(), Cause::new("denied", "no"));

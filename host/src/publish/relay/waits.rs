@@ -90,7 +90,10 @@ impl Waits {
     pub(super) fn topic_waits(&mut self, now: Instant, topic: &str, code: &'static str, reason: &str) {
         let wait = PartitionWait::again(now, self.topics.get(topic), reason);
         self.topics.insert(topic.to_owned(), wait);
-        self.report(topic, Cause::new(code, format!("messages for topic {topic} wait: {reason}")).with("topic", topic));
+        let cause = Cause::new(code, format!("messages for topic {topic} wait: {reason}")).with("topic", topic);
+        self.reported.insert(topic.to_owned());
+        // Its partitions are silent for this.
+        self.causes.report_instead(Subject::Relay(topic.to_owned()), cause);
     }
 
     /// Notes that nobody could say in time whether a topic is there, and answers
