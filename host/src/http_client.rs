@@ -10,6 +10,7 @@ use tokio_rustls::rustls::crypto::ring;
 /// The HTTP library is built without cryptography of its own, because a second
 /// provider beside ring would be compiled for nothing. It panics where the
 /// process has none, so ring is installed here, before the first client.
+#[allow(clippy::disallowed_methods, reason = "the one place that begins a client")]
 pub fn builder() -> ClientBuilder {
     static RING: Once = Once::new();
     RING.call_once(|| {

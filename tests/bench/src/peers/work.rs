@@ -27,7 +27,8 @@ pub struct Outcome {
 
 impl Handler {
     pub fn new(work: Work, effects: &str) -> Self {
-        Self { work, effects: effects.to_owned(), http: reqwest::Client::new(), calls: Arc::default() }
+        let http = courier::http_client::builder().build().expect("a client without special settings can be built");
+        Self { work, effects: effects.to_owned(), http, calls: Arc::default() }
     }
 
     pub fn calls(&self) -> Arc<AtomicU64> {
