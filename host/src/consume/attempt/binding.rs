@@ -206,14 +206,19 @@ impl RunningBinding {
     pub fn pause(&self, why: Option<&str>) {
         let by_toml = self.binding.paused.then(|| PAUSED_BY_TOML.to_owned());
         let why = by_toml.or_else(|| why.map(ToOwned::to_owned));
-        self.at_addresses().iter().for_each(|one| one.keeper.pause(why.clone()));
-        self.keeper.pause(why);
+        self.hold(|gate| gate.pause(why.clone()));
     }
 
     /// What it sends could not be delivered either, or could again.
     pub fn hold_for_undelivered(&self, why: Option<String>) {
-        self.at_addresses().iter().for_each(|one| one.keeper.hold_for_undelivered(why.clone()));
-        self.keeper.hold_for_undelivered(why);
+        self.hold(|gate| gate.hold_for_undelivered(why.clone()));
+    }
+
+    /// Changes its own gate, and then those of its addresses: an address that
+    /// starts meanwhile takes over what its own gate has, or is changed itself.
+    fn hold(&self, change: impl Fn(&BindingGate)) {
+        change(&self.keeper);
+        self.at_addresses().iter().for_each(|one| change(&one.keeper));
     }
 }
 

@@ -131,11 +131,9 @@ impl BindingGate {
     /// Has another gate stand still for what a person, the TOML or undelivered
     /// rows stopped this one for.
     pub fn pass_holds_on(&self, other: &Self) {
-        let (paused, full) = {
-            let state = self.lock();
-            (state.paused.clone(), state.full.clone())
-        };
-        other.change(|keeping| (keeping.paused, keeping.full) = (paused, full));
+        // Locked until the other has it: a pause in between would be undone there.
+        let state = self.lock();
+        other.change(|keeping| (keeping.paused, keeping.full) = (state.paused.clone(), state.full.clone()));
     }
 
     /// Closes the gate for a missing plugin, or opens it again with `None`.
@@ -321,6 +319,18 @@ mod tests {
         assert!(!keeper.take_probe(), "one at a time");
         keeper.ended(Verdict::Success, None, None, true);
         assert_eq!(keeper.now(), Permission::Open);
+    }
+
+    #[test]
+    fn a_gate_that_is_added_stands_still_for_the_same() {
+        let (first, added) = (BindingGate::new(None, None), BindingGate::new(None, None));
+        first.hold_for_undelivered(Some("10,000 undelivered".into()));
+        first.pause(Some("at night".into()));
+        first.pass_holds_on(&added);
+        assert_eq!(added.now(), Permission::Paused("at night".into()));
+        added.pause(None);
+        assert_eq!(added.now(), Permission::Full("10,000 undelivered".into()));
+        assert_eq!(first.now(), Permission::Paused("at night".into()), "its own gate keeps what it has");
     }
 
     #[test]
