@@ -3,14 +3,20 @@
 //! The bus has the message and the group's position has not passed it: the
 //! delivery is COMMITTED, and nobody has written a word about it yet.
 
-use courier_core::message::{Kind, Offset};
+use std::time::Duration;
+
+use courier_core::message::{Kind, Message, Offset};
 use courier_core::status::State;
 
 use super::id;
 use super::view::DeliveryView;
+use crate::api::App;
 use crate::api::ports::BindingView;
 use crate::api::shown::{ShownKey, known};
 use crate::store::{DeliveryKey, PositionRow, is_address};
+
+/// How long Kafka may take to give a record again.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A place in Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +36,19 @@ impl RecordPlace {
     #[must_use]
     pub fn log_topic(&self) -> std::borrow::Cow<'_, str> {
         self.kind.log_topic(&self.topic)
+    }
+
+    /// Reads the record that Kafka has there, if any.
+    ///
+    /// # Errors
+    /// Why Kafka could not be asked, for people.
+    pub(in crate::api) async fn read(&self, app: &App) -> Result<Option<Message>, String> {
+        let log_topic = self.log_topic();
+        let read = app.log.read(&log_topic, self.partition, self.offset);
+        match tokio::time::timeout(READ_TIMEOUT, read).await {
+            Ok(read) => read.map_err(|why| format!("Kafka could not be read: {why}")),
+            Err(_) => Err(format!("Kafka did not answer within {} s", READ_TIMEOUT.as_secs())),
+        }
     }
 }
 

@@ -4,8 +4,6 @@
 //! Their place, state, node, version and window of time are exact. What their
 //! records say is read from Kafka while it has them; what nobody kept is named.
 
-use std::time::Duration;
-
 use courier_core::message::{Message, Offset};
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
@@ -22,8 +20,6 @@ use crate::api::shown::{ShownKey, known};
 use crate::api::time;
 use crate::store::{DeliveryFilter, DeliveryKey, HandledAt, PositionRow, is_address};
 
-/// How long Kafka may take to give a record again.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is never kept of such a delivery.
 const NEVER_KEPT: [&str; 2] = ["received_at", "log"];
 /// What stands in its record alone.
@@ -105,9 +101,8 @@ pub(in crate::api) async fn view(
         partition: position.partition,
         offset,
     };
-    let log_topic = place.log_topic();
-    let read = tokio::time::timeout(READ_TIMEOUT, app.log.read(&log_topic, position.partition, offset)).await;
-    of(position, offset, handled, read.ok().and_then(Result::ok).flatten().as_ref())
+    // Of what cannot be read the place is told all the same.
+    of(position, offset, handled, place.read(app).await.ok().flatten().as_ref())
 }
 
 /// Shows such a delivery, with its record if there is one.

@@ -66,9 +66,7 @@ async fn flying(app: &App, position: &PositionRow, key: DeliveryKey) -> Result<O
         partition: position.partition,
         offset: key.offset,
     };
-    let read = app.log.read(&place.log_topic(), position.partition, key.offset).await;
-    let read = read.map_err(|why| Problem::unavailable(format!("Kafka could not be read: {why}")))?;
-    let Some(message) = read else { return Ok(None) };
+    let Some(message) = place.read(app).await.map_err(Problem::unavailable)? else { return Ok(None) };
     let bindings = app.groups.bindings();
     let flies =
         flight::first_flights(std::slice::from_ref(position), &bindings, &place, &message.type_name).next().is_some();

@@ -12,8 +12,6 @@
 //! position has not passed the message yet; positions are read before rows,
 //! so that a delivery which settles in between is not missed.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use courier_core::message::{Kind, Message, Offset};
@@ -33,9 +31,6 @@ use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 use crate::api::time;
 use crate::store::{DeliveryFilter, DeliveryKey, DeliveryRow, HandledAt, MAX_PAGE, MessageRow, Page, PositionRow};
-
-/// How long Kafka may take to give a record again.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is known of an id.
 #[derive(Debug, Serialize, ToSchema)]
@@ -267,18 +262,15 @@ fn kept_by_deliveries(app: &App, here: &[DeliveryRow]) -> Option<Contents> {
 }
 
 async fn read_again(app: &App, place: &RecordPlace, expected: Option<&str>) -> Contents {
-    let log_topic = place.log_topic();
-    let read = app.log.read(&log_topic, place.partition, place.offset);
-    match tokio::time::timeout(READ_TIMEOUT, read).await {
-        Ok(Ok(Some(mut message))) if expected.is_none_or(|id| id == message.id) => {
+    match place.read(app).await {
+        Ok(Some(mut message)) if expected.is_none_or(|id| id == message.id) => {
             // Where it lies is one thing, what it was published on another.
             message.topic.clone_from(&place.topic);
             message.kind = place.kind;
             Contents::Whole(Box::new(message))
         }
-        Ok(Ok(_)) => Contents::Missing("Kafka no longer has this record".into()),
-        Ok(Err(why)) => Contents::Away(format!("Kafka could not be read: {why}")),
-        Err(_) => Contents::Away(format!("Kafka did not answer within {} s", READ_TIMEOUT.as_secs())),
+        Ok(_) => Contents::Missing("Kafka no longer has this record".into()),
+        Err(why) => Contents::Away(why),
     }
 }
 
