@@ -130,14 +130,18 @@ fn standstill(bound: &RunningBinding) -> Sight {
 async fn ask(
     store: &SharedStore,
     fleet: &RunningGroups,
-    unread: &mut HashSet<Subject>,
+    reported: &mut HashSet<Subject>,
     causes: &Causes,
 ) -> Result<(), StoreError> {
     let mut bindings: BTreeSet<NodeBinding> = store.live_bindings().await?.into_iter().collect();
     bindings.extend(fleet.node_bindings());
     let bound: BTreeSet<&str> = bindings.iter().map(|binding| binding.group.as_str()).collect();
+    let mut with_open = HashSet::new();
     for totals in store.totals().await? {
         let open = open(&totals);
+        if open > 0 {
+            with_open.insert(totals.group.clone());
+        }
         let subject = Subject::Group(totals.group.clone());
         if open > 0 && !bound.contains(totals.group.as_str()) {
             causes.report(subject, nobody_runs_group(&totals.group, open));
@@ -154,7 +158,8 @@ async fn ask(
     let live: HashSet<String> =
         store.nodes().await?.into_iter().filter(|node| node.live).map(|node| node.name).collect();
     let positions = store.positions().await?;
-    report_unread(store, &positions, &bindings, unread, causes).await?;
+    let without_reader = unread(&positions, &bindings).filter(|row| with_open.contains(&row.group));
+    report_unread(store, without_reader, reported, causes).await?;
     // Where no lease is renewed, the store is in the way and says so itself:
     // nothing follows about what Kafka has given to whom.
     let unowned = if live.is_empty() { BTreeMap::new() } else { unowned(&positions, &bindings, &live) };
@@ -229,13 +234,12 @@ fn nobody_runs_redrive(group: &str) -> Cause {
 /// so that nothing else tells of them.
 async fn report_unread(
     store: &SharedStore,
-    positions: &[PositionRow],
-    bindings: &BTreeSet<NodeBinding>,
+    unread: impl Iterator<Item = &PositionRow>,
     before: &mut HashSet<Subject>,
     causes: &Causes,
 ) -> Result<(), StoreError> {
     let mut now = HashSet::new();
-    for row in unread(positions, bindings).take(MAX_UNREAD) {
+    for row in unread.take(MAX_UNREAD) {
         if store.open_page(row.id, Offset(-1), 1).await?.is_empty() {
             continue;
         }
