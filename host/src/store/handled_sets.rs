@@ -30,6 +30,9 @@ pub const WINDOW: Duration = Duration::from_secs(60);
 /// Segments that one transaction joins. It holds the position, and with it the
 /// settles of its owner.
 pub const COMPACTED_AT_ONCE: u32 = 2_000;
+/// Offsets from the one that is looked for whose segments are read in one query:
+/// callers ask for deliveries that lie side by side.
+pub(super) const READ_AHEAD: i64 = 1_000;
 
 /// Why one delivery of a handled set cannot be asked for: its key, and with it
 /// its lane, stands in its record alone.

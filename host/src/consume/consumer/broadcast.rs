@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::claim::{ClaimedPartition, Claims};
 use super::confirmed::TopicIdentity;
 use super::held_address::HeldAddress;
-use super::{out_of_range, recreated_topics};
+use super::{every, out_of_range, recreated_topics};
 use crate::causes::{Cause, Subject};
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::context::{LookError, NodeContext, STOP_WAIT};
@@ -48,13 +48,6 @@ const STILL_HERE: Duration = Duration::from_secs(3);
 const NO_GROUP: &str = "courier-broadcast";
 /// A consumer of broadcasts that cannot be started is known by this word.
 const NO_LISTENER: &str = "no_broadcast_consumer";
-
-/// An interval that does not make up for missed ticks.
-fn every(period: Duration) -> tokio::time::Interval {
-    let mut interval = tokio::time::interval(period);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    interval
-}
 
 /// The task that listens for one group on this node.
 pub(in crate::consume) struct BroadcastConsumer {

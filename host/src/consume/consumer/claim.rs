@@ -248,7 +248,8 @@ impl Claims {
         let older = match self.store.growth(&topic, place.partition).await? {
             Growth::Passed(keys) => return Ok(keys),
             Growth::New => {
-                // All partitions at once: one that is claimed a moment later was not added.
+                // All partitions begin at once: a partition that is claimed a moment
+                // later would else be taken for an added one.
                 if let Some((info, starts)) = self.starts(&place.topic, GroupStart::Earliest).await? {
                     self.store.begin(&self.group, &place.topic, &info.id, &starts).await?;
                 }

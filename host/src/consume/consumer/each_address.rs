@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::broadcast::BroadcastConsumer;
+use super::every;
 use super::held_address::HeldAddress;
 use crate::addresses::{is_localhost, operator_may_reach};
 use crate::causes::{Cause, Subject};
@@ -161,10 +162,7 @@ impl AddressKeeper {
             has_share: false,
             listeners: BTreeMap::new(),
         };
-        let mut look = tokio::time::interval(LOOK);
-        let mut tell = tokio::time::interval(TELL);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        tell.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut look, mut tell) = (every(LOOK), every(TELL));
         loop {
             tokio::select! {
                 biased;

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::rivals::Fences;
 use super::assignment::AssignedPartitions;
 use super::claim::{Begun, ClaimedPartition, Claims};
+use super::every;
 use crate::causes::{Cause, Subject};
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::context::{NodeContext, STOP_WAIT};
@@ -149,12 +150,8 @@ impl EventConsumer {
             () = stop.cancelled() => return,
         };
         let mut newest = Timestamp::default();
-        let mut wake = tokio::time::interval(reruns::OVERLOOKED);
-        let mut hint = tokio::time::interval(HINT_INTERVAL);
-        wake.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        hint.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut epochs = tokio::time::interval(EPOCH_INTERVAL);
-        epochs.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut wake, mut hint) = (every(reruns::OVERLOOKED), every(HINT_INTERVAL));
+        let mut epochs = every(EPOCH_INTERVAL);
         loop {
             tokio::select! {
                 biased;

@@ -13,3 +13,14 @@ pub mod event;
 mod held_address;
 pub mod out_of_range;
 pub mod recreated_topics;
+
+use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior};
+
+/// An interval that does not make up for missed ticks.
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

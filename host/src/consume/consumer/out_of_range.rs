@@ -13,9 +13,9 @@ use crate::kafka::buffered::TopicPartition;
 use crate::kafka::consumer::ConsumerEvent;
 use crate::kafka::log_reader::{LogError, LogReader};
 
-/// The partitions whose next offset is out of range; all of them when none is,
-/// since the client has stopped reading one that is not known. `None` while
-/// they cannot be compared: the event comes again.
+/// The partitions whose next offset is out of range. When no offset is, all
+/// partitions are returned: the client has stopped reading one of them and does
+/// not say which. `None` while they cannot be compared: the event comes again.
 pub async fn left_their_logs(
     group: &str,
     owners: &HashMap<TopicPartition, OwnerHandle>,

@@ -14,8 +14,8 @@ use super::settle_rows::Place;
 use super::words::{Known, number};
 use super::{PostgresStore, bounded, commit};
 use crate::store::handled_sets::{
-    COMPACTED_AT_ONCE, EncodedRuns, PlannedSets, StoredSegment, decode, join, may_mean, offsets_from, segments_of,
-    window_of,
+    COMPACTED_AT_ONCE, EncodedRuns, PlannedSets, READ_AHEAD, StoredSegment, decode, join, may_mean, offsets_from,
+    segments_of, window_of,
 };
 use crate::store::redrive::MAX_PLANNED;
 use crate::store::shared::text::clean;
@@ -73,10 +73,6 @@ impl SetColumns {
     }
 
     fn push_stored(&mut self, position: i64, segment: &StoredSegment) -> Result<(), StoreError> {
-        let narrow = |number: i64| {
-            i32::try_from(number)
-                .map_err(|_| StoreError::Bug(format!("the word {number} is out of its column's range")))
-        };
         let words = (narrow(segment.node)?, segment.version.map(narrow).transpose()?);
         let place = Place { position, group: narrow(segment.group)? };
         self.push(place, &segment.runs, words, (segment.from, segment.to))
@@ -228,9 +224,6 @@ pub(super) async fn find(
     }
     Ok(found)
 }
-
-/// Offsets behind the one that is looked for whose segments are read with it.
-const READ_AHEAD: i64 = 1_000;
 
 /// Opens what has a bit: the attempt that the bit stands for becomes a row, and
 /// it counts as handled no more. The bit stays, since a row goes before it.

@@ -14,8 +14,8 @@ use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::words::Words;
 use crate::store::handled_sets::{
-    COMPACTED_AT_ONCE, EncodedRuns, NewSegment, PlannedSets, StoredSegment, decode, join, may_mean, offsets_from,
-    segments_of, window_of,
+    COMPACTED_AT_ONCE, EncodedRuns, NewSegment, PlannedSets, READ_AHEAD, StoredSegment, decode, join, may_mean,
+    offsets_from, segments_of, window_of,
 };
 use crate::store::redrive::MAX_PLANNED;
 use crate::store::shared::text::clean;
@@ -202,9 +202,6 @@ pub(super) async fn find(
     }
     Ok(found)
 }
-
-/// Offsets behind the one that is looked for whose segments are read with it.
-const READ_AHEAD: i64 = 1_000;
 
 /// Opens what has a bit: the attempt that the bit stands for becomes a row, and
 /// it counts as handled no more. The bit stays, since a row goes before it.
