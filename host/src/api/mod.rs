@@ -25,6 +25,8 @@ mod fake_centre;
 #[cfg(test)]
 mod fake_handled_sets;
 #[cfg(test)]
+mod fake_sending;
+#[cfg(test)]
 mod fake_store;
 #[cfg(test)]
 mod fake_topics;
