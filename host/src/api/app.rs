@@ -39,7 +39,7 @@ pub struct App {
     pub node: Arc<str>,
     /// Renders the metrics.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// What is bound, for those who publish; `Audience::default()`.
+    /// The topics that are bound, which senders are told; `Audience::default()`.
     pub audience: messages::audience::Audience,
     /// What carries changes to listeners; `Hub::default()`.
     pub events: events::Hub,

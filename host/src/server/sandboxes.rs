@@ -12,8 +12,8 @@ pub fn capacity(bindings: &[Binding]) -> Capacity {
     Capacity::of_this_machine(bindings.iter().map(|binding| binding.concurrency as u64).sum())
 }
 
-/// Sizes the pool for the bindings, and warns of those that do not fit. Returns
-/// the slots of the pool.
+/// Sizes the pool for the bindings, and warns of bindings that do not fit.
+/// Returns the slots of the pool.
 pub fn size_pool(config: &mut Config) -> u32 {
     let capacity = capacity(&config.bindings);
     tracing::info!(

@@ -84,9 +84,9 @@ pub fn is_address(listener: &str) -> bool {
     listener.parse::<SocketAddr>().is_ok()
 }
 
-/// Which addresses `node` has, of those that its name has now. `hosts` are the
-/// hosts that push to the service, `node` among them, and `leases` the holders
-/// whose leases are good.
+/// The part of a service's addresses that `node` holds. `hosts` are the hosts
+/// that push to the service, `node` among them, and `leases` the holders whose
+/// leases are good.
 ///
 /// No host has more than an equal part, rounded up; so a new one finds some that
 /// the others let go, and those of one that died are taken at once. What a host

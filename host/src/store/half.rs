@@ -211,8 +211,8 @@ pub trait Halves: Send + Sync + 'static {
     /// Does nothing when it has ended, or was claimed anew, meanwhile.
     async fn leave_half(&self, check: &HalfCheck, answer: &str, then: AfterAsking) -> Result<(), StoreError>;
 
-    /// PREPARED transactions whose check URL gives no answer, the oldest first;
-    /// of those that are about these topics alone, if some are named.
+    /// PREPARED transactions whose check URL gives no answer, the oldest first.
+    /// Where topics are named, all messages of a transaction are on these topics.
     async fn unreachable_halves(&self, topics: Option<&[String]>, limit: u32) -> Result<Vec<HalfRow>, StoreError>;
 
     /// One transaction.

@@ -34,8 +34,8 @@ impl MessageSelector {
     /// The messages of the send side that are meant and that the caller may
     /// see, newest first.
     pub(super) async fn rows(&self, app: &App, caller: &Caller) -> Result<Vec<MessageRow>, Problem> {
-        // The store is told what is meant: it gives so many of an id, and those
-        // that somebody sent elsewhere under it would take all the places.
+        // The query names the topics: the store returns a bounded number of
+        // messages of an id, and another tenant's would take all the places.
         let topics = self.topic.as_ref().map(|topic| vec![topic.clone()]).or_else(|| caller.topics());
         let mut rows = match (&self.topic, &self.source) {
             (Some(topic), Some(source)) => {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
-/// Every so many turns begin with the queue of reruns.
+/// One turn in this number begins with the queue of reruns.
 const ASKED_SHARE: u32 = 8;
 
 /// Two queues, bounded by what the machines of all partitions may have

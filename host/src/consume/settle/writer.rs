@@ -98,8 +98,8 @@ impl Settler {
     /// Hands a batch to the writer, which answers it unless the process ends
     /// first.
     pub async fn settle(&self, request: SettleRequest) {
-        // The writer lives as long as the process: a closed inbox means that
-        // the runtime shuts down, and nobody waits for an answer.
+        // The writer ends with the process: a closed inbox means that the runtime
+        // shuts down, and then no owner waits for the answer.
         let _ = self.inbox.send(request).await;
     }
 }
