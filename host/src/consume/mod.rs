@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::attempt::binding::RunningBinding;
+use self::attempt::idle_sandboxes::{IdleSandboxes, ThrottledSandbox};
 use self::consumer::broadcast::BroadcastConsumer;
 use self::consumer::each_address::{AddressKeeper, Service, StartWorkers};
 use self::consumer::event::EventConsumer;
@@ -73,17 +74,23 @@ impl RunningGroup {
         let start_workers: StartWorkers = {
             let (node, pace, threads) = (node.clone(), Arc::clone(&member.pace), threads.handle().clone());
             Arc::new(move |bound: &Arc<RunningBinding>| {
-                for _ in 0..bound.binding.concurrency {
-                    let leash = Arc::new(WorkerThrottle::new(Arc::clone(&pace)));
+                let sandbox = |_| {
+                    let throttle = Arc::new(WorkerThrottle::new(Arc::clone(&pace)));
                     let sandbox = Sandbox::new(
                         node.engine.clone(),
                         Arc::clone(&bound.policy),
                         cache.clone(),
                         logs.clone(),
                         Arc::clone(&node.state),
-                        Arc::clone(&leash) as Arc<dyn Brake>,
+                        Arc::clone(&throttle) as Arc<dyn Brake>,
                     );
-                    let work = attempt::worker::work(Arc::clone(bound), sandbox, leash, node.store_up.clone());
+                    ThrottledSandbox { sandbox, throttle }
+                };
+                let sandboxes = (0..bound.binding.concurrency).map(sandbox).collect();
+                let idle = Arc::new(IdleSandboxes::new(sandboxes));
+                for _ in 0..bound.binding.concurrency {
+                    let (idle, pace) = (Arc::clone(&idle), Arc::clone(&pace));
+                    let work = attempt::worker::work(Arc::clone(bound), idle, pace, node.store_up.clone());
                     threads.spawn(supervise::unbroken(Task::Worker, work));
                 }
                 supervise::spawn(Task::BindingGate, attempt::worker::keep_gate(Arc::clone(bound)));

@@ -14,24 +14,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::binding::{BoundPlugin, RunningBinding};
 use super::circuit_breaker::Permission;
+use super::idle_sandboxes::{IdleSandboxes, ThrottledSandbox};
 use super::ready_delivery::ReadyDelivery;
 use crate::config::Isolation;
 use crate::consume::fairness::cpu_bucket::CpuBucket;
-use crate::consume::fairness::worker_throttle::WorkerThrottle;
 use crate::engine::{Call, Ended, Prepared, Sandbox, World};
 
 /// Runs deliveries until the queue closes.
 pub async fn work(
     bound: Arc<RunningBinding>,
-    mut sandbox: Sandbox,
-    leash: Arc<WorkerThrottle>,
+    idle: Arc<IdleSandboxes>,
+    pace: Arc<CpuBucket>,
     mut store_up: watch::Receiver<bool>,
 ) {
     let mut gate = bound.keeper.watch();
     let mut plugin = bound.plugin.clone();
     while let Some(work) = bound.turns.pop().await {
-        let Some((work, version)) = permit(&bound, work, &leash.pace, &mut gate, &mut plugin, &mut store_up).await
-        else {
+        let Some((work, version)) = permit(&bound, work, &pace, &mut gate, &mut plugin, &mut store_up).await else {
             continue;
         };
         let mut batch = vec![work];
@@ -43,7 +42,9 @@ pub async fn work(
                 if next.is_recalled() { next.give_back() } else { batch.push(next) }
             }
         }
-        run(&bound, &version, &leash, &mut sandbox, batch).await;
+        let mut sandbox = idle.take();
+        run(&bound, &version, &mut sandbox, batch).await;
+        idle.put(sandbox);
     }
 }
 
@@ -150,8 +151,7 @@ async fn stopped(no_more: &CancellationToken, recall: Option<&CancellationToken>
 async fn run(
     bound: &Arc<RunningBinding>,
     version: &Arc<Prepared>,
-    leash: &WorkerThrottle,
-    sandbox: &mut Sandbox,
+    ThrottledSandbox { sandbox, throttle }: &mut ThrottledSandbox,
     batch: Vec<ReadyDelivery>,
 ) {
     // The deliveries of a batch may belong to different owners. The throttle is
@@ -160,7 +160,7 @@ async fn run(
     // again.
     let rows: Vec<_> = batch.iter().filter(|work| work.recall.is_some()).map(ReadyDelivery::key).collect();
     bound.begin(&rows);
-    leash.put_on(batch.iter().map(|work| &work.owner.no_more));
+    throttle.put_on(batch.iter().map(|work| &work.owner.no_more));
     let ended = {
         let calls: Vec<Call<'_>> = batch.iter().map(|work| work.call(bound)).collect();
         let dropped = futures::future::select_all(batch.iter().map(|work| Box::pin(work.owner.dropped.cancelled())));
@@ -172,7 +172,7 @@ async fn run(
     bound.end(&rows);
     match ended {
         Some(ended) => {
-            leash.pace.ended(ended.len());
+            throttle.pace.ended(ended.len());
             for (work, ended) in batch.into_iter().zip(ended) {
                 work.conclude(bound, version, ended);
             }
