@@ -207,6 +207,12 @@ async fn records_that_retention_will_remove_are_listed_before_they_are_lost() {
     let (group, told) = listed(World { causes: world.causes.clone(), ..self::world() }).await;
     assert_eq!((&group["state"], &group["cause"]["code"]), (&json!("running"), &json!("retention_near")), "{group}");
     assert_eq!((told.len(), &told[0]["kind"]), (1, &json!("retention_near")), "{told:?}");
+    let first = &group["partitions"][0];
+    assert_eq!(
+        (&first["cause"]["code"], &first["why"]),
+        (&json!("retention_near"), &json!("they are copied")),
+        "{group}"
+    );
     world.causes.report(partition(), Cause::new(COPIED_FULL, "they will be lost").at_once().with("count", 92));
     let (group, told) = listed(World { causes: world.causes, ..self::world() }).await;
     assert_eq!((&group["cause"]["code"], &group["cause"]["fields"]["count"]), (&json!("copied_full"), &json!("92")));

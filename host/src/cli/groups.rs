@@ -117,6 +117,8 @@ fn done_to(group: &ShownGroup, verb: &str, done: &str) -> String {
     format!("{name} {done}")
 }
 
+/// What the group does. One that runs while some of its partitions do not says
+/// so, since the rest of its row looks as ever.
 fn state(group: &ShownGroup) -> String {
     let word = match group.state.as_deref() {
         Some("cannot_run") => "cannot run",
@@ -128,7 +130,11 @@ fn state(group: &ShownGroup) -> String {
         (true, None) => word.to_owned(),
         (false, Some(why)) if word != "paused" => format!("{word}: {why}"),
         (false, Some(why)) => why.clone(),
-        (false, None) => "running".to_owned(),
+        (false, None) => match group.partitions.iter().filter(|partition| partition.why.is_some()).count() {
+            0 => "running".to_owned(),
+            1 => "running; 1 partition says why it waits".to_owned(),
+            count => format!("running; {count} partitions say why they wait"),
+        },
     }
 }
 
@@ -167,10 +173,11 @@ fn whole(group: &ShownGroup) -> String {
             or_dash(partition.end),
             or_dash(partition.lag),
             or_dash(partition.node.as_ref()),
+            or_dash(partition.why.as_ref()),
         ]
     });
     text.push_str("\n\n");
-    let header = ["TOPIC", "PARTITION", "POSITION", "END", "LAG", "NODE"];
+    let header = ["TOPIC", "PARTITION", "POSITION", "END", "LAG", "NODE", "WHY"];
     text.push_str(&table::whole(header, rows.collect(), "no partitions yet"));
     for binding in &group.bindings {
         text.push_str(&format!("\n\nbinding: {}", table::clean(&binding.to_string())));
@@ -217,5 +224,14 @@ mod tests {
         assert!(shown.contains("paused: unavailable: database  -  "), "{shown}");
         assert!(shown.contains("order  0          5         9    4    host-1"), "{shown}");
         assert!(shown.contains("order  1          -"), "{shown}");
+
+        let mut running: ShownGroup = serde_json::from_value(json!({ "group": "stock", "paused": false,
+            "partitions": [{ "topic": "order", "partition": 0, "why": "the store refuses a row" }] }))
+        .unwrap();
+        let shown = whole(&running);
+        assert!(shown.contains("running; 1 partition says why it waits"), "{shown}");
+        assert!(shown.contains("the store refuses a row"), "{shown}");
+        running.partitions.clear();
+        assert!(!whole(&running).contains("says why"), "{running:?}");
     }
 }

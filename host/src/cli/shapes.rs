@@ -122,6 +122,7 @@ pub(super) struct ShownPartition {
     pub end: Option<i64>,
     pub lag: Option<i64>,
     pub node: Option<String>,
+    pub why: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -86,6 +86,13 @@ pub struct PartitionView {
     /// The node that owns it.
     #[schema(required = true)]
     pub node: Option<String>,
+    /// Why it does not progress, or will not, as the asked host knows: each host
+    /// knows it of the partitions that it owns.
+    #[schema(required = true)]
+    pub why: Option<String>,
+    /// The same for programs.
+    #[schema(required = true)]
+    pub cause: Option<CauseView>,
 }
 
 /// Who hears the broadcasts of a topic for a group: a node, or an address of a
@@ -255,7 +262,7 @@ fn state_of(group: &GroupView, paused_by_api: bool) -> &'static str {
     }
 }
 
-/// Says of a group and its bindings why they stand still. A group that should
+/// Says of a group, its bindings and its partitions why they stand still. A group that should
 /// run and does not, whatever the cause, is not running.
 fn stand(group: &mut GroupView, shown: &[Standing]) {
     let of_group = shown.iter().filter(|standing| standing.subject.group() == Some(&group.group));
@@ -264,6 +271,16 @@ fn stand(group: &mut GroupView, shown: &[Standing]) {
         let subject = Subject::Binding { group: binding.group.clone(), plugin: plugin.to_owned() };
         let of_binding = of_group.clone().filter(|standing| standing.subject == subject);
         binding.cause = of_binding.min_by_key(|standing| standing.rank()).map(CauseView::from);
+    }
+    for partition in &mut group.partitions {
+        let subject = Subject::Partition {
+            group: group.group.clone(),
+            topic: partition.topic.clone(),
+            partition: partition.partition,
+        };
+        let of_partition = of_group.clone().filter(|standing| standing.subject == subject);
+        let Some(first) = of_partition.min_by_key(|standing| standing.rank()) else { continue };
+        (partition.why, partition.cause) = (Some(first.why.clone()), Some(CauseView::from(first)));
     }
     let concerns_all = |standing: &&Standing| match &standing.subject {
         Subject::Binding { .. } => group.paused,
@@ -311,6 +328,8 @@ fn partition(row: &PositionRow, end: Option<Offset>) -> PartitionView {
         // An end that was read before the position moved would be behind it.
         lag: end.map(|end| end.0.saturating_sub(row.next.0).max(0)),
         node: row.node.clone(),
+        why: None,
+        cause: None,
     }
 }
 

@@ -3,6 +3,7 @@ import { useMemo } from "react";
 import type { Group, Partition } from "../../api/shapes";
 import { useWords } from "../../i18n/context";
 import { Count } from "../../ui/Count";
+import { Raw } from "../../ui/Raw";
 import { type Column, Table } from "../../ui/Table";
 import { words } from "./words";
 
@@ -36,6 +37,7 @@ export function Partitions({ group }: { group: Group }) {
         cell: (row) => <Count value={row.lag} />,
       },
       { id: "node", name: say("node"), width: "minmax(90px, 1fr)", cell: (row) => row.node ?? "–" },
+      { id: "why", name: say("whyWaits"), width: "minmax(120px, 3fr)", cell: (row) => row.why && <Raw text={row.why} /> },
     ],
     [say],
   );

@@ -28,8 +28,10 @@ fn a_group_has_exactly_the_members_that_programs_rely_on() {
                 "grant": grant,
             }],
             "partitions": [
-                { "topic": "order", "partition": 0, "position": 17, "end": 30, "lag": 13, "node": "host-1" },
-                { "topic": "order", "partition": 1, "position": 17, "end": null, "lag": null, "node": "host-1" },
+                { "topic": "order", "partition": 0, "position": 17, "end": 30, "lag": 13, "node": "host-1",
+                  "why": null, "cause": null },
+                { "topic": "order", "partition": 1, "position": 17, "end": null, "lag": null, "node": "host-1",
+                  "why": null, "cause": null },
             ],
             "broadcast": [],
             "open": { "waiting": 1, "push_fail": 2, "retrying": 3, "held": 4 },
