@@ -95,6 +95,13 @@ const TYPESCRIPT: Language = Language {
     ],
 };
 
+const JAVASCRIPT: Language = Language {
+    name: "javascript",
+    source: "javascript",
+    exception_at: "no place for exception at handler.js:10:",
+    ..TYPESCRIPT
+};
+
 const PYTHON: Language = Language {
     name: "python",
     source: "python",
@@ -224,6 +231,11 @@ async fn published_messages_are_right(running: &Running) {
 #[tokio::test(flavor = "multi_thread")]
 async fn typescript_does_what_every_language_does() {
     all_scenarios_end_as_the_table_says(TYPESCRIPT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn javascript_does_what_every_language_does() {
+    all_scenarios_end_as_the_table_says(JAVASCRIPT).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

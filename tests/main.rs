@@ -37,6 +37,7 @@ mod push_killed;
 mod redrive;
 mod reload;
 mod retention;
+mod scripts;
 mod sender;
 mod servers;
 mod store_conformance;

@@ -2,17 +2,24 @@
 
 import "./web.js";
 import { host } from "./host.js";
-import { isHandler, run } from "./index.js";
+import { describe, isHandler, run } from "./index.js";
 import { clear, wait } from "./loop.js";
-import { dropJobs, runJobs } from "./promise.js";
 import { toWire } from "./failure.js";
+
+/** Runs the jobs of promises that are ready: the builder links it to the runtime. */
+const { run: runJobs } = host["courier:javascript/jobs"];
+/** What the runtime is answered when `runJobs` calls `handle` without a message. */
+const NOTHING_TO_WAIT_FOR = { then() {} };
 
 export function component(module) {
   const declared = module.default;
   if (!isHandler(declared)) {
     throw new TypeError("the module exports no handler: write `export default handler({ group, topics }, (event, ctx) => { .. })`");
   }
+  // The builder reads this line while the script starts.
+  host["courier:plugin/log"].log("debug", `courier:handler ${describe(declared)}`);
   return function handle(message, attempt) {
+    if (message === undefined) return NOTHING_TO_WAIT_FOR;
     const failure = attend(declared, message, attempt);
     if (failure !== undefined) throw failure;
   };
@@ -36,7 +43,8 @@ function attend(declared, message, attempt) {
   } catch (error) {
     return toWire(error);
   } finally {
-    dropJobs();
+    // Jobs that are left would run in the next attempt.
+    runJobs();
     clear();
   }
 }

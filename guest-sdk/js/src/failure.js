@@ -45,31 +45,14 @@ export function call(imported, ...values) {
   }
 }
 
-/** Where the SDK's own files lie, if they are files. */
+/** Where the SDK's own files lie: in a component they are no files and have names of their own. */
 const HOME = import.meta.url?.replace(/[^/]*$/, "") ?? "courier:";
 const FRAME = /\(?([^\s()]+):(\d+):(\d+)\)?\s*$/;
 
-/** Where a line and a column of the built script come from, as the builder left it. */
-function source(line, column) {
-  const places = globalThis[Symbol.for("courier.places")];
-  const row = places?.rows[line];
-  if (!row) return null;
-  // Rows hold a column of the script, a source, a line and a column, over and over.
-  let found = -1;
-  for (let at = 0; at < row.length && row[at] < column; at += 4) found = at;
-  return found < 0 ? null : `${places.sources[row[found + 1]]}:${row[found + 2]}:${row[found + 3]}`;
-}
-
 /** `handler.ts:12:7`: where in the handler's own files an error came about. */
 export function place(error) {
-  const isBuilt = Symbol.for("courier.places") in globalThis;
   for (const line of String(error?.stack ?? "").split("\n")) {
     const frame = FRAME.exec(line);
-    if (frame && isBuilt) {
-      const found = source(Number(frame[2]), Number(frame[3]));
-      if (found) return found;
-      continue;
-    }
     if (!frame || ["courier:", "node:", HOME].some((own) => frame[1].startsWith(own))) continue;
     return `${frame[1].replace(/^file:\/\/.*\//, "")}:${frame[2]}:${frame[3]}`;
   }

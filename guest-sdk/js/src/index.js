@@ -31,6 +31,12 @@ export function handler(options, handle) {
 /** Whether a module's default export came from `handler`. */
 export const isHandler = (value) => typeof value === "function" && typeof value.options === "object";
 
+/** What the component says about itself. */
+export function describe({ options }) {
+  const { group = "", topics = [], types = [], publishes = [], http = [], uses } = options;
+  return JSON.stringify({ group, topics, types, publishes, http, uses });
+}
+
 function decode(message, wanted) {
   const type = message.contentType.toLowerCase();
   const auto = type === "" || /[/+]json\b/.test(type) ? "json" : type.startsWith("text/") ? "text" : "bytes";

@@ -5,7 +5,6 @@ import { host } from "./host.js";
 import { clearTimeout, setImmediate, setInterval, setTimeout } from "./loop.js";
 import { fetch, Headers, Request, Response } from "./fetch.js";
 import { URL, URLSearchParams } from "./url.js";
-import { Promise, queueMicrotask } from "./promise.js";
 import { structuredClone } from "./clone.js";
 import { TextDecoder, TextEncoder } from "./text.js";
 
@@ -99,6 +98,11 @@ class AbortController {
   }
 }
 
+function queueMicrotask(callback) {
+  if (typeof callback !== "function") throw new TypeError("queueMicrotask wants a function");
+  Promise.resolve().then(callback);
+}
+
 const provided = {
   AbortController,
   AbortSignal,
@@ -110,7 +114,6 @@ const provided = {
   EventTarget,
   fetch,
   Headers,
-  Promise,
   queueMicrotask,
   Request,
   Response,
@@ -127,8 +130,6 @@ const provided = {
 for (const [name, value] of Object.entries(provided)) {
   Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
 }
-// It would wait for promises whose jobs nobody runs.
-delete Array.fromAsync;
 // QuickJS seeds its generator once, before the snapshot: all instances would
 // draw the same numbers.
 Math.random = () => Number(BigInt(getRandomU64()) & 0x1f_ffff_ffff_ffffn) / 2 ** 53;

@@ -31,6 +31,7 @@ mod table;
 mod toolchain;
 mod transactions;
 mod undelivered;
+mod watch;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -192,10 +193,11 @@ impl Cli {
 
     async fn dispatch(self) -> anyhow::Result<ExitCode> {
         let output = self.output;
-        let ask = || HostClient::new(&self.server, self.token.as_ref(), self.ca.as_deref());
+        let ask_of = |server: &Url| HostClient::new(server, self.token.as_ref(), self.ca.as_deref());
+        let ask = || ask_of(&self.server);
         match self.command {
             Command::Serve(args) => serve::run(args).await?,
-            Command::Dev(args) => dev::run(args).await?,
+            Command::Dev(args) => dev::run(ask_of, args).await?,
             Command::Check(args) => return check::run(&args, output).await,
             Command::Publish(args) => publish::run(&ask()?, output, args).await?,
             Command::Messages(command) => messages::run(&ask()?, output, command).await?,

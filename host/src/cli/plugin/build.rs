@@ -30,7 +30,7 @@ pub(super) fn is_source(path: &Path) -> bool {
 }
 
 /// Builds the handler that a path means, and returns the component's path.
-pub(super) fn component(path: &Path) -> anyhow::Result<PathBuf> {
+pub(in crate::cli) fn component(path: &Path) -> anyhow::Result<PathBuf> {
     // Progress goes beside the answer, which a program may read.
     let say = &mut |line: &str| eprintln!("{line}");
     if let Some(file) = python::handler_file(path) {

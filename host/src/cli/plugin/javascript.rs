@@ -1,26 +1,16 @@
-//! Handlers in TypeScript and JavaScript: the SDK and the builder that this
-//! program brings with it, and what `courier plugin new --lang ts` writes.
-//!
-//! The builder runs in Node. What it needs besides is installed once for each
-//! version of it into the user's cache, from a lock file.
+//! Handlers in TypeScript and JavaScript: the SDK that this program brings with
+//! it, and what `courier plugin new --lang ts` writes. courier-javascript builds
+//! them.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, bail, ensure};
-use sha2::{Digest as _, Sha256};
+use anyhow::{Context as _, ensure};
+use courier_javascript::ENDINGS;
 
 use super::write_file;
-use crate::server::sandboxes::cache_dir;
 
-/// The endings of a handler's file.
-const ENDINGS: [&str; 4] = ["ts", "mts", "js", "mjs"];
 /// What a handler's file is called when a folder is named.
 const HANDLER: &str = "handler";
-/// The first Node that the builder runs on.
-const OLDEST_NODE: u32 = 20;
-/// Digits of the digest in the name of the builder's folder.
-const DIGEST_DIGITS: usize = 16;
 
 macro_rules! sdk_files {
     ($($file:literal),* $(,)?) => {
@@ -28,8 +18,8 @@ macro_rules! sdk_files {
     };
 }
 
-/// What handlers import, and what runs round them in a component.
-const SDK_FILES: [(&str, &str); 18] = sdk_files![
+/// What tests and editors want of the SDK.
+const SDK_FILES: [(&str, &str); 17] = sdk_files![
     "package.json",
     "src/clone.js",
     "src/component.js",
@@ -40,7 +30,6 @@ const SDK_FILES: [(&str, &str); 18] = sdk_files![
     "src/index.js",
     "src/json.js",
     "src/loop.js",
-    "src/promise.js",
     "src/register.mjs",
     "src/strip.mjs",
     "src/testing.d.ts",
@@ -48,23 +37,6 @@ const SDK_FILES: [(&str, &str); 18] = sdk_files![
     "src/text.js",
     "src/url.js",
     "src/web.js",
-];
-
-/// What makes a component of them.
-const BUILDER_FILES: [(&str, &str); 6] = sdk_files![
-    "build/build.mjs",
-    "build/mappings.mjs",
-    "build/package-lock.json",
-    "build/package.json",
-    "build/uses.mjs",
-    "build/wit/random.wit",
-];
-
-const WIT_FILES: [(&str, &str); 4] = [
-    ("build/wit/courier.wit", include_str!("../../../../wit/v2/courier.wit")),
-    ("build/wit/io.wit", include_str!("../../../../guest-sdk/rust/wit/deps/io.wit")),
-    ("build/wit/clocks.wit", include_str!("../../../../guest-sdk/rust/wit/deps/clocks.wit")),
-    ("build/wit/http.wit", include_str!("../../../../guest-sdk/rust/wit/deps/http.wit")),
 ];
 
 /// What a new handler in TypeScript consists of.
@@ -108,23 +80,15 @@ pub(super) fn build(file: &Path, say: &mut dyn FnMut(&str)) -> anyhow::Result<Pa
     let file = std::path::absolute(file)?;
     let name = plugin_name(&file)?;
     let output = file.with_file_name(format!("{name}.wasm"));
-    let node = find_node()?;
-    let builder = prepare(say)?;
-    say(&format!("building {} (some seconds)", file.display()));
-    let built = Command::new(node)
-        .arg(builder.join("build/build.mjs"))
-        .args([&file, &output])
-        .arg(&name)
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot start node")?;
-    ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr).trim());
+    say(&format!("building {}", file.display()));
+    let component = courier_javascript::build(&file, &name)?;
+    std::fs::write(&output, component).with_context(|| format!("cannot write {}", output.display()))?;
     Ok(output)
 }
 
 /// Puts the SDK into the folder of a new handler.
 pub(super) fn write_sdk(dir: &Path) -> anyhow::Result<()> {
-    write_files(&dir.join(NEW_SDK), SDK_FILES.iter())
+    SDK_FILES.iter().try_for_each(|(name, text)| write_file(&dir.join(NEW_SDK).join(name), text))
 }
 
 /// The plugin is called after the file, or after the folder when the file is
@@ -137,62 +101,6 @@ fn plugin_name(file: &Path) -> anyhow::Result<String> {
     let name = name.trim_matches('-');
     ensure!(!name.is_empty(), "{} gives the plugin no name: rename it", file.display());
     Ok(name.to_owned())
-}
-
-/// The program `node`, if it is new enough.
-fn find_node() -> anyhow::Result<&'static str> {
-    let remedy = format!(
-        "a handler in TypeScript or JavaScript is built with Node {OLDEST_NODE} or newer: install it, or build where it is \
-         and upload the .wasm"
-    );
-    let Ok(told) = Command::new("node").arg("--version").stdin(Stdio::null()).output() else {
-        bail!("there is no node: {remedy}");
-    };
-    let version = String::from_utf8_lossy(&told.stdout).trim().to_owned();
-    ensure!(major_version(&version).is_some_and(|major| major >= OLDEST_NODE), "node is {version:?}: {remedy}");
-    Ok("node")
-}
-
-/// The 20 of `v20.20.2`.
-fn major_version(text: &str) -> Option<u32> {
-    text.strip_prefix('v')?.split('.').next()?.parse().ok()
-}
-
-/// The folder with the builder and what it needs, installed if it is not yet.
-fn prepare(say: &mut dyn FnMut(&str)) -> anyhow::Result<PathBuf> {
-    let files = || SDK_FILES.iter().chain(&BUILDER_FILES).chain(&WIT_FILES);
-    let mut digest = Sha256::new();
-    for (name, text) in files() {
-        digest.update(format!("{name}\0{text}\0"));
-    }
-    let digest = format!("{:x}", digest.finalize());
-    let cache = cache_dir().unwrap_or_else(|| std::env::temp_dir().join("courier"));
-    let builder = cache.join(format!("javascript-{}", &digest[..DIGEST_DIGITS]));
-    if builder.is_dir() {
-        return Ok(builder);
-    }
-    say("installing esbuild and componentize-qjs for the first build");
-    // Made elsewhere and renamed, so that a folder of this name is complete.
-    let part = cache.join(format!("javascript-{}.part-{}", &digest[..DIGEST_DIGITS], std::process::id()));
-    write_files(&part, files())?;
-    let mut npm = Command::new("npm");
-    npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]).current_dir(part.join("build"));
-    let ended = npm.stdin(Stdio::null()).output().context("cannot start npm, which comes with Node")?;
-    if !ended.status.success() {
-        let said = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
-        let _ = std::fs::remove_dir_all(&part);
-        bail!("npm ci failed: {said}");
-    }
-    if let Err(problem) = std::fs::rename(&part, &builder) {
-        let _ = std::fs::remove_dir_all(&part);
-        // Another build may have been faster.
-        ensure!(builder.is_dir(), "cannot create {}: {problem}", builder.display());
-    }
-    Ok(builder)
-}
-
-fn write_files<'a>(dir: &Path, mut files: impl Iterator<Item = &'a (&'a str, &'a str)>) -> anyhow::Result<()> {
-    files.try_for_each(|(name, text)| write_file(&dir.join(name), text))
 }
 
 #[cfg(test)]
@@ -224,12 +132,5 @@ mod tests {
         assert_eq!(handler_file(&temp.path().join("order.mts")), Some(temp.path().join("order.mts")));
         assert_eq!(handler_file(&temp.path().join("notes.txt")), None);
         assert_eq!(handler_file(&temp.path().join("gone.ts")), None);
-    }
-
-    #[test]
-    fn reads_the_version_of_node() {
-        assert_eq!(major_version("v20.20.2"), Some(20));
-        assert_eq!(major_version("v8.0.0"), Some(8));
-        assert_eq!(major_version("20"), None);
     }
 }

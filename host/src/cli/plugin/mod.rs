@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+pub(super) use self::build::component;
+pub(super) use self::push::{name_of, uploaded};
 use super::Output;
 use super::client::HostClient;
 

@@ -80,7 +80,7 @@ async fn with_progress<T>(mib: f64, answer: impl Future<Output = T>) -> T {
 }
 
 /// The name that the component gives itself, else the file's.
-fn name_of(file: &Path, component: &[u8]) -> anyhow::Result<String> {
+pub(in crate::cli) fn name_of(file: &Path, component: &[u8]) -> anyhow::Result<String> {
     if let Some(name) = described_name(component) {
         return Ok(name);
     }
@@ -100,7 +100,7 @@ fn described_name(component: &[u8]) -> Option<String> {
     wants.map(|wants| wants.name).find(|name| !name.is_empty())
 }
 
-fn uploaded(upload: &Upload) -> String {
+pub(in crate::cli) fn uploaded(upload: &Upload) -> String {
     let Upload { name, version, active, .. } = upload;
     let state = if *active { "active" } else { "not active" };
     let imports = if upload.imports.is_empty() { "nothing".to_owned() } else { upload.imports.join(", ") };

@@ -1,0 +1,228 @@
+//! `courier dev --watch handler.ts`: what is saved is built, pushed and
+//! activated, and what the next attempts did is printed.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+
+use super::client::HostClient;
+use super::plugin;
+use super::shapes::{Attempt, Delivery, ShownPage, Upload};
+use super::table;
+
+/// How often files are looked at: a save is noticed at once, as people feel it.
+const FILES_EVERY: Duration = Duration::from_millis(250);
+/// How often the host is asked for attempts.
+const ATTEMPTS_EVERY: Duration = Duration::from_millis(500);
+/// How often a host that begins is asked whether it takes uploads.
+const READY_EVERY: Duration = Duration::from_millis(100);
+/// The newest deliveries among which new attempts are looked for.
+const NEWEST: usize = 50;
+/// The files of a folder that are watched; a folder with more is no handler's.
+const MAX_FILES: usize = 2_000;
+/// The endings of what a handler consists of.
+const ENDINGS: [&str; 7] = ["ts", "mts", "js", "mjs", "json", "py", "rs"];
+/// Folders that hold what others wrote or what was built.
+const FOREIGN: [&str; 4] = ["node_modules", "target", "__pycache__", "venv"];
+
+/// What a folder's sources look like: a save changes it.
+type Look = Vec<(PathBuf, SystemTime, u64)>;
+
+/// Builds and pushes `handler` whenever a source beside it is saved, for as long
+/// as the host runs.
+pub(super) async fn run(client: HostClient, handler: PathBuf) {
+    while client.get(&["plugins"], &[]).await.is_err() {
+        tokio::time::sleep(READY_EVERY).await;
+    }
+    let folder = if handler.is_dir() { handler.clone() } else { folder_of(&handler) };
+    let mut seen = None;
+    let mut attempts = Attempts::default();
+    let mut files = tokio::time::interval(FILES_EVERY);
+    let mut host = tokio::time::interval(ATTEMPTS_EVERY);
+    for ticks in [&mut files, &mut host] {
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    }
+    loop {
+        tokio::select! {
+            _ = files.tick() => {
+                let look = look(&folder);
+                if seen.as_ref() == Some(&look) {
+                    continue;
+                }
+                let is_first = seen.replace(look).is_none();
+                match push(&client, &handler).await {
+                    Ok(upload) => {
+                        attempts.begin(&client, &upload).await;
+                        tell(&pushed(&upload, is_first));
+                    }
+                    Err(error) => tell(&format!("{}: {error:#}", handler.display())),
+                }
+            }
+            // A host that is busy for a moment is asked again.
+            _ = host.tick() => if let Ok(lines) = attempts.next(&client).await {
+                lines.iter().for_each(|line| tell(line));
+            },
+        }
+    }
+}
+
+/// Prints beside the host's log, and cleaned, since handlers write the text.
+fn tell(text: &str) {
+    eprintln!("{}", table::clean(text.trim_end()));
+}
+
+async fn push(client: &HostClient, handler: &Path) -> anyhow::Result<Upload> {
+    let path = handler.to_owned();
+    let file = tokio::task::spawn_blocking(move || plugin::component(&path)).await??;
+    let component = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let name = plugin::name_of(&file, &component)?;
+    let query = [("activate", Some("true".to_owned()))];
+    client.put(&["plugins", &name], &query, component).await?.read()
+}
+
+/// What is said of an upload: the first time with what to add to courier.toml.
+fn pushed(upload: &Upload, is_first: bool) -> String {
+    if is_first && !Path::new("courier.toml").is_file() {
+        return plugin::uploaded(upload);
+    }
+    format!("{} {} is active", upload.name, table::version(&upload.version))
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// The sources in a folder and below, each with its time and size.
+fn look(folder: &Path) -> Look {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let name = name.to_string_lossy();
+            let Ok(about) = entry.metadata() else { continue };
+            if about.is_dir() && !name.starts_with('.') && !FOREIGN.contains(&&*name) {
+                folders.push(path);
+            } else if about.is_file() && is_source(&path) && found.len() < MAX_FILES {
+                found.push((path, about.modified().unwrap_or(SystemTime::UNIX_EPOCH), about.len()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn is_source(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known))
+}
+
+/// The attempts of the groups that a plugin handles messages for.
+#[derive(Default)]
+struct Attempts {
+    version: String,
+    printed: HashSet<(String, u64)>,
+}
+
+impl Attempts {
+    /// From now on attempts of this version are of interest.
+    async fn begin(&mut self, client: &HostClient, upload: &Upload) {
+        self.version.clone_from(&upload.version);
+        self.printed.clear();
+        // The same bytes may have been active before.
+        let _ = self.next(client).await;
+    }
+
+    /// What attempts did since it was last asked, the oldest first.
+    async fn next(&mut self, client: &HostClient) -> anyhow::Result<Vec<String>> {
+        if self.version.is_empty() {
+            return Ok(Vec::new());
+        }
+        let page: ShownPage<Delivery> =
+            client.get(&["deliveries"], &[("limit", Some(NEWEST.to_string()))]).await?.read()?;
+        let mut lines = Vec::new();
+        for delivery in page.items.iter().rev() {
+            // The list has no logs.
+            let known = delivery.attempts.as_deref().unwrap_or(&[]);
+            if known.iter().all(|attempt| self.is_known(&delivery.id, attempt)) && !known.is_empty() {
+                continue;
+            }
+            let whole: Delivery = client.get(&["deliveries", &delivery.id], &[]).await?.read()?;
+            for attempt in whole.attempts.as_deref().unwrap_or(&[]) {
+                if !self.is_known(&whole.id, attempt) && attempt.verdict.is_some() {
+                    self.printed.insert((whole.id.clone(), attempt.number));
+                    lines.push(line(&whole, attempt));
+                }
+            }
+        }
+        Ok(lines)
+    }
+
+    fn is_known(&self, delivery: &str, attempt: &Attempt) -> bool {
+        attempt.version.as_ref() != Some(&self.version) || self.printed.contains(&(delivery.to_owned(), attempt.number))
+    }
+}
+
+/// One attempt: the message, how it ended, and its log.
+fn line(delivery: &Delivery, attempt: &Attempt) -> String {
+    let type_name = delivery.type_name.as_deref().unwrap_or("-");
+    let key = delivery.key.as_deref().unwrap_or("-");
+    let verdict = attempt.verdict.as_deref().unwrap_or("-");
+    let mut text =
+        format!("{} {} {type_name} {key}: attempt {} {verdict}", delivery.state, delivery.topic, attempt.number);
+    if let Some(reason) = &attempt.reason {
+        text.push_str(&format!(", {reason}"));
+    }
+    for logged in attempt.log.as_deref().unwrap_or_default().lines() {
+        text.push_str(&format!("\n    {logged}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_save_changes_what_a_folder_looks_like_and_a_build_does_not() {
+        let temp = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = temp.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("handler.ts", "a");
+        write("lib/rule.ts", "a");
+        let first = look(temp.path());
+        assert_eq!(first.len(), 2);
+        for built in ["handler.wasm", "node_modules/x/index.js", ".venv/x.py", "target/x.rs"] {
+            write(built, "b");
+        }
+        assert_eq!(look(temp.path()), first);
+        write("lib/rule.ts", "longer");
+        assert_ne!(look(temp.path()), first);
+        assert_eq!(folder_of(Path::new("handler.ts")), Path::new("."));
+        assert_eq!(folder_of(Path::new("a/handler.ts")), Path::new("a"));
+    }
+
+    #[test]
+    fn an_attempt_is_shown_with_its_log() {
+        let delivery: Delivery = serde_json::from_value(serde_json::json!({
+            "id": "d", "group": "g", "topic": "order", "key": "o-1", "type": "OrderCreated", "state": "HANDLE_FAIL",
+        }))
+        .unwrap();
+        let attempt: Attempt = serde_json::from_value(serde_json::json!({
+            "number": 2, "verdict": "error", "reason": "it broke at handler.ts:3:9", "log": "one\ntwo\n",
+        }))
+        .unwrap();
+        assert_eq!(
+            line(&delivery, &attempt),
+            "HANDLE_FAIL order OrderCreated o-1: attempt 2 error, it broke at handler.ts:3:9\n    one\n    two"
+        );
+    }
+}

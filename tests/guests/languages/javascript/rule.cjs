@@ -1,0 +1,3 @@
+const has = (name) => (value) => value !== null && Object.hasOwn(value, name);
+
+exports.isAsked = has("do");
