@@ -20,6 +20,8 @@ use crate::{console, guests, http, steps};
 /// Where `plugins/demo.toml` lets the host listen.
 const ADDRESS: &str = "127.0.0.1:7070";
 const PLUGINS: &[&str] = &["order-validator", "order-handler", "stock-reserver"];
+/// In TypeScript: the program builds it from its source.
+const TYPESCRIPT_SOURCE: &str = "plugins/order-shipper";
 /// In Python: it is there only where Python is.
 const PYTHON_PLUGIN: &str = "order-notifier";
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -63,6 +65,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     for plugin in PLUGINS {
         upload(plugin)?;
     }
+    push(root, TYPESCRIPT_SOURCE)?;
     if component(PYTHON_PLUGIN).is_file() {
         println!("the host compiles {PYTHON_PLUGIN}, which holds a Python runtime: this takes some 10 s");
         upload(PYTHON_PLUGIN)?;
@@ -117,6 +120,13 @@ fn start(root: &Path) -> Result<Process> {
         matches!(http::request(ADDRESS, "GET", "/readyz", "text/plain", b""), Ok((200, _)))
     })?;
     Ok(host)
+}
+
+/// Builds a handler from its source and uploads it, as its author would.
+fn push(root: &Path, source: &str) -> Result<()> {
+    let mut courier = Command::new(setup::target_directory().join("release/courier"));
+    courier.current_dir(root).args(["--server", &format!("http://{ADDRESS}"), "plugin", "push", source, "--activate"]);
+    steps::must(&format!("build and upload {source}"), &mut courier)
 }
 
 fn component(plugin: &str) -> PathBuf {
