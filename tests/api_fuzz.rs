@@ -1,8 +1,8 @@
-//! The HTTP API under requests that nobody thought of: schemathesis reads the
-//! OpenAPI document and makes them up, with the token of each role.
+//! Fuzzing of the HTTP API: schemathesis makes requests up from the OpenAPI
+//! document and sends them with the token of each role.
 //!
-//! Whatever it sends, the host has no fault (no 5xx), a viewer changes nothing,
-//! and a token that reaches some topics and groups hears of no others.
+//! No request makes the host fail (no 5xx), a viewer changes nothing, and a
+//! scoped token sees no topics and groups outside of its scope.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,14 +14,14 @@ use courier_tests::servers::setup;
 use courier_tests::{Host, Store, guest, kafka, scale, scripted, turn, unique};
 use serde_json::Value;
 
-/// The version that is installed; another one makes up other requests.
+/// The version of schemathesis; another version makes up other requests.
 const SCHEMATHESIS: &str = "schemathesis==4.32.0";
-/// Roles, each with all that the ones before it may.
+/// The roles; each may do everything that the earlier ones may.
 const ROLES: [&str; 4] = ["viewer", "publisher", "operator", "admin"];
-/// Names that a scoped token must never hear begin like this.
+/// The beginning of names that a scoped token must never see.
 const HIDDEN: &str = "hidden-";
 
-/// Installs schemathesis into an environment of its own, once.
+/// Installs schemathesis into its own environment, once.
 fn schemathesis() -> PathBuf {
     let venv = setup::target_directory().join("schemathesis/venv");
     let program = venv.join("bin/schemathesis");
@@ -37,7 +37,7 @@ fn schemathesis() -> PathBuf {
     program
 }
 
-/// Fuzzes with one token and returns what was asked and answered, as HAR.
+/// Fuzzes with one token and returns the requests and answers, as HAR.
 fn fuzz(host: &Host, token: &str, directory: &Path) -> Value {
     let report = directory.join(format!("{token}.har"));
     let output = Command::new(schemathesis())
@@ -46,7 +46,7 @@ fn fuzz(host: &Host, token: &str, directory: &Path) -> Value {
         .arg(format!("{}/openapi.json", host.address()))
         .args(["--header", &format!("Authorization:Bearer {token}-secret")])
         .args(["--checks", "not_a_server_error", "--phases", "examples,coverage,fuzzing", "--no-color"])
-        // A stream without end and uploads of bytes are tested elsewhere.
+        // The event stream and uploads have tests of their own.
         .args(["--exclude-operation-id", "get_events", "--exclude-operation-id", "put_plugins_name"])
         .args(["--suppress-health-check", "all", "--warnings", "off"])
         .args(["--continue-on-failure", "--request-timeout", "40", "--workers", "2"])
@@ -57,14 +57,14 @@ fn fuzz(host: &Host, token: &str, directory: &Path) -> Value {
         .output()
         .unwrap_or_else(|error| panic!("schemathesis does not run: {error}"));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    // Its own exit code is not judged: it also fails for requests that it could
-    // not make up. What it asked and was answered is in the report.
+    // The exit code is not checked: it also fails for requests that schemathesis
+    // could not make up. The report has the requests and answers.
     assert!(!said.contains(" FAILURES "), "as {token}:\n{said}");
     let har = std::fs::read(&report).unwrap_or_else(|error| panic!("no report of {token}: {error}\n{said}"));
     serde_json::from_slice(&har).unwrap_or_else(|error| panic!("the report of {token} is no JSON: {error}"))
 }
 
-/// The least role that a change needs; none for what everybody may do.
+/// The least role that a change requires; `None` when every role may do it.
 fn least_role(method: &str, path: &str) -> Option<&'static str> {
     let parts: Vec<&str> = path.trim_start_matches("/v1/").split('/').collect();
     match (method, parts[0]) {
@@ -75,8 +75,8 @@ fn least_role(method: &str, path: &str) -> Option<&'static str> {
     }
 }
 
-/// Judges one answer to one token. `scoped_operator` is an operator with a
-/// scope, and a `stranger` has a token that nobody gave out.
+/// Checks one answer to one token. `scoped_operator` is an operator with a scope,
+/// and `stranger` is an unknown token.
 fn judge(token: &str, entry: &Value) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (method, url) = (text(&entry["request"]["method"]), text(&entry["request"]["url"]));

@@ -1,4 +1,4 @@
-//! Every operation that changes something leaves an entry in the audit log.
+//! Every operation that changes something writes an entry to the audit log.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// What programs do thousands of times a second. A message and a transaction
-/// say themselves who sent them. How a transaction ended has an entry when a
-/// person says so.
+/// Operations that programs call thousands of times a second. A message and a
+/// transaction name their senders themselves; ending a transaction has an entry
+/// when a person does it.
 const OF_PROGRAMS: [(&str, &str); 2] = [("post", "/v1/messages"), ("post", "/v1/transactions")];
 
-/// Plans change nothing until they run, and one that is dropped was nothing.
+/// Plans, which change nothing until they run.
 const PLANS: [(&str, &str); 1] = [("post", "/v1/redrives")];
 
-/// Makes changes and looks at the log after each.
+/// Makes changes and reads the log after each.
 struct Walk<'a> {
     host: &'a Host,
     entries: usize,
@@ -37,7 +37,7 @@ impl Walk<'_> {
         audit["items"].as_array().cloned().unwrap_or_default()
     }
 
-    /// Makes a change, which must succeed and leave exactly one entry: of this
+    /// Makes a change, which must succeed and write exactly one entry with this
     /// action, subject and detail.
     async fn change(
         &mut self,
@@ -99,7 +99,7 @@ async fn every_operation_that_changes_something_leaves_an_entry() {
     }
 }
 
-/// The operations of the document that change something and that people use.
+/// The operations of the OpenAPI document that change something for people.
 async fn changing(host: &Host) -> BTreeSet<(String, String)> {
     let document: Value = host.get("/openapi.json").await;
     let mut found = BTreeSet::new();
@@ -123,7 +123,7 @@ async fn plugins(walk: &mut Walk<'_>) {
     let activate = ("post", "/v1/plugins/{name}/activate");
     let body = Some(json!({ "version": version }));
     walk.change(activate, "/v1/plugins/scripted/activate", body, ("activate", "scripted", Some(&version))).await;
-    // Both at once are two changes.
+    // Uploading and activating at once are two changes.
     walk.host.upload("scripted", guest("scripted")).await;
     walk.entries += 1;
     walk.noted("post", "/v1/plugins/{name}/activate", ("activate", "scripted", Some(&version))).await;
@@ -138,7 +138,7 @@ async fn messages(walk: &mut Walk<'_>, group: &str, topic: &str) {
     let (status, again) = walk.host.request(Method::DELETE, &path, None).await;
     assert!(status.is_success(), "{again}");
     assert_eq!(walk.log().await.len(), walk.entries, "what is cancelled already is not changed");
-    // Sent again it would be handled before it is due.
+    // Sent again now, it would be handled before it is due.
     let (status, refused) = walk.host.request(Method::POST, &format!("{path}/resend"), None).await;
     assert_eq!(status, StatusCode::CONFLICT, "{refused}");
     assert!(refused["detail"].as_str().is_some_and(|why| why.contains("under another id")), "{refused}");
@@ -160,8 +160,8 @@ async fn messages(walk: &mut Walk<'_>, group: &str, topic: &str) {
     walk.host.settled(group, 3, SOON).await;
 }
 
-/// A message that a direct send did not get to Kafka, and that the relay leaves
-/// alone for an hour.
+/// A message that a direct send did not deliver to Kafka, and that the relay does
+/// not send for an hour.
 async fn owed(host: &Host, topic: &str) -> String {
     let message = Message {
         id: unique("owed"),
@@ -202,7 +202,7 @@ async fn owed(host: &Host, topic: &str) -> String {
     message.id
 }
 
-/// Issue 16: a commit by hand had no entry, and was blamed on the sender.
+/// Issue 16: a commit by hand had no entry, and was attributed to the sender.
 async fn transactions(walk: &mut Walk<'_>, topic: &str) {
     for (how, reason) in [("commit", "committed by the admin root"), ("rollback", "rolled back by the admin root")] {
         let body =

@@ -1,4 +1,4 @@
-//! Broadcasts: every node of each bound group, each with a status of its own.
+//! Broadcasts: each node of each bound group handles them and has its own status.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn deliveries_are(host: &Host, id: &str, expected: &[(&str, State)]) -> Me
     .await
 }
 
-/// The nodes that a group's broadcasts are for, with whether they are forgotten.
+/// The nodes that a group's broadcasts are for, each with whether it is forgotten.
 async fn listeners(host: &Host, group: &str) -> Vec<(String, bool)> {
     let group: Value = host.get(&format!("/v1/groups/{group}")).await;
     let listed = group["broadcast"].as_array().expect("a group lists who hears its broadcasts").iter();
@@ -46,7 +46,8 @@ fn of<'m>(message: &'m Message, node: &str) -> &'m Delivery {
     found.unwrap_or_else(|| panic!("{node} has a delivery of {message:?}"))
 }
 
-/// One node is killed, one joins late, one fails its handler: each says so.
+/// One node is killed, one joins late, one fails its handler: each has the
+/// status of that.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_of_three_nodes_has_a_status_of_its_own() {
     let _turn = turn::shared().await;
@@ -75,12 +76,12 @@ async fn each_of_three_nodes_has_a_status_of_its_own() {
     let before = one.message(set.id()).await;
     assert_eq!(before.deliveries.len(), 2, "what was said before it joined is not for host-3: {before:?}");
 
-    // It comes back, and goes on where it was; its cache is empty.
+    // It comes back and goes on at its position; its cache is empty.
     two.start_again().await;
     let failed = [("host-1", State::Handled), ("host-2", State::HandleFail), ("host-3", State::HandleFail)];
     let message = deliveries_are(&one, need.id(), &failed).await;
 
-    // A retry, asked of any node, runs on the node that failed.
+    // A retry that is requested of any node runs on the node that failed.
     let again = one.publish(broadcast(&topic, &["cache:mode=on+ok"])).await;
     let all = [("host-1", State::Handled), ("host-2", State::Handled), ("host-3", State::Handled)];
     deliveries_are(&one, again.id(), &all).await;
@@ -91,7 +92,7 @@ async fn each_of_three_nodes_has_a_status_of_its_own() {
         of(&message, "host-3").attempts.iter().filter_map(|attempt| attempt.node.as_deref()).collect();
     assert_eq!(numbers, ["host-3", "host-3"]);
 
-    // What a broadcast put into the cache, the handler of an event finds.
+    // The handler of an event finds a value that a broadcast put into the cache.
     let event = one.publish(scripted(&topic, "k", &["need:mode=on+ok"])).await;
     let message = one.finished(event.id(), 1).await;
     assert_eq!(message.deliveries[0].state, State::Handled, "{message:?}");
@@ -99,14 +100,14 @@ async fn each_of_three_nodes_has_a_status_of_its_own() {
     assert_eq!(listeners(&one, &group).await, nodes);
 }
 
-/// A node that is away for too long is no longer expected; what waited for it
-/// ends, and it is told what it missed.
+/// A node that is away for too long is no longer expected: deliveries that wait
+/// for it end, and it learns which broadcasts it missed.
 async fn forgotten(catch_up: bool) {
     let _turn = turn::shared().await;
     let topic = create_topic(kafka().bootstrap(), "forget", 1).await;
     let (group, store) = (unique("forget"), postgres().create_database().expect("a database for the hosts"));
-    // Longer than another host needs to take over what a killed one was to
-    // send: what goes through the relay after the kill is heard before.
+    // Longer than another host needs to take over the relay of a killed one, so
+    // that a broadcast relayed after the kill is received before.
     let policy = format!(
         "broadcast_forget = \"30s\"\nbroadcast_catch_up = {catch_up}\n[binding.retry]\ninitial = \"60s\"\nmax = \"60s\""
     );
@@ -192,8 +193,8 @@ async fn a_companion_that_is_missing_is_named() {
     .await;
 }
 
-/// On one node with SQLite: by CLI and CloudEvents, from a foreign producer,
-/// over a restart, and with several bindings in the group.
+/// One node with SQLite, several bindings in its group: by CLI and CloudEvents,
+/// from a foreign producer, and over a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_node_hears_every_sender() {
     let _turn = turn::shared().await;
@@ -226,7 +227,7 @@ async fn a_single_node_hears_every_sender() {
         let message = deliveries_are(&host, &courier_tests::encode(id), &[("host-1", State::Handled)]).await;
         assert_eq!(message.kind, "broadcast", "{message:?}");
     }
-    // Nothing is handled twice, and nothing is missed, over a restart.
+    // Over a restart nothing is handled twice, and nothing is missed.
     host.kill9();
     produce(&foreign, &companion, None, &[("ce_id", "while-away")], b"{}").await;
     host.start_again().await;
@@ -251,7 +252,7 @@ async fn pair(group: &str, binding: &str) -> [Host; 2] {
 
 const BOTH: [(&str, State); 2] = [("host-1", State::Handled), ("host-2", State::Handled)];
 
-/// A paused group runs nothing, on any node, and afterwards all of it once.
+/// A paused group runs nothing on any node, and everything once afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn broadcasts_wait_for_a_paused_group() {
     let _turn = turn::shared().await;
@@ -261,7 +262,7 @@ async fn broadcasts_wait_for_a_paused_group() {
     let before = hosts[0].publish(broadcast(&topic, &["ok"])).await;
     deliveries_are(&hosts[0], before.id(), &BOTH).await;
     hosts[0].post(&format!("/v1/groups/{group}/pause"), json!({}), 200).await;
-    // Each node hears of it within a moment.
+    // Each node learns of the pause within a moment.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let mut ids = Vec::new();
     for number in 0..5 {
@@ -280,8 +281,8 @@ async fn broadcasts_wait_for_a_paused_group() {
     }
 }
 
-/// A reload that adds a topic makes its broadcasts heard, and costs those of
-/// the topic that was there nothing; one that takes it away ends only that.
+/// A reload that adds a topic starts its broadcasts and loses none of the other
+/// topic; one that removes a topic ends only that topic's broadcasts.
 #[tokio::test(flavor = "multi_thread")]
 async fn broadcasts_survive_a_reload() {
     let _turn = turn::shared().await;

@@ -1,5 +1,5 @@
-//! The message centre on a real host: signing in, the overview, failures, and
-//! the audit log with its command line.
+//! The console's API on a real host: signing in, the overview, failures, and the
+//! audit log with its command line.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ const TOKENS: &str = "[auth]\ntokens = [\n\
     { name = \"root\", role = \"admin\", env = \"ROOT_TOKEN\" },\n\
     { name = \"eyes\", role = \"viewer\", env = \"EYES_TOKEN\" },\n]\n";
 
-/// One request as a browser makes it, by cookie.
+/// Sends a request as a browser does, with a cookie.
 async fn by_cookie(host: &Host, method: Method, path: &str, cookie: &str, csrf: Option<&str>) -> (StatusCode, Value) {
     let mut headers = vec![("cookie", cookie), ("content-type", "application/json")];
     headers.extend(csrf.map(|csrf| ("x-courier-csrf", csrf)));
     host.send(method, path, &headers, Vec::new()).await
 }
 
-/// Signs in over a client of its own, since cookies are in the headers.
+/// Signs in with a client of its own, since cookies are in the headers.
 async fn sign_in(host: &Host, token: &str) -> String {
     let answer = reqwest::Client::new()
         .post(format!("{}/v1/session", host.address()))
@@ -62,7 +62,7 @@ async fn a_person_signs_in_and_changes_leave_a_chain() {
             if shown { Ok(()) } else { Err(overview.to_string()) }
         })
         .await;
-        // The session outlives the process: it is in the store.
+        // The session is in the store, so it outlives the process.
         host.sigterm(Duration::from_secs(20)).await;
         host.spawn();
         wait_until("the host is back and knows the session", Duration::from_secs(30), async || {
@@ -129,7 +129,7 @@ async fn the_overview_and_the_failures_tell_what_happened() {
     assert_eq!(host.request(Method::GET, "/openapi.json", None).await.1, document);
 }
 
-/// Whoever listens to more than this machine needs tokens.
+/// A host that listens on more than this machine needs tokens.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_listens_to_others_without_tokens_does_not_start() {
     let host = Host::builder("centre").prepare();

@@ -11,10 +11,10 @@ use courier_tests::{Host, guest, kafka, postgres, scale, scripted, turn, unique,
 use sqlx::{Connection, PgConnection};
 
 const SOON: Duration = Duration::from_secs(60);
-/// Longer than the session that `Host::builder` gives a host at Kafka.
+/// Longer than the Kafka session that `Host::builder` configures.
 const PAST_THE_SESSION: Duration = Duration::from_secs(12);
 
-/// Hosts of one cluster: the same store and binding, names of their own.
+/// Hosts of one cluster: they share a store and a binding and differ in name.
 struct Cluster {
     store: String,
     binding: String,
@@ -94,8 +94,8 @@ async fn joining_and_leaving_under_load_loses_and_reorders_nothing() {
     ledger.reconcile(&one, &group).await;
 }
 
-/// A host stops in the middle of its work for longer than Kafka waits for it.
-/// The others settle everything; what it writes when it wakes is refused.
+/// A host freezes for longer than Kafka waits for it. The others settle
+/// everything; the store refuses what it writes after the thaw.
 async fn frozen(others: usize) {
     let _turn = turn::alone().await;
     let ledger = Arc::new(Ledger::open(kafka().bootstrap(), 6, 100, Mixture::PLAIN, 31).await);
@@ -144,7 +144,7 @@ async fn one_of_three_hosts_freezes_and_thaws() {
 }
 
 /// A host is frozen while it writes outcomes. The others claim its partition and
-/// settle everything; what it writes again after the thaw is refused and counted.
+/// settle everything; its repeated write after the thaw is refused and counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn outcomes_of_a_thawed_host_are_refused_and_counted() {
     let _turn = turn::alone().await;
@@ -154,7 +154,7 @@ async fn outcomes_of_a_thawed_host_are_refused_and_counted() {
     let sleeper = cluster.join("host-1").await;
     sleeper.upload("scripted", guest("scripted")).await;
     owned_by(&sleeper, &group, &["host-1"]).await;
-    // What it decides cannot be settled, so that it freezes in the middle.
+    // Outcomes cannot be settled, so the host freezes while it settles.
     let mut barrier = PgConnection::connect(&cluster.store).await.expect("the store is there");
     sqlx::raw_sql("BEGIN; SELECT id FROM position FOR UPDATE").execute(&mut barrier).await.unwrap();
     let messages = (0..8).map(|number| scripted(&topic, &format!("k{number}"), &["ok"])).collect();
@@ -167,7 +167,7 @@ async fn outcomes_of_a_thawed_host_are_refused_and_counted() {
     })
     .await;
     sleeper.sigstop();
-    // The lock is the frozen host's now, for as long as the server bears it.
+    // The frozen host holds the lock now, until the server ends its session.
     sqlx::raw_sql("ROLLBACK").execute(&mut barrier).await.unwrap();
     let other = cluster.join("host-2").await;
     other.settled(&group, 8, SOON).await;
@@ -184,9 +184,9 @@ async fn outcomes_of_a_thawed_host_are_refused_and_counted() {
     }
 }
 
-/// Invariant 4: a host is frozen between being given partitions and claiming
-/// them. When it thaws it claims late, although another owns them: the
-/// rightful owner must end up working, whatever the late claim did.
+/// Invariant 4: a host freezes between getting partitions and claiming them. After
+/// the thaw it claims late, although another host owns them: in the end the
+/// rightful owner must work, whatever the late claim did.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_claim_ends_with_the_rightful_owner_working() {
     let _turn = turn::alone().await;
@@ -199,7 +199,7 @@ async fn a_late_claim_ends_with_the_rightful_owner_working() {
         owned_by(&owner, &group, &["host-1"]).await;
         let late = Host::builder("host-2").store_url(&cluster.store).binding(&cluster.binding).prepare();
         late.spawn();
-        // Somewhere between its start and its claim; the delays cover the way.
+        // Somewhere between start and claim; the delays cover the whole time.
         tokio::time::sleep(Duration::from_millis(delay_ms)).await;
         late.sigstop();
         tokio::time::sleep(PAST_THE_SESSION).await;

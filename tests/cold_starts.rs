@@ -1,6 +1,6 @@
-//! A broker that was just started forgets producers, elects leaders and learns
-//! of fresh topics, all while the first messages come. Whatever way they go out,
-//! each lies in its topic at a real offset and in the order of its key.
+//! A broker that just started forgets producers, elects leaders and learns of
+//! fresh topics while the first messages come. By each way of sending, every
+//! message lies in its topic at a real offset and in the order of its key.
 
 use std::collections::BTreeMap;
 use std::str::FromStr as _;
@@ -13,14 +13,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
-/// Messages that go out each way after each start.
+/// Messages of each way of sending after each start.
 const MESSAGES: usize = 20;
-/// Their keys.
+/// The number of their keys.
 const KEYS: usize = 5;
-/// A broker that starts, and a group that joins it again, take some seconds.
+/// The bound of waits: a broker's start and a group's joining take some seconds.
 const SOON: Duration = Duration::from_secs(90);
 
-/// The ways out.
+/// The ways of sending.
 const WAYS: [&str; 7] = ["direct", "named", "delayed", "transaction", "outbox", "emission", "letter"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,7 +32,7 @@ async fn the_first_messages_after_a_start_of_the_broker_are_not_lost_by_any_way_
     }
 }
 
-/// Starts the broker again this often under one host.
+/// Restarts the broker this often under one host.
 async fn starts(kafka: &Kafka, rounds: usize) {
     let run = unique("cold");
     let topic = |round: usize, way: &str| format!("{run}-{round}-{way}");
@@ -42,8 +42,8 @@ async fn starts(kafka: &Kafka, rounds: usize) {
         .kafka(kafka.bootstrap())
         .store(Store::Sqlite)
         .table(&format!("[[outbox]]\nname = \"shop\"\nurl = \"{url}\"\n"));
-    // Each round has topics of its own, so a group of its own for its emissions
-    // and letters, all of one source.
+    // Each round has its own topics, so it has its own group for emissions and
+    // letters, all of one source.
     for round in 0..rounds {
         let group = |way: &str| format!("{run}-{round}-{way}-group");
         let source = format!("{run}-{round}-source");
@@ -78,7 +78,7 @@ fn key(number: usize) -> String {
     format!("k{}", number % KEYS)
 }
 
-/// Sends the messages of one round by every way at once.
+/// Sends the messages of one round in every way at once.
 async fn send(host: &Host, shop: &SqlitePool, source: &str, topic: &impl Fn(&str) -> String) {
     let message = |topic: String, number: usize, more: Value| {
         let mut message = json!({
@@ -129,8 +129,8 @@ async fn send(host: &Host, shop: &SqlitePool, source: &str, topic: &impl Fn(&str
     );
 }
 
-/// Waits until all messages of a way lie in its topic, in the order of their
-/// keys, and checks that the host knows where.
+/// Waits until all messages of a way lie in its topic in the order of their keys,
+/// and checks that the host has their offsets.
 async fn arrived(host: &Host, kafka: &Kafka, topic: &str, way: &str) {
     let records = wait_until(&format!("all of {topic} arrived"), SOON, async || {
         let records = read_topic(kafka.bootstrap(), topic).await;
@@ -141,8 +141,8 @@ async fn arrived(host: &Host, kafka: &Kafka, topic: &str, way: &str) {
     for record in &records {
         let of_key = numbers.entry(record.key.clone().unwrap()).or_default();
         let number = record.json()["number"].as_u64().unwrap();
-        // One may lie there twice, in the same place of its key's order: its
-        // acknowledgement was lost with the broker.
+        // A message may lie there twice, in the same place of its key's order, when
+        // its acknowledgement was lost with the broker.
         if of_key.last() != Some(&number) {
             of_key.push(number);
         }

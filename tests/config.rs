@@ -1,5 +1,5 @@
-//! What a person sees who wrote something wrong, and that a wrong reload
-//! changes nothing.
+//! The errors that a wrong configuration shows, and that a wrong reload changes
+//! nothing.
 
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 const BINDING: &str = "[[binding]]\ngroup = \"stock\"\ntopics = [\"order\"]\nplugin = \"order-handler\"\n";
 
-/// Runs `courier check` on this text; returns success and what it said.
+/// Runs `courier check` on this text; returns its success and its output.
 fn check(toml: &str) -> (bool, String) {
     let file = run_directory().unwrap().join(unique("courier")).with_extension("toml");
     std::fs::write(&file, toml).unwrap();
@@ -23,7 +23,7 @@ fn check(toml: &str) -> (bool, String) {
     (output.status.success(), said.replace(&file.display().to_string(), "courier.toml"))
 }
 
-/// Text, the line and column of what is wrong, and a part of the remedy.
+/// Wrong texts, each with the line and column and a part of the remedy.
 const WRONG: &[(&str, &str, &str)] = &[
     ("[server\n", "1:", "correct"),
     ("[server]\nnode = host-1\n", "2:8", "quotes"),
@@ -45,7 +45,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("[[binding]]\ntopics = [\"a\"]\nplugin = \"p\"\n", "1:1", "group"),
 ];
 
-/// Lines that are wrong below a good binding, which has four.
+/// Wrong lines below a valid binding, which has four lines.
 const WRONG_BINDINGS: &[(&str, &str, &str)] = &[
     ("tiemout = \"5s\"", "5:1", "timeout"),
     ("max_attempts = 3", "5:1", "[binding.retry]"),
@@ -92,7 +92,7 @@ fn right_toml_passes_and_a_missing_file_is_named() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such.toml"));
 }
 
-/// What was valid before stays valid, and `--strict` takes it for an error.
+/// A file that was valid stays valid with a warning; `--strict` makes it an error.
 #[test]
 fn what_will_not_go_well_is_a_warning_and_with_strict_an_error() {
     let file = run_directory().unwrap().join(unique("courier")).with_extension("toml");
@@ -111,7 +111,7 @@ fn what_will_not_go_well_is_a_warning_and_with_strict_an_error() {
     assert_eq!((code, &said["valid"], &said["warned"][0]["line"]), (Some(1), &false.into(), &6.into()), "{said}");
 }
 
-/// It printed the program's version and exited 0.
+/// `--version` in a subcommand printed the program's version and exited 0.
 #[test]
 fn a_version_is_asked_for_at_the_top_only() {
     let run = |line: &[&str]| Command::new(courier()).args(line).output().unwrap();
@@ -136,7 +136,7 @@ fn the_last_word_of_a_host_is_in_the_form_of_its_log() {
     assert!(serve("text").starts_with("error: "));
 }
 
-/// A wrong file changes nothing, is reported, and a right one takes effect.
+/// A wrong file changes nothing and is reported; a right one takes effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_reload_leaves_the_old_configuration_running() {
     let _turn = turn::shared().await;
@@ -155,7 +155,7 @@ async fn a_broken_reload_leaves_the_old_configuration_running() {
     let id = host.publish(scripted(&topic, "k", &["ok"])).await.id().to_owned();
     assert_eq!(host.finished(&id, 1).await.deliveries[0].state, State::Handled);
 
-    // No signal this time: a changed file is noticed.
+    // Without a signal: the host notices a changed file.
     host.write_config(&format!("{good}\n[[binding]]\n{}\n", scripted_binding(&added, &later, "")));
     wait_until("the new group is there", SOON, async || {
         let groups = host.groups().await;

@@ -1,5 +1,5 @@
-//! The console in a browser, on the real host with real traffic. What people
-//! do there is in `host/console/browser`; this starts all they need.
+//! The console in a browser, on a real host with real traffic. The steps are in
+//! `host/console/browser`; this test starts the host and the browser.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -44,7 +44,7 @@ async fn people_find_mend_and_run_again_what_failed() {
     let library = console.join("node_modules/playwright-core");
     assert!(library.is_dir(), "there is no {}: run `cargo xtask console`, then build the host", library.display());
     let mut node = Command::new("node");
-    // One file after another: they share the host's plugin and group.
+    // One file after another, since they share the host's plugin and group.
     node.current_dir(&console).args([
         "--test",
         "--test-concurrency=1",

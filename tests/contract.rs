@@ -9,8 +9,8 @@ use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// One topic, a group for a handler of each version, and a topic for what each
-/// of them publishes.
+/// One topic, a group for a handler of each version, and a topic for each one's
+/// publications.
 struct Pair {
     host: Host,
     topic: String,
@@ -18,7 +18,7 @@ struct Pair {
     second: Side,
 }
 
-/// One of the two.
+/// One handler of the pair.
 struct Side {
     group: String,
     out: String,
@@ -65,8 +65,8 @@ fn of<'m>(message: &'m Message, side: &Side) -> &'m Delivery {
     found.unwrap_or_else(|| panic!("{} has no delivery in {}", message.id, side.group))
 }
 
-/// What is absent and what is empty could not be told apart, and a handler could
-/// not publish a tombstone. One of the first version sees what it always saw.
+/// Absent and empty could not be distinguished, and a handler could not publish a
+/// tombstone. A handler of version 1 sees what it always saw.
 #[tokio::test(flavor = "multi_thread")]
 async fn handlers_of_both_versions_run_side_by_side() {
     let _turn = turn::shared().await;
@@ -113,8 +113,8 @@ async fn the_messages_that_one_call_publishes_are_bounded() {
     assert_eq!(read_topic(kafka().bootstrap(), &pair.second.out).await.len(), 0, "a failed attempt publishes nothing");
 }
 
-/// Version 2 says how long what it needs is down, and the binding waits for at
-/// least that long; version 1 leaves it to the host.
+/// A handler of version 2 says how long its service is down, and the binding
+/// pauses at least that long; version 1 leaves it to the host.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unavailable_may_say_for_how_long() {
     let _turn = turn::shared().await;

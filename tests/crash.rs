@@ -1,4 +1,4 @@
-//! kill -9 at random points, again and again, under load.
+//! kill -9 at random times, again and again, under load.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use futures::stream::{StreamExt, iter};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// Starts that were begun at once and whose outcome no batch had written: this
-/// many a kill at most may run a second time.
+/// Attempts that run at once and whose outcome no batch has written: at most this
+/// many run a second time after a kill.
 const CONCURRENCY: u64 = 32;
-/// Outcomes that were decided and not yet committed, as the design bounds them.
+/// Outcomes that are decided and not yet committed, by the design's bound.
 const BATCH: u64 = 1_000;
 /// How soon a killed host must work again.
 const READY: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ async fn kills(store: Store) {
     let mut chance = StdRng::seed_from_u64(seed);
     let (mut invoked, mut slowest) = (0.0, Duration::ZERO);
     for number in 1..=kills {
-        // Also while it starts, claims and catches up.
+        // Some kills come while it starts, claims and catches up.
         tokio::time::sleep(Duration::from_millis(chance.random_range(50..2_000))).await;
         invoked += host.metric("courier_attempt_seconds_count", &[("group", &group)]).await;
         host.kill9();
@@ -67,7 +67,7 @@ async fn kill_9_under_load_loses_and_doubles_nothing_with_postgresql() {
     kills(Store::Postgres).await;
 }
 
-/// A send that was answered 202 is on its way, whatever happens to the host.
+/// A message answered with 202 is sent, whatever happens to the host.
 async fn accepted_is_kept(store: Store) {
     let _turn = turn::alone().await;
     let (kills, count) = (scale(2, 20), scale(4_000, 50_000));
@@ -84,8 +84,8 @@ async fn accepted_is_kept(store: Store) {
         }
     };
     tokio::join!(ledger.publish(&host, count), killing);
-    // A message that reached Kafka twice was handled twice, under one id: only
-    // a binding that dedupes promises more. None may be missing.
+    // A message that reached Kafka twice was handled twice under one id: only a
+    // binding with `dedupe` promises more. None may be missing.
     let all = ledger.sent();
     wait_until("every accepted message is handled", Duration::from_secs(120), async || {
         let deliveries = host.try_deliveries(&format!("group={group}")).await.map_err(|error| format!("{error:#}"))?;
@@ -106,7 +106,7 @@ async fn an_accepted_message_survives_kill_9_with_postgresql() {
     accepted_is_kept(Store::Postgres).await;
 }
 
-/// A second process under the same name says so and leaves the first alone.
+/// A second process of the same node name ends and leaves the first alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nodes_name_is_held_by_one_process() {
     let _turn = turn::shared().await;
@@ -123,11 +123,11 @@ async fn a_nodes_name_is_held_by_one_process() {
     assert!(host.exited().is_none());
 }
 
-/// Hosts that end at the same time.
+/// Hosts that run at the same time.
 const AT_ONCE: usize = 3;
 
-/// A host in which one task panics half a second after it began, with all that
-/// it needs for that task to run.
+/// A host in which one task panics half a second after its start, with everything
+/// that the task needs to run.
 async fn host_that_panics_in(task: Task, topic: &str, outbox: &str) -> Host {
     let binding = scripted_binding(&unique("panics"), topic, "dedupe = \"10m\"\nconcurrency = 1");
     let push = format!(
@@ -141,8 +141,8 @@ async fn host_that_panics_in(task: Task, topic: &str, outbox: &str) -> Host {
     host
 }
 
-/// A task that the host cannot do without ends it with an error that names the
-/// task: it would keep its leases for ever and do nothing.
+/// A panic in a necessary task ends the host with an error that names the task:
+/// otherwise the host would keep its leases for ever and do nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_panics_ends_its_host() {
     let _turn = turn::alone().await;

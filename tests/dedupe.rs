@@ -1,4 +1,4 @@
-//! Doubles of messages at a binding that drops them.
+//! Duplicates of messages at a binding with `dedupe`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Many doubles of each id, by a producer that knows nothing of Courier, with
-/// kills in between. Each message has its effects once: what a handler
+/// Many duplicates of each id, by a producer that does not know Courier, with
+/// kills in between. Each message has its effects once: a message that a handler
 /// publishes appears once for each id.
 async fn doubles(store: Store, keyed: bool) {
     let _turn = turn::alone().await;
@@ -29,7 +29,7 @@ async fn doubles(store: Store, keyed: bool) {
     let scripts = [
         json!({ "do": [format!("publish:{out}+ok")] }),
         json!({ "do": [format!("sleep:20ms+publish:{out}+ok")] }),
-        // The first fails, and its doubles wait behind it.
+        // The first attempt fails, and the duplicates wait behind it.
         json!({ "do": [format!("publish:{out}+error"), format!("publish:{out}+ok")] }),
     ];
     let mut chance = StdRng::seed_from_u64(11);
@@ -42,7 +42,7 @@ async fn doubles(store: Store, keyed: bool) {
         for number in part {
             let (id, key) = (format!("id-{number}"), format!("k{number}"));
             let body = scripts[number % scripts.len()].to_string();
-            // Without a key, the producer must choose the partition by itself.
+            // Without a key, the producer must choose the partition itself.
             let headers = [("ce_id", id.as_str()), ("ce_type", "T")];
             let key = keyed.then_some(key.as_bytes());
             if keyed {
@@ -75,7 +75,7 @@ async fn doubles(store: Store, keyed: bool) {
     })
     .await;
     let records = read_topic(kafka().bootstrap(), &out).await;
-    // A crash of the relay may put one on Kafka twice, under one id.
+    // A crash of the relay may produce a record twice, under one id.
     let distinct: std::collections::HashSet<_> = records.iter().map(|record| record.header("ce_id")).collect();
     assert_eq!(distinct.len(), ids, "one emission for each id");
 }
@@ -114,8 +114,8 @@ async fn what_somebody_asks_for_runs_although_it_was_handled() {
     assert!((host.metric("courier_duplicates_total", &[("group", &group)]).await).abs() < 0.1);
 }
 
-/// Issue 16: records `ce_id=1` of sources /eu and /us: the second was dropped;
-/// one id on two topics of a group: the second was dropped.
+/// Issue 16: of records with `ce_id=1` of sources /eu and /us the second was
+/// dropped, and so was the second of one id on two topics of a group.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_id_of_another_source_or_topic_is_no_double() {
     let _turn = turn::shared().await;
@@ -143,7 +143,7 @@ async fn one_id_of_another_source_or_topic_is_no_double() {
         verdicts.sort();
         let told: Vec<_> = verdicts.iter().map(|(of_order, at, verdict)| (*of_order, *at, verdict.as_str())).collect();
         assert_eq!(told, [(false, 0, "success"), (true, 0, "success"), (true, 1, "success"), (true, 2, "duplicate")]);
-        // Each is shown by its topic and source, with its own deliveries.
+        // Each has its topic and source, and its own deliveries.
         let shown = async |query: String| host.get::<serde_json::Value>(&format!("/v1/messages/1{query}")).await;
         let stocked = shown(format!("?topic={stock}")).await;
         assert_eq!((&stocked["source"], stocked["deliveries"].as_array().map(Vec::len)), (&json!("/eu"), Some(1)));

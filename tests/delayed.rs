@@ -1,5 +1,5 @@
-//! Delayed messages on real Kafka: never early, soon after they are due, and
-//! each once, whatever becomes of the hosts.
+//! Delayed messages on real Kafka: never early, soon after they are due, and once
+//! each, whatever happens to the hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,16 +18,16 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
-/// How late a message may be on an idle host of a machine that is busy with
-/// other tests; what is promised is measured at full scale.
+/// How late a message may be on an idle host of a machine that runs other tests
+/// too; the promised figure is measured at full scale.
 const LATE: SignedDuration = SignedDuration::from_secs(5);
 
 fn message(topic: &str, id: &str, due: (&str, Value)) -> Value {
     json!({ "topic": topic, "type": "Scripted", "id": id, "key": id, "body": { "do": ["ok"] }, due.0: due.1 })
 }
 
-/// Waits until these messages are on Kafka, and returns their records by id;
-/// the first of each, should one be there twice.
+/// Waits until these messages are on Kafka, and returns the first record of each,
+/// by id.
 async fn on_kafka(topic: &str, ids: &BTreeSet<String>, limit: Duration) -> BTreeMap<String, Record> {
     wait_until(&format!("{} messages are on {topic}", ids.len()), limit, async || {
         let mut found = BTreeMap::new();
@@ -76,7 +76,7 @@ async fn waits_and_goes(store: Store) {
     assert_eq!(host.message("at").await.deliver_at, Some(at));
     assert!(delayed(&host, &format!("topic={topic}&limit=1")).await.next.is_some());
     let waiting = delayed(&host, &format!("topic={topic}")).await.items;
-    // The one that was due at once may have gone by now.
+    // The message that was due at once may be gone by now.
     let waiting: Vec<&Value> = waiting.iter().filter(|one| one["id"] != "now").collect();
     assert_eq!(waiting.iter().map(|one| &one["id"]).collect::<Vec<_>>(), ["at", "after", "weeks"]);
     assert_eq!((&waiting[0]["partition"], &waiting[0]["state"]), (&Value::Null, &json!("COMMITTED")));
@@ -93,7 +93,7 @@ async fn waits_and_goes(store: Store) {
     assert!(handled.partition.is_some() && handled.deliver_at == Some(due));
     let waiting = delayed(&host, &format!("topic={topic}")).await;
     assert_eq!(waiting.items.len(), 1, "only what is due in three weeks waits");
-    // The same again is the first answer, before and after it went.
+    // The same message again gets the first answer, before and after it went out.
     for id in ["after", "weeks"] {
         let delay = if id == "after" { "6s" } else { "21d" };
         assert_eq!(host.publish(message(&topic, id, ("delay", json!(delay)))).await.state, State::Committed);
@@ -120,7 +120,7 @@ async fn a_delayed_message_waits_and_goes() {
     waits_and_goes(Store::of_this_pass()).await;
 }
 
-/// CloudEvents say it by attributes, which are not part of the record.
+/// CloudEvents have the delay in attributes, which are not part of the record.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cloud_event_can_be_delayed() {
     let _turn = turn::shared().await;
@@ -160,8 +160,8 @@ async fn a_cloud_event_can_be_delayed() {
     assert!(answer["detail"].as_str().unwrap().contains("`delay`"), "{answer}");
 }
 
-/// What would be refused without a delay is refused with one, and not only
-/// when it is due.
+/// A message that would be refused without a delay is refused at once with one,
+/// and not only when it is due.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_message_is_validated_when_it_is_taken() {
     let _turn = turn::shared().await;
@@ -191,8 +191,8 @@ async fn a_delayed_message_is_validated_when_it_is_taken() {
     assert!(delayed(&host, "").await.items.is_empty());
 }
 
-/// A cancellation that comes just when a message is due takes it back or is
-/// told that it went; Kafka and the answer never disagree.
+/// A cancellation at the time when a message is due takes it back or reports that
+/// it went out; Kafka and the answer never disagree.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancellation_at_the_last_moment_tells_the_truth() {
     let _turn = turn::shared().await;
@@ -228,8 +228,8 @@ async fn a_cancellation_at_the_last_moment_tells_the_truth() {
     }
 }
 
-/// Messages of one key leave in the order in which they are due, whatever the
-/// order in which they came.
+/// Messages of one key go out in the order of their due times, and not in that of
+/// their arrival.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_one_key_leave_in_the_order_they_are_due() {
     let _turn = turn::shared().await;
@@ -251,8 +251,8 @@ async fn messages_of_one_key_leave_in_the_order_they_are_due() {
     assert_eq!(order, (0..60).collect::<Vec<_>>());
 }
 
-/// Two hosts, killed and started again while messages fall due: none early,
-/// none missed, and none doubled but what was in flight at a kill.
+/// Two hosts, killed and restarted while messages fall due: none is early, none is
+/// missing, and only those in flight at a kill may be doubled.
 async fn through_kills(two_hosts: bool) {
     let _turn = turn::alone().await;
     let topic = create_topic(kafka().bootstrap(), "delayed", 4).await;
@@ -265,8 +265,8 @@ async fn through_kills(two_hosts: bool) {
         hosts.push(host("host-2").start().await);
     }
     hosts[0].upload("scripted", guest("scripted")).await;
-    // At full scale long enough for a hundred thousand to fall due, and for
-    // several lives of each host.
+    // At full scale long enough for a hundred thousand messages and for several
+    // lives of each host.
     let (count, span_ms, kills) = (scale(400, 100_000), scale(5_000, 300_000), scale(2, 8));
     let mut chance = StdRng::seed_from_u64(17);
     let begin = Timestamp::now() + SignedDuration::from_millis(scale(1_500, 60_000));
@@ -286,11 +286,11 @@ async fn through_kills(two_hosts: bool) {
         let killed = Timestamp::now();
         host.kill9();
         host.start_again().await;
-        // What was due just before was on its way when the host died.
+        // A message due just before was in flight when the host died.
         let (before, after) = (SignedDuration::from_millis(100), SignedDuration::from_millis(500));
         windows.push((killed - before, Timestamp::now() + after));
     }
-    // Not looked at before, since to look is work for the machine.
+    // Not read before, since reading costs the machine time.
     let rest = (begin + SignedDuration::from_millis(span_ms)).duration_since(Timestamp::now());
     tokio::time::sleep(Duration::try_from(rest).unwrap_or_default()).await;
     let limit = scale(SOON + SOON, SOON * 10);
@@ -310,7 +310,7 @@ async fn through_kills(two_hosts: bool) {
     );
     assert!(twice <= usize::try_from(kills).unwrap() * 1_000, "{twice} are there twice, more than were in flight");
     let late = usual[(usual.len() - 1) * 99 / 100];
-    // A busy machine takes longer; the figure to hold is measured alone.
+    // A busy machine takes longer; the promised figure is measured alone.
     assert!(late <= scale(2_000.0, 50.0), "p99 of the lateness is {late} ms");
     hosts[0].settled(&group, due.len() + twice, limit).await;
     let effects = hosts[0].effects(&group).await;

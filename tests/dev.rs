@@ -6,17 +6,17 @@ use courier_core::status::State;
 use courier_tests::{Host, guest, scripted, scripted_binding, turn, unique, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
-/// Less than the session of a consumer, for which the embedded broker waits.
+/// Less than the session of a consumer, which the embedded broker waits for.
 const BACK: Duration = Duration::from_secs(6);
 
-/// A reload must leave the broker and the store in the process as they are:
-/// the file knows nothing of them, and names others.
+/// A reload must leave the broker and the store of the process alone: the file
+/// does not know them, and names others.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_of_the_configuration_takes_effect_under_courier_dev() {
     let _turn = turn::shared().await;
     let (first, second) = (unique("first"), unique("second"));
     let (order, stock) = (unique("order"), unique("stock"));
-    // The Kafka and the store that the file names are not there.
+    // The Kafka and the store that the file names do not exist.
     let host = Host::builder("dev").dev().kafka("127.0.0.1:1").binding(&scripted_binding(&first, &order, ""));
     let host = host.start().await;
     host.upload("scripted", guest("scripted")).await;
@@ -32,7 +32,7 @@ async fn an_edit_of_the_configuration_takes_effect_under_courier_dev() {
     };
     let before = handled(&order, 1).await;
 
-    // A group more, on a topic that nobody spoke of before.
+    // One group more, on a topic that did not exist.
     let good = host.toml();
     let added = format!("{good}\n[[binding]]\n{}\n", scripted_binding(&second, &stock, ""));
     host.write_config(&added);
@@ -44,8 +44,8 @@ async fn an_edit_of_the_configuration_takes_effect_under_courier_dev() {
     handled(&stock, 1).await;
     handled(&order, 1).await;
 
-    // A changed binding comes back before a member of Kafka's would be given up.
-    // Its group stood for 8 to 23 s, as the embedded broker waits for members.
+    // A changed binding comes back before Kafka would remove a member: the group
+    // stood still for 8 to 23 s, since the embedded broker waits for members.
     let changed = added.replace(&format!("group = \"{first}\""), &format!("group = \"{first}\"\nconcurrency = 3"));
     host.write_config(&changed);
     wait_until("the group leaves", SOON, async || {
@@ -61,7 +61,7 @@ async fn an_edit_of_the_configuration_takes_effect_under_courier_dev() {
     .await;
     let added = changed;
 
-    // A mistake changes nothing and is told where it is.
+    // A mistake changes nothing and is reported with its place.
     host.write_config(&format!("{added}\n[[binding]]\ngroup = \"x\"\ntiemout = 3\n"));
     wait_until("the log names what is wrong", SOON, async || {
         if host.log().contains("tiemout") { Ok(()) } else { Err(host.log_tail()) }
@@ -69,7 +69,7 @@ async fn an_edit_of_the_configuration_takes_effect_under_courier_dev() {
     .await;
     handled(&stock, 1).await;
 
-    // What is taken out ends, and what was sent before is still known.
+    // A removed group ends, and its earlier messages are still known.
     host.write_config(&good);
     wait_until("the new group is gone", SOON, async || {
         let groups = host.groups().await;

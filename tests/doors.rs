@@ -1,5 +1,5 @@
-//! The doors of a real host from outside: connections that only stand there
-//! under the usual limit of descriptors, and TLS from end to end.
+//! The listeners of a real host from outside: idle connections under the usual
+//! limit of descriptors, and TLS from end to end.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -14,19 +14,19 @@ use serde_json::{Value, json};
 const SOON: Duration = Duration::from_secs(60);
 /// The usual limit of descriptors, soft and hard.
 const USUAL_DESCRIPTORS: u64 = 1_024;
-/// Connections that used up all of them.
+/// Idle connections, enough to use up the descriptors.
 const IDLE: usize = 1_100;
 
-/// Limits a running process as a shell's `ulimit -n` would have.
+/// Limits the descriptors of a running process, as a shell's `ulimit -n` would.
 fn limit_descriptors(process: u32) {
     let limit = libc::rlimit { rlim_cur: USUAL_DESCRIPTORS, rlim_max: USUAL_DESCRIPTORS };
-    // SAFETY: the call reads the struct that it is handed and writes to none.
+    // SAFETY: the call reads the struct that it gets and writes to none.
     let answer =
         unsafe { libc::prlimit(process.cast_signed(), libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
     assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// Connects from another address of this machine, which is another client.
+/// Connects from another address of this machine, which counts as another client.
 fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
     let address = |ip: Ipv4Addr, port: u16| libc::sockaddr_in {
         sin_family: libc::sa_family_t::try_from(libc::AF_INET).unwrap(),
@@ -38,7 +38,7 @@ fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
     let (from, to) = (address(Ipv4Addr::new(127, 0, 0, last), 0), address(host, to.port()));
     let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_in>()).unwrap();
     // SAFETY: the socket is new and owned by the stream; the calls read the
-    // structs that they are handed, whose length they are told.
+    // structs that they get, with their lengths.
     unsafe {
         let stream = TcpStream::from_raw_fd(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0));
         assert_eq!(libc::bind(stream.as_raw_fd(), (&raw const from).cast(), length), 0);
@@ -47,7 +47,7 @@ fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
     }
 }
 
-/// What one request on a new connection of that address is answered.
+/// The answer to one request on a new connection from that address.
 fn ask_from(last: u8, to: SocketAddr, path: &str) -> String {
     let mut stream = connect_from(last, to);
     stream.set_read_timeout(Some(SOON)).unwrap();
@@ -83,8 +83,8 @@ async fn idle_connections_leave_room_for_everybody_else() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", host.process_id().unwrap())).unwrap().count();
     assert!(descriptors < USUAL_DESCRIPTORS as usize, "{descriptors}");
-    // The test's own client waits until the silent ones of 127.0.0.9 are gone
-    // or asks from its own address: both go on.
+    // The test's own client waits until the idle connections of 127.0.0.9 are
+    // closed, or connects from its own address: both go on.
     host.upload("scripted", guest("scripted")).await;
     host.publish(json!({ "topic": topic, "type": "T", "body": { "do": ["ok"] } })).await;
     host.settled("idle", 1, SOON).await;
@@ -95,8 +95,8 @@ fn certificate(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../host/src/config/testdata").join(name)
 }
 
-/// Item 14: the command line over TLS with a certificate of one's own, and
-/// after a reload with another.
+/// Item 14: the command line uses TLS with a private certificate, and after a
+/// reload with another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_asks_over_tls_by_a_certificate_of_ones_own() {
     let _turn = turn::shared().await;

@@ -1,4 +1,4 @@
-//! `each = true`: every address of a pushed service has every broadcast.
+//! `each = true`: every address of a service gets every broadcast.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use crate::push::Service;
 
 const SOON: Duration = Duration::from_secs(120);
-/// Addresses of this machine, in the place of two instances of a service.
+/// Addresses of this machine that stand for two instances of a service.
 const INSTANCES: [&str; 2] = ["127.0.0.2", "127.0.0.3"];
 
-/// What the hosts are told that the name of the service has.
+/// Sets the addresses of the service's name for the hosts.
 fn name_has(file: &Path, addresses: &[&str]) {
     let lines: String = addresses.iter().map(|address| format!("stock.localhost {address}\n")).collect();
     let whole = file.with_extension("new");
@@ -23,20 +23,20 @@ fn name_has(file: &Path, addresses: &[&str]) {
     std::fs::rename(whole, file).unwrap();
 }
 
-/// Who hears the broadcasts of a group, as its list says it.
+/// The listeners of a group's broadcasts, from its list.
 async fn listeners(host: &Host, group: &str) -> Vec<Value> {
     let group: Value = host.get(&format!("/v1/groups/{group}")).await;
     group["broadcast"].as_array().expect("a group lists who hears its broadcasts").clone()
 }
 
-/// The node that pushes to each address, of those that some node pushes to.
+/// The node that pushes to each address, for addresses with a node.
 fn holders(listeners: &[Value]) -> BTreeMap<String, String> {
     let live = listeners.iter().filter(|one| one["live"] == true);
     let text = |one: &Value, key: &str| one[key].as_str().unwrap_or_else(|| panic!("{key} of {one}")).to_owned();
     live.map(|one| (text(one, "address"), text(one, "node"))).collect()
 }
 
-/// The requests that an instance had: the delivery of each, by message.
+/// The requests that an instance got: the delivery of each, by message.
 fn pushed(service: &Service) -> BTreeMap<String, Vec<String>> {
     let mut pushed: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for request in service.requests() {
@@ -60,8 +60,8 @@ async fn each_has(host: &Host, id: &str, addresses: &[String]) {
     .await;
 }
 
-/// Two instances, two hosts; the host of one instance is killed while broadcasts
-/// are under way, and in the end that instance goes away too.
+/// Two instances and two hosts: the host of one instance is killed during
+/// broadcasts, and in the end that instance goes away too.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_address_has_every_broadcast_though_a_host_is_killed() {
     let _turn = turn::shared().await;
@@ -118,7 +118,7 @@ async fn every_address_has_every_broadcast_though_a_host_is_killed() {
         }
     }
 
-    // An instance that is gone is no longer expected, as a node.
+    // An instance that is gone is no longer expected, like a node.
     name_has(&names, &INSTANCES[..1]);
     wait_until("the address is forgotten", SOON, async || {
         let found = listeners(alive, &group).await;

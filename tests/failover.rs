@@ -9,14 +9,15 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
-/// How soon a host must work again once its address leads to the new primary.
+/// How soon a host must work again once its store's address leads to the new
+/// primary.
 const BACK: Duration = Duration::from_secs(30);
 
 async fn ready(host: &Host) -> (StatusCode, Value) {
     host.request(Method::GET, "/readyz", None).await
 }
 
-/// Waits for this status of `/readyz`, and answers what it says.
+/// Waits for this status of `/readyz`, and returns the body.
 async fn answers(host: &Host, wanted: StatusCode, within: Duration) -> Value {
     wait_until(&format!("/readyz answers {wanted}"), within, async || {
         let (status, body) = ready(host).await;
@@ -25,8 +26,8 @@ async fn answers(host: &Host, wanted: StatusCode, within: Duration) -> Value {
     .await
 }
 
-/// PostgreSQL fails over behind its address, and the old primary turns
-/// read-only: sessions that lead there are thrown away.
+/// PostgreSQL fails over behind its address, and the old primary turns read-only:
+/// the host drops the sessions that lead there.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_fails_over_behind_its_address() {
     let _turn = turn::alone().await;
@@ -51,7 +52,7 @@ async fn postgresql_fails_over_behind_its_address() {
     primary.psql("postgres", "SELECT pg_reload_conf()").unwrap();
     let told = answers(&host, StatusCode::SERVICE_UNAVAILABLE, SOON).await;
     assert_eq!(told["accepting"], false, "{told}");
-    // One that is named has its row first, so that nothing of it is sent.
+    // A message with an id has its row first, so that nothing of it is sent.
     let mut named = scripted(&topic, "k", &["ok"]);
     named["id"] = Value::from(unique("meanwhile"));
     let (status, body) = host.request(Method::POST, "/v1/messages", Some(named)).await;
@@ -65,7 +66,7 @@ async fn postgresql_fails_over_behind_its_address() {
     })
     .await;
     standby.psql("postgres", "SELECT pg_promote()").unwrap();
-    // The old one lives on and answers; only new sessions find the new one.
+    // The old primary lives on and answers; only new sessions reach the new one.
     proxy.lead_to(standby.port().unwrap());
     answers(&host, StatusCode::OK, BACK).await;
     host.publish_all(keys().map(|key| scripted(&topic, &key, &["ok"])).collect()).await;
@@ -75,8 +76,8 @@ async fn postgresql_fails_over_behind_its_address() {
     assert!(host.exited().is_none());
 }
 
-/// The store refuses one row for a cause that is not its content: the handler
-/// ran once, and its outcome waits until somebody mends the store.
+/// The store refuses one row for a cause other than its content: the handler runs
+/// once, and its outcome waits until a person mends the store.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_store_refuses_for_a_lasting_cause_is_not_run_again() {
     let _turn = turn::alone().await;
@@ -111,7 +112,7 @@ async fn what_the_store_refuses_for_a_lasting_cause_is_not_run_again() {
     assert!(reasons.contains("permission denied for table attempt"), "{told}");
     let attempts = host.metric("courier_attempt_seconds_count", &[("group", &group)]).await;
     assert!(attempts <= 3.0, "the handler ran {attempts} times: once for each message that it had by then");
-    // Others go on meanwhile.
+    // Other deliveries go on meanwhile.
     host.finished(host.publish(scripted(&quiet, "k", &["ok"])).await.id(), 1).await;
 
     server.psql(database, "GRANT INSERT ON attempt TO app").unwrap();
@@ -129,7 +130,7 @@ async fn what_the_store_refuses_for_a_lasting_cause_is_not_run_again() {
     assert_eq!(attempts, 3.0, "each handler ran once");
 }
 
-/// Times are the store's: a host whose clock is an hour behind decides nothing
+/// All times are the store's: a host whose clock is an hour behind decides nothing
 /// an hour early.
 #[tokio::test(flavor = "multi_thread")]
 async fn due_times_and_retention_go_by_one_clock() {
@@ -158,8 +159,8 @@ async fn due_times_and_retention_go_by_one_clock() {
     assert!((60..=70).contains(&minutes), "an hour and ten minutes from now by this clock, not {minutes} minutes");
 }
 
-/// A fail-over to a server that lagged behind takes back what was answered as
-/// stored. What the host remembers is wrong then, and it starts anew.
+/// A fail-over to a standby that lagged behind takes back stored outcomes. The
+/// host's memory is wrong then, and it starts anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_whose_store_lost_what_it_had_starts_anew() {
     let _turn = turn::shared().await;

@@ -1,5 +1,4 @@
-//! What becomes of a delivery whose handler does not succeed, and that it
-//! stays its own affair.
+//! Deliveries whose handlers do not succeed, and that they stop no others.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +53,7 @@ async fn retries_follow_the_schedule() {
     retries(Store::of_this_pass()).await;
 }
 
-/// Without a policy nothing is tried twice, and the lane goes on.
+/// Without a policy there is one attempt, and the lane goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn retries_are_off_unless_asked_for() {
     let _turn = turn::shared().await;
@@ -65,7 +64,7 @@ async fn retries_are_off_unless_asked_for() {
     assert_eq!(host.settled(&group, 2, SOON).await.failed, 1);
 }
 
-/// A parked lane waits in order; every other lane flows.
+/// A parked lane waits in order; every other lane goes on.
 async fn parking(store: Store) {
     let _turn = turn::shared().await;
     let policy = "concurrency = 8\n[binding.retry]\nmax_attempts = 5";
@@ -101,8 +100,8 @@ async fn a_parked_lane_holds_nobody_else_up() {
     parking(Store::of_this_pass()).await;
 }
 
-/// Parked deliveries belong to the store: a host that was killed while they
-/// waited drains them in order.
+/// Parked deliveries are in the store: a host that was killed while they waited
+/// drains them in order.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parked_lane_survives_kill_9() {
     let _turn = turn::shared().await;
@@ -168,9 +167,9 @@ async fn a_held_lane_waits_for_a_person() {
     assert_eq!(host.settled(&group, 3, SOON).await.handled, 3);
 }
 
-/// "A message that can never succeed blocks its key for ever": given up it ends
-/// without another attempt, with a letter if that is asked for, and its key goes
-/// on. It does so while the group is paused too.
+/// "A message that can never succeed blocks its key for ever": when it is given up
+/// it ends without another attempt, with a dead letter if that is requested, and
+/// its key goes on, even while the group is paused.
 async fn giving_up(store: Store) {
     let _turn = turn::shared().await;
     let (host, topic, group) = bound(store, "givenup", "dead_letter = \"hold\"").await;
@@ -232,7 +231,7 @@ async fn a_held_key_goes_on_after_its_head_is_given_up() {
     giving_up(Store::of_this_pass()).await;
 }
 
-/// `unavailable` says that trying again now is pointless for every message.
+/// `unavailable` means that no message can be handled now.
 #[tokio::test(flavor = "multi_thread")]
 async fn unavailable_burns_no_attempt_and_heals_by_itself() {
     let _turn = turn::shared().await;
@@ -256,7 +255,7 @@ async fn unavailable_burns_no_attempt_and_heals_by_itself() {
     assert_eq!(counted, [false, false, false, true, true]);
 }
 
-/// A plugin that comes later takes what waited for it, without a restart.
+/// A plugin that is uploaded later gets the waiting messages, without a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_binding_without_a_plugin_waits_for_it() {
     let _turn = turn::shared().await;
@@ -277,7 +276,7 @@ async fn a_binding_without_a_plugin_waits_for_it() {
     assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?} after the upload", begin.elapsed());
 }
 
-/// One of each hostile guest; each ends with words a developer understands.
+/// Each hostile guest ends with a reason that a developer understands.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_handlers_end_with_a_reason() {
     let _turn = turn::shared().await;
@@ -309,7 +308,7 @@ async fn hostile_handlers_end_with_a_reason() {
     assert_eq!(host.group(&group).await.open.total(), 0);
 }
 
-/// A handler's publishing is part of its success or did not happen.
+/// A failed attempt publishes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_failed_attempt_published_is_never_seen() {
     let _turn = turn::shared().await;
@@ -337,7 +336,7 @@ async fn what_a_failed_attempt_published_is_never_seen() {
     assert!(read_topic(kafka().bootstrap(), &format!("{out}-denied")).await.is_empty());
 }
 
-/// The circuit opens after so many failures in a row and closes by itself.
+/// The circuit opens after consecutive failures and closes by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_circuit_pauses_the_binding_and_closes_again() {
     let _turn = turn::shared().await;

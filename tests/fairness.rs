@@ -1,7 +1,7 @@
-//! A group that behaves badly costs the others no more than their share.
+//! A group that behaves badly costs the others no more than its share.
 //!
-//! Counted, not timed: how long messages take beside a hostile group is what
-//! `cargo xtask bench fairness` measures.
+//! These tests count: `cargo xtask bench fairness` measures how long messages
+//! take beside a hostile group.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use courier_tests::{Host, guest, kafka, postgres, scale, scripted, turn, unique,
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(120);
-/// How long the host holds a group back before it has to give partitions up.
+/// How long a group is throttled before it has to give partitions up.
 const HELD: Duration = Duration::from_secs(3);
 
 async fn publish(host: &Host, topic: &str, count: usize, word: impl Fn(usize) -> &'static str) {
@@ -23,8 +23,8 @@ async fn publish(host: &Host, topic: &str, count: usize, word: impl Fn(usize) ->
     }
 }
 
-/// One group with ordinary messages beside one that spins, bombs and floods,
-/// and has more of that to do than it can in the time.
+/// A group with ordinary messages beside one that spins, allocates and floods,
+/// with more such messages than it can handle in the time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_is_served_while_another_one_spins_allocates_and_floods() {
     let _turn = turn::alone().await;
@@ -55,14 +55,14 @@ async fn a_group_is_served_while_another_one_spins_allocates_and_floods() {
     assert!(host.exited().is_none(), "a guest ended the host");
 }
 
-/// Two groups that both want all of the machine get about half of it each.
+/// Two groups that both need all CPUs get about half of them each.
 #[tokio::test(flavor = "multi_thread")]
 async fn saturated_groups_get_equal_shares() {
     let _turn = turn::alone().await;
     let mut host = Host::builder("host-1");
     let mut groups = Vec::new();
-    // The same work in units of different size and of different number at
-    // once: a share is one of processor time, not of messages.
+    // The same work, in units of different size and with different concurrency: a
+    // share is one of CPU time, not of messages.
     for (name, cpu_ms, concurrency) in [("small", 20_u64, 8), ("large", 100, 32)] {
         let topic = create_topic(kafka().bootstrap(), name, 4).await;
         let group = unique(name);
@@ -71,10 +71,10 @@ async fn saturated_groups_get_equal_shares() {
         groups.push((group, topic, cpu_ms));
     }
     let host = host.start().await;
-    // What both do together until their shares are compared.
+    // The CPU time of both together until their shares are compared.
     let together_ms = scale(20_000_u64, 120_000);
     for (_, topic, cpu_ms) in &groups {
-        // Neither can be done before the other had its share.
+        // Neither can finish before the other had its share.
         publish(&host, topic, usize::try_from(together_ms / cpu_ms).unwrap(), |_| "spin").await;
     }
     // Both begin at once.
@@ -94,8 +94,8 @@ async fn saturated_groups_get_equal_shares() {
     }
 }
 
-/// A group that is held back for another one ends what it has begun as soon as
-/// its partitions go to another host: nothing of it is dropped and run again.
+/// A throttled group ends its running attempts as soon as its partitions go to
+/// another host: none is dropped and run again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_that_is_held_back_gives_partitions_up_in_time() {
     let _turn = turn::alone().await;

@@ -1,4 +1,4 @@
-//! HTTP out of a handler: what the binding allows goes out, and nothing else.
+//! HTTP requests of handlers: only those that the binding allows are sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

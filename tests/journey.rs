@@ -1,4 +1,4 @@
-//! One message from its sender to HANDLED, by every way a message can come.
+//! One message from its sender to HANDLED, by every way of sending.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn a_message_sent_by_http_is_handled() {
     http_to_handled(Store::of_this_pass()).await;
 }
 
-/// Programs outside this project rely on these names being there, null or not.
+/// Programs outside this project rely on these fields being present, null or not.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_shapes_have_every_field() {
     let _turn = turn::shared().await;
@@ -111,7 +111,7 @@ async fn records_of_foreign_producers_are_handled() {
     let host = Host::scripted("host-1", Store::Sqlite, &group, &topic, "").await;
     kcat(kafka().bootstrap(), &topic, "by-kcat", r#"{"do": ["ok"]}"#);
     let client = producer(&kafka_client::config(kafka().bootstrap()));
-    // Bytes that are no text anywhere, and no key: a lane of its own.
+    // Bytes that are no text anywhere, and no key: the record has its own lane.
     produce(&client, &topic, Some(b"\xff\x00"), &[("x", "y")], b"\xfe\x00 no json").await;
     produce(&client, &topic, None, &[], b"").await;
     let events = [("ce_specversion", "1.0"), ("ce_id", "event-7"), ("ce_type", "Made"), ("ce_source", "factory")];
@@ -168,7 +168,7 @@ async fn cloudevents_are_taken_in_all_three_forms() {
         );
         assert_eq!(message.deliveries[0].state, State::Handled);
     }
-    // What Courier writes is what any CloudEvents consumer reads.
+    // Any CloudEvents consumer reads the records that Courier writes.
     let records = read_topic(kafka().bootstrap(), &topic).await;
     assert!(records.iter().all(|record| record.header("ce_type").as_deref() == Some("Made")), "{records:?}");
     assert!(records.iter().all(|record| record.json() == json!({ "do": ["ok"] })), "{records:?}");
@@ -250,7 +250,7 @@ async fn the_cli_sends_and_shows_the_same() {
     assert_eq!(groups["items"][0]["group"], json!(group));
 }
 
-/// The samples that a user copies, bound as their own pages say.
+/// The samples that a user copies, bound as their manuals say.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sample_plugins_work_together() {
     let _turn = turn::shared().await;
@@ -329,8 +329,8 @@ async fn a_paused_group_waits_and_resumes() {
     assert_eq!(host.finished(&id, 1).await.deliveries[0].state, State::Handled);
 }
 
-/// The whole way over the listener with TLS and a password, which the host
-/// takes from its environment.
+/// The whole journey over TLS with a password, which the host takes from its
+/// environment.
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_works_over_tls_with_scram() {
     let _turn = turn::shared().await;
@@ -381,7 +381,7 @@ async fn order_and_effects_hold_for_the_usual_mixture() {
     the_usual_mixture(Store::of_this_pass()).await;
 }
 
-/// Nothing but a signal ends a host, and a restart goes on where it was.
+/// SIGTERM drains a host, and a restart goes on at its position.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_drains_and_a_restart_repeats_nothing() {
     let _turn = turn::shared().await;

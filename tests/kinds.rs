@@ -46,11 +46,11 @@ fn bound(group: &str, plugin: &str, policy: &str) -> String {
     )
 }
 
-/// The topics are those that the events name, so one shop is open at a time.
+/// One shop runs at a time, since all use the topics that the events name.
 static STREET: Mutex<()> = Mutex::const_new(());
 
-/// Two hosts that share the work, the shop's own database with an outbox, and
-/// what the shop publishes with.
+/// Two hosts that share the work, the shop's own database with an outbox, and the
+/// shop's publisher.
 struct Shop {
     hosts: [Host; 2],
     database: PgPool,
@@ -60,7 +60,7 @@ struct Shop {
 }
 
 impl Shop {
-    /// Opens when each host has partitions of every group and each plugin is
+    /// Starts the shop: each host has partitions of every group, and each plugin is
     /// active.
     async fn open(groups: &[&String], plugins: &[&str], bindings: &[String]) -> Self {
         let alone = STREET.lock().await;
@@ -97,8 +97,8 @@ impl Shop {
         Self { hosts, database, publisher, _alone: alone }
     }
 
-    /// The messages when each has been finished by `groups` groups, as the
-    /// host that did not take them sees it.
+    /// Waits until each message is finished by `groups` groups, and returns the
+    /// messages as the host that did not take them shows them.
     async fn finished(&self, ids: &[String], groups: usize) -> Vec<Message> {
         let mut messages = Vec::new();
         for id in ids {
@@ -108,7 +108,7 @@ impl Shop {
     }
 }
 
-/// The nodes that took part, each once.
+/// The nodes of these deliveries, each once.
 fn nodes<'d>(deliveries: impl IntoIterator<Item = &'d Delivery>) -> Vec<&'d str> {
     let mut nodes: Vec<&str> = deliveries.into_iter().filter_map(|one| one.node.as_deref()).collect();
     nodes.sort_unstable();
@@ -116,8 +116,8 @@ fn nodes<'d>(deliveries: impl IntoIterator<Item = &'d Delivery>) -> Vec<&'d str>
     nodes
 }
 
-/// What handlers published for these orders, in the order of the log and by
-/// order; the same message twice, which a crash may leave there, counts once.
+/// The messages that handlers published for these orders, by order and in the
+/// order of the log; a duplicate after a crash counts once.
 async fn published(topic: &str, orders: &[String]) -> BTreeMap<String, Vec<serde_json::Value>> {
     let mut seen = std::collections::HashSet::new();
     let mut by_order: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
@@ -159,7 +159,7 @@ async fn an_event_is_handled_once_by_each_group() {
     }
     assert_eq!(nodes(messages.iter().flat_map(|message| &message.deliveries)), ["host-1", "host-2"]);
 
-    // One group's refusal is nothing to the other.
+    // One group's rejection does not affect the other.
     let odd = shop.publisher.publish(&order(&unique("odd"), "", 2)).await.unwrap().id;
     let message = &shop.finished(&[odd], 2).await[0];
     for delivery in &message.deliveries {
@@ -172,8 +172,7 @@ async fn an_event_is_handled_once_by_each_group() {
     }
 }
 
-/// A broadcast: every node hears the new price, and orders are priced by it
-/// wherever they are handled.
+/// A broadcast: every node gets the new price, and prices orders by it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broadcast_refreshes_every_nodes_cache() {
     let _turn = turn::shared().await;
@@ -204,8 +203,8 @@ async fn a_broadcast_refreshes_every_nodes_cache() {
     }
 }
 
-/// Ordered: what was published under one key is handled in that order, also
-/// when the host that handles it is killed in between.
+/// Ordered: messages of one key are handled in the order of publishing, even if
+/// the host that handles them is killed in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_one_key_are_handled_in_order() {
     let _turn = turn::shared().await;
@@ -240,8 +239,8 @@ async fn messages_of_one_key_are_handled_in_order() {
     }
 }
 
-/// Transactional: an order that the shop rolled back was never published, and
-/// what a handler publishes is there for each order that it handled.
+/// Transactional: an order that the shop rolled back is never published, and each
+/// handled order has the message that its handler published.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_transaction_publishes_exists_if_it_commits() {
     let _turn = turn::shared().await;
@@ -253,7 +252,7 @@ async fn what_a_transaction_publishes_exists_if_it_commits() {
     for (number, id) in orders.iter().enumerate() {
         let mut tx = shop.database.begin().await.unwrap();
         sqlx::query("INSERT INTO orders (id) VALUES ($1)").bind(id).execute(&mut *tx).await.unwrap();
-        // Each fifth is an order of nothing, which the handler rejects.
+        // Each fifth order has no quantity, and the handler rejects it.
         let quantity = u64::from(number % 5 != 0);
         let message = shop.publisher.publish_in(&mut tx, &order(id, "tea", quantity)).await.unwrap();
         if number % 3 == 0 {

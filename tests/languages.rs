@@ -1,9 +1,9 @@
-//! Handlers in other languages than Rust, from source to what people see: one
-//! table of scenarios for each language.
+//! Handlers in other languages than Rust: one table of scenarios for each
+//! language.
 //!
-//! A language has a handler in `guests/languages/` that does what the `do` of
-//! its message says. It is built by `courier plugin build`, so the tools of its
-//! language must be there; what a scenario expects is the same for all.
+//! A language has a handler in `guests/languages/` that carries out the `do` of
+//! its message. `courier plugin build` builds it, so the tools of its language
+//! must be installed; the expectations are the same for all languages.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,25 +14,25 @@ use courier_tests::{Delivery, Host, Message, turn, unique, wait_until};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-/// The embedded broker's first join takes three seconds.
+/// The bound of waits: the embedded broker's first join takes three seconds.
 const SOON: Duration = Duration::from_secs(60);
 
-/// How a language's handler is found, and what differs from one to another.
+/// The handler of a language, and what differs from other languages.
 struct Language {
     name: &'static str,
-    /// What `courier plugin build` is told, below `guests/languages/`.
+    /// The argument of `courier plugin build`, below `guests/languages/`.
     source: &'static str,
-    /// Where the handler's exception came about.
+    /// The place of the handler's exception.
     exception_at: &'static str,
-    /// What its binding says besides.
+    /// Further lines of its binding.
     policy: &'static str,
-    /// Scenarios that the language has and others have not.
+    /// Scenarios of this language only.
     more: &'static [Scenario],
 }
 
-/// One message and what becomes of it.
+/// One message and its expected result.
 struct Scenario {
-    /// What the handler is to do.
+    /// The `do` of the message.
     what: &'static str,
     state: State,
     verdict: &'static str,
@@ -56,7 +56,7 @@ const fn later(what: &'static str, attempts: &'static [&'static str]) -> Scenari
     Scenario { attempts, ..handled(what, &[]) }
 }
 
-/// What each language does.
+/// The scenarios of every language.
 const SCENARIOS: [Scenario; 22] = [
     handled("success", &[]),
     failed("error", "error", "it went wrong"),
@@ -64,7 +64,7 @@ const SCENARIOS: [Scenario; 22] = [
     later("retry-after", &["retry", "success"]),
     failed("reject", "reject", "never"),
     later("unavailable", &["unavailable", "success"]),
-    // The place is the language's own.
+    // The place differs from language to language.
     failed("exception", "error", ""),
     failed("memory", "", ""),
     failed("recursion", "", ""),
@@ -115,7 +115,7 @@ const PYTHON: Language = Language {
     ],
 };
 
-/// A handler that runs, and where its messages come from and go to.
+/// A running handler, with its topics.
 struct Running {
     language: Language,
     host: Host,
@@ -185,7 +185,7 @@ async fn built(host: &Host, source: &'static str) -> Vec<u8> {
     BUILT.lock().await.entry(source).or_insert_with(|| build(host, source)).clone()
 }
 
-/// The component that the CLI builds of a source.
+/// The component that the CLI builds from a source.
 fn build(host: &Host, source: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("guests/languages").join(source);
     let (status, printed, errors) = host.cli(&["--output", "json", "plugin", "build", path.to_str().unwrap()]);
@@ -195,7 +195,7 @@ fn build(host: &Host, source: &str) -> Vec<u8> {
     std::fs::read(built).unwrap_or_else(|error| panic!("cannot read {built}: {error}"))
 }
 
-/// What a binding grants to a handler of all scenarios.
+/// The grants of a handler of all scenarios.
 const ALL_GRANTS: &str = "[binding.grant]\npublish = [\"OUT\"]\nstate = true\ncache = true";
 
 async fn all_scenarios_end_as_the_table_says(language: Language) {
@@ -216,7 +216,7 @@ async fn all_scenarios_end_as_the_table_says(language: Language) {
     published_messages_are_right(&running).await;
 }
 
-/// Only what a success published went out, with the number as it was.
+/// Only successful attempts published, with the numbers unchanged.
 async fn published_messages_are_right(running: &Running) {
     let path = format!("/v1/messages?topic={}", running.out);
     let page: courier_tests::shapes::Page<Message> = running.host.get(&path).await;
@@ -253,8 +253,8 @@ async fn python_keeps_nothing_from_one_message_to_the_next() {
     nothing_is_left_for_the_next_message(Language { policy: "", ..PYTHON }).await;
 }
 
-/// Under `isolation = "message"` nothing is left of one message for the next,
-/// not even the sequence of random numbers.
+/// Under `isolation = "message"` nothing of one message is left for the next, not
+/// even the sequence of random numbers.
 async fn nothing_is_left_for_the_next_message(language: Language) {
     let _turn = turn::shared().await;
     let running = Running::start(language, ALL_GRANTS).await;
@@ -279,7 +279,7 @@ async fn python_is_refused_what_the_binding_does_not_grant() {
     what_is_not_granted_is_refused(PYTHON).await;
 }
 
-/// What a binding does not grant is refused in the host's words.
+/// A call that the binding does not grant is refused with the host's text.
 async fn what_is_not_granted_is_refused(language: Language) {
     let _turn = turn::shared().await;
     let running = Running::start(language, "").await;

@@ -1,5 +1,5 @@
-//! What Kafka's logs do beside growing: offsets without records, transactions
-//! that stay open, retention, and topics that are created anew.
+//! What happens in Kafka's logs: offsets without records, open transactions,
+//! retention, and topics that are created anew.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(30);
-/// How soon people are told that a partition is held back.
+/// How soon a partition that is held back is reported.
 const TOLD: Duration = Duration::from_secs(60);
 const BODY: &[u8] = br#"{"do": ["ok"]}"#;
 
@@ -38,8 +38,8 @@ async fn lost_ranges(host: &Host, group: &str) -> Vec<LostRange> {
 async fn marks_of_transactions_at_the_end_are_no_lag() {
     let _turn = turn::shared().await;
     for store in [Store::Sqlite, Store::Postgres] {
-        // Two topics with the same partition number: the client does not say
-        // whose end it has come to.
+        // Two topics with the same partition number: the client does not say which of
+        // them has reached its end.
         let topics =
             [create_topic(kafka().bootstrap(), "marks", 1).await, create_topic(kafka().bootstrap(), "marks", 1).await];
         let group = unique("marks");
@@ -52,7 +52,7 @@ async fn marks_of_transactions_at_the_end_are_no_lag() {
         host.settled(&group, 2, SOON).await;
         no_lag(&host, &group, 3).await;
 
-        // What was rolled back is never seen, and its offsets are none to wait for.
+        // Aborted records are never seen, and nothing waits for their offsets.
         client.begin_transaction().unwrap();
         produce(&client, &topics[0], Some(b"k"), &[], br#"{"do": ["reject"]}"#).await;
         tokio::task::block_in_place(|| client.abort_transaction(SOON)).unwrap();
@@ -61,7 +61,7 @@ async fn marks_of_transactions_at_the_end_are_no_lag() {
         no_lag(&host, &group, 7).await;
         assert_eq!((host.group(&group).await.handled, host.group(&group).await.failed), (3, 0));
 
-        // The position is durable, and what comes next is found behind it.
+        // The position is durable, and the next record is found behind it.
         assert!(host.sigterm(Duration::from_secs(15)).await.success());
         host.start_again().await;
         no_lag(&host, &group, 7).await;
@@ -87,7 +87,7 @@ async fn a_transaction_that_stays_open_is_told_and_its_end_lets_all_go_on() {
     let hung: FutureProducer = transactional(kafka().bootstrap(), Duration::from_secs(300));
     hung.begin_transaction().unwrap();
     produce(&hung, &topic, Some(b"k"), &[], BODY).await;
-    // Others go on producing behind it.
+    // Other producers append records behind the open transaction.
     let behind = host.publish(scripted(&topic, "k", &["ok"])).await.id().to_owned();
     wait_until("/readyz names the partition", TOLD, async || {
         if stalled(&host, &topic).await { Ok(()) } else { Err("not yet".to_owned()) }
@@ -118,7 +118,7 @@ async fn what_retention_took_from_a_paused_group_is_a_lost_range() {
         host.post(&format!("/v1/groups/{group}/pause"), json!({}), 200).await;
         let messages = (0..20).map(|number| scripted(&topic, &format!("k{number}"), &["ok"])).collect();
         host.publish_all(messages).await;
-        // As retention does, only without waiting for it.
+        // As retention does, without waiting for it.
         delete_records(kafka().bootstrap(), &topic, 0, 15).await;
         host.post(&format!("/v1/groups/{group}/resume"), json!({}), 200).await;
         let seen = wait_until("what is left is handled", SOON, async || {
@@ -160,7 +160,7 @@ async fn a_topic_created_anew_begins_a_new_incarnation() {
         delete_topic(kafka().bootstrap(), &topic).await;
         create_named_topic(kafka().bootstrap(), &topic, 1, &[]).await;
         let client = producer(&kafka_client::config(kafka().bootstrap()));
-        // As many as there were: offsets alone would tell nothing.
+        // As many records as before: the offsets alone would not show the change.
         for _ in 0..5 {
             produce(&client, &topic, Some(b"k"), &[], BODY).await;
         }

@@ -1,5 +1,4 @@
-//! Topics that lead into one another: by dead letters, and by what handlers
-//! publish.
+//! Topics that form a loop, by dead letters or by publications of handlers.
 
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use courier_tests::{Host, guest, kafka, scripted, scripted_binding, turn, unique
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Two topics as each other's dead letter topics made 13,000 letters of one
+/// Two topics that are each other's dead letter topics made 13,000 letters of one
 /// message in 2.5 minutes.
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_that_go_round_end_at_max_hops() {
@@ -49,7 +48,7 @@ async fn dead_letters_that_go_round_end_at_max_hops() {
     assert_eq!(hops(&other).await, [Some("1".to_owned()), Some("3".to_owned())]);
 }
 
-/// A handler that publishes on the topic it reads, for ever.
+/// A handler that publishes on the topic that it reads, for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn publications_that_go_round_end_at_max_hops_and_no_handler_sees_the_count() {
     let _turn = turn::shared().await;

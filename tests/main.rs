@@ -1,5 +1,5 @@
-//! Every test that needs more than one crate, in one binary: servers are
-//! started once and shared.
+//! All tests that need more than one crate, in one binary, which starts its
+//! servers once and shares them.
 //!
 //! Run them with `cargo xtask test`, which builds what they need, or by name:
 //! `cargo test --release -p courier-tests journey::`.

@@ -1,5 +1,5 @@
-//! From nothing to a handler of one's own, by the README: what is run here is
-//! what it tells a newcomer to type.
+//! From nothing to a first handler, by the README: the test runs what the README
+//! tells a newcomer to type.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -14,17 +14,17 @@ const README: &str = include_str!("../README.md");
 const SECTION: &str = "## Your first handler in ten minutes";
 const CHINESE: &str = include_str!("../README.zh-CN.md");
 const CHINESE_SECTION: &str = "## 十分钟写出第一个处理函数";
-/// The embedded broker's first join takes three seconds.
+/// The bound of waits: the embedded broker's first join takes three seconds.
 const SOON: Duration = Duration::from_secs(60);
 
-/// What stands in a section for a newcomer to type or to copy.
+/// What a section tells a newcomer to type or to copy.
 #[derive(Debug, PartialEq, Eq)]
 struct Steps<'a> {
-    /// Lines that are indented as commands.
+    /// The commands: indented lines.
     commands: Vec<&'a str>,
-    /// What `courier.toml` is to hold.
+    /// The contents of `courier.toml`.
     toml: &'a str,
-    /// The handler.
+    /// The code of the handler.
     rust: &'a str,
 }
 
@@ -40,15 +40,15 @@ fn steps<'a>(page: &'a str, heading: &str) -> Steps<'a> {
     Steps { commands, toml: block("toml"), rust: block("rust") }
 }
 
-/// A terminal: a folder, and the server that the newcomer speaks to.
+/// A terminal: a folder, and the server that the newcomer talks to.
 struct Terminal {
     folder: PathBuf,
     server: String,
 }
 
 impl Terminal {
-    /// Runs a line as the shell would and returns what it printed; a `cd` in it
-    /// holds for the next one.
+    /// Runs a line as the shell would and returns its output; a `cd` in it applies to
+    /// the next line too.
     fn run(&mut self, line: &str) -> String {
         let line = line.split("   #").next().unwrap();
         let bin = courier().parent().unwrap().canonicalize().unwrap();
@@ -90,7 +90,7 @@ async fn a_newcomer_gets_a_handler_of_their_own_to_work_by_the_readme() {
     let [build, path, new, test, component, dev, push, publish, show, list] = commands[..] else {
         panic!("the section has other steps than this test knows: {commands:#?}");
     };
-    // The first two are what made the program that is tested here.
+    // The first two made the program that is tested here.
     assert!(build.starts_with("cargo build") && path.starts_with("export PATH="), "{commands:#?}");
 
     let checkout = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
@@ -103,8 +103,7 @@ async fn a_newcomer_gets_a_handler_of_their_own_to_work_by_the_readme() {
     assert_eq!(plain(&std::fs::read_to_string(terminal.folder.join("src/lib.rs")).unwrap()), rust.trim());
     terminal.run(component);
 
-    // The one thing that is not as a newcomer would do it: tests beside this
-    // one have the usual port.
+    // The only difference from a newcomer's steps: other tests use the usual port.
     let elsewhere = run_directory().unwrap().join(unique("anywhere"));
     std::fs::create_dir_all(&elsewhere).unwrap();
     let log = elsewhere.join("dev.log");

@@ -1,4 +1,4 @@
-//! A key lands in one partition and one lane, whoever sends it and however.
+//! Every sender puts a key into the same partition and the same lane.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn a_key_lands_where_a_java_sender_would_put_it() {
     let policy = format!("[binding.grant]\npublish = [\"{out}\"]");
     let host = Host::builder("host-1").binding(&scripted_binding(&group, &topic, &policy)).start().await;
     host.upload("scripted", guest("scripted")).await;
-    // A client of its own that partitions as Java does: murmur2.
+    // Its own client, which partitions as Java does: murmur2.
     let java = producer(&config(kafka().bootstrap()));
     let (place, _) = produce(&java, &topic, Some(b"order-42"), &[], b"{}").await;
     let body = json!({ "do": [format!("publish:{out}+ok")] });
@@ -43,7 +43,7 @@ async fn a_key_lands_where_a_java_sender_would_put_it() {
     let deliveries = host.deliveries(&format!("group={group}&key=order-42")).await;
     assert_eq!(deliveries.len(), 5, "one lane has them all: {deliveries:?}");
     assert!(deliveries.iter().all(|one| one.partition == place), "{deliveries:?}");
-    // What the handlers published has the key too, and its partition.
+    // The handlers' messages have the key too, and its partition.
     let emitted = wait_until("the emissions are on Kafka", SOON, async || {
         let records = read_topic(kafka().bootstrap(), &out).await;
         if records.len() == 4 { Ok(records) } else { Err(format!("{records:?}")) }

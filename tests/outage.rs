@@ -1,4 +1,4 @@
-//! Kafka or PostgreSQL goes away for a while; everything goes on by itself.
+//! Kafka or PostgreSQL is away for a while; the hosts go on by themselves.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ fn away() -> Duration {
     scale(Duration::from_secs(8), Duration::from_secs(30))
 }
 
-/// A host may need this much more than before while something is away.
+/// How many bytes a host's memory may grow while a server is away.
 const MEMORY_GROWTH: u64 = 256 << 20;
 
 async fn ready(host: &Host) -> (StatusCode, Value) {
@@ -29,7 +29,7 @@ async fn ready(host: &Host) -> (StatusCode, Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_stops_and_starts() {
     let _turn = turn::alone().await;
-    // A broker of its own: the shared one has other users.
+    // Its own broker, since the shared one has other users.
     let kafka = Kafka::start("outage").unwrap();
     let ledger = Ledger::open(kafka.bootstrap(), 4, 100, Mixture::USUAL, 41).await;
     let group = unique("outage");
@@ -37,7 +37,7 @@ async fn kafka_stops_and_starts() {
     host.upload("scripted", guest("scripted")).await;
     let part = scale(1_000, 20_000);
     ledger.produce(part, None).await;
-    // In the middle of the work.
+    // While messages are being handled.
     wait_until("some are handled", SOON, async || {
         let handled = host.group(&group).await.handled;
         if handled > 50 { Ok(()) } else { Err(format!("{handled}")) }
@@ -52,7 +52,7 @@ async fn kafka_stops_and_starts() {
         if status == StatusCode::OK && told { Ok(()) } else { Err(format!("{status}: {body}")) }
     })
     .await;
-    // What is sent meanwhile is durable and answered at once.
+    // A message sent meanwhile is durable and answered at once.
     let asked = Instant::now();
     let message = |number: u32| json!({ "topic": ledger.topic(), "type": "Scripted", "key": "meanwhile", "id": format!("meanwhile-{number}"), "body": {} });
     let accepted = host.publish(message(0)).await;
@@ -130,8 +130,8 @@ async fn postgresql_stops_and_starts() {
     }
 }
 
-/// A server that hangs says nothing at all: no connection breaks, no answer
-/// comes. The host must not take silence for health.
+/// A server that hangs neither answers nor breaks connections. The host must not
+/// take silence for health.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_hangs_and_goes_on() {
     let _turn = turn::alone().await;
@@ -192,8 +192,8 @@ async fn postgresql_hangs_and_goes_on() {
     assert!(host.exited().is_none());
 }
 
-/// A broker that freezes can leave a client without any broker it knows, for
-/// good (librdkafka#5301): consumers, relays and questions must all come back.
+/// A broker that freezes can leave a client without any known broker for ever
+/// (librdkafka#5301): consumers, relays and requests must all come back.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_freezes_and_thaws() {
     let _turn = turn::alone().await;
@@ -204,7 +204,7 @@ async fn kafka_freezes_and_thaws() {
     host.upload("scripted", guest("scripted")).await;
     for _ in 0..scale(2, 10) {
         ledger.produce(300, None).await;
-        // Longer than the session of the group, and than the client's patience.
+        // Longer than the session of the group, and than the client's time-outs.
         let frozen = kafka.freeze().unwrap();
         wait_until("/readyz says that Kafka is away", SOON, async || {
             let (status, body) = ready(&host).await;
@@ -222,7 +222,7 @@ async fn kafka_freezes_and_thaws() {
     assert!(host.exited().is_none());
 }
 
-/// A host whose servers are not there yet waits for them instead of ending.
+/// A host whose servers are not up yet waits for them and does not end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_starts_before_its_kafka_waits_for_it() {
     let _turn = turn::alone().await;
@@ -240,7 +240,7 @@ async fn a_host_that_starts_before_its_kafka_waits_for_it() {
     ledger.reconcile(&host, &group).await;
 }
 
-/// One message of each key, sent at once and each by itself.
+/// Sends one message of each key, at once and each by itself.
 async fn send_each(host: &Host, topic: &str, keys: usize, sequence: usize) -> Vec<Accepted> {
     let send = |key: usize| {
         let (id, key) = (format!("k{key}-{sequence}"), format!("k{key}"));
@@ -289,7 +289,7 @@ async fn keys_that_two_hosts_took_while_kafka_was_stalled_lie_in_order() {
     for key in (0..KEYS).map(|key| format!("k{key}")) {
         let of_key = records.iter().filter(|record| record.key.as_deref() == Some(key.as_bytes()));
         let mut ids: Vec<String> = of_key.filter_map(|record| record.header("ce_id")).collect();
-        // What a host could not confirm may be there twice, one behind the other.
+        // A message that a host could not confirm may be there twice in a row.
         ids.dedup();
         let sent = (0..rounds).flat_map(|round| [0, 1, 1_000, 1_001].map(|part| round * 3 + part));
         assert_eq!(ids, sent.map(|sequence| format!("{key}-{sequence}")).collect::<Vec<_>>(), "key {key}");
@@ -298,8 +298,8 @@ async fn keys_that_two_hosts_took_while_kafka_was_stalled_lie_in_order() {
 }
 
 /// "the log says it once and then with back-off (found: 0.5 to 15 lines a second
-/// without end in seven situations)": a store that refuses the relay's leases for
-/// as long as nobody mends it.
+/// without end in seven situations)": a store that refuses the relay's leases
+/// until a person mends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_store_refuses_for_long_is_told_and_logged_once() {
     let _turn = turn::shared().await;
@@ -315,7 +315,7 @@ async fn what_the_store_refuses_for_long_is_told_and_logged_once() {
         items.into_iter().find(|item| item["cause"]["code"] == "relay_not_leased")
     };
     rename("relay_shard", "relay_shard_elsewhere").await;
-    // It is shown once it has stood for 10 s, and is tried every 2 s.
+    // It is shown after 10 s, and is tried every 2 s.
     let item = wait_until("attention tells of it", SOON, async || told().await.ok_or_else(|| host.log_tail())).await;
     assert!(item["detail"].as_str().is_some_and(|why| why.contains("sends nothing that waits")), "{item}");
     let lines = || host.log().lines().filter(|line| line.contains("relay_not_leased")).count();

@@ -1,5 +1,5 @@
-//! Rows that senders write in their own transactions reach Kafka: committed
-//! ones once and in the order of their keys, rolled-back ones never.
+//! Outboxes: rows that senders write in their own transactions reach Kafka,
+//! committed ones once and in the order of their keys, rolled-back ones never.
 
 mod rows;
 
@@ -55,7 +55,7 @@ async fn emptied(pool: &PgPool, limit: Duration) {
     .await;
 }
 
-/// How often each id is there.
+/// The number of records of each id.
 fn by_id(records: &[Record]) -> BTreeMap<String, usize> {
     let mut ids = BTreeMap::new();
     for record in records {
@@ -102,8 +102,8 @@ async fn a_row_becomes_the_message_that_it_says() {
         ("OrderCreated".into(), "eu".into(), "2".into())
     );
     assert_eq!(header("content-type"), "application/vnd.order+json");
-    // The same id with the same content is the same message; with other
-    // content it is refused, and people find it.
+    // The same id with the same content is the same message; with other content it
+    // is refused, and listed as undelivered.
     for body in ["{\"n\":  1.0}", "{}"] {
         sqlx::query(
             "INSERT INTO courier_outbox (id, topic, type, key, body, headers)
@@ -122,7 +122,7 @@ async fn a_row_becomes_the_message_that_it_says() {
         .await
         .unwrap();
     emptied(&pool, SOON).await;
-    // One that is due later leaves the outbox at once and is sent in its time.
+    // A row that is due later leaves the outbox at once and is sent in its time.
     sqlx::query(
         "INSERT INTO courier_outbox (id, topic, type, body, deliver_at)
          VALUES ('later', $1, 'T', '{}', now() + interval '700 milliseconds')",
@@ -153,12 +153,12 @@ async fn a_row_becomes_the_message_that_it_says() {
     assert_eq!(read_topic(kafka().bootstrap(), &topic).await.len(), 2, "one id is one message");
 }
 
-/// Rows of many writers, whose transactions end in any order, some of them by
-/// a rollback, while hosts are killed.
+/// Rows of many writers whose transactions end in any order, some by a rollback,
+/// while hosts are killed.
 async fn many(store: Store, notify: bool) {
     let _turn = turn::alone().await;
     let (writers, rows, kills) = (scale(8, 32), scale(2_000, 100_000), scale(3, 20));
-    // At full size there is time between two kills in which the median is found.
+    // At full size there is time between two kills to find the median.
     let (longest_commit, kill_after) = (scale(10_000, 100_000), scale(100..1_500, 3_000..12_000));
     let topic = unique("outbox");
     create_named_topic(kafka().bootstrap(), &topic, 4, &[("message.timestamp.type", "LogAppendTime")]).await;
@@ -179,8 +179,8 @@ async fn many(store: Store, notify: bool) {
             let mut committed = BTreeMap::new();
             let mut chance = StdRng::seed_from_u64(writer);
             for number in 0..rows / writers {
-                // Keys of a writer's own: within one, each row is written
-                // after the one before it was committed.
+                // Each writer has its own keys: within a key, a row is written after the one
+                // before it was committed.
                 let key = format!("{writer}-{}", chance.random_range(0..5));
                 let gone = chance.random_bool(0.2);
                 let mut tx = pool.begin().await.unwrap();
@@ -222,7 +222,7 @@ async fn many(store: Store, notify: bool) {
     let ids = by_id(&records);
     assert!(ids.keys().eq(committed.keys()), "what was committed is there, and nothing that was rolled back");
     let doubled: usize = ids.values().map(|times| times - 1).sum();
-    // A record that a crash repeats has its id: a deduping binding drops it.
+    // A record that a crash repeats has its id: a binding with `dedupe` drops it.
     let mut last: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     let mut seen = std::collections::HashSet::new();
     for record in records.iter().filter(|record| seen.insert(record.header("ce_id"))) {
@@ -260,8 +260,8 @@ async fn one_host_relays_with_notifications_while_it_is_killed() {
     many(Store::Sqlite, true).await;
 }
 
-/// From the commit to Kafka, while there is work: by the broker's clock, which
-/// is the writers', since all run on this machine.
+/// The time from the commit to Kafka under load, by the broker's clock, which the
+/// writers share, since all run on this machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_committed_row_is_in_kafka_within_a_moment() {
     let _turn = turn::alone().await;
@@ -299,7 +299,7 @@ async fn a_committed_row_is_in_kafka_within_a_moment() {
     took.sort_unstable();
     let (median, late) = (took[took.len() / 2], took[took.len() * 99 / 100]);
     println!("{} rows, from commit to kafka: median {median} ms, p99 {late} ms", took.len());
-    // A busy machine takes longer; the figure to hold is measured alone.
+    // A busy machine takes longer; the promised figure is measured alone.
     assert!(median < scale(500, 50), "the median is {median} ms");
 }
 
@@ -382,7 +382,7 @@ async fn an_outbox_that_cannot_be_relayed_says_why_and_holds_up_no_other() {
     sqlx::query(insert).bind(&topic).execute(&pool).await.unwrap();
     emptied(&pool, SOON).await;
     state(&host, "good", "running", "").await;
-    // What was wrong is put right, and it goes on by itself.
+    // The table is mended, and the outbox goes on by itself.
     let table = PgPool::connect(&empty).await.unwrap();
     sqlx::raw_sql("CREATE TABLE courier_outbox (seq bigint, id text, topic text)").execute(&table).await.unwrap();
     let lacking = state(&host, "bare", "failing", "no column type, key, kind, body").await;
@@ -403,7 +403,7 @@ async fn an_outbox_that_cannot_be_relayed_says_why_and_holds_up_no_other() {
     assert!(status.success(), "the file itself is right");
     let (_, shown, _) = host.cli(&["outboxes", "list"]);
     assert!(shown.contains("good") && shown.contains("failing: "), "{shown}");
-    // A reload ends the one that is gone and begins the one that is new.
+    // A reload ends the removed outbox and starts the new one.
     let other = unique("other");
     let toml = host.toml().replace("name = \"good\"", &format!("name = \"{other}\""));
     host.write_config(&toml);
@@ -413,8 +413,8 @@ async fn an_outbox_that_cannot_be_relayed_says_why_and_holds_up_no_other() {
     emptied(&pool, SOON).await;
 }
 
-/// The companion of a topic is created for the broadcasts of an outbox as it is
-/// for those of any other sender.
+/// The companion of a topic is created for broadcasts of an outbox as it is for
+/// those of any other sender.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broadcast_of_an_outbox_finds_its_companion() {
     let _turn = turn::shared().await;
@@ -434,14 +434,14 @@ async fn a_broadcast_of_an_outbox_finds_its_companion() {
     assert_eq!(read_topic(kafka().bootstrap(), &format!("{topic}.broadcast")).await.len(), 2);
 }
 
-/// What stands in a topic, by the id of each record in its order.
+/// The ids of a topic's records, in their order.
 async fn ids_in(topic: &str) -> Vec<String> {
     let records = read_topic(kafka().bootstrap(), topic).await;
     records.iter().map(|record| record.header("ce_id").expect("every record has an id")).collect()
 }
 
-/// Rows that were on Kafka were counted as 0 when they could not be deleted,
-/// and what was not told yet was forgotten at a kill.
+/// Rows that were on Kafka counted as 0 when they could not be deleted, and counts
+/// that were not yet stored were lost at a kill.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_numbers_of_an_outbox_are_right_after_kills_and_without_the_right_to_delete() {
     let _turn = turn::alone().await;
@@ -467,7 +467,7 @@ async fn the_numbers_of_an_outbox_are_right_after_kills_and_without_the_right_to
         .await
     };
     relayed(600).await;
-    // A trigger refuses what a revoked right would.
+    // A trigger refuses the deletion as a revoked right would.
     let refuse = "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE 'not you' USING ERRCODE = '42501'; END $$;
         CREATE TRIGGER no BEFORE DELETE ON courier_outbox FOR EACH ROW EXECUTE FUNCTION no()";

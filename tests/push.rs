@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A service: the requests that came, and what it answers to the next ones.
+/// A service: the requests that it got, and its next answers.
 #[derive(Clone, Default)]
 pub(crate) struct Service {
     requests: Arc<Mutex<Vec<String>>>,
@@ -21,12 +21,12 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Listens from now on.
+    /// Starts to listen.
     async fn start(&self, port: u16) {
         self.start_at("127.0.0.1", port).await;
     }
 
-    /// The same at another address of this machine.
+    /// Starts to listen at another address of this machine.
     pub(crate) async fn start_at(&self, address: &str, port: u16) {
         let listener = TcpListener::bind((address, port)).await.expect("the port is free");
         let service = self.clone();
@@ -38,7 +38,7 @@ impl Service {
         });
     }
 
-    /// Answers one request: with the next of its answers, or with 204.
+    /// Answers one request with the next of its answers, or with 204.
     async fn serve(&self, mut stream: TcpStream) {
         let mut got = Vec::new();
         while !is_whole(&got) {

@@ -1,6 +1,6 @@
-//! A service without any library of Courier, under kills of the host and of
-//! itself: nothing is lost, each key keeps its order, and what comes twice is the
-//! same delivery. 100,000 messages over 1,000 keys and 20 kills with
+//! A service without any library of Courier, under kills of the host and of the
+//! service: nothing is lost, each key keeps its order, and a repeated message is
+//! the same delivery. 100,000 messages over 1,000 keys and 20 kills with
 //! `COURIER_TEST_SCALE=full`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,18 +13,17 @@ use courier_tests::servers::process::{Process, free_port, run_directory};
 use courier_tests::{Host, Store, kafka, scale, turn, unique, wait_until};
 use futures::future::join_all;
 
-/// The service, run by Node.
+/// The service, which Node runs.
 const SERVICE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/support/ledger-service.mjs");
 
-/// What the service wrote of one request.
+/// The service's line about one request.
 struct Line {
     key: String,
     number: u32,
     delivery: String,
 }
 
-/// The lines of the ledger; what stands behind the last end of a line is being
-/// written.
+/// The lines of the ledger; text behind the last line end is still being written.
 fn lines(ledger: &Path) -> Vec<Line> {
     let text = std::fs::read_to_string(ledger).unwrap_or_default();
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -35,7 +34,7 @@ fn lines(ledger: &Path) -> Vec<Line> {
     whole.lines().map(line).collect()
 }
 
-/// How many of them there are, which is asked often.
+/// The number of lines, which is polled often.
 fn count(ledger: &Path) -> usize {
     let text = std::fs::read(ledger).unwrap_or_default();
     text.iter().filter(|byte| **byte == b'\n').count()
@@ -66,7 +65,7 @@ impl Service {
     }
 }
 
-/// What an observer of the service can hold against Courier.
+/// What the ledger shows.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
     lost: usize,
@@ -75,7 +74,7 @@ struct Found {
     doubled: usize,
 }
 
-/// Compares the ledger with what was sent: `numbers` messages for each of `keys`.
+/// Compares the ledger with the messages sent: `numbers` for each of `keys`.
 fn examine(lines: &[Line], keys: u32, numbers: u32) -> (Found, usize) {
     let mut deliveries: HashMap<(&str, u32), &str> = HashMap::new();
     let mut last: BTreeMap<&str, u32> = BTreeMap::new();
@@ -113,7 +112,7 @@ async fn a_service_without_a_library_loses_nothing_though_it_and_the_host_are_ki
     let (topic, group) = (create_topic(kafka().bootstrap(), "killed", 8).await, unique("killed"));
     let ledger = run_directory().unwrap().join(unique("ledger"));
     let mut service = Service::start(free_port().unwrap(), ledger.clone());
-    // No [binding.retry]: what a service needs that only restarts is the default.
+    // Without [binding.retry]: the default suits a service that only restarts.
     let binding = format!(
         "group = \"{group}\"\ntopics = [\"{topic}\"]\nplugin = \"http-push\"\nisolation = \"instance\"\n\
          concurrency = 64\n[binding.config]\nurl = \"http://127.0.0.1:{}/\"\n",

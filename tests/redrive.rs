@@ -1,4 +1,4 @@
-//! Running again: redrives, replays, seeks, and what nobody works on.
+//! Redrives, replays, seeks, and open rows without an owner.
 
 mod seeks;
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// What a redrive says of itself.
+/// The API's view of a redrive.
 async fn redrive(host: &Host, id: &str) -> Value {
     host.get(&format!("/v1/redrives/{id}")).await
 }
@@ -66,8 +66,8 @@ async fn done_at_least(host: &Host, id: &str, least: u64) {
     .await;
 }
 
-/// Publishes a message every ten milliseconds for `span`; answers the messages
-/// with when they were handed in.
+/// Publishes a message every ten milliseconds for `span`; returns the messages with
+/// the times at which they were published.
 async fn traffic(host: &Host, topic: &str, span: Duration) -> Vec<(String, jiff::Timestamp)> {
     let (mut sent, begin) = (Vec::new(), Instant::now());
     while begin.elapsed() < span {
@@ -79,8 +79,8 @@ async fn traffic(host: &Host, topic: &str, span: Duration) -> Vec<(String, jiff:
     sent
 }
 
-/// The 99th percentile, in milliseconds, from a message's handing in to the end
-/// of its attempt.
+/// The 99th percentile, in milliseconds, of the time from publishing a message to
+/// the end of its attempt.
 async fn p99(host: &Host, sent: Vec<(String, jiff::Timestamp)>) -> i64 {
     let mut waits = Vec::with_capacity(sent.len());
     for (id, at) in sent {
@@ -91,8 +91,8 @@ async fn p99(host: &Host, sent: Vec<(String, jiff::Timestamp)>) -> i64 {
     waits[waits.len() * 99 / 100]
 }
 
-/// Failures, a fixed plugin, a plan, a run, a cancel in its middle, another
-/// one that is paused and goes on, and each delivery's result.
+/// Failures, a fixed plugin, a plan, a run that is cancelled, another one that is
+/// paused and resumed, and each delivery's result.
 async fn failures_run_again(store: Store) {
     let _turn = turn::alone().await;
     let failures: usize = scale(400, 10_000);
@@ -114,7 +114,7 @@ async fn failures_run_again(store: Store) {
     }
     assert_eq!(host.settled(&group, failures + 20, SOON).await.failed as usize, failures);
 
-    // Nobody else's, and nothing that cannot be.
+    // Only the group's own failures are taken, and only possible states.
     let wrong = json!({ "filter": { "state": "HANDLE_FAIL" } });
     assert_eq!(host.request(Method::POST, "/v1/redrives", Some(wrong)).await.0, 400);
     let nobody = json!({ "filter": { "group": "nobody" } });
@@ -179,8 +179,8 @@ async fn failures_run_again_after_a_fix() {
     failures_run_again(Store::of_this_pass()).await;
 }
 
-/// The host that works on a redrive is killed in its middle: another one goes
-/// on, and no delivery runs twice or never.
+/// The host that works on a redrive is killed: another one goes on, and no
+/// delivery runs twice or never.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redrive_survives_the_host_that_runs_it() {
     let _turn = turn::alone().await;
@@ -213,7 +213,7 @@ async fn a_redrive_survives_the_host_that_runs_it() {
     }
 }
 
-/// Who asks for a delivery gives it all its attempts and its whole budget.
+/// A requested rerun gives a delivery all its attempts and its whole budget.
 async fn has_a_fresh_schedule(store: Store) {
     let _turn = turn::shared().await;
     let topic = create_topic(kafka().bootstrap(), "fresh", 1).await;
@@ -252,7 +252,7 @@ async fn what_is_asked_for_has_a_fresh_schedule() {
     has_a_fresh_schedule(Store::of_this_pass()).await;
 }
 
-/// Design, section 2: what people see of a delivery that somebody asked for.
+/// Design, section 2: what people see of a delivery whose rerun was requested.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_for_shows_its_last_outcome_until_the_next() {
     let _turn = turn::shared().await;
@@ -278,7 +278,7 @@ async fn what_is_asked_for_shows_its_last_outcome_until_the_next() {
     }
 }
 
-/// The database of a host with SQLite, beside it.
+/// The SQLite database of a host.
 async fn database(host: &Host) -> sqlx::SqlitePool {
     let path = host.store_url();
     let options = path.parse::<sqlx::sqlite::SqliteConnectOptions>().expect("the host's url is one");
@@ -286,8 +286,8 @@ async fn database(host: &Host) -> sqlx::SqlitePool {
     sqlx::SqlitePool::connect_with(options).await.expect("the host's file can be opened")
 }
 
-/// A replay takes what retention forgot too, passes over holes, and leaves the
-/// position where it is.
+/// A replay includes deliveries that retention removed, passes over holes, and
+/// leaves the position alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_reads_what_the_store_forgot() {
     let _turn = turn::shared().await;
@@ -330,7 +330,7 @@ async fn a_replay_reads_what_the_store_forgot() {
     assert_eq!(host.group(&group).await.partitions[0].position, Some(position));
 }
 
-/// Ten records in a transaction, whose end takes offset 10, and ten more.
+/// Produces ten records in a transaction, whose end takes offset 10, and ten more.
 async fn produce_with_a_hole(topic: &str) {
     use rdkafka::producer::Producer as _;
     let mut config = courier_tests::kafka_client::config(kafka().bootstrap());
@@ -351,7 +351,7 @@ async fn produce_with_a_hole(topic: &str) {
     }
 }
 
-/// A row that no owner knows is found, run, counted and explained.
+/// An open row that no owner knows is found, run, counted and reported.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sweeper_runs_what_nobody_works_on() {
     let _turn = turn::shared().await;
@@ -366,7 +366,7 @@ async fn the_sweeper_runs_what_nobody_works_on() {
         .collect();
     host.settled(&group, 3, SOON).await;
     let database = database(&host).await;
-    // As if an owner had lost it: an open row that stands in nobody's lane.
+    // As if an owner had lost it: an open row that is in no lane.
     let mut tx = database.begin_with("BEGIN IMMEDIATE").await.expect("the file can be written");
     sqlx::query(
         "INSERT INTO open_delivery (position, offset, group_id, state, held, record_time, received_at, number, counted,
@@ -389,7 +389,7 @@ async fn the_sweeper_runs_what_nobody_works_on() {
     assert_eq!(host.metric("courier_swept_total", &[("group", &group)]).await as u64, 1);
 }
 
-/// Items asked for within any second, at most.
+/// The most reruns that were requested within one second.
 fn most_in_a_second(items: &[Value]) -> usize {
     let mut asked: Vec<jiff::Timestamp> =
         items.iter().filter_map(|item| item["asked_at"].as_str()?.parse().ok()).collect();

@@ -1,4 +1,4 @@
-//! A reload that is under way when the host is told to stop.
+//! A stop during a reload, and reloads of single settings.
 
 use std::time::Duration;
 
@@ -7,13 +7,12 @@ use courier_tests::kafka_client::create_topic;
 use courier_tests::{Host, Store, guest, kafka, scripted, scripted_binding, turn, unique, wait_until};
 use serde_json::Value;
 
-/// How long a host may take to drain, with what it may still answer.
+/// How long a host may take to drain, with the time for its last answers.
 const DRAINED: Duration = Duration::from_secs(17);
 const SOON: Duration = Duration::from_secs(60);
 
-/// A reload drains the groups that changed, which takes as long as their
-/// attempts; a stop must neither wait for the groups to come back nor lose what
-/// they were at.
+/// A reload drains the changed groups, which takes as long as their attempts; a
+/// stop must neither wait for the groups to come back nor lose their deliveries.
 async fn stopped_in_a_reload(store: Store) {
     let _turn = turn::shared().await;
     let (topic, quiet) =
@@ -47,8 +46,7 @@ async fn stopped_in_a_reload(store: Store) {
     assert!(!log.contains("configuration reloaded"), "the reload was over before the stop:\n{log}");
     assert!(log.contains("stopped") && !log.contains("did not drain within"), "it did not drain:\n{log}");
 
-    // With short attempts, which the same bodies have not: the long ones were
-    // dropped, and begin again.
+    // The stop dropped the long attempts without counting them: they begin again.
     host.write_config(&host.toml());
     host.start_again().await;
     host.publish(scripted(&quiet, "k", &["ok"])).await;
@@ -65,13 +63,13 @@ async fn a_stop_during_a_reload_drains_and_loses_nothing() {
     stopped_in_a_reload(Store::of_this_pass()).await;
 }
 
-/// What `/readyz` says is degraded.
+/// The degraded parts in `/readyz`.
 async fn degraded(host: &Host) -> Vec<String> {
     let (_, ready) = host.request(reqwest::Method::GET, "/readyz", None).await;
     serde_json::from_value(ready["degraded"].clone()).unwrap_or_else(|error| panic!("{error}: {ready}"))
 }
 
-/// Waits until attention has something of this kind that says this.
+/// Waits until attention has an item of this kind with this text.
 async fn attention(host: &Host, kind: &str, says: &str) {
     wait_until(&format!("attention has {kind}"), SOON, async || {
         let overview: Value = host.get("/v1/overview").await;
@@ -82,8 +80,8 @@ async fn attention(host: &Host, kind: &str, says: &str) {
     .await;
 }
 
-/// `[kafka.topics] create = true` was "configuration reloaded" and never took
-/// effect.
+/// After a reload, `[kafka.topics] create = true` was logged as "configuration
+/// reloaded" and never took effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_are_created_from_the_moment_the_file_says_so() {
     let _turn = turn::shared().await;
@@ -104,8 +102,8 @@ async fn topics_are_created_from_the_moment_the_file_says_so() {
     .await;
 }
 
-/// An empty or half-written file dropped all bindings at once. What a restart
-/// would be needed for is said, and so is what is wrong, with its place.
+/// An empty or half-written file dropped all bindings at once. The host reports
+/// changes that need a restart, and mistakes with their place.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_not_taken_is_told_and_one_without_bindings_needs_a_signal() {
     let _turn = turn::shared().await;

@@ -1,4 +1,4 @@
-//! Kafka's retention comes near records that are parked.
+//! Parked records that Kafka's retention is about to remove.
 
 use std::time::Duration;
 
@@ -12,25 +12,25 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(90);
-/// The head waits for so long that only a person lets its lane go on.
+/// The head waits so long that only a person lets its lane go on.
 const PARKS: &str = "[binding.retry]\nmax_attempts = 5\ninitial = \"1h\"";
-/// What a partition keeps when it is parked is 64 MiB: so many large records and
-/// some small ones. Of what comes behind them only coordinates are stored.
+/// Large records behind the head. A partition keeps 64 MiB of parked records, and
+/// these and some small ones fill it; of later ones only coordinates are stored.
 const LARGE: usize = 74;
 const LARGE_BYTES: usize = 900_000;
 const SMALL: usize = 150;
 const SMALL_BYTES: usize = 20_000;
-/// How many of the small ones have only coordinates, at least.
+/// The least number of small records with only coordinates.
 const BARE: i64 = 110;
-/// All of them, behind a head that waits.
+/// All parked records, including the head.
 const PARKED: usize = 1 + LARGE + SMALL;
 
 fn body(script: &[&str], padding: usize) -> Vec<u8> {
     json!({ "do": script, "pad": "x".repeat(padding) }).to_string().into_bytes()
 }
 
-/// A topic with one partition and one lane in it: a head that waits, large
-/// records, and then small ones of this age.
+/// Fills a topic of one partition and one lane: a head that waits, large records,
+/// and then small ones of this age.
 async fn fill(client: &FutureProducer, topic: &str, retention_ms: i64, age: Duration) {
     create_named_topic(kafka().bootstrap(), topic, 1, &[("retention.ms", &retention_ms.to_string())]).await;
     produce(client, topic, Some(b"sick"), &[], &body(&["retry", "ok"], 0)).await;
@@ -55,7 +55,7 @@ fn number(fields: &Value, name: &str) -> i64 {
     fields[name].as_str().and_then(|text| text.parse().ok()).unwrap_or(-1)
 }
 
-/// What attention says of a group with this code.
+/// The item of attention about a group with this code.
 async fn told(host: &Host, group: &str, code: &str, is_right: impl Fn(&Value) -> bool) -> Value {
     wait_until(&format!("attention tells of {code}"), SOON, async || {
         let (_, overview) = host.request(Method::GET, "/v1/overview", None).await;
@@ -68,7 +68,7 @@ async fn told(host: &Host, group: &str, code: &str, is_right: impl Fn(&Value) ->
     .await
 }
 
-/// Lets the head run again.
+/// Requests a rerun of the head.
 async fn retry_head(host: &Host, group: &str) {
     let heads = host.deliveries(&format!("group={group}&state=HANDLE_FAIL")).await;
     let head = heads.iter().find(|delivery| delivery.next_attempt_at.is_some()).expect("the head waits");
@@ -81,8 +81,8 @@ async fn retry_head(host: &Host, group: &str) {
 async fn parked_records_are_copied_before_retention_removes_them() {
     let _turn = turn::shared().await;
     let (group, topic) = (unique("copied"), unique("copied"));
-    // Of ten minutes the last tenth has begun, and Kafka removes nothing yet:
-    // what lies in a segment with younger records stays with them.
+    // Of ten minutes the last tenth has begun. Kafka removes nothing yet, since the
+    // segment also has younger records.
     let client = producer(&config(kafka().bootstrap()));
     fill(&client, &topic, 600_000, Duration::from_secs(560)).await;
     let host = Host::scripted("host-1", Store::Sqlite, &group, &topic, PARKS).await;
@@ -108,8 +108,8 @@ async fn parked_records_are_copied_before_retention_removes_them() {
     .await;
 }
 
-/// The same where only the start of the log tells, and more is near it than may
-/// be copied.
+/// The same where only the start of the log is a sign, and more records are near
+/// it than may be copied.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_cannot_copy_more_pauses_and_lists_what_will_be_lost() {
     let _turn = turn::shared().await;
@@ -119,7 +119,7 @@ async fn a_partition_that_cannot_copy_more_pauses_and_lists_what_will_be_lost() 
     let policy = |bound: &str| format!("max_copied_bytes = \"{bound}\"\n{PARKS}");
     let host = Host::scripted("host-1", Store::Postgres, &group, &topic, &policy("100KiB")).await;
     parked(&host, &group).await;
-    // The log's start comes near the first of which only Kafka has the record.
+    // The log's start comes near the first record that only Kafka has.
     const START: i64 = 95;
     delete_records(kafka().bootstrap(), &topic, 0, START).await;
     let stopped = told(&host, &group, "copied_full", |_| true).await;
@@ -131,7 +131,7 @@ async fn a_partition_that_cannot_copy_more_pauses_and_lists_what_will_be_lost() 
     let (_, ready) = host.request(Method::GET, "/readyz", None).await;
     assert!(ready["degraded"].to_string().contains(&topic), "{ready}");
 
-    // Kafka does remove them, and the next ones are near.
+    // Kafka removes them, and the next ones are near.
     delete_records(kafka().bootstrap(), &topic, 0, to + 1).await;
     told(&host, &group, "copied_full", |fields| number(fields, "first_offset") == to + 1).await;
     produce(&client, &topic, Some(b"healthy"), &[], &body(&["ok"], 0)).await;
@@ -151,7 +151,7 @@ async fn a_partition_that_cannot_copy_more_pauses_and_lists_what_will_be_lost() 
     }
 }
 
-/// A person who saves a wrong bound hears what it is for.
+/// `courier check` explains the bound to a person who wrote a wrong one.
 #[tokio::test(flavor = "multi_thread")]
 async fn check_explains_the_bound_of_copies() {
     let binding = |bound: &str| scripted_binding("g", "t", &format!("max_copied_bytes = \"{bound}\""));

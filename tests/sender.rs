@@ -1,5 +1,4 @@
-//! What a sender sees: what its client is told, and answers that are true
-//! whatever is wrong.
+//! The sender's side: receipts of the client, and true answers in every outage.
 
 use std::time::Duration;
 
@@ -29,8 +28,8 @@ fn order(id: &str, name: &str) -> OrderCreated {
     OrderCreated { order_id: id.to_owned(), order_name: name.to_owned() }
 }
 
-/// What the client is told and what it sends along: receipts, its source and
-/// trace, and one message for one id, whichever host is asked.
+/// The client's receipts, its source and trace, and one message for one id on
+/// every host.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_is_answered_for_each_message() {
     let _turn = turn::shared().await;
@@ -48,7 +47,7 @@ async fn the_client_is_answered_for_each_message() {
 
     let publisher = Publisher::new(first.address()).unwrap().source("shop");
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    // Kafka is well: an answer that only promised would be wrong.
+    // Kafka is up: an answer that only promised the message would be wrong.
     let plain = publisher.traced(trace).publish(&order("o-1", "a kettle")).await.unwrap();
     assert_eq!((plain.state, plain.retrying), (Sent::Committed, false));
     let mut tx = pool.begin().await.unwrap();
@@ -57,7 +56,7 @@ async fn the_client_is_answered_for_each_message() {
     let many: Vec<OrderCreated> = (0..20).map(|step| order("o-3", &step.to_string())).collect();
     let many = publisher.publish_all(&many).await.unwrap();
     let many: Vec<String> = many.into_iter().map(|answer| answer.unwrap().id).collect();
-    // The same draft twice is one message; another of its id is refused.
+    // The same draft twice is one message; another draft with its id is refused.
     let draft = publisher.draft(&order("o-4", "once")).unwrap().with_id(unique("own"));
     let once = publisher.send(draft.clone()).await.unwrap();
     assert_eq!(Publisher::new(second.address()).unwrap().source("shop").send(draft.clone()).await.unwrap(), once);
@@ -75,7 +74,7 @@ async fn the_client_is_answered_for_each_message() {
     }
 }
 
-/// What is listed as refused; a list has no deliveries.
+/// The messages listed as refused; the list has no deliveries.
 async fn refused(host: &Host, topic: &str) -> Vec<Value> {
     host.get::<Page<Value>>(&format!("/v1/messages?state=SEND_FAIL&topic={topic}")).await.items
 }
@@ -93,7 +92,7 @@ async fn what_is_refused_says_why_and_is_kept_for_people() {
         std::fs::write(host.config().with_file_name("order.json"), schema).unwrap();
         host.start_again().await;
         let post = async |body: Value| host.request(Method::POST, "/v1/messages", Some(body)).await;
-        // What cannot even be made out.
+        // Messages that cannot even be parsed.
         for (id, odd) in [("field", json!({ "oops": 1 })), ("base64", json!({ "body_base64": "%" }))] {
             let mut message = json!({ "id": id, "topic": topic, "type": "T", "body": { "n": id } });
             message.as_object_mut().unwrap().extend(odd.as_object().unwrap().clone());
@@ -111,7 +110,7 @@ async fn what_is_refused_says_why_and_is_kept_for_people() {
             host.send(Method::POST, &path, &[("content-type", "application/json")], b"{\"body\": ".to_vec()).await;
         assert_eq!(status.as_u16(), 400, "{problem}");
         assert!(refused(&host, &topic).await.iter().any(|row| row["id"] == problem["id"]));
-        // What breaks the schema, and its correction under the same id.
+        // A message that breaks the schema, and its correction under the same id.
         let order = |body: Value| json!({ "id": "o-1", "topic": topic, "type": "Order", "body": body });
         let (status, problem) = post(order(json!({ "order_id": 7 }))).await;
         assert_eq!(status.as_u16(), 422, "{problem}");
@@ -127,7 +126,7 @@ async fn what_is_refused_says_why_and_is_kept_for_people() {
         // Another type of the topic has no schema.
         assert_eq!(post(json!({ "topic": topic, "type": "Other", "body": 1 })).await.0.as_u16(), 202);
         assert_eq!(read_topic(kafka().bootstrap(), &topic).await.len(), 2);
-        // A schema that is gone is an error of the file; the old one holds.
+        // A schema that is gone is an error of the file; the old one stays in force.
         std::fs::remove_file(host.config().with_file_name("order.json")).unwrap();
         let config = host.config().display().to_string();
         let (status, _, errors) = host.cli(&["check", "--config", &config]);
@@ -138,8 +137,8 @@ async fn what_is_refused_says_why_and_is_kept_for_people() {
     }
 }
 
-/// Kafka goes away while messages are sent: each answer says what is so, and
-/// what was taken arrives.
+/// Kafka goes away while messages are sent: each answer is true, and every
+/// accepted message arrives.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_is_true_while_kafka_is_away() {
     let _turn = turn::alone().await;
@@ -162,8 +161,8 @@ async fn every_answer_is_true_while_kafka_is_away() {
     sender(0, count / 4, &mut answers).await;
     kafka.stop().unwrap();
     sender(count / 4, count * 3 / 4, &mut answers).await;
-    // While it is away, rows say what the answers said. What a slow Kafka had
-    // not acknowledged in time before it went may have arrived since.
+    // While Kafka is away, the rows agree with the answers. A message that Kafka
+    // had not acknowledged in time may have arrived since.
     for (place, (id, state, retrying)) in answers.iter().enumerate().step_by(37) {
         let row = host.message(id).await;
         match state {

@@ -1,4 +1,4 @@
-//! The servers that all other tests rely on do what their support promises.
+//! Tests of the servers that all other tests rely on.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
-//! What every store does, checked on both dialects.
+//! The conformance suite of the stores, run on both dialects.
 //!
-//! A check is an `async fn` over a [`Database`], which is empty and its own;
-//! the list at the foot runs each of them on SQLite and on PostgreSQL. A check
-//! that only one dialect passes is a fault of the other, or of the trait.
+//! A check is an `async fn` over an empty [`Database`] of its own; the list at the
+//! end runs each check on SQLite and on PostgreSQL. A check that only one dialect
+//! passes is a fault of the other, or of the trait.
 //!
-//! [`owner`] has what the checks are written in: an owner of a partition that
+//! [`owner`] has the helper that the checks use: an owner of a partition that
 //! settles outcomes.
 
 #[path = "store_conformance/asking.rs"]
@@ -72,15 +72,15 @@ use sqlx::Connection as _;
 /// The dialects.
 #[derive(Clone, Copy, Debug)]
 pub enum Dialect {
-    /// A file of its own for each check.
+    /// A file for each check.
     Sqlite,
-    /// A database of its own for each check, on the shared server.
+    /// A database for each check, on the shared server.
     Postgres,
 }
 
 /// An empty database of one dialect.
 pub struct Database {
-    /// As `[store] url` would name it.
+    /// The URL, as `[store] url` has it.
     url: String,
     /// Removes the file when the check is over.
     _directory: Option<tempfile::TempDir>,
@@ -102,7 +102,7 @@ impl Database {
         }
     }
 
-    /// Runs statements past the store, as an administrator would.
+    /// Runs statements on the database itself, as an administrator would.
     pub async fn execute(&self, statements: &str) {
         let statements = sqlx::AssertSqlSafe(statements.to_owned());
         let done = if self.url.starts_with("sqlite:") {
@@ -115,7 +115,7 @@ impl Database {
         done.expect("the statements are right");
     }
 
-    /// Opens the store; opened again, it is what another host sees.
+    /// Opens the store. Opened again, it is the store of another host.
     pub async fn open(&self) -> SharedStore {
         courier::store::open(&self.url).await.expect("the store opens")
     }

@@ -1,6 +1,5 @@
-//! What strangers try: hosts that would be open to others, tokens that look
-//! beyond their scope, connections and bodies that only stand there, and a
-//! command line that is pointed at the wrong place.
+//! Untrusted clients: hosts that would be open to others, tokens beyond their
+//! scope, idle connections and bodies, and a command line with a wrong address.
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// An address on the command line is held to what one in the file is.
+/// An address on the command line obeys the rules of one in the file.
 #[test]
 fn a_host_for_development_listens_to_others_only_with_tokens() {
     let folder = run_directory().unwrap().join(unique("open-dev"));
@@ -25,7 +24,7 @@ fn a_host_for_development_listens_to_others_only_with_tokens() {
     assert!(said.contains("can be reached from other machines") && said.contains("[auth]"), "{said}");
 }
 
-/// The address of a new file counts from the next start, its tokens at once:
+/// The address of a new file takes effect at the next start, its tokens at once:
 /// together they would open a host to everybody.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_never_takes_the_tokens_of_a_host_that_others_reach() {
@@ -44,8 +43,8 @@ async fn a_reload_never_takes_the_tokens_of_a_host_that_others_reach() {
     assert_eq!(without.status(), 401);
 }
 
-/// A token held to topics hears of no group that it cannot list, neither sums
-/// nor changes, and a refusal names nothing that it cannot see.
+/// A token scoped to topics sees no group that it cannot list, in sums or changes,
+/// and a refusal names nothing that it cannot see.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scoped_token_hears_only_of_what_it_sees() {
     let _turn = turn::shared().await;
@@ -87,7 +86,7 @@ async fn a_scoped_token_hears_only_of_what_it_sees() {
     assert!(matches!(status.as_u16(), 403 | 404) && !said.contains(&hidden), "{status}: {said}");
 }
 
-/// What is wrong is told by item and member, and a seek shows what to send.
+/// Mistakes are reported by item and member, and a seek shows the right request.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_told_in_words_for_people() {
     let _turn = turn::shared().await;
@@ -121,7 +120,7 @@ async fn what_is_wrong_is_told_in_words_for_people() {
     assert!(status == 400 && problem["detail"].as_str().unwrap().contains("`id` is given twice"), "{problem}");
 }
 
-/// A client that sends half a request costs a place for a while, and no more.
+/// A client that sends half a request uses a connection for a while, and no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_stands_still_is_the_clients_fault() {
     use std::io::{Read as _, Write as _};
@@ -141,7 +140,7 @@ async fn a_body_that_stands_still_is_the_clients_fault() {
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("application/problem+json"), "{answer}");
 }
 
-/// The command line keeps answers and complaints apart.
+/// The command line prints answers and errors apart.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_takes_no_page_for_an_answer() {
     let _turn = turn::shared().await;
@@ -168,8 +167,8 @@ async fn the_command_line_takes_no_page_for_an_answer() {
     assert!(schema["for"] == "sqlite" && schema["schema"].as_str().unwrap().contains("courier_outbox"), "{schema}");
 }
 
-/// What the doors took that they should not have, and refused that they should
-/// not: names of Kafka's and of companions, charsets, quoted values, tombstones.
+/// Messages that an entrance wrongly accepted or refused: names of Kafka's and of
+/// companions, charsets, quoted values, tombstones.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_door_holds_a_message_to_the_same_rules() {
     let _turn = turn::shared().await;

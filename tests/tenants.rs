@@ -1,11 +1,10 @@
-//! Two tenants of one host against each other: requests that are made up from
-//! the OpenAPI document, right and wrong ones, with the tokens of every role of
-//! one tenant, about its own objects and about the other's.
+//! Two tenants of one host against each other: requests made up from the OpenAPI
+//! document, valid and invalid ones, with the tokens of every role of one tenant,
+//! about its own objects and about the other's.
 //!
-//! Whatever is sent, the host has no fault, no answer has a name or an id of
-//! the other tenant in it, and nothing of the other's is different afterwards.
-//! How long the other waits for its own answers meanwhile is printed, beside
-//! how long it waits in the windows in between.
+//! No request makes the host fail, no answer has a name or an id of the other
+//! tenant, and nothing of the other tenant changes. The test prints how long the
+//! other tenant waits for its answers meanwhile, and in the windows in between.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,9 +17,9 @@ use serde_json::{Map, Value, json};
 
 const SOON: Duration = Duration::from_secs(60);
 const ROLES: [&str; 4] = ["viewer", "publisher", "operator", "admin"];
-/// Requests that are under way at once.
+/// Requests in flight at once.
 const AT_ONCE: usize = 4;
-/// Requests between two windows without any, and the other's probes in each.
+/// Requests between two idle windows, and the other tenant's probes in each.
 const WINDOW: usize = 250;
 const PROBES: usize = 25;
 /// Values that no parameter should have, and some that are right somewhere.
@@ -45,7 +44,7 @@ const ODD: [&str; 18] = [
     "[1,",
 ];
 
-/// Numbers that look random and are the same in each run.
+/// Pseudo-random numbers, the same in each run.
 struct Dice(u64);
 
 impl Dice {
@@ -61,15 +60,15 @@ impl Dice {
     }
 }
 
-/// One tenant. All its names have its mark in them, and nobody else's have.
+/// One tenant. All its names contain its mark, and no other names do.
 struct Tenant {
     mark: String,
     topic: String,
     group: String,
-    /// Ids of what it has, of every kind.
+    /// Ids of its objects, of every kind.
     ids: Vec<String>,
-    /// What nobody else can have written into anything of theirs, as they can
-    /// the ids of messages.
+    /// Texts that only this tenant can have written, unlike the ids of messages,
+    /// which others can choose too.
     own_words: Vec<String>,
 }
 
@@ -93,14 +92,14 @@ impl Tenant {
     }
 }
 
-/// One request as it is sent.
+/// One request.
 struct Asked {
     method: Method,
     path: String,
     body: Option<String>,
 }
 
-/// An operation of the document.
+/// An operation of the OpenAPI document.
 struct Operation {
     method: Method,
     path: String,
@@ -111,7 +110,7 @@ struct Operation {
 fn operations(document: &Value) -> Vec<Operation> {
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
-        // A stream without end and uploads of bytes are tested elsewhere.
+        // The event stream and uploads have tests of their own.
         for (method, operation) in item.as_object().unwrap().iter().filter(|_| path != "/v1/events") {
             let method = match method.as_str() {
                 "get" => Method::GET,
@@ -131,7 +130,7 @@ fn operations(document: &Value) -> Vec<Operation> {
     operations
 }
 
-/// A value for a parameter: of one's own, of the other's, or an odd one.
+/// A value for a parameter: the tenant's own, the other's, or an odd one.
 fn value(dice: &mut Dice, name: &str, own: &Tenant, other: &Tenant) -> String {
     let tenant = if dice.below(2) == 0 { own } else { other };
     match (dice.below(4), name) {
@@ -149,7 +148,7 @@ fn value(dice: &mut Dice, name: &str, own: &Tenant, other: &Tenant) -> String {
 fn body(dice: &mut Dice, path: &str, own: &Tenant, other: &Tenant) -> String {
     let mut value = |name: &str| value(dice, name, own, other);
     let (topic, group) = (value("topic"), value("group"));
-    // Ids of messages alone: what is sent here may become the sender's own.
+    // Only ids of messages: a value sent here may become the sender's own.
     let id = Some(value("id")).filter(|id| id.starts_with(&own.mark) || id.starts_with(&other.mark));
     let id = id.unwrap_or_else(|| other.mark.clone());
     let message = json!({ "topic": topic, "type": "T", "id": id, "source": value("source"), "body": 1 });
@@ -190,7 +189,7 @@ fn make_up(dice: &mut Dice, operations: &[Operation], own: &Tenant, other: &Tena
     Asked { method: operation.method.clone(), path, body }
 }
 
-/// Sends a request and answers its status and text.
+/// Sends a request and returns the answer's status and text.
 async fn send(host: &Host, client: &reqwest::Client, token: &str, asked: &Asked) -> (u16, String) {
     let mut request = client.request(asked.method.clone(), format!("{}{}", host.address(), asked.path));
     request = request.bearer_auth(token).header("content-type", "application/json");
@@ -201,7 +200,7 @@ async fn send(host: &Host, client: &reqwest::Client, token: &str, asked: &Asked)
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-/// Judges an answer to `own`, who may have named what is the other's.
+/// Checks an answer to `own`, whose request may have named the other's objects.
 fn judge(asked: &Asked, status: u16, answer: &str, own: &Tenant, other: &Tenant) {
     let what = format!("{} {} {} as {}", asked.method, asked.path, asked.body.as_deref().unwrap_or(""), own.mark);
     assert!(status < 500, "{what}: {status} {answer}");
@@ -212,7 +211,7 @@ fn judge(asked: &Asked, status: u16, answer: &str, own: &Tenant, other: &Tenant)
     }
 }
 
-/// What a tenant has, as its own admin sees it.
+/// A tenant's objects, as its own admin sees them.
 async fn belongings(host: &Host, client: &reqwest::Client, tenant: &Tenant) -> Value {
     let mut all = Map::new();
     for list in ["messages", "delayed", "deliveries", "transactions", "redrives", "undelivered", "groups"] {
@@ -231,7 +230,7 @@ async fn belongings(host: &Host, client: &reqwest::Client, tenant: &Tenant) -> V
     Value::Object(all)
 }
 
-/// Gives a tenant something of each kind.
+/// Gives a tenant an object of each kind.
 async fn furnish(host: &Host, client: &reqwest::Client, tenant: &mut Tenant) {
     let mark = tenant.mark.clone();
     let post = async |path: &str, body: Value| {
@@ -277,7 +276,7 @@ fn p99(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() * 99 / 100).copied().unwrap_or_default()
 }
 
-/// Asks as a tenant for its own, and measures.
+/// Requests a tenant's own objects, and measures the times.
 async fn probe(host: &Host, client: &reqwest::Client, tenant: &Tenant, times: &mut Vec<Duration>) {
     let asked = Asked { method: Method::GET, path: format!("/v1/deliveries?group={}", tenant.group), body: None };
     let begun = Instant::now();
@@ -286,7 +285,7 @@ async fn probe(host: &Host, client: &reqwest::Client, tenant: &Tenant, times: &m
     assert!(status == 200 && answer.contains(&tenant.mark), "{status} {answer}");
 }
 
-/// Sends so many requests of `own` against `other`.
+/// Sends `count` requests of `own` against `other`.
 async fn attack(host: &Host, count: usize, seed: u64, own: &Tenant, other: &Tenant, operations: &[Operation]) {
     let client = courier::http_client::builder().build().unwrap();
     let before = belongings(host, &client, other).await;

@@ -1,5 +1,5 @@
-//! Topics that change under their groups: created anew, grown, denied; and
-//! others who take a group's place.
+//! Topics that change under their groups (created anew, grown, denied), and other
+//! members that take a group's place.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use reqwest::Method;
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(60);
-/// Failures wait for so long that no test sees the retry.
+/// Failures wait so long that no test sees the retry.
 const PARKS: &str = "[binding.retry]\nmax_attempts = 5\ninitial = \"1h\"";
 
 fn script(words: &str) -> Vec<u8> {
     json!({ "do": [words, "ok"] }).to_string().into_bytes()
 }
 
-/// Produces `count` records with ids that begin so, one after another.
+/// Produces `count` records, one after another, with ids that begin with `prefix`.
 async fn fill(topic: &str, partition: i32, prefix: &str, count: usize) {
     let client = producer(&config(kafka().bootstrap()));
     for number in 0..count {
@@ -39,7 +39,7 @@ async fn anew(topic: &str, partitions: i32) {
     create_named_topic(kafka().bootstrap(), topic, partitions, &[]).await;
 }
 
-/// How often messages whose ids begin so were handled, by id.
+/// How often messages whose ids begin with `prefix` were handled, by id.
 async fn handled(host: &Host, group: &str, prefix: &str) -> BTreeMap<String, usize> {
     let deliveries = host.deliveries(&format!("group={group}")).await;
     let mut times = BTreeMap::new();
@@ -112,7 +112,7 @@ async fn deliveries_of_partitions_that_a_new_topic_lacks_are_closed() {
         }
         let partitions = host.group(&group).await.partitions;
         assert_eq!(partitions.iter().map(|one| one.partition).collect::<Vec<_>>(), [0], "{partitions:?}");
-        // For as long as it would have said it some dozen times.
+        // As long as a dozen repetitions of the log line would take.
         tokio::time::sleep(Duration::from_secs(12)).await;
         let log = host.log();
         let complaints = log.lines().filter(|line| line.contains("WARN") && line.contains(&*topic)).count();
@@ -132,7 +132,7 @@ async fn a_topic_made_anew_while_the_host_is_frozen_runs_whole() {
         wait_handled(&host, &group, "old", 10).await;
         host.sigstop();
         anew(&topic, 1).await;
-        // Some stand where the old log ended, and would be taken for its.
+        // Some lie where the old log ended, and could be taken for its records.
         fill(&topic, 0, "new", 15).await;
         host.sigcont();
         let seen = wait_handled(&host, &group, "new", 15).await;
@@ -144,7 +144,7 @@ async fn a_topic_made_anew_while_the_host_is_frozen_runs_whole() {
         .await;
         let lost = lost_ranges(&host, &group).await;
         assert!(lost.iter().any(|range| range.why.contains("created anew")), "{lost:?}");
-        // What ran twice ran between two answers, and is listed.
+        // A message that ran twice ran between two answers, and is listed.
         let twice = seen.values().filter(|times| **times > 1).count();
         let listed: i64 = lost.iter().map(|range| range.to.0 - range.from.0).sum();
         assert!(i64::try_from(twice).unwrap() <= listed, "{seen:?} {lost:?}");
@@ -223,8 +223,8 @@ async fn a_time_before_1970_is_the_beginning() {
     .await;
 }
 
-/// Partitions are added while a key is parked: what comes with that key in a
-/// new partition waits for it, and every other key goes on.
+/// Partitions are added while a key is parked: a record of that key in a new
+/// partition waits, and every other key goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parked_key_is_not_overtaken_in_a_partition_that_was_added() {
     let _turn = turn::shared().await;
@@ -238,7 +238,7 @@ async fn a_parked_key_is_not_overtaken_in_a_partition_that_was_added() {
         produce(&client, &topic, Some(b"well"), &headers("well-1"), &script("ok")).await;
         wait_handled(&host, &group, "well", 1).await;
         create_partitions(kafka().bootstrap(), &topic, 4).await;
-        // As a producer that sees the new ones would: elsewhere.
+        // As a producer that sees the new partitions would: into another one.
         let fresh = producer(&config(kafka().bootstrap()));
         for (key, id) in [("sick", "second"), ("well", "well-2"), ("sick", "third")] {
             let record = rdkafka::producer::FutureRecord::<[u8], [u8]>::to(&topic).partition(3).key(key.as_bytes());
@@ -253,7 +253,7 @@ async fn a_parked_key_is_not_overtaken_in_a_partition_that_was_added() {
             if seen.len() == 3 { Ok(()) } else { Err(format!("{seen:?}\n{}", host.log_tail())) }
         })
         .await;
-        // Nor over a restart.
+        // Nor after a restart.
         host.kill9();
         host.start_again().await;
         tokio::time::sleep(Duration::from_secs(3)).await;

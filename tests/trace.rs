@@ -1,5 +1,5 @@
-//! `trace = "failures"`: a group that keeps no row of what it handled at the
-//! first attempt, and still runs nothing settled again and tells what it did.
+//! `trace = "failures"`: a group that keeps no row of deliveries handled at the
+//! first attempt. It still runs nothing settled again, and reports what it did.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(120);
 
-/// Kills a host while the first message of each partition still runs and what
-/// is behind it is settled above the position.
+/// Kills a host while the first message of each partition still runs and messages
+/// behind it are settled above the position.
 async fn nothing_settled_runs_again(store: Store) {
     let _turn = turn::alone().await;
     let (messages, kills): (usize, usize) = (scale(600, 20_000), scale(3, 20));
@@ -49,7 +49,7 @@ async fn nothing_settled_runs_again(store: Store) {
         if round == kills {
             break;
         }
-        // Something of this round is settled, and its slow ones are not.
+        // Some of this round are settled, and the slow ones are not.
         wait_until("some are handled", SOON, async || {
             let seen = host.try_group(&group).await.map_err(|error| format!("{error:#}"))?;
             if seen.handled >= before + 20 { Ok(()) } else { Err(format!("{seen:?}")) }
@@ -59,10 +59,10 @@ async fn nothing_settled_runs_again(store: Store) {
         host.start_again().await;
     }
     let seen = host.settled(&group, messages, SOON).await;
-    // Each settle counts what it handles: one that ran again would count twice.
+    // Each settle counts what it handles: a message run again would count twice.
     assert_eq!((seen.handled, seen.failed), (messages as u64 - failing, failing), "{kills} kills");
 
-    // What each of them published is there, from one settled attempt of it.
+    // Each published message is there, from one settled attempt.
     let emitted = wait_until("all that was published is there", SOON, async || {
         let records = read_topic(kafka().bootstrap(), &out).await;
         let mut ids: BTreeMap<Vec<u8>, BTreeSet<String>> = BTreeMap::new();
@@ -76,7 +76,7 @@ async fn nothing_settled_runs_again(store: Store) {
     assert!(emitted.values().all(|ids| ids.len() == 1), "something settled ran again: {emitted:?}");
     assert_eq!(emitted.len(), published);
 
-    // Only what failed or was retried has a row, and the list says so.
+    // Only failed and retried deliveries have rows, and the list says so.
     let rows = host.deliveries(&format!("group={group}")).await;
     assert_eq!(rows.len(), failing as usize + retried);
     let list: Value = host.get(&format!("/v1/deliveries?group={group}&state=HANDLED&limit=1")).await;
@@ -86,7 +86,7 @@ async fn nothing_settled_runs_again(store: Store) {
     let (_, printed, _) = host.cli(&["deliveries", "list", "--group", &group]);
     assert!(printed.contains("not in this list") && printed.contains(&group), "{printed}");
 
-    // By id for what Courier sent, and by place.
+    // By id for messages that Courier sent, and by place.
     let message: Value = host.get(&format!("/v1/messages/{}", encode(&ids[3]))).await;
     let delivery = &message["deliveries"][0];
     assert_eq!((&delivery["state"], &delivery["group"]), (&json!("HANDLED"), &json!(group)), "{message}");
@@ -98,7 +98,7 @@ async fn nothing_settled_runs_again(store: Store) {
     let place: Value = host.get(&format!("/v1/messages/{topic}:{partition}:{offset}")).await;
     assert_eq!(place["deliveries"][0]["state"], "HANDLED", "{place}");
 
-    // An id of a stranger's record is not recorded; it is not said to be unknown.
+    // The id of a foreign record is not recorded; the answer does not call it unknown.
     let (status, unknown) = host.request(Method::GET, "/v1/messages/nobody-knows", None).await;
     assert_eq!((status.as_u16(), &unknown["state"]), (200, &json!("NOT_RECORDED")), "{unknown}");
     assert_eq!(unknown["groups"], json!([group]));
@@ -106,7 +106,7 @@ async fn nothing_settled_runs_again(store: Store) {
     let (status, refused) = host.request(Method::POST, &retry, None).await;
     assert!(status.as_u16() == 409 && refused["detail"].as_str().unwrap().contains("replay"), "{refused}");
 
-    // Redrives of what was handled: by offset, and by time.
+    // Redrives of handled deliveries: by offset, and by time.
     let filter = json!({ "group": group, "topic": topic, "replay": true, "partition": partition,
         "from_offset": offset, "to_offset": offset + 1 });
     assert_eq!(redriven(&host, filter).await, 1);
@@ -122,7 +122,8 @@ async fn nothing_settled_runs_again(store: Store) {
     assert_eq!(rows.len(), messages, "what ran again has a row");
 }
 
-/// Plans and runs a redrive to its end; answers how many were handled, which is all of them.
+/// Plans and runs a redrive to its end; returns how many were handled, which is
+/// all of them.
 async fn redriven(host: &Host, filter: Value) -> u64 {
     let plan = host.post("/v1/redrives", json!({ "filter": filter, "rate": 5_000 }), 201).await;
     let id = plan["id"].as_str().unwrap().to_owned();

@@ -1,5 +1,5 @@
-//! Half messages on real Kafka: they exist if and only if their sender's
-//! transaction committed, whoever says so, and whatever becomes of the host.
+//! Transactional messages on real Kafka: they exist if and only if their sender's
+//! transaction committed, whatever happens to the host.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A sender that is asked what became of its transactions. It answers what it
-/// was told to, and counts how often it was asked.
+/// A sender that the host asks about its transactions. It gives the answer that
+/// the test set, and counts the requests.
 #[derive(Clone, Default)]
 struct Sender {
     known: Arc<Mutex<HashMap<String, (&'static str, u32)>>>,
@@ -38,7 +38,7 @@ impl Sender {
         let mut line = String::new();
         let Ok(reading) = stream.try_clone() else { return };
         let mut reader = BufReader::new(reading);
-        // A host that is killed while it asks says nothing.
+        // A host that is killed during its request sends no line.
         if !reader.read_line(&mut line).is_ok_and(|read| read > 0) {
             return;
         }
@@ -104,14 +104,14 @@ async fn decided_by_its_sender(store: Store) {
     let committed = prepare(&host, &topic, &unique("go"), json!({})).await;
     let dropped_id = unique("drop");
     let dropped = prepare(&host, &topic, &dropped_id, json!({ "timeout": "10s" })).await;
-    // Prepared means that nobody sees it.
+    // A prepared message is visible to nobody.
     is_unknown(&host, &dropped_id).await;
     assert!(read_topic(kafka().bootstrap(), &topic).await.is_empty());
 
     assert_eq!(end(&host, &dropped, "rollback").await.1["state"], "ROLLED_BACK");
     let (status, body) = end(&host, &committed, "commit").await;
     assert_eq!((status, &body["state"]), (StatusCode::OK, &json!("COMMITTED")), "{body}");
-    // The same again is the same answer; the contrary is refused.
+    // The same end again gets the same answer; the contrary is refused.
     assert_eq!(end(&host, &committed, "commit").await.0, StatusCode::OK);
     assert_eq!(end(&host, &committed, "rollback").await.0, StatusCode::CONFLICT);
     assert_eq!(end(&host, &dropped, "commit").await.0, StatusCode::CONFLICT);
@@ -119,7 +119,7 @@ async fn decided_by_its_sender(store: Store) {
     assert_eq!(status, StatusCode::NOT_FOUND);
 
     let id = body["messages"][0]["id"].as_str().unwrap();
-    // A handler may be done before the relay has written down what Kafka said.
+    // A handler may finish before the relay has written Kafka's acknowledgement.
     let message = wait_until("its row says that it is on kafka", SOON, async || {
         let message = host.finished(id, 1).await;
         if message.state == State::SendFail { Err(format!("{message:?}")) } else { Ok(message) }
@@ -160,7 +160,7 @@ async fn a_silent_sender_is_asked_also_after_a_kill() {
     let unknown = prepare(&host, &topic, &silent, url("check?shop=1")).await;
     sender.says(&committed, "COMMITTED");
     sender.says(&dropped, "ROLLED_BACK");
-    // The host is gone before anybody was asked; the next one asks.
+    // The host ends before it asked; the next one asks.
     host.kill9();
     host.start_again().await;
     becomes(&host, &committed, "COMMITTED").await;
@@ -168,7 +168,8 @@ async fn a_silent_sender_is_asked_also_after_a_kill() {
     assert_eq!(host.finished(&go, 1).await.deliveries[0].state, State::Handled);
     is_unknown(&host, &drop).await;
     assert_eq!(sender.asked(&dropped), 1);
-    // One that does not know is asked again, ever more rarely; a person can end it.
+    // A sender that does not know is asked again, at growing intervals; a person
+    // can end the transaction.
     let found = wait_until("it is asked twice", SOON, async || {
         let found: Value = host.get(&format!("/v1/transactions/{unknown}")).await;
         if found["checks"].as_u64() >= Some(2) { Ok(found) } else { Err(found.to_string()) }
@@ -183,7 +184,7 @@ async fn a_silent_sender_is_asked_also_after_a_kill() {
     assert_eq!(read_topic(kafka().bootstrap(), &topic).await.len(), 1);
 }
 
-/// What is prepared is kept until it ends, so there is an end to how much.
+/// A prepared message is kept until it ends, so their number is bounded.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_is_prepared_than_the_bound_allows() {
     let _turn = turn::shared().await;
@@ -227,8 +228,8 @@ async fn a_transaction_that_nobody_ends_is_abandoned_for_all_to_see() {
     assert_eq!(end(&host, &transaction, "rollback").await.0, StatusCode::CONFLICT);
 }
 
-/// Issue 16: a half message whose check_url refuses connections for a while was
-/// ABANDONED after 6 askings, and a later commit got 409 "final".
+/// Issue 16: a message whose check_url refused connections for a while was
+/// ABANDONED after 6 requests, and a later commit got 409 "final".
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sender_that_cannot_be_asked_is_asked_until_it_answers() {
     let _turn = turn::shared().await;
@@ -244,7 +245,7 @@ async fn a_sender_that_cannot_be_asked_is_asked_until_it_answers() {
     let id = unique("late");
     let url = json!({ "check_url": format!("http://{address}/check"), "timeout": "1ms" });
     let transaction = prepare(&host, &topic, &id, url).await;
-    // The same id is not taken from it meanwhile.
+    // Meanwhile no other message can take its id.
     let taker = json!({ "topic": topic, "type": "T", "id": id, "body": {} });
     let (status, refused) = host.request(Method::POST, "/v1/messages", Some(taker)).await;
     assert_eq!(status, StatusCode::CONFLICT, "{refused}");

@@ -1,4 +1,4 @@
-//! What the host refuses to take as a plugin, and that it says why.
+//! Uploads that the host refuses as plugins, each with its reason.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,14 +10,15 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 
-/// How long a host may take to stop, and to find a thing out.
+/// How long a host may take to stop, and a state to show.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// A small component has 21 s of CPU to be compiled in, which take longer by the clock where other
-/// programs want the processors too. Past this it was not bounded at all.
+/// The bound of a refusal. A small component has 21 s of CPU time to be compiled,
+/// which take longer when other programs use the processors. Beyond this the
+/// compiler had no bound at all.
 const REFUSED_WITHIN: Duration = Duration::from_secs(180);
 
-/// Refused with a 4xx whose problem details contain each of these words.
+/// Expects a 4xx whose problem details contain each of these words.
 async fn refused(host: &Host, what: &str, bytes: Vec<u8>, words: &[&str]) -> StatusCode {
     let begin = Instant::now();
     let (status, answer) = host.try_upload("suspect", bytes, true).await;
@@ -59,8 +60,8 @@ async fn what_is_no_handler_is_refused_and_told_why() {
     assert!(host.exited().is_none());
 }
 
-/// Issue 17, item 8: the compiler is the first that the kernel ends when memory
-/// is short, and is bounded by the processors' time and not by the clock.
+/// Issue 17, item 8: when memory is short the kernel ends the compiler first; the
+/// compiler's bound is CPU time and not wall time.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_compiler_goes_before_the_host_and_is_bounded_by_cpu_time() {
     let _turn = turn::shared().await;
@@ -82,12 +83,12 @@ async fn a_component_that_compiles_for_ever_is_stopped() {
     let _turn = turn::alone().await;
     let host = Host::builder("host-1").start().await;
     refused(&host, "a compile bomb", compile_bomb(), &["compil"]).await;
-    // The host goes on: a good one is taken.
+    // The host goes on: it takes a valid component.
     host.upload("scripted", guest("scripted")).await;
 }
 
-/// Versions stay; the active one can be changed back and forth, and each
-/// attempt names the version it ran.
+/// Versions are kept; an earlier one can be activated again, and each attempt
+/// names the version that it ran.
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_are_kept_and_can_be_activated_again() {
     let _turn = turn::shared().await;
@@ -133,7 +134,7 @@ async fn a_version_that_was_altered_in_the_database_does_not_run() {
 
     let id = host.publish(scripted(&topic, "k", &["ok"])).await.id().to_owned();
 
-    // Nothing is fetched for a binding that cannot run; it says why.
+    // Nothing is fetched for a binding that cannot run; it shows the reason.
     wait_until("the binding says what is wrong", STOP_LIMIT, async || {
         let (_, group) = host.request(Method::GET, &format!("/v1/groups/{group}"), None).await;
         let why = group["bindings"][0]["why"].as_str().unwrap_or_default().to_owned();
@@ -161,7 +162,7 @@ async fn runs(host: &Host, topic: &str, version: &str) {
     .await;
 }
 
-/// An answer shows what the component imports and exports.
+/// The answer to an upload has the component's imports and exports.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_is_answered_with_what_it_found() {
     let _turn = turn::shared().await;
@@ -176,17 +177,18 @@ async fn an_upload_is_answered_with_what_it_found() {
     assert!(names(&answer["imports"]).iter().any(|name| name.contains("courier:plugin")), "{answer}");
 }
 
-/// A sound handler with one more core module inside, which nothing uses and
-/// everything compiles: functions of many variables that are all alive over
-/// many loops, which is what register allocation is slowest at. One of them
-/// takes some 20 s of one processor, and there are enough for any machine.
+/// A valid handler with one more core module, which nothing uses and everything
+/// compiles: functions of many variables that are all alive over many loops, the
+/// slowest case of register allocation. One of them takes some 20 s of one
+/// processor, and there are enough for any machine.
 fn compile_bomb() -> Vec<u8> {
     let mut component = guest("scripted");
     component.extend(section(1, &heavy_module(32, 4_000, 16_000)));
     component
 }
 
-/// A core module of `functions` functions, each with so many locals and loops.
+/// A core module of `functions` functions, each with `locals` variables and `loops`
+/// loops.
 fn heavy_module(functions: u32, locals: u32, loops: u32) -> Vec<u8> {
     const I32: u8 = 0x7f;
     let mut body = vec![1];
@@ -205,7 +207,7 @@ fn heavy_module(functions: u32, locals: u32, loops: u32) -> Vec<u8> {
         body.extend(local(2));
         body.extend([0x0d, 0x00, 0x0b]);
     }
-    // Every variable is needed at the very end.
+    // Every variable is used at the very end.
     body.extend([0x41, 0x00]);
     for number in 0..locals {
         body.push(0x20);

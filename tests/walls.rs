@@ -1,4 +1,4 @@
-//! Walls between groups and tenants, seen from outside.
+//! Isolation of groups and tenants, seen from outside.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A record that a batch of 1 MB carries packed inflated to 150 MB, was stored
-/// whole, held the settling of all groups up and was answered by one `GET`.
+/// A record that a compressed batch of 1 MB inflated to 150 MB was stored whole,
+/// held up the settling of all groups, and was the answer to one `GET`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_above_max_record_fails_with_its_coordinates_and_nothing_waits_for_it() {
     let _turn = turn::shared().await;
@@ -44,8 +44,8 @@ async fn a_record_above_max_record_fails_with_its_coordinates_and_nothing_waits_
     assert!(shown["body_missing"].as_str().unwrap().contains("max_record"), "{shown}");
 }
 
-/// Who prepared transactions whose time was over at once held the store of the
-/// whole host for 30 s each time: the asking waited for a transaction of its own.
+/// A sender that prepared transactions which expired at once held the whole host's
+/// store for 30 s each time: the check waited for a transaction of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions_that_are_over_at_once_hold_up_nobody() {
     let _turn = turn::shared().await;
@@ -63,8 +63,8 @@ async fn transactions_that_are_over_at_once_hold_up_nobody() {
     assert!(!host.log().contains("did not end within"), "{}", host.log_tail());
 }
 
-/// What one tenant did to an id, a plugin or a transaction was told to another,
-/// or hid what the other had.
+/// One tenant's use of an id, a plugin or a transaction was visible to another, or
+/// hid the other's.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_tenant_neither_hears_of_another_nor_hides_what_is_its_own() {
     let _turn = turn::shared().await;

@@ -1,5 +1,5 @@
-//! What the host owes Kafka arrives, or is kept where people see it, whatever
-//! becomes of the topics.
+//! Messages that the host owes to Kafka arrive, or are listed as undelivered,
+//! whatever happens to the topics.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -71,8 +71,8 @@ async fn letters_for_a_topic_that_does_not_exist_yet_all_wait_and_arrive() {
     .await;
 }
 
-/// The answer about a missing topic takes the client longer than rows wait for
-/// it: each question was given up, and the debt waited without a cause.
+/// The client takes longer to report a missing topic than rows wait for it: each
+/// request was given up, and the rows waited without a cause.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_debt_for_a_deleted_topic_says_why_it_waits_also_after_a_restart() {
     let _turn = turn::shared().await;
@@ -146,7 +146,7 @@ async fn an_emission_that_is_too_large_for_its_topic_is_kept_and_sent_again_by_a
         }
     })
     .await;
-    // Were it taken, the entry would wait where no list of undelivered ones has it.
+    // If it were accepted, the entry would wait where no list shows it.
     for (nowhere, refused) in [(unique("nowhere"), 422), (format!("{topic}.broadcast"), 400)] {
         host.post(&format!("/v1/undelivered/{id}/repair"), json!({ "topic": nowhere }), refused).await;
     }
@@ -201,7 +201,7 @@ async fn rows_for_a_topic_made_anew_with_fewer_partitions_choose_again() {
     assert!(undelivered(&host, &target).await.is_empty());
 }
 
-/// The first messages of a fresh topic were COMMITTED at offset -1001 and were
+/// The first messages of a fresh topic were COMMITTED at offset -1001 and lay
 /// nowhere in the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_messages_of_fresh_topics_are_all_there_and_in_order() {
@@ -209,7 +209,7 @@ async fn the_first_messages_of_fresh_topics_are_all_there_and_in_order() {
     let host = Host::builder("host-1").store(Store::Sqlite).start().await;
     for round in 0..scale(15, 200) {
         let topic = create_topic(kafka().bootstrap(), "fresh", 3).await;
-        // Half of the rounds name their ids: these have their rows first.
+        // Half of the rounds name ids: those messages have their rows first.
         let message = |number: usize| {
             let body = json!({ "number": number });
             let key = format!("k{}", number % 5);
@@ -242,8 +242,8 @@ async fn the_first_messages_of_fresh_topics_are_all_there_and_in_order() {
     }
 }
 
-/// A message with an id of its sender's that Kafka refuses was answered with a
-/// 4xx and kept as undelivered all the same.
+/// A message with its sender's id that Kafka refuses was answered with a 4xx and
+/// kept as undelivered all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_kafka_refused_is_told_to_its_sender_and_kept_by_nobody() {
     let _turn = turn::shared().await;
@@ -255,14 +255,14 @@ async fn what_kafka_refused_is_told_to_its_sender_and_kept_by_nobody() {
     assert_eq!(status, 422, "{problem}");
     let refused = host.message("named").await;
     assert_eq!((refused.state, refused.retrying), (State::SendFail, Some(false)), "{refused:?}");
-    // A corrected one is taken in its place, and nothing of the first is left.
+    // A corrected message is accepted in its place, and nothing of the first is left.
     assert_eq!(host.publish(message(json!("short"))).await.state, State::Committed);
     assert!(undelivered(&host, &small).await.is_empty());
     assert_eq!(read_topic(kafka().bootstrap(), &small).await.len(), 1);
 }
 
-/// Past its bound, what is undelivered for a topic stops all that would add to
-/// it, until a person makes room.
+/// When a topic's undelivered messages reach their bound, their sources stop until
+/// a person makes room.
 #[tokio::test(flavor = "multi_thread")]
 async fn past_its_bound_what_is_undelivered_stops_its_sources_until_there_is_room() {
     let _turn = turn::shared().await;
@@ -281,7 +281,7 @@ async fn past_its_bound_what_is_undelivered_stops_its_sources_until_there_is_roo
     sqlx::raw_sql(sqlx::AssertSqlSafe(host.outbox_schema(&["sqlite"]))).execute(&shop).await.unwrap();
     host.start_again().await;
     host.upload("scripted", guest("scripted")).await;
-    // As many as fill the topic, put where the host keeps them.
+    // As many undelivered messages as fill the topic's bound, written to the store.
     let store = sqlx::PgPool::connect(&host.store_url()).await.unwrap();
     sqlx::query(
         "INSERT INTO undelivered (shard, message_id, topic, type_name, source, record, listed, code, reason, tries,

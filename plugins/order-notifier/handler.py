@@ -1,4 +1,4 @@
-"""Announces each order to whoever notifies customers, and counts the orders.
+"""Publishes a notification for each order, and counts the orders of a customer.
 
 A sample in Python: one dataclass comes in, another goes out, and the number of a
 customer's orders is kept in the group's state. Orders of one customer share the
@@ -12,7 +12,7 @@ from courier_sdk import Context, Reject, handler
 
 @dataclass
 class OrderCreated:
-    """An order, as far as this handler cares."""
+    """The fields of an order that this handler reads."""
 
     order_id: str
     order_name: str = ""
@@ -20,7 +20,7 @@ class OrderCreated:
 
 @dataclass
 class NotificationRequested:
-    """What is published for each order."""
+    """The notification of an order, which this handler publishes."""
 
     order_id: str
     text: str

@@ -1,5 +1,5 @@
-//! What becomes of single rows: bad ones, long ones, and those whose columns
-//! differ from the proposed ones.
+//! Single rows of outboxes: bad ones, large ones, and tables whose columns differ
+//! from the proposed ones.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use sqlx::postgres::PgPool;
 
 use super::{SOON, emptied, ids_in, outbox, sender, state, status};
 
-/// A sender's table that differs from the one that the schema prints.
+/// A sender's table that differs from the printed schema.
 async fn altered(host: &Host, statements: &str) -> (String, PgPool) {
     let (url, pool) = sender(host, &["postgres"]).await;
     sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned())).execute(&pool).await.unwrap();
     (url, pool)
 }
 
-/// What an outbox could not send, oldest first.
+/// The undelivered rows of an outbox, oldest first.
 pub(super) async fn undelivered(host: &Host, outbox: &str) -> Vec<Value> {
     let (_, page) = host.request(Method::GET, &format!("/v1/undelivered?outbox={outbox}"), None).await;
     let mut items = page["items"].as_array().unwrap_or_else(|| panic!("{page}")).clone();
@@ -27,7 +27,7 @@ pub(super) async fn undelivered(host: &Host, outbox: &str) -> Vec<Value> {
 }
 
 /// A row that cannot be sent stopped the outbox without a name, was passed over
-/// for ever, or lost a header without a word.
+/// for ever, or lost a header silently.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_row_is_undelivered_with_its_column_named_and_the_next_goes_on() {
     let _turn = turn::shared().await;
@@ -89,7 +89,7 @@ async fn a_bad_row_is_undelivered_with_its_column_named_and_the_next_goes_on() {
     assert_eq!((&whole["key"], &whole["outbox"]), (&json!("k"), &json!("shop")), "{whole}");
     let seen = wait_until("all are counted", SOON, async || {
         let seen = status(&host, "shop").await;
-        // What is left in the table is told a moment after what was counted.
+        // The number of rows left in the table is updated a moment after the counts.
         let counted = seen["refused"] == rows_of(&sent) && seen["relayed"] == rows_of(&sent);
         if counted && seen["pending"] == 0 { Ok(seen) } else { Err(seen.to_string()) }
     })
@@ -101,8 +101,8 @@ fn rows_of(sent: &[String]) -> Value {
     json!(sent.len())
 }
 
-/// A row that is too large to be read stays where it is; its entry says so, and
-/// once somebody made it smaller it is sent.
+/// A row that is too large to be read stays in its table; its entry says so, and
+/// it is sent once it is smaller.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_above_the_bound_stays_at_its_source_and_the_entry_points_to_it() {
     let _turn = turn::shared().await;
@@ -129,7 +129,7 @@ async fn a_row_above_the_bound_stays_at_its_source_and_the_entry_points_to_it() 
     assert_eq!(entry["code"], "outbox_row_too_large", "{entry}");
     let why = entry["why"].as_str().unwrap_or_default();
     assert!(why.contains("column body: it has 3145728 bytes") && why.ends_with("still in the table"), "{entry}");
-    // Read anew by the next holder, it is not kept twice.
+    // The next holder reads it anew and makes no second entry.
     host.kill9();
     host.start_again().await;
     state(&host, "shop", "running", "").await;
@@ -141,8 +141,8 @@ async fn a_row_above_the_bound_stays_at_its_source_and_the_entry_points_to_it() 
     assert_eq!(ids_in(&topic).await, ["small", "large"]);
 }
 
-/// A NULL hid the row from every look: it was never sent, and rows of its key
-/// that came later were.
+/// A NULL hid the row from every query: it was never sent, and later rows of its
+/// key were.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_without_headers_is_sent_before_what_comes_later_of_its_key() {
     let _turn = turn::shared().await;
@@ -161,8 +161,8 @@ async fn a_row_without_headers_is_sent_before_what_comes_later_of_its_key() {
     assert_eq!(ids_in(&topic).await, ["first", "second", "third"]);
 }
 
-/// Ids were compared as text when rows were deleted, so that those of another
-/// type stayed; bytes of a key became the text of their hexadecimal digits.
+/// Ids were compared as text when rows were deleted, so that rows with ids of
+/// another type stayed; bytes of a key became their hexadecimal digits as text.
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_may_be_uuids_and_keys_and_bodies_bytes() {
     let _turn = turn::shared().await;
@@ -189,7 +189,7 @@ async fn ids_may_be_uuids_and_keys_and_bodies_bytes() {
     assert!(status.success() && shown.contains("can be relayed"), "{shown}");
 }
 
-/// A table that cannot be relayed was said to be all right.
+/// `check` accepted a table that cannot be relayed.
 #[tokio::test(flavor = "multi_thread")]
 async fn check_names_each_column_that_is_missing_of_a_wrong_type_or_may_be_null() {
     let _turn = turn::shared().await;
@@ -222,7 +222,7 @@ async fn check_names_each_column_that_is_missing_of_a_wrong_type_or_may_be_null(
     assert_eq!(seen["cause"]["fields"]["columns"], "id, kind, created_at", "{seen}");
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM courier_outbox").fetch_one(&pool).await.unwrap();
     assert_eq!(left, 1, "nothing is relayed and nothing is lost");
-    // Put right, it goes on by itself.
+    // The table is mended, and the outbox goes on by itself.
     let topic = create_topic(kafka().bootstrap(), "outbox-types", 1).await;
     let right = "ALTER TABLE courier_outbox ALTER id TYPE text USING convert_from(id, 'UTF8'),
         ADD COLUMN kind text, ALTER created_at TYPE timestamptz USING now()";
@@ -232,12 +232,12 @@ async fn check_names_each_column_that_is_missing_of_a_wrong_type_or_may_be_null(
     assert_eq!(ids_in(&topic).await, ["a"]);
 }
 
-/// Rows for one topic filled all that may be in hand, and rows for the others
+/// Rows for one topic filled all places in memory, and rows for other topics
 /// waited behind them.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_for_a_topic_that_kafka_does_not_take_hold_up_no_other_topic() {
     let _turn = turn::shared().await;
-    // Kafka takes nothing for a topic that is not there yet.
+    // Kafka takes nothing for a topic that does not exist yet.
     let (stuck, healthy) = (unique("outbox-stuck"), create_topic(kafka().bootstrap(), "outbox-healthy", 1).await);
     let prepared = Host::builder("tool").prepare();
     let (url, pool) = sender(&prepared, &["postgres"]).await;

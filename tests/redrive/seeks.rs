@@ -1,4 +1,4 @@
-//! Positions that are moved while records flow.
+//! Seeks of positions under load.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use super::SOON;
 
-/// Each delivery of a group by its offset in partition 0.
+/// Each delivery of a group, by its offset in partition 0.
 pub(super) async fn by_offset(host: &Host, group: &str) -> BTreeMap<i64, Delivery> {
     let all = host.deliveries(&format!("group={group}")).await;
     all.into_iter().filter(|one| one.partition == 0).map(|one| (one.offset, one)).collect()
 }
 
-/// Positions move both ways while messages come, on whichever host owns them.
+/// Positions move both ways while messages come, on any host.
 async fn seeks(hosts: &[Host], group: &str, topic: &str) {
     let host = &hosts[0];
     let messages =
@@ -66,7 +66,7 @@ async fn seeks(hosts: &[Host], group: &str, topic: &str) {
         assert!(delivery.offset >= 5 || numbers.len() == 1, "what lies before is left alone: {}", delivery.brief());
     }
 
-    // Forward: what the paused group did not receive is skipped, and said.
+    // Forward: records that the paused group did not receive are skipped and reported.
     host.post(&format!("/v1/groups/{group}/pause"), json!({}), 200).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     host.publish_all(messages(300)).await;
@@ -114,6 +114,6 @@ async fn positions_move_both_ways_under_load_with_two_hosts() {
     })
     .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    // Asked of either host, whoever owns the partition.
+    // Requested of either host, whoever owns the partition.
     seeks(&[two, one], &group, &topic).await;
 }

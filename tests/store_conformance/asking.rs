@@ -1,4 +1,4 @@
-//! Running again because somebody asked: the one door into a lane.
+//! Rerun requests: the one way to run a delivery again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -102,7 +102,7 @@ pub async fn what_cannot_be_asked_for_says_why(database: Database) {
     assert_eq!(owner.delivery(0).await.map(|row| row.state), Some(State::Handled));
 }
 
-/// An owner reads wishes by time, a page at a time.
+/// An owner reads rerun requests by time, a page at a time.
 pub async fn wishes_are_read_in_order_and_none_is_passed_over(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
@@ -130,8 +130,8 @@ pub async fn wishes_are_read_in_order_and_none_is_passed_over(database: Database
     assert!(store.asked(&[other.claimed.position], Timestamp(0), 7).await.unwrap().is_empty());
 }
 
-/// Somebody asks while an attempt runs: its outcome must not hide the wish
-/// from an owner that reads by time.
+/// A rerun is requested while an attempt runs: its outcome must not hide the
+/// request from an owner that reads by time.
 pub async fn a_wish_survives_the_outcome_of_a_running_attempt(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
@@ -142,8 +142,8 @@ pub async fn a_wish_survives_the_outcome_of_a_running_attempt(database: Database
     assert_eq!(asked.iter().map(|row| (row.offset, row.number)).collect::<Vec<_>>(), [(Offset(0), 2)]);
 }
 
-/// The mark of who gives a delivery up is found by its owner, now or at the next
-/// claim, and changes nothing else.
+/// The mark of a given-up delivery is found by its owner, now or at the next claim,
+/// and changes nothing else.
 pub async fn what_is_given_up_is_marked_for_its_owner(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
@@ -164,10 +164,10 @@ pub async fn what_is_given_up_is_marked_for_its_owner(database: Database) {
     let page = store.open_page(owner.claimed.position, Offset(-1), 10).await.unwrap();
     assert_eq!(page.iter().filter(|row| row.give_up.is_some()).count(), 2);
 
-    // An outcome of an attempt that ran meanwhile leaves the mark.
+    // The outcome of an attempt that ran meanwhile leaves the mark.
     owner.settle(3, vec![retrying(0, 2, Some(NEVER))]).await;
     assert!(owner.claim_again().await.open[0].give_up.is_some());
-    // Who asks for it takes the mark off.
+    // A rerun request removes the mark.
     store.ask(&owner.key(0)).await.unwrap();
     let open = owner.claim_again().await.open.clone();
     assert!(open[0].give_up.is_none() && open[1].give_up.is_some());

@@ -18,7 +18,7 @@ use super::half::single;
 use super::owner::{GROUP, Owner, failed};
 use super::sending::{identity, message};
 
-/// Something done in the name of ops.
+/// A change in the name of ops.
 fn deed(action: &str, subject: &str) -> AuditEntry {
     AuditEntry { by: "ops\0".into(), action: action.into(), subject: subject.into(), detail: "why\0 ü".into() }
 }
@@ -31,7 +31,7 @@ async fn pause(store: &SharedStore, group: &str) -> Result<(), StoreError> {
     in_name_of(deed("pause", group), store.set_paused(group, Some("night"))).await
 }
 
-/// Walks the chain as a verification does.
+/// Verifies the chain.
 async fn whole(store: &SharedStore) -> bool {
     let AuditLinks { anchor, head, entries } = store.audit_links(i64::MIN).await.unwrap();
     let mut hash = anchor.hash;
@@ -44,7 +44,7 @@ async fn whole(store: &SharedStore) -> bool {
     hash == head.hash
 }
 
-/// What was done, oldest first.
+/// The entries, oldest first.
 async fn actions(store: &SharedStore) -> Vec<String> {
     let entries = store.audit_links(i64::MIN).await.unwrap().entries;
     entries.into_iter().map(|entry| entry.action).collect()
@@ -92,7 +92,7 @@ pub async fn retention_leaves_the_audit_log_an_anchor(database: Database) {
     assert!(whole(&store).await);
 }
 
-/// Every verb that somebody can ask for, done by `ops` when `named`.
+/// Every change that a person can make, in the name of `ops` when `named`.
 async fn everything(store: &SharedStore, named: bool) {
     macro_rules! done {
         ($action:literal, $verb:expr) => {
@@ -149,7 +149,7 @@ pub async fn what_is_done_in_somebodys_name_leaves_one_entry(database: Database)
         "seek",
         "pause",
         "resume",
-        // Once: the second found nothing to cancel, as the second sign-out did.
+        // Once: the second cancel found nothing, as the second sign-out did.
         "cancel",
         "resend",
         // Once, too.
@@ -175,8 +175,8 @@ pub async fn what_the_host_does_itself_leaves_no_entry(database: Database) {
     assert!(actions(&store).await.is_empty());
 }
 
-/// Item 17: a refused sign-in and a reload change nothing in the store, and are
-/// in the log all the same.
+/// Item 17: a refused sign-in and a reload change nothing in the store, and have
+/// entries in the log all the same.
 pub async fn what_changes_nothing_can_be_an_entry_too(database: Database) {
     let store = database.open().await;
     pause(&store, GROUP).await.unwrap();
@@ -200,7 +200,7 @@ pub async fn what_is_refused_leaves_no_entry(database: Database) {
     assert!(actions(&store).await.is_empty());
 }
 
-/// A crash between a change and its entry would look the same.
+/// A crash between a change and its entry would leave the same state.
 pub async fn a_change_whose_entry_cannot_be_written_is_not_made(database: Database) {
     let store = database.open().await;
     store.accept(&[waiting("m-1", None, Due::After(Duration::from_secs(3_600)))]).await.unwrap();
@@ -219,7 +219,7 @@ pub async fn a_change_whose_entry_cannot_be_written_is_not_made(database: Databa
 }
 
 impl Database {
-    /// Runs a statement behind the store's back.
+    /// Runs a statement on the database, past the store.
     pub async fn run(&self, statement: &'static str) {
         let statement = AssertSqlSafe(statement);
         if self.url.starts_with("sqlite:") {

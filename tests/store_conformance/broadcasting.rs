@@ -1,4 +1,4 @@
-//! Listeners of broadcasts, and messages that were handled before.
+//! Listeners of broadcasts, and deduplication.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn wish(node: &str, forget: Duration, catch_up: bool, high: i64) -> Listen {
     }
 }
 
-/// What a host sees of a service.
+/// A host's view of a service's addresses.
 fn addresses(node: &str, service: &str, addresses: &[&str], lease: Duration) -> AddressWish {
     AddressWish {
         group: GROUP.to_owned(),
@@ -62,7 +62,7 @@ pub async fn addresses_are_shared_among_the_hosts_of_a_service(database: Databas
     assert_eq!(found, BOTH.map(|address| (address, GROUP, true)));
     let of_two = leases.iter().find(|lease| lease.node == "host-2").map(|lease| &lease.address);
     assert_eq!(of_two, half.surplus.first());
-    // A host that stops leaves all of it at once.
+    // A host that stops gives up all its addresses at once.
     store.release_addresses(GROUP, SERVICE, "host-1", &[]).await.unwrap();
     assert_eq!(store.hold_addresses(&two).await.unwrap().held, BOTH);
 }
@@ -75,7 +75,7 @@ pub async fn an_address_whose_lease_is_over_goes_to_another_host(database: Datab
     let two = addresses("host-2", SERVICE, &BOTH, HOUR);
     assert_eq!(store.hold_addresses(&two).await.unwrap().held, BOTH, "a dead host takes part in nothing");
     assert!(store.hold_addresses(&dead).await.unwrap().held.is_empty(), "it finds them taken when it is back");
-    // One that the name does not have any more is let go.
+    // An address that the name no longer has is given up.
     let fewer = store.hold_addresses(&addresses("host-2", SERVICE, &BOTH[..1], HOUR)).await.unwrap();
     assert_eq!((fewer.held, fewer.surplus), (vec![BOTH[0].to_owned()], vec![BOTH[1].to_owned()]));
 }
@@ -91,7 +91,7 @@ pub async fn the_addresses_of_two_services_are_apart(database: Database) {
     assert!(left.len() == 2 && left.iter().all(|lease| lease.node == "host-1"), "{left:?}");
 }
 
-/// Where a listener stands.
+/// The position of a listener.
 async fn next(store: &SharedStore, node: &str) -> Option<Offset> {
     let rows = store.positions().await.unwrap();
     rows.iter().find(|row| row.listener.as_deref() == Some(node)).map(|row| row.next)
@@ -193,7 +193,7 @@ pub async fn what_was_handled_is_found_within_the_window(database: Database) {
     assert_eq!(found(&HandledBy { topic: "other".to_owned(), ..who.clone() }, century).await, none);
     assert_eq!(found(&HandledBy { listener: Some("host-1".to_owned()), ..who.clone() }, century).await, none);
     assert_eq!(found(&who, Duration::ZERO).await, none);
-    // Rows from before sources were kept match any source of their topic.
+    // Rows written before sources were stored match any source of their topic.
     database.run("UPDATE delivery SET source_hash = NULL").await;
     assert_eq!(found(&who, century).await, [true, false, true]);
 }

@@ -1,5 +1,5 @@
-//! What the message centre stands on: sessions, minutes, failures that are
-//! alike, parked lanes, dead letters.
+//! Queries of the console: sessions, minutes, groups of failures, parked lanes,
+//! dead letters.
 
 use std::time::Duration;
 
@@ -133,14 +133,14 @@ pub async fn a_dead_letter_is_known_with_its_outcome(database: Database) {
     let rest = Page { cursor: first.next, limit: 10 };
     let rest = store.dead_letters(&DeadLetterFilter::default(), &rest).await.unwrap();
     assert_eq!((rest.items.len(), rest.items[0].key.offset, rest.next), (1, Offset(0), None));
-    // Run again and given up again: two letters went out.
+    // Run again and failed again: two letters were sent.
     store.ask(&owner.key(0)).await.unwrap();
     let mut again = reopened(given_up(0), 2);
     again.attempts[0].number = 2;
     owner.settle(4, vec![again]).await;
     let of_group = DeadLetterFilter { group: Some(GROUP.into()), ..DeadLetterFilter::default() };
     assert_eq!(store.dead_letters(&of_group, &page(10)).await.unwrap().items.len(), 3);
-    // Run again and handled: the letter knows it.
+    // Run again and handled: the letter shows that.
     store.ask(&owner.key(2)).await.unwrap();
     owner.settle(4, vec![reopened(handled(2), 2)]).await;
     let letters = store.dead_letters(&of_group, &page(10)).await.unwrap().items;

@@ -37,7 +37,7 @@ async fn stored(store: &SharedStore, owner: &Owner, offset: i64) -> Option<usize
     found.expect("it is open").record.map(|record| record.len())
 }
 
-/// Only what has no record in the store is in danger, by its time or its place.
+/// Only records that the store does not have are in danger, by time or by offset.
 pub async fn rows_without_records_near_their_end_are_told(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
@@ -55,8 +55,8 @@ pub async fn rows_without_records_near_their_end_are_told(database: Database) {
     assert_eq!(found, expected);
 }
 
-/// Copies have a bound of their own, and what does not fit is left out with all
-/// behind it.
+/// Copies have their own bound. A record that does not fit is left out with all
+/// records behind it.
 pub async fn records_are_copied_up_to_a_bound_of_their_own(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
@@ -70,18 +70,18 @@ pub async fn records_are_copied_up_to_a_bound_of_their_own(database: Database) {
     assert_eq!(offsets(&store, &owner, &near(0, 6, None)).await, [3, 4]);
     assert_eq!(stored(&store, &owner, 2).await, Some(10));
     assert_eq!(stored(&store, &owner, 3).await, None);
-    // One that keeps its record since it was parked, or is none any more, needs
-    // nothing and takes nothing of the bound.
+    // A row that has its record since it was parked, or that is closed, needs no
+    // copy and takes nothing of the bound.
     let others = [copy(5, 30), copy(77, 1)];
     assert_eq!(store.copy_records(position, epoch, &others, 70).await.unwrap(), 2);
     assert_eq!(stored(&store, &owner, 5).await, Some(record(5).len()));
     assert_eq!(store.copies(position).await.unwrap(), Copies { count: 3, bytes: 30 });
-    // The next owner counts only what was kept when it was parked.
+    // The next owner counts only records that were kept when they were parked.
     let sizes: Vec<usize> = owner.claim_again().await.open.iter().map(|row| row.record_bytes).collect();
     assert_eq!(sizes, [0, 0, 0, 0, 0, record(5).len()]);
 }
 
-/// A copy goes with its delivery, or becomes the record of its failure.
+/// A copy is removed with its delivery, or becomes the record of its failure.
 pub async fn a_copy_ends_with_its_delivery(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;

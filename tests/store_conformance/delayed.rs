@@ -1,4 +1,4 @@
-//! Messages that wait until they are due.
+//! Delayed messages.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::sending::{due, identity, message};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A message that waits.
+/// A delayed message.
 pub fn waiting(id: &str, key: Option<&'static [u8]>, due: Due) -> NewMessage {
     NewMessage { state: State::Committed, reason: None, retrying: false, due: Some(due), ..message(id, key, None) }
 }
@@ -30,7 +30,7 @@ async fn row(store: &SharedStore, id: &str) -> MessageRow {
     store.message(id).await.unwrap().unwrap()
 }
 
-/// Waits until the store itself says that something is due.
+/// Waits until a message is due by the store's clock.
 async fn until_due(store: &SharedStore, shards: &[(i32, i64)]) {
     while let Some(wait) = store.next_due(shards).await.unwrap().filter(|wait| !wait.is_zero()) {
         tokio::time::sleep(wait).await;
@@ -155,7 +155,7 @@ pub async fn a_message_that_waits_can_be_cancelled(database: Database) {
     assert_eq!(due(&store, &shards).await, ["m-3", "m-2"]);
 }
 
-/// Whoever comes first, the other is told; never do both.
+/// A cancellation and the move exclude each other: the later one finds nothing.
 pub async fn a_message_that_is_just_due_goes_or_is_cancelled(database: Database) {
     let (store, other) = (database.open().await, database.open().await);
     let shards = all_shards(&store).await;
@@ -282,7 +282,7 @@ pub async fn retention_leaves_what_waits_alone(database: Database) {
     assert!(store.message("m-2").await.unwrap().is_none(), "it was sent, and is old");
 }
 
-/// Puts rows there that wait for an hour and more, as the store itself would.
+/// Adds rows that are due in an hour or later, as the store itself would.
 async fn fill(database: &Database, count: i64) {
     use sqlx::Connection as _;
     let later = jiff::Timestamp::now().as_microsecond() + 3_600_000_000;
@@ -313,7 +313,7 @@ async fn fill(database: &Database, count: i64) {
     }
 }
 
-/// The least time in which one message that is due was found and moved.
+/// The least time in which one due message was found and moved.
 async fn least(store: &SharedStore, shards: &[(i32, i64)], name: &str) -> Duration {
     let mut least = Duration::MAX;
     for number in 0..30 {
@@ -326,8 +326,8 @@ async fn least(store: &SharedStore, shards: &[(i32, i64)], name: &str) -> Durati
     least
 }
 
-/// The least of many times, since a busy machine only ever adds to it. Without
-/// the index a hundred times as many would take a hundred times as long.
+/// The least of many times, since other load only adds to it. Without the index a
+/// hundred times as many rows would take a hundred times as long.
 pub async fn what_is_due_costs_the_same_however_many_wait(database: Database) {
     let store = database.open().await;
     let shards = all_shards(&store).await;

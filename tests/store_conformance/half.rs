@@ -1,4 +1,4 @@
-//! Half messages, and which way a transaction may go.
+//! Transactional messages, and the states of a transaction.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn half(id: &str, messages: Vec<NewMessage>, timeout: Duration) -> NewHalf {
     NewHalf { id: id.to_owned(), messages, check_url: Some(URL.to_owned()), timeout }
 }
 
-/// A transaction about one message, `m-<id>`.
+/// A transaction with one message, `m-<id>`.
 pub fn single(id: &str, timeout: Duration) -> NewHalf {
     half(id, vec![message(&format!("m-{id}"), Some(b"k"), None)], timeout)
 }
@@ -31,7 +31,7 @@ async fn seen(store: &SharedStore, id: &str) -> HalfRow {
     store.half(id).await.unwrap().unwrap()
 }
 
-/// Claims what is to be asked now.
+/// Claims the transactions whose senders are to be asked now.
 async fn claim(store: &SharedStore, lease: Duration) -> Vec<HalfCheck> {
     store.claim_checks(lease, 10).await.unwrap().0
 }
@@ -97,7 +97,7 @@ pub async fn a_transaction_ends_once(database: Database) {
         }
         let ended = seen(&store, id).await;
         assert_eq!((ended.state, ended.reason.as_deref()), (state, Some("first")));
-        // An asking that comes back late changes nothing.
+        // A late answer changes nothing.
         store.leave_half(&check, "late", AfterAsking::Abandon).await.unwrap();
         store.leave_half(&check, "late", AfterAsking::Again(HOUR)).await.unwrap();
         assert_eq!(seen(&store, id).await, ended);
@@ -139,7 +139,7 @@ pub async fn an_asking_is_claimed_by_one_host_at_a_time(database: Database) {
     store.leave_half(check, "it answered\0 UNKNOWN", AfterAsking::Again(Duration::ZERO)).await.unwrap();
     let row = seen(&store, "t").await;
     assert_eq!((row.checks, row.last_answer.as_deref()), (1, Some("it answered\u{fffd} UNKNOWN")));
-    // A claim whose host died runs out, and the asking counts nevertheless.
+    // The claim of a dead host expires, and its request counts nevertheless.
     let lost = claim(&other, Duration::ZERO).await.pop().unwrap();
     let again = claim(&store, HOUR).await.pop().unwrap();
     assert_eq!((lost.checks, again.checks), (2, 3));
@@ -166,21 +166,21 @@ pub async fn a_transaction_does_not_take_an_id_of_something_else(database: Datab
     store.accept(std::slice::from_ref(&taken)).await.unwrap();
     assert!(matches!(store.prepare_half(&single("t", HOUR)).await, Err(StoreError::Conflict(_))));
     assert!(store.half("t").await.unwrap().is_none());
-    // The same that was sent already is no other.
+    // The message that was sent already, repeated, makes no other one.
     store.accept(&[message("m-s", Some(b"k"), None)]).await.unwrap();
     store.prepare_half(&single("s", HOUR)).await.unwrap();
     assert!(matches!(&store.accept(&[message("m-s", Some(b"k"), None)]).await.unwrap()[..], [Accepted::Same(_)]));
     store.commit_half("s", "x").await.unwrap();
 }
 
-/// Issue 16: a half message prepared as h-1, then POST h-1 gave 202, and the
-/// commit 409.
+/// Issue 16: a message was prepared as h-1, then POST h-1 got 202, and the commit
+/// got 409.
 pub async fn a_prepared_transaction_holds_its_identities(database: Database) {
     let store = database.open().await;
     let both = vec![message("m-other", None, None), message("m-u", None, None)];
     store.prepare_half(&half("u", both.clone(), HOUR)).await.unwrap();
-    // Neither a message takes one of them, the same or not, nor an outbox's
-    // row, nor another transaction, and one that is refused leaves no row.
+    // Neither a message, equal or not, nor an outbox's row, nor another transaction
+    // can take one of the ids, and a refused one leaves no row.
     let other = NewMessage { digest: [9; 32], ..both[1].clone() };
     let refused = NewMessage { outbound: None, retrying: false, ..other.clone() };
     for taker in [&both[1], &other, &refused] {
@@ -201,14 +201,14 @@ pub async fn a_prepared_transaction_holds_its_identities(database: Database) {
     assert_eq!(committed.state, HalfState::Committed, "a prepared one can commit");
     assert!(matches!(&store.accept(std::slice::from_ref(&other)).await.unwrap()[..], [Accepted::Other]));
     assert!(matches!(&store.accept(std::slice::from_ref(&both[1])).await.unwrap()[..], [Accepted::Same(_)]));
-    // What rolled back holds nothing any more.
+    // A rolled back transaction holds no id.
     store.prepare_half(&single("w", HOUR)).await.unwrap();
     store.roll_back_half("w", "x").await.unwrap();
     assert!(matches!(&store.accept(&[message("m-w", None, None)]).await.unwrap()[..], [Accepted::New]));
 }
 
-/// A POST and a prepare of one identity at the same time, on two hosts: one of
-/// them has it, and what was prepared can commit.
+/// A POST and a prepare of one identity at the same time, on two hosts: one of them
+/// gets it, and a prepared message can commit.
 pub async fn of_a_message_and_a_transaction_that_meet_one_has_the_identity(database: Database) {
     let (store, other) = (database.open().await, database.open().await);
     let mut both = [0, 0];
@@ -246,15 +246,15 @@ pub async fn an_abandoned_transaction_can_still_commit(database: Database) {
     assert_eq!(due(&store, &shards).await, ["m-c"]);
     assert_eq!(store.roll_back_half("r", "x").await.unwrap().state, HalfState::RolledBack);
     assert!(matches!(store.commit_half("r", "x").await, Err(StoreError::Conflict(_))), "its records are gone");
-    // It holds nothing any more, and another may have come.
+    // It no longer holds its id, and another message may have come.
     store.accept(&[NewMessage { digest: [9; 32], ..message("m-taken", None, None) }]).await.unwrap();
     let taken = store.commit_half("taken", "x").await;
     assert!(matches!(&taken, Err(StoreError::Conflict(why)) if why.contains("m-taken")), "{taken:?}");
     assert_eq!(seen(&store, "taken").await.state, HalfState::Abandoned);
 }
 
-/// Issue 16: a half message whose check_url refuses connections for a while
-/// was ABANDONED after 6 askings.
+/// Issue 16: a message whose check_url refused connections for a while was
+/// ABANDONED after 6 requests.
 pub async fn what_cannot_be_asked_is_kept_until_retention(database: Database) {
     let store = database.open().await;
     store.prepare_half(&single("t", Duration::ZERO)).await.unwrap();
@@ -269,7 +269,7 @@ pub async fn what_cannot_be_asked_is_kept_until_retention(database: Database) {
     let [row] = &listed[..] else { panic!("{listed:?}") };
     assert_eq!((row.id.as_str(), row.state, row.messages.len()), ("t", HalfState::Prepared, 1));
     assert!(row.unreachable_since >= Some(before) && row.last_answer.as_deref() == Some("refused"), "{row:?}");
-    // An answer ends that.
+    // An answer ends the requests.
     let check = claim(&store, HOUR).await.pop().unwrap();
     store.leave_half(&check, "it answered UNKNOWN", AfterAsking::Again(Duration::ZERO)).await.unwrap();
     assert!(store.unreachable_halves(None, 10).await.unwrap().is_empty());
@@ -277,8 +277,8 @@ pub async fn what_cannot_be_asked_is_kept_until_retention(database: Database) {
     let check = claim(&store, HOUR).await.pop().unwrap();
     assert_eq!((check.answered, check.unreachable), (1, 0));
     store.leave_half(&check, "refused", AfterAsking::Retry(HOUR)).await.unwrap();
-    // Younger than the retention it stays, older it is abandoned, and can
-    // still commit.
+    // Until the retention is over it stays; then it is abandoned, and can still
+    // commit.
     while store.prune(HOUR).await.unwrap() {}
     assert_eq!(seen(&store, "t").await.state, HalfState::Prepared);
     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -290,8 +290,8 @@ pub async fn what_cannot_be_asked_is_kept_until_retention(database: Database) {
     assert_eq!(store.commit_half("t", "x").await.unwrap().state, HalfState::Committed);
 }
 
-/// A sender that commits while its check URL is asked, and two hosts at once:
-/// one end, and each message once.
+/// A sender that commits while its check URL is asked, and two hosts at once: one
+/// end, and each message once.
 pub async fn ends_that_meet_are_one(database: Database) {
     let (store, other) = (database.open().await, database.open().await);
     let writer = join(&store, "host-1").await;
@@ -339,8 +339,8 @@ pub async fn transactions_are_listed_newest_first_and_forgotten(database: Databa
     assert_eq!(listed(None).await, [6, 5, 3, 2, 0], "what has not ended stays");
 }
 
-/// Issue 17: a page of a token that reaches some topics was thinned out after it
-/// was read, and its cursor had the id of another tenant's transaction.
+/// Issue 17: the page of a scoped token was filtered after it was read, and its
+/// cursor had the id of another tenant's transaction.
 pub async fn transactions_are_listed_by_the_topics_that_they_are_about(database: Database) {
     let store = database.open().await;
     let mine = half("t-mine", vec![message("m-mine", Some(b"k"), None)], HOUR);
@@ -356,7 +356,7 @@ pub async fn transactions_are_listed_by_the_topics_that_they_are_about(database:
     assert!(page.items.is_empty() && page.next.is_none());
 }
 
-/// One token's prepared transactions closed the door for all.
+/// One token's prepared transactions blocked those of all others.
 pub async fn what_a_token_has_prepared_is_counted(database: Database) {
     let store = database.open().await;
     let by = |sender: &str| Some(SentBy { sender: sender.to_owned(), source_proven: true });

@@ -1,5 +1,5 @@
-//! Handled sets: deliveries that were HANDLED at the first attempt and have a
-//! bit in place of a row.
+//! Handled sets: deliveries that were HANDLED at the first attempt and have a bit
+//! in place of a row.
 
 use courier::store::handled_sets::WINDOW;
 use courier::store::redrive::{ItemAsk, NewRedrive, RedriveWish, ReplayRecord};
@@ -15,7 +15,7 @@ use super::owner::{
 
 const LATER: Timestamp = Timestamp(i64::MAX / 2);
 
-/// What is known of offsets in the owner's set.
+/// When and where these offsets were handled, by the owner's set.
 async fn told(owner: &Owner, offsets: impl IntoIterator<Item = i64>) -> Vec<Option<HandledAt>> {
     let keys: Vec<DeliveryKey> = offsets.into_iter().map(|offset| owner.key(offset)).collect();
     owner.store.handled_at(&keys).await.expect("a look-up succeeds")
@@ -43,13 +43,13 @@ pub async fn what_is_handled_at_once_has_a_bit_and_no_row(database: Database) {
     assert_eq!(store.handled_at(&[nobody]).await.unwrap(), [None]);
 }
 
-/// Issue 21: written in each settle's transaction, also above the position, so
-/// that nothing settled runs again after a crash.
+/// Issue 21: the set is written in each settle's transaction, also above the
+/// position, so that nothing settled runs again after a crash.
 pub async fn a_claim_learns_what_the_sets_hold_above_the_position(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
     owner.settle(2, vec![unlisted(0), unlisted(1), retrying(3, 1, Some(LATER)), unlisted(5), handled(6)]).await;
-    // Far apart, and each in a settle of its own.
+    // Far apart, and each in its own settle.
     owner.settle(2, vec![unlisted(4), unlisted(70_000)]).await;
     owner.settle(2, vec![waiting(13), unlisted(200_000)]).await;
     let claimed = owner.claim_again().await;
@@ -67,14 +67,14 @@ pub async fn nothing_of_a_settle_that_failed_is_in_a_set(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
     owner.settle(1, vec![unlisted(0), waiting(3)]).await;
-    // A bit for what has an open row is a fault of the owner.
+    // A bit for an open row is a fault of the owner.
     let wrong = owner.part(5, vec![unlisted(1), unlisted(3)]);
     assert!(matches!(owner.try_settle(&[wrong]).await, Err(StoreError::Bug(_))));
     assert_eq!(in_set(&owner, 10).await, [0]);
     let retried = OutcomeRow { had_row: true, ..unlisted(3) };
     let wrong = owner.part(5, vec![retried]);
     assert!(matches!(owner.try_settle(&[wrong]).await, Err(StoreError::Bug(_))), "a retried one keeps its row");
-    // Nor of one whose owner was fenced.
+    // A fenced owner's set is not written either.
     let stale = owner.part(5, vec![unlisted(1)]);
     owner.claim_again().await;
     assert_eq!(owner.try_settle(&[stale]).await.unwrap().stale, [0]);
@@ -108,7 +108,7 @@ pub async fn segments_of_a_minute_that_is_over_are_joined(database: Database) {
     }
     database.execute("DELETE FROM handled_set WHERE first_offset <> 1").await;
     assert_eq!(in_set(&owner, 121).await.len(), 119, "one segment holds them all");
-    // What is settled now is of a minute that is not over.
+    // A delivery settled now belongs to a minute that is not over.
     let now = store.ping().await.unwrap();
     let mut young = unlisted(500);
     young.to = courier::store::Becomes::InHandledSet { settled_at: now };
@@ -117,7 +117,8 @@ pub async fn segments_of_a_minute_that_is_over_are_joined(database: Database) {
     assert!(!store.compact_sets().await.unwrap());
 }
 
-/// Backward, what lies between is received again as if for the first time.
+/// After a seek backward, the records in between are received as if for the first
+/// time.
 pub async fn a_seek_backward_takes_bits_back(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
@@ -151,7 +152,7 @@ pub async fn retention_forgets_sets_below_their_position(database: Database) {
     assert_eq!(owner.totals().await.4, 8, "what was handled stays counted");
 }
 
-/// What was handled without a row runs again by its time, and counts once.
+/// A delivery handled without a row runs again by its time, and counts once.
 pub async fn a_redrive_takes_what_has_only_a_bit(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
@@ -206,7 +207,7 @@ pub async fn a_redrive_takes_what_has_only_a_bit(database: Database) {
     assert_eq!(matched(filter).await, 4, "each once");
 }
 
-/// A delivery whose key nobody kept has no lane to run in.
+/// A delivery whose key was not kept has no lane to run in.
 pub async fn what_has_only_a_bit_is_not_asked_for_by_its_id(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;

@@ -1,4 +1,4 @@
-//! Messages that share an id: what tells them apart is topic, source and id.
+//! Messages that share an id: topic, source and id together identify a message.
 
 use courier::store::{
     Accepted, Identity, MAX_SAME_ID, MessageFilter, NewMessage, NewOutbound, Page, RelayResult, Relayed, SHARDS,
@@ -20,8 +20,8 @@ fn of(id: &str, source: &str, topic: &str) -> NewMessage {
     NewMessage { source: source.to_owned(), topic: topic.to_owned(), outbound, ..plain }
 }
 
-/// Issue 17: who sent 100 messages under an id hid the one of that id from its
-/// own sender, who could neither read nor cancel it.
+/// Issue 17: a sender of 100 messages under one id hid the message of that id from
+/// its own sender, who could neither read nor cancel it.
 pub async fn messages_of_an_id_are_found_on_their_topic_among_many_others(database: Database) {
     let store = database.open().await;
     store.accept(&[of("1", "shop", "order")]).await.unwrap();
@@ -45,7 +45,7 @@ pub async fn one_id_of_two_sources_is_two_messages(database: Database) {
     assert_eq!(again.identity(), eu.identity());
     let both = store.messages_with_id("1", None).await.unwrap();
     assert_eq!(both.iter().map(|row| row.source.as_str()).collect::<Vec<_>>(), ["/us", "/eu"], "newest first");
-    // What becomes of one says nothing of the other.
+    // The state of one does not affect the other.
     let sent = SentMessage { identity: eu.identity(), partition: 0, offset: Offset(7) };
     store.sent(&[sent]).await.unwrap();
     store.release_outbound(&[UnsentMessage { identity: us.identity(), reason: "away".to_owned() }]).await.unwrap();
@@ -77,7 +77,7 @@ pub async fn one_id_on_two_topics_is_two_messages(database: Database) {
     let [order, stock] = ["order", "stock"].map(soon);
     let answers = store.accept(&[order.clone(), stock.clone()]).await.unwrap();
     assert!(matches!(answers[..], [Accepted::New, Accepted::New]), "{answers:?}");
-    // One is taken back, and the other goes on waiting.
+    // One is cancelled, and the other goes on waiting.
     let cancelled = store.cancel(&order.identity()).await.unwrap();
     assert_eq!((cancelled.topic.as_str(), cancelled.state), ("order", State::SendFail));
     let other = store.message_of(&stock.identity()).await.unwrap().unwrap();
@@ -86,8 +86,8 @@ pub async fn one_id_on_two_topics_is_two_messages(database: Database) {
     assert_eq!(listed.iter().map(|row| row.topic.as_str()).collect::<Vec<_>>(), ["stock"]);
 }
 
-/// Issue 16: of two outboxes with row id 1 the second was SEND_FAIL, deleted
-/// at its source, its body kept nowhere.
+/// Issue 16: of two outboxes with row id 1 the second row was SEND_FAIL, deleted
+/// at its source, and its body kept nowhere.
 pub async fn two_outboxes_with_one_row_id_send_both(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
@@ -102,8 +102,8 @@ pub async fn two_outboxes_with_one_row_id_send_both(database: Database) {
     assert_eq!(owed.iter().map(|row| row.source.as_str()).collect::<Vec<_>>(), ["shop", "billing"]);
 }
 
-/// A broadcast lies in a companion of the topic that it was published on, and
-/// its row among the messages names that topic.
+/// A broadcast lies in the companion of the topic that it was published on, and its
+/// row in the messages names that topic.
 pub async fn a_broadcast_that_is_sent_again_goes_to_its_companion(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;

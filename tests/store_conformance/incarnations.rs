@@ -1,5 +1,5 @@
-//! Topics that change under their groups: created anew, shorter than they were,
-//! with fewer partitions or with more.
+//! Topics that change under their groups: created anew, shorter, with fewer
+//! partitions or with more.
 
 use courier::store::incarnations::{LOG_LOST_ITS_END, PARTITION_GONE};
 use courier::store::{ClaimRequest, Growth, OlderPartition, SharedStore, StoreError, TopicOfGroup};
@@ -35,7 +35,7 @@ pub async fn a_log_that_lost_its_end_goes_on_at_its_end(database: Database) {
     assert!(store.delivery(&old_of_2).await.unwrap().is_none());
     assert_eq!(owner.try_settle(&[stale]).await.unwrap().stale, [0]);
 
-    // What is open goes on with its record and its attempts.
+    // Open deliveries go on with their records and attempts.
     owner.claimed = claimed;
     let records = store.open_records(owner.claimed.position, &[Offset(2)]).await.unwrap();
     assert_eq!(records[0].as_ref().and_then(|found| found.record.clone()), Some(record(2)));
@@ -87,7 +87,7 @@ pub async fn partitions_that_a_new_topic_does_not_have_are_ended(database: Datab
     let positions = store.positions().await.unwrap();
     assert_eq!(positions.iter().filter(|row| row.listener.is_none()).map(|row| row.partition).collect::<Vec<_>>(), [0]);
 
-    // Partitions are added to the new topic: this one is another.
+    // Partitions are added to the new topic: its partition 1 is another one.
     let again = ClaimRequest { topic_id: "topic-2".into(), fallback: Offset(3), ..request(second.writer, GROUP, 1) };
     let claimed = store.claim(&again).await.unwrap();
     assert_eq!((claimed.incarnation, claimed.next), (1, Offset(3)));
@@ -109,7 +109,7 @@ pub async fn a_partition_that_was_added_waits_for_the_older_ones(database: Datab
     assert_eq!(store.growth(&topic("topic-2"), 2).await.unwrap(), Growth::Passed(Vec::new()), "created anew");
     assert_eq!(growth(&store, 3).await, Growth::Unseen(vec![0, 1]));
     store.keep_growth(&topic("topic-1"), 2, 4, &[(0, Offset(3)), (1, Offset(5))]).await.unwrap();
-    // Another host sees it later, when the older ones hold more.
+    // Another host sees them later, when the older partitions hold more.
     store.keep_growth(&topic("topic-1"), 2, 4, &[(0, Offset(70)), (1, Offset(70))]).await.unwrap();
     let behind = |next| OlderPartition { partition: 0, next: Offset(next), log_end: Offset(3) };
     for added in [2, 3] {
@@ -119,7 +119,7 @@ pub async fn a_partition_that_was_added_waits_for_the_older_ones(database: Datab
     let mut owner = Owner::of(&store, writer, GROUP, 0).await;
     owner.settle(2, vec![handled(0), retrying(1, 1, Some(at(9)))]).await;
     assert_eq!(growth(&store, 2).await, Growth::Behind(vec![behind(2)]));
-    // A position passes what is parked; its key comes first all the same.
+    // The position passes parked rows; the key's first delivery still runs first.
     owner.settle(5, vec![handled(2), waiting(4)]).await;
     assert_eq!(growth(&store, 2).await, Growth::Passed(vec![key_of(1)]), "4 is not from before the growth");
     let added = Owner::of(&store, owner.writer, GROUP, 2).await;
@@ -127,7 +127,7 @@ pub async fn a_partition_that_was_added_waits_for_the_older_ones(database: Datab
     assert_eq!(added.claimed.next, Offset(0));
     owner.settle(5, vec![reopened(handled(1), 2)]).await;
     assert_eq!(growth(&store, 2).await, Growth::Passed(Vec::new()));
-    // It grows once more.
+    // The topic grows once more.
     assert_eq!(growth(&store, 4).await, Growth::Unseen(vec![0, 1, 2]));
 }
 
@@ -138,7 +138,7 @@ pub async fn the_id_of_an_earlier_topic_is_no_new_topic(database: Database) {
     store.claim(&claim("topic-1", 0)).await.unwrap();
     let second = store.claim(&claim("topic-2", 0)).await.unwrap();
     store.claim(&claim("topic-2", 1)).await.unwrap();
-    // A broker that is behind tells of the topic before.
+    // A broker that lags behind reports the topic before.
     assert!(matches!(store.claim(&claim("topic-1", 0)).await, Err(StoreError::Unavailable(_))));
     assert!(store.end_vanished(&topic("topic-1"), None, 1).await.unwrap().is_empty());
     assert_eq!(store.claim(&claim("topic-2", 0)).await.unwrap().position, second.position);

@@ -1,4 +1,4 @@
-//! What people ask for: lists, look-ups, retention and pauses.
+//! Lists, look-ups, retention and pauses.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn any() -> DeliveryFilter {
     DeliveryFilter::default()
 }
 
-/// A final outcome settled at a time of its own.
+/// A final outcome that is settled at a given time.
 fn settled_at(outcome: OutcomeRow, time: Timestamp) -> OutcomeRow {
     let to = match outcome.to {
         Becomes::Final { state, record, .. } => Becomes::Final { state, settled_at: time, record },
@@ -137,8 +137,8 @@ pub async fn a_delivery_is_found_with_its_record(database: Database) {
     assert!(page.items.iter().all(|row| row.record.is_none()), "a list carries no records");
 }
 
-/// More rows than one list looks at stand before the rare ones. A page may
-/// then be short, but following the cursors finds them all.
+/// More rows than one scan reads come before the rare ones. A page may then be
+/// short, but following the cursors finds all of them.
 pub async fn rare_rows_are_found_behind_many_others(database: Database) {
     const ROWS: i64 = 60_000;
     const BATCH: i64 = 4_000;
@@ -228,7 +228,7 @@ pub async fn pauses_are_kept_until_they_are_lifted(database: Database) {
     assert_eq!(store.paused().await.unwrap().len(), 1);
 }
 
-/// A restart: everything is read from the database again, words included.
+/// A restart: everything is read from the database again, including interned names.
 pub async fn a_new_opening_sees_everything(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;

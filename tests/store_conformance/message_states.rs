@@ -1,5 +1,5 @@
-//! The table of a message's states on the store: every arrow in it is gone
-//! along, and every arrow that is not in it is refused.
+//! The states of a message on the store: every transition in the table happens,
+//! and every other one is refused.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::delayed::waiting;
 use super::owner::{LEASE, join};
 use super::sending::{identity, message};
 
-/// What a message is to people: its state, whether the host tries on, and
+/// A message as people see it: its state, whether the host sends it again, and
 /// whether it is on Kafka.
 type Seen = (State, bool, bool);
 
@@ -32,19 +32,19 @@ impl Send {
         (row.state, row.retrying, row.place.is_some())
     }
 
-    /// The relay tells what became of a message that it has to send.
+    /// The relay reports the result of a message that it has to send.
     async fn relayed(&self, id: &str, result: RelayResult) {
         let rows = self.store.outbound(&self.shards, 1_000, &[]).await.unwrap();
         let row = rows.iter().find(|row| row.message_id == id).unwrap_or_else(|| panic!("{id} is not owed"));
         let result = Relayed { id: row.id, shard: row.shard, result };
         self.store.relayed(&self.shards, std::slice::from_ref(&result)).await.unwrap();
         let after = self.seen(id).await;
-        // Told again, as after an answer that was lost, nothing moves.
+        // A repeated report, as after a lost answer, changes nothing.
         self.store.relayed(&self.shards, &[result]).await.unwrap();
         assert_eq!(self.seen(id).await, after, "{id}");
     }
 
-    /// Goes along an arrow, which has to be in the table of the core.
+    /// Makes a transition, which must be in the table of the core.
     async fn arrow(&self, id: &str, from: Seen, to: Seen, verb: impl Future<Output = ()>) {
         assert_eq!(self.seen(id).await, from, "{id} before");
         verb.await;
@@ -84,7 +84,7 @@ pub async fn every_arrow_of_a_message_is_gone_along(database: Database) {
     // SEND_FAIL -> COMMITTED: the direct send, and the relay after a while.
     let sent = SentMessage { identity: identity("direct"), partition: 0, offset: Offset(0) };
     send.arrow("direct", RETRYING, ON_KAFKA, async { store.sent(&[sent]).await.unwrap() }).await;
-    // SEND_FAIL -> SEND_FAIL: not now, given up, and sent again by a person.
+    // SEND_FAIL -> SEND_FAIL: a failed try, given up, and sent again by a person.
     send.arrow("later", RETRYING, RETRYING, send.relayed("later", later())).await;
     send.arrow("later", RETRYING, ON_KAFKA, send.relayed("later", taken())).await;
     send.arrow("refused", RETRYING, GIVEN_UP, send.relayed("refused", refused())).await;
@@ -95,10 +95,10 @@ pub async fn every_arrow_of_a_message_is_gone_along(database: Database) {
 
     let delayed = ["cancelled", "due", "due-late", "due-refused"];
     store.accept(&delayed.map(|id| waiting(id, None, Due::At(Timestamp(0))))).await.unwrap();
-    // COMMITTED -> SEND_FAIL: taken back before it went.
+    // COMMITTED -> SEND_FAIL: cancelled before it was due.
     send.arrow("cancelled", WAITS, GIVEN_UP, async { drop(store.cancel(&identity("cancelled")).await.unwrap()) }).await;
     store.move_due(&send.shards, None).await.unwrap();
-    // COMMITTED -> COMMITTED with a place: it was due, and Kafka took it.
+    // COMMITTED -> COMMITTED with an offset: it was due, and Kafka took it.
     send.arrow("due", WAITS, ON_KAFKA, send.relayed("due", taken())).await;
     // COMMITTED -> SEND_FAIL: it was due, and Kafka did not take it.
     send.arrow("due-late", WAITS, RETRYING, send.relayed("due-late", later())).await;
@@ -114,8 +114,8 @@ pub async fn every_arrow_of_a_message_is_gone_along(database: Database) {
     .await;
 }
 
-/// What is on Kafka stays COMMITTED where it is, whatever comes late or is
-/// asked for; what was given up moves by a person only.
+/// A message on Kafka stays COMMITTED at its offset, whatever is reported or
+/// requested later; only a person moves a message that was given up.
 pub async fn every_other_arrow_of_a_message_is_refused(database: Database) {
     let send = begin(&database).await;
     let store = &send.store;
@@ -137,23 +137,23 @@ pub async fn every_other_arrow_of_a_message_is_refused(database: Database) {
         );
         assert_eq!(store.message(id).await.unwrap(), before, "{id} stays where it is");
     }
-    // A delayed one that waits is neither sent again nor released.
+    // A delayed message is neither sent again nor released.
     store.accept(&[waiting("waits", None, Due::After(Duration::from_secs(60)))]).await.unwrap();
     assert!(matches!(store.resend(&identity("waits")).await, Err(StoreError::Conflict(_))));
     store.release_outbound(&[unsent("waits", "x")]).await.unwrap();
     assert_eq!(send.seen("waits").await, WAITS);
-    // One that was cancelled is not sent before it is due.
+    // A cancelled message is not sent before it is due.
     store.accept(&[waiting("cancelled", None, Due::After(Duration::from_secs(60)))]).await.unwrap();
     store.cancel(&identity("cancelled")).await.unwrap();
     assert!(matches!(store.resend(&identity("cancelled")).await, Err(StoreError::Conflict(_))));
     assert_eq!(send.seen("cancelled").await, GIVEN_UP);
-    // A message that failed is not made a delayed one, nor cancelled.
+    // A failed message is neither delayed nor cancelled.
     store.accept(&[message("failed", None, None)]).await.unwrap();
     send.relayed("failed", refused()).await;
     assert!(matches!(store.cancel(&identity("failed")).await, Err(StoreError::Conflict(_))));
     store.release_outbound(&[unsent("failed", "x")]).await.unwrap();
     assert_eq!(send.seen("failed").await, GIVEN_UP);
-    // The states of deliveries are none that a message may have.
+    // The states of deliveries are not states of a message.
     for odd in [State::PushFail, State::HandleFail, State::Handled] {
         for state in [State::SendFail, State::Committed] {
             assert!(!state.message_may_become(odd) && !odd.message_may_become(state));

@@ -1,4 +1,4 @@
-//! Opening a store that an older version made.
+//! Opening a store that an older version wrote.
 
 use std::time::Duration;
 
@@ -18,15 +18,14 @@ macro_rules! migrations {
     };
 }
 
-/// The schema of the version before messages were told apart by topic, source
-/// and id.
+/// The schema of the version before topic, source and id identified a message.
 const SQLITE: [(i64, &str); 8] = migrations!("sqlite":
     1 "0001_first.sql" 2 "0002_delayed.sql" 3 "0003_half_messages.sql" 4 "0004_outbox.sql" 5 "0005_redrive.sql"
     7 "0007_broadcast.sql" 9 "0009_centre.sql" 10 "0010_unheard.sql");
 const POSTGRES: [(i64, &str); 8] = migrations!("postgres":
     1 "0001_tables.sql" 2 "0002_delayed.sql" 3 "0003_half_messages.sql" 4 "0004_outbox.sql" 5 "0005_redrive.sql"
     7 "0007_broadcast.sql" 9 "0009_centre.sql" 10 "0010_unheard.sql");
-/// What those migrations are called where they were run.
+/// The names of those migrations in the database.
 const NAMES: [&str; 8] = ["first", "delayed", "half messages", "outbox", "redrive", "broadcast", "centre", "unheard"];
 
 /// A node that lives for a hundred years.
@@ -53,8 +52,8 @@ impl Database {
         }
     }
 
-    /// Runs a statement in the words of either dialect, where `{true}`,
-    /// `{false}` and `{bytes}` stand for what they spell differently.
+    /// Runs a statement in either dialect; `{true}`, `{false}` and `{bytes}` stand for
+    /// what the dialects spell differently.
     async fn insert(&self, statement: &str) {
         let ones = "01".repeat(32);
         if self.url.starts_with("sqlite:") {
@@ -85,18 +84,18 @@ pub async fn an_exclusive_migration_waits_for_hosts_of_an_older_version(database
     tokio::pin!(opening);
     let early = tokio::time::timeout(Duration::from_millis(500), &mut opening).await;
     assert!(early.is_err(), "an older host lives, and would write by a key that is no longer there");
-    // It writes as before meanwhile, and leaves.
+    // The older host writes as before meanwhile, and leaves.
     database.insert("UPDATE node SET joined_at = joined_at + 1").await;
     database.insert("UPDATE node SET lease_until = 1").await;
     let store = opening.await;
     join(&store, "new-host").await;
-    // What has it already waits for nobody.
+    // A database that has the migration waits for nobody.
     database.open().await;
 }
 
 pub async fn what_an_older_version_kept_is_found_and_sent(database: Database) {
     database.make_old().await;
-    // A node that left holds nothing up.
+    // A node that left holds up nothing.
     database.insert(LIVE_NODE).await;
     for (id, kind, state, retrying) in [
         ("owed", "event", 1, "{true}"),
@@ -157,12 +156,12 @@ pub async fn what_an_older_version_kept_is_found_and_sent(database: Database) {
     }
     assert_eq!(store.move_due(&shards, None).await.unwrap().rows, 1);
     assert_eq!(store.outbound(&shards, 10, &[]).await.unwrap()[0].identity(), identity("later"));
-    // What was sent is known, also by another source's message of its id.
+    // A sent message is found, also by another source's message of its id.
     let again = message("sent", None, None);
     let other = NewMessage { source: "other".to_owned(), ..again.clone() };
     let answers = store.accept(&[again, other]).await.unwrap();
     assert!(matches!(answers[..], [Accepted::Same(_), Accepted::New]), "{answers:?}");
-    // Of two prepared ones with the same message the older one holds it.
+    // Of two prepared transactions with the same message the older one holds it.
     let answers = store.accept(&[message("half", None, None)]).await.unwrap();
     assert!(matches!(&answers[..], [Accepted::Reserved { transaction }] if transaction == "t-1"), "{answers:?}");
     assert_eq!(store.commit_half("t-1", "x").await.unwrap().state, HalfState::Committed);

@@ -64,7 +64,7 @@ pub async fn nodes_are_listed_live_ones_first(database: Database) {
     assert!(store.ping().await.unwrap() >= gone.now);
 }
 
-/// What a node binds counts while its lease is good.
+/// The bindings of a node count while its lease is valid.
 pub async fn what_live_nodes_bind_is_told(database: Database) {
     let store = database.open().await;
     let first = store.join("a", &holder("a"), LEASE).await.unwrap();

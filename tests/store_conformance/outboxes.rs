@@ -1,4 +1,4 @@
-//! Rows of senders' outboxes, and what makes room for what.
+//! Rows of senders' outboxes, and what may replace an undelivered one.
 
 use bytes::Bytes;
 use courier::store::{Accepted, NewMessage, OutboxCause, OutboxCount, OutboxNote, SHARDS, StoreError};
@@ -109,11 +109,11 @@ pub async fn rows_of_an_outbox_are_counted_once(database: Database) {
 pub async fn a_refused_message_makes_room_for_a_corrected_one(database: Database) {
     let store = database.open().await;
     store.accept(&[refused("m-1", 1), refused("m-2", 1), refused("m-3", 1)]).await.unwrap();
-    // The same once more is told so again.
+    // The same row once more gets the same result.
     let answers = store.accept(&[refused("m-1", 1)]).await.unwrap();
     assert!(matches!(&answers[..], [Accepted::Same(row)] if !row.retrying), "{answers:?}");
-    // Another that is refused takes its place, and so does one that is right,
-    // with the same content too: what was asked of it may have changed.
+    // Another refused row takes its place, and so does a valid one, even with the
+    // same content: the rules may have changed.
     let corrected = NewMessage { digest: [2; 32], ..message("m-2", None, None) };
     let answers = store.accept(&[refused("m-1", 2), corrected, message("m-3", None, None)]).await.unwrap();
     assert!(matches!(answers[..], [Accepted::New, Accepted::New, Accepted::New]), "{answers:?}");
@@ -122,7 +122,7 @@ pub async fn a_refused_message_makes_room_for_a_corrected_one(database: Database
     let writer = join(&store, "host-1").await;
     let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
     assert_eq!(due(&store, &shards).await, ["m-2", "m-3"]);
-    // What is owed keeps its id.
+    // A row that is owed keeps its id.
     let answers = store.accept(&[refused("m-2", 7)]).await.unwrap();
     assert!(matches!(answers[..], [Accepted::Other]), "{answers:?}");
 }

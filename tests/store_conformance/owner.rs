@@ -1,4 +1,4 @@
-//! An owner of one partition, and outcomes for it to settle.
+//! An owner of one partition, and outcomes that it settles.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use courier_core::verdict::Verdict;
 pub const LEASE: Duration = Duration::from_secs(60);
 pub const TOPIC: &str = "order";
 pub const GROUP: &str = "stock";
-/// A version's digest, as long as real ones.
+/// The digest of a version, as long as real ones.
 pub const VERSION: &str = "sha256:0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
 /// Kafka's time of every record unless a check says otherwise: 2024-05-01.
 pub const RECORD_TIME: Timestamp = Timestamp(1_714_521_600_000_000);
 
-/// A process that was never seen before.
+/// A new process.
 pub fn holder(name: &str) -> Holder {
     Holder {
         incarnation: format!("{name}-{}", uuid::Uuid::new_v4()),
@@ -60,7 +60,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Joins as a node of its own and claims partition 0 for [`GROUP`].
+    /// Joins as a new node and claims partition 0 for [`GROUP`].
     pub async fn new(store: &SharedStore) -> Self {
         let writer = join(store, "host-1").await;
         Self::of(store, writer, GROUP, 0).await
@@ -92,7 +92,7 @@ impl Owner {
         }
     }
 
-    /// Settles as the next sequence number, which counts only if it commits.
+    /// Settles with the next sequence number, which counts only if it commits.
     pub async fn try_settle(&mut self, parts: &[Part]) -> Result<Settled, StoreError> {
         let settled = self.store.settle(self.writer, self.sequence + 1, parts).await?;
         self.sequence += 1;
@@ -120,7 +120,7 @@ impl Owner {
         attempts.remove(0)
     }
 
-    /// Offsets of the deliveries that a filter finds, over all pages.
+    /// Offsets of the deliveries that match a filter, over all pages.
     pub async fn listed(&self, filter: &DeliveryFilter, limit: u32) -> Vec<i64> {
         let (mut offsets, mut cursor) = (Vec::new(), None);
         loop {
@@ -192,7 +192,7 @@ pub fn handled(offset: i64) -> OutcomeRow {
     invoked(outcome(offset, to), 1, Verdict::Success)
 }
 
-/// HANDLED at its first attempt, in a group that keeps no row of that.
+/// HANDLED at its first attempt, in a group that keeps no rows of those.
 pub fn unlisted(offset: i64) -> OutcomeRow {
     let to = Becomes::InHandledSet { settled_at: at(offset + 1) };
     let mut outcome = invoked(outcome(offset, to), 1, Verdict::Success);
@@ -213,8 +213,8 @@ pub fn waiting(offset: i64) -> OutcomeRow {
     outcome(offset, to)
 }
 
-/// Failed at attempt `number`; runs again at `due`, or is held without it. Its
-/// first outcome brings its record.
+/// Failed at attempt `number`; it runs again at `due`, or is held without it. Its
+/// first outcome has its record.
 pub fn retrying(offset: i64, number: u32, due: Option<Timestamp>) -> OutcomeRow {
     let record = (number == 1).then(|| record(offset));
     let to = Becomes::Open { state: State::HandleFail, next_attempt_at: due, held: due.is_none(), record };
@@ -222,7 +222,7 @@ pub fn retrying(offset: i64, number: u32, due: Option<Timestamp>) -> OutcomeRow 
     OutcomeRow { had_row: number > 1, ..row }
 }
 
-/// Gives a failed outcome its reason and the attempt that is kept.
+/// Gives a failed outcome its reason and its attempt.
 fn failing(mut outcome: OutcomeRow) -> OutcomeRow {
     outcome.reason = Some(format!("attempt {} failed", outcome.number));
     outcome.fingerprint = Some("feedfacefeedface".to_owned());
@@ -231,7 +231,7 @@ fn failing(mut outcome: OutcomeRow) -> OutcomeRow {
     outcome
 }
 
-/// The attempt that an outcome tells of, with a log.
+/// The attempt of an outcome, with a log.
 pub fn attempt(outcome: &OutcomeRow) -> AttemptRow {
     let started_at = outcome.started_at.unwrap_or(outcome.received_at);
     AttemptRow {
@@ -258,7 +258,7 @@ pub fn record(offset: i64) -> Bytes {
     Bytes::from(format!("record \u{0} of {offset}").into_bytes())
 }
 
-/// Something a handler published.
+/// A message that a handler published.
 pub fn emission(id: &str, key: Option<&'static [u8]>, shard: i32) -> NewOutbound {
     NewOutbound {
         message_id: id.to_owned(),

@@ -1,4 +1,4 @@
-//! Plugins, versions and what is active.
+//! Plugins, versions and the active version.
 
 use bytes::Bytes;
 use courier::store::{NewVersion, StoreError};
@@ -38,7 +38,7 @@ pub async fn a_version_is_stored_once(database: Database) {
     assert_eq!(plugins[1].versions[0].wants.as_deref(), Some(r#"{"topics":["order"]}"#));
 }
 
-/// Bytes that somebody changed in the database stand under the digest of others.
+/// Bytes that were changed in the database are not those of their digest.
 pub async fn an_upload_puts_an_altered_component_right(database: Database) {
     let store = database.open().await;
     let altered = NewVersion { wasm: Bytes::from_static(b"altered"), ..version("order-handler", "sha256:1") };

@@ -1,4 +1,4 @@
-//! Where groups start, and who owns a partition.
+//! The starts of groups, and the owners of partitions.
 
 use courier::store::{ClaimRequest, StoreError};
 use courier_core::message::Offset;

@@ -1,5 +1,5 @@
-//! What only PostgreSQL has: hosts that start at once, a host that freezes in
-//! a transaction, an answer that is lost on its way, and a table a day.
+//! Checks of PostgreSQL only: hosts that start at once, a host that freezes in a
+//! transaction, a lost answer, and a table a day.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,8 +37,8 @@ async fn hosts_that_start_together_migrate_once() {
     assert_eq!(number(&mut raw(&database).await, "SELECT count(*) FROM relay_shard").await, 64);
 }
 
-/// The frozen host has locked its position and is not heard of again, as under
-/// SIGSTOP: its future is kept and not polled any more.
+/// The frozen host holds the lock of its position and goes no further, as under
+/// SIGSTOP: its future is kept and no longer polled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_frozen_in_a_settle_does_not_hold_back_a_claim() {
     let database = Database::create(Dialect::Postgres).await;
@@ -47,8 +47,8 @@ async fn a_host_frozen_in_a_settle_does_not_hold_back_a_claim() {
     let frozen = Owner::new(&frozen_host).await;
     let parts = [frozen.part(1, vec![handled(0)])];
     let mut settle = Box::pin(frozen_host.settle(frozen.writer, 1, &parts));
-    // The settle cannot get past its last statement, so that how many steps one
-    // poll goes does not matter.
+    // The settle cannot pass its last statement, so it does not matter how many steps
+    // one poll makes.
     let mut barrier = raw(&database).await;
     sqlx::raw_sql("BEGIN; LOCK TABLE counter IN EXCLUSIVE MODE").execute(&mut barrier).await.unwrap();
     let begun = Instant::now();
@@ -81,8 +81,8 @@ async fn a_host_frozen_in_a_settle_does_not_hold_back_a_claim() {
     assert!(frozen.delivery(0).await.is_none());
 }
 
-/// Passes bytes on until a client says COMMIT while it is armed; then the
-/// server gets to hear it and the client never hears the answer.
+/// Passes bytes on until a client sends COMMIT while it is armed; then the server
+/// gets the COMMIT and the client never gets the answer.
 async fn losing_proxy(server: String, armed: Arc<AtomicBool>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
@@ -138,7 +138,7 @@ async fn a_day_takes_its_rows_out_of_the_default_table() {
     let mut owner = Owner::new(&store).await;
     let mut watch = raw(&database).await;
     let today = store.ping().await.unwrap();
-    // As if the host had been away for longer than days are created ahead.
+    // As if the host had been away for longer than tables are created ahead.
     let drop = format!("DROP TABLE delivery_day_{}", today.day());
     sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut watch).await.unwrap();
     let mut outcomes = vec![handled(0), handled(1), failed(2)];

@@ -1,4 +1,4 @@
-//! What each session with PostgreSQL sets, and what is refused before any work.
+//! The settings of each session with PostgreSQL, and databases that are refused.
 
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,8 @@ async fn values(database: &Database, query: &'static str) -> Vec<String> {
     sqlx::query_scalar(query).fetch_all(&mut connection).await.expect(query)
 }
 
-/// A database that lost 1 of 40 acknowledged messages in a crash, and refused a
-/// third of the sends: each session sets what the guarantees rest on.
+/// A database lost 1 of 40 acknowledged messages in a crash, and refused a third of
+/// the sends: each session sets the settings that the guarantees rest on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_with_settings_of_its_own_keeps_no_guarantee_from_holding() {
     let database = Database::create(Dialect::Postgres).await;
@@ -36,7 +36,7 @@ async fn a_database_with_settings_of_its_own_keeps_no_guarantee_from_holding() {
     for setting in settings {
         database.execute(&format!("ALTER DATABASE {} SET {setting}", name(&database))).await;
     }
-    // Written down from within a session of the store's, which nobody else sees.
+    // Written from within a session of the store, which nobody else sees.
     database.open().await;
     let watch = "CREATE SCHEMA later;
          CREATE TABLE public.seen (setting text);
@@ -48,7 +48,7 @@ async fn a_database_with_settings_of_its_own_keeps_no_guarantee_from_holding() {
          END $$;
          CREATE TRIGGER see AFTER INSERT ON public.node EXECUTE FUNCTION public.see()";
     database.execute(watch).await;
-    // The tables are where they were, although another schema comes first now.
+    // The store finds its tables, although another schema comes first now.
     let store = database.open().await;
     join(&store, "host-1").await;
     let reset = format!("ALTER DATABASE {} RESET ALL", name(&database));
@@ -66,8 +66,8 @@ async fn a_database_with_settings_of_its_own_keeps_no_guarantee_from_holding() {
     );
 }
 
-/// A server that takes no writes is away, also while it answers; the sessions
-/// with it are thrown away, so that a better one is found.
+/// A server that takes no writes counts as away, even while it answers; its sessions
+/// are dropped, so that the new primary is found.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_takes_no_writes_is_away_until_it_takes_them() {
     let database = Database::create(Dialect::Postgres).await;
@@ -100,8 +100,8 @@ async fn a_server_that_takes_no_writes_is_away_until_it_takes_them() {
     store.settle(owner.writer, 1, &[owner.part(1, Vec::new())]).await.expect("it takes writes");
 }
 
-/// A pooler that shares sessions is named with what to set; one that gives each
-/// client its own is as good as the server.
+/// A pooler that shares sessions is refused with the setting to change; a pooler
+/// that gives each client its own session is as good as the server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_that_shares_sessions_is_named_and_one_that_does_not_is_supported() {
     let server = Postgres::start("pooled").unwrap();

@@ -54,7 +54,7 @@ async fn lease(store: &SharedStore, owner: &Owner) -> RedriveLease {
     leases.remove(0)
 }
 
-/// Asks for the next items.
+/// Requests the next items.
 async fn ask(store: &SharedStore, lease: &RedriveLease, limit: u32) -> u64 {
     let due = store.due_items(lease.id, limit).await.expect("items are told");
     let asks: Vec<_> = due.iter().map(|item| (item.seq, ItemAsk::Run)).collect();
@@ -215,12 +215,12 @@ pub async fn a_cancelled_redrive_skips_what_waits_and_finishes_what_runs(databas
     let waiting = items(&store, &row).await;
     assert!(waiting[4].reason.as_deref().is_some_and(|why| why.contains("cancelled")), "{waiting:?}");
     assert!(store.lease_redrives(owner.writer, 4, LEASE).await.unwrap().is_empty());
-    // Another plan takes what was left.
+    // Another plan takes the rest.
     assert_eq!(offsets(&store, DeliveryFilter::default()).await, [2, 3, 4]);
 }
 
-/// Issue 17: four slow redrives of one group kept those of all others waiting
-/// for as long as they lasted.
+/// Issue 17: four slow redrives of one group kept the redrives of all others waiting
+/// until they ended.
 pub async fn redrives_of_one_group_keep_no_other_group_waiting(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
@@ -258,7 +258,7 @@ pub async fn a_redrive_of_a_dead_host_is_taken_over_where_it_was(database: Datab
     assert_eq!(ask(&store, &first, 1).await, 1);
     let heir = join(&store, "host-2").await;
     assert!(store.lease_redrives(heir, 4, LEASE).await.unwrap().is_empty(), "its holder lives");
-    // It renews its lease once more, and is not heard of again.
+    // It renews its lease once more, and then never again.
     let last = store.lease_redrives(owner.writer, 4, Duration::from_millis(100)).await.unwrap().remove(0);
     assert_eq!(last.epoch, first.epoch);
     tokio::time::sleep(Duration::from_millis(200)).await;

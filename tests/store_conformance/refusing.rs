@@ -1,4 +1,4 @@
-//! What the store refuses for a cause that lasts, and what it must not forget.
+//! Refusals of the store for a lasting cause, and what it must keep meanwhile.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use super::owner::{Owner, failed, handled};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Nothing that the caller could change of the rows would help: it has to wait
-/// until somebody mends the store, and may drop nothing until then.
+/// No change of the rows by the caller would help: it has to wait until a person
+/// mends the store, and may drop nothing until then.
 pub async fn a_refusal_that_lasts_is_told_from_the_data(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
@@ -23,7 +23,7 @@ pub async fn a_refusal_that_lasts_is_told_from_the_data(database: Database) {
         assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
     }
     assert_eq!(store.sequence(owner.writer).await.unwrap(), owner.sequence, "nothing of it was written");
-    // What does not need the table goes on.
+    // Writes that do not need the table go on.
     owner.settle(1, vec![handled(2)]).await;
     database.execute("ALTER TABLE attempt_elsewhere RENAME TO attempt").await;
     owner.try_settle(&parts).await.expect("the same rows are taken once the store is mended");
@@ -40,12 +40,12 @@ pub async fn a_store_that_takes_writes_says_so(database: Database) {
     assert_eq!(store.sequence(owner.writer).await.unwrap(), 0, "to ask leaves nothing behind");
 }
 
-/// The claim after a restart has nothing but these rows to tell it that the
-/// records above the position are settled.
+/// Only these rows tell the claim after a restart that the records above the
+/// position are settled.
 pub async fn what_is_settled_above_the_position_outlives_retention(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
-    // Offset 0 is still at work, and those behind it ended long ago.
+    // Offset 0 still runs, and those behind it ended long ago.
     owner.settle(0, vec![handled(1), failed(2)]).await;
     while store.prune(HOUR).await.unwrap() {}
     assert_eq!(owner.claim_again().await.settled, [Offset(1), Offset(2)]);

@@ -1,4 +1,4 @@
-//! The one way out: shards, their leases, and what becomes of rows.
+//! The relay: shards, their leases, and the results of rows.
 
 use std::time::Duration;
 
@@ -225,7 +225,7 @@ pub async fn a_row_that_kafka_refuses_can_be_resent(database: Database) {
     store.relayed(&shards, &[taken(&again[1], 3)]).await.unwrap();
     assert_eq!(store.message("m-1").await.unwrap().unwrap().state, State::Committed);
 
-    // One that waits for a later try need not wait once somebody asks.
+    // A resend by a person releases a row that waits for a later try.
     store.relayed(&shards, &[later(&found[1], MINUTE)]).await.unwrap();
     assert!(due(&store, &shards).await.is_empty());
     store.resend(&identity("m-2")).await.unwrap();

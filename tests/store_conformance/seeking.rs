@@ -1,4 +1,4 @@
-//! Moving positions, and walking over what is open.
+//! Moving positions, and reading open rows in order.
 
 use courier::store::seek::SeekMove;
 use courier::store::{PositionId, StoreError};
@@ -48,7 +48,7 @@ pub async fn a_seek_forward_records_what_it_skips(database: Database) {
     assert_eq!((lost[0].from, lost[0].to, lost[0].why.as_str()), (Offset(3), Offset(9), "skipped by a seek"));
     let claimed = owner.claim_again().await;
     assert_eq!((claimed.next, claimed.open.len()), (Offset(9), 1), "what was received stays open");
-    // To where it stands: nothing is skipped, and nothing runs again.
+    // To its present offset: nothing is skipped, and nothing runs again.
     store.seek(&[SeekMove { position, to: Offset(9) }], "nowhere").await.unwrap();
     assert_eq!(store.lost_ranges(10).await.unwrap().len(), 1);
 }

@@ -1,4 +1,4 @@
-//! Messages that senders hand in.
+//! Messages of senders.
 
 use std::time::Duration;
 
@@ -36,12 +36,12 @@ pub fn message(id: &str, key: Option<&'static [u8]>, held_for: Option<Duration>)
     }
 }
 
-/// What tells a message of [`message`] from others.
+/// The identity of a [`message`].
 pub fn identity(id: &str) -> Identity {
     Identity::new("order", "shop", id)
 }
 
-/// Message ids that the relay is given now, over all shards.
+/// Ids of the messages that the relay gets now, over all shards.
 pub async fn due(store: &SharedStore, shards: &[(i32, i64)]) -> Vec<String> {
     store.outbound(shards, 1_000, &[]).await.unwrap().into_iter().map(|row| row.message_id).collect()
 }
@@ -105,8 +105,8 @@ pub async fn a_message_that_was_not_sent_is_the_relays(database: Database) {
     assert_eq!(row.reason.as_deref(), Some("the broker\u{fffd} is away"));
 }
 
-/// A message with an id of its sender's that Kafka refused was answered with a
-/// 4xx, and the relay kept it as undelivered all the same.
+/// A message with its sender's id that Kafka refused was answered with a 4xx, and
+/// the relay kept it as undelivered all the same.
 pub async fn a_direct_send_that_kafka_refused_is_no_debt(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
@@ -123,18 +123,18 @@ pub async fn a_direct_send_that_kafka_refused_is_no_debt(database: Database) {
     assert!(store.undelivered_totals().await.unwrap().is_empty());
     store.release_outbound(&[UnsentMessage { identity: identity("m-2"), reason: "away".to_owned() }]).await.unwrap();
     assert_eq!(due(&store, &shards).await, ["m-2"], "the relay has only the other");
-    // A corrected message is taken in its place.
+    // A corrected message is accepted in its place.
     let corrected = NewMessage { digest: [3; 32], ..message("m-1", None, None) };
     let answers = store.accept(&[corrected]).await.unwrap();
     assert!(matches!(answers[..], [Accepted::New]), "{answers:?}");
-    // One that the relay sent meanwhile stays where it is.
+    // A message that the relay sent meanwhile stays.
     store.sent(&[SentMessage { identity: identity("m-1"), partition: 0, offset: Offset(7) }]).await.unwrap();
     store.refuse_outbound(&[refused("m-1")]).await.unwrap();
     assert_eq!(store.message("m-1").await.unwrap().unwrap().place, Some((0, Offset(7))));
 }
 
-/// A message may be handled, fail and be dead-lettered before its sender's
-/// host writes down that it was sent. The dead letter has the same id.
+/// A message may be handled, fail and be dead-lettered before its sender's host
+/// stores that it was sent. The dead letter has the same id.
 pub async fn a_dead_letter_is_not_taken_for_its_message(database: Database) {
     let store = database.open().await;
     store.accept(&[message("m-1", None, Some(LEASE))]).await.unwrap();
@@ -217,7 +217,7 @@ pub async fn messages_are_listed_by_what_they_are(database: Database) {
     assert_eq!(listed(MessageFilter { to: Some(future), ..none() }, 9).await.len(), 25);
 }
 
-/// A refused row with an id that can be guessed was erased by anybody.
+/// Anybody could erase a refused row whose id can be guessed.
 pub async fn a_refused_message_is_replaced_only_by_its_own_sender(database: Database) {
     let store = database.open().await;
     let by = |sender: &str, source_proven| Some(SentBy { sender: sender.to_owned(), source_proven });
@@ -248,7 +248,7 @@ pub async fn a_refused_message_is_replaced_only_by_its_own_sender(database: Data
     assert_eq!(store.message("m-2").await.unwrap().unwrap().sent_by, owner);
 }
 
-/// What authenticates cached machine code is the same on each host, and in no
+/// The key of cached machine code is the same on each host, and different in every
 /// other store.
 pub async fn a_key_is_made_once_and_shared(database: Database) {
     let store = database.open().await;

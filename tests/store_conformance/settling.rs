@@ -1,4 +1,4 @@
-//! Outcomes become durable all together, once, under the present epoch.
+//! Outcomes become durable together and once, under the present epoch.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ pub async fn a_settle_advances_the_sequence_by_exactly_one(database: Database) {
     assert!(owner.delivery(1).await.is_none());
 }
 
-/// The answer to the commit is lost: the host reads the sequence, and only
-/// repeats a settle that did not happen.
+/// The answer to the commit is lost: the host reads the sequence, and repeats only
+/// a settle that did not happen.
 pub async fn a_settle_repeated_after_a_lost_answer_writes_nothing_twice(database: Database) {
     let store = database.open().await;
     let owner = Owner::new(&store).await;
@@ -66,8 +66,8 @@ pub async fn parts_of_an_older_epoch_are_left_out_and_reported(database: Databas
     assert_eq!(new.claim_again().await.next, Offset(1));
 }
 
-/// Beside a part of the present epoch, one of an older epoch of the very same
-/// position is as stale as alone.
+/// A part of an older epoch is refused even beside a part of the present epoch of
+/// the same position.
 pub async fn parts_of_two_epochs_of_a_position_are_told_apart(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
@@ -80,9 +80,9 @@ pub async fn parts_of_two_epochs_of_a_position_are_told_apart(database: Database
     assert_eq!(owner.claim_again().await.next, Offset(1));
 }
 
-/// A batch may come in pieces, and its owner may go between two of them: what
-/// is written above the position is known to the next claim, and is not run or
-/// written again.
+/// A batch may come in pieces, and its owner may end between two of them: the next
+/// claim knows what is written above the position, and does not run or write it
+/// again.
 pub async fn a_piece_before_its_position_is_known_to_the_next_claim(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
@@ -270,7 +270,7 @@ pub async fn the_last_state_write_of_a_key_stays(database: Database) {
     assert_eq!(store.state_get(GROUP, "c").await.unwrap(), Some(Bytes::from_static(b"2")));
 }
 
-/// What a group keeps was not known, and was kept for ever.
+/// The amount of a group's state was not known, and it was kept for ever.
 pub async fn what_the_state_of_a_group_holds_is_counted_and_forgotten(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;

@@ -1,4 +1,4 @@
-//! Settles as large and as many as the host makes them.
+//! Settles of the size and number that a busy host makes.
 
 use courier::store::{DeliveryFilter, OutcomeRow};
 use courier_core::message::Offset;
@@ -26,7 +26,7 @@ pub async fn five_thousand_outcomes_are_one_settle(database: Database) {
     assert_eq!(store.sequence(owner.writer).await.unwrap(), 2);
 }
 
-/// Two hosts with a partition each, over stores opened apart.
+/// Two hosts with a partition each, over separately opened stores.
 pub async fn two_writers_settle_side_by_side(database: Database) {
     const SETTLES: i64 = 40;
     const ROWS: i64 = 50;
@@ -70,8 +70,8 @@ pub async fn two_settles_with_one_sequence_are_one(database: Database) {
     assert_eq!(store.sequence(owner.writer).await.unwrap(), 20);
 }
 
-/// What a busy host sends: several groups and partitions, each with outcomes
-/// of every shape, in the partition's own order.
+/// The requests of a busy host: several groups and partitions, each with outcomes of
+/// every shape, in the partition's own order.
 pub async fn many_parts_and_shapes_are_one_settle(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;

@@ -1,4 +1,4 @@
-//! The table of states: what a delivery may become, and what the store refuses.
+//! The states of a delivery: the transitions that the store makes and refuses.
 
 use courier::store::{Becomes, OutcomeRow};
 use courier_core::message::Timestamp;
@@ -9,16 +9,16 @@ use super::owner::{Owner, at, failed, handled, reopened, retrying, waiting};
 
 const LATER: Timestamp = Timestamp(i64::MAX / 2);
 
-/// Where a delivery stands, by the row that it has.
+/// The state of a delivery, by its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stand {
-    /// COMMITTED: on its first flight, without a row.
+    /// COMMITTED: in its first attempt, without a row.
     Flying,
     /// COMMITTED: parked behind its lane's head.
     Parked,
-    /// PUSH_FAIL: could not run.
+    /// PUSH_FAIL: it could not run.
     PushedBack,
-    /// HANDLE_FAIL, and tried again.
+    /// HANDLE_FAIL, and it is tried again.
     Retrying,
     /// HANDLE_FAIL for good.
     Failed,
@@ -43,7 +43,7 @@ impl Stand {
         matches!(self, Self::Failed | Self::Handled)
     }
 
-    /// The outcome that leads here from the first flight.
+    /// The outcome that leads to this state from the first attempt.
     fn outcome(self, offset: i64) -> Option<OutcomeRow> {
         Some(match self {
             Self::Flying => return None,
@@ -65,8 +65,7 @@ fn pushed_back(mut outcome: OutcomeRow) -> OutcomeRow {
     outcome
 }
 
-/// An outcome that says that a delivery is in `state` now, whether or not any
-/// delivery could be.
+/// An outcome by which a delivery is in `state`, even if no delivery could be.
 fn becoming(state: State, offset: i64, had_row: bool) -> Vec<OutcomeRow> {
     let open = Becomes::Open { state, next_attempt_at: Some(LATER), held: false, record: None };
     let ended = Becomes::Final { state, settled_at: at(offset), record: None };
@@ -78,8 +77,8 @@ fn becoming(state: State, offset: i64, had_row: bool) -> Vec<OutcomeRow> {
     }
 }
 
-/// Every arrow between two states is taken by a settle, or refused by it. What
-/// is final moves only when a person asks.
+/// A settle makes every allowed transition and refuses every other. A final state
+/// changes only when a person requests it.
 pub async fn every_arrow_is_taken_or_refused(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
@@ -111,7 +110,7 @@ pub async fn every_arrow_is_taken_or_refused(database: Database) {
             }
         }
     }
-    // What a person asks for: the only way out of a final state.
+    // A person's request: the only way out of a final state.
     for (stand, to) in [(Stand::Handled, State::Committed), (Stand::Failed, State::HandleFail)] {
         offset += 1;
         owner.settle(0, stand.outcome(offset).into_iter().collect()).await;

@@ -1,4 +1,4 @@
-//! What can never be delivered as it is: kept whole, and a person's to move.
+//! Undelivered messages: kept whole until a person moves them.
 
 use bytes::Bytes;
 use courier::store::undelivered::{NewUndelivered, Repaired, UndeliveredFilter, UndeliveredRow};
@@ -47,7 +47,7 @@ pub async fn what_is_undelivered_keeps_its_whole_content(database: Database) {
     assert_eq!((totals.len(), totals[0].rows, totals[0].is_full()), (1, 3, false));
     let none = UndeliveredFilter { topics: Some(vec!["other".to_owned()]), ..UndeliveredFilter::default() };
     assert!(all(&store, &none).await.is_empty());
-    // Retention has no say in it.
+    // Retention does not remove them.
     while store.prune(std::time::Duration::ZERO).await.unwrap() {}
     assert_eq!(all(&store, &UndeliveredFilter::default()).await.len(), 3);
 }

@@ -1,5 +1,5 @@
-//! What a host answers over HTTP, for a test to ask: the typed half of
-//! [`Host`], whose process is in [`crate::host`].
+//! Requests to a host's HTTP API: the typed half of [`Host`], whose process is in
+//! [`crate::host`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -50,7 +50,7 @@ impl Host {
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    /// Gets and reads a shape.
+    /// Gets a path and parses the answer.
     pub async fn try_get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let (status, body) = self.try_request(Method::GET, path, None).await?;
         if status != StatusCode::OK {
@@ -59,12 +59,12 @@ impl Host {
         serde_json::from_value(body.clone()).with_context(|| format!("GET {path} has not the shape it should: {body}"))
     }
 
-    /// Gets and reads a shape; panics on anything but 200.
+    /// Gets a path and parses the answer; panics on any status but 200.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
         self.try_get(path).await.unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// Posts and expects this status.
+    /// Posts, expects this status and returns the answer.
     pub async fn post(&self, path: &str, body: Value, expected: u16) -> Value {
         let (status, answer) = self.request(Method::POST, path, Some(body)).await;
         assert_eq!(status.as_u16(), expected, "POST {path} was answered: {answer}");
@@ -77,8 +77,8 @@ impl Host {
         serde_json::from_value(answer.clone()).unwrap_or_else(|error| panic!("{error} in {answer}"))
     }
 
-    /// Publishes many at once; fails when the host could not be asked or
-    /// accepted none.
+    /// Publishes many messages at once; fails when the host does not answer or accepts
+    /// none.
     pub async fn try_publish_all(&self, messages: Vec<Value>) -> Result<Vec<Accepted>> {
         let (status, mut answer) = self.try_request(Method::POST, "/v1/messages", Some(Value::Array(messages))).await?;
         if status != StatusCode::ACCEPTED {
@@ -97,7 +97,7 @@ impl Host {
         self.get(&format!("/v1/messages/{}", encode(id))).await
     }
 
-    /// All deliveries that a query finds, whatever number of pages it takes.
+    /// All deliveries of a query, over all pages.
     pub async fn deliveries(&self, query: &str) -> Vec<Delivery> {
         self.try_deliveries(query).await.unwrap_or_else(|error| panic!("{error:#}"))
     }
@@ -131,8 +131,8 @@ impl Host {
         self.try_get(&format!("/v1/groups/{}", encode(group))).await
     }
 
-    /// Waits until a group has finished this many deliveries, one way or the
-    /// other, and has none open.
+    /// Waits until a group has finished this many deliveries, handled or failed, and
+    /// has none open.
     pub async fn settled(&self, group: &str, count: usize, limit: Duration) -> Group {
         let what = format!("{group} has finished {count} deliveries");
         wait_until(&what, limit, async || {
@@ -143,8 +143,8 @@ impl Host {
         .await
     }
 
-    /// How often each message had its effects in a group: a double that a
-    /// deduping binding dropped had none.
+    /// How often each message had its effects in a group: a duplicate that a binding
+    /// with `dedupe` dropped had none.
     pub async fn effects(&self, group: &str) -> BTreeMap<String, usize> {
         let mut effects = BTreeMap::new();
         for delivery in self.deliveries(&format!("group={}", encode(group))).await {
@@ -173,7 +173,7 @@ impl Host {
         answer["version"].as_str().unwrap_or_else(|| panic!("no version in {answer}")).to_owned()
     }
 
-    /// Uploads a plugin and returns the answer, whatever it is.
+    /// Uploads a plugin and returns the answer, of any status.
     pub async fn try_upload(&self, name: &str, component: Vec<u8>, activate: bool) -> (StatusCode, Value) {
         let path = format!("/v1/plugins/{name}{}", if activate { "?activate=true" } else { "" });
         self.send(Method::PUT, &path, &[("content-type", "application/wasm")], component).await
@@ -204,7 +204,7 @@ fn sum_of_series(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     text.lines().filter(of_name).filter(carries).filter_map(value).sum()
 }
 
-/// Percent-encodes what is not plain in a path or query.
+/// Percent-encodes the characters that a path or query cannot hold.
 #[must_use]
 pub fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());

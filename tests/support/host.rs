@@ -1,8 +1,8 @@
-//! The real host: the `courier` binary as a child process with a TOML of its
-//! own, spoken to over HTTP and by signals, as its users do.
+//! The real host: the `courier` binary as a child process with its own TOML, used
+//! over HTTP and by signals, as users do.
 //!
-//! Nothing here knows the host's code, so a test that passes says something
-//! about the program that ships.
+//! Nothing here uses the host's code, so that a test says something about the
+//! released program.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 use crate::servers::process::{Process, describe, free_port, run_directory, tail};
 use crate::{courier, guest, postgres, unique, usage, wait_until};
 
-/// How long a host may take until `/readyz` answers 200.
+/// The bound of a host's start, until `/readyz` answers 200.
 pub const READY_LIMIT: Duration = Duration::from_secs(30);
 /// Lines of the log that a failed test shows.
 const SHOWN: usize = 60;
 
-/// Where a host keeps its state.
+/// The store of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// A file of its own.
@@ -33,8 +33,8 @@ pub enum Store {
 
 impl Store {
     /// The store of a journey that any store may carry: PostgreSQL, unless
-    /// `COURIER_TEST_STORE` says `sqlite`. The conformance suite holds both to
-    /// the same, and the crash tests run on both.
+    /// `COURIER_TEST_STORE` says `sqlite`. The conformance suite holds both to the
+    /// same rules, and the crash tests run on both.
     #[must_use]
     pub fn of_this_pass() -> Self {
         match std::env::var("COURIER_TEST_STORE").as_deref() {
@@ -45,7 +45,7 @@ impl Store {
     }
 }
 
-/// What is to be started. See [`Host::builder`].
+/// The settings of a host. See [`Host::builder`].
 #[derive(Clone, Debug)]
 pub struct Builder {
     node: String,
@@ -83,15 +83,15 @@ impl Builder {
         self
     }
 
-    /// Starts it as `courier dev`, which puts a broker and a store of its own in
-    /// the place of those that the TOML names.
+    /// Starts it as `courier dev`, which uses a broker and a store of its own in place
+    /// of those that the TOML names.
     #[must_use]
     pub fn dev(mut self) -> Self {
         self.dev = true;
         self
     }
 
-    /// A fresh store of this sort; without it, SQLite.
+    /// Sets the kind of a fresh store; the default is SQLite.
     #[must_use]
     pub fn store(self, store: Store) -> Self {
         match store {
@@ -103,8 +103,8 @@ impl Builder {
         }
     }
 
-    /// A store that other hosts or an earlier one use too; empty means a
-    /// SQLite file in the host's own directory.
+    /// Sets a store that other hosts or an earlier one use too; empty means a SQLite
+    /// file in the host's own directory.
     #[must_use]
     pub fn store_url(mut self, url: &str) -> Self {
         url.clone_into(&mut self.store);
@@ -192,8 +192,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host of this node name on the shared Kafka, with SQLite. Its session
-    /// with Kafka is short, so that tests see the end of one.
+    /// A host of this node name on the shared Kafka, with SQLite. Its Kafka session is
+    /// short, so that tests see it expire.
     #[must_use]
     pub fn builder(node: &str) -> Builder {
         let builder = Builder {
@@ -273,8 +273,8 @@ impl Host {
         text
     }
 
-    /// Replaces the configuration file, whatever is in it; a running host
-    /// reloads it by itself.
+    /// Replaces the configuration file with any text; a running host reloads it by
+    /// itself.
     pub fn write_config(&self, toml: &str) {
         std::fs::write(&self.config, toml)
             .unwrap_or_else(|error| panic!("cannot write {}: {error}", self.config.display()));
@@ -330,7 +330,7 @@ impl Host {
         (output.status, text(&output.stdout), text(&output.stderr))
     }
 
-    /// The DDL of an outbox that the command prints: for `postgres`, say.
+    /// The DDL of an outbox that the CLI prints for a dialect, such as `postgres`.
     pub fn outbox_schema(&self, arguments: &[&str]) -> String {
         let (status, printed, errors) = self.cli(&[&["outbox", "schema", "--for"], arguments].concat());
         assert!(status.success(), "{errors}");
@@ -356,19 +356,19 @@ impl Host {
         self.signal(libc::SIGCONT);
     }
 
-    /// Lets it read its configuration again.
+    /// Makes it reload its configuration.
     pub fn sighup(&self) {
         self.signal(libc::SIGHUP);
     }
 
-    /// Kills it as a power failure would, and waits until it is gone.
+    /// Kills it with SIGKILL, and waits until it is gone.
     pub fn kill9(&self) {
         if let Some(mut process) = self.process().take() {
             process.stop(libc::SIGKILL, Duration::from_secs(10)).unwrap_or_else(|error| panic!("{error:#}"));
         }
     }
 
-    /// Asks it to stop and returns how it ended; panics when it takes longer
+    /// Sends SIGTERM and returns the exit status; panics when the host takes longer
     /// than `limit`.
     pub async fn sigterm(&self, limit: Duration) -> ExitStatus {
         self.signal(libc::SIGTERM);
@@ -384,7 +384,7 @@ impl Host {
         process.as_mut()?.exited().unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// The process id, for reading what the kernel knows of it.
+    /// The process id, for reading the kernel's figures.
     #[must_use]
     pub fn process_id(&self) -> Option<u32> {
         self.process().as_ref().map(Process::id)
@@ -396,7 +396,7 @@ impl Host {
         self.process_id().map_or(0, |process| usage::status_bytes(process, "VmRSS:"))
     }
 
-    /// All that it logged.
+    /// The whole log.
     #[must_use]
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()

@@ -1,5 +1,5 @@
-//! Programs on Kafka that are not Courier: they make topics, produce as any
-//! client would, and read what is there.
+//! Kafka programs other than Courier: they create topics, produce as any client
+//! does, and read records.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -37,17 +37,17 @@ pub fn sasl_config(sasl: &Sasl) -> ClientConfig {
     config
 }
 
-/// Makes a topic of a name that begins so, and returns the name.
+/// Creates a topic whose name begins with `prefix`, and returns the name.
 pub async fn create_topic(bootstrap: &str, prefix: &str, partitions: i32) -> String {
     let name = unique(prefix);
     create_named_topic(bootstrap, &name, partitions, &[]).await;
     name
 }
 
-/// Makes a topic of exactly this name and with these settings.
+/// Creates a topic of exactly this name and with these settings.
 ///
-/// One of this name that is there already will do: handlers publish to the
-/// topics that their events name, and several tests run them.
+/// An existing topic of the name will do: handlers publish to the topics that their
+/// events name, and several tests run them.
 pub async fn create_named_topic(bootstrap: &str, name: &str, partitions: i32, settings: &[(&str, &str)]) {
     let admin: AdminClient<DefaultClientContext> = config(bootstrap).create().expect("an admin client can be made");
     let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
@@ -65,12 +65,12 @@ pub async fn create_named_topic(bootstrap: &str, name: &str, partitions: i32, se
     }
 }
 
-/// A producer that knows nothing of Courier.
+/// A producer that does not know Courier.
 pub fn producer(config: &ClientConfig) -> FutureProducer {
     let mut config = config.clone();
     config.set("linger.ms", "5").set("acks", "all").set("enable.idempotence", "true");
-    // As Java partitions, and Courier: a key keeps its order only while all
-    // who send it agree on its partition.
+    // It partitions as Java and Courier do: a key keeps its order only while all its
+    // senders agree on the partition.
     config.set("partitioner", "murmur2_random");
     config.create().expect("a producer can be made")
 }
@@ -100,8 +100,7 @@ pub async fn produce(
     }
 }
 
-/// Produces one record that says of itself that it was made at `time_ms`, in
-/// milliseconds since 1970.
+/// Produces one record whose create time is `time_ms`, in milliseconds since 1970.
 pub async fn produce_at(producer: &FutureProducer, topic: &str, key: &[u8], time_ms: i64, payload: &[u8]) {
     let record = FutureRecord::<[u8], [u8]>::to(topic).key(key).payload(payload).timestamp(time_ms);
     if let Err((error, _)) = producer.send(record, LIMIT).await {
@@ -141,8 +140,8 @@ pub async fn produce_to(
     }
 }
 
-/// A producer of transactions, ready to begin one; the broker ends those that
-/// stay open for longer than `timeout`.
+/// A transactional producer, ready to begin; the broker ends transactions that stay
+/// open for longer than `timeout`.
 pub fn transactional(bootstrap: &str, timeout: Duration) -> FutureProducer {
     let mut config = config(bootstrap);
     config.set("transactional.id", unique("transactions"));
@@ -196,8 +195,8 @@ pub async fn create_partitions(bootstrap: &str, topic: &str, count: usize) {
     }
 }
 
-/// Produces one record with kcat, Debian's Kafka client. The key comes first,
-/// a tab divides it from the body.
+/// Produces one record with kcat, Debian's Kafka client. A tab separates the key
+/// from the body.
 pub fn kcat(bootstrap: &str, topic: &str, key: &str, body: &str) {
     setup::require(setup::FOREIGN_PRODUCER).unwrap_or_else(|error| panic!("{error:#}"));
     let mut kcat = Command::new("kcat");
@@ -210,14 +209,14 @@ pub fn kcat(bootstrap: &str, topic: &str, key: &str, body: &str) {
     assert!(status.success(), "kcat could not produce to {topic}: {status}");
 }
 
-/// A record as it stands in the log.
+/// A record of a topic.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Where it stands.
+    /// Its partition.
     pub partition: i32,
-    /// Where in the partition.
+    /// Its offset.
     pub offset: i64,
-    /// Kafka's time of it, in milliseconds since 1970.
+    /// Its Kafka timestamp, in milliseconds since 1970.
     pub time_ms: i64,
     /// The key's bytes.
     pub key: Option<Vec<u8>>,
@@ -239,7 +238,7 @@ impl Record {
         Some(String::from_utf8_lossy(value).into_owned())
     }
 
-    /// The value as JSON; panics when it is none.
+    /// The value as JSON; panics when it is not JSON.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
         let payload = self.payload.as_deref().unwrap_or_default();
@@ -247,13 +246,13 @@ impl Record {
     }
 }
 
-/// Reads a whole topic as it is now, committed records only, each partition in
-/// its order. A topic that does not exist has no records.
+/// Reads the present records of a topic, committed ones only, each partition in its
+/// order. A topic that does not exist has no records.
 pub async fn read_topic(bootstrap: &str, topic: &str) -> Vec<Record> {
     read_topic_as(config(bootstrap), topic).await
 }
 
-/// The same with a configuration of one's own.
+/// The same with another client configuration.
 pub async fn read_topic_as(config: ClientConfig, topic: &str) -> Vec<Record> {
     let topic = topic.to_owned();
     let reading = tokio::task::spawn_blocking(move || read_all(config, &topic));
@@ -284,8 +283,8 @@ fn read_all(mut config: ClientConfig, topic: &str) -> Vec<Record> {
         assert!(Instant::now() < deadline, "reading {topic} took longer than {LIMIT:?}");
         match consumer.poll(Duration::from_millis(100)) {
             None => {}
-            // The end of a partition also tells of records that a transaction
-            // left out, which counting offsets would wait for in vain.
+            // The end of a partition also covers aborted records, for which counting
+            // offsets would wait in vain.
             Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => {
                 unfinished.remove(&partition);
             }

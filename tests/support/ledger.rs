@@ -1,10 +1,10 @@
-//! Load with a known fate, and the reconciliation of what became of it.
+//! Load with known results, and the check of the results.
 //!
-//! A [`Ledger`] produces messages for the scripted guest. Each carries its own
-//! number within its key and emits a copy of itself on a second topic as part
-//! of its success. That topic is the handlers' own log: it shows in which order
-//! they ran per key, and an effect that was recorded twice shows there as two
-//! records of different ids.
+//! A [`Ledger`] produces messages for the scripted guest. Each has a number within
+//! its key and emits a copy of itself on a second topic as part of its success.
+//! That topic is the handlers' own log: it shows in which order they ran for each
+//! key, and an effect that was recorded twice is there as two records of different
+//! ids.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -24,7 +24,7 @@ use crate::host::Host;
 use crate::kafka_client::{self, Record};
 use crate::shapes::Delivery;
 
-/// What a message is made to do.
+/// The result that a message's script leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Succeeds at once.
@@ -52,7 +52,7 @@ impl Fate {
     }
 }
 
-/// How many of a thousand messages meet each fate; the rest succeed at once.
+/// How many of a thousand messages have each result; the rest succeed at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Mixture {
     /// Retried once.
@@ -90,7 +90,7 @@ struct Sent {
     fate: Fate,
 }
 
-/// What was sent, and where its handlers write.
+/// The messages sent, and their topics.
 #[derive(Debug)]
 pub struct Ledger {
     bootstrap: String,
@@ -199,8 +199,8 @@ impl Ledger {
         }
     }
 
-    /// Publishes `count` messages through a host, in batches. A batch that got
-    /// no answer is published again: its ids make that harmless.
+    /// Publishes `count` messages through a host, in batches. A batch without an answer
+    /// is published again: its ids make that harmless.
     pub async fn publish(&self, host: &Host, count: usize) {
         for begin in (0..count).step_by(500) {
             let batch: Vec<Value> = (begin..count.min(begin + 500))
@@ -218,13 +218,12 @@ impl Ledger {
         }
     }
 
-    /// Waits until the group has finished everything that was sent.
+    /// Waits until the group has finished every message that was sent.
     pub async fn settled(&self, host: &Host, group: &str, limit: Duration) {
         host.settled(group, self.sent(), limit).await;
     }
 
-    /// Checks everything there is to check once the load is settled. Panics
-    /// with a list of what is wrong.
+    /// Checks all results once the load is settled. Panics with a list of the faults.
     pub async fn reconcile(&self, host: &Host, group: &str) {
         let deliveries = host.deliveries(&format!("group={}", crate::encode(group))).await;
         let mut wrong = Findings::default();
@@ -271,8 +270,8 @@ impl Ledger {
         }
     }
 
-    /// A record may stand on the topic twice, with the same id. Two ids for one
-    /// message are an effect recorded twice; order is judged by first sight.
+    /// A record may be on the topic twice, with the same id. Two ids for one message are
+    /// an effect recorded twice; the order is that of the first records.
     fn check_emissions(&self, records: &[Record], wrong: &mut Findings) {
         let book = self.book();
         let mut ids = BTreeSet::new();
@@ -310,7 +309,7 @@ impl Ledger {
     }
 }
 
-/// What a reconciliation found; shows the first few and counts the rest.
+/// The faults of a check; shows the first few and counts the rest.
 #[derive(Debug, Default)]
 struct Findings {
     text: String,

@@ -1,16 +1,16 @@
-//! What tests stand on: real servers, the real host, and clients that are not
+//! The support of the tests: real servers, the real host, and clients other than
 //! Courier's own.
 //!
 //! - [`servers`] starts Kafka and PostgreSQL; [`kafka`] and [`postgres`] are
 //!   the ones that all tests of a run share.
-//! - [`host::Host`] is the `courier` binary as a child process, spoken to only
-//!   through what users have: TOML, HTTP, signals.
+//! - [`host::Host`] is the `courier` binary as a child process, used only as users
+//!   do: by TOML, HTTP and signals.
 //! - [`kafka_client`] is any other program on the same Kafka.
-//! - [`proxy`] is an address that leads elsewhere after a fail-over.
-//! - [`ledger`] makes load and reconciles what became of it.
+//! - [`proxy`] is an address that leads to another server after a fail-over.
+//! - [`ledger`] makes load and checks its results.
 //!
-//! Everything here panics with a whole sentence when the world is not as a
-//! test needs it; what a test may want to survive is called `try_..`.
+//! Everything here panics with a whole sentence when it fails; functions that a test
+//! may want to see fail are named `try_..`.
 
 pub mod api;
 pub mod host;
@@ -65,8 +65,8 @@ pub fn courier() -> PathBuf {
     binary
 }
 
-/// How much a test does: `small` by default, `full` when `COURIER_TEST_SCALE`
-/// says so, as `cargo xtask faults` lets it.
+/// How much a test does: `small` by default, `full` with `COURIER_TEST_SCALE=full`,
+/// which `cargo xtask faults` sets.
 #[must_use]
 pub fn scale<T>(small: T, full: T) -> T {
     match std::env::var("COURIER_TEST_SCALE").as_deref() {

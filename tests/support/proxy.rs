@@ -1,22 +1,22 @@
-//! An address that leads to one server now and to another one later, as that of
-//! a database that fails over.
+//! An address that leads to one server now and to another one later, like that of a
+//! database that fails over.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use tokio::net::{TcpListener, TcpStream};
 
-/// Passes connections on to a port of this machine. One that is open stays
-/// with the server that it was made to.
+/// Forwards connections to a port of this machine. An open connection stays with its
+/// server.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where clients connect to.
+    /// The address that clients connect to.
     pub port: u16,
     target: Arc<AtomicU16>,
 }
 
 impl Proxy {
-    /// Leads to `target` until told otherwise.
+    /// Forwards to `target` until [`Proxy::lead_to`] names another.
     pub async fn start(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = listener.local_addr().expect("the listener is bound").port();
@@ -26,7 +26,7 @@ impl Proxy {
             while let Ok((mut client, _)) = listener.accept().await {
                 let target = current.load(Ordering::SeqCst);
                 tokio::spawn(async move {
-                    // Where nobody listens the client's connection is closed.
+                    // When nobody listens there, the client's connection is closed.
                     if let Ok(mut server) = TcpStream::connect(("127.0.0.1", target)).await {
                         let _ended = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                     }
@@ -36,7 +36,7 @@ impl Proxy {
         Self { port, target }
     }
 
-    /// Leads new connections to `target`.
+    /// Forwards new connections to `target`.
     pub fn lead_to(&self, target: u16) {
         self.target.store(target, Ordering::SeqCst);
     }

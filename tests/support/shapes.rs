@@ -1,7 +1,7 @@
-//! The shapes of the HTTP API as a program outside this project reads them.
+//! The shapes of the HTTP API, as a program outside this project reads them.
 //!
-//! They are written down here a second time on purpose: a change on the host's
-//! side that would break such a program breaks these first.
+//! They are written down a second time on purpose: a change of the host that would
+//! break such a program breaks these first.
 
 use courier_core::status::State;
 use jiff::Timestamp;
@@ -11,9 +11,9 @@ use serde_json::Value;
 /// One page of a list.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Page<T> {
-    /// What is on it.
+    /// The items of the page.
     pub items: Vec<T>,
-    /// Where the next one begins.
+    /// The cursor of the next page.
     pub next: Option<String>,
     /// Whether a bounded search ended before its end.
     pub truncated: bool,
@@ -22,7 +22,7 @@ pub struct Page<T> {
 /// The answer for one published message.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Accepted {
-    /// The message's id; one that was refused may have none.
+    /// The message's id; a refused message may have none.
     pub id: Option<String>,
     /// Its state.
     pub state: State,
@@ -41,15 +41,15 @@ impl Accepted {
         self.id.as_deref().unwrap_or_else(|| panic!("the answer has no id: {self:?}"))
     }
 
-    /// Whether it is on Kafka, or on its way: an answer does not wait for long,
-    /// and the host sends again what Kafka had not confirmed by then.
+    /// Whether it is on Kafka or about to be: the answer does not wait for long, and the
+    /// host sends a message again that Kafka had not acknowledged by then.
     #[must_use]
     pub fn is_taken(&self) -> bool {
         self.state == State::Committed || self.retrying == Some(true)
     }
 }
 
-/// A message and what became of it.
+/// A message with its deliveries.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)]
 pub struct Message {
@@ -72,8 +72,7 @@ pub struct Message {
     #[serde(default)]
     pub body_base64: Option<String>,
     pub deliver_at: Option<Timestamp>,
-    /// In a list they are null: a message is shown with them when it is asked
-    /// for by its id.
+    /// Null in a list; a message that is requested by its id has them.
     #[serde(deserialize_with = "none_is_empty")]
     pub deliveries: Vec<Delivery>,
 }
@@ -110,7 +109,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Whether nothing more happens to it by itself.
+    /// Whether it is finished unless a person acts.
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self.state {
@@ -120,7 +119,7 @@ impl Delivery {
         }
     }
 
-    /// State, reason and number of attempts: what a failed check should show.
+    /// State, reason and number of attempts, for the message of a failed check.
     #[must_use]
     pub fn brief(&self) -> String {
         let reason = self.reason.as_deref().unwrap_or("no reason");
@@ -169,7 +168,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// How many records no delivery of this group accounts for yet.
+    /// The number of records without a delivery of this group so far.
     #[must_use]
     pub fn lag(&self) -> i64 {
         self.partitions.iter().map(|partition| partition.lag.unwrap_or(0)).sum()
@@ -185,7 +184,7 @@ impl Group {
     }
 }
 
-/// How far a group is in one partition.
+/// A group's progress in one partition.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)]
 pub struct GroupPartition {
@@ -197,7 +196,7 @@ pub struct GroupPartition {
     pub node: Option<String>,
 }
 
-/// Unfinished deliveries by what they wait for.
+/// Numbers of unfinished deliveries, by what they wait for.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[allow(missing_docs)]
 pub struct Open {
@@ -208,7 +207,7 @@ pub struct Open {
 }
 
 impl Open {
-    /// All of them.
+    /// Their sum.
     #[must_use]
     pub fn total(self) -> u64 {
         self.waiting + self.push_fail + self.retrying + self.held

@@ -1,17 +1,17 @@
-//! Waiting for something to become true, with an answer when it does not.
+//! Waits for a condition, and reports the last reason when it does not come true.
 
 use std::time::{Duration, Instant};
 
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(250);
 
-/// Calls `look` until it returns a value. `Err` says why it is not so yet; the
-/// last reason is part of the panic when `limit` passes.
+/// Calls `look` until it returns a value. `Err` is the reason why not yet; the last
+/// reason is in the panic when `limit` passes.
 pub async fn wait_until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
     let begin = Instant::now();
     let mut pause = FIRST;
     loop {
-        // One look that hangs must not hide that the time is up.
+        // A look that hangs must not hide that the time is over.
         let reason = match tokio::time::timeout(limit, look()).await {
             Ok(Ok(value)) => return value,
             Ok(Err(reason)) => reason,

@@ -1,7 +1,7 @@
-//! What a handler says about itself: one JSON object in the custom section
-//! `courier:handler` of the component, from which tools print the binding to
-//! add. It is built while the handler is compiled, so it needs no run and
-//! cannot differ from the code.
+//! The description that a handler carries: one JSON object in the custom section
+//! `courier:handler` of the component, from which tools print the binding to add.
+//! It is built at compile time, so that it needs no run and cannot differ from
+//! the code.
 
 /// The contents of the section.
 pub struct About<'a> {
@@ -33,7 +33,7 @@ impl About<'_> {
         bytes
     }
 
-    /// Writes what fits into `out` and returns how long the whole is.
+    /// Writes as much as fits into `out` and returns the length of the whole.
     const fn write(&self, out: &mut [u8]) -> usize {
         let mut at = raw(out, 0, "{\"name\":");
         at = text(out, at, self.name);
@@ -68,7 +68,7 @@ const fn raw(out: &mut [u8], mut at: usize, text: &str) -> usize {
     at
 }
 
-/// A JSON string. Bytes past ASCII are UTF-8 already and stay as they are.
+/// Writes a JSON string. Bytes beyond ASCII are UTF-8 and stay as they are.
 const fn text(out: &mut [u8], mut at: usize, text: &str) -> usize {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let bytes = text.as_bytes();

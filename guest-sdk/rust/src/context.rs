@@ -1,4 +1,4 @@
-//! What a handler can do to the world beside returning.
+//! The effects of a handler besides its result.
 
 use std::{fmt, rc::Rc};
 
@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use crate::{Attempt, Event, HttpError, HttpRequest, HttpResponse, Key, Message, Outgoing, Refusal};
 
-/// The message and attempt at hand, and everything a handler may do.
+/// The message and attempt at hand, and the calls that a handler may make.
 ///
-/// Nothing done through it is visible before the attempt succeeded: publishes
-/// and state are committed together with the success, or not at all. In a
-/// component the calls go to the host; in a native test [`Context::test`]
-/// makes one that records them.
+/// Messages and state are committed with the success of the attempt, or not at
+/// all. Cache writes, logs and HTTP requests take effect at once.
+///
+/// The calls go to the host; in a native test [`Context::test`] records them.
 #[derive(Clone)]
 pub struct Context {
     message: Rc<Message>,
@@ -33,34 +33,34 @@ impl Context {
         Context { message: Rc::new(message), attempt: Rc::new(attempt), host }
     }
 
-    /// The message being handled: id, key, headers, time and the rest.
+    /// The message that is handled: id, key, headers, time and the rest.
     pub fn message(&self) -> &Message {
         &self.message
     }
 
-    /// The attempt being made: number, deadline, delivery and the rest.
+    /// The attempt: number, deadline, delivery and the rest.
     pub fn attempt(&self) -> &Attempt {
         &self.attempt
     }
 
-    /// Publishes an event when this attempt succeeds, and returns the id that
-    /// its message will have. The binding must grant the topic.
+    /// Publishes an event when this attempt succeeds, and returns the id (a UUID)
+    /// that its message will have. The binding must grant the topic.
     pub fn publish<E: Event + Serialize>(&self, event: &E) -> Result<String, Refusal> {
         self.publish_raw(Outgoing::new(event)?)
     }
 
-    /// Publishes a tombstone for a key of an event's topic when this attempt
-    /// succeeds.
+    /// Publishes a tombstone for a key on an event's topic when this attempt
+    /// succeeds, and returns the id that it will have.
     pub fn publish_tombstone<E: Event>(&self, key: &(impl Key + ?Sized)) -> Result<String, Refusal> {
         self.publish_raw(Outgoing::tombstone::<E>(key))
     }
 
-    /// Publishes any message when this attempt succeeds.
+    /// Publishes a message when this attempt succeeds, and returns its id.
     pub fn publish_raw(&self, message: Outgoing) -> Result<String, Refusal> {
         self.host.publish(message)
     }
 
-    /// Reads a value of the group's state.
+    /// Reads a value of the group's state; this attempt's own writes come first.
     pub fn state_get(&self, key: &str) -> Result<Option<Vec<u8>>, Refusal> {
         self.host.state_get(key)
     }
@@ -75,13 +75,13 @@ impl Context {
         self.host.state_set(key, None)
     }
 
-    /// Reads the cache that the group's handlers on one node share.
+    /// Reads a value of the cache that the group's handlers on one node share.
     pub fn cache_get(&self, key: &str) -> Result<Option<Vec<u8>>, Refusal> {
         self.host.cache_get(key)
     }
 
-    /// Writes the cache, at once and whether or not this attempt succeeds. It
-    /// is not durable.
+    /// Writes a value of the cache, at once and even if this attempt fails. It is
+    /// not durable.
     pub fn cache_set(&self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Refusal> {
         self.host.cache_set(key, Some(value.as_ref()))
     }
@@ -91,28 +91,28 @@ impl Context {
         self.host.cache_set(key, None)
     }
 
-    /// A value of `[binding.config]`.
+    /// The value of a key of `[binding.config]`; `None` without such a key.
     pub fn config(&self, key: &str) -> Option<String> {
         self.host.config(key)
     }
 
-    /// A value of `[binding.secrets]`.
+    /// The value of a key of `[binding.secrets]`; `None` without such a key.
     pub fn secret(&self, key: &str) -> Option<String> {
         self.host.secret(key)
     }
 
     /// Sends an HTTP request and reads the whole answer; [`http`](Self::http)
-    /// makes one.
+    /// builds one.
     pub fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         // Not one of the `Effects`: through their table every handler would
-        // import the interface, whether it makes requests or not.
+        // import the interface, even if it makes no requests.
         #[cfg(target_arch = "wasm32")]
         return crate::wire_http::send(&request);
         #[cfg(not(target_arch = "wasm32"))]
         self.host.http(&request)
     }
 
-    /// Writes to the log that is kept with the attempt.
+    /// Writes to the log that is stored with the attempt.
     pub fn log(&self, level: Level, text: impl fmt::Display) {
         self.host.log(level, &text.to_string());
     }
@@ -147,21 +147,21 @@ impl fmt::Debug for Context {
     }
 }
 
-/// How much a line of the log matters.
+/// The severity of a line of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// For whoever writes the handler.
+    /// For the handler's developer.
     Debug,
-    /// What happened.
+    /// A normal event.
     Info,
     /// Something to look at.
     Warn,
-    /// Something went wrong.
+    /// A failure.
     Error,
 }
 
-/// The calls behind a [`Context`]: the host's in a component, a recording in
-/// a test.
+/// The calls behind a [`Context`]: the host's imports in a component, a recording
+/// in a test.
 pub(crate) trait Effects {
     fn publish(&self, message: Outgoing) -> Result<String, Refusal>;
     fn state_get(&self, key: &str) -> Result<Option<Vec<u8>>, Refusal>;

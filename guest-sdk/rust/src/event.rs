@@ -1,11 +1,11 @@
-//! Events, their keys, and what a handler can be sent.
+//! Events, their keys, and the types that a handler can take.
 
 use serde::de::DeserializeOwned;
 
 use crate::{Failure, Message};
 
-/// A type of message: which topic it belongs to, what it is called, and by
-/// which key its messages stay in order. Derive it:
+/// A type of message: its topic, its name, and the key by which its messages stay
+/// in order. Derive it:
 ///
 /// ```
 /// use courier_sdk::Event;
@@ -25,24 +25,24 @@ use crate::{Failure, Message};
     note = "add `#[derive(Event)]` and `#[event(topic = \"..\")]` to it"
 )]
 pub trait Event {
-    /// The topic its messages are sent to.
+    /// The topic of its messages.
     const TOPIC: &'static str;
-    /// What its messages are called, for example `OrderCreated`.
+    /// The name of the type, for example `OrderCreated`.
     const TYPE: &'static str;
-    /// The primary key of this message; none when order does not matter.
+    /// The primary key of this message; `None` when order does not matter.
     fn key(&self) -> Option<Vec<u8>>;
 }
 
-/// A value that can be a primary key, by the bytes that stand in the log.
+/// A value that can be a primary key, as bytes.
 ///
-/// Texts are their UTF-8 bytes and numbers their decimal digits, so that other
-/// languages come to the same key.
+/// A text is its UTF-8 bytes and a number its decimal digits, so that clients in
+/// other languages make the same key.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a primary key",
     note = "texts, integers, bytes and options of them can; for a type of your own implement `courier_sdk::Key`"
 )]
 pub trait Key {
-    /// The bytes of the key; none leaves the message without one.
+    /// The bytes of the key; `None` leaves the message without a key.
     fn key(&self) -> Option<Vec<u8>>;
 }
 
@@ -106,18 +106,18 @@ macro_rules! decimal_keys {
 
 decimal_keys!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
 
-/// What a handler takes first: an [`Event`] that serde can read, an `Option` of
-/// one, which is none for a tombstone, or the raw [`Message`].
+/// The first parameter of a handler: an [`Event`] that serde can read, an `Option`
+/// of one (`None` for a tombstone), or the raw [`Message`].
 #[diagnostic::on_unimplemented(
     message = "a handler cannot be sent a `{Self}`",
     note = "it takes a `Message`, a type with `#[derive(Event, Deserialize)]`, or an `Option` of one"
 )]
 pub trait Input: Sized {
-    /// The topics it comes from; none when the binding alone decides.
+    /// The topics of the input; empty when the binding alone decides.
     const TOPICS: &'static [&'static str];
-    /// The types of message it stands for; none when the binding alone decides.
+    /// The types of message of the input; empty when the binding alone decides.
     const TYPES: &'static [&'static str];
-    /// Reads it from a message.
+    /// Reads the input from a message.
     fn read(message: &Message) -> Result<Self, Failure>;
 }
 
@@ -130,10 +130,10 @@ impl Input for Message {
     }
 }
 
-/// A tombstone is none; every other message is the event.
+/// `None` for a tombstone, otherwise the event.
 impl<E: Event + DeserializeOwned> Input for Option<E> {
     const TOPICS: &'static [&'static str] = &[E::TOPIC];
-    // A tombstone of another producer has no type.
+    // A tombstone of another producer may have no type.
     const TYPES: &'static [&'static str] = &[];
 
     fn read(message: &Message) -> Result<Self, Failure> {

@@ -1,67 +1,67 @@
-//! How an attempt can fail, and how an import can refuse.
+//! The failures of an attempt, and the refusals of an import.
 
 use std::{fmt, time::Duration};
 
-/// Why an attempt did not succeed, and with that what happens next.
+/// Why an attempt did not succeed, which decides what follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// It failed; the binding's retry policy decides what follows.
     Error(String),
-    /// It failed and another attempt is worth while.
+    /// It failed and asks for another attempt.
     Retry {
         /// Why, for people.
         reason: String,
-        /// How long to wait; none leaves it to the binding's schedule.
+        /// The wait, at most seven days; `None` leaves it to the binding's schedule.
         after: Option<Duration>,
     },
-    /// It can never succeed: no further attempt is made.
+    /// It can never succeed: the host makes no further attempt.
     Reject(String),
-    /// Something the handler depends on is down: the binding pauses, and this
+    /// A service that the handler depends on is down: the binding pauses, and this
     /// attempt is not counted.
     Unavailable {
         /// Why, for people.
         reason: String,
-        /// How long the binding pauses at least, five minutes at most; none
+        /// The least time for which the binding pauses, at most five minutes; `None`
         /// leaves it to the host.
         after: Option<Duration>,
     },
 }
 
 impl Failure {
-    /// It failed; the binding's retry policy decides what follows. Any error
+    /// A plain failure; the binding's retry policy decides what follows. Any error
     /// can be the reason: `.map_err(Failure::error)?`.
     pub fn error(reason: impl fmt::Display) -> Self {
         Failure::Error(reason.to_string())
     }
 
-    /// Asks for another attempt, when the binding's schedule says.
+    /// A request for another attempt, by the binding's schedule.
     pub fn retry(reason: impl fmt::Display) -> Self {
         Failure::Retry { reason: reason.to_string(), after: None }
     }
 
-    /// Asks for another attempt after this time.
+    /// A request for another attempt after this time, at most seven days.
     pub fn retry_after(reason: impl fmt::Display, after: Duration) -> Self {
         Failure::Retry { reason: reason.to_string(), after: Some(after) }
     }
 
-    /// Says that this message can never be handled.
+    /// A message that can never be handled.
     pub fn reject(reason: impl fmt::Display) -> Self {
         Failure::Reject(reason.to_string())
     }
 
-    /// Says that something the handler depends on is down.
+    /// A service that the handler depends on is down.
     pub fn unavailable(reason: impl fmt::Display) -> Self {
         Failure::Unavailable { reason: reason.to_string(), after: None }
     }
 
-    /// Says that something the handler depends on is down, and for how long the
-    /// binding should pause at least: what a `Retry-After` said, for example.
-    /// Past five minutes the host looks anyway whether it is back.
+    /// A service that the handler depends on is down, and the binding pauses at
+    /// least this long, for example as long as a `Retry-After` asked. After five
+    /// minutes the host probes it anyway.
     pub fn unavailable_for(reason: impl fmt::Display, wait: Duration) -> Self {
         Failure::Unavailable { reason: reason.to_string(), after: Some(wait) }
     }
 
-    /// The reason, as people will read it.
+    /// The reason, for people.
     pub fn reason(&self) -> &str {
         match self {
             Failure::Error(reason)
@@ -92,16 +92,16 @@ impl From<&str> for Failure {
     }
 }
 
-/// JSON may come from anywhere (the state, an answer of another service), so
-/// that it is wrong says nothing about further attempts.
+/// JSON may come from anywhere (the state, an answer of another service), so an
+/// error in it does not make the message unhandleable.
 impl From<serde_json::Error> for Failure {
     fn from(problem: serde_json::Error) -> Self {
         Failure::error(problem)
     }
 }
 
-/// Only a refusal that passes by itself pauses the binding; the others want a
-/// person, who then finds the reason at the delivery.
+/// Only a refusal that passes by itself pauses the binding; the others need a
+/// person, who finds the reason at the delivery.
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         match &refusal {
@@ -114,13 +114,13 @@ impl From<Refusal> for Failure {
 /// Why the host refused a call of the [`Context`](crate::Context).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The binding does not grant this; the text says what to add to it.
+    /// The binding does not grant the call; the text names the setting.
     Denied(String),
     /// The call broke a limit of the host.
     Limit(String),
-    /// The arguments make no sense.
+    /// An argument is wrong.
     Invalid(String),
-    /// The host could not do it now.
+    /// The host cannot carry it out now.
     Unavailable(String),
 }
 

@@ -1,4 +1,4 @@
-//! HTTP out of a handler: requests to what `[binding.http] allow` names.
+//! HTTP requests of a handler, to the hosts in `[binding.http] allow`.
 
 use std::{fmt, time::Duration};
 
@@ -6,48 +6,48 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Context, Failure, Refusal, message::JSON};
 
-/// Makes requests, from [`Context::http`].
+/// Builds requests; made by [`Context::http`].
 pub struct Http<'a> {
     ctx: &'a Context,
 }
 
-/// A request in the making. What is wrong with it is told when it is sent.
+/// A request that is being built. Sending it reports what is wrong with it.
 pub struct RequestBuilder<'a> {
     ctx: &'a Context,
     request: HttpRequest,
 }
 
-/// A request as it goes out.
+/// An HTTP request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpRequest {
     /// `GET`, `POST` and so on.
     pub method: String,
     /// The whole URL, with scheme, host and path.
     pub url: String,
-    /// Headers in their order. The host writes `host` and `content-length`.
+    /// Headers in their order. The host sets `host` and `content-length`.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The body; empty for none.
+    /// The body; empty for a request without one.
     pub body: Vec<u8>,
-    /// How long connecting may take, TLS included; none leaves it to the host.
+    /// The time to connect, including TLS; `None` leaves it to the host (5 s).
     pub connect_within: Option<Duration>,
-    /// How long the head of the answer may take; none leaves it to the host.
-    /// The binding's `timeout` holds in any case.
+    /// The time to wait for the head of the answer; `None` leaves it to the host
+    /// (60 s). The binding's `timeout` applies in any case.
     pub first_byte_within: Option<Duration>,
-    /// How much of the answer's body is taken; none takes all of it, and a body
-    /// that breaks off is a failure then.
+    /// The bounds of the answer's body. `None` reads all of it, and then a body that
+    /// breaks off is an error.
     pub body_bounds: Option<BodyBounds>,
 }
 
-/// How much of an answer's body is taken.
+/// How much of an answer's body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyBounds {
-    /// Bytes.
+    /// The most bytes that are read.
     pub at_most: usize,
-    /// How long it is waited for, once the head is there.
+    /// The time for reading the body, from the head on.
     pub within: Duration,
 }
 
-/// An answer, whatever its status.
+/// An answer, of any status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpResponse {
     /// The status, for example 200.
@@ -56,25 +56,25 @@ pub struct HttpResponse {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body.
     pub body: Vec<u8>,
-    /// Whether the body goes on past the bounds of the request, or broke off
+    /// Whether the body is longer than the bounds of the request, or broke off
     /// within them.
     pub is_cut: bool,
 }
 
-/// Why there is no answer. As a [`Failure`] it says what should follow.
+/// Why there is no answer. As a [`Failure`] it decides what follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpError {
     /// The request was not made: the binding does not allow it, or it is wrong.
     Refused(String),
-    /// Nobody is there that could be asked: refused connection, no such name, no
-    /// connection in time, a certificate that is not trusted.
+    /// The host was not reached: the connection was refused or timed out, the name
+    /// does not exist, or the certificate is not trusted.
     Unreachable(String),
-    /// It was sent, and no whole answer came: the other side may have acted.
+    /// The request was sent and no whole answer came: the server may have acted.
     Broken(String),
 }
 
 impl Context {
-    /// Makes HTTP requests. The binding must allow the host and the port:
+    /// Builds HTTP requests. The binding must allow the host and the port:
     ///
     /// ```toml
     /// [binding.http]
@@ -86,7 +86,7 @@ impl Context {
 }
 
 impl<'a> Http<'a> {
-    /// A request of any method.
+    /// A request with any method.
     pub fn request(&self, method: impl Into<String>, url: impl Into<String>) -> RequestBuilder<'a> {
         let request = HttpRequest { method: method.into(), url: url.into(), ..HttpRequest::default() };
         RequestBuilder { ctx: self.ctx, request }
@@ -120,60 +120,60 @@ impl RequestBuilder<'_> {
         self
     }
 
-    /// Adds `idempotency-key` with the delivery, which is the same over all
-    /// attempts, so that the other side can do once what is asked twice.
+    /// Adds `idempotency-key` with the id of the delivery, which all its attempts
+    /// share, so that the server can recognise a repeated request.
     pub fn idempotent(self) -> Self {
         let delivery = self.ctx.attempt().delivery.clone();
         self.header("idempotency-key", delivery)
     }
 
-    /// The body as it is.
+    /// Sets the body.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.request.body = body.into();
         self
     }
 
-    /// The body as JSON, with its content type.
+    /// Sets the body to a value as JSON, with its content type.
     pub fn json(self, value: &impl Serialize) -> Result<Self, Refusal> {
         let body = serde_json::to_vec(value)
             .map_err(|problem| Refusal::Invalid(format!("the body cannot be written as JSON: {problem}")))?;
         Ok(self.header("content-type", JSON).body(body))
     }
 
-    /// How long the head of the answer may take.
+    /// Sets the time to wait for the head of the answer.
     pub fn first_byte_within(mut self, wait: Duration) -> Self {
         self.request.first_byte_within = Some(wait);
         self
     }
 
-    /// How long connecting may take, TLS included.
+    /// Sets the time to connect, including TLS.
     pub fn connect_within(mut self, wait: Duration) -> Self {
         self.request.connect_within = Some(wait);
         self
     }
 
-    /// Takes the answer with as much of its body as comes within these bounds.
-    /// [`HttpResponse::is_cut`] says that there was more of it.
+    /// Reads only as much of the answer's body as comes within these bounds, and
+    /// sets [`HttpResponse::is_cut`] when there was more.
     pub fn body_bounds(mut self, at_most: usize, within: Duration) -> Self {
         self.request.body_bounds = Some(BodyBounds { at_most, within });
         self
     }
 
-    /// Sends it and reads the answer, whatever its status.
+    /// Sends the request and reads the answer, of any status.
     pub fn send(self) -> Result<HttpResponse, HttpError> {
         self.ctx.send(self.request)
     }
 }
 
 impl HttpResponse {
-    /// The value of the first header of this name, as text; letter case says
-    /// nothing.
+    /// The value of the first header of this name, ignoring case; `None` when it is
+    /// not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(value).ok()
     }
 
-    /// The body as text; bytes that are no UTF-8 are replaced.
+    /// The body as text; invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -184,10 +184,10 @@ impl HttpResponse {
             .map_err(|problem| Failure::error(format!("the answer is not the JSON that was expected: {problem}")))
     }
 
-    /// The answer, if its status says success. Else what should follow: 429
-    /// and 503 say that the other side is down (for as long as `Retry-After`
-    /// says), another 5xx is worth another attempt, and any other status will
-    /// be the same next time.
+    /// The answer, if its status is 2xx. Otherwise a failure: 429 and 503 are
+    /// `unavailable` (for as long as `Retry-After` says), another 5xx is a `retry`,
+    /// and any other status a `reject`, since it will be the same at the next
+    /// attempt.
     pub fn error_for_status(self) -> Result<Self, Failure> {
         let why = format!("http {}", self.status);
         match self.status {
@@ -212,8 +212,8 @@ impl fmt::Display for HttpError {
 
 impl std::error::Error for HttpError {}
 
-/// Nobody there pauses the binding, a broken answer is tried again, and what
-/// was refused wants a person.
+/// An unreachable host pauses the binding, a broken answer is tried again, and a
+/// refusal needs a person.
 impl From<HttpError> for Failure {
     fn from(error: HttpError) -> Self {
         match &error {
@@ -224,7 +224,7 @@ impl From<HttpError> for Failure {
     }
 }
 
-/// What a URL consists of: scheme, authority, path and query.
+/// Splits a URL into scheme, authority, and path with query.
 #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
 pub(crate) fn split(url: &str) -> Result<(&str, &str, String), HttpError> {
     let wrong = || HttpError::Refused(format!("request: {url:?} is no URL with a scheme and a host"));

@@ -2,11 +2,11 @@
 //!
 //! # Inside
 //!
-//! Read in this order: [`Event`] says what a message is, [`Context`] what a
-//! handler can do, [`Failure`] how it ends. `run` decodes, calls and judges;
-//! `wire` speaks the contract in `wit/v2/` and exists in a component only, as
-//! `testing` does outside of one. `about` is the description that a component
-//! carries of itself.
+//! Read in this order: [`Event`] is a type of message, [`Context`] has the calls
+//! of a handler, and [`Failure`] ends an attempt. `run` reads the message and
+//! calls the handler; `wire` binds the contract in `wit/v2/` and exists in a
+//! component only, as `testing` exists outside of one only. `about` is the
+//! description that a component carries.
 
 // The macros write `::courier_sdk`, also when they are used in this crate.
 extern crate self as courier_sdk;

@@ -1,22 +1,22 @@
-//! From a context to a verdict: read the input, call the handler, give its
-//! outcome. The exports of a component and the tests of a handler both come
-//! through here.
+//! Reads the input of a context, calls the handler and returns its outcome.
+//!
+//! The exports of a component and the tests of a handler both use this.
 
 use crate::{Context, Failure, Input};
 
-/// One item of a batch: what was sent, and the context of its own attempt.
+/// One item of a batch: the input, and the context of its own attempt.
 ///
-/// What is done through `ctx` belongs to this item and is committed when this
-/// item's outcome is a success, whatever becomes of the others.
+/// The effects made through `ctx` belong to this item and are committed when this
+/// item's outcome is a success, whatever the others' outcomes are.
 #[derive(Clone, Debug)]
 pub struct Item<T> {
-    /// What was sent.
+    /// The input, read from the message.
     pub event: T,
     /// The message, the attempt and the effects of this item.
     pub ctx: Context,
 }
 
-/// What a batch handler takes; there so that the macros can ask for its parts.
+/// The argument of a batch handler, from which the macros read its topics and types.
 #[diagnostic::on_unimplemented(
     message = "a batch handler cannot take a `{Self}`",
     note = "it takes `Vec<Item<E>>`, where `E` is a `Message` or has `#[derive(Event, Deserialize)]`"
@@ -44,9 +44,9 @@ pub fn one<I: Input, F: Into<Failure>>(
 
 /// Runs a batch handler for the messages of several contexts.
 ///
-/// A message that cannot be read is rejected by itself and the handler never
-/// sees it. A handler that loses count cannot say which message it means, so
-/// the whole call ends as a panic and the host runs each message alone.
+/// A message that cannot be read is rejected without a call of the handler. When
+/// the handler returns a wrong number of outcomes, they cannot be assigned to
+/// messages, so this panics, and the host runs each message alone.
 pub fn batch<I: Input, F: Into<Failure>>(
     contexts: Vec<Context>,
     handler: impl FnOnce(Vec<Item<I>>) -> Vec<Result<(), F>>,

@@ -1,7 +1,7 @@
-//! Handlers without a host: a context that records what a handler does.
+//! Tests of handlers without a host: a context that records the effects.
 //!
-//! Outside of WebAssembly every [`Context`] is of this kind, so a handler and
-//! its test need no condition, mock or feature.
+//! Outside of WebAssembly every [`Context`] is such a context, so that a handler
+//! and its test need no condition, mock or feature.
 
 use std::{
     cell::RefCell,
@@ -20,14 +20,14 @@ use crate::{
 /// One line that a handler logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// How much it matters.
+    /// Its severity.
     pub level: Level,
-    /// What it says.
+    /// Its text.
     pub text: String,
 }
 
 impl Context {
-    /// Begins a context for a test; everything is granted unless denied.
+    /// Begins a context for a test, in which everything is granted unless denied.
     ///
     /// ```
     /// use courier_sdk::Context;
@@ -40,8 +40,8 @@ impl Context {
         TestContext::default()
     }
 
-    /// Runs a handler as the host would: the message's body is read first, and
-    /// one that does not parse is rejected.
+    /// Runs a handler as the host would: the message's body is read first, and a
+    /// body that does not parse is a rejection.
     pub fn deliver<I: Input, F: Into<Failure>>(
         &self,
         handler: impl FnOnce(I, &Context) -> Result<(), F>,
@@ -49,27 +49,27 @@ impl Context {
         run::one(self, handler)
     }
 
-    /// What was published so far.
+    /// The messages published so far.
     pub fn published(&self) -> Vec<Outgoing> {
         self.host.record.borrow().published.clone()
     }
 
-    /// The state as it is now.
+    /// The group's state now.
     pub fn state(&self) -> BTreeMap<String, Vec<u8>> {
         self.host.record.borrow().state.clone()
     }
 
-    /// The cache as it is now.
+    /// The cache now.
     pub fn cache(&self) -> BTreeMap<String, Vec<u8>> {
         self.host.record.borrow().cache.clone()
     }
 
-    /// The HTTP requests that were answered so far.
+    /// The HTTP requests that got an answer so far.
     pub fn requests(&self) -> Vec<HttpRequest> {
         self.host.record.borrow().requests.clone()
     }
 
-    /// What was logged so far.
+    /// The lines logged so far.
     pub fn logs(&self) -> Vec<Line> {
         self.host.record.borrow().logs.clone()
     }
@@ -83,8 +83,8 @@ impl<T: Event + Serialize> Item<T> {
     }
 }
 
-/// Runs a batch handler as the host would: a message whose body does not parse
-/// is rejected and the handler never sees it.
+/// Runs a batch handler as the host would: a message whose body does not parse is
+/// rejected without a call of the handler.
 pub fn deliver_batch<I: Input, F: Into<Failure>>(
     contexts: &[Context],
     handler: impl FnOnce(Vec<Item<I>>) -> Vec<Result<(), F>>,
@@ -92,7 +92,7 @@ pub fn deliver_batch<I: Input, F: Into<Failure>>(
     run::batch(contexts.to_vec(), handler)
 }
 
-/// A context in the making, from [`Context::test`].
+/// A builder of a context; made by [`Context::test`].
 pub struct TestContext {
     message: Message,
     attempt: Attempt,
@@ -128,13 +128,13 @@ impl Default for TestContext {
 }
 
 impl TestContext {
-    /// The message to be handled.
+    /// Sets the message.
     pub fn message(mut self, message: Message) -> Self {
         self.message = message;
         self
     }
 
-    /// Makes the message from an event: topic, type, key and body are its own.
+    /// Sets the topic, type, key and body of the message to those of an event.
     ///
     /// # Panics
     /// When the event cannot be written as JSON.
@@ -151,7 +151,7 @@ impl TestContext {
         self
     }
 
-    /// The body of the message, as it stands in the log.
+    /// Sets the body of the message.
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.message.body = Some(body.as_ref().to_vec());
         self
@@ -163,13 +163,13 @@ impl TestContext {
         self
     }
 
-    /// The attempt to be made, whole.
+    /// Sets the attempt.
     pub fn attempt(mut self, attempt: Attempt) -> Self {
         self.attempt = attempt;
         self
     }
 
-    /// Which attempt it is; as many as went before count as used up.
+    /// Sets the number of the attempt; all earlier ones count as used up.
     pub fn attempt_number(mut self, number: u32) -> Self {
         self.attempt.number = number;
         self.attempt.counted = number.saturating_sub(1);
@@ -177,40 +177,40 @@ impl TestContext {
         self
     }
 
-    /// A value of `[binding.config]`.
+    /// Sets a value of `[binding.config]`.
     pub fn config(mut self, key: &str, value: &str) -> Self {
         self.host.config.insert(key.into(), value.into());
         self
     }
 
-    /// A value of `[binding.secrets]`.
+    /// Sets a value of `[binding.secrets]`.
     pub fn secret(mut self, key: &str, value: &str) -> Self {
         self.host.secrets.insert(key.into(), value.into());
         self
     }
 
-    /// A value that stands in the group's state.
+    /// Sets a value of the group's state.
     pub fn state(mut self, key: &str, value: impl AsRef<[u8]>) -> Self {
         self.host.record.get_mut().state.insert(key.into(), value.as_ref().to_vec());
         self
     }
 
-    /// A value that stands in the node's cache.
+    /// Sets a value of the node's cache.
     pub fn cache(mut self, key: &str, value: impl AsRef<[u8]>) -> Self {
         self.host.record.get_mut().cache.insert(key.into(), value.as_ref().to_vec());
         self
     }
 
-    /// Answers requests of this method and URL; others are refused, as a host
-    /// refuses what the binding does not allow.
+    /// Answers requests of this method and URL. Other requests are refused, as the
+    /// host refuses those that the binding does not allow.
     pub fn http(mut self, method: &str, url: &str, status: u16, body: impl AsRef<[u8]>) -> Self {
         let response = HttpResponse { status, body: body.as_ref().to_vec(), ..HttpResponse::default() };
         self.host.answers.insert((method.into(), url.into()), Ok(response));
         self
     }
 
-    /// Answers requests of this method and URL with this response, or lets them
-    /// come to nothing.
+    /// Answers requests of this method and URL with this response, or fails them with
+    /// this error.
     pub fn http_answer(mut self, method: &str, url: &str, answer: Result<HttpResponse, HttpError>) -> Self {
         self.host.answers.insert((method.into(), url.into()), answer);
         self
@@ -239,18 +239,18 @@ impl TestContext {
         self
     }
 
-    /// The context, ready for a handler.
+    /// Builds the context.
     pub fn build(self) -> Context {
         Context::new(self.message, self.attempt, Rc::new(self.host))
     }
 }
 
-/// Stands in for the host and keeps what a handler did.
+/// Replaces the host and records the effects of a handler.
 #[derive(Default)]
 pub(crate) struct Recording {
     config: BTreeMap<String, String>,
     secrets: BTreeMap<String, String>,
-    /// The topics that may be published to; none is all of them.
+    /// The topics that are granted; `None` grants all.
     topics: Option<BTreeSet<String>>,
     state_denied: bool,
     cache_denied: bool,

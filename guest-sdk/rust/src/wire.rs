@@ -1,5 +1,5 @@
-//! The contract in `wit/v2/` as a component speaks it: the generated bindings,
-//! and the exports' way in and out. Only here do generated types appear.
+//! The generated bindings of the contract in `wit/v2/`, and the exports. Generated
+//! types appear only here.
 
 #![allow(missing_docs)]
 
@@ -21,7 +21,7 @@ pub mod single {
     });
 }
 
-/// World `batch-handler`; what both worlds share is that of `single`.
+/// World `batch-handler`; it uses the types of `single` for what both share.
 pub mod batch {
     wit_bindgen::generate!({
         path: "../../wit/v2",
@@ -63,8 +63,8 @@ pub fn handle_batch(
     invoke(contexts).into_iter().map(|outcome| outcome.map_err(Failure::from)).collect()
 }
 
-/// Lets people read why a handler panicked: the trap that follows carries no
-/// text, the attempt's log does.
+/// Logs the message of a panic: the trap that follows has no text, and the
+/// attempt's log has.
 fn tell_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -217,7 +217,7 @@ impl From<crate::Failure> for types::Failure {
     }
 }
 
-/// Longer than u64 milliseconds means "never"; the host bounds it.
+/// A longer wait means "never"; the host bounds it.
 fn millis(wait: Duration) -> u64 {
     wait.as_millis().try_into().unwrap_or(u64::MAX)
 }

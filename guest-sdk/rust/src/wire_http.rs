@@ -1,4 +1,4 @@
-//! `wasi:http` as a component speaks it: one request, and its whole answer.
+//! `wasi:http` in a component: sends one request, and reads its whole answer.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use bindings::wasi::{
     },
 };
 
-/// Bytes that are written to or read from the host at once.
+/// The most bytes that are written to or read from the host at once.
 const WRITE_BYTES: usize = 4096;
 const READ_BYTES: u64 = 64 * 1024;
 
@@ -51,7 +51,7 @@ pub(crate) fn send(request: &HttpRequest) -> Result<HttpResponse, HttpError> {
     options.set_first_byte_timeout(request.first_byte_within.map(nanos)).map_err(untimed)?;
     let body = outgoing.body().map_err(|()| wrong("it takes no body"))?;
     let answer = outgoing_handler::handle(outgoing, Some(options)).map_err(|code| told(&code))?;
-    // What cannot be written was refused or is broken, which the answer says.
+    // When writing fails, the request was refused or broke, and the answer says so.
     if write(&body, &request.body).is_ok() {
         let _ = OutgoingBody::finish(body, None);
     } else {
@@ -92,7 +92,7 @@ fn read(response: &IncomingResponse, bounds: Option<BodyBounds>) -> Result<HttpR
     Ok(HttpResponse { status, headers, body, is_cut })
 }
 
-/// Reads as much of a body as comes within the bounds; whether there was more.
+/// Reads as much of a body as comes within the bounds; returns whether it is cut.
 fn read_within(stream: &InputStream, bounds: BodyBounds, body: &mut Vec<u8>) -> bool {
     let over = monotonic_clock::subscribe_duration(nanos(bounds.within));
     let readable = stream.subscribe();
@@ -109,7 +109,7 @@ fn read_within(stream: &InputStream, bounds: BodyBounds, body: &mut Vec<u8>) -> 
             body.truncate(bounds.at_most);
             return true;
         }
-        // A body that always has a few bytes more would outlast any bound.
+        // A body of a few bytes now and then would outlast any bound.
         if over.ready() {
             return true;
         }

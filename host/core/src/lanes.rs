@@ -11,15 +11,15 @@ use bytes::Bytes;
 use crate::message::{Offset, Timestamp};
 use crate::status::State;
 
-/// Which deliveries keep an order among themselves.
+/// The key of a lane: deliveries with equal keys keep their order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LaneKey {
-    /// All with this raw key (`ordering = "key"`).
+    /// The messages with this raw key (`ordering = "key"`).
     Key(Bytes),
-    /// This record only: it has no key, or `ordering = "none"`.
+    /// One record: it has no key, or `ordering = "none"`.
     Alone(Offset),
-    /// All with this message id: records that would stand alone, where one of
-    /// several with the same id is to be handled.
+    /// The messages with this id: records without an order of their own, of which
+    /// only one is to be handled (`dedupe`).
     Message(Bytes),
     /// The whole partition (`ordering = "partition"`).
     Whole,
@@ -28,26 +28,26 @@ pub enum LaneKey {
 /// A delivery in its lane.
 #[derive(Clone, Debug)]
 pub struct Item {
-    /// Which one.
+    /// The offset of its record.
     pub offset: Offset,
     /// Invocations so far.
     pub number: u32,
     /// Attempts used up so far.
     pub counted: u32,
-    /// Size of its record.
+    /// The bytes of its record that are held for it.
     pub bytes: usize,
     /// Whether the store has an open row for it, or a write that makes one is
     /// on its way and ahead of any later write about it.
     pub has_row: bool,
-    /// The unsent write about it, by its running number.
+    /// The number of its last write that is not yet sent.
     pub(crate) pending: Option<u64>,
-    /// What its row says, where that matters once it is the head.
+    /// The due time of its row; it matters once the delivery is the head.
     pub(crate) due: Option<Timestamp>,
     pub(crate) state: State,
     pub(crate) held: bool,
-    /// Somebody asked for it since it was dispatched.
+    /// Whether a rerun was requested since it was dispatched.
     pub(crate) asked: bool,
-    /// Somebody gave it up: in its turn it ends without an attempt.
+    /// Whether a person gave it up: in its turn it ends without an attempt.
     pub(crate) give_up: bool,
 }
 
@@ -69,27 +69,27 @@ impl Item {
     }
 }
 
-/// What the head of a lane does.
+/// The state of a lane's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// It has its turn.
+    /// The head runs.
     Running,
-    /// It waits for a time; the lane is parked.
+    /// The head waits for a time; the lane is parked.
     Waiting(Timestamp),
-    /// It waits for a person; the lane is parked.
+    /// The head waits for a person; the lane is parked.
     Held,
-    /// It waits for deliveries of its key in an older partition; the lane is
+    /// The head waits for deliveries of its key in an older partition; the lane is
     /// parked.
     Blocked,
 }
 
-/// Whether nothing but its own waiting keeps a head from its turn. One that waits
-/// for an older partition has its turn after what is open there.
+/// Whether a given-up head may end now. A head that is blocked by an older
+/// partition waits until nothing is open there.
 fn has_its_turn_next(head: Head) -> bool {
     matches!(head, Head::Waiting(_) | Head::Held)
 }
 
-/// A lane's place in [`Lanes`]; reused once the lane is empty.
+/// The index of a lane in [`Lanes`]; it is reused once the lane is empty.
 pub type LaneId = usize;
 
 #[derive(Debug)]
@@ -97,11 +97,11 @@ pub(crate) struct Lane {
     pub(crate) key: LaneKey,
     pub(crate) head: Head,
     pub(crate) queue: VecDeque<Item>,
-    /// The running number of the last write about any of its deliveries.
+    /// The number of the last write about a delivery of this lane.
     pub(crate) last_write: Option<u64>,
 }
 
-/// The lanes of a partition that hold any delivery.
+/// The lanes of a partition that hold deliveries.
 #[derive(Debug, Default)]
 pub struct Lanes {
     slots: Vec<Option<Lane>>,
@@ -113,12 +113,12 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// The lane with this key, if it holds anything.
+    /// The lane with this key, if it holds a delivery.
     pub(crate) fn find(&self, key: &LaneKey) -> Option<LaneId> {
         self.by_key.get(key).copied()
     }
 
-    /// Opens a lane that holds nothing but its head.
+    /// Opens a lane that holds only its head.
     pub(crate) fn open(&mut self, key: LaneKey, head: Head, item: Item) -> LaneId {
         let given_up = item.give_up && has_its_turn_next(head);
         let lane = Lane { key: key.clone(), head, queue: VecDeque::from([item]), last_write: None };
@@ -129,8 +129,8 @@ impl Lanes {
             self.slots.push(Some(lane));
             self.slots.len() - 1
         };
-        // A lane of one record is looked for only by a request for a row that
-        // waits; what runs is found by its offset.
+        // A lane of one record is looked up by key only when a rerun of a waiting
+        // row is requested; a running delivery is found by its offset.
         if !matches!(key, LaneKey::Alone(_)) || head != Head::Running {
             self.by_key.insert(key, id);
         }
@@ -143,14 +143,14 @@ impl Lanes {
         id
     }
 
-    /// The lane. Ids come from this struct and die only in `close`, so an id
-    /// that names nothing is a fault of this program.
+    /// The lane. Ids come from this struct and end only in `close`, so an unknown
+    /// id is a bug.
     pub(crate) fn get(&mut self, id: LaneId) -> &mut Lane {
         self.slots[id].as_mut().expect("a lane id outlives its lane only by a bug")
     }
 
-    /// Sets what the head does, and keeps the times at which lanes are due and
-    /// the lanes whose heads were given up.
+    /// Sets the state of the head, and updates the index of due lanes and of lanes
+    /// whose heads were given up.
     pub(crate) fn set_head(&mut self, id: LaneId, head: Head) {
         if let Head::Waiting(at) = self.get(id).head {
             self.due.remove(&(at, id));
@@ -174,7 +174,7 @@ impl Lanes {
         }
     }
 
-    /// Forgets a lane that holds nothing any more.
+    /// Removes an empty lane.
     pub(crate) fn close(&mut self, id: LaneId) {
         if let Some(lane) = self.slots[id].take() {
             if let Head::Waiting(at) = lane.head {
@@ -192,7 +192,8 @@ impl Lanes {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// A lane that is due by `now`, the longest waiting first.
+    /// The lane that is due by `now`, the longest waiting first. The lane stays in
+    /// the index until its head changes.
     pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<LaneId> {
         self.due.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
     }
@@ -202,7 +203,7 @@ impl Lanes {
         self.given_up.first().copied()
     }
 
-    /// Lanes whose heads wait because they could not run.
+    /// The lanes whose heads wait because their handlers could not run.
     pub(crate) fn pushed_back(&self) -> Vec<LaneId> {
         let mut ids: Vec<LaneId> = self.due.iter().map(|(_, id)| *id).collect();
         ids.retain(|id| {

@@ -4,13 +4,13 @@
 //! the same result: the host runs this code, and so does the simulation that
 //! looks for schedules which lose, double or reorder a delivery.
 //!
-//! Read [`message`] for the words, [`status`] and [`verdict`] for what may
+//! Read [`message`] for the terms, [`status`] and [`verdict`] for what may
 //! become of a delivery, [`retry`] for when it runs again, and then
 //! [`partition`], the machine that owns one partition, with its parts
-//! [`lanes`] (order) and [`offsets`] (what is finished). [`offset_runs`] is the set of
-//! what a group keeps no rows of. [`retention`] says which
-//! parked records Kafka is about to remove. [`outbound`] is the way out: how what
-//! the host owes Kafka gets there.
+//! [`lanes`] (order) and [`offsets`] (which offsets are finished).
+//! [`offset_runs`] is the set of handled offsets of which a group keeps no
+//! rows. [`retention`] says which parked records Kafka is about to remove.
+//! [`outbound`] is the machine that sends the rows owed to Kafka.
 
 pub mod lanes;
 pub mod message;

@@ -1,4 +1,4 @@
-//! The words: what a message is and how its place in the log is named.
+//! The terms: what a message is and how its place in the log is named.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 ///
-/// Microseconds are what PostgreSQL keeps and what the API shows; an `i64` of
+/// PostgreSQL keeps microseconds and the API shows them; an `i64` of
 /// them lasts for 292,000 years.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The time this much later; the end of time when that is past it.
+    /// The time `wait` later, at most `i64::MAX` microseconds.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(micros))
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// The time from `earlier` to this one; zero when `earlier` is the later one.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -36,8 +36,8 @@ impl Timestamp {
     }
 }
 
-/// The place of a record in its partition. Offsets are sparse: transactions
-/// and compaction leave holes, so they are compared and never counted.
+/// The place of a record in its partition. Offsets are sparse, since
+/// transactions and compaction leave holes: they are compared and never counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Offset(pub i64);
 
@@ -55,16 +55,17 @@ impl fmt::Display for Offset {
     }
 }
 
-/// Counts the owners of a partition. What an older epoch writes is refused.
+/// The number of an ownership of a partition; each new owner gets the next one.
+/// The store refuses what an owner of an older epoch writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub i64);
 
-/// What the name of a companion topic ends with.
+/// The suffix of a companion topic's name.
 const COMPANION: &str = ".broadcast";
 
-/// The topics in which Kafka keeps what it needs itself. Nothing may be
-/// published on them or read from them as messages: a record of a stranger
-/// there breaks the cluster, and records of Kafka's are not messages.
+/// The topics in which Kafka keeps its own state. Courier neither publishes on
+/// them nor consumes them: a foreign record there breaks the cluster, and
+/// Kafka's own records are no messages.
 const INTERNAL_TOPICS: [&str; 4] =
     ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
 
@@ -74,14 +75,15 @@ pub fn is_internal_topic(topic: &str) -> bool {
     INTERNAL_TOPICS.contains(&topic)
 }
 
-/// The topic whose broadcasts lie in `topic`, if its name is that of a
-/// companion. It is one only where that topic is bound or exists.
+/// The topic whose broadcasts lie in `topic`, if `topic` has the name of a
+/// companion. A topic of such a name is a companion only if the topic returned
+/// here is bound or exists.
 #[must_use]
 pub fn base_of_companion(topic: &str) -> Option<&str> {
     topic.strip_suffix(COMPANION).filter(|base| !base.is_empty())
 }
 
-/// What the sender meant a message to be.
+/// Who handles a message: one node of each group, or all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -102,9 +104,9 @@ impl Kind {
         }
     }
 
-    /// The topic of Kafka in which messages of this kind lie that senders
-    /// publish on `topic`. Broadcasts have one of their own, the companion, so
-    /// that a node which wants all of them need not read all events.
+    /// The Kafka topic that holds the messages of this kind which senders publish
+    /// on `topic`. Broadcasts lie in a companion topic, so that a node which wants
+    /// all broadcasts need not read all events.
     #[must_use]
     pub fn log_topic(self, topic: &str) -> Cow<'_, str> {
         match self {
@@ -114,21 +116,22 @@ impl Kind {
     }
 }
 
-/// A header of a record. Names may repeat; Kafka lets a value be absent.
+/// A header of a record. A record may have several headers of one name; Kafka
+/// allows a header without a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The name as it stands in the record.
     pub name: String,
-    /// Any bytes.
+    /// The value, any bytes; `None` for a header without one.
     pub value: Option<Bytes>,
 }
 
 /// A message: what a sender published and a handler gets to see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Unique per source; `topic:partition:offset` for a record without one.
+    /// The id, unique per source; `topic:partition:offset` for a record without an id.
     pub id: String,
-    /// The primary key. Messages of one key are handled in order.
+    /// The primary key. A group handles messages of one key in order.
     pub key: Option<Bytes>,
     /// The sending service; empty when unknown.
     pub source: String,
@@ -136,21 +139,22 @@ pub struct Message {
     pub topic: String,
     /// What happened, for example `OrderCreated`; empty when unknown.
     pub type_name: String,
-    /// What the sender meant it to be.
+    /// Event or broadcast.
     pub kind: Kind,
-    /// When the sender says it happened, else when Kafka took it.
+    /// When the sender says it happened, otherwise when Kafka received the record.
     pub time: Timestamp,
     /// Media type of the body; empty when unknown.
     pub content_type: String,
     /// The body, as it came; empty for a tombstone.
     pub body: Bytes,
-    /// Whether the record has no value at all, which tells a compacted topic
-    /// to forget its key.
+    /// Whether the record has no value (a tombstone), by which a compacted topic
+    /// forgets the key.
     pub is_tombstone: bool,
-    /// How many handlings led to it: 0 for what a sender published, one more
-    /// than its cause for an emission or a dead letter.
+    /// The number of handlers in the chain that led to this message: 0 when a
+    /// sender published it, one more than its cause when a handler published it or
+    /// when it is a dead letter.
     pub hops: u32,
-    /// Every header that is not one of the fields above, in the record's order.
+    /// The headers that are not one of the fields above, in the record's order.
     pub headers: Vec<Header>,
 }
 

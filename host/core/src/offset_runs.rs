@@ -1,27 +1,29 @@
-//! A set of offsets as runs: what lies side by side costs one entry.
+//! A set of offsets as runs: adjacent offsets share one entry.
 //!
-//! A group that keeps no row of what it handled at the first attempt keeps such
-//! a set of it. It is stored in segments, which span [`MAX_SPAN`] offsets at
-//! most, so that whoever looks for one offset knows how far before it the first
-//! offset of its segment can lie, and a segment of any shape stays small.
+//! A group that keeps no rows of deliveries handled at the first attempt keeps
+//! their offsets in such a set. It is stored in segments that span at most
+//! [`MAX_SPAN`] offsets: a reader that looks for one offset knows how far
+//! before it the first offset of its segment can lie, and a segment of any
+//! shape stays small.
 
 use crate::message::Offset;
 
-/// From the first offset of a segment to behind its last.
+/// The most offsets from the first of a segment to its last, both included.
 pub const MAX_SPAN: i64 = 65_536;
-/// Bytes of an encoded segment at most: each number of its runs stands for at
-/// least one offset for each byte that it takes, beside the version.
+/// The most bytes of an encoded segment: the version, and at most one byte for
+/// each offset, since each number of the encoding stands for at least as many
+/// offsets as it takes bytes.
 pub const MAX_ENCODED_BYTES: usize = 1 + MAX_SPAN as usize;
 
-/// The version of the encoding, which is its first byte.
+/// The version of the encoding, its first byte.
 const VERSION: u8 = 1;
 
 /// Offsets from `first` to below `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OffsetRun {
-    /// The first one.
+    /// The first offset.
     pub first: Offset,
-    /// The one after the last.
+    /// The offset after the last one.
     pub end: Offset,
 }
 
@@ -34,21 +36,20 @@ impl OffsetRun {
 /// A set of offsets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OffsetRuns {
-    /// Ascending; neither empty nor overlapping, and none begins where another
-    /// ends.
+    /// Ascending, not empty, and neither overlapping nor adjacent.
     runs: Vec<OffsetRun>,
 }
 
-/// Why bytes are no segment, or a set is none.
+/// Why bytes are no segment, or why a set cannot be encoded as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentError {
-    /// There are none.
+    /// There are no offsets.
     Empty,
-    /// They are of a version that this program does not know.
+    /// The bytes are of a version that this program does not know.
     Version(u8),
-    /// They end within a number, or with a gap.
+    /// The bytes end within a number, or with a gap.
     Truncated,
-    /// A number is zero, or longer than it need be.
+    /// A number is zero, or is encoded in more bytes than it needs.
     Malformed,
     /// The offsets span more than [`MAX_SPAN`].
     TooWide,
@@ -69,13 +70,13 @@ impl std::fmt::Display for SegmentError {
 impl std::error::Error for SegmentError {}
 
 impl OffsetRuns {
-    /// Whether nothing is in it.
+    /// Whether the set has no offsets.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// How many offsets are in it.
+    /// The number of offsets.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.runs.iter().map(|run| run.len()).sum()
@@ -104,7 +105,7 @@ impl OffsetRuns {
         self.runs.iter().flat_map(|run| (run.first.0..run.end.0).map(Offset))
     }
 
-    /// Whether an offset is in it.
+    /// Whether an offset is in the set.
     #[must_use]
     pub fn contains(&self, offset: Offset) -> bool {
         let at = self.runs.partition_point(|run| run.end <= offset);
@@ -113,8 +114,8 @@ impl OffsetRuns {
 
     /// Adds an offset.
     pub fn insert(&mut self, offset: Offset) {
-        // The first run that ends at the offset or behind it: the only one
-        // that the offset may be in or touch from behind.
+        // The first run that ends at the offset or behind it: the only one that can
+        // contain the offset or end right before it.
         let at = self.runs.partition_point(|run| run.end < offset);
         match self.runs.get_mut(at) {
             Some(run) if offset.next() == run.first => run.first = offset,
@@ -150,7 +151,7 @@ impl OffsetRuns {
         }
     }
 
-    /// Takes the offsets from `at` on out of it.
+    /// Removes the offsets at or above `at` and returns them.
     #[must_use]
     pub fn split_off(&mut self, at: Offset) -> Self {
         let cut = self.runs.partition_point(|run| run.end <= at);
@@ -164,7 +165,7 @@ impl OffsetRuns {
         Self { runs }
     }
 
-    /// Removes the offsets from `from` to below `to`, and answers them.
+    /// Removes the offsets from `from` to below `to` and returns them.
     pub fn remove(&mut self, from: Offset, to: Offset) -> Self {
         let mut removed = self.split_off(from);
         let kept = removed.split_off(to);
@@ -172,7 +173,7 @@ impl OffsetRuns {
         removed
     }
 
-    /// The same offsets in sets that each span no more than [`MAX_SPAN`].
+    /// Cuts the set into sets that each span at most [`MAX_SPAN`] offsets.
     #[must_use]
     pub fn into_segments(mut self) -> Vec<Self> {
         let mut segments = Vec::with_capacity(1);
@@ -183,12 +184,12 @@ impl OffsetRuns {
         segments
     }
 
-    /// A segment as bytes, without its first offset: the version, then the
-    /// lengths of the runs and of the gaps between them, in turn, seven bits in
-    /// a byte and the lowest ones first.
+    /// The encoding of a segment without its first offset: the version, then in
+    /// turn the length of a run and of the gap behind it, as LEB128 (seven bits in
+    /// a byte, the lowest ones first).
     ///
     /// # Errors
-    /// When the set is empty or too wide for a segment.
+    /// When the set is empty or spans more than [`MAX_SPAN`].
     pub fn encode(&self) -> Result<Vec<u8>, SegmentError> {
         let (Some(first), Some(last)) = (self.first(), self.last()) else { return Err(SegmentError::Empty) };
         if last.0.saturating_sub(first.0) >= MAX_SPAN {
@@ -206,10 +207,10 @@ impl OffsetRuns {
         Ok(bytes)
     }
 
-    /// The segment that begins with the offset `first`, from its bytes.
+    /// Decodes the segment that begins with the offset `first`.
     ///
     /// # Errors
-    /// When the bytes are none.
+    /// When the bytes are not the encoding of a segment.
     pub fn decode(first: Offset, bytes: &[u8]) -> Result<Self, SegmentError> {
         let (version, mut rest) = bytes.split_first().ok_or(SegmentError::Empty)?;
         if *version != VERSION {
@@ -236,7 +237,7 @@ impl FromIterator<Offset> for OffsetRuns {
     }
 }
 
-/// Goes `by` offsets on, within a segment of which `span` are behind.
+/// Moves `by` offsets on in a segment of which `span` offsets are passed.
 fn advance(at: Offset, span: i64, by: i64) -> Result<(Offset, i64), SegmentError> {
     let span = span + by;
     if span > MAX_SPAN {
@@ -253,7 +254,7 @@ fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// The next number. Three bytes hold every number up to [`MAX_SPAN`].
+/// Reads the next number. Three bytes hold every number up to [`MAX_SPAN`].
 fn take_number(rest: &mut &[u8]) -> Result<i64, SegmentError> {
     let mut number = 0;
     for shift in [0, 7, 14] {
@@ -261,8 +262,8 @@ fn take_number(rest: &mut &[u8]) -> Result<i64, SegmentError> {
         *rest = left;
         number |= i64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
-            // A last byte of zero is a number that is zero, or longer than it
-            // need be: one set has one encoding.
+            // A last byte of zero means a number that is zero or that takes more bytes
+            // than it needs; both are refused, so that a set has one encoding.
             return if *byte == 0 { Err(SegmentError::Malformed) } else { Ok(number) };
         }
     }
@@ -284,7 +285,7 @@ mod tests {
         runs.offsets().map(|offset| offset.0).collect()
     }
 
-    /// What every set keeps to, whatever was done to it.
+    /// Checks the invariants of a set, and that it equals its model.
     fn check(runs: &OffsetRuns, model: &BTreeSet<i64>) {
         assert_eq!(offsets(runs), model.iter().copied().collect::<Vec<_>>());
         assert_eq!(runs.len(), model.len() as u64);
@@ -307,8 +308,8 @@ mod tests {
         assert_eq!(runs.encode().unwrap(), [VERSION, 3, 1, 3]);
     }
 
-    /// Thousands of sets, each beside a set that keeps every offset: whatever is
-    /// added, merged, removed and split, both hold the same.
+    /// Random operations on thousands of sets, compared with a set that keeps each
+    /// offset.
     #[test]
     fn a_set_of_runs_is_a_set() {
         for seed in 0..2_000 {
@@ -395,7 +396,7 @@ mod tests {
         assert_eq!(refused(&[VERSION, 0xff, 0xff, 0xff, 1]), SegmentError::TooWide);
         assert_eq!(refused(&[VERSION, 0xff, 0xff, 0x7f]), SegmentError::TooWide);
         assert_eq!(OffsetRuns::decode(Offset(i64::MAX), &[VERSION, 2]), Err(SegmentError::TooWide));
-        // No bytes make a decoder panic or hold more than a segment may.
+        // No bytes make the decoder panic or return more than a segment may hold.
         for seed in 0..20_000 {
             let mut chance = Chance::new(seed);
             let bytes: Vec<u8> =

@@ -1,7 +1,7 @@
-//! What of a partition is finished, and how far the position may go.
+//! Which offsets of a partition are finished, and how far the position may go.
 //!
-//! Offsets finish in any order, the position only moves over what is finished
-//! without a hole. Offsets are sparse, so the entries are kept by their offset
+//! Offsets finish in any order; the position moves only over finished offsets
+//! without a gap. Offsets are sparse, so the entries are kept by their offset
 //! and never addressed by counting.
 
 use std::collections::VecDeque;
@@ -13,19 +13,20 @@ use crate::message::Offset;
 pub struct Offsets {
     position: Offset,
     next: Offset,
-    /// Received and not below the position, ascending, with whether finished.
-    /// The first one is unfinished, or there is none.
+    /// Received offsets at or above the position, ascending, each with whether it
+    /// is finished. The first one is unfinished.
     entries: VecDeque<(Offset, bool)>,
 }
 
 impl Offsets {
-    /// Nothing received yet; everything below `position` is finished.
+    /// The state of a partition from which nothing was received yet: everything
+    /// below `position` is finished.
     #[must_use]
     pub fn new(position: Offset) -> Self {
         Self { position, next: position, entries: VecDeque::new() }
     }
 
-    /// Below this everything is finished.
+    /// The position: every offset below it is finished.
     #[must_use]
     pub fn position(&self) -> Offset {
         self.position
@@ -37,16 +38,16 @@ impl Offsets {
         self.next
     }
 
-    /// How many received offsets lie at or above the position.
+    /// The number of received offsets at or above the position.
     #[must_use]
     pub fn gap(&self) -> usize {
         self.entries.len()
     }
 
-    /// Takes note of a received offset; false when it was received before.
+    /// Notes a received offset; returns whether it is new.
     ///
-    /// What lies between it and the one received before does not exist in the
-    /// log: holes of transactions and compaction.
+    /// Offsets between it and the one received before do not exist in the log:
+    /// they are holes of transactions and compaction.
     pub fn receive(&mut self, offset: Offset, finished: bool) -> bool {
         if offset < self.next {
             return false;
@@ -61,7 +62,7 @@ impl Offsets {
         true
     }
 
-    /// The log holds nothing below `next`, though no record came for it.
+    /// Notes that the log holds no further record below `next`.
     pub fn reach(&mut self, next: Offset) {
         if next > self.next {
             self.next = next;
@@ -69,8 +70,8 @@ impl Offsets {
         }
     }
 
-    /// Marks an offset as finished. One that was never received, or that lies
-    /// below the position, is left alone: it counts for nothing here.
+    /// Marks an offset as finished. Does nothing for an offset that was never
+    /// received or that lies below the position.
     pub fn finish(&mut self, offset: Offset) {
         if let Ok(at) = self.entries.binary_search_by_key(&offset, |entry| entry.0) {
             self.entries[at].1 = true;

@@ -1,23 +1,23 @@
 //! The machine that owns one partition of one group.
 //!
-//! It is handed events and pushes actions; it does nothing itself. The host
-//! carries the actions out in `consume/` and `kafka/`, the simulation carries
-//! them out against models, and both drive this very code. A machine lives for
-//! one claim: when its epoch is over it is dropped, and a new claim makes a new
-//! machine from what the store says.
+//! It takes events and pushes actions; it does no I/O itself. The host carries
+//! the actions out in `consume/` and `kafka/`, the simulation carries them out
+//! against models, and both drive this very code. A machine lives for one
+//! claim: when its epoch is over it is dropped, and the next claim makes a new
+//! machine from the store's rows.
 //!
 //! Invariants, each next to the code that keeps it:
 //! - **Nothing lost**: the position of a batch lies below every delivery that
 //!   is neither settled nor an open row once that batch is written.
 //! - **Order**: a lane's next delivery is dispatched when its predecessor is
-//!   decided; outcomes leave in the order they were decided, one batch at a
-//!   time, and an unanswered batch is repeated before anything behind it.
-//! - **Not twice**: what the claim says is settled or open is not dispatched
-//!   again when its record comes.
+//!   decided; outcomes are sent in the order in which they were decided, one
+//!   batch at a time, and an unanswered batch is repeated before the next one.
+//! - **Not twice**: a delivery that is settled or open by the claim is not
+//!   dispatched again when its record comes.
 //! - **Bounds**: [`Bounds`] names them; the machine asks for a pause before
 //!   one is passed.
 //!
-//! Read [`Event`] and [`Action`] for the words, then [`Machine::step`] and
+//! Read [`Event`] and [`Action`] first, then [`Machine::step`] and
 //! [`Machine::flush`].
 
 mod pending;
@@ -46,7 +46,7 @@ enum Phase {
     Released,
 }
 
-/// What an attempt led to.
+/// The outcome of an attempt, as [`Event::Decided`] has it.
 struct Decision<D> {
     offset: Offset,
     outcome: Outcome,
@@ -55,7 +55,8 @@ struct Decision<D> {
     detail: D,
 }
 
-/// The machine.
+/// The state machine of one partition under one epoch. `D` is what the host
+/// stores with an outcome.
 #[derive(Debug)]
 pub struct Machine<D> {
     bounds: Bounds,
@@ -63,13 +64,13 @@ pub struct Machine<D> {
     phase: Phase,
     gate: Gate,
     paused: bool,
-    /// Records of open rows will be lost.
+    /// Whether Kafka is about to remove records of open rows.
     loss_ahead: bool,
     offsets: Offsets,
     lanes: Lanes,
-    /// Lanes in which nothing may begin yet.
+    /// Lanes that may not start yet.
     blocked: HashSet<LaneKey>,
-    /// Deliveries that were dispatched and not decided, with their lanes.
+    /// Deliveries that are dispatched and not decided, with their lanes.
     running: HashMap<Offset, LaneId>,
     /// Offsets at or above the claimed position that need no dispatch when
     /// their records come.
@@ -77,7 +78,7 @@ pub struct Machine<D> {
     /// Outcomes not yet sent, in order.
     pending: Pending<D>,
     in_flight: Option<Arc<Batch<D>>>,
-    /// Requests for deliveries whose outcome is final and not yet durable.
+    /// Rerun requests for deliveries whose outcome is decided and not yet durable.
     overtaken: Vec<Open>,
     /// Records in memory that have no open row, and their bytes.
     fresh: usize,
@@ -90,10 +91,10 @@ pub struct Machine<D> {
 }
 
 impl<D> Machine<D> {
-    /// The machine of a new owner, as the store left things.
+    /// The machine of a new owner, from what the store returned.
     ///
-    /// Open lanes whose head has no time of its own were draining when their
-    /// owner went: they are due at once.
+    /// Open lanes whose head has no due time were draining when their last owner
+    /// ended: they are due at once.
     #[must_use]
     pub fn new(bounds: Bounds, claim: Claim) -> Self {
         let mut machine = Self {
@@ -126,15 +127,15 @@ impl<D> Machine<D> {
         machine
     }
 
-    /// When [`Event::Due`] is wanted next. None while the gate is closed: then
-    /// only the gate can let anything run.
+    /// When [`Event::Due`] is wanted next. `None` while the gate is closed, since
+    /// nothing may start then.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
         (self.gate == Gate::Open && self.phase == Phase::Consuming).then(|| self.lanes.next_due()).flatten()
     }
 
-    /// Below this everything is settled or parked, once what was sent is
-    /// written.
+    /// The position: every delivery below it is settled or an open row, once the
+    /// batches sent so far are written.
     #[must_use]
     pub fn position(&self) -> Offset {
         self.offsets.position()
@@ -146,15 +147,15 @@ impl<D> Machine<D> {
         self.offsets.next()
     }
 
-    /// Whether a record at this offset would get its turn, now or later: it is
-    /// new, and the claim did not tell of it.
+    /// Whether a record at this offset would get its turn, now or later: it is new,
+    /// and the claim did not contain it.
     #[must_use]
     pub fn wants(&self, offset: Offset) -> bool {
         self.phase == Phase::Consuming && offset >= self.offsets.next() && !self.known.contains(&offset)
     }
 
-    /// Which of some open rows this owner does not know of: they stand in no
-    /// lane, nothing about them is on its way, and their records do not come.
+    /// The open rows among `rows` that this owner does not know: they are in no
+    /// lane, no write about them is pending, and their records will not come.
     pub fn strangers(&mut self, rows: &[(Offset, LaneKey)]) -> Vec<Offset> {
         if self.phase != Phase::Consuming {
             return Vec::new();
@@ -171,33 +172,32 @@ impl<D> Machine<D> {
         rows.iter().map(|(offset, _)| *offset).filter(is_stranger).collect()
     }
 
-    /// Open rows, as this owner knows them.
+    /// The number of open rows that this owner knows.
     #[must_use]
     pub fn parked(&self) -> usize {
         self.parked
     }
 
-    /// Open rows of which the store had only the coordinates when this owner
-    /// learnt of them.
+    /// The number of open rows that keep only the coordinates of their record.
     #[must_use]
     pub fn parked_bare(&self) -> usize {
         self.parked_bare
     }
 
-    /// Deliveries that are dispatched and not decided.
+    /// The number of deliveries that are dispatched and not decided.
     #[must_use]
     pub fn running(&self) -> usize {
         self.running.len()
     }
 
-    /// Whether open rows hold the partition back, which wants a person.
+    /// Whether the open rows reached their bound, so that a person has to act.
     #[must_use]
     pub fn parked_full(&self) -> bool {
         self.parked >= self.bounds.max_parked
     }
 
-    /// Takes an event in and pushes what follows from it. Outcomes are pushed
-    /// by [`Machine::flush`], so that events which come together share a batch.
+    /// Takes an event and pushes the actions that follow. Outcomes are pushed by
+    /// [`Machine::flush`], so that events which come together share a batch.
     pub fn step(&mut self, now: Timestamp, event: Event<D>, actions: &mut Vec<Action<D>>) {
         if self.phase == Phase::Released {
             return;
@@ -225,16 +225,16 @@ impl<D> Machine<D> {
         self.pause_or_resume(actions);
     }
 
-    /// Pushes the next batch, unless one is under way; and the release of a
-    /// partition that is drained.
+    /// Pushes the next batch unless one is in flight, or the release of a drained
+    /// partition.
     pub fn flush(&mut self, actions: &mut Vec<Action<D>>) {
         if self.phase == Phase::Released || self.in_flight.is_some() {
             return;
         }
         let writes = self.pending.take_batch(self.bounds.max_batch);
         for write in &writes {
-            // The position may pass this delivery with the very batch that
-            // makes it final or an open row, and with none before.
+            // The position may pass this delivery with the batch that makes it final or
+            // an open row, and not earlier.
             self.offsets.finish(write.offset);
         }
         if !writes.is_empty() {
@@ -247,9 +247,9 @@ impl<D> Machine<D> {
         self.pause_or_resume(actions);
     }
 
-    /// A batch without outcomes that only moves the position over records that
-    /// were not for this binding and over holes, for a partition in which
-    /// nothing else is under way. Pushed when it would say anything new.
+    /// Pushes a batch without outcomes when the position is above `written` and
+    /// nothing else is in flight: it moves the stored position over records that
+    /// were not for this binding and over holes.
     pub fn flush_position(&mut self, written: Offset, actions: &mut Vec<Action<D>>) {
         let quiet = self.in_flight.is_none() && self.pending.is_empty() && self.phase == Phase::Consuming;
         if quiet && self.offsets.position() > written {
@@ -261,7 +261,7 @@ impl<D> Machine<D> {
 
     fn record(&mut self, offset: Offset, lane: LaneKey, bytes: usize, actions: &mut Vec<Action<D>>) {
         if self.phase != Phase::Consuming {
-            // It stays above the position, so the next owner gets it.
+            // The record stays above the position, so the next owner gets it.
             return;
         }
         let known = self.known.remove(&offset);
@@ -273,7 +273,7 @@ impl<D> Machine<D> {
         let item = Item::fresh(offset, bytes);
         match self.lanes.find(&lane) {
             None if self.blocked.contains(&lane) => {
-                // As an open row it holds up neither the position nor others.
+                // As an open row it holds up neither the position nor other lanes.
                 let id = self.lanes.open(lane, Head::Blocked, item);
                 self.park_followers(id);
             }
@@ -303,7 +303,7 @@ impl<D> Machine<D> {
         }
     }
 
-    /// Gives the head of a lane its turn.
+    /// Starts the head of a lane.
     fn dispatch(&mut self, id: LaneId, actions: &mut Vec<Action<D>>) {
         self.lanes.set_head(id, Head::Running);
         let Some(item) = self.lanes.get(id).queue.front_mut() else { return };
@@ -345,29 +345,28 @@ impl<D> Machine<D> {
         }
     }
 
-    /// The head is gone: the one behind it has its turn, also when its outcome
-    /// is decided but not yet written. Order in the store is kept by the order
-    /// of `pending`.
+    /// Goes on to the next delivery of a lane whose head is decided, even before
+    /// that outcome is written: the order of `pending` is the order in the store.
     fn advance_lane(&mut self, id: LaneId, now: Timestamp, actions: &mut Vec<Action<D>>) {
         let item = self.lanes.get(id).queue.front().expect("the caller looked");
         let may_run = self.phase == Phase::Consuming && self.gate == Gate::Open;
         let head = match item.due {
             _ if item.held => Head::Held,
-            // What somebody asked for may stand before a head that waits.
+            // A rerun that was requested may stand before a head that waits.
             Some(at) if at > now => Head::Waiting(at),
             _ if may_run => return self.dispatch(id, actions),
-            // While nothing may begin, it waits at the front for the gate.
+            // While nothing may start, it waits at the front for the gate.
             at => Head::Waiting(at.unwrap_or(Timestamp(0))),
         };
         self.lanes.set_head(id, head);
         if self.phase == Phase::Consuming {
-            // The lane is parked now: what is fresh must not hold the position.
+            // The lane is parked now: fresh records must not hold the position.
             self.park_followers(id);
         }
     }
 
-    /// A dispatched delivery did not run. It keeps its turn; when the
-    /// partition is being given up, the next owner runs it.
+    /// A dispatched delivery was not started. It stays at the head; when the
+    /// partition is being revoked, the next owner runs it.
     fn returned(&mut self, offset: Offset, now: Timestamp) {
         if let Some(id) = self.running.remove(&offset) {
             self.lanes.set_head(id, Head::Waiting(now));
@@ -382,7 +381,7 @@ impl<D> Machine<D> {
                     self.asked(open, now, actions);
                 }
             }
-            // The same batch in the same place: nothing behind it may pass.
+            // The same batch again, since no later one may pass it.
             Answer::Unknown => actions.extend(self.in_flight.clone().map(Action::Settle)),
             Answer::Fenced => self.release(Release::Fenced, actions),
         }
@@ -401,7 +400,7 @@ impl<D> Machine<D> {
         let opened = self.gate == Gate::Closed && gate == Gate::Open;
         self.gate = gate;
         if opened {
-            // What could not run need not wait out its own time.
+            // A delivery that could not run need not wait out its retry time.
             for id in self.lanes.pushed_back() {
                 self.lanes.set_head(id, Head::Waiting(now));
             }
@@ -410,8 +409,8 @@ impl<D> Machine<D> {
     }
 
     fn release(&mut self, why: Release, actions: &mut Vec<Action<D>>) {
-        // All that was not written is dropped together: an outcome without its
-        // predecessor's would turn their order round.
+        // Everything unwritten is dropped together: an outcome without its
+        // predecessor's would break their order.
         self.phase = Phase::Released;
         self.pending = Pending::default();
         self.running.clear();
@@ -419,15 +418,14 @@ impl<D> Machine<D> {
         actions.push(Action::Release(why));
     }
 
-    /// Asks for a pause at a bound, and for a resume at half of it, so that it
-    /// does not flutter: a pause throws away what the client has prefetched.
+    /// Pauses at a bound and resumes at half of it (at nine tenths of the parked
+    /// rows), since each pause discards what the client has prefetched.
     fn pause_or_resume(&mut self, actions: &mut Vec<Action<D>>) {
         if self.phase != Phase::Consuming {
             return;
         }
         let bounds = &self.bounds;
-        // At a bound it pauses; it resumes at half of it or less. Half of one
-        // is none: also the tightest bound lets go again.
+        // Half of one is zero, so that the tightest bound resumes too.
         let at = |now: usize, most: usize| if self.paused { now > most / 2 } else { now >= most };
         let parked = bounds.max_parked - if self.paused { bounds.max_parked / 10 } else { 0 };
         let past = self.gate == Gate::Closed

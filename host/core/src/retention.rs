@@ -1,10 +1,10 @@
 //! Which parked records Kafka is about to remove, and how many of them can be
 //! copied before it does.
 //!
-//! Past a bound an open row keeps only the coordinates of its record, and the
-//! record itself is in Kafka's log alone. Two things tell that it will not stay
-//! there: it is in the last tenth of the topic's retention, or the start of the
-//! log has come within a tenth of the log.
+//! Beyond `max_parked_bytes` an open row keeps only the coordinates of its
+//! record, and only Kafka's log has the record. Two signs announce its removal:
+//! the record is in the last tenth of the topic's retention, or the start of
+//! the log has come within a tenth of the log.
 
 use std::time::Duration;
 
@@ -25,23 +25,23 @@ pub struct LogRange {
 /// The records of a log that Kafka may remove soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NearEnd {
-    /// What lies below is removed already.
+    /// Records below this offset are removed already.
     pub from: Offset,
-    /// Whatever lies below is near: the start of the log comes.
+    /// Records below this offset are near the start of the log.
     pub below: Offset,
-    /// Whatever was recorded up to then is near: its time is over soon. None
-    /// where records are kept for ever, or Kafka does not tell for how long.
+    /// Records of this time or earlier are near the end of their retention. `None`
+    /// where Kafka keeps records for ever, or does not say for how long.
     pub recorded_until: Option<Timestamp>,
 }
 
 impl NearEnd {
-    /// What is near its end `now`, in a log whose records are kept for
+    /// The records near their end at `now`, in a log that keeps records for
     /// `retention`.
     #[must_use]
     pub fn of(log: LogRange, retention: Option<Duration>, now: Timestamp) -> Self {
         let LogRange { start, end } = log;
-        // A log that still has its first record was never cut, and nothing
-        // says that it will be.
+        // A log that still has its first record was never cut, so its start says
+        // nothing about a removal.
         let below = if start.0 > 0 { Offset(start.0 + (end.0 - start.0).max(0) / LAST_PART + 1) } else { start };
         let recorded_until = retention.map(|kept| {
             let kept = micros(kept);
@@ -50,7 +50,7 @@ impl NearEnd {
         Self { from: start, below, recorded_until }
     }
 
-    /// The same for what lies at `from` or behind it.
+    /// The same without the records below `from`.
     #[must_use]
     pub fn at_least(self, from: Offset) -> Self {
         Self { from: self.from.max(from), ..self }
@@ -63,8 +63,9 @@ impl NearEnd {
     }
 }
 
-/// How many records, one after another, fit beside what is copied already. One
-/// that does not fit ends it, so that what is copied lies before what is not.
+/// How many of the next records, with these sizes in bytes, can be copied beside
+/// `copied_bytes`. The first record that does not fit ends the count, so that
+/// copied records lie before records that are not copied.
 #[must_use]
 pub fn fitting(copied_bytes: u64, sizes: impl IntoIterator<Item = u64>, max_copied_bytes: u64) -> usize {
     let mut sum = copied_bytes;
@@ -75,7 +76,7 @@ pub fn fitting(copied_bytes: u64, sizes: impl IntoIterator<Item = u64>, max_copi
     sizes.into_iter().take_while(fits).count()
 }
 
-/// When Kafka may remove a record, if records are kept for `retention`.
+/// When Kafka may remove a record, in a log that keeps records for `retention`.
 #[must_use]
 pub fn removed_at(recorded_at: Timestamp, retention: Duration) -> Timestamp {
     Timestamp(recorded_at.0.saturating_add(micros(retention)))

@@ -1,9 +1,9 @@
-//! When a delivery that did not succeed runs again.
+//! The retry schedule: when a delivery that did not succeed runs again.
 
 use std::time::Duration;
 
-/// The longest wait that a handler may ask for. A time centuries away is a
-/// mistake of its arithmetic, and would park the lane behind it for ever.
+/// The longest wait that a handler may ask for. A wait of centuries is an
+/// arithmetic mistake of the handler, and would park its lane for ever.
 pub const MAX_ASKED_WAIT: Duration = Duration::from_secs(7 * 86_400);
 
 /// A binding's schedule of attempts (`[binding.retry]`).
@@ -16,23 +16,23 @@ pub struct RetryPolicy {
     /// Whether a plain error is retried. Without it only the verdict `retry`
     /// asks for another attempt.
     pub on_error: bool,
-    /// Counted attempts in all, the first among them; at least 1.
+    /// The most attempts that are counted, the first one included; at least 1.
     pub max_attempts: u32,
     /// Wait after the first failed attempt.
     pub initial: Duration,
     /// Growth of the wait from one attempt to the next; at least 1.
     pub multiplier: f64,
-    /// No wait of the schedule is longer.
+    /// The longest wait of the schedule, before the jitter.
     pub max: Duration,
-    /// Part of a wait that chance may add or take, from 0 to 1.
+    /// The part of a wait, from 0 to 1, that chance adds or subtracts at most.
     pub jitter: f64,
-    /// No attempt begins later than this after the delivery was received, or
-    /// after somebody last asked that it runs.
+    /// The time after which no attempt begins, counted from when the delivery was
+    /// received or a rerun was last requested; `None` is without limit.
     pub budget: Option<Duration>,
 }
 
 impl Default for RetryPolicy {
-    /// What applies without `[binding.retry]`: an error is final, and a
+    /// The policy of a binding without `[binding.retry]`: an error is final, and a
     /// handler that asks for a retry gets ten attempts over about eight minutes.
     fn default() -> Self {
         Self {
@@ -51,7 +51,7 @@ impl RetryPolicy {
     /// The wait after `counted` attempts were used up (at least 1).
     ///
     /// `chance` is uniform in `[0, 1)`. `asked` is the wait that the handler
-    /// named; it replaces the schedule, up to [`MAX_ASKED_WAIT`].
+    /// asked for; it replaces the schedule, up to [`MAX_ASKED_WAIT`].
     #[must_use]
     pub fn wait(&self, counted: u32, asked: Option<Duration>, chance: f64) -> Duration {
         if let Some(asked) = asked {

@@ -5,11 +5,11 @@
 //! clock, a model of the log and a model of the store. Hosts die, stand still
 //! and come back late, Kafka moves partitions, the store goes away and loses
 //! answers, people ask for deliveries, gates close. The machine is the one the
-//! host runs. One seed is exactly one schedule, so a seed that was found is a
+//! host runs. One seed is exactly one schedule, so a seed that found a fault is a
 //! test from then on.
 //!
-//! Read `world` for what happens, `owner` for what is held against the rules
-//! when an attempt begins, and `store` for the rules of what is written.
+//! Read `world` for the events, `owner` for the rules that are checked when an
+//! attempt begins, and `store` for the rules of what is written.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ pub(crate) struct Failure {
 /// Lines of the trace that a failure prints.
 const TRACE: usize = 80;
 
-/// Runs the schedule of a seed; answers how many stale batches were refused.
+/// Runs the schedule of a seed; returns how many stale batches were refused.
 fn run(seed: u64, bug: Option<Bug>) -> Result<u64, Failure> {
     let mut world = World::new(seed, bug, false);
     match world.run() {
@@ -54,7 +54,7 @@ fn changed(seed: u64, bug: Option<Bug>, change: fn(&mut Profile), traced: bool) 
     world
 }
 
-/// Runs the first schedules, each changed alike, and tells of one that fails.
+/// Runs the first schedules, each changed alike, and panics with one that fails.
 fn run_changed(change: fn(&mut Profile)) {
     let (from, schedules) = (number("COURIER_SIM_SEED", 0), number("COURIER_SIM_SCHEDULES", 3_000));
     for seed in from..from + schedules {
@@ -98,7 +98,8 @@ fn no_schedule_loses_doubles_or_reorders_a_delivery() {
     let (from, schedules) = (number("COURIER_SIM_SEED", 0), number("COURIER_SIM_SCHEDULES", 5_000));
     let begun = std::time::Instant::now();
     let mut stale = 0;
-    // Rules that broke, alike but for their numbers, with how often and where.
+    // Broken rules without their numbers, each with how often it broke and one
+    // failure.
     let mut broken: BTreeMap<String, (u64, Failure)> = BTreeMap::new();
     for seed in from..from + schedules {
         match run(seed, None) {
@@ -123,29 +124,29 @@ fn no_schedule_loses_doubles_or_reorders_a_delivery() {
     }
 }
 
-/// Positions are moved back and forth under live owners: nothing is lost but
-/// what was skipped, and nothing is recorded twice.
+/// Positions are moved back and forth under live owners: only skipped
+/// deliveries are lost, and none is recorded twice.
 #[test]
 fn no_seek_loses_or_doubles_a_delivery() {
     run_changed(|profile| profile.seeks = true);
 }
 
 /// Partitions were added to a topic in which keys are open: no record of such a
-/// key runs before they are not, and each runs then.
+/// key runs while its key is open, and each runs afterwards.
 #[test]
 fn no_key_of_an_older_partition_is_overtaken() {
     run_changed(|profile| profile.added = true);
 }
 
-/// Open deliveries are given up whatever they wait for: each ends in its lane's
-/// turn, and its lane goes on.
+/// Open deliveries are given up in every state: each ends in its lane's turn,
+/// and its lane goes on.
 #[test]
 fn no_delivery_that_is_given_up_reorders_or_holds_up_its_lane() {
     run_changed(|profile| profile.give_ups = true);
 }
 
-/// A large batch is written in pieces, and one that the store refuses in halves,
-/// and hosts die and are fenced between two of them.
+/// A large batch is written in pieces, a refused one in halves, and hosts die
+/// and are fenced between two of them.
 #[test]
 fn no_batch_that_is_written_in_pieces_loses_or_doubles_a_delivery() {
     let in_pieces: fn(&mut Profile) = |profile| profile.pieces = true;
@@ -155,8 +156,8 @@ fn no_batch_that_is_written_in_pieces_loses_or_doubles_a_delivery() {
     assert!(found, "the harness sees a position that moves too early");
 }
 
-/// The checks see what is wrong: each fault that the harness makes on purpose
-/// is found within a few schedules, and the seed is told with the broken rule.
+/// Each planted fault of the harness is found within 20,000 schedules, so the
+/// checks are able to find faults.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "it says how many schedules a second there were")]
 fn each_planted_bug_is_found() {
@@ -184,8 +185,8 @@ fn a_seed_is_one_schedule() {
     }
 }
 
-/// Seeds that found a fault of the machine, by what it was. `partition/tests.rs`
-/// has each of these faults as a few events.
+/// Seeds that found a fault of the machine, each with the fault.
+/// `partition/tests.rs` has each of these faults as a few events.
 #[test]
 fn seeds_that_found_something_stay_quiet() {
     let found = [

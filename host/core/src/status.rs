@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum State {
-    /// Of a message: it is not on Kafka. The sender's retry moves it on, by
-    /// itself when the cause can pass, or a person resends it.
+    /// Of a message: it is not on Kafka. The host sends it again by itself when
+    /// the cause can pass; otherwise a person resends it.
     SendFail,
-    /// Of a message: the bus has it. Of a delivery: received, not finished.
-    /// The dispatcher moves it on; after a crash, the next owner does.
+    /// Of a message: Kafka has it. Of a delivery: it was received and is not
+    /// finished; its owner runs it, after a crash the next owner.
     Committed,
     /// The handler never ran. It is tried again until it can run.
     PushFail,
@@ -26,10 +26,10 @@ pub enum State {
 }
 
 impl State {
-    /// All of them, in the order of a message's life.
+    /// All states, in the order of a message's life.
     pub const ALL: [Self; 5] = [Self::SendFail, Self::Committed, Self::PushFail, Self::HandleFail, Self::Handled];
 
-    /// The word that people and programs see.
+    /// The name in the API, the CLI and the console.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -59,10 +59,10 @@ impl State {
         Self::ALL.into_iter().find(|state| state.code() == code)
     }
 
-    /// Whether a message (its send side) may move from this state to `next`.
+    /// Whether a message may move from this state to `next` on its sending side.
     ///
-    /// COMMITTED to SEND_FAIL is the delayed message that was cancelled, or
-    /// that Kafka will never take.
+    /// COMMITTED becomes SEND_FAIL when a delayed message is cancelled, or when
+    /// Kafka can never take it.
     #[must_use]
     pub fn message_may_become(self, next: Self) -> bool {
         matches!((self, next), (Self::SendFail, Self::SendFail | Self::Committed) | (Self::Committed, Self::SendFail))
@@ -70,9 +70,9 @@ impl State {
 
     /// Whether a delivery may move from this state to `next`.
     ///
-    /// The way back from HANDLED to COMMITTED is a person's redrive; one that
-    /// failed stays HANDLE_FAIL until its next outcome, also when a person asks
-    /// for it. A delivery never is SEND_FAIL.
+    /// A redrive by a person moves HANDLED back to COMMITTED. A redriven delivery
+    /// that had failed stays HANDLE_FAIL until its next outcome. A delivery is
+    /// never SEND_FAIL.
     #[must_use]
     pub fn delivery_may_become(self, next: Self) -> bool {
         match (self, next) {
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(State::from_code(0), None);
     }
 
-    /// The whole table, so that no arrow appears or vanishes by accident.
+    /// The whole table, so that no transition appears or vanishes by accident.
     #[test]
     fn the_table_of_states_is_exactly_this() {
         let arrows = |may: fn(State, State) -> bool| {

@@ -1,4 +1,4 @@
-//! What an attempt concluded, and what follows from it.
+//! The verdict on an attempt, and the outcome that follows from it.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::message::Timestamp;
 use crate::retry::RetryPolicy;
 use crate::status::State;
 
-/// What an attempt concluded.
+/// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// The handler succeeded.
@@ -15,17 +15,17 @@ pub enum Verdict {
     Error,
     /// The handler failed and asks for another attempt.
     Retry,
-    /// The handler says that this can never succeed.
+    /// The handler says that the message can never be handled.
     Reject,
-    /// Something the handler depends on is down.
+    /// The handler says that a service it depends on is down.
     Unavailable,
     /// The guest trapped: a panic, an unreachable, a bad access.
     Trap,
     /// The attempt took longer than the binding's `timeout`.
     Timeout,
-    /// The attempt burned more than the binding's `cpu`.
+    /// The attempt used more CPU time than the binding's `cpu`.
     CpuLimit,
-    /// The guest wanted more than the binding's `memory`.
+    /// The guest asked for more memory than the binding's `memory`.
     MemoryLimit,
     /// The guest overflowed its stack.
     StackOverflow,
@@ -66,7 +66,7 @@ impl Verdict {
         Self::GivenUp,
     ];
 
-    /// The word that people and programs see.
+    /// The name in the API, the CLI and the console.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -120,86 +120,86 @@ impl Verdict {
         Self::ALL.into_iter().find(|verdict| verdict.code() == code)
     }
 
-    /// Whether the handler never ran, or says it could not: PUSH_FAIL. Such an
-    /// attempt is not counted against `max_attempts`.
+    /// Whether the handler never ran, or says that it could not work: PUSH_FAIL.
+    /// Such an attempt does not count against `max_attempts`.
     #[must_use]
     pub fn never_ran(self) -> bool {
         matches!(self, Self::Unavailable | Self::NoPlugin | Self::Instantiate | Self::NoRoom | Self::CircuitOpen)
     }
 }
 
-/// The longest wait of an `unavailable` that counts. What is down may be back
-/// earlier than it said, so that a delivery probes after this time anyway.
+/// The longest wait of an `unavailable` that is kept. The service may be back
+/// earlier than it said, so the delivery probes it after this time anyway.
 pub const MAX_UNAVAILABLE_WAIT: Duration = Duration::from_secs(5 * 60);
 
-/// What becomes of a delivery that failed for good (`dead_letter`).
+/// What the host does with a delivery that failed for good (`dead_letter`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DeadLetter {
-    /// It stays HANDLE_FAIL and its lane goes on.
+    /// The delivery stays HANDLE_FAIL and its lane goes on.
     #[default]
     Off,
-    /// It stays HANDLE_FAIL, and the record is also published on this topic,
-    /// or on `dlq.<topic>.<consume>` when none is named.
+    /// The delivery stays HANDLE_FAIL, and its record is also published on this
+    /// topic, or on `dlq.<topic>.<consume>` for `None`.
     Topic(Option<String>),
-    /// Its lane waits for a person.
+    /// The delivery stays at the head of its lane and waits for a person.
     Hold,
 }
 
-/// What a binding says about deliveries that do not succeed.
+/// A binding's rules for deliveries that do not succeed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FailurePolicy {
-    /// When they run again.
+    /// The schedule by which a failed delivery runs again.
     pub retry: RetryPolicy,
-    /// What becomes of those that do not run again.
+    /// What the host does with a delivery that does not run again.
     pub dead_letter: DeadLetter,
-    /// The longest wait of one that could not run, unless it asked for a longer
-    /// one; none leaves it to the schedule, by which a delivery that probes
-    /// often waits ever longer.
+    /// The longest wait of a delivery that could not run, unless it asked for a
+    /// longer one. `None` leaves the wait to the schedule, under which a delivery
+    /// that probes often waits ever longer.
     pub probe_within: Option<Duration>,
-    /// Whether an attempt that the host ended at its time limit is tried again as
-    /// one whose handler asked for it: of a handler that only waits for a service
-    /// it is chance whether its own time-out or the host's comes first.
+    /// Whether a timeout of the host counts as a retry that the handler asked for.
+    /// When a handler only waits for a service, chance decides whether its own
+    /// time-out or the host's comes first.
     pub retry_timeouts: bool,
 }
 
-/// The attempts of a delivery so far, the one being judged included in
-/// `number` only.
+/// The attempts of a delivery so far. `number` includes the attempt being
+/// judged, `counted` does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
     /// Invocations, this one included.
     pub number: u32,
     /// Attempts used up before this one.
     pub counted: u32,
-    /// From when the policy's budget counts: when the host first received the
-    /// delivery, or when somebody last asked that it runs.
+    /// The start of the policy's budget: when the host first received the
+    /// delivery, or when a rerun was last requested.
     pub budget_from: Timestamp,
 }
 
-/// What follows from an attempt.
+/// What becomes of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// HANDLED, with its effects.
     Handled,
-    /// Another attempt at a time; until then PUSH_FAIL or HANDLE_FAIL.
+    /// Another attempt; until then the delivery is PUSH_FAIL or HANDLE_FAIL.
     Again {
         /// PUSH_FAIL or HANDLE_FAIL.
         state: State,
-        /// When it is due.
+        /// When the next attempt is due.
         at: Timestamp,
     },
     /// HANDLE_FAIL, and the lane waits for a person.
     Held,
     /// HANDLE_FAIL for good; the lane goes on.
     Failed {
-        /// Whether the record goes to the dead letters too.
+        /// Whether the record is also published as a dead letter.
         dead_letter: bool,
     },
 }
 
-/// What follows from an attempt that ended `now` with `verdict`.
+/// Decides the outcome of an attempt that ended `now` with `verdict`.
 ///
-/// `asked` is the wait that a retry or an `unavailable` named; `chance` is
-/// uniform in `[0, 1)`.
+/// `asked` is the wait that a `retry` or an `unavailable` asked for; `chance`
+/// is uniform in `[0, 1)`.
 #[must_use]
 pub fn judge(
     verdict: Verdict,
@@ -211,7 +211,7 @@ pub fn judge(
 ) -> Outcome {
     let retry = &policy.retry;
     if verdict.never_ran() {
-        // It could not run, so nothing is used up: it comes back until it can.
+        // The handler could not run, so no attempt is used up.
         let asked = asked.filter(|_| verdict == Verdict::Unavailable).unwrap_or_default().min(MAX_UNAVAILABLE_WAIT);
         let scheduled = retry.wait(history.number.max(1), None, chance);
         let at = now.after(policy.probe_within.map_or(scheduled, |most| scheduled.min(most)).max(asked));
@@ -238,9 +238,10 @@ pub fn judge(
     }
 }
 
-/// Groups failures that are alike: a hash of the verdict and the reason with
-/// what varies from one message to the next (numbers, ids, quoted text) left
-/// out. 16 hexadecimal digits of FNV-1a, which is stable over versions.
+/// A hash by which failures that are alike are grouped: 16 hexadecimal digits
+/// of FNV-1a, which is stable over versions, of the verdict and the reason
+/// without the parts that vary from message to message (numbers, ids, quoted
+/// text).
 #[must_use]
 pub fn fingerprint(verdict: Verdict, reason: &str) -> String {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;

@@ -1,13 +1,12 @@
-//! Machine code kept on disk, so that a restart compiles nothing again.
+//! Machine code kept on disk, so that a restart does not compile again.
 //!
-//! A file is named by the component's digest and by what the code depends on:
-//! the engine's version and settings, and the processor. Both stand in the file
-//! too, under its checksum, so that a file which was renamed for another is not
-//! believed. A file is believed only when it belongs to us, nobody else may
-//! write it, and its checksum is right; any other is ignored and written anew.
-//! The checksum is keyed by what only the store and its hosts have, so that who
-//! can write the directory, which is used only when it is ours alone, still
-//! cannot write code for us to run.
+//! A file is named by the component's digest and by a hash of what the code
+//! depends on: the engine's version and settings, and the processor. Both are
+//! under the file's checksum too, so that a renamed file is refused. A file is
+//! loaded only when it belongs to this user, no other user may write it, and
+//! its checksum is right; any other file is ignored and written anew. The key
+//! of the checksum is known to the store and its hosts only, so that somebody
+//! who can write to the directory still cannot give the host code to run.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,7 +19,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::limits::{MAX_ARTEFACT_BYTES, MAX_ARTEFACTS};
 
-/// What a file begins with; the checksum follows, and then the machine code.
+/// The first bytes of a file; the checksum and the machine code follow.
 const MAGIC: &[u8] = b"courier artefact 3\n";
 const CHECKSUM_BYTES: usize = 32;
 const SUFFIX: &str = "artefact";
@@ -33,7 +32,7 @@ pub(super) struct Artefacts {
     key: Key,
 }
 
-/// What files are authenticated with.
+/// The key of the checksums.
 #[derive(Clone)]
 struct Key([u8; 32]);
 
@@ -44,10 +43,10 @@ impl std::fmt::Debug for Key {
 }
 
 impl Artefacts {
-    /// The artefacts in `dir`, which is made when it is not there, under a key.
+    /// Opens `dir`, and creates it when it does not exist.
     ///
     /// # Errors
-    /// When it cannot be made, or when somebody else may write to it.
+    /// When it cannot be created, or when another user may write to it.
     pub(super) fn open(dir: &Path, engine: &wasmtime::Engine, key: [u8; 32]) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let metadata = std::fs::metadata(dir)?;
@@ -73,22 +72,22 @@ impl Artefacts {
         match self.read(&path, digest) {
             Ok(Some(artefact)) => Some(artefact),
             Ok(None) => {
-                tracing::warn!(path = %path.display(), "a cached artefact is damaged or not ours: compiling again");
+                tracing::warn!(path = %path.display(), "ignored a cached artefact that is damaged or writable by others: compiling again");
                 None
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "a cached artefact cannot be read: compiling again");
+                tracing::warn!(path = %path.display(), %error, "failed to read a cached artefact: compiling again");
                 None
             }
         }
     }
 
-    /// Keeps the machine code for a component. Failing costs only time later.
+    /// Stores the machine code for a component. A failure costs only time later.
     pub(super) fn keep(&self, digest: &str, artefact: &[u8]) {
         let path = self.path(digest);
         if let Err(error) = self.write(&path, digest, artefact).and_then(|()| self.prune()) {
-            tracing::warn!(path = %path.display(), %error, "an artefact cannot be kept: it will be compiled again");
+            tracing::warn!(path = %path.display(), %error, "failed to keep an artefact: it will be compiled again");
         }
     }
 
@@ -97,8 +96,8 @@ impl Artefacts {
         self.dir.join(format!("{hex}-{:016x}.{SUFFIX}", self.compatibility))
     }
 
-    /// The checksum of a file under the key (HMAC-SHA-256): of the machine code,
-    /// of the component it was made from and of the engine it was made for.
+    /// The checksum of a file, an HMAC-SHA-256 of the machine code, the digest of
+    /// its component and the engine that it was made for.
     fn checksum(&self, digest: &str, artefact: &[u8]) -> [u8; CHECKSUM_BYTES] {
         let padded = |byte: u8| {
             let mut block = [byte; 64];
@@ -108,7 +107,8 @@ impl Artefacts {
         let mut inner = Sha256::new();
         inner.update(padded(0x36));
         inner.update(MAGIC);
-        // A length before what varies in length: no two inputs look the same.
+        // The length comes before a part of varying length, so that no two inputs
+        // have the same bytes.
         inner.update((digest.len() as u64).to_le_bytes());
         inner.update(digest);
         inner.update(self.compatibility.to_le_bytes());
@@ -119,7 +119,7 @@ impl Artefacts {
         outer.finalize().into()
     }
 
-    /// The machine code in a file; none when the file is not to be believed.
+    /// The machine code in a file; `None` when the file is not to be trusted.
     fn read(&self, path: &Path, digest: &str) -> io::Result<Option<Vec<u8>>> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
@@ -135,8 +135,8 @@ impl Artefacts {
     }
 
     fn write(&self, path: &Path, digest: &str, artefact: &[u8]) -> io::Result<()> {
-        // Readers see the old file or the whole new one, never a part; two
-        // writers of one artefact write the same bytes.
+        // Readers see the old file or the whole new one, never a part. Two writers of
+        // one artefact write the same bytes.
         let unfinished = self.dir.join(format!(".{}", uuid::Uuid::now_v7()));
         let write = || {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
@@ -146,8 +146,8 @@ impl Artefacts {
             std::fs::rename(&unfinished, path)
         };
         write().inspect_err(|_| {
-            // What was written is of no use; if it cannot be removed either,
-            // the first error tells more.
+            // The unfinished file is of no use; if removing it fails too, the first
+            // error says more.
             let _ = std::fs::remove_file(&unfinished);
         })
     }
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(artefacts.load("sha256:ab").as_deref(), Some(&b"code"[..]));
     }
 
-    /// Two files renamed for one another ran the wrong code.
+    /// Two files that were renamed to each other's names ran the wrong code.
     #[test]
     fn a_file_under_another_name_is_not_believed() {
         let dir = tempfile::tempdir().unwrap();
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(newer.load("sha256:ab"), None, "code for another engine");
     }
 
-    /// Who could write the directory could write code for the host to run.
+    /// Somebody who could write to the directory could write code for the host to run.
     #[test]
     fn a_file_that_was_written_without_the_key_of_the_store_is_not_believed() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,19 +1,19 @@
-//! The plugins that come with the host: components in the tree, so that a plain
-//! build of the host has them, with the digest that their bytes must have.
+//! The plugins that come with the host: components in the source tree, so that a
+//! plain build has them, each with the digest of its bytes.
 
 use std::borrow::Cow;
 
-/// A plugin that nobody needs to upload.
+/// A plugin that comes with the host.
 #[derive(Debug)]
 pub struct Builtin {
-    /// The name by which a binding asks for it.
+    /// The name that a binding names as its plugin.
     pub name: &'static str,
     /// The component.
     pub wasm: &'static [u8],
     digest_line: &'static str,
 }
 
-/// All of them. `cargo xtask builtin` builds them anew.
+/// The plugins; `cargo xtask builtin` builds them anew.
 static ALL: [Builtin; 1] = [Builtin {
     name: crate::config::HTTP_PUSH,
     wasm: include_bytes!("builtin/http-push.wasm"),
@@ -21,32 +21,34 @@ static ALL: [Builtin; 1] = [Builtin {
 }];
 
 impl Builtin {
-    /// All of them.
+    /// All plugins that come with the host.
     #[must_use]
     pub fn all() -> &'static [Self] {
         &ALL
     }
 
-    /// The one of this name.
+    /// The plugin of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         ALL.iter().find(|builtin| builtin.name == name)
     }
 
-    /// `sha256:` and 64 hexadecimal digits.
+    /// The digest of the component: `sha256:` and 64 hexadecimal digits.
     #[must_use]
     pub fn digest(&self) -> &'static str {
         self.digest_line.trim()
     }
 
-    /// As which version people see it.
+    /// The version that the API and the console show: the plugin's name, `@` and the
+    /// version of the host.
     #[must_use]
     pub fn version(&self) -> String {
         format!("{}@{}", self.name, env!("CARGO_PKG_VERSION"))
     }
 }
 
-/// As which version people see the component of this digest.
+/// The version to show for a component's digest: a builtin's name and version, or
+/// the digest itself.
 #[must_use]
 pub fn shown_version(digest: &str) -> Cow<'_, str> {
     match ALL.iter().find(|builtin| builtin.digest() == digest) {

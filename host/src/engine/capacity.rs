@@ -1,48 +1,48 @@
-//! Computes how many instances this machine has room for.
+//! Computes how many instances this machine can hold.
 //!
-//! The pool follows the sum of the bindings' `concurrency`. What bounds it is
-//! the number of mappings that the kernel allows a process (`vm.max_map_count`,
-//! past which even the host's own allocations fail) and memory.
+//! The pool has as many slots as the sum of the bindings' `concurrency`, within
+//! two bounds: memory, and the number of mappings that the kernel allows a
+//! process (`vm.max_map_count`), past which the host's own allocations fail.
 
 use std::path::Path;
 
 use super::limits::{LEAST_BYTES_PER_SLOT, MAPPINGS_PER_SLOT, MAX_SLOTS, MIN_SLOTS};
 
-/// Mappings that are left to the rest of the process: its libraries, threads,
-/// heaps and the code of components.
+/// Mappings left to the rest of the process: libraries, threads, heaps and the
+/// code of components.
 const OTHER_MAPPINGS: u64 = 16_384;
-/// What the kernel allows unless it is told otherwise.
+/// The kernel's default of `vm.max_map_count`.
 const USUAL_MAX_MAP_COUNT: u64 = 65_530;
-/// The part of the memory that waiting instances may take.
+/// The divisor of the machine's memory: waiting instances may take half of it.
 const PART_OF_MEMORY: u64 = 2;
 
-/// The size of the pool, and what bounds it.
+/// The size of the pool, and its bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Instances that the bindings may want at once: the sum of their
+    /// Instances that the bindings may need at once: the sum of their
     /// `concurrency`.
     pub wanted: u64,
     /// Instances that the pool has room for.
     pub slots: u32,
     /// Instances that the kernel's `vm.max_map_count` allows.
     pub by_mappings: u64,
-    /// Instances that the memory of the machine, or of the control group,
-    /// allows; none when neither is told.
+    /// Instances that the memory of the machine or of the control group allows;
+    /// `None` when neither is known.
     pub by_memory: Option<u64>,
 }
 
-/// A warning that the bindings may want more instances than there is room for.
+/// A warning that the bindings may need more instances than the pool has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
-    /// The numbers.
+    /// The warning, with its numbers.
     pub message: String,
-    /// What can be done.
+    /// What the operator can do.
     pub remedy: &'static str,
 }
 
 impl Capacity {
-    /// The pool for bindings that may want this many instances at once, on this
-    /// machine.
+    /// The capacity of this machine for bindings that may need `wanted` instances
+    /// at once.
     #[must_use]
     pub fn of_this_machine(wanted: u64) -> Self {
         let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
@@ -61,8 +61,8 @@ impl Capacity {
         Self { wanted, slots: u32::try_from(slots).unwrap_or(MAX_SLOTS), by_mappings, by_memory }
     }
 
-    /// What to tell when the bindings may want more than a pool of `slots` has;
-    /// none when they fit.
+    /// The warning when the bindings may need more than a pool of `slots`; `None`
+    /// when they fit.
     #[must_use]
     pub fn shortage(&self, slots: u32) -> Option<Shortage> {
         (self.wanted > u64::from(slots)).then(|| {
@@ -83,7 +83,7 @@ impl Capacity {
     }
 }
 
-/// The machine's memory in bytes, as `/proc/meminfo` tells it.
+/// The machine's memory in bytes, from the text of `/proc/meminfo`.
 fn total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)

@@ -1,10 +1,10 @@
 //! Interrupts busy guests, and measures their CPU time.
 //!
 //! A thread advances the epoch of the wasmtime engines at each
-//! [`TICK`](super::limits::TICK); compiled code notices and calls back, where
-//! the guest yields its worker and its CPU time is checked. Time is that of
-//! the thread while it polls the guest, so what other tasks burn in between
-//! does not count. While no guest runs the thread sleeps.
+//! [`TICK`](super::limits::TICK); compiled code notices that and calls back, and
+//! the guest yields its worker and has its CPU time checked. CPU time is that of
+//! the thread while it polls the guest, so that other tasks on the thread do not
+//! count. The ticking thread sleeps while no guest runs.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,21 +21,21 @@ use super::limits::{IDLE_TICKS, TICK};
 use crate::clock::{in_nanos, nanos};
 use crate::supervise::{self, Task};
 
-/// The thread that advances epochs, and what tells it whether to.
+/// The thread that advances epochs, and the state that starts and stops it.
 pub(super) struct Ticker {
     shared: Arc<TickerState>,
     thread: Option<JoinHandle<()>>,
 }
 
 struct TickerState {
-    /// Guests being polled right now.
+    /// The number of guests being polled now.
     running: AtomicU32,
     asleep: AtomicBool,
     stop: AtomicBool,
 }
 
 impl Ticker {
-    /// Starts the thread. It holds the engines weakly, so that they can go.
+    /// Starts the thread. It holds the engines weakly, so that they can be dropped.
     pub(super) fn start(engines: Vec<EngineWeak>) -> std::io::Result<Self> {
         let shared = Arc::new(TickerState {
             running: AtomicU32::new(0),
@@ -49,7 +49,7 @@ impl Ticker {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// What counts the polls of one sandbox.
+    /// A handle that counts the polls of one sandbox.
     pub(super) fn pulse(&self) -> TickerHandle {
         let thread = self.thread.as_ref().map(|handle| handle.thread().clone());
         TickerHandle { shared: Arc::clone(&self.shared), thread }
@@ -61,8 +61,7 @@ impl Drop for Ticker {
         self.shared.stop.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // It does nothing that could panic, and if it did there is nothing
-            // left to do here.
+            // The thread cannot panic; if it did, there would be nothing left to do here.
             let _ = thread.join();
         }
     }
@@ -80,9 +79,9 @@ impl TickerState {
                 idle = if self.running.load(Ordering::Relaxed) == 0 { idle + 1 } else { 0 };
                 continue;
             }
-            // Either this load sees the guest that began, or that guest sees
-            // `asleep` and wakes us: both sides write first and read then, in
-            // one total order.
+            // Either this load sees the guest that began, or that guest sees `asleep` and
+            // wakes this thread: both sides write first and read then, in one total
+            // order.
             self.asleep.store(true, Ordering::SeqCst);
             if self.running.load(Ordering::SeqCst) == 0 && !self.stop.load(Ordering::SeqCst) {
                 std::thread::park();
@@ -119,37 +118,37 @@ impl TickerHandle {
 /// adds each poll, and the guest's store, which checks within a poll; the two
 /// are never active at once, so the atomics order nothing.
 ///
-/// Asking for a thread's CPU time is a system call, and two of them would cost
-/// a short call a third of its time. Most calls are over in one poll and
-/// within a tick, so that poll begins with the wall clock, which costs next to
-/// nothing. If a tick comes, or when the poll ends, what passed until then
-/// counts as burned, but no more than [`UNMEASURED`]: while the thread had to
-/// wait for a processor, the guest burned nothing. From there on, and in each
-/// later poll, the thread's own clock is read.
+/// Reading a thread's CPU time is a system call, and two of them would cost a
+/// short call a third of its time. Most calls end in one poll and within a tick,
+/// so that the first poll begins with the wall clock, which costs next to
+/// nothing. At the first tick, or when that poll ends, the time since then counts
+/// as used, but at most [`UNMEASURED`]: while the thread waited for a processor,
+/// the guest used none. From then on the thread's own clock is read.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     /// CPU nanoseconds of finished measurements.
     burned: AtomicU64,
-    /// The clock when the present measurement began.
+    /// The time on its clock, in nanoseconds, when the present measurement began.
     since: AtomicU64,
-    /// Whether `since` is of the wall clock.
+    /// Whether `since` is a time of the wall clock.
     unmeasured: AtomicBool,
     /// Whether the next poll is the first of its call.
     first: AtomicBool,
-    /// The wall clock when the first poll began.
+    /// The wall clock in nanoseconds when the first poll began.
     began: AtomicU64,
-    /// CPU nanoseconds that were reported.
+    /// CPU nanoseconds that were reported to the throttle.
     told: AtomicU64,
-    /// CPU time that is not reported to the throttle: the first tick of an attempt is free.
+    /// CPU nanoseconds that are not reported to the throttle: the first tick of an
+    /// attempt is free.
     untold: AtomicU64,
-    /// Nanoseconds that the call was throttled.
+    /// Nanoseconds for which the call was throttled.
     held: AtomicU64,
-    /// The wall clock when the present throttling began, or 0.
+    /// The wall clock in nanoseconds when the present throttling began, or 0.
     held_since: AtomicU64,
 }
 
-/// Upper bound of the unmeasured beginning of a call. It favours the guest, by
-/// the delay of the ticker.
+/// Upper bound of the time that the wall clock measures at the start of a call.
+/// Beyond two ticks the thread was waiting for a processor.
 const UNMEASURED: Duration = Duration::from_nanos(2 * TICK.as_nanos() as u64);
 
 impl Meter {
@@ -166,7 +165,7 @@ impl Meter {
         self.held.store(0, Ordering::Relaxed);
     }
 
-    /// The CPU time so far, with what was not reported before.
+    /// The CPU time so far, and the part of it that was not reported before.
     pub(super) fn tell(&self) -> Burned {
         let burned = self.burned.load(Ordering::Relaxed);
         let told = self.told.fetch_max(burned, Ordering::Relaxed);
@@ -228,7 +227,7 @@ impl Meter {
     }
 }
 
-/// While it lives, the call of the meter is held back.
+/// Marks the call of a meter as throttled until it is dropped.
 pub(super) struct HeldBack(Arc<Meter>);
 
 impl HeldBack {
@@ -246,8 +245,8 @@ impl Drop for HeldBack {
     }
 }
 
-/// Awaits a call until its own time is over: what it was held back does not
-/// count. None when it is over before the call is.
+/// Awaits a call for `timeout`, to which the time for which it was throttled is
+/// added. `None` when the time is over before the call ends.
 pub(super) async fn in_time<T>(
     mut call: impl Future<Output = T> + Unpin,
     timeout: Duration,
@@ -268,12 +267,12 @@ pub(super) async fn in_time<T>(
     }
 }
 
-/// How soon it is looked again at a call that is held back past its time.
+/// How often a call that is throttled past its timeout is checked.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// A guest's call while it is awaited: measures each poll, and ends with
-/// `Err` when more CPU time was burned than allowed. The guest checks itself
-/// at each tick; this check catches what host functions burn on its behalf.
+/// The future of a guest's call that measures each poll and ends with `Err` when
+/// more CPU time was used than allowed. The guest checks itself at each tick;
+/// this check catches CPU time that host functions use on its behalf.
 pub(super) struct Metered<F> {
     pub(super) inner: F,
     pub(super) meter: Arc<Meter>,
@@ -281,7 +280,7 @@ pub(super) struct Metered<F> {
     pub(super) limit: Duration,
 }
 
-/// More CPU time was burned than the binding allows.
+/// The call used more CPU time than the binding allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cpu limit")]
 pub(super) struct CpuExceeded;

@@ -1,17 +1,15 @@
-//! Turns a component into machine code: in a child process under limits, or
-//! from the cache.
+//! Compiles a component to machine code, in a child process under limits.
 //!
-//! Compiling hostile input is where a host can be made to burn time and
-//! memory without end, so it happens in a process of its own that can be
-//! killed. One compilation runs at a time. What comes back is loaded with
-//! `deserialize`, which trusts its input as code: it is never fed anything
-//! but what this compiler wrote.
+//! Hostile input can make a compiler use time and memory without end, so the
+//! compiler runs in a process of its own that can be killed. One compilation
+//! runs at a time. The machine code is loaded with `deserialize`, which trusts
+//! its input as code: it must never get other bytes than this compiler wrote.
 //!
-//! Whose fault it is when the child does not come back with code: before it
-//! has read the component it has compiled a small one of our own, so that what
-//! goes wrong until then is the host's fault. After that every end that the
-//! child itself comes to, a panic or a crash too, is the component's. Being
-//! killed from outside is the host's.
+//! When the child ends without code, this module decides whose fault that is.
+//! Before it reads the component the child compiles a small one of ours, so a
+//! failure until then is the host's fault. Afterwards every end that the child
+//! itself comes to, including a panic or a crash, is the component's fault.
+//! Being killed from outside is the host's.
 
 use std::io::{Read, Write};
 use std::panic::PanicHookInfo;
@@ -29,11 +27,11 @@ use super::limits::{
 };
 
 /// The hidden subcommand that runs [`compile_child_main`]; its only argument is
-/// how many seconds of CPU it has.
+/// its limit of CPU seconds.
 const SUBCOMMAND: &str = "compile-component";
 
-/// The exit code of a child that refused the component; its standard error
-/// says why.
+/// The exit code of a child that refused the component; its standard error says
+/// why.
 const EXIT_REFUSED: u8 = 10;
 
 /// The exit code of a child that panicked over the component; its standard
@@ -45,16 +43,17 @@ const EXIT_PANICKED: u8 = 11;
 const PROBE: &[u8] =
     b"\0asm\x0d\0\x01\0\x01\x18\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a\x04\x01\x02\0\x0b";
 
-/// Where the kernel keeps how soon this process is killed when memory is short.
+/// The kernel's file with the likelihood that it kills this process when memory
+/// is short.
 const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
-/// The highest score: the compiler goes before the host and everything else.
+/// The highest likelihood: the kernel kills the compiler before the host.
 const OOM_FIRST: &str = "1000";
 
 /// Whether this process, a child, has begun to work on the component.
 static HAS_COMPONENT: AtomicBool = AtomicBool::new(false);
 
-/// How far the child steps back behind the handlers that are running.
+/// The niceness of the child, so that running handlers get the processors first.
 const CHILD_NICENESS: libc::c_int = 5;
 
 /// Why there is no machine code.
@@ -66,8 +65,8 @@ pub(super) enum CompileFailure {
     Host(String),
 }
 
-/// Compiles a component: in a child when a compiler is named, else in this
-/// process and then without limits, which suits tests only.
+/// Compiles a component in a child if there is a compiler, otherwise in this
+/// process and without limits, which suits tests only.
 pub(super) async fn compile(compiler: Option<&Path>, wasm: Bytes) -> Result<Vec<u8>, CompileFailure> {
     match compiler {
         Some(program) => compile_in_child(program, &wasm).await,
@@ -78,7 +77,7 @@ pub(super) async fn compile(compiler: Option<&Path>, wasm: Bytes) -> Result<Vec<
 }
 
 fn compile_here(wasm: &[u8]) -> Result<Vec<u8>, CompileFailure> {
-    // What shapes the code is the same for both allocations; this one takes no
+    // The machine code is the same for both allocations; this one reserves no
     // address space for a pool that nobody would use.
     let engine = wasmtime::Engine::new(&config(Allocation::OnDemand))
         .map_err(|error| CompileFailure::Host(format!("the compiler cannot start: {error:#}")))?;
@@ -108,18 +107,18 @@ async fn compile_in_child(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Compil
     };
     let work = async {
         let feed = async move {
-            // A child that refuses early may not read to the end: its exit
-            // code says more than the broken pipe.
+            // A child that refuses early may not read to the end: its exit code says
+            // more than the broken pipe.
             let _ = stdin.write_all(wasm).await;
         };
         let ((), artefact, complaint) =
             tokio::join!(feed, read_up_to(stdout, MAX_ARTEFACT_BYTES), read_up_to(stderr, MAX_COMPLAINT_BYTES));
         (child.wait().await, artefact, complaint)
     };
-    // When the time is over `work` is dropped, and with it the child is killed.
+    // At the timeout `work` is dropped, which kills the child.
     let Ok((status, artefact, complaint)) = tokio::time::timeout(COMPILE_WALL, work).await else {
         let seconds = COMPILE_WALL.as_secs();
-        // What burns CPU is ended by its limit, long before.
+        // A child that uses CPU time is ended by its limit, long before.
         return Err(CompileFailure::Host(format!("compiling took longer than {seconds} s: the machine is too busy")));
     };
     let host = |error: std::io::Error| CompileFailure::Host(format!("cannot talk to the compiler: {error}"));
@@ -127,7 +126,7 @@ async fn compile_in_child(program: &Path, wasm: &[u8]) -> Result<Vec<u8>, Compil
     judge_child(status, artefact, &String::from_utf8_lossy(&complaint), cpu_seconds)
 }
 
-/// How many seconds of CPU a component of this size may burn.
+/// The CPU seconds that the compilation of a component of this size may use.
 fn cpu_seconds(bytes: usize) -> u64 {
     const MIB: usize = 1024 * 1024;
     COMPILE_CPU_SECONDS + COMPILE_CPU_SECONDS_PER_MIB * bytes.div_ceil(MIB) as u64
@@ -160,12 +159,12 @@ fn judge_child(
             "compiling it burned more than the limit of {cpu_seconds} s of CPU: make it smaller or split its \
              largest functions"
         ))),
-        // An allocation that fails aborts; a recursion too deep segfaults.
+        // A failed allocation aborts; a deep recursion overflows the stack.
         Some(libc::SIGABRT | libc::SIGSEGV | libc::SIGBUS) => Err(CompileFailure::Refused(format!(
             "compiling it needed more memory than the limit of {}",
             super::fault::size(COMPILE_ADDRESS_SPACE)
         ))),
-        // Nobody sends these: the compiler itself went wrong over the component.
+        // Nobody sends these signals: the compiler itself failed on the component.
         Some(signal @ (libc::SIGILL | libc::SIGTRAP | libc::SIGFPE | libc::SIGSYS)) => {
             Err(CompileFailure::Refused(format!("the compiler crashed over it (signal {signal})")))
         }
@@ -176,8 +175,8 @@ fn judge_child(
     }
 }
 
-/// Reads to the end, but keeps no more than a byte over the limit; the rest is
-/// read and thrown away, so that the writer is not stuck.
+/// Reads to the end and keeps at most `limit` bytes and one more; the rest is
+/// discarded, so that the writer does not block.
 async fn read_up_to(mut from: impl AsyncRead + Unpin, limit: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     (&mut from).take(limit as u64 + 1).read_to_end(&mut bytes).await?;
@@ -185,7 +184,7 @@ async fn read_up_to(mut from: impl AsyncRead + Unpin, limit: usize) -> std::io::
     Ok(bytes)
 }
 
-/// Whether a host started this process to compile: its first argument says so.
+/// Whether a host started this process as a compiler, by its first argument.
 #[must_use]
 pub fn is_compile_child() -> bool {
     std::env::args_os().nth(1).is_some_and(|argument| argument == SUBCOMMAND)
@@ -210,19 +209,19 @@ pub fn compile_child_main() -> ExitCode {
     }
 }
 
-/// Ends the child with its panic's message, and with the exit code that says
-/// whose fault it was.
+/// Ends the child with the panic's message, and with an exit code that says whose
+/// fault it was.
 fn end_on_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("it panicked without a message");
     eprintln!("{message}");
     let code = if HAS_COMPONENT.load(Ordering::SeqCst) { EXIT_PANICKED } else { 1 };
-    // Other threads may still compile: nothing of theirs is wanted any more.
+    // Other threads may still compile; their results are no longer needed.
     // SAFETY: the call takes a number and does not return.
     unsafe { libc::_exit(i32::from(code)) }
 }
 
 fn compile_stdin() -> Result<(), CompileFailure> {
-    // Started by hand it has what the smallest component has.
+    // Without the argument the child has the limit of the smallest component.
     let allowed = std::env::args().nth(2).and_then(|seconds| seconds.parse().ok()).unwrap_or(COMPILE_CPU_SECONDS);
     limit_self(allowed).map_err(|error| CompileFailure::Host(format!("cannot limit the compiler: {error}")))?;
     compile_here(PROBE).map_err(|(CompileFailure::Refused(why) | CompileFailure::Host(why))| {
@@ -247,8 +246,8 @@ fn compile_stdin() -> Result<(), CompileFailure> {
 /// Limits this process: memory, CPU, no files written, no core dump, and a
 /// lower priority than the host's.
 fn limit_self(cpu_seconds: u64) -> std::io::Result<()> {
-    // When memory is short this process is to be killed and not the host, whose
-    // child it is. A system without this file decides by size alone.
+    // When memory is short the kernel should kill this process and not the host,
+    // its parent. A system without this file decides by size alone.
     let _ = std::fs::write(OOM_SCORE, OOM_FIRST);
     let limits = [
         (libc::RLIMIT_AS, COMPILE_ADDRESS_SPACE),
@@ -257,8 +256,8 @@ fn limit_self(cpu_seconds: u64) -> std::io::Result<()> {
         (libc::RLIMIT_CORE, 0),
     ];
     for (resource, most) in limits {
-        // The hard limit of CPU is above the soft one, so that the signal says
-        // which limit it was.
+        // The hard limit of CPU time is above the soft one, so that the signal says
+        // which limit was met.
         let hard = if resource == libc::RLIMIT_CPU { most + 1 } else { most };
         let limit = libc::rlimit { rlim_cur: most, rlim_max: hard };
         // SAFETY: `limit` is a valid rlimit that the call only reads.
@@ -266,8 +265,8 @@ fn limit_self(cpu_seconds: u64) -> std::io::Result<()> {
             return Err(std::io::Error::last_os_error());
         }
     }
-    // SAFETY: the call takes numbers only. A system that refuses lets the
-    // compiler compete with the host, which is no reason to stop.
+    // SAFETY: the call takes numbers only. If the system refuses, the compiler
+    // competes with the host, which is no reason to stop.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, CHILD_NICENESS) };
     Ok(())
 }

@@ -1,7 +1,6 @@
-//! Looks at an upload without compiling it: is it a component, does it export
-//! a handler, is everything it imports offered here. It refuses in one
-//! sentence that a developer understands. Validation is "contains", not
-//! "equals": other exports are no fault.
+//! Inspects an upload without compiling it: whether it is a component, exports a
+//! handler, and imports only what is offered here. The refusal is one sentence
+//! that a developer understands. Further exports are allowed.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -11,10 +10,11 @@ use super::fault::size;
 use super::imports;
 use super::limits::{MAX_UPLOAD_BYTES, MAX_WANTS_BYTES};
 
-/// The custom section in which a handler says what it wants, as JSON.
+/// The custom section in which a handler declares its topics, group and types,
+/// as JSON.
 const WANTS_SECTION: &str = "courier:handler";
 
-/// Which world of the contract a component exports.
+/// The world of the contract that a component exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum World {
     /// It exports `handle`: one message at a time.
@@ -23,12 +23,12 @@ pub enum World {
     BatchHandler,
 }
 
-/// What an upload is.
+/// The result of an inspection.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     /// `sha256:` and 64 hexadecimal digits.
     pub digest: String,
-    /// Its bytes.
+    /// The size of the component in bytes.
     pub size: usize,
     /// The world it exports. One that exports both handlers is a batch handler.
     pub world: World,
@@ -36,7 +36,7 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// The names of its exports, sorted.
     pub exports: Vec<String>,
-    /// What it says it wants: topics, group, types.
+    /// The handler's declaration: topics, group, types.
     pub wants: Option<Value>,
 }
 
@@ -45,8 +45,8 @@ pub struct Inspection {
 #[error("{0}")]
 pub struct RefusedUpload(pub(super) String);
 
-/// Looks at a component without compiling it. For a large one this takes some
-/// milliseconds of CPU: an async caller runs it on a blocking thread.
+/// Inspects a component. A large one takes some milliseconds of CPU time, so an
+/// async caller runs this on a blocking thread.
 pub fn inspect(wasm: &[u8]) -> Result<Inspection, RefusedUpload> {
     check_form(wasm)?;
     Validator::new_with_features(features())
@@ -93,8 +93,8 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{:x}", Sha256::digest(bytes))
 }
 
-/// The features that are validated for. What the compiler accepts is its own
-/// affair: this only keeps what it surely refuses from getting there.
+/// The features that are validated. The compiler decides for itself what it
+/// accepts; this only keeps away from it what it surely refuses.
 fn features() -> WasmFeatures {
     WasmFeatures::WASM3.difference(WasmFeatures::MEMORY64).union(WasmFeatures::COMPONENT_MODEL)
 }
@@ -119,7 +119,7 @@ fn check_form(wasm: &[u8]) -> Result<(), RefusedUpload> {
     Err(RefusedUpload(format!("not WebAssembly: {what}")))
 }
 
-/// What stands in a component.
+/// The parts of a component that the inspection reads.
 #[derive(Default)]
 struct ComponentParts<'a> {
     imports: Vec<String>,
@@ -130,8 +130,8 @@ struct ComponentParts<'a> {
 
 fn scan(wasm: &[u8]) -> Result<ComponentParts<'_>, wasmparser::BinaryReaderError> {
     let mut found = ComponentParts::default();
-    // Nested modules and components come in the same stream, each with an end
-    // of its own.
+    // Nested modules and components come in the same stream, each with its own
+    // end.
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(wasm) {
         match payload? {
@@ -140,8 +140,8 @@ fn scan(wasm: &[u8]) -> Result<ComponentParts<'_>, wasmparser::BinaryReaderError
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
                     let import = import?;
-                    // What a world `use`s stands among its imports too, but a
-                    // name for a type asks nothing of the host.
+                    // Types that a world `use`s are among its imports too, but a name for a type
+                    // needs nothing from the host.
                     if !matches!(import.ty, ComponentTypeRef::Type(TypeBounds::Eq(_))) {
                         found.imports.push(import.name.name.to_owned());
                     }
@@ -217,7 +217,7 @@ mod tests {
         assert!(text.contains(expected), "{text}");
     }
 
-    /// A component whose `handle` takes nothing: enough to look at.
+    /// A component whose `handle` takes nothing, which is enough for an inspection.
     fn handler(more: &str) -> Vec<u8> {
         wat(&format!(
             r#"(component {more}
@@ -249,7 +249,7 @@ mod tests {
             (core instance $i (instantiate $m))
             (func (export "run") (canon lift (core func $i "run"))))"#;
         check(&wat(other), "it exports `run`");
-        // An instance of that name is no function.
+        // An instance of that name is not a function.
         check(&wat(r#"(component (instance $i) (export "handle" (instance $i)))"#), "neither");
     }
 

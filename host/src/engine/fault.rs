@@ -1,4 +1,4 @@
-//! Puts what ended a call into a verdict and into words for a developer.
+//! Turns the end of a failed call into a verdict and a reason for a developer.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -20,13 +20,13 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    /// The call took longer than the binding allows.
+    /// The call took longer than the binding's `timeout`.
     pub(super) fn timeout(policy: &Policy) -> Self {
         let reason = format!("took longer than {} (binding `timeout`)", duration(policy.timeout));
         Self { verdict: Verdict::Timeout, reason }
     }
 
-    /// The call burned more CPU time than the binding allows.
+    /// The call used more CPU time than the binding's `cpu`.
     pub(super) fn cpu(policy: &Policy) -> Self {
         let reason = format!("used more than {} of CPU (binding `cpu`)", duration(policy.cpu));
         Self { verdict: Verdict::CpuLimit, reason }
@@ -42,8 +42,8 @@ impl Fault {
         Self { verdict: Verdict::NoRoom, reason }
     }
 
-    /// The instance could not be made. `refused`: it wanted more memory than
-    /// the binding allows.
+    /// The instance could not be made. `refused`: it asked for more memory than the
+    /// binding allows.
     pub(super) fn instantiate(error: &wasmtime::Error, refused: bool, policy: &Policy) -> Self {
         if error.is::<PoolConcurrencyLimitError>() {
             let reason = format!("the host has no room for another instance: {}", error.root_cause());
@@ -61,8 +61,8 @@ impl Fault {
         Self { verdict: Verdict::Instantiate, reason: cut(format!("the handler could not be started: {why}")) }
     }
 
-    /// The call trapped. `refused`: memory was refused to it before;
-    /// `printed`: the end of what it wrote to standard error and logged as errors.
+    /// The call trapped. `refused`: it was refused memory before; `printed`: the end
+    /// of what it wrote to standard error and logged as errors.
     pub(super) fn trapped(error: &wasmtime::Error, refused: bool, printed: &str, policy: &Policy) -> Self {
         if error.is::<CpuExceeded>() {
             let mut fault = Self::cpu(policy);
@@ -70,7 +70,7 @@ impl Fault {
             return fault;
         }
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
-            // WASI 0.2 carries no number, only whether it is a success.
+            // WASI 0.2 has no exit code, only success or failure.
             let how = if exit.0 == 0 { "with success" } else { "with failure" };
             let reason = format!("exited {how} instead of returning from the handler{}", panicked(printed));
             return Self { verdict: Verdict::Trap, reason: cut(reason) };
@@ -94,7 +94,7 @@ impl Fault {
     }
 }
 
-/// A reason within its bound.
+/// Cuts a reason to its bound.
 pub(super) fn cut(mut text: String) -> String {
     if text.len() > MAX_REASON_BYTES {
         let mut end = MAX_REASON_BYTES;
@@ -125,9 +125,10 @@ fn trap_in_words(trap: Trap) -> &'static str {
     }
 }
 
-/// Whether the trap lies in a recursion. A Rust or C guest keeps most of its
-/// stack in linear memory, whose end is met as an access out of bounds; a
-/// function that fills much of the backtrace tells it from a stray pointer.
+/// Whether the trap is a stack overflow. A Rust or C guest has most of its stack
+/// in linear memory, and overflows it with an access out of bounds. When one
+/// function fills much of the backtrace, the cause is a recursion and not a
+/// wrong pointer.
 fn recursed(error: &wasmtime::Error) -> bool {
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return false };
     let frames = trace.frames();
@@ -139,15 +140,15 @@ fn recursed(error: &wasmtime::Error) -> bool {
     most >= 4 && most * 3 >= frames.len()
 }
 
-/// The innermost functions that have names, as `, in a < b < c`.
+/// The innermost named functions, as `, in a < b < c`.
 fn place(error: &wasmtime::Error) -> String {
     let mut text = String::new();
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return text };
     let mut last = "";
     let mut named = 0;
     for name in trace.frames().iter().filter_map(|frame| frame.func_name()) {
-        // Machinery of the language says nothing about the handler, and a
-        // recursion is said once.
+        // Runtime functions of the language say nothing about the handler, and a
+        // recursive function is named once.
         let machinery = ["rust_panic", "core9panicking", "3std9panicking", "__rust", "abort", "3std3sys", "3std5alloc"];
         if name == last || machinery.iter().any(|part| name.contains(part)) {
             continue;
@@ -162,8 +163,8 @@ fn place(error: &wasmtime::Error) -> String {
     text
 }
 
-/// The last panic message in what was printed, as `: panicked at ..`. Rust
-/// prints `panicked at <place>:` and the message on the lines after it.
+/// The last panic message in the printed text, as `: panicked at ..`. Rust prints
+/// `panicked at <place>:` and the message on the lines after it.
 fn panicked(printed: &str) -> String {
     let Some((_, rest)) = printed.rsplit_once("panicked at ") else { return String::new() };
     let mut lines = rest.lines().take_while(|line| !line.starts_with("note: ") && !line.starts_with("stack backtrace"));
@@ -173,7 +174,7 @@ fn panicked(printed: &str) -> String {
 }
 
 fn chain(error: &wasmtime::Error) -> String {
-    // The backtrace is context of the error and many lines long: leave it out.
+    // The backtrace is context of the error and many lines long, so it is left out.
     let parts: Vec<String> = error
         .chain()
         .map(ToString::to_string)

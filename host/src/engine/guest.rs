@@ -1,4 +1,4 @@
-//! What the host keeps for one instance: the data of its wasmtime store.
+//! The data of an instance's wasmtime store, and the store itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::engine::imports::http::HttpGate;
 use crate::engine::imports::log::SharedLog;
 use crate::engine::imports::quota::StateHeld;
 
-/// What the imports of an instance work on.
+/// The state that the imports of an instance work on.
 pub(super) struct Guest {
     pub(super) policy: Arc<Policy>,
     pub(super) cache: NodeCache,
@@ -28,22 +28,22 @@ pub(super) struct Guest {
     pub(super) meter: Arc<Meter>,
     /// The effects of the current call, one entry for each item of a batch.
     pub(super) effects: Vec<Effects>,
-    /// Bytes that the effects of the current call hold together.
+    /// Bytes of all effects of the current call.
     pub(super) output: usize,
-    /// Messages that the current call published, for all its items together.
+    /// Messages that the current call published, over all its items.
     pub(super) emitted: usize,
-    /// State that the current call wrote, for all its items together.
+    /// State that the current call wrote, over all its items.
     pub(super) kept: StateHeld,
-    /// Made when the guest first calls WASI, since most calls never do and
-    /// seeding its random generators costs more than the rest of a store.
+    /// Made at the guest's first call of WASI: most calls use none, and seeding its
+    /// random generators costs more than the rest of a store.
     pub(super) wasi: Option<WasiCtx>,
-    /// What HTTP requests go through.
+    /// The state of the HTTP requests of the current call.
     pub(super) http: HttpGate,
     pub(super) http_ctx: WasiHttpCtx,
     pub(super) table: ResourceTable,
 }
 
-/// What an attempt did that takes effect when it succeeds.
+/// The effects of an attempt, which are kept when it succeeds.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     pub(super) emissions: Vec<Outgoing>,
@@ -54,7 +54,7 @@ pub(super) struct Effects {
 const TICKS_PER_TURN: u64 = 1;
 
 impl Guest {
-    /// A store for an instance of its own, with every limit in place.
+    /// A store for one instance, with every limit in place.
     pub(super) fn store(
         engine: &wasmtime::Engine,
         policy: Arc<Policy>,
@@ -103,13 +103,13 @@ impl Guest {
             Ok(UpdateDeadline::YieldCustom(
                 TICKS_PER_TURN,
                 Box::pin(async move {
-                    // Tokio's own yield lets the worker look after timers and
-                    // I/O before it comes back, which waking ourselves would not.
+                    // Tokio's own yield lets the worker serve timers and I/O before it comes
+                    // back; waking the task here would not.
                     tokio::task::yield_now().await;
                     if let Some(wait) = wait {
                         let _held = HeldBack::from_now(meter);
-                        // What it may still be held: a guest that is throttled
-                        // for ever would keep its lane and its sandbox for ever.
+                        // Bounded: a guest that is throttled for ever would keep its lane and its
+                        // sandbox for ever.
                         let _ = tokio::time::timeout(may_hold, wait).await;
                     }
                 }),
@@ -118,7 +118,7 @@ impl Guest {
         store
     }
 
-    /// Gets ready for a call of this many items.
+    /// Prepares the store for a call of this many items.
     pub(super) fn begin(store: &mut Store<Self>, items: usize) {
         store.set_epoch_deadline(TICKS_PER_TURN);
         let guest = store.data_mut();

@@ -1,5 +1,5 @@
 //! Runs calls in sandboxes: takes an instance, calls it with the message, and
-//! makes one [`Ended`] of the result.
+//! turns the result into one [`Ended`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -26,11 +26,11 @@ use crate::engine::imports::log::SharedLog;
 use crate::engine::imports::log_budget::LogBudget;
 
 /// Runs the calls of one binding, one at a time. It keeps an instance between
-/// calls when the binding's isolation says so.
+/// calls if the binding's isolation allows that.
 pub struct Sandbox {
     setup: Setup,
-    /// The instance that was kept. It is out of here while it is called, so
-    /// one whose call did not return normally never comes back.
+    /// The idle instance. It is taken out during a call, so that an instance whose
+    /// call did not return normally is never used again.
     kept: Arc<KeptSandbox>,
 }
 
@@ -39,7 +39,7 @@ pub struct Sandbox {
 #[derive(Default)]
 struct KeptSandbox {
     instance: Mutex<Option<Instance>>,
-    /// The monotonic clock in nanoseconds when it was kept; 0 when nothing is.
+    /// The monotonic clock in nanoseconds when the instance was kept; 0 without one.
     since: AtomicU64,
 }
 
@@ -61,7 +61,7 @@ impl Idle for KeptSandbox {
     }
 
     fn evict(&self) {
-        // Its call may begin at this moment, and then has the instance.
+        // A call that begins at this moment may have taken the instance.
         drop(self.take());
     }
 }
@@ -74,28 +74,28 @@ struct Setup {
     state: Arc<dyn StateSource>,
     brake: Arc<dyn Brake>,
     log: SharedLog,
-    /// Takes secrets out of the handler's reasons.
+    /// Removes secrets from the handler's reasons.
     redaction: Arc<Redaction>,
     meter: Arc<Meter>,
     pulse: TickerHandle,
-    /// Its place in the pool, or outside of it when its binding asks for more
+    /// The sandbox's seat in the pool, or outside of it when its binding allows more
     /// memory than a slot has.
     seat: Seat,
-    /// Its place outside of the pool when the component does not fit into it.
+    /// Its seat outside of the pool when the component does not fit into a slot.
     other_seat: OnceLock<Seat>,
 }
 
-/// An instance and what it needs to be called.
+/// An instance and what is needed to call it.
 struct Instance {
-    /// The plugin version it is of.
+    /// The plugin version that it was made from.
     digest: String,
     store: Store<Guest>,
     handler: Func,
-    /// The version of the contract that the handler's type is of.
+    /// The version of the contract that the handler has the type of.
     contract: contract::ContractVersion,
     world: World,
     calls: u32,
-    /// Held while it lives. After the store, whose room it is.
+    /// Declared after the store, so that the slots are freed after the instance.
     _permit: SlotPermit,
 }
 
@@ -112,8 +112,8 @@ struct Run {
 }
 
 impl Sandbox {
-    /// A sandbox for a binding. The cache and the budget of logs are those
-    /// of the group on this node, the brake is the worker's.
+    /// Makes a sandbox for a binding. The cache and the log budget are shared by the
+    /// group on this node; the brake belongs to the worker.
     #[must_use]
     pub fn new(
         engine: Engine,
@@ -147,13 +147,12 @@ impl Sandbox {
         ended
     }
 
-    /// Runs the calls of a batch; the outcomes come in their order.
+    /// Runs the calls of a batch; the results are in the order of the calls.
     ///
-    /// A batch handler gets them in one call. When that traps, breaks a limit
-    /// or returns a wrong number of outcomes, it is discarded with everything
-    /// it did, and each item runs alone, so that one bad message fails alone.
-    /// A handler of one message gets them in turn, in one sandbox with
-    /// [`Isolation::Batch`].
+    /// A batch handler gets them in one call. When that traps, breaks a limit or
+    /// returns a wrong number of outcomes, all its effects are dropped and each item
+    /// runs alone, so that one bad message fails alone. A handler of one message
+    /// gets them one after another, in one instance with [`Isolation::Batch`].
     pub async fn run_batch(&mut self, plugin: &Arc<Prepared>, calls: &[Call<'_>]) -> Vec<Ended> {
         self.setup.meter.attempt();
         let mut all = Vec::with_capacity(calls.len());
@@ -168,8 +167,8 @@ impl Sandbox {
                         all.push(self.without_secrets(ended));
                     }
                 }
-                // Without room or an instance every item would end as the batch
-                // did, so they are not tried one by one.
+                // Without a slot or an instance every item would end as the batch did, so the
+                // items are not tried one by one.
                 Err(fault) if fault.verdict.never_ran() => {
                     for _ in calls {
                         let (log, cpu) = (run.log.clone(), Duration::ZERO);
@@ -194,7 +193,7 @@ impl Sandbox {
         all
     }
 
-    /// Runs one call, for either world.
+    /// Runs one call, of either world.
     async fn run_alone(&mut self, plugin: &Arc<Prepared>, call: &Call<'_>) -> Ended {
         let run = self.invoke(plugin, std::slice::from_ref(call)).await;
         let result = run.results.map(|mut results| {
@@ -204,7 +203,7 @@ impl Sandbox {
         self.without_secrets(conclude(result, run.log, run.started_at, run.finished_at, run.cpu))
     }
 
-    /// Removes the secrets from the reason of a failed call; its log has none.
+    /// Removes the secrets from the reason of a failed call; the log has none left.
     fn without_secrets(&self, ended: Ended) -> Ended {
         let hide = |reason: String| {
             let is_cut = reason.ends_with('…');
@@ -222,7 +221,7 @@ impl Sandbox {
         setup.meter.reset();
         setup.log.drop_rest();
         let kept = self.kept.take().filter(|kept| kept.digest == plugin.digest);
-        // The wait for room comes before the call, and is no time of the handler.
+        // Waiting for a slot comes before the call and does not use up its timeout.
         let instance = match kept {
             Some(instance) => Ok(CallStart::Kept(instance)),
             None => setup.room(plugin, &self.kept).await,
@@ -264,8 +263,8 @@ impl Sandbox {
         Run { results, log: setup.log.take(calls.len()), started_at, finished_at: now(), cpu: setup.meter.burned() }
     }
 
-    /// Keeps an instance for the next call, unless it has served enough or an
-    /// attempt waits for its room.
+    /// Keeps an instance for the next call, unless it has served its number of calls
+    /// or an attempt waits for its slots.
     fn keep(&self, instance: Instance) {
         let policy = &self.setup.policy;
         let lasts = policy.isolation != Isolation::Message && instance.calls < policy.recycle_after;
@@ -279,7 +278,7 @@ impl Sandbox {
 enum CallStart<'p> {
     /// The instance of an earlier call.
     Kept(Instance),
-    /// Room in the pool for an instance to be made from this component.
+    /// A slot, and the component to make an instance from.
     Fresh(&'p LinkedComponent, SlotPermit),
 }
 
@@ -290,7 +289,7 @@ fn as_idle(kept: &Arc<KeptSandbox>) -> Weak<dyn Idle> {
 }
 
 impl Setup {
-    /// Waits for room for a fresh instance.
+    /// Waits for the slots of a fresh instance.
     async fn room<'p>(&self, plugin: &'p Prepared, kept: &Arc<KeptSandbox>) -> Result<CallStart<'p>, Fault> {
         let policy = &self.policy;
         let entry = self.engine.entry(plugin, policy.memory).await.map_err(|error| {
@@ -350,7 +349,7 @@ impl Instance {
     async fn call(&mut self, calls: &[Call<'_>], deadline: Timestamp, log: &SharedLog) -> Result<Vec<Returned>, Fault> {
         Guest::begin(&mut self.store, calls.len());
         let policy = Arc::clone(&self.store.data().policy);
-        // In a batch the item of a request is unknown.
+        // A request of a batch call cannot be assigned to an item.
         let trace = if let [call] = calls { traceparent(call.message) } else { None };
         self.store.data_mut().http.begin(trace);
         if self.world == World::Handler && calls.len() != 1 {
@@ -369,13 +368,13 @@ impl Instance {
     }
 }
 
-/// What the message says of the trace it belongs to.
+/// The `traceparent` of a message (W3C Trace Context).
 fn traceparent(message: &Message) -> Option<String> {
     let header = message.headers.iter().find(|header| header.name.eq_ignore_ascii_case("traceparent"))?;
     header.value.as_deref().and_then(|value| std::str::from_utf8(value).ok()).map(ToOwned::to_owned)
 }
 
-/// The meaning of the result of a call. Only a success keeps its effects.
+/// Turns the result of a call into an [`Ended`]. Only a success keeps its effects.
 fn conclude(
     result: Result<Returned, Fault>,
     log: String,

@@ -1,7 +1,7 @@
 //! Every bound of the engine, and the wasmtime configuration that follows.
 //!
-//! Bounds that a binding sets are in [`Policy`](super::Policy); here are those
-//! of the host, which no binding can raise.
+//! [`Policy`](super::Policy) has the bounds that a binding sets; the bounds here
+//! are the host's, which no binding can raise.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -15,36 +15,35 @@ const MIB: usize = 1024 * KIB;
 /// has 18 MiB before any package is added.
 pub const MAX_UPLOAD_BYTES: usize = 40 * MIB;
 
-/// Bytes of logs that the attempts of a group leave behind in a second on one
-/// node, on average.
+/// Bytes of logs a second, on average, that the attempts of a group may store on
+/// one node.
 pub const LOG_BYTES_A_SECOND: NonZeroU32 = NonZeroU32::new(MIB as u32).unwrap();
 
-/// How much of that may come at once.
+/// Bytes of logs that a group may store at once.
 pub const LOG_BURST_BYTES: NonZeroU32 = NonZeroU32::new(8 * MIB as u32).unwrap();
 
-/// Bytes of a log that are kept however much the group logs.
+/// Bytes of a log that are stored even when the group's budget is used up.
 pub const LOG_KEPT_BYTES: usize = KIB;
 
-/// Bytes of the section in which a handler says what it wants.
+/// Bytes of the section in which a handler declares its topics, group and types.
 pub const MAX_WANTS_BYTES: usize = 64 * KIB;
 
-/// CPU seconds a compilation may burn on all its threads, however small the
-/// component is: what bounds one that compiles for ever.
+/// CPU seconds that a compilation of the smallest component may use on all its
+/// threads. It ends a compilation that would not end by itself.
 pub const COMPILE_CPU_SECONDS: u64 = 20;
 
-/// CPU seconds that come on top for each MiB of the component. A Python runtime
-/// of 18 MiB burns under 20 s in all, and twice that where the processors are
-/// shared.
+/// CPU seconds on top for each MiB of the component. A Python runtime of 18 MiB
+/// uses under 20 s in all, and twice that on shared processors.
 pub const COMPILE_CPU_SECONDS_PER_MIB: u64 = 1;
 
-/// Wall time a compilation may take before its process is killed. It bounds
-/// what stands still without burning CPU, and is far above the CPU time, since
-/// on a busy host a sound component may wait for the processors.
+/// Wall time of a compilation before its process is killed. It ends a child that
+/// hangs without using CPU time, and is far above the CPU limit, since on a busy
+/// host a sound component may wait for the processors.
 pub const COMPILE_WALL: Duration = Duration::from_secs(5 * 60);
 
 /// Threads of a compilation. Each reserves address space for its heap and its
-/// stack, so that on a machine of many cores the threads alone would use up
-/// [`COMPILE_ADDRESS_SPACE`].
+/// stack, so that on a machine of many cores one thread for each core would use
+/// up [`COMPILE_ADDRESS_SPACE`].
 pub const COMPILE_THREADS: usize = 8;
 
 /// Bytes of address space a compilation may use.
@@ -53,74 +52,72 @@ pub const COMPILE_ADDRESS_SPACE: u64 = 4 * 1024 * MIB as u64;
 /// Bytes of machine code a compilation may hand back.
 pub const MAX_ARTEFACT_BYTES: usize = 512 * MIB;
 
-/// Artefacts that are kept on disk; past that the oldest are removed.
+/// Artefacts kept on disk; beyond it the oldest are removed.
 pub const MAX_ARTEFACTS: usize = 256;
 
-/// Bytes of a compiler's complaint that are shown.
+/// Bytes of a compiler's error message that are shown.
 pub const MAX_COMPLAINT_BYTES: usize = 2 * KIB;
 
-/// How often busy guests are interrupted. It bounds how long a guest can keep
-/// a worker thread from others and how exactly a CPU limit is kept; at 1 ms
-/// the interruptions of one busy guest cost it less than 1 %.
+/// The interval at which busy guests are interrupted. It bounds how long a guest
+/// can keep a worker thread, and how exactly a CPU limit is kept; at 1 ms the
+/// interruptions cost a busy guest less than 1 %.
 pub const TICK: Duration = Duration::from_millis(1);
 
 /// Ticks without a guest running after which the ticker goes to sleep.
 pub const IDLE_TICKS: u32 = 1_000;
 
-/// Slots of the pool that there are at least, however little the bindings ask
-/// for: a reload may ask for more, and the pool is sized at the start.
+/// The least slots of the pool: a reload may need more than the bindings at the
+/// start, and the pool cannot grow.
 pub const MIN_SLOTS: u32 = 1_024;
 
-/// Slots of the pool at most. Each has address space for
-/// [`MEMORIES_PER_SLOT`] memories, of which a process has 128 TiB.
+/// The most slots of the pool. Each reserves address space for
+/// [`MEMORIES_PER_SLOT`] memories, and a process has 128 TiB of it.
 pub const MAX_SLOTS: u32 = 12_000;
 
-/// Memories, core instances and tables that a slot has room for. An instance
-/// of more takes several slots; most languages make components of one memory.
+/// Memories that a slot has room for. An instance of more takes several slots;
+/// most languages make components of one memory.
 pub const MEMORIES_PER_SLOT: u32 = 2;
-/// See [`MEMORIES_PER_SLOT`].
+/// Tables that a slot has room for; an instance of more takes several slots.
 pub const TABLES_PER_SLOT: u32 = 4;
 
-/// Of a pool that not all groups fit into, one in this many slots is reserved
-/// for nobody.
+/// When the pool is too small for all groups, one slot in this many is reserved
+/// for no group.
 pub const UNRESERVED_PART: u32 = 2;
 
-/// Mappings of address space (`vm.max_map_count`) that an instance in a slot
-/// takes: its stack and the guard below it, and its memories with what is not
-/// accessible around them.
+/// Mappings of address space (`vm.max_map_count`) of an instance in a slot: its
+/// stack with a guard, and its memories with the inaccessible pages around them.
 pub const MAPPINGS_PER_SLOT: u64 = 8;
 
-/// Bytes of memory that the least instance holds while it waits. The pool is
-/// not made larger than what half of the machine's memory has for these.
+/// Bytes of memory of the smallest waiting instance. The pool has at most as many
+/// slots as fit into half of the machine's memory.
 pub const LEAST_BYTES_PER_SLOT: u64 = 256 * KIB as u64;
 
-/// How long an attempt waits for room before it is given back as `no_room`.
-/// Short moments pass without a mark on any delivery.
+/// How long an attempt waits for a slot before it ends as `no_room`, so that a
+/// short shortage leaves no trace on a delivery.
 pub const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 
-/// How many times its `timeout` a call may be held back in all. After that it
-/// runs unthrottled to its end, which its `timeout` and `cpu` still bound.
+/// How long a call may be throttled in all, in multiples of its `timeout`. After
+/// that it runs unthrottled, within its `timeout` and `cpu`.
 pub const MAX_HELD_TIMEOUTS: u32 = 10;
 
-/// Bytes of linear memory that a slot of the pool can hold. A binding that
-/// allows more runs outside the pool, where each instance maps its own memory
-/// and gives it back to the system at its end.
+/// Bytes of linear memory of a slot. A binding that allows more runs outside the
+/// pool, where each instance maps its own memory and unmaps it at its end.
 pub const POOL_MEMORY: usize = 256 * MIB;
 
-/// Bytes of each memory slot that stay resident between two instances, so that
-/// a fresh instance of the same handler touches warm pages. Only pages that
-/// the last instance wrote are reset, which the kernel's page map tells.
+/// Bytes of each memory slot that stay resident between two instances, so that a
+/// fresh instance of the same handler finds warm pages. Only pages that the last
+/// instance wrote are reset; the kernel's page map tells which.
 pub const POOL_KEEP_RESIDENT: usize = 2 * MIB;
 
-/// Bytes of each table that stay resident, for the same reason.
+/// Bytes of each table that stay resident between two instances.
 pub const POOL_TABLE_KEEP_RESIDENT: usize = 64 * KIB;
 
 /// Core instances that one component may consist of.
 pub const MAX_CORE_INSTANCES: u32 = 64;
 
-/// Memories that one component may have, in all its instances together. What
-/// JavaScript tools make has two to four. Their bytes count together against
-/// the `memory` of the binding.
+/// Memories of one component, in all its instances together. Components made
+/// from JavaScript have two to four. Their bytes count together against the
+/// `memory` of the binding.
 pub const MAX_MEMORIES: u32 = 8;
 
 /// Tables that one component may have.
@@ -129,8 +126,8 @@ pub const MAX_TABLES: u32 = 32;
 /// Elements that one table may hold.
 pub const MAX_TABLE_ELEMENTS: usize = 20_000;
 
-/// Handles to resources that an instance may hold at once. A guest that leaks
-/// them over reused calls traps when this is reached, and is replaced.
+/// Handles to resources that an instance may hold at once. A kept guest that leaks
+/// them traps when this is reached, and is replaced.
 pub const MAX_HANDLES: usize = 1_024;
 
 /// Bytes that a guest may hand to the host in one import call.
@@ -139,8 +136,8 @@ pub const MAX_HOST_CALL_BYTES: usize = 16 * MIB;
 /// Bytes of native stack that a guest may use.
 pub const GUEST_STACK: usize = 512 * KIB;
 
-/// Bytes of the stack that a call runs on: the guest's share above, and what
-/// the host functions it calls need.
+/// Bytes of the stack that a call runs on: [`GUEST_STACK`], and the stack of the
+/// host functions that it calls.
 pub const CALL_STACK: usize = GUEST_STACK + 512 * KIB;
 
 /// Random bytes that one call of `wasi:random` may ask for.
@@ -149,49 +146,47 @@ pub const MAX_RANDOM_BYTES: u64 = MIB as u64;
 /// HTTP requests that one call may make.
 pub const MAX_HTTP_REQUESTS_PER_CALL: u32 = 100;
 
-/// HTTP requests of a binding that may be under way on this node, answers that
-/// are not read to their end among them. A binding of more `concurrency` may
-/// have one for each attempt.
+/// HTTP requests of a binding in flight on this node, including those whose
+/// answer is not yet read to its end. A binding of more `concurrency` may have
+/// one for each attempt.
 pub const MAX_HTTP_IN_FLIGHT: usize = 1_000;
 
-/// Bytes of the headers of a request, and of those of an answer, as the host
-/// keeps them.
+/// Bytes of the headers of a request, and of the headers of an answer.
 pub const MAX_HTTP_HEADER_BYTES: usize = 64 * KIB;
 
 /// Headers of an answer.
 pub const MAX_HTTP_HEADERS: usize = 200;
 
-/// Bytes of the body of an HTTP request that the host holds as a whole, so that
-/// it goes out with its length. A longer one is passed on while it is written.
+/// Bytes of an HTTP request's body that the host buffers, so that it has a
+/// content length. A longer body is streamed.
 pub const MAX_HTTP_WHOLE_BYTES: usize = 4 * MIB;
 
 /// Bytes of the body of an HTTP request.
 pub const MAX_HTTP_REQUEST_BYTES: usize = 64 * MIB;
 
-/// Bytes of the body of an HTTP answer, which the guest takes in pieces.
+/// Bytes of the body of an HTTP answer, which the guest reads in pieces.
 pub const MAX_HTTP_RESPONSE_BYTES: usize = 64 * MIB;
 
-/// How long an HTTP connection may take to be made, the name and TLS included.
-/// A guest may ask for less.
+/// Time to make an HTTP connection, including DNS and TLS. A guest may ask for
+/// less.
 pub const HTTP_CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long the head of an HTTP answer may take. The binding's `timeout` ends
-/// the attempt in any case.
+/// Time to wait for the head of an HTTP answer. The binding's `timeout` ends the
+/// attempt in any case.
 pub const HTTP_FIRST_BYTE_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long an HTTP answer may be silent before it is given up. Not below the
+/// Time that an HTTP answer may be silent before the request fails. Not below the
 /// wait for its head, which is a silence too.
 pub const HTTP_READ_WITHIN: Duration = HTTP_FIRST_BYTE_WITHIN;
 
-/// How long an HTTP connection is kept for the next request. Below the 5 s
-/// after which servers of Node.js close theirs by default: a request that is
-/// written while the server closes fails, and whether the server read it is
-/// unknown.
+/// How long an idle HTTP connection is kept. Node.js servers close theirs after
+/// 5 s by default: a request written while the server closes fails, and nobody
+/// knows whether the server read it.
 pub const HTTP_IDLE_WITHIN: Duration = Duration::from_secs(4);
 
-/// Messages that one call may publish, all items of a batch together. The
-/// bytes of a call are bounded too, but thousands of empty messages would fit
-/// into them, and each of those is a row that the host has to send.
+/// Messages that one call may publish, over all items of a batch. Thousands of
+/// empty messages would fit into a call's bytes, and each is a row that the host
+/// has to send.
 pub const MAX_EMISSIONS_PER_CALL: usize = 1_000;
 
 /// Bytes of the reason of an attempt; a longer one is cut.
@@ -210,14 +205,14 @@ pub const MAX_KEY_BYTES: usize = 512;
 /// Bytes of one value of state or cache.
 pub const MAX_VALUE_BYTES: usize = 512 * KIB;
 
-/// What each effect counts against a call's output besides its own bytes, so
-/// that empty ones are bounded too.
+/// Bytes that each effect counts against a call's output besides its own, so that
+/// the number of empty effects is bounded too.
 pub const EFFECT_OVERHEAD_BYTES: usize = 64;
 
-/// Bytes of a topic's name, as Kafka has it.
+/// Bytes of a topic's name (Kafka's own limit).
 pub const MAX_TOPIC_BYTES: usize = 249;
 
-/// Which allocator an engine uses for instances.
+/// How an engine allocates instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Allocation {
     /// From a pool of this many instances, prepared ahead.
@@ -226,19 +221,18 @@ pub(super) enum Allocation {
     OnDemand,
 }
 
-/// The configuration of wasmtime. Everything that shapes machine code is the
-/// same for each [`Allocation`], so that one artefact serves them all.
+/// The configuration of wasmtime. Every setting that shapes machine code is the
+/// same for each [`Allocation`], so that one artefact serves both.
 pub(super) fn config(allocation: Allocation) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
-        // Off: the concurrent component model is not offered, and its
-        // bookkeeping would be paid for in every call.
+        // Off: the concurrent component model is not offered, and its bookkeeping
+        // would cost each call time.
         .concurrency_support(false)
         .wasm_memory64(false)
-        // On: components with adapters between their own instances, as the
-        // tools of JavaScript and Python make them, have modules that reach
-        // several memories.
+        // On: JavaScript and Python tools make components with adapters between
+        // their own instances, whose modules use several memories.
         .wasm_multi_memory(true)
         .wasm_custom_page_sizes(false)
         .shared_memory(false)
@@ -249,9 +243,9 @@ pub(super) fn config(allocation: Allocation) -> Config {
     if let Allocation::Pool(slots) = allocation {
         let slots = slots.max(1);
         let mut pool = PoolingAllocationConfig::new();
-        // A stack serves one call, and so does a component instance. Who takes a
-        // slot counts memories and tables (`slots`); core instances are counted
-        // by nobody, since they take no room of their own.
+        // A stack serves one call, and so does a component instance. `slots` counts
+        // memories and tables; core instances need no count, since they take no room
+        // of their own.
         pool.total_component_instances(slots)
             .total_stacks(slots)
             .total_core_instances(slots.saturating_mul(MAX_CORE_INSTANCES))
@@ -272,13 +266,13 @@ pub(super) fn config(allocation: Allocation) -> Config {
     config
 }
 
-/// Holds an instance to its binding's `memory` and to the host's bounds.
+/// Keeps an instance within its binding's `memory` and the host's bounds.
 #[derive(Debug)]
 pub(super) struct Ceiling {
     memory: usize,
-    /// What all memories of the store hold together.
+    /// Bytes of all memories of the store.
     held: usize,
-    /// Set when memory was refused: a trap that follows is explained by it.
+    /// Whether memory was refused, which explains a trap that follows.
     pub(super) refused: bool,
 }
 
@@ -300,9 +294,8 @@ impl ResourceLimiter for Ceiling {
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        // The module's own maximum, or the system: for the guest it is the
-        // same as a refusal. What was counted stays counted, which errs on the
-        // side of the host.
+        // The module's own maximum or the system refused it; for the guest that is a
+        // refusal too. The bytes stay counted, in favour of the host.
         self.refused = true;
         Ok(())
     }

@@ -1,38 +1,37 @@
 //! Runs handlers: untrusted WebAssembly components, each call within limits.
 //!
-//! How a call goes through. An upload is first looked at without compiling it
-//! ([`inspect`], in [`component`]): is it a component, does it export a
-//! handler, is everything it imports offered here. [`Engine::prepare`]
-//! ([`prepare`]) compiles it in a child process under limits ([`compile`]) or
-//! takes it from disk ([`artefacts`]), links it, and checks the types of what it
-//! exports, so that a call later looks nothing up.
-//! A [`Sandbox`] ([`instance`]) then runs calls one at a time: it takes an
-//! instance (fresh, or the one it kept), hands it the message, and turns
-//! whatever comes of it into one [`Ended`]: a verdict with its reason, the
-//! log, and the effects. [`limits`] holds every bound, [`clock`] interrupts
-//! guests that are busy and measures what they burn, [`fault`] puts traps into
-//! words, and [`imports`] is all that a guest can reach. [`slots`] shares the
-//! pool of instances out between the groups.
+//! The way of a call: an upload is inspected without compiling it ([`inspect`],
+//! in [`component`]): whether it is a component, exports a handler and imports
+//! only what is offered. [`Engine::prepare`] ([`prepare`]) compiles it in a child
+//! process under limits ([`compile`]) or takes it from disk ([`artefacts`]),
+//! links it, and checks the types of its exports, so that a later call looks
+//! nothing up. A [`Sandbox`] ([`instance`]) then runs calls one at a time: it
+//! takes an instance (fresh, or the one it kept), hands it the message, and turns
+//! the result into one [`Ended`]: a verdict with its reason, the log, and the
+//! effects. [`limits`] has every bound, [`clock`] interrupts busy guests and
+//! measures their CPU time, [`fault`] turns traps into reasons, [`imports`] is
+//! everything that a guest can reach, and [`slots`] divides the pool of instances
+//! among the groups.
 //!
-//! What always holds:
-//! - An instance that trapped, broke a limit or was dropped in the middle of a
-//!   call is never used again: a sandbox takes its instance out before a call
-//!   and puts it back only after the guest returned.
+//! Invariants:
+//! - An instance that trapped, broke a limit or was dropped during a call is
+//!   never used again: a sandbox takes its instance out before a call and puts it
+//!   back only after the guest returned.
 //! - Effects (messages to publish, state writes) leave this module only with
 //!   [`Verdict::Success`]; those of any other attempt are dropped here.
 //! - A guest blocks no thread: host calls that wait are futures, and a busy
 //!   guest yields at every tick.
-//! - A guest gets no file, no socket, no environment, no argument; what its
-//!   binding does not grant is refused in words that say what to add. HTTP goes
-//!   out through the host, which judges where it leads ([`http`]).
-//! - Machine code comes only from our own compiler. A precompiled artefact
-//!   from outside is refused, and one from the cache is checked first.
-//! - No guest-controlled input makes the host panic, and nothing a guest hands
-//!   over is kept without a bound.
+//! - A guest gets no file, no socket, no environment, no argument; an import that
+//!   its binding does not grant is refused with the setting to change. HTTP
+//!   requests go through the host, which judges their targets ([`http`]).
+//! - Machine code comes only from our own compiler. A precompiled upload is
+//!   refused, and an artefact from the cache is checked first.
+//! - No guest-controlled input makes the host panic, and everything that a guest
+//!   hands over and the host keeps has a bound.
 //!
-//! This module knows neither Kafka nor the store. State that handlers read
-//! comes through [`StateSource`], which the store's side implements, and when a
-//! guest has burned enough for now a [`Brake`] knows.
+//! This module uses neither Kafka nor the store. It reads the handlers' state
+//! through [`StateSource`], which the store's side implements, and reports the
+//! CPU time of guests to a [`Brake`], which may throttle them.
 
 mod artefacts;
 pub mod builtin;
@@ -74,7 +73,7 @@ pub use instance::Sandbox;
 pub use limits::MAX_UPLOAD_BYTES;
 pub use prepare::{Engine, EngineError, EngineSettings, PrepareError, Prepared};
 
-/// What a binding allows its handler, and how it runs it.
+/// What a binding allows its handler, and how the host runs it.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// The consumer group the handler is bound in.
@@ -83,12 +82,12 @@ pub struct Policy {
     pub isolation: Isolation,
     /// Bytes of linear memory that one instance may hold.
     pub memory: u64,
-    /// Wall time of one call, waiting included, but not what a [`Brake`] held it
-    /// back.
+    /// Wall time of one call, including waiting, but not the time for which a
+    /// [`Brake`] throttled it.
     pub timeout: Duration,
     /// CPU time of one call.
     pub cpu: Duration,
-    /// Bytes of log that are kept of one call; what is beyond is cut.
+    /// Bytes of log that are kept of one call; the rest is cut.
     pub log: usize,
     /// Bytes that the effects of one call may hold.
     pub output: usize,
@@ -96,13 +95,13 @@ pub struct Policy {
     pub recycle_after: u32,
     /// Topics the handler may publish to.
     pub publish: Vec<String>,
-    /// What a message must keep to that the handler publishes.
+    /// The rules for the messages that the handler publishes.
     pub rules: Arc<dyn EmissionRules>,
-    /// Where the handler may send HTTP requests; none sends none anywhere.
+    /// Where the handler may send HTTP requests; `None` allows none.
     pub http: Option<Arc<http::HttpOut>>,
     /// Whether the handler may use the group's key/value state.
     pub state: bool,
-    /// How much of it the group may hold.
+    /// The bounds of that state.
     pub state_quota: Arc<StateQuota>,
     /// Whether the handler may use the node's cache.
     pub cache: bool,
@@ -112,17 +111,17 @@ pub struct Policy {
     pub secrets: BTreeMap<String, SecretString>,
 }
 
-/// The rules for what a handler publishes. They are asked while the handler
-/// runs, so that it hears of what could not go out and can still fail for it.
+/// The rules for the messages that a handler publishes. They are checked while
+/// the handler runs, so that it learns of a refusal and can still fail.
 pub trait EmissionRules: std::fmt::Debug + Send + Sync + 'static {
-    /// Says why this message may not go out: a sentence for the handler.
+    /// Checks whether this message may be published.
     ///
     /// # Errors
-    /// The sentence.
+    /// Why not: a sentence for the handler.
     fn check(&self, emission: &Outgoing) -> Result<(), String>;
 }
 
-/// No rules beside those of the engine itself.
+/// No rules except those of the engine itself.
 #[derive(Debug)]
 pub struct NoRules;
 
@@ -132,53 +131,53 @@ impl EmissionRules for NoRules {
     }
 }
 
-/// Where a group's key/value state is read from. Writes are not its business:
-/// they leave with [`Ended::state_writes`] and commit with the status.
+/// The source of a group's key/value state. Writes do not go through it: they
+/// leave with [`Ended::state_writes`] and are committed with the outcome.
 pub trait StateSource: Send + Sync + 'static {
     /// The committed value of a key, if it has one that was written at most
     /// `max_age` ago. The error is a sentence for the handler.
     fn get(&self, group: &str, key: &str, max_age: Option<Duration>) -> BoxFuture<'_, Result<Option<Bytes>, String>>;
 
-    /// What the group's state holds.
+    /// The amount of the group's state. The error is a sentence for the handler.
     fn held(&self, group: &str) -> BoxFuture<'_, Result<StateHeld, String>>;
 }
 
-/// Who may hold guests back that burn more than is theirs for now.
+/// Throttles guests that use more CPU time than their group's share.
 pub trait Brake: Send + Sync + 'static {
-    /// An attempt burned more than its first tick. Answers what it has to wait
-    /// for before it goes on, if for anything.
+    /// Reports, at a tick, the CPU time of an attempt beyond its first tick. Returns
+    /// what the attempt has to wait for before it goes on, if anything.
     fn burned(self: Arc<Self>, burned: Burned) -> Option<BoxFuture<'static, ()>>;
 
-    /// One has ended, and burned so much more before it did.
+    /// Reports the CPU time that a call used since its last tick, when it ends.
     fn owes(&self, more: Duration);
 }
 
-/// What a call has burned while it runs.
+/// The CPU time of a call so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Burned {
-    /// When it began, in nanoseconds by any clock.
+    /// When the call began, in nanoseconds of the monotonic clock.
     pub began: u64,
-    /// What it burned in all.
+    /// CPU time of the call in all.
     pub all: Duration,
-    /// What of that was not told of before.
+    /// The part of it that was not reported before.
     pub more: Duration,
 }
 
-/// One call to make: a message and the attempt made on it.
+/// One call of a handler: a message and the attempt made on it.
 #[derive(Clone, Debug)]
 pub struct Call<'a> {
-    /// The message to hand over.
+    /// The message for the handler.
     pub message: &'a Message,
-    /// What the handler is told about the attempt.
+    /// The handler's view of the attempt.
     pub attempt: AttemptInfo,
 }
 
-/// What a handler is told about an attempt.
+/// The handler's view of an attempt (`attempt` in the contract).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttemptInfo {
-    /// Identifies the delivery over all its attempts.
+    /// The id of the delivery, the same for all its attempts.
     pub delivery: String,
-    /// Counts invocations from 1.
+    /// The number of this invocation, from 1.
     pub number: u32,
     /// Attempts used up before this one.
     pub counted: u32,
@@ -189,12 +188,12 @@ pub struct AttemptInfo {
     pub offset: u64,
 }
 
-/// What became of a call.
+/// The result of a call.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// What the attempt concluded.
+    /// How the attempt ended.
     pub verdict: Verdict,
-    /// Why it did not succeed, in words for a developer.
+    /// Why it did not succeed, for a developer.
     pub reason: Option<String>,
     /// The wait that a retry or an `unavailable` asked for.
     pub after: Option<Duration>,
@@ -210,16 +209,16 @@ pub struct Ended {
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Timestamp,
-    /// CPU time burned by the call; items of one batch call share it evenly.
+    /// CPU time of the call; items of one batch call share it evenly.
     pub cpu: Duration,
 }
 
 /// A message that a handler published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// The UUID (version 7) that the guest was told.
+    /// The UUID (version 7) that the guest got.
     pub id: String,
-    /// Where it goes.
+    /// The topic to publish on.
     pub topic: String,
     /// What happened, for example `StockReserved`; empty when not given.
     pub type_name: String,
@@ -227,7 +226,7 @@ pub struct Outgoing {
     pub key: Option<Bytes>,
     /// Media type of the body; empty when not given.
     pub content_type: String,
-    /// The body; none makes it a tombstone.
+    /// The body; `None` for a tombstone.
     pub body: Option<Bytes>,
     pub headers: Vec<Header>,
 }

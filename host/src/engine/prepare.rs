@@ -1,6 +1,6 @@
-//! Makes a component ready to be called: compiled or taken from the cache,
-//! linked to its imports, its exports checked for their types. What a call
-//! needs is looked up here, once.
+//! Makes a component ready to be called: compiled or taken from the cache, linked
+//! to its imports, and its exports checked for their types. Everything that a
+//! call needs is looked up here, once.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,18 +24,18 @@ use super::limits::{
 };
 use super::slots::SlotPool;
 
-/// How the engine is set up.
+/// The settings of the engine.
 #[derive(Clone)]
 pub struct EngineSettings {
-    /// A program that compiles when run as `<compiler> compile-component`;
-    /// `None` compiles in this process, without limits, which suits tests only.
+    /// The program that compiles when run as `<compiler> compile-component`; `None`
+    /// compiles in this process, without limits, which suits tests only.
     pub compiler: Option<PathBuf>,
-    /// Where machine code is kept over restarts.
+    /// The directory that keeps machine code over restarts.
     pub cache_dir: Option<PathBuf>,
-    /// What that code is authenticated with.
+    /// The key by which those files are authenticated.
     pub cache_key: [u8; 32],
-    /// Instances that may live at once, in the pool and as many outside of it.
-    /// [`Capacity`](super::Capacity) says how many this machine has room for.
+    /// Instances that may live at once, in the pool and as many outside of it;
+    /// [`Capacity`](super::Capacity) computes how many this machine can hold.
     pub slots: u32,
 }
 
@@ -47,10 +47,10 @@ pub struct EngineError(String);
 /// A component could not be prepared.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PrepareError {
-    /// The component's fault: tell who uploaded it.
+    /// The component's fault, for the person who uploaded it.
     #[error(transparent)]
     Refused(#[from] RefusedUpload),
-    /// The host's fault: tell who runs it; later it may work.
+    /// The host's fault, for its operator; a later try may succeed.
     #[error("the component cannot be prepared now: {0}")]
     Host(String),
 }
@@ -65,17 +65,17 @@ struct EngineParts {
     pool: Allocator,
     roomy: Allocator,
     ticker: Ticker,
-    /// One compilation at a time, so that uploads cannot take the machine.
+    /// One compilation at a time, so that uploads cannot take all processors.
     compiling: Semaphore,
-    /// What is prepared and in use, by digest: preparing again costs nothing.
+    /// The prepared components in use, by digest.
     prepared: Mutex<HashMap<String, Weak<Prepared>>>,
 }
 
-/// A wasmtime engine with one way to allocate instances, and what it offers.
+/// A wasmtime engine with one way to allocate instances, its linker and its slots.
 struct Allocator {
     engine: wasmtime::Engine,
     linker: Linker<Guest>,
-    /// Who may hold how many of its instances.
+    /// The slots of its instances.
     slots: SlotPool,
 }
 
@@ -85,22 +85,22 @@ pub struct Prepared {
     pub digest: String,
     /// The world it exports.
     pub world: World,
-    /// Linked for the pool; none when the component's shape does not fit it.
+    /// Linked for the pool; `None` when the component's shape does not fit a slot.
     pooled: Option<LinkedComponent>,
-    /// Linked for bindings that need more than the pool has; made when the
-    /// first of them calls.
+    /// Linked for bindings that allow more memory than a slot has; made at the first
+    /// call of such a binding.
     roomy: OnceCell<LinkedComponent>,
 }
 
-/// What instances are made from.
+/// A component linked for one allocator, from which instances are made.
 #[derive(Clone)]
 pub(super) struct LinkedComponent {
     pub(super) pre: InstancePre<Guest>,
-    /// The handler among the exports; its type is that of `contract`.
+    /// The index of the handler among the exports; its type is that of `contract`.
     pub(super) handler: ComponentExportIndex,
     /// The version of the contract by which the handler is called.
     pub(super) contract: contract::ContractVersion,
-    /// Slots that an instance takes.
+    /// The slots of one instance.
     pub(super) weight: u32,
 }
 
@@ -112,11 +112,11 @@ impl Engine {
         let roomy = Allocator::new(Allocation::OnDemand, settings.slots).map_err(failed)?;
         let ticker = Ticker::start(vec![pool.engine.weak(), roomy.engine.weak()])
             .map_err(|error| EngineError(format!("no thread for the ticker: {error}")))?;
-        // Without the cache a restart compiles again, and all else is the same.
+        // Without the cache a restart compiles again; everything else works.
         let artefacts = settings.cache_dir.as_deref().and_then(|dir| {
             Artefacts::open(dir, &pool.engine, settings.cache_key)
                 .inspect_err(|error| {
-                    tracing::warn!(dir = %dir.display(), %error, "the cache directory is not used: components are compiled at each start");
+                    tracing::warn!(dir = %dir.display(), %error, "ignored the cache directory: components are compiled at each start");
                 })
                 .ok()
         });
@@ -131,8 +131,7 @@ impl Engine {
         })))
     }
 
-    /// Looks at a component, as [`inspect`] does, on a thread that may take its
-    /// time.
+    /// Inspects a component, as [`inspect`] does, on a blocking thread.
     ///
     /// # Errors
     /// Why it is refused, or that the host is stopping.
@@ -140,8 +139,8 @@ impl Engine {
         Ok(blocking(move || inspect(&wasm)).await??)
     }
 
-    /// Makes a component ready to be called. Preparing one that is in use
-    /// already returns that.
+    /// Makes a component ready to be called, or returns the one that is in use
+    /// already.
     ///
     /// # Errors
     /// Why it is refused, or what this host lacks.
@@ -152,7 +151,7 @@ impl Engine {
             return Ok(prepared);
         }
         let _turn = self.0.compiling.acquire().await;
-        // Another task may have prepared the same while this one waited.
+        // Another task may have prepared it while this one waited.
         if let Some(prepared) = self.find(&digest) {
             return Ok(prepared);
         }
@@ -178,7 +177,7 @@ impl Engine {
             if let Some(artefact) = kept {
                 match self.load(artefact, &digest, world).await {
                     Err(PrepareError::Host(error)) => {
-                        tracing::warn!(%digest, %error, "a cached artefact does not load: compiling again");
+                        tracing::warn!(%digest, %error, "failed to load a cached artefact: compiling again");
                     }
                     loaded => return loaded,
                 }
@@ -199,8 +198,7 @@ impl Engine {
     async fn load(&self, artefact: Vec<u8>, digest: &str, world: World) -> Result<Prepared, PrepareError> {
         let (inner, digest) = (Arc::clone(&self.0), digest.to_owned());
         blocking(move || {
-            // A component whose memory is larger than a slot of the pool still
-            // runs, outside of it.
+            // A component that does not fit a slot of the pool still runs, outside of it.
             let (pooled, roomy) = match inner.pool.deserialize(&artefact) {
                 Ok(component) => (Some(inner.pool.link(&component, world)?), OnceCell::new()),
                 Err(unfit) => {
@@ -217,7 +215,7 @@ impl Engine {
         .await?
     }
 
-    /// What to instantiate for a binding that allows this much memory.
+    /// The linked component for a binding that allows this much memory.
     pub(super) async fn entry<'p>(
         &self,
         prepared: &'p Prepared,
@@ -244,19 +242,18 @@ impl Engine {
             .await
     }
 
-    /// The slots that instances of this entry take.
+    /// The pool of slots that instances of this component take.
     pub(super) fn slots_of(&self, entry: &LinkedComponent) -> &SlotPool {
         let pooled = wasmtime::Engine::same(entry.engine(), &self.0.pool.engine);
         if pooled { &self.0.pool.slots } else { &self.0.roomy.slots }
     }
 
-    /// The slots that a binding which allows this much memory is expected to
-    /// take.
+    /// The pool of slots that a binding of this much memory is expected to use.
     pub(super) fn slots_for(&self, memory: u64) -> &SlotPool {
         if memory <= POOL_MEMORY as u64 { &self.0.pool.slots } else { &self.0.roomy.slots }
     }
 
-    /// What counts the polls of a sandbox's guests.
+    /// A handle that counts the polls of a sandbox's guests.
     pub(super) fn pulse(&self) -> TickerHandle {
         self.0.ticker.pulse()
     }
@@ -271,10 +268,10 @@ impl Allocator {
     }
 
     fn deserialize(&self, artefact: &[u8]) -> wasmtime::Result<Component> {
-        // SAFETY: what is deserialized is trusted as code. `artefact` was
-        // written by our own compiler (`compile`), directly or through the
-        // cache, whose files are ours alone and carry their digest; uploads
-        // that are precompiled are refused by `inspect` and never come here.
+        // SAFETY: `deserialize` trusts its input as code. `artefact` was written by
+        // our own compiler (`compile`), directly or through the cache, whose files
+        // only this user may write and which carry their digest; `inspect` refuses
+        // precompiled uploads, so that they never come here.
         unsafe { Component::deserialize(&self.engine, artefact) }
     }
 
@@ -291,15 +288,15 @@ impl Allocator {
     }
 }
 
-/// Slots that an instance of the component takes.
+/// The slots of an instance of the component.
 fn weight(component: &Component) -> u32 {
     let needed = component.resources_required();
     let (memories, tables) = needed.map_or((0, 0), |needed| (needed.num_memories, needed.num_tables));
     memories.div_ceil(MEMORIES_PER_SLOT).max(tables.div_ceil(TABLES_PER_SLOT)).max(1)
 }
 
-/// Refuses a component that no instance could ever be made of, since it has
-/// more parts than the host gives to one. `unfit` is what the pool says of it.
+/// Refuses a component of which no instance could ever be made, since it has more
+/// parts than the host allows. `unfit` is the pool's error.
 fn check_size(component: &Component, unfit: &wasmtime::Error) -> Result<(), PrepareError> {
     let refused = |what: String| Err(PrepareError::Refused(RefusedUpload(what)));
     let Some(needed) = component.resources_required() else {
@@ -312,7 +309,7 @@ fn check_size(component: &Component, unfit: &wasmtime::Error) -> Result<(), Prep
     if needed.num_tables > MAX_TABLES {
         return refused(format!("it has {} tables, the limit for a component is {MAX_TABLES}", needed.num_tables));
     }
-    // Of the number of instances only the pool's own words tell.
+    // Only the pool's own text names the number of instances.
     let unfit = format!("{unfit:#}");
     if unfit.contains("core module instances") {
         return refused(format!("it consists of more than {MAX_CORE_INSTANCES} core instances: {unfit}"));
@@ -326,8 +323,8 @@ impl LinkedComponent {
     }
 }
 
-/// Finds the handler, and by its type the version of the contract, so that a
-/// wrong one is refused at the upload and not found out at the first call.
+/// Finds the handler and, by its type, the version of the contract, so that an
+/// upload of a wrong type is refused at once and not at its first call.
 fn find_handler(
     pre: &InstancePre<Guest>,
     world: World,
@@ -348,8 +345,8 @@ fn find_handler(
     Ok((index, version))
 }
 
-/// Runs what takes long on a thread of its own. All of it reads what somebody
-/// uploaded, so a panic is the component's fault.
+/// Runs slow work on a blocking thread. All of it reads an uploaded component, so
+/// a panic is the component's fault.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PrepareError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         if error.is_panic() {

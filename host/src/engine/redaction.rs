@@ -1,22 +1,22 @@
-//! Takes the secrets of a binding out of what its handler says.
+//! Removes the secrets of a binding from the text of its handler.
 //!
-//! A handler that logs its request, or fails with the text of one, would carry
-//! a token into the store, onto the screen and into dead letters. What a
-//! handler alters on purpose, by another encoding say, is not found.
+//! A handler that logs its request, or fails with the text of one, would put a
+//! token into the store, the console and the dead letters. A secret that the
+//! handler encodes in another way is not found.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// Stands for a secret.
+/// The replacement of a secret.
 const HIDDEN: &str = "***";
-/// Bytes that a secret has at least to be looked for: a shorter one is in every
-/// other word.
+/// The least bytes of a secret that is looked for: a shorter one would be found
+/// in ordinary words.
 const LEAST_BYTES: usize = 4;
 
 /// The secrets to look for.
 #[derive(Clone, Default)]
 pub(super) struct Redaction {
-    /// Longest first, so that a secret within another does not leave the rest
-    /// of that in the open.
+    /// Longest first: replacing a secret within a longer one would leave the rest of
+    /// the longer one visible.
     secrets: Vec<SecretString>,
 }
 
@@ -34,8 +34,8 @@ impl Redaction {
         Self { secrets }
     }
 
-    /// The text with each secret replaced. Of a text that was cut the end may
-    /// be the beginning of a secret, which is replaced too.
+    /// The text with each secret replaced. When the text was cut, a beginning of a
+    /// secret at its end is replaced too.
     pub(super) fn hide(&self, mut text: String, is_cut: bool) -> String {
         for secret in self.secrets.iter().map(|secret| secret.expose_secret().trim()) {
             if text.contains(secret) {
@@ -50,7 +50,7 @@ impl Redaction {
     }
 }
 
-/// Bytes of the longest beginning of `secret` that `text` ends with.
+/// The bytes of the longest beginning of `secret` with which `text` ends.
 fn beginning_at_end(text: &str, secret: &str) -> Option<usize> {
     let mut lengths = secret.char_indices().map(|(at, _)| at).filter(|at| *at >= LEAST_BYTES);
     lengths.rfind(|at| text.ends_with(&secret[..*at]))

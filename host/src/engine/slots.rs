@@ -1,10 +1,10 @@
 //! Divides the instance slots of the pool among the groups.
 //!
 //! The instances of all groups share one pool of slots. A group that took all
-//! of it, with waiting handlers or with idle instances, would stop every other
-//! group. So each group has a reserved share that no other group can take, and
-//! when the pool is full the instance that is idle longest is evicted. An
-//! attempt waits only for instances that are in a call.
+//! slots, with running handlers or idle instances, would stop every other group.
+//! So each group has a reserved share that no other group can take, and when the
+//! pool is full the longest idle instance is evicted. An attempt waits only for
+//! instances that are in a call.
 //!
 //! Every [`Sandbox`](super::Sandbox) has at most one instance, so the demand of
 //! a group is its number of sandboxes.
@@ -21,12 +21,12 @@ use super::limits::UNRESERVED_PART;
 
 /// The idle instance of a sandbox.
 pub(super) trait Idle: Send + Sync {
-    /// When its last call ended, in nanoseconds of the monotonic clock; none
-    /// while it is called or keeps nothing.
+    /// When its last call ended, in nanoseconds of the monotonic clock; `None` during
+    /// a call and without an instance.
     fn since(&self) -> Option<u64>;
 
-    /// Drops the idle instance, which frees its slots. Does nothing when a call
-    /// has taken it meanwhile.
+    /// Drops the idle instance, which frees its slots. Does nothing when a call has
+    /// taken it meanwhile.
     fn evict(&self);
 }
 
@@ -37,7 +37,7 @@ pub(super) struct SlotPool(Arc<SlotTable>);
 struct SlotTable {
     slots: u32,
     state: Mutex<SlotState>,
-    /// Attempts that wait for a slot.
+    /// The number of attempts that wait for a slot.
     waiting: AtomicU32,
     next_seat: AtomicU64,
 }
@@ -72,7 +72,7 @@ impl GroupSlots {
     }
 }
 
-/// Why there is no slot.
+/// Why an attempt got no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoSlot {
     /// Slots of the pool.
@@ -95,7 +95,7 @@ impl SlotPool {
         }))
     }
 
-    /// Counts a sandbox of a group until the returned seat is dropped.
+    /// Adds a sandbox of a group until the returned seat is dropped.
     pub(super) fn join(&self, group: &str, kept: Weak<dyn Idle>) -> Seat {
         let mut state = self.lock();
         let group: Arc<str> = match state.groups.get_key_value(group) {
@@ -115,8 +115,8 @@ impl SlotPool {
 }
 
 impl SlotState {
-    /// Reserves a share for each group: its whole demand while the pool is
-    /// large enough, otherwise an equal part of what is reserved at all.
+    /// Reserves a share for each group: its whole demand if the pool is large enough,
+    /// otherwise an equal part of the slots that are reserved at all.
     fn share_out(&mut self, slots: u32) {
         let all: u64 = self.groups.values().map(|group| u64::from(group.wanted())).sum();
         if all <= u64::from(slots) {
@@ -128,7 +128,7 @@ impl SlotState {
             let count = by_want.len();
             for (at, group) in by_want.into_iter().enumerate() {
                 let equal = left / u32::try_from(count - at).unwrap_or(u32::MAX);
-                // A share is at least one instance.
+                // A share has room for at least one instance.
                 let least = group.weight.max(1).min(free);
                 group.reserved = equal.min(group.wanted()).max(least.min(group.wanted()));
                 left = left.saturating_sub(group.reserved);
@@ -146,7 +146,7 @@ impl SlotState {
         self.free >= weight && (within_share || self.free - weight >= owed_to_others + after)
     }
 
-    /// Changes what a group holds.
+    /// Changes how many slots a group holds.
     fn hold(&mut self, group: &str, change: impl FnOnce(u32) -> u32) {
         let Some(group) = self.groups.get_mut(group) else { return };
         let (owed, used) = (group.owed(), group.used);
@@ -155,15 +155,15 @@ impl SlotState {
         self.free = self.free + used - group.used;
     }
 
-    /// The sandboxes whose instances would make room for a group if they ended.
+    /// The sandboxes whose idle instances a group may evict.
     fn in_the_way(&self, of_group: &str) -> Vec<Arc<dyn Idle>> {
         let above = |name: &str| self.groups.get(name).is_some_and(|group| group.used > group.reserved);
         let kept = self.kept.values().filter(|(group, _)| **group == *of_group || above(group));
         kept.filter_map(|(_, kept)| kept.upgrade()).collect()
     }
 
-    /// Wakes an attempt that may have found room, the group furthest below its
-    /// share first.
+    /// Wakes an attempt that may find a slot now, of the group furthest below its
+    /// share.
     fn wake(&self) {
         let waiting = self.groups.values().filter(|group| group.waiting > 0);
         let fitting = waiting.filter(|group| self.fits(group, group.weight.max(1)));
@@ -181,12 +181,12 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Whether it is among those that share `pool`.
+    /// Whether the seat is in this pool.
     pub(super) fn is_of(&self, pool: &SlotPool) -> bool {
         Arc::ptr_eq(&self.pool.0, &pool.0)
     }
 
-    /// Takes slots for an instance, and waits at most `within` for them.
+    /// Takes the slots of an instance, and waits at most `within` for them.
     pub(super) async fn take(&self, weight: u32, within: Duration) -> Result<SlotPermit, NoSlot> {
         if let Some(permit) = self.take_now(weight) {
             return Ok(permit);
@@ -227,7 +227,7 @@ impl Seat {
                 }
                 state.in_the_way(&self.group)
             };
-            // Without the lock: a dropped instance frees its slots, which takes
+            // The lock is released first: a dropped instance frees its slots, which takes
             // the lock.
             let idle = kept.iter().filter_map(|kept| Some((kept.since()?, kept)));
             let (_, oldest) = idle.min_by_key(|(since, _)| *since)?;
@@ -235,7 +235,7 @@ impl Seat {
         }
     }
 
-    /// Whether an attempt waits, so that an instance should not be kept idle.
+    /// Whether the slots of an idle instance are needed, so that it should be dropped.
     pub(super) fn is_wanted(&self) -> bool {
         if self.pool.0.waiting.load(Ordering::Relaxed) == 0 {
             return false;
@@ -257,7 +257,7 @@ impl Drop for Seat {
 }
 
 impl SlotState {
-    /// Forgets a group without sandboxes once it holds nothing any more.
+    /// Removes a group that has no sandboxes and no slots.
     fn forget_if_gone(&mut self, group: &str) {
         if self.groups.get(group).is_some_and(|group| group.sandboxes == 0 && group.used == 0) {
             self.groups.remove(group);
@@ -288,7 +288,7 @@ impl Drop for SlotWaiter<'_> {
         if let Some(group) = state.groups.get_mut(&self.seat.group) {
             group.waiting -= 1;
         }
-        // A wake-up that came too late is passed on.
+        // A wake-up that came after the timeout is passed on.
         state.wake();
     }
 }
@@ -315,7 +315,7 @@ impl Drop for SlotPermit {
 mod tests {
     use super::*;
 
-    /// What keeps a permit until it is told to end.
+    /// Keeps a permit until it is evicted.
     #[derive(Default)]
     struct Keeps(Mutex<Option<(u64, SlotPermit)>>);
 
@@ -342,12 +342,12 @@ mod tests {
             Self((0..count).map(sandbox).collect())
         }
 
-        /// Takes as many as there are, without waiting.
+        /// Takes all free slots, without waiting.
         fn take(&self, weight: u32) -> Vec<SlotPermit> {
             self.0.iter().map_while(|(seat, _)| seat.take_now(weight)).collect()
         }
 
-        /// Takes as many as there are and keeps them idle.
+        /// Takes all free slots and keeps them idle.
         fn keep(&self, since: u64) -> usize {
             let kept = self.0.iter().enumerate().map_while(|(at, (seat, kept))| {
                 let permit = seat.take_now(1)?;

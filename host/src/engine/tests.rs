@@ -1,5 +1,4 @@
-//! Handlers written by hand, as small as they can be, and what becomes of
-//! calling them.
+//! Tests of the engine with small components written by hand.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -49,8 +48,8 @@ const FIRST: &str = r#"
     (alias export $types "failure" (type $failure))
 "#;
 
-/// What a module needs to be given lists and strings. Memory past the first
-/// page is handed out upwards and begins anew with each call.
+/// The allocator that a module needs to get lists and strings. It hands memory
+/// past the first page out upwards, and begins anew with each call.
 const MEMORY: &str = r#"
     (memory (export "memory") 4)
     (global $free (mut i32) (i32.const 65536))
@@ -63,8 +62,8 @@ const MEMORY: &str = r#"
     (func (export "done") (param i32) (global.set $free (i32.const 65536)))
 "#;
 
-/// A handler of one message whose body is `body`. It returns what lies at 1024:
-/// zeros there mean success.
+/// A handler of one message with this body. It returns what lies at 1024; zeros
+/// there mean success.
 fn handler(body: &str) -> Bytes {
     handler_of(FIRST, "", body)
 }
@@ -82,8 +81,8 @@ fn handler_of(types: &str, more: &str, body: &str) -> Bytes {
     ))
 }
 
-/// A batch handler, called with the address and number of items. It returns
-/// what lies at 1024: the address and number of outcomes.
+/// A batch handler that is called with the address and number of items. It
+/// returns the address and number of outcomes that lie at 1024.
 fn batch_handler(body: &str) -> Bytes {
     batch_handler_of(FIRST, body)
 }
@@ -163,7 +162,7 @@ fn held_by(brake: Arc<Slow>, engine: &Engine, policy: Policy) -> Sandbox {
     Sandbox::new(engine.clone(), Arc::new(policy), cache, logs, Arc::new(Known::default()), brake)
 }
 
-/// Lets guests wait at each tick but the first.
+/// A brake that throttles guests at each tick but the first.
 #[derive(Default)]
 pub(super) struct Slow {
     wait: Duration,
@@ -215,7 +214,7 @@ async fn run_component(wasm: Bytes, policy: Policy, message: &Message) -> Ended 
     sandbox(&engine, policy).run(&plugin, call(message)).await
 }
 
-/// The sentence with which a component is refused when it is prepared.
+/// The reason for which a component is refused.
 async fn refused(wasm: Bytes) -> String {
     match engine().prepare(wasm).await {
         Err(PrepareError::Refused(refused)) => refused.to_string(),
@@ -316,8 +315,7 @@ async fn a_guest_that_spins_lets_others_run_on_its_thread() {
     let plugin = engine.prepare(handler("(loop (br 0))")).await.unwrap();
     let mut sandbox = sandbox(&engine, Policy { cpu: Duration::from_millis(300), ..policy() });
     let message = message();
-    // A test has one thread: each tick of this only comes when the guest
-    // yielded.
+    // The test has one thread: this loop gets a turn only when the guest yields.
     let mut turns = 0;
     let ended = tokio::select! {
         ended = sandbox.run(&plugin, call(&message)) => ended,
@@ -474,7 +472,7 @@ async fn preparing_again_costs_nothing_and_the_cache_outlives_the_engine() {
     let engine = Engine::new(settings.clone()).unwrap();
     let prepared = engine.prepare(wasm.clone()).await.unwrap();
     assert!(Arc::ptr_eq(&prepared, &engine.prepare(wasm.clone()).await.unwrap()));
-    // A compiler that is not there would fail: what is kept is used instead.
+    // A missing compiler would fail, so the component comes from the cache.
     let engine = Engine::new(EngineSettings { compiler: Some("/nowhere".into()), ..settings }).unwrap();
     let prepared = engine.prepare(wasm).await.unwrap();
     check(&sandbox(&engine, policy()).run(&prepared, call(&message())).await, Verdict::Success, "");

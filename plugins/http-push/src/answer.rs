@@ -1,4 +1,4 @@
-//! What a service says in its answer.
+//! Reads the verdict in a service's answer.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use serde_json::{Map, Value};
 
 use crate::{time::http_date, verdict::Verdict};
 
-/// The longest wait of a `retry-after` that counts. What is down may be back
+/// The longest wait of a `retry-after` that is kept. The service may be back
 /// earlier than it said.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
-/// Characters of an answer that no document explains, for people to read.
+/// The most characters of an answer without a document that a reason shows.
 const SHOWN_CHARS: usize = 200;
 const PROBLEM: &str = "application/problem+json";
 const JSON: &str = "application/json";
 
-/// What a document says of a message.
+/// The document of an answer, for one message.
 #[derive(Debug, Default, PartialEq)]
 pub struct Said {
-    /// What became of it, if the document says so.
+    /// The verdict, if the document has one.
     pub verdict: Option<Verdict>,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: Option<String>,
-    /// How long to wait.
+    /// The wait until the next attempt.
     pub after: Option<Duration>,
 }
 
@@ -37,9 +37,9 @@ impl Said {
     }
 }
 
-/// Reads the document in an answer. A 2xx answer means its body only where that
-/// is a problem document: what else a service returns is its own business, also
-/// when it has a field named `verdict`.
+/// Reads the document in an answer. The body of a 2xx answer counts only as a
+/// problem document: a service may return other JSON there, even with a field
+/// named `verdict`.
 pub fn read(answer: &HttpResponse) -> Said {
     let counts = match media_type(answer).as_str() {
         PROBLEM => true,
@@ -52,7 +52,7 @@ pub fn read(answer: &HttpResponse) -> Said {
     }
 }
 
-/// What an answer says of each of so many messages; none when it does not.
+/// The parts of an answer to a batch; `None` unless there is one for each item.
 pub fn of_items(answer: &HttpResponse, items: usize) -> Option<Vec<Said>> {
     if media_type(answer) != JSON {
         return None;
@@ -62,14 +62,14 @@ pub fn of_items(answer: &HttpResponse, items: usize) -> Option<Vec<Said>> {
         .then(|| results.iter().map(|one| one.as_object().map(Said::read).unwrap_or_default()).collect())
 }
 
-/// The wait that the header asks for: seconds, or a date.
+/// The wait that the header `retry-after` names, in seconds or as a date.
 pub fn retry_after(answer: &HttpResponse, now_seconds: u64) -> Option<Duration> {
     let text = answer.header("retry-after")?.trim();
     let seconds = text.parse().ok().or_else(|| Some(http_date(text)?.saturating_sub(now_seconds)))?;
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
-/// An answer in words, for one that gives no reason of its own.
+/// A reason for an answer that has none of its own.
 pub fn in_words(answer: &HttpResponse) -> String {
     let status = answer.status;
     if let Some(to) = answer.header("location").filter(|_| (300..400).contains(&status)) {
@@ -93,7 +93,7 @@ fn media_type(answer: &HttpResponse) -> String {
     whole.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// A number of seconds, or a number with `ms`, `s`, `m`, `h` or `d`.
+/// A number of seconds, or a text of a number and `ms`, `s`, `m`, `h` or `d`.
 fn wait(value: &Value) -> Option<Duration> {
     match value {
         Value::Number(seconds) => Duration::try_from_secs_f64(seconds.as_f64()?).ok(),

@@ -1,4 +1,4 @@
-//! A message as a CloudEvent.
+//! Writes a message as a CloudEvent.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use courier_sdk::{Attempt, Kind, Message};
@@ -6,18 +6,18 @@ use serde_json::value::RawValue;
 
 use crate::time::rfc3339;
 
-/// CloudEvents demand a source and a type that are not empty: these stand for
-/// unknown ones.
+/// The source and the type of a message without them: CloudEvents require both
+/// not to be empty.
 const UNKNOWN_SOURCE: &str = "/";
 const UNKNOWN_TYPE: &str = "unknown";
-/// How a record header begins that carries an attribute of its event.
+/// The beginning of a record header that has an attribute of the event.
 const RECORD_PREFIX: &str = "ce_";
-/// Attributes that no record header can set: a message's own fields say them.
+/// Attributes that no record header can set, since fields of the message have them.
 const OWN: [&str; 8] = ["specversion", "id", "source", "type", "time", "partitionkey", "datacontenttype", "data"];
-/// How the attributes begin that Courier adds.
+/// The beginning of the attributes that Courier adds.
 const COURIER: &str = "courier";
 
-/// The kind in a word.
+/// The kind as a word.
 pub fn kind(message: &Message) -> &'static str {
     match message.kind {
         Kind::Event => "event",
@@ -25,7 +25,7 @@ pub fn kind(message: &Message) -> &'static str {
     }
 }
 
-/// The attributes of a message, but for its content type.
+/// The attributes of a message without its content type.
 pub fn attributes(message: &Message) -> Vec<(String, String)> {
     let or = |text: &str, unknown: &str| if text.is_empty() { unknown.to_owned() } else { text.to_owned() };
     let mut attributes = vec![
@@ -50,7 +50,7 @@ pub fn attributes(message: &Message) -> Vec<(String, String)> {
     attributes
 }
 
-/// The attribute that a record header carries, if it is one.
+/// The attribute in a record header, if it has one.
 fn extension(name: &str, value: Option<&[u8]>) -> Option<(String, String)> {
     let name = name.to_ascii_lowercase();
     let name = name.strip_prefix(RECORD_PREFIX).filter(|name| !name.is_empty())?;
@@ -62,8 +62,8 @@ fn extension(name: &str, value: Option<&[u8]>) -> Option<(String, String)> {
     (!value.chars().any(char::is_control)).then(|| (name.to_owned(), value.to_owned()))
 }
 
-/// The value of an attribute as a header has it: percent-encoded, but for what
-/// every header can hold.
+/// The value of an attribute in a header: percent-encoded except for the
+/// characters that every header can hold.
 pub fn in_header(value: &str) -> String {
     let mut encoded = String::with_capacity(value.len());
     for byte in value.bytes() {
@@ -93,7 +93,7 @@ pub fn structured(message: &Message, attempt: &Attempt) -> String {
     match &message.body {
         None => object.json("couriertombstone", "true"),
         Some(body) => match json(&message.content_type, body) {
-            // As it stands in the log: printed anew its numbers could change.
+            // As the bytes are: written anew, numbers could change.
             Some(json) => object.json("data", json),
             None => object.text("data_base64", &STANDARD.encode(body)),
         },
@@ -101,14 +101,14 @@ pub fn structured(message: &Message, attempt: &Attempt) -> String {
     object.end()
 }
 
-/// The body, if it says that it is JSON, and is.
+/// The body, if its content type is JSON and it parses as JSON.
 fn json<'a>(content_type: &str, body: &'a [u8]) -> Option<&'a str> {
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let says_so = media_type == "application/json" || media_type == "text/json" || media_type.ends_with("+json");
     says_so.then(|| serde_json::from_slice::<&RawValue>(body).ok().map(RawValue::get)).flatten()
 }
 
-/// A JSON object in the making.
+/// A JSON object that is being written.
 #[derive(Default)]
 struct Object(String);
 

@@ -1,10 +1,10 @@
-//! Hands each message to an HTTP service, and takes its answer for the verdict.
+//! Sends each message to an HTTP service, and takes the answer as the verdict.
 //!
-//! It comes with the host, so that an existing service is a handler by TOML
-//! alone; `../README.md` states the protocol. `settings` reads what the binding
-//! says, `event` writes a message as a CloudEvent, `request` makes the request
-//! and `sign` signs it; `answer` reads what the service says and `verdict`
-//! judges it.
+//! The plugin comes with the host, so that an existing service becomes a handler
+//! by TOML alone; `../README.md` has the protocol. `settings` reads the binding's
+//! values, `event` writes a message as a CloudEvent, `request` makes the request
+//! and `sign` signs it; `answer` reads the service's answer and `verdict` judges
+//! it.
 
 mod answer;
 mod event;
@@ -23,24 +23,24 @@ use request::Request;
 use settings::Settings;
 use verdict::{Standing, Verdict};
 
-/// Bytes that are read of an answer.
+/// The most bytes that are read of an answer.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
-/// Bytes that are read of an answer to a batch, which has a part for each item.
+/// The most bytes that are read of an answer to a batch, with a part for each item.
 const MAX_BATCH_ANSWER_BYTES: usize = 1 << 20;
-/// The parts of the time left in which a connection, the head of an answer and
-/// its body have to be there. The rest is for the attempt to end by itself, so
-/// that it ends with a verdict of the service and not at the host's time limit.
+/// The parts of the time left for the connection, the head of the answer and its
+/// body. The rest lets the attempt end by itself, with a verdict of its own and
+/// not at the host's time limit.
 const CONNECT_PART: f64 = 0.5;
 const HEAD_PART: f64 = 0.9;
 const BODY_PART: f64 = 0.95;
 
-/// One message, or, with `batch` in the binding, several in one request.
+/// Sends one message or, with `batch` in the binding, several in one request.
 #[batch_handler(group = "http-push")]
 fn push(items: Vec<Item<Message>>) -> Vec<Result<(), Failure>> {
     let Some(Item { ctx, .. }) = items.first() else { return Vec::new() };
     let settings = match Settings::read(ctx) {
         Ok(settings) => settings,
-        // It is no message's fault, so that no message may fail for it.
+        // No message is the cause, so none may fail.
         Err(why) => return each(items.len(), &Err(Failure::unavailable(why))),
     };
     if !settings.batch {
@@ -87,11 +87,11 @@ fn send(settings: &Settings, ctx: &Context, request: Request, at_most: usize) ->
         .send()
 }
 
-/// What an answer, or none, comes to.
+/// The outcome of a request, with or without an answer.
 fn judge(settings: &Settings, ctx: &Context, answer: Result<HttpResponse, HttpError>) -> Result<(), Failure> {
     let answer = match answer {
         Ok(answer) => answer,
-        // Nothing was sent: it speaks of the address, and not of the message.
+        // Nothing was sent: the fault is the address's and not the message's.
         Err(error @ (HttpError::Unreachable(_) | HttpError::Refused(_))) => return Err(Failure::unavailable(error)),
         Err(error @ HttpError::Broken(_)) => return Err(Failure::retry(error)),
     };
@@ -102,12 +102,12 @@ fn judge(settings: &Settings, ctx: &Context, answer: Result<HttpResponse, HttpEr
 }
 
 /// Whether the URL has answered 2xx under this configuration. The node's cache
-/// remembers it: a host that starts anew learns it from the first success.
+/// has that; a host that restarts learns it from the first success.
 fn standing(settings: &Settings, ctx: &Context, status: u16) -> Standing {
     let key = format!("http-push:answered:{}", settings.digest);
     let known = ctx.cache_get(&key).ok().flatten().is_some();
     if verdict::is_success(status) && !known {
-        // Without it the URL counts as unproven, which pauses more than it must.
+        // Without the entry the URL counts as unproven, which pauses more than needed.
         let _ = ctx.cache_set(&key, b"1");
     }
     if known || verdict::is_success(status) { Standing::Proven } else { Standing::Unproven }

@@ -1,4 +1,4 @@
-//! The request that carries a message, or several.
+//! Makes the request for a message, or for several.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use crate::{event, settings::Settings, sign::signatures};
 
 const STRUCTURED: &str = "application/cloudevents+json; charset=utf-8";
 const BATCH: &str = "application/cloudevents-batch+json; charset=utf-8";
-/// Headers that no record header becomes: those of this protocol, of the
-/// connection, and of who is allowed what.
+/// Record headers that are never forwarded: those of this protocol, of the
+/// connection, and of authorization.
 const NEVER_FORWARDED: [&str; 19] = [
     "host",
     "authorization",
@@ -33,7 +33,7 @@ const NEVER_FORWARDED: [&str; 19] = [
 ];
 const NEVER_FORWARDED_PREFIXES: [&str; 5] = ["content-", "ce-", "webhook-", "courier-", "x-forwarded-"];
 
-/// What is sent to the URL.
+/// The contents of a request.
 pub struct Request {
     /// Headers in their order.
     pub headers: Vec<(String, Vec<u8>)>,
@@ -94,7 +94,7 @@ fn sign(settings: &Settings, id: &str, now: Duration, body: &[u8], headers: &mut
     set(headers, "webhook-signature", &signatures(&settings.keys, id, seconds, body));
 }
 
-/// What the binding says that each request has.
+/// The headers that the binding sets for each request.
 fn fixed(settings: &Settings) -> Vec<(String, Vec<u8>)> {
     let mut headers = Vec::new();
     for (name, value) in &settings.headers {
@@ -127,7 +127,7 @@ fn forward(settings: &Settings, message: &Message, headers: &mut Vec<(String, Ve
 fn is_forwardable(name: &str) -> bool {
     let is_token =
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.!#$&'*+^`|~".contains(&byte));
-    // Many servers take an underscore for a hyphen.
+    // Many servers treat an underscore as a hyphen.
     let name = &name.replace('_', "-")[..];
     is_token
         && !NEVER_FORWARDED.contains(&name)
@@ -139,8 +139,8 @@ fn is_value(value: &[u8]) -> bool {
     value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f))
 }
 
-/// Sets a header, in place of one that the binding gave that name. What no
-/// header can hold, a foreign record's content type say, is left out.
+/// Sets a header in place of the binding's of that name. A value that no header
+/// can hold, such as a foreign record's content type, is left out.
 fn set(headers: &mut Vec<(String, Vec<u8>)>, name: &str, value: &str) {
     let name = name.to_ascii_lowercase();
     headers.retain(|(known, _)| *known != name);

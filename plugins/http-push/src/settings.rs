@@ -1,4 +1,4 @@
-//! What `[binding.config]` and `[binding.secrets]` say.
+//! Reads `[binding.config]` and `[binding.secrets]`.
 
 use std::collections::BTreeMap;
 
@@ -11,37 +11,37 @@ use crate::{
     verdict::{Override, Verdict},
 };
 
-/// How many messages a request carries at most, which the host says and not
-/// the binding's author: `batch` is a key of the binding itself.
+/// The most messages of a request. The host sets this key from the binding's
+/// `batch`; an author cannot.
 const BATCH: &str = "courier.batch";
 
-/// How requests are made and answers judged.
+/// The settings of requests and of verdicts.
 pub struct Settings {
-    /// Where each message goes.
+    /// The URL that messages are sent to.
     pub url: String,
     /// The method of each request.
     pub method: String,
-    /// Whether the message is one JSON document with its attributes.
+    /// Whether the message is sent as one JSON document with its attributes.
     pub structured: bool,
-    /// Headers that each request has.
+    /// Headers of each request.
     pub headers: Vec<(String, String)>,
-    /// Names of record headers that are passed on, in lower case; one that ends
-    /// in `*` stands for all that begin so.
+    /// Names of record headers to forward, in lower case; a name that ends in `*`
+    /// stands for all names with that beginning.
     pub forward: Vec<String>,
-    /// Verdicts in place of the table's.
+    /// Verdicts that replace those of the table.
     pub verdicts: Vec<Override>,
     /// The value of the header `authorization`.
     pub authorization: Option<String>,
-    /// What requests are signed with; none leaves them unsigned.
+    /// The keys that sign requests; without one they are not signed.
     pub keys: Vec<Key>,
-    /// Whether messages go as arrays.
+    /// Whether messages are sent as arrays.
     pub batch: bool,
-    /// Tells this configuration from any other.
+    /// A digest of this configuration, different for any other.
     pub digest: String,
 }
 
 impl Settings {
-    /// Reads them.
+    /// Reads the settings.
     ///
     /// # Errors
     /// Which key is wrong, and what would be right.
@@ -64,7 +64,7 @@ impl Settings {
         let [method, headers, forward, verdicts] = &texts;
         let mut digest = Sha256::new();
         for part in texts.iter().chain([&Some(url.clone()), &mode, &authorization, &signing_key]) {
-            // The length keeps two parts from being taken for one another.
+            // The length separates two parts from other parts of the same bytes.
             let part = part.as_deref().unwrap_or_default();
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
@@ -84,7 +84,7 @@ impl Settings {
     }
 }
 
-/// A table of the TOML, which comes as a JSON object.
+/// A table of the TOML, which the host passes as a JSON object.
 fn table(text: Option<&str>, key: &str, example: &str) -> Result<Vec<(String, String)>, String> {
     let Some(text) = text else { return Ok(Vec::new()) };
     let table: BTreeMap<String, Value> =
@@ -92,8 +92,8 @@ fn table(text: Option<&str>, key: &str, example: &str) -> Result<Vec<(String, St
     Ok(table.into_iter().map(|(name, value)| (name, text_of(value))).collect())
 }
 
-/// An array of the TOML, which comes as a JSON array; one text stands for
-/// itself.
+/// An array of the TOML, which the host passes as a JSON array. One text is an
+/// array of itself.
 fn list(text: Option<&str>, key: &str, example: &str) -> Result<Vec<String>, String> {
     let Some(text) = text else { return Ok(Vec::new()) };
     if !text.trim_start().starts_with('[') {

@@ -5,21 +5,21 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// How a key begins as text.
+/// The beginning of a key as text.
 const PREFIX: &str = "whsec_";
-/// Bytes of a key.
+/// The length of a key in bytes.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// Keys at once: the one that comes and the one that goes.
+/// The most keys at once: a new key and the one that it replaces.
 const MAX_KEYS: usize = 2;
 
-/// A key to sign with.
+/// A key for signatures.
 pub struct Key(Vec<u8>);
 
 impl Key {
-    /// The keys in a secret, with spaces between them.
+    /// Reads the keys of a secret, separated by spaces.
     ///
     /// # Errors
-    /// What is wrong with one, without showing it.
+    /// What is wrong with a key, without showing it.
     pub fn read_all(text: &str) -> Result<Vec<Self>, String> {
         let example = "write whsec_ and base64 of 24 to 64 random bytes, and two of them only for a rotation";
         let keys: Option<Vec<Self>> = text.split_whitespace().map(Self::read).collect();

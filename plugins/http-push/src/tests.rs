@@ -1,4 +1,4 @@
-//! Requests and answers as the host and a service see them.
+//! Tests of requests and answers.
 
 use courier_sdk::{Attempt, Header, HttpRequest, testing::TestContext};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ fn run(ctx: &Context) -> Result<(), Failure> {
     push(vec![Item { event: ctx.message().clone(), ctx: ctx.clone() }]).remove(0)
 }
 
-/// The request that a context's message makes, and its headers as text.
+/// The request for a context's message, and its headers as text.
 fn sent(ctx: &Context) -> (HttpRequest, Vec<(String, String)>) {
     assert_eq!(run(ctx), Ok(()));
     let request = ctx.requests().remove(0);
@@ -254,7 +254,7 @@ fn a_problem_document_says_otherwise() {
         (400, PROBLEM, r#"{"verdict": "error", "reason": "x"}"#, Err(Failure::error("x"))),
         (400, PROBLEM, r#"{"detail": "bad order", "after": "soon"}"#, Err(Failure::reject("bad order"))),
         (400, PROBLEM, r#"{"verdict": "later"}"#, Err(Failure::reject(r#"http 400: {"verdict": "later"}"#))),
-        // A service of one's own may have such a field in its results.
+        // A service may have a field of that name in its results.
         (200, "application/json", r#"{"verdict": "reject"}"#, Ok(())),
         (500, "text/html", r#"{"verdict": "reject"}"#, Err(Failure::retry("http 500"))),
         (500, PROBLEM, "[]", Err(Failure::retry("http 500: []"))),

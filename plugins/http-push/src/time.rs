@@ -11,8 +11,8 @@ pub fn rfc3339(micros: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:06}Z")
 }
 
-/// The seconds since 1970 of a date as HTTP has it: `Sun, 06 Nov 1994 08:49:37
-/// GMT`. The older two forms, which nobody sends, are none.
+/// The seconds since 1970 of an HTTP date: `Sun, 06 Nov 1994 08:49:37 GMT`. The
+/// two obsolete forms return `None`.
 pub fn http_date(text: &str) -> Option<u64> {
     let (_, date) = text.trim().split_once(", ")?;
     let parts: Vec<&str> = date.split(' ').collect();
@@ -25,8 +25,8 @@ pub fn http_date(text: &str) -> Option<u64> {
     sound.then(|| days(year, month, day) * SECONDS_A_DAY + hour * 3_600 + minute * 60 + second)
 }
 
-/// Year, month and day of a day since 1970, by the rule of the Gregorian
-/// calendar with years that begin in March, so that a leap day ends one.
+/// Year, month and day of a day since 1970, in the Gregorian calendar. Years are
+/// counted from March, so that a leap day is the last of its year.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

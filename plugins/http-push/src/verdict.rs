@@ -1,10 +1,10 @@
-//! Which answer comes to which verdict.
+//! Which status leads to which verdict.
 //!
-//! PUSH_FAIL and HANDLE_FAIL differ. An answer that speaks of the service or of
-//! its address says nothing about the message: the binding pauses and burns no
-//! attempt. One that speaks of the message fails that message alone.
+//! PUSH_FAIL and HANDLE_FAIL differ. An answer about the service or its address
+//! says nothing about the message: the binding pauses and uses up no attempt. An
+//! answer about the message fails that message alone.
 
-/// What an answer comes to.
+/// The verdict of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// HANDLED.
@@ -20,7 +20,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The verdict that this word of the TOML or of a problem document names.
+    /// The verdict of a word in the TOML or in a problem document.
     pub fn of_word(word: &str) -> Option<Self> {
         match word {
             "handled" | "success" => Some(Self::Handled),
@@ -36,23 +36,23 @@ impl Verdict {
 /// Whether the URL has answered 2xx under the present configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It has: what it says of a message, it says of the message.
+    /// It has: an answer about a message is taken as such.
     Proven,
-    /// It has not: it may be the wrong URL, for which no message may be lost.
+    /// It has not: the URL may be wrong, and no message may be lost for that.
     Unproven,
 }
 
-/// A verdict that the binding gives to a status or a class of them.
+/// A verdict that the binding sets for a status or a class of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
-    /// The first digit of the status, and the whole status if that is named.
+    /// The first digit of the status.
     class: u16,
     status: Option<u16>,
     verdict: Verdict,
 }
 
 impl Override {
-    /// For `404` or `4xx`; none for what is neither.
+    /// The verdict for `404` or `4xx`; `None` for other texts.
     pub fn new(answer: &str, verdict: Verdict) -> Option<Self> {
         if let Some(class) = answer.strip_suffix("xx") {
             let class = class.parse().ok().filter(|class| (2..=5).contains(class))?;
@@ -63,12 +63,12 @@ impl Override {
     }
 }
 
-/// Whether the status says that the message was handled.
+/// Whether the status means that the message was handled.
 pub fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
-/// What an answer of this status comes to.
+/// The verdict of an answer with this status.
 pub fn of_status(status: u16, standing: Standing, overrides: &[Override]) -> Verdict {
     let exact = overrides.iter().find(|one| one.status == Some(status));
     let class = || overrides.iter().find(|one| one.status.is_none() && one.class == status / 100);
@@ -81,7 +81,7 @@ pub fn of_status(status: u16, standing: Standing, overrides: &[Override]) -> Ver
         (403 | 404 | 410, Standing::Unproven) => Verdict::Unavailable,
         (408 | 425, _) => Verdict::Retry,
         (400..=499, _) => Verdict::Reject,
-        // 5xx, and what is no status of HTTP.
+        // 5xx, and numbers that are no HTTP status.
         _ => Verdict::Retry,
     }
 }

@@ -1,6 +1,6 @@
-//! The simplest handler: it takes note of every order that is created.
+//! The simplest handler: it logs every order that is created.
 //!
-//! To make it your own, copy this folder, rename it in `Cargo.toml`, change the
+//! To start your own, copy this folder, rename it in `Cargo.toml`, change the
 //! event to yours and put your work where the log line is. `cargo test` runs
 //! the tests below without a host; `courier plugin build` makes the component.
 //! Bind it with:
@@ -16,14 +16,14 @@
 use courier_sdk::{Context, Event, Failure, handler};
 use serde::{Deserialize, Serialize};
 
-/// An order as the shop announces it.
+/// An order, as the shop publishes it.
 #[derive(Event, Serialize, Deserialize)]
 #[event(topic = "order")]
 struct OrderCreated {
     #[primary_key]
     order_id: String,
     order_name: String,
-    /// One, unless the shop says otherwise.
+    /// The quantity; 1 when it is missing.
     #[serde(default = "one")]
     quantity: u32,
 }

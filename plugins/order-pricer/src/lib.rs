@@ -1,11 +1,11 @@
 //! Prices orders from a list that broadcasts keep fresh on each node.
 //!
-//! `PriceChanged` is sent as a broadcast: every node hears it and writes the
+//! `PriceChanged` is sent as a broadcast: every node gets it and writes the
 //! price into the cache that the group's handlers on that node share.
 //! `OrderCreated` is an event: one node handles it, finds the price in its
 //! cache, and publishes `OrderPriced`. A cache is empty when its node starts, so
-//! prices are kept in the group's state as well, which is durable and slower. An
-//! article without any price yet is worth another attempt. Bind it, and grant it
+//! the group's state, which is durable and slower, keeps the prices as well. An
+//! order of an article without a price is tried again. Bind it with its grants:
 //! what it needs, with:
 //!
 //! ```toml
@@ -25,17 +25,17 @@
 use courier_sdk::{Context, Event, Failure, Message, handler};
 use serde::{Deserialize, Serialize};
 
-/// The shop sells this article at another price from now on.
+/// A new price of an article.
 #[derive(Event, Serialize, Deserialize)]
 #[event(topic = "price")]
 struct PriceChanged {
     #[primary_key]
     article: String,
-    /// In hundredths of the currency's unit.
+    /// The price in hundredths of the currency's unit.
     price_cents: u64,
 }
 
-/// An order as the shop announces it.
+/// An order, as the shop publishes it.
 #[derive(Event, Serialize, Deserialize)]
 #[event(topic = "order")]
 struct OrderCreated {
@@ -51,7 +51,7 @@ fn one() -> u64 {
     1
 }
 
-/// What the customer owes for an order.
+/// The price of an order.
 #[derive(Debug, PartialEq, Event, Serialize, Deserialize)]
 #[event(topic = "invoice")]
 struct OrderPriced {
@@ -60,8 +60,8 @@ struct OrderPriced {
     total_cents: u64,
 }
 
-/// Two types of message for one handler: it takes the message as it is, and
-/// reads the event that its type names.
+/// A handler of two types of message: it takes the raw message, and reads the
+/// event by its type.
 #[handler(
     group = "pricing",
     topics = ["order", "price"],
@@ -95,9 +95,9 @@ fn price(order: OrderCreated, ctx: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Both are this group's own, so what stands there was written by `learn`. What
-/// comes from the state does not go into the cache: a broadcast may have put a
-/// newer price there meanwhile.
+/// The price of an article from the cache, otherwise from the state; `learn` wrote
+/// both. A price from the state is not put into the cache, since a broadcast may
+/// have put a newer one there meanwhile.
 fn known_price(article: &str, ctx: &Context) -> Result<Option<u64>, Failure> {
     let known = match ctx.cache_get(article)? {
         Some(price) => Some(price),

@@ -1,9 +1,9 @@
 //! Rejects orders that cannot be right, with a reason that names the field.
 //!
-//! A rejected message is not tried again: it shows as HANDLE_FAIL with the
-//! reason, and goes to the dead letters when the binding says so. This handler
-//! also shows a setting: the largest quantity is `max_quantity` of
-//! `[binding.config]`. Bind it with:
+//! A rejected message is not tried again: it is HANDLE_FAIL with the reason, and
+//! goes to the dead letters if the binding has `dead_letter`. The handler also
+//! reads a setting: `max_quantity` of `[binding.config]` is the largest quantity.
+//! Bind it with:
 //!
 //! ```toml
 //! [[binding]]
@@ -22,10 +22,10 @@ use serde::{Deserialize, Serialize};
 /// The largest quantity when the binding sets none.
 const MAX_QUANTITY: i64 = 1_000;
 
-/// An order as the shop announces it.
+/// An order, as the shop publishes it.
 ///
-/// Numbers are signed here although the shop means none below zero: a wrong
-/// value is then this handler's to name, rather than the parser's.
+/// Numbers are signed, although a sound order has none below zero, so that this
+/// handler can name a wrong value and the parser does not reject it first.
 #[derive(Event, Serialize, Deserialize)]
 #[event(topic = "order")]
 struct OrderCreated {
@@ -34,7 +34,7 @@ struct OrderCreated {
     order_name: String,
     #[serde(default)]
     quantity: Option<i64>,
-    /// In hundredths of the currency's unit.
+    /// The price in hundredths of the currency's unit.
     #[serde(default)]
     price_cents: Option<i64>,
 }
@@ -49,7 +49,7 @@ fn validate(order: OrderCreated, ctx: &Context) -> Result<(), Failure> {
     Err(Failure::reject(problems.join("; ")))
 }
 
-/// Everything that is wrong, so that the sender need not find out one by one.
+/// Every problem of an order, so that the sender can mend all at once.
 fn problems(order: &OrderCreated, max_quantity: i64) -> Vec<String> {
     let mut problems = Vec::new();
     if order.order_id.trim().is_empty() {
@@ -71,8 +71,8 @@ fn problems(order: &OrderCreated, max_quantity: i64) -> Vec<String> {
     problems
 }
 
-/// A setting that is wrong is the binding's fault and not the order's, so it is
-/// an error and no rejection: the order can be handled once it is corrected.
+/// The largest quantity. A wrong setting is the binding's fault and not the
+/// order's, so it is an error and no rejection: the order is handled afterwards.
 fn max_quantity(ctx: &Context) -> Result<i64, Failure> {
     match ctx.config("max_quantity") {
         None => Ok(MAX_QUANTITY),

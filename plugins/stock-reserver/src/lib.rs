@@ -1,8 +1,8 @@
 //! Reserves stock for an order and publishes `StockReserved`.
 //!
-//! The published message is committed together with this handler's success:
-//! when the attempt fails or traps, nobody ever sees it, and when it succeeds
-//! it cannot be lost. Bind it, and grant it the topic, with:
+//! The message is committed together with this handler's success: when the
+//! attempt fails or traps, nobody sees it, and when it succeeds it cannot be
+//! lost. Bind it with the grant of its topic:
 //!
 //! ```toml
 //! [[binding]]
@@ -17,7 +17,7 @@
 use courier_sdk::{Context, Event, Failure, handler};
 use serde::{Deserialize, Serialize};
 
-/// An order as the shop announces it.
+/// An order, as the shop publishes it.
 #[derive(Event, Serialize, Deserialize)]
 #[event(topic = "order")]
 struct OrderCreated {
@@ -32,7 +32,7 @@ fn one() -> u32 {
     1
 }
 
-/// Tells the rest of the company that an order has its stock.
+/// An order whose stock is reserved.
 #[derive(Debug, PartialEq, Event, Serialize, Deserialize)]
 #[event(topic = "stock")]
 struct StockReserved {
@@ -40,8 +40,8 @@ struct StockReserved {
     order_id: String,
     order_name: String,
     quantity: u32,
-    /// The delivery that reserved it: the same over all attempts, so that
-    /// whoever books it can tell a repetition from a second reservation.
+    /// The delivery that reserved it, the same for all its attempts, by which a
+    /// consumer can tell a repetition from a second reservation.
     reservation: String,
 }
 

@@ -1,9 +1,8 @@
-//! Apache Kafka's own broker: one process in KRaft mode, two doors.
+//! Apache Kafka's own broker: one process in KRaft mode with two listeners.
 //!
-//! A PLAINTEXT listener, and beside it one with TLS and SCRAM-SHA-256 whose
-//! certificate and user are made for the run. Ports and data directory stay
-//! the same over [`Kafka::stop`] and [`Kafka::start_again`], which is what an
-//! outage looks like to a client.
+//! One listener is PLAINTEXT, the other has TLS and SCRAM-SHA-256 with a certificate
+//! and a user made for the run. Ports and data directory stay the same over
+//! [`Kafka::stop`] and [`Kafka::start_again`], so that clients see an outage.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -20,15 +19,15 @@ use super::setup::{self, output_of};
 
 /// The list of jars; part of the repository so that a version changes in one place.
 const POM: &str = include_str!("kafka/pom.xml");
-/// A broker on a busy machine needs 3 s; this is for a very busy one.
+/// The bound of a start. A broker on a busy machine needs 3 s.
 const START_LIMIT: Duration = Duration::from_secs(90);
-/// A controlled shutdown takes a second or two; then it is killed.
+/// The bound of a controlled shutdown, which takes a second or two.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
-/// What the broker prints when clients may come.
+/// What the broker prints when it accepts clients.
 const STARTED: &str = "Kafka Server started";
 const KEYSTORE_PASSWORD: &str = "only-for-tests";
 
-/// What a client needs for the listener with TLS and SASL.
+/// What a client needs to use the listener with TLS and SCRAM.
 #[derive(Clone, Debug)]
 pub struct Sasl {
     /// `host:port` of that listener.
@@ -49,7 +48,7 @@ pub struct Kafka {
     own: Option<Own>,
 }
 
-/// What is known of a broker that this process started.
+/// The state of a broker that this process started.
 #[derive(Debug)]
 struct Own {
     directory: PathBuf,
@@ -117,7 +116,7 @@ impl Kafka {
         self.own.as_ref()?.broker().as_ref().map(Process::id)
     }
 
-    /// Stops the broker as an operator would.
+    /// Stops the broker with SIGTERM, as an operator would.
     pub fn stop(&self) -> Result<()> {
         if let Some(mut broker) = self.own()?.broker().take() {
             broker.stop(libc::SIGTERM, STOP_PATIENCE)?;
@@ -125,7 +124,7 @@ impl Kafka {
         Ok(())
     }
 
-    /// Kills the broker as a power switch would.
+    /// Kills the broker with SIGKILL.
     pub fn kill9(&self) -> Result<()> {
         if let Some(mut broker) = self.own()?.broker().take() {
             broker.stop(libc::SIGKILL, STOP_PATIENCE)?;
@@ -133,16 +132,16 @@ impl Kafka {
         Ok(())
     }
 
-    /// Freezes the broker until the answer is dropped: connections stay open,
-    /// and nothing comes over them.
+    /// Freezes the broker until the result is dropped: connections stay open, and
+    /// nothing comes over them.
     pub fn freeze(&self) -> Result<Frozen> {
         let own = self.own()?;
         let broker = own.broker();
         Ok(Frozen::with_children(broker.as_ref().context("the broker does not run")?))
     }
 
-    /// Starts a stopped broker on the same ports with the same data, and
-    /// returns when it takes clients. A running one is left alone.
+    /// Starts a stopped broker on the same ports with the same data, and returns when it
+    /// accepts clients. Does nothing for a running one.
     pub fn start_again(&self) -> Result<()> {
         let own = self.own()?;
         let mut running = own.broker();
@@ -282,9 +281,9 @@ fn server_properties(directory: &Path, plain: u16, secure: u16, controller: u16)
     set("transaction.state.log.min.isr", &1);
     set("transaction.state.log.num.partitions", &4);
     set("group.initial.rebalance.delay.ms", &0);
-    // Tests freeze hosts past their session timeout: let it be short.
+    // Short, since tests freeze hosts for longer than their session timeout.
     set("group.min.session.timeout.ms", &1_000);
-    // A topic that nobody made is a mistake here, as it is in production.
+    // A topic that nobody created is a mistake here, as it is in production.
     set("auto.create.topics.enable", &false);
     // Retention is tested in seconds.
     set("log.retention.check.interval.ms", &1_000);

@@ -1,9 +1,9 @@
-//! `#[handler]` and `#[batch_handler]`: keep the function as it is and put
-//! beside it the export of the component and its description of itself.
+//! `#[handler]` and `#[batch_handler]`: keep the function as it is, and add the
+//! export of the component and its description.
 //!
 //! Only the export is conditional on WebAssembly. Natively the same glue is
-//! compiled and left uncalled, so that a mistake shows in `cargo test` and not
-//! only when the component is built.
+//! compiled and not called, so that a mistake shows in `cargo test` and not only
+//! when the component is built.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
@@ -12,7 +12,7 @@ use syn::{
     spanned::Spanned,
 };
 
-/// Which world of the contract a function is exported for.
+/// The world of the contract that a function is exported for.
 #[derive(Clone, Copy, PartialEq)]
 pub enum World {
     /// `handler`: one message at a time.
@@ -21,7 +21,7 @@ pub enum World {
     Batch,
 }
 
-/// What stands between the parentheses of the attribute.
+/// The arguments of the attribute.
 #[derive(Default)]
 struct Arguments {
     group: Option<LitStr>,
@@ -99,8 +99,8 @@ pub fn expand(world: World, arguments: TokenStream, item: TokenStream) -> Result
     Ok(quote! {
         #function
 
-        // A second handler in the same module then fails to compile by this
-        // name, which says more than the linker would.
+        // A second handler in the same module fails to compile by this name,
+        // which says more than the linker would.
         #[doc(hidden)]
         #[allow(dead_code)]
         struct AComponentHasOneHandler;
@@ -134,7 +134,7 @@ pub fn expand(world: World, arguments: TokenStream, item: TokenStream) -> Result
 
 /// The function that the export calls for one message.
 ///
-/// A handler that needs nothing but its event may leave the context out.
+/// A handler that needs only its event may leave the context out.
 fn invoke_single(function: &ItemFn) -> TokenStream {
     let name = &function.sig.ident;
     let call = match function.sig.inputs.len() {
@@ -150,7 +150,7 @@ fn invoke_single(function: &ItemFn) -> TokenStream {
     }
 }
 
-/// Refuses what cannot be exported, in the words of the person who wrote it.
+/// Refuses a function that cannot be exported, in the words of its author.
 fn check(world: World, function: &ItemFn) -> Result<()> {
     let signature = &function.sig;
     if let Some(keyword) = &signature.asyncness {
@@ -183,7 +183,7 @@ fn check(world: World, function: &ItemFn) -> Result<()> {
     Ok(())
 }
 
-/// The type of the first parameter, which is what the handler is sent.
+/// The type of the first parameter, the handler's input.
 fn input_type(function: &ItemFn) -> Result<TokenStream> {
     match function.sig.inputs.first() {
         Some(FnArg::Typed(first)) => match first.ty.as_ref() {
@@ -196,7 +196,7 @@ fn input_type(function: &ItemFn) -> Result<TokenStream> {
     }
 }
 
-/// The given texts as a slice, or what the input itself says.
+/// The given texts as a slice, otherwise the input's own.
 fn list(given: Option<Vec<LitStr>>, otherwise: TokenStream) -> TokenStream {
     match given {
         Some(texts) => quote!(&[#(#texts),*]),
@@ -235,7 +235,7 @@ impl Arguments {
     }
 }
 
-/// Fills a slot that may be filled once.
+/// Fills a slot that may be filled only once.
 fn once<T>(slot: &mut Option<T>, value: T, meta: &syn::meta::ParseNestedMeta<'_>) -> Result<()> {
     if slot.is_some() {
         return Err(meta.error("this key is given twice"));

@@ -1,21 +1,21 @@
-//! The macros of `courier-sdk`; use them through that crate, which documents
-//! them with examples.
+//! The macros of `courier-sdk`; use them through that crate, which documents them
+//! with examples.
 //!
-//! `event` derives [`Event`](macro@Event) and `handler` turns a function into
-//! what a component exports. Both only check and arrange: whatever can be a
-//! plain function lives in the SDK and is called from here.
+//! `event` derives [`Event`](macro@Event), and `handler` adds the export of a
+//! component to a function. Both only check and arrange: code that can be a plain
+//! function is in the SDK and is called from here.
 
 mod event;
 mod handler;
 
 use proc_macro::TokenStream;
 
-/// Says to which topic a struct belongs, what its type is called and which
-/// field is its primary key.
+/// Implements `Event` for a struct: its topic, the name of its type, and the field
+/// that is its primary key.
 ///
-/// `#[event(topic = "order")]` on the struct is required, `type = ".."` beside
-/// it is the struct's name unless given. `#[primary_key]` on one field makes
-/// messages of equal value be handled in order.
+/// `#[event(topic = "order")]` on the struct is required; `type = ".."` beside it
+/// is the struct's name unless given. Messages with equal values of the field with
+/// `#[primary_key]` are handled in order.
 #[proc_macro_derive(Event, attributes(event, primary_key))]
 pub fn derive_event(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
@@ -24,9 +24,9 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 
 /// Exports a function as the handler of a component (world `handler`).
 ///
-/// `group = ".."` is required. `topics = [..]` and `types = [..]` are those of
-/// the event unless given; `publishes = [..]` names the topics that the handler
-/// publishes to, so that tools can print the grant it needs.
+/// `group = ".."` is required. `topics = [..]` and `types = [..]` are those of the
+/// event unless given; `publishes = [..]` names the topics that the handler
+/// publishes to, so that tools can print the grant that it needs.
 #[proc_macro_attribute]
 pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
     handler::expand(handler::World::Single, arguments.into(), item.into())

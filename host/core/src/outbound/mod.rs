@@ -1,18 +1,19 @@
-//! The rules of the way out: how rows that the host owes reach Kafka.
+//! How the rows that the host owes to Kafka are sent.
 //!
-//! [`Shard`] is a machine without I/O for the rows of one relay shard: `step`
-//! takes an [`ShardEvent`] and answers [`ShardAction`]s. The relay carries them out, and
-//! the simulation of this folder drives the very same `step`.
+//! [`Shard`] is a machine without I/O for the rows of one relay shard:
+//! [`Shard::step`] takes a [`ShardEvent`] and returns [`ShardAction`]s. The
+//! relay carries them out, and the simulation of this folder drives the same
+//! code.
 //!
 //! Invariants:
 //! - A row ends in one of two ways: acknowledged by Kafka at a real offset, or
 //!   kept as undelivered with its content. Everything else waits. No row ends
 //!   by a count of tries.
-//! - A row is produced only after its partition is stored, and a partition is
-//!   of one topic id: a topic made anew, or with fewer partitions, has it
-//!   chosen anew.
-//! - Rows of one topic and key end in the order of their ids. A row that waits
-//!   holds back what is behind it; an undelivered one holds back nothing.
+//! - A row is produced only after its partition is stored together with the
+//!   topic id that it was chosen in. When the topic was made anew or has fewer
+//!   partitions, the partition is chosen again.
+//! - Rows of one topic and key end in the order of their ids. A waiting row
+//!   holds back the rows behind it; an undelivered row holds back none.
 //! - A row of unknown fate is looked for before it is sent again.
 //! - Nothing is handed to Kafka once the lease has run out.
 //!

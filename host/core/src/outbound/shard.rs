@@ -1,9 +1,9 @@
 //! The machine of one relay shard.
 //!
 //! A pass begins with rows in the order of their ids and ends when each has a
-//! result that is stored. In between the machine learns of their topics, has
-//! partitions chosen and stored, looks for rows of unknown fate, and has the
-//! others produced.
+//! stored result. In between the machine asks for their topics, chooses
+//! partitions and has them stored, has rows of unknown fate looked up, and has
+//! the others produced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::message::{Offset, Timestamp};
 
 /// First and longest wait of a row that cannot be sent now. The longest is
-/// short, since what waits should go soon after its cause has passed.
+/// short, so that rows go out soon after the cause has passed.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
@@ -20,13 +20,13 @@ const RETRY_LONGEST: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowId(pub i64);
 
-/// Kafka's id of a topic; empty where the broker tells none.
+/// Kafka's id of a topic; empty when the broker reports none.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TopicId(pub Arc<str>);
 
 impl TopicId {
-    /// Whether both are known and differ: then one is of another topic that
-    /// had the same name.
+    /// Whether both ids are known and differ: then the topic was deleted and made
+    /// anew under the same name.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
         !self.0.is_empty() && !other.0.is_empty() && self != other
@@ -36,105 +36,105 @@ impl TopicId {
 /// A row as the store has it, without its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Its id.
+    /// The id of the row.
     pub id: RowId,
     /// The topic it goes to.
     pub topic: Arc<str>,
-    /// The raw key; rows without one are in no order.
+    /// The raw key; rows without a key have no order.
     pub key: Option<Arc<[u8]>>,
-    /// The hash of its key (or id) that chooses its partition, as Kafka's Java
-    /// client computes it: not negative.
+    /// The hash of the key (or of the id) that chooses the partition, as Kafka's
+    /// Java client computes it: not negative.
     pub hash: u32,
-    /// Bytes of the record, as a topic's limit counts them.
+    /// Bytes of the record, as `max.message.bytes` counts them.
     pub size_bytes: usize,
-    /// The partition that was chosen, and the topic it was chosen in.
+    /// The chosen partition, and the topic that it was chosen in.
     pub chosen: Option<(TopicId, i32)>,
-    /// Where the record lies at the earliest, if an earlier send has an unknown
-    /// fate.
+    /// The first offset at which the record can lie, if the fate of an earlier
+    /// send is unknown.
     pub unknown_from: Option<Offset>,
-    /// How often it was tried.
+    /// How many passes it has waited through.
     pub tries: u32,
 }
 
-/// What is known of a topic now.
+/// The state of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TopicAnswer {
-    /// It exists.
+    /// The topic exists.
     Known {
         /// Its id.
         id: TopicId,
-        /// How many partitions it has: at least one.
+        /// The number of partitions, at least one.
         partitions: i32,
-        /// The largest record it takes, where that is known.
+        /// The largest record in bytes that it takes, where that is known.
         max_bytes: Option<usize>,
     },
-    /// It does not exist, or nobody can say: its rows wait.
+    /// The topic does not exist, or its state is unknown: its rows wait for the
+    /// reason given.
     Waits(String),
-    /// No topic can have this name.
+    /// No topic can have this name, for the reason given.
     Invalid(String),
 }
 
-/// What became of a row that was produced or looked for.
+/// The result of producing or looking up a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Kafka has it at this offset.
     Acknowledged(Offset),
-    /// Kafka will never take it as it is.
+    /// Kafka will never take the record as it is, for the reason given.
     Refused(String),
-    /// Not now.
+    /// Kafka does not take it now, for the reason given.
     Later(String),
-    /// Nobody knows; it lies at this offset or later, or nowhere.
+    /// The fate is unknown; the record lies at this offset or later, or nowhere.
     Unknown(Offset),
 }
 
-/// What happened.
+/// An input of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShardEvent {
-    /// Rows were taken, in the order of their ids, under a lease that lasts
-    /// until the given time.
+    /// Rows were taken, in the order of their ids, under a lease.
     Taken {
-        /// The rows.
+        /// The rows, ascending by id.
         rows: Vec<Row>,
         /// When the lease ends unless it is renewed.
         leased_until: Timestamp,
     },
     /// The lease was renewed.
     Renewed {
-        /// When it ends now.
+        /// When the lease ends now.
         leased_until: Timestamp,
     },
-    /// The topic was asked for.
+    /// The answer to [`ShardAction::AskTopic`].
     Topic {
         /// Its name.
         topic: Arc<str>,
-        /// What is known.
+        /// The state of the topic.
         answer: TopicAnswer,
     },
     /// The choices of [`ShardAction::StoreChoices`] are durable.
     ChoicesStored,
-    /// A row that was produced has ended.
+    /// A produced row has its result.
     Produced {
-        /// Which.
+        /// The row.
         row: RowId,
-        /// How.
+        /// Its result.
         fate: Fate,
     },
-    /// A row was looked for in its partition; none means that it is not there.
+    /// A row was looked up in its partition.
     LookedUp {
-        /// Which.
+        /// The row.
         row: RowId,
-        /// Where it lies.
+        /// The offset of its record; `None` when the log does not have it.
         found: Option<Offset>,
     },
-    /// A row could not be looked for now.
+    /// A row could not be looked up now.
     NotLookedUp {
-        /// Which.
+        /// The row.
         row: RowId,
-        /// Why.
+        /// Why not, for people.
         reason: String,
     },
-    /// The results of [`ShardAction::Settle`] are durable, or the shard went to
-    /// another host, which has the rows now.
+    /// The results of [`ShardAction::Settle`] are durable, or another host has the
+    /// shard and its rows now.
     Settled,
     /// Another host has the shard, or the store refused the choices.
     LeaseLost,
@@ -142,10 +142,10 @@ pub enum ShardEvent {
     Shutdown,
 }
 
-/// A partition that was chosen for a row.
+/// The partition that was chosen for a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// Which row.
+    /// The row.
     pub row: RowId,
     /// The topic it was chosen in.
     pub topic_id: TopicId,
@@ -153,76 +153,80 @@ pub struct Choice {
     pub partition: i32,
 }
 
-/// What is to be done.
+/// An output of the machine, which the relay carries out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShardAction {
-    /// Ask for a topic; [`ShardEvent::Topic`] answers.
+    /// Ask for a topic, and reply with [`ShardEvent::Topic`].
     AskTopic(Arc<str>),
-    /// Store the partitions chosen for rows, before anything is produced.
+    /// Store the chosen partitions before any row is produced, and reply with
+    /// [`ShardEvent::ChoicesStored`].
     StoreChoices(Vec<Choice>),
-    /// Produce a row to its partition; [`ShardEvent::Produced`] answers. Rows that
-    /// are produced to one partition reach Kafka in this order.
+    /// Produce a row, and reply with [`ShardEvent::Produced`]. Rows of one partition
+    /// must reach Kafka in the order of these actions.
     Produce {
-        /// Which.
+        /// The row.
         row: RowId,
-        /// Where to.
+        /// The partition to produce to.
         partition: i32,
     },
-    /// Look for a row in its partition, from this offset to the end of the log.
+    /// Look a row up from an offset to the end of the log, and reply with
+    /// [`ShardEvent::LookedUp`] or [`ShardEvent::NotLookedUp`].
     LookUp {
-        /// Which.
+        /// The row.
         row: RowId,
-        /// Where.
+        /// The partition to search.
         partition: i32,
-        /// The first offset it may have.
+        /// The first offset that the record can have.
         from: Offset,
     },
-    /// Store what became of rows. The pass has ended then.
+    /// Store the results of the rows, and reply with [`ShardEvent::Settled`], which
+    /// ends the pass.
     Settle(Vec<(RowId, RowEnd)>),
 }
 
-/// How a row ends a pass.
+/// The result of a row in a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowEnd {
-    /// Kafka has it: its row goes.
+    /// Kafka has the record: the row is deleted.
     Acknowledged {
         /// The partition.
         partition: i32,
-        /// A real offset.
+        /// The offset of the record.
         offset: Offset,
     },
-    /// It waits.
+    /// The row waits for another pass.
     Waits(Retry),
-    /// It can never succeed as it is: kept as undelivered with its content.
+    /// Kafka can never take the record as it is: it is kept as undelivered, with
+    /// its content.
     Undelivered(Undeliverable),
 }
 
 /// Why and how long a row waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
-    /// How long until it is tried again.
+    /// The wait until the next try.
     pub wait: Duration,
-    /// Where the record lies at the earliest, if its fate is unknown.
+    /// The first offset at which the record can lie, if its fate is unknown.
     pub unknown_from: Option<Offset>,
 }
 
-/// Why a row can never succeed as it is.
+/// Why a row can never be sent as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undeliverable {
     /// A stable word: `too_large`, `invalid_topic` or `refused`.
     pub code: &'static str,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
 }
 
-/// Where one row stands within a pass.
+/// The state of a row within a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Standing {
     /// Not begun.
     Waiting,
-    /// With the client, or being looked for.
+    /// With the client, or being looked up.
     Begun,
     Ended(RowEnd),
     /// Left to the next holder of the shard, as it is.
@@ -236,7 +240,7 @@ struct Entry {
     standing: Standing,
 }
 
-/// The machine of one relay shard; see the module of the whole.
+/// The machine of one relay shard; the module `outbound` lists its invariants.
 #[derive(Clone, Debug, Default)]
 pub struct Shard {
     rows: BTreeMap<RowId, Entry>,
@@ -246,9 +250,9 @@ pub struct Shard {
     /// Whether choices are being stored.
     storing: bool,
     leased_until: Option<Timestamp>,
-    /// Nothing new is begun any more.
+    /// Whether no further row may start.
     closed: bool,
-    /// Results are being stored.
+    /// Whether results are being stored.
     settling: bool,
 }
 
@@ -259,7 +263,7 @@ impl Shard {
         self.rows.is_empty()
     }
 
-    /// Takes an event in and answers what is to be done.
+    /// Takes an event and returns the actions that follow.
     pub fn step(&mut self, now: Timestamp, event: ShardEvent) -> Vec<ShardAction> {
         let mut actions = Vec::new();
         match event {
@@ -301,7 +305,7 @@ impl Shard {
         }
     }
 
-    /// Chooses partitions in a topic, or ends its rows.
+    /// Chooses the partitions of a topic's rows, or ends the rows.
     fn learn(&mut self, topic: &Arc<str>, answer: &TopicAnswer) {
         if !self.unknown_topics.remove(topic) {
             return;
@@ -324,7 +328,7 @@ impl Shard {
                     if let Some((_, partition)) = kept {
                         entry.partition = Some(*partition);
                     } else {
-                        // What was sent to a topic that is gone is gone with it.
+                        // A record that was sent to the deleted topic is gone with it.
                         entry.row.unknown_from = None;
                         let count = u32::try_from(*partitions).unwrap_or(1).max(1);
                         let partition = i32::try_from(entry.row.hash % count).unwrap_or(0);
@@ -365,7 +369,7 @@ impl Shard {
         let partition = entry.partition.unwrap_or(0);
         entry.standing = match found {
             Some(offset) => Standing::Ended(RowEnd::Acknowledged { partition, offset }),
-            // It is sent again in the next pass, before what is behind it.
+            // The next pass sends it again, before the rows behind it.
             None => Standing::Ended(RowEnd::Waits(Retry {
                 reason: "kafka lost the message, which is sent again".to_owned(),
                 wait: Duration::ZERO,
@@ -380,7 +384,7 @@ impl Shard {
         }
     }
 
-    /// Begins what can be begun, and settles once everything has ended.
+    /// Starts the rows that can start, and settles once every row has ended.
     fn go_on(&mut self, now: Timestamp, actions: &mut Vec<ShardAction>) {
         if self.rows.is_empty() || self.settling || self.storing || !self.unknown_topics.is_empty() && !self.closed {
             return;
@@ -404,8 +408,8 @@ impl Shard {
         }
     }
 
-    /// Hands rows over in the order of their ids, but for those whose lanes
-    /// wait. With `leave`, what has not begun is left to the next holder.
+    /// Starts rows in the order of their ids, except those whose lanes wait. With
+    /// `leave`, rows that have not started are left to the next holder.
     fn begin(&mut self, leave: bool, actions: &mut Vec<ShardAction>) {
         let mut lanes: BTreeMap<(Arc<str>, Arc<[u8]>), Ahead> = BTreeMap::new();
         for (id, entry) in &mut self.rows {
@@ -433,10 +437,10 @@ impl Shard {
 /// What stands ahead of a row in its lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Ahead {
-    /// Rows that are with the client, for one partition: what follows them
-    /// there reaches Kafka behind them.
+    /// Rows are with the client, for this partition: rows that follow into it
+    /// reach Kafka behind them.
     With(i32),
-    /// A row that waits: nothing passes it.
+    /// A row waits: no row passes it.
     Waits,
 }
 
@@ -444,19 +448,19 @@ fn held_back(ahead: Option<Ahead>, entry: &Entry) -> bool {
     match ahead {
         None => false,
         Some(Ahead::Waits) => true,
-        // Partitions were added between the choices of two rows.
+        // The partitions differ when some were added between the two choices.
         Some(Ahead::With(partition)) => entry.partition != Some(partition) || entry.row.unknown_from.is_some(),
     }
 }
 
-/// What a row is to those behind it.
+/// What a row means to the rows behind it in its lane.
 fn ahead_of(entry: &Entry) -> Option<Ahead> {
     match &entry.standing {
         Standing::Begun if entry.row.unknown_from.is_some() => Some(Ahead::Waits),
         Standing::Begun => entry.partition.map(Ahead::With),
-        // What is undelivered holds nothing back once that is durable. Before, a
-        // host that dies would leave it to another, which may judge it
-        // otherwise and send it behind its successors.
+        // An undelivered row holds back nothing once that is durable. Before, a host
+        // that dies would leave the row to another host, which may judge it otherwise
+        // and send it behind its successors.
         Standing::Waiting | Standing::Left | Standing::Ended(RowEnd::Waits(_) | RowEnd::Undelivered(_)) => {
             Some(Ahead::Waits)
         }

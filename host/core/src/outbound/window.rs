@@ -1,4 +1,4 @@
-//! How many records of one partition the Kafka client may have at once.
+//! Bounds how many records of one partition the Kafka client has at once.
 //!
 //! An idempotent producer keeps its order only where the broker has state for
 //! it: a broker without state takes any first sequence number. With several
@@ -16,32 +16,33 @@ use std::time::Duration;
 
 use crate::message::{Offset, Timestamp};
 
-/// How long an acknowledgement at a real offset keeps the window open. Far
-/// below any `producer.id.expiration.ms` (one day unless configured).
+/// How long an acknowledgement at a real offset keeps the window open. It is far
+/// below any usual `producer.id.expiration.ms` (one day by default).
 pub const OPEN_FOR: Duration = Duration::from_secs(60);
 
-/// What the client said of a record that it had.
+/// The client's report on a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// Kafka acknowledged it at this offset.
     Acknowledged(Offset),
-    /// The client reported success without an offset: nobody knows.
+    /// The client reported success without an offset: the fate is unknown.
     WithoutOffset,
     /// The client reported an error.
     Failed,
 }
 
-/// The window of one partition. Times are of one clock that never goes back.
+/// The window of one partition. Its times must be of a clock that never goes
+/// back.
 #[derive(Clone, Debug, Default)]
 pub struct Window {
     in_flight: usize,
-    /// Open until then; none while it is closed.
+    /// When the window closes; `None` while it is closed.
     open_until: Option<Timestamp>,
     /// Records that were handed over before the last error. Their
-    /// acknowledgements do not open the window: the error may have come from
+    /// acknowledgements do not open the window, since the failed record may lie
     /// between them.
     doubtful: usize,
-    /// The offset behind the last one that was acknowledged.
+    /// The offset after the last acknowledged one.
     behind_last: Option<Offset>,
 }
 
@@ -57,7 +58,7 @@ impl Window {
         self.in_flight += 1;
     }
 
-    /// Notes what the client said of a record.
+    /// Notes the client's report on a record.
     pub fn delivered(&mut self, now: Timestamp, delivery: Delivery) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let doubtful = self.doubtful > 0;
@@ -74,23 +75,21 @@ impl Window {
         }
     }
 
-    /// Closes the window: what is in flight ends first, then one record goes
-    /// alone. Also for a client that was replaced, whose successor no broker
-    /// knows.
+    /// Closes the window: the records in flight end first, then one goes alone.
+    /// Also for a client that was replaced, since no broker knows its successor.
     pub fn close(&mut self) {
         self.open_until = None;
         self.doubtful = self.in_flight;
     }
 
-    /// Records that the client has.
+    /// The number of records that the client has.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// The offset behind the last acknowledged record: a record whose fate is
-    /// unknown lies there or later, if it lies anywhere. The beginning of the
-    /// log when nothing was acknowledged yet.
+    /// The offset after the last acknowledged record, or 0 when none was
+    /// acknowledged: a record of unknown fate lies there or later, if at all.
     #[must_use]
     pub fn unknown_from(&self) -> Offset {
         self.behind_last.unwrap_or(Offset(0))
@@ -139,7 +138,7 @@ mod tests {
             }
             window.delivered(at(1), bad);
             assert!(!window.admits(at(1)));
-            // Those of before the error open nothing.
+            // Acknowledgements of records sent before the error open nothing.
             window.delivered(at(1), Delivery::Acknowledged(Offset(1)));
             assert!(!window.admits(at(1)));
             window.delivered(at(1), Delivery::Acknowledged(Offset(2)));

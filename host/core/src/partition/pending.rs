@@ -1,4 +1,4 @@
-//! The outcomes that wait to be sent, in the order in which they were decided.
+//! The outcomes that are not yet sent, in the order in which they were decided.
 
 use std::collections::VecDeque;
 
@@ -8,18 +8,18 @@ use crate::lanes::Item;
 /// Outcomes not yet sent.
 ///
 /// However they are cut into batches, the store must see the outcomes of a lane
-/// in their order, and each delivery at most once in a batch. An outcome of a
-/// delivery about which another one still waits takes that one in only when it
-/// is the last word about its lane; else both go out, in two batches. Were a
-/// head's outcome moved to the end past the rows of those parked behind it, a
-/// crash between two batches would leave rows behind a head that has none, and
-/// the next owner would begin with them.
+/// in their order, and each delivery at most once in a batch. An outcome merges
+/// with an unsent one of the same delivery only when that is the last outcome
+/// of its lane; otherwise both go out, in two batches. Were a head's outcome
+/// moved behind the rows of its followers, a crash between two batches would
+/// leave rows behind a head that has none, and the next owner would begin with
+/// them.
 #[derive(Debug)]
 pub(super) struct Pending<D> {
-    /// One that a later outcome took in leaves `None`, so that the numbers of
-    /// those behind it stay what they are.
+    /// An outcome that merged into a later one leaves `None`, so that the numbers
+    /// of the slots behind it do not change.
     slots: VecDeque<Option<Unsent<D>>>,
-    /// The running number of the first slot.
+    /// The number of the first slot.
     from: u64,
 }
 
@@ -45,7 +45,7 @@ impl<D> Pending<D> {
         self.slots.iter().flatten().map(|unsent| &unsent.write)
     }
 
-    /// The writes of the next batch.
+    /// Takes the writes of the next batch, at most `most`.
     pub(super) fn take_batch(&mut self, most: usize) -> Vec<Write<D>> {
         let mut writes = Vec::with_capacity(self.slots.len().min(most));
         let first = self.from;
@@ -61,8 +61,8 @@ impl<D> Pending<D> {
         writes
     }
 
-    /// Appends a write about an item and answers its number. `last` is the
-    /// number of the last write about its lane.
+    /// Appends a write about an item and returns its number. `last` is the number
+    /// of the last write about its lane.
     pub(super) fn push(&mut self, last: Option<u64>, write: Write<D>, item: &Item) -> u64 {
         let waiting = item.pending.filter(|number| *number >= self.from);
         let slot = waiting.and_then(|number| self.slots.get_mut(usize::try_from(number - self.from).ok()?));
@@ -76,7 +76,7 @@ impl<D> Pending<D> {
 }
 
 impl<D> Unsent<D> {
-    /// The later outcome, with what the earlier one would have said.
+    /// Merges the earlier outcome into the later one.
     fn taken_in(self, later: Write<D>) -> Self {
         let Self { write: earlier, after } = self;
         let kept = matches!(earlier.to, To::Open { keep_record: true, .. });

@@ -1,5 +1,5 @@
-//! What runs or ends because it has an open row: requests of people and what a
-//! claim tells of, also where it waits for an older partition.
+//! Deliveries that run or end because they have an open row: rows of the claim,
+//! reruns that people request, and rows that wait for an older partition.
 
 use super::{Action, Machine, Open, Phase};
 use crate::lanes::{Head, Item, LaneKey};
@@ -9,7 +9,7 @@ impl<D> Machine<D> {
     pub(super) fn vanished(&mut self, offset: Offset, now: Timestamp, actions: &mut Vec<Action<D>>) {
         let Some(id) = self.running.remove(&offset) else { return };
         if self.lanes.get(id).queue.front().is_some_and(|item| item.asked) {
-            // Asked for once more since: the row may be there again.
+            // A rerun was requested since, so the row may exist again.
             self.lanes.set_head(id, Head::Waiting(now));
             return self.due(now, actions);
         }
@@ -29,8 +29,8 @@ impl<D> Machine<D> {
         under_way.chain(self.pending.writes()).any(|write| write.offset == offset)
     }
 
-    /// Ends the waiting heads that somebody gave up. No handler runs for it, so
-    /// neither a retry's time nor a closed gate holds it back.
+    /// Ends waiting heads that were given up. No handler runs for them, so neither
+    /// the retry's time nor a closed gate holds them back.
     pub(super) fn give_up_heads(&mut self, actions: &mut Vec<Action<D>>) {
         if self.phase != Phase::Consuming {
             return;
@@ -52,18 +52,17 @@ impl<D> Machine<D> {
                 let lane = self.lanes.get(id);
                 let head = lane.head;
                 let item = &mut lane.queue[place];
-                // The last word counts: who asks for a delivery that was given
-                // up has it run.
+                // The latest request counts: a rerun cancels an earlier giving up.
                 item.give_up = open.give_up;
                 if !open.give_up {
                     (item.held, item.due) = (false, Some(now));
                 }
-                // The row may be older than what is decided here, or newer than
-                // what an earlier request said of it.
+                // The row's counts may be older than what is decided here, or newer than
+                // those of an earlier request.
                 if open.number >= item.number {
                     (item.number, item.counted) = (open.number, open.counted);
                 }
-                // A follower has its turn when those before it had theirs.
+                // A follower waits for those before it.
                 if place == 0 && head == Head::Running {
                     item.asked = true;
                 } else if place == 0 && open.give_up {
@@ -72,18 +71,18 @@ impl<D> Machine<D> {
                     self.lanes.set_head(id, Head::Waiting(now));
                 }
             }
-            // Only once its outcome is durable can the store say whether the
-            // request came before or after it.
+            // Only once the outcome is durable can the store say whether the request
+            // came before or after it.
             None if self.is_decided(open.offset) => self.overtaken.push(open),
-            // A row for a record that did not come yet and that the claim did
-            // not tell of was made by a newer owner, and is its to run.
+            // A newer owner made this row, since its record did not come here and the
+            // claim did not contain it: the newer owner runs it.
             None if self.wants(open.offset) => {}
             None => self.add_row(Open { due: Some(now), held: false, ..open }),
         }
         self.due(now, actions);
     }
 
-    /// An open row that this machine did not know.
+    /// Adds an open row that this machine did not know.
     pub(super) fn add_row(&mut self, open: Open) {
         self.parked += 1;
         self.parked_bytes += open.bytes;
@@ -102,8 +101,8 @@ impl<D> Machine<D> {
             give_up: open.give_up,
         };
         if let Some(id) = self.lanes.find(&open.lane) {
-            // Behind the rows, before what has no row: what is settled already
-            // keeps no order, but a row must not be parked a second time.
+            // Behind the rows and before what has no row: the order among settled
+            // deliveries is free, but a row must not be parked a second time.
             let queue = &mut self.lanes.get(id).queue;
             let place = queue.iter().rposition(|item| item.has_row).map_or(queue.len().min(1), |at| at + 1);
             queue.insert(place, item);
@@ -113,7 +112,7 @@ impl<D> Machine<D> {
         }
     }
 
-    /// What waited for deliveries of its key in an older partition has its turn.
+    /// Lets a lane go on that waited for deliveries of its key in an older partition.
     pub(super) fn unblocked(&mut self, lane: &LaneKey, now: Timestamp, actions: &mut Vec<Action<D>>) {
         if !self.blocked.remove(lane) {
             return;
@@ -129,8 +128,8 @@ impl<D> Machine<D> {
     }
 }
 
-/// What the head of a lane does that comes from its row: one without a time of
-/// its own is due at once.
+/// The state of a head that comes from its row; a head without a time of its
+/// own is due at once.
 fn waiting(item: &Item) -> Head {
     if item.held { Head::Held } else { Head::Waiting(item.due.unwrap_or(Timestamp(0))) }
 }

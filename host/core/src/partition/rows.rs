@@ -1,5 +1,5 @@
-//! How deliveries become rows: final ones, open ones, and the followers of a
-//! head that waits.
+//! How deliveries become rows: final rows, open rows, and the rows of the
+//! followers of a waiting head.
 
 use super::{Machine, To, Write};
 use crate::lanes::{Item, LaneId};
@@ -16,7 +16,7 @@ impl<D> Machine<D> {
         }
     }
 
-    /// Counts an open row that is no more.
+    /// Takes a closed row off the counts of open rows.
     pub(super) fn unpark(&mut self, item: &Item) {
         self.parked = self.parked.saturating_sub(1);
         self.parked_bytes = self.parked_bytes.saturating_sub(item.bytes);
@@ -59,8 +59,8 @@ impl<D> Machine<D> {
         at
     }
 
-    /// Everything behind a waiting head becomes an open row, in order, so that
-    /// the position can pass it.
+    /// Makes every follower of a waiting head an open row, in order, so that the
+    /// position can pass them.
     pub(super) fn park_followers(&mut self, id: LaneId) {
         let lane = self.lanes.get(id);
         let state = match lane.queue.front() {
@@ -68,9 +68,9 @@ impl<D> Machine<D> {
             _ => State::Committed,
         };
         let rows = lane.queue.iter().rposition(|item| item.has_row);
-        // Fresh items stand behind those that have rows. Only a fresh head that
-        // came back unrun can stand before them, when somebody asked for an
-        // older delivery meanwhile; it goes first.
+        // Fresh items stand behind those that have rows. Only a fresh head that was
+        // not started can stand before them, when a rerun of an older delivery was
+        // requested meanwhile; it goes first.
         let fresh_head = rows.is_some() && !lane.queue[0].has_row;
         let first = rows.map_or(0, |at| at + 1);
         let open = |state| To::Open { state, due: None, held: false, keep_record: false };

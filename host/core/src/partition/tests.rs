@@ -1,5 +1,5 @@
-//! The machine, event by event. Each test drives it by hand and says what it
-//! must answer; schedules that nobody thought of are the simulation's.
+//! Unit tests of the machine, event by event. The simulation looks for schedules
+//! that nobody thought of.
 
 mod growth;
 mod loss_ahead;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::*;
 
-/// A machine and what it was last heard to say.
+/// A machine and the actions of its last step.
 struct Bench {
     machine: Machine<&'static str>,
     now: i64,
@@ -95,7 +95,8 @@ impl Bench {
         self.step(Event::Due)
     }
 
-    /// What it said, in short: `run 5`, `write <3 5.handled 6.open`, `pause`.
+    /// Checks the last actions, in short: `run 5`, `write <3 5handled 6+committed`,
+    /// `pause`.
     fn says(&mut self, expected: &[&str]) -> &mut Self {
         let said: Vec<String> = self.said.iter().map(in_short).collect();
         assert_eq!(said, expected);
@@ -202,7 +203,7 @@ fn the_position_passes_nothing_undecided() {
     bench.says(&["write <12 "]);
 }
 
-/// One row is written in its last state, and it says all that happened.
+/// A delivery's unsent outcomes merge into one row that has the details of all.
 #[test]
 fn an_unsent_row_is_taken_in_by_what_follows() {
     let mut bench = Bench::empty();
@@ -309,8 +310,8 @@ fn past_its_bytes_a_parked_set_keeps_coordinates_only() {
     assert_eq!(kept, [true, true, false]);
 }
 
-/// Each bound pauses when it is reached; half of it lets go, and of the parked
-/// rows nine tenths, so that the client does not flutter.
+/// Each bound pauses when it is reached; half of it resumes, and of the parked
+/// rows nine tenths, so that the client does not alternate.
 #[test]
 fn each_bound_pauses_and_half_of_it_resumes() {
     let wide = Bounds::default();
@@ -342,7 +343,7 @@ fn a_closed_gate_fetches_nothing_and_begins_nothing_new() {
     bench.decide(2, pushed_back(500)).written().says(&["write <3 2+push_fail@500"]);
     bench.due(600).says(&[]);
     bench.step(Event::Gate(Gate::Open));
-    // What could not run need not wait out its own time.
+    // A delivery that could not run need not wait out its retry time.
     bench.says(&["rerun 1", "rerun 2", "resume"]);
 }
 
@@ -362,8 +363,8 @@ fn the_tightest_bounds_let_go_again() {
     bench.decide(0, AT_ONCE).says(&["write <1 0+handled", "resume"]);
 }
 
-/// A head's outcome that moved past the rows of those parked behind it let the
-/// next owner begin with them.
+/// A head's outcome that moved behind the rows of its followers let the next
+/// owner begin with the followers.
 #[test]
 fn a_crash_between_batches_leaves_no_row_before_its_head() {
     let bounds = Bounds { max_batch: 2, ..Bounds::default() };
@@ -389,8 +390,8 @@ fn a_delivery_stands_in_a_batch_once() {
     assert_eq!(bench.batch().writes[0].details, ["first", "first"], "the second failure went with the success");
 }
 
-/// Somebody asked for an early delivery of a lane whose head waits or is held;
-/// once that is done, the lane is as it was.
+/// A rerun of an early delivery was requested in a lane whose head waits or is
+/// held; afterwards the lane is as it was.
 #[test]
 fn a_lane_goes_back_to_waiting_after_what_was_asked() {
     let asked = Open { due: Some(Timestamp(0)), ..row(3, "a") };
@@ -408,8 +409,8 @@ fn a_lane_goes_back_to_waiting_after_what_was_asked() {
     bench.decide(3, AT_ONCE).says(&["write <11 3handled 10+committed"]);
 }
 
-/// The head came back unrun with an asked delivery behind it: a follower must
-/// not get a row before the head has one.
+/// The head was not started, and a delivery with a requested rerun is behind it:
+/// a follower must not get a row before the head has one.
 #[test]
 fn a_fresh_head_that_came_back_is_parked_before_its_followers() {
     let mut bench = Bench::new(Bounds::default(), claim(5, &[], Vec::new()));
@@ -421,8 +422,8 @@ fn a_fresh_head_that_came_back_is_parked_before_its_followers() {
     bench.decide(5, AT_ONCE).says(&["rerun 2"]);
 }
 
-/// The outcome is in the store and its answer under way when somebody asks: to
-/// drop the request would leave a row that nobody runs.
+/// The rerun is requested while the outcome is written and its answer pending:
+/// dropping the request would leave a row that nobody runs.
 #[test]
 fn a_request_that_meets_an_unanswered_outcome_waits_for_the_answer() {
     let mut bench = Bench::empty();
@@ -461,7 +462,7 @@ fn a_request_for_what_never_came_is_a_newer_owners() {
     bench.step(Event::Asked(row(8, "b"))).says(&["rerun 8"]);
 }
 
-/// The store said that there is no row, and then somebody made one.
+/// The store found no row, and then a request made one.
 #[test]
 fn what_vanished_is_looked_for_again_when_it_was_asked_for_meanwhile() {
     let mut bench = Bench::new(Bounds::default(), claim(5, &[], Vec::new()));
@@ -483,7 +484,7 @@ fn a_row_that_stands_in_no_lane_is_a_strangers() {
     };
     // 1 and 7 stand in lanes, 5 runs, and the record of 9 is still to come.
     assert_eq!(strangers(&mut bench), [2, 3]);
-    // Decided and not yet written is known, too; once it is written it is not.
+    // A decided and unwritten delivery is known; a written one is not.
     bench.decide(5, AT_ONCE);
     assert_eq!(strangers(&mut bench), [2, 3]);
     bench.written();

@@ -1,5 +1,5 @@
-//! The words in which a machine is spoken to and answers: what it may hold,
-//! what it is told, what it asks for, and what is to be written.
+//! The types that cross the border of the machine: its bounds, its events, its
+//! actions and the batches to be written.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,18 +9,19 @@ use crate::message::{Epoch, Offset, Timestamp};
 use crate::status::State;
 use crate::verdict::Outcome;
 
-/// How much a partition may hold at once.
+/// How much a partition may hold at once. The defaults apply in production;
+/// tests narrow them.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Received offsets at or above the position.
     pub max_gap: usize,
     /// Records in memory that are not open rows.
     pub max_fresh: usize,
-    /// Bytes of those records.
+    /// Bytes of the records in memory that are not open rows.
     pub max_fresh_bytes: usize,
     /// Open rows of this partition.
     pub max_parked: usize,
-    /// Bytes of records kept in open rows; past it only coordinates are kept.
+    /// Bytes of records kept in open rows; beyond it a row keeps only coordinates.
     pub max_parked_bytes: usize,
     /// Outcomes in one batch.
     pub max_batch: usize,
@@ -39,183 +40,181 @@ impl Default for Bounds {
     }
 }
 
-/// What the store told the new owner.
+/// What the store returned to the new owner.
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// The epoch to write under.
     pub epoch: Epoch,
-    /// Everything below is settled or parked.
+    /// Every delivery below this offset is settled or an open row.
     pub position: Offset,
     /// Settled offsets at or above the position.
     pub settled: Vec<Offset>,
     /// Open deliveries, ascending by offset.
     pub open: Vec<Open>,
-    /// Lanes in which nothing may begin yet: the partition was added to its
-    /// topic, and deliveries of these keys are open in an older one.
+    /// Lanes that may not start yet: the partition was added to its topic, and
+    /// deliveries of these keys are open in an older partition.
     pub blocked: HashSet<LaneKey>,
 }
 
-/// An open row.
+/// A delivery with an open row in the store.
 #[derive(Clone, Debug)]
 pub struct Open {
-    /// Which delivery.
+    /// The offset of its record.
     pub offset: Offset,
     /// Its lane.
     pub lane: LaneKey,
     /// COMMITTED, PUSH_FAIL or HANDLE_FAIL.
     pub state: State,
-    /// When it is due; none behind a head, or held.
+    /// When it is due; `None` behind a head, or when it is held.
     pub due: Option<Timestamp>,
-    /// Waits for a person.
+    /// Whether it waits for a person.
     pub held: bool,
     /// Invocations so far.
     pub number: u32,
     /// Attempts used up so far.
     pub counted: u32,
-    /// Bytes of its record in the row.
+    /// Bytes of its record in the row; 0 when the row keeps only coordinates.
     pub bytes: usize,
-    /// Somebody gave it up: in its lane's turn it ends without an attempt.
+    /// Whether a person gave it up: in its lane's turn it ends without an attempt.
     pub give_up: bool,
 }
 
-/// Whether the binding lets deliveries run.
+/// Whether the binding lets deliveries start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// They run.
+    /// Deliveries start.
     Open,
-    /// They do not, and nothing more is fetched.
+    /// No delivery starts, and no record is fetched.
     Closed,
 }
 
-/// What happened.
+/// An input of the machine.
 #[derive(Clone, Debug)]
 pub enum Event<D> {
     /// A record came from the log.
     Record {
-        /// Where.
+        /// The offset of the record.
         offset: Offset,
-        /// In which order it belongs.
+        /// The lane of the record.
         lane: LaneKey,
-        /// Its size.
+        /// The size of the record.
         bytes: usize,
     },
     /// A record came that is not for this binding.
     Skipped {
-        /// Where.
+        /// The offset of the record.
         offset: Offset,
     },
-    /// The log holds nothing more below this offset.
+    /// The log holds no further record below this offset.
     End {
-        /// The next offset that a record can have.
+        /// The smallest offset that the next record can have.
         next: Offset,
     },
     /// An attempt ended, or could not begin.
     Decided {
-        /// Which delivery.
+        /// The offset of the delivery.
         offset: Offset,
-        /// What follows from it.
+        /// What becomes of the delivery.
         outcome: Outcome,
         /// Invocations, this one included.
         number: u32,
         /// Attempts used up, this one included.
         counted: u32,
-        /// What the host keeps with the outcome; opaque here.
+        /// What the host stores with the outcome; opaque to the machine.
         detail: D,
     },
     /// A dispatched delivery was not run, or its attempt was dropped.
     Returned {
-        /// Which delivery.
+        /// The offset of the delivery.
         offset: Offset,
     },
-    /// The store has no row any more for a dispatched delivery that had one:
-    /// what asked for it came late, and its outcome is written already.
+    /// The store has no longer a row for a dispatched delivery that had one: the
+    /// rerun request was late, and the outcome is written already.
     Vanished {
-        /// Which delivery.
+        /// The offset of the delivery.
         offset: Offset,
     },
     /// The store's answer to the batch under way.
     Settled(Answer),
-    /// Time has passed.
+    /// The time of [`Machine::next_due`](super::Machine::next_due) has come.
     Due,
-    /// Somebody asked that an open delivery runs now, or gave it up.
+    /// A person requested a rerun of an open delivery, or gave it up.
     Asked(Open),
     /// Nothing of this lane is open in an older partition any more.
     Unblocked(LaneKey),
-    /// The binding was stopped or may go on.
+    /// The binding's gate closed or opened.
     Gate(Gate),
-    /// Whether Kafka is about to remove records of open rows that cannot be
-    /// copied: until that is over nothing more is fetched, which would be parked
-    /// behind them.
+    /// Whether Kafka is about to remove records of open rows that cannot be copied.
+    /// While it is, nothing more is fetched, since it would be parked behind them.
     LossAhead(bool),
-    /// The partition is to be given up: finish what runs.
+    /// Kafka revokes the partition: running deliveries finish, and none starts.
     Revoke,
-    /// There is no more time to finish.
+    /// The time for finishing is over.
     Deadline,
-    /// The partition is gone: drop everything.
+    /// The partition belongs to another owner: everything is dropped.
     Lost,
 }
 
 /// The store's answer to a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is durable.
+    /// The batch is durable.
     Written,
     /// A newer owner exists; nothing was written.
     Fenced,
-    /// Nobody knows; the same batch is to be written again.
+    /// The result is unknown; the same batch is to be written again.
     Unknown,
 }
 
-/// What is to be done.
+/// An output of the machine, which the host carries out.
 #[derive(Clone, Debug)]
 pub enum Action<D> {
     /// Run a delivery.
     Dispatch {
-        /// Which one.
+        /// The offset of the delivery.
         offset: Offset,
         /// Invocations before this one.
         number: u32,
         /// Attempts used up before this one.
         counted: u32,
-        /// Whether the store has a row, and so perhaps the only copy of the
-        /// record.
+        /// Whether the store has a row, which may hold the only copy of the record.
         has_row: bool,
     },
-    /// End a delivery that was given up, without an attempt: read its row, and
-    /// answer with [`Event::Decided`], or [`Event::Vanished`] when there is none.
+    /// End a given-up delivery without an attempt: read its row, and reply with
+    /// [`Event::Decided`], or with [`Event::Vanished`] when there is no row.
     GiveUp {
-        /// Which one.
+        /// The offset of the delivery.
         offset: Offset,
         /// Invocations so far.
         number: u32,
         /// Attempts used up so far.
         counted: u32,
     },
-    /// Write a batch, and answer with [`Event::Settled`].
+    /// Write a batch, and reply with [`Event::Settled`].
     Settle(Arc<Batch<D>>),
-    /// Fetch nothing more for now.
+    /// Stop fetching.
     Pause,
     /// Fetch again.
     Resume,
-    /// This machine is done.
+    /// Drop this machine.
     Release(Release),
 }
 
-/// Why a machine is done.
+/// Why a machine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
     /// It was revoked, and everything decided is written.
     Drained,
-    /// It was revoked, and time ran out; what was not written comes again.
+    /// It was revoked, and time ran out; unwritten outcomes run again.
     Late,
-    /// A newer owner wrote; whether that is right is for Kafka to say.
+    /// A newer owner wrote; the host asks Kafka who owns the partition.
     Fenced,
     /// Kafka gave the partition away.
     Lost,
 }
 
-/// Outcomes to be written in the order they were decided. The host may cut them
-/// into several transactions; the position moves with the last of them.
+/// Outcomes to be written, in the order in which they were decided. The host may
+/// split them into several transactions; the position moves with the last one.
 #[derive(Clone, Debug)]
 pub struct Batch<D> {
     /// The epoch to write under.
@@ -226,25 +225,25 @@ pub struct Batch<D> {
     pub writes: Vec<Write<D>>,
 }
 
-/// What a delivery becomes.
+/// The state that a delivery gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
     /// HANDLED.
     Handled,
     /// HANDLE_FAIL for good.
     Failed {
-        /// With a copy for the dead letters.
+        /// Whether a copy goes to the dead letters.
         dead_letter: bool,
     },
     /// An open row.
     Open {
-        /// COMMITTED behind its head, PUSH_FAIL or HANDLE_FAIL.
+        /// COMMITTED behind its head, otherwise PUSH_FAIL or HANDLE_FAIL.
         state: State,
-        /// When it is due.
+        /// When it is due; `None` behind a head, or when it is held.
         due: Option<Timestamp>,
-        /// Waits for a person.
+        /// Whether it waits for a person.
         held: bool,
-        /// Whether its record is kept in the row, or only where it lies.
+        /// Whether the row keeps the record; otherwise only its coordinates.
         keep_record: bool,
     },
 }
@@ -252,16 +251,16 @@ pub enum To {
 /// One delivery's outcome.
 #[derive(Clone, Debug)]
 pub struct Write<D> {
-    /// Which delivery.
+    /// The offset of the delivery.
     pub offset: Offset,
     /// Whether the store has an open row for it before this batch.
     pub had_row: bool,
-    /// What it becomes.
+    /// The state that it gets.
     pub to: To,
     /// Invocations so far.
     pub number: u32,
     /// Attempts used up so far.
     pub counted: u32,
-    /// What the host kept with each outcome since the last batch, in order.
+    /// The host's details of each outcome since the last batch, in order.
     pub details: Vec<D>,
 }

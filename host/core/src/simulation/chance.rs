@@ -1,4 +1,4 @@
-//! Chance that is the same on every machine: one seed, one schedule.
+//! Random numbers that are the same on every machine: one seed, one schedule.
 
 /// A splitmix64 generator. Small, and good enough to choose among schedules.
 #[derive(Clone, Debug)]

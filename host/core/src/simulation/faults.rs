@@ -1,4 +1,4 @@
-//! What goes wrong, and what people do meanwhile.
+//! Faults of hosts, Kafka and the store, and requests of people meanwhile.
 
 use super::kafka::SESSION;
 use super::world::{Task, World};
@@ -81,13 +81,13 @@ impl World {
         let claims: Vec<u64> =
             self.owners.iter().filter(|(_, owner)| owner.host == host).map(|(claim, _)| *claim).collect();
         for claim in claims {
-            // The owner hears of it a little later than its workers.
+            // The owner learns of it a little later than its workers.
             self.soon(Task::GateMoved { claim });
         }
         Ok(())
     }
 
-    /// Somebody asks that a delivery runs again, whatever its state.
+    /// A person requests a rerun of a delivery, in any state.
     pub fn somebody_asks(&mut self) {
         let partition = self.chance.below(self.profile.partitions);
         let records = &self.logs[partition].records;
@@ -99,7 +99,7 @@ impl World {
         self.ask(partition, offset, lane);
     }
 
-    /// Somebody moves a position to anywhere in its log.
+    /// A person moves a position to a random offset of its log.
     fn somebody_seeks(&mut self) {
         let partition = self.chance.below(self.profile.partitions);
         let log = &self.logs[partition];
@@ -110,7 +110,7 @@ impl World {
         let to = log.records.get(at).map_or(log.end, |record| record.offset);
         self.note(|| format!("somebody moves partition {partition} to {to}"));
         let passed = self.shelves[partition].seek(to, &self.logs[partition], self.now);
-        // What was under way when it was skipped may be run again.
+        // A delivery that was in flight when it was skipped may run again.
         self.excused[partition].extend(passed);
         self.after(self.profile.answer, Task::Compare { partition });
     }
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    /// Owners hear of it a little later; one that claims by then knows.
+    /// Owners learn of it a little later; an owner that claims by then knows it.
     pub fn unblock(&mut self, partition: usize, lane: &LaneKey) {
         self.shelves[partition].blocked.remove(lane);
         let claims: Vec<u64> =
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// A host holds the epochs of its owners against the store's.
+    /// A host compares the epochs of its owners with the store's.
     pub fn compare(&mut self, partition: usize) -> Result<(), String> {
         if !self.up {
             self.after(5, Task::Compare { partition });
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// Somebody gives an open delivery up, whatever it waits for.
+    /// A person gives an open delivery up, in any state.
     fn somebody_gives_up(&mut self) {
         let partition = self.chance.below(self.profile.partitions);
         let open: Vec<Offset> = self.shelves[partition].open.keys().copied().collect();
@@ -175,7 +175,7 @@ impl World {
         }
     }
 
-    /// Owners look for what was asked, and may hear of it when it is over.
+    /// Owners poll for rerun requests, and may get one when it is over.
     pub fn poll_asked(&mut self, partition: usize, offset: Offset) -> Result<(), String> {
         if !self.up {
             self.after(5, Task::Asked { partition, offset });

@@ -1,5 +1,5 @@
-//! A model of Kafka's assignment: whom it lists for a partition, whom it tells,
-//! and how late a host that stands still hears of it.
+//! A model of Kafka's assignment: which host owns a partition, which host is
+//! told so, and how late a frozen host learns of it.
 
 use super::world::{Task, World};
 use crate::partition::{Event, Release};
@@ -7,7 +7,7 @@ use crate::partition::{Event, Release};
 /// How long Kafka waits for a host that does not answer, in milliseconds.
 pub const SESSION: i64 = 30;
 
-/// Whom Kafka lists for a partition.
+/// The owner of a partition according to Kafka.
 #[derive(Clone, Copy, Default)]
 pub struct Assignment {
     pub host: usize,
@@ -29,7 +29,7 @@ impl World {
         self.owners.iter().find(|(_, owner)| owner.host == host && owner.partition == partition).map(|(id, _)| *id)
     }
 
-    /// A host claims what it was told is its own, as late as it comes to it.
+    /// A host claims a partition that it was assigned, possibly late.
     pub fn claim(&mut self, host: usize, life: u64, partition: usize) -> Result<(), String> {
         if self.hosts[host].life != life {
             return Ok(());
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    /// What a host does when an owner is done: Kafka is the referee.
+    /// A host's reaction when an owner ends: Kafka decides who owns the partition.
     pub fn after_release(&mut self, host: usize, partition: usize, why: Release) {
         let Assignment { host: listed, moving_to, .. } = self.assigned[partition];
         if listed != host {
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    /// Kafka takes everything from a host that does not answer.
+    /// Kafka takes all partitions from a host that does not answer.
     pub fn expel(&mut self, host: usize) {
         for partition in 0..self.profile.partitions {
             if self.assigned[partition].host == host {
@@ -104,7 +104,7 @@ impl World {
         }
     }
 
-    /// Kafka's patience with a host that should give a partition up is over.
+    /// Kafka no longer waits for a host that should give a partition up.
     pub fn expire(&mut self, partition: usize, generation: u64) {
         let Assignment { host, generation: current, moving_to } = self.assigned[partition];
         if let Some(to) = moving_to.filter(|_| current == generation) {

@@ -1,5 +1,5 @@
-//! A model of what the host does around the machine: it carries actions out,
-//! keeps records in memory, and hands workers what they run.
+//! A model of the host around the machine: it carries actions out, keeps records
+//! in memory, and hands deliveries to workers.
 
 mod settling;
 
@@ -26,7 +26,7 @@ pub struct Owner {
     pub paused: bool,
     pub draining: bool,
     under_way: Option<Arc<Batch<u64>>>,
-    /// Outcomes of it that are durable already, as pieces.
+    /// The number of outcomes of the batch that are durable already, as pieces.
     written: usize,
     sequence: u64,
     pub durable: Offset,
@@ -43,8 +43,8 @@ pub struct Owner {
     asked: usize,
 }
 
-/// An order of lanes, so that what is kept by lane is walked the same way in
-/// each run. The machine itself needs none.
+/// An order of lanes, so that maps by lane are iterated the same way in each
+/// run. The machine itself needs none.
 impl Ord for LaneKey {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         let rank = |key: &Self| match key {
@@ -77,7 +77,7 @@ pub struct Turn {
 type Checked = Result<(), String>;
 
 impl World {
-    /// What a claim makes of a host.
+    /// Starts the owner of a claim.
     pub fn start_owner(&mut self, host: usize, partition: usize) -> Checked {
         if self.profile.added && self.shelves[partition].epoch == Epoch(0) {
             self.block(partition);
@@ -109,7 +109,7 @@ impl World {
             received: BTreeSet::new(),
         };
         self.note(|| format!("host {host} claims partition {partition} as claim {id}, epoch {}", owner.epoch.0));
-        // What runs elsewhere under an older epoch may be run again here.
+        // A delivery that runs elsewhere under an older epoch may run again here.
         let elsewhere: Vec<Offset> = self
             .owners
             .values()
@@ -126,7 +126,7 @@ impl World {
         Ok(())
     }
 
-    /// Hands the machine an event and does what follows.
+    /// Hands the machine an event and carries out its actions.
     pub fn step(&mut self, claim: u64, event: Event<u64>) -> Checked {
         let now = self.now;
         self.note(|| format!("claim {claim}: {event:?}"));
@@ -143,7 +143,7 @@ impl World {
                 }
             },
             Event::Asked(open) => {
-                // Who gives up asks for no attempt before its time.
+                // Giving up requests no attempt before its time.
                 if !open.give_up {
                     owner.not_before.remove(&open.offset);
                 }
@@ -245,8 +245,8 @@ impl World {
         Ok(())
     }
 
-    /// The record of an open row is read again, and with it its counts: what
-    /// the machine knows of them may stem from an earlier request.
+    /// Reads the record of an open row again, and with it the row's counts: the
+    /// machine's counts may stem from an earlier request.
     pub fn load(&mut self, claim: u64, mut turn: Turn) -> Checked {
         let Some(owner) = self.owners.get(&claim) else { return Ok(()) };
         if !self.up {
@@ -258,8 +258,7 @@ impl World {
                 if row.number > turn.number {
                     (turn.number, turn.counted) = (row.number, row.counted);
                 }
-                // What the row says counts: the mark may be newer, or gone because
-                // somebody asked that it runs now.
+                // The row counts: its mark may be newer, or gone because a rerun was requested.
                 let asked = turn.give_up && !row.give_up;
                 turn.give_up = row.give_up;
                 if asked && let Some(owner) = self.owners.get_mut(&claim) {
@@ -307,7 +306,7 @@ impl World {
         Ok(())
     }
 
-    /// The rules for an attempt that begins.
+    /// Checks the rules for an attempt that begins.
     fn check_start(&mut self, claim: u64, turn: Turn) -> Checked {
         let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
         let (offset, partition) = (turn.offset, owner.partition);
@@ -324,7 +323,7 @@ impl World {
         if owner.not_before.get(&offset).is_some_and(|at| *at > self.now) {
             return Err(format!("{offset} runs before its retry is due"));
         }
-        // A stale owner runs again what it can never write.
+        // A stale owner may run a delivery again whose outcome it can never write.
         let rightful = owner.epoch == shelf.epoch;
         let again = rightful && !turn.has_row && self.begun[partition].contains(&offset);
         if again && !self.excused[partition].remove(&offset) {
@@ -333,7 +332,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether all before it in its lane is decided.
+    /// Checks that every earlier delivery of the lane is decided.
     fn check_turn(&self, claim: u64, offset: Offset) -> Checked {
         let Some(owner) = self.owners.get(&claim) else { return Ok(()) };
         let shelf = &self.shelves[owner.partition];
@@ -393,7 +392,7 @@ impl World {
         Ok(())
     }
 
-    /// Kafka hands over what it has, as far as it was asked to.
+    /// Kafka hands over the records that it has, unless it is paused.
     pub fn tick(&mut self, claim: u64) -> Checked {
         let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
         let (partition, durable) = (owner.partition, owner.durable);
@@ -435,7 +434,7 @@ impl World {
         Ok(())
     }
 
-    /// An owner is gone, with all it held in memory.
+    /// Ends an owner with everything that it held in memory.
     pub fn drop_owner(&mut self, claim: u64) {
         if let Some(owner) = self.owners.remove(&claim) {
             self.excused[owner.partition].extend(owner.flight);

@@ -1,5 +1,5 @@
-//! What a seed chooses before anything happens: how large the world is, how
-//! tight its bounds are, and which faults are common in it.
+//! The choices that a seed makes before the schedule starts: how large the world
+//! is, how tight its bounds are, and which faults are common in it.
 
 use super::chance::Chance;
 use crate::partition::Bounds;
@@ -41,21 +41,21 @@ pub struct Profile {
     pub attempt: i64,
     /// The longest wait before a retry.
     pub wait: i64,
-    /// Whether flushes are put off, so that outcomes share a batch.
+    /// How often flushes are put off, so that outcomes share a batch.
     pub lazy_flush: u32,
-    /// Whether somebody comes in the end for what is held.
+    /// Whether a person comes in the end for held deliveries.
     pub person: bool,
-    /// Whether somebody moves positions meanwhile.
+    /// Whether people move positions meanwhile.
     pub seeks: bool,
     /// Whether batches are written in pieces.
     pub pieces: bool,
     /// Whether the partitions were added to a topic in which keys are open.
     pub added: bool,
-    /// Whether somebody gives open deliveries up meanwhile.
+    /// Whether people give open deliveries up meanwhile.
     pub give_ups: bool,
 }
 
-/// Crash, freeze, move, outage, gate, ask.
+/// The number of kinds: crash, freeze, move, outage, gate, ask.
 pub const FAULTS: usize = 6;
 
 impl Profile {
@@ -69,7 +69,7 @@ impl Profile {
             max_gap: bound(chance, 12, 1_000),
             max_fresh: bound(chance, 8, 1_000),
             max_fresh_bytes: bound(chance, 60, 100_000),
-            // What is held holds the partition back until a person comes.
+            // A held delivery holds the partition back until a person comes.
             max_parked: if person { bound(chance, 12, 1_000) } else { 1_000 },
             max_parked_bytes: bound(chance, 40, 100_000),
             max_batch: chance.pick(&[1, 2, 3, 5, 1_000]),

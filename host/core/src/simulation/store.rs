@@ -1,5 +1,5 @@
 //! A model of the store: batches are written whole or not at all, under an
-//! epoch and a writer's sequence, and every write is held against the rules.
+//! epoch and a writer's sequence, and every write is checked against the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,26 +23,26 @@ pub struct Row {
     pub give_up: bool,
 }
 
-/// What the store keeps of one partition.
+/// The stored state of one partition.
 #[derive(Clone, Debug)]
 pub struct Shelf {
     pub position: Offset,
     pub epoch: Epoch,
     pub open: BTreeMap<Offset, Row>,
-    /// Settled, with how often each was invoked.
+    /// Settled deliveries, each with its number of invocations.
     pub settled: BTreeMap<Offset, u32>,
-    /// What was settled at some time, also if somebody asked for it again:
-    /// against those no order is promised.
+    /// Deliveries that were settled at some time, also if a rerun was requested
+    /// since: a rerun keeps no order with them.
     pub ever: BTreeSet<Offset>,
-    /// Settled as failures.
+    /// Deliveries that were settled as failures.
     failed: BTreeSet<Offset>,
     /// Lanes that are open in an older partition.
     pub blocked: BTreeSet<LaneKey>,
-    /// What a seek forward passed over, and nothing went back to.
+    /// Deliveries that a seek forward skipped, and to which no seek went back.
     pub skipped: BTreeSet<Offset>,
     /// The attempts that are recorded.
     attempts: BTreeSet<u64>,
-    /// The last sequence of each writer.
+    /// The last sequence number of each writer.
     writers: BTreeMap<u64, u64>,
     /// Batches of older epochs that were refused.
     pub stale: u64,
@@ -90,28 +90,29 @@ impl Shelf {
         })
     }
 
-    /// Somebody asks that a delivery runs now. False when it has no row of any
-    /// kind: its first flight is not over.
+    /// Requests a rerun of a delivery. False when the store has no row of any kind:
+    /// its first attempt is not over.
     pub fn ask(&mut self, offset: Offset, lane: LaneKey, now: Timestamp) -> bool {
         if let Some(row) = self.open.get_mut(&offset) {
             (row.due, row.held, row.give_up) = (Some(now), false, false);
             return true;
         }
         let Some(number) = self.settled.remove(&offset) else { return false };
-        // What failed shows so until its next outcome.
+        // A failed delivery stays HANDLE_FAIL until its next outcome.
         let state = if self.failed.remove(&offset) { State::HandleFail } else { State::Committed };
         let row = Row { lane, state, due: Some(now), held: false, number, counted: 0, bytes: 1, give_up: false };
         self.open.insert(offset, row);
         true
     }
 
-    /// Somebody gives an open delivery up. False when it has no open row.
+    /// Marks an open delivery as given up. False when it has no open row.
     pub fn give_up(&mut self, offset: Offset) -> bool {
         self.open.get_mut(&offset).map(|row| row.give_up = true).is_some()
     }
 
-    /// Somebody moves the position: whoever owns it is fenced. Backward, what
-    /// is settled in between is asked for; forward, what has no row is skipped.
+    /// Moves the position and fences its owner. Backward, a rerun of the settled
+    /// deliveries in between is requested; forward, deliveries without a row are
+    /// skipped.
     pub fn seek(&mut self, to: Offset, log: &Log, now: Timestamp) -> Vec<Offset> {
         self.epoch = Epoch(self.epoch.0 + 1);
         let from = std::mem::replace(&mut self.position, to);
@@ -130,7 +131,7 @@ impl Shelf {
         passed
     }
 
-    /// Whether anything is kept of a delivery.
+    /// Whether the store keeps anything of a delivery.
     pub fn knows(&self, offset: Offset) -> bool {
         self.settled.contains_key(&offset) || self.open.contains_key(&offset) || self.skipped.contains(&offset)
     }
@@ -150,7 +151,7 @@ impl Shelf {
         bug: Option<Bug>,
     ) -> Result<Answer, String> {
         if self.has(writer, sequence) {
-            // The answer to this very batch was lost; it is durable.
+            // The answer to this very batch was lost; the batch is durable.
             return Ok(Answer::Written);
         }
         if batch.epoch != self.epoch && bug != Some(Bug::NoEpochCheck) {
@@ -168,7 +169,7 @@ impl Shelf {
         self.advance(batch.position, log).map(|()| Answer::Written)
     }
 
-    /// Moves the position, which must not pass anything undecided.
+    /// Moves the position, which must not pass an undecided delivery.
     pub fn advance(&mut self, to: Offset, log: &Log) -> Result<(), String> {
         self.position = self.position.max(to);
         match log.below(to).iter().find(|record| record.wanted && !self.knows(record.offset)) {

@@ -55,7 +55,7 @@ pub enum Task {
         sequence: u64,
         batch: Arc<Batch<u64>>,
     },
-    /// A host hears that a piece of its batch is written, and sends the rest.
+    /// A host learns that a piece of its batch is written, and sends the rest.
     Rest {
         claim: u64,
         partition: usize,
@@ -97,7 +97,7 @@ pub enum Task {
     Open {
         host: usize,
     },
-    /// A host looks whether its owner's epoch is over.
+    /// A host compares its owner's epoch with the store's.
     Compare {
         partition: usize,
     },
@@ -118,11 +118,11 @@ pub enum Task {
 /// A process.
 pub struct Host {
     pub alive: bool,
-    /// Counts its processes, so that what a dead one was told is not done.
+    /// The number of its process, so that messages to a dead process are dropped.
     pub life: u64,
     pub frozen_until: Timestamp,
     pub gate: Gate,
-    /// Whether a closed gate lets what is dispatched wait.
+    /// Whether dispatched deliveries wait behind a closed gate.
     pub patient: bool,
 }
 
@@ -145,7 +145,7 @@ pub struct World {
     pub next_attempt: u64,
     /// Deliveries that were ever begun, by partition.
     pub begun: Vec<BTreeSet<Offset>>,
-    /// Deliveries that may be begun once more, since their flight was lost.
+    /// Deliveries that may begin once more, since their first attempt was lost.
     pub excused: Vec<BTreeSet<Offset>>,
     pub up: bool,
     trace: Option<Vec<String>>,
@@ -191,7 +191,7 @@ impl World {
         world
     }
 
-    /// Notes a line of the trace, when one is wanted.
+    /// Adds a line to the trace, if there is one.
     pub fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>8} {}", self.now.0, line()));
@@ -212,13 +212,13 @@ impl World {
         self.at(Timestamp(self.now.0 + millis * 1_000), task);
     }
 
-    /// After the little time that a mail inside a host takes.
+    /// Schedules a task after the short time of a message inside a host.
     pub fn soon(&mut self, task: Task) {
         let wait = self.chance.pick(&[0, 0, 0, 1, 3]);
         self.after(wait, task);
     }
 
-    /// After the time that the store takes.
+    /// Schedules a task after the time that the store takes.
     pub fn answer_soon(&mut self, task: Task) {
         let wait = self.chance.between(0, self.profile.answer);
         self.after(wait, task);
@@ -249,7 +249,7 @@ impl World {
         Err("the world stands still".to_owned())
     }
 
-    /// When the host that this task wants moves again, if it stands still.
+    /// When the host of this task runs again, if it is frozen.
     fn frozen(&self, task: &Task) -> Option<Timestamp> {
         let host = match task {
             Task::Tick { claim }
@@ -320,7 +320,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether every record is settled, or behind something that is held.
+    /// Whether every record is settled, or behind a held delivery.
     fn done(&mut self) -> bool {
         let mut asked = false;
         if self.profile.person && self.steps.is_multiple_of(64) {

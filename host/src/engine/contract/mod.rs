@@ -1,11 +1,11 @@
 //! The host's half of the contract in `wit/`, in each version that is served.
 //!
-//! What a guest imports is generated from the WIT of its version ([`v1`],
-//! [`v2`]). What it exports is written here, since messages go in by
-//! reference, without a copy of each field, and the types are checked against
-//! the guest's when it is prepared: the version whose types they are is the
-//! one that the guest is called by. Inside the host there is one shape of
-//! each: [`Message`], [`Outgoing`](super::Outgoing), [`HandlerFailure`], [`Refusal`].
+//! The imports of a guest are generated from the WIT of its version ([`v1`],
+//! [`v2`]). The exports are written here, since messages are lowered by
+//! reference, without a copy of each field. Their types are checked against the
+//! guest's when it is prepared, and the version that has the guest's types is
+//! the one by which it is called. The rest of the host uses one type of each:
+//! [`Message`], [`Outgoing`](super::Outgoing), [`HandlerFailure`], [`Refusal`].
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use wasmtime::component::{ComponentType, Func, InstancePre, Lower};
 use super::guest::Guest;
 use super::{AttemptInfo, Call, World};
 
-/// Why an attempt did not succeed, in the guest's words.
+/// Why an attempt did not succeed, as the guest returned it.
 #[derive(Debug)]
 pub(super) enum HandlerFailure {
     Error(String),
@@ -42,13 +42,13 @@ pub(super) enum ContractVersion {
     V2,
 }
 
-/// What a call of the guest came to, for each of its items.
+/// The results of a call of the guest, one for each item.
 pub(super) type Outcomes = Vec<Result<(), HandlerFailure>>;
 
 impl ContractVersion {
-    /// The version whose handler of this world has the type of `function`. The
-    /// error tells how the type differs from that of the newest version, or of
-    /// the first one when the component imports that (`imports_first`).
+    /// The version whose handler of this world has the type of `function`. The error
+    /// says how the type differs from that of the newest version, or of the first
+    /// version when the component imports that (`imports_first`).
     pub(super) fn of(
         function: &ComponentFunc,
         pre: &InstancePre<Guest>,
@@ -65,7 +65,7 @@ impl ContractVersion {
         }
     }
 
-    /// Calls a handler whose type is that of this version and world.
+    /// Calls a handler of this version and world.
     pub(super) async fn call(
         self,
         store: &mut Store<Guest>,
@@ -81,7 +81,7 @@ impl ContractVersion {
     }
 }
 
-/// The exports of a version, from its `MessageIn` and its generated `HandlerFailure`.
+/// The exports of a version, from its `MessageIn` and its generated types.
 macro_rules! exports {
     () => {
         type HandleParams<'a> = (MessageIn<'a>, AttemptIn<'a>);
@@ -109,7 +109,7 @@ macro_rules! exports {
             }
         }
 
-        /// Calls a handler that [`check_type`] found to be of this version.
+        /// Calls a handler that passed [`check_type`] of this version.
         pub(super) async fn call(
             store: &mut Store<Guest>,
             handler: Func,
@@ -122,9 +122,9 @@ macro_rules! exports {
             match (world, calls) {
                 (World::Handler, [call]) => {
                     let params = (MessageIn::new(call.message), AttemptIn::new(group, &call.attempt, deadline));
-                    // SAFETY: the function's type was checked against these
-                    // very types when the component was prepared (`check_type`),
-                    // and `handler` is that function of an instance of it.
+                    // SAFETY: `check_type` compared the function's type with these very types
+                    // when the component was prepared, and `handler` is that function of an
+                    // instance of it.
                     let handle = unsafe { TypedFunc::<HandleParams<'_>, HandleResults>::new_unchecked(handler) };
                     let (result,) = handle.call_async(store, params).await?;
                     Ok(vec![result.map_err(Into::into)])
@@ -193,7 +193,7 @@ pub(super) struct AttemptIn<'a> {
 }
 
 impl<'a> AttemptIn<'a> {
-    /// The attempt as the contract has it.
+    /// The attempt in the contract's types.
     fn new(group: &'a str, attempt: &'a AttemptInfo, deadline: Timestamp) -> Self {
         Self {
             group,
@@ -217,7 +217,7 @@ impl KindIn {
     }
 }
 
-/// The contract knows no time before 1970.
+/// Microseconds since 1970; the contract has no earlier time.
 fn micros(time: Timestamp) -> u64 {
     u64::try_from(time.0).unwrap_or(0)
 }

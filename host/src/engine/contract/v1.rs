@@ -1,7 +1,7 @@
 //! Version 1: `wit/courier.wit`.
 //!
-//! It knows neither a message without a body nor a header without a value:
-//! both come to the guest as empty, and what it publishes always has them.
+//! It has neither a message without a body nor a header without a value: the
+//! guest gets both as empty, and what it publishes always has them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub(super) struct HeaderIn<'a> {
 }
 
 impl<'a> MessageIn<'a> {
-    /// The message as this version has it.
+    /// The message in the types of this version.
     fn new(message: &'a Message) -> Self {
         let headers = message.headers.iter();
         Self {

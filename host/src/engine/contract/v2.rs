@@ -62,7 +62,7 @@ pub(super) struct HeaderIn<'a> {
 }
 
 impl<'a> MessageIn<'a> {
-    /// The message as this version has it.
+    /// The message in the types of this version.
     fn new(message: &'a Message) -> Self {
         let headers = message.headers.iter();
         Self {

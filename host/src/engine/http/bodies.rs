@@ -1,4 +1,4 @@
-//! The bodies of requests and answers, held to their bounds.
+//! The bodies of requests and answers, kept within their bounds.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,17 +15,17 @@ use crate::engine::limits::{MAX_HTTP_REQUEST_BYTES, MAX_HTTP_RESPONSE_BYTES, MAX
 
 /// The body of a request.
 pub(super) enum RequestBody {
-    /// All of it.
+    /// The whole body.
     Whole(Bytes),
-    /// One that is too long to be held: the rest goes out as the guest writes it.
+    /// A body too long to be buffered: the rest is sent as the guest writes it.
     Passed(reqwest::Body),
 }
 
-/// Takes the body that a guest writes.
+/// Reads the body that a guest writes, up to the bound of buffering.
 pub(super) async fn take(mut body: WasiBody) -> Result<RequestBody, Error> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        // Trailers are not passed on.
+        // Trailers are dropped.
         let Ok(data) = frame?.into_data() else { continue };
         bytes.extend_from_slice(&data);
         if bytes.len() > MAX_HTTP_WHOLE_BYTES {
@@ -46,8 +46,8 @@ fn pass_on(begin: Bytes, rest: WasiBody) -> reqwest::Body {
     reqwest::Body::wrap_stream(bounded)
 }
 
-/// The body of an answer. The request counts as in flight until it is read or
-/// dropped.
+/// The body of an answer. The request counts as in flight until the body is read
+/// to its end or dropped.
 pub(super) fn answer(body: reqwest::Body, permit: OwnedSemaphorePermit) -> WasiBody {
     LimitedBody { body, left: MAX_HTTP_RESPONSE_BYTES, _permit: permit }.boxed_unsync()
 }

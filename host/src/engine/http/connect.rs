@@ -1,4 +1,4 @@
-//! Connections: which addresses a name may have, and how long they may take.
+//! Connections: the addresses that a name may have, and the time to connect.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use crate::engine::limits::HTTP_CONNECT_WITHIN;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A name has addresses, and none may be connected to.
+/// A name has only addresses that may not be connected to.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} has no address that may be connected to, only {found}: {remedy}")]
 pub(super) struct Prohibited {
@@ -23,29 +23,29 @@ pub(super) struct Prohibited {
     remedy: &'static str,
 }
 
-/// A connection took too long.
+/// A connection took longer than its bound.
 #[derive(Debug, thiserror::Error)]
 #[error("no connection within {0:?}")]
 pub(super) struct TooLate(Duration);
 
-/// Resolves names to the addresses that may be connected to. A URL that has an
-/// address for its host does not come here: it was judged when it was admitted.
-/// What the allow-list names as an address is reached by that address only: a
-/// name that leads to it says nothing about the port that was listed.
+/// Resolves names to the addresses that may be connected to. A URL with an
+/// address for its host does not come here, since `admit` judged it. An address
+/// in the allow-list is reached as that address only: a name that resolves to it
+/// says nothing about the port that was listed.
 #[derive(Clone, Debug)]
 pub(super) struct Resolver {
-    /// Whether this machine and its network are open too.
+    /// Whether private and loopback addresses are allowed too.
     pub(super) private: bool,
-    /// The name that the operator wrote into the URL of `http-push`.
+    /// The name in the URL that the operator wrote for `http-push`.
     pub(super) own: Option<String>,
-    /// The one address that this name is to have here. It is judged as any other.
+    /// The one address to which `own` resolves here. It is judged as any other.
     pub(super) own_address: Option<IpAddr>,
     #[cfg(test)]
     pub(super) names: Option<super::tests_of_targets::Names>,
 }
 
 impl Resolver {
-    /// For a binding.
+    /// The resolver of a binding.
     pub(super) fn of(rules: &HttpRules) -> Self {
         let own = rules.own_url.as_ref().filter(|url| literal(url).is_none()).and_then(|url| url.host_str());
         Self {
@@ -72,7 +72,7 @@ impl Resolver {
         self.own.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
     }
 
-    /// Whether a name may lead to an address.
+    /// Whether a name may resolve to an address.
     pub(super) fn lets_through(&self, name: &str, address: IpAddr) -> bool {
         match AddressKind::of(address) {
             AddressKind::Public => true,
@@ -84,7 +84,7 @@ impl Resolver {
         }
     }
 
-    /// Those of the addresses of a name that may be connected to.
+    /// The addresses of a name that may be connected to.
     pub(super) fn judge(&self, name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Prohibited> {
         let (good, bad): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|address| self.lets_through(name, address.ip()));
@@ -113,21 +113,21 @@ impl Resolve for Resolver {
 }
 
 tokio::task_local! {
-    /// How long the connection of the request that is being sent may take.
+    /// The time that the connection of the current request may take.
     static CONNECT_WITHIN: Duration;
 }
 
-/// Sends a request whose connection, if it needs one, may take this long. The
-/// client has one such bound for all its requests, and guests ask for their own.
+/// Sends a request whose connection, if it needs one, may take `connect`. The
+/// client has one bound for all requests, and guests ask for their own.
 pub(super) async fn within<T>(connect: Duration, send: impl Future<Output = T>) -> T {
     CONNECT_WITHIN.scope(connect, send).await
 }
 
-/// Bounds the time of each connection.
+/// The layer that bounds the time of each connection.
 #[derive(Clone, Copy)]
 pub(super) struct ConnectWithin;
 
-/// [`ConnectWithin`] around what connects.
+/// The service of [`ConnectWithin`].
 #[derive(Clone)]
 pub(super) struct Bounded<S>(S);
 
@@ -153,7 +153,7 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        // Called while the request is first polled, and with it in its scope.
+        // Called while the request is first polled, and so within its scope.
         let within = CONNECT_WITHIN.try_with(|within| *within).unwrap_or(HTTP_CONNECT_WITHIN);
         let connecting = self.0.call(request);
         Box::pin(async move {

@@ -1,5 +1,5 @@
-//! What a guest is told of a request that came to nothing: whether anything was
-//! sent, since the other side may have acted then, and what happened.
+//! Maps the failure of a request to the error that the guest gets: whether
+//! anything was sent, since the server may have acted then, and what happened.
 
 use std::error::Error as StdError;
 
@@ -7,7 +7,7 @@ use wasmtime_wasi_http::Error;
 
 use super::connect::{Prohibited, TooLate};
 
-/// What a request came to that has no answer.
+/// The error for a request that got no answer.
 pub(super) fn of(error: &reqwest::Error) -> Error {
     let mut source = error.source();
     let mut innermost = error.to_string();
@@ -24,7 +24,7 @@ pub(super) fn of(error: &reqwest::Error) -> Error {
         return if error.is_connect() { Error::ConnectionTimeout } else { Error::ConnectionReadTimeout };
     }
     if !error.is_connect() {
-        // It broke after the request was sent: the other side may have acted.
+        // It broke after the request was sent: the server may have acted.
         return Error::ConnectionTerminated;
     }
     let lower = innermost.to_lowercase();
@@ -39,7 +39,7 @@ pub(super) fn of(error: &reqwest::Error) -> Error {
     }
 }
 
-/// What a cause says by its type.
+/// The error that a cause's type stands for.
 fn known(cause: &(dyn StdError + 'static)) -> Option<Error> {
     if let Some(prohibited) = cause.downcast_ref::<Prohibited>() {
         return Some(Error::InternalError(Some(prohibited.to_string())));
@@ -69,7 +69,7 @@ fn known(cause: &(dyn StdError + 'static)) -> Option<Error> {
     }
 }
 
-/// What the body of an answer came to that did not come to its end.
+/// The error for an answer whose body did not come to its end.
 pub(super) fn of_answer(error: &reqwest::Error) -> Error {
     if error.is_timeout() { Error::HttpResponseTimeout } else { Error::HttpResponseIncomplete }
 }

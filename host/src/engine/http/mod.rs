@@ -1,13 +1,13 @@
-//! HTTP out of a handler: which requests a binding lets out, and the client
+//! HTTP requests of handlers: which requests a binding allows, and the client
 //! that makes them.
 //!
-//! A request goes out when `[binding.http] allow` lists its host and port, or
-//! when they are those of the URL that `http-push` calls. The name is resolved
-//! here, its addresses are judged ([`addresses`](crate::addresses)), and the
-//! connection ([`connect`]) is made to one that was judged. The host follows no
-//! redirect: a handler that wants to sends another request, which is judged
-//! too. [`bodies`] holds what goes either way to its bounds in
-//! [`limits`](super::limits), and [`failure`] says what went wrong.
+//! A request is made when `[binding.http] allow` lists its host and port, or
+//! when they are those of the URL that `http-push` calls. The host resolves the
+//! name, judges its addresses ([`addresses`](crate::addresses)), and connects
+//! ([`connect`]) to an address that it judged. It follows no redirect: a handler
+//! that wants to sends another request, which is judged too. [`bodies`] keeps
+//! the bodies within their bounds in [`limits`](super::limits), and [`failure`]
+//! maps failures.
 
 mod bodies;
 mod connect;
@@ -45,37 +45,37 @@ pub struct Destination {
     pub port: u16,
 }
 
-/// What a binding says of the HTTP of its handler.
+/// The rules of a binding for the HTTP requests of its handler.
 #[derive(Clone, Debug, Default)]
 pub struct HttpRules {
-    /// What it may call.
+    /// The hosts and ports that it may call.
     pub allow: Vec<Destination>,
-    /// Whether the names there may lead into the network of this machine.
+    /// Whether names of `allow` may resolve to private and loopback addresses.
     pub private: bool,
     /// The URL that the operator wrote for `http-push`.
     pub own_url: Option<Url>,
-    /// The address that the name in that URL is to have, of all that it has.
+    /// The one address to which the name in that URL resolves here.
     pub own_address: Option<IpAddr>,
-    /// Whom TLS trusts in place of the system's roots, as PEM.
+    /// The certificates, as PEM, that TLS trusts in place of the system's roots.
     pub ca: Option<Arc<str>>,
-    /// How many attempts the binding makes at the same time.
+    /// The number of attempts that the binding makes at the same time.
     pub concurrency: usize,
 }
 
-/// The HTTP of one binding: what it allows, and its connections.
+/// The HTTP client of one binding: its rules and its connections.
 #[derive(Debug)]
 pub struct HttpOut {
     rules: HttpRules,
-    /// Made by the first request, since it reads the system's certificates.
+    /// Made at the first request, since it reads the system's certificates.
     client: OnceLock<Result<Client, String>>,
     in_flight: Arc<Semaphore>,
-    /// Answers what addresses a name has, in place of the system.
+    /// A resolver for tests, in place of the system's.
     #[cfg(test)]
     names: Option<tests_of_targets::Names>,
 }
 
 impl HttpOut {
-    /// Lets a handler call what these rules allow.
+    /// A client with these rules.
     #[must_use]
     pub fn new(rules: HttpRules) -> Self {
         let in_flight = MAX_HTTP_IN_FLIGHT.max(rules.concurrency).min(Semaphore::MAX_PERMITS);
@@ -88,12 +88,12 @@ impl HttpOut {
         }
     }
 
-    /// The URL, if the binding of `consume` allows it. It is parsed once and the
-    /// request is made to what came of it, so that no second reading of the
-    /// text can find another host.
+    /// The URL, if the binding of `group` allows it. It is parsed once and the
+    /// request is made to the result, so that no second reading of the text can find
+    /// another host.
     ///
     /// # Errors
-    /// A sentence with the line to add.
+    /// A sentence with the setting to change.
     pub(super) fn admit(out: Option<&Self>, group: &str, text: &str) -> Result<Url, String> {
         let url = Url::parse(text).map_err(|error| format!("{text:?} is no URL: {error}"))?;
         if !url.username().is_empty() || url.password().is_some() {
@@ -117,7 +117,7 @@ impl HttpOut {
         ))
     }
 
-    /// Makes a request that was admitted. Ends with the head of the answer.
+    /// Makes an admitted request. Returns at the head of the answer.
     pub(super) async fn send(
         &self,
         url: Url,
@@ -132,8 +132,8 @@ impl HttpOut {
         if header_bytes(&parts.headers) > MAX_HTTP_HEADER_BYTES {
             return Err(Error::HttpRequestHeaderSectionSize(Some(MAX_HTTP_HEADER_BYTES as u32)));
         }
-        // Written by the client anew: from the URL that was judged, and from
-        // the body that is sent.
+        // The client sets these headers: from the URL that was judged, and from the
+        // body that is sent.
         parts.headers.remove(HOST);
         let length = parts.headers.remove(CONTENT_LENGTH);
         let body = take(body).await?;
@@ -142,8 +142,7 @@ impl HttpOut {
             RequestBody::Whole(bytes) if bytes.is_empty() => {}
             RequestBody::Whole(bytes) => request = request.body(bytes),
             RequestBody::Passed(body) => {
-                // The client would leave the body of a GET out unless a header
-                // announces it.
+                // The client would drop the body of a GET unless a header announces it.
                 request = match length {
                     Some(length) => request.header(CONTENT_LENGTH, length),
                     None => request.header(TRANSFER_ENCODING, "chunked"),
@@ -215,7 +214,7 @@ impl Destination {
     }
 }
 
-/// Whether two URLs lead to one host and port, in one scheme.
+/// Whether two URLs have the same scheme, host and port.
 fn is_same_place(one: &Url, other: &Url) -> bool {
     let place = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
     place(one) == place(other)

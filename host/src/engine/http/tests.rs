@@ -1,4 +1,4 @@
-//! What goes out, what does not, and what a request looks like on the wire.
+//! Tests of which requests are made, and how they look on the wire.
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -89,7 +89,7 @@ fn request(body: &str) -> Request<WasiBody> {
     Request::new(body.map_err(|never| match never {}).boxed_unsync())
 }
 
-/// A server that answers one connection with these bytes and tells what it got.
+/// A server that answers one connection with these bytes and returns its request.
 async fn server(answer: Vec<u8>) -> (u16, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -115,7 +115,7 @@ async fn ask(answer: &[u8], ask: Request<WasiBody>) -> (Result<Response<WasiBody
     (answer, port, served.await.unwrap())
 }
 
-/// wasmtime-wasi-http 48.0.0 sent no `Host`.
+/// wasmtime-wasi-http 48.0.0 sent no `Host` header.
 #[tokio::test]
 async fn a_request_carries_the_host_that_was_judged_and_no_other() {
     let mut forged = request("");
@@ -140,7 +140,7 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
 async fn bodies_are_bounded_both_ways() {
     let mut large = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     large.resize(MAX_HTTP_RESPONSE_BYTES + 1_000, b'x');
-    // The server is not waited for: nobody reads its answer to the end.
+    // The test does not await the server, since nobody reads its answer to the end.
     let (port, _served) = server(large).await;
     let to_large = out(&[("127.0.0.1", port)], false);
     let url = HttpOut::admit(Some(&to_large), "stock", &format!("http://127.0.0.1:{port}/")).unwrap();
@@ -148,7 +148,7 @@ async fn bodies_are_bounded_both_ways() {
     assert!(matches!(ended, Err(Error::HttpResponseBodySize(_))), "{ended:?}");
 }
 
-/// Whether a request has come to the end that its head announces.
+/// Whether a request is as long as its head announces.
 fn is_whole(got: &[u8]) -> bool {
     let Some(end) = got.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&got[..end]).to_ascii_lowercase();
@@ -158,7 +158,7 @@ fn is_whole(got: &[u8]) -> bool {
     }
 }
 
-/// A server that reads what one connection sends until it is done with it.
+/// A server that reads everything that one connection sends.
 async fn reader() -> (u16, tokio::task::JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,6 +1,6 @@
-//! Targets that a request must not reach: every private range, every spelling
-//! of an address that some client reads as one, names whose addresses change,
-//! and URLs in which another host hides.
+//! Tests of targets that a request must not reach: every private range, every
+//! spelling of an address that some client accepts, names whose addresses change,
+//! and URLs that hide another host.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// What addresses names have.
+/// A resolver: the addresses of each name.
 #[derive(Clone)]
 pub(super) struct Names(Arc<Answers>);
 
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Names {
     }
 }
 
-/// Addresses to which the names of a listed host lead.
+/// Private addresses to which a name of a listed host may resolve.
 const PRIVATE: [&str; 24] = [
     "10.0.0.1",
     "10.255.255.255",
@@ -59,7 +59,7 @@ const PRIVATE: [&str; 24] = [
     "2002:7f00:1::",
 ];
 
-/// Addresses at which no service lives, whoever names them.
+/// Addresses that no request may reach.
 const NEVER: [&str; 19] = [
     "169.254.169.254",
     "169.254.0.1",
@@ -82,8 +82,8 @@ const NEVER: [&str; 19] = [
     "::169.254.169.254",
 ];
 
-/// URLs in which this machine, its network or another host than the listed one
-/// stands in some spelling. `P` is the port.
+/// URLs that lead in some spelling to this machine, its network or another host
+/// than the listed one. `P` is the port.
 const SPELLINGS: [&str; 38] = [
     "http://127.0.0.1:P/",
     "http://127.1:P/",
@@ -125,7 +125,7 @@ const SPELLINGS: [&str; 38] = [
     "http://api.example.com\t.evil.test:P/",
 ];
 
-/// A server of this machine that counts who comes.
+/// A server on this machine that counts its connections.
 async fn canary() -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -142,7 +142,7 @@ async fn canary() -> (u16, Arc<AtomicUsize>) {
     (port, come)
 }
 
-/// Lets through two hosts at a port, with names that lead where they do.
+/// A client that allows two hosts at a port, with this resolver.
 fn out(port: u16, private: bool, names: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + 'static) -> HttpOut {
     let allow = ["api.example.com", "*.example.com"].map(|host| Destination { host: host.to_owned(), port });
     named(HttpRules { allow: allow.into(), private, ..HttpRules::default() }, names)
@@ -152,7 +152,7 @@ fn named(rules: HttpRules, names: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + '
     HttpOut { names: Some(Names(Arc::new(names))), ..HttpOut::new(rules) }
 }
 
-/// Sends a request to a URL, if it is admitted.
+/// Sends a request to a URL if it is admitted.
 async fn ask(out: &HttpOut, url: &str) -> Result<u16, String> {
     let url = HttpOut::admit(Some(out), "stock", url)?;
     let empty = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
@@ -172,14 +172,14 @@ fn addresses(texts: &[&str]) -> Vec<IpAddr> {
 async fn nothing_is_reached_through_a_list_without_private() {
     let (port, come) = canary().await;
     assert!(PRIVATE.len() + NEVER.len() + SPELLINGS.len() >= 60);
-    // Names of the listed host that lead to where they should not.
+    // Names of the listed host that resolve to forbidden addresses.
     for target in PRIVATE.iter().chain(&NEVER) {
         let leads_to = addresses(&[target]);
         let out = out(port, false, move |_| leads_to.clone());
         let why = ask(&out, &format!("http://x.example.com:{port}/")).await.unwrap_err();
         assert!(why.contains("has no address that may be connected to"), "{target}: {why}");
     }
-    // Whatever the spelling leads to, it is this machine.
+    // Each spelling that leads anywhere leads to this machine.
     let out = out(port, false, |_| addresses(&["127.0.0.1"]));
     for target in SPELLINGS {
         let target = target.replace('P', &port.to_string());
@@ -194,14 +194,14 @@ async fn an_allowed_host_works() {
     let (port, come) = canary().await;
     let open = out(port, true, |_| addresses(&["127.0.0.1"]));
     assert_eq!(ask(&open, &format!("http://api.example.com:{port}/x")).await, Ok(204));
-    // A name that has good addresses too is connected to at one of those.
+    // A name with allowed and forbidden addresses is connected to at an allowed one.
     let mixed = out(port, true, |_| addresses(&["169.254.169.254", "127.0.0.1"]));
     assert_eq!(ask(&mixed, &format!("http://api.example.com:{port}/x")).await, Ok(204));
     assert_eq!(come.load(Ordering::SeqCst), 2);
 }
 
-/// A server of names that answers the check with one address and the
-/// connection with another: there is no second question.
+/// A resolver that gives the check one address and the connection another: the
+/// name is resolved once.
 #[tokio::test]
 async fn a_name_is_resolved_once_and_its_address_is_the_one_that_was_judged() {
     let (port, come) = canary().await;
@@ -223,8 +223,8 @@ async fn a_name_is_resolved_once_and_its_address_is_the_one_that_was_judged() {
     assert_eq!(judged, [SocketAddr::from(([93, 184, 216, 34], port))]);
 }
 
-/// With `each` a binding has the connection made to one address of the name,
-/// which is judged as any other and is that of no other name.
+/// With `each` a binding connects to one address of the name, which is judged as
+/// any other and belongs to no other name.
 #[tokio::test]
 async fn a_push_to_one_address_reaches_that_one_and_no_other() {
     let (port, come) = canary().await;
@@ -270,7 +270,7 @@ async fn the_url_of_a_push_reaches_the_network_here_and_never_where_no_service_l
         assert_eq!(ask(&out, &url).await, Ok(204), "{url}");
     }
     let reached = come.load(Ordering::SeqCst);
-    // This machine is reached only where the URL says so.
+    // This machine is reached only where the URL names it.
     let (url, out) = push("http://stock.example.com:PORT/".to_owned(), "127.0.0.1");
     let why = ask(&out, &url).await.unwrap_err();
     assert!(why.contains("write localhost into url"), "{why}");
@@ -285,7 +285,7 @@ async fn the_url_of_a_push_reaches_the_network_here_and_never_where_no_service_l
         let why = ask(&out, &url).await.unwrap_err();
         assert!(why.contains("no service lives"), "{never}: {why}");
     }
-    // The URL opens its own host and port, and nothing beside it.
+    // The URL allows its own host and port and nothing else.
     let (_, out) = push("http://localhost:PORT/".to_owned(), "127.0.0.1");
     for other in
         [format!("http://127.0.0.1:{port}/"), format!("https://localhost:{port}/"), "http://localhost:1/".to_owned()]

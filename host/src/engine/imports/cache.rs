@@ -1,5 +1,6 @@
-//! `cache`: values shared by the handlers of one group on one node. They take
-//! effect at once, are not durable, and the oldest go when room is needed.
+//! `cache`: values shared by the handlers of one group on one node. A write takes
+//! effect at once and is not durable; the oldest values are removed when the
+//! cache is full.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -51,14 +52,14 @@ pub struct NodeCache {
 #[derive(Debug, Default)]
 struct Entries {
     values: HashMap<String, (u64, Bytes)>,
-    /// Keys by the number of the write that set them: the oldest comes first.
+    /// Keys by the number of the write that set them, the oldest first.
     ages: BTreeMap<u64, String>,
     writes: u64,
     bytes: usize,
 }
 
 impl NodeCache {
-    /// An empty cache that keeps at most this many bytes of keys and values.
+    /// An empty cache of at most `max_bytes` bytes of keys and values.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
         Self { max_bytes, entries: Arc::default() }

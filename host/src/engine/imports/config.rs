@@ -1,5 +1,5 @@
-//! `config`: the values of `[binding.config]` and `[binding.secrets]`. What
-//! the binding does not name is none; a handler cannot list what there is.
+//! `config`: the values of `[binding.config]` and `[binding.secrets]`. A name that
+//! the binding does not have is none; a handler cannot list the names.
 
 use secrecy::ExposeSecret;
 

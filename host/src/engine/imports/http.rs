@@ -1,7 +1,7 @@
-//! `wasi:http/outgoing-handler`: requests that a handler makes. What the
-//! binding does not allow is refused in words that say what to add to it; the
-//! same words stand in the attempt's log, since most HTTP clients of guests
-//! show their users less than that.
+//! `wasi:http/outgoing-handler`: the HTTP requests of a handler. A request that
+//! the binding does not allow is refused with the setting to change; the same
+//! text goes to the attempt's log, since most HTTP clients of guests show their
+//! users less than that.
 
 use std::sync::Arc;
 
@@ -17,13 +17,14 @@ use crate::engine::http::HttpOut;
 use crate::engine::limits::MAX_HTTP_REQUESTS_PER_CALL;
 use crate::random;
 
-/// W3C Trace Context: what joins the spans of one story.
+/// The header of the W3C Trace Context, by which spans form one trace.
 const TRACE_HEADER: &str = "traceparent";
 
-/// What a request comes to: the answer's head, and what drives its connection.
+/// The result of a request: the answer's head, and the future that drives its
+/// connection.
 type SentRequest = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
 
-/// Makes the interfaces known to a linker.
+/// Adds the interfaces to a linker.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)
 }
@@ -50,7 +51,7 @@ impl HttpGate {
         self.trace = trace;
     }
 
-    /// Says no, to the guest and in the attempt's log.
+    /// Refuses a request, with the reason in the error and in the attempt's log.
     fn refuse(&self, why: String) -> Error {
         self.log.refused(&why);
         Error::InternalError(Some(why))
@@ -88,8 +89,8 @@ impl WasiHttpHooks for HttpGate {
 }
 
 impl HttpGate {
-    /// A span of the message's trace; of a new one when the message has none,
-    /// which is the same for all requests of the call.
+    /// A span of the message's trace. Without one, a span of a new trace that all
+    /// requests of the call share.
     fn span(&mut self) -> Option<HeaderValue> {
         if let Some(span) = self.trace.as_deref().and_then(child_of) {
             return Some(span);
@@ -108,14 +109,14 @@ impl HttpGate {
         match (HttpOut::admit(out.as_deref(), &self.policy.group, url), out) {
             (Ok(url), Some(out)) => Ok((out, url)),
             (Err(why), _) => Err(self.refuse(why)),
-            // Without a list nothing is admitted.
+            // Without rules nothing is admitted.
             (Ok(_), None) => Err(Error::HttpRequestDenied),
         }
     }
 }
 
-/// A `traceparent` of the same trace with a span of its own; none when the
-/// message has none that is well formed.
+/// A `traceparent` of the same trace with a new span; `None` when `parent` is not
+/// well formed.
 fn child_of(parent: &str) -> Option<HeaderValue> {
     let parts: Vec<&str> = parent.split('-').collect();
     let [version, trace, _, flags] = parts[..] else { return None };

@@ -1,10 +1,10 @@
 //! `log`, and standard output and error: the log of an attempt.
 //!
-//! It is bounded by the call, and by what the group's logs may leave behind
-//! ([`log_budget`](super::log_budget)); what goes over a bound is cut with a
-//! mark: a handler that floods its log does not fail for it. Any bytes may come in; what goes
-//! out is valid UTF-8 without escape sequences and control characters, since
-//! people will see it in terminals and browsers.
+//! It is bounded by the call, and by the group's budget of stored logs
+//! ([`log_budget`](super::log_budget)). Text over a bound is cut with a mark, so
+//! that a handler that floods its log does not fail for it. Any bytes may come
+//! in; the log is valid UTF-8 without escape sequences and control characters,
+//! since people see it in terminals and browsers.
 
 use std::io;
 use std::pin::Pin;
@@ -49,8 +49,8 @@ macro_rules! serve {
 serve!(v1);
 serve!(v2);
 
-/// The log of the current call, shared by the store of the instance and the
-/// sandbox, which still needs it when the store is gone.
+/// The log of the current call. The instance's store and the sandbox share it,
+/// since the sandbox needs it after the store is dropped.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct SharedLog {
     log: Arc<Mutex<HandlerLog>>,
@@ -58,14 +58,14 @@ pub(in crate::engine) struct SharedLog {
     redaction: Arc<Redaction>,
 }
 
-/// What was logged, up to the limit.
+/// The logged text, up to the limit.
 #[derive(Debug)]
 pub(in crate::engine) struct HandlerLog {
     kept: Vec<u8>,
     limit: usize,
     cut: bool,
-    /// The end of what went to standard error or was logged as an error, where
-    /// a panic message is found also when the log was cut before it.
+    /// The end of what went to standard error or was logged as an error. A panic
+    /// message is found here even if the log was cut before it.
     tail: Vec<u8>,
 }
 
@@ -75,7 +75,7 @@ impl SharedLog {
         Self { log: Arc::new(Mutex::new(log)), budget, redaction: Arc::default() }
     }
 
-    /// The same log, out of which secrets are taken.
+    /// The same log with secrets removed.
     pub(in crate::engine) fn without(self, redaction: Arc<Redaction>) -> Self {
         Self { redaction, ..self }
     }
@@ -84,8 +84,8 @@ impl SharedLog {
         self.log.lock()
     }
 
-    /// Hands out the log, of which each of `copies` attempts keeps one, and
-    /// begins an empty one.
+    /// Returns the log, of which each of `copies` attempts keeps a copy, and begins an
+    /// empty one.
     pub(in crate::engine) fn take(&self, copies: usize) -> String {
         let mut log = self.lock();
         let bytes = log.kept.len();
@@ -93,14 +93,14 @@ impl SharedLog {
         log.take(over, &self.redaction)
     }
 
-    /// Notes that the host said no to something the guest asked for.
+    /// Logs that the host refused a request of the guest.
     pub(in crate::engine) fn refused(&self, why: &str) {
         let mut log = self.lock();
         log.line();
         log.print(format!("WARN http: {why}\n").as_bytes(), false);
     }
 
-    /// Forgets what was left of a call that was given up.
+    /// Drops what is left of a call that was given up.
     pub(in crate::engine) fn drop_rest(&self) {
         self.lock().take(true, &self.redaction);
     }
@@ -120,7 +120,7 @@ impl HandlerLog {
         self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    /// Begins a new line unless one begins already.
+    /// Begins a new line unless the log is at the beginning of one.
     fn line(&mut self) {
         if self.kept.last().is_some_and(|last| *last != b'\n') {
             self.write(b"\n");
@@ -136,8 +136,7 @@ impl HandlerLog {
         }
     }
 
-    /// Hands out all that is kept; when that is over the group's budget, the
-    /// beginning.
+    /// Returns the log; `over` the group's budget only its beginning.
     fn take(&mut self, over: bool, redaction: &Redaction) -> String {
         self.tail.clear();
         if self.kept.is_empty() && !self.cut {
@@ -159,8 +158,8 @@ impl HandlerLog {
     }
 }
 
-/// Text for people: invalid bytes replaced, escape sequences and control
-/// characters (but tab and newline) left out.
+/// Cleans text for people: replaces invalid bytes, and removes escape sequences
+/// and control characters except tab and newline.
 fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::with_capacity(text.len());
@@ -177,8 +176,8 @@ fn clean(bytes: &[u8]) -> String {
                         }
                     }
                 }
-                // OSC and other strings: up to BEL or ST, within the line, so
-                // that one without an end hides no more than that.
+                // OSC and other strings: up to BEL or ST, within the line, so that a sequence
+                // without an end hides no more than that.
                 Some(']' | 'P' | 'X' | '^' | '_') => {
                     while let Some(next) = chars.next_if(|next| *next != '\n') {
                         if next == '\u{7}' {
@@ -283,7 +282,7 @@ mod tests {
             log.lock().print(&[b'x'; 64 * 1024], false);
             log.take(1)
         };
-        // As many as the burst holds, and the few that come back meanwhile.
+        // The burst, and the few bytes that come back meanwhile.
         let mut floods = 0;
         let text = std::iter::from_fn(|| Some(flood()))
             .take(1_000)

@@ -1,9 +1,9 @@
-//! How much of their logs the attempts of a group leave behind.
+//! Bounds how many bytes of logs the attempts of a group may store.
 //!
-//! A log is kept with its attempt in the store, on the disk on which everybody
-//! waits for their outcomes. A handler that fills its log with each message
-//! would have that disk for itself, so the logs of a group share what may be
-//! kept in a second; beyond it only the beginning of each is.
+//! A log is stored with its attempt, on the disk on which every group waits for
+//! its outcomes. A handler that fills its log with each message would use up
+//! that disk, so the logs of a group share a budget of bytes a second; beyond it
+//! only the beginning of each log is kept.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -24,13 +24,12 @@ impl Default for LogBudget {
 }
 
 impl LogBudget {
-    /// Whether a log of this many bytes may be kept whole now; if so they are
-    /// spent.
+    /// Takes this many bytes from the budget; false when they are too many now.
     pub(super) fn spend(&self, bytes: usize) -> bool {
         let Some(bytes) = u32::try_from(bytes).ok().and_then(NonZeroU32::new) else {
             return bytes == 0;
         };
-        // One that is larger than the whole budget is never kept whole.
+        // A log larger than the whole budget is never kept whole.
         self.0.check_n(bytes).is_ok_and(|spent| spent.is_ok())
     }
 }

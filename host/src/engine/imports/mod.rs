@@ -1,10 +1,9 @@
-//! All that a guest can reach: the imports of the contract, one file each, and
-//! the interfaces of WASI 0.2 that every compiler's library asks for, with
-//! nothing behind them ([`wasi`]).
+//! The imports that a guest can reach: those of the contract, one file each, and
+//! the interfaces of WASI 0.2 that every standard library asks for, with nothing
+//! behind them ([`wasi`]).
 //!
 //! Each import that a binding must grant checks the grant itself, and refuses
-//! in words that say what to add to the binding. Nothing here traps a guest
-//! for what it passes.
+//! with the setting to change. No argument of a guest makes an import trap.
 
 pub(super) mod cache;
 mod config;
@@ -27,17 +26,17 @@ use crate::engine::contract::{v1, v2};
 
 /// The package of the contract, and the versions of it that are served.
 pub(super) const PACKAGE: &str = "courier:plugin";
-/// Any of a major version: within one, interfaces are only added, and one that
-/// is not known here is refused by its name.
+/// The major versions that are served. Within one, interfaces are only added, and
+/// an interface that is not known here is refused by its name.
 pub(super) const VERSIONS: [&str; 2] = ["1.", "2."];
-/// How the version of an import of the first version begins.
+/// The beginning of an import's version in version 1.
 pub(super) const FIRST_VERSION: &str = "@1.";
 
 /// The interfaces of the contract that a component may import.
 pub(super) const INTERFACES: [&str; 8] =
     ["types", "publish", "batch-publish", "state", "batch-state", "cache", "config", "log"];
 
-/// Makes everything that is offered known to a linker.
+/// Adds every import to a linker.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     macro_rules! link {
         ($($interface:path),*) => {$(
@@ -54,7 +53,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 impl Guest {
-    /// The effects of an item. Handlers of one message have item 0 only.
+    /// The effects of an item. A handler of one message has item 0 only.
     fn item(&mut self, item: u32) -> Result<&mut Effects, Refusal> {
         let items = self.effects.len();
         usize::try_from(item)
@@ -63,8 +62,8 @@ impl Guest {
             .ok_or_else(|| Refusal::Invalid(format!("item {item} is not one of the {items} in this call")))
     }
 
-    /// Refuses an import that has no item in a call that has several: its
-    /// effect would belong to none of them.
+    /// Refuses an import without an item in a call of several items: its effect would
+    /// belong to none of them.
     fn single(&self, import: &str) -> Result<(), Refusal> {
         if self.effects.len() == 1 {
             return Ok(());
@@ -72,7 +71,7 @@ impl Guest {
         Err(Refusal::Invalid(format!("`{import}` is for handlers of one message: use `batch-{import}`, with the item")))
     }
 
-    /// Takes an effect's bytes from the call's allowance.
+    /// Takes an effect's bytes from the call's `output`.
     fn spend(&mut self, bytes: usize) -> Result<(), Refusal> {
         let output = self.output.saturating_add(bytes).saturating_add(EFFECT_OVERHEAD_BYTES);
         if output > self.policy.output {
@@ -88,7 +87,7 @@ impl Guest {
     }
 }
 
-/// Checks a key and a value of state or cache.
+/// Checks the bounds of a key and a value of state or cache.
 fn check_pair(key: &str, value: Option<&[u8]>) -> Result<(), Refusal> {
     if key.is_empty() {
         return Err(Refusal::Invalid("the key is empty".into()));

@@ -1,4 +1,4 @@
-//! `publish`: collects messages, which leave when the attempt succeeds.
+//! `publish`: collects messages, which are published when the attempt succeeds.
 
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ serve!(v1);
 serve!(v2);
 
 impl Guest {
-    /// Takes a message that the guest publishes, or says why it cannot go out.
+    /// Takes a message that the guest publishes, or refuses it with the reason.
     fn emit(&mut self, item: u32, mut emission: Outgoing) -> Result<String, Refusal> {
         check_topic(&emission.topic)?;
         if !self.policy.publish.contains(&emission.topic) {
@@ -62,8 +62,8 @@ impl Guest {
     }
 }
 
-/// Kafka's own rule for names, so that a bad one is refused to the handler and
-/// not found out when it is too late to say so.
+/// Kafka's rule for topic names, checked here so that the handler learns of a bad
+/// name while it can still fail.
 fn check_topic(topic: &str) -> Result<(), Refusal> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES || topic == "." || topic == ".." || !topic.chars().all(legal) {

@@ -1,10 +1,10 @@
-//! How much the handlers of a group may keep.
+//! Bounds the state that the handlers of a group may keep.
 //!
-//! What a group holds is known to the store. It is not asked at each write: as
-//! long as what was last heard, with what was written here since, is within the
-//! limits, a write goes through. Otherwise the store is asked, and the value
-//! that is replaced is taken off. What other attempts wrote and did not settle
-//! yet is not seen, so a group may go over by what is in flight.
+//! The store knows how much a group holds, but is not asked at each write: a
+//! write is admitted while the last known amount, plus what was written here
+//! since, is within the limits. Otherwise the store is asked, and the value that
+//! is replaced is subtracted. Unsettled writes of other attempts are not seen,
+//! so a group may exceed its limits by what is in flight.
 
 use std::time::{Duration, Instant};
 
@@ -13,15 +13,15 @@ use parking_lot::Mutex;
 use crate::engine::contract::Refusal;
 use crate::engine::fault::size;
 
-/// How long what the store said is believed: other hosts write too.
+/// How long the store's answer is used: other hosts write too.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
 
-/// What the state of a group holds.
+/// An amount of state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateHeld {
-    /// Values that are there.
+    /// The number of values.
     pub keys: u64,
-    /// Bytes of their keys and of them.
+    /// Bytes of the keys and the values.
     pub bytes: u64,
 }
 
@@ -31,25 +31,25 @@ impl StateHeld {
     }
 }
 
-/// What a binding says of the state of its group.
+/// The limits of a group's state.
 #[derive(Debug)]
 pub struct StateQuota {
     limit: StateHeld,
-    /// How long a value is remembered after it was written.
+    /// The age at which a value is forgotten.
     pub(in crate::engine) ttl: Option<Duration>,
-    /// What the store last said, and when.
+    /// The store's last answer, with what was admitted since, and its time.
     heard: Mutex<Option<(Instant, StateHeld)>>,
 }
 
 impl StateQuota {
-    /// A quota of this many keys and bytes, whose values are forgotten after
+    /// A quota of this many keys and bytes, whose values are forgotten at the age
     /// `ttl`.
     #[must_use]
     pub fn new(limit: StateHeld, ttl: Option<Duration>) -> Self {
         Self { limit, ttl, heard: Mutex::new(None) }
     }
 
-    /// Whether a write surely stays within the limits; if so it is noted.
+    /// Whether a write surely stays within the limits; if so, it is counted.
     pub(super) fn admits(&self, more: StateHeld) -> bool {
         let mut heard = self.heard.lock();
         let Some((_, held)) = heard.as_mut().filter(|(at, _)| at.elapsed() < BELIEVED_FOR) else { return false };
@@ -61,7 +61,7 @@ impl StateQuota {
         fits
     }
 
-    /// Notes what the store says.
+    /// Notes the store's answer.
     pub(super) fn hear(&self, held: StateHeld) {
         *self.heard.lock() = Some((Instant::now(), held));
     }
@@ -70,8 +70,8 @@ impl StateQuota {
         held.keys <= self.limit.keys && held.bytes <= self.limit.bytes
     }
 
-    /// Refuses a write of `own` in all by this call to a group that holds
-    /// `held`, when it replaces `replaced`.
+    /// Refuses the writes of a call, `own` in all, to a group that holds `held`, if
+    /// they exceed the limits when `replaced` is subtracted.
     pub(super) fn check(
         &self,
         group: &str,

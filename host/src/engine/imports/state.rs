@@ -1,6 +1,6 @@
-//! `state`: the group's key/value state. Reads see the attempt's own writes
-//! first, then what is committed; writes are collected and leave when the
-//! attempt succeeds. What the group may keep is bounded ([`quota`](super::quota)).
+//! `state`: the group's key/value state. Reads see the attempt's own writes first,
+//! then committed values; writes are collected and committed when the attempt
+//! succeeds. [`quota`](super::quota) bounds what the group may keep.
 
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ impl Guest {
         self.check_state()?;
         check_pair(&key, value.as_deref())?;
         self.item(item)?;
-        // A key written twice is paid for twice: simple, and bounded.
+        // A key that is written twice counts twice.
         self.spend(key.len() + value.as_ref().map_or(0, Vec::len))?;
         if let Some(value) = &value {
             self.keep(&key, value.len()).await?;
@@ -77,7 +77,7 @@ impl Guest {
         Ok(())
     }
 
-    /// Holds a value to what the group may keep. Deleting is always allowed.
+    /// Keeps a value within the group's quota. Deleting is always allowed.
     async fn keep(&mut self, key: &str, value: usize) -> Result<(), Refusal> {
         let more = StateHeld { keys: 1, bytes: (key.len() + value) as u64 };
         let kept = self.kept.and(more);
@@ -91,7 +91,7 @@ impl Guest {
                     keys: 1,
                     bytes: (key.len() + old.len()) as u64,
                 });
-                // What does not grow is always allowed.
+                // A value that replaces a larger one is always allowed.
                 if replaced.bytes < more.bytes {
                     policy.state_quota.check(&policy.group, held, kept, replaced)?;
                 }

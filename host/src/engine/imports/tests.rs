@@ -1,4 +1,4 @@
-//! What the imports grant and refuse, without a guest.
+//! Tests of what the imports grant and refuse, without a guest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl StateSource for Stored {
     }
 }
 
-/// Refuses one type.
+/// Rules that refuse one type.
 #[derive(Debug)]
 struct NoSecondType;
 
@@ -45,7 +45,7 @@ impl EmissionRules for NoSecondType {
     }
 }
 
-/// A guest in a call of this many items, which is granted all or nothing.
+/// A guest in a call of this many items, with every grant or none.
 fn guest(items: usize, granted: bool) -> wasmtime::Store<Guest> {
     let policy = Policy {
         group: "stock".into(),
@@ -165,7 +165,7 @@ async fn bounds_are_refused_and_spend_nothing() {
     assert!(writes < 10, "{writes}");
 }
 
-/// Values were kept for ever, however many there were.
+/// Values were kept for ever, without a bound on their number.
 #[tokio::test]
 async fn a_group_keeps_no_more_keys_and_bytes_than_its_quota() {
     let mut store = guest(1, true);
@@ -193,7 +193,7 @@ fn a_tombstone_and_headers_without_values_go_out_as_they_are() {
         "invalid: a tombstone (a message without a body) needs a key",
     );
     publish::Host::publish(guest, outgoing("out", 0)).unwrap();
-    // A guest of the first version always says what the body is.
+    // A message of version 1 always has a body.
     let first = v1::types::Outgoing {
         topic: "out".into(),
         type_: "T".into(),

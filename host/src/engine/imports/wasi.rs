@@ -1,12 +1,12 @@
 //! WASI 0.2 with nothing behind it.
 //!
-//! The standard libraries of Rust, Python and JavaScript import files, sockets
-//! and an environment whether a handler uses them or not, so these interfaces
-//! are linked; they lead nowhere. There are no directories, no variables, no
-//! arguments, standard input is at its end, and no socket can be made. Real
-//! are only the clocks, the random generator, and standard output and error,
-//! which go to the attempt's log; and HTTP requests, where the binding allows
-//! them ([`http`](super::http)).
+//! The standard libraries of Rust, Python and JavaScript import files, sockets and
+//! an environment even if a handler uses none of them, so these interfaces are
+//! linked and lead nowhere: there are no directories, variables or arguments,
+//! standard input is at its end, and no socket can be made. Only the clocks and
+//! the random generator are real, standard output and error, which go to the
+//! attempt's log, and HTTP requests where the binding allows them
+//! ([`http`](super::http)).
 
 use wasmtime::component::Linker;
 use wasmtime_wasi::sockets::SocketAddrUse;
@@ -43,10 +43,10 @@ pub(in crate::engine) const INTERFACES: [(&str, &[&str]); 7] = [
     ("wasi:random", &["random", "insecure", "insecure-seed"]),
     ("wasi:http", &["types", "outgoing-handler"]),
 ];
-/// Any patch of WASI 0.2 shares its shapes.
+/// The versions of WASI that are served: every patch of 0.2 has the same types.
 pub(in crate::engine) const VERSIONS: &str = "0.2.";
 
-/// Makes the interfaces known to a linker.
+/// Adds the interfaces to a linker.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)
 }

@@ -1,8 +1,8 @@
-//! What a call leaves behind in its sandbox, and whether a later one finds it.
+//! Tests that a call finds nothing of an earlier one in its sandbox.
 
 use super::*;
 
-/// Looks for a canary in all of its memory, what it grows included, in a global
+/// Looks for a mark in all of its memory, including what it grows, in a global
 /// and in a table, fails when it finds one, and leaves one in each of them.
 fn hostile() -> Bytes {
     let parts = r#"
@@ -36,15 +36,15 @@ fn hostile() -> Bytes {
     handler_of(FIRST, parts, &body)
 }
 
-/// Calls of each group.
+/// The number of calls of each group.
 fn calls() -> u32 {
     let is_full = std::env::var("COURIER_TEST_SCALE").is_ok_and(|scale| scale == "full");
     if is_full { 500_000 } else { 1_000 }
 }
 
-/// A sandbox for each message means a sandbox of its own: nothing that a call
-/// wrote is there for the next one, of its own group or of another that gets its
-/// slot.
+/// Under message isolation each call has an instance of its own: nothing that a
+/// call wrote is there for the next one, of its own group or of another group
+/// that gets its slot.
 #[tokio::test]
 async fn nothing_of_an_earlier_call_is_found_under_message_isolation() {
     let engine = engine();
@@ -57,7 +57,7 @@ async fn nothing_of_an_earlier_call_is_found_under_message_isolation() {
             check(&group.run(&plugin, call(&message)).await, Verdict::Success, "");
         }
     }
-    // What looks is able to find: in a kept instance the canary is there.
+    // The check works: in a kept instance the mark is there.
     let mut kept = sandbox(&engine, Policy { isolation: Isolation::Instance, cpu, ..policy() });
     check(&kept.run(&plugin, call(&message)).await, Verdict::Success, "");
     check(&kept.run(&plugin, call(&message)).await, Verdict::Reject, "no");

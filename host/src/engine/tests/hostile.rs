@@ -1,5 +1,5 @@
-//! Services that mean no good, and `http-push` as it comes with the host: each
-//! attempt ends within its limits, with a reason that names what happened.
+//! Tests of `http-push` against hostile services: each attempt ends within its
+//! limits, with a reason that names what happened.
 
 use std::pin::Pin;
 
@@ -21,16 +21,16 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 type Serving = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
 
-/// What a service does with each connection.
+/// The behaviour of a service on each connection.
 type Service = fn(TcpStream) -> Serving;
 
-/// A service on this machine, and its port.
+/// Starts a service on this machine and returns its port.
 async fn serve(service: Service) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // That the other side gives up is what it is for.
+            // The test expects the other side to give up.
             tokio::spawn(async move { drop(service(stream).await) });
         }
     });
@@ -55,7 +55,7 @@ async fn answer(mut stream: TcpStream, bytes: &[u8]) -> std::io::Result<()> {
     stream.shutdown().await
 }
 
-/// Begins an answer and goes on with the same bytes for ever.
+/// Begins an answer and sends the same bytes for ever.
 async fn flood(mut stream: TcpStream, head: &str, more: &[u8], pause: Duration) -> std::io::Result<()> {
     request(&mut stream).await?;
     stream.write_all(head.as_bytes()).await?;
@@ -80,7 +80,7 @@ async fn tls(stream: TcpStream, chain: &str) -> std::io::Result<()> {
     stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await
 }
 
-/// What an attempt comes to at a URL.
+/// The result of an attempt that calls a URL.
 async fn push(engine: &Engine, url: String) -> Ended {
     let own_url = Some(url.parse().unwrap());
     let rules = HttpRules { own_url, ca: Some(CA.into()), ..HttpRules::default() };
@@ -176,7 +176,7 @@ async fn an_attempt_at_a_hostile_service_ends_with_what_happened() {
             "sends a gzip bomb",
             |stream| {
                 let head = "HTTP/1.1 500 No\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n";
-                // A block of zeros, over and over, as gzip has them.
+                // A gzip block of zeros, over and over.
                 let more = b"8\r\n\xed\xc1\x01\x0d\x00\x00\x00\xc2\r\n";
                 Box::pin(async move { flood(stream, head, more, Duration::ZERO).await })
             },

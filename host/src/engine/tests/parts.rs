@@ -1,5 +1,5 @@
-//! Components of several instances and memories: those that tools make run,
-//! those that are made to hurt are held to the bounds.
+//! Tests of components of several instances and memories: those that tools make
+//! run, hostile ones are kept within the bounds.
 
 use super::*;
 
@@ -50,7 +50,7 @@ async fn a_component_with_adapters_between_its_instances_runs() {
 
 #[tokio::test]
 async fn several_memories_count_together_against_the_bindings_memory() {
-    // Four pages of its own and eleven more leave one of the sixteen.
+    // Four of its own pages and eleven more leave one of the sixteen.
     let memories = "(memory $a 5) (memory $b 6)";
     check(&run_component(handler_of(FIRST, memories, ""), policy(), &message()).await, Verdict::Success, "");
     for (memory, pages, verdict) in

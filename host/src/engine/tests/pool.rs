@@ -1,8 +1,9 @@
-//! Who gets a sandbox when there are not enough, and how long a call is held.
+//! Tests of who gets a slot when there are too few, and how long a call is
+//! throttled.
 
 use super::*;
 
-/// Longer than any test waits.
+/// Longer than any test runs.
 const HELD: Duration = Duration::from_secs(3_600);
 
 #[tokio::test]
@@ -24,8 +25,7 @@ async fn a_full_host_says_so_once_an_attempt_has_waited_for_room() {
     check(&third.run(&plugin, call(&message)).await, Verdict::CpuLimit, "");
 }
 
-/// An idle group kept all instances, and another stayed without room until a
-/// restart.
+/// An idle group kept all slots, and another had none until a restart.
 #[tokio::test]
 async fn idle_kept_instances_give_way_to_whoever_finds_the_pool_full() {
     let engine = engine();
@@ -44,7 +44,7 @@ async fn idle_kept_instances_give_way_to_whoever_finds_the_pool_full() {
     check(&first.run(&plugin, call(&message)).await, Verdict::Success, "");
 }
 
-/// The pool is sized by what an instance is taken to need.
+/// The size of the pool relies on the mappings that a slot takes.
 #[tokio::test]
 async fn a_slot_takes_no_more_mappings_than_are_counted_for_it() {
     const INSTANCES: u64 = 64;
@@ -59,11 +59,11 @@ async fn a_slot_takes_no_more_mappings_than_are_counted_for_it() {
         check(&sandbox.run(&plugin, call(&message())).await, Verdict::Success, "");
     }
     let taken = mappings().saturating_sub(before);
-    // Tests beside this one map memory of their own, far less than this.
+    // Other tests of this process map memory too, far less than this.
     assert!(taken <= INSTANCES * limits::MAPPINGS_PER_SLOT, "{taken} mappings for {INSTANCES} instances");
 }
 
-/// A handler that was throttled had no ceiling of wall time.
+/// A throttled handler had no bound of wall time.
 #[tokio::test]
 async fn a_call_is_held_at_most_ten_times_its_timeout() {
     let engine = engine();

@@ -1,4 +1,4 @@
-//! Handlers of both versions of the contract, and what each is told.
+//! Tests of handlers of both versions of the contract.
 
 use courier_core::message::Header;
 
@@ -30,7 +30,7 @@ async fn a_handler_of_the_second_version_says_how_long_what_it_needs_is_down() {
     }
 }
 
-/// Null and empty could not be told apart.
+/// Absent and empty could not be distinguished.
 #[tokio::test]
 async fn what_is_absent_is_told_apart_from_what_is_empty() {
     // Where the canonical ABI puts `body` (its discriminant at 64) and the list

@@ -1,5 +1,5 @@
-//! A handler that does nothing: what a benchmark measures with it is what the
-//! host costs.
+//! A handler that does nothing, by which benchmarks measure the cost of the host
+//! alone.
 
 use courier_sdk::{Context, Failure, Message, handler};
 

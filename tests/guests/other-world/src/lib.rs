@@ -1,5 +1,5 @@
-//! A sound component of another world: it exports nothing that Courier calls,
-//! so an upload of it must be refused.
+//! A valid component of another world: it exports nothing that Courier calls, so
+//! an upload of it must be refused.
 
 wit_bindgen::generate!({ path: "wit", world: "other" });
 

@@ -1,4 +1,4 @@
-//! The words of `scripted`, done for each item of a batch in turn.
+//! A batch handler that carries out the script of `scripted` for each item.
 
 #[path = "../../scripted/src/words.rs"]
 mod words;

@@ -1,5 +1,5 @@
-//! A handler that does what the body of its message tells it, for tests and
-//! for checks from outside. `words` says which words it knows.
+//! A handler that carries out the script in its message, for tests and for checks
+//! from outside. `words` has the script's words.
 
 mod words;
 

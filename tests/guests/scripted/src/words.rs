@@ -1,9 +1,9 @@
-//! The script in a message and the words it is made of.
+//! The script in a message, and its words.
 //!
 //! A body is `{"do": ["retry", "sleep:20ms+trap", "publish:out+ok"], ..}`:
-//! attempt n does entry n, and the last one again after that. A tombstone has no
-//! body, so that its list stands in the header `do`. An entry is words joined by
-//! `+`, done in turn:
+//! attempt n carries out entry n, and later attempts the last entry. A tombstone
+//! has no body, so its list is in the header `do`. An entry is words joined by
+//! `+`, carried out in turn:
 //!
 //! | word | what it does |
 //! |---|---|
@@ -23,16 +23,15 @@
 //! | `cache:KEY=VALUE` | puts a value into the cache of the group on this node |
 //! | `need:KEY=VALUE` | fails unless that cache has this value |
 //!
-//! Where nothing decides the outcome is `ok`, also for a body that holds no
-//! script. A script that is wrong is rejected, so that a test cannot pass by a
-//! slip of its own.
+//! An entry without a deciding word ends as `ok`, as does a body without a script.
+//! A wrong script is rejected, so that a test cannot pass by a slip of its own.
 
 use std::{hint::black_box, thread, time::Duration};
 
 use courier_sdk::{Context, Failure, Header, Message, Outgoing};
 use serde_json::Value;
 
-/// Does what the message says for this attempt.
+/// Carries out the entry of this attempt.
 pub fn act(message: &Message, ctx: &Context) -> Result<(), Failure> {
     let Some(entry) = entry(message, ctx.attempt().number)? else {
         return Ok(());
@@ -81,7 +80,7 @@ pub fn act(message: &Message, ctx: &Context) -> Result<(), Failure> {
     outcome
 }
 
-/// The entry for this attempt; none when the body holds no script.
+/// The entry for this attempt; `None` when the body has no script.
 fn entry(message: &Message, attempt: u32) -> Result<Option<String>, Failure> {
     let script = match &message.body {
         Some(body) => match serde_json::from_slice(body) {
@@ -103,7 +102,7 @@ fn entry(message: &Message, attempt: u32) -> Result<Option<String>, Failure> {
     }
 }
 
-/// A text of the body, for words that no script could carry.
+/// A text of the body, for words that a script cannot hold.
 fn text(body: &[u8], name: &str) -> Result<String, Failure> {
     match serde_json::from_slice::<Value>(body).ok().as_mut().and_then(|body| body.get_mut(name)).map(Value::take) {
         Some(Value::String(text)) => Ok(text),
@@ -126,7 +125,8 @@ fn spin() {
     }
 }
 
-/// Every page is written to, since memory that is only reserved costs nothing.
+/// Allocates without end. Every page is written to, since reserved memory costs
+/// nothing.
 fn alloc() {
     let mut held = Vec::new();
     loop {
@@ -135,15 +135,15 @@ fn alloc() {
     }
 }
 
-/// The function is read back through a `black_box`, or the compiler would make
-/// a loop of it.
+/// Recurses without end. The function is read through a `black_box`, since the
+/// compiler would otherwise make a loop of it.
 fn stack(depth: u64) -> u64 {
     let deeper: fn(u64) -> u64 = black_box(stack);
     deeper(depth + 1).wrapping_add(depth)
 }
 
-/// In lines of a moderate length: a flood as it happens, and no need for as
-/// much memory as the flood is long.
+/// Logs this many bytes, in lines of moderate length, so that a flood needs no
+/// memory of its size.
 fn log(ctx: &Context, bytes: u64) {
     const LINE: u64 = 16 << 10;
     let line = "x".repeat(LINE.min(bytes) as usize);
@@ -229,7 +229,7 @@ fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// What the script in `body` comes to at this attempt.
+    /// The result of the script in `body` at this attempt.
     fn run(body: &str, attempt: u32) -> (Result<(), Failure>, Context) {
         let message = Message {
             key: Some(b"k".to_vec()),

@@ -15,7 +15,7 @@ use crate::simulation::chance::Chance;
 /// Requests of one partition that the client has on the wire at once.
 const ON_THE_WIRE: usize = 5;
 
-/// A record in a log: which debt it is, and its identity.
+/// A record in a log: its row, and its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Logged {
     pub row: i64,
@@ -55,13 +55,13 @@ impl Topic {
     }
 }
 
-/// What the broker says to a request.
+/// The broker's response to a request.
 enum Response {
     Appended(Offset),
-    /// It has this sequence number already.
+    /// The broker has this sequence number already.
     Duplicate,
     TooLarge,
-    /// The client tries again.
+    /// The broker fails the request for now, and the client tries again.
     NotNow,
 }
 
@@ -82,7 +82,7 @@ struct Stream {
     next_sequence: u64,
 }
 
-/// What became of a record.
+/// The result of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     Delivered(Offset),
@@ -98,7 +98,7 @@ pub struct Client {
     producer: u64,
     streams: BTreeMap<(usize, usize), Stream>,
     known: HashMap<usize, u64>,
-    /// Whether the window is kept to; a planted bug turns it off.
+    /// Whether the window applies; a planted fault turns it off.
     windowed: bool,
 }
 
@@ -107,8 +107,8 @@ impl Client {
         Self { producer, streams: BTreeMap::new(), known: HashMap::new(), windowed }
     }
 
-    /// Learns the id of a topic. Windows are of a topic id: what was
-    /// acknowledged by a topic that is gone says nothing of its successor.
+    /// Learns the id of a topic. A window belongs to a topic id: acknowledgements
+    /// by a deleted topic say nothing about its successor.
     pub fn learn(&mut self, topic: usize, id: u64) {
         if self.known.insert(topic, id).is_some_and(|known| known != id) {
             for stream in self.streams.iter_mut().filter(|((of, _), _)| *of == topic).map(|(_, stream)| stream) {
@@ -117,7 +117,7 @@ impl Client {
         }
     }
 
-    /// Whether nothing is under way to a topic.
+    /// Whether nothing is in flight to a topic.
     pub fn is_silent(&self, topic: usize) -> bool {
         self.streams.iter().all(|((of, _), stream)| *of != topic || stream.in_flight.is_empty())
     }
@@ -130,7 +130,7 @@ impl Client {
         stream.hand_over(now, self.windowed);
     }
 
-    /// Lets something happen to one partition's requests.
+    /// Lets a random event happen to one partition's requests.
     pub fn work(
         &mut self,
         now: Timestamp,
@@ -150,7 +150,7 @@ impl Client {
         let mut ended = Vec::new();
         let gone = !topic.exists || to.1 >= topic.partitions.len();
         if gone && chance.percent(10) || faulty && chance.percent(2) {
-            // Nothing came through in time: what is on the wire may arrive.
+            // Nothing came through in time: the requests on the wire may arrive.
             let arrives = chance.below(stream.in_flight.len() + 1);
             for request in stream.in_flight.drain(..).collect::<Vec<_>>().into_iter().enumerate() {
                 if request.0 < arrives && faulty {
@@ -181,7 +181,7 @@ impl Client {
             Response::NotNow => {}
             Response::TooLarge => {
                 stream.in_flight.remove(index);
-                // What is behind it gets new numbers under a new epoch.
+                // The records behind it get new numbers under a new epoch.
                 stream.number_anew();
                 let known = topic.partitions.get_mut(to.1).and_then(|of| of.producers.get_mut(&producer));
                 if let Some(next) = known {
@@ -199,8 +199,8 @@ impl Client {
                         Response::Appended(offset) if earlier.sequence == request.sequence => {
                             (Delivery::Acknowledged(offset), Ended::Delivered(offset))
                         }
-                        // Both a duplicate and whatever came before an
-                        // acknowledged request: success without an offset.
+                        // Success without an offset: for a duplicate, and for everything before
+                        // an acknowledged request.
                         _ => (Delivery::WithoutOffset, Ended::WithoutOffset(from)),
                     };
                     stream.window.delivered(now, delivery);

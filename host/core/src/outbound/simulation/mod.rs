@@ -1,10 +1,10 @@
-//! A seeded simulation that looks for schedules in which a debt is lost, is
-//! dropped in silence, or overtakes another of its key.
+//! A seeded simulation that looks for schedules in which an outbound row is
+//! lost, dropped silently, or overtakes another of its key.
 //!
 //! Two hosts drive the machine of one shard by turns. Topics are deleted, made
 //! anew with other counts of partitions, grown and given other limits; brokers
-//! forget producers; requests and answers are lost and come in another order;
-//! hosts freeze past their leases and die; the store fails to answer.
+//! forget producers; requests and answers are lost and reordered; hosts freeze
+//! past their leases and die; the store fails to answer.
 
 use crate::simulation::{Failure, number};
 
@@ -13,7 +13,7 @@ mod world;
 
 use world::World;
 
-/// Who a message is: equal ids of two sources are two messages.
+/// The identity of a message: equal ids of two sources are two messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     id: usize,

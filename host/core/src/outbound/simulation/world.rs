@@ -1,4 +1,5 @@
-//! Two hosts that relay one shard by turns, the store, and what goes wrong.
+//! The simulated world: two hosts that relay one shard by turns, the store, and
+//! the faults.
 
 mod ends;
 
@@ -14,7 +15,8 @@ use crate::simulation::chance::Chance;
 const TOPICS: usize = 3;
 const KEYS: usize = 4;
 const LEASE: i64 = 2_000_000;
-/// Far longer than an acknowledgement keeps a window open.
+/// Microseconds after which brokers forget a silent producer, far longer than an
+/// acknowledgement keeps a window open.
 const SILENCE: i64 = 24 * 3_600_000_000;
 /// Steps with faults, and the most steps after them until all debts are paid.
 const FAULTY_STEPS: u64 = 400;
@@ -42,7 +44,7 @@ struct Host {
     /// The epoch under which the present pass takes and writes.
     epoch: u64,
     leased_until: i64,
-    /// What will be told to the machine, and when.
+    /// Answers to the machine, each with its time.
     told: Vec<(i64, Told)>,
     frozen_until: i64,
     rows: BTreeMap<i64, (Stored, i32)>,
@@ -77,14 +79,14 @@ pub struct World {
     lease_until: i64,
     next_row: i64,
     debts: i64,
-    /// Limits that a topic had, so that a refusal can be judged.
+    /// The smallest limit in bytes that a topic had, by which a refusal is judged.
     smallest_limit: usize,
-    /// Rows that a topic refused once. One whose host died before that was
-    /// stored is sent again, and by then the topic may take more.
+    /// Rows that a topic refused once. When the host died before that was stored,
+    /// the row is sent again, and the topic may take more by then.
     refused: BTreeSet<i64>,
     /// The first rule that was broken while actions were carried out.
     broken: Option<String>,
-    /// The key that each debt was owed with.
+    /// The key of each row that was ever added.
     keys: BTreeMap<i64, Option<usize>>,
 }
 
@@ -128,7 +130,7 @@ impl World {
         }
     }
 
-    /// Runs the schedule to its end; the rule that it broke is the error.
+    /// Runs the schedule to its end; the error is the rule that it broke.
     pub fn run(&mut self) -> Result<(), String> {
         while self.steps < FAULTY_STEPS {
             self.step(true)?;
@@ -287,7 +289,7 @@ impl World {
         self.hosts[host].epoch == self.epoch && self.now < self.hosts[host].leased_until
     }
 
-    /// Takes rows as the store gives them: one that waits hides those behind it.
+    /// Takes rows as the store returns them: a waiting row hides the rows behind it.
     fn take(&mut self, host: usize) {
         let mut hidden = BTreeSet::new();
         let mut rows = Vec::new();
@@ -328,7 +330,7 @@ impl World {
         self.tell(host, ShardEvent::Taken { rows: taken, leased_until });
     }
 
-    /// Tells a machine, and carries out what it wants.
+    /// Hands an event to a machine, and carries out its actions.
     fn tell(&mut self, host: usize, event: ShardEvent) {
         let actions = self.hosts[host].shard.step(Timestamp(self.now), event);
         for action in actions {

@@ -17,7 +17,7 @@ fn a_key_that_is_open_in_an_older_partition_waits_and_the_others_go_on() {
     bench.record(2, "a").says(&["write <1 2+committed"]);
     bench.written().decide(1, AT_ONCE).says(&["write <3 1+handled"]);
     bench.written().due(1_000_000).says(&[]);
-    // Somebody who asks for it does not overtake either.
+    // A requested rerun does not overtake either.
     bench.step(Event::Asked(row(0, "a"))).says(&[]);
     bench.step(Event::Unblocked(key("a"))).says(&["rerun 0"]);
     bench.decide(0, AT_ONCE).says(&["rerun 2", "write <3 0handled"]);
@@ -30,7 +30,7 @@ fn what_waits_for_an_older_partition_waits_on_under_the_next_owner() {
     bench.record(2, "a").says(&["write <3 2+committed"]);
     bench.step(Event::Unblocked(key("b"))).says(&[]);
     bench.step(Event::Unblocked(key("a"))).says(&["rerun 0"]);
-    // It is open no more, and what comes later is like any other.
+    // The key is no longer open, so a later record is like any other.
     bench.written().step(Bench::decided(0, AT_ONCE, 2, "second"));
     bench.written().step(Bench::decided(2, AT_ONCE, 2, "second"));
     bench.written().record(3, "a").says(&["run 3"]);

@@ -1,4 +1,4 @@
-//! Open rows whose records only Kafka has, and will remove.
+//! Open rows whose records only Kafka has, and is about to remove.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn the_rows_are_counted_of_which_only_kafka_has_the_record() {
     bench.step(Event::Due).says(&["rerun 0"]);
     bench.record(2, "b").says(&[]);
     bench.record(3, "b").says(&[]);
-    // Another row keeps its record, and then there is no room for more.
+    // Another row keeps its record; then the bound is reached.
     bench.decide(0, again(90));
     assert_eq!((bench.machine.parked(), bench.machine.parked_bare()), (4, 2));
     bench.written().due(90).says(&["rerun 0"]);

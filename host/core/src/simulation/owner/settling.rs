@@ -52,7 +52,7 @@ impl World {
     pub fn arrive(&mut self, claim: u64, partition: usize, sequence: u64, batch: Arc<Batch<u64>>) -> Checked {
         let lost = self.chance.percent(self.profile.lost_answer) && !self.calm();
         if !self.up || (lost && self.chance.percent(50)) {
-            // It never got there, and its sender cannot tell.
+            // The batch never arrived, and its sender cannot know that.
             self.answer_soon(Task::Answer { claim, answer: Answer::Unknown, batch: None });
             return Ok(());
         }
@@ -97,8 +97,8 @@ impl World {
         Ok(answer)
     }
 
-    /// A host that still lives sends what is left of its batch, as a sequence of
-    /// its own.
+    /// A host that is still alive sends the rest of its batch, under a new sequence
+    /// number.
     pub fn send_rest(&mut self, claim: u64, partition: usize, batch: Arc<Batch<u64>>) {
         let Some(owner) = self.owners.get_mut(&claim) else { return };
         let Some(whole) = &owner.under_way else { return };

@@ -1,4 +1,4 @@
-//! What the world notes when a row ends, and whether the ends kept their order.
+//! Applies the results of rows, and checks that the rows kept their order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,8 +47,8 @@ impl World {
         Ok(())
     }
 
-    /// Rows of a key lie in one partition of a topic and begin there in the
-    /// order of their ids.
+    /// Checks that rows of a key lie in one partition of a topic, and that their
+    /// first copies lie there in the order of their ids.
     pub(super) fn check_orders(&self) -> Result<(), String> {
         let present = self.topics.iter().enumerate();
         let mut earlier: BTreeSet<(usize, i64)> = BTreeSet::new();
@@ -57,14 +57,14 @@ impl World {
             let mut seen = BTreeSet::new();
             for (number, partition) in topic.partitions.iter().enumerate() {
                 for logged in &partition.log {
-                    // One that lay in an earlier topic of the name may come
-                    // again, since nobody could say that it did.
+                    // A row whose record lay in an earlier topic of the name may come again,
+                    // since the host could not know.
                     let again = earlier.contains(&(name, logged.row)) || self.refused.contains(&logged.row);
                     if again || !seen.insert(logged.row) {
                         continue;
                     }
-                    // One that was meant for an earlier topic of the name was
-                    // sent before anybody could know that it is gone.
+                    // A record that was meant for an earlier topic of the name was sent before
+                    // its host could know that the topic is gone.
                     if let Some(key) = self.key_of(logged.row).filter(|_| logged.meant_for == topic.id) {
                         first.entry(key).or_default().push((logged.row, number));
                     }
@@ -83,7 +83,7 @@ impl World {
         Ok(())
     }
 
-    /// The key that a row was owed with.
+    /// The key of a row.
     pub(super) fn key_of(&self, row: i64) -> Option<usize> {
         self.keys.get(&row).copied().flatten()
     }
