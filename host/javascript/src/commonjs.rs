@@ -1,5 +1,8 @@
-//! CommonJS modules as ES modules: the module's text becomes a function, which
-//! runs when it is required first, and what it exports is exported by name.
+//! CommonJS modules as ES modules. Each becomes two: in the first ([`wrap`]) the
+//! module's text is a function, which runs when it is required first; the
+//! second ([`facade`]) is what an ES module imports, runs the first, and exports
+//! by name. If the first ran by itself, modules that require one another in a
+//! circle would run in the order of their imports, and not of their `require`s.
 //!
 //! The text begins on the first line, so that the lines of errors stay right.
 
@@ -14,13 +17,8 @@ pub(super) enum Target {
     Json,
 }
 
-/// An ES module of the CommonJS module `text`. Declarations of functions come
-/// before anything runs, so modules may require one another in a circle.
-pub(super) fn wrap<'a>(
-    text: &str,
-    requires: impl Iterator<Item = (&'a str, Target)>,
-    exports: &BTreeSet<String>,
-) -> String {
+/// An ES module that runs the CommonJS module `text` when it is required.
+pub(super) fn wrap<'a>(text: &str, requires: impl Iterator<Item = (&'a str, Target)>) -> String {
     let (mut imports, mut cases) = (String::new(), String::new());
     for (index, (specifier, target)) in requires.enumerate() {
         let from = quoted(specifier);
@@ -35,12 +33,20 @@ pub(super) fn wrap<'a>(
     // What begins with #! is a comment only at the beginning of a script.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let hash = if text.starts_with("#!") { "//" } else { "" };
-    let mut module = format!(
+    format!(
         "{imports}var $courier_module; export function $courier_require() {{ if ($courier_module === undefined) {{ \
          $courier_module = {{ exports: {{}} }}; $courier_body.call($courier_module.exports, $courier_module, \
          $courier_module.exports, $courier_find); }} return $courier_module.exports; }} function $courier_find(name) {{ \
          switch (name) {{ {cases}}} throw new Error(`there is no module ${{name}}`); }} \
-         function $courier_body(module, exports, require) {{ {hash}{text}\n}}\n\
+         function $courier_body(module, exports, require) {{ {hash}{text}\n}}\n"
+    )
+}
+
+/// The ES module through which others import the CommonJS module `name`.
+pub(super) fn facade(name: &str, exports: &BTreeSet<String>) -> String {
+    let from = quoted(name);
+    let mut module = format!(
+        "import {{ $courier_require }} from {from};\n\
          const $courier_all = $courier_require();\n\
          export default $courier_all != null && $courier_all.__esModule && \"default\" in $courier_all ? \
          $courier_all.default : $courier_all;\n"
@@ -74,12 +80,14 @@ mod tests {
     fn a_wrapped_module_keeps_its_lines_and_exports_by_name() {
         let requires = [("./b", Target::CommonJs), ("./c.json", Target::Json), ("d", Target::Module)];
         let exports = ["sum", "default", "odd-name"].map(ToOwned::to_owned).into();
-        let text = wrap("const b = require('./b');\nexports.sum = b;", requires.into_iter(), &exports);
+        let text = wrap("const b = require('./b');\nexports.sum = b;", requires.into_iter());
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].ends_with("const b = require('./b');"), "{text}");
         assert_eq!(lines[1], "exports.sum = b;");
-        assert_eq!(text.matches(" as sum ").count(), 1, "{text}");
-        assert!(!text.contains("odd-name") && !text.contains("as default"), "{text}");
+        let facade = facade("a.js", &exports);
+        assert_eq!(facade.matches(" as sum ").count(), 1, "{facade}");
+        assert!(!facade.contains("odd-name") && !facade.contains("as default"), "{facade}");
+        assert!(strip(&facade, Dialect::JavaScript).is_ok(), "{facade}");
         let module = strip(&text, Dialect::JavaScript).unwrap_or_else(|wrong| panic!("{wrong:?}: {text}"));
         assert_eq!(module.imports.len(), 3);
         assert!(module.commonjs.is_none());

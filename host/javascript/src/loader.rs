@@ -14,13 +14,12 @@ use wit_parser::Resolve;
 use super::link::part;
 
 pub(super) const LOADER_INTERFACE: &str = "local:init/module-loader";
-const LOADER_WIT: &str = "package local:init;
-interface module-loader {
-    resolve: func(referrer: string, specifier: string) -> result<string, string>;
-    load: func(path: string) -> result<string, string>;
-}
+/// The same functions at the top, so that an instance of the stub has the
+/// shape of an instance of the interface.
+const STUB_WIT: &str = "package local:init;
 world stub {
-    export module-loader;
+    export resolve: func(referrer: string, specifier: string) -> result<string, string>;
+    export load: func(path: string) -> result<string, string>;
 }
 ";
 
@@ -95,7 +94,7 @@ fn copy_imports(closed: &mut wasm_encoder::Component, component: &[u8], imports:
 /// A component that offers the module loader and traps when it is asked.
 fn stub() -> anyhow::Result<Vec<u8>> {
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("loader.wit", LOADER_WIT)?;
+    let package = resolve.push_str("stub.wit", STUB_WIT)?;
     let world = resolve.select_world(&[package], Some("stub"))?;
     let mut types = TypeSection::new();
     types.ty().function([ValType::I32; 4], [ValType::I32]);
@@ -105,8 +104,8 @@ fn stub() -> anyhow::Result<Vec<u8>> {
     let mut memories = MemorySection::new();
     memories.memory(MemoryType { minimum: 0, maximum: Some(0), memory64: false, shared: false, page_size_log2: None });
     let mut exports = ExportSection::new();
-    exports.export(&format!("{LOADER_INTERFACE}#resolve"), ExportKind::Func, 0);
-    exports.export(&format!("{LOADER_INTERFACE}#load"), ExportKind::Func, 1);
+    exports.export("resolve", ExportKind::Func, 0);
+    exports.export("load", ExportKind::Func, 1);
     exports.export("cabi_realloc", ExportKind::Func, 2);
     exports.export("memory", ExportKind::Memory, 0);
     let mut code = CodeSection::new();

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use parking_lot::Mutex;
-use wasmtime::component::{Component, Instance, Lift, Linker, ResourceTable, Val, WasmList};
+use wasmtime::component::types::{ComponentInstance, ComponentItem};
+use wasmtime::component::{Component, Instance, Lift, Linker, ResourceTable, ResourceType, Val, WasmList};
 use wasmtime::{Config, Engine, EngineWeak, Store, StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, IoError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
@@ -104,9 +106,14 @@ fn linker(
 ) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     linker.allow_shadowing(true);
-    // A script that publishes or asks for state while it loads ends here.
-    linker.define_unknown_imports_as_traps(component)?;
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    for (name, import) in component.component_type().imports(engine) {
+        if let ComponentItem::ComponentInstance(interface) = import.ty
+            && (name.starts_with("courier:") || name.starts_with("wasi:http/"))
+        {
+            stub(&mut linker, engine, name, &interface)?;
+        }
+    }
     let mut loader = linker.instance(LOADER_INTERFACE)?;
     let known = Arc::clone(sources);
     loader.func_wrap("resolve", move |_, (referrer, specifier): (String, String)| {
@@ -122,6 +129,35 @@ fn linker(
         Ok(())
     })?;
     Ok(linker)
+}
+
+/// Defines an interface of the host's whose functions trap: a script that
+/// publishes or asks for state while it loads ends there.
+fn stub(linker: &mut Linker<Host>, engine: &Engine, name: &str, interface: &ComponentInstance) -> wasmtime::Result<()> {
+    let mut stubs = linker.instance(name)?;
+    for (export, item) in interface.exports(engine) {
+        match item.ty {
+            ComponentItem::ComponentFunc(_) => {
+                let words = format!("{name} is not there while the module loads: call it in the handler ({export})");
+                stubs.func_new(export, move |_, _, _, _| Err(wasmtime::Error::msg(words.clone())))?;
+            }
+            ComponentItem::Resource(_) => stubs.resource(export, resource(export), |_, _| Ok(()))?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The type of a resource that an interface exports: `wasi:http/types` exports
+/// those of `wasi:io` under names of its own.
+fn resource(name: &str) -> ResourceType {
+    match name {
+        "input-stream" => ResourceType::host::<DynInputStream>(),
+        "output-stream" => ResourceType::host::<DynOutputStream>(),
+        "pollable" => ResourceType::host::<DynPollable>(),
+        "io-error" => ResourceType::host::<IoError>(),
+        _ => ResourceType::host::<()>(),
+    }
 }
 
 /// How the snapshot is read out of the running component.

@@ -95,6 +95,8 @@ impl Sources {
             modules.insert(name, module);
         }
         wrap_commonjs(&mut modules);
+        let facade = facade_name(&user);
+        let user = if modules.contains_key(&facade) { facade } else { user };
         Ok(Self { modules, user })
     }
 
@@ -194,8 +196,13 @@ fn read_module(
     Ok(Module { text: module.text, imports, shape, names: module.names })
 }
 
+/// The name of the module through which ES modules import a CommonJS module.
+fn facade_name(name: &str) -> String {
+    format!("courier:commonjs/{name}")
+}
+
 /// Makes ES modules of the CommonJS modules, once it is known which are which
-/// and what is imported from them.
+/// and what is imported from them, and leads imports to their facades.
 fn wrap_commonjs(modules: &mut BTreeMap<String, Module>) {
     let mut asked: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for module in modules.values() {
@@ -218,9 +225,17 @@ fn wrap_commonjs(modules: &mut BTreeMap<String, Module>) {
         });
         let mut exports = found.exports.clone();
         exports.extend(asked.remove(name).unwrap_or_default());
-        wrapped.push((name.clone(), commonjs::wrap(&module.text, targets, &exports)));
+        wrapped.push((name.clone(), commonjs::wrap(&module.text, targets), commonjs::facade(name, &exports)));
     }
-    for (name, text) in wrapped {
+    for module in modules.values_mut().filter(|module| matches!(module.shape, Shape::Module)) {
+        for target in module.imports.values_mut().filter(|target| wrapped.iter().any(|(name, ..)| name == *target)) {
+            *target = facade_name(target);
+        }
+    }
+    for (name, text, facade) in wrapped {
+        let mut facade = Module::alone(facade, Shape::Module);
+        facade.imports.insert(name.clone(), name.clone());
+        modules.insert(facade_name(&name), facade);
         if let Some(module) = modules.get_mut(&name) {
             module.text = text;
         }
@@ -336,12 +351,14 @@ mod tests {
         let sources = Sources::read(&dir.path().join("handler.js")).unwrap();
         let text = |name: &str| sources.load(name).unwrap();
         let a = text("node_modules/a/index.js");
+        assert!(!a.contains("case \"fs\""), "{a}");
+        let a = text("courier:commonjs/node_modules/a/index.js");
         for export in ["as one", "as two", "export default"] {
             assert!(a.contains(export), "{export} is missing: {a}");
         }
-        assert!(!a.contains("case \"fs\""), "{a}");
-        assert!(text("node_modules/c/c.cjs").contains("as two"));
-        assert_eq!(sources.modules.len(), 5);
+        assert!(!text("node_modules/c/c.cjs").contains("as two"), "it is required, not imported");
+        assert!(text("courier:commonjs/node_modules/c/c.cjs").contains("as two"));
+        assert_eq!(sources.modules.len(), 5 + 4);
         let refused = [
             ("handler.ts", "import a from 'a';\na()"),
             ("node_modules/a/index.js", "\nconst fs = require('fs');\nmodule.exports = fs;"),

@@ -31,8 +31,8 @@ fn every_kind_of_type_is_taken_out() {
         ("const f = async <T,>(a: T): Promise<T> => a;", "const f = async (a ) => a;"),
         ("foo<string>(a!, b satisfies C, <D>e);", "foo (a , b , e);"),
         (
-            "abstract class A<T> extends B<T> implements C, D { private readonly a?: string = ''; declare b: string; abstract c(): void; static d!: number; constructor(e: string) { super() } [key: string]: unknown; override get f(): string { return '' } }",
-            "class A extends B { a = ''; ; ; static d ; constructor(e ) { super() } ; get f() { return '' } }",
+            "abstract class A<T> extends B<T> implements C, D { private readonly a?: string = ''; declare b: string; abstract c(): void; d!: number; constructor(e: string) { super() } [key: string]: unknown; override get f(): string { return '' } }",
+            "class A extends B { a = ''; ; ; d ; constructor(e ) { super() } ; get f() { return '' } }",
         ),
         ("function f(a: string): void;\nfunction f(a: any) {}", "; function f(a ) {}"),
         ("function f(this: Window, a: string) {}", "function f( a ) {}"),
@@ -44,7 +44,7 @@ fn every_kind_of_type_is_taken_out() {
             "const a = { b(c ) {}, get d() { return 1 } };",
         ),
         ("type A = typeof import('x');", ";"),
-        ("let a = b as string\n(c)", "let a = b ; (c)"),
+        ("let a = b as string\n(c)", "let a = b; (c)"),
         ("let a\ntype B = 1\n(c)", "let a ; (c)"),
     ] {
         check(source, expected);
@@ -66,13 +66,13 @@ fn an_import_of_types_alone_is_left_out() {
 fn enums_and_parameter_properties_become_code_on_their_lines() {
     check(
         "export enum A { B, C = 5, D, 'e-f' = \"text\", // last,\n}\nA.B;",
-        "export var A = ((A) => ([A[A[\"B\"] = 0] = \"B\", A[A[\"C\"] = 5] = \"C\", A[A[\"D\"] = 6] = \"D\", \
+        "export var A = ((A) => ([ A[A[\"B\"] = 0] = \"B\", A[A[\"C\"] = 5] = \"C\", A[A[\"D\"] = 6] = \"D\", \
          A[\"e-f\"] = \"text\", // last, ], A))({}); A.B;",
     );
     check(
         "const enum A { B = 1 << 2, C = B | x }",
-        "var A = ((A) => ([typeof (A[\"B\"] = (1 << 2)) === \"string\" || (A[A[\"B\"]] = \"B\"), \
-         typeof (A[\"C\"] = (A.B | x)) === \"string\" || (A[A[\"C\"]] = \"C\")], A))({});",
+        "var A = ((A) => ([ typeof (A[\"B\"] = (1 << 2)) === \"string\" || (A[A[\"B\"]] = \"B\"), \
+         typeof (A[\"C\"] = (A.B | x)) === \"string\" || (A[A[\"C\"]] = \"C\") ], A))({});",
     );
     check(
         "class A extends B { constructor(private readonly a: string, public b = 1, c?: C) { super(a)\nd() } }",
