@@ -1,4 +1,4 @@
-//! `courier dev`: a host that needs nothing else, for trying things out.
+//! `courier dev`: runs a host with Kafka and store built in, for trying things out.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,17 +7,16 @@ use crate::server::DevOptions;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration whose bindings are run; its Kafka and store are
-    /// replaced by built-in ones. Without it: courier.toml, as soon as there is
-    /// one.
+    /// The configuration file whose bindings are run; its Kafka and store are
+    /// replaced by built-in ones. By default courier.toml, as soon as it exists.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen, if not where the configuration says.
+    /// The address to listen on, instead of the configuration's.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// The directory that keeps the store; without it every start is empty.
-    /// The built-in broker keeps nothing: what was not handled when the host
-    /// stops is not handled after.
+    /// The directory of the store; without it every start is empty. The built-in
+    /// broker keeps nothing: messages that were not handled when the host stops
+    /// are lost.
     #[arg(long, value_name = "DIRECTORY")]
     data: Option<PathBuf>,
 }

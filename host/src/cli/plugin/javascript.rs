@@ -1,8 +1,8 @@
-//! Handlers in TypeScript and JavaScript: the SDK and the builder that this
-//! program brings with it, and what `courier plugin new --lang ts` writes.
+//! Handlers in TypeScript and JavaScript: the SDK and the builder, which are part
+//! of this program, and the files that `courier plugin new --lang ts` writes.
 //!
-//! The builder runs in Node. What it needs besides is installed once for each
-//! version of it into the user's cache, from a lock file.
+//! The builder runs in Node. Its packages are installed into the user's cache from
+//! a lock file, once for each version of the builder.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,11 +13,11 @@ use sha2::{Digest as _, Sha256};
 use super::write_file;
 use crate::server::sandboxes::cache_dir;
 
-/// The endings of a handler's file.
+/// The file extensions of a handler.
 const ENDINGS: [&str; 4] = ["ts", "mts", "js", "mjs"];
-/// What a handler's file is called when a folder is named.
+/// The stem of the handler's file in a folder.
 const HANDLER: &str = "handler";
-/// The first Node that the builder runs on.
+/// The oldest major version of Node that the builder runs on.
 const OLDEST_NODE: u32 = 20;
 /// Digits of the digest in the name of the builder's folder.
 const DIGEST_DIGITS: usize = 16;
@@ -28,7 +28,7 @@ macro_rules! sdk_files {
     };
 }
 
-/// What handlers import, and what runs round them in a component.
+/// The SDK: the modules that handlers import, and the runtime around them.
 const SDK_FILES: [(&str, &str); 18] = sdk_files![
     "package.json",
     "src/clone.js",
@@ -50,7 +50,7 @@ const SDK_FILES: [(&str, &str); 18] = sdk_files![
     "src/web.js",
 ];
 
-/// What makes a component of them.
+/// The builder, which makes a component of a handler.
 const BUILDER_FILES: [(&str, &str); 6] = sdk_files![
     "build/build.mjs",
     "build/mappings.mjs",
@@ -67,7 +67,7 @@ const WIT_FILES: [(&str, &str); 4] = [
     ("build/wit/http.wit", include_str!("../../../../guest-sdk/rust/wit/deps/http.wit")),
 ];
 
-/// What a new handler in TypeScript consists of.
+/// The files of a new handler in TypeScript.
 pub(super) const TYPESCRIPT_FILES: [(&str, &str); 7] = [
     ("handler.ts", include_str!("template/typescript/handler.ts.txt")),
     ("handler.test.ts", include_str!("template/typescript/handler.test.ts.txt")),
@@ -78,7 +78,7 @@ pub(super) const TYPESCRIPT_FILES: [(&str, &str); 7] = [
     (".gitignore", IGNORED),
 ];
 
-/// What a new handler in JavaScript consists of.
+/// The files of a new handler in JavaScript.
 pub(super) const JAVASCRIPT_FILES: [(&str, &str); 6] = [
     ("handler.js", include_str!("template/javascript/handler.js.txt")),
     ("handler.test.js", include_str!("template/javascript/handler.test.js.txt")),
@@ -90,11 +90,10 @@ pub(super) const JAVASCRIPT_FILES: [(&str, &str); 6] = [
 
 const IGNORED: &str = "node_modules/\n/*.wasm\n";
 
-/// The folder of a new handler that holds the SDK, for tests and editors.
+/// The folder of the SDK in a new handler, for tests and editors.
 const NEW_SDK: &str = ".courier/courier-sdk";
 
-/// The file of the handler that a path means: the file itself, or the one
-/// called `handler` in a folder.
+/// The file of the handler at a path: the file itself, or `handler.*` in a folder.
 pub(super) fn handler_file(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
         return ENDINGS.map(|ending| path.join(format!("{HANDLER}.{ending}"))).into_iter().find(|file| file.is_file());
@@ -127,8 +126,8 @@ pub(super) fn write_sdk(dir: &Path) -> anyhow::Result<()> {
     write_files(&dir.join(NEW_SDK), SDK_FILES.iter())
 }
 
-/// The plugin is called after the file, or after the folder when the file is
-/// called like any handler's.
+/// The plugin's name: that of the file, or of the folder when the file is called
+/// `handler` or `index`.
 fn plugin_name(file: &Path) -> anyhow::Result<String> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).filter(|stem| *stem != HANDLER && *stem != "index");
     let folder = file.parent().and_then(Path::file_name).and_then(|name| name.to_str());
@@ -158,7 +157,7 @@ fn major_version(text: &str) -> Option<u32> {
     text.strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
-/// The folder with the builder and what it needs, installed if it is not yet.
+/// The folder of the builder and its packages, installed if it is missing.
 fn prepare(say: &mut dyn FnMut(&str)) -> anyhow::Result<PathBuf> {
     let files = || SDK_FILES.iter().chain(&BUILDER_FILES).chain(&WIT_FILES);
     let mut digest = Sha256::new();
@@ -172,7 +171,7 @@ fn prepare(say: &mut dyn FnMut(&str)) -> anyhow::Result<PathBuf> {
         return Ok(builder);
     }
     say("installing esbuild and componentize-qjs for the first build");
-    // Made elsewhere and renamed, so that a folder of this name is complete.
+    // Created elsewhere and renamed, so that a folder of this name is complete.
     let part = cache.join(format!("javascript-{}.part-{}", &digest[..DIGEST_DIGITS], std::process::id()));
     write_files(&part, files())?;
     let mut npm = Command::new("npm");
