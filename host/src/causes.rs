@@ -46,7 +46,7 @@ pub const COPIED_FULL: &str = "copied_full";
 pub const PAUSED: &str = "paused";
 /// Code of deliveries that wait for a person.
 pub const HELD: &str = "held";
-/// Code of topics with too many undelivered rows, and of the groups and outboxes
+/// Code of topics with too many undelivered rows, and of the bindings and outboxes
 /// that send to them.
 pub const UNDELIVERED_FULL: &str = "undelivered_full";
 
