@@ -17,7 +17,7 @@ use crate::table::spread;
 /// How `call` measures.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Calls in a run.
+    /// Calls in one run.
     #[arg(long, default_value_t = 50_000)]
     calls: u32,
     /// Runs of each kind.
@@ -80,7 +80,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
             let (cache, logs) = (NodeCache::new(1024), LogBudget::default());
             let (state, brake) = (Arc::new(NoState), Arc::new(NoBrake));
             let mut sandbox = Sandbox::new(engine.clone(), Arc::new(policy(isolation)), cache, logs, state, brake);
-            // What the first calls pay for once is not what a call costs.
+            // Warm-up: one-time costs of the first calls are not counted.
             for _ in 0..1_000 {
                 call(&mut sandbox, &plugin, &message).await?;
             }
