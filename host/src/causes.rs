@@ -62,7 +62,7 @@ pub enum Weight {
     AwaitsPerson,
 }
 
-/// What stands still.
+/// The thing that a cause stops, endangers or holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// A consumer group.
@@ -226,7 +226,7 @@ impl Cause {
 /// A cause that was reported and not cleared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// What stands still.
+    /// The affected thing.
     pub subject: Subject,
     /// The stable code.
     pub code: &'static str,

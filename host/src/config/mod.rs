@@ -358,9 +358,9 @@ pub enum GroupStart {
 /// Which deliveries of a group happen one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ordering {
-    /// Those of one key.
+    /// Deliveries of one key.
     Key,
-    /// Those of one partition.
+    /// Deliveries of one partition.
     Partition,
     /// None.
     None,
@@ -456,7 +456,7 @@ pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
     let (tree, broken) = toml::de::DeTable::parse_recoverable(text);
     let reader = reader::FileReader::new(file, text, env);
     if !broken.is_empty() {
-        // What a half-read tree lacks would only repeat these errors.
+        // Errors about the incomplete tree would only repeat these.
         return Err(reader.syntax(&broken));
     }
     let root = reader::Section::root(&reader, &tree, &host::SECTIONS);

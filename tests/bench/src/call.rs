@@ -14,7 +14,7 @@ use courier_core::verdict::Verdict;
 
 use crate::table::spread;
 
-/// How `call` measures.
+/// Options of `call`.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Calls in one run.
@@ -55,7 +55,7 @@ impl Brake for NoBrake {
     }
 }
 
-/// Measures both kinds in turn.
+/// Measures both isolations in turn.
 ///
 /// # Errors
 /// When the guest is missing or does not succeed.

@@ -23,7 +23,7 @@ use crate::progress::{Progress, Seen, now};
 use crate::stored::{Stored, Way, quantile_of, ways};
 use crate::table::{machine, spread};
 
-/// How `fairness` measures.
+/// Options of `fairness`.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Pairs of measurements for each neighbour.
@@ -38,8 +38,8 @@ pub struct Arguments {
     /// Load of the measured group, as a part of its capacity.
     #[arg(long, default_value_t = 0.3)]
     load: f64,
-    /// What the neighbours do: a word of the scripted guest, or `flood` for
-    /// messages that succeed at once, without end.
+    /// Neighbours: words of the scripted guest, or `flood` for an endless stream of
+    /// messages that succeed at once.
     #[arg(long, value_delimiter = ',', default_values_t = ["spin", "alloc", "stack", "trap", "log:1MiB", "flood"].map(str::to_owned))]
     neighbours: Vec<String>,
     /// The store.

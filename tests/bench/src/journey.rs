@@ -30,7 +30,7 @@ pub struct Common {
     pub store: Vec<StoreName>,
 }
 
-/// How `journey` measures.
+/// Options of `journey`.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]

@@ -33,7 +33,7 @@ const ROUNDS: u64 = 4_000;
 /// Records that a machine receives before their outcomes.
 const RECORDS: i64 = 16;
 
-/// How `parts` measures.
+/// Options of `parts`.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Timed runs of each part.

@@ -93,7 +93,7 @@ impl Plan {
         scans
     }
 
-    /// One line: which rows were read by which index, and how many pages.
+    /// One line with the rows read by each index, and the number of pages.
     pub fn summary(&self) -> String {
         let number = |name: &str| self.root[name].as_u64().unwrap_or(0);
         let scans: Vec<_> =

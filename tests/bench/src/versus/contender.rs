@@ -15,9 +15,9 @@ use crate::peers::{ATTEMPTS, Contract, RETRY_WAIT};
 /// A program that is measured.
 #[derive(Debug)]
 pub struct Contender {
-    /// What `--only` calls it.
+    /// Its name for `--only`.
     pub name: &'static str,
-    /// What the report calls it.
+    /// Its title in the report.
     pub title: &'static str,
     program: Program,
     /// Goal of Courier with a reused sandbox for each workload that has one: its

@@ -29,7 +29,7 @@ use crate::processors::Processors;
 use contender::{CONTENDERS, Contender};
 use report::{Cell, Report};
 
-/// How `peers` measures.
+/// Options of `peers`.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Runs of each contender in each workload.
