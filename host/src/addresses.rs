@@ -1,14 +1,14 @@
-//! What lies at an address, for requests that this host makes because somebody
-//! else named a URL.
+//! Classifies IP addresses, for requests to URLs that came from outside.
 //!
-//! Whoever serves a name decides what address it has: so the address is judged
-//! and not the name, and the connection is made to the address that was judged.
+//! The owner of a DNS name decides which address it resolves to. So the address
+//! is checked and not the name, and the connection goes to the checked address:
+//! a second lookup could return another one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use reqwest::Url;
 
-/// What lies at an address.
+/// The network that an address belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum AddressKind {
     /// The internet.
@@ -17,18 +17,16 @@ pub(crate) enum AddressKind {
     Private,
     /// This machine.
     Loopback,
-    /// Nothing that a service lives at, such as where clouds answer with their
-    /// machines' secrets: no name leads there.
+    /// Addresses without a service, and the metadata services of clouds, which
+    /// return a machine's credentials: no request is sent there.
     Nowhere,
 }
 
-/// Where clouds answer with their machines' secrets outside of the link-local
-/// range.
+/// The metadata services of clouds outside of the link-local range.
 const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
 impl AddressKind {
-    /// What lies at this address.
     pub(crate) fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(address) => Self::of_v4(address),
@@ -60,8 +58,8 @@ impl AddressKind {
         if address == Ipv6Addr::LOCALHOST {
             return Self::Loopback;
         }
-        // What carries an address of IPv4 leads wherever that one leads, past a
-        // translator in the network here: never the plain internet.
+        // An embedded IPv4 address is reached through a translator in the local
+        // network, so it never counts as public.
         if let Some(inner) = embedded(address) {
             return Self::of_v4(inner).max(Self::Private);
         }
@@ -72,7 +70,7 @@ impl AddressKind {
         if address.is_unique_local() {
             return Self::Private;
         }
-        // 2000::/3 is the internet, but for what was set aside in it: 2001::/23
+        // 2000::/3 is the internet, except for its reserved ranges: 2001::/23
         // (Teredo among them) and the addresses of documentation.
         let internet = (0x2000..0x4000).contains(&a);
         let set_aside = (a == 0x2001 && (b < 0x200 || b == 0xdb8)) || a == 0x3fff;
@@ -80,9 +78,9 @@ impl AddressKind {
     }
 }
 
-/// Whether an address may be reached for a URL that the operator of this host
-/// wrote: the network here too, this machine only where the URL says so, and
-/// never where no service lives.
+/// Whether a connection may be made to `address` for a URL that the operator of
+/// this host wrote: to public and private addresses, to this machine only if the
+/// URL names it, and never to [`AddressKind::Nowhere`].
 pub(crate) fn operator_may_reach(address: IpAddr, names_this_machine: bool) -> bool {
     match AddressKind::of(address) {
         AddressKind::Public | AddressKind::Private => true,
@@ -91,13 +89,13 @@ pub(crate) fn operator_may_reach(address: IpAddr, names_this_machine: bool) -> b
     }
 }
 
-/// The address that stands in a URL in place of a name.
+/// The IP address that a URL has in place of a host name.
 pub(crate) fn literal(url: &Url) -> Option<IpAddr> {
     let host = url.host_str()?;
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 
-/// Whether a name means this machine wherever it is resolved.
+/// Whether a name resolves to this machine everywhere.
 pub(crate) fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")

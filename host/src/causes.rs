@@ -12,7 +12,7 @@
 //! cause behind; [`Cause::until_cleared`] exempts events that happen once, such
 //! as a refused configuration.
 //!
-//! The board is of this process. What other hosts report is theirs to show.
+//! Each process has its own board and shows only its own causes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,48 +22,47 @@ use std::time::Duration;
 use courier_core::message::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 
-/// How long a cause stands before people are told.
+/// How long a cause stands before it is shown and logged.
 pub const SHOWN_AFTER: Duration = Duration::from_secs(10);
-/// How long a cause is kept that nobody reports again.
+/// How long a cause is kept without a new report.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// First and longest pause between two log lines about one cause.
 const LOGGED_AGAIN_FIRST: Duration = Duration::from_secs(60);
 const LOGGED_AGAIN_LONGEST: Duration = Duration::from_secs(3_600);
-/// Causes kept at a time. Past it new ones are only logged.
+/// Causes kept at a time. Past it new ones are dropped, so that the board cannot
+/// grow without bound.
 const MAX_CAUSES: usize = 10_000;
 
-/// A partition in which as many deliveries are parked as may be is known by this
-/// word.
+/// Code of a partition with as many parked deliveries as it may have.
 pub const PARKED_FULL: &str = "parked_full";
-/// What nobody runs is known by this word.
+/// Code of work that no host has a binding for.
 pub const NO_BINDING: &str = "no_binding";
-/// Parked records that Kafka is about to remove and that are copied are known by
-/// this word.
+/// Code of parked records that Kafka will remove soon and that are copied.
 pub const RETENTION_NEAR: &str = "retention_near";
-/// Parked records that Kafka is about to remove and that are more than may be
-/// copied are known by this word.
+/// Code of parked records that Kafka will remove soon and that exceed the bytes
+/// that may be copied.
 pub const COPIED_FULL: &str = "copied_full";
-/// What a person or the configuration stopped is known by this word.
+/// Code of a group or binding that a person or the configuration paused.
 pub const PAUSED: &str = "paused";
-/// Deliveries that wait for a person are known by this word.
+/// Code of deliveries that wait for a person.
 pub const HELD: &str = "held";
-/// Topics for which too much is undelivered, and who sends to them, are known by
-/// this word.
+/// Code of topics with too many undelivered rows, and of the bindings and outboxes
+/// that send to them.
 pub const UNDELIVERED_FULL: &str = "undelivered_full";
 
 /// What a cause means for its subject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
-    /// It stands still, and should not.
+    /// The subject stands still, and should not.
     #[default]
     Stopped,
-    /// Nothing stands still yet, and something will be lost unless it is mended.
+    /// Nothing stands still yet, but something will be lost unless it is mended.
     Foreseen,
-    /// A person stopped it, or it was made to wait for one.
+    /// A person stopped the subject, or it waits for a person's decision.
     AwaitsPerson,
 }
 
-/// What stands still.
+/// The thing that a cause stops, endangers or holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// A consumer group.
@@ -117,7 +116,7 @@ impl Subject {
         }
     }
 
-    /// The group whose viewers may see it; none when it belongs to no group.
+    /// The group whose viewers may see the subject; `None` if it has no group.
     #[must_use]
     pub fn group(&self) -> Option<&str> {
         match self {
@@ -126,7 +125,7 @@ impl Subject {
         }
     }
 
-    /// The topic whose viewers may see it; none when it belongs to no topic.
+    /// The topic whose viewers may see the subject; `None` if it has no topic.
     #[must_use]
     pub fn topic(&self) -> Option<&str> {
         match self {
@@ -135,7 +134,7 @@ impl Subject {
         }
     }
 
-    /// Whether sending or handling suffers while it stands still, so that
+    /// Whether sending or handling suffers while the subject stands still, so that
     /// `/readyz` calls the host degraded.
     #[must_use]
     pub fn degrades(&self) -> bool {
@@ -188,35 +187,35 @@ impl Cause {
         self
     }
 
-    /// The stable word.
+    /// The stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.code
     }
 
-    /// Says that nothing stands still yet, and shows it at once.
+    /// Marks the cause as [`Weight::Foreseen`], and shows it at once.
     #[must_use]
     pub fn foreseen(mut self) -> Self {
         self.weight = Weight::Foreseen;
         self.at_once()
     }
 
-    /// Says that a person wants it so or has to decide, and shows it at once.
+    /// Marks the cause as [`Weight::AwaitsPerson`], and shows it at once.
     #[must_use]
     pub fn awaits_person(mut self) -> Self {
         self.weight = Weight::AwaitsPerson;
         self.at_once()
     }
 
-    /// Shows the cause at once. It is for causes that cannot pass by themselves.
+    /// Shows the cause at once: for causes that cannot pass by themselves.
     #[must_use]
     pub fn at_once(mut self) -> Self {
         self.at_once = true;
         self
     }
 
-    /// Keeps the cause until it is cleared, though nobody reports it again, and
-    /// shows it at once.
+    /// Keeps the cause until it is cleared, without further reports, and shows it
+    /// at once.
     #[must_use]
     pub fn until_cleared(mut self) -> Self {
         self.until_cleared = true;
@@ -224,31 +223,31 @@ impl Cause {
     }
 }
 
-/// A cause that stands.
+/// A cause that was reported and not cleared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// What stands still.
+    /// The affected thing.
     pub subject: Subject,
-    /// The stable word.
+    /// The stable code.
     pub code: &'static str,
-    /// The facts behind it.
+    /// Facts that programs may read.
     pub fields: BTreeMap<&'static str, String>,
     /// The sentence for people.
     pub why: String,
-    /// Since when.
+    /// When it was first reported.
     pub since: Timestamp,
     /// What it means for the subject.
     pub weight: Weight,
 }
 
 impl Standing {
-    /// Orders what is told of one subject: the first matters most.
+    /// Sorts the causes of one subject: the lowest rank matters most.
     #[must_use]
     pub fn rank(&self) -> (Weight, Timestamp) {
         (self.weight, self.since)
     }
 
-    /// Whether `/readyz` calls the host degraded for it.
+    /// Whether `/readyz` calls the host degraded because of this cause.
     #[must_use]
     pub fn degrades(&self) -> bool {
         self.weight == Weight::Stopped && self.subject.degrades()
@@ -262,20 +261,19 @@ pub struct Causes {
 }
 
 impl Causes {
-    /// Reports that `subject` stands still. To report the same again is cheap
-    /// and keeps since when it has stood.
+    /// Reports that `subject` stands still. Reporting the same cause again is
+    /// cheap and keeps the time of the first report.
     pub fn report(&self, subject: Subject, cause: Cause) {
         self.locked().report(crate::clock::now(), subject, cause);
     }
 
-    /// Reports why `subject` stands still, in place of what was reported of it
-    /// before: an earlier cause that this one explains would be told first, as
-    /// the one that has stood longer.
+    /// Reports why `subject` stands still and clears its other causes: a cause
+    /// that this one explains would otherwise be shown first, because it is older.
     pub fn report_instead(&self, subject: Subject, cause: Cause) {
         self.locked().report_instead(crate::clock::now(), subject, cause);
     }
 
-    /// Clears every cause of `subject`: it goes on.
+    /// Clears every cause of `subject`, because it goes on.
     pub fn clear(&self, subject: &Subject) {
         self.locked().clear(crate::clock::now(), subject, None);
     }
@@ -285,14 +283,14 @@ impl Causes {
         self.locked().clear(crate::clock::now(), subject, Some(code));
     }
 
-    /// The cause of `subject` that people are told: of the weightiest ones the
-    /// longest standing.
+    /// The cause of `subject` that is shown: the oldest of those with the gravest
+    /// [`Weight`].
     #[must_use]
     pub fn of(&self, subject: &Subject) -> Option<Standing> {
         self.shown().into_iter().filter(|standing| standing.subject == *subject).min_by_key(Standing::rank)
     }
 
-    /// All causes that people are told, by subject.
+    /// All causes that are shown, by subject.
     #[must_use]
     pub fn shown(&self) -> Vec<Standing> {
         self.locked().shown(crate::clock::now())
@@ -303,7 +301,8 @@ impl Causes {
     }
 }
 
-/// The causes and when each is logged next. Time is an argument.
+/// The causes and when each is logged next. Time is an argument, so that tests
+/// need no clock.
 #[derive(Debug, Default)]
 struct Board {
     entries: BTreeMap<(Subject, &'static str), ReportedCause>,
@@ -314,8 +313,8 @@ struct ReportedCause {
     cause: Cause,
     since: Timestamp,
     reported_at: Timestamp,
-    /// Cleared entries stay until a while after their next log line is due, so
-    /// that a cause that comes and goes neither floods the log nor hides from it.
+    /// A cleared entry stays until [`SHOWN_AFTER`] past its next log line, so that
+    /// a cause that comes and goes neither floods the log nor is left out of it.
     cleared: bool,
     log_at: Timestamp,
     log_pause: Duration,
@@ -333,8 +332,8 @@ impl Board {
             since: now,
             reported_at: now,
             cleared: false,
-            // As in lists: what passes by itself within a moment, such as a
-            // binding that a starting host has not announced yet, is no alarm.
+            // A cause that passes by itself soon is no alarm, such as a binding
+            // that a starting host has not announced yet.
             log_at: if cause.at_once { now } else { later(now, SHOWN_AFTER) },
             log_pause: LOGGED_AGAIN_FIRST,
         });
@@ -391,7 +390,8 @@ impl Board {
         standing.collect()
     }
 
-    /// Drops what nobody reports any more, and what was cleared long enough ago.
+    /// Clears causes that are no longer reported, and drops those whose time in the
+    /// log is over.
     fn forget(&mut self, now: Timestamp) {
         for entry in self.entries.values_mut() {
             if !entry.cause.until_cleared && now.since(entry.reported_at) > FORGOTTEN_AFTER {

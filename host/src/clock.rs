@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use courier_core::message::Timestamp;
 
-/// What two clocks may differ by, in microseconds, without being corrected:
-/// they are never read in the same moment.
+/// Largest difference of the two clocks, in microseconds, that is not corrected:
+/// they are never read at the same moment.
 const TOLERANCE_MICROS: i64 = 2_000;
 
 /// By how many microseconds the store's clock is ahead of this machine's.
 static AHEAD_MICROS: AtomicI64 = AtomicI64::new(0);
 
-/// Now, by the store's clock as far as it is known, else by this machine's.
+/// Now, by the store's clock; by this machine's until the store was asked.
 #[must_use]
 pub fn now() -> Timestamp {
     Timestamp(machine_now().0.saturating_add(AHEAD_MICROS.load(Ordering::Relaxed)))
@@ -30,17 +30,18 @@ pub fn machine_now() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_microsecond())
 }
 
-/// Takes note of the store's time, which was asked for and answered at these
-/// times of this machine. Answers by how many microseconds the store is ahead.
+/// Records the store's time. `asked` and `answered` are this machine's times
+/// before and after the query. Returns by how many microseconds the store is ahead.
 pub fn follow(store: Timestamp, asked: Timestamp, answered: Timestamp) -> i64 {
     let ahead = ahead_micros(AHEAD_MICROS.load(Ordering::Relaxed), store, asked, answered);
     AHEAD_MICROS.store(ahead, Ordering::Relaxed);
     ahead
 }
 
-/// The store read its clock somewhere between the question and the answer, so
-/// that half of that time is not known. What was known stays unless it must be
-/// wrong: a clock that jitters would let times overtake one another.
+/// Estimates by how many microseconds the store is ahead. The store read its
+/// clock somewhere between `asked` and `answered`, so the estimate is uncertain by
+/// half of that time. `known` stays while it lies within the uncertainty: an
+/// offset that jitters would let times overtake one another.
 fn ahead_micros(known: i64, store: Timestamp, asked: Timestamp, answered: Timestamp) -> i64 {
     let half = answered.0.saturating_sub(asked.0).max(0) / 2;
     let measured = store.0.saturating_sub(asked.0.saturating_add(half));
@@ -48,14 +49,14 @@ fn ahead_micros(known: i64, store: Timestamp, asked: Timestamp, answered: Timest
     if measured.saturating_sub(known).saturating_abs() <= may_differ { known } else { measured }
 }
 
-/// A time in nanoseconds; one of centuries is cut.
+/// A duration in nanoseconds, at most `u64::MAX`.
 #[must_use]
 pub fn in_nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What a clock of the system shows, in nanoseconds. One that there is not, such
-/// as that of a thread that has ended, shows none.
+/// The time of a system clock, in nanoseconds. A clock that does not exist, such
+/// as that of a thread that has ended, reads as 0.
 #[must_use]
 pub fn nanos(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

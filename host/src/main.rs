@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 
-/// How long the end waits for threads that are still asking somebody.
+/// How long the exit waits for threads that block on a request.
 const LEFTOVERS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -28,7 +28,7 @@ fn run() -> ExitCode {
         }
     };
     let code = runtime.block_on(cli.run());
-    // A question to a Kafka that is away may still wait for its answer.
+    // A thread may still wait for an unreachable Kafka.
     runtime.shutdown_timeout(LEFTOVERS);
     code
 }

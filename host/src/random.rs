@@ -1,10 +1,10 @@
-//! The one place of the host that draws random numbers. What must be repeatable
-//! (`courier_core`, simulations, tests) takes them as arguments.
+//! The one place of the host that draws random numbers. Code that must be
+//! repeatable (`courier_core`, simulations, tests) takes them as arguments.
 #![allow(clippy::disallowed_methods, reason = "this module is where random numbers come from")]
 
 use std::time::Duration;
 
-/// A wait below `longest`, which keeps hosts that began together apart.
+/// A random wait below `longest`, which spreads out hosts that began together.
 #[must_use]
 pub fn jitter(longest: Duration) -> Duration {
     longest.mul_f64(rand::random::<f64>())
@@ -16,7 +16,7 @@ pub fn fraction() -> f64 {
     rand::random()
 }
 
-/// A secret that nobody can guess.
+/// A secret of 256 random bits.
 #[must_use]
 pub fn secret() -> [u8; 32] {
     rand::random()

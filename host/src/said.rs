@@ -1,8 +1,9 @@
-//! Saying the same thing once, and then with growing pauses.
+//! A rate limit for repeated log lines: the first one is logged, later ones after
+//! growing pauses.
 //!
-//! A log line in a loop would fill the log for as long as its cause lasts. What
-//! stands still goes to the [board of causes](crate::causes); this is for lines
-//! that tell of something else again and again.
+//! A log line in a loop would fill the log while its cause lasts. Parts that
+//! stand still report to the [board of causes](crate::causes); this is for other
+//! lines that repeat.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -10,33 +11,31 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// The first pause between two lines about one thing; doubles with each line, up
-/// to the longest.
+/// First and longest pause between two lines about one thing; it doubles with
+/// each line.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// Things that are remembered. Past it those are forgotten that would be said
-/// again anyway, and all if that is not enough.
+/// Things remembered at a time. Past it those whose pause is over are forgotten,
+/// and all if that is not enough.
 const MAX_REMEMBERED: usize = 1_024;
 
-/// What this process said.
 static SAID: LazyLock<Mutex<Said>> = LazyLock::new(Mutex::default);
 
-/// Whether this process is to say this now; how often it was not said since the
-/// last time.
+/// Asks whether to log a line about `what` now. Returns how many lines were left
+/// out since the last one, or `None` while the pause lasts.
 #[must_use]
 pub fn again(what: &str) -> Option<u64> {
-    // Every entry is whole between two calls.
     SAID.lock().at(Instant::now(), what)
 }
 
-/// A line without its numbers: two that differ only in ports, ids or times tell
-/// of the same thing.
+/// A line without its digits, so that lines that differ only in ports, ids or
+/// times count as one thing.
 #[must_use]
 pub fn without_numbers(line: &str) -> String {
     line.chars().filter(|letter| !letter.is_ascii_digit()).collect()
 }
 
-/// What was said, and when.
+/// The things that were logged, and when.
 #[derive(Debug, Default)]
 struct Said {
     things: HashMap<String, Thing>,

@@ -1,15 +1,15 @@
-//! The two ways a host is asked to stop, and to read its configuration again.
+//! The signals that stop a host or make it read its configuration again.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals a host listens to.
+/// Receives the signals of the process.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
-/// What a signal asks for.
+/// The request that a signal makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopSignal {
     /// Drain and stop (SIGTERM, SIGINT). A second one stops at once.

@@ -1,8 +1,8 @@
-//! What this process counted lately, for the charts of the message centre.
+//! Recent counts of this process, for the charts of the message centre.
 //!
-//! It costs one lock for each batch of outcomes and each message taken, never
-//! a trip to the store: [`StatsRecorder::rows`] is asked every few seconds for what
-//! changed. Like the recorder behind `/metrics` there is one for the process.
+//! Counting costs one lock for each batch of outcomes and each message, never a
+//! query: a background task writes the rows that changed ([`StatsRecorder::rows`])
+//! every few seconds. As with the recorder behind `/metrics`, a process has one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
@@ -16,22 +16,22 @@ use crate::store::{MinuteRow, PaceRow};
 
 /// Microseconds of a minute.
 pub const MINUTE: i64 = 60_000_000;
-/// Minutes that a store which is away may be behind before they are dropped.
+/// Minutes kept while the store is unreachable; older ones are dropped.
 const MINUTES_HELD: i64 = 60;
-/// How attempts are sorted by how long they took: four buckets to each
-/// doubling, the first up to 64 µs, the last from about a quarter of an hour.
+/// Buckets of a latency histogram: four to each doubling, the first up to 64 µs,
+/// the last from about a quarter of an hour.
 const BUCKETS: usize = 96;
 const FIRST_US: f64 = 64.0;
 const PER_DOUBLING: f64 = 4.0;
-/// The pace of a group is that of so many slots of this length.
+/// The latencies of a group are kept in slots of `SLOT` microseconds.
 const SLOTS: usize = 6;
 const SLOT: i64 = 10 * MINUTE;
-/// How far back the pace of a group reaches at most.
+/// How far back the latencies of a group reach.
 pub const PACE_WINDOW: Duration = Duration::from_secs(3_600);
 
 static PROCESS: LazyLock<StatsRecorder> = LazyLock::new(StatsRecorder::default);
 
-/// The tally of this process.
+/// The recorder of this process.
 #[must_use]
 pub fn process() -> &'static StatsRecorder {
     &PROCESS
@@ -43,7 +43,7 @@ pub struct StatsRecorder(Mutex<RecordedStats>);
 
 #[derive(Debug, Default)]
 struct RecordedStats {
-    /// By minute and group; true while the store does not have it so.
+    /// By minute and group; true while the store has an older row or none.
     minutes: BTreeMap<(i64, String), (MinuteRow, bool)>,
     paces: HashMap<String, LatencySlots>,
 }
@@ -55,14 +55,14 @@ struct LatencySlots {
     changed: bool,
 }
 
-/// What a batch of outcomes came to.
+/// Counts of one batch of outcomes.
 #[derive(Clone, Debug, Default)]
 pub struct BatchStats {
     /// Deliveries that became HANDLED.
     pub handled: u64,
-    /// Those that failed or could not run.
+    /// Deliveries that failed or could not run.
     pub failed: u64,
-    /// Those that ended HANDLE_FAIL, for good.
+    /// Deliveries that ended as HANDLE_FAIL.
     pub given_up: u64,
     /// How long their last attempts took.
     pub took: Vec<Duration>,
@@ -73,7 +73,7 @@ impl StatsRecorder {
         self.0.lock()
     }
 
-    /// Messages came to be on Kafka, or SEND_FAIL.
+    /// Counts messages that reached Kafka, and those that became SEND_FAIL.
     pub fn published(&self, taken: u64, send_fail: u64) {
         self.lock().count("", now(), |row| {
             row.published += taken;
@@ -81,7 +81,7 @@ impl StatsRecorder {
         });
     }
 
-    /// Outcomes of a group were decided.
+    /// Counts a batch of outcomes of a group.
     pub fn settled(&self, group: &str, outcomes: &BatchStats) {
         let at = now();
         let mut inner = self.lock();
@@ -100,7 +100,7 @@ impl StatsRecorder {
         }
     }
 
-    /// What changed since the store last took it.
+    /// The rows that changed since they were last stored.
     #[must_use]
     pub fn rows(&self) -> (Vec<MinuteRow>, Vec<PaceRow>) {
         let inner = self.lock();
@@ -110,8 +110,7 @@ impl StatsRecorder {
         (minutes, paces)
     }
 
-    /// The store took `minutes` and `paces`. What was counted meanwhile is
-    /// still to be written.
+    /// Marks rows as stored, except those that changed meanwhile.
     pub fn taken(&self, minutes: &[MinuteRow], paces: &[PaceRow]) {
         let mut inner = self.lock();
         for row in minutes {
@@ -143,7 +142,7 @@ impl RecordedStats {
         });
         add(row);
         *changed = true;
-        // A store that is away for long must not make this grow.
+        // Rows must not pile up while the store is unreachable.
         while let Some(entry) = self.minutes.first_entry()
             && entry.key().0 < minute - MINUTES_HELD * MINUTE
         {
@@ -159,7 +158,7 @@ impl Default for LatencySlots {
 }
 
 impl LatencySlots {
-    /// The slot of a time, emptied when it was an earlier one's.
+    /// The slot for a time, emptied if it still holds the counts of an earlier one.
     fn slot(&mut self, at: Timestamp) -> &mut [u32; BUCKETS] {
         let number = at.0.div_euclid(SLOT);
         let place = usize::try_from(number.rem_euclid(SLOTS as i64)).unwrap_or(0);
@@ -187,8 +186,8 @@ fn bucket(took: Duration) -> usize {
     ((doublings * PER_DOUBLING).ceil() as usize).min(BUCKETS - 1)
 }
 
-/// The milliseconds that `share` of the attempts in `buckets` took at most;
-/// none without attempts. True to about a fifth, the width of a bucket.
+/// The milliseconds within which `share` of the attempts in `buckets` ended;
+/// `None` without attempts. Exact to about a fifth, the width of a bucket.
 #[must_use]
 pub fn quantile_ms(buckets: &[u64], share: f64) -> Option<f64> {
     let all: u64 = buckets.iter().sum();

@@ -1,10 +1,10 @@
 //! The tasks that a host cannot do without, and what happens when one ends.
 //!
-//! A relay that panicked would keep its leases for as long as its process
-//! renews them, and nothing would leave the host, without a word. So every
-//! lasting task runs in here: one that panics, or returns although nobody told
-//! it to stop, ends the process with an error that names it. Its leases run
-//! out, other hosts take over, and a service manager starts it again.
+//! A relay that panicked would keep its leases while its process renews them, and
+//! messages would stop without an error. So every lasting task runs in here: a
+//! task that panics, or returns although it was not told to stop, ends the process
+//! with an error that names the task. The leases of the process run out, other
+//! hosts take over, and a service manager starts the process again.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 /// Names the task that a test lets panic. See [`Task::as_str`].
 const PANIC_IN: &str = "COURIER_TEST_PANIC_IN";
-/// How long after its start it panics: it should be at its work by then.
+/// How long after its start that task panics, so that it is at work by then.
 const PANIC_AFTER: Duration = Duration::from_millis(500);
 
-/// A sort of task.
+/// A kind of lasting task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Sends what the host owes Kafka.
+    /// Sends unsent rows to Kafka.
     Relay,
     /// Keeps the leases on relay shards.
     RelayLeases,
@@ -32,17 +32,17 @@ pub enum Task {
     DelayedMover,
     /// Writes the rows of the send side.
     Journal,
-    /// Looks which topics have unsent rows.
+    /// Polls the store for topics with unsent rows.
     BacklogLook,
-    /// Asks what became of transactions.
+    /// Asks the senders of half messages what became of their transactions.
     TransactionChecker,
     /// Relays an outbox.
     OutboxIntake,
     /// Writes outcomes.
     Settler,
-    /// Answers what Kafka gives to a group and takes from it.
+    /// Starts and stops owners as Kafka assigns and revokes a group's partitions.
     EventConsumer,
-    /// Hears broadcasts for a group.
+    /// Reads broadcasts for a group.
     BroadcastConsumer,
     /// Shares the addresses of a pushed service with the other hosts.
     AddressKeeper,
@@ -58,62 +58,61 @@ pub enum Task {
     PluginActivations,
     /// Works through redrives.
     RedriveRunner,
-    /// Starts and stops groups, and follows what the API paused.
+    /// Starts and stops groups, and applies pauses from the API.
     Fleet,
-    /// Shares the processors among groups.
+    /// Shares CPU time among groups.
     Fairness,
-    /// Asks for the ends of logs.
+    /// Reads the end offsets of partitions.
     LogEnds,
-    /// Looks who hears broadcasts.
+    /// Removes listeners that are no longer expected, and finds broadcasts without one.
     BroadcastWatch,
     /// Sets gauges.
     Gauges,
-    /// Writes what was counted.
+    /// Writes the counts of [`crate::stats`].
     Minutes,
-    /// Removes what is older than the retention.
+    /// Removes rows that are older than the retention.
     Retention,
-    /// Looks at the store's settings and clock.
+    /// Checks the store's settings and clock.
     StoreWatch,
-    /// Creates topics of Courier's own.
+    /// Creates Courier's own topics.
     OwnTopics,
-    /// Asks how large messages of topics may be.
+    /// Reads how large the messages of topics may be.
     TopicLimits,
-    /// Asks which topics are there now, by their ids.
+    /// Reads the ids of topics, to notice topics that were created anew.
     TopicWatch,
-    /// Says so where the broker tells no ids of topics.
+    /// Reports a broker that gives no topic ids.
     TopicIds,
     /// Keeps the lease on the node's name.
     NodeLease,
     /// Serves the API.
     Api,
-    /// Listens to an outbox's notifications.
+    /// Listens for the notifications of an outbox.
     OutboxListener,
-    /// Copies SQLite's log into its file.
+    /// Checkpoints SQLite's write-ahead log.
     Checkpoints,
     /// Polls a consumer.
     ConsumerThread,
-    /// Watches whether a consumer still finds its cluster.
+    /// Watches whether a consumer still reaches its cluster.
     ConsumerWatch,
-    /// Watches whether the producer still finds its cluster.
+    /// Watches whether the producer still reaches its cluster.
     ProducerWatch,
-    /// Serves what the producer reports.
+    /// Polls the producer for delivery reports.
     ProducerPoll,
-    /// Hands the client the next record of a partition.
+    /// Hands librdkafka the next record of each partition.
     ProducerWindows,
-    /// Looks for what could not be delivered.
+    /// Polls the counts of undelivered rows.
     UndeliveredWatch,
-    /// Asks which keys have unsent rows.
+    /// Asks the store which keys have unsent rows.
     UnsentLook,
-    /// Looks which groups, bindings and redrives stand still.
+    /// Reports groups, bindings and redrives that stand still.
     GroupCauses,
-    /// Writes down what this node binds.
+    /// Stores the bindings of this node.
     NodeBindings,
-    /// Moves the engine's epoch.
+    /// Advances the engine's epoch.
     EpochTicker,
 }
 
 impl Task {
-    /// All of them.
     pub const ALL: [Self; 43] = [
         Self::Relay,
         Self::RelayLeases,
@@ -232,21 +231,21 @@ impl Fallen {
     }
 }
 
-/// The process's: there is one host in a process, and it ends as a whole.
+/// One for the process, since a host ends as a whole.
 static FALLEN: LazyLock<Fallen> = LazyLock::new(Fallen::default);
 
-/// Waits until a task has ended that the host needs; answers which and how.
+/// Waits until a task that the host needs has ended; returns which one and how.
 pub async fn fallen() -> String {
     FALLEN.wait().await
 }
 
-/// Ends the host for a cause that a task found, and that only a new start mends.
+/// Ends the host because `task` found a fault that only a restart mends.
 pub fn give_up(task: Task, why: &str) {
     FALLEN.note(task, why);
 }
 
-/// Starts a task that runs until it is told to stop: to return before `stop` is
-/// an end that nobody asked for.
+/// Starts a task that runs until it is told to stop. If it returns before `stop`
+/// is cancelled, the host ends.
 pub fn spawn_until<F>(task: Task, stop: CancellationToken, work: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -264,7 +263,8 @@ where
     tokio::spawn(unbroken(task, work))
 }
 
-/// What [`spawn_until`] runs, for those who have a runtime or a set of their own.
+/// The future that [`spawn_until`] starts, for callers with a runtime or a
+/// `JoinSet` of their own.
 pub async fn until(task: Task, stop: CancellationToken, work: impl Future<Output = ()>) {
     unbroken(task, work).await;
     if !stop.is_cancelled() {
@@ -272,10 +272,10 @@ pub async fn until(task: Task, stop: CancellationToken, work: impl Future<Output
     }
 }
 
-/// What [`spawn`] runs.
+/// The future that [`spawn`] starts.
 ///
 /// # Panics
-/// When `work` does, after it was noted.
+/// When `work` does, after the panic was noted.
 pub async fn unbroken<T>(task: Task, work: impl Future<Output = T>) -> T {
     watched(&FALLEN, task, work).await
 }
@@ -297,10 +297,10 @@ async fn watched<T>(fallen: &Fallen, task: Task, work: impl Future<Output = T>) 
     }
 }
 
-/// The same for the work of a thread of its own. It may return.
+/// Runs the work of a thread under supervision. It may return.
 ///
 /// # Panics
-/// When `work` does, after it was noted.
+/// When `work` does, after the panic was noted.
 pub fn thread(task: Task, work: impl FnOnce()) {
     let work = || {
         if is_to_panic(task) {
@@ -319,7 +319,7 @@ fn is_to_panic(task: Task) -> bool {
     std::env::var(PANIC_IN).is_ok_and(|name| name == task.as_str())
 }
 
-/// Panics where a test wants it, and else does nothing for ever.
+/// Panics in the task that a test names, and never completes in others.
 async fn failpoint(task: Task) -> std::convert::Infallible {
     if is_to_panic(task) {
         tokio::time::sleep(PANIC_AFTER).await;
@@ -367,21 +367,21 @@ mod tests {
 
     /// Spawns that need no supervisor, by file, with how many there are.
     const SHORT_LIVED: &[(&str, usize)] = &[
-        // The closing of a consumer that is beyond use.
+        // Closing a consumer that is of no more use.
         ("consume/consumer/broadcast.rs", 1),
         ("consume/consumer/event.rs", 1),
-        // A notice that comes once more.
+        // Repeating a notice.
         ("consume/consumer/out_of_range.rs", 1),
-        // Clients that are dropped, which may take long, and a look at a topic.
+        // Dropping clients, which may take long, and reading a topic's metadata.
         ("kafka/log_reader.rs", 1),
         ("kafka/producer.rs", 1),
-        // A request, whose panic is its sender's answer.
+        // A request, whose panic its sender gets as an error.
         ("publish/send/mod.rs", 1),
-        // The end of a send: its row is held, and the relay's when the hold runs out.
+        // The end of a send: its row is held, and the relay sends it after the hold.
         ("publish/send/result.rs", 2),
     ];
 
-    /// The kind is kept out: a lasting task that is spawned past the supervisor.
+    /// A lasting task outside of the supervisor could end without an error.
     #[test]
     fn no_task_is_spawned_past_the_supervisor() {
         let mut found = Vec::new();

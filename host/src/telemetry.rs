@@ -1,4 +1,4 @@
-//! What the host counts and measures, for `/metrics`.
+//! The metrics of the host, for `/metrics`.
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 const SECONDS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
-/// Installs the recorder behind `/metrics` and describes what it counts.
+/// Installs the recorder behind `/metrics` and describes the metrics.
 ///
 /// # Errors
 /// When another recorder is installed already.

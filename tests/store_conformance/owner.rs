@@ -34,7 +34,7 @@ pub async fn join(store: &SharedStore, node: &str) -> WriterId {
     store.join(node, &holder(node), LEASE).await.expect("the name is free").writer
 }
 
-/// A claim on a partition of [`TOPIC`] for `consume` whose log has not ended.
+/// A claim for `group` on a partition of [`TOPIC`], whose log ends far beyond the checks.
 pub fn request(writer: WriterId, group: &str, partition: i32) -> ClaimRequest {
     ClaimRequest {
         writer,

@@ -1,9 +1,8 @@
-//! What answers hold until they are read.
+//! Bounds the memory of responses that clients have not read yet.
 //!
-//! An answer is whole before its first byte goes out, and its client takes it
-//! as fast as it likes. Without a bound a viewer that asks for pages of 8 MiB
-//! on each of its connections and reads none of them uses up the memory of
-//! everybody's host.
+//! A response is complete before its first byte is sent, and its client reads it
+//! as fast as it likes. Without a bound one viewer that requests pages of 8 MiB on
+//! each of its connections and reads none of them uses up the host's memory.
 
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -18,29 +17,29 @@ use hyper::body::{Frame, SizeHint};
 use super::per_token::{Held, NoMore, PerToken};
 use super::problem::Problem;
 
-/// What unread answers may hold together, and those of one token.
+/// Bytes of unread responses, of all tokens and of one token.
 const MAX_UNREAD_BYTES: u64 = 512 << 20;
 const MAX_UNREAD_BYTES_EACH: u64 = 128 << 20;
-/// Answers up to this size are not counted: the bound of connections bounds
+/// Responses up to this size are not counted: the limit of connections bounds
 /// them.
 const SMALL_BYTES: u64 = 64 << 10;
 
-/// What unread answers hold, for the whole process.
+/// Bytes of unread responses of the process.
 static UNREAD: LazyLock<PerToken> = LazyLock::new(|| PerToken::new(MAX_UNREAD_BYTES, MAX_UNREAD_BYTES_EACH));
 
-/// Whose request it is: known once a token or a session was judged.
+/// The token of a request, known once the request is authenticated.
 #[derive(Clone, Debug, Default)]
 pub struct Asker(Arc<OnceLock<Arc<str>>>);
 
 impl Asker {
-    /// Notes whose it is.
+    /// Notes the token.
     pub fn is(&self, token: &Arc<str>) {
-        // A request is judged once; were it judged again, it would be the same.
+        // A second authentication of the request would give the same token.
         let _ = self.0.set(Arc::clone(token));
     }
 }
 
-/// Counts an answer until it is read or dropped.
+/// Counts a response until it is read or dropped.
 pub async fn hold(request: Request, next: Next) -> Response {
     hold_in(&UNREAD, request, next).await
 }
@@ -50,7 +49,7 @@ async fn hold_in(unread: &PerToken, mut request: Request, next: Next) -> Respons
     request.extensions_mut().insert(asker.clone());
     let response = next.run(request).await;
     let size = response.body().size_hint().exact().unwrap_or(0);
-    // What needs no token is the same bytes for everybody.
+    // Responses that need no token are static files.
     let Some(token) = asker.0.get().filter(|_| size > SMALL_BYTES) else { return response };
     match unread.take(token, size) {
         Ok(held) => response.map(|body| Body::new(Kept { body, _held: held })),
@@ -72,7 +71,7 @@ fn refused(no_more: NoMore, token: &str) -> Problem {
     })
 }
 
-/// A body, and the memory that is counted for it.
+/// A body with its share of the counted bytes.
 struct Kept {
     body: Body,
     _held: Held,

@@ -1,4 +1,4 @@
-//! What the operations of the API work with.
+//! The state that the operations of the API share.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{attempts, auth, events, messages, ports, sessions};
 use crate::store::{AuditEntry, SharedStore, audits};
 
-/// What operations work with. Clones share everything.
+/// The state of the API. Clones share everything.
 #[derive(Clone)]
 pub struct App {
     /// The store.
@@ -19,37 +19,37 @@ pub struct App {
     pub groups: Arc<dyn ports::GroupsPort>,
     /// The outboxes of the configuration.
     pub outboxes: Arc<dyn ports::OutboxesPort>,
-    /// Uploading and activating.
+    /// Uploads and activations of plugins.
     pub plugins: Arc<dyn ports::PluginsPort>,
-    /// Reading records again.
+    /// Reads records from Kafka.
     pub log: Arc<dyn ports::LogPort>,
-    /// What stands still on this host.
+    /// Causes of standstills on this host.
     pub causes: crate::causes::Causes,
-    /// Whether the host is well.
+    /// Readiness of the host.
     pub health: Arc<dyn ports::HealthPort>,
     /// The tokens.
     pub auth: auth::Authenticator,
-    /// How the cookie of a session is set.
+    /// The attributes of session cookies.
     pub cookies: sessions::Cookies,
-    /// Bounds attempts to sign in; [`sessions::attempts`].
+    /// Rate limit for attempts to sign in; [`sessions::attempts`].
     pub attempts: attempts::Attempts,
-    /// Which refused attempts to sign in have an entry in the audit log.
+    /// Bounds the audit entries about refused attempts to sign in.
     pub refusals: sessions::Refusals,
     /// This node's name.
     pub node: Arc<str>,
     /// Renders the metrics.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// The topics that are bound, which senders are told; `Audience::default()`.
+    /// The bindings of live nodes, for warnings to senders; `Audience::default()`.
     pub audience: messages::audience::Audience,
-    /// What carries changes to listeners; `Hub::default()`.
+    /// Sends changes to listeners; `Hub::default()`.
     pub events: events::Hub,
     /// Whether this is `courier dev`.
     pub dev: bool,
 }
 
 impl App {
-    /// Makes a change in the caller's name: its entry in the audit log commits
-    /// with it. Then `change` says what is different, and listeners hear of it.
+    /// Makes a change in the caller's name, whose audit entry commits with it, and
+    /// then sends `change` to listeners.
     pub(super) async fn change<T, E>(
         &self,
         deed: AuditEntry,

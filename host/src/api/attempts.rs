@@ -39,14 +39,14 @@ impl Attempts {
         Self { slots, places: RandomState::new(), clock: DefaultClock::default() }
     }
 
-    /// Counts one.
+    /// Counts one attempt. `what` names the attempts in the error.
     ///
     /// # Errors
-    /// 429 that says what there were too many of, and when one is possible.
+    /// 429 with the time after which the next attempt is possible.
     pub fn count(&self, peer: IpAddr, what: &str) -> Result<(), Problem> {
         let Some(slot) = self.slots.get(self.place(peer)) else { return Ok(()) };
         slot.check().map_err(|refused| {
-            // Whole seconds, since that is what the header has.
+            // `Retry-After` has whole seconds.
             let wait = refused.wait_time_from(self.clock.now()).as_secs() + 1;
             let detail = format!("too many {what} from this address; the next is answered in {wait} s");
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many attempts", detail).retry_after(wait)
@@ -59,7 +59,8 @@ impl Attempts {
     }
 }
 
-/// What counts as one address: of IPv6 the network that one customer has.
+/// The address that limits count by: of IPv6 the /64 network, which one customer
+/// has.
 pub(crate) fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

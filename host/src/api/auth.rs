@@ -1,10 +1,10 @@
-//! Who asks, and what they may do.
+//! Authentication, and authorization by roles and scopes.
 //!
-//! An operation names the least role it needs in its signature
-//! (`caller: As<Operator>`), so that none can be written without one, and asks
-//! the caller's scope about every topic and group it touches. Secrets are kept
-//! as SHA-256 and compared in constant time. Without tokens everybody is
-//! admin; the configuration allows that on a loopback address only.
+//! An operation names the lowest role that it needs in its signature
+//! (`caller: As<Operator>`), so that no operation is written without one, and checks
+//! every topic and group against the caller's scope. Secrets are kept as SHA-256
+//! and compared in constant time. Without tokens everybody is admin; the
+//! configuration allows that on a loopback address only.
 
 mod caller;
 
@@ -32,19 +32,19 @@ use super::sessions::{self, SessionSecret};
 pub use crate::config::Role;
 use crate::store::StoreError;
 
-/// Wrong tokens that one address may send at once, and the time in which it
-/// gets one back.
+/// Wrong tokens that one address may send at once, and the time after which it
+/// may send one more.
 const WRONG_BURST: u32 = 100;
 const WRONG_REFILL: Duration = Duration::from_secs(1);
 
 /// A token as the configuration gives it.
 #[derive(Clone, Debug)]
 pub struct TokenSpec {
-    /// Who it stands for in the audit log.
+    /// Its name in the audit log.
     pub name: String,
-    /// What it allows.
+    /// The role of its holder.
     pub role: Role,
-    /// What the client sends.
+    /// The secret that clients send.
     pub secret: SecretString,
     /// The only topics it reaches; none means all.
     pub topics: Option<Vec<String>>,
@@ -56,14 +56,14 @@ pub struct TokenSpec {
     pub sources: Option<Vec<String>>,
 }
 
-/// A token as it is kept: without its secret.
+/// A token without its secret.
 struct KnownToken {
     digest: [u8; 32],
     caller: Caller,
 }
 
-/// Knows the tokens. Clones share them, so that a reload of the configuration
-/// reaches every request that comes after it.
+/// Authenticates requests. Clones share the tokens, so that a reload of the
+/// configuration applies to every later request.
 #[derive(Clone)]
 pub struct Authenticator {
     tokens: Arc<RwLock<Arc<Vec<KnownToken>>>>,
@@ -71,7 +71,7 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// A gate with these tokens; none leaves it open.
+    /// An authenticator with these tokens; without any it admits everybody.
     #[must_use]
     pub fn new(specs: Vec<TokenSpec>) -> Self {
         let gate = Self { tokens: Arc::default(), wrong: Attempts::new(WRONG_BURST, WRONG_REFILL) };
@@ -79,7 +79,7 @@ impl Authenticator {
         gate
     }
 
-    /// Takes these tokens instead of the ones before.
+    /// Replaces the tokens.
     pub fn replace(&self, specs: Vec<TokenSpec>) {
         let tokens = specs.into_iter().map(|spec| KnownToken {
             digest: Sha256::digest(spec.secret.expose_secret().as_bytes()).into(),
@@ -100,16 +100,14 @@ impl Authenticator {
         self.tokens().is_empty()
     }
 
-    /// Who at `peer` sends `authorization`.
+    /// The caller that sent `authorization` from `peer`.
     ///
-    /// A right token is never refused for wrong ones from the same address,
-    /// which behind a proxy is everybody's. What keeps a secret from being
-    /// guessed is its length; the bound keeps who has an old token from asking
-    /// as fast as it can, and tells it when to ask again.
+    /// A valid token is never refused because of wrong ones from the same address,
+    /// which behind a proxy is everybody's. Its length protects a secret from
+    /// guessing; the rate limit slows down clients with an old token.
     ///
     /// # Errors
-    /// 401 without a token or with one that nobody has; 429 when too many of
-    /// those came.
+    /// 401 without a valid token; 429 after too many wrong tokens.
     pub fn admit(&self, authorization: Option<&[u8]>, peer: IpAddr) -> Result<Caller, Problem> {
         let tokens = self.tokens();
         if tokens.is_empty() {
@@ -130,7 +128,7 @@ impl Authenticator {
         }
     }
 
-    /// The token with this secret: its digest and whom it stands for.
+    /// The digest and the caller of the token with this secret.
     #[must_use]
     pub fn find(&self, secret: &[u8]) -> Option<([u8; 32], Caller)> {
         self.of_digest(&Sha256::digest(secret).into())
@@ -139,8 +137,8 @@ impl Authenticator {
     /// The token whose secret has this digest.
     fn of_digest(&self, digest: &[u8; 32]) -> Option<([u8; 32], Caller)> {
         let tokens = self.tokens();
-        // Every token is compared, whichever matches: how long this takes says
-        // nothing about where a match was.
+        // Every token is compared, so that the time taken does not reveal which
+        // one matched.
         let mut found = u64::MAX;
         for (at, token) in tokens.iter().enumerate() {
             let same: Choice = token.digest.ct_eq(digest);
@@ -153,8 +151,8 @@ impl Authenticator {
     /// Whether `source` is known to be the caller's.
     ///
     /// # Errors
-    /// 403 when the caller may not publish as it: the source is another
-    /// token's, or not among the caller's own.
+    /// 403 when the caller may not publish as `source`, because it belongs to
+    /// another token or is not among the caller's own.
     pub fn proves(&self, caller: &Caller, source: &str) -> Result<bool, Problem> {
         if let Some(own) = &caller.sources {
             if *source == *caller.name || own.iter().any(|one| one == source) {
@@ -179,8 +177,8 @@ impl Authenticator {
         Ok(*source == *caller.name)
     }
 
-    /// The token of this name: its digest and whom it stands for. None when it
-    /// left the configuration.
+    /// The digest and the caller of the token of this name; `None` when it left the
+    /// configuration.
     #[must_use]
     pub fn holder(&self, name: &str) -> Option<([u8; 32], Caller)> {
         let tokens = self.tokens();
@@ -193,11 +191,11 @@ impl Authenticator {
     }
 }
 
-/// What a caller was admitted by, so that an answer without end can be judged
-/// again while it goes on.
+/// The credential that admitted a caller, so that an endless response can check it
+/// again.
 #[derive(Clone)]
 pub enum Credential {
-    /// None was needed.
+    /// No credential was needed.
     Open,
     /// A token, by its digest.
     Token([u8; 32]),
@@ -206,11 +204,10 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// The caller that it admits now; none when the token or the session is
-    /// gone.
+    /// The caller that it admits now; `None` when the token or the session is gone.
     ///
     /// # Errors
-    /// When the store cannot be asked, which revokes nothing.
+    /// When the store is unavailable, which revokes nothing.
     pub async fn judge(&self, app: &App) -> Result<Option<Caller>, StoreError> {
         match self {
             Self::Open => Ok(app.auth.is_open().then(Caller::local)),
@@ -278,7 +275,7 @@ impl<R: RoleType> FromRequestParts<App> for As<R> {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let authorization = parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let caller = match SessionSecret::of(&parts.headers, app.cookies) {
-            // Who sends a token means it, whatever a browser adds.
+            // A token counts before the cookie that a browser adds.
             Some(secret) if authorization.is_none() && !app.auth.is_open() => {
                 sessions::admit(app, parts, secret).await?
             }

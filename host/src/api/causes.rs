@@ -1,4 +1,4 @@
-//! The cause of a standstill as lists, attention and problems show it.
+//! The cause of a standstill, as lists and attention show it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,16 +9,16 @@ use utoipa::ToSchema;
 use super::time;
 use crate::causes::Standing;
 
-/// Why something stands still, for programs; the sentence stands beside it.
+/// Why something stands still, for programs; the sentence for people is beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CauseView {
-    /// A stable word for programs and translations, for example `no_plugin`.
+    /// A stable code for programs and translations, for example `no_plugin`.
     #[schema(value_type = String)]
     pub code: Cow<'static, str>,
-    /// The facts behind it, by name.
+    /// Facts about it, by name.
     #[schema(value_type = std::collections::HashMap<String, String>)]
     pub fields: BTreeMap<Cow<'static, str>, String>,
-    /// Since when it has stood.
+    /// When it began.
     #[schema(format = DateTime)]
     pub since: String,
 }

@@ -1,10 +1,10 @@
-//! The console's files, which the binary carries, and the page that stands in
-//! for them when it was built without.
+//! Serves the console's files, which are embedded in the binary, or a placeholder
+//! page when the binary was built without them.
 //!
-//! Its pages have addresses of their own (`/messages/ID`), which a browser may
-//! reload: whatever is no file and not the API's is answered by `index.html`.
-//! The names of assets carry their hash, so that a browser may keep them for
-//! ever; `index.html` is asked for each time.
+//! The console's pages have their own paths (`/messages/ID`), which a browser may
+//! reload: every path that is no file and not the API's returns `index.html`. The
+//! names of assets contain their hash, so that browsers may cache them for ever;
+//! `index.html` is revalidated each time.
 
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -17,25 +17,25 @@ use super::problem::Problem;
 #[allow_missing = true]
 struct Dist;
 
-/// What pages may do: load from here and nowhere else, run no script that
-/// stands in a page, send no form anywhere and be framed by nobody.
+/// The content security policy of pages: they load only from this host, run no
+/// inline script, submit no forms and are framed by no site.
 pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
-/// The same for the page that stands in, whose style is in it.
+/// The policy of the placeholder page, which has an inline style.
 const POLICY_STAND_IN: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-/// Names that never are a page's: they belong to programs.
+/// Paths of the API, which are never pages.
 const PROGRAMS: [&str; 5] = ["/v1", "/openapi.json", "/metrics", "/healthz", "/readyz"];
-/// Where the files with hashed names are.
+/// The folder of files with a hash in their name.
 const ASSETS: &str = "assets/";
 
-/// Whether a file or a page of the console is all that may be at this path.
+/// Whether a path is the console's and not the API's.
 pub(super) fn is_of_console(path: &str) -> bool {
     let below = |name: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     !PROGRAMS.into_iter().any(below)
 }
 
-/// Answers what no operation does: a file, a page, or a problem.
+/// Serves a request that is for no operation: a file, a page, or a problem.
 pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path();
     if !is_of_console(path) {
@@ -49,8 +49,8 @@ pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Respo
     if let Some(file) = Dist::get(name).filter(|_| name != "index.html") {
         return of_file(name, &file, &headers);
     }
-    // A page of an older version may ask for an asset that is gone. HTML in
-    // its place would only be an error that says nothing.
+    // A page of an older version may request an asset that is gone. With HTML in
+    // its place the browser would report a confusing syntax error.
     if name.starts_with(ASSETS) {
         return unknown(path);
     }

@@ -1,9 +1,8 @@
-//! `GET /v1/dead-letters`: what was given up and published on a topic of dead
-//! letters.
+//! `GET /v1/dead-letters`: deliveries that were given up to a dead-letter topic.
 //!
-//! A dead letter is known from the transaction in which its delivery was given
-//! up, not from the policy of today: it is shown though the binding changed
-//! since, and stays when its delivery is run again.
+//! A dead letter is recorded in the transaction that gives its delivery up. So it
+//! is shown although the binding changed since, and stays when its delivery is run
+//! again.
 
 use axum::Json;
 use axum::extract::State;
@@ -21,7 +20,7 @@ use super::time;
 use crate::api::deliveries::id;
 use crate::store::{DeadLetterFilter, DeadLetterRow};
 
-/// A delivery that was given up to a topic.
+/// A delivery that was given up to a dead-letter topic.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DeadLetterView {
     /// The delivery.
@@ -46,15 +45,15 @@ pub struct DeadLetterView {
     /// Why it was given up, in the handler's words.
     #[schema(required = true)]
     pub reason: Option<String>,
-    /// Invocations until then.
+    /// Invocations until it was given up.
     pub attempts: u32,
-    /// The topic it goes to.
+    /// The dead-letter topic.
     pub dead_letter: String,
-    /// `sent`, `waiting` (its topic does not take it yet) or `undelivered`.
+    /// `sent`, `waiting` (not on its topic yet) or `undelivered`.
     pub fate: &'static str,
     /// When it was given up.
     pub at: String,
-    /// When the delivery was handled after all; null while it was not.
+    /// When the delivery was handled later; null if it was not.
     #[schema(required = true)]
     pub handled_since: Option<String>,
 }
@@ -80,9 +79,8 @@ impl From<DeadLetterRow> for DeadLetterView {
     }
 }
 
-/// Deliveries that were given up and published on a topic of dead letters,
-/// newest first. A page of a token that reaches only some topics may have
-/// fewer items than its limit.
+/// Deliveries that were given up to a dead-letter topic, newest first. A page of a
+/// token that reaches only some topics may have fewer items than its limit.
 #[utoipa::path(
     get,
     path = "/v1/dead-letters",

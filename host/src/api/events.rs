@@ -1,10 +1,9 @@
-//! `GET /v1/events`: what changes, as server-sent events.
+//! `GET /v1/events`: changes, as server-sent events.
 //!
-//! `counters` comes each second with the sums of the groups; `change` comes
-//! with the path of what was changed through this host. Listeners are bounded,
-//! and share one reading of the store a second. With each second it is judged
-//! again whether and what a listener may hear, so that no stream outlives its
-//! token or its session.
+//! `counters` comes each second with the sums of the groups; `change` comes with
+//! the path of a resource that was changed through this host. The number of
+//! listeners is bounded, and they share one query a second. Each second the token
+//! or session of a listener is checked again, so that no stream outlives it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -30,18 +29,18 @@ use super::problem::Problem;
 use crate::api::groups::view::OpenView;
 use crate::store::{GroupTotals, StoreError};
 
-/// Listeners at once, and those of one token: others are to find a place.
+/// Listeners at once, of all tokens and of one token.
 const MAX_LISTENERS: u64 = 100;
 const MAX_LISTENERS_EACH: u64 = 60;
-/// Changes that a slow listener may be behind; older ones it misses.
+/// Changes kept for a slow listener; it misses older ones.
 const MAX_CHANGES_BEHIND: usize = 256;
-/// How often counters come.
+/// Interval of counters.
 const PACE: Duration = Duration::from_secs(1);
-/// How old a reading of the store may be before it is read again. A little
-/// less than the pace, so that every tick shows a new one.
+/// How long the sums are cached: a little less than the interval, so that every
+/// tick shows new ones.
 const FRESH: Duration = Duration::from_millis(900);
 
-/// Carries changes to listeners. Clones share them.
+/// Sends changes to listeners. Clones share them.
 #[derive(Clone)]
 pub struct Hub {
     changes: broadcast::Sender<Change>,
@@ -59,7 +58,7 @@ struct GroupReading {
 }
 
 impl GroupReading {
-    /// Whether the caller sees the group, as `GET /v1/overview` judges it.
+    /// Whether the caller sees the group, by the rule of `GET /v1/overview`.
     fn is_for(&self, caller: &Caller) -> bool {
         let in_scope = || self.topics.iter().any(|topic| caller.sees_topic(topic));
         caller.sees_group(&self.totals.group) && (caller.topics().is_none() || in_scope())
@@ -78,14 +77,14 @@ impl Default for Hub {
 }
 
 impl Hub {
-    /// Tells listeners that what is at `change.path` is different now.
+    /// Tells listeners that the resource at `change.path` has changed.
     pub fn tell(&self, change: Change) {
-        // Nobody listening is no error.
+        // It fails only without listeners.
         let _ = self.changes.send(change);
     }
 
-    /// Ends every stream, so that a server that waits for its connections can
-    /// stop.
+    /// Ends every stream, so that the server can stop, which waits for its
+    /// connections.
     pub fn close(&self) {
         self.closed.cancel();
     }
@@ -113,10 +112,10 @@ impl Hub {
     }
 }
 
-/// Something that changed, and who may know.
+/// A changed resource, and who may know of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Where it can be read, for example `/v1/groups/stock`.
+    /// Its path, for example `/v1/groups/stock`.
     pub path: String,
     /// The group it belongs to.
     pub group: Option<String>,
@@ -124,7 +123,7 @@ pub struct Change {
     pub topics: Vec<String>,
     /// The plugin it belongs to.
     pub plugin: Option<String>,
-    /// The only token whose holder may know.
+    /// The only token whose holder may know of it.
     pub token: Option<Arc<str>>,
 }
 
@@ -135,7 +134,7 @@ impl Change {
             && self.plugin.as_deref().is_none_or(|plugin| plugins::sees(app, caller, plugin))
             && self.token.as_ref().is_none_or(|token| *token == caller.name);
         let whole = self.group.as_deref().filter(|_| self.topics.is_empty() && caller.topics().is_some());
-        // Who is held to topics hears of a group by those of its bindings.
+        // A caller limited to topics hears of a group that reads one of them.
         let reads = |group: &str| {
             let bindings = app.groups.bindings();
             let mut topics = bindings.iter().filter(|binding| binding.group == group).flat_map(|one| &one.topics);
@@ -148,8 +147,8 @@ impl Change {
 /// The data of a `counters` event.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Counters {
-    /// Unfinished deliveries that have rows, of these groups together: what
-    /// `open` is in the overview.
+    /// Unfinished deliveries that have rows, of these groups together, as `open` in
+    /// the overview.
     pub open: OpenView,
     /// Deliveries that were handled, of these groups together.
     pub handled: u64,
@@ -192,8 +191,8 @@ pub struct GroupCounters {
     pub failed: u64,
 }
 
-/// Server-sent events: `counters` each second, and `change` with the path of
-/// what was changed.
+/// Server-sent events: `counters` each second, and `change` with the path of a
+/// changed resource.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -222,30 +221,30 @@ pub(super) async fn events(
     let changes = app.events.changes.subscribe();
     let listener = Listener { app, credential, caller: (*caller).clone(), ticks, changes };
     let events = stream::unfold(listener, Listener::next).map(move |event| {
-        // The place is free again when the stream is dropped.
+        // Held until the stream is dropped.
         let _held = &place;
         Ok(event)
     });
     Ok(Sse::new(events.take_until(closed.cancelled_owned())).keep_alive(KeepAlive::default()))
 }
 
-/// Who listens, and what comes.
+/// A listener and the sources of its events.
 struct Listener {
     app: App,
     credential: Credential,
-    /// Who it was when it was last judged.
+    /// The caller at the last check.
     caller: Caller,
     ticks: Interval,
     changes: broadcast::Receiver<Change>,
 }
 
 impl Listener {
-    /// Waits for the next event; none once the listener may hear nothing more.
+    /// Waits for the next event; `None` once the credential is gone.
     async fn next(mut self) -> Option<(Event, Self)> {
         loop {
             tokio::select! {
                 _ = self.ticks.tick() => {
-                    // A store that is away revokes nothing.
+                    // An unavailable store revokes nothing.
                     if let Ok(judged) = self.credential.judge(&self.app).await {
                         self.caller = judged?;
                     }
@@ -264,8 +263,8 @@ impl Listener {
         }
     }
 
-    /// The counters of now. While the store is away there are none; the
-    /// connection stays, and the next reading that succeeds comes.
+    /// The current counters; `None` while the store is unavailable, which leaves the
+    /// connection open.
     async fn counters(&self) -> Option<Event> {
         let pulses = self.app.events.pulses(&self.app).await.ok()?;
         let seen = pulses.iter().filter(|pulse| pulse.is_for(&self.caller)).map(|pulse| &pulse.totals);

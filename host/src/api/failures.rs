@@ -1,4 +1,4 @@
-//! `GET /v1/failures`: failures by what they have in common.
+//! `GET /v1/failures`: failures, grouped by their fingerprint.
 
 use axum::Json;
 use axum::extract::State;
@@ -21,7 +21,7 @@ use crate::store::{FailureFilter, FailureRow};
 pub struct FailureView {
     /// The group.
     pub group: String,
-    /// What they have in common; null for those that have no fingerprint.
+    /// Their fingerprint; null for failures without one.
     #[schema(required = true)]
     pub fingerprint: Option<String>,
     /// The last verdict of the newest.
@@ -30,19 +30,19 @@ pub struct FailureView {
     /// Why the newest failed, in the handler's words.
     #[schema(required = true)]
     pub reason: Option<String>,
-    /// How many there are, open ones among them.
+    /// The number of failed deliveries, open ones included.
     pub count: u64,
-    /// How many of them have a next attempt or wait for a person.
+    /// The number of those with a next attempt or that wait for a person.
     pub open: u64,
-    /// The oldest.
+    /// When the oldest failed.
     pub first_at: String,
-    /// The newest.
+    /// When the newest failed.
     pub last_at: String,
     /// Their topics.
     pub topics: Vec<String>,
     /// The plugin versions that failed.
     pub versions: Vec<String>,
-    /// The newest delivery among them.
+    /// The id of the newest delivery.
     pub example: String,
 }
 
@@ -64,9 +64,9 @@ impl From<FailureRow> for FailureView {
     }
 }
 
-/// Failed deliveries, final and open, put together by group and fingerprint;
-/// the largest cluster first. The newest 5,000 are looked at, shared out among
-/// the groups; when there are older ones the answer says `truncated`.
+/// Failed deliveries, final and open, clustered by group and fingerprint, the
+/// largest cluster first. The newest 5,000 are read, shared among the groups;
+/// `truncated` says that there are older ones.
 #[utoipa::path(
     get,
     path = "/v1/failures",

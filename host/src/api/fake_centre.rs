@@ -1,4 +1,4 @@
-//! What [`FakeStore`] answers to the message centre.
+//! The verbs of [`FakeStore`] for the message centre.
 
 use std::time::Duration;
 

@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use super::fake_store::{FakeStore, absent};
 use crate::store::{DeliveryKey, HandledAt, HandledSets, StoreError};
 
-/// What a world has of them.
+/// The handled sets of a world.
 #[derive(Default)]
 pub struct FakeSets {
-    /// The groups that have one.
+    /// The groups that have a set.
     pub groups: Vec<String>,
-    /// What is in them.
+    /// The deliveries in the sets.
     pub handled: HashMap<DeliveryKey, HandledAt>,
 }
 

@@ -1,5 +1,5 @@
-//! The verbs of what is to be sent: delayed messages, half messages, outboxes
-//! and what could not be delivered.
+//! The verbs of [`FakeStore`] for the send side: delayed messages, half messages,
+//! outboxes and undelivered rows.
 
 use std::time::Duration;
 

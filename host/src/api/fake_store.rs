@@ -1,6 +1,5 @@
-//! A store of rows in memory, which has what the API reads and writes down
-//! what the API changes. Verbs that the API has no use for answer that they
-//! are not there.
+//! A store in memory for tests: it returns the rows of a world and notes the
+//! changes that the API makes. Verbs that the API does not use fail.
 
 use std::time::Duration;
 

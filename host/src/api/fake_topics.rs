@@ -1,5 +1,5 @@
-//! The verbs of topics that change, of records that are copied and of
-//! duplicates, which the API has no use for.
+//! The verbs of [`FakeStore`] for changed topics, copied records and duplicates,
+//! which the API does not use.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What every request passes through: a span with an id, a bound on its time,
-//! panics turned into answers, and a refusal of what a foreign web page sends.
+//! The middleware of every request: a span with an id, a timeout, panics turned
+//! into responses, and the refusal of requests from other sites' pages.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -15,19 +15,18 @@ use super::problem::Problem;
 use super::{App, console, open_mode};
 use crate::said;
 
-/// How long a request may take; server-sent events go on after their answer
-/// has begun.
+/// How long a request may take until its response begins; server-sent events go
+/// on after that.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an upload may take. Its compiling is bounded by CPU time, and on a
-/// busy host by five minutes of waiting for the processors
-/// (`engine::limits::COMPILE_WALL`); the rest is for 40 MiB over a thin line.
+/// How long an upload may take. Compilation may take five minutes on a busy host
+/// (`engine::limits::COMPILE_WALL`); the rest is for sending 40 MiB over a slow
+/// connection.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(420);
-/// The id that joins an answer to the log.
+/// The header with the request's id, which is also in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What every answer tells a browser: take nothing for what it is not said to
-/// be, show it in no frame, tell no other site where a person was, and keep
-/// the machine's devices to yourself.
+/// Headers of every response: browsers must not guess content types, show it in a
+/// frame, send a referrer to other sites, or give it access to devices.
 const ALWAYS: [(&str, &str); 6] = [
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
@@ -36,10 +35,10 @@ const ALWAYS: [(&str, &str); 6] = [
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
 ];
-/// What is no page loads nothing, should a browser show it as one after all.
+/// The content security policy of data, in case a browser shows it as a page.
 const POLICY_OF_DATA: &str = "default-src 'none'; frame-ancestors 'none'";
 
-/// Runs a request inside its bounds.
+/// Runs a request within its span and timeout.
 pub async fn watch(State(app): State<App>, request: Request, next: Next) -> Response {
     let id = uuid::Uuid::now_v7();
     let span = tracing::info_span!("request", %id, method = %request.method(), path = request.uri().path());
@@ -81,8 +80,8 @@ fn words(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words")
 }
 
-/// Refuses what a web page of another site makes a browser send, and, while no
-/// token is needed, whatever comes from elsewhere ([`open_mode`]).
+/// Refuses requests that a web page of another site makes a browser send and, while
+/// no token is needed, all requests from elsewhere ([`open_mode`]).
 fn refuse_foreign(app: &App, request: &Request) -> Option<Problem> {
     let changes = !request.method().is_safe();
     if changes && request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site") {

@@ -18,7 +18,7 @@ use super::problem::Problem;
 /// The answer of `/healthz`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Alive {
-    /// Always `ok`: a process that can say so lives.
+    /// Always `ok`.
     pub status: &'static str,
 }
 
@@ -33,15 +33,15 @@ pub struct Readiness {
     pub migrated: bool,
     /// Sends are accepted.
     pub accepting: bool,
-    /// What is away without stopping the host, for example `kafka` or
-    /// `topic order`; without a token that sees everything codes alone.
+    /// Unavailable parts that do not stop the host, for example `kafka` or `topic
+    /// order`; only codes for a token that does not see everything.
     pub degraded: Vec<String>,
-    /// Why something does not hold, for people; empty without such a token.
+    /// Why the host is not ready or degraded, for people; empty without such a token.
     pub reasons: Vec<String>,
 }
 
 impl Readiness {
-    /// All of it, for who may see every topic and group.
+    /// The whole report, for callers that see every topic and group.
     fn whole(state: ReadinessReport) -> Self {
         let ready = state.is_ready();
         let ReadinessReport { store, migrated, accepting, degraded, mut reasons, notes: _ } = state;
@@ -50,7 +50,7 @@ impl Readiness {
         Self { ready, store, migrated, accepting, degraded, reasons }
     }
 
-    /// What a probe needs: neither names nor sentences.
+    /// The report for a probe, without names and sentences.
     fn bare(state: ReadinessReport) -> Self {
         let ready = state.is_ready();
         let ReadinessReport { store, migrated, accepting, degraded, reasons: _, notes: _ } = state;
@@ -72,9 +72,9 @@ pub(super) async fn alive() -> Json<Alive> {
     Json(Alive { status: "ok" })
 }
 
-/// Whether the host takes requests: the store is up and migrated, and sends
-/// are accepted. Kafka away leaves it ready, and degraded. Needs no token, and
-/// tells names and causes only to one that reaches every topic and group.
+/// Whether the host takes requests: the store is up and migrated, and sends are
+/// accepted. Without Kafka it is ready, and degraded. Needs no token, but shows
+/// names and reasons only to a token that reaches every topic and group.
 #[utoipa::path(
     get,
     path = "/readyz",

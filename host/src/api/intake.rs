@@ -1,9 +1,9 @@
-//! Taking in request bodies: bounded, and read to their end.
+//! Reads request bodies: bounded, and to their end.
 //!
-//! A server that answers and closes while its client still writes makes the
-//! client's system throw the answer away. So what an operation leaves unread
-//! is read and dropped, up to a bound, before the answer goes out. A client
-//! that asked first (`Expect: 100-continue`) is answered without that.
+//! If a server responds and closes while its client still writes, the client's
+//! system discards the response. So the part of a body that an operation leaves
+//! unread is read and dropped, up to a bound, before the response is sent. A client
+//! that asked first (`Expect: 100-continue`) needs no such reading.
 
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;
@@ -23,36 +23,34 @@ use super::per_token::{Held, NoMore, PerToken};
 use super::problem::Problem;
 use super::shape;
 
-/// A request's messages, all together.
+/// Largest request to publish.
 pub const MAX_PUBLISH_BYTES: usize = 16 * 1024 * 1024;
-/// An uploaded component.
+/// Largest uploaded component.
 pub const MAX_UPLOAD_BYTES: usize = 40 * 1024 * 1024;
-/// The body of any other request.
+/// Largest body of any other request.
 pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
-/// What the bodies of all requests may take together, and those of one token.
-/// Memory is taken as bytes come: one that announces much and sends little
-/// holds little.
+/// Memory of the bodies of all requests, and of those of one token. It is taken as
+/// bytes arrive, so that a body that only announces its length holds little.
 const MAX_INTAKE_BYTES: u64 = 256 * 1024 * 1024;
 const MAX_INTAKE_BYTES_EACH: u64 = MAX_INTAKE_BYTES / 2;
-/// How much is taken at once.
+/// Memory taken in one step.
 const INTAKE_STEP_BYTES: u64 = 64 * 1024;
-/// How long a body waits for memory before its client is told to come again.
-/// What has come of it is let go then, so that half-read bodies which wait for
-/// each other do not do so for ever.
+/// How long a body waits for memory before it is refused. Its memory is freed then,
+/// so that half-read bodies do not wait for each other for ever.
 const MAX_MEMORY_WAIT: Duration = Duration::from_secs(5);
-/// How often it is looked whether there is memory again.
+/// Poll interval while a body waits for memory.
 const MEMORY_LOOK: Duration = Duration::from_millis(20);
-/// How fast a body has to come on average, after the time that any may take.
+/// Lowest average rate of a body, after the time that any body may take.
 const LEAST_BYTES_A_SECOND: u64 = 16 * 1024;
 const ANY_BODY_MAY_TAKE: Duration = Duration::from_secs(10);
-/// How long a body may stand still before its client is taken to be gone.
+/// Longest pause within a body, after which its client counts as gone.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// What is read of a body that nobody wants, before the connection is closed.
+/// Bytes that are read and dropped of an unread body before the connection is closed.
 const MAX_DRAIN_BYTES: usize = 64 * 1024 * 1024;
-/// How long that may take.
+/// How long that reading may take.
 const MAX_DRAIN_TIME: Duration = Duration::from_secs(10);
 
-/// What bodies hold, for the whole process.
+/// Memory of bodies in the process.
 static INTAKE: LazyLock<PerToken> = LazyLock::new(|| PerToken::new(MAX_INTAKE_BYTES, MAX_INTAKE_BYTES_EACH));
 
 /// A body, with the memory that it holds until it is dropped.
@@ -66,9 +64,9 @@ pub struct HeldBody {
 /// Reads a body of at most `limit` bytes that the holder of `token` sends.
 ///
 /// # Errors
-/// 413 that says the limit; 415 for a body that is packed; 400 when the client
-/// stopped in the middle, 408 when it went on too slowly; 503 when others, or
-/// other requests of this token, hold all the memory there is for bodies.
+/// 413 with the limit; 415 for a compressed body; 400 when the client stopped in the
+/// middle, 408 when it sent too slowly; 503 when other requests hold all the memory
+/// of bodies, or of this token's bodies.
 pub async fn read(
     token: &Arc<str>,
     headers: &HeaderMap,
@@ -120,7 +118,7 @@ async fn read_into(
     Ok(HeldBody { bytes: taken.freeze(), _memory: held })
 }
 
-/// Takes memory for more of a body, and waits for a while until there is some.
+/// Takes memory for more of a body, and waits up to [`MAX_MEMORY_WAIT`] for it.
 async fn grow(held: &mut Held, step: u64, token: &str) -> Result<(), Problem> {
     let begun = Instant::now();
     loop {
@@ -146,14 +144,14 @@ fn no_memory(no_more: NoMore, token: &str) -> Problem {
     })
 }
 
-/// How long the next of a body may take to come: a pause is bounded, and so is
-/// the whole body by its least rate.
+/// How long the next chunk of a body may take: a pause is bounded, and so is the
+/// whole body by the lowest rate.
 fn pause_now(elapsed: Duration, taken: usize) -> Duration {
     let earned = Duration::from_millis(taken as u64 * 1_000 / LEAST_BYTES_A_SECOND);
     (ANY_BODY_MAY_TAKE + earned).saturating_sub(elapsed).min(MAX_PAUSE)
 }
 
-/// The next of a body of which `taken` bytes are here.
+/// The next chunk of a body of which `taken` bytes have arrived.
 async fn next_within<S: Stream + Unpin>(
     pause: Duration,
     chunks: &mut S,
@@ -178,7 +176,7 @@ fn size(bytes: usize) -> String {
 /// # Errors
 /// 415 for another content type; 400 that says where the JSON is wrong.
 pub async fn command<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
-    // They are small: all tokens may share what one may take.
+    // Commands are small: those of all tokens share the memory of one token.
     let commands = Arc::from("commands");
     let taken = read(&commands, headers, body, MAX_COMMAND_BYTES, "the body of this request").await?;
     let bytes = &taken.bytes;
@@ -191,8 +189,8 @@ pub async fn command<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Re
     shape::object_in(text).map_err(|why| Problem::bad_request("bad body", format!("the body is wrong: {why}")))
 }
 
-/// How the body is packed, if it is. What is packed would be measured, kept
-/// and handed on as bytes that nobody could unpack: the header goes no further.
+/// The compression of the body, if any. A compressed body would be stored and
+/// passed on without the header that says how to decompress it.
 fn packing(headers: &HeaderMap) -> Option<String> {
     let codings = headers.get_all(header::CONTENT_ENCODING).into_iter();
     let mut codings = codings.map(|coding| String::from_utf8_lossy(coding.as_bytes()).trim().to_ascii_lowercase());
@@ -206,7 +204,7 @@ pub fn essence(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Lends the body to the operation and reads what it left.
+/// Lends the body to the operation, and then reads the rest of it.
 pub async fn drain(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
@@ -216,7 +214,7 @@ pub async fn drain(request: Request, next: Next) -> Response {
     let lent = Lent::new(body);
     let mut response = next.run(Request::from_parts(parts, Body::from_stream(lent.stream()))).await;
     let waits_for_leave = asked_first && !lent.look().begun;
-    // Of a client that stood still for long nothing more is awaited.
+    // A client that paused for too long is not waited for again.
     let gone = response.status() == StatusCode::REQUEST_TIMEOUT;
     if gone || !waits_for_leave && tokio::time::timeout(MAX_DRAIN_TIME, lent.drop_rest()).await != Ok(true) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -224,7 +222,7 @@ pub async fn drain(request: Request, next: Next) -> Response {
     response
 }
 
-/// A body that an operation reads from and that can be read on afterwards.
+/// A body that can be read further after the operation has read from it.
 #[derive(Clone)]
 struct Lent(Arc<Mutex<Loan>>);
 
@@ -239,7 +237,7 @@ impl Lent {
         Self(Arc::new(Mutex::new(Loan { chunks: body.into_data_stream(), begun: false, ended: false })))
     }
 
-    /// The lock is held while a chunk is polled for and never over an await.
+    /// The lock is held while a chunk is polled, and never across an await.
     fn look(&self) -> MutexGuard<'_, Loan> {
         self.0.lock()
     }
@@ -258,7 +256,7 @@ impl Lent {
         })
     }
 
-    /// Reads the rest and drops it; whether it came to the end.
+    /// Reads and drops the rest. Returns whether it reached the end.
     async fn drop_rest(&self) -> bool {
         let mut rest = self.stream();
         let mut dropped = 0;

@@ -1,4 +1,4 @@
-//! A page of a list, as every list of this API answers.
+//! A page of a list, as every list operation returns it.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,7 +14,7 @@ pub struct List<T: ToSchema> {
     /// Give this as `cursor` to get the next page; null after the last.
     #[schema(required = true)]
     pub next: Option<String>,
-    /// Whether items may be missing because only a slice of time was searched.
+    /// Whether items may be missing because only part of the time range was searched.
     pub truncated: bool,
 }
 
@@ -28,8 +28,8 @@ pub fn by_name<T: ToSchema>(items: Vec<T>, name: impl Fn(&T) -> &str, page: &Pag
     List { items, next, truncated: false }
 }
 
-/// What a list answers when the store refuses it. There is nothing in a list
-/// that could not be found, except the place that a cursor names.
+/// The problem for an error of the store. Only the cursor of a list can be not
+/// found.
 pub fn refused(error: StoreError) -> Problem {
     match error {
         StoreError::NotFound(why) => {

@@ -1,4 +1,4 @@
-//! `GET /v1/lost-ranges`: records that were gone before a group had them.
+//! `GET /v1/lost-ranges`: records that Kafka dropped before a group read them.
 
 use axum::Json;
 use axum::extract::State;
@@ -25,7 +25,7 @@ pub struct LostRangeView {
     pub partition: i32,
     /// The first lost offset.
     pub from_offset: i64,
-    /// The first offset after them.
+    /// The first offset after the lost ones.
     pub to_offset: i64,
     /// What happened.
     pub why: String,

@@ -1,13 +1,12 @@
-//! The HTTP API: an operation a file.
+//! The HTTP API: one operation a file.
 //!
-//! It reads the store, and asks the rest of the host through the small traits
-//! of [`ports`]; it names neither Kafka nor Wasm. It refuses what it does not
-//! know (fields, parameters, content types) by a [`problem`], and every
-//! operation names the role it needs ([`auth`]).
+//! It reads the store, and uses the rest of the host through the small traits of
+//! [`ports`], so it names neither Kafka nor Wasm. It refuses unknown fields,
+//! parameters and content types with a [`problem`], and every operation names the
+//! role that it needs ([`auth`]).
 //!
-//! Read [`messages`] and [`transactions`] for what senders use, [`deliveries`], [`groups`] and
-//! [`plugins`] for what operators use; `guard` and `intake` for what every
-//! request passes through.
+//! Senders use [`messages`] and [`transactions`]; operators use [`deliveries`],
+//! [`groups`] and [`plugins`]. Every request passes through `guard` and `intake`.
 
 pub mod answers;
 mod app;
@@ -87,13 +86,13 @@ pub fn router(app: App) -> Router {
     openapi::serve(router, &document)
         .fallback(console::serve)
         .method_not_allowed_fallback(unknown_method)
-        // What is held is the whole answer, and not what is packed of it.
+        // Counts the whole response, before compression.
         .layer(middleware::from_fn(answers::hold))
-        // Lists are many rows of the same words. What is small, an image or an
-        // event stream goes as it is.
+        // Lists repeat the same words in many rows. Small responses, images and
+        // event streams are not compressed.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
-        // Outermost first: an answer is ready, then the rest of the request is
-        // read; the time this takes is bounded on its own.
+        // The outermost layer reads the rest of the request once the response is
+        // ready; it has its own time limit.
         .layer(middleware::from_fn_with_state(app.clone(), guard::watch))
         .layer(middleware::from_fn(intake::drain))
         .with_state(app)

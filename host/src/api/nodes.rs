@@ -19,11 +19,11 @@ use crate::store::NodeRow;
 pub struct NodeView {
     /// Its name.
     pub name: String,
-    /// Whether its lease is good.
+    /// Whether its lease is valid.
     pub live: bool,
     /// When its process joined.
     pub joined_at: String,
-    /// Its lease ends here unless it is renewed.
+    /// When its lease ends unless it is renewed.
     pub lease_until: String,
 }
 
@@ -38,8 +38,8 @@ impl From<NodeRow> for NodeView {
     }
 }
 
-/// The hosts that share the store, by name. One that is away is listed until
-/// retention forgets it.
+/// The hosts that share the store, by name. A host that left is listed until
+/// retention removes it.
 #[utoipa::path(
     get,
     path = "/v1/nodes",

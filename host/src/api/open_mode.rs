@@ -1,15 +1,14 @@
-//! What is answered while no token is needed.
+//! Refuses requests from elsewhere while no token is needed.
 //!
-//! Without `[auth]` everybody who reaches the listening address is admin. The
-//! address is a loopback one, and two parties reach it for others: a browser on
-//! this machine, for any web page, and a proxy on this machine, for any client.
-//! A browser betrays a foreign page by `Origin`, and a page whose own name was
-//! made to resolve to this machine by `Host`. A proxy betrays itself by the
-//! headers that it adds. None of the three can be left out by the page or the
-//! client behind.
+//! Without `[auth]` everybody who reaches the listening address is admin. It is a
+//! loopback address, but a browser on this machine can send requests for any web
+//! page, and a proxy on this machine for any client. `Origin` shows a page of
+//! another site, `Host` shows a page whose name was made to resolve to this machine
+//! (DNS rebinding), and a proxy shows itself by the headers that it adds. Neither a
+//! page nor a client behind a proxy can suppress these headers.
 //!
-//! With `[auth]` nothing of this holds: a page or a client behind a proxy has no
-//! token, and addresses of pods and names of services are as good as any.
+//! With `[auth]` these checks are off: a page or a client behind a proxy has no
+//! token, and a host may be addressed by any address or name.
 
 use std::net::IpAddr;
 
@@ -19,10 +18,10 @@ use axum::http::{HeaderMap, Uri, header};
 
 use super::problem::Problem;
 
-/// Paths that tell nothing and change nothing.
+/// Paths without information and effect.
 const FREE: [&str; 1] = ["/healthz"];
-/// Headers by which proxies tell for whom they ask. Those that begin with
-/// [`FORWARDED_PREFIX`] are others of the kind.
+/// Headers in which proxies name their client, beside those that begin with
+/// [`FORWARDED_PREFIX`].
 const OF_PROXIES: [&str; 8] = [
     "forwarded",
     "via",
@@ -35,7 +34,7 @@ const OF_PROXIES: [&str; 8] = [
 ];
 const FORWARDED_PREFIX: &str = "x-forwarded-";
 
-/// Refuses what comes from elsewhere; none for a request of this machine's own.
+/// Refuses a request from elsewhere; `None` for a request of this machine.
 pub(super) fn refuse(request: &Request, is_asset: bool) -> Option<Problem> {
     let headers = request.headers();
     if is_asset || FREE.contains(&request.uri().path()) {
@@ -61,26 +60,26 @@ pub(super) fn refuse(request: &Request, is_asset: bool) -> Option<Problem> {
     None
 }
 
-/// The header that tells of a proxy.
+/// The header that shows a proxy.
 fn proxied(headers: &HeaderMap) -> Option<&str> {
     let mut names = headers.keys().map(header::HeaderName::as_str);
     names.find(|name| OF_PROXIES.contains(name) || name.starts_with(FORWARDED_PREFIX))
 }
 
-/// Whether the request is addressed to this machine: by the URI, when that has
-/// an authority, and by `Host`. A request without either comes from no browser.
+/// Whether the request is addressed to this machine, by the authority of the URI, if
+/// any, and by `Host`. A request without both does not come from a browser.
 fn names_this_machine(headers: &HeaderMap, uri: &Uri) -> bool {
     let named = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
     let mut all = named.chain(uri.authority().map(Authority::as_str));
     all.all(|authority| Address::of(authority).is_some_and(|address| is_this_machine(&address.host)))
 }
 
-/// Whether no web page sent it, or one of this very host.
+/// Whether a page of this host sent the request, or no page.
 fn is_own_page(headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };
     let split = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    // `null` is what a page says that hides where it is from.
+    // A page that hides its origin sends `null`.
     let Some((scheme, authority)) = split.filter(|_| origins.next().is_none()) else { return false };
     let default = match scheme {
         "http" => 80,
@@ -96,9 +95,9 @@ fn is_own_page(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether a browser says that a page of another site or origin fetched it. An
-/// image, a script or a frame of such a page is asked for without `Origin`: the
-/// page reads nothing of the answer, but 100 images took all event streams.
+/// Whether a browser says that a page of another site or origin sent the request.
+/// Images, scripts and frames are requested without `Origin`: the page cannot read
+/// the response, but 100 images could occupy all event streams.
 fn fetched_elsewhere(headers: &HeaderMap) -> bool {
     let own = |site: &[u8]| matches!(site, b"none" | b"same-origin");
     headers.get_all("sec-fetch-site").iter().any(|site| !own(site.as_bytes()))

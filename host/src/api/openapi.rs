@@ -16,8 +16,7 @@ use super::App;
 use super::problem::Problem;
 use super::sessions;
 
-/// What an operation answers when it refuses: a problem detail with the status
-/// that tells whose turn it is.
+/// The error responses of an operation: a problem detail, with a 4XX or 5XX status.
 pub(super) struct Problems;
 
 impl IntoResponses for Problems {
@@ -33,7 +32,7 @@ impl IntoResponses for Problems {
     }
 }
 
-/// The head of the document, to which operations add themselves.
+/// The document without operations.
 pub(super) fn head() -> OpenApi {
     let info = InfoBuilder::new()
         .title("Courier")
@@ -63,8 +62,8 @@ pub(super) fn head() -> OpenApi {
         .build()
 }
 
-/// Names each operation by its method and path, as in `post_groups_group_pause`:
-/// no two have one name, and none changes when its code moves.
+/// Names each operation by its method and path, as in `post_groups_group_pause`, so
+/// that names are unique and stay when code moves.
 pub(super) fn name_operations(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         let words: Vec<&str> =
@@ -85,10 +84,9 @@ pub(super) fn name_operations(document: &mut OpenApi) {
     }
 }
 
-/// Adds `/openapi.json` to the router. The document is written once.
+/// Adds `/openapi.json` to the router. The document is serialized once.
 pub(super) fn serve(router: Router<App>, document: &OpenApi) -> Router<App> {
-    // A document that cannot be written would be a fault of the build; the
-    // test below writes it.
+    // Serialization cannot fail: a test of the API serializes the document.
     let text: bytes::Bytes = document.to_json().unwrap_or_default().into();
     router.route("/openapi.json", get(move || async move { ([(header::CONTENT_TYPE, "application/json")], text) }))
 }

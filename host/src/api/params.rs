@@ -16,10 +16,10 @@ use super::shown::BASE64;
 use super::time;
 use crate::store::{MAX_PAGE, Page};
 
-/// Items of a page unless the request says how many.
+/// Items of a page by default.
 const DEFAULT_PAGE: u32 = 100;
 
-/// The query parameters of a request, not looked at yet.
+/// The query parameters of a request, not checked yet.
 #[derive(Debug)]
 pub struct Params(Vec<(String, String)>);
 
@@ -56,8 +56,7 @@ impl Params {
             if value.contains('\0') {
                 return Err(bad(name, "contains a NUL character, which no value has".into()));
             }
-            // A key may be empty, and so is a source that is unknown; nothing else
-            // that can be asked for is.
+            // A key may be empty, and an unknown source is; other values are not.
             if value.is_empty() && !matches!(name.as_str(), "key" | "source") {
                 return Err(bad(name, "is empty; leave it out to ask for all".into()));
             }
@@ -118,17 +117,17 @@ impl KnownParams {
     }
 
     fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
-        // A plus that was not encoded arrives as a space: +01:00 is the only
-        // one that a time has.
+        // A plus that was not percent-encoded arrives as a space. A time has one
+        // only in its offset, as in +01:00.
         let plain = |text: String| if text.contains('T') { text.replace(' ', "+") } else { text };
         let parse = |text: String| time::parse(&text).map_err(|why| bad(name, format!("is wrong: {why}")));
         self.text(name).map(plain).map(parse).transpose()
     }
 
-    /// The span that `from` and `to` name; either may be open.
+    /// The time range of `from` and `to`; either may be absent.
     ///
     /// # Errors
-    /// 400 for what is no time, and for a span that nothing can lie in.
+    /// 400 for a text that is no time, and for an empty range.
     pub fn between(&self) -> Result<(Option<Timestamp>, Option<Timestamp>), Problem> {
         let (from, to) = (self.time("from")?, self.time("to")?);
         if from.zip(to).is_some_and(|(from, to)| from >= to) {
@@ -140,7 +139,7 @@ impl KnownParams {
     /// The key: `key` as text, or `key_base64` for one that is not text.
     ///
     /// # Errors
-    /// 400 when both are given or the Base64 is none.
+    /// 400 when both are given or the Base64 is invalid.
     pub fn key(&self) -> Result<Option<Bytes>, Problem> {
         match (self.text("key"), self.text("key_base64")) {
             (Some(_), Some(_)) => Err(bad("key_base64", "is given beside `key`; give one of them".into())),

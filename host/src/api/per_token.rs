@@ -1,11 +1,12 @@
-//! What the holders of tokens use together, of which none takes all.
+//! A resource that all tokens share, with a bound for each token, so that no token
+//! takes all of it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// Counts what each token uses. Clones share it.
+/// Counts the use of the resource by token. Clones share it.
 #[derive(Clone, Debug)]
 pub struct PerToken {
     most: u64,
@@ -19,12 +20,12 @@ struct Used {
     by_token: HashMap<Arc<str>, u64>,
 }
 
-/// Why there is no more for now.
+/// Why nothing more can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoMore {
-    /// Others use the rest.
+    /// All tokens together use all of it.
     All,
-    /// The token uses all that one token may.
+    /// The token uses as much as one token may.
     Own,
 }
 
@@ -35,10 +36,10 @@ impl PerToken {
         Self { most, most_each, used: Arc::default() }
     }
 
-    /// Takes `amount` for a token until what is answered is dropped.
+    /// Takes `amount` for a token until the result is dropped.
     ///
     /// # Errors
-    /// When there is no room, and whose fault that is.
+    /// When there is no room, and whether the token itself uses too much.
     pub fn take(&self, token: &Arc<str>, amount: u64) -> Result<Held, NoMore> {
         let mut held = Held { of: self.clone(), token: Arc::clone(token), amount: 0 };
         held.grow(amount)?;
@@ -46,12 +47,11 @@ impl PerToken {
     }
 
     fn lock(&self) -> MutexGuard<'_, Used> {
-        // Counts are changed by assignments that cannot panic.
         self.used.lock()
     }
 }
 
-/// What a token holds.
+/// The amount that a token holds.
 #[derive(Debug)]
 pub struct Held {
     of: PerToken,
@@ -60,10 +60,10 @@ pub struct Held {
 }
 
 impl Held {
-    /// Takes more of it.
+    /// Takes more.
     ///
     /// # Errors
-    /// As [`PerToken::take`]; what is held stays.
+    /// As [`PerToken::take`]; the held amount stays.
     pub fn grow(&mut self, amount: u64) -> Result<(), NoMore> {
         let mut used = self.of.lock();
         let own = used.by_token.get(&self.token).copied().unwrap_or(0);

@@ -1,8 +1,5 @@
-//! What the API asks of the rest of the host.
-//!
-//! Small traits, so that operations are tested without Kafka and Wasm. The
-//! composition root gives the real ones. Methods return boxed futures by
-//! `async_trait`, whose hand-written form is `BoxFuture`.
+//! The parts of the host that the API uses, as small traits, so that operations are
+//! tested without Kafka and Wasm. The composition root implements them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,10 +23,10 @@ use crate::store::{DeliveryKey, HalfRow, StoreError};
 /// The send side.
 #[async_trait]
 pub trait SenderPort: Send + Sync + 'static {
-    /// Takes drafts, in order; one receipt for each, in the same order.
+    /// Takes drafts and returns a receipt for each, in the same order.
     async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt>;
 
-    /// Why no message can be sent to a topic, as far as that is known now.
+    /// Why no message can be sent to a topic, as far as is known now.
     async fn refuses_topic(&self, topic: &str) -> Option<Refusal>;
 }
 
@@ -44,38 +41,39 @@ pub trait TransactionsPort: Send + Sync + 'static {
         timeout: Option<Duration>,
     ) -> Result<HalfRow, Problem>;
 
-    /// The transaction committed, as `by` says.
+    /// Commits a transaction, in the name of `by`.
     async fn commit(&self, id: &str, by: &EndedBy) -> Result<HalfRow, StoreError>;
 
-    /// The transaction rolled back, as `by` says.
+    /// Rolls a transaction back, in the name of `by`.
     async fn roll_back(&self, id: &str, by: &EndedBy) -> Result<HalfRow, StoreError>;
 }
 
-/// The bindings that run here, and what the host knows of their partitions.
+/// The bindings of this host and their partitions.
 #[async_trait]
 pub trait GroupsPort: Send + Sync + 'static {
     /// The bindings of the configuration in force.
     fn bindings(&self) -> Vec<BindingView>;
 
-    /// Last offset + 1 of partitions, as far as it is known now.
+    /// The last offset + 1 of partitions, as far as it is known now.
     fn log_ends(&self) -> HashMap<(String, i32), Offset>;
 
-    /// Partitions of this node that stand still because too much is parked.
+    /// Partitions of this node that stand still because they have as many parked
+    /// deliveries as they may.
     fn parked_full(&self) -> Vec<ParkedFull>;
 
-    /// Something that a group waits for was written to the store: a delivery
-    /// was asked for, a redrive is to run, a group was paused or resumed.
+    /// Makes groups read the store now, because a rerun was requested, a redrive was
+    /// started, or a group was paused or resumed.
     fn wake(&self);
 
     /// Whether an attempt of an open delivery runs on this node now.
     fn is_running(&self, delivery: &DeliveryKey) -> bool;
 
-    /// Moves positions of a group. Going backward marks what lies between to
-    /// run again.
+    /// Moves positions of a group. Moving back marks the records in between to run
+    /// again.
     async fn seek(&self, seek: &SeekRequest) -> Result<Vec<MovedPosition>, Problem>;
 }
 
-/// A binding as people see it.
+/// A binding, as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct BindingView {
     /// The consumer group.
@@ -98,33 +96,33 @@ pub struct BindingView {
     /// Why it is paused.
     #[schema(required = true)]
     pub why: Option<String>,
-    /// What keeps its deliveries from running: `paused`, `undelivered_full`,
-    /// `no_plugin`, `instantiate`, `unavailable` or `circuit_open`.
+    /// Why its deliveries do not run: `paused`, `undelivered_full`, `no_plugin`,
+    /// `instantiate`, `unavailable` or `circuit_open`.
     #[schema(required = true)]
     pub blocked: Option<String>,
     /// Why it stands still, for programs; null while it runs.
     #[schema(required = true)]
     pub cause: Option<CauseView>,
-    /// How it runs.
+    /// Its policy.
     #[serde(flatten)]
     pub policy: PolicyView,
 }
 
-/// How a binding runs, in the words of the TOML: durations and what bounds
-/// them as they are written there, sizes in bytes.
+/// The policy of a binding, by the names of the TOML: durations as text, sizes in
+/// bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct PolicyView {
     /// The version that this node runs.
     #[schema(required = true)]
     pub version: Option<String>,
-    /// Where the group begins that has no position yet.
+    /// Where the group begins without a position.
     pub start: String,
-    /// When failures are tried again; null when they are not unless the
-    /// handler asks.
+    /// When failures are retried; null when only those are that the handler asks to
+    /// retry.
     #[schema(required = true)]
     pub retry: Option<RetryView>,
-    /// `hold`, or the topic that given up deliveries go to; null when they
-    /// only stay HANDLE_FAIL.
+    /// `hold`, or the dead-letter topic; null when deliveries that are given up only
+    /// stay HANDLE_FAIL.
     #[schema(required = true)]
     pub dead_letter: Option<String>,
     /// The longest that an attempt may take.
@@ -139,42 +137,43 @@ pub struct PolicyView {
     pub batch: u32,
     /// The most offsets between a position and the highest fetched.
     pub max_gap: u32,
-    /// How many handlings may lead from one message to another until that is
-    /// taken for a loop; 0 for no bound.
+    /// Longest chain of handlings before a message is taken for part of a loop; 0 for
+    /// no bound.
     pub max_hops: u32,
-    /// The most bytes of parked records of a partition that are copied into the
-    /// store once Kafka is about to remove them.
+    /// The most bytes of a partition's parked records that are copied into the store
+    /// before Kafka removes them.
     pub max_copied_bytes: u64,
-    /// Attempts begun in a second on each node at most.
+    /// The most attempts begun in a second on each node.
     #[schema(required = true)]
     pub rate_limit: Option<f64>,
-    /// When it stops calling a handler that only fails.
+    /// When it stops calling a handler that keeps failing.
     #[schema(required = true)]
     pub circuit: Option<CircuitView>,
     /// How long a message's id is remembered.
     #[schema(required = true)]
     pub dedupe: Option<String>,
-    /// Of which deliveries a row is kept: `all`, or `failures`, which leaves out
-    /// what is HANDLED at the first attempt.
+    /// The deliveries of which a row is kept: `all`, or `failures`, which leaves out
+    /// those HANDLED at the first attempt.
     pub trace: Trace,
-    /// What the handler may do to the outside.
+    /// What the handler may use besides its message.
     pub grant: GrantView,
 }
 
-/// When failures are tried again.
+/// When failures are retried.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct RetryView {
-    /// Attempts that count, the first among them.
+    /// The most counted attempts, including the first.
     pub max_attempts: u32,
     /// The first wait.
     pub initial: String,
-    /// What each wait is multiplied by.
+    /// The factor between a wait and the next.
     pub multiplier: f64,
     /// The longest wait.
     pub max: String,
-    /// The share of a wait that is left to chance.
+    /// The share of a wait that is randomly added or taken.
     pub jitter: f64,
-    /// How long it is tried in all.
+    /// How long after its reception, or the last request to rerun it, a delivery may
+    /// begin an attempt.
     #[schema(required = true)]
     pub budget: Option<String>,
 }
@@ -188,7 +187,7 @@ pub struct CircuitView {
     pub open: String,
 }
 
-/// What a handler may do to the outside.
+/// What a handler may use besides its message.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct GrantView {
     /// The topics it may publish on.
@@ -197,9 +196,9 @@ pub struct GrantView {
     pub state: bool,
     /// The most bytes of keys and values that the group's state may hold.
     pub state_bytes: u64,
-    /// The most keys that it may hold.
+    /// The most keys that the group's state may hold.
     pub state_keys: u64,
-    /// How long a value is remembered after it was written; null for ever.
+    /// How long a value is kept after it was written; null for ever.
     #[schema(required = true)]
     pub state_ttl: Option<String>,
     /// Whether it has the group's cache on its node.
@@ -208,8 +207,7 @@ pub struct GrantView {
     pub http: Vec<String>,
 }
 
-/// A partition that stands still because as many deliveries are parked as may
-/// be.
+/// A partition that stands still because it has as many parked deliveries as it may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedFull {
     /// The group.
@@ -220,7 +218,7 @@ pub struct ParkedFull {
     pub partition: i32,
 }
 
-/// A wish to move a group's positions in a topic.
+/// A request to move a group's positions in a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeekRequest {
     /// The group.
@@ -229,20 +227,20 @@ pub struct SeekRequest {
     pub topic: String,
     /// One partition, or all.
     pub partition: Option<i32>,
-    /// Where to.
+    /// The target.
     pub to: SeekTo,
 }
 
-/// Where a seek goes.
+/// The target of a seek.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeekTo {
-    /// To this offset.
+    /// This offset.
     Offset(Offset),
-    /// To the first record that Kafka still has.
+    /// The first record that Kafka has.
     Earliest,
-    /// Past the last record.
+    /// The offset after the last record.
     Latest,
-    /// To the first record at or after a time.
+    /// The first record at or after a time.
     Time(Timestamp),
 }
 
@@ -252,17 +250,17 @@ pub enum SeekTo {
 pub struct MovedPosition {
     /// The partition.
     pub partition: i32,
-    /// Where the position was.
+    /// The position before.
     #[schema(value_type = i64)]
     pub from: Offset,
-    /// Where it is.
+    /// The position now.
     #[schema(value_type = i64)]
     pub to: Offset,
 }
 
 /// The outboxes of senders.
 pub trait OutboxesPort: Send + Sync + 'static {
-    /// Those of the configuration in force.
+    /// The outboxes of the configuration in force.
     fn configured(&self) -> Vec<OutboxView>;
 }
 
@@ -275,30 +273,30 @@ pub struct OutboxView {
     pub url: String,
     /// The table.
     pub table: String,
-    /// The relay shard whose holder reads it.
+    /// The relay shard whose holder reads the table.
     pub shard: i32,
 }
 
-/// Uploading and activating plugins.
+/// Uploads and activations of plugins.
 #[async_trait]
 pub trait PluginsPort: Send + Sync + 'static {
     /// Checks, compiles and stores a component.
     async fn upload(&self, name: &str, wasm: Bytes, by: &str) -> Result<Uploaded, Problem>;
 
-    /// Makes a stored version the active one, on every node.
+    /// Activates a stored version, on every node.
     async fn activate(&self, name: &str, digest: &str, by: &str) -> Result<(), Problem>;
 
-    /// Those that come with the host.
+    /// The plugins that are built into the host.
     fn builtin(&self) -> Vec<BuiltinPlugin>;
 }
 
-/// A plugin that comes with the host: it runs where nothing of its name is
+/// A plugin that is built into the host. It runs unless a plugin of its name was
 /// uploaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuiltinPlugin {
     /// Its name.
     pub name: String,
-    /// As which version people see it.
+    /// The version that is shown.
     pub version: String,
 }
 
@@ -307,15 +305,15 @@ pub struct BuiltinPlugin {
 pub struct Uploaded {
     /// `sha256:<hex>`.
     pub version: String,
-    /// What it imports.
+    /// The interfaces that it imports.
     pub imports: Vec<String>,
-    /// What it exports.
+    /// The interfaces that it exports.
     pub exports: Vec<String>,
-    /// What it says of itself.
+    /// The description in the component.
     pub wants: Option<Value>,
 }
 
-/// Reading records again.
+/// Reads records from Kafka.
 #[async_trait]
 pub trait LogPort: Send + Sync + 'static {
     /// The record at these coordinates; `None` when the log has none there.
@@ -337,17 +335,17 @@ pub trait LogPort: Send + Sync + 'static {
     /// Why Kafka could not be asked, for people.
     async fn offset_at(&self, topic: &str, partition: i32, time: Timestamp) -> Result<Offset, String>;
 
-    /// The message of a record that the store kept in encoded form; `None`
-    /// when these bytes are none. Its id means nothing when the record has
-    /// none: whoever kept it knows the id.
+    /// The message of a record in the store's encoded form; `None` when the bytes are
+    /// no record. When the record has no id, the message's id is meaningless; the
+    /// caller knows it.
     fn decode(&self, topic: &str, record: &[u8]) -> Option<Message>;
 
-    /// The raw parts of a record that the store kept in encoded form; `None`
-    /// when these bytes are none.
+    /// The raw parts of a record in the store's encoded form; `None` when the bytes are
+    /// no record.
     fn raw(&self, record: &Bytes) -> Option<RawRecord>;
 
-    /// A record in the form that the store keeps, and the relay shard of a
-    /// message with this id for `topic`.
+    /// A record in the store's encoded form, and the relay shard of a message with this
+    /// id for `topic`.
     fn encode(&self, record: &RawRecord, topic: &str, id: &str) -> (Bytes, i32);
 }
 
@@ -356,20 +354,20 @@ pub trait LogPort: Send + Sync + 'static {
 pub struct RawRecord {
     /// The raw key.
     pub key: Option<Bytes>,
-    /// The raw value; none in a tombstone.
+    /// The raw value; `None` in a tombstone.
     pub value: Option<Bytes>,
     /// All headers, in order.
     pub headers: Vec<Header>,
 }
 
-/// Whether the host is well.
+/// The readiness of the host.
 #[async_trait]
 pub trait HealthPort: Send + Sync + 'static {
-    /// What holds now.
+    /// The current readiness.
     async fn ready(&self) -> ReadinessReport;
 }
 
-/// Whether the host can do its work.
+/// Whether the host can take requests.
 #[derive(Clone, Debug, Default)]
 pub struct ReadinessReport {
     /// The store answers.
@@ -378,22 +376,22 @@ pub struct ReadinessReport {
     pub migrated: bool,
     /// Sends are accepted.
     pub accepting: bool,
-    /// What is away without stopping the host.
+    /// Unavailable parts that do not stop the host.
     pub degraded: Vec<Degraded>,
-    /// Why something else does not hold, for people.
+    /// Why the host is not ready, for people.
     pub reasons: Vec<String>,
-    /// What a person should see to and what stops nothing.
+    /// Notes for a person about things that stop nothing.
     pub notes: Vec<Note>,
 }
 
-/// Something about the whole host that a person should see to.
+/// A note about the whole host that needs a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// What sort of thing it is, as attention calls it.
+    /// Its kind, as attention names it.
     pub kind: &'static str,
-    /// What it is about.
+    /// Its subject.
     pub subject: String,
-    /// What is the matter, and what would help.
+    /// What is wrong, and what would help.
     pub detail: String,
 }
 
@@ -405,14 +403,14 @@ impl Note {
     }
 }
 
-/// Something that is away without stopping the host.
+/// An unavailable part that does not stop the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Degraded {
-    /// What sort of thing it is, without names: the code of its cause.
+    /// The code of its cause, without names.
     pub code: &'static str,
-    /// What it is, for example `kafka`.
+    /// Its name, for example `kafka`.
     pub what: String,
-    /// The topic it belongs to, if it does to one.
+    /// The topic it belongs to, if any.
     pub topic: Option<String>,
     /// Why, for people.
     pub why: String,
@@ -421,7 +419,7 @@ pub struct Degraded {
 }
 
 impl ReadinessReport {
-    /// Notes that something is away.
+    /// Notes an unavailable part.
     pub fn degrade(
         &mut self,
         code: &'static str,
@@ -433,12 +431,12 @@ impl ReadinessReport {
         self.degraded.push(Degraded { code, what: what.into(), topic, why: why.into(), on_board: false });
     }
 
-    /// Notes what stands still according to the board of causes.
+    /// Notes a cause on the board.
     pub fn degrade_for(&mut self, standing: &Standing) {
         let (kind, name) = (standing.subject.kind(), standing.subject.to_string());
         self.degraded.push(Degraded {
             code: standing.code,
-            // There is one store and one configuration.
+            // The store and the configuration have no name of their own.
             what: if name == kind { name } else { format!("{kind} {name}") },
             topic: standing.subject.topic().map(ToOwned::to_owned),
             why: standing.why.clone(),

@@ -1,7 +1,7 @@
-//! Errors as people and programs see them: RFC 9457 problem details.
+//! Errors of the API: RFC 9457 problem details.
 //!
-//! A detail says what was wrong, where, and what would be right. What a fault
-//! of this program looks like inside goes to the log, never into an answer.
+//! A detail says what was wrong, where, and what would be right. Internal details of
+//! a fault go to the log, never into a response.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -13,13 +13,13 @@ use utoipa::ToSchema;
 use crate::said;
 use crate::store::StoreError;
 
-/// Seconds after which a client may ask again when the store was away.
+/// Seconds after which a client may retry while the store is unavailable.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// A problem detail.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Problem {
-    /// Names the kind of problem: `urn:courier:problem:` and the title's words.
+    /// The kind of problem: `urn:courier:problem:` and the title's words.
     #[serde(rename = "type")]
     pub kind: String,
     /// The kind of problem in words; the same for every occurrence.
@@ -28,12 +28,12 @@ pub struct Problem {
     pub status: u16,
     /// What was wrong here, and what would be right.
     pub detail: String,
-    /// What else belongs to it: the `id` of a refused message, the `items` of
-    /// a refused array.
+    /// Further members, such as the `id` of a refused message or the `items` of a
+    /// refused array.
     #[serde(flatten)]
     #[schema(ignore)]
     pub more: Map<String, Value>,
-    /// Seconds after which to ask again, for the header that says so.
+    /// Seconds for the header `Retry-After`.
     #[serde(skip)]
     pub retry_after: Option<u64>,
 }
@@ -69,37 +69,37 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "not allowed", detail)
     }
 
-    /// 404: what was named does not exist, or the caller may not see it.
+    /// 404: the resource does not exist, or the caller may not see it.
     #[must_use]
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not found", detail)
     }
 
-    /// 409: what was named is not in a state that allows this.
+    /// 409: the resource is not in a state that allows this.
     #[must_use]
     pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
-    /// 413: more bytes than are taken.
+    /// 413: the body or the list is too large.
     #[must_use]
     pub fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
     }
 
-    /// 415: a body of a kind that this operation does not read.
+    /// 415: the operation does not read this content type.
     #[must_use]
     pub fn unsupported_media(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported media type", detail)
     }
 
-    /// 422: well formed, but not something that can be done.
+    /// 422: the request is well formed, but cannot be carried out.
     #[must_use]
     pub fn unprocessable(title: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, title, detail)
     }
 
-    /// 503: not now.
+    /// 503: the request cannot be served now.
     #[must_use]
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "not available", detail)
@@ -108,7 +108,7 @@ impl Problem {
     /// 500: a fault of this program. `inside` goes to the log only.
     #[must_use]
     pub fn internal(inside: impl std::fmt::Display) -> Self {
-        // Who asks again and again meets it each time.
+        // A client that retries meets the fault each time.
         let inside = inside.to_string();
         if let Some(unsaid) = said::again(&format!("fault {inside}")) {
             tracing::error!(fault = inside, unsaid, "a request met a fault of this program");
@@ -127,14 +127,14 @@ impl Problem {
         self
     }
 
-    /// The same problem, not to be repeated before so many seconds are over.
+    /// The same problem, with the seconds after which to retry.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
         self
     }
 
-    /// The same problem, its detail preceded by where it is.
+    /// The same problem, its detail preceded by its place in the request.
     #[must_use]
     pub fn at(mut self, place: &str) -> Self {
         self.detail = format!("{place}: {}", self.detail);

@@ -1,9 +1,9 @@
-//! JSON of a request that has not the shape it should have, in words for
-//! people: which member, what stands there, and what would be right.
+//! Reads JSON of requests, with errors for people: which member is wrong, what it is,
+//! and what would be right.
 //!
-//! What serde says names types of this program and counts columns within the
-//! part that it was handed. So what it refused is read once more with the path
-//! kept, and told anew. Only a refused text pays for that.
+//! Serde's errors name Rust types and count columns within a part of the body. So a
+//! refused text is parsed once more with its path, and the error is reworded. Only
+//! refused texts cost that.
 
 use std::marker::PhantomData;
 
@@ -12,35 +12,35 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-/// Letters of a wrong value that are repeated.
+/// Letters of a wrong value that an error repeats.
 const MAX_SHOWN: usize = 60;
 
-/// Reads an object from a text that is JSON.
+/// Reads an object from JSON.
 ///
 /// # Errors
-/// Says which member is wrong, and what would be right.
+/// Which member is wrong, and what would be right.
 pub fn object<'de, T: Deserialize<'de>>(raw: &'de RawValue) -> Result<T, String> {
-    // Derived code would take an array for an object, too.
+    // Derived code would also accept an array.
     if !raw.get().starts_with('{') {
         return Err(format!("it is {}; write an object: {{..}}", kind_of(raw.get())));
     }
     serde_json::from_str(raw.get()).map_err(|_| explain::<T>(raw.get()))
 }
 
-/// Reads an object from what may be anything.
+/// Reads an object from any bytes.
 ///
 /// # Errors
-/// The same, and where the text is no JSON.
+/// As [`object`], and where the bytes are no JSON.
 pub fn object_in<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T, String> {
     let raw: &RawValue = serde_json::from_slice(text).map_err(|error| format!("it is no JSON: {error}"))?;
     object(raw)
 }
 
-/// Reads a member that is an object itself, for `deserialize_with`: derived
-/// code would take an array as well.
+/// Reads a member that is an object, for `deserialize_with`: derived code would also
+/// accept an array.
 ///
 /// # Errors
-/// When it is something else.
+/// When the member is no object.
 pub fn nested<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     struct Object<T>(PhantomData<T>);
 
@@ -59,7 +59,7 @@ pub fn nested<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -
     deserializer.deserialize_map(Object(PhantomData))
 }
 
-/// Why `T` is not in this text.
+/// Why this text is no `T`.
 fn explain<'de, T: Deserialize<'de>>(json: &'de str) -> String {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
@@ -71,7 +71,7 @@ fn explain<'de, T: Deserialize<'de>>(json: &'de str) -> String {
     }
 }
 
-/// Serde's message at a path, told anew.
+/// Serde's message at a path, reworded.
 fn tell(path: &str, message: &str) -> String {
     let path = if path == "." { "" } else { path };
     let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
@@ -93,12 +93,12 @@ fn tell(path: &str, message: &str) -> String {
         let place = if path.is_empty() { "it".to_owned() } else { format!("`{path}`") };
         return format!("{place} is {}; write {}", found_words(found), wanted_words(wanted));
     }
-    // Words of this program's own.
+    // This program's own message.
     message.to_owned()
 }
 
-/// The path of a member of what stands at `path`. The path of one that is
-/// unknown or comes twice may end in its name already.
+/// The path of the member `name` of the value at `path`. The path of an unknown or
+/// repeated member may end in its name already.
 fn member(path: &str, name: &str) -> String {
     let ends_so = path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     match path {
@@ -108,7 +108,7 @@ fn member(path: &str, name: &str) -> String {
     }
 }
 
-/// What stands there, as `serde::de::Unexpected` names it.
+/// The value found, from the words of `serde::de::Unexpected`.
 fn found_words(found: &str) -> String {
     let inner = found.split_once(' ').map_or("", |(_, rest)| rest);
     let plain = inner.trim_matches('`');
@@ -130,7 +130,7 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// What would be right, where serde names a type.
+/// The value wanted, where serde names a type.
 fn wanted_words(wanted: &str) -> String {
     match wanted {
         "a string" => "text in double quotes".to_owned(),
@@ -148,7 +148,7 @@ fn wanted_words(wanted: &str) -> String {
     }
 }
 
-/// What a JSON text is, by how it begins.
+/// The kind of a JSON text, by its first byte.
 fn kind_of(json: &str) -> String {
     match json.bytes().next() {
         Some(b'[') => "an array".to_owned(),

@@ -1,8 +1,8 @@
-//! Bytes as JSON shows them: keys, headers and bodies.
+//! Keys, headers and bodies as JSON.
 //!
-//! Keys and headers may be any bytes. What is text is shown as text under its
-//! own name, anything else as Base64 under `<name>_base64`; exactly one of the
-//! two is there, and the text one is null when there is nothing.
+//! Keys and headers may be any bytes. Text is shown as text under its own name, other
+//! bytes as Base64 under `<name>_base64`. Exactly one of the two is present; the text
+//! is null when there is no value.
 
 use base64::Engine;
 use bytes::Bytes;
@@ -41,36 +41,36 @@ impl ShownKey {
 /// A body.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ShownBody {
-    /// The body when it is JSON, as it came; null when it is empty or not at
-    /// hand; absent beside `body_base64`.
+    /// The body when it is JSON, unchanged; null when it is empty or not available;
+    /// absent beside `body_base64`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     body: Option<Box<RawValue>>,
     /// The body when it is not JSON; "" beside a null `body` when it is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
-    /// True when the record has no value at all, which is not the body `null`.
+    /// True when the record has no value, which is not the body `null`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     tombstone: bool,
-    /// True when the body is larger than an answer shows: then `body_base64` is
-    /// its beginning.
+    /// True when the body is larger than a response shows; `body_base64` is then its
+    /// beginning.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     body_cut: bool,
-    /// Bytes of a body that was cut.
+    /// Size of a body that was cut, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     body_bytes: Option<usize>,
 }
 
-/// Bytes of a body that an answer shows. Kafka takes messages of this size by
-/// default, so that the usual ones are whole.
+/// Bytes of a body that a response shows. It is Kafka's default limit, so that usual
+/// messages are whole.
 const MAX_SHOWN_BODY: usize = 1 << 20;
-/// Bytes of a header's value that an answer shows.
+/// Bytes of a header's value that a response shows.
 const MAX_SHOWN_HEADER: usize = 64 << 10;
 
 impl ShownBody {
-    /// Shows a body; none when it is not at hand.
+    /// Shows a body; `None` when it is not available.
     #[must_use]
     pub fn new(body: Option<&[u8]>) -> Self {
         match body {
@@ -81,8 +81,8 @@ impl ShownBody {
                 body_cut: false,
                 body_bytes: None,
             },
-            // Beside a null body, so that nobody misses `body`, and told from
-            // the body `null` by this.
+            // An empty body keeps the member `body`, as null; the empty `body_base64`
+            // distinguishes it from the body `null`.
             Some([]) => Self { body_base64: Some(String::new()), ..Self::new(None) },
             Some(bytes) if bytes.len() > MAX_SHOWN_BODY => Self {
                 body: None,
@@ -107,17 +107,17 @@ impl ShownBody {
     }
 }
 
-/// The bytes as JSON, when they are JSON that every parser can read. It is
-/// read as a value first: what is nested without end or has half a surrogate
-/// pair passes as raw text, but would spoil the whole answer for its reader.
+/// The bytes as JSON, if every parser can read them. They are parsed as a value
+/// first: JSON that is nested too deeply or has half a surrogate pair passes as raw
+/// text, but would make the whole response unreadable for clients.
 fn as_json(bytes: &[u8]) -> Option<&RawValue> {
     serde_json::from_slice::<Value>(bytes).ok()?;
     serde_json::from_slice(bytes).ok()
 }
 
-/// Headers by name. A value is text, `{"base64": ".."}` or null; a name that
-/// repeats has an array of them. Of a long value the beginning is shown, with
-/// `cut` and its `bytes` beside it.
+/// Headers by name. A value is text, `{"base64": ".."}` or null; a repeated name has an
+/// array of values. A long value is cut to its beginning, with `cut` and its size in
+/// `bytes`.
 #[must_use]
 pub fn headers(headers: &[Header]) -> Value {
     let mut shown = Map::new();
@@ -146,7 +146,7 @@ fn header_value(value: Option<&Bytes>) -> Value {
     }
 }
 
-/// A text that may be unknown: absent is null, never "".
+/// A text that may be unknown: an empty text becomes null.
 #[must_use]
 pub fn known(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())

@@ -1,4 +1,4 @@
-//! Small stand-ins for the rest of the host, and the API on a real socket.
+//! Fakes of the rest of the host, and the API on a real socket.
 
 mod rows;
 
@@ -25,7 +25,7 @@ use crate::store::{
     AuditEntry, DeliveryKey, DeliveryRow, HalfMessage, HalfRow, HalfState, MessageRow, PositionRow, StoreError, audits,
 };
 
-/// What the fakes were told to answer, and what they were asked.
+/// The data that the fakes return, and the calls that they got.
 #[derive(Default)]
 pub struct World {
     /// Rows of the send side.
@@ -36,7 +36,7 @@ pub struct World {
     pub positions: Vec<PositionRow>,
     /// Nodes that hear broadcasts.
     pub listeners: Vec<crate::store::ListenerRow>,
-    /// Who pushes to which address.
+    /// The node that pushes to each address.
     pub address_leases: Vec<crate::store::AddressLeaseRow>,
     /// Bindings.
     pub bindings: Vec<BindingView>,
@@ -50,32 +50,32 @@ pub struct World {
     pub paused: Vec<(String, String)>,
     /// Transactions.
     pub halves: Vec<crate::store::HalfRow>,
-    /// Plugins that come with the host.
+    /// Plugins that are built into the host.
     pub builtin: Vec<ports::BuiltinPlugin>,
     /// Plugins.
     pub plugins: Vec<crate::store::PluginRow>,
-    /// What was handed to the send side.
+    /// Drafts that were handed to the send side.
     pub sent: Vec<Draft>,
-    /// What was asked of the store and the ports, in order.
+    /// Calls of the store and the ports, in order.
     pub asked: Vec<String>,
     /// Broadcasts that no node was there for.
     pub unheard: Vec<crate::store::UnheardRow>,
-    /// What hosts noted of outboxes.
+    /// Notes of hosts about outboxes.
     pub noted: Vec<crate::store::OutboxRow>,
     /// The audit log.
     pub audited: Vec<crate::store::AuditRow>,
-    /// What the chain's head is said to be, if it is not the last entry.
+    /// The head of the audit chain, if it is not the last entry.
     pub head: Option<crate::store::ChainEnd>,
     /// Sessions by their hashes.
     pub sessions: HashMap<[u8; 32], crate::store::SessionRow>,
-    /// What stands still.
+    /// The board of causes.
     pub causes: Causes,
-    /// Whether the store is away.
+    /// Whether the store is unavailable.
     pub away: bool,
 }
 
 impl World {
-    /// Appends what is done in somebody's name to the audit log.
+    /// Appends the current deed, if any, to the audit log.
     pub fn note(&mut self) {
         if let Some(deed) = audits::deed() {
             self.append(&deed);
@@ -165,7 +165,7 @@ impl Fake {
 
 #[async_trait]
 impl ports::SenderPort for Fake {
-    /// Takes all but those without a topic; one on `down` has to wait.
+    /// Takes all drafts but those without a topic; drafts for `down` are retrying.
     async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
         let receipts = drafts.iter().enumerate().map(|(at, draft)| {
             let id = draft.id.clone().unwrap_or_else(|| format!("made-{at}"));
@@ -293,11 +293,8 @@ impl ports::HealthPort for Fake {
 
 /// The API of a world, on a socket.
 pub struct Host {
-    /// Where it listens.
     pub address: SocketAddr,
-    /// Behind it.
     pub world: Shared,
-    /// Its tokens.
     pub auth: Authenticator,
     client: reqwest::Client,
 }
@@ -344,7 +341,7 @@ impl Host {
         Self { address, world, auth, client: crate::http_client::builder().build().unwrap() }
     }
 
-    /// A request; `token` names whose.
+    /// A request with the token of this name.
     pub fn request(&self, method: &str, path: &str, token: Option<&str>) -> reqwest::RequestBuilder {
         let method = method.parse().unwrap();
         let request = self.client.request(method, format!("http://{}{path}", self.address));
@@ -354,7 +351,7 @@ impl Host {
         }
     }
 
-    /// Signs in and answers the session's cookie.
+    /// Signs in and returns the session's cookie.
     pub async fn sign_in(&self, token: &str) -> Option<String> {
         let body = format!("{{\"token\":\"{token}-secret\"}}");
         let request = self.request("POST", "/v1/session", None).header("content-type", "application/json").body(body);
@@ -364,7 +361,7 @@ impl Host {
         cookie.split(';').next().map(ToOwned::to_owned)
     }
 
-    /// The status and the JSON of an answer.
+    /// The status and the JSON of a response.
     pub async fn ask(&self, method: &str, path: &str, body: Option<&str>) -> (u16, serde_json::Value) {
         let mut request = self.request(method, path, None);
         if let Some(body) = body {
@@ -373,13 +370,13 @@ impl Host {
         answer(request).await
     }
 
-    /// What the fakes were asked.
+    /// The calls that the fakes got.
     pub fn asked(&self) -> Vec<String> {
         self.world.lock().asked.clone()
     }
 }
 
-/// The status and the JSON of an answer; null when it is none.
+/// The status and the JSON of a response; null when it is no JSON.
 pub async fn answer(request: reqwest::RequestBuilder) -> (u16, serde_json::Value) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();

@@ -210,7 +210,7 @@ async fn a_plugin_is_uploaded_and_activated() {
     assert!(host.asked().contains(&"audit local upload order-handler ".to_owned()));
 }
 
-/// The client writes it all before it reads: it must get the answer even so.
+/// The client writes the whole body before it reads, and must still get the response.
 #[tokio::test]
 async fn an_upload_over_the_limit_is_answered_and_not_cut_off() {
     let host = open().await;

@@ -1,4 +1,4 @@
-//! What people ask of groups, and groups that nobody runs.
+//! Requests about groups, and about groups that no node runs.
 
 use serde_json::{Value, json};
 
@@ -139,7 +139,7 @@ async fn a_topic_that_a_group_no_longer_reads_is_not_run() {
     assert!(detail.as_str().unwrap().contains("the group reads refund"), "{detail}");
 }
 
-/// A group as it is listed, and what attention says of it.
+/// A group as it is listed, and its entries in attention.
 async fn listed(world: World) -> (Value, Vec<Value>) {
     let host = Host::start(world, &[]).await;
     let (status, groups) = host.ask("GET", "/v1/groups", None).await;

@@ -1,4 +1,4 @@
-//! What the API tells of deliveries that have a bit in place of a row.
+//! Deliveries that have a bit in a handled set in place of a row.
 
 use courier_core::message::{Offset, Timestamp};
 use serde_json::json;
@@ -48,7 +48,7 @@ async fn a_message_sent_through_courier_is_told_by_its_id_and_its_place() {
     assert!(shown["body_missing"].as_str().unwrap().contains("no longer"), "{shown}");
     let (status, alone) = host.ask("GET", "/v1/deliveries/1-9", None).await;
     assert_eq!((status, &alone["message_id"]), (200, &json!("order:0:9")));
-    // A row goes before what a set says.
+    // A row counts before a set.
     let (_, row) = host.ask("GET", "/v1/deliveries/1-5", None).await;
     assert_eq!(row.get("settled_within"), None, "{row}");
 }

@@ -1,4 +1,4 @@
-//! Ids that repeat, and who says what became of a transaction.
+//! Ids that repeat, and who ended a transaction.
 
 use courier_core::message::Timestamp;
 use courier_core::status::State;
@@ -8,7 +8,7 @@ use super::auth::Role;
 use super::testing::{Host, World, answer, delivery, message_row};
 use crate::store::{DeliveryRow, MessageRow, SentBy, SourceHash};
 
-/// A message of id 1 that waits to be sent.
+/// An unsent message with the id 1.
 fn unsent(topic: &str, source: &str, created_at: i64) -> MessageRow {
     MessageRow {
         id: "1".into(),
@@ -78,7 +78,7 @@ async fn nothing_is_changed_by_an_id_of_several_messages() {
     assert_eq!(ask("POST", "/v1/messages/1/resend?kind=event").await.0, 400);
 }
 
-/// Issue 16: a commit by hand was without an audit entry, and blamed on the
+/// Issue 16: a commit by a person had no audit entry, and was attributed to the
 /// sender.
 #[tokio::test]
 async fn who_ended_a_transaction_is_told() {
@@ -101,8 +101,8 @@ async fn who_ended_a_transaction_is_told() {
     assert_eq!(host.asked(), expected, "what its sender does has no entry");
 }
 
-/// A row of an outbox has an id that can be guessed, and who published one of
-/// that id erased it.
+/// The id of an outbox row can be guessed, and a message with that id replaced the
+/// row's message.
 #[tokio::test]
 async fn ids_of_rows_of_outboxes_are_refused_from_senders() {
     let host = Host::start(World::default(), &[]).await;

@@ -1,4 +1,4 @@
-//! What people do with a browser: sign in, look, and leave a trace.
+//! People with a browser: sessions, the overview, and the audit log.
 
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ async fn a_stream_of_events_ends_with_what_it_was_opened_by() {
     };
     host.auth.replace(vec![root]);
     assert!(by_token.text().await.is_ok());
-    // Who may still listen hears no more than the configuration in force allows.
+    // A listener gets only what the configuration in force allows.
     let mut stays = stays;
     let mut heard = String::new();
     while !heard.ends_with("\n\n") || heard.rsplit("event: counters").next().unwrap().contains("\"other\"") {

@@ -1,16 +1,16 @@
-//! Who may do what: every operation of the OpenAPI document, with every role.
+//! Permissions: every operation of the OpenAPI document, with every role.
 //!
-//! An operation that this table does not name fails the test, so that a new
-//! one cannot come without somebody having thought about who may use it.
+//! An operation that this table does not name fails the test, so that nobody adds an
+//! operation without deciding who may use it.
 
 use super::auth::Role;
 use super::testing::answer;
 use super::tests::guarded;
 
-/// What an operation asks of its caller.
+/// The permission that an operation needs.
 #[derive(Clone, Copy)]
 enum Needs {
-    /// Nothing: it is there for who has no token (yet).
+    /// None: it is for callers without a token.
     Nothing,
     /// At least this role.
     Role(Role),
@@ -21,8 +21,8 @@ enum Needs {
 use Needs::{Nothing, Unscoped};
 use Role::{Admin, Operator, Publisher, Viewer};
 
-/// The method, the path as the document has it, what it needs, and the values
-/// of the path's variables.
+/// The method, the path in the document, the permission, and the value of the path's
+/// variable.
 const MATRIX: &[(&str, &str, Needs, &str)] = &[
     ("GET", "/v1/messages", Needs::Role(Viewer), ""),
     ("POST", "/v1/messages", Needs::Role(Publisher), ""),

@@ -1,9 +1,9 @@
-//! Times as the API writes and reads them: RFC 3339, UTC, microseconds.
+//! Times of the API: RFC 3339, UTC, microseconds.
 
 use courier_core::message::Timestamp;
 
-/// `2026-01-02T03:04:05.000006Z`. A time outside of the years that RFC 3339
-/// can name is written as the nearest that it can.
+/// Formats a time as `2026-01-02T03:04:05.000006Z`. A time outside of the range of
+/// jiff is written as the nearest one inside.
 #[must_use]
 pub fn format(time: Timestamp) -> String {
     let latest = jiff::Timestamp::MAX;
@@ -14,13 +14,12 @@ pub fn format(time: Timestamp) -> String {
 /// Reads an RFC 3339 time with any offset from UTC.
 ///
 /// # Errors
-/// Says what a time looks like.
+/// What a time looks like.
 pub fn parse(text: &str) -> Result<Timestamp, String> {
     let dashes = text.len() >= "2026-01-02T03:04:05Z".len() && text.as_bytes().get(4) == Some(&b'-');
     text.parse::<jiff::Timestamp>()
         .ok()
-        // The parser also knows other notations, which a client should not
-        // come to rely on.
+        // The parser also accepts other notations, on which clients should not rely.
         .filter(|_| dashes && !text.contains('['))
         .map(|time| Timestamp(time.as_microsecond()))
         .ok_or_else(|| match text.starts_with("9999-12-3") {

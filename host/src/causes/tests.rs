@@ -97,7 +97,7 @@ fn a_cause_that_passes_is_not_logged_and_one_that_cannot_pass_is_at_once() {
     assert_eq!((board.entries.len(), config.log_at), (1, at(90)), "the one that passed is forgotten");
 }
 
-/// The texts of all sources of the host, without their tests.
+/// The text of each source file of the host, without its tests.
 fn sources() -> Vec<String> {
     let mut texts = Vec::new();
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
@@ -115,13 +115,13 @@ fn sources() -> Vec<String> {
     texts
 }
 
-/// What stands right after each `start`, without quotes, up to `end`.
+/// The texts between each `start` and the next of `end`.
 fn after<'t>(text: &'t str, start: &str, end: &[char]) -> Vec<&'t str> {
     let parts = text.split(start).skip(1);
     parts.filter_map(|part| part.trim_start().split(end).next()).collect()
 }
 
-/// The texts that constants of a source stand for, by their names.
+/// The values of the text constants of a source, by their names.
 fn constants(text: &str) -> BTreeMap<&str, &str> {
     let constant = |line| -> Option<(&str, &str)> {
         let (name, value) = str::split_once(line, ": &str = \"")?;
@@ -139,7 +139,8 @@ fn all_codes() -> BTreeSet<String> {
     for text in &sources {
         let own = constants(text);
         for named in after(text, "Cause::new(", &[',', ')']) {
-            // What is neither a text nor a constant is named in another place.
+            // A name that is neither a text nor a constant is a parameter: its codes are
+            // named by the callers.
             let literal = named.strip_prefix('"').map(|literal| literal.trim_end_matches('"'));
             codes.extend(literal.or_else(|| own.get(named).or(shared.get(named)).copied()).map(ToOwned::to_owned));
         }
@@ -154,8 +155,8 @@ fn all_codes() -> BTreeSet<String> {
     codes
 }
 
-/// Programs tell causes apart by their codes, so that all have one form; and
-/// the console says each of them in both languages.
+/// Programs distinguish causes by their codes, so all codes have one form; and the
+/// console has a text for each code in both languages.
 #[test]
 fn every_code_is_words_joined_by_underscores_and_the_console_knows_it() {
     let codes = all_codes();

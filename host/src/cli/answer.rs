@@ -1,4 +1,4 @@
-//! Shows the answers of a host to people or programs.
+//! Shows the responses of a host to people or programs.
 
 use std::io::Write as _;
 
@@ -7,12 +7,12 @@ use clap::ValueEnum;
 use super::client::ResponseText;
 use super::table;
 
-/// How answers are shown.
+/// The form in which responses are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
-    /// For people.
+    /// A table for people.
     Table,
-    /// The JSON of the API as it came.
+    /// The JSON of the API, unchanged.
     Json,
 }
 
@@ -29,11 +29,11 @@ pub(super) fn say(text: &str) -> anyhow::Result<()> {
 
 /// Prints a warning on standard error.
 pub(super) fn warn(text: &str) {
-    // A closed standard error needs no warning.
+    // A warning that cannot be shown is no failure of the command.
     let _ = writeln!(std::io::stderr(), "warning: {}", table::clean(text));
 }
 
-/// Shows an answer: as it came, or as `people` read it.
+/// Shows a response: unchanged, or as the text that `people` makes of it.
 pub(super) fn show<T: serde::de::DeserializeOwned>(
     output: Output,
     answer: &ResponseText,
@@ -45,7 +45,7 @@ pub(super) fn show<T: serde::de::DeserializeOwned>(
     }
 }
 
-/// A point in time: RFC 3339, or a duration, which means that long ago.
+/// Reads a point in time: RFC 3339, or a duration before now.
 pub(super) fn point_in_time(text: &str) -> Result<String, String> {
     if text.parse::<jiff::Timestamp>().is_ok() {
         return Ok(text.to_owned());

@@ -14,20 +14,20 @@ use super::{Output, show};
 pub(super) enum Command {
     /// List changes, the newest first.
     List(AuditListArgs),
-    /// Check the chain of hashes from the oldest entry to the newest. Fail
-    /// when it is broken.
+    /// Check the chain of hashes from the oldest entry to the newest, and fail if
+    /// it is broken.
     Verify,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AuditListArgs {
-    /// By this token.
+    /// Select changes made with this token.
     #[arg(long)]
     by: Option<String>,
-    /// Of this kind, for example pause.
+    /// Select changes of this kind, for example pause.
     #[arg(long)]
     action: Option<String>,
-    /// About this.
+    /// Select changes of this subject, for example a group.
     #[arg(long)]
     subject: Option<String>,
     #[command(flatten)]

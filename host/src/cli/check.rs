@@ -1,5 +1,5 @@
-//! `courier check`: says whether a configuration is right, and starts nothing.
-//! Asked to, it also looks into the databases of the outboxes.
+//! `courier check`: checks a configuration without starting anything. With
+//! `--connect` it also examines the databases of the outboxes.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,20 +14,20 @@ use crate::server::sandboxes;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration.
+    /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "courier.toml")]
     config: PathBuf,
-    /// Also connect to the databases of the outboxes, and say whether they can
-    /// be relayed.
+    /// Also connect to the databases of the outboxes, and check whether they can be
+    /// relayed.
     #[arg(long)]
     connect: bool,
-    /// Take warnings for errors.
+    /// Treat warnings as errors.
     #[arg(long)]
     strict: bool,
 }
 
-/// An outbox, and what a look into its database came to: what it warns of, or
-/// why nothing can be relayed.
+/// An outbox and the result of examining its database: warnings, or why nothing
+/// can be relayed.
 type ExaminedOutbox<'a> = (&'a OutboxConfig, Result<Vec<String>, SourceError>);
 
 pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
@@ -54,7 +54,7 @@ pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode>
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether a configuration that can be read is right enough.
+/// Whether a valid configuration passes: with `strict` only without warnings.
 fn accepted(config: &Config, strict: bool) -> bool {
     !strict || config.warnings.is_empty()
 }

@@ -1,8 +1,8 @@
-//! A client of a host's HTTP API: what is asked, and what an error says.
+//! A client of a host's HTTP API.
 //!
-//! An [`ResponseText`] keeps the text that came, because `--output json` prints that
-//! very text, and is read into one of the [`shapes`](super::shapes) when a
-//! table is wanted.
+//! A [`ResponseText`] keeps the text of the response, because `--output json`
+//! prints it unchanged; for a table it is read into one of the
+//! [`shapes`](super::shapes).
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -16,10 +16,10 @@ use serde::de::DeserializeOwned;
 
 use crate::http_client;
 
-/// The longest wait for the answer to an upload. It is compiled before it is
-/// answered, which the host gives up after seven minutes.
+/// Longest wait for the response to an upload. The host compiles the component
+/// before it responds, and gives up after seven minutes.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(450);
-/// The longest wait for any other answer.
+/// Longest wait for any other response.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -30,15 +30,15 @@ pub(super) struct HostClient {
     token: Option<SecretString>,
 }
 
-/// What a host's API answers with.
+/// The content type of the API.
 const JSON: &str = "application/json";
 
-/// What a host answered, successfully.
+/// The text of a successful response.
 #[derive(Debug)]
 pub(super) struct ResponseText(String);
 
 impl ResponseText {
-    /// The JSON as it came.
+    /// The JSON, unchanged.
     pub fn text(&self) -> &str {
         &self.0
     }
@@ -59,17 +59,17 @@ struct ShownProblem {
 }
 
 impl HostClient {
-    /// A client of the host at `base`, whose certificate may come from the one
-    /// in the file `ca`.
+    /// A client of the host at `base`, which also trusts the CA certificates in the
+    /// file `ca`.
     pub fn new(base: &Url, token: Option<&SecretString>, ca: Option<&Path>) -> anyhow::Result<Self> {
-        // A variable that is set to nothing says that there is none.
+        // An empty environment variable means that there is no token.
         let token = token.filter(|token| !token.expose_secret().trim().is_empty());
         if token.is_some_and(|token| token.expose_secret().chars().any(|c| c.is_control() || !c.is_ascii())) {
             bail!("the token (--token or COURIER_TOKEN) has characters that no token can have, such as a line's end");
         }
         let mut builder = http_client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
         if is_this_machine(base) {
-            // A proxy would look for the host on its own machine.
+            // A proxy would look for the host on the proxy's machine.
             builder = builder.no_proxy();
         }
         if let Some(file) = ca {
@@ -115,9 +115,9 @@ impl HostClient {
         self.send(Method::DELETE, self.url(path, query)?, None).await
     }
 
-    /// The URL of a path of which each segment may be any text.
+    /// The URL of a path; each segment may be any text.
     fn url(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<Url> {
-        // These would be taken as steps within the path, whatever the encoding.
+        // Servers take these as steps within the path, even when encoded.
         if let Some(odd) = path.iter().find(|segment| matches!(**segment, "" | "." | "..")) {
             bail!("{odd:?} is no id");
         }
@@ -172,7 +172,7 @@ impl HostClient {
     }
 }
 
-/// What an error answer says.
+/// The message of an error response.
 fn explain(status: StatusCode, text: &str) -> String {
     let advice = match status {
         StatusCode::UNAUTHORIZED => " (--token or COURIER_TOKEN shows one)",
@@ -181,7 +181,7 @@ fn explain(status: StatusCode, text: &str) -> String {
     match serde_json::from_str::<ShownProblem>(text) {
         Ok(ShownProblem { title, detail: Some(detail) }) if !detail.is_empty() => format!("{title}: {detail}{advice}"),
         Ok(ShownProblem { title, .. }) => format!("{title}{advice}"),
-        // Something between us and the host answered.
+        // A proxy in front of the host answered.
         Err(_) => format!("the server answered {status}{advice}"),
     }
 }

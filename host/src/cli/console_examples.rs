@@ -1,4 +1,4 @@
-//! The commands that the console shows are commands of this program.
+//! Checks that this program takes the commands that the console shows.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::Cli;
 
 const EXAMPLES: &str = include_str!("../../console/src/examples.json");
 
-/// The words of a command line, as a shell cuts it: quotes hold words together.
+/// The words of a command line, split as a shell does, with quotes.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for letter in line.chars() {

@@ -1,4 +1,5 @@
-//! `courier deliveries`: one message for one group, each.
+//! `courier deliveries`: lists, shows and retries deliveries, each one message for
+//! one group.
 
 use serde_json::json;
 
@@ -26,10 +27,10 @@ pub(super) enum Command {
     GiveUp {
         /// The delivery's id.
         id: String,
-        /// Why, for people.
+        /// Why it is given up, for the audit log.
         #[arg(long)]
         reason: String,
-        /// Publish its record to the dead letters.
+        /// Publish its record to the dead-letter topic.
         #[arg(long)]
         dead_letter: bool,
     },
@@ -43,31 +44,31 @@ pub(super) struct DeliveryListArgs {
     span: PageRange,
 }
 
-/// Which deliveries are meant.
+/// The deliveries to select.
 #[derive(Debug, clap::Args)]
 pub(super) struct Filter {
-    /// Of this group.
+    /// Select deliveries of this group.
     #[arg(long)]
     pub group: Option<String>,
-    /// Of this topic.
+    /// Select deliveries of this topic.
     #[arg(long)]
     pub topic: Option<String>,
-    /// In this state.
+    /// Select deliveries in this state.
     #[arg(long, value_parser = ["COMMITTED", "PUSH_FAIL", "HANDLE_FAIL", "HANDLED"])]
     pub state: Option<String>,
-    /// Of messages of this type.
+    /// Select deliveries of messages of this type.
     #[arg(long = "type", value_name = "TYPE")]
     pub type_name: Option<String>,
-    /// Of messages with this key.
+    /// Select deliveries of messages with this key.
     #[arg(long)]
     pub key: Option<String>,
-    /// That failed alike.
+    /// Select deliveries whose failure has this fingerprint.
     #[arg(long)]
     pub fingerprint: Option<String>,
 }
 
 impl Filter {
-    /// Names and values as the API knows them.
+    /// The filter as query parameters of the API.
     pub fn pairs(self) -> [(&'static str, Option<String>); 6] {
         [
             ("group", self.group),
@@ -129,7 +130,7 @@ pub(super) fn list(deliveries: &[Delivery], nothing: &str) -> String {
     table::table(HEADER, deliveries.iter().map(row).collect(), nothing)
 }
 
-/// One delivery, with the whole of its reason.
+/// One delivery, with its whole reason.
 fn one(delivery: &Delivery) -> String {
     table::whole(HEADER, vec![row(delivery)], "")
 }
@@ -151,7 +152,7 @@ fn row(delivery: &Delivery) -> [String; 9] {
     ]
 }
 
-/// A table of attempts, with what each of them logged below it.
+/// A table of attempts, with the log of each below it.
 pub(super) fn attempts(attempts: &[Attempt]) -> String {
     let row = |attempt: &Attempt| {
         [

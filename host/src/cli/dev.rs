@@ -1,4 +1,4 @@
-//! `courier dev`: a host that needs nothing else, for trying things out.
+//! `courier dev`: runs a host with Kafka and store built in, for trying things out.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,22 +12,21 @@ use crate::server::DevOptions;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration whose bindings are run; its Kafka and store are
-    /// replaced by built-in ones. Without it: courier.toml, as soon as there is
-    /// one.
+    /// The configuration file whose bindings are run; its Kafka and store are
+    /// replaced by built-in ones. By default courier.toml, as soon as it exists.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen, if not where the configuration says.
+    /// The address to listen on, instead of the configuration's.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// The directory that keeps the store; without it every start is empty.
-    /// The built-in broker keeps nothing: what was not handled when the host
-    /// stops is not handled after.
+    /// The directory of the store; without it every start is empty. The built-in
+    /// broker keeps nothing: messages that were not handled when the host stops
+    /// are lost.
     #[arg(long, value_name = "DIRECTORY")]
     data: Option<PathBuf>,
-    /// A handler, as `courier plugin push` takes it: it is built, uploaded and
-    /// activated whenever a source of it is saved, and what the next attempts
-    /// did is printed.
+    /// Watch a handler, as `courier plugin push` takes it: build, upload and
+    /// activate it whenever one of its sources is saved, and print its next
+    /// attempts.
     #[arg(long, value_name = "HANDLER")]
     watch: Option<PathBuf>,
 }
@@ -46,8 +45,8 @@ pub(super) async fn run(ask: impl FnOnce(&Url) -> anyhow::Result<HostClient>, ar
     ended
 }
 
-/// Where the host will listen. What is wrong with a configuration is for the
-/// host to say.
+/// The address at which the host will listen. The host, not this function, reports
+/// an invalid configuration.
 fn address(listen: Option<SocketAddr>, config: Option<&Path>) -> SocketAddr {
     let configured = || crate::config::load(config.unwrap_or(Path::new("courier.toml"))).ok();
     let usual = || crate::config::parse("courier dev", "", &|_| None).expect("an empty configuration is valid");

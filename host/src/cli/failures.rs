@@ -1,4 +1,4 @@
-//! `courier failures`: failures by what they have in common.
+//! `courier failures`: shows failures, grouped by their fingerprint.
 
 use serde::Deserialize;
 
@@ -9,22 +9,23 @@ use super::{Output, point_in_time, show};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Of this group.
+    /// Select failures of this group.
     #[arg(long)]
     group: Option<String>,
-    /// Of this topic.
+    /// Select failures of this topic.
     #[arg(long)]
     topic: Option<String>,
-    /// Of messages of this type.
+    /// Select failures of messages of this type.
     #[arg(long = "type", value_name = "TYPE")]
     type_name: Option<String>,
-    /// From this time on, or from this long ago.
+    /// Select failures from this time on, for example 2026-01-31T08:00:00Z, or from
+    /// that long ago: 15m.
     #[arg(long, value_parser = point_in_time)]
     from: Option<String>,
-    /// Before this time.
+    /// Select failures before this time.
     #[arg(long, value_parser = point_in_time)]
     to: Option<String>,
-    /// Clusters at most.
+    /// The largest number of clusters to show.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: Option<u32>,
 }

@@ -1,4 +1,4 @@
-//! `courier groups`: where the consumer groups stand.
+//! `courier groups`: lists and pauses consumer groups, and moves their positions.
 
 use serde_json::{Value, json};
 
@@ -10,14 +10,14 @@ use crate::consume::attempt::binding::PAUSED_BY_TOML;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// List the groups.
+    /// List the consumer groups.
     List,
     /// Show a group with its partitions.
     Show {
         /// The group.
         group: String,
     },
-    /// Pause a group: no attempt begins until it is resumed.
+    /// Pause a group, so that no attempt begins until it is resumed.
     Pause {
         /// The group.
         group: String,
@@ -27,7 +27,7 @@ pub(super) enum Command {
         /// The group.
         group: String,
     },
-    /// Move a group's positions. Moving back runs the records in between again.
+    /// Move a group's positions; moving back runs the records in between again.
     Seek(SeekArgs),
 }
 
@@ -35,16 +35,17 @@ pub(super) enum Command {
 pub(super) struct SeekArgs {
     /// The group.
     group: String,
-    /// In this topic.
+    /// The topic.
     #[arg(long)]
     topic: String,
-    /// In this partition; without it, in all.
+    /// The partition; all by default.
     #[arg(long)]
     partition: Option<u32>,
-    /// To an offset, earliest, latest or a time, for example 2026-01-31T08:00:00Z.
+    /// The target: an offset, earliest, latest or a time, for example
+    /// 2026-01-31T08:00:00Z.
     #[arg(long, value_parser = target)]
     to: Value,
-    /// The group's name once more, to say that you mean it.
+    /// The group's name once more, as a confirmation.
     #[arg(long, value_name = "GROUP")]
     confirm: String,
 }
@@ -107,8 +108,8 @@ async fn act(client: &HostClient, output: Output, group: &str, verb: &str, done:
     }
 }
 
-/// What a change of a group came to. A resumed group that the configuration
-/// pauses runs nothing.
+/// The result of pausing or resuming a group. A resumed group may still be paused
+/// by the configuration.
 fn done_to(group: &ShownGroup, verb: &str, done: &str) -> String {
     let name = &group.group;
     if verb == "resume" && group.bindings.iter().any(|binding| binding["why"] == PAUSED_BY_TOML) {
@@ -117,8 +118,8 @@ fn done_to(group: &ShownGroup, verb: &str, done: &str) -> String {
     format!("{name} {done}")
 }
 
-/// What the group does. One that runs while some of its partitions do not says
-/// so, since the rest of its row looks as ever.
+/// The group's state in words. For a running group it counts the partitions that
+/// do not progress, which the other columns do not show.
 fn state(group: &ShownGroup) -> String {
     let word = match group.state.as_deref() {
         Some("cannot_run") => "cannot run",
@@ -146,7 +147,8 @@ fn list(groups: &[ShownGroup]) -> String {
 }
 
 fn row(group: &ShownGroup) -> [String; 9] {
-    // A sum of the partitions that are known would be taken for the whole.
+    // Without a lag of every partition there is none: a partial sum would be taken
+    // for the whole.
     let known: Option<Vec<i64>> = group.partitions.iter().map(|partition| partition.lag).collect();
     let lag = known.filter(|known| !known.is_empty()).map(|known| known.iter().sum::<i64>());
     let open = group.open.as_ref().unwrap_or(&Open { waiting: 0, push_fail: 0, retrying: 0, held: 0 });

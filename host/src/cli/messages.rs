@@ -1,4 +1,4 @@
-//! `courier messages`: what was sent, and what became of it.
+//! `courier messages`: lists, shows, resends and cancels messages.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ pub(super) enum Command {
     List(MessageListArgs),
     /// Show a message with its deliveries and their attempts.
     Show(MessageArgs),
-    /// Send a message again that could not be sent, and wait a moment for
-    /// what becomes of it.
+    /// Send a message again that could not be sent, and wait up to 5 s for the
+    /// result.
     Resend(MessageArgs),
     /// List delayed messages that are not due yet, the next due first.
     Delayed(DelayedArgs),
@@ -24,7 +24,7 @@ pub(super) enum Command {
     Cancel(MessageArgs),
 }
 
-/// Which message is meant.
+/// The message to act on.
 #[derive(Debug, clap::Args)]
 pub(super) struct MessageArgs {
     /// The message's id.
@@ -32,7 +32,7 @@ pub(super) struct MessageArgs {
     /// Its topic, if other messages have the same id.
     #[arg(long)]
     topic: Option<String>,
-    /// Its sender, if other messages have the same id; '' for an unknown one.
+    /// Its sender, if other messages have the same id; '' for an unknown sender.
     #[arg(long)]
     source: Option<String>,
 }
@@ -43,26 +43,25 @@ impl MessageArgs {
     }
 }
 
-/// How long a message that is sent again is waited for, and how often it is
-/// looked at meanwhile.
+/// How long a resend waits for its result, and the interval of its polls.
 const RESEND_WITHIN: Duration = Duration::from_secs(5);
 const RESEND_LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct MessageListArgs {
-    /// Of this topic.
+    /// Select messages of this topic.
     #[arg(long)]
     topic: Option<String>,
-    /// Of this type.
+    /// Select messages of this type.
     #[arg(long = "type", value_name = "TYPE")]
     type_name: Option<String>,
-    /// With this key.
+    /// Select messages with this key.
     #[arg(long)]
     key: Option<String>,
-    /// Of this sender.
+    /// Select messages of this sender.
     #[arg(long)]
     source: Option<String>,
-    /// In this state.
+    /// Select messages in this state.
     #[arg(long, value_parser = STATES)]
     state: Option<String>,
     #[command(flatten)]
@@ -71,45 +70,46 @@ pub(super) struct MessageListArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DelayedArgs {
-    /// For this topic.
+    /// Select messages for this topic.
     #[arg(long)]
     topic: Option<String>,
-    /// Of this type.
+    /// Select messages of this type.
     #[arg(long = "type", value_name = "TYPE")]
     type_name: Option<String>,
-    /// With this key.
+    /// Select messages with this key.
     #[arg(long)]
     key: Option<String>,
-    /// Due from this time on, for example 2026-01-31T08:00:00Z.
+    /// Select messages due from this time on, for example 2026-01-31T08:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = super::publish::time)]
     from: Option<String>,
-    /// Due before this time.
+    /// Select messages due before this time.
     #[arg(long, value_name = "TIME", value_parser = super::publish::time)]
     to: Option<String>,
     #[command(flatten)]
     page: Paging,
 }
 
-/// Which part of a list is wanted.
+/// The part of a list to show.
 #[derive(Debug, clap::Args)]
 pub(super) struct PageRange {
-    /// From this time, for example 2026-01-31T08:00:00Z, or that long ago: 15m.
+    /// Select entries from this time on, for example 2026-01-31T08:00:00Z, or from
+    /// that long ago: 15m.
     #[arg(long, value_name = "TIME", value_parser = point_in_time)]
     pub from: Option<String>,
-    /// Up to this time, or that long ago.
+    /// Select entries before this time, or before that long ago.
     #[arg(long, value_name = "TIME", value_parser = point_in_time)]
     pub to: Option<String>,
     #[command(flatten)]
     pub page: Paging,
 }
 
-/// Which page of a list is wanted.
+/// The page of a list to show.
 #[derive(Debug, clap::Args)]
 pub(super) struct Paging {
-    /// Where the page before ended, as it says itself.
+    /// Continue after the page that printed this cursor.
     #[arg(long)]
     pub cursor: Option<String>,
-    /// How many.
+    /// The largest number of entries to show.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: Option<u32>,
 }
@@ -167,8 +167,8 @@ pub(super) async fn run(client: &HostClient, output: Output, command: Command) -
     }
 }
 
-/// Asks for a message to be sent again and tells what became of it. It fails
-/// unless the message is sent, or the host goes on trying.
+/// Sends a message again and shows the result. Fails unless the message was sent
+/// or the host goes on trying.
 async fn resend(client: &HostClient, output: Output, which: &MessageArgs) -> anyhow::Result<()> {
     client.post_to(&["messages", &which.id, "resend"], &which.query()).await?;
     let deadline = tokio::time::Instant::now() + RESEND_WITHIN;
@@ -191,8 +191,8 @@ async fn resend(client: &HostClient, output: Output, which: &MessageArgs) -> any
     }
 }
 
-/// What became of a message that was sent again; an error when it was not sent
-/// and the host does not try again by itself.
+/// The result of a resend; an error when the message was not sent and the host
+/// does not try again by itself.
 fn told_of_resend(message: &Message) -> Result<String, String> {
     let reason = message.reason.as_deref().map(|why| format!(": {}", table::clean(why))).unwrap_or_default();
     let id = table::clean(&message.id);
@@ -203,7 +203,7 @@ fn told_of_resend(message: &Message) -> Result<String, String> {
     }
 }
 
-/// A page's table and how to get at what it left out.
+/// A page's table, and how to get the entries that it left out.
 pub(super) fn with_end(mut table: String, next: Option<&str>, truncated: bool) -> String {
     if let Some(next) = next {
         table.push_str(&format!("\n\nmore: --cursor {}", table::clean(next)));

@@ -1,10 +1,11 @@
-//! The command line: a command a file.
+//! The command line: one command a file.
 //!
-//! `server`, `dev` and `check` act on this machine. Everything else asks a
-//! running host over its HTTP API ([`client`]) and shows the answer, as a table
-//! for people ([`table`]) or, with `--output json`, as the very JSON that came.
+//! `serve`, `dev`, `check`, `openapi`, `outbox` and parts of `plugin` act on this
+//! machine. The other commands call a running host over its HTTP API ([`client`])
+//! and show the response, as a table for people ([`table`]) or, with `--output
+//! json`, as the JSON of the API, unchanged.
 //!
-//! Nothing here knows the store, Kafka or the engine.
+//! Nothing here uses the store, Kafka or the engine directly.
 
 mod answer;
 mod audit;
@@ -45,7 +46,7 @@ use tracing_subscriber::EnvFilter;
 use self::answer::{Output, point_in_time, say, show, warn};
 use self::client::HostClient;
 
-/// What scripts may rely on.
+/// The exit codes and streams that scripts may rely on.
 const EXIT_CODES: &str = "Exit status: 0 when it is done; 1 when it failed or was refused, with the reason on standard error; \
 2 when the command line is wrong. What was asked for is on standard output, and nothing else.";
 
@@ -53,10 +54,10 @@ const EXIT_CODES: &str = "Exit status: 0 when it is done; 1 when it failed or wa
 #[derive(Debug, Parser)]
 #[command(name = "courier", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// How answers are shown.
+    /// The form in which results are shown.
     #[arg(long, global = true, value_enum, default_value_t = Output::Table, help_heading = "Global options")]
     output: Output,
-    /// The host to ask.
+    /// The URL of the host.
     #[arg(
         long,
         global = true,
@@ -67,14 +68,13 @@ pub struct Cli {
         help_heading = "Global options"
     )]
     server: Url,
-    /// The token for the host, if it needs one.
+    /// The token for the host, if the host needs one.
     #[arg(long, global = true, env = "COURIER_TOKEN", hide_env_values = true, help_heading = "Global options")]
     token: Option<SecretString>,
-    /// The file of a CA certificate (PEM) for the host, beside those that this
-    /// machine trusts.
+    /// The file of a CA certificate (PEM) to trust beside those of this machine.
     #[arg(long, global = true, env = "COURIER_CA", value_name = "FILE", help_heading = "Global options")]
     ca: Option<PathBuf>,
-    /// The format of the log on standard error. RUST_LOG chooses its lines.
+    /// The format of the log on standard error. RUST_LOG filters its lines.
     #[arg(
         long,
         global = true,
@@ -89,10 +89,10 @@ pub struct Cli {
     command: Command,
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// A line for people.
+    /// Lines for people.
     Text,
     /// One JSON object a line.
     Json,
@@ -117,7 +117,7 @@ enum Command {
     /// List, show and retry deliveries.
     #[command(subcommand)]
     Deliveries(deliveries::Command),
-    /// Show failures by their fingerprint.
+    /// Show failures, grouped by their fingerprint.
     Failures(failures::Args),
     /// List and pause consumer groups, and move their positions.
     #[command(subcommand)]
@@ -127,7 +127,7 @@ enum Command {
     /// Show who changed what, and whether the audit log was altered.
     #[command(subcommand)]
     Audit(audit::Command),
-    /// Writes, builds, uploads and activates plugins.
+    /// Write, build, upload and activate plugins.
     #[command(subcommand)]
     Plugin(plugin::Command),
     /// Run many settled or failed deliveries again.
@@ -138,10 +138,10 @@ enum Command {
     Outbox(outbox::Command),
     /// Print the OpenAPI description of the HTTP API.
     Openapi,
-    /// Show how the outboxes of senders are relayed.
+    /// Show the outboxes of senders, and how far they are relayed.
     #[command(subcommand)]
     Outboxes(outboxes::Command),
-    /// List what could not be delivered, and send, repair or give it up.
+    /// List undelivered messages, and resend, repair or give them up.
     #[command(subcommand)]
     Undelivered(undelivered::Command),
     /// Print a completion script for a shell.
@@ -152,11 +152,11 @@ enum Command {
 }
 
 impl Cli {
-    /// Starts logging. A host logs what it does; other commands only errors,
-    /// since their answers are on the same terminal.
+    /// Starts logging: from `info` for a host, from `warn` for other commands, whose
+    /// results are on the same terminal.
     pub fn trace(&self) {
-        // The crate for guests' HTTP warns of mistakes of guests, which are in
-        // the logs of their attempts: any guest could fill this log.
+        // wasmtime-wasi-http warns of mistakes of guests, so that any guest could
+        // fill this log. They are in the logs of the attempts.
         let usual = match self.command {
             Command::Serve(_) | Command::Dev(_) => "info,wasmtime_wasi_http=error",
             _ => "warn",
@@ -174,7 +174,7 @@ impl Cli {
         let log_format = self.log_format;
         match self.dispatch().await {
             Ok(code) => code,
-            // A reader such as `head` that has seen enough is no failure.
+            // A reader that stops early, such as `head`, is no failure.
             Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
             Err(error) => {
                 let text = table::clean(&format!("{error:#}"));
@@ -183,7 +183,7 @@ impl Cli {
                     tracing::error!(error = text, "courier cannot go on");
                     return ExitCode::FAILURE;
                 }
-                // A fault in a file has a heading of its own.
+                // Errors of a configuration have a heading already.
                 let heading = if text.starts_with("error: ") { "" } else { "error: " };
                 let _ = writeln!(std::io::stderr(), "{heading}{text}");
                 ExitCode::FAILURE

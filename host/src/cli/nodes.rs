@@ -1,4 +1,4 @@
-//! `courier nodes`: the hosts that share the store.
+//! `courier nodes`: lists the hosts that share the store.
 
 use serde::Deserialize;
 

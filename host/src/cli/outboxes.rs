@@ -1,4 +1,4 @@
-//! `courier outboxes`: how the outboxes of senders are relayed.
+//! `courier outboxes`: lists the outboxes, and how far they are relayed.
 
 use super::client::HostClient;
 use super::shapes::{ShownOutbox, ShownPage};

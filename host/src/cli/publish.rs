@@ -17,17 +17,16 @@ use super::{Output, show};
 pub(super) struct Args {
     /// The topic.
     topic: String,
-    /// `-` reads the body from standard input.
+    /// Read the body from standard input.
     #[arg(value_name = "-", value_parser = ["-"])]
     stdin: Option<String>,
     /// The body, as JSON.
     #[arg(long, value_name = "JSON", value_parser = json)]
     body: Option<String>,
-    /// A file with the body: JSON is sent as such, anything else as bytes.
+    /// A file with the body: JSON is sent as JSON, anything else as bytes.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// No body at all: on a compacted topic it deletes what was published under
-    /// its key.
+    /// Send no body: on a compacted topic this deletes the messages of the key.
     #[arg(long)]
     tombstone: bool,
     /// What happened, for example OrderCreated.
@@ -36,7 +35,7 @@ pub(super) struct Args {
     /// The primary key: messages of one key are handled in order.
     #[arg(long)]
     key: Option<String>,
-    /// The id; one is made up otherwise. Sending the same id again is harmless.
+    /// The id, random by default. Sending the same id again is harmless.
     #[arg(long)]
     id: Option<String>,
     /// The sending service.
@@ -45,16 +44,18 @@ pub(super) struct Args {
     /// A header; may be given several times.
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
-    /// Deliver it that much later, for example 2s.
+    /// Deliver the message after this delay, for example 2s.
     #[arg(long, value_name = "DURATION", value_parser = delay, conflicts_with = "deliver_at")]
     delay: Option<String>,
-    /// Deliver it at that time, for example 2026-01-31T08:00:00Z.
+    /// Deliver the message at this time, for example 2026-01-31T08:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = time)]
     deliver_at: Option<String>,
-    /// Whether each group handles it once, or each node of each group.
+    /// The kind: each group handles an event once, each node of each group a
+    /// broadcast.
     #[arg(long, value_parser = ["event", "broadcast"])]
     kind: Option<String>,
-    /// The same as --kind broadcast: every node of each bound group handles it.
+    /// Publish a broadcast, which every node of each bound group handles: the same
+    /// as --kind broadcast.
     #[arg(long, conflicts_with = "kind")]
     broadcast: bool,
 }
@@ -97,7 +98,7 @@ pub(super) async fn run(client: &HostClient, output: Output, args: Args) -> anyh
     Ok(())
 }
 
-/// The bytes of the body, from where the arguments say.
+/// Reads the body from the source that the arguments name.
 fn content(args: &Args) -> anyhow::Result<Vec<u8>> {
     if args.tombstone {
         return Ok(Vec::new());
@@ -117,8 +118,8 @@ fn content(args: &Args) -> anyhow::Result<Vec<u8>> {
     }
 }
 
-/// The JSON to post. A JSON body stands in it letter for letter, so that what
-/// the handler gets is what was written: order, spaces and long numbers.
+/// The JSON to post. It contains a JSON body letter for letter, so that the handler
+/// gets its order, spaces and long numbers unchanged.
 fn request(args: &Args, content: &[u8]) -> anyhow::Result<String> {
     let mut message = Map::new();
     let mut put = |name: &str, value: Option<&String>| {
@@ -156,7 +157,7 @@ fn request(args: &Args, content: &[u8]) -> anyhow::Result<String> {
     Ok(request)
 }
 
-/// Headers by name; a name that repeats has an array of its values.
+/// Headers by name; a repeated name has an array of its values.
 fn headers(headers: &[(String, String)]) -> Value {
     let mut by_name = Map::new();
     for (name, value) in headers {

@@ -1,8 +1,7 @@
-//! Builds a handler in Python into a component: makes a virtual environment,
-//! puts componentize-py and the SDK into it, and runs the SDK's own build.
+//! Builds a handler in Python into a component: creates a virtual environment,
+//! installs componentize-py and the SDK, and runs the SDK's own build.
 //!
-//! Only std and anyhow are used here, since the project's own commands include
-//! this file as it is.
+//! This file uses only std and anyhow, because xtask includes it.
 
 use std::env;
 use std::fs;
@@ -11,25 +10,24 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// What a handler's file is called.
+/// The name of a handler's file.
 pub const HANDLER: &str = "handler.py";
-/// The packages that the handler needs beside the SDK, if it needs any.
+/// The file that lists the handler's packages beside the SDK.
 const REQUIREMENTS: &str = "requirements.txt";
-/// What makes the component. Another version may make another world of it.
+/// The package that makes the component. Another version may give it another world.
 const COMPONENTIZE: &str = "componentize-py==0.25.1";
-/// What runs the handler's tests.
+/// The package that runs the handler's tests.
 const PYTEST: &str = "pytest>=8";
-/// The first Python that the SDK runs on.
+/// The oldest minor version of Python 3 that the SDK runs on.
 const OLDEST_MINOR: u32 = 10;
 /// The environment variable that names the Python to use.
 const PYTHON: &str = "COURIER_PYTHON";
 /// The Python of a virtual environment.
 const IN_VENV: &str = "bin/python";
-/// The file in a virtual environment that says what was installed there.
+/// The file in a virtual environment that lists the installed packages.
 const INSTALLED: &str = "courier-installed";
 
-/// The file of the handler that a path means: the file itself, or the one of
-/// that name in a folder.
+/// The file of the handler at a path: the file itself, or [`HANDLER`] in a folder.
 pub fn handler_file(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path.join(HANDLER)).filter(|file| file.is_file());
@@ -38,8 +36,7 @@ pub fn handler_file(path: &Path) -> Option<PathBuf> {
     (is_python && path.is_file()).then(|| path.to_owned())
 }
 
-/// Makes the virtual environment for a handler in `folder`, or what is missing
-/// in it.
+/// Creates the virtual environment of the handler in `folder`, or completes it.
 pub fn prepare(venv: &Path, folder: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
     let (python, requirements) = (venv.join(IN_VENV), folder.join(REQUIREMENTS));
     let listed = match fs::read_to_string(&requirements) {
@@ -49,7 +46,7 @@ pub fn prepare(venv: &Path, folder: &Path, say: &mut dyn FnMut(&str)) -> Result<
     };
     let wanted = format!("{COMPONENTIZE}\n{PYTEST}\n{}", listed.as_deref().unwrap_or_default());
     let marker = venv.join(INSTALLED);
-    // The Python that a virtual environment leads to may be gone by now.
+    // The Python that the virtual environment links to may have been removed.
     let works = Command::new(&python).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     let works = works.is_ok_and(|status| status.success());
     if works && fs::read_to_string(&marker).is_ok_and(|installed| installed == wanted) {
@@ -75,8 +72,7 @@ pub fn prepare(venv: &Path, folder: &Path, say: &mut dyn FnMut(&str)) -> Result<
 }
 
 /// Builds the handler in `file` into the component `output`, in a virtual
-/// environment that was prepared. `sdk` is the folder that holds the package
-/// `courier_sdk`.
+/// environment from [`prepare`]. `sdk` is the folder of the package `courier_sdk`.
 pub fn build_component(file: &Path, venv: &Path, sdk: &Path, output: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
     let python = venv.join(IN_VENV);
     let sdk = std::path::absolute(sdk)?;
@@ -87,7 +83,7 @@ pub fn build_component(file: &Path, venv: &Path, sdk: &Path, output: &Path, say:
         .arg(file)
         .arg("--output")
         .arg(output)
-        // A Python of other settings would look for its modules elsewhere.
+        // With these set, Python would look for its modules elsewhere.
         .env_remove("PYTHONHOME")
         .env_remove("VIRTUAL_ENV")
         .env("PYTHONPATH", &sdk)
@@ -95,12 +91,12 @@ pub fn build_component(file: &Path, venv: &Path, sdk: &Path, output: &Path, say:
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot start {}", python.display()))?;
-    // Standard output is what the handler's module printed when it was imported.
+    // Standard output has only what the handler's module printed on import.
     ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr).trim());
     Ok(())
 }
 
-/// A Python that is new enough.
+/// Finds a Python that is new enough.
 fn find_python() -> Result<PathBuf> {
     let named = env::var_os(PYTHON).filter(|named| !named.is_empty());
     let candidates: Vec<PathBuf> = match named {
@@ -127,13 +123,13 @@ fn find_python() -> Result<PathBuf> {
     )
 }
 
-/// The 11 of `Python 3.11.7`; none of another major version.
+/// The 11 of `Python 3.11.7`; `None` for another major version.
 fn minor_version(text: &str) -> Option<u32> {
     let (major, rest) = text.strip_prefix("Python ")?.split_once('.')?;
     (major == "3").then(|| rest.split('.').next()?.parse().ok())?
 }
 
-/// Lets every Python of the environment find the SDK, so that pytest does.
+/// Puts the SDK on the path of the environment's Python, so that pytest finds it.
 fn show_sdk(venv: &Path, sdk: &Path) -> Result<()> {
     let lib = venv.join("lib");
     let versions = lib.read_dir().with_context(|| format!("cannot list {}", lib.display()))?;
@@ -148,7 +144,7 @@ fn show_sdk(venv: &Path, sdk: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command to its end; what it said stands in the error.
+/// Runs a command to its end; the error contains its output.
 fn run(command: &mut Command, name: &str) -> Result<()> {
     let ended = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {name}"))?;
     let said = [ended.stdout, ended.stderr].concat();

@@ -1,7 +1,7 @@
-//! `courier redrive`: runs settled or failed deliveries again, many at once.
+//! `courier redrive`: runs many settled or failed deliveries again.
 //!
-//! A plan says first how many there are and shows some; nothing runs until it
-//! is told to.
+//! A plan first shows how many deliveries match, and some of them; nothing runs
+//! before `courier redrive run`.
 
 use serde_json::{Map, Value};
 
@@ -44,7 +44,7 @@ pub(super) enum Command {
         #[command(flatten)]
         page: Paging,
     },
-    /// Cancel a redrive; what has run stays.
+    /// Cancel a redrive; deliveries that have run stay as they are.
     Cancel {
         /// The redrive's id.
         id: String,
@@ -55,26 +55,27 @@ pub(super) enum Command {
 pub(super) struct Plan {
     #[command(flatten)]
     filter: Filter,
-    /// From this time, for example 2026-01-31T08:00:00Z, or that long ago: 15m.
+    /// Select deliveries from this time on, for example 2026-01-31T08:00:00Z, or
+    /// from that long ago: 15m.
     #[arg(long, value_name = "TIME", value_parser = super::point_in_time)]
     from: Option<String>,
-    /// Up to this time, or that long ago.
+    /// Select deliveries before this time, or before that long ago.
     #[arg(long, value_name = "TIME", value_parser = super::point_in_time)]
     to: Option<String>,
-    /// Replay a range of Kafka's records, also those that have no delivery any
-    /// more; --from and --to are then times of records.
+    /// Replay a range of Kafka's records, including those without a delivery;
+    /// --from and --to are then times of records.
     #[arg(long, requires = "topic", conflicts_with_all = ["state", "type_name", "key", "fingerprint"])]
     replay: bool,
-    /// Of a replay: only this partition.
+    /// Replay only this partition.
     #[arg(long, requires = "replay")]
     partition: Option<u32>,
-    /// Of a replay: from this offset on.
+    /// Replay from this offset on.
     #[arg(long, requires = "replay")]
     from_offset: Option<u64>,
-    /// Of a replay: before this offset.
+    /// Replay only records before this offset.
     #[arg(long, requires = "replay")]
     to_offset: Option<u64>,
-    /// How many to run in a second.
+    /// The largest number of deliveries to run in a second.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
 }

@@ -1,10 +1,10 @@
-//! `courier server`: runs a host until it is told to stop.
+//! `courier serve`: runs a host until it is told to stop.
 
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration.
+    /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "courier.toml")]
     config: PathBuf,
 }

@@ -1,7 +1,7 @@
-//! What the API answers, as far as tables show it.
+//! The responses of the API, as far as tables show them.
 //!
-//! Fields that a table can do without are optional, so that an older or newer
-//! host can still be asked.
+//! Fields that a table can do without are optional, so that older and newer hosts
+//! can be called too.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,7 +13,7 @@ pub(super) struct ShownPage<T> {
     pub next: Option<String>,
     #[serde(default)]
     pub truncated: bool,
-    /// What is not in it although it may match.
+    /// Why matching entries may be missing.
     pub not_recorded: Option<ShownNotListed>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Message {
     pub key: Option<String>,
     pub key_base64: Option<String>,
     pub source: Option<String>,
-    /// Empty of an id of which nothing is recorded.
+    /// Empty when nothing is recorded of the id.
     #[serde(default)]
     pub topic: String,
     #[serde(rename = "type")]
@@ -80,7 +80,7 @@ pub(super) struct Delivery {
     pub settled_within: Option<ShownWindow>,
 }
 
-/// The span of time in which a delivery without a row was handled.
+/// The time range in which a delivery without a row was handled.
 #[derive(Debug, Deserialize)]
 pub(super) struct ShownWindow {
     pub from: String,
@@ -137,7 +137,7 @@ pub(super) struct Open {
     pub held: i64,
 }
 
-/// The answer to an upload.
+/// The response to an upload.
 #[derive(Debug, Deserialize)]
 pub(super) struct Upload {
     pub name: String,
@@ -148,7 +148,7 @@ pub(super) struct Upload {
     pub wants: Option<Wants>,
 }
 
-/// What a handler says about itself.
+/// The description that a handler's SDK puts into the component.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Wants {
@@ -158,11 +158,11 @@ pub(super) struct Wants {
     pub topics: Vec<String>,
     pub types: Vec<String>,
     pub publishes: Vec<String>,
-    /// The hosts that it asks over HTTP.
+    /// The hosts that it calls over HTTP.
     pub http: Vec<String>,
-    /// What it uses of its context; none when its SDK does not tell.
+    /// The parts of its context that it uses; `None` when its SDK does not say.
     pub uses: Option<Vec<String>>,
-    /// How long its instance should live; empty when it does not matter.
+    /// The isolation that it asks for; empty for any.
     pub isolation: String,
 }
 
@@ -203,7 +203,7 @@ pub(super) struct ShownOutbox {
     pub node: Option<String>,
 }
 
-/// The answer to a seek.
+/// The response to a seek.
 #[derive(Debug, Deserialize)]
 pub(super) struct ShownSeek {
     pub partitions: Vec<ShownMove>,

@@ -1,15 +1,15 @@
 //! Tables for people: plain columns that also read well through a pipe.
 //!
-//! What messages contain comes from anywhere, so characters that would act on
-//! a terminal are shown and not sent.
+//! The contents of messages are untrusted, so control characters are shown escaped
+//! and never reach the terminal.
 
 use std::io::IsTerminal as _;
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-/// Columns between two cells.
+/// Columns of the terminal between two cells.
 const GAP: usize = 2;
-/// Characters that a column keeps at least when a list is narrowed to the terminal.
+/// Narrowest width of a column, in columns of the terminal.
 const MIN_CELL: usize = 12;
 
 /// The table of a list, or `nothing` when it has no rows. On a terminal its
@@ -18,7 +18,7 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, n
     within(terminal_width(), header, rows, nothing)
 }
 
-/// A table that is never cut: of one thing that is shown, people want the whole.
+/// A table that is never cut, for commands that show one thing.
 pub(super) fn whole<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, nothing: &str) -> String {
     within(None, header, rows, nothing)
 }
@@ -57,7 +57,7 @@ fn fit(widths: &mut [usize], room: usize) {
     }
 }
 
-/// Columns of the terminal that is written to; none when it is no terminal.
+/// Width of the terminal; `None` when standard output is no terminal.
 fn terminal_width() -> Option<usize> {
     if !std::io::stdout().is_terminal() {
         return None;
@@ -74,11 +74,11 @@ fn columns(text: &str) -> usize {
 }
 
 fn columns_of(letter: char) -> usize {
-    // Letters of the East Asian scripts take two columns on a terminal.
+    // East Asian letters take two columns.
     if matches!(letter, '\u{1100}'..='\u{115f}' | '\u{2e80}'..) { 2 } else { 1 }
 }
 
-/// Names with their values, one a line; what is absent is left out.
+/// Names with their values, one a line; absent values are left out.
 pub(super) fn fields(fields: &[(&str, Option<String>)]) -> String {
     let present = || fields.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
     let width = present().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -86,7 +86,7 @@ pub(super) fn fields(fields: &[(&str, Option<String>)]) -> String {
     lines.join("\n")
 }
 
-/// What stands for a value that is not there.
+/// The value, or `-` if it is absent.
 pub(super) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
@@ -96,7 +96,7 @@ pub(super) fn key(text: Option<&String>, base64: Option<&String>) -> Option<Stri
     text.cloned().or_else(|| base64.map(|base64| format!("base64:{base64}")))
 }
 
-/// The digest's first twelve digits, which tell versions apart.
+/// The digest's first twelve digits, which are enough to distinguish versions.
 pub(super) fn version(digest: &str) -> String {
     digest.char_indices().nth("sha256:".len() + 12).map_or(digest, |(end, _)| &digest[..end]).to_owned()
 }
@@ -108,8 +108,8 @@ pub(super) fn clean(text: &str) -> String {
     each.collect()
 }
 
-/// Whether a character changes the direction of what stands after it: with one
-/// of these `gpj.exe` is shown as `exe.jpg`.
+/// Whether a character changes the direction of the text after it: with one of
+/// these `gpj.exe` is shown as `exe.jpg`.
 fn turns_text_round(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -118,7 +118,7 @@ fn one_line(text: &str) -> String {
     clean(&text.replace(['\n', '\t'], " "))
 }
 
-/// The beginning of a line, as much as fits into `width` columns of the terminal.
+/// The beginning of a line that fits into `width` columns.
 fn cut(line: &str, width: usize) -> String {
     if columns(line) <= width {
         return line.to_owned();

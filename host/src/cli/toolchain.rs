@@ -1,13 +1,11 @@
-//! Builds a guest crate for wasm32-wasip2 with whatever toolchain the machine
-//! has or can get, and says which one it took.
+//! Builds a guest crate for wasm32-wasip2 with a toolchain that the machine has or
+//! can get, and says which one it uses.
 //!
-//! Three ways, in this order: the target is installed beside the Rust that is
-//! used here; rustup can add it; Debian's own packages build it together with
-//! std. `COURIER_WASM_TOOLCHAIN` set to `installed`, `rustup` or `debian` allows
-//! that one way only.
+//! It tries in this order: the target is installed for the Rust on the path; rustup
+//! adds it; Debian's packages build std for it. `COURIER_WASM_TOOLCHAIN` set to
+//! `installed`, `rustup` or `debian` allows only that one.
 //!
-//! Only std and anyhow are used here, since the project's own commands include
-//! this file as it is.
+//! This file uses only std and anyhow, because xtask includes it.
 #![allow(clippy::disallowed_types, reason = "xtask includes this file, and has no other lock")]
 
 use std::{
@@ -26,30 +24,29 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 /// The target that guests are built for.
 const TARGET: &str = "wasm32-wasip2";
-/// The environment variable that allows one way only.
+/// The environment variable that allows only one toolchain.
 const ONLY: &str = "COURIER_WASM_TOOLCHAIN";
-/// What Debian calls a Rust that is new enough, with the source of std and the
-/// C library that std needs.
+/// Debian's packages with a Rust that is new enough, the source of std and the C
+/// library that std needs.
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "wasi-libc"];
-/// Where `wasi-libc` puts its archives.
+/// The folder of the archives of `wasi-libc`.
 const DEBIAN_LIBC: &str = "/usr/lib/wasm32-wasi";
-/// What the compiler needs to find them.
+/// The compiler flags that find those archives.
 const DEBIAN_FLAGS: &str = "-C link-self-contained=no -L native=/usr/lib/wasm32-wasi";
-/// The first Rust that knows edition 2024, which guests are written in.
+/// The oldest minor version of Rust with edition 2024, which guests use.
 const OLDEST_MINOR: u32 = 85;
-/// How long rustup may try to fetch the target; without a network it can take
-/// its time to find that out.
+/// How long rustup may take to fetch the target; without a network it may hang.
 const RUSTUP_PATIENCE: Duration = Duration::from_secs(180);
 
 /// Builds the crate in `crate_dir` as a component and returns its path.
 ///
-/// `target_dir` is where cargo keeps its work; `target/guest` of the crate when
-/// none is given, apart from what a native build of the crate leaves behind.
+/// `target_dir` is cargo's target folder; by default `target/guest` of the crate,
+/// apart from its native builds.
 pub fn build_component(crate_dir: &Path, target_dir: Option<&Path>, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     build_with(crate_dir, target_dir, &[], say)
 }
 
-/// The same with further flags for the compiler.
+/// [`build_component`] with further flags for the compiler.
 pub fn build_with(
     crate_dir: &Path,
     target_dir: Option<&Path>,
@@ -76,8 +73,8 @@ pub fn build_with(
     let mut flags = flags.join(" ");
     if let Toolchain::Debian { .. } = toolchain {
         cargo.arg("-Zbuild-std=std,panic_abort");
-        // Given for the target only: what runs during the build is built for
-        // this machine, and cargo leaves these flags away from it.
+        // With --target, cargo does not pass RUSTFLAGS to build scripts, which run
+        // on this machine.
         flags = format!("{DEBIAN_FLAGS} {flags}");
     }
     if !flags.is_empty() {
@@ -89,7 +86,7 @@ pub fn build_with(
     let mut component = None;
     if let Some(stdout) = running.stdout.take() {
         for line in BufReader::new(stdout).lines() {
-            // The crate itself is built last, after anything it depends on.
+            // The crate itself is built last, after its dependencies.
             component = component_in(&line?).or(component);
         }
     }
@@ -103,7 +100,7 @@ pub fn build_with(
     })
 }
 
-/// A way to build for the target.
+/// A toolchain that builds for the target.
 #[derive(Clone)]
 enum Toolchain {
     /// The Rust on the path has the target.
@@ -112,13 +109,13 @@ enum Toolchain {
     Debian {
         /// The program that links a component.
         linker: PathBuf,
-        /// The folders in which that one finds the programs it calls.
+        /// The folders of the programs that the linker calls.
         path: Vec<PathBuf>,
     },
 }
 
 impl Toolchain {
-    /// A cargo that uses this toolchain, to be given what to do.
+    /// A cargo command that uses this toolchain.
     fn cargo(&self) -> Result<Command> {
         let Toolchain::Debian { linker, path } = self else {
             return Ok(clean("cargo"));
@@ -138,7 +135,7 @@ impl Toolchain {
     }
 }
 
-/// Finds a toolchain, once for each Rust in one process.
+/// Finds a toolchain, once in a process for each Rust.
 fn choose(crate_dir: &Path, say: &mut dyn FnMut(&str)) -> Result<Toolchain> {
     static CHOSEN: Mutex<BTreeMap<Option<PathBuf>, Toolchain>> = Mutex::new(BTreeMap::new());
     // A crate can name its own Rust in rust-toolchain.toml, so the folder
@@ -153,7 +150,7 @@ fn choose(crate_dir: &Path, say: &mut dyn FnMut(&str)) -> Result<Toolchain> {
     Ok(toolchain)
 }
 
-/// Tries the ways in turn and collects why the earlier ones did not do.
+/// Tries the toolchains in turn; the error says why each of them failed.
 fn find(crate_dir: &Path, sysroot: Option<&Path>, say: &mut dyn FnMut(&str)) -> Result<Toolchain> {
     let only = env::var(ONLY).ok();
     if let Some(only) = &only {
@@ -197,14 +194,14 @@ fn find(crate_dir: &Path, sysroot: Option<&Path>, say: &mut dyn FnMut(&str)) -> 
     bail!("no toolchain for {TARGET}; install it with `rustup target add {TARGET}` ({})", reasons.join("; "))
 }
 
-/// Where a compiler keeps its libraries; none when there is no such compiler.
+/// The folder of a compiler's libraries; `None` when there is no such compiler.
 fn sysroot(rustc: &mut Command) -> Option<PathBuf> {
     let output = rustc.args(["--print", "sysroot"]).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     (output.status.success() && !text.trim().is_empty()).then(|| PathBuf::from(text.trim()))
 }
 
-/// Whether std stands ready; a folder alone may be left over from an uninstall.
+/// Whether std is installed; a folder alone may be left over from an uninstall.
 fn has_target(sysroot: &Path) -> bool {
     let libraries = sysroot.join("lib/rustlib").join(TARGET).join("lib");
     let Ok(mut entries) = libraries.read_dir() else {
@@ -255,8 +252,8 @@ fn debian(sysroot: Option<&Path>, say: &mut dyn FnMut(&str)) -> Result<Toolchain
     Ok(linker)
 }
 
-/// Whether a Rust that is new enough, the source of std and the C library are
-/// where Debian puts them.
+/// Checks that Debian's Rust is new enough, and that the source of std and the C
+/// library are there.
 fn debian_packages() -> Result<()> {
     let version = Command::new("/usr/bin/rustc").arg("--version").env_remove("LD_LIBRARY_PATH").output();
     let version = version.context("there is no /usr/bin/rustc")?;
@@ -283,7 +280,7 @@ fn minor_version(text: &str) -> Option<u32> {
     text.split_whitespace().nth(1)?.split('.').nth(1)?.parse().ok()
 }
 
-/// Installs the packages; nothing already installed may go for them.
+/// Installs the packages without removing any.
 fn install_packages() -> Result<()> {
     let apt_get = |arguments: &[&str]| -> Result<bool> {
         let status = Command::new("apt-get")
@@ -296,20 +293,20 @@ fn install_packages() -> Result<()> {
     };
     let install: Vec<&str> =
         ["install", "-y", "--no-install-recommends", "--no-remove"].into_iter().chain(DEBIAN_PACKAGES).collect();
-    // A machine that never asked for the lists of packages knows none of them.
+    // Without package lists apt-get finds no package.
     let done = apt_get(&install)? || (apt_get(&["update"])? && apt_get(&install)?);
     ensure!(done, "apt-get could not install {}; it says why above", DEBIAN_PACKAGES.join(" "));
     Ok(())
 }
 
-/// Whether this process may install packages. std cannot tell, `id` can.
+/// Whether this process runs as root. std cannot tell, `id` can.
 fn is_root() -> bool {
     let output = Command::new("id").arg("-u").output();
     output.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
-/// The linker for components, which Debian has not: a Rust from rustup brings
-/// it, and it can stand on the path.
+/// The linker for components, which Debian does not package: it comes with a Rust
+/// from rustup, or is on the path.
 fn linker(sysroot: Option<&Path>) -> Result<Toolchain> {
     const NAME: &str = "wasm-component-ld";
     if let Some(bin) = sysroot.and_then(rustup_programs)
@@ -334,9 +331,9 @@ fn rustup_programs(sysroot: &Path) -> Option<PathBuf> {
     hosts.filter_map(|entry| Some(entry.ok()?.path().join("bin"))).find(|bin| bin.join("rust-lld").is_file())
 }
 
-/// A command without what an outer cargo or rustup, or the person who called
-/// them, set for another build: those choose a toolchain, a target or flags
-/// that are wrong for a guest. Where to fetch crates from stays.
+/// A command without the variables that an outer cargo or rustup, or their caller,
+/// set for another build: they choose a toolchain, a target or flags that are wrong
+/// for a guest. The settings of registries stay.
 fn clean(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
@@ -381,10 +378,10 @@ fn belongs_to_another_build(name: &OsString) -> bool {
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The `.wasm` in a line of cargo's messages, if it tells of one.
+/// The `.wasm` file in a line of cargo's messages, if the line names one.
 ///
-/// A message is one line of JSON with `"filenames":["..",..]`; only that list
-/// is read, and a quote or backslash in a path is unescaped.
+/// A message is one line of JSON with `"filenames":["..",..]`. Only that list is
+/// read; quotes and backslashes in a path are unescaped.
 fn component_in(line: &str) -> Option<PathBuf> {
     if !line.starts_with(r#"{"reason":"compiler-artifact""#) {
         return None;

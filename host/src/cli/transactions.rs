@@ -1,4 +1,4 @@
-//! `courier transactions`: messages that wait for the word of their sender.
+//! `courier transactions`: prepares half messages, and commits or rolls them back.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -16,14 +16,14 @@ const STATES: [&str; 4] = ["PREPARED", "COMMITTED", "ROLLED_BACK", "ABANDONED"];
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Prepare messages that are sent if the transaction commits.
+    /// Prepare messages, which are sent if the transaction commits.
     Prepare(PrepareArgs),
-    /// Commit: the messages are sent.
+    /// Commit a transaction, so that its messages are sent.
     Commit {
         /// The transaction's id.
         id: String,
     },
-    /// Roll back: the messages never exist.
+    /// Roll a transaction back, so that its messages are never sent.
     Rollback {
         /// The transaction's id.
         id: String,
@@ -35,7 +35,7 @@ pub(super) enum Command {
     },
     /// List transactions, the newest first.
     List {
-        /// In this state.
+        /// Select transactions in this state.
         #[arg(long, value_parser = STATES)]
         state: Option<String>,
         #[command(flatten)]
@@ -46,7 +46,7 @@ pub(super) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("content").required(true).multiple(true).args(["messages", "file"]))]
 pub(super) struct PrepareArgs {
-    /// A message as the API takes it, for example
+    /// A message in the JSON of the API, for example
     /// '{"topic":"order","type":"OrderCreated","body":{}}'; may be given
     /// several times.
     #[arg(long = "message", value_name = "JSON")]
@@ -54,10 +54,10 @@ pub(super) struct PrepareArgs {
     /// A file with a message or an array of messages; `-` is standard input.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Where to ask what became of the transaction, if nobody says so.
+    /// The URL that is asked for the outcome if the transaction is not ended.
     #[arg(long, value_name = "URL")]
     check_url: Option<String>,
-    /// How long to wait before asking, for example 30s.
+    /// How long to wait before that URL is asked, for example 30s.
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     timeout: Option<String>,
 }
@@ -91,7 +91,7 @@ pub(super) async fn run(client: &HostClient, output: Output, command: Command) -
     }
 }
 
-/// The text of the file that has messages, if one was named.
+/// The text of the file with messages; empty without one.
 fn content(file: Option<&PathBuf>) -> anyhow::Result<String> {
     match file {
         None => Ok(String::new()),
@@ -104,8 +104,8 @@ fn content(file: Option<&PathBuf>) -> anyhow::Result<String> {
     }
 }
 
-/// The JSON to post. Messages stand in it letter for letter, so that what the
-/// handler gets is what was written.
+/// The JSON to post. It contains the messages letter for letter, so that handlers
+/// get them unchanged.
 fn request(prepare: &PrepareArgs, content: &str) -> anyhow::Result<String> {
     let mut messages: Vec<&RawValue> = Vec::new();
     for text in &prepare.messages {

@@ -1,4 +1,5 @@
-//! `courier undelivered`: what could not be delivered, and what becomes of it.
+//! `courier undelivered`: lists undelivered messages, and resends, repairs or gives
+//! them up.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -11,7 +12,7 @@ use super::{Output, show};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// List what could not be delivered, the newest first.
+    /// List undelivered messages, the newest first.
     List(UndeliveredListArgs),
     /// Show an entry with its whole content.
     Show {
@@ -25,11 +26,11 @@ pub(super) enum Command {
     },
     /// Edit an entry and send it again.
     Repair(Repair),
-    /// Give an entry up: its content is removed.
+    /// Give an entry up, which removes its content.
     GiveUp {
         /// The entry's id.
         id: String,
-        /// Why, for whoever reads the audit log.
+        /// Why it is given up, for the audit log.
         #[arg(long)]
         reason: String,
     },
@@ -37,13 +38,13 @@ pub(super) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct UndeliveredListArgs {
-    /// For this topic.
+    /// Select entries for this topic.
     #[arg(long)]
     topic: Option<String>,
-    /// Published or given up by this group.
+    /// Select entries that this group published or gave up.
     #[arg(long)]
     group: Option<String>,
-    /// From this outbox.
+    /// Select entries from this outbox.
     #[arg(long)]
     outbox: Option<String>,
     #[command(flatten)]
@@ -54,10 +55,10 @@ pub(super) struct UndeliveredListArgs {
 pub(super) struct Repair {
     /// The entry's id.
     id: String,
-    /// Another topic.
+    /// The new topic.
     #[arg(long)]
     topic: Option<String>,
-    /// Another body, as JSON.
+    /// The new body, as JSON.
     #[arg(long)]
     body: Option<String>,
 }
@@ -152,7 +153,7 @@ fn list(entries: &[ShownUndelivered]) -> String {
     table::table(header, entries.iter().map(row).collect(), "nothing undelivered")
 }
 
-/// Everything that is known of an entry, a line each.
+/// All fields of an entry, one a line.
 fn whole(entry: &ShownUndelivered) -> String {
     let row = entry.outbox.as_ref().zip(entry.outbox_row.as_ref());
     let lines = [

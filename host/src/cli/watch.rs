@@ -1,5 +1,5 @@
-//! `courier dev --watch handler.ts`: what is saved is built, pushed and
-//! activated, and what the next attempts did is printed.
+//! `courier dev --watch handler.ts`: builds, pushes and activates a handler after
+//! each save, and prints the attempts that follow.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,26 +12,27 @@ use super::plugin;
 use super::shapes::{Attempt, Delivery, ShownPage, Upload};
 use super::table;
 
-/// How often files are looked at: a save is noticed at once, as people feel it.
+/// Interval between two reads of the files, short enough for a save to seem noticed
+/// at once.
 const FILES_EVERY: Duration = Duration::from_millis(250);
-/// How often the host is asked for attempts.
+/// Interval between two requests for new attempts.
 const ATTEMPTS_EVERY: Duration = Duration::from_millis(500);
-/// How often a host that begins is asked whether it takes uploads.
+/// Interval at which a starting host is asked whether it accepts uploads.
 const READY_EVERY: Duration = Duration::from_millis(100);
-/// The newest deliveries among which new attempts are looked for.
+/// Number of the newest deliveries that are searched for new attempts.
 const NEWEST: usize = 50;
-/// The files of a folder that are watched; a folder with more is no handler's.
+/// Greatest number of watched files in a folder; a handler's folder has fewer.
 const MAX_FILES: usize = 2_000;
-/// The endings of what a handler consists of.
+/// File extensions of a handler's sources.
 const ENDINGS: [&str; 7] = ["ts", "mts", "js", "mjs", "json", "py", "rs"];
-/// Folders that hold what others wrote or what was built.
+/// Folders of dependencies and build results, which are not watched.
 const FOREIGN: [&str; 4] = ["node_modules", "target", "__pycache__", "venv"];
 
-/// What a folder's sources look like: a save changes it.
+/// The paths, times and sizes of a folder's sources, which a save changes.
 type Look = Vec<(PathBuf, SystemTime, u64)>;
 
-/// Builds and pushes `handler` whenever a source beside it is saved, for as long
-/// as the host runs.
+/// Builds and pushes `handler` whenever a source beside it is saved, until the host
+/// ends.
 pub(super) async fn run(client: HostClient, handler: PathBuf) {
     while client.get(&["plugins"], &[]).await.is_err() {
         tokio::time::sleep(READY_EVERY).await;
@@ -60,7 +61,7 @@ pub(super) async fn run(client: HostClient, handler: PathBuf) {
                     Err(error) => tell(&format!("{}: {error:#}", handler.display())),
                 }
             }
-            // A host that is busy for a moment is asked again.
+            // After a failed request the next tick asks again.
             _ = host.tick() => if let Ok(lines) = attempts.next(&client).await {
                 lines.iter().for_each(|line| tell(line));
             },
@@ -68,7 +69,8 @@ pub(super) async fn run(client: HostClient, handler: PathBuf) {
     }
 }
 
-/// Prints beside the host's log, and cleaned, since handlers write the text.
+/// Prints a text to standard error, where the host logs, with control characters
+/// escaped, since handlers write parts of it.
 fn tell(text: &str) {
     eprintln!("{}", table::clean(text.trim_end()));
 }
@@ -82,7 +84,8 @@ async fn push(client: &HostClient, handler: &Path) -> anyhow::Result<Upload> {
     client.put(&["plugins", &name], &query, component).await?.read()
 }
 
-/// What is said of an upload: the first time with what to add to courier.toml.
+/// The report of an upload. The first one shows the binding to write when there is
+/// no courier.toml.
 fn pushed(upload: &Upload, is_first: bool) -> String {
     if is_first && !Path::new("courier.toml").is_file() {
         return plugin::uploaded(upload);
@@ -130,15 +133,15 @@ struct Attempts {
 }
 
 impl Attempts {
-    /// From now on attempts of this version are of interest.
+    /// Starts to print the attempts of this version.
     async fn begin(&mut self, client: &HostClient, upload: &Upload) {
         self.version.clone_from(&upload.version);
         self.printed.clear();
-        // The same bytes may have been active before.
+        // Skips earlier attempts: the same bytes may have been active before.
         let _ = self.next(client).await;
     }
 
-    /// What attempts did since it was last asked, the oldest first.
+    /// Describes the attempts since the last call, the oldest first.
     async fn next(&mut self, client: &HostClient) -> anyhow::Result<Vec<String>> {
         if self.version.is_empty() {
             return Ok(Vec::new());
@@ -147,7 +150,7 @@ impl Attempts {
             client.get(&["deliveries"], &[("limit", Some(NEWEST.to_string()))]).await?.read()?;
         let mut lines = Vec::new();
         for delivery in page.items.iter().rev() {
-            // The list has no logs.
+            // Deliveries in the list come without logs.
             let known = delivery.attempts.as_deref().unwrap_or(&[]);
             if known.iter().all(|attempt| self.is_known(&delivery.id, attempt)) && !known.is_empty() {
                 continue;
@@ -168,7 +171,7 @@ impl Attempts {
     }
 }
 
-/// One attempt: the message, how it ended, and its log.
+/// Describes one attempt: the message, the verdict and the log.
 fn line(delivery: &Delivery, attempt: &Attempt) -> String {
     let type_name = delivery.type_name.as_deref().unwrap_or("-");
     let key = delivery.key.as_deref().unwrap_or("-");

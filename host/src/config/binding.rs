@@ -57,7 +57,7 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
 
-/// Every bound that a binding's numbers are held to.
+/// The bounds of a binding's numbers.
 const CONCURRENCY: RangeInclusive<i64> = 1..=5_000;
 const BATCH: RangeInclusive<i64> = 1..=1024;
 const MAX_GAP: RangeInclusive<i64> = 100..=10_000_000;
@@ -67,16 +67,16 @@ const MEMORY: RangeInclusive<u64> = MIB..=4 << 30;
 const LOG: RangeInclusive<u64> = KIB..=16 * MIB;
 const STATE_BYTES: RangeInclusive<u64> = MIB..=1 << 40;
 const STATE_KEYS: RangeInclusive<i64> = 1..=1_000_000_000;
-/// What the state of a group may hold unless its bindings say otherwise.
+/// Bytes that the state of a group may hold by default.
 pub(super) const STATE_BYTES_UNLESS_SAID: u64 = 256 * MIB;
-/// See [`STATE_BYTES_UNLESS_SAID`].
+/// Keys that the state of a group may hold by default.
 pub(super) const STATE_KEYS_UNLESS_SAID: u64 = 1_000_000;
 const COPIED_BYTES: RangeInclusive<u64> = KIB..=TIB;
-/// Bytes of parked records of a partition that are copied before Kafka removes
-/// them, where a binding does not say it.
+/// Bytes of a partition's parked records that are copied before Kafka removes
+/// them, by default.
 pub const MAX_COPIED_BYTES: u64 = 256 * MIB;
-/// How long a service that `http-push` found away stays unprobed: a binding is
-/// to flow again within 5 s after its service is back.
+/// Longest wait between two probes of a service that `http-push` cannot reach, so
+/// that its binding goes on within 5 s after the service is back.
 const PUSH_PROBE_WITHIN: Duration = Duration::from_secs(4);
 const MOST_PER_SECOND: f64 = 1_000_000.0;
 const MOST_GROWTH: f64 = 1_000.0;
@@ -106,7 +106,7 @@ pub(super) fn bindings(root: &Section<'_>, retention: Duration) -> Vec<Binding> 
     bindings
 }
 
-/// The topics with where each stands.
+/// The topics, each with its place in the file.
 fn topics(table: &Section<'_>) -> Vec<(String, ByteRange)> {
     let Some(value) = table.require("topics", "name what it consumes: topics = [\"order\"]") else {
         return Vec::new();
@@ -165,7 +165,7 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
         each,
         failure,
         max_gap: integer("max_gap", MAX_GAP).unwrap_or(50_000) as u32,
-        // Longer than any chain that somebody designed, and a loop ends in it.
+        // Longer than any intended chain, so that only a loop reaches it.
         max_hops: integer("max_hops", MAX_HOPS).unwrap_or(32) as u32,
         max_copied_bytes: size("max_copied_bytes", COPIED_BYTES).unwrap_or(MAX_COPIED_BYTES),
         paused: table.get("paused").and_then(|value| value.flag()).unwrap_or(false),
@@ -178,7 +178,8 @@ fn binding(table: &Section<'_>, group: String, topics: Vec<String>, retention: D
     }
 }
 
-/// A group remembers what it handled as long as its rows stay, and no longer.
+/// The window of `dedupe`. Duplicates are found by the rows of handled
+/// deliveries, so it cannot be longer than the retention.
 fn dedupe(table: &Section<'_>, retention: Duration) -> Option<Duration> {
     let value = table.get("dedupe")?;
     let window = value.duration(Duration::from_secs(1)..=30 * DAY)?;
@@ -298,7 +299,7 @@ fn retry(table: &Section<'_>) -> RetryPolicy {
             .get("multiplier")
             .and_then(|value| value.number(|growth| (1.0..=MOST_GROWTH).contains(&growth), "it must be from 1 to 1000"))
             .unwrap_or(2.0),
-        // An `initial` longer than the usual maximum is a wish for long waits.
+        // An `initial` longer than the default maximum asks for long waits.
         max: max.unwrap_or(Duration::from_secs(300).max(initial)),
         jitter: section
             .get("jitter")

@@ -1,14 +1,14 @@
-//! What differs between two bindings, so that a reload disturbs no other and
-//! can say what it changed.
+//! The differences between two bindings, so that a reload restarts only those
+//! that changed and can log what changed.
 
 use super::Binding;
 
 impl Binding {
-    /// What differs between two bindings, in the words of the TOML. Secrets are
-    /// compared by value.
+    /// The keys of the TOML in which two bindings differ. Secrets are compared by
+    /// value.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
-        // Taken apart so that a field added later cannot be forgotten here.
+        // Destructured, so that a field added later cannot be forgotten here.
         let Self {
             group,
             topics,
@@ -77,7 +77,7 @@ impl Binding {
 }
 
 impl PartialEq for Binding {
-    /// Whether a reload may leave it as it is.
+    /// Whether a reload may leave the binding as it is.
     fn eq(&self, other: &Self) -> bool {
         self.differences(other).is_empty()
     }

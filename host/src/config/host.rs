@@ -1,5 +1,5 @@
-//! What a file says about the host itself: where it listens and what it is
-//! called, its store, its tokens, its transactions and its outboxes.
+//! The tables about the host itself: `[server]`, `[store]`, `[auth]`,
+//! `[transactions]`, `[[plugin]]` and `[[outbox]]`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -21,10 +21,10 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 const MAX_RETENTION: Duration = Duration::from_secs(3_650 * 86_400);
 const MAX_TOKENS: usize = 10_000;
-/// As long as a source may be in a message.
+/// Longest source of a message.
 const MAX_SOURCE_CHARS: usize = 255;
-/// Characters of a token that has 128 random bits, in Base64. A shorter one may
-/// be guessed from a stolen hash.
+/// Fewest characters of a token: 128 random bits in Base64. A shorter one may be
+/// guessed from a stolen hash.
 const LEAST_TOKEN_CHARS: usize = 22;
 
 const ROLES: [(&str, Role); 4] =
@@ -48,7 +48,7 @@ fn public_url(value: &Value<'_>) -> Option<Url> {
             && url.has_host()
             && url.username().is_empty()
             && url.password().is_none()
-            // The session's cookie is of the whole host.
+            // The session's cookie is valid for the whole host.
             && url.path() == "/"
             && url.query().is_none()
             && url.fragment().is_none()
@@ -76,11 +76,11 @@ fn listen(value: &Value<'_>) -> Option<SocketAddr> {
     parsed
 }
 
-/// Refuses an address that others can reach when nobody needs a token.
+/// Refuses an address that other machines can reach while no token is needed.
 pub(super) fn open_without_tokens(root: &Section<'_>, server: &Server, auth: &Auth) {
     let listen = root.get("server").and_then(|value| value.as_open_section()?.get("listen"));
     let Some(value) = listen else { return };
-    // Tokens that were written but are wrong have errors of their own.
+    // Tokens with errors are reported on their own.
     let written = root.get("auth").and_then(|value| value.as_open_section()?.get("tokens"));
     let none = auth.tokens.is_empty() && !written.is_some_and(|tokens| tokens.has_items());
     if server.listen.ip().is_loopback() || !none {
@@ -92,8 +92,8 @@ pub(super) fn open_without_tokens(root: &Section<'_>, server: &Server, auth: &Au
     );
 }
 
-/// Warns when tokens come from other machines and anybody on the way can read
-/// them.
+/// Warns when tokens come from other machines without TLS, so that anybody on the
+/// way can read them.
 pub(super) fn warn_of_tokens_without_tls(root: &Section<'_>, server: &Server, auth: &Auth) {
     let listen = root.get("server").and_then(|value| value.as_open_section()?.get("listen"));
     let Some(value) = listen.filter(|_| !server.listen.ip().is_loopback() && !auth.tokens.is_empty()) else { return };
@@ -107,7 +107,7 @@ pub(super) fn warn_of_tokens_without_tls(root: &Section<'_>, server: &Server, au
     );
 }
 
-/// What this machine calls itself, as far as a name may hold it.
+/// The host name of this machine, with '-' for characters that no name may have.
 fn host_name() -> String {
     let mut bytes = [0_u8; 256];
     // SAFETY: the pointer and the length are those of `bytes`, which outlives
@@ -147,8 +147,7 @@ pub(super) fn store(root: &Section<'_>) -> StoreConfig {
     }
 }
 
-/// The URL of a database, in the file or from outside since it may hold a
-/// password.
+/// The URL of a database, as text or as a secret, since it may hold a password.
 fn database(value: &Value<'_>, example: &str) -> Option<DatabaseUrl> {
     let fetched;
     let url = match value.as_text() {
@@ -159,7 +158,7 @@ fn database(value: &Value<'_>, example: &str) -> Option<DatabaseUrl> {
         }
         None => value.text(example)?,
     };
-    // What came from outside may be the wrong secret, and no part of it is known
+    // A secret from outside may be the wrong one, so that no part of it is known
     // to be harmless.
     let shown = if value.as_text().is_some() || url.contains("://") {
         secret::shown_url(url)

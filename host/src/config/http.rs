@@ -13,11 +13,12 @@ use super::reader::{Section, Value};
 use super::{HTTP_PUSH, HostPort, Http, units};
 use crate::addresses;
 
-/// With `each` a host that dies is followed by another once its leases are over,
-/// which takes up to 20 s; until then nobody says that its addresses are there.
+/// Shortest `broadcast_forget` with `each`. When a host dies, another one takes
+/// over its addresses up to 20 s later, once its leases ran out; a shorter value
+/// would forget them before.
 const LEAST_FORGET_OF_ADDRESSES: Duration = Duration::from_secs(30);
 
-/// What `http-push` reads of `[binding.config]`.
+/// The keys of `[binding.config]` that `http-push` reads.
 const PUSH_KEYS: [&str; 6] = ["url", "method", "mode", "headers", "forward_headers", "verdicts"];
 
 /// Where the handler may connect to over HTTP.
@@ -35,7 +36,7 @@ pub(super) fn http(table: &Section<'_>) -> Http {
     }
 }
 
-/// The certificates in the file that is named: whom TLS trusts.
+/// Reads the file with the certificates that TLS trusts.
 fn ca(value: &Value<'_>) -> Option<Arc<str>> {
     let name = value.text("ca.pem")?;
     let path = Path::new(value.reader.file).parent().unwrap_or(Path::new("")).join(name);
@@ -59,8 +60,8 @@ fn ca(value: &Value<'_>) -> Option<Arc<str>> {
     Some(text.into())
 }
 
-/// Warns of a binding of `http-push` that could push nothing. An error would
-/// stop a host whose operators uploaded a plugin of their own by that name.
+/// Warns of a binding of `http-push` that can push nothing. An error would stop a
+/// host whose operators uploaded a plugin of their own with that name.
 pub(super) fn check_push(table: &Section<'_>) {
     let config = table.open_section("config");
     let example = "write below [binding.config]: url = \"https://stock.example.com/courier\"";
@@ -87,8 +88,8 @@ pub(super) fn check_push(table: &Section<'_>) {
     }
 }
 
-/// Whether every address of the service gets every broadcast. What could never
-/// do that is refused.
+/// Whether every address of the service gets every broadcast. A binding in which
+/// that cannot work is refused.
 pub(super) fn each(table: &Section<'_>, plugin: &str, topics: &[String], broadcast_forget: Duration) -> bool {
     let Some(value) = table.get("each") else { return false };
     if value.flag() != Some(true) {
@@ -127,7 +128,7 @@ pub(super) fn each(table: &Section<'_>, plugin: &str, topics: &[String], broadca
     true
 }
 
-/// Why this URL cannot be called, if it cannot.
+/// Why this URL cannot be called; `None` if it can.
 fn wrong_url(text: &str) -> Option<&'static str> {
     let Some(url) = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
     else {

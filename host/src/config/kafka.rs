@@ -1,8 +1,8 @@
-//! `[kafka]`: the brokers, what is passed through to librdkafka, and Courier's
-//! own topics.
+//! `[kafka]`: the brokers, the properties that are passed through to librdkafka,
+//! and Courier's own topics.
 //!
-//! A property is tried on librdkafka itself, which knows their names and
-//! bounds; those that Courier's promises rest on are refused.
+//! Each property is tried on librdkafka itself, which knows its names and bounds.
+//! The properties that Courier's guarantees rest on are refused.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -14,7 +14,7 @@ use rdkafka::types::RDKafkaConfRes;
 use super::reader::{Section, Value};
 use super::{Kafka, OwnTopics, Property, secret};
 
-/// Properties that Courier sets itself, and why nobody else may.
+/// Properties that Courier sets itself, each with its remedy.
 const OWNED: [(&str, &str); 16] = [
     ("bootstrap.servers", "write bootstrap_servers in [kafka]"),
     ("metadata.broker.list", "write bootstrap_servers in [kafka]"),
@@ -34,10 +34,10 @@ const OWNED: [(&str, &str); 16] = [
     ("enable.partition.eof", "remove it: Courier takes the ends of partitions from the broker's answers"),
 ];
 
-/// What `max_record` may be. Below what Kafka itself takes by default, most
-/// topics would lose messages; above, one record fills a group's memory.
+/// Bounds of `max_record`, in bytes. Below Kafka's default of 1 MiB most topics
+/// would lose messages; above 1 GiB one record fills a group's memory.
 const MAX_RECORD: RangeInclusive<u64> = 1 << 20..=1 << 30;
-/// Bytes of a record that is kept unless the file says otherwise.
+/// `max_record` by default, in bytes.
 pub(super) const MAX_RECORD_UNLESS_SAID: usize = 16 << 20;
 
 /// `[kafka]`.
@@ -68,7 +68,7 @@ pub(super) fn kafka(root: &Section<'_>) -> Kafka {
 
 fn servers(value: &Value<'_>) -> Option<Vec<String>> {
     let servers = value.texts("localhost:9092", |item, text| {
-        // A list in one text is what librdkafka takes; here it is an array.
+        // librdkafka takes a list in one text; the TOML has an array.
         let right = text.rsplit_once(':').is_some_and(|(host, port)| {
             let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
             let named = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c));
@@ -139,7 +139,7 @@ fn refused(name: &str, value: &Value<'_>, property: &Property, refusal: &KafkaEr
         return;
     }
     match property {
-        // What librdkafka says repeats the value.
+        // librdkafka's message repeats the value.
         Property::Secret(_) => {
             value.wrong(format!("librdkafka refuses the value of `{name}`"), "correct what the secret holds");
         }

@@ -1,17 +1,17 @@
-//! What a file asks for that is valid and will not go well.
+//! Warnings about settings that are valid and will not work well.
 //!
-//! An older file must go on to start, so this warns: in `courier check`, in the
-//! log, and where people look for what needs them; `courier check --strict`
-//! takes a warning for an error. Only what can never be right is an error at
-//! once: topics in which Kafka keeps its own state.
+//! A file that an older version accepted must still start, so these are warnings:
+//! in `courier check`, in the log, and in the console's list of attention.
+//! `courier check --strict` takes a warning for an error. Only one finding is
+//! always an error: a topic in which Kafka keeps its own state.
 //!
 //! - A companion ([`base_of_companion`]) of a bound topic is written and read by
 //!   Courier alone.
 //! - Kafka keeps only one of two names that differ in `.` and `_`.
 //! - `dlq.a.b.c` may be the dead letters of topic `a.b` and group `c`, or of
 //!   topic `a` and group `b.c`.
-//! - Bindings whose dead letters or publications lead back to a topic that they
-//!   came from go on until `max_hops` ends it.
+//! - Bindings whose dead letters or publications lead back to one of their own
+//!   topics loop until `max_hops` ends it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -21,13 +21,13 @@ use super::reader::{Section, Value};
 use super::report::ByteRange;
 use super::units;
 
-/// A name, and where it stands.
+/// A name and its place in the file.
 struct Named {
     name: String,
     span: ByteRange,
 }
 
-/// The names that a binding speaks of.
+/// The names in one binding.
 struct Names {
     group: String,
     topics: Vec<Named>,
@@ -40,11 +40,11 @@ enum Letters {
     Nowhere,
     /// To the topic of this name.
     To(Named),
-    /// To `dlq.<topic>.<consume>`, as is said here.
+    /// To `dlq.<topic>.<group>`; the range is that of `true`.
     Own(ByteRange),
 }
 
-/// One topic leads to another, by the binding of a group.
+/// One topic leads to another through the binding of a group.
 struct Lead<'a> {
     from: &'a str,
     to: String,
@@ -53,7 +53,7 @@ struct Lead<'a> {
     span: &'a ByteRange,
 }
 
-/// Looks over what a whole file says.
+/// Checks a whole file.
 pub(super) fn lint(root: &Section<'_>) {
     let bindings: Vec<Names> =
         root.get("binding").into_iter().flat_map(|all| all.as_items()).filter_map(names).collect();
@@ -64,8 +64,8 @@ pub(super) fn lint(root: &Section<'_>) {
     warn_of_circles(root, &bindings);
 }
 
-/// The names of one binding, as far as they can be read: what is wrong with
-/// them is reported elsewhere.
+/// The names of one binding, as far as they can be read: errors in them are
+/// reported elsewhere.
 fn names(binding: Value<'_>) -> Option<Names> {
     let binding = binding.as_open_section()?;
     let named = |value: &Value<'_>| Some(Named { name: value.as_text()?.to_owned(), span: value.span.clone() });
@@ -90,11 +90,11 @@ fn names(binding: Value<'_>) -> Option<Names> {
 
 impl Names {
     fn letters_of(&self, topic: &str) -> String {
-        // As `consume::delivery::dead_letter_topic` has it.
+        // As in `consume::attempt::delivery::dead_letter_topic`.
         format!("dlq.{topic}.{}", self.group)
     }
 
-    /// The topics of its dead letters, with the topic that each is for.
+    /// Each topic, the topic of its dead letters, and where the file says so.
     fn letter_topics(&self) -> Vec<(&str, String, &ByteRange)> {
         let to = |topic: &str| match &self.letters {
             Letters::Nowhere => None,
@@ -108,7 +108,7 @@ impl Names {
         all.collect()
     }
 
-    /// The topic that it names for dead letters.
+    /// The topic that `dead_letter` names.
     fn named_letters(&self) -> Option<&Named> {
         match &self.letters {
             Letters::To(named) => Some(named),
@@ -149,7 +149,8 @@ fn warn_of_companions(root: &Section<'_>, bindings: &[Names]) {
     }
 }
 
-/// Every topic that comes to be by the file, with where it says so.
+/// Warns of topics that Kafka cannot have side by side, among all topics that the
+/// file names or implies.
 fn warn_of_collisions(root: &Section<'_>, bindings: &[Names]) {
     let mut all: Vec<(String, &ByteRange)> = Vec::new();
     for binding in bindings {
@@ -167,7 +168,7 @@ fn warn_of_collisions(root: &Section<'_>, bindings: &[Names]) {
     let mut told: BTreeSet<(String, String)> = BTreeSet::new();
     for (name, span) in all {
         let (other, place) = first.entry(name.replace('.', "_")).or_insert_with(|| (name.clone(), span));
-        // Of two topics and their companions it is enough to say it once.
+        // One warning serves for two topics and their companions.
         let base = |name: &str| base_of_companion(name).unwrap_or(name).to_owned();
         if *other == name || !told.insert((base(other), base(&name))) {
             continue;
@@ -240,8 +241,8 @@ fn warn_of_circles(root: &Section<'_>, bindings: &[Names]) {
     }
 }
 
-/// Leaves away what surely is in no circle: leads to a topic that leads nowhere,
-/// or from one that nothing leads to.
+/// Drops leads that cannot be part of a circle: leads to a topic without a lead
+/// from it, and from a topic without a lead to it.
 fn in_circles(mut leads: Vec<Lead<'_>>) -> Vec<Lead<'_>> {
     loop {
         let before = leads.len();
@@ -254,7 +255,7 @@ fn in_circles(mut leads: Vec<Lead<'_>>) -> Vec<Lead<'_>> {
     }
 }
 
-/// The shortest way from one topic to another, by the leads that it takes.
+/// The shortest path from one topic to another, as indexes of `leads`.
 fn way(leads: &[Lead<'_>], from: &str, to: &str) -> Option<Vec<usize>> {
     if from == to {
         return Some(Vec::new());

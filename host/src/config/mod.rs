@@ -9,11 +9,11 @@
 //! Nothing here starts anything or remembers an older configuration; a reload
 //! parses again and compares the [`Binding`]s.
 //!
-//! Read [`reader`] next for how a spanned tree of TOML is walked, then
-//! [`host`] (server, Kafka, store, tokens, outboxes) and [`binding`], which
-//! say what each key means, [`http`] for `[binding.http]`; [`units`] knows durations, sizes and names,
-//! [`secret`] fetches secrets, [`tls`] certificates, and [`report`] draws the errors. [`lint`] finds
-//! what is valid and will not go well.
+//! Read [`reader`] next for how a spanned tree of TOML is walked. [`host`],
+//! [`kafka`], [`schema`] (`[[topic]]`), [`binding`], [`http`] and [`trace`] say what
+//! each key means; [`units`] reads durations, sizes and names, [`secret`] fetches
+//! secrets, [`tls`] reads certificates, and [`report`] draws the errors. [`lint`]
+//! warns of settings that are valid and will not work well.
 
 mod binding;
 mod differences;
@@ -53,27 +53,27 @@ pub use self::units::{closest, duration as parse_duration, plugin_name, show_dur
 /// Everything that `courier.toml` says.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `[server]`: where this host listens and what it is called.
+    /// `[server]`: where this host listens, and its name.
     pub server: Server,
-    /// `[kafka]`: where the messages are.
+    /// `[kafka]`: the brokers.
     pub kafka: Kafka,
-    /// `[store]`: where statuses and positions are.
+    /// `[store]`: the database of statuses and positions.
     pub store: StoreConfig,
     /// `[auth]`: who may do what over HTTP.
     pub auth: Auth,
-    /// `[transactions]`: where half messages may be checked.
+    /// `[transactions]`: the URLs that half messages may be checked at.
     pub transactions: TransactionsConfig,
     /// `[[outbox]]`: tables of services whose rows are relayed.
     pub outboxes: Vec<OutboxConfig>,
     /// `[[plugin]]`: what uploads may import.
     pub plugins: Vec<PluginRule>,
-    /// `[[topic]]`: what the bodies of topics have to look like.
+    /// `[[topic]]`: the schemas of the bodies of topics.
     pub topics: Vec<TopicRule>,
     /// `[[binding]]`: which handler gets which topics, under which policy.
     pub bindings: Vec<Binding>,
-    /// What is valid and will not go well, in the order of the file.
+    /// Warnings, in the order of the file.
     pub warnings: Vec<ConfigProblem>,
-    /// Other files that it was made of: schemas and secrets.
+    /// Other files that it was read from: schemas, secrets and certificates.
     pub files: Vec<PathBuf>,
 }
 
@@ -94,7 +94,7 @@ pub struct Server {
     /// The name of this host, unique among the hosts of one store. Kafka and
     /// the store recognise a restarted host by it.
     pub node: String,
-    /// What people open in a browser, when it is not `listen`.
+    /// The address that people open in a browser, when it is not `listen`.
     pub public_url: Option<Url>,
     /// `[server.tls]`: the listener's certificate, unless connections are plain.
     pub tls: Option<Tls>,
@@ -113,20 +113,20 @@ impl Server {
 pub struct Kafka {
     /// `host:port` of the brokers that are asked first.
     pub bootstrap_servers: Vec<String>,
-    /// The most bytes of a record that is kept; of a larger one only coordinates are.
+    /// Largest record that is kept, in bytes; of a larger one only its coordinates are.
     pub max_record: usize,
     /// `[kafka.properties]`: passed through to librdkafka.
     pub properties: BTreeMap<String, Property>,
-    /// `[kafka.topics]`: how Courier's own topics come to be.
+    /// `[kafka.topics]`: how Courier's own topics are created.
     pub topics: OwnTopics,
 }
 
 /// The value of a librdkafka property.
 #[derive(Clone, Debug)]
 pub enum Property {
-    /// Stands in the TOML.
+    /// Written in the TOML.
     Plain(String),
-    /// Came from the environment or from a file.
+    /// Fetched from the environment or from a file.
     Secret(Secret),
 }
 
@@ -150,7 +150,7 @@ impl PartialEq for Property {
 /// `[kafka.topics]`: topics of Courier's own, such as dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnTopics {
-    /// Whether Courier creates those that are missing.
+    /// Whether Courier creates missing ones.
     pub create: bool,
     /// Partitions of a topic that it creates.
     pub partitions: i32,
@@ -163,33 +163,32 @@ pub struct OwnTopics {
 pub struct StoreConfig {
     /// `sqlite://path` or `postgres://…`.
     pub url: DatabaseUrl,
-    /// How long what is finished stays.
+    /// How long finished rows stay.
     pub retention: Duration,
 }
 
 /// `[auth]`.
 #[derive(Clone, Debug, Default)]
 pub struct Auth {
-    /// Who may ask. Empty: anyone on this machine, since only a loopback
-    /// address may then be listened on.
+    /// The accepted tokens. Without any, everyone on this machine may do everything,
+    /// and only a loopback address may be listened on.
     pub tokens: Vec<TokenConfig>,
 }
 
 /// One bearer token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenConfig {
-    /// Names its holder in the audit log.
+    /// The name of its holder in the audit log.
     pub name: String,
     /// What its holder may do.
     pub role: Role,
-    /// What its holder shows.
     pub secret: Secret,
     /// The only topics it may see and publish on; none means all.
     pub topics: Option<Vec<String>>,
     /// The only groups it may see and act on; none means all.
     pub groups: Option<Vec<String>>,
-    /// The sources that are its own beside its name: it publishes as no other,
-    /// and no other token publishes as these. None leaves it free.
+    /// The sources that belong to it beside its name: it may publish as no other,
+    /// and no other token may publish as these. None does not limit it.
     pub sources: Option<Vec<String>>,
 }
 
@@ -237,7 +236,7 @@ pub struct TransactionsConfig {
 /// One `[[outbox]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxConfig {
-    /// Names it in statuses and logs.
+    /// Its name in statuses and logs.
     pub name: String,
     /// The sender's database.
     pub url: DatabaseUrl,
@@ -259,14 +258,14 @@ pub struct PluginRule {
 pub struct Binding {
     /// The consumer group.
     pub group: String,
-    /// What it consumes; at least one.
+    /// The topics that it consumes; at least one.
     pub topics: Vec<String>,
-    /// What handles it.
+    /// The plugin that handles them.
     pub plugin: PluginRef,
     /// The only types handed to the plugin; none means all. Others count as
     /// handled.
     pub types: Option<Vec<String>>,
-    /// Where a group begins that has no position yet.
+    /// Where a group without a position begins.
     pub start: GroupStart,
     /// Which deliveries wait for one another.
     pub ordering: Ordering,
@@ -286,45 +285,44 @@ pub struct Binding {
     pub batch: usize,
     /// The most attempts begun in a second on this node.
     pub rate_limit: Option<f64>,
-    /// When to stop calling a handler that only fails.
+    /// When to stop calling a handler that keeps failing.
     pub circuit: Option<Circuit>,
-    /// How long a message id is remembered so that its double is dropped.
+    /// How long a message id is remembered, so that a duplicate is dropped.
     pub dedupe: Option<Duration>,
-    /// Of which deliveries a row is kept.
+    /// The deliveries of which a row is kept.
     pub trace: Trace,
     /// How long this node may be away until it is no longer expected to handle
     /// broadcasts.
     pub broadcast_forget: Duration,
-    /// Whether it handles the broadcasts that it missed when it was away for
-    /// longer, as far as Kafka has them; else they are a lost range.
+    /// Whether a node that was away for longer handles the broadcasts that it
+    /// missed, as far as Kafka has them; otherwise they are a lost range.
     pub broadcast_catch_up: bool,
-    /// Whether each address that the name in the URL of `http-push` has gets each
-    /// broadcast; else each node hands it to whichever address it is given.
+    /// Whether `http-push` sends each broadcast to every address of the name in its
+    /// URL; otherwise each node sends it to one of them.
     pub each: bool,
     /// What becomes of deliveries that do not succeed.
     pub failure: FailurePolicy,
     /// The most offsets between a position and the highest fetched.
     pub max_gap: u32,
-    /// How many handlings may lead from one message to another until what this
-    /// binding publishes, and its dead letters, are taken for a loop; 0 for no
-    /// bound.
+    /// Longest chain of handlings that ends in a message of this binding, a dead
+    /// letter included, before it is taken for a loop; 0 for no bound.
     pub max_hops: u32,
-    /// Bytes of parked records of a partition that are copied into the store at
-    /// most, once Kafka is about to remove them.
+    /// The most bytes of a partition's parked records that are copied into the store
+    /// before Kafka removes them.
     pub max_copied_bytes: u64,
-    /// Whether it stands still until the TOML says otherwise.
+    /// Whether the binding is paused by the TOML.
     pub paused: bool,
-    /// What the handler may do to the outside.
+    /// What the handler may use besides its message.
     pub grant: Grant,
     /// Where the handler may connect to over HTTP.
     pub http: Http,
-    /// What the handler can read by name.
+    /// Settings that the handler can read by name.
     pub config: BTreeMap<String, String>,
-    /// The same, for what must not be seen in a log.
+    /// Secrets that the handler can read by name; never logged.
     pub secrets: BTreeMap<String, Secret>,
 }
 
-/// The plugin that comes with the host and hands messages to an HTTP service.
+/// The built-in plugin that sends messages to an HTTP service.
 pub const HTTP_PUSH: &str = "http-push";
 
 /// A plugin, and which of its versions.
@@ -346,12 +344,12 @@ impl fmt::Display for PluginRef {
     }
 }
 
-/// Where a group begins that has no position yet.
+/// Where a group without a position begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupStart {
-    /// At the oldest message that Kafka still has.
+    /// At the oldest message that Kafka has.
     Earliest,
-    /// At what comes next.
+    /// At the next message.
     Latest,
     /// At the first message at or after a time.
     Time(Timestamp),
@@ -360,9 +358,9 @@ pub enum GroupStart {
 /// Which deliveries of a group happen one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ordering {
-    /// Those of one key.
+    /// Deliveries of one key.
     Key,
-    /// Those of one partition.
+    /// Deliveries of one partition.
     Partition,
     /// None.
     None,
@@ -381,16 +379,16 @@ pub enum Isolation {
     Instance,
 }
 
-/// When a binding stops calling a handler that only fails.
+/// When a binding stops calling a handler that keeps failing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Circuit {
     /// Failures in a row that open it.
     pub failures: u32,
-    /// How long it stays open before one delivery probes.
+    /// How long it stays open before one delivery probes the handler.
     pub open: Duration,
 }
 
-/// What a handler may do to the outside; nothing by default.
+/// What a handler may use besides its message; nothing by default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The topics it may publish on.
@@ -401,7 +399,7 @@ pub struct Grant {
     pub state_bytes: u64,
     /// The most keys that it may hold.
     pub state_keys: u64,
-    /// How long a value is remembered after it was written; none for ever.
+    /// How long a value is kept after it was written; `None` keeps it for ever.
     pub state_ttl: Option<Duration>,
     /// Whether it has the group's cache on this node.
     pub cache: bool,
@@ -420,13 +418,13 @@ impl Default for Grant {
     }
 }
 
-/// Where a handler may connect to over HTTP, and whom it trusts; nowhere by
-/// default.
+/// Where a handler may connect to over HTTP, and the certificates that it trusts;
+/// nowhere by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Http {
     /// The hosts and ports.
     pub allow: Vec<HostPort>,
-    /// Whether the names there may lead into the network of this machine.
+    /// Whether they may resolve to private addresses.
     pub private: bool,
     /// Certificates as PEM that TLS trusts in place of the system's.
     pub ca: Option<Arc<str>>,
@@ -453,12 +451,12 @@ impl fmt::Display for HostPort {
 }
 
 /// Parses and validates. `file` names the text in messages, and secret files
-/// are looked for beside it; `env` answers what an environment variable holds.
+/// are looked for beside it; `env` returns the value of an environment variable.
 pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
     let (tree, broken) = toml::de::DeTable::parse_recoverable(text);
     let reader = reader::FileReader::new(file, text, env);
     if !broken.is_empty() {
-        // What a half-read tree lacks would only repeat these errors.
+        // Errors about the incomplete tree would only repeat these.
         return Err(reader.syntax(&broken));
     }
     let root = reader::Section::root(&reader, &tree, &host::SECTIONS);

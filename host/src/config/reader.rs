@@ -1,11 +1,10 @@
-//! Walks the spanned tree of a TOML file and collects what is wrong with it.
+//! Walks the spanned tree of a TOML file and collects its errors.
 //!
-//! A [`Section`] is a table of which all keys are known, a [`Value`] is what
-//! stands behind one of them. Each way of reading a value reports by itself
-//! when the value is not that and then answers `None`, so that reading goes on
-//! with the default and finds the other errors too; the default is never seen,
-//! because [`FileReader::finish`] gives no configuration once anything was
-//! reported.
+//! A [`Section`] is a table, a [`Value`] is the value of one of its keys. Each
+//! method that reads a value reports a wrong one itself and returns `None`, so
+//! that reading goes on with the default and finds the other errors too. The
+//! default is never used, because [`FileReader::finish`] gives no configuration
+//! once anything was reported.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -42,13 +41,13 @@ impl<'a> FileReader<'a> {
         }
     }
 
-    /// Reports something wrong.
+    /// Reports an error.
     pub fn problem(&self, span: &ByteRange, message: impl Into<String>, remedy: impl Into<String>) {
         let problem = ConfigProblem::new(self.file, self.text, span.clone(), message.into(), remedy.into());
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Reports a clash of two places.
+    /// Reports two places that do not go together.
     pub fn clash(
         &self,
         span: &ByteRange,
@@ -61,13 +60,13 @@ impl<'a> FileReader<'a> {
         self.problems.borrow_mut().push(problem.and(self.text, first, label));
     }
 
-    /// Reports something that is valid and will not go well.
+    /// Warns of a setting that is valid and will not work well.
     pub fn warn(&self, span: &ByteRange, message: impl Into<String>, remedy: impl Into<String>) {
         let warning = ConfigProblem::new(self.file, self.text, span.clone(), message.into(), remedy.into());
         self.warnings.borrow_mut().push(warning);
     }
 
-    /// The same of two places that do not go together.
+    /// Warns of two places that do not go together.
     pub fn warn_of_two(
         &self,
         span: &ByteRange,
@@ -80,8 +79,7 @@ impl<'a> FileReader<'a> {
         self.warnings.borrow_mut().push(warning.and(self.text, first, label));
     }
 
-    /// Notes that the file depends on another one, whether that can be read or
-    /// not.
+    /// Notes that the configuration depends on another file, readable or not.
     pub fn depends_on(&self, path: PathBuf) {
         self.files.borrow_mut().push(path);
     }
@@ -104,7 +102,7 @@ impl<'a> FileReader<'a> {
         Err(ConfigError::new(self.text, &self.hidden.into_inner(), problems).depending_on(files))
     }
 
-    /// What the TOML parser could not read.
+    /// The errors of the TOML parser.
     pub fn syntax(self, errors: &[toml::de::Error]) -> ConfigError {
         for error in errors {
             let message = error.message().lines().next().unwrap_or("invalid TOML").to_owned();
@@ -125,7 +123,7 @@ impl<'a> FileReader<'a> {
 /// A table whose keys are known; empty when the file does not have it.
 pub(super) struct Section<'a> {
     pub reader: &'a FileReader<'a>,
-    /// Where it stands: its header, or the whole file.
+    /// Its place: its header, or the start of the file.
     pub span: ByteRange,
     /// `binding.retry`, for messages; empty for the file.
     path: String,
@@ -145,7 +143,7 @@ impl<'a> Section<'a> {
         self.table.is_some()
     }
 
-    /// What stands behind a key.
+    /// The value of a key.
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
         let (name, node) = self.table?.get_key_value(key)?;
         Some(self.value(name, node))
@@ -235,7 +233,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Where a key belongs that often stands in a neighbouring table.
+/// The table of a key that is often written in another one.
 fn home(key: &str) -> Option<&'static str> {
     Some(match key {
         "max_attempts" | "initial" | "multiplier" | "max" | "jitter" | "budget" => "[binding.retry]",
@@ -257,16 +255,16 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// What stands behind a key or in an array.
+/// The value of a key, or an element of an array.
 pub(super) struct Value<'a> {
     pub reader: &'a FileReader<'a>,
     /// `binding.retry.max`, for messages.
     pub path: String,
-    /// The key, or that of the array it stands in.
+    /// The key, or that of the array.
     pub key: &'a str,
-    /// Where the key stands.
+    /// The place of the key.
     pub key_span: ByteRange,
-    /// Where the value stands.
+    /// The place of the value.
     pub span: ByteRange,
     node: &'a DeValue<'a>,
 }
@@ -335,7 +333,7 @@ impl<'a> Value<'a> {
         Some(Section { reader: self.reader, span: self.span.clone(), path: self.path.clone(), table: Some(table) })
     }
 
-    /// A scalar as the text that stands for it; nothing is reported.
+    /// A scalar as text; nothing is reported.
     pub fn as_scalar(&self) -> Option<String> {
         Some(match self.node {
             DeValue::String(text) => text.to_string(),
@@ -453,8 +451,7 @@ impl<'a> Value<'a> {
         Some(items.iter().map(|item| self.item(item)).collect())
     }
 
-    /// An array of texts, each read by `read`; a text that stands twice is
-    /// reported.
+    /// An array of texts, each read by `read`; a repeated text is reported.
     pub fn texts<T>(&self, example: &str, read: impl Fn(&Self, &'a str) -> Option<T>) -> Option<Vec<T>> {
         let items = self.items(&format!("[{example:?}]"))?;
         let mut seen: Vec<(&str, ByteRange)> = Vec::new();

@@ -1,9 +1,8 @@
-//! What is wrong with a configuration, drawn so that a person sees where.
+//! The errors of a configuration, drawn into the lines that they are about.
 //!
 //! A [`ConfigError`] holds every [`ConfigProblem`] of one file in the order of its
-//! lines. What it draws never shows a secret that somebody wrote into the
-//! file: such text is hidden before a line of it is quoted, because these
-//! errors end in logs.
+//! lines. Secrets that somebody wrote into the file are hidden before a line is
+//! quoted, because these errors end up in logs.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,10 +12,10 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use super::secret;
 
-/// Bytes of the file, from and up to.
+/// A range of bytes of the file.
 pub(super) type ByteRange = Range<usize>;
 
-/// One thing that is wrong, and what would be right.
+/// One error or warning, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
     /// The file, as it was named.
@@ -49,18 +48,18 @@ impl ConfigProblem {
         }
     }
 
-    /// One that belongs to no place in a file.
+    /// A problem without a place in the file.
     #[must_use]
     pub fn without_place(file: &str, message: String, remedy: String) -> Self {
         Self { file: file.to_owned(), line: 0, column: 0, message, remedy, span: 0..0, also: None }
     }
 
-    /// Where it begins in the file, in bytes.
+    /// Its first byte in the file.
     pub(super) fn start(&self) -> usize {
         self.span.start
     }
 
-    /// Shows a second place that has part in it.
+    /// Adds a second place, which is shown with a label.
     pub(super) fn and(mut self, text: &str, span: &ByteRange, label: &'static str) -> Self {
         self.also = Some((floor(text, span.start)..floor(text, span.end), label));
         self
@@ -82,7 +81,7 @@ impl fmt::Display for ConfigProblem {
 #[derive(Clone)]
 pub struct ConfigError {
     problems: Vec<ConfigProblem>,
-    /// Other files that it names, as far as they could be made out.
+    /// Other files that the configuration names, as far as they could be read.
     files: Vec<PathBuf>,
     /// The file with its secrets hidden.
     text: String,
@@ -116,7 +115,7 @@ impl ConfigError {
         Self { files, ..self }
     }
 
-    /// The other files that it names: a change of one may mend it.
+    /// The other files that the configuration names: a change of one may mend it.
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files

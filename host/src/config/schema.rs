@@ -1,9 +1,8 @@
-//! `[[topic]]`: what the bodies of a topic have to look like.
+//! `[[topic]]`: the JSON Schema of a topic's bodies.
 //!
-//! A JSON Schema is read and compiled with the file, so that a wrong one is an
-//! error of the configuration and never of a message. It stands in one file:
-//! references to others are not followed, since what decides over messages
-//! must not depend on what a network answers.
+//! A schema is read and compiled with the configuration, so that a wrong one is an
+//! error of the configuration and never of a message. References to other files
+//! are not followed: whether a message is valid must not depend on a network.
 
 use std::fmt;
 use std::path::Path;
@@ -16,9 +15,9 @@ use super::host::name;
 use super::reader::{Section, Value as Toml};
 use super::report::ByteRange;
 
-/// Largest schema file.
+/// Largest schema file, in bytes.
 const MAX_SCHEMA_BYTES: u64 = 1024 * 1024;
-/// Findings that are told of one body.
+/// Errors reported of one body.
 const MAX_TOLD: usize = 3;
 
 /// One `[[topic]]`.
@@ -28,12 +27,12 @@ pub struct TopicRule {
     pub name: String,
     /// The only types whose bodies are checked; none means all.
     pub types: Option<Vec<String>>,
-    /// What they have to look like.
+    /// The schema of the bodies.
     pub schema: MessageSchema,
 }
 
 impl TopicRule {
-    /// What is wrong with a body, if this rule is about it and anything is.
+    /// The errors of a body; `None` if it has none or the rule does not apply to it.
     #[must_use]
     pub fn broken_by(&self, topic: &str, type_name: &str, body: &[u8]) -> Option<String> {
         let about =
@@ -46,7 +45,7 @@ impl TopicRule {
 #[derive(Clone)]
 pub struct MessageSchema {
     validator: Arc<Validator>,
-    /// What it says, by which a reload tells whether it changed.
+    /// The text of the schema, which a reload compares.
     says: Arc<Value>,
 }
 
@@ -63,10 +62,10 @@ impl PartialEq for MessageSchema {
 }
 
 impl MessageSchema {
-    /// Reads a schema.
+    /// Compiles a schema.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// When the text is no JSON or no JSON Schema.
     pub fn parse(text: &str) -> Result<Self, String> {
         let says: Value = serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
         let validator = jsonschema::validator_for(&says).map_err(|error| {
@@ -77,8 +76,8 @@ impl MessageSchema {
         Ok(Self { validator: Arc::new(validator), says: Arc::new(says) })
     }
 
-    /// What is wrong with a body, by the path in it and the rule of the schema
-    /// that it breaks. What stands in the body is not repeated.
+    /// The errors of a body, each with its path and the rule of the schema that it
+    /// breaks. Values of the body are not repeated.
     #[must_use]
     pub fn broken_by(&self, body: &[u8]) -> Option<String> {
         let value: Value = match serde_json::from_slice(body) {

@@ -16,13 +16,13 @@ use super::reader::Value;
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// The text, for whom it is meant. Never log it.
+    /// The text. Never log it.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// The same as other crates take it.
+    /// The text in the type that other crates take.
     #[must_use]
     pub fn to_secret_string(&self) -> SecretString {
         self.0.clone()
@@ -55,19 +55,19 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The URL of a database, which may hold a password: people see scheme, user,
-/// host, port and database of it.
+/// The URL of a database. It may hold a password, so only its scheme, user, host,
+/// port and database are shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(Secret);
 
 impl DatabaseUrl {
-    /// The whole URL, for who connects. Never log it.
+    /// The whole URL. Never log it.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 
-    /// Whether it is a file of SQLite.
+    /// Whether it names a file of SQLite.
     #[must_use]
     pub fn is_sqlite(&self) -> bool {
         self.expose().starts_with("sqlite:")
@@ -92,7 +92,7 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// What stands for a URL of which no part is known to be harmless.
+/// Shown in place of a URL of which no part is known to be harmless.
 pub(super) const HIDDEN_URL: &str = "(hidden)";
 
 /// Whether the name of a key says that its value is a secret.
@@ -102,8 +102,7 @@ pub(super) fn is_secret_name(name: &str) -> bool {
         && !["endpoint.url", "tokens", "expir"].iter().any(|word| name.contains(word))
 }
 
-/// Reads `{ env = ".." }` or `{ file = ".." }` of the key that people know as
-/// `key`.
+/// Reads `{ env = ".." }` or `{ file = ".." }`; `key` is the key in messages.
 pub(super) fn read(value: &Value<'_>, key: &str) -> Option<Secret> {
     let Some(section) = value.as_open_section() else {
         value.reader.hide(&value.span);
@@ -140,7 +139,7 @@ fn remedy(key: &str) -> String {
     format!("take it from outside: {key} = {{ env = \"NAME\" }} or {key} = {{ file = \"path\" }}")
 }
 
-/// Fetches what `env = ".."` or `file = ".."` names.
+/// Fetches the secret that `env = ".."` or `file = ".."` names.
 pub(super) fn fetch(source: &Value<'_>) -> Option<Secret> {
     let reader = source.reader;
     if source.key == "env" {
@@ -192,7 +191,7 @@ pub(super) fn shown_url(url: &str) -> String {
     if !parsed.has_authority() {
         return HIDDEN_URL.to_owned();
     }
-    // Parameters may name what the URL's own parts leave open.
+    // Parameters may name parts that the URL itself does not have.
     let parameter = |names: &[&str]| {
         let found = parsed.query_pairs().find(|(name, value)| names.contains(&name.as_ref()) && !value.is_empty());
         found.map(|(_, value)| value.into_owned())
@@ -208,8 +207,8 @@ pub(super) fn shown_url(url: &str) -> String {
     format!("{}://{user}{host}{port}{database}", parsed.scheme())
 }
 
-/// Where in `text` the password of its first URL stands: between the `:` after
-/// the user and the last `@` before the host.
+/// The range of the password in the first URL of `text`: between the `:` after the
+/// user and the last `@` before the host.
 fn password(text: &str) -> Option<Range<usize>> {
     let authority = text.find("://")? + 3;
     let rest = &text[authority..];
@@ -219,8 +218,8 @@ fn password(text: &str) -> Option<Range<usize>> {
     Some(authority + colon + 1..authority + at)
 }
 
-/// Where in `line` the values of those parameters of URLs stand whose names say
-/// that they are secrets, as in `?password=..`.
+/// The ranges in `line` of URL parameters that are secrets by their names, as in
+/// `?password=..`.
 fn parameters_of_secrets(line: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for (at, _) in line.match_indices(['?', '&']) {
@@ -233,11 +232,11 @@ fn parameters_of_secrets(line: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The text with every secret in it replaced by stars, byte for byte, so that
-/// what stands elsewhere keeps its place.
+/// The text with every secret in it replaced by stars, byte for byte, so that all
+/// other text keeps its place.
 ///
-/// `known` are those that reading found. A file that cannot even be read as
-/// TOML may hold more, so quoted text after a telling name is hidden too.
+/// `known` are the secrets that reading found. A file that is no TOML may hold
+/// more, so text after the name of a secret is hidden too.
 pub(super) fn hide(text: &str, known: &[Range<usize>]) -> String {
     let mut bytes = text.as_bytes().to_vec();
     let mut star = |range: Range<usize>| {

@@ -1,4 +1,4 @@
-//! Right files, wrong files, and files that chance made.
+//! Valid files, invalid files, and files changed at random.
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -8,7 +8,7 @@ use courier_core::retry::RetryPolicy;
 use courier_core::verdict::DeadLetter;
 
 const EXAMPLE: &str = include_str!("example.toml");
-/// Where the example stands, and with it the schema that it names.
+/// A file beside the example's schema, so that the schema is found.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/courier.toml");
 
 fn env(name: &str) -> Option<String> {
@@ -42,14 +42,14 @@ fn check(text: &str, line: usize, column: usize, message: &str, remedy: &str) {
     assert!(drawn.contains(remedy), "drawn remedy:\n{drawn}");
 }
 
-/// The same for lines added to a binding, of which the first is line 5.
+/// [`check`] for lines added to a binding, of which the first is line 5.
 #[track_caller]
 fn check_binding(lines: &str, line: usize, column: usize, message: &str, remedy: &str) {
     let text = format!("[[binding]]\ngroup = \"stock\"\ntopics = [\"order\"]\nplugin = \"order-handler\"\n{lines}\n");
     check(&text, line, column, message, remedy);
 }
 
-/// Issue 21: doubles are found by the rows that `trace = "failures"` leaves out.
+/// Issue 21: duplicates are found by the rows that `trace = "failures"` leaves out.
 #[test]
 fn a_group_without_rows_of_what_it_handled_cannot_dedupe() {
     let binding = |lines: &str| {
@@ -412,8 +412,8 @@ fn a_file_that_cannot_be_read_says_so() {
     assert!(error.errors()[0].remedy.contains("--config"));
 }
 
-/// Whatever a person's slip makes of a file, the answer is a configuration or
-/// errors that lie within the file and can be drawn.
+/// Any change of a file gives a configuration, or errors that lie within the file
+/// and can be drawn.
 #[test]
 fn chance_never_makes_it_panic() {
     const PIECES: [&str; 14] =

@@ -1,9 +1,8 @@
-//! `[server.tls]`: the certificate that this host shows.
+//! `[server.tls]`: the certificate of the HTTP listener.
 //!
 //! The files are read with the rest of the configuration, so that `courier
-//! check` finds what is wrong with them, and a changed one is a changed
-//! configuration: it is taken without a restart, and a wrong one changes
-//! nothing.
+//! check` finds their errors, and a changed file is a changed configuration: it
+//! takes effect without a restart, and a wrong one changes nothing.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,17 +16,16 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::reader::{Section, Value};
 
-/// The certificate that connections begin with. The private key is in it, and
-/// cannot be printed.
+/// The certificate and private key of the listener. `Debug` does not show the key.
 #[derive(Clone)]
 pub struct Tls {
-    /// The file of the certificate and those above it.
+    /// The file of the certificate and its chain.
     pub cert: PathBuf,
     /// The file of its private key.
     pub key: PathBuf,
-    /// What the listener works with.
+    /// The configuration of the listener.
     pub acceptor: Arc<ServerConfig>,
-    /// Of the contents of both files.
+    /// SHA-256 over the contents of both files.
     digest: [u8; 32],
 }
 
@@ -83,7 +81,7 @@ fn acceptor(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ServerConfig, tokio_rustls::rustls::Error> {
-    // Named, since more than one provider is built in.
+    // Named, because no default provider may be installed yet.
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let mut config =
         builder.with_safe_default_protocol_versions()?.with_no_client_auth().with_single_cert(chain, key)?;
@@ -91,7 +89,7 @@ fn acceptor(
     Ok(config)
 }
 
-/// A file that the configuration names, and what is in it.
+/// The path and contents of a file that the configuration names.
 fn read(value: &Value<'_>, example: &str) -> Option<(PathBuf, Vec<u8>)> {
     let name = value.text(example)?;
     let path = Path::new(value.reader.file).parent().unwrap_or(Path::new("")).join(name);

@@ -1,23 +1,24 @@
-//! `trace` of a binding: of which deliveries a row is kept.
+//! `trace` of a binding: the deliveries of which a row is kept.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::reader::Section;
 
-/// Of which deliveries a group keeps a row.
+/// The deliveries of which a group keeps a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Trace {
-    /// Of every one.
+    /// All deliveries.
     #[default]
     All,
-    /// Of all but those that are HANDLED at the first attempt, which are kept as
-    /// bits of a set, without their messages and logs.
+    /// All deliveries that are not HANDLED at the first attempt. The others are kept
+    /// as bits of a set, without their messages and logs.
     Failures,
 }
 
-/// What is looked up to find a double is the row of what was handled.
+/// Reads `trace`. `dedupe` finds duplicates by the rows of handled deliveries, so
+/// it needs all of them.
 pub(super) fn trace(table: &Section<'_>) -> Trace {
     let Some(value) = table.get("trace") else { return Trace::default() };
     let trace = value.word(&[("all", Trace::All), ("failures", Trace::Failures)]).unwrap_or_default();

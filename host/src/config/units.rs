@@ -1,7 +1,7 @@
 //! Durations, sizes and names, as `courier.toml` writes them.
 //!
-//! The functions here are pure and answer with a remedy instead of a value
-//! when a text is wrong; the caller knows where the text stands.
+//! The functions here are pure. Their error is a remedy; the caller knows the place
+//! of the text.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     })
 }
 
-/// Whether this would be a value, were it not too large.
+/// Whether the text is a number and a unit, whatever the size of the number.
 fn in_shape(text: &str, units: &[(&str, u64)]) -> bool {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
     unit.len() < text.len() && units.iter().any(|(name, _)| *name == unit)
@@ -75,7 +75,7 @@ fn show(value: u64, units: &[(&str, u64)], smallest: &str) -> String {
     exact.map_or_else(|| format!("{value}{smallest}"), |(unit, factor)| format!("{}{unit}", value / factor))
 }
 
-/// Why this is no name of a topic or group, and what would be one.
+/// Checks the name of a topic, group or node; the error says what would be right.
 pub(super) fn name(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("give it a name of 1 to 249 letters, digits, '.', '_' and '-'".to_owned());
@@ -92,10 +92,10 @@ pub(super) fn name(text: &str) -> Result<(), String> {
     }
 }
 
-/// Whether this is a name for a plugin or an outbox.
+/// Checks the name of a plugin or an outbox.
 ///
 /// # Errors
-/// Why it is none, and what would be one.
+/// What would be right, when it is no such name.
 pub fn plugin_name(text: &str) -> Result<(), String> {
     let right = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if (1..=64).contains(&text.len()) && text.chars().all(right) && !text.starts_with('-') {
@@ -116,8 +116,8 @@ pub fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     near.filter(|(distance, _)| *distance <= allowed).min().map(|(_, known)| known)
 }
 
-/// How many letters must be added, removed, changed or swapped with their
-/// neighbour to get from one word to the other.
+/// The edit distance of two words: letters added, removed, changed or swapped with
+/// their neighbour.
 fn distance(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     let mut rows: Vec<Vec<usize>> = vec![(0..=to.len()).collect()];

@@ -1,9 +1,9 @@
-//! What strangers' bytes run into, as functions that a fuzzer calls.
+//! Fuzz targets for the code that reads untrusted bytes.
 //!
-//! Each target takes any bytes, hands them to the code that reads such bytes in
-//! a running host, and panics when that code panics or when what it promises
-//! does not hold. `tests/fuzz` builds a libFuzzer program of each; the ordinary
-//! tests replay the corpus there and mutations of it (`replay`).
+//! Each target takes any bytes and passes them to the code that reads such bytes in a
+//! running host. It panics when that code panics or breaks an invariant. `tests/fuzz`
+//! builds a libFuzzer program of each; the ordinary tests replay the corpus there and
+//! mutations of it (`replay`).
 
 #[cfg(test)]
 mod replay;
@@ -43,7 +43,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("check_url", check_url),
 ];
 
-/// What every secret of [`configuration`] is.
+/// The value of every secret in [`configuration`].
 const CANARY: &str = "canary-7c1f0b9e42";
 /// The pattern of [`check_url`].
 const ALLOWED: &str = "https://shop.example.com/tx/*";
@@ -55,11 +55,11 @@ pub fn upload(bytes: &[u8]) {
     }
 }
 
-/// A configuration. No secret of it is shown, whatever is wrong.
+/// A configuration. No output shows a secret, whatever the errors are.
 pub fn configuration(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    // The text may name a file of this machine by chance: it must not be read,
-    // and reading a device may never end.
+    // The text may name a file of this machine by chance. It must not be read:
+    // reading a device may never end.
     if text.contains(['/', '\\']) && text.contains("\"/") {
         return;
     }
@@ -124,7 +124,7 @@ pub fn record(bytes: &[u8]) {
     read_and_produce(&Record { timestamp: Timestamp(0), key: None, value, headers, left_out: None });
 }
 
-/// What Courier makes of a record and produces again is the same message.
+/// A record that is read and produced again stays the same message.
 fn read_and_produce(record: &Record) {
     let message = record.to_message("order", 0, Offset(7));
     let again = Record::from_message(&message).to_message("order", 0, Offset(7));
@@ -156,7 +156,7 @@ pub fn cursor(bytes: &[u8]) {
     });
 }
 
-/// An empty store of SQLite, and what it runs on.
+/// An empty store of SQLite, and its runtime.
 static STORE: LazyLock<(tokio::runtime::Runtime, SharedStore)> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.unwrap_or_else(|error| panic!("no runtime: {error}"));
@@ -165,8 +165,8 @@ static STORE: LazyLock<(tokio::runtime::Runtime, SharedStore)> = LazyLock::new(|
     (runtime, opened.unwrap_or_else(|error| panic!("no store: {error}")))
 });
 
-/// A cursor that is none is refused as not found; any other leads past the end
-/// of an empty list.
+/// An invalid cursor is refused as not found; a valid one is past the end of an empty
+/// list.
 fn refused_or_empty(found: Result<usize, StoreError>) {
     match found {
         Ok(items) => assert_eq!(items, 0, "the store is empty"),
@@ -175,8 +175,8 @@ fn refused_or_empty(found: Result<usize, StoreError>) {
     }
 }
 
-/// A check URL. What is allowed leads to the host of the pattern and below its
-/// path, even for who decodes it again.
+/// A check URL. An allowed URL has the host of the pattern and lies below its path, even
+/// for a server that decodes it twice.
 pub fn check_url(bytes: &[u8]) {
     static URLS: LazyLock<Arc<CheckUrls>> = LazyLock::new(|| {
         let urls = CheckUrls::new(&[ALLOWED.to_owned()]);

@@ -1,23 +1,23 @@
 //! Replays the corpus, and mutations of it, with the ordinary test build.
 //!
-//! Mutations follow a fixed seed, so that a run is the same everywhere and what
-//! it finds can be found again; `COURIER_FUZZ_SECONDS` makes a run go on for
-//! that long with a seed of the moment, which it prints.
+//! Mutations follow a fixed seed, so that every run is the same and its findings can
+//! be reproduced. `COURIER_FUZZ_SECONDS` makes a run go on for that long with a random
+//! seed, which it prints.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{TARGETS, Target};
 
-/// Where each target has a folder.
+/// The folder with the corpus of each target.
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/corpus");
 /// Mutations of a corpus in a usual run.
 const MUTATIONS: u64 = 3_000;
 /// The longest input that a mutation makes.
 const MAX_BYTES: usize = 16 * 1024;
-/// Mutations of one input, one upon the other.
+/// Most mutations of one input, applied one after another.
 const MAX_STEPS: u64 = 6;
-/// How long a run goes on, in seconds.
+/// The environment variable with the length of a run, in seconds.
 const SECONDS: &str = "COURIER_FUZZ_SECONDS";
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -50,8 +50,8 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     inputs
 }
 
-/// Changes an input: a bit, a byte, a run of bytes taken out, doubled or moved,
-/// a piece of another input put in, or a number at its bounds.
+/// Changes an input: flips a bit, sets or inserts a byte, removes or repeats a run of
+/// bytes, inserts a piece of another input, or replaces a run by an extreme number.
 fn mutate(input: &mut Vec<u8>, all: &[Vec<u8>], random: &mut Random) {
     const NUMBERS: [&[u8]; 6] =
         [b"0", b"-1", b"9223372036854775807", b"18446744073709551616", b"\xff\xff\xff\xff", b"1e999"];
@@ -80,7 +80,7 @@ fn mutate(input: &mut Vec<u8>, all: &[Vec<u8>], random: &mut Random) {
     input.truncate(MAX_BYTES);
 }
 
-/// Runs a target on its corpus and on mutations of it; answers how many.
+/// Runs a target on its corpus and on mutations of it. Returns the number of mutations.
 fn run(name: &str, target: Target) -> u64 {
     let inputs = corpus(name);
     for input in &inputs {

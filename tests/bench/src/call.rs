@@ -14,10 +14,10 @@ use courier_core::verdict::Verdict;
 
 use crate::table::spread;
 
-/// How `call` measures.
+/// Options of `call`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Calls in a run.
+    /// Calls in one run.
     #[arg(long, default_value_t = 50_000)]
     calls: u32,
     /// Runs of each kind.
@@ -55,7 +55,7 @@ impl Brake for NoBrake {
     }
 }
 
-/// Measures both kinds in turn.
+/// Measures both isolations in turn.
 ///
 /// # Errors
 /// When the guest is missing or does not succeed.
@@ -80,7 +80,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
             let (cache, logs) = (NodeCache::new(1024), LogBudget::default());
             let (state, brake) = (Arc::new(NoState), Arc::new(NoBrake));
             let mut sandbox = Sandbox::new(engine.clone(), Arc::new(policy(isolation)), cache, logs, state, brake);
-            // What the first calls pay for once is not what a call costs.
+            // Warm-up: one-time costs of the first calls are not counted.
             for _ in 0..1_000 {
                 call(&mut sandbox, &plugin, &message).await?;
             }

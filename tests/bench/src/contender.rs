@@ -1,5 +1,5 @@
-//! What is measured: a host with a no-op handler in either isolation, or the
-//! plain consumer. Each is a process of its own with a store of its own.
+//! The programs that `journey` compares: a host with a no-op handler in either
+//! isolation, and the plain consumer. Each runs as a process with its own store.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,10 +14,10 @@ use crate::peers::{Contract, Work, batched};
 use crate::progress::{Seen, Used, now};
 use crate::stored::{Row, Stored};
 
-/// How long a contender may take until it has its partitions.
+/// Time limit for a contender to get its partitions assigned.
 const JOIN_LIMIT: Duration = Duration::from_secs(60);
 
-/// Who is measured.
+/// A measured program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contender {
     /// A plain consumer with a native handler.
@@ -29,10 +29,10 @@ pub enum Contender {
 }
 
 impl Contender {
-    /// All, the one to compare with first.
+    /// All contenders; the first is the baseline of the ratios.
     pub const ALL: [Self; 3] = [Self::Plain, Self::Reused, Self::Fresh];
 
-    /// What a table calls it.
+    /// Its column title.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -76,7 +76,7 @@ impl Running {
         let host = Host::builder(&group).store(store).binding(&binding).start().await;
         let url = host.store_url();
         let stored = Stored::open(&url).await?;
-        // Compiled before it begins, as a handler in production was.
+        // Compiled before the run begins, as a handler in production is.
         let (status, answer) = host.try_upload("noop", guest("noop"), false).await;
         ensure!(status.is_success(), "the upload of noop was answered {status}: {answer}");
         let version = answer["version"].as_str().unwrap_or_default().to_owned();
@@ -117,7 +117,7 @@ impl Running {
         Ok(Self { program, stored, url, store, topic: topic.to_owned(), group })
     }
 
-    /// Drops indexes of its store where they are.
+    /// Drops those of these indexes that its store has.
     ///
     /// # Errors
     /// When the store refuses.
@@ -128,7 +128,7 @@ impl Running {
         Ok(())
     }
 
-    /// Lets it begin.
+    /// Starts the work.
     pub async fn begin(&self) {
         if let Program::Courier { host, version } = &self.program {
             host.activate("noop", version).await;
@@ -151,8 +151,8 @@ impl Running {
         .await;
     }
 
-    /// How far it is: what it did since the last look, or the one state that
-    /// stands in its store.
+    /// Its progress: the plain consumer's notes since the last call, or the host's
+    /// present position from its store.
     ///
     /// # Errors
     /// When it has ended, or its store does not answer.
@@ -161,7 +161,7 @@ impl Running {
             Program::Courier { host, .. } => {
                 ensure!(host.exited().is_none(), "the host ended:\n{}", host.log_tail());
                 let next = self.stored.positions(&self.group, &self.topic).await?;
-                // After the answer, so that nothing looks earlier than it was.
+                // Read after the answer, so that no record seems durable too early.
                 Ok(vec![Seen { at: now(), next }])
             }
             Program::Plain { process, log, read, handled } => {
@@ -207,7 +207,7 @@ impl Running {
         }
     }
 
-    /// How often it invoked its handler.
+    /// Number of invocations of its handler.
     pub async fn invoked(&self) -> u64 {
         match &self.program {
             Program::Courier { host, .. } => {
@@ -217,11 +217,11 @@ impl Running {
         }
     }
 
-    /// Ends it and removes what it stored: the next one finds the machine as
-    /// this one did.
+    /// Ends it and removes its store, so that each run begins with the same
+    /// machine.
     ///
     /// # Errors
-    /// When the database stays.
+    /// When the database cannot be removed.
     pub async fn end(self) -> Result<()> {
         let Self { program, stored, url, store, .. } = self;
         let directory = match program {

@@ -1,12 +1,12 @@
-//! How long a group's messages take beside a group that misbehaves.
+//! Latency of a group's messages beside a group that misbehaves.
 //!
-//! One host with all of them, on processors of its own where there is more than
-//! one: see [`consume/fairness/cpu_load`](crate::processors). First a full topic tells how much
-//! the measured group can do alone; then it is driven at 30 % of that, in turn alone and
-//! beside one hostile group at work, and the ratio of the two p99 is what comes
-//! out. A hostile group always has more records than it can handle; how much
-//! processor time its threads took in each second stands beside the ratio,
-//! since a neighbour that rests proves nothing.
+//! One host runs all groups, on its own processors where there is more than one:
+//! see [`processors`](crate::processors). First the measured group's capacity is
+//! taken from a full topic. Then the group is driven at 30 % of it, in turn alone
+//! and beside one hostile group, and the result is the ratio of the two p99. A
+//! hostile group always has more records than it can handle; the processor time
+//! of its threads in each second is printed beside the ratio, since an idle
+//! neighbour would prove nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ use crate::progress::{Progress, Seen, now};
 use crate::stored::{Stored, Way, quantile_of, ways};
 use crate::table::{machine, spread};
 
-/// How `fairness` measures.
+/// Options of `fairness`.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Pairs of measurements for each neighbour.
@@ -32,14 +32,14 @@ pub struct Arguments {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Messages that tell how much the group can do.
+    /// Messages for the measurement of the group's capacity.
     #[arg(long, default_value_t = 300_000)]
     messages: u64,
-    /// The part of what it can do that the measured group is given.
+    /// Load of the measured group, as a part of its capacity.
     #[arg(long, default_value_t = 0.3)]
     load: f64,
-    /// What the neighbours do: a word of the scripted guest, or `flood` for
-    /// messages that succeed at once, without end.
+    /// Neighbours: words of the scripted guest, or `flood` for an endless stream of
+    /// messages that succeed at once.
     #[arg(long, value_delimiter = ',', default_values_t = ["spin", "alloc", "stack", "trap", "log:1MiB", "flood"].map(str::to_owned))]
     neighbours: Vec<String>,
     /// The store.
@@ -50,14 +50,14 @@ pub struct Arguments {
     shared: bool,
 }
 
-/// The beginning of a measurement, which does not count.
+/// The first seconds of a measurement, which do not count.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// How often positions are looked at while messages are timed.
+/// Interval between two reads of the positions while messages are timed.
 const LOOK: Duration = Duration::from_millis(2);
-/// Records that a hostile group has before it at least, and how many more it
-/// gets when it has not.
+/// Least number of unread records of a hostile group, and the number of records
+/// that it gets when it has fewer.
 const BACKLOG: u64 = 50_000;
-/// How long anything else may take.
+/// Time limit for each other step.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A group and its topic.
@@ -165,7 +165,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What was found beside one neighbour.
+/// The measurements beside one neighbour.
 #[derive(Default)]
 struct Beside {
     ratio: Vec<f64>,
@@ -198,7 +198,7 @@ async fn set(host: &Host, place: &Place, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Messages a second that the group does of a full topic, with nobody beside.
+/// The group's throughput on a full topic, alone, in messages a second.
 async fn capacity(host: &Host, stored: &Stored, full: &Place, arguments: &Arguments) -> Result<f64> {
     ensure!(host.exited().is_none(), "the host ended:\n{}", host.log_tail());
     let mut progress = Progress::default();
@@ -215,7 +215,7 @@ async fn capacity(host: &Host, stored: &Stored, full: &Place, arguments: &Argume
     progress.rate().context("the topic was empty too soon: use more --messages")
 }
 
-/// The p99 from the broker to a durable row, and of the parts of that way.
+/// The p99 from the broker to a durable row, in whole and by stage.
 struct Percentiles {
     whole: f64,
     parts: Way,
@@ -241,7 +241,7 @@ impl std::fmt::Display for Percentiles {
     }
 }
 
-/// What messages take at a pace.
+/// Measures the latency at a fixed rate.
 async fn p99(stored: &Stored, place: &Place, a_second: f64, lasting: Duration) -> Result<Percentiles> {
     let before = stored.positions(&place.group, &place.topic).await?.values().sum::<i64>().unsigned_abs();
     let mut load = Load::new(&place.topic, body("ok"))?;
@@ -268,17 +268,17 @@ async fn p99(stored: &Stored, place: &Place, a_second: f64, lasting: Duration) -
     Percentiles::of(&ways(&rows, &sights, from)).context("nothing was measured after the warm-up")
 }
 
-/// How much a hostile group did.
+/// The load that a hostile group made.
 struct Strength {
-    /// Processors that its threads kept busy.
+    /// Processors that its threads kept busy, on average.
     cores: f64,
-    /// The same in the second in which it was least.
+    /// The least of these in any second.
     weakest: f64,
     /// Messages that it ended.
     ended: u64,
 }
 
-/// Keeps a hostile group in records.
+/// Keeps a hostile group supplied with records.
 struct Feeder {
     load: Option<Load>,
 }
@@ -296,7 +296,7 @@ impl Feeder {
         Ok(Self { load: Some(Load::new(&place.topic, body(word))?) })
     }
 
-    /// Feeds the group and watches it, from when it is at work.
+    /// Feeds and watches the group, from the moment it handles messages.
     async fn feed<'a>(&'a mut self, host: &Host, stored: &Arc<Stored>, place: &Place) -> Result<Feeding<'a>> {
         let process = host.process_id().context("the host does not run")?;
         let mut load = self.load.take().context("this group is fed already")?;
@@ -346,7 +346,7 @@ impl Feeding<'_> {
     }
 }
 
-/// Waits until a paused group does nothing any more.
+/// Waits until a paused group has no running attempt.
 async fn quiet(host: &Host, place: &Place) {
     let used = || usage::cpu_of_threads(host.process_id().unwrap_or_default(), &format!("run {}", place.group));
     let mut last = used();

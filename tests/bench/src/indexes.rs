@@ -1,5 +1,5 @@
-//! What the indexes of the console's lists cost the journey: W1 with a reused
-//! sandbox, in turn as it is and with those indexes dropped.
+//! The cost of the console's list indexes: W1 with a reused sandbox, in turn with
+//! and without those indexes.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use crate::journey::{Common, rate};
 use crate::load::full_topic;
 use crate::table::{machine, spread};
 
-/// What the console's migrations add for its lists, in either dialect.
+/// The indexes that migrations add for the console's lists, in either dialect.
 const OF_LISTS: &[&str] = &[
     "dead_letter_at",
     "dead_letter_group",

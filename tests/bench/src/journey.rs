@@ -1,9 +1,8 @@
 //! W1: from the broker to a durable status, with a handler that does nothing.
 //!
-//! Two parts of each run. A full topic tells how many messages a second become
-//! durable and what each costs; then the contender is driven at half of the
-//! rate it just had, which tells how long a message takes from the broker until
-//! its row is durable.
+//! Each run has two parts. On a full topic it measures the durable messages a
+//! second and the cost of each. Then it drives the contender at half of that rate
+//! and measures the time from the broker until a message's row is durable.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use crate::progress::{Progress, Used, now};
 use crate::stored::{Faults, Way, quantile_of, reconcile, ways};
 use crate::table::{Table, machine};
 
-/// What is run, and how often.
+/// Options that `journey` and `indexes` share.
 #[derive(clap::Args)]
 pub struct Common {
     /// Messages of a run.
@@ -31,7 +30,7 @@ pub struct Common {
     pub store: Vec<StoreName>,
 }
 
-/// How `journey` measures.
+/// Options of `journey`.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -44,14 +43,14 @@ pub struct Arguments {
     size: Vec<usize>,
 }
 
-/// A run that takes longer did not finish, and is published as such.
+/// Time limit of a run; a longer one is reported as not finished.
 const LIMIT: Duration = Duration::from_secs(180);
-/// How often a contender is looked at while its rate is measured.
+/// Interval between two reads of a contender's progress on a full topic.
 const RATE_LOOK: Duration = Duration::from_millis(20);
-/// How often, while it is measured how long messages take. A host's messages
-/// seem to take longer by up to this; the plain consumer tells its times.
+/// The same while latency is measured. A host's messages seem to take longer by
+/// up to this; the plain consumer prints its own times.
 const LATENCY_LOOK: Duration = Duration::from_millis(2);
-/// The beginning of a paced run, which does not count.
+/// The first seconds of a paced run, which do not count.
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Measures every size with every store.
@@ -74,18 +73,18 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// One part of a run that finished.
+/// Throughput: the first part of a finished run.
 pub struct Rate {
     /// Durable messages a second.
     pub a_second: f64,
-    /// Of all processes and all messages.
+    /// Processor time of all processes for all messages.
     used: Used,
     messages: f64,
     peak_mib: f64,
     faults: Faults,
 }
 
-/// The other part.
+/// Latency: the second part.
 struct Pace {
     a_second: f64,
     p50_ms: f64,
@@ -137,10 +136,10 @@ async fn trial(contender: Contender, arguments: &Arguments, full: &str, size: us
     Ok(Trial { rate, pace: Some(pace?) })
 }
 
-/// How fast it goes through a full topic.
+/// Measures the throughput on a full topic.
 ///
 /// # Errors
-/// When it ends, or takes too long.
+/// When the contender ends, or takes too long.
 pub async fn rate(running: &mut Running, total: u64) -> Result<Rate> {
     let begun = Instant::now();
     let mut progress = Progress::default();
@@ -166,7 +165,7 @@ pub async fn rate(running: &mut Running, total: u64) -> Result<Rate> {
     Ok(Rate { a_second, used, messages: total as f64, peak_mib, faults })
 }
 
-/// How long messages take at a pace.
+/// Measures the latency at a fixed rate.
 async fn pace(running: &mut Running, mut load: Load, a_second: f64, lasting: Duration) -> Result<Pace> {
     running.begin().await;
     running.joined().await;
@@ -196,7 +195,7 @@ async fn pace(running: &mut Running, mut load: Load, a_second: f64, lasting: Dur
     Ok(Pace { a_second, p50_ms: at(0.5)?, p99_ms: at(0.99)?, faults })
 }
 
-/// A row a measure, a column a contender.
+/// One row for each measure, one column for each contender.
 fn table(trials: &[Vec<Option<Trial>>; 3], runs: usize) -> Table {
     let mut table = Table::new(Contender::ALL.map(Contender::name));
     let rates = |of: &dyn Fn(&Rate) -> f64| {
@@ -207,7 +206,7 @@ fn table(trials: &[Vec<Option<Trial>>; 3], runs: usize) -> Table {
             .each_ref()
             .map(|trials| trials.iter().flatten().filter_map(|trial| trial.pace.as_ref()).map(of).collect::<Vec<_>>())
     };
-    // Each run is held against the plain consumer's run just before it.
+    // Each run is compared with the plain consumer's run just before it.
     let of_plain = trials.each_ref().map(|trials_of_one| {
         let pairs = trials_of_one.iter().zip(&trials[0]);
         let both = pairs.filter_map(|(one, plain)| Some((one.as_ref()?, plain.as_ref()?)));

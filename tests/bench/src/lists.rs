@@ -2,11 +2,10 @@
 //!
 //! A host without bindings answers each list many times over HTTP, in rounds;
 //! the best round counts, since whatever else the machine does only adds to it.
-//! Then each is asked once more with `auto_explain` in the server, which tells
-//! what the host's own statements read and by which index.
+//! Then each is requested once more with `auto_explain` in the server, which logs
+//! the rows that the host's own statements read, and the index used.
 //!
-//! Read [`filling`] for what the rows are like, [`plans`] for what is read out
-//! of the server's log.
+//! [`filling`] describes the rows, [`plans`] reads the server's log.
 
 mod filling;
 mod plans;
@@ -21,10 +20,11 @@ use sqlx::{Connection as _, PgConnection};
 
 use self::plans::Plans;
 
-/// What a list and the overview may take, for 95 of 100 requests.
+/// Bound on the p95 of a list and of the overview.
 const LIST_BOUND: Duration = Duration::from_millis(100);
 const OVERVIEW_BOUND: Duration = Duration::from_millis(300);
-/// The first requests of a round plan, connect and read cold pages.
+/// Requests at the beginning of a round that do not count: they plan, connect
+/// and read cold pages.
 const WARM_UP: usize = 3;
 
 #[derive(Args)]
@@ -32,7 +32,7 @@ pub struct Arguments {
     /// Deliveries.
     #[arg(long, default_value_t = 1_000_000)]
     rows: u64,
-    /// Requests of each sort in a round.
+    /// Requests for each list in a round.
     #[arg(long, default_value_t = 60)]
     requests: usize,
     /// Rounds, of which the best is shown.
@@ -50,7 +50,7 @@ fn group(n: usize) -> &'static str {
     if n.is_multiple_of(2) { "stock" } else { "mail" }
 }
 
-/// What people and the console ask for.
+/// The lists that people and the console request.
 const LISTS: &[(&str, Path)] = &[
     ("/v1/overview", |_| "/v1/overview".to_owned()),
     ("/v1/messages", |_| "/v1/messages".to_owned()),
@@ -85,7 +85,7 @@ const LISTS: &[(&str, Path)] = &[
     ("/v1/audit", |_| "/v1/audit".to_owned()),
 ];
 
-/// How long a list took, and what came.
+/// A list's times, and the size of its answer.
 struct Measured {
     p50: Duration,
     p95: Duration,
@@ -95,7 +95,7 @@ struct Measured {
 
 pub async fn run(arguments: &Arguments) -> Result<()> {
     let url = tokio::task::spawn_blocking(|| postgres().create_database()).await??;
-    // The host makes the tables; then rows are put in behind its back.
+    // The host makes the tables; then rows are inserted by plain SQL.
     let host = Host::builder("lists").store_url(&url).start().await;
     let mut database = PgConnection::connect(&url).await?;
     filling::fill(&mut database, arguments.rows).await?;
@@ -142,7 +142,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// One round.
+/// Runs one round.
 async fn measure(host: &Host, path: Path, requests: usize) -> Result<Measured> {
     let mut took = Vec::with_capacity(requests);
     let mut last = Value::Null;

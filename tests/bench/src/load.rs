@@ -1,5 +1,5 @@
-//! Records for what is measured: all at once before it begins, or at a pace
-//! while it runs.
+//! Produces the records of a measurement: all at once before it, or at a fixed
+//! rate during it.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use rdkafka::types::RDKafkaErrorCode;
 pub const PARTITIONS: i32 = 8;
 /// Keys that the records share.
 pub const KEYS: u64 = 1_000;
-/// How often a paced producer hands records over.
+/// Interval at which a paced producer sends records.
 const BEAT: Duration = Duration::from_millis(1);
 
 /// Makes a topic whose records carry the time at which the broker took them.
@@ -24,7 +24,7 @@ pub async fn topic(prefix: &str) -> String {
     name
 }
 
-/// Makes a topic that holds some records already.
+/// Makes a topic and fills it with records.
 ///
 /// # Errors
 /// When Kafka takes no more.
@@ -36,7 +36,7 @@ pub async fn full_topic(prefix: &str, body: Vec<u8>, records: u64) -> Result<Str
     Ok(name)
 }
 
-/// Makes a topic that holds some orders already.
+/// Makes a topic and fills it with orders.
 ///
 /// # Errors
 /// When Kafka takes no more.
@@ -54,8 +54,8 @@ fn key(number: u64) -> String {
     format!("key-{:03}", number % KEYS)
 }
 
-/// An order as JSON, of so many bytes where they suffice. The sequence grows
-/// from record to record, so that a key's records tell their order.
+/// An order as JSON, padded to `bytes`. The sequence grows from record to record,
+/// so that it shows the order of a key's records.
 #[must_use]
 pub fn order(sequence: u64, key: &str, bytes: usize) -> Vec<u8> {
     let text = |note: &str| {
@@ -65,7 +65,7 @@ pub fn order(sequence: u64, key: &str, bytes: usize) -> Vec<u8> {
     text(&note).into_bytes()
 }
 
-/// What the records of a load carry.
+/// The bodies of a load's records.
 enum Body {
     Same(Vec<u8>),
     Order { bytes: usize },
@@ -88,7 +88,7 @@ impl Load {
         Self::of(topic, Body::Same(body))
     }
 
-    /// A producer of orders of so many bytes.
+    /// A producer of orders of this size in bytes.
     ///
     /// # Errors
     /// When librdkafka makes none.
@@ -103,13 +103,13 @@ impl Load {
         Ok(Self { producer: config.create()?, topic: topic.to_owned(), body, sent: 0 })
     }
 
-    /// Records handed over so far.
+    /// Number of records handed to the client so far.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Hands over some records, as fast as they are taken.
+    /// Hands records to the client as fast as it takes them.
     ///
     /// # Errors
     /// When Kafka takes no more.
@@ -136,7 +136,7 @@ impl Load {
         Ok(())
     }
 
-    /// Hands over `a_second` records for so long, evenly.
+    /// Hands over `a_second` records a second, evenly, for the time `lasting`.
     ///
     /// # Errors
     /// When Kafka takes no more.

@@ -4,9 +4,11 @@
 //! [`versus`] measures W1 to W5 against all [`peers`] and writes one report.
 //! [`journey`] is W1 on either store against the plain consumer: a topic filled
 //! before, a fresh group for each run, the contenders ([`contender`]) in turn
-//! (A B A B ..) on one machine, and ratios between them. [`fairness`] is how long a group's messages take beside
-//! one that misbehaves, [`indexes`] what the lists cost the journey, [`call`] the
-//! engine alone, [`parts`] the pure parts alone, [`lists`] the API over a full store. Figures are medians with their spread; nothing here passes or fails.
+//! (A B A B ..) on one machine, and ratios between them. [`fairness`] measures a
+//! group's latency beside a group that misbehaves, [`indexes`] the cost of the
+//! lists' indexes, [`call`] the engine alone, [`parts`] the pure parts alone,
+//! [`lists`] the API over a full store. Figures are medians with their spread;
+//! only `parts --instructions` can fail.
 
 mod call;
 mod contender;
@@ -37,35 +39,35 @@ struct Arguments {
 enum Benchmark {
     /// Broker to durable status, against a plain consumer with a native handler.
     Journey(journey::Arguments),
-    /// How long a group's messages take beside one that misbehaves.
+    /// Latency of a group's messages beside a group that misbehaves.
     Fairness(fairness::Arguments),
-    /// What the indexes of the console's lists cost the journey.
+    /// Cost of the console's list indexes for the journey.
     Indexes(journey::Common),
     /// CPU time of one call of a handler that does nothing.
     Call(call::Arguments),
-    /// How long the API's lists take over millions of deliveries.
+    /// Latency of the API's lists over millions of deliveries.
     Lists(lists::Arguments),
-    /// Against what one would pick instead, in several languages: W1 to W5.
+    /// Courier against comparable programs in several languages: W1 to W5.
     Peers(versus::Arguments),
     /// The pure parts alone: nanoseconds, or instructions against the baseline.
     Parts(parts::Arguments),
-    /// One of the parts, so often, for `parts` to count.
+    /// Run one of the parts; `parts` starts this to count instructions.
     #[command(hide = true)]
     Part {
-        /// Which.
+        /// The part.
         part: parts::Part,
-        /// How often.
+        /// Number of rounds.
         rounds: u64,
     },
-    /// One of the Rust peers, which the others start.
+    /// Run one of the Rust peers; the comparisons start this.
     #[command(hide = true)]
     Peer {
-        /// Which.
+        /// The peer.
         name: peers::Name,
     },
 }
 
-/// A store as it is named on the command line.
+/// A store, by its name on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum StoreName {
     Postgres,

@@ -1,9 +1,9 @@
-//! The pure parts that every message passes through, alone: no Kafka, no store,
-//! no engine.
+//! Measures the pure parts that every message passes through, without Kafka, store
+//! or engine.
 //!
-//! Two figures each: nanoseconds, which depend on the machine, and instructions
-//! as Valgrind counts them, which hardly do. The latter are held against
-//! `instructions.txt`: more than [`TOLERATED`] above it is a failure.
+//! Each part has two figures: nanoseconds, which depend on the machine, and
+//! instructions counted by Valgrind, which hardly do. The instructions are compared
+//! with `instructions.txt`: more than [`TOLERATED`] times as many is a failure.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -25,21 +25,21 @@ use courier_tests::servers::setup::output_of;
 
 use crate::table::spread;
 
-/// How much more than the baseline is no failure.
+/// Greatest accepted ratio of instructions to the baseline.
 const TOLERATED: f64 = 1.05;
-/// Rounds of the longer of two runs whose difference is taken; the shorter one
-/// has half of them, and what a process does once drops out.
+/// Rounds of the longer of two runs. The shorter has half as many; their
+/// difference leaves the one-time work of a process out.
 const ROUNDS: u64 = 4_000;
-/// Records that a machine takes in before their outcomes come.
+/// Records that a machine receives before their outcomes.
 const RECORDS: i64 = 16;
 
-/// How `parts` measures.
+/// Options of `parts`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Times that each is timed.
+    /// Timed runs of each part.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Count instructions, and fail when they are more than the baseline allows.
+    /// Count instructions, and fail above the baseline's tolerance.
     #[arg(long)]
     instructions: bool,
     /// Count instructions and write them down as the baseline.
@@ -50,7 +50,7 @@ pub struct Arguments {
 /// A part.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Part {
-    /// The partition's machine: a record of many keys from its coming to the
+    /// The partition's machine: records of many keys, from reception to the
     /// store's answer.
     Partition,
     /// The same for records of one key, each of which waits for the one before.
@@ -74,10 +74,10 @@ impl Part {
         }
     }
 
-    /// Does it so often; one round is one message.
+    /// Runs the part `rounds` times; one round is one message.
     ///
     /// # Panics
-    /// When a part does not do what it should: then a figure would mean nothing.
+    /// When a part gives a wrong result, since its figure would mean nothing.
     pub fn run(self, rounds: u64) {
         match self {
             Self::Partition => partition(rounds, |offset| format!("key-{:03}", offset % 1_000)),
@@ -131,8 +131,8 @@ fn record() -> Record {
     }
 }
 
-/// Takes records through a machine: they come a few at a time, each that is
-/// dispatched succeeds, and what is written is answered at once.
+/// Takes records through a machine: they come a few at a time, each dispatched
+/// record succeeds, and each write is answered at once.
 fn partition(rounds: u64, key: impl Fn(i64) -> String) {
     let claim =
         Claim { epoch: Epoch(1), position: Offset(0), settled: Vec::new(), open: Vec::new(), blocked: HashSet::new() };
@@ -210,13 +210,13 @@ fn count() -> Result<Counts> {
     Ok(counts)
 }
 
-/// The instructions of a process that does a part so often.
+/// Counts the instructions of a process that runs a part `rounds` times.
 fn collected(part: Part, rounds: u64) -> Result<u64> {
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
     valgrind.arg(std::env::current_exe().context("cannot tell where this program is")?);
     valgrind.args(["part", part.name(), &rounds.to_string()]);
-    // What it counted is among its messages, which go to standard error.
+    // Valgrind prints the count to standard error.
     let output = valgrind.output().context("valgrind does not run: install it (Debian: apt-get install valgrind)")?;
     let text = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "valgrind failed ({}):\n{text}", output.status);
@@ -229,8 +229,8 @@ fn baseline() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.txt")
 }
 
-/// The compiler that the baseline is from: another one may do as well with more
-/// instructions, and then it is written anew.
+/// The compiler's version, kept with the baseline: a different compiler needs a
+/// new baseline.
 fn compiler() -> Result<String> {
     Ok(output_of("ask for the compiler's version", Command::new("rustc").arg("--version"))?.trim().to_owned())
 }

@@ -1,12 +1,12 @@
-//! How fast something went, from what it had done at which time.
+//! Throughput, computed from progress over time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use courier_tests::{Store, kafka, postgres, usage};
 
-/// Part of a run that is left out at its beginning and at its end: joining a
-/// group and the last half-filled batch say nothing about throughput.
+/// Part of a run that is left out at its beginning and at its end, since joining
+/// a group and the last half-filled batch would distort the throughput.
 const EDGE: f64 = 0.1;
 
 /// Microseconds since 1970, the clock of every time in a store and in Kafka.
@@ -16,37 +16,37 @@ pub fn now() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Everything below these offsets was durable at this time.
+/// Offsets below which everything was durable at a time.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// When.
+    /// The time.
     pub at: i64,
     /// The next offset of each partition.
     pub next: BTreeMap<i32, i64>,
 }
 
 impl Seen {
-    /// Records that were done, in a topic whose partitions begin at 0.
+    /// Number of durable records, in a topic whose partitions begin at 0.
     #[must_use]
     pub fn done(&self) -> u64 {
         self.next.values().map(|next| next.unsigned_abs()).sum()
     }
 }
 
-/// Processor time that was used so far, by whom.
+/// Processor time used so far, by process.
 #[derive(Clone, Copy, Debug)]
 pub struct Used {
     /// By the contender's own process.
     pub contender: Duration,
     /// By Kafka's broker.
     pub broker: Duration,
-    /// By PostgreSQL, with all its sessions; nothing where it is not used.
+    /// By PostgreSQL with all its sessions; zero where it is not used.
     pub database: Duration,
 }
 
 impl Used {
-    /// What a contender and its servers used until now. A server that this
-    /// program did not start counts as nothing.
+    /// The present usage of a contender and its servers. A server that this
+    /// program did not start counts as zero.
     #[must_use]
     pub fn now(contender: u32, store: Store) -> Self {
         let of = |process: Option<u32>| process.map_or(Duration::ZERO, usage::cpu);
@@ -70,14 +70,14 @@ impl std::ops::Sub for Used {
     }
 }
 
-/// What was done by when.
+/// Numbers of done messages over time.
 #[derive(Debug, Default)]
 pub struct Progress {
     notes: Vec<(i64, u64)>,
 }
 
 impl Progress {
-    /// So much was done then.
+    /// Adds the number of messages done at a time.
     pub fn note(&mut self, at: i64, done: u64) {
         self.notes.push((at, done));
     }

@@ -1,7 +1,7 @@
-//! What stands in a contender's store: how far it is, and the rows it left.
+//! Reads a contender's store: its positions and its rows.
 //!
-//! Both are read from outside by plain SQL, so that nobody is believed what it
-//! says of itself.
+//! Both are read by plain SQL, so that no figure rests on a contender's own
+//! statement.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,11 +14,11 @@ use crate::progress::Seen;
 /// HANDLED, as `courier_core::status` numbers it.
 const HANDLED: i64 = 5;
 
-/// A store, to be read.
+/// A store, opened for reading.
 pub enum Stored {
-    /// One of PostgreSQL.
+    /// In PostgreSQL.
     Postgres(PgPool),
-    /// One in a file.
+    /// In a SQLite file.
     Sqlite(SqlitePool),
 }
 
@@ -37,7 +37,7 @@ pub struct Row {
 
 type Raw = (i64, i64, i64, i64, i64, i64, Vec<u8>, i64);
 
-/// Runs one query on whichever store it is.
+/// Runs one query on either store.
 macro_rules! fetch {
     ($stored:expr, $sql:expr, $($value:expr),*) => {
         match $stored {
@@ -48,7 +48,7 @@ macro_rules! fetch {
 }
 
 impl Stored {
-    /// Opens a store that exists.
+    /// Opens an existing store.
     ///
     /// # Errors
     /// When it does not answer.
@@ -60,7 +60,7 @@ impl Stored {
         Ok(Self::Postgres(PgPool::connect(url).await?))
     }
 
-    /// How far a host is with a topic.
+    /// A host's position in each partition of a topic.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -71,8 +71,8 @@ impl Stored {
         Ok(rows.into_iter().map(|(partition, next)| (i32::try_from(partition).unwrap_or(-1), next)).collect())
     }
 
-    /// The final rows that a host has for a topic in a group, of records that
-    /// are not older than `from`.
+    /// A host's final rows of a topic in a group, for records no older than
+    /// `from`.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -103,7 +103,7 @@ impl Stored {
         Ok(rows.into_iter().map(Row::from).collect())
     }
 
-    /// Drops an index where it is.
+    /// Drops an index if it exists.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -116,7 +116,7 @@ impl Stored {
         .with_context(|| format!("cannot drop the index {name}"))
     }
 
-    /// Lets the store go.
+    /// Closes the connections.
     pub async fn close(self) {
         match self {
             Self::Postgres(pool) => pool.close().await,
@@ -132,20 +132,20 @@ impl From<Raw> for Row {
     }
 }
 
-/// What is wrong with the rows of a run.
+/// Faults in the rows of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     /// Messages without a HANDLED row.
     pub lost: u64,
     /// Invocations beyond one for each row.
     pub again: u64,
-    /// Messages whose handler started before that of an earlier one of the
-    /// same key.
+    /// Messages whose handler started before the handler of an earlier message
+    /// of the same key.
     pub inverted: u64,
 }
 
-/// Holds the rows of a run, in the order of the log, against what was sent and
-/// how often handlers were invoked.
+/// Compares the rows of a run, in the order of the log, with the numbers of sent
+/// messages and of invocations.
 #[must_use]
 pub fn reconcile(rows: &[Row], sent: u64, invoked: u64) -> Faults {
     let mut places: Vec<_> = rows.iter().filter(|row| row.handled).map(|row| (row.partition, row.offset)).collect();
@@ -157,34 +157,34 @@ pub fn reconcile(rows: &[Row], sent: u64, invoked: u64) -> Faults {
     Faults { lost: sent.saturating_sub(handled), again: invoked.saturating_sub(handled), inverted }
 }
 
-/// The parts of a message's way, in milliseconds.
+/// The stages of a message's journey, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Way {
-    /// From Kafka's time of the record to the host's having it.
+    /// From Kafka's time of the record until the host received it.
     pub fetched: f64,
     /// Until its handler began.
     pub queued: f64,
     /// Until its handler ended.
     pub ran: f64,
-    /// Until the first sight of its durable row.
+    /// Until its durable row was first seen.
     pub settled: f64,
 }
 
 impl Way {
-    /// From Kafka's time of the record to the first sight of its durable row.
+    /// From Kafka's time of the record until its durable row was first seen.
     #[must_use]
     pub fn whole(&self) -> f64 {
         self.fetched + self.queued + self.ran + self.settled
     }
 }
 
-/// The ways of the records that are not older than `from`.
+/// The journeys of the records no older than `from`.
 #[must_use]
 pub fn ways(rows: &[Row], seen: &[Seen], from: i64) -> Vec<Way> {
     let mut ways = Vec::with_capacity(rows.len());
     let (mut partition, mut at) = (i32::MIN, 0);
     for row in rows {
-        // Rows are in the order of the log, in which sights only move on.
+        // Rows are in the order of the log, so each partition's rows were seen in order.
         if row.partition != partition {
             (partition, at) = (row.partition, 0);
         }
@@ -207,7 +207,7 @@ pub fn ways(rows: &[Row], seen: &[Seen], from: i64) -> Vec<Way> {
     ways
 }
 
-/// The value that `part` of these do not exceed.
+/// The `part` quantile of a figure of these journeys.
 #[must_use]
 pub fn quantile_of(ways: &[Way], part: f64, what: impl Fn(&Way) -> f64) -> Option<f64> {
     let mut figures: Vec<f64> = ways.iter().map(what).collect();
@@ -215,7 +215,7 @@ pub fn quantile_of(ways: &[Way], part: f64, what: impl Fn(&Way) -> f64) -> Optio
     quantile(&figures, part)
 }
 
-/// The value that `part` of some sorted figures do not exceed.
+/// The `part` quantile of sorted figures.
 #[must_use]
 fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     let at = (sorted.len() as f64 * part) as usize;

@@ -1,11 +1,11 @@
-//! Figures for people: a row a measure, a column a contender.
+//! Tables of figures: one row for each measure, one column for each contender.
 
 use std::fmt;
 
-/// Letters of the first column, and of each other one.
+/// Widths in characters of the first column and of each other column.
 const WIDTHS: (usize, usize) = (37, 27);
 
-/// A table of as many columns as there are contenders.
+/// A table with one column for each contender.
 pub struct Table {
     lines: Vec<String>,
 }
@@ -42,7 +42,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// The middle of some figures, with the least and the greatest.
+/// The median of figures, with the least and the greatest.
 #[must_use]
 pub fn spread(mut figures: Vec<f64>, decimals: usize) -> String {
     figures.sort_by(f64::total_cmp);
@@ -50,14 +50,14 @@ pub fn spread(mut figures: Vec<f64>, decimals: usize) -> String {
         [] => "-".to_owned(),
         [only] => format!("{only:.decimals$}"),
         [least, .., greatest] => {
-            // Of an even number, between the two in the middle.
+            // For an even number of figures, the mean of the two in the middle.
             let median = f64::midpoint(figures[(figures.len() - 1) / 2], figures[figures.len() / 2]);
             format!("{median:.decimals$} ({least:.decimals$} to {greatest:.decimals$})")
         }
     }
 }
 
-/// The machine that figures are from, in one line.
+/// Describes this machine in one line.
 #[must_use]
 pub fn machine() -> String {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();

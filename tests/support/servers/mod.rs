@@ -5,9 +5,9 @@
 //! starting a server on it is then written once, and xtask stays quick to
 //! build. Clients live elsewhere (`kafka_client`, `host`).
 //!
-//! Read [`setup`] for what is installed, [`kafka`] and [`postgres`] for how
-//! each server runs, [`process`] for how it dies with its owner, [`usage`] for
-//! what the kernel says it used.
+//! [`setup`] installs programs, [`kafka`] and [`postgres`] run the servers,
+//! [`process`] ends them with their owner, [`usage`] reads their processor time and
+//! memory.
 
 pub mod kafka;
 pub mod pooler;

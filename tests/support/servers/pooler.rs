@@ -30,7 +30,7 @@ impl Pooler {
         let directory = run_directory()?.join(format!("pgbouncer-{port}"));
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let settings = directory.join("pgbouncer.ini");
-        // Nothing but what it must be told: users leave the rest as it is.
+        // Only the required settings: users leave the others at their defaults.
         let text = format!(
             "[databases]\n* = host=127.0.0.1 port={} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {pool_mode}\n",

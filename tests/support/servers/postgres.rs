@@ -103,7 +103,7 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Where a server that was started here listens.
+    /// The port of a server that was started here.
     pub fn port(&self) -> Result<u16> {
         Ok(self.own()?.port)
     }
@@ -129,22 +129,22 @@ impl Postgres {
         format!("{}/{database}{}", self.base, self.parameters)
     }
 
-    /// Removes a database that [`Postgres::create_database`] made, and cuts
-    /// whoever still uses it.
+    /// Removes a database that [`Postgres::create_database`] made, and ends its
+    /// sessions.
     pub fn drop_database(&self, url: &str) -> Result<()> {
         let path = url.split('?').next().unwrap_or_default();
         let name = path.rsplit('/').next().unwrap_or_default();
         self.psql(&self.first_database, &format!("DROP DATABASE {name} WITH (FORCE)")).map(|_| ())
     }
 
-    /// The process id of a server that was started here, for asking the kernel
-    /// what it and its sessions used.
+    /// The process id of a server that was started here, for reading the usage of
+    /// it and its sessions.
     #[must_use]
     pub fn process_id(&self) -> Option<u32> {
         self.own.as_ref()?.server().as_ref().map(Process::id)
     }
 
-    /// What the server writes for people.
+    /// The path of the server's log.
     pub fn log(&self) -> Result<PathBuf> {
         Ok(self.own()?.log())
     }
@@ -166,8 +166,8 @@ impl Postgres {
         Ok(())
     }
 
-    /// Freezes the server with all its sessions until the answer is dropped:
-    /// connections stay open, and nothing comes over them.
+    /// Freezes the server with all its sessions until the returned value is
+    /// dropped: connections stay open, and nothing comes over them.
     pub fn freeze(&self) -> Result<Frozen> {
         let own = self.own()?;
         let server = own.server();
@@ -175,7 +175,7 @@ impl Postgres {
     }
 
     /// Starts a stopped server on the same port with the same data, and
-    /// returns when it takes clients. A running one is left alone.
+    /// returns once it accepts clients. A running one is left alone.
     pub fn start_again(&self) -> Result<()> {
         let own = self.own()?;
         let mut running = own.server();
@@ -236,7 +236,7 @@ impl Own {
     }
 }
 
-/// Where PostgreSQL's programs are; installs them where that is allowed.
+/// The folder of PostgreSQL's programs; installs them where that is allowed.
 pub fn find_programs() -> Result<PathBuf> {
     let newest = || {
         let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;

@@ -1,4 +1,4 @@
-//! Child processes that never outlive the one that started them.
+//! Child processes that never outlive the process that started them.
 //!
 //! The kernel's parent-death signal does the work, so that it also holds when
 //! the owner is killed with -9. That signal follows the *thread* that forked,
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// How often a wait looks again.
+/// Interval of a wait's checks.
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running child whose output goes to a file.
@@ -64,7 +64,7 @@ impl Process {
         self.child.try_wait().with_context(|| format!("cannot ask whether {} still runs", self.name))
     }
 
-    /// Waits for the end, at most so long.
+    /// Waits for the end, at most for `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + limit;
         loop {
@@ -138,7 +138,7 @@ impl Frozen {
     #[must_use]
     pub fn with_children(process: &Process) -> Self {
         let mut frozen = Self { processes: Vec::new() };
-        // The parent first: it would begin more.
+        // The parent first: it could start more children.
         frozen.freeze(process.id());
         children_of(process.id()).into_iter().for_each(|child| frozen.freeze(child));
         frozen
@@ -157,8 +157,8 @@ impl Drop for Frozen {
 }
 
 fn signal(process: u32, signal: i32) {
-    // SAFETY: plain system call on a child of this process, or a child of
-    // that. What is frozen does not end, so its id is nobody else's.
+    // SAFETY: plain system call on a child of this process, or a child of that. A
+    // frozen process does not end, so its id is not reused.
     unsafe { libc::kill(process.cast_signed(), signal) };
 }
 

@@ -1,8 +1,8 @@
-//! Makes sure that what tests and builds call is on this machine.
+//! Makes sure that the programs of tests and builds are on this machine.
 //!
-//! On a Debian machine where this runs as root, what is missing is installed
-//! and the step says so. Anywhere else nothing is changed: the error names the
-//! programs and what to install.
+//! On a Debian machine where this runs as root, it installs missing packages and
+//! says so. Anywhere else it changes nothing, and the error names the programs and
+//! their packages.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,18 +10,18 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 
-/// A program that something needs, and where it comes from.
+/// A program that a step needs, with its package.
 #[derive(Clone, Copy, Debug)]
 pub struct Need {
-    /// What is looked for in `PATH`.
+    /// The program's name, looked up in `PATH`.
     pub program: &'static str,
     /// Debian's package.
     pub package: &'static str,
-    /// What it is needed for; completes "… is needed to".
+    /// The purpose; completes "… is needed to".
     pub purpose: &'static str,
 }
 
-/// What librdkafka and OpenSSL need to be built from source.
+/// The programs that build librdkafka and OpenSSL from source.
 pub const HOST_BUILD: &[Need] = &[
     Need { program: "cc", package: "gcc", purpose: "build the host" },
     Need { program: "g++", package: "g++", purpose: "build librdkafka" },
@@ -30,7 +30,7 @@ pub const HOST_BUILD: &[Need] = &[
     Need { program: "perl", package: "perl", purpose: "build OpenSSL" },
 ];
 
-/// What Apache Kafka's broker needs.
+/// The programs that Apache Kafka's broker needs.
 pub const KAFKA: &[Need] = &[
     Need { program: "java", package: "default-jre-headless", purpose: "run Kafka's broker" },
     Need { program: "keytool", package: "default-jre-headless", purpose: "make the broker's certificate" },
@@ -48,7 +48,7 @@ pub const BROWSER: &[Need] =
 /// Held while packages are installed: two tests may want the same.
 static INSTALLING: Mutex<()> = Mutex::new(());
 
-/// Checks the needs and installs what is missing where it may.
+/// Checks the needs and installs missing packages where it may.
 pub fn require(needs: &[Need]) -> Result<()> {
     let _one_at_a_time = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let missing: Vec<&Need> = needs.iter().filter(|need| find(need.program).is_none()).collect();
@@ -68,7 +68,7 @@ pub fn require(needs: &[Need]) -> Result<()> {
     Ok(())
 }
 
-/// Installs Debian packages, or says what a person has to install.
+/// Installs Debian packages; the error names the packages that a person must install.
 pub fn install(packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
     // SAFETY: a system call without arguments.
@@ -100,14 +100,14 @@ pub fn install(packages: &[&str]) -> Result<()> {
     bail!("apt-get could not install {list}: see its messages above")
 }
 
-/// Where a program is in `PATH`.
+/// The path of a program in `PATH`.
 #[must_use]
 pub fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// The folder that Cargo builds into: what `CARGO_TARGET_DIR` says, else
-/// `target` beside the workspace's `Cargo.toml`.
+/// The folder that Cargo builds into: `CARGO_TARGET_DIR`, else `target` beside the
+/// workspace's `Cargo.toml`.
 #[must_use]
 pub fn target_directory() -> PathBuf {
     // A test or xtask binary lies in TARGET/PROFILE/ or TARGET/PROFILE/deps/,

@@ -1,15 +1,14 @@
-//! What the kernel says a process used: processor time and memory.
+//! Reads a process's processor time and memory.
 //!
-//! Everything is read from `/proc` (proc(5)), so that it is the same account
-//! for a host, a broker, a database and a program written for comparison. A
-//! process that is gone used nothing.
+//! The figures come from `/proc` (proc(5)), and so have the same meaning for a host,
+//! a broker, a database and a peer. They are zero for a process that has ended.
 
 use std::time::Duration;
 
 use super::process::children_of;
 
-/// Processor time of a process with its children, those that have ended and
-/// were waited for included.
+/// Processor time of a process and its children, including ended children that were
+/// waited for.
 #[must_use]
 pub fn cpu(process: u32) -> Duration {
     let own = ticks(&format!("/proc/{process}/stat"), 4);
@@ -17,8 +16,8 @@ pub fn cpu(process: u32) -> Duration {
     in_time(own + children.sum::<u64>())
 }
 
-/// Processor time of those threads of a process whose names begin like this.
-/// The kernel keeps fifteen letters of a name.
+/// Processor time of a process's threads whose names begin with `name`. The kernel
+/// keeps fifteen letters of a name.
 #[must_use]
 pub fn cpu_of_threads(process: u32, name: &str) -> Duration {
     const KEPT: usize = 15;

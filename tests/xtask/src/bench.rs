@@ -1,5 +1,5 @@
-//! `cargo xtask bench NAME`: builds what is measured, then hands over to the
-//! benchmark program in `tests/bench`, which starts the servers it needs.
+//! `cargo xtask bench NAME`: builds the host and the peers, then runs the benchmark
+//! program in `tests/bench`, which starts the servers that it needs.
 
 use std::path::Path;
 
@@ -15,8 +15,8 @@ pub struct Arguments {
     benchmark: Vec<String>,
 }
 
-/// Runs one benchmark. It starts its servers itself, since it asks the kernel
-/// what they use.
+/// Runs one benchmark. The benchmark starts its servers itself, because it measures
+/// their resources.
 pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     test::prepare(root)?;
     if arguments.benchmark.first().is_some_and(|name| name == "peers") {

@@ -1,7 +1,6 @@
-//! `cargo xtask builtin`: builds the plugins that come with the host, and puts
-//! them where the host embeds them, with their digests.
+//! `cargo xtask builtin`: builds the plugins that the host embeds, with their digests.
 //!
-//! It is run by whoever changes such a plugin or the SDK, and the result is
+//! It is run after each change of such a plugin or the SDK, and its result is
 //! committed, so that the host builds without a toolchain for WebAssembly.
 
 use std::{env, fs, path::Path, process::Command};
@@ -12,12 +11,12 @@ use crate::guests::{target_dir, toolchain};
 
 /// The plugins, by the folder's name below `plugins`.
 const BUILTIN: [&str; 1] = ["http-push"];
-/// Where the host embeds them from.
+/// The folder that the host embeds them from.
 const EMBEDDED: &str = "host/src/engine/builtin";
 
-/// Builds them.
+/// Builds the plugins.
 pub fn run(root: &Path) -> Result<()> {
-    // What panics say names their source: not where that lay on one machine.
+    // Panic messages name source files; they must not contain this machine's paths.
     let home = env::var_os("HOME").unwrap_or_default();
     let cargo_home = env::var_os("CARGO_HOME").map_or_else(|| Path::new(&home).join(".cargo"), Into::into);
     let flags = [(root, "/courier"), (cargo_home.as_path(), "/cargo")]

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::servers::setup;
 use crate::steps;
 
-/// Builds `host/console/dist`; says what is missing when it cannot.
+/// Builds `host/console/dist`; the error names the missing program.
 pub fn run(root: &Path) -> Result<()> {
     let source = root.join("host/console");
     if !source.join("package.json").is_file() {
@@ -27,8 +27,8 @@ pub fn run(root: &Path) -> Result<()> {
     steps::must("console: build", &mut npm(&["run", "build"]))
 }
 
-/// Builds it, lints it, and runs the tests that need no browser; those that do
-/// are among the journeys.
+/// Builds and lints the console, and runs its tests without a browser; tests with a
+/// browser are among the journeys.
 pub fn check(root: &Path) -> Result<()> {
     run(root)?;
     for (what, script) in [("console: lints", "lint"), ("console: tests", "test")] {
@@ -38,7 +38,7 @@ pub fn check(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The same where a host without a console will do: says why there is none.
+/// Builds the console if possible; otherwise prints why the host has none.
 pub fn run_if_possible(root: &Path) {
     if let Err(why) = run(root) {
         println!("the host goes without its console: {why:#}");

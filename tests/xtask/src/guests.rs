@@ -1,8 +1,8 @@
 //! `cargo xtask guests`: builds every plugin and every test guest into
 //! `target/guests/NAME.wasm`, NAME being the folder's.
 //!
-//! All of them share one cargo target directory, so that std and the SDK are
-//! built once; what did not change is left to cargo to find out.
+//! All guests share one cargo target directory, so that std and the SDK are built
+//! once.
 
 use std::{
     env, fs, io,
@@ -16,7 +16,7 @@ mod python;
 #[path = "../../../host/src/cli/toolchain.rs"]
 pub mod toolchain;
 
-/// Where guests are, below the root of the repository.
+/// The folders of guests, below the root of the repository.
 const FOLDERS: [&str; 2] = ["plugins", "tests/guests"];
 
 /// Builds all guests of the repository at `root`.
@@ -32,8 +32,8 @@ pub fn run(root: &Path) -> Result<()> {
         let component = output.join(format!("{name}.wasm"));
         let say = &mut |text: &str| println!("  {text}");
         if let Some(file) = python::handler_file(folder) {
-            // Only the demonstration shows these, and does without: a machine
-            // may have no Python, or no way to the packages.
+            // Only the demo uses these, and works without: a machine may have no
+            // Python, or no access to the packages.
             if let Err(problem) = build_python(root, &file, &target, &component, say) {
                 println!("  {name} is left out: {problem:#}");
             }
@@ -46,8 +46,8 @@ pub fn run(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds a handler in Python, with the SDK of the repository. What did not
-/// change is left alone: unlike cargo, its tools build it anew each time.
+/// Builds a handler in Python, with the SDK of the repository. An unchanged handler is
+/// not built again: unlike cargo, componentize-py would build it each time.
 fn build_python(root: &Path, file: &Path, target: &Path, component: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
     let sdk = root.join("guest-sdk/python");
     let folder = file.parent().context("the handler stands in no folder")?;
@@ -105,8 +105,8 @@ fn guests(root: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(guests)
 }
 
-/// Leaves a file of the same content alone, so that whoever looks at its time
-/// sees when the component changed.
+/// Copies a file unless its content is the same, so that the file's time shows when
+/// the component changed.
 fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
     let new = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     let old = match fs::read(to) {

@@ -1,7 +1,7 @@
-//! Just enough HTTP to talk to a host on this machine.
+//! A minimal HTTP client for a host on this machine.
 //!
-//! A real client would pull in TLS and half a minute of building. HTTP/1.0
-//! keeps the answer simple: it ends where the connection does.
+//! A real client would pull in TLS and half a minute of building. With HTTP/1.0 a
+//! response simply ends with the connection.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// How long one answer may take; uploading a plugin compiles it, which takes a
-/// busy machine a minute where there is a Python runtime in it.
+/// How long one response may take: an upload compiles the plugin, which takes a busy
+/// machine a minute if the plugin contains a Python runtime.
 const LIMIT: Duration = Duration::from_secs(180);
 
 /// Sends a request and returns the status and the body.
@@ -37,7 +37,7 @@ fn parse(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
     Some((status, answer[end + 4..].to_vec()))
 }
 
-/// Sends JSON or fetches it; a status outside 2xx is an error with its body.
+/// Sends and receives JSON; a status outside 2xx is an error with the body.
 pub fn json(address: &str, method: &str, path: &str, body: &serde_json::Value) -> Result<serde_json::Value> {
     let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     let (status, answer) = request(address, method, path, "application/json", &bytes)?;

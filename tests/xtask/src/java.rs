@@ -1,4 +1,4 @@
-//! What Java services use: the client, the Spring Boot starter and its sample.
+//! Tests of the Java client, the Spring Boot starter and its sample.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use anyhow::{Context as _, Result, bail};
 use crate::servers::setup;
 use crate::steps::{self, Count};
 
-/// Below a Maven module: what its tests reported.
+/// The folder of test reports in a Maven module.
 const REPORTS: &str = "target/surefire-reports";
 
-/// Builds, tests and packs them. Their tests start Kafka, PostgreSQL and the
-/// host by themselves.
+/// Builds, tests and packages the modules. Their tests start Kafka, PostgreSQL and the
+/// host themselves.
 pub fn run(root: &Path) -> Result<Count> {
     let parent = root.join("guest-sdk/client/java");
     for module in modules(&parent)? {
-        // Reports of tests that are no more would be counted too.
+        // Reports of removed tests would be counted too.
         let reports = module.join(REPORTS);
         if reports.exists() {
             fs::remove_dir_all(&reports).with_context(|| format!("cannot remove {}", reports.display()))?;
@@ -38,7 +38,7 @@ pub fn run(root: &Path) -> Result<Count> {
     Ok(count)
 }
 
-/// The folders of Maven's modules, the parent's among them.
+/// The folders of the Maven modules, including the parent.
 fn modules(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut modules = vec![folder.to_owned()];
     for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
@@ -66,7 +66,7 @@ fn reported(reports: &Path) -> Result<Count> {
     Ok(count)
 }
 
-/// What a report of Surefire says in its first element:
+/// The counts in the first element of a Surefire report:
 /// `<testsuite .. tests="6" errors="0" skipped="0" failures="0">`.
 fn of_surefire(report: &str) -> Option<Count> {
     let suite = report.split_once("<testsuite ")?.1.split('>').next()?;

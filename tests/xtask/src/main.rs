@@ -1,9 +1,9 @@
 //! The project's own commands. `cargo xtask demo` shows Courier at work and
 //! `cargo xtask test` shows that it works; both set up what they need.
 //!
-//! One file a command. This crate depends on nothing that takes long to build:
-//! it is the first thing that runs on a fresh machine. What it shares with the
-//! tests (installing programs, starting servers) is included from there.
+//! One file a command. This crate depends on nothing that takes long to build,
+//! because it is the first program that runs on a fresh machine. Code that it shares
+//! with the tests (installing programs, starting servers) is included from there.
 
 mod bench;
 mod builtin;
@@ -20,7 +20,7 @@ mod steps;
 mod test;
 mod tidy;
 
-// Tests use all of it, xtask a part.
+// The tests use all of it, xtask a part.
 #[allow(dead_code, unused_imports)]
 #[path = "../../support/servers/mod.rs"]
 mod servers;
@@ -47,15 +47,15 @@ enum Command {
     Test(test::Arguments),
     /// Build every plugin and test guest into target/guests/NAME.wasm.
     Guests,
-    /// Build the plugins that come with the host anew, for a commit.
+    /// Rebuild the plugins that the host embeds, for a commit.
     Builtin,
     /// Build the console into host/console/dist.
     Console,
-    /// Check the tree for import cycles, names used twice, and what is too long.
+    /// Check the tree for import cycles, names used twice, and long files or functions.
     Tidy,
-    /// Measure Courier against what one would otherwise write.
+    /// Run a benchmark, also of other solutions for the same task.
     Bench(bench::Arguments),
-    /// Run the fault tests at their full size, over and over.
+    /// Run the fault tests at their full size, repeatedly.
     Faults(faults::Arguments),
 }
 
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the command; false when it found something wrong and has said so.
+/// Runs the command. Returns false when a check failed, which was printed.
 fn run() -> Result<bool> {
     let arguments = Arguments::parse();
     let root = root()?;
@@ -86,8 +86,8 @@ fn run() -> Result<bool> {
     }
 }
 
-/// The root of the repository: that of the sources which Cargo runs, or where
-/// they were when this was built.
+/// The root of the repository: of the sources that Cargo runs, or of those that this
+/// program was built from.
 fn root() -> Result<PathBuf> {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let here = Path::new(&package).join("../..");

@@ -1,9 +1,9 @@
 //! Sets up the programs of other languages that `cargo xtask bench peers`
 //! measures Courier against: sources from `tests/bench/peers`, built into
-//! `target/bench`. What was fetched once serves without a network.
+//! `target/bench`. Packages that were fetched once serve without a network.
 //!
-//! A machine may lack one of the ecosystems: its peers are left out then, the
-//! step says why, and the report says that they were not set up.
+//! The peers of a language that the machine lacks are left out: the step says why,
+//! and the report says that they were not set up.
 
 use std::fs;
 use std::path::Path;
@@ -23,30 +23,30 @@ const FOR_JAVASCRIPT: &[Need] = &[
     Need { program: "pkg-config", package: "pkg-config", purpose: "build the Kafka client for JavaScript" },
 ];
 const FOR_PYTHON: &[Need] = &[Need { program: "python3", package: "python3-venv", purpose: "run the peer in Python" }];
-/// What librdkafka is linked with where its client for JavaScript has to be
-/// built from source: Debian's packages and a header of each.
+/// The libraries of librdkafka, for building its client for JavaScript from source:
+/// Debian's packages and a header of each.
 const LIBRARIES: &[(&str, &str)] = &[
     ("zlib1g-dev", "zlib.h"),
     ("libssl-dev", "openssl/ssl.h"),
     ("libzstd-dev", "zstd.h"),
     ("libcurl4-openssl-dev", "x86_64-linux-gnu/curl/curl.h"),
 ];
-/// Node's headers where a distribution installs them: a module that is compiled
-/// when it is installed finds them there without a download.
+/// Node's headers where a distribution installs them: with these, npm compiles native
+/// modules without a download.
 const NODE_HEADERS: &str = "/usr/include/node/node.h";
 const KAFKA_CLIENT: &str = "@confluentinc/kafka-javascript";
 
 /// Builds a language's peers from the first folder into the second.
 type SetUp = fn(&Path, &Path) -> Result<()>;
 
-/// Sets up what can be.
+/// Sets up the peers of each language, and skips those that fail.
 pub fn prepare(root: &Path) -> Result<()> {
     let languages: [(&str, SetUp); 3] = [("java", java), ("javascript", javascript), ("python", python)];
     for (language, set_up) in languages {
         say(&format!("set up the peers in {language}"));
         let folder = setup::target_directory().join("bench").join(language);
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        // Maven is told by a property, which has no working folder to be read from.
+        // Maven gets the path as a property, so it must be absolute.
         let folder = folder.canonicalize().with_context(|| format!("there is no {}", folder.display()))?;
         if let Err(error) = set_up(&root.join("tests/bench/peers").join(language), &folder) {
             eprintln!("the peers in {language} are left out: {error:#}");
@@ -85,8 +85,7 @@ fn javascript(source: &Path, target: &Path) -> Result<()> {
     let npm = |arguments: &[&str]| {
         let mut npm = Command::new("npm");
         npm.args(arguments).current_dir(target);
-        // The libraries of the system: without this they would be fetched as
-        // sources from their projects.
+        // Links the system's libraries; otherwise npm would download their sources.
         npm.env("CKJS_LINKING", "dynamic");
         if Path::new(NODE_HEADERS).is_file() {
             npm.env("npm_config_nodedir", "/usr");
@@ -95,8 +94,8 @@ fn javascript(source: &Path, target: &Path) -> Result<()> {
     };
     must("fetch them", &mut npm(&["ci", "--ignore-scripts", "--no-audit", "--no-fund"]))?;
     let build = || must("get or build the Kafka client, which may take minutes", &mut npm(&["rebuild", KAFKA_CLIENT]));
-    // A client that was built for this Node is fetched; else it is compiled.
-    // Its first build makes a header that only the second one finds.
+    // A client that was prebuilt for this Node is fetched; otherwise it is compiled.
+    // The first build creates a header that only the second one finds.
     if build().is_err() {
         let header = |name: &str| Path::new("/usr/include").join(name).is_file();
         let missing: Vec<&str> = LIBRARIES.iter().filter(|(_, file)| !header(file)).map(|(name, _)| *name).collect();

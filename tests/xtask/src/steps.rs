@@ -1,5 +1,5 @@
-//! Running other programs as steps: each says what it does, shows what the
-//! program prints, and ends in a duration and a verdict.
+//! Runs other programs as steps: each step prints its name and the program's output,
+//! and ends with a duration and a verdict.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Cargo as it runs this program, in the repository's root.
+/// A cargo command in the repository's root, of the cargo that runs this program.
 pub fn cargo(root: &Path, arguments: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root).args(arguments);
-    // Cargo tells this process about xtask's own package; a child that builds
-    // another one must not see that.
+    // Cargo describes xtask's own package in these variables, which would mislead a
+    // child that builds another package.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
@@ -23,13 +23,13 @@ pub fn cargo(root: &Path, arguments: &[&str]) -> Command {
     cargo
 }
 
-/// Prints what comes next.
+/// Prints the name of the next step.
 pub fn say(what: &str) {
     println!("\x1b[1m==> {what}\x1b[0m");
     std::io::stdout().flush().ok();
 }
 
-/// The command as one would type it.
+/// The command line.
 pub fn words(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program()).to_string_lossy();
     let arguments = command.get_args().map(|word| word.to_string_lossy());
@@ -80,7 +80,7 @@ pub fn count_tests(command: &mut Command) -> Result<(Count, bool)> {
     count_tests_by(command, Count::read)
 }
 
-/// The same for another runner, of whose lines `read` tells what they count.
+/// [`count_tests`] for another test runner; `read` reads the counts of a line.
 pub fn count_tests_by(command: &mut Command, read: fn(&str) -> Option<Count>) -> Result<(Count, bool)> {
     println!("    {}", words(command));
     let mut child =
@@ -107,13 +107,13 @@ pub struct Done {
     pub name: &'static str,
     /// How long it took.
     pub took: Duration,
-    /// What it counted; a step without tests counts none.
+    /// Its counts of tests; zero for a step without tests.
     pub count: Count,
     /// Why it failed, or `None`.
     pub failure: Option<String>,
 }
 
-/// Runs a step and keeps its verdict instead of ending the run.
+/// Runs a step and returns its verdict; a failure does not end the run.
 pub fn step(name: &'static str, what: &str, work: impl FnOnce() -> Result<Count>) -> Done {
     say(&format!("{name}: {what}"));
     let begin = Instant::now();
@@ -128,7 +128,7 @@ pub fn step(name: &'static str, what: &str, work: impl FnOnce() -> Result<Count>
     Done { name, took: begin.elapsed(), count, failure }
 }
 
-/// Prints the table of steps and the last line; true when nothing failed.
+/// Prints the table of steps and the sums. Returns whether nothing failed.
 pub fn summary(steps: &[Done]) -> bool {
     println!();
     let mut total = Count::default();
@@ -142,7 +142,7 @@ pub fn summary(steps: &[Done]) -> bool {
         );
         total += step.count;
         if step.failure.is_some() && failed == 0 {
-            // A check that is no test (formatting, licences) fails as one.
+            // A failed step without tests (formatting, licences) counts as one failure.
             total.failed += 1;
         }
     }

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: every check and test of the project, with all that
-//! they need set up first. CI runs exactly this.
+//! `cargo xtask test`: sets up and runs every check and test of the project. CI runs
+//! exactly this.
 
 use std::path::{Path, PathBuf};
 
@@ -15,15 +15,15 @@ const CONFORMANCE: &str = "store_conformance::";
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Only these steps, instead of all.
+    /// Run only these steps.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Step>,
-    /// Only tests whose name contains this (for conformance, journeys, faults).
+    /// Run only tests whose name contains this (for conformance, journeys, faults).
     #[arg(long)]
     filter: Option<String>,
 }
 
-/// The steps in the order they run: what is quick to fail comes first.
+/// The steps in their order: those that fail quickly come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Step {
     /// Formatting.
@@ -34,7 +34,7 @@ enum Step {
     Deny,
     /// Lints on every crate and target.
     Clippy,
-    /// The components that tests run, and the SDK's and plugins' own tests.
+    /// Builds of the guests, and the tests of the SDK and the plugins.
     Guests,
     /// The console: its build, lints, and tests of its words and formats.
     Console,
@@ -48,11 +48,11 @@ enum Step {
     Journeys,
     /// Crashes, frozen hosts and outages, at a small size.
     Faults,
-    /// The Java client, the Spring Boot starter and its sample, by the real host.
+    /// The Java client, the Spring Boot starter and its sample, against the real host.
     Java,
 }
 
-/// Runs the steps; true when nothing failed.
+/// Runs the steps. Returns whether nothing failed.
 pub fn run(root: &Path, arguments: &Arguments) -> Result<bool> {
     let wanted: Vec<Step> = match arguments.only.as_slice() {
         [] => Step::value_variants().to_vec(),
@@ -103,8 +103,8 @@ fn run_step(root: &Path, wanted: Step, filter: Option<&str>) -> steps::Done {
         }),
         Step::Console => step("console", "its build, lints, words and formats", || checked(console::check(root))),
         Step::Unit => step("unit", "tests inside the crates", || {
-            // The host's own are many and short: to optimise them takes minutes
-            // more than they do.
+            // The host's own tests are short: optimising them takes minutes longer than
+            // running them.
             let quick = "profile.release.package.courier.opt-level=0";
             let mut count =
                 tests(&mut steps::cargo(root, &["test", "--release", "-p", "courier", "--lib", "--config", quick]))?;
@@ -119,8 +119,7 @@ fn run_step(root: &Path, wanted: Step, filter: Option<&str>) -> steps::Done {
             journeys(root, "small", &[filter.unwrap_or(CONFORMANCE)], &[])
         }),
         Step::Journeys => step("journeys", "the real host on real Kafka", || {
-            // All that no other step runs, so that a new module cannot be
-            // forgotten here.
+            // All modules that no other step runs, so that no new module is forgotten.
             let others: Vec<&str> = faults::MODULES.iter().copied().chain([CONFORMANCE]).collect();
             journeys(root, "small", filter.as_slice(), &others)
         }),
@@ -141,7 +140,7 @@ pub fn prepare(root: &Path) -> Result<()> {
     crate::servers::kafka::fetch_jars()?;
     steps::say("build the plugins and test guests");
     guests::run(root)?;
-    // Before the host, which embeds it.
+    // The console is built before the host, which embeds it.
     console::run(root)?;
     must("build the host", &mut steps::cargo(root, &["build", "--release", "-p", "courier"]))
 }
@@ -156,7 +155,7 @@ pub fn journeys(root: &Path, scale: &str, only: &[&str], without: &[&str]) -> Re
     tests(command.env("COURIER_TEST_SCALE", scale))
 }
 
-/// Runs tests; a command that fails without a failed test did not compile.
+/// Runs tests. A command that fails without a failed test is an error.
 fn tests(command: &mut std::process::Command) -> Result<Count> {
     let (count, success) = count_tests(command)?;
     if !success && count.failed == 0 {
@@ -182,8 +181,8 @@ fn guest_crates(root: &Path) -> Vec<PathBuf> {
     crates
 }
 
-/// Guests are built by a toolchain of their own, which must not share
-/// artefacts with the host's.
+/// The target directory of guest tests: guests have their own toolchain, which must
+/// not share artefacts with the host's.
 fn guest_target() -> PathBuf {
     setup::target_directory().join("guest-tests")
 }

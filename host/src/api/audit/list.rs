@@ -24,11 +24,11 @@ pub struct AuditView {
     pub at: String,
     /// Who: the name of a token, or `local`.
     pub by: String,
-    /// What was done.
+    /// The kind of change, for example `pause`.
     pub action: String,
-    /// To what.
+    /// What was changed.
     pub subject: String,
-    /// Anything else.
+    /// Details of the change.
     #[schema(required = true)]
     pub detail: Option<String>,
     /// SHA-256 over `previous` and this entry's fields, in hexadecimal; null

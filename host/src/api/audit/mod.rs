@@ -1,4 +1,4 @@
-//! The audit log: who changed what, in a chain that shows when it was touched.
+//! The audit log: who changed what, in a chain of hashes that shows tampering.
 
 pub mod list;
 pub mod verify;

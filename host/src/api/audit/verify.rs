@@ -1,7 +1,7 @@
-//! `GET /v1/audit/verify`: is the chain whole?
+//! `GET /v1/audit/verify`: checks the chain of hashes.
 //!
-//! The walk reads a bounded step at a time and never holds up who appends. It
-//! begins at the anchor that retention left and must arrive at the head.
+//! The walk reads a bounded number of entries at a time and never blocks appends.
+//! It begins at the anchor that retention left and must arrive at the head.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,25 +16,25 @@ use crate::api::params::Params;
 use crate::api::problem::Problem;
 use crate::store::{AuditLinks, SharedStore, StoreError};
 
-/// Entries that one request checks: they take a few seconds.
+/// Entries that one request checks, which takes a few seconds.
 const MAX_CHECKED: u64 = 500_000;
 
-/// Whether the chain is whole.
+/// The result of checking the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Verified {
-    /// Whether every entry that was checked fits.
+    /// Whether every checked entry fits.
     pub ok: bool,
-    /// Entries that were checked.
+    /// The number of checked entries.
     pub checked: u64,
-    /// The first entry that does not fit: it was altered, or something before
-    /// it was taken out or put in.
+    /// The first entry that does not fit: it was altered, or entries before it were
+    /// removed or inserted.
     #[schema(required = true)]
     pub broken_at: Option<i64>,
-    /// The newest entry's hash. Noted elsewhere, it later shows whether the
-    /// whole chain was written anew.
+    /// The newest entry's hash. Kept elsewhere, it later shows whether the whole
+    /// chain was rewritten.
     pub head: String,
-    /// Whether entries are left that were not checked, since one request
-    /// checks half a million at most.
+    /// Whether entries were left unchecked: one request checks at most half a
+    /// million.
     pub truncated: bool,
 }
 
@@ -77,13 +77,13 @@ async fn walk(store: &SharedStore) -> Result<Verified, StoreError> {
         }
         let next = store.audit_links(last).await?;
         if next.anchor.id > id {
-            // Retention overtook the walk: the rest hangs on the new anchor.
+            // Retention overtook the walk: the rest begins at the new anchor.
             (id, hash) = (next.anchor.id, next.anchor.hash);
         }
         entries = next.entries;
     }
-    // The head is of the moment when the walk began; what came after it fits
-    // or was found not to. One that is missing was cut off.
+    // The head was read when the walk began. Entries after it were checked above;
+    // a missing head means that the end of the chain was cut off.
     if id < head.id || (id == head.id && hash != head.hash) {
         return Ok(Verified { ok: false, broken_at: Some(head.id), ..found });
     }

@@ -1,4 +1,4 @@
-//! Who asks, and what of the host the caller reaches.
+//! The caller of an operation, with its role and scope.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::Role;
 use crate::api::problem::Problem;
 use crate::store::AuditEntry;
 
-/// Who asks.
+/// The caller of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The token's name, or `local` where no tokens are needed.
@@ -18,32 +18,32 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Somebody on this machine, when there are no tokens.
+    /// The caller on this machine when there are no tokens.
     pub(super) fn local() -> Self {
         Self { name: "local".into(), role: Role::Admin, topics: None, groups: None, sources: None }
     }
 
-    /// The source of the messages that this caller publishes without naming
-    /// one: the token's name; unknown where there are no tokens.
+    /// The source of messages that name none: the token's name; empty, which means
+    /// unknown, without tokens.
     #[must_use]
     pub fn source(&self) -> &str {
         if &*self.name == "local" { "" } else { &self.name }
     }
 
-    /// Whether the caller holds no token, where none is needed.
+    /// Whether the caller was admitted because there are no tokens.
     #[must_use]
     pub fn is_local(&self) -> bool {
         &*self.name == "local"
     }
 
-    /// What the caller does, for the audit log.
+    /// An audit entry in the caller's name.
     #[must_use]
     pub fn deed(&self, action: &str, subject: &str, detail: &str) -> AuditEntry {
         let [by, action, subject, detail] = [&self.name, action, subject, detail].map(str::to_owned);
         AuditEntry { by, action, subject, detail }
     }
 
-    /// What the caller may do.
+    /// The caller's role.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
@@ -61,25 +61,25 @@ impl Caller {
         reaches(self.groups.as_deref(), group)
     }
 
-    /// Whether some of a binding is in scope.
+    /// Whether a binding's group and one of its topics are in scope.
     #[must_use]
     pub fn sees_binding(&self, group: &str, topics: &[String]) -> bool {
         self.sees_group(group) && topics.iter().any(|topic| self.sees_topic(topic))
     }
 
-    /// The topics that lists are held to.
+    /// The topics that lists are limited to; `None` for all.
     #[must_use]
     pub fn topics(&self) -> Option<Vec<String>> {
         self.topics.as_deref().map(<[String]>::to_vec)
     }
 
-    /// The groups that lists are held to.
+    /// The groups that lists are limited to; `None` for all.
     #[must_use]
     pub fn groups(&self) -> Option<Vec<String>> {
         self.groups.as_deref().map(<[String]>::to_vec)
     }
 
-    /// Whether nothing is out of this caller's scope.
+    /// Whether every topic and group is in scope.
     #[must_use]
     pub fn sees_all(&self) -> bool {
         self.topics.is_none() && self.groups.is_none()
@@ -101,7 +101,7 @@ impl Caller {
         self.within("group", group, self.groups.as_deref())
     }
 
-    /// Refuses what concerns every topic and group to a caller held to some.
+    /// Refuses an operation on all topics and groups to a caller with a scope.
     ///
     /// # Errors
     /// 403 when the token has a scope.

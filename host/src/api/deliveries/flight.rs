@@ -1,7 +1,7 @@
-//! Deliveries in their first flight, which have no row.
+//! Deliveries before their first outcome, which have no row.
 //!
-//! The bus has the message and the group's position has not passed it: the
-//! delivery is COMMITTED, and nobody has written a word about it yet.
+//! Kafka has the message and the group's position has not passed it: the delivery
+//! is COMMITTED, and nothing is stored about it yet.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use crate::api::ports::BindingView;
 use crate::api::shown::{ShownKey, known};
 use crate::store::{DeliveryKey, PositionRow, is_address};
 
-/// How long Kafka may take to give a record again.
+/// How long reading a record from Kafka may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A place in Kafka.
+/// The place of a record in Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordPlace {
     /// The topic that senders publish on.
     pub topic: String,
-    /// Which of its messages: broadcasts lie in a companion of it.
+    /// The kind of its messages: broadcasts lie in the companion topic.
     pub kind: Kind,
     /// The partition.
     pub partition: i32,
@@ -32,16 +32,16 @@ pub struct RecordPlace {
 }
 
 impl RecordPlace {
-    /// The topic of Kafka that it is in.
+    /// The topic in Kafka that holds the record.
     #[must_use]
     pub fn log_topic(&self) -> std::borrow::Cow<'_, str> {
         self.kind.log_topic(&self.topic)
     }
 
-    /// Reads the record that Kafka has there, if any.
+    /// Reads the record, if Kafka has it.
     ///
     /// # Errors
-    /// Why Kafka could not be asked, for people.
+    /// Why Kafka could not be read, for people.
     pub(in crate::api) async fn read(&self, app: &App) -> Result<Option<Message>, String> {
         let log_topic = self.log_topic();
         let read = app.log.read(&log_topic, self.partition, self.offset);
@@ -52,13 +52,14 @@ impl RecordPlace {
     }
 }
 
-/// What the positions of a node are for, and those of a group.
+/// The kind of messages that a position is for: those of a listener are for
+/// broadcasts, those of a group for events.
 #[must_use]
 pub fn kind_of(listener: Option<&String>) -> Kind {
     if listener.is_some() { Kind::Broadcast } else { Kind::Event }
 }
 
-/// The positions whose group still has to handle the message at a place.
+/// The positions whose group has not handled the message at a place yet.
 pub fn first_flights<'a>(
     positions: &'a [PositionRow],
     bindings: &'a [BindingView],
@@ -81,7 +82,7 @@ fn wants(binding: &BindingView, position: &PositionRow, type_name: &str) -> bool
         && binding.types.as_ref().is_none_or(|types| types.iter().any(|one| one == type_name))
 }
 
-/// Shows such a delivery.
+/// Shows a delivery without a row.
 #[must_use]
 pub fn view(position: &PositionRow, offset: Offset, message_id: &str, key: ShownKey, type_name: &str) -> DeliveryView {
     let address = position.listener.clone().filter(|listener| is_address(listener));

@@ -20,26 +20,26 @@ use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 use crate::store::GiveUp;
 
-/// Characters of a reason.
+/// Longest reason, in characters.
 const MAX_REASON: usize = 500;
 
 /// Why a delivery is given up.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GiveUpBody {
-    /// For people.
+    /// Why it is given up, for the audit log.
     #[schema(required = true, value_type = String)]
     reason: Option<String>,
-    /// Whether its record goes to the dead letters: to the topic of the
-    /// binding, or to `dlq.<topic>.<consume>` when the binding has none.
+    /// Whether its record goes to the dead-letter topic of the binding, or to
+    /// `dlq.<topic>.<group>` when the binding names none.
     #[serde(default)]
     dead_letter: bool,
 }
 
 /// Gives an open delivery up. It ends as HANDLE_FAIL with the verdict
-/// `given_up` and without an attempt, in its lane's turn, and its lane goes on.
-/// One that waits behind its lane's head is marked and waits for its turn. One
-/// whose attempt runs now, or that is final: 409.
+/// `given_up` and without an attempt, in its lane's turn, and its lane goes on. A
+/// delivery behind its lane's head is marked and ends in its turn. 409 for a
+/// delivery whose attempt runs now, or that is final.
 #[utoipa::path(
     post,
     path = "/v1/deliveries/{id}/give-up",

@@ -1,7 +1,7 @@
-//! The id of a delivery, as the store's key writes itself.
+//! The id of a delivery, which is the text of its key in the store.
 //!
-//! It is opaque to clients. One delivery has one id: other spellings of the
-//! same numbers are no id.
+//! It is opaque to clients. A delivery has one id: other spellings of the same
+//! numbers are refused.
 
 use crate::api::problem::Problem;
 use crate::store::DeliveryKey;
@@ -15,12 +15,12 @@ pub fn write(key: DeliveryKey) -> String {
 /// Reads the id of a delivery.
 ///
 /// # Errors
-/// 404 for what is no id: then there is no such delivery either.
+/// 404 for a text that is no id, as for an id of no delivery.
 pub fn read(text: &str) -> Result<DeliveryKey, Problem> {
     text.parse().ok().filter(|key| write(*key) == text).ok_or_else(|| unknown(text))
 }
 
-/// 404 for a delivery that is not there.
+/// The 404 for an unknown delivery.
 #[must_use]
 pub fn unknown(text: &str) -> Problem {
     Problem::not_found(format!("no delivery {text:?} is known: it is past retention, or the id is none"))

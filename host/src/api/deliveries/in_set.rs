@@ -1,8 +1,8 @@
 //! Deliveries that were HANDLED at the first attempt in a group that keeps no
 //! row of them (`trace = "failures"`).
 //!
-//! Their place, state, node, version and window of time are exact. What their
-//! records say is read from Kafka while it has them; what nobody kept is named.
+//! Their place, state, node, version and time range are known. The rest is read
+//! from their records while Kafka has them; unknown members are named.
 
 use courier_core::message::{Message, Offset};
 use courier_core::status::State;
@@ -20,22 +20,22 @@ use crate::api::shown::{ShownKey, known};
 use crate::api::time;
 use crate::store::{DeliveryFilter, DeliveryKey, HandledAt, PositionRow, is_address};
 
-/// What is never kept of such a delivery.
+/// Members that are never known of such a delivery.
 const NEVER_KEPT: [&str; 2] = ["received_at", "log"];
-/// What stands in its record alone.
+/// Members that are known only from its record.
 pub(in crate::api) const OF_THE_RECORD: [&str; 3] = ["message_id", "key", "type"];
 
-/// What a list cannot tell.
+/// Deliveries that a list cannot show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct NotListed {
-    /// The groups that keep no row of what is HANDLED at the first attempt.
+    /// The groups that keep no row of deliveries HANDLED at the first attempt.
     pub groups: Vec<String>,
     /// What that means, for people.
     pub why: String,
 }
 
-/// The answer for an id of which nothing is recorded, while groups keep no row
-/// of what they handled: whether one of them handled such a message is unknown.
+/// The response for an id of which nothing is recorded, while groups keep no row of
+/// what they handled: whether one of them handled the message is unknown.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct NotRecordedView {
     /// The id.
@@ -49,7 +49,7 @@ pub struct NotRecordedView {
 }
 
 impl NotRecordedView {
-    /// Of an id.
+    /// The response for an id.
     #[must_use]
     pub fn of(id: &str, groups: Vec<String>) -> Self {
         let names = groups.join(", ");
@@ -68,7 +68,7 @@ pub(in crate::api) async fn groups(app: &App, caller: &Caller) -> Result<Vec<Str
     Ok(groups)
 }
 
-/// What a list of deliveries cannot tell; none when it tells all that matches.
+/// The deliveries that a list cannot show; `None` when it shows all that match.
 pub(super) async fn not_listed(
     app: &App,
     caller: &Caller,
@@ -88,7 +88,7 @@ pub(super) async fn not_listed(
     Ok((!groups.is_empty()).then_some(NotListed { groups, why }))
 }
 
-/// Shows such a delivery, with what Kafka still has of its record.
+/// Shows such a delivery, with its record if Kafka has it.
 pub(in crate::api) async fn view(
     app: &App,
     position: &PositionRow,
@@ -101,7 +101,7 @@ pub(in crate::api) async fn view(
         partition: position.partition,
         offset,
     };
-    // Of what cannot be read the place is told all the same.
+    // Without its record the delivery is shown with its place alone.
     of(position, offset, handled, place.read(app).await.ok().flatten().as_ref())
 }
 

@@ -36,15 +36,15 @@ pub struct DeliveryList {
     /// The page.
     #[serde(flatten)]
     pub list: List<DeliveryView>,
-    /// What is not in it although it may match; absent when all is.
+    /// Matching deliveries that the list cannot show; absent when there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_recorded: Option<NotListed>,
 }
 
 /// Deliveries that have a row, newest first, with their attempts. A page of a
-/// token that reaches only some topics may have fewer items than its limit. What
-/// a group with `trace = "failures"` handled at the first attempt has no row:
-/// `not_recorded` says so.
+/// token that reaches only some topics may have fewer items than its limit. Groups
+/// with `trace = "failures"` keep no row of deliveries that were handled at the
+/// first attempt; `not_recorded` names these groups.
 #[utoipa::path(
     get,
     path = "/v1/deliveries",

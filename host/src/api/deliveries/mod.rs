@@ -1,5 +1,4 @@
-//! What receivers and operators use: who handled a message, why not, and run
-//! it again.
+//! Operations on deliveries: list, show, run again and give up.
 
 pub mod flight;
 pub mod give_up;

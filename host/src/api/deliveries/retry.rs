@@ -15,9 +15,10 @@ use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 
-/// Asks that a delivery runs again now, whatever it came to. It takes its turn
-/// in its lane; its attempts go on from their last number. One in its first
-/// flight runs anyway, and one whose group has no binding would never: 409.
+/// Runs a delivery again now, whatever its outcome was. It takes its turn in its
+/// lane, and its attempts continue from their last number. 409 for a delivery
+/// without an outcome, which runs anyway, and for one whose group has no binding,
+/// which would never run.
 #[utoipa::path(
     post,
     path = "/v1/deliveries/{id}/retry",

@@ -34,10 +34,10 @@ pub(in crate::api) async fn show(
 }
 
 /// A delivery that the caller may see: from its row, from the handled set of its
-/// position, or in its first flight.
+/// position, or before its first outcome.
 pub(super) async fn find(app: &App, caller: &Caller, text: &str) -> Result<DeliveryView, Problem> {
     let key = id::read(text)?;
-    // Positions first: what settles in between then has a row.
+    // Positions are read first: a delivery that settles in between then has a row.
     let positions = app.store.positions().await?;
     let row = app.store.delivery(&key).await?;
     let row = row.filter(|row| caller.sees_group(&row.group) && caller.sees_topic(&row.topic));
@@ -55,7 +55,7 @@ pub(super) async fn find(app: &App, caller: &Caller, text: &str) -> Result<Deliv
     flying(app, position, key).await?.ok_or_else(|| id::unknown(text))
 }
 
-/// A delivery without a row, when its record is there and its turn is to come.
+/// A delivery without a row, if its record exists and is not handled yet.
 async fn flying(app: &App, position: &PositionRow, key: DeliveryKey) -> Result<Option<DeliveryView>, Problem> {
     if position.next > key.offset {
         return Ok(None);

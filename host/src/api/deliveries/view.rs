@@ -1,4 +1,4 @@
-//! Deliveries and attempts as people see them.
+//! Deliveries and attempts, as the API shows them.
 
 use courier_core::status::State;
 use serde::Serialize;
@@ -36,57 +36,57 @@ pub struct DeliveryView {
     pub type_name: Option<String>,
     /// COMMITTED, PUSH_FAIL, HANDLE_FAIL or HANDLED.
     pub state: &'static str,
-    /// What the last attempt concluded.
+    /// The verdict of the last attempt.
     #[schema(required = true)]
     pub verdict: Option<&'static str>,
     /// Why, in the handler's words.
     #[schema(required = true)]
     pub reason: Option<String>,
-    /// The same for failures that are alike.
+    /// The fingerprint of the failure, equal for failures that are alike.
     #[schema(required = true)]
     pub fingerprint: Option<String>,
     /// The node that worked on it last.
     #[schema(required = true)]
     pub node: Option<String>,
-    /// Of a broadcast that is pushed to each address of a service: the one that
-    /// this is for.
+    /// The address that this delivery is for, when a broadcast is pushed to each
+    /// address of a service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// When a host first received it; null in its first flight.
+    /// When a host first received it; null before its first outcome.
     #[schema(required = true)]
     pub received_at: Option<String>,
     /// When it became final.
     #[schema(required = true)]
     pub settled_at: Option<String>,
-    /// When it runs again; null means final, or that its turn has not come.
+    /// When it runs again; null when it is final or waits for its turn.
     #[schema(required = true)]
     pub next_attempt_at: Option<String>,
-    /// Every invocation that is known, by number.
+    /// All known invocations, by number.
     pub attempts: Vec<AttemptView>,
-    /// The span of time in which it was handled, when no more is known of the
-    /// time; `settled_at` is its end then, and its attempt has the same bounds.
+    /// The time range in which it was handled, when the exact time is not known;
+    /// `settled_at` is then its end, and its attempt has the same bounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settled_within: Option<WindowView>,
-    /// Members that are unknown because its group keeps no row of what is HANDLED
+    /// Members that are unknown because its group keeps no row of deliveries HANDLED
     /// at the first attempt. An unknown `message_id` is the record's place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub not_recorded: Vec<&'static str>,
 }
 
-/// A span of time.
+/// A time range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct WindowView {
-    /// Not earlier.
+    /// The earliest possible time.
     pub from: String,
-    /// Not later.
+    /// The latest possible time.
     pub to: String,
 }
 
 /// One invocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AttemptView {
-    /// Counts invocations from 1.
+    /// The number of the invocation, from 1.
     pub number: u32,
     /// Whether it used up one of `max_attempts`.
     pub counted: bool,
@@ -99,12 +99,12 @@ pub struct AttemptView {
     pub started_at: String,
     /// When it ended.
     pub finished_at: String,
-    /// What it concluded.
+    /// Its verdict.
     pub verdict: &'static str,
     /// Why.
     #[schema(required = true)]
     pub reason: Option<String>,
-    /// The same for failures that are alike.
+    /// The fingerprint of the failure, equal for failures that are alike.
     #[schema(required = true)]
     pub fingerprint: Option<String>,
     /// What the handler logged.
@@ -114,16 +114,16 @@ pub struct AttemptView {
 
 /// Deliveries whose attempts are read together.
 const CHUNK: usize = 50;
-/// What the logs of one answer may add up to; those beyond are left out, with
-/// a note that says where they are.
+/// Bytes of logs in one response; further logs are left out, with a note that says
+/// how to get them.
 const MAX_LOG_BYTES: usize = 8 * 1024 * 1024;
 
-/// Stands for a log that was left out.
+/// Shown in place of a log that was left out.
 const LEFT_OUT: &str = "(left out: an answer has 8 MiB of logs at most; ask for this delivery alone)";
 
-/// Shows deliveries with their attempts. A page may have a thousand
-/// deliveries with ten logs of 64 KiB each, so attempts are read by the chunk
-/// and their logs are bounded all together.
+/// Shows deliveries with their attempts. A page may have a thousand deliveries with
+/// ten logs of 64 KiB each, so attempts are read in chunks and their logs share one
+/// bound.
 pub(in crate::api) async fn with_attempts(app: &App, rows: Vec<DeliveryRow>) -> Result<Vec<DeliveryView>, Problem> {
     let mut views = Vec::with_capacity(rows.len());
     let mut room = MAX_LOG_BYTES;
@@ -139,7 +139,7 @@ pub(in crate::api) async fn with_attempts(app: &App, rows: Vec<DeliveryRow>) -> 
     Ok(views)
 }
 
-/// Leaves out the logs that do not fit into `room` any more.
+/// Leaves out the logs that no longer fit into `room` bytes.
 fn leave_out_logs(view: &mut DeliveryView, room: &mut usize) {
     for log in view.attempts.iter_mut().filter_map(|attempt| attempt.log.as_mut()) {
         match room.checked_sub(log.len()) {
@@ -150,13 +150,13 @@ fn leave_out_logs(view: &mut DeliveryView, room: &mut usize) {
 }
 
 impl DeliveryView {
-    /// Whom a broadcast is for: an address, or a node.
+    /// The listener that a broadcast is for: an address, or a node.
     #[must_use]
     pub fn listener(&self) -> Option<&String> {
         self.address.as_ref().or(self.node.as_ref())
     }
 
-    /// Shows a delivery with the attempts that were kept.
+    /// Shows a delivery with its stored attempts.
     #[must_use]
     pub fn new(row: &DeliveryRow, kept: &[AttemptRow]) -> Self {
         let mut attempts: Vec<AttemptView> = kept.iter().map(AttemptView::from).collect();
@@ -187,8 +187,8 @@ impl DeliveryView {
     }
 }
 
-/// The last attempt of a final delivery when it has no row of its own: what a
-/// success would say twice is kept once, in the delivery.
+/// The last attempt of a final delivery that has no row for it: a success is stored
+/// once, in the row of the delivery.
 fn unkept(row: &DeliveryRow, kept: &[AttemptRow]) -> Option<AttemptView> {
     let (verdict, started_at, settled_at) = (row.verdict?, row.started_at?, row.settled_at?);
     if row.number == 0 || kept.iter().any(|attempt| attempt.number >= row.number) {
@@ -225,7 +225,8 @@ impl From<&AttemptRow> for AttemptView {
     }
 }
 
-/// What a delivery still says of a message that Kafka has dropped.
+/// The message of a delivery, as far as its row knows it, when Kafka has dropped
+/// the record.
 pub(in crate::api) fn message_of(row: &DeliveryRow) -> MessageView {
     MessageView {
         id: row.message_id.clone(),

@@ -11,7 +11,7 @@ use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
 
-/// Groups by name: those that a binding names, and those that have positions.
+/// Groups by name: those of a binding of this host, and those with positions.
 #[utoipa::path(
     get,
     path = "/v1/groups",

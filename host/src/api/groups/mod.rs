@@ -1,4 +1,4 @@
-//! What operators use on groups: look, pause, resume, seek.
+//! Operations on consumer groups: list, show, pause, resume and seek.
 
 pub mod list;
 pub mod parked;

@@ -1,4 +1,4 @@
-//! `GET /v1/groups/{consume}/parked`: lanes whose head waits.
+//! `GET /v1/groups/{group}/parked`: lanes whose head waits.
 
 use axum::Json;
 use axum::extract::State;

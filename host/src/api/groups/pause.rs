@@ -1,7 +1,7 @@
-//! `POST /v1/groups/{consume}/pause` and `.../resume`.
+//! `POST /v1/groups/{group}/pause` and `.../resume`.
 //!
-//! What the TOML pauses, the API does not resume: a group runs when neither
-//! says that it shall not.
+//! The API cannot resume a binding that the TOML pauses: a group runs when neither
+//! pauses it.
 
 use axum::Json;
 use axum::body::Body;
@@ -20,24 +20,23 @@ use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 
-/// Characters of a reason.
+/// Longest reason, in characters.
 const MAX_WHY: usize = 500;
 
 /// Why a group is paused.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pause {
-    /// For people; who paused it when nothing is said.
+    /// Why it is paused, for people; by default who paused it.
     why: Option<String>,
 }
 
-/// Nothing more needs to be said.
+/// An empty body.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resume {}
 
-/// Pauses a group on all nodes: attempts that run are finished, nothing new
-/// begins.
+/// Pauses a group on all nodes: running attempts finish, and no new ones begin.
 #[utoipa::path(
     post,
     path = "/v1/groups/{group}/pause",
@@ -64,7 +63,7 @@ pub(in crate::api) async fn pause(
     set(&app, &caller, &group, Some(&why)).await
 }
 
-/// Resumes a group that the API paused. One that the TOML pauses stays paused.
+/// Resumes a group that the API paused. Bindings that the TOML pauses stay paused.
 #[utoipa::path(
     post,
     path = "/v1/groups/{group}/resume",

@@ -1,7 +1,7 @@
-//! Whether anybody runs a group: a binding on this host, or on a live node.
+//! Whether a group is bound, on this host or on another live node.
 //!
-//! What is asked of a group that nobody runs would wait for ever, so it is
-//! refused before anything changes.
+//! A request about a group that no node runs would wait for ever, so it is refused
+//! before anything changes.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::api::problem::Problem;
 use crate::causes;
 use crate::store::NodeBinding;
 
-/// What is bound on this host and on the live nodes.
+/// The bindings of this host and of the live nodes.
 pub(in crate::api) async fn bound(app: &App) -> Result<Vec<NodeBinding>, Problem> {
     let mut bound: BTreeSet<NodeBinding> = app.store.live_bindings().await?.into_iter().collect();
     for binding in app.groups.bindings() {
@@ -27,7 +27,7 @@ pub(in crate::api) async fn bound(app: &App) -> Result<Vec<NodeBinding>, Problem
 /// The topics that a group reads, by name.
 ///
 /// # Errors
-/// 409 for a group that nobody runs.
+/// 409 for a group that no live node runs.
 pub(in crate::api) async fn topics(app: &App, group: &str) -> Result<BTreeSet<String>, Problem> {
     let bound = bound(app).await?;
     let topics: BTreeSet<String> = bound.into_iter().filter(|one| one.group == group).map(|one| one.topic).collect();
@@ -37,8 +37,8 @@ pub(in crate::api) async fn topics(app: &App, group: &str) -> Result<BTreeSet<St
     Ok(topics)
 }
 
-/// Refuses what concerns a group that nobody runs, or a topic that nobody
-/// reads for it.
+/// Refuses a request about a group that no live node runs, or about a topic that
+/// none reads for it.
 pub(in crate::api) async fn refuse_idle(app: &App, group: &str, topic: Option<&str>) -> Result<(), Problem> {
     let topics = topics(app, group).await?;
     match topic.filter(|topic| !topics.contains(*topic)) {
@@ -53,7 +53,7 @@ pub(in crate::api) async fn refuse_idle(app: &App, group: &str, topic: Option<&s
     }
 }
 
-/// Why nobody runs a group.
+/// Why no node runs a group.
 pub const NO_BINDING: &str = "no [[binding]] of a live node names it";
 
 fn no_binding(detail: String) -> Problem {

@@ -1,7 +1,7 @@
-//! `POST /v1/groups/{consume}/seek`: move a group's positions in a topic.
+//! `POST /v1/groups/{group}/seek`: moves a group's positions in a topic.
 //!
-//! Forward skips what lies between; backward runs it again. The group's name
-//! is asked for once more as `confirm`, since neither can be taken back.
+//! Moving forward skips the records in between; moving back runs them again. The
+//! group's name is required once more as `confirm`, since neither can be undone.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ pub struct SeekBody {
     confirm: Option<String>,
 }
 
-/// What was moved.
+/// The moved positions.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SeekView {
     /// The group.
@@ -54,8 +54,8 @@ pub struct SeekView {
     pub partitions: Vec<MovedPosition>,
 }
 
-/// Moves positions of a group. Backward marks what lies between to run again,
-/// its attempts appended to those before.
+/// Moves positions of a group. Moving back marks the records in between to run
+/// again; their attempts are appended to earlier ones.
 #[utoipa::path(
     post,
     path = "/v1/groups/{group}/seek",
@@ -97,7 +97,7 @@ fn check(asked: SeekBody, group: &str) -> Result<SeekRequest, Problem> {
     let missing = |what: &str| wrong(format!("{what} is missing; send {}", example(group)));
     let topic = asked.topic.ok_or_else(|| missing("`topic`"))?;
     let to = asked.to.ok_or_else(|| missing("`to`, an offset (a number), \"earliest\", \"latest\" or a time,"))?;
-    // What a seek skips or runs again cannot be taken back.
+    // A seek cannot be undone.
     let confirm = asked.confirm.ok_or_else(|| missing("`confirm`, the group's name once more,"))?;
     if confirm != group {
         return Err(wrong(format!("`confirm` is {confirm:?}; repeat the group's name, {group:?}")));
@@ -124,13 +124,13 @@ fn check(asked: SeekBody, group: &str) -> Result<SeekRequest, Problem> {
     Ok(SeekRequest { group: group.to_owned(), topic, partition: asked.partition, to })
 }
 
-/// What is said of a topic that a group does not read.
+/// The error for a topic that a group does not read.
 pub(in crate::api) fn does_not_read(group: &str, topic: &str, topics: BTreeSet<String>) -> String {
     let topics = topics.into_iter().collect::<Vec<_>>().join("`, `");
     format!("the group `{group}` does not read `{topic}`; it reads `{topics}`")
 }
 
-/// What a seek does, for the audit log.
+/// A seek in words, for the audit log.
 fn describe(seek: &SeekRequest) -> String {
     let which = match seek.partition {
         Some(partition) => format!("partition {partition} of {}", seek.topic),
@@ -145,7 +145,7 @@ fn describe(seek: &SeekRequest) -> String {
     format!("{which}, to {to}")
 }
 
-/// A seek that would be right.
+/// A valid body.
 fn example(group: &str) -> Value {
     json!({ "topic": "order", "to": "earliest", "confirm": group })
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/groups/{consume}`: one group.
+//! `GET /v1/groups/{group}`: one group.
 
 use axum::Json;
 use axum::extract::State;
@@ -10,7 +10,7 @@ use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 
-/// A group: its bindings, where it is in its partitions, and its sums.
+/// A group: its bindings, its positions, and its sums.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group}",

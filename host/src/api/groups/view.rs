@@ -1,4 +1,4 @@
-//! Groups as people see them.
+//! Groups, as the API shows them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -23,25 +23,25 @@ use crate::store::{AddressLeaseRow, GroupTotals, ListenerRow, PaceRow, PositionR
 pub struct GroupView {
     /// Its name.
     pub group: String,
-    /// What it does: `running`, `paused` (a person or the configuration said so),
-    /// `cannot_run` (its plugin is missing, what it depends on is down, or what
-    /// it publishes has nowhere to go) or
-    /// `not_bound` (no binding of a live node names it).
+    /// `running`, `paused` (by a person or the configuration), `cannot_run` (its
+    /// plugin is missing, a dependency is down, or the topics that it publishes to
+    /// have too many undelivered messages) or `not_bound` (no binding of a live node
+    /// names it).
     pub state: &'static str,
     /// Whether it takes no deliveries now.
     pub paused: bool,
     /// Why it does not run.
     #[schema(required = true)]
     pub why: Option<String>,
-    /// The same for programs, once it has stood still for a while; while the group
-    /// runs, what some of its deliveries wait for, or will be lost; else null.
+    /// Why it stands still, for programs; while it runs, why some of its deliveries
+    /// wait or will be lost; otherwise null.
     #[schema(required = true)]
     pub cause: Option<CauseView>,
     /// Its bindings on this host.
     pub bindings: Vec<BindingView>,
-    /// Where it is in its partitions.
+    /// Its partitions.
     pub partitions: Vec<PartitionView>,
-    /// The nodes that hear its broadcasts, or did.
+    /// The listeners of its broadcasts, earlier ones included.
     pub broadcast: Vec<ListenerView>,
     /// Its unfinished deliveries that have rows.
     pub open: OpenView,
@@ -49,18 +49,18 @@ pub struct GroupView {
     pub handled: u64,
     /// Deliveries that failed for good.
     pub failed: u64,
-    /// Milliseconds that half of the attempts of the last hour took at most,
-    /// over all hosts; null without attempts.
+    /// Median duration of the attempts of the last hour on all hosts, in
+    /// milliseconds; null without attempts.
     #[schema(required = true)]
     pub p50_ms: Option<f64>,
-    /// The same for 99 of 100.
+    /// 99th percentile of the same durations.
     #[schema(required = true)]
     pub p99_ms: Option<f64>,
 }
 
 impl GroupView {
-    /// Records that the group is behind; none when it is not known for each
-    /// partition, or when there are none yet.
+    /// Records that the group is behind; `None` when the lag of a partition is not
+    /// known, or without partitions.
     #[must_use]
     pub fn lag(&self) -> Option<i64> {
         let lags: Option<Vec<i64>> = self.partitions.iter().map(|partition| partition.lag).collect();
@@ -75,9 +75,9 @@ pub struct PartitionView {
     pub topic: String,
     /// The partition.
     pub partition: i32,
-    /// Everything below is settled or safely parked.
+    /// The next offset: every record below it is settled or parked in the store.
     pub position: i64,
-    /// Last offset + 1 of the log; null when it is not known.
+    /// The end of the log: its last offset + 1; null when it is not known.
     #[schema(required = true)]
     pub end: Option<i64>,
     /// How far the position is behind the end; null when it is not known.
@@ -86,8 +86,8 @@ pub struct PartitionView {
     /// The node that owns it.
     #[schema(required = true)]
     pub node: Option<String>,
-    /// Why it does not progress, or will not, as the asked host knows: each host
-    /// knows it of the partitions that it owns.
+    /// Why the partition does not progress, or will not. Each host knows this only
+    /// of the partitions that it owns.
     #[schema(required = true)]
     pub why: Option<String>,
     /// The same for programs.
@@ -95,24 +95,24 @@ pub struct PartitionView {
     pub cause: Option<CauseView>,
 }
 
-/// Who hears the broadcasts of a topic for a group: a node, or an address of a
+/// A listener of the broadcasts of a topic for a group: a node, or an address of a
 /// pushed service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ListenerView {
-    /// The node; of an address the one that pushes to it, or did so last.
+    /// The node; for an address the node that pushes to it, or did so last.
     pub node: String,
     /// The address and port, where each address of a service is a listener.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Whether the node runs; of an address, whether a node pushes to it.
+    /// Whether the node runs; for an address, whether a node pushes to it.
     pub live: bool,
     /// When it first listened.
     pub registered_at: String,
-    /// When it was last there.
+    /// When it was last seen.
     pub seen_at: String,
     /// Whether it is no longer expected to handle broadcasts.
     pub forgotten: bool,
-    /// Why it is not.
+    /// Why it is no longer expected to.
     #[schema(required = true)]
     pub why: Option<String>,
     /// The topic that senders broadcast on.
@@ -125,13 +125,13 @@ pub struct ListenerView {
 /// Unfinished deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct OpenView {
-    /// Behind their lane's head.
+    /// Deliveries behind their lane's head.
     pub waiting: u64,
-    /// Whose handler could not run.
+    /// Deliveries whose handler could not run.
     pub push_fail: u64,
-    /// Failed, with a next attempt.
+    /// Failed deliveries with a next attempt.
     pub retrying: u64,
-    /// Waiting for a person.
+    /// Deliveries that wait for a person.
     pub held: u64,
 }
 
@@ -166,7 +166,7 @@ pub(in crate::api) async fn all(app: &App, caller: &Caller) -> Result<Vec<GroupV
     Ok(groups.into_iter().filter_map(|group| scoped(group, caller)).collect())
 }
 
-/// How long attempts took, by group, over all processes.
+/// Latency histograms by group, summed over all processes.
 fn paces(rows: Vec<PaceRow>) -> HashMap<String, Vec<u64>> {
     let mut paces: HashMap<String, Vec<u64>> = HashMap::new();
     for row in rows {
@@ -182,7 +182,7 @@ fn paces(rows: Vec<PaceRow>) -> HashMap<String, Vec<u64>> {
 /// One group.
 ///
 /// # Errors
-/// 403 for one out of the caller's scope, 404 for one that is nowhere.
+/// 403 for a group out of the caller's scope, 404 for an unknown one.
 pub(in crate::api) async fn one(app: &App, caller: &Caller, name: &str) -> Result<GroupView, Problem> {
     caller.group(name)?;
     let found = all(app, caller).await?.into_iter().find(|group| group.group == name);
@@ -191,8 +191,8 @@ pub(in crate::api) async fn one(app: &App, caller: &Caller, name: &str) -> Resul
     })
 }
 
-/// One group that the caller may change. What changes a group concerns all of
-/// its topics.
+/// One group that the caller may change: all of its topics must be in scope, because
+/// a change of a group concerns all of them.
 pub(in crate::api) async fn changeable(app: &App, caller: &Caller, name: &str) -> Result<GroupView, Problem> {
     let group = one(app, caller, name).await?;
     let bindings = app.groups.bindings();
@@ -206,7 +206,7 @@ pub(in crate::api) async fn changeable(app: &App, caller: &Caller, name: &str) -
     Ok(group)
 }
 
-/// Puts groups together from what the configuration and the store say.
+/// Assembles groups from bindings, positions, sums and pauses.
 fn assemble(
     bindings: Vec<BindingView>,
     positions: &[PositionRow],
@@ -219,8 +219,8 @@ fn assemble(
         entry(&mut groups, &binding.group.clone()).bindings.push(binding);
     }
     for row in positions.iter().filter(|row| row.listener.is_none()) {
-        // Until somebody owns it nobody follows the log: an end that was read
-        // before the first messages came would say that nothing waits.
+        // No node follows the log of a partition without an owner: an end that was
+        // read before the first messages came would show a lag of 0.
         let end = ends.get(&(row.topic.clone(), row.partition)).copied().filter(|_| row.epoch > 0);
         entry(&mut groups, &row.group).partitions.push(partition(row, end));
     }
@@ -248,7 +248,7 @@ fn pause_of(group: &GroupView, by_api: Option<&String>) -> (bool, Option<String>
     (all, group.bindings.iter().filter(|_| all).find_map(|binding| binding.why.clone()))
 }
 
-/// What a group that is bound somewhere does, as far as this host knows.
+/// The state of a bound group, as far as this host knows.
 fn state_of(group: &GroupView, paused_by_api: bool) -> &'static str {
     let is_blocked = |binding: &BindingView, word: &str| binding.blocked.as_deref() == Some(word);
     if paused_by_api {
@@ -262,8 +262,8 @@ fn state_of(group: &GroupView, paused_by_api: bool) -> &'static str {
     }
 }
 
-/// Says of a group, its bindings and its partitions why they stand still. A group that should
-/// run and does not, whatever the cause, is not running.
+/// Sets the causes of a group, its bindings and its partitions. A group that should run
+/// and does not, whatever the cause, is not shown as running.
 fn stand(group: &mut GroupView, shown: &[Standing]) {
     let of_group = shown.iter().filter(|standing| standing.subject.group() == Some(&group.group));
     for binding in &mut group.bindings {
@@ -295,7 +295,7 @@ fn stand(group: &mut GroupView, shown: &[Standing]) {
     }
 }
 
-/// Says of a group that nobody runs it.
+/// Shows a group as not bound.
 fn not_bound(group: &mut GroupView) {
     group.state = "not_bound";
     group.why = Some(format!("nobody runs it: {}", runs::NO_BINDING));
@@ -349,7 +349,7 @@ fn listener_view(
     let node = match (&address, lease) {
         (None, _) => listener.node.clone(),
         (Some(_), Some(lease)) => lease.node.clone(),
-        // Nobody has taken it: the owner of its position was the last one.
+        // Without a lease, the last owner of its position pushed to it last.
         (Some(address), None) => last.unwrap_or_else(|| address.clone()),
     };
     let behind = |row: &PositionRow| {
@@ -369,8 +369,8 @@ fn listener_view(
     }
 }
 
-/// The part of a group that is in the caller's scope; none when nothing is.
-/// The sums are those of the whole group.
+/// The part of a group that is in the caller's scope; `None` when nothing is. The
+/// sums are those of the whole group.
 fn scoped(mut group: GroupView, caller: &Caller) -> Option<GroupView> {
     if !caller.sees_group(&group.group) {
         return None;

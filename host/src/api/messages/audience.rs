@@ -1,5 +1,5 @@
-//! Whether anybody takes a message: a type or a topic that is spelled wrong is
-//! COMMITTED and handled by nobody, which its sender should hear at once.
+//! Warns senders of messages that no group handles. A message with a misspelled
+//! topic or type is COMMITTED and never handled, without an error.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,32 +12,31 @@ use crate::api::groups::runs;
 use crate::config::closest;
 use crate::store::NodeBinding;
 
-/// How long it is believed what is bound: no publish waits for the store to say
-/// so.
+/// How long the bindings are cached, so that not every publish queries the store.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long the one who asks waits.
+/// How long a publish waits for that query.
 const ASK_WAIT: Duration = Duration::from_millis(500);
 
-/// What is bound on this host and on the live nodes, as it was a moment ago.
+/// The cached bindings of this host and of the live nodes.
 #[derive(Clone, Debug, Default)]
 pub struct Audience(Arc<Mutex<Heard>>);
 
 #[derive(Debug, Default)]
 struct Heard {
     asked_at: Option<Instant>,
-    /// None until somebody was told.
+    /// `None` until the first query succeeded.
     bound: Option<Arc<[NodeBinding]>>,
 }
 
 impl Audience {
-    /// What is bound; none while that is not known.
+    /// The bindings; `None` while they are not known.
     async fn bound(&self, app: &App) -> Option<Arc<[NodeBinding]>> {
         {
             let mut heard = self.lock();
             if heard.bound.is_some() && heard.asked_at.is_some_and(|at| at.elapsed() < FRESH) {
                 return heard.bound.clone();
             }
-            // One asks; the others go on with what was heard before.
+            // One request queries; the others go on with the cached bindings.
             heard.asked_at = Some(Instant::now());
         }
         let asked = tokio::time::timeout(ASK_WAIT, runs::bound(app)).await;
@@ -55,8 +54,8 @@ impl Audience {
     }
 }
 
-/// For each message, by topic and type, why nobody takes it; none where
-/// somebody does, or where that is not known.
+/// For each topic and type, why no group handles such messages; `None` when a group
+/// does, or when that is not known.
 pub(super) async fn warnings<'m>(
     app: &App,
     caller: &Caller,

@@ -1,4 +1,4 @@
-//! `DELETE /v1/messages/{id}`: take a delayed message back.
+//! `DELETE /v1/messages/{id}`: cancels a delayed message.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,10 +14,9 @@ use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 use crate::store::MessageRow;
 
-/// Cancels a delayed message that has not gone out yet. It is SEND_FAIL then,
-/// with the reason `cancelled`; cancelling it again answers the same. One that
-/// was due and went out is a conflict that says so, and so is an id that
-/// several messages have.
+/// Cancels a delayed message that was not sent yet. It becomes SEND_FAIL with the
+/// reason `cancelled`; cancelling it again returns the same. 409 for a message that
+/// was sent, and for an id that several messages have.
 #[utoipa::path(
     delete,
     path = "/v1/messages/{id}",

@@ -2,12 +2,12 @@
 //!
 //! The topic is the extension attribute `topic` (the header `ce-topic` in the
 //! binary form), or `?topic=` for events without one. `partitionkey` is the
-//! key, and `kind` says `broadcast` for one. The extension attributes `delay`
+//! key, and `kind` is `broadcast` for a broadcast. The extension attributes `delay`
 //! ("2s") and `deliverat` (RFC 3339), or the headers `ce-delay` and
 //! `ce-deliverat`, say when the event is due; they are for Courier and not part
-//! of the record. Every other attribute becomes the record header `ce_<name>`,
-//! as the Kafka binding of CloudEvents wants; one named `key` is no exception.
-//! `"data": null` is the JSON value null, and only a missing `data` is none.
+//! of the record. Every other attribute becomes the record header `ce_<name>`, as
+//! in the Kafka binding of CloudEvents, including an attribute named `key`.
+//! `"data": null` is the JSON value null; only an event without `data` has no body.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,10 +29,10 @@ use crate::api::shape;
 use crate::api::shown::BASE64;
 use crate::api::time;
 
-/// The only version there is.
+/// The only supported version of CloudEvents.
 const SPEC_VERSION: &str = "1.0";
 
-/// Makes out a structured event.
+/// Reads a structured event.
 ///
 /// # Errors
 /// 400 that names the attribute at fault.
@@ -55,13 +55,13 @@ pub fn read_structured(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Pro
         }
         (None, None) => Bytes::new(),
     };
-    // The format says that data without a media type is JSON.
+    // In this format data without a media type is JSON.
     let content_type =
         media_type.unwrap_or_else(|| if data.is_some() { "application/json".into() } else { String::new() });
     draft(attributes, content_type, body, defaults)
 }
 
-/// Makes out a binary event: attributes in `ce-` headers, data in the body.
+/// Reads a binary event: attributes in `ce-` headers, data in the body.
 ///
 /// # Errors
 /// 400 that names the attribute at fault.
@@ -170,8 +170,8 @@ fn attribute_text(name: &str, raw: &RawValue) -> Result<Option<String>, Problem>
     }
 }
 
-/// The bytes of `data`: its JSON as it is written, or, when the media type is
-/// not JSON and the data is a string, what the string says.
+/// The bytes of `data`: its JSON as it is written, or the text of a JSON string
+/// when the media type is not JSON.
 fn data_bytes(data: &RawValue, media_type: Option<&str>) -> Bytes {
     if !media_type.is_none_or(is_json)
         && let Ok(text) = serde_json::from_str::<String>(data.get())
@@ -186,10 +186,9 @@ fn is_json(media_type: &str) -> bool {
     essence.ends_with("/json") || essence.ends_with("+json")
 }
 
-/// The text of an attribute's header, as the HTTP binding of CloudEvents reads
-/// it: a value in double quotes is taken out of them, with its backslashes
-/// undone (RFC 7230, 3.2.6), and then one round of percent-decoding. `None`
-/// when what comes out is not UTF-8.
+/// The text of an attribute's header, by the HTTP binding of CloudEvents: a value in
+/// double quotes is unquoted and unescaped (RFC 7230, 3.2.6), and then
+/// percent-decoded once. `None` when the result is not UTF-8.
 pub(super) fn header_text(value: &[u8]) -> Option<String> {
     let value = value.trim_ascii();
     let Some(quoted) = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
@@ -204,7 +203,7 @@ pub(super) fn header_text(value: &[u8]) -> Option<String> {
     percent_decode(&plain)
 }
 
-/// Undoes percent-encoding; `None` when what comes out is not UTF-8.
+/// Percent-decodes a text; `None` when the result is not UTF-8.
 fn percent_decode(text: &[u8]) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! `GET /v1/delayed`: what waits until it is due, the first to be due first.
+//! `GET /v1/delayed`: delayed messages, the next due first.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,8 +15,8 @@ use crate::store::{DelayedFilter, MessageFilter};
 
 const PARAMETERS: &[&str] = &["topic", "type", "key", "key_base64", "from", "to", "cursor", "limit"];
 
-/// Delayed messages that are not due yet, by the time when they are; without
-/// bodies, headers and deliveries. `DELETE /v1/messages/{id}` cancels one.
+/// Delayed messages that are not due yet, by their due time; without bodies, headers
+/// and deliveries. `DELETE /v1/messages/{id}` cancels a message.
 #[utoipa::path(
     get,
     path = "/v1/delayed",

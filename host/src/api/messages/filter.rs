@@ -1,4 +1,4 @@
-//! What the lists of messages are asked for, and how they answer.
+//! The filter and the page of the lists of messages.
 
 use axum::Json;
 
@@ -9,8 +9,7 @@ use crate::api::params::KnownParams;
 use crate::api::problem::Problem;
 use crate::store::{Listing, MessageFilter, MessageRow};
 
-/// The filter that the parameters of a list make; those that the list does not
-/// know were refused before.
+/// The filter in the parameters of a list, which refused unknown ones before.
 ///
 /// # Errors
 /// 400 for a wrong value, 403 for a topic out of the caller's scope.
@@ -32,7 +31,7 @@ pub(super) fn read(params: &KnownParams, caller: &Caller) -> Result<MessageFilte
     })
 }
 
-/// A page of what the caller may see.
+/// A page of the messages that the caller may see.
 pub(super) fn page(listing: &Listing<MessageRow>, caller: &Caller) -> Json<List<MessageView>> {
     let visible = listing.items.iter().filter(|row| caller.sees_topic(&row.topic));
     Json(List {

@@ -1,4 +1,4 @@
-//! Which form a request to publish has, and what all forms become.
+//! The forms of a request to publish, which all become drafts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::api::ports::{Draft, Refusal, reserved_header, valid_topic};
 use crate::api::problem::Problem;
 use crate::api::time;
 
-/// Messages of one request.
+/// Most messages of one request.
 const MAX_MESSAGES: usize = 10_000;
-/// Any of these makes a request a binary CloudEvent.
+/// Headers that mark a request as a binary CloudEvent.
 const BINARY: [&str; 4] = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
 
 /// A form of publishing.
@@ -33,16 +33,16 @@ pub enum Form {
     Binary,
 }
 
-/// What a request publishes.
+/// The messages of a request.
 #[derive(Debug)]
 pub struct Published {
     /// Its messages, in order.
     pub items: Vec<Read>,
-    /// Whether it is answered item by item, and not by one receipt or problem.
+    /// Whether the response is a list of receipts, and not one receipt or problem.
     pub many: bool,
 }
 
-/// A message that was made out, or why it was not.
+/// A message, or why it could not be read.
 pub type Read = Result<Draft, Box<Unread>>;
 
 impl Published {
@@ -51,19 +51,19 @@ impl Published {
     }
 }
 
-/// A message that cannot be made out.
+/// A message that cannot be read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unread {
     /// Its id, if it has one.
     pub id: Option<String>,
     /// What is wrong with it.
     pub problem: Problem,
-    /// What could be made out of it, if that is enough for people to find it
-    /// by: the send side keeps a row of it.
+    /// The part that could be read, if it has a topic: the send side keeps a row of
+    /// it, so that people can find it.
     pub kept: Option<Box<Draft>>,
 }
 
-/// What the request says about messages that do not say it themselves.
+/// Values of the request for messages that do not have them.
 #[derive(Clone, Debug, Default)]
 pub struct Defaults {
     /// The topic, from `?topic=`.
@@ -88,7 +88,7 @@ impl Defaults {
         Self { topic, source: source.to_owned(), trace: if complete { trace } else { Vec::new() } }
     }
 
-    /// Fills in what a draft leaves open.
+    /// Fills in the missing values of a draft.
     pub(super) fn complete(&self, mut draft: Draft) -> Draft {
         if !draft.headers.iter().any(|header| header.name.eq_ignore_ascii_case("traceparent")) {
             draft.headers.extend(self.trace.iter().cloned());
@@ -99,8 +99,8 @@ impl Defaults {
         draft
     }
 
-    /// A draft of a message that cannot be sent, if it has a topic under which
-    /// people would look for it.
+    /// A draft of a message that cannot be sent, if it has a valid topic, by which
+    /// people find it.
     fn salvage(
         &self,
         topic: Option<String>,
@@ -124,15 +124,15 @@ impl Defaults {
         })
     }
 
-    /// The topic of a message: its own, or that of the request. Without any
-    /// it is empty, which the send side refuses, keeping a row that says so.
+    /// The topic of a message: its own, or that of the request. The send side refuses
+    /// an empty topic and keeps a row that says so.
     pub(super) fn topic(&self, own: Option<String>) -> String {
         own.filter(|topic| !topic.is_empty()).or_else(|| self.topic.clone()).unwrap_or_default()
     }
 }
 
 impl Form {
-    /// The form that the headers announce.
+    /// The form that the headers name.
     ///
     /// # Errors
     /// 415 that names the content types of publishing.
@@ -141,8 +141,9 @@ impl Form {
         let form = match essence.as_str() {
             "application/cloudevents+json" => Self::Structured,
             "application/cloudevents-batch+json" => Self::Batch,
-            // The data of a binary CloudEvent may have any content type. One
-            // that lacks an attribute is told so, and not taken for another form.
+            // The data of a binary CloudEvent may have any content type. An event
+            // that lacks an attribute gets that error, and is not read as another
+            // form.
             _ if BINARY.iter().any(|name| headers.contains_key(*name)) => return Ok(Self::Binary),
             "application/json" => Self::Json,
             other => {
@@ -162,7 +163,7 @@ impl Form {
         }
     }
 
-    /// Makes out the messages of a body.
+    /// Reads the messages of a body.
     ///
     /// # Errors
     /// When the body as a whole cannot be read: no JSON, or too many messages.
@@ -193,7 +194,7 @@ impl Form {
         if !is_array {
             return Ok(Published::one(match whole::<&RawValue>(&body) {
                 Ok(raw) => one(raw).map_err(|problem| unread(raw, problem, defaults)),
-                // With the topic in the address, even this can be found.
+                // With `?topic=` people can find even this message.
                 Err(problem) => match defaults.salvage(None, None, None, body.clone(), &problem) {
                     None => return Err(problem),
                     kept => Err(Box::new(Unread { id: None, problem, kept })),
@@ -229,7 +230,7 @@ fn whole<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| bad(format!("the body is no JSON: {error}")))
 }
 
-/// A message that cannot be made out, with what can be told of it.
+/// A message that cannot be read, with the part that can.
 fn unread(raw: &RawValue, problem: Problem, defaults: &Defaults) -> Box<Unread> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
     let text = |name: &str| members.get(name).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
@@ -240,7 +241,7 @@ fn unread(raw: &RawValue, problem: Problem, defaults: &Defaults) -> Box<Unread> 
     Box::new(Unread { id, problem, kept })
 }
 
-/// The id of a message that is wrong elsewhere, so that its sender knows which.
+/// The id of a message that is wrong elsewhere, so that its sender can identify it.
 fn id_of(raw: &RawValue) -> Option<String> {
     #[derive(Deserialize)]
     struct Id {
@@ -249,22 +250,22 @@ fn id_of(raw: &RawValue) -> Option<String> {
     serde_json::from_str::<Id>(raw.get()).ok()?.id.filter(|id| !id.is_empty())
 }
 
-/// How long a message is to wait.
+/// Reads the delay of a message.
 pub(super) fn read_delay(text: &str) -> Result<Duration, Problem> {
     crate::config::parse_duration(text).map_err(|why| bad(format!("`delay` is {text:?}: {why}")))
 }
 
-/// When a message is to be delivered; `name` is what the form calls it.
+/// Reads the time of delivery; `name` is the field's name in the form.
 pub(super) fn read_deliver_at(name: &str, text: &str) -> Result<Timestamp, Problem> {
     time::parse(text).map_err(|why| bad(format!("`{name}` is wrong: {why}")))
 }
 
-/// 400 for a message that is wrong in itself.
+/// The 400 for an invalid message.
 pub(super) fn bad(detail: impl Into<String>) -> Problem {
     Problem::bad_request("invalid message", detail)
 }
 
-/// Refuses a header that would say again what a field says.
+/// Refuses a header that is reserved for a field of the message.
 pub(super) fn check_header(name: &str) -> Result<(), Problem> {
     if name.is_empty() {
         return Err(bad("a header has no name"));

@@ -1,12 +1,11 @@
 //! A message in this API's own JSON.
 //!
 //! `{topic, type, body | body_base64 | tombstone, key? | key_base64?, source?,
-//! id?, kind?, delay?, deliver_at?, headers?}`. A body goes out as the very text that
-//! stands in the request: numbers keep their digits, objects their order.
-//! `"body": null` is the body `null`; a record without a value is asked for by
-//! `"tombstone": true`.
-//! Headers are text, `{"base64": ".."}`, null, or an array of those for a name
-//! that repeats; `content-type` among them is the body's media type.
+//! id?, kind?, delay?, deliver_at?, headers?}`. A body is sent as the text in the
+//! request: numbers keep their digits, objects their order. `"body": null` is the
+//! body `null`; `"tombstone": true` sends a record without a value. Headers are
+//! text, `{"base64": ".."}`, null, or an array of those for a name that repeats;
+//! the header `content-type` is the body's media type.
 
 use std::fmt;
 
@@ -24,12 +23,12 @@ use crate::api::problem::Problem;
 use crate::api::shape;
 use crate::api::shown::BASE64;
 
-/// A message as it stands in the request.
+/// The fields of a message in a request.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewMessage)]
 pub struct MessageFields {
-    /// Where it goes; `?topic=` stands in for it.
+    /// The topic; by default that of `?topic=`.
     topic: Option<String>,
     /// What happened, for example `OrderCreated`.
     #[serde(rename = "type")]
@@ -41,8 +40,8 @@ pub struct MessageFields {
     body: Option<Box<RawValue>>,
     /// Any bytes, instead of `body`.
     body_base64: Option<String>,
-    /// True for a record without a value, instead of a body: on a compacted
-    /// topic it deletes what was published under its key.
+    /// True for a record without a value, instead of a body: on a compacted topic it
+    /// deletes the messages of its key.
     tombstone: Option<bool>,
     /// The primary key: messages of one key are handled in order.
     key: Option<String>,
@@ -50,7 +49,7 @@ pub struct MessageFields {
     key_base64: Option<String>,
     /// The sending service.
     source: Option<String>,
-    /// The sender's own id; the same message again under it is sent once.
+    /// The sender's own id; the same message with the same id is sent once.
     id: Option<String>,
     /// `event` or `broadcast`.
     kind: Option<String>,
@@ -65,15 +64,15 @@ pub struct MessageFields {
     headers: Option<Headers>,
 }
 
-/// A body that is the JSON `null` is a body; only a missing one is none.
+/// Reads a body that is present, which may be the JSON `null`.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Makes out one message.
+/// Reads one message.
 ///
 /// # Errors
-/// 400 for what is wrong with it, 422 for what cannot be done.
+/// 400 that names the wrong field.
 pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
     let sent: MessageFields = shape::object(raw).map_err(bad)?;
     let delay = sent.delay.as_deref().map(read_delay).transpose()?;
@@ -125,7 +124,7 @@ pub fn read(raw: &RawValue, defaults: &Defaults) -> Result<Draft, Problem> {
     }))
 }
 
-/// The kind that a word names; an event when there is none.
+/// The kind that a word names; by default an event.
 pub(super) fn read_kind(word: Option<&str>) -> Result<Kind, Problem> {
     match word {
         None | Some("event") => Ok(Kind::Event),
@@ -289,8 +288,7 @@ mod tests {
         refused("7", 400, "it is the number 7; write an object");
     }
 
-    /// It is the send side that refuses them, since it keeps a row of what it
-    /// refused.
+    /// The send side refuses them and keeps a row that says so.
     #[test]
     fn a_missing_topic_or_type_is_left_to_the_send_side() {
         let draft = draft(r#"{"body":1}"#).unwrap();

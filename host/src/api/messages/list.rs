@@ -1,7 +1,7 @@
-//! `GET /v1/messages`: what was sent, newest first.
+//! `GET /v1/messages`: messages, newest first.
 //!
-//! Bodies, headers and deliveries are left out: they would be read from Kafka
-//! one by one. `GET /v1/messages/{id}` has them.
+//! Bodies, headers and deliveries are left out, because they would be read from
+//! Kafka one by one. `GET /v1/messages/{id}` has them.
 
 use axum::Json;
 use axum::extract::State;

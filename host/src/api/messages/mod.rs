@@ -1,7 +1,8 @@
-//! What senders use: publish, and ask what became of it.
+//! Operations on messages: publish, list, show, resend and cancel.
 //!
-//! Publishing comes in four forms: this API's own JSON ([`json`]) and the
-//! three of CloudEvents ([`cloudevents`]). All become drafts for the send side.
+//! A request to publish has one of four forms: this API's own JSON ([`json`]) or one
+//! of three forms of CloudEvents ([`cloudevents`]). All become drafts for the send
+//! side.
 
 pub mod audience;
 pub mod cancel;

@@ -1,8 +1,8 @@
-//! `POST /v1/messages`: publish one message or several.
+//! `POST /v1/messages`: publishes one message or several.
 //!
-//! One message is answered by its receipt (202) or by its problem, which then
-//! carries the message's `id`. An array is answered item by item with 202, and
-//! with 400 only when none of it was accepted; that problem carries `items`.
+//! The response to one message is its receipt (202), or a problem with the message's
+//! `id`. The response to an array is a list of receipts (202), or a problem (400)
+//! with `items` when no message was accepted.
 
 use axum::Json;
 use axum::body::Body;
@@ -26,10 +26,10 @@ use crate::api::ports::{Draft, OUTBOX_IDS, Receipt, Refusal};
 use crate::api::problem::Problem;
 use crate::store::SentBy;
 
-/// What became of a message.
+/// The result of publishing a message.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ReceiptView {
-    /// The message's id; null for one that could not even be made out.
+    /// The message's id; null when it could not be read.
     #[schema(required = true)]
     pub id: Option<String>,
     /// COMMITTED when Kafka has it, SEND_FAIL when not.
@@ -41,26 +41,26 @@ pub struct ReceiptView {
     /// Why it was not accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
-    /// Why nobody will handle it, when no group takes such messages.
+    /// Why no group will handle it, when none takes such messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
 
-/// What became of several messages.
+/// The results of publishing several messages.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ReceiptList {
     /// In the order of the request.
     pub items: Vec<ReceiptView>,
 }
 
-/// The answer to one message or to several.
+/// The response to one message or to several.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[allow(dead_code, reason = "describes the answer, which is built from its parts")]
 pub enum PublishAnswer {
-    /// To one.
+    /// To one message.
     One(ReceiptView),
-    /// To several.
+    /// To several messages.
     Many(ReceiptList),
 }
 
@@ -69,17 +69,18 @@ pub enum PublishAnswer {
 #[serde(untagged)]
 #[allow(dead_code, reason = "describes the request, which is read by hand")]
 pub enum PublishRequest {
-    /// One.
+    /// One message.
     One(Box<MessageFields>),
-    /// Several.
+    /// Several messages.
     Many(Vec<MessageFields>),
 }
 
 /// Publishes one message or several: JSON, or CloudEvents (structured, batch,
 /// or binary with `ce-` headers). A CloudEvent names its topic by the
 /// extension attribute `topic`, and when it is due by `delay` or `deliverat`.
-/// A delayed message is COMMITTED at once and on Kafka when it is due. An id that is known with the same content
-/// gets its first answer again; with other content it is a conflict.
+/// A delayed message is COMMITTED at once, and on Kafka when it is due. A known id
+/// with the same content returns the first result again; with other content it is a
+/// conflict.
 #[utoipa::path(
     post,
     path = "/v1/messages",
@@ -112,14 +113,15 @@ pub(in crate::api) async fn publish(
     answer_one(receipt)
 }
 
-/// Sends what can be sent, together, and answers for everything in order.
+/// Sends the valid messages together, and returns a receipt for each message, in
+/// order.
 async fn send(app: &App, caller: &Caller, read: Vec<Read>) -> Vec<ReceiptView> {
     let mut drafts = Vec::with_capacity(read.len());
     let mut refused = Vec::with_capacity(read.len());
     for item in read {
         let allowed = item.and_then(|mut draft| {
             let in_scope = match caller.topic(&draft.topic) {
-                // What names no topic is out of nobody's scope: the send side
+                // A message without a topic is in every scope: the send side
                 // refuses it, and keeps a row that says so.
                 _ if draft.topic.is_empty() => Ok(()),
                 in_scope => in_scope,
@@ -135,7 +137,7 @@ async fn send(app: &App, caller: &Caller, read: Vec<Read>) -> Vec<ReceiptView> {
                 refused.push((None, true));
             }
             Err(mut unread) => {
-                // Of what cannot be made out, too, the send side keeps a row.
+                // The send side also keeps rows of messages that cannot be read.
                 let kept = unread.kept.take().filter(|draft| caller.topic(&draft.topic).is_ok());
                 let kept = kept.and_then(|mut draft| signed(app, caller, &mut draft).is_ok().then_some(draft));
                 refused.push((Some(unread), kept.is_some()));
@@ -168,11 +170,11 @@ async fn send(app: &App, caller: &Caller, read: Vec<Read>) -> Vec<ReceiptView> {
     answered.collect()
 }
 
-/// Notes in a message who hands it in.
+/// Notes the caller as the sender of a message.
 ///
 /// # Errors
-/// 403 when the caller may not publish as its source, and 400 for an id that no
-/// sender may take.
+/// 403 when the caller may not publish as the message's source; 400 for an id that
+/// is reserved for outboxes.
 pub(in crate::api) fn signed(app: &App, caller: &Caller, draft: &mut Draft) -> Result<(), Problem> {
     if draft.id.as_ref().is_some_and(|id| id.starts_with(OUTBOX_IDS)) {
         return Err(Problem::bad_request(

@@ -1,4 +1,4 @@
-//! `POST /v1/messages/{id}/resend`: send a SEND_FAIL message again.
+//! `POST /v1/messages/{id}/resend`: sends a SEND_FAIL message again.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,10 +14,10 @@ use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 
-/// Sends a message again that is SEND_FAIL and of which the store has the
-/// whole body. One that was refused for its content has not: 409. So does one
-/// that was cancelled before it was due, which would go too early, and an id
-/// that several messages have.
+/// Sends a SEND_FAIL message again, if the store has its whole body. 409 for a
+/// message that was refused for its content, of which the store has no whole body;
+/// for one that was cancelled before it was due, which would be sent too early; and
+/// for an id that several messages have.
 #[utoipa::path(
     post,
     path = "/v1/messages/{id}/resend",
@@ -52,7 +52,7 @@ pub(in crate::api) async fn resend(
     Ok((StatusCode::ACCEPTED, Json(ReceiptView { id: Some(id), state, retrying: true, problem: None, warning: None })))
 }
 
-/// An id as it stands in a path.
+/// An id, percent-encoded for a path.
 pub(in crate::api) fn encode(id: &str) -> String {
     let mut path = String::with_capacity(id.len());
     for byte in id.bytes() {

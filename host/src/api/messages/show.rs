@@ -1,16 +1,16 @@
 //! `GET /v1/messages/{id}`: one message with its deliveries and attempts.
 //!
-//! A message that was sent through Courier has a row. One that somebody else
-//! put on Kafka is found by its deliveries, or, before any of those has a row,
-//! by the id `topic:partition:offset` of a record without one. The body comes
-//! from the store while the store keeps it, else from Kafka.
+//! A message that was sent through Courier has a row. A message that another
+//! producer put on Kafka is found by its deliveries or, before any of them has a
+//! row, by the id `topic:partition:offset` of a record without an id. The body
+//! comes from the store while the store keeps it, otherwise from Kafka.
 //!
 //! An id may repeat on other topics and from other sources: the newest message
 //! is shown, and the others are named beside it.
 //!
-//! A delivery in its first flight has no row. It is shown when its group's
-//! position has not passed the message yet; positions are read before rows,
-//! so that a delivery which settles in between is not missed.
+//! A delivery before its first outcome has no row. It is shown while its group's
+//! position has not passed the message; positions are read before rows, so that a
+//! delivery that settles in between is not missed.
 
 use axum::Json;
 use axum::extract::State;
@@ -32,19 +32,19 @@ use crate::api::problem::Problem;
 use crate::api::time;
 use crate::store::{DeliveryFilter, DeliveryKey, DeliveryRow, HandledAt, MAX_PAGE, MessageRow, Page, PositionRow};
 
-/// What is known of an id.
+/// The response for an id.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum MessageAnswer {
-    /// Its message.
+    /// The message.
     Message(Box<MessageView>),
-    /// Nothing, and no row would have to be there.
+    /// Nothing is recorded of the id, and a handled message might have no row.
     NotRecorded(NotRecordedView),
 }
 
-/// A message with its body, its deliveries and their attempts. Of an id that no
-/// row has, while groups keep no row of what they handled at the first attempt,
-/// the answer is that it is not recorded.
+/// A message with its body, its deliveries and their attempts. For an unknown id the
+/// response is NOT_RECORDED while groups keep no row of deliveries that they handled
+/// at the first attempt, and 404 otherwise.
 #[utoipa::path(
     get,
     path = "/v1/messages/{id}",
@@ -85,7 +85,7 @@ pub(in crate::api) async fn show(
     };
     let described = describe(&app, &id, row.as_ref(), place.as_ref(), &here).await;
     let mut message = match (described, &place, in_sets.first()) {
-        // Kafka has dropped it, and that it was handled is known all the same.
+        // Kafka has dropped the record, but a handled set knows its place.
         (Err(problem), Some(place), Some((_, handled))) if problem.status == 404 => of_place(&id, place, handled),
         (Err(problem), ..) if problem.status == 404 => {
             let groups = in_set::groups(&app, &caller).await?;
@@ -102,8 +102,8 @@ pub(in crate::api) async fn show(
     let mut deliveries = view::with_attempts(&app, here).await?;
     if let Some(place) = &place {
         for (position, handled) in &in_sets {
-            // The place may be one of an earlier topic of the name, unless the
-            // record there is this message.
+            // The set may be of an earlier topic of this name, unless the record at
+            // the place is this message.
             let is_this = message.body_missing.is_none() || position.incarnation == 0;
             if is_this && !deliveries.iter().any(|delivery| is_of_position(delivery, position)) {
                 let mut delivery = in_set::of(position, place.offset, handled, None);
@@ -131,14 +131,14 @@ pub(in crate::api) async fn show(
     Ok(Json(MessageAnswer::Message(Box::new(message))))
 }
 
-/// Whether a delivery at the place of a position's topic is that position's: of
-/// a broadcast each node of a group has its own.
+/// Whether a delivery belongs to a position of its topic and partition: of a
+/// broadcast each listener of a group has its own delivery.
 fn is_of_position(delivery: &DeliveryView, position: &PositionRow) -> bool {
     delivery.group == position.group
         && (position.listener.is_none() || delivery.listener() == position.listener.as_ref())
 }
 
-/// The positions that the caller may see whose handled sets have a place.
+/// The positions that the caller may see and whose handled sets contain a place.
 async fn in_sets<'p>(
     app: &App,
     caller: &Caller,
@@ -161,7 +161,7 @@ async fn in_sets<'p>(
     Ok(here.into_iter().zip(handled).filter_map(|(position, handled)| Some((position, handled?))).collect())
 }
 
-/// A message of which only its place and that it was handled are known.
+/// A message of which only the place is known, and that it was handled.
 fn of_place(id: &str, place: &RecordPlace, handled: &HandledAt) -> MessageView {
     let message = Message { id: id.to_owned(), topic: place.topic.clone(), kind: place.kind, ..Message::default() };
     let mut view = MessageView::of_record(&message, place.partition, place.offset);
@@ -180,8 +180,8 @@ fn unknown(id: &str) -> Problem {
     ))
 }
 
-/// The deliveries of a message that the caller may see. One message has a few;
-/// a foreign id that repeats for ever is cut at a page.
+/// The deliveries of a message that the caller may see. One message has a few; an id
+/// of another producer that repeats without end is cut at a page.
 async fn visible_rows(app: &App, caller: &Caller, which: &MessageSelector) -> Result<Vec<DeliveryRow>, Problem> {
     let filter =
         DeliveryFilter { message_id: Some(which.id.clone()), groups: caller.groups(), ..DeliveryFilter::default() };
@@ -207,8 +207,8 @@ fn newest(rows: &[DeliveryRow]) -> Option<RecordPlace> {
     rows.iter().max_by_key(|row| (row.record_time, row.incarnation, row.key.offset)).map(place_of)
 }
 
-/// The place that an id of the form `topic:partition:offset` names, on a topic
-/// that some group reads: this host shows no other topic of the cluster.
+/// The place that an id of the form `topic:partition:offset` names, if a group reads
+/// its topic: this host shows no other topics of the cluster.
 fn by_coordinates(id: &str, positions: &[PositionRow], caller: &Caller) -> Option<RecordPlace> {
     let mut parts = id.rsplitn(3, ':');
     let offset = parts.next()?.parse().ok().filter(|offset| *offset >= 0)?;
@@ -245,14 +245,14 @@ async fn describe(
         (Contents::Whole(message), _) => {
             Ok(MessageView::of_record(message, place.partition, place.offset).with(&contents))
         }
-        // Kafka has dropped it; its deliveries still say what it was.
+        // Kafka has dropped the record; its deliveries know part of it.
         (_, Some(delivery)) => Ok(view::message_of(delivery).with(&contents)),
         (Contents::Away(why), None) => Err(Problem::unavailable(why)),
         (_, None) => Err(unknown(id)),
     }
 }
 
-/// The record of a delivery that is unfinished or failed.
+/// The record that an unfinished or failed delivery keeps.
 fn kept_by_deliveries(app: &App, here: &[DeliveryRow]) -> Option<Contents> {
     here.iter().find_map(|row| {
         let mut message = app.log.decode(&row.topic, row.record.as_ref()?)?;
@@ -264,7 +264,7 @@ fn kept_by_deliveries(app: &App, here: &[DeliveryRow]) -> Option<Contents> {
 async fn read_again(app: &App, place: &RecordPlace, expected: Option<&str>) -> Contents {
     match place.read(app).await {
         Ok(Some(mut message)) if expected.is_none_or(|id| id == message.id) => {
-            // Where it lies is one thing, what it was published on another.
+            // A broadcast lies on the companion of the topic that it was sent to.
             message.topic.clone_from(&place.topic);
             message.kind = place.kind;
             Contents::Whole(Box::new(message))
@@ -274,8 +274,8 @@ async fn read_again(app: &App, place: &RecordPlace, expected: Option<&str>) -> C
     }
 }
 
-/// The other messages of the id, and places of which no row of the send side
-/// tells.
+/// The other messages of the id, and the places of deliveries that belong to none of
+/// them.
 fn also(others: &[MessageRow], elsewhere: &[DeliveryRow]) -> Vec<PlaceView> {
     let mut places: Vec<PlaceView> = others.iter().map(PlaceView::of_row).collect();
     let known: Vec<RecordPlace> = others.iter().filter_map(place_of_row).collect();

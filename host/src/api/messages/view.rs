@@ -1,4 +1,4 @@
-//! A message as people see it.
+//! A message, as the API shows it.
 
 use courier_core::message::{Message, Offset};
 use courier_core::status::State;
@@ -24,11 +24,11 @@ pub struct MessageView {
     /// The sending service.
     #[schema(required = true)]
     pub source: Option<String>,
-    /// Who handed it in: the name of a token, or `outbox:` and the name of an
-    /// outbox; absent when that is not known.
+    /// Who sent it: the name of a token, or `outbox:` and the name of an outbox;
+    /// absent when that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
-    /// Whether `source` is known to be this sender's; absent without one.
+    /// Whether `source` is known to be this sender's; absent without a sender.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_proven: Option<bool>,
     /// The topic.
@@ -43,57 +43,57 @@ pub struct MessageView {
     pub time: String,
     /// SEND_FAIL or COMMITTED.
     pub state: &'static str,
-    /// Why it is SEND_FAIL; of a broadcast also that no node was there for it.
+    /// Why it is SEND_FAIL; for a broadcast also that no node listened to it.
     #[schema(required = true)]
     pub reason: Option<String>,
     /// Whether the host tries again by itself.
     pub retrying: bool,
-    /// Where it is in Kafka.
+    /// Its partition in Kafka.
     #[schema(required = true)]
     pub partition: Option<i32>,
-    /// Where it is in its partition.
+    /// Its offset in the partition.
     #[schema(required = true)]
     pub offset: Option<i64>,
-    /// Media type of the body, when the body is at hand.
+    /// The media type of the body, when the body is available.
     #[schema(required = true)]
     pub content_type: Option<String>,
-    /// Headers; null in lists and when they are not at hand.
+    /// The headers; null in lists and when they are not available.
     #[schema(required = true, value_type = Option<Object>)]
     pub headers: Option<Value>,
-    /// The body; null in lists and when it is not at hand.
+    /// The body; null in lists and when it is not available.
     #[serde(flatten)]
     pub body: ShownBody,
-    /// Why the body is not at hand.
+    /// Why the body is not available.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_missing: Option<String>,
     /// When a delayed message is due.
     #[schema(required = true)]
     pub deliver_at: Option<String>,
-    /// Who has it, group by group; null in lists.
+    /// Its deliveries, by group; null in lists.
     #[schema(required = true)]
     pub deliveries: Option<Vec<DeliveryView>>,
-    /// Why nobody will handle it, when no group takes such messages.
+    /// Why no group will handle it, when none takes such messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
-    /// Other messages of this id, newest first, and places where one is.
+    /// Other messages with this id, newest first, and places of records with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub also: Vec<PlaceView>,
 }
 
-/// Another message of the same id, or a place in Kafka where one is.
+/// Another message with the same id, or the place of a record with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PlaceView {
     /// The topic.
     pub topic: String,
-    /// The partition; null of a message that is not on Kafka.
+    /// The partition; null for a message that is not on Kafka.
     #[schema(required = true)]
     pub partition: Option<i32>,
     /// The offset.
     #[schema(required = true)]
     pub offset: Option<i64>,
-    /// The sending service, empty when unknown; null for a place of which only
-    /// deliveries tell.
+    /// The sending service, empty when unknown; null for a place that only
+    /// deliveries name.
     #[schema(required = true)]
     pub source: Option<String>,
     /// When the sender says it happened.
@@ -121,7 +121,7 @@ impl PlaceView {
         }
     }
 
-    /// The place of a record that a delivery tells of.
+    /// The place of a delivery's record.
     #[must_use]
     pub fn of_delivery(row: &DeliveryRow) -> Self {
         Self {
@@ -136,18 +136,18 @@ impl PlaceView {
     }
 }
 
-/// What is known of a message's contents.
+/// The contents of a message, as far as they are known.
 #[derive(Clone, Debug)]
 pub enum Contents {
-    /// Nothing was asked for, as in lists.
+    /// Not read, as in lists.
     Unasked,
-    /// All of it.
+    /// The whole message.
     Whole(Box<Message>),
     /// The first bytes of the body of a message that was refused.
     Refused(bytes::Bytes),
-    /// It is nowhere, and why.
+    /// The contents no longer exist, and why.
     Missing(String),
-    /// It cannot be had now, and why.
+    /// The contents cannot be read now, and why.
     Away(String),
 }
 
@@ -181,7 +181,7 @@ impl MessageView {
         }
     }
 
-    /// Shows a record that somebody else put on Kafka.
+    /// Shows a record of another producer.
     #[must_use]
     pub fn of_record(message: &Message, partition: i32, offset: Offset) -> Self {
         Self {
@@ -228,8 +228,8 @@ impl MessageView {
     }
 }
 
-/// What is said of a message that an earlier version took for sent though the
-/// client had named no offset: nobody knows whether it lies in the log.
+/// The reason shown for a message that an earlier version counted as sent although
+/// the client returned no offset: whether it is in the log is unknown.
 fn unknown_fate(row: &MessageRow) -> Option<String> {
     let (partition, offset) = row.place.filter(|(_, offset)| offset.0 < 0)?;
     Some(format!(
@@ -238,8 +238,7 @@ fn unknown_fate(row: &MessageRow) -> Option<String> {
     ))
 }
 
-/// What a row keeps of a message: its record, or what is left of a body that
-/// was refused.
+/// The contents that a row keeps: the record, or the first bytes of a refused body.
 pub(super) fn kept(app: &App, row: &MessageRow) -> Option<Contents> {
     let record = row.record.as_ref()?;
     Some(match app.log.decode(&row.topic, record) {

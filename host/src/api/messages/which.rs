@@ -1,9 +1,9 @@
-//! Which message a request means: ids may repeat on other topics and from
-//! other sources.
+//! Selects the message of a request: ids may repeat on other topics and from other
+//! sources.
 //!
-//! `?topic=` and `?source=` beside the id name one. Without them a message is
-//! shown with the others beside it, but nothing is changed unless the id is
-//! that of one message only.
+//! The id with `?topic=` and `?source=` names one message. Without them the newest
+//! message is shown with the others beside it, but a change is refused unless only
+//! one message has the id.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::api::problem::Problem;
 use crate::api::time;
 use crate::store::{DeliveryRow, Identity, MessageRow, SourceHash};
 
-/// What a request says of a message.
+/// The message that a request names.
 pub(super) struct MessageSelector {
     /// Its id.
     pub id: String,
@@ -25,17 +25,16 @@ pub(super) struct MessageSelector {
 }
 
 impl MessageSelector {
-    /// Reads it from a request.
+    /// Reads the selector from a request.
     pub(super) fn read(id: String, params: Params) -> Result<Self, Problem> {
         let params = params.only(&["topic", "source"])?;
         Ok(Self { id, topic: params.text("topic"), source: params.text("source") })
     }
 
-    /// The messages of the send side that are meant and that the caller may
-    /// see, newest first.
+    /// The selected messages of the send side that the caller may see, newest first.
     pub(super) async fn rows(&self, app: &App, caller: &Caller) -> Result<Vec<MessageRow>, Problem> {
         // The query names the topics: the store returns a bounded number of
-        // messages of an id, and another tenant's would take all the places.
+        // messages of an id, which another tenant's messages could fill.
         let topics = self.topic.as_ref().map(|topic| vec![topic.clone()]).or_else(|| caller.topics());
         let mut rows = match (&self.topic, &self.source) {
             (Some(topic), Some(source)) => {
@@ -47,7 +46,7 @@ impl MessageSelector {
         Ok(rows)
     }
 
-    /// The one message that is to be changed.
+    /// The only selected message, for a change.
     ///
     /// # Errors
     /// 404 when there is none, 409 with the candidates when there are several.
@@ -64,14 +63,14 @@ impl MessageSelector {
         rows.pop().ok_or_else(|| Problem::not_found(format!("no message {:?} was sent through this service", self.id)))
     }
 
-    /// What tells an entry of the audit log which message it is about, where
-    /// the id does not.
+    /// The detail of an audit entry that identifies the message when the id alone
+    /// does not.
     pub(super) fn detail(&self, message: &Identity) -> String {
         let named = self.topic.is_some() || self.source.is_some();
         if named { message.to_string() } else { String::new() }
     }
 
-    /// Whether a delivery may be of a message that is meant.
+    /// Whether a delivery may belong to a selected message.
     pub(super) fn may_mean(&self, delivery: &DeliveryRow) -> bool {
         let same = |source: &String| delivery.source_hash.is_none_or(|hash| hash == SourceHash::of(source));
         self.topic.as_ref().is_none_or(|topic| *topic == delivery.topic) && self.source.as_ref().is_none_or(same)
@@ -82,7 +81,7 @@ impl MessageSelector {
     }
 }
 
-/// Whether a delivery is of this message, as far as its row tells.
+/// Whether a delivery belongs to this message, as far as its row shows.
 pub(super) fn is_of(delivery: &DeliveryRow, row: &MessageRow) -> bool {
     delivery.topic == row.topic && delivery.source_hash.is_none_or(|hash| hash == SourceHash::of(&row.source))
 }

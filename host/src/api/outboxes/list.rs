@@ -21,10 +21,11 @@ use crate::api::problem::Problem;
 use crate::api::time;
 use crate::store::{OutboxCause, OutboxRow};
 
-/// How old a note may be until the outbox counts as one that nobody relays.
+/// Age of the last note of a host, in microseconds, after which an outbox counts as
+/// not relayed.
 const STALE_MICROS: i64 = 30 * 1_000_000;
 
-/// An outbox and where it stands.
+/// An outbox and its state.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct OutboxStatus {
     /// Its name in the TOML.
@@ -33,12 +34,12 @@ pub struct OutboxStatus {
     pub url: String,
     /// The table.
     pub table: String,
-    /// `running`, `failing`, or `starting` before any host has told.
+    /// `running`, `failing`, or `starting` before the first report of a host.
     pub state: &'static str,
     /// Why it is failing.
     #[schema(required = true)]
     pub why: Option<String>,
-    /// The same for programs.
+    /// Why it is failing, for programs.
     #[schema(required = true)]
     pub cause: Option<CauseView>,
     /// Rows in the table, counted up to 100,000; null while that is unknown.
@@ -49,7 +50,7 @@ pub struct OutboxStatus {
     pub oldest_at: Option<String>,
     /// Rows that went to Kafka.
     pub relayed: i64,
-    /// Rows that cannot be sent as they are.
+    /// Rows that were refused as invalid messages.
     pub refused: i64,
     /// The relay shard whose holder reads the table.
     pub shards: Vec<i32>,

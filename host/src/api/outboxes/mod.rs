@@ -1,3 +1,3 @@
-//! The outboxes of senders: where they stand.
+//! The outboxes of senders, and their state.
 
 pub mod list;

@@ -1,4 +1,4 @@
-//! What needs a person now.
+//! Attention: everything that needs a person now.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +20,8 @@ use crate::causes::{HELD, PARKED_FULL, PAUSED, SHOWN_AFTER, Standing, Subject, W
 use crate::store::undelivered::UndeliveredTotal;
 use crate::store::{HalfRow, HalfState, LostRange, Page, UnheardRow};
 
-/// What is named of each kind that happened once and is over, and how old it may
-/// be: there is nothing to mend in it, only something to know.
+/// The most entries of each kind of past event, and their largest age in
+/// microseconds: past events cannot be mended, only known.
 const NAMED: u32 = 100;
 const NAMED_FOR: i64 = 24 * 3_600_000_000;
 
@@ -33,24 +33,24 @@ pub struct Attention {
     /// `transaction_unreachable`, `transaction_abandoned`,
     /// `broadcast_unheard`, `undelivered`, `config_restart`,
     /// `config_warning`, `retention_near` (parked records are copied before Kafka
-    /// removes them), or `stopped` for what stands still for the reason in
-    /// `cause`.
+    /// removes them), or `stopped` (the subject stands still for the reason in
+    /// `cause`).
     pub kind: &'static str,
-    /// What it is about: a group, a topic, a part of the host.
+    /// Its subject: a group, a topic, a part of the host.
     pub subject: String,
-    /// What is the matter.
+    /// What is wrong, for people.
     pub detail: String,
-    /// Since when, if that is known.
+    /// When it began, if that is known.
     #[schema(required = true)]
     pub since: Option<String>,
-    /// Why it stands still, for programs; null where nothing does.
+    /// Why the subject stands still, for programs; null when it does not.
     #[schema(required = true)]
     pub cause: Option<CauseView>,
-    /// Where more of it can be read.
+    /// The path of details.
     pub path: String,
 }
 
-/// All that needs a person and that the caller may see.
+/// All entries that the caller may see.
 pub(super) async fn of(
     app: &App,
     caller: &Caller,
@@ -103,7 +103,7 @@ pub(super) async fn of(
     found.extend(unheard(app.store.unheard(since, NAMED).await?, caller));
     let undelivered = app.store.undelivered_totals().await?.into_iter();
     found.extend(undelivered.filter(|total| caller.sees_topic(&total.topic)).map(|total| undelivered_for(&total)));
-    // Outboxes are told of above, those of all hosts.
+    // The outboxes of all hosts were added above.
     let elsewhere = |standing: &&Standing| is_named(standing) || matches!(standing.subject, Subject::Outbox(_));
     let standing = shown.iter().filter(|standing| sees(caller, &standing.subject) && !elsewhere(standing));
     found.extend(standing.map(stopped));
@@ -111,7 +111,7 @@ pub(super) async fn of(
     if caller.sees_all() {
         found.extend(health.notes.iter().map(note));
     }
-    // What the board shows stands above with its cause.
+    // Causes on the board were added above.
     let visible = health
         .degraded
         .into_iter()
@@ -124,7 +124,7 @@ pub(super) async fn of(
     Ok(found)
 }
 
-/// What could not be delivered to a topic.
+/// The entry for undelivered messages of a topic.
 fn undelivered_for(total: &UndeliveredTotal) -> Attention {
     let are = if total.rows == 1 { "message" } else { "messages" };
     Attention {
@@ -137,8 +137,8 @@ fn undelivered_for(total: &UndeliveredTotal) -> Attention {
     }
 }
 
-/// Whether attention names it by a kind of its own: a binding that is stopped, a
-/// partition that is full.
+/// Whether a cause has an entry of its own kind, such as a stopped binding or a full
+/// partition.
 fn is_named(standing: &Standing) -> bool {
     match standing.subject {
         Subject::Binding { .. } => standing.code != Verdict::NoRoom.as_str(),
@@ -148,7 +148,7 @@ fn is_named(standing: &Standing) -> bool {
     }
 }
 
-/// Whether the caller may see what is told of a subject.
+/// Whether the caller may see a subject.
 fn sees(caller: &Caller, subject: &Subject) -> bool {
     match (subject.group(), subject.topic()) {
         (None, None) => caller.sees_all(),
@@ -158,7 +158,7 @@ fn sees(caller: &Caller, subject: &Subject) -> bool {
     }
 }
 
-/// What the board of causes shows: what stands still, or what will be lost.
+/// The entry for a cause on the board: a standstill, or a foreseen loss.
 fn stopped(standing: &Standing) -> Attention {
     let path = match &standing.subject {
         Subject::Group(group) | Subject::Binding { group, .. } | Subject::Partition { group, .. } => {
@@ -181,8 +181,8 @@ fn stopped(standing: &Standing) -> Attention {
     }
 }
 
-/// What is missing, as far as that is known: a topic that was created anew does
-/// not tell what was in the old one past the group's position.
+/// The lost offsets in words. Of a topic that was created anew it is not known how
+/// many records the old one had past the group's position.
 fn lost(range: &LostRange) -> String {
     let LostRange { topic, partition, from, to, why, .. } = range;
     match to.0 - from.0 {
@@ -240,7 +240,7 @@ fn abandoned(half: &HalfRow) -> Attention {
     }
 }
 
-/// One for each topic, which leads to the newest.
+/// One entry for each topic, with the path of its newest broadcast.
 fn unheard(rows: Vec<UnheardRow>, caller: &Caller) -> Vec<Attention> {
     let mut topics: BTreeMap<String, Vec<UnheardRow>> = BTreeMap::new();
     for row in rows.into_iter().filter(|row| caller.sees_topic(&row.topic)) {
@@ -279,7 +279,7 @@ fn host(kind: &'static str, subject: &str, detail: String) -> Attention {
     Attention { kind, subject: subject.to_owned(), detail, since: None, cause: None, path: "/readyz".to_owned() }
 }
 
-/// A pause of the whole group, each binding that is stopped, held lanes.
+/// The entries of a group: its pause, its stopped bindings, its held lanes.
 fn of_group(group: &GroupView, shown: &[Standing]) -> Vec<Attention> {
     let path = format!("/v1/groups/{}", encode(&group.group));
     let about = |kind, detail: String| Attention {

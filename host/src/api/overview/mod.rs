@@ -1,8 +1,8 @@
-//! `GET /v1/overview`: everything at a glance.
+//! `GET /v1/overview`: the state of all hosts at a glance.
 //!
-//! Nothing is counted here: totals are kept by the store, minutes and paces by
-//! each process ([`crate::stats`]), and what needs a person is put together
-//! from what other operations show ([`attention`]).
+//! Nothing is counted here: the store keeps totals, each process counts minutes and
+//! latencies ([`crate::stats`]), and [`attention`] collects what needs a person from
+//! other operations.
 
 pub mod attention;
 
@@ -27,7 +27,7 @@ use crate::api::groups::view::{self, GroupView, OpenView};
 use crate::stats::{MINUTE, minute_of};
 use crate::store::MinuteRow;
 
-/// Minutes that are shown.
+/// The number of minutes shown.
 const MINUTES: i64 = 60;
 
 /// Everything at a glance.
@@ -39,25 +39,24 @@ pub struct Overview {
     pub minutes: Vec<MinuteView>,
     /// Unfinished deliveries that have rows.
     pub open: OpenView,
-    /// Records that the groups bound here are behind, all together; null when
-    /// that is not known for all of them.
+    /// Sum of the lags of the groups bound on this host; null when the lag of one is
+    /// not known.
     #[schema(required = true)]
     pub lag: Option<i64>,
     /// Groups, by name.
     pub groups: Vec<GroupPulse>,
     /// The hosts that share the store.
     pub nodes: Vec<NodeView>,
-    /// What needs a person now.
+    /// Everything that needs a person now.
     pub attention: Vec<Attention>,
 }
 
-/// What happened in a minute, on all hosts.
+/// Counts of a minute, on all hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MinuteView {
     /// When it began.
     pub time: String,
-    /// Messages that came to be on Kafka; null for a token that reaches only
-    /// some topics.
+    /// Messages that reached Kafka; null for a token that reaches only some topics.
     #[schema(required = true)]
     pub published: Option<u64>,
     /// Messages that became SEND_FAIL.
@@ -65,26 +64,25 @@ pub struct MinuteView {
     pub send_fail: Option<u64>,
     /// Deliveries that became HANDLED.
     pub handled: u64,
-    /// Attempts that failed or could not run; those that are retried are among
-    /// them.
+    /// Attempts that failed or could not run, including those that are retried.
     pub failed: u64,
     /// Deliveries that failed for good.
     pub given_up: u64,
 }
 
-/// How a group does.
+/// The state and rates of a group.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct GroupPulse {
     /// The group.
     pub group: String,
-    /// What it does: `running`, `paused`, `cannot_run` or `not_bound`.
+    /// `running`, `paused`, `cannot_run` or `not_bound`.
     pub state: &'static str,
     /// Whether it takes no deliveries now.
     pub paused: bool,
     /// Why it does not run.
     #[schema(required = true)]
     pub why: Option<String>,
-    /// The same for programs; null while the group runs.
+    /// Why it stands still, for programs; null while it runs.
     #[schema(required = true)]
     pub cause: Option<CauseView>,
     /// Records that it is behind; null when that is not known.
@@ -96,18 +94,18 @@ pub struct GroupPulse {
     pub handled: u64,
     /// Deliveries that failed for good.
     pub failed: u64,
-    /// What the last sixty seconds came to, about.
+    /// Approximate counts of the last sixty seconds.
     pub per_minute: PerMinute,
-    /// Milliseconds that half of the attempts of the last hour took at most,
-    /// over all hosts; null without attempts.
+    /// Median duration of the attempts of the last hour on all hosts, in
+    /// milliseconds; null without attempts.
     #[schema(required = true)]
     pub p50_ms: Option<f64>,
-    /// The same for 99 of 100.
+    /// 99th percentile of the same durations.
     #[schema(required = true)]
     pub p99_ms: Option<f64>,
 }
 
-/// What sixty seconds came to.
+/// Counts of sixty seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PerMinute {
     /// Deliveries that became HANDLED.
@@ -116,7 +114,7 @@ pub struct PerMinute {
     pub failed: u64,
 }
 
-/// What happens now, what waits, and what needs a person, of all hosts
+/// Rates, waiting deliveries, and everything that needs a person, of all hosts
 /// together.
 #[utoipa::path(
     get,
@@ -176,7 +174,7 @@ pub(super) fn sum<'a>(opens: impl Iterator<Item = &'a OpenView>) -> OpenView {
     })
 }
 
-/// Every minute from `first` on, also those in which nothing happened.
+/// Every minute from `first` on, including those without counts.
 fn chart(rows: &[MinuteRow], caller: &Caller, groups: &[GroupView], first: i64) -> Vec<MinuteView> {
     let known = caller.topics().is_none().then_some(0);
     let mut minutes: BTreeMap<i64, MinuteView> = (0..MINUTES)
@@ -200,8 +198,8 @@ fn chart(rows: &[MinuteRow], caller: &Caller, groups: &[GroupView], first: i64) 
     minutes.into_values().collect()
 }
 
-/// What the last sixty seconds came to: this minute so far, and of the one
-/// before the share that still falls into them.
+/// Counts of the last sixty seconds: those of this minute, and of the one before the
+/// share that lies within the sixty seconds.
 fn rates(rows: &[MinuteRow], now: Timestamp) -> HashMap<String, PerMinute> {
     let this = minute_of(now);
     let left = (this + MINUTE - now.0).clamp(0, MINUTE) as u64;

@@ -1,6 +1,6 @@
-//! `POST /v1/plugins/{name}/activate`: make a version the active one.
+//! `POST /v1/plugins/{name}/activate`: activates a version.
 //!
-//! Rolling back is activating the version before.
+//! A rollback activates the version before.
 
 use axum::Json;
 use axum::body::Body;
@@ -18,7 +18,7 @@ use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 
-/// Which version.
+/// The version to activate.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Activate {
@@ -35,8 +35,8 @@ pub struct ActiveView {
     pub active: String,
 }
 
-/// Makes an uploaded version the active one, on every node within two seconds.
-/// Attempts that run end on the version they began with.
+/// Activates an uploaded version, on every node within two seconds. Running attempts
+/// end on the version that they began with.
 #[utoipa::path(
     post,
     path = "/v1/plugins/{name}/activate",

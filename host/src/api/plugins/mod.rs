@@ -1,4 +1,4 @@
-//! What handler authors use: upload a component and make it the active one.
+//! Operations on plugins: upload, activate, list and show.
 
 pub mod activate;
 pub mod list;

@@ -1,7 +1,6 @@
-//! `PUT /v1/plugins/{name}`: upload a component.
+//! `PUT /v1/plugins/{name}`: uploads a component.
 //!
-//! The same component again is the same version. With `?activate=true` it is
-//! made the active one as well.
+//! The same component again is the same version. `?activate=true` also activates it.
 
 use axum::Json;
 use axum::body::Body;
@@ -29,18 +28,18 @@ pub struct UploadView {
     pub version: String,
     /// Whether it is the active version.
     pub active: bool,
-    /// What it imports.
+    /// The interfaces that it imports.
     pub imports: Vec<String>,
-    /// What it exports.
+    /// The interfaces that it exports.
     pub exports: Vec<String>,
-    /// What it says of itself: topics, group and types.
+    /// The description in the component: topics, group and types.
     #[schema(required = true, value_type = Option<Object>)]
     pub wants: Option<Value>,
 }
 
-/// Uploads a WebAssembly component of at most 40 MiB. It is refused when it is
-/// not one, exports no handler, imports what no host offers, or takes too long
-/// to compile.
+/// Uploads a WebAssembly component of at most 40 MiB. It is refused when it is no
+/// component, exports no handler, imports an interface that no host offers, or takes
+/// too long to compile.
 #[utoipa::path(
     put,
     path = "/v1/plugins/{name}",
@@ -72,7 +71,7 @@ pub(in crate::api) async fn upload(
     }
     let path = format!("/v1/plugins/{name}");
     let change = Change { path, plugin: Some(name.clone()), ..Change::default() };
-    // The store knows the version by then, and tells it.
+    // The store adds the version to the audit entry.
     let upload = app.plugins.upload(&name, taken.bytes.clone(), &caller.name);
     let uploaded = app.change(caller.deed("upload", &name, ""), upload, |_| change.clone()).await?;
     let active = if activate {

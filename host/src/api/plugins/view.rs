@@ -1,4 +1,4 @@
-//! Plugins as people see them.
+//! Plugins, as the API shows them.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -21,9 +21,9 @@ pub struct PluginView {
     pub active: Option<String>,
     /// Versions, newest first.
     pub versions: Vec<VersionView>,
-    /// What was made active, newest first.
+    /// Activations, newest first.
     pub activations: Vec<ActivationView>,
-    /// Whether it comes with the host: then nothing of its name was uploaded.
+    /// Whether it is built into the host, and no plugin of its name was uploaded.
     pub comes_with_host: bool,
 }
 
@@ -32,22 +32,22 @@ pub struct PluginView {
 pub struct VersionView {
     /// `sha256:` and its digest.
     pub version: String,
-    /// Its bytes.
+    /// Its size in bytes.
     pub size: u64,
     /// When it was uploaded.
     pub created_at: String,
     /// Who uploaded it.
     pub by: String,
-    /// What it imports.
+    /// The interfaces that it imports.
     pub imports: Vec<String>,
-    /// What it exports.
+    /// The interfaces that it exports.
     pub exports: Vec<String>,
-    /// What it says of itself: topics, group and types.
+    /// The description in the component: topics, group and types.
     #[schema(required = true, value_type = Option<Object>)]
     pub wants: Option<Value>,
 }
 
-/// A version that was made the active one.
+/// An activation of a version.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ActivationView {
     /// The version.
@@ -108,14 +108,13 @@ pub(in crate::api) fn sees(app: &App, caller: &Caller, plugin: &str) -> bool {
     caller.sees_all() || app.groups.bindings().iter().any(of_binding)
 }
 
-/// One plugin; 404 when nothing that the caller may see was uploaded under this
-/// name.
+/// One plugin; 404 when the caller may see none of this name.
 pub(super) async fn one(app: &App, caller: &Caller, name: &str) -> Result<PluginView, Problem> {
     let found = all(app, caller).await?.into_iter().find(|plugin| plugin.name == name);
     found.ok_or_else(|| Problem::not_found(format!("no plugin {name:?} was uploaded")))
 }
 
-/// Refuses a name that a binding could not name.
+/// Refuses a name that no binding can use.
 pub(super) fn check_name(name: &str) -> Result<(), Problem> {
     let refuse = |why| Problem::bad_request("bad name", format!("{name:?} is no name for a plugin: {why}"));
     crate::config::plugin_name(name).map_err(refuse)

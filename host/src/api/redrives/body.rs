@@ -1,4 +1,4 @@
-//! What a redrive is planned from.
+//! The body of a request to plan a redrive.
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -13,16 +13,16 @@ use crate::api::shown::BASE64;
 use crate::api::time;
 use crate::store::DeliveryFilter;
 
-/// Items a second unless the plan says how many.
+/// Items a second by default.
 const DEFAULT_RATE: u32 = 500;
-/// Items a second at most.
+/// Most items a second.
 const MAX_RATE: u32 = 10_000;
 
-/// What to run again, and how fast.
+/// The deliveries to run again, and how fast.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanBody {
-    /// Which deliveries.
+    /// The filter of the deliveries.
     #[serde(deserialize_with = "shape::nested")]
     filter: FilterBody,
     /// Items a second, 1 to 10,000; 500 unless given.
@@ -32,64 +32,64 @@ pub struct PlanBody {
     replay: bool,
 }
 
-/// Which deliveries, as in `GET /v1/deliveries`; or which range to replay.
+/// A filter of deliveries, as in `GET /v1/deliveries`, or a range to replay.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FilterBody {
-    /// Of this group; always needed.
+    /// Deliveries of this group; required.
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<String>,
-    /// Of this topic.
+    /// Deliveries of this topic.
     #[serde(skip_serializing_if = "Option::is_none")]
     topic: Option<String>,
-    /// HANDLE_FAIL, PUSH_FAIL or HANDLED; all that failed unless given.
+    /// HANDLE_FAIL, PUSH_FAIL or HANDLED; by default all failed deliveries.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<String>,
-    /// Of this type.
+    /// Deliveries of messages of this type.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     type_name: Option<String>,
-    /// With this key.
+    /// Deliveries of messages with this key.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
-    /// With this key, which is not text.
+    /// Deliveries of messages with this key, which is not text.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_base64: Option<String>,
-    /// Failures like this.
+    /// Failures with this fingerprint.
     #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<String>,
-    /// Of this message.
+    /// Deliveries of this message.
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<String>,
-    /// Received or settled at or after this time; of a replay, sent.
+    /// Deliveries received or settled at or after this time; in a replay, records sent
+    /// at or after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
     /// Before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<String>,
-    /// Replay a range of Kafka's records, also those that have no row any more.
+    /// Replay a range of Kafka's records, including those without a row.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     replay: bool,
-    /// Of a replay: only this partition.
+    /// In a replay: only this partition.
     #[serde(skip_serializing_if = "Option::is_none")]
     partition: Option<i32>,
-    /// Of a replay: from this offset on.
+    /// In a replay: from this offset on.
     #[serde(skip_serializing_if = "Option::is_none")]
     from_offset: Option<i64>,
-    /// Of a replay: before this offset.
+    /// In a replay: before this offset.
     #[serde(skip_serializing_if = "Option::is_none")]
     to_offset: Option<i64>,
 }
 
-/// A plan that can be made.
+/// A checked request to plan a redrive.
 #[derive(Debug)]
 pub struct PlanRequest {
     /// The group.
     pub group: String,
-    /// Which deliveries.
     pub filter: DeliveryFilter,
     /// Items a second.
     pub rate: u32,
-    /// The range, of a replay.
+    /// The range to replay, if any.
     pub replay: Option<ReplaySpan>,
     /// The filter as it was asked for.
     pub asked_for: String,
@@ -109,7 +109,7 @@ pub struct ReplaySpan {
 }
 
 impl PlanBody {
-    /// Checks what is asked for.
+    /// Checks the request.
     ///
     /// # Errors
     /// 400 that says what would be right.
@@ -164,7 +164,7 @@ impl FilterBody {
         }
     }
 
-    /// The range to replay, when that is asked for.
+    /// The range to replay, if any.
     fn span(&self) -> Result<Option<ReplaySpan>, Problem> {
         let of_replays = [
             ("partition", self.partition.map(i64::from)),

@@ -1,4 +1,4 @@
-//! `DELETE /v1/redrives/{id}`: end a redrive.
+//! `DELETE /v1/redrives/{id}`: cancels a redrive.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,8 +12,8 @@ use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 use crate::store::redrive::RedriveWish;
 
-/// Cancels a redrive for good: what waits is skipped, what was asked for
-/// finishes, and all results stay.
+/// Cancels a redrive for good: waiting items are skipped, running ones finish, and
+/// all results stay.
 #[utoipa::path(
     delete,
     path = "/v1/redrives/{id}",

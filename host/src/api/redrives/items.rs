@@ -1,4 +1,4 @@
-//! `GET /v1/redrives/{id}/items`: what became of each delivery.
+//! `GET /v1/redrives/{id}/items`: the result of each delivery.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,5 +1,5 @@
-//! Running deliveries again, many at once: plan, run, pause, cancel, and what
-//! became of each.
+//! Operations on redrives, which run many deliveries again: plan, run, pause, cancel,
+//! and list the results.
 
 pub mod body;
 pub mod cancel;

@@ -1,4 +1,4 @@
-//! `POST /v1/redrives`: plan to run deliveries again.
+//! `POST /v1/redrives`: plans to run deliveries again.
 
 use axum::Json;
 use axum::body::Body;
@@ -20,13 +20,13 @@ use crate::api::problem::Problem;
 use crate::store::Page;
 use crate::store::redrive::{NewRedrive, RedriveRow};
 
-/// Deliveries that the answer shows.
+/// Deliveries shown in the response.
 const SAMPLE: u32 = 10;
 
-/// Plans to run deliveries again: which ones is settled now, and nothing runs
-/// until the plan is. Failed ones run again unless the filter names another
-/// state. A replay takes a range of records instead, also of those that the
-/// store has no row for any more; it never moves the group's position.
+/// Plans to run deliveries again: they are selected now, and run once the plan is
+/// run. By default failed deliveries are selected. A replay selects a range of
+/// records instead, including those without a row; it never moves the group's
+/// position.
 #[utoipa::path(
     post,
     path = "/v1/redrives",
@@ -70,8 +70,8 @@ pub(in crate::api) async fn plan(
         rate: wanted.rate,
         by: caller.name.to_string(),
     };
-    // A plan changes nothing, so the audit log has no entry of it: the entry is of
-    // the run, and says what was planned.
+    // A plan changes nothing, so it has no audit entry; the entry of its run says
+    // what was planned.
     let row = app.store.plan_redrive(&plan).await?;
     app.events.tell(change(&row));
     let sample = sample(&app, &row).await?;

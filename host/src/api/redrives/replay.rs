@@ -1,4 +1,4 @@
-//! The offsets that a replay takes.
+//! The offsets of a replay.
 
 use courier_core::message::{Offset, Timestamp};
 
@@ -8,8 +8,8 @@ use crate::api::problem::Problem;
 use crate::store::PositionRow;
 use crate::store::redrive::{MAX_PLANNED, ReplayRange};
 
-/// The ranges of a replay: below the group's position, since what lies past it
-/// is on its first flight, and as far as Kafka still has it.
+/// The ranges of a replay: below the group's position, because records past it are
+/// delivered anyway, and as far as Kafka has them.
 pub(super) async fn ranges(app: &App, wanted: &PlanRequest, span: &ReplaySpan) -> Result<Vec<ReplayRange>, Problem> {
     let positions = app.store.positions().await?;
     let positions: Vec<PositionRow> = positions

@@ -13,8 +13,8 @@ use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 use crate::store::redrive::{RedriveRow, RedriveState, RedriveWish};
 
-/// Runs a plan, or goes on with a paused one. While no binding runs its group it
-/// would not move: 409.
+/// Runs a plan, or resumes a paused one. 409 while no binding runs its group, because
+/// it would not move.
 #[utoipa::path(
     post,
     path = "/v1/redrives/{id}/run",
@@ -36,7 +36,7 @@ pub(in crate::api) async fn run(
     view
 }
 
-/// Asks for nothing more; what was asked for finishes.
+/// Pauses a redrive: no further items are run, and running ones finish.
 #[utoipa::path(
     post,
     path = "/v1/redrives/{id}/pause",
@@ -54,7 +54,7 @@ pub(in crate::api) async fn pause(
     wish(&app, &caller, &id, RedriveWish::Pause).await
 }
 
-/// Moves a redrive and notes who did.
+/// Changes the state of a redrive, with an audit entry.
 pub(super) async fn wish(
     app: &App,
     caller: &Caller,
@@ -68,7 +68,7 @@ pub(super) async fn wish(
         RedriveWish::Cancel => "cancel redrive",
     };
     let row = match (wish, before.state) {
-        // Nothing ran and nothing will: who drops a plan has changed nothing.
+        // Dropping a plan that never ran changes nothing, so it has no entry.
         (RedriveWish::Cancel, RedriveState::Planned) => {
             let row = app.store.wish_redrive(before.id, wish).await?;
             app.events.tell(change(&row));
@@ -88,7 +88,7 @@ pub(super) async fn wish(
     Ok(Json(RedriveView::from(&row)))
 }
 
-/// What a redrive runs again, for the audit log.
+/// The deliveries of a redrive in words, for the audit log.
 fn describe(row: &RedriveRow) -> String {
     let what = match (row.replay, row.matched) {
         (true, 1) => "1 record".to_owned(),

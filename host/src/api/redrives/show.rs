@@ -1,4 +1,4 @@
-//! `GET /v1/redrives/{id}`: how far a redrive is.
+//! `GET /v1/redrives/{id}`: a redrive with its progress.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,4 +1,4 @@
-//! Redrives as people see them.
+//! Redrives, as the API shows them.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -30,24 +30,24 @@ pub struct RedriveView {
     pub replay: bool,
     /// Items a second.
     pub rate: u32,
-    /// Items in all: for a replay the offsets of the range, of which some may
-    /// have no record.
+    /// All items: for a replay the offsets of the range, of which some may have no
+    /// record.
     pub matched: u64,
-    /// Items that have a result.
+    /// Items with a result.
     pub done: u64,
-    /// Of those, how many ended HANDLED.
+    /// Items that ended HANDLED.
     pub handled: u64,
-    /// Of those, how many ended HANDLE_FAIL.
+    /// Items that ended HANDLE_FAIL.
     pub failed: u64,
-    /// Of those, how many were not run; each item says why.
+    /// Items that were not run; each says why.
     pub skipped: u64,
-    /// Items that were asked for and have no result yet.
+    /// Items that were started and have no result yet.
     pub running: u64,
     /// Whether more matched than one plan holds.
     pub truncated: bool,
     /// Who planned it.
     pub by: String,
-    /// When.
+    /// When it was planned.
     pub created_at: String,
     /// When it first ran.
     #[schema(required = true)]
@@ -58,13 +58,13 @@ pub struct RedriveView {
     /// The node that works on it.
     #[schema(required = true)]
     pub node: Option<String>,
-    /// Why it stands still; null while it moves, or is not to.
+    /// Why a running redrive stands still; null otherwise.
     #[schema(required = true)]
     pub why: Option<String>,
-    /// The same for programs.
+    /// Why it stands still, for programs.
     #[schema(required = true)]
     pub cause: Option<CauseView>,
-    /// Some of the deliveries, in the answer to a plan.
+    /// Some of the deliveries, in the response to a plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<Vec<DeliveryView>>,
 }
@@ -79,7 +79,7 @@ impl From<&RedriveRow> for RedriveView {
             replay: row.replay,
             rate: row.rate,
             matched: row.matched,
-            // What a plan skips that was dropped before it ran was never to be done.
+            // A plan that was dropped before it ran has done none of its items.
             done: if row.started_at.is_some() { row.handled + row.failed + row.skipped } else { 0 },
             handled: row.handled,
             failed: row.failed,
@@ -99,7 +99,7 @@ impl From<&RedriveRow> for RedriveView {
 }
 
 impl RedriveView {
-    /// Shows a redrive with what keeps it from moving.
+    /// Shows a redrive with the cause of its standstill, if any.
     #[must_use]
     pub fn standing(app: &App, row: &RedriveRow) -> Self {
         let stands = match row.state {
@@ -119,7 +119,7 @@ impl RedriveView {
 pub struct ItemView {
     /// The delivery's id.
     pub delivery: String,
-    /// The message; null where a replay has not read it yet.
+    /// The message; null until a replay has read it.
     #[schema(required = true)]
     pub message_id: Option<String>,
     /// The group.
@@ -135,7 +135,7 @@ pub struct ItemView {
     /// Why it failed or was not run.
     #[schema(required = true)]
     pub reason: Option<String>,
-    /// When it was asked for.
+    /// When its rerun was requested.
     #[schema(required = true)]
     pub asked_at: Option<String>,
     /// When its outcome was decided.
@@ -144,7 +144,7 @@ pub struct ItemView {
 }
 
 impl ItemView {
-    /// Shows an item of a redrive of `consume`.
+    /// Shows an item of a redrive of `group`.
     #[must_use]
     pub fn new(row: &RedriveItemRow, group: &str) -> Self {
         Self {
@@ -162,8 +162,8 @@ impl ItemView {
     }
 }
 
-/// Whether a caller may see a redrive: one that is not held to a topic
-/// concerns every topic.
+/// Whether a caller may see a redrive. A redrive without a topic concerns all topics
+/// of its group.
 pub(super) fn is_visible(caller: &Caller, row: &RedriveRow) -> bool {
     let topic = row.topic.as_ref().is_some_and(|topic| caller.sees_topic(topic));
     caller.sees_group(&row.group) && (topic || caller.topics().is_none())
@@ -179,7 +179,7 @@ pub(super) async fn find(app: &App, caller: &Caller, text: &str) -> Result<Redri
     row.filter(|row| is_visible(caller, row)).ok_or_else(unknown)
 }
 
-/// What listeners are told of a change to a redrive.
+/// The change that listeners are told of.
 pub(super) fn change(row: &RedriveRow) -> Change {
     Change {
         path: format!("/v1/redrives/{}", row.id),

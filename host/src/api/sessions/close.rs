@@ -1,4 +1,4 @@
-//! `DELETE /v1/session`: sign out.
+//! `DELETE /v1/session`: signs out.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
 
-/// Signs out: the session ends and its cookie is taken back. Without a session
-/// there is nothing to end, which is fine.
+/// Signs out: ends the session and removes its cookie. Without a session it does
+/// nothing.
 #[utoipa::path(
     delete,
     path = "/v1/session",

@@ -1,4 +1,4 @@
-//! `GET /v1/me`: who asks, and what they may do.
+//! `GET /v1/me`: the caller and its permissions.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,7 +13,7 @@ use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
 
-/// Who asks.
+/// The caller.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Me {
     /// The token's name, or `local` where no tokens are needed.
@@ -28,11 +28,10 @@ pub struct Me {
     pub groups: Option<Vec<String>>,
     /// Whether there are tokens at all.
     pub auth: bool,
-    /// What changes made by cookie carry as `X-Courier-CSRF`; null for who did
-    /// not come by cookie.
+    /// The value of `X-Courier-CSRF` for changes by cookie; null without a session.
     #[schema(required = true)]
     pub csrf: Option<String>,
-    /// The node that answers.
+    /// The node that responds.
     pub node: String,
     /// The host's version.
     pub version: String,
@@ -40,7 +39,7 @@ pub struct Me {
     pub dev: bool,
 }
 
-/// Who asks, and what they may do.
+/// The caller, with its role and scope.
 #[utoipa::path(
     get,
     path = "/v1/me",

@@ -1,12 +1,11 @@
-//! Signing in with a browser: a token becomes a session in a cookie.
+//! Sessions of browsers: signing in exchanges a token for a session cookie.
 //!
-//! The cookie holds 256 random bits, which no script can read and no other
-//! site can send. The store has their hash, and a second one that binds the
-//! session to the secret of its token, so that the session ends when that
-//! token leaves the configuration or gets another secret. A change made by
-//! cookie carries `X-Courier-CSRF`, whose value is made from the cookie's and
-//! told by `GET /v1/me`. Programs send their token and have nothing to do with
-//! any of this.
+//! The cookie holds 256 random bits, which no script can read and no other site can
+//! send. The store has their hash, and a second hash that binds the session to the
+//! secret of its token, so that the session ends when that token leaves the
+//! configuration or gets another secret. A change by cookie must carry
+//! `X-Courier-CSRF`, a value derived from the cookie that `GET /v1/me` returns.
+//! Programs send their token and need no session.
 
 pub mod close;
 pub mod me;
@@ -37,25 +36,25 @@ use crate::store::StoreError;
 pub const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
 /// The cookie's name.
 pub const COOKIE: &str = "courier_session";
-/// Its name where browsers come over TLS. The prefix makes a browser take it
-/// only from this very host over TLS, so that no other host of the domain and
-/// nobody on the way can plant one.
+/// The cookie's name over TLS. The prefix makes browsers accept the cookie only from
+/// this host over TLS, so that no other host of the domain and nobody on the way can
+/// set it.
 pub const COOKIE_OVER_TLS: &str = "__Host-courier_session";
-/// What a change made by cookie must carry.
+/// The header that a change by cookie must carry.
 pub const CSRF: HeaderName = HeaderName::from_static("x-courier-csrf");
-/// Attempts to sign in that one address may make at once, and the time in
-/// which it gets one back.
+/// Attempts to sign in that one address may make at once, and the time after which it
+/// may make one more.
 const BURST: u32 = 20;
 const REFILL: Duration = Duration::from_secs(2);
 
-/// How the cookie is set.
+/// The name and attributes of session cookies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cookies {
     over_tls: bool,
 }
 
 impl Cookies {
-    /// For browsers that come over TLS, or for those that may come without.
+    /// Cookies for browsers that connect over TLS, or that may connect without.
     #[must_use]
     pub fn new(over_tls: bool) -> Self {
         Self { over_tls }
@@ -67,8 +66,8 @@ impl Cookies {
 
     /// The cookie that holds `value` for `seconds`.
     fn set(self, headers: &HeaderMap, value: &str, seconds: u64) -> String {
-        // A proxy that ends TLS says so. Whoever makes it up only makes the
-        // cookie stricter.
+        // A proxy that terminates TLS sets this header. A client that forges it only
+        // makes its own cookie stricter.
         let https = self.over_tls || headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
         let secure = if https { "; Secure" } else { "" };
         let name = self.name();
@@ -81,12 +80,12 @@ impl Cookies {
 pub struct SessionSecret([u8; 32]);
 
 impl SessionSecret {
-    /// A new one.
+    /// A new random secret.
     fn new() -> Self {
         Self(random::secret())
     }
 
-    /// The one that a request shows. A cookie of another form is none.
+    /// The secret in a request's cookie, if the cookie is well formed.
     #[must_use]
     pub fn of(headers: &HeaderMap, cookies: Cookies) -> Option<Self> {
         let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
@@ -99,17 +98,17 @@ impl SessionSecret {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 
-    /// What the store knows it by.
+    /// The hash that the store has.
     fn hash(self) -> [u8; 32] {
         self.digest(b"session", &[])
     }
 
-    /// Binds it to a token's digest.
+    /// The hash that binds the session to a token's digest.
     fn bound(self, token: &[u8]) -> [u8; 32] {
         self.digest(b"token", token)
     }
 
-    /// What changes made with it must carry.
+    /// The CSRF value for changes with this cookie.
     #[must_use]
     pub fn csrf(self) -> String {
         URL_SAFE_NO_PAD.encode(self.digest(b"csrf", &[]))
@@ -126,21 +125,20 @@ impl SessionSecret {
     }
 }
 
-/// Whose session it is that `secret` belongs to; none when it has ended.
+/// The caller of the session with this secret; `None` when it has ended.
 ///
 /// # Errors
-/// When the store cannot be asked.
+/// When the store is unavailable.
 pub async fn holder(app: &App, secret: SessionSecret) -> Result<Option<Caller>, StoreError> {
     let Some(session) = app.store.session(&secret.hash()).await? else { return Ok(None) };
     let Some((digest, caller)) = app.auth.holder(&session.token) else { return Ok(None) };
     Ok(bool::from(secret.bound(&digest).ct_eq(&session.bound)).then_some(caller))
 }
 
-/// Who sends a request that shows `secret`.
+/// The caller of a request with this session.
 ///
 /// # Errors
-/// 401 for a session that is none or has ended; 403 for a change without the
-/// CSRF header.
+/// 401 for an unknown or ended session; 403 for a change without the CSRF header.
 pub async fn admit(app: &App, parts: &Parts, secret: SessionSecret) -> Result<Caller, Problem> {
     let caller = holder(app, secret).await?.ok_or_else(|| {
         let detail = "the session has ended; sign in again, or send a token as `Authorization: Bearer <token>`";
@@ -157,7 +155,7 @@ pub async fn admit(app: &App, parts: &Parts, secret: SessionSecret) -> Result<Ca
     Ok(caller)
 }
 
-/// The bound on signing in from one address, right or wrong.
+/// The rate limit for attempts to sign in from one address, successful or not.
 #[must_use]
 pub fn attempts() -> Attempts {
     Attempts::new(BURST, REFILL)
@@ -191,8 +189,8 @@ mod tests {
         assert_ne!(secret.hash(), secret.bound(&[]));
         assert_ne!(secret.csrf(), secret.text());
     }
-    /// Item 14: over TLS the cookie is the host's alone, and one without the
-    /// prefix, which a neighbour could have planted, is none.
+    /// Item 14: over TLS the cookie belongs to this host alone, and a cookie without
+    /// the prefix, which another host could have set, is ignored.
     #[test]
     fn over_tls_the_cookie_is_secure_and_of_this_host_alone() {
         let headers = |value: &str| HeaderMap::from_iter([(header::COOKIE, value.parse().unwrap())]);

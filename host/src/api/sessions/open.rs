@@ -1,4 +1,4 @@
-//! `POST /v1/session`: sign in.
+//! `POST /v1/session`: signs in.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::api::problem::Problem;
 use crate::clock;
 use crate::store::AuditEntry;
 
-/// Who asks without a token; no token can have this name.
+/// The name of an unknown caller in the audit log; no token can have it.
 const NOBODY: &str = "(nobody)";
 
-/// What a person shows.
+/// The token to sign in with.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {
@@ -31,8 +31,8 @@ pub struct SignIn {
     token: String,
 }
 
-/// Signs in with a token: the answer sets a cookie that scripts cannot read
-/// and that lasts twelve hours. Attempts from one address are limited.
+/// Signs in with a token: the response sets a cookie that scripts cannot read and
+/// that lasts twelve hours. Attempts from one address are limited.
 #[utoipa::path(
     post,
     path = "/v1/session",
@@ -76,8 +76,8 @@ pub(in crate::api) async fn open(
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
-/// Writes a refused attempt to the audit log and the host's, unless this address
-/// has just had its entry.
+/// Writes a refused attempt to the audit log and the host's log, within the bounds of
+/// [`Refusals`](super::Refusals).
 async fn record_refusal(app: &App, peer: IpAddr, why: &str) {
     if !app.refusals.has_entry(peer, clock::now()) {
         return;

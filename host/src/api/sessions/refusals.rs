@@ -1,8 +1,8 @@
-//! Which refused attempts to sign in have an entry in the audit log.
+//! Bounds the audit entries about refused attempts to sign in.
 //!
-//! Everybody who reaches the host can make them, and an entry is a row that
-//! stays until retention: so an address has one a minute, and all together have
-//! so many a day. Each host counts for itself.
+//! Everybody who reaches the host can make such attempts, and an entry stays until
+//! retention removes it. So each address has one entry a minute, and all addresses
+//! together [`MAX_ENTRIES_A_DAY`] a day. Each host counts for itself.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::api::attempts::network;
 
-/// Entries of refused sign-ins a day, by the calendar in UTC.
+/// Most entries about refused sign-ins a day, by the calendar in UTC.
 const MAX_ENTRIES_A_DAY: usize = 1_000;
 
 const MINUTE_MICROS: i64 = 60_000_000;
@@ -26,14 +26,14 @@ pub struct Refusals(Arc<Mutex<Counted>>);
 #[derive(Debug, Default)]
 struct Counted {
     minute: i64,
-    /// Those that have their entry of this minute.
+    /// The addresses that have their entry of this minute.
     addresses: HashSet<IpAddr>,
     day: i64,
     entries_of_day: usize,
 }
 
 impl Refusals {
-    /// Whether this one, of `peer` at `now`, has an entry.
+    /// Counts a refusal of `peer` at `now`, and returns whether it gets an entry.
     #[must_use]
     pub fn has_entry(&self, peer: IpAddr, now: Timestamp) -> bool {
         let mut counted = self.0.lock();

@@ -1,5 +1,5 @@
-//! Bindings, positions, deliveries, attempts and messages of the tests, each with
-//! what most tests do not look at filled in.
+//! Bindings, positions, deliveries, attempts and messages for tests, with defaults in
+//! the fields that most tests ignore.
 
 use bytes::Bytes;
 use courier_core::message::{Kind, Message, Offset, Timestamp};

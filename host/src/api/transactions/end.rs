@@ -1,9 +1,7 @@
-//! `POST /v1/transactions/{id}/commit` and `/rollback`: say what became of a
-//! transaction.
+//! `POST /v1/transactions/{id}/commit` and `/rollback`: end a transaction.
 //!
-//! Its sender does so all the time, and the transaction itself says that it
-//! did. When somebody else does, the reason says who, and the audit log has an
-//! entry.
+//! Usually its sender ends a transaction, which needs no audit entry. When a person
+//! does, the reason names the person, and the audit log has an entry.
 
 use axum::Json;
 use axum::extract::State;
@@ -20,10 +18,9 @@ use crate::api::ports::EndedBy;
 use crate::api::problem::Problem;
 use crate::store::{HalfRow, StoreError, audits};
 
-/// The sender's transaction committed: the messages are durable when this
-/// answers, and go out. Again, it answers the same. One that
-/// was abandoned can still be committed while its records are kept; one that was
-/// rolled back is a conflict.
+/// Commits a transaction: its messages are durable when this returns, and are sent.
+/// Committing again returns the same. An abandoned transaction can still be committed
+/// while its records are kept; 409 after a rollback.
 #[utoipa::path(
     post,
     path = "/v1/transactions/{id}/commit",
@@ -46,8 +43,8 @@ pub(in crate::api) async fn commit(
     Ok(Json(TransactionView::from(&after)))
 }
 
-/// The sender's transaction rolled back: its messages never exist. Again, it
-/// answers the same; after another end it is a conflict.
+/// Rolls a transaction back: its messages are never sent. Rolling back again returns
+/// the same; 409 after another end.
 #[utoipa::path(
     post,
     path = "/v1/transactions/{id}/rollback",
@@ -75,11 +72,11 @@ async fn known(app: &App, caller: &Caller, id: &str) -> Result<HalfRow, Problem>
     half.ok_or_else(|| Problem::not_found(format!("there is no transaction {id:?}")))
 }
 
-/// Who says what became of a transaction: its sender, unless the token is one
-/// of people or the request came from a browser.
+/// Who ends a transaction: its sender, unless the token is an operator's or an
+/// admin's, or the request came from a browser.
 fn ended_by(app: &App, caller: &Caller, headers: &HeaderMap) -> EndedBy {
-    // Every browser says this of what a page fetches, and no page can leave it
-    // out; programs do not.
+    // Every browser adds this header to the requests of a page, which cannot suppress
+    // it; programs do not.
     let from_console = headers.contains_key("sec-fetch-site");
     let (name, role) = (&caller.name, caller.role());
     if app.auth.is_open() {
@@ -88,7 +85,7 @@ fn ended_by(app: &App, caller: &Caller, headers: &HeaderMap) -> EndedBy {
     if role >= Role::Operator || from_console { EndedBy::Person(format!("the {role} {name}")) } else { EndedBy::Sender }
 }
 
-/// Ends a transaction. What a person does has its entry in the audit log.
+/// Ends a transaction, with an audit entry if a person does.
 async fn named(
     caller: &Caller,
     action: &str,
@@ -102,7 +99,7 @@ async fn named(
     }
 }
 
-/// Tells who listens.
+/// Tells listeners that a transaction ended.
 async fn note(app: &App, caller: &Caller, action: &str, before: &HalfRow, after: &HalfRow) {
     if before.state == after.state {
         return;

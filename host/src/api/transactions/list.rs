@@ -1,4 +1,4 @@
-//! `GET /v1/transactions`: what was prepared, newest first.
+//! `GET /v1/transactions`: transactions, newest first.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,8 +12,8 @@ use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
 
-/// Transactions, newest first. A page may have fewer items than its limit when
-/// others are not the caller's to see.
+/// Transactions, newest first. A page may have fewer items than its limit when the
+/// caller may not see others.
 #[utoipa::path(
     get,
     path = "/v1/transactions",
@@ -34,8 +34,8 @@ pub(in crate::api) async fn list(
     let wrong =
         |why: String| Problem::bad_request("bad parameter", format!("the query parameter `state` is wrong: {why}"));
     let state = params.text("state").map(|word| word.parse().map_err(wrong)).transpose()?;
-    // The store is told what the caller reaches: a page that was thinned out
-    // here would have a cursor with the id of somebody else's transaction.
+    // The query is limited to the caller's topics: the cursor of a page that was
+    // filtered here would contain the id of another caller's transaction.
     let listing = app.store.halves(state, caller.topics().as_deref(), &params.page()?).await.map_err(list::refused)?;
     let seen = listing.items.iter().filter(|half| visible(&caller, half));
     Ok(Json(List {

@@ -1,6 +1,6 @@
-//! Transactions: half messages that wait for the word of their sender.
+//! Operations on transactions: half messages that are sent once their sender commits.
 //!
-//! Whoever may not see one of a transaction's topics sees nothing of it.
+//! A caller sees a transaction only if all of its topics are in scope.
 
 pub mod end;
 pub mod list;

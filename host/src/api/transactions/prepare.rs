@@ -1,5 +1,5 @@
-//! `POST /v1/transactions`: prepare messages that are sent if a transaction
-//! of the sender's own commits.
+//! `POST /v1/transactions`: prepares messages that are sent if a transaction of the
+//! sender commits.
 
 use axum::Json;
 use axum::body::Body;
@@ -22,24 +22,23 @@ use crate::api::params::Params;
 use crate::api::problem::Problem;
 use crate::api::shape;
 
-/// A transaction to be prepared.
+/// A transaction to prepare.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewTransaction)]
 pub struct Prepare {
-    /// What is sent if it commits: messages as `POST /v1/messages` takes them.
+    /// The messages that are sent if it commits, as in `POST /v1/messages`.
     #[schema(value_type = Vec<MessageFields>)]
     messages: Vec<Box<RawValue>>,
-    /// Where to ask what became of it, as `GET check_url?id=..`, when neither
+    /// The URL that is asked for the outcome, as `GET check_url?id=..`, when neither
     /// commit nor rollback comes; `[transactions] check_urls` has to allow it.
     check_url: Option<String>,
-    /// How long to wait for either; `30s` unless given.
+    /// How long to wait for either; by default `30s`.
     timeout: Option<String>,
 }
 
-/// Prepares messages that are sent if a transaction of the sender commits.
-/// Until then nobody sees them. All are validated now, and one that is wrong
-/// refuses all.
+/// Prepares messages that are sent if a transaction of the sender commits. Until then
+/// no group gets them. All are validated now; a single invalid one refuses all.
 #[utoipa::path(
     post,
     path = "/v1/transactions",
@@ -70,7 +69,7 @@ pub(in crate::api) async fn prepare(
     for (place, raw) in prepare.messages.iter().enumerate() {
         let at = |problem: Problem| problem.at(&format!("messages[{place}]"));
         let mut draft = json::read(raw, &defaults).map_err(at)?;
-        // One without a topic is refused below, and says so.
+        // A message without a topic is refused below, with an error that says so.
         if !draft.topic.is_empty() {
             caller.topic(&draft.topic).map_err(at)?;
         }

@@ -11,7 +11,7 @@ use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 
-/// A transaction: where it stands, and who was asked about it.
+/// A transaction with its state and its checks.
 #[utoipa::path(
     get,
     path = "/v1/transactions/{id}",

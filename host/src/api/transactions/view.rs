@@ -1,4 +1,4 @@
-//! A transaction as people see it.
+//! A transaction, as the API shows it.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,26 +14,26 @@ pub struct TransactionView {
     pub id: String,
     /// PREPARED, COMMITTED, ROLLED_BACK or ABANDONED.
     pub state: &'static str,
-    /// What is sent if it commits, in order.
+    /// The messages that are sent if it commits, in order.
     pub messages: Vec<HalfMessageView>,
-    /// Where it is asked what became of it.
+    /// The URL that is asked for the outcome.
     #[schema(required = true)]
     pub check_url: Option<String>,
-    /// How long its sender has before it is asked.
+    /// How long the sender has before the check URL is asked.
     pub timeout: String,
     /// When it was prepared.
     pub created_at: String,
-    /// When its sender's time is over.
+    /// When the timeout is over.
     pub deadline: String,
-    /// How often it was asked.
+    /// How often the check URL was asked.
     pub checks: u32,
-    /// Since when its check URL gives no answer; null while it does.
+    /// Since when the check URL gives no answer; null while it does.
     #[schema(required = true)]
     pub unreachable_since: Option<String>,
-    /// When it is asked next.
+    /// When the check URL is asked next.
     #[schema(required = true)]
     pub next_check_at: Option<String>,
-    /// What the last asking brought.
+    /// The last answer of the check URL.
     #[schema(required = true)]
     pub last_answer: Option<String>,
     /// Why it ended.
@@ -47,7 +47,7 @@ pub struct TransactionView {
 /// A message of a transaction.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct HalfMessageView {
-    /// Its id; once the transaction committed it is a message like any other.
+    /// The id of the message, also after the commit.
     pub id: String,
     /// The topic.
     pub topic: String,

@@ -1,4 +1,4 @@
-//! `POST /v1/undelivered/{id}/give-up`: an entry is not sent after all.
+//! `POST /v1/undelivered/{id}/give-up`: gives an entry up.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -19,7 +19,7 @@ use crate::api::problem::Problem;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GiveUpUndeliveredBody {
-    /// Why, for whoever reads the audit log.
+    /// Why it is given up, for the audit log.
     #[schema(required = true, value_type = String)]
     reason: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/undelivered`: what could not be delivered, newest first.
+//! `GET /v1/undelivered`: undelivered messages, newest first.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,8 +12,8 @@ use crate::api::params::Params;
 use crate::api::problem::Problem;
 use crate::store::undelivered::UndeliveredFilter;
 
-/// What the host owes Kafka and can never deliver as it is, newest first,
-/// without contents.
+/// Undelivered messages, which Kafka refuses as they are, newest first, without
+/// contents.
 #[utoipa::path(
     get,
     path = "/v1/undelivered",

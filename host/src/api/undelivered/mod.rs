@@ -1,7 +1,7 @@
-//! What the host owes Kafka and can never deliver as it is.
+//! Operations on undelivered messages, which Kafka refuses as they are.
 //!
-//! Each entry is visible with its whole content until a person sends it again,
-//! edits it or gives it up. Every such act has an entry in the audit log.
+//! Each entry keeps its whole content until a person resends it, repairs it or gives
+//! it up. Each of these has an entry in the audit log.
 
 pub mod give_up;
 pub mod list;

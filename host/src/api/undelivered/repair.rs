@@ -1,4 +1,4 @@
-//! `POST /v1/undelivered/{id}/repair`: edit an entry and send it again.
+//! `POST /v1/undelivered/{id}/repair`: edits an entry and sends it again.
 
 use axum::Json;
 use axum::body::Body;
@@ -24,19 +24,19 @@ use crate::api::problem::Problem;
 use crate::api::shown::BASE64;
 use crate::store::undelivered::Repaired;
 
-/// What is different about an entry; everything else stays as it is.
+/// The changes of an entry; everything else stays as it is.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepairBody {
-    /// Another topic.
+    /// The new topic.
     topic: Option<String>,
-    /// Another value: any JSON, sent as it is written here.
+    /// The new value: any JSON, sent as it is written here.
     #[schema(value_type = Option<serde_json::Value>)]
     body: Option<Box<RawValue>>,
-    /// Another value: any bytes, instead of `body`.
+    /// The new value: any bytes, instead of `body`.
     body_base64: Option<String>,
-    /// All headers of the record, instead of those it has. Those that say which
-    /// message it is (`ce_id`, `content-type`) stay unless they are given.
+    /// The new headers of the record, in place of all others. Headers of the message's
+    /// own attributes (`ce_id`, `content-type`) stay unless they are given.
     #[schema(value_type = Option<Object>)]
     headers: Option<Headers>,
 }
@@ -68,8 +68,8 @@ pub(in crate::api) async fn repair(
         return Err(wrong(format!("the topic {topic:?} is none that Kafka takes; send the right one as `topic`")));
     }
     caller.topic(&topic)?;
-    // Where an entry already belongs may be mended yet; a new place that takes
-    // nothing would hide the entry from the list for nothing.
+    // The entry's own topic may be mended later. A new topic that takes no messages
+    // is refused, because the entry would leave the list and fail again.
     if topic != row.topic
         && let Some(refusal) = app.sender.refuses_topic(&topic).await
     {
@@ -94,8 +94,8 @@ pub(in crate::api) async fn repair(
     owe(&app, &caller, "repair undelivered", row, Some(repaired)).await
 }
 
-/// The headers of a repaired record. Without those of its attributes it would be
-/// another message, with an id of its own and no type.
+/// The headers of a repaired record. Without the headers of its attributes it would be
+/// another message, with another id and no type.
 fn replaced(mut old: Vec<Header>, new: Vec<Header>) -> Vec<Header> {
     old.retain(|kept| reserved_header(&kept.name).is_some() && !new.iter().any(|given| given.name == kept.name));
     old.extend(new);
@@ -110,7 +110,7 @@ fn wrong(detail: impl Into<String>) -> Problem {
 mod tests {
     use super::*;
 
-    /// New headers took the place of all: the message lost its id and its type.
+    /// New headers replaced all others, so that the message lost its id and its type.
     #[test]
     fn a_repair_with_new_headers_leaves_the_message_its_identity() {
         let header = |name: &str, value: &'static str| Header { name: name.into(), value: Some(value.into()) };

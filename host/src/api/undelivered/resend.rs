@@ -1,4 +1,4 @@
-//! `POST /v1/undelivered/{id}/resend`: send an entry again as it is.
+//! `POST /v1/undelivered/{id}/resend`: sends an entry again as it is.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,21 +15,21 @@ use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 use crate::store::undelivered::{Repaired, UndeliveredRow};
 
-/// An entry that is owed again.
+/// An entry that is being sent again.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OwedView {
     /// The message.
     pub message_id: String,
-    /// Where it goes.
+    /// Its topic.
     pub topic: String,
     /// `SEND_FAIL`, until Kafka has it.
     pub state: &'static str,
-    /// That the host sends it by itself now.
+    /// Always true: the host sends it by itself now.
     pub retrying: bool,
 }
 
-/// Sends an entry again as it is, once its cause is mended: a topic that takes
-/// larger messages by now, for example.
+/// Sends an entry again as it is, once its cause is mended, for example when its topic
+/// takes larger messages now.
 #[utoipa::path(
     post,
     path = "/v1/undelivered/{id}/resend",
@@ -53,7 +53,7 @@ pub(in crate::api) async fn resend(
     owe(&app, &caller, "resend undelivered", row, None).await
 }
 
-/// Makes an outbound row of an entry, in the caller's name.
+/// Turns an entry back into an unsent row, in the caller's name.
 pub(super) async fn owe(
     app: &App,
     caller: &Caller,

@@ -10,7 +10,7 @@ use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 
-/// Something that could not be delivered, with its raw key, value and headers.
+/// An undelivered message with its raw key, value and headers.
 #[utoipa::path(
     get,
     path = "/v1/undelivered/{id}",

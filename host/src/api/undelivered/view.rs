@@ -12,14 +12,14 @@ use crate::api::shown::{self, ShownBody, ShownKey, known};
 use crate::api::time;
 use crate::store::undelivered::UndeliveredRow;
 
-/// Something that could not be delivered.
+/// An undelivered message.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct UndeliveredView {
     /// Its id.
     pub id: String,
     /// The message.
     pub message_id: String,
-    /// Where it should go; null when nobody could read it.
+    /// Its topic; null when the topic could not be read.
     #[schema(required = true)]
     pub topic: Option<String>,
     /// The message's type.
@@ -32,7 +32,7 @@ pub struct UndeliveredView {
     /// The record's key.
     #[serde(flatten)]
     pub key: ShownKey,
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub bytes: i64,
     /// The group whose handler published it or gave it up.
     #[schema(required = true)]
@@ -43,24 +43,24 @@ pub struct UndeliveredView {
     /// Its row there.
     #[schema(required = true)]
     pub outbox_row: Option<String>,
-    /// A stable word for why, for example `too_large`.
+    /// A stable code for why, for example `too_large`.
     pub code: String,
-    /// Why.
+    /// Why it is undelivered.
     pub why: String,
-    /// Since when it is owed.
+    /// Since when it is unsent.
     #[schema(format = DateTime)]
     pub since: String,
-    /// Since when it is undelivered.
+    /// When it became undelivered.
     #[schema(format = DateTime)]
     pub kept_at: String,
     /// How often it was tried.
     pub tries: u32,
 }
 
-/// Something that could not be delivered, with its whole content.
+/// An undelivered message with its whole content.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct UndeliveredContent {
-    /// What is known of it.
+    /// The entry without its content.
     #[serde(flatten)]
     pub entry: UndeliveredView,
     /// Its raw headers.
@@ -69,7 +69,7 @@ pub struct UndeliveredContent {
     /// Its raw value.
     #[serde(flatten)]
     pub body: ShownBody,
-    /// Whether it has no value at all.
+    /// Whether it has no value.
     pub tombstone: bool,
 }
 

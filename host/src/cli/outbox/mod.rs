@@ -1,5 +1,5 @@
-//! `courier outbox`: the table that a sender inserts into, within its own
-//! transaction, and that Courier relays from.
+//! `courier outbox`: prints the table that a sender inserts into, in its own
+//! transaction, and that Courier relays.
 
 use clap::ValueEnum;
 
@@ -16,9 +16,9 @@ pub(super) enum Command {
         /// The sender's database.
         #[arg(long = "for", value_enum, value_name = "DATABASE")]
         database: Database,
-        /// Also the trigger that wakes Courier at each commit, instead of at
-        /// its next look. PostgreSQL lets commits that notify happen one
-        /// after another, which costs a busy sender a good part of its rate.
+        /// Add the trigger that wakes Courier at each commit instead of at its next
+        /// poll. PostgreSQL serializes commits that notify, which costs a busy
+        /// sender a good part of its rate.
         #[arg(long)]
         notify: bool,
     },

@@ -1,16 +1,16 @@
-//! The binding that a handler wants, as it can be pasted into courier.toml.
+//! Writes the binding that a handler needs, to be pasted into courier.toml.
 
 use crate::cli::shapes::Wants;
 
 /// The interfaces of the contract that a binding must grant, and how.
 const GRANTS: [(&str, &str); 2] = [("state", "state = true"), ("cache", "cache = true")];
 
-/// Why a component with a language's runtime in it keeps its instance.
+/// Why a component that contains a language's runtime keeps its instance.
 const REUSE_REASON: &str = "a fresh runtime costs milliseconds for each message, one that is used again a fraction";
 
-/// The binding that a handler wants: it holds every grant that the handler
-/// says it needs. What a component merely imports is named beside them, since a
-/// compiler imports what a handler may never call.
+/// The binding that a handler needs, with every grant that it declares. Grants that
+/// only the component's imports suggest are commented out, because a compiler also
+/// imports functions that the handler never calls.
 pub(super) fn binding(name: &str, wants: &Wants, imports: &[String]) -> String {
     let group = if wants.group.is_empty() { name } else { &wants.group };
     let mut toml = format!(

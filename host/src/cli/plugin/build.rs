@@ -1,4 +1,4 @@
-//! `courier plugin build`: a handler into `NAME.wasm` in its folder.
+//! `courier plugin build`: builds a handler into `NAME.wasm` in its folder.
 
 use std::path::{Path, PathBuf};
 
@@ -24,14 +24,14 @@ pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<()> {
     }
 }
 
-/// Whether a path means a handler that is yet to be built.
+/// Whether a path names the source of a handler and not a component.
 pub(super) fn is_source(path: &Path) -> bool {
     path.is_dir() || python::handler_file(path).is_some() || javascript::handler_file(path).is_some()
 }
 
-/// Builds the handler that a path means, and returns the component's path.
+/// Builds the handler at a path, and returns the component's path.
 pub(in crate::cli) fn component(path: &Path) -> anyhow::Result<PathBuf> {
-    // Progress goes beside the answer, which a program may read.
+    // Progress goes to standard error; a program may read standard output.
     let say = &mut |line: &str| eprintln!("{line}");
     if let Some(file) = python::handler_file(path) {
         let built = python_handler::build(&file, say)?;
@@ -51,21 +51,21 @@ pub(in crate::cli) fn component(path: &Path) -> anyhow::Result<PathBuf> {
     }
     let component = toolchain::build_component(path, None, say)?;
     let name = file_name(&component)?;
-    // `./name.wasm` would be as right and less nice to copy.
+    // `name.wasm` is easier to copy than `./name.wasm`.
     let target = if path == Path::new(".") { name } else { path.join(name) };
     std::fs::copy(&component, &target)
         .with_context(|| format!("cannot copy {} to {}", component.display(), target.display()))?;
     Ok(target)
 }
 
-/// A path as seen from here, where it leads below here.
+/// A path relative to the current directory, if it lies below it.
 fn shortened(path: &Path) -> PathBuf {
     let here = std::env::current_dir().ok();
     here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned)).unwrap_or_else(|| path.to_owned())
 }
 
-/// Cargo writes `order_handler.wasm` for the package `order-handler`; here it
-/// is called after the plugin.
+/// The name of the component after the plugin: Cargo writes `order_handler.wasm`
+/// for the package `order-handler`.
 fn file_name(component: &Path) -> anyhow::Result<PathBuf> {
     let stem = component.file_stem().and_then(|stem| stem.to_str());
     let stem = stem.with_context(|| format!("{} has no name", component.display()))?;

@@ -1,6 +1,6 @@
-//! Handlers in TypeScript and JavaScript: the SDK that this program brings with
-//! it, and what `courier plugin new --lang ts` writes. courier-javascript builds
-//! them.
+//! Handlers in TypeScript and JavaScript: the SDK, which is part of this program,
+//! and the files that `courier plugin new --lang ts` writes. The crate
+//! courier-javascript builds them.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use courier_javascript::ENDINGS;
 
 use super::write_file;
 
-/// What a handler's file is called when a folder is named.
+/// The stem of the handler's file in a folder.
 const HANDLER: &str = "handler";
 
 macro_rules! sdk_files {
@@ -18,7 +18,7 @@ macro_rules! sdk_files {
     };
 }
 
-/// What tests and editors want of the SDK.
+/// The files of the SDK that tests and editors need.
 const SDK_FILES: [(&str, &str); 17] = sdk_files![
     "package.json",
     "src/clone.js",
@@ -39,7 +39,7 @@ const SDK_FILES: [(&str, &str); 17] = sdk_files![
     "src/web.js",
 ];
 
-/// What a new handler in TypeScript consists of.
+/// The files of a new handler in TypeScript.
 pub(super) const TYPESCRIPT_FILES: [(&str, &str); 7] = [
     ("handler.ts", include_str!("template/typescript/handler.ts.txt")),
     ("handler.test.ts", include_str!("template/typescript/handler.test.ts.txt")),
@@ -50,7 +50,7 @@ pub(super) const TYPESCRIPT_FILES: [(&str, &str); 7] = [
     (".gitignore", IGNORED),
 ];
 
-/// What a new handler in JavaScript consists of.
+/// The files of a new handler in JavaScript.
 pub(super) const JAVASCRIPT_FILES: [(&str, &str); 6] = [
     ("handler.js", include_str!("template/javascript/handler.js.txt")),
     ("handler.test.js", include_str!("template/javascript/handler.test.js.txt")),
@@ -62,11 +62,10 @@ pub(super) const JAVASCRIPT_FILES: [(&str, &str); 6] = [
 
 const IGNORED: &str = "node_modules/\n/*.wasm\n";
 
-/// The folder of a new handler that holds the SDK, for tests and editors.
+/// The folder of the SDK in a new handler, for tests and editors.
 const NEW_SDK: &str = ".courier/courier-sdk";
 
-/// The file of the handler that a path means: the file itself, or the one
-/// called `handler` in a folder.
+/// The file of the handler at a path: the file itself, or `handler.*` in a folder.
 pub(super) fn handler_file(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
         return ENDINGS.map(|ending| path.join(format!("{HANDLER}.{ending}"))).into_iter().find(|file| file.is_file());
@@ -91,8 +90,8 @@ pub(super) fn write_sdk(dir: &Path) -> anyhow::Result<()> {
     SDK_FILES.iter().try_for_each(|(name, text)| write_file(&dir.join(NEW_SDK).join(name), text))
 }
 
-/// The plugin is called after the file, or after the folder when the file is
-/// called like any handler's.
+/// The plugin's name: that of the file, or of the folder when the file is called
+/// `handler` or `index`.
 fn plugin_name(file: &Path) -> anyhow::Result<String> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).filter(|stem| *stem != HANDLER && *stem != "index");
     let folder = file.parent().and_then(Path::file_name).and_then(|name| name.to_str());

@@ -1,6 +1,6 @@
-//! `courier plugin`: from nothing to a handler that runs.
+//! `courier plugin`: writes, builds, uploads and activates plugins.
 //!
-//! `new` and `build` act on this machine; the others ask a host.
+//! `new` and `build` act on this machine; the others call a host.
 
 mod binding;
 mod build;
@@ -21,30 +21,30 @@ use super::client::HostClient;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Writes a handler to start from, with its tests.
+    /// Write a new handler with its tests.
     New(new::Args),
-    /// Builds a handler into a component.
+    /// Build a handler into a component.
     Build {
         /// The handler's folder, or its TypeScript, JavaScript or Python file.
         #[arg(default_value = ".")]
         dir: PathBuf,
     },
-    /// Uploads a component as a new version of a plugin; a handler's folder is
-    /// built first.
+    /// Upload a component as a new version of a plugin; build a handler's folder
+    /// first.
     Push(push::Args),
-    /// Lists the plugins, or the versions of one.
+    /// List the plugins, or the versions of one.
     List {
         /// The plugin.
         name: Option<String>,
     },
-    /// Makes a version the one that handles what comes next.
+    /// Activate a version, which then handles the next messages.
     Activate {
         /// The plugin.
         name: String,
-        /// The version: sha256: and its digits, of which the first will do.
+        /// The version: sha256: and its first digits.
         version: String,
     },
-    /// Activates the version that was active before.
+    /// Activate the version that was active before.
     Rollback {
         /// The plugin.
         name: String,
@@ -66,8 +66,8 @@ pub(super) async fn run(
     }
 }
 
-/// Writes a file and the folders that lead to it. One with this content already
-/// is left alone, so that nobody takes it for changed.
+/// Writes a file and its folders. A file with this content is left alone, so that
+/// build tools do not take it for changed.
 fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
     if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());

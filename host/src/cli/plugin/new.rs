@@ -1,4 +1,4 @@
-//! `courier plugin new`: writes a handler that builds, tests and runs as it is.
+//! `courier plugin new`: writes a handler that can be built, tested and run at once.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::{binding, javascript, python, write_file};
 use crate::cli::say;
 use crate::cli::shapes::Wants;
 
-/// The languages that a handler can be begun in.
+/// The languages of a new handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Lang {
     /// A crate with courier-sdk.
@@ -32,22 +32,22 @@ const RUST_FILES: [(&str, &str); 4] = [
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The plugin's name, which is also that of the directory.
+    /// The name of the plugin and of its directory.
     #[arg(value_parser = name)]
     name: String,
     /// The language of the handler.
     #[arg(long, value_enum, default_value = "rust")]
     lang: Lang,
-    /// The directory of courier-sdk for Rust; found by itself within a checkout of
-    /// Courier.
+    /// The directory of courier-sdk for Rust; by default that of the checkout of
+    /// Courier around the current directory.
     #[arg(long, value_name = "PATH")]
     sdk: Option<PathBuf>,
-    /// The consumer group; the plugin's name otherwise.
+    /// The consumer group; by default the plugin's name.
     #[arg(long)]
     group: Option<String>,
 }
 
-/// A name that Courier takes for a plugin and cargo for a package.
+/// Checks a name that is both a plugin's and a package's.
 fn name(text: &str) -> Result<String, String> {
     let right = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
@@ -74,8 +74,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let sdk = find_sdk(args.sdk.as_deref(), &here)?;
     write(&dir, &RUST_FILES, name, group, &dependency(sdk.as_deref())?)?;
-    // The versions that the SDK is tested with: a first build then meets no
-    // newer ones, and fetches nothing that the SDK's own build did not.
+    // With the SDK's lock file a first build takes the versions that the SDK is
+    // tested with, and fetches no others.
     if let Some(lock) = sdk.map(|sdk| sdk.join("Cargo.lock")).filter(|lock| lock.is_file()) {
         std::fs::copy(&lock, dir.join("Cargo.lock")).with_context(|| format!("cannot copy {}", lock.display()))?;
     }
@@ -121,8 +121,8 @@ fn new_script(dir: &Path, files: &[(&str, &str)], name: &str, group: &str) -> an
     ))
 }
 
-/// The folder of the SDK: the one that was named, else that of the checkout
-/// around here. Without either the crate takes a published one.
+/// The folder of the SDK: the given one, or that of the checkout around `here`.
+/// Without either the crate depends on the published SDK.
 fn find_sdk(given: Option<&Path>, here: &Path) -> anyhow::Result<Option<PathBuf>> {
     let Some(path) = given else {
         return Ok(here.ancestors().map(|dir| dir.join("guest-sdk/rust")).find(|sdk| sdk.join("Cargo.toml").is_file()));
@@ -133,7 +133,7 @@ fn find_sdk(given: Option<&Path>, here: &Path) -> anyhow::Result<Option<PathBuf>
     Ok(Some(path.canonicalize().with_context(|| format!("cannot open {}", path.display()))?))
 }
 
-/// How the crate depends on the SDK.
+/// The dependency on the SDK in `Cargo.toml`.
 fn dependency(sdk: Option<&Path>) -> anyhow::Result<String> {
     let Some(path) = sdk else { return Ok("\"0.1\"".to_owned()) };
     let path = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;

@@ -1,5 +1,5 @@
-//! `courier plugin push`: uploads a component and says what to add to
-//! courier.toml so that it gets messages.
+//! `courier plugin push`: uploads a component, and shows the binding that gives it
+//! messages.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -17,20 +17,20 @@ use crate::cli::{Output, show, table};
 /// The custom section in which the SDK describes the handler.
 const ABOUT: &str = "courier:handler";
 
-/// How long an upload may take before its progress is shown: a small component
-/// is done by then.
+/// How long an upload takes before its progress is shown; a small component is
+/// done by then.
 const SILENT_FOR: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The component, or what is to be built first: the folder of a handler, or
-    /// its TypeScript, JavaScript or Python file.
+    /// The component; or the folder of a handler, or its TypeScript, JavaScript or
+    /// Python file, which is built first.
     #[arg(default_value = ".")]
     file: PathBuf,
-    /// The plugin's name; the component says it otherwise, or the file's name.
+    /// The plugin's name; by default the one in the component, or the file's name.
     #[arg(long)]
     name: Option<String>,
-    /// Makes it the active version at once.
+    /// Activate the version at once.
     #[arg(long)]
     activate: bool,
 }
@@ -47,9 +47,8 @@ pub(super) async fn run(client: &HostClient, output: Output, args: Args) -> anyh
     show(output, &answer, |upload: Upload| uploaded(&upload))
 }
 
-/// Waits for the answer to an upload, and says meanwhile on standard error that
-/// it is going on: the host answers when it has compiled the component, which
-/// takes a large one seconds.
+/// Waits for the response to an upload, and shows progress on standard error: the
+/// host responds once it has compiled the component, which can take seconds.
 async fn with_progress<T>(mib: f64, answer: impl Future<Output = T>) -> T {
     let begun = Instant::now();
     let redraws = std::io::stderr().is_terminal();
@@ -79,7 +78,7 @@ async fn with_progress<T>(mib: f64, answer: impl Future<Output = T>) -> T {
     }
 }
 
-/// The name that the component gives itself, else the file's.
+/// The name in the component, or else that of the file.
 pub(in crate::cli) fn name_of(file: &Path, component: &[u8]) -> anyhow::Result<String> {
     if let Some(name) = described_name(component) {
         return Ok(name);
@@ -90,7 +89,8 @@ pub(in crate::cli) fn name_of(file: &Path, component: &[u8]) -> anyhow::Result<S
     }
 }
 
-/// What is no component has no name here; the host says what is wrong with it.
+/// The name in the component. A file that is no component has none; the host says
+/// what is wrong with it.
 fn described_name(component: &[u8]) -> Option<String> {
     let sections = Parser::new(0).parse_all(component).map_while(Result::ok).filter_map(|payload| match payload {
         Payload::CustomSection(section) if section.name() == ABOUT => Some(section.data()),

@@ -1,4 +1,4 @@
-//! Handlers in Python: the SDK that this program brings with it, and what
+//! Handlers in Python: the SDK, which is part of this program, and the files that
 //! `courier plugin new --lang python` writes.
 
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::cli::python;
 /// The virtual environment of a handler, in its folder.
 const VENV: &str = ".venv";
 
-/// Where the SDK is put in a virtual environment.
+/// The folder of the SDK in a virtual environment.
 const SDK: &str = "courier-sdk";
 
 macro_rules! sdk_files {
@@ -20,8 +20,8 @@ macro_rules! sdk_files {
     };
 }
 
-/// The SDK for handlers in Python. It is part of this program, so that a
-/// handler is built for the contract of this very version.
+/// The SDK. It is part of this program, so that a handler is built for the contract
+/// of this version.
 const SDK_FILES: [(&str, &str); 17] = sdk_files![
     "__init__.py",
     "build.py",
@@ -42,7 +42,7 @@ const SDK_FILES: [(&str, &str); 17] = sdk_files![
     "wit/deps/io.wit",
 ];
 
-/// What a new handler consists of.
+/// The files of a new handler.
 pub(super) const FILES: [(&str, &str); 5] = [
     ("handler.py", include_str!("template/python/handler.py.txt")),
     ("test_handler.py", include_str!("template/python/test_handler.py.txt")),
@@ -66,7 +66,7 @@ pub(super) fn build(file: &Path, say: &mut dyn FnMut(&str)) -> anyhow::Result<Pa
     Ok(output)
 }
 
-/// Puts the SDK there. Files that are there already are left alone.
+/// Writes the SDK into a folder. Files that are the same already are left alone.
 fn write_sdk(sdk: &Path) -> anyhow::Result<()> {
     for (name, text) in SDK_FILES {
         write_file(&sdk.join("courier_sdk").join(name), text)?;

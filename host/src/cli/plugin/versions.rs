@@ -1,4 +1,5 @@
-//! `courier plugin list|activate|rollback`: which version handles messages.
+//! `courier plugin list|activate|rollback`: shows and chooses the version that
+//! handles messages.
 
 use anyhow::bail;
 use serde_json::json;
@@ -51,7 +52,7 @@ fn is_whole(version: &str) -> bool {
     version.strip_prefix("sha256:").is_some_and(|digits| digits.len() == 64)
 }
 
-/// The one version whose digits begin like this.
+/// The only version whose digits begin with `start`.
 fn whole(plugin: &ShownPlugin, start: &str) -> anyhow::Result<String> {
     let name = &plugin.name;
     let start = start.strip_prefix("sha256:").unwrap_or(start);
@@ -65,7 +66,7 @@ fn whole(plugin: &ShownPlugin, start: &str) -> anyhow::Result<String> {
     }
 }
 
-/// The version that was active before the one that is.
+/// The version that was active before the current one.
 fn previous(plugin: &ShownPlugin) -> Option<&str> {
     let active = plugin.active.as_deref();
     // The newest activation comes first.
@@ -88,7 +89,7 @@ fn plugins(plugins: &[ShownPlugin]) -> String {
 fn versions(plugin: &ShownPlugin) -> String {
     let rows = plugin.versions.iter().map(|version| {
         let mark = if plugin.active.as_ref() == Some(&version.version) { "active" } else { "" };
-        // Whole, since this is where one copies it from; a cell would cut it.
+        // Not a table, which would cut the digest: people copy it from here.
         (version.version.clone(), or_dash(version.size), or_dash(version.created_at.as_ref()), mark)
     });
     let lines: Vec<String> = rows

@@ -1,4 +1,4 @@
-//! Rows as a week of traffic leaves them.
+//! Fills a store with the rows of a week of traffic.
 //!
 //! Two groups with eight partitions each, a hundred thousand keys, one
 //! delivery in a hundred failed with one of fifty fingerprints and its record
@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
-/// Microseconds of a day, and of all that there is traffic for.
+/// A day and the whole span of the traffic, in microseconds.
 const DAY: i64 = 86_400_000_000;
 const SPAN: i64 = 6 * DAY + DAY / 3;
 
@@ -32,7 +32,7 @@ pub async fn fill(database: &mut PgConnection, rows: u64) -> Result<()> {
     let step = (SPAN / rows.max(1)).max(1);
     let now: i64 = sqlx::query("SELECT courier_now() AS now").fetch_one(&mut *database).await?.try_get("now")?;
     let first = now - rows * step;
-    // The number of the first row that is not of an earlier day.
+    // The number of the day's first row.
     let starts = |day: i64| ((day * DAY - first).max(0) + step - 1) / step;
     for day in first.div_euclid(DAY)..=now.div_euclid(DAY) {
         let (from, to) = (starts(day).min(rows), starts(day + 1).min(rows));
@@ -49,8 +49,8 @@ pub async fn fill(database: &mut PgConnection, rows: u64) -> Result<()> {
     Ok(())
 }
 
-/// The deliveries `from..to`, all of one day, in that day's table, and the
-/// messages among them. Number n came `n * step` after the first.
+/// SQL that inserts the deliveries `from..to`, all of one day, into that day's
+/// table, and their messages. Delivery n came `n * step` after the first.
 fn of_day(day: i64, first: i64, step: i64, from: i64, to: i64) -> String {
     let (next, last) = (day + 1, to - 1);
     format!(
@@ -84,7 +84,7 @@ fn of_day(day: i64, first: i64, step: i64, from: i64, to: i64) -> String {
     )
 }
 
-/// What waits, and what the counters say.
+/// SQL that inserts the parked deliveries and the counters.
 const PARKED: &str = "
     INSERT INTO open_delivery (position_id, record_offset, record_time, received_at, next_attempt_at, group_id, node_id,
         version_id, number, counted, state, verdict, held, message_id, key, type_name, reason, fingerprint, record)

@@ -1,4 +1,4 @@
-//! What the server read for a request: `EXPLAIN (ANALYZE, BUFFERS)` of the
+//! Reads the plans of a request's statements: `EXPLAIN (ANALYZE, BUFFERS)` of the
 //! host's own statements, as `auto_explain` writes it into the server's log.
 
 use std::collections::BTreeMap;
@@ -11,19 +11,19 @@ use courier_tests::servers::Postgres;
 use serde_json::Value;
 use sqlx::PgConnection;
 
-/// Only statements on these tables are shown; the host's own housekeeping goes
-/// on beside the request.
+/// Tables whose statements are shown; the host's housekeeping, which runs at the
+/// same time, is left out.
 const TABLES: [&str; 5] = ["delivery", "open_delivery", "message", "attempt", "dead_letter"];
-/// The server writes a plan before it answers, but not always before we read.
+/// Wait before the log is read: a plan may become readable after the answer.
 const LOG_DELAY: Duration = Duration::from_millis(50);
 
-/// The log of a server that explains.
+/// The log of a server with `auto_explain`.
 pub struct Plans {
     log: PathBuf,
 }
 
 impl Plans {
-    /// Makes the sessions explain that begin from now on.
+    /// Turns `auto_explain` on for sessions that begin from now on.
     pub async fn begin(database: &mut PgConnection, server: &Postgres) -> Result<Self> {
         let log = server.log().context("plans are read from the server's log")?;
         sqlx::raw_sql(
@@ -81,7 +81,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Rows read of each table by each way to them.
+    /// Rows read, by table and access path.
     fn scans(&self) -> BTreeMap<(String, String), u64> {
         let mut scans = BTreeMap::new();
         walk(&self.root, 0, &mut |node, _| {
@@ -93,7 +93,7 @@ impl Plan {
         scans
     }
 
-    /// One line: which rows were read by which index, and how many pages.
+    /// One line with the rows read by each index, and the number of pages.
     pub fn summary(&self) -> String {
         let number = |name: &str| self.root[name].as_u64().unwrap_or(0);
         let scans: Vec<_> =
@@ -143,7 +143,7 @@ fn index_of(node: &Value) -> Option<&str> {
     node["Index Name"].as_str().or_else(|| (node["Node Type"] == "Bitmap Heap Scan").then(below).flatten())
 }
 
-/// Rows that a scan looked at, those included that it then left out.
+/// Rows that a scan read, including the rows that its filter removed.
 fn read(node: &Value) -> u64 {
     let of_loop = ["Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck"];
     let rows: f64 = of_loop.iter().filter_map(|name| node[name].as_f64()).sum();

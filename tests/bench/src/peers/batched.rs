@@ -1,9 +1,9 @@
 //! The plain consumer: one `BaseConsumer`, one loop.
 //!
 //! It polls up to a batch, calls the handler on each record, writes a row for
-//! each in one statement, and commits the offsets after it. No order across
-//! failures but by standing still, no isolation: what is left is Kafka, the
-//! handler and the store.
+//! each in one statement, and commits the offsets after it. A failing message
+//! stops the whole consumer, and nothing isolates the handler: only Kafka, the
+//! handler and the store cost time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -23,17 +23,17 @@ const BATCH: usize = 2_000;
 /// How long a batch waits to fill.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// What it prints when its tables are there, and when it has its partitions.
+/// Line printed once its tables exist.
 pub const OPEN: &str = "open";
-/// The second of these.
+/// Line printed once it has its partitions.
 pub const JOINED: &str = "joined";
 
-/// A line that it prints after each commit.
+/// A line printed after each commit.
 #[derive(Debug)]
 pub struct Note {
-    /// How often the handler was called.
+    /// Number of calls of the handler.
     pub handled: u64,
-    /// What is durable.
+    /// The durable offsets.
     pub seen: Seen,
 }
 

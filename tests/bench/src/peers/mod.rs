@@ -1,11 +1,11 @@
-//! The programs one would write without Courier, as far as they are in Rust;
-//! those of other languages are in `tests/bench/peers`. Each promises what
-//! Courier promises of a status: a durable row for each message, and an offset
-//! that is committed only after it.
+//! The peers in Rust: consumers that a team would write without Courier. Peers in
+//! other languages are in `tests/bench/peers`. Each makes Courier's promise about
+//! a status: it writes a durable row for each message, and commits the offset only
+//! after it.
 //!
-//! All peers are told the same by their environment ([`Contract`]), write the
-//! same rows (`schema.sql`), and print how often they called their handler as a
-//! line of JSON twice a second.
+//! All peers read the same environment ([`Contract`]), write the same rows
+//! (`schema.sql`), and print the number of their handler's calls as a line of JSON
+//! twice a second.
 
 pub mod batched;
 pub mod pipelined;
@@ -23,26 +23,26 @@ use rdkafka::config::ClientConfig;
 
 /// The tables and indexes of every peer.
 pub const SCHEMA: &str = include_str!("../../peers/schema.sql");
-/// How often a message is tried that keeps failing.
+/// Attempts at a message that keeps failing.
 pub const ATTEMPTS: u64 = 3;
-/// How long each peer waits before it tries such a message again.
+/// Wait before the next attempt at such a message.
 pub const RETRY_WAIT: Duration = Duration::from_millis(20);
 
-/// How often a peer tells what it did.
+/// Interval at which a peer prints its calls.
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Which of the Rust peers.
+/// One of the Rust peers.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Name {
     /// One loop that writes a batch.
     Batched,
     /// Fetching, handling and writing overlap.
     Pipelined,
-    /// An insert a message.
+    /// One insert for each message.
     RowAMessage,
 }
 
-/// What the handler does.
+/// The work of a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Work {
     /// Nothing.
@@ -56,7 +56,7 @@ pub enum Work {
 }
 
 impl Work {
-    /// What `BENCH_WORK` says for it.
+    /// Its value of `BENCH_WORK`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -68,7 +68,7 @@ impl Work {
     }
 }
 
-/// What a peer works on.
+/// The settings of a peer's run.
 #[derive(Clone, Debug)]
 pub struct Contract {
     /// Kafka's `host:port`.
@@ -79,14 +79,14 @@ pub struct Contract {
     pub group: String,
     /// URL of the database.
     pub database: String,
-    /// What the handler does.
+    /// The handler's work.
     pub work: Work,
     /// Where [`Work::Effect`] sends its requests.
     pub effects: String,
 }
 
 impl Contract {
-    /// The environment that says so.
+    /// These settings as environment variables.
     #[must_use]
     pub fn environment(&self) -> [(&'static str, &str); 6] {
         [
@@ -112,7 +112,7 @@ impl Contract {
         })
     }
 
-    /// A consumer as all Rust peers have it.
+    /// The consumer configuration of all Rust peers.
     fn consumer(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
@@ -142,7 +142,7 @@ pub async fn run(name: Name) -> Result<()> {
     }
 }
 
-/// Prints the handler's calls for as long as the process lives.
+/// Prints the number of the handler's calls until the process ends.
 fn tell(calls: Arc<AtomicU64>) {
     tokio::spawn(async move {
         loop {

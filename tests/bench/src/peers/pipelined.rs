@@ -1,9 +1,9 @@
-//! The honest ceiling: the plain consumer with its three parts overlapped.
+//! The pipelined consumer, the fastest peer: it fetches, handles and writes at the
+//! same time.
 //!
-//! One thread fetches, and hands batches to as many lines as there are
-//! connections, each with partitions of its own. In a line the next batch is
-//! handled while the one before it is written, and the offsets of a batch are
-//! committed after its write.
+//! One thread fetches, and hands batches to [`LINES`] lines, each with its own
+//! connection and partitions. A line handles the next batch while the one before
+//! it is written, and commits a batch's offsets after its write.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,10 +27,9 @@ const LINES: usize = 2;
 const BATCH: usize = 2_000;
 /// How long a batch waits to fill.
 const LINGER: Duration = Duration::from_millis(5);
-/// Batches that wait between two parts of a line.
+/// Batches that may wait between two stages of a line.
 const WAITING: usize = 2;
-/// Keys of a line that wait for something at once: as many as Courier lets a
-/// binding have.
+/// Keys that a line handles at the same time: Courier's default for a binding.
 const AT_ONCE: usize = 64;
 
 struct Record {
@@ -129,7 +128,7 @@ async fn handle(
     Ok(())
 }
 
-/// Handles the records of each key one after another, and keys at once.
+/// Handles the records of each key in order, and different keys concurrently.
 async fn by_key(handler: &Arc<Handler>, batch: Batch) -> Result<Vec<(Record, Outcome)>> {
     let mut keys: BTreeMap<Vec<u8>, Batch> = BTreeMap::new();
     for record in batch {

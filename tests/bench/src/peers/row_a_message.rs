@@ -1,7 +1,8 @@
-//! The obvious consumer: each message is handled, inserted and only then done.
+//! The simplest consumer: it handles each message and then inserts its row.
 //!
-//! A consumer a partition, each with a connection of its own and a commit a
-//! message, so that as many inserts wait for the disk at once as order allows.
+//! It runs one consumer for each partition, each with its own connection and one
+//! transaction for each message, so that as many inserts run at once as order
+//! allows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::{Contract, tell};
 use crate::load::PARTITIONS;
 use crate::progress::now;
 
-/// How long one look for a message lasts.
+/// Time limit of one poll.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Consumes until it is killed.
@@ -40,7 +41,7 @@ pub async fn run(contract: Contract) -> Result<()> {
 }
 
 fn consume(contract: &Contract, store: &Sink, handler: &Handler, runtime: &Handle) -> Result<()> {
-    // What is stored is committed every second; it is stored after the insert.
+    // An offset is stored after its insert; stored offsets are committed every second.
     let consumer: BaseConsumer = contract
         .consumer()
         .set("enable.auto.commit", "true")

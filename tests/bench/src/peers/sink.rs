@@ -1,4 +1,4 @@
-//! Where the Rust peers write their rows: PostgreSQL, or a SQLite file.
+//! The Rust peers' database: PostgreSQL, or a SQLite file.
 
 use anyhow::Result;
 use sqlx::AssertSqlSafe;
@@ -16,7 +16,7 @@ const HANDLE_FAIL: i16 = 4;
 const COLUMNS: &str = "INSERT INTO delivery (position_id, record_offset, message_id, key, state, reason, record_time, \
                        received_at, started_at, settled_at) ";
 
-/// A record as its row tells of it.
+/// A record's part of its row.
 #[derive(Debug)]
 pub struct Received<'a> {
     pub topic: &'a str,
@@ -27,7 +27,7 @@ pub struct Received<'a> {
     pub received_at: i64,
 }
 
-/// Rows of one write, a list a column.
+/// Rows of one write, by column.
 #[derive(Debug, Default)]
 pub struct Rows {
     partitions: Vec<i64>,
@@ -61,15 +61,15 @@ impl Rows {
     }
 }
 
-/// A database that takes rows.
+/// The database.
 pub enum Sink {
     Postgres(PgPool),
     Sqlite(SqlitePool),
 }
 
 impl Sink {
-    /// Opens a database with so many connections, and makes its table where it
-    /// is not yet.
+    /// Opens a database with this number of connections, and makes its table if
+    /// it is missing.
     pub async fn open(url: &str, connections: u32) -> Result<Self> {
         if url.starts_with("sqlite:") {
             let options: SqliteConnectOptions = url.parse()?;
@@ -86,7 +86,7 @@ impl Sink {
         Ok(Self::Postgres(pool))
     }
 
-    /// Makes rows durable. What was written before a crash stays as it is.
+    /// Makes rows durable; a row that exists already stays unchanged.
     pub async fn write(&self, rows: Rows) -> Result<()> {
         match self {
             Self::Postgres(pool) => {

@@ -16,12 +16,12 @@ pub struct Handler {
     calls: Arc<AtomicU64>,
 }
 
-/// How the last attempt at a message went.
+/// The last attempt at a message.
 #[derive(Debug)]
 pub struct Outcome {
     /// When it began.
     pub started_at: i64,
-    /// Why it failed, or nothing.
+    /// The reason of its failure; none when it succeeded.
     pub reason: Option<String>,
 }
 
@@ -35,13 +35,13 @@ impl Handler {
         Arc::clone(&self.calls)
     }
 
-    /// Whether a message may have to wait, so that others had better not wait
-    /// for it.
+    /// Whether handling may wait, so that the messages of other keys should run
+    /// meanwhile.
     pub fn waits(&self) -> bool {
         matches!(self.work, Work::Failing | Work::Effect)
     }
 
-    /// Handles a message, as often as it needs or may.
+    /// Handles a message until it succeeds or has no attempts left.
     pub async fn settle(&self, key: &[u8], body: &[u8]) -> Outcome {
         let mut attempt = 0;
         loop {
@@ -76,7 +76,7 @@ impl Handler {
     }
 }
 
-/// A native handler that does nothing, as the guest does.
+/// A native handler that does nothing, as the guest `noop`.
 #[inline(never)]
 fn nothing(body: &[u8]) {
     std::hint::black_box(body);

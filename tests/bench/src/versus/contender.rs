@@ -1,4 +1,4 @@
-//! Who is measured, and how each is started.
+//! The measured programs, and how each is started.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,21 +15,21 @@ use crate::peers::{ATTEMPTS, Contract, RETRY_WAIT};
 /// A program that is measured.
 #[derive(Debug)]
 pub struct Contender {
-    /// What `--only` calls it.
+    /// Its name for `--only`.
     pub name: &'static str,
-    /// What the report calls it.
+    /// Its title in the report.
     pub title: &'static str,
     program: Program,
-    /// How many times as fast Courier with a reused sandbox means to be, for
-    /// each workload that has a goal.
+    /// Goal of Courier with a reused sandbox for each workload that has one: its
+    /// throughput as a multiple of this contender's.
     pub goals: &'static [(Workload, f64)],
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Program {
-    /// With this isolation of its sandboxes.
+    /// Courier with this isolation.
     Courier(&'static str),
-    /// A peer of this very program.
+    /// A peer in this program.
     Rust(&'static str),
     /// A main class of `peers/java`.
     Java(&'static str),
@@ -41,7 +41,7 @@ enum Program {
 
 use Workload::{W1, W3, W4};
 
-/// All, those of Courier first.
+/// All contenders, Courier first.
 pub const CONTENDERS: [Contender; 12] = [
     of("courier-reused", "Courier, reused sandbox", Program::Courier("instance"), &[]),
     of("courier-fresh", "Courier, fresh sandbox a message", Program::Courier("message"), &[]),
@@ -61,12 +61,12 @@ const fn of(name: &'static str, title: &'static str, program: Program, goals: &'
     Contender { name, title, program, goals }
 }
 
-/// Connections to the database are cut and the process is gone within this.
+/// Time limit for the end of a process and of its database connections.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// A contender at work.
 pub struct Running {
-    /// Nothing for a moment while it is started again.
+    /// None for a moment while the contender is restarted.
     process: Option<Process>,
     host: Option<Box<Host>>,
     directory: PathBuf,
@@ -98,11 +98,11 @@ impl Contender {
     }
 }
 
-/// A host with a handler that does the work; the handler is not active yet
-/// while it is compiled, as one in production was.
+/// A host with a handler that does the work. The handler is activated only once
+/// it is compiled, as a handler in production is.
 async fn host(isolation: &str, contract: &Contract) -> Result<Host> {
     let Contract { topic, group, database, work, effects, .. } = contract;
-    // What does nothing is the smallest component, as the native handler is.
+    // Without work the smallest component is used, to match the native handler.
     let plugin = if *work == crate::peers::Work::None { "noop" } else { "workload" };
     let wait = RETRY_WAIT.as_millis();
     let allowed = effects.strip_prefix("http://").unwrap_or("127.0.0.1:9");
@@ -167,10 +167,10 @@ impl Running {
         self.spawn()
     }
 
-    /// How often its handler was called, by its own account.
+    /// Number of its handler's calls, by its own count.
     ///
     /// # Errors
-    /// When it said nothing.
+    /// When it printed none.
     pub async fn calls(&self) -> Result<u64> {
         if let Some(host) = &self.host {
             let labels = [("group", self.contract.group.as_str())];
@@ -234,7 +234,7 @@ fn command(program: Program) -> Result<Command> {
             command
         }
     };
-    // A debugging setting of the caller is nothing that is measured.
+    // A caller's debug setting would slow the peer down.
     command.env_remove("RUST_LOG");
     Ok(command)
 }

@@ -1,9 +1,9 @@
-//! The service that handlers call in W4 and W5: it answers after a while, and
-//! keeps who called with what.
+//! The service that handlers call in W4 and W5: it answers after a delay and
+//! records each call.
 //!
-//! What a handler did outside is what cannot be taken back after a crash, so
-//! this account says what a kill -9 cost: which effects are missing, happened
-//! again, or came before an earlier one of their key.
+//! A handler's outside effects cannot be undone after a crash, so these calls show
+//! the cost of a kill -9: the effects that are missing, happened again, or came
+//! before an earlier effect of their key.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,22 +28,22 @@ pub struct Effects {
     server: JoinHandle<()>,
 }
 
-/// What the calls of a run tell.
+/// Faults in the calls of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
-    /// Messages that were never called for.
+    /// Messages without a call.
     pub missing: u64,
     /// Calls beyond one for each message.
     pub again: u64,
-    /// First calls that came after one for a later message of their key.
+    /// First calls that came after a call for a later message of the same key.
     pub inverted: u64,
 }
 
 impl Effects {
-    /// Starts a service that takes so long for each answer.
+    /// Starts a service that waits this long before each answer.
     ///
     /// # Errors
-    /// When there is no port.
+    /// When no port can be bound.
     pub async fn start(takes: Duration) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = format!("http://{}", listener.local_addr()?);
@@ -63,13 +63,13 @@ impl Effects {
         &self.address
     }
 
-    /// How often it was called.
+    /// Number of calls so far.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
     }
 
-    /// Holds the calls against the messages that were to be handled.
+    /// Compares the calls with the sent messages.
     #[must_use]
     pub fn account(&self, messages: u64) -> Account {
         account(&self.calls.lock().unwrap_or_else(PoisonError::into_inner), messages)
@@ -106,7 +106,7 @@ async fn answer(mut stream: TcpStream, takes: Duration, calls: Arc<Mutex<Vec<Cal
     }
 }
 
-/// What the head of a request calls for: `GET /?key=K&sequence=N HTTP/1.1`.
+/// Parses the head of a request: `GET /?key=K&sequence=N HTTP/1.1`.
 fn call(head: &str) -> Option<Call> {
     let (_, query) = head.split(' ').nth(1)?.split_once('?')?;
     let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));

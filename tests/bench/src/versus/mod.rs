@@ -1,11 +1,11 @@
-//! Courier against what a team would pick instead, W1 to W5, in one report.
+//! Compares Courier with its alternatives, W1 to W5, in one report.
 //!
-//! Every contender gets the same topic (filled before), a group and a database
-//! of its own for each run, and is watched from outside: how far it is by the
-//! offsets it committed, what became durable when by PostgreSQL's own commit
-//! times, what it cost by the kernel's account. Nobody is believed what it says
-//! of itself but the number of its handler's calls, and where a process is
-//! killed these are counted by the service that the handlers call ([`effects`]).
+//! Every contender gets the same topic, filled before, and for each run its own
+//! group and database. It is measured from outside: its progress by the offsets
+//! that it committed, the times of durable rows by PostgreSQL's commit times, its
+//! processor time by the kernel. Only the number of handler calls comes from the
+//! contender; where a process is killed, the service that the handlers call counts
+//! them instead ([`effects`]).
 
 mod contender;
 mod effects;
@@ -29,7 +29,7 @@ use crate::processors::Processors;
 use contender::{CONTENDERS, Contender};
 use report::{Cell, Report};
 
-/// How `peers` measures.
+/// Options of `peers`.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Runs of each contender in each workload.
@@ -38,10 +38,10 @@ pub struct Arguments {
     /// Messages of a run; W4 gets a tenth of them, W5 a fifth.
     #[arg(long, default_value_t = 200_000)]
     messages: u64,
-    /// Seconds after which a run is cut; its rate is that of what it had done.
+    /// Seconds after which a run is cut; its rate is computed up to then.
     #[arg(long, default_value_t = 60)]
     limit: u64,
-    /// Seconds that each is driven at half of its own rate; 0 leaves it out.
+    /// Seconds for which each is driven at half of its own rate; 0 skips this.
     #[arg(long, default_value_t = 8)]
     paced: u64,
     /// Bytes of a body.
@@ -50,22 +50,21 @@ pub struct Arguments {
     /// The workloads.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Workload::ALL)]
     workload: Vec<Workload>,
-    /// The contenders, by their names; all unless said.
+    /// The contenders, by name; all by default.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Under five minutes: a run each, few messages, and no more than a look at
-    /// W2 to W4.
+    /// Run under five minutes: one run each, few messages, few peers in W2 to W4.
     #[arg(long)]
     quick: bool,
-    /// Where the report goes: this and `.md`, this and `.svg`.
+    /// Write the report to this path with `.md` and with `.svg` appended.
     #[arg(long)]
     report: Option<PathBuf>,
 }
 
-/// What the handlers do, and what is done to them.
+/// A workload: the work of the handlers, and the faults injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Workload {
-    /// Nothing.
+    /// The handlers do nothing.
     W1,
     /// They parse JSON and check it.
     W2,
@@ -89,7 +88,7 @@ impl Workload {
         }
     }
 
-    /// How long the service that [`Work::Effect`] calls takes for an answer.
+    /// Delay of the answers of the service that [`Work::Effect`] calls.
     fn effect_takes(self) -> Duration {
         if self == Self::W4 { Duration::from_millis(10) } else { Duration::ZERO }
     }
@@ -113,24 +112,24 @@ impl Workload {
     }
 }
 
-/// What one run is given.
+/// The settings of one run.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     workload: Workload,
     bytes: usize,
     messages: u64,
     limit: Duration,
-    /// How long it is driven at half of its rate after that; only in W1.
+    /// Duration of the part at half of its rate, after the full topic; only in W1.
     paced: Duration,
 }
 
-/// Runs of `--quick`: so many messages, cut after so long.
+/// Messages of a run with `--quick`, and the limit after which it is cut.
 const QUICK_MESSAGES: u64 = 30_000;
 const QUICK_LIMIT: Duration = Duration::from_secs(6);
-/// What `--quick` measures in W2 to W4, beside Courier.
+/// Peers that `--quick` measures in W2 to W4, beside Courier.
 const QUICK_PEERS: [&str; 2] = ["rust-pipelined", "spring-batch"];
-/// From so many processors on, the contender is kept apart from the broker, the
-/// database and the producer.
+/// Least number of processors at which the contender runs on other processors
+/// than the broker, the database and the producer.
 const PROCESSORS_TO_PART: usize = 4;
 
 /// Measures and writes the report.
@@ -202,7 +201,7 @@ fn plans(arguments: &Arguments) -> Vec<Plan> {
     let mut plans = Vec::new();
     for workload in arguments.workload.iter().copied() {
         for bytes in arguments.size.iter().copied() {
-            // The body's size says nothing about waiting or a crash.
+            // W3 to W5 measure waiting and crashes, which the body's size does not change.
             let first = arguments.size.first() == Some(&bytes);
             if !first && (arguments.quick || matches!(workload, Workload::W3 | Workload::W4 | Workload::W5)) {
                 continue;
@@ -217,7 +216,7 @@ fn plans(arguments: &Arguments) -> Vec<Plan> {
     plans
 }
 
-/// Lets PostgreSQL note when each transaction committed, which takes a restart.
+/// Makes PostgreSQL record commit times, which needs a restart.
 fn keep_commit_times() -> Result<()> {
     let server = postgres();
     server.psql("postgres", "ALTER SYSTEM SET track_commit_timestamp = on")?;

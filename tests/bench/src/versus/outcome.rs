@@ -1,5 +1,5 @@
-//! What the rows of a run say: when each became durable, and which are missing
-//! or came in the wrong order.
+//! Evaluates the rows of a run: when each became durable, which are missing, and
+//! which came in the wrong order.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use super::contender::Contender;
 
-/// HANDLED and HANDLE_FAIL, as every contender numbers them.
+/// HANDLED, as every contender numbers it.
 pub const HANDLED: i16 = 5;
-/// Part of a run that is left out at its beginning and at its end: joining a
-/// group, warming up and the last messages say nothing about throughput.
+/// Part of a run that is left out at its beginning and at its end, since joining
+/// a group, warming up and the last messages would distort the throughput.
 const EDGE: f64 = 0.1;
 
 /// A final row.
@@ -23,7 +23,7 @@ pub struct Row {
     pub state: i16,
     pub record_time: i64,
     pub started_at: i64,
-    /// When its transaction committed, by PostgreSQL's account.
+    /// Commit time of its transaction, by PostgreSQL.
     pub durable_at: i64,
 }
 
@@ -69,8 +69,7 @@ pub struct Middle {
 }
 
 impl Middle {
-    /// What became durable between the edges of a run; none for a run that is
-    /// too short to have a middle.
+    /// The middle of these rows; none for a run that is too short to have one.
     #[must_use]
     pub fn of(rows: &[Row]) -> Option<Self> {
         let mut times: Vec<i64> = rows.iter().map(|row| row.durable_at).collect();
@@ -88,7 +87,7 @@ impl Middle {
     }
 }
 
-/// Messages below the promised offsets that have no final row.
+/// Number of messages below the committed offsets that have no final row.
 #[must_use]
 pub fn lost(rows: &[Row], promised: &[i64]) -> u64 {
     let promise =
@@ -97,16 +96,16 @@ pub fn lost(rows: &[Row], promised: &[i64]) -> u64 {
     promised.iter().sum::<i64>().unsigned_abs().saturating_sub(kept)
 }
 
-/// Messages whose last attempt began before that of an earlier one of their
-/// key.
+/// Number of messages whose last attempt began before the last attempt of an
+/// earlier message of the same key.
 #[must_use]
 pub fn inverted(rows: &[Row]) -> u64 {
     let mut last: HashMap<&[u8], i64> = HashMap::new();
     rows.iter().filter(|row| last.insert(&row.key, row.started_at).is_some_and(|at| at > row.started_at)).count() as u64
 }
 
-/// Milliseconds from Kafka's time of a record until its row was durable: the
-/// values that half, and 99 of 100, of the records since then do not exceed.
+/// The p50 and p99, over the records since `since`, of the milliseconds from
+/// Kafka's time of a record until its row was durable.
 #[must_use]
 pub fn latency(rows: &[Row], since: i64) -> Option<(f64, f64)> {
     let recent = rows.iter().filter(|row| row.record_time >= since);
@@ -135,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_that_of_the_middle() {
-        // A long wait before the first and after the last of a hundred.
+        // A hundred rows, with one long before and one long after them.
         let mut rows: Vec<Row> = (0..100).map(|at| row(0, at, "a", at)).collect();
         rows[0].durable_at = -10_000_000;
         rows[99].durable_at = 90_000_000;

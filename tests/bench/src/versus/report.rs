@@ -12,7 +12,7 @@ use crate::table::{machine, spread};
 /// All runs of one contender in one workload.
 pub struct Cell {
     pub contender: &'static Contender,
-    /// What each run showed, or why it did not finish.
+    /// Result of each run, or the reason why it did not finish.
     pub runs: Vec<Result<Measured, String>>,
 }
 
@@ -33,7 +33,7 @@ impl Cell {
         spread(self.figures(of), decimals)
     }
 
-    /// The sum over all runs; unknown when no run tells.
+    /// The sum over all runs; unknown when no run has the figure.
     fn sum(&self, of: impl Fn(&Measured) -> Option<u64>) -> String {
         let known: Vec<u64> = self.measured().filter_map(of).collect();
         if known.is_empty() { "-".to_owned() } else { known.iter().sum::<u64>().to_string() }
@@ -47,7 +47,7 @@ impl Cell {
     }
 }
 
-/// Everything that was measured.
+/// All measurements.
 pub struct Report {
     processors: usize,
     apart: bool,
@@ -64,7 +64,7 @@ impl Report {
         self.parts.push((plan, cells));
     }
 
-    /// As a picture: a bar a contender.
+    /// The report as a picture: a bar for each contender.
     pub fn svg(&self) -> String {
         let charts: Vec<svg::Chart> = self
             .parts
@@ -84,7 +84,7 @@ impl Report {
         svg::draw(&charts, &machine())
     }
 
-    /// As Markdown.
+    /// The report as Markdown.
     pub fn markdown(&self) -> String {
         let mut text = String::from("# Courier beside what one would pick instead\n\n");
         let shared = if self.apart {
@@ -133,7 +133,7 @@ impl Report {
 }
 
 fn table(plan: Plan, cells: &[Cell]) -> String {
-    // A killed process takes its account of processor time with it.
+    // The processor time of a killed process is lost.
     let costs = plan.workload != Workload::W5;
     let latency = !plan.paced.is_zero();
     let mut columns = vec!["", "messages/s", "Courier reused / it", "fresh / it", "goal"];
@@ -181,8 +181,8 @@ fn table(plan: Plan, cells: &[Cell]) -> String {
     text
 }
 
-/// How many times as fast one of Courier's was, each run against the other's of
-/// the same turn.
+/// Throughput of a Courier contender as a multiple of another's, each run compared
+/// with the other's run of the same turn.
 fn ratios(cells: &[Cell], courier: &str, other: &Cell) -> String {
     let Some(own) = cells.iter().find(|cell| cell.contender.name == courier) else { return "-".to_owned() };
     if own.contender.name == other.contender.name {

@@ -1,4 +1,4 @@
-//! One run of one contender.
+//! Runs one contender once.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -18,43 +18,43 @@ use crate::processors::Processors;
 use crate::progress::now;
 use crate::stored::Stored;
 
-/// How often a contender is looked at.
+/// Interval between two reads of a contender's progress.
 const LOOK: Duration = Duration::from_millis(100);
-/// The same while it is waited for the moment to kill it.
+/// The same while waiting for the moment to kill it.
 const CRASH_LOOK: Duration = Duration::from_millis(2);
-/// How long after its last message it may take to say how often it called its
-/// handler: all say so twice a second.
+/// Wait after the last message for the contender's count of handler calls, which
+/// every contender prints twice a second.
 const LAST_WORD: Duration = Duration::from_millis(1_200);
-/// How long a contender may take until it has its partitions.
+/// Time limit for a contender to get its partitions assigned.
 const JOIN_LIMIT: Duration = Duration::from_secs(120);
-/// How long after the last record of a paced run its rows may take.
+/// Time limit for the rows of a paced run, after its last record.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
-/// The beginning of a paced run, which does not count.
+/// The first seconds of a paced run, which do not count.
 const WARM_UP: Duration = Duration::from_secs(3);
 
-/// What a run showed.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Measured {
     pub name: &'static str,
     /// Durable messages a second.
     pub a_second: f64,
-    /// Of its own process, the broker and the database, for a message.
+    /// Processor time for each message of its own process, of the broker and of
+    /// the database, in microseconds.
     pub own_us: f64,
     pub broker_us: f64,
     pub database_us: f64,
     pub peak_mib: f64,
-    /// From the broker to a durable row at half of its rate.
+    /// Latency from the broker to a durable row, at half of its rate.
     pub half_load: Option<HalfLoad>,
-    /// Whether it was cut before it had done everything.
+    /// Whether the run was cut before its end.
     pub cut: bool,
     pub lost: u64,
-    /// Calls of the handler that nobody needed; unknown when it was cut in the
-    /// midst of some.
+    /// Calls of the handler beyond the needed ones; unknown when the run was cut.
     pub again: Option<u64>,
     pub inverted: u64,
 }
 
-/// What messages took in a paced run.
+/// The latencies of a paced run.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfLoad {
     pub a_second: f64,
@@ -75,8 +75,8 @@ impl fmt::Display for Measured {
     }
 }
 
-/// Runs a contender through a full topic and, in W1, at half of the rate that
-/// it had.
+/// Runs a contender through a full topic and, in W1, at half of the measured
+/// rate.
 ///
 /// # Errors
 /// When it cannot be started, ends, or has no rate.
@@ -95,7 +95,7 @@ pub async fn run(contender: &'static Contender, plan: Plan, full: &str, own: Opt
     Ok(measured)
 }
 
-/// A contender with all that watches it.
+/// A contender with its probes.
 struct Trial {
     contender: &'static Contender,
     running: Running,
@@ -134,8 +134,7 @@ impl Trial {
         Ok(Self { contender, running, effects, watch, stored, pool, database, topic: topic.to_owned(), group })
     }
 
-    /// Offsets of each partition below which everything is promised to be
-    /// durable.
+    /// Committed offset of each partition: everything below it must be durable.
     async fn promised(&self) -> Result<Vec<i64>> {
         if self.contender.is_courier() {
             return self.watch.positions(&self.stored).await;
@@ -143,8 +142,8 @@ impl Trial {
         tokio::task::block_in_place(|| self.watch.committed())
     }
 
-    /// Whether a host still has deliveries that wait for another attempt: its
-    /// position goes past them.
+    /// Whether a host still has deliveries that wait for another attempt, which
+    /// its position may already have passed.
     async fn is_open(&self) -> Result<bool> {
         if !self.contender.is_courier() {
             return Ok(false);
@@ -169,9 +168,9 @@ impl Trial {
         Ok(())
     }
 
-    /// How fast it goes through a full topic.
+    /// Measures the throughput on a full topic.
     async fn through(&mut self, plan: Plan) -> Result<Measured> {
-        // What it takes to start says nothing of how fast it goes.
+        // The processor time of the start does not count.
         let mut usage = Usage::default();
         usage.look(self.running.process_id());
         self.joined().await?;
@@ -212,7 +211,7 @@ impl Trial {
         let (again, inverted) = if plan.workload == Workload::W5 {
             let account = self.effects.account(plan.messages);
             if !cut {
-                // A row that says HANDLED without the effect is a loss too.
+                // A HANDLED row without the effect is a loss too.
                 lost = lost.max(account.missing);
             }
             ((!cut).then_some(account.again), account.inverted)
@@ -237,7 +236,7 @@ impl Trial {
         })
     }
 
-    /// How long messages take at a pace.
+    /// Measures the latency at a fixed rate.
     async fn paced(&mut self, plan: Plan, a_second: f64) -> Result<HalfLoad> {
         self.joined().await?;
         let mut load = Load::of_orders(&self.topic, plan.bytes)?;

@@ -1,4 +1,4 @@
-//! Bars as SVG: a chart below the other, the values as text.
+//! Draws bar charts as SVG, one below the other, with the values as text.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ pub struct Chart {
     pub bars: Vec<Bar>,
 }
 
-/// A bar of it; without a value there is only its name.
+/// A bar of a chart; without a value only its name is drawn.
 pub struct Bar {
     pub name: &'static str,
     pub value: Option<f64>,
@@ -21,7 +21,7 @@ const VALUES: f64 = 90.0;
 const LINE: f64 = 22.0;
 const MARGIN: f64 = 16.0;
 
-/// Draws charts over a line about where they are from.
+/// Draws charts above a line that names the machine.
 pub fn draw(charts: &[Chart], machine: &str) -> String {
     let lines: usize = charts.iter().map(|chart| chart.bars.len() + 2).sum();
     let height = MARGIN * 2.0 + LINE * (lines + 1) as f64;

@@ -1,5 +1,5 @@
-//! Looks at a contender from outside while it works: how far it is, and what
-//! it and its servers used by when.
+//! Watches a contender from outside while it works: its progress, and the
+//! processor time of it and its servers.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::load::PARTITIONS;
 use crate::progress::{Used, now};
 use crate::stored::Stored;
 
-/// How long Kafka may take to answer.
+/// Time limit for an answer from Kafka.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// Sees how far a group is.
+/// Reads the progress of a group.
 pub struct Watch {
     group: String,
     topic: String,
@@ -30,13 +30,13 @@ impl Watch {
     /// When librdkafka makes no client.
     pub fn new(group: &str, topic: &str) -> Result<Self> {
         let mut config = ClientConfig::new();
-        // It never subscribes, so it is no member and moves nothing.
+        // The client never subscribes, so it is no member and changes nothing.
         config.set("bootstrap.servers", kafka().bootstrap()).set("group.id", group);
         Ok(Self { group: group.to_owned(), topic: topic.to_owned(), client: config.create()? })
     }
 
-    /// The sum of the offsets that the group has committed. Each promises that
-    /// all below it is durable.
+    /// The offsets that the group has committed. Each promises that everything
+    /// below it is durable.
     ///
     /// # Errors
     /// When Kafka does not answer.
@@ -50,7 +50,7 @@ impl Watch {
         Ok(committed.elements().iter().map(|element| offset(element.offset())).collect())
     }
 
-    /// The offsets below which a host has settled everything, by its store.
+    /// A host's positions, from its store.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -59,7 +59,7 @@ impl Watch {
         Ok((0..PARTITIONS).map(|partition| known.get(&partition).copied().unwrap_or(0)).collect())
     }
 
-    /// Whether the group has members that agree on who has what.
+    /// Whether the group has members and a stable assignment.
     ///
     /// # Errors
     /// When Kafka does not answer.
@@ -69,19 +69,19 @@ impl Watch {
     }
 }
 
-/// What was used by when.
+/// Processor time over time.
 #[derive(Debug, Default)]
 pub struct Usage {
     looks: Vec<(i64, Used)>,
 }
 
 impl Usage {
-    /// Looks at a process and at its servers.
+    /// Records the present usage of a process and its servers.
     pub fn look(&mut self, process: u32) {
         self.looks.push((now(), Used::now(process, Store::Postgres)));
     }
 
-    /// What was used between two times; nothing when it was not watched then.
+    /// Processor time used between two times; none when it was not watched then.
     #[must_use]
     pub fn between(&self, from: i64, to: i64) -> Option<Used> {
         let last = self.looks.iter().rev().find(|(at, _)| *at <= from)?;
@@ -90,8 +90,8 @@ impl Usage {
         if span <= 0.0 {
             return None;
         }
-        // The looks are not exactly at these times: what was used is taken to
-        // be spread evenly between them.
+        // Samples are not exactly at these times: usage is interpolated linearly
+        // between them.
         let used = first.1 - last.1;
         let scale = (part / span).min(1.0);
         Some(Used {

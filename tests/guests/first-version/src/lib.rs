@@ -1,9 +1,8 @@
 //! A handler of version 1 of the contract, written without the SDK, which
 //! speaks version 2: handlers that were built before it must run as they did.
 //!
-//! It publishes what it is sent to the topic that `[binding.config] to` names,
-//! under its key, with its headers. A message of type `Down` finds what it
-//! depends on down.
+//! It publishes each message to the topic that `[binding.config] to` names, with the
+//! same key and headers. For a message of type `Down` it answers `unavailable`.
 
 wit_bindgen::generate!({ path: "../../../wit", world: "courier:plugin/handler@1.0.0" });
 

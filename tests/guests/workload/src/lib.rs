@@ -1,5 +1,5 @@
-//! The handler of the benchmarks: it does what `work` in `[binding.config]`
-//! says, as the programs that Courier is compared with do.
+//! The handler of the benchmarks: it does the `work` of `[binding.config]`, as the
+//! peers do.
 
 use courier_sdk::{Context, Failure, Message, handler};
 use serde_json::Value;

@@ -1,5 +1,5 @@
-//! What the usual test runners of other languages print of passed and failed
-//! tests, line by line.
+//! Reads the counts of passed and failed tests from the output of other languages'
+//! test runners, line by line.
 
 use crate::steps::Count;
 
@@ -9,7 +9,7 @@ pub fn of_tap(line: &str) -> Option<Count> {
     let number = number.parse().ok()?;
     match word {
         "pass" => Some(Count { passed: number, failed: 0 }),
-        // One that was cancelled did not end: its time or its file was over.
+        // A cancelled test did not end: its file or its time was over first.
         "fail" | "cancelled" => Some(Count { passed: 0, failed: number }),
         _ => None,
     }
@@ -32,7 +32,7 @@ pub fn of_pytest(line: &str) -> Option<Count> {
     Some(count)
 }
 
-/// `go test -v`, test by test: `--- PASS: TestName (0.00s)`; within one, further in.
+/// `go test -v`, test by test: `--- PASS: TestName (0.00s)`; subtests are indented.
 pub fn of_go(line: &str) -> Option<Count> {
     let line = line.trim_start();
     if line.starts_with("--- PASS: ") {

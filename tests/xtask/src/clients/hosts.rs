@@ -1,8 +1,8 @@
 //! The hosts and databases that the clients' scenarios run against, and the
 //! file that describes them: `COURIER_TEST_HOSTS`.
 //!
-//! One host has an embedded broker and relays two outboxes; another one's
-//! broker is away for good.
+//! One host has an embedded broker and relays two outboxes; the broker of the other
+//! one is never reachable.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,20 +17,21 @@ use crate::servers::process::{Process, describe, free_port, run_directory};
 use crate::servers::setup::{self, output_of};
 use crate::{guests, http, steps};
 
-/// A machine with much else to do starts a host slowly.
+/// How long a host may take to start, on a busy machine.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 const SHOP_TOKEN: &str = "token-of-the-shop";
 const ADMIN_TOKEN: &str = "token-of-the-admin";
 /// A handler that does nothing, successfully.
 const PLUGIN: &str = "noop";
-/// Makes an outbox in a file of SQLite; its statements come in.
+/// Python program that creates an outbox in a file of SQLite, from statements on
+/// standard input.
 const CREATE_SQLITE: &str = "import sqlite3, sys
 shop = sqlite3.connect(sys.argv[1])
 shop.execute('PRAGMA journal_mode = WAL')
 shop.executescript(sys.stdin.read())";
 
-/// Running hosts and databases. They end with it.
+/// Running hosts and databases, which stop when this is dropped.
 pub struct Hosts {
     file: PathBuf,
     hosts: Vec<Process>,
@@ -39,7 +40,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Builds what is missing, and starts all of it.
+    /// Builds what is missing, and starts the hosts and databases.
     pub fn start(root: &Path) -> Result<Self> {
         setup::require(setup::HOST_BUILD)?;
         steps::say("build the handlers");
@@ -73,12 +74,12 @@ impl Hosts {
         Ok(Self { file, hosts, postgres, database: shop_postgres })
     }
 
-    /// The file that describes them.
+    /// The file that describes the hosts.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Ends them; fails when a host had ended by itself.
+    /// Stops the hosts; fails if one has ended by itself.
     pub fn end(mut self) -> Result<()> {
         for host in &mut self.hosts {
             if let Some(status) = host.exited()? {
@@ -152,7 +153,7 @@ plugin = "{PLUGIN}"
     )
 }
 
-/// Nobody listens on port 1.
+/// The configuration of a host without Kafka: nothing listens on port 1.
 fn away_toml(port: u16, directory: &Path) -> String {
     format!(
         r#"[server]

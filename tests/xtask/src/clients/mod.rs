@@ -1,6 +1,6 @@
-//! The senders' clients of other languages: their checks, their unit tests, and
-//! the scenarios that all of them share (`guest-sdk/client/scenarios.json`),
-//! against real hosts and databases.
+//! The clients for senders in other languages: their checks, their unit tests, and
+//! the scenarios that they share (`guest-sdk/client/scenarios.json`), against real
+//! hosts and databases.
 
 mod counts;
 mod hosts;
@@ -14,21 +14,21 @@ use crate::servers::setup::{self, Need};
 use crate::steps::{self, Count, must};
 use hosts::Hosts;
 
-/// What runs the suites of scripts.
+/// The programs for the suites of scripting languages.
 const FOR_SCRIPTS: &[Need] = &[
     Need { program: "npm", package: "npm", purpose: "test what is written for JavaScript" },
     Need { program: "python3", package: "python3-venv", purpose: "test what is written for Python" },
 ];
-/// What runs the suite of the client for Go.
+/// The programs for the suite of the client for Go.
 const FOR_GO: &[Need] = &[Need { program: "go", package: "golang", purpose: "test the client for Go" }];
-/// Node's headers where a distribution installs them: a module that is compiled
-/// when it is installed finds them there without a download.
+/// Node's headers where a distribution installs them: with these, npm compiles native
+/// modules without a download.
 const NODE_HEADERS: &str = "/usr/include/node/node.h";
 
-/// Runs the tests in a folder against the hosts that a file describes.
+/// A suite: runs the tests in a folder against the hosts that a file describes.
 type Suite = fn(&Path, &Path) -> Result<Count>;
 
-/// Runs all suites, also after one that failed.
+/// Runs all suites, even after one failed.
 pub fn run(root: &Path) -> Result<Count> {
     setup::require(FOR_SCRIPTS)?;
     setup::require(FOR_GO)?;
@@ -48,8 +48,8 @@ pub fn run(root: &Path) -> Result<Count> {
     Ok(count)
 }
 
-/// The tests of the SDKs for handlers that are scripts, which need no host: with
-/// Node, and with the Python that built the guests, where it could be had.
+/// Runs the tests of the SDKs for handlers in JavaScript and Python, which need no
+/// host: with Node, and with the Python that built the guests, if there is one.
 pub fn handler_sdks(root: &Path) -> Result<Count> {
     setup::require(FOR_SCRIPTS)?;
     let mut node = Command::new("node");
@@ -64,7 +64,7 @@ pub fn handler_sdks(root: &Path) -> Result<Count> {
     Ok(count)
 }
 
-/// The package of npm.
+/// Tests the npm package.
 fn js(source: &Path, hosts: &Path) -> Result<Count> {
     let npm = |arguments: &[&str]| {
         let mut npm = Command::new("npm");
@@ -74,7 +74,8 @@ fn js(source: &Path, hosts: &Path) -> Result<Count> {
         }
         npm
     };
-    // A module with native code may be compiled for minutes: once for a lock file.
+    // Native modules may compile for minutes, so they are installed once for each
+    // lock file.
     let fetched = source.join("node_modules/.fetched-package-lock.json");
     let lock = std::fs::read(source.join("package-lock.json")).context("cannot read package-lock.json")?;
     if std::fs::read(&fetched).ok().as_ref() != Some(&lock) {
@@ -89,7 +90,7 @@ fn js(source: &Path, hosts: &Path) -> Result<Count> {
     tests(node.current_dir(source).env("COURIER_TEST_HOSTS", hosts), counts::of_tap)
 }
 
-/// The package of PyPI.
+/// Tests the PyPI packages.
 fn python(source: &Path, hosts: &Path) -> Result<Count> {
     let home = setup::target_directory().join("clients");
     let environment = home.join("python");
@@ -115,10 +116,10 @@ fn python(source: &Path, hosts: &Path) -> Result<Count> {
     tests(run(&["-m", "pytest", "-q", "-rA"]).env("COURIER_TEST_HOSTS", hosts), counts::of_pytest)
 }
 
-/// The oldest Go that the drivers of its scenarios are written for.
+/// The oldest Go that the drivers in its scenarios support.
 const OLDEST_GO: (u32, u32) = (1, 26);
 
-/// Major and minor number in what `go version` prints.
+/// Major and minor version in the output of `go version`.
 fn go_version(printed: &str) -> Option<(u32, u32)> {
     let version =
         printed.split_whitespace().find_map(|word| word.strip_prefix("go").filter(|rest| rest.contains('.')))?;
@@ -126,10 +127,10 @@ fn go_version(printed: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// The module of Go, and that of its scenarios.
+/// Tests the Go module, and the module of its scenarios.
 fn go(source: &Path, hosts: &Path) -> Result<Count> {
     let printed = setup::output_of("ask Go for its version", Command::new("go").arg("version"))?;
-    // A distribution's Go may be years old, and no package brings another one.
+    // A distribution's Go may be years old, without a package for a newer one.
     if go_version(&printed).is_none_or(|version| version < OLDEST_GO) {
         let (major, minor) = OLDEST_GO;
         eprintln!(
@@ -164,8 +165,8 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries.flatten().map(|entry| entry.path()).collect())
 }
 
-/// Runs tests; a command that fails without a failed test did not get to them,
-/// and one that runs none tests nothing.
+/// Runs tests. A command without tests fails, and so does one that fails without a
+/// failed test.
 fn tests(command: &mut Command, read: fn(&str) -> Option<Count>) -> Result<Count> {
     let (count, success) = steps::count_tests_by(command, read)?;
     if count.failed == 0 && (!success || count.passed == 0) {

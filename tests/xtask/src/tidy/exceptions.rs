@@ -1,9 +1,9 @@
-//! What breaks a rule of `cargo xtask tidy` at present. A list may only shrink:
-//! an entry that is no longer needed fails the check.
+//! Present violations of the rules of `cargo xtask tidy`. A list may only shrink: an
+//! entry that is no longer needed fails the check.
 
 /// The exceptions to each rule.
 pub struct Exceptions {
-    /// Edges between files that are left out when circles are looked for.
+    /// Edges between files that are ignored in the search for circles.
     pub edges: &'static [(&'static str, &'static str)],
     /// Type names that repeat by custom, with the reason.
     pub customary: &'static [(&'static str, &'static str)],
@@ -15,7 +15,7 @@ pub struct Exceptions {
     pub functions: &'static [(&'static str, usize)],
 }
 
-/// The exceptions of today.
+/// The present exceptions.
 pub fn present() -> Exceptions {
     Exceptions { edges: EDGES, customary: CUSTOMARY, types: TYPES, files: FILES, functions: FUNCTIONS }
 }

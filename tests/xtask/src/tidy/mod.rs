@@ -1,16 +1,15 @@
-//! `cargo xtask tidy`: what keeps the tree readable, checked.
+//! `cargo xtask tidy`: checks rules that keep the tree readable.
 //!
 //! Four rules, each with its list of exceptions in [`exceptions`]:
 //!
-//! - no circle of files of the host, each of which names what another defines
+//! - no circle of files of the host in which each uses names that the next defines
 //!   ([`modules`] says what counts as an edge);
 //! - no type name that is defined twice in one crate;
 //! - no file of more than [`MAX_FILE_LINES`] lines;
 //! - no function of more than [`MAX_FUNCTION_LINES`] lines in the product.
 //!
-//! A list may only shrink: an exception that is no longer needed is itself an
-//! error. Code that is compiled only for tests is held to the length of files
-//! alone.
+//! A list may only shrink: an exception that is no longer needed is itself an error.
+//! Code that is compiled only for tests is checked for the length of files alone.
 
 mod exceptions;
 mod modules;
@@ -25,18 +24,18 @@ use anyhow::{Context, Result};
 use exceptions::Exceptions;
 use modules::Crate;
 
-/// A longer file has two headlines.
+/// Most lines of a file. A longer file has two subjects.
 const MAX_FILE_LINES: usize = 500;
-/// A longer function does two things.
+/// Most lines of a function. A longer function does two things.
 const MAX_FUNCTION_LINES: usize = 80;
-/// The product: one crate a root file.
+/// The root files of the product's crates.
 const CRATES: [&str; 2] = ["host/src/lib.rs", "host/core/src/lib.rs"];
-/// Where files are held to their length, tests among them.
+/// The folders whose files are checked for their length, including tests.
 const FOLDERS: [&str; 6] = ["host/src", "host/core/src", "tests", "guest-sdk/rust", "guest-sdk/client/rust", "plugins"];
-/// Folders of what is built, not written.
+/// Folders of build results.
 const SKIPPED: [&str; 3] = ["target", "node_modules", "dist"];
 
-/// Checks the tree, and prints what is wrong with it; true when nothing is.
+/// Checks the tree and prints the violations. Returns whether there are none.
 pub fn run(root: &Path) -> Result<bool> {
     let mut problems = Vec::new();
     let mut crates = Vec::new();
@@ -67,7 +66,7 @@ pub fn run(root: &Path) -> Result<bool> {
 
 type Edges = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Reports each circle that is left when the excepted edges are taken away.
+/// Reports each circle that is left without the excepted edges.
 fn check_circles(edges: &Edges, exceptions: &Exceptions, problems: &mut Vec<String>) {
     let mut left: BTreeMap<String, BTreeSet<String>> =
         edges.iter().map(|(from, to)| (from.clone(), to.keys().cloned().collect())).collect();
@@ -132,7 +131,7 @@ fn check_types(crates: &[Types], exceptions: &Exceptions, problems: &mut Vec<Str
     }
 }
 
-/// Reports what is longer than it may be.
+/// Reports files or functions that are too long.
 fn check_lengths(
     what: &str,
     limit: usize,
@@ -153,7 +152,8 @@ fn check_lengths(
     }
 }
 
-/// Every function of a crate as `file::name`, with the longest of that name.
+/// The lines of every function of a crate, as `file::name`; of several functions of
+/// one name the longest counts.
 fn lengths_of_functions(one: &Crate) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
     for (file, source) in &one.files {

@@ -1,5 +1,5 @@
-//! The modules of one crate, read from its root file through every `mod`, and
-//! which file a path leads to.
+//! Reads the modules of one crate, from its root file through every `mod`, and
+//! resolves paths to files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 
 use super::source::{self, Source};
 
-/// Bounds how many re-exports are followed for one name: more is a circle.
+/// Most re-exports that are followed for one name: more are a circle.
 const MAX_HOPS: usize = 16;
 
 /// The files of a crate that belong to the product, by their module.
 #[derive(Debug, Default)]
 pub struct Crate {
-    /// Paths relative to the repository, with what stands in them.
+    /// The files by their paths in the repository.
     pub files: BTreeMap<String, Source>,
     modules: BTreeMap<Vec<String>, Scope>,
 }
@@ -30,8 +30,8 @@ struct Scope {
 }
 
 impl Crate {
-    /// Reads the crate whose root file this is, without what is compiled only
-    /// for tests.
+    /// Reads the crate with this root file, without code that is compiled only for
+    /// tests.
     pub fn read(root: &Path, file: &str) -> Result<Self> {
         let mut all = Self::default();
         all.load(root, Path::new(file), Vec::new(), true)?;
@@ -102,13 +102,13 @@ impl Crate {
         self.modules.get(&module).map(|scope| scope.file.as_str())
     }
 
-    /// Which file imports or names which, each with one path that shows it.
+    /// The edges from each file to the files whose names it uses, each with one path as
+    /// an example.
     ///
-    /// An edge leads to the file that defines what is named: re-exports are
-    /// followed. So `mod child;` and `pub use child::Name;` are no edges, since
-    /// a parent that lists its children depends on none of them; a parent that
-    /// uses what a child defines does, and so does a child that names
-    /// `super::Name` which its parent defines.
+    /// An edge leads to the file that defines the name: re-exports are followed. So
+    /// `mod child;` and `pub use child::Name;` are no edges, because a parent that lists
+    /// its children does not depend on them. A parent that uses a child's item has an
+    /// edge, and so has a child that uses `super::Name` of its parent.
     pub fn edges(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         let mut edges: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         let modules = self.modules_of_files();
@@ -171,7 +171,7 @@ impl Crate {
                 }
             }
             first => {
-                // A plain first name is of this module, or of another crate.
+                // A plain first name belongs to this module, or to another crate.
                 let scope = self.modules.get(&module)?;
                 let known =
                     scope.children.contains(first) || scope.imports.contains_key(first) || scope.items.contains(first);
@@ -185,7 +185,7 @@ impl Crate {
             if scope.children.contains(part) {
                 module.push(part.clone());
             } else if let Some(path) = scope.imports.get(part) {
-                // An import that names itself, as `use serde;` does, leads out.
+                // An import of itself, such as `use serde;`, leads to another crate.
                 if path.len() == 1 && path[0] == *part {
                     return None;
                 }
@@ -214,11 +214,11 @@ impl Crate {
     }
 }
 
-/// Where a path leads.
+/// The target of a path.
 enum Target {
-    /// To a module itself: what is used of it shows in other paths.
+    /// A module itself; the items used of it are in other paths.
     Module(Vec<String>),
-    /// To something that this module defines.
+    /// An item that this module defines.
     Item(Vec<String>),
 }
 

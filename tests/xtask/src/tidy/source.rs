@@ -1,9 +1,9 @@
-//! What one source file declares and names: modules, items, imports, paths,
-//! types and functions, with whether each belongs to tests.
+//! Reads one source file: its modules, items, imports, paths and functions, and
+//! whether each belongs to tests.
 
 use super::tokens::{Kind, Token, tokens};
 
-/// What was read from one file.
+/// The contents of one file.
 #[derive(Debug, Default)]
 pub struct Source {
     /// The file holds tests only: `#![cfg(test)]`.
@@ -38,19 +38,19 @@ pub struct Item {
     pub test: bool,
 }
 
-/// One name that a `use` brings in; `*` brings in all.
+/// One name that a `use` imports; `*` imports all.
 #[derive(Debug)]
 pub struct Import {
     pub inside: Vec<String>,
     pub path: Vec<String>,
     /// The name in this module.
     pub name: String,
-    /// `pub use`, of any visibility: it passes a name on.
+    /// `pub use`, of any visibility, which re-exports the name.
     pub public: bool,
     pub test: bool,
 }
 
-/// A path of at least two parts that stands in the code itself.
+/// A path of at least two parts in the code, outside of `use`.
 #[derive(Debug)]
 pub struct Path {
     pub inside: Vec<String>,
@@ -85,7 +85,7 @@ pub fn read(text: &str) -> Source {
     reader.found
 }
 
-/// What encloses the present token.
+/// A block around the current token.
 struct Scope {
     kind: ScopeKind,
     test: bool,
@@ -102,7 +102,7 @@ enum ScopeKind {
     Braces,
 }
 
-/// What the attributes before the next item say.
+/// The attributes before the next item.
 #[derive(Default)]
 struct Attribute {
     test: bool,
@@ -187,7 +187,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads `#[..]` or `#![..]`, of which `cfg(test)` and `path` matter.
+    /// Reads `#[..]` or `#![..]`; only `cfg(test)` and `path` matter.
     fn attributes(&mut self) {
         let inner = self.sign(1, '!');
         self.at += if inner { 2 } else { 1 };
@@ -257,7 +257,7 @@ impl Reader<'_> {
     fn type_item(&mut self) {
         let keyword = self.name(0).unwrap_or_default();
         let (associated, is_trait) = (keyword == "type" && self.associated(), keyword == "trait");
-        // `union` is a name like any other where no type follows.
+        // `union` is an ordinary name unless a type follows.
         let is_union = keyword != "union" || (self.sign(2, '{') || self.sign(2, '<'));
         if !associated && is_union {
             let name = self.name(1).unwrap_or_default().to_owned();
@@ -276,8 +276,8 @@ impl Reader<'_> {
             self.item(name.clone(), false);
         }
         self.at += 2;
-        // The signature may name types by paths, so it is read as code is; only
-        // whether a body follows is asked for here.
+        // The signature may name types by paths, so it is read as code. This loop only
+        // finds out whether a body follows.
         let mut depth = 0_i32;
         let mut ahead = 0;
         while let Some(token) = self.tokens.get(self.at + ahead) {
@@ -369,10 +369,10 @@ impl Reader<'_> {
         prefix.truncate(depth);
     }
 
-    /// Reads a path in the code; a name alone is passed over.
+    /// Reads a path in the code; a name alone is skipped.
     fn path(&mut self) {
         let before = self.at.checked_sub(1).map(|at| &self.tokens[at]);
-        // After a dot it is a field or method; after `in` a visibility.
+        // After a dot a name is a field or method; after `in` a visibility.
         let skipped = before.is_some_and(|token| {
             token.is('.') || token.kind == Kind::Path || token.name() == Some("in") && self.name(0) == Some("crate")
         });

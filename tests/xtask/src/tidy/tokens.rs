@@ -1,4 +1,4 @@
-//! Rust source cut into tokens: names, signs and strings, each with its line.
+//! Splits Rust source into tokens: names, signs and strings, each with its line.
 //!
 //! Comments are dropped. Everything inside a literal is one token, so that a
 //! brace or a keyword in a string is never taken for code.
@@ -20,14 +20,14 @@ pub enum Kind {
     Other,
     /// `::`
     Path,
-    /// `->` or `=>`, so that their `>` closes nothing.
+    /// `->` or `=>`, whose `>` closes nothing.
     Arrow,
     /// Any other sign.
     Sign(char),
 }
 
 impl Token {
-    /// The identifier or keyword, or nothing.
+    /// The identifier or keyword, if it is one.
     pub fn name(&self) -> Option<&str> {
         match &self.kind {
             Kind::Name(name) => Some(name),
@@ -35,13 +35,13 @@ impl Token {
         }
     }
 
-    /// Whether this is the sign.
+    /// Whether the token is this sign.
     pub fn is(&self, sign: char) -> bool {
         self.kind == Kind::Sign(sign)
     }
 }
 
-/// Cuts a source file into tokens.
+/// Splits a source file into tokens.
 pub fn tokens(source: &str) -> Vec<Token> {
     let mut lexer = Lexer { rest: source.chars().collect(), at: 0, line: 1, found: Vec::new() };
     while lexer.at < lexer.rest.len() {
