@@ -60,7 +60,7 @@ fn is_whole(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request).to_lowercase();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
-    body.len() >= length.parse().expect("a length is a number")
+    body.len() >= length.parse::<usize>().expect("a length is a number")
 }
 
 fn binding(group: &str, topic: &str, port: u16, more: &str) -> String {

@@ -81,7 +81,11 @@ async fn a_push_needs_nothing_but_the_program() {
         .find(|file| file.path().extension().is_some_and(|ending| ending == "wasm"));
     let size = built.expect("the component lies beside the handler").metadata().unwrap().len();
     assert!(size <= MAX_UPLOAD_BYTES, "{size} bytes");
-    let id = host.publish(json!({ "topic": topic, "key": "k", "body": { "name": "tea" } })).await.id().to_owned();
+    let id = host
+        .publish(json!({ "topic": topic, "type": "OrderCreated", "key": "k", "body": { "name": "tea" } }))
+        .await
+        .id()
+        .to_owned();
     let delivery = host.finished(&id, 1).await.deliveries.remove(0);
     assert_eq!(delivery.state, State::Handled, "{delivery:?}");
     assert!(delivery.attempts[0].log.as_deref().unwrap_or_default().contains("hello tea"), "{delivery:?}");
@@ -105,7 +109,11 @@ async fn the_sample_ships_orders() {
         [(2, State::Handled, "goes as a parcel"), (3, State::Handled, "goes as a pallet"), (0, State::HandleFail, "")]
     {
         let body = json!({ "order_id": "o-1", "order_name": "tea", "quantity": quantity });
-        let id = host.publish(json!({ "topic": topic, "key": "k", "body": body })).await.id().to_owned();
+        let id = host
+            .publish(json!({ "topic": topic, "type": "OrderCreated", "key": "k", "body": body }))
+            .await
+            .id()
+            .to_owned();
         let delivery = host.finished(&id, 1).await.deliveries.remove(0);
         assert_eq!(delivery.state, state, "{delivery:?}");
         let log = delivery.attempts[0].log.as_deref().unwrap_or_default();
@@ -157,7 +165,8 @@ async fn a_handler_awaits_several_requests_at_once() {
     }
     succeed(alone(&copy, &pushed));
     let body = json!({ "do": "fetch", "topic": format!("http://127.0.0.1:{port}") });
-    let id = host.publish(json!({ "topic": topic, "key": "k", "body": body })).await.id().to_owned();
+    let id =
+        host.publish(json!({ "topic": topic, "type": "OrderCreated", "key": "k", "body": body })).await.id().to_owned();
     let delivery = host.finished(&id, 1).await.deliveries.remove(0);
     let log = delivery.attempts[0].log.as_deref().unwrap_or_default();
     assert!(log.contains("fetched [{\"path\":\"/a\"},{\"path\":\"/b\"}]"), "{delivery:?}");
@@ -187,12 +196,23 @@ async fn a_save_is_built_and_its_attempts_are_printed() {
     let publish = || {
         succeed(alone(
             &folder,
-            &["--server", &server, "publish", "order", "--key", "k", "--body", "{\"name\": \"tea\"}"],
+            &[
+                "--server",
+                &server,
+                "publish",
+                "order",
+                "--type",
+                "OrderCreated",
+                "--key",
+                "k",
+                "--body",
+                "{\"name\": \"tea\"}",
+            ],
         ))
     };
     seen("is active").await;
     publish();
-    seen("    hello tea").await;
+    seen("INFO hello tea").await;
     std::fs::write(folder.join("words.ts"), "export const greeting = ;\n").unwrap();
     seen("words.ts:1:25: ").await;
     std::fs::write(folder.join("words.ts"), "export const greeting = \"good day\";\n").unwrap();
@@ -202,7 +222,7 @@ async fn a_save_is_built_and_its_attempts_are_printed() {
     })
     .await;
     publish();
-    seen("    good day tea").await;
+    seen("INFO good day tea").await;
     host.stop(libc::SIGTERM, SOON).unwrap();
 }
 

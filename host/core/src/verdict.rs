@@ -139,7 +139,7 @@ pub enum DeadLetter {
     #[default]
     Off,
     /// The delivery stays HANDLE_FAIL, and its record is also published on this
-    /// topic, or on `dlq.<topic>.<consume>` for `None`.
+    /// topic, or on `dlq.<topic>.<group>` for `None`.
     Topic(Option<String>),
     /// The delivery stays at the head of its lane and waits for a person.
     Hold,

@@ -39,10 +39,10 @@ pub(super) async fn run(ask: impl FnOnce(&Url) -> anyhow::Result<HostClient>, ar
     }
     let address = address(listen, config.as_deref());
     let client = ask(&Url::parse(&format!("http://{address}"))?)?;
-    let watching = tokio::spawn(watch::run(client, handler));
-    let ended = crate::server::dev(DevOptions { config, listen, data }).await;
-    watching.abort();
-    ended
+    tokio::select! {
+        ended = crate::server::dev(DevOptions { config, listen, data }) => ended,
+        never = watch::run(client, handler) => match never {},
+    }
 }
 
 /// The address at which the host will listen. The host, not this function, reports

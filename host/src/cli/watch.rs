@@ -2,6 +2,7 @@
 //! each save, and prints the attempts that follow.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -33,13 +34,13 @@ type Look = Vec<(PathBuf, SystemTime, u64)>;
 
 /// Builds and pushes `handler` whenever a source beside it is saved, until the host
 /// ends.
-pub(super) async fn run(client: HostClient, handler: PathBuf) {
+pub(super) async fn run(client: HostClient, handler: PathBuf) -> Infallible {
     while client.get(&["plugins"], &[]).await.is_err() {
         tokio::time::sleep(READY_EVERY).await;
     }
     let folder = if handler.is_dir() { handler.clone() } else { folder_of(&handler) };
     let mut seen = None;
-    let mut attempts = Attempts::default();
+    let mut attempts = PrintedAttempts::default();
     let mut files = tokio::time::interval(FILES_EVERY);
     let mut host = tokio::time::interval(ATTEMPTS_EVERY);
     for ticks in [&mut files, &mut host] {
@@ -127,12 +128,12 @@ fn is_source(path: &Path) -> bool {
 
 /// The attempts of the groups that a plugin handles messages for.
 #[derive(Default)]
-struct Attempts {
+struct PrintedAttempts {
     version: String,
     printed: HashSet<(String, u64)>,
 }
 
-impl Attempts {
+impl PrintedAttempts {
     /// Starts to print the attempts of this version.
     async fn begin(&mut self, client: &HostClient, upload: &Upload) {
         self.version.clone_from(&upload.version);
