@@ -102,9 +102,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Whether the host takes requests: the store is up and migrated, and sends
-         *     are accepted. Kafka away leaves it ready, and degraded. Needs no token, and
-         *     tells names and causes only to one that reaches every topic and group.
+         * Whether the host takes requests: the store is up and migrated, and sends are
+         *     accepted. Without Kafka it is ready, and degraded. Needs no token, but shows
+         *     names and reasons only to a token that reaches every topic and group.
          */
         get: {
             parameters: {
@@ -280,9 +280,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Deliveries that were given up and published on a topic of dead letters,
-         *     newest first. A page of a token that reaches only some topics may have
-         *     fewer items than its limit.
+         * Deliveries that were given up to a dead-letter topic, newest first. A page of a
+         *     token that reaches only some topics may have fewer items than its limit.
          */
         get: {
             parameters: {
@@ -353,8 +352,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Delayed messages that are not due yet, by the time when they are; without
-         *     bodies, headers and deliveries. `DELETE /v1/messages/{id}` cancels one.
+         * Delayed messages that are not due yet, by their due time; without bodies, headers
+         *     and deliveries. `DELETE /v1/messages/{id}` cancels a message.
          */
         get: {
             parameters: {
@@ -428,9 +427,9 @@ export interface paths {
         };
         /**
          * Deliveries that have a row, newest first, with their attempts. A page of a
-         *     token that reaches only some topics may have fewer items than its limit. What
-         *     a group with `trace = "failures"` handled at the first attempt has no row:
-         *     `not_recorded` says so.
+         *     token that reaches only some topics may have fewer items than its limit. Groups
+         *     with `trace = "failures"` keep no row of deliveries that were handled at the
+         *     first attempt; `not_recorded` names these groups.
          */
         get: {
             parameters: {
@@ -571,9 +570,9 @@ export interface paths {
         put?: never;
         /**
          * Gives an open delivery up. It ends as HANDLE_FAIL with the verdict
-         *     `given_up` and without an attempt, in its lane's turn, and its lane goes on.
-         *     One that waits behind its lane's head is marked and waits for its turn. One
-         *     whose attempt runs now, or that is final: 409.
+         *     `given_up` and without an attempt, in its lane's turn, and its lane goes on. A
+         *     delivery behind its lane's head is marked and ends in its turn. 409 for a
+         *     delivery whose attempt runs now, or that is final.
          */
         post: {
             parameters: {
@@ -636,9 +635,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Asks that a delivery runs again now, whatever it came to. It takes its turn
-         *     in its lane; its attempts go on from their last number. One in its first
-         *     flight runs anyway, and one whose group has no binding would never: 409.
+         * Runs a delivery again now, whatever its outcome was. It takes its turn in its
+         *     lane, and its attempts continue from their last number. 409 for a delivery
+         *     without an outcome, which runs anyway, and for one whose group has no binding,
+         *     which would never run.
          */
         post: {
             parameters: {
@@ -695,8 +695,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Server-sent events: `counters` each second, and `change` with the path of
-         *     what was changed.
+         * Server-sent events: `counters` each second, and `change` with the path of a
+         *     changed resource.
          */
         get: {
             parameters: {
@@ -752,9 +752,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Failed deliveries, final and open, put together by group and fingerprint;
-         *     the largest cluster first. The newest 5,000 are looked at, shared out among
-         *     the groups; when there are older ones the answer says `truncated`.
+         * Failed deliveries, final and open, clustered by group and fingerprint, the
+         *     largest cluster first. The newest 5,000 are read, shared among the groups;
+         *     `truncated` says that there are older ones.
          */
         get: {
             parameters: {
@@ -824,7 +824,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Groups by name: those that a binding names, and those that have positions. */
+        /** Groups by name: those of a binding of this host, and those with positions. */
         get: {
             parameters: {
                 query?: {
@@ -883,7 +883,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A group: its bindings, where it is in its partitions, and its sums. */
+        /** A group: its bindings, its positions, and its sums. */
         get: {
             parameters: {
                 query?: never;
@@ -1008,10 +1008,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /**
-         * Pauses a group on all nodes: attempts that run are finished, nothing new
-         *     begins.
-         */
+        /** Pauses a group on all nodes: running attempts finish, and no new ones begin. */
         post: {
             parameters: {
                 query?: never;
@@ -1072,7 +1069,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Resumes a group that the API paused. One that the TOML pauses stays paused. */
+        /** Resumes a group that the API paused. Bindings that the TOML pauses stay paused. */
         post: {
             parameters: {
                 query?: never;
@@ -1134,8 +1131,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Moves positions of a group. Backward marks what lies between to run again,
-         *     its attempts appended to those before.
+         * Moves positions of a group. Moving back marks the records in between to run
+         *     again; their attempts are appended to earlier ones.
          */
         post: {
             parameters: {
@@ -1259,7 +1256,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Who asks, and what they may do. */
+        /** The caller, with its role and scope. */
         get: {
             parameters: {
                 query?: never;
@@ -1381,8 +1378,9 @@ export interface paths {
          * Publishes one message or several: JSON, or CloudEvents (structured, batch,
          *     or binary with `ce-` headers). A CloudEvent names its topic by the
          *     extension attribute `topic`, and when it is due by `delay` or `deliverat`.
-         *     A delayed message is COMMITTED at once and on Kafka when it is due. An id that is known with the same content
-         *     gets its first answer again; with other content it is a conflict.
+         *     A delayed message is COMMITTED at once, and on Kafka when it is due. A known id
+         *     with the same content returns the first result again; with other content it is a
+         *     conflict.
          */
         post: {
             parameters: {
@@ -1445,9 +1443,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * A message with its body, its deliveries and their attempts. Of an id that no
-         *     row has, while groups keep no row of what they handled at the first attempt,
-         *     the answer is that it is not recorded.
+         * A message with its body, its deliveries and their attempts. For an unknown id the
+         *     response is NOT_RECORDED while groups keep no row of deliveries that they handled
+         *     at the first attempt, and 404 otherwise.
          */
         get: {
             parameters: {
@@ -1498,10 +1496,9 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * Cancels a delayed message that has not gone out yet. It is SEND_FAIL then,
-         *     with the reason `cancelled`; cancelling it again answers the same. One that
-         *     was due and went out is a conflict that says so, and so is an id that
-         *     several messages have.
+         * Cancels a delayed message that was not sent yet. It becomes SEND_FAIL with the
+         *     reason `cancelled`; cancelling it again returns the same. 409 for a message that
+         *     was sent, and for an id that several messages have.
          */
         delete: {
             parameters: {
@@ -1564,10 +1561,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Sends a message again that is SEND_FAIL and of which the store has the
-         *     whole body. One that was refused for its content has not: 409. So does one
-         *     that was cancelled before it was due, which would go too early, and an id
-         *     that several messages have.
+         * Sends a SEND_FAIL message again, if the store has its whole body. 409 for a
+         *     message that was refused for its content, of which the store has no whole body;
+         *     for one that was cancelled before it was due, which would be sent too early; and
+         *     for an id that several messages have.
          */
         post: {
             parameters: {
@@ -1629,8 +1626,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The hosts that share the store, by name. One that is away is listed until
-         *     retention forgets it.
+         * The hosts that share the store, by name. A host that left is listed until
+         *     retention removes it.
          */
         get: {
             parameters: {
@@ -1753,7 +1750,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What happens now, what waits, and what needs a person, of all hosts
+         * Rates, waiting deliveries, and everything that needs a person, of all hosts
          *     together.
          */
         get: {
@@ -1914,9 +1911,9 @@ export interface paths {
             };
         };
         /**
-         * Uploads a WebAssembly component of at most 40 MiB. It is refused when it is
-         *     not one, exports no handler, imports what no host offers, or takes too long
-         *     to compile.
+         * Uploads a WebAssembly component of at most 40 MiB. It is refused when it is no
+         *     component, exports no handler, imports an interface that no host offers, or takes
+         *     too long to compile.
          */
         put: {
             parameters: {
@@ -1983,8 +1980,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Makes an uploaded version the active one, on every node within two seconds.
-         *     Attempts that run end on the version they began with.
+         * Activates an uploaded version, on every node within two seconds. Running attempts
+         *     end on the version that they began with.
          */
         post: {
             parameters: {
@@ -2093,10 +2090,10 @@ export interface paths {
         };
         put?: never;
         /**
-         * Plans to run deliveries again: which ones is settled now, and nothing runs
-         *     until the plan is. Failed ones run again unless the filter names another
-         *     state. A replay takes a range of records instead, also of those that the
-         *     store has no row for any more; it never moves the group's position.
+         * Plans to run deliveries again: they are selected now, and run once the plan is
+         *     run. By default failed deliveries are selected. A replay selects a range of
+         *     records instead, including those without a row; it never moves the group's
+         *     position.
          */
         post: {
             parameters: {
@@ -2198,8 +2195,8 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * Cancels a redrive for good: what waits is skipped, what was asked for
-         *     finishes, and all results stay.
+         * Cancels a redrive for good: waiting items are skipped, running ones finish, and
+         *     all results stay.
          */
         delete: {
             parameters: {
@@ -2318,7 +2315,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Asks for nothing more; what was asked for finishes. */
+        /** Pauses a redrive: no further items are run, and running ones finish. */
         post: {
             parameters: {
                 query?: never;
@@ -2376,8 +2373,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Runs a plan, or goes on with a paused one. While no binding runs its group it
-         *     would not move: 409.
+         * Runs a plan, or resumes a paused one. 409 while no binding runs its group, because
+         *     it would not move.
          */
         post: {
             parameters: {
@@ -2436,8 +2433,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Signs in with a token: the answer sets a cookie that scripts cannot read
-         *     and that lasts twelve hours. Attempts from one address are limited.
+         * Signs in with a token: the response sets a cookie that scripts cannot read and
+         *     that lasts twelve hours. Attempts from one address are limited.
          */
         post: {
             parameters: {
@@ -2482,8 +2479,8 @@ export interface paths {
             };
         };
         /**
-         * Signs out: the session ends and its cookie is taken back. Without a session
-         *     there is nothing to end, which is fine.
+         * Signs out: ends the session and removes its cookie. Without a session it does
+         *     nothing.
          */
         delete: {
             parameters: {
@@ -2534,8 +2531,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Transactions, newest first. A page may have fewer items than its limit when
-         *     others are not the caller's to see.
+         * Transactions, newest first. A page may have fewer items than its limit when the
+         *     caller may not see others.
          */
         get: {
             parameters: {
@@ -2584,9 +2581,8 @@ export interface paths {
         };
         put?: never;
         /**
-         * Prepares messages that are sent if a transaction of the sender commits.
-         *     Until then nobody sees them. All are validated now, and one that is wrong
-         *     refuses all.
+         * Prepares messages that are sent if a transaction of the sender commits. Until then
+         *     no group gets them. All are validated now; a single invalid one refuses all.
          */
         post: {
             parameters: {
@@ -2643,7 +2639,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A transaction: where it stands, and who was asked about it. */
+        /** A transaction with its state and its checks. */
         get: {
             parameters: {
                 query?: never;
@@ -2703,10 +2699,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * The sender's transaction committed: the messages are durable when this
-         *     answers, and go out. Again, it answers the same. One that
-         *     was abandoned can still be committed while its records are kept; one that was
-         *     rolled back is a conflict.
+         * Commits a transaction: its messages are durable when this returns, and are sent.
+         *     Committing again returns the same. An abandoned transaction can still be committed
+         *     while its records are kept; 409 after a rollback.
          */
         post: {
             parameters: {
@@ -2765,8 +2760,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * The sender's transaction rolled back: its messages never exist. Again, it
-         *     answers the same; after another end it is a conflict.
+         * Rolls a transaction back: its messages are never sent. Rolling back again returns
+         *     the same; 409 after another end.
          */
         post: {
             parameters: {
@@ -2823,8 +2818,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What the host owes Kafka and can never deliver as it is, newest first,
-         *     without contents.
+         * Undelivered messages, which Kafka refuses as they are, newest first, without
+         *     contents.
          */
         get: {
             parameters: {
@@ -2892,7 +2887,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Something that could not be delivered, with its raw key, value and headers. */
+        /** An undelivered message with its raw key, value and headers. */
         get: {
             parameters: {
                 query?: never;
@@ -3078,8 +3073,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Sends an entry again as it is, once its cause is mended: a topic that takes
-         *     larger messages by now, for example.
+         * Sends an entry again as it is, once its cause is mended, for example when its topic
+         *     takes larger messages now.
          */
         post: {
             parameters: {
@@ -3132,12 +3127,12 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /** @description Which version. */
+        /** @description The version to activate. */
         Activate: {
             /** @description `sha256:` and its digest. */
             version: string;
         };
-        /** @description A version that was made the active one. */
+        /** @description An activation of a version. */
         ActivationView: {
             /** @description When. */
             at: string;
@@ -3155,14 +3150,14 @@ export interface components {
         };
         /** @description The answer of `/healthz`. */
         Alive: {
-            /** @description Always `ok`: a process that can say so lives. */
+            /** @description Always `ok`. */
             status: string;
         };
         /** @description One invocation. */
         AttemptView: {
             /** @description Whether it used up one of `max_attempts`. */
             counted: boolean;
-            /** @description The same for failures that are alike. */
+            /** @description The fingerprint of the failure, equal for failures that are alike. */
             fingerprint: string | null;
             /** @description When it ended. */
             finished_at: string;
@@ -3172,14 +3167,14 @@ export interface components {
             node: string;
             /**
              * Format: int32
-             * @description Counts invocations from 1.
+             * @description The number of the invocation, from 1.
              */
             number: number;
             /** @description Why. */
             reason: string | null;
             /** @description When it began. */
             started_at: string;
-            /** @description What it concluded. */
+            /** @description Its verdict. */
             verdict: string;
             /** @description The plugin version. */
             version: string | null;
@@ -3187,7 +3182,7 @@ export interface components {
         /** @description Something that needs a person. */
         Attention: {
             cause: components["schemas"]["CauseView"] | null;
-            /** @description What is the matter. */
+            /** @description What is wrong, for people. */
             detail: string;
             /**
              * @description `paused`, `no_plugin`, `circuit_open`, `held`, `parked_full`,
@@ -3195,26 +3190,26 @@ export interface components {
              *     `transaction_unreachable`, `transaction_abandoned`,
              *     `broadcast_unheard`, `undelivered`, `config_restart`,
              *     `config_warning`, `retention_near` (parked records are copied before Kafka
-             *     removes them), or `stopped` for what stands still for the reason in
-             *     `cause`.
+             *     removes them), or `stopped` (the subject stands still for the reason in
+             *     `cause`).
              */
             kind: string;
-            /** @description Where more of it can be read. */
+            /** @description The path of details. */
             path: string;
-            /** @description Since when, if that is known. */
+            /** @description When it began, if that is known. */
             since: string | null;
-            /** @description What it is about: a group, a topic, a part of the host. */
+            /** @description Its subject: a group, a topic, a part of the host. */
             subject: string;
         };
         /** @description A change. */
         AuditView: {
-            /** @description What was done. */
+            /** @description The kind of change, for example `pause`. */
             action: string;
             /** @description When. */
             at: string;
             /** @description Who: the name of a token, or `local`. */
             by: string;
-            /** @description Anything else. */
+            /** @description Details of the change. */
             detail: string | null;
             /**
              * @description SHA-256 over `previous` and this entry's fields, in hexadecimal; null
@@ -3228,14 +3223,14 @@ export interface components {
             id: number;
             /** @description The hash of the entry before. */
             previous: string | null;
-            /** @description To what. */
+            /** @description What was changed. */
             subject: string;
         };
-        /** @description A binding as people see it. */
+        /** @description A binding, as the API shows it. */
         BindingView: components["schemas"]["PolicyView"] & {
             /**
-             * @description What keeps its deliveries from running: `paused`, `undelivered_full`,
-             *     `no_plugin`, `instantiate`, `unavailable` or `circuit_open`.
+             * @description Why its deliveries do not run: `paused`, `undelivered_full`, `no_plugin`,
+             *     `instantiate`, `unavailable` or `circuit_open`.
              */
             blocked: string | null;
             cause: components["schemas"]["CauseView"] | null;
@@ -3261,17 +3256,17 @@ export interface components {
             /** @description Why it is paused. */
             why: string | null;
         };
-        /** @description Why something stands still, for programs; the sentence stands beside it. */
+        /** @description Why something stands still, for programs; the sentence for people is beside it. */
         CauseView: {
-            /** @description A stable word for programs and translations, for example `no_plugin`. */
+            /** @description A stable code for programs and translations, for example `no_plugin`. */
             code: string;
-            /** @description The facts behind it, by name. */
+            /** @description Facts about it, by name. */
             fields: {
                 [key: string]: string;
             };
             /**
              * Format: date-time
-             * @description Since when it has stood.
+             * @description When it began.
              */
             since: string;
         };
@@ -3300,29 +3295,29 @@ export interface components {
              */
             handled: number;
             /**
-             * @description Unfinished deliveries that have rows, of these groups together: what
-             *     `open` is in the overview.
+             * @description Unfinished deliveries that have rows, of these groups together, as `open` in
+             *     the overview.
              */
             open: components["schemas"]["OpenView"];
         };
-        /** @description A delivery that was given up to a topic. */
+        /** @description A delivery that was given up to a dead-letter topic. */
         DeadLetterView: components["schemas"]["ShownKey"] & {
             /** @description When it was given up. */
             at: string;
             /**
              * Format: int32
-             * @description Invocations until then.
+             * @description Invocations until it was given up.
              */
             attempts: number;
-            /** @description The topic it goes to. */
+            /** @description The dead-letter topic. */
             dead_letter: string;
             /** @description The delivery. */
             delivery: string;
-            /** @description `sent`, `waiting` (its topic does not take it yet) or `undelivered`. */
+            /** @description `sent`, `waiting` (not on its topic yet) or `undelivered`. */
             fate: string;
             /** @description The group. */
             group: string;
-            /** @description When the delivery was handled after all; null while it was not. */
+            /** @description When the delivery was handled later; null if it was not. */
             handled_since: string | null;
             /** @description The message. */
             message_id: string;
@@ -3350,13 +3345,13 @@ export interface components {
         /** @description One message for one group. */
         DeliveryView: components["schemas"]["ShownKey"] & {
             /**
-             * @description Of a broadcast that is pushed to each address of a service: the one that
-             *     this is for.
+             * @description The address that this delivery is for, when a broadcast is pushed to each
+             *     address of a service.
              */
             address?: string | null;
-            /** @description Every invocation that is known, by number. */
+            /** @description All known invocations, by number. */
             attempts: components["schemas"]["AttemptView"][];
-            /** @description The same for failures that are alike. */
+            /** @description The fingerprint of the failure, equal for failures that are alike. */
             fingerprint: string | null;
             /** @description The group. */
             group: string;
@@ -3364,12 +3359,12 @@ export interface components {
             id: string;
             /** @description The message. */
             message_id: string;
-            /** @description When it runs again; null means final, or that its turn has not come. */
+            /** @description When it runs again; null when it is final or waits for its turn. */
             next_attempt_at: string | null;
             /** @description The node that worked on it last. */
             node: string | null;
             /**
-             * @description Members that are unknown because its group keeps no row of what is HANDLED
+             * @description Members that are unknown because its group keeps no row of deliveries HANDLED
              *     at the first attempt. An unknown `message_id` is the record's place.
              */
             not_recorded?: string[];
@@ -3385,7 +3380,7 @@ export interface components {
             partition: number;
             /** @description Why, in the handler's words. */
             reason: string | null;
-            /** @description When a host first received it; null in its first flight. */
+            /** @description When a host first received it; null before its first outcome. */
             received_at: string | null;
             /** @description When it became final. */
             settled_at: string | null;
@@ -3396,29 +3391,29 @@ export interface components {
             topic: string;
             /** @description The message's type. */
             type: string | null;
-            /** @description What the last attempt concluded. */
+            /** @description The verdict of the last attempt. */
             verdict: string | null;
         };
         /** @description Failures that are alike. */
         FailureView: {
             /**
              * Format: int64
-             * @description How many there are, open ones among them.
+             * @description The number of failed deliveries, open ones included.
              */
             count: number;
-            /** @description The newest delivery among them. */
+            /** @description The id of the newest delivery. */
             example: string;
-            /** @description What they have in common; null for those that have no fingerprint. */
+            /** @description Their fingerprint; null for failures without one. */
             fingerprint: string | null;
-            /** @description The oldest. */
+            /** @description When the oldest failed. */
             first_at: string;
             /** @description The group. */
             group: string;
-            /** @description The newest. */
+            /** @description When the newest failed. */
             last_at: string;
             /**
              * Format: int64
-             * @description How many of them have a next attempt or wait for a person.
+             * @description The number of those with a next attempt or that wait for a person.
              */
             open: number;
             /** @description Why the newest failed, in the handler's words. */
@@ -3430,57 +3425,58 @@ export interface components {
             /** @description The plugin versions that failed. */
             versions: string[];
         };
-        /** @description Which deliveries, as in `GET /v1/deliveries`; or which range to replay. */
+        /** @description A filter of deliveries, as in `GET /v1/deliveries`, or a range to replay. */
         FilterBody: {
             /**
-             * @description Failures like this.
+             * @description Failures with this fingerprint.
              * @default null
              */
             fingerprint?: string | null;
             /**
-             * @description Received or settled at or after this time; of a replay, sent.
+             * @description Deliveries received or settled at or after this time; in a replay, records sent
+             *     at or after it.
              * @default null
              */
             from?: string | null;
             /**
              * Format: int64
-             * @description Of a replay: from this offset on.
+             * @description In a replay: from this offset on.
              * @default null
              */
             from_offset?: number | null;
             /**
-             * @description Of this group; always needed.
+             * @description Deliveries of this group; required.
              * @default null
              */
             group?: string | null;
             /**
-             * @description With this key.
+             * @description Deliveries of messages with this key.
              * @default null
              */
             key?: string | null;
             /**
-             * @description With this key, which is not text.
+             * @description Deliveries of messages with this key, which is not text.
              * @default null
              */
             key_base64?: string | null;
             /**
-             * @description Of this message.
+             * @description Deliveries of this message.
              * @default null
              */
             message_id?: string | null;
             /**
              * Format: int32
-             * @description Of a replay: only this partition.
+             * @description In a replay: only this partition.
              * @default null
              */
             partition?: number | null;
             /**
-             * @description Replay a range of Kafka's records, also those that have no row any more.
+             * @description Replay a range of Kafka's records, including those without a row.
              * @default false
              */
             replay?: boolean;
             /**
-             * @description HANDLE_FAIL, PUSH_FAIL or HANDLED; all that failed unless given.
+             * @description HANDLE_FAIL, PUSH_FAIL or HANDLED; by default all failed deliveries.
              * @default null
              */
             state?: string | null;
@@ -3491,17 +3487,17 @@ export interface components {
             to?: string | null;
             /**
              * Format: int64
-             * @description Of a replay: before this offset.
+             * @description In a replay: before this offset.
              * @default null
              */
             to_offset?: number | null;
             /**
-             * @description Of this topic.
+             * @description Deliveries of this topic.
              * @default null
              */
             topic?: string | null;
             /**
-             * @description Of this type.
+             * @description Deliveries of messages of this type.
              * @default null
              */
             type?: string | null;
@@ -3509,19 +3505,19 @@ export interface components {
         /** @description Why a delivery is given up. */
         GiveUpBody: {
             /**
-             * @description Whether its record goes to the dead letters: to the topic of the
-             *     binding, or to `dlq.<topic>.<consume>` when the binding has none.
+             * @description Whether its record goes to the dead-letter topic of the binding, or to
+             *     `dlq.<topic>.<group>` when the binding names none.
              */
             dead_letter?: boolean;
-            /** @description For people. */
+            /** @description Why it is given up, for the audit log. */
             reason: string;
         };
         /** @description Why an entry is given up. */
         GiveUpUndeliveredBody: {
-            /** @description Why, for whoever reads the audit log. */
+            /** @description Why it is given up, for the audit log. */
             reason: string;
         };
-        /** @description What a handler may do to the outside. */
+        /** @description What a handler may use besides its message. */
         GrantView: {
             /** @description Whether it has the group's cache on its node. */
             cache: boolean;
@@ -3538,10 +3534,10 @@ export interface components {
             state_bytes: number;
             /**
              * Format: int64
-             * @description The most keys that it may hold.
+             * @description The most keys that the group's state may hold.
              */
             state_keys: number;
-            /** @description How long a value is remembered after it was written; null for ever. */
+            /** @description How long a value is kept after it was written; null for ever. */
             state_ttl: string | null;
         };
         /** @description The sums of a group. */
@@ -3579,7 +3575,7 @@ export interface components {
              */
             waiting: number;
         };
-        /** @description How a group does. */
+        /** @description The state and rates of a group. */
         GroupPulse: {
             cause: components["schemas"]["CauseView"] | null;
             /**
@@ -3603,20 +3599,20 @@ export interface components {
             open: components["schemas"]["OpenView"];
             /**
              * Format: double
-             * @description Milliseconds that half of the attempts of the last hour took at most,
-             *     over all hosts; null without attempts.
+             * @description Median duration of the attempts of the last hour on all hosts, in
+             *     milliseconds; null without attempts.
              */
             p50_ms: number | null;
             /**
              * Format: double
-             * @description The same for 99 of 100.
+             * @description 99th percentile of the same durations.
              */
             p99_ms: number | null;
             /** @description Whether it takes no deliveries now. */
             paused: boolean;
-            /** @description What the last sixty seconds came to, about. */
+            /** @description Approximate counts of the last sixty seconds. */
             per_minute: components["schemas"]["PerMinute"];
-            /** @description What it does: `running`, `paused`, `cannot_run` or `not_bound`. */
+            /** @description `running`, `paused`, `cannot_run` or `not_bound`. */
             state: string;
             /** @description Why it does not run. */
             why: string | null;
@@ -3625,7 +3621,7 @@ export interface components {
         GroupView: {
             /** @description Its bindings on this host. */
             bindings: components["schemas"]["BindingView"][];
-            /** @description The nodes that hear its broadcasts, or did. */
+            /** @description The listeners of its broadcasts, earlier ones included. */
             broadcast: components["schemas"]["ListenerView"][];
             cause: components["schemas"]["CauseView"] | null;
             /**
@@ -3644,24 +3640,24 @@ export interface components {
             open: components["schemas"]["OpenView"];
             /**
              * Format: double
-             * @description Milliseconds that half of the attempts of the last hour took at most,
-             *     over all hosts; null without attempts.
+             * @description Median duration of the attempts of the last hour on all hosts, in
+             *     milliseconds; null without attempts.
              */
             p50_ms: number | null;
             /**
              * Format: double
-             * @description The same for 99 of 100.
+             * @description 99th percentile of the same durations.
              */
             p99_ms: number | null;
-            /** @description Where it is in its partitions. */
+            /** @description Its partitions. */
             partitions: components["schemas"]["PartitionView"][];
             /** @description Whether it takes no deliveries now. */
             paused: boolean;
             /**
-             * @description What it does: `running`, `paused` (a person or the configuration said so),
-             *     `cannot_run` (its plugin is missing, what it depends on is down, or what
-             *     it publishes has nowhere to go) or
-             *     `not_bound` (no binding of a live node names it).
+             * @description `running`, `paused` (by a person or the configuration), `cannot_run` (its
+             *     plugin is missing, a dependency is down, or the topics that it publishes to
+             *     have too many undelivered messages) or `not_bound` (no binding of a live node
+             *     names it).
              */
             state: string;
             /** @description Why it does not run. */
@@ -3669,7 +3665,7 @@ export interface components {
         };
         /** @description A message of a transaction. */
         HalfMessageView: components["schemas"]["ShownKey"] & {
-            /** @description Its id; once the transaction committed it is a message like any other. */
+            /** @description The id of the message, also after the commit. */
             id: string;
             /** @description The topic. */
             topic: string;
@@ -3678,7 +3674,7 @@ export interface components {
         };
         /** @description One delivery of a redrive. */
         ItemView: {
-            /** @description When it was asked for. */
+            /** @description When its rerun was requested. */
             asked_at: string | null;
             /** @description The delivery's id. */
             delivery: string;
@@ -3686,7 +3682,7 @@ export interface components {
             finished_at: string | null;
             /** @description The group. */
             group: string;
-            /** @description The message; null where a replay has not read it yet. */
+            /** @description The message; null until a replay has read it. */
             message_id: string | null;
             /**
              * Format: int64
@@ -3734,13 +3730,13 @@ export interface components {
         List_AuditView: {
             /** @description The items. */
             items: {
-                /** @description What was done. */
+                /** @description The kind of change, for example `pause`. */
                 action: string;
                 /** @description When. */
                 at: string;
                 /** @description Who: the name of a token, or `local`. */
                 by: string;
-                /** @description Anything else. */
+                /** @description Details of the change. */
                 detail: string | null;
                 /**
                  * @description SHA-256 over `previous` and this entry's fields, in hexadecimal; null
@@ -3754,12 +3750,12 @@ export interface components {
                 id: number;
                 /** @description The hash of the entry before. */
                 previous: string | null;
-                /** @description To what. */
+                /** @description What was changed. */
                 subject: string;
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
@@ -3770,18 +3766,18 @@ export interface components {
                 at: string;
                 /**
                  * Format: int32
-                 * @description Invocations until then.
+                 * @description Invocations until it was given up.
                  */
                 attempts: number;
-                /** @description The topic it goes to. */
+                /** @description The dead-letter topic. */
                 dead_letter: string;
                 /** @description The delivery. */
                 delivery: string;
-                /** @description `sent`, `waiting` (its topic does not take it yet) or `undelivered`. */
+                /** @description `sent`, `waiting` (not on its topic yet) or `undelivered`. */
                 fate: string;
                 /** @description The group. */
                 group: string;
-                /** @description When the delivery was handled after all; null while it was not. */
+                /** @description When the delivery was handled later; null if it was not. */
                 handled_since: string | null;
                 /** @description The message. */
                 message_id: string;
@@ -3804,7 +3800,7 @@ export interface components {
             })[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
@@ -3812,13 +3808,13 @@ export interface components {
             /** @description The items. */
             items: (components["schemas"]["ShownKey"] & {
                 /**
-                 * @description Of a broadcast that is pushed to each address of a service: the one that
-                 *     this is for.
+                 * @description The address that this delivery is for, when a broadcast is pushed to each
+                 *     address of a service.
                  */
                 address?: string | null;
-                /** @description Every invocation that is known, by number. */
+                /** @description All known invocations, by number. */
                 attempts: components["schemas"]["AttemptView"][];
-                /** @description The same for failures that are alike. */
+                /** @description The fingerprint of the failure, equal for failures that are alike. */
                 fingerprint: string | null;
                 /** @description The group. */
                 group: string;
@@ -3826,12 +3822,12 @@ export interface components {
                 id: string;
                 /** @description The message. */
                 message_id: string;
-                /** @description When it runs again; null means final, or that its turn has not come. */
+                /** @description When it runs again; null when it is final or waits for its turn. */
                 next_attempt_at: string | null;
                 /** @description The node that worked on it last. */
                 node: string | null;
                 /**
-                 * @description Members that are unknown because its group keeps no row of what is HANDLED
+                 * @description Members that are unknown because its group keeps no row of deliveries HANDLED
                  *     at the first attempt. An unknown `message_id` is the record's place.
                  */
                 not_recorded?: string[];
@@ -3847,7 +3843,7 @@ export interface components {
                 partition: number;
                 /** @description Why, in the handler's words. */
                 reason: string | null;
-                /** @description When a host first received it; null in its first flight. */
+                /** @description When a host first received it; null before its first outcome. */
                 received_at: string | null;
                 /** @description When it became final. */
                 settled_at: string | null;
@@ -3858,12 +3854,12 @@ export interface components {
                 topic: string;
                 /** @description The message's type. */
                 type: string | null;
-                /** @description What the last attempt concluded. */
+                /** @description The verdict of the last attempt. */
                 verdict: string | null;
             })[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
@@ -3872,22 +3868,22 @@ export interface components {
             items: {
                 /**
                  * Format: int64
-                 * @description How many there are, open ones among them.
+                 * @description The number of failed deliveries, open ones included.
                  */
                 count: number;
-                /** @description The newest delivery among them. */
+                /** @description The id of the newest delivery. */
                 example: string;
-                /** @description What they have in common; null for those that have no fingerprint. */
+                /** @description Their fingerprint; null for failures without one. */
                 fingerprint: string | null;
-                /** @description The oldest. */
+                /** @description When the oldest failed. */
                 first_at: string;
                 /** @description The group. */
                 group: string;
-                /** @description The newest. */
+                /** @description When the newest failed. */
                 last_at: string;
                 /**
                  * Format: int64
-                 * @description How many of them have a next attempt or wait for a person.
+                 * @description The number of those with a next attempt or that wait for a person.
                  */
                 open: number;
                 /** @description Why the newest failed, in the handler's words. */
@@ -3901,7 +3897,7 @@ export interface components {
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
@@ -3910,7 +3906,7 @@ export interface components {
             items: {
                 /** @description Its bindings on this host. */
                 bindings: components["schemas"]["BindingView"][];
-                /** @description The nodes that hear its broadcasts, or did. */
+                /** @description The listeners of its broadcasts, earlier ones included. */
                 broadcast: components["schemas"]["ListenerView"][];
                 cause: components["schemas"]["CauseView"] | null;
                 /**
@@ -3929,24 +3925,24 @@ export interface components {
                 open: components["schemas"]["OpenView"];
                 /**
                  * Format: double
-                 * @description Milliseconds that half of the attempts of the last hour took at most,
-                 *     over all hosts; null without attempts.
+                 * @description Median duration of the attempts of the last hour on all hosts, in
+                 *     milliseconds; null without attempts.
                  */
                 p50_ms: number | null;
                 /**
                  * Format: double
-                 * @description The same for 99 of 100.
+                 * @description 99th percentile of the same durations.
                  */
                 p99_ms: number | null;
-                /** @description Where it is in its partitions. */
+                /** @description Its partitions. */
                 partitions: components["schemas"]["PartitionView"][];
                 /** @description Whether it takes no deliveries now. */
                 paused: boolean;
                 /**
-                 * @description What it does: `running`, `paused` (a person or the configuration said so),
-                 *     `cannot_run` (its plugin is missing, what it depends on is down, or what
-                 *     it publishes has nowhere to go) or
-                 *     `not_bound` (no binding of a live node names it).
+                 * @description `running`, `paused` (by a person or the configuration), `cannot_run` (its
+                 *     plugin is missing, a dependency is down, or the topics that it publishes to
+                 *     have too many undelivered messages) or `not_bound` (no binding of a live node
+                 *     names it).
                  */
                 state: string;
                 /** @description Why it does not run. */
@@ -3954,14 +3950,14 @@ export interface components {
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
         List_ItemView: {
             /** @description The items. */
             items: {
-                /** @description When it was asked for. */
+                /** @description When its rerun was requested. */
                 asked_at: string | null;
                 /** @description The delivery's id. */
                 delivery: string;
@@ -3969,7 +3965,7 @@ export interface components {
                 finished_at: string | null;
                 /** @description The group. */
                 group: string;
-                /** @description The message; null where a replay has not read it yet. */
+                /** @description The message; null until a replay has read it. */
                 message_id: string | null;
                 /**
                  * Format: int64
@@ -3990,7 +3986,7 @@ export interface components {
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
@@ -4022,7 +4018,7 @@ export interface components {
             })[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
@@ -4045,7 +4041,7 @@ export interface components {
                 partition: number;
                 /**
                  * Format: int64
-                 * @description The first offset after them.
+                 * @description The first offset after the lost ones.
                  */
                 to_offset: number;
                 /** @description The topic. */
@@ -4055,24 +4051,24 @@ export interface components {
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
         List_MessageView: {
             /** @description The items. */
             items: (components["schemas"]["ShownKey"] & components["schemas"]["ShownBody"] & {
-                /** @description Other messages of this id, newest first, and places where one is. */
+                /** @description Other messages with this id, newest first, and places of records with it. */
                 also?: components["schemas"]["PlaceView"][];
-                /** @description Why the body is not at hand. */
+                /** @description Why the body is not available. */
                 body_missing?: string | null;
-                /** @description Media type of the body, when the body is at hand. */
+                /** @description The media type of the body, when the body is available. */
                 content_type: string | null;
                 /** @description When a delayed message is due. */
                 deliver_at: string | null;
-                /** @description Who has it, group by group; null in lists. */
+                /** @description Its deliveries, by group; null in lists. */
                 deliveries: components["schemas"]["DeliveryView"][] | null;
-                /** @description Headers; null in lists and when they are not at hand. */
+                /** @description The headers; null in lists and when they are not available. */
                 headers: Record<string, never> | null;
                 /** @description Its id. */
                 id: string;
@@ -4080,26 +4076,26 @@ export interface components {
                 kind: string;
                 /**
                  * Format: int64
-                 * @description Where it is in its partition.
+                 * @description Its offset in the partition.
                  */
                 offset: number | null;
                 /**
                  * Format: int32
-                 * @description Where it is in Kafka.
+                 * @description Its partition in Kafka.
                  */
                 partition: number | null;
-                /** @description Why it is SEND_FAIL; of a broadcast also that no node was there for it. */
+                /** @description Why it is SEND_FAIL; for a broadcast also that no node listened to it. */
                 reason: string | null;
                 /** @description Whether the host tries again by itself. */
                 retrying: boolean;
                 /**
-                 * @description Who handed it in: the name of a token, or `outbox:` and the name of an
-                 *     outbox; absent when that is not known.
+                 * @description Who sent it: the name of a token, or `outbox:` and the name of an outbox;
+                 *     absent when that is not known.
                  */
                 sender?: string | null;
                 /** @description The sending service. */
                 source: string | null;
-                /** @description Whether `source` is known to be this sender's; absent without one. */
+                /** @description Whether `source` is known to be this sender's; absent without a sender. */
                 source_proven?: boolean | null;
                 /** @description SEND_FAIL or COMMITTED. */
                 state: string;
@@ -4109,12 +4105,12 @@ export interface components {
                 topic: string;
                 /** @description What happened. */
                 type: string | null;
-                /** @description Why nobody will handle it, when no group takes such messages. */
+                /** @description Why no group will handle it, when none takes such messages. */
                 warning?: string | null;
             })[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
@@ -4123,16 +4119,16 @@ export interface components {
             items: {
                 /** @description When its process joined. */
                 joined_at: string;
-                /** @description Its lease ends here unless it is renewed. */
+                /** @description When its lease ends unless it is renewed. */
                 lease_until: string;
-                /** @description Whether its lease is good. */
+                /** @description Whether its lease is valid. */
                 live: boolean;
                 /** @description Its name. */
                 name: string;
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
@@ -4156,7 +4152,7 @@ export interface components {
                 pending: number | null;
                 /**
                  * Format: int64
-                 * @description Rows that cannot be sent as they are.
+                 * @description Rows that were refused as invalid messages.
                  */
                 refused: number;
                 /**
@@ -4166,7 +4162,7 @@ export interface components {
                 relayed: number;
                 /** @description The relay shard whose holder reads the table. */
                 shards: number[];
-                /** @description `running`, `failing`, or `starting` before any host has told. */
+                /** @description `running`, `failing`, or `starting` before the first report of a host. */
                 state: string;
                 /** @description The table. */
                 table: string;
@@ -4177,18 +4173,18 @@ export interface components {
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
         List_PluginView: {
             /** @description The items. */
             items: {
-                /** @description What was made active, newest first. */
+                /** @description Activations, newest first. */
                 activations: components["schemas"]["ActivationView"][];
                 /** @description The active version. */
                 active: string | null;
-                /** @description Whether it comes with the host: then nothing of its name was uploaded. */
+                /** @description Whether it is built into the host, and no plugin of its name was uploaded. */
                 comes_with_host: boolean;
                 /** @description Its name. */
                 name: string;
@@ -4197,7 +4193,7 @@ export interface components {
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
@@ -4207,16 +4203,16 @@ export interface components {
                 /** @description Who planned it. */
                 by: string;
                 cause: components["schemas"]["CauseView"] | null;
-                /** @description When. */
+                /** @description When it was planned. */
                 created_at: string;
                 /**
                  * Format: int64
-                 * @description Items that have a result.
+                 * @description Items with a result.
                  */
                 done: number;
                 /**
                  * Format: int64
-                 * @description Of those, how many ended HANDLE_FAIL.
+                 * @description Items that ended HANDLE_FAIL.
                  */
                 failed: number;
                 /** @description The filter as it was asked for. */
@@ -4227,15 +4223,15 @@ export interface components {
                 group: string;
                 /**
                  * Format: int64
-                 * @description Of those, how many ended HANDLED.
+                 * @description Items that ended HANDLED.
                  */
                 handled: number;
                 /** @description Opaque. */
                 id: string;
                 /**
                  * Format: int64
-                 * @description Items in all: for a replay the offsets of the range, of which some may
-                 *     have no record.
+                 * @description All items: for a replay the offsets of the range, of which some may have no
+                 *     record.
                  */
                 matched: number;
                 /** @description The node that works on it. */
@@ -4249,14 +4245,14 @@ export interface components {
                 replay: boolean;
                 /**
                  * Format: int64
-                 * @description Items that were asked for and have no result yet.
+                 * @description Items that were started and have no result yet.
                  */
                 running: number;
-                /** @description Some of the deliveries, in the answer to a plan. */
+                /** @description Some of the deliveries, in the response to a plan. */
                 sample?: components["schemas"]["DeliveryView"][] | null;
                 /**
                  * Format: int64
-                 * @description Of those, how many were not run; each item says why.
+                 * @description Items that were not run; each says why.
                  */
                 skipped: number;
                 /** @description When it first ran. */
@@ -4265,51 +4261,51 @@ export interface components {
                 state: string;
                 /** @description Whether more matched than one plan holds. */
                 truncated: boolean;
-                /** @description Why it stands still; null while it moves, or is not to. */
+                /** @description Why a running redrive stands still; null otherwise. */
                 why: string | null;
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
         List_TransactionView: {
             /** @description The items. */
             items: {
-                /** @description Where it is asked what became of it. */
+                /** @description The URL that is asked for the outcome. */
                 check_url: string | null;
                 /**
                  * Format: int32
-                 * @description How often it was asked.
+                 * @description How often the check URL was asked.
                  */
                 checks: number;
                 /** @description When it was prepared. */
                 created_at: string;
-                /** @description When its sender's time is over. */
+                /** @description When the timeout is over. */
                 deadline: string;
                 /** @description When it ended. */
                 ended_at: string | null;
                 /** @description Its id. */
                 id: string;
-                /** @description What the last asking brought. */
+                /** @description The last answer of the check URL. */
                 last_answer: string | null;
-                /** @description What is sent if it commits, in order. */
+                /** @description The messages that are sent if it commits, in order. */
                 messages: components["schemas"]["HalfMessageView"][];
-                /** @description When it is asked next. */
+                /** @description When the check URL is asked next. */
                 next_check_at: string | null;
                 /** @description Why it ended. */
                 reason: string | null;
                 /** @description PREPARED, COMMITTED, ROLLED_BACK or ABANDONED. */
                 state: string;
-                /** @description How long its sender has before it is asked. */
+                /** @description How long the sender has before the check URL is asked. */
                 timeout: string;
-                /** @description Since when its check URL gives no answer; null while it does. */
+                /** @description Since when the check URL gives no answer; null while it does. */
                 unreachable_since: string | null;
             }[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /** @description A page of a list. */
@@ -4318,10 +4314,10 @@ export interface components {
             items: (components["schemas"]["ShownKey"] & {
                 /**
                  * Format: int64
-                 * @description How many bytes it has.
+                 * @description Its size in bytes.
                  */
                 bytes: number;
-                /** @description A stable word for why, for example `too_large`. */
+                /** @description A stable code for why, for example `too_large`. */
                 code: string;
                 /** @description The group whose handler published it or gave it up. */
                 group: string | null;
@@ -4329,7 +4325,7 @@ export interface components {
                 id: string;
                 /**
                  * Format: date-time
-                 * @description Since when it is undelivered.
+                 * @description When it became undelivered.
                  */
                 kept_at: string;
                 /** @description The message. */
@@ -4340,12 +4336,12 @@ export interface components {
                 outbox_row: string | null;
                 /**
                  * Format: date-time
-                 * @description Since when it is owed.
+                 * @description Since when it is unsent.
                  */
                 since: string;
                 /** @description The sending service. */
                 source: string | null;
-                /** @description Where it should go; null when nobody could read it. */
+                /** @description Its topic; null when the topic could not be read. */
                 topic: string | null;
                 /**
                  * Format: int32
@@ -4354,16 +4350,16 @@ export interface components {
                 tries: number;
                 /** @description The message's type. */
                 type: string | null;
-                /** @description Why. */
+                /** @description Why it is undelivered. */
                 why: string;
             })[];
             /** @description Give this as `cursor` to get the next page; null after the last. */
             next: string | null;
-            /** @description Whether items may be missing because only a slice of time was searched. */
+            /** @description Whether items may be missing because only part of the time range was searched. */
             truncated: boolean;
         };
         /**
-         * @description Who hears the broadcasts of a topic for a group: a node, or an address of a
+         * @description A listener of the broadcasts of a topic for a group: a node, or an address of a
          *     pushed service.
          */
         ListenerView: {
@@ -4376,17 +4372,17 @@ export interface components {
              * @description Broadcasts it has not handled yet; null when that is not known.
              */
             lag: number | null;
-            /** @description Whether the node runs; of an address, whether a node pushes to it. */
+            /** @description Whether the node runs; for an address, whether a node pushes to it. */
             live: boolean;
-            /** @description The node; of an address the one that pushes to it, or did so last. */
+            /** @description The node; for an address the node that pushes to it, or did so last. */
             node: string;
             /** @description When it first listened. */
             registered_at: string;
-            /** @description When it was last there. */
+            /** @description When it was last seen. */
             seen_at: string;
             /** @description The topic that senders broadcast on. */
             topic: string;
-            /** @description Why it is not. */
+            /** @description Why it is no longer expected to. */
             why: string | null;
         };
         /** @description Records that a group never got. */
@@ -4407,7 +4403,7 @@ export interface components {
             partition: number;
             /**
              * Format: int64
-             * @description The first offset after them.
+             * @description The first offset after the lost ones.
              */
             to_offset: number;
             /** @description The topic. */
@@ -4415,14 +4411,11 @@ export interface components {
             /** @description What happened. */
             why: string;
         };
-        /** @description Who asks. */
+        /** @description The caller. */
         Me: {
             /** @description Whether there are tokens at all. */
             auth: boolean;
-            /**
-             * @description What changes made by cookie carry as `X-Courier-CSRF`; null for who did
-             *     not come by cookie.
-             */
+            /** @description The value of `X-Courier-CSRF` for changes by cookie; null without a session. */
             csrf: string | null;
             /** @description Whether this is `courier dev`. */
             dev: boolean;
@@ -4430,7 +4423,7 @@ export interface components {
             groups: string[] | null;
             /** @description The token's name, or `local` where no tokens are needed. */
             name: string;
-            /** @description The node that answers. */
+            /** @description The node that responds. */
             node: string;
             /** @description `viewer`, `publisher`, `operator` or `admin`. */
             role: string;
@@ -4439,21 +4432,21 @@ export interface components {
             /** @description The host's version. */
             version: string;
         };
-        /** @description What is known of an id. */
+        /** @description The response for an id. */
         MessageAnswer: components["schemas"]["MessageView"] | components["schemas"]["NotRecordedView"];
         /** @description A message. */
         MessageView: components["schemas"]["ShownKey"] & components["schemas"]["ShownBody"] & {
-            /** @description Other messages of this id, newest first, and places where one is. */
+            /** @description Other messages with this id, newest first, and places of records with it. */
             also?: components["schemas"]["PlaceView"][];
-            /** @description Why the body is not at hand. */
+            /** @description Why the body is not available. */
             body_missing?: string | null;
-            /** @description Media type of the body, when the body is at hand. */
+            /** @description The media type of the body, when the body is available. */
             content_type: string | null;
             /** @description When a delayed message is due. */
             deliver_at: string | null;
-            /** @description Who has it, group by group; null in lists. */
+            /** @description Its deliveries, by group; null in lists. */
             deliveries: components["schemas"]["DeliveryView"][] | null;
-            /** @description Headers; null in lists and when they are not at hand. */
+            /** @description The headers; null in lists and when they are not available. */
             headers: Record<string, never> | null;
             /** @description Its id. */
             id: string;
@@ -4461,26 +4454,26 @@ export interface components {
             kind: string;
             /**
              * Format: int64
-             * @description Where it is in its partition.
+             * @description Its offset in the partition.
              */
             offset: number | null;
             /**
              * Format: int32
-             * @description Where it is in Kafka.
+             * @description Its partition in Kafka.
              */
             partition: number | null;
-            /** @description Why it is SEND_FAIL; of a broadcast also that no node was there for it. */
+            /** @description Why it is SEND_FAIL; for a broadcast also that no node listened to it. */
             reason: string | null;
             /** @description Whether the host tries again by itself. */
             retrying: boolean;
             /**
-             * @description Who handed it in: the name of a token, or `outbox:` and the name of an
-             *     outbox; absent when that is not known.
+             * @description Who sent it: the name of a token, or `outbox:` and the name of an outbox;
+             *     absent when that is not known.
              */
             sender?: string | null;
             /** @description The sending service. */
             source: string | null;
-            /** @description Whether `source` is known to be this sender's; absent without one. */
+            /** @description Whether `source` is known to be this sender's; absent without a sender. */
             source_proven?: boolean | null;
             /** @description SEND_FAIL or COMMITTED. */
             state: string;
@@ -4490,15 +4483,14 @@ export interface components {
             topic: string;
             /** @description What happened. */
             type: string | null;
-            /** @description Why nobody will handle it, when no group takes such messages. */
+            /** @description Why no group will handle it, when none takes such messages. */
             warning?: string | null;
         };
-        /** @description What happened in a minute, on all hosts. */
+        /** @description Counts of a minute, on all hosts. */
         MinuteView: {
             /**
              * Format: int64
-             * @description Attempts that failed or could not run; those that are retried are among
-             *     them.
+             * @description Attempts that failed or could not run, including those that are retried.
              */
             failed: number;
             /**
@@ -4513,8 +4505,7 @@ export interface components {
             handled: number;
             /**
              * Format: int64
-             * @description Messages that came to be on Kafka; null for a token that reaches only
-             *     some topics.
+             * @description Messages that reached Kafka; null for a token that reaches only some topics.
              */
             published: number | null;
             /**
@@ -4525,7 +4516,7 @@ export interface components {
             /** @description When it began. */
             time: string;
         };
-        /** @description A message as it stands in the request. */
+        /** @description The fields of a message in a request. */
         NewMessage: {
             /** @description Any JSON, sent as it is written here. */
             body?: unknown;
@@ -4543,7 +4534,7 @@ export interface components {
             deliver_at?: string | null;
             /** @description Name to text, `{"base64": ".."}`, null, or an array of those. */
             headers?: Record<string, never> | null;
-            /** @description The sender's own id; the same message again under it is sent once. */
+            /** @description The sender's own id; the same message with the same id is sent once. */
             id?: string | null;
             /** @description The primary key: messages of one key are handled in order. */
             key?: string | null;
@@ -4554,48 +4545,48 @@ export interface components {
             /** @description The sending service. */
             source?: string | null;
             /**
-             * @description True for a record without a value, instead of a body: on a compacted
-             *     topic it deletes what was published under its key.
+             * @description True for a record without a value, instead of a body: on a compacted topic it
+             *     deletes the messages of its key.
              */
             tombstone?: boolean | null;
-            /** @description Where it goes; `?topic=` stands in for it. */
+            /** @description The topic; by default that of `?topic=`. */
             topic?: string | null;
             /** @description What happened, for example `OrderCreated`. */
             type: string;
         };
-        /** @description A transaction to be prepared. */
+        /** @description A transaction to prepare. */
         NewTransaction: {
             /**
-             * @description Where to ask what became of it, as `GET check_url?id=..`, when neither
+             * @description The URL that is asked for the outcome, as `GET check_url?id=..`, when neither
              *     commit nor rollback comes; `[transactions] check_urls` has to allow it.
              */
             check_url?: string | null;
-            /** @description What is sent if it commits: messages as `POST /v1/messages` takes them. */
+            /** @description The messages that are sent if it commits, as in `POST /v1/messages`. */
             messages: components["schemas"]["NewMessage"][];
-            /** @description How long to wait for either; `30s` unless given. */
+            /** @description How long to wait for either; by default `30s`. */
             timeout?: string | null;
         };
         /** @description A host. */
         NodeView: {
             /** @description When its process joined. */
             joined_at: string;
-            /** @description Its lease ends here unless it is renewed. */
+            /** @description When its lease ends unless it is renewed. */
             lease_until: string;
-            /** @description Whether its lease is good. */
+            /** @description Whether its lease is valid. */
             live: boolean;
             /** @description Its name. */
             name: string;
         };
-        /** @description What a list cannot tell. */
+        /** @description Deliveries that a list cannot show. */
         NotListed: {
-            /** @description The groups that keep no row of what is HANDLED at the first attempt. */
+            /** @description The groups that keep no row of deliveries HANDLED at the first attempt. */
             groups: string[];
             /** @description What that means, for people. */
             why: string;
         };
         /**
-         * @description The answer for an id of which nothing is recorded, while groups keep no row
-         *     of what they handled: whether one of them handled such a message is unknown.
+         * @description The response for an id of which nothing is recorded, while groups keep no row of
+         *     what they handled: whether one of them handled the message is unknown.
          */
         NotRecordedView: {
             /** @description The groups that may have handled it. */
@@ -4611,26 +4602,26 @@ export interface components {
         OpenView: {
             /**
              * Format: int64
-             * @description Waiting for a person.
+             * @description Deliveries that wait for a person.
              */
             held: number;
             /**
              * Format: int64
-             * @description Whose handler could not run.
+             * @description Deliveries whose handler could not run.
              */
             push_fail: number;
             /**
              * Format: int64
-             * @description Failed, with a next attempt.
+             * @description Failed deliveries with a next attempt.
              */
             retrying: number;
             /**
              * Format: int64
-             * @description Behind their lane's head.
+             * @description Deliveries behind their lane's head.
              */
             waiting: number;
         };
-        /** @description An outbox and where it stands. */
+        /** @description An outbox and its state. */
         OutboxStatus: {
             cause: components["schemas"]["CauseView"] | null;
             /** @description Its name in the TOML. */
@@ -4649,7 +4640,7 @@ export interface components {
             pending: number | null;
             /**
              * Format: int64
-             * @description Rows that cannot be sent as they are.
+             * @description Rows that were refused as invalid messages.
              */
             refused: number;
             /**
@@ -4659,7 +4650,7 @@ export interface components {
             relayed: number;
             /** @description The relay shard whose holder reads the table. */
             shards: number[];
-            /** @description `running`, `failing`, or `starting` before any host has told. */
+            /** @description `running`, `failing`, or `starting` before the first report of a host. */
             state: string;
             /** @description The table. */
             table: string;
@@ -4670,14 +4661,14 @@ export interface components {
         };
         /** @description Everything at a glance. */
         Overview: {
-            /** @description What needs a person now. */
+            /** @description Everything that needs a person now. */
             attention: components["schemas"]["Attention"][];
             /** @description Groups, by name. */
             groups: components["schemas"]["GroupPulse"][];
             /**
              * Format: int64
-             * @description Records that the groups bound here are behind, all together; null when
-             *     that is not known for all of them.
+             * @description Sum of the lags of the groups bound on this host; null when the lag of one is
+             *     not known.
              */
             lag: number | null;
             /** @description The last sixty minutes, oldest first; the last one is not over. */
@@ -4689,22 +4680,23 @@ export interface components {
             /** @description The store's clock. */
             time: string;
         };
-        /** @description An entry that is owed again. */
+        /** @description An entry that is being sent again. */
         OwedView: {
             /** @description The message. */
             message_id: string;
-            /** @description That the host sends it by itself now. */
+            /** @description Always true: the host sends it by itself now. */
             retrying: boolean;
             /** @description `SEND_FAIL`, until Kafka has it. */
             state: string;
-            /** @description Where it goes. */
+            /** @description Its topic. */
             topic: string;
         };
         /** @description A partition of a group. */
         PartitionView: {
+            cause: components["schemas"]["CauseView"] | null;
             /**
              * Format: int64
-             * @description Last offset + 1 of the log; null when it is not known.
+             * @description The end of the log: its last offset + 1; null when it is not known.
              */
             end: number | null;
             /**
@@ -4721,18 +4713,23 @@ export interface components {
             partition: number;
             /**
              * Format: int64
-             * @description Everything below is settled or safely parked.
+             * @description The next offset: every record below it is settled or parked in the store.
              */
             position: number;
             /** @description The topic. */
             topic: string;
+            /**
+             * @description Why the partition does not progress, or will not. Each host knows this only
+             *     of the partitions that it owns.
+             */
+            why: string | null;
         };
         /** @description Why a group is paused. */
         Pause: {
-            /** @description For people; who paused it when nothing is said. */
+            /** @description Why it is paused, for people; by default who paused it. */
             why?: string | null;
         };
-        /** @description What sixty seconds came to. */
+        /** @description Counts of sixty seconds. */
         PerMinute: {
             /**
              * Format: int64
@@ -4745,7 +4742,7 @@ export interface components {
              */
             handled: number;
         };
-        /** @description Another message of the same id, or a place in Kafka where one is. */
+        /** @description Another message with the same id, or the place of a record with it. */
         PlaceView: {
             /** @description When the host took it. */
             created_at: string | null;
@@ -4756,12 +4753,12 @@ export interface components {
             offset: number | null;
             /**
              * Format: int32
-             * @description The partition; null of a message that is not on Kafka.
+             * @description The partition; null for a message that is not on Kafka.
              */
             partition: number | null;
             /**
-             * @description The sending service, empty when unknown; null for a place of which only
-             *     deliveries tell.
+             * @description The sending service, empty when unknown; null for a place that only
+             *     deliveries name.
              */
             source: string | null;
             /** @description SEND_FAIL or COMMITTED. */
@@ -4771,9 +4768,9 @@ export interface components {
             /** @description The topic. */
             topic: string;
         };
-        /** @description What to run again, and how fast. */
+        /** @description The deliveries to run again, and how fast. */
         PlanBody: {
-            /** @description Which deliveries. */
+            /** @description The filter of the deliveries. */
             filter: components["schemas"]["FilterBody"];
             /**
              * Format: int32
@@ -4785,11 +4782,11 @@ export interface components {
         };
         /** @description A plugin. */
         PluginView: {
-            /** @description What was made active, newest first. */
+            /** @description Activations, newest first. */
             activations: components["schemas"]["ActivationView"][];
             /** @description The active version. */
             active: string | null;
-            /** @description Whether it comes with the host: then nothing of its name was uploaded. */
+            /** @description Whether it is built into the host, and no plugin of its name was uploaded. */
             comes_with_host: boolean;
             /** @description Its name. */
             name: string;
@@ -4797,8 +4794,8 @@ export interface components {
             versions: components["schemas"]["VersionView"][];
         };
         /**
-         * @description How a binding runs, in the words of the TOML: durations and what bounds
-         *     them as they are written there, sizes in bytes.
+         * @description The policy of a binding, by the names of the TOML: durations as text, sizes in
+         *     bytes.
          */
         PolicyView: {
             /**
@@ -4810,13 +4807,13 @@ export interface components {
             /** @description The most CPU time that an attempt may burn. */
             cpu: string;
             /**
-             * @description `hold`, or the topic that given up deliveries go to; null when they
-             *     only stay HANDLE_FAIL.
+             * @description `hold`, or the dead-letter topic; null when deliveries that are given up only
+             *     stay HANDLE_FAIL.
              */
             dead_letter: string | null;
             /** @description How long a message's id is remembered. */
             dedupe: string | null;
-            /** @description What the handler may do to the outside. */
+            /** @description What the handler may use besides its message. */
             grant: components["schemas"]["GrantView"];
             /**
              * Format: int64
@@ -4825,8 +4822,8 @@ export interface components {
             log: number;
             /**
              * Format: int64
-             * @description The most bytes of parked records of a partition that are copied into the
-             *     store once Kafka is about to remove them.
+             * @description The most bytes of a partition's parked records that are copied into the store
+             *     before Kafka removes them.
              */
             max_copied_bytes: number;
             /**
@@ -4836,8 +4833,8 @@ export interface components {
             max_gap: number;
             /**
              * Format: int32
-             * @description How many handlings may lead from one message to another until that is
-             *     taken for a loop; 0 for no bound.
+             * @description Longest chain of handlings before a message is taken for part of a loop; 0 for
+             *     no bound.
              */
             max_hops: number;
             /**
@@ -4847,17 +4844,17 @@ export interface components {
             memory: number;
             /**
              * Format: double
-             * @description Attempts begun in a second on each node at most.
+             * @description The most attempts begun in a second on each node.
              */
             rate_limit: number | null;
             retry: components["schemas"]["RetryView"] | null;
-            /** @description Where the group begins that has no position yet. */
+            /** @description Where the group begins without a position. */
             start: string;
             /** @description The longest that an attempt may take. */
             timeout: string;
             /**
-             * @description Of which deliveries a row is kept: `all`, or `failures`, which leaves out
-             *     what is HANDLED at the first attempt.
+             * @description The deliveries of which a row is kept: `all`, or `failures`, which leaves out
+             *     those HANDLED at the first attempt.
              */
             trace: components["schemas"]["Trace"];
             /** @description The version that this node runs. */
@@ -4874,10 +4871,10 @@ export interface components {
             status: number;
             /** @description The kind of problem in words; the same for every occurrence. */
             title: string;
-            /** @description Names the kind of problem: `urn:courier:problem:` and the title's words. */
+            /** @description The kind of problem: `urn:courier:problem:` and the title's words. */
             type: string;
         };
-        /** @description The answer to one message or to several. */
+        /** @description The response to one message or to several. */
         PublishAnswer: components["schemas"]["ReceiptView"] | components["schemas"]["ReceiptList"];
         /** @description One message or several. */
         PublishRequest: components["schemas"]["NewMessage"] | components["schemas"]["NewMessage"][];
@@ -4886,34 +4883,34 @@ export interface components {
             /** @description Sends are accepted. */
             accepting: boolean;
             /**
-             * @description What is away without stopping the host, for example `kafka` or
-             *     `topic order`; without a token that sees everything codes alone.
+             * @description Unavailable parts that do not stop the host, for example `kafka` or `topic
+             *     order`; only codes for a token that does not see everything.
              */
             degraded: string[];
             /** @description Its migrations are done. */
             migrated: boolean;
             /** @description Whether the host should get requests. */
             ready: boolean;
-            /** @description Why something does not hold, for people; empty without such a token. */
+            /** @description Why the host is not ready or degraded, for people; empty without such a token. */
             reasons: string[];
             /** @description The store answers. */
             store: boolean;
         };
-        /** @description What became of several messages. */
+        /** @description The results of publishing several messages. */
         ReceiptList: {
             /** @description In the order of the request. */
             items: components["schemas"]["ReceiptView"][];
         };
-        /** @description What became of a message. */
+        /** @description The result of publishing a message. */
         ReceiptView: {
-            /** @description The message's id; null for one that could not even be made out. */
+            /** @description The message's id; null when it could not be read. */
             id: string | null;
             problem?: components["schemas"]["Problem"] | null;
             /** @description True while the host tries again by itself. */
             retrying?: boolean;
             /** @description COMMITTED when Kafka has it, SEND_FAIL when not. */
             state: string;
-            /** @description Why nobody will handle it, when no group takes such messages. */
+            /** @description Why no group will handle it, when none takes such messages. */
             warning?: string | null;
         };
         /** @description A redrive or replay. */
@@ -4921,16 +4918,16 @@ export interface components {
             /** @description Who planned it. */
             by: string;
             cause: components["schemas"]["CauseView"] | null;
-            /** @description When. */
+            /** @description When it was planned. */
             created_at: string;
             /**
              * Format: int64
-             * @description Items that have a result.
+             * @description Items with a result.
              */
             done: number;
             /**
              * Format: int64
-             * @description Of those, how many ended HANDLE_FAIL.
+             * @description Items that ended HANDLE_FAIL.
              */
             failed: number;
             /** @description The filter as it was asked for. */
@@ -4941,15 +4938,15 @@ export interface components {
             group: string;
             /**
              * Format: int64
-             * @description Of those, how many ended HANDLED.
+             * @description Items that ended HANDLED.
              */
             handled: number;
             /** @description Opaque. */
             id: string;
             /**
              * Format: int64
-             * @description Items in all: for a replay the offsets of the range, of which some may
-             *     have no record.
+             * @description All items: for a replay the offsets of the range, of which some may have no
+             *     record.
              */
             matched: number;
             /** @description The node that works on it. */
@@ -4963,14 +4960,14 @@ export interface components {
             replay: boolean;
             /**
              * Format: int64
-             * @description Items that were asked for and have no result yet.
+             * @description Items that were started and have no result yet.
              */
             running: number;
-            /** @description Some of the deliveries, in the answer to a plan. */
+            /** @description Some of the deliveries, in the response to a plan. */
             sample?: components["schemas"]["DeliveryView"][] | null;
             /**
              * Format: int64
-             * @description Of those, how many were not run; each item says why.
+             * @description Items that were not run; each says why.
              */
             skipped: number;
             /** @description When it first ran. */
@@ -4979,46 +4976,49 @@ export interface components {
             state: string;
             /** @description Whether more matched than one plan holds. */
             truncated: boolean;
-            /** @description Why it stands still; null while it moves, or is not to. */
+            /** @description Why a running redrive stands still; null otherwise. */
             why: string | null;
         };
-        /** @description What is different about an entry; everything else stays as it is. */
+        /** @description The changes of an entry; everything else stays as it is. */
         RepairBody: {
-            /** @description Another value: any JSON, sent as it is written here. */
+            /** @description The new value: any JSON, sent as it is written here. */
             body?: unknown;
-            /** @description Another value: any bytes, instead of `body`. */
+            /** @description The new value: any bytes, instead of `body`. */
             body_base64?: string | null;
             /**
-             * @description All headers of the record, instead of those it has. Those that say which
-             *     message it is (`ce_id`, `content-type`) stay unless they are given.
+             * @description The new headers of the record, in place of all others. Headers of the message's
+             *     own attributes (`ce_id`, `content-type`) stay unless they are given.
              */
             headers?: Record<string, never> | null;
-            /** @description Another topic. */
+            /** @description The new topic. */
             topic?: string | null;
         };
-        /** @description Nothing more needs to be said. */
+        /** @description An empty body. */
         Resume: Record<string, never>;
-        /** @description When failures are tried again. */
+        /** @description When failures are retried. */
         RetryView: {
-            /** @description How long it is tried in all. */
+            /**
+             * @description How long after its reception, or the last request to rerun it, a delivery may
+             *     begin an attempt.
+             */
             budget: string | null;
             /** @description The first wait. */
             initial: string;
             /**
              * Format: double
-             * @description The share of a wait that is left to chance.
+             * @description The share of a wait that is randomly added or taken.
              */
             jitter: number;
             /** @description The longest wait. */
             max: string;
             /**
              * Format: int32
-             * @description Attempts that count, the first among them.
+             * @description The most counted attempts, including the first.
              */
             max_attempts: number;
             /**
              * Format: double
-             * @description What each wait is multiplied by.
+             * @description The factor between a wait and the next.
              */
             multiplier: number;
         };
@@ -5036,7 +5036,7 @@ export interface components {
             /** @description The topic. */
             topic: string;
         };
-        /** @description What was moved. */
+        /** @description The moved positions. */
         SeekView: {
             /** @description The group. */
             group: string;
@@ -5048,20 +5048,20 @@ export interface components {
         /** @description A body. */
         ShownBody: {
             /**
-             * @description The body when it is JSON, as it came; null when it is empty or not at
-             *     hand; absent beside `body_base64`.
+             * @description The body when it is JSON, unchanged; null when it is empty or not available;
+             *     absent beside `body_base64`.
              */
             body?: unknown;
             /** @description The body when it is not JSON; "" beside a null `body` when it is empty. */
             body_base64?: string | null;
-            /** @description Bytes of a body that was cut. */
+            /** @description Size of a body that was cut, in bytes. */
             body_bytes?: number | null;
             /**
-             * @description True when the body is larger than an answer shows: then `body_base64` is
-             *     its beginning.
+             * @description True when the body is larger than a response shows; `body_base64` is then its
+             *     beginning.
              */
             body_cut?: boolean;
-            /** @description True when the record has no value at all, which is not the body `null`. */
+            /** @description True when the record has no value, which is not the body `null`. */
             tombstone?: boolean;
         };
         /** @description A key. */
@@ -5071,7 +5071,7 @@ export interface components {
             /** @description The key when it is not text. */
             key_base64?: string | null;
         };
-        /** @description What a person shows. */
+        /** @description The token to sign in with. */
         SignIn: {
             /** @description A token of [auth]. */
             token: string;
@@ -5080,7 +5080,7 @@ export interface components {
         Sought: {
             /**
              * Format: int64
-             * @description Where the position was.
+             * @description The position before.
              */
             from: number;
             /**
@@ -5090,62 +5090,62 @@ export interface components {
             partition: number;
             /**
              * Format: int64
-             * @description Where it is.
+             * @description The position now.
              */
             to: number;
         };
         /**
-         * @description Of which deliveries a group keeps a row.
+         * @description The deliveries of which a group keeps a row.
          * @enum {string}
          */
         Trace: "all" | "failures";
         /** @description A transaction. */
         TransactionView: {
-            /** @description Where it is asked what became of it. */
+            /** @description The URL that is asked for the outcome. */
             check_url: string | null;
             /**
              * Format: int32
-             * @description How often it was asked.
+             * @description How often the check URL was asked.
              */
             checks: number;
             /** @description When it was prepared. */
             created_at: string;
-            /** @description When its sender's time is over. */
+            /** @description When the timeout is over. */
             deadline: string;
             /** @description When it ended. */
             ended_at: string | null;
             /** @description Its id. */
             id: string;
-            /** @description What the last asking brought. */
+            /** @description The last answer of the check URL. */
             last_answer: string | null;
-            /** @description What is sent if it commits, in order. */
+            /** @description The messages that are sent if it commits, in order. */
             messages: components["schemas"]["HalfMessageView"][];
-            /** @description When it is asked next. */
+            /** @description When the check URL is asked next. */
             next_check_at: string | null;
             /** @description Why it ended. */
             reason: string | null;
             /** @description PREPARED, COMMITTED, ROLLED_BACK or ABANDONED. */
             state: string;
-            /** @description How long its sender has before it is asked. */
+            /** @description How long the sender has before the check URL is asked. */
             timeout: string;
-            /** @description Since when its check URL gives no answer; null while it does. */
+            /** @description Since when the check URL gives no answer; null while it does. */
             unreachable_since: string | null;
         };
-        /** @description Something that could not be delivered, with its whole content. */
+        /** @description An undelivered message with its whole content. */
         UndeliveredContent: components["schemas"]["UndeliveredView"] & components["schemas"]["ShownBody"] & {
             /** @description Its raw headers. */
             headers: Record<string, never>;
-            /** @description Whether it has no value at all. */
+            /** @description Whether it has no value. */
             tombstone: boolean;
         };
-        /** @description Something that could not be delivered. */
+        /** @description An undelivered message. */
         UndeliveredView: components["schemas"]["ShownKey"] & {
             /**
              * Format: int64
-             * @description How many bytes it has.
+             * @description Its size in bytes.
              */
             bytes: number;
-            /** @description A stable word for why, for example `too_large`. */
+            /** @description A stable code for why, for example `too_large`. */
             code: string;
             /** @description The group whose handler published it or gave it up. */
             group: string | null;
@@ -5153,7 +5153,7 @@ export interface components {
             id: string;
             /**
              * Format: date-time
-             * @description Since when it is undelivered.
+             * @description When it became undelivered.
              */
             kept_at: string;
             /** @description The message. */
@@ -5164,12 +5164,12 @@ export interface components {
             outbox_row: string | null;
             /**
              * Format: date-time
-             * @description Since when it is owed.
+             * @description Since when it is unsent.
              */
             since: string;
             /** @description The sending service. */
             source: string | null;
-            /** @description Where it should go; null when nobody could read it. */
+            /** @description Its topic; null when the topic could not be read. */
             topic: string | null;
             /**
              * Format: int32
@@ -5178,47 +5178,47 @@ export interface components {
             tries: number;
             /** @description The message's type. */
             type: string | null;
-            /** @description Why. */
+            /** @description Why it is undelivered. */
             why: string;
         };
         /** @description An uploaded version. */
         UploadView: {
             /** @description Whether it is the active version. */
             active: boolean;
-            /** @description What it exports. */
+            /** @description The interfaces that it exports. */
             exports: string[];
-            /** @description What it imports. */
+            /** @description The interfaces that it imports. */
             imports: string[];
             /** @description The plugin. */
             name: string;
             /** @description `sha256:` and the component's digest. */
             version: string;
-            /** @description What it says of itself: topics, group and types. */
+            /** @description The description in the component: topics, group and types. */
             wants: Record<string, never> | null;
         };
-        /** @description Whether the chain is whole. */
+        /** @description The result of checking the chain. */
         Verified: {
             /**
              * Format: int64
-             * @description The first entry that does not fit: it was altered, or something before
-             *     it was taken out or put in.
+             * @description The first entry that does not fit: it was altered, or entries before it were
+             *     removed or inserted.
              */
             broken_at: number | null;
             /**
              * Format: int64
-             * @description Entries that were checked.
+             * @description The number of checked entries.
              */
             checked: number;
             /**
-             * @description The newest entry's hash. Noted elsewhere, it later shows whether the
-             *     whole chain was written anew.
+             * @description The newest entry's hash. Kept elsewhere, it later shows whether the whole
+             *     chain was rewritten.
              */
             head: string;
-            /** @description Whether every entry that was checked fits. */
+            /** @description Whether every checked entry fits. */
             ok: boolean;
             /**
-             * @description Whether entries are left that were not checked, since one request
-             *     checks half a million at most.
+             * @description Whether entries were left unchecked: one request checks at most half a
+             *     million.
              */
             truncated: boolean;
         };
@@ -5228,25 +5228,25 @@ export interface components {
             by: string;
             /** @description When it was uploaded. */
             created_at: string;
-            /** @description What it exports. */
+            /** @description The interfaces that it exports. */
             exports: string[];
-            /** @description What it imports. */
+            /** @description The interfaces that it imports. */
             imports: string[];
             /**
              * Format: int64
-             * @description Its bytes.
+             * @description Its size in bytes.
              */
             size: number;
             /** @description `sha256:` and its digest. */
             version: string;
-            /** @description What it says of itself: topics, group and types. */
+            /** @description The description in the component: topics, group and types. */
             wants: Record<string, never> | null;
         };
-        /** @description A span of time. */
+        /** @description A time range. */
         WindowView: {
-            /** @description Not earlier. */
+            /** @description The earliest possible time. */
             from: string;
-            /** @description Not later. */
+            /** @description The latest possible time. */
             to: string;
         };
     };

@@ -37,7 +37,12 @@ export function Partitions({ group }: { group: Group }) {
         cell: (row) => <Count value={row.lag} />,
       },
       { id: "node", name: say("node"), width: "minmax(90px, 1fr)", cell: (row) => row.node ?? "–" },
-      { id: "why", name: say("whyWaits"), width: "minmax(120px, 3fr)", cell: (row) => row.why && <Raw text={row.why} /> },
+      {
+        id: "why",
+        name: say("whyWaits"),
+        width: "minmax(120px, 3fr)",
+        cell: (row) => row.why && <Raw text={row.why} />,
+      },
     ],
     [say],
   );
