@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::message::{Offset, Timestamp};
+use crate::message::{Attempts, Offset, Timestamp};
 use crate::status::State;
 
 /// The key of a lane: deliveries with equal keys keep their order.
@@ -30,10 +30,8 @@ pub enum LaneKey {
 pub struct Item {
     /// The offset of its record.
     pub offset: Offset,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
+    /// Its attempts so far.
+    pub attempts: Attempts,
     /// The bytes of its record that are held for it.
     pub bytes: usize,
     /// Whether the store has an open row for it, or a write that makes one is
@@ -55,8 +53,7 @@ impl Item {
     pub(crate) fn fresh(offset: Offset, bytes: usize) -> Self {
         Self {
             offset,
-            number: 0,
-            counted: 0,
+            attempts: Attempts::default(),
             bytes,
             has_row: false,
             pending: None,

@@ -31,7 +31,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::lanes::{Head, Item, LaneId, LaneKey, Lanes};
-use crate::message::{Epoch, Offset, Timestamp};
+use crate::message::{Attempts, Epoch, Offset, Timestamp};
 use crate::offsets::Offsets;
 use crate::status::State;
 use crate::verdict::Outcome;
@@ -50,8 +50,7 @@ enum Phase {
 struct Decision<D> {
     offset: Offset,
     outcome: Outcome,
-    number: u32,
-    counted: u32,
+    attempts: Attempts,
     detail: D,
 }
 
@@ -206,8 +205,8 @@ impl<D> Machine<D> {
             Event::Record { offset, lane, bytes } => self.record(offset, lane, bytes, actions),
             Event::Skipped { offset } => self.skipped(offset),
             Event::End { next } => self.end(next),
-            Event::Decided { offset, outcome, number, counted, detail } => {
-                self.decided(Decision { offset, outcome, number, counted, detail }, now, actions);
+            Event::Decided { offset, outcome, attempts, detail } => {
+                self.decided(Decision { offset, outcome, attempts, detail }, now, actions);
             }
             Event::Returned { offset } => self.returned(offset, now),
             Event::Vanished { offset } => self.vanished(offset, now, actions),
@@ -308,18 +307,18 @@ impl<D> Machine<D> {
         self.lanes.set_head(id, Head::Running);
         let Some(item) = self.lanes.get(id).queue.front_mut() else { return };
         item.asked = false;
-        let (offset, number, counted, has_row) = (item.offset, item.number, item.counted, item.has_row);
+        let (offset, attempts, has_row) = (item.offset, item.attempts, item.has_row);
         let give_up = item.give_up;
         self.running.insert(offset, id);
         actions.push(if give_up {
-            Action::GiveUp { offset, number, counted }
+            Action::GiveUp { offset, attempts }
         } else {
-            Action::Dispatch { offset, number, counted, has_row }
+            Action::Dispatch { offset, attempts, has_row }
         });
     }
 
     fn decided(&mut self, decision: Decision<D>, now: Timestamp, actions: &mut Vec<Action<D>>) {
-        let Decision { offset, outcome, number, counted, detail } = decision;
+        let Decision { offset, outcome, attempts, detail } = decision;
         let Some(id) = self.running.remove(&offset) else { return };
         let open = |state, due, held| To::Open { state, due, held, keep_record: false };
         let (to, next) = match outcome {
@@ -330,14 +329,14 @@ impl<D> Machine<D> {
         };
         if let Some((head, state)) = next {
             let item = self.lanes.get(id).queue.front_mut().expect("a running lane has a head");
-            (item.number, item.counted, item.state) = (number, counted, state);
+            (item.attempts, item.state) = (attempts, state);
             self.lanes.set_head(id, head);
             self.write_open(id, 0, to, Some(detail));
             self.park_followers(id);
             return;
         }
         let item = self.lanes.get(id).queue.pop_front().expect("a running lane has a head");
-        self.write_final(id, &item, to, (number, counted), detail);
+        self.write_final(id, &item, to, attempts, detail);
         if self.lanes.get(id).queue.is_empty() {
             self.lanes.close(id);
         } else {

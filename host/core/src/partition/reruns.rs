@@ -57,10 +57,10 @@ impl<D> Machine<D> {
                 if !open.give_up {
                     (item.held, item.due) = (false, Some(now));
                 }
-                // The row's counts may be older than what is decided here, or newer than
+                // The row's attempts may be older than what is decided here, or newer than
                 // those of an earlier request.
-                if open.number >= item.number {
-                    (item.number, item.counted) = (open.number, open.counted);
+                if open.attempts.invoked >= item.attempts.invoked {
+                    item.attempts = open.attempts;
                 }
                 // A follower waits for those before it.
                 if place == 0 && head == Head::Running {
@@ -89,8 +89,7 @@ impl<D> Machine<D> {
         self.parked_bare += usize::from(open.bytes == 0);
         let item = Item {
             offset: open.offset,
-            number: open.number,
-            counted: open.counted,
+            attempts: open.attempts,
             bytes: open.bytes,
             has_row: true,
             pending: None,

@@ -3,11 +3,12 @@
 
 use super::{Machine, To, Write};
 use crate::lanes::{Item, LaneId};
+use crate::message::Attempts;
 use crate::status::State;
 
 impl<D> Machine<D> {
-    pub(super) fn write_final(&mut self, id: LaneId, item: &Item, to: To, counts: (u32, u32), detail: D) {
-        self.write(id, item, to, counts, Some(detail));
+    pub(super) fn write_final(&mut self, id: LaneId, item: &Item, to: To, attempts: Attempts, detail: D) {
+        self.write(id, item, to, attempts, Some(detail));
         if item.has_row {
             self.unpark(item);
         } else {
@@ -44,15 +45,14 @@ impl<D> Machine<D> {
                 }
             }
         }
-        item.pending = Some(self.write(id, &item, to, (item.number, item.counted), detail));
+        item.pending = Some(self.write(id, &item, to, item.attempts, detail));
         item.has_row = true;
         self.lanes.get(id).queue[place] = item;
     }
 
-    fn write(&mut self, id: LaneId, item: &Item, to: To, counts: (u32, u32), detail: Option<D>) -> u64 {
-        let (number, counted) = counts;
+    fn write(&mut self, id: LaneId, item: &Item, to: To, attempts: Attempts, detail: Option<D>) -> u64 {
         let details = detail.into_iter().collect();
-        let write = Write { offset: item.offset, had_row: item.has_row, to, number, counted, details };
+        let write = Write { offset: item.offset, had_row: item.has_row, to, attempts, details };
         let lane = self.lanes.get(id);
         let at = self.pending.push(lane.last_write, write, item);
         lane.last_write = Some(at);

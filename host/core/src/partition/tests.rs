@@ -31,6 +31,11 @@ fn key(name: &'static str) -> LaneKey {
     if name.is_empty() { LaneKey::Whole } else { LaneKey::Key(Bytes::from_static(name.as_bytes())) }
 }
 
+/// As many attempts, of which each counts.
+fn tried(times: u32) -> Attempts {
+    Attempts { invoked: times, used: times }
+}
+
 fn row(offset: i64, lane: &'static str) -> Open {
     Open {
         offset: Offset(offset),
@@ -38,8 +43,7 @@ fn row(offset: i64, lane: &'static str) -> Open {
         state: State::Committed,
         due: None,
         held: false,
-        number: 1,
-        counted: 1,
+        attempts: tried(1),
         bytes: 10,
         give_up: false,
     }
@@ -78,8 +82,8 @@ impl Bench {
         self.step(Event::Record { offset: Offset(offset), lane: key(lane), bytes: 10 })
     }
 
-    fn decided(offset: i64, outcome: Outcome, number: u32, detail: &'static str) -> Event<&'static str> {
-        Event::Decided { offset: Offset(offset), outcome, number, counted: number, detail }
+    fn decided(offset: i64, outcome: Outcome, times: u32, detail: &'static str) -> Event<&'static str> {
+        Event::Decided { offset: Offset(offset), outcome, attempts: tried(times), detail }
     }
 
     fn decide(&mut self, offset: i64, outcome: Outcome) -> &mut Self {
@@ -215,7 +219,7 @@ fn an_unsent_row_is_taken_in_by_what_follows() {
     let write = bench.batch().writes[1].clone();
     assert_eq!(write.details, ["failed", "failed again"]);
     assert!(matches!(write.to, To::Open { keep_record: true, .. }), "the row is new and within the bound");
-    assert_eq!((write.number, write.counted), (2, 2));
+    assert_eq!(write.attempts, tried(2));
 }
 
 #[test]
@@ -440,8 +444,8 @@ fn a_request_changes_no_count_that_is_newer_than_its_row() {
     bench.due(0).says(&["rerun 2"]);
     bench.step(Bench::decided(2, again(90), 2, "second"));
     bench.step(Event::Asked(row(2, "a")));
-    let Action::Dispatch { number, counted, .. } = bench.said[0] else { panic!("it runs now") };
-    assert_eq!((number, counted), (2, 2));
+    let Action::Dispatch { attempts, .. } = bench.said[0] else { panic!("it runs now") };
+    assert_eq!(attempts, tried(2));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::lanes::LaneKey;
-use crate::message::{Epoch, Offset, Timestamp};
+use crate::message::{Attempts, Epoch, Offset, Timestamp};
 use crate::status::State;
 use crate::verdict::Outcome;
 
@@ -69,10 +69,8 @@ pub struct Open {
     pub due: Option<Timestamp>,
     /// Whether it waits for a person.
     pub held: bool,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
+    /// Its attempts so far.
+    pub attempts: Attempts,
     /// Bytes of its record in the row; 0 when the row keeps only coordinates.
     pub bytes: usize,
     /// Whether a person gave it up: in its lane's turn it ends without an attempt.
@@ -116,10 +114,8 @@ pub enum Event<D> {
         offset: Offset,
         /// What becomes of the delivery.
         outcome: Outcome,
-        /// Invocations, this one included.
-        number: u32,
-        /// Attempts used up, this one included.
-        counted: u32,
+        /// Its attempts, this one included.
+        attempts: Attempts,
         /// What the host stores with the outcome; opaque to the machine.
         detail: D,
     },
@@ -173,10 +169,8 @@ pub enum Action<D> {
     Dispatch {
         /// The offset of the delivery.
         offset: Offset,
-        /// Invocations before this one.
-        number: u32,
-        /// Attempts used up before this one.
-        counted: u32,
+        /// Its attempts before this one.
+        attempts: Attempts,
         /// Whether the store has a row, which may hold the only copy of the record.
         has_row: bool,
     },
@@ -185,10 +179,8 @@ pub enum Action<D> {
     GiveUp {
         /// The offset of the delivery.
         offset: Offset,
-        /// Invocations so far.
-        number: u32,
-        /// Attempts used up so far.
-        counted: u32,
+        /// Its attempts so far.
+        attempts: Attempts,
     },
     /// Write a batch, and reply with [`Event::Settled`].
     Settle(Arc<Batch<D>>),
@@ -257,10 +249,8 @@ pub struct Write<D> {
     pub had_row: bool,
     /// The state that it gets.
     pub to: To,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
+    /// Its attempts so far.
+    pub attempts: Attempts,
     /// The host's details of each outcome since the last batch, in order.
     pub details: Vec<D>,
 }

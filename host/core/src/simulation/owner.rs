@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::bug::Bug;
 use super::world::{Task, World};
 use crate::lanes::LaneKey;
-use crate::message::{Epoch, Offset, Timestamp};
+use crate::message::{Attempts, Epoch, Offset, Timestamp};
 use crate::partition::{Action, Batch, Event, Gate, Machine, Release};
 use crate::status::State;
 use crate::verdict::Outcome;
@@ -67,8 +67,7 @@ impl PartialOrd for LaneKey {
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
     pub offset: Offset,
-    pub number: u32,
-    pub counted: u32,
+    pub attempts: Attempts,
     pub has_row: bool,
     /// Whether it is to end without an attempt.
     pub give_up: bool,
@@ -216,8 +215,8 @@ impl World {
             self.note(|| format!("  -> {action:?}"));
             let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
             match action {
-                Action::Dispatch { offset, number, counted, has_row } => {
-                    let turn = Turn { offset, number, counted, has_row, give_up: false };
+                Action::Dispatch { offset, attempts, has_row } => {
+                    let turn = Turn { offset, attempts, has_row, give_up: false };
                     if owner.records.contains(&offset) {
                         self.soon(Task::Start { claim, turn });
                         if has_row && self.bug == Some(Bug::LaneDrainedTwice) {
@@ -232,8 +231,8 @@ impl World {
                         return Err(format!("{offset} is dispatched without a record"));
                     }
                 }
-                Action::GiveUp { offset, number, counted } => {
-                    let turn = Turn { offset, number, counted, has_row: true, give_up: true };
+                Action::GiveUp { offset, attempts } => {
+                    let turn = Turn { offset, attempts, has_row: true, give_up: true };
                     self.answer_soon(Task::Load { claim, turn });
                 }
                 Action::Settle(batch) => self.settle(claim, batch)?,
@@ -245,8 +244,8 @@ impl World {
         Ok(())
     }
 
-    /// Reads the record of an open row again, and with it the row's counts: the
-    /// machine's counts may stem from an earlier request.
+    /// Reads the record of an open row again, and with it the row's attempts: the
+    /// machine's may stem from an earlier request.
     pub fn load(&mut self, claim: u64, mut turn: Turn) -> Checked {
         let Some(owner) = self.owners.get(&claim) else { return Ok(()) };
         if !self.up {
@@ -255,8 +254,8 @@ impl World {
         }
         match self.shelves[owner.partition].open.get(&turn.offset) {
             Some(row) => {
-                if row.number > turn.number {
-                    (turn.number, turn.counted) = (row.number, row.counted);
+                if row.attempts.invoked > turn.attempts.invoked {
+                    turn.attempts = row.attempts;
                 }
                 // The row counts: its mark may be newer, or gone because a rerun was requested.
                 let asked = turn.give_up && !row.give_up;
@@ -282,7 +281,7 @@ impl World {
         if turn.give_up {
             self.check_turn(claim, offset)?;
             let outcome = Outcome::Failed { dead_letter: false };
-            return self.decided(claim, turn, outcome, (turn.number, turn.counted));
+            return self.decided(claim, turn, outcome, turn.attempts);
         }
         if !self.up || (self.hosts[host].gate == Gate::Closed && self.hosts[host].patient) {
             self.after(3, Task::Start { claim, turn });
@@ -291,7 +290,7 @@ impl World {
         if self.hosts[host].gate == Gate::Closed {
             let at = Timestamp(self.now.0 + self.chance.between(0, self.profile.wait) * 1_000);
             let outcome = Outcome::Again { state: State::PushFail, at };
-            return self.decided(claim, turn, outcome, (turn.number, turn.counted));
+            return self.decided(claim, turn, outcome, turn.attempts);
         }
         self.check_start(claim, turn)?;
         let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
@@ -356,7 +355,7 @@ impl World {
         let wait = self.chance.between(0, profile.wait) * 1_000;
         let at = Timestamp(self.now.0 + wait);
         let dice = self.chance.below(100) as u32;
-        let mut counted = turn.counted + 1;
+        let mut used = turn.attempts.used + 1;
         let mut left = dice;
         let mut falls = |share: u32| {
             let hit = left < share;
@@ -372,23 +371,19 @@ impl World {
         } else if falls(profile.hold) {
             Outcome::Held
         } else if falls(profile.unavailable) {
-            counted = turn.counted;
+            used = turn.attempts.used;
             self.shut(host);
             Outcome::Again { state: State::PushFail, at }
         } else {
             Outcome::Handled
         };
-        self.decided(claim, turn, outcome, (turn.number + 1, counted))
+        self.decided(claim, turn, outcome, Attempts { invoked: turn.attempts.invoked + 1, used })
     }
 
-    fn decided(&mut self, claim: u64, turn: Turn, outcome: Outcome, counts: (u32, u32)) -> Checked {
+    fn decided(&mut self, claim: u64, turn: Turn, outcome: Outcome, attempts: Attempts) -> Checked {
         let detail = self.next_attempt;
         self.next_attempt += 1;
-        let (number, counted) = counts;
-        self.soon(Task::Mail {
-            claim,
-            event: Event::Decided { offset: turn.offset, outcome, number, counted, detail },
-        });
+        self.soon(Task::Mail { claim, event: Event::Decided { offset: turn.offset, outcome, attempts, detail } });
         Ok(())
     }
 

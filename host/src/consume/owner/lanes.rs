@@ -55,8 +55,7 @@ impl LaneRule {
             state: row.state,
             due: row.next_attempt_at,
             held: row.held,
-            number: row.number,
-            counted: row.counted,
+            attempts: row.attempts,
             bytes: row.record_bytes,
             give_up: row.give_up.is_some(),
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use bytes::Bytes;
-use courier_core::message::Offset;
+use courier_core::message::{Attempts, Offset};
 use courier_core::partition::Release;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -111,20 +111,16 @@ impl OwnerRef {
 #[derive(Debug)]
 pub struct DedupeTurn {
     pub in_hand: Arc<BufferedRecord>,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
+    /// Its attempts so far.
+    pub attempts: Attempts,
 }
 
 /// A delivery whose record was read again.
 #[derive(Debug)]
 pub struct LoadedRecord {
     pub offset: Offset,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
+    /// Its attempts so far.
+    pub attempts: Attempts,
     /// Whether a rerun was requested.
     pub asked: bool,
     /// Set when a person gave the delivery up.

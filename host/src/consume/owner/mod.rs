@@ -296,21 +296,19 @@ impl Owner {
                     // Before the next delivery of its lane has its turn.
                     duplicates.decided(&concluded);
                 }
-                let (number, counted) = (concluded.number, concluded.counted);
-                self.step(Event::Decided { offset, outcome, number, counted, detail: concluded });
+                let attempts = concluded.attempts;
+                self.step(Event::Decided { offset, outcome, attempts, detail: concluded });
             }
             OwnerMessage::NotStarted(offset) => {
                 self.recalls.remove(&offset);
                 self.step(Event::Returned { offset });
             }
             OwnerMessage::Loaded(loaded) => {
-                let LoadedRecord { offset, number, counted, asked, give_up, in_hand } = loaded;
+                let LoadedRecord { offset, attempts, asked, give_up, in_hand } = loaded;
                 match in_hand {
                     Some(in_hand) => match give_up {
-                        Some(give_up) => {
-                            self.work(DedupeTurn { in_hand, number, counted }).give_up(&self.bound, give_up)
-                        }
-                        None => self.turn(DedupeTurn { in_hand, number, counted }, asked),
+                        Some(give_up) => self.work(DedupeTurn { in_hand, attempts }).give_up(&self.bound, give_up),
+                        None => self.turn(DedupeTurn { in_hand, attempts }, asked),
                     },
                     None => {
                         self.recalls.remove(&offset);

@@ -59,9 +59,9 @@ impl Rescuer {
         let mut forgotten = Vec::new();
         for row in visited.iter().filter(|row| strangers.contains(&row.offset)) {
             match earlier.get(&row.offset) {
-                Some((number, since)) if *number == row.number => forgotten.push((row.offset, *since)),
+                Some((invoked, since)) if *invoked == row.attempts.invoked => forgotten.push((row.offset, *since)),
                 _ => {
-                    self.suspects.insert(row.offset, (row.number, now));
+                    self.suspects.insert(row.offset, (row.attempts.invoked, now));
                 }
             }
         }
@@ -92,9 +92,10 @@ impl Rescuer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use courier_core::message::Attempts;
     use courier_core::status::State;
 
-    fn row(offset: i64, number: u32) -> OpenRow {
+    fn row(offset: i64, invoked: u32) -> OpenRow {
         OpenRow {
             position: crate::store::PositionId(1),
             offset: Offset(offset),
@@ -103,8 +104,7 @@ mod tests {
             state: State::Committed,
             next_attempt_at: None,
             held: false,
-            number,
-            counted: 0,
+            attempts: Attempts { invoked, used: 0 },
             received_at: Timestamp(0),
             record_bytes: 0,
             asked_at: None,

@@ -43,8 +43,7 @@ pub fn row(
         fingerprint: last.and_then(|last| last.fingerprint.clone()),
         version: last.and_then(|last| last.version.clone()),
         started_at: last.filter(|last| last.invoked).map(|last| last.started_at),
-        number: write.number,
-        counted: write.counted,
+        attempts_so_far: write.attempts,
         to: becomes(write, in_hand),
         attempts: attempts(write, node),
         // A failed attempt publishes nothing.
@@ -57,7 +56,7 @@ pub fn row(
 /// store has no row.
 fn handled_at_once(write: &Write<Box<FinishedAttempt>>) -> Option<&FinishedAttempt> {
     let only = match &write.details[..] {
-        [only] if matches!(write.to, To::Handled) && !write.had_row && write.number == 1 => only,
+        [only] if matches!(write.to, To::Handled) && !write.had_row && write.attempts.invoked == 1 => only,
         _ => return None,
     };
     (only.invoked && only.verdict == Verdict::Success).then_some(only)
@@ -81,8 +80,7 @@ fn in_handled_set(write: &Write<Box<FinishedAttempt>>, only: &FinishedAttempt, n
         fingerprint: None,
         version: only.version.clone(),
         started_at: Some(only.started_at),
-        number: write.number,
-        counted: write.counted,
+        attempts_so_far: write.attempts,
         to: Becomes::InHandledSet { settled_at: only.finished_at },
         attempts: Vec::new(),
         outbound: only.outbound.clone(),
@@ -107,13 +105,13 @@ fn becomes(write: &Write<Box<FinishedAttempt>>, in_hand: &BufferedRecord) -> Bec
 /// one, and those with a log. The only attempt of a handled delivery is shown
 /// from its final row, which saves a row for each.
 fn attempts(write: &Write<Box<FinishedAttempt>>, node: &Arc<str>) -> Vec<AttemptRow> {
-    let at_once = matches!(write.to, To::Handled) && write.number == 1;
+    let at_once = matches!(write.to, To::Handled) && write.attempts.invoked == 1;
     write
         .details
         .iter()
         .filter(|one| one.invoked && (!at_once || one.log.is_some()))
         .map(|one| AttemptRow {
-            number: one.number,
+            number: one.attempts.invoked,
             counted: !one.verdict.never_ran(),
             version: one.version.clone(),
             node: Arc::clone(node),
