@@ -16,9 +16,9 @@ pub struct Bounds {
     /// Received offsets at or above the position.
     pub max_gap: usize,
     /// Records in memory that are not open rows.
-    pub max_fresh: usize,
+    pub max_in_memory: usize,
     /// Bytes of the records in memory that are not open rows.
-    pub max_fresh_bytes: usize,
+    pub max_in_memory_bytes: usize,
     /// Open rows of this partition.
     pub max_parked: usize,
     /// Bytes of records kept in open rows; beyond it a row keeps only coordinates.
@@ -31,8 +31,8 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             max_gap: 50_000,
-            max_fresh: 16_384,
-            max_fresh_bytes: 16 * 1024 * 1024,
+            max_in_memory: 16_384,
+            max_in_memory_bytes: 16 * 1024 * 1024,
             max_parked: 100_000,
             max_parked_bytes: 64 * 1024 * 1024,
             max_batch: 1_000,
@@ -50,7 +50,7 @@ pub struct Claim {
     /// Settled offsets at or above the position.
     pub settled: Vec<Offset>,
     /// Open deliveries, ascending by offset.
-    pub open: Vec<Open>,
+    pub open: Vec<OpenDelivery>,
     /// Lanes that may not start yet: the partition was added to its topic, and
     /// deliveries of these keys are open in an older partition.
     pub blocked: HashSet<LaneKey>,
@@ -58,7 +58,7 @@ pub struct Claim {
 
 /// A delivery with an open row in the store.
 #[derive(Clone, Debug)]
-pub struct Open {
+pub struct OpenDelivery {
     /// The offset of its record.
     pub offset: Offset,
     /// Its lane.
@@ -109,7 +109,7 @@ pub enum Event<D> {
         next: Offset,
     },
     /// An attempt ended, or could not begin.
-    Decided {
+    AttemptFinished {
         /// The offset of the delivery.
         offset: Offset,
         /// What becomes of the delivery.
@@ -120,13 +120,13 @@ pub enum Event<D> {
         detail: D,
     },
     /// A dispatched delivery was not run, or its attempt was dropped.
-    Returned {
+    NotStarted {
         /// The offset of the delivery.
         offset: Offset,
     },
     /// The store has no longer a row for a dispatched delivery that had one: the
     /// rerun request was late, and the outcome is written already.
-    Vanished {
+    RowGone {
         /// The offset of the delivery.
         offset: Offset,
     },
@@ -135,7 +135,7 @@ pub enum Event<D> {
     /// The time of [`Machine::next_due`](super::Machine::next_due) has come.
     Due,
     /// A person requested a rerun of an open delivery, or gave it up.
-    Asked(Open),
+    RerunRequested(OpenDelivery),
     /// Nothing of this lane is open in an older partition any more.
     Unblocked(LaneKey),
     /// The binding's gate closed or opened.
@@ -175,7 +175,7 @@ pub enum Action<D> {
         has_row: bool,
     },
     /// End a given-up delivery without an attempt: read its row, and reply with
-    /// [`Event::Decided`], or with [`Event::Vanished`] when there is no row.
+    /// [`Event::AttemptFinished`], or with [`Event::RowGone`] when there is no row.
     GiveUp {
         /// The offset of the delivery.
         offset: Offset,
@@ -214,12 +214,12 @@ pub struct Batch<D> {
     /// The position once they are written.
     pub position: Offset,
     /// The outcomes, each delivery at most once.
-    pub writes: Vec<Write<D>>,
+    pub writes: Vec<DeliveryWrite<D>>,
 }
 
 /// The state that a delivery gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
+pub enum NewState {
     /// HANDLED.
     Handled,
     /// HANDLE_FAIL for good.
@@ -242,13 +242,13 @@ pub enum To {
 
 /// One delivery's outcome.
 #[derive(Clone, Debug)]
-pub struct Write<D> {
+pub struct DeliveryWrite<D> {
     /// The offset of the delivery.
     pub offset: Offset,
     /// Whether the store has an open row for it before this batch.
     pub had_row: bool,
     /// The state that it gets.
-    pub to: To,
+    pub to: NewState,
     /// Its attempts so far.
     pub attempts: Attempts,
     /// The host's details of each outcome since the last batch, in order.

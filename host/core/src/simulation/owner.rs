@@ -49,9 +49,9 @@ impl Ord for LaneKey {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         let rank = |key: &Self| match key {
             Self::Key(bytes) => (0, bytes.clone(), Offset(0)),
-            Self::Alone(offset) => (1, bytes::Bytes::new(), *offset),
+            Self::Unkeyed(offset) => (1, bytes::Bytes::new(), *offset),
             Self::Message(id) => (2, id.clone(), Offset(0)),
-            Self::Whole => (3, bytes::Bytes::new(), Offset(0)),
+            Self::WholePartition => (3, bytes::Bytes::new(), Offset(0)),
         };
         rank(self).cmp(&rank(other))
     }
@@ -84,7 +84,8 @@ impl World {
         let claim = self.shelves[partition].claim();
         let id = self.next_claim;
         self.next_claim += 1;
-        let wait = |open: &crate::partition::Open| (open.state == State::HandleFail).then_some(open.due).flatten();
+        let wait =
+            |open: &crate::partition::OpenDelivery| (open.state == State::HandleFail).then_some(open.due).flatten();
         let owner = Owner {
             host,
             partition,
@@ -132,7 +133,7 @@ impl World {
         let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
         let mut actions = Vec::new();
         match &event {
-            Event::Decided { offset, outcome, .. } => match outcome {
+            Event::AttemptFinished { offset, outcome, .. } => match outcome {
                 Outcome::Again { state: State::HandleFail, at } => {
                     owner.not_before.insert(*offset, *at);
                 }
@@ -141,7 +142,7 @@ impl World {
                     owner.finished.insert(*offset);
                 }
             },
-            Event::Asked(open) => {
+            Event::RerunRequested(open) => {
                 // Giving up requests no attempt before its time.
                 if !open.give_up {
                     owner.not_before.remove(&open.offset);
@@ -204,7 +205,7 @@ impl World {
             return Err(format!("claim {claim} holds {gap} offsets above its position"));
         }
         let parked = owner.machine.parked();
-        if parked > bounds.max_parked + bounds.max_fresh + burst + owner.asked {
+        if parked > bounds.max_parked + bounds.max_in_memory + burst + owner.asked {
             return Err(format!("claim {claim} holds {parked} open rows"));
         }
         Ok(())
@@ -265,7 +266,7 @@ impl World {
                 }
                 self.answer_soon(Task::Start { claim, turn });
             }
-            None => self.answer_soon(Task::Mail { claim, event: Event::Vanished { offset: turn.offset } }),
+            None => self.answer_soon(Task::Mail { claim, event: Event::RowGone { offset: turn.offset } }),
         }
         Ok(())
     }
@@ -275,7 +276,7 @@ impl World {
         let Some(owner) = self.owners.get(&claim) else { return Ok(()) };
         let (offset, partition) = (turn.offset, owner.partition);
         if owner.draining {
-            return self.step(claim, Event::Returned { offset });
+            return self.step(claim, Event::NotStarted { offset });
         }
         let host = owner.host;
         if turn.give_up {
@@ -350,7 +351,7 @@ impl World {
         let profile = self.profile.clone();
         if !self.calm() && self.chance.percent(profile.dropped) {
             self.excused[partition].insert(offset);
-            return self.step(claim, Event::Returned { offset });
+            return self.step(claim, Event::NotStarted { offset });
         }
         let wait = self.chance.between(0, profile.wait) * 1_000;
         let at = Timestamp(self.now.0 + wait);
@@ -383,7 +384,10 @@ impl World {
     fn decided(&mut self, claim: u64, turn: Turn, outcome: Outcome, attempts: Attempts) -> Checked {
         let detail = self.next_attempt;
         self.next_attempt += 1;
-        self.soon(Task::Mail { claim, event: Event::Decided { offset: turn.offset, outcome, attempts, detail } });
+        self.soon(Task::Mail {
+            claim,
+            event: Event::AttemptFinished { offset: turn.offset, outcome, attempts, detail },
+        });
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use super::bug::Bug;
 use super::log::Log;
 use crate::lanes::LaneKey;
 use crate::message::{Attempts, Epoch, Offset, Timestamp};
-use crate::partition::{Answer, Batch, Claim, Open, To, Write};
+use crate::partition::{Answer, Batch, Claim, DeliveryWrite, NewState, OpenDelivery};
 use crate::status::State;
 
 /// An open row.
@@ -75,8 +75,8 @@ impl Shelf {
         }
     }
 
-    pub fn row(&self, offset: Offset) -> Option<Open> {
-        self.open.get(&offset).map(|row| Open {
+    pub fn row(&self, offset: Offset) -> Option<OpenDelivery> {
+        self.open.get(&offset).map(|row| OpenDelivery {
             offset,
             lane: row.lane.clone(),
             state: row.state,
@@ -185,7 +185,7 @@ impl Shelf {
         }
     }
 
-    fn write(&mut self, write: &Write<u64>, log: &Log) -> Result<(), String> {
+    fn write(&mut self, write: &DeliveryWrite<u64>, log: &Log) -> Result<(), String> {
         let offset = write.offset;
         let record = log.at(offset).ok_or_else(|| format!("{offset} is written and not in the log"))?;
         let had_row = self.open.contains_key(&offset);
@@ -208,9 +208,9 @@ impl Shelf {
             ));
         }
         let state = match write.to {
-            To::Handled => State::Handled,
-            To::Failed { .. } => State::HandleFail,
-            To::Open { state, .. } => state,
+            NewState::Handled => State::Handled,
+            NewState::Failed { .. } => State::HandleFail,
+            NewState::Open { state, .. } => state,
         };
         let before = earlier.as_ref().map_or(State::Committed, |row| row.state);
         let parks = earlier.is_none() && state == State::Committed;
@@ -218,7 +218,7 @@ impl Shelf {
             return Err(format!("{offset} goes from {before} to {state}"));
         }
         match write.to {
-            To::Handled | To::Failed { .. } => {
+            NewState::Handled | NewState::Failed { .. } => {
                 if state == State::HandleFail {
                     self.failed.insert(offset);
                 }
@@ -229,7 +229,7 @@ impl Shelf {
                     None => Ok(()),
                 }
             }
-            To::Open { state, due, held, keep_record } => {
+            NewState::Open { state, due, held, keep_record } => {
                 let give_up = earlier.as_ref().is_some_and(|row| row.give_up);
                 let bytes = earlier.map_or(if keep_record { record.bytes } else { 0 }, |row| row.bytes);
                 let row = Row { lane: record.lane.clone(), state, due, held, attempts: write.attempts, bytes, give_up };

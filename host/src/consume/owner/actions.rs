@@ -37,7 +37,7 @@ impl Owner {
                             self.turn(turn, self.seen_asks.contains_key(&offset));
                         }
                         None => {
-                            debug_assert!(has_row, "a fresh delivery has its record in memory");
+                            debug_assert!(has_row, "a delivery without a row has its record in memory");
                             load.push((offset, attempts));
                         }
                     }

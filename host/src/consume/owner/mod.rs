@@ -297,11 +297,11 @@ impl Owner {
                     duplicates.decided(&concluded);
                 }
                 let attempts = concluded.attempts;
-                self.step(Event::Decided { offset, outcome, attempts, detail: concluded });
+                self.step(Event::AttemptFinished { offset, outcome, attempts, detail: concluded });
             }
             OwnerMessage::NotStarted(offset) => {
                 self.recalls.remove(&offset);
-                self.step(Event::Returned { offset });
+                self.step(Event::NotStarted { offset });
             }
             OwnerMessage::Loaded(loaded) => {
                 let LoadedRecord { offset, attempts, asked, give_up, in_hand } = loaded;
@@ -312,7 +312,7 @@ impl Owner {
                     },
                     None => {
                         self.recalls.remove(&offset);
-                        self.step(Event::Vanished { offset });
+                        self.step(Event::RowGone { offset });
                     }
                 }
             }

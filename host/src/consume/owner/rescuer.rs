@@ -54,10 +54,15 @@ impl Rescuer {
 
     /// The unknown rows that were unknown at the last visit too, with since
     /// when.
-    pub fn forgotten(&mut self, visited: &[OpenRow], strangers: &[Offset], now: Timestamp) -> Vec<(Offset, Timestamp)> {
+    pub fn forgotten(
+        &mut self,
+        visited: &[OpenRow],
+        unknown_rows: &[Offset],
+        now: Timestamp,
+    ) -> Vec<(Offset, Timestamp)> {
         let earlier = std::mem::take(&mut self.suspects);
         let mut forgotten = Vec::new();
-        for row in visited.iter().filter(|row| strangers.contains(&row.offset)) {
+        for row in visited.iter().filter(|row| unknown_rows.contains(&row.offset)) {
             match earlier.get(&row.offset) {
                 Some((invoked, since)) if *invoked == row.attempts.invoked => forgotten.push((row.offset, *since)),
                 _ => {
@@ -115,9 +120,9 @@ mod tests {
     #[test]
     fn a_row_is_forgotten_when_nobody_knew_it_twice() {
         let mut sweeper = Rescuer::default();
-        let strangers = [Offset(3), Offset(4)];
-        assert!(sweeper.forgotten(&[row(3, 0), row(4, 1), row(5, 1)], &strangers, Timestamp(10)).is_empty());
-        let found = sweeper.forgotten(&[row(3, 0), row(4, 2), row(5, 1)], &strangers, Timestamp(20));
+        let unknown_rows = [Offset(3), Offset(4)];
+        assert!(sweeper.forgotten(&[row(3, 0), row(4, 1), row(5, 1)], &unknown_rows, Timestamp(10)).is_empty());
+        let found = sweeper.forgotten(&[row(3, 0), row(4, 2), row(5, 1)], &unknown_rows, Timestamp(20));
         assert_eq!(found, [(Offset(3), Timestamp(10))], "4 was tried meanwhile, 5 is known");
     }
 
