@@ -69,7 +69,7 @@ impl ReadyDelivery {
             ended.after = None;
             ended.reason = Some(as_retry(ended.reason.take()));
         }
-        bound.keeper.ended(ended.verdict, ended.reason.as_deref(), ended.after, self.probe);
+        bound.gate.ended(ended.verdict, ended.reason.as_deref(), ended.after, self.probe);
         let seconds = ended.finished_at.since(ended.started_at).as_secs_f64();
         bound.attempt_seconds.record(seconds);
         let attempts = Attempts {
@@ -103,7 +103,7 @@ impl ReadyDelivery {
             }
             _ => {}
         }
-        let unwritten = bound.unwritten.take(bytes_of_effects(&outbound, &state_writes) + ended.log.len());
+        let effects_permit = bound.effects_budget.take(bytes_of_effects(&outbound, &state_writes) + ended.log.len());
         let concluded = FinishedAttempt {
             outcome,
             attempts,
@@ -119,7 +119,7 @@ impl ReadyDelivery {
             outbound,
             state_writes,
             in_hand: self.in_hand,
-            unwritten,
+            effects_permit,
         };
         self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
     }
@@ -144,7 +144,7 @@ impl ReadyDelivery {
         let outcome = Outcome::Failed { dead_letter };
         let (verdict, reason) = (Verdict::GivenUp, Some(reason));
         let concluded = FinishedAttempt {
-            unwritten: bound.unwritten.take(bytes_of_effects(&outbound, &Vec::new())),
+            effects_permit: bound.effects_budget.take(bytes_of_effects(&outbound, &Vec::new())),
             outbound,
             ..FinishedAttempt::not_invoked(self.in_hand, self.attempts, outcome, verdict, reason)
         };

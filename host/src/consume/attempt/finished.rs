@@ -36,7 +36,7 @@ pub struct FinishedAttempt {
     /// The key/value writes of a success.
     pub state_writes: StateWrites,
     /// Counts its effects against the budget of the binding until they are written.
-    pub unwritten: Option<EffectsPermit>,
+    pub effects_permit: Option<EffectsPermit>,
 }
 
 impl FinishedAttempt {
@@ -94,7 +94,7 @@ impl FinishedAttempt {
             invoked: false,
             outbound: Vec::new(),
             state_writes: Vec::new(),
-            unwritten: None,
+            effects_permit: None,
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::Owner;
-use super::message::{DedupeTurn, OwnerMessage};
+use super::message::{LaneTurn, OwnerMessage};
 use super::record_loader::RecordLoader;
 use crate::consume::attempt::finished::FinishedAttempt;
 use crate::consume::attempt::ready_delivery::ReadyDelivery;
@@ -33,7 +33,7 @@ impl Owner {
                     }
                     match self.records.get(&offset) {
                         Some(in_hand) => {
-                            let turn = DedupeTurn { in_hand: Arc::clone(in_hand), attempts };
+                            let turn = LaneTurn { in_hand: Arc::clone(in_hand), attempts };
                             self.turn(turn, self.seen_asks.contains_key(&offset));
                         }
                         None => {
@@ -65,9 +65,9 @@ impl Owner {
 
     /// Dispatches a delivery that has its lane's turn. With `dedupe` it is
     /// looked up first, unless a rerun was requested.
-    pub(super) fn turn(&self, turn: DedupeTurn, asked: bool) {
+    pub(super) fn turn(&self, turn: LaneTurn, asked: bool) {
         if let Some(bytes) = turn.in_hand.record.left_out {
-            let DedupeTurn { in_hand, attempts } = turn;
+            let LaneTurn { in_hand, attempts } = turn;
             let concluded = FinishedAttempt::too_large(in_hand, attempts, bytes);
             return self.address.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
         }
@@ -83,24 +83,24 @@ impl Owner {
         }
     }
 
-    pub(super) fn drop_duplicate(&self, turn: DedupeTurn) {
+    pub(super) fn drop_duplicate(&self, turn: LaneTurn) {
         metrics::counter!("courier_duplicates_total", "group" => self.bound.binding.group.clone()).increment(1);
-        let DedupeTurn { in_hand, attempts } = turn;
+        let LaneTurn { in_hand, attempts } = turn;
         self.address.tell(OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::duplicate(in_hand, attempts))));
     }
 
-    pub(super) fn work(&self, turn: DedupeTurn) -> ReadyDelivery {
-        let DedupeTurn { in_hand, attempts } = turn;
+    pub(super) fn work(&self, turn: LaneTurn) -> ReadyDelivery {
+        let LaneTurn { in_hand, attempts } = turn;
         let recall = self.recalls.get(&in_hand.offset).cloned();
         ReadyDelivery { in_hand, owner: Arc::clone(&self.address), attempts, probe: false, recall }
     }
 
-    pub(super) fn dispatch(&self, turn: DedupeTurn, asked: bool) {
+    pub(super) fn dispatch(&self, turn: LaneTurn, asked: bool) {
         let work = self.work(turn);
         if self.address.no_more.is_cancelled() {
             return work.give_back();
         }
-        if let Err(work) = self.bound.turns.push(work, asked) {
+        if let Err(work) = self.bound.ready.push(work, asked) {
             // The workers have ended, because the binding is being removed.
             work.give_back();
         }

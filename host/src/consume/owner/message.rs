@@ -27,7 +27,7 @@ pub enum OwnerMessage {
     /// The record of an open delivery was read again.
     Loaded(LoadedRecord),
     /// The answer to whether the message was handled before.
-    LookedUp(DedupeTurn, bool),
+    LookedUp(LaneTurn, bool),
     /// Where the next record can be, when there are holes before it.
     LogEndMoved(Offset),
     /// A rerun was requested for these rows.
@@ -109,7 +109,7 @@ impl OwnerRef {
 
 /// A delivery that has its lane's turn.
 #[derive(Debug)]
-pub struct DedupeTurn {
+pub struct LaneTurn {
     pub in_hand: Arc<BufferedRecord>,
     /// Its attempts so far.
     pub attempts: Attempts,

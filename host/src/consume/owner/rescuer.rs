@@ -119,20 +119,20 @@ mod tests {
 
     #[test]
     fn a_row_is_forgotten_when_nobody_knew_it_twice() {
-        let mut sweeper = Rescuer::default();
+        let mut rescuer = Rescuer::default();
         let unknown_rows = [Offset(3), Offset(4)];
-        assert!(sweeper.forgotten(&[row(3, 0), row(4, 1), row(5, 1)], &unknown_rows, Timestamp(10)).is_empty());
-        let found = sweeper.forgotten(&[row(3, 0), row(4, 2), row(5, 1)], &unknown_rows, Timestamp(20));
+        assert!(rescuer.forgotten(&[row(3, 0), row(4, 1), row(5, 1)], &unknown_rows, Timestamp(10)).is_empty());
+        let found = rescuer.forgotten(&[row(3, 0), row(4, 2), row(5, 1)], &unknown_rows, Timestamp(20));
         assert_eq!(found, [(Offset(3), Timestamp(10))], "4 was tried meanwhile, 5 is known");
     }
 
     #[test]
     fn the_note_stands_before_what_the_handler_logged() {
-        let mut sweeper = Rescuer::default();
-        assert_eq!(sweeper.explain(Offset(1), None), None);
-        sweeper.note(Offset(1), Timestamp(0));
-        let log = sweeper.explain(Offset(1), Some("reserved".to_owned())).unwrap();
+        let mut rescuer = Rescuer::default();
+        assert_eq!(rescuer.explain(Offset(1), None), None);
+        rescuer.note(Offset(1), Timestamp(0));
+        let log = rescuer.explain(Offset(1), Some("reserved".to_owned())).unwrap();
         assert!(log.contains("found by the sweeper\nreserved") && log.contains("1970-01-01"), "{log}");
-        assert_eq!(sweeper.explain(Offset(1), None), None, "it is told once");
+        assert_eq!(rescuer.explain(Offset(1), None), None, "it is told once");
     }
 }
