@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::{attempts, auth, events, messages, ports, sessions};
+use super::{auth, events, messages, ports, rate_limit, sessions};
 use crate::store::{AuditEntry, SharedStore, audits};
 
 /// What operations work with. Clones share everything.
@@ -32,7 +32,7 @@ pub struct App {
     /// How the cookie of a session is set.
     pub cookies: sessions::Cookies,
     /// Bounds attempts to sign in; [`sessions::attempts`].
-    pub attempts: attempts::Attempts,
+    pub attempts: rate_limit::PeerRateLimit,
     /// Which refused attempts to sign in have an entry in the audit log.
     pub refusals: sessions::Refusals,
     /// This node's name.

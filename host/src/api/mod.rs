@@ -11,7 +11,6 @@
 
 pub mod answers;
 mod app;
-pub mod attempts;
 pub mod audit;
 pub mod auth;
 pub mod causes;
@@ -47,6 +46,7 @@ mod per_token;
 pub mod plugins;
 pub mod ports;
 pub mod problem;
+pub mod rate_limit;
 pub mod redrives;
 pub mod sessions;
 mod shape;

@@ -38,7 +38,7 @@ pub(super) async fn run(client: HostClient, handler: PathBuf) {
     }
     let folder = if handler.is_dir() { handler.clone() } else { folder_of(&handler) };
     let mut seen = None;
-    let mut attempts = Attempts::default();
+    let mut attempts = WatchedAttempts::default();
     let mut files = tokio::time::interval(FILES_EVERY);
     let mut host = tokio::time::interval(ATTEMPTS_EVERY);
     for ticks in [&mut files, &mut host] {
@@ -124,12 +124,12 @@ fn is_source(path: &Path) -> bool {
 
 /// The attempts of the groups that a plugin handles messages for.
 #[derive(Default)]
-struct Attempts {
+struct WatchedAttempts {
     version: String,
     printed: HashSet<(String, u64)>,
 }
 
-impl Attempts {
+impl WatchedAttempts {
     /// From now on attempts of this version are of interest.
     async fn begin(&mut self, client: &HostClient, upload: &Upload) {
         self.version.clone_from(&upload.version);

@@ -27,9 +27,9 @@ use subtle::ConstantTimeEq;
 
 pub use self::refusals::Refusals;
 use super::App;
-use super::attempts::{self, Attempts};
 use super::auth::Caller;
 use super::problem::Problem;
+use super::rate_limit::{self, PeerRateLimit};
 use crate::random;
 use crate::store::StoreError;
 
@@ -159,8 +159,8 @@ pub async fn admit(app: &App, parts: &Parts, secret: SessionSecret) -> Result<Ca
 
 /// The bound on signing in from one address, right or wrong.
 #[must_use]
-pub fn attempts() -> Attempts {
-    Attempts::new(BURST, REFILL)
+pub fn attempts() -> PeerRateLimit {
+    PeerRateLimit::new(BURST, REFILL)
 }
 
 /// The address that a request came from.
@@ -170,7 +170,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(attempts::peer(parts)))
+        Ok(Self(rate_limit::peer(parts)))
     }
 }
 
