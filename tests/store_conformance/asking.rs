@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use courier::store::{AskedLately, ClaimRequest, DeliveryKey, GiveUp, PositionId, StoreError};
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::{Attempts, Offset, Timestamp};
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
@@ -24,8 +24,8 @@ pub async fn an_open_delivery_that_is_asked_for_is_due(database: Database) {
     assert!(open[0].next_attempt_at.is_some_and(|at| at < NEVER), "the retry is due");
     assert!(open[0].asked_at.is_some_and(|at| at >= before));
     assert_eq!(
-        (open[0].state, open[0].number, open[0].counted),
-        (State::HandleFail, 1, 0),
+        (open[0].state, open[0].attempts),
+        (State::HandleFail, Attempts { invoked: 1, used: 0 }),
         "all its attempts are before it"
     );
     assert_eq!((open[1].state, open[1].next_attempt_at), (State::Committed, None), "what waits still waits its turn");
@@ -139,7 +139,7 @@ pub async fn a_wish_survives_the_outcome_of_a_running_attempt(database: Database
     store.ask(&owner.key(0)).await.unwrap();
     owner.settle(1, vec![retrying(0, 2, Some(NEVER))]).await;
     let asked = store.asked(&[owner.claimed.position], Timestamp(0), 10).await.unwrap();
-    assert_eq!(asked.iter().map(|row| (row.offset, row.number)).collect::<Vec<_>>(), [(Offset(0), 2)]);
+    assert_eq!(asked.iter().map(|row| (row.offset, row.attempts.invoked)).collect::<Vec<_>>(), [(Offset(0), 2)]);
 }
 
 /// The mark of a given-up delivery is found by its owner, now or at the next claim,

@@ -194,7 +194,7 @@ pub async fn a_redrive_takes_what_has_only_a_bit(database: Database) {
     assert_eq!(store.ask_items(&lease, &asks).await.unwrap(), 4);
     assert_eq!(owner.totals().await, (4, 0, 0, 0, 1, 1), "what runs again is handled no more; offset 8 still is");
     let claimed = owner.claim_again().await;
-    let open: Vec<_> = claimed.open.iter().map(|row| (row.offset.0, row.number)).collect();
+    let open: Vec<_> = claimed.open.iter().map(|row| (row.offset.0, row.attempts.invoked)).collect();
     assert_eq!(open, [(0, 1), (1, 1), (2, 1), (4, 1)], "their invocations go on");
     owner.settle(5, [0, 1, 2, 4].map(|offset| reopened(handled(offset), 2)).to_vec()).await;
     let attempts = owner.attempts(1).await;

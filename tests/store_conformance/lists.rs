@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courier::store::{Becomes, DeliveryFilter, OutcomeRow, Page};
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::{Attempts, Offset, Timestamp};
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
@@ -165,8 +165,7 @@ pub async fn the_one_attempt_of_a_success_is_told(database: Database) {
     let mut owner = Owner::new(&store).await;
     let duplicate = OutcomeRow {
         verdict: Some(Verdict::Duplicate),
-        number: 0,
-        counted: 0,
+        attempts_so_far: Attempts::default(),
         started_at: None,
         version: None,
         ..handled(1)

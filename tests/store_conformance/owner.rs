@@ -7,7 +7,7 @@ use courier::store::{
     AttemptRow, Becomes, ClaimRequest, Claimed, DeliveryFilter, DeliveryKey, DeliveryRow, Holder, NewOutbound,
     OutcomeRow, Page, Part, Settled, SharedStore, SourceHash, StoreError, WriterId,
 };
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::{Attempts, Offset, Timestamp};
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
@@ -163,8 +163,7 @@ fn outcome(offset: i64, to: Becomes) -> OutcomeRow {
         fingerprint: None,
         version: None,
         started_at: None,
-        number: 0,
-        counted: 0,
+        attempts_so_far: Attempts::default(),
         to,
         attempts: Vec::new(),
         outbound: Vec::new(),
@@ -177,9 +176,13 @@ pub fn key_of(offset: i64) -> Bytes {
     Bytes::from(format!("key-{}", offset % 10))
 }
 
-fn invoked(mut outcome: OutcomeRow, number: u32, verdict: Verdict) -> OutcomeRow {
-    outcome.number = number;
-    outcome.counted = number;
+/// As many attempts, of which each counts.
+pub fn tried(times: u32) -> Attempts {
+    Attempts { invoked: times, used: times }
+}
+
+fn invoked(mut outcome: OutcomeRow, times: u32, verdict: Verdict) -> OutcomeRow {
+    outcome.attempts_so_far = tried(times);
     outcome.verdict = Some(verdict);
     outcome.version = Some(VERSION.into());
     outcome.started_at = Some(at(outcome.offset.0));
@@ -224,7 +227,7 @@ pub fn retrying(offset: i64, number: u32, due: Option<Timestamp>) -> OutcomeRow 
 
 /// Gives a failed outcome its reason and its attempt.
 fn failing(mut outcome: OutcomeRow) -> OutcomeRow {
-    outcome.reason = Some(format!("attempt {} failed", outcome.number));
+    outcome.reason = Some(format!("attempt {} failed", outcome.attempts_so_far.invoked));
     outcome.fingerprint = Some("feedfacefeedface".to_owned());
     let attempt = attempt(&outcome);
     outcome.attempts.push(attempt);
@@ -235,7 +238,7 @@ fn failing(mut outcome: OutcomeRow) -> OutcomeRow {
 pub fn attempt(outcome: &OutcomeRow) -> AttemptRow {
     let started_at = outcome.started_at.unwrap_or(outcome.received_at);
     AttemptRow {
-        number: outcome.number,
+        number: outcome.attempts_so_far.invoked,
         counted: true,
         version: outcome.version.clone(),
         node: outcome.node.clone(),
@@ -244,13 +247,13 @@ pub fn attempt(outcome: &OutcomeRow) -> AttemptRow {
         verdict: outcome.verdict.unwrap_or(Verdict::Error),
         reason: outcome.reason.clone(),
         fingerprint: outcome.fingerprint.clone(),
-        log: Some(format!("log of attempt {}", outcome.number)),
+        log: Some(format!("log of attempt {}", outcome.attempts_so_far.invoked)),
     }
 }
 
 /// An outcome of a delivery that has an open row.
-pub fn reopened(outcome: OutcomeRow, number: u32) -> OutcomeRow {
-    OutcomeRow { had_row: true, number, counted: number, ..outcome }
+pub fn reopened(outcome: OutcomeRow, times: u32) -> OutcomeRow {
+    OutcomeRow { had_row: true, attempts_so_far: tried(times), ..outcome }
 }
 
 /// The encoded record of an offset.

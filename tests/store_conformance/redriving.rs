@@ -324,7 +324,7 @@ pub async fn a_replay_opens_what_has_no_row_and_skips_holes(database: Database) 
     let claimed = owner.claim_again().await;
     assert_eq!(claimed.next, Offset(10), "a replay never moves the position");
     let opened = &claimed.open[0];
-    assert_eq!((opened.offset, opened.state, opened.number), (Offset(1), State::Committed, 0));
+    assert_eq!((opened.offset, opened.state, opened.attempts.invoked), (Offset(1), State::Committed, 0));
     assert!(opened.next_attempt_at.is_some() && opened.key == Some(key_of(1)));
     assert_eq!(owner.totals().await, (2, 0, 2, 0, 0, 0));
     let mut first = handled(1);

@@ -26,7 +26,7 @@ pub async fn a_seek_backward_runs_again_what_lies_between(database: Database) {
     let claimed = owner.claim_again().await;
     assert_eq!(claimed.next, Offset(1));
     assert_eq!(claimed.settled, [Offset(7)], "what was ahead of the position stays settled");
-    let open: Vec<_> = claimed.open.iter().map(|row| (row.offset.0, row.state, row.number)).collect();
+    let open: Vec<_> = claimed.open.iter().map(|row| (row.offset.0, row.state, row.attempts.invoked)).collect();
     use State::{Committed, HandleFail};
     assert_eq!(open, [(1, HandleFail, 1), (2, Committed, 1), (3, HandleFail, 1), (13, Committed, 0)]);
     assert!(claimed.open[0].next_attempt_at.is_some() && claimed.open[1].next_attempt_at.is_some());

@@ -1,7 +1,7 @@
 //! The states of a delivery: the transitions that the store makes and refuses.
 
 use courier::store::{Becomes, OutcomeRow};
-use courier_core::message::Timestamp;
+use courier_core::message::{Attempts, Timestamp};
 use courier_core::status::State;
 
 use super::Database;
@@ -69,7 +69,7 @@ fn pushed_back(mut outcome: OutcomeRow) -> OutcomeRow {
 fn becoming(state: State, offset: i64, had_row: bool) -> Vec<OutcomeRow> {
     let open = Becomes::Open { state, next_attempt_at: Some(LATER), held: false, record: None };
     let ended = Becomes::Final { state, settled_at: at(offset), record: None };
-    let plain = OutcomeRow { had_row, number: 2, ..waiting(offset) };
+    let plain = OutcomeRow { had_row, attempts_so_far: Attempts { invoked: 2, used: 0 }, ..waiting(offset) };
     match state {
         State::Handled => vec![OutcomeRow { to: ended, ..plain }],
         State::HandleFail => vec![OutcomeRow { to: open, ..plain.clone() }, OutcomeRow { to: ended, ..plain }],

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::message::{Offset, Timestamp};
+use crate::message::{Attempts, Offset, Timestamp};
 use crate::status::State;
 
 /// The key of a lane: deliveries with equal keys keep their order.
@@ -17,23 +17,21 @@ pub enum LaneKey {
     /// The messages with this raw key (`ordering = "key"`).
     Key(Bytes),
     /// One record: it has no key, or `ordering = "none"`.
-    Alone(Offset),
+    Unkeyed(Offset),
     /// The messages with this id: records without an order of their own, of which
     /// only one is to be handled (`dedupe`).
     Message(Bytes),
     /// The whole partition (`ordering = "partition"`).
-    Whole,
+    WholePartition,
 }
 
 /// A delivery in its lane.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub struct LaneEntry {
     /// The offset of its record.
     pub offset: Offset,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
+    /// Its attempts so far.
+    pub attempts: Attempts,
     /// The bytes of its record that are held for it.
     pub bytes: usize,
     /// Whether the store has an open row for it, or a write that makes one is
@@ -51,12 +49,11 @@ pub struct Item {
     pub(crate) give_up: bool,
 }
 
-impl Item {
-    pub(crate) fn fresh(offset: Offset, bytes: usize) -> Self {
+impl LaneEntry {
+    pub(crate) fn new(offset: Offset, bytes: usize) -> Self {
         Self {
             offset,
-            number: 0,
-            counted: 0,
+            attempts: Attempts::default(),
             bytes,
             has_row: false,
             pending: None,
@@ -85,7 +82,7 @@ pub enum Head {
 
 /// Whether a given-up head may end now. A head that is blocked by an older
 /// partition waits until nothing is open there.
-fn has_its_turn_next(head: Head) -> bool {
+fn may_end_given_up(head: Head) -> bool {
     matches!(head, Head::Waiting(_) | Head::Held)
 }
 
@@ -96,7 +93,7 @@ pub type LaneId = usize;
 pub(crate) struct Lane {
     pub(crate) key: LaneKey,
     pub(crate) head: Head,
-    pub(crate) queue: VecDeque<Item>,
+    pub(crate) queue: VecDeque<LaneEntry>,
     /// The number of the last write about a delivery of this lane.
     pub(crate) last_write: Option<u64>,
 }
@@ -119,9 +116,9 @@ impl Lanes {
     }
 
     /// Opens a lane that holds only its head.
-    pub(crate) fn open(&mut self, key: LaneKey, head: Head, item: Item) -> LaneId {
-        let given_up = item.give_up && has_its_turn_next(head);
-        let lane = Lane { key: key.clone(), head, queue: VecDeque::from([item]), last_write: None };
+    pub(crate) fn open(&mut self, key: LaneKey, head: Head, entry: LaneEntry) -> LaneId {
+        let given_up = entry.give_up && may_end_given_up(head);
+        let lane = Lane { key: key.clone(), head, queue: VecDeque::from([entry]), last_write: None };
         let id = if let Some(id) = self.free.pop() {
             self.slots[id] = Some(lane);
             id
@@ -131,7 +128,7 @@ impl Lanes {
         };
         // A lane of one record is looked up by key only when a rerun of a waiting
         // row is requested; a running delivery is found by its offset.
-        if !matches!(key, LaneKey::Alone(_)) || head != Head::Running {
+        if !matches!(key, LaneKey::Unkeyed(_)) || head != Head::Running {
             self.by_key.insert(key, id);
         }
         if let Head::Waiting(at) = head {
@@ -160,17 +157,17 @@ impl Lanes {
         }
         let lane = self.get(id);
         lane.head = head;
-        let given_up = has_its_turn_next(head) && lane.queue.front().is_some_and(|item| item.give_up);
+        let given_up = may_end_given_up(head) && lane.queue.front().is_some_and(|entry| entry.give_up);
         if given_up {
             self.given_up.insert(id);
         } else {
             self.given_up.remove(&id);
         }
         let lane = self.get(id);
-        if let LaneKey::Alone(offset) = lane.key
+        if let LaneKey::Unkeyed(offset) = lane.key
             && head != Head::Running
         {
-            self.by_key.insert(LaneKey::Alone(offset), id);
+            self.by_key.insert(LaneKey::Unkeyed(offset), id);
         }
     }
 
@@ -194,7 +191,7 @@ impl Lanes {
 
     /// The lane that is due by `now`, the longest waiting first. The lane stays in
     /// the index until its head changes.
-    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<LaneId> {
+    pub(crate) fn first_due(&mut self, now: Timestamp) -> Option<LaneId> {
         self.due.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
     }
 
@@ -210,7 +207,7 @@ impl Lanes {
             self.slots[*id]
                 .as_ref()
                 .and_then(|lane| lane.queue.front())
-                .is_some_and(|item| item.state == State::PushFail)
+                .is_some_and(|entry| entry.state == State::PushFail)
         });
         ids
     }

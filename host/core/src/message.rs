@@ -60,6 +60,17 @@ impl fmt::Display for Offset {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub i64);
 
+/// How often a delivery was attempted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// How often the handler was called, or its plugin could not be instantiated
+    /// for it.
+    pub invoked: u32,
+    /// How many attempts count against `max_attempts`; a requested rerun begins
+    /// again at zero.
+    pub used: u32,
+}
+
 /// The suffix of a companion topic's name.
 const COMPANION: &str = ".broadcast";
 

@@ -30,8 +30,8 @@ mod vocabulary;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::lanes::{Head, Item, LaneId, LaneKey, Lanes};
-use crate::message::{Epoch, Offset, Timestamp};
+use crate::lanes::{Head, LaneEntry, LaneId, LaneKey, Lanes};
+use crate::message::{Attempts, Epoch, Offset, Timestamp};
 use crate::offsets::Offsets;
 use crate::status::State;
 use crate::verdict::Outcome;
@@ -46,12 +46,11 @@ enum Phase {
     Released,
 }
 
-/// The outcome of an attempt, as [`Event::Decided`] has it.
+/// The outcome of an attempt, as [`Event::AttemptFinished`] has it.
 struct Decision<D> {
     offset: Offset,
     outcome: Outcome,
-    number: u32,
-    counted: u32,
+    attempts: Attempts,
     detail: D,
 }
 
@@ -79,10 +78,10 @@ pub struct Machine<D> {
     pending: Pending<D>,
     in_flight: Option<Arc<Batch<D>>>,
     /// Rerun requests for deliveries whose outcome is decided and not yet durable.
-    overtaken: Vec<Open>,
+    deferred_reruns: Vec<OpenDelivery>,
     /// Records in memory that have no open row, and their bytes.
-    fresh: usize,
-    fresh_bytes: usize,
+    in_memory: usize,
+    in_memory_bytes: usize,
     /// Open rows and the bytes kept in them.
     parked: usize,
     parked_bytes: usize,
@@ -111,9 +110,9 @@ impl<D> Machine<D> {
             known: claim.settled.into_iter().collect(),
             pending: Pending::default(),
             in_flight: None,
-            overtaken: Vec::new(),
-            fresh: 0,
-            fresh_bytes: 0,
+            deferred_reruns: Vec::new(),
+            in_memory: 0,
+            in_memory_bytes: 0,
             parked: 0,
             parked_bytes: 0,
             parked_bare: 0,
@@ -156,20 +155,20 @@ impl<D> Machine<D> {
 
     /// The open rows among `rows` that this owner does not know: they are in no
     /// lane, no write about them is pending, and their records will not come.
-    pub fn strangers(&mut self, rows: &[(Offset, LaneKey)]) -> Vec<Offset> {
+    pub fn unknown_rows(&mut self, rows: &[(Offset, LaneKey)]) -> Vec<Offset> {
         if self.phase != Phase::Consuming {
             return Vec::new();
         }
         let lanes: HashSet<LaneId> = rows.iter().filter_map(|(_, lane)| self.lanes.find(lane)).collect();
         let mut known: HashSet<Offset> = self.running.keys().copied().collect();
         for id in lanes {
-            known.extend(self.lanes.get(id).queue.iter().map(|item| item.offset));
+            known.extend(self.lanes.get(id).queue.iter().map(|entry| entry.offset));
         }
         known.extend(self.in_flight.iter().flat_map(|batch| &batch.writes).map(|write| write.offset));
         known.extend(self.pending.writes().map(|write| write.offset));
-        known.extend(self.overtaken.iter().map(|open| open.offset));
-        let is_stranger = |offset: &Offset| !known.contains(offset) && !self.wants(*offset);
-        rows.iter().map(|(offset, _)| *offset).filter(is_stranger).collect()
+        known.extend(self.deferred_reruns.iter().map(|open| open.offset));
+        let is_unknown = |offset: &Offset| !known.contains(offset) && !self.wants(*offset);
+        rows.iter().map(|(offset, _)| *offset).filter(is_unknown).collect()
     }
 
     /// The number of open rows that this owner knows.
@@ -206,14 +205,14 @@ impl<D> Machine<D> {
             Event::Record { offset, lane, bytes } => self.record(offset, lane, bytes, actions),
             Event::Skipped { offset } => self.skipped(offset),
             Event::End { next } => self.end(next),
-            Event::Decided { offset, outcome, number, counted, detail } => {
-                self.decided(Decision { offset, outcome, number, counted, detail }, now, actions);
+            Event::AttemptFinished { offset, outcome, attempts, detail } => {
+                self.attempt_finished(Decision { offset, outcome, attempts, detail }, now, actions);
             }
-            Event::Returned { offset } => self.returned(offset, now),
-            Event::Vanished { offset } => self.vanished(offset, now, actions),
+            Event::NotStarted { offset } => self.not_started(offset, now),
+            Event::RowGone { offset } => self.row_gone(offset, now, actions),
             Event::Settled(answer) => self.settled(answer, now, actions),
             Event::Due => self.due(now, actions),
-            Event::Asked(open) => self.asked(open, now, actions),
+            Event::RerunRequested(open) => self.rerun_requested(open, now, actions),
             Event::Unblocked(lane) => self.unblocked(&lane, now, actions),
             Event::Gate(gate) => self.gate(gate, now, actions),
             Event::LossAhead(loss_ahead) => self.loss_ahead = loss_ahead,
@@ -268,21 +267,21 @@ impl<D> Machine<D> {
         if !self.offsets.receive(offset, known) || known {
             return;
         }
-        self.fresh += 1;
-        self.fresh_bytes += bytes;
-        let item = Item::fresh(offset, bytes);
+        self.in_memory += 1;
+        self.in_memory_bytes += bytes;
+        let entry = LaneEntry::new(offset, bytes);
         match self.lanes.find(&lane) {
             None if self.blocked.contains(&lane) => {
                 // As an open row it holds up neither the position nor other lanes.
-                let id = self.lanes.open(lane, Head::Blocked, item);
+                let id = self.lanes.open(lane, Head::Blocked, entry);
                 self.park_followers(id);
             }
             None => {
-                let id = self.lanes.open(lane, Head::Running, item);
+                let id = self.lanes.open(lane, Head::Running, entry);
                 self.dispatch(id, actions);
             }
             Some(id) => {
-                self.lanes.get(id).queue.push_back(item);
+                self.lanes.get(id).queue.push_back(entry);
                 if self.lanes.get(id).head != Head::Running {
                     self.park_followers(id);
                 }
@@ -306,38 +305,38 @@ impl<D> Machine<D> {
     /// Starts the head of a lane.
     fn dispatch(&mut self, id: LaneId, actions: &mut Vec<Action<D>>) {
         self.lanes.set_head(id, Head::Running);
-        let Some(item) = self.lanes.get(id).queue.front_mut() else { return };
-        item.asked = false;
-        let (offset, number, counted, has_row) = (item.offset, item.number, item.counted, item.has_row);
-        let give_up = item.give_up;
+        let Some(entry) = self.lanes.get(id).queue.front_mut() else { return };
+        entry.asked = false;
+        let (offset, attempts, has_row) = (entry.offset, entry.attempts, entry.has_row);
+        let give_up = entry.give_up;
         self.running.insert(offset, id);
         actions.push(if give_up {
-            Action::GiveUp { offset, number, counted }
+            Action::GiveUp { offset, attempts }
         } else {
-            Action::Dispatch { offset, number, counted, has_row }
+            Action::Dispatch { offset, attempts, has_row }
         });
     }
 
-    fn decided(&mut self, decision: Decision<D>, now: Timestamp, actions: &mut Vec<Action<D>>) {
-        let Decision { offset, outcome, number, counted, detail } = decision;
+    fn attempt_finished(&mut self, decision: Decision<D>, now: Timestamp, actions: &mut Vec<Action<D>>) {
+        let Decision { offset, outcome, attempts, detail } = decision;
         let Some(id) = self.running.remove(&offset) else { return };
-        let open = |state, due, held| To::Open { state, due, held, keep_record: false };
+        let open = |state, due, held| NewState::Open { state, due, held, keep_record: false };
         let (to, next) = match outcome {
-            Outcome::Handled => (To::Handled, None),
-            Outcome::Failed { dead_letter } => (To::Failed { dead_letter }, None),
+            Outcome::Handled => (NewState::Handled, None),
+            Outcome::Failed { dead_letter } => (NewState::Failed { dead_letter }, None),
             Outcome::Again { state, at } => (open(state, Some(at), false), Some((Head::Waiting(at), state))),
             Outcome::Held => (open(State::HandleFail, None, true), Some((Head::Held, State::HandleFail))),
         };
         if let Some((head, state)) = next {
-            let item = self.lanes.get(id).queue.front_mut().expect("a running lane has a head");
-            (item.number, item.counted, item.state) = (number, counted, state);
+            let entry = self.lanes.get(id).queue.front_mut().expect("a running lane has a head");
+            (entry.attempts, entry.state) = (attempts, state);
             self.lanes.set_head(id, head);
             self.write_open(id, 0, to, Some(detail));
             self.park_followers(id);
             return;
         }
-        let item = self.lanes.get(id).queue.pop_front().expect("a running lane has a head");
-        self.write_final(id, &item, to, (number, counted), detail);
+        let entry = self.lanes.get(id).queue.pop_front().expect("a running lane has a head");
+        self.write_final(id, &entry, to, attempts, detail);
         if self.lanes.get(id).queue.is_empty() {
             self.lanes.close(id);
         } else {
@@ -348,10 +347,10 @@ impl<D> Machine<D> {
     /// Goes on to the next delivery of a lane whose head is decided, even before
     /// that outcome is written: the order of `pending` is the order in the store.
     fn advance_lane(&mut self, id: LaneId, now: Timestamp, actions: &mut Vec<Action<D>>) {
-        let item = self.lanes.get(id).queue.front().expect("the caller looked");
+        let entry = self.lanes.get(id).queue.front().expect("the caller looked");
         let may_run = self.phase == Phase::Consuming && self.gate == Gate::Open;
-        let head = match item.due {
-            _ if item.held => Head::Held,
+        let head = match entry.due {
+            _ if entry.held => Head::Held,
             // A rerun that was requested may stand before a head that waits.
             Some(at) if at > now => Head::Waiting(at),
             _ if may_run => return self.dispatch(id, actions),
@@ -360,14 +359,14 @@ impl<D> Machine<D> {
         };
         self.lanes.set_head(id, head);
         if self.phase == Phase::Consuming {
-            // The lane is parked now: fresh records must not hold the position.
+            // The lane is parked now: records in memory must not hold the position.
             self.park_followers(id);
         }
     }
 
     /// A dispatched delivery was not started. It stays at the head; when the
     /// partition is being revoked, the next owner runs it.
-    fn returned(&mut self, offset: Offset, now: Timestamp) {
+    fn not_started(&mut self, offset: Offset, now: Timestamp) {
         if let Some(id) = self.running.remove(&offset) {
             self.lanes.set_head(id, Head::Waiting(now));
         }
@@ -377,8 +376,8 @@ impl<D> Machine<D> {
         match answer {
             Answer::Written => {
                 self.in_flight = None;
-                for open in std::mem::take(&mut self.overtaken) {
-                    self.asked(open, now, actions);
+                for open in std::mem::take(&mut self.deferred_reruns) {
+                    self.rerun_requested(open, now, actions);
                 }
             }
             // The same batch again, since no later one may pass it.
@@ -391,7 +390,7 @@ impl<D> Machine<D> {
         if self.phase != Phase::Consuming || self.gate == Gate::Closed {
             return;
         }
-        while let Some(id) = self.lanes.take_due(now) {
+        while let Some(id) = self.lanes.first_due(now) {
             self.dispatch(id, actions);
         }
     }
@@ -414,7 +413,7 @@ impl<D> Machine<D> {
         self.phase = Phase::Released;
         self.pending = Pending::default();
         self.running.clear();
-        self.overtaken.clear();
+        self.deferred_reruns.clear();
         actions.push(Action::Release(why));
     }
 
@@ -431,8 +430,8 @@ impl<D> Machine<D> {
         let past = self.gate == Gate::Closed
             || self.loss_ahead
             || at(self.offsets.gap(), bounds.max_gap)
-            || at(self.fresh, bounds.max_fresh)
-            || at(self.fresh_bytes, bounds.max_fresh_bytes)
+            || at(self.in_memory, bounds.max_in_memory)
+            || at(self.in_memory_bytes, bounds.max_in_memory_bytes)
             || self.parked >= parked;
         if !self.paused && past {
             self.paused = true;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::{attempts, auth, events, messages, ports, sessions};
+use super::{auth, events, messages, ports, rate_limit, sessions};
 use crate::store::{AuditEntry, SharedStore, audits};
 
 /// The state of the API. Clones share everything.
@@ -32,7 +32,7 @@ pub struct App {
     /// The attributes of session cookies.
     pub cookies: sessions::Cookies,
     /// Rate limit for attempts to sign in; [`sessions::attempts`].
-    pub attempts: attempts::Attempts,
+    pub attempts: rate_limit::PeerRateLimit,
     /// Bounds the audit entries about refused attempts to sign in.
     pub refusals: sessions::Refusals,
     /// This node's name.

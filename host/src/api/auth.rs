@@ -26,8 +26,8 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 pub use self::caller::Caller;
 use super::App;
 use super::answers::Asker;
-use super::attempts::{self, Attempts};
 use super::problem::Problem;
+use super::rate_limit::{self, PeerRateLimit};
 use super::sessions::{self, SessionSecret};
 pub use crate::config::Role;
 use crate::store::StoreError;
@@ -67,14 +67,14 @@ struct KnownToken {
 #[derive(Clone)]
 pub struct Authenticator {
     tokens: Arc<RwLock<Arc<Vec<KnownToken>>>>,
-    wrong: Attempts,
+    wrong: PeerRateLimit,
 }
 
 impl Authenticator {
     /// An authenticator with these tokens; without any it admits everybody.
     #[must_use]
     pub fn new(specs: Vec<TokenSpec>) -> Self {
-        let gate = Self { tokens: Arc::default(), wrong: Attempts::new(WRONG_BURST, WRONG_REFILL) };
+        let gate = Self { tokens: Arc::default(), wrong: PeerRateLimit::new(WRONG_BURST, WRONG_REFILL) };
         gate.replace(specs);
         gate
     }
@@ -279,7 +279,7 @@ impl<R: RoleType> FromRequestParts<App> for As<R> {
             Some(secret) if authorization.is_none() && !app.auth.is_open() => {
                 sessions::admit(app, parts, secret).await?
             }
-            _ => app.auth.admit(authorization, attempts::peer(parts))?,
+            _ => app.auth.admit(authorization, rate_limit::peer(parts))?,
         };
         if let Some(asker) = parts.extensions.get::<Asker>() {
             asker.is(&caller.name);

@@ -10,7 +10,6 @@
 
 pub mod answers;
 mod app;
-pub mod attempts;
 pub mod audit;
 pub mod auth;
 pub mod causes;
@@ -46,6 +45,7 @@ mod per_token;
 pub mod plugins;
 pub mod ports;
 pub mod problem;
+pub mod rate_limit;
 pub mod redrives;
 pub mod sessions;
 mod shape;

@@ -40,7 +40,7 @@ pub(super) async fn run(client: HostClient, handler: PathBuf) -> Infallible {
     }
     let folder = if handler.is_dir() { handler.clone() } else { folder_of(&handler) };
     let mut seen = None;
-    let mut attempts = PrintedAttempts::default();
+    let mut attempts = WatchedAttempts::default();
     let mut files = tokio::time::interval(FILES_EVERY);
     let mut host = tokio::time::interval(ATTEMPTS_EVERY);
     for ticks in [&mut files, &mut host] {
@@ -128,12 +128,12 @@ fn is_source(path: &Path) -> bool {
 
 /// The attempts of the groups that a plugin handles messages for.
 #[derive(Default)]
-struct PrintedAttempts {
+struct WatchedAttempts {
     version: String,
     printed: HashSet<(String, u64)>,
 }
 
-impl PrintedAttempts {
+impl WatchedAttempts {
     /// Starts to print the attempts of this version.
     async fn begin(&mut self, client: &HostClient, upload: &Upload) {
         self.version.clone_from(&upload.version);

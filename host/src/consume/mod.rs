@@ -143,7 +143,7 @@ impl RunningGroup {
         }
         for bound in &self.bindings {
             bound.closed.cancel();
-            bound.turns.close();
+            bound.ready.close();
         }
         if let Some(threads) = self.threads.take() {
             // Guests that still run are dropped: their partitions are released.

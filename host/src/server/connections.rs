@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::api::attempts::network;
+use crate::api::rate_limit::network;
 
 /// Descriptors that the process asks for. The usual soft limit of 1,024 stands
 /// for programs that use `select`; this one does not.

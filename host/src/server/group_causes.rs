@@ -114,13 +114,13 @@ enum Sight {
 }
 
 fn standstill(bound: &RunningBinding) -> Sight {
-    match bound.keeper.now() {
+    match bound.gate.now() {
         Permission::Closed { verdict, reason } => Sight::Stands(Cause::new(verdict.as_str(), reason)),
         Permission::Probing => Sight::Probes,
         Permission::Paused(why) => Sight::Stands(Cause::new(PAUSED, why).awaits_person()),
         // The watch of undelivered rows reports it.
         Permission::Full(_) => Sight::Runs,
-        Permission::Open => match bound.keeper.without_room() {
+        Permission::Open => match bound.gate.without_room() {
             Some(reason) => Sight::Stands(Cause::new(Verdict::NoRoom.as_str(), reason)),
             None => Sight::Runs,
         },

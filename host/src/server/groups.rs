@@ -231,7 +231,7 @@ impl RunningGroups {
     /// The state of the gate of a binding.
     #[must_use]
     pub fn why_stopped(bound: &RunningBinding) -> Option<String> {
-        match bound.keeper.now() {
+        match bound.gate.now() {
             Permission::Open | Permission::Probing => None,
             Permission::Paused(why) | Permission::Full(why) => Some(why),
             Permission::Closed { reason, .. } => Some(reason),
@@ -241,7 +241,7 @@ impl RunningGroups {
     /// The code of what keeps a binding from running.
     #[must_use]
     pub fn blocked(bound: &RunningBinding) -> Option<&'static str> {
-        match bound.keeper.now() {
+        match bound.gate.now() {
             Permission::Open | Permission::Probing => None,
             Permission::Paused(_) => Some(PAUSED),
             Permission::Full(_) => Some(UNDELIVERED_FULL),

@@ -70,7 +70,7 @@ pub enum TopicAnswer {
     },
     /// The topic does not exist, or its state is unknown: its rows wait for the
     /// reason given.
-    Waits(String),
+    Unknown(String),
     /// No topic can have this name, for the reason given.
     Invalid(String),
 }
@@ -195,7 +195,7 @@ pub enum RowEnd {
         offset: Offset,
     },
     /// The row waits for another pass.
-    Waits(Retry),
+    Retry(Retry),
     /// Kafka can never take the record as it is: it is kept as undelivered, with
     /// its content.
     Undelivered(Undeliverable),
@@ -223,7 +223,7 @@ pub struct Undeliverable {
 
 /// The state of a row within a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Standing {
+enum RowProgress {
     /// Not begun.
     Waiting,
     /// With the client, or being looked up.
@@ -237,7 +237,7 @@ enum Standing {
 struct Entry {
     row: Row,
     partition: Option<i32>,
-    standing: Standing,
+    progress: RowProgress,
 }
 
 /// The machine of one relay shard; the module `outbound` lists its invariants.
@@ -300,7 +300,7 @@ impl Shard {
             if self.unknown_topics.insert(Arc::clone(&row.topic)) {
                 actions.push(ShardAction::AskTopic(Arc::clone(&row.topic)));
             }
-            let entry = Entry { partition: None, standing: Standing::Waiting, row };
+            let entry = Entry { partition: None, progress: RowProgress::Waiting, row };
             self.rows.insert(entry.row.id, entry);
         }
     }
@@ -317,7 +317,7 @@ impl Shard {
                         "the message has {} bytes and topic {topic} takes {max_bytes} (max.message.bytes)",
                         entry.row.size_bytes
                     );
-                    entry.standing = Standing::Ended(undelivered("too_large", reason));
+                    entry.progress = RowProgress::Ended(undelivered("too_large", reason));
                 }
                 TopicAnswer::Known { id, partitions, .. } => {
                     let kept = entry
@@ -336,12 +336,12 @@ impl Shard {
                         self.choices.push(Choice { row: entry.row.id, topic_id: id.clone(), partition });
                     }
                 }
-                TopicAnswer::Waits(reason) => {
+                TopicAnswer::Unknown(reason) => {
                     let (tries, unknown_from) = (entry.row.tries, entry.row.unknown_from);
-                    entry.standing = Standing::Ended(waits(reason.clone(), tries, unknown_from));
+                    entry.progress = RowProgress::Ended(retry(reason.clone(), tries, unknown_from));
                 }
                 TopicAnswer::Invalid(reason) => {
-                    entry.standing = Standing::Ended(undelivered("invalid_topic", reason.clone()));
+                    entry.progress = RowProgress::Ended(undelivered("invalid_topic", reason.clone()));
                 }
             }
         }
@@ -352,9 +352,9 @@ impl Shard {
         let partition = entry.partition.unwrap_or(0);
         match fate {
             Fate::Acknowledged(offset) => {
-                entry.standing = Standing::Ended(RowEnd::Acknowledged { partition, offset });
+                entry.progress = RowProgress::Ended(RowEnd::Acknowledged { partition, offset });
             }
-            Fate::Refused(reason) => entry.standing = Standing::Ended(undelivered("refused", reason)),
+            Fate::Refused(reason) => entry.progress = RowProgress::Ended(undelivered("refused", reason)),
             Fate::Later(reason) => self.wait(row, reason, None),
             Fate::Unknown(from) => {
                 entry.row.unknown_from = Some(from);
@@ -367,10 +367,10 @@ impl Shard {
         let Some(entry) = self.rows.get_mut(&row) else { return };
         entry.row.unknown_from = None;
         let partition = entry.partition.unwrap_or(0);
-        entry.standing = match found {
-            Some(offset) => Standing::Ended(RowEnd::Acknowledged { partition, offset }),
+        entry.progress = match found {
+            Some(offset) => RowProgress::Ended(RowEnd::Acknowledged { partition, offset }),
             // The next pass sends it again, before the rows behind it.
-            None => Standing::Ended(RowEnd::Waits(Retry {
+            None => RowProgress::Ended(RowEnd::Retry(Retry {
                 reason: "kafka lost the message, which is sent again".to_owned(),
                 wait: Duration::ZERO,
                 unknown_from: None,
@@ -380,7 +380,7 @@ impl Shard {
 
     fn wait(&mut self, row: RowId, reason: String, unknown_from: Option<Offset>) {
         if let Some(entry) = self.rows.get_mut(&row) {
-            entry.standing = Standing::Ended(waits(reason, entry.row.tries, unknown_from));
+            entry.progress = RowProgress::Ended(retry(reason, entry.row.tries, unknown_from));
         }
     }
 
@@ -396,12 +396,12 @@ impl Shard {
             return;
         }
         self.begin(self.closed || expired, actions);
-        if self.rows.values().all(|entry| matches!(entry.standing, Standing::Ended(_) | Standing::Left)) {
+        if self.rows.values().all(|entry| matches!(entry.progress, RowProgress::Ended(_) | RowProgress::Left)) {
             self.settling = true;
             self.unknown_topics.clear();
             self.choices.clear();
-            let ended = self.rows.iter().filter_map(|(id, entry)| match &entry.standing {
-                Standing::Ended(end) => Some((*id, end.clone())),
+            let ended = self.rows.iter().filter_map(|(id, entry)| match &entry.progress {
+                RowProgress::Ended(end) => Some((*id, end.clone())),
                 _ => None,
             });
             actions.push(ShardAction::Settle(ended.collect()));
@@ -415,16 +415,16 @@ impl Shard {
         for (id, entry) in &mut self.rows {
             let lane = entry.row.key.clone().map(|key| (Arc::clone(&entry.row.topic), key));
             let ahead = lane.as_ref().and_then(|lane| lanes.get(lane)).copied();
-            if entry.standing == Standing::Waiting {
-                entry.standing = match (leave || held_back(ahead, entry), entry.partition, entry.row.unknown_from) {
-                    (true, ..) | (_, None, _) => Standing::Left,
+            if entry.progress == RowProgress::Waiting {
+                entry.progress = match (leave || held_back(ahead, entry), entry.partition, entry.row.unknown_from) {
+                    (true, ..) | (_, None, _) => RowProgress::Left,
                     (_, Some(partition), Some(from)) => {
                         actions.push(ShardAction::LookUp { row: *id, partition, from });
-                        Standing::Begun
+                        RowProgress::Begun
                     }
                     (_, Some(partition), None) => {
                         actions.push(ShardAction::Produce { row: *id, partition });
-                        Standing::Begun
+                        RowProgress::Begun
                     }
                 };
             }
@@ -441,13 +441,13 @@ enum Ahead {
     /// reach Kafka behind them.
     With(i32),
     /// A row waits: no row passes it.
-    Waits,
+    Waiting,
 }
 
 fn held_back(ahead: Option<Ahead>, entry: &Entry) -> bool {
     match ahead {
         None => false,
-        Some(Ahead::Waits) => true,
+        Some(Ahead::Waiting) => true,
         // The partitions differ when some were added between the two choices.
         Some(Ahead::With(partition)) => entry.partition != Some(partition) || entry.row.unknown_from.is_some(),
     }
@@ -455,16 +455,16 @@ fn held_back(ahead: Option<Ahead>, entry: &Entry) -> bool {
 
 /// What a row means to the rows behind it in its lane.
 fn ahead_of(entry: &Entry) -> Option<Ahead> {
-    match &entry.standing {
-        Standing::Begun if entry.row.unknown_from.is_some() => Some(Ahead::Waits),
-        Standing::Begun => entry.partition.map(Ahead::With),
+    match &entry.progress {
+        RowProgress::Begun if entry.row.unknown_from.is_some() => Some(Ahead::Waiting),
+        RowProgress::Begun => entry.partition.map(Ahead::With),
         // An undelivered row holds back nothing once that is durable. Before, a host
         // that dies would leave the row to another host, which may judge it otherwise
         // and send it behind its successors.
-        Standing::Waiting | Standing::Left | Standing::Ended(RowEnd::Waits(_) | RowEnd::Undelivered(_)) => {
-            Some(Ahead::Waits)
+        RowProgress::Waiting | RowProgress::Left | RowProgress::Ended(RowEnd::Retry(_) | RowEnd::Undelivered(_)) => {
+            Some(Ahead::Waiting)
         }
-        Standing::Ended(RowEnd::Acknowledged { .. }) => None,
+        RowProgress::Ended(RowEnd::Acknowledged { .. }) => None,
     }
 }
 
@@ -472,7 +472,7 @@ fn undelivered(code: &'static str, reason: String) -> RowEnd {
     RowEnd::Undelivered(Undeliverable { code, reason })
 }
 
-fn waits(reason: String, tries: u32, unknown_from: Option<Offset>) -> RowEnd {
+fn retry(reason: String, tries: u32, unknown_from: Option<Offset>) -> RowEnd {
     let wait = RETRY_FIRST.saturating_mul(1 << tries.min(8)).min(RETRY_LONGEST);
-    RowEnd::Waits(Retry { reason, wait, unknown_from })
+    RowEnd::Retry(Retry { reason, wait, unknown_from })
 }

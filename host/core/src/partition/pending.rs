@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::vocabulary::{To, Write};
-use crate::lanes::Item;
+use super::vocabulary::{DeliveryWrite, NewState};
+use crate::lanes::LaneEntry;
 
 /// Outcomes not yet sent.
 ///
@@ -25,7 +25,7 @@ pub(super) struct Pending<D> {
 
 #[derive(Debug)]
 struct Unsent<D> {
-    write: Write<D>,
+    write: DeliveryWrite<D>,
     /// The outcome of the same delivery that goes out in an earlier batch.
     after: Option<u64>,
 }
@@ -41,12 +41,12 @@ impl<D> Pending<D> {
         self.slots.is_empty()
     }
 
-    pub(super) fn writes(&self) -> impl Iterator<Item = &Write<D>> {
+    pub(super) fn writes(&self) -> impl Iterator<Item = &DeliveryWrite<D>> {
         self.slots.iter().flatten().map(|unsent| &unsent.write)
     }
 
     /// Takes the writes of the next batch, at most `most`.
-    pub(super) fn take_batch(&mut self, most: usize) -> Vec<Write<D>> {
+    pub(super) fn take_batch(&mut self, most: usize) -> Vec<DeliveryWrite<D>> {
         let mut writes = Vec::with_capacity(self.slots.len().min(most));
         let first = self.from;
         let fits = |slot: &mut Option<Unsent<D>>| {
@@ -61,10 +61,10 @@ impl<D> Pending<D> {
         writes
     }
 
-    /// Appends a write about an item and returns its number. `last` is the number
+    /// Appends a write about an entry and returns its number. `last` is the number
     /// of the last write about its lane.
-    pub(super) fn push(&mut self, last: Option<u64>, write: Write<D>, item: &Item) -> u64 {
-        let waiting = item.pending.filter(|number| *number >= self.from);
+    pub(super) fn push(&mut self, last: Option<u64>, write: DeliveryWrite<D>, entry: &LaneEntry) -> u64 {
+        let waiting = entry.pending.filter(|number| *number >= self.from);
         let slot = waiting.and_then(|number| self.slots.get_mut(usize::try_from(number - self.from).ok()?));
         let unsent = match slot.filter(|_| waiting == last).and_then(Option::take) {
             Some(earlier) => earlier.taken_in(write),
@@ -77,17 +77,17 @@ impl<D> Pending<D> {
 
 impl<D> Unsent<D> {
     /// Merges the earlier outcome into the later one.
-    fn taken_in(self, later: Write<D>) -> Self {
+    fn taken_in(self, later: DeliveryWrite<D>) -> Self {
         let Self { write: earlier, after } = self;
-        let kept = matches!(earlier.to, To::Open { keep_record: true, .. });
+        let kept = matches!(earlier.to, NewState::Open { keep_record: true, .. });
         let to = match later.to {
-            To::Open { state, due, held, keep_record } => {
-                To::Open { state, due, held, keep_record: keep_record || kept }
+            NewState::Open { state, due, held, keep_record } => {
+                NewState::Open { state, due, held, keep_record: keep_record || kept }
             }
             done => done,
         };
         let mut details = earlier.details;
         details.extend(later.details);
-        Self { write: Write { had_row: earlier.had_row, to, details, ..later }, after }
+        Self { write: DeliveryWrite { had_row: earlier.had_row, to, details, ..later }, after }
     }
 }

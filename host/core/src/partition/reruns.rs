@@ -1,20 +1,20 @@
 //! Deliveries that run or end because they have an open row: rows of the claim,
 //! reruns that people request, and rows that wait for an older partition.
 
-use super::{Action, Machine, Open, Phase};
-use crate::lanes::{Head, Item, LaneKey};
+use super::{Action, Machine, OpenDelivery, Phase};
+use crate::lanes::{Head, LaneEntry, LaneKey};
 use crate::message::{Offset, Timestamp};
 
 impl<D> Machine<D> {
-    pub(super) fn vanished(&mut self, offset: Offset, now: Timestamp, actions: &mut Vec<Action<D>>) {
+    pub(super) fn row_gone(&mut self, offset: Offset, now: Timestamp, actions: &mut Vec<Action<D>>) {
         let Some(id) = self.running.remove(&offset) else { return };
-        if self.lanes.get(id).queue.front().is_some_and(|item| item.asked) {
+        if self.lanes.get(id).queue.front().is_some_and(|entry| entry.asked) {
             // A rerun was requested since, so the row may exist again.
             self.lanes.set_head(id, Head::Waiting(now));
             return self.due(now, actions);
         }
-        if let Some(item) = self.lanes.get(id).queue.pop_front() {
-            self.unpark(&item);
+        if let Some(entry) = self.lanes.get(id).queue.pop_front() {
+            self.unpark(&entry);
         }
         if self.lanes.get(id).queue.is_empty() {
             self.lanes.close(id);
@@ -40,31 +40,31 @@ impl<D> Machine<D> {
         }
     }
 
-    pub(super) fn asked(&mut self, open: Open, now: Timestamp, actions: &mut Vec<Action<D>>) {
+    pub(super) fn rerun_requested(&mut self, open: OpenDelivery, now: Timestamp, actions: &mut Vec<Action<D>>) {
         if self.phase != Phase::Consuming {
             return;
         }
         let running = self.running.get(&open.offset).copied();
         let id = running.or_else(|| self.lanes.find(&open.lane));
-        let place = id.and_then(|id| self.lanes.get(id).queue.iter().position(|item| item.offset == open.offset));
+        let place = id.and_then(|id| self.lanes.get(id).queue.iter().position(|entry| entry.offset == open.offset));
         match id.zip(place) {
             Some((id, place)) => {
                 let lane = self.lanes.get(id);
                 let head = lane.head;
-                let item = &mut lane.queue[place];
+                let entry = &mut lane.queue[place];
                 // The latest request counts: a rerun cancels an earlier giving up.
-                item.give_up = open.give_up;
+                entry.give_up = open.give_up;
                 if !open.give_up {
-                    (item.held, item.due) = (false, Some(now));
+                    (entry.held, entry.due) = (false, Some(now));
                 }
-                // The row's counts may be older than what is decided here, or newer than
+                // The row's attempts may be older than what is decided here, or newer than
                 // those of an earlier request.
-                if open.number >= item.number {
-                    (item.number, item.counted) = (open.number, open.counted);
+                if open.attempts.invoked >= entry.attempts.invoked {
+                    entry.attempts = open.attempts;
                 }
                 // A follower waits for those before it.
                 if place == 0 && head == Head::Running {
-                    item.asked = true;
+                    entry.asked = true;
                 } else if place == 0 && open.give_up {
                     self.lanes.set_head(id, head);
                 } else if place == 0 && head != Head::Blocked {
@@ -73,24 +73,23 @@ impl<D> Machine<D> {
             }
             // Only once the outcome is durable can the store say whether the request
             // came before or after it.
-            None if self.is_decided(open.offset) => self.overtaken.push(open),
+            None if self.is_decided(open.offset) => self.deferred_reruns.push(open),
             // A newer owner made this row, since its record did not come here and the
             // claim did not contain it: the newer owner runs it.
             None if self.wants(open.offset) => {}
-            None => self.add_row(Open { due: Some(now), held: false, ..open }),
+            None => self.add_row(OpenDelivery { due: Some(now), held: false, ..open }),
         }
         self.due(now, actions);
     }
 
     /// Adds an open row that this machine did not know.
-    pub(super) fn add_row(&mut self, open: Open) {
+    pub(super) fn add_row(&mut self, open: OpenDelivery) {
         self.parked += 1;
         self.parked_bytes += open.bytes;
         self.parked_bare += usize::from(open.bytes == 0);
-        let item = Item {
+        let entry = LaneEntry {
             offset: open.offset,
-            number: open.number,
-            counted: open.counted,
+            attempts: open.attempts,
             bytes: open.bytes,
             has_row: true,
             pending: None,
@@ -104,11 +103,11 @@ impl<D> Machine<D> {
             // Behind the rows and before what has no row: the order among settled
             // deliveries is free, but a row must not be parked a second time.
             let queue = &mut self.lanes.get(id).queue;
-            let place = queue.iter().rposition(|item| item.has_row).map_or(queue.len().min(1), |at| at + 1);
-            queue.insert(place, item);
+            let place = queue.iter().rposition(|entry| entry.has_row).map_or(queue.len().min(1), |at| at + 1);
+            queue.insert(place, entry);
         } else {
-            let head = if self.blocked.contains(&open.lane) { Head::Blocked } else { waiting(&item) };
-            self.lanes.open(open.lane, head, item);
+            let head = if self.blocked.contains(&open.lane) { Head::Blocked } else { waiting(&entry) };
+            self.lanes.open(open.lane, head, entry);
         }
     }
 
@@ -119,9 +118,9 @@ impl<D> Machine<D> {
         }
         if let Some(id) = self.lanes.find(lane)
             && self.lanes.get(id).head == Head::Blocked
-            && let Some(item) = self.lanes.get(id).queue.front()
+            && let Some(entry) = self.lanes.get(id).queue.front()
         {
-            let head = waiting(item);
+            let head = waiting(entry);
             self.lanes.set_head(id, head);
         }
         self.due(now, actions);
@@ -130,6 +129,6 @@ impl<D> Machine<D> {
 
 /// The state of a head that comes from its row; a head without a time of its
 /// own is due at once.
-fn waiting(item: &Item) -> Head {
-    if item.held { Head::Held } else { Head::Waiting(item.due.unwrap_or(Timestamp(0))) }
+fn waiting(entry: &LaneEntry) -> Head {
+    if entry.held { Head::Held } else { Head::Waiting(entry.due.unwrap_or(Timestamp(0))) }
 }

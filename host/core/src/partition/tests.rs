@@ -1,10 +1,9 @@
 //! Unit tests of the machine, event by event. The simulation looks for schedules
 //! that nobody thought of.
 
+mod giving_up;
 mod growth;
 mod loss_ahead;
-
-mod giving_up;
 
 use bytes::Bytes;
 
@@ -28,24 +27,28 @@ fn pushed_back(at: i64) -> Outcome {
 }
 
 fn key(name: &'static str) -> LaneKey {
-    if name.is_empty() { LaneKey::Whole } else { LaneKey::Key(Bytes::from_static(name.as_bytes())) }
+    if name.is_empty() { LaneKey::WholePartition } else { LaneKey::Key(Bytes::from_static(name.as_bytes())) }
 }
 
-fn row(offset: i64, lane: &'static str) -> Open {
-    Open {
+/// As many attempts, of which each counts.
+fn tried(times: u32) -> Attempts {
+    Attempts { invoked: times, used: times }
+}
+
+fn row(offset: i64, lane: &'static str) -> OpenDelivery {
+    OpenDelivery {
         offset: Offset(offset),
         lane: key(lane),
         state: State::Committed,
         due: None,
         held: false,
-        number: 1,
-        counted: 1,
+        attempts: tried(1),
         bytes: 10,
         give_up: false,
     }
 }
 
-fn claim(position: i64, settled: &[i64], open: Vec<Open>) -> Claim {
+fn claim(position: i64, settled: &[i64], open: Vec<OpenDelivery>) -> Claim {
     let settled = settled.iter().map(|offset| Offset(*offset)).collect();
     Claim { epoch: Epoch(3), position: Offset(position), settled, open, blocked: HashSet::new() }
 }
@@ -78,8 +81,8 @@ impl Bench {
         self.step(Event::Record { offset: Offset(offset), lane: key(lane), bytes: 10 })
     }
 
-    fn decided(offset: i64, outcome: Outcome, number: u32, detail: &'static str) -> Event<&'static str> {
-        Event::Decided { offset: Offset(offset), outcome, number, counted: number, detail }
+    fn decided(offset: i64, outcome: Outcome, times: u32, detail: &'static str) -> Event<&'static str> {
+        Event::AttemptFinished { offset: Offset(offset), outcome, attempts: tried(times), detail }
     }
 
     fn decide(&mut self, offset: i64, outcome: Outcome) -> &mut Self {
@@ -129,20 +132,20 @@ fn in_short<D>(action: &Action<D>) -> String {
 
 /// An open row is `held`, has a time (`@7`), or waits in its lane; `+` is a
 /// row that is new.
-fn write_in_short<D>(write: &Write<D>) -> String {
+fn write_in_short<D>(write: &DeliveryWrite<D>) -> String {
     let to = match write.to {
-        To::Handled => "handled".to_owned(),
-        To::Failed { .. } => "failed".to_owned(),
-        To::Open { held: true, .. } => "held".to_owned(),
-        To::Open { state, due: Some(at), .. } => format!("{}@{}", state.as_str().to_lowercase(), at.0),
-        To::Open { state, due: None, .. } => state.as_str().to_lowercase(),
+        NewState::Handled => "handled".to_owned(),
+        NewState::Failed { .. } => "failed".to_owned(),
+        NewState::Open { held: true, .. } => "held".to_owned(),
+        NewState::Open { state, due: Some(at), .. } => format!("{}@{}", state.as_str().to_lowercase(), at.0),
+        NewState::Open { state, due: None, .. } => state.as_str().to_lowercase(),
     };
     let new = if write.had_row { "" } else { "+" };
     format!("{}{new}{to}", write.offset)
 }
 
 fn tiny() -> Bounds {
-    Bounds { max_gap: 1, max_fresh: 1, max_fresh_bytes: 1, max_parked: 1, max_parked_bytes: 0, max_batch: 1 }
+    Bounds { max_gap: 1, max_in_memory: 1, max_in_memory_bytes: 1, max_parked: 1, max_parked_bytes: 0, max_batch: 1 }
 }
 
 #[test]
@@ -185,7 +188,7 @@ fn what_a_person_has_to_see_holds_its_lane() {
     bench.decide(0, Outcome::Held).says(&["write <2 0+held 1+committed"]);
     bench.written().due(1_000).says(&[]);
     assert_eq!(bench.machine.next_due(), None);
-    bench.step(Event::Asked(Open { held: true, ..row(0, "a") })).says(&["rerun 0"]);
+    bench.step(Event::RerunRequested(OpenDelivery { held: true, ..row(0, "a") })).says(&["rerun 0"]);
     bench.decide(0, AT_ONCE).says(&["rerun 1", "write <2 0handled"]);
 }
 
@@ -214,8 +217,8 @@ fn an_unsent_row_is_taken_in_by_what_follows() {
     bench.written().says(&["write <3 1+handled 0+handle_fail@9"]);
     let write = bench.batch().writes[1].clone();
     assert_eq!(write.details, ["failed", "failed again"]);
-    assert!(matches!(write.to, To::Open { keep_record: true, .. }), "the row is new and within the bound");
-    assert_eq!((write.number, write.counted), (2, 2));
+    assert!(matches!(write.to, NewState::Open { keep_record: true, .. }), "the row is new and within the bound");
+    assert_eq!(write.attempts, tried(2));
 }
 
 #[test]
@@ -258,7 +261,7 @@ fn a_revoked_machine_drains() {
     bench.step(Event::Revoke).says(&[]);
     bench.record(4, "d").says(&[]);
     bench.decide(0, AT_ONCE).says(&["write <1 0+handled"]);
-    bench.step(Event::Returned { offset: Offset(3) }).decide(2, again(5)).says(&[]);
+    bench.step(Event::NotStarted { offset: Offset(3) }).decide(2, again(5)).says(&[]);
     bench.written().says(&["write <1 2+handle_fail@5"]);
     bench.due(5).says(&[]);
     bench.written().says(&["Drained"]);
@@ -284,7 +287,7 @@ fn without_time_or_partition_it_stops_at_once() {
 
 #[test]
 fn what_the_claim_tells_of_is_not_dispatched_again() {
-    let waits = Open { due: Some(Timestamp(50)), state: State::HandleFail, ..row(12, "a") };
+    let waits = OpenDelivery { due: Some(Timestamp(50)), state: State::HandleFail, ..row(12, "a") };
     let mut bench = Bench::new(Bounds::default(), claim(10, &[11], vec![row(4, "b"), waits]));
     bench.due(0).says(&["rerun 4"]);
     for offset in [11, 12] {
@@ -305,7 +308,7 @@ fn past_its_bytes_a_parked_set_keeps_coordinates_only() {
         .batch()
         .writes
         .iter()
-        .map(|write| matches!(write.to, To::Open { keep_record: true, .. }))
+        .map(|write| matches!(write.to, NewState::Open { keep_record: true, .. }))
         .collect::<Vec<_>>();
     assert_eq!(kept, [true, true, false]);
 }
@@ -315,8 +318,11 @@ fn past_its_bytes_a_parked_set_keeps_coordinates_only() {
 #[test]
 fn each_bound_pauses_and_half_of_it_resumes() {
     let wide = Bounds::default();
-    let bounds =
-        [Bounds { max_gap: 4, ..wide }, Bounds { max_fresh: 4, ..wide }, Bounds { max_fresh_bytes: 40, ..wide }];
+    let bounds = [
+        Bounds { max_gap: 4, ..wide },
+        Bounds { max_in_memory: 4, ..wide },
+        Bounds { max_in_memory_bytes: 40, ..wide },
+    ];
     for bounds in bounds {
         let mut bench = Bench::new(bounds, claim(0, &[], Vec::new()));
         bench.record(0, "a").record(1, "b").record(2, "c").says(&["run 2"]);
@@ -351,7 +357,7 @@ fn a_closed_gate_fetches_nothing_and_begins_nothing_new() {
 fn what_came_back_unrun_keeps_its_turn() {
     let mut bench = Bench::empty();
     bench.record(0, "a").record(1, "a");
-    bench.step(Event::Returned { offset: Offset(0) }).says(&[]);
+    bench.step(Event::NotStarted { offset: Offset(0) }).says(&[]);
     bench.due(0).says(&["run 0"]);
     bench.decide(0, AT_ONCE).says(&["run 1", "write <1 0+handled"]);
 }
@@ -394,15 +400,15 @@ fn a_delivery_stands_in_a_batch_once() {
 /// held; afterwards the lane is as it was.
 #[test]
 fn a_lane_goes_back_to_waiting_after_what_was_asked() {
-    let asked = Open { due: Some(Timestamp(0)), ..row(3, "a") };
-    let waits = Open { due: Some(Timestamp(50)), state: State::HandleFail, ..row(5, "a") };
+    let asked = OpenDelivery { due: Some(Timestamp(0)), ..row(3, "a") };
+    let waits = OpenDelivery { due: Some(Timestamp(50)), state: State::HandleFail, ..row(5, "a") };
     let mut bench = Bench::new(Bounds::default(), claim(10, &[], vec![asked.clone(), waits]));
     bench.due(1).says(&["rerun 3"]);
     bench.decide(3, AT_ONCE).says(&["write <10 3handled"]);
     bench.written().due(49).says(&[]);
     bench.due(50).says(&["rerun 5"]);
 
-    let held = Open { held: true, ..row(5, "a") };
+    let held = OpenDelivery { held: true, ..row(5, "a") };
     let mut bench = Bench::new(Bounds::default(), claim(10, &[], vec![asked, held]));
     bench.due(1).says(&["rerun 3"]);
     bench.record(10, "a").says(&[]);
@@ -412,11 +418,11 @@ fn a_lane_goes_back_to_waiting_after_what_was_asked() {
 /// The head was not started, and a delivery with a requested rerun is behind it:
 /// a follower must not get a row before the head has one.
 #[test]
-fn a_fresh_head_that_came_back_is_parked_before_its_followers() {
+fn a_head_in_memory_that_came_back_is_parked_before_its_followers() {
     let mut bench = Bench::new(Bounds::default(), claim(5, &[], Vec::new()));
     bench.record(5, "a").says(&["run 5"]);
-    bench.step(Event::Asked(row(2, "a"))).says(&[]);
-    bench.step(Event::Returned { offset: Offset(5) }).says(&[]);
+    bench.step(Event::RerunRequested(row(2, "a"))).says(&[]);
+    bench.step(Event::NotStarted { offset: Offset(5) }).says(&[]);
     bench.record(6, "a").says(&["write <7 5+committed 6+committed"]);
     bench.due(0).says(&["rerun 5"]);
     bench.decide(5, AT_ONCE).says(&["rerun 2"]);
@@ -428,9 +434,9 @@ fn a_fresh_head_that_came_back_is_parked_before_its_followers() {
 fn a_request_that_meets_an_unanswered_outcome_waits_for_the_answer() {
     let mut bench = Bench::empty();
     bench.record(0, "a").decide(0, AT_ONCE).says(&["write <1 0+handled"]);
-    bench.step(Event::Asked(row(0, "a"))).says(&[]);
+    bench.step(Event::RerunRequested(row(0, "a"))).says(&[]);
     bench.written().says(&["rerun 0"]);
-    bench.step(Event::Vanished { offset: Offset(0) }).says(&[]);
+    bench.step(Event::RowGone { offset: Offset(0) }).says(&[]);
     assert_eq!(bench.machine.parked(), 0, "the request was older than the outcome after all");
 }
 
@@ -439,56 +445,56 @@ fn a_request_changes_no_count_that_is_newer_than_its_row() {
     let mut bench = Bench::new(Bounds::default(), claim(5, &[], vec![row(2, "a")]));
     bench.due(0).says(&["rerun 2"]);
     bench.step(Bench::decided(2, again(90), 2, "second"));
-    bench.step(Event::Asked(row(2, "a")));
-    let Action::Dispatch { number, counted, .. } = bench.said[0] else { panic!("it runs now") };
-    assert_eq!((number, counted), (2, 2));
+    bench.step(Event::RerunRequested(row(2, "a")));
+    let Action::Dispatch { attempts, .. } = bench.said[0] else { panic!("it runs now") };
+    assert_eq!(attempts, tried(2));
 }
 
 #[test]
 fn a_lane_of_one_record_is_found_by_who_asks() {
-    let alone = |offset| LaneKey::Alone(Offset(offset));
+    let alone = |offset| LaneKey::Unkeyed(Offset(offset));
     let mut bench = Bench::empty();
     bench.step(Event::Record { offset: Offset(4), lane: alone(4), bytes: 10 }).says(&["run 4"]);
-    bench.step(Event::Asked(Open { lane: alone(4), ..row(4, "") })).says(&[]);
+    bench.step(Event::RerunRequested(OpenDelivery { lane: alone(4), ..row(4, "") })).says(&[]);
     bench.decide(4, again(90));
-    bench.step(Event::Asked(Open { lane: alone(4), ..row(4, "") })).says(&["rerun 4"]);
+    bench.step(Event::RerunRequested(OpenDelivery { lane: alone(4), ..row(4, "") })).says(&["rerun 4"]);
     assert_eq!(bench.machine.parked(), 1);
 }
 
 #[test]
 fn a_request_for_what_never_came_is_a_newer_owners() {
     let mut bench = Bench::new(Bounds::default(), claim(5, &[8], Vec::new()));
-    bench.step(Event::Asked(row(7, "a"))).says(&[]);
-    bench.step(Event::Asked(row(8, "b"))).says(&["rerun 8"]);
+    bench.step(Event::RerunRequested(row(7, "a"))).says(&[]);
+    bench.step(Event::RerunRequested(row(8, "b"))).says(&["rerun 8"]);
 }
 
 /// The store found no row, and then a request made one.
 #[test]
 fn what_vanished_is_looked_for_again_when_it_was_asked_for_meanwhile() {
     let mut bench = Bench::new(Bounds::default(), claim(5, &[], Vec::new()));
-    bench.step(Event::Asked(row(2, "a"))).says(&["rerun 2"]);
-    bench.step(Event::Asked(row(2, "a"))).says(&[]);
-    bench.step(Event::Vanished { offset: Offset(2) }).says(&["rerun 2"]);
-    bench.step(Event::Vanished { offset: Offset(2) }).says(&[]);
+    bench.step(Event::RerunRequested(row(2, "a"))).says(&["rerun 2"]);
+    bench.step(Event::RerunRequested(row(2, "a"))).says(&[]);
+    bench.step(Event::RowGone { offset: Offset(2) }).says(&["rerun 2"]);
+    bench.step(Event::RowGone { offset: Offset(2) }).says(&[]);
     assert_eq!(bench.machine.parked(), 0);
 }
 
 #[test]
-fn a_row_that_stands_in_no_lane_is_a_strangers() {
+fn a_row_that_stands_in_no_lane_is_unknown() {
     let mut bench = Bench::new(Bounds::default(), claim(5, &[6], vec![row(1, "a"), row(7, "b")]));
     bench.record(5, "c");
     let rows = [(1, "a"), (2, "a"), (3, "x"), (5, "c"), (7, "b"), (9, "z")];
-    let strangers = |bench: &mut Bench| {
+    let unknown_rows = |bench: &mut Bench| {
         let rows: Vec<_> = rows.iter().map(|(offset, lane)| (Offset(*offset), key(lane))).collect();
-        bench.machine.strangers(&rows).iter().map(|offset| offset.0).collect::<Vec<_>>()
+        bench.machine.unknown_rows(&rows).iter().map(|offset| offset.0).collect::<Vec<_>>()
     };
     // 1 and 7 stand in lanes, 5 runs, and the record of 9 is still to come.
-    assert_eq!(strangers(&mut bench), [2, 3]);
+    assert_eq!(unknown_rows(&mut bench), [2, 3]);
     // A decided and unwritten delivery is known; a written one is not.
     bench.decide(5, AT_ONCE);
-    assert_eq!(strangers(&mut bench), [2, 3]);
+    assert_eq!(unknown_rows(&mut bench), [2, 3]);
     bench.written();
-    assert_eq!(strangers(&mut bench), [2, 3, 5]);
+    assert_eq!(unknown_rows(&mut bench), [2, 3, 5]);
     bench.step(Event::Revoke);
-    assert!(strangers(&mut bench).is_empty(), "one that goes away judges nobody");
+    assert!(unknown_rows(&mut bench).is_empty(), "one that goes away judges nobody");
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::lanes::LaneKey;
-use crate::message::{Epoch, Offset, Timestamp};
+use crate::message::{Attempts, Epoch, Offset, Timestamp};
 use crate::status::State;
 use crate::verdict::Outcome;
 
@@ -16,9 +16,9 @@ pub struct Bounds {
     /// Received offsets at or above the position.
     pub max_gap: usize,
     /// Records in memory that are not open rows.
-    pub max_fresh: usize,
+    pub max_in_memory: usize,
     /// Bytes of the records in memory that are not open rows.
-    pub max_fresh_bytes: usize,
+    pub max_in_memory_bytes: usize,
     /// Open rows of this partition.
     pub max_parked: usize,
     /// Bytes of records kept in open rows; beyond it a row keeps only coordinates.
@@ -31,8 +31,8 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             max_gap: 50_000,
-            max_fresh: 16_384,
-            max_fresh_bytes: 16 * 1024 * 1024,
+            max_in_memory: 16_384,
+            max_in_memory_bytes: 16 * 1024 * 1024,
             max_parked: 100_000,
             max_parked_bytes: 64 * 1024 * 1024,
             max_batch: 1_000,
@@ -50,7 +50,7 @@ pub struct Claim {
     /// Settled offsets at or above the position.
     pub settled: Vec<Offset>,
     /// Open deliveries, ascending by offset.
-    pub open: Vec<Open>,
+    pub open: Vec<OpenDelivery>,
     /// Lanes that may not start yet: the partition was added to its topic, and
     /// deliveries of these keys are open in an older partition.
     pub blocked: HashSet<LaneKey>,
@@ -58,7 +58,7 @@ pub struct Claim {
 
 /// A delivery with an open row in the store.
 #[derive(Clone, Debug)]
-pub struct Open {
+pub struct OpenDelivery {
     /// The offset of its record.
     pub offset: Offset,
     /// Its lane.
@@ -69,10 +69,8 @@ pub struct Open {
     pub due: Option<Timestamp>,
     /// Whether it waits for a person.
     pub held: bool,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
+    /// Its attempts so far.
+    pub attempts: Attempts,
     /// Bytes of its record in the row; 0 when the row keeps only coordinates.
     pub bytes: usize,
     /// Whether a person gave it up: in its lane's turn it ends without an attempt.
@@ -111,26 +109,24 @@ pub enum Event<D> {
         next: Offset,
     },
     /// An attempt ended, or could not begin.
-    Decided {
+    AttemptFinished {
         /// The offset of the delivery.
         offset: Offset,
         /// What becomes of the delivery.
         outcome: Outcome,
-        /// Invocations, this one included.
-        number: u32,
-        /// Attempts used up, this one included.
-        counted: u32,
+        /// Its attempts, this one included.
+        attempts: Attempts,
         /// What the host stores with the outcome; opaque to the machine.
         detail: D,
     },
     /// A dispatched delivery was not run, or its attempt was dropped.
-    Returned {
+    NotStarted {
         /// The offset of the delivery.
         offset: Offset,
     },
     /// The store has no longer a row for a dispatched delivery that had one: the
     /// rerun request was late, and the outcome is written already.
-    Vanished {
+    RowGone {
         /// The offset of the delivery.
         offset: Offset,
     },
@@ -139,7 +135,7 @@ pub enum Event<D> {
     /// The time of [`Machine::next_due`](super::Machine::next_due) has come.
     Due,
     /// A person requested a rerun of an open delivery, or gave it up.
-    Asked(Open),
+    RerunRequested(OpenDelivery),
     /// Nothing of this lane is open in an older partition any more.
     Unblocked(LaneKey),
     /// The binding's gate closed or opened.
@@ -173,22 +169,18 @@ pub enum Action<D> {
     Dispatch {
         /// The offset of the delivery.
         offset: Offset,
-        /// Invocations before this one.
-        number: u32,
-        /// Attempts used up before this one.
-        counted: u32,
+        /// Its attempts before this one.
+        attempts: Attempts,
         /// Whether the store has a row, which may hold the only copy of the record.
         has_row: bool,
     },
     /// End a given-up delivery without an attempt: read its row, and reply with
-    /// [`Event::Decided`], or with [`Event::Vanished`] when there is no row.
+    /// [`Event::AttemptFinished`], or with [`Event::RowGone`] when there is no row.
     GiveUp {
         /// The offset of the delivery.
         offset: Offset,
-        /// Invocations so far.
-        number: u32,
-        /// Attempts used up so far.
-        counted: u32,
+        /// Its attempts so far.
+        attempts: Attempts,
     },
     /// Write a batch, and reply with [`Event::Settled`].
     Settle(Arc<Batch<D>>),
@@ -222,12 +214,12 @@ pub struct Batch<D> {
     /// The position once they are written.
     pub position: Offset,
     /// The outcomes, each delivery at most once.
-    pub writes: Vec<Write<D>>,
+    pub writes: Vec<DeliveryWrite<D>>,
 }
 
 /// The state that a delivery gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
+pub enum NewState {
     /// HANDLED.
     Handled,
     /// HANDLE_FAIL for good.
@@ -250,17 +242,15 @@ pub enum To {
 
 /// One delivery's outcome.
 #[derive(Clone, Debug)]
-pub struct Write<D> {
+pub struct DeliveryWrite<D> {
     /// The offset of the delivery.
     pub offset: Offset,
     /// Whether the store has an open row for it before this batch.
     pub had_row: bool,
     /// The state that it gets.
-    pub to: To,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
+    pub to: NewState,
+    /// Its attempts so far.
+    pub attempts: Attempts,
     /// The host's details of each outcome since the last batch, in order.
     pub details: Vec<D>,
 }

@@ -185,7 +185,7 @@ impl World {
         let claims: Vec<u64> =
             self.owners.iter().filter(|(_, owner)| owner.partition == partition).map(|(claim, _)| *claim).collect();
         for claim in claims {
-            self.answer_soon(Task::Mail { claim, event: Event::Asked(open.clone()) });
+            self.answer_soon(Task::Mail { claim, event: Event::RerunRequested(open.clone()) });
         }
         Ok(())
     }

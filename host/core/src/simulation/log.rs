@@ -36,11 +36,11 @@ impl Log {
         }
         let offset = self.end;
         let lane = match profile.ordering {
-            Ordering::Whole => LaneKey::Whole,
+            Ordering::Whole => LaneKey::WholePartition,
             Ordering::Key if !chance.percent(10) => {
                 LaneKey::Key(Bytes::from(vec![b'a' + chance.below(profile.keys) as u8]))
             }
-            _ => LaneKey::Alone(offset),
+            _ => LaneKey::Unkeyed(offset),
         };
         let bytes = chance.between(1, 10) as usize;
         self.records.push(Record { offset, lane, bytes, wanted: !chance.percent(5) });

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::bug::Bug;
 use super::world::{Task, World};
 use crate::lanes::LaneKey;
-use crate::message::{Epoch, Offset, Timestamp};
+use crate::message::{Attempts, Epoch, Offset, Timestamp};
 use crate::partition::{Action, Batch, Event, Gate, Machine, Release};
 use crate::status::State;
 use crate::verdict::Outcome;
@@ -49,9 +49,9 @@ impl Ord for LaneKey {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         let rank = |key: &Self| match key {
             Self::Key(bytes) => (0, bytes.clone(), Offset(0)),
-            Self::Alone(offset) => (1, bytes::Bytes::new(), *offset),
+            Self::Unkeyed(offset) => (1, bytes::Bytes::new(), *offset),
             Self::Message(id) => (2, id.clone(), Offset(0)),
-            Self::Whole => (3, bytes::Bytes::new(), Offset(0)),
+            Self::WholePartition => (3, bytes::Bytes::new(), Offset(0)),
         };
         rank(self).cmp(&rank(other))
     }
@@ -67,8 +67,7 @@ impl PartialOrd for LaneKey {
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
     pub offset: Offset,
-    pub number: u32,
-    pub counted: u32,
+    pub attempts: Attempts,
     pub has_row: bool,
     /// Whether it is to end without an attempt.
     pub give_up: bool,
@@ -85,7 +84,8 @@ impl World {
         let claim = self.shelves[partition].claim();
         let id = self.next_claim;
         self.next_claim += 1;
-        let wait = |open: &crate::partition::Open| (open.state == State::HandleFail).then_some(open.due).flatten();
+        let wait =
+            |open: &crate::partition::OpenDelivery| (open.state == State::HandleFail).then_some(open.due).flatten();
         let owner = Owner {
             host,
             partition,
@@ -133,7 +133,7 @@ impl World {
         let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
         let mut actions = Vec::new();
         match &event {
-            Event::Decided { offset, outcome, .. } => match outcome {
+            Event::AttemptFinished { offset, outcome, .. } => match outcome {
                 Outcome::Again { state: State::HandleFail, at } => {
                     owner.not_before.insert(*offset, *at);
                 }
@@ -142,7 +142,7 @@ impl World {
                     owner.finished.insert(*offset);
                 }
             },
-            Event::Asked(open) => {
+            Event::RerunRequested(open) => {
                 // Giving up requests no attempt before its time.
                 if !open.give_up {
                     owner.not_before.remove(&open.offset);
@@ -205,7 +205,7 @@ impl World {
             return Err(format!("claim {claim} holds {gap} offsets above its position"));
         }
         let parked = owner.machine.parked();
-        if parked > bounds.max_parked + bounds.max_fresh + burst + owner.asked {
+        if parked > bounds.max_parked + bounds.max_in_memory + burst + owner.asked {
             return Err(format!("claim {claim} holds {parked} open rows"));
         }
         Ok(())
@@ -216,8 +216,8 @@ impl World {
             self.note(|| format!("  -> {action:?}"));
             let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
             match action {
-                Action::Dispatch { offset, number, counted, has_row } => {
-                    let turn = Turn { offset, number, counted, has_row, give_up: false };
+                Action::Dispatch { offset, attempts, has_row } => {
+                    let turn = Turn { offset, attempts, has_row, give_up: false };
                     if owner.records.contains(&offset) {
                         self.soon(Task::Start { claim, turn });
                         if has_row && self.bug == Some(Bug::LaneDrainedTwice) {
@@ -232,8 +232,8 @@ impl World {
                         return Err(format!("{offset} is dispatched without a record"));
                     }
                 }
-                Action::GiveUp { offset, number, counted } => {
-                    let turn = Turn { offset, number, counted, has_row: true, give_up: true };
+                Action::GiveUp { offset, attempts } => {
+                    let turn = Turn { offset, attempts, has_row: true, give_up: true };
                     self.answer_soon(Task::Load { claim, turn });
                 }
                 Action::Settle(batch) => self.settle(claim, batch)?,
@@ -245,8 +245,8 @@ impl World {
         Ok(())
     }
 
-    /// Reads the record of an open row again, and with it the row's counts: the
-    /// machine's counts may stem from an earlier request.
+    /// Reads the record of an open row again, and with it the row's attempts: the
+    /// machine's may stem from an earlier request.
     pub fn load(&mut self, claim: u64, mut turn: Turn) -> Checked {
         let Some(owner) = self.owners.get(&claim) else { return Ok(()) };
         if !self.up {
@@ -255,8 +255,8 @@ impl World {
         }
         match self.shelves[owner.partition].open.get(&turn.offset) {
             Some(row) => {
-                if row.number > turn.number {
-                    (turn.number, turn.counted) = (row.number, row.counted);
+                if row.attempts.invoked > turn.attempts.invoked {
+                    turn.attempts = row.attempts;
                 }
                 // The row counts: its mark may be newer, or gone because a rerun was requested.
                 let asked = turn.give_up && !row.give_up;
@@ -266,7 +266,7 @@ impl World {
                 }
                 self.answer_soon(Task::Start { claim, turn });
             }
-            None => self.answer_soon(Task::Mail { claim, event: Event::Vanished { offset: turn.offset } }),
+            None => self.answer_soon(Task::Mail { claim, event: Event::RowGone { offset: turn.offset } }),
         }
         Ok(())
     }
@@ -276,13 +276,13 @@ impl World {
         let Some(owner) = self.owners.get(&claim) else { return Ok(()) };
         let (offset, partition) = (turn.offset, owner.partition);
         if owner.draining {
-            return self.step(claim, Event::Returned { offset });
+            return self.step(claim, Event::NotStarted { offset });
         }
         let host = owner.host;
         if turn.give_up {
             self.check_turn(claim, offset)?;
             let outcome = Outcome::Failed { dead_letter: false };
-            return self.decided(claim, turn, outcome, (turn.number, turn.counted));
+            return self.decided(claim, turn, outcome, turn.attempts);
         }
         if !self.up || (self.hosts[host].gate == Gate::Closed && self.hosts[host].patient) {
             self.after(3, Task::Start { claim, turn });
@@ -291,7 +291,7 @@ impl World {
         if self.hosts[host].gate == Gate::Closed {
             let at = Timestamp(self.now.0 + self.chance.between(0, self.profile.wait) * 1_000);
             let outcome = Outcome::Again { state: State::PushFail, at };
-            return self.decided(claim, turn, outcome, (turn.number, turn.counted));
+            return self.decided(claim, turn, outcome, turn.attempts);
         }
         self.check_start(claim, turn)?;
         let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
@@ -351,12 +351,12 @@ impl World {
         let profile = self.profile.clone();
         if !self.calm() && self.chance.percent(profile.dropped) {
             self.excused[partition].insert(offset);
-            return self.step(claim, Event::Returned { offset });
+            return self.step(claim, Event::NotStarted { offset });
         }
         let wait = self.chance.between(0, profile.wait) * 1_000;
         let at = Timestamp(self.now.0 + wait);
         let dice = self.chance.below(100) as u32;
-        let mut counted = turn.counted + 1;
+        let mut used = turn.attempts.used + 1;
         let mut left = dice;
         let mut falls = |share: u32| {
             let hit = left < share;
@@ -372,22 +372,21 @@ impl World {
         } else if falls(profile.hold) {
             Outcome::Held
         } else if falls(profile.unavailable) {
-            counted = turn.counted;
+            used = turn.attempts.used;
             self.shut(host);
             Outcome::Again { state: State::PushFail, at }
         } else {
             Outcome::Handled
         };
-        self.decided(claim, turn, outcome, (turn.number + 1, counted))
+        self.decided(claim, turn, outcome, Attempts { invoked: turn.attempts.invoked + 1, used })
     }
 
-    fn decided(&mut self, claim: u64, turn: Turn, outcome: Outcome, counts: (u32, u32)) -> Checked {
+    fn decided(&mut self, claim: u64, turn: Turn, outcome: Outcome, attempts: Attempts) -> Checked {
         let detail = self.next_attempt;
         self.next_attempt += 1;
-        let (number, counted) = counts;
         self.soon(Task::Mail {
             claim,
-            event: Event::Decided { offset: turn.offset, outcome, number, counted, detail },
+            event: Event::AttemptFinished { offset: turn.offset, outcome, attempts, detail },
         });
         Ok(())
     }

@@ -67,8 +67,8 @@ impl Profile {
         let person = chance.percent(80);
         let bounds = Bounds {
             max_gap: bound(chance, 12, 1_000),
-            max_fresh: bound(chance, 8, 1_000),
-            max_fresh_bytes: bound(chance, 60, 100_000),
+            max_in_memory: bound(chance, 8, 1_000),
+            max_in_memory_bytes: bound(chance, 60, 100_000),
             // A held delivery holds the partition back until a person comes.
             max_parked: if person { bound(chance, 12, 1_000) } else { 1_000 },
             max_parked_bytes: bound(chance, 40, 100_000),

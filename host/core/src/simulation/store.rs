@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::bug::Bug;
 use super::log::Log;
 use crate::lanes::LaneKey;
-use crate::message::{Epoch, Offset, Timestamp};
-use crate::partition::{Answer, Batch, Claim, Open, To, Write};
+use crate::message::{Attempts, Epoch, Offset, Timestamp};
+use crate::partition::{Answer, Batch, Claim, DeliveryWrite, NewState, OpenDelivery};
 use crate::status::State;
 
 /// An open row.
@@ -17,8 +17,7 @@ pub struct Row {
     pub state: State,
     pub due: Option<Timestamp>,
     pub held: bool,
-    pub number: u32,
-    pub counted: u32,
+    pub attempts: Attempts,
     pub bytes: usize,
     pub give_up: bool,
 }
@@ -76,15 +75,14 @@ impl Shelf {
         }
     }
 
-    pub fn row(&self, offset: Offset) -> Option<Open> {
-        self.open.get(&offset).map(|row| Open {
+    pub fn row(&self, offset: Offset) -> Option<OpenDelivery> {
+        self.open.get(&offset).map(|row| OpenDelivery {
             offset,
             lane: row.lane.clone(),
             state: row.state,
             due: row.due,
             held: row.held,
-            number: row.number,
-            counted: row.counted,
+            attempts: row.attempts,
             bytes: row.bytes,
             give_up: row.give_up,
         })
@@ -97,10 +95,18 @@ impl Shelf {
             (row.due, row.held, row.give_up) = (Some(now), false, false);
             return true;
         }
-        let Some(number) = self.settled.remove(&offset) else { return false };
+        let Some(invoked) = self.settled.remove(&offset) else { return false };
         // A failed delivery stays HANDLE_FAIL until its next outcome.
         let state = if self.failed.remove(&offset) { State::HandleFail } else { State::Committed };
-        let row = Row { lane, state, due: Some(now), held: false, number, counted: 0, bytes: 1, give_up: false };
+        let row = Row {
+            lane,
+            state,
+            due: Some(now),
+            held: false,
+            attempts: Attempts { invoked, used: 0 },
+            bytes: 1,
+            give_up: false,
+        };
         self.open.insert(offset, row);
         true
     }
@@ -179,7 +185,7 @@ impl Shelf {
         }
     }
 
-    fn write(&mut self, write: &Write<u64>, log: &Log) -> Result<(), String> {
+    fn write(&mut self, write: &DeliveryWrite<u64>, log: &Log) -> Result<(), String> {
         let offset = write.offset;
         let record = log.at(offset).ok_or_else(|| format!("{offset} is written and not in the log"))?;
         let had_row = self.open.contains_key(&offset);
@@ -195,13 +201,16 @@ impl Shelf {
             }
         }
         let earlier = self.open.remove(&offset);
-        if let Some(row) = earlier.as_ref().filter(|row| row.number > write.number) {
-            return Err(format!("{offset} goes back from {} invocations to {}", row.number, write.number));
+        if let Some(row) = earlier.as_ref().filter(|row| row.attempts.invoked > write.attempts.invoked) {
+            return Err(format!(
+                "{offset} goes back from {} invocations to {}",
+                row.attempts.invoked, write.attempts.invoked
+            ));
         }
         let state = match write.to {
-            To::Handled => State::Handled,
-            To::Failed { .. } => State::HandleFail,
-            To::Open { state, .. } => state,
+            NewState::Handled => State::Handled,
+            NewState::Failed { .. } => State::HandleFail,
+            NewState::Open { state, .. } => state,
         };
         let before = earlier.as_ref().map_or(State::Committed, |row| row.state);
         let parks = earlier.is_none() && state == State::Committed;
@@ -209,22 +218,21 @@ impl Shelf {
             return Err(format!("{offset} goes from {before} to {state}"));
         }
         match write.to {
-            To::Handled | To::Failed { .. } => {
+            NewState::Handled | NewState::Failed { .. } => {
                 if state == State::HandleFail {
                     self.failed.insert(offset);
                 }
                 let first = self.ever.insert(offset);
-                self.settled.insert(offset, write.number);
+                self.settled.insert(offset, write.attempts.invoked);
                 match log.before(offset).find(|before| first && !self.ever.contains(&before.offset)) {
                     Some(before) => Err(format!("{offset} is settled before {} of its lane", before.offset)),
                     None => Ok(()),
                 }
             }
-            To::Open { state, due, held, keep_record } => {
+            NewState::Open { state, due, held, keep_record } => {
                 let give_up = earlier.as_ref().is_some_and(|row| row.give_up);
                 let bytes = earlier.map_or(if keep_record { record.bytes } else { 0 }, |row| row.bytes);
-                let (number, counted) = (write.number, write.counted);
-                let row = Row { lane: record.lane.clone(), state, due, held, number, counted, bytes, give_up };
+                let row = Row { lane: record.lane.clone(), state, due, held, attempts: write.attempts, bytes, give_up };
                 self.open.insert(offset, row);
                 let gone = |offset| !self.ever.contains(offset) && !self.open.contains_key(offset);
                 match log.before(offset).find(|before| gone(&before.offset)) {

@@ -26,9 +26,9 @@ use subtle::ConstantTimeEq;
 
 pub use self::refusals::Refusals;
 use super::App;
-use super::attempts::{self, Attempts};
 use super::auth::Caller;
 use super::problem::Problem;
+use super::rate_limit::{self, PeerRateLimit};
 use crate::random;
 use crate::store::StoreError;
 
@@ -157,8 +157,8 @@ pub async fn admit(app: &App, parts: &Parts, secret: SessionSecret) -> Result<Ca
 
 /// The rate limit for attempts to sign in from one address, successful or not.
 #[must_use]
-pub fn attempts() -> Attempts {
-    Attempts::new(BURST, REFILL)
+pub fn attempts() -> PeerRateLimit {
+    PeerRateLimit::new(BURST, REFILL)
 }
 
 /// The address that a request came from.
@@ -168,7 +168,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(attempts::peer(parts)))
+        Ok(Self(rate_limit::peer(parts)))
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use courier_core::message::Timestamp;
 use parking_lot::Mutex;
 
-use crate::api::attempts::network;
+use crate::api::rate_limit::network;
 
 /// Most entries about refused sign-ins a day, by the calendar in UTC.
 const MAX_ENTRIES_A_DAY: usize = 1_000;

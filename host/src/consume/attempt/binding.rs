@@ -67,9 +67,9 @@ pub struct RunningBinding {
     /// address wait must not let the others wait.
     by_address: Mutex<Vec<Arc<RunningBinding>>>,
     /// Where owners put deliveries and workers take them.
-    pub turns: ReadyQueue<ReadyDelivery>,
+    pub ready: ReadyQueue<ReadyDelivery>,
     /// Says whether deliveries may begin.
-    pub keeper: BindingGate,
+    pub gate: BindingGate,
     /// The version it runs.
     pub plugin: watch::Receiver<BoundPlugin>,
     /// Its rate limit on this node.
@@ -79,7 +79,7 @@ pub struct RunningBinding {
     /// Deliveries that report as unavailable a service that works for others.
     pub unavailable_alone: UnavailableAlone,
     /// Bounds the effects of attempts that are not written yet.
-    pub unwritten: Arc<EffectsBudget>,
+    pub effects_budget: Arc<EffectsBudget>,
     /// How long attempts take.
     pub attempt_seconds: metrics::Histogram,
     /// Whether this node is registered for the broadcasts of all its topics.
@@ -108,7 +108,7 @@ impl RunningBinding {
         binding.concurrency = binding.concurrency.min(ADDRESS_CONCURRENCY);
         let started = Arc::new(Self::of(binding, self.plugin.clone(), rules, Some(address)));
         self.addresses().push(Arc::clone(&started));
-        self.keeper.pass_holds_on(&started.keeper);
+        self.gate.pass_holds_on(&started.gate);
         started
     }
 
@@ -116,7 +116,7 @@ impl RunningBinding {
     pub fn end_address(&self, ended: &Arc<Self>) {
         self.addresses().retain(|one| !Arc::ptr_eq(one, ended));
         ended.closed.cancel();
-        ended.turns.close();
+        ended.ready.close();
     }
 
     /// What pushes to one address each, at this moment.
@@ -139,20 +139,20 @@ impl RunningBinding {
     }
 
     fn of(binding: Binding, plugin: watch::Receiver<BoundPlugin>, rules: &Rules, address: Option<SocketAddr>) -> Self {
-        let keeper = BindingGate::new(binding.circuit, binding.failure.probe_within);
+        let gate = BindingGate::new(binding.circuit, binding.failure.probe_within);
         if binding.paused {
-            keeper.pause(Some(PAUSED_BY_TOML.to_owned()));
+            gate.pause(Some(PAUSED_BY_TOML.to_owned()));
         }
         Self {
-            turns: ReadyQueue::default(),
-            keeper,
+            ready: ReadyQueue::default(),
+            gate,
             plugin,
             rate: binding.rate_limit.and_then(limiter),
             policy: Arc::new(policy(&binding, rules, address)),
             address,
             by_address: Mutex::default(),
             unavailable_alone: UnavailableAlone::default(),
-            unwritten: Arc::default(),
+            effects_budget: Arc::default(),
             attempt_seconds: metrics::histogram!("courier_attempt_seconds", "group" => binding.group.clone()),
             listening: AtomicBool::new(false),
             closed: CancellationToken::new(),
@@ -217,8 +217,8 @@ impl RunningBinding {
     /// Changes its own gate, and then those of its addresses: an address that
     /// starts meanwhile takes over what its own gate has, or is changed itself.
     fn hold(&self, change: impl Fn(&BindingGate)) {
-        change(&self.keeper);
-        self.at_addresses().iter().for_each(|one| change(&one.keeper));
+        change(&self.gate);
+        self.at_addresses().iter().for_each(|one| change(&one.gate));
     }
 }
 

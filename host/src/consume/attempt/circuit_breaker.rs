@@ -295,30 +295,30 @@ impl GateState {
 mod tests {
     use super::*;
 
-    fn is_closed(keeper: &BindingGate, verdict: Verdict) -> bool {
-        matches!(keeper.now(), Permission::Closed { verdict: found, .. } if found == verdict)
+    fn is_closed(gate: &BindingGate, verdict: Verdict) -> bool {
+        matches!(gate.now(), Permission::Closed { verdict: found, .. } if found == verdict)
     }
 
-    fn let_time_pass(keeper: &BindingGate) {
-        if let Some(shut) = &mut keeper.lock().shut {
+    fn let_time_pass(gate: &BindingGate) {
+        if let Some(shut) = &mut gate.lock().shut {
             shut.probe_at = Instant::now();
         }
-        keeper.tick();
+        gate.tick();
     }
 
     #[test]
     fn unavailable_closes_and_one_probe_opens() {
-        let keeper = BindingGate::new(None, None);
-        keeper.ended(Verdict::Unavailable, Some("database away"), None, false);
-        assert!(is_closed(&keeper, Verdict::Unavailable));
-        keeper.ended(Verdict::Success, None, None, false);
-        assert!(is_closed(&keeper, Verdict::Unavailable), "a success that began before says nothing");
-        let_time_pass(&keeper);
-        assert_eq!(keeper.now(), Permission::Probing);
-        assert!(keeper.take_probe());
-        assert!(!keeper.take_probe(), "one at a time");
-        keeper.ended(Verdict::Success, None, None, true);
-        assert_eq!(keeper.now(), Permission::Open);
+        let gate = BindingGate::new(None, None);
+        gate.ended(Verdict::Unavailable, Some("database away"), None, false);
+        assert!(is_closed(&gate, Verdict::Unavailable));
+        gate.ended(Verdict::Success, None, None, false);
+        assert!(is_closed(&gate, Verdict::Unavailable), "a success that began before says nothing");
+        let_time_pass(&gate);
+        assert_eq!(gate.now(), Permission::Probing);
+        assert!(gate.take_probe());
+        assert!(!gate.take_probe(), "one at a time");
+        gate.ended(Verdict::Success, None, None, true);
+        assert_eq!(gate.now(), Permission::Open);
     }
 
     #[test]
@@ -335,15 +335,15 @@ mod tests {
 
     #[test]
     fn a_failed_probe_closes_for_longer() {
-        let keeper = BindingGate::new(None, None);
-        keeper.ended(Verdict::Unavailable, None, None, false);
-        keeper.ended(Verdict::Unavailable, None, None, false);
-        assert_eq!(keeper.lock().wait, Duration::from_secs(1), "what was under way counts once");
-        let_time_pass(&keeper);
-        assert!(keeper.take_probe());
-        keeper.ended(Verdict::Unavailable, None, None, true);
-        assert!(is_closed(&keeper, Verdict::Unavailable));
-        assert_eq!(keeper.lock().wait, Duration::from_secs(2));
+        let gate = BindingGate::new(None, None);
+        gate.ended(Verdict::Unavailable, None, None, false);
+        gate.ended(Verdict::Unavailable, None, None, false);
+        assert_eq!(gate.lock().wait, Duration::from_secs(1), "what was under way counts once");
+        let_time_pass(&gate);
+        assert!(gate.take_probe());
+        gate.ended(Verdict::Unavailable, None, None, true);
+        assert!(is_closed(&gate, Verdict::Unavailable));
+        assert_eq!(gate.lock().wait, Duration::from_secs(2));
     }
 
     #[test]
@@ -355,76 +355,76 @@ mod tests {
             (None, second),
             (Some(Duration::MAX), MAX_UNAVAILABLE_WAIT),
         ] {
-            let keeper = BindingGate::new(None, None);
-            keeper.ended(Verdict::Unavailable, Some("database away"), asked, false);
-            let left = keeper.tick().expect("it is closed");
+            let gate = BindingGate::new(None, None);
+            gate.ended(Verdict::Unavailable, Some("database away"), asked, false);
+            let left = gate.tick().expect("it is closed");
             assert!(left <= least && left + second / 2 > least, "{asked:?}: {left:?}");
         }
-        let keeper = BindingGate::new(None, None);
-        keeper.ended(Verdict::Instantiate, None, Some(30 * second), false);
-        assert!(keeper.tick().unwrap() <= second, "only a handler that says so asks for a wait");
+        let gate = BindingGate::new(None, None);
+        gate.ended(Verdict::Instantiate, None, Some(30 * second), false);
+        assert!(gate.tick().unwrap() <= second, "only a handler that says so asks for a wait");
     }
 
     #[test]
     fn a_policy_can_ask_for_probes_at_short_intervals_however_long_it_lasts() {
-        let keeper = BindingGate::new(None, Some(Duration::from_secs(4)));
-        keeper.ended(Verdict::Unavailable, None, None, false);
+        let gate = BindingGate::new(None, Some(Duration::from_secs(4)));
+        gate.ended(Verdict::Unavailable, None, None, false);
         for _ in 0..10 {
-            let_time_pass(&keeper);
-            assert!(keeper.take_probe());
-            keeper.ended(Verdict::Unavailable, None, None, true);
-            assert!(keeper.tick().is_some_and(|left| left <= Duration::from_secs(4)));
+            let_time_pass(&gate);
+            assert!(gate.take_probe());
+            gate.ended(Verdict::Unavailable, None, None, true);
+            assert!(gate.tick().is_some_and(|left| left <= Duration::from_secs(4)));
         }
-        let_time_pass(&keeper);
-        keeper.ended(Verdict::Unavailable, None, Some(Duration::from_secs(60)), true);
-        assert!(keeper.tick().is_some_and(|left| left > Duration::from_secs(50)), "what was asked for counts");
+        let_time_pass(&gate);
+        gate.ended(Verdict::Unavailable, None, Some(Duration::from_secs(60)), true);
+        assert!(gate.tick().is_some_and(|left| left > Duration::from_secs(50)), "what was asked for counts");
     }
 
     #[test]
     fn a_lack_of_room_is_told_until_an_attempt_finds_room() {
-        let keeper = BindingGate::new(None, None);
-        assert_eq!(keeper.without_room(), None);
-        keeper.ended(Verdict::NoRoom, Some("all 64 slots are taken"), None, false);
-        assert_eq!(keeper.without_room().as_deref(), Some("all 64 slots are taken"));
-        assert_eq!(keeper.now(), Permission::Open, "a busy moment stops nobody");
-        keeper.ended(Verdict::Error, Some("no"), None, false);
-        assert_eq!(keeper.without_room(), None);
+        let gate = BindingGate::new(None, None);
+        assert_eq!(gate.without_room(), None);
+        gate.ended(Verdict::NoRoom, Some("all 64 slots are taken"), None, false);
+        assert_eq!(gate.without_room().as_deref(), Some("all 64 slots are taken"));
+        assert_eq!(gate.now(), Permission::Open, "a busy moment stops nobody");
+        gate.ended(Verdict::Error, Some("no"), None, false);
+        assert_eq!(gate.without_room(), None);
     }
 
     #[test]
     fn a_circuit_counts_failures_in_a_row() {
         let circuit = Circuit { failures: 3, open: Duration::from_secs(30) };
-        let keeper = BindingGate::new(Some(circuit), None);
+        let gate = BindingGate::new(Some(circuit), None);
         for verdict in [Verdict::Error, Verdict::Trap, Verdict::Success, Verdict::Error, Verdict::Error] {
-            keeper.ended(verdict, Some("no"), None, false);
-            assert_eq!(keeper.now(), Permission::Open);
+            gate.ended(verdict, Some("no"), None, false);
+            assert_eq!(gate.now(), Permission::Open);
         }
-        keeper.ended(Verdict::Timeout, Some("no"), None, false);
-        assert!(is_closed(&keeper, Verdict::CircuitOpen));
+        gate.ended(Verdict::Timeout, Some("no"), None, false);
+        assert!(is_closed(&gate, Verdict::CircuitOpen));
     }
 
     #[test]
     fn a_binding_whose_topic_is_full_cannot_run_and_is_not_paused() {
-        let keeper = BindingGate::new(None, None);
-        keeper.hold_for_undelivered(Some("too much is undelivered".to_owned()));
-        assert_eq!(keeper.now(), Permission::Full("too much is undelivered".to_owned()));
-        assert!(!keeper.now().lets_in());
-        keeper.pause(Some("by ops".to_owned()));
-        assert_eq!(keeper.now(), Permission::Paused("by ops".to_owned()));
-        keeper.pause(None);
-        keeper.hold_for_undelivered(None);
-        assert_eq!(keeper.now(), Permission::Open);
+        let gate = BindingGate::new(None, None);
+        gate.hold_for_undelivered(Some("too much is undelivered".to_owned()));
+        assert_eq!(gate.now(), Permission::Full("too much is undelivered".to_owned()));
+        assert!(!gate.now().lets_in());
+        gate.pause(Some("by ops".to_owned()));
+        assert_eq!(gate.now(), Permission::Paused("by ops".to_owned()));
+        gate.pause(None);
+        gate.hold_for_undelivered(None);
+        assert_eq!(gate.now(), Permission::Open);
     }
 
     #[test]
     fn a_pause_stands_before_everything() {
-        let keeper = BindingGate::new(None, None);
-        keeper.missing(Some((Verdict::NoPlugin, "no active version".to_owned())));
-        keeper.pause(Some("by ops".to_owned()));
-        assert_eq!(keeper.now(), Permission::Paused("by ops".to_owned()));
-        keeper.pause(None);
-        assert!(is_closed(&keeper, Verdict::NoPlugin));
-        keeper.missing(None);
-        assert_eq!(keeper.now(), Permission::Open);
+        let gate = BindingGate::new(None, None);
+        gate.missing(Some((Verdict::NoPlugin, "no active version".to_owned())));
+        gate.pause(Some("by ops".to_owned()));
+        assert_eq!(gate.now(), Permission::Paused("by ops".to_owned()));
+        gate.pause(None);
+        assert!(is_closed(&gate, Verdict::NoPlugin));
+        gate.missing(None);
+        assert_eq!(gate.now(), Permission::Open);
     }
 }

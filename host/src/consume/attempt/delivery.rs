@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use courier_core::message::{Kind, Message};
+use courier_core::message::{Attempts, Kind, Message};
 use courier_core::retry::MAX_ASKED_WAIT;
 use courier_core::verdict::{DeadLetter, History, Outcome, Verdict, fingerprint, judge};
 use tokio_util::sync::CancellationToken;
@@ -51,8 +51,8 @@ impl ReadyDelivery {
             message: self.in_hand.message(),
             attempt: AttemptInfo {
                 delivery: self.key().to_string(),
-                number: self.number + 1,
-                counted: self.counted,
+                number: self.attempts.invoked + 1,
+                counted: self.attempts.used,
                 max_attempts: bound.binding.failure.retry.max_attempts,
                 partition: u32::try_from(self.owner.place.partition).unwrap_or_default(),
                 offset: u64::try_from(self.in_hand.offset.0).unwrap_or_default(),
@@ -69,12 +69,14 @@ impl ReadyDelivery {
             ended.after = None;
             ended.reason = Some(as_retry(ended.reason.take()));
         }
-        bound.keeper.ended(ended.verdict, ended.reason.as_deref(), ended.after, self.probe);
+        bound.gate.ended(ended.verdict, ended.reason.as_deref(), ended.after, self.probe);
         let seconds = ended.finished_at.since(ended.started_at).as_secs_f64();
         bound.attempt_seconds.record(seconds);
-        let number = self.number + 1;
-        let counted = self.counted + u32::from(!ended.verdict.never_ran());
-        let mut outcome = self.judged(bound, ended.verdict, ended.after, number);
+        let attempts = Attempts {
+            invoked: self.attempts.invoked + 1,
+            used: self.attempts.used + u32::from(!ended.verdict.never_ran()),
+        };
+        let mut outcome = self.judged(bound, ended.verdict, ended.after, attempts.invoked);
         let failed = ended.verdict != Verdict::Success;
         let fingerprint = failed.then(|| fingerprint(ended.verdict, ended.reason.as_deref().unwrap_or_default()));
         let mut outbound: Vec<NewOutbound> = Vec::new();
@@ -94,18 +96,17 @@ impl ReadyDelivery {
                 let mut reason = ended.reason.take().unwrap_or_else(|| "no reason given".to_owned());
                 let to = self.letters_to(bound);
                 match too_many_hops(self.in_hand.message(), &bound.binding.group, &to, bound.binding.max_hops) {
-                    None => outbound.push(self.dead_letter(bound, &to, &reason, number)),
+                    None => outbound.push(self.dead_letter(bound, &to, &reason, attempts.invoked)),
                     Some(why) => outcome = without_letter(&mut reason, &why),
                 }
                 ended.reason = Some(reason);
             }
             _ => {}
         }
-        let unwritten = bound.unwritten.take(bytes_of_effects(&outbound, &state_writes) + ended.log.len());
+        let effects_permit = bound.effects_budget.take(bytes_of_effects(&outbound, &state_writes) + ended.log.len());
         let concluded = FinishedAttempt {
             outcome,
-            number,
-            counted,
+            attempts,
             verdict: ended.verdict,
             fingerprint,
             // The wait of an `unavailable` has its own bound.
@@ -118,16 +119,16 @@ impl ReadyDelivery {
             outbound,
             state_writes,
             in_hand: self.in_hand,
-            unwritten,
+            effects_permit,
         };
         self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
     }
 
     /// Fails it without an invocation, because the gate of its binding is closed.
     pub fn push_back(self, bound: &RunningBinding, verdict: Verdict, reason: &str) {
-        let outcome = self.judged(bound, verdict, None, self.number + 1);
+        let outcome = self.judged(bound, verdict, None, self.attempts.invoked + 1);
         let reason = Some(reason.to_owned());
-        let concluded = FinishedAttempt::not_invoked(self.in_hand, self.number, self.counted, outcome, verdict, reason);
+        let concluded = FinishedAttempt::not_invoked(self.in_hand, self.attempts, outcome, verdict, reason);
         self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
     }
 
@@ -137,23 +138,23 @@ impl ReadyDelivery {
         // The dead letter of a record that is too large to be kept would be empty.
         let dead_letter = dead_letter && self.in_hand.record.left_out.is_none();
         let outbound: Vec<NewOutbound> = dead_letter
-            .then(|| self.dead_letter(bound, &self.letters_to(bound), &reason, self.number))
+            .then(|| self.dead_letter(bound, &self.letters_to(bound), &reason, self.attempts.invoked))
             .into_iter()
             .collect();
         let outcome = Outcome::Failed { dead_letter };
         let (verdict, reason) = (Verdict::GivenUp, Some(reason));
         let concluded = FinishedAttempt {
-            unwritten: bound.unwritten.take(bytes_of_effects(&outbound, &Vec::new())),
+            effects_permit: bound.effects_budget.take(bytes_of_effects(&outbound, &Vec::new())),
             outbound,
-            ..FinishedAttempt::not_invoked(self.in_hand, self.number, self.counted, outcome, verdict, reason)
+            ..FinishedAttempt::not_invoked(self.in_hand, self.attempts, outcome, verdict, reason)
         };
         self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
     }
 
-    fn judged(&self, bound: &RunningBinding, verdict: Verdict, after: Option<Duration>, number: u32) -> Outcome {
+    fn judged(&self, bound: &RunningBinding, verdict: Verdict, after: Option<Duration>, invoked: u32) -> Outcome {
         // A requested rerun has a retry schedule of its own.
         let budget_from = self.in_hand.asked_at.unwrap_or(self.in_hand.received_at);
-        let history = History { number, counted: self.counted, budget_from };
+        let history = History { number: invoked, counted: self.attempts.used, budget_from };
         judge(verdict, after, history, &bound.binding.failure, now(), random::fraction())
     }
 

@@ -73,22 +73,22 @@ mod tests {
 
     #[tokio::test]
     async fn attempts_wait_until_enough_is_written() {
-        let unwritten = Arc::new(EffectsBudget::default());
-        assert!(unwritten.take(0).is_none());
-        let first = unwritten.take(MAX_BYTES - 1);
-        assert!(!unwritten.is_full());
-        unwritten.room().await;
-        let second = unwritten.take(1);
-        assert!(unwritten.is_full());
+        let budget = Arc::new(EffectsBudget::default());
+        assert!(budget.take(0).is_none());
+        let first = budget.take(MAX_BYTES - 1);
+        assert!(!budget.is_full());
+        budget.room().await;
+        let second = budget.take(1);
+        assert!(budget.is_full());
         let waiting = tokio::spawn({
-            let unwritten = Arc::clone(&unwritten);
-            async move { unwritten.room().await }
+            let budget = Arc::clone(&budget);
+            async move { budget.room().await }
         });
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(!waiting.is_finished(), "there is no room");
         drop(second);
         tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it is woken").unwrap();
         drop(first);
-        assert_eq!(*unwritten.bytes.borrow(), 0);
+        assert_eq!(*budget.bytes.borrow(), 0);
     }
 }

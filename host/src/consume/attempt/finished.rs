@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use courier_core::message::Timestamp;
+use courier_core::message::{Attempts, Timestamp};
 use courier_core::status::State;
 use courier_core::verdict::{Outcome, Verdict, fingerprint};
 
@@ -17,10 +17,8 @@ pub struct FinishedAttempt {
     pub in_hand: Arc<BufferedRecord>,
     /// What happens to the delivery next.
     pub outcome: Outcome,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
+    /// Its attempts so far.
+    pub attempts: Attempts,
     /// What the attempt concluded.
     pub verdict: Verdict,
     pub reason: Option<String>,
@@ -38,46 +36,45 @@ pub struct FinishedAttempt {
     /// The key/value writes of a success.
     pub state_writes: StateWrites,
     /// Counts its effects against the budget of the binding until they are written.
-    pub unwritten: Option<EffectsPermit>,
+    pub effects_permit: Option<EffectsPermit>,
 }
 
 impl FinishedAttempt {
     /// A delivery whose record is gone from Kafka: it cannot run any more.
     #[must_use]
-    pub fn lost(in_hand: Arc<BufferedRecord>, number: u32, counted: u32) -> Self {
+    pub fn lost(in_hand: Arc<BufferedRecord>, attempts: Attempts) -> Self {
         let reason = "the record is no longer in kafka: its retention is shorter than the retries";
-        Self::without_record(in_hand, number, counted, reason.to_owned())
+        Self::without_record(in_hand, attempts, reason.to_owned())
     }
 
     /// A delivery whose record has more bytes than this host keeps. It has no
     /// dead letter, whose content would be the record's.
     #[must_use]
-    pub fn too_large(in_hand: Arc<BufferedRecord>, number: u32, counted: u32, bytes: usize) -> Self {
+    pub fn too_large(in_hand: Arc<BufferedRecord>, attempts: Attempts, bytes: usize) -> Self {
         let reason = format!(
             "the record has {bytes} bytes, more than [kafka] max_record lets this host keep: it is left in kafka at {} \
              offset {}; raise max_record and run the delivery again, or handle the record there",
             in_hand.place, in_hand.offset
         );
-        Self::without_record(in_hand, number, counted, reason)
+        Self::without_record(in_hand, attempts, reason)
     }
 
-    pub(super) fn without_record(in_hand: Arc<BufferedRecord>, number: u32, counted: u32, reason: String) -> Self {
+    pub(super) fn without_record(in_hand: Arc<BufferedRecord>, attempts: Attempts, reason: String) -> Self {
         let outcome = Outcome::Failed { dead_letter: false };
-        Self::not_invoked(in_hand, number, counted, outcome, Verdict::Reject, Some(reason))
+        Self::not_invoked(in_hand, attempts, outcome, Verdict::Reject, Some(reason))
     }
 
     /// A delivery whose message the group handled before. It counts as handled
     /// and has no effects, since those of the first one are there.
     #[must_use]
-    pub fn duplicate(in_hand: Arc<BufferedRecord>, number: u32, counted: u32) -> Self {
-        Self::not_invoked(in_hand, number, counted, Outcome::Handled, Verdict::Duplicate, None)
+    pub fn duplicate(in_hand: Arc<BufferedRecord>, attempts: Attempts) -> Self {
+        Self::not_invoked(in_hand, attempts, Outcome::Handled, Verdict::Duplicate, None)
     }
 
     /// A delivery that ended now without an invocation and without effects.
     pub(super) fn not_invoked(
         in_hand: Arc<BufferedRecord>,
-        number: u32,
-        counted: u32,
+        attempts: Attempts,
         outcome: Outcome,
         verdict: Verdict,
         reason: Option<String>,
@@ -86,8 +83,7 @@ impl FinishedAttempt {
         Self {
             in_hand,
             outcome,
-            number,
-            counted,
+            attempts,
             verdict,
             fingerprint: reason.as_deref().map(|reason| fingerprint(verdict, reason)),
             reason,
@@ -98,7 +94,7 @@ impl FinishedAttempt {
             invoked: false,
             outbound: Vec::new(),
             state_writes: Vec::new(),
-            unwritten: None,
+            effects_permit: None,
         }
     }
 

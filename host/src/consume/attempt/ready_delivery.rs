@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use courier_core::message::Attempts;
 use tokio_util::sync::CancellationToken;
 
 use crate::consume::owner::message::OwnerRef;
@@ -13,10 +14,8 @@ pub struct ReadyDelivery {
     pub in_hand: Arc<BufferedRecord>,
     /// Who owns it.
     pub owner: Arc<OwnerRef>,
-    /// Invocations before this one.
-    pub number: u32,
-    /// Attempts used up before this one.
-    pub counted: u32,
+    /// Its attempts before this one.
+    pub attempts: Attempts,
     /// Whether it probes a gate that is half open.
     pub probe: bool,
     /// Calls it back before its attempt begins; none for one without a row,

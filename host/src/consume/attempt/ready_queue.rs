@@ -111,39 +111,39 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_by_itself_goes_first_and_what_was_asked_for_is_not_forgotten() {
-        let turns = ReadyQueue::default();
+        let ready = ReadyQueue::default();
         for number in 0..20 {
-            turns.push(("asked", number), true).unwrap();
-            turns.push(("live", number), false).unwrap();
+            ready.push(("asked", number), true).unwrap();
+            ready.push(("live", number), false).unwrap();
         }
-        assert_eq!(turns.queued(), 40);
+        assert_eq!(ready.queued(), 40);
         let mut order = Vec::new();
         for _ in 0..16 {
-            order.push(turns.pop().await.unwrap().0);
+            order.push(ready.pop().await.unwrap().0);
         }
         assert_eq!(order.iter().filter(|line| **line == "asked").count(), 2, "{order:?}");
         assert_eq!(order[..7], ["live"; 7]);
-        turns.close();
-        assert_eq!(turns.push(("late", 0), false), Err(("late", 0)));
+        ready.close();
+        assert_eq!(ready.push(("late", 0), false), Err(("late", 0)));
         let mut rest = 0;
-        while turns.pop().await.is_some() {
+        while ready.pop().await.is_some() {
             rest += 1;
         }
-        assert_eq!((rest, turns.try_pop()), (24, None), "what stands there is taken to its end");
+        assert_eq!((rest, ready.try_pop()), (24, None), "what stands there is taken to its end");
     }
 
     #[tokio::test]
     async fn some_are_taken_out_and_the_others_keep_their_order() {
-        let turns = ReadyQueue::default();
-        (0..10).for_each(|number| turns.push(number, number >= 8).unwrap());
-        assert_eq!(turns.drain_where(|number| number % 3 == 0), [0, 3, 6, 9]);
+        let ready = ReadyQueue::default();
+        (0..10).for_each(|number| ready.push(number, number >= 8).unwrap());
+        assert_eq!(ready.drain_where(|number| number % 3 == 0), [0, 3, 6, 9]);
         let mut rest = Vec::new();
-        while let Some(number) = turns.try_pop() {
+        while let Some(number) = ready.try_pop() {
             rest.push(number);
         }
         assert_eq!(rest, [1, 2, 4, 5, 7, 8]);
-        turns.push(1, false).unwrap();
-        turns.close();
-        assert_eq!(turns.drain_where(|_| false), [1], "nothing that cannot stay is lost");
+        ready.push(1, false).unwrap();
+        ready.close();
+        assert_eq!(ready.drain_where(|_| false), [1], "nothing that cannot stay is lost");
     }
 }

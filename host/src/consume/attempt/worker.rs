@@ -27,9 +27,9 @@ pub async fn work(
     pace: Arc<CpuBucket>,
     mut store_up: watch::Receiver<bool>,
 ) {
-    let mut gate = bound.keeper.watch();
+    let mut gate = bound.gate.watch();
     let mut plugin = bound.plugin.clone();
-    while let Some(work) = bound.turns.pop().await {
+    while let Some(work) = bound.ready.pop().await {
         let Some((work, version)) = permit(&bound, work, &pace, &mut gate, &mut plugin, &mut store_up).await else {
             continue;
         };
@@ -37,7 +37,7 @@ pub async fn work(
         if takes_batches(&bound, &version) {
             while batch.len() < bound.binding.batch.max(1)
                 && bound.rate.as_ref().is_none_or(|rate| rate.check().is_ok())
-                && let Some(next) = bound.turns.try_pop()
+                && let Some(next) = bound.ready.try_pop()
             {
                 if next.is_recalled() { next.give_back() } else { batch.push(next) }
             }
@@ -51,7 +51,7 @@ pub async fn work(
 fn takes_batches(bound: &RunningBinding, version: &Prepared) -> bool {
     let together = bound.binding.isolation == Isolation::Batch || version.world == World::BatchHandler;
     // While one delivery probes, the others wait for its result.
-    together && bound.binding.batch > 1 && bound.keeper.now() == Permission::Open
+    together && bound.binding.batch > 1 && bound.gate.now() == Permission::Open
 }
 
 /// Waits until the delivery may begin. `None` when it was returned or failed instead.
@@ -69,7 +69,7 @@ async fn permit(
     loop {
         // A delivery that does not begin passes its probe on.
         if std::mem::take(&mut work.probe) {
-            bound.keeper.give_probe_back();
+            bound.gate.give_probe_back();
         }
         // The owner dispatches it again once the store takes outcomes, or ends
         // it when it was given up meanwhile.
@@ -82,14 +82,14 @@ async fn permit(
             unless_stopped(&no_more, recall, store_up.changed()).await;
             continue;
         }
-        if bound.unwritten.is_full() {
-            unless_stopped(&no_more, recall, bound.unwritten.room()).await;
+        if bound.effects_budget.is_full() {
+            unless_stopped(&no_more, recall, bound.effects_budget.room()).await;
             continue;
         }
         let now = gate.borrow_and_update().clone();
         match now {
             Permission::Open => {}
-            Permission::Probing if bound.keeper.take_probe() => work.probe = true,
+            Permission::Probing if bound.gate.take_probe() => work.probe = true,
             Permission::Paused(_) | Permission::Full(_) | Permission::Probing => {
                 unless_stopped(&no_more, recall, gate.changed()).await;
                 continue;
@@ -104,7 +104,7 @@ async fn permit(
             BoundPlugin::Missing(verdict, reason) => {
                 // The gate closes for this soon; the first delivery to notice says so.
                 if work.probe {
-                    bound.keeper.give_probe_back();
+                    bound.gate.give_probe_back();
                 }
                 work.push_back(bound, *verdict, reason);
                 return None;
@@ -179,7 +179,7 @@ async fn run(
         }
         None => {
             if batch.iter().any(|work| work.probe) {
-                bound.keeper.give_probe_back();
+                bound.gate.give_probe_back();
             }
             batch.into_iter().for_each(ReadyDelivery::give_back);
         }
@@ -199,7 +199,7 @@ async fn invoke(sandbox: &mut Sandbox, version: &Arc<Prepared>, mut calls: Vec<C
 /// Keeps the gate in step with the plugin and with time.
 pub async fn keep_gate(bound: Arc<RunningBinding>) {
     let mut plugin = bound.plugin.clone();
-    let mut gate = bound.keeper.watch();
+    let mut gate = bound.gate.watch();
     loop {
         let missing = match &*plugin.borrow_and_update() {
             BoundPlugin::Ready(_) => None,
@@ -208,8 +208,8 @@ pub async fn keep_gate(bound: Arc<RunningBinding>) {
         // Changes from here on, also by the next two lines, start another turn:
         // a probe may end before they return.
         gate.mark_unchanged();
-        bound.keeper.missing(missing);
-        let probe_in = bound.keeper.tick();
+        bound.gate.missing(missing);
+        let probe_in = bound.gate.tick();
         tokio::select! {
             changed = plugin.changed() => if changed.is_err() { return },
             changed = gate.changed() => if changed.is_err() { return },

@@ -87,8 +87,8 @@ impl GroupUsage {
     /// if more, deliveries in the ready queue, which holds reruns and
     /// broadcasts too.
     fn in_hand(&self) -> usize {
-        let turns = self.bindings.iter().map(|bound| bound.turns.queued()).sum();
-        self.budget.records().max(turns)
+        let ready = self.bindings.iter().map(|bound| bound.ready.queued()).sum();
+        self.budget.records().max(ready)
     }
 
     /// Attempts that may run at once.

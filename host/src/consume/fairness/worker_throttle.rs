@@ -86,34 +86,34 @@ mod tests {
     #[tokio::test]
     async fn an_attempt_that_is_given_up_is_held_no_longer() {
         let pace = Arc::<CpuBucket>::default();
-        let leash = Arc::new(WorkerThrottle::new(Arc::clone(&pace)));
+        let throttle = Arc::new(WorkerThrottle::new(Arc::clone(&pace)));
         let [one, other] = [CancellationToken::new(), CancellationToken::new()];
-        leash.put_on([&one, &other, &one].into_iter());
-        assert!(Arc::clone(&leash).burned(burned()).is_none(), "the group is free");
+        throttle.put_on([&one, &other, &one].into_iter());
+        assert!(Arc::clone(&throttle).burned(burned()).is_none(), "the group is free");
         pace.set(Some(1.0), Duration::ZERO);
         // The first pays for what others do then, which takes an hour.
-        Arc::clone(&leash).burned(burned()).expect("the group is held").await;
-        let mut held = Arc::clone(&leash).burned(burned()).expect("the group is held");
+        Arc::clone(&throttle).burned(burned()).expect("the group is held").await;
+        let mut held = Arc::clone(&throttle).burned(burned()).expect("the group is held");
         assert!(timeout(Duration::from_millis(20), &mut held).await.is_err(), "it waits");
         other.cancel();
         timeout(SOON, held).await.expect("it goes on");
-        let next = Arc::clone(&leash).burned(burned()).expect("the group is held");
+        let next = Arc::clone(&throttle).burned(burned()).expect("the group is held");
         timeout(SOON, next).await.expect("it goes on");
         assert_eq!(pace.counts().paid, 3 * HOUR);
-        leash.put_on([&one].into_iter());
-        let next = Arc::clone(&leash).burned(burned()).expect("the group is held");
+        throttle.put_on([&one].into_iter());
+        let next = Arc::clone(&throttle).burned(burned()).expect("the group is held");
         assert!(timeout(Duration::from_millis(20), next).await.is_err(), "it is not given up");
     }
 
     #[tokio::test]
     async fn what_is_burned_once_it_is_given_up_is_nobodys_debt() {
         let pace = Arc::<CpuBucket>::default();
-        let leash = Arc::new(WorkerThrottle::new(Arc::clone(&pace)));
+        let throttle = Arc::new(WorkerThrottle::new(Arc::clone(&pace)));
         let given_up = CancellationToken::new();
-        leash.put_on([&given_up].into_iter());
+        throttle.put_on([&given_up].into_iter());
         given_up.cancel();
         pace.set(Some(1.0), Duration::ZERO);
-        Arc::clone(&leash).burned(burned()).expect("the group is held").await;
+        Arc::clone(&throttle).burned(burned()).expect("the group is held").await;
         timeout(SOON, pace.acquire()).await.expect("others begin at once");
     }
 }

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use courier_core::message::Offset;
+use courier_core::message::{Attempts, Offset};
 use courier_core::partition::{Action, Batch, Release};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::Owner;
-use super::message::{DedupeTurn, OwnerMessage};
+use super::message::{LaneTurn, OwnerMessage};
 use super::record_loader::RecordLoader;
 use crate::consume::attempt::finished::FinishedAttempt;
 use crate::consume::attempt::ready_delivery::ReadyDelivery;
@@ -27,22 +27,22 @@ impl Owner {
         let mut actions = std::mem::take(&mut self.actions);
         for action in actions.drain(..) {
             match action {
-                Action::Dispatch { offset, number, counted, has_row } => {
+                Action::Dispatch { offset, attempts, has_row } => {
                     if has_row {
                         self.recalls.insert(offset, CancellationToken::new());
                     }
                     match self.records.get(&offset) {
                         Some(in_hand) => {
-                            let turn = DedupeTurn { in_hand: Arc::clone(in_hand), number, counted };
+                            let turn = LaneTurn { in_hand: Arc::clone(in_hand), attempts };
                             self.turn(turn, self.seen_asks.contains_key(&offset));
                         }
                         None => {
-                            debug_assert!(has_row, "a fresh delivery has its record in memory");
-                            load.push((offset, number, counted));
+                            debug_assert!(has_row, "a delivery without a row has its record in memory");
+                            load.push((offset, attempts));
                         }
                     }
                 }
-                Action::GiveUp { offset, number, counted } => load.push((offset, number, counted)),
+                Action::GiveUp { offset, attempts } => load.push((offset, attempts)),
                 Action::Settle(batch) => self.settle(batch).await,
                 Action::Pause => self.order(ConsumerCommand::Pause(self.address.place.clone())),
                 Action::Resume => self.order(ConsumerCommand::Resume(self.address.place.clone())),
@@ -65,10 +65,10 @@ impl Owner {
 
     /// Dispatches a delivery that has its lane's turn. With `dedupe` it is
     /// looked up first, unless a rerun was requested.
-    pub(super) fn turn(&self, turn: DedupeTurn, asked: bool) {
+    pub(super) fn turn(&self, turn: LaneTurn, asked: bool) {
         if let Some(bytes) = turn.in_hand.record.left_out {
-            let DedupeTurn { in_hand, number, counted } = turn;
-            let concluded = FinishedAttempt::too_large(in_hand, number, counted, bytes);
+            let LaneTurn { in_hand, attempts } = turn;
+            let concluded = FinishedAttempt::too_large(in_hand, attempts, bytes);
             return self.address.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
         }
         match &self.duplicates {
@@ -83,25 +83,24 @@ impl Owner {
         }
     }
 
-    pub(super) fn drop_duplicate(&self, turn: DedupeTurn) {
+    pub(super) fn drop_duplicate(&self, turn: LaneTurn) {
         metrics::counter!("courier_duplicates_total", "group" => self.bound.binding.group.clone()).increment(1);
-        let DedupeTurn { in_hand, number, counted } = turn;
-        self.address
-            .tell(OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::duplicate(in_hand, number, counted))));
+        let LaneTurn { in_hand, attempts } = turn;
+        self.address.tell(OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::duplicate(in_hand, attempts))));
     }
 
-    pub(super) fn work(&self, turn: DedupeTurn) -> ReadyDelivery {
-        let DedupeTurn { in_hand, number, counted } = turn;
+    pub(super) fn work(&self, turn: LaneTurn) -> ReadyDelivery {
+        let LaneTurn { in_hand, attempts } = turn;
         let recall = self.recalls.get(&in_hand.offset).cloned();
-        ReadyDelivery { in_hand, owner: Arc::clone(&self.address), number, counted, probe: false, recall }
+        ReadyDelivery { in_hand, owner: Arc::clone(&self.address), attempts, probe: false, recall }
     }
 
-    pub(super) fn dispatch(&self, turn: DedupeTurn, asked: bool) {
+    pub(super) fn dispatch(&self, turn: LaneTurn, asked: bool) {
         let work = self.work(turn);
         if self.address.no_more.is_cancelled() {
             return work.give_back();
         }
-        if let Err(work) = self.bound.turns.push(work, asked) {
+        if let Err(work) = self.bound.ready.push(work, asked) {
             // The workers have ended, because the binding is being removed.
             work.give_back();
         }
@@ -133,7 +132,7 @@ impl Owner {
     /// Reads the records of open deliveries from the store, or from Kafka where
     /// the store keeps only coordinates: a chunk at a time, at most
     /// [`MAX_REREAD`] in memory.
-    pub(super) fn load(&self, wanted: Vec<(Offset, u32, u32)>) {
+    pub(super) fn load(&self, wanted: Vec<(Offset, Attempts)>) {
         let loader = RecordLoader {
             tools: self.tools.clone(),
             address: Arc::clone(&self.address),

@@ -18,7 +18,7 @@ use courier_core::message::Kind;
 use courier_core::verdict::{Outcome, Verdict};
 use tokio::sync::mpsc;
 
-use super::message::{DedupeTurn, OwnerMessage, OwnerRef};
+use super::message::{LaneTurn, OwnerMessage, OwnerRef};
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::attempt::finished::FinishedAttempt;
 use crate::consume::context::OwnerDeps;
@@ -36,7 +36,7 @@ const LOOK_RETRY: Duration = Duration::from_millis(200);
 pub(in crate::consume) struct Duplicates {
     /// Handled messages that are not durable, each with its number of deliveries.
     decided: HashMap<SameTopic, u32>,
-    questions: mpsc::UnboundedSender<DedupeTurn>,
+    questions: mpsc::UnboundedSender<LaneTurn>,
 }
 
 impl Duplicates {
@@ -59,12 +59,12 @@ impl Duplicates {
     }
 
     /// Whether the message is handled and not durable yet.
-    pub(in crate::consume) fn is_decided(&self, turn: &DedupeTurn) -> bool {
+    pub(in crate::consume) fn is_decided(&self, turn: &LaneTurn) -> bool {
         !self.decided.is_empty() && self.decided.contains_key(&same_topic(&turn.in_hand))
     }
 
     /// Asks the store; returns the delivery when there is nothing to ask.
-    pub(in crate::consume) fn look_up(&self, turn: DedupeTurn) -> Option<DedupeTurn> {
+    pub(in crate::consume) fn look_up(&self, turn: LaneTurn) -> Option<LaneTurn> {
         if is_coordinates(&turn.in_hand) {
             return Some(turn);
         }
@@ -120,7 +120,7 @@ struct DedupeQuery {
 }
 
 impl DedupeQuery {
-    async fn run(self, mut turns: mpsc::UnboundedReceiver<DedupeTurn>) {
+    async fn run(self, mut turns: mpsc::UnboundedReceiver<LaneTurn>) {
         while let Some(first) = turns.recv().await {
             let mut asked = vec![first];
             while asked.len() < MAX_IDS

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use courier_core::lanes::LaneKey;
 use courier_core::message::Offset;
-use courier_core::partition::Open;
+use courier_core::partition::OpenDelivery;
 
 use crate::config::Ordering;
 use crate::consume::attempt::binding::RunningBinding;
@@ -40,23 +40,22 @@ impl LaneRule {
 
     fn lane(self, key: Option<&Bytes>, offset: Offset, id: impl FnOnce() -> Bytes) -> LaneKey {
         match (self.ordering, key) {
-            (Ordering::Partition, _) => LaneKey::Whole,
+            (Ordering::Partition, _) => LaneKey::WholePartition,
             (Ordering::Key, Some(key)) => LaneKey::Key(key.clone()),
             (Ordering::Key, None) | (Ordering::None, _) if self.dedupes => LaneKey::Message(id()),
-            (Ordering::Key, None) | (Ordering::None, _) => LaneKey::Alone(offset),
+            (Ordering::Key, None) | (Ordering::None, _) => LaneKey::Unkeyed(offset),
         }
     }
 
     /// An open row as the machine knows it.
-    pub fn open(self, row: &OpenRow) -> Open {
-        Open {
+    pub fn open(self, row: &OpenRow) -> OpenDelivery {
+        OpenDelivery {
             offset: row.offset,
             lane: self.lane_of_row(row),
             state: row.state,
             due: row.next_attempt_at,
             held: row.held,
-            number: row.number,
-            counted: row.counted,
+            attempts: row.attempts,
             bytes: row.record_bytes,
             give_up: row.give_up.is_some(),
         }

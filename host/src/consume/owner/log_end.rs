@@ -71,10 +71,10 @@ mod tests {
 
     #[test]
     fn the_newest_end_counts() {
-        let (mut tail, now) = (LogEndProbe::default(), Instant::now());
-        assert!(tail.look_at().is_none());
-        tail.ended(now, Offset(3));
-        tail.ended(now + QUIET / 2, Offset(4));
-        assert_eq!(tail.look_at(), Some(now + QUIET / 2 + QUIET));
+        let (mut log_end, now) = (LogEndProbe::default(), Instant::now());
+        assert!(log_end.look_at().is_none());
+        log_end.ended(now, Offset(3));
+        log_end.ended(now + QUIET / 2, Offset(4));
+        assert_eq!(log_end.look_at(), Some(now + QUIET / 2 + QUIET));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use bytes::Bytes;
-use courier_core::message::Offset;
+use courier_core::message::{Attempts, Offset};
 use courier_core::partition::Release;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ pub enum OwnerMessage {
     /// The record of an open delivery was read again.
     Loaded(LoadedRecord),
     /// The answer to whether the message was handled before.
-    LookedUp(DedupeTurn, bool),
+    LookedUp(LaneTurn, bool),
     /// Where the next record can be, when there are holes before it.
     LogEndMoved(Offset),
     /// A rerun was requested for these rows.
@@ -109,22 +109,18 @@ impl OwnerRef {
 
 /// A delivery that has its lane's turn.
 #[derive(Debug)]
-pub struct DedupeTurn {
+pub struct LaneTurn {
     pub in_hand: Arc<BufferedRecord>,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
+    /// Its attempts so far.
+    pub attempts: Attempts,
 }
 
 /// A delivery whose record was read again.
 #[derive(Debug)]
 pub struct LoadedRecord {
     pub offset: Offset,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
+    /// Its attempts so far.
+    pub attempts: Attempts,
     /// Whether a rerun was requested.
     pub asked: bool,
     /// Set when a person gave the delivery up.

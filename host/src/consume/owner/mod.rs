@@ -35,14 +35,14 @@ use tokio_util::sync::CancellationToken;
 use self::dedupe::Duplicates;
 use self::lanes::LaneRule;
 use self::log_end::LogEndProbe;
-use self::message::{DedupeTurn, LoadedRecord, OwnerExit, OwnerHandle, OwnerMessage, OwnerRef};
+use self::message::{LaneTurn, LoadedRecord, OwnerExit, OwnerHandle, OwnerMessage, OwnerRef};
 use self::older_partitions::OlderPartitions;
 use self::preserver::Preserver;
 use self::rescuer::Rescuer;
 use self::waits::{UnderWay, answered, sleep_for, sleep_until};
 use crate::clock::now;
 use crate::consume::attempt::binding::RunningBinding;
-use crate::consume::attempt::circuit_breaker::Permission as BindingGate;
+use crate::consume::attempt::circuit_breaker::Permission;
 use crate::consume::attempt::finished::FinishedAttempt;
 use crate::consume::attempt::ready_delivery::ReadyDelivery;
 use crate::consume::consumer::claim::{Begun, ClaimedPartition};
@@ -126,9 +126,9 @@ pub fn start(
         seen_asks: HashMap::new(),
         recalls: HashMap::new(),
         room: Arc::new(Semaphore::new(MAX_REREAD)),
-        tail: LogEndProbe::default(),
+        log_end: LogEndProbe::default(),
         ahead,
-        sweeper: Rescuer::default(),
+        rescuer: Rescuer::default(),
     };
     supervise::spawn(Task::PartitionOwner, owner.run(feed, inbox));
     handle
@@ -163,12 +163,12 @@ struct Owner {
     /// Bounds the reloaded records in memory.
     room: Arc<Semaphore>,
     /// Asks for the end of the log.
-    tail: LogEndProbe,
+    log_end: LogEndProbe,
     /// Keys that are still open in older partitions.
     ahead: OlderPartitions,
     /// Copies parked records before Kafka removes them.
     preserver: Preserver,
-    sweeper: Rescuer,
+    rescuer: Rescuer,
 }
 
 impl Owner {
@@ -177,13 +177,13 @@ impl Owner {
         mut feed: mpsc::UnboundedReceiver<FeedItem>,
         mut inbox: mpsc::UnboundedReceiver<OwnerMessage>,
     ) {
-        let mut gate = self.bound.keeper.watch();
+        let mut gate = self.bound.gate.watch();
         let mut refused = self.refused.subscribe();
         let mut deadline = None;
         let mut fed = true;
         self.gate_moved(&gate.borrow_and_update().clone());
         self.step(Event::Due);
-        let mut visit = tokio::time::Instant::now() + self.sweeper.next();
+        let mut visit = tokio::time::Instant::now() + self.rescuer.next();
         loop {
             self.machine.flush(&mut self.actions);
             if let Some(why) = self.act().await {
@@ -191,7 +191,7 @@ impl Owner {
             }
             self.busy.store(self.machine.running() > 0 || self.answer.is_some(), Ordering::Relaxed);
             let due = self.machine.next_due().map(|at| at.since(now()));
-            let (look_at, look_ahead_at) = (self.tail.look_at(), self.ahead.look_at());
+            let (look_at, look_ahead_at) = (self.log_end.look_at(), self.ahead.look_at());
             let preserve_at = self.preserver.look_at(self.machine.parked_bare());
             // Answers and outcomes come before new records, because they free
             // memory and records take it.
@@ -227,13 +227,13 @@ impl Owner {
                 () = sleep_for(due) => self.step(Event::Due),
                 fed_now = feed.recv(), if fed => match fed_now {
                     Some(FeedItem::Records(records)) => self.receive(records),
-                    Some(FeedItem::End) => self.tail.ended(tokio::time::Instant::now(), self.machine.next()),
+                    Some(FeedItem::End) => self.log_end.ended(tokio::time::Instant::now(), self.machine.next()),
                     // The consumer thread has dropped this partition; its event
                     // is on the way.
                     None => fed = false,
                 },
                 () = sleep_until(look_at) => {
-                    self.tail.look(&self.tools.log, &self.address, self.machine.next());
+                    self.log_end.look(&self.tools.log, &self.address, self.machine.next());
                 }
                 () = sleep_until(look_ahead_at) => {
                     self.ahead.look(Arc::clone(&self.tools.store), &self.address, &self.bound.binding.group);
@@ -242,8 +242,8 @@ impl Owner {
                     self.preserver.look(self.tools.clone(), &self.address, self.epoch);
                 }
                 () = tokio::time::sleep_until(visit) => {
-                    self.sweeper.visit(Arc::clone(&self.tools.store), Arc::clone(&self.address));
-                    visit = tokio::time::Instant::now() + self.sweeper.next();
+                    self.rescuer.visit(Arc::clone(&self.tools.store), Arc::clone(&self.address));
+                    visit = tokio::time::Instant::now() + self.rescuer.next();
                 }
                 () = tokio::time::sleep(POSITION_WAIT), if self.is_unwritten() => {
                     let written = Offset(self.durable.load(Ordering::Relaxed));
@@ -288,7 +288,7 @@ impl Owner {
         match mail {
             OwnerMessage::AttemptFinished(mut concluded) => {
                 if concluded.invoked {
-                    concluded.log = self.sweeper.explain(concluded.in_hand.offset, concluded.log.take());
+                    concluded.log = self.rescuer.explain(concluded.in_hand.offset, concluded.log.take());
                 }
                 let (offset, outcome) = (concluded.in_hand.offset, concluded.outcome);
                 self.recalls.remove(&offset);
@@ -296,25 +296,23 @@ impl Owner {
                     // Before the next delivery of its lane has its turn.
                     duplicates.decided(&concluded);
                 }
-                let (number, counted) = (concluded.number, concluded.counted);
-                self.step(Event::Decided { offset, outcome, number, counted, detail: concluded });
+                let attempts = concluded.attempts;
+                self.step(Event::AttemptFinished { offset, outcome, attempts, detail: concluded });
             }
             OwnerMessage::NotStarted(offset) => {
                 self.recalls.remove(&offset);
-                self.step(Event::Returned { offset });
+                self.step(Event::NotStarted { offset });
             }
             OwnerMessage::Loaded(loaded) => {
-                let LoadedRecord { offset, number, counted, asked, give_up, in_hand } = loaded;
+                let LoadedRecord { offset, attempts, asked, give_up, in_hand } = loaded;
                 match in_hand {
                     Some(in_hand) => match give_up {
-                        Some(give_up) => {
-                            self.work(DedupeTurn { in_hand, number, counted }).give_up(&self.bound, give_up)
-                        }
-                        None => self.turn(DedupeTurn { in_hand, number, counted }, asked),
+                        Some(give_up) => self.work(LaneTurn { in_hand, attempts }).give_up(&self.bound, give_up),
+                        None => self.turn(LaneTurn { in_hand, attempts }, asked),
                     },
                     None => {
                         self.recalls.remove(&offset);
-                        self.step(Event::Vanished { offset });
+                        self.step(Event::RowGone { offset });
                     }
                 }
             }
@@ -342,13 +340,13 @@ impl Owner {
                 // be busy for longer than the revocation may take. The first
                 // owner returns them for all partitions that are revoked.
                 let gives_up = |work: &ReadyDelivery| work.owner.no_more.is_cancelled();
-                self.bound.turns.drain_where(gives_up).into_iter().for_each(ReadyDelivery::give_back);
+                self.bound.ready.drain_where(gives_up).into_iter().for_each(ReadyDelivery::give_back);
             }
             OwnerMessage::Lost => self.step(Event::Lost),
         }
     }
 
-    fn gate_moved(&mut self, gate: &BindingGate) {
+    fn gate_moved(&mut self, gate: &Permission) {
         let lets_in = gate.lets_in() && !*self.refused.borrow();
         let gate = if lets_in { Gate::Open } else { Gate::Closed };
         self.step(Event::Gate(gate));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::{Attempts, Offset, Timestamp};
 use tokio::sync::Semaphore;
 
 use super::message::{LoadedRecord, OwnerMessage, OwnerRef};
@@ -37,23 +37,23 @@ pub(in crate::consume) struct RecordLoader {
 }
 
 impl RecordLoader {
-    /// Reads `wanted` (offset, number, counted) until it is done or nothing
-    /// more may begin; deliveries that are not read by then are returned.
-    pub async fn load(self, wanted: Vec<(Offset, u32, u32)>) {
+    /// Reads `wanted`, with the attempts that the machine knows, until it is done
+    /// or nothing more may begin; deliveries that are not read by then are returned.
+    pub async fn load(self, wanted: Vec<(Offset, Attempts)>) {
         let mut told = 0;
         tokio::select! {
             biased;
             () = self.address.no_more.cancelled() => {}
             () = self.run(&wanted, &mut told) => {}
         }
-        wanted[told..].iter().for_each(|(offset, ..)| self.address.tell(OwnerMessage::NotStarted(*offset)));
+        wanted[told..].iter().for_each(|(offset, _)| self.address.tell(OwnerMessage::NotStarted(*offset)));
     }
 
     /// Reads `wanted`, and counts those that were sent to the owner, without a
     /// wait between sending and counting.
-    async fn run(&self, wanted: &[(Offset, u32, u32)], told: &mut usize) {
+    async fn run(&self, wanted: &[(Offset, Attempts)], told: &mut usize) {
         for chunk in wanted.chunks(LOAD_CHUNK) {
-            let offsets: Vec<Offset> = chunk.iter().map(|(offset, _, _)| *offset).collect();
+            let offsets: Vec<Offset> = chunk.iter().map(|(offset, _)| *offset).collect();
             let found = loop {
                 match self.tools.store.open_records(self.address.position, &offsets).await {
                     Ok(found) => break found,
@@ -63,8 +63,8 @@ impl RecordLoader {
             };
             let bare = found.iter().flatten().filter(|open| open.record.is_none()).map(|open| open.row.offset);
             let mut read = self.read_near(bare.collect()).await;
-            for ((offset, number, counted), found) in chunk.iter().copied().zip(found) {
-                self.one(offset, number, counted, found, read.remove(&offset)).await;
+            for ((offset, attempts), found) in chunk.iter().copied().zip(found) {
+                self.one(offset, attempts, found, read.remove(&offset)).await;
                 *told += 1;
             }
         }
@@ -85,23 +85,16 @@ impl RecordLoader {
         records
     }
 
-    async fn one(
-        &self,
-        offset: Offset,
-        mut number: u32,
-        mut counted: u32,
-        found: Option<OpenRecord>,
-        read: Option<Record>,
-    ) {
+    async fn one(&self, offset: Offset, mut attempts: Attempts, found: Option<OpenRecord>, read: Option<Record>) {
         let Some(found) = found else {
-            let gone = LoadedRecord { offset, number, counted, asked: false, give_up: None, in_hand: None };
+            let gone = LoadedRecord { offset, attempts, asked: false, give_up: None, in_hand: None };
             return self.address.tell(OwnerMessage::Loaded(gone));
         };
-        // A row that was written meanwhile has newer numbers than the machine:
+        // A row that was written meanwhile has newer attempts than the machine:
         // they go on from the row.
         let (asked, give_up) = (found.row.asked_at.is_some(), found.row.give_up.clone());
-        if found.row.number > number {
-            (number, counted) = (found.row.number, found.row.counted);
+        if found.row.attempts.invoked > attempts.invoked {
+            attempts = found.row.attempts;
         }
         // The semaphore is never closed.
         let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
@@ -123,7 +116,7 @@ impl RecordLoader {
         let mail = match record {
             Some(record) => {
                 let in_hand = Some(in_hand(record, room));
-                OwnerMessage::Loaded(LoadedRecord { offset, number, counted, asked, give_up, in_hand })
+                OwnerMessage::Loaded(LoadedRecord { offset, attempts, asked, give_up, in_hand })
             }
             None => {
                 self.say(offset, "a parked record is no longer in kafka");
@@ -134,16 +127,9 @@ impl RecordLoader {
                     Some(GiveUp { reason, .. }) => {
                         let reason = format!("{reason} (its record is no longer in kafka, so it left no dead letter)");
                         let give_up = Some(GiveUp { reason, dead_letter: false });
-                        OwnerMessage::Loaded(LoadedRecord {
-                            offset,
-                            number,
-                            counted,
-                            asked,
-                            give_up,
-                            in_hand: Some(in_hand),
-                        })
+                        OwnerMessage::Loaded(LoadedRecord { offset, attempts, asked, give_up, in_hand: Some(in_hand) })
                     }
-                    None => OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::lost(in_hand, number, counted))),
+                    None => OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::lost(in_hand, attempts))),
                 }
             }
         };

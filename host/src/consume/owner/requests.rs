@@ -24,7 +24,7 @@ impl Owner {
                 continue;
             }
             let rule = LaneRule::of(&self.bound);
-            self.step(Event::Asked(rule.open(&row)));
+            self.step(Event::RerunRequested(rule.open(&row)));
             if row.give_up.is_some() {
                 self.recall(row.offset);
             }
@@ -41,7 +41,7 @@ impl Owner {
         let Some(recall) = self.recalls.get(&offset) else { return };
         recall.cancel();
         let is_meant = |work: &ReadyDelivery| work.in_hand.offset == offset && Arc::ptr_eq(&work.owner, &self.address);
-        self.bound.turns.drain_where(is_meant).into_iter().for_each(ReadyDelivery::give_back);
+        self.bound.ready.drain_where(is_meant).into_iter().for_each(ReadyDelivery::give_back);
     }
 
     /// Pauses the partition while parked records will be lost.
@@ -56,17 +56,17 @@ impl Owner {
     pub(super) fn visited(&mut self, rows: &[OpenRow]) {
         let rule = LaneRule::of(&self.bound);
         let lanes: Vec<_> = rows.iter().map(|row| (row.offset, rule.lane_of_row(row))).collect();
-        let strangers = self.machine.strangers(&lanes);
+        let unknown_rows = self.machine.unknown_rows(&lanes);
         let mut found = 0_u64;
-        for (offset, since) in self.sweeper.forgotten(rows, &strangers, now()) {
+        for (offset, since) in self.rescuer.forgotten(rows, &unknown_rows, now()) {
             let Some(row) = rows.iter().find(|row| row.offset == offset) else { continue };
             // A row that waits for a person is not forgotten.
             if row.held && row.give_up.is_none() {
                 continue;
             }
             found += 1;
-            self.sweeper.note(offset, since);
-            self.step(Event::Asked(rule.open(row)));
+            self.rescuer.note(offset, since);
+            self.step(Event::RerunRequested(rule.open(row)));
         }
         let (group, place) = (&self.bound.binding.group, &self.address.place);
         if found > 0 {

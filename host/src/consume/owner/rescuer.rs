@@ -54,14 +54,19 @@ impl Rescuer {
 
     /// The unknown rows that were unknown at the last visit too, with since
     /// when.
-    pub fn forgotten(&mut self, visited: &[OpenRow], strangers: &[Offset], now: Timestamp) -> Vec<(Offset, Timestamp)> {
+    pub fn forgotten(
+        &mut self,
+        visited: &[OpenRow],
+        unknown_rows: &[Offset],
+        now: Timestamp,
+    ) -> Vec<(Offset, Timestamp)> {
         let earlier = std::mem::take(&mut self.suspects);
         let mut forgotten = Vec::new();
-        for row in visited.iter().filter(|row| strangers.contains(&row.offset)) {
+        for row in visited.iter().filter(|row| unknown_rows.contains(&row.offset)) {
             match earlier.get(&row.offset) {
-                Some((number, since)) if *number == row.number => forgotten.push((row.offset, *since)),
+                Some((invoked, since)) if *invoked == row.attempts.invoked => forgotten.push((row.offset, *since)),
                 _ => {
-                    self.suspects.insert(row.offset, (row.number, now));
+                    self.suspects.insert(row.offset, (row.attempts.invoked, now));
                 }
             }
         }
@@ -92,9 +97,10 @@ impl Rescuer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use courier_core::message::Attempts;
     use courier_core::status::State;
 
-    fn row(offset: i64, number: u32) -> OpenRow {
+    fn row(offset: i64, invoked: u32) -> OpenRow {
         OpenRow {
             position: crate::store::PositionId(1),
             offset: Offset(offset),
@@ -103,8 +109,7 @@ mod tests {
             state: State::Committed,
             next_attempt_at: None,
             held: false,
-            number,
-            counted: 0,
+            attempts: Attempts { invoked, used: 0 },
             received_at: Timestamp(0),
             record_bytes: 0,
             asked_at: None,
@@ -114,20 +119,20 @@ mod tests {
 
     #[test]
     fn a_row_is_forgotten_when_nobody_knew_it_twice() {
-        let mut sweeper = Rescuer::default();
-        let strangers = [Offset(3), Offset(4)];
-        assert!(sweeper.forgotten(&[row(3, 0), row(4, 1), row(5, 1)], &strangers, Timestamp(10)).is_empty());
-        let found = sweeper.forgotten(&[row(3, 0), row(4, 2), row(5, 1)], &strangers, Timestamp(20));
+        let mut rescuer = Rescuer::default();
+        let unknown_rows = [Offset(3), Offset(4)];
+        assert!(rescuer.forgotten(&[row(3, 0), row(4, 1), row(5, 1)], &unknown_rows, Timestamp(10)).is_empty());
+        let found = rescuer.forgotten(&[row(3, 0), row(4, 2), row(5, 1)], &unknown_rows, Timestamp(20));
         assert_eq!(found, [(Offset(3), Timestamp(10))], "4 was tried meanwhile, 5 is known");
     }
 
     #[test]
     fn the_note_stands_before_what_the_handler_logged() {
-        let mut sweeper = Rescuer::default();
-        assert_eq!(sweeper.explain(Offset(1), None), None);
-        sweeper.note(Offset(1), Timestamp(0));
-        let log = sweeper.explain(Offset(1), Some("reserved".to_owned())).unwrap();
+        let mut rescuer = Rescuer::default();
+        assert_eq!(rescuer.explain(Offset(1), None), None);
+        rescuer.note(Offset(1), Timestamp(0));
+        let log = rescuer.explain(Offset(1), Some("reserved".to_owned())).unwrap();
         assert!(log.contains("found by the sweeper\nreserved") && log.contains("1970-01-01"), "{log}");
-        assert_eq!(sweeper.explain(Offset(1), None), None, "it is told once");
+        assert_eq!(rescuer.explain(Offset(1), None), None, "it is told once");
     }
 }

@@ -286,7 +286,7 @@ fn split_capacity(weights: &[usize], most: usize) -> Vec<Option<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use courier_core::message::Timestamp;
+    use courier_core::message::{Attempts, Timestamp};
     use courier_core::status::State;
     use courier_core::verdict::Verdict;
 
@@ -327,8 +327,7 @@ mod tests {
             fingerprint: None,
             version: None,
             started_at: None,
-            number: 1,
-            counted: 1,
+            attempts_so_far: Attempts { invoked: 1, used: 1 },
             to: Becomes::Final { state: State::Handled, settled_at: Timestamp(0), record: None },
             attempts: Vec::new(),
             outbound: Vec::new(),

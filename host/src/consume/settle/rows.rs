@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use courier_core::partition::{To, Write};
+use courier_core::partition::{DeliveryWrite, NewState};
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
@@ -16,7 +16,7 @@ use crate::store::{AttemptRow, Becomes, OutcomeRow, Part, SourceHash};
 /// without an attempt; an attempted one carries its own.
 #[must_use]
 pub fn row(
-    write: &Write<Box<FinishedAttempt>>,
+    write: &DeliveryWrite<Box<FinishedAttempt>>,
     fetched: Option<&Arc<BufferedRecord>>,
     node: &Arc<str>,
     trace: Trace,
@@ -27,7 +27,7 @@ pub fn row(
     let last = write.details.last();
     let in_hand = last.map(|last| &last.in_hand).or(fetched)?;
     let message = in_hand.message();
-    let is_done = matches!(write.to, To::Handled);
+    let is_done = matches!(write.to, NewState::Handled);
     Some(OutcomeRow {
         offset: write.offset,
         had_row: write.had_row,
@@ -43,8 +43,7 @@ pub fn row(
         fingerprint: last.and_then(|last| last.fingerprint.clone()),
         version: last.and_then(|last| last.version.clone()),
         started_at: last.filter(|last| last.invoked).map(|last| last.started_at),
-        number: write.number,
-        counted: write.counted,
+        attempts_so_far: write.attempts,
         to: becomes(write, in_hand),
         attempts: attempts(write, node),
         // A failed attempt publishes nothing.
@@ -55,9 +54,9 @@ pub fn row(
 
 /// The attempt of a delivery that was HANDLED at its first, and of which the
 /// store has no row.
-fn handled_at_once(write: &Write<Box<FinishedAttempt>>) -> Option<&FinishedAttempt> {
+fn handled_at_once(write: &DeliveryWrite<Box<FinishedAttempt>>) -> Option<&FinishedAttempt> {
     let only = match &write.details[..] {
-        [only] if matches!(write.to, To::Handled) && !write.had_row && write.number == 1 => only,
+        [only] if matches!(write.to, NewState::Handled) && !write.had_row && write.attempts.invoked == 1 => only,
         _ => return None,
     };
     (only.invoked && only.verdict == Verdict::Success).then_some(only)
@@ -65,7 +64,7 @@ fn handled_at_once(write: &Write<Box<FinishedAttempt>>) -> Option<&FinishedAttem
 
 /// What is written of it where no row is kept: its place, its time, and what it
 /// publishes and stores.
-fn in_handled_set(write: &Write<Box<FinishedAttempt>>, only: &FinishedAttempt, node: &Arc<str>) -> OutcomeRow {
+fn in_handled_set(write: &DeliveryWrite<Box<FinishedAttempt>>, only: &FinishedAttempt, node: &Arc<str>) -> OutcomeRow {
     OutcomeRow {
         offset: write.offset,
         had_row: false,
@@ -81,8 +80,7 @@ fn in_handled_set(write: &Write<Box<FinishedAttempt>>, only: &FinishedAttempt, n
         fingerprint: None,
         version: only.version.clone(),
         started_at: Some(only.started_at),
-        number: write.number,
-        counted: write.counted,
+        attempts_so_far: write.attempts,
         to: Becomes::InHandledSet { settled_at: only.finished_at },
         attempts: Vec::new(),
         outbound: only.outbound.clone(),
@@ -90,14 +88,14 @@ fn in_handled_set(write: &Write<Box<FinishedAttempt>>, only: &FinishedAttempt, n
     }
 }
 
-fn becomes(write: &Write<Box<FinishedAttempt>>, in_hand: &BufferedRecord) -> Becomes {
+fn becomes(write: &DeliveryWrite<Box<FinishedAttempt>>, in_hand: &BufferedRecord) -> Becomes {
     // A record that is too large keeps only its coordinates.
     let record = || in_hand.record.left_out.is_none().then(|| in_hand.record.encode());
     let settled_at = write.details.last().map_or(in_hand.received_at, |last| last.finished_at);
     match write.to {
-        To::Handled => Becomes::Final { state: State::Handled, settled_at, record: None },
-        To::Failed { .. } => Becomes::Final { state: State::HandleFail, settled_at, record: record() },
-        To::Open { state, due, held, keep_record } => {
+        NewState::Handled => Becomes::Final { state: State::Handled, settled_at, record: None },
+        NewState::Failed { .. } => Becomes::Final { state: State::HandleFail, settled_at, record: record() },
+        NewState::Open { state, due, held, keep_record } => {
             Becomes::Open { state, next_attempt_at: due, held, record: keep_record.then(record).flatten() }
         }
     }
@@ -106,14 +104,14 @@ fn becomes(write: &Write<Box<FinishedAttempt>>, in_hand: &BufferedRecord) -> Bec
 /// The attempts to be stored: failed ones, those of a delivery with more than
 /// one, and those with a log. The only attempt of a handled delivery is shown
 /// from its final row, which saves a row for each.
-fn attempts(write: &Write<Box<FinishedAttempt>>, node: &Arc<str>) -> Vec<AttemptRow> {
-    let at_once = matches!(write.to, To::Handled) && write.number == 1;
+fn attempts(write: &DeliveryWrite<Box<FinishedAttempt>>, node: &Arc<str>) -> Vec<AttemptRow> {
+    let at_once = matches!(write.to, NewState::Handled) && write.attempts.invoked == 1;
     write
         .details
         .iter()
         .filter(|one| one.invoked && (!at_once || one.log.is_some()))
         .map(|one| AttemptRow {
-            number: one.number,
+            number: one.attempts.invoked,
             counted: !one.verdict.never_ran(),
             version: one.version.clone(),
             node: Arc::clone(node),

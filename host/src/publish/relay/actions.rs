@@ -46,7 +46,7 @@ impl Relay {
     pub(super) fn ask(&mut self, topic: Arc<str>, shards: Vec<i32>) {
         if let Some(reason) = self.waits.topic(Instant::now(), &topic) {
             for shard in shards {
-                let answer = TopicAnswer::Waits(reason.clone());
+                let answer = TopicAnswer::Unknown(reason.clone());
                 self.tell(shard, ShardEvent::Topic { topic: Arc::clone(&topic), answer });
             }
             return;

@@ -278,7 +278,7 @@ impl Relay {
                     Some(answer) => self.learn(&topic, answer),
                     None => {
                         self.await_late(&topic);
-                        TopicAnswer::Waits(self.waits.topic_is_looked_for(Instant::now(), &topic))
+                        TopicAnswer::Unknown(self.waits.topic_is_looked_for(Instant::now(), &topic))
                     }
                 };
                 for shard in shards {
@@ -346,7 +346,7 @@ impl Relay {
                 if !self.waits.is_told(Instant::now(), topic) {
                     self.waits.topic_waits(Instant::now(), topic, code, &error.to_string());
                 }
-                TopicAnswer::Waits(error.to_string())
+                TopicAnswer::Unknown(error.to_string())
             }
         }
     }

@@ -76,6 +76,6 @@ pub(super) fn result_of(end: RowEnd) -> RelayResult {
     match end {
         RowEnd::Acknowledged { partition, offset } => RelayResult::Taken { partition, offset },
         RowEnd::Undelivered(Undeliverable { code, reason }) => RelayResult::Undelivered { code, reason },
-        RowEnd::Waits(Retry { reason, wait, unknown_from }) => RelayResult::Later { reason, wait, unknown_from },
+        RowEnd::Retry(Retry { reason, wait, unknown_from }) => RelayResult::Later { reason, wait, unknown_from },
     }
 }

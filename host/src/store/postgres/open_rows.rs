@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::{Attempts, Offset, Timestamp};
 use sqlx::postgres::PgRow;
 
 use super::columns::{self, Columns};
@@ -20,8 +20,7 @@ pub(super) fn open_row(row: &PgRow) -> Result<OpenRow, StoreError> {
         state: columns::state(row.take("state")?)?,
         next_attempt_at: row.time_opt("next_attempt_at")?,
         held: row.take("held")?,
-        number: row.count("number")?,
-        counted: row.count("counted")?,
+        attempts: Attempts { invoked: row.count("number")?, used: row.count("counted")? },
         received_at: row.time("received_at")?,
         record_bytes: usize::try_from(row.take::<i32>("record_bytes")?).unwrap_or(0),
         asked_at: row.time_opt("asked_at")?,

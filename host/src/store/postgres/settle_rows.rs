@@ -71,8 +71,8 @@ impl<'a> FinalColumns<'a> {
         self.group.push(place.group);
         self.node.push(number(words, &row.node)?);
         self.version.push(row.version.as_deref().map(|version| number(words, version)).transpose()?);
-        self.number.push(stored(row.number));
-        self.counted.push(stored(row.counted));
+        self.number.push(stored(row.attempts_so_far.invoked));
+        self.counted.push(stored(row.attempts_so_far.used));
         self.state.push(state);
         self.verdict.push(row.verdict.map(|verdict| verdict.code()));
         self.message_id.push(clean(&row.message_id));
@@ -163,8 +163,8 @@ impl<'a> OpenColumns<'a> {
         self.group.push(place.group);
         self.node.push(number(words, &row.node)?);
         self.version.push(row.version.as_deref().map(|version| number(words, version)).transpose()?);
-        self.number.push(stored(row.number));
-        self.counted.push(stored(row.counted));
+        self.number.push(stored(row.attempts_so_far.invoked));
+        self.counted.push(stored(row.attempts_so_far.used));
         self.state.push(state);
         self.verdict.push(row.verdict.map(|verdict| verdict.code()));
         self.held.push(held);

@@ -259,7 +259,7 @@ impl DeadLetters {
         let Offset(offset) = row.offset;
         self.position.push(position);
         self.offset.push(offset);
-        self.number.push(columns::stored(row.number));
+        self.number.push(columns::stored(row.attempts_so_far.invoked));
         self.group.push(group);
         self.topic.push(clean(topic).into_owned());
         self.at.push(at.0);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::{Attempts, Offset, Timestamp};
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
@@ -72,10 +72,8 @@ pub struct OutcomeRow {
     pub version: Option<Arc<str>>,
     /// When the last attempt began.
     pub started_at: Option<Timestamp>,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
+    /// How often it was attempted so far.
+    pub attempts_so_far: Attempts,
     /// What the delivery becomes.
     pub to: Becomes,
     /// Attempts to be kept: failed and repeated ones, and those with a log.

@@ -1,7 +1,7 @@
 //! Where groups stand: positions, claims, and deliveries that are open.
 
 use bytes::Bytes;
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::{Attempts, Offset, Timestamp};
 use courier_core::status::State;
 use serde::{Deserialize, Serialize};
 
@@ -106,10 +106,8 @@ pub struct OpenRow {
     pub next_attempt_at: Option<Timestamp>,
     /// Waits for a person.
     pub held: bool,
-    /// Invocations so far.
-    pub number: u32,
-    /// Attempts used up so far.
-    pub counted: u32,
+    /// Its attempts so far.
+    pub attempts: Attempts,
     /// When the host first received it.
     pub received_at: Timestamp,
     /// Size of the record kept with it; 0 when only coordinates are kept, also

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::{Attempts, Offset, Timestamp};
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
@@ -37,8 +37,7 @@ pub(super) fn open_row(row: &SqliteRow) -> Result<OpenRow, StoreError> {
         state: columns.state()?,
         next_attempt_at: columns.time_option()?,
         held: columns.flag()?,
-        number: columns.number()?,
-        counted: columns.number()?,
+        attempts: Attempts { invoked: columns.number()?, used: columns.number()? },
         received_at: columns.time()?,
         record_bytes: columns.number()?,
         asked_at: columns.time_option()?,

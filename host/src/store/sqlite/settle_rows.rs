@@ -38,8 +38,8 @@ impl<'o> Line<'o> {
         arguments.add(outcome.record_time.0)?;
         arguments.add(outcome.received_at.0)?;
         arguments.add(outcome.started_at.map(|at| at.0))?;
-        arguments.add(i64::from(outcome.number))?;
-        arguments.add(i64::from(outcome.counted))?;
+        arguments.add(i64::from(outcome.attempts_so_far.invoked))?;
+        arguments.add(i64::from(outcome.attempts_so_far.used))?;
         arguments.add(outcome.verdict.map(|verdict| verdict.code()))?;
         arguments.add(self.node)?;
         arguments.add(self.version)?;

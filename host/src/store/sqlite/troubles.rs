@@ -228,7 +228,7 @@ pub(super) async fn write_dead_letters(tx: &mut SqliteConnection, lines: &[Line<
         )
         .bind(line.position.0)
         .bind(offset)
-        .bind(i64::from(line.outcome.number))
+        .bind(i64::from(line.outcome.attempts_so_far.invoked))
         .bind(line.group)
         .bind(clean(topic))
         .bind(at.0)

@@ -367,7 +367,7 @@ impl World {
                     self.hosts[host].client.learn(topic, of.id);
                 }
                 let answer = if !of.exists || faulty && self.chance.percent(5) {
-                    TopicAnswer::Waits("does not exist".to_owned())
+                    TopicAnswer::Unknown("does not exist".to_owned())
                 } else {
                     let told = if self.bug == Some(Bug::ChoiceKeptOverARecreation) {
                         String::new()

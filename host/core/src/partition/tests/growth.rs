@@ -4,7 +4,7 @@ use super::*;
 
 /// The machine of a partition that was added while `lane` is open in an older
 /// one.
-fn behind(lane: &'static str, position: i64, open: Vec<Open>) -> Bench {
+fn behind(lane: &'static str, position: i64, open: Vec<OpenDelivery>) -> Bench {
     Bench::new(Bounds::default(), Claim { blocked: HashSet::from([key(lane)]), ..claim(position, &[], open) })
 }
 
@@ -18,7 +18,7 @@ fn a_key_that_is_open_in_an_older_partition_waits_and_the_others_go_on() {
     bench.written().decide(1, AT_ONCE).says(&["write <3 1+handled"]);
     bench.written().due(1_000_000).says(&[]);
     // A requested rerun does not overtake either.
-    bench.step(Event::Asked(row(0, "a"))).says(&[]);
+    bench.step(Event::RerunRequested(row(0, "a"))).says(&[]);
     bench.step(Event::Unblocked(key("a"))).says(&["rerun 0"]);
     bench.decide(0, AT_ONCE).says(&["rerun 2", "write <3 0handled"]);
 }

@@ -14,7 +14,7 @@ fn a_partition_that_will_lose_parked_records_pauses_until_that_is_over() {
 
 #[test]
 fn the_rows_are_counted_of_which_only_kafka_has_the_record() {
-    let bare = Open { bytes: 0, ..row(1, "b") };
+    let bare = OpenDelivery { bytes: 0, ..row(1, "b") };
     let bounds = Bounds { max_parked_bytes: 25, ..Bounds::default() };
     let mut bench = Bench::new(bounds, claim(2, &[], vec![row(0, "b"), bare]));
     assert_eq!(bench.machine.parked_bare(), 1);

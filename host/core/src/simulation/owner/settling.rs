@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Checked;
 use crate::message::Offset;
-use crate::partition::{Answer, Batch, Event, To, Write};
+use crate::partition::{Answer, Batch, DeliveryWrite, Event, NewState};
 use crate::simulation::bug::Bug;
 use crate::simulation::world::{Task, World};
 
@@ -16,7 +16,7 @@ impl World {
             return Err(format!("a batch of {} outcomes", batch.writes.len()));
         }
         // The host writes a row from an attempt, or from the record in memory.
-        let bare = |write: &&Write<u64>| write.details.is_empty() && !owner.records.contains(&write.offset);
+        let bare = |write: &&DeliveryWrite<u64>| write.details.is_empty() && !owner.records.contains(&write.offset);
         if let Some(write) = batch.writes.iter().find(bare) {
             return Err(format!("{} is to be written and its record is gone", write.offset));
         }
@@ -34,7 +34,7 @@ impl World {
         let batch = match self.bug {
             Some(Bug::ParkedHeadLost) if draining => {
                 let mut batch = (*batch).clone();
-                batch.writes.retain(|write| !matches!(write.to, To::Open { due: Some(_), .. }));
+                batch.writes.retain(|write| !matches!(write.to, NewState::Open { due: Some(_), .. }));
                 Arc::new(batch)
             }
             Some(Bug::PositionTooFar) => Arc::new(Batch { position: batch.position.next(), ..(*batch).clone() }),

@@ -33,7 +33,7 @@ impl World {
                 }
                 self.undelivered.insert(row);
             }
-            RowEnd::Waits(retry) => {
+            RowEnd::Retry(retry) => {
                 let wait = i64::try_from(retry.wait.as_micros()).unwrap_or(0);
                 let Some(stored) = self.outbound.get_mut(&row) else { return Ok(()) };
                 stored.tries += 1;

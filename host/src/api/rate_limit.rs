@@ -23,13 +23,13 @@ const SLOTS: usize = 4_096;
 
 /// A rate limit for each peer; clones share it.
 #[derive(Clone)]
-pub struct Attempts {
+pub struct PeerRateLimit {
     slots: Arc<[DefaultDirectRateLimiter]>,
     places: RandomState,
     clock: DefaultClock,
 }
 
-impl Attempts {
+impl PeerRateLimit {
     /// `burst` attempts at once, and one more after each `refill`.
     #[must_use]
     pub fn new(burst: u32, refill: Duration) -> Self {
@@ -80,16 +80,16 @@ mod tests {
 
     #[test]
     fn an_address_has_a_number_of_attempts_and_others_have_theirs() {
-        let attempts = Attempts::new(20, Duration::from_secs(2));
+        let limit = PeerRateLimit::new(20, Duration::from_secs(2));
         let peer = |text: &str| text.parse::<IpAddr>().unwrap();
         let busy = peer("2001:db8::1");
         for _ in 0..20 {
-            attempts.count(busy, "attempts").unwrap();
+            limit.count(busy, "attempts").unwrap();
         }
-        let refused = attempts.count(peer("2001:db8::2"), "attempts").unwrap_err();
+        let refused = limit.count(peer("2001:db8::2"), "attempts").unwrap_err();
         assert_eq!((refused.status, refused.retry_after), (429, Some(2)), "the same network");
         let others = (0..=255).map(|last| IpAddr::from([10, 0, 0, last]));
-        let mut apart = others.filter(|other| attempts.place(*other) != attempts.place(busy));
-        assert!(attempts.count(apart.next().unwrap(), "attempts").is_ok());
+        let mut apart = others.filter(|other| limit.place(*other) != limit.place(busy));
+        assert!(limit.count(apart.next().unwrap(), "attempts").is_ok());
     }
 }
