@@ -24,6 +24,7 @@ mod ports;
 mod reload;
 pub mod sandboxes;
 mod seek;
+mod seen_log_ends;
 pub mod stalled_partitions;
 mod stalled_reader;
 mod store_watch;
