@@ -337,5 +337,6 @@ on_both_dialects! {
         minutes_are_summed_over_processes_and_written_again_without_harm
         failures_are_put_together_by_fingerprint
         parked_lanes_are_listed_by_their_heads
-        a_dead_letter_is_known_with_its_outcome;
+        a_dead_letter_is_known_with_its_outcome
+        letters_of_one_id_and_two_sources_have_fates_of_their_own;
 }
