@@ -208,6 +208,13 @@ impl Cause {
         self.at_once()
     }
 
+    /// Says that a person has to decide, unless it passes by itself.
+    #[must_use]
+    pub fn left_to_person(mut self) -> Self {
+        self.weight = Weight::AwaitsPerson;
+        self
+    }
+
     /// Shows the cause at once. It is for causes that cannot pass by themselves.
     #[must_use]
     pub fn at_once(mut self) -> Self {
