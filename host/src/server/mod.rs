@@ -42,7 +42,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::config_standing::ConfigStanding;
-use self::config_watch::Changes;
+use self::config_watch::{Changes, ConfigChange};
 use self::connections::Bounds;
 pub use self::dev::{DevOptions, dev};
 use self::groups::RunningGroups;
@@ -196,7 +196,17 @@ impl Host {
                         StopSignal::Stop => break None,
                         StopSignal::Reload => {}
                     },
-                    () = changes.next() => trigger = Trigger::Watch,
+                    found = changes.next() => match found {
+                        ConfigChange::Changed => trigger = Trigger::Watch,
+                        ConfigChange::Missing => {
+                            self.standing.missing(&file.path);
+                            continue;
+                        }
+                        ConfigChange::Back => {
+                            self.standing.back();
+                            continue;
+                        }
+                    },
                     why = &mut lease => break Some(name_taken(why)),
                     why = &mut fallen => break Some(why),
                 }
