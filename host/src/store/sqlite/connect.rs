@@ -43,7 +43,7 @@ const LOG_SIZE_LIMIT: &str = "134217728";
 
 /// Who may read a file that is made here: it holds bodies of messages, and the
 /// hashes of sessions. SQLite gives its log the same permissions.
-const FILE_MODE: u32 = 0o600;
+pub(super) const FILE_MODE: u32 = 0o600;
 
 /// Every migration, oldest first. One that was released is never edited.
 const MIGRATIONS: &[(i64, &str, &str)] = &[

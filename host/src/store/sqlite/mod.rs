@@ -27,6 +27,7 @@ mod error;
 mod groups;
 mod half;
 mod handled_sets;
+mod host_lock;
 mod identities;
 mod incarnations;
 mod kept_state;
@@ -69,6 +70,7 @@ use courier_core::message::{Offset, Timestamp};
 
 use super::*;
 use connect::Connections;
+pub use host_lock::HostLock;
 use words::Words;
 
 /// A SQLite file.
