@@ -43,6 +43,9 @@ pub const RETENTION_NEAR: &str = "retention_near";
 /// Parked records that Kafka is about to remove and that are more than may be
 /// copied are known by this word.
 pub const COPIED_FULL: &str = "copied_full";
+/// Parked records that Kafka has removed before they were copied are known by
+/// this word.
+pub const RECORDS_REMOVED: &str = "records_removed";
 /// What a person or the configuration stopped is known by this word.
 pub const PAUSED: &str = "paused";
 /// Deliveries that wait for a person are known by this word.
